@@ -1,0 +1,3 @@
+"""Patch classification on scenes and volumes, scored on new ground."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,20 @@
+"""The one exception that is meant for the user's eyes."""
+
+from __future__ import annotations
+
+
+class OutcropError(Exception):
+    """Something the user can put right: where it is, what is wrong, and what to do.
+
+    The command line prints it as one line and leaves with exit code 2.
+
+    Args:
+        where: the file, option or class that is at fault.
+        what: the cause, and after a semicolon the remedy.
+
+    >>> print(OutcropError("scene.tif", "band 3 is all nodata; pass --bands 1,2,4"))
+    scene.tif: band 3 is all nodata; pass --bands 1,2,4
+    """
+
+    def __init__(self, where: object, what: str) -> None:
+        super().__init__(f"{where}: {what}")

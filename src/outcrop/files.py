@@ -1,0 +1,116 @@
+"""Files that appear under their name only when they are whole."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from outcrop.errors import OutcropError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def explain(error: OSError, path: Path) -> OutcropError:
+    """The user's view of an operating-system error met while writing `path`."""
+    if error.errno in _FULL:
+        return OutcropError(path, "the disk is full; free some space or write elsewhere")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return OutcropError(path, "cannot be written; check the permissions or write elsewhere")
+    return OutcropError(path, f"cannot be written ({error.strerror or error})")
+
+
+@contextmanager
+def new_file(path: str | Path) -> Iterator[Path]:
+    """A temporary name beside `path`, renamed to it when the block ends well.
+
+    The suffix is kept, because GDAL and others choose the format by it. If the block fails the
+    temporary file goes and a file that stood under the name before is untouched.
+
+    Raises:
+        OutcropError: the folder is missing, or the disk is full or read-only.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise OutcropError(path, f"the folder {path.parent} does not exist; make it first")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise explain(error, path) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary folder beside `path`, renamed to it when the block ends well.
+
+    Raises:
+        OutcropError: `path` exists and `overwrite` is false; the parent is missing; the disk is
+            full or read-only.
+    """
+    path = Path(path)
+    check_new(path, overwrite)
+    try:
+        temporary = Path(
+            tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        )
+    except OSError as error:
+        raise explain(error, path) from error
+    try:
+        temporary.chmod(0o777 & ~_umask())
+        yield temporary
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    except OSError as error:
+        raise explain(error, path) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_new(path: Path, overwrite: bool = False) -> None:
+    """Refuse early, before hours of work, a name that cannot be written.
+
+    Raises:
+        OutcropError: `path` exists and `overwrite` is false, or its parent folder is missing.
+    """
+    if path.exists() and not overwrite:
+        raise OutcropError(path, "exists already; choose another name or pass --overwrite true")
+    if not path.parent.is_dir():
+        raise OutcropError(path, f"the folder {path.parent} does not exist; make it first")
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write `content` as indented JSON, whole or not at all."""
+    with new_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path, what: str = "file") -> Any:
+    """Read JSON that outcrop wrote.
+
+    Raises:
+        OutcropError: the file is missing, or is not JSON.
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise OutcropError(path, f"no such {what}") from None
+    except (ValueError, IsADirectoryError) as error:
+        raise OutcropError(path, f"is not a {what} written by outcrop ({error})") from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

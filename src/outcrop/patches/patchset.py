@@ -1,0 +1,222 @@
+"""`PatchSet`: images, labels, class names and positions, in memory or on disk as Zarr."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from outcrop.errors import OutcropError
+from outcrop.files import new_folder
+from outcrop.patches.positions import Positions, Source
+
+_FORMAT = "outcrop patch set"
+_VERSION = 1
+_CHUNK_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class Column:
+    """A further attribute of every patch, such as a region: `names[codes[i]]` for patch i."""
+
+    codes: np.ndarray
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        codes = np.asarray(self.codes)
+        if len(codes) and not (codes.min() >= 0 and codes.max() < len(self.names)):
+            raise OutcropError("column", f"codes outside 0..{len(self.names) - 1}")
+
+    def __getitem__(self, index: np.ndarray) -> Column:
+        """The column for some of the patches, by index or mask."""
+        return Column(self.codes[index], self.names)
+
+
+@dataclass(frozen=True)
+class PatchSet:
+    """N labelled patches of one size.
+
+    Attributes:
+        images: `N × bands × height × width`, a NumPy or Zarr array of uint8, int16, uint16 or
+            float32 in the source's own units. NaN stands where the source had no data, so only
+            float32 sets can have gaps; the centre pixel is never a gap.
+        labels: int64, `N`, an index into `classes`.
+        classes: the class names, in the order of the labels.
+        bands: the names of the bands.
+        positions: where each patch was cut, or None where that is not known.
+        sources: what `positions.source` points to.
+        crs: the system of `positions.x` and `positions.y` as WKT, always in metres.
+        columns: further attributes by name.
+        dropped: how many labelled pixels were left out, by reason.
+    """
+
+    images: Any
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    bands: tuple[str, ...]
+    positions: Positions | None = None
+    sources: tuple[Source, ...] = ()
+    crs: str | None = None
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n = len(self.labels)
+        if self.images.ndim != 4:
+            raise OutcropError(
+                "patch set", f"images must be N × bands × height × width, not {self.images.shape}"
+            )
+        if self.images.shape[0] != n or (self.positions is not None and len(self.positions) != n):
+            raise OutcropError("patch set", "images, labels and positions differ in number")
+        if self.images.shape[1] != len(self.bands):
+            raise OutcropError(
+                "patch set", f"{self.images.shape[1]} bands but {len(self.bands)} band names"
+            )
+        if n and not (0 <= self.labels.min() and self.labels.max() < len(self.classes)):
+            raise OutcropError("patch set", f"labels outside 0..{len(self.classes) - 1}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of a patch in pixels."""
+        return self.images.shape[2], self.images.shape[3]
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Number of patches of each class."""
+        return np.bincount(self.labels, minlength=len(self.classes))
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the images in bytes, uncompressed."""
+        return int(np.prod(self.images.shape)) * np.dtype(self.images.dtype).itemsize
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that tell this set from another; a split carries them."""
+        digest = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
+        digest.update(np.asarray(self.labels, dtype="<i8").tobytes())
+        if self.positions is not None:
+            for coordinate in (self.positions.source, self.positions.row, self.positions.column):
+                digest.update(np.asarray(coordinate, dtype="<i8").tobytes())
+        return digest.hexdigest()[:12]
+
+    def take(self, index: np.ndarray) -> np.ndarray:
+        """The images at `index`, in that order, in memory."""
+        if isinstance(self.images, np.ndarray):
+            return self.images[index]
+        unique, inverse = np.unique(index, return_inverse=True)
+        return self.images.oindex[unique][inverse]
+
+    def subset(self, index: np.ndarray) -> PatchSet:
+        """The patches at `index` (or where the mask is true), in memory."""
+        index = np.asarray(index)
+        if index.dtype == bool:
+            index = np.flatnonzero(index)
+        return replace(
+            self,
+            images=self.take(index),
+            labels=self.labels[index],
+            positions=None if self.positions is None else self.positions[index],
+            columns={name: column[index] for name, column in self.columns.items()},
+        )
+
+    def save(self, path: str | Path, overwrite: bool = False) -> None:
+        """Write the set as a Zarr group that appears under its name only when whole.
+
+        Raises:
+            OutcropError: `path` exists and `overwrite` is false; the disk is full.
+        """
+        with new_folder(path, overwrite) as temporary:
+            images = create_images(temporary, self.images.shape, self.images.dtype)
+            step = images.chunks[0]
+            for start in range(0, len(self), step):
+                images[start : start + step] = self.images[start : start + step]
+            write_annotations(temporary, self)
+
+
+def create_images(folder: Path, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+    """An empty Zarr array for the images of a patch set in `folder`, in chunks of about 4 MiB."""
+    import zarr
+
+    group = zarr.open_group(folder, mode="a")
+    per_patch = int(np.prod(shape[1:])) * np.dtype(dtype).itemsize
+    chunk = min(max(1, _CHUNK_BYTES // max(per_patch, 1)), max(shape[0], 1))
+    return group.create_array("images", shape=shape, dtype=dtype, chunks=(chunk, *shape[1:]))
+
+
+def write_annotations(folder: Path, patches: PatchSet) -> None:
+    """Write everything of a patch set but its images into `folder`."""
+    import zarr
+
+    group = zarr.open_group(folder, mode="a")
+    group.create_array("labels", data=np.asarray(patches.labels, dtype=np.int64))
+    if patches.positions is not None:
+        positions = group.create_group("positions")
+        for item in fields(Positions):
+            positions.create_array(
+                item.name, data=np.asarray(getattr(patches.positions, item.name))
+            )
+    columns = group.create_group("columns")
+    for name, column in patches.columns.items():
+        columns.create_array(name, data=np.asarray(column.codes, dtype=np.int64))
+    group.attrs.update(
+        {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "classes": list(patches.classes),
+            "bands": list(patches.bands),
+            "sources": [asdict(source) for source in patches.sources],
+            "crs": patches.crs,
+            "columns": {name: list(column.names) for name, column in patches.columns.items()},
+            "dropped": dict(patches.dropped),
+        }
+    )
+
+
+def read_patches(path: str | Path) -> PatchSet:
+    """Open a patch set on disk; the images stay there and are read as they are asked for.
+
+    Raises:
+        OutcropError: nothing there, or it is not a patch set.
+    """
+    import zarr
+
+    path = Path(path)
+    if not path.exists():
+        raise OutcropError(path, "no such patch set; cut one with `outcrop patches`")
+    try:
+        group = zarr.open_group(path, mode="r")
+        attributes = dict(group.attrs)
+        if attributes.get("format") != _FORMAT:
+            raise KeyError("format")
+        positions = None
+        if "positions" in group:
+            positions = Positions(
+                **{f.name: group[f"positions/{f.name}"][...] for f in fields(Positions)}
+            )
+        return PatchSet(
+            images=group["images"],
+            labels=group["labels"][...],
+            classes=tuple(attributes["classes"]),
+            bands=tuple(attributes["bands"]),
+            positions=positions,
+            sources=tuple(
+                Source(**{**source, "transform": tuple(source["transform"])})
+                for source in attributes["sources"]
+            ),
+            crs=attributes["crs"],
+            columns={
+                name: Column(group[f"columns/{name}"][...], tuple(names))
+                for name, names in attributes["columns"].items()
+            },
+            dropped=attributes["dropped"],
+        )
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise OutcropError(path, "is not a patch set; cut one with `outcrop patches`") from error

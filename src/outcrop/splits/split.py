@@ -1,0 +1,132 @@
+"""`Split`: for each patch the side it stands on, and the piece of ground it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from outcrop.errors import OutcropError
+from outcrop.files import read_json, write_json
+from outcrop.patches.patchset import PatchSet
+
+SIDES = ("train", "validation", "test", "buffer")
+TRAIN, VALIDATION, TEST, BUFFER = range(4)
+_FORMAT = "outcrop split"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which patches train, which judge, and which are left out between them.
+
+    Attributes:
+        sides: int8, `N`, an index into `SIDES`.
+        groups: int64, `N`, the piece of ground (block, polygon, scene, ...) of each patch.
+            Patches of one group are not independent: folds made inside the training side keep
+            them together, and confidence intervals resample whole groups.
+        fingerprint: that of the patch set the split was made for.
+        how: the splitter and its parameters, for people to read.
+        by_ground: false for a split at random.
+    """
+
+    sides: np.ndarray
+    groups: np.ndarray
+    fingerprint: str
+    how: Mapping[str, Any] = field(default_factory=dict)
+    by_ground: bool = True
+
+    @property
+    def train(self) -> np.ndarray:
+        """Indices of the training patches."""
+        return np.flatnonzero(self.sides == TRAIN)
+
+    @property
+    def validation(self) -> np.ndarray:
+        """Indices of the validation patches."""
+        return np.flatnonzero(self.sides == VALIDATION)
+
+    @property
+    def test(self) -> np.ndarray:
+        """Indices of the test patches."""
+        return np.flatnonzero(self.sides == TEST)
+
+    @property
+    def buffer(self) -> np.ndarray:
+        """Indices of the patches left out because they are too near the other side."""
+        return np.flatnonzero(self.sides == BUFFER)
+
+    def counts(self, labels: np.ndarray, classes: int) -> np.ndarray:
+        """Patches by side (rows, in the order of `SIDES`) and class (columns)."""
+        table = np.zeros((len(SIDES), classes), dtype=np.int64)
+        np.add.at(table, (self.sides, labels), 1)
+        return table
+
+    def warnings(self, patches: PatchSet) -> list[str]:
+        """One sentence for each class that a side in use has no patch of."""
+        table = self.counts(patches.labels, len(patches.classes))
+        return [
+            f"class '{name}' has no {SIDES[side]} patches"
+            for side in (TRAIN, VALIDATION, TEST)
+            for k, name in enumerate(patches.classes)
+            if table[side].any() and table[side, k] == 0
+        ]
+
+    def check(self, patches: PatchSet) -> None:
+        """Refuse a split that cannot be used with these patches.
+
+        Raises:
+            OutcropError: made for another patch set; no validation patches; fewer than two
+                classes to train on.
+        """
+        if self.fingerprint != patches.fingerprint:
+            raise OutcropError(
+                "split", "was made for another patch set; make it anew with `outcrop split`"
+            )
+        table = self.counts(patches.labels, len(patches.classes))
+        if not table[VALIDATION].any():
+            raise OutcropError(
+                "split", "leaves no validation patches; take smaller blocks or buffer"
+            )
+        if (table[TRAIN] > 0).sum() < 2:
+            raise OutcropError(
+                "split",
+                "leaves fewer than two classes to train on; take smaller blocks or a smaller buffer",
+            )
+
+    def save(self, path: str | Path) -> None:
+        """Write the split as JSON."""
+        write_json(
+            path,
+            {
+                "format": _FORMAT,
+                "how": dict(self.how),
+                "by_ground": self.by_ground,
+                "fingerprint": self.fingerprint,
+                "sides": "".join("tvsb"[side] for side in self.sides),
+                "groups": self.groups.tolist(),
+            },
+        )
+
+
+def read_split(path: str | Path) -> Split:
+    """Read a split from its JSON file.
+
+    Raises:
+        OutcropError: the file is missing or is not a split.
+    """
+    content = read_json(path, "split")
+    try:
+        if content["format"] != _FORMAT:
+            raise KeyError("format")
+        return Split(
+            sides=np.array(["tvsb".index(letter) for letter in content["sides"]], dtype=np.int8),
+            groups=np.array(content["groups"], dtype=np.int64),
+            fingerprint=content["fingerprint"],
+            how=content["how"],
+            by_ground=content["by_ground"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise OutcropError(path, "is not a split; make one with `outcrop split`") from error
