@@ -1,0 +1,1 @@
+"""Scores with intervals that know that neighbours are not independent."""

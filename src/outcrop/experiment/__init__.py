@@ -1,0 +1,1 @@
+"""A typed description of one experiment, and what runs it."""

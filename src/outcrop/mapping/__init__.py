@@ -1,0 +1,1 @@
+"""A model over a whole scene becomes a class map."""

@@ -1,0 +1,1 @@
+"""Networks (tensors in, tensors out) and classical baselines; no files, no geography."""

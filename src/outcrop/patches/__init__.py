@@ -1,0 +1,1 @@
+"""Patches that remember where they were cut."""

@@ -76,7 +76,7 @@ class PatchSet:
             raise OutcropError(
                 "patch set", f"{self.images.shape[1]} bands but {len(self.bands)} band names"
             )
-        if n and not (0 <= self.labels.min() and self.labels.max() < len(self.classes)):
+        if n and not (self.labels.min() >= 0 and self.labels.max() < len(self.classes)):
             raise OutcropError("patch set", f"labels outside 0..{len(self.classes) - 1}")
 
     def __len__(self) -> int:

@@ -1,0 +1,1 @@
+"""Splits by ground, not by dice; scikit-learn cross-validators too."""

@@ -1,0 +1,1 @@
+"""Patches, a split and a network become a run."""
