@@ -1,1 +1,1 @@
-"""Where pixels come from: scenes, labels on them, collections, synthetic worlds with known truth."""
+"""Where pixels come from: scenes, labels on them, collections, synthetic worlds."""

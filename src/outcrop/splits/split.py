@@ -93,7 +93,7 @@ class Split:
         if (table[TRAIN] > 0).sum() < 2:
             raise OutcropError(
                 "split",
-                "leaves fewer than two classes to train on; take smaller blocks or a smaller buffer",
+                "leaves fewer than two classes to train on; take smaller blocks or buffer",
             )
 
     def save(self, path: str | Path) -> None:
