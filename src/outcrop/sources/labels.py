@@ -1,0 +1,348 @@
+"""Labelled ground: polygons, points and label rasters, as labelled pixels of a scene."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from outcrop.errors import OutcropError
+from outcrop.sources.scene import Scene
+
+_TILE = 2048
+_VECTOR = {".gpkg", ".geojson", ".json", ".shp", ".fgb", ".gml", ".kml", ".zip", ".parquet"}
+_WALL_TO_WALL = 0.5
+
+
+@dataclass(frozen=True)
+class LabelledPixels:
+    """The labelled pixels of one scene.
+
+    Attributes:
+        row, column: int64, `N`, in the scene.
+        label: int64, `N`, an index into the classes of the labels they came from.
+        polygon: int64, `N`, the polygon, point or connected patch of labelled pixels.
+        dropped: labelled pixels that were left out, by reason.
+    """
+
+    row: np.ndarray
+    column: np.ndarray
+    label: np.ndarray
+    polygon: np.ndarray
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+class Labels(Protocol):
+    """Labelled ground that can be laid on scenes."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the labels."""
+        ...
+
+    def on(self, scene: Scene) -> LabelledPixels:
+        """The labelled pixels of `scene`, none if the labels lie outside it."""
+        ...
+
+    def attribute(self, name: str, polygon: np.ndarray) -> np.ndarray:
+        """The values, as text, of another column of the labels for the given polygons."""
+        ...
+
+
+def open_labels(
+    path: str | Path,
+    column: str | None = None,
+    classes: Sequence[str] | None = None,
+    crs: str | None = None,
+) -> Labels:
+    """Open labelled polygons or points (any vector format of GDAL) or a label raster.
+
+    Args:
+        column: the column of a vector file that names the class.
+        classes: names for the values of a label raster, in ascending order of the values.
+        crs: the coordinate reference system, for files that do not carry one.
+
+    Raises:
+        OutcropError: missing or unreadable file, unknown column, no usable geometry, no CRS, fewer
+            than two classes.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise OutcropError(path, "no such file")
+    labels = (
+        _open_vector(path, column, crs)
+        if path.suffix.lower() in _VECTOR
+        else _open_raster(path, classes, crs)
+    )
+    if len(labels.classes) < 2:
+        only = f"one class only ('{labels.classes[0]}')" if labels.classes else "no class at all"
+        raise OutcropError(path, f"holds {only}; a classifier needs two or more")
+    return labels
+
+
+@dataclass(frozen=True)
+class VectorLabels:
+    """Polygons or points with a class.
+
+    The parts of a multi-part feature count as polygons of their own. A pixel belongs to a polygon
+    when its middle lies inside. A pixel that polygons or points of
+    different classes claim is dropped and counted as `conflict`.
+    """
+
+    path: Path
+    classes: tuple[str, ...]
+    frame: Any
+    codes: np.ndarray
+
+    def on(self, scene: Scene) -> LabelledPixels:
+        """The labelled pixels of `scene`."""
+        frame = self.frame.to_crs(scene.crs)
+        points = (frame.geom_type == "Point").to_numpy()
+        parts = [
+            self._polygon_pixels(frame[~points], scene),
+            self._point_pixels(frame[points], scene),
+        ]
+        row, column, polygon, other = (np.concatenate(field) for field in zip(*parts, strict=True))
+        order = np.argsort(row * scene.width + column, kind="stable")
+        row, column, polygon, other = row[order], column[order], polygon[order], other[order]
+        starts = np.flatnonzero(np.r_[True, np.diff(row * scene.width + column) != 0][: len(row)])
+        label = self.codes[polygon]
+        different = label != self.codes[other]
+        different |= label != np.repeat(label[starts], np.diff(np.r_[starts, len(row)]))
+        clash = np.logical_or.reduceat(different, starts) if len(starts) else starts.astype(bool)
+        kept = starts[~clash]
+        return LabelledPixels(
+            row[kept], column[kept], label[kept], polygon[kept], {"conflict": int(clash.sum())}
+        )
+
+    def attribute(self, name: str, polygon: np.ndarray) -> np.ndarray:
+        """The values, as text, of another column for the given polygons."""
+        _check_column(self.path, self.frame, name)
+        return self.frame[name].astype(str).to_numpy()[polygon]
+
+    def _polygon_pixels(self, frame: Any, scene: Scene) -> tuple[np.ndarray, ...]:
+        """Row, column and the last and the first polygon that covers each covered pixel."""
+        from affine import Affine
+        from rasterio.features import rasterize
+        from shapely import box
+
+        found = []
+        for row, column, height, width in _tiles(scene):
+            x, y = scene.xy(
+                np.array([row, row, row + height, row + height]) - 0.5,
+                np.array([column, column + width, column, column + width]) - 0.5,
+            )
+            near = frame.iloc[frame.sindex.query(box(x.min(), y.min(), x.max(), y.max()))]
+            if near.empty:
+                continue
+            near = near.sort_index()
+            shapes = list(zip(near.geometry, near.index + 1, strict=True))
+            transform = Affine(*scene.transform) @ Affine.translation(column, row)
+            last, first = (
+                rasterize(order, (height, width), transform=transform, dtype="int32")
+                for order in (shapes, shapes[::-1])
+            )
+            r, c = np.nonzero(last)
+            found.append((r + row, c + column, last[r, c] - 1, first[r, c] - 1))
+        return _join(found, 4)
+
+    def _point_pixels(self, frame: Any, scene: Scene) -> tuple[np.ndarray, ...]:
+        row, column = scene.row_column(frame.geometry.x.to_numpy(), frame.geometry.y.to_numpy())
+        inside = (row >= 0) & (row < scene.height) & (column >= 0) & (column < scene.width)
+        index = frame.index.to_numpy()[inside]
+        return row[inside], column[inside], index, index
+
+
+@dataclass(frozen=True)
+class RasterLabels:
+    """A raster whose pixel values are classes.
+
+    The nodata value, or 0 where none is declared, means unlabelled. A raster on another grid or
+    in another CRS is brought onto the scene's by nearest neighbour. Connected pixels of one class
+    (8 neighbours) are one labelled patch of ground; but where more than half of the scene is
+    labelled the raster is a wall-to-wall map, and each pixel stands by itself.
+    """
+
+    path: Path
+    classes: tuple[str, ...]
+    values: np.ndarray
+    crs: str
+
+    def on(self, scene: Scene) -> LabelledPixels:
+        """The labelled pixels of `scene`."""
+        found = []
+        with _label_reader(self.path, self.crs, scene) as dataset:
+            for window in _tiles(scene):
+                tile, labelled = _read_tile(dataset, self.path, *window)
+                r, c = np.nonzero(labelled)
+                label = np.searchsorted(self.values, tile[r, c])
+                found.append((r + window[0], c + window[1], label))
+        row, column, label = _join(found, 3)
+        if len(row) > _WALL_TO_WALL * scene.height * scene.width:
+            return LabelledPixels(row, column, label, np.arange(len(row)))
+        return LabelledPixels(row, column, label, _connected(row, column, label, scene.width))
+
+    def attribute(self, name: str, polygon: np.ndarray) -> np.ndarray:
+        """A raster has no further columns."""
+        raise OutcropError(self.path, f"is a raster and has no column '{name}'")
+
+
+def _open_vector(path: Path, column: str | None, crs: str | None) -> VectorLabels:
+    import geopandas as gpd
+    from pyogrio.errors import DataSourceError
+
+    try:
+        frame = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path)
+    except (DataSourceError, ValueError, OSError):
+        raise OutcropError(path, "is not a vector file that GDAL can read, or is damaged") from None
+    if not isinstance(frame, gpd.GeoDataFrame):
+        raise OutcropError(path, "has no geometry; labels must be polygons or points")
+    if column is None:
+        raise OutcropError(
+            path, f"pass --column with the column that names the class; it has {_columns(frame)}"
+        )
+    _check_column(path, frame, column)
+    if frame.crs is None:
+        if crs is None:
+            raise OutcropError(
+                path, "has no coordinate reference system; pass --labels_crs, e.g. EPSG:32648"
+            )
+        frame = frame.set_crs(crs)
+    usable = frame[frame.geometry.notna() & ~frame.geometry.is_empty & frame[column].notna()]
+    usable = usable[usable.geom_type.isin(["Polygon", "MultiPolygon", "Point", "MultiPoint"])]
+    usable = usable.explode(index_parts=False, ignore_index=True)
+    polygons = usable.geom_type == "Polygon"
+    usable.loc[polygons, "geometry"] = usable.loc[polygons, "geometry"].make_valid()
+    if usable.empty:
+        raise OutcropError(path, "has no polygon or point with a class; every geometry is empty")
+    codes, classes = usable[column].factorize(sort=True)
+    return VectorLabels(path, tuple(_name(value) for value in classes), usable, codes)
+
+
+def _open_raster(path: Path, classes: Sequence[str] | None, crs: str | None) -> RasterLabels:
+    from outcrop.sources.scene import open_scene
+
+    grid = open_scene(path, crs=crs)
+    values: set[float] = set()
+    with _label_reader(path, grid.crs, grid) as dataset:
+        for window in _tiles(grid):
+            tile, labelled = _read_tile(dataset, path, *window)
+            values.update(np.unique(tile[labelled]).tolist())
+    ordered = sorted(values)
+    if any(value != int(value) for value in ordered):
+        raise OutcropError(path, "is no label raster: its values are not whole numbers")
+    if len(ordered) > 255:
+        raise OutcropError(path, f"is no label raster: it has {len(ordered)} different values")
+    if classes is not None and len(classes) != len(ordered):
+        raise OutcropError(
+            path,
+            f"has {len(ordered)} values but --classes names {len(classes)}; give one name each",
+        )
+    names = classes or [f"class {int(value)}" for value in ordered]
+    return RasterLabels(path, tuple(names), np.array(ordered), grid.crs)
+
+
+@contextmanager
+def _label_reader(path: Path, crs: str, scene: Scene) -> Iterator[Any]:
+    """The label raster as it lies on the scene's grid."""
+    import rasterio
+    from affine import Affine
+    from rasterio.enums import Resampling
+    from rasterio.vrt import WarpedVRT
+
+    transform = Affine(*scene.transform)
+    with rasterio.open(path) as dataset:
+        grid = (dataset.height, dataset.width, crs)
+        if grid == (scene.height, scene.width, scene.crs) and dataset.transform == transform:
+            yield dataset
+            return
+        with WarpedVRT(
+            dataset,
+            src_crs=crs,
+            crs=scene.crs,
+            transform=transform,
+            width=scene.width,
+            height=scene.height,
+            resampling=Resampling.nearest,
+            nodata=0 if dataset.nodata is None else dataset.nodata,
+        ) as warped:
+            yield warped
+
+
+def _read_tile(
+    dataset: Any, path: Path, row: int, column: int, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Values of a window and where they are labels."""
+    from rasterio.errors import RasterioError
+    from rasterio.windows import Window
+
+    window = Window(column, row, width, height)
+    try:
+        tile = dataset.read(1, window=window)
+        labelled = dataset.read_masks(1, window=window) > 0
+    except RasterioError:
+        raise OutcropError(path, "cannot be read; the file is truncated or damaged") from None
+    if dataset.nodata is None:
+        labelled &= tile != 0
+    if tile.dtype.kind == "f":
+        labelled &= np.isfinite(tile)
+    return tile, labelled
+
+
+def _connected(row: np.ndarray, column: np.ndarray, label: np.ndarray, width: int) -> np.ndarray:
+    """Connected patches (8 neighbours, one class) of labelled pixels given in row-major order."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    n = len(row)
+    if n == 0:
+        return np.empty(0, np.int64)
+    # One spare column at each side, so that a row's end is no neighbour of the next row's start.
+    place = row * (width + 2) + column
+    order = np.argsort(place)
+    links = []
+    for step in (1, width + 1, width + 2, width + 3):
+        at = np.minimum(np.searchsorted(place, place + step, sorter=order), n - 1)
+        neighbour = order[at]
+        linked = (place[neighbour] == place + step) & (label[neighbour] == label)
+        links.append((np.flatnonzero(linked), neighbour[linked]))
+    one, other = (np.concatenate(ends) for ends in zip(*links, strict=True))
+    graph = coo_array((np.ones(len(one), bool), (one, other)), shape=(n, n))
+    return connected_components(graph, directed=False)[1].astype(np.int64)
+
+
+def _tiles(scene: Scene) -> Iterator[tuple[int, int, int, int]]:
+    for row in range(0, scene.height, _TILE):
+        for column in range(0, scene.width, _TILE):
+            yield row, column, min(_TILE, scene.height - row), min(_TILE, scene.width - column)
+
+
+def _join(found: Sequence[tuple[np.ndarray, ...]], fields: int) -> tuple[np.ndarray, ...]:
+    if not found:
+        return tuple(np.empty(0, np.int64) for _ in range(fields))
+    return tuple(np.concatenate(parts).astype(np.int64) for parts in zip(*found, strict=True))
+
+
+def _check_column(path: Path, frame: Any, column: str) -> None:
+    if column not in frame.columns or column == frame.geometry.name:
+        raise OutcropError(path, f"has no column '{column}'; it has {_columns(frame)}")
+
+
+def _columns(frame: Any) -> str:
+    return ", ".join(str(name) for name in frame.columns if name != frame.geometry.name)
+
+
+def _name(value: object) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
