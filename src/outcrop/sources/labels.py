@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -38,6 +38,16 @@ class LabelledPixels:
     def __len__(self) -> int:
         return len(self.row)
 
+    def __getitem__(self, index: np.ndarray) -> LabelledPixels:
+        """Some of the pixels, by index or mask."""
+        return replace(
+            self,
+            row=self.row[index],
+            column=self.column[index],
+            label=self.label[index],
+            polygon=self.polygon[index],
+        )
+
 
 class Labels(Protocol):
     """Labelled ground that can be laid on scenes."""
@@ -50,6 +60,11 @@ class Labels(Protocol):
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names, in the order of the labels."""
+        ...
+
+    @property
+    def across_scenes(self) -> bool:
+        """Whether a polygon's number means the same polygon in every scene."""
         ...
 
     def on(self, scene: Scene) -> LabelledPixels:
@@ -105,6 +120,7 @@ class VectorLabels:
     classes: tuple[str, ...]
     frame: Any
     codes: np.ndarray
+    across_scenes: ClassVar[bool] = True
 
     def on(self, scene: Scene) -> LabelledPixels:
         """The labelled pixels of `scene`."""
@@ -179,6 +195,7 @@ class RasterLabels:
     classes: tuple[str, ...]
     values: np.ndarray
     crs: str
+    across_scenes: ClassVar[bool] = False
 
     def on(self, scene: Scene) -> LabelledPixels:
         """The labelled pixels of `scene`."""

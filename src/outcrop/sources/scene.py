@@ -53,8 +53,13 @@ class Scene:
 
     @property
     def name(self) -> str:
-        """The file, or the files joined by commas."""
+        """The file, or the files joined by commas: what `open_scene` takes."""
         return ",".join(str(file) for file in self.files)
+
+    @property
+    def title(self) -> str:
+        """The first file and how many more, for messages."""
+        return _title(self.files)
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -187,9 +192,9 @@ def open_scene(
     for part in parts[1:]:
         if not part.same_grid(parts[0]):
             raise OutcropError(
-                part.name,
-                f"is not on the grid of {parts[0].name} ({_grid(part)} against {_grid(parts[0])}); "
-                "bands of one scene must share size, transform and CRS",
+                part.title,
+                f"is not on the grid of {parts[0].title} ({_grid(part)} against "
+                f"{_grid(parts[0])}); bands of one scene must share size, transform and CRS",
             )
     every = tuple(band for part in parts for band in part.bands)
     chosen = every if bands is None else tuple(_choose(every, number, paths) for number in bands)
@@ -232,8 +237,8 @@ def open_scenes(
     for scene in scenes[1:]:
         if len(scene.bands) != len(scenes[0].bands):
             raise OutcropError(
-                scene.name,
-                f"has {len(scene.bands)} bands where {scenes[0].name} has "
+                scene.title,
+                f"has {len(scene.bands)} bands where {scenes[0].title} has "
                 f"{len(scenes[0].bands)}; choose common ones with --bands",
             )
     return scenes
@@ -298,8 +303,7 @@ def _open(path: Path) -> Iterator[Any]:
 
 def _choose(bands: tuple[Band, ...], number: int, paths: Sequence[Path]) -> Band:
     if not 1 <= number <= len(bands):
-        name = ",".join(str(path) for path in paths)
-        raise OutcropError(name, f"has no band {number}; it has bands 1 to {len(bands)}")
+        raise OutcropError(_title(paths), f"has no band {number}; it has bands 1 to {len(bands)}")
     return bands[number - 1]
 
 
@@ -307,6 +311,10 @@ def _reflect(index: np.ndarray, length: int) -> np.ndarray:
     period = max(2 * (length - 1), 1)
     folded = np.abs(index) % period
     return np.minimum(folded, period - folded) if length > 1 else np.zeros_like(index)
+
+
+def _title(files: Sequence[Path]) -> str:
+    return str(files[0]) + (f" and {len(files) - 1} more" if len(files) > 1 else "")
 
 
 def _grid(scene: Scene) -> str:

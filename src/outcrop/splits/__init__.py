@@ -1,1 +1,24 @@
 """Splits by ground, not by dice; scikit-learn cross-validators too."""
+
+from outcrop.splits.ground import suggest_block
+from outcrop.splits.named import ColumnSplit, SceneSplit, ZoneSplit
+from outcrop.splits.split import BUFFER, SIDES, TEST, TRAIN, VALIDATION, Split, read_split
+from outcrop.splits.splitters import BlockSplit, GroundSplit, RandomSplit, Splitter
+
+__all__ = [
+    "BUFFER",
+    "SIDES",
+    "TEST",
+    "TRAIN",
+    "VALIDATION",
+    "BlockSplit",
+    "ColumnSplit",
+    "GroundSplit",
+    "RandomSplit",
+    "SceneSplit",
+    "Split",
+    "Splitter",
+    "ZoneSplit",
+    "read_split",
+    "suggest_block",
+]

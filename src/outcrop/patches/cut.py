@@ -1,0 +1,267 @@
+"""Cut labelled patches out of scenes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from outcrop.errors import OutcropError
+from outcrop.files import check_new, new_folder
+from outcrop.patches.patchset import (
+    Column,
+    PatchSet,
+    create_images,
+    read_patches,
+    write_annotations,
+)
+from outcrop.patches.positions import Positions, Source, upper_left
+from outcrop.patches.samples import (
+    by_tile,
+    draw,
+    in_tile_order,
+    inside,
+    join_positions,
+    positions_of,
+    thin,
+    with_data,
+)
+from outcrop.progress import track
+from outcrop.sources.labels import LabelledPixels, Labels, open_labels
+from outcrop.sources.scene import Scene, SceneReader, open_scenes
+
+_BATCH = 2048
+
+
+def cut(
+    scenes: str | Path | Scene | Sequence[str | Path | Scene],
+    labels: str | Path | Sequence[str | Path],
+    column: str | None = None,
+    size: int = 32,
+    *,
+    bands: Sequence[int] | None = None,
+    stride: int = 1,
+    edge: Literal["reflect", "drop"] = "reflect",
+    per_class: int | None = None,
+    keep: Sequence[str] = (),
+    classes: Sequence[str] | None = None,
+    crs: str | None = None,
+    labels_crs: str | None = None,
+    seed: int = 0,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+) -> PatchSet:
+    """Cut a patch around labelled pixels of one scene or several.
+
+    A patch belongs to its centre pixel (`outcrop.patches.positions.upper_left`), and the label is
+    that pixel's. Pixels of a patch without data are NaN; a labelled pixel that has no data in any
+    band is dropped and counted.
+
+    Args:
+        scenes: raster files or open scenes. Single-band files on one grid are the bands of one
+            scene; names joined by commas are one scene too.
+        labels: polygons, points or a label raster; one file for all scenes or one file each.
+        column: the column of a vector file that names the class.
+        size: height and width of a patch in pixels.
+        bands: numbers of the bands to use, from 1.
+        stride: keep only labelled pixels on every `stride`-th row and column (points are all kept).
+        edge: patches that reach over the scene's edge are completed by mirroring about the
+            outermost pixels ("reflect"), or left out ("drop").
+        per_class: at most so many patches of each class, drawn at random.
+        keep: further columns of the labels to keep with each patch, to split by.
+        classes: names for the values of a label raster, in ascending order.
+        crs, labels_crs: coordinate reference systems for files that carry none.
+        seed: for `per_class`.
+        output: a folder to write the patch set to, tile by tile; without it the patches are
+            kept in memory.
+        overwrite: whether `output` may exist.
+
+    Returns:
+        The patches in the order of scenes, tiles of 512 pixels, rows and columns. Positions are
+        in metres: in the first scene's system if that is metric, else in its UTM zone.
+
+    Raises:
+        OutcropError: anything wrong with the input, said in one line.
+    """
+    if size < 1 or stride < 1:
+        raise OutcropError("--size" if size < 1 else "--stride", "must be at least 1")
+    if output is not None:
+        check_new(Path(output), overwrite)
+    opened = _open_all(scenes, bands, crs)
+    for scene in opened:
+        if size > min(scene.height, scene.width):
+            raise OutcropError(
+                scene.title,
+                f"is {scene.height} × {scene.width} pixels, smaller than a patch of {size}; "
+                "take a smaller --size",
+            )
+    layers = _open_labels(labels, len(opened), column, classes, labels_crs)
+    dropped: Counter[str] = Counter()
+    chosen, gaps = [], False
+    for scene, layer in zip(opened, layers, strict=True):
+        pixels, gap = _choose(scene, layer, size, stride, edge, dropped)
+        chosen.append(pixels)
+        gaps |= gap
+    if not any(map(len, chosen)):
+        raise OutcropError(layers[0].path, _nothing(opened, dropped))
+    dtype = np.dtype("float32") if gaps else np.result_type(*(scene.dtype for scene in opened))
+    patches = _annotate(opened, layers, chosen, size, keep, dropped)
+    if per_class is not None:
+        patches = patches.subset(draw(patches.labels, per_class, seed))
+    if (patches.counts > 0).sum() < 2:
+        raise OutcropError(
+            layers[0].path,
+            f"gives patches of '{patches.classes[int(patches.counts.argmax())]}' only; "
+            "a classifier needs two classes or more",
+        )
+    shape = (len(patches), len(opened[0].bands), size, size)
+    if output is None:
+        images = np.empty(shape, dtype)
+        _fill(images, opened, patches)
+        return replace(patches, images=images)
+    with new_folder(output, overwrite) as folder:
+        _fill(create_images(folder, shape, dtype), opened, patches)
+        write_annotations(folder, patches)
+    return read_patches(output)
+
+
+def cut_at(
+    reader: SceneReader, row: np.ndarray, column: np.ndarray, size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Cut patches around given centre pixels, reading the scene tile by tile.
+
+    Args:
+        row, column: int, `N`, the centre pixels.
+
+    Yields:
+        Indices into `row`, and the patches there: `n × bands × size × size`.
+    """
+    for index in by_tile(row, column):
+        top, left = upper_left(row[index], size), upper_left(column[index], size)
+        window = reader.read(
+            int(top.min()), int(left.min()), int(np.ptp(top)) + size, int(np.ptp(left)) + size
+        )
+        every = np.lib.stride_tricks.sliding_window_view(window, (size, size), axis=(1, 2))
+        for start in range(0, len(index), _BATCH):
+            part = slice(start, start + _BATCH)
+            batch = every[:, top[part] - top.min(), left[part] - left.min()]
+            yield index[part], batch.swapaxes(0, 1)
+
+
+def _open_all(
+    scenes: str | Path | Scene | Sequence[str | Path | Scene],
+    bands: Sequence[int] | None,
+    crs: str | None,
+) -> list[Scene]:
+    several = [scenes] if isinstance(scenes, str | Path | Scene) else list(scenes)
+    files = [scene for scene in several if not isinstance(scene, Scene)]
+    return [s for s in several if isinstance(s, Scene)] + (
+        open_scenes(files, bands, crs) if files else []
+    )
+
+
+def _open_labels(
+    labels: str | Path | Sequence[str | Path],
+    scenes: int,
+    column: str | None,
+    classes: Sequence[str] | None,
+    crs: str | None,
+) -> list[Labels]:
+    files = [labels] if isinstance(labels, str | Path) else list(labels)
+    if len(files) == 1:
+        return [open_labels(files[0], column, classes, crs)] * scenes
+    if len(files) != scenes:
+        raise OutcropError(
+            "--labels", f"{len(files)} files for {scenes} scenes; give one for all or one for each"
+        )
+    return [open_labels(file, column, classes, crs) for file in files]
+
+
+def _choose(
+    scene: Scene, layer: Labels, size: int, stride: int, edge: str, dropped: Counter[str]
+) -> tuple[LabelledPixels, bool]:
+    """The labelled pixels of a scene that become patches, and whether these may have gaps."""
+    pixels = layer.on(scene)
+    dropped.update(pixels.dropped)
+    pixels = thin(pixels, stride)
+    if edge == "drop":
+        whole = inside(scene, pixels, size)
+        dropped["edge"] += int((~whole).sum())
+        pixels = pixels[whole]
+    valid, gaps = with_data(scene, pixels, size)
+    dropped["no data"] += int((~valid).sum())
+    return in_tile_order(pixels[valid]), gaps
+
+
+def _annotate(
+    scenes: Sequence[Scene],
+    layers: Sequence[Labels],
+    chosen: Sequence[LabelledPixels],
+    size: int,
+    keep: Sequence[str],
+    dropped: Counter[str],
+) -> PatchSet:
+    """A patch set whose images are still empty."""
+    classes = tuple(dict.fromkeys(name for layer in layers for name in layer.classes))
+    crs = scenes[0].metric_crs
+    parts, labels, first_polygon = [], [], 0
+    for i, (scene, layer, pixels) in enumerate(zip(scenes, layers, chosen, strict=True)):
+        parts.append(positions_of(scene, pixels, i, size, crs, first_polygon))
+        labels.append(np.array([classes.index(name) for name in layer.classes])[pixels.label])
+        if layer is not layers[-1] or not layer.across_scenes:
+            first_polygon += int(pixels.polygon.max(initial=-1)) + 1
+    positions = join_positions(parts)
+    return PatchSet(
+        images=np.empty((len(positions), len(scenes[0].bands), 0, 0), np.uint8),
+        labels=np.concatenate(labels),
+        classes=classes,
+        bands=tuple(band.name for band in scenes[0].bands),
+        positions=positions,
+        sources=tuple(Source(s.name, s.crs, s.transform, s.height, s.width) for s in scenes),
+        crs=crs,
+        columns={name: _column(name, layers, chosen) for name in keep},
+        dropped={reason: count for reason, count in dropped.items() if count},
+    )
+
+
+def _column(name: str, layers: Sequence[Labels], chosen: Sequence[LabelledPixels]) -> Column:
+    values = [
+        layer.attribute(name, pixels.polygon) for layer, pixels in zip(layers, chosen, strict=True)
+    ]
+    names, codes = np.unique(np.concatenate(values).astype(str), return_inverse=True)
+    return Column(codes, tuple(map(str, names)))
+
+
+def _fill(images: Any, scenes: Sequence[Scene], patches: PatchSet) -> None:
+    """Cut the images of an annotated patch set into `images`, a NumPy or Zarr array."""
+    assert patches.positions is not None
+    positions, size = patches.positions, images.shape[2]
+    batches = (
+        batch
+        for source, scene in enumerate(scenes)
+        for batch in _cut_source(scene, positions, source, size)
+    )
+    done = 0
+    for pixels in track(batches, "cutting patches"):
+        images[done : done + len(pixels)] = pixels
+        done += len(pixels)
+
+
+def _cut_source(scene: Scene, positions: Positions, source: int, size: int) -> Iterator[np.ndarray]:
+    index = np.flatnonzero(positions.source == source)
+    with scene.reader() as reader:
+        # Positions are in tile order, so that batches follow each other without gaps.
+        for _, pixels in cut_at(reader, positions.row[index], positions.column[index], size):
+            yield pixels
+
+
+def _nothing(scenes: Sequence[Scene], dropped: Counter[str]) -> str:
+    reasons = [f"{count} for {reason}" for reason, count in dropped.items() if count]
+    if reasons:
+        return f"gives no patch: every labelled pixel was dropped ({', '.join(reasons)})"
+    names = scenes[0].title + (f" and {len(scenes) - 1} more" if len(scenes) > 1 else "")
+    return f"labels no pixel of {names}; do they show the same ground?"

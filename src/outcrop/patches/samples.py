@@ -1,0 +1,134 @@
+"""Which labelled pixels become patches, and where they lie on the ground."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from outcrop.errors import OutcropError
+from outcrop.patches.positions import Positions, upper_left
+from outcrop.sources.labels import LabelledPixels
+from outcrop.sources.scene import Scene
+
+_TILE = 512
+
+
+def by_tile(row: np.ndarray, column: np.ndarray) -> Iterator[np.ndarray]:
+    """Indices of pixels grouped by tile of 512 × 512, in row-major order of tiles and pixels."""
+    tile = row // _TILE, column // _TILE
+    order = np.lexsort((column, row, tile[1], tile[0]))
+    changes = np.diff(tile[0][order]) | np.diff(tile[1][order])
+    yield from (part for part in np.split(order, np.flatnonzero(changes) + 1) if len(part))
+
+
+def thin(pixels: LabelledPixels, stride: int) -> LabelledPixels:
+    """Keep pixels on every `stride`-th row and column, and polygons of one pixel."""
+    if stride == 1 or not len(pixels):
+        return pixels
+    alone = np.bincount(pixels.polygon)[pixels.polygon] == 1
+    return pixels[alone | ((pixels.row % stride == 0) & (pixels.column % stride == 0))]
+
+
+def inside(scene: Scene, pixels: LabelledPixels, size: int) -> np.ndarray:
+    """Mask of the pixels whose whole patch lies in the scene."""
+    top, left = upper_left(pixels.row, size), upper_left(pixels.column, size)
+    whole = (top >= 0) & (left >= 0)
+    return whole & (top + size <= scene.height) & (left + size <= scene.width)
+
+
+def with_data(scene: Scene, pixels: LabelledPixels, size: int) -> tuple[np.ndarray, bool]:
+    """Mask of the pixels with data in every band, and whether any patch may have gaps.
+
+    Raises:
+        OutcropError: a band, or the whole scene, has no data at any of the pixels.
+    """
+    valid = np.ones((len(scene.bands), len(pixels)), bool)
+    gaps = False
+    with scene.reader() as reader:
+        for index in by_tile(pixels.row, pixels.column):
+            top, left = upper_left(pixels.row[index], size), upper_left(pixels.column[index], size)
+            row, column = int(top.min()), int(left.min())
+            window = reader.read(row, column, int(np.ptp(top)) + size, int(np.ptp(left)) + size)
+            finite = np.isfinite(window)
+            gaps = gaps or not finite.all()
+            valid[:, index] = finite[:, pixels.row[index] - row, pixels.column[index] - column]
+    if len(pixels):
+        _refuse_empty_bands(scene, valid)
+    return np.asarray(valid.all(axis=0)), gaps
+
+
+def in_tile_order(pixels: LabelledPixels) -> LabelledPixels:
+    """The pixels sorted as `by_tile` visits them."""
+    if not len(pixels):
+        return pixels
+    return pixels[np.concatenate(list(by_tile(pixels.row, pixels.column)))]
+
+
+def draw(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
+    """Indices, ascending, of at most `per_class` patches of each class, drawn at random."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    drawn = [order[labels[order] == label][:per_class] for label in np.unique(labels)]
+    return np.sort(np.concatenate(drawn)) if drawn else order
+
+
+def positions_of(
+    scene: Scene, pixels: LabelledPixels, source: int, size: int, crs: str, first_polygon: int
+) -> Positions:
+    """Positions of patches in metres of `crs`, with polygons numbered from `first_polygon`."""
+    from pyproj import Transformer
+
+    to_metres = Transformer.from_crs(scene.crs, crs, always_xy=True)
+    x, y = to_metres.transform(*scene.xy(pixels.row, pixels.column))
+    width, height = _extent(scene, to_metres, size)
+    n = len(pixels)
+    return Positions(
+        source=np.full(n, source, np.int32),
+        row=pixels.row.astype(np.int32),
+        column=pixels.column.astype(np.int32),
+        x=np.asarray(x, float),
+        y=np.asarray(y, float),
+        width=np.full(n, width),
+        height=np.full(n, height),
+        polygon=pixels.polygon + first_polygon,
+    )
+
+
+def join_positions(parts: Sequence[Positions]) -> Positions:
+    """The positions of several sources, one after the other."""
+    return Positions(
+        **{
+            item.name: np.concatenate([getattr(part, item.name) for part in parts])
+            for item in fields(Positions)
+        }
+    )
+
+
+def _extent(scene: Scene, to_metres: Any, size: int) -> tuple[float, float]:
+    """The largest width and height in metres of a patch's bounding box, at corners and middle."""
+    rows = np.array([0, 0, scene.height - size, scene.height - size, (scene.height - size) // 2])
+    columns = np.array([0, scene.width - size, 0, scene.width - size, (scene.width - size) // 2])
+    corners = [
+        to_metres.transform(*scene.xy(rows + dr - 0.5, columns + dc - 0.5))
+        for dr in (0, size)
+        for dc in (0, size)
+    ]
+    x, y = np.array(corners).swapaxes(0, 1)
+    return float(np.ptp(x, axis=0).max()), float(np.ptp(y, axis=0).max())
+
+
+def _refuse_empty_bands(scene: Scene, valid: np.ndarray) -> None:
+    empty = ~valid.any(axis=1)
+    if not empty.any():
+        return
+    if empty.all():
+        raise OutcropError(
+            scene.title, "has no data at any labelled pixel; are nodata and CRS right?"
+        )
+    band = int(np.flatnonzero(empty)[0])
+    rest = ",".join(str(i + 1) for i in np.flatnonzero(~empty))
+    raise OutcropError(
+        scene.title, f"band {band + 1} is nodata at every labelled pixel; pass --bands {rest}"
+    )

@@ -1,0 +1,249 @@
+"""Splitters: at random, and by ground. Each is a scikit-learn cross-validator too."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+
+from outcrop.errors import OutcropError
+from outcrop.patches.patchset import PatchSet
+from outcrop.patches.positions import Positions
+from outcrop.splits.ground import blocks, keep_apart
+from outcrop.splits.split import TEST, TRAIN, VALIDATION, Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splitter(ABC):
+    """What all splitters share.
+
+    As a scikit-learn cross-validator a splitter must know the patches: give them as `patches`, or
+    pass a patch set as X. Then `cross_val_score(model, X, y, cv=BlockSplit(..., patches=patches))`
+    works, and the training folds are without the patches that are too near.
+
+    Attributes:
+        patches: the patch set whose rows X holds, for use as a cross-validator.
+    """
+
+    patches: PatchSet | None = None
+    by_ground: ClassVar[bool] = True
+
+    @abstractmethod
+    def folds_of(self, patches: PatchSet) -> list[np.ndarray]:
+        """For each fold the mask of the patches that judge in it."""
+
+    @abstractmethod
+    def pieces(self, patches: PatchSet) -> np.ndarray:
+        """The piece of ground of each patch (`Split.groups`)."""
+
+    def finish(self, patches: PatchSet, sides: np.ndarray) -> np.ndarray:
+        """Put the buffer between the sides."""
+        return sides
+
+    def split(
+        self, X: Any, y: Any = None, groups: Any = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the indices to train on and to judge by, for each fold (scikit-learn)."""
+        patches = self._bound(X)
+        for judged in self.folds_of(patches):
+            sides = np.where(judged, VALIDATION, TRAIN).astype(np.int8)
+            sides = self.finish(patches, sides)
+            yield np.flatnonzero(sides == TRAIN), np.flatnonzero(sides == VALIDATION)
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Number of folds (scikit-learn)."""
+        return len(self.folds_of(self._bound(X)))
+
+    def assign(self, patches: PatchSet, fold: int = 0, test: bool = False) -> Split:
+        """Split once: one fold validates and the others train.
+
+        Args:
+            fold: which fold validates, from 0.
+            test: whether the fold after it is set aside as a test side.
+
+        Raises:
+            OutcropError: no such fold; the split cannot be used (`Split.check`).
+        """
+        folds = self.folds_of(patches)
+        if not 0 <= fold < len(folds):
+            raise OutcropError(
+                "--fold", f"there is no fold {fold}; there are 0 to {len(folds) - 1}"
+            )
+        sides = np.where(folds[fold], VALIDATION, TRAIN).astype(np.int8)
+        if test:
+            if len(folds) < 3:
+                raise OutcropError("--test", "needs at least three folds")
+            sides[folds[(fold + 1) % len(folds)]] = TEST
+        split = Split(
+            sides=self.finish(patches, sides),
+            groups=self.pieces(patches),
+            fingerprint=patches.fingerprint,
+            how=self.describe() | {"fold": fold},
+            by_ground=self.by_ground,
+        )
+        split.check(patches)
+        return split
+
+    def describe(self) -> dict[str, Any]:
+        """The splitter and its parameters, for people to read."""
+        parameters = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "patches"}
+        return {"splitter": type(self).__name__, **parameters}
+
+    def _bound(self, X: Any) -> PatchSet:
+        patches = X if isinstance(X, PatchSet) else self.patches
+        if patches is None:
+            raise OutcropError(type(self).__name__, "does not know the ground; pass patches=...")
+        if X is not None and len(X) != len(patches):
+            raise OutcropError(
+                type(self).__name__, f"X has {len(X)} rows but the patch set has {len(patches)}"
+            )
+        return patches
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomSplit(Splitter):
+    """Stratified split at random: by dice, not by ground.
+
+    The way that flatters: twins of the validation patches are in the training side. It is here
+    to measure by how much (the leak gap), and for collections whose images are independent.
+
+    Attributes:
+        folds: one of them validates.
+        seed: of the dice.
+    """
+
+    folds: int = 5
+    seed: int = 0
+    by_ground: ClassVar[bool] = False
+
+    def folds_of(self, patches: PatchSet) -> list[np.ndarray]:
+        """Stratified folds (`sklearn.model_selection.StratifiedKFold`)."""
+        from sklearn.model_selection import StratifiedKFold
+
+        _check_folds(patches, self.folds)
+        dice = StratifiedKFold(self.folds, shuffle=True, random_state=self.seed)
+        return _masks(dice.split(np.zeros(len(patches)), patches.labels), len(patches))
+
+    def pieces(self, patches: PatchSet) -> np.ndarray:
+        """The labelled polygons; without positions each patch by itself."""
+        return polygons_of(patches)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroundSplit(Splitter):
+    """What all splitters by ground share.
+
+    Patches of one labelled polygon never stand on both sides, and no patch of one side overlaps,
+    or comes nearer than the buffer to, a patch of another; those in between are left out.
+
+    Attributes:
+        buffer: in metres, between the extents (not the centres) of patches.
+    """
+
+    buffer: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.buffer >= 0:
+            raise OutcropError("--buffer", f"must be 0 metres or more, not {self.buffer:g}")
+
+    def pieces(self, patches: PatchSet) -> np.ndarray:
+        """The labelled polygons."""
+        return polygons_of(patches)
+
+    def finish(self, patches: PatchSet, sides: np.ndarray) -> np.ndarray:
+        """Put the buffer between the sides."""
+        return keep_apart(positions_of(patches, type(self).__name__), sides, self.buffer)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockSplit(GroundSplit):
+    """Square blocks of ground, dealt to folds so that the classes are in proportion.
+
+    Spatial block cross-validation (Roberts et al. 2017, Ecography 40, 913-929), with a buffer
+    (Le Rest et al. 2014, Global Ecology and Biogeography 23, 811-820). Blocks are dealt by
+    `sklearn.model_selection.StratifiedGroupKFold`. A labelled polygon goes with the block that
+    holds most of it.
+
+    Attributes:
+        block: side of a block in metres; choose it no smaller than the distance over which the
+            ground resembles itself.
+        folds: one of them validates.
+        seed: of the dealing.
+
+    >>> BlockSplit(block=2_000, buffer=320).describe()["buffer"]
+    320
+    """
+
+    block: float
+    folds: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.block > 0:
+            raise OutcropError("--block", f"must be more than 0 metres, not {self.block:g}")
+
+    def folds_of(self, patches: PatchSet) -> list[np.ndarray]:
+        """Folds of whole blocks."""
+        from sklearn.model_selection import StratifiedGroupKFold
+
+        _check_folds(patches, self.folds)
+        pieces = self.pieces(patches)
+        count = pieces.max() + 1
+        if count < self.folds:
+            raise OutcropError(
+                "--block",
+                f"blocks of {self.block:g} m give {count} pieces of labelled ground, fewer than "
+                f"{self.folds} folds; take smaller blocks or fewer folds",
+            )
+        deal = StratifiedGroupKFold(self.folds, shuffle=True, random_state=self.seed)
+        dealt = deal.split(np.zeros(len(patches)), patches.labels, pieces)
+        return _masks(dealt, len(patches))
+
+    def pieces(self, patches: PatchSet) -> np.ndarray:
+        """The blocks."""
+        return blocks(positions_of(patches, "BlockSplit"), self.block)
+
+
+def _check_folds(patches: PatchSet, folds: int) -> None:
+    if folds < 2:
+        raise OutcropError("--folds", f"must be at least 2, not {folds}")
+    for name, count in zip(patches.classes, patches.counts, strict=True):
+        if 0 < count < folds:
+            raise OutcropError(
+                f"class '{name}'",
+                f"has {count} patches, fewer than {folds} folds; label more of it, "
+                f"or pass --folds {max(count, 2)}" + ("" if count > 1 else " and leave it out"),
+            )
+
+
+def _masks(folds: Iterator[tuple[np.ndarray, np.ndarray]], n: int) -> list[np.ndarray]:
+    masks = []
+    with warnings.catch_warnings():
+        # Classes in fewer groups than folds are told by Split.warnings, with their names.
+        warnings.simplefilter("ignore", UserWarning)
+        for _, judged in folds:
+            mask = np.zeros(n, bool)
+            mask[judged] = True
+            masks.append(mask)
+    return masks
+
+
+def positions_of(patches: PatchSet, splitter: str) -> Positions:
+    """The positions of patches, or an error that names the splitter that needs them."""
+    if patches.positions is None:
+        raise OutcropError(
+            splitter, "needs positions, and these patches have none; split at random or by column"
+        )
+    return patches.positions
+
+
+def polygons_of(patches: PatchSet) -> np.ndarray:
+    """The labelled polygon of each patch, numbered from 0; without positions each by itself."""
+    if patches.positions is None:
+        return np.arange(len(patches))
+    return np.unique(patches.positions.polygon, return_inverse=True)[1]
