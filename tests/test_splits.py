@@ -76,7 +76,7 @@ def grounds(draw):
     return ground(
         *xy.T,
         polygon,
-        polygon % 2,
+        polygon // 2 % 2,
         source,
         width=np.where(source == 0, width, other),
         height=np.where(source == 0, width, other),
