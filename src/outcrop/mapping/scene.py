@@ -1,0 +1,140 @@
+"""Classify every pixel of a scene, window by window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from outcrop.errors import OutcropError
+from outcrop.files import check_new
+from outcrop.mapping.classmap import NO_CONFIDENCE, NODATA, map_writer
+from outcrop.patches.positions import upper_left
+from outcrop.progress import track
+from outcrop.sources.scene import Scene, SceneReader
+from outcrop.training.classifier import Classifier
+
+_WINDOW = 256
+_BATCH = 1024
+
+
+def map_scene(
+    classifier: Classifier,
+    scene: Scene,
+    output: str | Path,
+    confidence: str | Path | None = None,
+    step: int = 1,
+    overwrite: bool = False,
+) -> None:
+    """Write the class map of a scene as a GeoTIFF on the scene's own grid.
+
+    The class of a pixel is that of the patch it is the centre of; patches over the scene's edge
+    are completed by mirroring, as in cutting. Pixels without data in any band are nodata. Memory
+    is bounded by the window (256 × 256 pixels and half a patch around), not by the scene.
+
+    Args:
+        output: the map: uint8, 0 = nodata, then the classes from 1, with colours and names.
+        confidence: a second file: the probability of the class in per cent, uint8, 255 = nodata.
+        step: classify every `step`-th pixel of rows and columns and give its class to the cell
+            of `step × step` pixels around it: coarser, and `step²` times faster.
+        overwrite: whether the files may exist.
+
+    Raises:
+        OutcropError: the scene has not the bands of the model, or is smaller than a patch; a
+            file exists; the disk is full.
+    """
+    _check(classifier, scene, step)
+    files = [Path(output)] + ([Path(confidence)] if confidence is not None else [])
+    for file in files:
+        check_new(file, overwrite)
+    cells = _WINDOW - _WINDOW % step
+    windows = list(_windows(scene, cells))
+    with (
+        scene.reader() as reader,
+        map_writer(output, confidence, scene, classifier.classes) as write,
+    ):
+        for row, column, height, width in track(windows, "classifying"):
+            classes, certain = classify_window(classifier, reader, row, column, height, width, step)
+            write(classes, certain, row, column)
+
+
+def classify_window(
+    classifier: Classifier,
+    reader: SceneReader,
+    row: int,
+    column: int,
+    height: int,
+    width: int,
+    step: int = 1,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Class values (uint8, 0 = nodata, from 1) and confidence (uint8, per cent, 255 = nodata).
+
+    Args:
+        row, column, height, width: the window, inside the scene.
+        step: see `map_scene`.
+    """
+    size = classifier.size
+    rows = np.minimum(np.arange(step // 2, height + step // 2, step), height - 1)
+    columns = np.minimum(np.arange(step // 2, width + step // 2, step), width - 1)
+    around = reader.read(
+        upper_left(row, size), upper_left(column, size), height + size - 1, width + size - 1
+    )
+    patches = np.lib.stride_tricks.sliding_window_view(around, (size, size), axis=(1, 2))
+    patches = patches[:, rows[:, None], columns].transpose(1, 2, 0, 3, 4)
+    middle = size // 2
+    valid = np.isfinite(patches[..., middle, middle]).all(axis=-1)
+    coarse = np.full(valid.shape, NODATA, np.uint8)
+    coarse_confidence = np.full(valid.shape, NO_CONFIDENCE, np.uint8)
+    at = np.argwhere(valid)
+    for start in range(0, len(at), _BATCH):
+        r, c = at[start : start + _BATCH].T
+        probabilities = classifier.probabilities(patches[r, c])
+        coarse[r, c] = probabilities.argmax(axis=1) + 1
+        coarse_confidence[r, c] = np.rint(100 * probabilities.max(axis=1))
+    if step == 1:
+        return coarse, coarse_confidence
+    return _refine(around, coarse, coarse_confidence, (height, width), step, middle)
+
+
+def _refine(
+    around: np.ndarray,
+    coarse: np.ndarray,
+    coarse_confidence: np.ndarray,
+    shape: tuple[int, int],
+    step: int,
+    middle: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Spread the cells over their pixels, keeping the pixels' own nodata."""
+    height, width = shape
+    inner = around[:, middle : middle + height, middle : middle + width]
+    valid = np.isfinite(inner).all(axis=0)
+
+    def spread(cells: np.ndarray, nodata: int) -> np.ndarray:
+        pixels = cells.repeat(step, axis=0).repeat(step, axis=1)[:height, :width]
+        return np.where(valid, pixels, nodata).astype(np.uint8)
+
+    return spread(coarse, NODATA), spread(coarse_confidence, NO_CONFIDENCE)
+
+
+def _windows(scene: Scene, cells: int) -> Iterator[tuple[int, int, int, int]]:
+    for row in range(0, scene.height, cells):
+        for column in range(0, scene.width, cells):
+            yield row, column, min(cells, scene.height - row), min(cells, scene.width - column)
+
+
+def _check(classifier: Classifier, scene: Scene, step: int) -> None:
+    if len(scene.bands) != len(classifier.bands):
+        raise OutcropError(
+            scene.title,
+            f"has {len(scene.bands)} bands, but the model was trained on "
+            f"{len(classifier.bands)} ({', '.join(classifier.bands)}); choose them with --bands",
+        )
+    if classifier.size > min(scene.height, scene.width):
+        raise OutcropError(
+            scene.title,
+            f"is {scene.height} × {scene.width} pixels, smaller than the model's patches of "
+            f"{classifier.size}",
+        )
+    if not 1 <= step <= _WINDOW:
+        raise OutcropError("--step", f"must be from 1 to {_WINDOW}, not {step}")
