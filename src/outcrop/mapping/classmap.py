@@ -77,7 +77,7 @@ def class_names(path: str | Path) -> tuple[str, ...]:
             tags = dataset.tags(1)
     except RasterioIOError:
         raise OutcropError(path, "is not a raster that GDAL can read") from None
-    names = []
+    names: list[str] = []
     while (name := tags.get(f"CLASS_{len(names) + 1}")) is not None:
         names.append(name)
     if not names:

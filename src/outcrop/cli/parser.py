@@ -1,0 +1,187 @@
+"""From a typed function with a docstring to a command of the command line.
+
+Parameters before the `*` are positional (a list takes one or more values), the others are
+options. A list as an option is written with commas: `--bands 1,2,4`. A parameter that is a
+dataclass adds its fields as options. Booleans are flags: `--resume` and `--no-resume`. Names are
+written with dashes, and `-o` is `--output`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any, ClassVar, NoReturn, get_args, get_origin, get_type_hints
+
+import docstring_parser
+from jsonargparse import ActionYesNo, ArgumentParser, Namespace
+
+_KINDS = {"int": "a whole number", "float": "a number", "list": "a list", "bool": "true or false"}
+
+Command = Callable[..., Any]
+
+
+class Parser(ArgumentParser):
+    """A parser whose errors are one line and whose options are written with dashes."""
+
+    known: ClassVar[tuple[str, ...]] = ()
+    words: ClassVar[tuple[str, ...]] = ()
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print one line on standard error and leave with exit code 2."""
+        line = " ".join(str(message).split())
+        sys.stderr.write(f"outcrop: {_explain(line, self.known, self.words)}\n")
+        raise SystemExit(2)
+
+    def format_help(self, formatter: Any = None) -> str:
+        """The help text, with dashes in the names of options."""
+        text = super().format_help(formatter)
+        return re.sub(r"--[a-z][a-z_.]+", lambda m: m[0].replace("_", "-"), text)
+
+
+def parse(
+    commands: dict[str, Command], arguments: Sequence[str], version: str, description: str
+) -> tuple[Command, dict[str, Any]]:
+    """Find the command and the arguments to call it with.
+
+    Raises:
+        SystemExit: with code 2 after one line on standard error, or 0 after help or version.
+    """
+    top = Parser(prog="outcrop", description=description, version=version)
+    subcommands = top.add_subcommands(required=True, dest="command")
+    named = next((word for word in arguments if not word.startswith("-")), None)
+    for name, function in commands.items():
+        # Only the command that was asked for needs its options; help needs its first line.
+        parser = _parser_for(function, bare=name != named)
+        if name == named:
+            Parser.known = tuple(action.dest for action in parser._actions)
+        subcommands.add_subcommand(name, parser, help=_summary(function))
+    Parser.words = tuple(_normalise(arguments))
+    settings = top.parse_args(list(Parser.words))
+    function = commands[settings.command]
+    return function, _arguments(function, settings[settings.command])
+
+
+def _parser_for(function: Command, bare: bool) -> Parser:
+    parser = Parser(description=_summary(function))
+    if bare:
+        return parser
+    parser.add_argument("--config", action="config", help="a YAML file with these options")
+    hints = get_type_hints(function)
+    described = {p.arg_name: p.description for p in docstring_parser.parse(function.__doc__).params}
+    special: set[str | int] = set()
+    for name, parameter in inspect.signature(function).parameters.items():
+        hint = hints[name]
+        text = described.get(name)
+        if is_dataclass(hint):
+            special.add(name)
+            parser.add_class_arguments(hint, None, as_group=True)
+        elif hint is bool:
+            special.add(name)
+            action = ActionYesNo(no_prefix="no_")
+            parser.add_argument(f"--{name}", action=action, default=parameter.default, help=text)
+        elif item := _item_type(hint):
+            special.add(name)
+            if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+                parser.add_argument(
+                    name, nargs="+", type=item, metavar=name[:-1].upper(), help=text
+                )
+            else:
+                needed = parameter.default is parameter.empty
+                default = None if needed else parameter.default
+                parser.add_argument(
+                    f"--{name}", type=_commas(item), default=default, required=needed, help=text
+                )
+    parser.add_function_arguments(function, skip=special, as_positional=True)
+    return parser
+
+
+def _item_type(hint: Any) -> type | None:
+    """The type of the items if `hint` is a list, or a list or None."""
+    for kind in (hint, *get_args(hint)):
+        if get_origin(kind) is list:
+            return get_args(kind)[0]
+    return None
+
+
+def _commas(item: type) -> Callable[[Any], list[Any]]:
+    def read(value: Any) -> list[Any]:
+        words = value if isinstance(value, list) else str(value).strip("[]").split(",")
+        return [item(str(word).strip()) for word in words]
+
+    read.__name__ = f"{item.__name__},..."
+    return read
+
+
+def _arguments(function: Command, settings: Namespace) -> dict[str, Any]:
+    hints = get_type_hints(function)
+    arguments = {}
+    for name in inspect.signature(function).parameters:
+        hint = hints[name]
+        if is_dataclass(hint):
+            arguments[name] = _build(hint, settings)
+        else:
+            arguments[name] = settings[name]
+    return arguments
+
+
+def _build(kind: Any, settings: Namespace) -> Any:
+    hints = get_type_hints(kind)
+    values = {}
+    for field in fields(kind):
+        value = settings[field.name]
+        nested = hints[field.name]
+        values[field.name] = _build(nested, value) if is_dataclass(nested) else value
+    return kind(**values)
+
+
+def _normalise(arguments: Sequence[str]) -> list[str]:
+    """`-o` to `--output`, and dashes inside the names of long options to underscores."""
+    normal = []
+    for word in arguments:
+        if word == "-o":
+            word = "--output"
+        if re.match(r"--[a-z]", word):
+            name, equals, value = word[2:].partition("=")
+            word = "--" + name.replace("-", "_") + equals + value
+        normal.append(word)
+    return normal
+
+
+def _summary(function: Command) -> str:
+    return docstring_parser.parse(function.__doc__).short_description or ""
+
+
+def _explain(line: str, known: Sequence[str], words: Sequence[str]) -> str:
+    """jsonargparse's message in the words of the command line."""
+    if unknown := re.search(
+        r"does not accept option '([\w.]+)'|nrecognized arguments: -*(\S+)", line
+    ):
+        name = (unknown[1] or unknown[2]).partition("=")[0]
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean '{near[0]}'?" if near else "see --help"
+        typed = any(word.lstrip("-").partition("=")[0] == name for word in words)
+        where = (
+            "" if typed or "--config" not in words else words[words.index("--config") + 1] + ": "
+        )
+        return where + f"there is no option '{name}'; {hint}".replace("_", "-")
+    if absent := re.search(r"File does not exist: '?([^']+)", line):
+        return f"{absent[1]}: no such file"
+    if wrong := re.search(r'Parser key "([\w.]+)": (.*)', line):
+        value = re.search(r"[Vv]alue: (?!.*[Vv]alue: )(.*)$", wrong[2])
+        kind = re.search(r"Expected a (?:<class ')?([\w.]+)(?:\[(.*?)\])?", wrong[2])
+        option = f"--{wrong[1]}".replace("_", "-")
+        wanted = wrong[2]
+        if kind:
+            wanted = f"expected {f'one of {kind[2]}' if kind[2] else _KINDS.get(kind[1], kind[1])}"
+        return f"{option}: {wanted}" + (f", not '{value[1]}'" if kind and value else "")
+    if missing := re.search(r"arguments are required: (.*)", line):
+        names = [name.split(".")[-1].replace("_", "-") for name in missing[1].split(", ")]
+        return f"these are missing: {', '.join(names)}; see --help"
+    if items := re.search(r"argument (--\w+): invalid (\w+),... value: '(.*)'", line):
+        kinds = _KINDS[items[2]].removeprefix("a ") + "s"
+        return f"{items[1]}: expected {kinds} with commas between, not '{items[3]}'"
+    return line
