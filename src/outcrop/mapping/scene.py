@@ -36,8 +36,8 @@ def map_scene(
     Args:
         output: the map: uint8, 0 = nodata, then the classes from 1, with colours and names.
         confidence: a second file: the probability of the class in per cent, uint8, 255 = nodata.
-        step: classify every `step`-th pixel of rows and columns and give its class to the cell
-            of `step × step` pixels around it: coarser, and `step²` times faster.
+        step: classify one pixel of each cell of `step × step` pixels and give its class to the
+            whole cell: coarser, and `step²` times faster.
         overwrite: whether the files may exist.
 
     Raises:
@@ -74,47 +74,51 @@ def classify_window(
         row, column, height, width: the window, inside the scene.
         step: see `map_scene`.
     """
-    size = classifier.size
-    rows = np.minimum(np.arange(step // 2, height + step // 2, step), height - 1)
-    columns = np.minimum(np.arange(step // 2, width + step // 2, step), width - 1)
+    tall, wide = classifier.size
     around = reader.read(
-        upper_left(row, size), upper_left(column, size), height + size - 1, width + size - 1
+        upper_left(row, tall), upper_left(column, wide), height + tall - 1, width + wide - 1
     )
-    patches = np.lib.stride_tricks.sliding_window_view(around, (size, size), axis=(1, 2))
-    patches = patches[:, rows[:, None], columns].transpose(1, 2, 0, 3, 4)
-    middle = size // 2
-    valid = np.isfinite(patches[..., middle, middle]).all(axis=-1)
-    coarse = np.full(valid.shape, NODATA, np.uint8)
-    coarse_confidence = np.full(valid.shape, NO_CONFIDENCE, np.uint8)
-    at = np.argwhere(valid)
+    patches = np.lib.stride_tricks.sliding_window_view(around, (tall, wide), axis=(1, 2))
+    patches = patches.transpose(1, 2, 0, 3, 4)
+    valid = np.isfinite(patches[..., tall // 2, wide // 2]).all(axis=-1)
+    classes = np.full(valid.shape, NODATA, np.uint8)
+    confidence = np.full(valid.shape, NO_CONFIDENCE, np.uint8)
+    at = np.argwhere(_one_of_each_cell(valid, step))
     for start in range(0, len(at), _BATCH):
         r, c = at[start : start + _BATCH].T
         probabilities = classifier.probabilities(patches[r, c])
-        coarse[r, c] = probabilities.argmax(axis=1) + 1
-        coarse_confidence[r, c] = np.rint(100 * probabilities.max(axis=1))
+        classes[r, c] = probabilities.argmax(axis=1) + 1
+        confidence[r, c] = np.rint(100 * probabilities.max(axis=1))
+    if step > 1:
+        classes, confidence = (
+            np.where(valid, _spread(values, at, step), nodata).astype(np.uint8)
+            for values, nodata in ((classes, NODATA), (confidence, NO_CONFIDENCE))
+        )
+    return classes, confidence
+
+
+def _one_of_each_cell(valid: np.ndarray, step: int) -> np.ndarray:
+    """Of the valid pixels of each cell of `step × step` the one nearest its middle."""
     if step == 1:
-        return coarse, coarse_confidence
-    return _refine(around, coarse, coarse_confidence, (height, width), step, middle)
+        return valid
+    row, column = np.nonzero(valid)
+    middle = (step - 1) / 2
+    distance = np.hypot(row % step - middle, column % step - middle)
+    order = np.lexsort((distance, column // step, row // step))
+    cell = row[order] // step * valid.shape[1] + column[order] // step
+    first = order[np.r_[True, np.diff(cell) != 0]] if len(order) else order
+    chosen = np.zeros_like(valid)
+    chosen[row[first], column[first]] = True
+    return chosen
 
 
-def _refine(
-    around: np.ndarray,
-    coarse: np.ndarray,
-    coarse_confidence: np.ndarray,
-    shape: tuple[int, int],
-    step: int,
-    middle: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Spread the cells over their pixels, keeping the pixels' own nodata."""
-    height, width = shape
-    inner = around[:, middle : middle + height, middle : middle + width]
-    valid = np.isfinite(inner).all(axis=0)
-
-    def spread(cells: np.ndarray, nodata: int) -> np.ndarray:
-        pixels = cells.repeat(step, axis=0).repeat(step, axis=1)[:height, :width]
-        return np.where(valid, pixels, nodata).astype(np.uint8)
-
-    return spread(coarse, NODATA), spread(coarse_confidence, NO_CONFIDENCE)
+def _spread(values: np.ndarray, at: np.ndarray, step: int) -> np.ndarray:
+    """Give the value of each cell's chosen pixel to the whole cell."""
+    height, width = values.shape
+    cells = np.zeros((-(-height // step), -(-width // step)), values.dtype)
+    row, column = at.T
+    cells[row // step, column // step] = values[row, column]
+    return cells.repeat(step, axis=0).repeat(step, axis=1)[:height, :width]
 
 
 def _windows(scene: Scene, cells: int) -> Iterator[tuple[int, int, int, int]]:
@@ -130,11 +134,11 @@ def _check(classifier: Classifier, scene: Scene, step: int) -> None:
             f"has {len(scene.bands)} bands, but the model was trained on "
             f"{len(classifier.bands)} ({', '.join(classifier.bands)}); choose them with --bands",
         )
-    if classifier.size > min(scene.height, scene.width):
+    if classifier.size[0] > scene.height or classifier.size[1] > scene.width:
         raise OutcropError(
             scene.title,
             f"is {scene.height} × {scene.width} pixels, smaller than the model's patches of "
-            f"{classifier.size}",
+            f"{classifier.size[0]} × {classifier.size[1]}",
         )
     if not 1 <= step <= _WINDOW:
         raise OutcropError("--step", f"must be from 1 to {_WINDOW}, not {step}")

@@ -68,7 +68,7 @@ def cut(
         column: the column of a vector file that names the class.
         size: height and width of a patch in pixels.
         bands: numbers of the bands to use, from 1.
-        stride: keep only labelled pixels on every `stride`-th row and column (points are all kept).
+        stride: keep only labelled pixels on every `stride`-th row and column (1 for points).
         edge: patches that reach over the scene's edge are completed by mirroring about the
             outermost pixels ("reflect"), or left out ("drop").
         per_class: at most so many patches of each class, drawn at random.

@@ -25,11 +25,8 @@ def by_tile(row: np.ndarray, column: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def thin(pixels: LabelledPixels, stride: int) -> LabelledPixels:
-    """Keep pixels on every `stride`-th row and column, and polygons of one pixel."""
-    if stride == 1 or not len(pixels):
-        return pixels
-    alone = np.bincount(pixels.polygon)[pixels.polygon] == 1
-    return pixels[alone | ((pixels.row % stride == 0) & (pixels.column % stride == 0))]
+    """Keep the pixels on every `stride`-th row and column."""
+    return pixels[(pixels.row % stride == 0) & (pixels.column % stride == 0)]
 
 
 def inside(scene: Scene, pixels: LabelledPixels, size: int) -> np.ndarray:

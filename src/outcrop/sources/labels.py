@@ -218,6 +218,7 @@ class RasterLabels:
 
 def _open_vector(path: Path, column: str | None, crs: str | None) -> VectorLabels:
     import geopandas as gpd
+    import shapely
     from pyogrio.errors import DataSourceError
 
     try:
@@ -237,7 +238,9 @@ def _open_vector(path: Path, column: str | None, crs: str | None) -> VectorLabel
                 path, "has no coordinate reference system; pass --labels_crs, e.g. EPSG:32648"
             )
         frame = frame.set_crs(crs)
-    usable = frame[frame.geometry.notna() & ~frame.geometry.is_empty & frame[column].notna()]
+    shapes = frame.geometry.to_numpy()
+    drawn = ~shapely.is_missing(shapes) & ~shapely.is_empty(shapes)
+    usable = frame[drawn & frame[column].notna()]
     usable = usable[usable.geom_type.isin(["Polygon", "MultiPolygon", "Point", "MultiPoint"])]
     usable = usable.explode(index_parts=False, ignore_index=True)
     polygons = usable.geom_type == "Polygon"
