@@ -13,7 +13,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, ClassVar, NoReturn, get_args, get_origin, get_type_hints
 
 import docstring_parser
@@ -37,8 +37,10 @@ class Parser(ArgumentParser):
         raise SystemExit(2)
 
     def format_help(self, formatter: Any = None) -> str:
-        """The help text, with dashes in the names of options."""
+        """The help text, with dashes in the names of options and without Python types."""
         text = super().format_help(formatter)
+        text = re.sub(r",?\s*\btype:\s[^()]*?(?=,\s+default:|\))", "", text)
+        text = text.replace("(, default:", "(default:").replace(" ()", "")
         return re.sub(r"--[a-z][a-z_.]+", lambda m: m[0].replace("_", "-"), text)
 
 
@@ -54,10 +56,10 @@ def parse(
     subcommands = top.add_subcommands(required=True, dest="command")
     named = next((word for word in arguments if not word.startswith("-")), None)
     for name, function in commands.items():
-        # Only the command that was asked for needs its options; help needs its first line.
-        parser = _parser_for(function, bare=name != named)
+        # Only the command that was asked for needs its options; the others, their first line.
+        parser = _parser_for(function) if name == named else Parser()
         if name == named:
-            Parser.known = tuple(action.dest for action in parser._actions)
+            Parser.known = tuple(_options(function))
         subcommands.add_subcommand(name, parser, help=_summary(function))
     Parser.words = tuple(_normalise(arguments))
     settings = top.parse_args(list(Parser.words))
@@ -65,37 +67,76 @@ def parse(
     return function, _arguments(function, settings[settings.command])
 
 
-def _parser_for(function: Command, bare: bool) -> Parser:
-    parser = Parser(description=_summary(function))
-    if bare:
-        return parser
-    parser.add_argument("--config", action="config", help="a YAML file with these options")
-    hints = get_type_hints(function)
-    described = {p.arg_name: p.description for p in docstring_parser.parse(function.__doc__).params}
-    special: set[str | int] = set()
+@dataclass(frozen=True)
+class _Option:
+    """One parameter of a command, or one field of a dataclass among its parameters."""
+
+    name: str
+    hint: Any
+    default: Any
+    positional: bool
+    help: str | None
+
+
+def _options(function: Command) -> dict[str, _Option]:
+    """All options of a command by name, with dataclasses taken apart."""
+    hints, described = get_type_hints(function), _described(function)
+    found: dict[str, _Option] = {}
     for name, parameter in inspect.signature(function).parameters.items():
-        hint = hints[name]
-        text = described.get(name)
-        if is_dataclass(hint):
-            special.add(name)
-            parser.add_class_arguments(hint, None, as_group=True)
-        elif hint is bool:
-            special.add(name)
-            action = ActionYesNo(no_prefix="no_")
-            parser.add_argument(f"--{name}", action=action, default=parameter.default, help=text)
-        elif item := _item_type(hint):
-            special.add(name)
-            if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
-                parser.add_argument(
-                    name, nargs="+", type=item, metavar=name[:-1].upper(), help=text
-                )
-            else:
-                needed = parameter.default is parameter.empty
-                default = None if needed else parameter.default
-                parser.add_argument(
-                    f"--{name}", type=_commas(item), default=default, required=needed, help=text
-                )
-    parser.add_function_arguments(function, skip=special, as_positional=True)
+        if is_dataclass(hints[name]):
+            for field_name, option in _fields(hints[name]).items():
+                found.setdefault(field_name, option)
+        else:
+            positional = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+            found[name] = _Option(
+                name, hints[name], parameter.default, positional, described.get(name)
+            )
+    return found
+
+
+def _fields(kind: Any) -> dict[str, _Option]:
+    hints, described = get_type_hints(kind), _described(kind)
+    found: dict[str, _Option] = {}
+    for field in fields(kind):
+        if is_dataclass(hints[field.name]):
+            found |= _fields(hints[field.name])
+            continue
+        default = field.default
+        if field.default_factory is not MISSING:
+            default = field.default_factory()
+        elif default is MISSING:
+            default = inspect.Parameter.empty
+        found[field.name] = _Option(
+            field.name, hints[field.name], default, False, described.get(field.name)
+        )
+    return found
+
+
+def _parser_for(function: Command) -> Parser:
+    parser = Parser(description=_summary(function))
+    parser.add_argument("--config", action="config", help="a YAML file with these options")
+    for option in _options(function).values():
+        required = option.default is inspect.Parameter.empty
+        default = None if required else option.default
+        item = _item_type(option.hint)
+        if option.positional and item:
+            parser.add_argument(
+                option.name,
+                nargs="+",
+                type=item,
+                metavar=option.name[:-1].upper(),
+                help=option.help,
+            )
+        elif option.positional and required:
+            parser.add_argument(option.name, type=option.hint, help=option.help)
+        elif option.hint is bool:
+            flag = ActionYesNo(no_prefix="no_")
+            parser.add_argument(f"--{option.name}", action=flag, default=default, help=option.help)
+        else:
+            kind = _commas(item) if item else option.hint
+            parser.add_argument(
+                f"--{option.name}", type=kind, default=default, required=required, help=option.help
+            )
     return parser
 
 
@@ -110,7 +151,7 @@ def _item_type(hint: Any) -> type | None:
 def _commas(item: type) -> Callable[[Any], list[Any]]:
     def read(value: Any) -> list[Any]:
         words = value if isinstance(value, list) else str(value).strip("[]").split(",")
-        return [item(str(word).strip()) for word in words]
+        return [item(str(word).strip()) for word in words if str(word).strip()]
 
     read.__name__ = f"{item.__name__},..."
     return read
@@ -118,24 +159,22 @@ def _commas(item: type) -> Callable[[Any], list[Any]]:
 
 def _arguments(function: Command, settings: Namespace) -> dict[str, Any]:
     hints = get_type_hints(function)
-    arguments = {}
-    for name in inspect.signature(function).parameters:
-        hint = hints[name]
-        if is_dataclass(hint):
-            arguments[name] = _build(hint, settings)
-        else:
-            arguments[name] = settings[name]
-    return arguments
+    return {
+        name: _build(hints[name], settings) if is_dataclass(hints[name]) else settings[name]
+        for name in inspect.signature(function).parameters
+    }
 
 
 def _build(kind: Any, settings: Namespace) -> Any:
     hints = get_type_hints(kind)
-    values = {}
-    for field in fields(kind):
-        value = settings[field.name]
-        nested = hints[field.name]
-        values[field.name] = _build(nested, value) if is_dataclass(nested) else value
-    return kind(**values)
+    return kind(
+        **{
+            field.name: _build(hints[field.name], settings)
+            if is_dataclass(hints[field.name])
+            else settings[field.name]
+            for field in fields(kind)
+        }
+    )
 
 
 def _normalise(arguments: Sequence[str]) -> list[str]:
@@ -152,7 +191,17 @@ def _normalise(arguments: Sequence[str]) -> list[str]:
 
 
 def _summary(function: Command) -> str:
-    return docstring_parser.parse(function.__doc__).short_description or ""
+    return docstring_parser.parse(function.__doc__ or "").short_description or ""
+
+
+def _described(documented: Any) -> dict[str, str | None]:
+    """What a docstring says of each parameter or attribute."""
+    parameters = docstring_parser.parse(documented.__doc__ or "").params
+    return {
+        name.strip(): parameter.description
+        for parameter in parameters
+        for name in parameter.arg_name.split(",")
+    }
 
 
 def _explain(line: str, known: Sequence[str], words: Sequence[str]) -> str:

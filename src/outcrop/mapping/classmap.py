@@ -63,28 +63,6 @@ def map_writer(
             yield write
 
 
-def class_names(path: str | Path) -> tuple[str, ...]:
-    """The class names of a map that outcrop wrote, in the order of its values from 1.
-
-    Raises:
-        OutcropError: not a class map.
-    """
-    import rasterio
-    from rasterio.errors import RasterioIOError
-
-    try:
-        with rasterio.open(path) as dataset:
-            tags = dataset.tags(1)
-    except RasterioIOError:
-        raise OutcropError(path, "is not a raster that GDAL can read") from None
-    names: list[str] = []
-    while (name := tags.get(f"CLASS_{len(names) + 1}")) is not None:
-        names.append(name)
-    if not names:
-        raise OutcropError(path, "is not a class map written by outcrop")
-    return tuple(names)
-
-
 @contextmanager
 def _geotiff(temporary: Path, path: Path, scene: Scene, nodata: int) -> Iterator[Any]:
     import rasterio

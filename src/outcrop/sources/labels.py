@@ -86,7 +86,8 @@ def open_labels(
 
     Args:
         column: the column of a vector file that names the class.
-        classes: names for the values of a label raster, in ascending order of the values.
+        classes: names for the values of a label raster, in ascending order of the values; without
+            them the band's tags `CLASS_1`, ... (as in a class map), or "class 1", ....
         crs: the coordinate reference system, for files that do not carry one.
 
     Raises:
@@ -257,6 +258,7 @@ def _open_raster(path: Path, classes: Sequence[str] | None, crs: str | None) -> 
     grid = open_scene(path, crs=crs)
     values: set[float] = set()
     with _label_reader(path, grid.crs, grid) as dataset:
+        tags = dataset.tags(1)
         for window in _tiles(grid):
             tile, labelled = _read_tile(dataset, path, *window)
             values.update(np.unique(tile[labelled]).tolist())
@@ -270,7 +272,7 @@ def _open_raster(path: Path, classes: Sequence[str] | None, crs: str | None) -> 
             path,
             f"has {len(ordered)} values but --classes names {len(classes)}; give one name each",
         )
-    names = classes or [f"class {int(value)}" for value in ordered]
+    names = classes or [tags.get(f"CLASS_{int(v)}", f"class {int(v)}") for v in ordered]
     return RasterLabels(path, tuple(names), np.array(ordered), grid.crs)
 
 

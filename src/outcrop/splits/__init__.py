@@ -3,7 +3,13 @@
 from outcrop.splits.ground import suggest_block
 from outcrop.splits.named import ColumnSplit, SceneSplit, ZoneSplit
 from outcrop.splits.split import BUFFER, SIDES, TEST, TRAIN, VALIDATION, Split, read_split
-from outcrop.splits.splitters import BlockSplit, GroundSplit, RandomSplit, Splitter
+from outcrop.splits.splitters import (
+    BlockSplit,
+    GroundSplit,
+    RandomSplit,
+    Splitter,
+    random_counterpart,
+)
 
 __all__ = [
     "BUFFER",
@@ -19,6 +25,7 @@ __all__ = [
     "Split",
     "Splitter",
     "ZoneSplit",
+    "random_counterpart",
     "read_split",
     "suggest_block",
 ]

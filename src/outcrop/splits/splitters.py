@@ -14,7 +14,7 @@ from outcrop.errors import OutcropError
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import Positions
 from outcrop.splits.ground import blocks, keep_apart
-from outcrop.splits.split import TEST, TRAIN, VALIDATION, Split
+from outcrop.splits.split import BUFFER, TEST, TRAIN, VALIDATION, Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,3 +247,30 @@ def polygons_of(patches: PatchSet) -> np.ndarray:
     if patches.positions is None:
         return np.arange(len(patches))
     return np.unique(patches.positions.polygon, return_inverse=True)[1]
+
+
+def random_counterpart(patches: PatchSet, split: Split, seed: int = 0) -> Split:
+    """The split at random that a split by ground is to be held against.
+
+    The same patches, the buffer left out, and as many of them in training and in validation, but
+    dealt by dice, class by class. What then differs between the two scores is the leak alone.
+
+    Args:
+        split: by ground; its groups are kept, so that intervals rest on the same ground.
+        seed: of the dice.
+    """
+    from sklearn.model_selection import train_test_split
+
+    used = np.concatenate([split.train, split.validation])
+    labels = patches.labels[used]
+    # A class of one patch cannot stand on both sides: it is dealt with the commonest class.
+    counts = np.bincount(labels)
+    labels = np.where(counts[labels] < 2, counts.argmax(), labels)
+    _, judged = train_test_split(
+        used, test_size=len(split.validation), stratify=labels, random_state=seed
+    )
+    sides = np.full(len(patches), BUFFER, np.int8)
+    sides[used] = TRAIN
+    sides[judged] = VALIDATION
+    how = {"splitter": "RandomSplit", "seed": seed, "counterpart of": split.how.get("splitter")}
+    return Split(sides, split.groups, split.fingerprint, how, by_ground=False)
