@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
@@ -32,3 +33,20 @@ def _bar() -> Progress:
         transient=True,
         disable=not console.is_terminal,
     )
+
+
+@contextmanager
+def follow(what: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
+    """A bar that the caller moves: by a step, which may be a fraction, and with a new note.
+
+    >>> with follow("training", total=10) as advance:
+    ...     advance(0.5)
+    ...     advance(0.5, note="loss 1.2")
+    """
+    with _bar() as bar:
+        task = bar.add_task(what, total=total, completed=done)
+
+        def advance(step: float, note: str | None = None) -> None:
+            bar.update(task, advance=step, description=note and f"{what}: {note}")
+
+        yield advance

@@ -1,0 +1,100 @@
+"""Pictures are mirrored, turned and shifted in whole batches, by one gather on the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from outcrop.training.recipe import Augmentation
+
+
+@dataclass(frozen=True)
+class Moves:
+    """What happens to each of N pictures: first mirrored, then turned, then shifted.
+
+    Attributes:
+        mirror: bool, `N`, left and right change places.
+        turns: int64, `N`, quarter turns against the clock; only 0 and 2 if not square.
+        down, right: int64, `N`, where the new picture begins in the old one, in pixels; beyond
+            its rim it is empty.
+    """
+
+    mirror: Tensor
+    turns: Tensor
+    down: Tensor
+    right: Tensor
+
+    def __len__(self) -> int:
+        return len(self.mirror)
+
+    def __getitem__(self, index: slice) -> Moves:
+        """The moves of some of the pictures."""
+        return Moves(self.mirror[index], self.turns[index], self.down[index], self.right[index])
+
+    def to(self, device: torch.device) -> Moves:
+        """The same moves on another device."""
+        return Moves(*(t.to(device) for t in (self.mirror, self.turns, self.down, self.right)))
+
+
+def draw(
+    augmentation: Augmentation,
+    n: int,
+    size: tuple[int, int],
+    has_up: bool,
+    random: np.random.Generator,
+) -> Moves:
+    """Random moves for `n` pictures of `size`.
+
+    All four numbers are drawn whatever the augmentation, so that turning one of them off leaves
+    the others as they were.
+    """
+    mirror, half, quarter = random.integers(2, size=(3, n))
+    reach = min(size) // 8 if augmentation.crop is None else augmentation.crop
+    down, right = random.integers(-reach, reach, size=(2, n), endpoint=True)
+    rotate = not has_up if augmentation.rotate is None else augmentation.rotate
+    turns = 2 * half + (quarter if size[0] == size[1] else 0) if rotate else np.zeros_like(half)
+    return Moves(
+        mirror=torch.from_numpy(mirror.astype(bool) & (augmentation.flip or rotate)),
+        turns=torch.from_numpy(turns),
+        down=torch.from_numpy(down),
+        right=torch.from_numpy(right),
+    )
+
+
+def move(images: Tensor, moves: Moves) -> tuple[Tensor, Tensor]:
+    """Apply `moves` to the pictures.
+
+    Args:
+        images: `N × bands × height × width`, any dtype; fastest in channels-last order.
+
+    Returns:
+        The moved pictures, in channels-last order, and a boolean `N × 1 × height × width` that is
+        false where a picture is empty; what stands there is some pixel of the picture.
+    """
+    n, bands, height, width = images.shape
+    pixel, inside = _origin(moves, height, width)
+    pixel = pixel + torch.arange(n, device=images.device).view(-1, 1, 1) * (height * width)
+    flat = images.permute(0, 2, 3, 1).reshape(-1, bands)
+    moved = flat[pixel.flatten()].view(n, height, width, bands).permute(0, 3, 1, 2)
+    return moved, inside[:, None]
+
+
+def _origin(moves: Moves, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """For every new pixel, which pixel of the old picture it shows, and whether there is one."""
+    device = moves.down.device
+    row = torch.arange(height, device=device).view(1, -1, 1) + moves.down.view(-1, 1, 1)
+    column = torch.arange(width, device=device).view(1, 1, -1) + moves.right.view(-1, 1, 1)
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    row, column = row.clamp(0, height - 1), column.clamp(0, width - 1)
+    half, quarter = (moves.turns >= 2).view(-1, 1, 1), (moves.turns % 2 == 1).view(-1, 1, 1)
+    row = torch.where(half, height - 1 - row, row)
+    column = torch.where(half, width - 1 - column, column)
+    row, column = (
+        torch.where(quarter, column, row),
+        torch.where(quarter, width - 1 - row, column),
+    )
+    column = torch.where(moves.mirror.view(-1, 1, 1), width - 1 - column, column)
+    return row * width + column, inside

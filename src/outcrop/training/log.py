@@ -1,0 +1,156 @@
+"""What is written while a network trains: one JSON line for each epoch, and TensorBoard events."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from outcrop.errors import OutcropError
+from outcrop.files import new_file
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How a network did on one side of the split.
+
+    Attributes:
+        loss: mean cross-entropy, in nats.
+        accuracy: share of patches whose class was found, 0 to 1.
+        precision: by class, share of the patches said to be of it that are; None where the class
+            was never said.
+        recall: by class, share of its patches that were found; None where it has none.
+    """
+
+    loss: float
+    accuracy: float
+    precision: Mapping[str, float | None]
+    recall: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """One line of `metrics.jsonl`.
+
+    Attributes:
+        epoch: from 1.
+        learning_rate: of the epoch's last step.
+        train: over the epoch's augmented patches, with the weights as they were at each step.
+        validation: with the weights at the end of the epoch.
+        seconds: for training and validation.
+        images_per_second: while training.
+    """
+
+    epoch: int
+    learning_rate: float
+    train: Scores
+    validation: Scores
+    seconds: float
+    images_per_second: float
+
+
+def score(loss: float, truth: Tensor, predicted: Tensor, classes: tuple[str, ...]) -> Scores:
+    """Scores from the true and the predicted class of each patch, both int64, `N`."""
+    from torchmetrics.functional.classification import multiclass_precision, multiclass_recall
+
+    def by_class(metric: Any) -> dict[str, float | None]:
+        found = metric(predicted, truth, len(classes), average=None, zero_division=math.nan)
+        return {
+            name: None if math.isnan(value) else round(value, 6)
+            for name, value in zip(classes, found.tolist(), strict=True)
+        }
+
+    return Scores(
+        loss=loss,
+        accuracy=(predicted == truth).double().mean().item(),
+        precision=by_class(multiclass_precision),
+        recall=by_class(multiclass_recall),
+    )
+
+
+class Log:
+    """`metrics.jsonl` and the TensorBoard events of one run, from some epoch on."""
+
+    def __init__(self, folder: Path, epochs_done: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._lines = folder / "metrics.jsonl"
+        keep_lines(self._lines, epochs_done)
+        self._events = SummaryWriter(folder / "events", purge_step=epochs_done + 1)
+
+    def graph(self, module: torch.nn.Module, example: Tensor) -> None:
+        """Draw the network's graph; its blocks can be opened and closed in TensorBoard."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._events.add_graph(module, example)
+
+    def write(self, metrics: EpochMetrics) -> None:
+        """Add an epoch."""
+        with self._lines.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(metrics), allow_nan=False) + "\n")
+        for tag, value in _scalars(metrics):
+            self._events.add_scalar(tag, value, metrics.epoch)
+        self._events.flush()
+
+    def close(self) -> None:
+        """Write what is still held back."""
+        self._events.close()
+
+
+@contextmanager
+def open_log(folder: Path, epochs_done: int) -> Iterator[Log]:
+    """A log that goes on after `epochs_done` epochs and is closed however the block ends."""
+    log = Log(folder, epochs_done)
+    try:
+        yield log
+    finally:
+        log.close()
+
+
+def _scalars(metrics: EpochMetrics) -> Iterator[tuple[str, float]]:
+    for side, scores in (("train", metrics.train), ("validation", metrics.validation)):
+        yield f"loss/{side}", scores.loss
+        yield f"accuracy/{side}", scores.accuracy
+    for name, values in (
+        ("precision", metrics.validation.precision),
+        ("recall", metrics.validation.recall),
+    ):
+        for class_, value in values.items():
+            if value is not None:
+                yield f"{name}/{class_}", value
+    yield "training/learning rate", metrics.learning_rate
+    yield "training/images per second", metrics.images_per_second
+
+
+def keep_lines(path: Path, count: int) -> None:
+    """Cut a file back to its first `count` lines: an epoch may have ended before its checkpoint."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    if len(lines) < count:
+        raise OutcropError(path, f"has lost lines ({len(lines)} of {count}); train anew")
+    with new_file(path) as temporary:
+        temporary.write_text("".join(lines[:count]), encoding="utf-8")
+
+
+def read_metrics(path: Path) -> tuple[EpochMetrics, ...]:
+    """The epochs of a run.
+
+    Raises:
+        OutcropError: the file is missing or damaged.
+    """
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for row in rows:
+            row.update({side: Scores(**row[side]) for side in ("train", "validation")})
+        return tuple(EpochMetrics(**row) for row in rows)
+    except FileNotFoundError:
+        raise OutcropError(path, "no such metrics; make a run with `outcrop train`") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise OutcropError(path, f"is damaged ({error}); train anew") from error

@@ -1,0 +1,61 @@
+"""Mean and deviation of each band, learnt from the training side alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from outcrop.errors import OutcropError
+from outcrop.patches.patchset import PatchSet
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_CHUNK_PIXELS = 1 << 22
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """What turns a band into zero mean and unit deviation.
+
+    Attributes:
+        mean, std: one number for each band, in the source's units. A constant band has std 1.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Normalise `N × bands × height × width` of any dtype to float32; no data becomes 0."""
+        import torch
+
+        mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
+        std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
+        return torch.nan_to_num((images.float() - mean) / std, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def learn_normalisation(patches: PatchSet, index: np.ndarray) -> Normalisation:
+    """Mean and deviation over the valid pixels of the patches at `index`.
+
+    The images are read in pieces, so that a set larger than memory will do. NaN and infinite
+    pixels are left out.
+
+    Raises:
+        OutcropError: a band without any valid pixel.
+    """
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler()
+    step = max(1, _CHUNK_PIXELS // int(np.prod(patches.images.shape[1:])))
+    for start in range(0, len(index), step):
+        images = patches.take(index[start : start + step]).astype(np.float32)
+        images[~np.isfinite(images)] = np.nan
+        scaler.partial_fit(np.moveaxis(images, 1, -1).reshape(-1, images.shape[1]))
+    for band, mean in zip(patches.bands, scaler.mean_, strict=True):
+        if not np.isfinite(mean):
+            raise OutcropError(
+                f"band '{band}'", "has no valid pixel on the training side; leave the band out"
+            )
+    return Normalisation(tuple(scaler.mean_.tolist()), tuple(scaler.scale_.tolist()))
