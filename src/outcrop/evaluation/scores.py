@@ -1,0 +1,244 @@
+"""Scores of every class, with intervals; precision-recall curves; the worst mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import average_precision_score, precision_recall_curve
+
+from outcrop.errors import OutcropError
+from outcrop.evaluation.intervals import Interval, interval, number_of_groups, resampled_counts
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well predictions agree with the truth, class by class.
+
+    What remote sensing calls *producer's accuracy* is recall, *user's accuracy* is precision.
+    A score that is undefined is NaN and not 0: precision of a class never predicted, recall of a
+    class that is not in the truth. The interval of a class that stands on one group alone is
+    unknown, for nothing shows how it fares elsewhere.
+
+    Attributes:
+        classes: the K class names.
+        confusion: int64, `K × K`; rows are the truth, columns the prediction.
+        precision, recall, f1: one interval per class.
+        overall: share of patches that are right.
+        balanced: mean recall over the classes present in the truth.
+        groups: number of independent pieces of ground judged on; below about twenty the
+            intervals are too narrow.
+    """
+
+    classes: tuple[str, ...]
+    confusion: np.ndarray
+    precision: tuple[Interval, ...]
+    recall: tuple[Interval, ...]
+    f1: tuple[Interval, ...]
+    overall: Interval
+    balanced: Interval
+    groups: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `outcrop.files.write_json`; what is NaN becomes None."""
+        content = asdict(self)
+        content["confusion"] = self.confusion.tolist()
+        return _without_nan(content)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Scores:
+        """The scores that `to_json` gave."""
+        return cls(
+            classes=tuple(content["classes"]),
+            confusion=np.array(content["confusion"], dtype=np.int64),
+            precision=tuple(map(_read_interval, content["precision"])),
+            recall=tuple(map(_read_interval, content["recall"])),
+            f1=tuple(map(_read_interval, content["f1"])),
+            overall=_read_interval(content["overall"]),
+            balanced=_read_interval(content["balanced"]),
+            groups=content["groups"],
+        )
+
+
+def score(
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    classes: tuple[str, ...],
+    groups: np.ndarray | None = None,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Scores:
+    """Score predictions, with 95 % intervals from a bootstrap of whole groups.
+
+    Args:
+        truth, predicted: int, `N`, indices into `classes`.
+        classes: the K class names.
+        groups: `N`, the piece of ground of each patch; None when each patch stands for itself.
+        draws: number of bootstrap samples (see `outcrop.evaluation.intervals`).
+        seed: of the bootstrap.
+
+    Raises:
+        OutcropError: no patches.
+
+    >>> scores = score(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 0]), ("rice", "water"))
+    >>> scores.confusion
+    array([[2, 0],
+           [1, 1]])
+    >>> scores.overall.value, scores.recall[1].value
+    (0.75, 0.5)
+    """
+    _refuse_nothing(truth)
+    K = len(classes)
+    cells = np.asarray(truth) * K + np.asarray(predicted)
+    confusion = np.bincount(cells, minlength=K * K).reshape(K, K)
+    drawn = resampled_counts(cells, K * K, groups, draws, seed).reshape(draws, K, K)
+    n_groups = number_of_groups(groups, len(cells))
+    in_truth, in_prediction = (_groups_with(x, K, groups) for x in (truth, predicted))
+    found, redrawn = _measures(confusion), _measures(drawn)
+
+    def per_class(measure: str, support: np.ndarray) -> tuple[Interval, ...]:
+        return tuple(
+            _supported(found[measure][k], redrawn[measure][:, k], support[k]) for k in range(K)
+        )
+
+    return Scores(
+        classes=tuple(classes),
+        confusion=confusion,
+        precision=per_class("precision", in_prediction),
+        recall=per_class("recall", in_truth),
+        f1=per_class("f1", np.maximum(in_truth, in_prediction)),
+        overall=_supported(found["overall"], redrawn["overall"], n_groups),
+        balanced=_supported(found["balanced"], redrawn["balanced"], n_groups),
+        groups=n_groups,
+    )
+
+
+Judged = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+
+
+def leak_gap(random: Judged, ground: Judged, draws: int = 2000, seed: int = 0) -> Interval:
+    """Overall accuracy under a split at random minus that under a split by ground.
+
+    The interval is that of the difference of two independent bootstraps of whole groups; it is
+    unknown when either side was judged on a single group.
+
+    Args:
+        random, ground: truth, predicted and groups (or None), as for `score`, of the same model
+            under either split.
+        draws: number of bootstrap samples.
+        seed: of the bootstraps.
+
+    Raises:
+        OutcropError: no patches on one of the sides.
+    """
+    values, drawn = [], []
+    for stream, (truth, predicted, groups) in enumerate((random, ground)):
+        _refuse_nothing(truth)
+        right = (np.asarray(truth) == np.asarray(predicted)).astype(np.int64)
+        counts = resampled_counts(right, 2, groups, draws, seed + stream)
+        values.append(right.mean())
+        drawn.append(counts[:, 1] / counts.sum(axis=1))
+    fewest = min(number_of_groups(side[2], len(side[0])) for side in (random, ground))
+    return _supported(values[0] - values[1], drawn[0] - drawn[1], fewest)
+
+
+@dataclass(frozen=True)
+class PrecisionRecall:
+    """The precision-recall curve of one class against all others.
+
+    Attributes:
+        precision, recall: float64, `M + 1`, by rising threshold; the last point (1, 0) has none.
+        thresholds: float64, `M`, the probability from which on a patch is given to the class.
+        average_precision: area under the curve as a sum of steps; NaN, and the curve empty, for
+            a class that is not in the truth.
+    """
+
+    precision: np.ndarray
+    recall: np.ndarray
+    thresholds: np.ndarray
+    average_precision: float
+
+
+def precision_recall(truth: np.ndarray, probabilities: np.ndarray) -> tuple[PrecisionRecall, ...]:
+    """The precision-recall curve of every class.
+
+    Args:
+        truth: int, `N`.
+        probabilities: float, `N × K`, finite; only their order within a class matters.
+    """
+    nothing = PrecisionRecall(np.empty(0), np.empty(0), np.empty(0), np.nan)
+    curves = []
+    for k, probability in enumerate(np.asarray(probabilities).T):
+        present = np.asarray(truth) == k
+        if not present.any():
+            curves.append(nothing)
+            continue
+        precision, recall, thresholds = precision_recall_curve(
+            present, probability, drop_intermediate=True
+        )
+        area = float(average_precision_score(present, probability))
+        curves.append(PrecisionRecall(precision, recall, thresholds, area))
+    return tuple(curves)
+
+
+def worst_mistakes(truth: np.ndarray, probabilities: np.ndarray, count: int = 20) -> np.ndarray:
+    """Indices of the wrong predictions that the model was surest of, worst first.
+
+    Args:
+        truth: int, `N`.
+        probabilities: float, `N × K`; the prediction is the largest.
+        count: how many at most.
+
+    >>> worst_mistakes(np.array([0, 0, 1]), np.array([[0.4, 0.6], [0.1, 0.9], [0.2, 0.8]]))
+    array([1, 0])
+    """
+    wrong = np.flatnonzero(probabilities.argmax(axis=1) != truth)
+    confidence = probabilities[wrong].max(axis=1)
+    return wrong[np.argsort(-confidence, kind="stable")][:count]
+
+
+def _measures(confusion: np.ndarray) -> dict[str, np.ndarray]:
+    right = np.diagonal(confusion, axis1=-2, axis2=-1)
+    truth, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    recall = _ratio(right, truth)
+    return {
+        "precision": _ratio(right, predicted),
+        "recall": recall,
+        "f1": _ratio(2 * right, truth + predicted),
+        "overall": _ratio(right.sum(axis=-1), truth.sum(axis=-1)),
+        "balanced": _ratio(np.nansum(recall, axis=-1), (truth > 0).sum(axis=-1)),
+    }
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
+
+
+def _groups_with(labels: np.ndarray, classes: int, groups: np.ndarray | None) -> np.ndarray:
+    """In how many groups each class occurs."""
+    if groups is None:
+        return np.bincount(labels, minlength=classes)
+    return np.array([len(np.unique(groups[labels == k])) for k in range(classes)])
+
+
+def _supported(value: Any, draws: np.ndarray, groups: int) -> Interval:
+    return interval(value, draws if groups > 1 else np.empty(0))
+
+
+def _refuse_nothing(truth: np.ndarray) -> None:
+    if len(truth) == 0:
+        raise OutcropError("scores", "no patches to judge on; take smaller blocks or buffer")
+
+
+def _read_interval(entry: Mapping[str, float | None]) -> Interval:
+    return Interval(**{end: np.nan if x is None else x for end, x in entry.items()})
+
+
+def _without_nan(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _without_nan(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and np.isnan(content) else content
