@@ -1,0 +1,162 @@
+"""What the ground reflects: a spectrum for every pixel, before atmosphere and sensor."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from outcrop.sources.coast.dice import Dice
+from outcrop.sources.coast.frame import PIXEL
+from outcrop.sources.coast.ground import AQUACULTURE, CLASSES, Ground
+
+BANDS = ("blue", "green", "red", "near infrared")
+
+# Surface reflectance in the four bands, after spectra of the kind that Sentinel-2 gives on
+# tropical deltas.
+_CLEAR = (0.045, 0.050, 0.030, 0.015)
+_TURBID = (0.080, 0.110, 0.105, 0.055)
+_ALGAE = (0.042, 0.078, 0.048, 0.085)
+_WET_MUD = (0.078, 0.100, 0.108, 0.105)
+_DRY_MUD = (0.105, 0.135, 0.160, 0.205)
+_DYKE = (0.090, 0.115, 0.135, 0.200)
+_CANOPY = (0.030, 0.052, 0.032, 0.300)
+_SHADE = (0.028, 0.040, 0.030, 0.130)
+_BRIGHT_ROOF = (0.175, 0.185, 0.195, 0.230)
+_RUST_ROOF = (0.095, 0.100, 0.135, 0.190)
+_DARK_ROOF = (0.085, 0.090, 0.095, 0.120)
+_STREET = (0.110, 0.125, 0.140, 0.175)
+_GARDEN = (0.038, 0.060, 0.045, 0.270)
+
+# A rice crop from flooded field to stubble, and the water of ponds from clear to drained bed.
+_RICE_STAGES = (
+    _TURBID,
+    (0.062, 0.085, 0.078, 0.085),
+    (0.050, 0.075, 0.060, 0.190),
+    (0.033, 0.060, 0.034, 0.330),
+    (0.045, 0.078, 0.062, 0.300),
+    (0.065, 0.095, 0.105, 0.250),
+    _DRY_MUD,
+)
+_POND_STATES = (_CLEAR, _ALGAE, _TURBID, (0.095, 0.125, 0.130, 0.085), _WET_MUD, _DRY_MUD)
+
+
+def reflectance(ground: Ground, dice: Dice, date: float = 0.0) -> np.ndarray:
+    """Surface reflectance of a frame, float64, 4 × size × size.
+
+    Args:
+        ground: the layout.
+        dice: the world's chance.
+        date: shift of the rice calendar, as a share of the season.
+    """
+    cover = _Cover(ground, dice)
+    layers = (
+        cover.ponds(),
+        cover.mudflat(),
+        cover.mangrove(),
+        cover.rice(date),
+        cover.built(),
+        cover.water(),
+    )
+    spectrum = np.zeros((len(BANDS), *ground.truth.shape))
+    for k, layer in enumerate(layers):
+        here = ground.truth == k + AQUACULTURE
+        spectrum[:, here] = (layer * cover.tint(CLASSES[k]))[:, here]
+    return spectrum
+
+
+class _Cover:
+    """The spectra of the six covers, each over the whole frame."""
+
+    def __init__(self, ground: Ground, dice: Dice) -> None:
+        self.ground, self.dice = ground, dice
+
+    def field(self, name: str, scale: float) -> np.ndarray:
+        return self.dice.field(name, self.ground.frame.x, self.ground.frame.y, scale)
+
+    def parcel(self, name: str) -> np.ndarray:
+        """A normal number for every pond or rice parcel."""
+        parcels = self.ground.parcels
+        return self.dice.normal(name, *self.ground.district, parcels.i, parcels.j)
+
+    def plot(self, name: str) -> np.ndarray:
+        """A uniform number for every house plot."""
+        plots = self.ground.plots
+        return self.dice.uniform(name, *self.ground.district, plots.i, plots.j)
+
+    def tint(self, cover: str) -> np.ndarray:
+        """What neighbours of one class have in common: soil, variety, age, practice; a factor."""
+        bright = 0.10 * self.field(f"{cover} brightness", 450)
+        return np.exp([bright + 0.08 * self.field(f"{cover} {band}", 450) for band in BANDS])
+
+    def ponds(self) -> np.ndarray:
+        """Each pond its water or drained bed; dykes and the districts' roads around them."""
+        state = 0.36 + 0.14 * self.field("pond practice", 420) + 0.17 * self.parcel("pond state")
+        water = _along(_POND_STATES, state + 0.02 * self.field("pond patches", 45))
+        width = 5.0 + 1.5 * self.field("dyke width", 300)
+        dyke = _mix(_DYKE, _CANOPY, 0.3 + 0.2 * self.field("dyke grass", 60))
+        return _blend(water, dyke, _within(self.ground.parcels.edge, width))
+
+    def mudflat(self) -> np.ndarray:
+        """Wet near the water, drier inland, with patches, ripples and films of algae."""
+        share = self.ground.inland / (0.08 * self.ground.frame.depth)
+        dry = 0.1 + 0.5 * share + 0.22 * self.field("mud patches", 110)
+        dry += 0.13 * self.field("mud ripples", 28)
+        mud = _along((_TURBID, _WET_MUD, _WET_MUD, _DRY_MUD), dry)
+        film = np.clip(0.12 * self.field("mud algae", 90) - 0.05, 0, 0.3)
+        return _blend(mud, _column(_CANOPY), film)
+
+    def mangrove(self) -> np.ndarray:
+        """Crowns and gaps; denser and taller stands here and there."""
+        density = 0.72 + 0.13 * self.field("stand density", 260) + 0.1 * self.field("stand", 70)
+        crowns = density + 0.16 * self.field("crowns", 16)
+        canopy = _along((_WET_MUD, _SHADE, _CANOPY), crowns)
+        return _blend(canopy, _column(_TURBID), 0.6 * _within(self.ground.bank, 4.0))
+
+    def rice(self, date: float) -> np.ndarray:
+        """Parcels by growth stage, neighbours planted at about the same time; thin bunds."""
+        stage = 0.47 + date + 0.2 * self.field("planting", 420) + 0.15 * self.parcel("rice stage")
+        crop = _along(_RICE_STAGES, stage + 0.035 * self.field("rice stand", 35))
+        bund = _mix(_DYKE, _CANOPY, 0.4 + 0.2 * self.field("bund grass", 60))
+        return _blend(crop, bund, 0.7 * _within(self.ground.parcels.edge, 2.5))
+
+    def built(self) -> np.ndarray:
+        """House plots: roofs, yards and gardens, and streets between them."""
+        kind = self.plot("roof") + 0.12 * self.field("quarter", 420)
+        spectra = np.array([_GARDEN, _RUST_ROOF, _STREET, _DARK_ROOF, _BRIGHT_ROOF])
+        bounds = (0.38, 0.58, 0.76, 0.88)
+        plots = np.moveaxis(spectra[np.digitize(kind, bounds)], -1, 0)
+        plots = plots * (1 + 0.1 * (2 * self.plot("upkeep") - 1))
+        trees = np.clip(0.35 + 0.3 * self.field("trees", 22), 0, 0.8)
+        plots = _blend(plots, _column(_GARDEN), trees)
+        return _blend(plots, _column(_STREET), _within(self.ground.plots.edge, 3.0))
+
+    def water(self) -> np.ndarray:
+        """Clear at sea, turbid near the shore and in the rivers, in plumes."""
+        away = -self.ground.inland / (0.1 * self.ground.frame.depth)
+        turbid = 0.75 - 0.35 * np.clip(away, 0, 2) + 0.16 * self.field("plumes", 240)
+        turbid += 0.08 * self.field("eddies", 60) + 0.05 * self.field("waves", 20)
+        return _along((_CLEAR, _CLEAR, _ALGAE, _TURBID, _TURBID), turbid)
+
+
+def _column(spectrum: tuple[float, ...]) -> np.ndarray:
+    return np.array(spectrum)[:, None, None]
+
+
+def _along(spectra: tuple[tuple[float, ...], ...], t: np.ndarray) -> np.ndarray:
+    """The spectrum at `t` on the way from the first (0) to the last (1) of `spectra`."""
+    stops = np.linspace(0, 1, len(spectra))
+    return np.stack([np.interp(t, stops, band) for band in zip(*spectra, strict=True)])
+
+
+def _mix(a: tuple[float, ...], b: tuple[float, ...], share: np.ndarray) -> np.ndarray:
+    return _along((a, b), share)
+
+
+def _blend(below: np.ndarray, above: np.ndarray, share: np.ndarray) -> np.ndarray:
+    return below + share * (above - below)
+
+
+def _within(edge: np.ndarray, half_width: np.ndarray | float) -> np.ndarray:
+    """The share of a pixel that a line of some half width covers, `edge` metres away."""
+    return np.clip((half_width + PIXEL / 2 - edge) / PIXEL, 0, 1) * np.minimum(
+        1, 2 * np.asarray(half_width) / PIXEL
+    )
