@@ -14,6 +14,8 @@ BANDS = ("blue", "green", "red", "near infrared")
 # tropical deltas.
 _CLEAR = (0.045, 0.050, 0.030, 0.015)
 _TURBID = (0.080, 0.110, 0.105, 0.055)
+_SILTY = (0.095, 0.125, 0.130, 0.085)
+_GREEN = (0.055, 0.075, 0.052, 0.025)
 _ALGAE = (0.042, 0.078, 0.048, 0.085)
 _WET_MUD = (0.078, 0.100, 0.108, 0.105)
 _DRY_MUD = (0.105, 0.135, 0.160, 0.205)
@@ -36,7 +38,7 @@ _RICE_STAGES = (
     (0.065, 0.095, 0.105, 0.250),
     _DRY_MUD,
 )
-_POND_STATES = (_CLEAR, _ALGAE, _TURBID, (0.095, 0.125, 0.130, 0.085), _WET_MUD, _DRY_MUD)
+_POND_STATES = (_CLEAR, _ALGAE, _TURBID, _SILTY, _WET_MUD, _DRY_MUD)
 
 
 def reflectance(ground: Ground, dice: Dice, date: float = 0.0) -> np.ndarray:
@@ -84,57 +86,69 @@ class _Cover:
 
     def tint(self, cover: str) -> np.ndarray:
         """What neighbours of one class have in common: soil, variety, age, practice; a factor."""
-        bright = 0.10 * self.field(f"{cover} brightness", 450)
-        return np.exp([bright + 0.08 * self.field(f"{cover} {band}", 450) for band in BANDS])
+        bright, red, infrared = (
+            self.field(f"{cover} {what}", 450) for what in ("brightness", "redness", "infrared")
+        )
+        strength = 0.05 if cover == "water" else 0.12
+        blue_to_red = np.array([-1.0, -0.2, 0.8, 0.4])[:, None, None]
+        change = bright + 0.7 * blue_to_red * red
+        change[3] += 0.8 * infrared
+        return np.exp(strength * change)
+
+    def contrast(self, cover: str) -> np.ndarray:
+        """How strong the cover's pattern is hereabouts; a factor."""
+        return np.exp(0.4 * self.field(f"{cover} contrast", 500))
 
     def ponds(self) -> np.ndarray:
         """Each pond its water or drained bed; dykes and the districts' roads around them."""
-        state = 0.36 + 0.14 * self.field("pond practice", 420) + 0.17 * self.parcel("pond state")
-        water = _along(_POND_STATES, state + 0.02 * self.field("pond patches", 45))
-        width = 5.0 + 1.5 * self.field("dyke width", 300)
-        dyke = _mix(_DYKE, _CANOPY, 0.3 + 0.2 * self.field("dyke grass", 60))
+        state = 0.38 + 0.15 * self.field("pond practice", 420)
+        state += 0.15 * self.contrast("pond") * self.parcel("pond state")
+        water = _along(_POND_STATES, state + 0.03 * self.field("pond patches", 45))
+        width = np.clip(4.5 + 2 * self.field("dyke width", 400), 1.5, None)
+        dyke = _along((_DYKE, _CANOPY), 0.35 + 0.2 * self.field("dyke grass", 60))
         return _blend(water, dyke, _within(self.ground.parcels.edge, width))
 
     def mudflat(self) -> np.ndarray:
         """Wet near the water, drier inland, with patches, ripples and films of algae."""
         share = self.ground.inland / (0.08 * self.ground.frame.depth)
         dry = 0.1 + 0.5 * share + 0.22 * self.field("mud patches", 110)
-        dry += 0.13 * self.field("mud ripples", 28)
+        dry += 0.14 * self.contrast("mud") * self.field("mud ripples", 28)
         mud = _along((_TURBID, _WET_MUD, _WET_MUD, _DRY_MUD), dry)
-        film = np.clip(0.12 * self.field("mud algae", 90) - 0.05, 0, 0.3)
+        film = np.clip(0.15 * self.field("mud algae", 90), 0, 0.35)
         return _blend(mud, _column(_CANOPY), film)
 
     def mangrove(self) -> np.ndarray:
         """Crowns and gaps; denser and taller stands here and there."""
-        density = 0.72 + 0.13 * self.field("stand density", 260) + 0.1 * self.field("stand", 70)
-        crowns = density + 0.16 * self.field("crowns", 16)
+        density = 0.72 + 0.15 * self.field("stand density", 260) + 0.1 * self.field("stand", 70)
+        crowns = density + 0.14 * self.contrast("crown") * self.field("crowns", 16)
         canopy = _along((_WET_MUD, _SHADE, _CANOPY), crowns)
         return _blend(canopy, _column(_TURBID), 0.6 * _within(self.ground.bank, 4.0))
 
     def rice(self, date: float) -> np.ndarray:
         """Parcels by growth stage, neighbours planted at about the same time; thin bunds."""
-        stage = 0.47 + date + 0.2 * self.field("planting", 420) + 0.15 * self.parcel("rice stage")
-        crop = _along(_RICE_STAGES, stage + 0.035 * self.field("rice stand", 35))
-        bund = _mix(_DYKE, _CANOPY, 0.4 + 0.2 * self.field("bund grass", 60))
+        stage = 0.47 + date + 0.2 * self.field("planting", 420)
+        stage += 0.12 * self.contrast("rice parcel") * self.parcel("rice stage")
+        stage += 0.045 * self.contrast("rice stand") * self.field("rice stand", 26)
+        crop = _along(_RICE_STAGES, stage)
+        bund = _along((_DYKE, _CANOPY), 0.4 + 0.2 * self.field("bund grass", 60))
         return _blend(crop, bund, 0.7 * _within(self.ground.parcels.edge, 2.5))
 
     def built(self) -> np.ndarray:
         """House plots: roofs, yards and gardens, and streets between them."""
-        kind = self.plot("roof") + 0.12 * self.field("quarter", 420)
+        kind = self.plot("roof") + 0.15 * self.field("quarter", 420)
         spectra = np.array([_GARDEN, _RUST_ROOF, _STREET, _DARK_ROOF, _BRIGHT_ROOF])
-        bounds = (0.38, 0.58, 0.76, 0.88)
-        plots = np.moveaxis(spectra[np.digitize(kind, bounds)], -1, 0)
+        plots = np.moveaxis(spectra[np.digitize(kind, (0.4, 0.6, 0.8, 0.93))], -1, 0)
         plots = plots * (1 + 0.1 * (2 * self.plot("upkeep") - 1))
-        trees = np.clip(0.35 + 0.3 * self.field("trees", 22), 0, 0.8)
-        plots = _blend(plots, _column(_GARDEN), trees)
-        return _blend(plots, _column(_STREET), _within(self.ground.plots.edge, 3.0))
+        trees = 0.4 + 0.18 * self.field("green quarter", 300) + 0.25 * self.field("trees", 22)
+        plots = _blend(plots, _column(_GARDEN), np.clip(trees, 0, 0.9))
+        return _blend(plots, _column(_STREET), _within(self.ground.plots.edge, 2.5))
 
     def water(self) -> np.ndarray:
-        """Clear at sea, turbid near the shore and in the rivers, in plumes."""
-        away = -self.ground.inland / (0.1 * self.ground.frame.depth)
-        turbid = 0.75 - 0.35 * np.clip(away, 0, 2) + 0.16 * self.field("plumes", 240)
-        turbid += 0.08 * self.field("eddies", 60) + 0.05 * self.field("waves", 20)
-        return _along((_CLEAR, _CLEAR, _ALGAE, _TURBID, _TURBID), turbid)
+        """Turbid near the shore and in the rivers, clearer at sea, in plumes."""
+        away = np.clip(-self.ground.inland / (0.25 * self.ground.frame.depth), 0, 1)
+        turbid = 0.75 - 0.5 * away + 0.15 * self.field("plumes", 300)
+        turbid += 0.05 * self.field("eddies", 90) + 0.03 * self.field("waves", 20)
+        return _along((_CLEAR, _GREEN, _TURBID, _SILTY), turbid)
 
 
 def _column(spectrum: tuple[float, ...]) -> np.ndarray:
@@ -145,10 +159,6 @@ def _along(spectra: tuple[tuple[float, ...], ...], t: np.ndarray) -> np.ndarray:
     """The spectrum at `t` on the way from the first (0) to the last (1) of `spectra`."""
     stops = np.linspace(0, 1, len(spectra))
     return np.stack([np.interp(t, stops, band) for band in zip(*spectra, strict=True)])
-
-
-def _mix(a: tuple[float, ...], b: tuple[float, ...], share: np.ndarray) -> np.ndarray:
-    return _along((a, b), share)
 
 
 def _blend(below: np.ndarray, above: np.ndarray, share: np.ndarray) -> np.ndarray:

@@ -51,7 +51,7 @@ def frame(index: int, size: int, dice: Dice) -> Frame:
     """The window of image `index`: it touches the next one, and follows the shore up and down."""
     west = _WEST + index * size * PIXEL
     middle = float(shore(west + size * PIXEL / 2, dice))
-    return Frame(west, round(middle / PIXEL + 0.74 * size) * PIXEL, size)
+    return Frame(west, round(middle / PIXEL + 0.77 * size) * PIXEL, size)
 
 
 def shore(x: np.ndarray | float, dice: Dice) -> np.ndarray:

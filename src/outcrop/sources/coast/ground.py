@@ -90,8 +90,8 @@ def ground(frame: Frame, dice: Dice) -> Ground:
 def _inland(frame: Frame, bank: np.ndarray, dice: Dice) -> np.ndarray:
     """Metres from a winding shoreline, with lobes of sediment where channels meet the sea."""
     smooth = frame.y[:, None] - shore(frame.x, dice)
-    wide = 0.03 * frame.depth * dice.field("shore wide", frame.x, frame.y, 900)
-    fine = 22 * dice.field("shore fine", frame.x, frame.y, 170)
+    wide = 0.045 * frame.depth * dice.field("shore wide", frame.x, frame.y, 900)
+    fine = 35 * dice.field("shore fine", frame.x, frame.y, 150)
     lobe = 0.05 * frame.depth * np.exp(-np.clip(bank, 0, None) / (0.04 * frame.depth))
     return smooth + wide + fine + lobe
 
@@ -124,16 +124,16 @@ def _villages(
     dice: Dice,
 ) -> np.ndarray:
     """Towns where rivers fork, hamlets, and ribbons of houses on the levees."""
-    ragged = 1 + 0.3 * dice.field("village edge", frame.x, frame.y, 90)
+    ragged = 1 + 0.4 * dice.field("village edge", frame.x, frame.y, 100)
     inland = frame.y[:, None] - shore(frame.x, dice)
     town = np.zeros(x.shape, dtype=bool)
     for fork_x, fork_y in water.forks:
         town |= np.hypot(x - fork_x, y - fork_y) < 220 * ragged
     i, j, nx, ny, _ = dice.cells("hamlet", x, y, 800)
     reach = 70 + 110 * dice.uniform("hamlet size", i, j)
-    hamlet = (np.hypot(x - nx, y - ny) < reach * ragged) & (dice.uniform("hamlet", i, j) < 0.65)
-    settled = dice.field("ribbon", frame.x, frame.y, 330) > 0.35
-    ribbon = settled & (bank < 55 * ragged)
+    hamlet = (np.hypot(x - nx, y - ny) < reach * ragged) & (dice.uniform("hamlet", i, j) < 0.8)
+    settled = dice.field("ribbon", frame.x, frame.y, 330) > 0.1
+    ribbon = settled & (bank < 60 * ragged)
     return (town | hamlet | ribbon) & (inland > 0.27 * frame.depth)
 
 

@@ -109,9 +109,9 @@ def _outline(
     reach = int(np.abs(blob).max()) + 3
     top, left = max(row - reach, 0), max(column - reach, 0)
     window = mask[top : row + reach + 1, left : column + reach + 1].astype(np.uint8)
-    place = Affine(*frame.transform)
-    parts = shapes(window, mask=window > 0, transform=place * Affine.translation(left, top))
-    x, y = place * (column + 0.5, row + 0.5)
+    x, y = frame.x[column], frame.y[row]
+    place = Affine(PIXEL, 0, frame.x[left] - PIXEL / 2, 0, -PIXEL, frame.y[top] + PIXEL / 2)
+    parts = shapes(window, mask=window > 0, transform=place)
     region = unary_union([shape(part) for part, _ in parts])
     careless = rng.random() < hand.slip
     seen = Polygon(PIXEL * blob + (x, y)).intersection(
