@@ -1,0 +1,172 @@
+"""What the ground reflects: a spectrum for every pixel, before atmosphere and sensor."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from outcrop.sources.coast.dice import Dice
+from outcrop.sources.coast.frame import PIXEL
+from outcrop.sources.coast.ground import AQUACULTURE, CLASSES, Ground
+
+BANDS = ("blue", "green", "red", "near infrared")
+
+# Surface reflectance in the four bands, after spectra of the kind that Sentinel-2 gives on
+# tropical deltas.
+_CLEAR = (0.045, 0.050, 0.030, 0.015)
+_TURBID = (0.080, 0.110, 0.105, 0.055)
+_SILTY = (0.095, 0.125, 0.130, 0.085)
+_GREEN = (0.055, 0.075, 0.052, 0.025)
+_ALGAE = (0.042, 0.078, 0.048, 0.085)
+_WET_MUD = (0.078, 0.100, 0.108, 0.105)
+_DRY_MUD = (0.105, 0.135, 0.160, 0.205)
+_DYKE = (0.090, 0.115, 0.135, 0.200)
+_CANOPY = (0.030, 0.052, 0.032, 0.300)
+_SHADE = (0.028, 0.040, 0.030, 0.130)
+_BRIGHT_ROOF = (0.175, 0.185, 0.195, 0.230)
+_RUST_ROOF = (0.095, 0.100, 0.135, 0.190)
+_DARK_ROOF = (0.085, 0.090, 0.095, 0.120)
+_STREET = (0.110, 0.125, 0.140, 0.175)
+_GARDEN = (0.038, 0.060, 0.045, 0.270)
+
+# A rice crop from flooded field to stubble, and the water of ponds from clear to drained bed.
+_RICE_STAGES = (
+    _TURBID,
+    (0.062, 0.085, 0.078, 0.085),
+    (0.050, 0.075, 0.060, 0.190),
+    (0.033, 0.060, 0.034, 0.330),
+    (0.045, 0.078, 0.062, 0.300),
+    (0.065, 0.095, 0.105, 0.250),
+    _DRY_MUD,
+)
+_POND_STATES = (_CLEAR, _ALGAE, _TURBID, _SILTY, _WET_MUD, _DRY_MUD)
+
+
+def reflectance(ground: Ground, dice: Dice, date: float = 0.0) -> np.ndarray:
+    """Surface reflectance of a frame, float64, 4 × size × size.
+
+    Args:
+        ground: the layout.
+        dice: the world's chance.
+        date: shift of the rice calendar, as a share of the season.
+    """
+    cover = _Cover(ground, dice)
+    layers = (
+        cover.ponds(),
+        cover.mudflat(),
+        cover.mangrove(),
+        cover.rice(date),
+        cover.built(),
+        cover.water(),
+    )
+    spectrum = np.zeros((len(BANDS), *ground.truth.shape))
+    for k, layer in enumerate(layers):
+        here = ground.truth == k + AQUACULTURE
+        spectrum[:, here] = (layer * cover.tint(CLASSES[k]))[:, here]
+    return spectrum
+
+
+class _Cover:
+    """The spectra of the six covers, each over the whole frame."""
+
+    def __init__(self, ground: Ground, dice: Dice) -> None:
+        self.ground, self.dice = ground, dice
+
+    def field(self, name: str, scale: float) -> np.ndarray:
+        return self.dice.field(name, self.ground.frame.x, self.ground.frame.y, scale)
+
+    def parcel(self, name: str) -> np.ndarray:
+        """A normal number for every pond or rice parcel."""
+        parcels = self.ground.parcels
+        return self.dice.normal(name, *self.ground.district, parcels.i, parcels.j)
+
+    def plot(self, name: str) -> np.ndarray:
+        """A uniform number for every house plot."""
+        plots = self.ground.plots
+        return self.dice.uniform(name, *self.ground.district, plots.i, plots.j)
+
+    def tint(self, cover: str) -> np.ndarray:
+        """What neighbours of one class have in common: soil, variety, age, practice; a factor."""
+        bright, red, infrared = (
+            self.field(f"{cover} {what}", 450) for what in ("brightness", "redness", "infrared")
+        )
+        strength = 0.05 if cover == "water" else 0.12
+        blue_to_red = np.array([-1.0, -0.2, 0.8, 0.4])[:, None, None]
+        change = bright + 0.7 * blue_to_red * red
+        change[3] += 0.8 * infrared
+        return np.exp(strength * change)
+
+    def contrast(self, cover: str) -> np.ndarray:
+        """How strong the cover's pattern is hereabouts; a factor."""
+        return np.exp(0.4 * self.field(f"{cover} contrast", 500))
+
+    def ponds(self) -> np.ndarray:
+        """Each pond its water or drained bed; dykes and the districts' roads around them."""
+        state = 0.38 + 0.15 * self.field("pond practice", 420)
+        state += 0.15 * self.contrast("pond") * self.parcel("pond state")
+        water = _along(_POND_STATES, state + 0.03 * self.field("pond patches", 45))
+        width = np.clip(4.5 + 2 * self.field("dyke width", 400), 1.5, None)
+        dyke = _along((_DYKE, _CANOPY), 0.35 + 0.2 * self.field("dyke grass", 60))
+        return _blend(water, dyke, _within(self.ground.parcels.edge, width))
+
+    def mudflat(self) -> np.ndarray:
+        """Wet near the water, drier inland, with patches, ripples and films of algae."""
+        share = self.ground.inland / (0.08 * self.ground.frame.depth)
+        dry = 0.1 + 0.5 * share + 0.22 * self.field("mud patches", 110)
+        dry += 0.14 * self.contrast("mud") * self.field("mud ripples", 28)
+        mud = _along((_TURBID, _WET_MUD, _WET_MUD, _DRY_MUD), dry)
+        film = np.clip(0.15 * self.field("mud algae", 90), 0, 0.35)
+        return _blend(mud, _column(_CANOPY), film)
+
+    def mangrove(self) -> np.ndarray:
+        """Crowns and gaps; denser and taller stands here and there."""
+        density = 0.72 + 0.15 * self.field("stand density", 260) + 0.1 * self.field("stand", 70)
+        crowns = density + 0.14 * self.contrast("crown") * self.field("crowns", 16)
+        canopy = _along((_WET_MUD, _SHADE, _CANOPY), crowns)
+        return _blend(canopy, _column(_TURBID), 0.6 * _within(self.ground.bank, 4.0))
+
+    def rice(self, date: float) -> np.ndarray:
+        """Parcels by growth stage, neighbours planted at about the same time; thin bunds."""
+        stage = 0.47 + date + 0.2 * self.field("planting", 420)
+        stage += 0.12 * self.contrast("rice parcel") * self.parcel("rice stage")
+        stage += 0.045 * self.contrast("rice stand") * self.field("rice stand", 26)
+        crop = _along(_RICE_STAGES, stage)
+        bund = _along((_DYKE, _CANOPY), 0.4 + 0.2 * self.field("bund grass", 60))
+        return _blend(crop, bund, 0.7 * _within(self.ground.parcels.edge, 2.5))
+
+    def built(self) -> np.ndarray:
+        """House plots: roofs, yards and gardens, and streets between them."""
+        kind = self.plot("roof") + 0.15 * self.field("quarter", 420)
+        spectra = np.array([_GARDEN, _RUST_ROOF, _STREET, _DARK_ROOF, _BRIGHT_ROOF])
+        plots = np.moveaxis(spectra[np.digitize(kind, (0.4, 0.6, 0.8, 0.93))], -1, 0)
+        plots = plots * (1 + 0.1 * (2 * self.plot("upkeep") - 1))
+        trees = 0.4 + 0.18 * self.field("green quarter", 300) + 0.25 * self.field("trees", 22)
+        plots = _blend(plots, _column(_GARDEN), np.clip(trees, 0, 0.9))
+        return _blend(plots, _column(_STREET), _within(self.ground.plots.edge, 2.5))
+
+    def water(self) -> np.ndarray:
+        """Turbid near the shore and in the rivers, clearer at sea, in plumes."""
+        away = np.clip(-self.ground.inland / (0.25 * self.ground.frame.depth), 0, 1)
+        turbid = 0.75 - 0.5 * away + 0.15 * self.field("plumes", 300)
+        turbid += 0.05 * self.field("eddies", 90) + 0.03 * self.field("waves", 20)
+        return _along((_CLEAR, _GREEN, _TURBID, _SILTY), turbid)
+
+
+def _column(spectrum: tuple[float, ...]) -> np.ndarray:
+    return np.array(spectrum)[:, None, None]
+
+
+def _along(spectra: tuple[tuple[float, ...], ...], t: np.ndarray) -> np.ndarray:
+    """The spectrum at `t` on the way from the first (0) to the last (1) of `spectra`."""
+    stops = np.linspace(0, 1, len(spectra))
+    return np.stack([np.interp(t, stops, band) for band in zip(*spectra, strict=True)])
+
+
+def _blend(below: np.ndarray, above: np.ndarray, share: np.ndarray) -> np.ndarray:
+    return below + share * (above - below)
+
+
+def _within(edge: np.ndarray, half_width: np.ndarray | float) -> np.ndarray:
+    """The share of a pixel that a line of some half width covers, `edge` metres away."""
+    return np.clip((half_width + PIXEL / 2 - edge) / PIXEL, 0, 1) * np.minimum(
+        1, 2 * np.asarray(half_width) / PIXEL
+    )

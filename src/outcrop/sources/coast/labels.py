@@ -1,0 +1,145 @@
+"""Labels drawn as polygons by an imperfect hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt
+
+from outcrop.sources.coast.frame import PIXEL, Frame
+from outcrop.sources.coast.ground import CLASSES
+
+
+@dataclass(frozen=True)
+class Hand:
+    """How the person who labels works.
+
+    Attributes:
+        polygons: least and most polygons of a class on 400 × 400 pixels; in proportion on others,
+            but never fewer than two.
+        pixels: least and most area of a polygon in pixels.
+        inset: metres that an outline keeps from the edge of what it outlines.
+        jitter: standard deviation of a vertex in metres.
+        slip: share of the polygons that are drawn without care, one or two pixels off.
+        mislabelled: share of the polygons that carry another class's name.
+    """
+
+    polygons: tuple[int, int] = (8, 15)
+    pixels: tuple[int, int] = (30, 400)
+    inset: float = 8.0
+    jitter: float = 3.0
+    slip: float = 0.15
+    mislabelled: float = 0.01
+
+
+def draw(
+    truth: np.ndarray, frame: Frame, hand: Hand, rng: np.random.Generator
+) -> list[tuple[int, Any]]:
+    """Polygons that do not overlap, each with its index into `CLASSES`.
+
+    Every class that is there gets at least one polygon, however little of it there is.
+
+    Args:
+        truth: uint8, size × size, 0 for nodata and 1 + class index.
+        frame: where the image lies.
+        hand: who draws.
+        rng: the hand's chance.
+
+    Returns:
+        (class index, shapely polygon in the frame's coordinates) pairs, class by class.
+    """
+    drawn: list[tuple[int, Any]] = []
+    low, high = hand.polygons
+    for k in range(len(CLASSES)):
+        if not (truth == k + 1).any():
+            continue
+        wanted = max(2, round(rng.integers(low, high + 1) * (frame.size / 400) ** 2))
+        outlines = _outlines(truth == k + 1, frame, hand, rng, [p for _, p in drawn], wanted)
+        drawn += [(_named(k, hand, rng), polygon) for polygon in outlines]
+    return drawn
+
+
+def _named(k: int, hand: Hand, rng: np.random.Generator) -> int:
+    if rng.random() >= hand.mislabelled:
+        return k
+    return int((k + rng.integers(1, len(CLASSES))) % len(CLASSES))
+
+
+def _outlines(
+    mask: np.ndarray,
+    frame: Frame,
+    hand: Hand,
+    rng: np.random.Generator,
+    taken: list[Any],
+    wanted: int,
+) -> list[Any]:
+    """Up to `wanted` outlines in the mask, clear of those `taken`."""
+    room = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    least = hand.pixels[0]
+    found: list[Any] = []
+    while not found and least >= 1:
+        places = np.argwhere(room >= min(2.5, room.max()))
+        for row, column in places[rng.permutation(len(places))[: 30 * wanted]]:
+            outline = _outline(mask, row, column, frame, hand, rng)
+            if outline is None or outline.area < least * PIXEL**2:
+                continue
+            if any(outline.distance(other) < PIXEL for other in [*taken, *found]):
+                continue
+            found.append(outline)
+            if len(found) == wanted:
+                break
+        least //= 2
+    return found
+
+
+def _outline(
+    mask: np.ndarray, row: int, column: int, frame: Frame, hand: Hand, rng: np.random.Generator
+) -> Any | None:
+    """What the hand draws around one pixel, or None if that makes no polygon."""
+    from rasterio.features import shapes
+    from rasterio.transform import Affine
+    from shapely import Point, Polygon
+    from shapely.geometry import shape
+    from shapely.ops import unary_union
+
+    pixels = np.exp(rng.uniform(*np.log(hand.pixels)))
+    blob = _blob(pixels, rng)
+    reach = int(np.abs(blob).max()) + 3
+    top, left = max(row - reach, 0), max(column - reach, 0)
+    window = mask[top : row + reach + 1, left : column + reach + 1].astype(np.uint8)
+    x, y = frame.x[column], frame.y[row]
+    place = Affine(PIXEL, 0, frame.x[left] - PIXEL / 2, 0, -PIXEL, frame.y[top] + PIXEL / 2)
+    parts = shapes(window, mask=window > 0, transform=place)
+    region = unary_union([shape(part) for part, _ in parts])
+    careless = rng.random() < hand.slip
+    seen = Polygon(PIXEL * blob + (x, y)).intersection(
+        region if careless else region.buffer(-hand.inset)
+    )
+    pieces = [piece for piece in getattr(seen, "geoms", [seen]) if piece.geom_type == "Polygon"]
+    pieces = [piece for piece in pieces if piece.buffer(PIXEL).contains(Point(x, y))]
+    if not pieces or pieces[0].is_empty:
+        return None
+    outline = Polygon(pieces[0].exterior)
+    if pieces[0].area < 0.93 * outline.area:  # riddled with something else: look elsewhere
+        return None
+    vertices = np.array(outline.simplify(0.7 * PIXEL).exterior.coords)[:-1]
+    vertices += rng.normal(0, hand.jitter, vertices.shape)
+    if careless:
+        angle = rng.uniform(0, 2 * np.pi)
+        vertices += PIXEL * rng.uniform(1, 2) * np.array([np.cos(angle), np.sin(angle)])
+    outline = Polygon(vertices)
+    return outline if outline.is_valid else None
+
+
+def _blob(pixels: float, rng: np.random.Generator) -> np.ndarray:
+    """Vertices, N × 2, of a lopsided, longish outline around the origin, some `pixels` in area."""
+    n = rng.integers(8, 13)
+    angle = 2 * np.pi * (np.arange(n) + rng.uniform(-0.3, 0.3, n)) / n
+    radius = np.sqrt(pixels / np.pi) * rng.uniform(0.85, 1.15, n)
+    stretch, turn = np.sqrt(rng.uniform(1, 2.5)), rng.uniform(0, np.pi)
+    x, y = radius * np.cos(angle) * stretch, radius * np.sin(angle) / stretch
+    return np.column_stack(
+        [x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)]
+    )
