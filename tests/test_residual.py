@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.shared import DATA, needs_shared
 
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
+from tests.shared import DATA, needs_shared
 
 
 @pytest.mark.parametrize(

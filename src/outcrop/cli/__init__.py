@@ -1,1 +1,31 @@
 """The command line: one typed function per command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    0 when all is well, 2 when the user can put something right (one line on standard error says
+    what), 130 after Ctrl-C.
+    """
+    from outcrop import __doc__ as description
+    from outcrop import __version__
+    from outcrop.cli.commands import COMMANDS
+    from outcrop.cli.parser import parse
+    from outcrop.errors import OutcropError
+
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        command, settings = parse(COMMANDS, words, __version__, description or "")
+        command(**settings)
+    except OutcropError as error:
+        sys.stderr.write(f"outcrop: {' '.join(str(error).split())}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("outcrop: stopped; the same command with --resume goes on\n")
+        return 130
+    return 0

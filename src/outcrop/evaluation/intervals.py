@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,15 @@ class Interval:
     value: float
     low: float
     high: float
+
+    def to_json(self) -> dict[str, float | None]:
+        """Plain data for `outcrop.files.write_json`; what is NaN becomes None."""
+        return {end: None if np.isnan(x) else x for end, x in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, float | None]) -> Interval:
+        """The interval that `to_json` gave."""
+        return cls(**{end: np.nan if x is None else x for end, x in content.items()})
 
     def __str__(self) -> str:
         if np.isnan(self.value):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -42,10 +42,17 @@ class Scores:
     groups: int
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for `outcrop.files.write_json`; what is NaN becomes None."""
-        content = asdict(self)
-        content["confusion"] = self.confusion.tolist()
-        return _without_nan(content)
+        """Plain data for `outcrop.files.write_json`."""
+        return {
+            "classes": list(self.classes),
+            "confusion": self.confusion.tolist(),
+            "precision": [one.to_json() for one in self.precision],
+            "recall": [one.to_json() for one in self.recall],
+            "f1": [one.to_json() for one in self.f1],
+            "overall": self.overall.to_json(),
+            "balanced": self.balanced.to_json(),
+            "groups": self.groups,
+        }
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Scores:
@@ -53,11 +60,11 @@ class Scores:
         return cls(
             classes=tuple(content["classes"]),
             confusion=np.array(content["confusion"], dtype=np.int64),
-            precision=tuple(map(_read_interval, content["precision"])),
-            recall=tuple(map(_read_interval, content["recall"])),
-            f1=tuple(map(_read_interval, content["f1"])),
-            overall=_read_interval(content["overall"]),
-            balanced=_read_interval(content["balanced"]),
+            precision=tuple(map(Interval.from_json, content["precision"])),
+            recall=tuple(map(Interval.from_json, content["recall"])),
+            f1=tuple(map(Interval.from_json, content["f1"])),
+            overall=Interval.from_json(content["overall"]),
+            balanced=Interval.from_json(content["balanced"]),
             groups=content["groups"],
         )
 
@@ -231,14 +238,3 @@ def _refuse_nothing(truth: np.ndarray) -> None:
     if len(truth) == 0:
         raise OutcropError("scores", "no patches to judge on; take smaller blocks or buffer")
 
-
-def _read_interval(entry: Mapping[str, float | None]) -> Interval:
-    return Interval(**{end: np.nan if x is None else x for end, x in entry.items()})
-
-
-def _without_nan(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {key: _without_nan(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_without_nan(value) for value in content]
-    return None if isinstance(content, float) and np.isnan(content) else content

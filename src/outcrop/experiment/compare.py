@@ -20,7 +20,7 @@ from outcrop.models.features import FEATURES
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import track
 from outcrop.splits import Split, random_counterpart
-from outcrop.training import train
+from outcrop.training.engine import train
 from outcrop.training.recipe import Recipe
 
 _FORMAT = "outcrop comparison"
@@ -235,8 +235,9 @@ def _row(key: tuple[str, str], results: Mapping[str, _Judged], classes: tuple[st
         features=key[1],
         scores=scores[""],
         random=scores.get("-random"),
-        gap=random
-        and leak_gap(
+        gap=None
+        if random is None
+        else leak_gap(
             (random.truth, random.predicted, random.groups),
             (ground.truth, ground.predicted, ground.groups),
         ),
@@ -250,11 +251,10 @@ def _save_predictions(
 ) -> None:
     predicted = {f"{model}, {seen}": results[""] for (model, seen), results in judged.items()}
     first = next(iter(predicted.values()))
-    arrays = {title: one.predicted for title, one in predicted.items()}
+    arrays = {"index": split.validation, "truth": first.truth, "groups": first.groups}
+    arrays |= {title: one.predicted for title, one in predicted.items()}
     with new_file(path) as temporary:
-        np.savez(
-            temporary, index=split.validation, truth=first.truth, groups=first.groups, **arrays
-        )
+        np.savez(temporary, allow_pickle=False, **arrays)
 
 
 def _to_json(comparison: Comparison) -> dict[str, Any]:

@@ -1,0 +1,322 @@
+"""The commands. Each is a typed function: parse, call, print."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from outcrop.experiment.plan import Experiment
+from outcrop.models.architectures import ResidualNet
+from outcrop.training.recipe import Recipe
+
+
+def demo(*, output: Path = Path("demo"), seed: int = 0, resume: bool = False) -> None:
+    """Make a synthetic coast, run the whole job on it, and report.
+
+    Args:
+        output: a new folder for the coast, the results and the report.
+        seed: of the coast and of everything drawn.
+        resume: go on with a demo that was interrupted.
+    """
+    from outcrop.cli.demo import demo_experiment
+    from outcrop.files import check_new
+
+    if not resume:
+        check_new(output)
+    output.mkdir(exist_ok=True)
+    plan = demo_experiment(output / "coast", seed)
+    results = output / "results"
+    experiment(plan.scenes, output=results, plan=plan, resume=resume and results.exists())
+
+
+def coast(*, output: Path, images: int = 3, size: int = 400, seed: int = 0) -> None:
+    """Make a synthetic coast: scenes, truth and labelled polygons.
+
+    Args:
+        output: a new folder.
+        images: how many scenes.
+        size: height and width of each in pixels of 10 m.
+        seed: the same seed gives the same coast.
+    """
+    from outcrop.cli.tables import say
+    from outcrop.sources.coast import make_coast
+
+    made = make_coast(output, images, size, seed)
+    for path in (*made.scenes, *made.truths, made.labels):
+        say(str(path))
+
+
+def patches(
+    scenes: list[str],
+    *,
+    labels: list[str],
+    output: Path,
+    column: str | None = None,
+    size: int = 32,
+    bands: list[int] | None = None,
+    stride: int = 1,
+    edge: Literal["reflect", "drop"] = "reflect",
+    per_class: int | None = None,
+    keep: list[str] | None = None,
+    classes: list[str] | None = None,
+    crs: str | None = None,
+    labels_crs: str | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Cut labelled patches, each with its position, out of scenes.
+
+    Args:
+        scenes: raster files; single-band files on one grid are one scene, and so are names
+            joined by commas.
+        labels: polygons, points or label rasters: one file for all scenes or one each.
+        output: the patch set, a new Zarr folder.
+        column: the column of vector labels that names the class.
+        size: height and width of a patch in pixels.
+        bands: numbers of the bands to use, from 1.
+        stride: use only labelled pixels on every so many rows and columns.
+        edge: mirror the scene for patches over its edge, or drop them.
+        per_class: at most so many patches of each class, drawn at random.
+        keep: further columns of the labels to keep, to split by.
+        classes: names for the values of a label raster, in ascending order.
+        crs: coordinate reference system of scenes that carry none.
+        labels_crs: the same for labels.
+        seed: for --per-class.
+        overwrite: whether the patch set may exist.
+    """
+    from outcrop.cli.tables import class_table
+    from outcrop.patches.cut import cut
+
+    found = cut(
+        scenes,
+        labels,
+        column,
+        size,
+        bands=bands,
+        stride=stride,
+        edge=edge,
+        per_class=per_class,
+        keep=keep or (),
+        classes=classes,
+        crs=crs,
+        labels_crs=labels_crs,
+        seed=seed,
+        output=output,
+        overwrite=overwrite,
+    )
+    class_table(found, output)
+
+
+def split(
+    patches: str,
+    *,
+    output: Path,
+    by: Literal["blocks", "zones", "scenes", "column", "random"] = "blocks",
+    block: float | None = None,
+    buffer: float | None = None,
+    zones: list[str] | None = None,
+    boxes: list[float] | None = None,
+    column: str | None = None,
+    hold_out: list[str] | None = None,
+    folds: int = 5,
+    fold: int = 0,
+    test: bool = False,
+    seed: int = 0,
+) -> None:
+    """Split a patch set into training and validation, by ground.
+
+    Args:
+        patches: a patch set.
+        output: the split, a JSON file.
+        by: blocks of ground, zones, whole scenes, a column of the labels, or at random.
+        block: side of a block in metres; a tenth of the labelled ground's extent, but at least
+            four patches, if not given.
+        buffer: metres between the patches of different sides; one patch if not given.
+        zones: files of polygons that validate.
+        boxes: boxes that validate, each as smallest x and y, largest x and y in metres.
+        column: with --by column, a column kept with --keep.
+        hold_out: scenes or values of the column that validate; without it they are folds.
+        folds: one of so many parts validates.
+        fold: which of them, from 0.
+        test: set the next fold aside as a test side.
+        seed: of what is dealt.
+    """
+    from outcrop.cli.tables import split_table
+    from outcrop.patches.collection import open_patches
+    from outcrop.splits import make_splitter
+
+    opened = open_patches(patches)
+    splitter = make_splitter(
+        opened, by, block, buffer, zones or (), boxes or (), column, hold_out or (), folds, seed
+    )
+    made = splitter.assign(opened, fold, test)
+    made.save(output)
+    split_table(opened, made, output)
+
+
+def train(
+    patches: str,
+    *,
+    output: Path,
+    split: Path | None = None,
+    network: ResidualNet = ResidualNet(),  # noqa: B008
+    recipe: Recipe = Recipe(),  # noqa: B008
+    resume: bool = False,
+) -> None:
+    """Train a residual network on a patch set, class folder, archive, npz or CIFAR-10.
+
+    Args:
+        patches: a patch set, a folder or archive with a folder per class, an npz, or "cifar10".
+        output: the run, a new folder.
+        split: made by `outcrop split`; without it, the sides that a collection came with.
+        network: which network.
+        recipe: how to train it.
+        resume: go on with a run that was interrupted.
+    """
+    from outcrop.cli.tables import run_table
+    from outcrop.patches.collection import open_patches
+    from outcrop.splits import delivered_split, read_split
+    from outcrop.training.engine import train as train_network
+
+    opened = open_patches(patches)
+    made = delivered_split(opened) if split is None else read_split(split)
+    run_table(train_network(opened, made, output, network, recipe, resume), made)
+
+
+def evaluate(run: Path, patches: str, *, device: str = "auto") -> None:
+    """Score a trained network on all patches of another set.
+
+    Args:
+        run: made by `outcrop train`.
+        patches: a patch set with the classes of the run, cut from ground it has not seen.
+        device: auto, cpu, cuda or mps.
+    """
+    from outcrop.cli.tables import score_table
+    from outcrop.experiment.evaluate import evaluate_on
+    from outcrop.patches.collection import open_patches
+    from outcrop.training.run import read_run
+
+    score_table(evaluate_on(read_run(run, device).classifier, open_patches(patches)))
+
+
+def compare(
+    patches: str,
+    *,
+    split: Path,
+    output: Path,
+    network: ResidualNet = ResidualNet(),  # noqa: B008
+    recipe: Recipe = Recipe(),  # noqa: B008
+    resume: bool = False,
+) -> None:
+    """Hold the network against maximum likelihood, decision tree, random forest and SVM.
+
+    Args:
+        patches: a patch set.
+        split: made by `outcrop split`.
+        output: a new folder.
+        network: which network.
+        recipe: how to train it.
+        resume: go on with a comparison that was interrupted.
+    """
+    from outcrop.cli.tables import comparison_table
+    from outcrop.experiment.compare import compare as compare_models
+    from outcrop.patches.collection import open_patches
+    from outcrop.splits import read_split
+
+    opened = open_patches(patches)
+    made = compare_models(opened, read_split(split), output, network, recipe, resume)
+    comparison_table(made)
+
+
+def map(
+    run: Path,
+    scenes: list[str],
+    *,
+    output: Path,
+    confidence: Path | None = None,
+    bands: list[int] | None = None,
+    crs: str | None = None,
+    step: int = 1,
+    device: str = "auto",
+    overwrite: bool = False,
+) -> None:
+    """Classify every pixel of a scene.
+
+    Args:
+        run: made by `outcrop train`.
+        scenes: the scene: one raster file, or its bands in several.
+        output: the class map, a GeoTIFF on the scene's grid.
+        confidence: a second GeoTIFF: the probability of the class in per cent.
+        bands: numbers of the bands to use, from 1.
+        crs: coordinate reference system, if the scene carries none.
+        step: classify one pixel of each cell of step × step pixels: coarser and faster.
+        device: auto, cpu, cuda or mps.
+        overwrite: whether the files may exist.
+    """
+    from outcrop.cli.tables import say
+    from outcrop.mapping.scene import map_scene
+    from outcrop.sources.scene import open_scene
+    from outcrop.training.classifier import read_classifier
+
+    scene = open_scene([name for word in scenes for name in word.split(",")], bands, crs)
+    classifier = read_classifier(run, device)
+    map_scene(classifier, scene, output, confidence, step, overwrite)
+    say(str(output))
+
+
+def experiment(
+    scenes: list[str],
+    *,
+    output: Path,
+    plan: Experiment,
+    resume: bool = False,
+) -> None:
+    """Do the whole job: cut, split by ground, compare, map, report.
+
+    Args:
+        scenes: raster files; single-band files on one grid are one scene.
+        output: a new folder for everything.
+        plan: what to do.
+        resume: go on with an experiment that was interrupted.
+    """
+    from outcrop.cli.tables import comparison_table, say
+    from outcrop.experiment.experiment import run_experiment
+    from outcrop.report import write_report
+
+    results = run_experiment(plan, output, resume)
+    comparison_table(results.comparison)
+    for path in results.maps.values():
+        say(f"map     {path}")
+    say(f"report  {write_report(output, overwrite=True)}")
+
+
+def report(folder: Path, *, output: Path | None = None, overwrite: bool = False) -> None:
+    """Write one HTML page about an experiment, a comparison or a run.
+
+    Args:
+        folder: made by `outcrop experiment`, `compare` or `train`.
+        output: the page; `report.html` in the folder if not given.
+        overwrite: whether the page may exist.
+    """
+    from outcrop.cli.tables import say
+    from outcrop.report import write_report
+
+    say(str(write_report(folder, output, overwrite)))
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    function.__name__: function
+    for function in (
+        demo,
+        experiment,
+        coast,
+        patches,
+        split,
+        train,
+        evaluate,
+        compare,
+        map,
+        report,
+    )
+}
