@@ -237,4 +237,3 @@ def _supported(value: Any, draws: np.ndarray, groups: int) -> Interval:
 def _refuse_nothing(truth: np.ndarray) -> None:
     if len(truth) == 0:
         raise OutcropError("scores", "no patches to judge on; take smaller blocks or buffer")
-

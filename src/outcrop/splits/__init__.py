@@ -1,5 +1,6 @@
 """Splits by ground, not by dice; scikit-learn cross-validators too."""
 
+from outcrop.splits.choose import block_split, delivered_split, make_splitter
 from outcrop.splits.ground import suggest_block
 from outcrop.splits.named import ColumnSplit, SceneSplit, ZoneSplit
 from outcrop.splits.split import BUFFER, SIDES, TEST, TRAIN, VALIDATION, Split, read_split
@@ -25,6 +26,9 @@ __all__ = [
     "Split",
     "Splitter",
     "ZoneSplit",
+    "block_split",
+    "delivered_split",
+    "make_splitter",
     "random_counterpart",
     "read_split",
     "suggest_block",

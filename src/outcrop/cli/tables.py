@@ -1,0 +1,113 @@
+"""What the commands print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from outcrop.evaluation.intervals import Interval
+from outcrop.evaluation.scores import Scores, score
+from outcrop.experiment.compare import Comparison
+from outcrop.patches.patchset import PatchSet
+from outcrop.splits import SIDES, Split
+from outcrop.training.run import Run
+
+_console = Console(highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """Print a line on standard output."""
+    _console.print(text, markup=False)
+
+
+def class_table(patches: PatchSet, path: Path) -> None:
+    """Patches by class, and what was dropped."""
+    table = _table("class", "patches", "share")
+    for name, count in zip(patches.classes, patches.counts, strict=True):
+        table.add_row(name, f"{count:,}", f"{count / len(patches):.1%}")
+    _console.print(table)
+    for reason, count in patches.dropped.items():
+        say(f"dropped {count:,} labelled pixels: {reason}")
+    height, width = patches.size
+    say(f"{path}: {len(patches):,} patches of {len(patches.bands)} × {height} × {width}")
+
+
+def split_table(patches: PatchSet, split: Split, path: Path) -> None:
+    """Patches by class and side, and the classes that a side lacks."""
+    counts = split.counts(patches.labels, len(patches.classes))
+    used = [side for side in range(len(SIDES)) if counts[side].any()]
+    table = _table("class", *(SIDES[side] for side in used))
+    for k, name in enumerate(patches.classes):
+        table.add_row(name, *(f"{counts[side, k]:,}" for side in used))
+    table.add_row("all", *(f"{counts[side].sum():,}" for side in used), style="bold")
+    _console.print(table)
+    say(", ".join(f"{key}: {value}" for key, value in split.how.items()))
+    for warning in split.warnings(patches):
+        say(f"note: {warning}")
+    say(str(path))
+
+
+def score_table(scores: Scores) -> None:
+    """Precision, recall and F1 of every class, with intervals."""
+    table = _table("class", "patches", "precision", "recall", "F1")
+    patches = scores.confusion.sum(axis=1)
+    for k, name in enumerate(scores.classes):
+        row = (scores.precision[k], scores.recall[k], scores.f1[k])
+        table.add_row(name, f"{patches[k]:,}", *map(str, row))
+    _console.print(table)
+    say(f"overall accuracy   {scores.overall}")
+    say(f"balanced accuracy  {scores.balanced}")
+    say(f"95 % intervals from {scores.groups} pieces of ground")
+
+
+def run_table(run: Run, split: Split) -> None:
+    """The scores of a run on the validation side."""
+    said = run.predictions
+    score_table(
+        score(
+            said.truth,
+            said.probabilities.argmax(axis=1),
+            run.classifier.classes,
+            split.groups[said.index],
+        )
+    )
+    say(str(run.folder))
+
+
+def comparison_table(comparison: Comparison) -> None:
+    """One row a model: accuracies, leak gap, seconds; then recall by class."""
+    table = _table("model", "sees", "overall", "balanced", "leak gap", "seconds")
+    for row in comparison.rows:
+        gap = "" if row.gap is None else _points(row.gap)
+        scores = row.scores
+        table.add_row(
+            row.model, row.features, str(scores.overall), str(scores.balanced), gap,
+            f"{row.seconds:.1f}",
+        )  # fmt: skip
+    _console.print(table)
+    table = _table("F1 by class", *comparison.classes)
+    for row in comparison.rows:
+        table.add_row(row.title, *(_percent(one.value) for one in row.scores.f1))
+    _console.print(table)
+    say("overall and balanced: accuracy on held-out ground, in %, with 95 % intervals")
+    say("leak gap: points by which a split at random flatters the overall accuracy")
+
+
+def _points(gap: Interval) -> str:
+    if np.isnan(gap.low):
+        return f"{100 * gap.value:+.1f}"
+    return f"{100 * gap.value:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
+
+
+def _percent(value: float) -> str:
+    return "–" if np.isnan(value) else f"{100 * value:.1f}"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for i, name in enumerate(columns):
+        table.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
+    return table

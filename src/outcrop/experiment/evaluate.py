@@ -1,0 +1,37 @@
+"""A trained network on patches it has not seen."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from outcrop.errors import OutcropError
+from outcrop.evaluation.scores import Scores, score
+from outcrop.patches.patchset import PatchSet
+from outcrop.progress import track
+from outcrop.training.classifier import Classifier
+
+_BATCH = 2048
+
+
+def evaluate_on(classifier: Classifier, patches: PatchSet) -> Scores:
+    """Score a classifier on all patches of a set.
+
+    Classes are matched by name. The intervals take the labelled polygons as the pieces of ground.
+
+    Raises:
+        OutcropError: the set has a class that the classifier does not know, or other bands.
+    """
+    unknown = [name for name in patches.classes if name not in classifier.classes]
+    if unknown:
+        raise OutcropError(
+            f"class '{unknown[0]}'",
+            f"is not known to the model; it knows {', '.join(classifier.classes)}",
+        )
+    codes = np.array([classifier.classes.index(name) for name in patches.classes])
+    parts = np.array_split(np.arange(len(patches)), max(1, len(patches) // _BATCH))
+    predicted = [
+        classifier.probabilities(patches.take(part)).argmax(axis=1)
+        for part in track(parts, "classifying")
+    ]
+    groups = None if patches.positions is None else patches.positions.polygon
+    return score(codes[patches.labels], np.concatenate(predicted), classifier.classes, groups)

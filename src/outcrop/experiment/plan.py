@@ -1,0 +1,62 @@
+"""What an experiment is to do."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+from outcrop.models.architectures import ResidualNet
+from outcrop.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What to do, with every default written out; `experiment.yaml` in the result folder.
+
+    Attributes:
+        scenes: raster files; single-band files on one grid are one scene.
+        labels: polygons, points or label rasters: one file for all scenes or one each.
+        column: the column of vector labels that names the class.
+        truth: class rasters to hold the maps against, one for each scene, where they exist.
+        size: height and width of a patch in pixels.
+        bands: numbers of the bands to use, from 1; all if none are named.
+        stride: use only labelled pixels on every so many rows and columns.
+        per_class: at most so many patches of each class.
+        classes: names for the values of a label raster, in ascending order.
+        crs: coordinate reference system of scenes that carry none.
+        labels_crs: the same for labels.
+        block: side of the blocks of ground in metres; a tenth of the labelled ground's extent,
+            but at least four patches, if not given.
+        buffer: metres between training and validation patches; one patch if not given.
+        folds: one of so many parts of the ground validates.
+        maps: how many of the scenes to map; all if not given.
+        step: map one pixel of each cell of `step × step` pixels.
+        network: the residual network.
+        recipe: how it is trained; its seed is used for every draw.
+    """
+
+    scenes: list[str]
+    labels: list[str]
+    column: str | None = None
+    truth: list[str] = field(default_factory=list)
+    size: int = 32
+    bands: list[int] | None = None
+    stride: int = 1
+    per_class: int | None = None
+    classes: list[str] | None = None
+    crs: str | None = None
+    labels_crs: str | None = None
+    block: float | None = None
+    buffer: float | None = None
+    folds: int = 5
+    maps: int | None = None
+    step: int = 1
+    network: ResidualNet = field(default_factory=ResidualNet)
+    recipe: Recipe = field(default_factory=Recipe)
+
+    def to_yaml(self) -> str:
+        """The experiment as `outcrop experiment --config` reads it."""
+        import yaml
+
+        content = asdict(self)
+        content |= content.pop("network") | content.pop("recipe")
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
