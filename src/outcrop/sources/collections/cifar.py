@@ -83,12 +83,13 @@ def read_cifar10(members: Members) -> Collection:
         if batches[-1][:, 0].max() >= len(classes):
             raise OutcropError(where, f"labels outside the {len(classes)} classes; get it anew")
     records = np.concatenate(batches)
+    held_out = len(batches[-1])
     return Collection(
         images=np.ascontiguousarray(records[:, 1:]).reshape(-1, 3, 32, 32),
         labels=records[:, 0].astype(np.int64),
         classes=classes,
         bands=band_names(3),
-        sides=np.repeat(np.int8([0, 1]), [len(records) - len(batches[-1]), len(batches[-1])]),
+        sides=np.repeat(np.array([0, 1], np.int8), [len(records) - held_out, held_out]),
     )
 
 

@@ -10,9 +10,14 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.sources.collections.collection import SIDES, Collection, band_names, held_out
+from outcrop.sources.collections.collection import (
+    DTYPES,
+    SIDES,
+    Collection,
+    band_names,
+    held_out,
+)
 
-_KEPT = ("uint8", "uint16", "int16", "float32")
 _FEW = (1, 3, 4)
 
 
@@ -114,8 +119,8 @@ def _images(path: Path, images: np.ndarray, layout: np.ndarray | None) -> np.nda
         raise OutcropError(path, f"images are {images.shape}, with nothing in them")
     if images.dtype.kind == "f":
         images = images.astype(np.float32)
-    if images.dtype.name not in _KEPT:
-        raise OutcropError(path, f"images are {images.dtype}; save one of {', '.join(_KEPT)}")
+    if images.dtype.name not in DTYPES:
+        raise OutcropError(path, f"images are {images.dtype}; save one of {', '.join(DTYPES)}")
     return np.ascontiguousarray(images, dtype=images.dtype.newbyteorder("="))
 
 

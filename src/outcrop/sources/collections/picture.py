@@ -12,11 +12,14 @@ from pathlib import PurePosixPath
 import numpy as np
 from PIL import Image
 
+from outcrop.sources.collections.collection import DTYPES
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 UNREADABLE = (
     OSError,
     EOFError,
     SyntaxError,
+    TypeError,
     ValueError,
     struct.error,
     zlib.error,
@@ -25,7 +28,6 @@ UNREADABLE = (
     Image.DecompressionBombWarning,
 )
 _PNG = b"\x89PNG\r\n\x1a\n"
-_KEPT = ("uint8", "uint16", "int16", "float32")
 
 
 def decode(name: str, content: bytes) -> np.ndarray:
@@ -52,7 +54,7 @@ def decode(name: str, content: bytes) -> np.ndarray:
 
 @contextmanager
 def strict() -> Iterator[None]:
-    """Pillow's warning of a decompression bomb is an error in this block; GDAL's of no CRS, none."""
+    """In this block Pillow's warning of a decompression bomb is an error; a CRS is not missed."""
     import warnings
 
     from rasterio.errors import NotGeoreferencedWarning
@@ -70,9 +72,7 @@ def _through_gdal(content: bytes, driver: str) -> np.ndarray:
     with MemoryFile(content) as memory, memory.open(driver=driver) as source:
         limit = Image.MAX_IMAGE_PIXELS
         if limit is not None and source.width * source.height * source.count > limit:
-            raise Image.DecompressionBombError(
-                f"{source.width} × {source.height} pixels in {source.count} bands, more than {limit}"
-            )
+            raise Image.DecompressionBombError(f"more than {limit} pixels in all bands")
         bands = source.read()
         if source.colorinterp[0] == ColorInterp.palette:
             table = np.zeros((256, 4), np.uint8)
@@ -81,8 +81,8 @@ def _through_gdal(content: bytes, driver: str) -> np.ndarray:
             return table[bands[0]][..., :3].transpose(2, 0, 1)
         if bands.dtype == np.float64:
             bands = bands.astype(np.float32)
-        if bands.dtype.name not in _KEPT:
-            raise ValueError(f"pixels are {bands.dtype}, not one of {', '.join(_KEPT)}")
+        if bands.dtype.name not in DTYPES:
+            raise ValueError(f"pixels are {bands.dtype}, not one of {', '.join(DTYPES)}")
         if bands.dtype == np.float32 and source.nodata is not None:
             bands[bands == np.float32(source.nodata)] = np.nan
         return bands
