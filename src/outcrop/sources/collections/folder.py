@@ -11,7 +11,7 @@ from outcrop.errors import OutcropError
 from outcrop.progress import track
 from outcrop.sources.collections import picture
 from outcrop.sources.collections.collection import Collection, band_names, held_out
-from outcrop.sources.collections.members import Members
+from outcrop.sources.collections.members import Members, first_line
 
 _SIDES = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
 _EXPECTED = "put each image in CLASS/ or in train/CLASS/ and test/CLASS/"
@@ -121,9 +121,9 @@ def _decode(members: Members, name: str) -> np.ndarray:
     try:
         return picture.decode(name, content)
     except picture.UNREADABLE as error:
-        reason = str(error).replace("\n", " ")
         raise OutcropError(
-            members.where(name), f"is not a readable image ({reason}); replace it or leave it out"
+            members.where(name),
+            f"is not a readable image ({first_line(error)}); replace it or leave it out",
         ) from error
 
 

@@ -61,7 +61,7 @@ class Members:
             return self.load(name)
         except _DAMAGE as error:
             raise OutcropError(
-                self.where(name), f"cannot be read ({error}); get it anew"
+                self.where(name), f"cannot be read ({first_line(error)}); get it anew"
             ) from error
 
 
@@ -85,6 +85,11 @@ def open_members(path: Path) -> Iterator[Members]:
         except _DAMAGE as error:
             raise _damaged(path, error) from error
         yield members
+
+
+def first_line(error: Exception) -> str:
+    """The gist of an error that may explain itself at length."""
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(": ")
 
 
 def _folder(path: Path) -> Members:
@@ -150,4 +155,6 @@ def _shown(name: str) -> bool:
 def _damaged(path: Path, error: Exception) -> OutcropError:
     if isinstance(error, PermissionError):
         return OutcropError(path, "cannot be read; check its permissions")
-    return OutcropError(path, f"is not a whole {path.suffix} archive ({error}); get it anew")
+    return OutcropError(
+        path, f"is not a whole {path.suffix} archive ({first_line(error)}); get it anew"
+    )

@@ -17,6 +17,7 @@ from outcrop.sources.collections.collection import (
     band_names,
     held_out,
 )
+from outcrop.sources.collections.members import first_line
 
 _FEW = (1, 3, 4)
 
@@ -94,7 +95,9 @@ def _load(path: Path) -> dict[str, np.ndarray]:
 
 
 def _damaged(path: Path, error: Exception) -> OutcropError:
-    return OutcropError(path, f"is not a whole npz file ({error}); save it anew with numpy.savez")
+    return OutcropError(
+        path, f"is not a whole npz file ({first_line(error)}); save it anew with numpy.savez"
+    )
 
 
 def _images(path: Path, images: np.ndarray, layout: np.ndarray | None) -> np.ndarray:
