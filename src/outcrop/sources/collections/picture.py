@@ -1,0 +1,88 @@
+"""One PNG, JPEG or TIFF in memory, as an array."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from outcrop.sources.collections.collection import DTYPES
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+UNREADABLE = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+    MemoryError,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def decode(name: str, content: bytes) -> np.ndarray:
+    """The image as `bands × height × width`, uint8, uint16, int16 or float32.
+
+    Grey stays one band; palettes and other colour models become RGB. Of a PNG the alpha band is
+    dropped. A TIFF keeps every band, because GDAL marks the fourth band of bytes as alpha unless
+    told otherwise and it is often near infrared. Float64 becomes float32, and the nodata value of
+    a float TIFF becomes NaN; that of an integer TIFF stays as it is.
+
+    Raises:
+        one of `UNREADABLE`: not an image of these formats, truncated, of another type, or larger
+            than `PIL.Image.MAX_IMAGE_PIXELS`.
+    """
+    if PurePosixPath(name).suffix.lower() in (".tif", ".tiff"):
+        return _through_gdal(content, "GTiff")
+    if content.startswith(_PNG) and content[24:25] == b"\x10":
+        bands = _through_gdal(content, "PNG")  # Pillow would cut 16-bit colour down to 8 bits
+        return bands[: len(bands) - 1 if len(bands) in (2, 4) else None]
+    with Image.open(BytesIO(content), formats=("PNG", "JPEG")) as image:
+        grey = image.mode in ("1", "L", "LA")
+        return np.atleast_3d(np.asarray(image.convert("L" if grey else "RGB"))).transpose(2, 0, 1)
+
+
+@contextmanager
+def strict() -> Iterator[None]:
+    """In this block Pillow's warning of a decompression bomb is an error; a CRS is not missed."""
+    import warnings
+
+    from rasterio.errors import NotGeoreferencedWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+def _through_gdal(content: bytes, driver: str) -> np.ndarray:
+    from rasterio.enums import ColorInterp
+    from rasterio.io import MemoryFile
+
+    with MemoryFile(content) as memory, memory.open(driver=driver) as source:
+        limit = Image.MAX_IMAGE_PIXELS
+        if limit is not None and source.width * source.height * source.count > limit:
+            raise Image.DecompressionBombError(f"more than {limit} pixels in all bands")
+        bands = source.read()
+        if source.colorinterp[0] == ColorInterp.palette:
+            table = np.zeros((256, 4), np.uint8)
+            for index, colour in source.colormap(1).items():
+                table[index] = colour
+            return table[bands[0]][..., :3].transpose(2, 0, 1)
+        if bands.dtype == np.float64:
+            bands = bands.astype(np.float32)
+        if bands.dtype.name not in DTYPES:
+            raise ValueError(f"pixels are {bands.dtype}, not one of {', '.join(DTYPES)}")
+        if bands.dtype == np.float32 and source.nodata is not None:
+            bands[bands == np.float32(source.nodata)] = np.nan
+        return bands
