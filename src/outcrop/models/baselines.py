@@ -72,7 +72,7 @@ class Baseline:
         Raises:
             OutcropError: fewer than two classes to train on.
         """
-        present, y = np.unique(labels, return_inverse=True)
+        present, y = np.unique(np.asarray(labels, dtype=np.int64), return_inverse=True)
         if len(present) < 2:
             raise OutcropError(
                 self.name, "fewer than two classes to train on; take smaller blocks or buffer"
@@ -145,8 +145,14 @@ class FittedBaseline:
 
 @dataclass(frozen=True)
 class _Recipe:
-    """How to build one kind of classifier, what to tune, what differs in the last fit,
-    and how many patches that can bear."""
+    """How to build one kind of classifier, what to tune, and how to fit it in the end.
+
+    Attributes:
+        estimator: from a seed.
+        grid: from the number of features; the first of each list is what goes untuned.
+        final: settings of the last fit that tuning does without.
+        most: patches that the last fit can bear.
+    """
 
     estimator: Callable[[int], BaseEstimator]
     grid: Callable[[int], list[dict[str, list[Any]]]]
