@@ -63,7 +63,7 @@ def resampled_counts(
     """How many patches fall into each cell when whole groups are drawn anew, with replacement.
 
     This is the cluster bootstrap. Its percentile intervals are too narrow when the groups are
-    few, say below twenty.
+    few, say below twenty, and have no width where all groups agree.
 
     Source: Field and Welsh (2007), Bootstrapping clustered data, Journal of the Royal
     Statistical Society B 69, 369-390.

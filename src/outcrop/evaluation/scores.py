@@ -27,7 +27,8 @@ class Scores:
         confusion: int64, `K × K`; rows are the truth, columns the prediction.
         precision, recall, f1: one interval per class.
         overall: share of patches that are right.
-        balanced: mean recall over the classes present in the truth.
+        balanced: mean recall over the classes present in the truth, in each draw over those
+            present there.
         groups: number of independent pieces of ground judged on; below about twenty the
             intervals are too narrow.
     """

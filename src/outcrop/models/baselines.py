@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.special import logsumexp, softmax
 from sklearn.base import BaseEstimator, clone
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import balanced_accuracy_score
@@ -26,7 +27,8 @@ from outcrop.models.features import FEATURES
 from outcrop.models.gaussian import MaximumLikelihood
 
 FOLDS = 5
-TUNING_PATCHES = 5000
+TUNING_PATCHES = 2500
+SVM_PATCHES = 10_000
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
 
@@ -56,8 +58,8 @@ class Baseline:
         The settings are those with the best balanced accuracy over the held-out patches of all
         folds together (5 folds, or as many as the ground allows) that keep groups whole. Where
         not even two folds have two classes each to train on, the first settings are taken
-        untuned. Beyond 5000 patches, tuning and all of the SVM see a sample of 5000, drawn class
-        by class.
+        untuned. Tuning sees at most 2500 patches and the SVM at most 10 000, drawn class by
+        class.
 
         Args:
             images: the training side alone. `N × bands × height × width`, any numeric dtype, NaN
@@ -70,7 +72,7 @@ class Baseline:
         Raises:
             OutcropError: fewer than two classes to train on.
         """
-        present, y = np.unique(labels, return_inverse=True)
+        present, y = np.unique(np.asarray(labels, dtype=np.int64), return_inverse=True)
         if len(present) < 2:
             raise OutcropError(
                 self.name, "fewer than two classes to train on; take smaller blocks or buffer"
@@ -80,7 +82,7 @@ class Baseline:
         estimator = recipe.estimator(seed)
         sample = stratified_sample(y, TUNING_PATCHES, seed)
         folds = ground_folds(y[sample], None if groups is None else groups[sample], seed)
-        used = sample if recipe.sampled else slice(None)
+        used = stratified_sample(y, recipe.most, seed)
         # The matrices are small: BLAS threads would wait for each other more than they compute.
         with threadpool_limits(limits=1, user_api="blas"):
             settings, temperature = _tune(
@@ -143,12 +145,19 @@ class FittedBaseline:
 
 @dataclass(frozen=True)
 class _Recipe:
-    """How to build one kind of classifier, what to tune, and what differs in the last fit."""
+    """How to build one kind of classifier, what to tune, and how to fit it in the end.
+
+    Attributes:
+        estimator: from a seed.
+        grid: from the number of features; the first of each list is what goes untuned.
+        final: settings of the last fit that tuning does without.
+        most: patches that the last fit can bear.
+    """
 
     estimator: Callable[[int], BaseEstimator]
     grid: Callable[[int], list[dict[str, list[Any]]]]
     final: Mapping[str, Any] = field(default_factory=dict)
-    sampled: bool = False
+    most: int = sys.maxsize
 
 
 _WEIGHTS = [None, "balanced"]
@@ -186,7 +195,7 @@ _RECIPES: Mapping[str, _Recipe] = {
                 "svc__class_weight": _WEIGHTS,
             }
         ],
-        sampled=True,
+        most=SVM_PATCHES,
     ),
 }
 
@@ -286,14 +295,23 @@ def _scores(estimator: Any, X: np.ndarray, classes: int) -> np.ndarray:
 
 
 def _temperature(scores: np.ndarray, y: np.ndarray) -> float:
-    """What to divide scores by for the smallest log-loss where the true class was on offer."""
-    rows = np.arange(len(y))
-    offered = np.isfinite(scores[rows, y])
-    scores, y, rows = scores[offered], y[offered], rows[: offered.sum()]
+    """What to divide scores by for the smallest log-loss where the true class was on offer.
+
+    As in Platt (1999), Probabilistic outputs for support vector machines, the target is not 1
+    but (n + 1) / (n + 2): n patches, all of them right, do not prove that none is ever wrong.
+    """
+    offered = np.isfinite(scores[np.arange(len(y)), y])
+    scores, y = scores[offered], y[offered]
     if len(y) == 0:
         return 1.0
+    truth = np.arange(scores.shape[1]) == y[:, None]
+    true, others = scores[truth], np.where(truth, -np.inf, scores)
+    target = (len(y) + 1) / (len(y) + 2)
 
     def loss(log_temperature: float) -> float:
-        return -log_softmax(scores / np.exp(log_temperature), axis=1)[rows, y].mean()
+        temperature = np.exp(log_temperature)
+        log_odds = true / temperature - logsumexp(others / temperature, axis=1)
+        costs = target * np.logaddexp(0, -log_odds) + (1 - target) * np.logaddexp(0, log_odds)
+        return costs.mean()
 
     return float(np.exp(minimize_scalar(loss, bounds=(-5, 15), method="bounded").x))
