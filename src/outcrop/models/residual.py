@@ -75,6 +75,8 @@ class ResidualNetwork(nn.Module):
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight)
         nn.init.zeros_(self.linear.bias)
+        # Convolutions are faster so, on CPUs as on GPUs; inputs of either order are welcome.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits; the softmax is outside."""

@@ -160,4 +160,4 @@ def _read_weights(
         raise OutcropError(
             path, "is damaged or belongs to another model; train the model anew"
         ) from error
-    return module.eval().to(memory_format=torch.channels_last)
+    return module.eval()

@@ -126,7 +126,7 @@ class _Engine:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             module = network.build(len(patches.bands), len(patches.classes))
-        self.module = module.to(device, memory_format=torch.channels_last)
+        self.module = module.to(device)
         self.optimiser = torch.optim.SGD(
             self.module.parameters(),
             lr=recipe.learning_rate,

@@ -39,23 +39,33 @@ class Normalisation:
 def learn_normalisation(patches: PatchSet, index: np.ndarray) -> Normalisation:
     """Mean and deviation over the valid pixels of the patches at `index`.
 
-    The images are read in pieces, so that a set larger than memory will do. NaN and infinite
+    The images are read in pieces, so that a set larger than memory will do; the pieces are merged
+    by Chan, Golub and LeVeque 1983 (The American Statistician 37), eq. 2.1. NaN and infinite
     pixels are left out.
 
     Raises:
         OutcropError: a band without any valid pixel.
     """
-    from sklearn.preprocessing import StandardScaler
-
-    scaler = StandardScaler()
+    count, mean, squares = np.zeros((3, len(patches.bands)))
     step = max(1, _CHUNK_PIXELS // int(np.prod(patches.images.shape[1:])))
     for start in range(0, len(index), step):
-        images = patches.take(index[start : start + step]).astype(np.float32)
-        images[~np.isfinite(images)] = np.nan
-        scaler.partial_fit(np.moveaxis(images, 1, -1).reshape(-1, images.shape[1]))
-    for band, mean in zip(patches.bands, scaler.mean_, strict=True):
-        if not np.isfinite(mean):
+        images = patches.take(index[start : start + step]).astype(np.float64)
+        valid = np.isfinite(images)
+        images[~valid] = 0
+        added = valid.sum(axis=(0, 2, 3))
+        its_mean = images.sum(axis=(0, 2, 3)) / np.maximum(added, 1)
+        deviation = (images - its_mean[:, None, None]) * valid
+        difference = its_mean - mean
+        total = np.maximum(count + added, 1)
+        squares += (deviation**2).sum(axis=(0, 2, 3)) + difference**2 * count * added / total
+        mean += difference * added / total
+        count += added
+    for band, pixels in zip(patches.bands, count, strict=True):
+        if not pixels:
             raise OutcropError(
                 f"band '{band}'", "has no valid pixel on the training side; leave the band out"
             )
-    return Normalisation(tuple(scaler.mean_.tolist()), tuple(scaler.scale_.tolist()))
+    std = np.sqrt(squares / count)
+    # What float32 cannot tell from the mean is constant.
+    std[std <= np.finfo(np.float32).eps * np.abs(mean)] = 1
+    return Normalisation(tuple(mean.tolist()), tuple(std.tolist()))
