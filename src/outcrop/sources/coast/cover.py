@@ -6,7 +6,7 @@ import numpy as np
 
 from outcrop.sources.coast.dice import Dice
 from outcrop.sources.coast.frame import PIXEL
-from outcrop.sources.coast.ground import AQUACULTURE, CLASSES, Ground
+from outcrop.sources.coast.ground import CLASSES, Ground
 
 BANDS = ("blue", "green", "red", "near infrared")
 
@@ -49,27 +49,27 @@ def reflectance(ground: Ground, dice: Dice, date: float = 0.0) -> np.ndarray:
         dice: the world's chance.
         date: shift of the rice calendar, as a share of the season.
     """
-    cover = _Cover(ground, dice)
+    cover = _Cover(ground, dice, date)
     layers = (
-        cover.ponds(),
-        cover.mudflat(),
-        cover.mangrove(),
-        cover.rice(date),
-        cover.built(),
-        cover.water(),
+        cover.ponds,
+        cover.mudflat,
+        cover.mangrove,
+        cover.rice,
+        cover.built,
+        cover.water,
     )
     spectrum = np.zeros((len(BANDS), *ground.truth.shape))
     for k, layer in enumerate(layers):
-        here = ground.truth == k + AQUACULTURE
-        spectrum[:, here] = (layer * cover.tint(CLASSES[k]))[:, here]
+        here = ground.truth == k + 1
+        spectrum[:, here] = (layer() * cover.tint(CLASSES[k]))[:, here]
     return spectrum
 
 
 class _Cover:
     """The spectra of the six covers, each over the whole frame."""
 
-    def __init__(self, ground: Ground, dice: Dice) -> None:
-        self.ground, self.dice = ground, dice
+    def __init__(self, ground: Ground, dice: Dice, date: float) -> None:
+        self.ground, self.dice, self.date = ground, dice, date
 
     def field(self, name: str, scale: float) -> np.ndarray:
         return self.dice.field(name, self.ground.frame.x, self.ground.frame.y, scale)
@@ -124,9 +124,9 @@ class _Cover:
         canopy = _along((_WET_MUD, _SHADE, _CANOPY), crowns)
         return _blend(canopy, _column(_TURBID), 0.6 * _within(self.ground.bank, 4.0))
 
-    def rice(self, date: float) -> np.ndarray:
+    def rice(self) -> np.ndarray:
         """Parcels by growth stage, neighbours planted at about the same time; thin bunds."""
-        stage = 0.47 + date + 0.2 * self.field("planting", 420)
+        stage = 0.47 + self.date + 0.2 * self.field("planting", 420)
         stage += 0.12 * self.contrast("rice parcel") * self.parcel("rice stage")
         stage += 0.045 * self.contrast("rice stand") * self.field("rice stand", 26)
         crop = _along(_RICE_STAGES, stage)
@@ -145,8 +145,11 @@ class _Cover:
 
     def water(self) -> np.ndarray:
         """Turbid near the shore and in the rivers, clearer at sea, in plumes."""
-        away = np.clip(-self.ground.inland / (0.25 * self.ground.frame.depth), 0, 1)
-        turbid = 0.75 - 0.5 * away + 0.15 * self.field("plumes", 300)
+        frame = self.ground.frame
+        away = np.clip(-self.ground.inland / (0.25 * frame.depth), 0, 1)
+        # The longshore current draws the plumes out along the coast.
+        plumes = self.dice.field("plumes", frame.x / 3, frame.y, 220)
+        turbid = 0.78 - 0.5 * away + 0.13 * plumes
         turbid += 0.05 * self.field("eddies", 90) + 0.03 * self.field("waves", 20)
         return _along((_CLEAR, _GREEN, _TURBID, _SILTY), turbid)
 
