@@ -6,7 +6,7 @@ import numpy as np
 
 from outcrop.sources.coast.dice import Dice
 from outcrop.sources.coast.frame import PIXEL
-from outcrop.sources.coast.ground import AQUACULTURE, CLASSES, Ground
+from outcrop.sources.coast.ground import CLASSES, Ground
 
 BANDS = ("blue", "green", "red", "near infrared")
 
@@ -49,27 +49,20 @@ def reflectance(ground: Ground, dice: Dice, date: float = 0.0) -> np.ndarray:
         dice: the world's chance.
         date: shift of the rice calendar, as a share of the season.
     """
-    cover = _Cover(ground, dice)
-    layers = (
-        cover.ponds(),
-        cover.mudflat(),
-        cover.mangrove(),
-        cover.rice(date),
-        cover.built(),
-        cover.water(),
-    )
+    cover = _Cover(ground, dice, date)
+    layers = (cover.ponds, cover.mudflat, cover.mangrove, cover.rice, cover.built, cover.water)
     spectrum = np.zeros((len(BANDS), *ground.truth.shape))
     for k, layer in enumerate(layers):
-        here = ground.truth == k + AQUACULTURE
-        spectrum[:, here] = (layer * cover.tint(CLASSES[k]))[:, here]
+        here = ground.truth == k + 1
+        spectrum[:, here] = (layer() * cover.tint(CLASSES[k]))[:, here]
     return spectrum
 
 
 class _Cover:
     """The spectra of the six covers, each over the whole frame."""
 
-    def __init__(self, ground: Ground, dice: Dice) -> None:
-        self.ground, self.dice = ground, dice
+    def __init__(self, ground: Ground, dice: Dice, date: float) -> None:
+        self.ground, self.dice, self.date = ground, dice, date
 
     def field(self, name: str, scale: float) -> np.ndarray:
         return self.dice.field(name, self.ground.frame.x, self.ground.frame.y, scale)
@@ -89,7 +82,7 @@ class _Cover:
         bright, red, infrared = (
             self.field(f"{cover} {what}", 450) for what in ("brightness", "redness", "infrared")
         )
-        strength = 0.05 if cover == "water" else 0.12
+        strength = 0.05 if cover == "water" else 0.14
         blue_to_red = np.array([-1.0, -0.2, 0.8, 0.4])[:, None, None]
         change = bright + 0.7 * blue_to_red * red
         change[3] += 0.8 * infrared
@@ -97,13 +90,14 @@ class _Cover:
 
     def contrast(self, cover: str) -> np.ndarray:
         """How strong the cover's pattern is hereabouts; a factor."""
-        return np.exp(0.4 * self.field(f"{cover} contrast", 500))
+        return np.exp(0.6 * self.field(f"{cover} contrast", 500))
 
     def ponds(self) -> np.ndarray:
         """Each pond its water or drained bed; dykes and the districts' roads around them."""
-        state = 0.38 + 0.15 * self.field("pond practice", 420)
+        state = 0.4 + 0.18 * self.field("pond practice", 420)
         state += 0.15 * self.contrast("pond") * self.parcel("pond state")
-        water = _along(_POND_STATES, state + 0.03 * self.field("pond patches", 45))
+        state += 0.04 * self.contrast("pond patch") * self.field("pond patches", 35)
+        water = _along(_POND_STATES, state)
         width = np.clip(4.5 + 2 * self.field("dyke width", 400), 1.5, None)
         dyke = _along((_DYKE, _CANOPY), 0.35 + 0.2 * self.field("dyke grass", 60))
         return _blend(water, dyke, _within(self.ground.parcels.edge, width))
@@ -124,14 +118,14 @@ class _Cover:
         canopy = _along((_WET_MUD, _SHADE, _CANOPY), crowns)
         return _blend(canopy, _column(_TURBID), 0.6 * _within(self.ground.bank, 4.0))
 
-    def rice(self, date: float) -> np.ndarray:
+    def rice(self) -> np.ndarray:
         """Parcels by growth stage, neighbours planted at about the same time; thin bunds."""
-        stage = 0.47 + date + 0.2 * self.field("planting", 420)
+        stage = 0.47 + self.date + 0.22 * self.field("planting", 420)
         stage += 0.12 * self.contrast("rice parcel") * self.parcel("rice stage")
         stage += 0.045 * self.contrast("rice stand") * self.field("rice stand", 26)
         crop = _along(_RICE_STAGES, stage)
         bund = _along((_DYKE, _CANOPY), 0.4 + 0.2 * self.field("bund grass", 60))
-        return _blend(crop, bund, 0.7 * _within(self.ground.parcels.edge, 2.5))
+        return _blend(crop, bund, _within(self.ground.parcels.edge, 3.0))
 
     def built(self) -> np.ndarray:
         """House plots: roofs, yards and gardens, and streets between them."""
@@ -145,9 +139,15 @@ class _Cover:
 
     def water(self) -> np.ndarray:
         """Turbid near the shore and in the rivers, clearer at sea, in plumes."""
-        away = np.clip(-self.ground.inland / (0.25 * self.ground.frame.depth), 0, 1)
-        turbid = 0.75 - 0.5 * away + 0.15 * self.field("plumes", 300)
-        turbid += 0.05 * self.field("eddies", 90) + 0.03 * self.field("waves", 20)
+        frame = self.ground.frame
+        away = np.clip(-self.ground.inland / (0.25 * frame.depth), 0, 1)
+        # The longshore current draws the plumes out along the coast.
+        plumes = self.dice.field("plumes", frame.x / 3, frame.y, 220)
+        turbid = 0.78 - 0.5 * away + 0.13 * plumes
+        turbid += 0.06 * self.field("eddies", 90)
+        # Swell runs onto the shore in crests.
+        swell = self.dice.field("swell", frame.x / 4, frame.y, 18)
+        turbid += 0.05 * self.contrast("water") * swell
         return _along((_CLEAR, _GREEN, _TURBID, _SILTY), turbid)
 
 

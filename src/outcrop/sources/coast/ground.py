@@ -103,10 +103,7 @@ def _belts(frame: Frame, inland: np.ndarray, dice: Dice) -> tuple[np.ndarray, np
     ragged = 18 * dice.field("belt edge", frame.x, frame.y, 60)
     flat_end = frame.depth * np.clip(flat, 0.025, None) + ragged
     grown_end = flat_end + frame.depth * np.clip(grown, 0.04, None)
-    mudflat = (inland >= 0) & (inland < flat_end)
-    gaps = dice.field("clearing", frame.x, frame.y, 120) > 2.0
-    mudflat |= (inland < grown_end) & (inland >= 0) & gaps
-    return (inland >= flat_end) & (inland < grown_end) & ~mudflat, mudflat
+    return (inland >= flat_end) & (inland < grown_end), (inland >= 0) & (inland < flat_end)
 
 
 def _fringe(frame: Frame, inland: np.ndarray, bank: np.ndarray, dice: Dice) -> np.ndarray:

@@ -29,8 +29,8 @@ class Hand:
     polygons: tuple[int, int] = (8, 15)
     pixels: tuple[int, int] = (30, 400)
     inset: float = 8.0
-    jitter: float = 3.0
-    slip: float = 0.15
+    jitter: float = 4.0
+    slip: float = 0.25
     mislabelled: float = 0.01
 
 
@@ -81,7 +81,9 @@ def _outlines(
     found: list[Any] = []
     while not found and least >= 1:
         places = np.argwhere(room >= min(2.5, room.max()))
-        for row, column in places[rng.permutation(len(places))[: 30 * wanted]]:
+        # Narrow pieces, such as rivers beside the sea, get their share of the polygons.
+        order = np.argsort(rng.exponential(size=len(places)) * room[tuple(places.T)])
+        for row, column in places[order[: 30 * wanted]]:
             outline = _outline(mask, row, column, frame, hand, rng)
             if outline is None or outline.area < least * PIXEL**2:
                 continue
