@@ -6,13 +6,13 @@ from scipy.ndimage import gaussian_filter, label
 from scipy.stats import multivariate_normal
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.model_selection import cross_val_predict
-from tests.shared import DATA, needs_shared
 
 from outcrop.errors import OutcropError
 from outcrop.models import baselines
 from outcrop.models.baselines import BASELINES, Baseline, ground_folds, stratified_sample
 from outcrop.models.features import FEATURES
 from outcrop.models.gaussian import MaximumLikelihood
+from tests.shared import DATA, needs_shared
 
 pytestmark = pytest.mark.filterwarnings("error")
 ALL = pytest.mark.parametrize("baseline", BASELINES, ids=lambda b: f"{b.name} on {b.features}")

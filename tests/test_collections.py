@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 from rasterio.enums import ColorInterp
-from tests.shared import DATA, needs_shared
 
 from outcrop.errors import OutcropError
 from outcrop.patches.collection import from_collection, open_patches
@@ -27,6 +26,7 @@ from outcrop.sources.collections import Collection, cifar, cifar10, read_collect
 from outcrop.sources.collections.folder import list_entries
 from outcrop.sources.collections.members import open_members
 from outcrop.sources.collections.npz import band_axis
+from tests.shared import DATA, needs_shared
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 

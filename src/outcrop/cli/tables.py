@@ -16,6 +16,9 @@ from outcrop.splits import SIDES, Split
 from outcrop.training.run import Run
 
 _console = Console(highlight=False, soft_wrap=True)
+if not _console.is_terminal:
+    # Into a pipe or a file a table is as wide as it needs to be.
+    _console.width = 240
 
 
 def say(text: str) -> None:
