@@ -1,3 +1,60 @@
 """Patch classification on scenes and volumes, scored on new ground."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
 __version__ = "0.1.0"
+
+# Each name is imported when it is first used, so that `import outcrop` costs nothing and models
+# load without the geospatial libraries.
+_PUBLIC = {
+    "OutcropError": "errors.OutcropError",
+    # sources
+    "open_scene": "sources.scene.open_scene",
+    "open_labels": "sources.labels.open_labels",
+    "read_collection": "sources.collections.read_collection",
+    "make_coast": "sources.coast.make_coast",
+    # patches
+    "PatchSet": "patches.patchset.PatchSet",
+    "cut": "patches.cut.cut",
+    "open_patches": "patches.collection.open_patches",
+    # splits
+    "Split": "splits.Split",
+    "RandomSplit": "splits.RandomSplit",
+    "BlockSplit": "splits.BlockSplit",
+    "ZoneSplit": "splits.ZoneSplit",
+    "SceneSplit": "splits.SceneSplit",
+    "ColumnSplit": "splits.ColumnSplit",
+    # models and training
+    "ResidualNet": "models.architectures.ResidualNet",
+    "BASELINES": "models.baselines.BASELINES",
+    "Recipe": "training.recipe.Recipe",
+    "Augmentation": "training.recipe.Augmentation",
+    "train": "training.engine.train",
+    "read_run": "training.run.read_run",
+    # results
+    "score": "evaluation.scores.score",
+    "evaluate": "experiment.evaluate.evaluate",
+    "compare": "experiment.compare.compare",
+    "map": "mapping.scene.map_scene",
+    "Experiment": "experiment.plan.Experiment",
+    "run_experiment": "experiment.experiment.run_experiment",
+    "report": "report.write_report",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'outcrop' has no attribute '{name}'")
+    module, _, attribute = _PUBLIC[name].rpartition(".")
+    value = getattr(import_module(f"outcrop.{module}"), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

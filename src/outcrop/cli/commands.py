@@ -193,11 +193,11 @@ def evaluate(run: Path, patches: str, *, device: str = "auto") -> None:
         device: auto, cpu, cuda or mps.
     """
     from outcrop.cli.tables import score_table
-    from outcrop.experiment.evaluate import evaluate_on
+    from outcrop.experiment.evaluate import evaluate as evaluate_model
     from outcrop.patches.collection import open_patches
     from outcrop.training.run import read_run
 
-    score_table(evaluate_on(read_run(run, device).classifier, open_patches(patches)))
+    score_table(evaluate_model(read_run(run, device).classifier, open_patches(patches)))
 
 
 def compare(

@@ -8,6 +8,7 @@ written with dashes, and `-o` is `--output`.
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import inspect
 import re
@@ -17,7 +18,7 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, ClassVar, NoReturn, get_args, get_origin, get_type_hints
 
 import docstring_parser
-from jsonargparse import ActionYesNo, ArgumentParser, Namespace
+from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter, Namespace
 
 _KINDS = {"int": "a whole number", "float": "a number", "list": "a list", "bool": "true or false"}
 
@@ -36,12 +37,21 @@ class Parser(ArgumentParser):
         sys.stderr.write(f"outcrop: {_explain(line, self.known, self.words)}\n")
         raise SystemExit(2)
 
-    def format_help(self, formatter: Any = None) -> str:
-        """The help text, with dashes in the names of options and without Python types."""
-        text = super().format_help(formatter)
-        text = re.sub(r",?\s*\btype:\s[^()]*?(?=,\s+default:|\))", "", text)
-        text = text.replace("(, default:", "(default:").replace(" ()", "")
-        return re.sub(r"--[a-z][a-z_.]+", lambda m: m[0].replace("_", "-"), text)
+
+class _Help(DefaultHelpFormatter):
+    """Help with dashes in the names of options, and with defaults but no Python types."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        silent = action.default in (None, "", argparse.SUPPRESS) or action.default == []
+        shown = action.option_strings and not silent and not isinstance(action, ActionYesNo)
+        return (action.help or "") + (f" (default: {action.default})" if shown else "")
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        text = super()._format_action_invocation(action).replace("_", "-")
+        return f"-o OUTPUT, {text}" if action.dest == "output" else text
+
+    def _format_usage(self, *arguments: Any, **settings: Any) -> str:
+        return super()._format_usage(*arguments, **settings).replace("_", "-")
 
 
 def parse(
@@ -52,7 +62,7 @@ def parse(
     Raises:
         SystemExit: with code 2 after one line on standard error, or 0 after help or version.
     """
-    top = Parser(prog="outcrop", description=description, version=version)
+    top = Parser(prog="outcrop", description=description, version=version, formatter_class=_Help)
     subcommands = top.add_subcommands(required=True, dest="command")
     named = next((word for word in arguments if not word.startswith("-")), None)
     for name, function in commands.items():
@@ -113,7 +123,7 @@ def _fields(kind: Any) -> dict[str, _Option]:
 
 
 def _parser_for(function: Command) -> Parser:
-    parser = Parser(description=_summary(function))
+    parser = Parser(description=_summary(function), formatter_class=_Help)
     parser.add_argument("--config", action="config", help="a YAML file with these options")
     for option in _options(function).values():
         required = option.default is inspect.Parameter.empty

@@ -13,7 +13,7 @@ from outcrop.training.classifier import Classifier
 _BATCH = 2048
 
 
-def evaluate_on(classifier: Classifier, patches: PatchSet) -> Scores:
+def evaluate(classifier: Classifier, patches: PatchSet) -> Scores:
     """Score a classifier on all patches of a set.
 
     Classes are matched by name. The intervals take the labelled polygons as the pieces of ground.
