@@ -156,7 +156,7 @@ def test_learning_rate_follows_the_papers_steps_and_the_cosine() -> None:
     "wrong",
     [
         {"epochs": 0},
-        {"batch": 1},
+        {"batch": 3},
         {"learning_rate": 0.0},
         {"learning_rate": float("nan")},
         {"momentum": 1.0},
