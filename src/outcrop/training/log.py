@@ -84,7 +84,7 @@ class Log:
 
         self._folder = folder
         self._lines = folder / "metrics.jsonl"
-        keep_lines(self._lines, epochs_done)
+        _keep_lines(self._lines, epochs_done)
         with _explained(folder):
             self._events = SummaryWriter(folder / "events", purge_step=epochs_done + 1)
 
@@ -142,7 +142,7 @@ def _scalars(metrics: EpochMetrics) -> Iterator[tuple[str, float]]:
     yield "training/images per second", metrics.images_per_second
 
 
-def keep_lines(path: Path, count: int) -> None:
+def _keep_lines(path: Path, count: int) -> None:
     """Cut a file back to its first `count` lines: an epoch may have ended before its checkpoint."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     if len(lines) < count:
