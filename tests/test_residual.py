@@ -1,5 +1,7 @@
 import json
 import re
+import subprocess
+import sys
 from dataclasses import asdict
 
 import numpy as np
@@ -86,3 +88,11 @@ def test_description_survives_json() -> None:
 def test_impossible_networks_are_refused(depth: int, width: int) -> None:
     with pytest.raises(OutcropError, match="network: "):
         ResidualNet(depth, width)
+
+
+def test_descriptions_load_without_torch() -> None:
+    code = (
+        "import outcrop.models.architectures, outcrop.training.recipe, sys;"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

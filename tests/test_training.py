@@ -1,3 +1,4 @@
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -156,7 +157,7 @@ def test_learning_rate_follows_the_papers_steps_and_the_cosine() -> None:
     "wrong",
     [
         {"epochs": 0},
-        {"batch": 1},
+        {"batch": 3},
         {"learning_rate": 0.0},
         {"learning_rate": float("nan")},
         {"momentum": 1.0},
@@ -275,6 +276,28 @@ def test_divergence_names_the_remedy(tmp_path: Path) -> None:
     recipe = replace(RECIPE, learning_rate=1e30, warm_up=0)
     with pytest.raises(OutcropError, match="take a learning rate below"):
         train(PATCHES, SPLIT, tmp_path / "run", NETWORK, recipe)
+
+
+def test_a_training_that_cannot_begin_leaves_nothing(tmp_path: Path) -> None:
+    images = np.full(PATCHES.images.shape, np.nan, dtype=np.float32)
+    with pytest.raises(OutcropError, match="leave the band out"):
+        train(replace(PATCHES, images=images), SPLIT, tmp_path / "run", NETWORK, RECIPE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_explained_and_leaves_no_half_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> int:
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OutcropError, match="the disk is full"):
+            train(PATCHES, SPLIT, tmp_path / "run", NETWORK, RECIPE)
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert left == {"config.json", "split.json", "metrics.jsonl", "events"}
 
 
 # Stopping and going on

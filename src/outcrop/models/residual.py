@@ -72,9 +72,8 @@ class ResidualNetwork(nn.Module):
         )
         self.linear = nn.Linear(widths[2], classes)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
+            if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
-        nn.init.zeros_(self.linear.bias)
         # Convolutions are faster so, on CPUs as on GPUs; inputs of either order are welcome.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from outcrop.errors import OutcropError
 from outcrop.files import new_file
@@ -24,11 +24,11 @@ def save_checkpoint(
             if isinstance(value, torch.Tensor):
                 tensors[f"{key}.{name}"] = value
     with new_file(path) as temporary:
-        save_file(
+        content = save(
             {name: tensor.cpu().contiguous() for name, tensor in tensors.items()},
-            temporary,
             metadata={"format": _FORMAT, "epoch": str(epoch)},
         )
+        temporary.write_bytes(content)
 
 
 def load_checkpoint(path: Path, module: torch.nn.Module, optimiser: torch.optim.Optimizer) -> int:

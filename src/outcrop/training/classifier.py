@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from outcrop.errors import OutcropError
 from outcrop.files import new_file, read_json, write_json
@@ -95,10 +95,8 @@ class Classifier:
         """
         folder = Path(folder)
         with new_file(folder / "model.safetensors") as temporary:
-            save_file(
-                {name: t.cpu().contiguous() for name, t in self.module.state_dict().items()},
-                temporary,
-            )
+            state = self.module.state_dict()
+            temporary.write_bytes(save({name: t.cpu().contiguous() for name, t in state.items()}))
         write_json(
             folder / "model.json",
             {

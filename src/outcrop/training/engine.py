@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from outcrop.training.recipe import Recipe
 from outcrop.training.run import (
     Predictions,
     Run,
+    check_absent,
     check_same,
     describe,
     is_finished,
@@ -76,17 +78,20 @@ def train(
     device = pick_device(recipe.device)
     folder = Path(folder)
     config = describe(patches, split, network, recipe)
-    if resume and folder.exists():
+    going_on = resume and folder.exists()
+    if going_on:
         check_same(folder, config, split)
         if is_finished(folder):
             return read_run(folder, recipe.device)
     else:
-        start(folder, config, split)
+        check_absent(folder)
 
     normalisation = learn_normalisation(patches, split.train)
     training = load_pictures(patches, split.train, device)
     validation = load_pictures(patches, split.validation, device)
     engine = _Engine(network, recipe, patches, normalisation, device)
+    if not going_on:
+        start(folder, config, split)
     # Without this, cuDNN may sum in another order from one run to the next.
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
         engine.fit(training, validation, folder)
@@ -114,6 +119,8 @@ class _Engine:
     ) -> None:
         from lightning_fabric import Fabric
 
+        # It announces the precision that the user has just asked for.
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         self.recipe = recipe
         self.classes = patches.classes
         self.has_up = patches.positions is None
@@ -163,7 +170,7 @@ class _Engine:
         with torch.inference_mode():
             logits = torch.cat(
                 [
-                    self.module(self.normalisation(pictures.batch(which)))
+                    self.module(self.normalisation(pictures.batch(which)[0]))
                     for which in _pieces(np.arange(len(pictures)), _EVALUATION_BATCH)
                 ]
             )
@@ -181,12 +188,11 @@ class _Engine:
             raise OutcropError(
                 "training",
                 f"the loss is no longer a number in epoch {epoch + 1}; "
-                f"take a learning rate below {self.recipe.learning_rate}",
+                f"take a learning rate below {self.recipe.learning_rate}, in a new folder",
             )
-        steps = len(_pieces(training.index, self.recipe.batch))
         return EpochMetrics(
             epoch=epoch + 1,
-            learning_rate=self._learning_rate(epoch, steps - 1, steps),
+            learning_rate=self.optimiser.param_groups[0]["lr"],
             train=train_scores,
             validation=score(
                 loss, validation.labels.cpu(), probabilities.argmax(dim=1), self.classes
@@ -199,18 +205,19 @@ class _Engine:
         """One pass over the training side; losses are fetched at its end, not at every step."""
         random = np.random.default_rng((self.recipe.seed, epoch))
         pieces = _pieces(random.permutation(len(pictures)), self.recipe.batch)
-        device = pictures.labels.device
         size = pictures.patches.size
-        moves = draw(self.recipe.augmentation, len(pictures), size, self.has_up, random).to(device)
+        moves = draw(self.recipe.augmentation, len(pictures), size, self.has_up, random)
+        moves = moves.to(pictures.labels.device)
 
         self.module.train()
         losses, predicted, truth = [], [], []
         first = 0
         for step, which in enumerate(pieces):
-            moved, inside = move(pictures.batch(which), moves[first : first + len(which)])
+            images, labels = pictures.batch(which)
+            moved, inside = move(images, moves[first : first + len(which)])
             images = self.normalisation(moved).masked_fill_(~inside, 0)
-            labels = pictures.labels[torch.from_numpy(which).to(device)]
-            self._set_learning_rate(self._learning_rate(epoch, step, len(pieces)))
+            # In the middle of the step: the first of a warm-up and the last of a cosine are not 0.
+            self._set_learning_rate(epoch + (step + 0.5) / len(pieces))
             loss, logits = self._step(images, labels)
             losses.append(loss * len(which))
             predicted.append(logits.argmax(dim=1))
@@ -228,17 +235,13 @@ class _Engine:
         self.stepper.step()
         return loss.detach(), logits.detach()
 
-    def _learning_rate(self, epoch: int, step: int, steps: int) -> float:
-        # In the middle of the step: the first of a warm-up and the last of a cosine are not 0.
-        return self.recipe.learning_rate_at(epoch + (step + 0.5) / steps)
-
-    def _set_learning_rate(self, rate: float) -> None:
+    def _set_learning_rate(self, epoch: float) -> None:
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = self.recipe.learning_rate_at(epoch)
 
     def _draw_graph(self, log: Log, pictures: Pictures) -> None:
         self.module.eval()
-        log.graph(self.module, self.normalisation(pictures.batch(np.arange(1))))
+        log.graph(self.module, self.normalisation(pictures.batch(np.arange(1))[0]))
 
 
 def _pieces(index: np.ndarray, batch: int) -> list[np.ndarray]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from outcrop.errors import OutcropError
-from outcrop.files import new_file
+from outcrop.files import explain, new_file
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,11 @@ class Log:
     def __init__(self, folder: Path, epochs_done: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        self._folder = folder
         self._lines = folder / "metrics.jsonl"
-        keep_lines(self._lines, epochs_done)
-        self._events = SummaryWriter(folder / "events", purge_step=epochs_done + 1)
+        _keep_lines(self._lines, epochs_done)
+        with _explained(folder):
+            self._events = SummaryWriter(folder / "events", purge_step=epochs_done + 1)
 
     def graph(self, module: torch.nn.Module, example: Tensor) -> None:
         """Draw the network's graph; its blocks can be opened and closed in TensorBoard."""
@@ -94,15 +96,25 @@ class Log:
 
     def write(self, metrics: EpochMetrics) -> None:
         """Add an epoch."""
-        with self._lines.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(metrics), allow_nan=False) + "\n")
-        for tag, value in _scalars(metrics):
-            self._events.add_scalar(tag, value, metrics.epoch)
-        self._events.flush()
+        with _explained(self._folder):
+            with self._lines.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(metrics), allow_nan=False) + "\n")
+            for tag, value in _scalars(metrics):
+                self._events.add_scalar(tag, value, metrics.epoch)
+            self._events.flush()
 
     def close(self) -> None:
         """Write what is still held back."""
-        self._events.close()
+        with _explained(self._folder):
+            self._events.close()
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise explain(error, folder) from error
 
 
 @contextmanager
@@ -130,7 +142,7 @@ def _scalars(metrics: EpochMetrics) -> Iterator[tuple[str, float]]:
     yield "training/images per second", metrics.images_per_second
 
 
-def keep_lines(path: Path, count: int) -> None:
+def _keep_lines(path: Path, count: int) -> None:
     """Cut a file back to its first `count` lines: an epoch may have ended before its checkpoint."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     if len(lines) < count:

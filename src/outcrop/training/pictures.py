@@ -42,11 +42,14 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.index)
 
-    def batch(self, which: np.ndarray) -> Tensor:
-        """Pictures `which` of this side, `M × bands × height × width`, not yet normalised."""
+    def batch(self, which: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Pictures `M × bands × height × width`, not yet normalised, and their labels."""
+        there = torch.from_numpy(which).to(self.labels.device)
         if self.resident is None:
-            return to_tensor(self.patches.take(self.index[which])).to(self.labels.device)
-        return self.resident[torch.from_numpy(which).to(self.labels.device)]
+            images = to_tensor(self.patches.take(self.index[which])).to(self.labels.device)
+        else:
+            images = self.resident[there]
+        return images, self.labels[there]
 
 
 def load_pictures(patches: PatchSet, index: np.ndarray, device: torch.device) -> Pictures:

@@ -69,7 +69,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, good, range_ in (
             ("epochs", self.epochs >= 1, "1 or more"),
-            ("batch", self.batch >= 2, "2 or more"),
+            ("batch", self.batch >= 4, "4 or more"),
             ("learning_rate", 0 < self.learning_rate < math.inf, "above 0"),
             ("momentum", 0 <= self.momentum < 1, "from 0 to below 1"),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),

@@ -128,8 +128,8 @@ def describe(
     }
 
 
-def start(folder: Path, config: dict[str, Any], split: Split) -> None:
-    """Make the folder of a new run.
+def check_absent(folder: Path) -> None:
+    """Refuse, before any work, a folder that cannot be made.
 
     Raises:
         OutcropError: something is there already, or the parent folder is missing.
@@ -139,6 +139,10 @@ def start(folder: Path, config: dict[str, Any], split: Split) -> None:
             folder, "exists already; pass --resume true to go on with it, or choose another name"
         )
     check_new(folder)
+
+
+def start(folder: Path, config: dict[str, Any], split: Split) -> None:
+    """Make the folder of a new run, with its configuration and split."""
     with new_folder(folder) as temporary:
         write_json(temporary / "config.json", config)
         split.save(temporary / "split.json")
