@@ -1,7 +1,8 @@
 """A synthetic coast: several images of one tropical delta, with the truth at every pixel.
 
 `make_coast` writes images, truth and labels into a folder; `coast_image` makes one image as
-arrays. Both depend on a seed alone.
+arrays. Both depend on a seed alone: to the last bit on one machine; on another, where sums are
+rounded otherwise, a pixel here and there may differ.
 
 What is modelled
     * Ground: a winding shore with lobes at the river mouths; a belt of mudflat and one of mangrove;

@@ -39,7 +39,8 @@ def draw(
 ) -> list[tuple[int, Any]]:
     """Polygons that do not overlap, each with its index into `CLASSES`.
 
-    Every class that is there gets at least one polygon, however little of it there is.
+    A class with no room for a polygon of the size asked for gets a smaller one, or none if it is
+    but a few pixels.
 
     Args:
         truth: uint8, size × size, 0 for nodata and 1 + class index.
