@@ -15,6 +15,7 @@ import numpy as np
 from outcrop.errors import OutcropError
 
 Transform = tuple[float, float, float, float, float, float]
+_CACHE_BYTES = 128 << 20
 _KEPT = (np.dtype("uint8"), np.dtype("int16"), np.dtype("uint16"))
 
 
@@ -106,7 +107,10 @@ class Scene:
     @contextmanager
     def reader(self) -> Iterator[SceneReader]:
         """Open the files for reading windows."""
-        with ExitStack() as stack:
+        import rasterio
+
+        # GDAL would keep a twentieth of the machine's memory full of blocks that are not needed.
+        with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES), ExitStack() as stack:
             datasets = {file: stack.enter_context(_open(file)) for file in self.files}
             yield SceneReader(self, datasets)
 

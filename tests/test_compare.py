@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from outcrop.errors import OutcropError
+from outcrop.experiment import compare as comparing
+from outcrop.experiment.compare import compare, read_comparison
+from outcrop.models.architectures import ResidualNet
+from outcrop.models.baselines import Baseline
+from outcrop.patches.patchset import PatchSet
+from outcrop.patches.positions import Positions, Source
+from outcrop.splits import BlockSplit, RandomSplit, random_counterpart
+from outcrop.training.recipe import Recipe
+
+NETWORK = ResidualNet(depth=8, width=4)
+RECIPE = Recipe(epochs=2, batch=64)
+
+
+def leaky_patches(polygons=60, each=8, tint=60.0, seed=0):
+    """Patches of one polygon share a tint that is stronger than the class itself."""
+    dice = np.random.default_rng(seed)
+    polygon = np.repeat(np.arange(polygons), each)
+    labels = polygon % 3
+    tints = dice.normal(0, tint, (polygons, 2))
+    values = 100 + 12.0 * labels[:, None] + tints[polygon]
+    pixels = values[..., None, None] + dice.normal(0, 2, (len(polygon), 2, 6, 6))
+    n = len(polygon)
+    return PatchSet(
+        images=pixels.astype(np.float32),
+        labels=labels,
+        classes=("a", "b", "c"),
+        bands=("red", "green"),
+        positions=Positions(
+            source=np.zeros(n, np.int32),
+            row=np.arange(n, dtype=np.int32),
+            column=np.zeros(n, np.int32),
+            x=polygon % 10 * 1000.0 + dice.uniform(0, 50, n),
+            y=polygon // 10 * 1000.0 + dice.uniform(0, 50, n),
+            width=np.full(n, 60.0),
+            height=np.full(n, 60.0),
+            polygon=polygon,
+        ),
+        sources=(Source("s.tif", "EPSG:32648", (10.0, 0, 0, 0, -10.0, 0), 9, 9),),
+        crs="EPSG:32648",
+    )
+
+
+@pytest.fixture(autouse=True)
+def few_baselines(monkeypatch):
+    few = (Baseline("decision tree", "centre pixel"), Baseline("random forest", "patch statistics"))
+    monkeypatch.setattr(comparing, "BASELINES", few)
+
+
+@pytest.fixture(scope="module")
+def patches():
+    return leaky_patches()
+
+
+def test_the_leak_gap_of_leaky_ground_is_found(patches, tmp_path):
+    split = BlockSplit(block=1000, buffer=60).assign(patches)
+    comparison = compare(patches, split, tmp_path / "c", NETWORK, RECIPE)
+    assert {row.title for row in comparison.rows} == {
+        "decision tree, centre pixel",
+        "random forest, patch statistics",
+        "ResNet-8, patch",
+    }
+    for row in comparison.rows:
+        if row.model != "ResNet-8":
+            assert row.gap.value > 0.2
+            assert row.gap.low > 0
+            assert row.gap.value == pytest.approx(
+                row.random.overall.value - row.scores.overall.value
+            )
+    balanced = [row.scores.balanced.value for row in comparison.rows]
+    assert balanced == sorted(balanced, reverse=True)
+    content = json.loads((tmp_path / "c" / "comparison.json").read_text())
+    again = read_comparison(tmp_path / "c")
+    assert [row.scores.overall for row in again.rows] == [
+        row.scores.overall for row in comparison.rows
+    ]
+    assert np.array_equal(again.counts, comparison.counts)
+    assert content["rows"][0]["model"] == comparison.rows[0].model
+    with np.load(tmp_path / "c" / "predictions.npz", allow_pickle=False) as said:
+        truth = said["truth"]
+        assert np.array_equal(truth, patches.labels[said["index"]])
+        for row in comparison.rows:
+            right = (said[row.title] == truth).mean()
+            assert right == pytest.approx(row.scores.overall.value)
+
+
+def test_validation_images_teach_nothing(patches, tmp_path):
+    split = BlockSplit(block=1000, buffer=60).assign(patches)
+    spoiled = patches.images.copy()
+    spoiled[split.validation] = 1e4
+    one = compare(patches, split, tmp_path / "one", NETWORK, RECIPE)
+    two = compare(replace(patches, images=spoiled), split, tmp_path / "two", NETWORK, RECIPE)
+    settings = [{row.title: row.settings for row in c.rows} for c in (one, two)]
+    assert settings[0] == settings[1]
+    weights = [
+        (tmp_path / name / "network" / "model.safetensors").read_bytes() for name in ("one", "two")
+    ]
+    assert weights[0] == weights[1]
+
+
+def test_a_split_at_random_has_no_gap(patches, tmp_path):
+    split = RandomSplit().assign(patches)
+    comparison = compare(patches, split, tmp_path / "c", NETWORK, RECIPE)
+    assert all(row.gap is None and row.random is None for row in comparison.rows)
+    assert read_comparison(tmp_path / "c").rows[0].gap is None
+
+
+def test_the_counterpart_uses_the_same_patches_in_the_same_numbers(patches):
+    split = BlockSplit(block=1000, buffer=60).assign(patches)
+    random = random_counterpart(patches, split, seed=3)
+    assert not random.by_ground
+    assert (len(random.train), len(random.validation)) == (len(split.train), len(split.validation))
+    assert set(random.train) | set(random.validation) == set(split.train) | set(split.validation)
+    assert np.array_equal(random.groups, split.groups)
+    shares = [
+        np.bincount(patches.labels[side]) / len(side) for side in (random.train, random.validation)
+    ]
+    assert np.allclose(*shares, atol=0.02)
+
+
+def test_a_comparison_goes_on_where_it_stopped(patches, tmp_path, monkeypatch):
+    split = BlockSplit(block=1000, buffer=60).assign(patches)
+    whole = compare(patches, split, tmp_path / "whole", NETWORK, RECIPE)
+    real = comparing._network
+
+    def stop_at_second(patches, split, folder, network, recipe):
+        if folder.name == "network-random":
+            raise KeyboardInterrupt
+        return real(patches, split, folder, network, recipe)
+
+    monkeypatch.setattr(comparing, "_network", stop_at_second)
+    with pytest.raises(KeyboardInterrupt):
+        compare(patches, split, tmp_path / "c", NETWORK, RECIPE)
+    with pytest.raises(OutcropError, match="exists already"):
+        compare(patches, split, tmp_path / "c", NETWORK, RECIPE)
+    monkeypatch.setattr(comparing, "_network", real)
+    again = compare(patches, split, tmp_path / "c", NETWORK, RECIPE, resume=True)
+    assert [r.scores.overall for r in again.rows] == [r.scores.overall for r in whole.rows]
+
+
+def test_foreign_files_are_told(tmp_path):
+    with pytest.raises(OutcropError, match="no such comparison"):
+        read_comparison(tmp_path)
+    (tmp_path / "comparison.json").write_text("{}")
+    with pytest.raises(OutcropError, match="is not a comparison"):
+        read_comparison(tmp_path)
