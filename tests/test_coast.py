@@ -91,7 +91,7 @@ def test_files_say_what_they_hold(coast):
         with rasterio.open(truth) as raster:
             assert (raster.transform, raster.shape, raster.crs) == grid
             assert raster.nodata == 0
-            assert [raster.tags(1)[str(k)] for k in range(1, 7)] == list(CLASSES)
+            assert [raster.tags(1)[f"CLASS_{k}"] for k in range(1, 7)] == list(CLASSES)
             assert raster.colormap(1)[1] != raster.colormap(1)[2]
             np.testing.assert_array_equal(raster.read(1) == 0, (values == 0).all(axis=0))
         assert np.median(values[values > 0]) < 10_000

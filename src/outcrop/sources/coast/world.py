@@ -169,7 +169,7 @@ def _write_truth(path: Path, image: CoastImage) -> None:
     with _raster(path, image.frame, image.truth[None]) as raster:
         raster.write(image.truth, 1)
         raster.write_colormap(1, dict(enumerate(COLOURS, start=1)))
-        raster.update_tags(1, **{str(k): name for k, name in enumerate(CLASSES, start=1)})
+        raster.update_tags(1, **{f"CLASS_{k}": name for k, name in enumerate(CLASSES, start=1)})
 
 
 def _raster(path: Path, place: Frame, values: np.ndarray) -> Any:
