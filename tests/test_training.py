@@ -496,3 +496,10 @@ def test_missing_folder_and_unknown_device(run: Run, tmp_path: Path) -> None:
     with pytest.raises(OutcropError, match="device: abacus is not on this machine"):
         train(PATCHES, SPLIT, tmp_path / "run", NETWORK, replace(RECIPE, device="abacus"))
     assert not (tmp_path / "run").exists()
+
+
+def test_scores_are_those_of_the_predictions(run):
+    said = run.predictions
+    right = said.probabilities.argmax(axis=1) == said.truth
+    assert run.scores.overall.value == pytest.approx(right.mean())
+    assert run.scores.confusion.sum() == len(said.truth)

@@ -181,7 +181,7 @@ def train(
 
     opened = open_patches(patches)
     made = delivered_split(opened) if split is None else read_split(split)
-    run_table(train_network(opened, made, output, network, recipe, resume), made)
+    run_table(train_network(opened, made, output, network, recipe, resume))
 
 
 def evaluate(run: Path, patches: str, *, device: str = "auto") -> None:

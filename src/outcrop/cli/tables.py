@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from outcrop.evaluation.intervals import Interval
-from outcrop.evaluation.scores import Scores, score
+from outcrop.evaluation.scores import Scores
 from outcrop.experiment.compare import Comparison
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits import SIDES, Split
@@ -66,17 +66,9 @@ def score_table(scores: Scores) -> None:
     say(f"95 % intervals from {scores.groups} pieces of ground")
 
 
-def run_table(run: Run, split: Split) -> None:
+def run_table(run: Run) -> None:
     """The scores of a run on the validation side."""
-    said = run.predictions
-    score_table(
-        score(
-            said.truth,
-            said.probabilities.argmax(axis=1),
-            run.classifier.classes,
-            split.groups[said.index],
-        )
-    )
+    score_table(run.scores)
     say(str(run.folder))
 
 

@@ -22,7 +22,7 @@ from outcrop.training.augment import draw, move
 from outcrop.training.checkpoint import load_checkpoint, save_checkpoint
 from outcrop.training.classifier import Classifier
 from outcrop.training.device import pick_device
-from outcrop.training.log import EpochMetrics, Log, Scores, open_log, score
+from outcrop.training.log import EpochMetrics, Log, SideScores, open_log, score
 from outcrop.training.normalise import Normalisation, learn_normalisation
 from outcrop.training.pictures import Pictures, load_pictures
 from outcrop.training.recipe import Recipe
@@ -201,7 +201,7 @@ class _Engine:
             images_per_second=round(len(training) / (trained - started), 1),
         )
 
-    def _train(self, epoch: int, pictures: Pictures, advance: Advance) -> Scores:
+    def _train(self, epoch: int, pictures: Pictures, advance: Advance) -> SideScores:
         """One pass over the training side; losses are fetched at its end, not at every step."""
         random = np.random.default_rng((self.recipe.seed, epoch))
         pieces = _pieces(random.permutation(len(pictures)), self.recipe.batch)

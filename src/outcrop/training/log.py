@@ -19,7 +19,7 @@ from outcrop.files import explain, new_file
 
 
 @dataclass(frozen=True)
-class Scores:
+class SideScores:
     """How a network did on one side of the split.
 
     Attributes:
@@ -51,14 +51,14 @@ class EpochMetrics:
 
     epoch: int
     learning_rate: float
-    train: Scores
-    validation: Scores
+    train: SideScores
+    validation: SideScores
     seconds: float
     images_per_second: float
 
 
-def score(loss: float, truth: Tensor, predicted: Tensor, classes: tuple[str, ...]) -> Scores:
-    """Scores from the true and the predicted class of each patch, both int64, `N`."""
+def score(loss: float, truth: Tensor, predicted: Tensor, classes: tuple[str, ...]) -> SideScores:
+    """SideScores from the true and the predicted class of each patch, both int64, `N`."""
     from torchmetrics.functional.classification import multiclass_precision, multiclass_recall
 
     def by_class(metric: Any) -> dict[str, float | None]:
@@ -68,7 +68,7 @@ def score(loss: float, truth: Tensor, predicted: Tensor, classes: tuple[str, ...
             for name, value in zip(classes, found.tolist(), strict=True)
         }
 
-    return Scores(
+    return SideScores(
         loss=loss,
         accuracy=(predicted == truth).double().mean().item(),
         precision=by_class(multiclass_precision),
@@ -160,7 +160,7 @@ def read_metrics(path: Path) -> tuple[EpochMetrics, ...]:
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         for row in rows:
-            row.update({side: Scores(**row[side]) for side in ("train", "validation")})
+            row.update({side: SideScores(**row[side]) for side in ("train", "validation")})
         return tuple(EpochMetrics(**row) for row in rows)
     except FileNotFoundError:
         raise OutcropError(path, "no such metrics; make a run with `outcrop train`") from None

@@ -6,6 +6,7 @@ import platform
 import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from outcrop import __version__
 from outcrop.errors import OutcropError
+from outcrop.evaluation.scores import Scores, score
 from outcrop.files import check_new, new_file, new_folder, read_json, write_json
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
@@ -60,6 +62,17 @@ class Run:
     classifier: Classifier
     metrics: tuple[EpochMetrics, ...]
     predictions: Predictions
+
+    @cached_property
+    def scores(self) -> Scores:
+        """Scores of the validation side, with intervals from its pieces of ground."""
+        groups = read_split(self.folder / "split.json").groups
+        return score(
+            self.predictions.truth,
+            self.predictions.probabilities.argmax(axis=1),
+            self.classifier.classes,
+            groups[self.predictions.index],
+        )
 
 
 def read_run(folder: str | Path, device: str = "auto") -> Run:
