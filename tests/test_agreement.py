@@ -86,7 +86,7 @@ def test_area_of_a_pixel(tmp_path):
 def test_errors(tmp_path):
     mapped = tagged(tmp_path / "map.tif", [[1, 2]], ["rice", "water"])
     plain = write_raster(tmp_path / "plain.tif", np.array([[1, 2]], np.uint8))
-    with pytest.raises(OutcropError, match="names no class of the map.*CLASS_1"):
+    with pytest.raises(OutcropError, match=r"names no class of the map.*CLASS_1"):
         agreement(mapped, plain)
     with pytest.raises(OutcropError, match="no class map"):
         map_classes(plain)
