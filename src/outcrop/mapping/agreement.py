@@ -106,7 +106,7 @@ def map_classes(path: str | Path) -> tuple[str, ...]:
     """
     with _open(path) as dataset:
         tags = dataset.tags(1)
-    names = []
+    names: list[str] = []
     while f"CLASS_{len(names) + 1}" in tags:
         names.append(tags[f"CLASS_{len(names) + 1}"])
     if not names:

@@ -18,8 +18,10 @@ from outcrop.experiment.compare import Row
 from outcrop.splits import SIDES
 from outcrop.training.log import EpochMetrics
 
-GROUND, RANDOM, SECOND = "#1b5e8c", "#c06a1b", "#5b9a68"
+GROUND, RANDOM, TRAINING = "#1b5e8c", "#c06a1b", "#8a97a3"
 INK, FAINT = "#27343f", "#dfe5ea"
+_SMALL = (2.7, 2.2)
+_PIXELS_PER_INCH = 96
 _STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "outcrop",
@@ -49,26 +51,26 @@ def loss_curves(metrics: Sequence[EpochMetrics], title: str, top: float) -> Mark
     Args:
         top: upper end of the loss axis, so that several charts compare.
     """
-    with _chart(title, (3.4, 2.4)) as (figure, axes):
+    with _chart(title, _SMALL) as (figure, axes):
         _by_epoch(axes, metrics, [(m.train.loss, m.validation.loss) for m in metrics])
         axes.set_ylim(0, top)
-        axes.set_ylabel("loss (nats)")
+        axes.set_ylabel("nats")
     return _svg(figure, title)
 
 
 def accuracy_curves(metrics: Sequence[EpochMetrics], title: str) -> Markup:
     """Training and validation accuracy by epoch."""
-    with _chart(title, (3.4, 2.4)) as (figure, axes):
+    with _chart(title, _SMALL) as (figure, axes):
         pairs = [(100 * m.train.accuracy, 100 * m.validation.accuracy) for m in metrics]
         _by_epoch(axes, metrics, pairs)
-        axes.set_ylim(0, 102)
-        axes.set_ylabel("accuracy (%)")
+        axes.set_ylim(0, 103)
+        axes.set_ylabel("%")
     return _svg(figure, title)
 
 
 def class_curves(metrics: Sequence[EpochMetrics], name: str) -> Markup:
     """Precision and recall of one class on the validation side, by epoch; gaps if undefined."""
-    with _chart(name, (2.7, 2.0)) as (figure, axes):
+    with _chart(name, _SMALL) as (figure, axes):
         epochs = [m.epoch for m in metrics]
         for measure, colour, mark in (("precision", GROUND, "o"), ("recall", RANDOM, "s")):
             found = [getattr(m.validation, measure)[name] for m in metrics]
@@ -86,7 +88,7 @@ def precision_recall_chart(
     """The precision-recall curve of one class, and the one under the split at random."""
     area = ground.average_precision
     words = "not on the validation side" if np.isnan(area) else f"AP {100 * area:.1f} %"
-    with _chart(f"{name}: {words}", (2.7, 2.4)) as (figure, axes):
+    with _chart(f"{name}: {words}", _SMALL) as (figure, axes):
         if random is not None:
             axes.step(
                 100 * random.recall, 100 * random.precision, where="post", color=RANDOM, lw=1.2,
@@ -125,8 +127,12 @@ def balance_chart(
     return _svg(figure, "patches of each class, by side of the split")
 
 
-def accuracy_chart(rows: Sequence[Row]) -> Markup:
-    """Overall accuracy of every model with its interval, under both splits."""
+def accuracy_chart(rows: Sequence[Row], split: str) -> Markup:
+    """Overall accuracy of every model with its interval, under the split and at random.
+
+    Args:
+        split: what the split is called.
+    """
     with _chart("", (8.2, 0.9 + 0.4 * len(rows))) as (figure, axes):
         at = np.arange(len(rows))
         random = [row.random.overall for row in rows if row.random is not None]
@@ -135,17 +141,21 @@ def accuracy_chart(rows: Sequence[Row]) -> Markup:
                 ends = (100 * row.scores.overall.value, 100 * other.value)
                 axes.plot(ends, (y, y), color="#b9c3cc", lw=1, zorder=1)
             _intervals(axes, at - 0.13, random, RANDOM, "D", "split at random")
-        _intervals(
-            axes, at + 0.13, [r.scores.overall for r in rows], GROUND, "o", "split by ground"
-        )
+        _intervals(axes, at + 0.13, [r.scores.overall for r in rows], GROUND, "o", split)
         axes.set_yticks(at, [row.title for row in rows])
         axes.invert_yaxis()
-        axes.set_xlim(0, 102)
+        axes.set_xlim(_left_end([*random, *(row.scores.overall for row in rows)]), 102)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("overall accuracy (%), with 95 % intervals")
         if random:
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0)
-    return _svg(figure, "overall accuracy of every model under both splits")
+    return _svg(figure, "overall accuracy of every model")
+
+
+def _left_end(found: Sequence[Interval]) -> float:
+    """The ten below the lowest interval, in per cent."""
+    lowest = np.nanmin([end for one in found for end in (one.low, one.value)])
+    return float(max(0, 10 * np.floor(10 * lowest - 0.2)))
 
 
 def _intervals(
@@ -162,10 +172,9 @@ def _by_epoch(
 ) -> None:
     epochs = [m.epoch for m in metrics]
     train, validation = zip(*pairs, strict=True)
-    axes.plot(epochs, train, color="#8a97a3", label="training", ls=(0, (4, 2)))
-    axes.plot(epochs, validation, color=GROUND, label="validation")
+    axes.plot(epochs, train, color=TRAINING, ls=(0, (4, 2)))
+    axes.plot(epochs, validation, color=GROUND)
     _epochs(axes, epochs)
-    axes.legend(loc="lower right", bbox_to_anchor=(1.02, 1), ncols=2, borderpad=0)
 
 
 def _epochs(axes: Any, epochs: Sequence[int]) -> None:
@@ -200,5 +209,8 @@ def _svg(figure: Any, words: str) -> Markup:
     svg = text[text.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(\sid="|url\(#|href="#)', rf"\g<1>c{zlib.crc32(svg.encode()):x}-", svg)
-    label = Markup('<svg role="img" aria-label="{}"').format(words)
-    return Markup(svg.replace("<svg", label, 1))
+    pixels = round(figure.get_figwidth() * _PIXELS_PER_INCH)
+    opening = Markup('<svg role="img" aria-label="{}" style="max-width: {}px"').format(
+        words, pixels
+    )
+    return Markup(svg.replace("<svg", opening, 1))

@@ -59,70 +59,81 @@ def listed(words: Sequence[str]) -> str:
 
 def tiles(material: Material) -> list[Tile]:
     """Best model, network, leak gap."""
-    scores = material.scores
-    network = Tile(
-        f"{material.network} on {material.held_out}",
-        percent(scores.overall.value),
-        f"overall accuracy {ends(scores.overall)}; balanced {percent(scores.balanced.value)} "
-        f"{ends(scores.balanced)}",
-    )
+    network = _tile(f"{material.network} on {material.held_out}", material.scores)
     if material.comparison is None:
         return [network]
-    best = material.comparison.rows[0]
-    found = [
-        Tile(
-            f"Best on {material.held_out}: {best.title}",
-            percent(best.scores.overall.value),
-            f"overall accuracy {ends(best.scores.overall)}; balanced "
-            f"{percent(best.scores.balanced.value)} {ends(best.scores.balanced)}",
-        )
-    ]
-    row = material.network_row
-    if row is not None and row is not best:
-        found.append(network)
-    if row is not None and row.gap is not None:
+    best, row = material.comparison.rows[0], material.network_row
+    if row is None or row is best:
+        found = [_tile(f"{material.network}, best on {material.held_out}", best.scores)]
+    else:
+        found = [_tile(f"Best on {material.held_out}: {called(best)}", best.scores), network]
+    if row is not None and row.gap is not None and row.random is not None:
         found.append(
             Tile(
                 f"Leak gap of {material.network}",
                 f"{100 * row.gap.value:+.1f} points",
-                f"{ends(row.gap, '+')}; by how much a split at random flatters",
+                f"{ends(row.gap, '+')}; overall accuracy {percent(row.random.overall.value)} under "
+                f"a split at random, {percent(row.scores.overall.value)} on {material.held_out}",
             )
         )
     return found
+
+
+def _tile(name: str, scores: Scores) -> Tile:
+    return Tile(
+        name,
+        percent(scores.balanced.value),
+        f"balanced accuracy {ends(scores.balanced)}; overall {percent(scores.overall.value)} "
+        f"{ends(scores.overall)}",
+    )
 
 
 def sentences(material: Material) -> list[str]:
     """What to take home, the most important first."""
     said = []
     if material.comparison is not None:
-        said.append(ranking(material.comparison.rows, material.network_row, material.held_out))
-        said += [leak(row) for row in _leaks(material)]
+        said += ranking(material.comparison.rows, material.network_row, material.held_out)
+        said += [leak(row, material.held_out) for row in _leaks(material)]
     said.append(extremes(material))
     said += cautions(material)
     return [sentence for sentence in said if sentence]
 
 
-def ranking(rows: Sequence[Row], network: Row | None, held_out: str) -> str:
-    """Which model leads by balanced accuracy, and which ones are not told apart from it."""
+def called(row: Row) -> str:
+    """A model by name, with what it sees unless it is the network."""
+    return row.model if row.features == "patch" else f"{row.model} ({row.features})"
+
+
+def ranking(rows: Sequence[Row], network: Row | None, held_out: str) -> list[str]:
+    """Which model leads by balanced accuracy, where the network stands, what is not told apart."""
     best = rows[0]
-    score = f"{percent(best.scores.balanced.value)} {ends(best.scores.balanced)}"
+    said = [f"{called(best)} has the highest balanced accuracy on {held_out}, {_balanced(best)}."]
     equals = [row for row in rows[1:] if _overlap(best.scores.balanced, row.scores.balanced)]
-    first = f"On {held_out} {best.title} has the highest balanced accuracy, {score}"
-    if network is not None and best is not network:
-        own = network.scores.balanced
-        first = (
-            f"The network does not lead: on {held_out} {best.title} has the highest balanced "
-            f"accuracy, {score}, and {network.model} has {percent(own.value)} {ends(own)}"
+    if network is not None and network is not best:
+        verdict = (
+            f"its interval and that of {called(best)} overlap, the two are not told apart"
+            if any(row is network for row in equals)
+            else f"it is behind {called(best)}"
         )
-    if not equals:
-        return f"{first}; its interval overlaps no other model's." if len(rows) > 1 else first + "."
-    if len(equals) == len(rows) - 1:
-        return f"{first}; but every model's interval overlaps its own: they are not told apart."
-    names = listed([row.title for row in equals])
-    return f"{first}; not told apart from it, their intervals overlap: {names}."
+        said.append(
+            f"The network does not lead: {called(network)} has {_balanced(network)}; {verdict}."
+        )
+    others = [called(row) for row in equals if row is not network]
+    if others and len(equals) == len(rows) - 1:
+        said.append(f"Every model's interval overlaps that of {called(best)}: none is told apart.")
+    elif others:
+        too = "also " if len(others) < len(equals) else ""
+        said.append(f"Not told apart from {called(best)} are {too}{listed(others)}.")
+    elif not equals and len(rows) > 1:
+        said.append(f"No other model's interval overlaps that of {called(best)}.")
+    return said
 
 
-def leak(row: Row) -> str:
+def _balanced(row: Row) -> str:
+    return f"{percent(row.scores.balanced.value)} {ends(row.scores.balanced)}"
+
+
+def leak(row: Row, held_out: str) -> str:
     """The leak gap of a model in plain words."""
     if row.random is None or row.gap is None:
         return ""
@@ -130,11 +141,11 @@ def leak(row: Row) -> str:
     points, spread = abs(100 * row.gap.value), ends(row.gap, "+")
     if np.isnan(row.gap.low) or row.gap.low > 0:
         return (
-            f"{row.title}: a split at random would have promised an overall accuracy of "
-            f"{promised}; on new ground it is {kept}, {points:.1f} points less {spread}."
+            f"{called(row)}: a split at random would have promised an overall accuracy of "
+            f"{promised}; on {held_out} it is {kept}, {points:.1f} points less {spread}."
         )
     return (
-        f"{row.title}: a split at random gives an overall accuracy of {promised}, new ground "
+        f"{called(row)}: a split at random gives an overall accuracy of {promised}, {held_out} "
         f"{kept}; the leak gap of {100 * row.gap.value:+.1f} points {spread} is not told apart "
         "from zero."
     )

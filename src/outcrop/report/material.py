@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,6 +87,13 @@ class Material:
         if not self.split.by_ground:
             return "validation patches drawn at random"
         return "held-out ground" if self.from_ground else "validation images"
+
+    @property
+    def split_words(self) -> str:
+        """What the split is, in words."""
+        if not self.split.by_ground:
+            return "split at random"
+        return "split by ground" if self.from_ground else "split as delivered"
 
     @property
     def from_ground(self) -> bool:
@@ -191,13 +198,17 @@ def _read_plan(path: Path) -> Experiment:
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        content["augmentation"] = Augmentation(**content["augmentation"])
-        network, recipe = (
-            kind(**{field.name: content.pop(field.name) for field in fields(kind)})
-            for kind in (ResidualNet, Recipe)
-        )
+        content |= content.pop("augmentation", {})
+
+        def taken(kind: type) -> dict[str, Any]:
+            names = [field.name for field in fields(kind)]
+            return {name: content.pop(name) for name in names if name in content}
+
+        augmentation = Augmentation(**taken(Augmentation))
+        network, recipe = ResidualNet(**taken(ResidualNet)), Recipe(**taken(Recipe))
+        recipe = replace(recipe, augmentation=augmentation)
         return Experiment(**content, network=network, recipe=recipe)
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError) as error:
         raise OutcropError(
             path, "is not an experiment; make one with `outcrop experiment`"
         ) from error

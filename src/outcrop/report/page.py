@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.scores import precision_recall
+from outcrop.evaluation.scores import PrecisionRecall, precision_recall
 from outcrop.files import check_new, new_file
 from outcrop.mapping.agreement import Agreement, agreement, count_classes, pixel_hectares
 from outcrop.patches.palette import colours
@@ -34,6 +34,7 @@ from outcrop.report.panels import (
 )
 from outcrop.report.repeat import command
 from outcrop.splits import SIDES
+from outcrop.training.run import Run
 
 _LONGEST = 800
 _LONGEST_OF_MANY = 400
@@ -122,6 +123,7 @@ def render(material: Material) -> str:
         "thousands": "{:,}".format,
         "file": lambda name: Path(str(name)).name,
         "rgb": lambda colour: "rgb({}, {}, {})".format(*colour),
+        "plain": lambda value: f"{value:.4g}" if isinstance(value, float) else value,
         "known": lambda number: not np.isnan(number),
     }
     style = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
@@ -155,7 +157,7 @@ def _content(material: Material) -> dict[str, Any]:
         "precision_recall": _precision_recall(material),
         "accuracy": None
         if material.comparison is None
-        else charts.accuracy_chart(material.comparison.rows),
+        else charts.accuracy_chart(material.comparison.rows, material.split_words),
         "maps": _map_parts(material, scenes),
         "agreement_colours": (AGREES, DIFFERS),
         "confidence_scale": _confidence_scale(),
@@ -181,7 +183,7 @@ def _open_scenes(material: Material) -> _Scenes:
             scene = ScenePictures(open_source(source, plan.bands, plan.crs), longest)
             if (scene.scene.height, scene.scene.width) != (source.height, source.width):
                 raise OutcropError(source.name, "is another raster than when patches were cut")
-            scene.stretch  # noqa: B018  read now, so that a damaged file is told once
+            scene.ways  # noqa: B018  read now, so that a damaged file is told once
             found.pictures[number] = scene
         except OutcropError as error:
             found.notes.append(f"{error}; its pictures are left out")
@@ -189,19 +191,21 @@ def _open_scenes(material: Material) -> _Scenes:
 
 
 def _scene_parts(material: Material, scenes: _Scenes) -> list[ScenePart]:
+    from pyproj import CRS
+
     patches, plan = material.patches, material.experiment
     parts = []
     for number, pictures in scenes.pictures.items():
         assert patches is not None
         assert plan is not None
         scene = pictures.scene
-        here = int((patches.positions.source == number).sum()) if patches.positions else 0
-        pixel = abs(scene.transform[0])
+        here = 0 if patches.positions is None else (patches.positions.source == number).sum()
+        size = f"{scene.width:,} × {scene.height:,} pixels of {abs(scene.transform[0]):g}"
+        crs = CRS.from_wkt(scene.crs).name
         parts.append(
             ScenePart(
                 name=scene.title,
-                words=f"{scene.width:,} × {scene.height:,} pixels of {pixel:g} in "
-                f"{_crs_name(scene.crs)}; {here:,} patches",
+                words=f"{size} {_unit(scene.crs)} in {crs}; {here:,} patches",
                 panels=(
                     pictures.in_colour(),
                     labels_panel(pictures, patches, number, plan.stride),
@@ -212,9 +216,9 @@ def _scene_parts(material: Material, scenes: _Scenes) -> list[ScenePart]:
     return parts
 
 
-def _curves(material: Material) -> list[tuple[str, Markup, Markup]]:
-    """Loss and accuracy of the network under each split."""
-    runs = {"split by ground" if material.split.by_ground else "split at random": material.run}
+def _curves(material: Material) -> list[Markup]:
+    """Loss, then accuracy of the network under each split."""
+    runs = {material.split_words: material.run}
     if material.random_run is not None:
         runs["split at random"] = material.random_run
     losses = [
@@ -226,25 +230,19 @@ def _curves(material: Material) -> list[tuple[str, Markup, Markup]]:
     ]
     # A few wild first epochs must not press the curves flat.
     top = 1.1 * max(np.percentile(losses, 95), losses[-1]) if losses else 1.0
-    return [
-        (
-            name,
-            charts.loss_curves(run.metrics, "loss", top),
-            charts.accuracy_curves(run.metrics, "accuracy"),
-        )
-        for name, run in runs.items()
+    return [charts.loss_curves(run.metrics, f"loss, {name}", top) for name, run in runs.items()] + [
+        charts.accuracy_curves(run.metrics, f"accuracy, {name}") for name, run in runs.items()
     ]
 
 
 def _precision_recall(material: Material) -> list[Markup]:
-    ground, random = (
-        None if run is None else precision_recall(run.predictions.truth,
-                                                  run.predictions.probabilities)
-        for run in (material.run, material.random_run)
-    )  # fmt: skip
-    assert ground is not None
+    def curves(run: Run) -> tuple[PrecisionRecall, ...]:
+        return precision_recall(run.predictions.truth, run.predictions.probabilities)
+
+    ground = curves(material.run)
+    random = None if material.random_run is None else curves(material.random_run)
     return [
-        charts.precision_recall_chart(name, ground[k], random and random[k])
+        charts.precision_recall_chart(name, ground[k], None if random is None else random[k])
         for k, name in enumerate(material.classes)
     ]
 
@@ -296,7 +294,8 @@ def _confidence_scale() -> str:
     return f"linear-gradient(to right, {', '.join(stops)})"
 
 
-def _crs_name(crs: str) -> str:
+def _unit(crs: str) -> str:
     from pyproj import CRS
 
-    return CRS.from_wkt(crs).name
+    name = CRS.from_wkt(crs).axis_info[0].unit_name
+    return {"metre": "m", "degree": "°"}.get(name, name)

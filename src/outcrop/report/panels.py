@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -21,7 +23,7 @@ from outcrop.report.rasters import (
     read_scene,
     read_values,
     reduced_size,
-    stretch,
+    stretches,
 )
 from outcrop.sources.scene import Scene, open_scene
 from outcrop.splits import BUFFER, TEST, TRAIN, VALIDATION, Split
@@ -47,6 +49,7 @@ class Panel:
         height, width: of the layers, in pixels.
         layers: data URIs, the lowest first.
         lines: an SVG path in pixels of the layers.
+        key: which explanation of its colours belongs under it.
     """
 
     title: str
@@ -54,6 +57,7 @@ class Panel:
     width: int
     layers: tuple[str, ...]
     lines: str = ""
+    key: Literal["", "agreement", "confidence"] = ""
 
 
 @dataclass(frozen=True)
@@ -61,15 +65,16 @@ class Mistake:
     """A patch that the network was sure of and had wrong.
 
     Attributes:
-        picture: a data URI.
+        pictures: data URIs, one for each way to show the bands.
         height, width: of the patch, in pixels.
         row, column: of the centre pixel in the patch.
         truth, said: class names.
         confidence: probability of the class that was said.
         where: position in words; empty where the patch has none.
+        alike: wrong patches of the same labelled polygon, itself included.
     """
 
-    picture: str
+    pictures: tuple[str, ...]
     height: int
     width: int
     row: int
@@ -78,6 +83,7 @@ class Mistake:
     said: str
     confidence: float
     where: str
+    alike: int
 
 
 @dataclass(frozen=True)
@@ -98,9 +104,9 @@ class ScenePictures:
         return read_scene(self.scene, self.longest)
 
     @cached_property
-    def stretch(self) -> Stretch:
-        """The stretch of this scene."""
-        return stretch(self.pixels, [band.name for band in self.scene.bands])
+    def ways(self) -> tuple[Stretch, ...]:
+        """The ways to show this scene."""
+        return stretches(self.pixels, [band.name for band in self.scene.bands])
 
     @property
     def size(self) -> tuple[int, int]:
@@ -109,13 +115,13 @@ class ScenePictures:
 
     def in_colour(self) -> Panel:
         """The scene itself."""
-        picture = self.stretch(self.pixels)
-        return Panel(f"Scene, {self.stretch.words}", *self.size, (jpeg(picture),))
+        way = self.ways[0]
+        return Panel(f"Scene, {way.words}", *self.size, (jpeg(way(self.pixels)),))
 
     @cached_property
     def paper(self) -> str:
         """The scene in light grey, to draw on."""
-        grey = self.stretch(self.pixels).astype(np.float32).mean(axis=2)
+        grey = self.ways[0](self.pixels).astype(np.float32).mean(axis=2)
         return jpeg(np.rint(135 + 120 / 255 * grey).astype(np.uint8))
 
     def drawn(
@@ -207,17 +213,18 @@ def labels_panel(pictures: ScenePictures, patches: PatchSet, source: int, stride
     )
 
 
-def map_panel(path: object, classes: Sequence[str], longest: int) -> Panel:
+def map_panel(path: Path, classes: Sequence[str], longest: int) -> Panel:
     """A class map in the colours of its classes."""
-    codes = np.nan_to_num(read_values(str(path), longest)).astype(np.uint8)
-    return Panel("Class map", *codes.shape, (indexed_png(codes, colours(classes)),))
+    codes = np.nan_to_num(read_values(path, longest)).astype(np.uint8)
+    height, width = codes.shape
+    return Panel("Class map", height, width, (indexed_png(codes, colours(classes)),))
 
 
-def truth_panels(path: object, truth: object, held: Agreement, longest: int) -> list[Panel]:
+def truth_panels(path: Path, truth: Path, held: Agreement, longest: int) -> list[Panel]:
     """The truth in the colours of its classes, and where the map agrees with it."""
     import rasterio
 
-    with rasterio.open(str(path)) as mapped, truth_on(mapped, str(truth)) as dataset:
+    with rasterio.open(path) as mapped, truth_on(mapped, truth) as dataset:
         size = reduced_size(mapped.height, mapped.width, longest)
         # Of both the nearest pixels are taken, so that the same ones meet.
         values = dataset.read(1, out_shape=size, masked=True).filled(0).astype(np.int64)
@@ -229,35 +236,43 @@ def truth_panels(path: object, truth: object, held: Agreement, longest: int) -> 
     agree = np.where(known, np.where(codes == said, 1, 2), 0).astype(np.uint8)
     return [
         Panel("Truth", *size, (indexed_png(codes, colours(held.classes)),)),
-        Panel("Where they differ", *size, (indexed_png(agree, [AGREES, DIFFERS]),)),
+        Panel("Map and truth", *size, (indexed_png(agree, [AGREES, DIFFERS]),), key="agreement"),
     ]
 
 
-def confidence_panel(path: object, longest: int) -> Panel:
+def confidence_panel(path: Path, longest: int) -> Panel:
     """The confidence of a map, 0 to 100 %; white where there is no data."""
     from matplotlib import colormaps
 
-    percent = read_values(str(path), longest)
+    percent = read_values(path, longest)
     shown = (255 * colormaps["viridis"](np.nan_to_num(percent) / 100)[..., :3]).astype(np.uint8)
     shown[np.isnan(percent)] = 255
-    return Panel("Confidence", *percent.shape, (png(shown),))
+    height, width = percent.shape
+    return Panel("Confidence", height, width, (png(shown),), key="confidence")
 
 
 def mistakes(
-    patches: PatchSet, said: Predictions, scenes: dict[int, ScenePictures], count: int = 24
+    patches: PatchSet, said: Predictions, scenes: dict[int, ScenePictures], count: int = 18
 ) -> list[Mistake]:
-    """The wrong patches that the network was surest of, worst first."""
-    worst = worst_mistakes(said.truth, said.probabilities, count)
+    """The wrong patches that the network was surest of, worst first.
+
+    Of each labelled polygon only the worst, since its patches look alike.
+    """
+    worst = worst_mistakes(said.truth, said.probabilities, len(said.truth))
+    polygon = worst if patches.positions is None else patches.positions.polygon[said.index[worst]]
+    _, first, alike = np.unique(polygon, return_index=True, return_counts=True)
+    chosen = np.argsort(first)[:count]
+    worst, alike = worst[first[chosen]], alike[chosen]
     images = patches.take(said.index[worst])
     height, width = patches.size
     made = []
-    for image, which in zip(images, worst, strict=True):
+    for image, which, number in zip(images, worst, alike, strict=True):
         index = said.index[which]
         source = -1 if patches.positions is None else int(patches.positions.source[index])
-        shown = scenes[source].stretch if source in scenes else stretch(image, patches.bands)
+        ways = scenes[source].ways if source in scenes else stretches(image, patches.bands)
         made.append(
             Mistake(
-                picture=png(shown(image)),
+                pictures=tuple(png(way(image)) for way in ways),
                 height=height,
                 width=width,
                 row=-upper_left(0, height),
@@ -266,6 +281,7 @@ def mistakes(
                 said=patches.classes[said.probabilities[which].argmax()],
                 confidence=float(said.probabilities[which].max()),
                 where=_where(patches, index),
+                alike=int(number),
             )
         )
     return made
@@ -276,4 +292,7 @@ def _where(patches: PatchSet, index: int) -> str:
         return ""
     at = patches.positions
     scene = patches.sources[at.source[index]].name.split(",")[0].replace("\\", "/").split("/")[-1]
-    return f"{scene}, row {at.row[index]}, column {at.column[index]}"
+    return (
+        f"{scene}, row {at.row[index]}, column {at.column[index]}\n"
+        f"x {at.x[index]:.0f}, y {at.y[index]:.0f}"
+    )

@@ -43,45 +43,48 @@ class Stretch:
         return np.where(known, np.rint(shown), _WHITE).astype(np.uint8).transpose(1, 2, 0)
 
 
-def stretch(pixels: np.ndarray, names: Sequence[str]) -> Stretch:
-    """The stretch that shows `bands × ...` pixels, whose bands are called `names`."""
-    bands, words = show_as(names)
+def stretches(pixels: np.ndarray, names: Sequence[str]) -> tuple[Stretch, ...]:
+    """The ways to show `bands × ...` pixels, whose bands are called `names`, the best first."""
+    return tuple(_stretch(pixels, bands, words) for bands, words in ways_to_show(names))
+
+
+def ways_to_show(names: Sequence[str]) -> list[tuple[tuple[int, int, int], str]]:
+    """Which bands to show as red, green and blue, and what such a picture is called.
+
+    >>> ways_to_show(["blue", "green", "red", "near infrared"])
+    [((2, 1, 0), 'true colour'), ((3, 2, 1), 'false colour: near infrared, red, green')]
+    >>> ways_to_show(["amplitude"])
+    [((0, 0, 0), 'amplitude')]
+    """
+    lower = [name.lower() for name in names]
+    red, green, blue, infrared = (
+        next((i for i, name in enumerate(lower) if name in words), None)
+        for words in (
+            ("red", "r"),
+            ("green", "g"),
+            ("blue", "b"),
+            ("near infrared", "near-infrared", "nir"),
+        )
+    )
+    ways: list[tuple[tuple[int, int, int], str]] = []
+    if red is not None and green is not None and blue is not None:
+        ways.append(((red, green, blue), "true colour"))
+    if infrared is not None and red is not None and green is not None:
+        ways.append(((infrared, red, green), "false colour: near infrared, red, green"))
+    if not ways and len(names) < 3:
+        ways.append(((0, 0, 0), names[0]))
+    elif not ways:
+        ways.append(((0, 1, 2), f"false colour: {', '.join(names[:3])}"))
+    return ways
+
+
+def _stretch(pixels: np.ndarray, bands: tuple[int, int, int], words: str) -> Stretch:
     values = pixels[list(bands)].reshape(3, -1).astype(np.float64)
     values[~np.isfinite(values)] = np.nan
     if np.isnan(values).all(axis=1).any():
         values = np.zeros_like(values)
     low, high = np.nanpercentile(values, (2, 98), axis=1)
     return Stretch(bands, low, high, words)
-
-
-def show_as(names: Sequence[str]) -> tuple[tuple[int, int, int], str]:
-    """Which bands to show as red, green and blue, and what such a picture is called.
-
-    >>> show_as(["blue", "green", "red", "near infrared"])
-    ((2, 1, 0), 'true colour')
-    >>> show_as(["green", "red", "near infrared"])
-    ((2, 1, 0), 'false colour: near infrared, red, green')
-    >>> show_as(["amplitude"])
-    ((0, 0, 0), 'amplitude')
-    """
-    lower = [name.lower() for name in names]
-
-    def at(*words: str) -> int | None:
-        return next((i for i, name in enumerate(lower) if any(w in name for w in words)), None)
-
-    red, green, blue = (
-        next((i for i, name in enumerate(lower) if name in (word, word[0])), None)
-        for word in ("red", "green", "blue")
-    )
-    infrared = at("near infrared", "near-infrared", "nir")
-    if red is not None and green is not None and blue is not None:
-        return (red, green, blue), "true colour"
-    if infrared is not None and red is not None and green is not None:
-        shown = ", ".join(names[i] for i in (infrared, red, green))
-        return (infrared, red, green), f"false colour: {shown}"
-    if len(names) < 3:
-        return (0, 0, 0), names[0]
-    return (0, 1, 2), f"false colour: {', '.join(names[:3])}"
 
 
 def reduced_size(height: int, width: int, longest: int) -> tuple[int, int]:
