@@ -27,10 +27,10 @@ class Tile:
 def percent(value: float, digits: int = 1) -> str:
     """A fraction in per cent.
 
-    >>> percent(0.7831), percent(float("nan"))
-    ('78.3 %', '–')
+    >>> percent(float("nan")), percent(0.7831) == "78.3\N{NO-BREAK SPACE}%"
+    ('–', True)
     """
-    return "–" if np.isnan(value) else f"{100 * value:.{digits}f} %"
+    return "–" if np.isnan(value) else f"{100 * value:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
 def ends(one: Interval, sign: str = "") -> str:
@@ -96,7 +96,7 @@ def sentences(material: Material) -> list[str]:
         said += [leak(row, material.held_out) for row in _leaks(material)]
     said.append(extremes(material))
     said += cautions(material)
-    return [sentence for sentence in said if sentence]
+    return [sentence[0].upper() + sentence[1:] for sentence in said if sentence]
 
 
 def called(row: Row) -> str:
@@ -177,10 +177,11 @@ def cautions(material: Material) -> list[str]:
     """What weakens the numbers."""
     said = []
     scores = material.scores
-    if not material.split.by_ground and material.from_ground:
+    if not material.split.by_ground and not material.without_ground:
         said.append(
-            "The split was made at random: neighbours of the validation patches were trained on, "
-            "so these numbers flatter. Split by ground to know how the model does elsewhere."
+            "The split was made at random: where patches are cut from ground, neighbours of the "
+            "validation patches were trained on and these numbers flatter. Split by ground to know "
+            "how the model does elsewhere."
         )
     if scores.groups < _FEW and material.from_ground:
         said.append(
@@ -188,8 +189,7 @@ def cautions(material: Material) -> list[str]:
             f"{_FEW} the intervals are too narrow. Label more separate places to be surer."
         )
     if material.patches is not None:
-        said += [f"{warning[0].upper()}{warning[1:]}." for warning in
-                 material.split.warnings(material.patches)]  # fmt: skip
+        said += [f"{warning}." for warning in material.split.warnings(material.patches)]
     elif missing := _absent(scores):
         said.append(f"No validation patches of {listed(missing)}: nothing is known of them.")
     return said

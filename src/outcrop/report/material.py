@@ -96,6 +96,11 @@ class Material:
         return "split by ground" if self.from_ground else "split as delivered"
 
     @property
+    def without_ground(self) -> bool:
+        """Whether the patches are known to have no places."""
+        return self.patches is not None and self.patches.positions is None
+
+    @property
     def from_ground(self) -> bool:
         """Whether the patches have places, as far as can be told."""
         if self.patches is not None:

@@ -229,7 +229,7 @@ def _curves(material: Material) -> list[Markup]:
         if np.isfinite(loss)
     ]
     # A few wild first epochs must not press the curves flat.
-    top = 1.1 * max(np.percentile(losses, 95), losses[-1]) if losses else 1.0
+    top = 1.05 * min(max(losses), 2 * np.percentile(losses, 95)) if losses else 1.0
     return [charts.loss_curves(run.metrics, f"loss, {name}", top) for name, run in runs.items()] + [
         charts.accuracy_curves(run.metrics, f"accuracy, {name}") for name, run in runs.items()
     ]
