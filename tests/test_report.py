@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import rasterio
+import torch
 
 from outcrop.errors import OutcropError
 from outcrop.evaluation.intervals import Interval
@@ -52,6 +53,15 @@ class Page(HTMLParser):
     @property
     def sections(self):
         return [attrs["id"] for tag, attrs in self.elements if tag == "section"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """On networks as small as these, threads only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
