@@ -111,7 +111,7 @@ def balance_chart(
         counts: int, `sides × K`.
         colours: one for each side.
     """
-    with _chart("", (6.4, 0.75 + 0.3 * len(classes))) as (figure, axes):
+    with _chart("", (5.0, 0.75 + 0.3 * len(classes))) as (figure, axes):
         at = np.arange(len(classes))
         done = np.zeros(len(classes))
         for side, colour in enumerate(colours):
@@ -133,17 +133,21 @@ def accuracy_chart(rows: Sequence[Row], split: str) -> Markup:
     Args:
         split: what the split is called.
     """
-    with _chart("", (8.2, 0.9 + 0.4 * len(rows))) as (figure, axes):
+    with _chart("", (5.8, 0.9 + 0.48 * len(rows))) as (figure, axes):
         at = np.arange(len(rows))
         random = [row.random.overall for row in rows if row.random is not None]
         if len(random) == len(rows):
             for y, row, other in zip(at, rows, random, strict=True):
                 ends = (100 * row.scores.overall.value, 100 * other.value)
-                axes.plot(ends, (y, y), color="#b9c3cc", lw=1, zorder=1)
-            _intervals(axes, at - 0.13, random, RANDOM, "D", "split at random")
-        _intervals(axes, at + 0.13, [r.scores.overall for r in rows], GROUND, "o", split)
-        axes.set_yticks(at, [row.title for row in rows])
-        axes.invert_yaxis()
+                axes.plot(ends, (y + 0.13, y + 0.13), color="#b9c3cc", lw=1, zorder=1)
+            _intervals(axes, at + 0.02, random, RANDOM, "D", "split at random")
+        _intervals(axes, at + 0.24, [r.scores.overall for r in rows], GROUND, "o", split)
+        axes.set_yticks([])
+        axes.spines.left.set_visible(False)
+        for y, row in zip(at, rows, strict=True):
+            place = axes.get_yaxis_transform()
+            axes.text(0, y - 0.3, row.title, transform=place, va="center", fontsize=9.5)
+        axes.set_ylim(len(rows) - 0.5, -0.6)
         axes.set_xlim(_left_end([*random, *(row.scores.overall for row in rows)]), 102)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("overall accuracy (%), with 95 % intervals")
