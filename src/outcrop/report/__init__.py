@@ -1,7 +1,5 @@
 """One HTML page and its pictures from a finished experiment."""
 
-from pathlib import Path
+from outcrop.report.page import write_report
 
-
-def write_report(folder: Path, output: Path | None = None, overwrite: bool = False) -> Path:
-    return folder
+__all__ = ["write_report"]

@@ -1,0 +1,200 @@
+"""What a class map holds, and how far it agrees with a raster of the true classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from outcrop.errors import OutcropError
+from outcrop.mapping.classmap import NODATA
+
+_WINDOW = 1024
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A class map held against the truth, pixel by pixel.
+
+    It counts every pixel that both know, those the model was trained on included: it is a
+    description of the map, and no score on new ground.
+
+    Attributes:
+        classes: those of the map, in the order of its values, then those of the truth alone.
+        confusion: int64, `K × K`, pixels; rows are the truth, columns the map.
+        values: the truth raster's values, and the index in `classes` that each stands for.
+        unmapped: pixels of known truth where the map has no data.
+    """
+
+    classes: tuple[str, ...]
+    confusion: np.ndarray
+    values: Mapping[int, int]
+    unmapped: int
+
+    @property
+    def pixels(self) -> int:
+        """How many pixels were compared."""
+        return int(self.confusion.sum())
+
+    @property
+    def overall(self) -> float:
+        """Share of the pixels whose class agrees; NaN if there are none."""
+        return float(np.trace(self.confusion) / self.pixels) if self.pixels else np.nan
+
+    @property
+    def producers(self) -> np.ndarray:
+        """By class, the share of its pixels in the truth that the map finds (recall)."""
+        return _share(self.confusion, axis=1)
+
+    @property
+    def users(self) -> np.ndarray:
+        """By class, the share of its pixels in the map that are it in truth (precision)."""
+        return _share(self.confusion, axis=0)
+
+
+def agreement(classes_path: str | Path, truth_path: str | Path) -> Agreement:
+    """Hold a class map against a raster of true classes, in windows of bounded memory.
+
+    The truth may lie on another grid or in another CRS; it is brought onto the map's by nearest
+    neighbour. Its nodata value, or 0 where none is declared, means unknown. Classes are matched
+    by name: the truth's stand in its band tags `CLASS_1`, ... (or `1`, ...), and a value without
+    a tag is called "class 7", as in `outcrop.sources.labels`.
+
+    Raises:
+        OutcropError: a file is missing or no raster; the truth names no class of the map.
+    """
+    classes = map_classes(classes_path)
+    pairs: dict[tuple[int, int], int] = {}
+    with _open(classes_path) as mapped, truth_on(mapped, truth_path) as truth:
+        names = truth_names(truth_path)
+        for window in _windows(mapped):
+            known = truth.read_masks(1, window=window) > 0
+            values = truth.read(1, window=window)[known]
+            found = mapped.read(1, window=window)[known]
+            _refuse_fractions(values, truth_path)
+            joint, counts = np.unique(values.astype(np.int64) * 256 + found, return_counts=True)
+            for pair, count in zip(joint.tolist(), counts.tolist(), strict=True):
+                pairs[divmod(pair, 256)] = pairs.get(divmod(pair, 256), 0) + count
+    named = {value: names.get(value, f"class {value}") for value in sorted({v for v, _ in pairs})}
+    if named and not set(named.values()) & set(classes):
+        raise OutcropError(
+            truth_path,
+            f"names no class of the map (it has {', '.join(named.values())}); "
+            "give its band the tags CLASS_1=name, ...",
+        )
+    every = (*classes, *(name for name in dict.fromkeys(named.values()) if name not in classes))
+    values = {value: every.index(name) for value, name in named.items()}
+    confusion = np.zeros((len(every), len(every)), np.int64)
+    unmapped = 0
+    for (value, found), count in pairs.items():
+        if found == NODATA:
+            unmapped += count
+        else:
+            confusion[values[value], found - 1] += count
+    return Agreement(every, confusion, values, unmapped)
+
+
+def map_classes(path: str | Path) -> tuple[str, ...]:
+    """The class names of a map that `map_scene` wrote, in the order of its values.
+
+    Raises:
+        OutcropError: the file is missing, or is no class map.
+    """
+    with _open(path) as dataset:
+        tags = dataset.tags(1)
+    names: list[str] = []
+    while f"CLASS_{len(names) + 1}" in tags:
+        names.append(tags[f"CLASS_{len(names) + 1}"])
+    if not names:
+        raise OutcropError(path, "is no class map; make one with `outcrop map`")
+    return tuple(names)
+
+
+def count_classes(path: str | Path) -> np.ndarray:
+    """Pixels of each class of a map: int64, `K`; pixels without data are not counted."""
+    counts = np.zeros(256, np.int64)
+    with _open(path) as dataset:
+        for window in _windows(dataset):
+            counts += np.bincount(dataset.read(1, window=window).ravel(), minlength=256)
+    return counts[1 : len(map_classes(path)) + 1]
+
+
+def pixel_hectares(path: str | Path) -> float:
+    """The area of a raster's pixel in hectares; NaN if its CRS does not measure in lengths."""
+    with _open(path) as dataset:
+        if dataset.crs is None or not dataset.crs.is_projected:
+            return np.nan
+        metres = dataset.crs.linear_units_factor[1]
+        return float(abs(dataset.transform.determinant) * metres**2 / 10_000)
+
+
+@contextmanager
+def truth_on(mapped: Any, truth_path: str | Path) -> Iterator[Any]:
+    """A raster of true classes as it lies on the grid of an open map, as a rasterio dataset."""
+    from rasterio.enums import Resampling
+    from rasterio.vrt import WarpedVRT
+
+    with (
+        _open(truth_path) as dataset,
+        WarpedVRT(
+            dataset,
+            src_crs=dataset.crs or mapped.crs,
+            crs=mapped.crs,
+            transform=mapped.transform,
+            width=mapped.width,
+            height=mapped.height,
+            resampling=Resampling.nearest,
+            nodata=0 if dataset.nodata is None else dataset.nodata,
+        ) as warped,
+    ):
+        yield warped
+
+
+def truth_names(path: str | Path) -> dict[int, str]:
+    """The names that a class raster gives to its values, in its band's tags."""
+    with _open(path) as dataset:
+        tags = dataset.tags(1)
+    numbers = ((key.removeprefix("CLASS_"), name) for key, name in tags.items())
+    return {int(number): name for number, name in numbers if number.isdecimal()}
+
+
+@contextmanager
+def _open(path: str | Path) -> Iterator[Any]:
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    if not Path(path).exists():
+        raise OutcropError(path, "no such file")
+    try:
+        with rasterio.open(path) as dataset:
+            yield dataset
+    except RasterioError:
+        raise OutcropError(path, "is not a raster that GDAL can read, or is damaged") from None
+
+
+def _windows(dataset: Any) -> Iterator[Any]:
+    from rasterio.windows import Window
+
+    for row in range(0, dataset.height, _WINDOW):
+        for column in range(0, dataset.width, _WINDOW):
+            yield Window(
+                column,
+                row,
+                min(_WINDOW, dataset.width - column),
+                min(_WINDOW, dataset.height - row),
+            )
+
+
+def _refuse_fractions(values: np.ndarray, path: str | Path) -> None:
+    if values.dtype.kind == "f" and not (values == np.floor(values)).all():
+        raise OutcropError(path, "is no class raster: its values are not whole numbers")
+
+
+def _share(confusion: np.ndarray, axis: int) -> np.ndarray:
+    whole = confusion.sum(axis=axis)
+    nothing = np.full(len(whole), np.nan)
+    return np.divide(np.diagonal(confusion), whole, out=nothing, where=whole > 0)

@@ -1,0 +1,220 @@
+"""Charts as inline SVG: curves, bars and intervals."""
+
+from __future__ import annotations
+
+import io
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from outcrop.evaluation.intervals import Interval
+from outcrop.evaluation.scores import PrecisionRecall
+from outcrop.experiment.compare import Row
+from outcrop.splits import SIDES
+from outcrop.training.log import EpochMetrics
+
+GROUND, RANDOM, TRAINING = "#1b5e8c", "#c06a1b", "#8a97a3"
+INK, FAINT = "#27343f", "#dfe5ea"
+_SMALL = (2.7, 2.2)
+_PIXELS_PER_INCH = 96
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "outcrop",
+    "text.parse_math": False,
+    "font.size": 10,
+    "axes.edgecolor": "#9aa6b1",
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "text.color": INK,
+    "lines.linewidth": 1.8,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+}
+
+
+def loss_curves(metrics: Sequence[EpochMetrics], title: str, top: float) -> Markup:
+    """Training and validation loss by epoch.
+
+    Args:
+        top: upper end of the loss axis, so that several charts compare.
+    """
+    with _chart(title, _SMALL) as (figure, axes):
+        _by_epoch(axes, metrics, [(m.train.loss, m.validation.loss) for m in metrics])
+        axes.set_ylim(0, top)
+        axes.set_ylabel("nats")
+    return _svg(figure, title)
+
+
+def accuracy_curves(metrics: Sequence[EpochMetrics], title: str) -> Markup:
+    """Training and validation accuracy by epoch."""
+    with _chart(title, _SMALL) as (figure, axes):
+        pairs = [(100 * m.train.accuracy, 100 * m.validation.accuracy) for m in metrics]
+        _by_epoch(axes, metrics, pairs)
+        axes.set_ylim(0, 103)
+        axes.set_ylabel("%")
+    return _svg(figure, title)
+
+
+def class_curves(metrics: Sequence[EpochMetrics], name: str) -> Markup:
+    """Precision and recall of one class on the validation side, by epoch; gaps if undefined."""
+    with _chart(name, _SMALL) as (figure, axes):
+        epochs = [m.epoch for m in metrics]
+        for measure, colour, mark in (("precision", GROUND, "o"), ("recall", RANDOM, "s")):
+            found = [getattr(m.validation, measure)[name] for m in metrics]
+            values = [np.nan if value is None else 100 * value for value in found]
+            axes.plot(epochs, values, mark, ls="-", color=colour, label=measure, ms=2.5)
+        _epochs(axes, epochs)
+        axes.set_ylim(-3, 103)
+        axes.set_ylabel("%")
+    return _svg(figure, f"precision and recall of {name} by epoch")
+
+
+def precision_recall_chart(
+    name: str, ground: PrecisionRecall, random: PrecisionRecall | None
+) -> Markup:
+    """The precision-recall curve of one class, and the one under the split at random."""
+    area = ground.average_precision
+    words = "not on the validation side" if np.isnan(area) else f"AP {100 * area:.1f} %"
+    with _chart(f"{name}: {words}", _SMALL) as (figure, axes):
+        if random is not None:
+            axes.step(
+                100 * random.recall, 100 * random.precision, where="post", color=RANDOM, lw=1.2,
+                ls=(0, (3, 2)),
+            )  # fmt: skip
+        axes.step(100 * ground.recall, 100 * ground.precision, where="post", color=GROUND)
+        axes.set_xlim(0, 102)
+        axes.set_ylim(0, 102)
+        axes.set_xlabel("recall (%)")
+        axes.set_ylabel("precision (%)")
+    return _svg(figure, f"precision and recall of {name}: {words}")
+
+
+def balance_chart(
+    classes: Sequence[str], counts: np.ndarray, colours: Sequence[tuple[int, int, int]]
+) -> Markup:
+    """Patches of each class, by side.
+
+    Args:
+        counts: int, `sides × K`.
+        colours: one for each side.
+    """
+    with _chart("", (5.0, 0.75 + 0.3 * len(classes))) as (figure, axes):
+        at = np.arange(len(classes))
+        done = np.zeros(len(classes))
+        for side, colour in enumerate(colours):
+            if counts[side].any():
+                shade = tuple(channel / 255 for channel in colour)
+                axes.barh(at, counts[side], 0.68, done, color=shade, label=SIDES[side])
+                done += counts[side]
+        axes.set_yticks(at, classes)
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("patches")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderpad=0)
+    return _svg(figure, "patches of each class, by side of the split")
+
+
+def accuracy_chart(rows: Sequence[Row], split: str) -> Markup:
+    """Overall accuracy of every model with its interval, under the split and at random.
+
+    Args:
+        split: what the split is called.
+    """
+    with _chart("", (5.8, 0.9 + 0.48 * len(rows))) as (figure, axes):
+        at = np.arange(len(rows))
+        random = [row.random.overall for row in rows if row.random is not None]
+        if len(random) == len(rows):
+            for y, row, other in zip(at, rows, random, strict=True):
+                ends = (100 * row.scores.overall.value, 100 * other.value)
+                axes.plot(ends, (y + 0.13, y + 0.13), color="#b9c3cc", lw=1, zorder=1)
+            _intervals(axes, at + 0.02, random, RANDOM, "D", "split at random")
+        _intervals(axes, at + 0.24, [r.scores.overall for r in rows], GROUND, "o", split)
+        axes.set_yticks([])
+        axes.spines.left.set_visible(False)
+        for y, row in zip(at, rows, strict=True):
+            place = axes.get_yaxis_transform()
+            axes.text(0, y - 0.3, row.title, transform=place, va="center", fontsize=9.5)
+        axes.set_ylim(len(rows) - 0.5, -0.6)
+        axes.set_xlim(_left_end([*random, *(row.scores.overall for row in rows)]), 102)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("overall accuracy (%), with 95 % intervals")
+        if random:
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0)
+    return _svg(figure, "overall accuracy of every model")
+
+
+def _left_end(found: Sequence[Interval]) -> float:
+    """The ten below the lowest interval, in per cent."""
+    lowest = np.nanmin([end for one in found for end in (one.low, one.value)])
+    return float(max(0, 10 * np.floor(10 * lowest - 0.2)))
+
+
+def _intervals(
+    axes: Any, at: np.ndarray, found: Sequence[Interval], colour: str, mark: str, label: str
+) -> None:
+    for y, one in zip(at, found, strict=True):
+        axes.plot((100 * one.low, 100 * one.high), (y, y), color=colour, lw=2.2, alpha=0.45)
+    values = [100 * one.value for one in found]
+    axes.plot(values, at, mark, color=colour, ms=6, label=label, ls="none")
+
+
+def _by_epoch(
+    axes: Any, metrics: Sequence[EpochMetrics], pairs: Sequence[tuple[float, float]]
+) -> None:
+    epochs = [m.epoch for m in metrics]
+    train, validation = zip(*pairs, strict=True)
+    axes.plot(epochs, train, color=TRAINING, ls=(0, (4, 2)))
+    axes.plot(epochs, validation, color=GROUND)
+    _epochs(axes, epochs)
+
+
+def _epochs(axes: Any, epochs: Sequence[int]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlim(1, max(2, epochs[-1]))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.set_xlabel("epoch")
+
+
+@contextmanager
+def _chart(title: str, inches: tuple[float, float]) -> Iterator[tuple[Any, Any]]:
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(_STYLE):
+        figure = Figure(inches, layout="constrained")
+        axes = figure.add_subplot()
+        axes.set_title(title)
+        yield figure, axes
+        figure.draw_without_rendering()
+
+
+def _svg(figure: Any, words: str) -> Markup:
+    """The figure as an SVG element that shares no identifier with another on the page."""
+    from matplotlib import rc_context
+
+    buffer = io.StringIO()
+    with rc_context(_STYLE):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    svg = text[text.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(\sid="|url\(#|href="#)', rf"\g<1>c{zlib.crc32(svg.encode()):x}-", svg)
+    pixels = round(figure.get_figwidth() * _PIXELS_PER_INCH)
+    opening = Markup('<svg role="img" aria-label="{}" style="max-width: {}px"').format(
+        words, pixels
+    )
+    return Markup(svg.replace("<svg", opening, 1))

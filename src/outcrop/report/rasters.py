@@ -1,0 +1,177 @@
+"""Rasters as small pictures: read with decimation, stretched, and written into the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from outcrop.errors import OutcropError
+from outcrop.patches.palette import Colour
+from outcrop.sources.scene import Scene
+
+_WHITE = 255
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Which bands are shown as red, green and blue, and from where to where each is spread.
+
+    Attributes:
+        bands: three indices.
+        low, high: float, 3, the 2nd and 98th percentile of each band.
+        words: what the picture is called.
+    """
+
+    bands: tuple[int, int, int]
+    low: np.ndarray
+    high: np.ndarray
+    words: str
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Colours of `bands × height × width`: uint8, `height × width × 3`; no data is white."""
+        chosen = pixels[list(self.bands)].astype(np.float32)
+        span = np.maximum(self.high - self.low, np.finfo(np.float32).tiny)
+        spread = (chosen - self.low[:, None, None]) / span[:, None, None]
+        known = np.isfinite(chosen).all(axis=0)
+        shown = 255 * np.clip(np.nan_to_num(spread), 0, 1)
+        return np.where(known, np.rint(shown), _WHITE).astype(np.uint8).transpose(1, 2, 0)
+
+
+def stretches(pixels: np.ndarray, names: Sequence[str]) -> tuple[Stretch, ...]:
+    """The ways to show `bands × ...` pixels, whose bands are called `names`, the best first."""
+    return tuple(_stretch(pixels, bands, words) for bands, words in ways_to_show(names))
+
+
+def ways_to_show(names: Sequence[str]) -> list[tuple[tuple[int, int, int], str]]:
+    """Which bands to show as red, green and blue, and what such a picture is called.
+
+    >>> ways_to_show(["blue", "green", "red", "near infrared"])
+    [((2, 1, 0), 'true colour'), ((3, 2, 1), 'false colour: near infrared, red, green')]
+    >>> ways_to_show(["amplitude"])
+    [((0, 0, 0), 'amplitude')]
+    """
+    lower = [name.lower() for name in names]
+    red, green, blue, infrared = (
+        next((i for i, name in enumerate(lower) if name in words), None)
+        for words in (
+            ("red", "r"),
+            ("green", "g"),
+            ("blue", "b"),
+            ("near infrared", "near-infrared", "nir"),
+        )
+    )
+    ways: list[tuple[tuple[int, int, int], str]] = []
+    if red is not None and green is not None and blue is not None:
+        ways.append(((red, green, blue), "true colour"))
+    if infrared is not None and red is not None and green is not None:
+        ways.append(((infrared, red, green), "false colour: near infrared, red, green"))
+    if not ways and len(names) < 3:
+        ways.append(((0, 0, 0), names[0]))
+    elif not ways:
+        ways.append(((0, 1, 2), f"false colour: {', '.join(names[:3])}"))
+    return ways
+
+
+def _stretch(pixels: np.ndarray, bands: tuple[int, int, int], words: str) -> Stretch:
+    values = pixels[list(bands)].reshape(3, -1).astype(np.float64)
+    values[~np.isfinite(values)] = np.nan
+    if np.isnan(values).all(axis=1).any():
+        values = np.zeros_like(values)
+    low, high = np.nanpercentile(values, (2, 98), axis=1)
+    return Stretch(bands, low, high, words)
+
+
+def reduced_size(height: int, width: int, longest: int) -> tuple[int, int]:
+    """Height and width of a picture whose longer side is at most `longest` pixels.
+
+    >>> reduced_size(20_000, 10_000, 800), reduced_size(300, 200, 800)
+    ((800, 400), (300, 200))
+    """
+    factor = max(height, width, longest) / longest
+    return max(1, round(height / factor)), max(1, round(width / factor))
+
+
+def read_scene(scene: Scene, longest: int) -> np.ndarray:
+    """A scene at most `longest` pixels long: float32, `bands × h × w`, NaN where no data.
+
+    GDAL averages while it reads, block by block, so that memory is that of the picture.
+
+    Raises:
+        OutcropError: a file is missing or damaged.
+    """
+    from rasterio.enums import Resampling
+
+    size = reduced_size(scene.height, scene.width, longest)
+    picture = np.empty((len(scene.bands), *size), np.float32)
+    for i, band in enumerate(scene.bands):
+        picture[i] = _read(band.file, band.number, size, Resampling.average)
+    return picture
+
+
+def read_values(path: str | Path, longest: int) -> np.ndarray:
+    """The first band of a raster, nearest pixels taken: float32, `h × w`, NaN where no data.
+
+    Raises:
+        OutcropError: the file is missing or damaged.
+    """
+    from rasterio.enums import Resampling
+
+    with _open(path) as dataset:
+        size = reduced_size(dataset.height, dataset.width, longest)
+    return _read(path, 1, size, Resampling.nearest)
+
+
+def jpeg(picture: np.ndarray) -> str:
+    """Colours or greys, uint8 `h × w (× 3)`, as a data URI with a small loss."""
+    from PIL import Image
+
+    return _uri(Image.fromarray(picture), "jpeg", quality=85, optimize=True)
+
+
+def png(picture: np.ndarray) -> str:
+    """Colours or greys, uint8 `h × w (× 3)`, as a data URI without loss."""
+    from PIL import Image
+
+    return _uri(Image.fromarray(picture), "png", optimize=True)
+
+
+def indexed_png(codes: np.ndarray, colours: Sequence[Colour]) -> str:
+    """Codes, uint8 `h × w`, as a data URI: 0 is transparent, code k has colour `k - 1`."""
+    from PIL import Image
+
+    image = Image.fromarray(codes)
+    image.putpalette([0, 0, 0, *(channel for colour in colours for channel in colour)])
+    return _uri(image, "png", optimize=True, transparency=0)
+
+
+def _uri(image: Any, form: str, **options: Any) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return f"data:image/{form};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _open(path: str | Path) -> Any:
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    try:
+        return rasterio.open(path)
+    except RasterioError:
+        raise OutcropError(path, "is no longer there, or not a raster that GDAL can read") from None
+
+
+def _read(path: str | Path, band: int, size: tuple[int, int], resampling: Any) -> np.ndarray:
+    from rasterio.errors import RasterioError
+
+    with _open(path) as dataset:
+        try:
+            pixels = dataset.read(band, out_shape=size, resampling=resampling, masked=True)
+        except RasterioError:
+            raise OutcropError(path, "cannot be read; the file is damaged") from None
+    return pixels.astype(np.float32).filled(np.nan)

@@ -1,0 +1,341 @@
+import json
+import re
+import shutil
+import tracemalloc
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+
+from outcrop.errors import OutcropError
+from outcrop.evaluation.intervals import Interval
+from outcrop.evaluation.scores import leak_gap, score
+from outcrop.experiment.compare import Row, read_comparison
+from outcrop.experiment.plan import Experiment
+from outcrop.files import write_json
+from outcrop.mapping.scene import map_scene
+from outcrop.models.architectures import ResidualNet
+from outcrop.patches.cut import cut
+from outcrop.patches.patchset import read_patches
+from outcrop.report import write_report
+from outcrop.report.findings import leak, percent, ranking
+from outcrop.report.panels import open_source, with_grid
+from outcrop.report.rasters import read_scene, stretches
+from outcrop.sources.scene import open_scene
+from outcrop.splits import BlockSplit, random_counterpart
+from outcrop.training.engine import train
+from outcrop.training.recipe import Recipe
+from tests.rasters import GRID, write_raster
+
+CLASSES = ["<b>&", "rice $x$", "water"]
+NETWORK, RECIPE = ResidualNet(depth=8, width=4), Recipe(epochs=2, batch=32, device="cpu")
+SECTIONS = ["headline", "data", "learning", "classes", "models", "map", "mistakes", "run", "words"]
+
+
+class Page(HTMLParser):
+    """What a browser would see: elements with their attributes, and the text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.words = [], []
+        self.feed(text)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def sections(self):
+        return [attrs["id"] for tag, attrs in self.elements if tag == "section"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """On networks as small as these, threads only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """An experiment's folder, with scenes and truth beside it; trained for two epochs."""
+    home = tmp_path_factory.mktemp("report")
+    random = np.random.default_rng(0)
+    down, right = np.mgrid[:64, :96] // 16
+    truth = ((down + right) % 3 + 1).astype(np.uint8)
+    labels = np.where((np.mgrid[:64, :96] % 16 < 6).all(axis=0), truth, 0).astype(np.uint8)
+    pixels = 400.0 * truth + random.normal(0, 90, (4, 64, 96))
+    scene = write_raster(home / "scene.tif", pixels.astype(np.uint16))
+    with rasterio.open(scene, "r+") as dataset:
+        dataset.descriptions = ("blue", "green", "red", "near infrared")
+    write_raster(home / "labels.tif", labels, nodata=0)
+    write_raster(home / "truth.tif", truth, nodata=0)
+    with rasterio.open(home / "truth.tif", "r+") as dataset:
+        dataset.update_tags(1, **{f"CLASS_{i}": name for i, name in enumerate(CLASSES, start=1)})
+    folder = home / "results"
+    folder.mkdir()
+    plan = Experiment(
+        scenes=[str(scene)],
+        labels=[str(home / "labels.tif")],
+        truth=[str(home / "truth.tif")],
+        classes=CLASSES,
+        size=8,
+        stride=2,
+        network=NETWORK,
+        recipe=RECIPE,
+    )
+    (folder / "experiment.yaml").write_text(plan.to_yaml())
+    patches = cut(
+        plan.scenes, plan.labels, None, 8, stride=2, classes=CLASSES,
+        output=folder / "patches.zarr",
+    )  # fmt: skip
+    split = BlockSplit(block=160, buffer=0, folds=4).assign(patches)
+    split.save(folder / "split.json")
+    compared = folder / "comparison"
+    compared.mkdir()
+    run = train(patches, split, compared / "network", NETWORK, RECIPE)
+    train(patches, random_counterpart(patches, split), compared / "network-random", NETWORK, RECIPE)
+    said = run.predictions
+    groups = split.groups[said.index]
+    network = (said.truth, said.probabilities.argmax(axis=1), groups)
+    tree = (said.truth, np.where(random.random(len(groups)) < 0.7, said.truth, 0), groups)
+    rows = []
+    for model, features, judged in (
+        ("decision tree", "centre pixel", tree),
+        ("ResNet-8", "patch", network),
+    ):
+        rows.append(
+            {
+                "model": model,
+                "features": features,
+                "scores": score(judged[0], judged[1], patches.classes, groups).to_json(),
+                "random": score(said.truth, said.truth, patches.classes, groups).to_json(),
+                "gap": leak_gap((said.truth, said.truth, groups), judged).to_json(),
+                "seconds": 12.5,
+                "settings": {"max_depth": 3},
+            }
+        )
+    rows.sort(key=lambda row: -row["scores"]["balanced"]["value"])
+    content = {
+        "format": "outcrop comparison",
+        "classes": CLASSES,
+        "split": split.how,
+        "counts": split.counts(patches.labels, 3).tolist(),
+        "rows": rows,
+    }
+    write_json(compared / "comparison.json", content)
+    maps = folder / "maps"
+    maps.mkdir()
+    map_scene(
+        run.classifier, open_scene(scene), maps / "0-scene-classes.tif",
+        maps / "0-scene-confidence.tif", step=4,
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def html(results, tmp_path_factory):
+    return write_report(results, tmp_path_factory.mktemp("page") / "page.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def page(html):
+    return Page(html)
+
+
+def test_an_experiment_gives_every_section(page):
+    assert page.sections == SECTIONS
+
+
+def test_the_page_needs_nothing_but_itself(page, html):
+    for tag, attrs in page.elements:
+        for name in ("src", "href", "xlink:href", "poster", "srcset", "action"):
+            if name in attrs:
+                assert attrs[name].startswith(("#", "data:image/")), (tag, attrs[name][:80])
+        assert tag not in ("link", "iframe", "object", "embed", "base")
+        assert "src" not in attrs or tag != "script"
+    for target in re.findall(r"url\(\s*['\"]?([^)]*)", html):
+        assert target.startswith("#"), target
+    assert "@import" not in html
+    assert len(html) < 3e6
+
+
+def test_names_from_the_user_are_text_and_not_markup(page, html):
+    assert "<b>&" in page.text
+    assert "<b>&</" not in html
+    assert "&lt;b&gt;&amp;" in html
+    assert "rice $x$" in page.text
+
+
+def test_identifiers_are_unique_enough_for_references(page):
+    ids = {attrs["id"] for _, attrs in page.elements if "id" in attrs}
+    references = {
+        attrs[name][1:]
+        for _, attrs in page.elements
+        for name in ("href", "xlink:href")
+        if attrs.get(name, "").startswith("#")
+    }
+    assert references <= ids
+
+
+def test_the_numbers_are_those_of_the_comparison(results, page):
+    text = page.text.replace("\N{NO-BREAK SPACE}", " ")
+    content = json.loads((results / "comparison" / "comparison.json").read_text())
+    for row in content["rows"]:
+        scores = row["scores"]
+        for one in (scores["overall"], scores["balanced"], *scores["f1"], *scores["precision"]):
+            interval = Interval.from_json(one)
+            if not np.isnan(interval.value):
+                assert f"{100 * interval.value:.1f} %" in text
+            if not np.isnan(interval.low):
+                assert f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]" in text
+        assert f"{100 * row['gap']['value']:+.1f}" in text
+    for count in np.ravel(content["counts"]):
+        assert str(count) in text
+
+
+def test_pictures_of_the_scene_the_split_and_the_map(page):
+    titles = [attrs.get("aria-label") for tag, attrs in page.elements if tag == "svg"]
+    for title in ("Scene, true colour", "Labelled pixels", "The split", "Class map", "Truth",
+                  "Map and truth", "Confidence"):  # fmt: skip
+        assert title in titles
+    assert any(tag == "path" and attrs.get("d", "").startswith("M") for tag, attrs in page.elements)
+
+
+def test_the_same_page_twice(results, html, tmp_path):
+    assert write_report(results, tmp_path / "again.html").read_text() == html
+
+
+def test_a_comparison_alone_has_no_scene_and_no_map(results, tmp_path):
+    shutil.copytree(results / "comparison", tmp_path / "comparison")
+    path = write_report(tmp_path / "comparison")
+    assert path == tmp_path / "comparison" / "report.html"
+    page = Page(path.read_text())
+    assert page.sections == [s for s in SECTIONS if s not in ("map", "mistakes")]
+    assert "outcrop compare PATCHES" in page.text
+
+
+def test_a_run_alone(results, tmp_path):
+    path = write_report(results / "comparison" / "network", tmp_path / "run.html")
+    page = Page(path.read_text())
+    assert page.sections == ["headline", "learning", "classes", "run", "words"]
+    assert "--depth 8 --width 4 --epochs 2 --batch 32 --device cpu" in page.text
+
+
+def test_a_run_on_a_split_at_random_is_told_to_flatter(results, tmp_path):
+    path = write_report(results / "comparison" / "network-random", tmp_path / "run.html")
+    assert "these numbers flatter" in Page(path.read_text()).text
+
+
+def test_scene_and_truth_that_are_gone_are_told_and_left_out(results, tmp_path):
+    home = tmp_path / "home"
+    shutil.copytree(results, home / "results")
+    plan = (home / "results" / "experiment.yaml").read_text()
+    (home / "results" / "experiment.yaml").write_text(plan.replace("truth.tif", "gone.tif"))
+    scene = results.parent / "scene.tif"
+    hidden = scene.rename(scene.with_suffix(".hidden"))
+    try:
+        page = Page(write_report(home / "results").read_text())
+    finally:
+        hidden.rename(scene)
+    assert page.sections == SECTIONS
+    assert "scene.tif: no such file; its pictures are left out" in page.text
+    assert "gone.tif: no such file; the map is shown without the truth" in page.text
+
+
+def test_errors(results, tmp_path):
+    with pytest.raises(OutcropError, match="no such folder"):
+        write_report(tmp_path / "nothing")
+    with pytest.raises(OutcropError, match="holds nothing to report on"):
+        write_report(tmp_path)
+    (tmp_path / "experiment.yaml").write_text("scenes: [a.tif]\nsurprise: 1\n")
+    with pytest.raises(OutcropError, match="is not an experiment"):
+        write_report(tmp_path)
+    (tmp_path / "experiment.yaml").write_text((results / "experiment.yaml").read_text())
+    with pytest.raises(OutcropError, match=r"not finished.*--resume"):
+        write_report(tmp_path)
+    page = tmp_path / "page.html"
+    page.write_text("mine")
+    with pytest.raises(OutcropError, match="exists already"):
+        write_report(results, page)
+    assert page.read_text() == "mine"
+    assert write_report(results, page, overwrite=True) == page
+
+
+def test_memory_is_that_of_the_picture_and_not_of_the_scene(tmp_path):
+    options = {"width": 8000, "height": 8000, "count": 4, "dtype": "uint16", "nodata": 0}
+    options |= {"tiled": True, "sparse_ok": True, "crs": "EPSG:32648", "transform": GRID}
+    with rasterio.open(tmp_path / "large.tif", "w", driver="GTiff", **options) as dataset:
+        dataset.write(np.full((4, 400, 400), 9, np.uint16), window=((0, 400), (0, 400)))
+    scene = open_scene(tmp_path / "large.tif")
+    tracemalloc.start()
+    pixels = read_scene(scene, 800)
+    shown = stretches(pixels, ["a", "b", "c", "d"])[0](pixels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert shown.shape == (800, 800, 3)
+    assert np.isfinite(pixels[:, :40, :40]).all()
+    assert np.isnan(pixels[:, 41:, 41:]).all()
+    assert peak < 100e6
+
+
+def test_block_lines_stand_where_the_blocks_change(results):
+    patches = read_patches(results / "patches.zarr")
+    scene = open_source(patches.sources[0], None, None)
+    panel = replace(_panel(), height=64, width=96)
+    lines = with_grid(panel, scene, patches.crs, 160).lines.split("M")[1:]
+    columns = {float(line.split()[0]) for line in lines if line.split()[1].startswith(("64", "0"))}
+    assert columns >= {0, 16, 32, 48, 64, 80}
+
+
+def _panel():
+    from outcrop.report.panels import Panel
+
+    return Panel("", 1, 1, ())
+
+
+def rows_of(*balanced):
+    spans = [Interval(value, value - half, value + half) for value, half in balanced]
+    truth = np.array([0, 1])
+    scores = score(truth, truth, ("a", "b"))
+    names = [("ResNet-8", "patch"), ("SVM", "centre pixel"), ("random forest", "centre pixel")]
+    rows = [
+        Row(*name, replace(scores, balanced=one, overall=one), scores, None, 1.0, {})
+        for name, one in zip(names, spans, strict=False)
+    ]
+    return sorted(rows, key=lambda row: -row.scores.balanced.value), rows[0]
+
+
+@pytest.mark.parametrize(
+    ("balanced", "expected"),
+    [
+        (((0.9, 0.01), (0.8, 0.01), (0.7, 0.01)), "No other model's interval overlaps"),
+        (((0.9, 0.01), (0.89, 0.01), (0.7, 0.01)), "Not told apart from ResNet-8 are SVM"),
+        (((0.7, 0.01), (0.9, 0.01), (0.8, 0.01)), "does not lead.*it is behind SVM"),
+        (((0.7, 0.2), (0.9, 0.1), (0.6, 0.01)), "does not lead.*not told apart"),
+        (((0.9, np.nan), (0.8, np.nan), (0.7, np.nan)), "none is told apart"),
+    ],
+)
+def test_the_ranking_does_not_oversell(balanced, expected):
+    rows, network = rows_of(*balanced)
+    assert re.search(expected, " ".join(ranking(rows, network, "held-out ground")))
+
+
+def test_a_leak_that_may_be_chance_is_not_called_a_promise():
+    _, row = rows_of((0.8, 0.1))
+    sure = replace(row, gap=Interval(0.2, 0.1, 0.3))
+    unsure = replace(row, gap=Interval(0.2, -0.1, 0.5))
+    assert f"would have promised an overall accuracy of {percent(1.0)}" in leak(sure, "new ground")
+    assert "is not told apart from zero" in leak(unsure, "new ground")
+
+
+def test_a_written_comparison_is_what_the_house_reads(results):
+    assert read_comparison(results / "comparison").classes == tuple(CLASSES)
