@@ -15,7 +15,7 @@ from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet, read_patches
 from outcrop.splits.split import Split
 from outcrop.training import engine, pictures
-from outcrop.training.augment import Moves, draw, move
+from outcrop.training.augment import Moves, draw, draw_gains, move
 from outcrop.training.checkpoint import load_checkpoint
 from outcrop.training.classifier import Classifier, read_classifier
 from outcrop.training.engine import train
@@ -141,14 +141,28 @@ def test_crop_reaches_an_eighth_of_the_picture() -> None:
     assert not still.right.any()
 
 
+def test_gains_differ_by_band_where_a_picture_has_no_up() -> None:
+    def gains(augmentation: Augmentation, has_up: bool) -> np.ndarray:
+        return draw_gains(augmentation, 500, 3, has_up, np.random.default_rng(0)).numpy()
+
+    scene = gains(Augmentation(), has_up=False)
+    assert scene.shape == (500, 3, 1, 1)
+    assert 0.8 <= scene.min() < 0.81
+    assert 1.19 < scene.max() <= 1.2
+    assert abs(np.corrcoef(scene[:, 0, 0, 0], scene[:, 1, 0, 0])[0, 1]) < 0.1
+    assert (gains(Augmentation(), has_up=True) == 1).all()
+    assert (gains(Augmentation(gain=0), has_up=False) == 1).all()
+    assert np.ptp(gains(Augmentation(gain=0.5), has_up=True)) > 0.9
+
+
 # Recipe
 
 
 def test_learning_rate_follows_the_papers_steps_and_the_cosine() -> None:
-    step = Recipe(epochs=100, schedule="step", warm_up=0)
+    step = Recipe(epochs=100, learning_rate=0.1, schedule="step", warm_up=0)
     rates = [step.learning_rate_at(epoch) for epoch in (0, 49.9, 50, 74.9, 75, 99)]
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
-    cosine = Recipe(epochs=100, warm_up=2)
+    cosine = Recipe(epochs=100, learning_rate=0.1, warm_up=2)
     rates = [cosine.learning_rate_at(epoch) for epoch in (1, 50, 100)]
     assert rates == pytest.approx([0.05, 0.05, 0], abs=1e-4)
 

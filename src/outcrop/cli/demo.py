@@ -11,16 +11,17 @@ from outcrop.training.recipe import Recipe
 
 
 def demo_experiment(folder: Path, seed: int) -> Experiment:
-    """A coast of three images in `folder`, and an experiment on it of minutes, not hours."""
-    made = make_coast(folder, images=3, size=400, seed=seed)
+    """A coast of seven images in `folder`, and an experiment on it of minutes, not hours."""
+    made = make_coast(folder, images=7, size=400, seed=seed)
     return Experiment(
         scenes=[str(path) for path in made.scenes],
         labels=[str(made.labels)],
         column="class",
         truth=[str(path) for path in made.truths],
         size=16,
-        stride=2,
+        stride=3,
         maps=1,
+        step=2,
         network=ResidualNet(depth=14),
-        recipe=Recipe(epochs=20, seed=seed),
+        recipe=Recipe(epochs=25, seed=seed),
     )

@@ -14,7 +14,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Any, ClassVar, NoReturn, get_args, get_origin, get_type_hints
 
 import docstring_parser
@@ -107,19 +107,19 @@ def _options(function: Command) -> dict[str, _Option]:
 def _fields(kind: Any) -> dict[str, _Option]:
     hints, described = get_type_hints(kind), _described(kind)
     found: dict[str, _Option] = {}
-    for field in fields(kind):
-        if is_dataclass(hints[field.name]):
-            found |= _fields(hints[field.name])
-            continue
-        default = field.default
-        if field.default_factory is not MISSING:
-            default = field.default_factory()
-        elif default is MISSING:
-            default = inspect.Parameter.empty
-        found[field.name] = _Option(
-            field.name, hints[field.name], default, False, described.get(field.name)
-        )
+    for item in fields(kind):
+        if is_dataclass(hints[item.name]):
+            found |= _fields(hints[item.name])
+        else:
+            text = described.get(item.name)
+            found[item.name] = _Option(item.name, hints[item.name], _default(item), False, text)
     return found
+
+
+def _default(item: Field[Any]) -> Any:
+    if item.default_factory is not MISSING:
+        return item.default_factory()
+    return inspect.Parameter.empty if item.default is MISSING else item.default
 
 
 def _parser_for(function: Command) -> Parser:

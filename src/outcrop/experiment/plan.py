@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
 
+from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
-from outcrop.training.recipe import Recipe
+from outcrop.training.recipe import Augmentation, Recipe
 
 
 @dataclass(frozen=True)
@@ -59,4 +61,29 @@ class Experiment:
 
         content = asdict(self)
         content |= content.pop("network") | content.pop("recipe")
+        content |= content.pop("augmentation")
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+    @classmethod
+    def from_yaml(cls, text: str) -> Experiment:
+        """The experiment that `to_yaml` gave.
+
+        Raises:
+            OutcropError: it is no experiment, or a key is unknown.
+        """
+        import yaml
+
+        try:
+            content = yaml.safe_load(text)
+            augmentation = Augmentation(**_taken(Augmentation, content))
+            recipe = replace(Recipe(**_taken(Recipe, content)), augmentation=augmentation)
+            network = ResidualNet(**_taken(ResidualNet, content))
+            return cls(**content, network=network, recipe=recipe)
+        except (yaml.YAMLError, AttributeError, TypeError) as error:
+            raise OutcropError("experiment", f"cannot be read ({error})") from error
+
+
+def _taken(kind: type, content: dict[str, Any]) -> dict[str, Any]:
+    """Take the entries that are fields of `kind` out of `content`."""
+    names = [item.name for item in fields(kind) if item.name in content]
+    return {name: content.pop(name) for name in names}

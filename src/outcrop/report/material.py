@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,10 +11,8 @@ from outcrop.evaluation.scores import Scores, score
 from outcrop.experiment.compare import Comparison, Row, read_comparison
 from outcrop.experiment.plan import Experiment
 from outcrop.files import read_json
-from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet, read_patches
 from outcrop.splits import Split, read_split
-from outcrop.training.recipe import Augmentation, Recipe
 from outcrop.training.run import Run, read_run
 
 
@@ -199,21 +197,9 @@ def _maps(folder: Path, plan: Experiment) -> tuple[MapFiles, ...]:
 
 
 def _read_plan(path: Path) -> Experiment:
-    import yaml
-
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        content |= content.pop("augmentation", {})
-
-        def taken(kind: type) -> dict[str, Any]:
-            names = [field.name for field in fields(kind)]
-            return {name: content.pop(name) for name in names if name in content}
-
-        augmentation = Augmentation(**taken(Augmentation))
-        network, recipe = ResidualNet(**taken(ResidualNet)), Recipe(**taken(Recipe))
-        recipe = replace(recipe, augmentation=augmentation)
-        return Experiment(**content, network=network, recipe=recipe)
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError) as error:
+        return Experiment.from_yaml(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, OutcropError) as error:
         raise OutcropError(
             path, "is not an experiment; make one with `outcrop experiment`"
         ) from error

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from outcrop.training.recipe import Augmentation
 
+_GAIN_OF_SCENES = 0.2
+
 
 @dataclass(frozen=True)
 class Moves:
@@ -62,6 +64,17 @@ def draw(
         down=torch.from_numpy(down),
         right=torch.from_numpy(right),
     )
+
+
+def draw_gains(
+    augmentation: Augmentation, n: int, bands: int, has_up: bool, random: np.random.Generator
+) -> Tensor:
+    """Random gains for `n` pictures, float32, `n × bands × 1 × 1`."""
+    gain = augmentation.gain
+    if gain is None:
+        gain = 0.0 if has_up else _GAIN_OF_SCENES
+    drawn = random.uniform(1 - gain, 1 + gain, size=(n, bands, 1, 1))
+    return torch.from_numpy(drawn.astype(np.float32))
 
 
 def move(images: Tensor, moves: Moves) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import follow
 from outcrop.splits.split import Split
-from outcrop.training.augment import draw, move
+from outcrop.training.augment import draw, draw_gains, move
 from outcrop.training.checkpoint import load_checkpoint, save_checkpoint
 from outcrop.training.classifier import Classifier
 from outcrop.training.device import pick_device
@@ -208,14 +208,22 @@ class _Engine:
         size = pictures.patches.size
         moves = draw(self.recipe.augmentation, len(pictures), size, self.has_up, random)
         moves = moves.to(pictures.labels.device)
+        gains = draw_gains(
+            self.recipe.augmentation,
+            len(pictures),
+            len(self.normalisation.mean),
+            self.has_up,
+            random,
+        ).to(pictures.labels.device)
 
         self.module.train()
         losses, predicted, truth = [], [], []
         first = 0
         for step, which in enumerate(pieces):
             images, labels = pictures.batch(which)
-            moved, inside = move(images, moves[first : first + len(which)])
-            images = self.normalisation(moved).masked_fill_(~inside, 0)
+            these = slice(first, first + len(which))
+            moved, inside = move(images, moves[these])
+            images = self.normalisation(moved * gains[these]).masked_fill_(~inside, 0)
             # In the middle of the step: the first of a warm-up and the last of a cosine are not 0.
             self._set_learning_rate(epoch + (step + 0.5) / len(pieces))
             loss, logits = self._step(images, labels)

@@ -21,20 +21,30 @@ class Augmentation:
         rotate: quarter turns and vertical flips too, so that all eight positions of a square are
             equally frequent (half turns only where the patch is not square); None does so
             wherever a picture has no up, which is when the patches have positions in a scene.
+        gain: each band of a picture is multiplied by a number of its own between 1 - gain and
+            1 + gain, because every scene has a radiometry of its own; None takes 0.2 wherever a
+            picture has no up, and 0 elsewhere.
     """
 
     flip: bool = True
     crop: int | None = None
     rotate: bool | None = None
+    gain: float | None = None
 
     def __post_init__(self) -> None:
         if self.crop is not None and self.crop < 0:
             raise OutcropError("augmentation", f"crop {self.crop} is below 0; 0 turns it off")
+        if self.gain is not None and not 0 <= self.gain < 1:
+            raise OutcropError("augmentation", f"gain is {self.gain}; take 0 to below 1")
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Stochastic gradient descent with momentum, as in He et al. 2015, section 4.2.
+
+    The defaults suit the few thousand patches that labelled ground gives. The paper, on 50 000
+    pictures, has a batch of 128, a learning rate of 0.1 by the "step" schedule, and a weight decay
+    of 1e-4.
 
     Attributes:
         epochs: passes over the training patches.
@@ -55,10 +65,10 @@ class Recipe:
     """
 
     epochs: int = 30
-    batch: int = 128
-    learning_rate: float = 0.1
+    batch: int = 32
+    learning_rate: float = 0.05
     momentum: float = 0.9
-    weight_decay: float = 1e-4
+    weight_decay: float = 5e-4
     schedule: Literal["cosine", "step"] = "cosine"
     warm_up: float = 1.0
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -89,7 +99,7 @@ class Recipe:
         """The learning rate after so many epochs; fractions are steps within one.
 
         >>> Recipe(epochs=8, warm_up=0).learning_rate_at(4)
-        0.05
+        0.025
         """
         done = epoch / self.epochs
         if self.schedule == "cosine":
