@@ -1,0 +1,57 @@
+"""Vector files: shapes on the ground, in a known coordinate reference system."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from outcrop.errors import OutcropError
+from outcrop.sources.scene import NO_CRS, parse_crs
+
+
+def read_vector(path: str | Path, crs: str | None = None) -> Any:
+    """Read any vector format of GDAL, or GeoParquet, as a GeoDataFrame.
+
+    Args:
+        crs: the coordinate reference system, for files that do not carry one.
+
+    Raises:
+        OutcropError: missing or unreadable file, no geometry, no CRS.
+    """
+    import geopandas as gpd
+
+    path = Path(path)
+    if not path.exists():
+        raise OutcropError(path, "no such file; check the name")
+    try:
+        frame = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path)
+    except (RuntimeError, ValueError, OSError):
+        raise OutcropError(
+            path, "is not a vector file that GDAL can read, or is damaged; export it anew"
+        ) from None
+    if not isinstance(frame, gpd.GeoDataFrame):
+        raise OutcropError(path, "has no geometry; pass polygons or points")
+    if frame.crs is not None:
+        return frame
+    if crs is None:
+        raise OutcropError(path, NO_CRS)
+    return frame.set_crs(parse_crs(crs, "--labels-crs"))
+
+
+def reproject(frame: Any, crs: str | None, path: Path) -> Any:
+    """Bring what was read from `path` to another coordinate reference system.
+
+    Raises:
+        OutcropError: there is no way from one system to the other.
+    """
+    from pyproj import CRS
+    from pyproj.exceptions import ProjError
+
+    try:
+        return frame.to_crs(crs)
+    except ProjError as error:
+        raise OutcropError(
+            path,
+            f"cannot be brought from {frame.crs.name} to {CRS(crs).name}; "
+            "correct the coordinate reference system of one of them",
+        ) from error
