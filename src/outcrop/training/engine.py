@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from outcrop.errors import OutcropError
+from outcrop.files import check_new
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import follow
@@ -76,17 +77,20 @@ def train(
     device = pick_device(recipe.device)
     folder = Path(folder)
     config = describe(patches, split, network, recipe)
-    if resume and folder.exists():
+    going_on = resume and folder.exists()
+    if going_on:
         check_same(folder, config, split)
         if is_finished(folder):
             return read_run(folder, recipe.device)
     else:
-        start(folder, config, split)
+        check_new(folder, instead="--resume")
 
     normalisation = learn_normalisation(patches, split.train)
     training = load_pictures(patches, split.train, device)
     validation = load_pictures(patches, split.validation, device)
     engine = _Engine(network, recipe, patches, normalisation, device)
+    if not going_on:
+        start(folder, config, split)
     # Without this, cuDNN may sum in another order from one run to the next.
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
         engine.fit(training, validation, folder)

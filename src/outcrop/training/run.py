@@ -13,7 +13,7 @@ import numpy as np
 
 from outcrop import __version__
 from outcrop.errors import OutcropError
-from outcrop.files import check_new, new_file, new_folder, read_json, write_json
+from outcrop.files import new_file, new_folder, read_json, write_json
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits.split import Split, read_split
@@ -71,7 +71,7 @@ def read_run(folder: str | Path, device: str = "auto") -> Run:
     folder = Path(folder)
     _read_config(folder)
     if not is_finished(folder):
-        raise OutcropError(folder, "is not finished; go on with `outcrop train --resume true`")
+        raise OutcropError(folder, "is not finished; go on with `outcrop train --resume`")
     return Run(
         folder=folder,
         classifier=read_classifier(folder, device),
@@ -134,11 +134,6 @@ def start(folder: Path, config: dict[str, Any], split: Split) -> None:
     Raises:
         OutcropError: something is there already, or the parent folder is missing.
     """
-    if folder.exists():
-        raise OutcropError(
-            folder, "exists already; pass --resume true to go on with it, or choose another name"
-        )
-    check_new(folder)
     with new_folder(folder) as temporary:
         write_json(temporary / "config.json", config)
         split.save(temporary / "split.json")
@@ -174,7 +169,7 @@ def check_same(folder: Path, config: dict[str, Any], split: Split) -> None:
 def _read_config(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise OutcropError(folder, "no such run; make one with `outcrop train`")
-    config = read_json(folder / "config.json", "run")
+    config = read_json(folder / "config.json", "run", "train")
     if not isinstance(config, dict) or config.get("format") != _FORMAT:
         raise OutcropError(folder, "is not a run of outcrop; choose another folder")
     return config
