@@ -15,12 +15,18 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import pytest
+import torch
+import zarr
+from affine import Affine
 from shapely import Polygon, box
 
 from outcrop.cli import main
+from outcrop.patches.patchset import read_patches
 from tests.rasters import UTM, write_raster
 
 SIDE = 60
+POLE = Affine(1e-3, 0, 10, 0, -1e-3, 89)
+MARS = "IAU_2015:49910"
 NORTH_WEST = (600_000, 1_200_000)
 FIELDS = [
     ("water", 0, 0, 9, 9),
@@ -95,6 +101,7 @@ def make_scenes() -> None:
     write_raster("all-nan.tif", np.full((4, SIDE, SIDE), np.nan, "float32"))
     Path("truncated.tif").write_bytes(Path("scene.tif").read_bytes()[:12_000])
     Path("notes.txt").write_text("no raster\n")
+    write_raster("pole.tif", pixels, crs=4326, transform=POLE)
     odd = pixels.astype("float32")
     odd[0, 0, 0], odd[1, 0, 1], odd[2, 0, 2] = np.nan, np.inf, -np.inf
     write_raster("odd.tif", odd)
@@ -102,12 +109,19 @@ def make_scenes() -> None:
     classes = np.zeros((SIDE, SIDE), "uint8")
     classes[:5, :5], classes[30:40, 30:40] = 1, 2
     write_raster("classes.tif", classes)
+    write_raster("mars.tif", classes, crs=MARS)
+    write_raster("pole-classes.tif", classes, crs=4326, transform=POLE)
+    Path("truncated-classes.tif").write_bytes(Path("classes.tif").read_bytes()[:2_000])
+    Path("table.csv").write_text("class,x,y\nwater,600000,1200000\n")
 
 
 def make_labels() -> None:
     polygons("labels.gpkg", FIELDS, region=list("aabbcc"))
     polygons("far.gpkg", [(name, r + 900, c, s + 900, d) for name, r, c, s, d in FIELDS])
     polygons("one-class.gpkg", [field for field in FIELDS if field[0] == "rice"])
+    polygons("mars.gpkg", FIELDS, crs=MARS)
+    far = [(name, r + 900, c, s + 900, d) for name, r, c, s, d in FIELDS]
+    polygons("mostly-far.gpkg", [FIELDS[0], *far[1:]])
     polygons("few.gpkg", [*FIELDS[:3], ("rare", 45, 30, 45, 31)])
     polygons("no-names.gpkg", [(np.nan, *where) for _, *where in FIELDS])
     empty = gpd.GeoDataFrame({"class": ["a", "b"]}, geometry=[Polygon(), None], crs=UTM)
@@ -118,7 +132,9 @@ def make_labels() -> None:
     polygons("lines.gpkg", FIELDS)
     lines = gpd.read_file("lines.gpkg")
     lines.set_geometry(lines.boundary).to_file("lines.gpkg")
-    Path("damaged.gpkg").write_bytes(Path("labels.gpkg").read_bytes()[:3_000])
+    whole = Path("labels.gpkg").read_bytes()
+    Path("short.gpkg").write_bytes(whole[: len(whole) * 2 // 3])
+    Path("damaged.gpkg").write_bytes(whole[:3_000])
     del text["features"]
     Path("damaged.geojson").write_text(json.dumps(text)[:-1])
 
@@ -131,6 +147,7 @@ def make_runs() -> None:
         "split patches.zarr --by blocks --block 200 --buffer 0 --folds 3 -o split.json",
         "split other.zarr --by random -o other.json",
         f"train patches.zarr --split split.json {NETWORK} -o run",
+        "patches scene.tif --labels labels.gpkg --column class --size 9 --stride 2 -o large.zarr",
         "patches three.tif --labels labels.gpkg --column class --size 8 --stride 2 -o three.zarr",
         "patches scene.tif --labels few.gpkg --column class --size 8 --stride 2 -o classes.zarr",
     ):
@@ -159,9 +176,12 @@ def make_damage() -> None:
     (copy("bad-predictions") / "predictions.npz").write_bytes(b"PK")
     Path("foreign").mkdir()
     Path("foreign/readme.md").write_text("something else\n")
-    Path("two").mkdir()
-    shutil.copytree("patches.zarr", "no-image.zarr")
-    shutil.rmtree("no-image.zarr/images/c")
+    model = json.loads(Path("run/model.json").read_text())
+    model["network"]["width"] = 8
+    (copy("other-network") / "model.json").write_text(json.dumps(model))
+    shutil.copytree("patches.zarr", "bad-labels.zarr")
+    labels = zarr.open_group("bad-labels.zarr")["labels"]
+    labels[0] = 7
     shutil.copytree("patches.zarr", "bad-chunk.zarr")
     chunk = next(path for path in Path("bad-chunk.zarr/images/c").rglob("*") if path.is_file())
     chunk.write_bytes(chunk.read_bytes()[:50])
@@ -179,6 +199,9 @@ def make_damage() -> None:
 
     for number in range(2):
         Image.new("RGB", (8, 8)).save(f"one-folder/cat/{number}.png")
+    shutil.copytree("one-folder", "bad-image")
+    Path("bad-image/dog").mkdir()
+    Path("bad-image/dog/0.png").write_bytes(b"no image")
 
 
 def make_configs() -> None:
@@ -256,20 +279,40 @@ ROWS = {
         "zone 48N", "zone 49N"),
     "scene on no earth": (cut("local.tif"), "labels.gpkg", "zone 48N to mine", "correct"),
     "scenes of several bands": (cut("scene.tif three.tif"), "three.tif", "3 bands", "--bands"),
+    "scene at the pole": ("patches pole.tif --labels pole-classes.tif -o x.zarr",
+        "pole.tif", "no UTM zone", "reproject"),
     "band all nodata": (cut("empty-band.tif"), "empty-band.tif", "band 3", "--bands 1,2"),
     "scene all NaN": (cut("all-nan.tif"), "all-nan.tif", "no data"),
     "band not there": (f"{cut()} --bands 9", "scene.tif", "no band 9", "1 to 4"),
+    "band 0": (f"{cut()} --bands 0", "scene.tif", "no band 0", "1 to 4"),
     "scene smaller than a patch": (cut("tiny.tif"), "tiny.tif", "5 × 5", "smaller --size"),
     "patch larger than the scene": (cut(size=61), "scene.tif", "60 × 60", "smaller --size"),
     "size 0": (cut(size=0), "--size", "at least 1"),
+    "seed negative of patches": (f"{cut()} --seed -1", "--seed", "0 or more"),
     "stride 0": (f"{cut()} --stride 0", "--stride", "at least 1"),
     "per class 0": (f"{cut()} --per-class 0", "--per-class", "at least 1"),
     "patches exist": (f"{cut()} -o patches.zarr", "patches.zarr", "exists already", "--overwrite"),
+    "patches over something else": (f"{cut()} -o foreign --overwrite", "foreign",
+        "not a patch set", "another name"),
+    "patches over a file": (f"{cut()} -o notes.txt --overwrite", "notes.txt", "not a patch set"),
     "no parent": (f"{cut()} -o none/x.zarr", "none/x.zarr", "does not exist", "make it"),
     # labels
     "labels missing": (cut(labels="none.gpkg"), "none.gpkg", "no such file"),
     "labels damaged": (cut(labels="damaged.gpkg"), "damaged.gpkg", "not a vector file"),
     "labels broken JSON": (cut(labels="damaged.geojson"), "damaged.geojson", "not a vector file"),
+    "labels cut short": (cut(labels="short.gpkg"), "short.gpkg", "not a vector file"),
+    "labels a table": (cut(labels="table.csv"), "table.csv", "not a raster"),
+    "labels of another planet": (cut(labels="mars.gpkg"), "mars.gpkg", "Mars", "correct"),
+    "label raster of another planet": ("patches scene.tif --labels mars.tif -o x.zarr",
+        "mars.tif", "Mars", "zone 48N", "correct"),
+    "label raster truncated": ("patches scene.tif --labels truncated-classes.tif -o x.zarr",
+        "truncated-classes.tif", "truncated or damaged"),
+    "label raster without CRS": ("patches scene.tif --labels no-crs.tif -o x.zarr",
+        "no-crs.tif", "--labels-crs"),
+    "label raster of many values": ("patches scene.tif --labels one.tif -o x.zarr",
+        "one.tif", "different values"),
+    "labels inside of one class": (cut(labels="mostly-far.gpkg"), "mostly-far.gpkg",
+        "'water' only", "two"),
     "labels outside": (cut(labels="far.gpkg"), "far.gpkg", "labels no pixel of scene.tif"),
     "labels without CRS": (cut(labels="no-crs.shp"), "no-crs.shp", "--labels-crs"),
     "labels CRS unknown": (f"{cut(labels='no-crs.shp')} --labels-crs moon", "--labels-crs",
@@ -306,9 +349,16 @@ ROWS = {
     "half a box": (f"{SPLIT} --by zones --boxes 1,2,3", "--boxes", "four numbers"),
     "one scene": (f"{SPLIT} --by scenes", "one scene", "blocks"),
     "column not kept": (f"{SPLIT} --by column --column region", "--column", "'region'", "--keep"),
+    "split exists": (f"{SPLIT} -o split.json", "split.json", "exists already", "--overwrite"),
+    "split's parent": (f"{SPLIT} -o none/x.json", "none/x.json", "does not exist"),
+    "boxes no numbers": (f"{SPLIT} --by zones --boxes a,b,c,d", "--boxes", "numbers"),
+    "seed too large": (f"{SPLIT} --seed 4294967296", "--seed", "below 2 ** 32"),
+    "labels out of range": ("split bad-labels.zarr -o x.json", "bad-labels.zarr",
+        "not a patch set"),
     "seed negative": (f"{SPLIT} --by random --seed -1", "--seed", "0 or more"),
     # collections
     "class folders of one class": ("train one-folder -o x", "one-folder", "'cat'", "two"),
+    "image damaged": ("train bad-image -o x", "bad-image/dog/0.png", "not a readable image"),
     "npz of one class": ("train one-class.npz -o x", "one-class.npz", "two"),
     "npz damaged": ("train bad.npz -o x", "bad.npz", "not a whole npz"),
     "archive damaged": ("train archive.zip -o x", "archive.zip", "not a whole .zip"),
@@ -328,6 +378,9 @@ ROWS = {
     "depth 21": (f"{TRAIN} --depth 21", "depth 21", "6n + 2", "20"),
     "width 0": (f"{TRAIN} --width 0", "width 0"),
     "epochs 0": (f"{TRAIN} --epochs 0", "epochs is 0", "1 or more"),
+    "batch 1": (f"{TRAIN} --batch 1", "batch is 1", "2 or more"),
+    "crop negative": (f"{TRAIN} --crop -1", "crop -1"),
+    "schedule unknown": (f"{TRAIN} --schedule linear", "--schedule", "cosine", "'linear'"),
     "learning rate 0": (f"{TRAIN} --learning-rate 0", "learning_rate is 0", "above 0"),
     "device unknown": (f"{TRAIN} --device abacus", "device", "abacus", "cpu"),
     "run exists": (f"{TRAIN} -o run", "run", "exists already", "--resume"),
@@ -346,6 +399,7 @@ ROWS = {
     "predictions damaged": ("evaluate bad-predictions patches.zarr",
         "bad-predictions/predictions.npz", "damaged"),
     "classes the model does not know": ("evaluate run classes.zarr", "'rare'", "water"),
+    "patches of another size": ("evaluate run large.zarr", "8 × 8", "9 × 9", "cut them anew"),
     "patches of other bands": ("evaluate run three.zarr", "4 bands", "3"),
     "model missing": ("map none scene.tif -o x.tif", "none", "no such", "outcrop train"),
     "model foreign": ("map foreign scene.tif -o x.tif", "foreign", "no such model",
@@ -365,6 +419,10 @@ ROWS = {
         "truncated.tif", "truncated or damaged"),
     "scene to map missing": ("map run none.tif -o x.tif", "none.tif", "no such file"),
     "map exists": ("map run scene.tif -o scene.tif", "scene.tif", "exists already", "--overwrite"),
+    "map's parent": ("map run scene.tif -o none/x.tif", "none/x.tif", "does not exist"),
+    "map over a folder": ("map run scene.tif -o foreign --overwrite", "foreign", "is a folder"),
+    "weights of another network": ("map other-network scene.tif -o x.tif",
+        "other-network/model.safetensors", "another model", "train"),
     "map over its scene": ("map run scene.tif -o scene.tif --overwrite", "scene.tif", "scene"),
     "map and confidence in one": ("map run scene.tif -o x.tif --confidence x.tif", "--confidence",
         "x.tif"),
@@ -384,6 +442,7 @@ ROWS = {
     "coast too small": ("coast --size 10 -o x", "10 pixels", "at least 64"),
     "coast of no image": ("coast --images 0 -o x", "0 images", "at least 1"),
     "coast exists": ("coast -o foreign", "foreign", "exists already"),
+    "coast's parent": ("coast -o none/x", "none/x", "does not exist"),
     "demo exists": ("demo -o foreign", "foreign", "exists already"),
     "demo's seed": ("demo --seed -1 -o x", "seed -1", "0 or more"),
     "demo's parent": ("demo -o none/x --resume", "none/x", "does not exist"),
@@ -454,3 +513,59 @@ def test_training_on_a_full_disk_can_go_on(world, tmp_path, monkeypatch, width, 
 def largest_file(size: int):
     """What makes every file of a process fail beyond `size` bytes, as a full disk does."""
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def test_pixels_without_numbers_are_dropped_and_counted(world, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(world)
+    assert run(cut("odd.tif") + f" --stride 1 -o {tmp_path / 'x.zarr'}") == 0
+    out, err = capfd.readouterr()
+    assert "dropped 3 labelled pixels: no data" in out
+    assert "597 patches" in out
+    assert err == ""
+    assert np.isfinite(read_patches(tmp_path / "x.zarr").images[:, :, 4, 4]).all()
+
+
+def test_labels_in_another_ordinary_system_are_reprojected(world, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(world)
+    gpd.read_file("labels.gpkg").to_crs(4326).to_file(tmp_path / "degrees.gpkg")
+    assert run(cut(labels=tmp_path / "degrees.gpkg") + f" -o {tmp_path / 'x.zarr'}") == 0
+    assert read_patches(tmp_path / "x.zarr").fingerprint == read_patches("patches.zarr").fingerprint
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has what the row lacks")
+@pytest.mark.parametrize("command", [TRAIN, EXPERIMENT, "map run scene.tif -o x.tif"])
+def test_a_device_that_is_not_here(world, monkeypatch, capfd, command):
+    monkeypatch.chdir(world)
+    before = content(world)
+    check(run(f"{command} --device cuda"), *capfd.readouterr(), "device", "cuda", "cpu")
+    assert content(world) == before
+
+
+@pytest.mark.parametrize(("command", "name"), [(c, n) for c, n, _ in FULL.values()], ids=FULL)
+def test_a_closed_folder(world, tmp_path, monkeypatch, capfd, command, name):
+    monkeypatch.chdir(world)
+    tmp_path.chmod(0o500)
+    if os.access(tmp_path, os.W_OK):
+        pytest.skip("nothing is closed to this user")
+    check(run(f"{command} {tmp_path / name}"), *capfd.readouterr(), name, "permissions")
+    assert content(tmp_path) == {}
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 64 KiB, where this user may make one."""
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path], capture_output=True
+    )
+    if done.returncode:
+        pytest.skip("no disk can be made here")
+    yield tmp_path
+    subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_disk_that_is_really_full(world, small_disk, monkeypatch, capfd):
+    monkeypatch.chdir(world)
+    check(
+        run(cut() + f" -o {small_disk / 'x.zarr'}"), *capfd.readouterr(), "x.zarr", "disk is full"
+    )
+    assert content(small_disk) == {}

@@ -50,6 +50,8 @@ def map_scene(
         raise OutcropError("--confidence", f"{confidence} is the map's name; take another one")
     for file in files:
         check_new(file, overwrite)
+        if file.is_dir():
+            raise OutcropError(file, "is a folder; name a file, e.g. map.tif")
         if file.exists() and any(file.samefile(source) for source in scene.files):
             raise OutcropError(file, "is the scene itself; choose another name for the map")
     cells = _WINDOW - _WINDOW % step

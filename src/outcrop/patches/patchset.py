@@ -242,5 +242,5 @@ def read_patches(path: str | Path) -> PatchSet:
             },
             dropped=attributes["dropped"],
         )
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (KeyError, TypeError, ValueError, OSError, OutcropError) as error:
         raise OutcropError(path, "is not a patch set; cut one with `outcrop patches`") from error

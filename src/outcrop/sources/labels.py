@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.sources.scene import Scene
+from outcrop.sources.scene import Scene, check_way
 from outcrop.sources.vector import read_vector, reproject
 
 _TILE = 2048
@@ -275,7 +275,6 @@ def _label_reader(path: Path, crs: str, scene: Scene) -> Iterator[Any]:
     import rasterio
     from affine import Affine
     from rasterio.enums import Resampling
-    from rasterio.errors import CRSError, RasterioError
     from rasterio.vrt import WarpedVRT
 
     transform = Affine(*scene.transform)
@@ -284,24 +283,17 @@ def _label_reader(path: Path, crs: str, scene: Scene) -> Iterator[Any]:
         if grid == (scene.height, scene.width, scene.crs) and dataset.transform == transform:
             yield dataset
             return
-        try:
-            warped = WarpedVRT(
-                dataset,
-                src_crs=crs,
-                crs=scene.crs,
-                transform=transform,
-                width=scene.width,
-                height=scene.height,
-                resampling=Resampling.nearest,
-                nodata=0 if dataset.nodata is None else dataset.nodata,
-            )
-        except (CRSError, RasterioError) as error:
-            raise OutcropError(
-                path,
-                f"cannot be brought to the grid of {scene.title}; "
-                "correct the coordinate reference system of one of them",
-            ) from error
-        with warped:
+        check_way(path, crs, scene.crs)
+        with WarpedVRT(
+            dataset,
+            src_crs=crs,
+            crs=scene.crs,
+            transform=transform,
+            width=scene.width,
+            height=scene.height,
+            resampling=Resampling.nearest,
+            nodata=0 if dataset.nodata is None else dataset.nodata,
+        ) as warped:
             yield warped
 
 

@@ -300,6 +300,28 @@ def parse_crs(crs: str | None, option: str) -> str:
         ) from None
 
 
+def check_way(path: Path, crs: str, other: str) -> None:
+    """Refuse what lies at `path` if there is no way from its system to another.
+
+    Args:
+        crs, other: coordinate reference systems as WKT.
+
+    Raises:
+        OutcropError: one of them is local, or they are of two planets.
+    """
+    from pyproj import CRS, Transformer
+    from pyproj.exceptions import ProjError
+
+    try:
+        Transformer.from_crs(crs, other)
+    except ProjError as error:
+        raise OutcropError(
+            path,
+            f"cannot be brought from {CRS(crs).name} to {CRS(other).name}; "
+            "correct the coordinate reference system of one of them",
+        ) from error
+
+
 @contextmanager
 def _open(path: Path) -> Iterator[Any]:
     import rasterio

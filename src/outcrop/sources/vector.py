@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from outcrop.errors import OutcropError
-from outcrop.sources.scene import NO_CRS, parse_crs
+from outcrop.sources.scene import NO_CRS, check_way, parse_crs
 
 
 def read_vector(path: str | Path, crs: str | None = None) -> Any:
@@ -38,20 +38,11 @@ def read_vector(path: str | Path, crs: str | None = None) -> Any:
     return frame.set_crs(parse_crs(crs, "--labels-crs"))
 
 
-def reproject(frame: Any, crs: str | None, path: Path) -> Any:
+def reproject(frame: Any, crs: str, path: Path) -> Any:
     """Bring what was read from `path` to another coordinate reference system.
 
     Raises:
         OutcropError: there is no way from one system to the other.
     """
-    from pyproj import CRS
-    from pyproj.exceptions import ProjError
-
-    try:
-        return frame.to_crs(crs)
-    except ProjError as error:
-        raise OutcropError(
-            path,
-            f"cannot be brought from {frame.crs.name} to {CRS(crs).name}; "
-            "correct the coordinate reference system of one of them",
-        ) from error
+    check_way(path, frame.crs.to_wkt(), crs)
+    return frame.to_crs(crs)

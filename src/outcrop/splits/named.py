@@ -123,6 +123,7 @@ class ColumnSplit(GroundSplit):
 def _in_polygons(path: Path, positions: Positions, crs: str | None) -> np.ndarray:
     import geopandas as gpd
 
+    assert crs is not None
     area = reproject(read_vector(path), crs, path).geometry.union_all()
     return gpd.GeoSeries.from_xy(positions.x, positions.y, crs=crs).intersects(area).to_numpy()
 
