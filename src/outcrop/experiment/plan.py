@@ -58,5 +58,6 @@ class Experiment:
         import yaml
 
         content = asdict(self)
-        content |= content.pop("network") | content.pop("recipe")
+        for part in ("network", "recipe", "augmentation"):
+            content |= content.pop(part)
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
