@@ -6,10 +6,8 @@ import json
 import os
 import re
 import resource
-import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import geopandas as gpd
@@ -20,8 +18,8 @@ import zarr
 from affine import Affine
 from shapely import Polygon, box
 
-from outcrop.cli import main
 from outcrop.patches.patchset import read_patches
+from tests.command_line import content, run, start
 from tests.rasters import UTM, write_raster
 
 SIDE = 60
@@ -37,33 +35,6 @@ FIELDS = [
     ("rice", 50, 40, 59, 49),
 ]
 NETWORK = "--depth 8 --width 4 --epochs 1 --device cpu"
-
-
-def run(command: str) -> int:
-    """One command in this process, as the console script would run it."""
-    try:
-        return main(shlex.split(command))
-    except SystemExit as end:
-        return int(end.code or 0)
-
-
-def start(command: str, **options) -> subprocess.CompletedProcess[str]:
-    """One command in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "outcrop", *shlex.split(command)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        **options,
-    )
-
-
-def content(folder: Path) -> dict[str, tuple[int, int]]:
-    """Everything below a folder, hidden files too, with size and time of the last change."""
-    return {
-        str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns)
-        for path in sorted(folder.rglob("*"))
-    }
 
 
 def polygons(path, fields, crs=UTM, **columns):
