@@ -118,7 +118,7 @@ def test_bands_can_be_chosen(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"crs": None}, "no coordinate reference system; pass --crs"),
+        ({"crs": None}, "no coordinate reference system; write one"),
         ({"bands": [5]}, "has no band 5; it has bands 1 to 2"),
         ({"name": "none.tif"}, "no such file"),
         ({"content": b"hello"}, "is not a raster"),

@@ -381,7 +381,7 @@ def test_resuming_a_finished_run_returns_it_and_a_missing_one_starts(
 
 
 def test_only_the_same_run_goes_on(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(OutcropError, match="exists already; pass --resume"):
+    with pytest.raises(OutcropError, match=r"exists already; .* --resume"):
         train(PATCHES, SPLIT, run.folder, NETWORK, RECIPE)
     with pytest.raises(OutcropError, match=r"recipe\.epochs was 3, is 4"):
         train(PATCHES, SPLIT, run.folder, NETWORK, replace(RECIPE, epochs=4), resume=True)

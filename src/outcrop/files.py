@@ -23,7 +23,7 @@ def explain(error: OSError, path: Path) -> OutcropError:
         return OutcropError(path, "the disk is full; free some space or write elsewhere")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return OutcropError(path, "cannot be written; check the permissions or write elsewhere")
-    return OutcropError(path, f"cannot be written ({error.strerror or error})")
+    return OutcropError(path, f"cannot be written ({error.strerror or error}); write elsewhere")
 
 
 @contextmanager
@@ -77,14 +77,40 @@ def new_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def check_new(path: Path, overwrite: bool = False) -> None:
+@contextmanager
+def kept_if_whole(path: str | Path) -> Iterator[None]:
+    """Make the folder `path` of work that can be resumed; it goes again if the block fails.
+
+    For a block of several steps, whose error lines name the files by their final names.
+
+    Raises:
+        OutcropError: as `new_folder`.
+    """
+    path = Path(path)
+    check_new(path, instead="--resume")
+    try:
+        path.mkdir()
+    except OSError as error:
+        raise explain(error, path) from error
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
+def check_new(path: Path, overwrite: bool = False, instead: str = "--overwrite") -> None:
     """Refuse early, before hours of work, a name that cannot be written.
+
+    Args:
+        instead: the option that allows `path` to exist, for the error line; "" if there is none.
 
     Raises:
         OutcropError: `path` exists and `overwrite` is false, or its parent folder is missing.
     """
     if path.exists() and not overwrite:
-        raise OutcropError(path, "exists already; choose another name or pass --overwrite true")
+        remedy = f"choose another name{instead and f' or pass {instead}'}"
+        raise OutcropError(path, f"exists already; {remedy}")
     if not path.parent.is_dir():
         raise OutcropError(path, f"the folder {path.parent} does not exist; make it first")
 
@@ -95,8 +121,12 @@ def write_json(path: str | Path, content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def read_json(path: str | Path, what: str = "file") -> Any:
+def read_json(path: str | Path, what: str, command: str) -> Any:
     """Read JSON that outcrop wrote.
+
+    Args:
+        what: what the file holds.
+        command: which makes one.
 
     Raises:
         OutcropError: the file is missing, or is not JSON.
@@ -105,9 +135,11 @@ def read_json(path: str | Path, what: str = "file") -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise OutcropError(path, f"no such {what}") from None
-    except (ValueError, IsADirectoryError) as error:
-        raise OutcropError(path, f"is not a {what} written by outcrop ({error})") from None
+        raise OutcropError(path, f"no such {what}; make one with `outcrop {command}`") from None
+    except (ValueError, OSError) as error:
+        raise OutcropError(
+            path, f"is not a {what} ({error}); make one with `outcrop {command}`"
+        ) from error
 
 
 def _umask() -> int:

@@ -19,15 +19,14 @@ def demo(*, output: Path = Path("demo"), seed: int = 0, resume: bool = False) ->
         seed: of the coast and of everything drawn.
         resume: go on with a demo that was interrupted.
     """
-    from outcrop.cli.demo import demo_experiment
-    from outcrop.files import check_new
+    from contextlib import nullcontext
 
-    if not resume:
-        check_new(output)
-    output.mkdir(exist_ok=True)
-    plan = demo_experiment(output / "coast", seed)
-    results = output / "results"
-    experiment(plan.scenes, output=results, plan=plan, resume=resume and results.exists())
+    from outcrop.cli.demo import demo_experiment
+    from outcrop.files import kept_if_whole
+
+    with nullcontext() if resume and output.exists() else kept_if_whole(output):
+        plan = demo_experiment(output / "coast", seed)
+    experiment(plan.scenes, output=output / "results", plan=plan, resume=resume)
 
 
 def coast(*, output: Path, images: int = 3, size: int = 400, seed: int = 0) -> None:
@@ -123,6 +122,7 @@ def split(
     fold: int = 0,
     test: bool = False,
     seed: int = 0,
+    overwrite: bool = False,
 ) -> None:
     """Split a patch set into training and validation, by ground.
 
@@ -141,11 +141,14 @@ def split(
         fold: which of them, from 0.
         test: set the next fold aside as a test side.
         seed: of what is dealt.
+        overwrite: whether the split may exist.
     """
     from outcrop.cli.tables import split_table
+    from outcrop.files import check_new
     from outcrop.patches.collection import open_patches
     from outcrop.splits import make_splitter
 
+    check_new(output, overwrite)
     opened = open_patches(patches)
     splitter = make_splitter(
         opened, by, block, buffer, zones or (), boxes or (), column, hold_out or (), folds, seed
@@ -180,7 +183,7 @@ def train(
     from outcrop.training.engine import train as train_network
 
     opened = open_patches(patches)
-    made = delivered_split(opened) if split is None else read_split(split)
+    made = delivered_split(opened) if split is None else read_split(split, opened)
     run_table(train_network(opened, made, output, network, recipe, resume))
 
 
@@ -225,8 +228,8 @@ def compare(
     from outcrop.splits import read_split
 
     opened = open_patches(patches)
-    made = compare_models(opened, read_split(split), output, network, recipe, resume)
-    comparison_table(made)
+    made = read_split(split, opened)
+    comparison_table(compare_models(opened, made, output, network, recipe, resume))
 
 
 def map(

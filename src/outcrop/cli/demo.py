@@ -6,13 +6,16 @@ from pathlib import Path
 
 from outcrop.experiment.plan import Experiment
 from outcrop.models.architectures import ResidualNet
-from outcrop.sources.coast import make_coast
+from outcrop.sources.coast import coast_in, make_coast
 from outcrop.training.recipe import Recipe
 
 
 def demo_experiment(folder: Path, seed: int) -> Experiment:
-    """A coast of seven images in `folder`, and an experiment on it of minutes, not hours."""
-    made = make_coast(folder, images=7, size=400, seed=seed)
+    """A coast of seven images in `folder`, and an experiment on it of minutes, not hours.
+
+    A coast that is there from an interrupted demo is used again.
+    """
+    made = coast_in(folder, 7) if folder.exists() else make_coast(folder, 7, 400, seed)
     return Experiment(
         scenes=[str(path) for path in made.scenes],
         labels=[str(made.labels)],

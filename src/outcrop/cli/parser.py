@@ -31,6 +31,9 @@ class Parser(ArgumentParser):
     known: ClassVar[tuple[str, ...]] = ()
     words: ClassVar[tuple[str, ...]] = ()
 
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, allow_abbrev=False, **settings)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print one line on standard error and leave with exit code 2."""
         line = " ".join(str(message).split())
@@ -222,13 +225,15 @@ def _explain(line: str, known: Sequence[str], words: Sequence[str]) -> str:
         name = (unknown[1] or unknown[2]).partition("=")[0]
         near = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean '{near[0]}'?" if near else "see --help"
-        typed = any(word.lstrip("-").partition("=")[0] == name for word in words)
-        where = (
-            "" if typed or "--config" not in words else words[words.index("--config") + 1] + ": "
-        )
-        return where + f"there is no option '{name}'; {hint}".replace("_", "-")
+        return _where(name, words) + f"there is no option '{name}'; {hint}".replace("_", "-")
+    if "but it was not provided" in line:
+        return "a command is missing; see --help"
+    if command := re.search(r"argument command: invalid choice: '(.*?)'", line):
+        return f"there is no command '{command[1]}'; see --help"
     if absent := re.search(r"File does not exist: '?([^']+)", line):
-        return f"{absent[1]}: no such file"
+        return f"{absent[1]}: no such file; check the name"
+    if broken := re.search(r"Problems parsing config: (.*)", line):
+        return _where("", words) + f"is not YAML ({broken[1]}); correct it"
     if wrong := re.search(r'Parser key "([\w.]+)": (.*)', line):
         value = re.search(r"[Vv]alue: (?!.*[Vv]alue: )(.*)$", wrong[2])
         kind = re.search(r"Expected a (?:<class ')?([\w.]+)(?:\[(.*?)\])?", wrong[2])
@@ -236,7 +241,11 @@ def _explain(line: str, known: Sequence[str], words: Sequence[str]) -> str:
         wanted = wrong[2]
         if kind:
             wanted = f"expected {f'one of {kind[2]}' if kind[2] else _KINDS.get(kind[1], kind[1])}"
-        return f"{option}: {wanted}" + (f", not '{value[1]}'" if kind and value else "")
+        return (
+            _where(wrong[1], words)
+            + f"{option}: {wanted}"
+            + (f", not '{value[1]}'" if kind and value else "")
+        )
     if missing := re.search(r"arguments are required: (.*)", line):
         names = [name.split(".")[-1].replace("_", "-") for name in missing[1].split(", ")]
         return f"these are missing: {', '.join(names)}; see --help"
@@ -244,3 +253,10 @@ def _explain(line: str, known: Sequence[str], words: Sequence[str]) -> str:
         kinds = _KINDS[items[2]].removeprefix("a ") + "s"
         return f"{items[1]}: expected {kinds} with commas between, not '{items[3]}'"
     return line
+
+
+def _where(name: str, words: Sequence[str]) -> str:
+    """The config file, if there is one and the option is not on the command line."""
+    typed = dict(zip(words, [*words[1:], ""], strict=True))
+    typed |= {word.partition("=")[0]: word.partition("=")[2] for word in words if "=" in word}
+    return f"{typed['--config']}: " if "--config" in typed and f"--{name}" not in typed else ""

@@ -20,6 +20,7 @@ from outcrop.models.features import FEATURES
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import track
 from outcrop.splits import Split, random_counterpart
+from outcrop.training.device import pick_device
 from outcrop.training.engine import train
 from outcrop.training.recipe import Recipe
 
@@ -104,16 +105,18 @@ def compare(
         resume: go on with a comparison that was interrupted; finished runs are kept.
 
     Raises:
-        OutcropError: the split does not fit the patches; `folder` exists and `resume` is false.
+        OutcropError: the split does not fit the patches; no such device; `folder` exists and
+            `resume` is false.
     """
     folder = Path(folder)
     split.check(patches)
-    if not resume:
-        check_new(folder)
-    folder.mkdir(exist_ok=True)
+    pick_device(recipe.device)
+    if not (resume and folder.exists()):
+        check_new(folder, instead="--resume")
     splits = {"": split}
     if split.by_ground:
         splits["-random"] = random_counterpart(patches, split, recipe.seed)
+    folder.mkdir(exist_ok=True)
     judged: dict[tuple[str, str], dict[str, _Judged]] = {}
     for name, one in splits.items():
         for key, result in _baselines(patches, one, recipe.seed, f"baselines{name}"):
@@ -143,7 +146,7 @@ def read_comparison(folder: str | Path) -> Comparison:
         OutcropError: missing or foreign.
     """
     path = Path(folder) / "comparison.json"
-    content = read_json(path, "comparison")
+    content = read_json(path, "comparison", "compare")
     try:
         if content["format"] != _FORMAT:
             raise KeyError("format")

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from outcrop.errors import OutcropError
 from outcrop.experiment.compare import Comparison, compare
 from outcrop.experiment.plan import Experiment
-from outcrop.files import check_new, new_file
+from outcrop.files import kept_if_whole, new_file
 from outcrop.mapping.scene import map_scene
 from outcrop.patches.cut import cut
 from outcrop.patches.patchset import PatchSet, read_patches
 from outcrop.progress import console
-from outcrop.sources.scene import open_scenes
+from outcrop.sources.scene import Scene, open_scene, open_scenes
 from outcrop.splits import Split, block_split, read_split
+from outcrop.training.device import pick_device
 from outcrop.training.run import Run, read_run
 
 
@@ -45,7 +48,8 @@ def run_experiment(experiment: Experiment, folder: str | Path, resume: bool = Fa
     """Cut, split by ground, compare the models, and map.
 
     Args:
-        folder: gets everything; each step appears there when it is whole.
+        folder: gets everything; it stays when patches and split are in it, and each further step
+            appears there when it is whole.
         resume: go on with an experiment that was interrupted, from the first step not done.
 
     Raises:
@@ -53,17 +57,13 @@ def run_experiment(experiment: Experiment, folder: str | Path, resume: bool = Fa
             holds another experiment.
     """
     folder = Path(folder)
-    if experiment.truth and len(experiment.truth) != len(experiment.scenes):
-        raise OutcropError(
-            "--truth",
-            f"{len(experiment.truth)} files for {len(experiment.scenes)} scenes; give one each",
-        )
-    if not resume:
-        check_new(folder)
-        folder.mkdir()
-    _write_experiment(experiment, folder)
-    patches = _cut(experiment, folder / "patches.zarr")
-    split = _split(experiment, patches, folder / "split.json")
+    pick_device(experiment.recipe.device)
+    scenes = open_scenes(experiment.scenes, experiment.bands, experiment.crs)
+    _check_truth(experiment, len(scenes))
+    with nullcontext() if resume and folder.exists() else kept_if_whole(folder):
+        _write_experiment(experiment, folder)
+        patches = _cut(experiment, scenes, folder / "patches.zarr")
+        split = _split(experiment, patches, folder / "split.json")
     comparison = compare(
         patches,
         split,
@@ -73,8 +73,18 @@ def run_experiment(experiment: Experiment, folder: str | Path, resume: bool = Fa
         resume=(folder / "comparison").exists(),
     )
     run = read_run(folder / "comparison" / "network", experiment.recipe.device)
-    maps = _map(experiment, run, folder / "maps")
+    maps = _map(experiment, scenes, run, folder / "maps")
     return Results(folder, patches, split, comparison, run, maps, _truth(experiment, maps))
+
+
+def _check_truth(experiment: Experiment, scenes: int) -> None:
+    if experiment.truth and len(experiment.truth) != scenes:
+        raise OutcropError(
+            "--truth",
+            f"{len(experiment.truth)} files for {scenes} scene{'s'[: scenes > 1]}; give one each",
+        )
+    for path in experiment.truth:
+        open_scene(path, crs=experiment.crs)
 
 
 def _write_experiment(experiment: Experiment, folder: Path) -> None:
@@ -86,20 +96,17 @@ def _write_experiment(experiment: Experiment, folder: Path) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _cut(experiment: Experiment, path: Path) -> PatchSet:
+def _cut(experiment: Experiment, scenes: Sequence[Scene], path: Path) -> PatchSet:
     if path.exists():
         return read_patches(path)
-    console.print("cutting patches")
     return cut(
-        experiment.scenes,
+        scenes,
         experiment.labels,
         experiment.column,
         experiment.size,
-        bands=experiment.bands,
         stride=experiment.stride,
         per_class=experiment.per_class,
         classes=experiment.classes,
-        crs=experiment.crs,
         labels_crs=experiment.labels_crs,
         seed=experiment.recipe.seed,
         output=path,
@@ -118,8 +125,9 @@ def _split(experiment: Experiment, patches: PatchSet, path: Path) -> Split:
     return split
 
 
-def _map(experiment: Experiment, run: Run, folder: Path) -> dict[str, Path]:
-    scenes = open_scenes(experiment.scenes, experiment.bands, experiment.crs)
+def _map(
+    experiment: Experiment, scenes: Sequence[Scene], run: Run, folder: Path
+) -> dict[str, Path]:
     folder.mkdir(exist_ok=True)
     maps = {}
     for number, scene in enumerate(scenes[: experiment.maps]):

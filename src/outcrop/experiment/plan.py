@@ -60,8 +60,8 @@ class Experiment:
         import yaml
 
         content = asdict(self)
-        content |= content.pop("network") | content.pop("recipe")
-        content |= content.pop("augmentation")
+        for part in ("network", "recipe", "augmentation"):
+            content |= content.pop(part)
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
     @classmethod

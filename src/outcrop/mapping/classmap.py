@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -13,11 +13,11 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.files import new_file
 from outcrop.patches.palette import colours
+from outcrop.sources.geotiff import write_geotiff
 from outcrop.sources.scene import Scene
 
 NODATA = 0
 NO_CONFIDENCE = 255
-_TILE = 256
 
 Write = Callable[[np.ndarray, np.ndarray, int, int], None]
 
@@ -63,49 +63,21 @@ def map_writer(
             yield write
 
 
-@contextmanager
-def _geotiff(temporary: Path, path: Path, scene: Scene, nodata: int) -> Iterator[Any]:
-    import rasterio
+def _geotiff(temporary: Path, path: Path, scene: Scene, nodata: int) -> AbstractContextManager[Any]:
     from affine import Affine
-    from rasterio.errors import RasterioError
 
-    try:
-        with rasterio.open(
-            temporary,
-            "w",
-            driver="GTiff",
-            dtype="uint8",
-            count=1,
-            height=scene.height,
-            width=scene.width,
-            crs=scene.crs,
-            transform=Affine(*scene.transform),
-            nodata=nodata,
-            compress="deflate",
-            tiled=True,
-            blockxsize=_TILE,
-            blockysize=_TILE,
-            bigtiff="if_safer",
-        ) as dataset:
-            yield dataset
-        _verify(temporary)
-    except RasterioError as error:
-        raise OutcropError(
-            path, f"could not be written whole; is the disk full? ({_cause(error)})"
-        ) from error
-
-
-def _verify(temporary: Path) -> None:
-    """Read the file back: GDAL does not raise when the last blocks fail to reach the disk."""
-    import rasterio
-
-    with rasterio.open(temporary) as dataset:
-        for _, window in dataset.block_windows(1):
-            dataset.read(1, window=window)
-
-
-def _cause(error: Exception) -> str:
-    return str(error.__cause__ or error).splitlines()[0]
+    return write_geotiff(
+        temporary,
+        path,
+        dtype="uint8",
+        count=1,
+        height=scene.height,
+        width=scene.width,
+        crs=scene.crs,
+        transform=Affine(*scene.transform),
+        nodata=nodata,
+        bigtiff="if_safer",
+    )
 
 
 def _describe_classes(dataset: Any, classes: Sequence[str]) -> None:

@@ -46,8 +46,14 @@ def map_scene(
     """
     _check(classifier, scene, step)
     files = [Path(output)] + ([Path(confidence)] if confidence is not None else [])
+    if len({file.resolve() for file in files}) < len(files):
+        raise OutcropError("--confidence", f"{confidence} is the map's name; take another one")
     for file in files:
         check_new(file, overwrite)
+        if file.is_dir():
+            raise OutcropError(file, "is a folder; name a file, e.g. map.tif")
+        if file.exists() and any(file.samefile(source) for source in scene.files):
+            raise OutcropError(file, "is the scene itself; choose another name for the map")
     cells = _WINDOW - _WINDOW % step
     windows = list(_windows(scene, cells))
     with (
@@ -138,7 +144,7 @@ def _check(classifier: Classifier, scene: Scene, step: int) -> None:
         raise OutcropError(
             scene.title,
             f"is {scene.height} × {scene.width} pixels, smaller than the model's patches of "
-            f"{classifier.size[0]} × {classifier.size[1]}",
+            f"{classifier.size[0]} × {classifier.size[1]}; train on smaller patches",
         )
     if not 1 <= step <= _WINDOW:
         raise OutcropError("--step", f"must be from 1 to {_WINDOW}, not {step}")

@@ -11,10 +11,11 @@ from typing import Any, Literal
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.files import check_new, new_folder
+from outcrop.files import new_folder
 from outcrop.patches.patchset import (
     Column,
     PatchSet,
+    check_output,
     create_images,
     read_patches,
     write_annotations,
@@ -87,10 +88,13 @@ def cut(
     Raises:
         OutcropError: anything wrong with the input, said in one line.
     """
-    if size < 1 or stride < 1:
-        raise OutcropError("--size" if size < 1 else "--stride", "must be at least 1")
+    for option, number in (("size", size), ("stride", stride), ("per-class", per_class)):
+        if number is not None and number < 1:
+            raise OutcropError(f"--{option}", f"must be at least 1, not {number}")
+    if seed < 0:
+        raise OutcropError("--seed", f"must be 0 or more, not {seed}")
     if output is not None:
-        check_new(Path(output), overwrite)
+        check_output(Path(output), overwrite)
     opened = _open_all(scenes, bands, crs)
     for scene in opened:
         if size > min(scene.height, scene.width):
@@ -262,6 +266,9 @@ def _cut_source(scene: Scene, positions: Positions, source: int, size: int) -> I
 def _nothing(scenes: Sequence[Scene], dropped: Counter[str]) -> str:
     reasons = [f"{count} for {reason}" for reason, count in dropped.items() if count]
     if reasons:
-        return f"gives no patch: every labelled pixel was dropped ({', '.join(reasons)})"
+        return (
+            f"gives no patch: every labelled pixel was dropped ({', '.join(reasons)}); "
+            "label ground that the scene shows"
+        )
     names = scenes[0].title + (f" and {len(scenes) - 1} more" if len(scenes) > 1 else "")
     return f"labels no pixel of {names}; do they show the same ground?"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.files import new_folder
+from outcrop.files import check_new, new_folder
 from outcrop.patches.positions import Positions, Source
 
 _FORMAT = "outcrop patch set"
@@ -108,11 +108,21 @@ class PatchSet:
         return digest.hexdigest()[:12]
 
     def take(self, index: np.ndarray) -> np.ndarray:
-        """The images at `index`, in that order, in memory."""
+        """The images at `index`, in that order, in memory.
+
+        Raises:
+            OutcropError: the set on disk is damaged.
+        """
         if isinstance(self.images, np.ndarray):
             return self.images[index]
         unique, inverse = np.unique(index, return_inverse=True)
-        return self.images.oindex[unique][inverse]
+        try:
+            return self.images.oindex[unique][inverse]
+        except (RuntimeError, ValueError, OSError) as error:
+            raise OutcropError(
+                self.images.store_path.store.root,
+                "has images that cannot be read; it is damaged, cut it anew with `outcrop patches`",
+            ) from error
 
     def subset(self, index: np.ndarray) -> PatchSet:
         """The patches at `index` (or where the mask is true), in memory."""
@@ -133,12 +143,26 @@ class PatchSet:
         Raises:
             OutcropError: `path` exists and `overwrite` is false; the disk is full.
         """
+        check_output(Path(path), overwrite)
         with new_folder(path, overwrite) as temporary:
             images = create_images(temporary, self.images.shape, self.images.dtype)
             step = images.chunks[0]
             for start in range(0, len(self), step):
-                images[start : start + step] = self.images[start : start + step]
+                stop = min(start + step, len(self))
+                images[start:stop] = self.take(np.arange(start, stop))
             write_annotations(temporary, self)
+
+
+def check_output(path: Path, overwrite: bool) -> None:
+    """Refuse early a name that a patch set cannot be written to.
+
+    Raises:
+        OutcropError: `path` exists and `overwrite` is false, or is something else than a patch
+            set; its parent folder is missing.
+    """
+    check_new(path, overwrite)
+    if path.exists() and not (path / "zarr.json").is_file():
+        raise OutcropError(path, "is not a patch set and is not replaced; choose another name")
 
 
 def create_images(folder: Path, shape: tuple[int, ...], dtype: np.dtype) -> Any:
@@ -218,5 +242,5 @@ def read_patches(path: str | Path) -> PatchSet:
             },
             dropped=attributes["dropped"],
         )
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (KeyError, TypeError, ValueError, OSError, OutcropError) as error:
         raise OutcropError(path, "is not a patch set; cut one with `outcrop patches`") from error

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.scores import Scores, score
+from outcrop.evaluation.scores import Scores
 from outcrop.experiment.compare import Comparison, Row, read_comparison
 from outcrop.experiment.plan import Experiment
 from outcrop.files import read_json
@@ -172,14 +172,9 @@ def _train(folder: Path) -> Material:
     return Material(
         folder=folder,
         kind="train",
-        config=read_json(folder / "config.json", "run"),
+        config=read_json(folder / "config.json", "run", "train"),
         run=run,
-        scores=score(
-            said.truth,
-            said.probabilities.argmax(axis=1),
-            run.classifier.classes,
-            split.groups[said.index],
-        ),
+        scores=run.scores,
         split=split,
     )
 

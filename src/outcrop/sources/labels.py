@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.sources.scene import Scene
+from outcrop.sources.scene import Scene, check_way
+from outcrop.sources.vector import read_vector, reproject
 
 _TILE = 2048
 _VECTOR = {".gpkg", ".geojson", ".json", ".shp", ".fgb", ".gml", ".kml", ".zip", ".parquet"}
@@ -96,7 +97,7 @@ def open_labels(
     """
     path = Path(path)
     if not path.exists():
-        raise OutcropError(path, "no such file")
+        raise OutcropError(path, "no such file; check the name")
     labels = (
         _open_vector(path, column, crs)
         if path.suffix.lower() in _VECTOR
@@ -125,7 +126,7 @@ class VectorLabels:
 
     def on(self, scene: Scene) -> LabelledPixels:
         """The labelled pixels of `scene`."""
-        frame = self.frame.to_crs(scene.crs)
+        frame = reproject(self.frame, scene.crs, self.path)
         points = (frame.geom_type == "Point").to_numpy()
         parts = [
             self._polygon_pixels(frame[~points], scene),
@@ -218,27 +219,14 @@ class RasterLabels:
 
 
 def _open_vector(path: Path, column: str | None, crs: str | None) -> VectorLabels:
-    import geopandas as gpd
     import shapely
-    from pyogrio.errors import DataSourceError
 
-    try:
-        frame = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path)
-    except (DataSourceError, ValueError, OSError):
-        raise OutcropError(path, "is not a vector file that GDAL can read, or is damaged") from None
-    if not isinstance(frame, gpd.GeoDataFrame):
-        raise OutcropError(path, "has no geometry; labels must be polygons or points")
+    frame = read_vector(path, crs)
     if column is None:
         raise OutcropError(
             path, f"pass --column with the column that names the class; it has {_columns(frame)}"
         )
     _check_column(path, frame, column)
-    if frame.crs is None:
-        if crs is None:
-            raise OutcropError(
-                path, "has no coordinate reference system; pass --labels_crs, e.g. EPSG:32648"
-            )
-        frame = frame.set_crs(crs)
     shapes = frame.geometry.to_numpy()
     drawn = ~shapely.is_missing(shapes) & ~shapely.is_empty(shapes)
     usable = frame[drawn & frame[column].notna()]
@@ -264,9 +252,14 @@ def _open_raster(path: Path, classes: Sequence[str] | None, crs: str | None) -> 
             values.update(np.unique(tile[labelled]).tolist())
     ordered = sorted(values)
     if any(value != int(value) for value in ordered):
-        raise OutcropError(path, "is no label raster: its values are not whole numbers")
+        raise OutcropError(
+            path, "is no label raster: its values are not whole numbers; number the classes"
+        )
     if len(ordered) > 255:
-        raise OutcropError(path, f"is no label raster: it has {len(ordered)} different values")
+        raise OutcropError(
+            path,
+            f"is no label raster: it has {len(ordered)} different values; group them to classes",
+        )
     if classes is not None and len(classes) != len(ordered):
         raise OutcropError(
             path,
@@ -290,6 +283,7 @@ def _label_reader(path: Path, crs: str, scene: Scene) -> Iterator[Any]:
         if grid == (scene.height, scene.width, scene.crs) and dataset.transform == transform:
             yield dataset
             return
+        check_way(path, crs, scene.crs)
         with WarpedVRT(
             dataset,
             src_crs=crs,

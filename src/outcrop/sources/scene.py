@@ -16,6 +16,10 @@ from outcrop.errors import OutcropError
 
 Transform = tuple[float, float, float, float, float, float]
 _CACHE_BYTES = 128 << 20
+NO_CRS = (
+    "has no coordinate reference system; write one into it, or pass --crs for a scene, "
+    "--labels-crs for labels, e.g. EPSG:32648"
+)
 _KEPT = (np.dtype("uint8"), np.dtype("int16"), np.dtype("uint16"))
 
 
@@ -86,7 +90,11 @@ class Scene:
 
     @cached_property
     def metric_crs(self) -> str:
-        """A system in metres as WKT: the scene's own if it is one, else its UTM zone."""
+        """A system in metres as WKT: the scene's own if it is one, else its UTM zone.
+
+        Raises:
+            OutcropError: the scene has no place on the earth, or is in no UTM zone.
+        """
         import geopandas as gpd
         from pyproj import CRS
         from shapely import box
@@ -94,7 +102,12 @@ class Scene:
         crs = CRS.from_wkt(self.crs)
         if crs.is_projected and all(axis.unit_conversion_factor == 1 for axis in crs.axis_info[:2]):
             return self.crs
-        return gpd.GeoSeries([box(*self.bounds)], crs=crs).estimate_utm_crs().to_wkt()
+        try:
+            return gpd.GeoSeries([box(*self.bounds)], crs=crs).estimate_utm_crs().to_wkt()
+        except RuntimeError as error:
+            raise OutcropError(
+                self.title, f"lies in no UTM zone ({crs.name}); reproject it to a system in metres"
+            ) from error
 
     def same_grid(self, other: Scene) -> bool:
         """Whether both have the same pixels on the ground."""
@@ -254,14 +267,12 @@ def _describe(path: Path, crs: str | None) -> Scene:
     with _open(path) as dataset:
         own = dataset.crs
         if not own and crs is None:
-            raise OutcropError(
-                path, "has no coordinate reference system; pass --crs, e.g. EPSG:32648"
-            )
+            raise OutcropError(path, NO_CRS)
         alpha = [interpretation == ColorInterp.alpha for interpretation in dataset.colorinterp]
         numbers = [i for i in dataset.indexes if not alpha[i - 1]]
         return Scene(
             bands=tuple(Band(path, i, _band_name(dataset, i, path)) for i in numbers),
-            crs=own.to_wkt() if own else _user_crs(crs),
+            crs=own.to_wkt() if own else parse_crs(crs, "--crs"),
             transform=tuple(dataset.transform)[:6],
             height=dataset.height,
             width=dataset.width,
@@ -276,14 +287,43 @@ def _band_name(dataset: Any, number: int, path: Path) -> str:
     return path.stem if dataset.count == 1 else f"band {number}"
 
 
-def _user_crs(crs: str | None) -> str:
+def parse_crs(crs: str | None, option: str) -> str:
+    """The coordinate reference system that a user names, as WKT.
+
+    Raises:
+        OutcropError: there is none of this name; the line names `option`.
+    """
     from pyproj import CRS
     from pyproj.exceptions import CRSError
 
     try:
         return CRS.from_user_input(crs).to_wkt()
     except CRSError:
-        raise OutcropError("--crs", f"'{crs}' is not a coordinate reference system") from None
+        raise OutcropError(
+            option, f"'{crs}' is not a coordinate reference system; pass e.g. EPSG:32648"
+        ) from None
+
+
+def check_way(path: Path, crs: str, other: str) -> None:
+    """Refuse what lies at `path` if there is no way from its system to another.
+
+    Args:
+        crs, other: coordinate reference systems as WKT.
+
+    Raises:
+        OutcropError: one of them is local, or they are of two planets.
+    """
+    from pyproj import CRS, Transformer
+    from pyproj.exceptions import ProjError
+
+    try:
+        Transformer.from_crs(crs, other)
+    except ProjError as error:
+        raise OutcropError(
+            path,
+            f"cannot be brought from {CRS(crs).name} to {CRS(other).name}; "
+            "correct the coordinate reference system of one of them",
+        ) from error
 
 
 @contextmanager
@@ -292,13 +332,15 @@ def _open(path: Path) -> Iterator[Any]:
     from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
     if not path.exists():
-        raise OutcropError(path, "no such file")
+        raise OutcropError(path, "no such file; check the name")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
             dataset = rasterio.open(path)
         except RasterioIOError:
-            raise OutcropError(path, "is not a raster that GDAL can read, or is damaged") from None
+            raise OutcropError(
+                path, "is not a raster that GDAL can read, or is damaged; pass e.g. a GeoTIFF"
+            ) from None
     with dataset:
         if dataset.count == 0:
             raise OutcropError(path, "holds no bands of its own; name one of its subdatasets")

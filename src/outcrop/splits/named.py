@@ -11,6 +11,7 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.patches.patchset import Column, PatchSet
 from outcrop.patches.positions import Positions
+from outcrop.sources.vector import read_vector, reproject
 from outcrop.splits.split import SIDES
 from outcrop.splits.splitters import GroundSplit, positions_of
 
@@ -121,17 +122,9 @@ class ColumnSplit(GroundSplit):
 
 def _in_polygons(path: Path, positions: Positions, crs: str | None) -> np.ndarray:
     import geopandas as gpd
-    from pyogrio.errors import DataSourceError
 
-    if not path.exists():
-        raise OutcropError(path, "no such file")
-    try:
-        zones = gpd.read_file(path)
-    except (DataSourceError, ValueError, OSError):
-        raise OutcropError(path, "is not a vector file that GDAL can read") from None
-    if zones.crs is None:
-        raise OutcropError(path, "has no coordinate reference system")
-    area = zones.to_crs(crs).geometry.union_all()
+    assert crs is not None
+    area = reproject(read_vector(path), crs, path).geometry.union_all()
     return gpd.GeoSeries.from_xy(positions.x, positions.y, crs=crs).intersects(area).to_numpy()
 
 
@@ -139,4 +132,4 @@ def _find(name: str, names: Sequence[str]) -> int:
     for i, candidate in enumerate(names):
         if name == candidate or name in (Path(candidate).name, Path(candidate).stem):
             return i
-    raise OutcropError("--hold_out", f"no scene '{name}'; there are {', '.join(names)}")
+    raise OutcropError("--hold-out", f"no scene '{name}'; there are {', '.join(names)}")

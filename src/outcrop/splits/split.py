@@ -74,25 +74,26 @@ class Split:
             if table[side].any() and table[side, k] == 0
         ]
 
-    def check(self, patches: PatchSet) -> None:
+    def check(self, patches: PatchSet, where: object = "split") -> None:
         """Refuse a split that cannot be used with these patches.
+
+        Args:
+            where: what the error line names.
 
         Raises:
             OutcropError: made for another patch set; no validation patches; fewer than two
                 classes to train on.
         """
-        if self.fingerprint != patches.fingerprint:
+        if self.fingerprint != patches.fingerprint or len(self.sides) != len(patches):
             raise OutcropError(
-                "split", "was made for another patch set; make it anew with `outcrop split`"
+                where, "was made for another patch set; make it anew with `outcrop split`"
             )
         table = self.counts(patches.labels, len(patches.classes))
         if not table[VALIDATION].any():
-            raise OutcropError(
-                "split", "leaves no validation patches; take smaller blocks or buffer"
-            )
+            raise OutcropError(where, "leaves no validation patches; take smaller blocks or buffer")
         if (table[TRAIN] > 0).sum() < 2:
             raise OutcropError(
-                "split",
+                where,
                 "leaves fewer than two classes to train on; take smaller blocks or buffer",
             )
 
@@ -111,22 +112,30 @@ class Split:
         )
 
 
-def read_split(path: str | Path) -> Split:
+def read_split(path: str | Path, patches: PatchSet | None = None) -> Split:
     """Read a split from its JSON file.
 
+    Args:
+        patches: those that it must fit (`Split.check`).
+
     Raises:
-        OutcropError: the file is missing or is not a split.
+        OutcropError: the file is missing, is not a split, or does not fit the patches.
     """
-    content = read_json(path, "split")
+    content = read_json(path, "split", "split")
     try:
         if content["format"] != _FORMAT:
             raise KeyError("format")
-        return Split(
+        split = Split(
             sides=np.array(["tvsb".index(letter) for letter in content["sides"]], dtype=np.int8),
             groups=np.array(content["groups"], dtype=np.int64),
             fingerprint=content["fingerprint"],
             how=content["how"],
             by_ground=content["by_ground"],
         )
+        if split.sides.shape != split.groups.shape:
+            raise ValueError("sides and groups differ in number")
     except (KeyError, TypeError, ValueError) as error:
         raise OutcropError(path, "is not a split; make one with `outcrop split`") from error
+    if patches is not None:
+        split.check(patches, path)
+    return split

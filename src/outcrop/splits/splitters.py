@@ -124,7 +124,7 @@ class RandomSplit(Splitter):
         """Stratified folds (`sklearn.model_selection.StratifiedKFold`)."""
         from sklearn.model_selection import StratifiedKFold
 
-        _check_folds(patches, self.folds)
+        _check_deal(patches, self.folds, self.seed)
         dice = StratifiedKFold(self.folds, shuffle=True, random_state=self.seed)
         return _masks(dice.split(np.zeros(len(patches)), patches.labels), len(patches))
 
@@ -191,7 +191,7 @@ class BlockSplit(GroundSplit):
         """Folds of whole blocks."""
         from sklearn.model_selection import StratifiedGroupKFold
 
-        _check_folds(patches, self.folds)
+        _check_deal(patches, self.folds, self.seed)
         pieces = self.pieces(patches)
         count = pieces.max() + 1
         if count < self.folds:
@@ -209,9 +209,11 @@ class BlockSplit(GroundSplit):
         return blocks(positions_of(patches, "BlockSplit"), self.block)
 
 
-def _check_folds(patches: PatchSet, folds: int) -> None:
+def _check_deal(patches: PatchSet, folds: int, seed: int) -> None:
     if folds < 2:
         raise OutcropError("--folds", f"must be at least 2, not {folds}")
+    if not 0 <= seed < 1 << 32:
+        raise OutcropError("--seed", f"must be 0 or more and below 2 ** 32, not {seed}")
     for name, count in zip(patches.classes, patches.counts, strict=True):
         if 0 < count < folds:
             raise OutcropError(
@@ -258,6 +260,9 @@ def random_counterpart(patches: PatchSet, split: Split, seed: int = 0) -> Split:
     Args:
         split: by ground; its groups are kept, so that intervals rest on the same ground.
         seed: of the dice.
+
+    Raises:
+        OutcropError: a side has fewer patches than there are classes.
     """
     from sklearn.model_selection import train_test_split
 
@@ -266,6 +271,13 @@ def random_counterpart(patches: PatchSet, split: Split, seed: int = 0) -> Split:
     # A class of one patch cannot stand on both sides: it is dealt with the commonest class.
     counts = np.bincount(labels)
     labels = np.where(counts[labels] < 2, counts.argmax(), labels)
+    fewest = len(np.unique(labels))
+    if min(len(split.train), len(split.validation)) < fewest:
+        raise OutcropError(
+            "split",
+            f"has a side with fewer patches than the {fewest} classes, too few to be held against "
+            "a split at random; take smaller blocks or buffer",
+        )
     _, judged = train_test_split(
         used, test_size=len(split.validation), stratify=labels, random_state=seed
     )

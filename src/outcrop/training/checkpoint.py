@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -23,11 +24,19 @@ def save_checkpoint(
         for key, value in optimiser.state[parameter].items():
             if isinstance(value, torch.Tensor):
                 tensors[f"{key}.{name}"] = value
+    write_tensors(path, tensors, {"format": _FORMAT, "epoch": str(epoch)})
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Write a safetensors file, whole or not at all.
+
+    Raises:
+        OutcropError: the disk is full or read-only.
+    """
+    content = save({name: t.cpu().contiguous() for name, t in tensors.items()}, metadata)
     with new_file(path) as temporary:
-        content = save(
-            {name: tensor.cpu().contiguous() for name, tensor in tensors.items()},
-            metadata={"format": _FORMAT, "epoch": str(epoch)},
-        )
         temporary.write_bytes(content)
 
 

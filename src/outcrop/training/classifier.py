@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 
 from outcrop.errors import OutcropError
-from outcrop.files import new_file, read_json, write_json
+from outcrop.files import read_json, write_json
 from outcrop.models.architectures import ResidualNet
+from outcrop.training.checkpoint import write_tensors
 from outcrop.training.device import pick_device
 from outcrop.training.normalise import Normalisation
 from outcrop.training.pictures import to_tensor
@@ -94,9 +95,7 @@ class Classifier:
             OutcropError: the folder is missing, or the disk is full.
         """
         folder = Path(folder)
-        with new_file(folder / "model.safetensors") as temporary:
-            state = self.module.state_dict()
-            temporary.write_bytes(save({name: t.cpu().contiguous() for name, t in state.items()}))
+        write_tensors(folder / "model.safetensors", self.module.state_dict())
         write_json(
             folder / "model.json",
             {
@@ -121,13 +120,13 @@ def read_classifier(folder: str | Path, device: str = "auto") -> Classifier:
     if not folder.is_dir():
         raise OutcropError(folder, "no such model folder; make one with `outcrop train`")
     target = pick_device(device)
-    content = read_json(folder / "model.json", "model")
+    content = read_json(folder / "model.json", "model", "train")
     try:
         if (content["format"], content["version"]) != (_FORMAT, _VERSION):
             raise KeyError("format")
         network = ResidualNet(**content["network"])
         bands, classes = tuple(content["bands"]), tuple(content["classes"])
-        height, width = content["size"]
+        height, width = map(int, content["size"])
         mean, std = (tuple(map(float, content["normalisation"][key])) for key in ("mean", "std"))
         if not len(bands) == len(mean) == len(std):
             raise ValueError("bands and normalisation differ in number")

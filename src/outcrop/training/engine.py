@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from outcrop.errors import OutcropError
+from outcrop.files import check_new
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import follow
@@ -29,7 +30,6 @@ from outcrop.training.recipe import Recipe
 from outcrop.training.run import (
     Predictions,
     Run,
-    check_absent,
     check_same,
     describe,
     is_finished,
@@ -84,7 +84,7 @@ def train(
         if is_finished(folder):
             return read_run(folder, recipe.device)
     else:
-        check_absent(folder)
+        check_new(folder, instead="--resume")
 
     normalisation = learn_normalisation(patches, split.train)
     training = load_pictures(patches, split.train, device)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -119,12 +120,29 @@ def _explained(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def open_log(folder: Path, epochs_done: int) -> Iterator[Log]:
-    """A log that goes on after `epochs_done` epochs and is closed however the block ends."""
-    log = Log(folder, epochs_done)
+    """A log that goes on after `epochs_done` epochs and is closed however the block ends.
+
+    Raises:
+        OutcropError: the disk is full or read-only.
+    """
     try:
-        yield log
+        with _silent_thread(), closing(Log(folder, epochs_done)) as log:
+            yield log
+    except OSError as error:
+        raise explain(error, folder) from error
+
+
+@contextmanager
+def _silent_thread() -> Iterator[None]:
+    """TensorBoard's writing thread hands an error to the next call; do not let it print too."""
+    hook = threading.excepthook
+    threading.excepthook = lambda failed: (
+        None if issubclass(failed.exc_type, OSError) else hook(failed)
+    )
+    try:
+        yield
     finally:
-        log.close()
+        threading.excepthook = hook
 
 
 def _scalars(metrics: EpochMetrics) -> Iterator[tuple[str, float]]:

@@ -15,7 +15,7 @@ import numpy as np
 from outcrop import __version__
 from outcrop.errors import OutcropError
 from outcrop.evaluation.scores import Scores, score
-from outcrop.files import check_new, new_file, new_folder, read_json, write_json
+from outcrop.files import new_file, new_folder, read_json, write_json
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits.split import Split, read_split
@@ -84,7 +84,7 @@ def read_run(folder: str | Path, device: str = "auto") -> Run:
     folder = Path(folder)
     _read_config(folder)
     if not is_finished(folder):
-        raise OutcropError(folder, "is not finished; go on with `outcrop train --resume true`")
+        raise OutcropError(folder, "is not finished; go on with `outcrop train --resume`")
     return Run(
         folder=folder,
         classifier=read_classifier(folder, device),
@@ -141,21 +141,12 @@ def describe(
     }
 
 
-def check_absent(folder: Path) -> None:
-    """Refuse, before any work, a folder that cannot be made.
+def start(folder: Path, config: dict[str, Any], split: Split) -> None:
+    """Make the folder of a new run.
 
     Raises:
         OutcropError: something is there already, or the parent folder is missing.
     """
-    if folder.exists():
-        raise OutcropError(
-            folder, "exists already; pass --resume true to go on with it, or choose another name"
-        )
-    check_new(folder)
-
-
-def start(folder: Path, config: dict[str, Any], split: Split) -> None:
-    """Make the folder of a new run, with its configuration and split."""
     with new_folder(folder) as temporary:
         write_json(temporary / "config.json", config)
         split.save(temporary / "split.json")
@@ -191,7 +182,7 @@ def check_same(folder: Path, config: dict[str, Any], split: Split) -> None:
 def _read_config(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise OutcropError(folder, "no such run; make one with `outcrop train`")
-    config = read_json(folder / "config.json", "run")
+    config = read_json(folder / "config.json", "run", "train")
     if not isinstance(config, dict) or config.get("format") != _FORMAT:
         raise OutcropError(folder, "is not a run of outcrop; choose another folder")
     return config

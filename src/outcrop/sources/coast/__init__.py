@@ -36,7 +36,14 @@ from outcrop.sources.coast.cover import BANDS
 from outcrop.sources.coast.ground import CLASSES
 from outcrop.sources.coast.labels import Hand
 from outcrop.sources.coast.sensor import Radiometry
-from outcrop.sources.coast.world import COLOURS, Coast, CoastImage, coast_image, make_coast
+from outcrop.sources.coast.world import (
+    COLOURS,
+    Coast,
+    CoastImage,
+    coast_image,
+    coast_in,
+    make_coast,
+)
 
 __all__ = [
     "BANDS",
@@ -47,5 +54,6 @@ __all__ = [
     "Hand",
     "Radiometry",
     "coast_image",
+    "coast_in",
     "make_coast",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.files import new_folder
+from outcrop.files import check_new, new_folder
 from outcrop.progress import track
 from outcrop.sources.coast.cover import BANDS, reflectance
 from outcrop.sources.coast.dice import Dice
@@ -17,6 +18,7 @@ from outcrop.sources.coast.frame import CRS, Frame, frame
 from outcrop.sources.coast.ground import CLASSES, ground
 from outcrop.sources.coast.labels import Hand, draw
 from outcrop.sources.coast.sensor import Radiometry, observe, swath
+from outcrop.sources.geotiff import write_geotiff
 
 # As a GeoTIFF colour table, RGB.
 COLOURS = (
@@ -125,20 +127,28 @@ def make_coast(
     if images < 1:
         raise OutcropError("coast", f"{images} images make no coast; ask for at least 1")
     hand = hand or Hand()
-    folder = Path(folder)
-    stems = [f"coast-{index + 1}" for index in range(images)]
+    coast = coast_in(folder, images)
+    check_new(Path(folder), instead="")
     polygons: list[tuple[str, str, Any]] = []
     with new_folder(folder) as temporary:
-        for index, stem in enumerate(track(stems, "making the coast")):
+        for index in track(range(images), "making the coast"):
             image = coast_image(index, size, seed)
-            _write_scene(temporary / f"{stem}.tif", image)
-            _write_truth(temporary / f"{stem}-truth.tif", image)
+            scene = coast.scenes[index]
+            _write_scene(temporary, scene, image)
+            _write_truth(temporary, coast.truths[index], image)
             rng = Dice(seed).generator("hand", index)
             polygons += [
-                (CLASSES[k], stem, polygon)
+                (CLASSES[k], scene.stem, polygon)
                 for k, polygon in draw(image.truth, image.frame, hand, rng)
             ]
-        _write_labels(temporary / "labels.gpkg", polygons)
+        _write_labels(temporary, coast.labels, polygons)
+    return coast
+
+
+def coast_in(folder: str | Path, images: int) -> Coast:
+    """The files that `make_coast` gives a folder with so many images."""
+    folder = Path(folder)
+    stems = [f"coast-{index + 1}" for index in range(images)]
     return Coast(
         scenes=tuple(folder / f"{stem}.tif" for stem in stems),
         truths=tuple(folder / f"{stem}-truth.tif" for stem in stems),
@@ -155,31 +165,32 @@ def _check(size: int, seed: int) -> None:
         raise OutcropError("coast", f"seed {seed} is negative; take 0 or more")
 
 
-def _write_scene(path: Path, image: CoastImage) -> None:
+def _write_scene(folder: Path, name: Path, image: CoastImage) -> None:
     numbers = np.clip(np.round(image.reflectance * 10_000), 1, 65_535)
     values = np.nan_to_num(numbers, nan=0).astype(np.uint16)
-    with _raster(path, image.frame, values) as raster:
+    with _raster(folder, name, image.frame, values) as raster:
         raster.write(values)
         raster.scales = (1e-4,) * len(BANDS)
-        for band, name in enumerate(BANDS, start=1):
-            raster.set_band_description(band, name)
+        for band, title in enumerate(BANDS, start=1):
+            raster.set_band_description(band, title)
 
 
-def _write_truth(path: Path, image: CoastImage) -> None:
-    with _raster(path, image.frame, image.truth[None]) as raster:
+def _write_truth(folder: Path, name: Path, image: CoastImage) -> None:
+    with _raster(folder, name, image.frame, image.truth[None]) as raster:
         raster.write(image.truth, 1)
         raster.write_colormap(1, dict(enumerate(COLOURS, start=1)))
         raster.update_tags(1, **{f"CLASS_{k}": name for k, name in enumerate(CLASSES, start=1)})
 
 
-def _raster(path: Path, place: Frame, values: np.ndarray) -> Any:
-    """A tiled, compressed GeoTIFF, open for writing, of the shape and type of `values`."""
+def _raster(
+    folder: Path, name: Path, place: Frame, values: np.ndarray
+) -> AbstractContextManager[Any]:
+    """A GeoTIFF in `folder`, open for writing, of the shape and type of `values`."""
     import rasterio
 
-    return rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
+    return write_geotiff(
+        folder / name.name,
+        name,
         count=values.shape[0],
         height=values.shape[1],
         width=values.shape[2],
@@ -187,17 +198,16 @@ def _raster(path: Path, place: Frame, values: np.ndarray) -> Any:
         crs=CRS,
         transform=rasterio.Affine(*place.transform),
         nodata=0,
-        compress="deflate",
         predictor=2,
-        tiled=True,
-        blockxsize=256,
-        blockysize=256,
     )
 
 
-def _write_labels(path: Path, polygons: list[tuple[str, str, Any]]) -> None:
+def _write_labels(folder: Path, name: Path, polygons: list[tuple[str, str, Any]]) -> None:
     import geopandas
 
     names, stems, shapes = zip(*polygons, strict=True)
     table = geopandas.GeoDataFrame({"class": names, "scene": stems}, geometry=list(shapes), crs=CRS)
-    table.to_file(path, driver="GPKG", layer="labels")
+    try:
+        table.to_file(folder / name.name, driver="GPKG", layer="labels")
+    except RuntimeError as error:
+        raise OutcropError(name, "could not be written whole; is the disk full?") from error

@@ -25,7 +25,7 @@ def read_collection(path: str | Path) -> Collection:
     """
     path = Path(path)
     if not path.exists():
-        raise OutcropError(path, "no such file or folder")
+        raise OutcropError(path, "no such file or folder; check the name")
     if path.suffix.lower() == ".npz":
         return check(read_npz(path), path)
     if not (path.is_dir() or path.name.lower().endswith(ARCHIVES)):

@@ -1,0 +1,52 @@
+"""GeoTIFFs that are whole, or an error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from outcrop.errors import OutcropError
+
+_TILE = 256
+
+
+@contextmanager
+def write_geotiff(path: Path, name: Path, **profile: Any) -> Iterator[Any]:
+    """A tiled, compressed GeoTIFF, open for writing; read back when it is closed.
+
+    Args:
+        path: where it is written.
+        name: what it will be called, for the error line.
+        profile: dtype, count, height, width, crs, transform, nodata and more, as rasterio takes
+            them.
+
+    Raises:
+        OutcropError: it could not be written whole.
+    """
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    layout = {"compress": "deflate", "tiled": True, "blockxsize": _TILE, "blockysize": _TILE}
+    try:
+        with rasterio.open(path, "w", driver="GTiff", **layout, **profile) as dataset:
+            yield dataset
+        _read_back(path)
+    except RasterioError as error:
+        raise OutcropError(
+            name, f"could not be written whole; is the disk full? ({_cause(error)})"
+        ) from error
+
+
+def _read_back(path: Path) -> None:
+    """GDAL does not raise when the last blocks fail to reach the disk."""
+    import rasterio
+
+    with rasterio.open(path) as dataset:
+        for _, window in dataset.block_windows(1):
+            dataset.read(window=window)
+
+
+def _cause(error: Exception) -> str:
+    return str(error.__cause__ or error).splitlines()[0]

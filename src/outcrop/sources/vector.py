@@ -1,0 +1,48 @@
+"""Vector files: shapes on the ground, in a known coordinate reference system."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from outcrop.errors import OutcropError
+from outcrop.sources.scene import NO_CRS, check_way, parse_crs
+
+
+def read_vector(path: str | Path, crs: str | None = None) -> Any:
+    """Read any vector format of GDAL, or GeoParquet, as a GeoDataFrame.
+
+    Args:
+        crs: the coordinate reference system, for files that do not carry one.
+
+    Raises:
+        OutcropError: missing or unreadable file, no geometry, no CRS.
+    """
+    import geopandas as gpd
+
+    path = Path(path)
+    if not path.exists():
+        raise OutcropError(path, "no such file; check the name")
+    try:
+        frame = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path)
+    except (RuntimeError, ValueError, OSError):
+        raise OutcropError(
+            path, "is not a vector file that GDAL can read, or is damaged; export it anew"
+        ) from None
+    if not isinstance(frame, gpd.GeoDataFrame):
+        raise OutcropError(path, "has no geometry; pass polygons or points")
+    if frame.crs is not None:
+        return frame
+    if crs is None:
+        raise OutcropError(path, NO_CRS)
+    return frame.set_crs(parse_crs(crs, "--labels-crs"))
+
+
+def reproject(frame: Any, crs: str, path: Path) -> Any:
+    """Bring what was read from `path` to another coordinate reference system.
+
+    Raises:
+        OutcropError: there is no way from one system to the other.
+    """
+    check_way(path, frame.crs.to_wkt(), crs)
+    return frame.to_crs(crs)
