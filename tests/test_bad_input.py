@@ -349,7 +349,7 @@ ROWS = {
     "depth 21": (f"{TRAIN} --depth 21", "depth 21", "6n + 2", "20"),
     "width 0": (f"{TRAIN} --width 0", "width 0"),
     "epochs 0": (f"{TRAIN} --epochs 0", "epochs is 0", "1 or more"),
-    "batch 1": (f"{TRAIN} --batch 1", "batch is 1", "2 or more"),
+    "batch 1": (f"{TRAIN} --batch 1", "batch is 1", "4 or more"),
     "crop negative": (f"{TRAIN} --crop -1", "crop -1"),
     "schedule unknown": (f"{TRAIN} --schedule linear", "--schedule", "cosine", "'linear'"),
     "learning rate 0": (f"{TRAIN} --learning-rate 0", "learning_rate is 0", "above 0"),

@@ -117,7 +117,7 @@ def test_a_config_file_gives_options_and_the_command_line_overrides_it(tmp_path)
         (("cut", "a.tif", "-o", "out"), "these are missing: labels; see --help"),
         (("split",), "these are missing: patches; see --help"),
         (("split", "a", "b"), "there is no option 'b'"),
-        (("slit",), "invalid choice: 'slit'"),
+        (("slit",), "there is no command 'slit'; see --help"),
         ((*NEEDED, "--config", "none.yaml"), "none.yaml: no such file"),
     ],
 )

@@ -227,7 +227,7 @@ def test_a_run_alone(results, tmp_path):
     path = write_report(results / "comparison" / "network", tmp_path / "run.html")
     page = Page(path.read_text())
     assert page.sections == ["headline", "learning", "classes", "run", "words"]
-    assert "--depth 8 --width 4 --epochs 2 --batch 32 --device cpu" in page.text
+    assert "--depth 8 --width 4 --epochs 2 --device cpu" in page.text
 
 
 def test_a_run_on_a_split_at_random_is_told_to_flatter(results, tmp_path):
@@ -247,7 +247,7 @@ def test_scene_and_truth_that_are_gone_are_told_and_left_out(results, tmp_path):
     finally:
         hidden.rename(scene)
     assert page.sections == SECTIONS
-    assert "scene.tif: no such file; its pictures are left out" in page.text
+    assert "scene.tif: no such file; check the name; its pictures are left out" in page.text
     assert "gone.tif: no such file; the map is shown without the truth" in page.text
 
 

@@ -168,7 +168,6 @@ def _comparison(folder: Path) -> Material:
 def _train(folder: Path) -> Material:
     run = read_run(folder, "cpu")
     split = read_split(folder / "split.json")
-    said = run.predictions
     return Material(
         folder=folder,
         kind="train",
