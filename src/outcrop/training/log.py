@@ -83,11 +83,9 @@ class Log:
     def __init__(self, folder: Path, epochs_done: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._folder = folder
         self._lines = folder / "metrics.jsonl"
         _keep_lines(self._lines, epochs_done)
-        with _explained(folder):
-            self._events = SummaryWriter(folder / "events", purge_step=epochs_done + 1)
+        self._events = SummaryWriter(folder / "events", purge_step=epochs_done + 1)
 
     def graph(self, module: torch.nn.Module, example: Tensor) -> None:
         """Draw the network's graph; its blocks can be opened and closed in TensorBoard."""
@@ -97,25 +95,15 @@ class Log:
 
     def write(self, metrics: EpochMetrics) -> None:
         """Add an epoch."""
-        with _explained(self._folder):
-            with self._lines.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(metrics), allow_nan=False) + "\n")
-            for tag, value in _scalars(metrics):
-                self._events.add_scalar(tag, value, metrics.epoch)
-            self._events.flush()
+        with self._lines.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(metrics), allow_nan=False) + "\n")
+        for tag, value in _scalars(metrics):
+            self._events.add_scalar(tag, value, metrics.epoch)
+        self._events.flush()
 
     def close(self) -> None:
         """Write what is still held back."""
-        with _explained(self._folder):
-            self._events.close()
-
-
-@contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise explain(error, folder) from error
+        self._events.close()
 
 
 @contextmanager
