@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -25,7 +26,10 @@ def argv(command: str) -> list[str]:
 
 def start(command: str, **options) -> subprocess.CompletedProcess[str]:
     """One command in a process of its own, to its end."""
-    return subprocess.run(argv(command), capture_output=True, text=True, timeout=120, **options)
+    alone = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        argv(command), capture_output=True, text=True, timeout=120, env=alone, **options
+    )
 
 
 def content(folder: Path) -> dict[str, tuple[int, int]]:

@@ -181,6 +181,12 @@ def make_configs() -> None:
     Path("broken.yaml").write_text("labels: [labels.gpkg\noutput: {\n")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> None:
+    # Nets as small as these only wait for one another's threads.
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
     """A folder with a small scene, its labels, patches, split and run, and damaged copies."""
@@ -398,7 +404,14 @@ ROWS = {
     "map and confidence in one": ("map run scene.tif -o x.tif --confidence x.tif", "--confidence",
         "x.tif"),
     "step 0": ("map run scene.tif -o x.tif --step 0", "--step", "from 1"),
-    # the rest
+    # reports and the rest
+    "report on nothing": ("report none", "none", "no such folder", "outcrop experiment"),
+    "report on something else": ("report foreign", "foreign", "nothing to report", "outcrop"),
+    "report on a run unfinished": ("report unfinished", "unfinished", "not finished", "--resume"),
+    "report exists": ("report run -o notes.txt", "notes.txt", "exists already", "--overwrite"),
+    "report's parent": ("report run -o none/x.html", "none/x.html", "does not exist"),
+    "report on damaged predictions": ("report bad-predictions", "bad-predictions/predictions.npz",
+        "damaged", "train"),
     "comparison's split": (f"compare patches.zarr --split other.json -o x {NETWORK}",
         "other.json", "another patch set"),
     "comparison's device": ("compare patches.zarr --split split.json -o x --device abacus",

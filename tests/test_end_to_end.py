@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import torch
 from safetensors.numpy import load_file
 
 from outcrop.cli.commands import COMMANDS
@@ -38,6 +39,12 @@ TRAIN = f"train patches.zarr --split split.json {SMALL}"
 def do(*commands: str) -> None:
     for command in commands:
         assert run(command) == 0, command
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> None:
+    # Nets as small as these only wait for one another's threads.
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +152,7 @@ def test_the_whole_job_with_one_command(here, capsys):
     models = ("ResNet-8", "maximum likelihood", "decision tree", "random forest", "SVM")
     assert all(name in out for name in (*models, "leak gap", *CLASSES))
     assert Path("results/maps/0-coast-1-classes.tif").is_file()
+    assert Path("results/report.html").read_text().startswith("<!doctype html>")
     words = ["experiment", "--config", "results/experiment.yaml", "-o", "results", "--resume"]
     _, settings = parse(COMMANDS, words, "", "")
     assert settings["plan"].to_yaml() == Path("results/experiment.yaml").read_text()
@@ -177,6 +185,7 @@ def test_ctrl_c_stops_cleanly_and_resume_goes_on(here, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
         # Started in the background a process may have been told to ignore it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
