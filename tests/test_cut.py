@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+
 import geopandas as gpd
 import numpy as np
 import pytest
@@ -168,6 +170,19 @@ def test_on_disk_and_in_memory_are_the_same(scene, labels, tmp_path):
         again.classes[label] for label in again.labels
     ]
     assert {p.name for p in tmp_path.iterdir()} == {"scene.tif", "l.gpkg", "p.zarr"}
+
+
+def test_a_lost_chunk_is_told(scene, labels, tmp_path):
+    cut(scene, labels, "class", 4, output=tmp_path / "p.zarr")
+    shutil.rmtree(tmp_path / "p.zarr" / "images" / "c" / "0")
+    with pytest.raises(OutcropError, match="1 chunks of images are missing"):
+        read_patches(tmp_path / "p.zarr")
+
+
+def test_patches_of_zeros_are_whole(tmp_path, labels):
+    scene = write_raster(tmp_path / "dark.tif", np.zeros((2, 40, 50), np.uint8))
+    patches = cut(scene, labels, "class", 4, output=tmp_path / "p.zarr")
+    assert not patches.take(np.arange(len(patches))).any()
 
 
 def test_several_scenes_share_one_label_file(tmp_path, labels):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from outcrop.errors import OutcropError
 
     words = sys.argv[1:] if arguments is None else list(arguments)
+    settings: dict[str, Any] = {}
     try:
         command, settings = parse(COMMANDS, words, __version__, description or "")
         command(**settings)
@@ -26,6 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"outcrop: {' '.join(str(error).split())}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("outcrop: stopped; the same command with --resume goes on\n")
+        remedy = (
+            "the same command with --resume goes on"
+            if "resume" in settings
+            else ("nothing was written")
+        )
+        sys.stderr.write(f"outcrop: stopped; {remedy}\n")
         return 130
     return 0

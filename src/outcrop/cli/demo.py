@@ -24,7 +24,6 @@ def demo_experiment(folder: Path, seed: int) -> Experiment:
         size=16,
         stride=3,
         maps=1,
-        step=2,
         network=ResidualNet(depth=14),
         recipe=Recipe(epochs=25, seed=seed),
     )

@@ -117,15 +117,19 @@ def compare(
     if split.by_ground:
         splits["-random"] = random_counterpart(patches, split, recipe.seed)
     folder.mkdir(exist_ok=True)
-    judged: dict[tuple[str, str], dict[str, _Judged]] = {}
+    networks = {
+        name: _network(patches, one, folder / f"network{name}", network, recipe)
+        for name, one in splits.items()
+    }
+    if (folder / "comparison.json").exists():
+        # Its networks are there and were trained with these settings, or they had said so.
+        return read_comparison(folder)
+    judged: dict[tuple[str, str], dict[str, _Judged]] = {
+        (f"ResNet-{network.depth}", "patch"): networks
+    }
     for name, one in splits.items():
         for key, result in _baselines(patches, one, recipe.seed, f"baselines{name}"):
             judged.setdefault(key, {})[name] = result
-    for name, one in splits.items():
-        run_folder = folder / f"network{name}"
-        key = (f"ResNet-{network.depth}", "patch")
-        result = _network(patches, one, run_folder, network, recipe)
-        judged.setdefault(key, {})[name] = result
     rows = [_row(key, results, patches.classes) for key, results in judged.items()]
     rows.sort(key=lambda row: -np.nan_to_num(row.scores.balanced.value))
     comparison = Comparison(

@@ -12,16 +12,17 @@ from outcrop.files import check_new
 from outcrop.mapping.classmap import NO_CONFIDENCE, NODATA, map_writer
 from outcrop.patches.positions import upper_left
 from outcrop.progress import track
-from outcrop.sources.scene import Scene, SceneReader
+from outcrop.sources.scene import Scene, SceneReader, open_scene
 from outcrop.training.classifier import Classifier
+from outcrop.training.run import Run
 
 _WINDOW = 256
 _BATCH = 1024
 
 
 def map_scene(
-    classifier: Classifier,
-    scene: Scene,
+    model: Classifier | Run,
+    scene: Scene | str | Path,
     output: str | Path,
     confidence: str | Path | None = None,
     step: int = 1,
@@ -34,6 +35,8 @@ def map_scene(
     is bounded by the window (256 × 256 pixels and half a patch around), not by the scene.
 
     Args:
+        model: a trained classifier, or the run that holds it.
+        scene: an open scene or a raster file.
         output: the map: uint8, 0 = nodata, then the classes from 1, with colours and names.
         confidence: a second file: the probability of the class in per cent, uint8, 255 = nodata.
         step: classify one pixel of each cell of `step × step` pixels and give its class to the
@@ -44,6 +47,8 @@ def map_scene(
         OutcropError: the scene has not the bands of the model, or is smaller than a patch; a
             file exists; the disk is full.
     """
+    classifier = model.classifier if isinstance(model, Run) else model
+    scene = scene if isinstance(scene, Scene) else open_scene(scene)
     _check(classifier, scene, step)
     files = [Path(output)] + ([Path(confidence)] if confidence is not None else [])
     if len({file.resolve() for file in files}) < len(files):

@@ -172,7 +172,14 @@ def create_images(folder: Path, shape: tuple[int, ...], dtype: np.dtype) -> Any:
     group = zarr.open_group(folder, mode="a")
     per_patch = int(np.prod(shape[1:])) * np.dtype(dtype).itemsize
     chunk = min(max(1, _CHUNK_BYTES // max(per_patch, 1)), max(shape[0], 1))
-    return group.create_array("images", shape=shape, dtype=dtype, chunks=(chunk, *shape[1:]))
+    return group.create_array(
+        "images",
+        shape=shape,
+        dtype=dtype,
+        chunks=(chunk, *shape[1:]),
+        # A chunk of zeros is written too, so that one that is missing is known to be lost.
+        config={"write_empty_chunks": True},
+    )
 
 
 def write_annotations(folder: Path, patches: PatchSet) -> None:
@@ -225,8 +232,12 @@ def read_patches(path: str | Path) -> PatchSet:
             positions = Positions(
                 **{f.name: group[f"positions/{f.name}"][...] for f in fields(Positions)}
             )
+        images = group["images"]
+        lost = images.nchunks - images.nchunks_initialized
+        if lost:
+            raise ValueError(f"{lost} chunks of images are missing")
         return PatchSet(
-            images=group["images"],
+            images=images,
             labels=group["labels"][...],
             classes=tuple(attributes["classes"]),
             bands=tuple(attributes["bands"]),
@@ -243,4 +254,6 @@ def read_patches(path: str | Path) -> PatchSet:
             dropped=attributes["dropped"],
         )
     except (KeyError, TypeError, ValueError, OSError, OutcropError) as error:
-        raise OutcropError(path, "is not a patch set; cut one with `outcrop patches`") from error
+        raise OutcropError(
+            path, f"is not a whole patch set ({error}); cut one with `outcrop patches`"
+        ) from error
