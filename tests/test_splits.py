@@ -208,6 +208,16 @@ def test_a_straddling_polygon_stays_on_its_larger_side():
     ]  # fmt: skip
 
 
+def test_without_a_fold_one_with_all_classes_on_both_sides_is_taken():
+    x = np.arange(60) * 400.0
+    labels = np.r_[np.zeros(30, int), np.ones(30, int)]
+    regions = Column(np.repeat([0, 1, 2], [30, 10, 20]), ("a", "b", "c"))
+    patches = ground(x, np.zeros(60), np.arange(60), labels, columns={"region": regions})
+    assert ColumnSplit(column="region").assign(patches).how["fold"] == 1
+    with pytest.raises(OutcropError, match="fewer than two classes"):
+        ColumnSplit(column="region").assign(patches, fold=0)
+
+
 def test_missing_classes_are_said():
     x = np.arange(60) * 400.0
     labels = np.r_[np.zeros(30, int), np.arange(30) % 2]

@@ -119,7 +119,7 @@ def split(
     column: str | None = None,
     hold_out: list[str] | None = None,
     folds: int = 5,
-    fold: int = 0,
+    fold: int | None = None,
     test: bool = False,
     seed: int = 0,
     overwrite: bool = False,
@@ -138,7 +138,7 @@ def split(
         column: with --by column, a column kept with --keep.
         hold_out: scenes or values of the column that validate; without it they are folds.
         folds: one of so many parts validates.
-        fold: which of them, from 0.
+        fold: which of them, from 0; without it one that leaves most classes on both sides.
         test: set the next fold aside as a test side.
         seed: of what is dealt.
         overwrite: whether the split may exist.

@@ -18,8 +18,8 @@ class Scores:
     """How well predictions agree with the truth, class by class.
 
     What remote sensing calls *producer's accuracy* is recall, *user's accuracy* is precision.
-    A score that is undefined is NaN and not 0: precision of a class never predicted, recall of a
-    class that is not in the truth. The interval of a class that stands on one group alone is
+    A score that is undefined is NaN and not 0: precision of a class never predicted, recall and F1
+    of a class that is not in the truth. The interval of a class that stands on one group alone is
     unknown, for nothing shows how it fares elsewhere.
 
     Attributes:
@@ -214,7 +214,7 @@ def _measures(confusion: np.ndarray) -> dict[str, np.ndarray]:
     return {
         "precision": _ratio(right, predicted),
         "recall": recall,
-        "f1": _ratio(2 * right, truth + predicted),
+        "f1": np.where(truth > 0, _ratio(2 * right, truth + predicted), np.nan),
         "overall": _ratio(right.sum(axis=-1), truth.sum(axis=-1)),
         "balanced": _ratio(np.nansum(recall, axis=-1), (truth > 0).sum(axis=-1)),
     }

@@ -58,35 +58,46 @@ class Splitter(ABC):
         """Number of folds (scikit-learn)."""
         return len(self.folds_of(self._bound(X)))
 
-    def assign(self, patches: PatchSet, fold: int = 0, test: bool = False) -> Split:
+    def assign(self, patches: PatchSet, fold: int | None = None, test: bool = False) -> Split:
         """Split once: one fold validates and the others train.
 
         Args:
-            fold: which fold validates, from 0.
+            fold: which fold validates, from 0; without it the first of those that leave the most
+                classes on both sides (only labels are looked at).
             test: whether the fold after it is set aside as a test side.
 
         Raises:
             OutcropError: no such fold; the split cannot be used (`Split.check`).
         """
         folds = self.folds_of(patches)
-        if not 0 <= fold < len(folds):
+        if fold is not None and not 0 <= fold < len(folds):
             raise OutcropError(
                 "--fold", f"there is no fold {fold}; there are 0 to {len(folds) - 1}"
             )
-        sides = np.where(folds[fold], VALIDATION, TRAIN).astype(np.int8)
-        if test:
-            if len(folds) < 3:
-                raise OutcropError("--test", "needs at least three folds")
-            sides[folds[(fold + 1) % len(folds)]] = TEST
-        split = Split(
-            sides=self.finish(patches, sides),
-            groups=self.pieces(patches),
-            fingerprint=patches.fingerprint,
-            how=self.describe() | {"fold": fold},
-            by_ground=self.by_ground,
-        )
+        if test and len(folds) < 3:
+            raise OutcropError("--test", "needs at least three folds")
+        pieces = self.pieces(patches)
+        splits = [
+            Split(
+                sides=self._sides(patches, folds, number, test),
+                groups=pieces,
+                fingerprint=patches.fingerprint,
+                how=self.describe() | {"fold": number},
+                by_ground=self.by_ground,
+            )
+            for number in (range(len(folds)) if fold is None else [fold])
+        ]
+        split = max(splits, key=lambda one: _classes_on_sides(one, patches))
         split.check(patches)
         return split
+
+    def _sides(
+        self, patches: PatchSet, folds: list[np.ndarray], fold: int, test: bool
+    ) -> np.ndarray:
+        sides = np.where(folds[fold], VALIDATION, TRAIN).astype(np.int8)
+        if test:
+            sides[folds[(fold + 1) % len(folds)]] = TEST
+        return self.finish(patches, sides)
 
     def describe(self) -> dict[str, Any]:
         """The splitter and its parameters, for people to read."""
@@ -249,6 +260,11 @@ def polygons_of(patches: PatchSet) -> np.ndarray:
     if patches.positions is None:
         return np.arange(len(patches))
     return np.unique(patches.positions.polygon, return_inverse=True)[1]
+
+
+def _classes_on_sides(split: Split, patches: PatchSet) -> int:
+    table = split.counts(patches.labels, len(patches.classes))
+    return int((table[[TRAIN, VALIDATION, TEST]] > 0).sum())
 
 
 def random_counterpart(patches: PatchSet, split: Split, seed: int = 0) -> Split:
