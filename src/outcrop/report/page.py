@@ -202,10 +202,11 @@ def _scene_parts(material: Material, scenes: _Scenes) -> list[ScenePart]:
         here = 0 if patches.positions is None else (patches.positions.source == number).sum()
         size = f"{scene.width:,} × {scene.height:,} pixels of {abs(scene.transform[0]):g}"
         crs = CRS.from_wkt(scene.crs).name
+        where = "" if crs == "unnamed" else f" in {crs}"
         parts.append(
             ScenePart(
                 name=scene.title,
-                words=f"{size} {_unit(scene.crs)} in {crs}; {here:,} patches",
+                words=f"{size} {_unit(scene.crs)}{where}; {here:,} patches",
                 panels=(
                     pictures.in_colour(),
                     labels_panel(pictures, patches, number, plan.stride),

@@ -67,12 +67,18 @@ class Split:
     def warnings(self, patches: PatchSet) -> list[str]:
         """One sentence for each class that a side in use has no patch of."""
         table = self.counts(patches.labels, len(patches.classes))
-        return [
-            f"class '{name}' has no {SIDES[side]} patches"
-            for side in (TRAIN, VALIDATION, TEST)
-            for k, name in enumerate(patches.classes)
-            if table[side].any() and table[side, k] == 0
-        ]
+        words = {TRAIN: "training", VALIDATION: "validation", TEST: "test"}
+        found = []
+        for k, name in enumerate(patches.classes):
+            if not table[:, k].any():
+                found.append(f"class '{name}' has no patches at all")
+                continue
+            found += [
+                f"class '{name}' has no {word} patches"
+                for side, word in words.items()
+                if table[side].any() and table[side, k] == 0
+            ]
+        return found
 
     def check(self, patches: PatchSet, where: object = "split") -> None:
         """Refuse a split that cannot be used with these patches.
