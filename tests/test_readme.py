@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import outcrop as oc
+from outcrop.cli.commands import COMMANDS
+from outcrop.cli.parser import parse
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+BASH = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.S))
+PYTHON = "\n".join(re.findall(r"```python\n(.*?)```", README, re.S))
+LINES = [line for line in BASH.splitlines() if line.startswith("outcrop ")]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_commands_of_the_readme_are_understood(line):
+    command, _ = parse(COMMANDS, shlex.split(line)[1:], "", "")
+    assert command.__name__ == line.split()[1]
+
+
+def test_names_of_the_readme_are_public():
+    assert LINES
+    compile(PYTHON, "README.md", "exec")
+    names = set(re.findall(r"\boc\.(\w+)", PYTHON))
+    assert {"cut", "train", "map", "BlockSplit"} <= names
+    assert names <= set(oc.__all__)
+    assert all(getattr(oc, name) is not None for name in oc.__all__)
+
+
+def test_make_targets_of_the_readme_exist():
+    targets = re.findall(r"^make (\w+)", BASH, re.M)
+    makefile = (Path(__file__).parents[1] / "Makefile").read_text()
+    assert targets == ["demo", "test"]
+    assert all(f"\n{target}:" in makefile for target in targets)
+
+
+def test_an_unknown_public_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        oc.nothing  # noqa: B018
