@@ -33,11 +33,12 @@ def main() -> None:
     options.add_argument("--seeds", default="4,5,6", help="coasts, by seed")
     options.add_argument("--images", type=int, default=7)
     options.add_argument("--epochs", type=int, default=25)
+    options.add_argument("--models", default="", help="only models whose name starts so")
     chosen = options.parse_args()
     found = defaultdict(list)
     for seed in map(int, chosen.seeds.split(",")):
         with TemporaryDirectory() as folder:
-            measure(Path(folder), seed, chosen.images, chosen.epochs, found)
+            measure_coast(Path(folder), seed, chosen, found)
     print(f"\ncoasts {chosen.seeds} of {chosen.images} images, {chosen.epochs} epochs,", end=" ")
     print(
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()},",
@@ -50,18 +51,24 @@ def main() -> None:
         print(f"| {model} | " + " | ".join(map(spread, np.array(rows).T)) + " |")
 
 
-def measure(folder: Path, seed: int, images: int, epochs: int, found: dict) -> None:
-    coast = make_coast(folder / "coast", images, 400, seed)
+def measure_coast(folder: Path, seed: int, chosen: argparse.Namespace, found: dict) -> None:
+    coast = make_coast(folder / "coast", chosen.images, 400, seed)
     patches = cut(coast.scenes, coast.labels, "class", 16, stride=3)
     split = block_split(patches, None, None, folds=5, seed=seed).assign(patches)
     sides = {"ground": split, "random": random_counterpart(patches, split, seed)}
     models = {b.name: lambda one, b=b: baseline(patches, one, b, seed) for b in BASELINES}
+    for gain in GAINS[1:]:
+        models[f"SVM, gain {gain}"] = lambda one, gain=gain: baseline(
+            patches, one, BASELINES[0], seed, gain
+        )
     for gain in GAINS:
-        recipe = Recipe(epochs=epochs, seed=seed, augmentation=Augmentation(gain=gain))
+        recipe = Recipe(epochs=chosen.epochs, seed=seed, augmentation=Augmentation(gain=gain))
         models[f"ResNet-14, gain {gain}"] = lambda one, recipe=recipe: network(
             patches, one, recipe, folder
         )
     for name, predict in models.items():
+        if not name.startswith(chosen.models):
+            continue
         scores = {
             how: score(
                 patches.labels[one.validation],
@@ -84,13 +91,25 @@ def measure(folder: Path, seed: int, images: int, epochs: int, found: dict) -> N
         )
 
 
-def baseline(patches, split, model, seed):
-    seen, unseen = (
-        FEATURES[model.features](patches.take(s)) for s in (split.train, split.validation)
+def baseline(patches, split, model, seed, gain=0.0):
+    """With a gain, two copies of each training patch as the network would see it are added."""
+    measure = FEATURES[model.features]
+    images, labels = patches.take(split.train), patches.labels[split.train]
+    groups = split.groups[split.train]
+    seen = [measure(images)]
+    dice = np.random.default_rng(seed)
+    for _ in range(2 if gain else 0):
+        gains = dice.uniform(1 - gain, 1 + gain, (len(images), images.shape[1], 1, 1))
+        seen.append(measure(images * gains.astype(np.float32)))
+    copies = len(seen)
+    fitted = model.fit(
+        np.concatenate(seen),
+        np.tile(labels, copies),
+        np.tile(groups if split.by_ground else split.train, copies),
+        len(patches.classes),
+        seed,
     )
-    groups = split.groups[split.train] if split.by_ground else None
-    labels = patches.labels[split.train]
-    return model.fit(seen, labels, groups, len(patches.classes), seed).predict(unseen)
+    return fitted.predict(measure(patches.take(split.validation)))
 
 
 def network(patches, split, recipe, folder):
