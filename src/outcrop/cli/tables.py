@@ -63,7 +63,7 @@ def score_table(scores: Scores) -> None:
     _console.print(table)
     say(f"overall accuracy   {scores.overall}")
     say(f"balanced accuracy  {scores.balanced}")
-    say(f"95 % intervals from {scores.groups} pieces of ground")
+    say(f"95 % intervals from {scores.groups:,} independent pieces")
 
 
 def run_table(run: Run) -> None:
