@@ -54,7 +54,7 @@ def main() -> None:
 def measure_coast(folder: Path, seed: int, chosen: argparse.Namespace, found: dict) -> None:
     coast = make_coast(folder / "coast", chosen.images, 400, seed)
     patches = cut(coast.scenes, coast.labels, "class", 16, stride=3)
-    split = block_split(patches, None, None, folds=5, seed=seed).assign(patches)
+    split = block_split(patches, 2_800, None, folds=5, seed=seed).assign(patches, fold=0)
     sides = {"ground": split, "random": random_counterpart(patches, split, seed)}
     models = {b.name: lambda one, b=b: baseline(patches, one, b, seed) for b in BASELINES}
     for gain in GAINS[1:]:
