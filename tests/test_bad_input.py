@@ -270,8 +270,8 @@ ROWS = {
     "per class 0": (f"{cut()} --per-class 0", "--per-class", "at least 1"),
     "patches exist": (f"{cut()} -o patches.zarr", "patches.zarr", "exists already", "--overwrite"),
     "patches over something else": (f"{cut()} -o foreign --overwrite", "foreign",
-        "not a patch set", "another name"),
-    "patches over a file": (f"{cut()} -o notes.txt --overwrite", "notes.txt", "not a patch set"),
+        "not a whole patch set", "another name"),
+    "patches over a file": (f"{cut()} -o notes.txt --overwrite", "notes.txt", "not a whole patch set"),
     "no parent": (f"{cut()} -o none/x.zarr", "none/x.zarr", "does not exist", "make it"),
     # labels
     "labels missing": (cut(labels="none.gpkg"), "none.gpkg", "no such file"),
@@ -309,7 +309,7 @@ ROWS = {
         "labels.gpkg,far.gpkg", "--labels", "2 files for 3 scenes"),
     # splits
     "patches missing": ("split none.zarr -o x.json", "none.zarr", "no such"),
-    "patches damaged": ("split bad-meta.zarr -o x.json", "bad-meta.zarr", "not a patch set"),
+    "patches damaged": ("split bad-meta.zarr -o x.json", "bad-meta.zarr", "not a whole patch set"),
     "class smaller than folds": ("split few.zarr -o x.json", "class 'rare'", "2 patches",
         "5 folds", "--folds 2"),
     "block 0": (f"{SPLIT} --block 0", "--block", "more than 0"),
@@ -331,7 +331,7 @@ ROWS = {
     "boxes no numbers": (f"{SPLIT} --by zones --boxes a,b,c,d", "--boxes", "numbers"),
     "seed too large": (f"{SPLIT} --seed 4294967296", "--seed", "below 2 ** 32"),
     "labels out of range": ("split bad-labels.zarr -o x.json", "bad-labels.zarr",
-        "not a patch set"),
+        "not a whole patch set"),
     "seed negative": (f"{SPLIT} --by random --seed -1", "--seed", "0 or more"),
     # collections
     "class folders of one class": ("train one-folder -o x", "one-folder", "'cat'", "two"),
