@@ -270,8 +270,8 @@ ROWS = {
     "per class 0": (f"{cut()} --per-class 0", "--per-class", "at least 1"),
     "patches exist": (f"{cut()} -o patches.zarr", "patches.zarr", "exists already", "--overwrite"),
     "patches over something else": (f"{cut()} -o foreign --overwrite", "foreign",
-        "not a whole patch set", "another name"),
-    "patches over a file": (f"{cut()} -o notes.txt --overwrite", "notes.txt", "not a whole patch set"),
+        "not a patch set", "another name"),
+    "patches over a file": (f"{cut()} -o notes.txt --overwrite", "notes.txt", "not a patch set"),
     "no parent": (f"{cut()} -o none/x.zarr", "none/x.zarr", "does not exist", "make it"),
     # labels
     "labels missing": (cut(labels="none.gpkg"), "none.gpkg", "no such file"),

@@ -163,8 +163,8 @@ def train(
     *,
     output: Path,
     split: Path | None = None,
-    network: ResidualNet = ResidualNet(),  # noqa: B008
-    recipe: Recipe = Recipe(),  # noqa: B008
+    network: ResidualNet = ResidualNet(),
+    recipe: Recipe = Recipe(),
     resume: bool = False,
 ) -> None:
     """Train a residual network on a patch set, class folder, archive, npz or CIFAR-10.
@@ -208,8 +208,8 @@ def compare(
     *,
     split: Path,
     output: Path,
-    network: ResidualNet = ResidualNet(),  # noqa: B008
-    recipe: Recipe = Recipe(),  # noqa: B008
+    network: ResidualNet = ResidualNet(),
+    recipe: Recipe = Recipe(),
     resume: bool = False,
 ) -> None:
     """Hold the network against maximum likelihood, decision tree, random forest and SVM.

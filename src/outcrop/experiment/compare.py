@@ -88,8 +88,8 @@ def compare(
     patches: PatchSet,
     split: Split,
     folder: str | Path,
-    network: ResidualNet = ResidualNet(),  # noqa: B008
-    recipe: Recipe = Recipe(),  # noqa: B008
+    network: ResidualNet = ResidualNet(),
+    recipe: Recipe = Recipe(),
     resume: bool = False,
 ) -> Comparison:
     """Train the network and every baseline, and score each on the validation side.

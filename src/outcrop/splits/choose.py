@@ -69,10 +69,10 @@ def make_splitter(
         return ColumnSplit(buffer=gap, column=column, hold_out=tuple(hold_out))
     if len(boxes) % 4:
         raise OutcropError("--boxes", f"takes four numbers for each box, not {len(boxes)} in all")
-    corners = [tuple(boxes[i : i + 4]) for i in range(0, len(boxes), 4)]
+    corners = list(zip(boxes[::4], boxes[1::4], boxes[2::4], boxes[3::4], strict=True))
     if not zones and not corners:
         raise OutcropError("--by zones", "needs --zones with a file or --boxes with numbers")
-    return ZoneSplit(buffer=gap, zones=(*zones, *corners))  # type: ignore[arg-type]
+    return ZoneSplit(buffer=gap, zones=(*zones, *corners))
 
 
 def delivered_split(patches: PatchSet) -> Split:

@@ -46,8 +46,8 @@ def train(
     patches: PatchSet,
     split: Split,
     folder: str | Path,
-    network: ResidualNet = ResidualNet(),  # noqa: B008
-    recipe: Recipe = Recipe(),  # noqa: B008
+    network: ResidualNet = ResidualNet(),
+    recipe: Recipe = Recipe(),
     resume: bool = False,
 ) -> Run:
     """Train `network` on the training side of `split` and judge it on the validation side.
