@@ -16,7 +16,7 @@ from outcrop.patches.positions import Positions, Source
 
 _FORMAT = "outcrop patch set"
 _VERSION = 1
-_CHUNK_BYTES = 4 << 20
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def check_output(path: Path, overwrite: bool) -> None:
 
 
 def create_images(folder: Path, shape: tuple[int, ...], dtype: np.dtype) -> Any:
-    """An empty Zarr array for the images of a patch set in `folder`, in chunks of about 4 MiB."""
+    """An empty Zarr array for the images of a patch set in `folder`, in chunks of about 1 MiB."""
     import zarr
 
     group = zarr.open_group(folder, mode="a")
