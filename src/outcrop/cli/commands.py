@@ -200,7 +200,7 @@ def evaluate(run: Path, patches: str, *, device: str = "auto") -> None:
     from outcrop.patches.collection import open_patches
     from outcrop.training.run import read_run
 
-    score_table(evaluate_model(read_run(run, device).classifier, open_patches(patches)))
+    score_table(evaluate_model(read_run(run, device), open_patches(patches)))
 
 
 def compare(

@@ -9,11 +9,12 @@ from outcrop.evaluation.scores import Scores, score
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import track
 from outcrop.training.classifier import Classifier
+from outcrop.training.run import Run, classifier_of
 
 _BATCH = 2048
 
 
-def evaluate(classifier: Classifier, patches: PatchSet) -> Scores:
+def evaluate(model: Classifier | Run, patches: PatchSet) -> Scores:
     """Score a classifier on all patches of a set.
 
     Classes are matched by name. The intervals take the labelled polygons as the pieces of ground.
@@ -21,6 +22,7 @@ def evaluate(classifier: Classifier, patches: PatchSet) -> Scores:
     Raises:
         OutcropError: the set has a class that the classifier does not know, or other bands.
     """
+    classifier = classifier_of(model)
     unknown = [name for name in patches.classes if name not in classifier.classes]
     if unknown:
         raise OutcropError(

@@ -14,7 +14,7 @@ from outcrop.patches.positions import upper_left
 from outcrop.progress import track
 from outcrop.sources.scene import Scene, SceneReader, open_scene
 from outcrop.training.classifier import Classifier
-from outcrop.training.run import Run
+from outcrop.training.run import Run, classifier_of
 
 _WINDOW = 256
 _BATCH = 1024
@@ -47,7 +47,7 @@ def map_scene(
         OutcropError: the scene has not the bands of the model, or is smaller than a patch; a
             file exists; the disk is full.
     """
-    classifier = model.classifier if isinstance(model, Run) else model
+    classifier = classifier_of(model)
     scene = scene if isinstance(scene, Scene) else open_scene(scene)
     _check(classifier, scene, step)
     files = [Path(output)] + ([Path(confidence)] if confidence is not None else [])

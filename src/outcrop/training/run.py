@@ -75,6 +75,11 @@ class Run:
         )
 
 
+def classifier_of(model: Classifier | Run) -> Classifier:
+    """The classifier itself, or that of a run."""
+    return model.classifier if isinstance(model, Run) else model
+
+
 def read_run(folder: str | Path, device: str = "auto") -> Run:
     """Open the folder of a finished training.
 
