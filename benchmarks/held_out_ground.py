@@ -54,7 +54,7 @@ def main() -> None:
 def measure_coast(folder: Path, seed: int, chosen: argparse.Namespace, found: dict) -> None:
     coast = make_coast(folder / "coast", chosen.images, 400, seed)
     patches = cut(coast.scenes, coast.labels, "class", 16, stride=3)
-    split = block_split(patches, 2_800, None, folds=5, seed=seed).assign(patches, fold=0)
+    split = block_split(patches, None, None, folds=5, seed=seed).assign(patches)
     sides = {"ground": split, "random": random_counterpart(patches, split, seed)}
     models = {b.name: lambda one, b=b: baseline(patches, one, b, seed) for b in BASELINES}
     for gain in GAINS[1:]:
@@ -95,7 +95,8 @@ def baseline(patches, split, model, seed, gain=0.0):
     """With a gain, two copies of each training patch as the network would see it are added."""
     measure = FEATURES[model.features]
     images, labels = patches.take(split.train), patches.labels[split.train]
-    groups = split.groups[split.train]
+    # Under a split at random only the copies of one patch belong together.
+    groups = split.groups[split.train] if split.by_ground else split.train if gain else None
     seen = [measure(images)]
     dice = np.random.default_rng(seed)
     for _ in range(2 if gain else 0):
@@ -105,7 +106,7 @@ def baseline(patches, split, model, seed, gain=0.0):
     fitted = model.fit(
         np.concatenate(seen),
         np.tile(labels, copies),
-        np.tile(groups if split.by_ground else split.train, copies),
+        None if groups is None else np.tile(groups, copies),
         len(patches.classes),
         seed,
     )
