@@ -10,16 +10,16 @@ from outcrop.mapping.agreement import agreement, count_classes, map_classes, pix
 from tests.rasters import GRID, write_raster
 
 
-def tagged(path, values, names, prefix="CLASS_", **options):
+def tagged(path, values, names, **options):
     write_raster(path, np.asarray(values, np.uint8), nodata=0, **options)
     with rasterio.open(path, "r+") as dataset:
-        dataset.update_tags(1, **{f"{prefix}{i}": name for i, name in enumerate(names, start=1)})
+        dataset.update_tags(1, **{f"CLASS_{i}": name for i, name in enumerate(names, start=1)})
     return path
 
 
 def test_classes_are_matched_by_name_and_not_by_value(tmp_path):
     mapped = tagged(tmp_path / "map.tif", [[1, 1, 2], [2, 2, 0]], ["rice", "water"])
-    truth = tagged(tmp_path / "truth.tif", [[2, 1, 1], [1, 0, 1]], ["water", "rice"], prefix="")
+    truth = tagged(tmp_path / "truth.tif", [[2, 1, 1], [1, 0, 1]], ["water", "rice"])
     found = agreement(mapped, truth)
     assert found.classes == ("rice", "water")
     assert found.confusion.tolist() == [[1, 0], [1, 2]]

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         remedy = (
             "the same command with --resume goes on"
             if "resume" in settings
-            else ("nothing was written")
+            else "nothing was written"
         )
         sys.stderr.write(f"outcrop: stopped; {remedy}\n")
         return 130

@@ -25,7 +25,8 @@ def demo(*, output: Path = Path("demo"), seed: int = 0, resume: bool = False) ->
     from outcrop.files import kept_if_whole
 
     with nullcontext() if resume and output.exists() else kept_if_whole(output):
-        plan = demo_experiment(output / "coast", seed)
+        # The seed is in the name, so that no demo goes on with the coast of another.
+        plan = demo_experiment(output / f"coast-{seed}", seed)
     experiment(plan.scenes, output=output / "results", plan=plan, resume=resume)
 
 

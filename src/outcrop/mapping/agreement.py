@@ -12,6 +12,7 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.mapping.classmap import NODATA
+from outcrop.sources.labels import on_grid
 
 _WINDOW = 1024
 
@@ -61,8 +62,8 @@ def agreement(classes_path: str | Path, truth_path: str | Path) -> Agreement:
 
     The truth may lie on another grid or in another CRS; it is brought onto the map's by nearest
     neighbour. Its nodata value, or 0 where none is declared, means unknown. Classes are matched
-    by name: the truth's stand in its band tags `CLASS_1`, ... (or `1`, ...), and a value without
-    a tag is called "class 7", as in `outcrop.sources.labels`.
+    by name: the truth's stand in its band tags `CLASS_1`, ..., and a value without a tag is
+    called "class 7", as in `outcrop.sources.labels`.
 
     Raises:
         OutcropError: a file is missing or no raster; the truth names no class of the map.
@@ -135,31 +136,18 @@ def pixel_hectares(path: str | Path) -> float:
 @contextmanager
 def truth_on(mapped: Any, truth_path: str | Path) -> Iterator[Any]:
     """A raster of true classes as it lies on the grid of an open map, as a rasterio dataset."""
-    from rasterio.enums import Resampling
-    from rasterio.vrt import WarpedVRT
-
-    with (
-        _open(truth_path) as dataset,
-        WarpedVRT(
-            dataset,
-            src_crs=dataset.crs or mapped.crs,
-            crs=mapped.crs,
-            transform=mapped.transform,
-            width=mapped.width,
-            height=mapped.height,
-            resampling=Resampling.nearest,
-            nodata=0 if dataset.nodata is None else dataset.nodata,
-        ) as warped,
-    ):
-        yield warped
+    with _open(truth_path) as dataset:
+        own_crs, grid = dataset.crs or mapped.crs, (mapped.transform, mapped.height, mapped.width)
+        with on_grid(dataset, own_crs, mapped.crs, *grid) as warped:
+            yield warped
 
 
 def truth_names(path: str | Path) -> dict[int, str]:
     """The names that a class raster gives to its values, in its band's tags."""
     with _open(path) as dataset:
         tags = dataset.tags(1)
-    numbers = ((key.removeprefix("CLASS_"), name) for key, name in tags.items())
-    return {int(number): name for number, name in numbers if number.isdecimal()}
+    named = ((key.partition("CLASS_"), name) for key, name in tags.items())
+    return {int(n): name for (_, is_class, n), name in named if is_class and n.isdecimal()}
 
 
 @contextmanager

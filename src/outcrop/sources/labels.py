@@ -274,8 +274,6 @@ def _label_reader(path: Path, crs: str, scene: Scene) -> Iterator[Any]:
     """The label raster as it lies on the scene's grid."""
     import rasterio
     from affine import Affine
-    from rasterio.enums import Resampling
-    from rasterio.vrt import WarpedVRT
 
     transform = Affine(*scene.transform)
     with rasterio.open(path) as dataset:
@@ -284,17 +282,29 @@ def _label_reader(path: Path, crs: str, scene: Scene) -> Iterator[Any]:
             yield dataset
             return
         check_way(path, crs, scene.crs)
-        with WarpedVRT(
-            dataset,
-            src_crs=crs,
-            crs=scene.crs,
-            transform=transform,
-            width=scene.width,
-            height=scene.height,
-            resampling=Resampling.nearest,
-            nodata=0 if dataset.nodata is None else dataset.nodata,
-        ) as warped:
+        with on_grid(dataset, crs, scene.crs, transform, scene.height, scene.width) as warped:
             yield warped
+
+
+def on_grid(dataset: Any, own_crs: Any, crs: Any, transform: Any, height: int, width: int) -> Any:
+    """An open raster of classes as it lies on another grid, by nearest neighbour.
+
+    Returns:
+        A rasterio dataset to be closed; its nodata is the raster's own, or 0.
+    """
+    from rasterio.enums import Resampling
+    from rasterio.vrt import WarpedVRT
+
+    return WarpedVRT(
+        dataset,
+        src_crs=own_crs,
+        crs=crs,
+        transform=transform,
+        width=width,
+        height=height,
+        resampling=Resampling.nearest,
+        nodata=0 if dataset.nodata is None else dataset.nodata,
+    )
 
 
 def _read_tile(
