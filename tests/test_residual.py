@@ -28,11 +28,11 @@ def ours(name: str) -> str:
     """Our name for a tensor of the published ResNet-20."""
     name = re.sub(
         r"layer(\d)\.(\d)\.",
-        lambda m: f"stages.{int(m[1]) - 1}.block{int(m[2]) + 1}.",
+        lambda m: f"stages.units.stage{m[1]}.units.block{int(m[2]) + 1}.residual.",
         name,
     )
     name = name.replace("bn", "norm")
-    return re.sub(r"^(conv|norm)1\.", r"\1.", name)
+    return re.sub(r"^(conv|norm)1\.", r"stem.\1.", name)
 
 
 @needs_shared
@@ -68,7 +68,7 @@ def test_any_size_and_every_parameter_learns(size: tuple[int, int], width: int) 
 
 def test_convolutions_start_from_he_s_distribution() -> None:
     torch.manual_seed(0)
-    weight = ResidualNet(depth=20).build(3, 10).stages[2].block3.conv2.weight
+    weight = ResidualNet(depth=20).build(3, 10).blocks[-1].residual.conv2.weight
     assert weight.std().item() == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.02)
 
 

@@ -2,47 +2,138 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
 
 from outcrop.errors import OutcropError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from outcrop.models.residual import ResidualNetwork
 
 
 @dataclass(frozen=True)
 class ResidualNet:
-    """A residual network for small images (He et al. 2015, arXiv:1512.03385, section 4.2).
+    """A residual network of any depth, with all its relatives as parameters.
+
+    Three stages of residual blocks; each stage after the first halves height and width and doubles
+    the channels.
+
+    Sources: He et al. 2015 (arXiv:1512.03385, section 4.2) for the plain network and its blocks,
+    He et al. 2016 (arXiv:1603.05027) for pre-activation, Zagoruyko and Komodakis 2016
+    (arXiv:1605.07146) for wide networks, Huang et al. 2016 (arXiv:1603.09382) for stochastic depth,
+    Zhang et al. 2016 (arXiv:1608.02908) for residual networks of residual networks (RoR).
 
     Attributes:
-        depth: layers with weights, 6n + 2 for n residual blocks in each of the three stages.
-        width: filters of the first stage; the second has twice, the third four times as many.
+        depth: layers with weights: 6n + 2 for n blocks in each stage; 9n + 2 with bottlenecks;
+            6n + 4 is the count of wide networks, which counts a stage's projection as a layer.
+        width: filters of the first convolution, and of the first stage before widening.
+        widen: each stage has so many times its filters (k of wide networks).
+        order: "original": the activation follows the sum; "pre-activation": normalisation and
+            activation precede each convolution, and nothing stands in the way of the shortcut.
+        bottleneck: 1 × 1, 3 × 3 and 1 × 1 convolutions, the last to four times as many channels,
+            in place of two 3 × 3.
+        shortcut: where a block changes the shape: "identity" (option A: every second pixel, new
+            channels are zero) or "projection" (option B: a 1 × 1 convolution).
+        levels: layers of shortcuts: 1 is around each block only; 2 adds one around all stages, 3
+            one around each stage as well (RoR-3); 4 and 5 also around its halves and quarters.
+        survival: stochastic depth: the chance that the last block is kept in a training step; 1
+            keeps every block always.
+        survival_schedule: "linear" falls from 1 at the input to `survival` at the last block,
+            "constant" gives it to every block.
+        stem: "small": a 3 × 3 convolution; "large": 7 × 7 with stride 2 and a pooling with stride
+            2, which makes large pictures 16 times cheaper.
 
     Raises:
-        OutcropError: a depth that is not 6n + 2 with n ≥ 1, or a width below 1.
+        OutcropError: a number out of its range, or an unknown word.
 
     >>> ResidualNet(depth=20).blocks
     3
+    >>> ResidualNet(depth=110, survival=0.5).expected_blocks
+    40.25
     """
 
     depth: int = 20
     width: int = 16
+    widen: int = 1
+    order: Literal["original", "pre-activation"] = "original"
+    bottleneck: bool = False
+    shortcut: Literal["identity", "projection"] = "identity"
+    levels: int = 1
+    survival: float = 1.0
+    survival_schedule: Literal["linear", "constant"] = "linear"
+    stem: Literal["small", "large"] = "small"
 
     def __post_init__(self) -> None:
-        if self.depth < 8 or self.depth % 6 != 2:
+        layers = 9 if self.bottleneck else 6
+        rests = (2,) if self.bottleneck else (2, 4)
+        if self.depth < layers + 2 or self.depth % layers not in rests:
             raise OutcropError(
-                "network", f"depth {self.depth} is not 6n + 2; take 8, 14, 20, 32, 44, 56, ..."
+                "network",
+                f"depth {self.depth} is not {layers}n + 2"
+                f"{'' if self.bottleneck else ' (or 6n + 4, as wide networks count)'}; "
+                f"take {', '.join(str(layers * n + 2) for n in (1, 2, 3, 5, 7))}, ...",
             )
-        if self.width < 1:
-            raise OutcropError("network", f"width {self.width} is below 1; the paper has 16")
+        for name, good, range_ in (
+            ("width", self.width >= 1, "1 or more; the paper has 16"),
+            ("widen", self.widen >= 1, "1 or more"),
+            ("order", self.order in ("original", "pre-activation"), "original or pre-activation"),
+            ("shortcut", self.shortcut in ("identity", "projection"), "identity or projection"),
+            ("levels", 1 <= self.levels <= 5, "1 to 5"),
+            ("survival", 0 < self.survival <= 1, "above 0, at most 1"),
+            (
+                "survival_schedule",
+                self.survival_schedule in ("linear", "constant"),
+                "linear or constant",
+            ),
+            ("stem", self.stem in ("small", "large"), "small or large"),
+        ):
+            if not good:
+                raise OutcropError("network", f"{name} is {getattr(self, name)}; take {range_}")
+        parts = 2 ** max(0, self.levels - 3)
+        if self.blocks < parts:
+            raise OutcropError(
+                "network",
+                f"{self.levels} levels need {parts} blocks in each stage, depth {self.depth} has "
+                f"{self.blocks}; take a larger depth or fewer levels",
+            )
 
     @property
     def blocks(self) -> int:
         """Residual blocks in each stage."""
-        return (self.depth - 2) // 6
+        return (self.depth - 2) // (9 if self.bottleneck else 6)
 
-    def build(self, bands: int, classes: int) -> nn.Module:
+    @property
+    def survivals(self) -> tuple[float, ...]:
+        """The survival probability of every block, from input to output.
+
+        Source: Huang et al. 2016 (arXiv:1603.09382), eq. 4.
+        """
+        blocks = 3 * self.blocks
+        if self.survival_schedule == "constant":
+            return (self.survival,) * blocks
+        return tuple(1 - l / blocks * (1 - self.survival) for l in range(1, blocks + 1))  # noqa: E741
+
+    @property
+    def expected_blocks(self) -> float:
+        """How many blocks a training step computes on average."""
+        return sum(self.survivals)
+
+    @property
+    def title(self) -> str:
+        """What a table calls it: the papers' name.
+
+        >>> ResidualNet(58, widen=4, order="pre-activation", levels=3, survival=0.5).title
+        'RoR-3-WRN-58-4 + stochastic depth'
+        """
+        pre = "Pre-" if self.order == "pre-activation" else ""
+        base = f"WRN-{self.depth}-{self.widen}" if self.widen > 1 else f"{pre}ResNet-{self.depth}"
+        nested = f"RoR-{self.levels}-" if self.levels > 1 else ""
+        return nested + base + (" + stochastic depth" if self.survival < 1 else "")
+
+    def build(self, bands: int, classes: int) -> ResidualNetwork:
         """The network with new weights, drawn from torch's global generator.
 
         It maps float32 `N × bands × height × width` to float32 logits `N × classes`.
@@ -50,3 +141,49 @@ class ResidualNet:
         from outcrop.models.residual import ResidualNetwork
 
         return ResidualNetwork(self, bands, classes)
+
+
+def _wide(depth: int, widen: int, levels: int = 1, survival: float = 1.0) -> ResidualNet:
+    return ResidualNet(
+        depth,
+        widen=widen,
+        order="pre-activation",
+        shortcut="projection",
+        levels=levels,
+        survival=survival,
+    )
+
+
+NETWORKS: Mapping[str, ResidualNet] = MappingProxyType(
+    {f"resnet{depth}": ResidualNet(depth) for depth in (20, 32, 44, 56, 110, 602, 1202)}
+    | {f"resnet{depth}-sd": ResidualNet(depth, survival=0.5) for depth in (110, 602, 1202)}
+    | {
+        "preresnet110": ResidualNet(110, order="pre-activation"),
+        "preresnet164": ResidualNet(
+            164, order="pre-activation", bottleneck=True, shortcut="projection"
+        ),
+        "wrn16-4": _wide(16, 4),
+        "wrn28-10": _wide(28, 10),
+        "wrn58-4": _wide(58, 4),
+        "ror3-110": ResidualNet(110, levels=3),
+        "ror3-110-sd": ResidualNet(110, levels=3, survival=0.5),
+        "ror3-wrn58-4": _wide(58, 4, levels=3),
+        "ror3-wrn58-4-sd": _wide(58, 4, levels=3, survival=0.5),
+    }
+)
+
+
+def named(name: str) -> ResidualNet:
+    """The network of that name in `NETWORKS`.
+
+    Raises:
+        OutcropError: no such name.
+
+    >>> named("resnet110-sd").survivals[-1]
+    0.5
+    """
+    if name not in NETWORKS:
+        near = difflib.get_close_matches(name, NETWORKS, 1)
+        hint = f"did you mean {near[0]}?" if near else "`outcrop models` lists them"
+        raise OutcropError("network", f"there is no '{name}'; {hint}")
+    return NETWORKS[name]

@@ -1,18 +1,24 @@
-"""The residual network of He et al. 2015 (arXiv:1512.03385), section 4.2, in torch."""
+"""The residual family in torch: one block, nested as deep and as often as its description says."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from outcrop.models.architectures import ResidualNet
+from outcrop.models.recompute import recomputed
+
+Kept = Sequence[bool]
 
 
 class PaddedIdentity(nn.Module):
-    """Option A of the paper: every `stride`-th pixel, and new channels filled with zeros.
+    """Option A of He et al. 2015: every `stride`-th pixel, and new channels filled with zeros.
 
     The zeros go half before and half after the old channels, as in the published weights.
     """
@@ -29,32 +35,122 @@ class PaddedIdentity(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 × 3 convolutions with batch normalisation, and a shortcut around them (figure 2)."""
+    """A few convolutions, and a shortcut around them.
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    Attributes:
+        activate: what precedes the convolutions: nothing in the original order, normalisation and
+            ReLU with pre-activation.
+        residual: the convolutions; what the block adds to its shortcut.
+        shortcut: the identity, or what changes its shape (options A and B).
+        survival: the chance to be kept in a training step.
+    """
+
+    def __init__(
+        self,
+        network: ResidualNet,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        index: int,
+    ) -> None:
         super().__init__()
-        self.conv1 = _conv3x3(inputs, outputs, stride)
-        self.norm1 = nn.BatchNorm2d(outputs)
-        self.conv2 = _conv3x3(outputs, outputs)
-        self.norm2 = nn.BatchNorm2d(outputs)
-        self.shortcut = (
-            nn.Identity()
-            if stride == 1 and inputs == outputs
-            else PaddedIdentity(inputs, outputs, stride)
-        )
+        self.original = network.order == "original"
+        self.index = index
+        self.survival = network.survivals[index]
+        same = stride == 1 and inputs == outputs
+        self.projects = not same and network.shortcut == "projection"
+        if self.original:
+            self.activate: nn.Module = nn.Identity()
+        else:
+            self.activate = nn.Sequential(
+                OrderedDict(norm=nn.BatchNorm2d(inputs), relu=nn.ReLU(inplace=True))
+            )
+        self.residual = nn.Sequential(OrderedDict(_layers(network, inputs, outputs, stride)))
+        if same:
+            self.shortcut: nn.Module = nn.Identity()
+        elif self.projects:
+            self.shortcut = _projection(inputs, outputs, stride, self.original)
+        else:
+            self.shortcut = PaddedIdentity(inputs, outputs, stride)
 
-    def residual(self, x: Tensor) -> Tensor:
-        """What the block adds to its shortcut."""
-        x = F.relu(self.norm1(self.conv1(x)), inplace=True)
-        return self.norm2(self.conv2(x))
+    def forward(self, x: Tensor, outer: Tensor | None = None) -> Tensor:
+        """The block when it is kept.
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`N × inputs × H × W` to `N × outputs × ⌈H / stride⌉ × ⌈W / stride⌉`."""
-        return F.relu(self.residual(x) + self.shortcut(x), inplace=True)
+        When it is not training, the residual is scaled by its survival probability (Huang et al.
+        2016, eq. 5).
+
+        Args:
+            x: `N × inputs × H × W`.
+            outer: what shortcuts of higher levels that end here add, `N × outputs × ...`.
+
+        Returns:
+            `N × outputs × ⌈H / stride⌉ × ⌈W / stride⌉`.
+        """
+        activated = self.activate(x)
+        residual = self.residual(activated)
+        if self.survival < 1 and not self.training:
+            residual = residual * self.survival
+        return self._join(residual + self.shortcut(activated if self.projects else x), outer)
+
+    def skip(self, x: Tensor, outer: Tensor | None = None) -> Tensor:
+        """The block when it is dropped: its shortcut alone; no convolution of it is computed."""
+        if outer is None and isinstance(self.shortcut, nn.Identity):
+            return x  # In the original order it is not negative already.
+        return self._join(self.shortcut(self.activate(x) if self.projects else x), outer)
+
+    def _join(self, y: Tensor, outer: Tensor | None) -> Tensor:
+        if outer is not None:
+            y = y + outer
+        return F.relu(y) if self.original else y
+
+
+class Nest(nn.Module):
+    """Blocks or smaller nests, one after the other, and perhaps a shortcut around all of them.
+
+    In the original order the shortcut's end is added before the activation of the last block, so
+    that it passes none (Zhang et al. 2016, eqs. 3 to 5).
+    """
+
+    def __init__(self, units: Mapping[str, Unit], shortcut: nn.Module | None = None) -> None:
+        super().__init__()
+        self.units = nn.ModuleDict(units)
+        self.shortcut = shortcut
+        self.segment = 0
+
+    def forward(self, x: Tensor, kept: Kept | None = None, outer: Tensor | None = None) -> Tensor:
+        """Through all units; `kept` says which blocks of the network are computed, None all."""
+        if self.shortcut is not None:
+            around = self.shortcut(x)
+            outer = around if outer is None else outer + around
+        *others, last = cast("Sequence[Unit]", tuple(self.units.values()))
+        if self.segment == 0 or isinstance(last, Nest):
+            for unit in others:
+                x = _pass(unit, x, kept, None)
+            return _pass(last, x, kept, outer)
+        for start in range(0, len(others), self.segment):
+            part = others[start : start + self.segment]
+            x = recomputed(part, _through, part, x, kept)
+        return recomputed([last], _pass, last, x, kept, outer)
+
+
+Unit = ResidualBlock | Nest
+
+
+def _through(units: Sequence[Unit], x: Tensor, kept: Kept | None) -> Tensor:
+    for unit in units:
+        x = _pass(unit, x, kept, None)
+    return x
+
+
+def _pass(unit: Unit, x: Tensor, kept: Kept | None, outer: Tensor | None) -> Tensor:
+    if isinstance(unit, Nest):
+        return unit(x, kept, outer)
+    dropped = kept is not None and not kept[unit.index]
+    return unit.skip(x, outer) if dropped else unit(x, outer)
 
 
 class ResidualNetwork(nn.Module):
-    """Three stages of residual blocks, global average pooling, and one linear layer.
+    """A stem, three stages of residual blocks, global average pooling, and one linear layer.
 
     Takes float32 `N × bands × height × width` of any size from 4 × 4 up and gives logits,
     `N × classes`. Convolutions start from He's normal initialisation (arXiv:1502.01852, eq. 10).
@@ -62,34 +158,168 @@ class ResidualNetwork(nn.Module):
 
     def __init__(self, description: ResidualNet, bands: int, classes: int) -> None:
         super().__init__()
-        widths = [description.width * 2**stage for stage in range(3)]
-        self.conv = _conv3x3(bands, widths[0])
-        self.norm = nn.BatchNorm2d(widths[0])
-        self.stages = nn.Sequential(
-            _stage(widths[0], widths[0], 1, description.blocks),
-            _stage(widths[0], widths[1], 2, description.blocks),
-            _stage(widths[1], widths[2], 2, description.blocks),
+        self.description = description
+        stem = description.width
+        widths = [
+            stem * description.widen * 2**stage * (4 if description.bottleneck else 1)
+            for stage in range(3)
+        ]
+        self.stem = _stem(description, bands)
+        self.stages = _stages(description, [stem, *widths])
+        self.norm = (
+            nn.BatchNorm2d(widths[-1]) if description.order == "pre-activation" else nn.Identity()
         )
-        self.linear = nn.Linear(widths[2], classes)
+        self.linear = nn.Linear(widths[-1], classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
         # Convolutions are faster so, on CPUs as on GPUs; inputs of either order are welcome.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits; the softmax is outside."""
-        x = F.relu(self.norm(self.conv(x)), inplace=True)
-        x = self.stages(x)
+    @property
+    def blocks(self) -> tuple[ResidualBlock, ...]:
+        """All residual blocks, from input to output."""
+        return tuple(module for module in self.modules() if isinstance(module, ResidualBlock))
+
+    def forward(self, x: Tensor, kept: Kept | None = None) -> Tensor:
+        """Logits; the softmax is outside.
+
+        Args:
+            x: `N × bands × height × width`.
+            kept: for each block whether it is computed, the same for the whole batch. Without it,
+                training draws it with torch's generator, and evaluation computes all blocks.
+        """
+        if kept is None and self.training and self.description.survival < 1:
+            draws = torch.rand(len(self.description.survivals)).tolist()
+            kept = keep(self.description, draws)
+        return self.head(self.stages(self.stem(x), kept))
+
+    def head(self, x: Tensor) -> Tensor:
+        """Logits from what the last stage gave."""
+        if isinstance(self.norm, nn.BatchNorm2d):
+            x = F.relu(self.norm(x), inplace=True)
         return self.linear(torch.mean(x, dim=(2, 3)))
 
+    def recompute(self, segment: int) -> None:
+        """Keep the activations of every `segment`-th block only, and compute the others anew when
+        gradients need them; 0 keeps them all.
 
-def _stage(inputs: int, outputs: int, stride: int, blocks: int) -> nn.Sequential:
-    first = ResidualBlock(inputs, outputs, stride)
-    others = [ResidualBlock(outputs, outputs, 1) for _ in range(blocks - 1)]
-    named = {f"block{k}": block for k, block in enumerate([first, *others], start=1)}
-    return nn.Sequential(OrderedDict(named))
+        Source: Chen et al. 2016 (arXiv:1604.06174), section 4.
+        """
+        for module in self.modules():
+            if isinstance(module, Nest):
+                module.segment = segment
 
 
-def _conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+def keep(description: ResidualNet, draws: Sequence[float]) -> tuple[bool, ...]:
+    """Which blocks one training step computes, from one uniform draw in [0, 1) for each.
+
+    >>> keep(ResidualNet(depth=8, survival=0.5), [0.9, 0.6, 0.6])
+    (False, True, False)
+    """
+    return tuple(
+        draw < survival for draw, survival in zip(draws, description.survivals, strict=True)
+    )
+
+
+def _stem(network: ResidualNet, bands: int) -> nn.Sequential:
+    large = network.stem == "large"
+    layers: dict[str, nn.Module] = {
+        "conv": nn.Conv2d(bands, network.width, 7, stride=2, padding=3, bias=False)
+        if large
+        else _conv(bands, network.width, 3, 1)
+    }
+    if large or network.order == "original":
+        layers |= {"norm": nn.BatchNorm2d(network.width), "relu": nn.ReLU(inplace=True)}
+    if large:
+        layers["pool"] = nn.MaxPool2d(3, stride=2, padding=1)
+    return nn.Sequential(OrderedDict(layers))
+
+
+def _stages(network: ResidualNet, widths: Sequence[int]) -> Nest:
+    n = network.blocks
+    stages: dict[str, Unit] = {}
+    for number, (inputs, outputs) in enumerate(pairwise(widths)):
+        stride = 1 if number == 0 else 2
+        blocks = [
+            ResidualBlock(
+                network,
+                inputs if k == 0 else outputs,
+                outputs,
+                stride if k == 0 else 1,
+                index=number * n + k,
+            )
+            for k in range(n)
+        ]
+        around = _outer(network, inputs, outputs, stride) if network.levels >= 3 else None
+        units = {f"block{k}": block for k, block in enumerate(blocks, start=1)}
+        stages[f"stage{number + 1}"] = _divide(
+            network, units, network.levels - 3, around, (inputs, outputs, stride)
+        )
+    root = _outer(network, widths[0], widths[-1], 4) if network.levels >= 2 else None
+    return Nest(stages, root)
+
+
+def _divide(
+    network: ResidualNet,
+    units: Mapping[str, Unit],
+    levels: int,
+    around: nn.Module | None,
+    shape: tuple[int, int, int],
+) -> Nest:
+    """A nest of blocks, halved as often as `levels` says, with a shortcut around each half."""
+    if levels <= 0:
+        return Nest(units, around)
+    names = list(units)
+    middle = (len(names) + 1) // 2
+    _, outputs, _ = shape
+    halves: dict[str, Unit] = {}
+    for half, part in (("first", names[:middle]), ("second", names[middle:])):
+        its_shape = shape if half == "first" else (outputs, outputs, 1)
+        halves[half] = _divide(
+            network,
+            {name: units[name] for name in part},
+            levels - 1,
+            _outer(network, *its_shape),
+            its_shape,
+        )
+    return Nest(halves, around)
+
+
+def _outer(network: ResidualNet, inputs: int, outputs: int, stride: int) -> nn.Module:
+    """A shortcut of a higher level; it projects where the shape changes, as in Zhang et al. 2016,
+    section 4.2, whatever the blocks do."""
+    if stride == 1 and inputs == outputs:
+        return nn.Identity()
+    return _projection(inputs, outputs, stride, network.order == "original")
+
+
+def _projection(inputs: int, outputs: int, stride: int, normalised: bool) -> nn.Module:
+    conv = _conv(inputs, outputs, 1, stride)
+    if not normalised:
+        return conv
+    return nn.Sequential(OrderedDict(conv=conv, norm=nn.BatchNorm2d(outputs)))
+
+
+def _layers(
+    network: ResidualNet, inputs: int, outputs: int, stride: int
+) -> Iterator[tuple[str, nn.Module]]:
+    """The convolutions of a block with what stands between them, by name."""
+    if network.bottleneck:
+        inner = outputs // 4
+        convs = [(inputs, inner, 1, 1), (inner, inner, 3, stride), (inner, outputs, 1, 1)]
+    else:
+        convs = [(inputs, outputs, 3, stride), (outputs, outputs, 3, 1)]
+    for number, (before, after, kernel, step) in enumerate(convs, start=1):
+        if network.order == "pre-activation" and number > 1:
+            yield f"norm{number}", nn.BatchNorm2d(before)
+            yield f"relu{number}", nn.ReLU(inplace=True)
+        yield f"conv{number}", _conv(before, after, kernel, step)
+        if network.order == "original":
+            yield f"norm{number}", nn.BatchNorm2d(after)
+            if number < len(convs):
+                yield f"relu{number}", nn.ReLU(inplace=True)
+
+
+def _conv(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from outcrop.errors import OutcropError
+
+_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
 @dataclass(frozen=True)
@@ -24,18 +27,93 @@ class Augmentation:
         gain: each band of a picture is multiplied by a number of its own between 1 - gain and
             1 + gain, because every scene has a radiometry of its own; None takes 0.2 wherever a
             picture has no up, and 0 elsewhere.
+        noise: standard deviation of normal noise, in standard deviations of the band.
+        cutout: side in pixels of a square set to zero, its centre anywhere in the picture (DeVries
+            and Taylor 2017, arXiv:1708.04552).
+
+    Raises:
+        OutcropError: a number out of its range.
     """
 
     flip: bool = True
     crop: int | None = None
     rotate: bool | None = None
     gain: float | None = None
+    noise: float = 0.0
+    cutout: int = 0
 
     def __post_init__(self) -> None:
-        if self.crop is not None and self.crop < 0:
-            raise OutcropError("augmentation", f"crop {self.crop} is below 0; 0 turns it off")
-        if self.gain is not None and not 0 <= self.gain < 1:
-            raise OutcropError("augmentation", f"gain is {self.gain}; take 0 to below 1")
+        _check(
+            self,
+            "augmentation",
+            ("crop", self.crop is None or self.crop >= 0, "0 (off) or more"),
+            ("gain", self.gain is None or 0 <= self.gain < 1, "0 to below 1"),
+            ("noise", 0 <= self.noise < math.inf, "0 (off) or more"),
+            ("cutout", self.cutout >= 0, "0 (off) or more"),
+        )
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a training runs, and how it uses the machine.
+
+    Attributes:
+        device: "auto" (the GPU with most free memory, if there is one), "cpu", "cuda", "cuda:1" or
+            "mps".
+        devices: how many processes train together, one for each device.
+        strategy: what several processes share out: "ddp" the pictures, "fsdp" the pictures, weights
+            and optimiser (FSDP2), "pipeline" the blocks.
+        precision: "auto" (bfloat16 where the device computes in it, else float32), "32-true", or
+            "bf16-mixed" for bfloat16 in forward and backward pass.
+        compile: compile each block: "auto" (on CUDA), "always" or "never".
+        recompute: keep the activations of every so many blocks only and compute the others again
+            for the gradients: less memory, more time; 0 keeps all.
+        accumulate: a batch goes through the network in so many parts; less memory, and batch
+            normalisation sees the parts.
+        gpu_memory: the most that this process may take of a GPU, such as 6GiB.
+
+    Raises:
+        OutcropError: a number out of its range, or an unknown word.
+    """
+
+    device: str = "auto"
+    devices: int = 1
+    strategy: Literal["ddp", "fsdp", "pipeline"] = "ddp"
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    compile: Literal["auto", "always", "never"] = "auto"
+    recompute: int = 0
+    accumulate: int = 1
+    gpu_memory: str | None = None
+
+    def __post_init__(self) -> None:
+        _check(
+            self,
+            "machine",
+            ("devices", self.devices >= 1, "1 or more"),
+            ("strategy", self.strategy in ("ddp", "fsdp", "pipeline"), "ddp, fsdp or pipeline"),
+            (
+                "precision",
+                self.precision in ("auto", "32-true", "bf16-mixed"),
+                "auto, 32-true or bf16-mixed",
+            ),
+            ("compile", self.compile in ("auto", "always", "never"), "auto, always or never"),
+            ("recompute", self.recompute >= 0, "0 (off) or more"),
+            ("accumulate", self.accumulate >= 1, "1 or more"),
+            (
+                "gpu_memory",
+                self.gpu_memory is None or _size(self.gpu_memory) is not None,
+                "a size such as 6GiB or 500MiB",
+            ),
+        )
+
+    @property
+    def gpu_bytes(self) -> int | None:
+        """`gpu_memory` in bytes.
+
+        >>> Machine(gpu_memory="1.5GiB").gpu_bytes
+        1610612736
+        """
+        return None if self.gpu_memory is None else _size(self.gpu_memory)
 
 
 @dataclass(frozen=True)
@@ -49,51 +127,77 @@ class Recipe:
     Attributes:
         epochs: passes over the training patches.
         batch: largest number of patches in one step; an epoch is cut into batches of equal size.
+        fit_batch: find the largest power of two that fits into memory, and take it for the batch.
         learning_rate: the highest of the schedule.
         momentum: of the gradient.
-        weight_decay: L2 penalty on all parameters.
+        nesterov: look ahead along the momentum.
+        weight_decay: L2 penalty on all parameters. Blocks dropped by stochastic depth are left
+            alone for the step: neither decay nor momentum moves them.
         schedule: "cosine" falls to zero along a half wave (Loshchilov and Hutter 2017,
-            arXiv:1608.03983, eq. 5, without restarts); "step" divides by ten at 50 % and at 75 %.
-        warm_up: epochs during which the learning rate rises linearly to the schedule.
+            arXiv:1608.03983, eq. 5, without restarts); "step" multiplies by `drop` at each of the
+            milestones; "one-cycle" rises from a 25th along 30 % of the way and falls to next to
+            nothing (Smith and Topin 2018, arXiv:1708.07120).
+        milestones: shares of the epochs after which "step" goes down.
+        drop: the factor of "step".
+        warm_up: epochs during which the learning rate rises linearly to the schedule; one-cycle
+            has its own.
+        label_smoothing: share of the target that is spread over all classes (Szegedy et al. 2016,
+            arXiv:1512.00567, section 7).
+        average: decay per step of an exponential moving average of the weights, which is then what
+            is judged and kept, for instance 0.999; 0 keeps the weights of the last step.
+        test_flip: when judging, average the probabilities of a picture and its mirror image.
         augmentation: what may be done to a picture.
-        seed: of the first weights, of the order and of the augmentation.
-        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
-        precision: "32-true", or "bf16-mixed" for bfloat16 in forward and backward pass.
+        seed: of the first weights, of the order, of the augmentation and of the dropped blocks.
+        machine: where it runs.
 
     Raises:
-        OutcropError: a number out of its range, or an unknown schedule or precision.
+        OutcropError: a number out of its range, or an unknown schedule.
     """
 
     epochs: int = 30
     batch: int = 32
+    fit_batch: bool = False
     learning_rate: float = 0.05
     momentum: float = 0.9
+    nesterov: bool = False
     weight_decay: float = 5e-4
-    schedule: Literal["cosine", "step"] = "cosine"
+    schedule: Literal["cosine", "step", "one-cycle"] = "cosine"
+    milestones: list[float] = field(default_factory=lambda: [0.5, 0.75])
+    drop: float = 0.1
     warm_up: float = 1.0
+    label_smoothing: float = 0.0
+    average: float = 0.0
+    test_flip: bool = False
     augmentation: Augmentation = field(default_factory=Augmentation)
     seed: int = 0
-    device: str = "auto"
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    machine: Machine = field(default_factory=Machine)
 
     def __post_init__(self) -> None:
-        for name, good, range_ in (
+        _check(
+            self,
+            "recipe",
             ("epochs", self.epochs >= 1, "1 or more"),
             ("batch", self.batch >= 4, "4 or more"),
             ("learning_rate", 0 < self.learning_rate < math.inf, "above 0"),
             ("momentum", 0 <= self.momentum < 1, "from 0 to below 1"),
+            ("nesterov", not self.nesterov or self.momentum > 0, "false without momentum"),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
-            ("schedule", self.schedule in ("cosine", "step"), "cosine or step"),
-            ("warm_up", 0 <= self.warm_up < math.inf, "0 or more"),
-            ("seed", self.seed >= 0, "0 or more"),
             (
-                "precision",
-                self.precision in ("32-true", "bf16-mixed"),
-                "32-true or bf16-mixed",
+                "schedule",
+                self.schedule in ("cosine", "step", "one-cycle"),
+                "cosine, step or one-cycle",
             ),
-        ):
-            if not good:
-                raise OutcropError("recipe", f"{name} is {getattr(self, name)}; take {range_}")
+            (
+                "milestones",
+                all(0 < share < 1 for share in self.milestones),
+                "shares of the epochs between 0 and 1",
+            ),
+            ("drop", 0 < self.drop <= 1, "above 0, at most 1"),
+            ("warm_up", 0 <= self.warm_up < math.inf, "0 or more"),
+            ("label_smoothing", 0 <= self.label_smoothing < 1, "0 to below 1"),
+            ("average", 0 <= self.average < 1, "0 (off) to below 1"),
+            ("seed", self.seed >= 0, "0 or more"),
+        )
 
     def learning_rate_at(self, epoch: float) -> float:
         """The learning rate after so many epochs; fractions are steps within one.
@@ -102,9 +206,35 @@ class Recipe:
         0.025
         """
         done = epoch / self.epochs
+        if self.schedule == "one-cycle":
+            return self.learning_rate * _one_cycle(done)
         if self.schedule == "cosine":
-            factor = (1 + math.cos(math.pi * done)) / 2
+            factor = _half_wave(1, 0, done)
         else:
-            factor = 1.0 if done < 0.5 else 0.1 if done < 0.75 else 0.01
+            factor = self.drop ** sum(done >= share for share in self.milestones)
         rising = min(1.0, epoch / self.warm_up) if self.warm_up else 1.0
         return self.learning_rate * rising * factor
+
+
+def _one_cycle(done: float, up: float = 0.3, start: float = 1 / 25, end: float = 4e-6) -> float:
+    """The two half waves of torch's OneCycleLR, as a share of the highest rate."""
+    if done < up:
+        return _half_wave(start, 1, done / up)
+    return _half_wave(1, end, (done - up) / (1 - up))
+
+
+def _half_wave(first: float, last: float, done: float) -> float:
+    return last + (first - last) * (1 + math.cos(math.pi * done)) / 2
+
+
+def _size(text: str) -> int | None:
+    """Bytes of a size such as "6GiB"; None if it is none."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMG]iB)", text.strip())
+    bytes_ = int(float(found[1]) * _UNITS[found[2]]) if found else 0
+    return bytes_ or None
+
+
+def _check(settings: Any, what: str, *rules: tuple[str, bool, str]) -> None:
+    for name, good, range_ in rules:
+        if not good:
+            raise OutcropError(what, f"{name} is {getattr(settings, name)}; take {range_}")
