@@ -27,11 +27,14 @@ from outcrop.report.rasters import read_scene, stretches
 from outcrop.sources.scene import open_scene
 from outcrop.splits import BlockSplit, random_counterpart
 from outcrop.training.engine import train
-from outcrop.training.recipe import Recipe
+from outcrop.training.recipe import Machine, Recipe
 from tests.rasters import GRID, write_raster
 
 CLASSES = ["<b>&", "rice $x$", "water"]
-NETWORK, RECIPE = ResidualNet(depth=8, width=4), Recipe(epochs=2, batch=32, device="cpu")
+NETWORK, RECIPE = (
+    ResidualNet(depth=8, width=4),
+    Recipe(epochs=2, batch=32, machine=Machine(device="cpu")),
+)
 SECTIONS = ["headline", "data", "learning", "classes", "models", "map", "mistakes", "run", "words"]
 
 

@@ -1,6 +1,8 @@
 import errno
 import json
-from dataclasses import replace
+import shutil
+import signal
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,22 +12,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from outcrop.errors import OutcropError
+from outcrop.errors import OutcropError, Stopped
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet, read_patches
 from outcrop.splits.split import Split
-from outcrop.training import engine, pictures
+from outcrop.training import batches, engine, loop, pictures
 from outcrop.training.augment import Moves, draw, draw_gains, move
-from outcrop.training.checkpoint import load_checkpoint
+from outcrop.training.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from outcrop.training.classifier import Classifier, read_classifier
 from outcrop.training.engine import train
 from outcrop.training.log import score
 from outcrop.training.normalise import Normalisation, learn_normalisation
-from outcrop.training.recipe import Augmentation, Recipe
+from outcrop.training.recipe import Augmentation, Machine, Recipe
 from outcrop.training.run import Run, read_run
 
 NETWORK = ResidualNet(depth=8, width=4)
-RECIPE = Recipe(epochs=3, batch=16, device="cpu")
+RECIPE = Recipe(epochs=3, batch=16, machine=Machine(device="cpu"))
+BF16 = Machine(device="cpu", precision="bf16-mixed")
 CLASSES = ("water", "rice field", "built-up")
 
 
@@ -66,19 +69,19 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
 
 
 def assert_same(one: Run, other: Run) -> None:
-    """Bit-identical weights, predictions and metrics (but for the clock)."""
+    """Bit-identical weights, predictions and metrics (but for clock and memory)."""
     for name, tensor in weights(one).items():
         assert torch.equal(tensor, weights(other)[name]), name
     np.testing.assert_array_equal(one.predictions.probabilities, other.predictions.probabilities)
     assert lines(one.folder) == lines(other.folder)
 
 
+MEASURED = ("seconds", "images_per_second", "peak_memory")
+
+
 def lines(folder: Path) -> list[dict]:
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [
-        {key: value for key, value in row.items() if key not in ("seconds", "images_per_second")}
-        for row in rows
-    ]
+    return [{key: value for key, value in row.items() if key not in MEASURED} for row in rows]
 
 
 # Augmentation
@@ -176,7 +179,6 @@ def test_learning_rate_follows_the_papers_steps_and_the_cosine() -> None:
         {"learning_rate": float("nan")},
         {"momentum": 1.0},
         {"schedule": "linear"},
-        {"precision": "16"},
         {"seed": -1},
     ],
 )
@@ -234,6 +236,7 @@ def test_a_run_learns_and_leaves_all_it_promises(run: Run) -> None:
         "config.json",
         "split.json",
         "checkpoint.safetensors",
+        "checkpoint-before.safetensors",
         "metrics.jsonl",
         "events",
         "predictions.npz",
@@ -241,7 +244,7 @@ def test_a_run_learns_and_leaves_all_it_promises(run: Run) -> None:
         "model.json",
     }
     config = json.loads((run.folder / "config.json").read_text())
-    assert config["network"] == {"depth": 8, "width": 4}
+    assert config["network"] == asdict(NETWORK)
     assert config["recipe"]["augmentation"]["flip"] is True
     assert config["patches"]["fingerprint"] == PATCHES.fingerprint
     assert config["split"]["how"] == {"splitter": "by hand"}
@@ -259,7 +262,7 @@ def test_a_run_learns_and_leaves_all_it_promises(run: Run) -> None:
 def test_the_seed_decides(run: Run, tmp_path: Path) -> None:
     assert_same(run, train(PATCHES, SPLIT, tmp_path / "same", NETWORK, RECIPE))
     other = train(PATCHES, SPLIT, tmp_path / "other", NETWORK, replace(RECIPE, seed=1))
-    assert not torch.equal(weights(run)["conv.weight"], weights(other)["conv.weight"])
+    assert not torch.equal(weights(run)["linear.weight"], weights(other)["linear.weight"])
 
 
 def test_pictures_read_batch_by_batch_give_the_same_run(
@@ -280,7 +283,7 @@ def test_every_type_of_pixel_gives_the_same_run(run: Run, tmp_path: Path, dtype:
 def test_gaps_and_half_precision_train(tmp_path: Path) -> None:
     images = PATCHES.images.astype(np.float32)
     images[::5, :, :3] = np.nan
-    recipe = replace(RECIPE, epochs=1, precision="bf16-mixed", schedule="step")
+    recipe = replace(RECIPE, epochs=1, machine=BF16, schedule="step")
     done = train(replace(PATCHES, images=images), SPLIT, tmp_path / "run", NETWORK, recipe)
     assert np.isfinite(done.predictions.probabilities).all()
     assert {tensor.dtype for tensor in weights(done).values()} == {torch.float32, torch.int64}
@@ -317,11 +320,14 @@ def test_a_full_disk_is_explained_and_leaves_no_half_checkpoint(
 # Stopping and going on
 
 
+PLACES = {"move": batches, "save_checkpoint": loop, "Predictions": engine}
+
+
 def stop(
     monkeypatch: pytest.MonkeyPatch, function: str, times: int, folder: Path, before: bool = True
 ) -> None:
-    """Train, and press Ctrl-C around the last of so many calls of a function of the engine."""
-    original, calls = getattr(engine, function), []
+    """Train, and end it around the last of so many calls of a function."""
+    original, calls = getattr(PLACES[function], function), []
 
     def interrupted(*arguments: object) -> object:
         calls.append(None)
@@ -333,7 +339,7 @@ def stop(
         return result
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, function, interrupted)
+        patch.setattr(PLACES[function], function, interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(PATCHES, SPLIT, folder, NETWORK, RECIPE)
 
@@ -374,7 +380,7 @@ def test_resuming_a_finished_run_returns_it_and_a_missing_one_starts(
     run: Run, tmp_path: Path
 ) -> None:
     changed = (run.folder / "model.safetensors").stat().st_mtime_ns
-    elsewhere = replace(RECIPE, device="auto")
+    elsewhere = replace(RECIPE, machine=Machine(device="auto"))
     assert_same(run, train(PATCHES, SPLIT, run.folder, NETWORK, elsewhere, resume=True))
     assert (run.folder / "model.safetensors").stat().st_mtime_ns == changed
     assert_same(run, train(PATCHES, SPLIT, tmp_path / "new", NETWORK, RECIPE, resume=True))
@@ -397,16 +403,95 @@ def test_only_the_same_run_goes_on(run: Run, tmp_path: Path) -> None:
         train(PATCHES, SPLIT, tmp_path / "no" / "run", NETWORK, RECIPE)
 
 
-def test_damaged_checkpoint_is_refused(tmp_path: Path, run: Run) -> None:
-    whole = (run.folder / "checkpoint.safetensors").read_bytes()
-    model = (run.folder / "model.safetensors").read_bytes()
-    module = NETWORK.build(2, 3)
-    optimiser = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
-    for content in (b"", whole[:-100], b"x" * 50, model):
-        path = tmp_path / "checkpoint.safetensors"
-        path.write_bytes(content)
-        with pytest.raises(OutcropError, match="is damaged or of another run"):
-            load_checkpoint(path, module, optimiser)
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("steps", [7, 10])
+def test_a_request_to_stop_is_obeyed_after_the_step_and_nothing_is_lost(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: signal.Signals, steps: int
+) -> None:
+    folder, calls = tmp_path / "run", []
+
+    def ask(*arguments: object) -> object:
+        calls.append(None)
+        if len(calls) == steps:
+            signal.raise_signal(asked)
+        return move(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batches, "move", ask)
+        with pytest.raises(Stopped if asked == signal.SIGTERM else KeyboardInterrupt) as caught:
+            train(PATCHES, SPLIT, folder, NETWORK, RECIPE)
+    assert len(calls) == steps
+    reached = read_checkpoint(folder)
+    assert (reached.epoch, reached.step) == divmod(steps, 5)
+    if asked == signal.SIGTERM:
+        assert "stopped after epoch" in str(caught.value)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert_same(run, train(PATCHES, SPLIT, folder, NETWORK, RECIPE, resume=True))
+
+
+def test_long_epochs_are_saved_between_steps(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_SAVE_EVERY", 0.0)
+    stop(monkeypatch, "move", 9, tmp_path / "run")
+    reached = read_checkpoint(tmp_path / "run")
+    assert (reached.epoch, reached.step) == (1, 3)
+    assert_same(run, train(PATCHES, SPLIT, tmp_path / "run", NETWORK, RECIPE, resume=True))
+
+
+# Checkpoints
+
+
+def damage(path: Path, how: str) -> None:
+    content = bytearray(path.read_bytes())
+    if how == "cut":
+        content = content[:-100]
+    elif how == "empty":
+        content = bytearray()
+    elif how == "foreign":
+        content = bytearray(b"x" * 50)
+    else:  # one bit of one weight
+        content[-1000] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["cut", "empty", "foreign", "flipped"])
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    how: str,
+) -> None:
+    folder = tmp_path / "run"
+    stop(monkeypatch, "save_checkpoint", 2, folder, before=False)
+    damage(folder / "checkpoint.safetensors", how)
+    again = train(PATCHES, SPLIT, folder, NETWORK, RECIPE, resume=True)
+    assert "is damaged; going on from the one before it" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert_same(run, again)
+
+
+def test_without_a_whole_checkpoint_the_line_says_what_to_do(tmp_path: Path) -> None:
+    tensors = {"model.weight": torch.arange(500.0)}
+    for epoch in (1, 2):
+        save_checkpoint(tmp_path, Checkpoint(epoch, 3, tensors))
+    found = read_checkpoint(tmp_path)
+    assert (found.epoch, found.step) == (2, 3)
+    assert torch.equal(found.below("model")["weight"], tensors["model.weight"])
+    for path in tmp_path.glob("*.safetensors"):
+        damage(path, "cut")
+    with pytest.raises(OutcropError, match="is damaged; delete it"):
+        read_checkpoint(tmp_path)
+
+
+def test_a_checkpoint_of_another_network_is_refused(run: Run, tmp_path: Path) -> None:
+    shutil.copytree(run.folder, tmp_path / "run")
+    (tmp_path / "run" / "model.json").unlink()
+    save_checkpoint(tmp_path / "run", Checkpoint(1, 0, {"model.weight": torch.ones(3)}))
+    with pytest.raises(OutcropError, match="belongs to another network"):
+        train(PATCHES, SPLIT, tmp_path / "run", NETWORK, RECIPE, resume=True)
 
 
 # Metrics
@@ -436,7 +521,10 @@ def test_tensorboard_has_the_scalars_and_the_blocks_of_the_graph(run: Run) -> No
     assert (last.step, last.value) == (3, pytest.approx(run.metrics[-1].validation.loss))
     scopes = {node.name for node in events.Graph().node}
     for stage in range(3):
-        assert any(f"[stages]/Sequential[{stage}]/ResidualBlock[block1]" in name for name in scopes)
+        assert any(
+            f"Nest[stage{stage + 1}]/ModuleDict[units]/ResidualBlock[block1]" in name
+            for name in scopes
+        )
 
 
 # Classifier
@@ -508,7 +596,13 @@ def test_missing_folder_and_unknown_device(run: Run, tmp_path: Path) -> None:
     with pytest.raises(OutcropError, match="no such run"):
         read_run(tmp_path / "nothing")
     with pytest.raises(OutcropError, match="device: abacus is not on this machine"):
-        train(PATCHES, SPLIT, tmp_path / "run", NETWORK, replace(RECIPE, device="abacus"))
+        train(
+            PATCHES,
+            SPLIT,
+            tmp_path / "run",
+            NETWORK,
+            replace(RECIPE, machine=Machine(device="abacus")),
+        )
     assert not (tmp_path / "run").exists()
 
 

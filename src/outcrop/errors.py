@@ -1,4 +1,4 @@
-"""The one exception that is meant for the user's eyes."""
+"""The exceptions that are meant for the user's eyes."""
 
 from __future__ import annotations
 
@@ -18,3 +18,10 @@ class OutcropError(Exception):
 
     def __init__(self, where: object, what: str) -> None:
         super().__init__(f"{where}: {what}")
+
+
+class Stopped(Exception):  # noqa: N818
+    """The system asked this process to end, and what was done is safe.
+
+    The command line prints it as one line and leaves with exit code 0.
+    """

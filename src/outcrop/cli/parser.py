@@ -2,8 +2,10 @@
 
 Parameters before the `*` are positional (a list takes one or more values), the others are
 options. A list as an option is written with commas: `--bands 1,2,4`. A parameter that is a
-dataclass adds its fields as options. Booleans are flags: `--resume` and `--no-resume`. Names are
-written with dashes, and `-o` is `--output`.
+dataclass adds its fields as options; if its class names some instances (`named`), an option of the
+parameter's name chooses one, and single fields can still be changed: `--network resnet110
+--survival 0.5`. Booleans are flags: `--resume` and `--no-resume`. Names are written with dashes,
+and `-o` is `--output`.
 """
 
 from __future__ import annotations

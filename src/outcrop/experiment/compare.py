@@ -110,7 +110,7 @@ def compare(
     """
     folder = Path(folder)
     split.check(patches)
-    pick_device(recipe.device)
+    pick_device(recipe.machine.device)
     if not (resume and folder.exists()):
         check_new(folder, instead="--resume")
     splits = {"": split}

@@ -57,7 +57,7 @@ def run_experiment(experiment: Experiment, folder: str | Path, resume: bool = Fa
             holds another experiment.
     """
     folder = Path(folder)
-    pick_device(experiment.recipe.device)
+    pick_device(experiment.recipe.machine.device)
     scenes = open_scenes(experiment.scenes, experiment.bands, experiment.crs)
     _check_truth(experiment, len(scenes))
     with nullcontext() if resume and folder.exists() else kept_if_whole(folder):
@@ -72,7 +72,7 @@ def run_experiment(experiment: Experiment, folder: str | Path, resume: bool = Fa
         experiment.recipe,
         resume=(folder / "comparison").exists(),
     )
-    run = read_run(folder / "comparison" / "network", experiment.recipe.device)
+    run = read_run(folder / "comparison" / "network", experiment.recipe.machine.device)
     maps = _map(experiment, scenes, run, folder / "maps")
     return Results(folder, patches, split, comparison, run, maps, _truth(experiment, maps))
 

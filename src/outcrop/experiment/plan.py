@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
-from outcrop.training.recipe import Augmentation, Recipe
+from outcrop.training.recipe import Augmentation, Machine, Recipe
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Experiment:
         import yaml
 
         content = asdict(self)
-        for part in ("network", "recipe", "augmentation"):
+        for part in ("network", "recipe", "augmentation", "machine"):
             content |= content.pop(part)
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
@@ -76,7 +76,8 @@ class Experiment:
         try:
             content = yaml.safe_load(text)
             augmentation = Augmentation(**_taken(Augmentation, content))
-            recipe = replace(Recipe(**_taken(Recipe, content)), augmentation=augmentation)
+            machine = Machine(**_taken(Machine, content))
+            recipe = Recipe(**_taken(Recipe, content), augmentation=augmentation, machine=machine)
             network = ResidualNet(**_taken(ResidualNet, content))
             return cls(**content, network=network, recipe=recipe)
         except (yaml.YAMLError, AttributeError, TypeError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import cast
 
@@ -43,7 +43,10 @@ class ResidualBlock(nn.Module):
         residual: the convolutions; what the block adds to its shortcut.
         shortcut: the identity, or what changes its shape (options A and B).
         survival: the chance to be kept in a training step.
+        compiled: `forward` as compiled for training, if it is.
     """
+
+    compiled: Callable[..., Tensor] | None = None
 
     def __init__(
         self,
@@ -145,8 +148,11 @@ def _through(units: Sequence[Unit], x: Tensor, kept: Kept | None) -> Tensor:
 def _pass(unit: Unit, x: Tensor, kept: Kept | None, outer: Tensor | None) -> Tensor:
     if isinstance(unit, Nest):
         return unit(x, kept, outer)
-    dropped = kept is not None and not kept[unit.index]
-    return unit.skip(x, outer) if dropped else unit(x, outer)
+    if kept is not None and not kept[unit.index]:
+        return unit.skip(x, outer)
+    if unit.compiled is not None and unit.training:
+        return unit.compiled(x, outer)
+    return unit(x, outer)
 
 
 class ResidualNetwork(nn.Module):
@@ -199,6 +205,16 @@ class ResidualNetwork(nn.Module):
         if isinstance(self.norm, nn.BatchNorm2d):
             x = F.relu(self.norm(x), inplace=True)
         return self.linear(torch.mean(x, dim=(2, 3)))
+
+    def compile_blocks(self) -> None:
+        """Compile what each block computes in training.
+
+        Blocks of one shape share their code, and whether a block is kept is decided outside of it:
+        however deep the network and whichever blocks are dropped, there is one compilation for
+        each shape.
+        """
+        for block in self.blocks:
+            block.compiled = torch.compile(block.forward, dynamic=False)
 
     def recompute(self, segment: int) -> None:
         """Keep the activations of every `segment`-th block only, and compute the others anew when

@@ -9,7 +9,7 @@ from typing import Any
 
 from outcrop.models.architectures import ResidualNet
 from outcrop.report.material import Material
-from outcrop.training.recipe import Augmentation, Recipe
+from outcrop.training.recipe import recipe_of
 
 
 def command(material: Material) -> str:
@@ -18,9 +18,8 @@ def command(material: Material) -> str:
     if material.kind == "experiment":
         return f"outcrop experiment --config {folder}/experiment.yaml --output NEW"
     config = material.config
-    recipe = dict(config["recipe"])
-    recipe["augmentation"] = Augmentation(**recipe["augmentation"])
-    options = [*_options(ResidualNet(**config["network"])), *_options(Recipe(**recipe))]
+    network, recipe = ResidualNet(**config["network"]), recipe_of(config["recipe"])
+    options = [*_options(network), *_options(recipe)]
     split = f"{folder}/network/split.json" if material.kind == "compare" else f"{folder}/split.json"
     return " ".join([f"outcrop {material.kind} PATCHES --split {split}", *options, "--output NEW"])
 
@@ -35,7 +34,9 @@ def _options(settings: Any) -> Iterator[str]:
             yield from _options(value)
         elif value == getattr(usual, field.name):
             continue
-        elif name == "flip":
-            yield "--flip" if value else "--no-flip"
+        elif isinstance(value, bool):
+            yield f"--{name}" if value else f"--no-{name}"
+        elif isinstance(value, list):
+            yield f"--{name} {','.join(map(str, value))}"
         else:
-            yield f"--{name} {str(value).lower() if isinstance(value, bool) else value}"
+            yield f"--{name} {value}"

@@ -95,6 +95,30 @@ def move(images: Tensor, moves: Moves) -> tuple[Tensor, Tensor]:
     return moved, inside[:, None]
 
 
+def add_noise(images: Tensor, deviation: float, dice: torch.Generator) -> Tensor:
+    """Pictures with normal noise of that standard deviation added to every pixel."""
+    drawn = torch.randn(images.shape, generator=dice, device=images.device)
+    return images + deviation * drawn
+
+
+def draw_centres(n: int, size: tuple[int, int], random: np.random.Generator) -> Tensor:
+    """A random pixel of each of `n` pictures of `size`: int64, `n × 2`, row and column."""
+    return torch.from_numpy(random.integers(size, size=(n, 2)))
+
+
+def cover(images: Tensor, centres: Tensor, side: int) -> Tensor:
+    """Pictures with a square of `side` pixels around each centre set to zero.
+
+    The square may reach over the rim, as in DeVries and Taylor 2017 (arXiv:1708.04552).
+    """
+    height, width = images.shape[2:]
+    corner = centres.view(-1, 2, 1, 1) - side // 2
+    row = torch.arange(height, device=images.device).view(1, -1, 1) - corner[:, 0]
+    column = torch.arange(width, device=images.device).view(1, 1, -1) - corner[:, 1]
+    covered = (row >= 0) & (row < side) & (column >= 0) & (column < side)
+    return images.masked_fill(covered[:, None], 0)
+
+
 def _origin(moves: Moves, height: int, width: int) -> tuple[Tensor, Tensor]:
     """For every new pixel, which pixel of the old picture it shows, and whether there is one."""
     device = moves.down.device

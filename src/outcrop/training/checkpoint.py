@@ -1,34 +1,92 @@
-"""All that is needed to go on after an epoch, in one safetensors file."""
+"""All that is needed to go on after a step, in one safetensors file, and the one before it."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from outcrop.errors import OutcropError
 from outcrop.files import new_file
+from outcrop.progress import console
 
 _FORMAT = "outcrop checkpoint"
+_NEWEST, _BEFORE = "checkpoint.safetensors", "checkpoint-before.safetensors"
 
 
-def save_checkpoint(
-    path: Path, epoch: int, module: torch.nn.Module, optimiser: torch.optim.Optimizer
-) -> None:
-    """Write the weights and the momentum after `epoch` epochs, whole or not at all."""
-    tensors = {f"model.{name}": tensor for name, tensor in module.state_dict().items()}
-    for name, parameter in module.named_parameters():
-        for key, value in optimiser.state[parameter].items():
-            if isinstance(value, torch.Tensor):
-                tensors[f"{key}.{name}"] = value
-    write_tensors(path, tensors, {"format": _FORMAT, "epoch": str(epoch)})
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training between two steps.
+
+    Order, augmentation, dropped blocks and learning rate are no state: they follow from the
+    recipe's seed and the numbers of epoch and step.
+
+    Attributes:
+        epoch: whole epochs done.
+        step: steps done of the next.
+        tensors: by name: weights, running statistics, momentum, averages, and what was measured
+            in the steps of the unfinished epoch.
+    """
+
+    epoch: int
+    step: int = 0
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def below(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose names begin with `prefix` and a dot, without it."""
+        return {
+            name.removeprefix(f"{prefix}."): tensor
+            for name, tensor in self.tensors.items()
+            if name.startswith(f"{prefix}.")
+        }
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write the newest checkpoint, whole or not at all; the one that was newest stays beside it.
+
+    Raises:
+        OutcropError: the disk is full or read-only.
+    """
+    newest = folder / _NEWEST
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
+    metadata = {
+        "format": _FORMAT,
+        "epoch": str(checkpoint.epoch),
+        "step": str(checkpoint.step),
+        "crc32": str(_sum(tensors)),
+    }
+    with new_file(newest) as temporary:
+        temporary.write_bytes(save(tensors, metadata))
+        if newest.exists():
+            newest.replace(folder / _BEFORE)
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """The newest whole checkpoint of a run; one at the very beginning where there is none.
+
+    Raises:
+        OutcropError: there are checkpoints, and all are damaged.
+    """
+    there = [path for path in (folder / _NEWEST, folder / _BEFORE) if path.exists()]
+    for path in there:
+        try:
+            return _read(path)
+        except (SafetensorError, KeyError, ValueError, OSError):
+            if path is not there[-1]:
+                console.print(f"note: {path} is damaged; going on from the one before it")
+    if there:
+        raise OutcropError(there[0], "is damaged; delete it to train from the first epoch")
+    return Checkpoint(epoch=0)
 
 
 def write_tensors(
-    path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None
+    path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
 ) -> None:
     """Write a safetensors file, whole or not at all.
 
@@ -40,36 +98,18 @@ def write_tensors(
         temporary.write_bytes(content)
 
 
-def load_checkpoint(path: Path, module: torch.nn.Module, optimiser: torch.optim.Optimizer) -> int:
-    """Put weights and momentum back, and return how many epochs they have seen.
-
-    Raises:
-        OutcropError: the file is damaged, or belongs to another network.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != _FORMAT:
-                raise KeyError("format")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        epoch = int(metadata["epoch"])
-        module.load_state_dict(_below("model", tensors))
-        parameters = dict(module.named_parameters())
-        for name, momentum in _below("momentum_buffer", tensors).items():
-            parameter = parameters[name]
-            # The fused optimiser walks parameter and momentum by one stride.
-            buffer = torch.empty_like(parameter).copy_(momentum)
-            optimiser.state[parameter]["momentum_buffer"] = buffer
-        return epoch
-    except (SafetensorError, KeyError, ValueError, RuntimeError, OSError) as error:
-        raise OutcropError(
-            path, "is damaged or of another run; delete it to train from the first epoch"
-        ) from error
+def _read(path: Path) -> Checkpoint:
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if metadata["format"] != _FORMAT or int(metadata["crc32"]) != _sum(tensors):
+        raise ValueError("not what was written")
+    return Checkpoint(int(metadata["epoch"]), int(metadata["step"]), tensors)
 
 
-def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {
-        name.removeprefix(f"{prefix}."): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(f"{prefix}.")
-    }
+def _sum(tensors: Mapping[str, Tensor]) -> int:
+    """A checksum over all numbers: safetensors notices a cut, but not a changed byte."""
+    total = 0
+    for name in sorted(tensors):
+        total = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, total)
+    return total

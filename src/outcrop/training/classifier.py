@@ -33,6 +33,7 @@ class Classifier:
         bands: the names of the bands, in the order of the channels.
         normalisation: of the training side.
         size: height and width of the patches it was trained on, in pixels.
+        flip: average the probabilities of a patch and its mirror image.
     """
 
     network: ResidualNet
@@ -41,6 +42,7 @@ class Classifier:
     bands: tuple[str, ...]
     normalisation: Normalisation
     size: tuple[int, int]
+    flip: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -68,8 +70,8 @@ class Classifier:
         with torch.inference_mode():
             for start in range(0, len(images), batch):
                 part = to_tensor(images[start : start + batch]).to(self.device)
-                logits = self.module(self.normalisation(part))
-                found[start : start + batch] = logits.float().softmax(dim=1).cpu().numpy()
+                given = probabilities(self.module, self.normalisation(part), self.flip)
+                found[start : start + batch] = given.cpu().numpy()
         self.module.train(was_training)
         return found
 
@@ -106,8 +108,17 @@ class Classifier:
                 "bands": list(self.bands),
                 "normalisation": asdict(self.normalisation),
                 "size": list(self.size),
+                "flip": self.flip,
             },
         )
+
+
+def probabilities(module: torch.nn.Module, images: torch.Tensor, flip: bool) -> torch.Tensor:
+    """float32 `M × classes`; with `flip`, the mean over a picture and its mirror image."""
+    found = module(images).float().softmax(dim=1)
+    if flip:
+        found = (found + module(images.flip(3)).float().softmax(dim=1)) / 2
+    return found
 
 
 def read_classifier(folder: str | Path, device: str = "auto") -> Classifier:
@@ -127,6 +138,7 @@ def read_classifier(folder: str | Path, device: str = "auto") -> Classifier:
         network = ResidualNet(**content["network"])
         bands, classes = tuple(content["bands"]), tuple(content["classes"])
         height, width = map(int, content["size"])
+        flip = bool(content.get("flip", False))
         mean, std = (tuple(map(float, content["normalisation"][key])) for key in ("mean", "std"))
         if not len(bands) == len(mean) == len(std):
             raise ValueError("bands and normalisation differ in number")
@@ -141,6 +153,7 @@ def read_classifier(folder: str | Path, device: str = "auto") -> Classifier:
         bands=bands,
         normalisation=Normalisation(mean, std),
         size=(height, width),
+        flip=flip,
     )
 
 

@@ -48,6 +48,8 @@ class EpochMetrics:
         validation: with the weights at the end of the epoch.
         seconds: for training and validation.
         images_per_second: while training.
+        blocks_kept: share of the blocks that stochastic depth let be computed, 0 to 1.
+        peak_memory: the most bytes held so far: of the GPU by tensors, or of RAM by the process.
     """
 
     epoch: int
@@ -56,6 +58,8 @@ class EpochMetrics:
     validation: SideScores
     seconds: float
     images_per_second: float
+    blocks_kept: float = 1.0
+    peak_memory: int = 0
 
 
 def score(loss: float, truth: Tensor, predicted: Tensor, classes: tuple[str, ...]) -> SideScores:
@@ -146,6 +150,8 @@ def _scalars(metrics: EpochMetrics) -> Iterator[tuple[str, float]]:
                 yield f"{name}/{class_}", value
     yield "training/learning rate", metrics.learning_rate
     yield "training/images per second", metrics.images_per_second
+    yield "training/blocks kept", metrics.blocks_kept
+    yield "training/peak memory in GiB", metrics.peak_memory / (1 << 30)
 
 
 def _keep_lines(path: Path, count: int) -> None:

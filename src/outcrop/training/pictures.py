@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +14,7 @@ from torch import Tensor
 from outcrop.patches.patchset import PatchSet
 
 RESIDENT_BYTES = 2 << 30
+_AHEAD = 3
 
 # torch has few operations for uint16, and none of the formats of patches is wider than float32.
 _COMPACT = {"uint8": np.uint8, "int16": np.int16, "uint16": np.int32}
@@ -42,14 +46,37 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.index)
 
-    def batch(self, which: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Pictures `M × bands × height × width`, not yet normalised, and their labels."""
-        there = torch.from_numpy(which).to(self.labels.device)
-        if self.resident is None:
-            images = to_tensor(self.patches.take(self.index[which])).to(self.labels.device)
-        else:
-            images = self.resident[there]
-        return images, self.labels[there]
+    @property
+    def all(self) -> np.ndarray:
+        """The index of each."""
+        return np.arange(len(self))
+
+    def batches(self, wanted: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
+        """For each array of indices into this side the pictures and their labels.
+
+        Pictures are `M × bands × height × width` and not yet normalised. Those that are not on the
+        device are read some batches ahead, while the device computes.
+        """
+        device = self.labels.device
+        if self.resident is not None:
+            for which in wanted:
+                there = torch.from_numpy(which).to(device)
+                yield self.resident[there], self.labels[there]
+            return
+        with ThreadPoolExecutor(1, "outcrop-read") as reader:
+            waiting: deque[Future[Tensor]] = deque()
+            try:
+                for k, which in enumerate(wanted):
+                    for ahead in wanted[k + len(waiting) : k + 1 + _AHEAD]:
+                        waiting.append(reader.submit(self._read, ahead))
+                    images = waiting.popleft().result().to(device, non_blocking=True)
+                    yield images, self.labels[torch.from_numpy(which).to(device)]
+            finally:
+                reader.shutdown(wait=False, cancel_futures=True)
+
+    def _read(self, which: np.ndarray) -> Tensor:
+        images = to_tensor(self.patches.take(self.index[which]))
+        return images.pin_memory() if self.labels.is_cuda else images
 
 
 def load_pictures(patches: PatchSet, index: np.ndarray, device: torch.device) -> Pictures:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -214,6 +215,21 @@ class Recipe:
             factor = self.drop ** sum(done >= share for share in self.milestones)
         rising = min(1.0, epoch / self.warm_up) if self.warm_up else 1.0
         return self.learning_rate * rising * factor
+
+
+def recipe_of(content: Mapping[str, Any]) -> Recipe:
+    """The recipe that `dataclasses.asdict` took apart.
+
+    >>> recipe_of({"epochs": 2, "augmentation": {"flip": False}}).augmentation.flip
+    False
+    """
+    return Recipe(
+        **{
+            **content,
+            "augmentation": Augmentation(**content.get("augmentation", {})),
+            "machine": Machine(**content.get("machine", {})),
+        }
+    )
 
 
 def _one_cycle(done: float, up: float = 0.3, start: float = 1 / 25, end: float = 4e-6) -> float:

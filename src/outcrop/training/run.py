@@ -160,13 +160,14 @@ def start(folder: Path, config: dict[str, Any], split: Split) -> None:
 def check_same(folder: Path, config: dict[str, Any], split: Split) -> None:
     """Refuse to go on with a run that was started with something else.
 
-    Versions may differ, and so may the device.
+    Versions may differ, and so may the device and the share of it.
 
     Raises:
         OutcropError: the folder is no run, or network, recipe, patches or split differ.
     """
     stored = _read_config(folder)
-    free = {"recipe.device", *(f"versions.{name}" for name in config["versions"])}
+    free = {"recipe.machine.device", "recipe.machine.gpu_memory"}
+    free |= {*(f"versions.{name}" for name in config["versions"])}
     old, new = (
         {key: value for key, value in _flat(part) if key not in free} for part in (stored, config)
     )

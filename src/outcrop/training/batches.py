@@ -1,0 +1,148 @@
+"""What a training step sees: patches in a drawn order, moved, brightened and covered by chance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from outcrop.models.architectures import ResidualNet
+from outcrop.models.residual import keep
+from outcrop.training.augment import add_noise, cover, draw, draw_centres, draw_gains, move
+from outcrop.training.normalise import Normalisation
+from outcrop.training.pictures import Pictures
+from outcrop.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Part:
+    """What goes through the network at once.
+
+    Attributes:
+        images: float32, `M × bands × height × width`, normalised.
+        labels: int64, `M`.
+        share: M over the size of the batch.
+    """
+
+    images: Tensor
+    labels: Tensor
+    share: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the optimiser.
+
+    Attributes:
+        number: from 0, in the epoch.
+        kept: which blocks are computed; None is all.
+        parts: of this process; together with those of the other processes the whole batch.
+    """
+
+    number: int
+    kept: tuple[bool, ...] | None
+    parts: Iterator[Part]
+
+
+class Epoch:
+    """All that chance decides about one pass over the training side.
+
+    It depends on the recipe's seed and the number of the epoch alone: not on the steps before, nor
+    on how many processes share the work. Every number is drawn whatever the augmentation, so that
+    turning one part of it off leaves the others as they were.
+
+    Attributes:
+        steps: of the optimiser.
+        kept_share: blocks computed, of all blocks in all steps.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        recipe: Recipe,
+        network: ResidualNet,
+        pictures: Pictures,
+        normalisation: Normalisation,
+        parts: int = 1,
+    ) -> None:
+        random = np.random.default_rng((recipe.seed, number))
+        n, size = len(pictures), pictures.patches.size
+        augmentation, has_up = recipe.augmentation, pictures.patches.positions is None
+        device = pictures.labels.device
+        self._number, self._recipe, self._parts = number, recipe, parts
+        self._pictures, self._normalisation = pictures, normalisation
+        self._order = random.permutation(n)
+        self._moves = draw(augmentation, n, size, has_up, random).to(device)
+        bands = len(normalisation.mean)
+        self._gains = draw_gains(augmentation, n, bands, has_up, random).to(device)
+        self._centres = draw_centres(n, size, random).to(device)
+        self.steps = math.ceil(n / recipe.batch)
+        draws = random.random((self.steps, len(network.survivals)))
+        self._kept = [
+            keep(network, row.tolist()) if network.survival < 1 else None for row in draws
+        ]
+        self.kept_share = float(np.mean([np.mean(kept or [True]) for kept in self._kept]))
+
+    def walk(self, first: int = 0, rank: int = 0, world: int = 1) -> Iterator[Step]:
+        """The steps from `first` on, with every `world`-th part of each from `rank` on.
+
+        Pieces are as equal as can be: a last piece of one patch would have no variance to
+        normalise by.
+        """
+        slices = [
+            [_within(whole, piece) for piece in pieces(whole.stop - whole.start, self._parts)]
+            for whole in pieces(len(self._order), self.steps)
+        ]
+        wanted = [self._order[part] for parts in slices[first:] for part in parts[rank::world]]
+        read = self._pictures.batches(wanted)
+        for number in range(first, self.steps):
+            yield Step(
+                number,
+                self._kept[number],
+                self._augmented(number, slices[number], rank, world, read),
+            )
+
+    def _augmented(
+        self,
+        step: int,
+        parts: Sequence[slice],
+        rank: int,
+        world: int,
+        read: Iterator[tuple[Tensor, Tensor]],
+    ) -> Iterator[Part]:
+        whole = parts[-1].stop - parts[0].start
+        for k in range(rank, len(parts), world):
+            these = parts[k]
+            images, labels = next(read)
+            moved, inside = move(images, self._moves[these])
+            images = self._normalisation(moved * self._gains[these]).masked_fill_(~inside, 0)
+            augmentation = self._recipe.augmentation
+            if augmentation.noise:
+                images = add_noise(images, augmentation.noise, self._dice(step, k, images.device))
+            if augmentation.cutout:
+                images = cover(images, self._centres[these], augmentation.cutout)
+            yield Part(images, labels, len(labels) / whole)
+
+    def _dice(self, step: int, part: int, device: torch.device) -> torch.Generator:
+        seeds = np.random.SeedSequence((self._recipe.seed, self._number, step, part))
+        return torch.Generator(device).manual_seed(int(seeds.generate_state(1)[0]))
+
+
+def pieces(n: int, number: int) -> list[slice]:
+    """The range of n in so many pieces, as equal as can be.
+
+    >>> pieces(10, 3)
+    [slice(0, 4, None), slice(4, 7, None), slice(7, 10, None)]
+    """
+    small, larger = divmod(n, number)
+    ends = np.cumsum([0] + [small + 1] * larger + [small] * (number - larger)).tolist()
+    return [slice(start, stop) for start, stop in pairwise(ends)]
+
+
+def _within(whole: slice, piece: slice) -> slice:
+    return slice(whole.start + piece.start, whole.start + piece.stop)
