@@ -174,7 +174,8 @@ def train(
         patches: a patch set, a folder or archive with a folder per class, an npz, or "cifar10".
         output: the run, a new folder.
         split: made by `outcrop split`; without it, the sides that a collection came with.
-        network: which network.
+        network: a network by name, to be changed by the options that follow; `outcrop models`
+            lists them.
         recipe: how to train it.
         resume: go on with a run that was interrupted.
     """
@@ -219,7 +220,8 @@ def compare(
         patches: a patch set.
         split: made by `outcrop split`.
         output: a new folder.
-        network: which network.
+        network: a network by name, to be changed by the options that follow; `outcrop models`
+            lists them.
         recipe: how to train it.
         resume: go on with a comparison that was interrupted.
     """

@@ -15,7 +15,7 @@ import difflib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Any, ClassVar, NoReturn, get_args, get_origin, get_type_hints
 
@@ -67,19 +67,27 @@ def parse(
     Raises:
         SystemExit: with code 2 after one line on standard error, or 0 after help or version.
     """
-    top = Parser(prog="outcrop", description=description, version=version, formatter_class=_Help)
-    subcommands = top.add_subcommands(required=True, dest="command")
     named = next((word for word in arguments if not word.startswith("-")), None)
-    for name, function in commands.items():
-        # Only the command that was asked for needs its options; the others, their first line.
-        parser = _parser_for(function) if name == named else Parser()
-        if name == named:
-            Parser.known = tuple(_options(function))
-        subcommands.add_subcommand(name, parser, help=_summary(function))
+    function = commands.get(named or "")
     Parser.words = tuple(_normalise(arguments))
-    settings = top.parse_args(list(Parser.words))
-    function = commands[settings.command]
-    return function, _arguments(function, settings[settings.command])
+    Parser.known = tuple(_options(function)) if function else ()
+    chosen: dict[str, Any] = {}
+    while True:
+        top = Parser(
+            prog="outcrop", description=description, version=version, formatter_class=_Help
+        )
+        subcommands = top.add_subcommands(required=True, dest="command")
+        for name, each in commands.items():
+            # Only the command that was asked for needs its options; the others, their first line.
+            parser = _parser_for(each, chosen) if name == named else Parser()
+            subcommands.add_subcommand(name, parser, help=_summary(each))
+        settings = top.parse_args(list(Parser.words))
+        function = commands[settings.command]
+        given = settings[settings.command]
+        before, chosen = chosen, _chosen(function, given)
+        # An instance that was chosen by name gives other defaults to what was not said.
+        if chosen == before:
+            return function, _arguments(function, given)
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,7 @@ def _options(function: Command) -> dict[str, _Option]:
     found: dict[str, _Option] = {}
     for name, parameter in inspect.signature(function).parameters.items():
         if is_dataclass(hints[name]):
-            for field_name, option in _fields(hints[name]).items():
+            for field_name, option in _parts(name, hints[name], described.get(name)).items():
                 found.setdefault(field_name, option)
         else:
             positional = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
@@ -109,14 +117,43 @@ def _options(function: Command) -> dict[str, _Option]:
     return found
 
 
+def _parts(name: str, kind: Any, help_: str | None) -> dict[str, _Option]:
+    """The fields of a dataclass, after the choice among its named instances if it has any."""
+    by_name = {name: _Option(name, str | None, None, False, help_)} if _has_names(kind) else {}
+    return by_name | _fields(kind)
+
+
+def _has_names(kind: Any) -> bool:
+    return callable(getattr(kind, "named", None))
+
+
+def _chosen(function: Command, settings: Namespace) -> dict[str, Any]:
+    """The fields of all instances that were chosen by name."""
+    kinds = {name: hint for name, hint in _dataclasses(function) if _has_names(hint)}
+    instances = [kind.named(settings[name]) for name, kind in kinds.items() if settings[name]]
+    return {
+        item.name: getattr(instance, item.name)
+        for instance in instances
+        for item in fields(instance)
+    }
+
+
+def _dataclasses(documented: Any) -> Iterator[tuple[str, Any]]:
+    """The parameters of a function or fields of a dataclass that are dataclasses, at any depth."""
+    for name, hint in get_type_hints(documented).items():
+        if is_dataclass(hint):
+            yield name, hint
+            yield from _dataclasses(hint)
+
+
 def _fields(kind: Any) -> dict[str, _Option]:
     hints, described = get_type_hints(kind), _described(kind)
     found: dict[str, _Option] = {}
     for item in fields(kind):
+        text = described.get(item.name)
         if is_dataclass(hints[item.name]):
-            found |= _fields(hints[item.name])
+            found |= _parts(item.name, hints[item.name], text)
         else:
-            text = described.get(item.name)
             found[item.name] = _Option(item.name, hints[item.name], _default(item), False, text)
     return found
 
@@ -127,12 +164,12 @@ def _default(item: Field[Any]) -> Any:
     return inspect.Parameter.empty if item.default is MISSING else item.default
 
 
-def _parser_for(function: Command) -> Parser:
+def _parser_for(function: Command, chosen: dict[str, Any]) -> Parser:
     parser = Parser(description=_summary(function), formatter_class=_Help)
     parser.add_argument("--config", action="config", help="a YAML file with these options")
     for option in _options(function).values():
         required = option.default is inspect.Parameter.empty
-        default = None if required else option.default
+        default = chosen.get(option.name, None if required else option.default)
         item = _item_type(option.hint)
         if option.positional and item:
             parser.add_argument(

@@ -32,7 +32,7 @@ class Experiment:
         folds: one of so many parts of the ground validates.
         maps: how many of the scenes to map; all if not given.
         step: map one pixel of each cell of `step × step` pixels.
-        network: the residual network.
+        network: a network by name, to be changed by the options that follow.
         recipe: how it is trained; its seed is used for every draw.
     """
 

@@ -133,6 +133,22 @@ class ResidualNet:
         nested = f"RoR-{self.levels}-" if self.levels > 1 else ""
         return nested + base + (" + stochastic depth" if self.survival < 1 else "")
 
+    @classmethod
+    def named(cls, name: str) -> ResidualNet:
+        """The network of that name in `NETWORKS`.
+
+        Raises:
+            OutcropError: no such name.
+
+        >>> ResidualNet.named("resnet110-sd").survivals[-1]
+        0.5
+        """
+        if name not in NETWORKS:
+            near = difflib.get_close_matches(name, NETWORKS, 1)
+            hint = f"did you mean {near[0]}?" if near else "`outcrop models` lists them"
+            raise OutcropError("network", f"there is no '{name}'; {hint}")
+        return NETWORKS[name]
+
     def build(self, bands: int, classes: int) -> ResidualNetwork:
         """The network with new weights, drawn from torch's global generator.
 
@@ -171,19 +187,3 @@ NETWORKS: Mapping[str, ResidualNet] = MappingProxyType(
         "ror3-wrn58-4-sd": _wide(58, 4, levels=3, survival=0.5),
     }
 )
-
-
-def named(name: str) -> ResidualNet:
-    """The network of that name in `NETWORKS`.
-
-    Raises:
-        OutcropError: no such name.
-
-    >>> named("resnet110-sd").survivals[-1]
-    0.5
-    """
-    if name not in NETWORKS:
-        near = difflib.get_close_matches(name, NETWORKS, 1)
-        hint = f"did you mean {near[0]}?" if near else "`outcrop models` lists them"
-        raise OutcropError("network", f"there is no '{name}'; {hint}")
-    return NETWORKS[name]
