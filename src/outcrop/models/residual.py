@@ -16,6 +16,8 @@ from outcrop.models.recompute import recomputed
 
 Kept = Sequence[bool]
 
+_COMPILATIONS = 64
+
 
 class PaddedIdentity(nn.Module):
     """Option A of He et al. 2015: every `stride`-th pixel, and new channels filled with zeros.
@@ -91,7 +93,7 @@ class ResidualBlock(nn.Module):
         """
         activated = self.activate(x)
         residual = self.residual(activated)
-        if self.survival < 1 and not self.training:
+        if not self.training and self.survival < 1:
             residual = residual * self.survival
         return self._join(residual + self.shortcut(activated if self.projects else x), outer)
 
@@ -213,6 +215,9 @@ class ResidualNetwork(nn.Module):
         however deep the network and whichever blocks are dropped, there is one compilation for
         each shape.
         """
+        # Five shapes of blocks, times the sizes of batches (which differ by one), times orders.
+        limit = torch._dynamo.config.recompile_limit
+        torch._dynamo.config.recompile_limit = max(limit, _COMPILATIONS)
         for block in self.blocks:
             block.compiled = torch.compile(block.forward, dynamic=False)
 
