@@ -93,7 +93,7 @@ class Log:
 
     def graph(self, module: torch.nn.Module, example: Tensor) -> None:
         """Draw the network's graph; its blocks can be opened and closed in TensorBoard."""
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             self._events.add_graph(module, example)
 

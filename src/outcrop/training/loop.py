@@ -127,6 +127,12 @@ class Loop:
             weight_decay=recipe.weight_decay,
             fused=True,
         )
+        if recipe.momentum:
+            # A block that is dropped in the first step has no gradient, and the fused optimiser
+            # wants momentum for all parameters or none; zeros are what it would begin with.
+            for parameter in self.module.parameters():
+                buffer = torch.zeros_like(parameter)
+                self.optimiser.state[parameter]["momentum_buffer"] = buffer
         self.forward, self.stepper = self.fabric.setup(self.module, self.optimiser)
 
     def fit(self, training: Pictures, validation: Pictures, folder: Path) -> None:

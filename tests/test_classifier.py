@@ -1,0 +1,109 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from outcrop.errors import OutcropError
+from outcrop.models.architectures import ResidualNet
+from outcrop.training.classifier import Classifier, read_classifier
+from outcrop.training.engine import train
+from outcrop.training.normalise import Normalisation
+from outcrop.training.recipe import Machine
+from outcrop.training.run import Run, read_run
+from tests.tiny import CLASSES, NETWORK, PATCHES, RECIPE, SPLIT
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> None:
+    # Nets as small as these only wait for one another's threads.
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(PATCHES, SPLIT, tmp_path_factory.mktemp("runs") / "run", NETWORK, RECIPE)
+
+
+def with_folder(run: Run, tmp_path: Path) -> Path:
+    run.classifier.save(tmp_path)
+    return tmp_path
+
+
+def test_saved_classifier_says_the_same(run: Run, tmp_path: Path) -> None:
+    again = read_classifier(with_folder(run, tmp_path), device="cpu")
+    assert again.classes == CLASSES
+    assert (again.network, again.size) == (NETWORK, (8, 8))
+    images = PATCHES.images.astype(np.float64)
+    images[0, 0, 0, 0] = np.nan
+    found = again.probabilities(images, batch=7)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(found, run.classifier.probabilities(images), atol=1e-6)
+    assert again.probabilities(images[:0]).shape == (0, 3)
+
+
+def test_classifier_refuses_other_bands_and_sizes(run: Run) -> None:
+    with pytest.raises(OutcropError, match=r"wants 2 bands \(red, nir\), got 3"):
+        run.classifier.probabilities(np.zeros((1, 3, 8, 8)))
+    with pytest.raises(OutcropError, match=r"wants patches of 8 × 8 pixels, got 8 × 9"):
+        run.classifier.probabilities(np.zeros((1, 2, 8, 9)))
+    with pytest.raises(OutcropError, match="must be N × bands"):
+        run.classifier.probabilities(np.zeros((2, 8, 8)))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("model.json", None, "no such model"),
+        ("model.json", b"\xff\xfe", "is not a model"),
+        ("model.json", b"[1]", "is not a model"),
+        ("model.json", b'{"format": "outcrop model", "version": 1}', "is not a model"),
+        ("model.safetensors", None, "no such weights"),
+        ("model.safetensors", b"\x80\x04cos\nsystem\n", "is damaged"),
+    ],
+)
+def test_unreadable_models_give_one_clear_line(
+    run: Run, tmp_path: Path, file: str, content: bytes | None, message: str
+) -> None:
+    folder = with_folder(run, tmp_path)
+    (folder / file).unlink()
+    if content is not None:
+        (folder / file).write_bytes(content)
+    with pytest.raises(OutcropError, match=message) as caught:
+        read_classifier(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_another_network_are_refused(run: Run, tmp_path: Path) -> None:
+    other = ResidualNet(depth=14, width=4)
+    Classifier(
+        other, other.build(2, 3), CLASSES, ("red", "nir"), Normalisation((0, 0), (1, 1)), (8, 8)
+    ).save(tmp_path)
+    (tmp_path / "model.json").write_text((run.folder / "model.json").read_text())
+    with pytest.raises(OutcropError, match="belongs to another model"):
+        read_classifier(tmp_path)
+
+
+def test_missing_folder_and_unknown_device(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(OutcropError, match="no such model folder"):
+        read_classifier(tmp_path / "nothing")
+    with pytest.raises(OutcropError, match="no such run"):
+        read_run(tmp_path / "nothing")
+    with pytest.raises(OutcropError, match="device: abacus is not on this machine"):
+        train(
+            PATCHES,
+            SPLIT,
+            tmp_path / "run",
+            NETWORK,
+            replace(RECIPE, machine=Machine(device="abacus")),
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_scores_are_those_of_the_predictions(run):
+    said = run.predictions
+    right = said.probabilities.argmax(axis=1) == said.truth
+    assert run.scores.overall.value == pytest.approx(right.mean())
+    assert run.scores.confusion.sum() == len(said.truth)

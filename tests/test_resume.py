@@ -1,0 +1,205 @@
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from outcrop.errors import OutcropError, Stopped
+from outcrop.training import batches, engine, loop
+from outcrop.training.augment import move
+from outcrop.training.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
+from outcrop.training.engine import train
+from outcrop.training.recipe import Machine
+from outcrop.training.run import Run, read_run
+from tests.tiny import NETWORK, PATCHES, RECIPE, SPLIT, assert_same, read_events
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> None:
+    # Nets as small as these only wait for one another's threads.
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(PATCHES, SPLIT, tmp_path_factory.mktemp("runs") / "run", NETWORK, RECIPE)
+
+
+# Stopping and going on
+
+
+PLACES = {"move": batches, "save_checkpoint": loop, "Predictions": engine}
+
+
+def stop(
+    monkeypatch: pytest.MonkeyPatch, function: str, times: int, folder: Path, before: bool = True
+) -> None:
+    """Train, and end it around the last of so many calls of a function."""
+    original, calls = getattr(PLACES[function], function), []
+
+    def interrupted(*arguments: object) -> object:
+        calls.append(None)
+        if len(calls) == times and before:
+            raise KeyboardInterrupt
+        result = original(*arguments)
+        if len(calls) == times:
+            raise KeyboardInterrupt
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PLACES[function], function, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(PATCHES, SPLIT, folder, NETWORK, RECIPE)
+
+
+@pytest.mark.parametrize(
+    ("function", "times", "before", "epochs_done"),
+    [
+        ("move", 2, True, 0),
+        ("move", 12, True, 2),
+        ("save_checkpoint", 2, True, 1),
+        ("save_checkpoint", 3, False, 3),
+        ("Predictions", 1, True, 3),
+    ],
+)
+def test_a_stopped_run_goes_on_to_the_same_end(
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    function: str,
+    times: int,
+    before: bool,
+    epochs_done: int,
+) -> None:
+    folder = tmp_path / "run"
+    stop(monkeypatch, function, times, folder, before)
+    assert not list(folder.glob(".*partial*"))
+    assert not (folder / "model.json").exists()
+    with pytest.raises(OutcropError, match="is not finished"):
+        read_run(folder)
+    assert (folder / "checkpoint.safetensors").exists() == (epochs_done > 0)
+
+    assert_same(run, train(PATCHES, SPLIT, folder, NETWORK, RECIPE, resume=True))
+    steps = [event.step for event in read_events(folder).Scalars("loss/train")]
+    assert steps == [1, 2, 3]
+
+
+def test_resuming_a_finished_run_returns_it_and_a_missing_one_starts(
+    run: Run, tmp_path: Path
+) -> None:
+    changed = (run.folder / "model.safetensors").stat().st_mtime_ns
+    elsewhere = replace(RECIPE, machine=Machine(device="auto"))
+    assert_same(run, train(PATCHES, SPLIT, run.folder, NETWORK, elsewhere, resume=True))
+    assert (run.folder / "model.safetensors").stat().st_mtime_ns == changed
+    assert_same(run, train(PATCHES, SPLIT, tmp_path / "new", NETWORK, RECIPE, resume=True))
+
+
+def test_only_the_same_run_goes_on(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(OutcropError, match=r"exists already; .* --resume"):
+        train(PATCHES, SPLIT, run.folder, NETWORK, RECIPE)
+    with pytest.raises(OutcropError, match=r"recipe\.epochs was 3, is 4"):
+        train(PATCHES, SPLIT, run.folder, NETWORK, replace(RECIPE, epochs=4), resume=True)
+    with pytest.raises(OutcropError, match=r"network\.depth was 8, is 14"):
+        train(PATCHES, SPLIT, run.folder, replace(NETWORK, depth=14), RECIPE, resume=True)
+    other = replace(SPLIT, sides=np.roll(SPLIT.sides, 1))
+    with pytest.raises(OutcropError, match="the split is another"):
+        train(PATCHES, other, run.folder, NETWORK, RECIPE, resume=True)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(OutcropError, match="is not a run"):
+        train(PATCHES, SPLIT, tmp_path, NETWORK, RECIPE, resume=True)
+    with pytest.raises(OutcropError, match="does not exist"):
+        train(PATCHES, SPLIT, tmp_path / "no" / "run", NETWORK, RECIPE)
+
+
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("steps", [7, 10])
+def test_a_request_to_stop_is_obeyed_after_the_step_and_nothing_is_lost(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: signal.Signals, steps: int
+) -> None:
+    folder, calls = tmp_path / "run", []
+
+    def ask(*arguments: object) -> object:
+        calls.append(None)
+        if len(calls) == steps:
+            signal.raise_signal(asked)
+        return move(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batches, "move", ask)
+        with pytest.raises(Stopped if asked == signal.SIGTERM else KeyboardInterrupt) as caught:
+            train(PATCHES, SPLIT, folder, NETWORK, RECIPE)
+    assert len(calls) == steps
+    reached = read_checkpoint(folder)
+    assert (reached.epoch, reached.step) == divmod(steps, 5)
+    if asked == signal.SIGTERM:
+        assert "stopped after epoch" in str(caught.value)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert_same(run, train(PATCHES, SPLIT, folder, NETWORK, RECIPE, resume=True))
+
+
+def test_long_epochs_are_saved_between_steps(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_SAVE_EVERY", 0.0)
+    stop(monkeypatch, "move", 9, tmp_path / "run")
+    reached = read_checkpoint(tmp_path / "run")
+    assert (reached.epoch, reached.step) == (1, 3)
+    assert_same(run, train(PATCHES, SPLIT, tmp_path / "run", NETWORK, RECIPE, resume=True))
+
+
+# Checkpoints
+
+
+def damage(path: Path, how: str) -> None:
+    content = bytearray(path.read_bytes())
+    if how == "cut":
+        content = content[:-100]
+    elif how == "empty":
+        content = bytearray()
+    elif how == "foreign":
+        content = bytearray(b"x" * 50)
+    else:  # one bit of one weight
+        content[-1000] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["cut", "empty", "foreign", "flipped"])
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    how: str,
+) -> None:
+    folder = tmp_path / "run"
+    stop(monkeypatch, "save_checkpoint", 2, folder, before=False)
+    damage(folder / "checkpoint.safetensors", how)
+    again = train(PATCHES, SPLIT, folder, NETWORK, RECIPE, resume=True)
+    assert "is damaged; going on from the one before it" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert_same(run, again)
+
+
+def test_without_a_whole_checkpoint_the_line_says_what_to_do(tmp_path: Path) -> None:
+    tensors = {"model.weight": torch.arange(500.0)}
+    for epoch in (1, 2):
+        save_checkpoint(tmp_path, Checkpoint(epoch, 3, tensors))
+    found = read_checkpoint(tmp_path)
+    assert (found.epoch, found.step) == (2, 3)
+    assert torch.equal(found.below("model")["weight"], tensors["model.weight"])
+    for path in tmp_path.glob("*.safetensors"):
+        damage(path, "cut")
+    with pytest.raises(OutcropError, match="is damaged; delete it"):
+        read_checkpoint(tmp_path)
+
+
+def test_a_checkpoint_of_another_network_is_refused(run: Run, tmp_path: Path) -> None:
+    shutil.copytree(run.folder, tmp_path / "run")
+    (tmp_path / "run" / "model.json").unlink()
+    save_checkpoint(tmp_path / "run", Checkpoint(1, 0, {"model.weight": torch.ones(3)}))
+    with pytest.raises(OutcropError, match="belongs to another network"):
+        train(PATCHES, SPLIT, tmp_path / "run", NETWORK, RECIPE, resume=True)
