@@ -1,0 +1,96 @@
+"""Step time of a network with stochastic depth against the same without."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from dataclasses import replace
+
+import numpy as np
+import torch
+from outcrop.models.cost import cost_of
+from torch.nn import functional as F
+
+from benchmarks.machine import describe
+from outcrop.models.architectures import ResidualNet
+from outcrop.models.residual import ResidualNetwork, keep
+from outcrop.training.device import best_precision, keep_freed_memory, pick_device
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--depth", type=int, default=110)
+    options.add_argument("--survival", type=float, default=0.5)
+    options.add_argument("--batch", type=int, default=128)
+    options.add_argument("--steps", type=int, default=40, help="of each kind, in turn")
+    options.add_argument("--repeats", type=int, default=5)
+    options.add_argument("--precision", choices=["32-true", "bf16-mixed"])
+    chosen = options.parse_args()
+    device = pick_device()
+    if device.type == "cpu":
+        keep_freed_memory()
+    precision = chosen.precision or best_precision(device)
+    plain = ResidualNet(chosen.depth)
+    stochastic = replace(plain, survival=chosen.survival)
+    modules = [network.build(3, 10).to(device).train() for network in (plain, stochastic)]
+    if device.type == "cuda":
+        for module in modules:
+            module.compile_blocks()
+    steppers = [Stepper(module, chosen.batch, device, precision) for module in modules]
+    dice = np.random.default_rng(0)
+    ratios, times = [], []
+    for _ in range(chosen.repeats):
+        spent = [0.0, 0.0]
+        for _ in range(chosen.steps // chosen.repeats):
+            kept = keep(stochastic, dice.random(len(stochastic.survivals)).tolist())
+            spent[0] += steppers[0].step(None)
+            spent[1] += steppers[1].step(kept)
+        ratios.append(spent[1] / spent[0])
+        times.append([1000 * total / (chosen.steps // chosen.repeats) for total in spent])
+    saved = cost_of(stochastic, 3, (32, 32), 10).expected_saving
+    print(
+        f"{plain.title}, 32 × 32 × 3, batch {chosen.batch}, {precision}, {describe()}; median of "
+        f"{chosen.repeats} rounds of {chosen.steps // chosen.repeats} steps of each kind in turn\n"
+    )
+    print(f"| all blocks, ms | p_L = {chosen.survival:g}, ms | ratio | range | by multiply-adds |")
+    print("| --- | --- | --- | --- | --- |")
+    full, dropped = (statistics.median(column) for column in zip(*times, strict=True))
+    print(
+        f"| {full:.0f} | {dropped:.0f} | {statistics.median(ratios):.3f} "
+        f"| {min(ratios):.3f} to {max(ratios):.3f} | {1 - saved:.3f} |"
+    )
+
+
+class Stepper:
+    """Forward, backward and optimiser on one batch that is there already."""
+
+    def __init__(
+        self, module: ResidualNetwork, batch: int, device: torch.device, precision: str
+    ) -> None:
+        self.module, self.device, self.half = module, device, precision == "bf16-mixed"
+        self.optimiser = torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.9, fused=True)
+        for parameter in module.parameters():
+            self.optimiser.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        images = torch.randn(batch, 3, 32, 32, device=device)
+        self.images = images.to(memory_format=torch.channels_last)
+        self.labels = torch.arange(batch, device=device) % 10
+        for _ in range(3):
+            self.step(None)
+
+    def step(self, kept: tuple[bool, ...] | None) -> float:
+        """Seconds of one step."""
+        started = time.perf_counter()
+        kept = (True,) * len(self.module.blocks) if kept is None else kept
+        self.optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            loss = F.cross_entropy(self.module(self.images, kept), self.labels)
+        loss.backward()
+        self.optimiser.step()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()
