@@ -97,6 +97,12 @@ def test_resuming_a_finished_run_returns_it_and_a_missing_one_starts(
     assert_same(run, train(PATCHES, SPLIT, tmp_path / "new", NETWORK, RECIPE, resume=True))
 
 
+def test_a_split_s_lists_may_be_tuples(run: Run, tmp_path: Path) -> None:
+    split = replace(SPLIT, how={"splitter": "by hand", "hold_out": ()})
+    train(PATCHES, split, tmp_path / "run", NETWORK, RECIPE)
+    assert_same(run, train(PATCHES, split, tmp_path / "run", NETWORK, RECIPE, resume=True))
+
+
 def test_only_the_same_run_goes_on(run: Run, tmp_path: Path) -> None:
     with pytest.raises(OutcropError, match=r"exists already; .* --resume"):
         train(PATCHES, SPLIT, run.folder, NETWORK, RECIPE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import zipfile
 from collections.abc import Iterator
@@ -169,7 +170,8 @@ def check_same(folder: Path, config: dict[str, Any], split: Split) -> None:
     free = {"recipe.machine.device", "recipe.machine.gpu_memory"}
     free |= {*(f"versions.{name}" for name in config["versions"])}
     old, new = (
-        {key: value for key, value in _flat(part) if key not in free} for part in (stored, config)
+        {key: value for key, value in _flat(part) if key not in free}
+        for part in (stored, json.loads(json.dumps(config)))  # so that tuples are lists in both
     )
     differences = [
         f"{key} was {old.get(key)}, is {new.get(key)}"
