@@ -28,7 +28,7 @@ OPTIONS = [
     "--average",
     "0.99",
     "--epochs",
-    "8",
+    "16",
     "--batch",
     "32",
     "--cutout",

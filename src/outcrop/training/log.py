@@ -17,6 +17,7 @@ from torch import Tensor
 
 from outcrop.errors import OutcropError
 from outcrop.files import explain, new_file
+from outcrop.training.figures import confusion_figure
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,15 @@ class Log:
         for tag, value in _scalars(metrics):
             self._events.add_scalar(tag, value, metrics.epoch)
         self._events.flush()
+
+    def confusion(
+        self, epoch: int, truth: Tensor, predicted: Tensor, classes: tuple[str, ...]
+    ) -> None:
+        """Draw the confusion matrix of the validation side, from classes int64, `N`."""
+        k = len(classes)
+        counts = torch.bincount(truth * k + predicted, minlength=k * k).view(k, k)
+        figure = confusion_figure(counts.numpy(), classes)
+        self._events.add_figure("confusion/validation", figure, epoch)
 
     def close(self) -> None:
         """Write what is still held back."""
