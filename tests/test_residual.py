@@ -88,7 +88,7 @@ def ours(name: str) -> str:
     """Our name for a tensor of the published ResNet-20."""
     name = re.sub(
         r"layer(\d)\.(\d)\.",
-        lambda m: f"stages.units.stage{m[1]}.units.block{int(m[2]) + 1}.residual.",
+        lambda m: f"stages.stage{m[1]}.block{int(m[2]) + 1}.residual.",
         name,
     )
     name = name.replace("bn", "norm")
@@ -261,18 +261,18 @@ def silence(network: ResidualNetwork) -> None:
 def test_three_levels_add_the_stage_s_and_the_root_s_input_before_the_last_activation() -> None:
     network = build(RELATIVES["levels 3"]).eval()
     silence(network)
-    root, stages = network.stages.shortcut, network.stages.units
+    root, stages = network.stages.shortcut, network.stages
     x = network.stem(torch.randn(2, 3, 8, 8))
     # Silent blocks pass what they get, padded where the shape changes (He et al., option A).
     first = (x + x).relu()
-    pad = stages.stage2.units.block1.shortcut
+    pad = stages.stage2.block1.shortcut
     second = (pad(first) + stages.stage2.shortcut(first)).relu()
     third = (pad_of(stages.stage3)(second) + stages.stage3.shortcut(second) + root(x)).relu()
     torch.testing.assert_close(network.stages(x), third)
 
 
 def pad_of(stage: nn.Module) -> nn.Module:
-    return stage.units.block1.shortcut
+    return stage.block1.shortcut
 
 
 @pytest.mark.parametrize(("levels", "outer"), [(1, 0), (2, 1), (3, 4), (4, 10), (5, 22)])

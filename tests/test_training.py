@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from outcrop.errors import OutcropError
+from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import read_patches
 from outcrop.training import loop, pictures
 from outcrop.training.engine import train
-from outcrop.training.log import score
+from outcrop.training.log import open_log, score
 from outcrop.training.normalise import learn_normalisation
 from outcrop.training.recipe import Machine
 from outcrop.training.run import Run, read_run
@@ -296,7 +297,21 @@ def test_tensorboard_has_the_scalars_and_the_blocks_of_the_graph(run: Run) -> No
     assert (last.step, last.value) == (3, pytest.approx(run.metrics[-1].validation.loss))
     scopes = {node.name for node in events.Graph().node}
     for stage in range(3):
-        assert any(
-            f"Nest[stage{stage + 1}]/ModuleDict[units]/ResidualBlock[block1]" in name
-            for name in scopes
-        )
+        assert any(f"Nest[stage{stage + 1}]/ResidualBlock[block1]" in name for name in scopes)
+
+
+def test_a_stochastic_block_of_the_graph_shows_its_two_paths(tmp_path: Path) -> None:
+    with open_log(tmp_path, 0) as log:
+        network = ResidualNet(depth=8, width=4, survival=0.5).build(2, 3).eval()
+        log.graph(network, torch.zeros(1, 2, 8, 8))
+        log.confusion(1, torch.tensor([0, 1, 2]), torch.tensor([0, 1, 1]), CLASSES)
+    events = read_events(tmp_path)
+    assert events.Tags()["images"] == ["confusion/validation"]
+    nodes = {node.name: node for node in events.Graph().node}
+    block = "ResidualNetwork/Nest[stages]/Nest[stage1]/ResidualBlock[block1]/"
+    inside = {name: node for name, node in nodes.items() if name.startswith(block)}
+    (total,) = (node for node in inside.values() if node.op == "aten::add")
+    (scaled,) = (node for node in inside.values() if node.op == "aten::mul")
+    assert scaled.name in total.input
+    assert any("Sequential[residual]" in name for name in scaled.input)
+    assert any("[stem]" in name for name in total.input)

@@ -39,6 +39,8 @@ def _bar() -> Progress:
 def follow(what: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
     """A bar that the caller moves: by a step, which may be a fraction, and with a new note.
 
+    A `line` is printed above the bar and stays, into a pipe or a log too.
+
     >>> with follow("training", total=10) as advance:
     ...     advance(0.5)
     ...     advance(0.5, note="loss 1.2")
@@ -46,7 +48,9 @@ def follow(what: str, total: int, done: int = 0) -> Iterator[Callable[..., None]
     with _bar() as bar:
         task = bar.add_task(what, total=total, completed=done)
 
-        def advance(step: float, note: str | None = None) -> None:
+        def advance(step: float, note: str | None = None, line: str | None = None) -> None:
+            if line is not None:
+                bar.console.print(line, highlight=False, soft_wrap=True)
             bar.update(task, advance=step, description=note and f"{what}: {note}")
 
         yield advance

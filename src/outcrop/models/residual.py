@@ -118,16 +118,23 @@ class Nest(nn.Module):
 
     def __init__(self, units: Mapping[str, Unit], shortcut: nn.Module | None = None) -> None:
         super().__init__()
-        self.units = nn.ModuleDict(units)
+        self._names = tuple(units)
+        for name, unit in units.items():
+            self.add_module(name, unit)
         self.shortcut = shortcut
         self.segment = 0
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """Blocks or smaller nests, in their order."""
+        return tuple(cast("Unit", getattr(self, name)) for name in self._names)
 
     def forward(self, x: Tensor, kept: Kept | None = None, outer: Tensor | None = None) -> Tensor:
         """Through all units; `kept` says which blocks of the network are computed, None all."""
         if self.shortcut is not None:
             around = self.shortcut(x)
             outer = around if outer is None else outer + around
-        *others, last = cast("Sequence[Unit]", tuple(self.units.values()))
+        *others, last = self.units
         if self.segment == 0 or isinstance(last, Nest):
             for unit in others:
                 x = _pass(unit, x, kept, None)
