@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
-import time
-from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
-from torch.nn import functional as F
 
+from benchmarks.bare import Stepper
+from benchmarks.machine import describe
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits import RandomSplit
+from outcrop.training.device import keep_freed_memory, pick_device
 from outcrop.training.engine import train
-from outcrop.training.recipe import Recipe
+from outcrop.training.recipe import Machine, Recipe
+
+STEPS = 10
 
 
 def main() -> None:
@@ -29,30 +29,27 @@ def main() -> None:
     options.add_argument("--repeats", type=int, default=5)
     chosen = options.parse_args()
     network = ResidualNet(chosen.depth)
-    patches = noise(1280, chosen.size)
-    split = RandomSplit(folds=10).assign(patches)
-    ours, bare = [], []
-    for _ in range(chosen.repeats):
-        bare.append(bare_step(network, chosen.size, chosen.batch))
-        with TemporaryDirectory() as folder:
-            recipe = Recipe(epochs=3, batch=chosen.batch)
-            run = train(patches, split, Path(folder) / "run", network, recipe)
-            ours.append(run.metrics[-1].images_per_second)
-    ratios = [b / o - 1 for b, o in zip(bare, ours, strict=True)]
+    patches = noise(STEPS * chosen.batch * 10 // 9, chosen.size)
     print(
-        f"ResNet-{chosen.depth}, {chosen.size} × {chosen.size} × 4, batch {chosen.batch},", end=" "
+        f"{network.title}, {chosen.size} × {chosen.size} × 4, batch {chosen.batch}, {describe()}; "
+        f"the last of three epochs against the bare step; median of {chosen.repeats} pairs\n"
     )
-    print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()},",
-        end=" ",
-    )
-    print(f"{date.today()}; median of {chosen.repeats}\n")
-    print("| bare step, images/s | training loop, images/s | overhead | range |")
-    print("| --- | --- | --- | --- |")
-    print(
-        f"| {statistics.median(bare):.0f} | {statistics.median(ours):.0f} "
-        f"| {statistics.median(ratios):.1%} | {min(ratios):.1%} to {max(ratios):.1%} |"
-    )
+    print("| precision | bare step, images/s | training loop, images/s | overhead | range |")
+    print("| --- | --- | --- | --- | --- |")
+    for precision in ("32-true", "bf16-mixed"):
+        pairs = [
+            (
+                bare(network, chosen.size, chosen.batch, precision),
+                ours(patches, network, chosen.batch, precision),
+            )
+            for _ in range(chosen.repeats)
+        ]
+        ratios = [alone / loop - 1 for alone, loop in pairs]
+        alone, loop = (statistics.median(column) for column in zip(*pairs, strict=True))
+        print(
+            f"| {precision} | {alone:.0f} | {loop:.0f} | {statistics.median(ratios):.1%} "
+            f"| {min(ratios):.1%} to {max(ratios):.1%} |"
+        )
 
 
 def noise(n: int, size: int) -> PatchSet:
@@ -65,20 +62,25 @@ def noise(n: int, size: int) -> PatchSet:
     )
 
 
-def bare_step(network: ResidualNet, size: int, batch: int, steps: int = 9) -> float:
+def bare(network: ResidualNet, size: int, batch: int, precision: str) -> float:
     """Images per second of forward, backward and optimiser on one batch that is there already."""
-    module = network.build(4, 6).train()
-    optimiser = torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.9, fused=True)
-    images = torch.randn(batch, 4, size, size).to(memory_format=torch.channels_last)
-    labels = torch.arange(batch) % 6
-    started = 0.0
-    for step in range(steps + 2):
-        if step == 2:
-            started = time.perf_counter()
-        optimiser.zero_grad(set_to_none=True)
-        F.cross_entropy(module(images), labels).backward()
-        optimiser.step()
-    return steps * batch / (time.perf_counter() - started)
+    device = pick_device()
+    if device.type == "cpu":
+        keep_freed_memory()
+    module = network.build(4, 6).to(device).train()
+    if device.type == "cuda":
+        module.compile_blocks()
+    stepper = Stepper(module, batch, device, precision, bands=4, size=size)
+    return STEPS * batch / sum(stepper.step() for _ in range(STEPS))
+
+
+def ours(patches: PatchSet, network: ResidualNet, batch: int, precision: str) -> float:
+    """Images per second of the last of three epochs."""
+    split = RandomSplit(folds=10).assign(patches)
+    recipe = Recipe(epochs=3, batch=batch, machine=Machine(precision=precision))
+    with TemporaryDirectory() as folder:
+        run = train(patches, split, Path(folder) / "run", network, recipe)
+        return run.metrics[-1].images_per_second
 
 
 if __name__ == "__main__":

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from dataclasses import replace
 
 import numpy as np
-import torch
 from outcrop.models.cost import cost_of
-from torch.nn import functional as F
 
+from benchmarks.bare import Stepper
 from benchmarks.machine import describe
 from outcrop.models.architectures import ResidualNet
-from outcrop.models.residual import ResidualNetwork, keep
+from outcrop.models.residual import keep
 from outcrop.training.device import best_precision, keep_freed_memory, pick_device
 
 
@@ -60,36 +58,6 @@ def main() -> None:
         f"| {full:.0f} | {dropped:.0f} | {statistics.median(ratios):.3f} "
         f"| {min(ratios):.3f} to {max(ratios):.3f} | {1 - saved:.3f} |"
     )
-
-
-class Stepper:
-    """Forward, backward and optimiser on one batch that is there already."""
-
-    def __init__(
-        self, module: ResidualNetwork, batch: int, device: torch.device, precision: str
-    ) -> None:
-        self.module, self.device, self.half = module, device, precision == "bf16-mixed"
-        self.optimiser = torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.9, fused=True)
-        for parameter in module.parameters():
-            self.optimiser.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-        images = torch.randn(batch, 3, 32, 32, device=device)
-        self.images = images.to(memory_format=torch.channels_last)
-        self.labels = torch.arange(batch, device=device) % 10
-        for _ in range(3):
-            self.step(None)
-
-    def step(self, kept: tuple[bool, ...] | None) -> float:
-        """Seconds of one step."""
-        started = time.perf_counter()
-        kept = (True,) * len(self.module.blocks) if kept is None else kept
-        self.optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            loss = F.cross_entropy(self.module(self.images, kept), self.labels)
-        loss.backward()
-        self.optimiser.step()
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter() - started
 
 
 if __name__ == "__main__":

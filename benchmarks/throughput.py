@@ -43,7 +43,7 @@ def main() -> None:
         for kind in KINDS:
             # A process of its own: what one leaves in the allocator is no other's.
             line = subprocess.run(
-                [sys.executable, *sys.argv, "--one", kind],
+                [sys.executable, "-m", "benchmarks.throughput", *sys.argv[1:], "--one", kind],
                 capture_output=True,
                 text=True,
                 check=True,
