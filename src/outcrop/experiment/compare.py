@@ -125,7 +125,7 @@ def compare(
         # Its networks are there and were trained with these settings, or they had said so.
         return read_comparison(folder)
     judged: dict[tuple[str, str], dict[str, _Judged]] = {
-        (f"ResNet-{network.depth}", "patch"): networks
+        (network.title, "patch"): networks
     }
     for name, one in splits.items():
         for key, result in _baselines(patches, one, recipe.seed, f"baselines{name}"):

@@ -71,7 +71,7 @@ class Material:
     @property
     def network(self) -> str:
         """The network's name."""
-        return f"ResNet-{self.run.classifier.network.depth}"
+        return self.run.classifier.network.title
 
     @property
     def network_row(self) -> Row | None:
