@@ -14,7 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from outcrop.errors import OutcropError, Stopped
 from outcrop.models.architectures import ResidualNet
-from outcrop.patches.patchset import PatchSet, read_patches
+from outcrop.patches.patchset import Column, PatchSet, read_patches
+from outcrop.splits import SIDES, delivered_split
 from outcrop.splits.split import Split
 from outcrop.training import batches, engine, loop, pictures
 from outcrop.training.augment import Moves, draw, draw_gains, move
@@ -384,6 +385,13 @@ def test_resuming_a_finished_run_returns_it_and_a_missing_one_starts(
     assert_same(run, train(PATCHES, SPLIT, run.folder, NETWORK, elsewhere, resume=True))
     assert (run.folder / "model.safetensors").stat().st_mtime_ns == changed
     assert_same(run, train(PATCHES, SPLIT, tmp_path / "new", NETWORK, RECIPE, resume=True))
+
+
+def test_a_run_by_delivered_sides_goes_on(tmp_path: Path) -> None:
+    patches = replace(PATCHES, columns={"side": Column(SPLIT.sides, SIDES)})
+    split, once = delivered_split(patches), replace(RECIPE, epochs=1)
+    done = train(patches, split, tmp_path / "run", NETWORK, once)
+    assert_same(done, train(patches, split, tmp_path / "run", NETWORK, once, resume=True))
 
 
 def test_only_the_same_run_goes_on(run: Run, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import zipfile
 from collections.abc import Iterator
@@ -136,7 +137,7 @@ def describe(
             "classes": list(patches.classes),
             "bands": list(patches.bands),
         },
-        "split": {"how": dict(split.how), "by_ground": split.by_ground},
+        "split": {"how": json.loads(json.dumps(dict(split.how))), "by_ground": split.by_ground},
         "versions": {
             "outcrop": __version__,
             "python": platform.python_version(),
