@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
@@ -21,6 +23,7 @@ from outcrop.experiment.meter import Meter, device_name
 from outcrop.experiment.published import Published, all_published, read_published
 from outcrop.experiment.results import Result, append_result, notes, read_results, tabulate
 from outcrop.models.architectures import ResidualNet
+from outcrop.training import batches
 from outcrop.training.recipe import Augmentation, Machine, Recipe
 from tests.command_line import content, run
 
@@ -144,7 +147,7 @@ def test_the_real_command_line_runs_and_does_not_run_again(
     assert "1 of 164" in out
     assert "91.25" in out
     assert "some.npz †" in out
-    assert "not the published recipe" in out
+    assert "not what was published" in out
 
     first, second = read_results(folder / "results.jsonl")
     assert (first.paper, first.report, first.seed, second.seed) == (91.25, (91.9,), 0, 1)
@@ -173,28 +176,24 @@ def test_an_interrupted_seed_goes_on_to_the_same_figure(
 ) -> None:
     data, cpu = pictures(tmp_path / "some.npz", [0, 0, 1]), Machine(device="cpu")
     whole = reproduce.reproduce("tiny", tmp_path / "a", data, (4, 5), machine=cpu)
-    original, trained = reproduce.train, []
+    original, steps = batches.move, []
 
-    def once(*arguments: object, **more: object) -> object:
-        trained.append(arguments)
-        if len(trained) == 2:
-            monkeypatch.setattr("outcrop.training.loop._SAVE_EVERY", 0.0)
-            monkeypatch.setattr("outcrop.training.batches.move", interrupt)
-        return original(*arguments, **more)
-
-    def interrupt(*arguments: object) -> object:
-        raise KeyboardInterrupt
+    def interrupted(*arguments: object) -> object:
+        steps.append(None)
+        # Three epochs of four steps; so in the second epoch of the second seed.
+        if len(steps) == 18:
+            raise KeyboardInterrupt
+        return original(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(reproduce, "train", once)
+        patch.setattr(batches, "move", interrupted)
         with pytest.raises(KeyboardInterrupt):
             reproduce.reproduce("tiny", tmp_path / "b", data, (4, 5), machine=cpu)
-    monkeypatch.undo()
-    assert [one.seed for one in read_results(tmp_path / "b" / "results.jsonl")] == [4]
-    monkeypatch.setattr(reproduce, "read_published", lambda name: tiny)
-    with pytest.raises(OutcropError, match=r"tiny-seed4: exists already; .* --resume"):
-        reproduce.reproduce("tiny", tmp_path / "b", data, (4, 5), machine=cpu)
-    again = reproduce.reproduce("tiny", tmp_path / "b", data, (4, 5), machine=cpu, resume=True)
+        assert [one.seed for one in read_results(tmp_path / "b" / "results.jsonl")] == [4]
+        with pytest.raises(OutcropError, match=r"tiny-seed4: exists already; .* --resume"):
+            reproduce.reproduce("tiny", tmp_path / "b", data, (4, 5), machine=cpu)
+        again = reproduce.reproduce("tiny", tmp_path / "b", data, (4, 5), machine=cpu, resume=True)
+    assert len(steps) == 18 + 8
     assert [one.accuracy for one in again] == [one.accuracy for one in whole]
     assert again[1].joules is None
     assert read_results(tmp_path / "b" / "results.jsonl") == again
@@ -245,10 +244,7 @@ def test_cifar10_is_known_by_its_checksum(tmp_path: Path, monkeypatch: pytest.Mo
     path.write_bytes(b"pictures")
     assert reproduce._is_original("cifar10")
     assert not reproduce._is_original(path)
-    monkeypatch.setattr(reproduce, "CHECKSUM", "md5:c75c9a0d4b58f8e4ec79c0bf2b8ef52a")
     assert not reproduce._is_original(tmp_path)
-    import hashlib
-
     monkeypatch.setattr(reproduce, "CHECKSUM", f"md5:{hashlib.md5(b'pictures').hexdigest()}")
     assert reproduce._is_original(path)
 
@@ -265,6 +261,7 @@ ONE = Result(
     epochs=164,
     full_epochs=164,
     batch=128,
+    accumulate=1,
     data="cifar10",
     original=True,
     fingerprint="0123456789ab",
@@ -327,7 +324,15 @@ def test_lines_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"accuracy": "high"}, {"accuracy": 912.5}, {"tested": 0}, {"report": None}, {"x": 1}]
+    "wrong",
+    [
+        {"accuracy": "high"},
+        {"accuracy": 912.5},
+        {"tested": 0},
+        {"report": None},
+        {"seconds": math.inf},
+        {"x": 1},
+    ],
 )
 def test_damaged_lines_are_told_by_number(tmp_path: Path, wrong: dict) -> None:
     path = tmp_path / "results.jsonl"
@@ -371,7 +376,9 @@ def packages(folder: Path, *microjoules: int) -> None:
         zone = folder / f"intel-rapl:{number}"
         zone.mkdir(exist_ok=True, parents=True)
         (zone / "name").write_text(f"package-{number}\n")
-        (zone / "energy_uj").write_text(f"{used}\n")
+        # Whole at any instant, as a counter is.
+        (zone / "next").write_text(f"{used}\n")
+        (zone / "next").replace(zone / "energy_uj")
         (zone / "max_energy_range_uj").write_text("100000000\n")
 
 
@@ -403,8 +410,9 @@ def test_a_counter_that_ends_in_between_is_watched(
     with Meter(torch.device("cpu")) as measured:
         for used in (60_000_000, 20_000_000):
             packages(tmp_path, used)
-            while measured._last != [used / 1e6]:
-                pass
+            deadline = time.monotonic() + 10
+            while measured._last != [used / 1e6] and time.monotonic() < deadline:
+                time.sleep(0.001)
     assert measured.joules == pytest.approx(120)
 
 

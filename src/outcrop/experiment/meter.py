@@ -46,6 +46,7 @@ class Meter:
         self._counters = list(_nvml(device) if device.type == "cuda" else _powercap(device))
         self._ended = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="outcrop-meter", daemon=True)
+        self._last: list[float] = []
         self._used = 0.0
 
     def __enter__(self) -> Meter:

@@ -177,6 +177,7 @@ def _result(
         epochs=recipe.epochs,
         full_epochs=published.recipe.epochs,
         batch=recipe.batch,
+        accumulate=machine.accumulate,
         data=data.name,
         original=data.original,
         fingerprint=data.patches.fingerprint,

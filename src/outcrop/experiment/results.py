@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -30,7 +31,7 @@ COLUMNS = (
     "energy",
 )
 
-_OF_ONE_RUN = {"seed", "accuracy", "seconds", "joules", "date", "outcrop", "command"}
+_OF_ONE_RUN = {"seed", "accuracy", "seconds", "joules", "torch", "outcrop", "date", "command"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Result:
         epochs: how many it had.
         full_epochs: how many the recipe has.
         batch: largest number of pictures in a step.
+        accumulate: in how many parts they went through the network.
         data: "cifar10", or the name of the file or folder.
         original: whether these are the pixels of CIFAR-10, by checksum.
         fingerprint: of the patch set: its shape, classes and labels.
@@ -70,6 +72,7 @@ class Result:
     epochs: int
     full_epochs: int
     batch: int
+    accumulate: int
     data: str
     original: bool
     fingerprint: str
@@ -85,7 +88,7 @@ class Result:
     command: str
 
     def __post_init__(self) -> None:
-        if not (0 <= self.accuracy <= 100 and self.tested > 0 and self.seconds >= 0):
+        if not (0 <= self.accuracy <= 100 and self.tested > 0 and 0 <= self.seconds < math.inf):
             raise ValueError("accuracy, tested or seconds out of range")
         if self.joules is not None and self.joules < 0:
             raise ValueError("joules below 0")
@@ -181,7 +184,9 @@ def notes(results: Sequence[Result]) -> list[str]:
         "time and energy: of one run, on average",
     ]
     if any(one.epochs != one.full_epochs for one in results):
-        told.append("12 of 164 epochs: the whole schedule, squeezed; not the published recipe")
+        told.append(
+            "epochs of the recipe's: its whole schedule squeezed into them; not what was published"
+        )
     if not all(one.original for one in results):
         told.append(
             "†: not the original pixels of CIFAR-10; such figures compare with each other only"
