@@ -164,6 +164,14 @@ def make_damage() -> None:
     Path("foreign.json").write_text('{"type": "FeatureCollection"}')
     Path("bad.npz").write_bytes(b"PK\3\4")
     np.savez("one-class.npz", images=np.zeros((4, 8, 8, 3), "uint8"), labels=np.zeros(4, int))
+    pictures = {"images": np.zeros((8, 8, 8, 3), "uint8"), "labels": np.arange(8) % 2}
+    np.savez("sides.npz", **pictures, sides=np.arange(8) // 6)
+    np.savez("all-train.npz", **pictures, sides=np.zeros(8, int))
+    Path("reproduced/fast-seed1").mkdir(parents=True)
+    Path("damaged-results").mkdir()
+    Path("damaged-results/results.jsonl").write_text('{"name": "fast", "accuracy"')
+    Path("no-results").mkdir()
+    Path("no-results/results.jsonl").touch()
     Path("archive.zip").write_bytes(b"nothing")
     Path("one-folder/cat").mkdir(parents=True)
     from PIL import Image
@@ -224,6 +232,7 @@ def cut(scene="scene.tif", labels="labels.gpkg", column="class", size=8) -> str:
 
 TRAIN = f"train patches.zarr --split split.json -o x {NETWORK}"
 SPLIT = "split patches.zarr -o x.json"
+REPRODUCE = "reproduce fast --data sides.npz -o x"
 EXPERIMENT = (
     "experiment scene.tif --labels labels.gpkg --column class --size 8 --block 200 --buffer 0 "
     f"--folds 3 -o x {NETWORK}"
@@ -432,6 +441,33 @@ ROWS = {
     "experiment's blocks": (f"{EXPERIMENT} --block 1e6", "--block", "smaller blocks"),
     "experiment's device": (f"{EXPERIMENT} --device abacus", "device", "abacus"),
     "experiment's depth": (f"{EXPERIMENT} --depth 9", "depth 9", "6n + 2"),
+    "recipe unknown": ("reproduce resnet21 -o x", "no recipe 'resnet21'", "did you mean resnet"),
+    "recipe like no other": ("reproduce zzz -o x", "no recipe 'zzz'", "`outcrop reproduce` lists"),
+    "two recipes": ("reproduce fast resnet20 -o x", "'resnet20'", "--help"),
+    "recipe's data missing": (f"{REPRODUCE} --data none.npz", "none.npz", "no such file"),
+    "recipe's data without a test side": (f"{REPRODUCE} --data patches.zarr", "patches.zarr",
+        "without a train and a test side", "with both"),
+    "recipe's data all train": (f"{REPRODUCE} --data all-train.npz", "all-train.npz",
+        "without a train and a test side"),
+    "recipe's epochs": (f"{REPRODUCE} --epochs 0", "epochs is 0", "1 or more"),
+    "recipe's seeds": (f"{REPRODUCE} --seeds a,1", "--seeds", "whole numbers", "'a,1'"),
+    "recipe's seed": (f"{REPRODUCE} --seeds 0,-1", "seed is -1", "0 or more"),
+    "recipe's device": (f"{REPRODUCE} --device abacus", "device", "abacus"),
+    "recipe's parent": (f"{REPRODUCE} -o none/x", "none/x", "does not exist"),
+    "recipe's folder a file": (f"{REPRODUCE} -o notes.txt", "notes.txt", "write elsewhere"),
+    "recipe run already": (f"{REPRODUCE} --seeds 0,1 -o reproduced", "reproduced/fast-seed1",
+        "exists already", "--resume"),
+    "recipe resumed from something else": (f"{REPRODUCE} --seeds 1 -o reproduced --resume",
+        "reproduced/fast-seed1", "run"),
+    "recipe's results damaged": (f"{REPRODUCE} -o damaged-results",
+        "damaged-results/results.jsonl", "line 1 is damaged", "delete it"),
+    "table of damaged results": ("reproduce --table -o damaged-results",
+        "damaged-results/results.jsonl", "line 1 is damaged", "delete it"),
+    "table of nothing": ("reproduce --table -o none", "none/results.jsonl", "no such results",
+        "outcrop reproduce NAME"),
+    "table of no lines": ("reproduce --table -o no-results", "no-results/results.jsonl", "empty"),
+    "table of one not run": ("reproduce fast --table -o no-results", "nothing of fast",
+        "outcrop reproduce fast"),
     "coast too small": ("coast --size 10 -o x", "10 pixels", "at least 64"),
     "coast of no image": ("coast --images 0 -o x", "0 images", "at least 1"),
     "coast exists": ("coast -o foreign", "foreign", "exists already"),

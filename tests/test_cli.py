@@ -72,8 +72,17 @@ def split(patches: Path) -> None:
     """
 
 
+def show(name: str | None = None, *, table: bool = False) -> None:
+    """Show one or all.
+
+    Args:
+        name: which.
+        table: as a table.
+    """
+
+
 def run(*words):
-    return parse({"cut": cut, "split": split}, words, "1.2.3", "A test.")
+    return parse({"cut": cut, "split": split, "show": show}, words, "1.2.3", "A test.")
 
 
 NEEDED = ("cut", "a.tif", "b.tif", "--labels", "l.gpkg", "-o", "out")
@@ -94,6 +103,15 @@ def test_a_signature_becomes_arguments():
         "block": 1.0,
         "resume": True,
     }
+
+
+def test_a_positional_argument_with_a_default_may_be_left_out(capsys):
+    assert run("show") == (show, {"name": None, "table": False})
+    assert run("show", "--table") == (show, {"name": None, "table": True})
+    assert run("show", "one", "--table") == (show, {"name": "one", "table": True})
+    with pytest.raises(SystemExit):
+        run("show", "one", "two")
+    assert "there is no option 'two'" in capsys.readouterr().err
 
 
 def test_a_config_file_gives_options_and_the_command_line_overrides_it(tmp_path):

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from outcrop.errors import OutcropError, Stopped
+from outcrop.patches.patchset import Column
+from outcrop.splits import SIDES, delivered_split
 from outcrop.training import batches, engine, loop
 from outcrop.training.augment import move
 from outcrop.training.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
@@ -97,10 +99,11 @@ def test_resuming_a_finished_run_returns_it_and_a_missing_one_starts(
     assert_same(run, train(PATCHES, SPLIT, tmp_path / "new", NETWORK, RECIPE, resume=True))
 
 
-def test_a_split_s_lists_may_be_tuples(run: Run, tmp_path: Path) -> None:
-    split = replace(SPLIT, how={"splitter": "by hand", "hold_out": ()})
-    train(PATCHES, split, tmp_path / "run", NETWORK, RECIPE)
-    assert_same(run, train(PATCHES, split, tmp_path / "run", NETWORK, RECIPE, resume=True))
+def test_a_run_by_delivered_sides_goes_on(tmp_path: Path) -> None:
+    patches = replace(PATCHES, columns={"side": Column(SPLIT.sides, SIDES)})
+    split, once = delivered_split(patches), replace(RECIPE, epochs=1)
+    done = train(patches, split, tmp_path / "run", NETWORK, once)
+    assert_same(done, train(patches, split, tmp_path / "run", NETWORK, once, resume=True))
 
 
 def test_only_the_same_run_goes_on(run: Run, tmp_path: Path) -> None:

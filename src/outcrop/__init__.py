@@ -41,6 +41,7 @@ _PUBLIC = {
     "map": "mapping.scene.map_scene",
     "Experiment": "experiment.plan.Experiment",
     "run_experiment": "experiment.experiment.run_experiment",
+    "reproduce": "experiment.reproduce.reproduce",
     "report": "report.write_report",
 }
 

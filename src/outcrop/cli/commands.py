@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from outcrop.experiment.plan import Experiment
 from outcrop.models.architectures import ResidualNet
-from outcrop.training.recipe import Recipe
+from outcrop.training.recipe import Machine, Recipe
 
 
 def demo(*, output: Path = Path("demo"), seed: int = 0, resume: bool = False) -> None:
@@ -311,6 +311,45 @@ def report(folder: Path, *, output: Path | None = None, overwrite: bool = False)
     say(str(write_report(folder, output, overwrite)))
 
 
+def reproduce(
+    name: str | None = None,
+    *,
+    output: Path = Path("reproduced"),
+    data: str = "cifar10",
+    seeds: list[int] | None = None,
+    epochs: int | None = None,
+    machine: Machine = Machine(),
+    table: bool = False,
+    resume: bool = False,
+) -> None:
+    """Run a published recipe and print its figure beside ours; without a name, list the recipes.
+
+    Args:
+        name: of the recipe.
+        output: the folder of the runs and of results.jsonl, which has a line for each.
+        data: "cifar10", or a collection with a test side; figures on other pixels are marked.
+        seeds: one run each; 0 if not given.
+        epochs: instead of the recipe's; its whole schedule is squeezed into them.
+        machine: where it runs, and how.
+        table: run nothing; show all that results.jsonl has, or all it has of the recipe.
+        resume: go on with runs that were interrupted; those that ended are not run again.
+    """
+    from outcrop.cli.tables import recipe_table, result_table
+    from outcrop.experiment.published import all_published
+    from outcrop.experiment.reproduce import reproduce as run_recipe
+    from outcrop.experiment.results import results_of
+
+    if table:
+        result_table(results_of(output, name))
+    elif name is None:
+        recipe_table(all_published())
+    else:
+        found = run_recipe(
+            name, output, data, [0] if seeds is None else seeds, epochs, machine, resume
+        )
+        result_table(found)
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
@@ -324,5 +363,6 @@ COMMANDS: dict[str, Callable[..., Any]] = {
         compare,
         map,
         report,
+        reproduce,
     )
 }

@@ -1,11 +1,11 @@
 """From a typed function with a docstring to a command of the command line.
 
-Parameters before the `*` are positional (a list takes one or more values), the others are
-options. A list as an option is written with commas: `--bands 1,2,4`. A parameter that is a
-dataclass adds its fields as options; if its class names some instances (`named`), an option of the
-parameter's name chooses one, and single fields can still be changed: `--network resnet110
---survival 0.5`. Booleans are flags: `--resume` and `--no-resume`. Names are written with dashes,
-and `-o` is `--output`.
+Parameters before the `*` are positional (a list takes one or more values, one with a default may
+be left out), the others are options. A list as an option is written with commas: `--bands 1,2,4`.
+A parameter that is a dataclass adds its fields as options; if its class names some instances
+(`named`), an option of the parameter's name chooses one, and single fields can still be changed:
+`--network resnet110 --survival 0.5`. Booleans are flags: `--resume` and `--no-resume`. Names are
+written with dashes, and `-o` is `--output`.
 """
 
 from __future__ import annotations
@@ -181,6 +181,10 @@ def _parser_for(function: Command, chosen: dict[str, Any]) -> Parser:
             )
         elif option.positional and required:
             parser.add_argument(option.name, type=option.hint, help=option.help)
+        elif option.positional:
+            parser.add_argument(
+                option.name, nargs="?", type=option.hint, default=default, help=option.help
+            )
         elif option.hint is bool:
             flag = ActionYesNo(no_prefix="no_")
             parser.add_argument(f"--{option.name}", action=flag, default=default, help=option.help)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from outcrop.evaluation.intervals import Interval
 from outcrop.evaluation.scores import Scores
 from outcrop.experiment.compare import Comparison
+from outcrop.experiment.published import Published
+from outcrop.experiment.results import COLUMNS, Result, figures, notes, tabulate
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits import SIDES, Split
 from outcrop.training.run import Run
@@ -89,6 +93,29 @@ def comparison_table(comparison: Comparison) -> None:
     _console.print(table)
     say("overall and balanced: accuracy on held-out ground, in %, with 95 % intervals")
     say("leak gap: points by which a split at random flatters the overall accuracy")
+
+
+def recipe_table(recipes: Sequence[Published]) -> None:
+    """One row a recipe, with what was published."""
+    table = _table("recipe", "epochs", "paper", "report", "source")
+    table.columns[-1].justify = "left"
+    for one in recipes:
+        table.add_row(
+            one.name, str(one.recipe.epochs), figures(one.paper), figures(*one.report), one.source
+        )
+    _console.print(table)
+    say("paper: test accuracy on CIFAR-10 in %, with flips and crops")
+    say("report: the same in the work that outcrop started from")
+
+
+def result_table(results: Sequence[Result]) -> None:
+    """One row for all seeds of a recipe that were run alike, and how to read it."""
+    table = _table(*COLUMNS)
+    for row in tabulate(results):
+        table.add_row(*map(escape, row))
+    _console.print(table)
+    for note in notes(results):
+        say(note)
 
 
 def _points(gap: Interval) -> str:

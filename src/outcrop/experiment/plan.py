@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from outcrop.errors import OutcropError
@@ -75,13 +75,28 @@ class Experiment:
 
         try:
             content = yaml.safe_load(text)
-            augmentation = Augmentation(**_taken(Augmentation, content))
-            machine = Machine(**_taken(Machine, content))
-            recipe = Recipe(**_taken(Recipe, content), augmentation=augmentation, machine=machine)
-            network = ResidualNet(**_taken(ResidualNet, content))
+            network, recipe = take_training(content)
             return cls(**content, network=network, recipe=recipe)
         except (yaml.YAMLError, AttributeError, TypeError) as error:
             raise OutcropError("experiment", f"cannot be read ({error})") from error
+
+
+def take_training(content: dict[str, Any]) -> tuple[ResidualNet, Recipe]:
+    """Take network and recipe, whose fields stand side by side, out of `content`.
+
+    As on the command line, `network` may name one, and its fields change it.
+
+    >>> content = {"network": "resnet20", "survival": 0.5, "epochs": 9, "flip": False, "size": 8}
+    >>> network, recipe = take_training(content)
+    >>> network.title, recipe.epochs, recipe.augmentation.flip, content
+    ('ResNet-20 + stochastic depth', 9, False, {'size': 8})
+    """
+    augmentation = Augmentation(**_taken(Augmentation, content))
+    machine = Machine(**_taken(Machine, content))
+    recipe = Recipe(**_taken(Recipe, content), augmentation=augmentation, machine=machine)
+    name = content.pop("network", None)
+    network = ResidualNet() if name is None else ResidualNet.named(name)
+    return replace(network, **_taken(ResidualNet, content)), recipe
 
 
 def _taken(kind: type, content: dict[str, Any]) -> dict[str, Any]:

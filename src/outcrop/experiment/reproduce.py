@@ -1,0 +1,205 @@
+"""A published recipe, run: expected beside obtained."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from outcrop import __version__
+from outcrop.errors import OutcropError
+from outcrop.experiment.meter import Meter, device_name
+from outcrop.experiment.published import Published, read_published
+from outcrop.experiment.results import RESULTS, Result, append_result, read_results
+from outcrop.files import check_new, explain, read_json, write_json
+from outcrop.patches.collection import open_patches
+from outcrop.patches.patchset import PatchSet
+from outcrop.progress import console
+from outcrop.sources.collections.cifar import CHECKSUM
+from outcrop.splits import BUFFER, TEST, TRAIN, VALIDATION, Split, delivered_split
+from outcrop.training.device import best_precision, pick_device
+from outcrop.training.engine import train
+from outcrop.training.recipe import Machine, Recipe
+from outcrop.training.run import Run
+
+
+def reproduce(
+    name: str,
+    folder: str | Path = "reproduced",
+    data: str | Path = "cifar10",
+    seeds: Sequence[int] = (0,),
+    epochs: int | None = None,
+    machine: Machine = Machine(),
+    resume: bool = False,
+) -> tuple[Result, ...]:
+    """Run a published recipe once for each seed, and hold what it gives against what was published.
+
+    All delivered training pictures train, and the figure is that of the network after the last
+    epoch on the delivered test side. Nothing is chosen by it; some papers kept 5 000 training
+    pictures to choose an epoch by.
+
+    Args:
+        name: of the recipe (see `outcrop.experiment.published`).
+        folder: gets a run `NAME-seedK` for each seed, and a line for each in `results.jsonl`.
+        data: "cifar10", which is downloaded, or whatever else `open_patches` takes that came with
+            a test side. Figures on other pixels than those of CIFAR-10 are marked.
+        seeds: one run each.
+        epochs: instead of the recipe's; its whole schedule is squeezed into them.
+        machine: where it runs, and how.
+        resume: go on with runs that were interrupted; those that ended are not run again.
+
+    Raises:
+        OutcropError: no such recipe or device; data without a test side; a run exists and `resume`
+            is false, or was made with other settings; a damaged `results.jsonl`.
+    """
+    folder = Path(folder)
+    published = read_published(name)
+    device = pick_device(machine.device)
+    if machine.devices == 1:
+        # All seeds on the device that is measured, though another may have more memory free later.
+        machine = replace(machine, device=str(device))
+    recipe = replace(_squeezed(published.recipe, epochs), machine=machine)
+    recipes = [replace(recipe, seed=seed) for seed in dict.fromkeys(seeds)]
+    if not recipes:
+        raise OutcropError("--seeds", "names none; take 0, or several such as 0,1,2")
+    runs = [folder / f"{name}-seed{one.seed}" for one in recipes]
+    _check_folders(folder, runs, resume)
+    pictures = _open(data)
+    _make(folder)
+    results = []
+    for one, where in zip(recipes, runs, strict=True):
+        result = _run(published, one, pictures, where, device)
+        append_result(folder / RESULTS, result)
+        console.print(f"{name}, seed {one.seed}: {result.accuracy:.2f} %", highlight=False)
+        results.append(result)
+    return tuple(results)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Pictures with a test side, which is the validation side of the split, and their name."""
+
+    name: str
+    original: bool
+    patches: PatchSet
+    split: Split
+
+
+def _squeezed(recipe: Recipe, epochs: int | None) -> Recipe:
+    if epochs is None:
+        return recipe
+    return replace(recipe, epochs=epochs, warm_up=recipe.warm_up * epochs / recipe.epochs)
+
+
+def _check_folders(folder: Path, runs: Sequence[Path], resume: bool) -> None:
+    check_new(folder, overwrite=True)
+    for run in runs:
+        if run.exists():
+            check_new(run, overwrite=resume, instead="--resume")
+    if (folder / RESULTS).exists():
+        read_results(folder / RESULTS)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise explain(error, folder) from error
+
+
+def _open(data: str | Path) -> _Data:
+    patches = open_patches(data)
+    side = patches.columns.get("side")
+    if side is None or (side.codes == TRAIN).all() or not (side.codes == TRAIN).any():
+        raise OutcropError(
+            data, "came without a train and a test side; take a collection with both"
+        )
+    return _Data(Path(data).name, _is_original(data), patches, _tested(delivered_split(patches)))
+
+
+def _tested(split: Split) -> Split:
+    """The split, with its test side judged, even where there is a validation side too."""
+    if not len(split.test):
+        return split
+    sides = np.select(
+        [split.sides == TEST, split.sides == VALIDATION], [VALIDATION, BUFFER], split.sides
+    )
+    return replace(split, sides=sides.astype(split.sides.dtype))
+
+
+def _is_original(data: str | Path) -> bool:
+    """Whether it is CIFAR-10 as published; a download has been tested already."""
+    import pooch
+
+    algorithm, _, digest = CHECKSUM.partition(":")
+    return data == "cifar10" or (
+        Path(data).is_file() and pooch.file_hash(str(data), alg=algorithm) == digest
+    )
+
+
+def _run(
+    published: Published, recipe: Recipe, data: _Data, where: Path, device: torch.device
+) -> Result:
+    begun = where.exists()
+    with Meter(device) as meter:
+        run = train(data.patches, data.split, where, published.network, recipe, resume=begun)
+    path = where / "result.json"
+    if not path.exists():
+        joules = None if begun else meter.joules
+        write_json(path, asdict(_result(published, recipe, data, run, device, joules)))
+    try:
+        return Result.from_json(read_json(path, "result", "reproduce"))
+    except (TypeError, ValueError, KeyError) as error:
+        raise OutcropError(path, "is damaged; delete it and pass --resume") from error
+
+
+def _result(
+    published: Published,
+    recipe: Recipe,
+    data: _Data,
+    run: Run,
+    device: torch.device,
+    joules: float | None,
+) -> Result:
+    machine = recipe.machine
+    return Result(
+        name=published.name,
+        paper=published.paper,
+        report=published.report,
+        accuracy=round(100 * run.metrics[-1].validation.accuracy, 6),
+        tested=len(data.split.validation),
+        seed=recipe.seed,
+        epochs=recipe.epochs,
+        full_epochs=published.recipe.epochs,
+        batch=recipe.batch,
+        accumulate=machine.accumulate,
+        data=data.name,
+        original=data.original,
+        fingerprint=data.patches.fingerprint,
+        trained=len(data.split.train),
+        device=(f"{machine.devices} × " if machine.devices > 1 else "") + device_name(device),
+        threads=torch.get_num_threads() if device.type == "cpu" else None,
+        precision=best_precision(device) if machine.precision == "auto" else machine.precision,
+        seconds=round(sum(epoch.seconds for epoch in run.metrics), 3),
+        joules=None if joules is None else round(joules, 1),
+        torch=torch.__version__,
+        outcrop=__version__,
+        date=date.today().isoformat(),
+        command=_command(published, recipe, data.name),
+    )
+
+
+def _command(published: Published, recipe: Recipe, data: str) -> str:
+    words = ["outcrop", "reproduce", published.name, "--data", data, "--seeds", str(recipe.seed)]
+    if recipe.epochs != published.recipe.epochs:
+        words += ["--epochs", str(recipe.epochs)]
+    for item in fields(Machine):
+        value = getattr(recipe.machine, item.name)
+        if value != getattr(Machine(), item.name):
+            words += [f"--{item.name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
