@@ -211,7 +211,7 @@ def test_onnx_without_its_packages_says_how_to_get_them(tmp_path, monkeypatch):
 
 def test_nothing_but_an_export_imports_onnx():
     code = (
-        "import sys, outcrop; outcrop.train, outcrop.export;"
+        "import sys, outcrop; outcrop.train, outcrop.export, outcrop.ResidualClassifier;"
         "sys.exit(any(name.startswith('onnx') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
