@@ -422,6 +422,16 @@ ROWS = {
     "map and confidence in one": ("map run scene.tif -o x.tif --confidence x.tif", "--confidence",
         "x.tif"),
     "step 0": ("map run scene.tif -o x.tif --step 0", "--step", "from 1"),
+    # exporting
+    "export of nothing": ("export none -o x.onnx", "none", "no such model", "outcrop train"),
+    "export of no run": ("export foreign -o x.pt2", "foreign", "no such model", "outcrop train"),
+    "export unfinished": ("export unfinished -o x.pt2", "unfinished", "no such model"),
+    "export without an ending": ("export run -o x.h5", "x.h5", ".onnx or .pt2", "--format"),
+    "export of another format": ("export run -o x.h5 --format keras", "--format", "onnx",
+        "'keras'"),
+    "export exists": ("export run -o notes.txt --format torch-export", "notes.txt",
+        "exists already", "--overwrite"),
+    "export's parent": ("export run -o none/x.onnx", "none/x.onnx", "does not exist"),
     # reports and the rest
     "report on nothing": ("report none", "none", "no such folder", "outcrop experiment"),
     "report on something else": ("report foreign", "foreign", "nothing to report", "outcrop"),

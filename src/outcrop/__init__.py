@@ -34,6 +34,8 @@ _PUBLIC = {
     "Augmentation": "training.recipe.Augmentation",
     "train": "training.engine.train",
     "read_run": "training.run.read_run",
+    "export": "training.export.export",
+    "ResidualClassifier": "training.estimator.ResidualClassifier",
     # results
     "score": "evaluation.scores.score",
     "evaluate": "experiment.evaluate.evaluate",

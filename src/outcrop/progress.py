@@ -36,6 +36,16 @@ def _bar() -> Progress:
 
 
 @contextmanager
+def silence(wanted: bool = True) -> Iterator[None]:
+    """Show and say nothing while the block runs."""
+    before, console.quiet = console.quiet, console.quiet or wanted
+    try:
+        yield
+    finally:
+        console.quiet = before
+
+
+@contextmanager
 def follow(what: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
     """A bar that the caller moves: by a step, which may be a fraction, and with a new note.
 

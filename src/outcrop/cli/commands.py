@@ -271,6 +271,29 @@ def map(
     say(str(output))
 
 
+def export(
+    run: Path,
+    *,
+    output: Path,
+    format: Literal["onnx", "torch-export"] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a trained network as one file for other programs: raw pixels in, logits out.
+
+    Args:
+        run: made by `outcrop train`.
+        output: a new file; what it ends in, .onnx or .pt2, is the format.
+        format: onnx, or torch-export for `torch.export.load`, whatever the file is called.
+        overwrite: whether the file may exist.
+    """
+    from outcrop.cli.tables import say
+    from outcrop.training.classifier import read_classifier
+    from outcrop.training.export import export as export_model
+
+    export_model(read_classifier(run, "cpu"), output, format, overwrite)
+    say(str(output))
+
+
 def experiment(
     scenes: list[str],
     *,
@@ -362,6 +385,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
         evaluate,
         compare,
         map,
+        export,
         report,
         reproduce,
     )

@@ -171,7 +171,7 @@ def _result(
         name=published.name,
         paper=published.paper,
         report=published.report,
-        accuracy=round(100 * run.metrics[-1].validation.accuracy, 6),
+        accuracy=round(100 * run.scores.overall.value, 6),
         tested=len(data.split.validation),
         seed=recipe.seed,
         epochs=recipe.epochs,

@@ -52,7 +52,8 @@ def loss_curves(metrics: Sequence[EpochMetrics], title: str, top: float) -> Mark
         top: upper end of the loss axis, so that several charts compare.
     """
     with _chart(title, _SMALL) as (figure, axes):
-        _by_epoch(axes, metrics, [(m.train.loss, m.validation.loss) for m in metrics])
+        pairs = [(m.train.loss, m.validation.loss) for m in metrics if m.validation]
+        _by_epoch(axes, metrics, pairs)
         axes.set_ylim(0, top)
         axes.set_ylabel("nats")
     return _svg(figure, title)
@@ -61,7 +62,9 @@ def loss_curves(metrics: Sequence[EpochMetrics], title: str, top: float) -> Mark
 def accuracy_curves(metrics: Sequence[EpochMetrics], title: str) -> Markup:
     """Training and validation accuracy by epoch."""
     with _chart(title, _SMALL) as (figure, axes):
-        pairs = [(100 * m.train.accuracy, 100 * m.validation.accuracy) for m in metrics]
+        pairs = [
+            (100 * m.train.accuracy, 100 * m.validation.accuracy) for m in metrics if m.validation
+        ]
         _by_epoch(axes, metrics, pairs)
         axes.set_ylim(0, 103)
         axes.set_ylabel("%")

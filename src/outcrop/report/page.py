@@ -223,11 +223,11 @@ def _curves(material: Material) -> list[Markup]:
     if material.random_run is not None:
         runs["split at random"] = material.random_run
     losses = [
-        loss
+        side.loss
         for run in runs.values()
         for epoch in run.metrics
-        for loss in (epoch.train.loss, epoch.validation.loss)
-        if np.isfinite(loss)
+        for side in (epoch.train, epoch.validation)
+        if side is not None and np.isfinite(side.loss)
     ]
     # A few wild first epochs must not press the curves flat.
     top = 1.05 * min(max(losses), 2 * np.percentile(losses, 95)) if losses else 1.0

@@ -80,11 +80,12 @@ class Split:
             ]
         return found
 
-    def check(self, patches: PatchSet, where: object = "split") -> None:
+    def check(self, patches: PatchSet, where: object = "split", judged: bool = True) -> None:
         """Refuse a split that cannot be used with these patches.
 
         Args:
             where: what the error line names.
+            judged: whether there have to be validation patches.
 
         Raises:
             OutcropError: made for another patch set; no validation patches; fewer than two
@@ -95,7 +96,7 @@ class Split:
                 where, "was made for another patch set; make it anew with `outcrop split`"
             )
         table = self.counts(patches.labels, len(patches.classes))
-        if not table[VALIDATION].any():
+        if judged and not table[VALIDATION].any():
             raise OutcropError(where, "leaves no validation patches; take smaller blocks or buffer")
         if (table[TRAIN] > 0).sum() < 2:
             raise OutcropError(

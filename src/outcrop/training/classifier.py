@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,6 +49,20 @@ class Classifier:
     def device(self) -> torch.device:
         """Where the network computes."""
         return next(self.module.parameters()).device
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """All but the weights, as JSON holds it."""
+        return {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "network": asdict(self.network),
+            "classes": list(self.classes),
+            "bands": list(self.bands),
+            "normalisation": asdict(self.normalisation),
+            "size": list(self.size),
+            "flip": self.flip,
+        }
 
     def probabilities(self, images: np.ndarray, batch: int = 512) -> np.ndarray:
         """The probability of each class for each patch.
@@ -98,19 +113,7 @@ class Classifier:
         """
         folder = Path(folder)
         write_tensors(folder / "model.safetensors", self.module.state_dict())
-        write_json(
-            folder / "model.json",
-            {
-                "format": _FORMAT,
-                "version": _VERSION,
-                "network": asdict(self.network),
-                "classes": list(self.classes),
-                "bands": list(self.bands),
-                "normalisation": asdict(self.normalisation),
-                "size": list(self.size),
-                "flip": self.flip,
-            },
-        )
+        write_json(folder / "model.json", self.description)
 
 
 def probabilities(module: torch.nn.Module, images: torch.Tensor, flip: bool) -> torch.Tensor:

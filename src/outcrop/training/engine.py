@@ -46,7 +46,8 @@ def train(
 
     Args:
         patches: the patches; images of more than 2 GiB stay on disk and are read batch by batch.
-        split: the sides, made for these patches.
+        split: the sides, made for these patches. The validation side may be empty, for a last
+            training on all that is labelled: such a run has no scores.
         folder: where the run is written: configuration, split, the two newest checkpoints,
             metrics, TensorBoard events, predictions of the validation side, and the model.
         network: what to train.
@@ -59,7 +60,7 @@ def train(
             not fit the patches; no such device; the loss is no longer a number; a full disk.
         KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM; the run can be resumed.
     """
-    split.check(patches)
+    split.check(patches, judged=len(split.validation) > 0)
     device = pick_device(recipe.machine.device)
     cap_memory(device, recipe.machine.gpu_bytes)
     folder = Path(folder)

@@ -46,7 +46,7 @@ class EpochMetrics:
         epoch: from 1.
         learning_rate: of the epoch's last step.
         train: over the epoch's augmented patches, with the weights as they were at each step.
-        validation: with the weights at the end of the epoch.
+        validation: with the weights at the end of the epoch; None without a validation side.
         seconds: for training and validation.
         images_per_second: while training.
         blocks_kept: share of the blocks that stochastic depth let be computed, 0 to 1.
@@ -56,7 +56,7 @@ class EpochMetrics:
     epoch: int
     learning_rate: float
     train: SideScores
-    validation: SideScores
+    validation: SideScores | None
     seconds: float
     images_per_second: float
     blocks_kept: float = 1.0
@@ -148,16 +148,16 @@ def _silent_thread() -> Iterator[None]:
 
 
 def _scalars(metrics: EpochMetrics) -> Iterator[tuple[str, float]]:
-    for side, scores in (("train", metrics.train), ("validation", metrics.validation)):
-        yield f"loss/{side}", scores.loss
-        yield f"accuracy/{side}", scores.accuracy
-    for name, values in (
-        ("precision", metrics.validation.precision),
-        ("recall", metrics.validation.recall),
-    ):
-        for class_, value in values.items():
-            if value is not None:
-                yield f"{name}/{class_}", value
+    judged = metrics.validation
+    for side, scores in (("train", metrics.train), ("validation", judged)):
+        if scores is not None:
+            yield f"loss/{side}", scores.loss
+            yield f"accuracy/{side}", scores.accuracy
+    if judged is not None:
+        for name, values in (("precision", judged.precision), ("recall", judged.recall)):
+            for class_, value in values.items():
+                if value is not None:
+                    yield f"{name}/{class_}", value
     yield "training/learning rate", metrics.learning_rate
     yield "training/images per second", metrics.images_per_second
     yield "training/blocks kept", metrics.blocks_kept
@@ -182,7 +182,8 @@ def read_metrics(path: Path) -> tuple[EpochMetrics, ...]:
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         for row in rows:
-            row.update({side: SideScores(**row[side]) for side in ("train", "validation")})
+            sides = {side: row[side] for side in ("train", "validation") if row[side]}
+            row.update({side: SideScores(**scores) for side, scores in sides.items()})
         return tuple(EpochMetrics(**row) for row in rows)
     except FileNotFoundError:
         raise OutcropError(path, "no such metrics; make a run with `outcrop train`") from None

@@ -166,6 +166,8 @@ class Loop:
 
         In full precision whatever the recipe's, as the saved model will be used.
         """
+        if not len(pictures):
+            return math.nan, torch.empty(0, len(self.classes))
         self.judged.eval()
         number = math.ceil(len(pictures) / _EVALUATION_BATCH)
         wanted = [pictures.all[piece] for piece in pieces(len(pictures), number)]
@@ -229,7 +231,12 @@ class Loop:
         train_scores = tally.scores(self.classes)
         trained = time.perf_counter()
         loss, found = self.evaluate(validation)
-        if not (math.isfinite(train_scores.loss) and math.isfinite(loss)):
+        judged = (
+            score(loss, validation.labels.cpu(), found.argmax(dim=1), self.classes)
+            if len(validation)
+            else None
+        )
+        if not all(math.isfinite(side.loss) for side in (train_scores, judged) if side):
             raise OutcropError(
                 "training",
                 f"the loss is no longer a number in epoch {begun.epoch + 1}; "
@@ -240,7 +247,7 @@ class Loop:
             epoch=begun.epoch + 1,
             learning_rate=self.optimiser.param_groups[0]["lr"],
             train=train_scores,
-            validation=score(loss, validation.labels.cpu(), found.argmax(dim=1), self.classes),
+            validation=judged,
             seconds=round(time.perf_counter() - started, 3),
             images_per_second=round(len(training) * left / (trained - started), 1),
             blocks_kept=round(plan.kept_share, 4),
@@ -310,8 +317,7 @@ class _Saver:
 
 
 def _note(metrics: EpochMetrics) -> str:
-    train_loss, validation = metrics.train.loss, metrics.validation
-    return (
-        f"loss {train_loss:.3f}, validation {validation.loss:.3f}, "
-        f"accuracy {validation.accuracy:.1%}"
-    )
+    note, judged = f"loss {metrics.train.loss:.3f}", metrics.validation
+    if judged is None:
+        return note
+    return f"{note}, validation {judged.loss:.3f}, accuracy {judged.accuracy:.1%}"

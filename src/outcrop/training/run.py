@@ -66,7 +66,15 @@ class Run:
 
     @cached_property
     def scores(self) -> Scores:
-        """Scores of the validation side, with intervals from its pieces of ground."""
+        """Scores of the validation side, with intervals from its pieces of ground.
+
+        Raises:
+            OutcropError: there is no validation side.
+        """
+        if not len(self.predictions.truth):
+            raise OutcropError(
+                self.folder, "has no validation side; score it on other patches: `outcrop evaluate`"
+            )
         groups = read_split(self.folder / "split.json").groups
         return score(
             self.predictions.truth,

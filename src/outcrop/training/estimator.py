@@ -1,0 +1,227 @@
+"""`ResidualClassifier`: the engine behind the interface of scikit-learn."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from numbers import Integral
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from outcrop.files import check_new
+from outcrop.models.architectures import ResidualNet
+from outcrop.patches.patchset import PatchSet
+from outcrop.progress import silence
+from outcrop.sources.collections.collection import band_names
+from outcrop.splits.split import TRAIN, Split
+from outcrop.training.engine import train
+from outcrop.training.recipe import Augmentation, Machine, Recipe
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ResidualClassifier(ClassifierMixin, BaseEstimator):
+    """A residual network as a scikit-learn classifier.
+
+    It trains on all it is given and sets nothing aside: cross-validation judges it. On patches
+    with positions, let it be judged by ground, with a splitter such as
+    `BlockSplit(block=2_000, patches=patches)` for `cv`.
+
+    X is `N × bands × height × width` of any number type in any units; NaN and infinite pixels are
+    no data. Or it is `N × columns`, for a `Pipeline` with scalers of columns, and `shape` says
+    what a row is made of. Each band is normalised inside.
+
+    Parameters that `ResidualNet` (depth to stem), `Recipe` (epochs to test_flip), `Augmentation`
+    (flip to cutout) and `Machine` (device to gpu_memory) have too mean the same here. X has no
+    positions, so that None for rotate and gain is off; set them for pictures without an up.
+    Search in several processes, not threads: threads share one generator of first weights.
+
+    Attributes:
+        shape: bands, height and width of a row of a two-dimensional X. One may be -1, as for
+            `numpy.reshape`: (-1, 1, 1) takes each row for the bands of a single pixel.
+        random_state: seed of the first weights, of the order, of the augmentation and of the
+            dropped blocks: the same number gives the same classifier on the same machine.
+        folder: where the run is kept, a new folder for one fit, for `outcrop map`, `outcrop export`
+            and TensorBoard; None keeps none.
+        verbose: show progress on a terminal.
+        classes_: the labels, sorted.
+        classifier_: the `Classifier`, to save, export or map with; its class names are the labels
+            as text.
+        loss_curve_: mean loss of the augmented training patches in each epoch, in nats.
+        shape_: bands, height and width of the patches it was trained on.
+        n_features_in_: how many numbers a patch has: bands · height · width.
+
+    >>> X = np.random.default_rng(0).normal(size=(40, 1, 8, 8))
+    >>> y = np.repeat(["forest", "water"], 20)
+    >>> X[20:] += 3
+    >>> model = ResidualClassifier(depth=8, width=4, epochs=8, batch=8, random_state=0)
+    >>> model.fit(X, y).predict(X[[0, -1]])
+    array(['forest', 'water'], dtype='<U6')
+    """
+
+    depth: int = ResidualNet.depth
+    width: int = ResidualNet.width
+    widen: int = ResidualNet.widen
+    order: Literal["original", "pre-activation"] = ResidualNet.order
+    bottleneck: bool = ResidualNet.bottleneck
+    shortcut: Literal["identity", "projection"] = ResidualNet.shortcut
+    levels: int = ResidualNet.levels
+    survival: float = ResidualNet.survival
+    survival_schedule: Literal["linear", "constant"] = ResidualNet.survival_schedule
+    stem: Literal["small", "large"] = ResidualNet.stem
+    epochs: int = Recipe.epochs
+    batch: int = Recipe.batch
+    learning_rate: float = Recipe.learning_rate
+    momentum: float = Recipe.momentum
+    nesterov: bool = Recipe.nesterov
+    weight_decay: float = Recipe.weight_decay
+    schedule: Literal["cosine", "step", "one-cycle"] = Recipe.schedule
+    milestones: tuple[float, ...] = tuple(Recipe().milestones)
+    drop: float = Recipe.drop
+    warm_up: float = Recipe.warm_up
+    label_smoothing: float = Recipe.label_smoothing
+    average: float = Recipe.average
+    test_flip: bool = Recipe.test_flip
+    flip: bool = Augmentation.flip
+    crop: int | None = Augmentation.crop
+    rotate: bool | None = Augmentation.rotate
+    gain: float | None = Augmentation.gain
+    noise: float = Augmentation.noise
+    cutout: int = Augmentation.cutout
+    device: str = Machine.device
+    precision: Literal["auto", "32-true", "bf16-mixed"] = Machine.precision
+    compile: Literal["auto", "always", "never"] = Machine.compile
+    recompute: int = Machine.recompute
+    accumulate: int = Machine.accumulate
+    gpu_memory: str | None = Machine.gpu_memory
+    shape: tuple[int, int, int] | None = None
+    random_state: int | np.random.RandomState | None = None
+    folder: str | Path | None = None
+    verbose: bool = False
+
+    def fit(self, X: Any, y: Any) -> ResidualClassifier:
+        """Train on all patches.
+
+        Args:
+            X: `N × bands × height × width`, or `N × columns` with `shape`.
+            y: `N`, labels of any kind that can be sorted.
+
+        Raises:
+            ValueError: X or y that cannot be used.
+            OutcropError: a setting that cannot; `folder` exists; the loss is no longer a number.
+        """
+        rows, shape = _rows(X)
+        rows, y = validate_data(self, rows, y, ensure_all_finite=False)
+        check_classification_targets(y)
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError("y has one class only; a classifier needs at least two classes")
+        images = _reshaped(rows, shape or self.shape)
+        self.shape_ = images.shape[1:]
+
+        patches = PatchSet(
+            images, labels, tuple(map(str, self.classes_)), band_names(self.shape_[0])
+        )
+        network = ResidualNet(**self._settings(ResidualNet))
+        recipe = Recipe(
+            **self._settings(Recipe),
+            augmentation=Augmentation(**self._settings(Augmentation)),
+            machine=Machine(**self._settings(Machine)),
+            seed=self._seed(),
+        )
+        if self.folder is not None:
+            check_new(Path(self.folder), instead="")
+        with silence(not self.verbose), TemporaryDirectory() as temporary:
+            folder = self.folder or Path(temporary) / "run"
+            run = train(patches, _all_train(patches), folder, network, recipe)
+        self.classifier_ = run.classifier
+        self.loss_curve_ = [epoch.train.loss for epoch in run.metrics]
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The most probable label of each patch, `N`."""
+        found = self.predict_proba(X)
+        return self.classes_[found.argmax(axis=1)]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """The probability of each class, float32, `N × classes` in the order of `classes_`.
+
+        Raises:
+            NotFittedError: before `fit`.
+            ValueError: patches of another shape than those trained on.
+        """
+        check_is_fitted(self)
+        rows, shape = _rows(X)
+        rows = validate_data(self, rows, reset=False, ensure_all_finite=False)
+        if shape not in (None, self.shape_):
+            raise ValueError(
+                f"X has patches of {_words(shape)}, but {type(self).__name__} is expecting "
+                f"{_words(self.shape_)} as in fit"
+            )
+        return self.classifier_.probabilities(_reshaped(rows, self.shape_))
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.two_d_array = self.shape is not None
+        return tags
+
+    def _settings(self, kind: type) -> dict[str, Any]:
+        """The parameters that are fields of `kind`."""
+        given = self.get_params(deep=False)
+        return {f.name: _plain(given[f.name]) for f in fields(kind) if f.name in given}
+
+    def _seed(self) -> int:
+        if isinstance(self.random_state, Integral):
+            return int(self.random_state)
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy, as searches draw them, as one that JSON can hold."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _rows(X: Any) -> tuple[Any, tuple[int, ...] | None]:
+    """X with one row for each patch, and the shape of the patches if X tells it."""
+    if getattr(X, "ndim", None) != 4:
+        return X, None
+    X = np.asarray(X)
+    shape = X.shape[1:]
+    return X.reshape(len(X), math.prod(shape)), shape
+
+
+def _reshaped(rows: np.ndarray, shape: tuple[int, ...] | None) -> np.ndarray:
+    if shape is None:
+        raise ValueError(
+            f"X has rows of {rows.shape[1]} numbers; pass N × bands × height × width, or "
+            "shape=(bands, height, width)"
+        )
+    try:
+        return rows.reshape(len(rows), *shape)
+    except ValueError as error:
+        raise ValueError(
+            f"X has rows of {rows.shape[1]} numbers, which are no patches of {_words(shape)}; "
+            "correct shape=(bands, height, width)"
+        ) from error
+
+
+def _words(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape))
+
+
+def _all_train(patches: PatchSet) -> Split:
+    n = len(patches)
+    return Split(
+        sides=np.full(n, TRAIN, np.int8),
+        groups=np.arange(n),
+        fingerprint=patches.fingerprint,
+        how={"splitter": "all train"},
+        by_ground=False,
+    )

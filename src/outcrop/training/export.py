@@ -1,0 +1,226 @@
+"""A classifier as one file that other programs run: ONNX, or a program of `torch.export`."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import logging
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from outcrop.errors import OutcropError
+from outcrop.files import check_new, new_file
+from outcrop.training.classifier import Classifier
+from outcrop.training.run import Run, classifier_of
+
+_TOLERANCE = 1e-4
+_BATCH = {"images": {0: torch.export.Dim("batch")}}
+
+
+def export(
+    model: Classifier | Run,
+    path: str | Path,
+    format: Literal["onnx", "torch-export"] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a classifier as one file that other programs run.
+
+    The exported model takes `images`: float32 `N × bands × height × width` for any N, in the
+    source's units, the size that the classifier was trained on. NaN and infinite pixels are no
+    data; the normalisation is inside. It gives `logits` and `probabilities`, both float32
+    `N × classes`. A classifier that averages over a picture and its mirror image does so inside
+    too, and its logits are the logarithms of the mean probabilities.
+
+    What `model.json` of a run holds (classes, bands, size, normalisation, network) goes with it:
+    in ONNX as `metadata_props`, of which all but plain text is JSON; in a program of `torch.export`
+    as the extra file `model.json`.
+
+    Before anything is written, the exported model has to agree with the classifier on random,
+    extreme and empty pictures: ONNX in onnxruntime, a program after being loaded again, its logits
+    to 1e-4, relative to those larger than 1.
+
+    Args:
+        model: a classifier, or the run that holds one.
+        path: a new file.
+        format: "onnx", or "torch-export" for `torch.export.load`; if not given, ONNX for a name
+            that ends in .onnx and torch.export for one in .pt2.
+        overwrite: whether the file may exist.
+
+    Raises:
+        OutcropError: another ending and no format; the file exists and `overwrite` is false; ONNX
+            without the packages of `outcrop[onnx]`; the exported model does not agree.
+    """
+    path = Path(path)
+    form = _form(path, format)
+    check_new(path, overwrite)
+    missing = [package for package in form.packages if find_spec(package) is None]
+    if missing:
+        raise OutcropError(
+            path, f"this format needs {', '.join(missing)}; pip install 'outcrop[onnx]'"
+        )
+    classifier = _on_cpu(classifier_of(model))
+    with _quiet():
+        content = form.write(_program(classifier), classifier.description)
+        _check(path, classifier, lambda images: form.run(content, images))
+    with new_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+class _Whole(nn.Module):
+    """All that lies between raw pixels and probabilities."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.network = classifier.module
+        self.normalisation, self.flip = classifier.normalisation, classifier.flip
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        normal = self.normalisation(images)
+        logits = self.network(normal)
+        if self.flip:
+            both = torch.stack([logits, self.network(normal.flip(3))]).log_softmax(dim=2)
+            # Not the logarithm of a sum of probabilities, of which a small one would be 0.
+            logits = both.logsumexp(dim=0) - math.log(2)
+        return {"logits": logits, "probabilities": logits.softmax(dim=1)}
+
+
+def _on_cpu(classifier: Classifier) -> Classifier:
+    """A copy whose weights lie as exported files hold them."""
+    module = copy.deepcopy(classifier.module).eval().requires_grad_(False)
+    module = module.to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return replace(classifier, module=module)
+
+
+def _program(classifier: Classifier) -> torch.export.ExportedProgram:
+    # Of one picture torch.export would think that there is never more than one.
+    example = torch.zeros(2, len(classifier.bands), *classifier.size)
+    with torch.no_grad():
+        program = torch.export.export(_Whole(classifier), (example,), dynamic_shapes=_BATCH)
+    for node in program.graph.nodes:
+        # It holds the paths of this machine.
+        node.meta.pop("stack_trace", None)
+    return program
+
+
+def _to_onnx(program: torch.export.ExportedProgram, description: Mapping[str, Any]) -> bytes:
+    made = torch.onnx.export(
+        program,
+        dynamo=True,
+        verbose=False,
+        input_names=["images"],
+        output_names=["logits", "probabilities"],
+        dynamic_shapes=_BATCH,
+    )
+    assert made is not None
+    made.model.metadata_props.update(
+        {
+            key: value if isinstance(value, str) else json.dumps(value)
+            for key, value in description.items()
+        }
+    )
+    return made.model_proto.SerializeToString()
+
+
+def _run_onnx(content: bytes, images: np.ndarray) -> np.ndarray:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return session.run(["logits"], {"images": images})[0]
+
+
+def _to_pt2(program: torch.export.ExportedProgram, description: Mapping[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.export.save(
+        program, buffer, extra_files={"model.json": json.dumps(description, indent=2)}
+    )
+    return buffer.getvalue()
+
+
+def _run_pt2(content: bytes, images: np.ndarray) -> np.ndarray:
+    program = torch.export.load(io.BytesIO(content))
+    return program.module()(torch.from_numpy(images))["logits"].numpy()
+
+
+@dataclass(frozen=True)
+class _Form:
+    """One format: its file's usual ending, what it needs, and how it is written and run."""
+
+    suffix: str
+    packages: tuple[str, ...]
+    write: Callable[[torch.export.ExportedProgram, Mapping[str, Any]], bytes]
+    run: Callable[[bytes, np.ndarray], np.ndarray]
+
+
+_FORMS = {
+    "onnx": _Form(".onnx", ("onnx", "onnxscript", "onnxruntime"), _to_onnx, _run_onnx),
+    "torch-export": _Form(".pt2", (), _to_pt2, _run_pt2),
+}
+
+
+def _form(path: Path, name: str | None) -> _Form:
+    if name in _FORMS:
+        return _FORMS[name]
+    if name is not None:
+        raise OutcropError("--format", f"there is no '{name}'; take {' or '.join(_FORMS)}")
+    for form in _FORMS.values():
+        if path.suffix.lower() == form.suffix:
+            return form
+    endings = " or ".join(form.suffix for form in _FORMS.values())
+    raise OutcropError(
+        path, f"its ending tells no format; let it end in {endings}, or pass --format"
+    )
+
+
+def _check(path: Path, classifier: Classifier, run: Callable[[np.ndarray], np.ndarray]) -> None:
+    images = _probes(classifier)
+    with torch.inference_mode():
+        wanted = _Whole(classifier)(torch.from_numpy(images))["logits"].numpy()
+    for n in (1, len(images)):
+        given = run(images[:n])
+        if not np.allclose(given, wanted[:n], _TOLERANCE, _TOLERANCE, equal_nan=True):
+            worst = np.abs(given - wanted[:n]).max()
+            raise OutcropError(
+                path, f"its logits differ by {worst:.1g} from the classifier's; report this"
+            )
+
+
+def _probes(classifier: Classifier) -> np.ndarray:
+    """Pictures as they occur, and as they should not: far too bright or dark, with gaps, empty."""
+    mean, std = (
+        np.array(numbers).reshape(-1, 1, 1)
+        for numbers in (classifier.normalisation.mean, classifier.normalisation.std)
+    )
+    shape = (12, len(classifier.bands), *classifier.size)
+    images = mean + std * np.random.default_rng(0).standard_normal(shape)
+    images[4:6] += 1000 * std
+    images[6:8] -= 1000 * std
+    images[8:10, ..., ::2] = np.nan
+    images[9, ..., ::3] = np.inf
+    images[10] = np.nan
+    images[11] = 0
+    return images.astype(np.float32)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporters' notes about themselves from the user."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)

@@ -1,0 +1,228 @@
+"""A classifier leaves as one file, and says the same in onnxruntime and in torch.export."""
+
+import io
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+import outcrop
+from outcrop.errors import OutcropError
+from outcrop.models.architectures import ResidualNet
+from outcrop.training import export as exporting
+from outcrop.training.classifier import Classifier
+from outcrop.training.export import export
+from outcrop.training.normalise import Normalisation
+from tests.command_line import content, run
+
+CLASSES = ("water", "rice field", "bâti")
+NETWORK = ResidualNet(depth=8, width=4)
+FAMILY = {
+    "plain": NETWORK,
+    "stochastic depth": ResidualNet(depth=8, width=4, survival=0.5),
+    "RoR-3": ResidualNet(depth=8, width=4, levels=3, survival=0.5),
+    "pre-activation": ResidualNet(depth=8, width=4, order="pre-activation"),
+    "wide": ResidualNet(
+        depth=10, width=4, widen=2, order="pre-activation", shortcut="projection", levels=3
+    ),
+    "bottleneck": ResidualNet(
+        depth=11, width=4, order="pre-activation", bottleneck=True, shortcut="projection"
+    ),
+    "large stem": ResidualNet(depth=8, width=4, stem="large"),
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> None:
+    # Nets as small as these only wait for one another's threads.
+    torch.set_num_threads(1)
+
+
+def some_classifier(network: ResidualNet = NETWORK, size=(8, 8), flip: bool = False) -> Classifier:
+    """As after a training: every weight and every running statistic is its own."""
+    torch.manual_seed(0)
+    module = network.build(2, 3)
+    with torch.no_grad():
+        for name, tensor in module.state_dict().items():
+            if name.endswith(("running_var", "norm.weight")):
+                tensor.uniform_(0.5, 2)
+            elif tensor.is_floating_point() and tensor.ndim == 1:
+                tensor.normal_(0, 0.3)
+    normal = Normalisation((1000.0, -3.0), (200.0, 0.5))
+    return Classifier(network, module.eval(), CLASSES, ("red", "nir"), normal, size, flip)
+
+
+def some_images(n: int, size=(8, 8)) -> np.ndarray:
+    """In the units of the source, some of them with gaps, one of nothing else, one glaring."""
+    random = np.random.default_rng(n)
+    images = random.normal(size=(n, 2, *size)).astype(np.float32)
+    images = images * np.float32([[[400]], [[1]]]) + np.float32([[[1000]], [[-3]]])
+    images[random.random(images.shape) < 0.02] = np.nan
+    images[0, 0, 1] = np.inf
+    images[-1] = np.nan
+    images[n // 2] = 65_535
+    return images
+
+
+def through_onnx(path: Path, images: np.ndarray) -> dict[str, np.ndarray]:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {"images": images}), strict=True))
+
+
+def through_torch(path: Path, images: np.ndarray) -> dict[str, np.ndarray]:
+    found = torch.export.load(path).module()(torch.from_numpy(images))
+    return {name: tensor.numpy() for name, tensor in found.items()}
+
+
+RUN = {".onnx": through_onnx, ".pt2": through_torch}
+both = pytest.mark.parametrize("suffix", RUN)
+
+
+def assert_says_the_same(classifier: Classifier, path: Path) -> None:
+    """What `Classifier.probabilities` says, for one picture and for many."""
+    for n in (1, 9):
+        images = some_images(n, classifier.size)
+        said, given = classifier.probabilities(images), RUN[path.suffix](path, images)
+        np.testing.assert_allclose(given["probabilities"], said, atol=1e-5)
+        np.testing.assert_array_equal(given["logits"].argmax(axis=1), said.argmax(axis=1))
+        if not classifier.flip:
+            normal = classifier.normalisation(torch.from_numpy(images))
+            logits = classifier.module(normal).detach().numpy()
+            np.testing.assert_allclose(given["logits"], logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"), [*((name, ".onnx") for name in FAMILY), ("RoR-3", ".pt2")]
+)
+def test_the_whole_family_says_the_same_outside(tmp_path, name, suffix):
+    size = (21, 14) if name == "large stem" else (9, 7)
+    classifier = some_classifier(FAMILY[name], size)
+    export(classifier, tmp_path / f"model{suffix}")
+    assert_says_the_same(classifier, tmp_path / f"model{suffix}")
+
+
+@both
+def test_mirror_images_are_averaged_inside(tmp_path, suffix):
+    classifier = some_classifier(flip=True)
+    path = tmp_path / f"model{suffix}"
+    export(classifier, path)
+    assert_says_the_same(classifier, path)
+    images = some_images(5)
+    plain = replace(classifier, flip=False).probabilities(images)
+    given = RUN[suffix](path, images)
+    assert np.abs(given["probabilities"] - plain).max() > 1e-3
+    np.testing.assert_allclose(np.exp(given["logits"]), given["probabilities"], atol=1e-5)
+
+
+def test_onnx_tells_what_it_is(tmp_path):
+    classifier = some_classifier()
+    export(classifier, tmp_path / "model.onnx")
+    model = onnx.load(tmp_path / "model.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    told = {entry.key: entry.value for entry in model.metadata_props}
+    assert told["format"] == "outcrop model"
+    assert json.loads(told["classes"]) == list(CLASSES)
+    assert json.loads(told["bands"]) == ["red", "nir"]
+    assert json.loads(told["size"]) == [8, 8]
+    assert json.loads(told["normalisation"]) == {"mean": [1000, -3], "std": [200, 0.5]}
+    assert ResidualNet(**json.loads(told["network"])) == NETWORK
+    (images,) = model.graph.input
+    shape = [axis.dim_param or axis.dim_value for axis in images.type.tensor_type.shape.dim]
+    assert (images.name, shape) == ("images", ["batch", 2, 8, 8])
+    assert [output.name for output in model.graph.output] == ["logits", "probabilities"]
+
+
+def test_a_program_tells_what_it_is(tmp_path):
+    classifier = some_classifier()
+    export(classifier, tmp_path / "model.pt2")
+    extra = {"model.json": ""}
+    torch.export.load(tmp_path / "model.pt2", extra_files=extra)
+    told = json.loads(extra["model.json"])
+    classifier.save(tmp_path)
+    assert told == json.loads((tmp_path / "model.json").read_text())
+
+
+@both
+def test_the_same_classifier_gives_the_same_file_without_a_path_of_this_machine(tmp_path, suffix):
+    files = []
+    for name in ("one", "other"):
+        export(some_classifier(), tmp_path / f"{name}{suffix}")
+        files.append((tmp_path / f"{name}{suffix}").read_bytes())
+    assert files[0] == files[1]
+    assert str(Path(outcrop.__file__).parent).encode() not in files[0]
+
+
+@both
+def test_a_file_that_says_something_else_is_not_written(tmp_path, monkeypatch, suffix):
+    others = exporting._on_cpu(some_classifier(replace(NETWORK, levels=2)))
+    program = exporting._program
+    monkeypatch.setattr(exporting, "_program", lambda classifier: program(others))
+    with pytest.raises(OutcropError, match="logits differ by"):
+        export(some_classifier(), tmp_path / f"model{suffix}")
+    assert content(tmp_path) == {}
+
+
+def test_the_classifier_stays_as_it_was(tmp_path):
+    classifier = some_classifier()
+    classifier.module.train()
+    before = {name: tensor.clone() for name, tensor in classifier.module.state_dict().items()}
+    export(classifier, tmp_path / "model.pt2")
+    assert classifier.module.training
+    assert all(p.requires_grad for p in classifier.module.parameters())
+    for name, tensor in classifier.module.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+        assert tensor.stride() == before[name].stride(), name
+
+
+def test_what_stands_there_stays_unless_told_otherwise(tmp_path):
+    path = tmp_path / "model.pt2"
+    path.write_text("mine")
+    with pytest.raises(OutcropError, match="exists already"):
+        export(some_classifier(), path)
+    assert path.read_text() == "mine"
+    export(some_classifier(), path, overwrite=True)
+    assert_says_the_same(some_classifier(), path)
+
+
+def test_a_format_by_name_and_none_by_ending(tmp_path):
+    export(some_classifier(), tmp_path / "model.bin", "torch-export")
+    assert torch.export.load(io.BytesIO((tmp_path / "model.bin").read_bytes()))
+    with pytest.raises(OutcropError, match=r"model\.h5: .* \.onnx or \.pt2"):
+        export(some_classifier(), tmp_path / "model.h5")
+    with pytest.raises(OutcropError, match="take onnx or torch-export"):
+        export(some_classifier(), tmp_path / "model.h5", "keras")  # type: ignore[arg-type]
+
+
+def test_onnx_without_its_packages_says_how_to_get_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "find_spec", lambda name: None)
+    with pytest.raises(OutcropError) as caught:
+        export(some_classifier(), tmp_path / "model.onnx")
+    assert "onnx, onnxscript, onnxruntime; pip install 'outcrop[onnx]'" in str(caught.value)
+    export(some_classifier(), tmp_path / "model.pt2")
+
+
+def test_nothing_but_an_export_imports_onnx():
+    code = (
+        "import sys, outcrop; outcrop.train, outcrop.export, outcrop.ResidualClassifier;"
+        "sys.exit(any(name.startswith('onnx') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_command_exports_a_model_folder_in_silence(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    Path("run").mkdir()
+    classifier = some_classifier()
+    classifier.save("run")
+    for suffix in RUN:
+        assert run(f"export run -o model{suffix}") == 0
+        assert capfd.readouterr() == (f"model{suffix}\n", "")
+        assert_says_the_same(classifier, Path(f"model{suffix}"))
