@@ -185,7 +185,8 @@ def notes(results: Sequence[Result]) -> list[str]:
     ]
     if any(one.epochs != one.full_epochs for one in results):
         told.append(
-            "epochs of the recipe's: its whole schedule squeezed into them; not what was published"
+            "n of m epochs: the recipe has m, and its whole schedule was squeezed into n; "
+            "not what was published"
         )
     if not all(one.original for one in results):
         told.append(
