@@ -204,6 +204,7 @@ def world(tmp_path_factory):
 
 
 def check(code: int, out: str, err: str, *pieces: str) -> None:
+    err = re.sub(r"^training ResNet-8: .*\n", "", err)
     assert "Traceback" not in err
     assert err.endswith("\n")
     assert err.count("\n") == 1, err
@@ -413,6 +414,10 @@ ROWS = {
     "map and confidence in one": ("map run scene.tif -o x.tif --confidence x.tif", "--confidence",
         "x.tif"),
     "step 0": ("map run scene.tif -o x.tif --step 0", "--step", "from 1"),
+    # what networks cost
+    "sizes of models": ("models --size 8,8,3", "--size", "150,100"),
+    "no band of models": ("models --bands 0", "--bands", "at least 1"),
+    "no network of models": ("models --network resnet19", "resnet19", "did you mean"),
     # reports and the rest
     "report on nothing": ("report none", "none", "no such folder", "outcrop experiment"),
     "report on something else": ("report foreign", "foreign", "nothing to report", "outcrop"),
