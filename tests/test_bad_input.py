@@ -212,6 +212,7 @@ def world(tmp_path_factory):
 
 
 def check(code: int, out: str, err: str, *pieces: str) -> None:
+    err = re.sub(r"^training ResNet-8: .*\n", "", err)
     assert "Traceback" not in err
     assert err.endswith("\n")
     assert err.count("\n") == 1, err
@@ -432,6 +433,10 @@ ROWS = {
     "export exists": ("export run -o notes.txt --format torch-export", "notes.txt",
         "exists already", "--overwrite"),
     "export's parent": ("export run -o none/x.onnx", "none/x.onnx", "does not exist"),
+    # what networks cost
+    "sizes of models": ("models --size 8,8,3", "--size", "150,100"),
+    "no band of models": ("models --bands 0", "--bands", "at least 1"),
+    "no network of models": ("models --network resnet19", "resnet19", "did you mean"),
     # reports and the rest
     "report on nothing": ("report none", "none", "no such folder", "outcrop experiment"),
     "report on something else": ("report foreign", "foreign", "nothing to report", "outcrop"),

@@ -196,7 +196,9 @@ def test_ctrl_c_stops_cleanly_and_resume_goes_on(here, tmp_path):
     stopped.send_signal(signal.SIGINT)
     out, err = stopped.communicate(timeout=60)
     assert (stopped.returncode, out) == (130, "")
-    assert err == "outcrop: stopped; the same command with --resume goes on\n"
+    announced, stop = err.splitlines()
+    assert announced.startswith("training ResNet-8: ")
+    assert stop == "outcrop: stopped; the same command with --resume goes on"
     assert 1 <= len(lines.read_text().splitlines()) < 30
     assert not list(tmp_path.rglob("*partial*"))
     do(f"{train} {tmp_path / 'stopped'} --resume", f"{train} {tmp_path / 'whole'}")

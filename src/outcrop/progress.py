@@ -14,6 +14,11 @@ T = TypeVar("T")
 console = Console(stderr=True)
 
 
+def tell(line: str) -> None:
+    """Print one line on standard error, however long."""
+    console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
 def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
     """Yield `items` while a bar shows how many are done and how long the rest will take.
 

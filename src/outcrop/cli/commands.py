@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from outcrop.errors import OutcropError
 from outcrop.experiment.plan import Experiment
 from outcrop.models.architectures import ResidualNet
 from outcrop.training.recipe import Machine, Recipe
@@ -157,6 +158,31 @@ def split(
     made = splitter.assign(opened, fold, test)
     made.save(output)
     split_table(opened, made, output)
+
+
+def models(
+    *,
+    size: list[int] | None = None,
+    bands: int = 3,
+    classes: int = 10,
+    network: ResidualNet = ResidualNet(),
+) -> None:
+    """Print the family of networks: what each costs for a given input.
+
+    Args:
+        size: height and width of a patch in pixels, or one number for both; 32 if not given.
+        bands: of a patch.
+        classes: to be told apart.
+        network: with it, or with any of the options that follow, only that one is printed.
+    """
+    from outcrop.cli.tables import cost_table
+    from outcrop.models.architectures import NETWORKS
+
+    sides = size or [32]
+    if len(sides) > 2:
+        raise OutcropError("--size", "is one number, or height and width; take 32 or 150,100")
+    chosen = list(NETWORKS.values()) if network == ResidualNet() else [network]
+    cost_table(chosen, bands, (sides[0], sides[-1]), classes)
 
 
 def train(
@@ -381,6 +407,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
         coast,
         patches,
         split,
+        models,
         train,
         evaluate,
         compare,

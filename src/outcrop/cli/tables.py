@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,13 @@ from outcrop.evaluation.scores import Scores
 from outcrop.experiment.compare import Comparison
 from outcrop.experiment.published import Published
 from outcrop.experiment.results import COLUMNS, Result, figures, notes, tabulate
+from outcrop.models.architectures import NETWORKS, ResidualNet
+from outcrop.models.cost import cost_of, short
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits import SIDES, Split
 from outcrop.training.run import Run
+
+_LARGE = 64
 
 _console = Console(highlight=False, soft_wrap=True)
 if not _console.is_terminal:
@@ -68,6 +73,34 @@ def score_table(scores: Scores) -> None:
     say(f"overall accuracy   {scores.overall}")
     say(f"balanced accuracy  {scores.balanced}")
     say(f"95 % intervals from {scores.groups:,} independent pieces")
+
+
+def cost_table(
+    networks: Sequence[ResidualNet], bands: int, size: tuple[int, int], classes: int
+) -> None:
+    """One row a network: parameters, and what one picture costs."""
+    names = {network: name for name, network in NETWORKS.items()}
+    table = _table("name", "network", "parameters", "multiply-adds", "activations", "saving")
+    table.columns[1].justify = "left"
+    for network in networks:
+        cost = cost_of(network, bands, size, classes)
+        table.add_row(
+            names.get(network, ""), network.title, short(cost.parameters),
+            short(cost.multiply_adds), short(cost.activations, 1024),
+            f"{cost.saving:.1%}" if cost.saving else "",
+        )  # fmt: skip
+    _console.print(table)
+    height, width = size
+    say(f"multiply-adds and activations: for one picture of {bands} × {height} × {width}, forward")
+    say("activations: what training keeps of it for the gradients, in float32")
+    say("saving: multiply-adds that stochastic depth is expected to leave out of a training step")
+    first = networks[0]
+    if max(size) >= _LARGE and first.stem == "small":
+        small, large = (
+            short(cost_of(network, bands, size, classes).multiply_adds)
+            for network in (first, replace(first, stem="large"))
+        )
+        say(f"note: with --stem large {first.title} takes {large} multiply-adds, not {small}")
 
 
 def run_table(run: Run) -> None:

@@ -114,6 +114,11 @@ class Nest(nn.Module):
 
     In the original order the shortcut's end is added before the activation of the last block, so
     that it passes none (Zhang et al. 2016, eqs. 3 to 5).
+
+    Attributes:
+        shortcut: around all units, if there is one.
+        segments: units that are computed anew together when gradients need what is in them; one
+            segment after the other from the first unit on.
     """
 
     def __init__(self, units: Mapping[str, Unit], shortcut: nn.Module | None = None) -> None:
@@ -122,7 +127,7 @@ class Nest(nn.Module):
         for name, unit in units.items():
             self.add_module(name, unit)
         self.shortcut = shortcut
-        self.segment = 0
+        self.segments: Sequence[slice] = ()
 
     @property
     def units(self) -> tuple[Unit, ...]:
@@ -134,23 +139,20 @@ class Nest(nn.Module):
         if self.shortcut is not None:
             around = self.shortcut(x)
             outer = around if outer is None else outer + around
-        *others, last = self.units
-        if self.segment == 0 or isinstance(last, Nest):
-            for unit in others:
-                x = _pass(unit, x, kept, None)
-            return _pass(last, x, kept, outer)
-        for start in range(0, len(others), self.segment):
-            part = others[start : start + self.segment]
-            x = recomputed(part, _through, part, x, kept)
-        return recomputed([last], _pass, last, x, kept, outer)
+        units, done = self.units, 0
+        for segment in self.segments:
+            part, done = units[segment], segment.stop
+            x = recomputed(part, _through, part, x, kept, outer if done == len(units) else None)
+        return _through(units[done:], x, kept, outer)
 
 
 Unit = ResidualBlock | Nest
 
 
-def _through(units: Sequence[Unit], x: Tensor, kept: Kept | None) -> Tensor:
+def _through(units: Sequence[Unit], x: Tensor, kept: Kept | None, outer: Tensor | None) -> Tensor:
+    """One unit after the other; the shortcuts of higher levels end in the last."""
     for unit in units:
-        x = _pass(unit, x, kept, None)
+        x = _pass(unit, x, kept, outer if unit is units[-1] else None)
     return x
 
 
@@ -232,11 +234,38 @@ class ResidualNetwork(nn.Module):
         """Keep the activations of every `segment`-th block only, and compute the others anew when
         gradients need them; 0 keeps them all.
 
+        The last blocks are not computed anew, as many of them as keep together no more than one
+        segment at the input does: its memory is free until the gradients get there.
+
         Source: Chen et al. 2016 (arXiv:1604.06174), section 4.
         """
-        for module in self.modules():
-            if isinstance(module, Nest):
-                module.segment = segment
+        rows = list(self._rows())
+        free = float(min(segment, len(rows[0][1])))
+        for nest, blocks in reversed(rows):
+            # A stage has half the pixels times channels of the one before.
+            share = 0.5 ** (blocks[0].index // self.description.blocks)
+            last = min(len(blocks), int(free / share))
+            free -= last * share
+            stop = len(blocks) - last if segment else 0
+            starts = range(0, stop, max(1, segment))
+            nest.segments = [slice(start, min(start + segment, stop)) for start in starts]
+
+    @property
+    def segments(self) -> tuple[range, ...]:
+        """The indices of the blocks that are computed anew together, from input to output."""
+        return tuple(
+            range(blocks[segment][0].index, blocks[segment][-1].index + 1)
+            for nest, blocks in self._rows()
+            for segment in nest.segments
+        )
+
+    def _rows(self) -> Iterator[tuple[Nest, list[ResidualBlock]]]:
+        """The nests that hold blocks, with these, from input to output."""
+        for nest in self.modules():
+            if isinstance(nest, Nest):
+                blocks = [unit for unit in nest.units if isinstance(unit, ResidualBlock)]
+                if blocks:
+                    yield nest, blocks
 
 
 def keep(description: ResidualNet, draws: Sequence[float]) -> tuple[bool, ...]:

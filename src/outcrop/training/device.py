@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import re
 import resource
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -13,6 +17,7 @@ from outcrop.errors import OutcropError
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 _TOP_PAD = 256 << 20
+_GROUPS = Path("/sys/fs/cgroup")
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -27,15 +32,11 @@ def pick_device(name: str = "auto") -> torch.device:
     gpus = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
     here = [*gpus, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
     if name == "auto" and len(gpus) > 1:
-        return torch.device(max(gpus, key=_free_memory))
+        return max(map(torch.device, gpus), key=free_memory)
     wanted = {"auto": here[0], "cuda": "cuda:0"}.get(name, name)
     if wanted not in here:
         raise OutcropError("device", f"{name} is not on this machine; take {' or '.join(here)}")
     return torch.device(wanted)
-
-
-def _free_memory(gpu: str) -> int:
-    return torch.cuda.mem_get_info(gpu)[0]
 
 
 def cap_memory(device: torch.device, most: int | None) -> None:
@@ -54,6 +55,11 @@ def cap_memory(device: torch.device, most: int | None) -> None:
             "--gpu-memory", f"{device} has only {whole / (1 << 30):.1f} GiB; take less"
         )
     torch.cuda.set_per_process_memory_fraction(most / whole, device)
+
+
+def pick_precision(name: str, device: torch.device) -> str:
+    """The precision called "auto", "32-true" or "bf16-mixed"."""
+    return best_precision(device) if name == "auto" else name
 
 
 def best_precision(device: torch.device) -> Literal["32-true", "bf16-mixed"]:
@@ -90,3 +96,42 @@ def peak_memory(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     kilobyte = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobyte
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that this process can still take: of the GPU, or of RAM within its control groups."""
+    if device.type == "cuda":
+        reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + reusable
+    return min([_available(), *_left_in_groups()])
+
+
+def _available() -> int:
+    try:
+        found = re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())
+    except OSError:
+        found = None
+    if found:
+        return int(found[1]) << 10
+    # Systems other than Linux do not say; of all there is half may be free.
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def _left_in_groups() -> Iterator[int]:
+    """Bytes left below each limit of this process, by Linux's control groups of version 2."""
+    group = _GROUPS / _group()
+    for folder in (group, *group.parents):
+        try:
+            limit = int((folder / "memory.max").read_text())
+            used = int((folder / "memory.current").read_text())
+            files = re.search(r"inactive_file (\d+)", (folder / "memory.stat").read_text())
+        except (OSError, ValueError):  # no such group, or no limit
+            continue
+        yield limit - used + (int(files[1]) if files else 0)
+
+
+def _group() -> str:
+    try:
+        return Path("/proc/self/cgroup").read_text().partition("0::/")[2].strip()
+    except OSError:
+        return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,9 +11,11 @@ from outcrop.files import check_new
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits.split import Split
+from outcrop.training.announce import announce
 from outcrop.training.classifier import Classifier
 from outcrop.training.device import cap_memory, keep_freed_memory, pick_device
 from outcrop.training.loop import Loop
+from outcrop.training.memory import fitting_batch, full_memory_explained
 from outcrop.training.normalise import learn_normalisation
 from outcrop.training.pictures import load_pictures
 from outcrop.training.recipe import Recipe
@@ -24,6 +27,7 @@ from outcrop.training.run import (
     is_finished,
     read_run,
     start,
+    stored_batch,
 )
 
 
@@ -57,17 +61,19 @@ def train(
 
     Raises:
         OutcropError: the folder exists and `resume` is false, or is not this run; the split does
-            not fit the patches; no such device; the loss is no longer a number; a full disk.
+            not fit the patches; no such device; the loss is no longer a number; memory or disk is
+            full.
         KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM; the run can be resumed.
     """
     split.check(patches, judged=len(split.validation) > 0)
     device = pick_device(recipe.machine.device)
     cap_memory(device, recipe.machine.gpu_bytes)
     folder = Path(folder)
-    config = describe(patches, split, network, recipe)
     going_on = resume and folder.exists()
     if going_on:
-        check_same(folder, config, split)
+        if recipe.fit_batch:
+            recipe = replace(recipe, batch=stored_batch(folder))
+        check_same(folder, describe(patches, split, network, recipe), split)
         if is_finished(folder):
             return read_run(folder, recipe.machine.device)
     else:
@@ -78,13 +84,18 @@ def train(
     validation = load_pictures(patches, split.validation, device)
     if device.type == "cpu":
         keep_freed_memory()
-    loop = Loop(network, recipe, patches, normalisation, device)
-    if not going_on:
-        start(folder, config, split)
     # Without this, cuDNN may sum in another order from one run to the next.
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
-        loop.fit(training, validation, folder)
-        _, probabilities = loop.evaluate(validation)
+        if recipe.fit_batch and not going_on:
+            batch = fitting_batch(network, recipe, patches, device, len(training))
+            recipe = replace(recipe, batch=batch)
+        with full_memory_explained(network, recipe, patches.size, device):
+            loop = Loop(network, recipe, patches, normalisation, device)
+            if not going_on:
+                start(folder, describe(patches, split, network, recipe), split)
+            announce(network, patches, recipe.machine, device)
+            loop.fit(training, validation, folder)
+            _, probabilities = loop.evaluate(validation)
 
     Predictions(validation.index, patches.labels[validation.index], probabilities.numpy()).save(
         folder / "predictions.npz"

@@ -195,6 +195,20 @@ def check_same(folder: Path, config: dict[str, Any], split: Split) -> None:
         )
 
 
+def stored_batch(folder: Path) -> int:
+    """The batch that a run was started with.
+
+    Raises:
+        OutcropError: the folder is no run.
+    """
+    try:
+        return int(_read_config(folder)["recipe"]["batch"])
+    except (KeyError, TypeError, ValueError):
+        raise OutcropError(
+            folder / "config.json", "does not say the batch; choose another folder"
+        ) from None
+
+
 def _read_config(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise OutcropError(folder, "no such run; make one with `outcrop train`")

@@ -1,0 +1,242 @@
+"""What a network costs before it is built: parameters, multiply-adds and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import accumulate
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.module_tracker import ModuleTracker
+
+from outcrop.errors import OutcropError
+from outcrop.models.architectures import ResidualNet
+from outcrop.models.residual import ResidualBlock, ResidualNetwork
+
+# Normalisation in training wants more than one value of a channel, and 4 × 4 pictures end in one.
+_IMAGES = 2
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network costs.
+
+    Attributes:
+        parameters: numbers that are learnt.
+        multiply_adds: of the convolutions and of the linear layer, for one image, forward.
+        activations: bytes of float32 that training holds of one image for the gradients; with
+            recomputation the most at any time.
+        blocks: residual blocks.
+        expected_blocks: how many of them a training step computes on average.
+        saving: share of the multiply-adds that stochastic depth is expected to save, 0 to below 1.
+    """
+
+    parameters: int
+    multiply_adds: int
+    activations: int
+    blocks: int
+    expected_blocks: float
+    saving: float
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one block costs, or all that belongs to no block.
+
+    Attributes:
+        parameters: numbers that are learnt.
+        multiply_adds: for one image.
+        residual: those that are not computed when the block is dropped.
+        entering: bytes of one image that enter.
+        kept: bytes of one image that are kept for the gradients.
+    """
+
+    parameters: int
+    multiply_adds: int
+    residual: int
+    entering: int
+    kept: int
+
+
+def cost_of(
+    network: ResidualNet, bands: int, size: tuple[int, int], classes: int, recompute: int = 0
+) -> Cost:
+    """Count what `network` costs, without building it.
+
+    Blocks of one shape cost the same: a network with few blocks is run on torch's meta device,
+    which has shapes but no numbers, and its blocks are counted as often as `network` has them.
+
+    Args:
+        network: its description.
+        bands: channels of an image.
+        size: height and width of an image in pixels.
+        classes: number of classes.
+        recompute: as in `ResidualNetwork.recompute`.
+
+    Raises:
+        OutcropError: a number below 1.
+
+    >>> cost = cost_of(ResidualNet(depth=20), bands=3, size=(32, 32), classes=10)
+    >>> cost.parameters, round(cost.multiply_adds / 1e6, 1)
+    (269722, 40.6)
+    """
+    for name, number in (("bands", bands), ("size", min(size)), ("classes", classes)):
+        if number < 1:
+            raise OutcropError(f"--{name}", f"must be at least 1, not {number}")
+    shallow = replace(network, depth=_depth(network, _enough(network)), survival=1.0)
+    rest, measured = _measure(shallow, bands, size, classes)
+    blocks = list(_deepen(measured, network.blocks))
+    whole = [rest, *blocks]
+    multiply_adds = sum(part.multiply_adds for part in whole)
+    saved = sum(
+        (1 - survival) * block.residual
+        for survival, block in zip(network.survivals, blocks, strict=True)
+    )
+    if recompute:
+        with torch.device("meta"):
+            module = network.build(bands, classes)
+        module.recompute(recompute)
+        activations = _most_kept(rest, blocks, module.segments)
+    else:
+        activations = sum(part.kept for part in whole)
+    return Cost(
+        parameters=sum(part.parameters for part in whole),
+        multiply_adds=multiply_adds,
+        activations=activations,
+        blocks=len(blocks),
+        expected_blocks=network.expected_blocks,
+        saving=saved / multiply_adds,
+    )
+
+
+def _enough(network: ResidualNet) -> int:
+    """Blocks in a stage, of which the first differs and the others are alike."""
+    return min(network.blocks, max(2, 2 ** (network.levels - 3)))
+
+
+def _depth(network: ResidualNet, blocks: int) -> int:
+    return blocks * (9 if network.bottleneck else 6) + 2
+
+
+def _deepen(measured: Sequence[_Part], blocks: int) -> Iterator[_Part]:
+    """The blocks of all stages, from those of a network with fewer in each."""
+    shallow = len(measured) // 3
+    for stage in range(3):
+        for k in range(blocks):
+            yield measured[stage * shallow + min(k, shallow - 1)]
+
+
+def _most_kept(rest: _Part, blocks: Sequence[_Part], segments: Sequence[range]) -> int:
+    """Bytes of one image kept at the worst moment, with `segments` of the blocks recomputed.
+
+    That is when the gradients set out, or when they reach a segment: what entered it and those
+    before it is there, and all that is kept within it.
+    """
+    again = {k for segment in segments for k in segment}
+    last = sum(block.kept for k, block in enumerate(blocks) if k not in again)
+    entered = list(accumulate(blocks[segment[0]].entering for segment in segments))
+    within = [sum(blocks[k].kept for k in segment) for segment in segments]
+    reached = [before + kept for before, kept in zip(entered, within, strict=True)]
+    return rest.kept + max([sum(entered[-1:]) + last, *reached])
+
+
+@lru_cache
+def _measure(
+    network: ResidualNet, bands: int, size: tuple[int, int], classes: int
+) -> tuple[_Part, list[_Part]]:
+    """What belongs to no block, and each block."""
+    with torch.device("meta"):
+        module = network.build(bands, classes).train()
+        images = torch.empty(_IMAGES, bands, *size).to(memory_format=torch.channels_last)
+    multiply_adds = _multiply_adds(module, images)
+    entering, kept = _entering(module, images), _kept(module, images)
+    blocks = {
+        name: _Part(
+            parameters=_parameters(block),
+            multiply_adds=multiply_adds[name],
+            residual=multiply_adds[f"{name}.residual"],
+            entering=entering[name],
+            kept=kept[name],
+        )
+        for name, block in _blocks(module).items()
+    }
+    rest = _Part(
+        parameters=_parameters(module) - sum(block.parameters for block in blocks.values()),
+        multiply_adds=multiply_adds[""] - sum(block.multiply_adds for block in blocks.values()),
+        residual=0,
+        entering=0,
+        kept=kept[""],
+    )
+    return rest, list(blocks.values())
+
+
+def _blocks(module: ResidualNetwork) -> dict[str, ResidualBlock]:
+    return {name: part for name, part in module.named_modules() if isinstance(part, ResidualBlock)}
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _multiply_adds(module: ResidualNetwork, images: Tensor) -> dict[str, int]:
+    """By the name of each module, for one image."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(images)
+    root = type(module).__name__
+    return {
+        name.removeprefix(root).removeprefix("."): sum(counts.values()) // (2 * len(images))
+        for name, counts in counter.get_flop_counts().items()
+    }
+
+
+def _entering(module: ResidualNetwork, images: Tensor) -> dict[str, int]:
+    """Bytes of one image that enter each block, by its name."""
+    found = {}
+
+    def remember(name: str, inputs: tuple[Tensor, ...]) -> None:
+        found[name] = inputs[0].nbytes // len(images)
+
+    hooks = [
+        block.register_forward_pre_hook(lambda _, inputs, name=name: remember(name, inputs))
+        for name, block in _blocks(module).items()
+    ]
+    with torch.no_grad():
+        module(images)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def _kept(module: ResidualNetwork, images: Tensor) -> dict[str, int]:
+    """Bytes of one image that are kept for the gradients, by the name of the block that keeps
+    them first; what no block keeps is below ""."""
+    names = {f"{type(module).__name__}.{name}": name for name in _blocks(module)}
+    kept = dict.fromkeys(["", *names.values()], 0)
+    seen = {tensor.untyped_storage() for tensor in (*module.parameters(), *module.buffers())}
+
+    def remember(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage not in seen:
+            seen.add(storage)
+            where = next((names[name] for name in tracker.parents if name in names), "")
+            kept[where] += storage.nbytes()
+        return tensor
+
+    with ModuleTracker() as tracker, saved_tensors_hooks(remember, lambda tensor: tensor):
+        module(images)
+    return {name: bytes_ // len(images) for name, bytes_ in kept.items()}
+
+
+def short(number: float, base: int = 1000) -> str:
+    """Three digits of a large number and a unit; of bytes with `base` 1024.
+
+    >>> short(269_722), short(5_250_000_000), short(1_522_688, 1024)
+    ('0.27 M', '5.25 G', '1.45 MiB')
+    """
+    power = 1 if number < 0.1 * base**2 else 2 if number < 999.5 * base**2 else 3
+    unit = "kMG"[power - 1] if base == 1000 else ("KiB", "MiB", "GiB")[power - 1]
+    return f"{float(f'{number / base**power:.3g}'):g} {unit}"

@@ -1,0 +1,32 @@
+"""What is going to be trained, in one line."""
+
+from __future__ import annotations
+
+import torch
+
+from outcrop.models.architectures import ResidualNet
+from outcrop.models.cost import cost_of, short
+from outcrop.patches.patchset import PatchSet
+from outcrop.progress import tell
+from outcrop.training.device import pick_precision
+from outcrop.training.recipe import Machine
+
+
+def announce(
+    network: ResidualNet, patches: PatchSet, machine: Machine, device: torch.device
+) -> None:
+    """Say on standard error what a training will cost and where it runs."""
+    cost = cost_of(network, len(patches.bands), patches.size, len(patches.classes))
+    facts = [
+        f"{short(cost.parameters)} parameters",
+        f"{short(cost.multiply_adds)} multiply-adds a picture",
+    ]
+    if cost.saving:
+        facts.append(
+            f"{cost.expected_blocks:.4g} of {cost.blocks} blocks expected in a step, "
+            f"which saves {cost.saving:.1%}"
+        )
+    where = f"{device}, {pick_precision(machine.precision, device)}"
+    if machine.devices > 1:
+        where += f", {machine.devices} processes ({machine.strategy})"
+    tell(f"training {network.title}: {', '.join(facts)}; on {where}")
