@@ -124,9 +124,7 @@ def compare(
     if (folder / "comparison.json").exists():
         # Its networks are there and were trained with these settings, or they had said so.
         return read_comparison(folder)
-    judged: dict[tuple[str, str], dict[str, _Judged]] = {
-        (network.title, "patch"): networks
-    }
+    judged: dict[tuple[str, str], dict[str, _Judged]] = {(network.title, "patch"): networks}
     for name, one in splits.items():
         for key, result in _baselines(patches, one, recipe.seed, f"baselines{name}"):
             judged.setdefault(key, {})[name] = result
