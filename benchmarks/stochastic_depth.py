@@ -7,11 +7,11 @@ import statistics
 from dataclasses import replace
 
 import numpy as np
-from outcrop.models.cost import cost_of
 
 from benchmarks.bare import Stepper
 from benchmarks.machine import describe
 from outcrop.models.architectures import ResidualNet
+from outcrop.models.cost import cost_of
 from outcrop.models.residual import keep
 from outcrop.training.device import best_precision, keep_freed_memory, pick_device
 

@@ -12,11 +12,11 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from outcrop.models.cost import cost_of
 
 from benchmarks.machine import describe
 from benchmarks.reference import plain
 from outcrop.models.architectures import ResidualNet
+from outcrop.models.cost import cost_of
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits import RandomSplit
 from outcrop.training.engine import train

@@ -170,7 +170,7 @@ def test_recomputing_keeps_less() -> None:
         weights = sum(p.untyped_storage().nbytes() for p in network.parameters())
         return sum(storages.values()) - weights
 
-    assert kept_bytes(5) < 0.2 * kept_bytes(0)
+    assert kept_bytes(2) < 0.3 * kept_bytes(0)
 
 
 def test_convolutions_start_from_he_s_distribution() -> None:

@@ -87,7 +87,7 @@ def cost_table(
         table.add_row(
             names.get(network, ""), network.title, short(cost.parameters),
             short(cost.multiply_adds), short(cost.activations, 1024),
-            f"{cost.saving:.1%}" if cost.saving else "",
+            f"{cost.expected_saving:.1%}" if cost.expected_saving else "",
         )  # fmt: skip
     _console.print(table)
     height, width = size

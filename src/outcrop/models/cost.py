@@ -32,7 +32,8 @@ class Cost:
             recomputation the most at any time.
         blocks: residual blocks.
         expected_blocks: how many of them a training step computes on average.
-        saving: share of the multiply-adds that stochastic depth is expected to save, 0 to below 1.
+        expected_saving: share of the multiply-adds that stochastic depth is expected to leave out
+            of a training step, 0 to below 1.
     """
 
     parameters: int
@@ -40,7 +41,7 @@ class Cost:
     activations: int
     blocks: int
     expected_blocks: float
-    saving: float
+    expected_saving: float
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def cost_of(
         activations=activations,
         blocks=len(blocks),
         expected_blocks=network.expected_blocks,
-        saving=saved / multiply_adds,
+        expected_saving=saved / multiply_adds,
     )
 
 
@@ -147,7 +148,7 @@ def _most_kept(rest: _Part, blocks: Sequence[_Part], segments: Sequence[range]) 
 @lru_cache
 def _measure(
     network: ResidualNet, bands: int, size: tuple[int, int], classes: int
-) -> tuple[_Part, list[_Part]]:
+) -> tuple[_Part, tuple[_Part, ...]]:
     """What belongs to no block, and each block."""
     with torch.device("meta"):
         module = network.build(bands, classes).train()
@@ -171,7 +172,7 @@ def _measure(
         entering=0,
         kept=kept[""],
     )
-    return rest, list(blocks.values())
+    return rest, tuple(blocks.values())
 
 
 def _blocks(module: ResidualNetwork) -> dict[str, ResidualBlock]:
@@ -226,7 +227,11 @@ def _kept(module: ResidualNetwork, images: Tensor) -> dict[str, int]:
             kept[where] += storage.nbytes()
         return tensor
 
-    with ModuleTracker() as tracker, saved_tensors_hooks(remember, lambda tensor: tensor):
+    with (
+        torch.enable_grad(),
+        ModuleTracker() as tracker,
+        saved_tensors_hooks(remember, lambda tensor: tensor),
+    ):
         module(images)
     return {name: bytes_ // len(images) for name, bytes_ in kept.items()}
 

@@ -21,10 +21,10 @@ def announce(
         f"{short(cost.parameters)} parameters",
         f"{short(cost.multiply_adds)} multiply-adds a picture",
     ]
-    if cost.saving:
+    if cost.expected_saving:
         facts.append(
             f"{cost.expected_blocks:.4g} of {cost.blocks} blocks expected in a step, "
-            f"which saves {cost.saving:.1%}"
+            f"which saves {cost.expected_saving:.1%}"
         )
     where = f"{device}, {pick_precision(machine.precision, device)}"
     if machine.devices > 1:

@@ -15,7 +15,7 @@ import torch
 
 from outcrop.errors import OutcropError
 
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
+_M_MXFAST, _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = 1, -1, -2, -4  # of glibc's malloc.h
 _TOP_PAD = 256 << 20
 _GROUPS = Path("/sys/fs/cgroup")
 
@@ -78,6 +78,10 @@ def keep_freed_memory() -> None:
 
     glibc returns large pieces to the system at once, and every step then pays for fresh pages: a
     fifth of the time of a float32 ResNet-20. Elsewhere than on glibc nothing happens.
+
+    What is kept gets gaps: small pieces beside a freed tensor that are handed out again keep the
+    next tensor out of its place. With recomputed activations that doubles the memory and more, and
+    starting Python with GLIBC_TUNABLES=glibc.malloc.tcache_count=0 spares it.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -85,6 +89,7 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:  # musl has none
         return
+    mallopt(_M_MXFAST, 0)
     mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(_M_TOP_PAD, _TOP_PAD)

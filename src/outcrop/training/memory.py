@@ -19,6 +19,9 @@ from outcrop.training.device import free_memory, pick_precision
 from outcrop.training.recipe import Recipe
 
 _USED = 0.9
+# Bytes of RAM for one of activations, measured with glibc: between tensors that come and go,
+# above all those that are recomputed, its heap has gaps that fit nothing.
+_HEAP, _HEAP_RECOMPUTED = 1.2, 4.0
 _SMALLEST = 4
 _SIGNS = ("can't allocate memory", "out of memory", "bad_alloc", "ALLOC_FAILED")
 _LARGE = 64
@@ -68,11 +71,13 @@ def _by_count(
     cost = cost_of(
         network, len(patches.bands), patches.size, len(patches.classes), recipe.machine.recompute
     )
-    half = pick_precision(recipe.machine.precision, device) == "bf16-mixed"
+    a_picture = cost.activations * (_HEAP_RECOMPUTED if recipe.machine.recompute else _HEAP)
+    if pick_precision(recipe.machine.precision, device) == "bf16-mixed":
+        a_picture /= 2
     # Weight, gradient, momentum, the buffer of one of them, and perhaps the average.
     constant = 4 * cost.parameters * (5 if recipe.average else 4)
     room = _USED * free_memory(device) - constant
-    return lambda batch: _at_once(recipe, batch) * cost.activations / (2 if half else 1) <= room
+    return lambda batch: _at_once(recipe, batch) * a_picture <= room
 
 
 def _by_trial(
