@@ -137,12 +137,12 @@ class Nest(nn.Module):
         *others, last = self.units
         if self.segment == 0 or isinstance(last, Nest):
             for unit in others:
-                x = _pass(unit, x, kept, None)
-            return _pass(last, x, kept, outer)
+                x = pass_block(unit, x, kept, None)
+            return pass_block(last, x, kept, outer)
         for start in range(0, len(others), self.segment):
             part = others[start : start + self.segment]
             x = recomputed(part, _through, part, x, kept)
-        return recomputed([last], _pass, last, x, kept, outer)
+        return recomputed([last], pass_block, last, x, kept, outer)
 
 
 Unit = ResidualBlock | Nest
@@ -150,11 +150,12 @@ Unit = ResidualBlock | Nest
 
 def _through(units: Sequence[Unit], x: Tensor, kept: Kept | None) -> Tensor:
     for unit in units:
-        x = _pass(unit, x, kept, None)
+        x = pass_block(unit, x, kept, None)
     return x
 
 
-def _pass(unit: Unit, x: Tensor, kept: Kept | None, outer: Tensor | None) -> Tensor:
+def pass_block(unit: Unit, x: Tensor, kept: Kept | None, outer: Tensor | None) -> Tensor:
+    """Through a block or nest; a block that is not `kept` is skipped."""
     if isinstance(unit, Nest):
         return unit(x, kept, outer)
     if kept is not None and not kept[unit.index]:
