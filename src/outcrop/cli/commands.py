@@ -183,9 +183,11 @@ def train(
     from outcrop.patches.collection import open_patches
     from outcrop.splits import delivered_split, read_split
     from outcrop.training.engine import train as train_network
+    from outcrop.training.parallel import launch
 
     opened = open_patches(patches)
     made = delivered_split(opened) if split is None else read_split(split, opened)
+    launch(recipe.machine)
     run_table(train_network(opened, made, output, network, recipe, resume))
 
 

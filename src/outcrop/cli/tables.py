@@ -12,10 +12,11 @@ from outcrop.evaluation.intervals import Interval
 from outcrop.evaluation.scores import Scores
 from outcrop.experiment.compare import Comparison
 from outcrop.patches.patchset import PatchSet
+from outcrop.progress import speaks
 from outcrop.splits import SIDES, Split
 from outcrop.training.run import Run
 
-_console = Console(highlight=False, soft_wrap=True)
+_console = Console(highlight=False, soft_wrap=True, quiet=not speaks())
 if not _console.is_terminal:
     # Into a pipe or a file a table is as wide as it needs to be.
     _console.width = 240

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,9 +12,10 @@ from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits.split import Split
 from outcrop.training.classifier import Classifier
-from outcrop.training.device import cap_memory, keep_freed_memory, pick_device
+from outcrop.training.device import cap_memory, keep_freed_memory
 from outcrop.training.loop import Loop
 from outcrop.training.normalise import learn_normalisation
+from outcrop.training.parallel import Team, make_learner, make_team
 from outcrop.training.pictures import load_pictures
 from outcrop.training.recipe import Recipe
 from outcrop.training.run import (
@@ -44,6 +46,11 @@ def train(
     number, so that a run that was stopped or killed and resumed ends with the same weights as one
     that was not (on one machine, with one number of threads).
 
+    With torchrun or `outcrop train --devices`, several processes go through the same call. They do
+    what one process does with as much of `accumulate`, up to rounding; resumed with as many, the
+    weights are again the same. The first one writes; all return the run, so that all must see
+    `folder`. When all were asked to stop, or another process has failed, the others just exit.
+
     Args:
         patches: the patches; images of more than 2 GiB stay on disk and are read batch by batch.
         split: the sides, made for these patches.
@@ -60,41 +67,64 @@ def train(
         KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM; the run can be resumed.
     """
     split.check(patches)
-    device = pick_device(recipe.machine.device)
-    cap_memory(device, recipe.machine.gpu_bytes)
-    folder = Path(folder)
-    config = describe(patches, split, network, recipe)
-    going_on = resume and folder.exists()
-    if going_on:
-        check_same(folder, config, split)
-        if is_finished(folder):
-            return read_run(folder, recipe.machine.device)
-    else:
-        check_new(folder, instead="--resume")
+    with make_team(network, recipe) as team:
+        if team.world > 1:
+            recipe = replace(recipe, machine=replace(recipe.machine, devices=team.world))
+        return _train(patches, split, Path(folder), network, recipe, resume, team)
 
-    normalisation = learn_normalisation(patches, split.train)
-    training = load_pictures(patches, split.train, device)
-    validation = load_pictures(patches, split.validation, device)
-    if device.type == "cpu":
-        keep_freed_memory()
-    loop = Loop(network, recipe, patches, normalisation, device)
-    if not going_on:
-        start(folder, config, split)
+
+def _train(
+    patches: PatchSet,
+    split: Split,
+    folder: Path,
+    network: ResidualNet,
+    recipe: Recipe,
+    resume: bool,
+    team: Team,
+) -> Run:
+    config = describe(patches, split, network, recipe)
+    device = team.device
+    with team.together():
+        cap_memory(device, recipe.machine.gpu_bytes)
+        going_on = resume and folder.exists()
+        if going_on:
+            check_same(folder, config, split)
+            if is_finished(folder):
+                return read_run(folder, str(device))
+        else:
+            check_new(folder, instead="--resume")
+
+    with team.together():
+        normalisation = learn_normalisation(patches, split.train)
+        training = load_pictures(patches, split.train, device)
+        validation = load_pictures(patches, split.validation, device)
+        if device.type == "cpu":
+            keep_freed_memory()
+    learner = make_learner(network, recipe, patches, team)
+    loop = Loop(learner, recipe, patches, normalisation)
+    with team.together():
+        learner.check_parts(len(training))
+        if not going_on and team.first:
+            start(folder, config, split)
     # Without this, cuDNN may sum in another order from one run to the next.
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
         loop.fit(training, validation, folder)
         _, probabilities = loop.evaluate(validation)
+    module = learner.kept()
 
-    Predictions(validation.index, patches.labels[validation.index], probabilities.numpy()).save(
-        folder / "predictions.npz"
-    )
-    Classifier(
-        network,
-        loop.judged,
-        patches.classes,
-        patches.bands,
-        normalisation,
-        patches.size,
-        recipe.test_flip,
-    ).save(folder)
-    return read_run(folder, recipe.machine.device)
+    with team.together():
+        if team.first:
+            truth = patches.labels[validation.index]
+            Predictions(validation.index, truth, probabilities.numpy()).save(
+                folder / "predictions.npz"
+            )
+            Classifier(
+                network,
+                module,
+                patches.classes,
+                patches.bands,
+                normalisation,
+                patches.size,
+                recipe.test_flip,
+            ).save(folder)
+    return read_run(folder, str(device))
