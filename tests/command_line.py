@@ -10,6 +10,8 @@ from pathlib import Path
 
 from outcrop.cli import main
 
+ALONE = os.environ | {"OMP_NUM_THREADS": "1"}
+
 
 def run(command: str) -> int:
     """One command in this process, as the console script would run it; the exit code."""
@@ -26,9 +28,8 @@ def argv(command: str) -> list[str]:
 
 def start(command: str, **options) -> subprocess.CompletedProcess[str]:
     """One command in a process of its own, to its end."""
-    alone = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        argv(command), capture_output=True, text=True, timeout=120, env=alone, **options
+        argv(command), capture_output=True, text=True, timeout=120, env=ALONE, **options
     )
 
 

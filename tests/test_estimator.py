@@ -26,7 +26,6 @@ from outcrop.splits import BlockSplit, Split
 from outcrop.training.classifier import read_classifier
 from outcrop.training.engine import train
 from outcrop.training.estimator import ResidualClassifier
-from outcrop.training.log import Log
 from outcrop.training.recipe import Augmentation, Machine, Recipe
 from outcrop.training.run import read_run
 from tests.command_line import run as command
@@ -40,12 +39,6 @@ ROWS = clone(SMALL).set_params(shape=(2, 8, 8))
 def _one_thread() -> None:
     # Nets as small as these only wait for one another's threads.
     torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def _no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
-    # TensorBoard's picture of the network takes longer than these trainings.
-    monkeypatch.setattr(Log, "graph", lambda *_: None)
 
 
 def some_data(n: int = 60, dtype: str = "float32") -> tuple[np.ndarray, np.ndarray]:
@@ -62,9 +55,7 @@ X, Y = some_data()
 
 @pytest.fixture(scope="module")
 def fitted() -> ResidualClassifier:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Log, "graph", lambda *_: None)
-        return clone(SMALL).fit(X, Y)
+    return clone(SMALL).fit(X, Y)
 
 
 @parametrize_with_checks(

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import read_patches
-from outcrop.training import loop, pictures
+from outcrop.training import pictures
 from outcrop.training.engine import train
 from outcrop.training.log import open_log, score
 from outcrop.training.normalise import learn_normalisation
@@ -206,13 +207,13 @@ def test_the_average_of_the_weights_is_judged_and_kept(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[dict[str, torch.Tensor]] = []
-    original = loop.AveragedModel.update_parameters
+    original = AveragedModel.update_parameters
 
-    def remember(average: loop.AveragedModel, module: torch.nn.Module) -> None:
+    def remember(average: AveragedModel, module: torch.nn.Module) -> None:
         steps.append({name: t.detach().clone() for name, t in module.state_dict().items()})
         original(average, module)
 
-    monkeypatch.setattr(loop.AveragedModel, "update_parameters", remember)
+    monkeypatch.setattr(AveragedModel, "update_parameters", remember)
     averaged = trained(tmp_path / "run", average=0.9)
     assert len(steps) == 15
     expected = steps[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -11,7 +12,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 T = TypeVar("T")
 
-console = Console(stderr=True)
+
+def speaks() -> bool:
+    """Whether this process is the first of those that torchrun or `--devices` has started.
+
+    The others are silent. A process that was started alone speaks.
+    """
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+
+
+console = Console(stderr=True, quiet=not speaks())
 
 
 def tell(line: str) -> None:

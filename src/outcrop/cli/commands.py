@@ -209,10 +209,12 @@ def train(
     from outcrop.patches.collection import open_patches
     from outcrop.splits import delivered_split, read_split
     from outcrop.training.engine import train as train_network
+    from outcrop.training.parallel import launch
 
     opened = open_patches(patches)
     made = delivered_split(opened) if split is None else read_split(split, opened)
-    run_table(train_network(opened, made, output, network, recipe, resume))
+    launch(recipe.machine)
+    run_table(train_network(opened, made, output, network, recipe, resume, lines=True))
 
 
 def evaluate(run: Path, patches: str, *, device: str = "auto") -> None:
@@ -387,12 +389,14 @@ def reproduce(
     from outcrop.experiment.published import all_published
     from outcrop.experiment.reproduce import reproduce as run_recipe
     from outcrop.experiment.results import results_of
+    from outcrop.training.parallel import launch
 
     if table:
         result_table(results_of(output, name))
     elif name is None:
         recipe_table(all_published())
     else:
+        launch(machine)
         found = run_recipe(
             name, output, data, [0] if seeds is None else seeds, epochs, machine, resume
         )

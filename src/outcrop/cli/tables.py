@@ -19,12 +19,13 @@ from outcrop.experiment.results import COLUMNS, Result, figures, notes, tabulate
 from outcrop.models.architectures import NETWORKS, ResidualNet
 from outcrop.models.cost import cost_of, short
 from outcrop.patches.patchset import PatchSet
+from outcrop.progress import speaks
 from outcrop.splits import SIDES, Split
 from outcrop.training.run import Run
 
 _LARGE = 64
 
-_console = Console(highlight=False, soft_wrap=True)
+_console = Console(highlight=False, soft_wrap=True, quiet=not speaks())
 if not _console.is_terminal:
     # Into a pipe or a file a table is as wide as it needs to be.
     _console.width = 240

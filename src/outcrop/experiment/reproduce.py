@@ -19,7 +19,7 @@ from outcrop.experiment.results import RESULTS, Result, append_result, read_resu
 from outcrop.files import check_new, explain, read_json, write_json
 from outcrop.patches.collection import open_patches
 from outcrop.patches.patchset import PatchSet
-from outcrop.progress import console
+from outcrop.progress import console, speaks
 from outcrop.sources.collections.cifar import CHECKSUM
 from outcrop.splits import BUFFER, TEST, TRAIN, VALIDATION, Split, delivered_split
 from outcrop.training.device import best_precision, pick_device
@@ -67,6 +67,8 @@ def reproduce(
     recipes = [replace(recipe, seed=seed) for seed in dict.fromkeys(seeds)]
     if not recipes:
         raise OutcropError("--seeds", "names none; take 0, or several such as 0,1,2")
+    if machine.devices > 1 and len(recipes) > 1:
+        raise OutcropError("--seeds", "with --devices, run one seed after the other")
     runs = [folder / f"{name}-seed{one.seed}" for one in recipes]
     _check_folders(folder, runs, resume)
     pictures = _open(data)
@@ -74,7 +76,8 @@ def reproduce(
     results = []
     for one, where in zip(recipes, runs, strict=True):
         result = _run(published, one, pictures, where, device)
-        append_result(folder / RESULTS, result)
+        if speaks():
+            append_result(folder / RESULTS, result)
         console.print(f"{name}, seed {one.seed}: {result.accuracy:.2f} %", highlight=False)
         results.append(result)
     return tuple(results)
@@ -147,11 +150,14 @@ def _run(
 ) -> Result:
     begun = where.exists()
     with Meter(device) as meter:
-        run = train(data.patches, data.split, where, published.network, recipe, resume=begun)
+        run = train(data.patches, data.split, where, published.network, recipe, begun, lines=True)
     path = where / "result.json"
     if not path.exists():
         joules = None if begun else meter.joules
-        write_json(path, asdict(_result(published, recipe, data, run, device, joules)))
+        result = _result(published, recipe, data, run, device, joules)
+        if not speaks():
+            return result
+        write_json(path, asdict(result))
     try:
         return Result.from_json(read_json(path, "result", "reproduce"))
     except (TypeError, ValueError, KeyError) as error:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+T = TypeVar("T")
 
-def recomputed(
-    modules: Sequence[nn.Module], function: Callable[..., Tensor], *arguments: Any
-) -> Tensor:
+
+def recomputed(modules: Sequence[nn.Module], function: Callable[..., T], *arguments: Any) -> T:
     """`function(*arguments)`, of which only the arguments are kept for the gradients.
 
     The second pass leaves the running statistics of batch normalisation alone, so that gradients,

@@ -152,11 +152,12 @@ Unit = ResidualBlock | Nest
 def _through(units: Sequence[Unit], x: Tensor, kept: Kept | None, outer: Tensor | None) -> Tensor:
     """One unit after the other; the shortcuts of higher levels end in the last."""
     for unit in units:
-        x = _pass(unit, x, kept, outer if unit is units[-1] else None)
+        x = pass_block(unit, x, kept, outer if unit is units[-1] else None)
     return x
 
 
-def _pass(unit: Unit, x: Tensor, kept: Kept | None, outer: Tensor | None) -> Tensor:
+def pass_block(unit: Unit, x: Tensor, kept: Kept | None, outer: Tensor | None) -> Tensor:
+    """Through a block or nest; a block that is not `kept` is skipped."""
     if isinstance(unit, Nest):
         return unit(x, kept, outer)
     if kept is not None and not kept[unit.index]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,9 @@ class Classifier:
         write_json(folder / "model.json", self.description)
 
 
-def probabilities(module: torch.nn.Module, images: torch.Tensor, flip: bool) -> torch.Tensor:
+def probabilities(
+    module: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, flip: bool
+) -> torch.Tensor:
     """float32 `M × classes`; with `flip`, the mean over a picture and its mirror image."""
     found = module(images).float().softmax(dim=1)
     if flip:

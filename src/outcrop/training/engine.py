@@ -13,10 +13,11 @@ from outcrop.patches.patchset import PatchSet
 from outcrop.splits.split import Split
 from outcrop.training.announce import announce
 from outcrop.training.classifier import Classifier
-from outcrop.training.device import cap_memory, keep_freed_memory, pick_device
+from outcrop.training.device import cap_memory, keep_freed_memory
 from outcrop.training.loop import Loop
 from outcrop.training.memory import fitting_batch, full_memory_explained
 from outcrop.training.normalise import learn_normalisation
+from outcrop.training.parallel import Team, make_learner, make_team
 from outcrop.training.pictures import load_pictures
 from outcrop.training.recipe import Recipe
 from outcrop.training.run import (
@@ -38,6 +39,8 @@ def train(
     network: ResidualNet = ResidualNet(),
     recipe: Recipe = Recipe(),
     resume: bool = False,
+    lines: bool = False,
+    graph: bool = True,
 ) -> Run:
     """Train `network` on the training side of `split` and judge it on the validation side.
 
@@ -47,6 +50,11 @@ def train(
     Every epoch draws its order, augmentation and dropped blocks from `recipe.seed` and its own
     number, so that a run that was stopped or killed and resumed ends with the same weights as one
     that was not (on one machine, with one number of threads).
+
+    With torchrun or `outcrop train --devices`, several processes go through the same call. They do
+    what one process does with as much of `accumulate`, up to rounding; resumed with as many, the
+    weights are again the same. The first one writes; all return the run, so that all must see
+    `folder`. When all were asked to stop, or another process has failed, the others just exit.
 
     Args:
         patches: the patches; images of more than 2 GiB stay on disk and are read batch by batch.
@@ -58,6 +66,8 @@ def train(
         recipe: how.
         resume: go on with the run in `folder`, if there is one, from its newest checkpoint. All
             but the device must be as it was. A finished run is returned as it is.
+        lines: print a line for each epoch on standard error.
+        graph: draw the network's graph for TensorBoard, which takes seconds for deep networks.
 
     Raises:
         OutcropError: the folder exists and `resume` is false, or is not this run; the split does
@@ -66,47 +76,76 @@ def train(
         KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM; the run can be resumed.
     """
     split.check(patches, judged=len(split.validation) > 0)
-    device = pick_device(recipe.machine.device)
-    cap_memory(device, recipe.machine.gpu_bytes)
-    folder = Path(folder)
-    going_on = resume and folder.exists()
-    if going_on:
-        if recipe.fit_batch:
-            recipe = replace(recipe, batch=stored_batch(folder))
-        check_same(folder, describe(patches, split, network, recipe), split)
-        if is_finished(folder):
-            return read_run(folder, recipe.machine.device)
-    else:
-        check_new(folder, instead="--resume")
+    with make_team(network, recipe) as team:
+        if team.world > 1:
+            recipe = replace(recipe, machine=replace(recipe.machine, devices=team.world))
+        return _train(patches, split, Path(folder), network, recipe, resume, lines, graph, team)
 
-    normalisation = learn_normalisation(patches, split.train)
-    training = load_pictures(patches, split.train, device)
-    validation = load_pictures(patches, split.validation, device)
-    if device.type == "cpu":
-        keep_freed_memory()
-    # Without this, cuDNN may sum in another order from one run to the next.
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+
+def _train(
+    patches: PatchSet,
+    split: Split,
+    folder: Path,
+    network: ResidualNet,
+    recipe: Recipe,
+    resume: bool,
+    lines: bool,
+    graph: bool,
+    team: Team,
+) -> Run:
+    device = team.device
+    with team.together():
+        cap_memory(device, recipe.machine.gpu_bytes)
+        going_on = resume and folder.exists()
+        if going_on:
+            if recipe.fit_batch:
+                recipe = replace(recipe, batch=stored_batch(folder))
+            check_same(folder, describe(patches, split, network, recipe), split)
+            if is_finished(folder):
+                return read_run(folder, str(device))
+        else:
+            check_new(folder, instead="--resume")
+
+    with team.together():
+        normalisation = learn_normalisation(patches, split.train)
+        training = load_pictures(patches, split.train, device)
+        validation = load_pictures(patches, split.validation, device)
+        if device.type == "cpu":
+            keep_freed_memory()
         if recipe.fit_batch and not going_on:
-            batch = fitting_batch(network, recipe, patches, device, len(training))
-            recipe = replace(recipe, batch=batch)
-        with full_memory_explained(network, recipe, patches.size, device):
-            loop = Loop(network, recipe, patches, normalisation, device)
-            if not going_on:
+            fits = fitting_batch(network, recipe, patches, device, len(training))
+            recipe = replace(recipe, batch=fits)
+    # The processes may not have found the same; the smallest fits everywhere.
+    recipe = replace(recipe, batch=-team.largest(-recipe.batch))
+    # Without this, cuDNN may sum in another order from one run to the next.
+    with (
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
+        full_memory_explained(network, recipe, patches.size, device),
+    ):
+        learner = make_learner(network, recipe, patches, team)
+        loop = Loop(learner, recipe, patches, normalisation, lines, graph)
+        with team.together():
+            learner.check_parts(len(training))
+            if not going_on and team.first:
                 start(folder, describe(patches, split, network, recipe), split)
-            announce(network, patches, recipe.machine, device)
-            loop.fit(training, validation, folder)
-            _, probabilities = loop.evaluate(validation)
+        announce(network, patches, recipe.machine, device)
+        loop.fit(training, validation, folder)
+        _, probabilities = loop.evaluate(validation)
+        module = learner.kept()
 
-    Predictions(validation.index, patches.labels[validation.index], probabilities.numpy()).save(
-        folder / "predictions.npz"
-    )
-    Classifier(
-        network,
-        loop.judged,
-        patches.classes,
-        patches.bands,
-        normalisation,
-        patches.size,
-        recipe.test_flip,
-    ).save(folder)
-    return read_run(folder, recipe.machine.device)
+    with team.together():
+        if team.first:
+            truth = patches.labels[validation.index]
+            Predictions(validation.index, truth, probabilities.numpy()).save(
+                folder / "predictions.npz"
+            )
+            Classifier(
+                network,
+                module,
+                patches.classes,
+                patches.bands,
+                normalisation,
+                patches.size,
+                recipe.test_flip,
+            ).save(folder)
+    return read_run(folder, str(device))

@@ -139,7 +139,8 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
             check_new(Path(self.folder), instead="")
         with silence(not self.verbose), TemporaryDirectory() as temporary:
             folder = self.folder or Path(temporary) / "run"
-            run = train(patches, _all_train(patches), folder, network, recipe)
+            graph = self.folder is not None
+            run = train(patches, _all_train(patches), folder, network, recipe, graph=graph)
         self.classifier_ = run.classifier
         self.loss_curve_ = [epoch.train.loss for epoch in run.metrics]
         return self

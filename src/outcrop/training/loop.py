@@ -2,138 +2,50 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from outcrop.errors import OutcropError
-from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import follow
-from outcrop.training.batches import Epoch, pieces
+from outcrop.training.batches import Epoch
 from outcrop.training.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
-from outcrop.training.classifier import probabilities
-from outcrop.training.device import best_precision, peak_memory
+from outcrop.training.device import peak_memory
 from outcrop.training.interrupt import Request, requests
-from outcrop.training.log import EpochMetrics, Log, SideScores, open_log, score
+from outcrop.training.log import EpochMetrics, Log, open_log, score
 from outcrop.training.normalise import Normalisation
+from outcrop.training.parallel import Learner
 from outcrop.training.pictures import Pictures
 from outcrop.training.recipe import Recipe
+from outcrop.training.tally import Tally, merge, scores
 
-_EVALUATION_BATCH = 512
 _SAVE_EVERY = 600.0
 
 Advance = Callable[..., None]
 
 
-@dataclass
-class _Tally:
-    """What the steps of an epoch so far have given.
-
-    Attributes:
-        losses: sum of the losses of the pictures of each part.
-        predicted, truth: classes of the pictures of each part.
-    """
-
-    losses: list[Tensor] = field(default_factory=list)
-    predicted: list[Tensor] = field(default_factory=list)
-    truth: list[Tensor] = field(default_factory=list)
-
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Remember one part; nothing is fetched from the device."""
-        self.losses.append(loss.detach() * len(labels))
-        self.predicted.append(logits.detach().argmax(dim=1))
-        self.truth.append(labels)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """All of it, to go on from."""
-        return {
-            "losses": torch.stack(self.losses),
-            "predicted": torch.cat(self.predicted),
-            "truth": torch.cat(self.truth),
-        }
-
-    @classmethod
-    def of(cls, tensors: dict[str, Tensor], device: torch.device) -> _Tally:
-        """What `tensors` gave."""
-        if not tensors:
-            return cls()
-        there = {name: tensor.to(device) for name, tensor in tensors.items()}
-        return cls(list(there["losses"].unbind()), [there["predicted"]], [there["truth"]])
-
-    def scores(self, classes: tuple[str, ...]) -> SideScores:
-        """Of all pictures so far."""
-        truth, predicted = torch.cat(self.truth).cpu(), torch.cat(self.predicted).cpu()
-        mean = torch.stack(self.losses).sum().item() / len(truth)
-        return score(mean, truth, predicted, classes)
-
-
 class Loop:
-    """A network and its optimiser on a device.
-
-    Attributes:
-        module: the network.
-        judged: the network that is judged and kept: `module`, or its average.
-    """
+    """What a learner goes through, from the first epoch to the last."""
 
     def __init__(
         self,
-        network: ResidualNet,
+        learner: Learner,
         recipe: Recipe,
         patches: PatchSet,
         normalisation: Normalisation,
-        device: torch.device,
+        lines: bool = False,
+        graph: bool = True,
     ) -> None:
-        from lightning_fabric import Fabric
-
-        # It announces the precision that the user has just asked for.
-        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-        self.network, self.recipe, self.classes = network, recipe, patches.classes
-        self.normalisation, self.device = normalisation, device
-        machine = recipe.machine
-        self.fabric = Fabric(
-            accelerator=device.type,
-            devices=1 if device.index is None else [device.index],
-            precision=best_precision(device) if machine.precision == "auto" else machine.precision,
-        )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(recipe.seed)
-            module = network.build(len(patches.bands), len(patches.classes))
-        self.module = module.to(device)
-        self.average = (
-            AveragedModel(
-                self.module, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True
-            )
-            if recipe.average
-            else None
-        )
-        self.judged = self.module if self.average is None else self.average.module
-        self.module.recompute(machine.recompute)
-        if machine.compile == "always" or (machine.compile == "auto" and device.type == "cuda"):
-            self.module.compile_blocks()
-        self.optimiser = torch.optim.SGD(
-            self.module.parameters(),
-            lr=recipe.learning_rate,
-            momentum=recipe.momentum,
-            nesterov=recipe.nesterov,
-            weight_decay=recipe.weight_decay,
-            fused=True,
-        )
-        if recipe.momentum:
-            # A block that is dropped in the first step has no gradient, and the fused optimiser
-            # wants momentum for all parameters or none; zeros are what it would begin with.
-            for parameter in self.module.parameters():
-                buffer = torch.zeros_like(parameter)
-                self.optimiser.state[parameter]["momentum_buffer"] = buffer
-        self.forward, self.stepper = self.fabric.setup(self.module, self.optimiser)
+        self.learner, self.team, self.recipe = learner, learner.team, recipe
+        self.classes, self.normalisation = patches.classes, normalisation
+        self.lines, self.graph = lines, graph
 
     def fit(self, training: Pictures, validation: Pictures, folder: Path) -> None:
         """Train to the last epoch, from the newest checkpoint in `folder` if there is one.
@@ -143,68 +55,47 @@ class Loop:
             KeyboardInterrupt: Ctrl-C, after a checkpoint.
             Stopped: SIGTERM, after a checkpoint.
         """
-        begun = read_checkpoint(folder)
+        with self.team.together():
+            begun = read_checkpoint(folder)
         self._restore(begun, folder)
         with (
-            open_log(folder, begun.epoch) as log,
+            ExitStack() as stack,
             follow("training", self.recipe.epochs, begun.epoch) as advance,
             requests() as request,
         ):
-            if begun.epoch == begun.step == 0:
-                self._draw_graph(log, training)
+            log = None
+            with self.team.together():
+                if self.team.first:
+                    log = stack.enter_context(open_log(folder, begun.epoch))
+                    if self.graph and begun.epoch == begun.step == 0:
+                        self._draw_graph(log, training)
             saver = _Saver(self, folder, request)
             for number in range(begun.epoch, self.recipe.epochs):
                 begin = begun if number == begun.epoch else Checkpoint(number)
-                metrics = self._epoch(begin, training, validation, saver, advance)
-                log.write(metrics)
-                saver.save(number + 1)
-                advance(0, note=_note(metrics))
-                saver.obey(number + 1)
+                metrics, predicted = self._epoch(begin, training, validation, saver, advance)
+                with self.team.together():
+                    if log:
+                        log.write(metrics)
+                        if len(validation) and self._draws(number + 1):
+                            truth = validation.labels.cpu()
+                            log.confusion(number + 1, truth, predicted, self.classes)
+                line = _line(metrics, self.recipe.epochs) if self.lines else None
+                advance(0, note=_note(metrics), line=line)
+                saver.after(number + 1)
 
     def evaluate(self, pictures: Pictures) -> tuple[float, Tensor]:
-        """Mean loss, and float32 probabilities `M × classes` on the CPU.
-
-        In full precision whatever the recipe's, as the saved model will be used.
-        """
+        """Mean loss, and float32 probabilities `M × classes` on the CPU."""
         if not len(pictures):
             return math.nan, torch.empty(0, len(self.classes))
-        self.judged.eval()
-        number = math.ceil(len(pictures) / _EVALUATION_BATCH)
-        wanted = [pictures.all[piece] for piece in pieces(len(pictures), number)]
-        with torch.inference_mode():
-            found = torch.cat(
-                [
-                    probabilities(self.judged, self.normalisation(images), self.recipe.test_flip)
-                    for images, _ in pictures.batches(wanted)
-                ]
-            )
-            loss = F.nll_loss(found.log().clamp_min(-100), pictures.labels).item()
-        return loss, found.cpu()
-
-    def state(self) -> dict[str, Tensor]:
-        """All that changes in training, by name."""
-        tensors = {f"model.{name}": tensor for name, tensor in self.module.state_dict().items()}
-        if self.average is not None:
-            tensors |= {f"average.{name}": t for name, t in self.average.state_dict().items()}
-        for name, parameter in self.module.named_parameters():
-            for key, value in self.optimiser.state[parameter].items():
-                if isinstance(value, Tensor):
-                    tensors[f"{key}.{name}"] = value
-        return tensors
+        found = self.learner.probabilities(pictures, self.normalisation)
+        loss = F.nll_loss(found.log().clamp_min(-100), pictures.labels.cpu()).item()
+        return loss, found
 
     def _restore(self, begun: Checkpoint, folder: Path) -> None:
         if not begun.tensors:
             return
         try:
-            self.module.load_state_dict(begun.below("model"))
-            if self.average is not None:
-                self.average.load_state_dict(begun.below("average"))
-            parameters = dict(self.module.named_parameters())
-            for name, momentum in begun.below("momentum_buffer").items():
-                parameter = parameters[name]
-                # The fused optimiser walks parameter and momentum by one stride.
-                buffer = torch.empty_like(parameter).copy_(momentum)
-                self.optimiser.state[parameter]["momentum_buffer"] = buffer
+            self.learner.restore(begun)
         except (RuntimeError, KeyError) as error:
             raise OutcropError(
                 folder, "its checkpoint belongs to another network; choose another folder"
@@ -217,100 +108,117 @@ class Loop:
         validation: Pictures,
         saver: _Saver,
         advance: Advance,
-    ) -> EpochMetrics:
+    ) -> tuple[EpochMetrics, Tensor]:
+        """What is told of an epoch, and the predicted classes of the validation side."""
         started = time.perf_counter()
+        learner = self.learner
         plan = Epoch(
             begun.epoch,
             self.recipe,
-            self.network,
+            learner.network,
             training,
             self.normalisation,
-            self.recipe.machine.accumulate,
+            learner.parts,
         )
         tally = self._train(plan, begun, saver, advance)
-        train_scores = tally.scores(self.classes)
+        train_scores = scores(merge(self.team.gather(tally.tensors())), self.classes)
         trained = time.perf_counter()
         loss, found = self.evaluate(validation)
+        predicted = found.argmax(dim=1)
         judged = (
-            score(loss, validation.labels.cpu(), found.argmax(dim=1), self.classes)
+            score(loss, validation.labels.cpu(), predicted, self.classes)
             if len(validation)
             else None
         )
-        if not all(math.isfinite(side.loss) for side in (train_scores, judged) if side):
-            raise OutcropError(
-                "training",
-                f"the loss is no longer a number in epoch {begun.epoch + 1}; "
-                f"take a learning rate below {self.recipe.learning_rate}, in a new folder",
-            )
+        with self.team.together():
+            if not all(math.isfinite(side.loss) for side in (train_scores, judged) if side):
+                raise OutcropError(
+                    "training",
+                    f"the loss is no longer a number in epoch {begun.epoch + 1}; "
+                    f"take a learning rate below {self.recipe.learning_rate}, in a new folder",
+                )
         left = (plan.steps - begun.step) / plan.steps
-        return EpochMetrics(
+        metrics = EpochMetrics(
             epoch=begun.epoch + 1,
-            learning_rate=self.optimiser.param_groups[0]["lr"],
+            learning_rate=learner.optimiser.param_groups[0]["lr"],
             train=train_scores,
             validation=judged,
             seconds=round(time.perf_counter() - started, 3),
             images_per_second=round(len(training) * left / (trained - started), 1),
             blocks_kept=round(plan.kept_share, 4),
-            peak_memory=peak_memory(self.device),
+            peak_memory=peak_memory(self.team.device),
         )
+        return metrics, predicted
 
-    def _train(self, plan: Epoch, begun: Checkpoint, saver: _Saver, advance: Advance) -> _Tally:
+    def _draws(self, epoch: int) -> bool:
+        """Whether the confusion matrix is drawn after so many epochs: some ten times in all."""
+        return epoch == self.recipe.epochs or epoch % max(1, self.recipe.epochs // 10) == 0
+
+    def _train(self, plan: Epoch, begun: Checkpoint, saver: _Saver, advance: Advance) -> Tally:
         """One pass over the training side; losses are fetched at its end, not at every step."""
-        tally = _Tally.of(begun.below("tally"), self.device)
-        self.module.train()
-        for step in plan.walk(begun.step):
+        learner = self.learner
+        tally = Tally.of(begun.below("tally") if self.team.first else {}, self.team.device)
+        learner.module.train()
+        for step in plan.walk(begun.step, learner.rank, learner.world):
             # In the middle of the step: the first of a warm-up and the last of a cosine are not 0.
             self._set_learning_rate(begun.epoch + (step.number + 0.5) / plan.steps)
-            self.optimiser.zero_grad(set_to_none=True)
-            for part in step.parts:
-                logits = self.forward(part.images, step.kept)
-                loss = F.cross_entropy(
-                    logits, part.labels, label_smoothing=self.recipe.label_smoothing
-                )
-                self.fabric.backward(loss * part.share)
-                tally.add(loss, logits, part.labels)
-            self.stepper.step()
-            if self.average is not None:
-                self.average.update_parameters(self.module)
+            learner.step(step, tally.add)
             advance(1 / plan.steps)
             if step.number + 1 < plan.steps:
                 saver.between(begun.epoch, step.number + 1, tally)
         return tally
 
     def _set_learning_rate(self, epoch: float) -> None:
-        for group in self.optimiser.param_groups:
+        for group in self.learner.optimiser.param_groups:
             group["lr"] = self.recipe.learning_rate_at(epoch)
 
     def _draw_graph(self, log: Log, pictures: Pictures) -> None:
-        self.module.eval()
         images, _ = next(pictures.batches([pictures.all[:1]]))
-        log.graph(self.module, self.normalisation(images))
+        log.graph(self.learner.plain().eval(), self.normalisation(images).cpu())
 
 
 class _Saver:
-    """Writes checkpoints: after each epoch, every ten minutes, and when asked to stop."""
+    """Writes checkpoints: after each epoch, every ten minutes, and when asked to stop.
+
+    All processes of a team take part, after the same step.
+    """
 
     def __init__(self, loop: Loop, folder: Path, request: Request) -> None:
-        self.loop, self.folder, self.request = loop, folder, request
+        self.loop, self.team, self.folder, self.request = loop, loop.team, folder, request
         self.last = time.monotonic()
 
-    def save(self, epoch: int, step: int = 0, tally: _Tally | None = None) -> None:
+    def save(self, epoch: int, step: int = 0, tally: Tally | None = None) -> None:
         """Write all there is."""
-        tensors = self.loop.state()
+        tensors = self.loop.learner.state()
         if tally is not None:
-            tensors |= {f"tally.{name}": tensor for name, tensor in tally.tensors().items()}
-        save_checkpoint(self.folder, Checkpoint(epoch, step, tensors))
+            done = merge(self.team.gather(tally.tensors()))
+            tensors |= {f"tally.{name}": tensor for name, tensor in done.items()}
+        with self.team.together():
+            if self.team.first:
+                save_checkpoint(self.folder, Checkpoint(epoch, step, tensors))
         self.last = time.monotonic()
 
-    def between(self, epoch: int, step: int, tally: _Tally) -> None:
+    def between(self, epoch: int, step: int, tally: Tally) -> None:
         """After a step that is not the last of its epoch."""
-        if self.request or time.monotonic() - self.last > _SAVE_EVERY:
+        due = self.team.first and time.monotonic() - self.last > _SAVE_EVERY
+        asked = self._asked(due)
+        if asked:
             self.save(epoch, step, tally)
-            self.obey(epoch, step)
+            self._obey(asked, epoch, step)
 
-    def obey(self, epoch: int, step: int = 0) -> None:
+    def after(self, epoch: int) -> None:
+        """After so many whole epochs."""
+        self.save(epoch)
+        self._obey(self._asked(), epoch)
+
+    def _asked(self, due: bool = False) -> int:
+        """The signal that some process was given, 1 if the first wants to save, 0 if neither."""
+        return self.team.largest(self.request.signal or int(due))
+
+    def _obey(self, asked: int, epoch: int, step: int = 0) -> None:
         """Stop here if that was asked for, now that it is saved."""
-        if self.request:
+        if asked > 1:
+            self.request.signal = asked
             self.request.obey(
                 f"{self.folder}: stopped after epoch {epoch}{f' and {step} steps' if step else ''}"
             )
@@ -321,3 +229,12 @@ def _note(metrics: EpochMetrics) -> str:
     if judged is None:
         return note
     return f"{note}, validation {judged.loss:.3f}, accuracy {judged.accuracy:.1%}"
+
+
+def _line(metrics: EpochMetrics, epochs: int) -> str:
+    kept = f", {metrics.blocks_kept:.0%} of blocks" if metrics.blocks_kept < 1 else ""
+    return (
+        f"epoch {metrics.epoch:>{len(str(epochs))}}/{epochs}: {_note(metrics)}; "
+        f"rate {metrics.learning_rate:.3g}, {metrics.images_per_second:.0f} images/s, "
+        f"{metrics.peak_memory / (1 << 30):.2f} GiB{kept}"
+    )

@@ -1,0 +1,107 @@
+"""A residual network as one chain of blocks, which can be cut anywhere between two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+
+from torch import Tensor, nn
+
+from outcrop.models.recompute import recomputed
+from outcrop.models.residual import Kept, Nest, ResidualBlock, ResidualNetwork, pass_block
+
+
+@dataclass(frozen=True)
+class Link:
+    """A block, and the shortcuts of higher levels that begin or end with it.
+
+    Attributes:
+        block: the block.
+        opens: the shortcuts that begin at its input, the outermost first.
+        closes: how many of the open shortcuts end with it, the innermost first.
+    """
+
+    block: ResidualBlock
+    opens: tuple[nn.Module, ...]
+    closes: int
+
+
+def links(network: ResidualNetwork) -> tuple[Link, ...]:
+    """All blocks of a network, from input to output."""
+    return tuple(_links(network.stages, (), 0))
+
+
+def follow(
+    chain: Sequence[Link], tensors: Sequence[Tensor], kept: Kept | None = None, segment: int = 0
+) -> tuple[Tensor, ...]:
+    """What a chain of blocks makes of its input.
+
+    Together, stem, chain and head compute what the network does, bit by bit.
+
+    Args:
+        chain: consecutive links of one network.
+        tensors: the input of the first block, `N × channels × height × width`, and what the
+            shortcuts carry that are open before it, the outermost first.
+        kept: for each block of the network whether it is computed; None is all.
+        segment: keep the activations of every so many blocks only; 0 keeps them all.
+
+    Returns:
+        The same of the last block's output.
+    """
+    if not segment:
+        return _follow(chain, tensors, kept)
+    for start in range(0, len(chain), segment):
+        part = chain[start : start + segment]
+        modules = [module for link in part for module in (link.block, *link.opens)]
+        tensors = recomputed(modules, _follow, part, tensors, kept)
+    return tuple(tensors)
+
+
+def keep_only(network: ResidualNetwork, blocks: slice) -> None:
+    """Take the weights out of all but some consecutive blocks, with the stem and the head where
+    these are the first and the last; all that is left keeps its name."""
+    chain = links(network)
+    first, last, _ = blocks.indices(len(chain))
+    kept = {id(module) for link in chain[blocks] for module in (link.block, *link.opens)}
+    for link in chain:
+        if id(link.block) not in kept:
+            _empty(link.block, "activate", "residual", "shortcut")
+    for nest in [module for module in network.modules() if isinstance(module, Nest)]:
+        if nest.shortcut is not None and id(nest.shortcut) not in kept:
+            _empty(nest, "shortcut")
+    if first > 0:
+        _empty(network, "stem")
+    if last < len(chain):
+        _empty(network, "norm", "linear")
+
+
+def _empty(module: nn.Module, *children: str) -> None:
+    for name in children:
+        setattr(module, name, nn.Identity())
+
+
+def _links(nest: Nest, opens: tuple[nn.Module, ...], closes: int) -> Iterator[Link]:
+    if nest.shortcut is not None:
+        opens, closes = (*opens, nest.shortcut), closes + 1
+    for k, unit in enumerate(nest.units):
+        its_opens = opens if k == 0 else ()
+        its_closes = closes if k == len(nest.units) - 1 else 0
+        if isinstance(unit, Nest):
+            yield from _links(unit, its_opens, its_closes)
+        else:
+            yield Link(unit, its_opens, its_closes)
+
+
+def _follow(
+    chain: Sequence[Link], tensors: Sequence[Tensor], kept: Kept | None
+) -> tuple[Tensor, ...]:
+    x, *around = tensors
+    for link in chain:
+        around += [shortcut(x) for shortcut in link.opens]
+        stay = len(around) - link.closes
+        outer = reduce(add, around[stay:]) if link.closes else None
+        del around[stay:]
+        x = pass_block(link.block, x, kept, outer)
+    return (x, *around)

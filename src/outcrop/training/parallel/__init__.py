@@ -1,0 +1,72 @@
+"""One training in several processes, which share out the pictures, the weights or the blocks."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from outcrop.errors import OutcropError
+from outcrop.models.architectures import ResidualNet
+from outcrop.patches.patchset import PatchSet
+from outcrop.training.parallel.learner import Learner
+from outcrop.training.parallel.team import Team, assemble, launch
+from outcrop.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from lightning_fabric.strategies.strategy import Strategy
+
+__all__ = ["Learner", "Team", "launch", "make_learner", "make_team"]
+
+
+def make_team(network: ResidualNet, recipe: Recipe) -> AbstractContextManager[Team]:
+    """The processes that train `network`, as `recipe.machine` describes them.
+
+    Raises:
+        OutcropError: see `assemble`.
+    """
+
+    def strategy(world: int) -> Strategy:
+        from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
+
+        if recipe.machine.strategy == "ddp":
+            return DDPStrategy(
+                # A dropped block has no gradients.
+                find_unused_parameters=network.survival < 1,
+                # The learner keeps the statistics equal.
+                broadcast_buffers=False,
+            )
+        from outcrop.training.parallel.shards import shard
+
+        return ModelParallelStrategy(
+            lambda module, mesh: shard(module, mesh["data_parallel"]),
+            data_parallel_size=world,
+            tensor_parallel_size=1,
+        )
+
+    return assemble(recipe.machine, strategy)
+
+
+def make_learner(network: ResidualNet, recipe: Recipe, patches: PatchSet, team: Team) -> Learner:
+    """What trains `network` in this process of a team.
+
+    Raises:
+        OutcropError: a pipeline of more processes than the network has blocks.
+    """
+    strategy = "ddp" if team.world == 1 else recipe.machine.strategy
+    blocks = len(network.survivals)
+    with team.together():
+        if strategy == "pipeline" and team.world > blocks:
+            raise OutcropError(
+                "devices",
+                f"{team.world} are wanted for a pipeline of only {blocks} blocks; take fewer",
+            )
+    # Each of these takes a while to import.
+    if strategy == "fsdp":
+        from outcrop.training.parallel.shards import ShardedLearner
+
+        return ShardedLearner(network, recipe, patches, team)
+    if strategy == "pipeline":
+        from outcrop.training.parallel.pipeline import PipelineLearner
+
+        return PipelineLearner(network, recipe, patches, team)
+    return Learner(network, recipe, patches, team)

@@ -1,0 +1,262 @@
+"""A network that learns, alone or as one of several copies that share out each batch."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from outcrop.errors import OutcropError
+from outcrop.models.architectures import ResidualNet
+from outcrop.models.residual import ResidualNetwork
+from outcrop.patches.patchset import PatchSet
+from outcrop.training.batches import Step, pieces
+from outcrop.training.checkpoint import Checkpoint
+from outcrop.training.classifier import probabilities
+from outcrop.training.normalise import Normalisation
+from outcrop.training.parallel.team import Team
+from outcrop.training.pictures import Pictures
+from outcrop.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from lightning_fabric.wrappers import _FabricOptimizer
+
+_EVALUATION_BATCH = 512
+
+Tell = Callable[[Tensor, Tensor, Tensor], None]
+Named = Iterable[tuple[str, Tensor]]
+
+
+class Learner:
+    """A network and its optimiser; in several processes (DDP), one of as many copies.
+
+    The parts of a batch are dealt out. After each step the copies are the same again: gradients
+    are averaged over the processes, and so are the statistics of batch normalisation. Up to
+    rounding, that is what one process does that takes the same parts one after the other.
+
+    Attributes:
+        module: the network, or what this process holds of it.
+        judged: what is judged and kept: `module`, or its average.
+        parts: how many a batch is cut into.
+        rank, world: this process takes every `world`-th part from `rank` on.
+    """
+
+    def __init__(self, network: ResidualNet, recipe: Recipe, patches: PatchSet, team: Team) -> None:
+        self.network, self.recipe, self.patches, self.team = network, recipe, patches, team
+        self.bands, self.classes = len(patches.bands), len(patches.classes)
+        self.rank, self.world, self.parts = self._shares()
+        machine = recipe.machine
+        self.module = self._hold(self.plain()).to(team.device)
+        self.average = (
+            AveragedModel(self.module, multi_avg_fn=self._moving_average(), use_buffers=True)
+            if recipe.average
+            else None
+        )
+        self.judged: ResidualNetwork = (
+            self.module if self.average is None else self.average.module  # type: ignore[assignment]
+        )
+        self.module.recompute(machine.recompute)
+        if machine.compile == "always" or (
+            machine.compile == "auto" and team.device.type == "cuda"
+        ):
+            self.module.compile_blocks()
+        self._join()
+        self.optimiser = self._optimiser()
+        if recipe.momentum:
+            # A block that is dropped in the first step has no gradient, and the fused optimiser
+            # wants momentum for all parameters or none; zeros are what it would begin with.
+            for parameter in self.module.parameters():
+                buffer = torch.zeros_like(parameter)
+                self.optimiser.state[parameter]["momentum_buffer"] = buffer
+        self.stepper = cast("_FabricOptimizer", team.fabric.setup_optimizers(self.optimiser))
+
+    def plain(self) -> ResidualNetwork:
+        """The network with its first weights, whole and on the CPU."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.recipe.seed)
+            return self.network.build(self.bands, self.classes)
+
+    def check_parts(self, pictures: int) -> None:
+        """Refuse batches of so many training pictures that cannot be cut into all parts.
+
+        Raises:
+            OutcropError: a part would be empty.
+        """
+        smallest = pictures // math.ceil(pictures / self.recipe.batch)
+        if smallest < self.parts:
+            raise OutcropError(
+                "batch",
+                f"{smallest} patches cannot go through in {self.parts} parts; "
+                "take a larger batch, or less of devices and accumulate",
+            )
+
+    def step(self, step: Step, tell: Tell) -> None:
+        """One step of the optimiser, with the parts of this process.
+
+        Args:
+            step: what to learn from.
+            tell: gets loss, logits and labels of each part.
+        """
+        self.optimiser.zero_grad(set_to_none=True)
+        self._differentiate(step, tell)
+        self.stepper.step()
+        if self.world > 1:
+            self._share_statistics()
+        if self.average is not None:
+            self.average.update_parameters(self.module)
+
+    def probabilities(self, pictures: Pictures, normalisation: Normalisation) -> Tensor:
+        """float32 `M × classes` on the CPU, the same in all processes, which share the work.
+
+        In full precision whatever the recipe's, as the saved model will be used.
+        """
+        self.judged.eval()
+        number = self.world * math.ceil(len(pictures) / _EVALUATION_BATCH / self.world)
+        wanted = [pictures.all[piece] for piece in pieces(len(pictures), number)]
+        mine = wanted[self.rank :: self.world]
+        # Not in inference mode: shards would keep tensors that cannot be learnt with.
+        with torch.no_grad():
+            found = torch.cat(
+                [
+                    probabilities(self._logits, normalisation(images), self.recipe.test_flip)
+                    for images, _ in pictures.batches(mine)
+                ]
+            ).cpu()
+        everyones = self.team.gather((np.concatenate(mine), found) if self._answers else None)
+        together = torch.empty(len(pictures), self.classes)
+        for index, its_found in filter(None, everyones):
+            together[index] = its_found
+        return together
+
+    def state(self) -> dict[str, Tensor]:
+        """All that changes in training, by name; whole in the first process."""
+        return self._whole(self._state())
+
+    def restore(self, begun: Checkpoint) -> None:
+        """Go on from what `state` gave.
+
+        Raises:
+            RuntimeError, KeyError: it was of another network.
+        """
+        self._load(self.module, begun.below("model"))
+        if self.average is not None:
+            self._load(self.average, begun.below("average"))
+        momentum = begun.below("momentum_buffer")
+        for name, parameter in self.module.named_parameters():
+            if name in momentum:
+                # The fused optimiser walks parameter and momentum by one stride.
+                buffer = torch.empty_like(parameter).copy_(self._held(momentum[name], parameter))
+                self.optimiser.state[parameter]["momentum_buffer"] = buffer
+
+    def kept(self) -> ResidualNetwork:
+        """What is judged, whole and on the CPU in the first process; elsewhere it means nothing."""
+        module, whole = self.plain(), self._whole(self.judged.state_dict().items())
+        if self.team.first:
+            module.load_state_dict(whole)
+        return module
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross-entropy of one part."""
+        return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+
+    # What the other ways to share the work do differently.
+
+    _answers = True
+
+    def _shares(self) -> tuple[int, int, int]:
+        """`rank`, `world` and `parts`."""
+        return self.team.rank, self.team.world, self.recipe.machine.accumulate * self.team.world
+
+    def _hold(self, whole: ResidualNetwork) -> ResidualNetwork:
+        """What this process keeps of the network."""
+        return whole
+
+    def _moving_average(self) -> Callable[..., None]:
+        return get_ema_multi_avg_fn(self.recipe.average)
+
+    def _join(self) -> None:
+        """Let the copies work together."""
+        with warnings.catch_warnings():
+            # torch 2.13 has a new word for `broadcast_buffers`, which 2.11 does not know.
+            warnings.simplefilter("ignore")
+            self.forward = self.team.fabric.setup_module(self.module)
+        if self.world > 1:
+            self._join_statistics()
+
+    def _optimiser(self, **how: bool) -> torch.optim.Optimizer:
+        return torch.optim.SGD(
+            self.module.parameters(),
+            lr=self.recipe.learning_rate,
+            momentum=self.recipe.momentum,
+            nesterov=self.recipe.nesterov,
+            weight_decay=self.recipe.weight_decay,
+            **(how or {"fused": True}),
+        )
+
+    def _differentiate(self, step: Step, tell: Tell) -> None:
+        fabric, last = self.team.fabric, self.parts // self.world - 1
+        for k, part in enumerate(step.parts):
+            wait = self.world > 1 and k < last
+            with fabric.no_backward_sync(self.forward) if wait else nullcontext():
+                logits = self.forward(part.images, step.kept)
+                loss = self.loss(logits, part.labels)
+                # The mean over the processes of what each gives is then the sum over the parts.
+                fabric.backward(loss * (part.share * self.world))
+            tell(loss, logits, part.labels)
+
+    def _join_statistics(self) -> None:
+        """Let running statistics move in one part as far as in `world` parts."""
+        norms = [m for m in self.module.modules() if isinstance(m, nn.BatchNorm2d)]
+        stay = 1 - (norms[0].momentum or 0)
+        for norm in norms:
+            norm.momentum = 1 - stay**self.world
+        self._statistics = [
+            cast(Tensor, statistic)
+            for norm in norms
+            for statistic in (norm.running_mean, norm.running_var)
+        ]
+        # In one process the part of the last rank comes last and counts most.
+        self._weight = (1 - stay) * stay ** (self.world - 1 - self.rank) / (1 - stay**self.world)
+
+    def _share_statistics(self) -> None:
+        """Make the running statistics those of all parts.
+
+        With `stay` = 1 - momentum, the parts k = 0, 1, ... of one process move a statistic from r
+        to stay^world r + Σ (1 - stay) stay^(world - 1 - k) s_k. Here the rank k holds
+        stay^world r + (1 - stay^world) s_k, and the weights of the ranks sum to 1.
+        """
+        together = torch.cat(self._statistics) * self._weight
+        distributed.all_reduce(together)
+        sizes = [len(statistic) for statistic in self._statistics]
+        torch._foreach_copy_(self._statistics, list(together.split(sizes)))
+
+    def _logits(self, images: Tensor) -> Tensor:
+        return self.judged(images)
+
+    def _state(self) -> Iterator[tuple[str, Tensor]]:
+        for prefix, module in (("model", self.module), ("average", self.average)):
+            for name, tensor in module.state_dict().items() if module is not None else ():
+                yield f"{prefix}.{name}", tensor
+        for name, parameter in self.module.named_parameters():
+            for key, value in self.optimiser.state[parameter].items():
+                if isinstance(value, Tensor):
+                    yield f"{key}.{name}", value
+
+    def _whole(self, named: Named) -> dict[str, Tensor]:
+        """The tensors of the whole network, in the first process."""
+        return dict(named)
+
+    def _held(self, whole: Tensor, like: Tensor) -> Tensor:
+        """What this process holds of a tensor."""
+        return whole
+
+    def _load(self, module: nn.Module, whole: dict[str, Tensor]) -> None:
+        module.load_state_dict(whole)

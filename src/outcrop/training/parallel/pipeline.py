@@ -1,0 +1,195 @@
+"""Consecutive runs of blocks, one in each process; the parts of a batch pass through them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from itertools import accumulate, pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.pipelining import PipelineStage, Schedule1F1B
+from torch.nn import functional as F
+
+from outcrop.models.links import follow, keep_only, links
+from outcrop.models.residual import Kept, ResidualNetwork
+from outcrop.training.batches import Step
+from outcrop.training.parallel.learner import Learner, Named, Tell
+
+Shapes = Sequence[tuple[int, int, int]]
+
+
+class PipelineLearner(Learner):
+    """A learner that holds a run of the blocks.
+
+    The parts of a batch follow one another through the processes, forward and backward in turn
+    (1F1B: Narayanan et al. 2019, PipeDream, doi:10.1145/3341301.3359646). Weights move after the
+    last part only, and batch normalisation sees part after part: what is computed is what one
+    process computes that takes the same parts.
+
+    Every process draws all parts: the first needs their pictures, the last their labels.
+    """
+
+    def _shares(self) -> tuple[int, int, int]:
+        return 0, 1, max(self.recipe.machine.accumulate, self.team.world)
+
+    def _hold(self, whole: ResidualNetwork) -> ResidualNetwork:
+        rank, world = self.team.rank, self.team.world
+        self._blocks = divide(self.network.survivals, world)[rank]
+        picture = (self.bands, *self.patches.size)
+        self._given = boundary(whole, self._blocks.start, picture)
+        self._passed = boundary(whole, self._blocks.stop, picture)
+        keep_only(whole, self._blocks)
+        return whole
+
+    def _join(self) -> None:
+        rank, world, last = self.team.rank, self.team.world, self.team.world - 1
+        self._answers = rank == last
+        self._judge = Stage(self.judged, self._blocks, self._given)
+        self._stage = _PaddedStage(
+            Stage(self.module, self._blocks, self._given, self.recipe.machine.recompute),
+            rows=-(-self.recipe.batch // self.parts),
+            mixed=self.team.mixed,
+        )
+        self._schedule = Schedule1F1B(
+            PipelineStage(
+                self._stage,
+                rank,
+                world,
+                self.team.device,
+                input_args=self._example(self._given) if rank else self._pictures(),
+                output_args=self._example(self._passed),
+            ),
+            self.parts,
+            loss_fn=self._loss_of_part,
+            scale_grads=False,
+        )
+
+    def _example(self, shapes: Shapes) -> Tensor:
+        """The form of what passes between two stages; torch wants to know it beforehand."""
+        width = sum(int(np.prod(shape)) for shape in shapes)
+        dtype = torch.bfloat16 if self.team.mixed else torch.float32
+        rows = self._stage.rows
+        return torch.empty(rows, width, dtype=dtype, device="meta", requires_grad=True)
+
+    def _pictures(self) -> Tensor:
+        return torch.empty(self._stage.rows, self.bands, *self.patches.size, device="meta")
+
+    def _differentiate(self, step: Step, tell: Tell) -> None:
+        stage, parts = self._stage, list(step.parts)
+        stage.kept, stage.sizes = step.kept, iter([len(part.labels) for part in parts])
+        self._whole_batch, self._tell = sum(len(part.labels) for part in parts), tell
+        self._schedule.step(
+            *([torch.cat([part.images for part in parts])] if self.team.first else []),
+            target=torch.cat([part.labels for part in parts]) if self._answers else None,
+        )
+
+    def _loss_of_part(self, logits: Tensor, labels: Tensor) -> Tensor:
+        loss = self.loss(logits, labels)
+        self._tell(loss, logits, labels)
+        return loss * (len(labels) / self._whole_batch)
+
+    def _logits(self, images: Tensor) -> Tensor:
+        """Those of the pictures in the last process, and zeros elsewhere."""
+        rank, number = self.team.rank, len(images)
+        given = images
+        if rank:
+            width = sum(int(np.prod(shape)) for shape in self._given)
+            given = torch.empty(number, width, device=images.device)
+            distributed.recv(given, rank - 1)
+        found = self._judge(given)
+        if self._answers:
+            return found
+        distributed.send(found, rank + 1)
+        return torch.zeros(number, self.classes, device=images.device)
+
+    def _whole(self, named: Named) -> dict[str, Tensor]:
+        mine = {name: tensor.cpu() for name, tensor in named}
+        return {name: tensor for one in self.team.collect(mine) for name, tensor in one.items()}
+
+    def _load(self, module: nn.Module, whole: dict[str, Tensor]) -> None:
+        module.load_state_dict({name: whole[name] for name in module.state_dict()})
+
+
+class Stage(nn.Module):
+    """A run of blocks, with the stem before the first block and the head behind the last.
+
+    What it takes and gives are pictures or logits at the network's ends. Between two stages it is
+    float32 or bfloat16, `N × features`: the activations, and what those shortcuts carry that are
+    open there, flattened.
+    """
+
+    def __init__(
+        self, network: ResidualNetwork, blocks: slice, given: Shapes, segment: int = 0
+    ) -> None:
+        super().__init__()
+        chain = links(network)
+        self.network, self.chain, self.given, self.segment = network, chain[blocks], given, segment
+        self.first, self.last = blocks.start == 0, blocks.stop == len(chain)
+
+    def forward(self, given: Tensor, kept: Kept | None = None) -> Tensor:
+        """The stage's part of the network."""
+        tensors = (self.network.stem(given),) if self.first else _unpack(given, self.given)
+        tensors = follow(self.chain, tensors, kept, self.segment)
+        return self.network.head(tensors[0]) if self.last else _pack(tensors)
+
+
+class _PaddedStage(nn.Module):
+    """A stage in training: between stages all parts have the same number of rows.
+
+    Parts differ by one picture, and torch's stages take matrices of one form only. What fills them
+    up is taken away again before anything is computed.
+
+    Attributes:
+        rows: of each part.
+        kept: which blocks of the network are computed in this step.
+        sizes: pictures in each part of this step, in the order of the forward passes.
+    """
+
+    def __init__(self, stage: Stage, rows: int, mixed: bool) -> None:
+        super().__init__()
+        self.stage, self.rows, self.mixed = stage, rows, mixed
+        self.kept: Kept | None = None
+        self.sizes: Iterator[int] = iter(())
+
+    def forward(self, given: Tensor) -> Tensor:
+        number = next(self.sizes)
+        with torch.autocast(given.device.type, torch.bfloat16) if self.mixed else nullcontext():
+            found = self.stage(given[:number], self.kept)
+        return found.float() if self.stage.last else F.pad(found, (0, 0, 0, self.rows - number))
+
+
+def divide(survivals: Sequence[float], number: int) -> list[slice]:
+    """Runs of blocks that are computed equally often, at least one block each.
+
+    >>> divide([1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5], 2)
+    [slice(0, 3, None), slice(3, 8, None)]
+    """
+    done = np.array([*accumulate(survivals, initial=0.0)])
+    ends = [0]
+    for k in range(1, number + 1):
+        nearest = int(np.abs(done - done[-1] * k / number).argmin())
+        ends.append(min(max(nearest, ends[-1] + 1), len(survivals) - number + k))
+    return [slice(start, stop) for start, stop in pairwise(ends)]
+
+
+def boundary(network: ResidualNetwork, at: int, picture: tuple[int, int, int]) -> Shapes:
+    """Channels, height and width of the activations and open shortcuts before a block."""
+    network.eval()
+    with torch.no_grad():
+        tensors = follow(links(network)[:at], (network.stem(torch.zeros(1, *picture)),))
+    return [(tensor.shape[1], tensor.shape[2], tensor.shape[3]) for tensor in tensors]
+
+
+def _pack(tensors: Sequence[Tensor]) -> Tensor:
+    # Channels last, as they lie in memory.
+    return torch.cat([tensor.permute(0, 2, 3, 1).flatten(1) for tensor in tensors], dim=1)
+
+
+def _unpack(packed: Tensor, shapes: Shapes) -> tuple[Tensor, ...]:
+    flat = packed.split([int(np.prod(shape)) for shape in shapes], dim=1)
+    return tuple(
+        part.unflatten(1, (height, width, channels)).permute(0, 3, 1, 2)
+        for part, (channels, height, width) in zip(flat, shapes, strict=True)
+    )
