@@ -34,7 +34,10 @@ def links(network: ResidualNetwork) -> tuple[Link, ...]:
 
 
 def follow(
-    chain: Sequence[Link], tensors: Sequence[Tensor], kept: Kept | None = None, segment: int = 0
+    chain: Sequence[Link],
+    tensors: Sequence[Tensor],
+    kept: Kept | None = None,
+    segments: Sequence[range] = (),
 ) -> tuple[Tensor, ...]:
     """What a chain of blocks makes of its input.
 
@@ -45,18 +48,22 @@ def follow(
         tensors: the input of the first block, `N × channels × height × width`, and what the
             shortcuts carry that are open before it, the outermost first.
         kept: for each block of the network whether it is computed; None is all.
-        segment: keep the activations of every so many blocks only; 0 keeps them all.
+        segments: indices of blocks that are computed anew together when gradients need what is in
+            them.
 
     Returns:
         The same of the last block's output.
     """
-    if not segment:
-        return _follow(chain, tensors, kept)
-    for start in range(0, len(chain), segment):
-        part = chain[start : start + segment]
+    first, done = chain[0].block.index if chain else 0, 0
+    for segment in segments:
+        start, stop = max(segment.start - first, done), min(segment.stop - first, len(chain))
+        if start >= stop:
+            continue
+        tensors = _follow(chain[done:start], tensors, kept)
+        part, done = chain[start:stop], stop
         modules = [module for link in part for module in (link.block, *link.opens)]
         tensors = recomputed(modules, _follow, part, tensors, kept)
-    return tuple(tensors)
+    return _follow(chain[done:], tensors, kept)
 
 
 def keep_only(network: ResidualNetwork, blocks: slice) -> None:

@@ -112,26 +112,23 @@ def _train(
         validation = load_pictures(patches, split.validation, device)
         if device.type == "cpu":
             keep_freed_memory()
-        if recipe.fit_batch and not going_on:
-            fits = fitting_batch(network, recipe, patches, device, len(training))
-            recipe = replace(recipe, batch=fits)
-    # The processes may not have found the same; the smallest fits everywhere.
-    recipe = replace(recipe, batch=-team.largest(-recipe.batch))
     # Without this, cuDNN may sum in another order from one run to the next.
-    with (
-        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
-        full_memory_explained(network, recipe, patches.size, device),
-    ):
-        learner = make_learner(network, recipe, patches, team)
-        loop = Loop(learner, recipe, patches, normalisation, lines, graph)
-        with team.together():
-            learner.check_parts(len(training))
-            if not going_on and team.first:
-                start(folder, describe(patches, split, network, recipe), split)
-        announce(network, patches, recipe.machine, device)
-        loop.fit(training, validation, folder)
-        _, probabilities = loop.evaluate(validation)
-        module = learner.kept()
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+        if recipe.fit_batch and not going_on:
+            with team.together():
+                batch = fitting_batch(network, recipe, patches, device, len(training))
+            recipe = replace(recipe, batch=min(team.gather(batch)))
+        with full_memory_explained(network, recipe, patches.size, device):
+            learner = make_learner(network, recipe, patches, team)
+            loop = Loop(learner, recipe, patches, normalisation, lines, graph)
+            with team.together():
+                learner.check_parts(len(training))
+                if not going_on and team.first:
+                    start(folder, describe(patches, split, network, recipe), split)
+            announce(network, patches, recipe.machine, device)
+            loop.fit(training, validation, folder)
+            _, probabilities = loop.evaluate(validation)
+    module = learner.kept()
 
     with team.together():
         if team.first:

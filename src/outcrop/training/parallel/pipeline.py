@@ -48,7 +48,7 @@ class PipelineLearner(Learner):
         self._answers = rank == last
         self._judge = Stage(self.judged, self._blocks, self._given)
         self._stage = _PaddedStage(
-            Stage(self.module, self._blocks, self._given, self.recipe.machine.recompute),
+            Stage(self.module, self._blocks, self._given),
             rows=-(-self.recipe.batch // self.parts),
             mixed=self.team.mixed,
         )
@@ -120,18 +120,17 @@ class Stage(nn.Module):
     open there, flattened.
     """
 
-    def __init__(
-        self, network: ResidualNetwork, blocks: slice, given: Shapes, segment: int = 0
-    ) -> None:
+    def __init__(self, network: ResidualNetwork, blocks: slice, given: Shapes) -> None:
         super().__init__()
         chain = links(network)
-        self.network, self.chain, self.given, self.segment = network, chain[blocks], given, segment
+        self.network, self.chain, self.given = network, chain[blocks], given
+        self.segments = network.segments
         self.first, self.last = blocks.start == 0, blocks.stop == len(chain)
 
     def forward(self, given: Tensor, kept: Kept | None = None) -> Tensor:
         """The stage's part of the network."""
         tensors = (self.network.stem(given),) if self.first else _unpack(given, self.given)
-        tensors = follow(self.chain, tensors, kept, self.segment)
+        tensors = follow(self.chain, tensors, kept, self.segments)
         return self.network.head(tensors[0]) if self.last else _pack(tensors)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import distributed
 
 from outcrop.errors import OutcropError, Stopped
-from outcrop.training.device import best_precision, pick_device
+from outcrop.training.device import pick_device, pick_precision
 from outcrop.training.recipe import Machine
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def assemble(machine: Machine, strategy: Callable[[int], Strategy]) -> Iterator[
     local_world = int(os.environ.get("LOCAL_WORLD_SIZE", world))
     local_rank = int(os.environ["LOCAL_RANK"]) if world > 1 else 0
     device = _device(machine, local_rank, local_world)
-    precision = best_precision(device) if machine.precision == "auto" else machine.precision
+    precision = pick_precision(machine.precision, device)
     fabric = _fabric(device, world, precision, strategy)
     team = Team(fabric, mixed=precision == "bf16-mixed")
     try:
