@@ -20,7 +20,7 @@ from outcrop.patches.cut import cut
 from outcrop.sources.coast import make_coast
 from outcrop.splits import block_split, random_counterpart
 from outcrop.training.engine import train
-from outcrop.training.recipe import Augmentation, Recipe
+from outcrop.training.recipe import Augmentation, Machine, Recipe
 
 BASELINES = [
     Baseline(name, "patch statistics") for name in ("SVM", "random forest", "maximum likelihood")
@@ -62,7 +62,12 @@ def measure_coast(folder: Path, seed: int, chosen: argparse.Namespace, found: di
             patches, one, BASELINES[0], seed, gain
         )
     for gain in GAINS:
-        recipe = Recipe(epochs=chosen.epochs, seed=seed, augmentation=Augmentation(gain=gain))
+        recipe = Recipe(
+            epochs=chosen.epochs,
+            seed=seed,
+            augmentation=Augmentation(gain=gain),
+            machine=Machine(precision="32-true"),  # the same on every machine
+        )
         models[f"ResNet-14, gain {gain}"] = lambda one, recipe=recipe: network(
             patches, one, recipe, folder
         )

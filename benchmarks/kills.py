@@ -90,7 +90,7 @@ def write_patches(path: Path) -> None:
     dice = np.random.default_rng(0)
     labels = np.arange(1600) % 4
     images = dice.normal(100, 30, (1600, 3, 16, 16)) + 10 * labels[:, None, None, None]
-    sides = (np.arange(1600) % 8 == 0).astype(np.uint8)
+    sides = (np.arange(1600) % 9 == 0).astype(np.uint8)
     np.savez(path, images=images.astype(np.uint8), labels=labels, sides=sides)
 
 

@@ -37,13 +37,15 @@ def main() -> None:
             module.compile_blocks()
     steppers = [Stepper(module, chosen.batch, device, precision) for module in modules]
     dice = np.random.default_rng(0)
+    draws = dice.random(len(stochastic.survivals))
     ratios, times = [], []
     for _ in range(chosen.repeats):
         spent = [0.0, 0.0]
-        for _ in range(chosen.steps // chosen.repeats):
-            kept = keep(stochastic, dice.random(len(stochastic.survivals)).tolist())
+        for k in range(chosen.steps // chosen.repeats):
+            # In pairs of opposite draws, so that a round of few steps drops its share of blocks.
+            draws = 1 - draws if k % 2 else dice.random(len(stochastic.survivals))
             spent[0] += steppers[0].step(None)
-            spent[1] += steppers[1].step(kept)
+            spent[1] += steppers[1].step(keep(stochastic, draws.tolist()))
         ratios.append(spent[1] / spent[0])
         times.append([1000 * total / (chosen.steps // chosen.repeats) for total in spent])
     saved = cost_of(stochastic, 3, (32, 32), 10).expected_saving

@@ -212,7 +212,7 @@ def world(tmp_path_factory):
 
 
 def check(code: int, out: str, err: str, *pieces: str) -> None:
-    err = re.sub(r"^training ResNet-8: .*\n", "", err)
+    err = re.sub(r"^(training ResNet-8: |epoch \d+/).*\n", "", err, flags=re.MULTILINE)
     assert "Traceback" not in err
     assert err.endswith("\n")
     assert err.count("\n") == 1, err
@@ -372,6 +372,7 @@ ROWS = {
     "milestone beyond the end": (f"{TRAIN} --milestones 0.5,2", "milestones", "between 0 and 1"),
     "no such size": (f"{TRAIN} --gpu-memory lots", "gpu_memory is lots", "6GiB"),
     "cap on a CPU": (f"{TRAIN} --gpu-memory 6GiB", "--gpu-memory", "the device is cpu"),
+    "an experiment in several processes": (f"{EXPERIMENT} --devices 2", "--devices", "one process"),
     "accumulate 0": (f"{TRAIN} --accumulate 0", "accumulate is 0", "1 or more"),
     "epochs 0": (f"{TRAIN} --epochs 0", "epochs is 0", "1 or more"),
     "batch 1": (f"{TRAIN} --batch 1", "batch is 1", "4 or more"),

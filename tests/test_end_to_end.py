@@ -196,8 +196,9 @@ def test_ctrl_c_stops_cleanly_and_resume_goes_on(here, tmp_path):
     stopped.send_signal(signal.SIGINT)
     out, err = stopped.communicate(timeout=60)
     assert (stopped.returncode, out) == (130, "")
-    announced, stop = err.splitlines()
+    announced, *epochs, stop = err.splitlines()
     assert announced.startswith("training ResNet-8: ")
+    assert all(line.startswith(f"epoch {n:>2}/30: loss ") for n, line in enumerate(epochs, 1))
     assert stop == "outcrop: stopped; the same command with --resume goes on"
     assert 1 <= len(lines.read_text().splitlines()) < 30
     assert not list(tmp_path.rglob("*partial*"))

@@ -29,9 +29,11 @@ _PUBLIC = {
     "ColumnSplit": "splits.ColumnSplit",
     # models and training
     "ResidualNet": "models.architectures.ResidualNet",
+    "cost_of": "models.cost.cost_of",
     "BASELINES": "models.baselines.BASELINES",
     "Recipe": "training.recipe.Recipe",
     "Augmentation": "training.recipe.Augmentation",
+    "Machine": "training.recipe.Machine",
     "train": "training.engine.train",
     "read_run": "training.run.read_run",
     "export": "training.export.export",

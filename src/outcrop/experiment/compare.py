@@ -22,6 +22,7 @@ from outcrop.progress import track
 from outcrop.splits import Split, random_counterpart
 from outcrop.training.device import pick_device
 from outcrop.training.engine import train
+from outcrop.training.parallel import refuse_several
 from outcrop.training.recipe import Recipe
 
 _FORMAT = "outcrop comparison"
@@ -111,6 +112,7 @@ def compare(
     folder = Path(folder)
     split.check(patches)
     pick_device(recipe.machine.device)
+    refuse_several(recipe.machine, "a comparison")
     if not (resume and folder.exists()):
         check_new(folder, instead="--resume")
     splits = {"": split}

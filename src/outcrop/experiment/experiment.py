@@ -18,6 +18,7 @@ from outcrop.progress import console
 from outcrop.sources.scene import Scene, open_scene, open_scenes
 from outcrop.splits import Split, block_split, read_split
 from outcrop.training.device import pick_device
+from outcrop.training.parallel import refuse_several
 from outcrop.training.run import Run, read_run
 
 
@@ -58,6 +59,7 @@ def run_experiment(experiment: Experiment, folder: str | Path, resume: bool = Fa
     """
     folder = Path(folder)
     pick_device(experiment.recipe.machine.device)
+    refuse_several(experiment.recipe.machine, "an experiment")
     scenes = open_scenes(experiment.scenes, experiment.bands, experiment.crs)
     _check_truth(experiment, len(scenes))
     with nullcontext() if resume and folder.exists() else kept_if_whole(folder):

@@ -95,7 +95,9 @@ class ResidualBlock(nn.Module):
         residual = self.residual(activated)
         if not self.training and self.survival < 1:
             residual = residual * self.survival
-        return self._join(residual + self.shortcut(activated if self.projects else x), outer)
+        # In place: in the first stage, a pass over memory costs as much as a convolution.
+        residual += self.shortcut(activated if self.projects else x)
+        return self._join(residual, outer)
 
     def skip(self, x: Tensor, outer: Tensor | None = None) -> Tensor:
         """The block when it is dropped: its shortcut alone; no convolution of it is computed."""
@@ -106,7 +108,7 @@ class ResidualBlock(nn.Module):
     def _join(self, y: Tensor, outer: Tensor | None) -> Tensor:
         if outer is not None:
             y = y + outer
-        return F.relu(y) if self.original else y
+        return F.relu(y, inplace=True) if self.original else y
 
 
 class Nest(nn.Module):

@@ -9,13 +9,13 @@ from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.training.parallel.learner import Learner
-from outcrop.training.parallel.team import Team, assemble, launch
+from outcrop.training.parallel.team import Team, assemble, launch, refuse_several
 from outcrop.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from lightning_fabric.strategies.strategy import Strategy
 
-__all__ = ["Learner", "Team", "launch", "make_learner", "make_team"]
+__all__ = ["Learner", "Team", "launch", "make_learner", "make_team", "refuse_several"]
 
 
 def make_team(network: ResidualNet, recipe: Recipe) -> AbstractContextManager[Team]:

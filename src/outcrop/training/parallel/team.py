@@ -133,6 +133,20 @@ def launch(machine: Machine) -> None:
         _fabric(device, machine.devices, "32-true", lambda world: "ddp")
 
 
+def refuse_several(machine: Machine, what: str) -> None:
+    """Refuse to do in several processes what trains more than once.
+
+    Raises:
+        OutcropError: several are wanted, or torchrun has started them.
+    """
+    number = max(machine.devices, _started())
+    if number > 1:
+        raise OutcropError(
+            "--devices",
+            f"{what} is done in one process, not {number}; use `outcrop train` for more",
+        )
+
+
 @contextmanager
 def assemble(machine: Machine, strategy: Callable[[int], Strategy]) -> Iterator[Team]:
     """The team that this process belongs to.
