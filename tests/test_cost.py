@@ -179,7 +179,7 @@ def test_recomputed_memory_is_that_of_a_step(levels: int, segment: int) -> None:
     cost = cost_of(network, 3, SIZE, 10, recompute=segment)
     few, many = (most_alive(network, segment, pictures) for pictures in (4, 12))
     a_map = 16 * 32 * 32 * 4
-    assert (many - few) / 8 == pytest.approx(cost.activations, abs=4 * a_map)
+    assert (many - few) / 8 == pytest.approx(cost.activations, abs=5 * a_map)
     assert segment == 0 or cost.activations < 40 * a_map
 
 

@@ -311,7 +311,7 @@ def test_a_stochastic_block_of_the_graph_shows_its_two_paths(tmp_path: Path) -> 
     nodes = {node.name: node for node in events.Graph().node}
     block = "ResidualNetwork/Nest[stages]/Nest[stage1]/ResidualBlock[block1]/"
     inside = {name: node for name, node in nodes.items() if name.startswith(block)}
-    (total,) = (node for node in inside.values() if node.op == "aten::add")
+    (total,) = (node for node in inside.values() if node.op in ("aten::add", "aten::add_"))
     (scaled,) = (node for node in inside.values() if node.op == "aten::mul")
     assert scaled.name in total.input
     assert any("Sequential[residual]" in name for name in scaled.input)
