@@ -14,7 +14,7 @@ from benchmarks.bare import Stepper
 from benchmarks.machine import describe
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.cost import cost_of
-from outcrop.training.device import best_precision, keep_freed_memory, peak_memory, pick_device
+from outcrop.training.device import keep_freed_memory, peak_memory, pick_device, pick_precision
 
 ALLOCATOR = ("GLIBC_TUNABLES", "LD_PRELOAD", "MALLOC_CONF")
 
@@ -40,7 +40,7 @@ def main() -> None:
     options.add_argument("--depth", type=int, default=602)
     options.add_argument("--batch", type=int, default=128)
     options.add_argument("--recompute", default="4,8,12", help="blocks in a segment")
-    options.add_argument("--precision", choices=["32-true", "bf16-mixed"])
+    options.add_argument("--precision", default="auto", choices=["auto", "32-true", "bf16-mixed"])
     options.add_argument("--steps", type=int, default=3, help="of each round, after three")
     options.add_argument("--repeats", type=int, default=3, help="processes of each kind, in turn")
     options.add_argument("--give-back", action="store_true", help="freed memory to the system")
@@ -69,7 +69,7 @@ def measure(chosen: argparse.Namespace) -> Case:
     device = pick_device()
     if device.type == "cpu" and not chosen.give_back:
         keep_freed_memory()
-    precision = chosen.precision or best_precision(device)
+    precision = pick_precision(chosen.precision, device)
     # A first step loads code, a first recomputation too; that is no memory of the training.
     small = ResidualNet(14).build(3, 10).to(device).train()
     small.recompute(1)
@@ -84,7 +84,7 @@ def measure(chosen: argparse.Namespace) -> Case:
 
 def table(chosen: argparse.Namespace, rounds: list[list[Case]]) -> None:
     network = ResidualNet(chosen.depth)
-    precision = chosen.precision or best_precision(pick_device())
+    precision = pick_precision(chosen.precision, pick_device())
     # On a CPU the peak is that of the process, gaps in the heap of its allocator included.
     heap = [f"{name}={os.environ[name]}" for name in ALLOCATOR if name in os.environ]
     print(

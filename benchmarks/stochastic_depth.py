@@ -13,7 +13,7 @@ from benchmarks.machine import describe
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.cost import cost_of
 from outcrop.models.residual import keep
-from outcrop.training.device import best_precision, keep_freed_memory, pick_device
+from outcrop.training.device import keep_freed_memory, pick_device, pick_precision
 
 
 def main() -> None:
@@ -23,12 +23,12 @@ def main() -> None:
     options.add_argument("--batch", type=int, default=128)
     options.add_argument("--steps", type=int, default=40, help="of each kind, in turn")
     options.add_argument("--repeats", type=int, default=5)
-    options.add_argument("--precision", choices=["32-true", "bf16-mixed"])
+    options.add_argument("--precision", default="auto", choices=["auto", "32-true", "bf16-mixed"])
     chosen = options.parse_args()
     device = pick_device()
     if device.type == "cpu":
         keep_freed_memory()
-    precision = chosen.precision or best_precision(device)
+    precision = pick_precision(chosen.precision, device)
     plain = ResidualNet(chosen.depth)
     stochastic = replace(plain, survival=chosen.survival)
     modules = [network.build(3, 10).to(device).train() for network in (plain, stochastic)]

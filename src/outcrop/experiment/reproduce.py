@@ -22,7 +22,7 @@ from outcrop.patches.patchset import PatchSet
 from outcrop.progress import console, speaks
 from outcrop.sources.collections.cifar import CHECKSUM
 from outcrop.splits import BUFFER, TEST, TRAIN, VALIDATION, Split, delivered_split
-from outcrop.training.device import best_precision, pick_device
+from outcrop.training.device import pick_device, pick_precision
 from outcrop.training.engine import train
 from outcrop.training.recipe import Machine, Recipe
 from outcrop.training.run import Run
@@ -190,7 +190,7 @@ def _result(
         trained=len(data.split.train),
         device=(f"{machine.devices} × " if machine.devices > 1 else "") + device_name(device),
         threads=torch.get_num_threads() if device.type == "cpu" else None,
-        precision=best_precision(device) if machine.precision == "auto" else machine.precision,
+        precision=pick_precision(machine.precision, device),
         seconds=round(sum(epoch.seconds for epoch in run.metrics), 3),
         joules=None if joules is None else round(joules, 1),
         torch=torch.__version__,
