@@ -189,12 +189,6 @@ def make_configs() -> None:
     Path("broken.yaml").write_text("labels: [labels.gpkg\noutput: {\n")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> None:
-    # Nets as small as these only wait for one another's threads.
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
     """A folder with a small scene, its labels, patches, split and run, and damaged copies."""

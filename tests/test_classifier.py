@@ -3,7 +3,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
@@ -13,17 +12,6 @@ from outcrop.training.normalise import Normalisation
 from outcrop.training.recipe import Machine
 from outcrop.training.run import Run, read_run
 from tests.tiny import CLASSES, NETWORK, PATCHES, RECIPE, SPLIT
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> None:
-    # Nets as small as these only wait for one another's threads.
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return train(PATCHES, SPLIT, tmp_path_factory.mktemp("runs") / "run", NETWORK, RECIPE)
 
 
 def with_folder(run: Run, tmp_path: Path) -> Path:

@@ -17,11 +17,6 @@ from tests.command_line import run
 SIZE = (32, 32)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.mark.parametrize(
     ("name", "millions", "tolerance"),
     [

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-import torch
 from safetensors.numpy import load_file
 
 from outcrop.cli.commands import COMMANDS
@@ -39,12 +38,6 @@ TRAIN = f"train patches.zarr --split split.json {SMALL}"
 def do(*commands: str) -> None:
     for command in commands:
         assert run(command) == 0, command
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> None:
-    # Nets as small as these only wait for one another's threads.
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")

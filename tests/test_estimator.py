@@ -9,7 +9,6 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-import torch
 from rich.console import Console
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
@@ -33,12 +32,6 @@ from tests.test_splits import ground
 
 SMALL = ResidualClassifier(depth=8, width=4, epochs=8, batch=8, device="cpu", random_state=0)
 ROWS = clone(SMALL).set_params(shape=(2, 8, 8))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> None:
-    # Nets as small as these only wait for one another's threads.
-    torch.set_num_threads(1)
 
 
 def some_data(n: int = 60, dtype: str = "float32") -> tuple[np.ndarray, np.ndarray]:

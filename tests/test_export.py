@@ -39,12 +39,6 @@ FAMILY = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> None:
-    # Nets as small as these only wait for one another's threads.
-    torch.set_num_threads(1)
-
-
 def some_classifier(network: ResidualNet = NETWORK, size=(8, 8), flip: bool = False) -> Classifier:
     """As after a training: every weight and every running statistic is its own."""
     torch.manual_seed(0)

@@ -30,11 +30,6 @@ GPU = torch.device("cuda:0")
 RECIPE = replace(tiny.RECIPE, epochs=2, machine=Machine(device="cpu", precision="32-true"))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 A_PICTURE = 1.2 * cost_of(NETWORK, 2, (8, 8), 3).activations
 WEIGHTS = 4 * 4 * cost_of(NETWORK, 2, (8, 8), 3).parameters
 

@@ -32,12 +32,6 @@ LABELS = np.arange(80, dtype=np.uint8) % 4
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> None:
-    # Nets as small as these only wait for one another's threads.
-    torch.set_num_threads(1)
-
-
 def pictures(path: Path, sides: list[int], size: int = 8) -> Path:
     """Pictures whose class is their brightness; `sides` repeats over 80 of them."""
     labels = np.arange(80) % 4

@@ -40,12 +40,6 @@ RELATIVES = {
 every_relative = pytest.mark.parametrize("description", RELATIVES.values(), ids=RELATIVES)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> None:
-    # Nets as small as these only wait for one another's threads.
-    torch.set_num_threads(1)
-
-
 def build(description: ResidualNet, bands: int = 3, classes: int = 10) -> ResidualNetwork:
     torch.manual_seed(0)
     return description.build(bands, classes)

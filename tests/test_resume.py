@@ -18,18 +18,6 @@ from outcrop.training.recipe import Machine
 from outcrop.training.run import Run, read_run
 from tests.tiny import NETWORK, PATCHES, RECIPE, SPLIT, assert_same, read_events
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> None:
-    # Nets as small as these only wait for one another's threads.
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return train(PATCHES, SPLIT, tmp_path_factory.mktemp("runs") / "run", NETWORK, RECIPE)
-
-
 # Stopping and going on
 
 

@@ -32,17 +32,6 @@ from tests.tiny import (
 BF16 = Machine(device="cpu", precision="bf16-mixed")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> None:
-    # Nets as small as these only wait for one another's threads.
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return train(PATCHES, SPLIT, tmp_path_factory.mktemp("runs") / "run", NETWORK, RECIPE)
-
-
 # Normalisation
 
 
