@@ -173,12 +173,15 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
 ) -> None:
     folder = tmp_path / "run"
     stop(monkeypatch, "save_checkpoint", 2, folder, before=False)
+    half = folder / ".checkpoint.1.partial.safetensors"  # as kill -9 leaves it
+    half.write_bytes(b"half")
     damage(folder / "checkpoint.safetensors", how)
     again = train(PATCHES, SPLIT, folder, NETWORK, RECIPE, resume=True)
     assert "is damaged; going on from the one before it" in " ".join(
         capsys.readouterr().err.split()
     )
     assert_same(run, again)
+    assert not half.exists()
 
 
 def test_without_a_whole_checkpoint_the_line_says_what_to_do(tmp_path: Path) -> None:

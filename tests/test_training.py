@@ -17,6 +17,7 @@ from outcrop.training.log import open_log, score
 from outcrop.training.normalise import learn_normalisation
 from outcrop.training.recipe import Machine
 from outcrop.training.run import Run, read_run
+from outcrop.training.tally import Tally
 from tests.tiny import (
     CLASSES,
     NETWORK,
@@ -230,14 +231,41 @@ def test_judging_with_the_mirror_image(run: Run, tmp_path: Path) -> None:
     np.testing.assert_allclose(again.classifier.probabilities(images), np.mean(both, 0), atol=1e-6)
 
 
-def test_smoothed_labels_are_torch_s(tmp_path: Path) -> None:
-    plain, smooth = (
-        trained(tmp_path / str(share), epochs=1, learning_rate=1e-30, label_smoothing=share)
-        for share in (0.0, 0.3)
-    )
-    # At the first weights, where no step has moved them: 0.7 of the loss, 0.3 of that of all.
-    assert smooth.metrics[0].train.loss != plain.metrics[0].train.loss
-    assert smooth.metrics[0].validation.loss == plain.metrics[0].validation.loss
+def test_smoothed_labels_give_a_share_of_the_loss_to_every_class(tmp_path: Path) -> None:
+    # No step moves the weights, and all pictures go through at once: the first weights' logits.
+    def mean_losses(share: float, monkeypatch: pytest.MonkeyPatch) -> tuple[float, float]:
+        seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+        original = Tally.add
+
+        def remember(tally: Tally, loss: torch.Tensor, *rest: torch.Tensor) -> None:
+            seen.append((rest[0].detach(), rest[1]))
+            original(tally, loss, *rest)
+
+        monkeypatch.setattr(Tally, "add", remember)
+        done = trained(
+            tmp_path / str(share),
+            epochs=1,
+            learning_rate=1e-30,
+            label_smoothing=share,
+            machine=Machine(device="cpu", precision="32-true"),
+        )
+        logits = torch.cat([one for one, _ in seen]).log_softmax(1)
+        labels = torch.cat([one for _, one in seen])
+        right = -logits[torch.arange(len(labels)), labels].mean()
+        expected = (1 - share) * right - share * logits.mean()
+        return done.metrics[0].train.loss, expected.item()
+
+    for share in (0.0, 0.3):
+        with pytest.MonkeyPatch.context() as patch:
+            found, expected = mean_losses(share, patch)
+        assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_compiling_needs_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(OutcropError, match="--compile: needs a C"):
+        trained(tmp_path / "run", machine=Machine(device="cpu", compile="always"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_every_further_part_of_the_recipe_changes_the_weights(run: Run, tmp_path: Path) -> None:

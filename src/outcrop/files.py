@@ -99,6 +99,13 @@ def kept_if_whole(path: str | Path) -> Iterator[None]:
         raise
 
 
+def sweep(folder: Path) -> None:
+    """Remove the files that killed processes have left half-written in a folder."""
+    for left in folder.glob(".*.partial*"):
+        if left.is_file():
+            left.unlink(missing_ok=True)
+
+
 def check_new(path: Path, overwrite: bool = False, instead: str = "--overwrite") -> None:
     """Refuse early, before hours of work, a name that cannot be written.
 

@@ -173,7 +173,8 @@ def models(
         size: height and width of a patch in pixels, or one number for both; 32 if not given.
         bands: of a patch.
         classes: to be told apart.
-        network: with it, or with any of the options that follow, only that one is printed.
+        network: by name or by the options that follow, one network instead of the family; its
+            default, resnet20, is the first of the family.
     """
     from outcrop.cli.tables import cost_table
     from outcrop.models.architectures import NETWORKS

@@ -114,7 +114,7 @@ class ResidualNet:
         blocks = 3 * self.blocks
         if self.survival_schedule == "constant":
             return (self.survival,) * blocks
-        return tuple(1 - l / blocks * (1 - self.survival) for l in range(1, blocks + 1))  # noqa: E741
+        return tuple(1 - (k + 1) / blocks * (1 - self.survival) for k in range(blocks))
 
     @property
     def expected_blocks(self) -> float:

@@ -6,8 +6,10 @@ import ctypes
 import os
 import re
 import resource
+import shutil
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -71,6 +73,13 @@ def best_precision(device: torch.device) -> Literal["32-true", "bf16-mixed"]:
     else:
         native = False
     return "bf16-mixed" if native else "32-true"
+
+
+def compiles(device: torch.device) -> bool:
+    """Whether torch.compile finds what it needs: a compiler, and Triton for a GPU."""
+    compilers = (os.environ.get("CXX", ""), "g++", "gcc", "clang++", "clang")
+    found = any(name and shutil.which(name) for name in compilers)
+    return found and (device.type != "cuda" or find_spec("triton") is not None)
 
 
 def keep_freed_memory() -> None:

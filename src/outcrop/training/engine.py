@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from outcrop.files import check_new
+from outcrop.files import check_new, sweep
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits.split import Split
@@ -103,6 +103,8 @@ def _train(
             check_same(folder, describe(patches, split, network, recipe), split)
             if is_finished(folder):
                 return read_run(folder, str(device))
+            if team.first:
+                sweep(folder)
         else:
             check_new(folder, instead="--resume")
 

@@ -110,8 +110,9 @@ class Log:
         self, epoch: int, truth: Tensor, predicted: Tensor, classes: tuple[str, ...]
     ) -> None:
         """Draw the confusion matrix of the validation side, from classes int64, `N`."""
-        k = len(classes)
-        counts = torch.bincount(truth * k + predicted, minlength=k * k).view(k, k)
+        from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+        counts = multiclass_confusion_matrix(predicted, truth, len(classes))
         figure = confusion_figure(counts.numpy(), classes)
         self._events.add_figure("confusion/validation", figure, epoch)
 

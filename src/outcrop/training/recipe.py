@@ -66,7 +66,7 @@ class Machine:
             and optimiser (FSDP2), "pipeline" the blocks.
         precision: "auto" (bfloat16 where the device computes in it, else float32), "32-true", or
             "bf16-mixed" for bfloat16 in forward and backward pass.
-        compile: compile each block: "auto" (on CUDA), "always" or "never".
+        compile: compile each block: "auto" (on CUDA, if there is a compiler), "always" or "never".
         recompute: keep the activations of every so many blocks only and compute the others again
             for the gradients: less memory, more time; 0 keeps all.
         accumulate: a batch goes through the network in so many parts; less memory, and batch

@@ -21,6 +21,7 @@ from outcrop.patches.patchset import PatchSet
 from outcrop.training.batches import Step, pieces
 from outcrop.training.checkpoint import Checkpoint
 from outcrop.training.classifier import probabilities
+from outcrop.training.device import compiles
 from outcrop.training.normalise import Normalisation
 from outcrop.training.parallel.team import Team
 from outcrop.training.pictures import Pictures
@@ -64,9 +65,7 @@ class Learner:
             self.module if self.average is None else self.average.module  # type: ignore[assignment]
         )
         self.module.recompute(machine.recompute)
-        if machine.compile == "always" or (
-            machine.compile == "auto" and team.device.type == "cuda"
-        ):
+        if self._compiles():
             self.module.compile_blocks()
         self._join()
         self.optimiser = self._optimiser()
@@ -77,6 +76,16 @@ class Learner:
                 buffer = torch.zeros_like(parameter)
                 self.optimiser.state[parameter]["momentum_buffer"] = buffer
         self.stepper = cast("_FabricOptimizer", team.fabric.setup_optimizers(self.optimiser))
+
+    def _compiles(self) -> bool:
+        wish, device = self.recipe.machine.compile, self.team.device
+        if wish == "auto":
+            return device.type == "cuda" and compiles(device)
+        if wish == "always" and not compiles(device):
+            raise OutcropError(
+                "--compile", "needs a C++ compiler, and Triton for a GPU; install it or take never"
+            )
+        return wish == "always"
 
     def plain(self) -> ResidualNetwork:
         """The network with its first weights, whole and on the CPU."""
