@@ -132,9 +132,10 @@ def split(
         patches: a patch set.
         output: the split, a JSON file.
         by: blocks of ground, zones, whole scenes, a column of the labels, or at random.
-        block: side of a block in metres; a tenth of the labelled ground's extent, but at least
-            four patches, if not given.
-        buffer: metres between the patches of different sides; one patch if not given.
+        block: side of a block in metres, or in voxels of a volume; a tenth of the labelled
+            ground's extent, but at least four patches (two in a volume), if not given.
+        buffer: metres or voxels between the patches of different sides; one patch, or half a
+            patch of a volume, if not given.
         zones: files of polygons that validate.
         boxes: boxes that validate, each as smallest x and y, largest x and y in metres.
         column: with --by column, a column kept with --keep.

@@ -1,7 +1,7 @@
 """Splits by ground, not by dice; scikit-learn cross-validators too."""
 
 from outcrop.splits.choose import block_split, delivered_split, make_splitter
-from outcrop.splits.ground import suggest_block
+from outcrop.splits.ground import suggest_block, suggest_buffer
 from outcrop.splits.named import ColumnSplit, SceneSplit, ZoneSplit
 from outcrop.splits.split import BUFFER, SIDES, TEST, TRAIN, VALIDATION, Split, read_split
 from outcrop.splits.splitters import (
@@ -32,4 +32,5 @@ __all__ = [
     "random_counterpart",
     "read_split",
     "suggest_block",
+    "suggest_buffer",
 ]

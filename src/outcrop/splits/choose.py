@@ -8,7 +8,7 @@ from typing import Literal
 
 from outcrop.errors import OutcropError
 from outcrop.patches.patchset import PatchSet
-from outcrop.splits.ground import suggest_block
+from outcrop.splits.ground import suggest_block, suggest_buffer
 from outcrop.splits.named import ColumnSplit, SceneSplit, ZoneSplit
 from outcrop.splits.split import Split
 from outcrop.splits.splitters import BlockSplit, RandomSplit, Splitter, positions_of
@@ -23,17 +23,10 @@ def block_split(
     positions = positions_of(patches, "BlockSplit")
     return BlockSplit(
         block=suggest_block(positions) if block is None else block,
-        buffer=one_patch(patches) if buffer is None else buffer,
+        buffer=suggest_buffer(positions) if buffer is None else buffer,
         folds=folds,
         seed=seed,
     )
-
-
-def one_patch(patches: PatchSet) -> float:
-    """The larger extent of a patch on the ground in metres; 0 without positions."""
-    if patches.positions is None:
-        return 0.0
-    return float(max(patches.positions.width.max(), patches.positions.height.max()))
 
 
 def make_splitter(
@@ -56,23 +49,24 @@ def make_splitter(
     Raises:
         OutcropError: a word that the way of splitting needs is missing or malformed.
     """
-    gap = one_patch(patches) if buffer is None else buffer
+    if buffer is None:
+        buffer = 0.0 if patches.positions is None else suggest_buffer(patches.positions)
     if by == "random":
         return RandomSplit(folds=folds, seed=seed)
     if by == "blocks":
         return block_split(patches, block, buffer, folds, seed)
     if by == "scenes":
-        return SceneSplit(buffer=gap, hold_out=tuple(hold_out))
+        return SceneSplit(buffer=buffer, hold_out=tuple(hold_out))
     if by == "column":
         if column is None:
             raise OutcropError("--by column", "needs --column with the column's name")
-        return ColumnSplit(buffer=gap, column=column, hold_out=tuple(hold_out))
+        return ColumnSplit(buffer=buffer, column=column, hold_out=tuple(hold_out))
     if len(boxes) % 4:
         raise OutcropError("--boxes", f"takes four numbers for each box, not {len(boxes)} in all")
     corners = list(zip(boxes[::4], boxes[1::4], boxes[2::4], boxes[3::4], strict=True))
     if not zones and not corners:
         raise OutcropError("--by zones", "needs --zones with a file or --boxes with numbers")
-    return ZoneSplit(buffer=gap, zones=(*zones, *corners))
+    return ZoneSplit(buffer=buffer, zones=(*zones, *corners))
 
 
 def delivered_split(patches: PatchSet) -> Split:

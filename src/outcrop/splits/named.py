@@ -49,11 +49,11 @@ class ZoneSplit(GroundSplit):
 
 @dataclass(frozen=True, kw_only=True)
 class SceneSplit(GroundSplit):
-    """Whole scenes: each scene judges what the others teach (leave one out).
+    """Whole scenes or volumes: each judges what the others teach (leave one out).
 
     Attributes:
-        hold_out: scenes, by file or file name without ending, that validate together; without
-            it every scene is a fold.
+        hold_out: scenes or volumes, by file or file name without ending, that validate together;
+            without it each is a fold.
     """
 
     hold_out: tuple[str, ...] = ()
@@ -63,7 +63,10 @@ class SceneSplit(GroundSplit):
         positions = positions_of(patches, "SceneSplit")
         names = [source.name for source in patches.sources]
         if len(names) < 2:
-            raise OutcropError("SceneSplit", "the patches come from one scene; split it by blocks")
+            kind = "volume" if patches.from_volume else "scene"
+            raise OutcropError(
+                "SceneSplit", f"the patches come from one {kind}; split it by blocks"
+            )
         if not self.hold_out:
             return [positions.source == i for i in range(len(names))]
         chosen = [_find(name, names) for name in self.hold_out]

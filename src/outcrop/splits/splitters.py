@@ -13,7 +13,7 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import Positions
-from outcrop.splits.ground import blocks, keep_apart
+from outcrop.splits.ground import blocks, keep_apart, suggest_block
 from outcrop.splits.split import BUFFER, TEST, TRAIN, VALIDATION, Split
 
 
@@ -152,17 +152,20 @@ class GroundSplit(Splitter):
     or comes nearer than the buffer to, a patch of another; those in between are left out.
 
     Attributes:
-        buffer: in metres, between the extents (not the centres) of patches.
+        buffer: between the extents (not the centres) of patches, in the patch set's unit: metres
+            for scenes, voxels for volumes.
     """
 
     buffer: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.buffer >= 0:
-            raise OutcropError("--buffer", f"must be 0 metres or more, not {self.buffer:g}")
+            raise OutcropError("--buffer", f"must be 0 or more, not {self.buffer:g}")
 
     def pieces(self, patches: PatchSet) -> np.ndarray:
-        """The labelled polygons."""
+        """The labelled polygons; in a volume, which has none, the blocks of `suggest_block`."""
+        if patches.positions is not None and patches.from_volume:
+            return blocks(patches.positions, suggest_block(patches.positions))
         return polygons_of(patches)
 
     def finish(self, patches: PatchSet, sides: np.ndarray) -> np.ndarray:
@@ -172,7 +175,9 @@ class GroundSplit(Splitter):
 
 @dataclass(frozen=True, kw_only=True)
 class BlockSplit(GroundSplit):
-    """Square blocks of ground, dealt to folds so that the classes are in proportion.
+    """Blocks of ground, dealt to folds so that the classes are in proportion.
+
+    They are the squares of a grid over a scene, or the cubes of one through a volume.
 
     Spatial block cross-validation (Roberts et al. 2017, Ecography 40, 913-929), with a buffer
     (Le Rest et al. 2014, Global Ecology and Biogeography 23, 811-820). Blocks are dealt by
@@ -180,8 +185,8 @@ class BlockSplit(GroundSplit):
     holds most of it.
 
     Attributes:
-        block: side of a block in metres; choose it no smaller than the distance over which the
-            ground resembles itself.
+        block: side of a block in metres, or in voxels of a volume; choose it no smaller than the
+            distance over which the ground resembles itself.
         folds: one of them validates.
         seed: of the dealing.
 
@@ -196,7 +201,7 @@ class BlockSplit(GroundSplit):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.block > 0:
-            raise OutcropError("--block", f"must be more than 0 metres, not {self.block:g}")
+            raise OutcropError("--block", f"must be more than 0, not {self.block:g}")
 
     def folds_of(self, patches: PatchSet) -> list[np.ndarray]:
         """Folds of whole blocks."""
@@ -208,8 +213,8 @@ class BlockSplit(GroundSplit):
         if count < self.folds:
             raise OutcropError(
                 "--block",
-                f"blocks of {self.block:g} m give {count} pieces of labelled ground, fewer than "
-                f"{self.folds} folds; take smaller blocks or fewer folds",
+                f"blocks of {self.block:g} {patches.unit} give {count} pieces of labelled ground, "
+                f"fewer than {self.folds} folds; take smaller blocks or fewer folds",
             )
         deal = StratifiedGroupKFold(self.folds, shuffle=True, random_state=self.seed)
         dealt = deal.split(np.zeros(len(patches)), patches.labels, pieces)
