@@ -232,7 +232,7 @@ def test_missing_classes_are_said():
         (lambda: SceneSplit().assign(line()), "come from one scene"),
         (lambda: BlockSplit(block=9).assign(replace(line(), positions=None)), "needs positions"),
         (lambda: ZoneSplit(zones=("no.gpkg",)).assign(line()), "no such file"),
-        (lambda: ZoneSplit(zones=((0, 9, 1, 10),)).assign(line()), "hold no patch"),
+        (lambda: ZoneSplit(zones=((0, 9, 1, 10),)).assign(line()), "0,9,1,10 holds no patch"),
     ],
 )
 def test_errors_say_what_to_do(make, message):

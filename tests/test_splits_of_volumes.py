@@ -21,8 +21,10 @@ from outcrop.splits import (
     TRAIN,
     VALIDATION,
     BlockSplit,
-    ColumnSplit,
     SceneSplit,
+    SlabSplit,
+    ZoneSplit,
+    make_splitter,
     suggest_block,
     suggest_buffer,
 )
@@ -126,6 +128,9 @@ def test_near_is_what_counting_voxels_says(at, buffer, share):
 
 SPLITTERS = [
     lambda buffer, seed: BlockSplit(block=40, buffer=buffer, folds=3, seed=seed),
+    lambda buffer, seed: ZoneSplit(zones=((0, 0, 0, 50, 89, 149),), buffer=buffer),
+    lambda buffer, seed: ZoneSplit(slices=((1, 10, 40), (2, 100, 110)), buffer=buffer),
+    lambda buffer, seed: SlabSplit(axis=seed % 3, thickness=25, buffer=buffer, folds=3),
 ]
 
 
@@ -172,6 +177,73 @@ def test_blocks_are_cubes_and_each_volume_has_its_own():
     pieces = BlockSplit(block=40).pieces(cube_patches(at))
     assert pieces[0] == pieces[1]
     assert len(set(pieces[[0, 2, 3]])) == 3
+
+
+def test_a_range_of_slices_ends_before_its_last():
+    at = volume_positions(0, 0, np.arange(100), np.full(100, 20), np.full(100, 20), 8)
+    split = ZoneSplit(slices=((0, 10, 20),), buffer=3).assign(cube_patches(at))
+    assert at.index[split.validation].tolist() == list(range(10, 20))
+    assert at.index[split.buffer].tolist() == [7, 8, 9, 20, 21, 22]
+
+
+def test_a_range_across_another_axis_takes_the_patches_whose_middle_it_holds():
+    row = np.arange(4, 116)
+    at = volume_positions(0, 1, 7, row, np.full(len(row), 20), 8)
+    split = ZoneSplit(slices=((0, 40, 80),)).assign(cube_patches(at))
+    # The middle between voxels 39 and 40 is on the border: it belongs to the later slice.
+    assert (at.z[split.validation].min(), at.z[split.validation].max()) == (39.5, 78.5)
+
+
+def test_a_box_of_a_volume_has_six_numbers():
+    at = anywhere(np.random.default_rng(0), 300, (8, 8))
+    box = (10, 0, 30, 60, 80, 149.5)
+    split = ZoneSplit(zones=(box,)).assign(cube_patches(at))
+    z, y, x = at.middle[split.validation].T
+    assert ((z >= 10) & (z <= 60) & (y <= 80) & (x >= 30)).all()
+    inside = ((at.middle >= box[:3]) & (at.middle <= box[3:])).all(axis=1)
+    assert inside.sum() == len(split.validation)
+
+
+def test_slabs_are_dealt_in_turn():
+    index = np.arange(0, 120, 2)
+    at = volume_positions(0, 0, index, np.full(60, 20), np.full(60, 20), 8)
+    patches = cube_patches(at, labels=np.arange(60) // 2 % 2)
+    splitter = SlabSplit(axis=0, thickness=20, folds=3)
+    for fold in range(3):
+        split = splitter.assign(patches, fold)
+        assert set(at.index[split.validation] // 20) == {fold, fold + 3}
+        assert split.how["unit"] == "voxels"
+    assert len(np.unique(split.groups)) == 6
+
+
+def test_slabs_without_patches_are_passed_over():
+    index = np.repeat([0, 50, 100, 119], 10)
+    at = volume_positions(0, 0, index, np.full(40, 20), np.full(40, 20), 8)
+    folds = SlabSplit(axis=0, thickness=10, folds=2).folds_of(cube_patches(at))
+    assert [set(at.index[fold]) for fold in folds] == [{0, 100}, {50, 119}]
+
+
+@given(at=positions(), thickness=st.integers(1, 60), axis=st.sampled_from([0, 1, 2]))
+@settings(max_examples=30, deadline=None)
+def test_every_patch_judges_in_one_fold_of_whole_slabs(at, thickness, axis):
+    splitter = SlabSplit(axis=axis, thickness=thickness, folds=2)
+    try:
+        folds = splitter.folds_of(cube_patches(at))
+    except OutcropError:
+        reject()  # one slab holds all
+    assert (np.sum(folds, axis=0) == 1).all()
+    slab = np.floor((at.middle[:, axis] + 0.5) / thickness)
+    for one in range(2):
+        mine = set(zip(at.source[folds[one]], slab[folds[one]], strict=True))
+        assert not mine & set(zip(at.source[~folds[one]], slab[~folds[one]], strict=True))
+
+
+def test_zones_of_a_volume_rest_on_blocks_not_on_single_patches():
+    at = anywhere(np.random.default_rng(0), 2_000, (8, 8))
+    split = ZoneSplit(slices=((0, 0, 40),)).assign(cube_patches(at))
+    assert 100 < len(np.unique(split.groups)) <= 8 * 6 * 10
+    for group in np.unique(split.groups):
+        assert np.ptp(at.middle[split.groups == group], axis=0).max() < suggest_block(at)
 
 
 def test_sizes_where_the_user_names_none():
@@ -235,12 +307,38 @@ def test_scenes_and_volumes_are_not_mixed():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda p: SlabSplit(axis=3, thickness=9), "--axis: a volume has no axis 3; choose 0"),
+        (lambda p: SlabSplit(axis=0, thickness=0), "--thickness: must be at least 1"),
+        (lambda p: SlabSplit(axis=0, thickness=9, folds=1), "--folds: must be at least 2"),
+        (lambda p: SlabSplit(axis=0, thickness=50).assign(p), "give 2 with patches, fewer than 5"),
+        (lambda p: SlabSplit(axis=0, thickness=18, buffer=99).assign(p), "leaves no training"),
+        (lambda p: ZoneSplit(slices=((0, 0, 90),)).assign(p), "leaves no training patches"),
+        (lambda p: ZoneSplit(slices=((3, 0, 9),)).assign(p), "--slices: a volume has no axis 3"),
+        (lambda p: ZoneSplit(slices=((0, 80, 91),)).assign(p), "80:91 .* within 0:90"),
+        (lambda p: ZoneSplit(slices=((0, 9, 9),)).assign(p), "9:9 across axis 0 is no range"),
+        (lambda p: ZoneSplit(slices=((1, 0, 3),)).assign(p), "1:0:3 holds no patch"),
+        (lambda p: ZoneSplit(zones=((0, 9, 1, 9),)).assign(p), "takes 6 numbers .*, not 4"),
+        (lambda p: ZoneSplit(zones=("z.gpkg",)).assign(p), "--slices or --boxes"),
+        (lambda p: make_splitter(p, "zones"), "needs --slices or --boxes with numbers"),
+        (lambda p: make_splitter(p, "zones", boxes=[1, 2, 3, 4, 5]), "six numbers.*not 5 in all"),
+        (lambda p: make_splitter(p, "zones", slices=["0:9"]), "axis:first:last such as 0:100:200"),
+        (lambda p: make_splitter(p, "slabs", axis=0), "needs --axis and --thickness"),
         (lambda p: BlockSplit(block=90).assign(p), "blocks of 90 voxels give .* fewer than 5"),
         (lambda p: SceneSplit().assign(p), "come from one volume; split it by blocks"),
-        (lambda p: ColumnSplit(column="zone").assign(p), "no column 'zone'"),
     ],
 )
 def test_errors_count_voxels(make, message):
-    dice = np.random.default_rng(0)
+    shape = (90, 90, 100)
+    at = anywhere(np.random.default_rng(0), 100, (8, 8), axes=(0,), shape=shape)
     with pytest.raises(OutcropError, match=message):
-        make(cube_patches(anywhere(dice, 100, (8, 8), shape=(90, 90, 100)), shape=(90, 90, 100)))
+        make(cube_patches(at, shape=shape))
+
+
+def test_slabs_and_ranges_are_not_for_scenes():
+    row = np.arange(40)
+    at = scene_positions(0, row, row, row * 400.0, row, 160, 160, row)
+    patches = replace(cube_patches(at), sources=(Source("s.tif", (99, 99), "EPSG:32648"),))
+    with pytest.raises(OutcropError, match="is for volumes, and these patches are from scenes"):
+        SlabSplit(axis=0, thickness=9).assign(patches)
+    with pytest.raises(OutcropError, match="--slices: is for volumes; name zones of a scene"):
+        ZoneSplit(slices=((0, 0, 9),)).assign(patches)

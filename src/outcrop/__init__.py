@@ -25,6 +25,7 @@ _PUBLIC = {
     "RandomSplit": "splits.RandomSplit",
     "BlockSplit": "splits.BlockSplit",
     "ZoneSplit": "splits.ZoneSplit",
+    "SlabSplit": "splits.SlabSplit",
     "SceneSplit": "splits.SceneSplit",
     "ColumnSplit": "splits.ColumnSplit",
     # models and training

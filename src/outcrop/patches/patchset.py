@@ -268,11 +268,7 @@ def _patches_in(group: Any, attributes: Mapping[str, Any]) -> PatchSet:
         classes=tuple(attributes["classes"]),
         bands=tuple(attributes["bands"]),
         positions=positions,
-        sources=tuple(
-            # JSON knows no tuples.
-            Source(**{key: tuple(v) if isinstance(v, list) else v for key, v in source.items()})
-            for source in attributes["sources"]
-        ),
+        sources=tuple(Source(**_with_tuples(source)) for source in attributes["sources"]),
         crs=attributes["crs"],
         columns={
             name: Column(group[f"columns/{name}"][...], tuple(names))
@@ -280,3 +276,8 @@ def _patches_in(group: Any, attributes: Mapping[str, Any]) -> PatchSet:
         },
         dropped=attributes["dropped"],
     )
+
+
+def _with_tuples(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What JSON, which knows no tuples, holds of a dataclass."""
+    return {k: tuple(value) if isinstance(value, list) else value for k, value in content.items()}

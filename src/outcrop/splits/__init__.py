@@ -3,6 +3,7 @@
 from outcrop.splits.choose import block_split, delivered_split, make_splitter
 from outcrop.splits.ground import suggest_block, suggest_buffer
 from outcrop.splits.named import ColumnSplit, SceneSplit, ZoneSplit
+from outcrop.splits.slabs import SlabSplit
 from outcrop.splits.split import BUFFER, SIDES, TEST, TRAIN, VALIDATION, Split, read_split
 from outcrop.splits.splitters import (
     BlockSplit,
@@ -23,6 +24,7 @@ __all__ = [
     "GroundSplit",
     "RandomSplit",
     "SceneSplit",
+    "SlabSplit",
     "Split",
     "Splitter",
     "ZoneSplit",

@@ -25,10 +25,24 @@ def blocks(positions: Positions, block: float) -> np.ndarray:
     Returns:
         int64, `N`, numbered from 0 without gaps.
     """
-    across, along, down = (np.floor(at / block) for at in (positions.x, positions.y, positions.z))
-    cells = np.stack([across, along, down, _volume(positions)], axis=1)
+    cells = np.floor(from_corner(positions)[:, ::-1] / block)
+    cells = np.column_stack([cells, volume_of(positions)])
     cell = np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
     return np.unique(most_common(cell, positions.polygon), return_inverse=True)[1]
+
+
+def volume_of(positions: Positions) -> np.ndarray:
+    """The volume that each patch is from; -1 for all scenes, which share their ground."""
+    return np.where(positions.axis >= 0, positions.source, -1)
+
+
+def from_corner(positions: Positions) -> np.ndarray:
+    """z, y and x from the origin of a scene's coordinates, or the corner of a volume: `N × 3`.
+
+    The corner of a volume lies half a voxel before the middle of the first voxel, so that slice
+    k reaches from k to k + 1.
+    """
+    return positions.middle + np.where(positions.axis >= 0, 0.5, 0.0)[:, None]
 
 
 def most_common(value: np.ndarray, polygon: np.ndarray) -> np.ndarray:
@@ -96,14 +110,9 @@ def _reach(one: Positions, other: Positions, buffer: float) -> np.ndarray:
     return distance < limit
 
 
-def _volume(positions: Positions) -> np.ndarray:
-    """The volume that each patch is from; -1 for all scenes, which share their ground."""
-    return np.where(positions.axis >= 0, positions.source, -1)
-
-
 def _alike(positions: Positions) -> Iterator[tuple[int, np.ndarray]]:
     """The patches of each volume and axis: the volume and their indices."""
-    kinds = np.stack([_volume(positions), positions.axis], axis=1)
+    kinds = np.stack([volume_of(positions), positions.axis], axis=1)
     for volume, axis in np.unique(kinds, axis=0):
         yield int(volume), np.flatnonzero((kinds == (volume, axis)).all(axis=1))
 

@@ -77,12 +77,13 @@ class Splitter(ABC):
         if test and len(folds) < 3:
             raise OutcropError("--test", "needs at least three folds")
         pieces = self.pieces(patches)
+        unit = {"unit": patches.unit} if self.by_ground and patches.positions is not None else {}
         splits = [
             Split(
                 sides=self._sides(patches, folds, number, test),
                 groups=pieces,
                 fingerprint=patches.fingerprint,
-                how=self.describe() | {"fold": number},
+                how=self.describe() | {"fold": number} | unit,
                 by_ground=self.by_ground,
             )
             for number in (range(len(folds)) if fold is None else [fold])
@@ -223,6 +224,12 @@ class BlockSplit(GroundSplit):
     def pieces(self, patches: PatchSet) -> np.ndarray:
         """The blocks."""
         return blocks(positions_of(patches, "BlockSplit"), self.block)
+
+
+def check_axis(axis: int, where: object) -> None:
+    """Refuse what is no axis of a volume; the error names `where` it was asked for."""
+    if axis not in (0, 1, 2):
+        raise OutcropError(where, f"a volume has no axis {axis}; choose 0, 1 or 2")
 
 
 def _check_deal(patches: PatchSet, folds: int, seed: int) -> None:
