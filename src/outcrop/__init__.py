@@ -24,6 +24,7 @@ _PUBLIC = {
     "Split": "splits.Split",
     "RandomSplit": "splits.RandomSplit",
     "BlockSplit": "splits.BlockSplit",
+    "MatchingSplit": "splits.MatchingSplit",
     "ZoneSplit": "splits.ZoneSplit",
     "SlabSplit": "splits.SlabSplit",
     "SceneSplit": "splits.SceneSplit",

@@ -113,7 +113,7 @@ def split(
     patches: str,
     *,
     output: Path,
-    by: Literal["blocks", "zones", "slabs", "scenes", "column", "random"] = "blocks",
+    by: Literal["blocks", "matching", "zones", "slabs", "scenes", "column", "random"] = "blocks",
     block: float | None = None,
     buffer: float | None = None,
     zones: list[str] | None = None,
@@ -134,12 +134,13 @@ def split(
     Args:
         patches: a patch set.
         output: the split, a JSON file.
-        by: blocks of ground, zones, alternating slabs of a volume, whole scenes or volumes, a
-            column of the labels, or at random.
+        by: blocks of ground, folds as far from each other as the map is from the patches
+            (matching), zones, alternating slabs of a volume, whole scenes or volumes, a column of
+            the labels, or at random.
         block: side of a block in metres, or in voxels of a volume; a tenth of the labelled
             ground's extent, but at least four patches (two in a volume), if not given.
         buffer: metres or voxels between the patches of different sides; one patch, or half a
-            patch of a volume, if not given.
+            patch of a volume, if not given; with --by matching 0.
         zones: files of polygons that validate, on scenes.
         boxes: boxes that validate, each as smallest x and y, largest x and y in metres; of a
             volume as smallest along axis 0, 1 and 2, then largest, in voxels.

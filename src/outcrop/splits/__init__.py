@@ -2,6 +2,7 @@
 
 from outcrop.splits.choose import block_split, delivered_split, make_splitter
 from outcrop.splits.ground import suggest_block, suggest_buffer
+from outcrop.splits.matching import MatchingSplit
 from outcrop.splits.named import ColumnSplit, SceneSplit, ZoneSplit
 from outcrop.splits.slabs import SlabSplit
 from outcrop.splits.split import BUFFER, SIDES, TEST, TRAIN, VALIDATION, Split, read_split
@@ -22,6 +23,7 @@ __all__ = [
     "BlockSplit",
     "ColumnSplit",
     "GroundSplit",
+    "MatchingSplit",
     "RandomSplit",
     "SceneSplit",
     "SlabSplit",

@@ -9,12 +9,13 @@ from typing import Literal
 from outcrop.errors import OutcropError
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits.ground import suggest_block, suggest_buffer
+from outcrop.splits.matching import MatchingSplit
 from outcrop.splits.named import ColumnSplit, SceneSplit, ZoneSplit
 from outcrop.splits.slabs import SlabSplit
 from outcrop.splits.split import Split
 from outcrop.splits.splitters import BlockSplit, RandomSplit, Splitter, positions_of
 
-By = Literal["blocks", "zones", "slabs", "scenes", "column", "random"]
+By = Literal["blocks", "matching", "zones", "slabs", "scenes", "column", "random"]
 
 
 def block_split(
@@ -59,6 +60,8 @@ def make_splitter(
         return RandomSplit(folds=folds, seed=seed)
     if by == "blocks":
         return block_split(patches, block, buffer, folds, seed)
+    if by == "matching":
+        return MatchingSplit(buffer=buffer or 0.0, folds=folds, seed=seed)
     if buffer is None:
         buffer = 0.0 if patches.positions is None else suggest_buffer(patches.positions)
     if by == "scenes":

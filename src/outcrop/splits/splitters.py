@@ -136,7 +136,7 @@ class RandomSplit(Splitter):
         """Stratified folds (`sklearn.model_selection.StratifiedKFold`)."""
         from sklearn.model_selection import StratifiedKFold
 
-        _check_deal(patches, self.folds, self.seed)
+        check_deal(patches, self.folds, self.seed)
         dice = StratifiedKFold(self.folds, shuffle=True, random_state=self.seed)
         return _masks(dice.split(np.zeros(len(patches)), patches.labels), len(patches))
 
@@ -206,9 +206,7 @@ class BlockSplit(GroundSplit):
 
     def folds_of(self, patches: PatchSet) -> list[np.ndarray]:
         """Folds of whole blocks."""
-        from sklearn.model_selection import StratifiedGroupKFold
-
-        _check_deal(patches, self.folds, self.seed)
+        check_deal(patches, self.folds, self.seed)
         pieces = self.pieces(patches)
         count = pieces.max() + 1
         if count < self.folds:
@@ -217,9 +215,7 @@ class BlockSplit(GroundSplit):
                 f"blocks of {self.block:g} {patches.unit} give {count} pieces of labelled ground, "
                 f"fewer than {self.folds} folds; take smaller blocks or fewer folds",
             )
-        deal = StratifiedGroupKFold(self.folds, shuffle=True, random_state=self.seed)
-        dealt = deal.split(np.zeros(len(patches)), patches.labels, pieces)
-        return _masks(dealt, len(patches))
+        return deal_pieces(patches, pieces, self.folds, self.seed)
 
     def pieces(self, patches: PatchSet) -> np.ndarray:
         """The blocks."""
@@ -232,7 +228,8 @@ def check_axis(axis: int, where: object) -> None:
         raise OutcropError(where, f"a volume has no axis {axis}; choose 0, 1 or 2")
 
 
-def _check_deal(patches: PatchSet, folds: int, seed: int) -> None:
+def check_deal(patches: PatchSet, folds: int, seed: int) -> None:
+    """Refuse to deal fewer patches of a class than there are folds."""
     if folds < 2:
         raise OutcropError("--folds", f"must be at least 2, not {folds}")
     if not 0 <= seed < 1 << 32:
@@ -244,6 +241,14 @@ def _check_deal(patches: PatchSet, folds: int, seed: int) -> None:
                 f"has {count} patches, fewer than {folds} folds; label more of it, "
                 f"or pass --folds {max(count, 2)}" + ("" if count > 1 else " and leave it out"),
             )
+
+
+def deal_pieces(patches: PatchSet, pieces: np.ndarray, folds: int, seed: int) -> list[np.ndarray]:
+    """Folds of whole pieces of ground, as masks, with the classes in proportion."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    deal = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    return _masks(deal.split(np.zeros(len(patches)), patches.labels, pieces), len(patches))
 
 
 def _masks(folds: Iterator[tuple[np.ndarray, np.ndarray]], n: int) -> list[np.ndarray]:
