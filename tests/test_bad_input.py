@@ -319,7 +319,7 @@ ROWS = {
     "block 0": (f"{SPLIT} --block 0", "--block", "more than 0"),
     "block not a number": (f"{SPLIT} --block nan", "--block", "a number"),
     "block larger than the ground": (f"{SPLIT} --block 1e6 --folds 2", "--block", "smaller blocks"),
-    "buffer negative": (f"{SPLIT} --buffer -1", "--buffer", "0 metres or more"),
+    "buffer negative": (f"{SPLIT} --buffer -1", "--buffer", "must be 0 or more"),
     "buffer over everything": (f"{SPLIT} --block 200 --buffer 5000", "buffer", "smaller"),
     "folds 1": (f"{SPLIT} --folds 1", "--folds", "at least 2"),
     "fold not there": (f"{SPLIT} --by random --fold 5", "--fold", "0 to 4"),

@@ -24,7 +24,9 @@ _PUBLIC = {
     "Split": "splits.Split",
     "RandomSplit": "splits.RandomSplit",
     "BlockSplit": "splits.BlockSplit",
+    "MatchingSplit": "splits.MatchingSplit",
     "ZoneSplit": "splits.ZoneSplit",
+    "SlabSplit": "splits.SlabSplit",
     "SceneSplit": "splits.SceneSplit",
     "ColumnSplit": "splits.ColumnSplit",
     # models and training

@@ -113,11 +113,14 @@ def split(
     patches: str,
     *,
     output: Path,
-    by: Literal["blocks", "zones", "scenes", "column", "random"] = "blocks",
+    by: Literal["blocks", "matching", "zones", "slabs", "scenes", "column", "random"] = "blocks",
     block: float | None = None,
     buffer: float | None = None,
     zones: list[str] | None = None,
     boxes: list[float] | None = None,
+    slices: list[str] | None = None,
+    axis: int | None = None,
+    thickness: int | None = None,
     column: str | None = None,
     hold_out: list[str] | None = None,
     folds: int = 5,
@@ -131,14 +134,22 @@ def split(
     Args:
         patches: a patch set.
         output: the split, a JSON file.
-        by: blocks of ground, zones, whole scenes, a column of the labels, or at random.
-        block: side of a block in metres; a tenth of the labelled ground's extent, but at least
-            four patches, if not given.
-        buffer: metres between the patches of different sides; one patch if not given.
-        zones: files of polygons that validate.
-        boxes: boxes that validate, each as smallest x and y, largest x and y in metres.
+        by: blocks of ground, folds as far from each other as the map is from the patches
+            (matching), zones, alternating slabs of a volume, whole scenes or volumes, a column of
+            the labels, or at random.
+        block: side of a block in metres, or in voxels of a volume; a tenth of the labelled
+            ground's extent, but at least four patches (two in a volume), if not given.
+        buffer: metres or voxels between the patches of different sides; one patch, or half a
+            patch of a volume, if not given; with --by matching 0.
+        zones: files of polygons that validate, on scenes.
+        boxes: boxes that validate, each as smallest x and y, largest x and y in metres; of a
+            volume as smallest along axis 0, 1 and 2, then largest, in voxels.
+        slices: ranges of slices of a volume that validate, each as axis:first:last, counted from
+            0, the last not included.
+        axis: with --by slabs, the axis of the volume that they lie across, from 0.
+        thickness: with --by slabs, slices in a slab.
         column: with --by column, a column kept with --keep.
-        hold_out: scenes or values of the column that validate; without it they are folds.
+        hold_out: scenes, volumes or values of the column that validate; without it they are folds.
         folds: one of so many parts validates.
         fold: which of them, from 0; without it one that leaves most classes on both sides.
         test: set the next fold aside as a test side.
@@ -153,7 +164,19 @@ def split(
     check_new(output, overwrite)
     opened = open_patches(patches)
     splitter = make_splitter(
-        opened, by, block, buffer, zones or (), boxes or (), column, hold_out or (), folds, seed
+        opened,
+        by,
+        block=block,
+        buffer=buffer,
+        zones=zones or (),
+        boxes=boxes or (),
+        slices=slices or (),
+        axis=axis,
+        thickness=thickness,
+        column=column,
+        hold_out=hold_out or (),
+        folds=folds,
+        seed=seed,
     )
     made = splitter.assign(opened, fold, test)
     made.save(output)

@@ -225,7 +225,7 @@ def _annotate(
         classes=classes,
         bands=tuple(band.name for band in scenes[0].bands),
         positions=positions,
-        sources=tuple(Source(s.name, s.crs, s.transform, s.height, s.width) for s in scenes),
+        sources=tuple(Source(s.name, (s.height, s.width), s.crs, s.transform) for s in scenes),
         crs=crs,
         columns={name: _column(name, layers, chosen) for name in keep},
         dropped={reason: count for reason, count in dropped.items() if count},

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.patches.positions import Positions, upper_left
+from outcrop.patches.positions import Positions, scene_positions, upper_left
 from outcrop.sources.labels import LabelledPixels
 from outcrop.sources.scene import Scene
 
@@ -80,17 +80,8 @@ def positions_of(
     to_metres = Transformer.from_crs(scene.crs, crs, always_xy=True)
     x, y = to_metres.transform(*scene.xy(pixels.row, pixels.column))
     width, height = _extent(scene, to_metres, size)
-    n = len(pixels)
-    return Positions(
-        source=np.full(n, source, np.int32),
-        row=pixels.row.astype(np.int32),
-        column=pixels.column.astype(np.int32),
-        x=np.asarray(x, float),
-        y=np.asarray(y, float),
-        width=np.full(n, width),
-        height=np.full(n, height),
-        polygon=pixels.polygon + first_polygon,
-    )
+    polygon = pixels.polygon + first_polygon
+    return scene_positions(source, pixels.row, pixels.column, x, y, width, height, polygon)
 
 
 def join_positions(parts: Sequence[Positions]) -> Positions:
