@@ -151,6 +151,11 @@ def test_a_missing_last_trace_is_named(tmp_path):
         open_volume(path)
 
 
+def test_uneven_lines_are_missing_traces():
+    with pytest.raises(NoGridError, match=r"6 of 12 .* \(first: inline 2, crossline 5\)"):
+        find_grid(np.array([1, 1, 3, 3, 6, 6]), np.array([5, 7] * 3), lambda: np.zeros(6))
+
+
 def test_prestack_and_duplicates_are_told_apart(tmp_path):
     twice = [place for place in PLACES for _ in range(2)]
     path = write_segy(tmp_path / "a.sgy", ramp(), twice, offsets=[100, 300] * 20)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def describe_npy(path: Path) -> Volume:
             )
             shape, columns_first, dtype = header(file)
             offset = file.tell()
-    except ValueError as error:
+    except (ValueError, TokenError) as error:
         raise OutcropError(
             path, f"is not a whole .npy file ({error}); write it again with numpy.save"
         ) from error
