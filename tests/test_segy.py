@@ -101,7 +101,8 @@ def test_the_grid_is_found_in_whatever_order_the_traces_come(tmp_path, places):
 
 def test_many_batches_whose_pages_are_let_go(tmp_path, monkeypatch):
     monkeypatch.setattr("outcrop.sources.volumes.mapped._HELD_BYTES", 0)
-    monkeypatch.setattr("outcrop.sources.volumes.segy._BATCH_BYTES", 1 << 20)
+    monkeypatch.setattr("outcrop.sources.volumes.segy._BATCH_BYTES", 1 << 14)
+    monkeypatch.setattr("outcrop.sources.volumes.segy._SCANNED", 64)
     cube = ramp(shape=(20, 30, 40))
     places = [(i, j) for j in range(30) for i in range(20)]
     path = write_segy(tmp_path / "a.sgy", cube, places, inlines=range(20), crosslines=range(30))

@@ -12,7 +12,7 @@ from tokenize import TokenError
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.sources.volumes.mapped import Mapped
+from outcrop.sources.volumes.mapped import AROUND_BYTES, Mapped
 from outcrop.sources.volumes.volume import PLAIN_AXES, Fill, Triple, Volume, check_cube
 
 
@@ -89,6 +89,6 @@ class NpyStore:
             mapped.expect(run)
             for i, plane in enumerate(mapped.array[first]):
                 np.copyto(out[i], plane[tuple(rest)], casting="unsafe")
-                mapped.touched(run)
+                mapped.touched(min(run + AROUND_BYTES, strides[0]))
 
         yield fill
