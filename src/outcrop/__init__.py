@@ -13,6 +13,7 @@ _PUBLIC = {
     "OutcropError": "errors.OutcropError",
     # sources
     "open_scene": "sources.scene.open_scene",
+    "open_volume": "sources.volumes.open_volume",
     "open_labels": "sources.labels.open_labels",
     "read_collection": "sources.collections.read_collection",
     "make_coast": "sources.coast.make_coast",
