@@ -106,7 +106,14 @@ def patches(
     common: dict[str, Any] = {"per_class": per_class, "seed": seed}
     common |= {"output": output, "overwrite": overwrite}
     if positions is not None:
-        _refuse_beside("--positions", {"--labels": labels, "--classes": classes, "--edge": edge})
+        _refuse_beside(
+            "--positions",
+            labels=labels,
+            classes=classes,
+            edge=edge,
+            stride=stride > 1,
+            slice_stride=slice_stride > 1,
+        )
         found = cut_at_positions(
             sources,
             positions,
@@ -123,8 +130,9 @@ def patches(
     elif are_volumes(sources):
         if axis is None:
             raise OutcropError("--axis", "is missing; pass the axis that the slices are across")
-        others = {"--column": column, "--keep": keep, "--bands": bands}
-        _refuse_beside("a volume of labels", others | {"--edge reflect": edge == "reflect"})
+        _refuse_beside(
+            "a volume of labels", column=column, keep=keep, bands=bands, edge=edge == "reflect"
+        )
         found = cut_volume(
             sources,
             labels,
@@ -136,6 +144,7 @@ def patches(
             **common,
         )
     else:
+        _refuse_beside("labels of scenes", axis=axis, slice_stride=slice_stride > 1)
         found = cut(
             sources,
             labels,
@@ -153,10 +162,12 @@ def patches(
     class_table(found, output)
 
 
-def _refuse_beside(what: str, options: dict[str, Any]) -> None:
-    for option, value in options.items():
-        if value:
-            raise OutcropError(option, f"has no meaning beside {what}; leave it out")
+def _refuse_beside(what: str, **options: Any) -> None:
+    """Refuse options that were given where they would do nothing."""
+    for name, value in options.items():
+        if value is not None and value is not False:
+            option = name.replace("_", "-")
+            raise OutcropError(f"--{option}", f"has no meaning beside {what}; leave it out")
 
 
 def split(
