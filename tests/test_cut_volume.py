@@ -208,9 +208,9 @@ def test_what_is_a_volume(world):
     Path("foreign").mkdir()
     Path("foreign/readme.md").touch()
     Path("survey.SGY").touch()
-    volumes = ["cube.npy", "cube.zarr", "slices", "survey.SGY"]
+    volumes = ["cube.npy", "cube.zarr", "slices", "survey.SGY", "none.npy"]
     assert all(map(is_volume, volumes))
-    assert not any(map(is_volume, ["scene.tif", "foreign", "none.npy", "a.tif,b.tif"]))
+    assert not any(map(is_volume, ["scene.tif", "foreign", "none.tif", "a.tif,b.tif"]))
     assert are_volumes(["cube.npy", open_volume("cube.zarr")])
     assert not are_volumes(["scene.tif"])
     with pytest.raises(OutcropError, match=r"scene.tif: is a scene, and others are volumes"):

@@ -10,14 +10,18 @@ from outcrop.sources.scene import Scene, open_scenes
 from outcrop.sources.volumes import Volume, open_volume, volume_kind
 
 _PICTURES = {".tif", ".tiff", ".png"}
+_ENDINGS = {".npy", ".zarr", ".sgy", ".segy"}
 
 
 def is_volume(path: str | Path) -> bool:
     """Whether what lies there is a volume: .npy, Zarr, SEG-Y, or a folder of slices.
 
-    Everything else is a scene, a TIFF file of several pages too, and what does not exist.
+    Everything else is a scene, a TIFF file of several pages too. What is not there is judged by
+    the ending of its name.
     """
     path, kind = Path(path), volume_kind(path)
+    if not path.exists():
+        return path.suffix.lower() in _ENDINGS
     if kind == "stack":
         return path.is_dir() and any(file.suffix.lower() in _PICTURES for file in path.iterdir())
     return kind is not None
