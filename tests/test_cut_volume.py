@@ -17,6 +17,7 @@ from outcrop.patches.positions import upper_left
 from outcrop.sources.kinds import are_volumes, is_volume
 from outcrop.sources.volumes import open_volume
 from tests.rasters import ramp, write_raster
+from tests.shared import DATA, needs_shared
 
 SHAPE = (12, 20, 26)
 
@@ -177,6 +178,33 @@ def test_labels_may_be_floats_and_have_gaps(world):
     np.save("gaps.npy", cube)
     expected = cut_volume("cube.npy", "classes.npy", 0, 4)
     assert cut_volume("cube.npy", "gaps.npy", 0, 4).fingerprint == expected.fingerprint
+
+
+def test_volumes_of_two_dtypes_share_one_that_a_patch_set_keeps(world):
+    for dtype in ("uint8", "int16", "uint16"):
+        np.save(f"{dtype}.npy", (samples() % 200).astype(dtype))
+    for names, dtype in (
+        (["uint8.npy", "int16.npy"], "int16"),
+        (["int16.npy", "uint16.npy"], "float32"),
+        (["uint8.npy", "cube.npy"], "float32"),
+    ):
+        patches = cut_volume(names, ["classes.npy"] * 2, 0, 4, per_class=9)
+        assert patches.images.dtype == dtype
+
+
+@needs_shared
+def test_a_real_survey_is_cut(world):
+    import segyio
+
+    file = DATA / "segy" / "f3.sgy"
+    cube = segyio.tools.cube(file).astype("float32")
+    labels = np.ones(cube.shape, "uint8")
+    labels[:, :, cube.shape[2] // 2 :] = 2
+    np.save("classes.npy", labels)
+    for axis in range(3):
+        patches = cut_volume(file, "classes.npy", axis, 8, per_class=20)
+        assert patches.sources[0].shape == cube.shape
+        check_pixels(patches, [cube], 8)
 
 
 def test_memory_is_bounded_by_the_slab_not_the_volume(tmp_path):

@@ -15,7 +15,7 @@ from outcrop.patches.cut import scene_images
 from outcrop.patches.patchset import Column, PatchSet, check_output
 from outcrop.patches.positions import Positions, Source, in_slice, volume_positions
 from outcrop.patches.samples import check_numbers, draw, join_positions, positions_of, with_data
-from outcrop.patches.slices import check_size, volume_images, with_samples
+from outcrop.patches.slices import check_size, common_dtype, volume_images, with_samples
 from outcrop.patches.table import Table, found, read_table
 from outcrop.sources.collections.collection import band_names
 from outcrop.sources.kinds import are_volumes, open_all_scenes, open_all_volumes
@@ -161,7 +161,7 @@ def _in_volumes(
     return _Ground(
         positions=at,
         valid=with_samples(volumes, at),
-        dtype=np.result_type(*(volume.dtype for volume in volumes)),
+        dtype=common_dtype(volumes),
         images=lambda at: volume_images(volumes, at, size),
         sources=tuple(Source(volume.name, volume.shape) for volume in volumes),
         bands=band_names(1),

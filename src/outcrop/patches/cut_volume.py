@@ -13,7 +13,7 @@ from outcrop.patches.collect import check_classes, collect, without_images
 from outcrop.patches.patchset import PatchSet, check_output
 from outcrop.patches.positions import Source, volume_positions
 from outcrop.patches.samples import check_numbers
-from outcrop.patches.slices import check_size, volume_images
+from outcrop.patches.slices import check_size, common_dtype, volume_images
 from outcrop.progress import track
 from outcrop.sources.collections.collection import band_names
 from outcrop.sources.kinds import open_all_volumes
@@ -102,8 +102,8 @@ def cut_volume(
         dropped={reason: count for reason, count in found.dropped.items() if count},
     )
     check_classes(patches, layers[0].title)
-    dtype = np.result_type(*(volume.dtype for volume in opened))
-    return collect(patches, volume_images(opened, at, size), size, dtype, output, overwrite)
+    images = volume_images(opened, at, size)
+    return collect(patches, images, size, common_dtype(opened), output, overwrite)
 
 
 class _Found:
@@ -158,6 +158,9 @@ def _look(
 
     Returns:
         the labels that the layer holds anywhere, 0 left out.
+
+    Raises:
+        OutcropError: one of them is no whole number, or below 0.
     """
     values: set[float] = set()
     between, stride = strides
@@ -186,7 +189,15 @@ def _look(
             index = start + grid[0].start + at * between
             source = np.full_like(at, number)
             found.add(np.stack([source, index, rows[down], columns[right], label[places]]))
-    return {value for value in values if value and not np.isnan(value)}
+    values = {value for value in values if value and not np.isnan(value)}
+    odd = sorted(value for value in values if value < 0 or value != int(value))
+    if odd:
+        raise OutcropError(
+            layer.title,
+            f"is no volume of labels: it holds {odd[0]:g}; number the classes from 1, and put 0 "
+            "where none is known",
+        )
+    return values
 
 
 def _open(volumes: str | Path | Volume | Sequence[str | Path | Volume]) -> list[Volume]:
@@ -196,13 +207,6 @@ def _open(volumes: str | Path | Volume | Sequence[str | Path | Volume]) -> list[
 
 def _names(values: list[float], classes: Sequence[str] | None, where: str) -> tuple[str, ...]:
     """The names of the classes, in the order of the values."""
-    odd = [value for value in values if value < 0 or value != int(value)]
-    if odd:
-        raise OutcropError(
-            where,
-            f"is no volume of labels: it holds {odd[0]:g}; number the classes from 1, and put 0 "
-            "where none is known",
-        )
     if len(values) > _MOST_CLASSES:
         raise OutcropError(
             where,

@@ -68,6 +68,12 @@ def with_samples(volumes: Sequence[Volume], positions: Positions) -> np.ndarray:
     return valid
 
 
+def common_dtype(volumes: Sequence[Volume]) -> np.dtype:
+    """The dtype of patches cut from several volumes: the volumes' own if a patch set keeps it."""
+    dtype = np.result_type(*(volume.dtype for volume in volumes))
+    return dtype if dtype in {volume.dtype for volume in volumes} else np.dtype("float32")
+
+
 def check_size(volume: Volume, axis: int, size: int) -> None:
     """Refuse patches that no slice across `axis` has room for."""
     height, width = volume.plane(axis)
