@@ -101,7 +101,8 @@ def test_the_grid_is_found_in_whatever_order_the_traces_come(tmp_path, places):
 
 def test_many_batches_whose_pages_are_let_go(tmp_path, monkeypatch):
     monkeypatch.setattr("outcrop.sources.volumes.mapped._HELD_BYTES", 0)
-    monkeypatch.setattr("outcrop.sources.volumes.segy._BATCH_BYTES", 1 << 20)
+    monkeypatch.setattr("outcrop.sources.volumes.segy._BATCH_BYTES", 1 << 14)
+    monkeypatch.setattr("outcrop.sources.volumes.segy._SCANNED", 64)
     cube = ramp(shape=(20, 30, 40))
     places = [(i, j) for j in range(30) for i in range(20)]
     path = write_segy(tmp_path / "a.sgy", cube, places, inlines=range(20), crosslines=range(30))
@@ -149,6 +150,11 @@ def test_a_missing_last_trace_is_named(tmp_path):
     path = write_segy(tmp_path / "a.sgy", ramp(), PLACES[:-1])
     with pytest.raises(OutcropError, match=r"1 of 20 .* is missing \(first: inline 108, crossl"):
         open_volume(path)
+
+
+def test_uneven_lines_are_missing_traces():
+    with pytest.raises(NoGridError, match=r"6 of 12 .* \(first: inline 2, crossline 5\)"):
+        find_grid(np.array([1, 1, 3, 3, 6, 6]), np.array([5, 7] * 3), lambda: np.zeros(6))
 
 
 def test_prestack_and_duplicates_are_told_apart(tmp_path):

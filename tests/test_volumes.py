@@ -219,8 +219,12 @@ def test_chunks_of_zarr_that_are_not_stored_are_told_and_read_as_the_fill_value(
     assert "1 of 12 chunks are not stored and read as 0.0" in capsys.readouterr().err
     with volume.reader() as reader:
         assert np.array_equal(reader.slices(0, 0, 5), cube)
-    open_volume(write_zarr(tmp_path / "b.zarr", ramp(), shards=(4, 6, 8)))
+    sharded = write_zarr(tmp_path / "b.zarr", ramp(), shards=(4, 3, 4))
+    open_volume(sharded)
     assert not capsys.readouterr().err
+    (sharded / "c" / "0" / "0" / "0").unlink()
+    open_volume(sharded)
+    assert "1 of 8 chunks are not stored" in capsys.readouterr().err
 
 
 def _damaged_chunk(path: Path) -> Path:
@@ -264,6 +268,15 @@ def test_a_file_that_shrinks_after_opening_is_one_line(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_a_slice_that_changes_after_opening_is_one_line(tmp_path, suffix):
+    folder = write_stack(tmp_path / "a", ramp("uint8"), suffix)
+    with open_volume(folder).reader() as reader:
+        write_picture(folder / f"slice_9{suffix}", np.zeros((7, 9), np.uint8))
+        with pytest.raises(OutcropError, match=f"slice_9{suffix}: has changed"):
+            reader.slices(1, 0, 1)
+
+
 @pytest.mark.parametrize(
     ("read", "line"),
     [
@@ -279,6 +292,32 @@ def test_what_lies_outside_is_refused(tmp_path, read, line):
     volume = open_volume(_npy(tmp_path / "a.npy", ramp()))
     with volume.reader() as reader, pytest.raises(OutcropError, match=line):
         read(reader)
+
+
+@pytest.mark.parametrize("kind", _WRITERS)
+def test_damaged_bytes_are_never_more_than_one_line(tmp_path, kind):
+    random = np.random.default_rng(0)
+    path = _WRITERS[kind](tmp_path)
+    files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
+    lines = []
+    for _ in range(20):
+        file = files[random.integers(len(files))]
+        content = file.read_bytes()
+        damaged = bytearray(content[: random.integers(len(content))])
+        if random.random() < 0.5:
+            damaged = bytearray(content)
+            for at in random.integers(0, min(len(content), 300), 4):
+                damaged[at] = random.integers(256)
+        file.write_bytes(damaged)
+        try:
+            volume = open_volume(path)
+            with volume.reader() as reader:
+                reader.slices(2, 0, 1)
+        except OutcropError as error:
+            lines.append(str(error))
+        file.write_bytes(content)
+    assert lines
+    assert "\n" not in "".join(lines)
 
 
 class Bomb:

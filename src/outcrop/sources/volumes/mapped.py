@@ -12,8 +12,8 @@ from outcrop.errors import OutcropError
 _HELD_BYTES = 128 << 20
 _AHEAD_BYTES = 128 << 10
 
-FAULT_BYTES = 64 << 10
-"""What Linux maps at least around a place that is read, if it is in the system's cache."""
+AROUND_BYTES = 2 << 20
+"""What the system may map around a place that is read: up to a huge page of its cache."""
 
 
 class Mapped:
@@ -63,8 +63,8 @@ class Mapped:
             self._memory.madvise(mmap.MADV_RANDOM if run < _AHEAD_BYTES else mmap.MADV_NORMAL)
 
     def touched(self, size: int) -> None:
-        """Note that samples within `size` bytes of the file were read, whose pages may go."""
-        self._touched += size + FAULT_BYTES
+        """Note that up to `size` bytes of the file may be mapped by what was read, and may go."""
+        self._touched += size
         if self._touched > _HELD_BYTES and hasattr(mmap, "MADV_DONTNEED"):
             self._memory.madvise(mmap.MADV_DONTNEED)
             self._touched = 0

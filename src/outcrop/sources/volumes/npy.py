@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.sources.volumes.mapped import Mapped
+from outcrop.sources.volumes.mapped import AROUND_BYTES, Mapped
 from outcrop.sources.volumes.volume import PLAIN_AXES, Fill, Triple, Volume, check_cube
 
 
@@ -31,7 +32,7 @@ def describe_npy(path: Path) -> Volume:
             )
             shape, columns_first, dtype = header(file)
             offset = file.tell()
-    except ValueError as error:
+    except (ValueError, TokenError) as error:
         raise OutcropError(
             path, f"is not a whole .npy file ({error}); write it again with numpy.save"
         ) from error
@@ -88,6 +89,6 @@ class NpyStore:
             mapped.expect(run)
             for i, plane in enumerate(mapped.array[first]):
                 np.copyto(out[i], plane[tuple(rest)], casting="unsafe")
-                mapped.touched(run)
+                mapped.touched(min(run + AROUND_BYTES, strides[0]))
 
         yield fill

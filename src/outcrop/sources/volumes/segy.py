@@ -33,7 +33,7 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.progress import track
-from outcrop.sources.volumes.mapped import FAULT_BYTES, Mapped
+from outcrop.sources.volumes.mapped import AROUND_BYTES, Mapped
 from outcrop.sources.volumes.segy_grid import NoGridError, find_grid
 from outcrop.sources.volumes.volume import Fill, Triple, Volume, check_cube
 
@@ -55,7 +55,7 @@ _FORMATS = {
 _HEADERS, _TRACE_HEADER = 3600, 240
 _FORMAT_AT, _EXTENDED_AT = 3224, 3504
 _OFFSET_BYTE = 37
-_BATCH_BYTES = 32 << 20
+_BATCH_BYTES = 16 << 20
 _SCANNED = 1 << 16
 
 
@@ -142,13 +142,13 @@ class SegyStore:
             in_file = np.argsort(trace, kind="stable")
             runs = 1 + int(np.count_nonzero(np.diff(trace[in_file]) > 1))
             mapped.expect(len(trace) * self.stride // runs)
-            step = max(1, _BATCH_BYTES // max(self.stride, FAULT_BYTES))
+            step = max(1, _BATCH_BYTES // self.stride)
             for start in range(0, len(in_file), step):
                 batch = in_file[start : start + step]
                 read = mapped.array[trace[batch], sample : sample + out.shape[2]]
                 out[rows[batch], columns[batch]] = self._numbers(read)
                 span = int(trace[batch[-1]] - trace[batch[0]] + 1) * self.stride
-                mapped.touched(min(span, _BATCH_BYTES))
+                mapped.touched(min(span, len(batch) * (self.stride + AROUND_BYTES)))
 
         yield fill
 
@@ -163,7 +163,7 @@ class SegyStore:
 
 
 def _byte_order_and_format(path: Path) -> tuple[str, int]:
-    """ ">" and the sample format code of a big-endian file, or "<" and that of a little-endian."""
+    """The byte order, ">" or "<", and the sample format code."""
     with path.open("rb") as file:
         headers = file.read(_HEADERS)
     if len(headers) < _HEADERS:

@@ -104,14 +104,15 @@ def _png(file: Path) -> Iterator[Any]:
 @contextmanager
 def _tiff(file: Path, page: str) -> Iterator[Any]:
     import rasterio
-    from rasterio.errors import RasterioError
 
     # GDAL would look for side files in a listing of the folder, again for every slice.
     quick = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_CACHEMAX": _CACHE_BYTES}
     try:
         with rasterio.Env(**quick), strict(), rasterio.open(page, driver="GTiff") as dataset:
             yield dataset
-    except RasterioError as error:
+    except OutcropError:
+        raise
+    except Exception as error:  # GDAL's own errors have no public name
         raise _unreadable(file) from error
 
 

@@ -32,10 +32,7 @@ def describe_zarr(path: Path) -> Volume:
     node = _open(path)
     name = ""
     if isinstance(node, zarr.Group):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of files between the arrays
-            members = node.members(max_depth=None)
-        arrays = {name: item for name, item in members if isinstance(item, zarr.Array)}
+        arrays = _arrays(path, node)
         cubes = [name for name, item in arrays.items() if item.ndim == 3]
         if len(cubes) != 1:
             raise OutcropError(path, _which(path, arrays, cubes))
@@ -99,8 +96,24 @@ def _read(path: Path, array: Any, box: tuple[slice, ...]) -> np.ndarray:
 def _open(path: Path) -> Any:
     import zarr
 
-    try:
+    with _understood(path):
         return zarr.open(path, mode="r")
+
+
+def _arrays(path: Path, group: Any) -> dict[str, Any]:
+    """All arrays below a group, by their names in it."""
+    import zarr
+
+    with _understood(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of files between the arrays
+        members = group.members(max_depth=None)
+    return {name: item for name, item in members if isinstance(item, zarr.Array)}
+
+
+@contextmanager
+def _understood(path: Path) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:  # metadata may be wrong in as many ways as JSON can
         raise OutcropError(
             path, f"is not a Zarr array or group ({_first_line(error)}); copy it again"
