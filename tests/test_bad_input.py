@@ -239,7 +239,7 @@ ROWS = {
     "unknown command": ("cut scene.tif", "no command 'cut'", "--help"),
     "unknown option": (f"{cut()} --strid 2", "'strid'", "did you mean 'stride'?"),
     "missing argument": ("patches scene.tif --labels labels.gpkg", "missing: output", "--help"),
-    "missing scene": ("patches --labels labels.gpkg -o x.zarr", "missing: scenes"),
+    "missing scene": ("patches --labels labels.gpkg -o x.zarr", "missing: sources"),
     "size no number": (cut(size="large"), "--size", "a whole number", "'large'"),
     "bands no numbers": (f"{cut()} --bands x", "--bands", "whole numbers", "'x'"),
     "choice that is none": (f"{SPLIT} --by chance", "--by", "blocks", "'chance'"),

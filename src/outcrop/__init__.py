@@ -20,6 +20,8 @@ _PUBLIC = {
     # patches
     "PatchSet": "patches.patchset.PatchSet",
     "cut": "patches.cut.cut",
+    "cut_volume": "patches.cut_volume.cut_volume",
+    "cut_at_positions": "patches.at_positions.cut_at_positions",
     "open_patches": "patches.collection.open_patches",
     # splits
     "Split": "splits.Split",
