@@ -16,10 +16,12 @@ _PUBLIC = {
     "open_labels": "sources.labels.open_labels",
     "read_collection": "sources.collections.read_collection",
     "make_coast": "sources.coast.make_coast",
+    "make_cube": "sources.cube.make_cube",
     # patches
     "PatchSet": "patches.patchset.PatchSet",
     "cut": "patches.cut.cut",
     "open_patches": "patches.collection.open_patches",
+    "damage": "patches.damage.damage",
     # splits
     "Split": "splits.Split",
     "RandomSplit": "splits.RandomSplit",

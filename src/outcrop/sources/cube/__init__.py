@@ -30,7 +30,18 @@ What is not modelled
 """
 
 from outcrop.sources.cube.earth import CLASSES, Earth
-from outcrop.sources.cube.make import Cube, cube_in, make_cube
+from outcrop.sources.cube.make import SHAPE, Cube, cube_in, make_cube
+from outcrop.sources.cube.pick import Places, random_patches
 from outcrop.sources.cube.survey import Survey
 
-__all__ = ["CLASSES", "Cube", "Earth", "Survey", "cube_in", "make_cube"]
+__all__ = [
+    "CLASSES",
+    "SHAPE",
+    "Cube",
+    "Earth",
+    "Places",
+    "Survey",
+    "cube_in",
+    "make_cube",
+    "random_patches",
+]

@@ -36,8 +36,8 @@ class Salt:
         inlines, crosslines, samples = shape
         return cls(
             *centre,
-            radii=(inlines * rng.uniform(0.18, 0.22), crosslines * rng.uniform(0.17, 0.21)),
-            top=samples * rng.uniform(0.2, 0.3),
+            radii=(inlines * rng.uniform(0.2, 0.24), crosslines * rng.uniform(0.19, 0.23)),
+            top=samples * rng.uniform(0.18, 0.27),
             cap=samples * rng.uniform(0.13, 0.19),
             lift=samples * rng.uniform(0.12, 0.17),
         )
@@ -105,7 +105,7 @@ class Slide:
         depth: float,
         shape: tuple[int, int, int],
     ) -> Slide:
-        """A slide about `centre` at a stratigraphic `depth`; its size follows the cube's `shape`."""
+        """A slide about `centre` at a stratigraphic `depth`; its size follows the `shape`."""
         rng = dice.generator(name)
         inlines, crosslines, samples = shape
         wide = (inlines * crosslines) ** 0.5
@@ -128,12 +128,12 @@ class Slide:
             grid: where.
             dice: the cube's chance.
         """
-        scale = 0.35 * (self.radii[0] * self.radii[1]) ** 0.5
+        scale = 0.5 * (self.radii[0] * self.radii[1]) ** 0.5
         di = (grid.inline[:, None] - np.float32(self.inline)) / np.float32(self.radii[0])
         dx = (grid.crossline - np.float32(self.crossline)) / np.float32(self.radii[1])
-        outline = (di**2 + dx**2) * (1 + 0.25 * grid.map(dice, self.name, scale))
+        outline = (di**2 + dx**2) * np.exp(np.float32(0.2) * grid.map(dice, self.name, scale))
         half = np.float32(self.thickness) * np.sqrt(np.clip(1 - outline, 0, None))
-        uneven = 1 + np.float32(0.2) * grid.map(dice, self.name + " base", 0.5 * scale)
+        uneven = np.exp(np.float32(0.15) * grid.map(dice, self.name + " base", 0.5 * scale))
         away = depth - np.float32(self.depth)
         away *= np.where(away > 0, uneven[..., None], np.float32(1))
         # Beyond the outline, well outside.

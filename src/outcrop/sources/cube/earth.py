@@ -15,7 +15,6 @@ from outcrop.sources.cube.strata import Strata
 CLASSES = ("parallel", "chaotic", "faulted", "salt")
 PARALLEL, CHAOTIC, FAULTED, SALT = range(1, 5)
 _SALT_IMPEDANCE = 0.55  # above the layers' mean, in natural logarithm
-_MARGIN = 3.0  # voxels on either side of a contact that belong to no class
 
 
 @dataclass(frozen=True)
@@ -56,14 +55,11 @@ class Earth:
             swarm(dice, "swarm 1", (*place(opposite, 0.2), 0.6 * samples), shape),
             swarm(dice, "swarm 2", (*place(aside, 0.28), 0.45 * samples), shape),
         )
+        turns = opposite + rng.uniform(-1, 1, 2)
+        depths = samples * rng.uniform((0.25, 0.7), (0.35, 0.8))
         slides = tuple(
-            Slide.draw(dice, f"slide {k}", place(turn, 0.22), depth * samples, shape)
-            for k, (turn, depth) in enumerate(
-                [
-                    (opposite + rng.uniform(-1, 1), rng.uniform(0.25, 0.35)),
-                    (opposite + rng.uniform(-1, 1), rng.uniform(0.7, 0.8)),
-                ]
-            )
+            Slide.draw(dice, f"slide {k}", place(turns[k], 0.22), depths[k], shape)
+            for k in range(2)
         )
         return cls(
             shape,
@@ -74,9 +70,14 @@ class Earth:
             salt=Salt.draw(dice, place(0, 0.2), shape),
         )
 
+    @property
+    def margin(self) -> float:
+        """Voxels on either side of a contact that belong to no class: 3, fewer in small cubes."""
+        return min(3.0, 0.012 * (self.shape[0] * self.shape[1]) ** 0.5)
+
     def look(self, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
         """The natural logarithm of the impedance, float32, and the class, uint8, of each voxel."""
-        inlines, crosslines, samples = self.shape
+        inlines, crosslines, _ = self.shape
         depth = self._folds(grid)
         nearness = self.salt.nearness(grid, self.dice)
         depth += self.salt.uplift(nearness)
@@ -88,8 +89,8 @@ class Earth:
             if len(where[0]):
                 depth[where] = slide.tumble(depth[where], where, grid, self.dice)
                 calm[where] = 0.8
-            classes[inside > -_MARGIN] = 0
-            classes[inside > _MARGIN] = CHAOTIC
+            classes[inside > -self.margin] = 0
+            classes[inside > self.margin] = CHAOTIC
         facies = grid.field(self.dice, "facies", (0.15 * inlines, 0.15 * crosslines, 25))
         impedance = self.strata.impedance(depth, facies) * calm
         return self._intrude(impedance, nearness, classes, grid), classes
@@ -136,6 +137,6 @@ class Earth:
         salt = np.clip(0.5 - outside, 0, 1)
         texture = grid.field(self.dice, "salt grain", (5, 5, 3.5))
         inner = np.float32(_SALT_IMPEDANCE) + np.float32(0.03) * texture
-        classes[outside < _MARGIN] = 0
-        classes[outside < -_MARGIN] = SALT
+        classes[outside < self.margin] = 0
+        classes[outside < -self.margin] = SALT
         return impedance + salt * (inner - impedance)

@@ -88,7 +88,7 @@ def displace(depth: np.ndarray, fault: Fault, grid: Grid) -> np.ndarray:
     fading = np.clip(1 - away / np.float32(fault.reach), 0, None)
     depth -= np.copysign(throw, distance) * fading * fading / 2
     near = np.clip(2 - 2 * away / np.float32(fault.zone), 0, 1)
-    return near * np.clip(throw / 6, 0, 1)
+    return near * np.clip(throw / np.float32(0.35 * fault.throw), 0, 1)
 
 
 def swarm(
@@ -114,15 +114,14 @@ def swarm(
     for place in np.arange(-2.5, 3):
         offset = wide * (0.05 * place + rng.uniform(-0.012, 0.012))
         along = 0.06 * wide * rng.normal()
-        turn = strike + 0.06 * rng.normal()
+        side = main if rng.random() < 0.75 else -main
         faults.append(
             Fault(
                 inline=centre[0] + offset * np.cos(strike) + along * np.sin(strike),
                 crossline=centre[1] - offset * np.sin(strike) + along * np.cos(strike),
                 sample=centre[2] + 0.05 * samples * rng.normal(),
-                strike=turn,
-                lean=(main if rng.random() < 0.75 else -main) * rng.uniform(0.2, 0.45) * wide
-                / (0.58 * samples),
+                strike=strike + 0.06 * rng.normal(),
+                lean=side * rng.uniform(0.35, 0.75) * wide / samples,
                 bend=bend,
                 length=wide * rng.uniform(0.35, 0.5),
                 height=samples * rng.uniform(0.36, 0.5),

@@ -63,11 +63,11 @@ def make_cube(
 
     Raises:
         OutcropError: `folder` exists; `shape` is not three numbers of at least 32, 48 and 64;
-            `seed` is negative; the disk has no room.
+            `seed` is negative; `noise_db` is NaN; the disk has no room.
     """
     cube = cube_in(folder)
     check_new(Path(folder), instead="")
-    inlines, crosslines, samples = _checked(shape, seed, Path(folder))
+    inlines, crosslines, samples = _checked(shape, seed, noise_db, Path(folder))
     survey = Survey(Earth.draw((inlines, crosslines, samples), seed), noise_db)
     slabs = [range(first, min(first + _SLAB, inlines)) for first in range(0, inlines, _SLAB)]
     with (
@@ -79,7 +79,7 @@ def make_cube(
             _head(file, (inlines, crosslines, samples), np.dtype(kind))
         for slab in track(slabs, "making the cube"):
             for file, values in zip((volume, classes), survey.slab(slab), strict=True):
-                file.write(np.ascontiguousarray(values))
+                file.write(values.tobytes())
         write_json(temporary / cube.names.name, list(CLASSES))
     return cube
 
@@ -90,16 +90,22 @@ def cube_in(folder: str | Path) -> Cube:
     return Cube(folder / "cube.npy", folder / "classes.npy", folder / "classes.json")
 
 
-def _checked(shape: Sequence[int], seed: int, folder: Path) -> tuple[int, int, int]:
+def _checked(
+    shape: Sequence[int], seed: int, noise_db: float | None, folder: Path
+) -> tuple[int, int, int]:
     """`shape` as three numbers, if a cube of it can be made and written."""
     given = ",".join(map(str, shape))
     if len(shape) != 3:
         raise OutcropError("shape", f"{given} is not inlines, crosslines, samples; give three")
     if any(length < least for length, least in zip(shape, _LEAST, strict=True)):
         least = ",".join(map(str, _LEAST))
-        raise OutcropError("shape", f"{given} has no room for salt and slides; take {least} or more")
+        raise OutcropError(
+            "shape", f"{given} has no room for salt and slides; take {least} or more"
+        )
     if seed < 0:
         raise OutcropError("cube", f"seed {seed} is negative; take 0 or more")
+    if noise_db is not None and np.isnan(noise_db):
+        raise OutcropError("noise_db", "is not a number; take decibels, such as 15")
     inlines, crosslines, samples = shape
     wanted, free = _BYTES * inlines * crosslines * samples, shutil.disk_usage(folder.parent).free
     if wanted > free:
