@@ -48,6 +48,25 @@ def coast(*, output: Path, images: int = 3, size: int = 400, seed: int = 0) -> N
         say(str(path))
 
 
+def cube(
+    *, output: Path, shape: list[int] | None = None, seed: int = 0, noise_db: float = 15.0
+) -> None:
+    """Make a synthetic seismic cube, and its truth: parallel, chaotic, faulted, salt.
+
+    Args:
+        output: a new folder.
+        shape: numbers of inlines, crosslines and samples; 450,600,900 if not given.
+        seed: the same seed gives the same cube.
+        noise_db: power of the signal over that of the noise, in dB; inf for no noise.
+    """
+    from outcrop.cli.tables import say
+    from outcrop.sources.cube import SHAPE, make_cube
+
+    made = make_cube(output, SHAPE if shape is None else shape, seed, noise_db)
+    for path in (made.volume, made.classes, made.names):
+        say(str(path))
+
+
 def patches(
     sources: list[str],
     *,
@@ -494,6 +513,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
         demo,
         experiment,
         coast,
+        cube,
         patches,
         split,
         models,
