@@ -57,7 +57,7 @@ def cube(
         output: a new folder.
         shape: numbers of inlines, crosslines and samples; 450,600,900 if not given.
         seed: the same seed gives the same cube.
-        noise_db: power of the signal over that of the noise, in dB; inf for no noise.
+        noise_db: power of the signal over that of the noise, in dB.
     """
     from outcrop.cli.tables import say
     from outcrop.sources.cube import SHAPE, make_cube

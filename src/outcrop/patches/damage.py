@@ -74,13 +74,13 @@ def damage(
         The damaged images, their labels, and the truth.
 
     Raises:
-        OutcropError: `bits` or `jpeg_quality` out of range; JPEG with other than 8 bits; patches
-            that are not finite.
+        OutcropError: `bits`, `clip` or `jpeg_quality` out of range; JPEG with other than 8 bits;
+            patches that are not finite; labels for other than all patches.
     """
     images, labels = np.asarray(images), np.asarray(labels)
-    ends = np.percentile(images, clip)
-    _check(ends, bits, jpeg_quality)
-    process = _Process(2**bits - 1, (float(ends[0]), float(ends[1])), blur, noise_db, jpeg_quality)
+    _check(images, labels, bits, clip, jpeg_quality)
+    low, high = map(float, np.percentile(images, clip))
+    process = _Process(2**bits - 1, (low, high), blur, noise_db, jpeg_quality)
     arranging, exposing, turning, grains = np.random.default_rng(seed).spawn(4)
     arranged = _arranged(labels, order, arranging)
     gain, offset = process.exposure(
@@ -152,11 +152,19 @@ def _jpeg(image: np.ndarray, quality: int) -> np.ndarray:
         return np.asarray(Image.open(file))
 
 
-def _check(ends: np.ndarray, bits: int, jpeg_quality: int | None) -> None:
-    if not np.isfinite(ends).all():
+def _check(
+    images: np.ndarray, labels: np.ndarray, bits: int, clip: Range, jpeg_quality: int | None
+) -> None:
+    if len(images) != len(labels):
+        raise OutcropError("labels", f"{len(labels)} for {len(images)} patches; give one for each")
+    if not np.isfinite(images).all():
         raise OutcropError("patches", "some pixels are not finite; leave those patches out")
     if not 1 <= bits <= 16:
         raise OutcropError("bits", f"{bits} is not from 1 to 16; take 8")
+    if not 0 <= clip[0] < clip[1] <= 100:
+        raise OutcropError(
+            "clip", f"{clip[0]} and {clip[1]} are no percentiles in order; take 1,99"
+        )
     if jpeg_quality is not None and bits != 8:
         raise OutcropError("bits", f"a JPEG holds 8 bits, not {bits}; take 8 or no JPEG")
     if jpeg_quality is not None and not 1 <= jpeg_quality <= 95:

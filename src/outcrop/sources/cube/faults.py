@@ -88,7 +88,7 @@ def displace(depth: np.ndarray, fault: Fault, grid: Grid) -> np.ndarray:
     fading = np.clip(1 - away / np.float32(fault.reach), 0, None)
     depth -= np.copysign(throw, distance) * fading * fading / 2
     near = np.clip(2 - 2 * away / np.float32(fault.zone), 0, 1)
-    return near * np.clip(throw / np.float32(0.35 * fault.throw), 0, 1)
+    return near * np.clip(throw / np.float32(0.6 * fault.throw), 0, 1)
 
 
 def swarm(

@@ -19,6 +19,7 @@ from outcrop.sources.cube.survey import Survey
 
 SHAPE = (450, 600, 900)
 NOISE_DB = 15.0
+_FAINTEST = -100
 _LEAST = (32, 48, 64)
 _SLAB = 10  # inlines
 _BYTES = 5  # for each voxel, in both files
@@ -63,7 +64,7 @@ def make_cube(
 
     Raises:
         OutcropError: `folder` exists; `shape` is not three numbers of at least 32, 48 and 64;
-            `seed` is negative; `noise_db` is NaN; the disk has no room.
+            `seed` is negative; `noise_db` is below -100; the disk has no room.
     """
     cube = cube_in(folder)
     check_new(Path(folder), instead="")
@@ -104,8 +105,8 @@ def _checked(
         )
     if seed < 0:
         raise OutcropError("cube", f"seed {seed} is negative; take 0 or more")
-    if noise_db is not None and np.isnan(noise_db):
-        raise OutcropError("noise_db", "is not a number; take decibels, such as 15")
+    if noise_db is not None and not noise_db >= _FAINTEST:
+        raise OutcropError("noise_db", f"{noise_db} leaves no signal; take {_FAINTEST} or more")
     inlines, crosslines, samples = shape
     wanted, free = _BYTES * inlines * crosslines * samples, shutil.disk_usage(folder.parent).free
     if wanted > free:
