@@ -36,7 +36,7 @@ def correlate(region: np.ndarray, patch: np.ndarray) -> np.ndarray:
     Returns:
         float64, `(a + 1) × (b + 1)`; 0 where a window is flat.
     """
-    bands, height, width = patch.shape
+    height, width = patch.shape[1:]
     region = region - region.mean(axis=(1, 2), keepdims=True)
     windows = np.lib.stride_tricks.sliding_window_view(region, (height, width), axis=(1, 2))
     product = np.einsum("bijhw,bhw->bij", windows, patch)

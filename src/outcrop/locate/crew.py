@@ -83,7 +83,8 @@ def crew(scheduler: str | None = None) -> Iterator[Crew]:
         client = Client(scheduler, timeout="10s", set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise OutcropError(
-            "--scheduler", f"no Dask scheduler answers at {scheduler}; start one with dask scheduler"
+            "--scheduler",
+            f"no Dask scheduler answers at {scheduler}; start one with dask scheduler",
         ) from error
     with client:
         yield _Cluster(client)

@@ -77,15 +77,15 @@ def find(
         for patch, m in np.argwhere(np.isfinite(candidates.score)).tolist()
     ]
     starts: dict[int, list[tuple[float, Place]]] = defaultdict(list)
-    for found in crew.each(_rescore, look, _jobs(places, slabs, size), "looking closer"):
-        for patch, score, place in found:
+    for rescored in crew.each(_rescore, look, _jobs(places, slabs, size), "looking closer"):
+        for patch, score, place in rescored:
             starts[patch].append((score, place))
     wanted = [(patch, place) for patch in sorted(starts) for place in _best(starts[patch])]
     peaks: dict[int, dict[tuple, Peak]] = defaultdict(dict)
     for _ in range(_ROUNDS):
         again = []
-        for found in crew.each(_climb, look, _jobs(wanted, slabs, size), "verifying"):
-            for patch, peak in found:
+        for climbed in crew.each(_climb, look, _jobs(wanted, slabs, size), "verifying"):
+            for patch, peak in climbed:
                 peaks[patch][peak.place] = peak
                 if not peak.settled:
                     again.append((patch, peak.place))
@@ -99,9 +99,12 @@ def find(
 
 
 def _place(candidates: Candidates, patch: int, m: int) -> Place:
-    return tuple(
-        int(getattr(candidates, name)[patch, m])
-        for name in ("variant", "planes", "index", "row", "column")
+    return (
+        int(candidates.variant[patch, m]),
+        int(candidates.planes[patch, m]),
+        int(candidates.index[patch, m]),
+        int(candidates.row[patch, m]),
+        int(candidates.column[patch, m]),
     )
 
 
@@ -120,9 +123,7 @@ def _jobs(
             ):
                 grouped[number, k].append((patch, place))
                 break
-    return [
-        _Job(number, slabs[number][k], here) for (number, k), here in sorted(grouped.items())
-    ]
+    return [_Job(number, slabs[number][k], here) for (number, k), here in sorted(grouped.items())]
 
 
 def _best(found: Sequence[tuple[float, Place]]) -> list[Place]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from outcrop.sources.scene import Scene
-from outcrop.sources.volumes import Volume
+from outcrop.sources.volumes import Volume, VolumeReader
 
 _SLAB_SAMPLES = 12 << 20
 _TILE = 2048
@@ -94,28 +94,35 @@ class Planes:
 
         Samples without data get the mean of their slice and band.
         """
-        with self.source.reader() as reader:
+        if isinstance(self.source, Scene):
+            with self.source.reader() as scene:
+                yield lambda slab: filled(
+                    scene.read(slab.top, slab.left, slab.height, slab.width)[None]
+                )
+        else:
+            with self.source.reader() as volume:
+                yield lambda slab: filled(_slices(volume, self.axis, slab))
 
-            def read(slab: Slab) -> np.ndarray:
-                if self.axis < 0:
-                    found = reader.read(slab.top, slab.left, slab.height, slab.width)[None]
-                else:
-                    start, stop = [slab.top, slab.left], [0, 0]
-                    stop = [slab.top + slab.height, slab.left + slab.width]
-                    start.insert(self.axis, slab.first)
-                    stop.insert(self.axis, slab.last)
-                    found = np.moveaxis(reader.box(tuple(start), tuple(stop)), self.axis, 0)[:, None]
-                return filled(np.ascontiguousarray(found, dtype=np.float32))
 
-            yield read
+def _slices(volume: VolumeReader, axis: int, slab: Slab) -> np.ndarray:
+    start = [slab.top, slab.left]
+    stop = [slab.top + slab.height, slab.left + slab.width]
+    start.insert(axis, slab.first)
+    stop.insert(axis, slab.last)
+    box = volume.box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+    return np.moveaxis(box, axis, 0)[:, None]
 
 
 def filled(pixels: np.ndarray) -> np.ndarray:
     """Pictures with the mean of the rest of their band where there is no data; 0 if there is none.
 
     Args:
-        pixels: float32, `N × bands × height × width`.
+        pixels: `N × bands × height × width`, of any type.
+
+    Returns:
+        float32.
     """
+    pixels = np.ascontiguousarray(pixels, dtype=np.float32)
     missing = ~np.isfinite(pixels)
     if not missing.any():
         return pixels

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from outcrop.locate.planes import Planes, Read, Slab
+from outcrop.locate.planes import Read, Slab
 from outcrop.locate.signature import Signature
 
 MOST = 12

@@ -15,7 +15,6 @@ import numpy as np
 
 from outcrop.locate.correlation import correlate, standardise
 from outcrop.locate.planes import Planes, Read, Slab
-from outcrop.locate.search import Candidates
 from outcrop.locate.signature import cells
 
 _COARSE = 48
