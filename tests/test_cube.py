@@ -10,7 +10,6 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import cross_val_score
 
 from outcrop.errors import OutcropError
-from outcrop.sources.coast.dice import Dice
 from outcrop.sources.cube import CLASSES, Earth, Survey, make_cube, random_patches
 from outcrop.sources.cube.earth import CHAOTIC, FAULTED, PARALLEL, SALT
 from outcrop.sources.cube.faults import Fault, displace
@@ -26,6 +25,7 @@ from outcrop.sources.cube.wavelet import (
     ricker,
     wavelets,
 )
+from outcrop.sources.dice import Dice
 from tests.command_line import run
 
 SHAPE = (64, 96, 128)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from outcrop.sources.coast.dice import Dice
 from outcrop.sources.cube.grid import Grid
+from outcrop.sources.dice import Dice
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.interpolate import BSpline
 
-from outcrop.sources.coast.dice import Dice
-
-_POWER = 151 / 315  # mean over a cell of the sum of the squared cubic B-spline weights
+from outcrop.sources.dice import POWER, Dice, spline_weights
 
 
 @dataclass(frozen=True)
@@ -51,19 +48,14 @@ class Grid:
         cubic B-splines; the third dimension to `Dice.field`. Grids that touch fit together.
         """
         axes = zip((self.inline, self.crossline, self.sample), scale, strict=True)
-        (i, rows), (j, columns), (k, layers) = (_weights(axis / step) for axis, step in axes)
+        weights = [spline_weights((axis / step).astype(np.float64)) for axis, step in axes]
+        rows, columns, layers = (part.astype(np.float32) for part, _ in weights)
+        i, j, k = (index for _, index in weights)
         lattice = dice.normal(name, i[:, None, None], j[:, None], k).astype(np.float32)
-        lattice /= _POWER**1.5
+        lattice /= POWER**1.5
         part = (rows @ lattice.reshape(len(i), -1)).reshape(-1, len(j), len(k))
         return (columns @ part) @ layers.T
 
     def map(self, dice: Dice, name: str, scale: float) -> np.ndarray:
         """A smooth random map, float32, inlines × crosslines: mean 0, variance 1."""
         return dice.field(name, self.crossline, self.inline, scale).astype(np.float32)
-
-
-def _weights(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The lattice points around `t`, and the cubic B-spline weights of each, float32."""
-    knots = np.arange(np.floor(t.min()) - 3, np.floor(t.max()) + 5)
-    weights = BSpline.design_matrix(t.astype(np.float64), knots, 3).toarray()
-    return knots[2:-2].astype(int), weights.astype(np.float32)
