@@ -10,6 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from outcrop.errors import OutcropError
 from outcrop.patches.collect import Batch
 from outcrop.patches.positions import Positions, upper_left
+from outcrop.sources.dtypes import kept
 from outcrop.sources.volumes import Volume
 
 _BATCH_BYTES = 64 << 20
@@ -70,8 +71,7 @@ def with_samples(volumes: Sequence[Volume], positions: Positions) -> np.ndarray:
 
 def common_dtype(volumes: Sequence[Volume]) -> np.dtype:
     """The dtype of patches cut from several volumes: the volumes' own if a patch set keeps it."""
-    dtype = np.result_type(*(volume.dtype for volume in volumes))
-    return dtype if dtype in {volume.dtype for volume in volumes} else np.dtype("float32")
+    return kept(np.result_type(*(volume.dtype for volume in volumes)))
 
 
 def check_size(volume: Volume, axis: int, size: int) -> None:

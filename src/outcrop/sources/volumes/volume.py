@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from outcrop.errors import OutcropError
+from outcrop.sources.dtypes import kept
 
 Triple = tuple[int, int, int]
 Kind = Literal["npy", "zarr", "segy", "stack"]
@@ -18,7 +19,6 @@ Fill = Callable[[np.ndarray, Triple], None]
 """Copies the box of the cube that begins at a corner into an array, whose shape is the box's."""
 
 PLAIN_AXES = ("axis 0", "axis 1", "axis 2")
-_KEPT = (np.dtype("uint8"), np.dtype("int16"), np.dtype("uint16"))
 _SLAB_BYTES = 256 << 20
 
 
@@ -201,5 +201,4 @@ def check_cube(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Tri
         )
     if dtype.kind not in "iuf":
         raise OutcropError(path, f"holds no numbers but {dtype}; save it as integers or floats")
-    native = dtype.newbyteorder("=")
-    return (shape[0], shape[1], shape[2]), native if native in _KEPT else np.dtype("float32")
+    return (shape[0], shape[1], shape[2]), kept(dtype)
