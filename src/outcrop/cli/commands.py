@@ -242,6 +242,18 @@ def split(
     from outcrop.splits import make_splitter
 
     check_new(output, overwrite)
+    _refuse_beside(
+        f"--by {by}",
+        block=by != "blocks" and block,
+        buffer=by == "random" and buffer,
+        zones=by != "zones" and zones,
+        boxes=by != "zones" and boxes,
+        slices=by != "zones" and slices,
+        axis=by != "slabs" and axis,
+        thickness=by != "slabs" and thickness,
+        column=by != "column" and column,
+        hold_out=by not in ("scenes", "column") and hold_out,
+    )
     opened = open_patches(patches)
     splitter = make_splitter(
         opened,
