@@ -4,13 +4,17 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from outcrop.errors import OutcropError
 from outcrop.locate.correlation import correlate, standardise
 from outcrop.locate.crew import crew
 from outcrop.locate.find import find
 from outcrop.locate.planes import Planes, filled
+from outcrop.locate.search import Candidates, scan
 from outcrop.locate.signature import design
 from outcrop.patches.flips import FLIPS, flip, unflip
+from outcrop.sources.scene import open_scene
 from outcrop.sources.volumes import open_volume
+from tests.rasters import write_raster
 
 SIZE = 24
 
@@ -53,8 +57,9 @@ def test_the_coefficient_is_that_of_pearson():
 
 
 def test_flat_windows_and_patches_correlate_with_nothing():
-    patch = standardise(np.full((1, 1, 4, 4), 7.0))[0]
-    assert not patch.any()
+    for value in (0, 7, 0.1, -1e6):
+        assert not standardise(np.full((1, 1, 150, 150), value, np.float32)).any()
+    assert not standardise(np.full((1, 1, 4, 4), 7, np.uint8)).any()
     assert not correlate(np.full((1, 6, 6), 3, np.float32), standardise(_ramp())[0]).any()
 
 
@@ -116,6 +121,76 @@ def test_the_same_search_gives_the_same_peaks(cube):
     images, _ = _patches(samples, 0, 20, seed=6)
     planes = [Planes(open_volume(path), 0)]
     assert _found([images], planes) == _found([images], planes)
+
+
+def test_a_climb_goes_on_beyond_what_was_read(monkeypatch, tmp_path):
+    # Smooth across the slices, so that the way up is seen from two slices away.
+    noise = np.random.default_rng(15).normal(size=(12, 70, 90))
+    samples, path = gaussian_filter(noise, (3, 2, 1)).astype(np.float32), tmp_path / "cube.npy"
+    np.save(path, samples)
+    images, places = _patches(samples, 0, 20, seed=10)
+    monkeypatch.setattr("outcrop.locate.planes._SLAB_SAMPLES", 1)
+    monkeypatch.setattr("outcrop.locate.find._BEYOND", 1)
+    # Away from the right slice, so that only climbing from slab to slab can find it.
+    monkeypatch.setattr("outcrop.locate.find.scan", _beside)
+    peaks = _found([images], [Planes(open_volume(path), 0)])
+    assert [one[0].place[2:] for one in peaks] == [tuple(place) for place in places.tolist()]
+    assert all(peak.settled for one in peaks for peak in one)
+
+
+def _beside(*arguments) -> Candidates:
+    """Candidates two slices after the best ones."""
+    found = scan(*arguments)
+    found.index[...] = np.minimum(found.index + 2, 11)
+    return found
+
+
+def test_a_patch_is_found_across_the_axis_it_was_cut_across(tmp_path):
+    samples = gaussian_filter(np.random.default_rng(11).normal(size=(40, 44, 48)), (1, 2, 1))
+    np.save(tmp_path / "cube.npy", samples.astype(np.float32))
+    volume = open_volume(tmp_path / "cube.npy")
+    cut = [_patches(samples, axis, 5, seed=axis) for axis in range(3)]
+    images = np.concatenate([images for images, _ in cut])
+    peaks = _found([images], [Planes(volume, axis) for axis in range(3)])
+    expected = [(axis, *place) for axis in range(3) for place in cut[axis][1].tolist()]
+    assert [one[0].place[1:] for one in peaks] == expected
+
+
+def test_patches_of_a_scene_are_found_in_all_its_bands(tmp_path, monkeypatch):
+    monkeypatch.setattr("outcrop.locate.planes._TILE", 100)
+    noise = np.random.default_rng(12).normal(size=(3, 230, 260))
+    pixels = gaussian_filter(noise, (0, 1.5, 1.5)).astype(np.float32)
+    scene = open_scene(write_raster(tmp_path / "scene.tif", pixels))
+    places = np.random.default_rng(13).integers((230 - SIZE + 1, 260 - SIZE + 1), size=(30, 2))
+    images = np.stack([pixels[:, r : r + SIZE, c : c + SIZE] for r, c in places])
+    brighter = images * np.array([2, 0.5, 9])[:, None, None] + 4
+    peaks = _found([brighter.astype(np.float32)], [Planes(scene, -1)])
+    assert [one[0].place[2:] for one in peaks] == [(0, *place) for place in places.tolist()]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A Dask cluster of two processes on this machine."""
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as made:
+        yield made
+
+
+def test_two_workers_of_a_cluster_find_what_one_process_finds(cube, cluster):
+    samples, path = cube
+    images, _ = _patches(samples, 0, 20, seed=14)
+    planes = [Planes(open_volume(path), 0)]
+    with crew(cluster.scheduler_address) as workers:
+        assert find([images], planes, workers) == _found([images], planes)
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://here", "tcp://no port"])
+def test_a_cluster_that_does_not_answer_is_told(monkeypatch, address):
+    monkeypatch.setattr("outcrop.locate.crew._PATIENCE", 0.5)
+    refused = pytest.raises(OutcropError, match=r"^--scheduler: no Dask scheduler answers at")
+    with refused, crew(address):
+        pass
 
 
 def test_slabs_hold_every_window_of_large_slices_once(monkeypatch, cube):

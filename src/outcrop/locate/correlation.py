@@ -20,9 +20,12 @@ def standardise(images: np.ndarray) -> np.ndarray:
     Returns:
         float32.
     """
-    centred = images - images.mean(axis=(2, 3), keepdims=True, dtype=np.float64)
-    length = np.sqrt((centred**2).sum(axis=(2, 3), keepdims=True))
-    flat = length <= 1e-6 * np.abs(images).max(axis=(2, 3), keepdims=True, initial=1e-30)
+    mean = images.mean(axis=(2, 3), keepdims=True, dtype=np.float64)
+    centred = (images - mean.astype(np.float32)).astype(np.float32, copy=False)
+    length = np.sqrt(np.square(centred).sum(axis=(2, 3), keepdims=True, dtype=np.float64))
+    # What a flat picture differs by from its mean is rounding alone.
+    deviation = length / np.sqrt(images.shape[2] * images.shape[3])
+    flat = deviation <= 1e-6 * np.maximum(np.abs(mean), 1e-30)
     return np.where(flat, 0, centred / np.where(flat, 1, length)).astype(np.float32)
 
 

@@ -11,6 +11,8 @@ from typing import Any, Protocol, TypeVar
 from outcrop.errors import OutcropError
 from outcrop.progress import track
 
+_PATIENCE = 10  # seconds
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -80,7 +82,7 @@ def crew(scheduler: str | None = None) -> Iterator[Crew]:
     from distributed import Client
 
     try:
-        client = Client(scheduler, timeout="10s", set_as_default=False)
+        client = Client(scheduler, timeout=_PATIENCE, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise OutcropError(
             "--scheduler",

@@ -13,13 +13,11 @@ from outcrop.locate.crew import Crew
 from outcrop.locate.planes import Planes, Slab
 from outcrop.locate.search import Candidates, scan
 from outcrop.locate.signature import Signature, design
-from outcrop.locate.verify import Patches, Peak, View, climb, rescore
+from outcrop.locate.verify import Patches, Peak, Place, View, climb
 
-STARTS = 2
+_STARTS = 2
 _ROUNDS = 4
 _BEYOND = 8
-
-Place = tuple[int, int, int, int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,19 +47,17 @@ class _Job:
     places: list[tuple[int, Place]]
 
 
-def find(
-    variants: Sequence[np.ndarray], planes: Sequence[Planes], crew: Crew, area: int | None = None
-) -> list[list[Peak]]:
+def find(variants: Sequence[np.ndarray], planes: Sequence[Planes], crew: Crew) -> list[list[Peak]]:
     """The peaks of every patch, the highest first; none for a patch that fits nowhere.
 
     Args:
         variants: the patches in each orientation, `N × bands × height × width`, finite.
-        area: of the stride of signatures (`design`).
     """
-    signature = design(np.asarray(variants[0], np.float32), area)
+    signature = design(variants[0])
     known = np.stack([signature.of_patches(images) for images in variants])
     size = signature.size
-    tasks = [(number, slab) for number, one in enumerate(planes) for slab in one.slabs(size)]
+    slabs = [one.slabs(size) for one in planes]
+    tasks = [(number, slab) for number, some in enumerate(slabs) for slab in some]
     scanned = crew.each(_scan, _Search(planes, signature, known), tasks, "comparing")
     candidates = reduce(Candidates.with_, scanned)
 
@@ -71,7 +67,6 @@ def find(
         for stride, cell in zip(signature.stride, patches.cell, strict=True)
     )
     look = _Look(planes, patches, (reach[0], reach[1]))
-    slabs = [one.slabs(size) for one in planes]
     places = [
         (patch, _place(candidates, patch, m))
         for patch, m in np.argwhere(np.isfinite(candidates.score)).tolist()
@@ -81,15 +76,21 @@ def find(
         for patch, score, place in rescored:
             starts[patch].append((score, place))
     wanted = [(patch, place) for patch in sorted(starts) for place in _best(starts[patch])]
-    peaks: dict[int, dict[tuple, Peak]] = defaultdict(dict)
+    peaks: dict[int, dict[Place, Peak]] = defaultdict(dict)
     for _ in range(_ROUNDS):
-        again = []
+        # Where a climb had to stop is no peak; from there the next round goes on.
+        for patch, place in wanted:
+            peaks[patch].pop(place, None)
         for climbed in crew.each(_climb, look, _jobs(wanted, slabs, size), "verifying"):
             for patch, peak in climbed:
-                peaks[patch][peak.place] = peak
-                if not peak.settled:
-                    again.append((patch, peak.place))
-        wanted = again
+                if peak.settled or peak.place not in peaks[patch]:
+                    peaks[patch][peak.place] = peak
+        wanted = [
+            (patch, place)
+            for patch in sorted(peaks)
+            for place, peak in peaks[patch].items()
+            if not peak.settled
+        ]
         if not wanted:
             break
     return [
@@ -130,7 +131,7 @@ def _best(found: Sequence[tuple[float, Place]]) -> list[Place]:
     """The likeliest places, one of each neighbourhood."""
     chosen: list[Place] = []
     for _, place in sorted(found, key=lambda one: (-one[0], one[1])):
-        if len(chosen) < STARTS and not any(_near(place, other) for other in chosen):
+        if len(chosen) < _STARTS and not any(_near(place, other) for other in chosen):
             chosen.append(place)
     return chosen
 
@@ -158,8 +159,8 @@ def _view(look: _Look, job: _Job, slices: int) -> View:
 def _rescore(look: _Look, job: _Job) -> list[tuple[int, float, Place]]:
     view = _view(look, job, 0)
     found = []
-    for patch, (variant, number, *where) in job.places:
-        score, index, row, column = rescore(view, patch, (variant, *where), look.reach)
+    for patch, (variant, number, index, row, column) in job.places:
+        score, row, column = view.coarse(patch, variant, index, row, column, look.reach)
         found.append((patch, score, (variant, number, index, row, column)))
     return found
 

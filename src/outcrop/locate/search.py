@@ -10,7 +10,7 @@ import numpy as np
 from outcrop.locate.planes import Read, Slab
 from outcrop.locate.signature import Signature
 
-MOST = 12
+_MOST = 12
 _WINDOWS, _PATCHES = 512, 1024
 
 
@@ -36,14 +36,11 @@ class Candidates:
     column: np.ndarray
 
     @classmethod
-    def none(cls, n: int, most: int = MOST) -> Candidates:
+    def none(cls, n: int) -> Candidates:
         """No places yet."""
         kinds = (np.int16, np.int16, np.int32, np.int32, np.int32)
-        places = (np.zeros((n, most), kind) for kind in kinds)
-        return cls(np.full((n, most), -np.inf, np.float32), *places)
-
-    def __len__(self) -> int:
-        return len(self.score)
+        places = (np.zeros((n, _MOST), kind) for kind in kinds)
+        return cls(np.full((n, _MOST), -np.inf, np.float32), *places)
 
     def offer(self, which: slice, score: np.ndarray, **place: np.ndarray | int) -> None:
         """Put new places where they are likelier than the least likely that is there.

@@ -22,7 +22,7 @@ from functools import lru_cache
 
 import numpy as np
 
-LENGTH = 96
+_LENGTH = 96
 _NOISE = 0.05
 _STRIDES = (1, 2, 4, 8, 16, 32)
 _SAMPLE = 512
@@ -51,13 +51,13 @@ class Signature:
         """The signatures of patches.
 
         Args:
-            images: `N × bands × height × width`, of this size, finite.
+            images: `N × bands × height × width`, of this size and any type, finite.
 
         Returns:
             float32, `N × (D · bands)`, of unit length; zero where a patch is flat.
         """
         rows, columns = self._waves()
-        found = _transform(images, rows, columns, self.cell)
+        found = rows @ cells(images, self.cell) @ columns.T
         return self._finish(np.moveaxis(found[..., *self.frequencies.T], 1, 2))
 
     def grid(self, height: int, width: int) -> Grid:
@@ -130,14 +130,13 @@ def design(images: np.ndarray, area: int | None = None) -> Signature:
     """The signature that tells these patches from other windows best.
 
     Args:
-        images: float32, `N × bands × height × width`, finite; a sample of them is looked at.
+        images: `N × bands × height × width`, finite; a sample of them is looked at.
         area: rows times columns of the stride; without it about one window for a 700th of a
             patch's area.
     """
     size = images.shape[2], images.shape[3]
     area = max(1, size[0] * size[1] // _WINDOWS_A_PATCH) if area is None else area
-    sample = images[:: max(1, len(images) // _SAMPLE)]
-    energy = _energy(sample)
+    energy = _energy(images[:: max(1, len(images) // _SAMPLE)].astype(np.float32))
     options = [_option(energy, size, stride) for stride in _strides(area, size)]
     return max(options, key=lambda option: option[0])[1]
 
@@ -155,7 +154,7 @@ def _strides(area: int, size: tuple[int, int]) -> Sequence[tuple[int, int]]:
 
 
 def _energy(images: np.ndarray) -> np.ndarray:
-    """The mean share of a patch's energy at each frequency, without the mean."""
+    """The mean share of a patch's energy at each frequency; the patch's mean is left out."""
     from scipy.fft import dctn
 
     centred = images - images.mean(axis=(2, 3), keepdims=True)
@@ -178,7 +177,7 @@ def _option(
     spread = energy * misplaced + _NOISE / (size[0] * size[1])
     ratio = energy / spread
     ratio[0, 0] = 0
-    best = np.argsort(-ratio, axis=None, kind="stable")[: min(LENGTH, ratio.size - 1)]
+    best = np.argsort(-ratio, axis=None, kind="stable")[: min(_LENGTH, ratio.size - 1)]
     frequencies = np.stack(np.unravel_index(best, ratio.shape), axis=1)
     bits = 0.5 * np.log2(1 + ratio.ravel()[best]).sum()
     weights = (1 / np.sqrt(spread.ravel()[best])).astype(np.float32)
@@ -192,21 +191,14 @@ def _along(length: int, window: int, stride: int) -> tuple[int, int]:
 
 
 def cells(pixels: np.ndarray, cell: tuple[int, int]) -> np.ndarray:
-    """Means of cells of pixels; what is left over at the end is left out."""
+    """Means of cells of pixels, float32; what is left over at the end is left out."""
     down, across = cell
     h, w = pixels.shape[-2] // down, pixels.shape[-1] // across
     inside = pixels[..., : h * down, : w * across]
     if cell == (1, 1):
-        return inside
+        return inside.astype(np.float32, copy=False)
     shape = (*pixels.shape[:-2], h, down, w, across)
     return inside.reshape(shape).mean(axis=(-3, -1), dtype=np.float32)
-
-
-def _transform(
-    images: np.ndarray, rows: np.ndarray, columns: np.ndarray, cell: tuple[int, int]
-) -> np.ndarray:
-    averaged = cells(np.asarray(images, np.float32), cell)
-    return rows @ averaged @ columns.T
 
 
 def _cosines(most: int, length: int) -> np.ndarray:

@@ -17,6 +17,9 @@ from outcrop.locate.correlation import correlate, standardise
 from outcrop.locate.planes import Planes, Read, Slab
 from outcrop.locate.signature import cells
 
+Place = tuple[int, int, int, int, int]
+"""Variant, planes, slice, row and column."""
+
 _COARSE = 48
 _SLICES, _STEP = 4, (3, 2)
 _MOST_STEPS = 24
@@ -29,6 +32,7 @@ class Peak:
     Attributes:
         score: the normalised cross-correlation there, at full resolution.
         rival: the best of the neighbouring slices; -1 if there are none.
+        gain, offset: with which patch ≈ gain × window + offset (`intensity`).
         settled: false where the climb had to stop at the edge of what was read.
     """
 
@@ -39,13 +43,13 @@ class Peak:
     index: int
     row: int
     column: int
-    gain: float = 0.0
-    offset: float = 0.0
-    settled: bool = True
+    gain: float
+    offset: float
+    settled: bool
 
     @property
-    def place(self) -> tuple[int, int, int, int, int]:
-        """Variant, planes, slice, row and column."""
+    def place(self) -> Place:
+        """Where it is."""
         return self.variant, self.planes, self.index, self.row, self.column
 
 
@@ -64,13 +68,11 @@ class Patches:
             max(1, min(round(height / _COARSE), stride[0] // 2)),
             max(1, min(round(width / _COARSE), stride[1] // 2)),
         )
-        self.coarse = [
-            standardise(cells(np.asarray(images, np.float32), self.cell)) for images in variants
-        ]
+        self.coarse = [standardise(cells(images, self.cell)) for images in variants]
 
     def fine(self, patch: int, variant: int) -> np.ndarray:
         """One patch at full resolution, standardised."""
-        return standardise(np.asarray(self._variants[variant][patch : patch + 1], np.float32))[0]
+        return standardise(self._variants[variant][patch : patch + 1])[0]
 
     def raw(self, patch: int, variant: int) -> np.ndarray:
         """One patch as it came."""
@@ -82,7 +84,7 @@ class View:
 
     def __init__(self, read: Read, planes: Planes, slab: Slab, patches: Patches) -> None:
         self.slab, self.patches = slab, patches
-        self.last = planes.count
+        self.count = planes.count
         self.pixels = read(slab)
 
     def holds(self, index: int) -> bool:
@@ -140,14 +142,7 @@ class View:
         return self.pixels[index - self.slab.first, :, top : top + height, left : left + width]
 
 
-def rescore(view: View, patch: int, place: Sequence[int], reach: tuple[int, int]) -> tuple:
-    """A candidate by its reduced correlation: score, index, row, column."""
-    variant, index, row, column = place
-    score, row, column = view.coarse(patch, variant, index, row, column, reach)
-    return score, index, row, column
-
-
-def climb(view: View, patch: int, place: tuple[int, int, int, int, int]) -> Peak:
+def climb(view: View, patch: int, place: Place) -> Peak:
     """Go uphill from a place to a peak, first on reduced windows, then at full resolution."""
     variant, planes, index, row, column = place
     score = -1.0
@@ -199,6 +194,6 @@ def intensity(patch: np.ndarray, window: np.ndarray) -> tuple[float, float]:
 
 def _settled(view: View, index: int) -> bool:
     ends = (index == view.slab.first and index > 0) or (
-        index == view.slab.last - 1 and index < view.last - 1
+        index == view.slab.last - 1 and index < view.count - 1
     )
     return not ends
