@@ -26,7 +26,6 @@ _LENGTH = 96
 _NOISE = 0.05
 _STRIDES = (1, 2, 4, 8, 16, 32)
 _SAMPLE = 512
-_WINDOWS_A_PATCH = 700
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,16 +125,15 @@ class Grid:
         return self.top + row * self.stride[0], self.left + column * self.stride[1]
 
 
-def design(images: np.ndarray, area: int | None = None) -> Signature:
+def design(images: np.ndarray, windows: int) -> Signature:
     """The signature that tells these patches from other windows best.
 
     Args:
         images: `N × bands × height × width`, finite; a sample of them is looked at.
-        area: rows times columns of the stride; without it about one window for a 700th of a
-            patch's area.
+        windows: about how many are to be described for the area of one patch.
     """
     size = images.shape[2], images.shape[3]
-    area = max(1, size[0] * size[1] // _WINDOWS_A_PATCH) if area is None else area
+    area = max(1, size[0] * size[1] // windows)
     energy = _energy(images[:: max(1, len(images) // _SAMPLE)].astype(np.float32))
     options = [_option(energy, size, stride) for stride in _strides(area, size)]
     return max(options, key=lambda option: option[0])[1]
