@@ -15,9 +15,11 @@ from outcrop.locate.search import Candidates, scan, spacing
 from outcrop.locate.signature import Signature, design
 from outcrop.locate.verify import Patches, Peak, Place, View
 
+Peaks = dict[Place, Peak]
+
 _ROUNDS = 4
-_BEYOND = 4
-_SURE, _TIMES_USUAL, _TIMES_BESIDE = 0.9, 10, 5
+_BEYOND, _FAR = 4, 8
+_SURE, _TIMES_FAR, _TIMES_USUAL, _TIMES_BESIDE = 0.9, 1.25, 3, 5
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,15 @@ class _Look:
 
     Attributes:
         windows: how many are compared for the area of one patch, in a slice.
+        noise: that patches are taken to have.
         skip: whether a slice may stand for its neighbours where they are alike.
         most: how many likely places are held for each patch.
         starts: from how many of them one climbs.
-        beside: how many slices to each side are looked at, in every step of a climb.
+        beside: how many slices to each side are looked at in a step of a climb.
     """
 
     windows: int
+    noise: float
     skip: bool
     most: int
     starts: int
@@ -40,7 +44,11 @@ class _Look:
 
 
 # Each for the patches that are not found beyond doubt before.
-_LOOKS = (_Look(700, True, 3, 1, 1), _Look(700, False, 32, 4, 4), _Look(2800, False, 32, 4, 4))
+_LOOKS = (
+    _Look(700, 0.05, True, 3, 1, 1),
+    _Look(700, 1.0, False, 32, 4, 4),
+    _Look(2800, 1.0, False, 32, 4, 4),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +68,7 @@ class _Verify:
 
     planes: Sequence[Planes]
     patches: Patches
+    beside: int
 
 
 @dataclass(frozen=True)
@@ -80,42 +89,50 @@ def find(variants: Sequence[np.ndarray], planes: Sequence[Planes], crew: Crew) -
     Args:
         variants: the patches in each orientation, `N × bands × height × width`, finite.
     """
-    peaks: list[dict[Place, Peak]] = [{} for _ in variants[0]]
-    wanted = np.arange(len(variants[0]))
+    peaks: list[Peaks] = [{} for _ in variants[0]]
+    wanted = list(range(len(peaks)))
     for look in _LOOKS:
         some = [images[wanted] for images in variants] if len(wanted) < len(peaks) else variants
-        for patch, found in zip(wanted.tolist(), _search(look, some, planes, crew), strict=True):
+        for patch, found in zip(wanted, _search(look, some, planes, crew), strict=True):
             peaks[patch].update(found)
-        wanted = _unsure(peaks)
-        if not len(wanted):
+        badly = [patch for patch, some in enumerate(peaks) if _missing(some) > 1 - _SURE]
+        wanted = badly + (_unusual(peaks, _TIMES_USUAL) if look is _LOOKS[0] else [])
+        if not wanted:
             break
-    return [
-        sorted(some.values(), key=lambda peak: (-peak.score, peak.place)) for some in peaks
-    ]
+    return [sorted(some.values(), key=lambda peak: (-peak.score, peak.place)) for some in peaks]
 
 
-def _unsure(peaks: Sequence[dict[Place, Peak]]) -> np.ndarray:
-    """The patches that fit badly, or far worse than most and hardly better in one place than beside.
+def _unusual(peaks: Sequence[Peaks], times: float) -> list[int]:
+    """The patches that fit well, but far worse than most, and hardly better in one place than else.
 
     What is missing from a fit is what its correlation lacks of 1.
     """
-    missing, elsewhere = np.full((2, len(peaks)), np.inf)
-    for patch, some in enumerate(peaks):
-        if some:
-            best, *others = sorted(some.values(), key=lambda peak: -peak.score)
-            missing[patch] = 1 - best.score
-            elsewhere[patch] = 1 - max([best.rival, *(peak.score for peak in others)])
+    missing = np.array([_missing(some) for some in peaks])
     well = missing <= 1 - _SURE
-    usual = np.median(missing[well]) if well.any() else 0.0
-    stands_out = _TIMES_BESIDE * missing <= elsewhere
-    return np.flatnonzero(~well | (missing > _TIMES_USUAL * usual) & ~stands_out)
+    usual = float(np.median(missing[well])) if well.any() else 0.0
+    unusual = np.flatnonzero(well & (missing > times * usual)).tolist()
+    return [patch for patch in unusual if not _stands_out(peaks[patch])]
+
+
+def _stands_out(peaks: Peaks) -> bool:
+    best = _best(peaks)
+    others = [peak.score for peak in peaks.values() if peak is not best]
+    return _TIMES_BESIDE * (1 - best.score) <= 1 - max([best.rival, *others])
+
+
+def _missing(peaks: Peaks) -> float:
+    return 1 - _best(peaks).score if peaks else np.inf
+
+
+def _best(peaks: Peaks) -> Peak:
+    return max(peaks.values(), key=lambda peak: (peak.score, peak.place))
 
 
 def _search(
     look: _Look, variants: Sequence[np.ndarray], planes: Sequence[Planes], crew: Crew
-) -> list[dict[Place, Peak]]:
+) -> list[Peaks]:
     """The peaks of every patch near the likeliest of the places that a look compares."""
-    signature = design(variants[0], look.windows)
+    signature = design(variants[0], look.windows, look.noise)
     size = signature.size
     slabs = [one.slabs(size) for one in planes]
     scan_ = _Scan(
@@ -131,20 +148,41 @@ def _search(
         (patch, _place(candidates, patch, m))
         for patch, m in np.argwhere(np.isfinite(candidates.score)).tolist()
     ]
-    verify = _Verify(planes, Patches.of(variants, signature.stride, look.beside))
+    patches = Patches.of(variants, signature.stride)
+    jobs = _jobs(places, slabs, size)
     starts: dict[int, list[tuple[float, Place]]] = defaultdict(list)
-    for rescored in crew.each(_rescore, verify, _jobs(places, slabs, size), "looking closer"):
+    for rescored in crew.each(_rescore, _Verify(planes, patches, 1), jobs, "looking closer"):
         for patch, score, place in rescored:
             starts[patch].append((score, place))
     wanted = [
-        (patch, place) for patch in sorted(starts) for place in _best(starts[patch], look.starts)
+        (patch, place)
+        for patch in sorted(starts)
+        for place in _likeliest(starts[patch], look.starts)
     ]
-    peaks: list[dict[Place, Peak]] = [{} for _ in variants[0]]
+    peaks: list[Peaks] = [{} for _ in variants[0]]
+    _climb_all(wanted, _Verify(planes, patches, look.beside), slabs, crew, peaks)
+    # Where layers dip, smaller peaks lie along a ridge that crosses the slices.
+    wanted = [(patch, _best(peaks[patch]).place) for patch in _unusual(peaks, _TIMES_FAR)]
+    _climb_all(wanted, _Verify(planes, patches, _FAR), slabs, crew, peaks)
+    return peaks
+
+
+def _climb_all(
+    wanted: list[tuple[int, Place]],
+    verify: _Verify,
+    slabs: Sequence[Sequence[Slab]],
+    crew: Crew,
+    peaks: Sequence[Peaks],
+) -> None:
+    """Add to the peaks of patches those above the places that are wanted."""
     for _ in range(_ROUNDS):
+        if not wanted:
+            break
         # Where a climb had to stop is no peak; from there the next round goes on.
         for patch, place in wanted:
             peaks[patch].pop(place, None)
-        for climbed in crew.each(_climb, verify, _jobs(wanted, slabs, size), "verifying"):
+        jobs = _jobs(wanted, slabs, verify.patches.size)
+        for climbed in crew.each(_climb, verify, jobs, "verifying"):
             for patch, peak in climbed:
                 if peak.settled or peak.place not in peaks[patch]:
                     peaks[patch][peak.place] = peak
@@ -154,9 +192,6 @@ def _search(
             for place, peak in some.items()
             if not peak.settled
         ]
-        if not wanted:
-            break
-    return peaks
 
 
 def _place(candidates: Candidates, patch: int, m: int) -> Place:
@@ -187,7 +222,7 @@ def _jobs(
     return [_Job(number, slabs[number][k], here) for (number, k), here in sorted(grouped.items())]
 
 
-def _best(found: Sequence[tuple[float, Place]], most: int) -> list[Place]:
+def _likeliest(found: Sequence[tuple[float, Place]], most: int) -> list[Place]:
     """The likeliest places, one of each neighbourhood."""
     chosen: list[Place] = []
     for _, place in sorted(found, key=lambda one: (-one[0], one[1])):
@@ -214,13 +249,13 @@ def _view(verify: _Verify, job: _Job, slices: int) -> View:
     planes, patches = verify.planes[job.number], verify.patches
     margin = [2 * (r + 4) * c for r, c in zip(patches.reach, patches.cell, strict=True)]
     with planes.open() as read:
-        wide = planes.around(job.slab, slices, (margin[0], margin[1]))
-        return View(read, planes, wide, patches)
+        wide = planes.around(job.slab, slices + verify.beside, (margin[0], margin[1]))
+        return View(read, planes, wide, patches, verify.beside)
 
 
 def _rescore(verify: _Verify, job: _Job) -> list[tuple[int, float, Place]]:
-    return _view(verify, job, verify.patches.beside).rescore(job.places)
+    return _view(verify, job, 0).rescore(job.places)
 
 
 def _climb(verify: _Verify, job: _Job) -> list[tuple[int, Peak]]:
-    return _view(verify, job, _BEYOND + verify.patches.beside).climb(job.places)
+    return _view(verify, job, _BEYOND).climb(job.places)

@@ -102,7 +102,13 @@ def spacing(planes: Planes, signature: Signature) -> int:
 
 
 def scan(
-    read: Read, slab: Slab, number: int, signature: Signature, known: np.ndarray, spacing: int, most: int
+    read: Read,
+    slab: Slab,
+    number: int,
+    signature: Signature,
+    known: np.ndarray,
+    spacing: int,
+    most: int,
 ) -> Candidates:
     """The likeliest windows of a slab for every patch; at most one of each group of neighbours.
 

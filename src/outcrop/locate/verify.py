@@ -60,18 +60,14 @@ class Patches:
         variants: for each variant the pictures, `N × bands × height × width`, of any type.
         cell: rows and columns that are averaged where pictures are reduced.
         reach: how many cells down and across a peak may be from a likely place.
-        beside: how many slices to each side are looked at together with one.
     """
 
     variants: Sequence[np.ndarray]
     cell: tuple[int, int]
     reach: tuple[int, int]
-    beside: int
 
     @classmethod
-    def of(
-        cls, variants: Sequence[np.ndarray], stride: tuple[int, int], beside: int
-    ) -> Patches:
+    def of(cls, variants: Sequence[np.ndarray], stride: tuple[int, int]) -> Patches:
         """Ready to be found at windows that lie a stride apart."""
         size = variants[0].shape[2:]
         down, across = (
@@ -82,7 +78,6 @@ class Patches:
             variants,
             (down, across),
             (max(2, -(-stride[0] // (2 * down))), max(2, -(-stride[1] // (2 * across)))),
-            beside,
         )
 
     @property
@@ -116,21 +111,23 @@ class View:
     """A slab that was read, in which patches are looked for.
 
     Args:
-        cell: rows and columns that are averaged.
+        beside: how many slices to each side of a place are looked at with its own.
     """
 
-    def __init__(self, read: Read, planes: Planes, slab: Slab, patches: Patches) -> None:
+    def __init__(
+        self, read: Read, planes: Planes, slab: Slab, patches: Patches, beside: int
+    ) -> None:
         self._slab, self._planes, self._patches = slab, planes, patches
         self._pixels = read(slab)
         self._reduced = _averaged(self._pixels, patches.cell)
-        self._beside = np.arange(-patches.beside, patches.beside + 1)
+        self._beside = beside
 
     def rescore(self, places: Sequence[tuple[int, Place]]) -> list[tuple[int, float, Place]]:
         """The best places near likely ones, with their correlations, on reduced pictures."""
         found = []
         for batch in self._batches(places):
             pictures = standardise(cells(self._patches.pictures(batch), self._patches.cell))
-            best = self._look(pictures, _at(batch), self._patches.cell, self._patches.reach)
+            best = self._look(pictures, _at(batch), self._beside, self._patches.cell, self._patches.reach)
             found += [
                 (patch, float(score), (*place[:2], *at))
                 for (patch, place), score, at in zip(
@@ -146,8 +143,8 @@ class View:
             pictures = self._patches.pictures(batch)
             cell, reach = self._patches.cell, self._patches.reach
             reduced = standardise(cells(pictures, cell))
-            near = self._climb(reduced, _at(batch), cell, reach)
-            best = self._climb(standardise(pictures), near.at, (1, 1), cell)
+            near = self._climb(reduced, _at(batch), self._beside, cell, reach)
+            best = self._climb(standardise(pictures), near.at, self._beside, (1, 1), cell)
             for k, (patch, place) in enumerate(batch):
                 index, row, column = best.at[k].tolist()
                 peak = Peak(
@@ -160,34 +157,45 @@ class View:
 
     def _batches(self, places: Sequence[tuple[int, Place]]) -> Iterator[list[tuple[int, Place]]]:
         height, width = self._patches.size
-        each = len(self._beside) * self._planes.bands * 4 * height * width
+        each = (2 * self._beside + 1) * self._planes.bands * 4 * height * width
         step = max(1, _BATCH_BYTES // each)
         for start in range(0, len(places), step):
             yield list(places[start : start + step])
 
     def _climb(
-        self, pictures: np.ndarray, at: np.ndarray, cell: tuple[int, int], reach: tuple[int, int]
+        self,
+        pictures: np.ndarray,
+        at: np.ndarray,
+        beside: int,
+        cell: tuple[int, int],
+        reach: tuple[int, int],
     ) -> _Best:
-        best = self._look(pictures, at, cell, reach)
+        best = self._look(pictures, at, beside, cell, reach)
         going = ~best.peak
         for _ in range(_MOST_STEPS):
             which = np.flatnonzero(going)
             if not len(which):
                 break
-            next_ = self._look(pictures[which], best.at[which], cell, reach)
+            next_ = self._look(pictures[which], best.at[which], beside, cell, reach)
             going[which] = ~next_.peak & (next_.score > best.score[which])
             for name, values in vars(next_).items():
                 getattr(best, name)[which] = values
         return best
 
     def _look(
-        self, pictures: np.ndarray, at: np.ndarray, cell: tuple[int, int], reach: tuple[int, int]
+        self,
+        pictures: np.ndarray,
+        at: np.ndarray,
+        beside: int,
+        cell: tuple[int, int],
+        reach: tuple[int, int],
     ) -> _Best:
         """The best windows within reach, in the same slices and those beside.
 
         Args:
             pictures: `P × bands × height × width` in cells, standardised.
             at: int, `P × 3`, slice, row and column.
+            beside: slices to each side.
             cell: rows and columns of a cell.
             reach: in cells, down and up, right and left.
         """
@@ -196,23 +204,22 @@ class View:
         steps = np.minimum(2 * np.array(reach), (read - size) // cell)
         extent = (np.array(pictures.shape[2:]) + steps) * cell
         start = np.clip(at[:, 1:] - origin - np.array(reach) * cell, 0, read - extent)
-        slices = at[:, :1] + self._beside - self._slab.first
+        slices = at[:, :1] + np.arange(-beside, beside + 1) - self._slab.first
         known = (slices >= 0) & (slices < len(self._pixels))
         score = correlate(self._regions(np.where(known, slices, 0), start, extent, cell), pictures)
         score[~known] = -1
         each = score.reshape(len(at), -1)
         which = np.stack(np.unravel_index(each.argmax(axis=1), score.shape[1:]), axis=1)
         corner = start + which[:, 1:] * cell + origin
-        middle = self._patches.beside
-        index = at[:, 0] + self._beside[which[:, 0]]
+        index = at[:, 0] + which[:, 0] - beside
         inner = (which[:, 1:] > 0) | (corner == 0)
         inner &= (which[:, 1:] < steps) | (corner + cell > self._planes.size - size)
         exist = (slices + self._slab.first >= 0) & (slices + self._slab.first < self._planes.count)
         return _Best(
             at=np.column_stack([index, corner]),
             score=each.max(axis=1),
-            rival=score[:, [middle - 1, middle + 1]].reshape(len(at), -1).max(axis=1),
-            peak=(which[:, 0] == middle) & inner.all(axis=1) & (known == exist).all(axis=1),
+            rival=score[:, [beside - 1, beside + 1]].reshape(len(at), -1).max(axis=1),
+            peak=(which[:, 0] == beside) & inner.all(axis=1) & (known == exist).all(axis=1),
         )
 
     def _regions(
@@ -234,9 +241,7 @@ class View:
     def _window(self, index: int, row: int, column: int) -> np.ndarray:
         top, left = row - self._slab.top, column - self._slab.left
         height, width = self._patches.size
-        return self._pixels[
-            index - self._slab.first, :, top : top + height, left : left + width
-        ]
+        return self._pixels[index - self._slab.first, :, top : top + height, left : left + width]
 
 
 def intensity(patch: np.ndarray, window: np.ndarray) -> tuple[float, float]:
