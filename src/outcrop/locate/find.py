@@ -46,7 +46,7 @@ class _Look:
 # Each for the patches that are not found beyond doubt before.
 _LOOKS = (
     _Look(700, 0.05, True, 3, 1, 1),
-    _Look(700, 1.0, False, 32, 4, 4),
+    _Look(2800, 1.0, True, 32, 4, 4),
     _Look(2800, 1.0, False, 32, 4, 4),
 )
 

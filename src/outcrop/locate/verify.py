@@ -127,7 +127,9 @@ class View:
         found = []
         for batch in self._batches(places):
             pictures = standardise(cells(self._patches.pictures(batch), self._patches.cell))
-            best = self._look(pictures, _at(batch), self._beside, self._patches.cell, self._patches.reach)
+            best = self._look(
+                pictures, _at(batch), self._beside, self._patches.cell, self._patches.reach
+            )
             found += [
                 (patch, float(score), (*place[:2], *at))
                 for (patch, place), score, at in zip(
