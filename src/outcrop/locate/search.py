@@ -121,7 +121,7 @@ def scan(
     found = Candidates.none(known.shape[1], most)
     pixels = read(slab)
     grid = signature.grid(slab.height, slab.width)
-    for index in _looked_at(slab, spacing):
+    for index in looked_at(slab, spacing):
         windows = signature.of_slice(pixels[index - slab.first])
         for tile in _runs(len(windows), _WINDOWS):
             there = windows[tile].T
@@ -142,7 +142,7 @@ def scan(
     return found
 
 
-def _looked_at(slab: Slab, spacing: int) -> list[int]:
+def looked_at(slab: Slab, spacing: int) -> list[int]:
     """Slices of a slab, so that none of it is further than half a spacing from one of them."""
     middle = spacing // 2
     found = list(range(slab.first + middle, slab.last, spacing))

@@ -22,7 +22,7 @@ from functools import lru_cache
 
 import numpy as np
 
-_LENGTH = 96
+_LENGTH = 64
 _STRIDES = (1, 2, 4, 8, 16, 32)
 _SAMPLE = 512
 
