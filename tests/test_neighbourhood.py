@@ -571,7 +571,7 @@ ROWS = {
         ON_SCENE + "--neighbourhood 3 --sources one-band.tif", "one-band.tif", "band 1, band 2",
     ),
     "another width": (ON_SCENE + "--neighbourhood 3 --sources wide.tif", "40 × 51", "40 × 50"),
-    "outside": (TRAIN.format("far", "far") + "--neighbourhood 3", "cube.npy", "positions"),
+    "outside": (TRAIN.format("far", "far") + "--neighbourhood 3", "cube.npy", "has no such place"),
     "no flip": (TRAIN.format("flips", "s") + "--neighbourhood 3", "'sideways'", "left-right"),
     "compare": (
         "compare p.zarr --split s.json -o c --neighbourhood 3 --sources short.npy", "short.npy",

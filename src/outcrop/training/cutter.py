@@ -48,7 +48,7 @@ class Cutter:
     alike: np.ndarray
 
     def draw(self, random: np.random.Generator) -> Shifts:
-        """A shift for each patch of the training side."""
+        """A shift for each patch of the training side (`Neighbourhood.draw`)."""
         shifts = self.neighbourhood.draw(random)
         return replace(shifts, found=shifts.found & self.alike)
 
@@ -111,7 +111,7 @@ def open_cutter(
     around = neighbourhood_of(patches, split, augmentation.neighbourhood, augmentation.slices)
     _check_inside(patches, around)
     opened = reopen(patches, sources)
-    if patches.nbytes <= RESIDENT_BYTES:
+    if not isinstance(patches.images, np.ndarray) and patches.nbytes <= RESIDENT_BYTES:
         patches = replace(patches, images=patches.take(np.arange(len(patches))))
     rendering, likeness = _learn(patches, split.train, opened)
     alike = likeness >= _ALIKE
@@ -136,15 +136,15 @@ def _check(patches: PatchSet, augmentation: Augmentation) -> None:
 
 
 def _check_inside(patches: PatchSet, around: Neighbourhood) -> None:
-    """Refuse patches outside of their source; in a scene, where they may reach over the edge, those
-    whose centre is."""
-    beyond = 0 if patches.from_volume else patches.size[0] // 2
-    outside = ((around.corner < -beyond) | (around.room < -beyond)).any(axis=1)
+    """Refuse patches that their source has no place for; at the edge of a scene, only centres."""
+    before = 0 if patches.from_volume else patches.size[0] // 2
+    behind = 0 if patches.from_volume else patches.size[0] - 1 - before
+    outside = ((around.corner < -before) | (around.room < -behind)).any(axis=1)
     if outside.any():
         raise OutcropError(
             patches.sources[around.positions.source[outside][0]].name,
-            f"does not reach as far as {outside.sum()} training patches are said to lie; "
-            "correct their positions",
+            f"has no such place as {outside.sum()} training patches have for their position; "
+            "correct them",
         )
 
 

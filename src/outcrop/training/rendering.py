@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from outcrop.patches.flips import FLIPS, flip, unflip
+from outcrop.patches.flips import flip, unflip
 
-_NAMES = tuple(FLIPS)
 _PIXELS = 1 << 21
 
 
