@@ -33,7 +33,7 @@ class Augmentation:
             and Taylor 2017, arXiv:1708.04552).
         neighbourhood: cut each picture anew from its source, up to so many pixels from its place,
             up or down and left or right, where that is not too near to what judges; 0 leaves it in
-            its place. It keeps its label: take no more than its class reaches.
+            its place. Its label is assumed to hold there too: take no more than that is true for.
         slices: the same across the slices of a volume, up to so many slices away.
 
     Raises:
