@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -85,6 +85,9 @@ def patches(
     classes: list[str] | None = None,
     crs: str | None = None,
     labels_crs: str | None = None,
+    inline_byte: int | None = None,
+    crossline_byte: int | None = None,
+    gaps: bool = False,
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
@@ -113,6 +116,9 @@ def patches(
         classes: names for the values of a label raster or volume, in ascending order.
         crs: coordinate reference system of scenes that carry none.
         labels_crs: the same for labels.
+        inline_byte, crossline_byte: of SEG-Y, where the trace headers hold the inline and the
+            crossline number, from 1; 189 and 193 if not given.
+        gaps: of SEG-Y, take files that lack traces, and read these as no data.
         seed: for --per-class.
         overwrite: whether the patch set may exist.
     """
@@ -122,6 +128,7 @@ def patches(
     from outcrop.patches.cut_volume import cut_volume
     from outcrop.sources.kinds import are_volumes
 
+    headers = (inline_byte, crossline_byte, gaps)
     common: dict[str, Any] = {"per_class": per_class, "seed": seed}
     common |= {"output": output, "overwrite": overwrite}
     if positions is not None:
@@ -134,7 +141,7 @@ def patches(
             slice_stride=slice_stride > 1,
         )
         found = cut_at_positions(
-            sources,
+            _with_headers(sources, *headers),
             positions,
             column or "label",
             size,
@@ -152,9 +159,10 @@ def patches(
         _refuse_beside(
             "a volume of labels", column=column, keep=keep, bands=bands, edge=edge == "reflect"
         )
+        opened = _with_headers([*sources, *labels], *headers)
         found = cut_volume(
-            sources,
-            labels,
+            opened[: len(sources)],
+            opened[len(sources) :],
             axis,
             size,
             stride=stride,
@@ -164,6 +172,7 @@ def patches(
         )
     else:
         _refuse_beside("labels of scenes", axis=axis, slice_stride=slice_stride > 1)
+        _with_headers(sources, *headers)
         found = cut(
             sources,
             labels,
@@ -181,12 +190,111 @@ def patches(
     class_table(found, output)
 
 
+def _with_headers(
+    sources: list[str], inline_byte: int | None, crossline_byte: int | None, gaps: bool
+) -> Sequence[Any]:
+    """Volumes, opened with what SEG-Y headers need; scenes as they are."""
+    from outcrop.sources.kinds import are_volumes, open_all_volumes
+    from outcrop.sources.volumes import volume_kind
+
+    if not any(volume_kind(source) == "segy" for source in sources):
+        kind = "sources other than SEG-Y"
+        _refuse_beside(kind, inline_byte=inline_byte, crossline_byte=crossline_byte, gaps=gaps)
+    if not are_volumes(sources):
+        return sources
+    return open_all_volumes(sources, inline_byte or 189, crossline_byte or 193, gaps)
+
+
 def _refuse_beside(what: str, **options: Any) -> None:
     """Refuse options that were given where they would do nothing."""
     for name, value in options.items():
         if value is not None and value is not False:
             option = name.replace("_", "-")
             raise OutcropError(f"--{option}", f"has no meaning beside {what}; leave it out")
+
+
+def locate(
+    patches: str,
+    sources: list[str],
+    *,
+    output: Path,
+    axis: int | None = None,
+    flips: bool = False,
+    bands: list[int] | None = None,
+    crs: str | None = None,
+    inline_byte: int | None = None,
+    crossline_byte: int | None = None,
+    gaps: bool = False,
+    sure: float = 0.9999,
+    patches_output: Path | None = None,
+    picture: Path | None = None,
+    report: Path | None = None,
+    scheduler: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Find where patches were cut that have lost their place, in volumes or scenes.
+
+    Args:
+        patches: a patch set, a folder or archive with a folder per class, or an npz with images
+            and, if there are any, labels.
+        sources: where they may have been cut. Volumes: .npy, Zarr, SEG-Y, folders of slices. Or
+            raster files with the bands of the patches; names joined by commas are one scene.
+        output: the positions, a new .csv or .parquet with one row a patch, in their order.
+        axis: of volumes, the axis that the slices are across, from 0; all three are searched if
+            not given.
+        flips: whether patches may have been flipped or turned; takes eight times as long, four if
+            they are not square.
+        bands: of scenes, numbers of the bands to use, from 1.
+        crs: coordinate reference system of scenes that carry none.
+        inline_byte, crossline_byte: of SEG-Y, where the trace headers hold the inline and the
+            crossline number, from 1; 189 and 193 if not given.
+        gaps: of SEG-Y, take files that lack traces, and read these as no data.
+        sure: the confidence from which a patch counts as found, from 0 to 1.
+        patches_output: a patch set of those that were found, with their positions, to be split
+            and audited by ground.
+        picture: where each class lies, a new .png, .svg or .pdf.
+        report: the same and more as one HTML page.
+        scheduler: address of a Dask cluster to work on.
+        overwrite: whether the files may exist.
+    """
+    from outcrop.cli.tables import locate_table, say
+    from outcrop.files import check_new
+    from outcrop.locate.locate import locate as locate_patches
+    from outcrop.locate.table import check_table, with_positions, write_positions
+    from outcrop.patches.collection import open_patches
+    from outcrop.patches.patchset import check_output
+    from outcrop.report.origins import write_origins
+    from outcrop.report.projections import check_picture, write_picture
+
+    check_table(output, overwrite)
+    if patches_output is not None:
+        check_output(patches_output, overwrite)
+    if picture is not None:
+        check_picture(picture, overwrite)
+    if report is not None:
+        check_new(report, overwrite)
+    opened = open_patches(patches, learnable=False)
+    located = locate_patches(
+        opened,
+        _with_headers(sources, inline_byte, crossline_byte, gaps),
+        axis,
+        flips,
+        bands=bands,
+        crs=crs,
+        sure=sure,
+        scheduler=scheduler,
+    )
+    write_positions(output, located, opened, overwrite)
+    if patches_output is not None:
+        with_positions(opened, located).save(patches_output, overwrite)
+    if picture is not None:
+        write_picture(picture, located, opened, overwrite)
+    if report is not None:
+        write_origins(report, located, opened, overwrite)
+    locate_table(opened, located)
+    for path in (output, patches_output, picture, report):
+        if path is not None:
+            say(str(path))
 
 
 def split(
@@ -527,6 +635,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
         coast,
         cube,
         patches,
+        locate,
         split,
         models,
         train,
