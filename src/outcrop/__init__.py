@@ -25,7 +25,7 @@ _PUBLIC = {
     "cut_at_positions": "patches.at_positions.cut_at_positions",
     "open_patches": "patches.collection.open_patches",
     "damage": "patches.damage.damage",
-    "locate": "locate.locate.locate",
+    "locate_patches": "locate.locate.locate",
     "with_positions": "locate.table.with_positions",
     "write_positions": "locate.table.write_positions",
     # splits

@@ -128,7 +128,12 @@ def patches(
     from outcrop.patches.cut_volume import cut_volume
     from outcrop.sources.kinds import are_volumes
 
-    headers = (inline_byte, crossline_byte, gaps)
+    headers = _headers(
+        [*sources, *(labels or ())],
+        inline_byte=inline_byte,
+        crossline_byte=crossline_byte,
+        gaps=gaps,
+    )
     common: dict[str, Any] = {"per_class": per_class, "seed": seed}
     common |= {"output": output, "overwrite": overwrite}
     if positions is not None:
@@ -141,7 +146,7 @@ def patches(
             slice_stride=slice_stride > 1,
         )
         found = cut_at_positions(
-            _with_headers(sources, *headers),
+            _opened(sources, headers),
             positions,
             column or "label",
             size,
@@ -159,10 +164,9 @@ def patches(
         _refuse_beside(
             "a volume of labels", column=column, keep=keep, bands=bands, edge=edge == "reflect"
         )
-        opened = _with_headers([*sources, *labels], *headers)
         found = cut_volume(
-            opened[: len(sources)],
-            opened[len(sources) :],
+            _opened(sources, headers),
+            _opened(labels, headers),
             axis,
             size,
             stride=stride,
@@ -172,7 +176,6 @@ def patches(
         )
     else:
         _refuse_beside("labels of scenes", axis=axis, slice_stride=slice_stride > 1)
-        _with_headers(sources, *headers)
         found = cut(
             sources,
             labels,
@@ -190,19 +193,23 @@ def patches(
     class_table(found, output)
 
 
-def _with_headers(
-    sources: list[str], inline_byte: int | None, crossline_byte: int | None, gaps: bool
-) -> Sequence[Any]:
-    """Volumes, opened with what SEG-Y headers need; scenes as they are."""
-    from outcrop.sources.kinds import are_volumes, open_all_volumes
+def _headers(sources: Sequence[str], **options: Any) -> dict[str, Any]:
+    """What was said of SEG-Y headers, for `open_volume`; refused where there is no SEG-Y."""
     from outcrop.sources.volumes import volume_kind
 
-    if not any(volume_kind(source) == "segy" for source in sources):
-        kind = "sources other than SEG-Y"
-        _refuse_beside(kind, inline_byte=inline_byte, crossline_byte=crossline_byte, gaps=gaps)
-    if not are_volumes(sources):
+    # What is not there is told when it is opened.
+    if not any(volume_kind(one) == "segy" or not Path(one).exists() for one in sources):
+        _refuse_beside("sources other than SEG-Y", **options)
+    return {name: value for name, value in options.items() if value not in (None, False)}
+
+
+def _opened(sources: list[str], headers: dict[str, Any]) -> Sequence[Any]:
+    """The sources, opened if their headers need more than the usual."""
+    from outcrop.sources.kinds import are_volumes, open_all_volumes
+
+    if not (headers and are_volumes(sources)):
         return sources
-    return open_all_volumes(sources, inline_byte or 189, crossline_byte or 193, gaps)
+    return open_all_volumes(sources, **headers)
 
 
 def _refuse_beside(what: str, **options: Any) -> None:
@@ -264,7 +271,7 @@ def locate(
     from outcrop.patches.collection import open_patches
     from outcrop.patches.patchset import check_output
     from outcrop.report.origins import write_origins
-    from outcrop.report.projections import check_picture, write_picture
+    from outcrop.report.projections import check_picture, write_projections
 
     check_table(output, overwrite)
     if patches_output is not None:
@@ -273,10 +280,11 @@ def locate(
         check_picture(picture, overwrite)
     if report is not None:
         check_new(report, overwrite)
+    headers = _headers(sources, inline_byte=inline_byte, crossline_byte=crossline_byte, gaps=gaps)
     opened = open_patches(patches, learnable=False)
     located = locate_patches(
         opened,
-        _with_headers(sources, inline_byte, crossline_byte, gaps),
+        _opened(sources, headers),
         axis,
         flips,
         bands=bands,
@@ -288,7 +296,7 @@ def locate(
     if patches_output is not None:
         with_positions(opened, located).save(patches_output, overwrite)
     if picture is not None:
-        write_picture(picture, located, opened, overwrite)
+        write_projections(picture, located, opened, overwrite)
     if report is not None:
         write_origins(report, located, opened, overwrite)
     locate_table(opened, located)

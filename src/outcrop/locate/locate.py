@@ -213,8 +213,9 @@ def has_contrast(images: np.ndarray) -> np.ndarray:
     )
     # What is missing is NaN, and so are then the extremes; of infinite ones the difference is.
     with np.errstate(invalid="ignore"):
-        steps = (high - low) > _FAINTEST * np.maximum(np.abs(low), np.abs(high))
-    return np.asarray(steps.any(axis=1) & np.isfinite(high - low).all(axis=1))
+        span = high - low
+    steps = span > _FAINTEST * np.maximum(np.abs(low), np.abs(high))
+    return np.asarray(steps.any(axis=1) & np.isfinite(span).all(axis=1))
 
 
 def _images(patches: PatchSet | np.ndarray) -> np.ndarray:

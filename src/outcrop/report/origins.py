@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ def _content(located: Located, patches: PatchSet) -> dict[str, Any]:
             for cloud in clouds(located, patches)
         ],
         "rows": _rows(located, patches),
-        "charts": _charts(located) if located.found.any() else [],
+        "charts": _charts(located, patches.bands) if located.found.any() else [],
         "lost": _lost(located, patches),
         "lost_count": int((~located.found).sum()),
     }
@@ -141,7 +142,7 @@ def _rows(located: Located, patches: PatchSet) -> list[dict[str, Any]]:
     return rows
 
 
-def _charts(located: Located) -> list[Markup]:
+def _charts(located: Located, bands: Sequence[str]) -> list[Markup]:
     found, lost = located.found, ~located.found & located.usable
     lowest = float(np.nanmin(located.score[located.usable]))
     with chart("score of the best place", _SMALL) as (figure, axes):
@@ -149,6 +150,7 @@ def _charts(located: Located) -> list[Markup]:
         axes.hist(located.score[found], edges, color="#1b5e8c", label="found")
         axes.hist(located.score[lost], edges, color="#c06a1b", label="not found")
         axes.set_yscale("symlog", linthresh=1)
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.set_ylabel("patches")
         axes.legend(loc="upper left")
     made = [svg(figure, "scores of the patches that were found and of the others")]
@@ -157,9 +159,11 @@ def _charts(located: Located) -> list[Markup]:
         axes.axvline(NEARLY, color="#27343f", lw=1, ls=(0, (3, 2)))
         axes.set_ylabel("patches")
     made.append(svg(figure, "margins of the patches that were found"))
-    each = located.intensity[found]
     with chart("gain and offset of each patch", _SMALL) as (figure, axes):
-        axes.scatter(each.gain, each.offset, s=4, lw=0, color="#1b5e8c", alpha=0.5, rasterized=True)
+        for name, each in zip(bands, located.bands or (located.intensity,), strict=False):
+            axes.scatter(each.gain, each.offset, s=5, lw=0, alpha=0.6, rasterized=True, label=name)
+        if located.bands:
+            axes.legend(fontsize=7, markerscale=2)
         axes.set_xlabel("gain")
         axes.set_ylabel("offset (grey values)")
     return [*made, svg(figure, "gain and offset of each patch that was found")]

@@ -71,7 +71,7 @@ def check_picture(path: Path, overwrite: bool = False) -> None:
     check_new(path, overwrite)
 
 
-def write_picture(
+def write_projections(
     path: str | Path, located: Located, patches: PatchSet, overwrite: bool = False
 ) -> None:
     """Draw where each class lies: a row for each source.
@@ -144,7 +144,7 @@ def _draw_cloud(places: Any, cloud: Cloud) -> None:
 def _draw_view(axes: Any, cloud: Cloud, view: tuple[int, int]) -> None:
     assert isinstance(cloud.source, Volume)
     down, right = view
-    _dots(axes, cloud, cloud.middle[:, right], cloud.middle[:, down])
+    _dots(axes, cloud, cloud.middle[:, right], cloud.middle[:, down], lw=0, alpha=0.7)
     axes.set_xlim(-0.5, cloud.source.shape[right] - 0.5)
     axes.set_ylim(cloud.source.shape[down] - 0.5, -0.5)
     axes.set_xlabel(cloud.source.axes[right])
@@ -159,17 +159,18 @@ def _draw_scene(axes: Any, cloud: Cloud) -> None:
     ends = (-0.5, scene.width - 0.5, scene.height - 0.5, -0.5)
     axes.imshow(picture, extent=ends, aspect="equal", alpha=0.6)
     axes.grid(visible=False)
-    _dots(axes, cloud, cloud.middle[:, 2], cloud.middle[:, 1])
+    # Framed in white, to be told from the ground.
+    _dots(axes, cloud, cloud.middle[:, 2], cloud.middle[:, 1], lw=0.6, edgecolors="white")
     axes.set_xlabel("column")
     axes.set_ylabel("row")
 
 
-def _dots(axes: Any, cloud: Cloud, x: np.ndarray, y: np.ndarray) -> None:
+def _dots(axes: Any, cloud: Cloud, x: np.ndarray, y: np.ndarray, **style: Any) -> None:
     shades = np.array(cloud.palette)[cloud.codes] / 255
     # Classes come sorted as often as not; in that order the last would hide the others.
     order = np.random.default_rng(0).permutation(len(x))
-    area = np.clip(8000 / len(x), 3, 20)
-    axes.scatter(x[order], y[order], s=area, c=shades[order], lw=0, alpha=0.7, rasterized=True)
+    area = np.clip(8000 / len(x), 3, 25)
+    axes.scatter(x[order], y[order], s=area, c=shades[order], rasterized=True, **style)
 
 
 def _title(located: Located) -> str:

@@ -8,6 +8,7 @@ for (const box of document.querySelectorAll(".scatter")) {
   const note = box.querySelector("output");
   const hidden = new Set();
   const half = lengths.map((length) => length / Math.max(...lengths));
+  const radius = Math.hypot(...half);
   let yaw = -0.6, pitch = 0.4, grip = null, drawn = [];
 
   // Axis 0 runs into the page, axis 1 to the right, axis 2 down.
@@ -18,7 +19,7 @@ for (const box of document.querySelectorAll(".scatter")) {
   };
   const placed = (corner) => {
     const { clientWidth: width, clientHeight: height } = canvas;
-    const scale = Math.min(width, height) / 2 / 1.9;
+    const scale = (Math.min(width, height) / 2 - 30) / radius;
     const [x, y, depth] = turned(corner.map((share, k) => (2 * share - 1) * half[k]));
     return [width / 2 + scale * x, height / 2 + scale * y, depth];
   };
@@ -68,12 +69,12 @@ for (const box of document.querySelectorAll(".scatter")) {
       .filter((point) => !hidden.has(point[3]))
       .map((point) => [...placed(lengths.map((length, k) => (point[k] + 0.5) / length)), point])
       .sort((one, other) => other[2] - one[2]);
-    const radius = Math.min(3.2, Math.max(1.6, 150 / Math.sqrt(points.length)));
+    const size = Math.min(3.2, Math.max(1.6, 150 / Math.sqrt(points.length)));
     for (const [x, y, depth, point] of drawn) {
       pen.globalAlpha = 0.75 - 0.2 * depth;
       pen.fillStyle = colours[point[3]];
       pen.beginPath();
-      pen.arc(x, y, radius, 0, 7);
+      pen.arc(x, y, size, 0, 7);
       pen.fill();
     }
     pen.globalAlpha = 1;
