@@ -200,7 +200,9 @@ def _headers(sources: Sequence[str], **options: Any) -> dict[str, Any]:
     # What is not there is told when it is opened.
     if not any(volume_kind(one) == "segy" or not Path(one).exists() for one in sources):
         _refuse_beside("sources other than SEG-Y", **options)
-    return {name: value for name, value in options.items() if value not in (None, False)}
+    return {
+        name: value for name, value in options.items() if value is not None and value is not False
+    }
 
 
 def _opened(sources: list[str], headers: dict[str, Any]) -> Sequence[Any]:
@@ -292,9 +294,10 @@ def locate(
         sure=sure,
         scheduler=scheduler,
     )
+    placed = None if patches_output is None else with_positions(opened, located)
     write_positions(output, located, opened, overwrite)
-    if patches_output is not None:
-        with_positions(opened, located).save(patches_output, overwrite)
+    if placed is not None and patches_output is not None:
+        placed.save(patches_output, overwrite)
     if picture is not None:
         write_projections(picture, located, opened, overwrite)
     if report is not None:

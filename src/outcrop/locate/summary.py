@@ -31,6 +31,8 @@ def summary(located: Located, bands: Sequence[str]) -> list[str]:
         if set(names) - {"none"}:
             how = (f"{name} {count:,}" for name, count in zip(names, counts, strict=True))
             lines.append(f"flips: {', '.join(how)}")
+    elif np.isfinite(located.score).any():
+        lines.append(f"score: highest {np.nanmax(located.score):.4f}")
     unusable = np.flatnonzero(~located.usable)
     if len(unusable):
         lines.append(

@@ -127,7 +127,7 @@ def _images(path: Path, images: np.ndarray, layout: np.ndarray | None) -> np.nda
             f"images are {images.shape}; save N × bands × height × width or N × height × width",
         )
     if 0 in images.shape:
-        raise OutcropError(path, f"images are {images.shape}, with nothing in them")
+        raise OutcropError(path, f"images are {images.shape}, with nothing in them; save some")
     if images.dtype.kind == "f":
         images = images.astype(np.float32)
     if images.dtype.name not in DTYPES:
