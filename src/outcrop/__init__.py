@@ -25,6 +25,9 @@ _PUBLIC = {
     "cut_at_positions": "patches.at_positions.cut_at_positions",
     "open_patches": "patches.collection.open_patches",
     "damage": "patches.damage.damage",
+    "locate_patches": "locate.locate.locate",
+    "with_positions": "locate.table.with_positions",
+    "write_positions": "locate.table.write_positions",
     # splits
     "Split": "splits.Split",
     "RandomSplit": "splits.RandomSplit",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -85,6 +85,9 @@ def patches(
     classes: list[str] | None = None,
     crs: str | None = None,
     labels_crs: str | None = None,
+    inline_byte: int | None = None,
+    crossline_byte: int | None = None,
+    gaps: bool = False,
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
@@ -113,6 +116,9 @@ def patches(
         classes: names for the values of a label raster or volume, in ascending order.
         crs: coordinate reference system of scenes that carry none.
         labels_crs: the same for labels.
+        inline_byte, crossline_byte: of SEG-Y, where the trace headers hold the inline and the
+            crossline number, from 1; 189 and 193 if not given.
+        gaps: of SEG-Y, take files that lack traces, and read these as no data.
         seed: for --per-class.
         overwrite: whether the patch set may exist.
     """
@@ -122,6 +128,12 @@ def patches(
     from outcrop.patches.cut_volume import cut_volume
     from outcrop.sources.kinds import are_volumes
 
+    headers = _headers(
+        [*sources, *(labels or ())],
+        inline_byte=inline_byte,
+        crossline_byte=crossline_byte,
+        gaps=gaps,
+    )
     common: dict[str, Any] = {"per_class": per_class, "seed": seed}
     common |= {"output": output, "overwrite": overwrite}
     if positions is not None:
@@ -134,7 +146,7 @@ def patches(
             slice_stride=slice_stride > 1,
         )
         found = cut_at_positions(
-            sources,
+            _opened(sources, headers),
             positions,
             column or "label",
             size,
@@ -153,8 +165,8 @@ def patches(
             "a volume of labels", column=column, keep=keep, bands=bands, edge=edge == "reflect"
         )
         found = cut_volume(
-            sources,
-            labels,
+            _opened(sources, headers),
+            _opened(labels, headers),
             axis,
             size,
             stride=stride,
@@ -181,12 +193,119 @@ def patches(
     class_table(found, output)
 
 
+def _headers(sources: Sequence[str], **options: Any) -> dict[str, Any]:
+    """What was said of SEG-Y headers, for `open_volume`; refused where there is no SEG-Y."""
+    from outcrop.sources.volumes import volume_kind
+
+    # What is not there is told when it is opened.
+    if not any(volume_kind(one) == "segy" or not Path(one).exists() for one in sources):
+        _refuse_beside("sources other than SEG-Y", **options)
+    return {
+        name: value for name, value in options.items() if value is not None and value is not False
+    }
+
+
+def _opened(sources: list[str], headers: dict[str, Any]) -> Sequence[Any]:
+    """The sources, opened if their headers need more than the usual."""
+    from outcrop.sources.kinds import are_volumes, open_all_volumes
+
+    if not (headers and are_volumes(sources)):
+        return sources
+    return open_all_volumes(sources, **headers)
+
+
 def _refuse_beside(what: str, **options: Any) -> None:
     """Refuse options that were given where they would do nothing."""
     for name, value in options.items():
         if value is not None and value is not False:
             option = name.replace("_", "-")
             raise OutcropError(f"--{option}", f"has no meaning beside {what}; leave it out")
+
+
+def locate(
+    patches: str,
+    sources: list[str],
+    *,
+    output: Path,
+    axis: int | None = None,
+    flips: bool = False,
+    bands: list[int] | None = None,
+    crs: str | None = None,
+    inline_byte: int | None = None,
+    crossline_byte: int | None = None,
+    gaps: bool = False,
+    sure: float = 0.9999,
+    patches_output: Path | None = None,
+    picture: Path | None = None,
+    report: Path | None = None,
+    scheduler: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Find where patches were cut that have lost their place, in volumes or scenes.
+
+    Args:
+        patches: a patch set, a folder or archive with a folder per class, or an npz with images
+            and, if there are any, labels.
+        sources: where they may have been cut. Volumes: .npy, Zarr, SEG-Y, folders of slices. Or
+            raster files with the bands of the patches; names joined by commas are one scene.
+        output: the positions, a new .csv or .parquet with one row a patch, in their order.
+        axis: of volumes, the axis that the slices are across, from 0; all three are searched if
+            not given.
+        flips: whether patches may have been flipped or turned; takes eight times as long, four if
+            they are not square.
+        bands: of scenes, numbers of the bands to use, from 1.
+        crs: coordinate reference system of scenes that carry none.
+        inline_byte, crossline_byte: of SEG-Y, where the trace headers hold the inline and the
+            crossline number, from 1; 189 and 193 if not given.
+        gaps: of SEG-Y, take files that lack traces, and read these as no data.
+        sure: the confidence from which a patch counts as found, from 0 to 1.
+        patches_output: a patch set of those that were found, with their positions, to be split
+            and audited by ground.
+        picture: where each class lies, a new .png, .svg or .pdf.
+        report: the same and more as one HTML page.
+        scheduler: address of a Dask cluster to work on.
+        overwrite: whether the files may exist.
+    """
+    from outcrop.cli.tables import locate_table, say
+    from outcrop.files import check_new
+    from outcrop.locate.locate import locate as locate_patches
+    from outcrop.locate.table import check_table, with_positions, write_positions
+    from outcrop.patches.collection import open_patches
+    from outcrop.patches.patchset import check_output
+    from outcrop.report.origins import write_origins
+    from outcrop.report.projections import check_picture, write_projections
+
+    check_table(output, overwrite)
+    if patches_output is not None:
+        check_output(patches_output, overwrite)
+    if picture is not None:
+        check_picture(picture, overwrite)
+    if report is not None:
+        check_new(report, overwrite)
+    headers = _headers(sources, inline_byte=inline_byte, crossline_byte=crossline_byte, gaps=gaps)
+    opened = open_patches(patches, learnable=False)
+    located = locate_patches(
+        opened,
+        _opened(sources, headers),
+        axis,
+        flips,
+        bands=bands,
+        crs=crs,
+        sure=sure,
+        scheduler=scheduler,
+    )
+    placed = None if patches_output is None else with_positions(opened, located)
+    write_positions(output, located, opened, overwrite)
+    if placed is not None and patches_output is not None:
+        placed.save(patches_output, overwrite)
+    if picture is not None:
+        write_projections(picture, located, opened, overwrite)
+    if report is not None:
+        write_origins(report, located, opened, overwrite)
+    locate_table(opened, located)
+    for path in (output, patches_output, picture, report):
+        if path is not None:
+            say(str(path))
 
 
 def split(
@@ -534,6 +653,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
         coast,
         cube,
         patches,
+        locate,
         split,
         models,
         train,

@@ -16,6 +16,8 @@ from outcrop.evaluation.scores import Scores
 from outcrop.experiment.compare import Comparison
 from outcrop.experiment.published import Published
 from outcrop.experiment.results import COLUMNS, Result, figures, notes, tabulate
+from outcrop.locate.located import Located
+from outcrop.locate.summary import summary
 from outcrop.models.architectures import NETWORKS, ResidualNet
 from outcrop.models.cost import cost_of, short
 from outcrop.patches.patchset import PatchSet
@@ -47,6 +49,24 @@ def class_table(patches: PatchSet, path: Path) -> None:
         say(f"dropped {count:,} labelled {pixels}: {reason}")
     height, width = patches.size
     say(f"{path}: {len(patches):,} patches of {len(patches.bands)} × {height} × {width}")
+
+
+def locate_table(patches: PatchSet, located: Located) -> None:
+    """Patches found by class, how exactly, and what was done to their contrast."""
+    table = _table("class", "patches", "found", "not found", "ambiguous")
+    groups = [(name, patches.labels == k) for k, name in enumerate(patches.classes)]
+    if len(groups) > 1:
+        groups.append(("all", np.ones(len(patches), bool)))
+    for name, here in groups:
+        found = int((located.found & here).sum())
+        ambiguous = int((located.ambiguous & here).sum())
+        counts = (here.sum(), found, here.sum() - found, ambiguous)
+        table.add_row(
+            escape(name), *(f"{count:,}" for count in counts), style="bold" if name == "all" else ""
+        )
+    _console.print(table)
+    for line in summary(located, patches.bands):
+        say(line)
 
 
 def split_table(patches: PatchSet, split: Split, path: Path) -> None:

@@ -18,7 +18,7 @@ from outcrop.patches.samples import check_numbers, draw, join_positions, positio
 from outcrop.patches.slices import check_size, common_dtype, volume_images, with_samples
 from outcrop.patches.table import Table, found, read_table
 from outcrop.sources.collections.collection import band_names
-from outcrop.sources.kinds import are_volumes, open_all_scenes, open_all_volumes
+from outcrop.sources.kinds import are_volumes, open_all_scenes, open_all_volumes, refuse_for
 from outcrop.sources.labels import LabelledPixels
 from outcrop.sources.scene import Scene
 from outcrop.sources.volumes import Volume
@@ -102,10 +102,10 @@ def cut_at_positions(
     classes, labels = np.unique(table.words(column), return_inverse=True)
     several = [sources] if isinstance(sources, str | Path | Scene | Volume) else list(sources)
     if are_volumes(several):
-        _refuse("volumes", bands=bands, crs=crs)
+        refuse_for("volumes", bands=bands, crs=crs)
         ground = _in_volumes(open_all_volumes(several), table, axis, size)
     else:
-        _refuse("scenes", axis=axis)
+        refuse_for("scenes", axis=axis)
         ground = _in_scenes(open_all_scenes(several, bands, crs), table, size)
     if not ground.valid.any():
         raise OutcropError(
@@ -129,13 +129,6 @@ def cut_at_positions(
     assert patches.positions is not None
     images = ground.images(patches.positions)
     return collect(patches, images, size, ground.dtype, output, overwrite, ordered=False)
-
-
-def _refuse(kind: str, **options: object) -> None:
-    """Refuse options that these sources have no use for."""
-    for name, value in options.items():
-        if value is not None:
-            raise OutcropError(f"--{name}", f"has no meaning for {kind}; leave it out")
 
 
 def _in_volumes(

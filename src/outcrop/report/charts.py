@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import re
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,34 +11,12 @@ from markupsafe import Markup
 from outcrop.evaluation.intervals import Interval
 from outcrop.evaluation.scores import PrecisionRecall
 from outcrop.experiment.compare import Row
+from outcrop.report.svg import chart, svg
 from outcrop.splits import SIDES
 from outcrop.training.log import EpochMetrics
 
 GROUND, RANDOM, TRAINING = "#1b5e8c", "#c06a1b", "#8a97a3"
-INK, FAINT = "#27343f", "#dfe5ea"
 _SMALL = (2.7, 2.2)
-_PIXELS_PER_INCH = 96
-_STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "outcrop",
-    "text.parse_math": False,
-    "font.size": 10,
-    "axes.edgecolor": "#9aa6b1",
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": FAINT,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "text.color": INK,
-    "lines.linewidth": 1.8,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-}
 
 
 def loss_curves(metrics: Sequence[EpochMetrics], title: str, top: float) -> Markup:
@@ -51,29 +25,29 @@ def loss_curves(metrics: Sequence[EpochMetrics], title: str, top: float) -> Mark
     Args:
         top: upper end of the loss axis, so that several charts compare.
     """
-    with _chart(title, _SMALL) as (figure, axes):
+    with chart(title, _SMALL) as (figure, axes):
         pairs = [(m.train.loss, m.validation.loss) for m in metrics if m.validation]
         _by_epoch(axes, metrics, pairs)
         axes.set_ylim(0, top)
         axes.set_ylabel("nats")
-    return _svg(figure, title)
+    return svg(figure, title)
 
 
 def accuracy_curves(metrics: Sequence[EpochMetrics], title: str) -> Markup:
     """Training and validation accuracy by epoch."""
-    with _chart(title, _SMALL) as (figure, axes):
+    with chart(title, _SMALL) as (figure, axes):
         pairs = [
             (100 * m.train.accuracy, 100 * m.validation.accuracy) for m in metrics if m.validation
         ]
         _by_epoch(axes, metrics, pairs)
         axes.set_ylim(0, 103)
         axes.set_ylabel("%")
-    return _svg(figure, title)
+    return svg(figure, title)
 
 
 def class_curves(metrics: Sequence[EpochMetrics], name: str) -> Markup:
     """Precision and recall of one class on the validation side, by epoch; gaps if undefined."""
-    with _chart(name, _SMALL) as (figure, axes):
+    with chart(name, _SMALL) as (figure, axes):
         epochs = [m.epoch for m in metrics]
         for measure, colour, mark in (("precision", GROUND, "o"), ("recall", RANDOM, "s")):
             found = [getattr(m.validation, measure)[name] for m in metrics]
@@ -82,7 +56,7 @@ def class_curves(metrics: Sequence[EpochMetrics], name: str) -> Markup:
         _epochs(axes, epochs)
         axes.set_ylim(-3, 103)
         axes.set_ylabel("%")
-    return _svg(figure, f"precision and recall of {name} by epoch")
+    return svg(figure, f"precision and recall of {name} by epoch")
 
 
 def precision_recall_chart(
@@ -91,7 +65,7 @@ def precision_recall_chart(
     """The precision-recall curve of one class, and the one under the split at random."""
     area = ground.average_precision
     words = "not on the validation side" if np.isnan(area) else f"AP {100 * area:.1f} %"
-    with _chart(f"{name}: {words}", _SMALL) as (figure, axes):
+    with chart(f"{name}: {words}", _SMALL) as (figure, axes):
         if random is not None:
             axes.step(
                 100 * random.recall, 100 * random.precision, where="post", color=RANDOM, lw=1.2,
@@ -102,7 +76,7 @@ def precision_recall_chart(
         axes.set_ylim(0, 102)
         axes.set_xlabel("recall (%)")
         axes.set_ylabel("precision (%)")
-    return _svg(figure, f"precision and recall of {name}: {words}")
+    return svg(figure, f"precision and recall of {name}: {words}")
 
 
 def balance_chart(
@@ -114,7 +88,7 @@ def balance_chart(
         counts: int, `sides × K`.
         colours: one for each side.
     """
-    with _chart("", (5.0, 0.75 + 0.3 * len(classes))) as (figure, axes):
+    with chart("", (5.0, 0.75 + 0.3 * len(classes))) as (figure, axes):
         at = np.arange(len(classes))
         done = np.zeros(len(classes))
         for side, colour in enumerate(colours):
@@ -127,7 +101,7 @@ def balance_chart(
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("patches")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderpad=0)
-    return _svg(figure, "patches of each class, by side of the split")
+    return svg(figure, "patches of each class, by side of the split")
 
 
 def accuracy_chart(rows: Sequence[Row], split: str) -> Markup:
@@ -136,7 +110,7 @@ def accuracy_chart(rows: Sequence[Row], split: str) -> Markup:
     Args:
         split: what the split is called.
     """
-    with _chart("", (5.8, 0.9 + 0.48 * len(rows))) as (figure, axes):
+    with chart("", (5.8, 0.9 + 0.48 * len(rows))) as (figure, axes):
         at = np.arange(len(rows))
         random = [row.random.overall for row in rows if row.random is not None]
         if len(random) == len(rows):
@@ -156,7 +130,7 @@ def accuracy_chart(rows: Sequence[Row], split: str) -> Markup:
         axes.set_xlabel("overall accuracy (%), with 95 % intervals")
         if random:
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0)
-    return _svg(figure, "overall accuracy of every model")
+    return svg(figure, "overall accuracy of every model")
 
 
 def _left_end(found: Sequence[Interval]) -> float:
@@ -190,34 +164,3 @@ def _epochs(axes: Any, epochs: Sequence[int]) -> None:
     axes.set_xlim(1, max(2, epochs[-1]))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set_xlabel("epoch")
-
-
-@contextmanager
-def _chart(title: str, inches: tuple[float, float]) -> Iterator[tuple[Any, Any]]:
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context(_STYLE):
-        figure = Figure(inches, layout="constrained")
-        axes = figure.add_subplot()
-        axes.set_title(title)
-        yield figure, axes
-        figure.draw_without_rendering()
-
-
-def _svg(figure: Any, words: str) -> Markup:
-    """The figure as an SVG element that shares no identifier with another on the page."""
-    from matplotlib import rc_context
-
-    buffer = io.StringIO()
-    with rc_context(_STYLE):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    text = buffer.getvalue()
-    svg = text[text.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(\sid="|url\(#|href="#)', rf"\g<1>c{zlib.crc32(svg.encode()):x}-", svg)
-    pixels = round(figure.get_figwidth() * _PIXELS_PER_INCH)
-    opening = Markup('<svg role="img" aria-label="{}" style="max-width: {}px"').format(
-        words, pixels
-    )
-    return Markup(svg.replace("<svg", opening, 1))

@@ -16,6 +16,7 @@ from outcrop.mapping.agreement import Agreement, agreement, count_classes, pixel
 from outcrop.patches.palette import colours
 from outcrop.progress import track
 from outcrop.report import charts, findings
+from outcrop.report.html import fill
 from outcrop.report.material import MapFiles, Material, read_material
 from outcrop.report.panels import (
     AGREES,
@@ -107,29 +108,8 @@ def write_report(folder: Path, output: Path | None = None, overwrite: bool = Fal
 
 def render(material: Material) -> str:
     """The page as HTML."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("outcrop.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "percent": findings.percent,
-        "ends": findings.ends,
-        "listed": findings.listed,
-        "thousands": "{:,}".format,
-        "file": lambda name: Path(str(name)).name,
-        "rgb": lambda colour: "rgb({}, {}, {})".format(*colour),
-        "plain": lambda value: f"{value:.4g}" if isinstance(value, float) else value,
-        "known": lambda number: not np.isnan(number),
-    }
-    style = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
-    return environment.get_template("template.html.j2").render(
-        style=Markup(style), **_content(material)
-    )
+    filters = {"percent": findings.percent, "ends": findings.ends, "listed": findings.listed}
+    return fill("template.html.j2", filters, **_content(material))
 
 
 def _content(material: Material) -> dict[str, Any]:

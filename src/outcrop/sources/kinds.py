@@ -44,9 +44,17 @@ def are_volumes(sources: Sequence[str | Path | Scene | Volume]) -> bool:
     return all(volumes)
 
 
-def open_all_volumes(sources: Sequence[str | Path | Scene | Volume]) -> list[Volume]:
-    """The volumes, those that are only named opened."""
-    return [s if isinstance(s, Volume) else open_volume(str(s)) for s in sources]
+def open_all_volumes(
+    sources: Sequence[str | Path | Scene | Volume],
+    inline_byte: int = 189,
+    crossline_byte: int = 193,
+    gaps: bool = False,
+) -> list[Volume]:
+    """The volumes, those that are only named opened (`outcrop.sources.volumes.open_volume`)."""
+    return [
+        s if isinstance(s, Volume) else open_volume(str(s), inline_byte, crossline_byte, gaps)
+        for s in sources
+    ]
 
 
 def open_all_scenes(
@@ -58,3 +66,14 @@ def open_all_scenes(
     files = [source for source in sources if isinstance(source, str | Path)]
     opened = [source for source in sources if isinstance(source, Scene)]
     return opened + (open_scenes(files, bands, crs) if files else [])
+
+
+def refuse_for(kind: str, **options: object) -> None:
+    """Refuse options that sources of a kind have no use for.
+
+    Raises:
+        OutcropError: one of them is not None.
+    """
+    for name, value in options.items():
+        if value is not None:
+            raise OutcropError(f"--{name}", f"has no meaning for {kind}; leave it out")

@@ -2,6 +2,7 @@
 
 from outcrop.sources.collections.cifar import cifar10
 from outcrop.sources.collections.collection import SIDES, Collection
+from outcrop.sources.collections.npz import UNLABELLED
 from outcrop.sources.collections.read import read_collection
 
-__all__ = ["SIDES", "Collection", "cifar10", "read_collection"]
+__all__ = ["SIDES", "UNLABELLED", "Collection", "cifar10", "read_collection"]

@@ -26,18 +26,21 @@ class Entry:
     name: str
 
 
-def read_class_folders(members: Members) -> Collection:
+def read_class_folders(members: Members, learnable: bool = True) -> Collection:
     """Images in `CLASS/`, or in `train/CLASS/` and `test/CLASS/` (also `val`, `validation`).
 
     Classes stand in the order of their names, images in that of class, side and file name,
     whatever the order on disk or in the archive. `picture.decode` says what becomes of palettes,
     alpha bands and nodata.
 
+    Args:
+        learnable: whether there have to be two classes.
+
     Raises:
         OutcropError: no images; one class only; images outside a class folder; images that differ
             in size, bands or type; an image that cannot be read.
     """
-    entries = list_entries(members)
+    entries = list_entries(members, learnable)
     classes = tuple(sorted({entry.label for entry in entries}))
     index = {name: k for k, name in enumerate(classes)}
     images = _load(members, [entry.name for entry in entries])
@@ -51,7 +54,7 @@ def read_class_folders(members: Members) -> Collection:
     )
 
 
-def list_entries(members: Members) -> list[Entry]:
+def list_entries(members: Members, learnable: bool = True) -> list[Entry]:
     """The images among the files, sorted by class, side and name.
 
     Raises:
@@ -65,7 +68,7 @@ def list_entries(members: Members) -> list[Entry]:
     entries = sorted(_entry(members, name, depth) for name in names)
     if len({entry.side < 0 for entry in entries}) > 1:
         raise OutcropError(path, f"only some images lie in train or test folders; {_EXPECTED}")
-    if entries[0].label == entries[-1].label:
+    if learnable and entries[0].label == entries[-1].label:
         raise OutcropError(
             path, f"one class only, '{entries[0].label}'; a classifier needs images of at least two"
         )

@@ -22,13 +22,17 @@ from outcrop.sources.dtypes import DTYPES
 _FEW = (1, 3, 4)
 
 
-def read_npz(path: Path) -> Collection:
+UNLABELLED = ("unlabelled",)
+"""The classes of images without labels."""
+
+
+def read_npz(path: Path, labelled: bool = True) -> Collection:
     """A collection from the arrays of an npz file; nothing in it is unpickled.
 
     Arrays:
         images: `N × height × width`, or with bands as `band_axis` finds them; uint8, uint16,
             int16 or float. Float64 and float16 become float32.
-        labels: `N`, class names or integers.
+        labels: `N`, class names or integers; if `labelled` is false, they may be missing.
         classes: the class names, which integer labels then index (optional). Without it the
             classes are the labels that occur, in sorted order.
         sides: `N`, an index into `SIDES` (optional).
@@ -38,9 +42,12 @@ def read_npz(path: Path) -> Collection:
         OutcropError: not an npz file; an array is missing, holds Python objects, or has the wrong
             shape or type; labels that are NaN or outside `classes`.
     """
-    arrays = _load(path)
+    arrays = _load(path, ("images", "labels") if labelled else ("images",))
     images = _images(path, arrays["images"], arrays.get("layout"))
-    labels, classes = _labels(path, arrays["labels"], arrays.get("classes"))
+    if "labels" in arrays:
+        labels, classes = _labels(path, arrays["labels"], arrays.get("classes"))
+    else:
+        labels, classes = np.zeros(len(images), np.int64), UNLABELLED
     if len(labels) != len(images):
         raise OutcropError(path, f"{len(images)} images but {len(labels)} labels; give one each")
     return Collection(
@@ -70,15 +77,16 @@ def band_axis(shape: tuple[int, ...]) -> int | None:
     return None
 
 
-def _load(path: Path) -> dict[str, np.ndarray]:
+def _load(path: Path, needed: tuple[str, ...]) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            for name in ("images", "labels"):
+            for name in needed:
                 if name not in archive:
                     raise OutcropError(
                         path,
                         f"has no array '{name}' but {', '.join(archive) or 'nothing'}; "
-                        "save images and labels under these names",
+                        f"save {' and '.join(needed)} under "
+                        f"{'these names' if len(needed) > 1 else 'this name'}",
                     )
             known = ("images", "labels", "classes", "sides", "layout")
             return {name: archive[name] for name in known if name in archive}
@@ -119,7 +127,7 @@ def _images(path: Path, images: np.ndarray, layout: np.ndarray | None) -> np.nda
             f"images are {images.shape}; save N × bands × height × width or N × height × width",
         )
     if 0 in images.shape:
-        raise OutcropError(path, f"images are {images.shape}, with nothing in them")
+        raise OutcropError(path, f"images are {images.shape}, with nothing in them; save some")
     if images.dtype.kind == "f":
         images = images.astype(np.float32)
     if images.dtype.name not in DTYPES:

@@ -1,0 +1,141 @@
+"""`outcrop locate` in volumes and scenes of every kind, one or several."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import outcrop as oc
+from outcrop.locate.locate import locate as locate_patches
+from outcrop.patches.damage import damage
+from outcrop.patches.flips import flip
+from outcrop.patches.patchset import read_patches
+from tests.command_line import run
+from tests.cubes import write_segy
+from tests.rasters import write_raster
+from tests.rocks import COLUMNS, SIZE, cut, locate, places, rock, save
+from tests.shared import DATA, needs_shared
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_all_axes_are_searched_where_none_is_named():
+    samples = rock(6, sigma=(1, 1, 1))
+    np.save("cube.npy", samples)
+    parts = [cut(samples, axis, 8, seed=axis) for axis in range(3)]
+    images, at = (np.concatenate(some) for some in zip(*parts, strict=True))
+    save("p.npz", damage(images, np.zeros(24), 1, order="kept")[0])
+    table = locate("p.npz cube.npy")
+    assert places(table) == at.tolist()
+    assert list(table.columns) == COLUMNS
+
+
+def test_two_places_that_are_alike_are_told_by_the_margin(capfd):
+    np.save("one.npy", rock(11))
+    np.save("two.npy", rock(11))
+    save("p.npz", cut(rock(11), 0, 12, seed=1)[0])
+    table = locate("p.npz one.npy two.npy --axis 0")
+    assert table["found"].all()
+    assert table["margin"].abs().max() < 1e-6
+    assert "below 0.001 for 12 patches" in capfd.readouterr().out
+
+
+def test_each_patch_is_found_in_its_own_of_several_sources():
+    samples = {f"{seed}.npy": rock(seed) for seed in (12, 13, 14)}
+    parts = []
+    for seed, (name, cube) in enumerate(samples.items()):
+        np.save(name, cube)
+        parts.append(cut(cube, 0, 5, seed)[0])
+    save("p.npz", damage(np.concatenate(parts), np.zeros(15), 2, order="kept")[0])
+    table = locate(f"p.npz {' '.join(samples)} --axis 0")
+    assert table["source"].tolist() == np.repeat(list(samples), 5).tolist()
+
+
+def test_patches_of_a_scene_are_found_with_the_contrast_of_each_band():
+    pixels = np.stack([rock(seed, sigma=(0, 1.2, 1.2), shape=(1, 90, 110))[0] for seed in (1, 2)])
+    pixels = (1000 + 200 * pixels).astype(np.uint16)
+    write_raster("scene.tif", pixels)
+    dice = np.random.default_rng(3)
+    at = dice.integers((90 - SIZE + 1, 110 - SIZE + 1), size=(20, 2))
+    names = dice.choice(["none", "turn 90", "left-right"], 20)
+    gain, offset = np.array([2, 0.5])[:, None, None], np.array([-40, 7])[:, None, None]
+    images = np.stack(
+        [
+            flip(gain * pixels[:, r : r + SIZE, c : c + SIZE] + offset, name)
+            for (r, c), name in zip(at, names, strict=True)
+        ]
+    )
+    save("p.npz", images.astype(np.float32), np.arange(20) % 2)
+    table = locate(
+        "p.npz scene.tif --flips --patches-output l.zarr --picture a.png --report r.html"
+    )
+    assert places(table) == np.insert(at, [0], [-1, 0], axis=1).tolist()
+    assert table["flip"].tolist() == names.tolist()
+    for k in range(2):
+        assert table[f"gain of band {k + 1}"].to_numpy() == pytest.approx(gain[k, 0, 0], rel=1e-4)
+        assert table[f"offset of band {k + 1}"].to_numpy() == pytest.approx(offset[k, 0, 0], abs=1)
+    position = read_patches("l.zarr").positions
+    assert position.x == pytest.approx(600_000 + 10 * (at[:, 1] + SIZE // 2 + 0.5))
+    assert position.y == pytest.approx(1_200_000 - 10 * (at[:, 0] + SIZE // 2 + 0.5))
+    grey = images[:, :1]
+    assert (
+        locate_patches(grey, "scene.tif", flips=True, bands=[1]).row.tolist() == at[:, 0].tolist()
+    )
+
+
+@needs_shared
+def test_patches_of_a_real_scene_are_found():
+    scene = oc.open_scene(sorted((DATA / "nc_landsat").glob("lsat7_2000_*.tif")), bands=[2, 3, 4])
+    with scene.reader() as reader:
+        pixels = reader.read(0, 0, scene.height, scene.width)
+    whole = np.isfinite(pixels).all(axis=0)
+    dice, at, images = np.random.default_rng(1), [], []
+    names = dice.choice(["none", "turn 90", "turn 180", "anti-transpose"], 30)
+    while len(at) < 30:
+        r, c = dice.integers((scene.height - SIZE, scene.width - SIZE))
+        if whole[r : r + SIZE, c : c + SIZE].all():
+            at.append([r, c])
+            window = pixels[:, r : r + SIZE, c : c + SIZE] * dice.uniform(0.5, 2, (3, 1, 1))
+            images.append(flip(window + dice.uniform(-9, 9, (3, 1, 1)), names[len(at) - 1]))
+    found = locate_patches(np.stack(images), scene, flips=True)
+    assert found.found.all()
+    assert np.stack([found.row, found.column], axis=1).tolist() == at
+    assert found.flip.tolist() == names.tolist()
+
+
+def test_segy_with_its_numbers_elsewhere_and_with_gaps():
+    samples = rock(16, shape=(12, 40, 44))
+    numbers = {"inlines": range(1, 13), "crosslines": range(1, 41), "at": (9, 21)}
+    write_segy("cube.sgy", samples, [p for p in np.ndindex(12, 40) if p != (0, 0)], **numbers)
+    images, at = cut(samples[1:], 0, 8, seed=1)
+    save("p.npz", images, np.arange(8) % 2)
+    headers = "--inline-byte 9 --crossline-byte 21 --gaps"
+    table = locate(f"p.npz cube.sgy --axis 0 {headers}")
+    assert places(table) == (at + np.array([0, 1, 0, 0])).tolist()
+    again = f"patches cube.sgy --positions t.csv --size {SIZE} -o back.zarr {headers}"
+    assert run(again) == 0
+    assert np.allclose(read_patches("back.zarr").images[...][:, 0], images)
+
+
+def test_missing_samples_and_patches_do_not_stop_the_others(capfd):
+    samples = rock(15)
+    images, at = cut(samples, 0, 20, seed=1)
+    inside = (at[:, 2] + SIZE <= 45) & (at[:, 3] + SIZE <= 55)
+    samples[:, 50:] = np.nan
+    samples[:, :, 60:] = np.inf
+    np.save("cube.npy", samples)
+    images = images.copy()
+    lost = np.flatnonzero(inside)[:2]
+    images[lost[0], 3, 4], images[lost[1]] = np.nan, np.inf
+    save("p.npz", images)
+    table = locate("p.npz cube.npy --axis 0")
+    inside[lost] = False
+    assert inside.sum() > 3
+    assert places(table[inside]) == at[inside].tolist()
+    assert not table["found"][lost].any()
+    assert (table["confidence"][lost] == 0).all()
+    first = f"2 patches flat or without some pixels cannot be located; the first is patch {lost[0]}"
+    assert first in capfd.readouterr().out

@@ -1,0 +1,139 @@
+"""How sure and how exact a place is, what was done to contrast, and how it is shown."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.fft import dctn
+
+from outcrop.locate.impostors import surrogates
+from outcrop.locate.intensity import Intensity, common, fit
+from outcrop.locate.locate import locate as locate_patches
+from outcrop.locate.table import positions_table
+from outcrop.patches.collection import open_patches
+from outcrop.patches.damage import damage
+from outcrop.report.projections import write_projections
+from tests.rocks import CLASSES, COLUMNS, SHAPE, SIZE, cut, locate, rock, save
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("sigma", [(1, 1.5, 1), (3, 5, 5)], ids=["rough", "smooth"])
+def test_patches_from_elsewhere_are_refused_on_rough_and_on_smooth_ground(sigma):
+    # Foreign patches reach 0.55 on the rough ground and 0.97 on the smooth one.
+    np.save("cube.npy", rock(8, sigma))
+    own, at = cut(rock(8, sigma), 0, 30, seed=1)
+    foreign = cut(rock(9, sigma), 0, 60, seed=2)[0]
+    images = damage(np.concatenate([own, foreign]), np.zeros(90), 3, order="kept", bits=16)[0]
+    found = locate_patches(images, "cube.npy", axis=0)
+    assert not found.found[30:].any()
+    assert found.found[:30].all()
+    assert found.row[:30].tolist() == at[:, 2].tolist()
+    highest = found.score[30:].max()
+    assert highest > 0.95 if sigma[0] == 3 else highest < 0.7
+
+
+def test_surrogates_keep_the_spectrum_and_nothing_else():
+    images = rock(1)[:5, None]
+    made = surrogates(images, seed=3)
+    assert np.array_equal(made, surrogates(images, seed=3))
+    assert not np.array_equal(made, surrogates(images, seed=4))
+    power = [np.abs(dctn(some, axes=(2, 3), norm="ortho")) for some in (images, made)]
+    assert power[1][..., 0, 0] == pytest.approx(0, abs=1e-3)
+    power[0][..., 0, 0] = power[1][..., 0, 0] = 0
+    assert power[0] == pytest.approx(power[1], abs=1e-3)
+    alike = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(images, made, strict=True)]
+    assert np.abs(alike).max() < 0.3
+
+
+def test_the_margin_is_what_the_best_slice_has_over_its_neighbours():
+    samples = rock(10, sigma=(4, 1, 1))
+    np.save("cube.npy", samples)
+    window = samples[20, 10:34, 12:36]
+    found = locate_patches(window[None], "cube.npy", axis=0)
+    beside = [
+        max(
+            np.corrcoef(
+                samples[i, 10 + r : 34 + r, 12 + c : 36 + c].ravel(), window.ravel()
+            )[0, 1]
+            for r in (-1, 0, 1)
+            for c in (-1, 0, 1)
+        )
+        for i in (19, 21)
+    ]  # fmt: skip
+    assert found.score[0] == pytest.approx(1, abs=1e-4)
+    assert found.margin[0] == pytest.approx(1 - max(beside), abs=1e-4)
+    assert not found.ambiguous.any()
+
+
+def test_grey_patches_in_three_bands_are_grey():
+    np.save("cube.npy", rock(0))
+    grey = cut(rock(0), 0, 4, seed=1)[0]
+    one, alike = (
+        locate_patches(some, "cube.npy", 0) for some in (grey, np.repeat(grey[:, None], 3, axis=1))
+    )
+    assert np.array_equal(one.score, alike.score)
+    assert alike.bands == ()
+    assert list(positions_table(alike).columns) == COLUMNS
+
+
+def test_one_stretch_is_told_from_many():
+    dice = np.random.default_rng(0)
+    windows = dice.normal(3, 2, (50, 200))
+    gain, offset = np.full(50, 9.5), np.full(50, 101.0)
+    gain[:6], offset[6:9] = 11, 90
+    patches = np.round(gain[:, None] * windows + offset[:, None])
+    each = fit(patches, windows)
+    assert each.gain == pytest.approx(gain, rel=1e-2)
+    assert each.residual == pytest.approx(12**-0.5, rel=0.2)
+    stretch = common(each, 12**-0.5)
+    assert stretch.fits == 41
+    assert (stretch.gain, stretch.offset) == pytest.approx((9.5, 101), rel=1e-3)
+    exact = common(fit(windows * 2 + 1, windows), 0.0)
+    assert (exact.gain, exact.offset, exact.fits) == pytest.approx((2, 1, 50))
+
+
+def test_the_line_is_that_of_least_squares():
+    dice = np.random.default_rng(4)
+    x, y = dice.normal(size=(2, 3, 40))
+    each = fit(y, x)
+    for k in range(3):
+        gain, offset = np.polyfit(x[k], y[k], 1)
+        assert (each.gain[k], each.offset[k]) == pytest.approx((gain, offset))
+        left = y[k] - gain * x[k] - offset
+        assert each.residual[k] == pytest.approx(np.sqrt((left**2).mean()))
+    flat = fit(y[:1], np.full((1, 40), 3.0))
+    assert (flat.gain[0], flat.offset[0]) == pytest.approx((0, y[0].mean()))
+    assert isinstance(flat, Intensity)
+
+
+def test_the_page_and_the_picture_stand_by_themselves():
+    np.save("cube.npy", rock(0))
+    images, at = cut(rock(0), 0, 20, seed=1)
+    images = np.concatenate([images, cut(rock(5), 0, 3, seed=2)[0]])
+    save("p.npz", images, np.arange(23) % 2)
+    locate("p.npz cube.npy --axis 0 --report r.html --picture a.png")
+    found, patches = locate_patches(images, "cube.npy", 0), open_patches("p.npz")
+    for end in ("svg", "pdf"):
+        write_projections(f"a.{end}", found, patches)
+    for end, magic in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
+        assert Path(f"a.{end}").read_bytes().startswith(magic)
+    assert "3 not found" in Path("a.svg").read_text()
+    page = Path("r.html").read_text()
+    assert len(page) < 1_000_000
+    links = re.findall(r"(?:href|src)=[\"']([^\"']{0,20})", page)
+    assert all(link.startswith(("data:", "#")) for link in links)
+    assert "<b>shale" not in page
+    assert page.count("<figure>") == 3
+    data = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page)[1])
+    assert (data["classes"], data["lengths"]) == (list(CLASSES), list(SHAPE))
+    assert np.array(data["points"])[:, 3:].tolist() == [[i % 2, i] for i in range(20)]
+    middle = at[:, 1:] + [0, (SIZE - 1) // 2, (SIZE - 1) // 2]
+    assert np.array(data["points"])[:, :3].tolist() == middle.tolist()
