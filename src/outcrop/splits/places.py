@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,7 @@ class Places:
     """M places that a map is wanted of.
 
     Attributes:
-        source: int64, `M`, an index into the patch set's `sources`.
+        source: int64, `M`, an index into the sources to be mapped.
         pixel: int64, `M × 2` (row and column) in scenes, `M × 3` (along axes 0, 1, 2) in volumes.
         at: float64, `M × 2` or `M × 3`, as `coordinates` gives them.
     """
@@ -48,25 +49,24 @@ class Places:
         return Places(self.source[index], self.pixel[index], self.at[index])
 
 
-def places_to_map(patches: PatchSet, count: int = 2000) -> Places:
-    """A regular grid of about `count` pixels over all that the patches were cut from.
+def places_to_map(
+    patches: PatchSet, count: int = 2000, sources: Sequence[Source] | None = None
+) -> Places:
+    """A regular grid of about `count` pixels over all that is to be mapped.
 
     Every source gets its share by its number of pixels, and at least one place. No file is
     opened, so that pixels without data are among them.
+
+    Args:
+        sources: what is to be mapped; all that the patches were cut from if not given.
     """
-    total = sum(float(np.prod(source.shape)) for source in patches.sources)
-    step = (total / count) ** (1 / len(patches.sources[0].shape))
-    pixels = [_grid(source.shape, step) for source in patches.sources]
-    return Places(
-        source=np.repeat(np.arange(len(pixels)), [len(part) for part in pixels]),
-        pixel=np.concatenate(pixels),
-        at=np.concatenate(
-            [
-                _locate(source, number, part, patches.crs)
-                for number, (source, part) in enumerate(zip(patches.sources, pixels, strict=True))
-            ]
-        ),
-    )
+    sources = patches.sources if sources is None else sources
+    total = sum(float(np.prod(source.shape)) for source in sources)
+    step = (total / count) ** (1 / len(sources[0].shape))
+    pixels = [_grid(source.shape, step) for source in sources]
+    at = [_locate(source, i, pixels[i], patches.crs) for i, source in enumerate(sources)]
+    number = np.repeat(np.arange(len(pixels)), [len(part) for part in pixels])
+    return Places(number, np.concatenate(pixels), np.concatenate(at))
 
 
 def nearest(one: np.ndarray, other: np.ndarray) -> np.ndarray:
