@@ -21,6 +21,7 @@ from outcrop.splits import (
     TRAIN,
     VALIDATION,
     BlockSplit,
+    RandomSplit,
     SceneSplit,
     SlabSplit,
     ZoneSplit,
@@ -28,7 +29,8 @@ from outcrop.splits import (
     suggest_block,
     suggest_buffer,
 )
-from outcrop.splits.ground import near
+from outcrop.splits.ground import blocks, near
+from outcrop.splits.splitters import pieces_of
 
 SHAPE = (120, 90, 150)
 
@@ -213,7 +215,6 @@ def test_slabs_are_dealt_in_turn():
         split = splitter.assign(patches, fold)
         assert set(at.index[split.validation] // 20) == {fold, fold + 3}
         assert split.how["unit"] == "voxels"
-    assert len(np.unique(split.groups)) == 6
 
 
 def test_slabs_without_patches_are_passed_over():
@@ -246,6 +247,14 @@ def test_zones_of_a_volume_rest_on_blocks_not_on_single_patches():
         assert np.ptp(at.middle[split.groups == group], axis=0).max() < suggest_block(at)
 
 
+def test_a_split_at_random_and_no_split_rest_on_the_same_blocks():
+    patches = cube_patches(anywhere(np.random.default_rng(0), 2_000, (8, 8)))
+    at = patches.positions
+    expected = blocks(at, suggest_block(at))
+    assert np.array_equal(pieces_of(patches), expected)
+    assert np.array_equal(RandomSplit().assign(patches).groups, expected)
+
+
 def test_sizes_where_the_user_names_none():
     dice = np.random.default_rng(0)
     at = anywhere(dice, 400, (20, 20), axes=(0,), shape=(400, 100, 100))
@@ -253,6 +262,13 @@ def test_sizes_where_the_user_names_none():
     assert suggest_buffer(at) == 10
     thin = anywhere(dice, 400, (1, 1), axes=(0,), shape=(400, 100, 100))
     assert suggest_block(thin) == np.ptp(thin.z) / 10
+
+
+def test_suggestions_for_a_scene_of_centimetres_are_in_its_patches():
+    at = np.array([0.0, 0.4])
+    scene = scene_positions(0, np.arange(2), np.arange(2), at, at, 0.32, 0.32, np.arange(2))
+    assert suggest_buffer(scene) == 0.32
+    assert suggest_block(scene) == 4 * 0.32
 
 
 def test_volumes_can_be_held_out():

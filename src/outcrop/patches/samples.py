@@ -16,6 +16,16 @@ from outcrop.sources.scene import Scene
 _TILE = 512
 
 
+def check_numbers(seed: int, **numbers: int | None) -> None:
+    """Refuse numbers below 1 and a seed below 0; the error names the option."""
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            option = name.replace("_", "-")
+            raise OutcropError(f"--{option}", f"must be at least 1, not {number}")
+    if seed < 0:
+        raise OutcropError("--seed", f"must be 0 or more, not {seed}")
+
+
 def by_tile(row: np.ndarray, column: np.ndarray) -> Iterator[np.ndarray]:
     """Indices of pixels grouped by tile of 512 × 512, in row-major order of tiles and pixels."""
     tile = row // _TILE, column // _TILE

@@ -77,7 +77,8 @@ def suggest_buffer(positions: Positions) -> float:
 
 def largest_extent(positions: Positions) -> float:
     """The longest side of any patch on the ground, in the unit of the positions."""
-    return float(max(positions.height.max(), positions.width.max(), positions.depth.max()))
+    depth = np.where(positions.axis >= 0, positions.depth, 0)  # that of a scene is no length
+    return float(max(positions.height.max(), positions.width.max(), depth.max()))
 
 
 def near(one: Positions, other: Positions, buffer: float) -> np.ndarray:

@@ -42,7 +42,7 @@ class SlabSplit(GroundSplit):
 
     def folds_of(self, patches: PatchSet) -> list[np.ndarray]:
         """One slab in so many, from each of the first ones on."""
-        slab = self.pieces(patches)
+        slab = self._slab(patches)
         count = int(slab.max()) + 1
         if count < self.folds:
             raise OutcropError(
@@ -52,8 +52,8 @@ class SlabSplit(GroundSplit):
             )
         return [slab % self.folds == fold for fold in range(self.folds)]
 
-    def pieces(self, patches: PatchSet) -> np.ndarray:
-        """The slabs that hold patches, numbered along the axis, volume after volume."""
+    def _slab(self, patches: PatchSet) -> np.ndarray:
+        """The slab of each patch, numbered along the axis and volume after volume, no gaps."""
         positions = positions_of(patches, "SlabSplit")
         if not patches.from_volume:
             raise OutcropError(

@@ -141,8 +141,8 @@ class RandomSplit(Splitter):
         return _masks(dice.split(np.zeros(len(patches)), patches.labels), len(patches))
 
     def pieces(self, patches: PatchSet) -> np.ndarray:
-        """The labelled polygons; without positions each patch by itself."""
-        return polygons_of(patches)
+        """The labelled polygons, or what stands for them (`pieces_of`)."""
+        return pieces_of(patches)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,10 +164,8 @@ class GroundSplit(Splitter):
             raise OutcropError("--buffer", f"must be 0 or more, not {self.buffer:g}")
 
     def pieces(self, patches: PatchSet) -> np.ndarray:
-        """The labelled polygons; in a volume, which has none, the blocks of `suggest_block`."""
-        if patches.positions is not None and patches.from_volume:
-            return blocks(patches.positions, suggest_block(patches.positions))
-        return polygons_of(patches)
+        """The labelled polygons, or what stands for them (`pieces_of`)."""
+        return pieces_of(patches)
 
     def finish(self, patches: PatchSet, sides: np.ndarray) -> np.ndarray:
         """Put the buffer between the sides."""
@@ -272,10 +270,16 @@ def positions_of(patches: PatchSet, splitter: str) -> Positions:
     return patches.positions
 
 
-def polygons_of(patches: PatchSet) -> np.ndarray:
-    """The labelled polygon of each patch, numbered from 0; without positions each by itself."""
+def pieces_of(patches: PatchSet) -> np.ndarray:
+    """The piece of ground of each patch where no splitter names any, numbered from 0.
+
+    The labelled polygon; in a volume, which has none, the block of `suggest_block`; without
+    positions each patch by itself.
+    """
     if patches.positions is None:
         return np.arange(len(patches))
+    if patches.from_volume:
+        return blocks(patches.positions, suggest_block(patches.positions))
     return np.unique(patches.positions.polygon, return_inverse=True)[1]
 
 
