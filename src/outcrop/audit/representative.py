@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from outcrop.audit.finding import Finding
-from outcrop.audit.pixels import open_sources
+from outcrop.audit.draws import open_sources
 from outcrop.models.features import statistics
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import Source, upper_left

@@ -11,7 +11,7 @@ import numpy as np
 
 from outcrop.audit.blocks import advise_blocks, wanted_buffer
 from outcrop.audit.finding import Finding
-from outcrop.audit.pixels import (
+from outcrop.audit.draws import (
     DRAWS,
     draw_from_patches,
     draw_from_scenes,
