@@ -27,6 +27,9 @@ _PUBLIC = {
     "ZoneSplit": "splits.ZoneSplit",
     "SceneSplit": "splits.SceneSplit",
     "ColumnSplit": "splits.ColumnSplit",
+    # trust
+    "audit": "audit.audit.audit",
+    "read_audit": "audit.folder.read_audit",
     # models and training
     "ResidualNet": "models.architectures.ResidualNet",
     "cost_of": "models.cost.cost_of",
