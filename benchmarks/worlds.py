@@ -102,6 +102,8 @@ def ground(seed: int, dtype: str = "uint16") -> World:
             if kind[field[r, c]] == kind[which]:
                 row.append(r), column.append(c), polygon.append(number)
     row, column, polygon = np.array(row), np.array(column), np.array(polygon)
+    once = np.sort(np.unique(row * side + column, return_index=True)[1])
+    row, column, polygon = row[once], column[once], polygon[once]
     top, left = upper_left(row, size), upper_left(column, size)
     windows = np.lib.stride_tricks.sliding_window_view(pixels, (size, size), axis=(1, 2))
     n = len(row)

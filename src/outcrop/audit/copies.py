@@ -18,6 +18,7 @@ from outcrop.audit.detail import (
 )
 from outcrop.audit.pixels import batches
 from outcrop.patches.patchset import PatchSet
+from outcrop.patches.positions import Positions
 from outcrop.progress import track
 
 _SAMPLE = 1024
@@ -102,7 +103,8 @@ def near_copies(patches: PatchSet, kept: np.ndarray, seed: int = 0) -> Pairs:
     Every patch is held against every other in all eight orientations by a short descriptor; pairs
     that look alike are verified by the correlation of their whitened pictures at full size
     (`outcrop.audit.detail.agreement`). They are copies if it is 0.5 or more, and chance would give
-    as much among all comparisons with a probability of exp(-7) at most.
+    as much among all comparisons with a probability of exp(-7) at most. Pairs whose positions say
+    that they overlap on the ground are alike for that reason, and left out.
 
     Args:
         kept: int, the patches to look at.
@@ -118,7 +120,7 @@ def near_copies(patches: PatchSet, kept: np.ndarray, seed: int = 0) -> Pairs:
     )
     described = everything[kept]
     turned = [describe.orient(described, o) for o in orientations(patches.size)]
-    first, second, which = _candidates(turned, described)
+    first, second, which = _candidates(turned, described, patches.positions, kept)
     needed = np.log(len(kept) ** 2 / 2 * len(turned)) + EVIDENCE
     return _verify(patches, whitening, kept[first], kept[second], which, needed)
 
@@ -132,7 +134,9 @@ def _digests(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.array([min(digests) for digests in zip(*every, strict=True)], dtype="S16")
 
 
-def _candidates(turned: list[np.ndarray], described: np.ndarray) -> tuple[np.ndarray, ...]:
+def _candidates(
+    turned: list[np.ndarray], described: np.ndarray, positions: Positions | None, kept: np.ndarray
+) -> tuple[np.ndarray, ...]:
     """Pairs whose descriptors correlate by 0.6 or more: first, second, orientation of the first.
 
     Of each pair the best orientation, and of each patch the ten nearest others.
@@ -146,13 +150,24 @@ def _candidates(turned: list[np.ndarray], described: np.ndarray) -> tuple[np.nda
             first, second = np.nonzero(product >= _ALIKE)
             table = np.stack([first + a, second + b, np.full(len(first), which),
                               product[first, second]])  # fmt: skip
-            found.append(table[:, table[0] < table[1]])
+            table = table[:, table[0] < table[1]]
+            if positions is not None:
+                one, other = (positions[kept[end.astype(np.int64)]] for end in table[:2])
+                table = table[:, ~_touching(one, other)]
+            found.append(table)
             number += found[-1].shape[1]
         if number > _PRUNE * n:
             found = [_strongest(n, np.concatenate(found, axis=1))]
             number = 0
     first, second, which, _ = _strongest(n, np.concatenate(found, axis=1))
     return first.astype(np.int64), second.astype(np.int64), which.astype(np.int64)
+
+
+def _touching(one: Positions, other: Positions) -> np.ndarray:
+    """Mask of the pairs whose extents overlap on the ground."""
+    return (np.abs(one.x - other.x) < (one.width + other.width) / 2) & (
+        np.abs(one.y - other.y) < (one.height + other.height) / 2
+    )
 
 
 def _strongest(n: int, table: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from scipy.fft import dctn, idctn
 
 _WHITENING = 0.75
 _TINY = 1e-9
+_ROUNDING = 1e-5
 
 # Transposed or not, then flipped in rows, then in columns: the symmetries of the square.
 Orientation = tuple[bool, bool, bool]
@@ -50,16 +51,14 @@ def standardised(images: np.ndarray) -> np.ndarray:
         float32, `N × height × width`; zeros where there is no contrast.
     """
     pixels = images.astype(np.float32)
-    if images.dtype.kind == "f":
-        valid = ~np.isnan(pixels)
-        count = np.maximum(valid.sum(axis=(2, 3), keepdims=True), 1)
-        mean = np.where(valid, pixels, 0).sum(axis=(2, 3), keepdims=True) / count
-        pixels = np.where(valid, pixels - mean, 0).astype(np.float32)
-    else:
-        pixels -= pixels.mean(axis=(2, 3), keepdims=True)
+    valid = np.isfinite(pixels)
+    count = np.maximum(valid.sum(axis=(2, 3), keepdims=True), 1)
+    mean = np.where(valid, pixels, 0).sum(axis=(2, 3), keepdims=True) / count
+    pixels = np.where(valid, pixels - mean, 0).astype(np.float32)
     spread = pixels.std(axis=(2, 3), keepdims=True)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(spread > 0, pixels / spread, 0).mean(axis=1)
+    # Less contrast than float32 can hold is rounding.
+    seen = spread > _ROUNDING * np.abs(mean)
+    return np.asarray((pixels / np.where(seen, spread, np.inf)).mean(axis=1), np.float32)
 
 
 @dataclass(frozen=True)

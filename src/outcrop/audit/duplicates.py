@@ -27,7 +27,7 @@ def check_duplicates(
     """
     exact = exact_copies(patches, pixels.flat)
     kept = np.setdiff1d(np.flatnonzero(~pixels.flat), exact.second)
-    pairs = exact + _apart(patches, near_copies(patches, kept, seed))
+    pairs = exact + near_copies(patches, kept, seed)
     if not len(pairs):
         return []
     clusters = pairs.clusters(len(patches))
@@ -99,17 +99,6 @@ def check_overlaps(
             _pairs_shown(found.pairs, crossing),
         )
     ]
-
-
-def _apart(patches: PatchSet, pairs: Pairs) -> Pairs:
-    """The pairs that do not overlap on the ground, as far as is known."""
-    if patches.positions is None or not len(pairs):
-        return pairs
-    one, other = patches.positions[pairs.first], patches.positions[pairs.second]
-    touching = (np.abs(one.x - other.x) < (one.width + other.width) / 2) & (
-        np.abs(one.y - other.y) < (one.height + other.height) / 2
-    )
-    return pairs[~touching]
 
 
 def _crosses(split: Split, cluster: np.ndarray) -> bool:

@@ -20,7 +20,7 @@ _EFFECT = 0.5
 _LIMIT = 5.0
 _VALUES = 64
 _LEVELS, _REPEATED = 8, 3
-_BETWEEN, _TOLERANCE = 0.4, 0.1
+_BETWEEN, _TOLERANCE, _STRAY, _APART = 0.4, 0.1, 0.05, 1.5
 _SHOWN = 6
 
 
@@ -68,11 +68,7 @@ def check_levels(patches: PatchSet, seed: int = 0) -> list[Finding]:
     for band, name in enumerate(patches.bands):
         seen = {k: own[:, band][np.isfinite(own[:, band])] for k, own in values.items()}
         grids = {k: grid for k, own in seen.items() if (grid := level_grid(own))}
-        coarser = {
-            k: finer
-            for k, grid in grids.items()
-            if (finer := [j for j in seen if j != k and off_grid(seen[j], *grid) >= _BETWEEN])
-        }
+        coarser = {k: finer for k in grids if (finer := _finer(k, seen, grids))}
         if coarser:
             coarse = listed([patches.classes[k] for k in coarser])
             fine = listed(
@@ -103,7 +99,7 @@ def level_grid(values: np.ndarray) -> tuple[float, float] | None:
     """The grid that quantised values lie on: one of its levels, and the step between levels.
 
     Returns:
-        None where values hardly ever repeat, or only few levels do.
+        None where values hardly ever repeat, only few levels do, or they are on no such grid.
 
     >>> level_grid(np.tile(np.arange(0.0, 96.0, 8.0), 50))
     (0.0, 8.0)
@@ -112,8 +108,8 @@ def level_grid(values: np.ndarray) -> tuple[float, float] | None:
     repeated = counts >= _REPEATED
     if repeated.sum() < _LEVELS or counts[repeated].sum() < len(values) / 2:
         return None
-    step = np.median(np.diff(levels[repeated]))
-    return float(levels[counts.argmax()]), float(step)
+    level, step = float(levels[counts.argmax()]), float(np.median(np.diff(levels[repeated])))
+    return (level, step) if off_grid(values, level, step) <= _STRAY else None
 
 
 def off_grid(values: np.ndarray, level: float, step: float) -> float:
@@ -124,6 +120,17 @@ def off_grid(values: np.ndarray, level: float, step: float) -> float:
     """
     steps = (values.astype(np.float64) - level) / step
     return float(np.mean(np.abs(steps - np.round(steps)) > _TOLERANCE))
+
+
+def _finer(k: int, seen: dict[int, np.ndarray], grids: dict[int, tuple[float, float]]) -> list[int]:
+    """The classes whose values lie between the levels of class k, on a finer grid or on none."""
+    return [
+        j
+        for j, values in seen.items()
+        if j != k
+        and (j not in grids or grids[j][1] < grids[k][1] / _APART)
+        and off_grid(values, *grids[k]) >= _BETWEEN
+    ]
 
 
 def _sample(patches: PatchSet, seed: int) -> dict[int, np.ndarray]:

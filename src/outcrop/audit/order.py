@@ -26,12 +26,13 @@ def check_order(patches: PatchSet, split: Split | None) -> list[Finding]:
     if not len(gathered):
         return []
     names = [patches.classes[k] for k in gathered]
+    how = "sorted" if changes < 2 * len(patches.classes) else "in long runs"
     severity, what, remedy = _judge(patches, split, names)
     return [
         Finding(
             check="order",
             severity=severity,
-            title=f"labels come sorted: {changes:,} changes from one patch to the next where "
+            title=f"labels come {how}: {changes:,} changes from one patch to the next where "
             f"{expected:,.0f} are expected of a random order; {what}",
             remedy=remedy,
             numbers={
@@ -106,8 +107,8 @@ def _judge(
         if lacking and _by_position(split):
             return (
                 "critical",
-                f"the split goes by position, and {listed(lacking)} "
-                f"{'stands' if len(lacking) == 1 else 'stand'} on one side only",
+                "the split goes by position, and a side has none or hardly any of "
+                f"{listed(lacking)}",
                 f"split anew: {_how(patches)}",
             )
         return "note", "the split given does not go by this order", ""
@@ -123,11 +124,12 @@ def _how(patches: PatchSet) -> str:
 
 
 def _lacking(patches: PatchSet, split: Split) -> list[str]:
+    """Classes of which a side has less than a tenth of what its size would give."""
     table = split.counts(patches.labels, len(patches.classes))[:BUFFER]
     used = table[table.any(axis=1)]
-    return [
-        patches.classes[k] for k in np.flatnonzero((used == 0).any(axis=0) & (used > 0).any(axis=0))
-    ]
+    due = used.sum(axis=1, keepdims=True) * used.sum(axis=0) / used.sum()
+    lacking = ((used <= (1 - _ALMOST) * due) & (due >= 1)).any(axis=0)
+    return [patches.classes[k] for k in np.flatnonzero(lacking)]
 
 
 def _by_position(split: Split) -> bool:
