@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import resource
 import shlex
 import subprocess
 import sys
@@ -39,3 +41,31 @@ def content(folder: Path) -> dict[str, tuple[int, int]]:
         str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns)
         for path in sorted(folder.rglob("*"))
     }
+
+
+def check(code: int, out: str, err: str, *pieces: str) -> None:
+    """Refused: one line on standard error with these pieces and a remedy, nothing else."""
+    err = re.sub(r"^(training ResNet-8: |epoch \d+/).*\n", "", err, flags=re.MULTILINE)
+    assert "Traceback" not in err
+    assert err.endswith("\n")
+    assert err.count("\n") == 1, err
+    assert err.startswith("outcrop: "), err
+    missing = [piece for piece in pieces if piece not in err]
+    assert not missing, err
+    assert re.search(r"; \S|expected |must be |needs |takes ", err), f"no remedy: {err}"
+    assert out == ""
+    assert code == 2
+
+
+def check_refused(folder: Path, monkeypatch, capfd, command: str, *pieces: str) -> None:
+    """A command in `folder` is refused, and leaves everything there as it was."""
+    monkeypatch.chdir(folder)
+    before = content(folder)
+    code = run(command)
+    check(code, *capfd.readouterr(), *pieces)
+    assert content(folder) == before
+
+
+def largest_file(size: int):
+    """What makes every file of a process fail beyond `size` bytes, as a full disk does."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outcrop.models.architectures import ResidualNet
+from outcrop.patches.positions import Source, scene_positions, volume_positions
 from outcrop.training.augment import Moves, add_noise, cover, draw, draw_centres, draw_gains, move
 from outcrop.training.batches import Epoch, Part
 from outcrop.training.normalise import Normalisation
@@ -116,6 +117,23 @@ def epoch(parts: int = 1, number: int = 0, **augmentation: float) -> Epoch:
     recipe = replace(RECIPE, augmentation=Augmentation(**augmentation))
     pictures = load_pictures(PATCHES, SPLIT.train, torch.device("cpu"))
     return Epoch(number, recipe, NETWORK, pictures, Normalisation((0, 0), (1, 1)), parts)
+
+
+@pytest.mark.parametrize("volume", [True, False])
+def test_slices_of_a_volume_have_an_up_and_scenes_have_none(volume: bool) -> None:
+    place = np.arange(len(PATCHES))
+    if volume:
+        where = volume_positions(0, 0, place, place, place, 8), Source("cube.npy", (99, 99, 99))
+    else:
+        where = scene_positions(0, *4 * (place,), 80, 80, place), Source("scene.tif", (99, 99))
+    patches = replace(PATCHES, positions=where[0], sources=where[1:])
+    pictures = load_pictures(patches, SPLIT.train, torch.device("cpu"))
+    recipe = replace(RECIPE, augmentation=Augmentation(crop=0))
+    plan = Epoch(0, recipe, NETWORK, pictures, Normalisation((0, 0), (1, 1)))
+    originals = PATCHES.images[SPLIT.train].astype("float32")
+    upright = {image.tobytes() for image in (*originals, *originals[..., ::-1])}
+    images = torch.cat([part.images for (part,) in seen(plan)]).numpy()
+    assert all(image.tobytes() in upright for image in images) == volume
 
 
 def seen(plan: Epoch, rank: int = 0, world: int = 1, first: int = 0) -> list[list[Part]]:

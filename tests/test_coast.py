@@ -11,7 +11,7 @@ from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 
 from outcrop.errors import OutcropError
 from outcrop.sources.coast import BANDS, CLASSES, Hand, Radiometry, coast_image, make_coast
-from outcrop.sources.coast.dice import Dice
+from outcrop.sources.dice import Dice
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from outcrop.experiment.compare import compare, read_comparison
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.baselines import Baseline
 from outcrop.patches.patchset import PatchSet
-from outcrop.patches.positions import Positions, Source
+from outcrop.patches.positions import Source, scene_positions
 from outcrop.splits import BlockSplit, RandomSplit, random_counterpart
 from outcrop.training.recipe import Recipe
 
@@ -34,17 +34,17 @@ def leaky_patches(polygons=60, each=8, tint=60.0, seed=0):
         labels=labels,
         classes=("a", "b", "c"),
         bands=("red", "green"),
-        positions=Positions(
-            source=np.zeros(n, np.int32),
-            row=np.arange(n, dtype=np.int32),
-            column=np.zeros(n, np.int32),
+        positions=scene_positions(
+            source=0,
+            row=np.arange(n),
+            column=np.zeros(n),
             x=polygon % 10 * 1000.0 + dice.uniform(0, 50, n),
             y=polygon // 10 * 1000.0 + dice.uniform(0, 50, n),
-            width=np.full(n, 60.0),
-            height=np.full(n, 60.0),
+            width=60.0,
+            height=60.0,
             polygon=polygon,
         ),
-        sources=(Source("s.tif", "EPSG:32648", (10.0, 0, 0, 0, -10.0, 0), 9, 9),),
+        sources=(Source("s.tif", (9, 9), "EPSG:32648", (10.0, 0, 0, 0, -10.0, 0)),),
         crs="EPSG:32648",
     )
 

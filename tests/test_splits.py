@@ -13,7 +13,7 @@ from sklearn.model_selection import cross_val_score
 
 from outcrop.errors import OutcropError
 from outcrop.patches.patchset import Column, PatchSet
-from outcrop.patches.positions import Positions, Source
+from outcrop.patches.positions import Positions, Source, scene_positions
 from outcrop.splits import (
     BUFFER,
     TEST,
@@ -35,15 +35,8 @@ def ground(x, y, polygon, labels, source=None, width=160.0, height=160.0, column
     """A patch set with positions and no pixels to speak of."""
     n = len(x)
     source = np.zeros(n, np.int32) if source is None else np.asarray(source, np.int32)
-    positions = Positions(
-        source=source,
-        row=np.arange(n, dtype=np.int32),
-        column=np.zeros(n, np.int32),
-        x=np.asarray(x, float),
-        y=np.asarray(y, float),
-        width=np.broadcast_to(np.asarray(width, float), n).copy(),
-        height=np.broadcast_to(np.asarray(height, float), n).copy(),
-        polygon=np.asarray(polygon),
+    positions = scene_positions(
+        source, np.arange(n), np.zeros(n), x, y, width, height, np.asarray(polygon)
     )
     return PatchSet(
         images=np.zeros((n, 1, 1, 1), np.uint8),
@@ -52,7 +45,7 @@ def ground(x, y, polygon, labels, source=None, width=160.0, height=160.0, column
         bands=("grey",),
         positions=positions,
         sources=tuple(
-            Source(f"scene-{i}.tif", UTM, IDENTITY, 10, 10) for i in range(source.max() + 1)
+            Source(f"scene-{i}.tif", (10, 10), UTM, IDENTITY) for i in range(source.max() + 1)
         ),
         crs=UTM,
         columns=columns or {},
@@ -232,14 +225,14 @@ def test_missing_classes_are_said():
     ("make", "message"),
     [
         (lambda: BlockSplit(block=0), "--block: must be more than 0"),
-        (lambda: BlockSplit(block=800, buffer=-1), "--buffer: must be 0 metres or more"),
+        (lambda: BlockSplit(block=800, buffer=-1), "--buffer: must be 0 or more"),
         (lambda: BlockSplit(block=1e6).assign(line()), "fewer than 5 folds"),
         (lambda: BlockSplit(block=800).assign(line(), fold=7), "no fold 7"),
         (lambda: RandomSplit(folds=300).assign(line()), "class 'a': has 100 patches, fewer"),
         (lambda: SceneSplit().assign(line()), "come from one scene"),
         (lambda: BlockSplit(block=9).assign(replace(line(), positions=None)), "needs positions"),
         (lambda: ZoneSplit(zones=("no.gpkg",)).assign(line()), "no such file"),
-        (lambda: ZoneSplit(zones=((0, 9, 1, 10),)).assign(line()), "hold no patch"),
+        (lambda: ZoneSplit(zones=((0, 9, 1, 10),)).assign(line()), "0,9,1,10 holds no patch"),
     ],
 )
 def test_errors_say_what_to_do(make, message):

@@ -13,18 +13,25 @@ _PUBLIC = {
     "OutcropError": "errors.OutcropError",
     # sources
     "open_scene": "sources.scene.open_scene",
+    "open_volume": "sources.volumes.open_volume",
     "open_labels": "sources.labels.open_labels",
     "read_collection": "sources.collections.read_collection",
     "make_coast": "sources.coast.make_coast",
+    "make_cube": "sources.cube.make_cube",
     # patches
     "PatchSet": "patches.patchset.PatchSet",
     "cut": "patches.cut.cut",
+    "cut_volume": "patches.cut_volume.cut_volume",
+    "cut_at_positions": "patches.at_positions.cut_at_positions",
     "open_patches": "patches.collection.open_patches",
+    "damage": "patches.damage.damage",
     # splits
     "Split": "splits.Split",
     "RandomSplit": "splits.RandomSplit",
     "BlockSplit": "splits.BlockSplit",
+    "MatchingSplit": "splits.MatchingSplit",
     "ZoneSplit": "splits.ZoneSplit",
+    "SlabSplit": "splits.SlabSplit",
     "SceneSplit": "splits.SceneSplit",
     "ColumnSplit": "splits.ColumnSplit",
     # trust

@@ -48,16 +48,38 @@ def coast(*, output: Path, images: int = 3, size: int = 400, seed: int = 0) -> N
         say(str(path))
 
 
+def cube(
+    *, output: Path, shape: list[int] | None = None, seed: int = 0, noise_db: float = 15.0
+) -> None:
+    """Make a synthetic seismic cube, and its truth: parallel, chaotic, faulted, salt.
+
+    Args:
+        output: a new folder.
+        shape: numbers of inlines, crosslines and samples; 450,600,900 if not given.
+        seed: the same seed gives the same cube.
+        noise_db: power of the signal over that of the noise, in dB.
+    """
+    from outcrop.cli.tables import say
+    from outcrop.sources.cube import SHAPE, make_cube
+
+    made = make_cube(output, SHAPE if shape is None else shape, seed, noise_db)
+    for path in (made.volume, made.classes, made.names):
+        say(str(path))
+
+
 def patches(
-    scenes: list[str],
+    sources: list[str],
     *,
-    labels: list[str],
     output: Path,
+    labels: list[str] | None = None,
+    positions: Path | None = None,
     column: str | None = None,
     size: int = 32,
     bands: list[int] | None = None,
+    axis: int | None = None,
     stride: int = 1,
-    edge: Literal["reflect", "drop"] = "reflect",
+    slice_stride: int = 1,
+    edge: Literal["reflect", "drop"] | None = None,
     per_class: int | None = None,
     keep: list[str] | None = None,
     classes: list[str] | None = None,
@@ -66,58 +88,119 @@ def patches(
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
-    """Cut labelled patches, each with its position, out of scenes.
+    """Cut labelled patches, each with its position, out of scenes or volumes.
 
     Args:
-        scenes: raster files; single-band files on one grid are one scene, and so are names
-            joined by commas.
-        labels: polygons, points or label rasters: one file for all scenes or one each.
+        sources: raster files; single-band files on one grid are one scene, and so are names
+            joined by commas. Or volumes: .npy, Zarr, SEG-Y, folders of slices.
         output: the patch set, a new Zarr folder.
-        column: the column of vector labels that names the class.
+        labels: polygons, points or label rasters: one file for all scenes or one each. For each
+            volume a volume of labels of the same shape, where 0 means unlabelled.
+        positions: instead of labels, a table (CSV, Parquet) with row and column of the upper-left
+            pixel of every patch, from 0, its class, and in volumes axis and index of the slice;
+            source, if there are several. Rows whose found is false are left out, flip is ignored.
+        column: the column that names the class, of vector labels or of the table, there "label"
+            if not given.
         size: height and width of a patch in pixels.
         bands: numbers of the bands to use, from 1.
+        axis: of volumes, the axis that the slices are across, from 0.
         stride: use only labelled pixels on every so many rows and columns.
-        edge: mirror the scene for patches over its edge, or drop them.
+        slice_stride: of volumes with labels, use only every so-many-th slice.
+        edge: mirror the scene for patches over its edge (reflect, if not given), or drop them. In
+            volumes, and where positions are given, patches lie wholly inside.
         per_class: at most so many patches of each class, drawn at random.
-        keep: further columns of the labels to keep, to split by.
-        classes: names for the values of a label raster, in ascending order.
+        keep: further columns of the labels or the table to keep, to split by.
+        classes: names for the values of a label raster or volume, in ascending order.
         crs: coordinate reference system of scenes that carry none.
         labels_crs: the same for labels.
         seed: for --per-class.
         overwrite: whether the patch set may exist.
     """
     from outcrop.cli.tables import class_table
+    from outcrop.patches.at_positions import cut_at_positions
     from outcrop.patches.cut import cut
+    from outcrop.patches.cut_volume import cut_volume
+    from outcrop.sources.kinds import are_volumes
 
-    found = cut(
-        scenes,
-        labels,
-        column,
-        size,
-        bands=bands,
-        stride=stride,
-        edge=edge,
-        per_class=per_class,
-        keep=keep or (),
-        classes=classes,
-        crs=crs,
-        labels_crs=labels_crs,
-        seed=seed,
-        output=output,
-        overwrite=overwrite,
-    )
+    common: dict[str, Any] = {"per_class": per_class, "seed": seed}
+    common |= {"output": output, "overwrite": overwrite}
+    if positions is not None:
+        _refuse_beside(
+            "--positions",
+            labels=labels,
+            classes=classes,
+            edge=edge,
+            stride=stride > 1,
+            slice_stride=slice_stride > 1,
+        )
+        found = cut_at_positions(
+            sources,
+            positions,
+            column or "label",
+            size,
+            axis=axis,
+            bands=bands,
+            crs=crs,
+            keep=keep or (),
+            **common,
+        )
+    elif labels is None:
+        raise OutcropError("--labels", "is missing; pass labels, or --positions with a table")
+    elif are_volumes(sources):
+        if axis is None:
+            raise OutcropError("--axis", "is missing; pass the axis that the slices are across")
+        _refuse_beside(
+            "a volume of labels", column=column, keep=keep, bands=bands, edge=edge == "reflect"
+        )
+        found = cut_volume(
+            sources,
+            labels,
+            axis,
+            size,
+            stride=stride,
+            slice_stride=slice_stride,
+            classes=classes,
+            **common,
+        )
+    else:
+        _refuse_beside("labels of scenes", axis=axis, slice_stride=slice_stride > 1)
+        found = cut(
+            sources,
+            labels,
+            column,
+            size,
+            bands=bands,
+            stride=stride,
+            edge=edge or "reflect",
+            keep=keep or (),
+            classes=classes,
+            crs=crs,
+            labels_crs=labels_crs,
+            **common,
+        )
     class_table(found, output)
+
+
+def _refuse_beside(what: str, **options: Any) -> None:
+    """Refuse options that were given where they would do nothing."""
+    for name, value in options.items():
+        if value is not None and value is not False:
+            option = name.replace("_", "-")
+            raise OutcropError(f"--{option}", f"has no meaning beside {what}; leave it out")
 
 
 def split(
     patches: str,
     *,
     output: Path,
-    by: Literal["blocks", "zones", "scenes", "column", "random"] = "blocks",
+    by: Literal["blocks", "matching", "zones", "slabs", "scenes", "column", "random"] = "blocks",
     block: float | None = None,
     buffer: float | None = None,
     zones: list[str] | None = None,
     boxes: list[float] | None = None,
+    slices: list[str] | None = None,
+    axis: int | None = None,
+    thickness: int | None = None,
     column: str | None = None,
     hold_out: list[str] | None = None,
     folds: int = 5,
@@ -131,14 +214,22 @@ def split(
     Args:
         patches: a patch set.
         output: the split, a JSON file.
-        by: blocks of ground, zones, whole scenes, a column of the labels, or at random.
-        block: side of a block in metres; a tenth of the labelled ground's extent, but at least
-            four patches, if not given.
-        buffer: metres between the patches of different sides; one patch if not given.
-        zones: files of polygons that validate.
-        boxes: boxes that validate, each as smallest x and y, largest x and y in metres.
+        by: blocks of ground, folds as far from each other as the map is from the patches
+            (matching), zones, alternating slabs of a volume, whole scenes or volumes, a column of
+            the labels, or at random.
+        block: side of a block in metres, or in voxels of a volume; a tenth of the labelled
+            ground's extent, but at least four patches (two in a volume), if not given.
+        buffer: metres or voxels between the patches of different sides; one patch, or half a
+            patch of a volume, if not given; with --by matching 0.
+        zones: files of polygons that validate, on scenes.
+        boxes: boxes that validate, each as smallest x and y, largest x and y in metres; of a
+            volume as smallest along axis 0, 1 and 2, then largest, in voxels.
+        slices: ranges of slices of a volume that validate, each as axis:first:last, counted from
+            0, the last not included.
+        axis: with --by slabs, the axis of the volume that they lie across, from 0.
+        thickness: with --by slabs, slices in a slab.
         column: with --by column, a column kept with --keep.
-        hold_out: scenes or values of the column that validate; without it they are folds.
+        hold_out: scenes, volumes or values of the column that validate; without it they are folds.
         folds: one of so many parts validates.
         fold: which of them, from 0; without it one that leaves most classes on both sides.
         test: set the next fold aside as a test side.
@@ -151,9 +242,33 @@ def split(
     from outcrop.splits import make_splitter
 
     check_new(output, overwrite)
+    _refuse_beside(
+        f"--by {by}",
+        block=by != "blocks" and block,
+        buffer=by == "random" and buffer,
+        zones=by != "zones" and zones,
+        boxes=by != "zones" and boxes,
+        slices=by != "zones" and slices,
+        axis=by != "slabs" and axis,
+        thickness=by != "slabs" and thickness,
+        column=by != "column" and column,
+        hold_out=by not in ("scenes", "column") and hold_out,
+    )
     opened = open_patches(patches)
     splitter = make_splitter(
-        opened, by, block, buffer, zones or (), boxes or (), column, hold_out or (), folds, seed
+        opened,
+        by,
+        block=block,
+        buffer=buffer,
+        zones=zones or (),
+        boxes=boxes or (),
+        slices=slices or (),
+        axis=axis,
+        thickness=thickness,
+        column=column,
+        hold_out=hold_out or (),
+        folds=folds,
+        seed=seed,
     )
     made = splitter.assign(opened, fold, test)
     made.save(output)
@@ -455,6 +570,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
         demo,
         experiment,
         coast,
+        cube,
         patches,
         split,
         audit,

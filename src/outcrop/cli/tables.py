@@ -45,8 +45,9 @@ def class_table(patches: PatchSet, path: Path) -> None:
     for name, count in zip(patches.classes, patches.counts, strict=True):
         table.add_row(name, f"{count:,}", f"{count / len(patches):.1%}")
     _console.print(table)
+    pixels = "voxels" if patches.from_volume else "pixels"
     for reason, count in patches.dropped.items():
-        say(f"dropped {count:,} labelled pixels: {reason}")
+        say(f"dropped {count:,} labelled {pixels}: {reason}")
     height, width = patches.size
     say(f"{path}: {len(patches):,} patches of {len(patches.bands)} × {height} × {width}")
 

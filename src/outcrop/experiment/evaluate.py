@@ -8,6 +8,7 @@ from outcrop.errors import OutcropError
 from outcrop.evaluation.scores import Scores, score
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import track
+from outcrop.splits.splitters import pieces_of
 from outcrop.training.classifier import Classifier
 from outcrop.training.run import Run, classifier_of
 
@@ -17,7 +18,8 @@ _BATCH = 2048
 def evaluate(model: Classifier | Run, patches: PatchSet) -> Scores:
     """Score a classifier on all patches of a set.
 
-    Classes are matched by name. The intervals take the labelled polygons as the pieces of ground.
+    Classes are matched by name. The intervals rest on pieces of ground: labelled
+    polygons, or in a volume the blocks of `suggest_block`.
 
     Raises:
         OutcropError: the set has a class that the classifier does not know, or other bands.
@@ -35,5 +37,5 @@ def evaluate(model: Classifier | Run, patches: PatchSet) -> Scores:
         classifier.probabilities(patches.take(part)).argmax(axis=1)
         for part in track(parts, "classifying")
     ]
-    groups = None if patches.positions is None else patches.positions.polygon
+    groups = None if patches.positions is None else pieces_of(patches)
     return score(codes[patches.labels], np.concatenate(predicted), classifier.classes, groups)

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.files import new_folder
-from outcrop.patches.patchset import (
-    Column,
-    PatchSet,
-    check_output,
-    create_images,
-    read_patches,
-    write_annotations,
-)
+from outcrop.patches.collect import Batch, check_classes, collect, without_images
+from outcrop.patches.patchset import Column, PatchSet, check_output
 from outcrop.patches.positions import Positions, Source, upper_left
 from outcrop.patches.samples import (
     by_tile,
+    check_numbers,
     draw,
     in_tile_order,
     inside,
@@ -31,9 +24,9 @@ from outcrop.patches.samples import (
     thin,
     with_data,
 )
-from outcrop.progress import track
+from outcrop.sources.kinds import open_all_scenes
 from outcrop.sources.labels import LabelledPixels, Labels, open_labels
-from outcrop.sources.scene import Scene, SceneReader, open_scenes
+from outcrop.sources.scene import Scene, SceneReader
 
 _BATCH = 2048
 
@@ -88,14 +81,11 @@ def cut(
     Raises:
         OutcropError: anything wrong with the input, said in one line.
     """
-    for option, number in (("size", size), ("stride", stride), ("per-class", per_class)):
-        if number is not None and number < 1:
-            raise OutcropError(f"--{option}", f"must be at least 1, not {number}")
-    if seed < 0:
-        raise OutcropError("--seed", f"must be 0 or more, not {seed}")
+    check_numbers(seed, size=size, stride=stride, per_class=per_class)
     if output is not None:
         check_output(Path(output), overwrite)
-    opened = _open_all(scenes, bands, crs)
+    several = [scenes] if isinstance(scenes, str | Path | Scene) else scenes
+    opened = open_all_scenes(several, bands, crs)
     for scene in opened:
         if size > min(scene.height, scene.width):
             raise OutcropError(
@@ -116,21 +106,10 @@ def cut(
     patches = _annotate(opened, layers, chosen, size, keep, dropped)
     if per_class is not None:
         patches = patches.subset(draw(patches.labels, per_class, seed))
-    if (patches.counts > 0).sum() < 2:
-        raise OutcropError(
-            layers[0].path,
-            f"gives patches of '{patches.classes[int(patches.counts.argmax())]}' only; "
-            "a classifier needs two classes or more",
-        )
-    shape = (len(patches), len(opened[0].bands), size, size)
-    if output is None:
-        images = np.empty(shape, dtype)
-        _fill(images, opened, patches)
-        return replace(patches, images=images)
-    with new_folder(output, overwrite) as folder:
-        _fill(create_images(folder, shape, dtype), opened, patches)
-        write_annotations(folder, patches)
-    return read_patches(output)
+    check_classes(patches, layers[0].path)
+    assert patches.positions is not None
+    images = scene_images(opened, patches.positions, size)
+    return collect(patches, images, size, dtype, output, overwrite)
 
 
 def cut_at(
@@ -154,18 +133,6 @@ def cut_at(
             part = slice(start, start + _BATCH)
             batch = every[:, top[part] - top.min(), left[part] - left.min()]
             yield index[part], batch.swapaxes(0, 1)
-
-
-def _open_all(
-    scenes: str | Path | Scene | Sequence[str | Path | Scene],
-    bands: Sequence[int] | None,
-    crs: str | None,
-) -> list[Scene]:
-    several = [scenes] if isinstance(scenes, str | Path | Scene) else list(scenes)
-    files = [scene for scene in several if not isinstance(scene, Scene)]
-    return [s for s in several if isinstance(s, Scene)] + (
-        open_scenes(files, bands, crs) if files else []
-    )
 
 
 def _open_labels(
@@ -220,12 +187,12 @@ def _annotate(
             first_polygon += int(pixels.polygon.max(initial=-1)) + 1
     positions = join_positions(parts)
     return PatchSet(
-        images=np.empty((len(positions), len(scenes[0].bands), 0, 0), np.uint8),
+        images=without_images(len(positions), len(scenes[0].bands)),
         labels=np.concatenate(labels),
         classes=classes,
         bands=tuple(band.name for band in scenes[0].bands),
         positions=positions,
-        sources=tuple(Source(s.name, s.crs, s.transform, s.height, s.width) for s in scenes),
+        sources=tuple(Source(s.name, (s.height, s.width), s.crs, s.transform) for s in scenes),
         crs=crs,
         columns={name: _column(name, layers, chosen) for name in keep},
         dropped={reason: count for reason, count in dropped.items() if count},
@@ -240,27 +207,13 @@ def _column(name: str, layers: Sequence[Labels], chosen: Sequence[LabelledPixels
     return Column(codes, tuple(map(str, names)))
 
 
-def _fill(images: Any, scenes: Sequence[Scene], patches: PatchSet) -> None:
-    """Cut the images of an annotated patch set into `images`, a NumPy or Zarr array."""
-    assert patches.positions is not None
-    positions, size = patches.positions, images.shape[2]
-    batches = (
-        batch
-        for source, scene in enumerate(scenes)
-        for batch in _cut_source(scene, positions, source, size)
-    )
-    done = 0
-    for pixels in track(batches, "cutting patches"):
-        images[done : done + len(pixels)] = pixels
-        done += len(pixels)
-
-
-def _cut_source(scene: Scene, positions: Positions, source: int, size: int) -> Iterator[np.ndarray]:
-    index = np.flatnonzero(positions.source == source)
-    with scene.reader() as reader:
-        # Positions are in tile order, so that batches follow each other without gaps.
-        for _, pixels in cut_at(reader, positions.row[index], positions.column[index], size):
-            yield pixels
+def scene_images(scenes: Sequence[Scene], positions: Positions, size: int) -> Iterator[Batch]:
+    """Cut patches of scenes, scene after scene and tile after tile."""
+    for number, scene in enumerate(scenes):
+        here = np.flatnonzero(positions.source == number)
+        with scene.reader() as reader:
+            for index, pixels in cut_at(reader, positions.row[here], positions.column[here], size):
+                yield here[index], pixels
 
 
 def _nothing(scenes: Sequence[Scene], dropped: Counter[str]) -> str:

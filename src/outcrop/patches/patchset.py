@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from outcrop.files import check_new, new_folder
 from outcrop.patches.positions import Positions, Source
 
 _FORMAT = "outcrop patch set"
-_VERSION = 1
+_VERSION = 2
 _CHUNK_BYTES = 1 << 20
 
 
@@ -48,8 +48,9 @@ class PatchSet:
         classes: the class names, in the order of the labels.
         bands: the names of the bands.
         positions: where each patch was cut, or None where that is not known.
-        sources: what `positions.source` points to.
-        crs: the system of `positions.x` and `positions.y` as WKT, always in metres.
+        sources: what `positions.source` points to: scenes, or volumes.
+        crs: the system of `positions.x` and `positions.y` as WKT, always in metres; None for
+            patches of volumes, whose ground is counted in voxels.
         columns: further attributes by name.
         dropped: how many labelled pixels were left out, by reason.
     """
@@ -78,6 +79,8 @@ class PatchSet:
             )
         if n and not (self.labels.min() >= 0 and self.labels.max() < len(self.classes)):
             raise OutcropError("patch set", f"labels outside 0..{len(self.classes) - 1}")
+        if len({source.is_volume for source in self.sources}) > 1:
+            raise OutcropError("patch set", "comes from scenes and volumes; keep them apart")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -86,6 +89,16 @@ class PatchSet:
     def size(self) -> tuple[int, int]:
         """Height and width of a patch in pixels."""
         return self.images.shape[2], self.images.shape[3]
+
+    @property
+    def from_volume(self) -> bool:
+        """Whether the patches are pieces of slices of volumes."""
+        return any(source.is_volume for source in self.sources)
+
+    @property
+    def unit(self) -> Literal["m", "voxels"]:
+        """What lengths on the ground are counted in."""
+        return "voxels" if self.from_volume else "m"
 
     @property
     def counts(self) -> np.ndarray:
@@ -103,8 +116,9 @@ class PatchSet:
         digest = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
         digest.update(np.asarray(self.labels, dtype="<i8").tobytes())
         if self.positions is not None:
-            for coordinate in (self.positions.source, self.positions.row, self.positions.column):
-                digest.update(np.asarray(coordinate, dtype="<i8").tobytes())
+            names = ("source", "row", "column", *(("axis", "index") if self.from_volume else ()))
+            for name in names:
+                digest.update(np.asarray(getattr(self.positions, name), dtype="<i8").tobytes())
         return digest.hexdigest()[:12]
 
     def take(self, index: np.ndarray) -> np.ndarray:
@@ -227,33 +241,43 @@ def read_patches(path: str | Path) -> PatchSet:
         attributes = dict(group.attrs)
         if attributes.get("format") != _FORMAT:
             raise KeyError("format")
-        positions = None
-        if "positions" in group:
-            positions = Positions(
-                **{f.name: group[f"positions/{f.name}"][...] for f in fields(Positions)}
-            )
-        images = group["images"]
-        lost = images.nchunks - images.nchunks_initialized
-        if lost:
-            raise ValueError(f"{lost} chunks of images are missing")
-        return PatchSet(
-            images=images,
-            labels=group["labels"][...],
-            classes=tuple(attributes["classes"]),
-            bands=tuple(attributes["bands"]),
-            positions=positions,
-            sources=tuple(
-                Source(**{**source, "transform": tuple(source["transform"])})
-                for source in attributes["sources"]
-            ),
-            crs=attributes["crs"],
-            columns={
-                name: Column(group[f"columns/{name}"][...], tuple(names))
-                for name, names in attributes["columns"].items()
-            },
-            dropped=attributes["dropped"],
-        )
+        version = attributes["version"]
+        if version == _VERSION:
+            return _patches_in(group, attributes)
     except (KeyError, TypeError, ValueError, OSError, OutcropError) as error:
         raise OutcropError(
             path, f"is not a whole patch set ({error}); cut one with `outcrop patches`"
         ) from error
+    age = "an older" if version in range(_VERSION) else "another"
+    raise OutcropError(path, f"was made by {age} outcrop; cut it anew with `outcrop patches`")
+
+
+def _patches_in(group: Any, attributes: Mapping[str, Any]) -> PatchSet:
+    positions = None
+    if "positions" in group:
+        positions = Positions(
+            **{f.name: group[f"positions/{f.name}"][...] for f in fields(Positions)}
+        )
+    images = group["images"]
+    lost = images.nchunks - images.nchunks_initialized
+    if lost:
+        raise ValueError(f"{lost} chunks of images are missing")
+    return PatchSet(
+        images=images,
+        labels=group["labels"][...],
+        classes=tuple(attributes["classes"]),
+        bands=tuple(attributes["bands"]),
+        positions=positions,
+        sources=tuple(Source(**_with_tuples(source)) for source in attributes["sources"]),
+        crs=attributes["crs"],
+        columns={
+            name: Column(group[f"columns/{name}"][...], tuple(names))
+            for name, names in attributes["columns"].items()
+        },
+        dropped=attributes["dropped"],
+    )
+
+
+def _with_tuples(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What JSON, which knows no tuples, holds of a dataclass."""
+    return {k: tuple(value) if isinstance(value, list) else value for k, value in content.items()}

@@ -4,6 +4,10 @@ A patch of `size` pixels belongs to its *centre pixel*. Its upper-left pixel lie
 above and `size // 2` columns left of the centre. For odd sizes that is the true middle; for even
 sizes the centre is the lower right of the four middle pixels. Cutting, locating and mapping all
 take the convention from `upper_left`.
+
+A patch of a volume lies in a slice across one of its axes, numbered 0, 1 and 2: slice `index`
+across axis K is `np.take(volume, index, axis=K)`, and its rows and columns run along the remaining
+axes in their order. The ground of a volume is its voxels: coordinate i is the middle of voxel i.
 """
 
 from __future__ import annotations
@@ -27,48 +31,84 @@ def upper_left(centre: Coordinate, size: int) -> Coordinate:
     return centre - size // 2
 
 
+def in_slice(axis: int) -> tuple[int, int]:
+    """The axes of a volume that the rows and columns of a slice across `axis` run along.
+
+    >>> in_slice(1)
+    (0, 2)
+    """
+    down, right = (other for other in range(3) if other != axis)
+    return down, right
+
+
 @dataclass(frozen=True)
 class Source:
-    """A scene that patches were cut from.
+    """A scene or a volume that patches were cut from.
 
     Attributes:
-        name: the file, or the files joined by commas.
-        crs: coordinate reference system as WKT.
+        name: the file or folder, or the files joined by commas.
+        shape: height and width of a scene in pixels, or the three lengths of a volume in voxels.
+        crs: a scene's coordinate reference system as WKT.
         transform: the six numbers a, b, c, d, e, f of the affine map from (column, row) to (x, y)
-            in that system.
-        height, width: the scene's size in pixels.
+            in that system; None for a volume.
     """
 
     name: str
-    crs: str
-    transform: tuple[float, float, float, float, float, float]
-    height: int
-    width: int
+    shape: tuple[int, ...]
+    crs: str = ""
+    transform: tuple[float, float, float, float, float, float] | None = None
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether it is a volume, not a scene."""
+        return len(self.shape) == 3
+
+    @property
+    def height(self) -> int:
+        """Rows of a scene."""
+        return self.shape[0]
+
+    @property
+    def width(self) -> int:
+        """Columns of a scene."""
+        return self.shape[1]
 
 
 @dataclass(frozen=True)
 class Positions:
     """Where each of N patches was cut. All fields are arrays of length N.
 
+    In a scene x and y are metres in the patch set's `crs`. In a volume z, y and x are voxels along
+    axis 0, 1 and 2; the patch is one voxel thick along the axis that its slice is across.
+
     Attributes:
-        source: int, index of the source in the patch set's `sources`.
-        row, column: int, the centre pixel in that source, from 0.
-        x, y: float, the middle of the centre pixel, in metres, in the patch set's `crs`.
-        width, height: float, the patch's extent on the ground in metres.
+        source: int32, index of the source in the patch set's `sources`.
+        axis: int8, the axis that the slice is across, from 0; -1 in a scene.
+        index: int32, the slice's number along that axis, from 0; 0 in a scene.
+        row, column: int32, the centre pixel in the scene or the slice, from 0.
+        z: float, 0 in a scene; in a volume the middle of the patch's extent along axis 0.
+        y, x: float, the middle of the centre pixel of a patch of a scene; in a volume the middle
+            of the patch's extent along axes 1 and 2.
+        depth: float, 1 in a scene; in a volume the patch's extent along axis 0.
+        height, width: float, the patch's extent along y and x.
         polygon: int, the labelled polygon (or patch of labelled pixels, or point) that the centre
-            lies in; unique over all sources.
+            lies in; unique over all sources. In a volume each patch is by itself.
 
     Raises:
         OutcropError: the arrays differ in length.
     """
 
     source: np.ndarray
+    axis: np.ndarray
+    index: np.ndarray
     row: np.ndarray
     column: np.ndarray
-    x: np.ndarray
+    z: np.ndarray
     y: np.ndarray
-    width: np.ndarray
+    x: np.ndarray
+    depth: np.ndarray
     height: np.ndarray
+    width: np.ndarray
     polygon: np.ndarray
 
     def __post_init__(self) -> None:
@@ -82,3 +122,92 @@ class Positions:
     def __getitem__(self, index: np.ndarray) -> Positions:
         """The positions of some of the patches, by index or mask."""
         return Positions(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    @property
+    def middle(self) -> np.ndarray:
+        """z, y and x of each patch: float64, `N × 3`."""
+        return np.stack([self.z, self.y, self.x], axis=1)
+
+    @property
+    def extent(self) -> np.ndarray:
+        """Depth, height and width of each patch: float64, `N × 3`."""
+        return np.stack([self.depth, self.height, self.width], axis=1)
+
+
+def scene_positions(
+    source: int | np.ndarray,
+    row: np.ndarray,
+    column: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    width: float | np.ndarray,
+    height: float | np.ndarray,
+    polygon: np.ndarray,
+) -> Positions:
+    """Positions of N patches of scenes; the arguments are those of `Positions`."""
+    n = len(row)
+    return Positions(
+        source=_each(source, n, np.int32),
+        axis=np.full(n, -1, np.int8),
+        index=np.zeros(n, np.int32),
+        row=_each(row, n, np.int32),
+        column=_each(column, n, np.int32),
+        z=np.zeros(n),
+        y=_each(y, n, np.float64),
+        x=_each(x, n, np.float64),
+        depth=np.ones(n),
+        height=_each(height, n, np.float64),
+        width=_each(width, n, np.float64),
+        polygon=np.asarray(polygon),
+    )
+
+
+def volume_positions(
+    source: int | np.ndarray,
+    axis: int | np.ndarray,
+    index: int | np.ndarray,
+    row: np.ndarray,
+    column: np.ndarray,
+    size: int | tuple[int, int],
+) -> Positions:
+    """Positions of N patches of volumes, each patch a polygon by itself.
+
+    Args:
+        source, axis, index: of each patch, or one for all.
+        row, column: int, `N`, the centre pixels in the slices.
+        size: height and width of a patch in pixels, or one number for both.
+
+    >>> at = volume_positions(0, 1, 7, np.array([20]), np.array([30]), size=4)
+    >>> at.middle, at.extent
+    (array([[19.5,  7. , 29.5]]), array([[4., 1., 4.]]))
+    """
+    n = len(row)
+    height, width = (size, size) if isinstance(size, int) else size
+    axis, index = _each(axis, n, np.int8), _each(index, n, np.int32)
+    row, column = _each(row, n, np.int32), _each(column, n, np.int32)
+    middle, extent = np.empty((3, n)), np.ones((3, n))
+    for across in range(3):
+        here = axis == across
+        down, right = in_slice(across)
+        middle[across, here] = index[here]
+        middle[down, here] = upper_left(row[here], height) + (height - 1) / 2
+        middle[right, here] = upper_left(column[here], width) + (width - 1) / 2
+        extent[down, here], extent[right, here] = height, width
+    return Positions(
+        source=_each(source, n, np.int32),
+        axis=axis,
+        index=index,
+        row=row,
+        column=column,
+        z=middle[0],
+        y=middle[1],
+        x=middle[2],
+        depth=extent[0],
+        height=extent[1],
+        width=extent[2],
+        polygon=np.arange(n),
+    )
+
+
+def _each(value: float | np.ndarray, n: int, dtype: type) -> np.ndarray:
+    return np.broadcast_to(np.asarray(value, dtype), n).copy()

@@ -9,11 +9,21 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.patches.positions import Positions, upper_left
+from outcrop.patches.positions import Positions, scene_positions, upper_left
 from outcrop.sources.labels import LabelledPixels
 from outcrop.sources.scene import Scene
 
 _TILE = 512
+
+
+def check_numbers(seed: int, **numbers: int | None) -> None:
+    """Refuse numbers below 1 and a seed below 0; the error names the option."""
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            option = name.replace("_", "-")
+            raise OutcropError(f"--{option}", f"must be at least 1, not {number}")
+    if seed < 0:
+        raise OutcropError("--seed", f"must be 0 or more, not {seed}")
 
 
 def by_tile(row: np.ndarray, column: np.ndarray) -> Iterator[np.ndarray]:
@@ -80,17 +90,8 @@ def positions_of(
     to_metres = Transformer.from_crs(scene.crs, crs, always_xy=True)
     x, y = to_metres.transform(*scene.xy(pixels.row, pixels.column))
     width, height = _extent(scene, to_metres, size)
-    n = len(pixels)
-    return Positions(
-        source=np.full(n, source, np.int32),
-        row=pixels.row.astype(np.int32),
-        column=pixels.column.astype(np.int32),
-        x=np.asarray(x, float),
-        y=np.asarray(y, float),
-        width=np.full(n, width),
-        height=np.full(n, height),
-        polygon=pixels.polygon + first_polygon,
-    )
+    polygon = pixels.polygon + first_polygon
+    return scene_positions(source, pixels.row, pixels.column, x, y, width, height, polygon)
 
 
 def join_positions(parts: Sequence[Positions]) -> Positions:

@@ -175,7 +175,7 @@ def _counts(material: Material) -> np.ndarray | None:
 def _open_scenes(material: Material) -> _Scenes:
     found = _Scenes()
     patches, plan = material.patches, material.experiment
-    if patches is None or patches.positions is None or plan is None:
+    if patches is None or patches.positions is None or patches.from_volume or plan is None:
         return found
     longest = _LONGEST if len(patches.sources) < _MANY else _LONGEST_OF_MANY
     for number, source in enumerate(track(patches.sources, "drawing the scenes")):

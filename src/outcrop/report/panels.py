@@ -291,8 +291,8 @@ def _where(patches: PatchSet, index: int) -> str:
     if patches.positions is None:
         return ""
     at = patches.positions
-    scene = patches.sources[at.source[index]].name.split(",")[0].replace("\\", "/").split("/")[-1]
-    return (
-        f"{scene}, row {at.row[index]}, column {at.column[index]}\n"
-        f"x {at.x[index]:.0f}, y {at.y[index]:.0f}"
-    )
+    source = patches.sources[at.source[index]].name.split(",")[0].replace("\\", "/").split("/")[-1]
+    pixel = f"row {at.row[index]}, column {at.column[index]}"
+    if patches.from_volume:
+        return f"{source}, slice {at.index[index]} across axis {at.axis[index]}\n{pixel}"
+    return f"{source}, {pixel}\nx {at.x[index]:.0f}, y {at.y[index]:.0f}"

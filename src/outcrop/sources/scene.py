@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
+from outcrop.sources.dtypes import kept
 
 Transform = tuple[float, float, float, float, float, float]
 _CACHE_BYTES = 128 << 20
@@ -20,7 +21,6 @@ NO_CRS = (
     "has no coordinate reference system; write one into it, or pass --crs for a scene, "
     "--labels-crs for labels, e.g. EPSG:32648"
 )
-_KEPT = (np.dtype("uint8"), np.dtype("int16"), np.dtype("uint16"))
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ def open_scene(
         transform=parts[0].transform,
         height=parts[0].height,
         width=parts[0].width,
-        dtype=dtype if dtype in _KEPT else np.dtype("float32"),
+        dtype=kept(dtype),
     )
 
 

@@ -1,8 +1,10 @@
 """Splits by ground, not by dice; scikit-learn cross-validators too."""
 
 from outcrop.splits.choose import block_split, delivered_split, make_splitter
-from outcrop.splits.ground import suggest_block
+from outcrop.splits.ground import suggest_block, suggest_buffer
+from outcrop.splits.matching import MatchingSplit
 from outcrop.splits.named import ColumnSplit, SceneSplit, ZoneSplit
+from outcrop.splits.slabs import SlabSplit
 from outcrop.splits.split import BUFFER, SIDES, TEST, TRAIN, VALIDATION, Split, read_split
 from outcrop.splits.splitters import (
     BlockSplit,
@@ -21,8 +23,10 @@ __all__ = [
     "BlockSplit",
     "ColumnSplit",
     "GroundSplit",
+    "MatchingSplit",
     "RandomSplit",
     "SceneSplit",
+    "SlabSplit",
     "Split",
     "Splitter",
     "ZoneSplit",
@@ -32,4 +36,5 @@ __all__ = [
     "random_counterpart",
     "read_split",
     "suggest_block",
+    "suggest_buffer",
 ]

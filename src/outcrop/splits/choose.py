@@ -8,12 +8,14 @@ from typing import Literal
 
 from outcrop.errors import OutcropError
 from outcrop.patches.patchset import PatchSet
-from outcrop.splits.ground import suggest_block
+from outcrop.splits.ground import suggest_block, suggest_buffer
+from outcrop.splits.matching import MatchingSplit
 from outcrop.splits.named import ColumnSplit, SceneSplit, ZoneSplit
+from outcrop.splits.slabs import SlabSplit
 from outcrop.splits.split import Split
 from outcrop.splits.splitters import BlockSplit, RandomSplit, Splitter, positions_of
 
-By = Literal["blocks", "zones", "scenes", "column", "random"]
+By = Literal["blocks", "matching", "zones", "slabs", "scenes", "column", "random"]
 
 
 def block_split(
@@ -23,26 +25,23 @@ def block_split(
     positions = positions_of(patches, "BlockSplit")
     return BlockSplit(
         block=suggest_block(positions) if block is None else block,
-        buffer=one_patch(patches) if buffer is None else buffer,
+        buffer=suggest_buffer(positions) if buffer is None else buffer,
         folds=folds,
         seed=seed,
     )
 
 
-def one_patch(patches: PatchSet) -> float:
-    """The larger extent of a patch on the ground in metres; 0 without positions."""
-    if patches.positions is None:
-        return 0.0
-    return float(max(patches.positions.width.max(), patches.positions.height.max()))
-
-
 def make_splitter(
     patches: PatchSet,
     by: By,
+    *,
     block: float | None = None,
     buffer: float | None = None,
     zones: Sequence[str | Path] = (),
     boxes: Sequence[float] = (),
+    slices: Sequence[str] = (),
+    axis: int | None = None,
+    thickness: int | None = None,
     column: str | None = None,
     hold_out: Sequence[str] = (),
     folds: int = 5,
@@ -51,28 +50,52 @@ def make_splitter(
     """The splitter for these words (see `outcrop split`).
 
     Args:
-        boxes: four numbers for each box.
+        boxes: four numbers for each box, six for one of a volume.
+        slices: each as axis:first:last.
 
     Raises:
         OutcropError: a word that the way of splitting needs is missing or malformed.
     """
-    gap = one_patch(patches) if buffer is None else buffer
     if by == "random":
         return RandomSplit(folds=folds, seed=seed)
     if by == "blocks":
         return block_split(patches, block, buffer, folds, seed)
+    if by == "matching":
+        return MatchingSplit(buffer=buffer or 0.0, folds=folds, seed=seed)
+    if buffer is None:
+        buffer = 0.0 if patches.positions is None else suggest_buffer(patches.positions)
     if by == "scenes":
-        return SceneSplit(buffer=gap, hold_out=tuple(hold_out))
+        return SceneSplit(buffer=buffer, hold_out=tuple(hold_out))
+    if by == "slabs":
+        if axis is None or thickness is None:
+            raise OutcropError("--by slabs", "needs --axis and --thickness, in voxels")
+        return SlabSplit(buffer=buffer, axis=axis, thickness=thickness, folds=folds)
     if by == "column":
         if column is None:
             raise OutcropError("--by column", "needs --column with the column's name")
-        return ColumnSplit(buffer=gap, column=column, hold_out=tuple(hold_out))
-    if len(boxes) % 4:
-        raise OutcropError("--boxes", f"takes four numbers for each box, not {len(boxes)} in all")
-    corners = list(zip(boxes[::4], boxes[1::4], boxes[2::4], boxes[3::4], strict=True))
-    if not zones and not corners:
-        raise OutcropError("--by zones", "needs --zones with a file or --boxes with numbers")
-    return ZoneSplit(buffer=gap, zones=(*zones, *corners))
+        return ColumnSplit(buffer=buffer, column=column, hold_out=tuple(hold_out))
+    if not (zones or boxes or slices):
+        kinds = "--slices or --boxes" if patches.from_volume else "--zones with a file or --boxes"
+        raise OutcropError("--by zones", f"needs {kinds} with numbers")
+    every = (*zones, *_boxes(boxes, 6 if patches.from_volume else 4))
+    return ZoneSplit(buffer=buffer, zones=every, slices=tuple(map(_slices, slices)))
+
+
+def _boxes(numbers: Sequence[float], each: int) -> list[tuple[float, ...]]:
+    if len(numbers) % each:
+        count = {4: "four numbers", 6: "six numbers, for these are patches of a volume,"}[each]
+        raise OutcropError("--boxes", f"takes {count} for each box, not {len(numbers)} in all")
+    return [tuple(numbers[i : i + each]) for i in range(0, len(numbers), each)]
+
+
+def _slices(words: str) -> tuple[int, int, int]:
+    try:
+        axis, first, last = map(int, words.split(":"))
+    except ValueError:
+        raise OutcropError(
+            "--slices", f"expected axis:first:last such as 0:100:200, not '{words}'"
+        ) from None
+    return axis, first, last
 
 
 def delivered_split(patches: PatchSet) -> Split:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from outcrop.patches.positions import Positions
@@ -11,20 +13,36 @@ _ROUNDING = 1e-9
 
 
 def blocks(positions: Positions, block: float) -> np.ndarray:
-    """The square block that each patch belongs to, keeping labelled polygons whole.
+    """The block that each patch belongs to, keeping labelled polygons whole.
 
-    Blocks are cells of a grid through the origin of the coordinates. A polygon belongs to the
-    block that holds most of its patches.
+    Blocks are the squares of a grid through the origin of a scene's coordinates, or the cubes of
+    one through the corner of each volume. A polygon belongs to the block that holds most of its
+    patches.
 
     Args:
-        block: side of a block in metres.
+        block: side of a block in the unit of the positions.
 
     Returns:
         int64, `N`, numbered from 0 without gaps.
     """
-    cells = np.stack([np.floor(positions.x / block), np.floor(positions.y / block)], axis=1)
+    cells = np.floor(from_corner(positions)[:, ::-1] / block)
+    cells = np.column_stack([cells, volume_of(positions)])
     cell = np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
     return np.unique(most_common(cell, positions.polygon), return_inverse=True)[1]
+
+
+def volume_of(positions: Positions) -> np.ndarray:
+    """The volume that each patch is from; -1 for all scenes, which share their ground."""
+    return np.where(positions.axis >= 0, positions.source, -1)
+
+
+def from_corner(positions: Positions) -> np.ndarray:
+    """z, y and x from the origin of a scene's coordinates, or the corner of a volume: `N × 3`.
+
+    The corner of a volume lies half a voxel before the middle of the first voxel, so that slice
+    k reaches from k to k + 1.
+    """
+    return positions.middle + np.where(positions.axis >= 0, 0.5, 0.0)[:, None]
 
 
 def most_common(value: np.ndarray, polygon: np.ndarray) -> np.ndarray:
@@ -37,38 +55,67 @@ def most_common(value: np.ndarray, polygon: np.ndarray) -> np.ndarray:
 
 
 def suggest_block(positions: Positions) -> float:
-    """A block size in metres where the user names none.
+    """A block size, in the unit of the positions, where the user names none.
 
-    A tenth of the longer side of the labelled ground, but at least four patches. A starting
-    point, not a measurement: how far the ground resembles itself is for an audit to say.
+    A tenth of the longest side of the labelled ground, but at least four patches, and in a
+    volume, where four would soon be all there is, two. A starting point, not a measurement: how
+    far the ground resembles itself is for an audit to say.
     """
-    extent = max(np.ptp(positions.x), np.ptp(positions.y))
-    return float(max(extent / 10, 4 * positions.width.max(), 4 * positions.height.max()))
+    least = 2 if (positions.axis >= 0).any() else 4
+    longest = float(np.ptp(positions.middle, axis=0).max())
+    return max(longest / 10, least * largest_extent(positions))
+
+
+def suggest_buffer(positions: Positions) -> float:
+    """A buffer, in the unit of the positions, where the user names none.
+
+    One patch: the largest extent of any. In a volume half of that, because the buffer counts
+    across the slices too, where a whole patch would take too many of them.
+    """
+    return largest_extent(positions) / (2 if (positions.axis >= 0).any() else 1)
+
+
+def largest_extent(positions: Positions) -> float:
+    """The longest side of any patch on the ground, in the unit of the positions."""
+    depth = np.where(positions.axis >= 0, positions.depth, 0)  # that of a scene is no length
+    return float(max(positions.height.max(), positions.width.max(), depth.max()))
 
 
 def near(one: Positions, other: Positions, buffer: float) -> np.ndarray:
     """Mask of the patches of `one` that overlap, or come nearer than `buffer` to, any of `other`.
 
-    Measured between extents, as the larger of the gaps in x and y (so that corners are at least
-    as far apart in a straight line). Where patches differ in extent the largest counts for all.
+    Measured between extents, as the largest of the gaps in x, y and z (so that corners are at
+    least as far apart in a straight line). Where patches of one axis differ in extent the largest
+    counts for all. Patches of different volumes are never near.
 
     Args:
-        buffer: in metres; 0 allows extents that touch.
+        buffer: in the unit of the positions; 0 allows extents that touch.
     """
-    if not len(one) or not len(other):
-        return np.zeros(len(one), bool)
+    found = np.zeros(len(one), bool)
+    for volume, mine in _alike(one):
+        for volume_of_theirs, theirs in _alike(other):
+            if volume == volume_of_theirs:
+                found[mine] |= _reach(one[mine], other[theirs], buffer)
+    return found
+
+
+def _reach(one: Positions, other: Positions, buffer: float) -> np.ndarray:
+    """`near` as if all patches of a side were as large as the largest."""
     from scipy.spatial import KDTree
 
-    reach_x = max(one.width.max(), other.width.max()) + buffer
-    reach_y = max(one.height.max(), other.height.max()) + buffer
-    origin_x, origin_y = other.x.mean(), other.y.mean()
-    scaled = [
-        np.stack([(p.x - origin_x) / reach_x, (p.y - origin_y) / reach_y], axis=1)
-        for p in (one, other)
-    ]
+    apart = (one.extent.max(axis=0) + other.extent.max(axis=0)) / 2 + buffer
+    origin = other.middle.mean(axis=0)
+    tree = KDTree((other.middle - origin) / apart)
     limit = 1 - _ROUNDING
-    distance, _ = KDTree(scaled[1]).query(scaled[0], p=np.inf, distance_upper_bound=limit)
+    distance, _ = tree.query((one.middle - origin) / apart, p=np.inf, distance_upper_bound=limit)
     return distance < limit
+
+
+def _alike(positions: Positions) -> Iterator[tuple[int, np.ndarray]]:
+    """The patches of each volume and axis: the volume and their indices."""
+    kinds = np.stack([volume_of(positions), positions.axis], axis=1)
+    for volume, axis in np.unique(kinds, axis=0):
+        yield int(volume), np.flatnonzero((kinds == (volume, axis)).all(axis=1))
 
 
 def keep_apart(positions: Positions, sides: np.ndarray, buffer: float) -> np.ndarray:
@@ -80,7 +127,7 @@ def keep_apart(positions: Positions, sides: np.ndarray, buffer: float) -> np.nda
 
     Args:
         sides: int8, `N`, an index into `outcrop.splits.SIDES`.
-        buffer: in metres, between the extents of patches.
+        buffer: between the extents of patches, in the unit of the positions.
 
     Returns:
         The new sides.

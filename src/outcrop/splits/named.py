@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,50 +10,56 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.patches.patchset import Column, PatchSet
-from outcrop.patches.positions import Positions
 from outcrop.sources.vector import read_vector, reproject
+from outcrop.splits.ground import from_corner
 from outcrop.splits.split import SIDES
-from outcrop.splits.splitters import GroundSplit, positions_of
+from outcrop.splits.splitters import GroundSplit, check_axis, positions_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class ZoneSplit(GroundSplit):
     """Zones named by the user validate, the ground outside trains.
 
+    A patch is in a zone when its middle is. With several volumes a zone is in each of them.
+
     Attributes:
-        zones: files of polygons, or boxes (smallest x, smallest y, largest x, largest y) in the
-            patch set's metres. A patch is in a zone when its centre is.
+        zones: files of polygons, for scenes, or boxes in the patch set's unit, ends included:
+            smallest x, smallest y, largest x, largest y of a scene; for a volume the smallest
+            along axis 0, 1 and 2, then the largest.
+        slices: of a volume: axis, first slice and last slice, from 0, the last not included.
     """
 
-    zones: tuple[str | Path | tuple[float, float, float, float], ...]
+    zones: tuple[str | Path | tuple[float, ...], ...] = ()
+    slices: tuple[tuple[int, int, int], ...] = ()
 
     def folds_of(self, patches: PatchSet) -> list[np.ndarray]:
         """One fold: the zones."""
-        positions = positions_of(patches, "ZoneSplit")
+        positions_of(patches, "ZoneSplit")
         inside = np.zeros(len(patches), bool)
+        for option, zone, held in self._zones(patches):
+            if not held.any():
+                raise OutcropError(option, f"{zone} holds no patch; is it on the labelled ground?")
+            inside |= held
+        return [inside]
+
+    def _zones(self, patches: PatchSet) -> Iterator[tuple[str, str, np.ndarray]]:
+        """The option that names each zone, the zone in words, and the mask of its patches."""
         for zone in self.zones:
             if isinstance(zone, str | Path):
-                inside |= _in_polygons(Path(zone), positions, patches.crs)
+                yield "--zones", str(zone), _in_polygons(Path(zone), patches)
             else:
-                left, bottom, right, top = zone
-                inside |= (
-                    (positions.x >= left)
-                    & (positions.x <= right)
-                    & (positions.y >= bottom)
-                    & (positions.y <= top)
-                )
-        if not inside.any():
-            raise OutcropError("--zones", "hold no patch; are they on the labelled ground?")
-        return [inside]
+                yield "--boxes", ",".join(f"{at:g}" for at in zone), _in_box(zone, patches)
+        for piece in self.slices:
+            yield "--slices", ":".join(map(str, piece)), _in_slices(*piece, patches)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SceneSplit(GroundSplit):
-    """Whole scenes: each scene judges what the others teach (leave one out).
+    """Whole scenes or volumes: each judges what the others teach (leave one out).
 
     Attributes:
-        hold_out: scenes, by file or file name without ending, that validate together; without
-            it every scene is a fold.
+        hold_out: scenes or volumes, by file or file name without ending, that validate together;
+            without it each is a fold.
     """
 
     hold_out: tuple[str, ...] = ()
@@ -63,7 +69,10 @@ class SceneSplit(GroundSplit):
         positions = positions_of(patches, "SceneSplit")
         names = [source.name for source in patches.sources]
         if len(names) < 2:
-            raise OutcropError("SceneSplit", "the patches come from one scene; split it by blocks")
+            kind = "volume" if patches.from_volume else "scene"
+            raise OutcropError(
+                "SceneSplit", f"the patches come from one {kind}; split it by blocks"
+            )
         if not self.hold_out:
             return [positions.source == i for i in range(len(names))]
         chosen = [_find(name, names) for name in self.hold_out]
@@ -120,12 +129,47 @@ class ColumnSplit(GroundSplit):
         return patches.columns[self.column]
 
 
-def _in_polygons(path: Path, positions: Positions, crs: str | None) -> np.ndarray:
+def _in_polygons(path: Path, patches: PatchSet) -> np.ndarray:
     import geopandas as gpd
 
+    if patches.from_volume:
+        raise OutcropError(
+            "--zones", "are polygons on scenes; name zones of a volume with --slices or --boxes"
+        )
+    at, crs = patches.positions, patches.crs
+    assert at is not None
     assert crs is not None
     area = reproject(read_vector(path), crs, path).geometry.union_all()
-    return gpd.GeoSeries.from_xy(positions.x, positions.y, crs=crs).intersects(area).to_numpy()
+    return gpd.GeoSeries.from_xy(at.x, at.y, crs=crs).intersects(area).to_numpy()
+
+
+def _in_box(box: tuple[float, ...], patches: PatchSet) -> np.ndarray:
+    at = patches.positions
+    assert at is not None
+    middle = at.middle if patches.from_volume else np.stack([at.x, at.y], axis=1)
+    axes = middle.shape[1]
+    if len(box) != 2 * axes:
+        raise OutcropError("--boxes", f"takes {2 * axes} numbers for each box, not {len(box)}")
+    inside = (middle >= box[:axes]) & (middle <= box[axes:])
+    return np.asarray(inside.all(axis=1))
+
+
+def _in_slices(axis: int, first: int, last: int, patches: PatchSet) -> np.ndarray:
+    assert patches.positions is not None
+    if not patches.from_volume:
+        raise OutcropError(
+            "--slices", "is for volumes; name zones of a scene by --boxes or --zones"
+        )
+    check_axis(axis, "--slices")
+    length = max(source.shape[axis] for source in patches.sources)
+    if not 0 <= first < last <= length:
+        raise OutcropError(
+            "--slices",
+            f"{first}:{last} across axis {axis} is no range of slices; "
+            f"take a first and a last within 0:{length}",
+        )
+    at = from_corner(patches.positions)[:, axis]
+    return (at >= first) & (at < last)
 
 
 def _find(name: str, names: Sequence[str]) -> int:

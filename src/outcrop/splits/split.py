@@ -16,6 +16,7 @@ from outcrop.patches.patchset import PatchSet
 SIDES = ("train", "validation", "test", "buffer")
 TRAIN, VALIDATION, TEST, BUFFER = range(4)
 _FORMAT = "outcrop split"
+_REMEDY = "take a smaller buffer, or other blocks, zones or slabs"
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,8 @@ class Split:
             judged: whether there have to be validation patches.
 
         Raises:
-            OutcropError: made for another patch set; no validation patches; fewer than two
-                classes to train on.
+            OutcropError: made for another patch set; no validation or no training patches; fewer
+                than two classes to train on.
         """
         if self.fingerprint != patches.fingerprint or len(self.sides) != len(patches):
             raise OutcropError(
@@ -97,12 +98,11 @@ class Split:
             )
         table = self.counts(patches.labels, len(patches.classes))
         if judged and not table[VALIDATION].any():
-            raise OutcropError(where, "leaves no validation patches; take smaller blocks or buffer")
+            raise OutcropError(where, f"leaves no validation patches; {_REMEDY}")
+        if not table[TRAIN].any():
+            raise OutcropError(where, f"leaves no training patches; {_REMEDY}")
         if (table[TRAIN] > 0).sum() < 2:
-            raise OutcropError(
-                where,
-                "leaves fewer than two classes to train on; take smaller blocks or buffer",
-            )
+            raise OutcropError(where, f"leaves fewer than two classes to train on; {_REMEDY}")
 
     def save(self, path: str | Path) -> None:
         """Write the split as JSON."""

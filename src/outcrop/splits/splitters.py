@@ -13,7 +13,7 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import Positions
-from outcrop.splits.ground import blocks, keep_apart
+from outcrop.splits.ground import blocks, keep_apart, suggest_block
 from outcrop.splits.split import BUFFER, TEST, TRAIN, VALIDATION, Split
 
 
@@ -77,12 +77,13 @@ class Splitter(ABC):
         if test and len(folds) < 3:
             raise OutcropError("--test", "needs at least three folds")
         pieces = self.pieces(patches)
+        unit = {"unit": patches.unit} if self.by_ground and patches.positions is not None else {}
         splits = [
             Split(
                 sides=self._sides(patches, folds, number, test),
                 groups=pieces,
                 fingerprint=patches.fingerprint,
-                how=self.describe() | {"fold": number},
+                how=self.describe() | {"fold": number} | unit,
                 by_ground=self.by_ground,
             )
             for number in (range(len(folds)) if fold is None else [fold])
@@ -135,13 +136,13 @@ class RandomSplit(Splitter):
         """Stratified folds (`sklearn.model_selection.StratifiedKFold`)."""
         from sklearn.model_selection import StratifiedKFold
 
-        _check_deal(patches, self.folds, self.seed)
+        check_deal(patches, self.folds, self.seed)
         dice = StratifiedKFold(self.folds, shuffle=True, random_state=self.seed)
         return _masks(dice.split(np.zeros(len(patches)), patches.labels), len(patches))
 
     def pieces(self, patches: PatchSet) -> np.ndarray:
-        """The labelled polygons; without positions each patch by itself."""
-        return polygons_of(patches)
+        """The labelled polygons, or what stands for them (`pieces_of`)."""
+        return pieces_of(patches)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,18 +153,19 @@ class GroundSplit(Splitter):
     or comes nearer than the buffer to, a patch of another; those in between are left out.
 
     Attributes:
-        buffer: in metres, between the extents (not the centres) of patches.
+        buffer: between the extents (not the centres) of patches, in the patch set's unit: metres
+            for scenes, voxels for volumes.
     """
 
     buffer: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.buffer >= 0:
-            raise OutcropError("--buffer", f"must be 0 metres or more, not {self.buffer:g}")
+            raise OutcropError("--buffer", f"must be 0 or more, not {self.buffer:g}")
 
     def pieces(self, patches: PatchSet) -> np.ndarray:
-        """The labelled polygons."""
-        return polygons_of(patches)
+        """The labelled polygons, or what stands for them (`pieces_of`)."""
+        return pieces_of(patches)
 
     def finish(self, patches: PatchSet, sides: np.ndarray) -> np.ndarray:
         """Put the buffer between the sides."""
@@ -172,7 +174,9 @@ class GroundSplit(Splitter):
 
 @dataclass(frozen=True, kw_only=True)
 class BlockSplit(GroundSplit):
-    """Square blocks of ground, dealt to folds so that the classes are in proportion.
+    """Blocks of ground, dealt to folds so that the classes are in proportion.
+
+    They are the squares of a grid over a scene, or the cubes of one through a volume.
 
     Spatial block cross-validation (Roberts et al. 2017, Ecography 40, 913-929), with a buffer
     (Le Rest et al. 2014, Global Ecology and Biogeography 23, 811-820). Blocks are dealt by
@@ -180,8 +184,8 @@ class BlockSplit(GroundSplit):
     holds most of it.
 
     Attributes:
-        block: side of a block in metres; choose it no smaller than the distance over which the
-            ground resembles itself.
+        block: side of a block in metres, or in voxels of a volume; choose it no smaller than the
+            distance over which the ground resembles itself.
         folds: one of them validates.
         seed: of the dealing.
 
@@ -196,31 +200,34 @@ class BlockSplit(GroundSplit):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.block > 0:
-            raise OutcropError("--block", f"must be more than 0 metres, not {self.block:g}")
+            raise OutcropError("--block", f"must be more than 0, not {self.block:g}")
 
     def folds_of(self, patches: PatchSet) -> list[np.ndarray]:
         """Folds of whole blocks."""
-        from sklearn.model_selection import StratifiedGroupKFold
-
-        _check_deal(patches, self.folds, self.seed)
+        check_deal(patches, self.folds, self.seed)
         pieces = self.pieces(patches)
         count = pieces.max() + 1
         if count < self.folds:
             raise OutcropError(
                 "--block",
-                f"blocks of {self.block:g} m give {count} pieces of labelled ground, fewer than "
-                f"{self.folds} folds; take smaller blocks or fewer folds",
+                f"blocks of {self.block:g} {patches.unit} give {count} pieces of labelled ground, "
+                f"fewer than {self.folds} folds; take smaller blocks or fewer folds",
             )
-        deal = StratifiedGroupKFold(self.folds, shuffle=True, random_state=self.seed)
-        dealt = deal.split(np.zeros(len(patches)), patches.labels, pieces)
-        return _masks(dealt, len(patches))
+        return deal_pieces(patches, pieces, self.folds, self.seed)
 
     def pieces(self, patches: PatchSet) -> np.ndarray:
         """The blocks."""
         return blocks(positions_of(patches, "BlockSplit"), self.block)
 
 
-def _check_deal(patches: PatchSet, folds: int, seed: int) -> None:
+def check_axis(axis: int, where: object) -> None:
+    """Refuse what is no axis of a volume; the error names `where` it was asked for."""
+    if axis not in (0, 1, 2):
+        raise OutcropError(where, f"a volume has no axis {axis}; choose 0, 1 or 2")
+
+
+def check_deal(patches: PatchSet, folds: int, seed: int) -> None:
+    """Refuse to deal fewer patches of a class than there are folds."""
     if folds < 2:
         raise OutcropError("--folds", f"must be at least 2, not {folds}")
     if not 0 <= seed < 1 << 32:
@@ -232,6 +239,14 @@ def _check_deal(patches: PatchSet, folds: int, seed: int) -> None:
                 f"has {count} patches, fewer than {folds} folds; label more of it, "
                 f"or pass --folds {max(count, 2)}" + ("" if count > 1 else " and leave it out"),
             )
+
+
+def deal_pieces(patches: PatchSet, pieces: np.ndarray, folds: int, seed: int) -> list[np.ndarray]:
+    """Folds of whole pieces of ground, as masks, with the classes in proportion."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    deal = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    return _masks(deal.split(np.zeros(len(patches)), patches.labels, pieces), len(patches))
 
 
 def _masks(folds: Iterator[tuple[np.ndarray, np.ndarray]], n: int) -> list[np.ndarray]:
@@ -255,10 +270,16 @@ def positions_of(patches: PatchSet, splitter: str) -> Positions:
     return patches.positions
 
 
-def polygons_of(patches: PatchSet) -> np.ndarray:
-    """The labelled polygon of each patch, numbered from 0; without positions each by itself."""
+def pieces_of(patches: PatchSet) -> np.ndarray:
+    """The piece of ground of each patch where no splitter names any, numbered from 0.
+
+    The labelled polygon; in a volume, which has none, the block of `suggest_block`; without
+    positions each patch by itself.
+    """
     if patches.positions is None:
         return np.arange(len(patches))
+    if patches.from_volume:
+        return blocks(patches.positions, suggest_block(patches.positions))
     return np.unique(patches.positions.polygon, return_inverse=True)[1]
 
 

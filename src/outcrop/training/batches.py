@@ -72,7 +72,8 @@ class Epoch:
     ) -> None:
         random = np.random.default_rng((recipe.seed, number))
         n, size = len(pictures), pictures.patches.size
-        augmentation, has_up = recipe.augmentation, pictures.patches.positions is None
+        augmentation, patches = recipe.augmentation, pictures.patches
+        has_up = patches.positions is None or patches.from_volume
         device = pictures.labels.device
         self._number, self._recipe, self._parts = number, recipe, parts
         self._pictures, self._normalisation = pictures, normalisation

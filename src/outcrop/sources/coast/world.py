@@ -13,11 +13,11 @@ from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_folder
 from outcrop.progress import track
 from outcrop.sources.coast.cover import BANDS, reflectance
-from outcrop.sources.coast.dice import Dice
 from outcrop.sources.coast.frame import CRS, Frame, frame
 from outcrop.sources.coast.ground import CLASSES, ground
 from outcrop.sources.coast.labels import Hand, draw
 from outcrop.sources.coast.sensor import Radiometry, observe, swath
+from outcrop.sources.dice import Dice
 from outcrop.sources.geotiff import write_geotiff
 
 # As a GeoTIFF colour table, RGB.

@@ -9,7 +9,6 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 
-DTYPES = ("uint8", "uint16", "int16", "float32")
 SIDES = ("train", "validation", "test")
 
 

@@ -11,13 +11,13 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.sources.collections.collection import (
-    DTYPES,
     SIDES,
     Collection,
     band_names,
     held_out,
 )
 from outcrop.sources.collections.members import first_line
+from outcrop.sources.dtypes import DTYPES
 
 _FEW = (1, 3, 4)
 

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from PIL import Image
 
-from outcrop.sources.collections.collection import DTYPES
+from outcrop.sources.dtypes import DTYPES
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 UNREADABLE = (

@@ -14,7 +14,8 @@ from scipy.interpolate import BSpline
 from scipy.special import ndtri
 
 _KERNEL = BSpline.basis_element(np.arange(-2.0, 3.0), extrapolate=False)
-_KERNEL_POWER = 151 / 315  # mean over a cell of the sum of the squared cubic B-spline weights
+POWER = 151 / 315
+"""The mean over a cell of the sum of the squared cubic B-spline weights."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,9 @@ class Dice:
         Normal numbers on a lattice of spacing `scale`, in the unit of `x` and `y`, joined by cubic
         B-splines. Points more than four spacings apart are independent.
         """
-        rows, i = _weights(y / scale)
-        columns, j = _weights(x / scale)
-        return rows @ self.normal(name, i[:, None], j) @ columns.T / _KERNEL_POWER
+        rows, i = spline_weights(y / scale)
+        columns, j = spline_weights(x / scale)
+        return rows @ self.normal(name, i[:, None], j) @ columns.T / POWER
 
     def cells(
         self, name: str, x: np.ndarray, y: np.ndarray, spacing: float
@@ -91,7 +92,7 @@ class Dice:
         return i.astype(int), j.astype(int), nx, ny, (second - distance) / 2
 
 
-def _weights(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def spline_weights(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Cubic B-spline weights of the lattice points around each of `t`, and their indices."""
     index = np.arange(np.floor(t.min()) - 1, np.floor(t.max()) + 3)
     return np.nan_to_num(_KERNEL(t[:, None] - index)), index.astype(int)

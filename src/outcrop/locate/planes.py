@@ -1,0 +1,138 @@
+"""`Planes`: the slices of a volume across one axis, or a scene, as one stack to search in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from outcrop.sources.scene import Scene
+from outcrop.sources.volumes import Volume, VolumeReader
+
+_SLAB_SAMPLES = 12 << 20
+_TILE = 2048
+
+Read = Callable[["Slab"], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Slab:
+    """A box of a stack: slices `first` to `last` (exclusive), and a rectangle of each of them."""
+
+    first: int
+    last: int
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Slices to search in, `count` of `bands × height × width`.
+
+    Attributes:
+        source: a volume or scene.
+        axis: the axis of the volume that the slices are across; -1 for a scene.
+    """
+
+    source: Volume | Scene
+    axis: int
+
+    @property
+    def count(self) -> int:
+        """Number of slices."""
+        return 1 if isinstance(self.source, Scene) else self.source.shape[self.axis]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of a slice."""
+        if isinstance(self.source, Scene):
+            return self.source.height, self.source.width
+        return self.source.plane(self.axis)
+
+    @property
+    def bands(self) -> int:
+        """Bands of a slice; 1 for a volume."""
+        return len(self.source.bands) if isinstance(self.source, Scene) else 1
+
+    def slabs(self, window: tuple[int, int]) -> list[Slab]:
+        """Boxes of bounded size that hold every window of a slice once.
+
+        Args:
+            window: height and width; tiles of large slices overlap by one pixel less.
+        """
+        tops = _cut(self.size[0], window[0])
+        lefts = _cut(self.size[1], window[1])
+        samples = max(h for _, h in tops) * max(w for _, w in lefts) * self.bands
+        thick = max(1, _SLAB_SAMPLES // samples)
+        return [
+            Slab(first, min(first + thick, self.count), top, left, height, width)
+            for first in range(0, self.count, thick)
+            for top, height in tops
+            for left, width in lefts
+        ]
+
+    def around(self, slab: Slab, slices: int, pixels: tuple[int, int]) -> Slab:
+        """The slab with a margin on all sides, as far as there are slices and pixels."""
+        height, width = self.size
+        top, left = max(0, slab.top - pixels[0]), max(0, slab.left - pixels[1])
+        return Slab(
+            max(0, slab.first - slices),
+            min(self.count, slab.last + slices),
+            top,
+            left,
+            min(height, slab.top + slab.height + pixels[0]) - top,
+            min(width, slab.left + slab.width + pixels[1]) - left,
+        )
+
+    @contextmanager
+    def open(self) -> Iterator[Read]:
+        """A function that reads a slab: float32, `slices × bands × height × width`, finite.
+
+        Samples without data get the mean of their slice and band.
+        """
+        if isinstance(self.source, Scene):
+            with self.source.reader() as scene:
+                yield lambda slab: filled(
+                    scene.read(slab.top, slab.left, slab.height, slab.width)[None]
+                )
+        else:
+            with self.source.reader() as volume:
+                yield lambda slab: filled(_slices(volume, self.axis, slab))
+
+
+def _slices(volume: VolumeReader, axis: int, slab: Slab) -> np.ndarray:
+    start = [slab.top, slab.left]
+    stop = [slab.top + slab.height, slab.left + slab.width]
+    start.insert(axis, slab.first)
+    stop.insert(axis, slab.last)
+    box = volume.box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+    return np.moveaxis(box, axis, 0)[:, None]
+
+
+def filled(pixels: np.ndarray) -> np.ndarray:
+    """Pictures with the mean of the rest of their band where there is no data; 0 if there is none.
+
+    Args:
+        pixels: `N × bands × height × width`, of any type.
+
+    Returns:
+        float32.
+    """
+    pixels = np.ascontiguousarray(pixels, dtype=np.float32)
+    missing = ~np.isfinite(pixels)
+    if not missing.any():
+        return pixels
+    count = np.maximum((~missing).sum(axis=(2, 3), keepdims=True), 1)
+    mean = np.where(missing, 0, pixels).sum(axis=(2, 3), keepdims=True, dtype=np.float64) / count
+    return np.where(missing, mean.astype(np.float32), pixels)
+
+
+def _cut(length: int, window: int) -> list[tuple[int, int]]:
+    """Start and length of tiles of a line that hold every window once."""
+    tile = max(_TILE, 4 * window)
+    step = tile - window + 1
+    return [(start, min(tile, length - start)) for start in range(0, length - window + 1, step)]

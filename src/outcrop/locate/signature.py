@@ -1,0 +1,243 @@
+"""Signatures: a patch or a window in a hundred numbers that no gain or offset changes.
+
+A signature holds low frequencies of the two-dimensional discrete cosine transform of a window,
+without the mean, weighted and scaled to unit length, so that the product of two signatures is a
+correlation. Because low frequencies change slowly with place, windows need not be described at
+every pixel but at a *stride*, and because a whole slice is described by two products with banded
+matrices, describing is cheap beside comparing.
+
+Which frequencies, with which weights and strides, follows from the patches. With e the share of
+energy that frequency k has in them, m the error that a misplacement of up to half a stride brings
+it (m ≈ ((π k_r s_r / h)² + (π k_c s_c / w)²) / 12, the mean square of the phase it turns by), and n
+the share of white noise in one coefficient, e / (e m + n) is a signal-to-noise ratio. The
+frequencies with the largest are taken, divided by √(e m + n), and of the strides with one area
+those that leave most information, Σ ½ log₂(1 + ratio).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+_LENGTH = 96
+_NOISE = 0.05
+_STRIDES = (1, 2, 4, 8, 16, 32)
+_SAMPLE = 512
+_WINDOWS_A_PATCH = 700
+
+
+@dataclass(frozen=True, eq=False)
+class Signature:
+    """How windows of one size are described.
+
+    Attributes:
+        size: height and width of a window in pixels.
+        stride: rows and columns between windows of a slice.
+        cell: rows and columns that are averaged first; they divide the stride.
+        frequencies: int, `D × 2`, the number of half waves down and across the window.
+        weights: float32, `D`.
+    """
+
+    size: tuple[int, int]
+    stride: tuple[int, int]
+    cell: tuple[int, int]
+    frequencies: np.ndarray
+    weights: np.ndarray
+
+    def of_patches(self, images: np.ndarray) -> np.ndarray:
+        """The signatures of patches.
+
+        Args:
+            images: `N × bands × height × width`, of this size and any type, finite.
+
+        Returns:
+            float32, `N × (D · bands)`, of unit length; zero where a patch is flat.
+        """
+        rows, columns = self._waves()
+        found = rows @ cells(images, self.cell) @ columns.T
+        return self._finish(np.moveaxis(found[..., *self.frequencies.T], 1, 2))
+
+    def grid(self, height: int, width: int) -> Grid:
+        """Where the windows of a slice of this height and width lie."""
+        return Grid(
+            *_along(height, self.size[0], self.stride[0]),
+            *_along(width, self.size[1], self.stride[1]),
+            self.stride,
+        )
+
+    def of_slice(self, pixels: np.ndarray) -> np.ndarray:
+        """The signatures of the windows of a slice, on `grid`.
+
+        Args:
+            pixels: float32, `bands × height × width`, finite.
+
+        Returns:
+            float32, `windows × (D · bands)`, row by row.
+        """
+        grid = self.grid(*pixels.shape[1:])
+        (sr, sc), (h, w) = self.stride, self.size
+        inside = pixels[
+            :,
+            grid.top : grid.top + (grid.rows - 1) * sr + h,
+            grid.left : grid.left + (grid.columns - 1) * sc + w,
+        ]
+        averaged = cells(inside, self.cell)
+        down, across = self._waves()
+        kr, kc = self.frequencies.T
+        parts = []
+        for band in averaged:
+            found = _slide(band.T, across, sc // self.cell[1], grid.columns)
+            found = _slide(found.reshape(-1, len(band)).T, down, sr // self.cell[0], grid.rows)
+            found = found.reshape(grid.rows, len(down), grid.columns, len(across))
+            parts.append(found[:, kr, :, kc].reshape(len(kr), -1).T)
+        return self._finish(np.stack(parts, axis=-1))
+
+    def _waves(self) -> tuple[np.ndarray, np.ndarray]:
+        """The cosines that are needed, down and across."""
+        most = self.frequencies.max(axis=0) + 1
+        counts = (self.size[0] // self.cell[0], self.size[1] // self.cell[1])
+        return _cosines(int(most[0]), counts[0]), _cosines(int(most[1]), counts[1])
+
+    def _finish(self, found: np.ndarray) -> np.ndarray:
+        """Weighted and of unit length in each band (last axis of `found`), the bands joined."""
+        weighted = found * self.weights[:, None]
+        length = np.sqrt(np.einsum("ndb,ndb->nb", weighted, weighted))[:, None]
+        bands = found.shape[-1]
+        unit = weighted / (np.maximum(length, 1e-12) * np.sqrt(bands))
+        return np.ascontiguousarray(unit.reshape(len(found), -1), np.float32)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The windows of a slice: `rows × columns` of them, from pixel (top, left) at a stride."""
+
+    rows: int
+    top: int
+    columns: int
+    left: int
+    stride: tuple[int, int]
+
+    def place(self, window: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Row and column of the upper-left pixel of windows, by their number."""
+        row, column = np.divmod(window, self.columns)
+        return self.top + row * self.stride[0], self.left + column * self.stride[1]
+
+
+def design(images: np.ndarray, area: int | None = None) -> Signature:
+    """The signature that tells these patches from other windows best.
+
+    Args:
+        images: `N × bands × height × width`, finite; a sample of them is looked at.
+        area: rows times columns of the stride; without it about one window for a 700th of a
+            patch's area.
+    """
+    size = images.shape[2], images.shape[3]
+    area = max(1, size[0] * size[1] // _WINDOWS_A_PATCH) if area is None else area
+    energy = _energy(images[:: max(1, len(images) // _SAMPLE)].astype(np.float32))
+    options = [_option(energy, size, stride) for stride in _strides(area, size)]
+    return max(options, key=lambda option: option[0])[1]
+
+
+def _strides(area: int, size: tuple[int, int]) -> Sequence[tuple[int, int]]:
+    """Pairs of strides of the largest area that is allowed, at most an eighth of a patch each."""
+    fits = [
+        (down, across)
+        for down in _STRIDES
+        for across in _STRIDES
+        if down * across <= area and 8 * down <= size[0] and 8 * across <= size[1]
+    ] or [(1, 1)]
+    most = max(down * across for down, across in fits)
+    return [pair for pair in fits if pair[0] * pair[1] == most]
+
+
+def _energy(images: np.ndarray) -> np.ndarray:
+    """The mean share of a patch's energy at each frequency; the patch's mean is left out."""
+    from scipy.fft import dctn
+
+    centred = images - images.mean(axis=(2, 3), keepdims=True)
+    power = dctn(centred, axes=(2, 3), norm="ortho") ** 2
+    total = power.sum(axis=(2, 3), keepdims=True)
+    return np.asarray((power / np.maximum(total, 1e-30)).mean(axis=(0, 1)))
+
+
+def _option(
+    energy: np.ndarray, size: tuple[int, int], stride: tuple[int, int]
+) -> tuple[float, Signature]:
+    """The information that the best signature of a stride holds, in bits, and that signature."""
+    cell = max(1, stride[0] // 2), max(1, stride[1] // 2)
+    # A frequency should see two cells or more in half a wave, or averaging takes it away.
+    most = [max(2, n // (c if c == 1 else 2 * c)) for n, c in zip(size, cell, strict=True)]
+    energy = energy[: most[0], : most[1]]
+    turns = [(np.pi * np.arange(n) * s / length) ** 2 / 12
+             for n, s, length in zip(energy.shape, stride, size, strict=True)]  # fmt: skip
+    misplaced = np.minimum(turns[0][:, None] + turns[1], 2)
+    spread = energy * misplaced + _NOISE / (size[0] * size[1])
+    ratio = energy / spread
+    ratio[0, 0] = 0
+    best = np.argsort(-ratio, axis=None, kind="stable")[: min(_LENGTH, ratio.size - 1)]
+    frequencies = np.stack(np.unravel_index(best, ratio.shape), axis=1)
+    bits = 0.5 * np.log2(1 + ratio.ravel()[best]).sum()
+    weights = (1 / np.sqrt(spread.ravel()[best])).astype(np.float32)
+    return float(bits), Signature(size, stride, cell, frequencies, weights)
+
+
+def _along(length: int, window: int, stride: int) -> tuple[int, int]:
+    """How many windows lie along an axis, and where the first one begins."""
+    count = -(-(length - window + 1) // stride)
+    return count, (length - window - (count - 1) * stride) // 2
+
+
+def cells(pixels: np.ndarray, cell: tuple[int, int]) -> np.ndarray:
+    """Means of cells of pixels, float32; what is left over at the end is left out."""
+    down, across = cell
+    h, w = pixels.shape[-2] // down, pixels.shape[-1] // across
+    inside = pixels[..., : h * down, : w * across]
+    if cell == (1, 1):
+        return inside.astype(np.float32, copy=False)
+    shape = (*pixels.shape[:-2], h, down, w, across)
+    return inside.reshape(shape).mean(axis=(-3, -1), dtype=np.float32)
+
+
+def _cosines(most: int, length: int) -> np.ndarray:
+    """The first rows of the orthonormal DCT-II."""
+    from scipy.fft import dct
+
+    return np.asarray(dct(np.eye(length, dtype=np.float32), axis=0, norm="ortho")[:most])
+
+
+def _slide(values: np.ndarray, waves: np.ndarray, step: int, windows: int) -> np.ndarray:
+    """Products of waves with every window along the first axis of values.
+
+    Args:
+        values: `length × n`.
+        waves: `K × window`.
+
+    Returns:
+        `windows × K × n`.
+    """
+    k, window = waves.shape
+    # So many windows at once that half of the matrix is not zero.
+    together = min(windows, max(1, window // step))
+    matrix, reach = _banded(k, window, step, together)
+    blocks = -(-windows // together)
+    needed = (blocks - 1) * together * step + reach
+    padded = np.zeros((max(needed, len(values)), values.shape[1]), np.float32)
+    padded[: len(values)] = values
+    row, column = padded.strides
+    moving = np.lib.stride_tricks.as_strided(
+        padded, (blocks, reach, values.shape[1]), (together * step * row, row, column)
+    )
+    return (matrix @ moving).reshape(blocks * together, k, -1)[:windows]
+
+
+@lru_cache(maxsize=16)
+def _banded(k: int, window: int, step: int, together: int) -> tuple[np.ndarray, int]:
+    """The waves of neighbouring windows as one matrix on the pixels that they reach."""
+    waves, reach = _cosines(k, window), window + (together - 1) * step
+    matrix = np.zeros((together, k, reach), np.float32)
+    for number in range(together):
+        matrix[number, :, number * step : number * step + window] = waves
+    return matrix.reshape(-1, reach), reach

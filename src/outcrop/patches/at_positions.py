@@ -1,0 +1,260 @@
+"""Cut patches where a table says, out of scenes or volumes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from outcrop.errors import OutcropError
+from outcrop.patches.collect import Batch, check_classes, collect, without_images
+from outcrop.patches.cut import scene_images
+from outcrop.patches.patchset import Column, PatchSet, check_output
+from outcrop.patches.positions import Positions, Source, in_slice, volume_positions
+from outcrop.patches.samples import check_numbers, draw, join_positions, positions_of, with_data
+from outcrop.patches.slices import check_size, common_dtype, volume_images, with_samples
+from outcrop.patches.table import Table, found, read_table
+from outcrop.sources.collections.collection import band_names
+from outcrop.sources.kinds import are_volumes, open_all_scenes, open_all_volumes
+from outcrop.sources.labels import LabelledPixels
+from outcrop.sources.scene import Scene
+from outcrop.sources.volumes import Volume
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """What scenes and volumes differ in, for the rows of a table.
+
+    Attributes:
+        positions: of the rows.
+        valid: bool, `N`, whether the centre pixel has data in every band.
+        dtype: of the patches.
+        images: cuts patches.
+    """
+
+    positions: Positions
+    valid: np.ndarray
+    dtype: np.dtype
+    images: Callable[[Positions], Iterator[Batch]]
+    sources: tuple[Source, ...]
+    bands: tuple[str, ...]
+    crs: str | None = None
+
+
+def cut_at_positions(
+    sources: str | Path | Scene | Volume | Sequence[str | Path | Scene | Volume],
+    positions: str | Path,
+    column: str = "label",
+    size: int = 32,
+    *,
+    axis: int | None = None,
+    bands: Sequence[int] | None = None,
+    crs: str | None = None,
+    keep: Sequence[str] = (),
+    per_class: int | None = None,
+    seed: int = 0,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+) -> PatchSet:
+    """Cut the patches that a table of positions and labels names.
+
+    The table has a header and one row a patch: `row` and `column` of its upper-left pixel, from 0,
+    its class, and in volumes `axis` and `index` of the slice. `source` names one of several
+    sources by file, file name or file name without ending. Rows whose `found` is false (as
+    `outcrop locate` writes them) are left out and counted; so are patches whose centre pixel has
+    no data. `flip` and everything else is ignored: pixels come from the source as they are.
+
+    Sources are read slab by slab, or tile by tile, whatever the order of the rows.
+
+    Args:
+        sources: scenes, or volumes.
+        positions: CSV, or Parquet if the name ends in .parquet.
+        column: the column of the table that names the class.
+        size: height and width of a patch in pixels.
+        axis: of all slices, from 0, for a table without that column.
+        bands: of scenes, numbers of the bands to use, from 1.
+        crs: of scenes that carry none.
+        keep: further columns of the table to keep with each patch, to split by.
+        per_class: at most so many patches of each class, drawn at random.
+        seed: for `per_class`.
+        output: a folder to write the patch set to; without it the patches are kept in memory.
+        overwrite: whether `output` may exist.
+
+    Returns:
+        The patches in the order of the table. Those of volumes are of one band, "grey".
+
+    Raises:
+        OutcropError: anything wrong with the sources or the table, said in one line with the first
+            line of the table at fault.
+    """
+    check_numbers(seed, size=size, per_class=per_class)
+    if output is not None:
+        check_output(Path(output), overwrite)
+    table = read_table(positions)
+    here = found(table)
+    dropped = Counter({"not found": int((~here).sum())})
+    if not here.any():
+        raise OutcropError(table.path, "has no row that was found; give it positions first")
+    table = table[here]
+    classes, labels = np.unique(table.words(column), return_inverse=True)
+    several = [sources] if isinstance(sources, str | Path | Scene | Volume) else list(sources)
+    if are_volumes(several):
+        _refuse("volumes", bands=bands, crs=crs)
+        ground = _in_volumes(open_all_volumes(several), table, axis, size)
+    else:
+        _refuse("scenes", axis=axis)
+        ground = _in_scenes(open_all_scenes(several, bands, crs), table, size)
+    if not ground.valid.any():
+        raise OutcropError(
+            table.path, f"gives no patch: none of {len(table)} has data at its centre; correct it"
+        )
+    dropped["no data"] += int((~ground.valid).sum())
+    patches = PatchSet(
+        images=without_images(len(table), len(ground.bands)),
+        labels=labels,
+        classes=tuple(map(str, classes)),
+        bands=ground.bands,
+        positions=ground.positions,
+        sources=ground.sources,
+        crs=ground.crs,
+        columns={name: _kept(table, name) for name in keep},
+        dropped={reason: count for reason, count in dropped.items() if count},
+    ).subset(ground.valid)
+    if per_class is not None:
+        patches = patches.subset(draw(patches.labels, per_class, seed))
+    check_classes(patches, table.path)
+    assert patches.positions is not None
+    images = ground.images(patches.positions)
+    return collect(patches, images, size, ground.dtype, output, overwrite, ordered=False)
+
+
+def _refuse(kind: str, **options: object) -> None:
+    """Refuse options that these sources have no use for."""
+    for name, value in options.items():
+        if value is not None:
+            raise OutcropError(f"--{name}", f"has no meaning for {kind}; leave it out")
+
+
+def _in_volumes(
+    volumes: Sequence[Volume], table: Table, every_axis: int | None, size: int
+) -> _Ground:
+    source = _sources(table, [volume.name for volume in volumes])
+    if "axis" in table or every_axis is None:
+        axis = table.numbers("axis")
+    else:
+        axis = np.full(len(table), every_axis)
+    table.refuse(
+        ~np.isin(axis, (0, 1, 2)),
+        lambda i: f"is across axis {axis[i]}, which a volume does not have; take 0, 1 or 2",
+    )
+    for number, across in np.unique(np.stack([source, axis]), axis=1).T:
+        check_size(volumes[number], int(across), size)
+    index = table.numbers("index")
+    every, shape = np.arange(len(table)), np.array([volume.shape for volume in volumes])[source]
+    length = shape[every, axis]
+    table.refuse(
+        (index < 0) | (index >= length),
+        lambda i: (
+            f"is of slice {index[i]} across axis {axis[i]} of {volumes[source[i]].title}; "
+            f"take one of 0 to {length[i] - 1}"
+        ),
+    )
+    down, right = np.array([in_slice(across) for across in range(3)])[axis].T
+    plane = shape[every, down], shape[every, right]
+    row, column = _centres(table, [volumes[i].title for i in source], plane, size)
+    _refuse_twins(table, source, axis, index, row, column)
+    at = volume_positions(source, axis, index, row, column, size)
+    return _Ground(
+        positions=at,
+        valid=with_samples(volumes, at),
+        dtype=common_dtype(volumes),
+        images=lambda at: volume_images(volumes, at, size),
+        sources=tuple(Source(volume.name, volume.shape) for volume in volumes),
+        bands=band_names(1),
+    )
+
+
+def _in_scenes(scenes: Sequence[Scene], table: Table, size: int) -> _Ground:
+    source = _sources(table, [scene.name for scene in scenes])
+    plane = tuple(np.array([(s.height, s.width) for s in scenes])[source].T)
+    row, column = _centres(table, [scenes[i].title for i in source], plane, size)
+    _refuse_twins(table, source, row, column)
+    crs = scenes[0].metric_crs
+    valid, gaps, parts, order = np.ones(len(table), bool), False, [], []
+    for number, scene in enumerate(scenes):
+        here = np.flatnonzero(source == number)
+        pixels = LabelledPixels(row[here], column[here], np.zeros(len(here), np.int64), here)
+        valid[here], gap = with_data(scene, pixels, size)
+        gaps |= gap
+        parts.append(positions_of(scene, pixels, number, size, crs, 0))
+        order.append(here)
+    return _Ground(
+        positions=join_positions(parts)[np.argsort(np.concatenate(order))],
+        valid=valid,
+        dtype=np.dtype("float32") if gaps else np.result_type(*(s.dtype for s in scenes)),
+        images=lambda at: scene_images(scenes, at, size),
+        sources=tuple(Source(s.name, (s.height, s.width), s.crs, s.transform) for s in scenes),
+        bands=tuple(band.name for band in scenes[0].bands),
+        crs=crs,
+    )
+
+
+def _sources(table: Table, names: Sequence[str]) -> np.ndarray:
+    """The number of each row's source among `names`."""
+    if "source" not in table and len(names) == 1:
+        return np.zeros(len(table), np.int64)
+    words, which = np.unique(table.words("source"), return_inverse=True)
+    number = np.array([_named(word, names) for word in words])[which]
+    table.refuse(
+        number < 0,
+        lambda i: f"is from '{words[which[i]]}', which is not given; there is {', '.join(names)}",
+    )
+    return number
+
+
+def _named(word: str, names: Sequence[str]) -> int:
+    """The number of the source that a word means: by its whole name, or its file's; -1 if none."""
+    if word in names:
+        return names.index(word)
+    files = [Path(name.partition(",")[0]) for name in names]
+    alike = [i for i, file in enumerate(files) if Path(word).name in (file.name, file.stem)]
+    return alike[0] if len(alike) == 1 else -1
+
+
+def _centres(
+    table: Table, titles: Sequence[str], plane: tuple[np.ndarray, ...], size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column of the centre pixels of patches that lie wholly inside.
+
+    Args:
+        titles: of each row's source.
+        plane: height and width of each row's slice or scene.
+    """
+    row, column = table.numbers("row"), table.numbers("column")
+    height, width = plane
+    outside = (row < 0) | (column < 0) | (row + size > height) | (column + size > width)
+    table.refuse(
+        outside,
+        lambda i: (
+            f"has a patch of {size} from row {row[i]}, column {column[i]}, not wholly inside the "
+            f"{height[i]} × {width[i]} of {titles[i]}; row and column are the upper-left pixel's"
+        ),
+    )
+    return row + size // 2, column + size // 2
+
+
+def _refuse_twins(table: Table, *place: np.ndarray) -> None:
+    _, first, which = np.unique(np.stack(place), axis=1, return_index=True, return_inverse=True)
+    first = first[which.reshape(-1)]
+    table.refuse(
+        first != np.arange(len(table)),
+        lambda i: f"is of the same place as line {table.frame.index[first[i]]}; keep one of them",
+    )
+
+
+def _kept(table: Table, name: str) -> Column:
+    names, codes = np.unique(table.words(name), return_inverse=True)
+    return Column(codes, tuple(map(str, names)))

@@ -1,0 +1,227 @@
+"""Cut patches out of volumes by volumes of labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from outcrop.errors import OutcropError
+from outcrop.patches.collect import check_classes, collect, without_images
+from outcrop.patches.patchset import PatchSet, check_output
+from outcrop.patches.positions import Source, volume_positions
+from outcrop.patches.samples import check_numbers
+from outcrop.patches.slices import check_size, common_dtype, volume_images
+from outcrop.progress import track
+from outcrop.sources.collections.collection import band_names
+from outcrop.sources.kinds import open_all_volumes
+from outcrop.sources.volumes import Volume
+
+_MOST_CLASSES = 255
+_SLAB_BYTES = 64 << 20
+
+
+def cut_volume(
+    volumes: str | Path | Volume | Sequence[str | Path | Volume],
+    labels: str | Path | Volume | Sequence[str | Path | Volume],
+    axis: int,
+    size: int = 32,
+    *,
+    stride: int = 1,
+    slice_stride: int = 1,
+    per_class: int | None = None,
+    classes: Sequence[str] | None = None,
+    seed: int = 0,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+) -> PatchSet:
+    """Cut a patch around labelled voxels of one volume or several, in slices across one axis.
+
+    A patch lies wholly in its slice and has the label of its centre voxel (`upper_left`), where 0
+    means unlabelled. A labelled voxel too near the rim of the slice for a whole patch, or whose
+    sample is NaN, is dropped and counted.
+
+    Args:
+        volumes: files, or open volumes.
+        labels: for each volume one of the same shape, of whole numbers.
+        axis: that the slices are across, from 0.
+        size: height and width of a patch in pixels.
+        stride: use only voxels on every so many rows and columns of a slice.
+        slice_stride: use only every so-many-th slice.
+        per_class: at most so many patches of each class, drawn at random.
+        classes: names for the labels, in ascending order; "class 1" and so on if not given.
+        seed: for `per_class`.
+        output: a folder to write the patch set to, slab by slab; without it the patches are kept
+            in memory.
+        overwrite: whether `output` may exist.
+
+    Returns:
+        The patches in the order of volumes, slices, rows and columns, of one band, "grey".
+
+    Raises:
+        OutcropError: anything wrong with the input, said in one line.
+    """
+    check_numbers(seed, size=size, stride=stride, slice_stride=slice_stride, per_class=per_class)
+    if output is not None:
+        check_output(Path(output), overwrite)
+    opened, layers = _open(volumes), _open(labels)
+    if len(layers) != len(opened):
+        raise OutcropError(
+            "--labels", f"{len(layers)} files for {len(opened)} volumes; give one for each"
+        )
+    for volume, layer in zip(opened, layers, strict=True):
+        check_size(volume, axis, size)
+        if layer.shape != volume.shape:
+            raise OutcropError(
+                layer.title,
+                f"is {_times(layer.shape)} where {volume.title} is {_times(volume.shape)}; "
+                "labels have the shape of their volume",
+            )
+    found, values = _Found(per_class, seed), set[float]()
+    for number, (volume, layer) in enumerate(zip(opened, layers, strict=True)):
+        values |= _look(volume, layer, number, axis, size, (slice_stride, stride), found)
+    names = _names(sorted(values), classes, layers[0].title)
+    if not len(found):
+        reasons = [f"{count} for {reason}" for reason, count in found.dropped.items() if count]
+        raise OutcropError(
+            layers[0].title,
+            f"gives no patch: every labelled voxel was dropped ({', '.join(reasons)}); "
+            "take a smaller --size or --stride, or label more",
+        )
+    source, index, row, column, value = found.in_order()
+    at = volume_positions(source, axis, index, row, column, size)
+    patches = PatchSet(
+        images=without_images(len(at), 1),
+        labels=np.searchsorted(sorted(values), value),
+        classes=names,
+        bands=band_names(1),
+        positions=at,
+        sources=tuple(Source(volume.name, volume.shape) for volume in opened),
+        dropped={reason: count for reason, count in found.dropped.items() if count},
+    )
+    check_classes(patches, layers[0].title)
+    images = volume_images(opened, at, size)
+    return collect(patches, images, size, common_dtype(opened), output, overwrite)
+
+
+class _Found:
+    """Labelled voxels as they are found: of each class all, or so many drawn at random.
+
+    Each voxel draws a key, and those with the smallest keys stay, so that no more than a slab's
+    have to be remembered at once and the draw does not depend on the slabs.
+    """
+
+    def __init__(self, per_class: int | None, seed: int) -> None:
+        self.dropped: Counter[str] = Counter()
+        self._per_class, self._random = per_class, np.random.default_rng(seed)
+        self._parts: list[np.ndarray] = []
+        self._keys = np.empty(0)
+
+    def __len__(self) -> int:
+        return sum(part.shape[1] for part in self._parts)
+
+    def add(self, places: np.ndarray) -> None:
+        """Add voxels: `5 × n`, the source, slice, row, column and label of each."""
+        self._parts.append(places)
+        if self._per_class is None:
+            return
+        keys = np.concatenate([self._keys, self._random.random(places.shape[1])])
+        every = np.concatenate(self._parts, axis=1)
+        order = np.lexsort((keys, every[4]))
+        _, first, count = np.unique(every[4][order], return_index=True, return_counts=True)
+        rank = np.arange(len(order)) - np.repeat(first, count)
+        kept = order[rank < self._per_class]
+        self._parts, self._keys = [every[:, kept]], keys[kept]
+
+    def in_order(self) -> np.ndarray:
+        """Those that stayed, in the order of sources, slices, rows and columns."""
+        every = np.concatenate(self._parts, axis=1)
+        return every[:, np.lexsort(every[3::-1])]
+
+
+def _look(
+    volume: Volume,
+    layer: Volume,
+    number: int,
+    axis: int,
+    size: int,
+    strides: tuple[int, int],
+    found: _Found,
+) -> set[float]:
+    """Find the labelled voxels of a volume that patches can be cut around.
+
+    Args:
+        number: of the volume.
+        strides: from slice to slice, and from row to row and column to column.
+
+    Returns:
+        the labels that the layer holds anywhere, 0 left out.
+
+    Raises:
+        OutcropError: one of them is no whole number, or below 0.
+    """
+    values: set[float] = set()
+    between, stride = strides
+    rows, columns = (np.arange(0, length, stride) for length in layer.plane(axis))
+    whole = np.logical_and.outer(
+        *(
+            (at >= size // 2) & (at - size // 2 + size <= length)
+            for at, length in zip((rows, columns), layer.plane(axis), strict=True)
+        )
+    )
+    slabs = max(volume, layer, key=lambda one: one.dtype.itemsize).slabs(axis, _SLAB_BYTES)
+    with layer.reader() as labels, volume.reader() as samples:
+        for start, stop in track(slabs, "looking at labels"):
+            slab = labels.slices(axis, start, stop)
+            values.update(np.unique(slab).tolist())
+            grid = slice(-start % between, None, between), *2 * (slice(None, None, stride),)
+            label = slab[grid]
+            places = label > 0
+            found.dropped["edge"] += int(places[:, ~whole].sum())
+            places &= whole
+            if volume.dtype.kind == "f" and places.any():
+                known = np.isfinite(samples.slices(axis, start, stop)[grid])
+                found.dropped["no data"] += int(places[~known].sum())
+                places &= known
+            at, down, right = np.nonzero(places)
+            index = start + grid[0].start + at * between
+            source = np.full_like(at, number)
+            found.add(np.stack([source, index, rows[down], columns[right], label[places]]))
+    values = {value for value in values if value and not np.isnan(value)}
+    odd = sorted(value for value in values if value < 0 or value != int(value))
+    if odd:
+        raise OutcropError(
+            layer.title,
+            f"is no volume of labels: it holds {odd[0]:g}; number the classes from 1, and put 0 "
+            "where none is known",
+        )
+    return values
+
+
+def _open(volumes: str | Path | Volume | Sequence[str | Path | Volume]) -> list[Volume]:
+    several = [volumes] if isinstance(volumes, str | Path | Volume) else volumes
+    return open_all_volumes(several)
+
+
+def _names(values: list[float], classes: Sequence[str] | None, where: str) -> tuple[str, ...]:
+    """The names of the classes, in the order of the values."""
+    if len(values) > _MOST_CLASSES:
+        raise OutcropError(
+            where,
+            f"is no volume of labels: it holds {len(values)} different values; group them to "
+            "classes",
+        )
+    if not values:
+        raise OutcropError(where, "labels no voxel; number the classes from 1")
+    if classes is not None and len(classes) != len(values):
+        raise OutcropError(
+            where,
+            f"has {len(values)} values but --classes names {len(classes)}; give one name each",
+        )
+    return tuple(classes or (f"class {int(value)}" for value in values))
+
+
+def _times(shape: Sequence[int]) -> str:
+    return " × ".join(map(str, shape))

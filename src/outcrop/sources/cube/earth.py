@@ -1,0 +1,142 @@
+"""The ground under the survey: what rock each voxel holds, and which texture it will show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from outcrop.sources.cube.bodies import Salt, Slide
+from outcrop.sources.cube.faults import Fault, displace, swarm
+from outcrop.sources.cube.grid import Grid
+from outcrop.sources.cube.strata import Strata
+from outcrop.sources.dice import Dice
+
+CLASSES = ("parallel", "chaotic", "faulted", "salt")
+PARALLEL, CHAOTIC, FAULTED, SALT = range(1, 5)
+_SALT_IMPEDANCE = 0.55  # above the layers' mean, in natural logarithm
+
+
+@dataclass(frozen=True)
+class Earth:
+    """Layers, and all that happened to them, oldest first: slides, folds, faults, salt.
+
+    Attributes:
+        shape: inlines, crosslines and samples of the survey.
+        dice: its chance.
+        strata, slides, faults, salt: what is there.
+    """
+
+    shape: tuple[int, int, int]
+    dice: Dice
+    strata: Strata
+    slides: tuple[Slide, ...]
+    faults: tuple[Fault, ...]
+    salt: Salt
+
+    @classmethod
+    def draw(cls, shape: tuple[int, int, int], seed: int) -> Earth:
+        """An earth of which each class takes a share: the bodies keep out of each other's way."""
+        dice = Dice(seed)
+        rng = dice.generator("layout")
+        inlines, crosslines, samples = shape
+        bearing = rng.uniform(0, 2 * np.pi)
+
+        def place(turn: float, away: float) -> tuple[float, float]:
+            angle = bearing + turn
+            return (
+                inlines * (0.5 + away * np.sin(angle)),
+                crosslines * (0.5 + away * np.cos(angle)),
+            )
+
+        opposite = np.pi + rng.uniform(-0.3, 0.3)
+        aside = opposite + rng.choice([-1, 1]) * rng.uniform(1.2, 1.6)
+        swarms = (
+            swarm(dice, "swarm 1", (*place(opposite, 0.2), 0.6 * samples), shape),
+            swarm(dice, "swarm 2", (*place(aside, 0.28), 0.45 * samples), shape),
+        )
+        turns = opposite + rng.uniform(-1, 1, 2)
+        depths = samples * rng.uniform((0.25, 0.7), (0.35, 0.8))
+        slides = tuple(
+            Slide.draw(dice, f"slide {k}", place(turns[k], 0.22), depths[k], shape)
+            for k in range(2)
+        )
+        return cls(
+            shape,
+            dice,
+            Strata.draw(dice, -0.5 * samples, 1.5 * samples),
+            slides,
+            faults=tuple(fault for faults in swarms for fault in faults),
+            salt=Salt.draw(dice, place(0, 0.2), shape),
+        )
+
+    @property
+    def margin(self) -> float:
+        """Voxels on either side of a contact that belong to no class: 3, fewer in small cubes."""
+        return min(3.0, 0.012 * (self.shape[0] * self.shape[1]) ** 0.5)
+
+    def look(self, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+        """The natural logarithm of the impedance, float32, and the class, uint8, of each voxel."""
+        inlines, crosslines, _ = self.shape
+        depth = self._folds(grid)
+        nearness = self.salt.nearness(grid, self.dice)
+        depth += self.salt.uplift(nearness)
+        classes = self._break(depth, grid)
+        calm = np.ones(grid.shape, dtype=np.float32)
+        for slide in self.slides:
+            inside = slide.inside(depth, grid, self.dice)
+            where = np.nonzero(inside > 0)
+            if len(where[0]):
+                depth[where] = slide.tumble(depth[where], where, grid, self.dice)
+                calm[where] = 0.8
+            classes[inside > -self.margin] = 0
+            classes[inside > self.margin] = CHAOTIC
+        facies = grid.field(self.dice, "facies", (0.15 * inlines, 0.15 * crosslines, 25))
+        impedance = self.strata.impedance(depth, facies) * calm
+        return self._intrude(impedance, nearness, classes, grid), classes
+
+    def gain(self, grid: Grid) -> np.ndarray:
+        """How strongly the ground reflects hereabouts; a factor, float32."""
+        inlines, crosslines, samples = self.shape
+        scale = (0.2 * inlines, 0.2 * crosslines, 0.2 * samples)
+        return np.exp(np.float32(0.3) * grid.field(self.dice, "gain", scale))
+
+    def _folds(self, grid: Grid) -> np.ndarray:
+        """Stratigraphic depth: gently inclined, folded layers, the deeper the more."""
+        inlines, crosslines, samples = self.shape
+        rng = self.dice.generator("dip")
+        inline, crossline, sample = grid.open
+        slope = samples * rng.uniform(-0.05, 0.05, 2)
+        dip = slope[0] * (inline / inlines - 0.5) + slope[1] * (crossline / crosslines - 0.5)
+        growth = (0.4 + 0.6 * sample / samples).astype(np.float32)
+        long = grid.field(
+            self.dice, "long folds", (0.35 * inlines, 0.3 * crosslines, 0.4 * samples)
+        )
+        short = grid.field(
+            self.dice, "short folds", (0.12 * inlines, 0.1 * crosslines, 0.15 * samples)
+        )
+        bend = np.float32(0.035 * samples) * long + np.float32(0.006 * samples) * short
+        return sample + (dip + bend) * growth
+
+    def _break(self, depth: np.ndarray, grid: Grid) -> np.ndarray:
+        """Undo the faults in `depth`, in place, and say where horizons are broken."""
+        broken = np.zeros(grid.shape, dtype=np.float32)
+        for fault in self.faults:
+            window = fault.window(grid)
+            part = (slice(None), *window)
+            if depth[part].size:
+                hurt = displace(depth[part], fault, grid.part(*window))
+                np.maximum(broken[part], hurt, out=broken[part])
+        return np.select([broken > 0.5, broken > 0.2], [FAULTED, 0], PARALLEL).astype(np.uint8)
+
+    def _intrude(
+        self, impedance: np.ndarray, nearness: np.ndarray, classes: np.ndarray, grid: Grid
+    ) -> np.ndarray:
+        """Put the salt into the layers; `classes` changes in place."""
+        outside = (nearness - 1) * np.float32(self.salt.radius)
+        salt = np.clip(0.5 - outside, 0, 1)
+        texture = grid.field(self.dice, "salt grain", (5, 5, 3.5))
+        inner = np.float32(_SALT_IMPEDANCE) + np.float32(0.03) * texture
+        classes[outside < self.margin] = 0
+        classes[outside < -self.margin] = SALT
+        return impedance + salt * (inner - impedance)

@@ -1,0 +1,60 @@
+"""What a path is, a scene or a volume: the one place that decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from outcrop.errors import OutcropError
+from outcrop.sources.scene import Scene, open_scenes
+from outcrop.sources.volumes import Volume, open_volume, volume_kind
+
+_PICTURES = {".tif", ".tiff", ".png"}
+_ENDINGS = {".npy", ".zarr", ".sgy", ".segy"}
+
+
+def is_volume(path: str | Path) -> bool:
+    """Whether what lies there is a volume: .npy, Zarr, SEG-Y, or a folder of slices.
+
+    Everything else is a scene, a TIFF file of several pages too. What is not there is judged by
+    the ending of its name.
+    """
+    path, kind = Path(path), volume_kind(path)
+    if not path.exists():
+        return path.suffix.lower() in _ENDINGS
+    if kind == "stack":
+        return path.is_dir() and any(file.suffix.lower() in _PICTURES for file in path.iterdir())
+    return kind is not None
+
+
+def are_volumes(sources: Sequence[str | Path | Scene | Volume]) -> bool:
+    """Whether all sources are volumes, or none is.
+
+    Raises:
+        OutcropError: some are, some are not.
+    """
+    volumes = [
+        isinstance(source, Volume) or (not isinstance(source, Scene) and is_volume(source))
+        for source in sources
+    ]
+    if any(volumes) and not all(volumes):
+        scene = sources[volumes.index(False)]
+        name = scene.title if isinstance(scene, Scene | Volume) else scene
+        raise OutcropError(name, "is a scene, and others are volumes; take one kind at a time")
+    return all(volumes)
+
+
+def open_all_volumes(sources: Sequence[str | Path | Scene | Volume]) -> list[Volume]:
+    """The volumes, those that are only named opened."""
+    return [s if isinstance(s, Volume) else open_volume(str(s)) for s in sources]
+
+
+def open_all_scenes(
+    sources: Sequence[str | Path | Scene | Volume],
+    bands: Sequence[int] | None = None,
+    crs: str | None = None,
+) -> list[Scene]:
+    """The scenes, those that are only named opened (`outcrop.sources.scene.open_scenes`)."""
+    files = [source for source in sources if isinstance(source, str | Path)]
+    opened = [source for source in sources if isinstance(source, Scene)]
+    return opened + (open_scenes(files, bands, crs) if files else [])

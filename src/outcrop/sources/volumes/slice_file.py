@@ -1,0 +1,132 @@
+"""One slice of a stack: a grey PNG file, or a page of a TIFF file.
+
+TIFF is read by GDAL, which knows every dtype and reads a part of a slice; PNG by Pillow, because
+GDAL takes a PNG file that is cut off for a whole one and makes up the rows that are missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from outcrop.errors import OutcropError
+from outcrop.sources.collections.picture import UNREADABLE, strict
+
+FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF"}
+_GREY = {"1": "uint8", "L": "uint8", "I;16": "uint16", "I": "uint16"}
+_CACHE_BYTES = 128 << 20
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Where one slice lies, and what it is.
+
+    Attributes:
+        page: of a TIFF file, in GDAL's words.
+        shape: rows and columns.
+        dtype: NumPy's name of it.
+    """
+
+    file: Path
+    page: str
+    shape: tuple[int, int]
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"{self.shape[0]} × {self.shape[1]} {self.dtype}"
+
+
+def slices_of(file: Path) -> list[Slice]:
+    """Look at a file: one slice, or as many as a TIFF file has pages.
+
+    Raises:
+        OutcropError: it cannot be read, or is not grey.
+    """
+    if FORMATS[file.suffix.lower()] == "PNG":
+        with _png(file) as image:
+            if image.mode not in _GREY:
+                raise _not_grey(file)
+            return [Slice(file, str(file), (image.height, image.width), _GREY[image.mode])]
+    with _tiff(file, str(file)) as dataset:
+        pages = dataset.subdatasets
+        if not pages:
+            return [_slice(file, str(file), dataset)]
+    found = []
+    for page in pages:
+        with _tiff(file, page) as dataset:
+            found.append(_slice(file, page, dataset))
+    return found
+
+
+def read_slice(part: Slice, rows: slice, columns: slice) -> np.ndarray:
+    """Read a part of a slice, `rows × columns`.
+
+    Raises:
+        OutcropError: the file is cut off or damaged, or has changed since it was looked at.
+    """
+    if FORMATS[part.file.suffix.lower()] == "PNG":
+        with _png(part.file) as image:
+            _check_same(part, (image.height, image.width))
+            return np.asarray(image)[rows, columns]
+    from rasterio.windows import Window
+
+    with _tiff(part.file, part.page) as dataset:
+        _check_same(part, dataset.shape)
+        return dataset.read(1, window=Window.from_slices(rows, columns))
+
+
+def _slice(file: Path, page: str, dataset: Any) -> Slice:
+    from rasterio.enums import ColorInterp
+
+    dtype = dataset.dtypes[0]
+    coloured = dataset.count != 1 or dataset.colorinterp[0] == ColorInterp.palette
+    if coloured or dtype.startswith("complex"):
+        raise _not_grey(file)
+    return Slice(file, page, dataset.shape, dtype)
+
+
+@contextmanager
+def _png(file: Path) -> Iterator[Any]:
+    from PIL import Image
+
+    try:
+        with strict(), Image.open(file, formats=("PNG",)) as image:
+            yield image
+    except UNREADABLE as error:
+        raise _unreadable(file) from error
+
+
+@contextmanager
+def _tiff(file: Path, page: str) -> Iterator[Any]:
+    import rasterio
+
+    # GDAL would look for side files in a listing of the folder, again for every slice.
+    quick = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_CACHEMAX": _CACHE_BYTES}
+    try:
+        with rasterio.Env(**quick), strict(), rasterio.open(page, driver="GTiff") as dataset:
+            yield dataset
+    except OutcropError:
+        raise
+    except Exception as error:  # GDAL's own errors have no public name
+        raise _unreadable(file) from error
+
+
+def _check_same(part: Slice, shape: tuple[int, int]) -> None:
+    if shape != part.shape:
+        raise OutcropError(part.file, "has changed since it was opened; open the volume again")
+
+
+def _not_grey(file: Path) -> OutcropError:
+    return OutcropError(file, "is not grey; convert the slices to one band of numbers")
+
+
+def _unreadable(file: Path) -> OutcropError:
+    wanted = FORMATS[file.suffix.lower()]
+    return OutcropError(
+        file, f"cannot be read as {wanted}; it is cut off or damaged, fetch it again"
+    )

@@ -1,0 +1,155 @@
+"""Volumes in Zarr, version 2 or 3."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import ceil, prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from outcrop.errors import OutcropError
+from outcrop.progress import tell
+from outcrop.sources.volumes.volume import PLAIN_AXES, Fill, Triple, Volume, check_cube
+
+
+def describe_zarr(path: Path) -> Volume:
+    """Read the metadata of a Zarr array, or of a group that holds one array of three axes.
+
+    By Zarr's specification a chunk that is not stored consists of the fill value, and writers
+    leave such chunks out, so one that was lost cannot be told from one of zeros. That some are
+    not stored is said on standard error; an array without any is refused.
+
+    Raises:
+        OutcropError: neither, or several; no cube of numbers; nothing stored; it asks for pickle.
+    """
+    import zarr
+
+    node = _open(path)
+    name = ""
+    if isinstance(node, zarr.Group):
+        arrays = _arrays(path, node)
+        cubes = [name for name, item in arrays.items() if item.ndim == 3]
+        if len(cubes) != 1:
+            raise OutcropError(path, _which(path, arrays, cubes))
+        name = cubes[0]
+        node = arrays[name]
+    shape, dtype = check_cube(path, node.shape, np.dtype(node.dtype))
+    _check_codecs(path, node)
+    _check_stored(path, node)
+    store = ZarrStore(path, name, node.chunks)
+    return Volume(path, "zarr", shape, dtype, PLAIN_AXES, store)
+
+
+@dataclass(frozen=True)
+class ZarrStore:
+    """Which array of a Zarr store is the volume.
+
+    Attributes:
+        name: of the array in its group; empty if the store is the array.
+        chunks: the box that is decompressed at once.
+    """
+
+    path: Path
+    name: str
+    chunks: Triple
+
+    @contextmanager
+    def open(self) -> Iterator[Fill]:
+        """Open the array."""
+        node = _open(self.path)
+        array = node[self.name] if self.name else node
+
+        def fill(out: np.ndarray, corner: Triple) -> None:
+            top, *rest = corner
+            across = tuple(
+                slice(i, i + length) for i, length in zip(rest, out.shape[1:], strict=True)
+            )
+            bottom = top + len(out)
+            # One layer of chunks at a time, for Zarr wants memory of its own for the answer.
+            for start in range(top - top % self.chunks[0], bottom, self.chunks[0]):
+                layer = slice(max(start, top), min(start + self.chunks[0], bottom))
+                np.copyto(
+                    out[layer.start - top : layer.stop - top],
+                    _read(self.path, array, (layer, *across)),
+                    casting="unsafe",
+                )
+
+        yield fill
+
+
+def _read(path: Path, array: Any, box: tuple[slice, ...]) -> np.ndarray:
+    try:
+        return array[box]
+    except Exception as error:  # each codec raises its own
+        raise OutcropError(
+            path,
+            f"cannot be read at {box[0].start} to {box[0].stop - 1} along axis 0 "
+            f"({_first_line(error)}); a chunk is damaged, copy it again",
+        ) from error
+
+
+def _open(path: Path) -> Any:
+    import zarr
+
+    with _understood(path):
+        return zarr.open(path, mode="r")
+
+
+def _arrays(path: Path, group: Any) -> dict[str, Any]:
+    """All arrays below a group, by their names in it."""
+    import zarr
+
+    with _understood(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of files between the arrays
+        members = group.members(max_depth=None)
+    return {name: item for name, item in members if isinstance(item, zarr.Array)}
+
+
+@contextmanager
+def _understood(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # metadata may be wrong in as many ways as JSON can
+        raise OutcropError(
+            path, f"is not a Zarr array or group ({_first_line(error)}); copy it again"
+        ) from error
+
+
+def _which(path: Path, arrays: dict[str, Any], cubes: list[str]) -> str:
+    if cubes:
+        return f"holds {len(cubes)} arrays of 3 axes; name one, e.g. {path / cubes[0]}"
+    if not arrays:
+        return "holds no array; name the array itself"
+    held = ", ".join(f"{name} ({' × '.join(map(str, a.shape))})" for name, a in arrays.items())
+    return f"holds no array of 3 axes, only {held}; take the cube out of it"
+
+
+def _check_codecs(path: Path, array: Any) -> None:
+    """Version 2 has a codec that unpickles, whatever the dtype."""
+    codecs = (*array.filters, *array.compressors)
+    if any(getattr(codec, "codec_id", None) == "pickle" for codec in codecs):
+        raise OutcropError(
+            path, "is encoded with pickle, which outcrop does not load; save it as numbers"
+        )
+
+
+def _check_stored(path: Path, array: Any) -> None:
+    outer = array.shards or array.chunks
+    files = prod(ceil(length / side) for length, side in zip(array.shape, outer, strict=True))
+    lost = files - array.nchunks_initialized * prod(array.chunks) // prod(outer)
+    if lost == files:
+        raise OutcropError(path, "holds none of its chunks; copy it again, with all its files")
+    if lost > 0:
+        tell(
+            f"{path}: {lost} of {files} chunks are not stored and read as {array.fill_value}, "
+            "as Zarr has it; if they were lost, copy it again"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,232 @@
+"""Patches are found where they were cut, whatever was done to their brightness."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from outcrop.errors import OutcropError
+from outcrop.locate.correlation import correlate, standardise
+from outcrop.locate.crew import crew
+from outcrop.locate.find import find
+from outcrop.locate.planes import Planes, filled
+from outcrop.locate.search import Candidates, scan
+from outcrop.locate.signature import design
+from outcrop.patches.flips import FLIPS, flip, unflip
+from outcrop.sources.scene import open_scene
+from outcrop.sources.volumes import open_volume
+from tests.rasters import write_raster
+
+SIZE = 24
+
+
+@pytest.fixture(scope="module")
+def cube(tmp_path_factory):
+    """A small cube whose neighbouring slices look alike, and its file."""
+    noise = np.random.default_rng(0).normal(size=(12, 70, 90))
+    samples = gaussian_filter(noise, (1, 2, 1)).astype(np.float32)
+    path = tmp_path_factory.mktemp("cube") / "cube.npy"
+    np.save(path, samples)
+    return samples, path
+
+
+def _patches(samples: np.ndarray, axis: int, n: int, seed: int):
+    """8-bit patches of drawn gain and offset, and slice, row and column of each."""
+    stack, dice = np.moveaxis(samples, axis, 0), np.random.default_rng(seed)
+    most = np.subtract(stack.shape, (1, SIZE, SIZE)) + 1
+    places = dice.integers(most, size=(n, 3))
+    images = np.stack([stack[i, r : r + SIZE, c : c + SIZE] for i, r, c in places])
+    low, high = images.min(axis=(1, 2), keepdims=True), images.max(axis=(1, 2), keepdims=True)
+    span = dice.uniform(60, 250, size=(n, 1, 1))
+    return np.round((images - low) / (high - low) * span).astype(np.uint8)[:, None], places
+
+
+def _found(variants, planes):
+    with crew() as workers:
+        return find(variants, planes, workers)
+
+
+def test_the_coefficient_is_that_of_pearson():
+    dice = np.random.default_rng(1)
+    region, patch = dice.normal(size=(1, 9, 8)), dice.normal(size=(1, 1, 6, 5))
+    found = correlate(region.astype(np.float32), standardise(patch)[0])
+    for i in range(4):
+        for j in range(4):
+            window = region[0, i : i + 6, j : j + 5].ravel()
+            expected = np.corrcoef(window, patch.ravel())[0, 1]
+            assert found[i, j] == pytest.approx(expected, abs=1e-5)
+
+
+def test_flat_windows_and_patches_correlate_with_nothing():
+    for value in (0, 7, 0.1, -1e6):
+        assert not standardise(np.full((1, 1, 150, 150), value, np.float32)).any()
+    assert not standardise(np.full((1, 1, 4, 4), 7, np.uint8)).any()
+    assert not correlate(np.full((1, 6, 6), 3, np.float32), standardise(_ramp())[0]).any()
+
+
+def _ramp() -> np.ndarray:
+    return np.arange(16.0).reshape(1, 1, 4, 4)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_every_patch_is_found_exactly(cube, axis):
+    samples, path = cube
+    # A slice across axis 1 is 12 × 90 here, too low for the patches.
+    samples, axis = (samples, 0) if axis == 0 else (samples.transpose(1, 0, 2), 1)
+    if axis:
+        path = path.with_name("turned.npy")
+        np.save(path, np.ascontiguousarray(samples))
+    images, places = _patches(samples, axis, 60, seed=2)
+    peaks = _found([images], [Planes(open_volume(path), axis)])
+    found = [(one[0].index, one[0].row, one[0].column) for one in peaks]
+    assert found == [tuple(place) for place in places]
+    assert min(one[0].score for one in peaks) > 0.995
+
+
+def test_the_gain_and_offset_are_those_that_were_applied(cube):
+    samples, path = cube
+    window = samples[5, 10 : 10 + SIZE, 20 : 20 + SIZE]
+    images = (3 * window + 40)[None, None]
+    peak = _found([images], [Planes(open_volume(path), 0)])[0][0]
+    assert peak.place == (0, 0, 5, 10, 20)
+    assert (peak.gain, peak.offset) == pytest.approx((3, 40), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", list(FLIPS))
+def test_a_patch_that_was_turned_over_is_found_and_its_turn_named(cube, name):
+    samples, path = cube
+    images, places = _patches(samples, 0, 5, seed=3)
+    turned = np.ascontiguousarray(flip(images, name))
+    variants = [np.ascontiguousarray(unflip(turned, one)) for one in FLIPS]
+    peaks = _found(variants, [Planes(open_volume(path), 0)])
+    assert [one[0].place for one in peaks] == [
+        (list(FLIPS).index(name), 0, *place) for place in places.tolist()
+    ]
+
+
+def test_foreign_patches_fit_worse_than_noisy_ones_of_the_cube(cube):
+    samples, path = cube
+    dice = np.random.default_rng(4)
+    images, places = _patches(samples, 0, 20, seed=5)
+    spread = images.std(axis=(2, 3), keepdims=True)
+    noisy = images + dice.normal(size=images.shape) * spread * 10 ** (-10 / 20)
+    foreign = gaussian_filter(dice.normal(size=(20, 1, SIZE, SIZE)), (0, 0, 2, 1))
+    peaks = _found([np.concatenate([noisy, foreign])], [Planes(open_volume(path), 0)])
+    scores = [one[0].score for one in peaks]
+    assert min(scores[:20]) > 0.9 > 0.8 > max(scores[20:])
+    assert [one[0].place[2:] for one in peaks[:20]] == [tuple(p) for p in places.tolist()]
+
+
+def test_the_same_search_gives_the_same_peaks(cube):
+    samples, path = cube
+    images, _ = _patches(samples, 0, 20, seed=6)
+    planes = [Planes(open_volume(path), 0)]
+    assert _found([images], planes) == _found([images], planes)
+
+
+def test_a_climb_goes_on_beyond_what_was_read(monkeypatch, tmp_path):
+    # Smooth across the slices, so that the way up is seen from two slices away.
+    noise = np.random.default_rng(15).normal(size=(12, 70, 90))
+    samples, path = gaussian_filter(noise, (3, 2, 1)).astype(np.float32), tmp_path / "cube.npy"
+    np.save(path, samples)
+    images, places = _patches(samples, 0, 20, seed=10)
+    monkeypatch.setattr("outcrop.locate.planes._SLAB_SAMPLES", 1)
+    monkeypatch.setattr("outcrop.locate.find._BEYOND", 1)
+    # Away from the right slice, so that only climbing from slab to slab can find it.
+    monkeypatch.setattr("outcrop.locate.find.scan", _beside)
+    peaks = _found([images], [Planes(open_volume(path), 0)])
+    assert [one[0].place[2:] for one in peaks] == [tuple(place) for place in places.tolist()]
+    assert all(peak.settled for one in peaks for peak in one)
+
+
+def _beside(*arguments) -> Candidates:
+    """Candidates two slices after the best ones."""
+    found = scan(*arguments)
+    found.index[...] = np.minimum(found.index + 2, 11)
+    return found
+
+
+def test_a_patch_is_found_across_the_axis_it_was_cut_across(tmp_path):
+    samples = gaussian_filter(np.random.default_rng(11).normal(size=(40, 44, 48)), (1, 2, 1))
+    np.save(tmp_path / "cube.npy", samples.astype(np.float32))
+    volume = open_volume(tmp_path / "cube.npy")
+    cut = [_patches(samples, axis, 5, seed=axis) for axis in range(3)]
+    images = np.concatenate([images for images, _ in cut])
+    peaks = _found([images], [Planes(volume, axis) for axis in range(3)])
+    expected = [(axis, *place) for axis in range(3) for place in cut[axis][1].tolist()]
+    assert [one[0].place[1:] for one in peaks] == expected
+
+
+def test_patches_of_a_scene_are_found_in_all_its_bands(tmp_path, monkeypatch):
+    monkeypatch.setattr("outcrop.locate.planes._TILE", 100)
+    noise = np.random.default_rng(12).normal(size=(3, 230, 260))
+    pixels = gaussian_filter(noise, (0, 1.5, 1.5)).astype(np.float32)
+    scene = open_scene(write_raster(tmp_path / "scene.tif", pixels))
+    places = np.random.default_rng(13).integers((230 - SIZE + 1, 260 - SIZE + 1), size=(30, 2))
+    images = np.stack([pixels[:, r : r + SIZE, c : c + SIZE] for r, c in places])
+    brighter = images * np.array([2, 0.5, 9])[:, None, None] + 4
+    peaks = _found([brighter.astype(np.float32)], [Planes(scene, -1)])
+    assert [one[0].place[2:] for one in peaks] == [(0, *place) for place in places.tolist()]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A Dask cluster of two processes on this machine."""
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as made:
+        yield made
+
+
+def test_two_workers_of_a_cluster_find_what_one_process_finds(cube, cluster):
+    samples, path = cube
+    images, _ = _patches(samples, 0, 20, seed=14)
+    planes = [Planes(open_volume(path), 0)]
+    with crew(cluster.scheduler_address) as workers:
+        assert find([images], planes, workers) == _found([images], planes)
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://here", "tcp://no port"])
+def test_a_cluster_that_does_not_answer_is_told(monkeypatch, address):
+    monkeypatch.setattr("outcrop.locate.crew._PATIENCE", 0.5)
+    refused = pytest.raises(OutcropError, match=r"^--scheduler: no Dask scheduler answers at")
+    with refused, crew(address):
+        pass
+
+
+def test_slabs_hold_every_window_of_large_slices_once(monkeypatch, cube):
+    monkeypatch.setattr("outcrop.locate.planes._TILE", 40)
+    planes = Planes(open_volume(cube[1]), 0)
+    count = np.zeros((70, 90), int)
+    window = (9, 10)
+    for slab in planes.slabs(window):
+        if slab.first == 0:
+            count[
+                slab.top : slab.top + slab.height - window[0] + 1,
+                slab.left : slab.left + slab.width - window[1] + 1,
+            ] += 1
+    assert (count[: 70 - 8, : 90 - 9] == 1).all()
+    assert not count[70 - 8 :].any()
+
+
+def test_signatures_do_not_change_with_gain_and_offset():
+    images = np.random.default_rng(7).normal(size=(6, 1, 32, 32)).astype(np.float32)
+    signature = design(images)
+    expected = signature.of_patches(images)
+    assert signature.of_patches(5 * images + 90) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_window_has_the_signature_of_the_patch_that_was_cut_there():
+    pixels = np.random.default_rng(8).normal(size=(1, 80, 100)).astype(np.float32)
+    signature = design(np.random.default_rng(9).normal(size=(4, 1, 60, 64)).astype(np.float32), 8)
+    grid = signature.grid(80, 100)
+    every = signature.of_slice(pixels)
+    assert len(every) == grid.rows * grid.columns
+    for window in (0, len(every) // 2, len(every) - 1):
+        row, column = grid.place(np.array(window))
+        patch = pixels[None, :, row : row + 60, column : column + 64]
+        assert every[window] == pytest.approx(signature.of_patches(patch)[0], abs=1e-4)
+
+
+def test_missing_samples_get_the_mean_of_the_rest():
+    pixels = np.array([[[[1, 3], [np.nan, np.inf]]]])
+    assert filled(pixels).ravel().tolist() == [1, 3, 2, 2]

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import segyio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from outcrop.errors import OutcropError
+from outcrop.sources.volumes import open_volume
+from outcrop.sources.volumes.segy_grid import NoGridError, find_grid
+from tests.cubes import CROSSLINES, INLINES, ramp, write_segy
+from tests.shared import DATA, needs_shared
+
+SEGY = DATA / "segy"
+PLACES = [(i, j) for i in range(5) for j in range(4)]
+SERPENTINE = [(i, j if i % 2 == 0 else 3 - j) for i in range(5) for j in range(4)]
+SHUFFLED = [PLACES[k] for k in np.random.default_rng(3).permutation(20)]
+
+
+def whole(path, **options) -> np.ndarray:
+    volume = open_volume(path, **options)
+    with volume.reader() as reader:
+        cube = reader.slices(0, 0, volume.shape[0])
+        for axis in (1, 2):
+            slices = reader.slices(axis, 0, volume.shape[axis])
+            assert np.array_equal(np.moveaxis(slices, 0, axis), cube, equal_nan=True)
+    return cube
+
+
+@needs_shared
+@pytest.mark.parametrize(
+    ("name", "endian", "dtype"),
+    [("f3", "big", "int16"), ("small", "big", "float32"), ("small-lsb", "little", "float32")],
+)
+def test_real_files_are_what_segyio_reads(name, endian, dtype):
+    path = SEGY / f"{name}.sgy"
+    with segyio.open(path, endian=endian) as file:
+        expected = segyio.tools.cube(file)
+        inlines, crosslines, times = file.ilines, file.xlines, file.samples
+    volume = open_volume(path)
+    assert volume.shape == expected.shape
+    assert volume.dtype == np.dtype(dtype)
+    assert volume.axes == ("inline", "crossline", "sample")
+    assert np.array_equal(whole(path), expected)
+    for known, read in zip((inlines, crosslines, times), volume.coordinates, strict=True):
+        assert np.array_equal(known, read)
+
+
+@pytest.mark.parametrize("endian", ["big", "little"])
+@pytest.mark.parametrize(
+    ("code", "dtype"),
+    [
+        (1, "float32"),
+        (2, "float32"),
+        (3, "int16"),
+        (5, "float32"),
+        (6, "float32"),
+        (8, "float32"),
+        (9, "float32"),
+        (10, "float32"),
+        (11, "uint16"),
+        (12, "float32"),
+        (16, "uint8"),
+    ],
+)
+def test_every_sample_format(tmp_path, code, dtype, endian):
+    signed = code in (1, 2, 3, 5, 6, 8, 9)
+    cube = ramp("float64") % 128 - 50 * signed
+    path = write_segy(tmp_path / "a.sgy", cube, code=code, endian=endian)
+    assert open_volume(path).dtype == np.dtype(dtype)
+    assert np.array_equal(whole(path), cube)
+
+
+@given(values=st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=6, max_size=6))
+@settings(max_examples=30, deadline=None)
+def test_ibm_floats_are_those_of_segyio(tmp_path_factory, values):
+    path = tmp_path_factory.mktemp("ibm") / "a.sgy"
+    write_segy(path, np.broadcast_to(np.array(values), (2, 2, 6)), code=1)
+    with segyio.open(path, ignore_geometry=True) as file:
+        assert np.array_equal(whole(path), file.trace.raw[:].reshape(2, 2, 6))
+
+
+@pytest.mark.parametrize(
+    "places",
+    [PLACES, [(i, j) for j in range(4) for i in range(5)], SERPENTINE, SHUFFLED],
+    ids=["inline", "crossline", "serpentine", "shuffled"],
+)
+def test_the_grid_is_found_in_whatever_order_the_traces_come(tmp_path, places):
+    cube = ramp()
+    path = write_segy(tmp_path / "a.sgy", cube, places)
+    inlines, crosslines, _ = open_volume(path).coordinates
+    if places is SHUFFLED:  # neither number comes in an order: both run upwards
+        cube = cube[:, ::-1]
+        assert list(crosslines) == sorted(CROSSLINES)
+    else:
+        assert list(crosslines) == list(CROSSLINES)
+    assert list(inlines) == list(INLINES)
+    assert np.array_equal(whole(path), cube)
+
+
+def test_many_batches_whose_pages_are_let_go(tmp_path, monkeypatch):
+    monkeypatch.setattr("outcrop.sources.volumes.mapped._HELD_BYTES", 0)
+    monkeypatch.setattr("outcrop.sources.volumes.segy._BATCH_BYTES", 1 << 14)
+    monkeypatch.setattr("outcrop.sources.volumes.segy._SCANNED", 64)
+    cube = ramp(shape=(20, 30, 40))
+    places = [(i, j) for j in range(30) for i in range(20)]
+    path = write_segy(tmp_path / "a.sgy", cube, places, inlines=range(20), crosslines=range(30))
+    assert np.array_equal(whole(path), cube)
+
+
+def test_lines_run_as_in_segyio_where_both_read_them(tmp_path):
+    path = write_segy(tmp_path / "a.sgy", ramp(), inlines=[9, 7, 5, 3, 1], crosslines=[4, 3, 2, 1])
+    with segyio.open(path) as file:
+        assert np.array_equal(whole(path), segyio.tools.cube(file))
+        assert list(open_volume(path).coordinates[0]) == list(file.ilines)
+
+
+def test_numbers_in_other_header_bytes(tmp_path):
+    path = write_segy(tmp_path / "a.sgy", ramp(), at=(9, 21))
+    assert np.array_equal(whole(path, inline_byte=9, crossline_byte=21), ramp())
+    with pytest.raises(OutcropError, match=r"bytes? 189, crossline at 193: has no geometry"):
+        open_volume(path)
+    with pytest.raises(OutcropError, match="no header word starts at byte 190; give that of the"):
+        open_volume(path, inline_byte=190)
+
+
+def test_a_single_line_and_a_single_trace_are_volumes(tmp_path):
+    for shape in ((1, 7, 6), (7, 1, 6), (1, 1, 6)):
+        path = write_segy(
+            tmp_path / "a.sgy", ramp(shape=shape), inlines=range(7), crosslines=range(7)
+        )
+        assert np.array_equal(whole(path), ramp(shape=shape))
+
+
+@pytest.mark.parametrize("code", [3, 5])
+def test_gaps_are_nan_on_request_only(tmp_path, code):
+    cube = ramp()
+    held = [place for place in PLACES if place not in [(1, 2), (3, 0), (3, 1), (3, 2), (3, 3)]]
+    path = write_segy(tmp_path / "a.sgy", cube, held, code=code)
+    line = r"5 of 20 traces .* are missing \(first: inline 102, crossline 29\); regularise"
+    with pytest.raises(OutcropError, match=line):
+        open_volume(path)
+    cube[1, 2] = cube[3] = np.nan
+    assert open_volume(path, gaps=True).dtype == np.float32
+    assert np.array_equal(whole(path, gaps=True), cube, equal_nan=True)
+
+
+def test_a_missing_last_trace_is_named(tmp_path):
+    path = write_segy(tmp_path / "a.sgy", ramp(), PLACES[:-1])
+    with pytest.raises(OutcropError, match=r"1 of 20 .* is missing \(first: inline 108, crossl"):
+        open_volume(path)
+
+
+def test_uneven_lines_are_missing_traces():
+    with pytest.raises(NoGridError, match=r"6 of 12 .* \(first: inline 2, crossline 5\)"):
+        find_grid(np.array([1, 1, 3, 3, 6, 6]), np.array([5, 7] * 3), lambda: np.zeros(6))
+
+
+def test_prestack_and_duplicates_are_told_apart(tmp_path):
+    twice = [place for place in PLACES for _ in range(2)]
+    path = write_segy(tmp_path / "a.sgy", ramp(), twice, offsets=[100, 300] * 20)
+    with pytest.raises(OutcropError, match=r"is prestack: up to 2 traces .* offsets 100 to 300"):
+        open_volume(path)
+    path = write_segy(tmp_path / "b.sgy", ramp(), [*PLACES, (2, 3)])
+    line = r"1 places .* have up to 2 traces \(first: inline 104, crossline 28\); drop the"
+    with pytest.raises(OutcropError, match=line):
+        open_volume(path)
+
+
+def test_numbers_that_are_no_grid_take_no_memory():
+    random = np.random.default_rng(0)
+    with pytest.raises(NoGridError, match=r"has no inline × crossline grid \(1000 traces for"):
+        find_grid(*random.integers(0, 1 << 31, (2, 1000)), lambda: np.zeros(1000), gaps=True)
+
+
+def test_times_need_an_interval(tmp_path):
+    path = write_segy(tmp_path / "a.sgy", ramp(), interval=2000)
+    assert list(open_volume(path).coordinates[2]) == [0, 2, 4, 6, 8, 10]
+    path = write_segy(tmp_path / "b.sgy", ramp(), interval=0)
+    assert list(open_volume(path).coordinates[2]) == [0, 1, 2, 3, 4, 5]
+
+
+def test_long_traces_and_extended_textual_headers(tmp_path):
+    cube = np.arange(2 * 40000, dtype="float32").reshape(2, 1, 40000)
+    assert np.array_equal(whole(write_segy(tmp_path / "a.sgy", cube)), cube)
+    content = write_segy(tmp_path / "b.sgy", ramp()).read_bytes()
+    more = content[:3504] + (2).to_bytes(2, "big") + content[3506:3600] + bytes(6400)
+    (tmp_path / "c.sgy").write_bytes(more + content[3600:])
+    assert np.array_equal(whole(tmp_path / "c.sgy"), ramp())
+
+
+@needs_shared
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("shot-gather", r"has no geometry \(all 61 traces say inline 0, crossline 0\); name the"),
+        ("broken", "holds no whole number of traces"),
+    ],
+)
+def test_real_files_that_are_no_volume_are_one_line(name, line):
+    with pytest.raises(OutcropError, match=line) as caught:
+        open_volume(SEGY / f"{name}.sgy")
+    assert "\n" not in str(caught.value)
+
+
+def _patched(at: int, value: int):
+    return lambda content: content[:at] + value.to_bytes(2, "big", signed=True) + content[at + 2 :]
+
+
+@pytest.mark.parametrize(
+    ("damage", "line"),
+    [
+        (lambda content: b"", "is not SEG-Y: 0 bytes where headers alone take 3600"),
+        (lambda content: content[:3000], "is not SEG-Y: 3000 bytes"),
+        (lambda content: content[:3600], "holds no whole number of traces"),
+        (lambda content: content[:-5], "holds no whole number of traces"),
+        (lambda content: content[:-264], "1 of 20 traces"),
+        (lambda content: content[:3700], "holds no whole number of traces"),
+        (_patched(3224, 0), r"sample format that outcrop does not read \(code 0\)"),
+        (_patched(3224, 4), r"sample format that outcrop does not read \(code 4\)"),
+        (_patched(3224, 7), r"sample format that outcrop does not read \(code 7\)"),
+        (_patched(3220, 0), "gives traces of no samples"),
+        (_patched(3220, 7), "holds no whole number of traces"),
+        (_patched(3504, -1), "does not say how many extended textual headers"),
+        (lambda content: b"a picture of a cube\n" * 300, "is not SEG-Y"),
+    ],
+)
+def test_damaged_headers_are_one_line(tmp_path, damage, line):
+    content = write_segy(tmp_path / "a.sgy", ramp()).read_bytes()
+    path = tmp_path / "b.sgy"
+    path.write_bytes(damage(content))
+    with pytest.raises(OutcropError, match=line) as caught:
+        open_volume(path)
+    assert "\n" not in str(caught.value)
+    assert "; " in str(caught.value)
