@@ -275,6 +275,51 @@ def split(
     split_table(opened, made, output)
 
 
+def audit(
+    patches: str,
+    *,
+    split: Path | None = None,
+    json: str | None = None,
+    output: Path | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> int:
+    """Say whether a patch set and its split can be trusted; exit code 1 if something is wrong.
+
+    Args:
+        patches: a patch set, a folder or archive with a folder per class, an npz, or "cifar10".
+        split: made by `outcrop split`; without it, the sides that a collection came with, if any.
+        json: write the findings to this file, or print them and nothing else with "-".
+        output: a new folder to keep the findings and pictures of their evidence in.
+        seed: of the samples that some checks draw.
+        overwrite: whether the file and the folder may exist.
+    """
+    from outcrop.audit.audit import audit as audit_patches
+    from outcrop.audit.folder import write_audit
+    from outcrop.cli.tables import finding_table, say_json
+    from outcrop.files import check_new, write_json
+    from outcrop.patches.collection import open_patches
+    from outcrop.splits import read_split
+
+    printed = json == "-"
+    targets = [output, None if json is None or printed else Path(json)]
+    for target in targets:
+        if target is not None:
+            check_new(target, overwrite)
+    opened = open_patches(patches)
+    made = None if split is None else read_split(split)
+    found = audit_patches(opened, made, seed=seed)
+    if output is not None:
+        write_audit(found, opened, output, overwrite)
+    if json is not None and not printed:
+        write_json(json, found.to_json())
+    if printed:
+        say_json(found.to_json())
+    else:
+        finding_table(found)
+    return int(found.failed)
+
+
 def models(
     *,
     size: list[int] | None = None,
@@ -528,6 +573,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
         cube,
         patches,
         split,
+        audit,
         models,
         train,
         evaluate,

@@ -1,0 +1,134 @@
+"""Does `outcrop audit` find planted faults, and keep quiet on clean sets?"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+
+import numpy as np
+from scipy.stats import binomtest
+from threadpoolctl import threadpool_limits
+
+from benchmarks.faults import FAULTS, Fault
+from benchmarks.worlds import WORLDS, World
+from outcrop.audit.audit import SEVERITIES, Audit, audit
+
+
+@dataclass(frozen=True)
+class Told:
+    """What an audit of one set said.
+
+    Attributes:
+        found: whether it told the planted fault.
+        false: critical findings of other checks.
+        severities: how many findings of each severity.
+    """
+
+    found: bool
+    false: tuple[str, ...]
+    severities: Counter[str]
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--seeds", type=int, default=20, help="planted sets of each kind")
+    options.add_argument("--clean", type=int, default=50, help="clean sets of each kind")
+    options.add_argument("--processes", type=int, default=2)
+    chosen = options.parse_args()
+    with ProcessPoolExecutor(chosen.processes, initializer=one_thread) as pool:
+        clean_table(pool, chosen.clean)
+        fault_table(pool, chosen.seeds)
+
+
+def one_thread() -> None:
+    threadpool_limits(1)
+
+
+def clean_table(pool: ProcessPoolExecutor, number: int) -> None:
+    print("| clean sets | number | with a critical finding | with a warning |")
+    print("| --- | --- | --- | --- |")
+    total = false = 0
+    for name in WORLDS:
+        told = list(pool.map(clean_one, [name] * number, range(number)))
+        alarms = [one for one in told if one.false]
+        warned = sum(one.severities["warning"] > 0 for one in told)
+        total, false = total + number, false + len(alarms)
+        print(f"| {name} | {number} | {len(alarms)} | {warned} |", flush=True)
+    print(f"| all | {total} | {rate(false, total)} | |\n")
+
+
+def fault_table(pool: ProcessPoolExecutor, number: int) -> None:
+    print("| planted fault | severity asked | strength | found | false criticals |")
+    print("| --- | --- | --- | --- | --- |")
+    planted = found = false = 0
+    for fault in FAULTS:
+        for strength in fault.strengths:
+            kinds = list(islice(cycle_of(fault), number))
+            names = [fault.name] * number
+            told = list(pool.map(planted_one, names, [strength] * number, kinds, range(number)))
+            hits = sum(one.found for one in told)
+            wrong = Counter(check for one in told for check in one.false)
+            planted, found, false = planted + number, found + hits, false + wrong.total()
+            beside = ", ".join(f"{check}: {times}" for check, times in wrong.items()) or "0"
+            words = f"{strength:g} {fault.unit}" if fault.unit else ""
+            print(
+                f"| {fault.name} | {fault.severity} | {words} | {hits} of {number} | {beside} |",
+                flush=True,
+            )
+    print(f"\nrecall {rate(found, planted)}, precision {rate(found, found + false)}")
+
+
+def cycle_of(fault: Fault) -> Iterator[str]:
+    while True:
+        yield from fault.worlds
+
+
+def clean_one(name: str, seed: int) -> Told:
+    world = WORLDS[name](1_000 + seed)
+    return judge(audit(world.patches, world.split), None)
+
+
+def planted_one(name: str, strength: float, world: str, seed: int) -> Told:
+    fault = next(one for one in FAULTS if one.name == name)
+    planted = fault.plant(clean_world(world, seed), strength, np.random.default_rng(seed))
+    return judge(audit(planted.patches, planted.split), fault)
+
+
+@lru_cache(maxsize=32)
+def clean_world(name: str, seed: int) -> World:
+    return WORLDS[name](seed)
+
+
+def judge(told: Audit, fault: Fault | None) -> Told:
+    """What counts: the fault is told as severely as asked; criticals of other checks are false."""
+    checks = () if fault is None else fault.checks
+    bad = SEVERITIES[: 1 if fault is None else SEVERITIES.index(fault.severity) + 1]
+    return Told(
+        found=any(one.check in checks and one.severity in bad for one in told.findings),
+        false=tuple(
+            one.check
+            for one in told.findings
+            if one.severity == "critical" and one.check not in (*checks, *also(fault))
+        ),
+        severities=Counter(one.severity for one in told.findings),
+    )
+
+
+def also(fault: Fault | None) -> tuple[str, ...]:
+    """Checks that are right to speak up too: a class that order gave to one side is missing."""
+    return ("sides",) if fault is not None and fault.checks == ("order",) else ()
+
+
+def rate(part: int, whole: int) -> str:
+    ends = binomtest(part, whole).proportion_ci(method="wilson")
+    share = f"{100 * part / whole:.1f} % [{100 * ends.low:.1f}, {100 * ends.high:.1f}]"
+    return f"{part} of {whole}: {share}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""`measure`: what every patch looks like in a few numbers, read once from end to end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from outcrop.patches.patchset import PatchSet
+from outcrop.progress import track
+
+_BATCH_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """A few numbers of each of N patches; gaps (NaN) are passed over.
+
+    Attributes:
+        mean: float32, `N × bands`; NaN where a band of a patch has no data.
+        deviation: float32, `N × bands`, the standard deviation.
+        gaps: float32, `N`, the share of pixels without data, 0 to 1.
+        low, high: float32, `N × bands`, the patch's darkest and brightest value.
+        clipped: float32, `N × bands × 2`, the shares of pixels at these two values.
+    """
+
+    mean: np.ndarray
+    deviation: np.ndarray
+    gaps: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    clipped: np.ndarray
+
+    @property
+    def flat(self) -> np.ndarray:
+        """Mask of the patches in which no band has two values."""
+        return np.asarray(~(self.high > self.low).any(axis=1))
+
+
+def batches(patches: PatchSet, what: str) -> Iterator[tuple[slice, np.ndarray]]:
+    """All patches in order, some 64 MiB at a time, with a progress bar.
+
+    Yields:
+        Which patches, and their images.
+    """
+    step = max(1, _BATCH_BYTES // max(4 * int(np.prod(patches.images.shape[1:])), 1))
+    for start in track(range(0, len(patches), step), what):
+        part = slice(start, min(start + step, len(patches)))
+        yield part, patches.take(np.arange(part.start, part.stop))
+
+
+def measure(patches: PatchSet) -> Pixels:
+    """Measure all patches."""
+    measured = [_measure(images) for _, images in batches(patches, "measuring patches")]
+    return Pixels(*(np.concatenate(parts) for parts in zip(*measured, strict=True)))
+
+
+def _measure(images: np.ndarray) -> tuple[np.ndarray, ...]:
+    valid = np.ones(images.shape, bool) if images.dtype.kind != "f" else ~np.isnan(images)
+    pixels = images.astype(np.float64).reshape(*images.shape[:2], -1)
+    valid = valid.reshape(pixels.shape)
+    count = valid.sum(axis=2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(valid, pixels, 0).sum(axis=2) / count
+        spread = np.where(valid, np.square(pixels - mean[:, :, None]), 0).sum(axis=2) / count
+        low = np.where(valid, pixels, np.inf).min(axis=2)
+        high = np.where(valid, pixels, -np.inf).max(axis=2)
+        ends = [(pixels == end[:, :, None]).sum(axis=2) / count for end in (low, high)]
+    low, high = (np.where(count > 0, end, np.nan) for end in (low, high))
+    gaps = 1 - valid.mean(axis=(1, 2))
+    numbers = (mean, np.sqrt(spread), gaps, low, high, np.nan_to_num(np.stack(ends, axis=2)))
+    return tuple(number.astype(np.float32) for number in numbers)
