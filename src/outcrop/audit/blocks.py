@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,38 +14,75 @@ from outcrop.splits.ground import largest_extent
 
 _FOLDS = 5
 _TRIED = 5000
-_KEPT = 0.5
+_KEPT = 1 / 3
 # Blocks and buffer as multiples of what is wanted, from the best to what may still be had.
 _COMPROMISES = tuple(
     (block, buffer) for buffer in (1, 0.5, 0) for block in ((1, 2) if buffer else (1, 0.5, 0.25))
 )
 
 
-def advise_blocks(patches: PatchSet, reach: float, seed: int = 0) -> tuple[float, float] | None:
+@dataclass(frozen=True)
+class Blocks:
+    """Blocks and a buffer that suit the ground, in the patch set's unit.
+
+    Attributes:
+        block, buffer: for `outcrop.splits.BlockSplit`.
+        unit: "m" or "voxels".
+        wide: whether they are as wide as they should be; else they are the most that the labelled
+            ground allows.
+    """
+
+    block: float
+    buffer: float
+    unit: str
+    wide: bool
+
+    @property
+    def command(self) -> str:
+        """The command that splits so."""
+        return f"`outcrop split --block {self.block:g} --buffer {self.buffer:g}`"
+
+    def __str__(self) -> str:
+        most = "" if self.wide else "the most that this ground allows: "
+        return f"{most}blocks of {self.block:g} {self.unit}, buffer {self.buffer:g} {self.unit}"
+
+
+def advise_blocks(
+    patches: PatchSet, ranges: np.ndarray | None = None, seed: int = 0
+) -> Blocks | None:
     """A block size and a buffer for a range, tried out on the patches.
 
-    Where the ground is too small for them (fewer than half of the patches would be used, or a
-    side would be without classes) the buffer is cut first, then the blocks.
+    Blocks no smaller than the range, and patches of different sides further apart than the range,
+    from middle to middle: Roberts et al. (2017), Cross-validation strategies for data with
+    temporal, spatial, hierarchical, or phylogenetic structure, Ecography 40, 913-929; Valavi et
+    al. (2019), blockCV, Methods in Ecology and Evolution 10, 225-232 (`cv_spatial_autocor`,
+    `cv_buffer`). Where the ground is too small for them (fewer than a third of the patches would be
+    used, or a side would be without classes) the buffer is cut first, then the blocks.
 
     Args:
-        reach: how far pixels resemble each other, in the patch set's unit.
+        ranges: float64, 3, how far pixels resemble each other along axis 0, 1 and 2, in the patch
+            set's unit (`Resemblance.ranges`); NaN or None if that is not known.
 
     Returns:
-        Block and buffer in the patch set's unit; None where no blocks can be had.
+        None where no blocks can be had.
     """
-    assert patches.positions is not None
+    if patches.positions is None or not len(patches):
+        return None
+    ranges = np.zeros(3) if ranges is None else np.nan_to_num(ranges)
+    least = (2 if patches.from_volume else 4) * largest_extent(patches.positions)
+    apart = ranges - patches.positions.extent.min(axis=0)
+    wanted = max(ranges.max(), least), max(0.0, apart[0 if patches.from_volume else 1 :].max())
     tried = _bare(patches, seed)
-    wanted = max(reach, (2 if patches.from_volume else 4) * largest_extent(patches.positions))
-    for block_share, buffer_share in _COMPROMISES:
-        block = round_up(wanted * block_share)
-        buffer = round_up(wanted_buffer(patches, reach) * buffer_share)
+    for shares in _COMPROMISES:
+        block, buffer = (round_up(size * share) for size, share in zip(wanted, shares, strict=True))
         try:
             splitter = BlockSplit(block=block, buffer=buffer, folds=_FOLDS, seed=seed)
             split = splitter.assign(tried)
         except OutcropError:
             continue
         if len(split.train) + len(split.validation) >= _KEPT * len(tried):
-            return block, buffer
+            wide = block >= wanted[0] and buffer >= wanted[1]
+            return Blocks(block, buffer, patches.unit, wide)
     return None
 
 
@@ -61,23 +98,16 @@ def round_up(value: float) -> float:
     return math.ceil(round(value / step, 6)) * step
 
 
-def wanted_buffer(patches: PatchSet, reach: float) -> float:
-    """Between extents, so that middles are further apart than the range."""
-    assert patches.positions is not None
-    return max(0.0, reach - largest_extent(patches.positions))
-
-
 def _bare(patches: PatchSet, seed: int) -> PatchSet:
     """At most 5000 of the patches, without images and classes that are too rare to be dealt."""
     index = np.random.default_rng(seed).permutation(len(patches))[:_TRIED]
     counts = np.bincount(patches.labels[index], minlength=len(patches.classes))
     index = index[counts[patches.labels[index]] >= _FOLDS]
     images = np.broadcast_to(np.uint8(0), (len(index), len(patches.bands), 1, 1))
-    assert patches.positions is not None
     return replace(
         patches,
         images=images,
         labels=patches.labels[index],
-        positions=patches.positions[index],
+        positions=None if patches.positions is None else patches.positions[index],
         columns={},
     )

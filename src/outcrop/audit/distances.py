@@ -2,68 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from outcrop.audit.blocks import Blocks
 from outcrop.audit.finding import Finding
+from outcrop.audit.resemblance import Resemblance
+from outcrop.audit.words import plural, share
 from outcrop.patches.patchset import PatchSet
-from outcrop.patches.positions import Positions
+from outcrop.patches.positions import Positions, in_slice
+from outcrop.splits import TEST, VALIDATION, Split
 from outcrop.splits.ground import largest_extent
-from outcrop.splits.places import coordinates
-from outcrop.splits.split import TEST, TRAIN, VALIDATION, Split
 
 _CRITICAL = 0.01
 _NEAR = 0.1
-_LATTICE = 6
-_COVERED = 500
+_LOOKED_AT = 4000
+_COVERED = 200
+_LATTICE = 10
 _SHOWN = 12
-_RUNGS = 12
-_KINDS = 6
+_CHUNK = 1 << 21
 _ROUNDING = 1e-6
 
 
 def check_distances(
-    patches: PatchSet, split: Split | None = None, reach: float = np.nan
+    patches: PatchSet,
+    split: Split | None,
+    resemblance: Resemblance | None,
+    advice: Blocks | None,
+    seed: int = 0,
 ) -> list[Finding]:
     """Whether the judging sides overlap the training side, or lie within the ground's range of it.
 
-    Args:
-        split: without it the patches are held against each other.
-        reach: how far pixels resemble each other (`Resemblance.range`); NaN if not known.
+    In a volume patches overlap too if they overlap in the plane and the one lies but a few slices
+    behind the other: where voxels have still more than half of their variance in common.
 
-    Returns:
-        Critical where 1 % or more of a side overlaps training patches; a warning where any does,
-        or where more than 10 % of its patches are nearer than `reach`, middle to middle.
+    Critical where 1 % or more of a side overlaps training patches; a warning where any does, or
+    where more than 10 % of its patches are nearer than the range, middle to middle. Without a
+    split the patches are held against each other.
+
+    Args:
+        advice: blocks and buffer to split by instead.
+        seed: of the sample of 4000 patches of a larger side.
     """
     if patches.positions is None:
-        return [
-            Finding(
-                check="distance",
-                severity="note",
-                title="where the patches were cut is not known, so neighbours may stand on both "
-                "sides of any split",
-                remedy="find out with `outcrop locate`, if the scene or volume is at hand",
-            )
-        ]
+        title = "where the patches were cut is not known: neighbours may stand on both sides"
+        remedy = "find out with `outcrop locate`, if the scene or volume is at hand"
+        return [Finding("distance", "note", title, remedy)]
+    remedy = "split by ground: `outcrop split --by blocks`"
+    if advice is not None:
+        remedy = f"split by ground, {advice}: {advice.command}"
+    dice = np.random.default_rng(seed)
     if split is None:
-        return _among_themselves(patches)
-    sides = ((VALIDATION, "validation"), (TEST, "test"))
-    found = [_between(patches, split, side, word, reach) for side, word in sides]
-    return [finding for finding in found if finding is not None]
+        return _among_themselves(patches, resemblance, remedy, dice)
+    found = []
+    for side, word in ((VALIDATION, "validation"), (TEST, "test")):
+        judged, taught = np.flatnonzero(split.sides == side), split.train
+        if len(judged) and len(taught):
+            some = np.sort(dice.permutation(judged)[:_LOOKED_AT])
+            found.append(_between(patches, some, taught, word, resemblance, remedy))
+    return found
 
 
 def gaps(
-    one: Positions, other: Positions, themselves: bool = False
+    one: Positions,
+    other: Positions,
+    slack: float | np.ndarray = 0.0,
+    themselves: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The gap between the extent of each patch of `one` and the nearest extent of `other`.
 
     As for the buffer of a split it is the largest of the gaps along the axes; negative where
-    extents overlap. For patches as long as wide it is exact; for others the gap found may be up
-    to a quarter longer than the smallest, but an overlap is never overlooked.
+    extents overlap.
 
     Args:
+        slack: a number, or `N × 3`, by which gaps along axis 0, 1 and 2 are made smaller.
         themselves: whether both are the same patches, and none is held against itself.
 
     Returns:
@@ -71,109 +84,154 @@ def gaps(
         `N`, which of `other` it is.
     """
     gap, which = np.full(len(one), np.inf), np.zeros(len(one), np.int64)
-    at, places = coordinates(one), coordinates(other)
-    for mine, size in _kinds(one):
-        for theirs, other_size in _kinds(other):
-            touch = (size + other_size) / 2
-            for slack in _slacks(touch, np.ptp(places, axis=0).max()):
-                found = _nearest(at[mine], places[theirs], touch + slack, themselves, mine, theirs)
-                distance = (np.abs(at[mine] - places[found]) - touch).max(axis=1)
-                if themselves:
-                    distance[found == mine] = np.inf
-                better = distance < gap[mine]
-                gap[mine[better]], which[mine[better]] = distance[better], found[better]
+    slack = np.broadcast_to(slack, (len(one), 3))
+    step = max(1, _CHUNK // max(len(other), 1))
+    for start in range(0, len(one) if len(other) else 0, step):
+        part = np.arange(start, min(start + step, len(one)))
+        apart = _apart(one[part], other, slack[part])
+        if themselves:
+            apart[part - start, part] = np.inf
+        which[part] = apart.argmin(axis=1)
+        gap[part] = apart[part - start, which[part]]
     return gap, which
 
 
-def covered(one: Positions, other: Positions) -> np.ndarray:
-    """The share of each patch's area that patches of `other` cover, on a lattice of 6 × 6."""
-    from scipy.spatial import KDTree
+def covered(one: Positions, other: Positions, slack: float | np.ndarray = 0.0) -> np.ndarray:
+    """The share of each patch's area that patches of `other` cover: float64 `N`, 0 to 1.
 
+    Counted on a lattice of 10 × 10 points in the patch.
+
+    Args:
+        slack: a number, or `N × 3`, by which patches of `other` reach further.
+    """
     step = (np.arange(_LATTICE) + 0.5) / _LATTICE - 0.5
-    at, places = coordinates(one), coordinates(other)
-    lattice = np.stack(np.meshgrid(*[step] * at.shape[1], indexing="ij"), -1)
-    lattice = lattice.reshape(-1, at.shape[1])
-    seen = np.zeros((len(one), len(lattice)), bool)
-    extent = _extent(one)
-    for theirs, size in _kinds(other):
-        tree = KDTree(places[theirs] / (size / 2))
-        points = (at[:, None] + lattice * extent[:, None]) / (size / 2)
-        distance = tree.query(points, p=np.inf, distance_upper_bound=1)[0]
-        seen |= distance < 1
-    return seen.mean(axis=1)
+    lattice = np.stack(np.meshgrid(step, step), axis=-1).reshape(-1, 2)
+    slack = np.broadcast_to(slack, (len(one), 3))
+    shares = np.zeros(len(one))
+    for i in range(len(one)):
+        mine = one[np.array([i])]
+        plane = list(in_slice(int(mine.axis[0]))) if mine.axis[0] >= 0 else [1, 2]
+        near = other[_apart(mine, other, slack[i : i + 1])[0] < 0]
+        points = np.repeat(mine.middle, len(lattice), axis=0)
+        points[:, plane] += lattice * mine.extent[:, plane]
+        away = np.abs(points[:, None] - near.middle) - near.extent / 2 - slack[i]
+        shares[i] = (away < 0).all(axis=2).any(axis=1).mean()
+    return shares
 
 
-def _between(patches: PatchSet, split: Split, side: int, word: str, reach: float) -> Finding | None:
+def _apart(one: Positions, other: Positions, slack: np.ndarray) -> np.ndarray:
+    """Gaps between all pairs, `N × M`; infinite between volumes."""
+    in_volumes = bool((one.axis >= 0).any())
+    gap = np.full((len(one), len(other)), -np.inf)
+    for axis in range(0 if in_volumes else 1, 3):
+        touch = (one.extent[:, axis, None] + other.extent[:, axis]) / 2
+        along = np.abs(one.middle[:, axis, None] - other.middle[:, axis]) - touch
+        np.maximum(gap, along - slack[:, axis, None], out=gap)
+    if in_volumes:
+        gap[one.source[:, None] != other.source] = np.inf
+    return gap
+
+
+def _through(positions: Positions, resemblance: Resemblance | None) -> np.ndarray:
+    """Across how many slices voxels have half of their variance in common: slack, `N × 3`."""
+    slack = np.zeros((len(positions), 3))
+    if resemblance is not None and (positions.axis >= 0).all():
+        i = np.arange(len(positions))
+        slack[i, positions.axis] = np.nan_to_num(resemblance.halves[positions.axis])
+    return slack
+
+
+def _between(
+    patches: PatchSet,
+    judged: np.ndarray,
+    taught: np.ndarray,
+    word: str,
+    resemblance: Resemblance | None,
+    remedy: str,
+) -> Finding:
     assert patches.positions is not None
-    judged, taught = np.flatnonzero(split.sides == side), np.flatnonzero(split.sides == TRAIN)
-    if not len(judged) or not len(taught):
-        return None
-    positions = patches.positions
-    gap, which = gaps(positions[judged], positions[taught])
-    overlaps = gap < -_ROUNDING * largest_extent(positions)
-    dice = np.random.default_rng(0)
-    some = dice.permutation(len(judged))[:_COVERED]
-    area = covered(positions[judged[some]], positions[taught]) if overlaps.any() else np.zeros(1)
-    near = gap < reach - largest_extent(positions)
+    one, other = patches.positions[judged], patches.positions[taught]
+    through = _through(one, resemblance)
+    gap, which = gaps(one, other)
+    shared, twin = gaps(one, other, through) if patches.from_volume else (gap, which)
+    overlaps = shared < -_ROUNDING * largest_extent(patches.positions)
     numbers = _numbers(gap, patches.unit) | {
         "side": word,
+        "looked at": len(judged),
         "overlapping": int(overlaps.sum()),
         "overlapping_share": round(float(overlaps.mean()), 4),
-        "covered_share": round(float(area.mean()), 4),
-        "within_range": None if np.isnan(reach) else round(float(near.mean()), 4),
     }
-    worst = np.argsort(gap, kind="stable")[:_SHOWN]
-    groups = tuple((int(judged[i]), int(taught[which[i]])) for i in worst)
     if overlaps.any():
+        some = np.arange(len(one))[:: -(-len(one) // _COVERED)]
+        area = covered(one[some], other, through[some]).mean()
         return Finding(
-            check="distance",
+            check="overlaps",
             severity="critical" if overlaps.mean() >= _CRITICAL else "warning",
-            title=f"{_share(overlaps)} of the {word} patches overlap a training patch; "
-            f"{area.mean():.0%} of the {word} ground was trained on",
-            remedy="split by ground, with a buffer: `outcrop split --by blocks`",
-            numbers=numbers,
-            groups=groups,
+            title=f"{_share(overlaps)} {word} patches overlap a training patch{_behind(through)}; "
+            f"{share(float(area))} of the {word} ground was trained on",
+            remedy=remedy,
+            numbers=numbers | {"covered_share": round(float(area), 4)},
+            groups=_pairs(judged, taught[twin], shared),
         )
-    middle = numbers["gap"]["median"]
-    if near.mean() > _NEAR:
-        return Finding(
-            check="distance",
-            severity="warning",
-            title=f"{_share(near)} of the {word} patches lie within {reach:.0f} {patches.unit} of "
-            f"a training patch, as far as pixels resemble each other (median gap {middle:g})",
-            remedy="take a wider buffer and larger blocks (see the finding on resemblance)",
-            numbers=numbers,
-            groups=groups,
+    near = np.zeros(len(judged), bool)
+    if resemblance is not None:
+        slack = np.maximum(np.nan_to_num(resemblance.ranges) - one.extent, 0)
+        near = gaps(one, other, slack)[0] < 0
+    numbers |= {"within_range": round(float(near.mean()), 4)}
+    middle = f"the median gap is {numbers['gap']['median']:g} {patches.unit}"
+    if resemblance is not None and near.mean() > _NEAR:
+        title = (
+            f"{_share(near)} {word} patches lie nearer to a training patch than pixels resemble "
+            f"each other ({resemblance.range:.0f} {patches.unit}); {middle}"
         )
-    return Finding(
-        check="distance",
-        severity="note",
-        title=f"no {word} patch overlaps a training patch; the median gap is "
-        f"{middle:g} {patches.unit}",
-        numbers=numbers,
-    )
+        groups = _pairs(judged, taught[which], gap)
+        return Finding("distance", "warning", title, remedy, numbers, groups)
+    title = f"no {word} patch overlaps a training patch; {middle}"
+    return Finding("distance", "note", title, "", numbers)
 
 
-def _among_themselves(patches: PatchSet) -> list[Finding]:
-    assert patches.positions is not None
+def _among_themselves(
+    patches: PatchSet,
+    resemblance: Resemblance | None,
+    remedy: str,
+    dice: np.random.Generator,
+) -> list[Finding]:
     if len(patches) < 2:
         return []
-    gap, which = gaps(patches.positions, patches.positions, themselves=True)
-    overlaps = gap < -_ROUNDING * largest_extent(patches.positions)
+    assert patches.positions is not None
+    some = np.sort(dice.permutation(len(patches))[:_LOOKED_AT])
+    one = patches.positions[some]
+    through = _through(one, resemblance)
+    shared, twin = gaps(one, one, through, themselves=True)
+    overlaps = shared < -_ROUNDING * largest_extent(one)
     if not overlaps.any():
         return []
-    worst = np.argsort(gap, kind="stable")[:_SHOWN]
-    return [
-        Finding(
-            check="distance",
-            severity="note",
-            title=f"{_share(overlaps)} of the patches overlap another: a split at random would "
-            "train and judge on the same ground",
-            remedy="split by ground: `outcrop split --by blocks`",
-            numbers=_numbers(gap, patches.unit) | {"overlapping": int(overlaps.sum())},
-            groups=tuple((int(i), int(which[i])) for i in worst),
-        )
-    ]
+    numbers = {"looked at": len(some), "overlapping": int(overlaps.sum())}
+    title = (
+        f"{_share(overlaps)} patches overlap another{_behind(through)}: a split at random would "
+        "train and judge on the same ground"
+    )
+    return [Finding("overlaps", "note", title, remedy, numbers, _pairs(some, some[twin], shared))]
+
+
+def _behind(through: np.ndarray) -> str:
+    """Overlap through slices in words."""
+    slices = int(np.ceil(through.max()))
+    return f", in its slice or less than {plural(slices, 'slice')} behind it" if slices else ""
+
+
+def _pairs(one: np.ndarray, other: np.ndarray, gap: np.ndarray) -> tuple[tuple[int, ...], ...]:
+    """The nearest pairs, no patch twice."""
+    found: list[tuple[int, int]] = []
+    seen: set[int] = set()
+    for i in np.argsort(gap, kind="stable"):
+        pair = int(one[i]), int(other[i])
+        if seen.isdisjoint(pair):
+            found.append(pair)
+            seen.update(pair)
+        if len(found) == _SHOWN:
+            break
+    return tuple(found)
 
 
 def _numbers(gap: np.ndarray, unit: str) -> dict[str, Any]:
@@ -184,44 +242,4 @@ def _numbers(gap: np.ndarray, unit: str) -> dict[str, Any]:
 
 
 def _share(mask: np.ndarray) -> str:
-    return f"{mask.sum()} ({mask.mean():.1%})"
-
-
-def _extent(positions: Positions) -> np.ndarray:
-    """Extents along the axes of `coordinates`."""
-    return positions.extent[:, -coordinates(positions[:1]).shape[1] :]
-
-
-def _kinds(positions: Positions) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The patches of each extent, by index, and that extent; many extents count as the largest."""
-    extent = _extent(positions)
-    sizes, kind = np.unique(extent.round(6), axis=0, return_inverse=True)
-    if len(sizes) > _KINDS:
-        yield np.arange(len(positions)), extent.max(axis=0)
-        return
-    for number, size in enumerate(sizes):
-        yield np.flatnonzero(kind.reshape(-1) == number), size
-
-
-def _slacks(touch: np.ndarray, longest: float) -> list[float]:
-    """Gaps for which to look who is nearest; where extents are square one will do for all."""
-    if np.allclose(touch, touch[0], rtol=1e-3) or longest <= touch.min():
-        return [0.0]
-    return [0.0, *np.geomspace(touch.min(), longest, _RUNGS)]
-
-
-def _nearest(
-    at: np.ndarray,
-    places: np.ndarray,
-    scale: np.ndarray,
-    themselves: bool,
-    mine: np.ndarray,
-    theirs: np.ndarray,
-) -> np.ndarray:
-    """Of `theirs` the nearest to each of `mine` but itself, in units of `scale`."""
-    from scipy.spatial import KDTree
-
-    most = min(2 if themselves else 1, len(theirs))
-    found = KDTree(places / scale).query(at / scale, k=range(1, most + 1), p=np.inf)[1]
-    found = theirs[found]
-    return np.where(found[:, 0] == mine, found[:, -1], found[:, 0]) if themselves else found[:, 0]
+    return f"{mask.sum():,} of {len(mask):,} ({share(float(mask.mean()))})"

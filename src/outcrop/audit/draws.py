@@ -1,42 +1,26 @@
-"""Pixels drawn from patches, or from the scenes they were cut from, with their place."""
+"""Pixels drawn from patches, or from what they were cut from, with their place."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.random import Generator
 
+from outcrop.audit.origin import Origins
 from outcrop.audit.variogram import Draw
-from outcrop.errors import OutcropError
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import in_slice
-from outcrop.sources.scene import Scene, open_scene
-from outcrop.splits.places import coordinates
+from outcrop.sources.scene import SceneReader
+from outcrop.sources.volumes.volume import VolumeReader
+from outcrop.splits.places import coordinates, on_ground
 
 DRAWS = 8
 _POINTS = 1536
 _PATCHES = 512
 _WINDOWS = 24
-_WINDOW = 64
-
-
-def open_sources(patches: PatchSet) -> list[Scene]:
-    """The scenes that the patches were cut from; none if one is gone, changed, or a volume."""
-    if patches.from_volume or patches.positions is None:
-        return []
-    scenes = []
-    for source in patches.sources:
-        try:
-            scene = open_scene([Path(file) for file in source.name.split(",")], crs=source.crs)
-        except OutcropError:
-            return []
-        names = [band.name for band in scene.bands]
-        if (scene.height, scene.width) != source.shape or not set(patches.bands) <= set(names):
-            return []
-        numbers = [names.index(band) + 1 for band in patches.bands]
-        scenes.append(open_scene([Path(f) for f in source.name.split(",")], numbers, source.crs))
-    return scenes
+_EACH = _POINTS // _WINDOWS
+_SIDES = {2: (64,), 3: (12, 48)}
 
 
 def draw_from_patches(patches: PatchSet, seed: int, draws: int = DRAWS) -> list[Draw]:
@@ -62,43 +46,52 @@ def draw_from_patches(patches: PatchSet, seed: int, draws: int = DRAWS) -> list[
     return found
 
 
-def draw_from_scenes(
-    patches: PatchSet, scenes: Sequence[Scene], seed: int, draws: int = DRAWS
+def draw_from_origins(
+    patches: PatchSet, origins: Origins, seed: int, draws: int = DRAWS
 ) -> list[Draw]:
-    """Pixels of scenes: in each draw 64 pixels of 24 windows of 64 × 64, anywhere.
+    """Pixels of scenes or volumes: in each draw 64 pixels of each of 24 windows, anywhere.
+
+    Windows are squares of 64 pixels, or cubes of 12 and of 48 voxels, so that pairs of pixels are
+    as near as neighbours and as far apart as the source is long.
 
     Returns:
         As `draw_from_patches`.
     """
-    from pyproj import Transformer
-
     dice = np.random.default_rng(seed)
-    area = np.array([float(scene.height) * scene.width for scene in scenes])
-    per_scene = dice.multinomial(_WINDOWS, area / area.sum(), draws)
+    size = np.array([np.prod(source.shape, dtype=float) for source in patches.sources])
+    windows = dice.multinomial(_WINDOWS, size / size.sum(), draws)
     parts: list[list[Draw]] = [[] for _ in range(draws)]
-    for number, scene in enumerate(scenes):
-        to_metres = Transformer.from_crs(scene.crs, patches.crs, always_xy=True)
-        for draw, (row, column, values) in _windows(scene, per_scene[:, number], dice):
-            x, y = to_metres.transform(*scene.xy(row, column))
-            parts[draw].append(_with_data(np.stack([y, x], axis=1), values))
+    for number, (source, origin) in enumerate(zip(patches.sources, origins, strict=True)):
+        draw = np.repeat(np.arange(draws), windows[:, number])
+        if not len(draw):
+            continue
+        with origin.reader() as reader:
+            seen = [_window(reader, source.shape, window, dice) for window in range(len(draw))]
+        pixel, values = (np.concatenate(part) for part in zip(*seen, strict=True))
+        at = on_ground(source, number, pixel, patches.crs)
+        for one in np.unique(draw):
+            here = np.repeat(draw == one, _EACH)
+            parts[one].append(_with_data(at[here], values[here]))
     return [
         (np.concatenate([at for at, _ in part]), np.concatenate([values for _, values in part]))
         for part in parts
     ]
 
 
-def _windows(
-    scene: Scene, counts: np.ndarray, dice: np.random.Generator
-) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray, np.ndarray]]]:
-    """For so many windows of each draw: the draw, rows, columns and values of the pixels."""
-    height, width = min(_WINDOW, scene.height), min(_WINDOW, scene.width)
-    with scene.reader() as reader:
-        for draw in np.repeat(np.arange(len(counts)), counts):
-            top = int(dice.integers(0, scene.height - height + 1))
-            left = int(dice.integers(0, scene.width - width + 1))
-            pixels = reader.read(top, left, height, width)
-            row, column = np.divmod(dice.integers(0, height * width, _POINTS // _WINDOWS), width)
-            yield int(draw), (top + row, left + column, pixels[:, row, column].T)
+def _window(
+    reader: SceneReader | VolumeReader, shape: tuple[int, ...], number: int, dice: Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Some pixels of a window anywhere: their rows and columns (or voxels), and values."""
+    side = _SIDES[len(shape)][number % len(_SIDES[len(shape)])]
+    extent = np.minimum(side, shape)
+    corner = dice.integers(0, np.subtract(shape, extent) + 1)
+    pixel = dice.integers(0, extent, (_EACH, len(shape)))
+    if isinstance(reader, VolumeReader):
+        z, y, x = map(int, corner)
+        box = reader.box((z, y, x), (z + extent[0], y + extent[1], x + extent[2]))
+        return corner + pixel, box[tuple(pixel.T)][:, None]
+    bands = reader.read(*map(int, corner), *map(int, extent))
+    return corner + pixel, bands[:, pixel[:, 0], pixel[:, 1]].T
 
 
 def first_component(draws: Sequence[Draw]) -> list[Draw]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from outcrop.audit.finding import Finding
-from outcrop.audit.draws import open_sources
+from outcrop.audit.origin import Origins, source_of
 from outcrop.models.features import statistics
 from outcrop.patches.patchset import PatchSet
-from outcrop.patches.positions import Source, upper_left
-from outcrop.sources.scene import Scene
+from outcrop.patches.positions import upper_left
+from outcrop.sources.scene import SceneReader
+from outcrop.sources.volumes.volume import VolumeReader
 from outcrop.splits.places import Places, coordinates, nearest, places_to_map
 from outcrop.splits.split import Split
 
@@ -66,16 +66,23 @@ def compare_distances(validation: np.ndarray, wanted: np.ndarray, taught: np.nda
 
 
 def check_representative(
-    patches: PatchSet, split: Split | None, scenes: Sequence[Scene] | None = None, seed: int = 0
+    patches: PatchSet,
+    split: Split | None,
+    features: np.ndarray,
+    origins: Origins = (),
+    to_map: Origins = (),
+    seed: int = 0,
 ) -> list[Finding]:
     """Whether validation patches are as far from training patches as what is to be mapped.
 
-    Looked at on the ground, and among features where the scenes can be opened: those of
-    `outcrop.models.features.statistics`, brought to mean 0 and variance 1 on the training side.
+    Looked at on the ground, and among features (`outcrop.models.features.statistics`, brought to
+    mean 0 and variance 1 on the training side) where what is to be mapped can be read.
 
     Args:
         split: whose validation side is looked at; without it there is nothing to say.
-        scenes: what is to be mapped; the patches' own sources if not given.
+        features: `N × F`, of the patches.
+        origins: what the patches were cut from, if it can be read (`open_origins`).
+        to_map: what is to be mapped; the patches' own sources if not given.
         seed: of the sample of training patches.
     """
     if split is None or patches.positions is None or not patches.sources:
@@ -83,47 +90,64 @@ def check_representative(
     taught, judged = split.train, split.validation
     if not len(taught) or not len(judged):
         return []
-    opened = open_sources(patches) if scenes is None else scenes
-    sources = [Source(s.name, (s.height, s.width), s.crs, s.transform) for s in opened]
-    places = places_to_map(patches, _PLACES, sources or None)
-    images = None
-    if opened:
-        places, images = _cut(opened, places, patches.size)
+    read = to_map or origins
+    sources = tuple(map(source_of, to_map)) or patches.sources
+    places = places_to_map(patches, _PLACES, sources)
+    wanted = None
+    if read:
+        places, wanted = _look(read, places, patches)
     if not len(places):
         return []
-    at = coordinates(patches.positions)
-    ground = compare_distances(at[judged], places.at, at[taught])
-    extent = float(np.ptp(np.concatenate([at, places.at]), axis=0).max())
-    found = [_finding("representative", ground, "on the ground", patches.unit, extent)]
-    if images is None:
-        return found
-    dice = np.random.default_rng(seed)
-    some = [np.sort(dice.permutation(side)[:_TAUGHT]) for side in (taught, judged)]
-    known, unknown, wanted = _scaled(*(statistics(patches.take(side)) for side in some), images)
-    features = compare_distances(unknown, wanted, known)
-    norm = float(np.sqrt(known.shape[1]))
-    found.append(_finding("representative features", features, "among features", "", norm))
+    found = []
+    if not (patches.from_volume and to_map):  # other volumes share no ground
+        at = coordinates(patches.positions)
+        ground = compare_distances(at[judged], places.at, at[taught])
+        extent = float(np.ptp(np.concatenate([at, places.at]), axis=0).max())
+        found.append(_finding("map-ground", ground, "on the ground", patches.unit, extent))
+    if wanted is not None:
+        dice = np.random.default_rng(seed)
+        some = np.sort(dice.permutation(taught)[:_TAUGHT])
+        known, unknown, new = _scaled(features[some], features[judged], wanted)
+        hardness = compare_distances(unknown, new, known)
+        norm = float(np.sqrt(known.shape[1]))
+        found.append(_finding("map-features", hardness, "among features", "", norm))
     return found
 
 
-def _cut(
-    scenes: Sequence[Scene], places: Places, size: tuple[int, int]
-) -> tuple[Places, np.ndarray]:
+def _look(origins: Origins, places: Places, patches: PatchSet) -> tuple[Places, np.ndarray]:
     """The places where there is data, and the features of the patches around them."""
-    height, width = size
     kept, found = [], []
-    for number, scene in enumerate(scenes):
-        if scene.height < height or scene.width < width:
-            continue
-        with scene.reader() as reader:
+    for number, origin in enumerate(origins):
+        with origin.reader() as reader:
             for i in np.flatnonzero(places.source == number):
-                row, column = map(int, places.pixel[i])
-                patch = reader.read(upper_left(row, height), upper_left(column, width), *size)
-                if np.isfinite(patch[:, height // 2, width // 2]).all():
+                patch = _patch_around(reader, places.pixel[i], patches)
+                if patch is not None and not np.isnan(patch).all():
                     kept.append(i)
                     found.append(statistics(patch[None]))
-    index = np.array(kept, np.int64)
-    return places[index], np.concatenate(found) if found else np.empty((0, 0), np.float32)
+    features = np.concatenate(found) if found else np.empty((0, 0), np.float32)
+    return places[np.array(kept, np.int64)], features
+
+
+def _patch_around(
+    reader: SceneReader | VolumeReader, pixel: np.ndarray, patches: PatchSet
+) -> np.ndarray | None:
+    """The patch around a pixel; in a volume wholly inside, and across the commonest axis."""
+    height, width = patches.size
+    if isinstance(reader, SceneReader):
+        row, column = map(int, pixel)
+        if height > reader.scene.height or width > reader.scene.width:
+            return None
+        patch = reader.read(upper_left(row, height), upper_left(column, width), height, width)
+        return patch if np.isfinite(patch[:, height // 2, width // 2]).all() else None
+    assert patches.positions is not None
+    axis = int(np.bincount(patches.positions.axis).argmax())
+    extent = np.insert(patches.size, axis, 1)
+    room = np.subtract(reader.volume.shape, extent)
+    if (room < 0).any():
+        return None
+    z, y, x = np.clip(pixel - extent // 2, 0, room).tolist()
+    box = reader.box((z, y, x), (z + extent[0], y + extent[1], x + extent[2]))
+    return box.reshape(1, height, width)
 
 
 def _scaled(known: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from outcrop.audit.blocks import advise_blocks, wanted_buffer
-from outcrop.audit.finding import Finding
+from outcrop.audit.blocks import Blocks
 from outcrop.audit.draws import (
     DRAWS,
+    draw_from_origins,
     draw_from_patches,
-    draw_from_scenes,
     first_component,
-    open_sources,
     pixel_size,
 )
-from outcrop.audit.variogram import Draw, Variogram, variogram
+from outcrop.audit.finding import Finding
+from outcrop.audit.origin import Origins
+from outcrop.audit.variogram import Variogram, variogram
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits.places import coordinates
-from outcrop.splits.split import Split
 
 FEWEST = 20
 _LABELS = 1500
-_BAND_DRAWS = 3
 
 
 @dataclass(frozen=True)
@@ -36,36 +34,50 @@ class Resemblance:
     Attributes:
         pixels: of the first principal component of the bands: one variogram for scenes, one along
             each axis for volumes; None where it cannot be estimated.
-        bands: the range of each band by itself; empty for volumes and single bands.
         labels: the indicator variogram of the classes, at the patches' centres.
-        origin: where the pixels were drawn from, "the patches" or "the scenes".
+        origin: where the pixels were drawn from, "the patches", "the scenes" or "the volumes".
     """
 
     pixels: tuple[Variogram | None, ...]
-    bands: tuple[float, ...]
     labels: Variogram | None
     origin: str
 
     @property
-    def range(self) -> float:
-        """The longest range of pixels; the longest lag looked at where no end was seen.
+    def ranges(self) -> np.ndarray:
+        """The range of pixels along axis 0, 1 and 2, the longest lag where no end was seen.
 
-        0 if even neighbours have nothing in common; NaN if nothing could be estimated.
+        float64, 3. In scenes all are the same. 0 if even neighbours have nothing in common; NaN if
+        nothing could be estimated.
         """
-        known = [one for one in self.pixels if one is not None]
-        if not known:
-            return math.nan
-        return max(one.lags[-1] if np.isinf(one.range) else one.range for one in known)
+        return self._along(lambda one: min(one.range, one.lags[-1]))
+
+    @property
+    def halves(self) -> np.ndarray:
+        """Likewise the lags at which half of the variance is no longer in common."""
+        return self._along(lambda one: one.half)
+
+    @property
+    def range(self) -> float:
+        """The longest of the ranges; NaN if none could be estimated."""
+        known = self.ranges[~np.isnan(self.ranges)]
+        return float(known.max()) if len(known) else math.nan
+
+    def _along(self, length: Callable[[Variogram], float]) -> np.ndarray:
+        each = [math.nan if one is None else length(one) for one in self.pixels]
+        return np.broadcast_to(np.array(each), 3)
 
 
-def measure_resemblance(patches: PatchSet, seed: int = 0) -> Resemblance | None:
+def measure_resemblance(
+    patches: PatchSet, origins: Origins = (), seed: int = 0
+) -> Resemblance | None:
     """Estimate the variograms of a patch set's pixels and labels.
 
-    Pixels are drawn from the scenes themselves where these can be opened, else from the patches.
     The range depends on how much ground is seen: over less than about five ranges, expect it to
     be wrong by half.
 
     Args:
+        origins: what they were cut from, to draw pixels from (`open_origins`); if there are none
+            pixels are drawn from the patches.
         seed: of the draws.
 
     Returns:
@@ -76,96 +88,61 @@ def measure_resemblance(patches: PatchSet, seed: int = 0) -> Resemblance | None:
     at = coordinates(patches.positions)
     if len(np.unique(at, axis=0)) < FEWEST:
         return None
-    scenes = open_sources(patches)
-    draws = draw_from_scenes(patches, scenes, seed) if scenes else draw_from_patches(patches, seed)
+    draws = (
+        draw_from_origins(patches, origins, seed) if origins else draw_from_patches(patches, seed)
+    )
     draws = [one for one in draws if len(one[0]) >= FEWEST]
     if not draws:
         return None
-    shortest = pixel_size(patches)
-    field = first_component(draws)
-    directions = np.eye(3) if patches.from_volume else [None]
-    count = len(patches.bands)
-    bands = () if patches.from_volume or count == 1 else _bands(draws, shortest)
+    shortest, field = pixel_size(patches), first_component(draws)
+    longest = shortest * max(max(source.shape) for source in patches.sources)
+    sources = "the volumes" if patches.from_volume else "the scenes"
     return Resemblance(
-        pixels=tuple(variogram(field, shortest, direction) for direction in directions),
-        bands=bands,
-        labels=_labels(patches, at, seed),
-        origin="the scenes" if scenes else "the patches",
+        pixels=tuple(
+            variogram(field, shortest, longest, direction)
+            for direction in (np.eye(3) if patches.from_volume else [None])
+        ),
+        labels=_labels(patches, at, longest, seed),
+        origin=sources if origins else "the patches",
     )
 
 
 def check_resemblance(
-    patches: PatchSet,
-    split: Split | None = None,
-    resemblance: Resemblance | None = None,
-    seed: int = 0,
+    patches: PatchSet, resemblance: Resemblance | None, advice: Blocks | None
 ) -> list[Finding]:
-    """Say how far pixels resemble each other, and which blocks and buffer follow.
-
-    Blocks no smaller than the range, and patches of different sides further from middle to middle
-    than the range: Roberts et al. (2017), Cross-validation strategies for data with temporal,
-    spatial, hierarchical, or phylogenetic structure, Ecography 40, 913-929; Valavi et al. (2019),
-    blockCV, Methods in Ecology and Evolution 10, 225-232 (`cv_spatial_autocor`, `cv_buffer`).
-
-    Args:
-        resemblance: that of these patches; measured if not given.
-    """
+    """Say how far pixels resemble each other, and which blocks and buffer follow."""
     if patches.positions is None:
         return []
-    found = resemblance or measure_resemblance(patches, seed)
-    if found is None or math.isnan(found.range):
-        return [
-            Finding(
-                check="resemblance",
-                severity="note",
-                title="too few patches, or too alike, to say how far the ground resembles itself",
-            )
-        ]
-    numbers = _numbers(found, patches)
-    if found.range == 0:
-        title = f"pixels have nothing in common with their neighbours (drawn from {found.origin})"
-        return [Finding("resemblance", "note", title, "", numbers)]
-    title = f"pixels resemble each other up to {_reach(found, patches)} (drawn from {found.origin})"
-    advice = advise_blocks(patches, found.range, seed)
+    if resemblance is None or math.isnan(resemblance.range):
+        title = "too few patches, or too alike, to say how far the ground resembles itself"
+        return [Finding("resemblance", "note", title)]
+    if resemblance.range == 0:
+        title = "pixels have nothing in common with their neighbours"
+    else:
+        title = f"pixels resemble each other up to {_reach(resemblance, patches)}"
+    numbers = _numbers(resemblance, patches)
     if advice is None:
         remedy = (
             "the labelled ground is too small for blocks of this size: label more, or hold out "
             "zones with `outcrop split --by zones`"
         )
-        return [Finding("resemblance", "note", title, remedy, numbers)]
-    block, buffer = advice
-    unit = patches.unit
-    remedy = f"blocks of {block:g} {unit} and a buffer of {buffer:g} {unit}"
-    if block < found.range or buffer < wanted_buffer(patches, found.range):
-        remedy = f"the most that this ground allows: {remedy}"
-    return [
-        Finding(
-            check="resemblance",
-            severity="note",
-            title=title,
-            remedy=f"{remedy}: `outcrop split --block {block:g} --buffer {buffer:g}`",
-            numbers=numbers | {"block": block, "buffer": buffer},
-        )
-    ]
+    else:
+        remedy = f"{advice}: {advice.command}"
+        numbers |= {"block": advice.block, "buffer": advice.buffer}
+    title += f" (drawn from {resemblance.origin})"
+    return [Finding("resemblance", "note", title, remedy, numbers)]
 
 
-def _bands(draws: Sequence[Draw], shortest: float) -> tuple[float, ...]:
-    each = [
-        variogram([(at, values[:, band]) for at, values in draws[:_BAND_DRAWS]], shortest)
-        for band in range(draws[0][1].shape[1])
-    ]
-    return tuple(math.nan if one is None else one.range for one in each)
-
-
-def _labels(patches: PatchSet, at: np.ndarray, seed: int) -> Variogram | None:
+def _labels(patches: PatchSet, at: np.ndarray, longest: float, seed: int) -> Variogram | None:
     from scipy.spatial import KDTree
 
-    apart = KDTree(np.unique(at, axis=0)).query(np.unique(at, axis=0), k=2)[0][:, 1].min()
+    places = np.unique(at, axis=0)
+    apart = float(KDTree(places).query(places, k=2)[0][:, 1].min())
     indicators = np.eye(len(patches.classes))[patches.labels]
     dice = np.random.default_rng(seed)
     count = min(_LABELS, len(patches) * 2 // 3)
     index = [dice.choice(len(patches), count, replace=False) for _ in range(DRAWS)]
-    return variogram([(at[one], indicators[one]) for one in index], float(apart), robust=False)
+    return variogram([(at[i], indicators[i]) for i in index], apart, longest, robust=False)
 
 
 def _reach(found: Resemblance, patches: PatchSet) -> str:
@@ -181,6 +158,8 @@ def _reach(found: Resemblance, patches: PatchSet) -> str:
 
 
 def _words(one: Variogram, unit: str) -> str:
+    if one.range == 0:
+        return f"less than {one.lags[0]:.2g} {unit}"
     if np.isinf(one.range):
         return f"{one.lags[-1]:.0f} {unit} and beyond"
     return f"{one.range:.0f} {unit} [{one.low:.0f}, {one.high:.0f}]"
@@ -203,9 +182,6 @@ def _numbers(found: Resemblance, patches: PatchSet) -> dict[str, Any]:
         "unit": patches.unit,
         "origin": found.origin,
         "pixels": [plain(one) for one in found.pixels],
-        "bands": {
-            name: _finite(reach) for name, reach in zip(patches.bands, found.bands, strict=False)
-        },
         "labels": plain(found.labels),
     }
 

@@ -13,7 +13,7 @@ _PAIRS = 30
 _STARTS = (0.03, 0.2)
 _SILL = 0.95
 _UNLIKE = 0.9
-_LONGEST = 0.5
+_HALF = 0.5
 
 Draw = tuple[np.ndarray, np.ndarray]
 
@@ -41,19 +41,28 @@ class Variogram:
     high: float
     model: str
 
+    @property
+    def half(self) -> float:
+        """The first lag at which values have no more than half of their variance in common.
+
+        The longest where there is none.
+        """
+        return float(self.lags[np.argmax(self.gamma >= 0.5) if self.gamma.max() >= 0.5 else -1])
+
 
 def variogram(
     draws: Sequence[Draw],
     shortest: float,
+    longest: float = np.inf,
     direction: np.ndarray | None = None,
     robust: bool = True,
 ) -> Variogram | None:
     """Estimate the variogram of a field from several random draws of points.
 
-    Lags are binned on a logarithmic scale, from `shortest` to half the longest side of what the
-    points cover; bins of fewer than 30 pairs are passed over (Journel and Huijbregts 1978, Mining
-    Geostatistics, III.42). An exponential, a spherical and a Gaussian model, each with a nugget,
-    are fitted to the mean over the draws, and the best one again to every draw.
+    Lags are binned on a logarithmic scale, from `shortest` to half of `longest`; bins of fewer
+    than 30 pairs are passed over (Journel and Huijbregts 1978, Mining Geostatistics, III.42). An
+    exponential, a spherical and a Gaussian model, each with a nugget, are fitted to the mean over
+    the draws, and the best one again to every draw.
 
     Source: Cressie and Hawkins (1980), Robust estimation of the variogram I, Mathematical Geology
     12, 115-125 (the robust estimator); Matheron (1962) (the other). Both by gstools.
@@ -62,6 +71,7 @@ def variogram(
         draws: coordinates, float64 `N × D`, and values, float64 `N` or `N × fields`, of each draw.
             The variogram of several fields is the mean of theirs.
         shortest: the smallest distance between any two points.
+        longest: the longest side of a source, or of what the points cover, if that is shorter.
         direction: `D`, look at pairs within 22.5° of this direction only.
         robust: estimate by Cressie and Hawkins, which bears outliers; else by Matheron, for
             indicators.
@@ -72,7 +82,7 @@ def variogram(
     """
     fields = [(at, np.reshape(values.T, (-1, len(at)))) for at, values in draws]
     variance = np.mean([one.var(axis=1).mean() for _, one in fields])
-    longest = _LONGEST * max(np.ptp(at, axis=0).max() for at, _ in fields)
+    longest = _HALF * min(longest, max(np.ptp(at, axis=0).max() for at, _ in fields))
     if not variance > 0 or not longest > shortest:
         return None
     edges = np.geomspace(0.9 * shortest, longest, BINS + 1)
