@@ -12,7 +12,7 @@ from outcrop.patches.patchset import PatchSet
 from outcrop.splits import BlockSplit
 from outcrop.splits.ground import largest_extent
 
-_FOLDS = 5
+FOLDS = 5
 _TRIED = 5000
 _KEPT = 1 / 3
 # Blocks and buffer as multiples of what is wanted, from the best to what may still be had.
@@ -76,7 +76,7 @@ def advise_blocks(
     for shares in _COMPROMISES:
         block, buffer = (round_up(size * share) for size, share in zip(wanted, shares, strict=True))
         try:
-            splitter = BlockSplit(block=block, buffer=buffer, folds=_FOLDS, seed=seed)
+            splitter = BlockSplit(block=block, buffer=buffer, folds=FOLDS, seed=seed)
             split = splitter.assign(tried)
         except OutcropError:
             continue
@@ -102,7 +102,7 @@ def _bare(patches: PatchSet, seed: int) -> PatchSet:
     """At most 5000 of the patches, without images and classes that are too rare to be dealt."""
     index = np.random.default_rng(seed).permutation(len(patches))[:_TRIED]
     counts = np.bincount(patches.labels[index], minlength=len(patches.classes))
-    index = index[counts[patches.labels[index]] >= _FOLDS]
+    index = index[counts[patches.labels[index]] >= FOLDS]
     images = np.broadcast_to(np.uint8(0), (len(index), len(patches.bands), 1, 1))
     return replace(
         patches,
