@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.spatial import KDTree
 
+from outcrop.patches.cut_volume import cut_volume
+from outcrop.patches.damage import damage
 from outcrop.patches.patchset import Column, PatchSet
-from outcrop.patches.positions import Positions, Source, upper_left
-from outcrop.splits import RandomSplit, Split, block_split
+from outcrop.patches.positions import Source, scene_positions, upper_left
+from outcrop.sources.cube import CLASSES, make_cube
+from outcrop.splits import BlockSplit, RandomSplit, Split, block_split
 
 UTM = "EPSG:32648"
 PIXEL = 10.0
+PLACE = (PIXEL, 0, 600_000, 0, -PIXEL, 1_200_000)
 
 
 @dataclass(frozen=True)
@@ -81,8 +88,6 @@ def ground(seed: int, dtype: str = "uint16") -> World:
     side, size = 1000, 16
     fields, classes = 500, 4
     middle = dice.uniform(0, side, (fields, 2))
-    from scipy.spatial import KDTree
-
     every = np.stack(np.mgrid[:side, :side], axis=-1).reshape(-1, 2)
     field = KDTree(middle).query(every)[1].reshape(side, side)
     kind = dice.integers(0, classes, fields)
@@ -106,15 +111,14 @@ def ground(seed: int, dtype: str = "uint16") -> World:
     row, column, polygon = row[once], column[once], polygon[once]
     top, left = upper_left(row, size), upper_left(column, size)
     windows = np.lib.stride_tricks.sliding_window_view(pixels, (size, size), axis=(1, 2))
-    n = len(row)
-    positions = Positions(
-        source=np.zeros(n, np.int32),
-        row=row.astype(np.int32),
-        column=column.astype(np.int32),
+    positions = scene_positions(
+        source=0,
+        row=row,
+        column=column,
         x=600_000 + PIXEL * (column + 0.5),
         y=1_200_000 - PIXEL * (row + 0.5),
-        width=np.full(n, PIXEL * size),
-        height=np.full(n, PIXEL * size),
+        width=PIXEL * size,
+        height=PIXEL * size,
         polygon=polygon,
     )
     patches = PatchSet(
@@ -123,7 +127,7 @@ def ground(seed: int, dtype: str = "uint16") -> World:
         classes=("water", "rice", "town", "wood"),
         bands=("green", "red", "nir"),
         positions=positions,
-        sources=(Source("made.tif", UTM, (PIXEL, 0, 600_000, 0, -PIXEL, 1_200_000), side, side),),
+        sources=(Source("made.tif", (side, side), UTM, PLACE),),
         crs=UTM,
     )
     return World(patches, block_split(patches, None, None, folds=5, seed=seed).assign(patches))
@@ -134,8 +138,42 @@ def ground_float(seed: int) -> World:
     return ground(seed, "float32")
 
 
+def cube(seed: int) -> World:
+    """Sections of a synthetic seismic cube, overlapping, split by block with a buffer."""
+    with TemporaryDirectory() as folder:
+        made = make_cube(Path(folder) / "cube", (96, 144, 192), seed)
+        patches = cut_volume(
+            made.volume,
+            made.classes,
+            axis=0,
+            size=24,
+            stride=8,
+            slice_stride=6,
+            per_class=100,
+            classes=CLASSES,
+            seed=seed,
+        )
+    return World(patches, BlockSplit(block=40, buffer=12, folds=4, seed=seed).assign(patches))
+
+
+def cube_lost(seed: int) -> World:
+    """The same as they lie about: 8 bits, brightness and contrast of each, turned, no positions."""
+    world = cube(seed)
+    patches = world.patches
+    images, labels, done = damage(patches.images, patches.labels, seed, flips=True)
+    lost = PatchSet(images, labels, patches.classes, patches.bands)
+    split = replace(
+        world.split,
+        sides=world.split.sides[done.order],
+        groups=world.split.groups[done.order],
+        fingerprint=lost.fingerprint,
+    )
+    return World(lost, split)
+
+
 WORLDS: dict[str, Callable[[int], World]] = {
-    world.__name__: world for world in (textured, uneven, layered, alike, ground, ground_float)
+    world.__name__: world
+    for world in (textured, uneven, layered, alike, ground, ground_float, cube, cube_lost)
 }
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
 
 from outcrop.audit.detail import (
-    Orientation,
     Whitening,
     agreement,
     orient,
@@ -29,7 +29,7 @@ EVIDENCE = 7.0
 _BLOCK = 1024, 4096
 _PER_PATCH = 10
 _PRUNE = 50
-_PAIR_BYTES = 32 << 20
+_PAIR_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -191,26 +191,31 @@ def _verify(
     which: np.ndarray,
     needed: float,
 ) -> Pairs:
-    turns = orientations(patches.size)
-    if not len(first):
-        return no_pairs()
-    step = max(1, _PAIR_BYTES // (4 * int(np.prod(patches.images.shape[1:]))))
-    found = []
-    for start in track(range(0, len(first), step), "verifying copies"):
-        part = slice(start, start + step)
-        one = _pictures(patches, first[part], which[part], turns)
-        other = standardised(patches.take(second[part]))
+    found = no_pairs()
+    for part, one, other in pictures_of_pairs(patches, first, second, which, "verifying copies"):
         r, evidence = agreement(whitening.spectra(one), whitening.spectra(other))
         good = (r >= SHARED) & (evidence >= needed)
-        found.append(Pairs(first[part][good], second[part][good], r[good].astype(np.float32)))
-    return sum(found[1:], found[0])
+        found += Pairs(first[part][good], second[part][good], r[good].astype(np.float32))
+    return found
 
 
-def _pictures(
-    patches: PatchSet, index: np.ndarray, which: np.ndarray, turns: list[Orientation]
-) -> np.ndarray:
-    pictures = standardised(patches.take(index))
-    for i, orientation in enumerate(turns):
-        here = which == i
-        pictures[here] = orient(pictures[here], orientation)
-    return pictures
+def pictures_of_pairs(
+    patches: PatchSet, first: np.ndarray, second: np.ndarray, which: np.ndarray, what: str
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """The standardised pictures of pairs of patches, some MiB at a time, with a progress bar.
+
+    Args:
+        which: int, the number of the orientation that the first of each pair is brought into.
+
+    Yields:
+        Which pairs, and the pictures of their two patches.
+    """
+    turns = orientations(patches.size)
+    step = max(1, _PAIR_BYTES // (4 * int(np.prod(patches.images.shape[1:]))))
+    for start in track(range(0, len(first), step), what):
+        part = slice(start, start + step)
+        one, other = (standardised(patches.take(index[part])) for index in (first, second))
+        for number, orientation in enumerate(turns):
+            here = which[part] == number
+            one[here] = orient(one[here], orientation)
+        yield part, one, other

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.fft import idctn, irfft2, next_fast_len, rfft2
 
-from outcrop.audit.copies import EVIDENCE, SHARED, Pairs
+from outcrop.audit.copies import EVIDENCE, SHARED, Pairs, no_pairs, pictures_of_pairs
 from outcrop.audit.detail import (
     Descriptor,
+    Orientation,
     Whitening,
     agreement,
-    orient,
     orientations,
     standardised,
     transform,
@@ -28,8 +28,7 @@ _ALIKE = 0.6
 _NEAREST = 2
 _SAMPLE = 1024
 _WORK = 1.5e12
-_BLOCK_BYTES = 64 << 20
-_QUERIES = 512
+_QUERIES, _TARGETS = 512, 128
 
 
 @dataclass(frozen=True)
@@ -61,32 +60,21 @@ def overlapping(patches: PatchSet, kept: np.ndarray, seed: int = 0) -> Overlaps:
         kept: int, the patches to look at.
         seed: of the samples.
     """
+    if len(kept) < 2:
+        return Overlaps(kept[:0], no_pairs(), np.zeros((0, 2), np.int64))
     dice = np.random.default_rng(seed)
     reduced = _reduced(patches)[kept]
     search = _Search.of(reduced, dice)
     turns = orientations(patches.size)
     flops = 2.0 * len(kept) * search.windows * len(turns) * _FREQUENCIES
-    number = min(len(kept), max(1, int(_WORK / flops))) if len(kept) > 1 else 0
+    number = min(len(kept), max(1, int(_WORK / flops)))
     asked = np.sort(dice.permutation(len(kept))[:number])
     first, second, which = search.nearest(reduced, asked, turns)
-    whitening = Whitening.of(standardised(patches.take(np.sort(dice.permutation(kept)[:_SAMPLE]))))
-    places = np.log(len(kept) ** 2 / 2 * len(turns) * np.prod(patches.size)) + EVIDENCE
-    found: list[tuple[int, int, float, int, int]] = []
-    for i, j, o in track(
-        list(zip(kept[first].tolist(), kept[second].tolist(), which.tolist(), strict=True)),
-        "verifying overlaps",
-    ):
-        one, other = standardised(patches.take(np.array([i, j])))
-        r, evidence, shift = _register(whitening, orient(one, turns[o]), other)
-        if r >= SHARED and evidence >= places and shift != (0, 0):
-            found.append((min(i, j), max(i, j), r, *shift))
-    table = np.array(sorted(set(found)), dtype=float).reshape(-1, 5)
-    new = np.unique(table[:, :2], axis=0, return_index=True)[1]
-    table = table[new]
-    pairs = Pairs(
-        table[:, 0].astype(np.int64), table[:, 1].astype(np.int64), table[:, 2].astype(np.float32)
-    )
-    return Overlaps(kept[asked], pairs, table[:, 3:].astype(np.int64))
+    drawn = np.sort(dice.permutation(kept)[:_SAMPLE])
+    whitening = Whitening.of(standardised(patches.take(drawn)))
+    needed = np.log(len(kept) ** 2 / 2 * len(turns) * np.prod(patches.size)) + EVIDENCE
+    pairs, shifts = _verify(patches, whitening, kept[first], kept[second], which, needed)
+    return Overlaps(kept[asked], pairs, shifts)
 
 
 @dataclass(frozen=True)
@@ -116,34 +104,56 @@ class _Search:
         return len(self.rows) * len(self.columns)
 
     def nearest(
-        self, reduced: np.ndarray, asked: np.ndarray, turns: list
+        self, reduced: np.ndarray, asked: np.ndarray, turns: list[Orientation]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """For each patch asked the few others in which its middle seems to lie, and how turned."""
+        """Of each patch asked the two others in which its middle most seems to lie.
+
+        Returns:
+            The patch asked, the other, and the number of the turn, for each pair.
+        """
         middles = _middle(reduced[asked].astype(np.float32), self.size)
         described = unit(middles.reshape(len(asked), -1) @ self.matrix)
         turned = [self.descriptor.orient(described, o) for o in turns]
-        step = max(1, _BLOCK_BYTES // (4 * self.windows * max(self.matrix.shape[0], _QUERIES)))
-        found = [np.zeros((4, 0))]
-        for start in track(range(0, len(reduced), step), "searching overlaps"):
-            windows = self._describe(reduced[start : start + step])
+        best = np.full((len(asked), _NEAREST), _ALIKE, np.float32)
+        other, which = np.full(best.shape, -1), np.zeros(best.shape, int)
+        for start in track(range(0, len(reduced), _TARGETS), "searching overlaps"):
+            windows = self._describe(reduced[start : start + _TARGETS])
             for a in range(0, len(asked), _QUERIES):
-                for o, rows in enumerate(turned):
-                    product = rows[a : a + _QUERIES] @ windows.T
-                    like = product.reshape(len(product), -1, self.windows).max(axis=2)
-                    q, t = np.nonzero(like >= _ALIKE)
-                    part = np.stack([q + a, t + start, np.full(len(q), o), like[q, t]])
-                    found.append(part[:, asked[q + a] != t + start])
-        query, target, which, like = np.concatenate(found, axis=1)
-        order = np.lexsort((-like, query))
-        begin = np.searchsorted(query[order], np.arange(len(asked)))
-        rank = np.arange(len(order)) - begin[query[order].astype(int)]
-        best = order[rank < _NEAREST]
-        return asked[query[best].astype(int)], target[best].astype(int), which[best].astype(int)
+                part = slice(a, a + _QUERIES)
+                like = np.stack([_most_alike(rows[part], windows) for rows in turned])
+                itself = np.nonzero(asked[part, None] == start + np.arange(like.shape[2]))
+                like[:, *itself] = 0
+                # The best so far stand first, and win over equals.
+                every = np.concatenate([best[part], like.max(axis=0)], axis=1)
+                place = np.argsort(-every, axis=1, kind="stable")[:, :_NEAREST]
+                number = np.broadcast_to(start + np.arange(like.shape[2]), like.shape[1:])
+                for kept, new in (
+                    (best, like.max(axis=0)),
+                    (other, number),
+                    (which, like.argmax(axis=0)),
+                ):
+                    every = np.concatenate([kept[part], new], axis=1)
+                    kept[part] = np.take_along_axis(every, place, axis=1)
+        query, rank = np.nonzero(other >= 0)
+        return asked[query], other[query, rank], which[query, rank]
 
     def _describe(self, reduced: np.ndarray) -> np.ndarray:
+        """The windows of each picture: `windows × n × D`."""
         every = np.lib.stride_tricks.sliding_window_view(reduced, self.size, axis=(1, 2))
         chosen = every[:, self.rows][:, :, self.columns].astype(np.float32)
-        return unit(chosen.reshape(len(reduced) * self.windows, -1) @ self.matrix)
+        described = unit(chosen.reshape(len(reduced) * self.windows, -1) @ self.matrix)
+        return np.ascontiguousarray(
+            described.reshape(len(reduced), self.windows, -1).swapaxes(0, 1)
+        )
+
+
+def _most_alike(middles: np.ndarray, windows: np.ndarray) -> np.ndarray:
+    """The highest correlation of each middle with a window of each picture: `Q × n`."""
+    highest = np.full((len(middles), windows.shape[1]), -1, np.float32)
+    product = np.empty_like(highest)
+    for window in windows:
+        np.maximum(highest, np.matmul(middles, window.T, out=product), out=highest)
+    return highest
 
 
 def _reduced(patches: PatchSet) -> np.ndarray:
@@ -164,32 +174,47 @@ def _middle(pictures: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return pictures[:, top : top + size[0], left : left + size[1]]
 
 
-def _register(
-    whitening: Whitening, one: np.ndarray, other: np.ndarray
-) -> tuple[float, float, tuple[int, int]]:
-    """Where two pictures overlap best, by half a side at most apart, and how well they agree there.
+def _verify(
+    patches: PatchSet,
+    whitening: Whitening,
+    first: np.ndarray,
+    second: np.ndarray,
+    which: np.ndarray,
+    needed: float,
+) -> tuple[Pairs, np.ndarray]:
+    """The pairs that overlap indeed, each once, and their shifts."""
+    found: dict[tuple[int, int], tuple[float, tuple[int, int]]] = {}
+    for part, one, other in pictures_of_pairs(patches, first, second, which, "verifying overlaps"):
+        white = [idctn(whitening.spectra(p), axes=(1, 2), norm="ortho") for p in (one, other)]
+        for i, j, *pair in zip(first[part].tolist(), second[part].tolist(), *white, strict=True):
+            r, evidence, shift = _register(*pair)
+            if r >= SHARED and evidence >= needed and shift != (0, 0):
+                found.setdefault((min(i, j), max(i, j)), (r, shift))
+    ends = np.array(sorted(found), np.int64).reshape(-1, 2)
+    likeness = np.array([found[i, j][0] for i, j in ends.tolist()], np.float32)
+    shifts = np.array([found[i, j][1] for i, j in ends.tolist()], np.int64).reshape(-1, 2)
+    return Pairs(ends[:, 0], ends[:, 1], likeness), shifts
+
+
+def _register(one: np.ndarray, other: np.ndarray) -> tuple[float, float, tuple[int, int]]:
+    """Where two whitened pictures overlap best, at most half a side apart, and how they agree.
 
     Returns:
         Correlation and evidence where they overlap, and the shift: `other[y, x]` shows what
         `one[y + rows, x + columns]` shows.
     """
-    white = idctn(whitening.spectra(np.stack([one, other])), axes=(1, 2), norm="ortho")
     height, width = one.shape
     reach = height // 2, width // 2
     padded = [
         next_fast_len(side + far, real=True) for side, far in zip(one.shape, reach, strict=True)
     ]
-    spectra = rfft2(white, s=padded)
-    product = irfft2(spectra[0] * spectra[1].conj(), s=padded)
+    product = irfft2(rfft2(one, s=padded) * rfft2(other, s=padded).conj(), s=padded)
     near = np.roll(product, reach, axis=(0, 1))[: 2 * reach[0] + 1, : 2 * reach[1] + 1]
     row, column = np.unravel_index(int(near.argmax()), near.shape)
-    dy, dx = int(row) - reach[0], int(column) - reach[1]
-    crops = [
-        unit(transform(picture[None]))
-        for picture in (
-            white[0][max(dy, 0) : height + min(dy, 0), max(dx, 0) : width + min(dx, 0)],
-            white[1][max(-dy, 0) : height + min(-dy, 0), max(-dx, 0) : width + min(-dx, 0)],
-        )
-    ]
-    r, evidence = agreement(*crops)
-    return float(r[0]), float(evidence[0]), (dy, dx)
+    down, right = int(row) - reach[0], int(column) - reach[1]
+    crops = (
+        one[max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)],
+        other[max(-down, 0) : height + min(-down, 0), max(-right, 0) : width + min(-right, 0)],
+    )
+    r, evidence = agreement(*(unit(transform(crop[None])) for crop in crops))
+    return float(r[0]), float(evidence[0]), (down, right)

@@ -10,12 +10,12 @@ import numpy as np
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import track
 
-_BATCH_BYTES = 64 << 20
+_BATCH_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """A few numbers of each of N patches; gaps (NaN) are passed over.
+    """A few numbers of each of N patches; gaps (NaN or infinite) are passed over.
 
     Attributes:
         mean: float32, `N × bands`; NaN where a band of a patch has no data.
@@ -39,7 +39,7 @@ class Pixels:
 
 
 def batches(patches: PatchSet, what: str) -> Iterator[tuple[slice, np.ndarray]]:
-    """All patches in order, some 64 MiB at a time, with a progress bar.
+    """All patches in order, 16 MiB of float32 at a time, with a progress bar.
 
     Yields:
         Which patches, and their images.
@@ -57,15 +57,14 @@ def measure(patches: PatchSet) -> Pixels:
 
 
 def _measure(images: np.ndarray) -> tuple[np.ndarray, ...]:
-    valid = np.ones(images.shape, bool) if images.dtype.kind != "f" else ~np.isnan(images)
     pixels = images.astype(np.float64).reshape(*images.shape[:2], -1)
-    valid = valid.reshape(pixels.shape)
+    valid = np.isfinite(pixels)
     count = valid.sum(axis=2)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(valid, pixels, 0).sum(axis=2) / count
-        spread = np.where(valid, np.square(pixels - mean[:, :, None]), 0).sum(axis=2) / count
-        low = np.where(valid, pixels, np.inf).min(axis=2)
-        high = np.where(valid, pixels, -np.inf).max(axis=2)
+        mean = pixels.sum(axis=2, where=valid) / count
+        spread = np.square(pixels - mean[:, :, None]).sum(axis=2, where=valid) / count
+        low = pixels.min(axis=2, where=valid, initial=np.inf)
+        high = pixels.max(axis=2, where=valid, initial=-np.inf)
         ends = [(pixels == end[:, :, None]).sum(axis=2) / count for end in (low, high)]
     low, high = (np.where(count > 0, end, np.nan) for end in (low, high))
     gaps = 1 - valid.mean(axis=(1, 2))
