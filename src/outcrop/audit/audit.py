@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,17 @@ from outcrop.audit.classes import check_classes, check_names
 from outcrop.audit.duplicates import check_duplicates, check_overlaps
 from outcrop.audit.finding import Finding, Severity
 from outcrop.audit.gaps import check_gaps
+from outcrop.audit.ground import check_ground
 from outcrop.audit.intensity import check_intensity
 from outcrop.audit.marks import check_levels, check_marks
 from outcrop.audit.order import check_order
+from outcrop.audit.origin import open_to_map
 from outcrop.audit.pixels import measure
 from outcrop.errors import OutcropError
+from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits import Split
+from outcrop.training.recipe import Recipe
 
 SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "note")
 
@@ -79,24 +84,40 @@ class Audit:
         )
 
     def __str__(self) -> str:
-        lines = [f"{f.severity:9}{f.check:12}{f.title}" for f in self.findings]
+        lines = [f"{f.severity:9}{f.check:14}{f.title}" for f in self.findings]
         return "\n".join([*lines, self.summary])
 
 
-def audit(patches: PatchSet, split: Split | None = None, *, seed: int = 0) -> Audit:
+def audit(
+    patches: PatchSet,
+    split: Split | None = None,
+    *,
+    to_map: Sequence[str | Path] = (),
+    network: ResidualNet | None = None,
+    recipe: Recipe = Recipe(),
+    seed: int = 0,
+) -> Audit:
     """Can this patch set be trusted, and this split?
 
     Order of the labels, classes and their names, empty patches, brightness and marks that give
-    away a class or a side, copies and overlaps. The images are read several times, in batches.
+    away a class or a side, copies and overlaps; and where positions are known, overlap and
+    distance between the sides, how far the ground resembles itself, whether the map will be
+    harder, the leak gap, and labels that neighbours contradict. The images are read several times,
+    in batches.
 
     Args:
         patches: in memory or on disk.
         split: without it, the sides that a collection came with, if any.
+        to_map: scenes or volumes that are to be mapped; those that the patches were cut from, if
+            not given.
+        network: train it under the split by ground and under one at random, and tell its leak gap.
+        recipe: how to train it.
         seed: of the samples that some checks draw.
 
     Raises:
         OutcropError: there are no patches, the labels are not one index each, or the split was
-            made for another patch set.
+            made for another patch set; what is to be mapped cannot be read; positions or a split
+            are missing where `to_map` or `network` need them.
     """
     if patches.labels.ndim != 1:
         raise OutcropError(
@@ -113,6 +134,12 @@ def audit(patches: PatchSet, split: Split | None = None, *, seed: int = 0) -> Au
         raise OutcropError(
             "split", "was made for another patch set; make it anew with `outcrop split`"
         )
+    for option, given in (("--to-map", to_map), ("--full", network)):
+        if given and patches.positions is None:
+            raise OutcropError(option, "needs positions, and these patches have none; leave it out")
+    if to_map and split is None:
+        raise OutcropError("--to-map", "needs --split, whose validation is held against the map")
+    origins = open_to_map(to_map, patches) if to_map else ()
     pixels = measure(patches)
     found = [
         *check_order(patches, split),
@@ -124,6 +151,7 @@ def audit(patches: PatchSet, split: Split | None = None, *, seed: int = 0) -> Au
         *check_levels(patches, seed),
         *check_duplicates(patches, split, pixels, seed),
         *check_overlaps(patches, split, pixels, seed),
+        *check_ground(patches, split, origins, network, recipe, seed),
     ]
     found.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     return Audit(tuple(found), _about(patches, split))

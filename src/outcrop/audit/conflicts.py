@@ -84,6 +84,7 @@ def check_conflicts(patches: PatchSet, reach: float) -> list[Finding]:
                 "conflicts": number,
                 "expected at most": due,
                 "by neighbours against": table.sum(axis=0).tolist(),
+                "group": f"a patch, and its {NEIGHBOURS} nearest neighbours",
                 "scattered classes": [patches.classes[k] for k in np.flatnonzero(scattered)],
             },
             groups=tuple(map(tuple, groups.tolist())),

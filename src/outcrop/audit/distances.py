@@ -28,8 +28,8 @@ _ROUNDING = 1e-6
 def check_distances(
     patches: PatchSet,
     split: Split | None,
-    resemblance: Resemblance | None,
-    advice: Blocks | None,
+    resemblance: Resemblance | None = None,
+    advice: Blocks | None = None,
     seed: int = 0,
 ) -> list[Finding]:
     """Whether the judging sides overlap the training side, or lie within the ground's range of it.
@@ -160,6 +160,7 @@ def _between(
         "looked at": len(judged),
         "overlapping": int(overlaps.sum()),
         "overlapping_share": round(float(overlaps.mean()), 4),
+        "group": f"a {word} patch, and the training patch nearest to it",
     }
     if overlaps.any():
         some = np.arange(len(one))[:: -(-len(one) // _COVERED)]
@@ -206,7 +207,11 @@ def _among_themselves(
     overlaps = shared < -_ROUNDING * largest_extent(one)
     if not overlaps.any():
         return []
-    numbers = {"looked at": len(some), "overlapping": int(overlaps.sum())}
+    numbers = {
+        "looked at": len(some),
+        "overlapping": int(overlaps.sum()),
+        "group": "two patches that overlap",
+    }
     title = (
         f"{_share(overlaps)} patches overlap another{_behind(through)}: a split at random would "
         "train and judge on the same ground"

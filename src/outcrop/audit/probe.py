@@ -64,7 +64,7 @@ def check_leak(
     leak = measure_leak(patches, grounds, nearest_neighbour(patches, features, seed), seed)
     if leak is None:
         return []
-    return [_finding("leak-gap", "a nearest neighbour on simple features", leak, split, advice)]
+    return [_finding("leak-gap", "nearest neighbour on simple features", leak, split, advice)]
 
 
 def check_leak_of_network(
@@ -203,8 +203,8 @@ def _finding(
     points = 100 * np.array([leak.gap.value, leak.gap.low, leak.gap.high])
     ends = "[unknown]" if np.isnan(points[1]) else f"[{points[1]:+.1f}, {points[2]:+.1f}]"
     title = (
-        f"{model} is right in {leak.random} under a split at random, in {leak.ground} by ground "
-        f"({leak.ground_words}): a leak gap of {points[0]:+.1f} points {ends}"
+        f"{model} is right in {leak.random} if split at random, in {leak.ground} if split by "
+        f"ground ({leak.ground_words}): leak gap {points[0]:+.1f} points {ends}"
     )
     remedy = ""
     if not (split is not None and split.by_ground) and not leak.gap.low <= 0:

@@ -163,19 +163,18 @@ def _finding(check: str, hardness: Hardness, where: str, unit: str, extent: floa
         f"{float(f'{x.mean():.3g}'):g} {unit}".rstrip()
         for x in (hardness.validation, hardness.wanted)
     )
-    share = hardness.wasserstein / extent if extent > 0 else 0.0
     numbers: dict[str, Any] = {
-        "unit": unit or "standard deviations",
+        "unit": unit or "deviations",
         "wasserstein": round(hardness.wasserstein, 4),
-        "wasserstein_share": round(share, 4),
+        "wasserstein_share": round(hardness.wasserstein / extent, 4) if extent > 0 else 0.0,
         "easier": round(hardness.easier, 4),
         "percent": list(_QUANTILES),
         "validation": np.percentile(hardness.validation, _QUANTILES).round(4).tolist(),
         "wanted": np.percentile(hardness.wanted, _QUANTILES).round(4).tolist(),
     }
     means = (
-        f"{where} validation patches are {validation} from the nearest training patch, places to "
-        f"be mapped {wanted} (means; W is {share:.1%} of the extent)"
+        f"{where} its places are {wanted} from the nearest training patch, validation patches "
+        f"{validation} (means)"
     )
     matching = "`outcrop split --by matching`"
     if hardness.easier > _EASY:

@@ -95,7 +95,7 @@ def measure_resemblance(
     if not draws:
         return None
     shortest, field = pixel_size(patches), first_component(draws)
-    longest = shortest * max(max(source.shape) for source in patches.sources)
+    longest = shortest * max((max(source.shape) for source in patches.sources), default=np.inf)
     sources = "the volumes" if patches.from_volume else "the scenes"
     return Resemblance(
         pixels=tuple(

@@ -16,6 +16,8 @@ from outcrop.mapping.agreement import Agreement, agreement, count_classes, pixel
 from outcrop.patches.palette import colours
 from outcrop.progress import track
 from outcrop.report import charts, findings
+from outcrop.report.audit import audit_part, write_audit_page
+from outcrop.report.html import render_page
 from outcrop.report.material import MapFiles, Material, read_material
 from outcrop.report.panels import (
     AGREES,
@@ -78,14 +80,14 @@ class _Scenes:
 
 
 def write_report(folder: Path, output: Path | None = None, overwrite: bool = False) -> Path:
-    """Write one HTML page about what an experiment, a comparison or a training left.
+    """Write one HTML page about what an experiment, a comparison, a training or an audit left.
 
     The page holds its pictures and needs no network, no other file and no script. Scenes and maps
     are read small, so that memory does not grow with them. What the folder does not hold, or
     what is no longer where it was (scenes, truth), is left out.
 
     Args:
-        folder: made by `outcrop experiment`, `outcrop compare` or `outcrop train`.
+        folder: made by `outcrop experiment`, `compare`, `train` or `audit`.
         output: the page; `report.html` in the folder if not given.
         overwrite: whether the page may exist.
 
@@ -96,6 +98,8 @@ def write_report(folder: Path, output: Path | None = None, overwrite: bool = Fal
         OutcropError: the folder is foreign or unfinished; the page exists; the disk is full.
     """
     folder = Path(folder)
+    if (folder / "audit.json").exists():
+        return write_audit_page(folder, output, overwrite)
     output = folder / "report.html" if output is None else Path(output)
     material = read_material(folder)
     check_new(output, overwrite)
@@ -107,29 +111,7 @@ def write_report(folder: Path, output: Path | None = None, overwrite: bool = Fal
 
 def render(material: Material) -> str:
     """The page as HTML."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("outcrop.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "percent": findings.percent,
-        "ends": findings.ends,
-        "listed": findings.listed,
-        "thousands": "{:,}".format,
-        "file": lambda name: Path(str(name)).name,
-        "rgb": lambda colour: "rgb({}, {}, {})".format(*colour),
-        "plain": lambda value: f"{value:.4g}" if isinstance(value, float) else value,
-        "known": lambda number: not np.isnan(number),
-    }
-    style = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
-    return environment.get_template("template.html.j2").render(
-        style=Markup(style), **_content(material)
-    )
+    return render_page("template.html.j2", **_content(material))
 
 
 def _content(material: Material) -> dict[str, Any]:
@@ -158,6 +140,7 @@ def _content(material: Material) -> dict[str, Any]:
         "accuracy": None
         if material.comparison is None
         else charts.accuracy_chart(material.comparison.rows, material.split_words),
+        "part": None if material.audit is None else audit_part(*material.audit),
         "maps": _map_parts(material, scenes),
         "agreement_colours": (AGREES, DIFFERS),
         "confidence_scale": _confidence_scale(),
