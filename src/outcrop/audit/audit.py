@@ -19,7 +19,7 @@ from outcrop.audit.order import check_order
 from outcrop.audit.pixels import measure
 from outcrop.errors import OutcropError
 from outcrop.patches.patchset import PatchSet
-from outcrop.splits import Split
+from outcrop.splits import SIDES, Split
 
 SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "note")
 
@@ -131,10 +131,11 @@ def audit(patches: PatchSet, split: Split | None = None, *, seed: int = 0) -> Au
 
 def _delivered(patches: PatchSet) -> Split | None:
     """The sides that a collection came with, however unfit."""
-    if "side" not in patches.columns:
+    side = patches.columns.get("side")
+    if side is None or not set(side.names) <= set(SIDES):
         return None
     return Split(
-        sides=patches.columns["side"].codes.astype(np.int8),
+        sides=np.array([SIDES.index(name) for name in side.names], np.int8)[side.codes],
         groups=np.arange(len(patches)),
         fingerprint=patches.fingerprint,
         how={"splitter": "as delivered"},
