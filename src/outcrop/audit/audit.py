@@ -23,7 +23,7 @@ from outcrop.audit.pixels import measure
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
-from outcrop.splits import Split
+from outcrop.splits import SIDES, Split
 from outcrop.training.recipe import Recipe
 
 SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "note")
@@ -159,10 +159,11 @@ def audit(
 
 def _delivered(patches: PatchSet) -> Split | None:
     """The sides that a collection came with, however unfit."""
-    if "side" not in patches.columns:
+    side = patches.columns.get("side")
+    if side is None or not set(side.names) <= set(SIDES):
         return None
     return Split(
-        sides=patches.columns["side"].codes.astype(np.int8),
+        sides=np.array([SIDES.index(name) for name in side.names], np.int8)[side.codes],
         groups=np.arange(len(patches)),
         fingerprint=patches.fingerprint,
         how={"splitter": "as delivered"},

@@ -20,6 +20,7 @@ from outcrop.audit.pixels import batches
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import Positions
 from outcrop.progress import track
+from outcrop.splits.ground import volume_of
 
 _SAMPLE = 1024
 _FREQUENCIES = 128
@@ -29,6 +30,7 @@ EVIDENCE = 7.0
 _BLOCK = 1024, 4096
 _PER_PATCH = 10
 _PRUNE = 50
+_WORK = 4e12
 _PAIR_BYTES = 16 << 20
 
 
@@ -77,6 +79,19 @@ def no_pairs() -> Pairs:
     return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
+@dataclass(frozen=True)
+class NearCopies:
+    """Which patches were looked at, and the copies found.
+
+    Attributes:
+        asked: int, the patches that were held against all others, ascending.
+        pairs: at least one of each pair is among `asked`.
+    """
+
+    asked: np.ndarray
+    pairs: Pairs
+
+
 def exact_copies(patches: PatchSet, flat: np.ndarray) -> Pairs:
     """Patches whose pixels are the same up to flips and quarter turns.
 
@@ -86,43 +101,59 @@ def exact_copies(patches: PatchSet, flat: np.ndarray) -> Pairs:
     Returns:
         Each copy with the first of its kind.
     """
-    digests = np.concatenate(
-        [_digests(images, patches.size) for _, images in batches(patches, "looking for copies")]
-    )
     kept = np.flatnonzero(~flat)
-    _, first, number = np.unique(digests[kept], return_index=True, return_inverse=True)
+    if not len(kept):
+        return no_pairs()
+    digests = np.concatenate(
+        [_digests(images, patches.size) for images in batches(patches, "looking for copies", kept)]
+    )
+    _, first, number = np.unique(digests, return_index=True, return_inverse=True)
     original = kept[first][number.reshape(-1)]
     copies = original != kept
     ones = np.ones(int(copies.sum()), np.float32)
     return Pairs(original[copies], kept[copies], ones)
 
 
-def near_copies(patches: PatchSet, kept: np.ndarray, seed: int = 0) -> Pairs:
+def near_copies(patches: PatchSet, kept: np.ndarray, seed: int = 0) -> NearCopies:
     """Patches that show the same up to flips, quarter turns, brightness, contrast and mild damage.
 
     Every patch is held against every other in all eight orientations by a short descriptor; pairs
     that look alike are verified by the correlation of their whitened pictures at full size
     (`outcrop.audit.detail.agreement`). They are copies if it is 0.5 or more, and chance would give
     as much among all comparisons with a probability of exp(-7) at most. Pairs whose positions say
-    that they overlap on the ground are alike for that reason, and left out.
+    that they show the same ground are alike for that reason, and left out.
+
+    The work is bounded: in a set of more than some 60 000 patches a sample, drawn at random, is
+    held against all.
 
     Args:
-        kept: int, the patches to look at.
-        seed: of the sample from which the set's usual spectrum is taken.
+        kept: int, ascending, the patches to look at.
+        seed: of the sample, and of that from which the set's usual spectrum is taken.
     """
     if len(kept) < 2:
-        return no_pairs()
-    drawn = np.sort(np.random.default_rng(seed).permutation(kept)[:_SAMPLE])
-    whitening = Whitening.of(standardised(patches.take(drawn)))
+        return NearCopies(kept[:0], no_pairs())
+    dice = np.random.default_rng(seed)
+    whitening = usual_detail(patches, kept, dice)
     describe = whitening.describe(_FREQUENCIES)
-    everything = np.concatenate(
-        [describe(standardised(images)) for _, images in batches(patches, "describing patches")]
+    turns = orientations(patches.size)
+    number = min(len(kept), max(1, int(_WORK / (len(kept) * len(turns) * _FREQUENCIES))))
+    order = dice.permutation(kept)
+    order = np.concatenate([np.sort(order[:number]), np.sort(order[number:])])
+    described = np.concatenate(
+        [describe(standardised(images)) for images in batches(patches, "describing patches", order)]
     )
-    described = everything[kept]
-    turned = [describe.orient(described, o) for o in orientations(patches.size)]
-    first, second, which = _candidates(turned, described, patches.positions, kept)
-    needed = np.log(len(kept) ** 2 / 2 * len(turned)) + EVIDENCE
-    return _verify(patches, whitening, kept[first], kept[second], which, needed)
+    turned = [describe.orient(described[:number], o) for o in turns]
+    positions = None if patches.positions is None else patches.positions[order]
+    first, second, which = _candidates(turned, described, positions)
+    needed = np.log(len(kept) ** 2 / 2 * len(turns)) + EVIDENCE
+    pairs = _verify(patches, whitening, order[first], order[second], which, needed)
+    return NearCopies(order[:number], pairs)
+
+
+def usual_detail(patches: PatchSet, kept: np.ndarray, dice: np.random.Generator) -> Whitening:
+    """What is usual in a patch set, from a sample of it."""
+    drawn = np.sort(dice.permutation(kept)[:_SAMPLE])
+    return Whitening.of(map(standardised, batches(patches, "sampling patches", drawn)))
 
 
 def _digests(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -135,39 +166,48 @@ def _digests(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _candidates(
-    turned: list[np.ndarray], described: np.ndarray, positions: Positions | None, kept: np.ndarray
+    turned: list[np.ndarray], described: np.ndarray, positions: Positions | None
 ) -> tuple[np.ndarray, ...]:
     """Pairs whose descriptors correlate by 0.6 or more: first, second, orientation of the first.
 
     Of each pair the best orientation, and of each patch the ten nearest others.
+
+    Args:
+        turned: the first of the descriptors in every orientation; they are held against all.
+        described: float32, `N × D`.
+        positions: of the N patches, where they are known.
     """
-    n, (rows, columns) = len(described), _BLOCK
+    (asked, _), n, (rows, columns) = turned[0].shape, len(described), _BLOCK
     found, number = [np.zeros((4, 0))], 0
-    blocks = [(a, b) for a in range(0, n, rows) for b in range(a, n, columns)]
+    blocks = [(a, b) for a in range(0, asked, rows) for b in range(a, n, columns)]
     for a, b in track(blocks, "comparing patches"):
         for which, oriented in enumerate(turned):
             product = oriented[a : a + rows] @ described[b : b + columns].T
             first, second = np.nonzero(product >= _ALIKE)
-            table = np.stack([first + a, second + b, np.full(len(first), which),
-                              product[first, second]])  # fmt: skip
+            like = product[first, second]
+            table = np.stack([first + a, second + b, np.full(len(first), which), like])
             table = table[:, table[0] < table[1]]
             if positions is not None:
-                one, other = (positions[kept[end.astype(np.int64)]] for end in table[:2])
-                table = table[:, ~_touching(one, other)]
+                one, other = (positions[end.astype(np.int64)] for end in table[:2])
+                table = table[:, ~_same_ground(one, other)]
             found.append(table)
-            number += found[-1].shape[1]
-        if number > _PRUNE * n:
-            found = [_strongest(n, np.concatenate(found, axis=1))]
-            number = 0
+            number += table.shape[1]
+            if number > _PRUNE * n:
+                found = [_strongest(n, np.concatenate(found, axis=1))]
+                number = 0
     first, second, which, _ = _strongest(n, np.concatenate(found, axis=1))
     return first.astype(np.int64), second.astype(np.int64), which.astype(np.int64)
 
 
-def _touching(one: Positions, other: Positions) -> np.ndarray:
-    """Mask of the pairs whose extents overlap on the ground."""
-    return (np.abs(one.x - other.x) < (one.width + other.width) / 2) & (
-        np.abs(one.y - other.y) < (one.height + other.height) / 2
-    )
+def _same_ground(one: Positions, other: Positions) -> np.ndarray:
+    """Mask of the pairs that overlap on the ground, or in a volume are nearer than half a patch.
+
+    In a volume, because slices beside each other show the same.
+    """
+    reach = (one.extent + other.extent) / 2
+    reach += np.where(one.axis >= 0, one.extent.max(axis=1) / 2, 0)[:, None]
+    near = (np.abs(one.middle - other.middle) < reach).all(axis=1)
+    return near & (volume_of(one) == volume_of(other))
 
 
 def _strongest(n: int, table: np.ndarray) -> np.ndarray:
@@ -195,7 +235,8 @@ def _verify(
     for part, one, other in pictures_of_pairs(patches, first, second, which, "verifying copies"):
         r, evidence = agreement(whitening.spectra(one), whitening.spectra(other))
         good = (r >= SHARED) & (evidence >= needed)
-        found += Pairs(first[part][good], second[part][good], r[good].astype(np.float32))
+        lower, upper = np.sort([first[part][good], second[part][good]], axis=0)
+        found += Pairs(lower, upper, r[good].astype(np.float32))
     return found
 
 

@@ -12,6 +12,7 @@ and quarter turns: in the cosine transform they are changes of sign and a transp
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,9 +73,10 @@ class Whitening:
     power: np.ndarray
 
     @classmethod
-    def of(cls, pictures: np.ndarray) -> Whitening:
-        """From standardised pictures, `N × height × width`."""
-        power = np.square(transform(pictures)).mean(axis=0)
+    def of(cls, pictures: Iterable[np.ndarray]) -> Whitening:
+        """From standardised pictures, `n × height × width`, in one batch or several."""
+        batches = [(np.square(transform(some)).sum(axis=0), len(some)) for some in pictures]
+        power = sum(sums for sums, _ in batches) / sum(number for _, number in batches)
         if power.shape[0] == power.shape[1]:
             power = (power + power.T) / 2
         return cls(power.astype(np.float32))

@@ -27,30 +27,22 @@ def check_duplicates(
     """
     exact = exact_copies(patches, pixels.flat)
     kept = np.setdiff1d(np.flatnonzero(~pixels.flat), exact.second)
-    pairs = exact + near_copies(patches, kept, seed)
+    near = near_copies(patches, kept, seed)
+    pairs = exact + near.pairs
     if not len(pairs):
         return []
     clusters = pairs.clusters(len(patches))
-    across = [cluster for cluster in clusters if split is not None and _crosses(split, cluster)]
-    within = [cluster for cluster in clusters if split is None or not _crosses(split, cluster)]
+    crossing = [split is not None and _crosses(split, cluster) for cluster in clusters]
+    across = [cluster for cluster, crosses in zip(clusters, crossing, strict=True) if crosses]
+    within = [cluster for cluster, crosses in zip(clusters, crossing, strict=True) if not crosses]
+    searched = {"exact copies": len(exact), "near pairs": len(near.pairs)}
+    if len(near.asked) < len(kept):
+        searched["patches held against all"] = len(near.asked)
     found = _conflicts(patches, pairs)
     if split is not None and across:
-        found.append(_across(split, across, exact))
+        found.append(_across(split, across, exact, searched))
     if within:
-        number = sum(map(len, within))
-        found.append(
-            Finding(
-                "duplicates",
-                "warning",
-                f"{plural(number, 'patch', 'patches')} in "
-                f"{plural(len(within), 'cluster')} of copies "
-                f"({share(number / len(patches))} of all)"
-                + ("" if split is None else ", each on one side"),
-                "keep one of each cluster; a split at random would put copies on both sides",
-                _numbers(within, pairs, exact),
-                _shown(within),
-            )
-        )
+        found.append(_within(patches, split, within, searched))
     return found
 
 
@@ -94,7 +86,7 @@ def check_overlaps(
                 "pairs": len(found.pairs),
                 "pairs across sides": across,
                 "median shift": float(np.median(np.hypot(*found.shifts.T))),
-                "largest clusters": [len(cluster) for cluster in clusters[:_SIZES]],
+                **_sizes(clusters),
             },
             _pairs_shown(found.pairs, crossing),
         )
@@ -126,12 +118,12 @@ def _conflicts(patches: PatchSet, pairs: Pairs) -> list[Finding]:
     ]
 
 
-def _across(split: Split, clusters: list[np.ndarray], exact: Pairs) -> Finding:
-    taught = [cluster for cluster in clusters if (split.sides[cluster] == TRAIN).any()]
+def _across(
+    split: Split, clusters: list[np.ndarray], exact: Pairs, searched: dict[str, int]
+) -> Finding:
     judged = np.flatnonzero((split.sides != TRAIN) & (split.sides != BUFFER))
-    copies = np.intersect1d(judged, np.concatenate([[-1], *taught]))
-    same = [c for c in exact.clusters(len(split.sides)) if (split.sides[c] == TRAIN).any()]
-    exactly = np.intersect1d(copies, np.concatenate([[-1], *same]))
+    copies = np.intersect1d(judged, _taught(split, clusters))
+    exactly = np.intersect1d(copies, _taught(split, exact.clusters(len(split.sides))))
     if len(copies):
         title = (
             f"{len(copies):,} of {len(judged):,} patches that judge "
@@ -149,20 +141,39 @@ def _across(split: Split, clusters: list[np.ndarray], exact: Pairs) -> Finding:
             "judged": len(judged),
             "judged with a copy in training": len(copies),
             "of them exact": len(exactly),
-            "clusters": len(clusters),
-            "largest clusters": [len(cluster) for cluster in clusters[:_SIZES]],
+            **_sizes(clusters),
+            **searched,
         },
         _shown(clusters),
     )
 
 
-def _numbers(clusters: list[np.ndarray], pairs: Pairs, exact: Pairs) -> dict[str, object]:
+def _taught(split: Split, clusters: list[np.ndarray]) -> np.ndarray:
+    """The members of the clusters that have a member in training."""
+    taught = [cluster for cluster in clusters if (split.sides[cluster] == TRAIN).any()]
+    return np.concatenate([np.zeros(0, np.int64), *taught])
+
+
+def _within(
+    patches: PatchSet, split: Split | None, clusters: list[np.ndarray], searched: dict[str, int]
+) -> Finding:
+    number = sum(map(len, clusters))
+    return Finding(
+        "duplicates",
+        "warning",
+        f"{plural(number, 'patch', 'patches')} in {plural(len(clusters), 'cluster')} of copies "
+        f"({share(number / len(patches))} of all)"
+        + ("" if split is None else ", each on one side"),
+        "keep one of each cluster; a split at random would put copies on both sides",
+        {"patches": number, **_sizes(clusters), **searched},
+        _shown(clusters),
+    )
+
+
+def _sizes(clusters: list[np.ndarray]) -> dict[str, object]:
     return {
-        "patches": sum(map(len, clusters)),
         "clusters": len(clusters),
         "largest clusters": [len(cluster) for cluster in clusters[:_SIZES]],
-        "exact copies": len(exact),
-        "near pairs": len(pairs) - len(exact),
     }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from outcrop.audit.audit import Audit
 from outcrop.errors import OutcropError
-from outcrop.files import new_folder, read_json, write_json
+from outcrop.files import check_new, new_folder, read_json, write_json
 from outcrop.patches.patchset import PatchSet
 
 _JSON, _EVIDENCE = "audit.json", "evidence.npz"
@@ -43,9 +43,9 @@ def evidence_of(audit: Audit, patches: PatchSet) -> Evidence:
     """Pictures of the patches that the findings point to."""
     members = (i for finding in audit.findings for group in finding.groups for i in group)
     index = np.array(sorted(set(members)), np.int64)
-    images = patches.take(index)[:, :3].astype(np.float32)
     step = -(-max(patches.size) // _LARGEST)
-    images = images[:, [0, 0, 0] if images.shape[1] < 3 else [0, 1, 2], ::step, ::step]
+    bands = [0, 0, 0] if len(patches.bands) < 3 else [0, 1, 2]
+    images = patches.take(index)[:, bands, ::step, ::step].astype(np.float32)
     valid = np.isfinite(images).any(axis=(0, 2, 3))
     for band in np.flatnonzero(valid):
         low, high = np.nanpercentile(images[:, band], (2, 98))
@@ -54,14 +54,28 @@ def evidence_of(audit: Audit, patches: PatchSet) -> Evidence:
     return Evidence(index, patches.labels[index], np.moveaxis(shown, 1, -1))
 
 
+def check_folder(folder: str | Path, overwrite: bool = False) -> None:
+    """Refuse early a name that an audit cannot be written to.
+
+    Raises:
+        OutcropError: `folder` exists and `overwrite` is false, or is something else than an audit;
+            its parent folder is missing.
+    """
+    folder = Path(folder)
+    check_new(folder, overwrite)
+    if folder.exists() and not (folder / _JSON).is_file():
+        raise OutcropError(folder, "is not an audit and is not replaced; choose another name")
+
+
 def write_audit(
     audit: Audit, patches: PatchSet, folder: str | Path, overwrite: bool = False
 ) -> None:
     """Write `audit.json` and `evidence.npz` into a new folder.
 
     Raises:
-        OutcropError: `folder` exists and `overwrite` is false; the disk is full or read-only.
+        OutcropError: as `check_folder`; the disk is full or read-only.
     """
+    check_folder(folder, overwrite)
     evidence = evidence_of(audit, patches)
     with new_folder(folder, overwrite) as temporary:
         write_json(temporary / _JSON, audit.to_json())

@@ -61,8 +61,8 @@ def _nearly_flat(
     patches: PatchSet, split: Split | None, pixels: Pixels, known: np.ndarray
 ) -> list[Finding]:
     """Patches whose contrast is below 2 % of the set's median in every band."""
-    typical = np.nanmedian(pixels.deviation, axis=0)
-    faint = (np.nan_to_num(pixels.deviation) <= _NEARLY * typical).all(axis=1) & ~known
+    contrast = np.nan_to_num(pixels.deviation)
+    faint = (contrast <= _NEARLY * np.median(contrast, axis=0)).all(axis=1) & ~known
     if not faint.any():
         return []
     return [

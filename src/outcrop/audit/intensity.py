@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import mannwhitneyu, rankdata
 
-from outcrop.audit.finding import Finding, Severity
+from outcrop.audit.finding import Finding
 from outcrop.audit.pixels import Pixels
 from outcrop.audit.words import share
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits import SIDES, TEST, TRAIN, VALIDATION, Split
+from outcrop.splits.splitters import pieces_of
 
 _CHANCE = 1e-3
 _STRONG, _MODERATE = 0.25, 0.15
@@ -30,7 +33,7 @@ def check_intensity(
     name the class, beside chance. Between the sides of the same class it is critical when strong.
     """
     found = [] if split is None else _between_sides(patches, split, pixels)
-    return [*found, *_between_classes(patches, split, pixels, seed), *_clipped(patches, pixels)]
+    return [*found, *_between_classes(patches, pixels, seed), *_clipped(patches, pixels)]
 
 
 def side_difference(
@@ -62,9 +65,9 @@ def side_difference(
             weight += pairs
     if not weight:
         return 0.5, 1.0
-    unit = np.unique(np.stack([units, judged]), axis=1, return_inverse=True)
-    mean = np.bincount(unit[1], rank) / np.bincount(unit[1])
-    side = unit[0][1].astype(bool)
+    independent, number = np.unique(np.stack([units, judged]), axis=1, return_inverse=True)
+    mean = np.bincount(number.reshape(-1), rank) / np.bincount(number.reshape(-1))
+    side = independent[1].astype(bool)
     return area / weight, float(mannwhitneyu(mean[side], mean[~side]).pvalue)
 
 
@@ -112,63 +115,68 @@ def brightness_accuracy(
 
 def _looks(pixels: Pixels) -> tuple[np.ndarray, np.ndarray]:
     """Brightness and log contrast of each patch, averaged over bands on the scale of the set."""
-    spread = np.nanstd(pixels.mean, axis=0)
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)
+        spread = np.nanstd(pixels.mean, axis=0)
         bright = np.nanmean(pixels.mean / np.where(spread > 0, spread, 1), axis=1)
         contrast = np.nanmean(np.log(np.maximum(pixels.deviation, 1e-12)), axis=1)
     return bright, contrast
 
 
+@dataclass(frozen=True)
+class _Difference:
+    """How a side that judges differs from training: `side_difference` of one measure."""
+
+    side: int
+    measure: str
+    values: np.ndarray
+    area: float
+    chance: float
+
+    @property
+    def effect(self) -> float:
+        return abs(self.area - 0.5)
+
+
 def _between_sides(patches: PatchSet, split: Split, pixels: Pixels) -> list[Finding]:
-    looks = {
-        f"{what} of band '{band}'": values[:, b]
-        for what, values in (("brightness", pixels.mean), ("contrast", pixels.deviation))
-        for b, band in enumerate(patches.bands)
-    }
-    tests = []
-    for side in (VALIDATION, TEST):
-        used = np.isin(split.sides, (TRAIN, side))
-        judged = split.sides == side
-        for what, values in looks.items():
-            kept = used & np.isfinite(values)
-            if (kept & judged).any() and (kept & ~judged).any():
-                area, chance = side_difference(
-                    values[kept], patches.labels[kept], judged[kept], _units(patches, split)[kept]
-                )
-                tests.append((chance, area, side, what))
-    found: dict[int, Finding] = {}
+    """The surest difference of each side, if it is large enough to be told."""
+    differences = sorted(_differences(patches, split, pixels), key=lambda one: one.chance)
+    told: dict[int, _Difference] = {}
     # Holm (1979): the smallest p-value is held against all tests, the next against the rest.
-    for i, (chance, area, side, what) in enumerate(sorted(tests)):
-        if chance * (len(tests) - i) > _CHANCE:
+    for left, one in zip(range(len(differences), 0, -1), differences, strict=True):
+        if one.chance * left > _CHANCE:
             break
-        effect = abs(area - 0.5)
-        if side not in found and effect >= _MODERATE:
-            severity: Severity = "critical" if effect >= _STRONG else "warning"
-            found[side] = _side_finding(patches, split, severity, side, what, area, chance, looks)
-    return list(found.values())
+        if one.effect >= _MODERATE:
+            told.setdefault(one.side, one)
+    return [_side_finding(split, one) for one in told.values()]
 
 
-def _side_finding(
-    patches: PatchSet,
-    split: Split,
-    severity: Severity,
-    side: int,
-    what: str,
-    area: float,
-    chance: float,
-    looks: dict[str, np.ndarray],
-) -> Finding:
-    more = "more" if area > 0.5 else "less"
+def _differences(patches: PatchSet, split: Split, pixels: Pixels) -> Iterator[_Difference]:
+    units = _units(patches, split)
+    for side in (VALIDATION, TEST):
+        used, judged = np.isin(split.sides, (TRAIN, side)), split.sides == side
+        for what, measured in (("brightness", pixels.mean), ("contrast", pixels.deviation)):
+            for band, values in zip(patches.bands, measured.T, strict=True):
+                kept = used & np.isfinite(values)
+                if (kept & judged).any() and (kept & ~judged).any():
+                    area, chance = side_difference(
+                        values[kept], patches.labels[kept], judged[kept], units[kept]
+                    )
+                    yield _Difference(side, f"{what} of band '{band}'", values, area, chance)
+
+
+def _side_finding(split: Split, one: _Difference) -> Finding:
+    name, more = SIDES[one.side], "more" if one.area > 0.5 else "less"
     return Finding(
         "intensity",
-        severity,
-        f"{what} differs between sides of the same class: a {SIDES[side]} patch has {more} than a "
-        f"training patch in {share(max(area, 1 - area))} of pairs",
+        "critical" if one.effect >= _STRONG else "warning",
+        f"{one.measure} differs between sides of the same class: a {name} patch has {more} than a "
+        f"training patch in {share(0.5 + one.effect)} of pairs",
         "prepare both sides alike, or standardise each patch; then train with random gain",
-        {"side": SIDES[side], "measure": what, "area under ROC": area, "p": chance},
+        {"side": name, "measure": one.measure, "area under ROC": one.area, "p": one.chance},
         tuple(
-            tuple(_middle(looks[what], np.flatnonzero(split.sides == one))) for one in (TRAIN, side)
+            tuple(_middle(one.values, np.flatnonzero(split.sides == side)))
+            for side in (TRAIN, one.side)
         ),
     )
 
@@ -189,13 +197,8 @@ def _units(patches: PatchSet, split: Split) -> np.ndarray:
     return split.groups
 
 
-def _between_classes(
-    patches: PatchSet, split: Split | None, pixels: Pixels, seed: int
-) -> list[Finding]:
-    groups = np.arange(len(patches))
-    if patches.positions is not None:
-        groups = patches.positions.polygon
-    accuracy, chance = brightness_accuracy(patches, pixels, groups, seed)
+def _between_classes(patches: PatchSet, pixels: Pixels, seed: int) -> list[Finding]:
+    accuracy, chance = brightness_accuracy(patches, pixels, pieces_of(patches), seed)
     if np.isnan(accuracy):
         return []
     telling = (accuracy - chance) / (1 - chance) >= _TELLING
@@ -227,7 +230,7 @@ def _between_classes(
 def _clipped(patches: PatchSet, pixels: Pixels) -> list[Finding]:
     """Pixels at the set's darkest or brightest value, if one class has many more than the rest."""
     found = []
-    extremes = (np.nanmin(pixels.low, axis=0), np.nanmax(pixels.high, axis=0))
+    extremes = np.fmin.reduce(pixels.low), np.fmax.reduce(pixels.high)
     for end, (own, extreme) in enumerate(zip((pixels.low, pixels.high), extremes, strict=True)):
         shares = np.where(own == extreme, pixels.clipped[:, :, end], 0).max(axis=1)
         present = np.flatnonzero(patches.counts)

@@ -9,9 +9,9 @@ from scipy.ndimage import uniform_filter
 
 from outcrop.audit.detail import standardised
 from outcrop.audit.finding import Finding
+from outcrop.audit.pixels import batches
 from outcrop.audit.words import listed, plural, share
 from outcrop.patches.patchset import PatchSet
-from outcrop.progress import track
 
 _SAMPLE, _LEAST = 300, 10
 _MOST = 20_000
@@ -33,19 +33,16 @@ def check_marks(patches: PatchSet, seed: int = 0) -> list[Finding]:
     sample = _sample(patches, seed)
     if len(sample) < 2:
         return []
-    total, square, number = np.zeros(patches.size), np.zeros(patches.size), 0
-    sums = {}
+    sums, squares = {k: np.zeros(patches.size) for k in sample}, np.zeros(patches.size)
     for k, images in _of_classes(patches, sample):
         sharp = _sharp(images)
-        sums[k] = sharp.sum(axis=0), len(sharp)
-        total, square, number = (
-            total + sums[k][0],
-            square + np.square(sharp).sum(axis=0),
-            number + len(sharp),
-        )
-    spread = np.sqrt(np.maximum(square / number - np.square(total / number), 1e-12))
+        sums[k] += sharp.sum(axis=0)
+        squares += np.square(sharp).sum(axis=0)
+    total, number = sum(sums.values()), sum(map(len, sample.values()))
+    spread = np.sqrt(np.maximum(squares / number - np.square(total / number), 1e-12))
     found = []
-    for k, (own, n) in sums.items():
+    for k, own in sums.items():
+        n = len(sample[k])
         mean, rest = own / n, (total - own) / (number - n)
         place = _stands_out((mean - rest) / spread, mean, rest)
         if place.any():
@@ -61,10 +58,11 @@ def check_levels(patches: PatchSet, seed: int = 0) -> list[Finding]:
     """
     sample = _sample(patches, seed)
     dice = np.random.default_rng(seed)
-    values: dict[int, np.ndarray] = {}
+    drawn: dict[int, list[np.ndarray]] = {k: [] for k in sample}
     for k, images in _of_classes(patches, sample):
-        flat = images.reshape(*images.shape[:2], -1)
-        values[k] = flat[:, :, dice.permutation(flat.shape[2])[:_VALUES]]
+        pixels = images.reshape(*images.shape[:2], -1)
+        drawn[k].append(pixels[:, :, dice.permutation(pixels.shape[2])[:_VALUES]])
+    values = {k: np.concatenate(parts) for k, parts in drawn.items()}
     for band, name in enumerate(patches.bands):
         seen = {k: own[:, band][np.isfinite(own[:, band])] for k, own in values.items()}
         grids = {k: grid for k, own in seen.items() if (grid := level_grid(own))}
@@ -147,8 +145,10 @@ def _sample(patches: PatchSet, seed: int) -> dict[int, np.ndarray]:
 def _of_classes(
     patches: PatchSet, sample: dict[int, np.ndarray]
 ) -> Iterator[tuple[int, np.ndarray]]:
-    for k, index in track(list(sample.items()), "looking for marks"):
-        yield k, patches.take(index)
+    """The patches of a sample class by class, some MiB at a time, each batch with its class."""
+    for k, index in sample.items():
+        for images in batches(patches, f"looking at '{patches.classes[k]}'", index):
+            yield k, images
 
 
 def _sharp(images: np.ndarray) -> np.ndarray:

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.fft import idctn, irfft2, next_fast_len, rfft2
 
-from outcrop.audit.copies import EVIDENCE, SHARED, Pairs, no_pairs, pictures_of_pairs
+from outcrop.audit.copies import (
+    EVIDENCE,
+    SHARED,
+    Pairs,
+    no_pairs,
+    pictures_of_pairs,
+    usual_detail,
+)
 from outcrop.audit.detail import (
     Descriptor,
     Orientation,
@@ -70,8 +77,7 @@ def overlapping(patches: PatchSet, kept: np.ndarray, seed: int = 0) -> Overlaps:
     number = min(len(kept), max(1, int(_WORK / flops)))
     asked = np.sort(dice.permutation(len(kept))[:number])
     first, second, which = search.nearest(reduced, asked, turns)
-    drawn = np.sort(dice.permutation(kept)[:_SAMPLE])
-    whitening = Whitening.of(standardised(patches.take(drawn)))
+    whitening = usual_detail(patches, kept, dice)
     needed = np.log(len(kept) ** 2 / 2 * len(turns) * np.prod(patches.size)) + EVIDENCE
     pairs, shifts = _verify(patches, whitening, kept[first], kept[second], which, needed)
     return Overlaps(kept[asked], pairs, shifts)
@@ -96,7 +102,7 @@ class _Search:
         )
         sample = np.sort(dice.permutation(len(reduced))[:_SAMPLE])
         middle = _middle(reduced[sample].astype(np.float32), (height, width))
-        descriptor = Whitening.of(middle).describe(_FREQUENCIES)
+        descriptor = Whitening.of([middle]).describe(_FREQUENCIES)
         return cls((height, width), rows, columns, descriptor, descriptor.matrix((height, width)))
 
     @property
@@ -113,29 +119,25 @@ class _Search:
         """
         middles = _middle(reduced[asked].astype(np.float32), self.size)
         described = unit(middles.reshape(len(asked), -1) @ self.matrix)
-        turned = [self.descriptor.orient(described, o) for o in turns]
-        best = np.full((len(asked), _NEAREST), _ALIKE, np.float32)
-        other, which = np.full(best.shape, -1), np.zeros(best.shape, int)
+        turned = np.stack([self.descriptor.orient(described, o) for o in turns])
+        best = np.zeros((3, len(asked), _NEAREST))
+        best[0] = _ALIKE
         for start in track(range(0, len(reduced), _TARGETS), "searching overlaps"):
-            windows = self._describe(reduced[start : start + _TARGETS])
+            number = np.arange(start, min(start + _TARGETS, len(reduced)))
+            windows = self._describe(reduced[number])
             for a in range(0, len(asked), _QUERIES):
                 part = slice(a, a + _QUERIES)
-                like = np.stack([_most_alike(rows[part], windows) for rows in turned])
-                itself = np.nonzero(asked[part, None] == start + np.arange(like.shape[2]))
-                like[:, *itself] = 0
+                like = np.stack([_most_alike(rows, windows) for rows in turned[:, part]])
+                like[:, asked[part, None] == number] = 0
+                numbers = np.broadcast_to(number, like.shape[1:])
+                found = np.stack([like.max(axis=0), numbers, like.argmax(axis=0)])
                 # The best so far stand first, and win over equals.
-                every = np.concatenate([best[part], like.max(axis=0)], axis=1)
-                place = np.argsort(-every, axis=1, kind="stable")[:, :_NEAREST]
-                number = np.broadcast_to(start + np.arange(like.shape[2]), like.shape[1:])
-                for kept, new in (
-                    (best, like.max(axis=0)),
-                    (other, number),
-                    (which, like.argmax(axis=0)),
-                ):
-                    every = np.concatenate([kept[part], new], axis=1)
-                    kept[part] = np.take_along_axis(every, place, axis=1)
-        query, rank = np.nonzero(other >= 0)
-        return asked[query], other[query, rank], which[query, rank]
+                every = np.concatenate([best[:, part], found], axis=2)
+                place = np.argsort(-every[0], axis=1, kind="stable")[:, :_NEAREST]
+                best[:, part] = np.take_along_axis(every, place[None], axis=2)
+        query, rank = np.nonzero(best[0] > _ALIKE)
+        _, other, which = best[:, query, rank].astype(np.int64)
+        return asked[query], other, which
 
     def _describe(self, reduced: np.ndarray) -> np.ndarray:
         """The windows of each picture: `windows × n × D`."""
@@ -162,7 +164,7 @@ def _reduced(patches: PatchSet) -> np.ndarray:
     factor = -(-max(height, width) // _SIDE)
     rows, columns = height // factor, width // factor
     parts = []
-    for _, images in batches(patches, "reducing patches"):
+    for images in batches(patches, "reducing patches"):
         pictures = standardised(images)[:, : rows * factor, : columns * factor]
         cells = pictures.reshape(len(pictures), rows, factor, columns, factor)
         parts.append(cells.mean(axis=(2, 4)).astype(np.float16))

@@ -38,21 +38,22 @@ class Pixels:
         return np.asarray(~(self.high > self.low).any(axis=1))
 
 
-def batches(patches: PatchSet, what: str) -> Iterator[tuple[slice, np.ndarray]]:
-    """All patches in order, 16 MiB of float32 at a time, with a progress bar.
+def batches(patches: PatchSet, what: str, index: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    """Images, 16 MiB of float32 at a time, with a progress bar.
 
-    Yields:
-        Which patches, and their images.
+    Args:
+        what: said beside the bar.
+        index: int, of the patches wanted, in this order; all if not given.
     """
-    step = max(1, _BATCH_BYTES // max(4 * int(np.prod(patches.images.shape[1:])), 1))
-    for start in track(range(0, len(patches), step), what):
-        part = slice(start, min(start + step, len(patches)))
-        yield part, patches.take(np.arange(part.start, part.stop))
+    wanted = np.arange(len(patches)) if index is None else index
+    step = max(1, _BATCH_BYTES // (4 * int(np.prod(patches.images.shape[1:]))))
+    for start in track(range(0, len(wanted), step), what):
+        yield patches.take(wanted[start : start + step])
 
 
 def measure(patches: PatchSet) -> Pixels:
     """Measure all patches."""
-    measured = [_measure(images) for _, images in batches(patches, "measuring patches")]
+    measured = [_measure(images) for images in batches(patches, "measuring patches")]
     return Pixels(*(np.concatenate(parts) for parts in zip(*measured, strict=True)))
 
 

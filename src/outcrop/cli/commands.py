@@ -310,7 +310,7 @@ def audit(
         overwrite: whether the file and the folder may exist.
     """
     from outcrop.audit.audit import audit as audit_patches
-    from outcrop.audit.folder import write_audit
+    from outcrop.audit.folder import check_folder, write_audit
     from outcrop.cli.tables import finding_table, say_json
     from outcrop.files import check_new, write_json
     from outcrop.patches.collection import open_patches
@@ -318,10 +318,10 @@ def audit(
     from outcrop.splits import read_split
 
     printed = json == "-"
-    targets = [output, None if json is None or printed else Path(json)]
-    for target in targets:
-        if target is not None:
-            check_new(target, overwrite)
+    if output is not None:
+        check_folder(output, overwrite)
+    if json is not None and not printed:
+        check_new(Path(json), overwrite)
     if not full:
         _refuse_without("--full", depth=depth, epochs=epochs)
     opened = open_patches(patches)
