@@ -48,7 +48,7 @@ class Blocks:
 
 
 def advise_blocks(
-    patches: PatchSet, ranges: np.ndarray | None = None, seed: int = 0
+    patches: PatchSet, ranges: np.ndarray | None = None, least: float = 0.0, seed: int = 0
 ) -> Blocks | None:
     """A block size and a buffer for a range, tried out on the patches.
 
@@ -62,6 +62,7 @@ def advise_blocks(
     Args:
         ranges: float64, 3, how far pixels resemble each other along axis 0, 1 and 2, in the patch
             set's unit (`Resemblance.ranges`); NaN or None if that is not known.
+        least: the smallest buffer that keeps sides from showing the same.
 
     Returns:
         None where no blocks can be had.
@@ -69,19 +70,21 @@ def advise_blocks(
     if patches.positions is None or not len(patches):
         return None
     ranges = np.zeros(3) if ranges is None else np.nan_to_num(ranges)
-    least = (2 if patches.from_volume else 4) * largest_extent(patches.positions)
+    block_wanted = (2 if patches.from_volume else 4) * largest_extent(patches.positions)
+    block_wanted = max(block_wanted, float(ranges.max()))
     apart = ranges - patches.positions.extent.min(axis=0)
-    wanted = max(ranges.max(), least), max(0.0, apart[0 if patches.from_volume else 1 :].max())
+    buffer_wanted = max(least, float(apart[0 if patches.from_volume else 1 :].max()))
     tried = _bare(patches, seed)
-    for shares in _COMPROMISES:
-        block, buffer = (round_up(size * share) for size, share in zip(wanted, shares, strict=True))
+    for block_share, buffer_share in _COMPROMISES:
+        block = round_up(block_wanted * block_share)
+        buffer = round_up(max(least, buffer_wanted * buffer_share))
         try:
             splitter = BlockSplit(block=block, buffer=buffer, folds=FOLDS, seed=seed)
             split = splitter.assign(tried)
         except OutcropError:
             continue
         if len(split.train) + len(split.validation) >= _KEPT * len(tried):
-            wide = block >= wanted[0] and buffer >= wanted[1]
+            wide = block >= block_wanted and buffer >= buffer_wanted
             return Blocks(block, buffer, patches.unit, wide)
     return None
 

@@ -35,7 +35,7 @@ def check_distances(
     """Whether the judging sides overlap the training side, or lie within the ground's range of it.
 
     In a volume patches overlap too if they overlap in the plane and the one lies but a few slices
-    behind the other: where voxels have still more than half of their variance in common.
+    behind the other (`Resemblance.through`).
 
     Critical where 1 % or more of a side overlaps training patches; a warning where any does, or
     where more than 10 % of its patches are nearer than the range, middle to middle. Without a
@@ -132,15 +132,6 @@ def _apart(one: Positions, other: Positions, slack: np.ndarray) -> np.ndarray:
     return gap
 
 
-def _through(positions: Positions, resemblance: Resemblance | None) -> np.ndarray:
-    """Across how many slices voxels have half of their variance in common: slack, `N × 3`."""
-    slack = np.zeros((len(positions), 3))
-    if resemblance is not None and (positions.axis >= 0).all():
-        i = np.arange(len(positions))
-        slack[i, positions.axis] = np.nan_to_num(resemblance.halves[positions.axis])
-    return slack
-
-
 def _between(
     patches: PatchSet,
     judged: np.ndarray,
@@ -151,7 +142,7 @@ def _between(
 ) -> Finding:
     assert patches.positions is not None
     one, other = patches.positions[judged], patches.positions[taught]
-    through = _through(one, resemblance)
+    through = np.zeros((len(one), 3)) if resemblance is None else resemblance.through(one)
     gap, which = gaps(one, other)
     shared, twin = gaps(one, other, through) if patches.from_volume else (gap, which)
     overlaps = shared < -_ROUNDING * largest_extent(patches.positions)
@@ -202,7 +193,7 @@ def _among_themselves(
     assert patches.positions is not None
     some = np.sort(dice.permutation(len(patches))[:_LOOKED_AT])
     one = patches.positions[some]
-    through = _through(one, resemblance)
+    through = np.zeros((len(one), 3)) if resemblance is None else resemblance.through(one)
     shared, twin = gaps(one, one, through, themselves=True)
     overlaps = shared < -_ROUNDING * largest_extent(one)
     if not overlaps.any():

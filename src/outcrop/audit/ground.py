@@ -40,8 +40,11 @@ def check_ground(
         return check_distances(patches, split)
     origins = open_origins(patches)
     resemblance = measure_resemblance(patches, origins, seed)
-    ranges = None if resemblance is None else resemblance.ranges
-    advice = advise_blocks(patches, ranges, seed)
+    if resemblance is None:
+        advice = advise_blocks(patches, seed=seed)
+    else:
+        least = float(resemblance.through(patches.positions).max())
+        advice = advise_blocks(patches, resemblance.ranges, least, seed)
     features = _features(patches)
     found = [
         *check_distances(patches, split, resemblance, advice, seed),
@@ -57,5 +60,5 @@ def check_ground(
 
 def _features(patches: PatchSet) -> np.ndarray:
     """`statistics` of every patch; 0 where there is no data."""
-    parts = [statistics(images) for _, images in batches(patches, "describing patches")]
+    parts = [statistics(images) for images in batches(patches, "describing patches")]
     return np.nan_to_num(np.concatenate(parts))

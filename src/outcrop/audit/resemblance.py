@@ -21,6 +21,7 @@ from outcrop.audit.finding import Finding
 from outcrop.audit.origin import Origins
 from outcrop.audit.variogram import Variogram, variogram
 from outcrop.patches.patchset import PatchSet
+from outcrop.patches.positions import Positions
 from outcrop.splits.places import coordinates
 
 FEWEST = 20
@@ -52,15 +53,22 @@ class Resemblance:
         return self._along(lambda one: min(one.range, one.lags[-1]))
 
     @property
-    def halves(self) -> np.ndarray:
-        """Likewise the lags at which half of the variance is no longer in common."""
-        return self._along(lambda one: one.half)
-
-    @property
     def range(self) -> float:
         """The longest of the ranges; NaN if none could be estimated."""
         known = self.ranges[~np.isnan(self.ranges)]
         return float(known.max()) if len(known) else math.nan
+
+    def through(self, positions: Positions) -> np.ndarray:
+        """How many slices behind a patch of a volume still show nearly the same: float64, `N × 3`.
+
+        Along the axis that its slice is across, up to where pixels are half as unlike as they
+        become (`Variogram.half`); 0 along the others, and in scenes.
+        """
+        slack = np.zeros((len(positions), 3))
+        if (positions.axis >= 0).all():
+            halves = np.nan_to_num(self._along(lambda one: one.half))
+            slack[np.arange(len(positions)), positions.axis] = halves[positions.axis]
+        return slack
 
     def _along(self, length: Callable[[Variogram], float]) -> np.ndarray:
         each = [math.nan if one is None else length(one) for one in self.pixels]
@@ -162,7 +170,8 @@ def _words(one: Variogram, unit: str) -> str:
         return f"less than {one.lags[0]:.2g} {unit}"
     if np.isinf(one.range):
         return f"{one.lags[-1]:.0f} {unit} and beyond"
-    return f"{one.range:.0f} {unit} [{one.low:.0f}, {one.high:.0f}]"
+    high = f"> {one.lags[-1]:.0f}" if np.isinf(one.high) else f"{one.high:.0f}"
+    return f"{one.range:.0f} {unit} [{one.low:.0f}, {high}]"
 
 
 def _numbers(found: Resemblance, patches: PatchSet) -> dict[str, Any]:

@@ -43,11 +43,12 @@ class Variogram:
 
     @property
     def half(self) -> float:
-        """The first lag at which values have no more than half of their variance in common.
+        """The first lag at which values are half as unlike as they become far away.
 
-        The longest where there is none.
+        Far away is the mean of the longer half of the lags.
         """
-        return float(self.lags[np.argmax(self.gamma >= 0.5) if self.gamma.max() >= 0.5 else -1])
+        far = self.gamma[len(self.gamma) // 2 :].mean()
+        return float(self.lags[np.argmax(self.gamma >= far / 2)])
 
 
 def variogram(
@@ -105,7 +106,7 @@ def variogram(
         lags=lags,
         gamma=gamma,
         range=_or_beyond(reach, longest),
-        low=min(float(low), _or_beyond(reach, longest)),
+        low=max(min(float(low), _or_beyond(reach, longest)), lags[0]),
         high=max(_or_beyond(float(high), longest), _or_beyond(reach, longest)),
         model=model,
     )

@@ -170,12 +170,13 @@ def variogram_chart(resemblance: Mapping[str, Any]) -> Markup:
         for axis, one in enumerate(resemblance["pixels"]):
             if one is None:
                 continue
-            name = "pixels" if len(resemblance["pixels"]) == 1 else f"along axis {axis}"
+            alone = len(resemblance["pixels"]) == 1
+            name = "pixels" if alone else f"along axis {axis}"
             colour = (GROUND, RANDOM, TRAINING)[axis]
             axes.plot(one["lags"], one["gamma"], "o-", color=colour, ms=3.5, label=name)
             if one["range"]:
                 axes.axvline(one["range"], color=colour, lw=1, ls=(0, (4, 2)))
-            if one["range"] and one["low"] and one["high"]:
+            if alone and one["low"] and one["high"]:
                 axes.axvspan(one["low"], one["high"], color=colour, alpha=0.1, lw=0)
         if resemblance["labels"] is not None:
             one = resemblance["labels"]
@@ -185,8 +186,8 @@ def variogram_chart(resemblance: Mapping[str, Any]) -> Markup:
             which(_plain_decades)
         axes.set_ylim(0, None)
         axes.set_xlabel(f"distance ({resemblance['unit']})")
-        axes.set_ylabel("unlikeness (1: unrelated)")
-        axes.legend(loc="lower right")
+        axes.set_ylabel("unlikeness (1: variance)")
+        axes.legend(loc="lower right" if len(resemblance["pixels"]) == 1 else "upper left")
     return _svg(figure, "variogram")
 
 
