@@ -15,15 +15,16 @@ from outcrop.sources.scene import SceneReader
 from outcrop.sources.volumes.volume import VolumeReader
 from outcrop.splits.places import coordinates, on_ground
 
-DRAWS = 8
+_DRAWS = 8
 _POINTS = 1536
 _PATCHES = 512
 _WINDOWS = 24
 _EACH = _POINTS // _WINDOWS
-_SIDES = {2: (64,), 3: (12, 48)}
+_SQUARE = 64
+_BEAM, _SHORT = 2, 16
 
 
-def draw_from_patches(patches: PatchSet, seed: int, draws: int = DRAWS) -> list[Draw]:
+def draw_from_patches(patches: PatchSet, seed: int, draws: int = _DRAWS) -> list[Draw]:
     """Pixels of patches: in each draw some of up to 512 patches, about 1500 in all.
 
     Returns:
@@ -47,12 +48,16 @@ def draw_from_patches(patches: PatchSet, seed: int, draws: int = DRAWS) -> list[
 
 
 def draw_from_origins(
-    patches: PatchSet, origins: Origins, seed: int, draws: int = DRAWS
+    patches: PatchSet, origins: Origins, seed: int, axis: int | None = None, draws: int = _DRAWS
 ) -> list[Draw]:
     """Pixels of scenes or volumes: in each draw 64 pixels of each of 24 windows, anywhere.
 
-    Windows are squares of 64 pixels, or cubes of 12 and of 48 voxels, so that pairs of pixels are
-    as near as neighbours and as far apart as the source is long.
+    Windows of scenes are squares of 64 pixels. Those of volumes are beams along one axis, 2 voxels
+    wide, every second one as long as the volume and the others 16 voxels, so that pairs of voxels
+    are as near as neighbours and as far apart as the volume is long.
+
+    Args:
+        axis: of volumes, the one that beams run along.
 
     Returns:
         As `draw_from_patches`.
@@ -66,7 +71,10 @@ def draw_from_origins(
         if not len(draw):
             continue
         with origin.reader() as reader:
-            seen = [_window(reader, source.shape, window, dice) for window in range(len(draw))]
+            seen = [
+                _look(reader, source.shape, _extent(source.shape, axis, window), dice)
+                for window in range(len(draw))
+            ]
         pixel, values = (np.concatenate(part) for part in zip(*seen, strict=True))
         at = on_ground(source, number, pixel, patches.crs)
         for one in np.unique(draw):
@@ -78,12 +86,18 @@ def draw_from_origins(
     ]
 
 
-def _window(
-    reader: SceneReader | VolumeReader, shape: tuple[int, ...], number: int, dice: Generator
+def _extent(shape: tuple[int, ...], axis: int | None, number: int) -> np.ndarray:
+    """Lengths of the window of that number in a scene or a volume."""
+    sides = np.full(len(shape), _SQUARE if axis is None else _BEAM)
+    if axis is not None:
+        sides[axis] = shape[axis] if number % 2 else _SHORT
+    return np.minimum(sides, shape)
+
+
+def _look(
+    reader: SceneReader | VolumeReader, shape: tuple[int, ...], extent: np.ndarray, dice: Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Some pixels of a window anywhere: their rows and columns (or voxels), and values."""
-    side = _SIDES[len(shape)][number % len(_SIDES[len(shape)])]
-    extent = np.minimum(side, shape)
     corner = dice.integers(0, np.subtract(shape, extent) + 1)
     pixel = dice.integers(0, extent, (_EACH, len(shape)))
     if isinstance(reader, VolumeReader):

@@ -11,7 +11,6 @@ import numpy as np
 
 from outcrop.audit.blocks import Blocks
 from outcrop.audit.draws import (
-    DRAWS,
     draw_from_origins,
     draw_from_patches,
     first_component,
@@ -25,7 +24,7 @@ from outcrop.patches.positions import Positions
 from outcrop.splits.places import coordinates
 
 FEWEST = 20
-_LABELS = 1500
+_LABELS, _LABEL_DRAWS = 1000, 4
 
 
 @dataclass(frozen=True)
@@ -96,20 +95,22 @@ def measure_resemblance(
     at = coordinates(patches.positions)
     if len(np.unique(at, axis=0)) < FEWEST:
         return None
-    draws = (
-        draw_from_origins(patches, origins, seed) if origins else draw_from_patches(patches, seed)
-    )
-    draws = [one for one in draws if len(one[0]) >= FEWEST]
-    if not draws:
-        return None
-    shortest, field = pixel_size(patches), first_component(draws)
+    shortest = pixel_size(patches)
     longest = shortest * max((max(source.shape) for source in patches.sources), default=np.inf)
+    pixels = []
+    for axis in range(3) if patches.from_volume else [None]:
+        draws = (
+            draw_from_origins(patches, origins, seed, axis)
+            if origins
+            else draw_from_patches(patches, seed)
+        )
+        draws = [one for one in draws if len(one[0]) >= FEWEST]
+        direction = None if axis is None else np.eye(3)[axis]
+        field = first_component(draws) if draws else []
+        pixels.append(variogram(field, shortest, longest, direction) if draws else None)
     sources = "the volumes" if patches.from_volume else "the scenes"
     return Resemblance(
-        pixels=tuple(
-            variogram(field, shortest, longest, direction)
-            for direction in (np.eye(3) if patches.from_volume else [None])
-        ),
+        pixels=tuple(pixels),
         labels=_labels(patches, at, longest, seed),
         origin=sources if origins else "the patches",
     )
@@ -149,7 +150,7 @@ def _labels(patches: PatchSet, at: np.ndarray, longest: float, seed: int) -> Var
     indicators = np.eye(len(patches.classes))[patches.labels]
     dice = np.random.default_rng(seed)
     count = min(_LABELS, len(patches) * 2 // 3)
-    index = [dice.choice(len(patches), count, replace=False) for _ in range(DRAWS)]
+    index = [dice.choice(len(patches), count, replace=False) for _ in range(_LABEL_DRAWS)]
     return variogram([(at[i], indicators[i]) for i in index], apart, longest, robust=False)
 
 

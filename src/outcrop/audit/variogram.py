@@ -99,7 +99,13 @@ def variogram(
     if best is None or best[0] <= lags[0]:
         return Variogram(lags, gamma, 0.0, 0.0, 0.0, "")
     reach, model = best
-    again = [_fit(lags[ok], one[ok], [model]) for one in each if (ok := np.isfinite(one)).sum() > 4]
+    start = [min(reach / lags.max(), 1.0)]
+    seen = [np.isfinite(one) for one in each]
+    again = [
+        _fit(lags[ok], one[ok], [model], start)
+        for one, ok in zip(each, seen, strict=True)
+        if ok.sum() > 4
+    ]
     ranges = [one[0] for one in again if one is not None] or [reach]
     low, high = np.percentile(ranges, (10, 90), method="nearest")
     return Variogram(
@@ -143,12 +149,14 @@ def _models() -> dict[str, Any]:
     return {model.__name__: model for model in (Exponential, Spherical, Gaussian)}
 
 
-def _fit(lags: np.ndarray, gamma: np.ndarray, names: Sequence[str]) -> tuple[float, str] | None:
+def _fit(
+    lags: np.ndarray, gamma: np.ndarray, names: Sequence[str], starts: Sequence[float] = _STARTS
+) -> tuple[float, str] | None:
     """The practical range and the name of the model that fits best; None if none can be fitted."""
     kinds, longest, top = _models(), lags.max(), gamma.max()
     best, best_r2 = None, -np.inf
     for name in names:
-        for start in _STARTS:
+        for start in starts:
             model = kinds[name](dim=1)
             model.set_arg_bounds(
                 check_args=False, len_scale=[0, 3, "cc"], var=[0, 9, "cc"], nugget=[0, 9, "cc"]
