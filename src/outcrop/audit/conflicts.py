@@ -40,11 +40,11 @@ def check_conflicts(patches: PatchSet, reach: float) -> list[Finding]:
     """Patches whose six nearest neighbours on the ground all carry other labels.
 
     At class borders this happens too, so it is held against what borders give: along them fewer
-    and fewer patches have two, three, four neighbours against them, and no more have all than all
-    but one. Where the labels of neighbours have little to do with each other, more may: as many as
-    if each neighbour were against by itself, with the share usual in the class. A warning where
-    significantly more have all against them than either gives (binomial test, p < 0.001). A class
-    most of whose patches stand alone is one of small or scattered things, and left out.
+    and fewer patches have two, three, four neighbours against them, and from all but one to all
+    the number falls no less steeply than before (it is log-concave, as for a straight border and
+    for labels without any order). A warning where significantly more have all against them
+    (binomial test, p < 0.001). A class most of whose patches stand alone is one of small or
+    scattered things, and left out.
 
     Args:
         reach: how far away a neighbour may be (`Resemblance.range`), in the patch set's unit; at
@@ -119,11 +119,11 @@ def _table(near: Neighbourhood, patches: PatchSet) -> np.ndarray:
 def _usual_share(table: np.ndarray) -> np.ndarray:
     """Of the patches with all neighbours or all but one against them, the share that has all.
 
-    For each class as much as borders or independent neighbours give, whichever is more.
+    For each class as a log-concave fall gives it, from two to all but one. What is added defines
+    it for classes without borders too.
     """
-    against = table @ np.arange(NEIGHBOURS + 1) / np.maximum(NEIGHBOURS * table.sum(axis=1), 1)
-    alone = against / (against + NEIGHBOURS * (1 - against))
-    return np.maximum(0.5, alone)
+    fall = (table[:, 3:-1].sum(axis=1) + 0.5) / (table[:, 2:-2].sum(axis=1) + 1)
+    return np.asarray(fall / (1 + fall))
 
 
 def _agreement(near: Neighbourhood, patches: PatchSet) -> np.ndarray:

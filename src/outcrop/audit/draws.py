@@ -15,7 +15,6 @@ from outcrop.sources.scene import SceneReader
 from outcrop.sources.volumes.volume import VolumeReader
 from outcrop.splits.places import coordinates, on_ground
 
-_DRAWS = 8
 _POINTS = 1536
 _PATCHES = 512
 _WINDOWS = 24
@@ -24,7 +23,7 @@ _SQUARE = 64
 _BEAM, _SHORT = 2, 16
 
 
-def draw_from_patches(patches: PatchSet, seed: int, draws: int = _DRAWS) -> list[Draw]:
+def draw_from_patches(patches: PatchSet, seed: int, draws: int) -> list[Draw]:
     """Pixels of patches: in each draw some of up to 512 patches, about 1500 in all.
 
     Returns:
@@ -48,7 +47,7 @@ def draw_from_patches(patches: PatchSet, seed: int, draws: int = _DRAWS) -> list
 
 
 def draw_from_origins(
-    patches: PatchSet, origins: Origins, seed: int, axis: int | None = None, draws: int = _DRAWS
+    patches: PatchSet, origins: Origins, seed: int, draws: int, axis: int | None = None
 ) -> list[Draw]:
     """Pixels of scenes or volumes: in each draw 64 pixels of each of 24 windows, anywhere.
 

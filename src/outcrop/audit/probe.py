@@ -19,7 +19,7 @@ from outcrop.patches.patchset import PatchSet
 from outcrop.splits import BlockSplit, Split, random_counterpart
 from outcrop.training.recipe import Recipe
 
-_TAUGHT = 20_000
+_TAUGHT, _TREES = 10_000, 50
 _SURE = 0.02
 
 Model = Callable[[Split], np.ndarray]
@@ -51,7 +51,7 @@ def check_leak(
     advice: Blocks | None,
     seed: int = 0,
 ) -> list[Finding]:
-    """The leak gap of a nearest neighbour among simple features; seconds.
+    """The leak gap of a forest of random trees on simple features; seconds.
 
     Under the split given, if it is by ground, else under all folds of the blocks advised.
     Critical if it is at least two points for certain and the split in use is at random, a warning
@@ -61,10 +61,10 @@ def check_leak(
         features: `N × F`, of the patches.
     """
     grounds = probed_splits(patches, split, advice)
-    leak = measure_leak(patches, grounds, nearest_neighbour(patches, features, seed), seed)
+    leak = measure_leak(patches, grounds, random_trees(patches, features, seed), seed)
     if leak is None:
         return []
-    return [_finding("leak-gap", "nearest neighbour on simple features", leak, split, advice)]
+    return [_finding("leak-gap", "a forest on simple features", leak, split, advice)]
 
 
 def check_leak_of_network(
@@ -139,22 +139,23 @@ def measure_leak(
     )
 
 
-def nearest_neighbour(patches: PatchSet, features: np.ndarray, seed: int = 0) -> Model:
-    """A model that gives each patch the class of the one nearest to it among features.
+def random_trees(patches: PatchSet, features: np.ndarray, seed: int = 0) -> Model:
+    """Fifty extremely randomised trees on features: quick, and as good as many a tuned model.
 
-    Features are brought to mean 0 and variance 1 on the training side, of which at most 20 000
-    patches are remembered.
+    Source: Geurts, Ernst and Wehenkel (2006), Extremely randomized trees, Machine Learning 63,
+    3-42. They learn from at most 10 000 patches.
+
+    Args:
+        features: `N × F`, of the patches.
+        seed: of the trees, and of the patches that they learn from.
     """
-    from sklearn.neighbors import KNeighborsClassifier
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    from sklearn.ensemble import ExtraTreesClassifier
 
     def model(split: Split) -> np.ndarray:
         taught = np.random.default_rng(seed).permutation(split.train)[:_TAUGHT]
-        nearest = KNeighborsClassifier(1, algorithm="brute")
-        fitted = make_pipeline(StandardScaler(), nearest)
-        fitted.fit(features[taught], patches.labels[taught])
-        return np.asarray(fitted.predict(features[split.validation]))
+        trees = ExtraTreesClassifier(_TREES, random_state=seed)
+        trees.fit(features[taught], patches.labels[taught])
+        return np.asarray(trees.predict(features[split.validation]))
 
     return model
 

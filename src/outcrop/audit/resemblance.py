@@ -75,7 +75,7 @@ class Resemblance:
 
 
 def measure_resemblance(
-    patches: PatchSet, origins: Origins = (), seed: int = 0
+    patches: PatchSet, origins: Origins = (), seed: int = 0, draws: int = 8
 ) -> Resemblance | None:
     """Estimate the variograms of a patch set's pixels and labels.
 
@@ -86,6 +86,7 @@ def measure_resemblance(
         origins: what they were cut from, to draw pixels from (`open_origins`); if there are none
             pixels are drawn from the patches.
         seed: of the draws.
+        draws: how many, of about 1500 pixels each.
 
     Returns:
         None without positions, or with fewer than twenty patches or places.
@@ -99,15 +100,14 @@ def measure_resemblance(
     longest = shortest * max((max(source.shape) for source in patches.sources), default=np.inf)
     pixels = []
     for axis in range(3) if patches.from_volume else [None]:
-        draws = (
-            draw_from_origins(patches, origins, seed, axis)
-            if origins
-            else draw_from_patches(patches, seed)
-        )
-        draws = [one for one in draws if len(one[0]) >= FEWEST]
+        if origins:
+            drawn = draw_from_origins(patches, origins, seed, draws, axis)
+        else:
+            drawn = draw_from_patches(patches, seed, draws)
+        drawn = [one for one in drawn if len(one[0]) >= FEWEST]
+        field = first_component(drawn) if drawn else []
         direction = None if axis is None else np.eye(3)[axis]
-        field = first_component(draws) if draws else []
-        pixels.append(variogram(field, shortest, longest, direction) if draws else None)
+        pixels.append(variogram(field, shortest, longest, direction) if drawn else None)
     sources = "the volumes" if patches.from_volume else "the scenes"
     return Resemblance(
         pixels=tuple(pixels),
