@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import cache
 
@@ -16,9 +17,11 @@ from outcrop.audit.blocks import advise_blocks
 from outcrop.audit.distances import check_distances, covered, gaps
 from outcrop.audit.draws import draw_from_origins, draw_from_patches
 from outcrop.audit.origin import open_origins, open_to_map
+from outcrop.audit.representative import check_representative
 from outcrop.audit.resemblance import check_resemblance, measure_resemblance
 from outcrop.audit.variogram import variogram
 from outcrop.errors import OutcropError
+from outcrop.models.features import statistics
 from outcrop.patches.cut import cut
 from outcrop.patches.cut_volume import cut_volume as cut_volume_file
 from outcrop.patches.positions import scene_positions, volume_positions
@@ -412,6 +415,11 @@ def test_several_volumes_do_not_lie_behind_one_another():
     assert (second[which] == second).all()
     assert block_split(two, None, None, 3, 0) is not None
     assert np.isinf(gaps(two.positions[second == 0], two.positions[second == 1])[0]).all()
+    apart = Split(second.astype(np.int8), second, two.fingerprint)
+    (told,) = check_distances(two, apart, found)
+    assert (told.severity, "they share no volume" in told.title) == ("note", True)
+    assert json.loads(json.dumps(told.numbers, allow_nan=False))["overlapping"] == 0
+    assert check_representative(two, apart, statistics(two.images)) == []
 
 
 def test_options_that_would_do_nothing_are_refused(tmp_path, monkeypatch, capfd):

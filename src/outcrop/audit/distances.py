@@ -170,7 +170,9 @@ def _between(
         slack = np.maximum(np.nan_to_num(resemblance.ranges) - one.extent, 0)
         near = gaps(one, other, slack)[0] < 0
     numbers |= {"within_range": round(float(near.mean()), 4)}
-    middle = f"the median gap is {numbers['gap']['median']:g} {patches.unit}"
+    middle = "they share no volume"
+    if numbers["gap"]:
+        middle = f"the median gap is {numbers['gap']['median']:g} {patches.unit}"
     if resemblance is not None and near.mean() > _NEAR:
         title = (
             f"{_share(near)} {word} patches lie nearer to a training patch than pixels resemble "
@@ -232,9 +234,9 @@ def _pairs(one: np.ndarray, other: np.ndarray, gap: np.ndarray) -> tuple[tuple[i
 
 def _numbers(gap: np.ndarray, unit: str) -> dict[str, Any]:
     finite = np.maximum(gap[np.isfinite(gap)], 0)
-    low, median, high = np.percentile(finite, (10, 50, 90)) if len(finite) else (np.nan,) * 3
-    quantiles = {"p10": low, "median": median, "p90": high}
-    return {"unit": unit, "gap": {name: round(float(x), 3) for name, x in quantiles.items()}}
+    percent = {"p10": 10, "median": 50, "p90": 90} if len(finite) else {}
+    quantiles = {name: round(float(np.percentile(finite, p)), 3) for name, p in percent.items()}
+    return {"unit": unit, "gap": quantiles}
 
 
 def _share(mask: np.ndarray) -> str:

@@ -100,10 +100,7 @@ def check_representative(
         return []
     found = []
     if not (patches.from_volume and to_map):  # other volumes share no ground
-        at = coordinates(patches.positions)
-        ground = compare_distances(at[judged], places.at, at[taught])
-        extent = float(np.ptp(np.concatenate([at, places.at]), axis=0).max())
-        found.append(_finding("map-ground", ground, "on the ground", patches.unit, extent))
+        found += _on_ground(patches, taught, judged, places)
     if wanted is not None:
         dice = np.random.default_rng(seed)
         some = np.sort(dice.permutation(taught)[:_TAUGHT])
@@ -112,6 +109,23 @@ def check_representative(
         norm = float(np.sqrt(known.shape[1]))
         found.append(_finding("map-features", hardness, "among features", "", norm))
     return found
+
+
+def _on_ground(
+    patches: PatchSet, taught: np.ndarray, judged: np.ndarray, places: Places
+) -> list[Finding]:
+    """Distances on the ground, in volumes only where training patches are."""
+    assert patches.positions is not None
+    if patches.from_volume:
+        here = np.unique(patches.positions.source[taught])
+        judged = judged[np.isin(patches.positions.source[judged], here)]
+        places = places[np.isin(places.source, here)]
+        if not len(judged):
+            return []
+    at = coordinates(patches.positions)
+    hardness = compare_distances(at[judged], places.at, at[taught])
+    extent = float(np.ptp(np.concatenate([at, places.at]), axis=0).max())
+    return [_finding("map-ground", hardness, "on the ground", patches.unit, extent)]
 
 
 def _look(origins: Origins, places: Places, patches: PatchSet) -> tuple[Places, np.ndarray]:
