@@ -14,10 +14,11 @@ from benchmarks.worlds import World
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits import BUFFER, TRAIN, VALIDATION, Split
 
-ANY = ("textured", "uneven", "layered", "alike", "ground", "ground_float")
-NEAR = ("textured", "uneven", "layered", "ground")
+ANY = ("textured", "uneven", "layered", "alike", "ground", "ground_float", "cube", "cube_lost")
+NEAR = ("textured", "uneven", "layered", "ground", "cube", "cube_lost")
 LOOSE = ("textured", "uneven", "layered")
-FLOAT = ("uneven", "ground_float")
+FLOAT = ("uneven", "ground_float", "cube")
+FEW = 4
 
 Plant = Callable[[World, float, np.random.Generator], World]
 
@@ -30,6 +31,7 @@ class Fault:
         name: what was done.
         plant: does it.
         strengths: from weak to strong, in `unit`.
+        stated: at this strength and stronger it is said to be found.
         unit: what the strength is.
         checks: findings of any of these count as found.
         severity: that such a finding must have, or worse.
@@ -39,10 +41,15 @@ class Fault:
     name: str
     plant: Plant
     strengths: tuple[float, ...]
+    stated: float
     unit: str
     checks: tuple[str, ...]
     severity: str = "critical"
     worlds: tuple[str, ...] = ANY
+
+    def is_stated(self, strength: float) -> bool:
+        """Whether the fault is said to be found at this strength."""
+        return self.strengths.index(strength) >= self.strengths.index(self.stated)
 
 
 def changed(world: World, split: Split | None = None, **fields: Any) -> World:
@@ -64,18 +71,30 @@ def sorted_labels(world: World, strength: float, dice: np.random.Generator) -> W
 
 
 def copies(change: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> Plant:
-    """A share of the validation patches becomes copies, changed, of training patches."""
+    """So many validation patches become copies, changed, of training patches."""
 
     def plant(world: World, strength: float, dice: np.random.Generator) -> World:
-        index, of = _pairs(world, strength, dice)
+        index, of = _pairs(world, round(strength), dice)
         return _with_images(world, index, change(world.patches.images[of], dice))
 
     return plant
 
 
+def damaged(
+    damage: Callable[[np.ndarray, float, np.random.Generator], np.ndarray],
+) -> Plant:
+    """A few validation patches become copies of training patches, damaged so much."""
+
+    def plant(world: World, strength: float, dice: np.random.Generator) -> World:
+        index, of = _pairs(world, FEW, dice)
+        return _with_images(world, index, damage(world.patches.images[of], strength, dice))
+
+    return plant
+
+
 def overlaps(world: World, strength: float, dice: np.random.Generator) -> World:
-    """A twentieth of the validation patches shows training patches, shifted."""
-    index, of = _pairs(world, 0.05, dice)
+    """A few validation patches show training patches, shifted."""
+    index, of = _pairs(world, FEW, dice)
     height, width = world.patches.size
     far = [min(world.margin, round(strength * side)) for side in (height, width)]
     images = []
@@ -86,9 +105,8 @@ def overlaps(world: World, strength: float, dice: np.random.Generator) -> World:
 
 
 def conflicting(world: World, strength: float, dice: np.random.Generator) -> World:
-    """A share of the training patches becomes copies of others, brighter, with another label."""
-    train = dice.permutation(world.split.train)
-    number = max(1, round(strength * len(train)))
+    """So many training patches become copies of others, brighter, with another label."""
+    train, number = dice.permutation(world.split.train), round(strength)
     of = train[number : 2 * number]
     labels = world.patches.labels.copy()
     classes = len(world.patches.classes)
@@ -191,48 +209,51 @@ def turned_brighter(images: np.ndarray, dice: np.random.Generator) -> np.ndarray
     return brighter(turned(images, dice), dice)
 
 
-def noisy(images: np.ndarray, dice: np.random.Generator) -> np.ndarray:
-    """Noise of a tenth of the contrast (20 dB)."""
+def noisy(images: np.ndarray, decibels: float, dice: np.random.Generator) -> np.ndarray:
+    """Noise so many decibels below the contrast."""
     spread = np.nanstd(images.astype(float), axis=(2, 3), keepdims=True)
-    return _like(images, images + 0.1 * spread * dice.normal(size=images.shape))
+    noise = 10 ** (-decibels / 20) * spread * dice.normal(size=images.shape)
+    return _like(images, images + noise)
 
 
-def jpeg(images: np.ndarray, dice: np.random.Generator) -> np.ndarray:
-    """Saved as JPEG of quality 75, band by band, and read again."""
-    return np.stack([[_jpeg(band) for band in image] for image in images]).astype(images.dtype)
+def jpeg(images: np.ndarray, quality: float, dice: np.random.Generator) -> np.ndarray:
+    """Saved as JPEG, band by band, and read again."""
+    saved = [[_jpeg(band, round(quality)) for band in image] for image in images]
+    return np.stack(saved).astype(images.dtype)
 
 
 FAULTS = (
-    Fault("sorted labels, the last fifth validates", sorted_labels, (0.0, 0.05), "share shuffled",
-          ("order",)),
-    Fault("exact copies across sides", copies(same), (0.01, 0.05), "share of validation",
+    Fault("sorted labels, the last fifth validates", sorted_labels, (0.2, 0.05, 0.0), 0.05,
+          "of all shuffled", ("order",)),
+    Fault("exact copies across sides", copies(same), (1, 4, 16), 1, "copies", ("duplicates",)),
+    Fault("flipped or turned copies across sides", copies(turned), (1, 4, 16), 1, "copies",
           ("duplicates",)),
-    Fault("flipped or turned copies across sides", copies(turned), (0.01, 0.05),
-          "share of validation", ("duplicates",)),
-    Fault("copies in other brightness across sides", copies(brighter), (0.01, 0.05),
-          "share of validation", ("duplicates",), worlds=NEAR),
-    Fault("turned copies in other brightness", copies(turned_brighter), (0.01, 0.05),
-          "share of validation", ("duplicates",), worlds=NEAR),
-    Fault("copies with noise at 20 dB", copies(noisy), (0.01, 0.05), "share of validation",
+    Fault("copies in other brightness across sides", copies(brighter), (1, 4, 16), 4, "copies",
           ("duplicates",), worlds=NEAR),
-    Fault("copies saved as JPEG", copies(jpeg), (0.05, 0.1), "share of validation",
+    Fault("turned copies in other brightness", copies(turned_brighter), (1, 4, 16), 4, "copies",
+          ("duplicates",), worlds=NEAR),
+    Fault("four copies with noise", damaged(noisy), (10, 20, 30), 20, "dB below contrast",
+          ("duplicates",), worlds=NEAR),
+    Fault("four copies saved as JPEG", damaged(jpeg), (50, 75, 90), 75, "quality",
           ("duplicates",), worlds=("textured", "layered")),
-    Fault("shifted overlaps across sides", overlaps, (0.06, 0.2), "shift in sides",
+    Fault("four shifted overlaps across sides", overlaps, (0.3, 0.2, 0.06), 0.2, "of a side apart",
           ("overlaps", "duplicates"), worlds=LOOSE),
-    Fault("copies with another label", conflicting, (0.01, 0.05), "share of training",
-          ("duplicates",), worlds=NEAR),
-    Fault("a class missing from validation", missing(VALIDATION), (1.0,), "", ("sides",)),
-    Fault("a class missing from training", missing(TRAIN), (1.0,), "", ("sides",)),
-    Fault("constant patches", constant, (0.01, 0.05), "share of all", ("gaps",)),
-    Fault("patches without data", without_data, (0.01, 0.05), "share of all", ("gaps",),
+    Fault("copies with another label", conflicting, (1, 4, 16), 4, "copies", ("duplicates",),
+          worlds=NEAR),
+    Fault("a class missing from validation", missing(VALIDATION), (1,), 1, "class", ("sides",)),
+    Fault("a class missing from training", missing(TRAIN), (1,), 1, "class", ("sides",)),
+    Fault("constant patches", constant, (0.002, 0.01, 0.05), 0.01, "of all", ("gaps",)),
+    Fault("patches without data", without_data, (0.002, 0.01, 0.05), 0.01, "of all", ("gaps",),
           worlds=FLOAT),
-    Fault("brightness tells the class", brighter_class, (2.0, 3.0), "deviations", ("intensity",),
-          severity="warning", worlds=("textured", "uneven", "ground", "ground_float")),
-    Fault("brightness differs between sides", brighter_side, (1.5, 3.0), "deviations",
-          ("intensity",), worlds=("textured", "uneven", "layered", "ground", "ground_float")),
-    Fault("a mark burnt into a class", marked, (0.6, 1.0), "share of class", ("marks",)),
-    Fault("a class of coarser grey levels", coarser, (1.0, 3.0), "bits lost of 8", ("levels",),
-          worlds=("textured", "layered", "ground")),
+    Fault("brightness tells the class", brighter_class, (1, 2, 3), 2, "deviations",
+          ("intensity",), severity="warning",
+          worlds=("textured", "uneven", "ground", "ground_float", "cube", "cube_lost")),
+    Fault("brightness differs between sides", brighter_side, (0.75, 1.5, 3), 1.5, "deviations",
+          ("intensity",),
+          worlds=("textured", "uneven", "layered", "ground", "ground_float", "cube_lost")),
+    Fault("a mark burnt into a class", marked, (0.4, 0.6, 1), 0.6, "of the class", ("marks",)),
+    Fault("a class of coarser grey levels", coarser, (1, 2, 3), 1, "bits lost of 8", ("levels",),
+          worlds=("textured", "layered", "ground", "cube_lost")),
 )  # fmt: skip
 
 
@@ -241,13 +262,13 @@ def _some(world: World, strength: float, dice: np.random.Generator) -> np.ndarra
     return dice.permutation(n)[: max(1, int(np.ceil(strength * n)))]
 
 
-def _pairs(world: World, share: float, dice: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(world: World, number: int, dice: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Validation patches to replace, and as many training patches of the same classes."""
     validation = dice.permutation(world.split.validation)
     labels = world.patches.labels
     train = world.split.train
     validation = validation[np.isin(labels[validation], labels[train])]
-    index = validation[: max(1, round(share * len(world.split.validation)))]
+    index = validation[:number]
     of = np.array([dice.choice(train[labels[train] == labels[i]]) for i in index])
     return index, of
 
@@ -285,7 +306,7 @@ def _like(images: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     return np.clip(np.round(pixels), limits.min, limits.max).astype(images.dtype)
 
 
-def _jpeg(band: np.ndarray) -> np.ndarray:
+def _jpeg(band: np.ndarray, quality: int) -> np.ndarray:
     file = io.BytesIO()
-    Image.fromarray(band).save(file, "JPEG", quality=75)
+    Image.fromarray(band).save(file, "JPEG", quality=quality)
     return np.asarray(Image.open(file))

@@ -153,7 +153,7 @@ def cube(seed: int) -> World:
             classes=CLASSES,
             seed=seed,
         )
-    return World(patches, BlockSplit(block=40, buffer=12, folds=4, seed=seed).assign(patches))
+    return World(patches, BlockSplit(block=48, buffer=8, folds=4, seed=seed).assign(patches))
 
 
 def cube_lost(seed: int) -> World:

@@ -233,7 +233,7 @@ def _verify(
 ) -> Pairs:
     found = no_pairs()
     for part, one, other in pictures_of_pairs(patches, first, second, which, "verifying copies"):
-        r, evidence = agreement(whitening.spectra(one), whitening.spectra(other))
+        r, evidence = agreement(whitening(one), whitening(other))
         good = (r >= SHARED) & (evidence >= needed)
         lower, upper = np.sort([first[part][good], second[part][good]], axis=0)
         found += Pairs(lower, upper, r[good].astype(np.float32))

@@ -3,8 +3,9 @@
 Two pictures of the same kind of ground resemble each other: dark here, bright there, layers at the
 same depth. Copies of one picture share what is peculiar to it. So pictures are whitened first: in
 the discrete cosine transform every frequency is divided by what is usual for it in this patch set,
-to the power `_WHITENING`. Then a correlation counts what two pictures have in common beyond their
-kind, and how many independent values it rests on tells whether that can be chance.
+to the power `_WHITENING`; and levelled: every pixel is divided by what its neighbourhood varies by,
+lest one bright edge outweighs all else. Then a correlation counts what two pictures have in common
+beyond their kind, and how many independent values it rests on tells whether that can be chance.
 
 Brightness and contrast do not matter (every picture is standardised band by band), nor do flips
 and quarter turns: in the cosine transform they are changes of sign and a transposition.
@@ -17,8 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.fft import dctn, idctn
+from scipy.ndimage import uniform_filter
 
 _WHITENING = 0.75
+_NEIGHBOURHOOD, _EMPTY = 0.25, 0.3
 _TINY = 1e-9
 _ROUNDING = 1e-5
 
@@ -81,11 +84,16 @@ class Whitening:
             power = (power + power.T) / 2
         return cls(power.astype(np.float32))
 
-    def spectra(self, pictures: np.ndarray) -> np.ndarray:
-        """Whitened spectra of unit length, `N × height × width`; zeros without contrast."""
+    def __call__(self, pictures: np.ndarray) -> np.ndarray:
+        """Whiten and level standardised pictures; what has no contrast stays zero."""
         floor = _TINY * self.power.max()
         weight = np.where(self.power > floor, np.maximum(self.power, floor), np.inf)
-        return unit(transform(pictures) * weight ** (-_WHITENING / 2))
+        white = idctn(transform(pictures) * weight ** (-_WHITENING / 2), axes=(1, 2), norm="ortho")
+        around = (1, *(max(3, round(side * _NEIGHBOURHOOD)) for side in white.shape[1:]))
+        power = np.square(white)
+        nearby = np.sqrt(np.maximum(uniform_filter(power, around), 0))
+        least = _EMPTY * np.sqrt(power.mean(axis=(1, 2), keepdims=True))
+        return white / np.maximum(np.maximum(nearby, least), _TINY)
 
     def describe(self, number: int) -> Descriptor:
         """The descriptor of the frequencies with the most power, which noise disturbs least."""
@@ -155,17 +163,16 @@ def agreement(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarra
     evidence.
 
     Args:
-        one, other: spectra of unit length, `M × height × width`.
+        one, other: `M × height × width`.
 
     Returns:
         The correlation r, and the evidence - n / 2 · log(1 - r²), both `M`.
     """
-    r = (one * other).sum(axis=(1, 2))
-    power = np.square(one * other).sum(axis=(1, 2))
-    pixels = [idctn(spectra, axes=(1, 2), norm="ortho") for spectra in (one, other)]
-    place = np.square(pixels[0] * pixels[1]).sum(axis=(1, 2))
-    independent = 1 / np.maximum(np.maximum(power, place), 1e-12)
-    independent = np.minimum(independent, one[0].size)
+    pixels = [unit(some - some.mean(axis=(1, 2), keepdims=True)) for some in (one, other)]
+    spectra = [dctn(some, axes=(1, 2), norm="ortho") for some in pixels]
+    r = (pixels[0] * pixels[1]).sum(axis=(1, 2))
+    shared = [np.square(a * b).sum(axis=(1, 2)) for a, b in (pixels, spectra)]
+    independent = np.minimum(1 / np.maximum(np.maximum(*shared), _TINY), one[0].size)
     return r, -independent / 2 * np.log1p(-(np.clip(r, 0, 1 - 1e-4) ** 2))
 
 

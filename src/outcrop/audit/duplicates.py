@@ -69,8 +69,10 @@ def check_overlaps(
     asked = plural(len(found.asked), "patch", "patches")
     if len(found.asked) < len(patches):
         asked += " drawn at random"
+    apart = float(np.median(np.hypot(*found.shifts.T)))
     title = (
-        f"of {asked}, {share(number / len(found.asked))} overlap another by half or more, shifted"
+        f"of {asked}, at least {share(number / len(found.asked))} overlap another, "
+        f"{apart:.0f} pixels apart in the median"
     )
     if across:
         title += f"; {plural(across, 'pair')} across sides"
@@ -85,7 +87,7 @@ def check_overlaps(
                 "overlapping": number,
                 "pairs": len(found.pairs),
                 "pairs across sides": across,
-                "median shift": float(np.median(np.hypot(*found.shifts.T))),
+                "median shift": apart,
                 **_sizes(clusters),
             },
             _pairs_shown(found.pairs, crossing),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.fft import idctn, irfft2, next_fast_len, rfft2
+from scipy.fft import irfft2, next_fast_len, rfft2
 
 from outcrop.audit.copies import (
     EVIDENCE,
@@ -22,7 +22,6 @@ from outcrop.audit.detail import (
     agreement,
     orientations,
     standardised,
-    transform,
     unit,
 )
 from outcrop.audit.pixels import batches
@@ -34,7 +33,7 @@ _FREQUENCIES = 48
 _ALIKE = 0.6
 _NEAREST = 2
 _SAMPLE = 1024
-_WORK = 1.5e12
+_WORK = 3e12
 _QUERIES, _TARGETS = 512, 128
 
 
@@ -97,7 +96,7 @@ class _Search:
     def of(cls, reduced: np.ndarray, dice: np.random.Generator) -> _Search:
         height, width = (max(1, side // 2) for side in reduced.shape[1:])
         rows, columns = (
-            np.arange(0, full - part + 1, max(1, part // 8))
+            np.arange(0, full - part + 1, max(1, part // 16))
             for full, part in zip(reduced.shape[1:], (height, width), strict=True)
         )
         sample = np.sort(dice.permutation(len(reduced))[:_SAMPLE])
@@ -187,15 +186,16 @@ def _verify(
     """The pairs that overlap indeed, each once, and their shifts."""
     found: dict[tuple[int, int], tuple[float, tuple[int, int]]] = {}
     for part, one, other in pictures_of_pairs(patches, first, second, which, "verifying overlaps"):
-        white = [idctn(whitening.spectra(p), axes=(1, 2), norm="ortho") for p in (one, other)]
-        for i, j, *pair in zip(first[part].tolist(), second[part].tolist(), *white, strict=True):
-            r, evidence, shift = _register(*pair)
+        ends = zip(first[part].tolist(), second[part].tolist(), strict=True)
+        for (i, j), *pictures in zip(ends, whitening(one), whitening(other), strict=True):
+            r, evidence, shift = _register(*pictures)
             if r >= SHARED and evidence >= needed and shift != (0, 0):
                 found.setdefault((min(i, j), max(i, j)), (r, shift))
-    ends = np.array(sorted(found), np.int64).reshape(-1, 2)
-    likeness = np.array([found[i, j][0] for i, j in ends.tolist()], np.float32)
-    shifts = np.array([found[i, j][1] for i, j in ends.tolist()], np.int64).reshape(-1, 2)
-    return Pairs(ends[:, 0], ends[:, 1], likeness), shifts
+    kept = sorted(found)
+    pairs = np.array(kept, np.int64).reshape(-1, 2)
+    likeness = np.array([found[pair][0] for pair in kept], np.float32)
+    shifts = np.array([found[pair][1] for pair in kept], np.int64).reshape(-1, 2)
+    return Pairs(pairs[:, 0], pairs[:, 1], likeness), shifts
 
 
 def _register(one: np.ndarray, other: np.ndarray) -> tuple[float, float, tuple[int, int]]:
@@ -214,9 +214,8 @@ def _register(one: np.ndarray, other: np.ndarray) -> tuple[float, float, tuple[i
     near = np.roll(product, reach, axis=(0, 1))[: 2 * reach[0] + 1, : 2 * reach[1] + 1]
     row, column = np.unravel_index(int(near.argmax()), near.shape)
     down, right = int(row) - reach[0], int(column) - reach[1]
-    crops = (
-        one[max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)],
-        other[max(-down, 0) : height + min(-down, 0), max(-right, 0) : width + min(-right, 0)],
-    )
-    r, evidence = agreement(*(unit(transform(crop[None])) for crop in crops))
+    r, evidence = agreement(*(
+        picture[None, max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)]
+        for picture, y, x in ((one, down, right), (other, -down, -right))
+    ))  # fmt: skip
     return float(r[0]), float(evidence[0]), (down, right)
