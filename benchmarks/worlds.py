@@ -171,9 +171,49 @@ def cube_lost(seed: int) -> World:
     return World(lost, split)
 
 
+def scattered(seed: int, number: int = 500) -> World:
+    """Patches that share no ground, split at random, as far apart as the map's pixels from them."""
+    dice = np.random.default_rng(seed)
+    side, size, classes = 1600, 16, 4
+    cell = dice.permutation(40 * 40)[:number]
+    row, column = (40 * part + 12 + dice.integers(0, 16, number) for part in np.divmod(cell, 40))
+    labels = dice.integers(0, classes, number)
+    images = np.stack([_grain(dice, size, 3, 0.8 + 0.5 * k, 25 * k) for k in labels])
+    bright = dice.normal(0, 12, (number, 1, 1, 1)) + 8 * labels[:, None, None, None]
+    patches = PatchSet(
+        images=np.round(400 + 4 * (bright + 25 * images)).astype(np.uint16),
+        labels=labels,
+        classes=("water", "rice", "town", "wood"),
+        bands=("green", "red", "nir"),
+        positions=scene_positions(
+            source=0,
+            row=row,
+            column=column,
+            x=600_000 + PIXEL * (column + 0.5),
+            y=1_200_000 - PIXEL * (row + 0.5),
+            width=PIXEL * size,
+            height=PIXEL * size,
+            polygon=np.arange(number),
+        ),
+        sources=(Source("made.tif", (side, side), UTM, PLACE),),
+        crs=UTM,
+    )
+    return World(patches, RandomSplit(seed=seed).assign(patches))
+
+
 WORLDS: dict[str, Callable[[int], World]] = {
     world.__name__: world
-    for world in (textured, uneven, layered, alike, ground, ground_float, cube, cube_lost)
+    for world in (
+        textured,
+        uneven,
+        layered,
+        alike,
+        ground,
+        ground_float,
+        scattered,
+        cube,
+        cube_lost,
+    )
 }
 
 
