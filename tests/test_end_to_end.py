@@ -146,6 +146,7 @@ def test_the_whole_job_with_one_command(here, capsys):
     assert all(name in out for name in (*models, "leak gap", *CLASSES))
     assert Path("results/maps/0-coast-1-classes.tif").is_file()
     assert Path("results/report.html").read_text().startswith("<!doctype html>")
+    assert '<section id="audit">' in Path("results/report.html").read_text()
     words = ["experiment", "--config", "results/experiment.yaml", "-o", "results", "--resume"]
     _, settings = parse(COMMANDS, words, "", "")
     assert settings["plan"].to_yaml() == Path("results/experiment.yaml").read_text()

@@ -37,6 +37,9 @@ _PUBLIC = {
     "SlabSplit": "splits.SlabSplit",
     "SceneSplit": "splits.SceneSplit",
     "ColumnSplit": "splits.ColumnSplit",
+    # trust
+    "audit": "audit.audit.audit",
+    "read_audit": "audit.folder.read_audit",
     # models and training
     "ResidualNet": "models.architectures.ResidualNet",
     "cost_of": "models.cost.cost_of",

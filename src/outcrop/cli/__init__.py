@@ -10,8 +10,9 @@ from typing import Any
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0 when all is well, or when SIGTERM has ended a training that can go on; 2 when the user can put
-    something right (one line on standard error says what); 130 after Ctrl-C.
+    0 when all is well, or when SIGTERM has ended a training that can go on; what the command
+    returns, if it returns a number (`outcrop audit`: 1 if something is wrong); 2 when the user can
+    put something right (one line on standard error says what); 130 after Ctrl-C.
     """
     from outcrop import __doc__ as description
     from outcrop import __version__
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings: dict[str, Any] = {}
     try:
         command, settings = parse(COMMANDS, words, __version__, description or "")
-        command(**settings)
+        return command(**settings) or 0
     except OutcropError as error:
         sys.stderr.write(f"outcrop: {' '.join(str(error).split())}\n")
         return 2

@@ -222,6 +222,13 @@ def _refuse_beside(what: str, **options: Any) -> None:
             raise OutcropError(f"--{option}", f"has no meaning beside {what}; leave it out")
 
 
+def _refuse_without(what: str, **options: Any) -> None:
+    """Refuse options that do something only where another is given."""
+    for name, value in options.items():
+        if value is not None:
+            raise OutcropError(f"--{name.replace('_', '-')}", f"needs {what}; give it too")
+
+
 def locate(
     patches: str,
     sources: list[str],
@@ -392,6 +399,70 @@ def split(
     made = splitter.assign(opened, fold, test)
     made.save(output)
     split_table(opened, made, output)
+
+
+def audit(
+    patches: str,
+    *,
+    split: Path | None = None,
+    json: str | None = None,
+    output: Path | None = None,
+    to_map: list[str] | None = None,
+    full: bool = False,
+    depth: int | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> int:
+    """Say whether a patch set and its split can be trusted; exit code 1 if something is wrong.
+
+    Args:
+        patches: a patch set, a folder or archive with a folder per class, an npz, or "cifar10".
+        split: made by `outcrop split`; without it, the sides that a collection came with, if any.
+        json: write the findings to this file, or print them and nothing else with "-".
+        output: a new folder to keep the findings, pictures of their evidence and a report in.
+        to_map: scenes or volumes to be mapped; what the patches were cut from, if not given.
+        full: measure the leak gap of a network too, which is trained twice.
+        depth: of that network; 14 if not given.
+        epochs: of its trainings; 15 if not given.
+        seed: of the samples that some checks draw.
+        overwrite: whether the file and the folder may exist.
+    """
+    from outcrop.audit.audit import audit as audit_patches
+    from outcrop.audit.folder import check_folder, write_audit
+    from outcrop.cli.tables import finding_table, say_json
+    from outcrop.files import check_new, write_json
+    from outcrop.patches.collection import open_patches
+    from outcrop.report import write_report
+    from outcrop.splits import read_split
+
+    printed = json == "-"
+    if output is not None:
+        check_folder(output, overwrite)
+    if json is not None and not printed:
+        check_new(Path(json), overwrite)
+    if not full:
+        _refuse_without("--full", depth=depth, epochs=epochs)
+    opened = open_patches(patches)
+    made = None if split is None else read_split(split)
+    found = audit_patches(
+        opened,
+        made,
+        to_map=to_map or (),
+        network=ResidualNet(depth=14 if depth is None else depth) if full else None,
+        recipe=Recipe(epochs=15 if epochs is None else epochs, seed=seed),
+        seed=seed,
+    )
+    if output is not None:
+        write_audit(found, opened, output, overwrite)
+        write_report(output)
+    if json is not None and not printed:
+        write_json(json, found.to_json())
+    if printed:
+        say_json(found.to_json())
+    else:
+        finding_table(found)
+    return int(found.failed)
 
 
 def models(
@@ -591,10 +662,10 @@ def experiment(
 
 
 def report(folder: Path, *, output: Path | None = None, overwrite: bool = False) -> None:
-    """Write one HTML page about an experiment, a comparison or a run.
+    """Write one HTML page about an experiment, a comparison, a run or an audit.
 
     Args:
-        folder: made by `outcrop experiment`, `compare` or `train`.
+        folder: made by `outcrop experiment`, `compare`, `train` or `audit`.
         output: the page; `report.html` in the folder if not given.
         overwrite: whether the page may exist.
     """
@@ -655,6 +726,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
         patches,
         locate,
         split,
+        audit,
         models,
         train,
         evaluate,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from outcrop.audit.audit import Audit
 from outcrop.evaluation.intervals import Interval
 from outcrop.evaluation.scores import Scores
 from outcrop.experiment.compare import Comparison
@@ -26,6 +28,7 @@ from outcrop.splits import SIDES, Split
 from outcrop.training.run import Run
 
 _LARGE = 64
+_READABLE = 100
 
 _console = Console(highlight=False, soft_wrap=True, quiet=not speaks())
 if not _console.is_terminal:
@@ -82,6 +85,25 @@ def split_table(patches: PatchSet, split: Split, path: Path) -> None:
     for warning in split.warnings(patches):
         say(f"note: {warning}")
     say(str(path))
+
+
+def finding_table(audit: Audit) -> None:
+    """One row a finding: how severe, which check, what was found, and what to do."""
+    colours = {"critical": "bold red", "warning": "yellow", "note": "dim"}
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name, ratio in (("severity", None), ("check", None), ("found", 3), ("remedy", 2)):
+        table.add_column(name, ratio=ratio, overflow="fold")
+    for one in audit.findings:
+        row = one.severity, one.check, one.title, one.remedy
+        table.add_row(*map(escape, row), style=colours[one.severity])
+    # Sentences are wrapped, into a pipe too: as wide as they need to be they cannot be read.
+    _console.print(table, width=min(_console.width, _READABLE), soft_wrap=False)
+    say(audit.summary)
+
+
+def say_json(content: object) -> None:
+    """Print plain data as JSON on standard output."""
+    say(json.dumps(content, indent=2))
 
 
 def score_table(scores: Scores) -> None:

@@ -7,6 +7,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from outcrop.audit.audit import audit
+from outcrop.audit.folder import write_audit
 from outcrop.errors import OutcropError
 from outcrop.experiment.compare import Comparison, compare
 from outcrop.experiment.plan import Experiment
@@ -46,7 +48,7 @@ class Results:
 
 
 def run_experiment(experiment: Experiment, folder: str | Path, resume: bool = False) -> Results:
-    """Cut, split by ground, compare the models, and map.
+    """Cut, split by ground, audit, compare the models, and map.
 
     Args:
         folder: gets everything; it stays when patches and split are in it, and each further step
@@ -68,6 +70,10 @@ def run_experiment(experiment: Experiment, folder: str | Path, resume: bool = Fa
         _write_experiment(experiment, folder)
         patches = _cut(experiment, scenes, folder / "patches.zarr")
         split = _split(experiment, patches, folder / "split.json")
+    if not (folder / "audit").exists():
+        found = audit(patches, split, seed=experiment.recipe.seed)
+        console.print(f"audit: {found.summary}")
+        write_audit(found, patches, folder / "audit")
     comparison = compare(
         patches,
         split,

@@ -45,7 +45,7 @@ def statistics(images: Any) -> np.ndarray:
         float32, `N × features`, in the units of `images`; `statistic_names` tells which is which.
     """
     step = max(1, _CHUNK_PIXELS // int(np.prod(images.shape[1:])))
-    starts = range(0, max(len(images), 1), step)
+    starts = range(0, max(images.shape[0], 1), step)
     return np.concatenate(
         [
             np.concatenate(list(_measure(images[start : start + step]).values()), axis=1)

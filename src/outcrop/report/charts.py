@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,13 @@ from markupsafe import Markup
 from outcrop.evaluation.intervals import Interval
 from outcrop.evaluation.scores import PrecisionRecall
 from outcrop.experiment.compare import Row
-from outcrop.report.svg import chart, svg
+from outcrop.report.svg import INK, chart, svg
 from outcrop.splits import SIDES
 from outcrop.training.log import EpochMetrics
 
 GROUND, RANDOM, TRAINING = "#1b5e8c", "#c06a1b", "#8a97a3"
 _SMALL = (2.7, 2.2)
+_WIDER = (3.9, 2.6)
 
 
 def loss_curves(metrics: Sequence[EpochMetrics], title: str, top: float) -> Markup:
@@ -131,6 +132,92 @@ def accuracy_chart(rows: Sequence[Row], split: str) -> Markup:
         if random:
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0)
     return svg(figure, "overall accuracy of every model")
+
+
+def variogram_chart(resemblance: Mapping[str, Any]) -> Markup:
+    """How unlike pixels are by the distance between them, and the range up to which they are alike.
+
+    Args:
+        resemblance: the numbers of the audit's finding of that name.
+    """
+    with chart("how far pixels resemble each other", _WIDER) as (figure, axes):
+        for axis, one in enumerate(resemblance["pixels"]):
+            if one is None:
+                continue
+            alone = len(resemblance["pixels"]) == 1
+            name = "pixels" if alone else f"along axis {axis}"
+            colour = (GROUND, RANDOM, TRAINING)[axis]
+            axes.plot(one["lags"], one["gamma"], "o-", color=colour, ms=3.5, label=name)
+            if one["range"]:
+                axes.axvline(one["range"], color=colour, lw=1, ls=(0, (4, 2)))
+            if alone and one["low"] and one["high"]:
+                axes.axvspan(one["low"], one["high"], color=colour, alpha=0.1, lw=0)
+        if resemblance["labels"] is not None:
+            one = resemblance["labels"]
+            axes.plot(one["lags"], one["gamma"], color=INK, lw=1, ls=":", label="labels")
+        axes.set_xscale("log")
+        for which in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+            which(_plain_decades)
+        axes.set_ylim(0, None)
+        axes.set_xlabel(f"distance ({resemblance['unit']})")
+        axes.set_ylabel("unlikeness (1: variance)")
+        axes.legend(loc="lower right" if len(resemblance["pixels"]) == 1 else "upper left")
+    return svg(figure, "variogram")
+
+
+def distances_chart(title: str, numbers: Mapping[str, Any]) -> Markup:
+    """Nearest-neighbour distances of validation patches and of places to be mapped.
+
+    Args:
+        numbers: of the audit's finding "map-ground" or "map-features".
+    """
+    unit, apart = numbers["unit"], f"{numbers['wasserstein']:.3g}"
+    with chart(f"{title}: W = {apart} {unit}", _WIDER) as (figure, axes):
+        percent = np.array(numbers["percent"])
+        one, other = np.array(numbers["validation"]), np.array(numbers["wanted"])
+        axes.fill_betweenx(percent, one, other, color=TRAINING, alpha=0.2, lw=0)
+        axes.plot(one, percent, color=GROUND, label="validation patches")
+        axes.plot(other, percent, color=RANDOM, label="places to be mapped")
+        axes.set_xlim(0, None)
+        axes.set_ylim(0, 102)
+        axes.set_xlabel(f"to the nearest training patch ({unit})")
+        axes.set_ylabel("% that are as near")
+        axes.legend(loc="lower right")
+    return svg(figure, f"distance to the nearest training patch, {title}")
+
+
+def leak_chart(leaks: Sequence[Mapping[str, Any]]) -> Markup:
+    """Accuracy of each probe under splits at random and by ground.
+
+    Args:
+        leaks: numbers of the audit's findings "leak-gap" and "network-gap".
+    """
+    with chart("", (3.9, 1.3 + 0.6 * len(leaks))) as (figure, axes):
+        at = np.arange(len(leaks))
+        ends = []
+        for key, colour, mark, name, shift in (
+            ("random", RANDOM, "D", "split at random", 0.05),
+            ("ground", GROUND, "o", "split by ground", 0.3),
+        ):
+            found = [Interval.from_json(leak[key]) for leak in leaks]
+            _intervals(axes, at + shift, found, colour, mark, name)
+            ends += found
+        for y, leak in zip(at, leaks, strict=True):
+            place = axes.get_yaxis_transform()
+            axes.text(0, y - 0.25, leak["model"], transform=place, va="center", fontsize=9.5)
+        axes.set_yticks([])
+        axes.set_ylim(len(leaks) - 0.4, -0.5)
+        axes.set_xlim(_left_end(ends), 102)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("overall accuracy (%), with 95 % intervals")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0)
+    return svg(figure, "accuracy under splits at random and by ground")
+
+
+def _plain_decades(value: float, _: int) -> str:
+    """1, 2 and 5 of each decade in plain figures."""
+    first = f"{value:.0e}"[0]
+    return f"{value:g}" if first in "125" else ""
 
 
 def _left_end(found: Sequence[Interval]) -> float:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from outcrop.audit.audit import Audit
+from outcrop.audit.folder import Evidence, read_audit
 from outcrop.errors import OutcropError
 from outcrop.evaluation.scores import Scores
 from outcrop.experiment.compare import Comparison, Row, read_comparison
@@ -49,6 +51,7 @@ class Material:
         patches: the patch set.
         experiment: the plan.
         maps: the class maps.
+        audit: what it found, and pictures of its evidence.
     """
 
     folder: Path
@@ -62,6 +65,7 @@ class Material:
     patches: PatchSet | None = None
     experiment: Experiment | None = None
     maps: tuple[MapFiles, ...] = ()
+    audit: tuple[Audit, Evidence] | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -124,8 +128,8 @@ def read_material(folder: Path) -> Material:
         return _train(folder)
     raise OutcropError(
         folder,
-        "holds nothing to report on; name a folder that `outcrop experiment`, `outcrop compare` "
-        "or `outcrop train` made",
+        "holds nothing to report on; name a folder that `outcrop experiment`, `compare`, `train` "
+        "or `audit` made",
     )
 
 
@@ -146,6 +150,7 @@ def _experiment(folder: Path) -> Material:
         patches=read_patches(folder / "patches.zarr"),
         experiment=plan,
         maps=_maps(folder / "maps", plan),
+        audit=read_audit(folder / "audit") if (folder / "audit").exists() else None,
     )
 
 

@@ -16,7 +16,7 @@ from outcrop.locate.located import NEARLY, Located
 from outcrop.locate.summary import summary
 from outcrop.patches.palette import colours
 from outcrop.patches.patchset import PatchSet
-from outcrop.report.html import asset, fill
+from outcrop.report.html import asset, render_page
 from outcrop.report.projections import Cloud, clouds, projections
 from outcrop.report.rasters import png, stretches
 from outcrop.report.svg import chart, svg
@@ -57,7 +57,7 @@ def write_origins(
     """
     path = Path(path)
     check_new(path, overwrite)
-    page = fill("origins.html.j2", {}, script=asset("scatter.js"), **_content(located, patches))
+    page = render_page("origins.html.j2", script=asset("scatter.js"), **_content(located, patches))
     with new_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 

@@ -16,7 +16,8 @@ from outcrop.mapping.agreement import Agreement, agreement, count_classes, pixel
 from outcrop.patches.palette import colours
 from outcrop.progress import track
 from outcrop.report import charts, findings
-from outcrop.report.html import fill
+from outcrop.report.audit import audit_part, write_audit_page
+from outcrop.report.html import render_page
 from outcrop.report.material import MapFiles, Material, read_material
 from outcrop.report.panels import (
     AGREES,
@@ -79,14 +80,14 @@ class _Scenes:
 
 
 def write_report(folder: Path, output: Path | None = None, overwrite: bool = False) -> Path:
-    """Write one HTML page about what an experiment, a comparison or a training left.
+    """Write one HTML page about what an experiment, a comparison, a training or an audit left.
 
     The page holds its pictures and needs no network, no other file and no script. Scenes and maps
     are read small, so that memory does not grow with them. What the folder does not hold, or
     what is no longer where it was (scenes, truth), is left out.
 
     Args:
-        folder: made by `outcrop experiment`, `outcrop compare` or `outcrop train`.
+        folder: made by `outcrop experiment`, `compare`, `train` or `audit`.
         output: the page; `report.html` in the folder if not given.
         overwrite: whether the page may exist.
 
@@ -97,6 +98,8 @@ def write_report(folder: Path, output: Path | None = None, overwrite: bool = Fal
         OutcropError: the folder is foreign or unfinished; the page exists; the disk is full.
     """
     folder = Path(folder)
+    if (folder / "audit.json").exists():
+        return write_audit_page(folder, output, overwrite)
     output = folder / "report.html" if output is None else Path(output)
     material = read_material(folder)
     check_new(output, overwrite)
@@ -108,8 +111,7 @@ def write_report(folder: Path, output: Path | None = None, overwrite: bool = Fal
 
 def render(material: Material) -> str:
     """The page as HTML."""
-    filters = {"percent": findings.percent, "ends": findings.ends, "listed": findings.listed}
-    return fill("template.html.j2", filters, **_content(material))
+    return render_page("template.html.j2", **_content(material))
 
 
 def _content(material: Material) -> dict[str, Any]:
@@ -138,6 +140,7 @@ def _content(material: Material) -> dict[str, Any]:
         "accuracy": None
         if material.comparison is None
         else charts.accuracy_chart(material.comparison.rows, material.split_words),
+        "part": None if material.audit is None else audit_part(*material.audit),
         "maps": _map_parts(material, scenes),
         "agreement_colours": (AGREES, DIFFERS),
         "confidence_scale": _confidence_scale(),

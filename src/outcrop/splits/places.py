@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,7 @@ class Places:
     """M places that a map is wanted of.
 
     Attributes:
-        source: int64, `M`, an index into the patch set's `sources`.
+        source: int64, `M`, an index into the sources to be mapped.
         pixel: int64, `M × 2` (row and column) in scenes, `M × 3` (along axes 0, 1, 2) in volumes.
         at: float64, `M × 2` or `M × 3`, as `coordinates` gives them.
     """
@@ -48,25 +49,47 @@ class Places:
         return Places(self.source[index], self.pixel[index], self.at[index])
 
 
-def places_to_map(patches: PatchSet, count: int = 2000) -> Places:
-    """A regular grid of about `count` pixels over all that the patches were cut from.
+def places_to_map(
+    patches: PatchSet, count: int = 2000, sources: Sequence[Source] | None = None
+) -> Places:
+    """A regular grid of about `count` pixels over all that is to be mapped.
 
     Every source gets its share by its number of pixels, and at least one place. No file is
     opened, so that pixels without data are among them.
+
+    Args:
+        sources: what is to be mapped; all that the patches were cut from if not given.
     """
-    total = sum(float(np.prod(source.shape)) for source in patches.sources)
-    step = (total / count) ** (1 / len(patches.sources[0].shape))
-    pixels = [_grid(source.shape, step) for source in patches.sources]
-    return Places(
-        source=np.repeat(np.arange(len(pixels)), [len(part) for part in pixels]),
-        pixel=np.concatenate(pixels),
-        at=np.concatenate(
-            [
-                _locate(source, number, part, patches.crs)
-                for number, (source, part) in enumerate(zip(patches.sources, pixels, strict=True))
-            ]
-        ),
-    )
+    sources = patches.sources if sources is None else sources
+    total = sum(float(np.prod(source.shape)) for source in sources)
+    step = (total / count) ** (1 / len(sources[0].shape))
+    pixels = [_grid(source.shape, step) for source in sources]
+    at = [on_ground(source, i, pixels[i], patches.crs) for i, source in enumerate(sources)]
+    number = np.repeat(np.arange(len(pixels)), [len(part) for part in pixels])
+    return Places(number, np.concatenate(pixels), np.concatenate(at))
+
+
+def on_ground(source: Source, number: int, pixel: np.ndarray, crs: str | None) -> np.ndarray:
+    """Where pixels of a source lie, as `coordinates` says it of patches.
+
+    Args:
+        number: which of the patch set's sources it is.
+        pixel: `M × 2` rows and columns of a scene, `M × 3` voxels of a volume.
+        crs: the patch set's system.
+
+    Returns:
+        float64, `M × 2` or `M × 3`.
+    """
+    if source.transform is None:
+        return pixel + np.array([0, 0, _APART]) * number
+    from pyproj import Transformer
+
+    a, b, c, d, e, f = source.transform
+    row, column = pixel.T + 0.5
+    x, y = a * column + b * row + c, d * column + e * row + f
+    if crs is not None and crs != source.crs:
+        x, y = Transformer.from_crs(source.crs, crs, always_xy=True).transform(x, y)
+    return np.stack([y, x], axis=1)
 
 
 def nearest(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -83,16 +106,3 @@ def _grid(shape: tuple[int, ...], step: float) -> np.ndarray:
         cells = max(1, round(length / step))
         axes.append(((np.arange(cells) + 0.5) * length / cells).astype(np.int64))
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(shape))
-
-
-def _locate(source: Source, number: int, pixel: np.ndarray, crs: str | None) -> np.ndarray:
-    if source.transform is None:
-        return pixel + np.array([0, 0, _APART]) * number
-    from pyproj import Transformer
-
-    a, b, c, d, e, f = source.transform
-    row, column = pixel.T + 0.5
-    x, y = a * column + b * row + c, d * column + e * row + f
-    if crs is not None and crs != source.crs:
-        x, y = Transformer.from_crs(source.crs, crs, always_xy=True).transform(x, y)
-    return np.stack([y, x], axis=1)

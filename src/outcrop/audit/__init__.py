@@ -1,0 +1,1 @@
+"""Can this patch set be trusted, and this split? Findings with evidence and a remedy."""

@@ -1,0 +1,164 @@
+"""The audit's probe: what a split at random promises, and what the ground keeps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.ensemble import ExtraTreesClassifier
+
+from outcrop.audit.audit import audit
+from outcrop.audit.blocks import Blocks, advise_blocks
+from outcrop.audit.probe import (
+    check_leak,
+    check_leak_of_network,
+    measure_leak,
+    probed_splits,
+    random_trees,
+)
+from outcrop.errors import OutcropError
+from outcrop.models.architectures import ResidualNet
+from outcrop.models.features import centre, statistics
+from outcrop.patches.cut import cut
+from outcrop.sources.coast import make_coast
+from outcrop.splits import BlockSplit, RandomSplit, random_counterpart
+from outcrop.training.recipe import Machine, Recipe
+from tests.shared import DATA, needs_shared
+from tests.synthetic import cut_scene
+from tests.test_compare import leaky_patches
+from tests.tiny import some_patches
+
+BLOCKS = Blocks(block=1000.0, buffer=0.0, unit="m", wide=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """On networks as small as these, threads only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def leaky():
+    return leaky_patches(each=5)
+
+
+def told(patches, split, advice=BLOCKS):
+    (found,) = check_leak(patches, split, statistics(patches.images), advice)
+    return found
+
+
+def test_a_leak_is_critical_where_the_split_is_at_random(leaky):
+    found = told(leaky, RandomSplit().assign(leaky))
+    assert found.severity == "critical"
+    assert found.numbers["random"]["value"] > 0.75
+    assert found.numbers["ground"]["value"] < 0.6
+    assert found.numbers["folds"] == 5
+    assert "outcrop split --block 1000 --buffer 0" in found.remedy
+
+
+def test_a_leak_is_a_note_where_the_split_is_by_ground_or_is_not_made_yet(leaky):
+    ground = told(leaky, BlockSplit(block=1000).assign(leaky))
+    assert (ground.severity, ground.remedy) == ("note", "")
+    assert ground.numbers["folds"] == 1
+    nothing = told(leaky, None)
+    assert nothing.severity == "note"
+    assert "outcrop split" in nothing.remedy
+
+
+def test_patches_that_share_no_ground_do_not_leak():
+    dice = np.random.default_rng(0)
+    row, column = dice.permutation(np.mgrid[10:290:14, 10:290:14].reshape(2, -1), axis=1)
+    labels = np.arange(len(row)) % 2
+    patches = cut_scene(dice.normal(size=(300, 300)), row, column, labels)
+    patches.images[labels == 1] *= 1.3
+    found = told(patches, RandomSplit().assign(patches), advise_blocks(patches))
+    assert found.severity == "note"
+    assert abs(found.numbers["gap"]["value"]) < 0.06
+
+
+def test_the_gap_is_that_of_the_definition(leaky):
+    split = BlockSplit(block=1000, seed=3).assign(leaky)
+    features = statistics(leaky.images)
+    random = random_counterpart(leaky, split, 0)
+
+    def right(one):
+        trained = np.random.default_rng(0).permutation(one.train)
+        model = ExtraTreesClassifier(50, random_state=0)
+        model.fit(features[trained], leaky.labels[trained])
+        return model.score(features[one.validation], leaky.labels[one.validation])
+
+    leak = measure_leak(leaky, [split], random_trees(leaky, features))
+    assert leak.random.value == pytest.approx(right(random))
+    assert leak.ground.value == pytest.approx(right(split))
+    assert leak.gap.value == pytest.approx(right(random) - right(split))
+    assert leak.gap.low < leak.gap.value < leak.gap.high
+
+
+def test_folds_judge_every_patch_once_on_ground_that_was_not_trained_on(leaky):
+    folds = probed_splits(leaky, None, BLOCKS)
+    assert len(folds) == 5
+    judged = np.sort(np.concatenate([fold.validation for fold in folds]))
+    np.testing.assert_array_equal(judged, np.arange(len(leaky)))
+    for fold in folds:
+        assert not np.isin(fold.groups[fold.validation], fold.groups[fold.train]).any()
+
+
+def test_the_same_seed_gives_the_same_gap(leaky):
+    one, other = (told(leaky, None).numbers for _ in range(2))
+    assert one == other
+
+
+def test_without_positions_or_blocks_there_is_nothing_to_probe(leaky):
+    patches = some_patches()
+    assert check_leak(patches, None, statistics(patches.images), None) == []
+    assert check_leak(leaky, RandomSplit().assign(leaky), statistics(leaky.images), None) == []
+    # Folds with fewer patches on a side than classes cannot be held against one at random.
+    few = leaky.subset(np.arange(12))
+    assert check_leak(few, None, statistics(few.images), BLOCKS) == []
+
+
+def test_a_coast_leaks_under_a_split_at_random(tmp_path):
+    coast = make_coast(tmp_path / "coast", images=2, size=300, seed=1)
+    patches = cut(coast.scenes, coast.labels, "class", 16, stride=4)
+    features = statistics(patches.images)
+    ground = BlockSplit(block=640, buffer=160).assign(patches)
+    at_random = told(patches, random_counterpart(patches, ground), Blocks(640, 160, "m", True))
+    assert at_random.severity == "critical"
+    assert at_random.numbers["gap"]["low"] > 0.05
+    (by_ground,) = check_leak(patches, ground, features, None)
+    assert by_ground.severity == "note"
+    assert by_ground.numbers["gap"]["value"] > 0
+
+
+@needs_shared
+def test_landsat_pixels_leak_as_much_as_is_normal():
+    # Its README: centre pixels, folds at random and by labelled patch of ground: 75 to 83 % and
+    # 62 to 72 %, about ten points apart.
+    bands = [DATA / f"nc_landsat/lsat7_2000_{band}.tif" for band in (10, 20, 30, 40, 50, 70)]
+    patches = cut(bands, DATA / "nc_landsat/landsat96_labelled_pixels.tif", size=1)
+    folds = probed_splits(patches, None, Blocks(1.0, 0.0, "m", True))
+    leak = measure_leak(patches, folds, random_trees(patches, centre(patches.images)))
+    assert 0.75 < leak.random.value < 0.86
+    assert 0.62 < leak.ground.value < 0.76
+    assert 0.05 < leak.gap.value < 0.15
+
+
+def test_a_network_leaks_too(leaky):
+    recipe = Recipe(epochs=6, batch=32, machine=Machine(device="cpu", precision="32-true"))
+    network = ResidualNet(depth=8, width=4)
+    split = RandomSplit().assign(leaky)
+    (found,) = check_leak_of_network(leaky, split, BLOCKS, network, recipe)
+    assert found.check == "network-gap"
+    assert found.numbers["model"] == "ResNet-8"
+    assert found.numbers["folds"] == 1
+    assert found.numbers["random"]["value"] > found.numbers["ground"]["value"]
+    (again,) = check_leak_of_network(leaky, split, BLOCKS, network, recipe)
+    assert again.numbers == found.numbers
+
+
+def test_a_network_needs_positions():
+    with pytest.raises(OutcropError, match="--full: needs positions"):
+        audit(some_patches(), network=ResidualNet(depth=8, width=4))
