@@ -1,0 +1,226 @@
+"""Does `outcrop locate` find every patch, in what time beside OpenCV, and in what memory?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.machine import describe
+from outcrop.locate.locate import locate
+from outcrop.patches.damage import damage
+from outcrop.sources.cube import make_cube
+
+SHAPE, SIZE = (450, 600, 900), 150
+
+
+@dataclass(frozen=True)
+class Case:
+    """One search.
+
+    Attributes:
+        patches: from the cube.
+        foreign: patches from another cube, beside them.
+        slices: how many of the cube's are searched.
+        axis: that the slices are across; None if it is not told.
+        noise_db: signal to noise of the patches; None is no noise.
+        flips: whether patches were flipped and turned, and are searched so.
+    """
+
+    patches: int = 4000
+    foreign: int = 0
+    slices: int = SHAPE[0]
+    axis: int | None = 0
+    noise_db: float | None = None
+    flips: bool = False
+
+
+@dataclass(frozen=True)
+class Told:
+    """What one process measured.
+
+    Attributes:
+        seconds: of `locate` alone.
+        exact: patches whose slice, row, column and flip are right.
+        missed: patches of the cube that were said not to be from there.
+        false: foreign patches that were said to be from there.
+        peak: bytes that the process took at most.
+    """
+
+    seconds: float
+    exact: int
+    missed: int
+    false: int
+    peak: int
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--cubes", type=Path, default=Path("build/locate"), help="made if missing")
+    options.add_argument("--repeats", type=int, default=3, help="of the case beside OpenCV")
+    options.add_argument("--only", default="", help="part of the name of the cases to run")
+    options.add_argument("--case", help=argparse.SUPPRESS)
+    chosen = options.parse_args()
+    if chosen.case is not None:
+        print(json.dumps(asdict(measure(chosen.cubes, Case(**json.loads(chosen.case))))))
+        return
+    for seed in (0, 1):
+        if not (chosen.cubes / str(seed)).exists():
+            chosen.cubes.mkdir(parents=True, exist_ok=True)
+            make_cube(chosen.cubes / str(seed), SHAPE, seed)
+    print(f"cube of {' x '.join(map(str, SHAPE))}, patches of {SIZE} x {SIZE}, {describe()}\n")
+    if chosen.only in "opencv":
+        beside_opencv(chosen.cubes, chosen.repeats)
+    table(chosen.cubes, chosen.only)
+
+
+def beside_opencv(cubes: Path, repeats: int) -> None:
+    """Rounds of both in turn, so that what else the machine does troubles both."""
+    full = Case()
+    rounds = [(in_a_process(cubes, full), opencv(cubes)) for _ in range(repeats)]
+    searches = full.patches * SHAPE[0]
+    ours = statistics.median(told.seconds for told, _ in rounds)
+    theirs = searches * statistics.median(each for _, each in rounds)
+    ratios = sorted(searches * each / told.seconds for told, each in rounds)
+    print("| | seconds | exact | peak memory / cube |")
+    print("| --- | --- | --- | --- |")
+    exact = min(told.exact for told, _ in rounds)
+    peak = max(told.peak for told, _ in rounds) / (4 * np.prod(SHAPE))
+    print(f"| `outcrop locate` | {ours:.1f} | {exact} of {full.patches} | {peak:.2f} |")
+    print(f"| `cv2.matchTemplate`, scaled | {theirs:,.0f} ({theirs / 3600:.1f} h) | | |")
+    print(
+        f"\nratio {statistics.median(ratios):.0f} ({ratios[0]:.0f} to {ratios[-1]:.0f}), "
+        f"median of {repeats} rounds\n"
+    )
+
+
+CASES = {
+    "noise at 10 dB": Case(noise_db=10),
+    "10 % foreign": Case(foreign=400),
+    "10 % foreign, noise at 10 dB": Case(foreign=400, noise_db=10),
+    "axis 1": Case(axis=1),
+    "axis 2": Case(axis=2),
+    "axis unknown": Case(axis=None),
+    "axis known again": Case(),
+    "flipped and turned": Case(patches=1000, flips=True),
+    "1000 patches": Case(patches=1000),
+    "2000 patches": Case(patches=2000),
+    "8000 patches": Case(patches=8000),
+    "a quarter of the cube": Case(slices=SHAPE[0] // 4),
+    "half of the cube": Case(slices=SHAPE[0] // 2),
+}
+
+
+def table(cubes: Path, only: str) -> None:
+    print("| case | patches | seconds | exact | missed | falsely located | peak memory / cube |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for name, case in CASES.items():
+        if only in name:
+            told = in_a_process(cubes, case)
+            false = f"{told.false} of {case.foreign}" if case.foreign else ""
+            print(
+                f"| {name} | {case.patches} | {told.seconds:.1f} | {told.exact} | {told.missed} "
+                f"| {false} | {told.peak / (4 * np.prod(SHAPE)):.2f} |",
+                flush=True,
+            )
+
+
+def in_a_process(cubes: Path, case: Case) -> Told:
+    """Measured in a process of its own, whose peak memory is that of this case."""
+    words = [sys.executable, "-m", "benchmarks.locate", "--cubes", str(cubes)]
+    done = subprocess.run(
+        [*words, "--case", json.dumps(asdict(case))], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return Told(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def measure(cubes: Path, case: Case) -> Told:
+    """Cut, damage, locate, and hold against the truth."""
+    across = case.axis or 0
+    cube = source(cubes, 0, case.slices)
+    images, places = cut(cube, case.patches, across, seed=0)
+    if case.foreign:
+        others, nowhere = cut(source(cubes, 1, SHAPE[0]), case.foreign, across, seed=1)
+        images = np.concatenate([images, others])
+        places = np.concatenate([places, np.full_like(nowhere, -1)])
+    labels = np.zeros(len(images), int)
+    images, _, truth = damage(images, labels, 0, noise_db=case.noise_db, flips=case.flips)
+    places = places[truth.order]
+    start = time.perf_counter()
+    found = locate(images, cube, case.axis, case.flips)
+    seconds = time.perf_counter() - start
+    at = np.stack([found.index, found.row, found.column], axis=1)
+    ours = places[:, 0] >= 0
+    right = found.found & (at == places).all(axis=1) & (found.axis == across)
+    return Told(
+        seconds,
+        exact=int((right & (found.flip == truth.flip)).sum()),
+        missed=int((ours & ~found.found).sum()),
+        false=int((~ours & found.found).sum()),
+        peak=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+    )
+
+
+def source(cubes: Path, seed: int, slices: int) -> Path:
+    """The file of a cube, or of its first slices."""
+    whole = cubes / str(seed) / "cube.npy"
+    if slices == SHAPE[0]:
+        return whole
+    part = cubes / f"{seed}-{slices}.npy"
+    if not part.exists():
+        np.save(part, np.load(whole, mmap_mode="r")[:slices])
+    return part
+
+
+def cut(path: Path, n: int, axis: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Patches at random places of a cube, and slice, row and column of each."""
+    cube = np.moveaxis(np.load(path, mmap_mode="r"), axis, 0)
+    most = np.subtract(cube.shape, (1, SIZE, SIZE)) + 1
+    places = np.random.default_rng(seed).integers(most, size=(n, 3))
+    places = places[np.argsort(places[:, 0], kind="stable")]
+    images = np.empty((n, SIZE, SIZE), np.float32)
+    for k, (index, row, column) in enumerate(places):
+        images[k] = cube[index, row : row + SIZE, column : column + SIZE]
+    return images, places
+
+
+def opencv(cubes: Path, searches: int = 60) -> float:
+    """Seconds that one search of one slice for one patch takes, both cores at work.
+
+    The faster of two ways: its own threads, or a search on each core.
+    """
+    import cv2
+
+    cube = np.load(cubes / "0" / "cube.npy", mmap_mode="r")
+    pairs = [(np.ascontiguousarray(cube[7 * k]), cube[7 * k, :SIZE, :SIZE].copy())
+             for k in range(searches)]  # fmt: skip
+
+    def search(pair: tuple[np.ndarray, np.ndarray]) -> float:
+        return float(cv2.matchTemplate(*pair, cv2.TM_CCOEFF_NORMED).max())
+
+    threads = cv2.getNumThreads()
+    ways = []
+    for inside, beside in ((threads, 1), (1, threads)):
+        cv2.setNumThreads(inside)
+        with ThreadPoolExecutor(beside) as pool:
+            list(pool.map(search, pairs[:4]))
+            start = time.perf_counter()
+            best = list(pool.map(search, pairs))
+            ways.append((time.perf_counter() - start) / searches)
+        assert min(best) > 0.99
+    return min(ways)
+
+
+if __name__ == "__main__":
+    main()
