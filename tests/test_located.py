@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 from scipy.fft import dctn
 
-from outcrop.locate.impostors import surrogates
+import outcrop as oc
+from outcrop.locate.impostors import _growth, _Sample, surrogates
 from outcrop.locate.intensity import Intensity, common, fit
 from outcrop.locate.locate import locate as locate_patches
+from outcrop.locate.planes import Planes
 from outcrop.locate.table import positions_table
 from outcrop.patches.collection import open_patches
 from outcrop.patches.damage import damage
 from outcrop.report.projections import write_projections
+from tests.rasters import write_raster
 from tests.rocks import CLASSES, COLUMNS, SHAPE, SIZE, cut, locate, rock, save
 
 
@@ -137,3 +140,20 @@ def test_the_page_and_the_picture_stand_by_themselves():
     assert np.array(data["points"])[:, 3:].tolist() == [[i % 2, i] for i in range(20)]
     middle = at[:, 1:] + [0, (SIZE - 1) // 2, (SIZE - 1) // 2]
     assert np.array(data["points"])[:, :3].tolist() == middle.tolist()
+
+
+def test_surrogates_are_looked_for_in_a_spread_sample_that_holds_no_window_twice():
+    np.save("cube.npy", rock(0))
+    write_raster("scene.tif", rock(1, shape=(2, 300, 80)))
+    for stack, slices in ((Planes(oc.open_volume("cube.npy"), 0), 40),
+                          (Planes(oc.open_scene("scene.tif"), -1), 1)):  # fmt: skip
+        height, width = stack.size
+        seen = np.zeros((slices, height - SIZE + 1, width - SIZE + 1), int)
+        for piece in _Sample(stack.source, stack.axis).slabs((SIZE, SIZE)):
+            last = piece.top + piece.height - SIZE + 1
+            seen[piece.first : piece.last, piece.top : last] += 1
+        assert seen.max() == 1
+        assert 0.2 < seen.mean() < 0.5
+        places = np.flatnonzero(seen.any(axis=(1, 2) if slices > 1 else (0, 2)))
+        assert np.ptp(places) > 0.5 * max(slices, seen.shape[1] * (slices == 1))
+        assert _growth([stack], [_Sample(stack.source, stack.axis)], (SIZE, SIZE)) > 1
