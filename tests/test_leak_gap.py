@@ -21,7 +21,15 @@ from outcrop.models.architectures import ResidualNet
 from outcrop.models.features import centre, statistics
 from outcrop.patches.cut import cut
 from outcrop.sources.coast import make_coast
-from outcrop.splits import BlockSplit, RandomSplit, random_counterpart
+from outcrop.splits import (
+    BUFFER,
+    TRAIN,
+    VALIDATION,
+    BlockSplit,
+    RandomSplit,
+    Split,
+    random_counterpart,
+)
 from outcrop.training.recipe import Machine, Recipe
 from tests.shared import DATA, needs_shared
 from tests.synthetic import cut_scene
@@ -162,3 +170,16 @@ def test_a_network_leaks_too(leaky):
 def test_a_network_needs_positions():
     with pytest.raises(OutcropError, match="--full: needs positions"):
         audit(some_patches(), network=ResidualNet(depth=8, width=4))
+
+
+def test_classes_that_the_ground_does_not_train_are_another_fault(leaky):
+    sides = np.where(leaky.positions.polygon < 20, VALIDATION, TRAIN).astype(np.int8)
+    sides[(leaky.labels == 2) & (sides == TRAIN)] = BUFFER
+    split = Split(sides, leaky.positions.polygon, leaky.fingerprint)
+
+    def knows_what_it_saw(one):
+        truth = leaky.labels[one.validation]
+        return np.where(np.isin(truth, leaky.labels[one.train]), truth, 0)
+
+    leak = measure_leak(leaky, [split], knows_what_it_saw)
+    assert leak.random.value == leak.ground.value == 1

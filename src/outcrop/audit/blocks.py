@@ -78,6 +78,8 @@ def advise_blocks(
     for block_share, buffer_share in _COMPROMISES:
         block = round_up(block_wanted * block_share)
         buffer = round_up(max(least, buffer_wanted * buffer_share))
+        if patches.from_volume:
+            block, buffer = math.ceil(block), math.ceil(buffer)
         try:
             splitter = BlockSplit(block=block, buffer=buffer, folds=FOLDS, seed=seed)
             split = splitter.assign(tried)

@@ -14,6 +14,7 @@ from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import Positions, in_slice
 from outcrop.splits import TEST, VALIDATION, Split
 from outcrop.splits.ground import largest_extent
+from outcrop.splits.places import coordinates
 
 _CRITICAL = 0.01
 _NEAR = 0.1
@@ -143,8 +144,8 @@ def _between(
     assert patches.positions is not None
     one, other = patches.positions[judged], patches.positions[taught]
     through = np.zeros((len(one), 3)) if resemblance is None else resemblance.through(one)
-    gap, which = gaps(one, other)
-    shared, twin = gaps(one, other, through) if patches.from_volume else (gap, which)
+    gap = gaps(one, other)[0]
+    shared = gaps(one, other, through)[0] if patches.from_volume else gap
     overlaps = shared < -_ROUNDING * largest_extent(patches.positions)
     numbers = _numbers(gap, patches.unit) | {
         "side": word,
@@ -163,7 +164,7 @@ def _between(
             f"{share(float(area))} of the {word} ground was trained on",
             remedy=remedy,
             numbers=numbers | {"covered_share": round(float(area), 4)},
-            groups=_pairs(judged, taught[twin], shared),
+            groups=_nearest(patches, judged[overlaps], taught),
         )
     near = np.zeros(len(judged), bool)
     if resemblance is not None:
@@ -178,7 +179,7 @@ def _between(
             f"{_share(near)} {word} patches lie nearer to a training patch than pixels resemble "
             f"each other ({resemblance.range:.0f} {patches.unit}); {middle}"
         )
-        groups = _pairs(judged, taught[which], gap)
+        groups = _nearest(patches, judged[near], taught)
         return Finding("distance", "warning", title, remedy, numbers, groups)
     title = f"no {word} patch overlaps a training patch; {middle}"
     return Finding("distance", "note", title, "", numbers)
@@ -196,7 +197,7 @@ def _among_themselves(
     some = np.sort(dice.permutation(len(patches))[:_LOOKED_AT])
     one = patches.positions[some]
     through = np.zeros((len(one), 3)) if resemblance is None else resemblance.through(one)
-    shared, twin = gaps(one, one, through, themselves=True)
+    shared = gaps(one, one, through, themselves=True)[0]
     overlaps = shared < -_ROUNDING * largest_extent(one)
     if not overlaps.any():
         return []
@@ -209,7 +210,9 @@ def _among_themselves(
         f"{_share(overlaps)} patches overlap another{_behind(through)}: a split at random would "
         "train and judge on the same ground"
     )
-    return [Finding("overlaps", "note", title, remedy, numbers, _pairs(some, some[twin], shared))]
+    return [
+        Finding("overlaps", "note", title, remedy, numbers, _nearest(patches, some[overlaps], some))
+    ]
 
 
 def _behind(through: np.ndarray) -> str:
@@ -218,18 +221,28 @@ def _behind(through: np.ndarray) -> str:
     return f", in its slice or less than {plural(slices, 'slice')} behind it" if slices else ""
 
 
-def _pairs(one: np.ndarray, other: np.ndarray, gap: np.ndarray) -> tuple[tuple[int, ...], ...]:
-    """The nearest pairs, no patch twice."""
-    found: list[tuple[int, int]] = []
+def _nearest(
+    patches: PatchSet, index: np.ndarray, others: np.ndarray
+) -> tuple[tuple[int, ...], ...]:
+    """Some of the patches, each with the nearest of others, middle to middle; none twice."""
+    from scipy.spatial import KDTree
+
+    assert patches.positions is not None
+    at = coordinates(patches.positions)
+    distance, found = KDTree(at[others]).query(at[index], k=[1, 2], p=np.inf)
+    itself = others[np.minimum(found[:, 0], len(others) - 1)] == index
+    which = np.where(itself, found[:, 1], found[:, 0])
+    distance = np.where(itself, distance[:, 1], distance[:, 0])
+    pairs: list[tuple[int, int]] = []
     seen: set[int] = set()
-    for i in np.argsort(gap, kind="stable"):
-        pair = int(one[i]), int(other[i])
+    for i in np.argsort(distance, kind="stable"):
+        pair = int(index[i]), int(others[which[i]])
         if seen.isdisjoint(pair):
-            found.append(pair)
+            pairs.append(pair)
             seen.update(pair)
-        if len(found) == _SHOWN:
+        if len(pairs) == _SHOWN:
             break
-    return tuple(found)
+    return tuple(pairs)
 
 
 def _numbers(gap: np.ndarray, unit: str) -> dict[str, Any]:

@@ -112,8 +112,9 @@ def measure_leak(
     """Judge a model under splits by ground and under their counterparts at random.
 
     Each counterpart has the same patches, and as many on each side (`random_counterpart`); what
-    is judged in several folds is scored together. Intervals rest on whole pieces of ground
-    (`outcrop.evaluation.scores.leak_gap`).
+    is judged in several folds is scored together. Classes that a fold by ground has no training
+    patches of are left out of both: they are another fault than a leak. Intervals rest on whole
+    pieces of ground (`outcrop.evaluation.scores.leak_gap`).
 
     Args:
         grounds: one split, or the folds of one.
@@ -129,7 +130,9 @@ def measure_leak(
             continue
     if not pairs:
         return None
-    random, ground = (_judge(patches, splits, model) for splits in zip(*pairs, strict=True))
+    random, ground = (_judge(patches, pairs, which, model) for which in (0, 1))
+    if not len(ground[0]) or not len(random[0]):
+        return None
     return Leak(
         random=_overall(random, patches),
         ground=_overall(ground, patches),
@@ -171,11 +174,16 @@ def trained_network(patches: PatchSet, network: ResidualNet, recipe: Recipe, fol
     return model
 
 
-def _judge(patches: PatchSet, splits: Sequence[Split], model: Model) -> Judged:
-    said = [
-        (patches.labels[split.validation], model(split), split.groups[split.validation])
-        for split in splits
-    ]
+def _judge(
+    patches: PatchSet, pairs: Sequence[tuple[Split, Split]], which: int, model: Model
+) -> Judged:
+    """What a model says under the splits at random (0) or by ground (1)."""
+    said = []
+    for pair in pairs:
+        split, ground = pair[which], pair[1]
+        truth, groups = patches.labels[split.validation], split.groups[split.validation]
+        known = np.isin(truth, patches.labels[ground.train])
+        said.append((truth[known], model(split)[known], groups[known]))
     truth, predicted, groups = (np.concatenate(parts) for parts in zip(*said, strict=True))
     return truth, predicted, groups
 

@@ -106,8 +106,7 @@ def check_representative(
         some = np.sort(dice.permutation(taught)[:_TAUGHT])
         known, unknown, new = _scaled(features[some], features[judged], wanted)
         hardness = compare_distances(unknown, new, known)
-        norm = float(np.sqrt(known.shape[1]))
-        found.append(_finding("map-features", hardness, "among features", "", norm))
+        found.append(_finding("map-features", hardness, "among features"))
     return found
 
 
@@ -124,8 +123,7 @@ def _on_ground(
             return []
     at = coordinates(patches.positions)
     hardness = compare_distances(at[judged], places.at, at[taught])
-    extent = float(np.ptp(np.concatenate([at, places.at]), axis=0).max())
-    return [_finding("map-ground", hardness, "on the ground", patches.unit, extent)]
+    return [_finding("map-ground", hardness, "on the ground", patches.unit)]
 
 
 def _look(origins: Origins, places: Places, patches: PatchSet) -> tuple[Places, np.ndarray]:
@@ -139,7 +137,7 @@ def _look(origins: Origins, places: Places, patches: PatchSet) -> tuple[Places, 
                     kept.append(i)
                     found.append(statistics(patch[None]))
     features = np.concatenate(found) if found else np.empty((0, 0), np.float32)
-    return places[np.array(kept, np.int64)], features
+    return places[np.array(kept, np.int64)], np.nan_to_num(features)
 
 
 def _patch_around(
@@ -171,8 +169,8 @@ def _scaled(known: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
     return [(one - mean) / deviation for one in (known, *others)]
 
 
-def _finding(check: str, hardness: Hardness, where: str, unit: str, extent: float) -> Finding:
-    """One space in words; `extent` is what W is held against."""
+def _finding(check: str, hardness: Hardness, where: str, unit: str = "") -> Finding:
+    """One space in words."""
     validation, wanted = (
         f"{float(f'{x.mean():.3g}'):g} {unit}".rstrip()
         for x in (hardness.validation, hardness.wanted)
@@ -180,7 +178,6 @@ def _finding(check: str, hardness: Hardness, where: str, unit: str, extent: floa
     numbers: dict[str, Any] = {
         "unit": unit or "deviations",
         "wasserstein": round(hardness.wasserstein, 4),
-        "wasserstein_share": round(hardness.wasserstein / extent, 4) if extent > 0 else 0.0,
         "easier": round(hardness.easier, 4),
         "percent": list(_QUANTILES),
         "validation": np.percentile(hardness.validation, _QUANTILES).round(4).tolist(),
