@@ -31,7 +31,8 @@ class _Look:
         noise: that patches are taken to have.
         skip: whether a slice may stand for its neighbours where they are alike.
         most: how many likely places are held for each patch.
-        starts: from how many of them one climbs.
+        starts: from how many of them one climbs at most.
+        worse: by how much they may fit worse than the best of them.
         beside: how many slices to each side are looked at in a step of a climb.
     """
 
@@ -40,14 +41,15 @@ class _Look:
     skip: bool
     most: int
     starts: int
+    worse: float
     beside: int
 
 
 # Each for the patches that are not found beyond doubt before.
 _LOOKS = (
-    _Look(700, 0.05, True, 3, 1, 1),
-    _Look(2800, 1.0, True, 32, 4, 4),
-    _Look(2800, 1.0, False, 32, 4, 4),
+    _Look(700, 0.05, True, 3, 2, 0.05, 1),
+    _Look(2800, 1.0, True, 32, 4, 2, 4),
+    _Look(2800, 1.0, False, 32, 4, 2, 4),
 )
 
 
@@ -155,9 +157,7 @@ def _search(
         for patch, score, place in rescored:
             starts[patch].append((score, place))
     wanted = [
-        (patch, place)
-        for patch in sorted(starts)
-        for place in _likeliest(starts[patch], look.starts)
+        (patch, place) for patch in sorted(starts) for place in _likeliest(starts[patch], look)
     ]
     peaks: list[Peaks] = [{} for _ in variants[0]]
     _climb_all(wanted, _Verify(planes, patches, look.beside), slabs, crew, peaks)
@@ -222,11 +222,14 @@ def _jobs(
     return [_Job(number, slabs[number][k], here) for (number, k), here in sorted(grouped.items())]
 
 
-def _likeliest(found: Sequence[tuple[float, Place]], most: int) -> list[Place]:
+def _likeliest(found: Sequence[tuple[float, Place]], look: _Look) -> list[Place]:
     """The likeliest places, one of each neighbourhood."""
     chosen: list[Place] = []
-    for _, place in sorted(found, key=lambda one: (-one[0], one[1])):
-        if len(chosen) < most and not any(_near(place, other) for other in chosen):
+    ranked = sorted(found, key=lambda one: (-one[0], one[1]))
+    for score, place in ranked:
+        if len(chosen) == look.starts or score < ranked[0][0] - look.worse:
+            break
+        if not any(_near(place, other) for other in chosen):
             chosen.append(place)
     return chosen
 
