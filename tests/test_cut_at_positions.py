@@ -268,7 +268,10 @@ def put(column, line, value):
         (lambda t: t.drop(columns="axis"), r"has no column 'axis'"),
         (lambda t: t.iloc[:0], r"holds no rows; write one for each patch"),
         (lambda t: t.assign(found=False), r"has no row that was found"),
-        (lambda t: pd.concat([t, t.iloc[3:4]]), r"line 12 is of the same place as line 5; keep"),
+        (
+            lambda t: pd.concat([t, t.iloc[3:4].assign(label="chalk")]),
+            r"line 12 is of the same place as line 5, and of another class; keep one",
+        ),
         (lambda t: t.assign(label="salt"), r"gives patches of 'salt' only"),
     ],
 )
@@ -277,6 +280,14 @@ def test_the_first_line_at_fault_is_named(world, change, message):
     with pytest.raises(OutcropError, match="^t.csv: " + message):
         cut_at_positions("cube.npy", "t.csv", size=SIZE, output="p.zarr")
     assert sorted(path.name for path in world.iterdir()) == ["cube.npy", "t.csv"]
+
+
+def test_a_place_that_is_named_again_is_cut_once(world):
+    table = rows(10)
+    pd.concat([table, table.iloc[3:5]]).to_csv("t.csv", index=False)
+    cut = cut_at_positions("cube.npy", "t.csv", size=SIZE)
+    assert len(cut) == 10
+    assert cut.dropped == {"same place as another": 2}
 
 
 def test_lines_count_as_in_a_spreadsheet(world):

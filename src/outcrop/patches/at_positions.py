@@ -30,12 +30,14 @@ class _Ground:
 
     Attributes:
         positions: of the rows.
+        twin: bool, `N`, whether an earlier row is of the same place.
         valid: bool, `N`, whether the centre pixel has data in every band.
         dtype: of the patches.
         images: cuts patches.
     """
 
     positions: Positions
+    twin: np.ndarray
     valid: np.ndarray
     dtype: np.dtype
     images: Callable[[Positions], Iterator[Batch]]
@@ -65,7 +67,8 @@ def cut_at_positions(
     its class, and in volumes `axis` and `index` of the slice. `source` names one of several
     sources by file, file name or file name without ending. Rows whose `found` is false (as
     `outcrop locate` writes them) are left out and counted; so are patches whose centre pixel has
-    no data. `flip` and everything else is ignored: pixels come from the source as they are.
+    no data, and rows that name a place once more. `flip` and everything else is ignored: pixels
+    come from the source as they are.
 
     Sources are read slab by slab, or tile by tile, whatever the order of the rows.
 
@@ -103,15 +106,16 @@ def cut_at_positions(
     several = [sources] if isinstance(sources, str | Path | Scene | Volume) else list(sources)
     if are_volumes(several):
         refuse_for("volumes", bands=bands, crs=crs)
-        ground = _in_volumes(open_all_volumes(several), table, axis, size)
+        ground = _in_volumes(open_all_volumes(several), table, labels, axis, size)
     else:
         refuse_for("scenes", axis=axis)
-        ground = _in_scenes(open_all_scenes(several, bands, crs), table, size)
+        ground = _in_scenes(open_all_scenes(several, bands, crs), table, labels, size)
     if not ground.valid.any():
         raise OutcropError(
             table.path, f"gives no patch: none of {len(table)} has data at its centre; correct it"
         )
     dropped["no data"] += int((~ground.valid).sum())
+    dropped["same place as another"] += int((ground.twin & ground.valid).sum())
     patches = PatchSet(
         images=without_images(len(table), len(ground.bands)),
         labels=labels,
@@ -122,7 +126,7 @@ def cut_at_positions(
         crs=ground.crs,
         columns={name: _kept(table, name) for name in keep},
         dropped={reason: count for reason, count in dropped.items() if count},
-    ).subset(ground.valid)
+    ).subset(ground.valid & ~ground.twin)
     if per_class is not None:
         patches = patches.subset(draw(patches.labels, per_class, seed))
     check_classes(patches, table.path)
@@ -132,7 +136,11 @@ def cut_at_positions(
 
 
 def _in_volumes(
-    volumes: Sequence[Volume], table: Table, every_axis: int | None, size: int
+    volumes: Sequence[Volume],
+    table: Table,
+    labels: np.ndarray,
+    every_axis: int | None,
+    size: int,
 ) -> _Ground:
     source = _sources(table, [volume.name for volume in volumes])
     if "axis" in table or every_axis is None:
@@ -158,10 +166,11 @@ def _in_volumes(
     down, right = np.array([in_slice(across) for across in range(3)])[axis].T
     plane = shape[every, down], shape[every, right]
     row, column = _centres(table, [volumes[i].title for i in source], plane, size)
-    _refuse_twins(table, source, axis, index, row, column)
+    twin = _twins(table, labels, source, axis, index, row, column)
     at = volume_positions(source, axis, index, row, column, size)
     return _Ground(
         positions=at,
+        twin=twin,
         valid=with_samples(volumes, at),
         dtype=common_dtype(volumes),
         images=lambda at: volume_images(volumes, at, size),
@@ -170,11 +179,11 @@ def _in_volumes(
     )
 
 
-def _in_scenes(scenes: Sequence[Scene], table: Table, size: int) -> _Ground:
+def _in_scenes(scenes: Sequence[Scene], table: Table, labels: np.ndarray, size: int) -> _Ground:
     source = _sources(table, [scene.name for scene in scenes])
     plane = tuple(np.array([(s.height, s.width) for s in scenes])[source].T)
     row, column = _centres(table, [scenes[i].title for i in source], plane, size)
-    _refuse_twins(table, source, row, column)
+    twin = _twins(table, labels, source, row, column)
     crs = scenes[0].metric_crs
     valid, gaps, parts, order = np.ones(len(table), bool), False, [], []
     for number, scene in enumerate(scenes):
@@ -186,6 +195,7 @@ def _in_scenes(scenes: Sequence[Scene], table: Table, size: int) -> _Ground:
         order.append(here)
     return _Ground(
         positions=join_positions(parts)[np.argsort(np.concatenate(order))],
+        twin=twin,
         valid=valid,
         dtype=np.dtype("float32") if gaps else np.result_type(*(s.dtype for s in scenes)),
         images=lambda at: scene_images(scenes, at, size),
@@ -239,13 +249,18 @@ def _centres(
     return row + size // 2, column + size // 2
 
 
-def _refuse_twins(table: Table, *place: np.ndarray) -> None:
+def _twins(table: Table, labels: np.ndarray, *place: np.ndarray) -> np.ndarray:
+    """Mask of the rows that name a place again; if they name another class, that is refused."""
     _, first, which = np.unique(np.stack(place), axis=1, return_index=True, return_inverse=True)
     first = first[which.reshape(-1)]
     table.refuse(
-        first != np.arange(len(table)),
-        lambda i: f"is of the same place as line {table.frame.index[first[i]]}; keep one of them",
+        labels != labels[first],
+        lambda i: (
+            f"is of the same place as line {table.frame.index[first[i]]}, and of another class; "
+            "keep one of them"
+        ),
     )
+    return np.asarray(first != np.arange(len(table)))
 
 
 def _kept(table: Table, name: str) -> Column:
