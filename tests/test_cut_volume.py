@@ -178,6 +178,25 @@ def test_labels_may_be_floats_and_have_gaps(world):
     assert cut_volume("cube.npy", "gaps.npy", 0, 4).fingerprint == expected.fingerprint
 
 
+def test_names_lie_beside_the_labels(world):
+    def names() -> tuple[str, ...]:
+        return cut_volume("cube.npy", "classes.npy", 0, 4).classes
+
+    assert names() == ("class 1", "class 2")
+    Path("classes.json").write_text('["chalk", "salt"]')
+    assert names() == ("chalk", "salt")
+    given = cut_volume("cube.npy", "classes.npy", 0, 4, classes=["a", "b"])
+    assert given.classes == ("a", "b")
+    for text, message in (
+        ('["chalk"]', "classes.json: names labels 1 to 1, and there are 1 to 2; correct it"),
+        ('{"1": "chalk"}', "classes.json: is no list of class names; correct it"),
+        ("chalk", "classes.json: is not a list of class names"),
+    ):
+        Path("classes.json").write_text(text)
+        with pytest.raises(OutcropError, match=message):
+            names()
+
+
 def test_volumes_of_two_dtypes_share_one_that_a_patch_set_keeps(world):
     for dtype in ("uint8", "int16", "uint16"):
         np.save(f"{dtype}.npy", (samples() % 200).astype(dtype))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from outcrop.errors import OutcropError
+from outcrop.files import read_json
 from outcrop.patches.collect import check_classes, collect, without_images
 from outcrop.patches.patchset import PatchSet, check_output
 from outcrop.patches.positions import Source, volume_positions
@@ -51,7 +52,9 @@ def cut_volume(
         stride: use only voxels on every so many rows and columns of a slice.
         slice_stride: use only every so-many-th slice.
         per_class: at most so many patches of each class, drawn at random.
-        classes: names for the labels, in ascending order; "class 1" and so on if not given.
+        classes: names for the labels, in ascending order. If not given, a file beside the labels
+            that is called like them but ends in .json, with the list of the names of labels 1, 2
+            and so on (as `outcrop cube` writes it); else "class 1" and so on.
         seed: for `per_class`.
         output: a folder to write the patch set to, slab by slab; without it the patches are kept
             in memory.
@@ -82,7 +85,7 @@ def cut_volume(
     found, values = _Found(per_class, seed), set[float]()
     for number, (volume, layer) in enumerate(zip(opened, layers, strict=True)):
         values |= _look(volume, layer, number, axis, size, (slice_stride, stride), found)
-    names = _names(sorted(values), classes, layers[0].title)
+    names = _names(sorted(values), classes, layers[0])
     if not len(found):
         reasons = [f"{count} for {reason}" for reason, count in found.dropped.items() if count]
         raise OutcropError(
@@ -205,8 +208,9 @@ def _open(volumes: str | Path | Volume | Sequence[str | Path | Volume]) -> list[
     return open_all_volumes(several)
 
 
-def _names(values: list[float], classes: Sequence[str] | None, where: str) -> tuple[str, ...]:
+def _names(values: list[float], classes: Sequence[str] | None, layer: Volume) -> tuple[str, ...]:
     """The names of the classes, in the order of the values."""
+    where = layer.title
     if len(values) > _MOST_CLASSES:
         raise OutcropError(
             where,
@@ -220,7 +224,23 @@ def _names(values: list[float], classes: Sequence[str] | None, where: str) -> tu
             where,
             f"has {len(values)} values but --classes names {len(classes)}; give one name each",
         )
-    return tuple(classes or (f"class {int(value)}" for value in values))
+    return tuple(classes or _names_beside(layer.path, values))
+
+
+def _names_beside(labels: Path, values: list[float]) -> list[str]:
+    file = labels.with_suffix(".json")
+    names = read_json(file, "list of class names", "cube") if file.exists() else []
+    if not names:
+        return [f"class {int(value)}" for value in values]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise OutcropError(file, "is no list of class names; correct it, or give --classes")
+    if min(values) < 1 or max(values) > len(names):
+        raise OutcropError(
+            file,
+            f"names labels 1 to {len(names)}, and there are {int(min(values))} to "
+            f"{int(max(values))}; correct it, or give --classes",
+        )
+    return [names[int(value) - 1] for value in values]
 
 
 def _times(shape: Sequence[int]) -> str:
