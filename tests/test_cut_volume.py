@@ -182,13 +182,13 @@ def test_names_lie_beside_the_labels(world):
     def names() -> tuple[str, ...]:
         return cut_volume("cube.npy", "classes.npy", 0, 4).classes
 
-    assert names() == ("class 1", "class 2")
-    Path("classes.json").write_text('["chalk", "salt"]')
+    assert names() == ("class 2", "class 5")
+    Path("classes.json").write_text('["sand", "chalk", "shale", "coal", "salt"]')
     assert names() == ("chalk", "salt")
     given = cut_volume("cube.npy", "classes.npy", 0, 4, classes=["a", "b"])
     assert given.classes == ("a", "b")
     for text, message in (
-        ('["chalk"]', "classes.json: names labels 1 to 1, and there are 1 to 2; correct it"),
+        ('["chalk"]', "classes.json: names labels 1 to 1, and there are 2 to 5; correct it"),
         ('{"1": "chalk"}', "classes.json: is no list of class names; correct it"),
         ("chalk", "classes.json: is not a list of class names"),
     ):
