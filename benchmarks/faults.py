@@ -150,13 +150,13 @@ def without_data(world: World, strength: float, dice: np.random.Generator) -> Wo
 
 def brighter_class(world: World, strength: float, dice: np.random.Generator) -> World:
     """Classes become brighter one after the other, by so many deviations of brightness."""
-    step = strength * _deviation(world)
+    step = strength * deviation(world)
     return _shifted(world, step * (world.patches.labels - world.patches.labels.max() / 2))
 
 
 def brighter_side(world: World, strength: float, dice: np.random.Generator) -> World:
     """The validation side becomes brighter by so many deviations of brightness."""
-    return _shifted(world, strength * _deviation(world) * (world.split.sides == VALIDATION))
+    return _shifted(world, strength * deviation(world) * (world.split.sides == VALIDATION))
 
 
 def marked(world: World, strength: float, dice: np.random.Generator) -> World:
@@ -199,7 +199,7 @@ def brighter(images: np.ndarray, dice: np.random.Generator) -> np.ndarray:
     middle = np.nanmean(images.astype(float), axis=(1, 2, 3), keepdims=True)
     spread = np.nanstd(images.astype(float))
     gain = dice.uniform(0.6, 1.4, (n, 1, 1, 1))
-    return _like(
+    return like(
         images, middle + (images - middle) * gain + spread * dice.uniform(-0.5, 0.5, gain.shape)
     )
 
@@ -213,7 +213,7 @@ def noisy(images: np.ndarray, decibels: float, dice: np.random.Generator) -> np.
     """Noise so many decibels below the contrast."""
     spread = np.nanstd(images.astype(float), axis=(2, 3), keepdims=True)
     noise = 10 ** (-decibels / 20) * spread * dice.normal(size=images.shape)
-    return _like(images, images + noise)
+    return like(images, images + noise)
 
 
 def jpeg(images: np.ndarray, quality: float, dice: np.random.Generator) -> np.ndarray:
@@ -286,7 +286,7 @@ def _reordered(world: World, order: np.ndarray, sides: np.ndarray) -> World:
     return World(patches, Split(sides, groups, patches.fingerprint, how, by_ground=False))
 
 
-def _deviation(world: World) -> float:
+def deviation(world: World) -> float:
     """The deviation of brightness within a class."""
     bright = world.patches.images.mean(axis=(1, 2, 3), dtype=float)
     labels = world.patches.labels
@@ -295,10 +295,10 @@ def _deviation(world: World) -> float:
 
 def _shifted(world: World, by: np.ndarray) -> World:
     images = world.patches.images
-    return changed(world, images=_like(images, images + by[:, None, None, None]))
+    return changed(world, images=like(images, images + by[:, None, None, None]))
 
 
-def _like(images: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+def like(images: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     """Pixels in the dtype of images: integers are rounded and clipped."""
     if images.dtype.kind == "f":
         return pixels.astype(images.dtype)
