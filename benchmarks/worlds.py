@@ -165,7 +165,7 @@ def cube_lost(seed: int) -> World:
     split = replace(
         world.split,
         sides=world.split.sides[done.order],
-        groups=np.arange(len(lost)),
+        groups=world.split.groups[done.order],
         fingerprint=lost.fingerprint,
     )
     return World(lost, split)
