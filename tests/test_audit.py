@@ -14,28 +14,12 @@ from outcrop.audit.audit import SEVERITIES, Audit, audit
 from outcrop.audit.finding import Finding
 from outcrop.audit.folder import evidence_of, read_audit, write_audit
 from outcrop.errors import OutcropError
-from outcrop.patches.patchset import Column, PatchSet, read_patches
-from outcrop.splits import TEST, TRAIN, VALIDATION, RandomSplit, Split
+from outcrop.patches.patchset import Column, read_patches
+from outcrop.splits import TEST, TRAIN, VALIDATION, RandomSplit
+from tests.patches import noise, patch_set, split_of
 
 # A number that overflows, or that is not known, is a flaw of a check.
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
-
-
-def patch_set(images, labels=None, classes=3, seed=0, **fields):
-    images = np.asarray(images)
-    if labels is None:
-        labels = np.random.default_rng(seed).integers(0, classes, len(images))
-    names, bands = (tuple(f"{word} {i}" for i in range(n)) for word, n in
-                    (("class", classes), ("band", images.shape[1])))  # fmt: skip
-    return PatchSet(images, np.asarray(labels), names, bands, **fields)
-
-
-def noise(n=60, bands=1, height=8, width=8, seed=1):
-    return np.random.default_rng(seed).normal(size=(n, bands, height, width)).astype(np.float32)
-
-
-def split_of(patches, sides):
-    return Split(np.asarray(sides, np.int8), np.arange(len(patches)), patches.fingerprint)
 
 
 def criticals(found):
@@ -227,7 +211,7 @@ def test_a_column_called_side_need_not_name_sides(world):
          "5 × 9", "long", "large and few", "many bands", "binary"],
 )  # fmt: skip
 def test_odd_patches_are_audited_without_a_warning(images, split):
-    patches = patch_set(images)
+    patches = patch_set(images, np.random.default_rng(0).integers(0, 3, len(images)), 3)
     sides = {
         "any": np.random.default_rng(2).integers(0, 3, len(patches)),
         "no validation": np.full(len(patches), TRAIN),
@@ -255,7 +239,7 @@ def test_validation_and_test_are_both_judged(world):
 
 
 def test_bad_input_is_refused_in_one_line(world):
-    empty = patch_set(noise(0), np.zeros(0, np.int64))
+    empty = patch_set(noise(0), np.zeros(0, np.int64), 3)
     with pytest.raises(OutcropError, match="holds no patches"):
         audit(empty)
     one_hot = patch_set(noise(3), np.eye(3, dtype=np.int64))
