@@ -12,6 +12,7 @@ from outcrop.splits import BUFFER, TRAIN, VALIDATION, BlockSplit, Split
 from outcrop.splits.ground import blocks, keep_apart
 
 GROUND = ("ground", "ground_float", "cube")
+DEALT = ("overlaps", "leak-gap", "sides")  # sides dealt by hand overlap, and leak
 _TINT = 3.0
 
 
@@ -87,7 +88,7 @@ def local_looks(world: World, strength: float, dice: np.random.Generator) -> Wor
 
 GROUND_FAULTS = (
     Fault("a share dealt at random", dealt_at_random, (0.01, 0.05, 0.2, 1), 0.05, "of all",
-          ("overlaps",), worlds=GROUND),
+          ("overlaps",), beside=DEALT, worlds=GROUND),
     Fault("neighbours with looks of their own, split at random", local_looks, (0.2, 0.4, 0.8),
           0.8, "of all labels", ("leak-gap",), worlds=("scattered",)),
     Fault("blocks without their buffer", without_buffer, (5, 0, -1), 0,
@@ -96,5 +97,5 @@ GROUND_FAULTS = (
           severity="warning", worlds=("ground", "ground_float")),
     Fault("validation beside training, map far away", beside_training, (0.1, 0.3), 0.1,
           "of each polygon", ("map-ground",), severity="warning",
-          worlds=("ground", "ground_float")),
+          beside=DEALT, worlds=("ground", "ground_float")),
 )  # fmt: skip
