@@ -118,27 +118,17 @@ def clean_world(name: str, seed: int) -> World:
 
 def judge(told: Audit, fault: Fault | None) -> Told:
     """What counts: the fault is told as severely as asked; criticals of other checks are false."""
-    checks = () if fault is None else fault.checks
+    checks, right = ((), ()) if fault is None else (fault.checks, fault.checks + fault.beside)
     bad = SEVERITIES[: 1 if fault is None else SEVERITIES.index(fault.severity) + 1]
     return Told(
         found=any(one.check in checks and one.severity in bad for one in told.findings),
         false=tuple(
             one.check
             for one in told.findings
-            if one.severity == "critical" and one.check not in (*checks, *also(fault))
+            if one.severity == "critical" and one.check not in right
         ),
         severities=Counter(one.severity for one in told.findings),
     )
-
-
-def also(fault: Fault | None) -> tuple[str, ...]:
-    """Checks that are right to speak up too.
-
-    A class that order gave to one side is missing; sides dealt anew overlap, and leak.
-    """
-    if fault is not None and fault.checks == ("order",):
-        return "sides", "overlaps", "leak-gap"
-    return ("overlaps", "leak-gap", "sides") if fault in GROUND_FAULTS else ()
 
 
 def rate(part: int, whole: int) -> str:

@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.faults import Fault, changed
-from benchmarks.worlds import World
+from benchmarks.faults import Fault, changed, deviation, like
+from benchmarks.worlds import PIXEL, World
 from outcrop.splits import BUFFER, TRAIN, VALIDATION, BlockSplit, Split
 from outcrop.splits.ground import blocks, keep_apart
 
 GROUND = ("ground", "ground_float", "cube")
+DEALT = ("overlaps", "leak-gap", "sides")  # sides dealt by hand overlap, and leak
+_TINT = 3.0
 
 
 def dealt_at_random(world: World, strength: float, dice: np.random.Generator) -> World:
@@ -52,16 +54,48 @@ def beside_training(world: World, strength: float, dice: np.random.Generator) ->
     return World(world.patches, Split(sides, polygon, world.patches.fingerprint))
 
 
+def local_looks(world: World, strength: float, dice: np.random.Generator) -> World:
+    """Patches stand nine by nine, none over another, share a tint, and are split at random.
+
+    Of a share of the nines the class is drawn anew: their tint alone tells it, and only where it
+    was seen.
+    """
+    patches = world.patches
+    order = np.argsort(patches.labels, kind="stable")
+    group = np.empty(len(order), int)
+    group[order] = np.arange(len(order)) // 9
+    place = dice.permutation(20 * 20)[group]
+    corner = np.empty(len(order), int)
+    corner[order] = np.arange(len(order)) % 9
+    row = 80 * (place // 20) + 12 + 20 * (corner // 3)
+    column = 80 * (place % 20) + 12 + 20 * (corner % 3)
+    positions = replace(
+        patches.positions,
+        row=row.astype(np.int32),
+        column=column.astype(np.int32),
+        x=600_000 + PIXEL * (column + 0.5),
+        y=1_200_000 - PIXEL * (row + 0.5),
+        polygon=group,
+    )
+    groups = group.max() + 1
+    tint = dice.normal(size=(groups, patches.images.shape[1]))[group]
+    images = patches.images + _TINT * deviation(world) * tint[:, :, None, None]
+    anew = dice.random(groups) < strength
+    drawn = dice.integers(0, len(patches.classes), groups)
+    labels = np.where(anew[group], drawn[group], patches.labels)
+    return changed(world, positions=positions, images=like(patches.images, images), labels=labels)
+
+
 GROUND_FAULTS = (
     Fault("a share dealt at random", dealt_at_random, (0.01, 0.05, 0.2, 1), 0.05, "of all",
-          ("overlaps",), worlds=GROUND),
-    Fault("all dealt at random: the leak", dealt_at_random, (1,), 1, "of all", ("leak-gap",),
-          worlds=GROUND),
+          ("overlaps",), beside=DEALT, worlds=GROUND),
+    Fault("neighbours with looks of their own, split at random", local_looks, (0.2, 0.4, 0.8),
+          0.8, "of all labels", ("leak-gap",), worlds=("scattered",)),
     Fault("blocks without their buffer", without_buffer, (5, 0, -1), 0,
           "voxels of buffer left, -1: overlaps", ("overlaps",), worlds=("cube",)),
     Fault("wrong labels", wrong_labels, (0.005, 0.01, 0.02, 0.05), 0.02, "of all", ("conflicts",),
           severity="warning", worlds=("ground", "ground_float")),
     Fault("validation beside training, map far away", beside_training, (0.1, 0.3), 0.1,
           "of each polygon", ("map-ground",), severity="warning",
-          worlds=("ground", "ground_float")),
+          beside=DEALT, worlds=("ground", "ground_float")),
 )  # fmt: skip

@@ -44,7 +44,7 @@ def textured(seed: int, number: int = 400) -> World:
     """A collection of 8-bit RGB pictures: grain of four sizes and directions, split at random."""
     dice = np.random.default_rng(seed)
     labels = dice.integers(0, 4, number)
-    wide = np.stack([_grain(dice, 48, 3, 0.8 + 0.5 * k, 25 * k) for k in labels])
+    wide = np.stack([_grain(dice, 64, 3, 0.8 + 0.5 * k, 25 * k) for k in labels])
     bright = dice.normal(110, 18, (number, 1, 1, 1)) + 4 * labels[:, None, None, None]
     contrast = dice.uniform(14, 30, (number, 1, 1, 1))
     return _collection(seed, labels, _eight_bits(bright + contrast * wide))
@@ -54,7 +54,7 @@ def uneven(seed: int, number: int = 400) -> World:
     """Float pictures of one band, three classes of unlike number, with the sides they came with."""
     dice = np.random.default_rng(seed)
     labels = np.sort(dice.choice(3, number, p=(0.6, 0.3, 0.1)))
-    wide = np.stack([_grain(dice, 36, 1, 0.7 + 0.6 * k, 40 * k) for k in labels])
+    wide = np.stack([_grain(dice, 48, 1, 0.7 + 0.6 * k, 40 * k) for k in labels])
     wide = (dice.normal(0, 0.3, (number, 1, 1, 1)) + wide).astype(np.float32)
     world = _collection(seed, labels, wide, size=24)
     sides = Column(world.split.sides.astype(np.int64), ("train", "validation", "test"))
@@ -66,7 +66,7 @@ def layered(seed: int, number: int = 300) -> World:
     dice = np.random.default_rng(seed)
     labels = dice.integers(0, 4, number)
     draw = (_parallel, _chaotic, _faulted, _faint)
-    wide = np.stack([draw[k](dice, 72)[None] for k in labels])
+    wide = np.stack([draw[k](dice, 96)[None] for k in labels])
     return _collection(seed, labels, _eight_bits(128 + 30 * wide), size=48)
 
 

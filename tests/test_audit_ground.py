@@ -123,10 +123,10 @@ def test_noise_has_no_range_and_a_slope_no_end():
     assert variogram(draws_of(np.zeros((SIDE, SIDE))), 1.0) is None
 
 
-def test_half_is_where_half_of_the_sill_is_reached():
-    # exp(-(h / 2 sigma)^2) is one half at 1.665 sigma.
+def test_alike_is_where_a_third_of_the_sill_is_reached():
+    # exp(-(h / 2 sigma)^2) is two thirds at 1.274 sigma.
     found = variogram(draws_of(smooth(10, 0)), 1.0)
-    assert found.half == pytest.approx(16.65, rel=0.25)
+    assert found.alike == pytest.approx(12.7, rel=0.25)
 
 
 def test_resemblance_of_patches_without_their_scene_is_that_of_the_field():
@@ -156,9 +156,9 @@ def test_a_volume_has_a_range_along_each_axis(tmp_path):
     assert found.origin == "the volumes"
     assert found.ranges[0] > 2 * found.ranges[1:].max()
     assert found.ranges[1] == pytest.approx(3.46 * 2, rel=0.3)
-    # exp(-(h / 16)^2) is one half at 13.3: so many slices behind a patch show nearly the same.
+    # exp(-(h / 16)^2) is two thirds at 10.2: so many slices behind a patch show nearly the same.
     through = found.through(patches.positions)
-    assert through[:, 0].min() == pytest.approx(13.3, rel=0.35)
+    assert through[:, 0].min() == pytest.approx(10.2, rel=0.35)
     assert (through[:, 1:] == 0).all()
 
 

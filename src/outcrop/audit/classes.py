@@ -23,7 +23,7 @@ def check_classes(patches: PatchSet, split: Split | None) -> list[Finding]:
 
 
 def check_names(patches: PatchSet) -> list[Finding]:
-    """Notes on classes without a name or without patches, and on names that are codes."""
+    """Notes on classes without a name or without patches, and on names that are no names."""
     names = patches.classes
     unused = [name for name, count in zip(names, patches.counts, strict=True) if not count]
     bare = Counter(" ".join(name.split()).casefold() for name in names)

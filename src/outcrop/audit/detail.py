@@ -57,11 +57,14 @@ def standardised(images: np.ndarray) -> np.ndarray:
     pixels = images.astype(np.float32)
     valid = np.isfinite(pixels)
     count = np.maximum(valid.sum(axis=(2, 3), keepdims=True), 1)
-    mean = np.where(valid, pixels, 0).sum(axis=(2, 3), keepdims=True) / count
-    pixels = np.where(valid, pixels - mean, 0).astype(np.float32)
+    mean = pixels.sum(axis=(2, 3), keepdims=True, where=valid, dtype=np.float64) / count
+    pixels = np.where(valid, pixels - mean.astype(np.float32), 0)
+    # Scaled first, because squares of amplitudes can be beyond float32.
+    largest = np.abs(pixels).max(axis=(2, 3), keepdims=True)
+    pixels /= np.where(largest > 0, largest, 1)
     spread = pixels.std(axis=(2, 3), keepdims=True)
     # Less contrast than float32 can hold is rounding.
-    seen = spread > _ROUNDING * np.abs(mean)
+    seen = spread * largest > _ROUNDING * np.abs(mean)
     return np.asarray((pixels / np.where(seen, spread, np.inf)).mean(axis=1), np.float32)
 
 
@@ -131,7 +134,7 @@ class Descriptor:
         one = np.eye(size[0], dtype=np.float32), np.eye(size[1], dtype=np.float32)
         down, across = (dctn(eye, axes=(0,), norm="ortho") for eye in one)
         basis = down[self.rows][:, :, None] * across[self.columns][:, None, :]
-        return (basis.reshape(len(self.rows), -1) * self.weight[:, None]).T
+        return (basis.reshape(len(self.rows), size[0] * size[1]) * self.weight[:, None]).T
 
     def orient(self, described: np.ndarray, orientation: Orientation) -> np.ndarray:
         """The descriptors of the same pictures, flipped and turned."""

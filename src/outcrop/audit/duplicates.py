@@ -72,7 +72,7 @@ def check_overlaps(
     apart = float(np.median(np.hypot(*found.shifts.T)))
     title = (
         f"of {asked}, at least {share(number / len(found.asked))} overlap another, "
-        f"{apart:.0f} pixels apart in the median"
+        f"{plural(round(apart), 'pixel')} apart in the median"
     )
     if across:
         title += f"; {plural(across, 'pair')} across sides"

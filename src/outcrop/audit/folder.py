@@ -46,8 +46,8 @@ def evidence_of(audit: Audit, patches: PatchSet) -> Evidence:
     step = -(-max(patches.size) // _LARGEST)
     bands = [0, 0, 0] if len(patches.bands) < 3 else [0, 1, 2]
     images = patches.take(index)[:, bands, ::step, ::step].astype(np.float32)
-    valid = np.isfinite(images).any(axis=(0, 2, 3))
-    for band in np.flatnonzero(valid):
+    images[~np.isfinite(images)] = np.nan
+    for band in np.flatnonzero(~np.isnan(images).all(axis=(0, 2, 3))):
         low, high = np.nanpercentile(images[:, band], (2, 98))
         images[:, band] = (images[:, band] - low) / max(float(high - low), 1e-9)
     shown = np.nan_to_num(255 * np.clip(images, 0, 1)).round().astype(np.uint8)

@@ -27,7 +27,7 @@ def check_gaps(patches: PatchSet, split: Split | None, pixels: Pixels) -> list[F
     of a class (at least two patches of it).
     """
     empty = pixels.gaps > _HALF
-    flat = pixels.flat & ~empty
+    flat = pixels.flat & ~empty & (max(patches.size) > 1)
     return [
         *_wrong(patches, split, empty, "mostly without data (NaN)"),
         *_wrong(patches, split, flat, "constant: one value in every band"),

@@ -19,7 +19,7 @@ from outcrop.splits.splitters import pieces_of
 _CHANCE = 1e-3
 _STRONG, _MODERATE = 0.25, 0.15
 _TELLING = 0.5
-_MOST = 20_000
+_LEAST, _MOST = 10, 20_000
 _CLIPPED, _TIMES = 0.05, 5
 _SHOWN = 6
 
@@ -77,9 +77,10 @@ def brightness_accuracy(
     """Balanced accuracy of a small decision tree that sees mean brightness and contrast alone.
 
     Cross-validated in five folds of whole groups; of large sets 20 000 patches drawn at random.
+    Classes of fewer than ten patches, or on one group only, are left out.
 
     Returns:
-        The accuracy and that of chance, 0 to 1; NaN where there are too few groups.
+        The accuracy and that of chance, 0 to 1; NaN where fewer than two classes are left.
     """
     from sklearn.metrics import balanced_accuracy_score
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
@@ -88,17 +89,19 @@ def brightness_accuracy(
     bright, contrast = _looks(pixels)
     usable = np.flatnonzero(np.isfinite(bright) & np.isfinite(contrast))
     drawn = np.random.default_rng(seed).permutation(usable)[:_MOST]
-    labels = patches.labels[drawn]
-    several = np.flatnonzero(
-        [len(np.unique(groups[drawn][labels == k])) > 1 for k in range(len(patches.classes))]
-    )
-    drawn = drawn[np.isin(labels, several)]
+    counts = np.bincount(patches.labels[drawn], minlength=len(patches.classes))
+    judged = [
+        k
+        for k in np.flatnonzero(counts >= _LEAST)
+        if len(np.unique(groups[drawn][patches.labels[drawn] == k])) > 1
+    ]
+    drawn = drawn[np.isin(patches.labels[drawn], judged)]
     labels = patches.labels[drawn]
     folds = min(5, len(np.unique(groups[drawn])))
-    if len(several) < 2 or folds < 2:
+    if len(judged) < 2 or folds < 2:
         return float("nan"), float("nan")
     tree = DecisionTreeClassifier(
-        max_leaf_nodes=2 * len(several),
+        max_leaf_nodes=2 * len(judged),
         min_samples_leaf=3,
         class_weight="balanced",
         random_state=seed,
@@ -110,7 +113,7 @@ def brightness_accuracy(
         said = cross_val_predict(
             tree, np.stack([bright, contrast], axis=1)[drawn], labels, cv=deal, groups=groups[drawn]
         )
-    return float(balanced_accuracy_score(labels, said)), 1 / len(several)
+    return float(balanced_accuracy_score(labels, said)), 1 / len(judged)
 
 
 def _looks(pixels: Pixels) -> tuple[np.ndarray, np.ndarray]:
@@ -232,7 +235,8 @@ def _clipped(patches: PatchSet, pixels: Pixels) -> list[Finding]:
     found = []
     extremes = np.fmin.reduce(pixels.low), np.fmax.reduce(pixels.high)
     for end, (own, extreme) in enumerate(zip((pixels.low, pixels.high), extremes, strict=True)):
-        shares = np.where(own == extreme, pixels.clipped[:, :, end], 0).max(axis=1)
+        ends = (own == extreme) & (pixels.high > pixels.low)
+        shares = np.where(ends, pixels.clipped[:, :, end], 0).max(axis=1)
         present = np.flatnonzero(patches.counts)
         of_class = np.array([shares[patches.labels == k].mean() for k in present])
         top = int(of_class.argmax())

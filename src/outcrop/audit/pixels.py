@@ -60,6 +60,7 @@ def measure(patches: PatchSet) -> Pixels:
 def _measure(images: np.ndarray) -> tuple[np.ndarray, ...]:
     pixels = images.astype(np.float64).reshape(*images.shape[:2], -1)
     valid = np.isfinite(pixels)
+    pixels[~valid] = np.nan
     count = valid.sum(axis=2)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = pixels.sum(axis=2, where=valid) / count

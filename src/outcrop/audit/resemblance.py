@@ -60,13 +60,13 @@ class Resemblance:
     def through(self, positions: Positions) -> np.ndarray:
         """How many slices behind a patch of a volume still show nearly the same: float64, `N × 3`.
 
-        Along the axis that its slice is across, up to where pixels are half as unlike as they
-        become (`Variogram.half`); 0 along the others, and in scenes.
+        Along the axis that its slice is across, up to where pixels are a third as unlike as they
+        become (`Variogram.alike`); 0 along the others, and in scenes.
         """
         slack = np.zeros((len(positions), 3))
         if (positions.axis >= 0).all():
-            halves = np.nan_to_num(self._along(lambda one: one.half))
-            slack[np.arange(len(positions)), positions.axis] = halves[positions.axis]
+            alike = np.nan_to_num(self._along(lambda one: one.alike))
+            slack[np.arange(len(positions)), positions.axis] = alike[positions.axis]
         return slack
 
     def _along(self, length: Callable[[Variogram], float]) -> np.ndarray:

@@ -42,13 +42,14 @@ class Variogram:
     model: str
 
     @property
-    def half(self) -> float:
-        """The first lag at which values are half as unlike as they become far away.
+    def alike(self) -> float:
+        """The first lag at which values are a third as unlike as they become far away.
 
-        Far away is the mean of the longer half of the lags.
+        Nearer than that two thirds of their variance are in common. Far away is the mean of the
+        longer half of the lags.
         """
         far = self.gamma[len(self.gamma) // 2 :].mean()
-        return float(self.lags[np.argmax(self.gamma >= far / 2)])
+        return float(self.lags[np.argmax(self.gamma >= far / 3)])
 
 
 def variogram(
