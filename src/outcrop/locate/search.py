@@ -11,7 +11,7 @@ from outcrop.locate.planes import Planes, Read, Slab
 from outcrop.locate.signature import Signature
 
 _WINDOWS, _PATCHES = 512, 1024
-_ALIKE, _FARTHEST, _PLACES = 0.75, 2, 3
+_ALIKE, _FARTHEST, _PLACES = 0.7, 2, 3
 
 
 @dataclass(frozen=True, eq=False)
