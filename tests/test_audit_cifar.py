@@ -36,4 +36,5 @@ def test_a_small_part_of_it_passes(cifar):
     found = audit(cifar.subset(np.arange(0, len(cifar), 8)))
     assert found.about["split"] == {"splitter": "as delivered"}
     assert not found.failed, str(found)
-    assert {one.check for one in found.findings} <= {"order", "balance", "intensity", "duplicates"}
+    expected = {"order", "balance", "intensity", "duplicates", "distance"}
+    assert {one.check for one in found.findings} <= expected
