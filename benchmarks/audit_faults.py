@@ -87,7 +87,7 @@ def fault_table(pool: ProcessPoolExecutor, seeds: range, faults: Sequence[Fault]
             if fault.is_stated(strength):
                 planted, found = planted + len(seeds), found + hits
             print(
-                f"| {fault.name} | {fault.severity} | {strength:g} {fault.unit} | "
+                f"| {fault.name} | {fault.severity} | {fault.unit}: {strength:g} | "
                 f"{'yes' if fault.is_stated(strength) else ''} | {hits} of {len(seeds)} | "
                 f"{counted(wrong)} |",
                 flush=True,

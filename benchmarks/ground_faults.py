@@ -91,7 +91,7 @@ GROUND_FAULTS = (
           ("overlaps",), beside=DEALT, worlds=GROUND),
     Fault("neighbours with looks of their own, split at random", local_looks, (0.2, 0.4, 0.8),
           0.8, "of all labels", ("leak-gap",), worlds=("scattered",)),
-    Fault("blocks without their buffer", without_buffer, (5, 0, -1), 0,
+    Fault("blocks without their buffer", without_buffer, (0, -1), -1,
           "voxels of buffer left, -1: overlaps", ("overlaps",), worlds=("cube",)),
     Fault("wrong labels", wrong_labels, (0.005, 0.01, 0.02, 0.05), 0.02, "of all", ("conflicts",),
           severity="warning", worlds=("ground", "ground_float")),

@@ -25,6 +25,7 @@ from outcrop.models.features import statistics
 from outcrop.patches.cut import cut
 from outcrop.patches.cut_volume import cut_volume as cut_volume_file
 from outcrop.patches.positions import scene_positions, volume_positions
+from outcrop.sources.volumes import open_volume
 from outcrop.splits import (
     BUFFER,
     TRAIN,
@@ -358,17 +359,21 @@ def test_without_a_buffer_the_ground_is_nearer_than_it_resembles_itself(step):
     assert found.severity == ("warning" if within.mean() > 0.1 else "note")
 
 
-def test_neighbouring_slices_count_as_overlap():
+def test_neighbouring_slices_count_as_overlap(tmp_path):
     volume = gaussian_filter(np.random.default_rng(0).normal(size=(64, 64, 64)), (6, 1.5, 1.5))
     index, row, column = (a.ravel() for a in np.mgrid[4:60:2, 8:56:8, 8:56:8])
     patches = cut_volume(volume, 0, index, row, column, (row > 30).astype(int))
-    resemblance = measure_resemblance(patches, draws=DRAWS)
+    np.save(tmp_path / "cube.npy", volume.astype(np.float32))
+    resemblance = measure_resemblance(patches, [open_volume(tmp_path / "cube.npy")], draws=DRAWS)
     sides = np.where(index % 4 == 0, VALIDATION, TRAIN).astype(np.int8)
     split = Split(sides, index, patches.fingerprint)
     (found,) = check_distances(patches, split, resemblance)
     assert (found.check, found.severity) == ("overlaps", "critical")
     assert found.numbers["overlapping_share"] == 1
     assert "slices behind it" in found.title
+    # Without the volume it is not known how far behind a slice still shows the same.
+    (alone,) = check_distances(patches, split, measure_resemblance(patches, draws=DRAWS))
+    assert (alone.check, alone.numbers["overlapping"]) == ("distance", 0)
     halves = np.where(index < 32, VALIDATION, TRAIN).astype(np.int8)
     halves[np.abs(index - 32) < 14] = BUFFER
     (found,) = check_distances(patches, Split(halves, index, patches.fingerprint), resemblance)

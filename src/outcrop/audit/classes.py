@@ -81,13 +81,13 @@ def _balance(patches: PatchSet) -> list[Finding]:
             )
         )
     uneven = present.max() / present.min()
-    flat = share(counts[largest] / len(patches))
+    span = f"{present.min():,}" + (f" to {present.max():,}" if uneven > 1 else "")
     found.append(
         Finding(
             "balance",
             "warning" if uneven >= _UNEVEN else "note",
-            f"{present.min():,} to {present.max():,} patches a class; always answering "
-            f"'{patches.classes[largest]}' is right in {flat}",
+            f"{span} patches a class; always answering '{patches.classes[largest]}' is right in "
+            f"{share(counts[largest] / len(patches))}",
             "judge by balanced accuracy, and draw rare classes more often"
             if uneven >= _UNEVEN
             else "",

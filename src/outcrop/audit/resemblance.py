@@ -25,6 +25,7 @@ from outcrop.splits.places import coordinates
 
 FEWEST = 20
 _LABELS, _LABEL_DRAWS = 1000, 4
+_FROM_VOLUMES = "the volumes"
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,11 @@ class Resemblance:
         """How many slices behind a patch of a volume still show nearly the same: float64, `N × 3`.
 
         Along the axis that its slice is across, up to where pixels are a third as unlike as they
-        become (`Variogram.alike`); 0 along the others, and in scenes.
+        become (`Variogram.alike`); 0 along the others, and in scenes. 0 too where pixels were
+        drawn from the patches, which lie too thin across their slices to tell.
         """
         slack = np.zeros((len(positions), 3))
-        if (positions.axis >= 0).all():
+        if self.origin == _FROM_VOLUMES:
             alike = np.nan_to_num(self._along(lambda one: one.alike))
             slack[np.arange(len(positions)), positions.axis] = alike[positions.axis]
         return slack
@@ -108,7 +110,7 @@ def measure_resemblance(
         field = first_component(drawn) if drawn else []
         direction = None if axis is None else np.eye(3)[axis]
         pixels.append(variogram(field, shortest, longest, direction) if drawn else None)
-    sources = "the volumes" if patches.from_volume else "the scenes"
+    sources = _FROM_VOLUMES if patches.from_volume else "the scenes"
     return Resemblance(
         pixels=tuple(pixels),
         labels=_labels(patches, at, longest, seed),

@@ -445,14 +445,11 @@ def audit(
         _refuse_without("--full", depth=depth, epochs=epochs)
     opened = open_patches(patches)
     made = None if split is None else read_split(split)
-    found = audit_patches(
-        opened,
-        made,
-        to_map=to_map or (),
-        network=ResidualNet(depth=14 if depth is None else depth) if full else None,
-        recipe=Recipe(epochs=15 if epochs is None else epochs, seed=seed),
-        seed=seed,
-    )
+    trained: dict[str, Any] = {}
+    if full:
+        trained["network"] = ResidualNet(depth=14 if depth is None else depth)
+        trained["recipe"] = Recipe(epochs=15 if epochs is None else epochs, seed=seed)
+    found = audit_patches(opened, made, to_map=to_map or (), seed=seed, **trained)
     if output is not None:
         write_audit(found, opened, output, overwrite)
         write_report(output)

@@ -1,0 +1,67 @@
+"""The audit of a real scene: no false alarm, and what is wrong with it is found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from outcrop.audit.audit import audit
+from outcrop.errors import OutcropError
+from outcrop.patches.cut import cut
+from outcrop.splits import RandomSplit, block_split
+from tests.shared import DATA, needs_shared
+
+pytestmark = [needs_shared, pytest.mark.filterwarnings("error::RuntimeWarning")]
+
+LANDSAT = [DATA / "nc_landsat" / f"lsat7_2000_{band}.tif" for band in (10, 20, 30, 40, 50, 70)]
+LABELS = DATA / "nc_landsat" / "landsat96_labelled_pixels.tif"
+
+
+def said(found, severity):
+    return [one for one in found.findings if one.severity == severity]
+
+
+@pytest.fixture(scope="module")
+def landsat():
+    return cut(LANDSAT, LABELS, size=16)
+
+
+def test_patches_of_a_scene_pass_but_for_classes_of_too_few_fields(landsat):
+    assert not said(audit(landsat), "critical")
+    assert not said(audit(landsat), "warning")
+    split = block_split(landsat, None, None, folds=5, seed=0).assign(landsat)
+    (finding,) = said(audit(landsat, split), "critical")
+    missing = np.setdiff1d(np.unique(landsat.labels), landsat.labels[split.validation])
+    assert finding.check == "sides"
+    assert finding.numbers["classes"] == [landsat.classes[k] for k in missing]
+    assert not said(audit(landsat, split), "warning")
+
+
+def test_gaps_and_the_order_of_cutting_are_noted(landsat):
+    notes = {one.check: one for one in said(audit(landsat), "note")}
+    assert notes["gaps"].numbers["patches"] == int(
+        np.isnan(landsat.images).any(axis=(1, 2, 3)).sum()
+    )
+    assert "long runs" in notes["order"].title
+    assert notes["names"].numbers["classes"] == ["class 2"]
+
+
+def test_the_same_patches_without_positions_are_seen_to_overlap(landsat):
+    kept = landsat.subset(np.arange(0, len(landsat), 3))
+    split = block_split(kept, None, None, folds=5, seed=0).assign(kept)
+    lost = replace(kept, positions=None, sources=(), crs=None)
+    random = RandomSplit(seed=0).assign(lost)
+    leaky = {one.check: one for one in said(audit(lost, random), "critical")}["overlaps"]
+    assert leaky.numbers["overlapping"] > 0.5 * len(lost)
+    assert leaky.numbers["pairs across sides"] > 100
+    apart = audit(lost, replace(split, fingerprint=lost.fingerprint))
+    assert {one.check for one in said(apart, "critical")} <= {"sides"}
+
+
+def test_rare_classes_cannot_be_dealt_but_can_be_audited():
+    points = cut(LANDSAT, DATA / "nc_landsat" / "landsat96_points.shp", "id", size=9)
+    with pytest.raises(OutcropError, match="fewer than 5 folds"):
+        RandomSplit(seed=0).assign(points)
+    assert any("fewer than 10 patches" in one.title for one in said(audit(points), "warning"))
