@@ -131,10 +131,10 @@ def test_a_comparison_goes_on_where_it_stopped(patches, tmp_path, monkeypatch):
     whole = compare(patches, split, tmp_path / "whole", NETWORK, RECIPE)
     real = comparing._network
 
-    def stop_at_second(patches, split, folder, network, recipe):
+    def stop_at_second(patches, split, folder, *how):
         if folder.name == "network-random":
             raise KeyboardInterrupt
-        return real(patches, split, folder, network, recipe)
+        return real(patches, split, folder, *how)
 
     monkeypatch.setattr(comparing, "_network", stop_at_second)
     with pytest.raises(KeyboardInterrupt):

@@ -1,15 +1,20 @@
 """Patches are found where they were cut, whatever was done to their brightness."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from outcrop.errors import OutcropError
+from outcrop.locate import find as find_module
 from outcrop.locate.correlation import correlate, standardise
 from outcrop.locate.crew import crew
 from outcrop.locate.find import find
-from outcrop.locate.planes import Planes, filled
-from outcrop.locate.search import Candidates, scan
+from outcrop.locate.planes import Planes, Slab, filled
+from outcrop.locate.search import Candidates, looked_at, scan, spacing
 from outcrop.locate.signature import design
 from outcrop.patches.flips import FLIPS, flip, unflip
 from outcrop.sources.scene import open_scene
@@ -29,12 +34,12 @@ def cube(tmp_path_factory):
     return samples, path
 
 
-def _patches(samples: np.ndarray, axis: int, n: int, seed: int):
+def _patches(samples: np.ndarray, axis: int, n: int, seed: int, size: int = SIZE):
     """8-bit patches of drawn gain and offset, and slice, row and column of each."""
     stack, dice = np.moveaxis(samples, axis, 0), np.random.default_rng(seed)
-    most = np.subtract(stack.shape, (1, SIZE, SIZE)) + 1
+    most = np.subtract(stack.shape, (1, size, size)) + 1
     places = dice.integers(most, size=(n, 3))
-    images = np.stack([stack[i, r : r + SIZE, c : c + SIZE] for i, r, c in places])
+    images = np.stack([stack[i, r : r + size, c : c + size] for i, r, c in places])
     low, high = images.min(axis=(1, 2), keepdims=True), images.max(axis=(1, 2), keepdims=True)
     span = dice.uniform(60, 250, size=(n, 1, 1))
     return np.round((images - low) / (high - low) * span).astype(np.uint8)[:, None], places
@@ -48,7 +53,7 @@ def _found(variants, planes):
 def test_the_coefficient_is_that_of_pearson():
     dice = np.random.default_rng(1)
     region, patch = dice.normal(size=(1, 9, 8)), dice.normal(size=(1, 1, 6, 5))
-    found = correlate(region.astype(np.float32), standardise(patch)[0])
+    found = correlate(region[None, None].astype(np.float32), standardise(patch))[0, 0]
     for i in range(4):
         for j in range(4):
             window = region[0, i : i + 6, j : j + 5].ravel()
@@ -60,7 +65,7 @@ def test_flat_windows_and_patches_correlate_with_nothing():
     for value in (0, 7, 0.1, -1e6):
         assert not standardise(np.full((1, 1, 150, 150), value, np.float32)).any()
     assert not standardise(np.full((1, 1, 4, 4), 7, np.uint8)).any()
-    assert not correlate(np.full((1, 6, 6), 3, np.float32), standardise(_ramp())[0]).any()
+    assert not correlate(np.full((1, 1, 1, 6, 6), 3, np.float32), standardise(_ramp())).any()
 
 
 def _ramp() -> np.ndarray:
@@ -145,6 +150,30 @@ def _beside(*arguments) -> Candidates:
     return found
 
 
+def test_one_slice_stands_for_its_neighbours_where_they_are_alike(tmp_path):
+    noise = np.random.default_rng(20).normal(size=(30, 70, 90))
+    found = []
+    for smooth in (0, 2, 6):
+        samples = gaussian_filter(noise, (smooth, 2, 1)).astype(np.float32)
+        np.save(tmp_path / "cube.npy", samples)
+        images, places = _patches(samples, 0, 20, seed=21)
+        planes = Planes(open_volume(tmp_path / "cube.npy"), 0)
+        found.append(spacing(planes, design(images, 700)))
+        peaks = _found([images], [planes])
+        assert [one[0].place[2:] for one in peaks] == [tuple(place) for place in places.tolist()]
+    assert found == [1, 3, 5]
+
+
+@given(first=st.integers(0, 9), count=st.integers(1, 40), spacing=st.sampled_from([1, 3, 5]))
+def test_no_slice_is_far_from_one_that_is_looked_at(first, count, spacing):
+    slab = Slab(first, first + count, 0, 0, 9, 9)
+    seen = np.array(looked_at(slab, spacing))
+    assert ((seen >= first) & (seen < first + count)).all()
+    every = np.arange(first, first + count)
+    assert np.abs(every[:, None] - seen).min(axis=1).max() <= spacing // 2
+    assert len(seen) <= count / spacing + 1
+
+
 def test_a_patch_is_found_across_the_axis_it_was_cut_across(tmp_path):
     samples = gaussian_filter(np.random.default_rng(11).normal(size=(40, 44, 48)), (1, 2, 1))
     np.save(tmp_path / "cube.npy", samples.astype(np.float32))
@@ -210,7 +239,7 @@ def test_slabs_hold_every_window_of_large_slices_once(monkeypatch, cube):
 
 def test_signatures_do_not_change_with_gain_and_offset():
     images = np.random.default_rng(7).normal(size=(6, 1, 32, 32)).astype(np.float32)
-    signature = design(images)
+    signature = design(images, 700)
     expected = signature.of_patches(images)
     assert signature.of_patches(5 * images + 90) == pytest.approx(expected, abs=1e-4)
 
@@ -230,3 +259,24 @@ def test_a_window_has_the_signature_of_the_patch_that_was_cut_there():
 def test_missing_samples_get_the_mean_of_the_rest():
     pixels = np.array([[[[1, 3], [np.nan, np.inf]]]])
     assert filled(pixels).ravel().tolist() == [1, 3, 2, 2]
+
+
+def test_patches_that_the_first_look_misses_are_found_by_a_closer_one(tmp_path, monkeypatch):
+    # Grain so much finer than layers that a few windows of a slice tell nothing of it.
+    dice = np.random.default_rng(22)
+    layers = gaussian_filter(dice.normal(size=(5, 128, 256)), (2, 12, 12))
+    grain = dice.normal(size=layers.shape)
+    samples = np.where(np.arange(256) >= 128, grain, 60 * layers).astype(np.float32)
+    np.save(tmp_path / "cube.npy", samples)
+    loud, _ = _patches(samples[:, :, :128], 0, 60, seed=23, size=64)
+    fine, places = _patches(samples[:, :, 128:], 0, 8, seed=24, size=64)
+    places = np.add(places, (0, 0, 128))
+    planes = [Planes(open_volume(tmp_path / "cube.npy"), 0)]
+    few = replace(find_module._LOOKS[0], windows=64)
+    exact = []
+    for looks in ((few,), (few, *find_module._LOOKS[1:])):
+        monkeypatch.setattr("outcrop.locate.find._LOOKS", looks)
+        peaks = _found([np.concatenate([loud, fine])], planes)[60:]
+        pairs = zip(peaks, places.tolist(), strict=True)
+        exact.append(sum(one[0].place[2:] == tuple(place) for one, place in pairs))
+    assert exact[0] < exact[1] == len(fine)

@@ -353,6 +353,7 @@ def train(
     split: Path | None = None,
     network: ResidualNet = ResidualNet(),
     recipe: Recipe = Recipe(),
+    sources: list[str] | None = None,
     resume: bool = False,
 ) -> None:
     """Train a residual network on a patch set, class folder, archive, npz or CIFAR-10.
@@ -364,6 +365,8 @@ def train(
         network: a network by name, to be changed by the options that follow; `outcrop models`
             lists them.
         recipe: how to train it.
+        sources: for --neighbourhood and --slices, where the files are now that the patches were cut
+            from, in the same order, if they are no longer where they were.
         resume: go on with a run that was interrupted.
     """
     from outcrop.cli.tables import run_table
@@ -375,7 +378,8 @@ def train(
     opened = open_patches(patches)
     made = delivered_split(opened) if split is None else read_split(split, opened)
     launch(recipe.machine)
-    run_table(train_network(opened, made, output, network, recipe, resume, lines=True))
+    run = train_network(opened, made, output, network, recipe, resume, lines=True, sources=sources)
+    run_table(run)
 
 
 def evaluate(run: Path, patches: str, *, device: str = "auto") -> None:
@@ -401,6 +405,7 @@ def compare(
     output: Path,
     network: ResidualNet = ResidualNet(),
     recipe: Recipe = Recipe(),
+    sources: list[str] | None = None,
     resume: bool = False,
 ) -> None:
     """Hold the network against maximum likelihood, decision tree, random forest and SVM.
@@ -412,6 +417,8 @@ def compare(
         network: a network by name, to be changed by the options that follow; `outcrop models`
             lists them.
         recipe: how to train it.
+        sources: for --neighbourhood and --slices, where the files are now that the patches were cut
+            from, in the same order, if they are no longer where they were.
         resume: go on with a comparison that was interrupted.
     """
     from outcrop.cli.tables import comparison_table
@@ -421,7 +428,7 @@ def compare(
 
     opened = open_patches(patches)
     made = read_split(split, opened)
-    comparison_table(compare_models(opened, made, output, network, recipe, resume))
+    comparison_table(compare_models(opened, made, output, network, recipe, resume, sources))
 
 
 def map(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from outcrop.models.architectures import ResidualNet
 from outcrop.models.baselines import BASELINES, Baseline
 from outcrop.models.features import FEATURES
 from outcrop.patches.patchset import PatchSet
+from outcrop.patches.reopen import AnySource
 from outcrop.progress import track
 from outcrop.splits import Split, random_counterpart
 from outcrop.training.device import pick_device
@@ -92,6 +93,7 @@ def compare(
     network: ResidualNet = ResidualNet(),
     recipe: Recipe = Recipe(),
     resume: bool = False,
+    sources: Sequence[AnySource] | None = None,
 ) -> Comparison:
     """Train the network and every baseline, and score each on the validation side.
 
@@ -104,6 +106,7 @@ def compare(
         folder: gets `comparison.json`, the predictions, and the runs `network` and
             `network-random`.
         resume: go on with a comparison that was interrupted; finished runs are kept.
+        sources: see `outcrop.training.engine.train`.
 
     Raises:
         OutcropError: the split does not fit the patches; no such device; `folder` exists and
@@ -119,10 +122,15 @@ def compare(
     if split.by_ground:
         splits["-random"] = random_counterpart(patches, split, recipe.seed)
     folder.mkdir(exist_ok=True)
-    networks = {
-        name: _network(patches, one, folder / f"network{name}", network, recipe)
-        for name, one in splits.items()
-    }
+    try:
+        networks = {
+            name: _network(patches, one, folder / f"network{name}", network, recipe, sources)
+            for name, one in splits.items()
+        }
+    except OutcropError:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        raise
     if (folder / "comparison.json").exists():
         # Its networks are there and were trained with these settings, or they had said so.
         return read_comparison(folder)
@@ -220,9 +228,15 @@ def _baseline(
 
 
 def _network(
-    patches: PatchSet, split: Split, folder: Path, network: ResidualNet, recipe: Recipe
+    patches: PatchSet,
+    split: Split,
+    folder: Path,
+    network: ResidualNet,
+    recipe: Recipe,
+    sources: Sequence[AnySource] | None,
 ) -> _Judged:
-    run = train(patches, split, folder, network, recipe, resume=folder.exists())
+    resume = folder.exists()
+    run = train(patches, split, folder, network, recipe, resume, sources=sources)
     return _Judged(
         truth=run.predictions.truth,
         predicted=run.predictions.probabilities.argmax(axis=1),

@@ -60,6 +60,8 @@ def run_experiment(experiment: Experiment, folder: str | Path, resume: bool = Fa
     folder = Path(folder)
     pick_device(experiment.recipe.machine.device)
     refuse_several(experiment.recipe.machine, "an experiment")
+    if experiment.recipe.augmentation.slices:
+        raise OutcropError("--slices", "has no meaning for scenes; leave it out")
     scenes = open_scenes(experiment.scenes, experiment.bands, experiment.crs)
     _check_truth(experiment, len(scenes))
     with nullcontext() if resume and folder.exists() else kept_if_whole(folder):

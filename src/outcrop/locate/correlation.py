@@ -3,7 +3,7 @@
 After Lewis 1995, "Fast Template Matching", Vision Interface 95, 120-123, eq. 2: the mean of the
 window under the patch is taken away, not that of the region, so that the coefficient is the
 correlation of Pearson, from -1 to 1, whatever the gain (above 0) and offset of either. The sums
-over windows come from running sums, as in section 5 there.
+over windows come from those of their neighbours, as in section 5 there.
 """
 
 from __future__ import annotations
@@ -29,35 +29,36 @@ def standardise(images: np.ndarray) -> np.ndarray:
     return np.where(flat, 0, centred / np.where(flat, 1, length)).astype(np.float32)
 
 
-def correlate(region: np.ndarray, patch: np.ndarray) -> np.ndarray:
-    """The coefficient for every window of a region, the mean over bands.
+def correlate(regions: np.ndarray, patches: np.ndarray) -> np.ndarray:
+    """The coefficient for every window of each region, the mean over bands.
 
     Args:
-        region: float32, `bands × (height + a) × (width + b)`, finite.
-        patch: float32, `bands × height × width`, standardised.
+        regions: float32, `P × S × bands × (height + a) × (width + b)`, finite.
+        patches: float32, `P × bands × height × width`, standardised: each for S regions.
 
     Returns:
-        float64, `(a + 1) × (b + 1)`; 0 where a window is flat.
+        float64, `P × S × (a + 1) × (b + 1)`; 0 where a window is flat.
     """
-    height, width = patch.shape[1:]
-    region = region - region.mean(axis=(1, 2), keepdims=True)
-    windows = np.lib.stride_tricks.sliding_window_view(region, (height, width), axis=(1, 2))
-    product = np.einsum("bijhw,bhw->bij", windows, patch)
-    mean = _window_sums(region, height, width) / (height * width)
-    square = _window_sums(region**2, height, width)
+    height, width = patches.shape[2:]
+    regions = regions - regions.mean(axis=(3, 4), keepdims=True)
+    windows = np.lib.stride_tricks.sliding_window_view(regions, (height, width), axis=(3, 4))
+    product = np.einsum("psbijhw,pbhw->psbij", windows, patches)
+    mean = _window_sums(regions, height, width) / (height * width)
+    square = _window_sums(np.square(regions), height, width)
     energy = square - mean**2 * (height * width)
     flat = energy <= 1e-9 * np.maximum(square, 1e-30)
     found = np.where(flat, 0, product / np.sqrt(np.where(flat, 1, energy)))
-    return np.asarray(np.clip(found, -1, 1).mean(axis=0))
+    return np.asarray(np.clip(found, -1, 1).mean(axis=2))
 
 
-def _window_sums(region: np.ndarray, height: int, width: int) -> np.ndarray:
-    sums = np.zeros((region.shape[0], region.shape[1] + 1, region.shape[2] + 1))
-    np.cumsum(region, axis=1, out=sums[:, 1:, 1:], dtype=np.float64)
-    np.cumsum(sums[:, 1:, 1:], axis=2, out=sums[:, 1:, 1:])
-    return (
-        sums[:, height:, width:]
-        - sums[:, :-height, width:]
-        - sums[:, height:, :-width]
-        + sums[:, :-height, :-width]
-    )
+def _window_sums(regions: np.ndarray, height: int, width: int) -> np.ndarray:
+    return _moving_sums(_moving_sums(regions, width, 4), height, 3)
+
+
+def _moving_sums(values: np.ndarray, length: int, axis: int) -> np.ndarray:
+    """Sums of so many neighbours along an axis: the first one whole, then by what differs."""
+    values = np.moveaxis(values, axis, -1)
+    first = values[..., :length].sum(axis=-1, keepdims=True, dtype=np.float64)
+    change = np.subtract(values[..., length:], values[..., :-length], dtype=np.float64)
+    sums = np.concatenate([first, first + np.cumsum(change, axis=-1)], axis=-1)
+    return np.moveaxis(sums, -1, axis)

@@ -22,11 +22,9 @@ from functools import lru_cache
 
 import numpy as np
 
-_LENGTH = 96
-_NOISE = 0.05
+_LENGTH = 64
 _STRIDES = (1, 2, 4, 8, 16, 32)
 _SAMPLE = 512
-_WINDOWS_A_PATCH = 700
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,18 +124,19 @@ class Grid:
         return self.top + row * self.stride[0], self.left + column * self.stride[1]
 
 
-def design(images: np.ndarray, area: int | None = None) -> Signature:
+def design(images: np.ndarray, windows: int, noise: float = 0.05) -> Signature:
     """The signature that tells these patches from other windows best.
 
     Args:
         images: `N × bands × height × width`, finite; a sample of them is looked at.
-        area: rows times columns of the stride; without it about one window for a 700th of a
-            patch's area.
+        windows: about how many are to be described for the area of one patch.
+        noise: white noise in a patch, as a share of its energy; the more, the less the weak
+            frequencies count.
     """
     size = images.shape[2], images.shape[3]
-    area = max(1, size[0] * size[1] // _WINDOWS_A_PATCH) if area is None else area
+    area = max(1, size[0] * size[1] // windows)
     energy = _energy(images[:: max(1, len(images) // _SAMPLE)].astype(np.float32))
-    options = [_option(energy, size, stride) for stride in _strides(area, size)]
+    options = [_option(energy, size, stride, noise) for stride in _strides(area, size)]
     return max(options, key=lambda option: option[0])[1]
 
 
@@ -164,7 +163,7 @@ def _energy(images: np.ndarray) -> np.ndarray:
 
 
 def _option(
-    energy: np.ndarray, size: tuple[int, int], stride: tuple[int, int]
+    energy: np.ndarray, size: tuple[int, int], stride: tuple[int, int], noise: float
 ) -> tuple[float, Signature]:
     """The information that the best signature of a stride holds, in bits, and that signature."""
     cell = max(1, stride[0] // 2), max(1, stride[1] // 2)
@@ -174,7 +173,7 @@ def _option(
     turns = [(np.pi * np.arange(n) * s / length) ** 2 / 12
              for n, s, length in zip(energy.shape, stride, size, strict=True)]  # fmt: skip
     misplaced = np.minimum(turns[0][:, None] + turns[1], 2)
-    spread = energy * misplaced + _NOISE / (size[0] * size[1])
+    spread = energy * misplaced + noise / (size[0] * size[1])
     ratio = energy / spread
     ratio[0, 0] = 0
     best = np.argsort(-ratio, axis=None, kind="stable")[: min(_LENGTH, ratio.size - 1)]

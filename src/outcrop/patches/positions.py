@@ -13,7 +13,8 @@ axes in their order. The ground of a volume is its voxels: coordinate i is the m
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TypeVar
+from functools import lru_cache
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -72,6 +73,14 @@ class Source:
     def width(self) -> int:
         """Columns of a scene."""
         return self.shape[1]
+
+    def xy(self, row: np.ndarray, column: np.ndarray, crs: str) -> tuple[np.ndarray, np.ndarray]:
+        """Coordinates in `crs` of the middles of pixels of a scene."""
+        assert self.transform is not None
+        a, b, c, d, e, f = self.transform
+        column, row = column + 0.5, row + 0.5
+        x, y = a * column + b * row + c, d * column + e * row + f
+        return (x, y) if crs == self.crs else _way(self.crs, crs).transform(x, y)
 
 
 @dataclass(frozen=True)
@@ -207,6 +216,13 @@ def volume_positions(
         width=extent[2],
         polygon=np.arange(n),
     )
+
+
+@lru_cache
+def _way(crs: str, other: str) -> Any:
+    from pyproj import Transformer
+
+    return Transformer.from_crs(crs, other, always_xy=True)
 
 
 def _each(value: float | np.ndarray, n: int, dtype: type) -> np.ndarray:

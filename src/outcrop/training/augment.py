@@ -11,6 +11,7 @@ from torch import Tensor
 from outcrop.training.recipe import Augmentation
 
 _GAIN_OF_SCENES = 0.2
+_GAIN_OF_NEIGHBOURS = 0.1
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ def draw(
     the others as they were.
     """
     mirror, half, quarter = random.integers(2, size=(3, n))
-    reach = min(size) // 8 if augmentation.crop is None else augmentation.crop
+    reach = augmentation.crop
+    if reach is None:
+        reach = 0 if augmentation.cuts_anew else min(size) // 8
     down, right = random.integers(-reach, reach, size=(2, n), endpoint=True)
     rotate = not has_up if augmentation.rotate is None else augmentation.rotate
     turns = 2 * half + (quarter if size[0] == size[1] else 0) if rotate else np.zeros_like(half)
@@ -72,7 +75,8 @@ def draw_gains(
     """Random gains for `n` pictures, float32, `n × bands × 1 × 1`."""
     gain = augmentation.gain
     if gain is None:
-        gain = 0.0 if has_up else _GAIN_OF_SCENES
+        of_volumes = _GAIN_OF_NEIGHBOURS if augmentation.cuts_anew else 0.0
+        gain = of_volumes if has_up else _GAIN_OF_SCENES
     drawn = random.uniform(1 - gain, 1 + gain, size=(n, bands, 1, 1))
     return torch.from_numpy(drawn.astype(np.float32))
 

@@ -84,6 +84,9 @@ class Epoch:
         self._centres = draw_centres(n, size, random).to(device)
         self.steps = math.ceil(n / recipe.batch)
         draws = random.random((self.steps, len(network.survivals)))
+        # By dice of their own: how many numbers they take depends on the ground.
+        cutter = pictures.cutter
+        self._shifts = None if cutter is None else cutter.draw(random.spawn(1)[0])
         self._kept = [
             keep(network, row.tolist()) if network.survival < 1 else None for row in draws
         ]
@@ -100,7 +103,7 @@ class Epoch:
             for whole in pieces(len(self._order), self.steps)
         ]
         wanted = [self._order[part] for parts in slices[first:] for part in parts[rank::world]]
-        read = self._pictures.batches(wanted)
+        read = self._pictures.batches(wanted, self._shifts)
         for number in range(first, self.steps):
             yield Step(
                 number,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +12,11 @@ import torch
 from outcrop.files import check_new, sweep
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
+from outcrop.patches.reopen import AnySource
 from outcrop.splits.split import Split
 from outcrop.training.announce import announce
 from outcrop.training.classifier import Classifier
+from outcrop.training.cutter import open_cutter
 from outcrop.training.device import cap_memory, keep_freed_memory
 from outcrop.training.loop import Loop
 from outcrop.training.memory import fitting_batch, full_memory_explained
@@ -41,6 +45,7 @@ def train(
     resume: bool = False,
     lines: bool = False,
     graph: bool = True,
+    sources: Sequence[AnySource] | None = None,
 ) -> Run:
     """Train `network` on the training side of `split` and judge it on the validation side.
 
@@ -68,18 +73,22 @@ def train(
             but the device must be as it was. A finished run is returned as it is.
         lines: print a line for each epoch on standard error.
         graph: draw the network's graph for TensorBoard, which takes seconds for deep networks.
+        sources: where the patches' sources are now, if they are to be cut anew and the sources are
+            no longer where they were; one for each of `patches.sources`, in that order.
 
     Raises:
         OutcropError: the folder exists and `resume` is false, or is not this run; the split does
-            not fit the patches; no such device; the loss is no longer a number; memory or disk is
-            full.
+            not fit the patches; no such device; the patches cannot be cut anew (`open_cutter`); the
+            loss is no longer a number; memory or disk is full.
         KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM; the run can be resumed.
     """
     split.check(patches, judged=len(split.validation) > 0)
     with make_team(network, recipe) as team:
         if team.world > 1:
             recipe = replace(recipe, machine=replace(recipe.machine, devices=team.world))
-        return _train(patches, split, Path(folder), network, recipe, resume, lines, graph, team)
+        return _train(
+            patches, split, Path(folder), network, recipe, resume, lines, graph, sources, team
+        )
 
 
 def _train(
@@ -91,6 +100,7 @@ def _train(
     resume: bool,
     lines: bool,
     graph: bool,
+    sources: Sequence[AnySource] | None,
     team: Team,
 ) -> Run:
     device = team.device
@@ -108,14 +118,18 @@ def _train(
         else:
             check_new(folder, instead="--resume")
 
-    with team.together():
-        normalisation = learn_normalisation(patches, split.train)
-        training = load_pictures(patches, split.train, device)
-        validation = load_pictures(patches, split.validation, device)
-        if device.type == "cpu":
-            keep_freed_memory()
-    # Without this, cuDNN may sum in another order from one run to the next.
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+    with ExitStack() as stack:
+        with team.together():
+            normalisation = learn_normalisation(patches, split.train)
+            cutter = stack.enter_context(open_cutter(patches, split, recipe.augmentation, sources))
+            training = load_pictures(patches, split.train, device, cutter)
+            validation = load_pictures(patches, split.validation, device)
+            if device.type == "cpu":
+                keep_freed_memory()
+        # Without this, cuDNN may sum in another order from one run to the next.
+        stack.enter_context(
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+        )
         if recipe.fit_batch and not going_on:
             with team.together():
                 batch = fitting_batch(network, recipe, patches, device, len(training))

@@ -39,7 +39,8 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
 
     Parameters that `ResidualNet` (depth to stem), `Recipe` (epochs to test_flip), `Augmentation`
     (flip to cutout) and `Machine` (device to gpu_memory) have too mean the same here. X has no
-    positions, so that None for rotate and gain is off; set them for pictures without an up.
+    positions, so that nothing can be cut anew, and None for rotate and gain is off; set them for
+    pictures without an up.
     Search in several processes, not threads: threads share one generator of first weights.
 
     Attributes:

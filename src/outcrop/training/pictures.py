@@ -6,12 +6,17 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from outcrop.patches.patchset import PatchSet
+
+if TYPE_CHECKING:
+    from outcrop.training.cutter import Cutter
+    from outcrop.training.neighbourhood import Shifts
 
 RESIDENT_BYTES = 2 << 30
 _AHEAD = 3
@@ -36,12 +41,14 @@ class Pictures:
         index: which patches of the set.
         labels: int64, the class of each, on the device.
         resident: all pictures on the device, or None if they are read as they are asked for.
+        cutter: cuts them anew from their sources, if that is wanted.
     """
 
     patches: PatchSet
     index: np.ndarray
     labels: Tensor
     resident: Tensor | None
+    cutter: Cutter | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -51,11 +58,16 @@ class Pictures:
         """The index of each."""
         return np.arange(len(self))
 
-    def batches(self, wanted: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(
+        self, wanted: Sequence[np.ndarray], shifts: Shifts | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """For each array of indices into this side the pictures and their labels.
 
         Pictures are `M × bands × height × width` and not yet normalised. Those that are not on the
         device are read some batches ahead, while the device computes.
+
+        Args:
+            shifts: of all pictures of this side, which are cut anew there.
         """
         device = self.labels.device
         if self.resident is not None:
@@ -68,23 +80,33 @@ class Pictures:
             try:
                 for k, which in enumerate(wanted):
                     for ahead in wanted[k + len(waiting) : k + 1 + _AHEAD]:
-                        waiting.append(reader.submit(self._read, ahead))
+                        waiting.append(reader.submit(self._read, ahead, shifts))
                     images = waiting.popleft().result().to(device, non_blocking=True)
                     yield images, self.labels[torch.from_numpy(which).to(device)]
             finally:
-                reader.shutdown(wait=False, cancel_futures=True)
+                # Not before the last batch is read are the sources free to be closed.
+                reader.shutdown(cancel_futures=True)
 
-    def _read(self, which: np.ndarray) -> Tensor:
-        images = to_tensor(self.patches.take(self.index[which]))
+    def _read(self, which: np.ndarray, shifts: Shifts | None) -> Tensor:
+        if self.cutter is None or shifts is None:
+            images = to_tensor(self.patches.take(self.index[which]))
+        else:
+            images = to_tensor(self.cutter.cut(which, shifts))
         return images.pin_memory() if self.labels.is_cuda else images
 
 
-def load_pictures(patches: PatchSet, index: np.ndarray, device: torch.device) -> Pictures:
-    """The patches at `index`, loaded now if the whole set is at most `RESIDENT_BYTES`."""
-    fits = patches.nbytes <= RESIDENT_BYTES
+def load_pictures(
+    patches: PatchSet, index: np.ndarray, device: torch.device, cutter: Cutter | None = None
+) -> Pictures:
+    """The patches at `index`, loaded now if the whole set is at most `RESIDENT_BYTES`.
+
+    Those that are cut anew are not.
+    """
+    fits = patches.nbytes <= RESIDENT_BYTES and cutter is None
     return Pictures(
         patches,
         index,
         labels=torch.from_numpy(np.asarray(patches.labels[index], dtype=np.int64)).to(device),
         resident=to_tensor(patches.take(index)).to(device) if fits else None,
+        cutter=cutter,
     )

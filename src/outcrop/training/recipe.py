@@ -21,16 +21,20 @@ class Augmentation:
         flip: mirror left and right, every second picture.
         crop: pad with zeros (the mean, after normalisation) by this many pixels and cut the old
             size out at random; None takes an eighth of the shorter side, 4 pixels of 32 as in
-            He et al. 2015.
+            He et al. 2015, or 0 if pictures are cut anew.
         rotate: quarter turns and vertical flips too, so that all eight positions of a square are
             equally frequent (half turns only where the patch is not square); None does so
             wherever a picture has no up, which is when the patches have positions in a scene.
         gain: each band of a picture is multiplied by a number of its own between 1 - gain and
             1 + gain, because every scene has a radiometry of its own; None takes 0.2 wherever a
-            picture has no up, and 0 elsewhere.
+            picture has no up, and elsewhere 0, or 0.1 if pictures are cut anew.
         noise: standard deviation of normal noise, in standard deviations of the band.
         cutout: side in pixels of a square set to zero, its centre anywhere in the picture (DeVries
             and Taylor 2017, arXiv:1708.04552).
+        neighbourhood: cut each picture anew from its source, up to so many pixels from its place,
+            up or down and left or right, where that is not too near to what judges; 0 leaves it in
+            its place. Its label is assumed to hold there too: take no more than that is true for.
+        slices: the same across the slices of a volume, up to so many slices away.
 
     Raises:
         OutcropError: a number out of its range.
@@ -42,6 +46,8 @@ class Augmentation:
     gain: float | None = None
     noise: float = 0.0
     cutout: int = 0
+    neighbourhood: int = 0
+    slices: int = 0
 
     def __post_init__(self) -> None:
         _check(
@@ -51,7 +57,14 @@ class Augmentation:
             ("gain", self.gain is None or 0 <= self.gain < 1, "0 to below 1"),
             ("noise", 0 <= self.noise < math.inf, "0 (off) or more"),
             ("cutout", self.cutout >= 0, "0 (off) or more"),
+            ("neighbourhood", self.neighbourhood >= 0, "0 (off) or more"),
+            ("slices", self.slices >= 0, "0 (off) or more"),
         )
+
+    @property
+    def cuts_anew(self) -> bool:
+        """Whether pictures are cut from the source in the neighbourhood of their places."""
+        return self.neighbourhood > 0 or self.slices > 0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,198 @@
+"""Training patches cut anew from their sources, in the neighbourhood of their places."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from outcrop.errors import OutcropError
+from outcrop.patches.cut import scene_images
+from outcrop.patches.flips import FLIPS
+from outcrop.patches.patchset import PatchSet
+from outcrop.patches.reopen import REMEDY, AnySource, reopen
+from outcrop.patches.slices import volume_images
+from outcrop.patches.windows import Window, open_windows
+from outcrop.progress import tell, track
+from outcrop.sources.scene import Scene
+from outcrop.sources.volumes import Volume
+from outcrop.splits.split import Split
+from outcrop.training.neighbourhood import Neighbourhood, Shifts, neighbourhood_of
+from outcrop.training.pictures import RESIDENT_BYTES
+from outcrop.training.recipe import Augmentation
+from outcrop.training.rendering import Rendering, learn_rendering
+
+_ALIKE = 0.7
+
+
+@dataclass(frozen=True)
+class Cutter:
+    """Cuts the pictures of the training side anew.
+
+    Attributes:
+        patches: the set they come from.
+        index: which patches of the set.
+        neighbourhood: where they may be cut.
+        windows: of each source.
+        rendering: how the patches show their source.
+        alike: bool, `N`, whether a patch is what its source shows at its place. Others stay.
+    """
+
+    patches: PatchSet
+    index: np.ndarray
+    neighbourhood: Neighbourhood
+    windows: Sequence[Window]
+    rendering: Rendering
+    alike: np.ndarray
+
+    def draw(self, random: np.random.Generator) -> Shifts:
+        """A shift for each patch of the training side (`Neighbourhood.draw`)."""
+        shifts = self.neighbourhood.draw(random)
+        return replace(shifts, found=shifts.found & self.alike)
+
+    def cut(self, which: np.ndarray, shifts: Shifts) -> np.ndarray:
+        """The pictures at the indices `which` into the training side, after shifts of all of it.
+
+        Where no place was found, or a pixel there has no data, the patch is given as it is.
+
+        Returns:
+            `M × bands × size × size` in the type and the intensities of the patches.
+        """
+        at, corners = self.neighbourhood.positions, self.neighbourhood.corner[which]
+        corners = (corners + shifts.by[which]).tolist()
+        axes, sources = at.axis[which].tolist(), at.source[which].tolist()
+        shape = (len(which), *self.patches.images.shape[1:])
+        cut = np.full(shape, np.nan, np.float32)
+        with np.errstate(over="ignore"):
+            for k in np.flatnonzero(shifts.found[which]):
+                cut[k] = self.windows[sources[k]](axes[k], *corners[k])
+        whole = np.isfinite(cut).all(axis=(1, 2, 3))
+        images = np.empty(shape, self.patches.images.dtype)
+        images[whole] = self.rendering[which[whole]].show(cut[whole], images.dtype)
+        if not whole.all():
+            images[~whole] = self.patches.take(self.index[which[~whole]])
+        return images
+
+
+@contextmanager
+def open_cutter(
+    patches: PatchSet,
+    split: Split,
+    augmentation: Augmentation,
+    sources: Sequence[AnySource] | None = None,
+) -> Iterator[Cutter | None]:
+    """Open the sources of the training side, and find out how its patches show them.
+
+    Patches need not be the pixels of their source: gain and offset of each band are learnt, and
+    the column "flip" may say how they are turned over. Blur, noise and compression are not
+    imitated.
+
+    Args:
+        sources: where they are now, one for each of the patch set's, in its order; without it where
+            they were when the patches were cut.
+
+    Yields:
+        None if the augmentation does not cut anew.
+
+    Raises:
+        OutcropError: the patches have no positions, are not square, or have none in their source;
+            a source is gone, or is another.
+    """
+    if not augmentation.cuts_anew:
+        if sources:
+            raise OutcropError(
+                "--sources", "has no meaning without --neighbourhood or --slices; leave it out"
+            )
+        yield None
+        return
+    _check(patches, augmentation)
+    around = neighbourhood_of(patches, split, augmentation.neighbourhood, augmentation.slices)
+    _check_inside(patches, around)
+    opened = reopen(patches, sources)
+    if not isinstance(patches.images, np.ndarray) and patches.nbytes <= RESIDENT_BYTES:
+        patches = replace(patches, images=patches.take(np.arange(len(patches))))
+    rendering, likeness = _learn(patches, split.train, opened)
+    alike = likeness >= _ALIKE
+    _check_alike(alike, around.positions.source, opened)
+    with open_windows(opened, patches.size[0]) as windows:
+        yield Cutter(patches, split.train, around, windows, rendering, alike)
+
+
+def _check(patches: PatchSet, augmentation: Augmentation) -> None:
+    option = "--neighbourhood" if augmentation.neighbourhood else "--slices"
+    if patches.positions is None:
+        raise OutcropError(
+            option, "needs patches with positions, and these have none; leave it out"
+        )
+    if augmentation.slices and not patches.from_volume:
+        raise OutcropError("--slices", "has no meaning for patches of scenes; leave it out")
+    height, width = patches.size
+    if height != width:
+        raise OutcropError(
+            option, f"takes square patches, and these are {height} × {width}; leave it out"
+        )
+
+
+def _check_inside(patches: PatchSet, around: Neighbourhood) -> None:
+    """Refuse patches that their source has no place for; at the edge of a scene, only centres."""
+    before = 0 if patches.from_volume else patches.size[0] // 2
+    behind = 0 if patches.from_volume else patches.size[0] - 1 - before
+    outside = ((around.corner < -before) | (around.room < -behind)).any(axis=1)
+    if outside.any():
+        raise OutcropError(
+            patches.sources[around.positions.source[outside][0]].name,
+            f"has no such place as {outside.sum()} training patches have for their position; "
+            "correct them",
+        )
+
+
+def _check_alike(alike: np.ndarray, source: np.ndarray, sources: Sequence[Scene | Volume]) -> None:
+    """Refuse a source that most patches are not from, and tell of others."""
+    for number in np.unique(source):
+        of_it = alike[source == number]
+        if of_it.mean() < 0.5:
+            raise OutcropError(
+                sources[number].title,
+                f"does not show {np.count_nonzero(~of_it)} of {len(of_it)} training patches at "
+                f"their positions; {REMEDY}",
+            )
+    if not alike.all():
+        tell(
+            f"{np.count_nonzero(~alike)} of {len(alike)} training patches are not what their "
+            "source shows at their positions, and are not cut anew"
+        )
+
+
+def _learn(
+    patches: PatchSet, index: np.ndarray, sources: Sequence[Volume | Scene]
+) -> tuple[Rendering, np.ndarray]:
+    """How the patches at `index` show their sources, and how well that explains them."""
+    assert patches.positions is not None
+    at, bands = patches.positions[index], len(patches.bands)
+    flips = _flips(patches)[index]
+    gain, offset = np.empty((2, len(index), bands), np.float32)
+    likeness = np.empty(len(index))
+    volumes = [source for source in sources if isinstance(source, Volume)]
+    scenes = [source for source in sources if isinstance(source, Scene)]
+    size = patches.size[0]
+    cut = volume_images(volumes, at, size) if volumes else scene_images(scenes, at, size)
+    for here, windows in track(cut, "comparing with the sources"):
+        stored = patches.take(index[here])
+        found, likeness[here] = learn_rendering(stored, windows, flips[here])
+        gain[here], offset[here], flips[here] = found.gain, found.offset, found.flip
+    return Rendering(gain, offset, flips), likeness
+
+
+def _flips(patches: PatchSet) -> np.ndarray:
+    """How each patch is said to be turned over."""
+    if "flip" not in patches.columns:
+        return np.full(len(patches), "none", dtype=object)
+    column = patches.columns["flip"]
+    strange = sorted(set(column.names) - set(FLIPS))
+    if strange:
+        raise OutcropError(
+            "column 'flip'", f"has '{strange[0]}', which is no flip; take {', '.join(FLIPS)}"
+        )
+    return np.array(column.names, dtype=object)[column.codes]

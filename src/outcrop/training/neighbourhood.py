@@ -1,0 +1,127 @@
+"""Where training patches may be cut anew: around their places, but never near what judges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from outcrop.patches.patchset import PatchSet
+from outcrop.patches.positions import Positions, Source, in_slice, upper_left
+from outcrop.splits.ground import near
+from outcrop.splits.split import Split
+
+_TRIES = 16
+# The axes of a volume that slices, rows and columns run along, for slices across each axis.
+_AXES = np.array([(across, *in_slice(across)) for across in range(3)])
+
+
+@dataclass(frozen=True)
+class Shifts:
+    """How far each of N patches is shifted.
+
+    Attributes:
+        by: int64, `N × 3`: slices, rows and columns.
+        found: bool, `N`; false where no place was found, so that the patch stays as it is.
+    """
+
+    by: np.ndarray
+    found: np.ndarray
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """The places around N training patches.
+
+    Attributes:
+        positions: of the training patches.
+        sources: what `positions.source` points to.
+        crs: of x and y, for patches of scenes.
+        judges: positions of the patches that no training patch may come near to.
+        buffer: how near that is, in the unit of the positions (`outcrop.splits.ground.near`).
+        corner: int64, `N × 3`, slice, row and column of the upper-left pixel of each patch.
+        room: int64, `N × 3`, slices, rows and columns that the source has behind each patch.
+        low, high: int64, `N × 3`, the smallest and the largest shift that is within reach and puts
+            the patch wholly inside its source; where there is none, `low` is above `high`.
+    """
+
+    positions: Positions
+    sources: tuple[Source, ...]
+    crs: str | None
+    judges: Positions
+    buffer: float
+    corner: np.ndarray
+    room: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    def draw(self, random: np.random.Generator) -> Shifts:
+        """A shift for each patch; all that are allowed are equally likely.
+
+        They are drawn from all within reach, and drawn again where they are not allowed. A patch
+        for which that fails 16 times stays as it is.
+        """
+        by, found = np.zeros_like(self.low), np.zeros(len(self.low), bool)
+        waiting = np.flatnonzero((self.low <= self.high).all(axis=1))
+        for _ in range(_TRIES):
+            tried = random.integers(self.low[waiting], self.high[waiting], endpoint=True)
+            free = ~near(self.moved(waiting, tried), self.judges, self.buffer)
+            by[waiting[free]], found[waiting[free]] = tried[free], True
+            waiting = waiting[~free]
+            if not len(waiting):
+                break
+        return Shifts(by, found)
+
+    def moved(self, index: np.ndarray, by: np.ndarray) -> Positions:
+        """The positions of the patches at `index` after shifts `by`: int, `M × 3`."""
+        at = self.positions[index]
+        at = replace(
+            at, index=at.index + by[:, 0], row=at.row + by[:, 1], column=at.column + by[:, 2]
+        )
+        if self.crs is None:
+            middle = at.middle
+            middle[np.arange(len(at))[:, None], _AXES[at.axis]] += by
+            return replace(at, z=middle[:, 0], y=middle[:, 1], x=middle[:, 2])
+        x, y = np.empty((2, len(at)))
+        for number in np.unique(at.source):
+            here = at.source == number
+            x[here], y[here] = self.sources[number].xy(at.row[here], at.column[here], self.crs)
+        return replace(at, y=y, x=x)
+
+
+def neighbourhood_of(
+    patches: PatchSet, split: Split, pixels: int, slices: int = 0
+) -> Neighbourhood:
+    """The neighbourhood of the training patches of a split.
+
+    A split by ground keeps its buffer: no place is nearer to a patch of the validation or test side
+    than that. A split at random has none to keep, for its sides share their ground anyway.
+
+    Args:
+        patches: square, with positions.
+        pixels: reach in the plane, up or down and left or right.
+        slices: reach across the slices of a volume.
+    """
+    assert patches.positions is not None
+    at, size = patches.positions[split.train], patches.size[0]
+    judging = np.concatenate([split.validation, split.test]) if split.by_ground else split.train[:0]
+    corner = np.stack([at.index, upper_left(at.row, size), upper_left(at.column, size)], axis=1)
+    room = _lengths(at, patches.sources) - (1, size, size) - corner
+    reach = np.array([slices, pixels, pixels])
+    return Neighbourhood(
+        positions=at,
+        sources=patches.sources,
+        crs=patches.crs,
+        judges=patches.positions[judging],
+        buffer=float(split.how.get("buffer", 0.0)),
+        corner=corner,
+        room=room,
+        low=np.maximum(-reach, -corner),
+        high=np.minimum(reach, room),
+    )
+
+
+def _lengths(at: Positions, sources: tuple[Source, ...]) -> np.ndarray:
+    """Slices, rows and columns of each patch's source, a scene being one slice: int64, `N × 3`."""
+    shapes = np.array([s.shape if s.is_volume else (1, *s.shape) for s in sources])[at.source]
+    return np.take_along_axis(shapes, _AXES[np.maximum(at.axis, 0)], axis=1)

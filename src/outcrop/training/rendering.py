@@ -1,0 +1,96 @@
+"""How patches show their source: turned over, and with other brightness and contrast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from outcrop.patches.flips import flip, unflip
+
+_PIXELS = 1 << 21
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """How each of N patches shows a window of its source: gain × pixel + offset, turned over.
+
+    Attributes:
+        gain, offset: float32, `N × bands`; 1 and 0 where a patch is its window.
+        flip: str, `N`, one of `FLIPS`.
+    """
+
+    gain: np.ndarray
+    offset: np.ndarray
+    flip: np.ndarray
+
+    def __getitem__(self, index: np.ndarray) -> Rendering:
+        """That of some of the patches, by index or mask."""
+        return Rendering(self.gain[index], self.offset[index], self.flip[index])
+
+    def show(self, windows: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """Windows of the source as the patches would show them.
+
+        Args:
+            windows: float32, `N × bands × size × size`, finite.
+            dtype: of the patches; what it cannot hold is rounded and clipped.
+        """
+        shown = windows * self.gain[..., None, None] + self.offset[..., None, None]
+        for name in set(self.flip) - {"none"}:
+            here = self.flip == name
+            shown[here] = flip(shown[here], name)
+        if dtype.kind in "iu":
+            ends = np.iinfo(dtype)
+            np.clip(np.rint(shown, out=shown), ends.min, ends.max, out=shown)
+        return shown.astype(dtype, copy=False)
+
+
+def learn_rendering(
+    patches: np.ndarray, windows: np.ndarray, flips: np.ndarray
+) -> tuple[Rendering, np.ndarray]:
+    """How patches show the windows that they were cut from, by least squares in each band.
+
+    Args:
+        patches, windows: `N × bands × size × size`, any number types; NaN is no data.
+        flips: str, `N`, how the patches are said to be turned over. Where the window as it is
+            is at least as like, they are not.
+
+    Returns:
+        the rendering, and how well it explains each patch: float64, `N`, the correlation of patch
+        and window in the band where it is lowest; 1 where they are equal.
+    """
+    n, bands = patches.shape[:2]
+    gain, offset, likeness = np.empty((3, n, bands))
+    flips = flips.copy()
+    step = max(1, _PIXELS // int(np.prod(patches.shape[1:])))
+    for part in (slice(start, start + step) for start in range(0, n, step)):
+        found = _fit(patches[part], windows[part])
+        for name in set(flips[part]) - {"none"}:
+            said = flips[part] == name
+            turned = _fit(unflip(patches[part][said], name), windows[part][said])
+            better = turned[2].min(axis=1) > found[2][said].min(axis=1)
+            for one, other in zip(found, turned, strict=True):
+                one[np.flatnonzero(said)[better]] = other[better]
+            flips[part][np.flatnonzero(said)[~better]] = "none"
+        gain[part], offset[part], likeness[part] = found
+    rendering = Rendering(gain.astype(np.float32), offset.astype(np.float32), flips)
+    return rendering, likeness.min(axis=1)
+
+
+def _fit(patches: np.ndarray, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gain, offset and correlation of each band: float64, `N × bands` each."""
+    x, y = windows.astype(np.float64), patches.astype(np.float64)
+    known = np.isfinite(x) & np.isfinite(y)
+    same = ((x == y) | ~known).all(axis=(2, 3))
+    x[~known] = y[~known] = 0
+    count = np.maximum(known.sum(axis=(2, 3)), 1)
+    middle_x, middle_y = (pixels.sum(axis=(2, 3)) / count for pixels in (x, y))
+    x -= middle_x[..., None, None]
+    y -= middle_y[..., None, None]
+    x[~known] = y[~known] = 0
+    xx, xy, yy = ((one * other).sum(axis=(2, 3)) for one, other in ((x, x), (x, y), (y, y)))
+    flat = (xx <= 0) | (yy <= 0)
+    gain = np.where(flat, 0, xy / np.where(flat, 1, xx))
+    correlation = np.where(flat, 0, xy / np.sqrt(np.where(flat, 1, xx * yy)))
+    gain, correlation = np.where(same, 1, gain), np.where(same, 1, correlation)
+    return gain, np.where(same, 0, middle_y - gain * middle_x), correlation
