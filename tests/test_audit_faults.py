@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.audit_faults import judge
-from benchmarks.faults import FAULTS
+from benchmarks.faults import FAULTS, LOOSE
 from benchmarks.worlds import WORLDS
 from outcrop.audit.audit import audit
 
@@ -17,7 +17,7 @@ SEED = 50
 
 @cache
 def clean(name):
-    return WORLDS[name](SEED)
+    return WORLDS[name](SEED, 240) if name in (*LOOSE, "alike") else WORLDS[name](SEED)
 
 
 @pytest.mark.parametrize("name", WORLDS)

@@ -23,7 +23,8 @@ def make_tables() -> None:
     table.drop(columns="axis").to_csv("no-axis.csv", index=False)
     table.drop(columns="source").to_csv("no-source.csv", index=False)
     table.iloc[:0].to_csv("empty.csv", index=False)
-    pd.concat([table, table.iloc[4:5]]).to_csv("twins.csv", index=False)
+    twin = table.iloc[4:5].assign(label="other")
+    pd.concat([table, twin]).to_csv("twins.csv", index=False)
     for name, column, value in (
         ("outside", "row", 400),
         ("slice", "index", 12),
@@ -118,7 +119,7 @@ ROWS = {
     "axis outside": (TABLE.format("axis.csv"), "axis.csv: line 9", "axis 3"),
     "fraction": (TABLE.format("fraction.csv"), "fraction.csv: line 9", "'2.5'", "whole numbers"),
     "gap": (TABLE.format("gap.csv"), "gap.csv: line 9", "'' as row", "whole numbers"),
-    "twins": (TABLE.format("twins.csv"), "twins.csv: line 22", "line 6", "keep one"),
+    "twins": (TABLE.format("twins.csv"), "twins.csv: line 22", "line 6", "another class"),
     "patches larger than a slice": (f"{TABLE.format('t.csv')} --size 25", "cube.npy", "20 × 26"),
     "centres all NaN": ("patches nan.npy --positions no-source.csv --size 5 -o x.zarr",
         "no-source.csv", "none of 20 has data"),

@@ -61,7 +61,7 @@ def label_changes(labels: np.ndarray) -> tuple[int, float, float]:
 
     >>> changes, expected, z = label_changes(np.repeat([0, 1, 2], 20))
     >>> changes, expected, round(z, 1)
-    (2, 40.0, -14.6)
+    (2, 40.0, -10.6)
     """
     n = len(labels)
     changes = int(np.count_nonzero(np.diff(labels)))
