@@ -31,6 +31,7 @@ from outcrop.training.recipe import Recipe
 from outcrop.training.run import Run
 
 AUDITS = ("handed over", "random", "ground")
+_USED = (TRAIN, VALIDATION)
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Story:
     new_per_class: int = 250
     neighbourhood: int = 8
     slices: int = 2
-    survival: float = 0.5
+    survival: float = 0.8
 
     @property
     def seed(self) -> int:
@@ -172,19 +173,20 @@ class _Diary:
             tell(f"{name} ...")
         started = time.perf_counter()
         yield
-        # A step that was done before took longer then than it takes to read it.
-        taken = max(self.seconds.get(name, 0.0), round(time.perf_counter() - started, 2))
-        self.seconds[name] = taken
-        write_json(self._path, self.seconds)
+        if name not in self.seconds:
+            self.seconds[name] = round(time.perf_counter() - started, 2)
+            write_json(self._path, self.seconds)
 
 
 def _claim(folder: Path, story: Story) -> None:
     path, content = folder / "story.json", json.loads(json.dumps(asdict(story)))
-    if path.exists() and read_json(path, "story", "demo cube") != content:
-        raise OutcropError(path, "was run with other settings; choose another folder")
-    if not path.exists() and any(folder.iterdir()):
+    if path.exists():
+        if read_json(path, "story", "demo cube") != content:
+            raise OutcropError(path, "was run with other settings; choose another folder")
+    elif not folder.is_dir() or any(folder.iterdir()):
         raise OutcropError(folder, "is no story of outcrop; choose another folder")
-    write_json(path, content)
+    else:
+        write_json(path, content)
 
 
 def _wild(story: Story, folder: Path, seed: int, per_class: int) -> Wild:
@@ -229,15 +231,19 @@ def _ground(story: Story, patches: PatchSet, path: Path) -> Split:
         folds=story.folds,
         buffer=suggest_buffer(patches.positions),
     )
-    splits = [splitter.assign(patches, fold) for fold in range(story.folds)]
 
-    def rarest(split: Split) -> int:
-        counts = split.counts(patches.labels, len(patches.classes))
-        return int(counts[[TRAIN, VALIDATION]].min())
+    def rarest(judged: np.ndarray) -> int:
+        sides = splitter.finish(patches, np.where(judged, VALIDATION, TRAIN).astype(np.int8))
+        both = [
+            np.bincount(patches.labels[sides == side], minlength=len(patches.classes))
+            for side in _USED
+        ]
+        return int(np.min(both))
 
-    best = max(splits, key=rarest)
-    best.save(path)
-    return best
+    judged = splitter.folds_of(patches)
+    split = splitter.assign(patches, int(np.argmax([rarest(mask) for mask in judged])))
+    split.save(path)
+    return split
 
 
 def _random(story: Story, patches: PatchSet, ground: Split, path: Path) -> Split:

@@ -24,7 +24,7 @@ from outcrop.report.panels import SIDE_COLOURS, Panel
 from outcrop.report.projections import Cloud, projections
 from outcrop.report.rasters import indexed_png, jpeg, png
 from outcrop.report.trainings import learning_curves, promise_chart
-from outcrop.report.verdicts import plain, points
+from outcrop.report.verdicts import in_points, plain
 from outcrop.sources.cube import CLASSES, cube_in
 from outcrop.sources.volumes import open_volume
 from outcrop.splits import SIDES
@@ -119,7 +119,7 @@ def _content(told: Told) -> dict[str, Any]:
         ],
         "promises": promise_chart(told.outcomes),
         "names": _NAMES,
-        "points": points,
+        "in_points": in_points,
         "network": network,
         "parameters": short(cost.parameters),
         "config": read_json(told.runs["ground", PLAIN].folder / "config.json", "run", "train"),
@@ -157,7 +157,7 @@ def _tiles(told: Told) -> list[Tile]:
             f"{ends(ground.kept.balanced)} by the same network; that of the split at random "
             f"{percent(random.kept.balanced.value)} {ends(random.kept.balanced)}",
         ),
-        Tile("Located exactly", f"{exact / n:.1%}", f"{exact:,} of {n:,} patches, to the voxel"),
+        Tile("Located exactly", f"{exact:,}", f"of {n:,} patches, to the very voxel"),
     ]
 
 

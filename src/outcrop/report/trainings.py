@@ -13,6 +13,7 @@ from outcrop.report.svg import chart, svg
 from outcrop.training.run import Run
 
 _SMALL = (2.7, 2.3)
+_SPLITS = {"random": "split at random", "ground": "split by ground"}
 
 
 def learning_curves(runs: dict[str, Run], title: str) -> Markup:
@@ -44,7 +45,7 @@ def promise_chart(outcomes: Sequence[Outcome]) -> Markup:
         for y, one in zip(at, outcomes, strict=True):
             ends = (100 * one.promised.balanced.value, 100 * one.kept.balanced.value)
             axes.plot(ends, (y + 0.12, y + 0.12), color="#b9c3cc", lw=1, zorder=1)
-            place, words = axes.get_yaxis_transform(), f"{one.split}, {one.way}"
+            place, words = axes.get_yaxis_transform(), f"{one.way}, {_SPLITS[one.split]}"
             axes.text(0, y - 0.3, words, transform=place, va="center", fontsize=9.5)
         for found, colour, mark, name, shift in (
             (promised, TRAINING, "D", "promised: validation side of its split", 0.02),

@@ -20,7 +20,16 @@ def points(one: Interval) -> str:
     >>> points(Interval(0.25, 0.1, 0.4))
     '+25.0 points [+10.0, +40.0]'
     """
-    return f"{100 * one.value:+.1f} points {ends(one, '+')}"
+    return in_points(one, " points")
+
+
+def in_points(one: Interval | None, unit: str = "") -> str:
+    """A difference as a table has it; nothing where there is none.
+
+    >>> in_points(Interval(0.25, 0.1, 0.4)), in_points(None)
+    ('+25.0 [+10.0, +40.0]', '')
+    """
+    return "" if one is None else f"{100 * one.value:+.1f}{unit} {ends(one, '+')}"
 
 
 def verdict(one: Interval, above: str, below: str) -> str:
@@ -86,17 +95,15 @@ def effects(outcomes: Sequence[Outcome], names: dict[str, str]) -> list[str]:
         names: of the ways, as a sentence calls them.
     """
     return [
-        f"{names[one.way]} under {UNDER[one.split]}: {_effect(one.gain)} on its own validation "
-        f"patches, {_effect(one.gain_kept)} on the new cubes."
-        for split in ("ground", "random")
+        f"{names[one.way]}, under {UNDER[one.split]}: on its validation side {_effect(one.gain)}; "
+        f"on the new cubes {_effect(one.gain_kept)}."
         for one in outcomes
-        if one.split == split and one.gain is not None and one.gain_kept is not None
+        if one.gain is not None and one.gain_kept is not None
     ]
 
 
-def _effect(gain: Interval | None) -> str:
-    assert gain is not None
-    return f"{points(gain)}, {verdict(gain, 'better', 'worse')},"
+def _effect(gain: Interval) -> str:
+    return f"{points(gain)}, {verdict(gain, 'better', 'worse')}"
 
 
 def best_on_new_ground(outcomes: Sequence[Outcome]) -> str:
@@ -108,10 +115,7 @@ def best_on_new_ground(outcomes: Sequence[Outcome]) -> str:
     )
     if best.gain_kept is None:
         return f"{words}."
-    return (
-        f"{words}; against the plain way under the same split {points(best.gain_kept)}, "
-        f"{verdict(best.gain_kept, 'better', 'worse')}."
-    )
+    return f"{words}; against the plain way under the same split {_effect(best.gain_kept)}."
 
 
 def cautions(outcomes: Sequence[Outcome], failed: bool, exact: int, patches: int) -> list[str]:
@@ -140,6 +144,6 @@ def cautions(outcomes: Sequence[Outcome], failed: bool, exact: int, patches: int
         said.append("The audit finds fault with the split by ground too; see there.")
     if exact < patches:
         said.append(
-            f"{patches - exact:,} of the {patches:,} patches were not located where they were cut."
+            f"Not located where they were cut: {patches - exact:,} of the {patches:,} patches."
         )
     return [sentence[0].upper() + sentence[1:] for sentence in said]
