@@ -47,7 +47,6 @@ def outcome(
         leak=about(0.2, SURE) if split == "ground" else None,
         epochs=3,
         seconds=1.0,
-        trained=0.9,
     )
 
 

@@ -75,7 +75,6 @@ class Outcome:
         leak: overall accuracy under the split at random minus this one's, for the same way; None
             under the split at random.
         epochs, seconds: of the training.
-        trained: accuracy on the augmented training patches in the last epoch.
     """
 
     split: str
@@ -88,7 +87,6 @@ class Outcome:
     leak: Interval | None
     epochs: int
     seconds: float
-    trained: float
 
 
 def train_all(
@@ -181,7 +179,6 @@ def _outcome(
         leak=None if split == "random" else leak_gap(old(("random", way)), old(name)),
         epochs=len(run.metrics),
         seconds=sum(epoch.seconds for epoch in run.metrics),
-        trained=run.metrics[-1].train.accuracy,
     )
 
 

@@ -22,9 +22,9 @@ from outcrop.report.html import asset, render_page
 from outcrop.report.origins import scatter_data
 from outcrop.report.panels import SIDE_COLOURS, Panel
 from outcrop.report.projections import Cloud, projections
-from outcrop.report.rasters import indexed_png, jpeg, png
+from outcrop.report.rasters import jpeg, png
 from outcrop.report.trainings import learning_curves, promise_chart
-from outcrop.report.verdicts import in_points, plain
+from outcrop.report.verdicts import plain
 from outcrop.sources.cube import CLASSES, cube_in
 from outcrop.sources.volumes import open_volume
 from outcrop.splits import SIDES
@@ -119,7 +119,6 @@ def _content(told: Told) -> dict[str, Any]:
         ],
         "promises": promise_chart(told.outcomes),
         "names": _NAMES,
-        "in_points": in_points,
         "network": network,
         "parameters": short(cost.parameters),
         "config": read_json(told.runs["ground", PLAIN].folder / "config.json", "run", "train"),
@@ -186,21 +185,13 @@ def _sections(told: Told) -> list[Panel]:
     )
     low, high = np.percentile(pixels, (1, 99))
     grey = np.rint(255 * np.clip((pixels - low) / (high - low), 0, 1)).astype(np.uint8)
-    # The patch set's classes come in another order than the cube's.
-    order = [told.wild.patches.classes.index(name) for name in CLASSES]
-    palette = [colours(told.wild.patches.classes)[k] for k in order]
-    light = (150 + 105 / 255 * grey.astype(np.float32)).astype(np.uint8)
-    height, width = grey.shape
+    palette = dict(zip(told.wild.patches.classes, colours(told.wild.patches.classes), strict=True))
+    shade = np.array([(255, 255, 255), *(palette[name] for name in CLASSES)])[truth]
+    coloured = np.rint(0.6 * grey[..., None] + 0.4 * shade).astype(np.uint8)
+    size = grey.shape[0], grey.shape[1]
     return [
-        Panel(
-            f"Slice {middle} across axis {axis}, samples downwards", height, width, (jpeg(grey),)
-        ),
-        Panel(
-            "Its truth; no class near a contact",
-            height,
-            width,
-            (jpeg(light), indexed_png(np.ascontiguousarray(truth), palette)),
-        ),
+        Panel(f"Slice {middle} across axis {axis}, samples downwards", *size, (jpeg(grey),)),
+        Panel("Its truth; near a contact there is no class", *size, (jpeg(coloured),)),
     ]
 
 

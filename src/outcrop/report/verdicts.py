@@ -20,16 +20,7 @@ def points(one: Interval) -> str:
     >>> points(Interval(0.25, 0.1, 0.4))
     '+25.0 points [+10.0, +40.0]'
     """
-    return in_points(one, " points")
-
-
-def in_points(one: Interval | None, unit: str = "") -> str:
-    """A difference as a table has it; nothing where there is none.
-
-    >>> in_points(Interval(0.25, 0.1, 0.4)), in_points(None)
-    ('+25.0 [+10.0, +40.0]', '')
-    """
-    return "" if one is None else f"{100 * one.value:+.1f}{unit} {ends(one, '+')}"
+    return f"{100 * one.value:+.1f} points {ends(one, '+')}"
 
 
 def verdict(one: Interval, above: str, below: str) -> str:
