@@ -470,6 +470,11 @@ ROWS = {
     "demo exists": ("demo -o foreign", "foreign", "exists already"),
     "demo's seed": ("demo --seed -1 -o x", "seed -1", "0 or more"),
     "demo's parent": ("demo -o none/x --resume", "none/x", "does not exist"),
+    "demo of what": ("demo moon -o x", "what", "coast", "cube"),
+    "cube demo exists": ("demo cube -o foreign", "foreign", "exists already"),
+    "cube demo's seed": ("demo cube --seed -1 -o x", "seed is -1", "0 or more"),
+    "cube demo's parent": ("demo cube -o none/x --resume", "none/x", "does not exist"),
+    "no cube demo": ("demo cube -o foreign --resume", "foreign", "is no story"),
 }  # fmt: skip
 
 

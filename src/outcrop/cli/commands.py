@@ -12,19 +12,37 @@ from outcrop.models.architectures import ResidualNet
 from outcrop.training.recipe import Machine, Recipe
 
 
-def demo(*, output: Path = Path("demo"), seed: int = 0, resume: bool = False) -> None:
-    """Make a synthetic coast, run the whole job on it, and report.
+def demo(
+    what: Literal["coast", "cube"] = "coast",
+    *,
+    output: Path | None = None,
+    seed: int = 0,
+    resume: bool = False,
+) -> None:
+    """Make a synthetic coast or cube, run the whole job on it, and report.
 
     Args:
-        output: a new folder for the coast, the results and the report.
-        seed: of the coast and of everything drawn.
+        what: coast: scenes, labelled ground, a comparison of models, maps. cube: patches of a
+            seismic cube whose origin was lost: audit, locate, split by ground, train, and judge on
+            new cubes.
+        output: a new folder for everything; demo, or demo-cube, if not given.
+        seed: of the coast or the cube, and of everything drawn.
         resume: go on with a demo that was interrupted.
     """
     from contextlib import nullcontext
 
-    from outcrop.cli.demo import demo_experiment
+    from outcrop.cli.demo import demo_experiment, demo_story
+    from outcrop.cli.tables import outcome_table, say
+    from outcrop.experiment.story import tell_story
     from outcrop.files import kept_if_whole
+    from outcrop.report.story import write_story
 
+    if what == "cube":
+        told = tell_story(demo_story(seed), output or Path("demo-cube"), resume)
+        outcome_table(told.outcomes)
+        say(f"report  {write_story(told)}")
+        return
+    output = output or Path("demo")
     with nullcontext() if resume and output.exists() else kept_if_whole(output):
         # The seed is in the name, so that no demo goes on with the coast of another.
         plan = demo_experiment(output / f"coast-{seed}", seed)

@@ -18,6 +18,7 @@ from outcrop.evaluation.scores import Scores
 from outcrop.experiment.compare import Comparison
 from outcrop.experiment.published import Published
 from outcrop.experiment.results import COLUMNS, Result, figures, notes, tabulate
+from outcrop.experiment.trainings import Outcome
 from outcrop.locate.located import Located
 from outcrop.locate.summary import summary
 from outcrop.models.architectures import NETWORKS, ResidualNet
@@ -170,6 +171,18 @@ def comparison_table(comparison: Comparison) -> None:
     _console.print(table)
     say("overall and balanced: accuracy on held-out ground, in %, with 95 % intervals")
     say("leak gap: points by which a split at random flatters the overall accuracy")
+
+
+def outcome_table(outcomes: Sequence[Outcome]) -> None:
+    """One row a training: what it promised, what it kept on new cubes, and the difference."""
+    table = _table("split", "way", "promised", "kept", "too much", "seconds")
+    table.columns[1].justify = "left"
+    for one in outcomes:
+        promised, kept = str(one.promised.balanced), str(one.kept.balanced)
+        table.add_row(one.split, one.way, promised, kept, _points(one.excess), f"{one.seconds:.1f}")
+    _console.print(table)
+    say("promised: balanced accuracy on the validation side, in %, with 95 % intervals")
+    say("kept: the same on new cubes; too much: the difference in points")
 
 
 def recipe_table(recipes: Sequence[Published]) -> None:

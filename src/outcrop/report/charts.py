@@ -54,7 +54,7 @@ def class_curves(metrics: Sequence[EpochMetrics], name: str) -> Markup:
             found = [getattr(m.validation, measure)[name] for m in metrics]
             values = [np.nan if value is None else 100 * value for value in found]
             axes.plot(epochs, values, mark, ls="-", color=colour, label=measure, ms=2.5)
-        _epochs(axes, epochs)
+        epoch_axis(axes, epochs)
         axes.set_ylim(-3, 103)
         axes.set_ylabel("%")
     return svg(figure, f"precision and recall of {name} by epoch")
@@ -118,15 +118,15 @@ def accuracy_chart(rows: Sequence[Row], split: str) -> Markup:
             for y, row, other in zip(at, rows, random, strict=True):
                 ends = (100 * row.scores.overall.value, 100 * other.value)
                 axes.plot(ends, (y + 0.13, y + 0.13), color="#b9c3cc", lw=1, zorder=1)
-            _intervals(axes, at + 0.02, random, RANDOM, "D", "split at random")
-        _intervals(axes, at + 0.24, [r.scores.overall for r in rows], GROUND, "o", split)
+            interval_marks(axes, at + 0.02, random, RANDOM, "D", "split at random")
+        interval_marks(axes, at + 0.24, [r.scores.overall for r in rows], GROUND, "o", split)
         axes.set_yticks([])
         axes.spines.left.set_visible(False)
         for y, row in zip(at, rows, strict=True):
             place = axes.get_yaxis_transform()
             axes.text(0, y - 0.3, row.title, transform=place, va="center", fontsize=9.5)
         axes.set_ylim(len(rows) - 0.5, -0.6)
-        axes.set_xlim(_left_end([*random, *(row.scores.overall for row in rows)]), 102)
+        axes.set_xlim(left_end([*random, *(row.scores.overall for row in rows)]), 102)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("overall accuracy (%), with 95 % intervals")
         if random:
@@ -200,14 +200,14 @@ def leak_chart(leaks: Sequence[Mapping[str, Any]]) -> Markup:
             ("ground", GROUND, "o", "split by ground", 0.3),
         ):
             found = [Interval.from_json(leak[key]) for leak in leaks]
-            _intervals(axes, at + shift, found, colour, mark, name)
+            interval_marks(axes, at + shift, found, colour, mark, name)
             ends += found
         for y, leak in zip(at, leaks, strict=True):
             place = axes.get_yaxis_transform()
             axes.text(0, y - 0.25, leak["model"], transform=place, va="center", fontsize=9.5)
         axes.set_yticks([])
         axes.set_ylim(len(leaks) - 0.4, -0.5)
-        axes.set_xlim(_left_end(ends), 102)
+        axes.set_xlim(left_end(ends), 102)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("overall accuracy (%), with 95 % intervals")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0)
@@ -220,15 +220,16 @@ def _plain_decades(value: float, _: int) -> str:
     return f"{value:g}" if first in "125" else ""
 
 
-def _left_end(found: Sequence[Interval]) -> float:
+def left_end(found: Sequence[Interval]) -> float:
     """The ten below the lowest interval, in per cent."""
     lowest = np.nanmin([end for one in found for end in (one.low, one.value)])
     return float(max(0, 10 * np.floor(10 * lowest - 0.2)))
 
 
-def _intervals(
+def interval_marks(
     axes: Any, at: np.ndarray, found: Sequence[Interval], colour: str, mark: str, label: str
 ) -> None:
+    """Draw values in per cent, and their intervals, at heights `at`."""
     for y, one in zip(at, found, strict=True):
         axes.plot((100 * one.low, 100 * one.high), (y, y), color=colour, lw=2.2, alpha=0.45)
     values = [100 * one.value for one in found]
@@ -242,10 +243,11 @@ def _by_epoch(
     train, validation = zip(*pairs, strict=True)
     axes.plot(epochs, train, color=TRAINING, ls=(0, (4, 2)))
     axes.plot(epochs, validation, color=GROUND)
-    _epochs(axes, epochs)
+    epoch_axis(axes, epochs)
 
 
-def _epochs(axes: Any, epochs: Sequence[int]) -> None:
+def epoch_axis(axes: Any, epochs: Sequence[int]) -> None:
+    """Epochs to the right, whole numbers."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlim(1, max(2, epochs[-1]))

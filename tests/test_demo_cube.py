@@ -1,0 +1,190 @@
+"""`outcrop demo cube` from end to end, small: stopped, resumed, and its page."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from outcrop.audit.folder import read_audit
+from outcrop.evaluation.scores import score
+from outcrop.experiment import story as story_module
+from outcrop.experiment.story import Story, tell_story
+from outcrop.experiment.wild import make_wild
+from outcrop.models.architectures import ResidualNet
+from outcrop.patches.patchset import read_patches
+from outcrop.report.story import exactness
+from outcrop.splits import read_split
+from outcrop.splits.ground import near
+from outcrop.training.recipe import Machine, Recipe
+from outcrop.training.run import read_run
+from tests.command_line import content, run
+from tests.test_report import Page
+
+SHAPE = (60, 64, 96)
+SECTIONS = ["headline", "handed", "audit", "located", "split", "learning", "promised", "classes"]
+
+
+def tiny(seed: int) -> Story:
+    return Story(
+        shape=SHAPE,
+        size=20,
+        per_class=40,
+        share=0.6,
+        new_per_class=20,
+        slabs=4,
+        folds=4,
+        neighbourhood=2,
+        slices=1,
+        network=ResidualNet(depth=8, width=4),
+        recipe=Recipe(epochs=2, seed=seed, machine=Machine(device="cpu", precision="32-true")),
+    )
+
+
+def stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A story that was stopped while it located, then before it was judged, and then ended."""
+    folder = tmp_path_factory.mktemp("story") / "told"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("outcrop.cli.demo.demo_story", tiny)
+        for what in ("locate", "judge"):
+            with pytest.MonkeyPatch.context() as stopped:
+                stopped.setattr(story_module, what, stop)
+                assert run(f"demo cube -o {folder} --seed 3 --resume") == 130
+            assert not (folder / "report.html").exists()
+        assert run(f"demo cube -o {folder} --seed 3 --resume") == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def told(folder):
+    return tell_story(tiny(3), folder, resume=True)
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    return Page((folder / "report.html").read_text(encoding="utf-8"))
+
+
+def test_what_is_handed_over_has_lost_its_origin_and_the_truth_is_kept(told):
+    patches = told.wild.patches
+    assert patches.positions is None
+    assert patches.images.dtype == np.uint8
+    assert (np.diff(patches.labels) >= 0).all()
+    assert patches.counts.tolist() == [40] * 4
+    cube = np.load(told.wild.volume)
+    for k, row in enumerate(told.wild.truth.head(5).itertuples()):
+        window = cube[row.index, row.row : row.row + 20, row.column : row.column + 20]
+        grey = patches.images[k, 0].astype(float)
+        assert np.corrcoef(grey.ravel(), window.ravel())[0, 1] > 0.99
+        middle = np.abs(grey - (row.gain * window + row.offset))
+        assert np.median(middle) < 0.51
+
+
+def test_positions_are_recovered_and_their_exactness_is_counted_against_the_truth(told):
+    rows = exactness(told)
+    assert [row.name for row in rows] == [*told.wild.patches.classes, "all"]
+    everything = rows[-1]
+    assert everything.exact == told.exact.sum() >= 0.95 * 160
+    assert everything.exact + everything.elsewhere + everything.lost == everything.patches == 160
+    moved = told.positions.copy()
+    moved.loc[moved.index[told.exact][:7], "row"] += 1
+    other = exactness(type(told)(**{**vars(told), "positions": moved}))[-1]
+    assert (other.exact, other.elsewhere) == (everything.exact - 7, everything.elsewhere + 7)
+
+
+def test_the_split_by_ground_is_apart_and_its_counterpart_is_not(told):
+    at, ground, random = told.located.positions, told.ground, told.random
+    assert not near(at[ground.train], at[ground.validation], 10).any()
+    assert near(at[random.train], at[random.validation], 0).any()
+    assert len(random.train) == len(ground.train)
+    assert len(random.validation) == len(ground.validation)
+    checks = {
+        name: {one.check for one in found.findings if one.severity == "critical"}
+        for name, (found, _) in told.audits.items()
+    }
+    assert "overlaps" in checks["random"]
+    assert not {"overlaps", "distance"} & checks["ground"]
+    assert any(one.check == "overlaps" for one in told.audits["handed over"][0].findings)
+
+
+def test_outcomes_are_those_of_the_runs_and_of_the_new_cubes(told, folder):
+    assert len(told.outcomes) == 8
+    with np.load(folder / "new-ground.npz") as judged:
+        for one in told.outcomes:
+            trained = read_run(folder / "runs" / f"{one.split}-{one.way.replace(' ', '-')}", "cpu")
+            assert one.promised.overall == trained.scores.overall
+            said = judged[f"{one.split}, {one.way}"]
+            kept = score(judged["truth"], said, trained.classifier.classes, judged["groups"])
+            assert one.kept.balanced == kept.balanced
+            gap = one.promised.balanced.value - one.kept.balanced.value
+            assert one.excess.value == pytest.approx(gap)
+    new = read_patches(folder / "new-1" / "patches.zarr")
+    first = trained.classifier.probabilities(new.images[...]).argmax(axis=1)
+    assert np.array_equal(first, said[: len(new)])
+    assert not np.array_equal(np.load(folder / "new-1/cube/cube.npy"), np.load(told.wild.volume))
+
+
+def test_ways_differ_in_what_they_are_called_after(folder):
+    configs = {
+        way: json.loads((folder / "runs" / f"ground-{way}" / "config.json").read_text())
+        for way in ("plain", "neighbourhood", "stochastic-depth", "both")
+    }
+    reach = {way: one["recipe"]["augmentation"]["neighbourhood"] for way, one in configs.items()}
+    assert reach == {"plain": 0, "neighbourhood": 2, "stochastic-depth": 0, "both": 2}
+    survival = {way: one["network"]["survival"] for way, one in configs.items()}
+    assert survival == {"plain": 1, "neighbourhood": 1, "stochastic-depth": 0.8, "both": 0.8}
+    assert {one["recipe"]["augmentation"]["gain"] for one in configs.values()} == {0.1}
+
+
+def test_the_page_holds_everything_and_needs_nothing(folder, page, told):
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.sections == [*SECTIONS, "run", "words"]
+    assert len(text) < 15 << 20
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)[^"']*["']""", text)
+    assert "http" not in re.sub(r'xmlns(:xlink)?="[^"]*"', "", text)
+    for one in told.outcomes:
+        for found in (one.promised.balanced, one.kept.balanced):
+            assert f"{100 * found.value:.1f} %" in page.text
+    for found, _ in told.audits.values():
+        for finding in found.findings:
+            assert " ".join(finding.title.split()) in page.text
+    assert "outcrop demo cube --seed 3" in page.text
+    scatter = next(one for one in page.words if one.startswith('{"lengths"'))
+    assert len(json.loads(scatter)["points"]) == len(told.located)
+
+
+def test_resuming_what_is_done_does_nothing_twice(folder, monkeypatch, capfd):
+    monkeypatch.setattr("outcrop.cli.demo.demo_story", tiny)
+    before = content(folder)
+    assert run(f"demo cube -o {folder} --seed 3 --resume") == 0
+    after = content(folder)
+    assert {name for name in after if after[name] != before.get(name)} <= {"report.html"}
+    assert "promised" in capfd.readouterr().out
+    assert run(f"demo cube -o {folder} --seed 4 --resume") == 2
+    assert "other settings" in capfd.readouterr().err
+    assert run(f"demo cube -o {folder} --seed 3") == 2
+    assert content(folder).keys() == after.keys()
+
+
+def test_a_seed_gives_the_same_cube_patches_and_damage(folder, tmp_path):
+    made = [
+        make_wild(tmp_path / str(k), SHAPE, 20, 40, 0.6, 0, seed) for k, seed in ((0, 3), (1, 4))
+    ]
+    first = read_patches(folder / "patches.zarr")
+    assert np.array_equal(made[0].patches.images[...], first.images[...])
+    assert not np.array_equal(made[1].patches.images[...], first.images[...])
+    pd.testing.assert_frame_equal(made[0].truth, pd.read_csv(folder / "truth.csv"))
+
+
+def test_parts_of_the_story_are_read_by_the_commands(folder):
+    assert read_audit(folder / "audit-ground")[0].about["positions"]
+    located = read_patches(folder / "located.zarr")
+    assert read_split(folder / "ground.json", located).how["splitter"] == "SlabSplit"

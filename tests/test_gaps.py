@@ -1,0 +1,76 @@
+"""Differences between two balanced accuracies."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score
+
+from outcrop.errors import OutcropError
+from outcrop.evaluation.gaps import balanced_gap, paired_gain
+
+
+def some_case(seed: int, right: float, n: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    dice = np.random.default_rng(seed)
+    truth = dice.choice(4, n, p=(0.6, 0.2, 0.15, 0.05))
+    said = np.where(dice.random(n) < right, truth, dice.integers(0, 4, n))
+    return truth, said, dice.integers(0, 30, n)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_values_are_differences_of_scikit_learns_balanced_accuracy(seed):
+    one, other = some_case(seed, 0.8), some_case(seed + 10, 0.5)
+    expected = balanced_accuracy_score(*one[:2]) - balanced_accuracy_score(*other[:2])
+    assert balanced_gap(one, other, 4, draws=3).value == pytest.approx(expected)
+    truth, said, groups = one
+    worse = some_case(seed, 0.3)[1]
+    expected = balanced_accuracy_score(truth, said) - balanced_accuracy_score(truth, worse)
+    assert paired_gain(truth, said, worse, groups, 4, draws=3).value == pytest.approx(expected)
+
+
+def test_a_class_that_is_not_there_does_not_count():
+    truth = np.array([0, 0, 2, 2])
+    said = np.array([0, 1, 2, 2])
+    assert paired_gain(truth, truth, said, None, 3).value == pytest.approx(0.25)
+
+
+def test_pairs_are_told_apart_where_independent_draws_are_not():
+    dice = np.random.default_rng(0)
+    groups = np.repeat(np.arange(40), 20)
+    truth = np.tile(np.arange(4), 200)
+    # Half of the ground is hard for both; one of them is a little better everywhere.
+    hard = groups % 2 == 0
+    chance = dice.random(800)
+    one = np.where(chance < np.where(hard, 0.35, 0.95), truth, (truth + 1) % 4)
+    other = np.where(chance < np.where(hard, 0.28, 0.88), truth, (truth + 1) % 4)
+    paired = paired_gain(truth, one, other, groups, 4)
+    alone = balanced_gap((truth, one, groups), (truth, other, groups), 4)
+    assert paired.value == pytest.approx(alone.value)
+    assert paired.low > 0 > alone.low
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say():
+    held = 0
+    for seed in range(60):
+        dice = np.random.default_rng(seed)
+        truth, groups = np.tile(np.arange(2), 150), np.repeat(np.arange(50), 6)
+        one, other = (np.where(dice.random(300) < p, truth, 1 - truth) for p in (0.8, 0.7))
+        found = paired_gain(truth, one, other, groups, 2, draws=300)
+        held += found.low <= 0.1 <= found.high
+    assert 50 <= held <= 60
+
+
+def test_one_piece_of_ground_tells_nothing_of_chance():
+    truth, said, _ = some_case(0, 0.7)
+    found = paired_gain(truth, truth, said, np.zeros(len(truth)), 4)
+    assert found.value > 0
+    assert np.isnan([found.low, found.high]).all()
+    nowhere = np.empty(0, int)
+    with pytest.raises(OutcropError, match="no patches"):
+        paired_gain(nowhere, nowhere, nowhere, None, 4)
+
+
+def test_the_same_seed_gives_the_same_interval():
+    truth, said, groups = some_case(0, 0.7)
+    found = [paired_gain(truth, truth, said, groups, 4, seed=seed) for seed in (0, 0, 1)]
+    assert found[0] == found[1] != found[2]
