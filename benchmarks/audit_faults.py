@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks.faults import FAULTS, Fault
 from benchmarks.ground_faults import GROUND_FAULTS
 from benchmarks.worlds import WORLDS, World
-from outcrop.audit.audit import SEVERITIES, Audit, audit
+from outcrop.auditing.audit import SEVERITIES, Audit, audit
 
 ALL = FAULTS + GROUND_FAULTS
 

@@ -15,7 +15,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from benchmarks.machine import describe
-from outcrop.audit.audit import audit
+from outcrop.auditing.audit import audit
 from outcrop.patches.damage import damage
 from outcrop.patches.patchset import PatchSet, read_patches
 from outcrop.sources.cube import CLASSES, cube_in, make_cube, random_patches

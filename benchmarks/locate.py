@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.machine import describe
-from outcrop.locate.locate import locate
+from outcrop.locating.locate import locate
 from outcrop.patches.damage import damage
 from outcrop.sources.cube import make_cube
 

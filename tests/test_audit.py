@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from benchmarks.worlds import textured
-from outcrop.audit.audit import SEVERITIES, Audit, audit
-from outcrop.audit.finding import Finding
-from outcrop.audit.folder import evidence_of, read_audit, write_audit
+from outcrop.auditing.audit import SEVERITIES, Audit, audit
+from outcrop.auditing.finding import Finding
+from outcrop.auditing.folder import evidence_of, read_audit, write_audit
 from outcrop.errors import OutcropError
 from outcrop.patches.patchset import Column, read_patches
 from outcrop.splits import TEST, TRAIN, VALIDATION, RandomSplit

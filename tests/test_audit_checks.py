@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outcrop.audit.classes import check_classes, check_names
-from outcrop.audit.gaps import check_gaps
-from outcrop.audit.order import check_order, gathered_classes, label_changes
-from outcrop.audit.pixels import measure
+from outcrop.auditing.classes import check_classes, check_names
+from outcrop.auditing.gaps import check_gaps
+from outcrop.auditing.order import check_order, gathered_classes, label_changes
+from outcrop.auditing.pixels import measure
 from outcrop.splits import BUFFER, TEST, TRAIN, VALIDATION
 from tests.patches import noise, patch_set, split_of, the_one
 from tests.synthetic import cut_scene, smooth

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from outcrop.audit.audit import audit
-from outcrop.audit.copies import near_copies
+from outcrop.auditing.audit import audit
+from outcrop.auditing.copies import near_copies
 from outcrop.patches.collection import from_collection
 from outcrop.sources.collections import read_collection
 from tests.shared import DATA, needs_shared

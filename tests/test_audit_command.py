@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks.worlds import layered
-from outcrop.audit.folder import read_audit
+from outcrop.auditing.folder import read_audit
 from outcrop.splits import SlabSplit
 from tests.command_line import check_refused, content, largest_file, run, start
 from tests.cubes import write_picture

@@ -12,18 +12,18 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from benchmarks.worlds import alike
-from outcrop.audit import copies, overlaps
-from outcrop.audit.copies import Pairs, exact_copies, near_copies, no_pairs
-from outcrop.audit.detail import (
+from outcrop.auditing import copies, overlaps
+from outcrop.auditing.copies import Pairs, exact_copies, near_copies, no_pairs
+from outcrop.auditing.detail import (
     Whitening,
     agreement,
     orient,
     orientations,
     standardised,
 )
-from outcrop.audit.duplicates import check_duplicates, check_overlaps
-from outcrop.audit.overlaps import overlapping
-from outcrop.audit.pixels import measure
+from outcrop.auditing.duplicates import check_duplicates, check_overlaps
+from outcrop.auditing.overlaps import overlapping
+from outcrop.auditing.pixels import measure
 from outcrop.patches.flips import FLIPS, KEEP_SHAPE, flip
 from outcrop.splits import BUFFER, TEST, TRAIN, VALIDATION
 from tests.patches import noise, patch_set, split_of, the_one

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.audit_faults import judge
 from benchmarks.faults import FAULTS, LOOSE
 from benchmarks.worlds import WORLDS
-from outcrop.audit.audit import audit
+from outcrop.auditing.audit import audit
 
 SEED = 50
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 from sklearn.metrics import roc_auc_score
 
-from outcrop.audit.intensity import brightness_accuracy, check_intensity, side_difference
-from outcrop.audit.marks import check_levels, check_marks, level_grid, off_grid
-from outcrop.audit.pixels import measure
+from outcrop.auditing.intensity import brightness_accuracy, check_intensity, side_difference
+from outcrop.auditing.marks import check_levels, check_marks, level_grid, off_grid
+from outcrop.auditing.pixels import measure
 from outcrop.splits import TRAIN, VALIDATION
 from tests.patches import noise, patch_set, split_of, the_one
 

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from outcrop.audit.audit import audit
-from outcrop.audit.blocks import advise_blocks
-from outcrop.audit.distances import check_distances, covered, gaps
-from outcrop.audit.draws import draw_from_origins, draw_from_patches
-from outcrop.audit.origin import open_origins, open_to_map
-from outcrop.audit.representative import check_representative
-from outcrop.audit.resemblance import check_resemblance, measure_resemblance
-from outcrop.audit.variogram import variogram
+from outcrop.auditing.audit import audit
+from outcrop.auditing.blocks import advise_blocks
+from outcrop.auditing.distances import check_distances, covered, gaps
+from outcrop.auditing.draws import draw_from_origins, draw_from_patches
+from outcrop.auditing.origin import open_origins, open_to_map
+from outcrop.auditing.representative import check_representative
+from outcrop.auditing.resemblance import check_resemblance, measure_resemblance
+from outcrop.auditing.variogram import variogram
 from outcrop.errors import OutcropError
 from outcrop.models.features import statistics
 from outcrop.patches.cut import cut
@@ -284,7 +284,7 @@ def test_gaps_in_volumes_are_those_of_the_definition(places, slack):
 def test_gaps_are_the_same_in_parts(monkeypatch):
     positions = dense().positions
     whole = gaps(positions[:50], positions[50:])
-    monkeypatch.setattr("outcrop.audit.distances._CHUNK", 7 * (len(positions) - 50))
+    monkeypatch.setattr("outcrop.auditing.distances._CHUNK", 7 * (len(positions) - 50))
     for one, other in zip(whole, gaps(positions[:50], positions[50:]), strict=True):
         np.testing.assert_array_equal(one, other)
 

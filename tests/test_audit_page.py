@@ -8,11 +8,11 @@ import re
 import numpy as np
 import pytest
 
-from outcrop.audit.audit import audit
-from outcrop.audit.folder import read_audit, write_audit
+from outcrop.auditing.audit import audit
+from outcrop.auditing.folder import read_audit, write_audit
 from outcrop.errors import OutcropError
-from outcrop.report import write_report
-from outcrop.report.audit import audit_part
+from outcrop.reporting import write_report
+from outcrop.reporting.audit import audit_part
 from outcrop.splits import RandomSplit
 from tests.command_line import check_refused, run
 from tests.test_audit_ground import dense

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from outcrop.audit.audit import audit
+from outcrop.auditing.audit import audit
 from outcrop.errors import OutcropError
 from outcrop.patches.cut import cut
 from outcrop.splits import RandomSplit, block_split

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from outcrop.audit.conflicts import NEIGHBOURS, check_conflicts, neighbourhoods
+from outcrop.auditing.conflicts import NEIGHBOURS, check_conflicts, neighbourhoods
 from outcrop.patches.cut import cut
 from outcrop.sources.coast import make_coast
 from outcrop.splits.places import coordinates

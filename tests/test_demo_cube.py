@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from outcrop.audit.folder import read_audit
+from outcrop.auditing.folder import read_audit
 from outcrop.evaluation.scores import score
 from outcrop.experiment import story as story_module
 from outcrop.experiment.story import Story, tell_story
 from outcrop.experiment.wild import make_wild
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import read_patches
-from outcrop.report.story import exactness
+from outcrop.reporting.story import exactness
 from outcrop.splits import read_split
 from outcrop.splits.ground import near
 from outcrop.training.recipe import Machine, Recipe

@@ -8,8 +8,8 @@ import pytest
 from benchmarks.audit_faults import judge
 from benchmarks.ground_faults import GROUND_FAULTS
 from benchmarks.worlds import WORLDS
-from outcrop.audit.audit import Audit
-from outcrop.audit.ground import check_ground
+from outcrop.auditing.audit import Audit
+from outcrop.auditing.ground import check_ground
 
 SEED = 50
 

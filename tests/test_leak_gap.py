@@ -7,9 +7,9 @@ import pytest
 import torch
 from sklearn.ensemble import ExtraTreesClassifier
 
-from outcrop.audit.audit import audit
-from outcrop.audit.blocks import Blocks, advise_blocks
-from outcrop.audit.probe import (
+from outcrop.auditing.audit import audit
+from outcrop.auditing.blocks import Blocks, advise_blocks
+from outcrop.auditing.probe import (
     check_leak,
     check_leak_of_network,
     measure_leak,

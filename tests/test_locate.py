@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from outcrop.errors import OutcropError
-from outcrop.locate import find as find_module
-from outcrop.locate.correlation import correlate, standardise
-from outcrop.locate.crew import crew
-from outcrop.locate.find import find
-from outcrop.locate.planes import Planes, Slab, filled
-from outcrop.locate.search import Candidates, looked_at, scan, spacing
-from outcrop.locate.signature import design
+from outcrop.locating import find as find_module
+from outcrop.locating.correlation import correlate, standardise
+from outcrop.locating.crew import crew
+from outcrop.locating.find import find
+from outcrop.locating.planes import Planes, Slab, filled
+from outcrop.locating.search import Candidates, looked_at, scan, spacing
+from outcrop.locating.signature import design
 from outcrop.patches.flips import FLIPS, flip, unflip
 from outcrop.sources.scene import open_scene
 from outcrop.sources.volumes import open_volume
@@ -134,10 +134,10 @@ def test_a_climb_goes_on_beyond_what_was_read(monkeypatch, tmp_path):
     samples, path = gaussian_filter(noise, (3, 2, 1)).astype(np.float32), tmp_path / "cube.npy"
     np.save(path, samples)
     images, places = _patches(samples, 0, 20, seed=10)
-    monkeypatch.setattr("outcrop.locate.planes._SLAB_SAMPLES", 1)
-    monkeypatch.setattr("outcrop.locate.find._BEYOND", 1)
+    monkeypatch.setattr("outcrop.locating.planes._SLAB_SAMPLES", 1)
+    monkeypatch.setattr("outcrop.locating.find._BEYOND", 1)
     # Away from the right slice, so that only climbing from slab to slab can find it.
-    monkeypatch.setattr("outcrop.locate.find.scan", _beside)
+    monkeypatch.setattr("outcrop.locating.find.scan", _beside)
     peaks = _found([images], [Planes(open_volume(path), 0)])
     assert [one[0].place[2:] for one in peaks] == [tuple(place) for place in places.tolist()]
     assert all(peak.settled for one in peaks for peak in one)
@@ -186,7 +186,7 @@ def test_a_patch_is_found_across_the_axis_it_was_cut_across(tmp_path):
 
 
 def test_patches_of_a_scene_are_found_in_all_its_bands(tmp_path, monkeypatch):
-    monkeypatch.setattr("outcrop.locate.planes._TILE", 100)
+    monkeypatch.setattr("outcrop.locating.planes._TILE", 100)
     noise = np.random.default_rng(12).normal(size=(3, 230, 260))
     pixels = gaussian_filter(noise, (0, 1.5, 1.5)).astype(np.float32)
     scene = open_scene(write_raster(tmp_path / "scene.tif", pixels))
@@ -216,14 +216,14 @@ def test_two_workers_of_a_cluster_find_what_one_process_finds(cube, cluster):
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://here", "tcp://no port"])
 def test_a_cluster_that_does_not_answer_is_told(monkeypatch, address):
-    monkeypatch.setattr("outcrop.locate.crew._PATIENCE", 0.5)
+    monkeypatch.setattr("outcrop.locating.crew._PATIENCE", 0.5)
     refused = pytest.raises(OutcropError, match=r"^--scheduler: no Dask scheduler answers at")
     with refused, crew(address):
         pass
 
 
 def test_slabs_hold_every_window_of_large_slices_once(monkeypatch, cube):
-    monkeypatch.setattr("outcrop.locate.planes._TILE", 40)
+    monkeypatch.setattr("outcrop.locating.planes._TILE", 40)
     planes = Planes(open_volume(cube[1]), 0)
     count = np.zeros((70, 90), int)
     window = (9, 10)
@@ -275,7 +275,7 @@ def test_patches_that_the_first_look_misses_are_found_by_a_closer_one(tmp_path, 
     few = replace(find_module._LOOKS[0], windows=64)
     exact = []
     for looks in ((few,), (few, *find_module._LOOKS[1:])):
-        monkeypatch.setattr("outcrop.locate.find._LOOKS", looks)
+        monkeypatch.setattr("outcrop.locating.find._LOOKS", looks)
         peaks = _found([np.concatenate([loud, fine])], planes)[60:]
         pairs = zip(peaks, places.tolist(), strict=True)
         exact.append(sum(one[0].place[2:] == tuple(place) for one, place in pairs))

@@ -170,7 +170,7 @@ def test_a_search_that_is_stopped_leaves_nothing(world, monkeypatch, capfd):
 
     folder = world[0]
     Path("t.csv").write_text("before")
-    for what in ("outcrop.locate.impostors.find", "outcrop.report.origins.render_page"):
+    for what in ("outcrop.locating.impostors.find", "outcrop.reporting.origins.render_page"):
         with monkeypatch.context() as patch:
             patch.setattr(what, lambda *_, **__: stop())
             before = set(content(Path()))

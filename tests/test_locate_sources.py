@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import outcrop as oc
-from outcrop.locate.locate import locate as locate_patches
+from outcrop.locating.locate import locate as locate_patches
 from outcrop.patches.damage import damage
 from outcrop.patches.flips import flip
 from outcrop.patches.patchset import read_patches

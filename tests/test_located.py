@@ -11,14 +11,14 @@ import pytest
 from scipy.fft import dctn
 
 import outcrop as oc
-from outcrop.locate.impostors import _growth, _Sample, surrogates
-from outcrop.locate.intensity import Intensity, common, fit
-from outcrop.locate.locate import locate as locate_patches
-from outcrop.locate.planes import Planes
-from outcrop.locate.table import positions_table
+from outcrop.locating.impostors import _growth, _Sample, surrogates
+from outcrop.locating.intensity import Intensity, common, fit
+from outcrop.locating.locate import locate as locate_patches
+from outcrop.locating.planes import Planes
+from outcrop.locating.table import positions_table
 from outcrop.patches.collection import open_patches
 from outcrop.patches.damage import damage
-from outcrop.report.projections import write_projections
+from outcrop.reporting.projections import write_projections
 from tests.rasters import write_raster
 from tests.rocks import CLASSES, COLUMNS, SHAPE, SIZE, cut, locate, rock, save
 

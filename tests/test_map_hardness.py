@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
-from outcrop.audit.origin import open_origins, open_to_map
-from outcrop.audit.representative import check_representative, compare_distances
+from outcrop.auditing.origin import open_origins, open_to_map
+from outcrop.auditing.representative import check_representative, compare_distances
 from outcrop.models.features import statistics
 from outcrop.patches.cut import cut
 from outcrop.patches.cut_volume import cut_volume

@@ -41,3 +41,9 @@ def test_make_targets_of_the_readme_exist():
 def test_an_unknown_public_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         oc.nothing  # noqa: B018
+
+
+def test_no_package_takes_the_name_of_a_function():
+    # `import outcrop.audit` would put a package in the place of `outcrop.audit(patches)`.
+    modules = {path.stem for path in Path(oc.__file__).parent.iterdir()}
+    assert not modules & set(oc.__all__)

@@ -20,10 +20,10 @@ from outcrop.mapping.scene import map_scene
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.cut import cut
 from outcrop.patches.patchset import read_patches
-from outcrop.report import write_report
-from outcrop.report.findings import leak, percent, ranking
-from outcrop.report.panels import open_source, with_grid
-from outcrop.report.rasters import read_scene, stretches
+from outcrop.reporting import write_report
+from outcrop.reporting.findings import leak, percent, ranking
+from outcrop.reporting.panels import open_source, with_grid
+from outcrop.reporting.rasters import read_scene, stretches
 from outcrop.sources.scene import open_scene
 from outcrop.splits import BlockSplit, random_counterpart
 from outcrop.training.engine import train
@@ -300,7 +300,7 @@ def test_block_lines_stand_where_the_blocks_change(results):
 
 
 def _panel():
-    from outcrop.report.panels import Panel
+    from outcrop.reporting.panels import Panel
 
     return Panel("", 1, 1, ())
 

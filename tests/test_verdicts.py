@@ -10,7 +10,7 @@ import pytest
 from outcrop.evaluation.intervals import Interval
 from outcrop.evaluation.scores import Scores, score
 from outcrop.experiment.trainings import Outcome
-from outcrop.report import verdicts
+from outcrop.reporting import verdicts
 
 NAMES = {"neighbourhood": "Cutting anew", "stochastic depth": "Dropping blocks"}
 SURE, MAYBE = 0.01, 0.2

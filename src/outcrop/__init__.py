@@ -25,9 +25,9 @@ _PUBLIC = {
     "cut_at_positions": "patches.at_positions.cut_at_positions",
     "open_patches": "patches.collection.open_patches",
     "damage": "patches.damage.damage",
-    "locate_patches": "locate.locate.locate",
-    "with_positions": "locate.table.with_positions",
-    "write_positions": "locate.table.write_positions",
+    "locate": "locating.locate.locate",
+    "with_positions": "locating.table.with_positions",
+    "write_positions": "locating.table.write_positions",
     # splits
     "Split": "splits.Split",
     "RandomSplit": "splits.RandomSplit",
@@ -38,8 +38,8 @@ _PUBLIC = {
     "SceneSplit": "splits.SceneSplit",
     "ColumnSplit": "splits.ColumnSplit",
     # trust
-    "audit": "audit.audit.audit",
-    "read_audit": "audit.folder.read_audit",
+    "audit": "auditing.audit.audit",
+    "read_audit": "auditing.folder.read_audit",
     # models and training
     "ResidualNet": "models.architectures.ResidualNet",
     "cost_of": "models.cost.cost_of",
@@ -59,7 +59,7 @@ _PUBLIC = {
     "Experiment": "experiment.plan.Experiment",
     "run_experiment": "experiment.experiment.run_experiment",
     "reproduce": "experiment.reproduce.reproduce",
-    "report": "report.write_report",
+    "report": "reporting.write_report",
 }
 
 __all__ = ["__version__", *_PUBLIC]

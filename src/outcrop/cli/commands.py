@@ -35,7 +35,7 @@ def demo(
     from outcrop.cli.tables import outcome_table, say
     from outcrop.experiment.story import tell_story
     from outcrop.files import kept_if_whole
-    from outcrop.report.story import write_story
+    from outcrop.reporting.story import write_story
 
     if what == "cube":
         told = tell_story(demo_story(seed), output or Path("demo-cube"), resume)
@@ -293,12 +293,12 @@ def locate(
     """
     from outcrop.cli.tables import locate_table, say
     from outcrop.files import check_new
-    from outcrop.locate.locate import locate as locate_patches
-    from outcrop.locate.table import check_table, with_positions, write_positions
+    from outcrop.locating.locate import locate as locate_patches
+    from outcrop.locating.table import check_table, with_positions, write_positions
     from outcrop.patches.collection import open_patches
     from outcrop.patches.patchset import check_output
-    from outcrop.report.origins import write_origins
-    from outcrop.report.projections import check_picture, write_projections
+    from outcrop.reporting.origins import write_origins
+    from outcrop.reporting.projections import check_picture, write_projections
 
     check_table(output, overwrite)
     if patches_output is not None:
@@ -446,12 +446,12 @@ def audit(
         seed: of the samples that some checks draw.
         overwrite: whether the file and the folder may exist.
     """
-    from outcrop.audit.audit import audit as audit_patches
-    from outcrop.audit.folder import check_folder, write_audit
+    from outcrop.auditing.audit import audit as audit_patches
+    from outcrop.auditing.folder import check_folder, write_audit
     from outcrop.cli.tables import finding_table, say_json
     from outcrop.files import check_new, write_json
     from outcrop.patches.collection import open_patches
-    from outcrop.report import write_report
+    from outcrop.reporting import write_report
     from outcrop.splits import read_split
 
     printed = json == "-"
@@ -667,7 +667,7 @@ def experiment(
     """
     from outcrop.cli.tables import comparison_table, say
     from outcrop.experiment.experiment import run_experiment
-    from outcrop.report import write_report
+    from outcrop.reporting import write_report
 
     results = run_experiment(plan, output, resume)
     comparison_table(results.comparison)
@@ -685,7 +685,7 @@ def report(folder: Path, *, output: Path | None = None, overwrite: bool = False)
         overwrite: whether the page may exist.
     """
     from outcrop.cli.tables import say
-    from outcrop.report import write_report
+    from outcrop.reporting import write_report
 
     say(str(write_report(folder, output, overwrite)))
 

@@ -12,15 +12,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from outcrop.audit.audit import Audit
+from outcrop.auditing.audit import Audit
 from outcrop.evaluation.intervals import Interval
 from outcrop.evaluation.scores import Scores
 from outcrop.experiment.compare import Comparison
 from outcrop.experiment.published import Published
 from outcrop.experiment.results import COLUMNS, Result, figures, notes, tabulate
 from outcrop.experiment.trainings import Outcome
-from outcrop.locate.located import Located
-from outcrop.locate.summary import summary
+from outcrop.locating.located import Located
+from outcrop.locating.summary import summary
 from outcrop.models.architectures import NETWORKS, ResidualNet
 from outcrop.models.cost import cost_of, short
 from outcrop.patches.patchset import PatchSet

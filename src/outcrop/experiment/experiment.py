@@ -7,8 +7,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from outcrop.audit.audit import audit
-from outcrop.audit.folder import write_audit
+from outcrop.auditing.audit import audit
+from outcrop.auditing.folder import write_audit
 from outcrop.errors import OutcropError
 from outcrop.experiment.compare import Comparison, compare
 from outcrop.experiment.plan import Experiment

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from outcrop.audit.audit import Audit, audit
-from outcrop.audit.folder import Evidence, read_audit, write_audit
+from outcrop.auditing.audit import Audit, audit
+from outcrop.auditing.folder import Evidence, read_audit, write_audit
 from outcrop.errors import OutcropError
 from outcrop.experiment.trainings import Outcome, Ways, judge, outcomes, train_all
 from outcrop.experiment.wild import Wild, make_wild
 from outcrop.files import kept_if_whole, read_json, write_json
-from outcrop.locate.locate import locate
-from outcrop.locate.table import with_positions, write_positions
+from outcrop.locating.locate import locate
+from outcrop.locating.table import with_positions, write_positions
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet, read_patches
 from outcrop.progress import tell

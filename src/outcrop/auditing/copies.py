@@ -1,0 +1,262 @@
+"""Find copies among patches: exact, up to flips and brightness, and overlapping ones."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from outcrop.auditing.detail import (
+    Whitening,
+    agreement,
+    orient,
+    orientations,
+    standardised,
+)
+from outcrop.auditing.pixels import batches
+from outcrop.patches.patchset import PatchSet
+from outcrop.patches.positions import Positions
+from outcrop.progress import track
+from outcrop.splits.ground import volume_of
+
+_SAMPLE = 1024
+_FREQUENCIES = 128
+_ALIKE = 0.6
+SHARED = 0.5
+EVIDENCE = 7.0
+_BLOCK = 1024, 4096
+_PER_PATCH = 10
+_PRUNE = 50
+_WORK = 4e12
+_PAIR_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """M pairs of patches that show the same, the first index the smaller.
+
+    Attributes:
+        first, second: int64, `M`.
+        likeness: float32, `M`, correlation of the whitened pictures; 1 for exact copies.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    likeness: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def __getitem__(self, index: np.ndarray) -> Pairs:
+        """Some of the pairs, by index or mask."""
+        return Pairs(self.first[index], self.second[index], self.likeness[index])
+
+    def __add__(self, other: Pairs) -> Pairs:
+        """These pairs and others."""
+        return Pairs(
+            np.concatenate([self.first, other.first]),
+            np.concatenate([self.second, other.second]),
+            np.concatenate([self.likeness, other.likeness]),
+        )
+
+    def clusters(self, patches: int) -> list[np.ndarray]:
+        """Patches that pairs hold together (connected components), the largest first."""
+        edges = sparse.coo_array(
+            (np.ones(len(self), bool), (self.first, self.second)), shape=(patches, patches)
+        )
+        label = sparse.csgraph.connected_components(edges, directed=False)[1]
+        members = np.unique(np.concatenate([self.first, self.second]))
+        order = members[np.argsort(label[members], kind="stable")]
+        parts = np.split(order, np.flatnonzero(np.diff(label[order])) + 1) if len(order) else []
+        return sorted(parts, key=len, reverse=True)
+
+
+def no_pairs() -> Pairs:
+    """None at all."""
+    return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
+
+
+@dataclass(frozen=True)
+class NearCopies:
+    """Which patches were looked at, and the copies found.
+
+    Attributes:
+        asked: int, the patches that were held against all others, ascending.
+        pairs: at least one of each pair is among `asked`.
+    """
+
+    asked: np.ndarray
+    pairs: Pairs
+
+
+def exact_copies(patches: PatchSet, flat: np.ndarray) -> Pairs:
+    """Patches whose pixels are the same up to flips and quarter turns.
+
+    Args:
+        flat: bool, `N`, patches to pass over because they show nothing.
+
+    Returns:
+        Each copy with the first of its kind.
+    """
+    kept = np.flatnonzero(~flat)
+    if not len(kept):
+        return no_pairs()
+    digests = np.concatenate(
+        [_digests(images, patches.size) for images in batches(patches, "looking for copies", kept)]
+    )
+    _, first, number = np.unique(digests, return_index=True, return_inverse=True)
+    original = kept[first][number.reshape(-1)]
+    copies = original != kept
+    ones = np.ones(int(copies.sum()), np.float32)
+    return Pairs(original[copies], kept[copies], ones)
+
+
+def near_copies(patches: PatchSet, kept: np.ndarray, seed: int = 0) -> NearCopies:
+    """Patches that show the same up to flips, quarter turns, brightness, contrast and mild damage.
+
+    Every patch is held against every other in all eight orientations by a short descriptor; pairs
+    that look alike are verified by the correlation of their whitened pictures at full size
+    (`outcrop.auditing.detail.agreement`). They are copies if it is 0.5 or more, and chance would
+    give as much among all comparisons with a probability of exp(-7) at most. Pairs whose positions
+    say that they show the same ground are alike for that reason, and left out.
+
+    The work is bounded: in a set of more than some 60 000 patches a sample, drawn at random, is
+    held against all.
+
+    Args:
+        kept: int, ascending, the patches to look at.
+        seed: of the sample, and of that from which the set's usual spectrum is taken.
+    """
+    if len(kept) < 2:
+        return NearCopies(kept[:0], no_pairs())
+    dice = np.random.default_rng(seed)
+    whitening = usual_detail(patches, kept, dice)
+    describe = whitening.describe(_FREQUENCIES)
+    turns = orientations(patches.size)
+    number = min(len(kept), max(1, int(_WORK / (len(kept) * len(turns) * _FREQUENCIES))))
+    order = dice.permutation(kept)
+    order = np.concatenate([np.sort(order[:number]), np.sort(order[number:])])
+    described = np.concatenate(
+        [describe(standardised(images)) for images in batches(patches, "describing patches", order)]
+    )
+    turned = [describe.orient(described[:number], o) for o in turns]
+    positions = None if patches.positions is None else patches.positions[order]
+    first, second, which = _candidates(turned, described, positions)
+    needed = np.log(len(kept) ** 2 / 2 * len(turns)) + EVIDENCE
+    pairs = _verify(patches, whitening, order[first], order[second], which, needed)
+    return NearCopies(order[:number], pairs)
+
+
+def usual_detail(patches: PatchSet, kept: np.ndarray, dice: np.random.Generator) -> Whitening:
+    """What is usual in a patch set, from a sample of it."""
+    drawn = np.sort(dice.permutation(kept)[:_SAMPLE])
+    return Whitening.of(map(standardised, batches(patches, "sampling patches", drawn)))
+
+
+def _digests(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The smallest digest of each image over all orientations."""
+    every = []
+    for one in orientations(size):
+        turned = np.ascontiguousarray(orient(images, one))
+        every.append([hashlib.blake2b(image.data, digest_size=16).digest() for image in turned])
+    return np.array([min(digests) for digests in zip(*every, strict=True)], dtype="S16")
+
+
+def _candidates(
+    turned: list[np.ndarray], described: np.ndarray, positions: Positions | None
+) -> tuple[np.ndarray, ...]:
+    """Pairs whose descriptors correlate by 0.6 or more: first, second, orientation of the first.
+
+    Of each pair the best orientation, and of each patch the ten nearest others.
+
+    Args:
+        turned: the first of the descriptors in every orientation; they are held against all.
+        described: float32, `N × D`.
+        positions: of the N patches, where they are known.
+    """
+    (asked, _), n, (rows, columns) = turned[0].shape, len(described), _BLOCK
+    found, number = [np.zeros((4, 0))], 0
+    blocks = [(a, b) for a in range(0, asked, rows) for b in range(a, n, columns)]
+    for a, b in track(blocks, "comparing patches"):
+        for which, oriented in enumerate(turned):
+            product = oriented[a : a + rows] @ described[b : b + columns].T
+            first, second = np.nonzero(product >= _ALIKE)
+            like = product[first, second]
+            table = np.stack([first + a, second + b, np.full(len(first), which), like])
+            table = table[:, table[0] < table[1]]
+            if positions is not None:
+                one, other = (positions[end.astype(np.int64)] for end in table[:2])
+                table = table[:, ~_same_ground(one, other)]
+            found.append(table)
+            number += table.shape[1]
+            if number > _PRUNE * n:
+                found = [_strongest(n, np.concatenate(found, axis=1))]
+                number = 0
+    first, second, which, _ = _strongest(n, np.concatenate(found, axis=1))
+    return first.astype(np.int64), second.astype(np.int64), which.astype(np.int64)
+
+
+def _same_ground(one: Positions, other: Positions) -> np.ndarray:
+    """Mask of the pairs that overlap on the ground, or in a volume are nearer than half a patch.
+
+    In a volume, because slices beside each other show the same.
+    """
+    reach = (one.extent + other.extent) / 2
+    reach += np.where(one.axis >= 0, one.extent.max(axis=1) / 2, 0)[:, None]
+    near = (np.abs(one.middle - other.middle) < reach).all(axis=1)
+    return near & (volume_of(one) == volume_of(other))
+
+
+def _strongest(n: int, table: np.ndarray) -> np.ndarray:
+    first, second, _, like = table
+    table = table[:, np.lexsort((-like, second, first))]
+    repeated = (np.diff(table[0], prepend=-1) == 0) & (np.diff(table[1], prepend=-1) == 0)
+    table = table[:, ~repeated]
+    wanted = np.zeros(table.shape[1], bool)
+    for end in table[:2].astype(np.int64):
+        order = np.lexsort((-table[3], end))
+        start = np.searchsorted(end[order], np.arange(n))
+        wanted[order] |= np.arange(len(order)) - start[end[order]] < _PER_PATCH
+    return table[:, wanted]
+
+
+def _verify(
+    patches: PatchSet,
+    whitening: Whitening,
+    first: np.ndarray,
+    second: np.ndarray,
+    which: np.ndarray,
+    needed: float,
+) -> Pairs:
+    found = no_pairs()
+    for part, one, other in pictures_of_pairs(patches, first, second, which, "verifying copies"):
+        r, evidence = agreement(whitening(one), whitening(other))
+        good = (r >= SHARED) & (evidence >= needed)
+        lower, upper = np.sort([first[part][good], second[part][good]], axis=0)
+        found += Pairs(lower, upper, r[good].astype(np.float32))
+    return found
+
+
+def pictures_of_pairs(
+    patches: PatchSet, first: np.ndarray, second: np.ndarray, which: np.ndarray, what: str
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """The standardised pictures of pairs of patches, some MiB at a time, with a progress bar.
+
+    Args:
+        which: int, the number of the orientation that the first of each pair is brought into.
+
+    Yields:
+        Which pairs, and the pictures of their two patches.
+    """
+    turns = orientations(patches.size)
+    step = max(1, _PAIR_BYTES // (4 * int(np.prod(patches.images.shape[1:]))))
+    for start in track(range(0, len(first), step), what):
+        part = slice(start, start + step)
+        one, other = (standardised(patches.take(index[part])) for index in (first, second))
+        for number, orientation in enumerate(turns):
+            here = which[part] == number
+            one[here] = orient(one[here], orientation)
+        yield part, one, other

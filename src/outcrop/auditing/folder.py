@@ -1,0 +1,100 @@
+"""The folder of an audit: its findings, and small pictures of the patches that they point to."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from outcrop.auditing.audit import Audit
+from outcrop.errors import OutcropError
+from outcrop.files import check_new, new_folder, read_json, write_json
+from outcrop.patches.patchset import PatchSet
+
+_JSON, _EVIDENCE = "audit.json", "evidence.npz"
+_LARGEST = 96
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Pictures of the M patches that are in the group of any finding.
+
+    Attributes:
+        index: int64, `M`, which patches of the set, ascending.
+        labels: int64, `M`, their class.
+        thumbnails: uint8, `M × height × width × 3`, at most 96 pixels a side. All are stretched
+            alike, from the 2nd to the 98th percentile of each band; of more than three bands the
+            first three are shown.
+    """
+
+    index: np.ndarray
+    labels: np.ndarray
+    thumbnails: np.ndarray
+
+    def of(self, group: tuple[int, ...]) -> np.ndarray:
+        """The pictures of a finding's group, in its order."""
+        return self.thumbnails[np.searchsorted(self.index, group)]
+
+
+def evidence_of(audit: Audit, patches: PatchSet) -> Evidence:
+    """Pictures of the patches that the findings point to."""
+    members = (i for finding in audit.findings for group in finding.groups for i in group)
+    index = np.array(sorted(set(members)), np.int64)
+    step = -(-max(patches.size) // _LARGEST)
+    bands = [0, 0, 0] if len(patches.bands) < 3 else [0, 1, 2]
+    images = patches.take(index)[:, bands, ::step, ::step].astype(np.float32)
+    images[~np.isfinite(images)] = np.nan
+    for band in np.flatnonzero(~np.isnan(images).all(axis=(0, 2, 3))):
+        low, high = np.nanpercentile(images[:, band], (2, 98))
+        images[:, band] = (images[:, band] - low) / max(float(high - low), 1e-9)
+    shown = np.nan_to_num(255 * np.clip(images, 0, 1)).round().astype(np.uint8)
+    return Evidence(index, patches.labels[index], np.moveaxis(shown, 1, -1))
+
+
+def check_folder(folder: str | Path, overwrite: bool = False) -> None:
+    """Refuse early a name that an audit cannot be written to.
+
+    Raises:
+        OutcropError: `folder` exists and `overwrite` is false, or is something else than an audit;
+            its parent folder is missing.
+    """
+    folder = Path(folder)
+    check_new(folder, overwrite)
+    if folder.exists() and not (folder / _JSON).is_file():
+        raise OutcropError(folder, "is not an audit and is not replaced; choose another name")
+
+
+def write_audit(
+    audit: Audit, patches: PatchSet, folder: str | Path, overwrite: bool = False
+) -> None:
+    """Write `audit.json` and `evidence.npz` into a new folder.
+
+    Raises:
+        OutcropError: as `check_folder`; the disk is full or read-only.
+    """
+    check_folder(folder, overwrite)
+    evidence = evidence_of(audit, patches)
+    with new_folder(folder, overwrite) as temporary:
+        write_json(temporary / _JSON, audit.to_json())
+        np.savez_compressed(temporary / _EVIDENCE, **vars(evidence))
+
+
+def read_audit(folder: str | Path) -> tuple[Audit, Evidence]:
+    """Read what `write_audit` wrote.
+
+    Raises:
+        OutcropError: the folder is missing, is not an audit, or is damaged.
+    """
+    folder = Path(folder)
+    content: Any = read_json(folder / _JSON, "audit", "audit")
+    try:
+        audit = Audit.from_json(content)
+        with np.load(folder / _EVIDENCE, allow_pickle=False) as arrays:
+            return audit, Evidence(arrays["index"], arrays["labels"], arrays["thumbnails"])
+    except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise OutcropError(folder, "is not a whole audit; make it anew with `outcrop audit`") from (
+            error
+        )

@@ -1,0 +1,221 @@
+"""Find patches of unknown origin that overlap: cut some pixels apart from the same ground."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.fft import irfft2, next_fast_len, rfft2
+
+from outcrop.auditing.copies import (
+    EVIDENCE,
+    SHARED,
+    Pairs,
+    no_pairs,
+    pictures_of_pairs,
+    usual_detail,
+)
+from outcrop.auditing.detail import (
+    Descriptor,
+    Orientation,
+    Whitening,
+    agreement,
+    orientations,
+    standardised,
+    unit,
+)
+from outcrop.auditing.pixels import batches
+from outcrop.patches.patchset import PatchSet
+from outcrop.progress import track
+
+_SIDE = 40
+_FREQUENCIES = 48
+_ALIKE = 0.6
+_NEAREST = 2
+_SAMPLE = 1024
+_WORK = 3e12
+_QUERIES, _TARGETS = 512, 128
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """Which patches were looked at, and those that overlap.
+
+    Attributes:
+        asked: int, the patches for which all others were searched, ascending.
+        pairs: patches that overlap by half or more, at least one of each pair among `asked`.
+        shifts: int, `M × 2`, rows and columns between the two.
+    """
+
+    asked: np.ndarray
+    pairs: Pairs
+    shifts: np.ndarray
+
+
+def overlapping(patches: PatchSet, kept: np.ndarray, seed: int = 0) -> Overlaps:
+    """Patches whose middle lies in another patch, at any shift up to a quarter of its side.
+
+    The middle of a patch, in all eight orientations, is sought in every other patch on a reduced
+    picture of at most 40 pixels; where it seems to be, cross-correlation of the whitened pictures
+    at full size gives the shift, and their agreement where they overlap decides
+    (`outcrop.auditing.detail.agreement`), as for copies.
+
+    The work is bounded: in a large set a sample of the patches, drawn at random, is asked.
+
+    Args:
+        kept: int, the patches to look at.
+        seed: of the samples.
+    """
+    if len(kept) < 2:
+        return Overlaps(kept[:0], no_pairs(), np.zeros((0, 2), np.int64))
+    dice = np.random.default_rng(seed)
+    reduced = _reduced(patches)[kept]
+    search = _Search.of(reduced, dice)
+    turns = orientations(patches.size)
+    flops = 2.0 * len(kept) * search.windows * len(turns) * _FREQUENCIES
+    number = min(len(kept), max(1, int(_WORK / flops)))
+    asked = np.sort(dice.permutation(len(kept))[:number])
+    first, second, which = search.nearest(reduced, asked, turns)
+    whitening = usual_detail(patches, kept, dice)
+    needed = np.log(len(kept) ** 2 / 2 * len(turns) * np.prod(patches.size)) + EVIDENCE
+    pairs, shifts = _verify(patches, whitening, kept[first], kept[second], which, needed)
+    return Overlaps(kept[asked], pairs, shifts)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """How the middle of a reduced picture is described, and where it may lie in another."""
+
+    size: tuple[int, int]
+    rows: np.ndarray
+    columns: np.ndarray
+    descriptor: Descriptor
+    matrix: np.ndarray
+
+    @classmethod
+    def of(cls, reduced: np.ndarray, dice: np.random.Generator) -> _Search:
+        height, width = (max(1, side // 2) for side in reduced.shape[1:])
+        rows, columns = (
+            np.arange(0, full - part + 1, max(1, part // 16))
+            for full, part in zip(reduced.shape[1:], (height, width), strict=True)
+        )
+        sample = np.sort(dice.permutation(len(reduced))[:_SAMPLE])
+        middle = _middle(reduced[sample].astype(np.float32), (height, width))
+        descriptor = Whitening.of([middle]).describe(_FREQUENCIES)
+        return cls((height, width), rows, columns, descriptor, descriptor.matrix((height, width)))
+
+    @property
+    def windows(self) -> int:
+        return len(self.rows) * len(self.columns)
+
+    def nearest(
+        self, reduced: np.ndarray, asked: np.ndarray, turns: list[Orientation]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of each patch asked the two others in which its middle most seems to lie.
+
+        Returns:
+            The patch asked, the other, and the number of the turn, for each pair.
+        """
+        middles = _middle(reduced[asked].astype(np.float32), self.size)
+        described = unit(middles.reshape(len(asked), -1) @ self.matrix)
+        turned = np.stack([self.descriptor.orient(described, o) for o in turns])
+        best = np.zeros((3, len(asked), _NEAREST))
+        best[0] = _ALIKE
+        for start in track(range(0, len(reduced), _TARGETS), "searching overlaps"):
+            number = np.arange(start, min(start + _TARGETS, len(reduced)))
+            windows = self._describe(reduced[number])
+            for a in range(0, len(asked), _QUERIES):
+                part = slice(a, a + _QUERIES)
+                like = np.stack([_most_alike(rows, windows) for rows in turned[:, part]])
+                like[:, asked[part, None] == number] = 0
+                numbers = np.broadcast_to(number, like.shape[1:])
+                found = np.stack([like.max(axis=0), numbers, like.argmax(axis=0)])
+                # The best so far stand first, and win over equals.
+                every = np.concatenate([best[:, part], found], axis=2)
+                place = np.argsort(-every[0], axis=1, kind="stable")[:, :_NEAREST]
+                best[:, part] = np.take_along_axis(every, place[None], axis=2)
+        query, rank = np.nonzero(best[0] > _ALIKE)
+        _, other, which = best[:, query, rank].astype(np.int64)
+        return asked[query], other, which
+
+    def _describe(self, reduced: np.ndarray) -> np.ndarray:
+        """The windows of each picture: `windows × n × D`."""
+        every = np.lib.stride_tricks.sliding_window_view(reduced, self.size, axis=(1, 2))
+        chosen = every[:, self.rows][:, :, self.columns].astype(np.float32)
+        described = unit(chosen.reshape(len(reduced) * self.windows, -1) @ self.matrix)
+        return np.ascontiguousarray(
+            described.reshape(len(reduced), self.windows, -1).swapaxes(0, 1)
+        )
+
+
+def _most_alike(middles: np.ndarray, windows: np.ndarray) -> np.ndarray:
+    """The highest correlation of each middle with a window of each picture: `Q × n`."""
+    highest = np.full((len(middles), windows.shape[1]), -1, np.float32)
+    product = np.empty_like(highest)
+    for window in windows:
+        np.maximum(highest, np.matmul(middles, window.T, out=product), out=highest)
+    return highest
+
+
+def _reduced(patches: PatchSet) -> np.ndarray:
+    """Standardised pictures of at most 40 pixels a side, by means of whole pixels: float16."""
+    height, width = patches.size
+    factor = -(-max(height, width) // _SIDE)
+    rows, columns = height // factor, width // factor
+    parts = []
+    for images in batches(patches, "reducing patches"):
+        pictures = standardised(images)[:, : rows * factor, : columns * factor]
+        cells = pictures.reshape(len(pictures), rows, factor, columns, factor)
+        parts.append(cells.mean(axis=(2, 4)).astype(np.float16))
+    return np.concatenate(parts)
+
+
+def _middle(pictures: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    top, left = ((full - part) // 2 for full, part in zip(pictures.shape[1:], size, strict=True))
+    return pictures[:, top : top + size[0], left : left + size[1]]
+
+
+def _verify(
+    patches: PatchSet,
+    whitening: Whitening,
+    first: np.ndarray,
+    second: np.ndarray,
+    which: np.ndarray,
+    needed: float,
+) -> tuple[Pairs, np.ndarray]:
+    """The pairs that overlap indeed, each once, and their shifts."""
+    found: dict[tuple[int, int], tuple[float, tuple[int, int]]] = {}
+    for part, one, other in pictures_of_pairs(patches, first, second, which, "verifying overlaps"):
+        ends = zip(first[part].tolist(), second[part].tolist(), strict=True)
+        for (i, j), *pictures in zip(ends, whitening(one), whitening(other), strict=True):
+            r, evidence, shift = _register(*pictures)
+            if r >= SHARED and evidence >= needed and shift != (0, 0):
+                found.setdefault((min(i, j), max(i, j)), (r, shift))
+    kept = sorted(found)
+    pairs = np.array(kept, np.int64).reshape(-1, 2)
+    likeness = np.array([found[pair][0] for pair in kept], np.float32)
+    shifts = np.array([found[pair][1] for pair in kept], np.int64).reshape(-1, 2)
+    return Pairs(pairs[:, 0], pairs[:, 1], likeness), shifts
+
+
+def _register(one: np.ndarray, other: np.ndarray) -> tuple[float, float, tuple[int, int]]:
+    """Where two whitened pictures overlap best, at most half a side apart, and how they agree.
+
+    Returns:
+        Correlation and evidence where they overlap, and the shift: `other[y, x]` shows what
+        `one[y + rows, x + columns]` shows.
+    """
+    height, width = one.shape
+    reach = height // 2, width // 2
+    padded = [
+        next_fast_len(side + far, real=True) for side, far in zip(one.shape, reach, strict=True)
+    ]
+    product = irfft2(rfft2(one, s=padded) * rfft2(other, s=padded).conj(), s=padded)
+    near = np.roll(product, reach, axis=(0, 1))[: 2 * reach[0] + 1, : 2 * reach[1] + 1]
+    row, column = np.unravel_index(int(near.argmax()), near.shape)
+    down, right = int(row) - reach[0], int(column) - reach[1]
+    r, evidence = agreement(*(
+        picture[None, max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)]
+        for picture, y, x in ((one, down, right), (other, -down, -right))
+    ))  # fmt: skip
+    return float(r[0]), float(evidence[0]), (down, right)

@@ -1,0 +1,197 @@
+"""Is this validation as hard as the map will be? Nearest-neighbour distances of both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from outcrop.auditing.finding import Finding
+from outcrop.auditing.origin import Origins, source_of
+from outcrop.models.features import statistics
+from outcrop.patches.patchset import PatchSet
+from outcrop.patches.positions import upper_left
+from outcrop.sources.scene import SceneReader
+from outcrop.sources.volumes.volume import VolumeReader
+from outcrop.splits.places import Places, coordinates, nearest, places_to_map
+from outcrop.splits.split import Split
+
+_PLACES = 1000
+_TAUGHT = 10_000
+_EASY, _HARD = 0.5, -1.0
+_QUANTILES = tuple(range(0, 101, 5))
+
+
+@dataclass(frozen=True)
+class Hardness:
+    """How far from the training patches the validation patches lie, and the map's pixels.
+
+    Attributes:
+        validation, wanted: float64, nearest-neighbour distances from validation patches and from
+            places to be mapped to training patches.
+        wasserstein: W, the area between the two distribution functions: the mean distance by
+            which the one would have to be moved to become the other, in the same unit.
+    """
+
+    validation: np.ndarray
+    wanted: np.ndarray
+    wasserstein: float
+
+    @property
+    def easier(self) -> float:
+        """By how much validation is nearer than the map on average, as a share of the latter.
+
+        0 where both are as far, 1 where validation patches are training patches, negative where
+        they are further than the map.
+        """
+        mean = self.wanted.mean()
+        return float(1 - self.validation.mean() / mean) if mean > 0 else 0.0
+
+
+def compare_distances(validation: np.ndarray, wanted: np.ndarray, taught: np.ndarray) -> Hardness:
+    """Hold nearest-neighbour distances to training patches against each other.
+
+    Source: Milà et al. (2022), Nearest neighbour distance matching leave-one-out cross-validation,
+    Methods in Ecology and Evolution 13, 1304-1316; W from Linnenbrink et al. (2024), kNNDM,
+    Geoscientific Model Development 17, 5897-5912, equation 4.
+
+    Args:
+        validation, wanted, taught: `V × D`, `M × D`, `T × D`, coordinates or features.
+    """
+    from scipy.stats import wasserstein_distance
+
+    one, other = nearest(validation, taught), nearest(wanted, taught)
+    return Hardness(one, other, float(wasserstein_distance(one, other)))
+
+
+def check_representative(
+    patches: PatchSet,
+    split: Split | None,
+    features: np.ndarray,
+    origins: Origins = (),
+    to_map: Origins = (),
+    seed: int = 0,
+) -> list[Finding]:
+    """Whether validation patches are as far from training patches as what is to be mapped.
+
+    Looked at on the ground, and among features (`outcrop.models.features.statistics`, brought to
+    mean 0 and variance 1 on the training side) where what is to be mapped can be read.
+
+    Args:
+        split: whose validation side is looked at; without it there is nothing to say.
+        features: `N × F`, of the patches.
+        origins: what the patches were cut from, if it can be read (`open_origins`).
+        to_map: what is to be mapped; the patches' own sources if not given.
+        seed: of the sample of training patches.
+    """
+    if split is None or patches.positions is None or not patches.sources:
+        return []
+    taught, judged = split.train, split.validation
+    if not len(taught) or not len(judged):
+        return []
+    read = to_map or origins
+    sources = tuple(map(source_of, to_map)) or patches.sources
+    places = places_to_map(patches, _PLACES, sources)
+    wanted = None
+    if read:
+        places, wanted = _look(read, places, patches)
+    if not len(places):
+        return []
+    found = []
+    if not (patches.from_volume and to_map):  # other volumes share no ground
+        found += _on_ground(patches, taught, judged, places)
+    if wanted is not None:
+        dice = np.random.default_rng(seed)
+        some = np.sort(dice.permutation(taught)[:_TAUGHT])
+        known, unknown, new = _scaled(features[some], features[judged], wanted)
+        hardness = compare_distances(unknown, new, known)
+        found.append(_finding("map-features", hardness, "among features"))
+    return found
+
+
+def _on_ground(
+    patches: PatchSet, taught: np.ndarray, judged: np.ndarray, places: Places
+) -> list[Finding]:
+    """Distances on the ground, in volumes only where training patches are."""
+    assert patches.positions is not None
+    if patches.from_volume:
+        here = np.unique(patches.positions.source[taught])
+        judged = judged[np.isin(patches.positions.source[judged], here)]
+        places = places[np.isin(places.source, here)]
+        if not len(judged):
+            return []
+    at = coordinates(patches.positions)
+    hardness = compare_distances(at[judged], places.at, at[taught])
+    return [_finding("map-ground", hardness, "on the ground", patches.unit)]
+
+
+def _look(origins: Origins, places: Places, patches: PatchSet) -> tuple[Places, np.ndarray]:
+    """The places where there is data, and the features of the patches around them."""
+    kept, found = [], []
+    for number, origin in enumerate(origins):
+        with origin.reader() as reader:
+            for i in np.flatnonzero(places.source == number):
+                patch = _patch_around(reader, places.pixel[i], patches)
+                if patch is not None and not np.isnan(patch).all():
+                    kept.append(i)
+                    found.append(statistics(patch[None]))
+    features = np.concatenate(found) if found else np.empty((0, 0), np.float32)
+    return places[np.array(kept, np.int64)], np.nan_to_num(features)
+
+
+def _patch_around(
+    reader: SceneReader | VolumeReader, pixel: np.ndarray, patches: PatchSet
+) -> np.ndarray | None:
+    """The patch around a pixel; in a volume wholly inside, and across the commonest axis."""
+    height, width = patches.size
+    if isinstance(reader, SceneReader):
+        row, column = map(int, pixel)
+        if height > reader.scene.height or width > reader.scene.width:
+            return None
+        patch = reader.read(upper_left(row, height), upper_left(column, width), height, width)
+        return patch if np.isfinite(patch[:, height // 2, width // 2]).all() else None
+    assert patches.positions is not None
+    axis = int(np.bincount(patches.positions.axis).argmax())
+    extent = np.insert(patches.size, axis, 1)
+    room = np.subtract(reader.volume.shape, extent)
+    if (room < 0).any():
+        return None
+    z, y, x = np.clip(pixel - extent // 2, 0, room).tolist()
+    box = reader.box((z, y, x), (z + extent[0], y + extent[1], x + extent[2]))
+    return box.reshape(1, height, width)
+
+
+def _scaled(known: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
+    """Features brought to mean 0 and variance 1 on the training side."""
+    mean, deviation = known.mean(axis=0), known.std(axis=0)
+    deviation = np.where(deviation > 0, deviation, 1)
+    return [(one - mean) / deviation for one in (known, *others)]
+
+
+def _finding(check: str, hardness: Hardness, where: str, unit: str = "") -> Finding:
+    """One space in words."""
+    validation, wanted = (
+        f"{float(f'{x.mean():.3g}'):g} {unit}".rstrip()
+        for x in (hardness.validation, hardness.wanted)
+    )
+    numbers: dict[str, Any] = {
+        "unit": unit or "deviations",
+        "wasserstein": round(hardness.wasserstein, 4),
+        "easier": round(hardness.easier, 4),
+        "percent": list(_QUANTILES),
+        "validation": np.percentile(hardness.validation, _QUANTILES).round(4).tolist(),
+        "wanted": np.percentile(hardness.wanted, _QUANTILES).round(4).tolist(),
+    }
+    means = (
+        f"{where} its places are {wanted} from the nearest training patch, validation patches "
+        f"{validation} (means)"
+    )
+    matching = "`outcrop split --by matching`"
+    if hardness.easier > _EASY:
+        title, remedy = "the map will be harder", f"judge at the distances of the map: {matching}"
+        return Finding(check, "warning", f"{title}: {means}", remedy, numbers)
+    if hardness.easier < _HARD:
+        title, remedy = "the map will be easier", f"expect more than the score, or use {matching}"
+        return Finding(check, "note", f"{title}: {means}", remedy, numbers)
+    return Finding(check, "note", f"validation is about as hard as the map: {means}", "", numbers)

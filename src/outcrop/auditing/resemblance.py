@@ -1,0 +1,202 @@
+"""How far pixels and labels of this ground resemble each other, and the blocks that follow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from outcrop.auditing.blocks import Blocks
+from outcrop.auditing.draws import (
+    draw_from_origins,
+    draw_from_patches,
+    first_component,
+    pixel_size,
+)
+from outcrop.auditing.finding import Finding
+from outcrop.auditing.origin import Origins
+from outcrop.auditing.variogram import Variogram, variogram
+from outcrop.patches.patchset import PatchSet
+from outcrop.patches.positions import Positions
+from outcrop.splits.places import coordinates
+
+FEWEST = 20
+_LABELS, _LABEL_DRAWS = 1000, 4
+_FROM_VOLUMES = "the volumes"
+
+
+@dataclass(frozen=True)
+class Resemblance:
+    """How far pixels and labels resemble each other.
+
+    Attributes:
+        pixels: of the first principal component of the bands: one variogram for scenes, one along
+            each axis for volumes; None where it cannot be estimated.
+        labels: the indicator variogram of the classes, at the patches' centres.
+        origin: where the pixels were drawn from, "the patches", "the scenes" or "the volumes".
+    """
+
+    pixels: tuple[Variogram | None, ...]
+    labels: Variogram | None
+    origin: str
+
+    @property
+    def ranges(self) -> np.ndarray:
+        """The range of pixels along axis 0, 1 and 2, the longest lag where no end was seen.
+
+        float64, 3. In scenes all are the same. 0 if even neighbours have nothing in common; NaN if
+        nothing could be estimated.
+        """
+        return self._along(lambda one: min(one.range, one.lags[-1]))
+
+    @property
+    def range(self) -> float:
+        """The longest of the ranges; NaN if none could be estimated."""
+        known = self.ranges[~np.isnan(self.ranges)]
+        return float(known.max()) if len(known) else math.nan
+
+    def through(self, positions: Positions) -> np.ndarray:
+        """How many slices behind a patch of a volume still show nearly the same: float64, `N × 3`.
+
+        Along the axis that its slice is across, up to where pixels are a third as unlike as they
+        become (`Variogram.alike`); 0 along the others, and in scenes. 0 too where pixels were
+        drawn from the patches, which lie too thin across their slices to tell.
+        """
+        slack = np.zeros((len(positions), 3))
+        if self.origin == _FROM_VOLUMES:
+            alike = np.nan_to_num(self._along(lambda one: one.alike))
+            slack[np.arange(len(positions)), positions.axis] = alike[positions.axis]
+        return slack
+
+    def _along(self, length: Callable[[Variogram], float]) -> np.ndarray:
+        each = [math.nan if one is None else length(one) for one in self.pixels]
+        return np.broadcast_to(np.array(each), 3)
+
+
+def measure_resemblance(
+    patches: PatchSet, origins: Origins = (), seed: int = 0, draws: int = 8
+) -> Resemblance | None:
+    """Estimate the variograms of a patch set's pixels and labels.
+
+    The range depends on how much ground is seen: over less than about five ranges, expect it to
+    be wrong by half.
+
+    Args:
+        origins: what they were cut from, to draw pixels from (`open_origins`); if there are none
+            pixels are drawn from the patches.
+        seed: of the draws.
+        draws: how many, of about 1500 pixels each.
+
+    Returns:
+        None without positions, or with fewer than twenty patches or places.
+    """
+    if patches.positions is None or len(patches) < FEWEST:
+        return None
+    at = coordinates(patches.positions)
+    if len(np.unique(at, axis=0)) < FEWEST:
+        return None
+    shortest = pixel_size(patches)
+    longest = shortest * max((max(source.shape) for source in patches.sources), default=np.inf)
+    pixels = []
+    for axis in range(3) if patches.from_volume else [None]:
+        if origins:
+            drawn = draw_from_origins(patches, origins, seed, draws, axis)
+        else:
+            drawn = draw_from_patches(patches, seed, draws)
+        drawn = [one for one in drawn if len(one[0]) >= FEWEST]
+        field = first_component(drawn) if drawn else []
+        direction = None if axis is None else np.eye(3)[axis]
+        pixels.append(variogram(field, shortest, longest, direction) if drawn else None)
+    sources = _FROM_VOLUMES if patches.from_volume else "the scenes"
+    return Resemblance(
+        pixels=tuple(pixels),
+        labels=_labels(patches, at, longest, seed),
+        origin=sources if origins else "the patches",
+    )
+
+
+def check_resemblance(
+    patches: PatchSet, resemblance: Resemblance | None, advice: Blocks | None
+) -> list[Finding]:
+    """Say how far pixels resemble each other, and which blocks and buffer follow."""
+    if patches.positions is None:
+        return []
+    if resemblance is None or math.isnan(resemblance.range):
+        title = "too few patches, or too alike, to say how far the ground resembles itself"
+        return [Finding("resemblance", "note", title)]
+    if resemblance.range == 0:
+        title = "pixels have nothing in common with their neighbours"
+    else:
+        title = f"pixels resemble each other up to {_reach(resemblance, patches)}"
+    numbers = _numbers(resemblance, patches)
+    if advice is None:
+        remedy = (
+            "the labelled ground is too small for blocks of this size: label more, or hold out "
+            "zones with `outcrop split --by zones`"
+        )
+    else:
+        remedy = f"{advice}: {advice.command}"
+        numbers |= {"block": advice.block, "buffer": advice.buffer}
+    title += f" (drawn from {resemblance.origin})"
+    return [Finding("resemblance", "note", title, remedy, numbers)]
+
+
+def _labels(patches: PatchSet, at: np.ndarray, longest: float, seed: int) -> Variogram | None:
+    from scipy.spatial import KDTree
+
+    places = np.unique(at, axis=0)
+    apart = float(KDTree(places).query(places, k=2)[0][:, 1].min())
+    indicators = np.eye(len(patches.classes))[patches.labels]
+    dice = np.random.default_rng(seed)
+    count = min(_LABELS, len(patches) * 2 // 3)
+    index = [dice.choice(len(patches), count, replace=False) for _ in range(_LABEL_DRAWS)]
+    return variogram([(at[i], indicators[i]) for i in index], apart, longest, robust=False)
+
+
+def _reach(found: Resemblance, patches: PatchSet) -> str:
+    if not patches.from_volume:
+        assert found.pixels[0] is not None
+        return _words(found.pixels[0], patches.unit)
+    along = [
+        f"{_words(one, patches.unit)} along axis {axis}"
+        for axis, one in enumerate(found.pixels)
+        if one is not None
+    ]
+    return ", ".join(along)
+
+
+def _words(one: Variogram, unit: str) -> str:
+    if one.range == 0:
+        return f"less than {one.lags[0]:.2g} {unit}"
+    if np.isinf(one.range):
+        return f"{one.lags[-1]:.0f} {unit} and beyond"
+    high = f"> {one.lags[-1]:.0f}" if np.isinf(one.high) else f"{one.high:.0f}"
+    return f"{one.range:.0f} {unit} [{one.low:.0f}, {high}]"
+
+
+def _numbers(found: Resemblance, patches: PatchSet) -> dict[str, Any]:
+    def plain(one: Variogram | None) -> dict[str, Any] | None:
+        if one is None:
+            return None
+        return {
+            "range": _finite(one.range),
+            "low": _finite(one.low),
+            "high": _finite(one.high),
+            "model": one.model,
+            "lags": one.lags.round(3).tolist(),
+            "gamma": one.gamma.round(4).tolist(),
+        }
+
+    return {
+        "unit": patches.unit,
+        "origin": found.origin,
+        "pixels": [plain(one) for one in found.pixels],
+        "labels": plain(found.labels),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return round(value, 3) if math.isfinite(value) else None

@@ -1,0 +1,156 @@
+"""The first look: every window of a source against every patch, by their signatures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from outcrop.locating.planes import Planes, Read, Slab
+from outcrop.locating.signature import Signature
+
+_WINDOWS, _PATCHES = 512, 1024
+_ALIKE, _FARTHEST, _PLACES = 0.7, 2, 3
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Places where each of N patches may have been cut, M for each, the likeliest first.
+
+    All fields are `N × M` arrays.
+
+    Attributes:
+        score: float32, the likeness, -inf where there are fewer than M.
+        variant: int16, which variant of the patch (`outcrop.patches.flips`).
+        planes: int16, which of the planes that were searched.
+        index: int32, the slice.
+        row, column: int32, the upper-left pixel.
+    """
+
+    score: np.ndarray
+    variant: np.ndarray
+    planes: np.ndarray
+    index: np.ndarray
+    row: np.ndarray
+    column: np.ndarray
+
+    @classmethod
+    def none(cls, n: int, most: int) -> Candidates:
+        """No places yet."""
+        kinds = (np.int16, np.int16, np.int32, np.int32, np.int32)
+        places = (np.zeros((n, most), kind) for kind in kinds)
+        return cls(np.full((n, most), -np.inf, np.float32), *places)
+
+    def offer(self, which: slice, score: np.ndarray, **place: np.ndarray | int) -> None:
+        """Put new places where they are likelier than the least likely that is there.
+
+        Args:
+            which: some of the patches.
+            score: one for each of these.
+            place: the other fields, one for each of these or one for all.
+        """
+        mine = self.score[which]
+        least = mine.argmin(axis=1)
+        rows = np.flatnonzero(score > mine[np.arange(len(mine)), least])
+        if not len(rows):
+            return
+        at = least[rows]
+        mine[rows, at] = score[rows]
+        for name, values in place.items():
+            getattr(self, name)[which][rows, at] = (
+                values[rows] if isinstance(values, np.ndarray) else values
+            )
+
+    def with_(self, other: Candidates) -> Candidates:
+        """The likeliest of both, in an order that does not depend on which is which."""
+        joined = {
+            f.name: np.concatenate([getattr(self, f.name), getattr(other, f.name)], axis=1)
+            for f in fields(self)
+        }
+        places = [joined[f.name] for f in reversed(fields(self)) if f.name != "score"]
+        order = np.lexsort([*places, -joined["score"]], axis=1)[:, : self.score.shape[1]]
+        return Candidates(
+            **{name: np.take_along_axis(values, order, axis=1) for name, values in joined.items()}
+        )
+
+
+def spacing(planes: Planes, signature: Signature) -> int:
+    """Of how many slices one may stand for its neighbours: 1, 3 or 5.
+
+    As many as look alike, by the signatures of windows at one place in neighbouring slices, at
+    all but a twentieth of the places. Looked at in a few parts of the source.
+    """
+    farthest = min(_FARTHEST, (planes.count - 1) // 2)
+    if farthest < 1:
+        return 1
+    slabs = planes.slabs(signature.size)
+    alike: list[list[np.ndarray]] = [[] for _ in range(farthest)]
+    with planes.open() as read:
+        for k in range(_PLACES):
+            slab = slabs[(2 * k + 1) * len(slabs) // (2 * _PLACES)]
+            middle = (slab.first + slab.last) // 2
+            first = min(max(0, middle - farthest), planes.count - 2 * farthest - 1)
+            pixels = read(replace(slab, first=first, last=first + 2 * farthest + 1))
+            windows = [signature.of_slice(plane) for plane in pixels]
+            for away in range(1, farthest + 1):
+                for other in (farthest - away, farthest + away):
+                    product = np.einsum("nd,nd->n", windows[farthest], windows[other])
+                    alike[away - 1].append(product)
+    least = [np.quantile(np.concatenate(parts), 0.05) for parts in alike]
+    return 1 + 2 * sum(np.minimum.accumulate(least) >= _ALIKE)
+
+
+def scan(
+    read: Read,
+    slab: Slab,
+    number: int,
+    signature: Signature,
+    known: np.ndarray,
+    spacing: int,
+    most: int,
+) -> Candidates:
+    """The likeliest windows of a slab for every patch; at most one of each group of neighbours.
+
+    Args:
+        number: of the planes that `read` reads.
+        known: float32, `variants × N × D`, the signatures of the patches.
+        spacing: every so many slices one is looked at.
+        most: how many windows for each patch.
+    """
+    found = Candidates.none(known.shape[1], most)
+    pixels = read(slab)
+    grid = signature.grid(slab.height, slab.width)
+    for index in looked_at(slab, spacing):
+        windows = signature.of_slice(pixels[index - slab.first])
+        for tile in _runs(len(windows), _WINDOWS):
+            there = windows[tile].T
+            for variant, signatures in enumerate(known):
+                for which in _runs(len(signatures), _PATCHES):
+                    likeness = signatures[which] @ there
+                    best = likeness.argmax(axis=1)
+                    row, column = grid.place(best + tile.start)
+                    found.offer(
+                        which,
+                        likeness[np.arange(len(best)), best],
+                        variant=variant,
+                        planes=number,
+                        index=index,
+                        row=slab.top + row,
+                        column=slab.left + column,
+                    )
+    return found
+
+
+def looked_at(slab: Slab, spacing: int) -> list[int]:
+    """Slices of a slab, so that none of it is further than half a spacing from one of them."""
+    middle = spacing // 2
+    found = list(range(slab.first + middle, slab.last, spacing))
+    if not found or slab.last - 1 - found[-1] > middle:
+        found.append(slab.last - 1)
+    return found
+
+
+def _runs(n: int, length: int) -> Iterator[slice]:
+    for start in range(0, n, length):
+        yield slice(start, min(start + length, n))

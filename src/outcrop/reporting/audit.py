@@ -1,0 +1,128 @@
+"""The audit's section, and a page of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from outcrop import __version__
+from outcrop.auditing.audit import SEVERITIES, Audit
+from outcrop.auditing.finding import Finding
+from outcrop.auditing.folder import Evidence, read_audit
+from outcrop.files import check_new, new_file
+from outcrop.reporting import charts
+from outcrop.reporting.html import render_page
+from outcrop.reporting.rasters import jpeg, png
+
+_GROUPS = 6
+_MEMBERS = 8
+_SMALL = 32
+
+
+@dataclass(frozen=True)
+class Thumbnails:
+    """Patches that belong together.
+
+    Attributes:
+        pictures: data URIs.
+        words: their classes and numbers.
+        left_out: how many more there are.
+    """
+
+    pictures: tuple[str, ...]
+    words: str
+    left_out: int
+
+
+@dataclass(frozen=True)
+class AuditPart:
+    """What the section shows.
+
+    Attributes:
+        audit: the findings.
+        evidence: thumbnails by finding.
+        charts: pictures of what was measured.
+    """
+
+    audit: Audit
+    evidence: tuple[tuple[Finding, tuple[Thumbnails, ...]], ...]
+    charts: tuple[Markup, ...]
+
+    @property
+    def counts(self) -> tuple[tuple[str, int], ...]:
+        """Findings by severity."""
+        severities = [finding.severity for finding in self.audit.findings]
+        return tuple((name, severities.count(name)) for name in SEVERITIES)
+
+
+def audit_part(audit: Audit, evidence: Evidence) -> AuditPart:
+    """What the section shows of an audit."""
+    return AuditPart(
+        audit=audit,
+        evidence=tuple(
+            (finding, _thumbnails(finding, audit, evidence))
+            for finding in audit.findings
+            if finding.groups
+        ),
+        charts=tuple(_charts({finding.check: finding.numbers for finding in audit.findings})),
+    )
+
+
+def write_audit_page(folder: Path, output: Path | None = None, overwrite: bool = False) -> Path:
+    """Write one HTML page about what `outcrop audit --output` left.
+
+    Args:
+        output: the page; `report.html` in the folder if not given.
+        overwrite: whether the page may exist.
+
+    Raises:
+        OutcropError: the folder is foreign or damaged; the page exists; the disk is full.
+    """
+    output = folder / "report.html" if output is None else Path(output)
+    part = audit_part(*read_audit(folder))
+    check_new(output, overwrite)
+    page = render_page(
+        "audit_page.html.j2", part=part, title=folder.resolve().name, version=__version__
+    )
+    with new_file(output) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return output
+
+
+def _thumbnails(finding: Finding, audit: Audit, evidence: Evidence) -> tuple[Thumbnails, ...]:
+    shown = []
+    for group in finding.groups[:_GROUPS]:
+        members = group[:_MEMBERS]
+        index = np.array(members)
+        labels = evidence.labels[np.searchsorted(evidence.index, index)]
+        names = [audit.about["classes"][k] for k in labels]
+        said = names[:1] if len(set(names)) == 1 else names
+        numbers = ", ".join(map(str, members))
+        shown.append(
+            Thumbnails(
+                pictures=tuple(_picture(pixels) for pixels in evidence.of(members)),
+                words=f"{' · '.join(said)} (patches {numbers})",
+                left_out=len(group) - len(members),
+            )
+        )
+    return tuple(shown)
+
+
+def _picture(pixels: np.ndarray) -> str:
+    return png(pixels) if max(pixels.shape[:2]) <= _SMALL else jpeg(pixels)
+
+
+def _charts(numbers: Mapping[str, Mapping[str, Any]]) -> Iterator[Markup]:
+    if "pixels" in numbers.get("resemblance", {}):
+        yield charts.variogram_chart(numbers["resemblance"])
+    for check, title in (("map-ground", "on the ground"), ("map-features", "among features")):
+        if check in numbers:
+            yield charts.distances_chart(title, numbers[check])
+    leaks = [numbers[check] for check in ("leak-gap", "network-gap") if check in numbers]
+    if leaks:
+        yield charts.leak_chart(leaks)

@@ -1,0 +1,255 @@
+"""Charts as inline SVG: curves, bars and intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from outcrop.evaluation.intervals import Interval
+from outcrop.evaluation.scores import PrecisionRecall
+from outcrop.experiment.compare import Row
+from outcrop.reporting.svg import INK, chart, svg
+from outcrop.splits import SIDES
+from outcrop.training.log import EpochMetrics
+
+GROUND, RANDOM, TRAINING = "#1b5e8c", "#c06a1b", "#8a97a3"
+_SMALL = (2.7, 2.2)
+_WIDER = (3.9, 2.6)
+
+
+def loss_curves(metrics: Sequence[EpochMetrics], title: str, top: float) -> Markup:
+    """Training and validation loss by epoch.
+
+    Args:
+        top: upper end of the loss axis, so that several charts compare.
+    """
+    with chart(title, _SMALL) as (figure, axes):
+        pairs = [(m.train.loss, m.validation.loss) for m in metrics if m.validation]
+        _by_epoch(axes, metrics, pairs)
+        axes.set_ylim(0, top)
+        axes.set_ylabel("nats")
+    return svg(figure, title)
+
+
+def accuracy_curves(metrics: Sequence[EpochMetrics], title: str) -> Markup:
+    """Training and validation accuracy by epoch."""
+    with chart(title, _SMALL) as (figure, axes):
+        pairs = [
+            (100 * m.train.accuracy, 100 * m.validation.accuracy) for m in metrics if m.validation
+        ]
+        _by_epoch(axes, metrics, pairs)
+        axes.set_ylim(0, 103)
+        axes.set_ylabel("%")
+    return svg(figure, title)
+
+
+def class_curves(metrics: Sequence[EpochMetrics], name: str) -> Markup:
+    """Precision and recall of one class on the validation side, by epoch; gaps if undefined."""
+    with chart(name, _SMALL) as (figure, axes):
+        epochs = [m.epoch for m in metrics]
+        for measure, colour, mark in (("precision", GROUND, "o"), ("recall", RANDOM, "s")):
+            found = [getattr(m.validation, measure)[name] for m in metrics]
+            values = [np.nan if value is None else 100 * value for value in found]
+            axes.plot(epochs, values, mark, ls="-", color=colour, label=measure, ms=2.5)
+        epoch_axis(axes, epochs)
+        axes.set_ylim(-3, 103)
+        axes.set_ylabel("%")
+    return svg(figure, f"precision and recall of {name} by epoch")
+
+
+def precision_recall_chart(
+    name: str, ground: PrecisionRecall, random: PrecisionRecall | None
+) -> Markup:
+    """The precision-recall curve of one class, and the one under the split at random."""
+    area = ground.average_precision
+    words = "not on the validation side" if np.isnan(area) else f"AP {100 * area:.1f} %"
+    with chart(f"{name}: {words}", _SMALL) as (figure, axes):
+        if random is not None:
+            axes.step(
+                100 * random.recall, 100 * random.precision, where="post", color=RANDOM, lw=1.2,
+                ls=(0, (3, 2)),
+            )  # fmt: skip
+        axes.step(100 * ground.recall, 100 * ground.precision, where="post", color=GROUND)
+        axes.set_xlim(0, 102)
+        axes.set_ylim(0, 102)
+        axes.set_xlabel("recall (%)")
+        axes.set_ylabel("precision (%)")
+    return svg(figure, f"precision and recall of {name}: {words}")
+
+
+def balance_chart(
+    classes: Sequence[str], counts: np.ndarray, colours: Sequence[tuple[int, int, int]]
+) -> Markup:
+    """Patches of each class, by side.
+
+    Args:
+        counts: int, `sides × K`.
+        colours: one for each side.
+    """
+    with chart("", (5.0, 0.75 + 0.3 * len(classes))) as (figure, axes):
+        at = np.arange(len(classes))
+        done = np.zeros(len(classes))
+        for side, colour in enumerate(colours):
+            if counts[side].any():
+                shade = tuple(channel / 255 for channel in colour)
+                axes.barh(at, counts[side], 0.68, done, color=shade, label=SIDES[side])
+                done += counts[side]
+        axes.set_yticks(at, classes)
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("patches")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderpad=0)
+    return svg(figure, "patches of each class, by side of the split")
+
+
+def accuracy_chart(rows: Sequence[Row], split: str) -> Markup:
+    """Overall accuracy of every model with its interval, under the split and at random.
+
+    Args:
+        split: what the split is called.
+    """
+    with chart("", (5.8, 0.9 + 0.48 * len(rows))) as (figure, axes):
+        at = np.arange(len(rows))
+        random = [row.random.overall for row in rows if row.random is not None]
+        if len(random) == len(rows):
+            for y, row, other in zip(at, rows, random, strict=True):
+                ends = (100 * row.scores.overall.value, 100 * other.value)
+                axes.plot(ends, (y + 0.13, y + 0.13), color="#b9c3cc", lw=1, zorder=1)
+            interval_marks(axes, at + 0.02, random, RANDOM, "D", "split at random")
+        interval_marks(axes, at + 0.24, [r.scores.overall for r in rows], GROUND, "o", split)
+        axes.set_yticks([])
+        axes.spines.left.set_visible(False)
+        for y, row in zip(at, rows, strict=True):
+            place = axes.get_yaxis_transform()
+            axes.text(0, y - 0.3, row.title, transform=place, va="center", fontsize=9.5)
+        axes.set_ylim(len(rows) - 0.5, -0.6)
+        axes.set_xlim(left_end([*random, *(row.scores.overall for row in rows)]), 102)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("overall accuracy (%), with 95 % intervals")
+        if random:
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0)
+    return svg(figure, "overall accuracy of every model")
+
+
+def variogram_chart(resemblance: Mapping[str, Any]) -> Markup:
+    """How unlike pixels are by the distance between them, and the range up to which they are alike.
+
+    Args:
+        resemblance: the numbers of the audit's finding of that name.
+    """
+    with chart("how far pixels resemble each other", _WIDER) as (figure, axes):
+        for axis, one in enumerate(resemblance["pixels"]):
+            if one is None:
+                continue
+            alone = len(resemblance["pixels"]) == 1
+            name = "pixels" if alone else f"along axis {axis}"
+            colour = (GROUND, RANDOM, TRAINING)[axis]
+            axes.plot(one["lags"], one["gamma"], "o-", color=colour, ms=3.5, label=name)
+            if one["range"]:
+                axes.axvline(one["range"], color=colour, lw=1, ls=(0, (4, 2)))
+            if alone and one["low"] and one["high"]:
+                axes.axvspan(one["low"], one["high"], color=colour, alpha=0.1, lw=0)
+        if resemblance["labels"] is not None:
+            one = resemblance["labels"]
+            axes.plot(one["lags"], one["gamma"], color=INK, lw=1, ls=":", label="labels")
+        axes.set_xscale("log")
+        for which in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+            which(_plain_decades)
+        axes.set_ylim(0, None)
+        axes.set_xlabel(f"distance ({resemblance['unit']})")
+        axes.set_ylabel("unlikeness (1: variance)")
+        axes.legend(loc="lower right" if len(resemblance["pixels"]) == 1 else "upper left")
+    return svg(figure, "variogram")
+
+
+def distances_chart(title: str, numbers: Mapping[str, Any]) -> Markup:
+    """Nearest-neighbour distances of validation patches and of places to be mapped.
+
+    Args:
+        numbers: of the audit's finding "map-ground" or "map-features".
+    """
+    unit, apart = numbers["unit"], f"{numbers['wasserstein']:.3g}"
+    with chart(f"{title}: W = {apart} {unit}", _WIDER) as (figure, axes):
+        percent = np.array(numbers["percent"])
+        one, other = np.array(numbers["validation"]), np.array(numbers["wanted"])
+        axes.fill_betweenx(percent, one, other, color=TRAINING, alpha=0.2, lw=0)
+        axes.plot(one, percent, color=GROUND, label="validation patches")
+        axes.plot(other, percent, color=RANDOM, label="places to be mapped")
+        axes.set_xlim(0, None)
+        axes.set_ylim(0, 102)
+        axes.set_xlabel(f"to the nearest training patch ({unit})")
+        axes.set_ylabel("% that are as near")
+        axes.legend(loc="lower right")
+    return svg(figure, f"distance to the nearest training patch, {title}")
+
+
+def leak_chart(leaks: Sequence[Mapping[str, Any]]) -> Markup:
+    """Accuracy of each probe under splits at random and by ground.
+
+    Args:
+        leaks: numbers of the audit's findings "leak-gap" and "network-gap".
+    """
+    with chart("", (3.9, 1.3 + 0.6 * len(leaks))) as (figure, axes):
+        at = np.arange(len(leaks))
+        ends = []
+        for key, colour, mark, name, shift in (
+            ("random", RANDOM, "D", "split at random", 0.05),
+            ("ground", GROUND, "o", "split by ground", 0.3),
+        ):
+            found = [Interval.from_json(leak[key]) for leak in leaks]
+            interval_marks(axes, at + shift, found, colour, mark, name)
+            ends += found
+        for y, leak in zip(at, leaks, strict=True):
+            place = axes.get_yaxis_transform()
+            axes.text(0, y - 0.25, leak["model"], transform=place, va="center", fontsize=9.5)
+        axes.set_yticks([])
+        axes.set_ylim(len(leaks) - 0.4, -0.5)
+        axes.set_xlim(left_end(ends), 102)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("overall accuracy (%), with 95 % intervals")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0)
+    return svg(figure, "accuracy under splits at random and by ground")
+
+
+def _plain_decades(value: float, _: int) -> str:
+    """1, 2 and 5 of each decade in plain figures."""
+    first = f"{value:.0e}"[0]
+    return f"{value:g}" if first in "125" else ""
+
+
+def left_end(found: Sequence[Interval]) -> float:
+    """The ten below the lowest interval, in per cent."""
+    lowest = np.nanmin([end for one in found for end in (one.low, one.value)])
+    return float(max(0, 10 * np.floor(10 * lowest - 0.2)))
+
+
+def interval_marks(
+    axes: Any, at: np.ndarray, found: Sequence[Interval], colour: str, mark: str, label: str
+) -> None:
+    """Draw values in per cent, and their intervals, at heights `at`."""
+    for y, one in zip(at, found, strict=True):
+        axes.plot((100 * one.low, 100 * one.high), (y, y), color=colour, lw=2.2, alpha=0.45)
+    values = [100 * one.value for one in found]
+    axes.plot(values, at, mark, color=colour, ms=6, label=label, ls="none")
+
+
+def _by_epoch(
+    axes: Any, metrics: Sequence[EpochMetrics], pairs: Sequence[tuple[float, float]]
+) -> None:
+    epochs = [m.epoch for m in metrics]
+    train, validation = zip(*pairs, strict=True)
+    axes.plot(epochs, train, color=TRAINING, ls=(0, (4, 2)))
+    axes.plot(epochs, validation, color=GROUND)
+    epoch_axis(axes, epochs)
+
+
+def epoch_axis(axes: Any, epochs: Sequence[int]) -> None:
+    """Epochs to the right, whole numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlim(1, max(2, epochs[-1]))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.set_xlabel("epoch")

@@ -1,0 +1,214 @@
+"""What the numbers say, in sentences that do not oversell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from outcrop.evaluation.intervals import Interval
+from outcrop.evaluation.scores import Scores
+from outcrop.experiment.compare import Row
+from outcrop.reporting.material import Material
+
+_FEW = 20
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A number to read first: what it is, the number, and what goes with it."""
+
+    name: str
+    value: str
+    note: str
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """A fraction in per cent.
+
+    >>> percent(float("nan")), percent(0.7831) == "78.3\N{NO-BREAK SPACE}%"
+    ('–', True)
+    """
+    return "–" if np.isnan(value) else f"{100 * value:.{digits}f}\N{NO-BREAK SPACE}%"
+
+
+def ends(one: Interval, sign: str = "") -> str:
+    """The ends of an interval in per cent.
+
+    >>> ends(Interval(0.8, 0.75, 0.85)), ends(Interval(0.1, -0.05, 0.2), "+")
+    ('[75.0, 85.0]', '[-5.0, +20.0]')
+    """
+    if np.isnan(one.value):
+        return ""
+    if np.isnan(one.low):
+        return "[unknown]"
+    return f"[{100 * one.low:{sign}.1f}, {100 * one.high:{sign}.1f}]"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as one writes them in a sentence.
+
+    >>> listed(["rice"]), listed(["rice", "water", "mud"])
+    ('rice', 'rice, water and mud')
+    """
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def tiles(material: Material) -> list[Tile]:
+    """Best model, network, leak gap."""
+    network = _tile(f"{material.network} on {material.held_out}", material.scores)
+    if material.comparison is None:
+        return [network]
+    best, row = material.comparison.rows[0], material.network_row
+    if row is None or row is best:
+        found = [_tile(f"{material.network}, best on {material.held_out}", best.scores)]
+    else:
+        found = [_tile(f"Best on {material.held_out}: {called(best)}", best.scores), network]
+    if row is not None and row.gap is not None and row.random is not None:
+        found.append(
+            Tile(
+                f"Leak gap of {material.network}",
+                f"{100 * row.gap.value:+.1f} points",
+                f"{ends(row.gap, '+')}; overall accuracy {percent(row.random.overall.value)} under "
+                f"a split at random, {percent(row.scores.overall.value)} on {material.held_out}",
+            )
+        )
+    return found
+
+
+def _tile(name: str, scores: Scores) -> Tile:
+    return Tile(
+        name,
+        percent(scores.balanced.value),
+        f"balanced accuracy {ends(scores.balanced)}; overall {percent(scores.overall.value)} "
+        f"{ends(scores.overall)}",
+    )
+
+
+def sentences(material: Material) -> list[str]:
+    """What to take home, the most important first."""
+    said = []
+    if material.comparison is not None:
+        said += ranking(material.comparison.rows, material.network_row, material.held_out)
+        said += [leak(row, material.held_out) for row in _leaks(material)]
+    said.append(extremes(material))
+    said += cautions(material)
+    return [sentence[0].upper() + sentence[1:] for sentence in said if sentence]
+
+
+def called(row: Row) -> str:
+    """A model by name, with what it sees unless it is the network."""
+    return row.model if row.features == "patch" else f"{row.model} ({row.features})"
+
+
+def ranking(rows: Sequence[Row], network: Row | None, held_out: str) -> list[str]:
+    """Which model leads by balanced accuracy, where the network stands, what is not told apart."""
+    best = rows[0]
+    said = [f"{called(best)} has the highest balanced accuracy on {held_out}, {_balanced(best)}."]
+    equals = [row for row in rows[1:] if _overlap(best.scores.balanced, row.scores.balanced)]
+    if network is not None and network is not best:
+        verdict = (
+            f"its interval and that of {called(best)} overlap, the two are not told apart"
+            if any(row is network for row in equals)
+            else f"it is behind {called(best)}"
+        )
+        said.append(
+            f"The network does not lead: {called(network)} has {_balanced(network)}; {verdict}."
+        )
+    others = [called(row) for row in equals if row is not network]
+    if others and len(equals) == len(rows) - 1:
+        said.append(f"Every model's interval overlaps that of {called(best)}: none is told apart.")
+    elif others:
+        too = "also " if len(others) < len(equals) else ""
+        said.append(f"Not told apart from {called(best)} are {too}{listed(others)}.")
+    elif not equals and len(rows) > 1:
+        said.append(f"No other model's interval overlaps that of {called(best)}.")
+    return said
+
+
+def _balanced(row: Row) -> str:
+    return f"{percent(row.scores.balanced.value)} {ends(row.scores.balanced)}"
+
+
+def leak(row: Row, held_out: str) -> str:
+    """The leak gap of a model in plain words."""
+    if row.random is None or row.gap is None:
+        return ""
+    promised, kept = percent(row.random.overall.value), percent(row.scores.overall.value)
+    points, spread = abs(100 * row.gap.value), ends(row.gap, "+")
+    if np.isnan(row.gap.low) or row.gap.low > 0:
+        return (
+            f"{called(row)}: a split at random would have promised an overall accuracy of "
+            f"{promised}; on {held_out} it is {kept}, {points:.1f} points less {spread}."
+        )
+    return (
+        f"{called(row)}: a split at random gives an overall accuracy of {promised}, {held_out} "
+        f"{kept}; the leak gap of {100 * row.gap.value:+.1f} points {spread} is not told apart "
+        "from zero."
+    )
+
+
+def extremes(material: Material) -> str:
+    """The class that the network knows best, and the one it knows least."""
+    scores = material.scores
+    known = [k for k, one in enumerate(scores.f1) if not np.isnan(one.value)]
+    if len(known) < 2:
+        return ""
+    known.sort(key=lambda k: scores.f1[k].value)
+    worst, best = known[0], known[-1]
+    mixed = scores.confusion[worst].copy()
+    mixed[worst] = 0
+    sentence = (
+        f"{material.network} knows {scores.classes[best]} best "
+        f"(F1 {percent(scores.f1[best].value)}) and {scores.classes[worst]} least "
+        f"(F1 {percent(scores.f1[worst].value)})"
+    )
+    if not mixed.any():
+        return sentence + "."
+    share = percent(mixed.max() / scores.confusion[worst].sum(), 0)
+    other = scores.classes[int(mixed.argmax())]
+    return f"{sentence}: it takes {share} of the {scores.classes[worst]} patches for {other}."
+
+
+def cautions(material: Material) -> list[str]:
+    """What weakens the numbers."""
+    said = []
+    scores = material.scores
+    if not material.split.by_ground and not material.without_ground:
+        said.append(
+            "The split was made at random: where patches are cut from ground, neighbours of the "
+            "validation patches were trained on and these numbers flatter. Split by ground to know "
+            "how the model does elsewhere."
+        )
+    if scores.groups < _FEW and material.from_ground:
+        said.append(
+            f"The validation side stands on {scores.groups} pieces of ground only; below about "
+            f"{_FEW} the intervals are too narrow. Label more separate places to be surer."
+        )
+    if material.patches is not None:
+        said += [f"{warning}." for warning in material.split.warnings(material.patches)]
+    elif missing := _absent(scores):
+        said.append(f"No validation patches of {listed(missing)}: nothing is known of them.")
+    return said
+
+
+def _absent(scores: Scores) -> list[str]:
+    counts = scores.confusion.sum(axis=1)
+    return [name for name, count in zip(scores.classes, counts, strict=True) if count == 0]
+
+
+def _leaks(material: Material) -> list[Row]:
+    """The network and, where it is another, the best model."""
+    assert material.comparison is not None
+    best, network = material.comparison.rows[0], material.network_row
+    return [best] if network is None or network is best else [network, best]
+
+
+def _overlap(one: Interval, other: Interval) -> bool:
+    """Whether two intervals share a point; unknown ones may."""
+    if np.isnan([one.low, other.low]).any():
+        return True
+    return one.low <= other.high and other.low <= one.high

@@ -1,0 +1,51 @@
+"""Templates into pages that need nothing but themselves."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup, escape
+
+from outcrop.reporting import findings
+
+
+def render_page(template: str, **content: Any) -> str:
+    """A template of this folder as HTML, with the style sheet inside."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("outcrop.reporting", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": findings.percent,
+        "ends": findings.ends,
+        "listed": findings.listed,
+        "coded": coded,
+        "thousands": "{:,}".format,
+        "file": lambda name: Path(str(name)).name,
+        "rgb": lambda colour: "rgb({}, {}, {})".format(*colour),
+        "plain": lambda value: f"{value:.4g}" if isinstance(value, float) else value,
+        "known": lambda number: not np.isnan(number),
+    }
+    return environment.get_template(template).render(style=asset("style.css"), **content)
+
+
+def asset(name: str) -> Markup:
+    """A file of this folder, as it stands."""
+    return Markup((Path(__file__).parent / name).read_text(encoding="utf-8"))
+
+
+def coded(words: str) -> Markup:
+    """Words in which what stands in backticks is set as code.
+
+    >>> coded("run `outcrop split`, if n < 2")
+    Markup('run <code>outcrop split</code>, if n &lt; 2')
+    """
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(words))))

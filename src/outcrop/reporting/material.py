@@ -1,0 +1,204 @@
+"""What lies in the folder that a report is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from outcrop.auditing.audit import Audit
+from outcrop.auditing.folder import Evidence, read_audit
+from outcrop.errors import OutcropError
+from outcrop.evaluation.scores import Scores
+from outcrop.experiment.compare import Comparison, Row, read_comparison
+from outcrop.experiment.plan import Experiment
+from outcrop.files import read_json
+from outcrop.patches.patchset import PatchSet, read_patches
+from outcrop.splits import Split, read_split
+from outcrop.training.run import Run, read_run
+
+
+@dataclass(frozen=True)
+class MapFiles:
+    """The files of one class map.
+
+    Attributes:
+        source: index of the scene in the patch set's sources.
+        classes: the class map.
+        confidence: its confidence in per cent.
+        truth: a raster of the true classes, if the experiment names one.
+    """
+
+    source: int
+    classes: Path
+    confidence: Path
+    truth: Path | None
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What a report is made of; what the folder does not hold is None or empty.
+
+    Attributes:
+        folder: where it lies.
+        kind: which command made it.
+        config: of the network's run: network, recipe, patches, split, versions.
+        run: the network under the split.
+        scores: the network's, on the validation side.
+        random_run: the network under the split at random.
+        comparison: all models.
+        split: which patch stands on which side.
+        patches: the patch set.
+        experiment: the plan.
+        maps: the class maps.
+        audit: what it found, and pictures of its evidence.
+    """
+
+    folder: Path
+    kind: Literal["experiment", "compare", "train"]
+    config: dict[str, Any]
+    run: Run
+    scores: Scores
+    split: Split
+    random_run: Run | None = None
+    comparison: Comparison | None = None
+    patches: PatchSet | None = None
+    experiment: Experiment | None = None
+    maps: tuple[MapFiles, ...] = ()
+    audit: tuple[Audit, Evidence] | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names."""
+        return self.scores.classes
+
+    @property
+    def network(self) -> str:
+        """The network's name."""
+        return self.run.classifier.network.title
+
+    @property
+    def network_row(self) -> Row | None:
+        """The network's row in the comparison."""
+        rows = self.comparison.rows if self.comparison else ()
+        return next((row for row in rows if row.features == "patch"), None)
+
+    @property
+    def held_out(self) -> str:
+        """What the validation side is, in words."""
+        if not self.split.by_ground:
+            return "validation patches drawn at random"
+        return "held-out ground" if self.from_ground else "validation images"
+
+    @property
+    def split_words(self) -> str:
+        """What the split is, in words."""
+        if not self.split.by_ground:
+            return "split at random"
+        return "split by ground" if self.from_ground else "split as delivered"
+
+    @property
+    def without_ground(self) -> bool:
+        """Whether the patches are known to have no places."""
+        return self.patches is not None and self.patches.positions is None
+
+    @property
+    def from_ground(self) -> bool:
+        """Whether the patches have places, as far as can be told."""
+        if self.patches is not None:
+            return self.patches.positions is not None
+        return self.split.how.get("splitter") not in ("ColumnSplit", "RandomSplit")
+
+
+def read_material(folder: Path) -> Material:
+    """Read what `outcrop experiment`, `outcrop compare` or `outcrop train` left.
+
+    Raises:
+        OutcropError: the folder is missing, foreign, damaged, or its making was interrupted.
+    """
+    if not folder.is_dir():
+        raise OutcropError(folder, "no such folder; name one that `outcrop experiment` made")
+    if (folder / "experiment.yaml").exists():
+        return _experiment(folder)
+    if (folder / "comparison.json").exists():
+        return _comparison(folder)
+    if (folder / "network" / "config.json").exists():
+        raise OutcropError(folder, "is not finished; go on with `outcrop compare --resume`")
+    if (folder / "config.json").exists():
+        return _train(folder)
+    raise OutcropError(
+        folder,
+        "holds nothing to report on; name a folder that `outcrop experiment`, `compare`, `train` "
+        "or `audit` made",
+    )
+
+
+def _experiment(folder: Path) -> Material:
+    plan = _read_plan(folder / "experiment.yaml")
+    if not (folder / "comparison" / "comparison.json").exists():
+        raise OutcropError(folder, "is not finished; go on with `outcrop experiment --resume`")
+    compared = _comparison(folder / "comparison")
+    return Material(
+        folder=folder,
+        kind="experiment",
+        config=compared.config,
+        run=compared.run,
+        scores=compared.scores,
+        split=compared.split,
+        random_run=compared.random_run,
+        comparison=compared.comparison,
+        patches=read_patches(folder / "patches.zarr"),
+        experiment=plan,
+        maps=_maps(folder / "maps", plan),
+        audit=read_audit(folder / "audit") if (folder / "audit").exists() else None,
+    )
+
+
+def _comparison(folder: Path) -> Material:
+    comparison = read_comparison(folder)
+    network = _train(folder / "network")
+    random = folder / "network-random"
+    return Material(
+        folder=folder,
+        kind="compare",
+        config=network.config,
+        run=network.run,
+        scores=network.scores,
+        split=network.split,
+        random_run=read_run(random, "cpu") if random.exists() else None,
+        comparison=comparison,
+    )
+
+
+def _train(folder: Path) -> Material:
+    run = read_run(folder, "cpu")
+    split = read_split(folder / "split.json")
+    return Material(
+        folder=folder,
+        kind="train",
+        config=read_json(folder / "config.json", "run", "train"),
+        run=run,
+        scores=run.scores,
+        split=split,
+    )
+
+
+def _maps(folder: Path, plan: Experiment) -> tuple[MapFiles, ...]:
+    found = []
+    for path in folder.glob("*-classes.tif"):
+        number, _, name = path.name.removesuffix("-classes.tif").partition("-")
+        if number.isdecimal():
+            source = int(number)
+            truth = Path(plan.truth[source]) if source < len(plan.truth) else None
+            confidence = path.with_name(f"{number}-{name}-confidence.tif")
+            found.append(MapFiles(source, path, confidence, truth))
+    return tuple(sorted(found, key=lambda one: one.source))
+
+
+def _read_plan(path: Path) -> Experiment:
+    try:
+        return Experiment.from_yaml(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, OutcropError) as error:
+        raise OutcropError(
+            path, "is not an experiment; make one with `outcrop experiment`"
+        ) from error

@@ -1,0 +1,298 @@
+"""Panels of the page: scenes with what is drawn on them, class maps, and the worst mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from outcrop.evaluation.scores import worst_mistakes
+from outcrop.mapping.agreement import Agreement, truth_on
+from outcrop.patches.palette import Colour, colours
+from outcrop.patches.patchset import PatchSet
+from outcrop.patches.positions import Source, upper_left
+from outcrop.reporting.rasters import (
+    Stretch,
+    indexed_png,
+    jpeg,
+    png,
+    read_scene,
+    read_values,
+    reduced_size,
+    stretches,
+)
+from outcrop.sources.scene import Scene, open_scene
+from outcrop.splits import BUFFER, TEST, TRAIN, VALIDATION, Split
+from outcrop.training.run import Predictions
+
+SIDE_COLOURS: dict[int, Colour] = {
+    TRAIN: (0, 114, 178),
+    VALIDATION: (230, 120, 0),
+    TEST: (204, 121, 167),
+    BUFFER: (70, 70, 70),
+}
+AGREES, DIFFERS = (222, 228, 232), (200, 30, 60)
+_MOST_LINES = 200
+_LINE_POINTS = 9
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture: layers of one size upon each other, and lines over them.
+
+    Attributes:
+        title: its caption.
+        height, width: of the layers, in pixels.
+        layers: data URIs, the lowest first.
+        lines: an SVG path in pixels of the layers.
+        key: which explanation of its colours belongs under it.
+    """
+
+    title: str
+    height: int
+    width: int
+    layers: tuple[str, ...]
+    lines: str = ""
+    key: Literal["", "agreement", "confidence"] = ""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A patch that the network was sure of and had wrong.
+
+    Attributes:
+        pictures: data URIs, one for each way to show the bands.
+        height, width: of the patch, in pixels.
+        row, column: of the centre pixel in the patch.
+        truth, said: class names.
+        confidence: probability of the class that was said.
+        where: position in words; empty where the patch has none.
+        alike: wrong patches of the same labelled polygon, itself included.
+    """
+
+    pictures: tuple[str, ...]
+    height: int
+    width: int
+    row: int
+    column: int
+    truth: str
+    said: str
+    confidence: float
+    where: str
+    alike: int
+
+
+@dataclass(frozen=True)
+class ScenePictures:
+    """A scene read once, small, and the panels made of it.
+
+    Attributes:
+        scene: the scene.
+        longest: the longer side of the pictures in pixels.
+    """
+
+    scene: Scene
+    longest: int
+
+    @cached_property
+    def pixels(self) -> np.ndarray:
+        """float32, `bands × h × w`."""
+        return read_scene(self.scene, self.longest)
+
+    @cached_property
+    def ways(self) -> tuple[Stretch, ...]:
+        """The ways to show this scene."""
+        return stretches(self.pixels, [band.name for band in self.scene.bands])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the pictures."""
+        return self.pixels.shape[1], self.pixels.shape[2]
+
+    def in_colour(self) -> Panel:
+        """The scene itself."""
+        way = self.ways[0]
+        return Panel(f"Scene, {way.words}", *self.size, (jpeg(way(self.pixels)),))
+
+    @cached_property
+    def paper(self) -> str:
+        """The scene in light grey, to draw on."""
+        grey = self.ways[0](self.pixels).astype(np.float32).mean(axis=2)
+        return jpeg(np.rint(135 + 120 / 255 * grey).astype(np.uint8))
+
+    def drawn(
+        self,
+        title: str,
+        patches: PatchSet,
+        index: np.ndarray,
+        codes: np.ndarray,
+        palette: Sequence[Colour],
+        stride: int,
+    ) -> Panel:
+        """The centre pixels of some patches of this scene, in the colour of their code.
+
+        Args:
+            index: which patches.
+            codes: int, from 0, into `palette`, one for each patch of `index`.
+            stride: each stands for a cell of `stride × stride` pixels.
+        """
+        assert patches.positions is not None
+        height, width = self.size
+        layer = np.zeros((height, width), np.uint8)
+        centre_row, centre_column = (
+            getattr(patches.positions, axis)[index] for axis in ("row", "column")
+        )
+        for down in range(stride):
+            for right in range(stride):
+                row = np.clip(upper_left(centre_row, stride) + down, 0, self.scene.height - 1)
+                column = np.clip(upper_left(centre_column, stride) + right, 0, self.scene.width - 1)
+                layer[row * height // self.scene.height, column * width // self.scene.width] = (
+                    codes + 1
+                )
+        return Panel(title, height, width, (self.paper, indexed_png(layer, palette)))
+
+
+def open_source(source: Source, bands: Sequence[int] | None, crs: str | None) -> Scene:
+    """The scene that patches were cut from.
+
+    Raises:
+        OutcropError: it is no longer there.
+    """
+    return open_scene(source.name.split(","), bands, crs)
+
+
+def with_grid(panel: Panel, scene: Scene, crs: str, block: float) -> Panel:
+    """Draw the lines between blocks of `block` metres in `crs` on a panel of a scene."""
+    from pyproj import Transformer
+
+    there = Transformer.from_crs(scene.crs, crs, always_xy=True)
+    back = Transformer.from_crs(crs, scene.crs, always_xy=True)
+    left, bottom, right, top = there.transform_bounds(*scene.bounds)
+    across = np.arange(np.ceil(left / block), np.floor(right / block) + 1) * block
+    along = np.arange(np.ceil(bottom / block), np.floor(top / block) + 1) * block
+    if len(across) + len(along) > _MOST_LINES:
+        return panel
+    x, y = np.linspace(left, right, _LINE_POINTS), np.linspace(bottom, top, _LINE_POINTS)
+    lines = [(np.full_like(y, at), y) for at in across] + [(x, np.full_like(x, at)) for at in along]
+    a, b, c, d, e, f = scene.transform
+    inverse = np.linalg.inv(np.array([[a, b], [d, e]]))
+    path = []
+    for line in lines:
+        at_x, at_y = back.transform(*line)
+        column, row = inverse @ np.stack([at_x - c, at_y - f])
+        column, row = column * panel.width / scene.width, row * panel.height / scene.height
+        path.append("M" + "L".join(f"{u:.1f} {v:.1f}" for u, v in zip(column, row, strict=True)))
+    return replace(panel, lines="".join(path))
+
+
+def split_panel(
+    pictures: ScenePictures, patches: PatchSet, split: Split, source: int, stride: int
+) -> Panel:
+    """Which side of the split the labelled ground of a scene stands on."""
+    assert patches.positions is not None
+    index = np.flatnonzero(patches.positions.source == source)
+    palette = [SIDE_COLOURS[side] for side in sorted(SIDE_COLOURS)]
+    sides = split.sides[index].astype(np.int64)
+    panel = pictures.drawn("The split", patches, index, sides, palette, stride)
+    if split.how.get("splitter") == "BlockSplit" and patches.crs is not None:
+        return with_grid(panel, pictures.scene, patches.crs, float(split.how["block"]))
+    return panel
+
+
+def labels_panel(pictures: ScenePictures, patches: PatchSet, source: int, stride: int) -> Panel:
+    """The labelled ground of a scene, in class colours."""
+    assert patches.positions is not None
+    index = np.flatnonzero(patches.positions.source == source)
+    codes = patches.labels[index]
+    return pictures.drawn(
+        "Labelled pixels", patches, index, codes, colours(patches.classes), stride
+    )
+
+
+def map_panel(path: Path, classes: Sequence[str], longest: int) -> Panel:
+    """A class map in the colours of its classes."""
+    codes = np.nan_to_num(read_values(path, longest)).astype(np.uint8)
+    height, width = codes.shape
+    return Panel("Class map", height, width, (indexed_png(codes, colours(classes)),))
+
+
+def truth_panels(path: Path, truth: Path, held: Agreement, longest: int) -> list[Panel]:
+    """The truth in the colours of its classes, and where the map agrees with it."""
+    import rasterio
+
+    with rasterio.open(path) as mapped, truth_on(mapped, truth) as dataset:
+        size = reduced_size(mapped.height, mapped.width, longest)
+        # Of both the nearest pixels are taken, so that the same ones meet.
+        values = dataset.read(1, out_shape=size, masked=True).filled(0).astype(np.int64)
+        said = mapped.read(1, out_shape=size)
+    codes = np.zeros(size, np.uint8)
+    for value, index in held.values.items():
+        codes[values == value] = index + 1
+    known = (codes > 0) & (said > 0)
+    agree = np.where(known, np.where(codes == said, 1, 2), 0).astype(np.uint8)
+    return [
+        Panel("Truth", *size, (indexed_png(codes, colours(held.classes)),)),
+        Panel("Map and truth", *size, (indexed_png(agree, [AGREES, DIFFERS]),), key="agreement"),
+    ]
+
+
+def confidence_panel(path: Path, longest: int) -> Panel:
+    """The confidence of a map, 0 to 100 %; white where there is no data."""
+    from matplotlib import colormaps
+
+    percent = read_values(path, longest)
+    shown = (255 * colormaps["viridis"](np.nan_to_num(percent) / 100)[..., :3]).astype(np.uint8)
+    shown[np.isnan(percent)] = 255
+    height, width = percent.shape
+    return Panel("Confidence", height, width, (png(shown),), key="confidence")
+
+
+def mistakes(
+    patches: PatchSet, said: Predictions, scenes: dict[int, ScenePictures], count: int = 18
+) -> list[Mistake]:
+    """The wrong patches that the network was surest of, worst first.
+
+    Of each labelled polygon only the worst, since its patches look alike.
+    """
+    worst = worst_mistakes(said.truth, said.probabilities, len(said.truth))
+    polygon = worst if patches.positions is None else patches.positions.polygon[said.index[worst]]
+    _, first, alike = np.unique(polygon, return_index=True, return_counts=True)
+    chosen = np.argsort(first)[:count]
+    worst, alike = worst[first[chosen]], alike[chosen]
+    images = patches.take(said.index[worst])
+    height, width = patches.size
+    made = []
+    for image, which, number in zip(images, worst, alike, strict=True):
+        index = said.index[which]
+        source = -1 if patches.positions is None else int(patches.positions.source[index])
+        ways = scenes[source].ways if source in scenes else stretches(image, patches.bands)
+        made.append(
+            Mistake(
+                pictures=tuple(png(way(image)) for way in ways),
+                height=height,
+                width=width,
+                row=-upper_left(0, height),
+                column=-upper_left(0, width),
+                truth=patches.classes[said.truth[which]],
+                said=patches.classes[said.probabilities[which].argmax()],
+                confidence=float(said.probabilities[which].max()),
+                where=_where(patches, index),
+                alike=int(number),
+            )
+        )
+    return made
+
+
+def _where(patches: PatchSet, index: int) -> str:
+    if patches.positions is None:
+        return ""
+    at = patches.positions
+    source = patches.sources[at.source[index]].name.split(",")[0].replace("\\", "/").split("/")[-1]
+    pixel = f"row {at.row[index]}, column {at.column[index]}"
+    if patches.from_volume:
+        return f"{source}, slice {at.index[index]} across axis {at.axis[index]}\n{pixel}"
+    return f"{source}, {pixel}\nx {at.x[index]:.0f}, y {at.y[index]:.0f}"
