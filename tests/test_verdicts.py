@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from outcrop.auditing.audit import Audit
+from outcrop.auditing.finding import Finding, Severity
 from outcrop.evaluation.intervals import Interval
 from outcrop.evaluation.scores import Scores, score
 from outcrop.experiment.trainings import Outcome
@@ -98,11 +100,13 @@ def test_the_best_on_new_ground_is_named_even_if_it_is_the_plain_one_or_at_rando
 
 def test_cautions_come_with_what_they_warn_of_alone():
     good = [outcome("random"), outcome("ground")]
-    said = verdicts.cautions(good, failed=False, exact=10, patches=10)
+    said = verdicts.cautions(good, Audit((), {}), exact=10, patches=10)
     assert len(said) == 1
     assert said[0].startswith("Each network was trained once")
     few = [outcome("random"), outcome("ground", groups=7)]
-    said = verdicts.cautions(few, failed=True, exact=8, patches=10)
+    severities: tuple[Severity, ...] = ("critical", "warning", "note")
+    doubtful = Audit(tuple(Finding(f"a {one}", one, "") for one in severities), {})
+    said = verdicts.cautions(few, doubtful, exact=8, patches=10)
     assert said[0].startswith("The held-out slabs stand on 7 pieces")
-    assert "finds fault" in said[2]
+    assert said[2].endswith("too: a critical (critical) and a warning (warning).")
     assert said[3] == "Not located where they were cut: 2 of the 10 patches."

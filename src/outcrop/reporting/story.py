@@ -168,7 +168,7 @@ def _sentences(told: Told) -> list[str]:
         verdicts.best_on_new_ground(told.outcomes),
         *verdicts.cautions(
             told.outcomes,
-            told.audits["ground"][0].failed,
+            told.audits["ground"][0],
             int(told.exact.sum()),
             len(told.wild.patches),
         ),

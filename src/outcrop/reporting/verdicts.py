@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from outcrop.auditing.audit import Audit
 from outcrop.evaluation.intervals import Interval
 from outcrop.experiment.trainings import PLAIN, Outcome
 from outcrop.reporting.findings import ends, listed, percent
@@ -109,11 +110,11 @@ def best_on_new_ground(outcomes: Sequence[Outcome]) -> str:
     return f"{words}; against the plain way under the same split {_effect(best.gain_kept)}."
 
 
-def cautions(outcomes: Sequence[Outcome], failed: bool, exact: int, patches: int) -> list[str]:
+def cautions(outcomes: Sequence[Outcome], audited: Audit, exact: int, patches: int) -> list[str]:
     """What weakens the numbers.
 
     Args:
-        failed: whether the audit of the split by ground found anything critical.
+        audited: the audit of the split by ground.
         exact: patches that were located exactly.
         patches: that were handed over.
     """
@@ -131,8 +132,13 @@ def cautions(outcomes: Sequence[Outcome], failed: bool, exact: int, patches: int
         "Each network was trained once; how another seed of training would move its score is not "
         "in the intervals."
     )
-    if failed:
-        said.append("The audit finds fault with the split by ground too; see there.")
+    doubts = [
+        f"{finding.check} ({finding.severity})"
+        for finding in audited.findings
+        if finding.severity != "note"
+    ]
+    if doubts:
+        said.append(f"The audit has doubts about the split by ground too: {listed(doubts)}.")
     if exact < patches:
         said.append(
             f"Not located where they were cut: {patches - exact:,} of the {patches:,} patches."
