@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -209,9 +210,9 @@ def opencv(cubes: Path, searches: int = 60) -> float:
     def search(pair: tuple[np.ndarray, np.ndarray]) -> float:
         return float(cv2.matchTemplate(*pair, cv2.TM_CCOEFF_NORMED).max())
 
-    threads = cv2.getNumThreads()
+    cores = len(os.sched_getaffinity(0))
     ways = []
-    for inside, beside in ((threads, 1), (1, threads)):
+    for inside, beside in ((cores, 1), (1, cores)):
         cv2.setNumThreads(inside)
         with ThreadPoolExecutor(beside) as pool:
             list(pool.map(search, pairs[:4]))

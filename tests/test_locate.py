@@ -87,15 +87,6 @@ def test_every_patch_is_found_exactly(cube, axis):
     assert min(one[0].score for one in peaks) > 0.995
 
 
-def test_the_gain_and_offset_are_those_that_were_applied(cube):
-    samples, path = cube
-    window = samples[5, 10 : 10 + SIZE, 20 : 20 + SIZE]
-    images = (3 * window + 40)[None, None]
-    peak = _found([images], [Planes(open_volume(path), 0)])[0][0]
-    assert peak.place == (0, 0, 5, 10, 20)
-    assert (peak.gain, peak.offset) == pytest.approx((3, 40), rel=1e-4)
-
-
 @pytest.mark.parametrize("name", list(FLIPS))
 def test_a_patch_that_was_turned_over_is_found_and_its_turn_named(cube, name):
     samples, path = cube

@@ -47,7 +47,7 @@ class _Look:
 
 # Each for the patches that are not found beyond doubt before.
 _LOOKS = (
-    _Look(700, 0.05, True, 3, 2, 0.05, 1),
+    _Look(700, 0.05, True, 2, 2, 0.05, 1),
     _Look(2800, 1.0, True, 32, 4, 2, 4),
     _Look(2800, 1.0, False, 32, 4, 2, 4),
 )
@@ -82,7 +82,9 @@ class _Job:
     places: list[tuple[int, Place]]
 
 
-def find(variants: Sequence[np.ndarray], planes: Sequence[Planes], crew: Crew) -> list[list[Peak]]:
+def find(
+    variants: Sequence[np.ndarray], planes: Sequence[Planes], crew: Crew, *, hard: bool = False
+) -> list[list[Peak]]:
     """The peaks of every patch, the highest first; none for a patch that fits nowhere.
 
     All patches are looked for quickly; those that do not fit as well as the others once more, and
@@ -90,10 +92,11 @@ def find(variants: Sequence[np.ndarray], planes: Sequence[Planes], crew: Crew) -
 
     Args:
         variants: the patches in each orientation, `N × bands × height × width`, finite.
+        hard: whether all patches are looked for at once as closely as those that fit badly.
     """
     peaks: list[Peaks] = [{} for _ in variants[0]]
     wanted = list(range(len(peaks)))
-    for look in _LOOKS:
+    for look in _LOOKS[-1:] if hard else _LOOKS:
         some = [images[wanted] for images in variants] if len(wanted) < len(peaks) else variants
         for patch, found in zip(wanted, _search(look, some, planes, crew), strict=True):
             peaks[patch].update(found)

@@ -61,7 +61,7 @@ def impostors(
     """
     drawn = np.linspace(0, len(images), _SURROGATES, endpoint=False).astype(int)
     sample = [_Sample(one.source, one.axis) for one in planes]
-    peaks = find(variants(surrogates(images[drawn], seed=0)), sample, crew)
+    peaks = find(variants(surrogates(images[drawn], seed=0)), sample, crew, hard=True)
     # One that has lost its contrast fits nowhere and tells nothing.
     z = _z(np.array([found[0].score for found in peaks if found and found[0].score > 0]))
     if not len(z):

@@ -218,8 +218,8 @@ def _slide(values: np.ndarray, waves: np.ndarray, step: int, windows: int) -> np
         `windows × K × n`.
     """
     k, window = waves.shape
-    # So many windows at once that half of the matrix is not zero.
-    together = min(windows, max(1, window // step))
+    # So many windows at once that most of the matrix is not zero, and that it is worth a product.
+    together = min(windows, max(1, window // (4 * step), 64 // k))
     matrix, reach = _banded(k, window, step, together)
     blocks = -(-windows // together)
     needed = (blocks - 1) * together * step + reach

@@ -31,7 +31,6 @@ class Peak:
     Attributes:
         score: the normalised cross-correlation there, at full resolution.
         rival: the best of the neighbouring slices; -1 if there are none.
-        gain, offset: with which patch ≈ gain × window + offset (`intensity`).
         settled: false where the climb had to stop at the edge of what was read.
     """
 
@@ -42,8 +41,6 @@ class Peak:
     index: int
     row: int
     column: int
-    gain: float
-    offset: float
     settled: bool
 
     @property
@@ -144,14 +141,14 @@ class View:
         for batch in self._batches(places):
             pictures = self._patches.pictures(batch)
             cell, reach = self._patches.cell, self._patches.reach
+            closer = max(2, cell[0]), max(2, cell[1])
             reduced = standardise(cells(pictures, cell))
             near = self._climb(reduced, _at(batch), self._beside, cell, reach)
-            best = self._climb(standardise(pictures), near.at, self._beside, (1, 1), cell)
+            best = self._climb(standardise(pictures), near.at, self._beside, (1, 1), closer)
             for k, (patch, place) in enumerate(batch):
                 index, row, column = best.at[k].tolist()
                 peak = Peak(
                     float(best.score[k]), float(best.rival[k]), *place[:2], index, row, column,
-                    *intensity(pictures[k], self._window(index, row, column)),
                     settled=bool(best.peak[k]),
                 )  # fmt: skip
                 found.append((patch, peak))
@@ -239,24 +236,6 @@ class View:
             for j, index in enumerate(slices[k].tolist()):
                 regions[k, j] = pixels[index, :, top:bottom:down, left:right:across]
         return regions
-
-    def _window(self, index: int, row: int, column: int) -> np.ndarray:
-        top, left = row - self._slab.top, column - self._slab.left
-        height, width = self._patches.size
-        return self._pixels[index - self._slab.first, :, top : top + height, left : left + width]
-
-
-def intensity(patch: np.ndarray, window: np.ndarray) -> tuple[float, float]:
-    """Gain and offset with which patch ≈ gain × window + offset, by least squares over all bands.
-
-    Args:
-        patch, window: `bands × height × width`; the window is not flat.
-    """
-    x, y = np.asarray(window, np.float64).ravel(), np.asarray(patch, np.float64).ravel()
-    centred = x - x.mean()
-    spread = centred @ centred
-    gain = float(centred @ y / spread) if spread > 0 else 0.0
-    return gain, float(y.mean() - gain * x.mean())
 
 
 def _at(places: Sequence[tuple[int, Place]]) -> np.ndarray:
