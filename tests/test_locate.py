@@ -271,3 +271,32 @@ def test_patches_that_the_first_look_misses_are_found_by_a_closer_one(tmp_path, 
         pairs = zip(peaks, places.tolist(), strict=True)
         exact.append(sum(one[0].place[2:] == tuple(place) for one, place in pairs))
     assert exact[0] < exact[1] == len(fine)
+
+
+def test_layers_are_described_as_they_lie_however_patches_were_turned(tmp_path, monkeypatch):
+    # Layers along the rows: windows may lie further apart down the slice than across.
+    noise = np.random.default_rng(25).normal(size=(4, 200, 320))
+    samples = gaussian_filter(noise, (0.5, 12, 0.7)).astype(np.float32)
+    np.save(tmp_path / "cube.npy", samples)
+    images, places = _patches(samples, 0, 40, seed=26, size=64)
+    ways = [list(FLIPS)[k % 8] for k in range(40)]
+    turned = np.stack([flip(image, way) for image, way in zip(images, ways, strict=True)])
+    strides = []
+
+    def recorded(*arguments):
+        strides.append(design(*arguments).stride)
+        return design(*arguments)
+
+    monkeypatch.setattr("outcrop.locating.find.design", recorded)
+    monkeypatch.setattr(
+        "outcrop.locating.find._LOOKS", (replace(find_module._LOOKS[0], windows=256),)
+    )
+    peaks = _found(
+        [unflip(turned, way) for way in FLIPS], [Planes(open_volume(tmp_path / "cube.npy"), 0)]
+    )
+    expected = [
+        (list(FLIPS).index(way), 0, *place)
+        for way, place in zip(ways, places.tolist(), strict=True)
+    ]
+    assert [one[0].place for one in peaks] == expected
+    assert strides == [(8, 2)]

@@ -11,7 +11,7 @@ import numpy as np
 
 from outcrop.locating.crew import Crew
 from outcrop.locating.planes import Planes, Slab
-from outcrop.locating.search import Candidates, scan, spacing
+from outcrop.locating.search import Candidates, scan, some_windows, spacing
 from outcrop.locating.signature import Signature, design
 from outcrop.locating.verify import Patches, Peak, Place, View
 
@@ -137,8 +137,10 @@ def _search(
     look: _Look, variants: Sequence[np.ndarray], planes: Sequence[Planes], crew: Crew
 ) -> list[Peaks]:
     """The peaks of every patch near the likeliest of the places that a look compares."""
-    signature = design(variants[0], look.windows, look.noise)
-    size = signature.size
+    size = (variants[0].shape[2], variants[0].shape[3])
+    # Of patches that lie any way round the spectrum tells nothing of how slices lie.
+    typical = variants[0] if len(variants) == 1 else some_windows(planes, size)
+    signature = design(typical, look.windows, look.noise)
     slabs = [one.slabs(size) for one in planes]
     scan_ = _Scan(
         planes,

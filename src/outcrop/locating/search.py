@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ from outcrop.locating.planes import Planes, Read, Slab
 from outcrop.locating.signature import Signature
 
 _WINDOWS, _PATCHES = 512, 1024
-_ALIKE, _FARTHEST, _PLACES = 0.7, 2, 3
+_ALIKE, _FARTHEST, _PLACES, _SAMPLE = 0.7, 2, 3, 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +99,28 @@ def spacing(planes: Planes, signature: Signature) -> int:
                     alike[away - 1].append(product)
     least = [np.quantile(np.concatenate(parts), 0.05) for parts in alike]
     return 1 + 2 * sum(np.minimum.accumulate(least) >= _ALIKE)
+
+
+def some_windows(planes: Sequence[Planes], size: tuple[int, int]) -> np.ndarray:
+    """Windows at random places of a few slices of each source.
+
+    Returns:
+        float32, `N × bands × height × width`.
+    """
+    dice, found = np.random.default_rng(0), []
+    each = max(1, _SAMPLE // (_PLACES * len(planes)))
+    for one in planes:
+        slabs = one.slabs(size)
+        with one.open() as read:
+            for k in range(_PLACES):
+                slab = slabs[(2 * k + 1) * len(slabs) // (2 * _PLACES)]
+                middle = (slab.first + slab.last) // 2
+                pixels = read(replace(slab, first=middle, last=middle + 1))[0]
+                rows = dice.integers(slab.height - size[0] + 1, size=each)
+                columns = dice.integers(slab.width - size[1] + 1, size=each)
+                found += [pixels[:, r : r + size[0], c : c + size[1]]
+                          for r, c in zip(rows, columns, strict=True)]  # fmt: skip
+    return np.stack(found)
 
 
 def scan(
