@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from outcrop.auditing.finding import Finding
-from outcrop.auditing.origin import Origins, source_of
+from outcrop.auditing.origin import Origins
 from outcrop.models.features import statistics
 from outcrop.patches.patchset import PatchSet
-from outcrop.patches.positions import upper_left
+from outcrop.patches.positions import Source, upper_left
 from outcrop.sources.scene import SceneReader
 from outcrop.sources.volumes.volume import VolumeReader
 from outcrop.splits.places import Places, coordinates, nearest, places_to_map
@@ -91,7 +91,7 @@ def check_representative(
     if not len(taught) or not len(judged):
         return []
     read = to_map or origins
-    sources = tuple(map(source_of, to_map)) or patches.sources
+    sources = tuple(map(Source.of, to_map)) or patches.sources
     places = places_to_map(patches, _PLACES, sources)
     wanted = None
     if read:

@@ -145,6 +145,7 @@ def tell_story(story: Story, folder: str | Path, resume: bool = False) -> Told:
     splits = {"random": random, "ground": ground}
     runs = train_all(located, splits, story.ways, folder / "runs", wild.volume)
     judged = _judge_on_new_ground(story, runs, folder, diary)
+    kept = outcomes(runs, splits, judged)
     return Told(
         folder=folder,
         story=story,
@@ -155,8 +156,8 @@ def tell_story(story: Story, folder: str | Path, resume: bool = False) -> Told:
         ground=ground,
         audits={name: read_audit(folder / _audit_name(name)) for name in AUDITS},
         runs=runs,
-        outcomes=outcomes(runs, splits, judged),
-        seconds=diary.seconds | {"trainings": sum(_seconds(run) for run in runs.values())},
+        outcomes=kept,
+        seconds=diary.seconds | {"trainings": sum(one.seconds for one in kept)},
     )
 
 
@@ -274,7 +275,3 @@ def _read_table(path: Path) -> Any:
     import pandas as pd
 
     return pd.read_csv(path, keep_default_na=False, na_values=[""])
-
-
-def _seconds(run: Run) -> float:
-    return sum(epoch.seconds for epoch in run.metrics)

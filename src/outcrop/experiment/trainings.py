@@ -32,8 +32,8 @@ Runs = Mapping[tuple[str, str], Run]
 class Ways:
     """A network as it is, with neighbourhood augmentation, with stochastic depth, and with both.
 
-    All see random gains of contrast, and none is mirrored, which would turn the samples over. Where
-    patches are not cut anew they are padded and cropped, which is what cutting anew stands in for.
+    All see random gains of contrast, and none is mirrored. Where patches are not cut anew they are
+    padded and cropped, which is what cutting anew stands in for.
 
     Attributes:
         network, recipe: as they are.

@@ -45,7 +45,7 @@ class Wild:
             positions=volume_positions(
                 0, at["axis"].to_numpy(), at["index"].to_numpy(), row, column, size
             ),
-            sources=(Source(str(self.volume), open_volume(self.volume).shape),),
+            sources=(Source.of(open_volume(self.volume)),),
         )
 
 

@@ -174,7 +174,7 @@ def _in_volumes(
         valid=with_samples(volumes, at),
         dtype=common_dtype(volumes),
         images=lambda at: volume_images(volumes, at, size),
-        sources=tuple(Source(volume.name, volume.shape) for volume in volumes),
+        sources=tuple(map(Source.of, volumes)),
         bands=band_names(1),
     )
 
@@ -199,7 +199,7 @@ def _in_scenes(scenes: Sequence[Scene], table: Table, labels: np.ndarray, size: 
         valid=valid,
         dtype=np.dtype("float32") if gaps else np.result_type(*(s.dtype for s in scenes)),
         images=lambda at: scene_images(scenes, at, size),
-        sources=tuple(Source(s.name, (s.height, s.width), s.crs, s.transform) for s in scenes),
+        sources=tuple(map(Source.of, scenes)),
         bands=tuple(band.name for band in scenes[0].bands),
         crs=crs,
     )

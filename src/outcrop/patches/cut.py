@@ -192,7 +192,7 @@ def _annotate(
         classes=classes,
         bands=tuple(band.name for band in scenes[0].bands),
         positions=positions,
-        sources=tuple(Source(s.name, (s.height, s.width), s.crs, s.transform) for s in scenes),
+        sources=tuple(map(Source.of, scenes)),
         crs=crs,
         columns={name: _column(name, layers, chosen) for name in keep},
         dropped={reason: count for reason, count in dropped.items() if count},

@@ -101,7 +101,7 @@ def cut_volume(
         classes=names,
         bands=band_names(1),
         positions=at,
-        sources=tuple(Source(volume.name, volume.shape) for volume in opened),
+        sources=tuple(map(Source.of, opened)),
         dropped={reason: count for reason, count in found.dropped.items() if count},
     )
     check_classes(patches, layers[0].title)

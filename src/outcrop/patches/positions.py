@@ -19,6 +19,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from outcrop.errors import OutcropError
+from outcrop.sources.scene import Scene
+from outcrop.sources.volumes import Volume
 
 Coordinate = TypeVar("Coordinate", int, np.ndarray)
 
@@ -58,6 +60,13 @@ class Source:
     shape: tuple[int, ...]
     crs: str = ""
     transform: tuple[float, float, float, float, float, float] | None = None
+
+    @classmethod
+    def of(cls, opened: Scene | Volume) -> Source:
+        """What is kept of a scene or a volume."""
+        if isinstance(opened, Volume):
+            return cls(opened.name, opened.shape)
+        return cls(opened.name, (opened.height, opened.width), opened.crs, opened.transform)
 
     @property
     def is_volume(self) -> bool:

@@ -32,12 +32,34 @@ def reopen(patches: PatchSet, sources: Sequence[AnySource] | None = None) -> lis
     given = _one_each(patches.sources, sources) if sources else [s.name for s in patches.sources]
     opened = [_open(one, was) for one, was in zip(given, patches.sources, strict=True)]
     for one, was in zip(opened, patches.sources, strict=True):
-        shape = one.shape if isinstance(one, Volume) else (one.height, one.width)
+        shape = Source.of(one).shape
         if shape != was.shape:
             now, then = (" × ".join(map(str, lengths)) for lengths in (shape, was.shape))
             raise OutcropError(one.title, f"is {now}, where patches were cut of {then}; {REMEDY}")
-    numbers = _numbers(patches.bands, opened[0])
-    return [_with_bands(one, numbers) for one in opened]
+    return [with_bands(one, patches.bands, REMEDY) for one in opened]
+
+
+def with_bands(source: Scene | Volume, bands: tuple[str, ...], remedy: str) -> Scene | Volume:
+    """A source with the bands of patches alone: by name, or all if there are as many.
+
+    Args:
+        remedy: what to do if it has other bands.
+
+    Raises:
+        OutcropError: it has other bands.
+    """
+    names = [band.name for band in source.bands] if isinstance(source, Scene) else ["samples"]
+    if all(names.count(band) == 1 for band in bands):
+        chosen = [names.index(band) for band in bands]
+    elif len(names) == len(bands):
+        chosen = list(range(len(bands)))
+    else:
+        raise OutcropError(
+            source.title, f"has {', '.join(names)}, and patches have {', '.join(bands)}; {remedy}"
+        )
+    if isinstance(source, Volume):
+        return source
+    return replace(source, bands=tuple(source.bands[number] for number in chosen))
 
 
 def _one_each(then: Sequence[Source], now: Sequence[AnySource]) -> list[AnySource]:
@@ -64,25 +86,3 @@ def _open(source: AnySource, was: Source) -> Scene | Volume:
         if not Path(file).exists():
             raise OutcropError(file, "is gone, and patches were cut from it; tell with --sources")
     return open_volume(files[0]) if was.is_volume else open_scene(files, crs=was.crs)
-
-
-def _numbers(bands: tuple[str, ...], source: Scene | Volume) -> list[int]:
-    """Which bands of a source patches have, from 0: by name, or all if there are as many."""
-    names = [band.name for band in source.bands] if isinstance(source, Scene) else ["samples"]
-    if all(names.count(band) == 1 for band in bands):
-        return [names.index(band) for band in bands]
-    if len(names) == len(bands):
-        return list(range(len(bands)))
-    raise OutcropError(
-        source.title, f"has {', '.join(names)}, and patches have {', '.join(bands)}; {REMEDY}"
-    )
-
-
-def _with_bands(source: Scene | Volume, numbers: Sequence[int]) -> Scene | Volume:
-    if isinstance(source, Volume):
-        return source
-    if max(numbers) >= len(source.bands):
-        raise OutcropError(
-            source.title, f"has no band {max(numbers) + 1}, which patches have; {REMEDY}"
-        )
-    return replace(source, bands=tuple(source.bands[number] for number in numbers))

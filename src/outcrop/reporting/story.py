@@ -125,8 +125,6 @@ def _content(told: Told) -> dict[str, Any]:
         "threads": _threads(),
         "version": __version__,
         "script": asset("scatter.js"),
-        "agreement_colours": (),
-        "confidence_scale": "",
     }
 
 
