@@ -176,6 +176,31 @@ def test_a_patch_is_found_across_the_axis_it_was_cut_across(tmp_path):
     assert [one[0].place[1:] for one in peaks] == expected
 
 
+def test_what_is_not_where_the_others_are_is_looked_for_elsewhere(tmp_path, monkeypatch):
+    samples = gaussian_filter(np.random.default_rng(27).normal(size=(40, 44, 48)), (1, 2, 1))
+    np.save(tmp_path / "cube.npy", samples.astype(np.float32))
+    volume = open_volume(tmp_path / "cube.npy")
+    cut = [_patches(samples, axis, 5, seed=axis) for axis in (0, 1)]
+    searched = []
+
+    def blind(*arguments):
+        number, most = arguments[2], arguments[-1]
+        searched.append((number, most))
+        # The first look sees nothing across axis 1.
+        if number == 1 and most == find_module._LOOKS[0].most:
+            return Candidates.none(arguments[4].shape[1], most)
+        return scan(*arguments)
+
+    monkeypatch.setattr("outcrop.locating.find.scan", blind)
+    images = np.concatenate([images for images, _ in cut])
+    peaks = _found([images], [Planes(volume, axis) for axis in (0, 1)])
+    expected = [(axis, *place) for axis in (0, 1) for place in cut[axis][1].tolist()]
+    assert [one[0].place[1:] for one in peaks] == expected
+    closer = [number for number, most in searched if most == find_module._LOOKS[1].most]
+    assert closer == sorted(closer)
+    assert set(closer) == {0, 1}
+
+
 def test_patches_of_a_scene_are_found_in_all_its_bands(tmp_path, monkeypatch):
     monkeypatch.setattr("outcrop.locating.planes._TILE", 100)
     noise = np.random.default_rng(12).normal(size=(3, 230, 260))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -20,6 +20,7 @@ Peaks = dict[Place, Peak]
 _ROUNDS = 4
 _BEYOND, _FAR = 4, 8
 _SURE, _TIMES_FAR, _TIMES_USUAL, _TIMES_BESIDE = 0.9, 1.25, 3, 5
+_FEW = 0.01
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,9 @@ class _Look:
 
 # Each for the patches that are not found beyond doubt before.
 _LOOKS = (
-    _Look(700, 0.05, True, 2, 2, 0.05, 1),
-    _Look(2800, 1.0, True, 32, 4, 2, 4),
-    _Look(2800, 1.0, False, 32, 4, 2, 4),
+    _Look(windows=700, noise=0.05, skip=True, most=2, starts=2, worse=0.05, beside=1),
+    _Look(windows=2800, noise=1.0, skip=True, most=32, starts=4, worse=2, beside=4),
+    _Look(windows=2800, noise=1.0, skip=False, most=32, starts=4, worse=2, beside=4),
 )
 
 
@@ -58,7 +59,7 @@ class _Scan:
     """What every scanning task has to know."""
 
     planes: Sequence[Planes]
-    spacing: Sequence[int]
+    spacing: Mapping[int, int]
     most: int
     signature: Signature
     known: np.ndarray
@@ -88,23 +89,42 @@ def find(
     """The peaks of every patch, the highest first; none for a patch that fits nowhere.
 
     All patches are looked for quickly; those that do not fit as well as the others once more, and
-    closer.
+    closer: first where others were found, and only those that do not fit there in all planes.
 
     Args:
         variants: the patches in each orientation, `N × bands × height × width`, finite.
         hard: whether all patches are looked for at once as closely as those that fit badly.
     """
     peaks: list[Peaks] = [{} for _ in variants[0]]
-    wanted = list(range(len(peaks)))
-    for look in _LOOKS[-1:] if hard else _LOOKS:
-        some = [images[wanted] for images in variants] if len(wanted) < len(peaks) else variants
-        for patch, found in zip(wanted, _search(look, some, planes, crew), strict=True):
+    every, everywhere = list(range(len(peaks))), list(range(len(planes)))
+
+    def add(look: _Look, where: Sequence[int], wanted: list[int]) -> None:
+        some = variants if len(wanted) == len(peaks) else [images[wanted] for images in variants]
+        for patch, found in zip(wanted, _search(look, where, some, planes, crew), strict=True):
             peaks[patch].update(found)
-        badly = [patch for patch, some in enumerate(peaks) if _missing(some) > 1 - _SURE]
-        wanted = badly + (_unusual(peaks, _TIMES_USUAL) if look is _LOOKS[0] else [])
-        if not wanted:
-            break
-    return [sorted(some.values(), key=lambda peak: (-peak.score, peak.place)) for some in peaks]
+
+    if hard:
+        add(_LOOKS[-1], everywhere, every)
+        return [_ranked(some) for some in peaks]
+    add(_LOOKS[0], everywhere, every)
+    homes = _homes(peaks) or everywhere
+    wanted = sorted(_badly(peaks) + _unusual(peaks, _TIMES_USUAL))
+    for where in (homes, [number for number in everywhere if number not in homes]):
+        for look in _LOOKS[1:]:
+            if where and wanted:
+                add(look, where, wanted)
+                wanted = _badly(peaks)
+    return [_ranked(some) for some in peaks]
+
+
+def _homes(peaks: Sequence[Peaks]) -> list[int]:
+    """The planes that more than a hundredth of the patches that fit well were found in."""
+    found = Counter(_best(some).planes for some in peaks if _missing(some) <= 1 - _SURE)
+    return sorted(number for number, count in found.items() if count > _FEW * found.total())
+
+
+def _badly(peaks: Sequence[Peaks]) -> list[int]:
+    return [patch for patch, some in enumerate(peaks) if _missing(some) > 1 - _SURE]
 
 
 def _unusual(peaks: Sequence[Peaks], times: float) -> list[int]:
@@ -130,26 +150,38 @@ def _missing(peaks: Peaks) -> float:
 
 
 def _best(peaks: Peaks) -> Peak:
-    return max(peaks.values(), key=lambda peak: (peak.score, peak.place))
+    return _ranked(peaks)[0]
+
+
+def _ranked(peaks: Peaks) -> list[Peak]:
+    return sorted(peaks.values(), key=lambda peak: (-peak.score, peak.place))
 
 
 def _search(
-    look: _Look, variants: Sequence[np.ndarray], planes: Sequence[Planes], crew: Crew
+    look: _Look,
+    where: Sequence[int],
+    variants: Sequence[np.ndarray],
+    planes: Sequence[Planes],
+    crew: Crew,
 ) -> list[Peaks]:
-    """The peaks of every patch near the likeliest of the places that a look compares."""
+    """The peaks of every patch near the likeliest of the places that a look compares.
+
+    Args:
+        where: which of the planes are searched.
+    """
     size = (variants[0].shape[2], variants[0].shape[3])
     # Of patches that lie any way round the spectrum tells nothing of how slices lie.
-    typical = variants[0] if len(variants) == 1 else some_windows(planes, size)
+    typical = variants[0] if len(variants) == 1 else some_windows([planes[k] for k in where], size)
     signature = design(typical, look.windows, look.noise)
     slabs = [one.slabs(size) for one in planes]
     scan_ = _Scan(
         planes,
-        [spacing(one, signature) if look.skip else 1 for one in planes],
+        {number: spacing(planes[number], signature) if look.skip else 1 for number in where},
         look.most,
         signature,
         np.stack([signature.of_patches(images) for images in variants]),
     )
-    tasks = [(number, slab) for number, some in enumerate(slabs) for slab in some]
+    tasks = [(number, slab) for number in where for slab in slabs[number]]
     candidates = reduce(Candidates.with_, crew.each(_scan, scan_, tasks, "comparing"))
     places = [
         (patch, _place(candidates, patch, m))

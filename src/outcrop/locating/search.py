@@ -84,15 +84,10 @@ def spacing(planes: Planes, signature: Signature) -> int:
     farthest = min(_FARTHEST, (planes.count - 1) // 2)
     if farthest < 1:
         return 1
-    slabs = planes.slabs(signature.size)
     alike: list[list[np.ndarray]] = [[] for _ in range(farthest)]
     with planes.open() as read:
-        for k in range(_PLACES):
-            slab = slabs[(2 * k + 1) * len(slabs) // (2 * _PLACES)]
-            middle = (slab.first + slab.last) // 2
-            first = min(max(0, middle - farthest), planes.count - 2 * farthest - 1)
-            pixels = read(replace(slab, first=first, last=first + 2 * farthest + 1))
-            windows = [signature.of_slice(plane) for plane in pixels]
+        for slab in _pieces(planes, signature.size, 2 * farthest + 1):
+            windows = [signature.of_slice(plane) for plane in read(slab)]
             for away in range(1, farthest + 1):
                 for other in (farthest - away, farthest + away):
                     product = np.einsum("nd,nd->n", windows[farthest], windows[other])
@@ -110,17 +105,25 @@ def some_windows(planes: Sequence[Planes], size: tuple[int, int]) -> np.ndarray:
     dice, found = np.random.default_rng(0), []
     each = max(1, _SAMPLE // (_PLACES * len(planes)))
     for one in planes:
-        slabs = one.slabs(size)
         with one.open() as read:
-            for k in range(_PLACES):
-                slab = slabs[(2 * k + 1) * len(slabs) // (2 * _PLACES)]
-                middle = (slab.first + slab.last) // 2
-                pixels = read(replace(slab, first=middle, last=middle + 1))[0]
+            for slab in _pieces(one, size, 1):
+                pixels = read(slab)[0]
                 rows = dice.integers(slab.height - size[0] + 1, size=each)
                 columns = dice.integers(slab.width - size[1] + 1, size=each)
                 found += [pixels[:, r : r + size[0], c : c + size[1]]
                           for r, c in zip(rows, columns, strict=True)]  # fmt: skip
     return np.stack(found)
+
+
+def _pieces(planes: Planes, size: tuple[int, int], thick: int) -> list[Slab]:
+    """Some evenly spread pieces of a source, each so many slices thick."""
+    slabs, pieces = planes.slabs(size), []
+    for k in range(_PLACES):
+        slab = slabs[(2 * k + 1) * len(slabs) // (2 * _PLACES)]
+        first = (slab.first + slab.last - thick + 1) // 2
+        first = min(max(0, first), planes.count - thick)
+        pieces.append(replace(slab, first=first, last=first + thick))
+    return pieces
 
 
 def scan(

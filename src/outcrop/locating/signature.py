@@ -1,4 +1,4 @@
-"""Signatures: a patch or a window in a hundred numbers that no gain or offset changes.
+"""Signatures: a patch or a window in some sixty numbers that no gain or offset changes.
 
 A signature holds low frequencies of the two-dimensional discrete cosine transform of a window,
 without the mean, weighted and scaled to unit length, so that the product of two signatures is a
@@ -6,12 +6,13 @@ correlation. Because low frequencies change slowly with place, windows need not 
 every pixel but at a *stride*, and because a whole slice is described by two products with banded
 matrices, describing is cheap beside comparing.
 
-Which frequencies, with which weights and strides, follows from the patches. With e the share of
-energy that frequency k has in them, m the error that a misplacement of up to half a stride brings
-it (m ≈ ((π k_r s_r / h)² + (π k_c s_c / w)²) / 12, the mean square of the phase it turns by), and n
-the share of white noise in one coefficient, e / (e m + n) is a signal-to-noise ratio. The
-frequencies with the largest are taken, divided by √(e m + n), and of the strides with one area
-those that leave most information, Σ ½ log₂(1 + ratio).
+Which frequencies, with which weights and strides, follows from the patches, or from windows that
+are like them. With e the share of energy that frequency k has in them, m the error that a
+misplacement of up to half a stride brings it (m ≈ ((π k_r s_r / h)² + (π k_c s_c / w)²) / 12, the
+mean square of the phase it turns by), and n the share of white noise in one coefficient,
+e / (e m + n) is a signal-to-noise ratio. The frequencies with the largest are taken, divided by
+√(e m + n), and of the strides with one area those that leave most information,
+Σ ½ log₂(1 + ratio).
 """
 
 from __future__ import annotations

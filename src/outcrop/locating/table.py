@@ -110,12 +110,7 @@ def with_positions(patches: PatchSet, located: Located) -> PatchSet:
     return replace(
         found,
         positions=_in_scenes(located, scenes) if scenes else _in_volumes(located),
-        sources=tuple(
-            Source(source.name, (source.height, source.width), source.crs, source.transform)
-            if isinstance(source, Scene)
-            else Source(source.name, source.shape)
-            for source in located.sources
-        ),
+        sources=tuple(map(Source.of, located.sources)),
         crs=scenes[0].metric_crs if scenes else None,
         columns={**found.columns, "flip": Column(codes, tuple(map(str, flips)))},
         dropped={**patches.dropped, **({"not found": lost} if lost else {})},

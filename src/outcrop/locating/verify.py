@@ -124,9 +124,7 @@ class View:
         found = []
         for batch in self._batches(places):
             pictures = standardise(cells(self._patches.pictures(batch), self._patches.cell))
-            best = self._look(
-                pictures, _at(batch), self._beside, self._patches.cell, self._patches.reach
-            )
+            best = self._look(pictures, _at(batch), self._patches.cell, self._patches.reach)
             found += [
                 (patch, float(score), (*place[:2], *at))
                 for (patch, place), score, at in zip(
@@ -143,8 +141,8 @@ class View:
             cell, reach = self._patches.cell, self._patches.reach
             closer = max(2, cell[0]), max(2, cell[1])
             reduced = standardise(cells(pictures, cell))
-            near = self._climb(reduced, _at(batch), self._beside, cell, reach)
-            best = self._climb(standardise(pictures), near.at, self._beside, (1, 1), closer)
+            near = self._climb(reduced, _at(batch), cell, reach)
+            best = self._climb(standardise(pictures), near.at, (1, 1), closer)
             for k, (patch, place) in enumerate(batch):
                 index, row, column = best.at[k].tolist()
                 peak = Peak(
@@ -162,42 +160,32 @@ class View:
             yield list(places[start : start + step])
 
     def _climb(
-        self,
-        pictures: np.ndarray,
-        at: np.ndarray,
-        beside: int,
-        cell: tuple[int, int],
-        reach: tuple[int, int],
+        self, pictures: np.ndarray, at: np.ndarray, cell: tuple[int, int], reach: tuple[int, int]
     ) -> _Best:
-        best = self._look(pictures, at, beside, cell, reach)
+        best = self._look(pictures, at, cell, reach)
         going = ~best.peak
         for _ in range(_MOST_STEPS):
             which = np.flatnonzero(going)
             if not len(which):
                 break
-            next_ = self._look(pictures[which], best.at[which], beside, cell, reach)
+            next_ = self._look(pictures[which], best.at[which], cell, reach)
             going[which] = ~next_.peak & (next_.score > best.score[which])
             for name, values in vars(next_).items():
                 getattr(best, name)[which] = values
         return best
 
     def _look(
-        self,
-        pictures: np.ndarray,
-        at: np.ndarray,
-        beside: int,
-        cell: tuple[int, int],
-        reach: tuple[int, int],
+        self, pictures: np.ndarray, at: np.ndarray, cell: tuple[int, int], reach: tuple[int, int]
     ) -> _Best:
         """The best windows within reach, in the same slices and those beside.
 
         Args:
             pictures: `P × bands × height × width` in cells, standardised.
             at: int, `P × 3`, slice, row and column.
-            beside: slices to each side.
             cell: rows and columns of a cell.
             reach: in cells, down and up, right and left.
         """
+        beside = self._beside
         size, read = np.array(self._patches.size), np.array(self._pixels.shape[2:])
         origin = np.array([self._slab.top, self._slab.left])
         steps = np.minimum(2 * np.array(reach), (read - size) // cell)
