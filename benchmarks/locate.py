@@ -35,6 +35,8 @@ class Case:
         axis: that the slices are across; None if it is not told.
         noise_db: signal to noise of the patches; None is no noise.
         flips: whether patches were flipped and turned, and are searched so.
+        rough: whether the darkest and brightest 2.5 % were clipped, the rest blurred by a pixel and
+            pressed to a JPEG of quality 75.
     """
 
     patches: int = 4000
@@ -43,6 +45,7 @@ class Case:
     axis: int | None = 0
     noise_db: float | None = None
     flips: bool = False
+    rough: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,8 @@ CASES = {
     "noise at 10 dB": Case(noise_db=10),
     "10 % foreign": Case(foreign=400),
     "10 % foreign, noise at 10 dB": Case(foreign=400, noise_db=10),
+    "clipped, blurred and compressed": Case(rough=True),
+    "the same, 10 % foreign": Case(rough=True, foreign=400),
     "axis 1": Case(axis=1),
     "axis 2": Case(axis=2),
     "axis unknown": Case(axis=None),
@@ -156,7 +161,8 @@ def measure(cubes: Path, case: Case) -> Told:
         images = np.concatenate([images, others])
         places = np.concatenate([places, np.full_like(nowhere, -1)])
     labels = np.zeros(len(images), int)
-    images, _, truth = damage(images, labels, 0, noise_db=case.noise_db, flips=case.flips)
+    rough = {"clip": (2.5, 97.5), "blur": 1.0, "jpeg_quality": 75} if case.rough else {}
+    images, _, truth = damage(images, labels, 0, noise_db=case.noise_db, flips=case.flips, **rough)
     places = places[truth.order]
     start = time.perf_counter()
     found = locate(images, cube, case.axis, case.flips)
