@@ -65,6 +65,25 @@ def test_pictures_with_an_up_are_not_turned_and_others_in_all_eight_ways() -> No
     assert kinds(Augmentation(flip=False, rotate=False), has_up=False) == {(False, 0)}
 
 
+def test_samples_keep_their_order_when_slices_are_mirrored() -> None:
+    pictures = torch.arange(12.0).view(1, 1, 3, 4).repeat(64, 1, 1, 1)
+    lying = np.arange(64) % 2 == 0
+    augmentation = Augmentation(crop=0)
+    moves = draw(augmentation, 64, (3, 4), True, np.random.default_rng(0), lying)
+    moved, _ = move(pictures, moves)
+    seen = {
+        (bool(lies), bool(mirrored), *map(float, picture[0, 0, [0, -1]]))
+        for lies, mirrored, picture in zip(lying, moves.mirror, moved, strict=True)
+    }
+    # Whatever lies keeps its columns and changes its rows; the others the other way round.
+    assert seen == {
+        (True, False, 0.0, 3.0),
+        (True, True, 8.0, 11.0),
+        (False, False, 0.0, 3.0),
+        (False, True, 3.0, 0.0),
+    }
+
+
 def test_crop_reaches_an_eighth_of_the_picture() -> None:
     moves = draw(Augmentation(), 2000, (32, 32), True, np.random.default_rng(0))
     assert sorted(set(moves.down.tolist())) == list(range(-4, 5))
@@ -119,21 +138,24 @@ def epoch(parts: int = 1, number: int = 0, **augmentation: float) -> Epoch:
     return Epoch(number, recipe, NETWORK, pictures, Normalisation((0, 0), (1, 1)), parts)
 
 
-@pytest.mark.parametrize("volume", [True, False])
-def test_slices_of_a_volume_have_an_up_and_scenes_have_none(volume: bool) -> None:
+@pytest.mark.parametrize("across", [0, 1, 2, None])
+def test_slices_of_a_volume_have_an_up_and_scenes_have_none(across: int | None) -> None:
     place = np.arange(len(PATCHES))
-    if volume:
-        where = volume_positions(0, 0, place, place, place, 8), Source("cube.npy", (99, 99, 99))
-    else:
+    if across is None:
         where = scene_positions(0, *4 * (place,), 80, 80, place), Source("scene.tif", (99, 99))
+    else:
+        at = volume_positions(0, across, place, place, place, 8)
+        where = at, Source("cube.npy", (99, 99, 99))
     patches = replace(PATCHES, positions=where[0], sources=where[1:])
     pictures = load_pictures(patches, SPLIT.train, torch.device("cpu"))
     recipe = replace(RECIPE, augmentation=Augmentation(crop=0))
     plan = Epoch(0, recipe, NETWORK, pictures, Normalisation((0, 0), (1, 1)))
     originals = PATCHES.images[SPLIT.train].astype("float32")
-    upright = {image.tobytes() for image in (*originals, *originals[..., ::-1])}
+    # The samples run along the rows, but for slices that have none.
+    mirrored = originals[..., ::-1] if across == 2 else originals[..., ::-1, :]
+    upright = {image.tobytes() for image in (*originals, *mirrored)}
     images = torch.cat([part.images for (part,) in seen(plan)]).numpy()
-    assert all(image.tobytes() in upright for image in images) == volume
+    assert all(image.tobytes() in upright for image in images) == (across is not None)
 
 
 def seen(plan: Epoch, rank: int = 0, world: int = 1, first: int = 0) -> list[list[Part]]:

@@ -48,8 +48,12 @@ def draw(
     size: tuple[int, int],
     has_up: bool,
     random: np.random.Generator,
+    lying: np.ndarray | None = None,
 ) -> Moves:
     """Random moves for `n` pictures of `size`.
+
+    Args:
+        lying: bool, `n`, pictures whose up is along their rows: they are mirrored up and down.
 
     All four numbers are drawn whatever the augmentation, so that turning one of them off leaves
     the others as they were.
@@ -60,9 +64,14 @@ def draw(
         reach = 0 if augmentation.cuts_anew else min(size) // 8
     down, right = random.integers(-reach, reach, size=(2, n), endpoint=True)
     rotate = not has_up if augmentation.rotate is None else augmentation.rotate
-    turns = 2 * half + (quarter if size[0] == size[1] else 0) if rotate else np.zeros_like(half)
+    mirrored = mirror.astype(bool) & (augmentation.flip or rotate)
+    if rotate:
+        turns = 2 * half + (quarter if size[0] == size[1] else 0)
+    else:
+        # Left and right changed, and then half a turn, is up and down changed.
+        turns = 2 * (mirrored & (False if lying is None else lying))
     return Moves(
-        mirror=torch.from_numpy(mirror.astype(bool) & (augmentation.flip or rotate)),
+        mirror=torch.from_numpy(mirrored),
         turns=torch.from_numpy(turns),
         down=torch.from_numpy(down),
         right=torch.from_numpy(right),

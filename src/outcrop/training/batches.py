@@ -13,6 +13,7 @@ from torch import Tensor
 
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.residual import keep
+from outcrop.patches.patchset import PatchSet
 from outcrop.training.augment import add_noise, cover, draw, draw_centres, draw_gains, move
 from outcrop.training.normalise import Normalisation
 from outcrop.training.pictures import Pictures
@@ -78,7 +79,8 @@ class Epoch:
         self._number, self._recipe, self._parts = number, recipe, parts
         self._pictures, self._normalisation = pictures, normalisation
         self._order = random.permutation(n)
-        self._moves = draw(augmentation, n, size, has_up, random).to(device)
+        lying = _lying(patches, pictures.index)
+        self._moves = draw(augmentation, n, size, has_up, random, lying).to(device)
         bands = len(normalisation.mean)
         self._gains = draw_gains(augmentation, n, bands, has_up, random).to(device)
         self._centres = draw_centres(n, size, random).to(device)
@@ -135,6 +137,13 @@ class Epoch:
     def _dice(self, step: int, part: int, device: torch.device) -> torch.Generator:
         seeds = np.random.SeedSequence((self._recipe.seed, self._number, step, part))
         return torch.Generator(device).manual_seed(int(seeds.generate_state(1)[0]))
+
+
+def _lying(patches: PatchSet, index: np.ndarray) -> np.ndarray | None:
+    """Mask of the patches of slices that hold the samples of a volume, which run along the rows."""
+    if patches.positions is None or not patches.from_volume:
+        return None
+    return np.asarray(patches.positions.axis[index] != 2)
 
 
 def pieces(n: int, number: int) -> list[slice]:

@@ -18,7 +18,8 @@ class Augmentation:
     """What may be done to a training picture without changing its class.
 
     Attributes:
-        flip: mirror left and right, every second picture.
+        flip: mirror left and right, every second picture; in slices of a volume so that the samples
+            keep their order.
         crop: pad with zeros (the mean, after normalisation) by this many pixels and cut the old
             size out at random; None takes an eighth of the shorter side, 4 pixels of 32 as in
             He et al. 2015, or 0 if pictures are cut anew.
