@@ -10,11 +10,11 @@ from scipy.ndimage import gaussian_filter
 
 from outcrop.errors import OutcropError
 from outcrop.locating import find as find_module
-from outcrop.locating.correlation import correlate, standardise
+from outcrop.locating.correlation import Picture, correlate, spectra, standardise
 from outcrop.locating.crew import crew
 from outcrop.locating.find import find
 from outcrop.locating.planes import Planes, Slab, filled
-from outcrop.locating.search import Candidates, looked_at, scan, spacing
+from outcrop.locating.search import Candidates, looked_at, scan, scan_fully, spacing
 from outcrop.locating.signature import design
 from outcrop.patches.flips import FLIPS, flip, unflip
 from outcrop.sources.scene import open_scene
@@ -66,6 +66,19 @@ def test_flat_windows_and_patches_correlate_with_nothing():
         assert not standardise(np.full((1, 1, 150, 150), value, np.float32)).any()
     assert not standardise(np.full((1, 1, 4, 4), 7, np.uint8)).any()
     assert not correlate(np.full((1, 1, 1, 6, 6), 3, np.float32), standardise(_ramp())).any()
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_a_whole_picture_is_correlated_as_its_windows_are(bands):
+    dice = np.random.default_rng(28)
+    pixels = (1000 + 50 * dice.normal(size=(bands, 40, 57))).astype(np.float32)
+    pixels[:, :14, :17] = 3
+    patches = standardise(pixels[None, :, 5:16, 20:33] + dice.normal(size=(4, bands, 11, 13)))
+    found = Picture(pixels, (11, 13)).correlate(spectra(patches, (40, 57)))
+    expected = correlate(np.repeat(pixels[None, None], 4, axis=0), patches)[:, 0]
+    assert found == pytest.approx(expected, abs=1e-4)
+    assert found[:, 0, 0] == pytest.approx(0, abs=1e-4)
+    assert found.reshape(4, -1).argmax(axis=1).tolist() == [5 * (57 - 13 + 1) + 20] * 4
 
 
 def _ramp() -> np.ndarray:
@@ -126,7 +139,8 @@ def test_a_climb_goes_on_beyond_what_was_read(monkeypatch, tmp_path):
     np.save(path, samples)
     images, places = _patches(samples, 0, 20, seed=10)
     monkeypatch.setattr("outcrop.locating.planes._SLAB_SAMPLES", 1)
-    monkeypatch.setattr("outcrop.locating.find._BEYOND", 1)
+    monkeypatch.setattr("outcrop.locating.climb._BEYOND", 1)
+    monkeypatch.setattr("outcrop.locating.find._LOOKS", find_module._LOOKS[:1])
     # Away from the right slice, so that only climbing from slab to slab can find it.
     monkeypatch.setattr("outcrop.locating.find.scan", _beside)
     peaks = _found([images], [Planes(open_volume(path), 0)])
@@ -184,21 +198,23 @@ def test_what_is_not_where_the_others_are_is_looked_for_elsewhere(tmp_path, monk
     searched = []
 
     def blind(*arguments):
-        number, most = arguments[2], arguments[-1]
-        searched.append((number, most))
         # The first look sees nothing across axis 1.
-        if number == 1 and most == find_module._LOOKS[0].most:
-            return Candidates.none(arguments[4].shape[1], most)
+        if arguments[2] == 1:
+            return Candidates.none(arguments[4].shape[1], arguments[-1])
         return scan(*arguments)
 
+    def recorded(*arguments):
+        searched.append(arguments[2])
+        return scan_fully(*arguments)
+
     monkeypatch.setattr("outcrop.locating.find.scan", blind)
+    monkeypatch.setattr("outcrop.locating.find.scan_fully", recorded)
     images = np.concatenate([images for images, _ in cut])
     peaks = _found([images], [Planes(volume, axis) for axis in (0, 1)])
     expected = [(axis, *place) for axis in (0, 1) for place in cut[axis][1].tolist()]
     assert [one[0].place[1:] for one in peaks] == expected
-    closer = [number for number, most in searched if most == find_module._LOOKS[1].most]
-    assert closer == sorted(closer)
-    assert set(closer) == {0, 1}
+    assert searched == sorted(searched)
+    assert set(searched) == {0, 1}
 
 
 def test_patches_of_a_scene_are_found_in_all_its_bands(tmp_path, monkeypatch):
@@ -296,6 +312,32 @@ def test_patches_that_the_first_look_misses_are_found_by_a_closer_one(tmp_path, 
         pairs = zip(peaks, places.tolist(), strict=True)
         exact.append(sum(one[0].place[2:] == tuple(place) for one, place in pairs))
     assert exact[0] < exact[1] == len(fine)
+
+
+@pytest.mark.parametrize("fully", [0, np.inf])
+def test_closer_looks_find_many_patches_and_few_alike(cube, monkeypatch, fully):
+    # Few are compared in full, many by their signatures.
+    samples, path = cube
+    images, places = _patches(samples, 0, 15, seed=29)
+    look = replace(find_module._LOOKS[1], fully=fully)
+    monkeypatch.setattr("outcrop.locating.find._LOOKS", (look,))
+    peaks = _found([images], [Planes(open_volume(path), 0)])
+    assert [one[0].place[2:] for one in peaks] == [tuple(place) for place in places.tolist()]
+
+
+def test_places_are_read_one_by_one_only_where_that_is_less(tmp_path, cube):
+    import zarr
+
+    samples, path = cube
+    zarr.create_array(tmp_path / "cube.zarr", data=samples, chunks=(12, 70, 90))
+    for axis in range(3):
+        small = Slab(3, 4, 5, 6, 7, 8) if axis == 0 else Slab(30, 31, 2, 6, 7, 8)
+        planes = Planes(open_volume(tmp_path / "cube.zarr"), axis)
+        # All of it is one chunk.
+        assert planes.cost(small) == planes.cost(planes.slabs((5, 5))[0]) == 12 * 70 * 90
+    planes = Planes(open_volume(path), 0)
+    assert planes.cost(Slab(3, 4, 5, 6, 7, 8)) == 7 * 64
+    assert planes.cost(planes.slabs((5, 5))[0]) == 12 * 70 * 128
 
 
 def test_layers_are_described_as_they_lie_however_patches_were_turned(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Normalised cross-correlation of a patch with the windows of a small region.
+"""Normalised cross-correlation of patches with the windows of small regions or of whole pictures.
 
 After Lewis 1995, "Fast Template Matching", Vision Interface 95, 120-123, eq. 2: the mean of the
 window under the patch is taken away, not that of the region, so that the coefficient is the
@@ -37,28 +37,89 @@ def correlate(regions: np.ndarray, patches: np.ndarray) -> np.ndarray:
         patches: float32, `P × bands × height × width`, standardised: each for S regions.
 
     Returns:
-        float64, `P × S × (a + 1) × (b + 1)`; 0 where a window is flat.
+        float32, `P × S × (a + 1) × (b + 1)`; 0 where a window is flat.
     """
     height, width = patches.shape[2:]
     regions = regions - regions.mean(axis=(3, 4), keepdims=True)
-    windows = np.lib.stride_tricks.sliding_window_view(regions, (height, width), axis=(3, 4))
-    product = np.einsum("psbijhw,pbhw->psbij", windows, patches)
-    mean = _window_sums(regions, height, width) / (height * width)
-    square = _window_sums(np.square(regions), height, width)
-    energy = square - mean**2 * (height * width)
-    flat = energy <= 1e-9 * np.maximum(square, 1e-30)
-    found = np.where(flat, 0, product / np.sqrt(np.where(flat, 1, energy)))
+    found = _products(regions, patches) * _one_over_length(regions, height, width)
     return np.asarray(np.clip(found, -1, 1).mean(axis=2))
 
 
-def _window_sums(regions: np.ndarray, height: int, width: int) -> np.ndarray:
-    return _moving_sums(_moving_sums(regions, width, 4), height, 3)
+class Picture:
+    """A picture whose every window is correlated with patches, by fast Fourier transforms.
+
+    Args:
+        pixels: float32, `bands × height × width`, finite.
+        size: height and width of the patches, in pixels.
+    """
+
+    def __init__(self, pixels: np.ndarray, size: tuple[int, int]) -> None:
+        from scipy.fft import rfft2
+
+        self._shape = pixels.shape[1], pixels.shape[2]
+        centred = pixels - pixels.mean(axis=(1, 2), keepdims=True)
+        self._waves = rfft2(centred)
+        exact = centred.astype(np.float64)[None, None]
+        self._scale = _one_over_length(exact, *size)[0, 0].astype(np.float32)
+
+    def correlate(self, spectra: np.ndarray) -> np.ndarray:
+        """The coefficient for every window, the mean over bands.
+
+        Args:
+            spectra: `P × bands × …`, of patches, as `spectra` makes them for this size of picture.
+
+        Returns:
+            float32, `P × rows × columns`; 0 where a window is flat. Good to five digits.
+        """
+        from scipy.fft import irfft2
+
+        products = irfft2(self._waves * spectra, s=self._shape)
+        _, rows, columns = self._scale.shape
+        return np.asarray((products[..., :rows, :columns] * self._scale).mean(axis=1))
+
+
+def spectra(patches: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """What `Picture.correlate` wants of patches, for pictures of a shape.
+
+    Args:
+        patches: float32, `P × bands × height × width`, standardised.
+    """
+    from scipy.fft import rfft2
+
+    return np.conj(rfft2(patches, s=shape))
+
+
+def _one_over_length(values: np.ndarray, height: int, width: int) -> np.ndarray:
+    """One over the length of every window less its mean; 0 where a window is flat."""
+    mean = _window_sums(values, height, width) / (height * width)
+    square = _window_sums(np.square(values), height, width)
+    energy = square - mean**2 * (height * width)
+    # Of a flat window nothing is left but rounding.
+    flat = energy <= 100 * np.finfo(values.dtype).eps * square
+    return np.asarray(np.where(flat, 0, 1 / np.sqrt(np.where(flat, 1, energy))))
+
+
+def _products(regions: np.ndarray, patches: np.ndarray) -> np.ndarray:
+    """The sum of products of a patch and each window of its regions."""
+    height, width = patches.shape[2:]
+    p, s, bands, down, across = regions.shape
+    flat = patches.reshape(p, 1, bands, 1, height * width)
+    found = np.empty((p, s, bands, down - height + 1, across - width + 1), np.float32)
+    for left in range(found.shape[4]):
+        # Rows of one width side by side: a window is then a run of them.
+        lines = regions[..., left : left + width].reshape(p, s, bands, -1)
+        windows = np.lib.stride_tricks.sliding_window_view(lines, height * width, axis=3)
+        np.vecdot(windows[..., ::width, :], flat, out=found[..., left])
+    return found
+
+
+def _window_sums(values: np.ndarray, height: int, width: int) -> np.ndarray:
+    return _moving_sums(_moving_sums(values, height, 3), width, 4)
 
 
 def _moving_sums(values: np.ndarray, length: int, axis: int) -> np.ndarray:
     """Sums of so many neighbours along an axis: the first one whole, then by what differs."""
-    values = np.moveaxis(values, axis, -1)
-    first = values[..., :length].sum(axis=-1, keepdims=True, dtype=np.float64)
-    change = np.subtract(values[..., length:], values[..., :-length], dtype=np.float64)
-    sums = np.concatenate([first, first + np.cumsum(change, axis=-1)], axis=-1)
-    return np.moveaxis(sums, -1, axis)
+    values = np.moveaxis(values, axis, 0)
+    first = values[:length].sum(axis=0, keepdims=True)
+    change = values[length:] - values[:-length]
+    return np.moveaxis(np.concatenate([first, first + np.cumsum(change, axis=0)]), 0, axis)

@@ -13,6 +13,8 @@ from outcrop.sources.volumes import Volume, VolumeReader
 
 _SLAB_SAMPLES = 12 << 20
 _TILE = 2048
+# Samples side by side that the memory brings along with one of them.
+_RUN = 64
 
 Read = Callable[["Slab"], np.ndarray]
 
@@ -88,6 +90,16 @@ class Planes:
             min(width, slab.left + slab.width + pixels[1]) - left,
         )
 
+    def cost(self, slab: Slab) -> int:
+        """How many samples are read for a slab: those of all chunks of the storage it touches."""
+        if isinstance(self.source, Scene):
+            return self.size[0] * self.size[1] * self.bands
+        chunks = np.maximum(self.source.store.chunks, (1, 1, _RUN))
+        chunk = np.array([chunks[self.axis], *np.delete(chunks, self.axis)])
+        start = np.array([slab.first, slab.top, slab.left])
+        stop = np.array([slab.last, slab.top + slab.height, slab.left + slab.width])
+        return int(np.prod((-(-stop // chunk) - start // chunk) * chunk))
+
     @contextmanager
     def open(self) -> Iterator[Read]:
         """A function that reads a slab: float32, `slices × bands × height × width`, finite.
@@ -123,9 +135,11 @@ def filled(pixels: np.ndarray) -> np.ndarray:
         float32.
     """
     pixels = np.ascontiguousarray(pixels, dtype=np.float32)
+    # One look at the sum tells whether a closer one is needed.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(pixels.sum()):
+            return pixels
     missing = ~np.isfinite(pixels)
-    if not missing.any():
-        return pixels
     count = np.maximum((~missing).sum(axis=(2, 3), keepdims=True), 1)
     mean = np.where(missing, 0, pixels).sum(axis=(2, 3), keepdims=True, dtype=np.float64) / count
     return np.where(missing, mean.astype(np.float32), pixels)

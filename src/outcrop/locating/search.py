@@ -1,4 +1,4 @@
-"""The first look: every window of a source against every patch, by their signatures."""
+"""Where patches may lie: windows of a source against patches, by signatures or in full."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from outcrop.locating.correlation import Picture, spectra
 from outcrop.locating.planes import Planes, Read, Slab
-from outcrop.locating.signature import Signature
+from outcrop.locating.signature import Signature, cells
 
-_WINDOWS, _PATCHES = 512, 1024
+_WINDOWS, _PATCHES, _SPECTRA = 2048, 256, 16
 _ALIKE, _FARTHEST, _PLACES, _SAMPLE = 0.7, 2, 3, 512
 
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Places where each of N patches may have been cut, M for each, the likeliest first.
+    """Places where each of N patches may have been cut, M for each.
 
     All fields are `N × M` arrays.
 
@@ -63,16 +64,23 @@ class Candidates:
             )
 
     def with_(self, other: Candidates) -> Candidates:
-        """The likeliest of both, in an order that does not depend on which is which."""
-        joined = {
-            f.name: np.concatenate([getattr(self, f.name), getattr(other, f.name)], axis=1)
-            for f in fields(self)
-        }
-        places = [joined[f.name] for f in reversed(fields(self)) if f.name != "score"]
-        order = np.lexsort([*places, -joined["score"]], axis=1)[:, : self.score.shape[1]]
-        return Candidates(
-            **{name: np.take_along_axis(values, order, axis=1) for name, values in joined.items()}
+        """The likeliest of both, in no order."""
+        most = self.score.shape[1]
+        joined = Candidates(
+            *(np.concatenate([one, more], axis=1) for one, more in zip(self, other, strict=True))
         )
+        return joined._take(np.argpartition(-joined.score, most - 1, axis=1)[:, :most])
+
+    def of(self, patches: Sequence[int], most: int) -> Candidates:
+        """So many of the likeliest places of some of the patches, the likeliest first."""
+        some = Candidates(*(values[list(patches)] for values in self))
+        return some._take(np.argsort(-some.score, axis=1, kind="stable")[:, :most])
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (getattr(self, field.name) for field in fields(self))
+
+    def _take(self, which: np.ndarray) -> Candidates:
+        return Candidates(*(np.take_along_axis(values, which, axis=1) for values in self))
 
 
 def spacing(planes: Planes, signature: Signature) -> int:
@@ -84,13 +92,15 @@ def spacing(planes: Planes, signature: Signature) -> int:
     farthest = min(_FARTHEST, (planes.count - 1) // 2)
     if farthest < 1:
         return 1
+    # A sixteenth of the windows tells it as well.
+    sparse = replace(signature, stride=(4 * signature.stride[0], 4 * signature.stride[1]))
     alike: list[list[np.ndarray]] = [[] for _ in range(farthest)]
     with planes.open() as read:
         for slab in _pieces(planes, signature.size, 2 * farthest + 1):
-            windows = [signature.of_slice(plane) for plane in read(slab)]
+            windows = [sparse.of_slice(plane) for plane in read(slab)]
             for away in range(1, farthest + 1):
                 for other in (farthest - away, farthest + away):
-                    product = np.einsum("nd,nd->n", windows[farthest], windows[other])
+                    product = np.vecdot(windows[farthest], windows[other])
                     alike[away - 1].append(product)
     least = [np.quantile(np.concatenate(parts), 0.05) for parts in alike]
     return 1 + 2 * sum(np.minimum.accumulate(least) >= _ALIKE)
@@ -163,6 +173,59 @@ def scan(
                         index=index,
                         row=slab.top + row,
                         column=slab.left + column,
+                    )
+    return found
+
+
+def scan_fully(
+    read: Read,
+    slab: Slab,
+    number: int,
+    cell: tuple[int, int],
+    known: np.ndarray,
+    size: tuple[int, int],
+    spacing: int,
+    most: int,
+) -> Candidates:
+    """The same by the correlation of reduced pictures with every window.
+
+    At most one window of each strip of a slice that is half as high as a patch.
+
+    Args:
+        number: of the planes that `read` reads.
+        cell: rows and columns that are averaged.
+        known: float32, `variants × N × bands × …`, the patches in cells, standardised.
+        size: of a patch in pixels.
+        spacing: every so many slices one is looked at.
+        most: how many windows for each patch.
+    """
+    found = Candidates.none(known.shape[1], most)
+    pixels = read(slab)
+    pictures = {
+        index: Picture(cells(pixels[index - slab.first], cell), known.shape[3:])
+        for index in looked_at(slab, spacing)
+    }
+    shape = slab.height // cell[0], slab.width // cell[1]
+    strip = max(1, known.shape[3] // 2)
+    for variant, patches in enumerate(known):
+        for which in _runs(len(patches), _SPECTRA):
+            waves = spectra(patches[which], shape)
+            for index, picture in pictures.items():
+                likeness = picture.correlate(waves)
+                for rows in _runs(likeness.shape[1], strip):
+                    each = likeness[:, rows].reshape(len(waves), -1)
+                    best = each.argmax(axis=1)
+                    row, column = np.divmod(best, likeness.shape[2])
+                    row = (rows.start + row) * cell[0]
+                    found.offer(
+                        which,
+                        each[np.arange(len(best)), best],
+                        variant=variant,
+                        planes=number,
+                        index=index,
+                        # What is left over at the end is in no cell.
+                        row=slab.top + np.minimum(row, slab.height - size[0]),
+                        column=slab.left + np.minimum(column * cell[1], slab.width - size[1]),
                     )
     return found
 

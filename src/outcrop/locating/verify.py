@@ -8,7 +8,7 @@ is better: first with patch and window reduced to some fifty pixels a side, then
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -77,6 +77,11 @@ class Patches:
             (max(2, -(-stride[0] // (2 * down))), max(2, -(-stride[1] // (2 * across)))),
         )
 
+    def reaching(self, pixels: int) -> Patches:
+        """The same, with a reach of at least so many pixels."""
+        down, across = (max(r, -(-pixels // c)) for r, c in zip(self.reach, self.cell, strict=True))
+        return replace(self, reach=(down, across))
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
@@ -116,7 +121,6 @@ class View:
     ) -> None:
         self._slab, self._planes, self._patches = slab, planes, patches
         self._pixels = read(slab)
-        self._reduced = _averaged(self._pixels, patches.cell)
         self._beside = beside
 
     def rescore(self, places: Sequence[tuple[int, Place]]) -> list[tuple[int, float, Place]]:
@@ -139,7 +143,9 @@ class View:
         for batch in self._batches(places):
             pictures = self._patches.pictures(batch)
             cell, reach = self._patches.cell, self._patches.reach
-            closer = max(2, cell[0]), max(2, cell[1])
+            # A cell hides half of itself, and layers may drift where they are followed further.
+            further = min(self._beside, 2)
+            closer = cell[0] // 2 + further, cell[1] // 2 + further
             reduced = standardise(cells(pictures, cell))
             near = self._climb(reduced, _at(batch), cell, reach)
             best = self._climb(standardise(pictures), near.at, (1, 1), closer)
@@ -213,31 +219,15 @@ class View:
         self, slices: np.ndarray, start: np.ndarray, extent: np.ndarray, cell: tuple[int, int]
     ) -> np.ndarray:
         """Parts of slices, in cells: `P × slices × bands × height × width`."""
-        pixels = self._pixels if cell == (1, 1) else self._reduced
-        down, across = cell
-        shape = (*slices.shape, pixels.shape[1], *(extent // cell))
-        regions = np.empty(shape, np.float32)
-        ends = start + extent - cell + 1
-        for k, ((top, left), (bottom, right)) in enumerate(
-            zip(start.tolist(), ends.tolist(), strict=True)
-        ):
-            for j, index in enumerate(slices[k].tolist()):
-                regions[k, j] = pixels[index, :, top:bottom:down, left:right:across]
-        return regions
+        height, width = extent.tolist()
+        windows = np.lib.stride_tricks.sliding_window_view(
+            self._pixels, (height, width), axis=(2, 3)
+        )
+        top, left = start.T[:, :, None]
+        # The bands come last of what is chosen, and the windows' own axes after them.
+        regions = windows[slices, :, top, left]
+        return cells(regions, cell)
 
 
 def _at(places: Sequence[tuple[int, Place]]) -> np.ndarray:
     return np.array([place[2:] for _, place in places])
-
-
-def _averaged(pixels: np.ndarray, cell: tuple[int, int]) -> np.ndarray:
-    """The mean of the cell that begins at each pixel."""
-    for axis, length in zip((2, 3), cell, strict=True):
-        if length > 1:
-            along = np.moveaxis(pixels, axis, -1)
-            count = along.shape[-1] - length + 1
-            mean = along[..., :count] / np.float32(length)
-            for start in range(1, length):
-                mean += along[..., start : start + count] / np.float32(length)
-            pixels = np.moveaxis(mean, -1, axis)
-    return pixels

@@ -167,7 +167,11 @@ class VolumeReader:
             self._fill(out, corner)
         if out.dtype.kind == "f":
             for plane in out:
-                np.copyto(plane, np.nan, where=np.isinf(plane))
+                # One look at the sum tells whether a closer one is needed.
+                with np.errstate(over="ignore", invalid="ignore"):
+                    whole = np.isfinite(plane.sum())
+                if not whole:
+                    np.copyto(plane, np.nan, where=np.isinf(plane))
 
     def _check_range(self, axis: int, start: int, stop: int) -> None:
         length = self.volume.shape[axis]
