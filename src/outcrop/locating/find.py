@@ -14,7 +14,14 @@ from outcrop.locating.correlation import standardise
 from outcrop.locating.crew import Crew
 from outcrop.locating.peaks import Peaks, best, fits_well, ranked, unusual
 from outcrop.locating.planes import Planes, Slab
-from outcrop.locating.search import Candidates, scan, scan_fully, some_windows, spacing
+from outcrop.locating.search import (
+    Candidates,
+    looked_at,
+    scan,
+    scan_fully,
+    some_windows,
+    spacing,
+)
 from outcrop.locating.signature import Signature, cells, design
 from outcrop.locating.verify import Patches, Peak
 
@@ -160,10 +167,9 @@ def _search(
 
 
 def _scan(search: _Scan, task: tuple[int, Slab]) -> Candidates:
-    (number, slab), signature = task, search.signature
-    spacing, most = search.spacing[number], search.most
-    with search.planes[number].open() as read:
-        if not search.fully:
-            return scan(read, slab, number, signature, search.known, spacing, most)
-        cell, size = signature.stride, signature.size
-        return scan_fully(read, slab, number, cell, search.known, size, spacing, most)
+    (number, slab), signature, known = task, search.signature, search.known
+    pictures = search.planes[number].pictures(slab, looked_at(slab, search.spacing[number]))
+    if not search.fully:
+        return scan(pictures, slab, number, signature, known, search.most)
+    cell, size = signature.stride, signature.size
+    return scan_fully(pictures, slab, number, cell, known, size, search.most)

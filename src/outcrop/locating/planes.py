@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -114,6 +114,16 @@ class Planes:
         else:
             with self.source.reader() as volume:
                 yield lambda slab: filled(_slices(volume, self.axis, slab))
+
+    def pictures(self, slab: Slab, which: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """Some slices of a slab, each with its number; read one by one where that is less."""
+        each = [replace(slab, first=index, last=index + 1) for index in which]
+        with self.open() as read:
+            if sum(map(self.cost, each)) < self.cost(slab):
+                yield from ((one.first, read(one)[0]) for one in each)
+            else:
+                pixels = read(slab)
+                yield from ((index, pixels[index - slab.first]) for index in which)
 
 
 def _slices(volume: VolumeReader, axis: int, slab: Slab) -> np.ndarray:

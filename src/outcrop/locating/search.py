@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from outcrop.locating.correlation import Picture, spectra
-from outcrop.locating.planes import Planes, Read, Slab
+from outcrop.locating.planes import Planes, Slab
 from outcrop.locating.signature import Signature, cells
 
 _WINDOWS, _PATCHES, _SPECTRA = 2048, 256, 16
@@ -137,27 +137,25 @@ def _pieces(planes: Planes, size: tuple[int, int], thick: int) -> list[Slab]:
 
 
 def scan(
-    read: Read,
+    pictures: Iterable[tuple[int, np.ndarray]],
     slab: Slab,
     number: int,
     signature: Signature,
     known: np.ndarray,
-    spacing: int,
     most: int,
 ) -> Candidates:
     """The likeliest windows of a slab for every patch; at most one of each group of neighbours.
 
     Args:
-        number: of the planes that `read` reads.
+        pictures: slices of the slab to look at, each with its index.
+        number: of the planes that they are of.
         known: float32, `variants × N × D`, the signatures of the patches.
-        spacing: every so many slices one is looked at.
         most: how many windows for each patch.
     """
     found = Candidates.none(known.shape[1], most)
-    pixels = read(slab)
     grid = signature.grid(slab.height, slab.width)
-    for index in looked_at(slab, spacing):
-        windows = signature.of_slice(pixels[index - slab.first])
+    for index, pixels in pictures:
+        windows = signature.of_slice(pixels)
         for tile in _runs(len(windows), _WINDOWS):
             there = windows[tile].T
             for variant, signatures in enumerate(known):
@@ -178,13 +176,12 @@ def scan(
 
 
 def scan_fully(
-    read: Read,
+    pictures: Iterable[tuple[int, np.ndarray]],
     slab: Slab,
     number: int,
     cell: tuple[int, int],
     known: np.ndarray,
     size: tuple[int, int],
-    spacing: int,
     most: int,
 ) -> Candidates:
     """The same by the correlation of reduced pictures with every window.
@@ -192,25 +189,21 @@ def scan_fully(
     At most one window of each strip of a slice that is half as high as a patch.
 
     Args:
-        number: of the planes that `read` reads.
+        pictures: slices of the slab to look at, each with its index.
+        number: of the planes that they are of.
         cell: rows and columns that are averaged.
         known: float32, `variants × N × bands × …`, the patches in cells, standardised.
         size: of a patch in pixels.
-        spacing: every so many slices one is looked at.
         most: how many windows for each patch.
     """
     found = Candidates.none(known.shape[1], most)
-    pixels = read(slab)
-    pictures = {
-        index: Picture(cells(pixels[index - slab.first], cell), known.shape[3:])
-        for index in looked_at(slab, spacing)
-    }
+    reduced = {index: Picture(cells(pixels, cell), known.shape[3:]) for index, pixels in pictures}
     shape = slab.height // cell[0], slab.width // cell[1]
     strip = max(1, known.shape[3] // 2)
     for variant, patches in enumerate(known):
         for which in _runs(len(patches), _SPECTRA):
             waves = spectra(patches[which], shape)
-            for index, picture in pictures.items():
+            for index, picture in reduced.items():
                 likeness = picture.correlate(waves)
                 for rows in _runs(likeness.shape[1], strip):
                     each = likeness[:, rows].reshape(len(waves), -1)
