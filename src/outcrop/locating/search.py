@@ -66,21 +66,12 @@ class Candidates:
     def with_(self, other: Candidates) -> Candidates:
         """The likeliest of both, in no order."""
         most = self.score.shape[1]
-        joined = Candidates(
-            *(np.concatenate([one, more], axis=1) for one, more in zip(self, other, strict=True))
-        )
-        return joined._take(np.argpartition(-joined.score, most - 1, axis=1)[:, :most])
-
-    def of(self, patches: Sequence[int], most: int) -> Candidates:
-        """So many of the likeliest places of some of the patches, the likeliest first."""
-        some = Candidates(*(values[list(patches)] for values in self))
-        return some._take(np.argsort(-some.score, axis=1, kind="stable")[:, :most])
+        joined = [np.concatenate(both, axis=1) for both in zip(self, other, strict=True)]
+        which = np.argpartition(-joined[0], most - 1, axis=1)[:, :most]
+        return Candidates(*(np.take_along_axis(values, which, axis=1) for values in joined))
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return (getattr(self, field.name) for field in fields(self))
-
-    def _take(self, which: np.ndarray) -> Candidates:
-        return Candidates(*(np.take_along_axis(values, which, axis=1) for values in self))
 
 
 def spacing(planes: Planes, signature: Signature) -> int:
