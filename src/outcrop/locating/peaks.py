@@ -12,7 +12,7 @@ Peaks = dict[Place, Peak]
 """What was found of one patch."""
 
 _WELL = 0.9
-_TIMES_BESIDE = 5
+_TIMES_BESIDE = 10
 
 
 def ranked(peaks: Peaks) -> list[Peak]:
