@@ -36,8 +36,8 @@ class Fault:
         unit: what the strength is.
         checks: findings of any of these count as found.
         beside: other checks that are right to speak up too. A class that order gave to one side is
-            missing from the other; in the cube whose positions are lost what is near overlaps, and
-            so do copies of it.
+            missing from the other, and a split by place in the list is none by ground, and leaks;
+            in the cube whose positions are lost what is near overlaps, and so do copies of it.
         severity: that such a finding must have, or worse.
         worlds: in which it is planted.
     """
@@ -229,7 +229,7 @@ def jpeg(images: np.ndarray, quality: float, dice: np.random.Generator) -> np.nd
 
 FAULTS = (
     Fault("sorted labels, the last fifth validates", sorted_labels, (0.2, 0.05, 0.0), 0.05,
-          "share shuffled", ("order",), ("sides", "overlaps")),
+          "share shuffled", ("order",), ("sides", "overlaps", "leak-gap")),
     Fault("exact copies across sides", copies(same), (1, 4, 16), 1, "copies",
           ("duplicates",), ("overlaps",)),
     Fault("flipped or turned copies across sides", copies(turned), (1, 4, 16), 1, "copies",

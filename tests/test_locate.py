@@ -1,5 +1,6 @@
 """Patches are found where they were cut, whatever was done to their brightness."""
 
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -338,6 +339,30 @@ def test_places_are_read_one_by_one_only_where_that_is_less(tmp_path, cube):
     planes = Planes(open_volume(path), 0)
     assert planes.cost(Slab(3, 4, 5, 6, 7, 8)) == 7 * 64
     assert planes.cost(planes.slabs((5, 5))[0]) == 12 * 70 * 128
+
+
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_what_is_read_by_itself_is_found_like_what_is_read_in_slabs(
+    tmp_path, monkeypatch, one_by_one
+):
+    samples = gaussian_filter(np.random.default_rng(30).normal(size=(60, 70, 90)), (1, 2, 1))
+    np.save(tmp_path / "cube.npy", samples.astype(np.float32))
+    images, places = _patches(samples, 0, 12, seed=31)
+    boxes, read_box = [], Planes.open
+
+    @contextmanager
+    def recorded(planes):
+        with read_box(planes) as read:
+            yield lambda slab: boxes.append(slab.last - slab.first) or read(slab)
+
+    # Many slices at once cost far more than few, or any box as much as all.
+    monkeypatch.setattr(
+        Planes, "cost", lambda _, slab: 2 ** (slab.last - slab.first) if one_by_one else 1
+    )
+    monkeypatch.setattr(Planes, "open", recorded)
+    peaks = _found([images], [Planes(open_volume(tmp_path / "cube.npy"), 0)])
+    assert [one[0].place[2:] for one in peaks] == [tuple(place) for place in places.tolist()]
+    assert (max(boxes) == 60) != one_by_one
 
 
 def test_layers_are_described_as_they_lie_however_patches_were_turned(tmp_path, monkeypatch):

@@ -62,18 +62,18 @@ class Picture:
         exact = centred.astype(np.float64)[None, None]
         self._scale = _one_over_length(exact, *size)[0, 0].astype(np.float32)
 
-    def correlate(self, spectra: np.ndarray) -> np.ndarray:
+    def correlate(self, waves: np.ndarray) -> np.ndarray:
         """The coefficient for every window, the mean over bands.
 
         Args:
-            spectra: `P × bands × …`, of patches, as `spectra` makes them for this size of picture.
+            waves: `P × bands × …`, of patches, as `spectra` makes them for this size of picture.
 
         Returns:
             float32, `P × rows × columns`; 0 where a window is flat. Good to five digits.
         """
         from scipy.fft import irfft2
 
-        products = irfft2(self._waves * spectra, s=self._shape)
+        products = irfft2(self._waves * waves, s=self._shape)
         _, rows, columns = self._scale.shape
         return np.asarray((products[..., :rows, :columns] * self._scale).mean(axis=1))
 

@@ -35,7 +35,8 @@ class _Look:
     Attributes:
         windows: how many are compared for the area of one patch, in a slice.
         noise: that patches are taken to have.
-        fully: up to how many patches are compared by correlation; more, by signatures.
+        fully: up to how many patches, counted in each variant, are compared by correlation; more
+            are by their signatures.
         skip: whether a slice may stand for its neighbours where they are alike.
         most: how many likely places are held for each patch.
         climb: how hard one climbs from them.

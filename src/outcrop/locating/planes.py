@@ -10,6 +10,7 @@ import numpy as np
 
 from outcrop.sources.scene import Scene
 from outcrop.sources.volumes import Volume, VolumeReader
+from outcrop.sources.volumes.volume import surely_finite
 
 _SLAB_SAMPLES = 12 << 20
 _TILE = 2048
@@ -145,10 +146,8 @@ def filled(pixels: np.ndarray) -> np.ndarray:
         float32.
     """
     pixels = np.ascontiguousarray(pixels, dtype=np.float32)
-    # One look at the sum tells whether a closer one is needed.
-    with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(pixels.sum()):
-            return pixels
+    if surely_finite(pixels):
+        return pixels
     missing = ~np.isfinite(pixels)
     count = np.maximum((~missing).sum(axis=(2, 3), keepdims=True), 1)
     mean = np.where(missing, 0, pixels).sum(axis=(2, 3), keepdims=True, dtype=np.float64) / count

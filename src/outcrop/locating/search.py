@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import numpy as np
 
 from outcrop.locating.correlation import Picture, spectra
 from outcrop.locating.planes import Planes, Slab
-from outcrop.locating.signature import Signature, cells
+from outcrop.locating.signature import Grid, Signature, cells
 
-_WINDOWS, _PATCHES, _SPECTRA = 2048, 256, 16
+_WINDOWS, _PATCHES = 2048, 256
+_SPECTRA_SAMPLES = 1 << 20
 _ALIKE, _FARTHEST, _PLACES, _SAMPLE = 0.7, 2, 3, 512
+
+
+Places = tuple[np.ndarray, np.ndarray]
+Where = Callable[[np.ndarray], Places]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,25 +49,25 @@ class Candidates:
         places = (np.zeros((n, most), kind) for kind in kinds)
         return cls(np.full((n, most), -np.inf, np.float32), *places)
 
-    def offer(self, which: slice, score: np.ndarray, **place: np.ndarray | int) -> None:
-        """Put new places where they are likelier than the least likely that is there.
+    def offer(self, which: slice, likeness: np.ndarray, where: Where, **place: int) -> None:
+        """Put the likeliest of some windows where it is likelier than the least likely there.
 
         Args:
             which: some of the patches.
-            score: one for each of these.
-            place: the other fields, one for each of these or one for all.
+            likeness: for each of these, of each window.
+            where: rows and columns of windows, by their number.
+            place: the other fields, one for all.
         """
+        best = likeness.argmax(axis=1)
+        score = likeness[np.arange(len(best)), best]
         mine = self.score[which]
         least = mine.argmin(axis=1)
         rows = np.flatnonzero(score > mine[np.arange(len(mine)), least])
-        if not len(rows):
-            return
-        at = least[rows]
-        mine[rows, at] = score[rows]
-        for name, values in place.items():
-            getattr(self, name)[which][rows, at] = (
-                values[rows] if isinstance(values, np.ndarray) else values
-            )
+        at = rows, least[rows]
+        mine[at] = score[rows]
+        self.row[which][at], self.column[which][at] = where(best[rows])
+        for name, value in place.items():
+            getattr(self, name)[which][at] = value
 
     def with_(self, other: Candidates) -> Candidates:
         """The likeliest of both, in no order."""
@@ -148,20 +154,12 @@ def scan(
     for index, pixels in pictures:
         windows = signature.of_slice(pixels)
         for tile in _runs(len(windows), _WINDOWS):
-            there = windows[tile].T
+            there, place_of = windows[tile].T, partial(_on_grid, grid, slab, tile.start)
             for variant, signatures in enumerate(known):
                 for which in _runs(len(signatures), _PATCHES):
                     likeness = signatures[which] @ there
-                    best = likeness.argmax(axis=1)
-                    row, column = grid.place(best + tile.start)
                     found.offer(
-                        which,
-                        likeness[np.arange(len(best)), best],
-                        variant=variant,
-                        planes=number,
-                        index=index,
-                        row=slab.top + row,
-                        column=slab.left + column,
+                        which, likeness, place_of, variant=variant, planes=number, index=index
                     )
     return found
 
@@ -191,27 +189,34 @@ def scan_fully(
     reduced = {index: Picture(cells(pixels, cell), known.shape[3:]) for index, pixels in pictures}
     shape = slab.height // cell[0], slab.width // cell[1]
     strip = max(1, known.shape[3] // 2)
+    together = max(1, _SPECTRA_SAMPLES // (known.shape[2] * shape[0] * shape[1]))
     for variant, patches in enumerate(known):
-        for which in _runs(len(patches), _SPECTRA):
+        for which in _runs(len(patches), together):
             waves = spectra(patches[which], shape)
             for index, picture in reduced.items():
                 likeness = picture.correlate(waves)
                 for rows in _runs(likeness.shape[1], strip):
+                    place_of = partial(_of_cells, slab, size, cell, rows.start, likeness.shape[2])
                     each = likeness[:, rows].reshape(len(waves), -1)
-                    best = each.argmax(axis=1)
-                    row, column = np.divmod(best, likeness.shape[2])
-                    row = (rows.start + row) * cell[0]
-                    found.offer(
-                        which,
-                        each[np.arange(len(best)), best],
-                        variant=variant,
-                        planes=number,
-                        index=index,
-                        # What is left over at the end is in no cell.
-                        row=slab.top + np.minimum(row, slab.height - size[0]),
-                        column=slab.left + np.minimum(column * cell[1], slab.width - size[1]),
-                    )
+                    found.offer(which, each, place_of, variant=variant, planes=number, index=index)
     return found
+
+
+def _on_grid(grid: Grid, slab: Slab, first: int, window: np.ndarray) -> Places:
+    row, column = grid.place(first + window)
+    return slab.top + row, slab.left + column
+
+
+def _of_cells(
+    slab: Slab, size: tuple[int, int], cell: tuple[int, int], top: int, columns: int,
+    window: np.ndarray,
+) -> Places:  # fmt: skip
+    row, column = np.divmod(window, columns)
+    # What is left over at the end of a slice is in no cell.
+    return (
+        slab.top + np.minimum((top + row) * cell[0], slab.height - size[0]),
+        slab.left + np.minimum(column * cell[1], slab.width - size[1]),
+    )
 
 
 def looked_at(slab: Slab, spacing: int) -> list[int]:

@@ -52,11 +52,11 @@ def draw(
 ) -> Moves:
     """Random moves for `n` pictures of `size`.
 
-    Args:
-        lying: bool, `n`, pictures whose up is along their rows: they are mirrored up and down.
-
     All four numbers are drawn whatever the augmentation, so that turning one of them off leaves
     the others as they were.
+
+    Args:
+        lying: bool, `n`, pictures whose up is along their rows: they are mirrored up and down.
     """
     mirror, half, quarter = random.integers(2, size=(3, n))
     reach = augmentation.crop

@@ -167,10 +167,7 @@ class VolumeReader:
             self._fill(out, corner)
         if out.dtype.kind == "f":
             for plane in out:
-                # One look at the sum tells whether a closer one is needed.
-                with np.errstate(over="ignore", invalid="ignore"):
-                    whole = np.isfinite(plane.sum())
-                if not whole:
+                if not surely_finite(plane):
                     np.copyto(plane, np.nan, where=np.isinf(plane))
 
     def _check_range(self, axis: int, start: int, stop: int) -> None:
@@ -181,6 +178,16 @@ class VolumeReader:
                 f"has no range {start}:{stop} along {self.volume.axes[axis]}; "
                 f"it runs from 0 to {length}",
             )
+
+
+def surely_finite(samples: np.ndarray) -> bool:
+    """Whether a look at their sum, which is quick, tells that all samples are finite.
+
+    >>> surely_finite(np.ones(3)), surely_finite(np.array([1, np.nan])), surely_finite(np.empty(0))
+    (True, False, True)
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(samples.sum()))
 
 
 def check_cube(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Triple, np.dtype]:
