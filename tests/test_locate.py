@@ -15,7 +15,7 @@ from outcrop.locating.correlation import Picture, correlate, spectra, standardis
 from outcrop.locating.crew import crew
 from outcrop.locating.find import find
 from outcrop.locating.planes import Planes, Slab, filled
-from outcrop.locating.search import Candidates, looked_at, scan, scan_fully, spacing
+from outcrop.locating.search import Candidates, _strips, looked_at, scan, scan_fully, spacing
 from outcrop.locating.signature import design
 from outcrop.patches.flips import FLIPS, flip, unflip
 from outcrop.sources.scene import open_scene
@@ -363,6 +363,27 @@ def test_what_is_read_by_itself_is_found_like_what_is_read_in_slabs(
     peaks = _found([images], [Planes(open_volume(tmp_path / "cube.npy"), 0)])
     assert [one[0].place[2:] for one in peaks] == [tuple(place) for place in places.tolist()]
     assert (max(boxes) == 60) != one_by_one
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 40))
+def test_strips_hold_every_window_once(height, window, rows):
+    window = min(window, height)
+    strips = list(_strips(height, window, rows))
+    held = [top + row for top, part in strips for row in range(part - window + 1)]
+    assert held == list(range(height - window + 1))
+    assert max(part for _, part in strips) <= max(2 * window, rows + window) - 1
+
+
+@pytest.mark.parametrize("fully", [0, np.inf])
+def test_slices_are_searched_in_strips_where_they_are_large(cube, monkeypatch, fully):
+    monkeypatch.setattr("outcrop.locating.search._SIGNATURE_NUMBERS", 1)
+    monkeypatch.setattr("outcrop.locating.search._SPECTRA_SAMPLES", 1)
+    samples, path = cube
+    images, places = _patches(samples, 0, 15, seed=32)
+    look = replace(find_module._LOOKS[1], fully=fully)
+    monkeypatch.setattr("outcrop.locating.find._LOOKS", (look,))
+    peaks = _found([images], [Planes(open_volume(path), 0)])
+    assert [one[0].place[2:] for one in peaks] == [tuple(place) for place in places.tolist()]
 
 
 def test_layers_are_described_as_they_lie_however_patches_were_turned(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from outcrop.locating.planes import Planes, Slab
 from outcrop.locating.signature import Grid, Signature, cells
 
 _WINDOWS, _PATCHES = 2048, 256
-_SPECTRA_SAMPLES = 1 << 20
+_SIGNATURE_NUMBERS, _SPECTRA_SAMPLES = 1 << 24, 1 << 20
 _ALIKE, _FARTHEST, _PLACES, _SAMPLE = 0.7, 2, 3, 512
 
 
@@ -150,17 +150,21 @@ def scan(
         most: how many windows for each patch.
     """
     found = Candidates.none(known.shape[1], most)
-    grid = signature.grid(slab.height, slab.width)
+    columns = signature.grid(slab.height, slab.width).columns
+    rows = signature.stride[0] * (_SIGNATURE_NUMBERS // (columns * known.shape[2]))
     for index, pixels in pictures:
-        windows = signature.of_slice(pixels)
-        for tile in _runs(len(windows), _WINDOWS):
-            there, place_of = windows[tile].T, partial(_on_grid, grid, slab, tile.start)
-            for variant, signatures in enumerate(known):
-                for which in _runs(len(signatures), _PATCHES):
-                    likeness = signatures[which] @ there
-                    found.offer(
-                        which, likeness, place_of, variant=variant, planes=number, index=index
-                    )
+        for top, height in _strips(slab.height, signature.size[0], rows):
+            windows = signature.of_slice(pixels[:, top : top + height])
+            grid = signature.grid(height, slab.width)
+            for tile in _runs(len(windows), _WINDOWS):
+                there = windows[tile].T
+                place_of = partial(_on_grid, grid, slab.top + top, slab.left, tile.start)
+                for variant, signatures in enumerate(known):
+                    for which in _runs(len(signatures), _PATCHES):
+                        likeness = signatures[which] @ there
+                        found.offer(
+                            which, likeness, place_of, variant=variant, planes=number, index=index
+                        )
     return found
 
 
@@ -175,7 +179,7 @@ def scan_fully(
 ) -> Candidates:
     """The same by the correlation of reduced pictures with every window.
 
-    At most one window of each strip of a slice that is half as high as a patch.
+    At most one window of each group of rows of a slice that is half as high as a patch.
 
     Args:
         pictures: slices of the slab to look at, each with its index.
@@ -186,25 +190,42 @@ def scan_fully(
         most: how many windows for each patch.
     """
     found = Candidates.none(known.shape[1], most)
-    reduced = {index: Picture(cells(pixels, cell), known.shape[3:]) for index, pixels in pictures}
-    shape = slab.height // cell[0], slab.width // cell[1]
-    strip = max(1, known.shape[3] // 2)
-    together = max(1, _SPECTRA_SAMPLES // (known.shape[2] * shape[0] * shape[1]))
-    for variant, patches in enumerate(known):
-        for which in _runs(len(patches), together):
-            waves = spectra(patches[which], shape)
-            for index, picture in reduced.items():
-                likeness = picture.correlate(waves)
-                for rows in _runs(likeness.shape[1], strip):
-                    place_of = partial(_of_cells, slab, size, cell, rows.start, likeness.shape[2])
-                    each = likeness[:, rows].reshape(len(waves), -1)
-                    found.offer(which, each, place_of, variant=variant, planes=number, index=index)
+    reduced = {index: cells(pixels, cell) for index, pixels in pictures}
+    bands, window = known.shape[2], known.shape[3:]
+    lines, columns = slab.height // cell[0], slab.width // cell[1]
+    group = max(1, window[0] // 2)
+    for top, height in _strips(lines, window[0], _SPECTRA_SAMPLES // (bands * columns)):
+        shape = height, columns
+        strips = {k: Picture(some[:, top : top + height], window) for k, some in reduced.items()}
+        together = max(1, _SPECTRA_SAMPLES // (bands * height * columns))
+        for variant, patches in enumerate(known):
+            for which in _runs(len(patches), together):
+                waves = spectra(patches[which], shape)
+                for index, strip in strips.items():
+                    likeness = strip.correlate(waves)
+                    for rows in _runs(likeness.shape[1], group):
+                        each = likeness[:, rows].reshape(len(waves), -1)
+                        first = top + rows.start
+                        place_of = partial(_of_cells, slab, size, cell, first, likeness.shape[2])
+                        found.offer(
+                            which, each, place_of, variant=variant, planes=number, index=index
+                        )
     return found
 
 
-def _on_grid(grid: Grid, slab: Slab, first: int, window: np.ndarray) -> Places:
+def _strips(height: int, window: int, rows: int) -> Iterator[tuple[int, int]]:
+    """Start and height of strips that hold every window once: about so many rows of them in each.
+
+    Strips are not so low that most of their pixels would be looked at twice.
+    """
+    step = max(rows, window)
+    for top in range(0, height - window + 1, step):
+        yield top, min(step + window - 1, height - top)
+
+
+def _on_grid(grid: Grid, top: int, left: int, first: int, window: np.ndarray) -> Places:
     row, column = grid.place(first + window)
-    return slab.top + row, slab.left + column
+    return top + row, left + column
 
 
 def _of_cells(
