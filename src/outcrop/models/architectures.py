@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
+from math import prod
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
@@ -45,6 +47,10 @@ class ResidualNet:
             "constant" gives it to every block.
         stem: "small": a 3 × 3 convolution; "large": 7 × 7 with stride 2 and a pooling with stride
             2, which makes large pictures 16 times cheaper.
+        padding: what convolutions see beyond a patch's rim: "zeros", or "none": they stay inside
+            it, a patch shrinks from layer to layer and has to hold the `footprint`. Then a pixel's
+            features do not depend on where the rim lies, and `outcrop map` computes what
+            neighbouring patches share once: a hundred times faster, with the same classes.
 
     Raises:
         OutcropError: a number out of its range, or an unknown word.
@@ -65,6 +71,7 @@ class ResidualNet:
     survival: float = 1.0
     survival_schedule: Literal["linear", "constant"] = "linear"
     stem: Literal["small", "large"] = "small"
+    padding: Literal["zeros", "none"] = "zeros"
 
     def __post_init__(self) -> None:
         layers = 9 if self.bottleneck else 6
@@ -89,6 +96,7 @@ class ResidualNet:
                 "linear or constant",
             ),
             ("stem", self.stem in ("small", "large"), "small or large"),
+            ("padding", self.padding in ("zeros", "none"), "zeros or none"),
         ):
             if not good:
                 raise OutcropError("network", f"{name} is {getattr(self, name)}; take {range_}")
@@ -122,6 +130,60 @@ class ResidualNet:
         return sum(self.survivals)
 
     @property
+    def windows(self) -> tuple[tuple[int, int], ...]:
+        """Kernel and stride of every layer that sees more than one pixel, from input to output."""
+        stem = ((3, 1),) if self.stem == "small" else ((7, 2), (3, 2))
+        inner = () if self.bottleneck else ((3, 1),)
+        blocks = [
+            ((3, 2 if stage > 0 and k == 0 else 1), *inner)
+            for stage in range(3)
+            for k in range(self.blocks)
+        ]
+        return (*stem, *chain.from_iterable(blocks))
+
+    @property
+    def stride(self) -> int:
+        """Pixels of a picture from one unit of the last stage to the next."""
+        return prod(stride for _, stride in self.windows)
+
+    @property
+    def footprint(self) -> int:
+        """Height and width in pixels of what a unit of the last stage sees, but for padding.
+
+        >>> [ResidualNet(depth=depth).footprint for depth in (8, 14, 20)]
+        [25, 53, 81]
+        """
+        seen, jump = 1, 1
+        for kernel, stride in self.windows:
+            seen, jump = seen + (kernel - 1) * jump, jump * stride
+        return seen
+
+    def units(self, size: int) -> int:
+        """Rows or columns of the last stage, for so many of a picture; below 1 if it is too small.
+
+        >>> ResidualNet(depth=20).units(32), ResidualNet(depth=20, padding="none").units(112)
+        (8, 8)
+        """
+        for kernel, stride in self.windows:
+            size = (size - 1 - (0 if self.padding == "zeros" else kernel - 1)) // stride + 1
+        return size
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Refuse patches that are too small.
+
+        Raises:
+            OutcropError: they do not hold the footprint of a network without padding.
+        """
+        height, width = size
+        if self.padding == "none" and min(size) < self.footprint:
+            raise OutcropError(
+                "network",
+                f"{self.title} sees {self.footprint} × {self.footprint} pixels, "
+                f"more than patches of {height} × {width} hold; cut larger ones, take fewer "
+                "layers, or --padding zeros",
+            )
+
+    @property
     def title(self) -> str:
         """What a table calls it: the papers' name.
 
@@ -131,7 +193,8 @@ class ResidualNet:
         pre = "Pre-" if self.order == "pre-activation" else ""
         base = f"WRN-{self.depth}-{self.widen}" if self.widen > 1 else f"{pre}ResNet-{self.depth}"
         nested = f"RoR-{self.levels}-" if self.levels > 1 else ""
-        return nested + base + (" + stochastic depth" if self.survival < 1 else "")
+        inside = " unpadded" if self.padding == "none" else ""
+        return nested + base + inside + (" + stochastic depth" if self.survival < 1 else "")
 
     @classmethod
     def named(cls, name: str) -> ResidualNet:

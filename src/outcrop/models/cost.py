@@ -88,6 +88,7 @@ def cost_of(
     for name, number in (("bands", bands), ("size", min(size)), ("classes", classes)):
         if number < 1:
             raise OutcropError(f"--{name}", f"must be at least 1, not {number}")
+    network.check_size(size)
     shallow = replace(network, depth=_depth(network, _enough(network)), survival=1.0)
     rest, measured = _measure(shallow, bands, size, classes)
     blocks = list(_deepen(measured, network.blocks))
@@ -115,7 +116,11 @@ def cost_of(
 
 
 def _enough(network: ResidualNet) -> int:
-    """Blocks in a stage, of which the first differs and the others are alike."""
+    """Blocks in a stage, of which the first differs and the others are alike.
+
+    Without padding each sees a smaller picture than the one before."""
+    if network.padding == "none":
+        return network.blocks
     return min(network.blocks, max(2, 2 ** (network.levels - 3)))
 
 

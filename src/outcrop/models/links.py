@@ -19,12 +19,12 @@ class Link:
 
     Attributes:
         block: the block.
-        opens: the shortcuts that begin at its input, the outermost first.
+        opens: the nests with a shortcut that begins at its input, the outermost first.
         closes: how many of the open shortcuts end with it, the innermost first.
     """
 
     block: ResidualBlock
-    opens: tuple[nn.Module, ...]
+    opens: tuple[Nest, ...]
     closes: int
 
 
@@ -61,7 +61,7 @@ def follow(
             continue
         tensors = _follow(chain[done:start], tensors, kept)
         part, done = chain[start:stop], stop
-        modules = [module for link in part for module in (link.block, *link.opens)]
+        modules = [module for link in part for module in _modules(link)]
         tensors = recomputed(modules, _follow, part, tensors, kept)
     return _follow(chain[done:], tensors, kept)
 
@@ -71,7 +71,7 @@ def keep_only(network: ResidualNetwork, blocks: slice) -> None:
     these are the first and the last; all that is left keeps its name."""
     chain = links(network)
     first, last, _ = blocks.indices(len(chain))
-    kept = {id(module) for link in chain[blocks] for module in (link.block, *link.opens)}
+    kept = {id(module) for link in chain[blocks] for module in _modules(link)}
     for link in chain:
         if id(link.block) not in kept:
             _empty(link.block, "activate", "residual", "shortcut")
@@ -89,9 +89,14 @@ def _empty(module: nn.Module, *children: str) -> None:
         setattr(module, name, nn.Identity())
 
 
-def _links(nest: Nest, opens: tuple[nn.Module, ...], closes: int) -> Iterator[Link]:
+def _modules(link: Link) -> list[nn.Module]:
+    around = [nest.shortcut for nest in link.opens if nest.shortcut is not None]
+    return [link.block, *around]
+
+
+def _links(nest: Nest, opens: tuple[Nest, ...], closes: int) -> Iterator[Link]:
     if nest.shortcut is not None:
-        opens, closes = (*opens, nest.shortcut), closes + 1
+        opens, closes = (*opens, nest), closes + 1
     for k, unit in enumerate(nest.units):
         its_opens = opens if k == 0 else ()
         its_closes = closes if k == len(nest.units) - 1 else 0
@@ -106,7 +111,7 @@ def _follow(
 ) -> tuple[Tensor, ...]:
     x, *around = tensors
     for link in chain:
-        around += [shortcut(x) for shortcut in link.opens]
+        around += [nest.around(x) for nest in link.opens]
         stay = len(around) - link.closes
         outer = reduce(add, around[stay:]) if link.closes else None
         del around[stay:]

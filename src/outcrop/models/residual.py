@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from functools import reduce
+from itertools import accumulate, pairwise
+from math import prod
+from operator import mul
 from typing import cast
 
 import torch
@@ -45,6 +48,8 @@ class ResidualBlock(nn.Module):
         residual: the convolutions; what the block adds to its shortcut.
         shortcut: the identity, or what changes its shape (options A and B).
         survival: the chance to be kept in a training step.
+        stride: pixels of the input from one pixel of the output to the next.
+        margin: pixels of the input on each side that the output does not lie over; 0 with padding.
         compiled: `forward` as compiled for training, if it is.
     """
 
@@ -62,6 +67,10 @@ class ResidualBlock(nn.Module):
         self.original = network.order == "original"
         self.index = index
         self.survival = network.survivals[index]
+        self.stride = stride
+        self.margin = 0
+        if network.padding == "none":
+            self.margin = 1 if network.bottleneck else 1 + stride
         same = stride == 1 and inputs == outputs
         self.projects = not same and network.shortcut == "projection"
         if self.original:
@@ -78,6 +87,10 @@ class ResidualBlock(nn.Module):
         else:
             self.shortcut = PaddedIdentity(inputs, outputs, stride)
 
+    def length(self, length: int) -> int:
+        """Rows or columns of the output, from those of the input."""
+        return (length - 2 * self.margin - 1) // self.stride + 1
+
     def forward(self, x: Tensor, outer: Tensor | None = None) -> Tensor:
         """The block when it is kept.
 
@@ -89,18 +102,19 @@ class ResidualBlock(nn.Module):
             outer: what shortcuts of higher levels that end here add, `N × outputs × ...`.
 
         Returns:
-            `N × outputs × ⌈H / stride⌉ × ⌈W / stride⌉`.
+            `N × outputs × length(H) × length(W)`.
         """
         activated = self.activate(x)
         residual = self.residual(activated)
         if not self.training and self.survival < 1:
             residual = residual * self.survival
         # In place: in the first stage, a pass over memory costs as much as a convolution.
-        residual += self.shortcut(activated if self.projects else x)
+        residual += self.shortcut(beneath(self, activated if self.projects else x))
         return self._join(residual, outer)
 
     def skip(self, x: Tensor, outer: Tensor | None = None) -> Tensor:
         """The block when it is dropped: its shortcut alone; no convolution of it is computed."""
+        x = beneath(self, x)
         if outer is None and isinstance(self.shortcut, nn.Identity):
             return x  # In the original order it is not negative already.
         return self._join(self.shortcut(self.activate(x) if self.projects else x), outer)
@@ -136,10 +150,30 @@ class Nest(nn.Module):
         """Blocks or smaller nests, in their order."""
         return tuple(cast("Unit", getattr(self, name)) for name in self._names)
 
+    @property
+    def stride(self) -> int:
+        """Pixels of the input from one pixel of the output to the next."""
+        return prod(unit.stride for unit in self.units)
+
+    @property
+    def margin(self) -> int:
+        """Pixels of the input on each side that the output does not lie over."""
+        jumps = accumulate((unit.stride for unit in self.units), mul, initial=1)
+        return sum(unit.margin * before for unit, before in zip(self.units, jumps, strict=False))
+
+    def length(self, length: int) -> int:
+        """Rows or columns of the output, from those of the input."""
+        return reduce(lambda left, unit: unit.length(left), self.units, length)
+
+    def around(self, x: Tensor) -> Tensor:
+        """What the shortcut carries around all units."""
+        assert self.shortcut is not None
+        return self.shortcut(beneath(self, x))
+
     def forward(self, x: Tensor, kept: Kept | None = None, outer: Tensor | None = None) -> Tensor:
         """Through all units; `kept` says which blocks of the network are computed, None all."""
         if self.shortcut is not None:
-            around = self.shortcut(x)
+            around = self.around(x)
             outer = around if outer is None else outer + around
         units, done = self.units, 0
         for segment in self.segments:
@@ -149,6 +183,17 @@ class Nest(nn.Module):
 
 
 Unit = ResidualBlock | Nest
+
+
+def beneath(unit: Unit, x: Tensor) -> Tensor:
+    """The part of a unit's input that its output lies over: what a shortcut around it takes."""
+    if not unit.margin:
+        return x
+    rows, columns = (
+        slice(unit.margin, unit.margin + unit.stride * (unit.length(length) - 1) + 1)
+        for length in x.shape[2:]
+    )
+    return x[:, :, rows, columns]
 
 
 def _through(units: Sequence[Unit], x: Tensor, kept: Kept | None, outer: Tensor | None) -> Tensor:
@@ -172,8 +217,9 @@ def pass_block(unit: Unit, x: Tensor, kept: Kept | None, outer: Tensor | None) -
 class ResidualNetwork(nn.Module):
     """A stem, three stages of residual blocks, global average pooling, and one linear layer.
 
-    Takes float32 `N × bands × height × width` of any size from 4 × 4 up and gives logits,
-    `N × classes`. Convolutions start from He's normal initialisation (arXiv:1502.01852, eq. 10).
+    Takes float32 `N × bands × height × width` of any size from 4 × 4 up, or without padding from
+    the footprint up, and gives logits, `N × classes`. Convolutions start from He's normal
+    initialisation (arXiv:1502.01852, eq. 10).
     """
 
     def __init__(self, description: ResidualNet, bands: int, classes: int) -> None:
@@ -214,11 +260,15 @@ class ResidualNetwork(nn.Module):
             kept = keep(self.description, draws)
         return self.head(self.stages(self.stem(x), kept))
 
-    def head(self, x: Tensor) -> Tensor:
-        """Logits from what the last stage gave."""
+    def rectified(self, x: Tensor) -> Tensor:
+        """The units that are averaged, from what the last stage gave."""
         if isinstance(self.norm, nn.BatchNorm2d):
             x = F.relu(self.norm(x), inplace=True)
-        return self.linear(torch.mean(x, dim=(2, 3)))
+        return x
+
+    def head(self, x: Tensor) -> Tensor:
+        """Logits from what the last stage gave."""
+        return self.linear(torch.mean(self.rectified(x), dim=(2, 3)))
 
     def compile_blocks(self) -> None:
         """Compile what each block computes in training.
@@ -285,14 +335,14 @@ def keep(description: ResidualNet, draws: Sequence[float]) -> tuple[bool, ...]:
 def _stem(network: ResidualNet, bands: int) -> nn.Sequential:
     large = network.stem == "large"
     layers: dict[str, nn.Module] = {
-        "conv": nn.Conv2d(bands, network.width, 7, stride=2, padding=3, bias=False)
+        "conv": _conv(network, bands, network.width, 7, 2)
         if large
-        else _conv(bands, network.width, 3, 1)
+        else _conv(network, bands, network.width, 3, 1)
     }
     if large or network.order == "original":
         layers |= {"norm": nn.BatchNorm2d(network.width), "relu": nn.ReLU(inplace=True)}
     if large:
-        layers["pool"] = nn.MaxPool2d(3, stride=2, padding=1)
+        layers["pool"] = nn.MaxPool2d(3, stride=2, padding=_padding(network, 3))
     return nn.Sequential(OrderedDict(layers))
 
 
@@ -355,7 +405,7 @@ def _outer(network: ResidualNet, inputs: int, outputs: int, stride: int) -> nn.M
 
 
 def _projection(inputs: int, outputs: int, stride: int, normalised: bool) -> nn.Module:
-    conv = _conv(inputs, outputs, 1, stride)
+    conv = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
     if not normalised:
         return conv
     return nn.Sequential(OrderedDict(conv=conv, norm=nn.BatchNorm2d(outputs)))
@@ -374,12 +424,17 @@ def _layers(
         if network.order == "pre-activation" and number > 1:
             yield f"norm{number}", nn.BatchNorm2d(before)
             yield f"relu{number}", nn.ReLU(inplace=True)
-        yield f"conv{number}", _conv(before, after, kernel, step)
+        yield f"conv{number}", _conv(network, before, after, kernel, step)
         if network.order == "original":
             yield f"norm{number}", nn.BatchNorm2d(after)
             if number < len(convs):
                 yield f"relu{number}", nn.ReLU(inplace=True)
 
 
-def _conv(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
+def _conv(network: ResidualNet, inputs: int, outputs: int, kernel: int, stride: int) -> nn.Conv2d:
+    padding = _padding(network, kernel)
+    return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, bias=False)
+
+
+def _padding(network: ResidualNet, kernel: int) -> int:
+    return kernel // 2 if network.padding == "zeros" else 0

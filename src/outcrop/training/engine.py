@@ -78,11 +78,13 @@ def train(
 
     Raises:
         OutcropError: the folder exists and `resume` is false, or is not this run; the split does
-            not fit the patches; no such device; the patches cannot be cut anew (`open_cutter`); the
-            loss is no longer a number; memory or disk is full.
+            not fit the patches; the patches are too small for a network without padding; no such
+            device; the patches cannot be cut anew (`open_cutter`); the loss is no longer a number;
+            memory or disk is full.
         KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM; the run can be resumed.
     """
     split.check(patches, judged=len(split.validation) > 0)
+    network.check_size(patches.size)
     with make_team(network, recipe) as team:
         if team.world > 1:
             recipe = replace(recipe, machine=replace(recipe.machine, devices=team.world))

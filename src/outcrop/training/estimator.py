@@ -76,6 +76,7 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
     survival: float = ResidualNet.survival
     survival_schedule: Literal["linear", "constant"] = ResidualNet.survival_schedule
     stem: Literal["small", "large"] = ResidualNet.stem
+    padding: Literal["zeros", "none"] = ResidualNet.padding
     epochs: int = Recipe.epochs
     batch: int = Recipe.batch
     learning_rate: float = Recipe.learning_rate

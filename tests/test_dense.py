@@ -1,0 +1,163 @@
+"""A patch network over every pixel at once gives what it gives patch by patch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from outcrop.errors import OutcropError
+from outcrop.models.architectures import NETWORKS, ResidualNet
+from outcrop.models.cost import cost_of
+from outcrop.models.dense import Dense
+
+NETS = {
+    "plain": ResidualNet(14),
+    "projection": ResidualNet(14, shortcut="projection"),
+    "pre-activation": ResidualNet(14, order="pre-activation"),
+    "pre-activation, projection": ResidualNet(14, order="pre-activation", shortcut="projection"),
+    "bottleneck": ResidualNet(20, bottleneck=True, shortcut="projection"),
+    "three levels": ResidualNet(14, levels=3),
+    "four levels, dropped": ResidualNet(20, levels=4, survival=0.5),
+    "nested and wide": ResidualNet(
+        10, widen=2, order="pre-activation", shortcut="projection", levels=2
+    ),
+    "large stem": ResidualNet(8, stem="large", levels=3),
+}
+
+
+def build(description, bands=3, classes=5, seed=0):
+    """A network as training leaves it: no normalisation is the identity."""
+    torch.manual_seed(seed)
+    network = description.build(bands, classes)
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.running_mean.normal_(0, 0.3)
+            norm.running_var.uniform_(0.5, 2)
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+            nn.init.normal_(norm.bias, 0, 0.3)
+    return network.eval()
+
+
+def unpadded(description, **changes):
+    return ResidualNet(**{**vars(description), "width": 4, "padding": "none", **changes})
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_every_pixel_gets_the_logits_of_its_patch(name):
+    network = build(unpadded(NETS[name]))
+    foot = network.description.footprint
+    size = foot + network.description.stride + 1, foot + 1
+    dense = Dense(network, size)
+    pixels = 2 * dense.stride
+    x = torch.randn(2, 3, *dense.window(pixels))
+    with torch.inference_mode():
+        logits = dense.logits(x)
+        for row, column in ((0, 0), (1, 2), (3, 1), (2, 3), (pixels - 1, pixels - 1)):
+            patch = x[:, :, row : row + size[0], column : column + size[1]]
+            torch.testing.assert_close(
+                logits[:, :, row, column], network(patch), rtol=1e-4, atol=1e-4
+            )
+    assert logits.shape == (2, 5, pixels, pixels)
+    assert logits.std(dim=(2, 3)).min() > 1e-3
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    depth=st.sampled_from([8, 14]),
+    more=st.tuples(st.integers(0, 9), st.integers(0, 9)),
+    at=st.tuples(st.integers(0, 7), st.integers(0, 7)),
+    seed=st.integers(0, 99),
+)
+def test_patches_of_any_size_that_holds_the_footprint(depth, more, at, seed):
+    network = build(ResidualNet(depth, width=4, padding="none"), seed=seed)
+    size = network.description.footprint + more[0], network.description.footprint + more[1]
+    dense = Dense(network, size)
+    x = torch.randn(1, 3, *dense.window(8))
+    patch = x[:, :, at[0] : at[0] + size[0], at[1] : at[1] + size[1]]
+    with torch.inference_mode():
+        found = dense.logits(x)[:, :, at[0], at[1]]
+        torch.testing.assert_close(found, network(patch), rtol=1e-4, atol=1e-5)
+
+
+def test_features_are_what_the_linear_layer_takes():
+    network = build(ResidualNet(8, width=4, order="pre-activation", padding="none"))
+    dense = Dense(network, (25, 25))
+    x = torch.randn(1, 3, *dense.window(4))
+    with torch.inference_mode():
+        features = dense.features(x)
+        logits = network.linear(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        torch.testing.assert_close(logits, dense.logits(x), rtol=1e-4, atol=1e-5)
+
+
+def test_with_padding_the_units_that_no_rim_reaches_are_the_same():
+    """A network trained with zeros at the rim lies over the window as over its patches."""
+    network = build(ResidualNet(14, width=4))
+    size = 2 * network.description.footprint
+    dense = Dense(network, (size, size))
+    tall, wide = dense.window(4)
+    x = torch.randn(1, 3, tall, wide)
+    inner = x[:, :, dense.before : dense.before + size, dense.before : dense.before + size]
+    with torch.inference_mode():
+        units = network.stages(network.stem(inner))
+        far = -(-network.description.footprint // 2 // dense.stride)
+        middle = units[:, :, far:-far, far:-far].mean(dim=(2, 3))
+        other = build(ResidualNet(14, width=4, padding="none"))
+        other.load_state_dict(network.state_dict())
+        start = dense.before + far * dense.stride - (other.description.footprint - 1) // 2
+        length = other.description.footprint + dense.stride * (units.shape[2] - 2 * far - 1)
+        same = other.stages(other.stem(x[:, :, start : start + length, start : start + length]))
+        torch.testing.assert_close(same.mean(dim=(2, 3)), middle, rtol=1e-4, atol=1e-5)
+    assert dense.units == (units.shape[2], units.shape[3])
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_length_and_footprint_are_those_of_the_network(name):
+    description = unpadded(NETS[name], width=2)
+    network = build(description)
+    foot = description.footprint
+    for size in (foot, foot + 3, foot + description.stride):
+        units = network.stages(network.stem(torch.zeros(1, 3, size, size))).shape[2]
+        assert units == description.units(size)
+    assert description.units(foot) == 1
+    assert description.units(foot - 1) < 1
+    padded = ResidualNet(**{**vars(description), "padding": "zeros"})
+    for size in (16, 33):
+        units = build(padded).stages(build(padded).stem(torch.zeros(1, 3, size, size))).shape[2]
+        assert units == padded.units(size)
+
+
+def test_the_gradient_of_a_unit_covers_the_footprint_and_no_more():
+    description = ResidualNet(14, width=2, padding="none", order="pre-activation")
+    network = build(description)
+    foot = description.footprint
+    x = torch.randn(1, 3, foot + 8, foot + 8, requires_grad=True)
+    network.stages(network.stem(x))[0, :, 0, 0].sum().backward()
+    seen = x.grad[0].abs().sum(0) > 0
+    assert seen[:foot, :foot].any(0).all()
+    assert not seen[foot:].any()
+    assert not seen[:, foot:].any()
+
+
+def test_a_dropped_block_keeps_the_size():
+    network = build(ResidualNet(14, width=4, padding="none", levels=3, survival=0.5)).train()
+    x = torch.randn(2, 3, 61, 61)
+    for kept in ([True] * 6, [False] * 6, [True, False] * 3):
+        assert network.stages(network.stem(x), kept).shape[2:] == (3, 3)
+
+
+def test_too_small_patches_are_refused_in_one_line():
+    with pytest.raises(OutcropError, match=r"ResNet-20 unpadded sees 81 × 81 .* 32 × 32"):
+        cost_of(ResidualNet(20, padding="none"), 3, (32, 32), 10)
+    padded, inside = (
+        cost_of(ResidualNet(20, padding=padding), 3, (112, 112), 10)
+        for padding in ("zeros", "none")
+    )
+    assert inside.multiply_adds < padded.multiply_adds
+    assert inside.parameters == padded.parameters
+
+
+def test_named_networks_are_padded():
+    assert all(network.padding == "zeros" for network in NETWORKS.values())
