@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
+from outcrop.crew import crew
 from outcrop.errors import OutcropError
 from outcrop.locating import find as find_module
 from outcrop.locating.correlation import Picture, correlate, spectra, standardise
-from outcrop.locating.crew import crew
 from outcrop.locating.find import find
 from outcrop.locating.planes import Planes, Slab, filled
 from outcrop.locating.search import Candidates, _strips, looked_at, scan, scan_fully, spacing
@@ -249,7 +249,7 @@ def test_two_workers_of_a_cluster_find_what_one_process_finds(cube, cluster):
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://here", "tcp://no port"])
 def test_a_cluster_that_does_not_answer_is_told(monkeypatch, address):
-    monkeypatch.setattr("outcrop.locating.crew._PATIENCE", 0.5)
+    monkeypatch.setattr("outcrop.crew._PATIENCE", 0.5)
     refused = pytest.raises(OutcropError, match=r"^--scheduler: no Dask scheduler answers at")
     with refused, crew(address):
         pass

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from outcrop.locating.crew import Crew
+from outcrop.crew import Crew
 from outcrop.locating.peaks import Peaks, best, unusual
 from outcrop.locating.planes import Planes, Slab
 from outcrop.locating.search import Candidates

@@ -9,9 +9,9 @@ from functools import reduce
 
 import numpy as np
 
+from outcrop.crew import Crew
 from outcrop.locating.climb import Climb, climb
 from outcrop.locating.correlation import standardise
-from outcrop.locating.crew import Crew
 from outcrop.locating.peaks import Peaks, best, fits_well, ranked, unusual
 from outcrop.locating.planes import Planes, Slab
 from outcrop.locating.search import (

@@ -20,7 +20,7 @@ import numpy as np
 from scipy.fft import dctn, idctn
 from scipy.stats import gumbel_r
 
-from outcrop.locating.crew import Crew
+from outcrop.crew import Crew
 from outcrop.locating.find import find
 from outcrop.locating.planes import Planes, Slab
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from outcrop.locating.crew import Crew
+from outcrop.crew import Crew
 from outcrop.locating.planes import Planes, Slab
 
 _MOST_CANDIDATES = 500

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from outcrop.crew import Crew, crew
 from outcrop.errors import OutcropError
-from outcrop.locating.crew import Crew, crew
 from outcrop.locating.find import find
 from outcrop.locating.impostors import impostors
 from outcrop.locating.intensity import Intensity, measure
