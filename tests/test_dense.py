@@ -52,7 +52,7 @@ def test_every_pixel_gets_the_logits_of_its_patch(name):
     size = foot + network.description.stride + 1, foot + 1
     dense = Dense(network, size)
     pixels = 2 * dense.stride
-    x = torch.randn(2, 3, *dense.window(pixels))
+    x = torch.randn(2, 3, *dense.window(pixels, pixels))
     with torch.inference_mode():
         logits = dense.logits(x)
         for row, column in ((0, 0), (1, 2), (3, 1), (2, 3), (pixels - 1, pixels - 1)):
@@ -75,7 +75,7 @@ def test_patches_of_any_size_that_holds_the_footprint(depth, more, at, seed):
     network = build(ResidualNet(depth, width=4, padding="none"), seed=seed)
     size = network.description.footprint + more[0], network.description.footprint + more[1]
     dense = Dense(network, size)
-    x = torch.randn(1, 3, *dense.window(8))
+    x = torch.randn(1, 3, *dense.window(8, 8))
     patch = x[:, :, at[0] : at[0] + size[0], at[1] : at[1] + size[1]]
     with torch.inference_mode():
         found = dense.logits(x)[:, :, at[0], at[1]]
@@ -85,11 +85,18 @@ def test_patches_of_any_size_that_holds_the_footprint(depth, more, at, seed):
 def test_features_are_what_the_linear_layer_takes():
     network = build(ResidualNet(8, width=4, order="pre-activation", padding="none"))
     dense = Dense(network, (25, 25))
-    x = torch.randn(1, 3, *dense.window(4))
+    x = torch.randn(1, 3, *dense.window(4, 4))
     with torch.inference_mode():
-        features = dense.features(x)
-        logits = network.linear(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        torch.testing.assert_close(logits, dense.logits(x), rtol=1e-4, atol=1e-5)
+        logits, features = dense.both(x)
+        again = network.linear(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        torch.testing.assert_close(again, logits, rtol=1e-4, atol=1e-5)
+        assert torch.equal(logits, dense.logits(x))
+        torch.testing.assert_close(
+            features[:, :, 0, 0],
+            network.features(network.stages(network.stem(x[:, :, :25, :25]))),
+            rtol=1e-4,
+            atol=1e-5,
+        )
 
 
 def test_with_padding_the_units_that_no_rim_reaches_are_the_same():
@@ -97,7 +104,7 @@ def test_with_padding_the_units_that_no_rim_reaches_are_the_same():
     network = build(ResidualNet(14, width=4))
     size = 2 * network.description.footprint
     dense = Dense(network, (size, size))
-    tall, wide = dense.window(4)
+    tall, wide = dense.window(4, 4)
     x = torch.randn(1, 3, tall, wide)
     inner = x[:, :, dense.before : dense.before + size, dense.before : dense.before + size]
     with torch.inference_mode():

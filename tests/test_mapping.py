@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -10,9 +12,17 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rio_cogeo import cog_validate
+from scipy.ndimage import label
 
 from outcrop.errors import OutcropError
+from outcrop.mapping import predictor
 from outcrop.mapping import scene as mapping
+from outcrop.mapping.job import Job
+from outcrop.mapping.layers import render
+from outcrop.mapping.partial import Partial
 from outcrop.mapping.scene import map_scene
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.palette import colours
@@ -25,16 +35,36 @@ from tests.rasters import write_raster
 CLASSES = ("water", "forest & wood", "rice", "built-up")
 
 
-def classifier(bands=2, size=6):
-    torch.manual_seed(0)
-    network = ResidualNet(depth=8, width=4)
+def classifier(bands=2, size=6, padding="zeros", seed=0, classes=CLASSES, flip=False):
+    torch.manual_seed(seed)
+    network = ResidualNet(depth=8, width=4, padding=padding)
+    module = network.build(bands, len(classes)).eval()
+    with torch.no_grad():
+        # So that no class wins everywhere.
+        module.linear.weight *= 30
+        module.linear.bias -= module(torch.randn(64, bands, size, size)).mean(dim=0)
     return Classifier(
         network=network,
-        module=network.build(bands, len(CLASSES)).eval(),
-        classes=CLASSES,
+        module=module,
+        classes=classes,
         bands=tuple(f"band {i + 1}" for i in range(bands)),
         normalisation=Normalisation((100.0,) * bands, (60.0,) * bands),
         size=(size, size),
+        flip=flip,
+    )
+
+
+def dense(size=28, **options):
+    return classifier(size=size, padding="none", **options)
+
+
+def patch_by_patch(model, pixels, rows, columns):
+    """What the classifier says of the patches around pixels of a scene, NaN where nodata."""
+    size = model.size[0]
+    around = np.pad(pixels, ((0, 0), (size, size), (size, size)), mode="reflect")
+    top, left = rows - size // 2 + size, columns - size // 2 + size
+    return model.probabilities(
+        np.stack([around[:, r : r + size, c : c + size] for r, c in zip(top, left, strict=True)])
     )
 
 
@@ -56,33 +86,155 @@ def read(path):
         return dataset.read(1)
 
 
-@pytest.mark.parametrize("size", [5, 6])
-def test_every_pixel_gets_the_class_of_the_patch_around_it(tmp_path, scene, size):
-    model = classifier(size=size)
+@pytest.mark.parametrize(
+    "model",
+    [classifier(size=5), classifier(size=6), dense(27), dense(28), dense(30, flip=True)],
+    ids=["odd", "even", "dense, odd", "dense, even", "dense, mirrored"],
+)
+def test_every_pixel_gets_the_class_of_the_patch_around_it(tmp_path, scene, model):
     map_scene(model, scene, tmp_path / "map.tif", tmp_path / "sure.tif")
     pixels = np.where(noise() == 0, np.nan, noise().astype("float32"))
-    padded = np.pad(pixels, ((0, 0), (8, 8), (8, 8)), mode="reflect")
     rows, columns = np.indices(pixels.shape[1:]).reshape(2, -1)
-    top, left = rows - size // 2 + 8, columns - size // 2 + 8
-    patches = np.stack(
-        [padded[:, r : r + size, c : c + size] for r, c in zip(top, left, strict=True)]
-    )
-    probabilities = model.probabilities(patches)
+    probabilities = patch_by_patch(model, pixels, rows, columns)
     valid = np.isfinite(pixels).all(axis=0).ravel()
     expected = np.where(valid, probabilities.argmax(axis=1) + 1, 0)
     assert np.array_equal(read(tmp_path / "map.tif").ravel(), expected)
+    assert len(np.unique(expected)) > 2
     certain = np.where(valid, np.rint(100 * probabilities.max(axis=1)), 255)
     assert np.abs(read(tmp_path / "sure.tif").ravel() - certain).max() <= 1
 
 
-def test_the_map_does_not_depend_on_the_window(tmp_path, scene, monkeypatch):
-    maps = []
-    for window in (256, 16, 7):
-        monkeypatch.setattr(mapping, "_WINDOW", window)
-        map_scene(classifier(), scene, tmp_path / f"{window}.tif")
-        maps.append(read(tmp_path / f"{window}.tif"))
-    assert np.array_equal(maps[0], maps[1])
-    assert np.array_equal(maps[0], maps[2])
+@settings(max_examples=15, deadline=None)
+@given(
+    shape=st.tuples(st.integers(28, 61), st.integers(28, 61)),
+    window=st.integers(1, 80),
+    seed=st.integers(0, 3),
+    kind=st.sampled_from(["dense", "patches"]),
+)
+def test_the_map_does_not_depend_on_the_window_bit_by_bit(
+    tmp_path_factory, shape, window, seed, kind
+):
+    folder = tmp_path_factory.mktemp("windows")
+    pixels = np.random.default_rng(seed).normal(100, 60, (2, *shape)).astype("float32")
+    path = write_raster(folder / "scene.tif", pixels)
+    model = dense(seed=seed) if kind == "dense" else classifier(seed=seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(predictor._TILE, kind, 16)
+        for name, side in (("a", window), ("b", 1000)):
+            map_scene(model, path, folder / f"{name}.tif", folder / f"{name}-sure.tif", window=side)
+    for layer in ("", "-sure"):
+        assert (folder / f"a{layer}.tif").read_bytes() == (folder / f"b{layer}.tif").read_bytes()
+
+
+def test_nor_does_it_depend_on_the_number_of_threads(tmp_path, scene, monkeypatch):
+    monkeypatch.setitem(predictor._TILE, "dense", 16)
+    for threads in (1, 2, 5):
+        monkeypatch.setattr(mapping, "threads_for", lambda _, n=threads: n)
+        map_scene(dense(), scene, tmp_path / f"{threads}.tif", window=16)
+    one, two, five = ((tmp_path / f"{threads}.tif").read_bytes() for threads in (1, 2, 5))
+    assert one == two == five
+
+
+def test_a_padded_network_is_dense_on_request_only(tmp_path, scene):
+    """Its units see the scene where patch by patch they saw zeros: near, but not the same."""
+    model = classifier(size=28)
+    for method in ("auto", "patches", "dense"):
+        map_scene(model, scene, tmp_path / f"{method}.tif", method=method)
+    auto, patches, other = (
+        read(tmp_path / f"{method}.tif") for method in ("auto", "patches", "dense")
+    )
+    assert np.array_equal(auto, patches)
+    assert 0 < (other != patches).mean() < 0.9
+    assert np.array_equal(other == 0, patches == 0)
+
+
+def test_a_map_is_a_valid_cog(tmp_path):
+    pixels = np.random.default_rng(0).integers(1, 255, (2, 700, 600)).astype("uint8")
+    path = write_raster(tmp_path / "scene.tif", pixels, nodata=0)
+    map_scene(dense(), path, tmp_path / "map.tif", tmp_path / "sure.tif", sieve=4)
+    for name in ("map.tif", "sure.tif"):
+        valid, errors, warnings = cog_validate(tmp_path / name, strict=True, quiet=True)
+        assert (valid, errors, warnings) == (True, [], [])
+    with rasterio.open(tmp_path / "map.tif") as made:
+        assert made.overviews(1)
+        assert made.tags(1)["CLASS_2"] == "forest & wood"
+
+
+def test_entropy_and_second_class(tmp_path, scene):
+    model = dense()
+    map_scene(
+        model, scene, tmp_path / "map.tif", entropy=tmp_path / "h.tif", second=tmp_path / "2.tif"
+    )
+    pixels = np.where(noise() == 0, np.nan, noise().astype("float32"))
+    rows, columns = np.array([3, 30, 36]), np.array([4, 0, 52])
+    likely = patch_by_patch(model, pixels, rows, columns)
+    entropy = -(likely * np.log(likely)).sum(axis=1) / np.log(len(CLASSES))
+    assert np.abs(read(tmp_path / "h.tif")[rows, columns] - 100 * entropy).max() <= 1
+    assert np.array_equal(
+        read(tmp_path / "2.tif")[rows, columns], np.argsort(likely, axis=1)[:, -2] + 1
+    )
+    assert read(tmp_path / "h.tif")[6, 31] == 255
+    assert read(tmp_path / "2.tif")[6, 31] == 0
+    with rasterio.open(tmp_path / "2.tif") as dataset:
+        assert dataset.tags(1)["CLASS_3"] == "rice"
+
+
+def test_classes_that_are_all_alike_are_uncertain():
+    same = np.full((4, 1), 0.25, np.float32)
+    assert render(["confidence", "entropy"], same).ravel().tolist() == [25, 100]
+    sure = np.array([[1], [0], [0], [0]], np.float32)
+    assert render(["confidence", "entropy"], sure).ravel().tolist() == [100, 0]
+
+
+@pytest.mark.parametrize("kind", ["dense", "patches"])
+def test_an_ensemble_is_the_mean_of_its_models(tmp_path, scene, kind):
+    make = dense if kind == "dense" else classifier
+    models = [make(size=28), make(size=33, seed=1)]
+    map_scene(models, scene, tmp_path / "map.tif", tmp_path / "sure.tif")
+    pixels = np.where(noise() == 0, np.nan, noise().astype("float32"))
+    rows, columns = np.indices(pixels.shape[1:]).reshape(2, -1)[:, ::37]
+    likely = np.mean([patch_by_patch(one, pixels, rows, columns) for one in models], axis=0)
+    valid = np.isfinite(pixels[:, rows, columns]).all(axis=0)
+    assert np.array_equal(
+        read(tmp_path / "map.tif")[rows, columns][valid], likely.argmax(axis=1)[valid] + 1
+    )
+    sure = read(tmp_path / "sure.tif")[rows, columns][valid].astype(int)
+    assert np.abs(sure - 100 * likely.max(axis=1)[valid]).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["dense", "patches"])
+def test_turns_are_averaged_over_all_eight(tmp_path, scene, kind):
+    model = dense() if kind == "dense" else classifier(size=7)
+    map_scene(model, scene, tmp_path / "map.tif", tmp_path / "sure.tif", turns=True)
+    pixels = np.where(noise() == 0, np.nan, noise().astype("float32"))
+    size = model.size[0]
+    around = np.pad(pixels, ((0, 0), (size, size), (size, size)), mode="reflect")
+    for row, column in ((0, 0), (17, 33), (36, 50)):
+        top, left = row - size // 2 + size, column - size // 2 + size
+        patch = around[:, top : top + size, left : left + size]
+        turned = [
+            np.rot90(one, k, axes=(1, 2)) for one in (patch, patch[..., ::-1]) for k in range(4)
+        ]
+        likely = model.probabilities(np.stack(turned)).mean(axis=0)
+        assert read(tmp_path / "map.tif")[row, column] == likely.argmax() + 1
+        assert abs(int(read(tmp_path / "sure.tif")[row, column]) - 100 * likely.max()) <= 1
+
+
+def test_the_sieve_leaves_no_small_patch(tmp_path, scene):
+    map_scene(dense(), scene, tmp_path / "fine.tif")
+    map_scene(dense(), scene, tmp_path / "sieved.tif", sieve=12)
+    fine, sieved = read(tmp_path / "fine.tif"), read(tmp_path / "sieved.tif")
+    assert np.array_equal(fine == 0, sieved == 0)
+    assert (fine != sieved).any()
+
+    def patches(values):
+        return [
+            count
+            for value in np.unique(values[values > 0])
+            for count in np.bincount(label(values == value, np.ones((3, 3)))[0].ravel())[1:]
+        ]
+
+    assert min(patches(fine)) < 12 <= min(patches(sieved))
 
 
 def test_a_map_has_grid_nodata_names_and_colours(tmp_path, scene):
@@ -173,15 +325,108 @@ def test_what_cannot_be_mapped_is_told(tmp_path, scene, change, message):
     assert set(tmp_path.iterdir()) == before
 
 
-def test_an_interrupted_map_leaves_nothing(tmp_path, scene, monkeypatch):
-    def stop(*_):
-        raise KeyboardInterrupt
+class Stops:
+    """Classifies so many windows, then is interrupted."""
 
+    def __init__(self, windows):
+        self.left, self.classify, self.seen = windows, Job.classify, []
+
+    def __call__(self, job, window, pixels):
+        if not self.left:
+            raise KeyboardInterrupt
+        self.left -= 1
+        self.seen.append(window.name)
+        return self.classify(job, window, pixels)
+
+
+def interrupted(tmp_path, scene, monkeypatch, windows, **options):
+    monkeypatch.setitem(predictor._TILE, "dense", 16)
+    monkeypatch.setattr(mapping, "threads_for", lambda _: 1)
+    stops = Stops(windows)
+    with monkeypatch.context() as patch:
+        patch.setattr(Job, "classify", lambda *args: stops(*args))
+        with pytest.raises(KeyboardInterrupt):
+            map_scene(dense(), scene, tmp_path / "map.tif", window=16, **options)
+    return stops
+
+
+def test_a_map_that_is_interrupted_at_once_leaves_nothing(tmp_path, scene, monkeypatch):
     before = set(tmp_path.iterdir())
-    monkeypatch.setattr(mapping, "classify_window", stop)
-    with pytest.raises(KeyboardInterrupt):
-        map_scene(classifier(), scene, tmp_path / "map.tif", tmp_path / "sure.tif")
+    interrupted(tmp_path, scene, monkeypatch, 0)
     assert set(tmp_path.iterdir()) == before
+
+
+def test_an_interrupted_map_goes_on_with_the_next_window(tmp_path, scene, monkeypatch, capsys):
+    map_scene(dense(), scene, tmp_path / "whole.tif", window=16)
+    first = interrupted(tmp_path, scene, monkeypatch, 4)
+    assert not (tmp_path / "map.tif").exists()
+    assert "4 windows are done and kept; --resume goes on" in capsys.readouterr().err
+    second = Stops(99)
+    monkeypatch.setattr(Job, "classify", lambda *args: second(*args))
+    map_scene(dense(), scene, tmp_path / "map.tif", window=16, resume=True)
+    assert not set(first.seen) & set(second.seen)
+    assert len(first.seen) + len(second.seen) == 12
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("scene.tif", "map.tif", "map.tif.aux.xml", "whole.tif", "whole.tif.aux.xml")
+    }
+    monkeypatch.undo()
+    monkeypatch.setitem(predictor._TILE, "dense", 16)
+    map_scene(dense(), scene, tmp_path / "again.tif")
+    assert (tmp_path / "again.tif").read_bytes() == (tmp_path / "map.tif").read_bytes()
+
+
+def test_a_map_that_was_begun_otherwise_is_not_gone_on_with(tmp_path, scene, monkeypatch):
+    interrupted(tmp_path, scene, monkeypatch, 4)
+    for change, what in (
+        ({"turns": True}, "turns"),
+        ({"entropy": tmp_path / "h.tif"}, "layers"),
+        ({"window": 32}, "windows"),
+    ):
+        refused = pytest.raises(OutcropError, match=f"begun with another {what}; take the old")
+        with refused:
+            map_scene(
+                dense(), scene, tmp_path / "map.tif", **{"window": 16, "resume": True, **change}
+            )
+    with pytest.raises(OutcropError, match="begun with another models"):
+        map_scene(dense(seed=5), scene, tmp_path / "map.tif", window=16, resume=True)
+    map_scene(dense(seed=5), scene, tmp_path / "map.tif", window=16)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_cluster_gives_the_same_bytes(tmp_path, scene, monkeypatch):
+    monkeypatch.setitem(predictor._TILE, "dense", 16)
+    map_scene(dense(), scene, tmp_path / "here.tif", tmp_path / "here-sure.tif", window=16)
+    map_scene(
+        dense(), scene, tmp_path / "there.tif", tmp_path / "there-sure.tif", window=32,
+        scheduler="local[2]",
+    )  # fmt: skip
+    for layer in ("", "-sure"):
+        here, there = (tmp_path / f"{name}{layer}.tif" for name in ("here", "there"))
+        assert here.read_bytes() == there.read_bytes()
+
+
+def test_a_worker_that_is_killed_costs_time_and_not_the_map(tmp_path, scene, monkeypatch):
+    from distributed import LocalCluster
+
+    monkeypatch.setitem(predictor._TILE, "dense", 16)
+    map_scene(dense(), scene, tmp_path / "here.tif", window=16)
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address=None, silence_logs=50
+    ) as cluster:
+        write, killed = Partial.write, []
+
+        def kill_once(store, window, layers):
+            write(store, window, layers)
+            if not killed:
+                killed.append(window.name)
+                os.kill(cluster.workers[0].pid, signal.SIGKILL)
+
+        monkeypatch.setattr(Partial, "write", kill_once)
+        map_scene(
+            dense(), scene, tmp_path / "there.tif", window=16, scheduler=cluster.scheduler_address
+        )
+    assert len(killed) == 1
+    assert (tmp_path / "here.tif").read_bytes() == (tmp_path / "there.tif").read_bytes()
 
 
 def test_a_full_disk_leaves_nothing(tmp_path, scene):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.mapping.classmap import NODATA
+from outcrop.mapping.layers import NODATA
 from outcrop.sources.labels import on_grid
 
 _WINDOW = 1024

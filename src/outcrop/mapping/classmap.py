@@ -1,101 +1,138 @@
-"""Class maps on disk: GeoTIFF with nodata, colours and class names that GIS programs show."""
+"""Class maps on disk: Cloud-Optimized GeoTIFF with nodata, colours and class names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
 import numpy as np
 
-from outcrop.errors import OutcropError
+from outcrop import __version__
 from outcrop.files import new_file
+from outcrop.mapping.layers import LAYERS, Layer
+from outcrop.mapping.tiling import Window
 from outcrop.patches.palette import colours
-from outcrop.sources.geotiff import write_geotiff
+from outcrop.sources.geotiff import copy_to_cog, write_geotiff
 from outcrop.sources.scene import Scene
 
-NODATA = 0
-NO_CONFIDENCE = 255
+MOST_CLASSES = 254
+_CACHE_BYTES = 128 << 20
 
-Write = Callable[[np.ndarray, np.ndarray, int, int], None]
+Windows = Iterable[tuple[Window, np.ndarray]]
 
 
-@contextmanager
-def map_writer(
-    path: str | Path, confidence: str | Path | None, scene: Scene, classes: Sequence[str]
-) -> Iterator[Write]:
-    """A function that writes class values and confidence at a row and column.
+def write_maps(
+    files: Mapping[str, Path],
+    scene: Scene,
+    classes: Sequence[str],
+    windows: Windows,
+    scratch: Path,
+    sieve: int = 0,
+) -> None:
+    """Write layers as Cloud-Optimized GeoTIFFs; they appear under their names together.
 
-    The files appear under their names together, when both are whole. The names of the classes
-    stand in the tags `CLASS_1`, ... of the band, and, because GDAL keeps category names nowhere
-    else, in `PATH.aux.xml` beside the map.
+    The names of the classes stand in the tags `CLASS_1`, ... of the band, and, because GDAL keeps
+    category names nowhere else, in `PATH.aux.xml` beside the file.
+
+    Args:
+        files: for each layer, by its name in `LAYERS` and in the order of `windows`, its file.
+        windows: the layers of every window, uint8, `layers × height × width`.
+        scratch: a folder on the same disk, for files that are not whole yet.
+        sieve: patches of a class of fewer pixels take the class of their largest neighbour.
 
     Raises:
-        OutcropError: more than 254 classes; the disk is full.
+        OutcropError: the disk is full.
     """
-    if len(classes) > 254:
-        raise OutcropError(path, f"cannot hold {len(classes)} classes; a map has at most 254")
-    path = Path(path)
-    with ExitStack() as renames:
-        names = renames.enter_context(new_file(path.with_name(path.name + ".aux.xml")))
-        names.write_text(_category_names(["nodata", *classes]), encoding="utf-8")
-        temporary = [renames.enter_context(new_file(path))]
-        if confidence is not None:
-            temporary.append(renames.enter_context(new_file(confidence)))
-        with ExitStack() as files:
-            class_file = files.enter_context(_geotiff(temporary[0], path, scene, NODATA))
-            _describe_classes(class_file, classes)
-            writers = [_write_to(class_file)]
-            for name in temporary[1:]:
-                file = files.enter_context(
-                    _geotiff(name, Path(str(confidence)), scene, NO_CONFIDENCE)
-                )
-                file.set_band_description(1, "confidence (per cent)")
-                file.set_band_unit(1, "%")
-                writers.append(_write_to(file))
+    import rasterio
 
-            def write(values: np.ndarray, certain: np.ndarray, row: int, column: int) -> None:
-                for writer, pixels in zip(writers, (values, certain), strict=False):
-                    writer(pixels, row, column)
-
-            yield write
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES), ExitStack() as renames:
+        plain = {name: scratch / f"{name}.tif" for name in files}
+        _fill(plain, files, scene, classes, windows)
+        if sieve > 1:
+            _sieve(plain["classes"], sieve, scratch)
+        for name, path in files.items():
+            layer = LAYERS[name]
+            if not layer.averages:
+                beside = renames.enter_context(new_file(path.with_name(path.name + ".aux.xml")))
+                beside.write_text(_category_names(["nodata", *classes]), encoding="utf-8")
+            temporary = renames.enter_context(new_file(path))
+            copy_to_cog(plain[name], temporary, path, "average" if layer.averages else "mode")
+            plain[name].unlink()
 
 
-def _geotiff(temporary: Path, path: Path, scene: Scene, nodata: int) -> AbstractContextManager[Any]:
+def _fill(
+    plain: Mapping[str, Path],
+    files: Mapping[str, Path],
+    scene: Scene,
+    classes: Sequence[str],
+    windows: Windows,
+) -> None:
+    from rasterio.windows import Window as Part
+
+    with ExitStack() as opened:
+        datasets = []
+        for name, path in plain.items():
+            layer = LAYERS[name]
+            dataset = opened.enter_context(
+                write_geotiff(path, files[name], **_profile(scene, layer))
+            )
+            _describe(dataset, layer, classes)
+            datasets.append(dataset)
+        for window, layers in windows:
+            part = Part(window.column, window.row, window.width, window.height)
+            for dataset, values in zip(datasets, layers, strict=True):
+                dataset.write(values, 1, window=part)
+
+
+def _profile(scene: Scene, layer: Layer) -> dict[str, Any]:
     from affine import Affine
 
-    return write_geotiff(
-        temporary,
-        path,
-        dtype="uint8",
-        count=1,
-        height=scene.height,
-        width=scene.width,
-        crs=scene.crs,
-        transform=Affine(*scene.transform),
-        nodata=nodata,
-        bigtiff="if_safer",
-    )
+    return {
+        "dtype": "uint8",
+        "count": 1,
+        "height": scene.height,
+        "width": scene.width,
+        "crs": scene.crs,
+        "transform": Affine(*scene.transform),
+        "nodata": layer.nodata,
+        "bigtiff": "if_safer",
+    }
 
 
-def _describe_classes(dataset: Any, classes: Sequence[str]) -> None:
-    table = {NODATA: (0, 0, 0, 0)}
+def _describe(dataset: Any, layer: Layer, classes: Sequence[str]) -> None:
+    dataset.set_band_description(1, layer.title)
+    dataset.update_tags(TIFFTAG_SOFTWARE=f"outcrop {__version__}")
+    if layer.averages:
+        dataset.set_band_unit(1, layer.unit)
+        return
+    table = {layer.nodata: (0, 0, 0, 0)}
     table |= {i: (*rgb, 255) for i, rgb in enumerate(colours(classes), start=1)}
     dataset.write_colormap(1, table)
-    dataset.set_band_description(1, "class")
     dataset.update_tags(1, **{f"CLASS_{i}": name for i, name in enumerate(classes, start=1)})
 
 
-def _write_to(dataset: Any) -> Callable[[np.ndarray, int, int], None]:
-    from rasterio.windows import Window
+def _sieve(path: Path, pixels: int, scratch: Path) -> None:
+    """GDAL wants the whole raster at once: it lies in mapped files, which the system pages."""
+    import rasterio
+    from rasterio.features import sieve
 
-    def write(values: np.ndarray, row: int, column: int) -> None:
-        height, width = values.shape
-        dataset.write(values, 1, window=Window(column, row, width, height))
-
-    return write
+    with rasterio.open(path, "r+") as dataset:
+        shape = dataset.height, dataset.width
+        before, after = (
+            np.memmap(scratch / name, np.uint8, "w+", shape=shape) for name in ("before", "after")
+        )
+        for _, part in dataset.block_windows(1):
+            before[part.toslices()] = dataset.read(1, window=part)
+        sieve(before, pixels, out=after, mask=before > 0, connectivity=8)
+        for _, part in dataset.block_windows(1):
+            # What GDAL leaves out of the sieve it may fill from beside.
+            kept = before[part.toslices()] > 0
+            dataset.write(np.where(kept, after[part.toslices()], 0), 1, window=part)
+    for name in ("before", "after"):
+        (scratch / name).unlink()
 
 
 def _category_names(names: Sequence[str]) -> str:

@@ -43,14 +43,15 @@ class Dense:
         self.units = description.units(size[0]), description.units(size[1])
         self._chain = _chain(self.network)
 
-    def window(self, pixels: int) -> tuple[int, int]:
+    def window(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns that must be given for so many rows and columns of output.
 
         Args:
-            pixels: a multiple of `stride`.
+            height, width: multiples of `stride`.
         """
         tall, wide = (
-            pixels - 1 + self.stride * (units - 1) + self.footprint for units in self.units
+            pixels - 1 + self.stride * (units - 1) + self.footprint
+            for pixels, units in zip((height, width), self.units, strict=True)
         )
         return tall, wide
 
@@ -58,20 +59,28 @@ class Dense:
         """Logits of every pixel.
 
         Args:
-            x: float32, normalised, `N × bands × ...` of the size that `window` gives for a number
-                of pixels. Output (0, 0) belongs to the patch whose upper-left pixel is
+            x: float32, normalised, `N × bands × ...` of the size that `window` gives for `height`
+                and `width`. Output (0, 0) belongs to the patch whose upper-left pixel is
                 (`before`, `before`).
 
         Returns:
-            `N × classes × pixels × pixels`.
+            `N × classes × height × width`.
         """
-        weight, bias = self.network.linear.weight[:, :, None, None], self.network.linear.bias
         # Linear layer and mean may change places, and there are fewer classes than channels.
-        return self._gather(x, lambda unit: F.conv2d(unit, weight, bias))
+        return self._gather(x, self._linear)
 
-    def features(self, x: Tensor) -> Tensor:
-        """What stands before the linear layer, `N × channels × pixels × pixels`; see `logits`."""
-        return self._gather(x, lambda unit: unit)
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, and the features that the linear layer takes, `N × channels × height × width`.
+
+        The logits are bit by bit those of `logits`.
+        """
+        found = self._gather(x, lambda units: torch.cat([self._linear(units), units], dim=1))
+        classes = self.network.linear.out_features
+        return found[:, :classes], found[:, classes:]
+
+    def _linear(self, units: Tensor) -> Tensor:
+        weight, bias = self.network.linear.weight, self.network.linear.bias
+        return F.conv2d(units, weight[:, :, None, None], bias)
 
     def _gather(self, x: Tensor, last: Callable[[Tensor], Tensor]) -> Tensor:
         s, found = self.stride, None

@@ -266,9 +266,13 @@ class ResidualNetwork(nn.Module):
             x = F.relu(self.norm(x), inplace=True)
         return x
 
+    def features(self, x: Tensor) -> Tensor:
+        """What the linear layer sees of what the last stage gave, `N × channels`; not negative."""
+        return torch.mean(self.rectified(x), dim=(2, 3))
+
     def head(self, x: Tensor) -> Tensor:
         """Logits from what the last stage gave."""
-        return self.linear(torch.mean(self.rectified(x), dim=(2, 3)))
+        return self.linear(self.features(x))
 
     def compile_blocks(self) -> None:
         """Compile what each block computes in training.

@@ -10,6 +10,7 @@ from typing import Any
 from outcrop.errors import OutcropError
 
 _TILE = 256
+_COG_BLOCK = 512
 
 
 @contextmanager
@@ -33,6 +34,39 @@ def write_geotiff(path: Path, name: Path, **profile: Any) -> Iterator[Any]:
         with rasterio.open(path, "w", driver="GTiff", **layout, **profile) as dataset:
             yield dataset
         _read_back(path)
+    except RasterioError as error:
+        raise OutcropError(
+            name, f"could not be written whole; is the disk full? ({_cause(error)})"
+        ) from error
+
+
+def copy_to_cog(path: Path, to: Path, name: Path, resampling: str) -> None:
+    """Copy a GeoTIFF into a Cloud-Optimized one: tiles, with smaller and smaller overviews.
+
+    Args:
+        path: what is copied.
+        to: where it is written.
+        name: what it will be called, for the error line.
+        resampling: how overviews are made: "mode" for classes, "average" for amounts.
+
+    Raises:
+        OutcropError: it could not be written whole.
+    """
+    import rasterio
+    import rasterio.shutil
+    from rasterio.errors import RasterioError
+
+    layout = {
+        "BLOCKSIZE": _COG_BLOCK,
+        "COMPRESS": "DEFLATE",
+        "OVERVIEWS": "IGNORE_EXISTING",
+        "RESAMPLING": resampling,
+        "BIGTIFF": "IF_SAFER",
+        "SPARSE_OK": "YES",
+    }
+    try:
+        rasterio.shutil.copy(path, to, driver="COG", **layout)
+        _read_back(to)
     except RasterioError as error:
         raise OutcropError(
             name, f"could not be written whole; is the disk full? ({_cause(error)})"

@@ -1,0 +1,117 @@
+"""What is done with each window of a picture: read, predict, render."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from outcrop.mapping.layers import LAYERS, render
+from outcrop.mapping.predictor import Predictor
+from outcrop.mapping.tiling import Tiling, Window
+
+Dissimilarity = Callable[[np.ndarray], np.ndarray]
+
+
+class Reader(Protocol):
+    """Reads windows of a picture; beyond its edges it is mirrored."""
+
+    def read(self, row: int, column: int, height: int, width: int) -> np.ndarray:
+        """`bands × height × width`; NaN where there is no data."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """How every window of a picture is mapped.
+
+    Attributes:
+        predictor: what says the classes.
+        tiling: the picture's windows and tiles.
+        layers: names of `outcrop.mapping.layers.LAYERS`.
+        step: predict one pixel of each cell of `step × step`, and give its values to the cell.
+        dissimilarity: from features `N × C` to how far they lie from the training data, 1 being as
+            far as is trusted; for the layer "trust".
+    """
+
+    predictor: Predictor
+    tiling: Tiling
+    layers: tuple[str, ...]
+    step: int = 1
+    dissimilarity: Dissimilarity | None = None
+
+    def read(self, reader: Reader, window: Window) -> np.ndarray:
+        """All pixels that the tiles of a window need."""
+        tall, wide = self.tiling.covered(window)
+        by = self.predictor
+        return reader.read(
+            window.row - by.above,
+            window.column - by.left,
+            by.above + tall + by.below,
+            by.left + wide + by.right,
+        )
+
+    def classify(self, window: Window, pixels: np.ndarray) -> np.ndarray:
+        """The layers of a window: uint8, `layers × height × width`.
+
+        Args:
+            pixels: what `read` gave.
+        """
+        by = self.predictor
+        top, left = by.above, by.left
+        inside = pixels[:, top : top + window.height, left : left + window.width]
+        valid = np.zeros(self.tiling.covered(window), bool)
+        valid[: window.height, : window.width] = np.isfinite(inside).all(axis=0)
+        made = np.empty((len(self.layers), *valid.shape), np.uint8)
+        tall, wide = self.tiling.tile
+        for row, column in self.tiling.tiles(window):
+            here = np.s_[row : row + tall, column : column + wide]
+            around = np.s_[
+                :,
+                row : row + top + tall + by.below,
+                column : column + left + wide + by.right,
+            ]
+            made[:, *here] = self._tile(pixels[around], valid[here])
+        return made[:, : window.height, : window.width]
+
+    def _tile(self, pixels: np.ndarray, valid: np.ndarray) -> np.ndarray:
+        nodata = np.array([LAYERS[name].nodata for name in self.layers], np.uint8)[:, None, None]
+        if not valid.any():
+            return np.broadcast_to(nodata, (len(nodata), *valid.shape))
+        wanted = _one_of_each_cell(valid, self.step)
+        said = self.predictor.predict(pixels, wanted, self.dissimilarity is not None)
+        far = None if said.features is None else self._far(said.features)
+        made = render(self.layers, said.probabilities, far)
+        if self.step > 1:
+            made = _spread(made, wanted, self.step)
+        return np.where(valid, made, nodata)
+
+    def _far(self, features: np.ndarray) -> np.ndarray:
+        assert self.dissimilarity is not None
+        channels, *shape = features.shape
+        return self.dissimilarity(features.reshape(channels, -1).T).reshape(shape)
+
+
+def _one_of_each_cell(valid: np.ndarray, step: int) -> np.ndarray:
+    """Of the valid pixels of each cell of `step × step` the one nearest its middle."""
+    if step == 1:
+        return valid
+    row, column = np.nonzero(valid)
+    middle = (step - 1) / 2
+    distance = np.hypot(row % step - middle, column % step - middle)
+    order = np.lexsort((distance, column // step, row // step))
+    cell = row[order] // step * valid.shape[1] + column[order] // step
+    first = order[np.r_[True, np.diff(cell) != 0]] if len(order) else order
+    chosen = np.zeros_like(valid)
+    chosen[row[first], column[first]] = True
+    return chosen
+
+
+def _spread(values: np.ndarray, chosen: np.ndarray, step: int) -> np.ndarray:
+    """Give the values of each cell's chosen pixel to the whole cell."""
+    _, height, width = values.shape
+    cells = np.zeros((len(values), -(-height // step), -(-width // step)), values.dtype)
+    row, column = np.nonzero(chosen)
+    cells[:, row // step, column // step] = values[:, row, column]
+    return cells.repeat(step, axis=1).repeat(step, axis=2)[:, :height, :width]

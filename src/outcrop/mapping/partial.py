@@ -1,0 +1,111 @@
+"""A map that is not whole yet: a hidden folder with the windows that are done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from outcrop.errors import OutcropError
+from outcrop.files import explain, new_file, sweep, write_json
+from outcrop.mapping.tiling import Window
+
+
+class Partial:
+    """The windows of a map that are done, each in a file that is whole.
+
+    Attributes:
+        folder: beside the map, `.NAME.windows`.
+    """
+
+    def __init__(self, output: Path, plan: Mapping[str, Any], resume: bool) -> None:
+        """Begin, or go on.
+
+        Args:
+            output: the map.
+            plan: plain data; all that decides what the map will be.
+            resume: go on with what is there; without it, that is removed.
+
+        Raises:
+            OutcropError: what is there is of another plan; the disk is full.
+        """
+        self.folder = output.with_name(f".{output.name}.windows")
+        wanted = json.loads(json.dumps(dict(plan)))
+        if self.folder.exists() and resume:
+            self._check(output, wanted)
+            sweep(self.folder)
+            return
+        try:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir()
+        except OSError as error:
+            raise explain(error, output) from error
+        write_json(self.folder / "plan.json", wanted)
+
+    def _check(self, output: Path, wanted: Mapping[str, Any]) -> None:
+        try:
+            stored = json.loads((self.folder / "plan.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            stored = {}
+        changed = sorted(
+            key for key in wanted.keys() | stored.keys() if wanted.get(key) != stored.get(key)
+        )
+        if changed:
+            raise OutcropError(
+                output,
+                f"was begun with another {' and '.join(changed)}; "
+                "take the old settings, or leave --resume out to begin anew",
+            )
+
+    def __contains__(self, window: Window) -> bool:
+        return self._file(window).exists()
+
+    @property
+    def done(self) -> int:
+        """How many windows are there."""
+        return sum(1 for _ in self.folder.glob("*.npz"))
+
+    def write(self, window: Window, layers: np.ndarray) -> None:
+        """Keep a window: uint8, `layers × height × width`."""
+        with new_file(self._file(window)) as temporary:
+            np.savez_compressed(temporary, layers=layers)
+
+    def read(self, window: Window) -> np.ndarray:
+        """The window that `write` has kept.
+
+        Raises:
+            OutcropError: it is damaged.
+        """
+        path = self._file(window)
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return arrays["layers"]
+        except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+            raise OutcropError(path, "is damaged; delete it and go on with --resume") from error
+
+    def remove(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _file(self, window: Window) -> Path:
+        return self.folder / f"{window.name}.npz"
+
+
+def fingerprint(tensors: Mapping[str, Any]) -> str:
+    """A hash of the names and values of a network's tensors."""
+    told = hashlib.sha256()
+    for name in sorted(tensors):
+        told.update(name.encode())
+        told.update(tensors[name].detach().cpu().contiguous().numpy().tobytes())
+    return told.hexdigest()
+
+
+def stamps(files: tuple[Path, ...]) -> list[list[Any]]:
+    """Name, size and time of change of files, to see whether they are still the same."""
+    return [[str(file), stat.st_size, stat.st_mtime_ns] for file in files for stat in [file.stat()]]

@@ -1,0 +1,215 @@
+"""From the pixels of a tile to the probabilities of every pixel: densely, or patch by patch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from outcrop.models.dense import Dense
+from outcrop.models.residual import ResidualNetwork
+from outcrop.patches.flips import FLIPS, KEEP_SHAPE, flip, unflip
+from outcrop.training.classifier import Classifier
+from outcrop.training.pictures import to_tensor
+
+Method = Literal["dense", "patches"]
+
+_TILE: dict[Method, int] = {"dense": 512, "patches": 256}
+_BATCH = 1024
+_MIRROR = ("none", "left-right")
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What is said about the pixels of a tile.
+
+    Attributes:
+        probabilities: float32, `K × h × w`, of each class; anything where it was not wanted.
+        features: float32, `C × h × w`, what the first classifier's last layer takes, or None.
+    """
+
+    probabilities: np.ndarray
+    features: np.ndarray | None = None
+
+
+class _Member(Protocol):
+    """One classifier, and how it is laid over pixels.
+
+    Attributes:
+        above, left: rows and columns that it sees above and left of a pixel.
+        size: rows and columns that it sees of a single pixel.
+    """
+
+    above: int
+    left: int
+    size: tuple[int, int]
+
+    def predict(self, pixels: np.ndarray, wanted: np.ndarray, features: bool) -> Prediction:
+        """See `Predictor.predict`; `pixels` are `bands × (h + size - 1) × (w + size - 1)`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """One classifier, or several whose probabilities are averaged.
+
+    Attributes:
+        classifiers: with the same classes and bands.
+        method: "dense": all pixels of a tile in one pass; "patches": patch by patch.
+        turns: probabilities are averaged over pictures turned so, names of `FLIPS`; a classifier
+            that averages over mirror images does so at least.
+    """
+
+    classifiers: tuple[Classifier, ...]
+    method: Method
+    turns: tuple[str, ...] = ("none",)
+
+    @cached_property
+    def _members(self) -> tuple[_Member, ...]:
+        kind = _DenseMember if self.method == "dense" else _PatchMember
+        return tuple(kind(one, self._turns(one)) for one in self.classifiers)
+
+    def _turns(self, classifier: Classifier) -> tuple[str, ...]:
+        return _MIRROR if classifier.flip and len(self.turns) == 1 else self.turns
+
+    @property
+    def largest(self) -> int:
+        """Rows and columns of a tile at most."""
+        return _TILE[self.method]
+
+    @property
+    def multiple(self) -> int:
+        """What rows and columns of a tile are multiples of."""
+        if self.method == "patches":
+            return 1
+        return int(np.lcm.reduce([one.network.stride for one in self.classifiers]))
+
+    @property
+    def above(self) -> int:
+        """Rows that are needed above a tile."""
+        return max(member.above for member in self._members)
+
+    @property
+    def left(self) -> int:
+        """Columns that are needed left of a tile."""
+        return max(member.left for member in self._members)
+
+    @property
+    def below(self) -> int:
+        """Rows that are needed below a tile."""
+        return max(member.size[0] - 1 - member.above for member in self._members)
+
+    @property
+    def right(self) -> int:
+        """Columns that are needed right of a tile."""
+        return max(member.size[1] - 1 - member.left for member in self._members)
+
+    def predict(self, pixels: np.ndarray, wanted: np.ndarray, features: bool) -> Prediction:
+        """Predict every pixel of a tile.
+
+        Args:
+            pixels: `bands × (above + h + below) × (left + w + right)`, in the source's units; NaN
+                where there is no data.
+            wanted: bool, `h × w`.
+            features: whether they are wanted.
+        """
+        height, width = wanted.shape
+        said: list[Prediction] = []
+        for member in self._members:
+            top, left = self.above - member.above, self.left - member.left
+            rows = slice(top, top + height + member.size[0] - 1)
+            columns = slice(left, left + width + member.size[1] - 1)
+            said.append(member.predict(pixels[:, rows, columns], wanted, features and not said))
+        mean = np.mean([one.probabilities for one in said], axis=0)
+        return Prediction(mean, said[0].features)
+
+
+def turns_of(classifiers: Sequence[Classifier], has_up: bool) -> tuple[str, ...]:
+    """All turns under which a class stays the same: of pictures with an up, mirror images."""
+    if has_up:
+        return _MIRROR
+    square = all(one.size[0] == one.size[1] for one in classifiers)
+    return tuple(FLIPS) if square else KEEP_SHAPE
+
+
+class _PatchMember:
+    def __init__(self, classifier: Classifier, turns: Sequence[str]) -> None:
+        self._classifier, self._turns = classifier, turns
+        self.size = classifier.size
+        self.above, self.left = (side // 2 for side in classifier.size)
+
+    def predict(self, pixels: np.ndarray, wanted: np.ndarray, features: bool) -> Prediction:
+        patches = np.lib.stride_tricks.sliding_window_view(pixels, self.size, axis=(1, 2))
+        linear = self._network.linear
+        likely = np.zeros((linear.out_features, *wanted.shape), np.float32)
+        inner = np.zeros((linear.in_features, *wanted.shape), np.float32) if features else None
+        at = np.argwhere(wanted)
+        for start in range(0, len(at), _BATCH):
+            row, column = at[start : start + _BATCH].T
+            images = patches[:, row, column].swapaxes(0, 1)
+            # As many at once, whatever is wanted: kernels may sum otherwise for other batches.
+            images = np.pad(images, ((0, _BATCH - len(row)), (0, 0), (0, 0), (0, 0)))
+            mean, units = self._mean(images)
+            likely[:, row, column] = mean[: len(row)].T
+            if inner is not None:
+                inner[:, row, column] = units[: len(row)].T
+        return Prediction(likely, inner)
+
+    @property
+    def _network(self) -> ResidualNetwork:
+        return cast("ResidualNetwork", self._classifier.module)
+
+    def _mean(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Calibrated probabilities `N × K`, and features `N × C` of the first turn."""
+        with torch.inference_mode():
+            units = [self._features(flip(images, turn)) for turn in self._turns]
+            likely = [self._network.linear(one).float().softmax(dim=1) for one in units]
+            mean = _calibrated(torch.stack(likely).mean(dim=0), self._classifier, dim=1)
+            return mean.cpu().numpy(), units[0].float().cpu().numpy()
+
+    def _features(self, images: np.ndarray) -> Tensor:
+        network = self._network
+        return network.features(network.stages(network.stem(normal(self._classifier, images))))
+
+
+class _DenseMember:
+    def __init__(self, classifier: Classifier, turns: Sequence[str]) -> None:
+        self._classifier, self._turns = classifier, turns
+        self._dense = Dense(cast("ResidualNetwork", classifier.module), classifier.size)
+        before = self._dense.before
+        tall, wide = classifier.size
+        self.size = tall + 2 * before, wide + 2 * before
+        self.above, self.left = tall // 2 + before, wide // 2 + before
+
+    def predict(self, pixels: np.ndarray, wanted: np.ndarray, features: bool) -> Prediction:
+        likely: list[np.ndarray] = []
+        inner = None
+        with torch.inference_mode():
+            for turn in self._turns:
+                logits, units = self._both(flip(pixels, turn)[None], features and not likely)
+                inner = units if units is not None else inner
+                likely.append(unflip(logits[0].float().softmax(dim=0).cpu().numpy(), turn))
+            mean = torch.from_numpy(np.mean(likely, axis=0))
+            given = _calibrated(mean, self._classifier, dim=0).numpy()
+        return Prediction(given, None if inner is None else inner[0].float().cpu().numpy())
+
+    def _both(self, images: np.ndarray, features: bool) -> tuple[Tensor, Tensor | None]:
+        x = normal(self._classifier, images)
+        rows, columns = self._dense.window(
+            x.shape[2] - self.size[0] + 1, x.shape[3] - self.size[1] + 1
+        )
+        x = x[:, :, :rows, :columns]
+        return self._dense.both(x) if features else (self._dense.logits(x), None)
+
+
+def normal(classifier: Classifier, images: np.ndarray) -> Tensor:
+    """Images `N × bands × height × width` as a classifier's network takes them."""
+    return classifier.normalisation(to_tensor(images).to(classifier.device))
+
+
+def _calibrated(probabilities: Tensor, classifier: Classifier, dim: int) -> Tensor:
+    return probabilities
