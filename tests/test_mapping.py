@@ -18,7 +18,7 @@ from rio_cogeo import cog_validate
 from scipy.ndimage import label
 
 from outcrop.errors import OutcropError
-from outcrop.mapping import predictor
+from outcrop.mapping import engine, predictor
 from outcrop.mapping import scene as mapping
 from outcrop.mapping.job import Job
 from outcrop.mapping.layers import render
@@ -129,7 +129,7 @@ def test_the_map_does_not_depend_on_the_window_bit_by_bit(
 def test_nor_does_it_depend_on_the_number_of_threads(tmp_path, scene, monkeypatch):
     monkeypatch.setitem(predictor._TILE, "dense", 16)
     for threads in (1, 2, 5):
-        monkeypatch.setattr(mapping, "threads_for", lambda _, n=threads: n)
+        monkeypatch.setattr(engine, "threads_for", lambda _, n=threads: n)
         map_scene(dense(), scene, tmp_path / f"{threads}.tif", window=16)
     one, two, five = ((tmp_path / f"{threads}.tif").read_bytes() for threads in (1, 2, 5))
     assert one == two == five
@@ -341,7 +341,7 @@ class Stops:
 
 def interrupted(tmp_path, scene, monkeypatch, windows, **options):
     monkeypatch.setitem(predictor._TILE, "dense", 16)
-    monkeypatch.setattr(mapping, "threads_for", lambda _: 1)
+    monkeypatch.setattr(engine, "threads_for", lambda _: 1)
     stops = Stops(windows)
     with monkeypatch.context() as patch:
         patch.setattr(Job, "classify", lambda *args: stops(*args))

@@ -18,7 +18,6 @@ from outcrop.patches.palette import colours
 from outcrop.sources.geotiff import copy_to_cog, write_geotiff
 from outcrop.sources.scene import Scene
 
-MOST_CLASSES = 254
 _CACHE_BYTES = 128 << 20
 
 Windows = Iterable[tuple[Window, np.ndarray]]

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from outcrop.mapping.layers import LAYERS, render
+from outcrop.mapping.pictures import PictureReader
 from outcrop.mapping.predictor import Predictor
 from outcrop.mapping.tiling import Tiling, Window
 
 Dissimilarity = Callable[[np.ndarray], np.ndarray]
-
-
-class Reader(Protocol):
-    """Reads windows of a picture; beyond its edges it is mirrored."""
-
-    def read(self, row: int, column: int, height: int, width: int) -> np.ndarray:
-        """`bands × height × width`; NaN where there is no data."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,11 +34,12 @@ class Job:
     step: int = 1
     dissimilarity: Dissimilarity | None = None
 
-    def read(self, reader: Reader, window: Window) -> np.ndarray:
+    def read(self, reader: PictureReader, window: Window) -> np.ndarray:
         """All pixels that the tiles of a window need."""
         tall, wide = self.tiling.covered(window)
         by = self.predictor
         return reader.read(
+            window.index,
             window.row - by.above,
             window.column - by.left,
             by.above + tall + by.below,

@@ -104,8 +104,3 @@ def fingerprint(tensors: Mapping[str, Any]) -> str:
         told.update(name.encode())
         told.update(tensors[name].detach().cpu().contiguous().numpy().tobytes())
     return told.hexdigest()
-
-
-def stamps(files: tuple[Path, ...]) -> list[list[Any]]:
-    """Name, size and time of change of files, to see whether they are still the same."""
-    return [[str(file), stat.st_size, stat.st_mtime_ns] for file in files for stat in [file.stat()]]

@@ -128,10 +128,15 @@ class Predictor:
         return Prediction(mean, said[0].features)
 
 
-def turns_of(classifiers: Sequence[Classifier], has_up: bool) -> tuple[str, ...]:
-    """All turns under which a class stays the same: of pictures with an up, mirror images."""
-    if has_up:
-        return _MIRROR
+def turns_of(classifiers: Sequence[Classifier], axis: int | None = None) -> tuple[str, ...]:
+    """All turns under which a class stays the same.
+
+    Args:
+        axis: of a volume, the axis that slices are across. The samples, which run along the rows of
+            slices across axis 0 and 1, keep their order.
+    """
+    if axis in (0, 1):
+        return ("none", "up-down")
     square = all(one.size[0] == one.size[1] for one in classifiers)
     return tuple(FLIPS) if square else KEEP_SHAPE
 

@@ -8,17 +8,18 @@ from itertools import product
 
 @dataclass(frozen=True)
 class Window:
-    """A rectangle of pixels: its upper-left pixel and its size."""
+    """A rectangle of pixels: its upper-left pixel and its size; in a volume the slice too."""
 
     row: int
     column: int
     height: int
     width: int
+    index: int = 0
 
     @property
     def name(self) -> str:
         """Of the file it is kept in."""
-        return f"{self.row}-{self.column}"
+        return f"{self.index}-{self.row}-{self.column}"
 
 
 @dataclass(frozen=True)

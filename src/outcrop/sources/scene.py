@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -152,17 +152,11 @@ class SceneReader:
         Raises:
             OutcropError: a file is damaged.
         """
-        rows = _reflect(np.arange(row, row + height), self.scene.height)
-        columns = _reflect(np.arange(column, column + width), self.scene.width)
-        top, left = int(rows.min()), int(columns.min())
-        pixels = self._read_inside(
-            top, left, int(rows.max()) + 1 - top, int(columns.max()) + 1 - left
-        )
-        if (top, left) == (row, column) and pixels.shape[1:] == (height, width):
-            return pixels
-        return pixels[:, (rows - top)[:, None], columns - left]
+        shape = self.scene.height, self.scene.width
+        return read_mirrored(self.inside, shape, (row, column, height, width))
 
-    def _read_inside(self, row: int, column: int, height: int, width: int) -> np.ndarray:
+    def inside(self, row: int, column: int, height: int, width: int) -> np.ndarray:
+        """Read a window that lies inside the scene; see `read`."""
         from rasterio.errors import RasterioError
         from rasterio.windows import Window
 
@@ -353,7 +347,34 @@ def _choose(bands: tuple[Band, ...], number: int, paths: Sequence[Path]) -> Band
     return bands[number - 1]
 
 
-def _reflect(index: np.ndarray, length: int) -> np.ndarray:
+def read_mirrored(
+    inside: Callable[[int, int, int, int], np.ndarray],
+    shape: tuple[int, int],
+    window: tuple[int, int, int, int],
+) -> np.ndarray:
+    """Read a window that may reach over the edges, beyond which pixels are mirrored.
+
+    Args:
+        inside: reads row, column, height and width within them: `... × height × width`.
+        shape: height and width of the whole.
+        window: row, column, height and width.
+    """
+    row, column, height, width = window
+    rows = mirrored(np.arange(row, row + height), shape[0])
+    columns = mirrored(np.arange(column, column + width), shape[1])
+    top, left = int(rows.min()), int(columns.min())
+    pixels = inside(top, left, int(rows.max()) + 1 - top, int(columns.max()) + 1 - left)
+    if (top, left) == (row, column) and pixels.shape[-2:] == (height, width):
+        return pixels
+    return pixels[..., (rows - top)[:, None], columns - left]
+
+
+def mirrored(index: np.ndarray, length: int) -> np.ndarray:
+    """Indices beyond the ends of an axis, mirrored about its outermost pixels.
+
+    >>> mirrored(np.array([-2, 0, 3, 4]), 4).tolist()
+    [2, 0, 3, 2]
+    """
     period = max(2 * (length - 1), 1)
     folded = np.abs(index) % period
     return np.minimum(folded, period - folded) if length > 1 else np.zeros_like(index)

@@ -1,0 +1,147 @@
+"""What is mapped, as pictures: a scene is one, a volume as many as it has slices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from outcrop.sources.scene import Scene, SceneReader, read_mirrored
+from outcrop.sources.volumes import Volume, VolumeReader
+
+_SLAB_BYTES = 64 << 20
+
+
+class PictureReader(Protocol):
+    """Reads windows of open pictures; beyond their edges they are mirrored."""
+
+    def read(self, index: int, row: int, column: int, height: int, width: int) -> np.ndarray:
+        """`bands × height × width` of the picture of that number; NaN where there is no data."""
+
+
+class Pictures(Protocol):
+    """Pictures of one size; they can be pickled."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of each."""
+
+    @property
+    def bands(self) -> int:
+        """How many each has."""
+
+    @property
+    def title(self) -> str:
+        """The file, for messages."""
+
+    @property
+    def identity(self) -> Any:
+        """Plain data that changes when the pictures do."""
+
+    def reader(self, ahead: bool) -> AbstractContextManager[PictureReader]:
+        """Open them; `ahead`: windows are read in their order, so that more may be fetched."""
+
+
+@dataclass(frozen=True)
+class OfScene:
+    """A scene as a picture."""
+
+    scene: Scene
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """See `Pictures`."""
+        return self.scene.height, self.scene.width
+
+    @property
+    def bands(self) -> int:
+        """See `Pictures`."""
+        return len(self.scene.bands)
+
+    @property
+    def title(self) -> str:
+        """See `Pictures`."""
+        return self.scene.title
+
+    @property
+    def identity(self) -> Any:
+        """See `Pictures`."""
+        return [stamps(self.scene.files), [band.number for band in self.scene.bands]]
+
+    @contextmanager
+    def reader(self, ahead: bool) -> Iterator[PictureReader]:
+        """See `Pictures`."""
+        with self.scene.reader() as reader:
+            yield _SceneWindows(reader)
+
+
+@dataclass(frozen=True)
+class _SceneWindows:
+    reader: SceneReader
+
+    def read(self, index: int, row: int, column: int, height: int, width: int) -> np.ndarray:
+        return self.reader.read(row, column, height, width)
+
+
+@dataclass(frozen=True)
+class OfVolume:
+    """The slices of a volume across an axis as pictures of one band."""
+
+    volume: Volume
+    axis: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """See `Pictures`."""
+        return self.volume.plane(self.axis)
+
+    @property
+    def bands(self) -> int:
+        """See `Pictures`."""
+        return 1
+
+    @property
+    def title(self) -> str:
+        """See `Pictures`."""
+        return self.volume.title
+
+    @property
+    def identity(self) -> Any:
+        """See `Pictures`."""
+        return [stamps((self.volume.path,)), self.axis]
+
+    @contextmanager
+    def reader(self, ahead: bool) -> Iterator[PictureReader]:
+        """See `Pictures`."""
+        budget = _SLAB_BYTES if ahead else 1
+        with self.volume.reader() as reader:
+            yield _Slices(reader, self.axis, self.volume.slabs(self.axis, budget))
+
+
+class _Slices:
+    """Slices of an open volume, fetched a slab at a time."""
+
+    def __init__(self, reader: VolumeReader, axis: int, slabs: list[tuple[int, int]]) -> None:
+        self._reader, self._axis, self._slabs = reader, axis, slabs
+        self._start, self._slab = 0, np.empty((0, 0, 0))
+
+    def read(self, index: int, row: int, column: int, height: int, width: int) -> np.ndarray:
+        if not self._start <= index < self._start + len(self._slab):
+            start, stop = next(slab for slab in self._slabs if slab[0] <= index < slab[1])
+            self._start, self._slab = start, self._reader.slices(self._axis, start, stop)
+        whole = self._slab[index - self._start][None]
+
+        def inside(row: int, column: int, height: int, width: int) -> np.ndarray:
+            return whole[:, row : row + height, column : column + width]
+
+        shape = whole.shape[1], whole.shape[2]
+        return read_mirrored(inside, shape, (row, column, height, width))
+
+
+def stamps(files: tuple[Path, ...]) -> list[list[Any]]:
+    """Name, size and time of change of files, to see whether they are still the same."""
+    return [[str(file), stat.st_size, stat.st_mtime_ns] for file in files for stat in [file.stat()]]
