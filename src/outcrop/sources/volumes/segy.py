@@ -23,6 +23,7 @@ Source: SEG-Y_r2.0, SEG Technical Standards Committee (2017), tables 2 and 3.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -121,6 +122,12 @@ class SegyStore:
     trace: np.ndarray
 
     @property
+    def most(self) -> int:
+        """The largest whole number that a sample can be, as far as classes need it."""
+        small = self.dtype.kind != "f" and self.dtype.itemsize == 1
+        return int(np.iinfo(self.dtype).max) if small else 255
+
+    @property
     def chunks(self) -> Triple:
         """Any range is as good as another."""
         return 1, 1, 1
@@ -160,6 +167,31 @@ class SegyStore:
         # segyio takes these for big endian.
         bits = np.ascontiguousarray(stored, ">u4")
         return segyio.tools.native(bits, segyio.SegySampleFormat.IBM_FLOAT_4_BYTE, copy=False)
+
+
+def replace_samples(store: SegyStore, path: Path, cube: np.ndarray) -> None:
+    """Write a copy of a SEG-Y file with other samples: all headers, and the format, stay.
+
+    Args:
+        path: the copy.
+        cube: uint8, inlines × crosslines × samples; what has no trace is left out.
+    """
+    shutil.copyfile(store.path, path)
+    with path.open("r+b") as file:
+        for inline, traces in zip(cube, store.trace, strict=True):
+            for column in np.flatnonzero(traces >= 0):
+                file.seek(store.first + int(traces[column]) * store.stride)
+                file.write(_stored(inline[column], store).tobytes())
+
+
+def _stored(values: np.ndarray, store: SegyStore) -> np.ndarray:
+    """Bytes as a SEG-Y file holds them."""
+    if not store.ibm:
+        return values.astype(store.dtype)
+    # 0.f × 16^e: one hexadecimal digit below 16, two from there on (SEG-Y_r2.0, appendix E).
+    wide = values.astype(np.uint32)
+    bits = np.where(wide < 16, 0x41000000 | wide << 20, 0x42000000 | wide << 16)
+    return np.where(values == 0, 0, bits).astype(store.dtype)
 
 
 def _byte_order_and_format(path: Path) -> tuple[str, int]:
