@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import signal
@@ -135,7 +136,7 @@ def test_nor_does_it_depend_on_the_number_of_threads(tmp_path, scene, monkeypatc
     assert one == two == five
 
 
-def test_a_padded_network_is_dense_on_request_only(tmp_path, scene):
+def test_a_padded_network_is_dense_on_request_only(tmp_path, scene, capsys):
     """Its units see the scene where patch by patch they saw zeros: near, but not the same."""
     model = classifier(size=28)
     for method in ("auto", "patches", "dense"):
@@ -146,6 +147,9 @@ def test_a_padded_network_is_dense_on_request_only(tmp_path, scene):
     assert np.array_equal(auto, patches)
     assert 0 < (other != patches).mean() < 0.9
     assert np.array_equal(other == 0, patches == 0)
+    told = re.search(r"agree on ([\d.]+) % .* of ([\d,]+) pixels", capsys.readouterr().err)
+    assert float(told[1]) == pytest.approx(100 * (other == patches)[other > 0].mean(), abs=3)
+    assert int(told[2].replace(",", "")) > 900
 
 
 def test_a_map_is_a_valid_cog(tmp_path):

@@ -14,6 +14,7 @@ _PUBLIC = {
     # sources
     "open_scene": "sources.scene.open_scene",
     "open_volume": "sources.volumes.open_volume",
+    "lay_together": "sources.mosaic.lay_together",
     "open_labels": "sources.labels.open_labels",
     "read_collection": "sources.collections.read_collection",
     "make_coast": "sources.coast.make_coast",
@@ -56,6 +57,8 @@ _PUBLIC = {
     "evaluate": "experiment.evaluate.evaluate",
     "compare": "experiment.compare.compare",
     "map": "mapping.scene.map_scene",
+    "map_volume": "mapping.volume.map_volume",
+    "write_polygons": "mapping.polygons.write_polygons",
     "Experiment": "experiment.plan.Experiment",
     "run_experiment": "experiment.experiment.run_experiment",
     "reproduce": "experiment.reproduce.reproduce",

@@ -593,38 +593,97 @@ def compare(
 
 def map(
     run: Path,
-    scenes: list[str],
+    sources: list[str],
     *,
     output: Path,
+    ensemble: list[str] | None = None,
     confidence: Path | None = None,
+    entropy: Path | None = None,
+    second: Path | None = None,
+    polygons: Path | None = None,
+    method: Literal["auto", "dense", "patches"] = "auto",
+    turns: bool = False,
+    sieve: int = 0,
+    step: int = 1,
+    window: int = 1024,
+    axis: int | None = None,
     bands: list[int] | None = None,
     crs: str | None = None,
-    step: int = 1,
+    inline_byte: int | None = None,
+    crossline_byte: int | None = None,
+    gaps: bool = False,
     device: str = "auto",
+    scheduler: str | None = None,
+    resume: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Classify every pixel of a scene.
+    """Classify every pixel of a scene or mosaic, or every sample of a volume.
 
     Args:
         run: made by `outcrop train`.
-        scenes: the scene: one raster file, or its bands in several.
-        output: the class map, a GeoTIFF on the scene's grid.
-        confidence: a second GeoTIFF: the probability of the class in per cent.
-        bands: numbers of the bands to use, from 1.
-        crs: coordinate reference system, if the scene carries none.
-        step: classify one pixel of each cell of step × step pixels: coarser and faster.
+        sources: scenes: single-band files on one grid are one scene, and so are names joined by
+            commas; several of one grid are a mosaic, the first on top. Or one volume: .npy, Zarr,
+            SEG-Y, a folder of slices.
+        output: the class map, a Cloud-Optimized GeoTIFF on the scene's grid; of a volume a cube,
+            .zarr, .npy or, with the headers of a SEG-Y input, .sgy.
+        ensemble: further runs on the same patches; the probabilities of all are averaged.
+        confidence: a further map: the probability of the class in per cent.
+        entropy: a further map: Shannon's entropy in per cent of that of equally likely classes.
+        second: a further map: the second-best class.
+        polygons: the class map of a scene as polygons too, a new .gpkg.
+        method: dense: all pixels of a tile in one pass. patches: patch by patch, a hundred times
+            slower, as networks with padding were trained. auto: what the network was trained for.
+        turns: average over pictures turned and mirrored, those of a volume upside up.
+        sieve: of scenes: patches of a class of fewer pixels take that of their largest neighbour.
+        step: patch by patch, classify one pixel of each cell of step × step pixels.
+        window: of scenes: pixels along each side that are read and kept together.
+        axis: of a volume, the axis that the slices are across, from 0, as the patches were cut.
+        bands: of scenes, numbers of the bands to use, from 1.
+        crs: coordinate reference system of scenes that carry none.
+        inline_byte, crossline_byte: of SEG-Y, where the trace headers hold the inline and the
+            crossline number, from 1; 189 and 193 if not given.
+        gaps: of SEG-Y, take files that lack traces, and read these as no data.
         device: auto, cpu, cuda or mps.
+        scheduler: address of a Dask cluster to work on, or local[N] for N processes here.
+        resume: go on with a map that was interrupted.
         overwrite: whether the files may exist.
     """
     from outcrop.cli.tables import say
+    from outcrop.files import check_new
+    from outcrop.mapping.polygons import write_polygons
     from outcrop.mapping.scene import map_scene
-    from outcrop.sources.scene import open_scene
+    from outcrop.mapping.volume import map_volume
+    from outcrop.sources.kinds import are_volumes
+    from outcrop.sources.mosaic import lay_together
+    from outcrop.sources.scene import open_scenes
     from outcrop.training.classifier import read_classifier
 
-    scene = open_scene([name for word in scenes for name in word.split(",")], bands, crs)
-    classifier = read_classifier(run, device)
-    map_scene(classifier, scene, output, confidence, step, overwrite)
-    say(str(output))
+    headers = _headers(sources, inline_byte=inline_byte, crossline_byte=crossline_byte, gaps=gaps)
+    classifiers = [read_classifier(one, device) for one in [str(run), *(ensemble or ())]]
+    options: dict[str, Any] = {
+        "confidence": confidence, "entropy": entropy, "second": second, "method": method,
+        "turns": turns, "step": step, "scheduler": scheduler, "resume": resume,
+        "overwrite": overwrite,
+    }  # fmt: skip
+    if are_volumes(sources):
+        _refuse_beside("a volume", polygons=polygons, sieve=sieve, bands=bands, crs=crs)
+        if axis is None:
+            raise OutcropError("--axis", "is missing; pass the axis that the slices are across")
+        if len(sources) > 1:
+            raise OutcropError(sources[1], "is a second volume; map one at a time")
+        (volume,) = _opened(sources, headers)
+        map_volume(classifiers, volume, axis, output, **options)
+    else:
+        _refuse_beside("scenes", axis=axis)
+        if polygons is not None:
+            check_new(polygons, overwrite)
+        scene = lay_together(open_scenes(sources, bands, crs))
+        map_scene(classifiers, scene, output, sieve=sieve, window=window, **options)
+        if polygons is not None:
+            write_polygons(output, polygons)
+    for path in (output, confidence, entropy, second, polygons):
+        if path is not None:
+            say(str(path))
 
 
 def export(

@@ -15,11 +15,12 @@ import torch
 
 from outcrop.crew import Crew, cores, crew
 from outcrop.errors import OutcropError
+from outcrop.evaluation.intervals import interval, resampled_counts
 from outcrop.files import check_new
 from outcrop.mapping.job import Job
 from outcrop.mapping.partial import Partial, fingerprint
 from outcrop.mapping.pictures import Pictures
-from outcrop.mapping.predictor import Method
+from outcrop.mapping.predictor import Method, patch_by_patch
 from outcrop.mapping.tiling import Window
 from outcrop.progress import tell
 from outcrop.training.classifier import Classifier
@@ -28,6 +29,7 @@ from outcrop.training.run import Run, classifier_of
 MOST_CLASSES = 254
 _MOST_STEP = 256
 _READ_AHEAD = 2
+_PIXELS_SAMPLED, _WINDOWS_SAMPLED, _DRAWS = 2000, 40, 1000
 
 Model = Classifier | Run
 Wanted = Literal["auto", "dense", "patches"]
@@ -153,6 +155,8 @@ def finished(
         with crew(scheduler, threads_for(job.predictor.classifiers)) as workers:
             for window, layers in _classified(job, pictures, todo, workers):
                 store.write(window, layers)
+        if is_approximate(job):
+            tell(_agreement(job, pictures, windows, store))
         yield store
     except BaseException:
         if store.done:
@@ -168,6 +172,42 @@ def threads_for(classifiers: Sequence[Classifier]) -> int:
     if any(one.device.type != "cpu" for one in classifiers):
         return 1
     return min(cores(), torch.get_num_threads())
+
+
+def is_approximate(job: Job) -> bool:
+    """Whether networks are dense here that were trained with padding."""
+    padded = any(one.network.padding != "none" for one in job.predictor.classifiers)
+    return padded and job.predictor.method == "dense"
+
+
+def _agreement(job: Job, pictures: Pictures, windows: Sequence[Window], store: Partial) -> str:
+    """How often a dense map says what it would say patch by patch, from a sample of pixels."""
+    dice = np.random.default_rng(0)
+    some = dice.permutation(len(windows))[:_WINDOWS_SAMPLED]
+    agree: list[np.ndarray] = []
+    with pictures.reader(ahead=False) as reader:
+        for window in (windows[k] for k in some):
+            said = store.read(window)[0]
+            rows, columns = np.nonzero(said)
+            drawn = dice.permutation(len(rows))[: _PIXELS_SAMPLED // len(some)]
+            if not len(drawn):
+                continue
+            row, column = rows[drawn], columns[drawn]
+            likely = patch_by_patch(
+                job.predictor, reader, window.index, window.row + row, window.column + column
+            )
+            agree.append(likely.argmax(axis=1) + 1 == said[row, column])
+    if not agree:
+        return "dense and patch by patch: no pixel has data to compare them on"
+    right, groups = np.concatenate(agree), np.repeat(range(len(agree)), [len(a) for a in agree])
+    counts = resampled_counts(right.astype(np.int64), 2, groups, _DRAWS, seed=0)
+    shares = counts[:, 1] / counts.sum(axis=1)
+    share = interval(right.mean(), shares if len(agree) > 1 else np.empty(0))
+    return (
+        f"dense and patch by patch agree on {share} of {len(right):,} pixels: this network was "
+        "trained with zeros around its patches; --method patches maps as it was trained, "
+        "--padding none trains as it maps"
+    )
 
 
 def _plan(job: Job, pictures: Pictures) -> dict[str, Any]:

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from outcrop.mapping.pictures import PictureReader
 from outcrop.models.dense import Dense
 from outcrop.models.residual import ResidualNetwork
 from outcrop.patches.flips import FLIPS, KEEP_SHAPE, flip, unflip
+from outcrop.patches.positions import upper_left
 from outcrop.training.classifier import Classifier
 from outcrop.training.pictures import to_tensor
 
@@ -71,9 +73,10 @@ class Predictor:
     @cached_property
     def _members(self) -> tuple[_Member, ...]:
         kind = _DenseMember if self.method == "dense" else _PatchMember
-        return tuple(kind(one, self._turns(one)) for one in self.classifiers)
+        return tuple(kind(one, self.turns_of(one)) for one in self.classifiers)
 
-    def _turns(self, classifier: Classifier) -> tuple[str, ...]:
+    def turns_of(self, classifier: Classifier) -> tuple[str, ...]:
+        """How pictures are turned for one of the classifiers."""
         return _MIRROR if classifier.flip and len(self.turns) == 1 else self.turns
 
     @property
@@ -128,6 +131,27 @@ class Predictor:
         return Prediction(mean, said[0].features)
 
 
+def patch_by_patch(
+    predictor: Predictor,
+    reader: PictureReader,
+    index: int,
+    rows: np.ndarray,
+    columns: np.ndarray,
+) -> np.ndarray:
+    """What a predictor would say of single pixels of a picture patch by patch: float32, `N × K`."""
+    said = []
+    for classifier in predictor.classifiers:
+        tall, wide = classifier.size
+        images = np.stack(
+            [
+                reader.read(index, upper_left(row, tall), upper_left(column, wide), tall, wide)
+                for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
+            ]
+        )
+        said.append(_PatchMember(classifier, predictor.turns_of(classifier)).of(images))
+    return np.mean(said, axis=0)
+
+
 def turns_of(classifiers: Sequence[Classifier], axis: int | None = None) -> tuple[str, ...]:
     """All turns under which a class stays the same.
 
@@ -167,6 +191,11 @@ class _PatchMember:
     @property
     def _network(self) -> ResidualNetwork:
         return cast("ResidualNetwork", self._classifier.module)
+
+    def of(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities `N × K` of patches `N × bands × height × width`."""
+        parts = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
+        return np.concatenate([self._mean(part)[0] for part in parts])
 
     def _mean(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Calibrated probabilities `N × K`, and features `N × C` of the first turn."""
