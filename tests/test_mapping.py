@@ -235,7 +235,7 @@ def test_the_sieve_leaves_no_small_patch(tmp_path, scene):
         return [
             count
             for value in np.unique(values[values > 0])
-            for count in np.bincount(label(values == value, np.ones((3, 3)))[0].ravel())[1:]
+            for count in np.bincount(label(values == value)[0].ravel())[1:]
         ]
 
     assert min(patches(fine)) < 12 <= min(patches(sieved))

@@ -189,7 +189,9 @@ def _client(scheduler: str, stack: ExitStack) -> Any:
 
     if local := re.fullmatch(r"local\[(\d+)\]", scheduler):
         if not 1 <= int(local[1]) <= 1024:
-            raise OutcropError("--scheduler", f"local[{local[1]}]: take 1 to 1024 processes")
+            raise OutcropError(
+                "--scheduler", f"local[{local[1]}] is no number of processes; take 1 to 1024"
+            )
         cluster = LocalCluster(
             n_workers=int(local[1]), threads_per_worker=1, dashboard_address=None, silence_logs=50
         )

@@ -666,7 +666,7 @@ def map(
         "overwrite": overwrite,
     }  # fmt: skip
     if are_volumes(sources):
-        _refuse_beside("a volume", polygons=polygons, sieve=sieve, bands=bands, crs=crs)
+        _refuse_beside("a volume", polygons=polygons, sieve=sieve != 0, bands=bands, crs=crs)
         if axis is None:
             raise OutcropError("--axis", "is missing; pass the axis that the slices are across")
         if len(sources) > 1:

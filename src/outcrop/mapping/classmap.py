@@ -19,6 +19,7 @@ from outcrop.sources.geotiff import copy_to_cog, write_geotiff
 from outcrop.sources.scene import Scene
 
 _CACHE_BYTES = 128 << 20
+_REPEATS = 2
 
 Windows = Iterable[tuple[Window, np.ndarray]]
 
@@ -40,7 +41,8 @@ def write_maps(
         files: for each layer, by its name in `LAYERS` and in the order of `windows`, its file.
         windows: the layers of every window, uint8, `layers × height × width`.
         scratch: a folder on the same disk, for files that are not whole yet.
-        sieve: patches of a class of fewer pixels take the class of their largest neighbour.
+        sieve: patches of a class of fewer pixels take the class of their largest neighbour; pixels
+            that touch at a corner alone are not connected.
 
     Raises:
         OutcropError: the disk is full.
@@ -114,24 +116,43 @@ def _describe(dataset: Any, layer: Layer, classes: Sequence[str]) -> None:
 
 
 def _sieve(path: Path, pixels: int, scratch: Path) -> None:
-    """GDAL wants the whole raster at once: it lies in mapped files, which the system pages."""
+    """Smallest patches first, for GDAL gives none to a neighbour that is too small itself.
+
+    It wants the whole raster at once: that lies in mapped files, which the system pages.
+    """
     import rasterio
     from rasterio.features import sieve
 
     with rasterio.open(path, "r+") as dataset:
         shape = dataset.height, dataset.width
-        before, after = (
-            np.memmap(scratch / name, np.uint8, "w+", shape=shape) for name in ("before", "after")
+        now, then = (
+            np.memmap(scratch / name, np.uint8, "w+", shape=shape) for name in ("now", "then")
         )
         for _, part in dataset.block_windows(1):
-            before[part.toslices()] = dataset.read(1, window=part)
-        sieve(before, pixels, out=after, mask=before > 0, connectivity=8)
+            now[part.toslices()] = dataset.read(1, window=part)
+        valid = np.memmap(scratch / "valid", bool, "w+", shape=shape)
+        np.greater(now, 0, out=valid)
+        for smallest in _growing(pixels):
+            sieve(now, smallest, out=then, mask=valid, connectivity=4)
+            # Around what is masked GDAL may fill it.
+            then *= valid
+            now, then = then, now
         for _, part in dataset.block_windows(1):
-            # What GDAL leaves out of the sieve it may fill from beside.
-            kept = before[part.toslices()] > 0
-            dataset.write(np.where(kept, after[part.toslices()], 0), 1, window=part)
-    for name in ("before", "after"):
+            dataset.write(np.asarray(now[part.toslices()]), 1, window=part)
+    for name in ("now", "then", "valid"):
         (scratch / name).unlink()
+
+
+def _growing(pixels: int) -> list[int]:
+    """Sizes up to `pixels`, each half as large again as the one before.
+
+    >>> _growing(12)
+    [2, 3, 5, 8, 12, 12, 12]
+    """
+    sizes = [2]
+    while sizes[-1] < pixels:
+        sizes.append(min(pixels, -(-3 * sizes[-1] // 2)))
+    return sizes + [pixels] * _REPEATS
 
 
 def _category_names(names: Sequence[str]) -> str:

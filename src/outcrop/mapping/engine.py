@@ -139,7 +139,7 @@ def finished(
 ) -> Iterator[Partial]:
     """All windows classified, each kept in a file, for the block to make the map of.
 
-    Files of windows stay when the block is left by an interrupt or an error.
+    Of several windows, those that are done stay when an interrupt or an error comes.
 
     Args:
         output: the map; they lie beside it.
@@ -159,7 +159,7 @@ def finished(
             tell(_agreement(job, pictures, windows, store))
         yield store
     except BaseException:
-        if store.done:
+        if store.done and len(windows) > 1:
             tell(f"{output}: {store.done} windows are done and kept; --resume goes on with them")
         else:
             store.remove()

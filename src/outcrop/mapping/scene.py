@@ -73,7 +73,7 @@ def map_scene(
         method: "dense", "patches", or what the network was trained for.
         turns: average over the eight turned and mirrored pictures.
         sieve: patches of a class of fewer pixels than this take the class of their largest
-            neighbour (the minimum mapping unit); needs two bytes of disk for each pixel.
+            neighbour (the minimum mapping unit); needs three bytes of disk for each pixel.
         window: rows and columns that are read, computed and kept together, in whole tiles.
         scheduler: see `outcrop.crew.crew`; without it, threads of this process.
         resume: go on with a map that was interrupted.
