@@ -74,14 +74,14 @@ def test_a_simple_sample_is_as_sure_as_drawing_it_shows():
 
 
 def test_refusals_name_the_class_and_the_remedy():
-    with pytest.raises(OutcropError, match="too small for 4 classes.*take 200 or more"):
+    with pytest.raises(OutcropError, match=r"too small for 4 classes.*take 200 or more"):
         allocate(PIXELS, 150)
     with pytest.raises(OutcropError, match="more than the 7 pixels"):
         allocate(np.array([3, 4]), 8, "equal")
     few, worst = np.array([12, 10_000]), np.full(2, np.nan)
-    with pytest.raises(OutcropError, match="'rare'.*12 pixels, fewer than the 50"):
+    with pytest.raises(OutcropError, match=r"'rare'.*12 pixels, fewer than the 50"):
         SamplePlan(("rare", "common"), few, allocate(few, 100, "equal"), worst)
-    with pytest.raises(OutcropError, match="'rare'.*0 points.*compromise"):
+    with pytest.raises(OutcropError, match=r"'rare'.*0 points.*compromise"):
         SamplePlan(("rare", "common"), few, allocate(few, 100, "proportional"), worst)
     plan = SamplePlan(("rare", "common"), few, allocate(few, 100), worst)
     assert plan.points.tolist() == [12, 88]
