@@ -131,6 +131,10 @@ class Assessment:
                 else "all pixels are compared: areas are counted, and the intervals say how far "
                 "accuracies would move on other ground like it"
             )
+        if self.unit == "pixels":
+            lines.append(
+                "the map's CRS has no lengths: areas are pixels, as if all were of one size"
+            )
         alone = (self.pixels == 0) & (self.counts.sum(axis=0) > 0)
         lines += [
             f"the map has no '{self.classes[k]}': {self.counts[:, k].sum():,} {self.units} of it "
@@ -163,7 +167,7 @@ class Assessment:
         if self.units == "pixels" and self.pieces < _FEW_PIECES:
             lines.append(f"{self.pieces} pieces of ground are few: intervals are too narrow")
         if self.basis == "raster":
-            lines.append("the ground that the model was trained on is among the pixels")
+            lines.append("if the model was trained on this ground, that is among the pixels")
         return lines
 
     def to_json(self) -> dict[str, Any]:

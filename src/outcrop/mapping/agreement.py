@@ -13,6 +13,7 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.mapping.classmap import NODATA
 from outcrop.sources.labels import on_grid
+from outcrop.sources.scene import CACHE_BYTES
 
 _WINDOW = 1024
 
@@ -171,7 +172,7 @@ def open_raster(path: str | Path) -> Iterator[Any]:
     if not Path(path).exists():
         raise OutcropError(path, "no such file")
     try:
-        with rasterio.open(path) as dataset:
+        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), rasterio.open(path) as dataset:
             yield dataset
     except RasterioError:
         raise OutcropError(

@@ -85,16 +85,16 @@ def assess(
     frame, name, are_points = read_shapes(path, column, labels_crs)
     if are_points:
         _refuse("points", block=block)
-        found: Reference = read_points(path, opened, frame, name)
-        assert isinstance(found, Points)
-        made = _of_points(opened, path, found, design)
+        points = read_points(path, opened, frame, name)
+        made, at = _of_points(opened, path, points, design), (points.row, points.column)
     else:
         _refuse("polygons", design=design)
-        found = read_polygons(path, opened, name, labels_crs, block)
-        made = _of_pieces("polygons", opened, path, found, block, draws, seed)
+        pieces = read_polygons(path, opened, name, labels_crs, block)
+        made = _of_pieces("polygons", opened, path, pieces, block, draws, seed)
+        at = pieces.row, pieces.column
     if patches is None:
         return made
-    return replace(made, trained_on=count_within(patches, opened.scene, found.row, found.column))
+    return replace(made, trained_on=count_within(patches, opened.scene, *at))
 
 
 def _of_points(
@@ -119,9 +119,15 @@ def _of_points(
         basis, accuracy = "stratified", by_map_class(counts, pixels)
     else:
         basis, accuracy = "other strata", _by_other_strata(path, points, K)
-    told = strata is not None or design is not None
-    return replace(
-        _assessment(opened, path, points, counts, accuracy, basis, len(points.truth)), told=told
+    return _assessment(
+        opened,
+        path,
+        points,
+        counts,
+        accuracy,
+        basis=basis,
+        pieces=len(points.truth),
+        told=strata is not None or design is not None,
     )
 
 
@@ -145,12 +151,11 @@ def _of_pieces(
     basis: Basis,
     opened: OpenMap,
     path: Path,
-    pieces: Reference,
+    pieces: Pieces,
     block: float | None,
     draws: int,
     seed: int,
 ) -> Assessment:
-    assert isinstance(pieces, Pieces)
     K = len(pieces.classes)
     numbers, piece = np.unique(pieces.piece, return_inverse=True)
     table = sparse.coo_array(
@@ -160,7 +165,9 @@ def _of_pieces(
     counts = _matrix(pieces.mapped, pieces.truth, pieces.count, K)
     wall_to_wall = bool(counts.sum() == pixels.sum())
     accuracy = by_piece(table, pixels, wall_to_wall, draws, seed)
-    return _assessment(opened, path, pieces, counts, accuracy, basis, len(numbers), block)
+    return _assessment(
+        opened, path, pieces, counts, accuracy, basis=basis, pieces=len(numbers), block=block
+    )
 
 
 def _assessment(
@@ -169,9 +176,7 @@ def _assessment(
     found: Reference,
     counts: np.ndarray,
     accuracy: MapAccuracy,
-    basis: Basis,
-    pieces: int,
-    block: float | None = None,
+    **behind: Any,
 ) -> Assessment:
     return Assessment(
         map=str(opened.path),
@@ -181,10 +186,8 @@ def _assessment(
         hectares=opened.hectares,
         counts=counts,
         accuracy=accuracy,
-        basis=basis,
-        pieces=pieces,
-        block=block,
         left_out=found.left_out,
+        **behind,
     )
 
 

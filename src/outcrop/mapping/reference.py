@@ -18,7 +18,7 @@ from outcrop.mapping.agreement import (
 )
 from outcrop.mapping.classmap import NODATA
 from outcrop.mapping.openmap import OpenMap
-from outcrop.sources.labels import LabelledPixels, VectorLabels, open_labels
+from outcrop.sources.labels import open_labels
 from outcrop.sources.vector import read_vector, reproject
 
 CLASS, STRATUM, STRATUM_PIXELS = "class", "stratum", "stratum_pixels"
@@ -138,8 +138,7 @@ def read_polygons(
     from outcrop.splits.ground import most_common
 
     labels = open_labels(path, column, crs=crs)
-    assert isinstance(labels, VectorLabels)
-    pixels: LabelledPixels = labels.on(opened.scene)
+    pixels = labels.on(opened.scene)
     value = opened.at(pixels.row, pixels.column).astype(np.int64)
     known = value != NODATA
     if not known.any():
