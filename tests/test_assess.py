@@ -152,6 +152,20 @@ def test_a_stratum_whose_points_have_no_class_yet_makes_the_whole_unknown(ground
         assert found.left_out["without a class"] == (frame.stratum == "rock").sum()
 
 
+def test_strata_that_are_gone_from_the_file_are_missed(ground, tmp_path):
+    folder, mapped, truth = ground
+    sample(folder / "map.tif", tmp_path / "points.gpkg", n=400)
+    filled(tmp_path / "points.gpkg", truth)
+    frame = gpd.read_file(tmp_path / "points.gpkg")
+    frame[frame.stratum != "rock"].to_file(tmp_path / "fewer.gpkg")
+    tagged(tmp_path / "better.tif", np.where(mapped > 0, truth, 0), NAMES)
+    with pytest.raises(OutcropError, match="put back the points"):
+        assess(tmp_path / "better.tif", tmp_path / "fewer.gpkg")
+    found = assess(folder / "map.tif", tmp_path / "fewer.gpkg")
+    assert np.isnan(found.accuracy.overall.value)
+    assert any("no point lies in 'rock'" in note for note in found.notes)
+
+
 def test_what_cannot_be_compared_is_counted_and_told(ground, tmp_path):
     folder, _, _ = ground
     row, column, names = some(ground, 50)

@@ -118,7 +118,7 @@ def _of_points(
     ):
         basis, accuracy = "stratified", by_map_class(counts, pixels)
     else:
-        basis, accuracy = "other strata", _by_other_strata(path, points, K)
+        basis, accuracy = "other strata", _by_other_strata(opened, path, points, K)
     return _assessment(
         opened,
         path,
@@ -131,7 +131,7 @@ def _of_points(
     )
 
 
-def _by_other_strata(path: Path, points: Points, K: int) -> MapAccuracy:
+def _by_other_strata(opened: OpenMap, path: Path, points: Points, K: int) -> MapAccuracy:
     assert points.stratum is not None
     if points.stratum_pixels is None:
         changed = points.stratum != np.array(points.classes, object)[points.mapped]
@@ -139,6 +139,13 @@ def _by_other_strata(path: Path, points: Points, K: int) -> MapAccuracy:
             path,
             f"tells {changed.sum()} points a stratum that is not the map's class there, and no "
             f"column {STRATUM_PIXELS} says how large strata are; add it, as `outcrop sample` does",
+        )
+    told, there = sum(points.stratum_pixels.values()), int(opened.pixels.sum())
+    if told < there:
+        raise OutcropError(
+            path,
+            f"tells strata of {told:,} pixels, and the map has {there:,}; put back the points that "
+            "are gone from the file, or draw new ones from this map",
         )
     names = list(points.stratum_pixels)
     stratum = np.array([names.index(name) for name in points.stratum])
@@ -209,7 +216,7 @@ def _same_sizes(points: Points, pixels: np.ndarray) -> bool:
     """Whether the strata have as many pixels as the map's classes have now."""
     now = dict(zip(points.classes, pixels.tolist(), strict=True))
     told = points.stratum_pixels or {}
-    return all(now[name] == size for name, size in told.items())
+    return all(now.get(name) == size for name, size in told.items())
 
 
 def _tenth(opened: OpenMap) -> float:

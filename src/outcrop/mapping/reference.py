@@ -87,11 +87,8 @@ def read_points(path: Path, opened: OpenMap, frame: Any, column: str) -> Points:
     left_out = {"without a class": int((truth == "").sum())}
     stratum, sizes = _strata(path, frame)
     named = truth != ""
-    frame, truth, stratum = (
-        frame[named],
-        truth[named],
-        stratum if stratum is None else stratum[named],
-    )
+    frame, truth = frame[named], truth[named]
+    stratum = None if stratum is None else stratum[named]
     if not len(frame):
         raise OutcropError(path, f"has no class in column '{column}' yet; fill it first")
     place = reproject(frame, opened.scene.crs, path).geometry
