@@ -38,6 +38,14 @@ def write_raster(
     return path
 
 
+def tagged(path, values, names, **options):
+    """Write a class map: rows × columns, 0 is no data, the classes follow from 1."""
+    write_raster(path, np.asarray(values, np.uint8), **{"nodata": 0} | options)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.update_tags(1, **{f"CLASS_{i}": name for i, name in enumerate(names, start=1)})
+    return path
+
+
 def ramp(bands=2, height=40, width=50, dtype="uint16"):
     """Pixels that all differ: value = 1 + their number in the raster."""
     return (1 + np.arange(bands * height * width)).reshape(bands, height, width).astype(dtype)

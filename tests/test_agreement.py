@@ -7,14 +7,7 @@ from affine import Affine
 
 from outcrop.errors import OutcropError
 from outcrop.mapping.agreement import agreement, count_classes, map_classes, pixel_hectares
-from tests.rasters import GRID, write_raster
-
-
-def tagged(path, values, names, **options):
-    write_raster(path, np.asarray(values, np.uint8), nodata=0, **options)
-    with rasterio.open(path, "r+") as dataset:
-        dataset.update_tags(1, **{f"CLASS_{i}": name for i, name in enumerate(names, start=1)})
-    return path
+from tests.rasters import GRID, tagged, write_raster
 
 
 def test_classes_are_matched_by_name_and_not_by_value(tmp_path):

@@ -127,7 +127,10 @@ def test_an_interrupted_map_goes_on(here):
         ("run coast/coast-1.tif -o x.tif --axis 0", ("--axis", "scenes")),
         ("run coast/coast-1.tif -o x.tif --confidence x.tif", ("--confidence", "another one")),
         ("run coast/coast-1.tif -o x.tif --ensemble cube-run", ("--ensemble", "classes")),
-        ("run coast/coast-1.tif -o x.tif --scheduler local[0]", ("--scheduler", "1 to 1024")),
+        (
+            "run coast/coast-1.tif -o x.tif --scheduler local[0]",
+            ("--scheduler", "local[1] or more"),
+        ),
         ("run coast/coast-1.tif -o x.tif --polygons coast/labels.gpkg", ("exists already",)),
         ("run cube/cube.npy -o x.zarr", ("--axis", "is missing")),
         ("cube-run cube/cube.npy --axis 0 -o x.zarr --sieve 4", ("--sieve", "a volume")),

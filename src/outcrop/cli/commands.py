@@ -686,6 +686,140 @@ def map(
             say(str(path))
 
 
+def sample(
+    map: Path,
+    *,
+    output: Path,
+    design: Literal["stratified", "simple"] = "stratified",
+    n: int | None = None,
+    expected: list[str] | None = None,
+    standard_error: float | None = None,
+    allocation: Literal["compromise", "proportional", "equal"] | None = None,
+    floor: int | None = None,
+    minimum_distance: float = 0.0,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Draw reference points from a class map, to go and look what is there.
+
+    Args:
+        map: a class map, made by `outcrop map`.
+        output: the points, a new .gpkg or .geojson, with an empty column "class" to be filled. Hide
+            the columns stratum, stratum_pixels and probability from whoever fills it, and keep them
+            in the file.
+        design: stratified by the map's classes, or simple: all pixels alike.
+        n: points in all; as many as --standard-error asks for, if not given.
+        expected: the user's accuracies hoped for, one number, or by class: water=0.95,forest=0.8.
+        standard_error: without --n, that of the overall accuracy; 0.01 if not given.
+        allocation: of a stratified sample: --floor points for each rare class and the others by
+            area (compromise, if not given), by area alone, or the same number for each class.
+        floor: with the compromise, the least points of a class; 50 if not given.
+        minimum_distance: metres between any two points.
+        seed: the same seed draws the same points.
+        overwrite: whether the file may exist.
+    """
+    from outcrop.cli.tables import sample_table
+    from outcrop.mapping.sample import sample as sample_map
+
+    if n is not None:
+        _refuse_beside("--n", standard_error=standard_error)
+    if design == "simple":
+        _refuse_beside("--design simple", allocation=allocation, floor=floor)
+    if allocation in ("proportional", "equal"):
+        _refuse_beside(f"--allocation {allocation}", floor=floor)
+    plan = sample_map(
+        map,
+        output,
+        design,
+        n,
+        _by_class("--expected", expected),
+        0.01 if standard_error is None else standard_error,
+        allocation or "compromise",
+        50 if floor is None else floor,
+        minimum_distance,
+        seed,
+        overwrite,
+    )
+    sample_table(plan, output)
+
+
+def _by_class(option: str, words: Sequence[str] | None) -> float | dict[str, float] | None:
+    """One number for all, or numbers by name, as `water=0.95`."""
+    if not words:
+        return None
+    try:
+        if len(words) == 1 and "=" not in words[0]:
+            return float(words[0])
+        pairs = [word.rpartition("=") for word in words]
+        if all(name for name, _, _ in pairs):
+            return {name.strip(): float(number) for name, _, number in pairs}
+    except ValueError:
+        pass
+    given = ",".join(words)
+    raise OutcropError(option, f"takes a number, or NAME=NUMBER with commas between, not '{given}'")
+
+
+def assess(
+    map: Path,
+    reference: Path,
+    *,
+    output: Path | None = None,
+    csv: Path | None = None,
+    column: str | None = None,
+    design: Literal["stratified", "simple"] | None = None,
+    block: float | None = None,
+    patches: str | None = None,
+    labels_crs: str | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Say how good a class map is: accuracy and area of each class, with 95 % intervals.
+
+    Args:
+        map: a class map, made by `outcrop map`.
+        reference: what is known of the ground, and was not trained on: points of `outcrop sample`,
+            other points, polygons, or a raster of true classes.
+        output: the assessment, a new JSON file.
+        csv: the same as a table, a new CSV file with a row for each class.
+        column: of points or polygons, that names the class; class, if not given.
+        design: how points were chosen that tell no strata: at random in each class of the map
+            (stratified, if not given), or at random in the whole of it (simple).
+        block: side in metres of blocks of ground that are resampled, instead of single polygons; of
+            a raster a tenth of the map, if not given.
+        patches: the patch set that the model was trained on, to count what lies within it.
+        labels_crs: coordinate reference system of points or polygons that carry none.
+        seed: of the bootstrap.
+        overwrite: whether the files may exist.
+    """
+    from outcrop.cli.tables import assessment_table, say
+    from outcrop.evaluation.assessment import write_assessment, write_assessment_table
+    from outcrop.files import check_new
+    from outcrop.mapping.assess import assess as assess_map
+    from outcrop.patches.collection import open_patches
+
+    for path in (output, csv):
+        if path is not None:
+            check_new(path, overwrite)
+    found = assess_map(
+        map,
+        reference,
+        column,
+        design,
+        block,
+        None if patches is None else open_patches(patches),
+        labels_crs,
+        seed=seed,
+    )
+    if output is not None:
+        write_assessment(output, found)
+    if csv is not None:
+        write_assessment_table(csv, found)
+    assessment_table(found)
+    for path in (output, csv):
+        if path is not None:
+            say(str(path))
+
+
 def export(
     run: Path,
     *,
@@ -806,6 +940,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
         evaluate,
         compare,
         map,
+        sample,
+        assess,
         export,
         report,
         reproduce,

@@ -13,6 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from outcrop.auditing.audit import Audit
+from outcrop.evaluation.allocation import SamplePlan
+from outcrop.evaluation.assessment import Assessment
 from outcrop.evaluation.intervals import Interval
 from outcrop.evaluation.scores import Scores
 from outcrop.experiment.compare import Comparison
@@ -118,6 +120,53 @@ def score_table(scores: Scores) -> None:
     say(f"overall accuracy   {scores.overall}")
     say(f"balanced accuracy  {scores.balanced}")
     say(f"95 % intervals from {scores.groups:,} independent pieces")
+
+
+def sample_table(plan: SamplePlan, path: Path) -> None:
+    """Points by class of the map, and the standard errors that accuracies will have."""
+    table = _table("class", "pixels", "share", "points", "expected", "standard error")
+    error = plan.users_error
+    for k, name in enumerate(plan.classes):
+        share = plan.pixels[k] / plan.pixels.sum()
+        table.add_row(
+            escape(name), f"{plan.pixels[k]:,}", f"{share:.2%}", f"{plan.points[k]:,.0f}",
+            _percent(plan.expected[k]), _percent(error[k]),
+        )  # fmt: skip
+    _console.print(table)
+    most = "at most " if plan.is_worst_case else ""
+    say(f"standard error of the overall accuracy: {most}{_percent(plan.overall_error)}, all in %")
+    if plan.is_worst_case:
+        say("where no accuracy is expected, 50 % are supposed, which is the worst case")
+    if plan.simple:
+        say("a simple sample: points of a class are those to be expected")
+    say(f"{path}: {plan.points.sum():,.0f} points; fill the column class, then `outcrop assess`")
+
+
+def assessment_table(found: Assessment) -> None:
+    """The error matrix, in counts and in area; accuracy and area of each class; what is behind."""
+    accuracy, names = found.accuracy, [escape(name) for name in found.classes]
+    table = _table(f"{found.units}: map, then reference", *names)
+    for name, row in zip(names, found.counts, strict=True):
+        table.add_row(name, *(f"{count:,}" for count in row))
+    _console.print(table)
+    table = _table("% of the area", *names)
+    for name, shares in zip(names, accuracy.proportions, strict=True):
+        table.add_row(name, *(f"{100 * share:.2f}".replace("nan", "–") for share in shares))
+    _console.print(table)
+    unit, whole = found.unit, found.whole
+    table = _table("class", "user's", "producer's", f"map, {unit}", f"area, {unit}")
+    for k, name in enumerate(names):
+        mapped = whole * found.pixels[k] / found.pixels.sum()
+        table.add_row(
+            name, str(accuracy.users[k]), str(accuracy.producers[k]), f"{mapped:,.0f}",
+            accuracy.area[k].scaled(whole),
+        )  # fmt: skip
+    _console.print(table)
+    say(f"overall accuracy {accuracy.overall}; accuracies in %")
+    say(f"design: {found.design}")
+    say(f"estimator: {found.estimator}")
+    for note in found.notes:
+        say(f"note: {note}")
 
 
 def cost_table(

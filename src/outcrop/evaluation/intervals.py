@@ -78,16 +78,32 @@ def resampled_counts(
     Returns:
         float64, `draws × size`.
     """
-    kinds, multiplicity = _kinds(cells, size, groups)
+    return resampled_rows(*_kinds(cells, size, groups), draws, seed)
+
+
+def resampled_rows(
+    rows: sparse.csr_array, multiplicity: np.ndarray, draws: int, seed: int
+) -> np.ndarray:
+    """The sums of the rows of a table when whole rows are drawn anew, with replacement.
+
+    Args:
+        rows: `G × size`, what each group counts in each cell.
+        multiplicity: int, `G`, how many groups a row stands for.
+        draws: number of bootstrap samples, each of as many groups as there are.
+        seed: of the random numbers.
+
+    Returns:
+        float64, `draws × size`.
+    """
     total = multiplicity.sum()
     random = np.random.default_rng(seed)
     step = max(1, _CHUNK_WEIGHTS // len(multiplicity))
-    counts = np.empty((draws, size))
+    counts = np.empty((draws, rows.shape[1]))
     for start in range(0, draws, step):
         weights = random.multinomial(
             total, multiplicity / total, size=min(step, draws - start)
         ).astype(np.float64)
-        counts[start : start + step] = (kinds.T @ weights.T).T
+        counts[start : start + step] = (rows.T @ weights.T).T
     return counts
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.mapping.layers import NODATA
 from outcrop.sources.labels import on_grid
+from outcrop.sources.scene import CACHE_BYTES
 
 _WINDOW = 1024
 
@@ -70,13 +71,13 @@ def agreement(classes_path: str | Path, truth_path: str | Path) -> Agreement:
     """
     classes = map_classes(classes_path)
     pairs: dict[tuple[int, int], int] = {}
-    with _open(classes_path) as mapped, truth_on(mapped, truth_path) as truth:
+    with open_raster(classes_path) as mapped, truth_on(mapped, truth_path) as truth:
         names = truth_names(truth_path)
-        for window in _windows(mapped):
+        for window in windows(mapped):
             known = truth.read_masks(1, window=window) > 0
             values = truth.read(1, window=window)[known]
             found = mapped.read(1, window=window)[known]
-            _refuse_fractions(values, truth_path)
+            refuse_fractions(values, truth_path)
             joint, counts = np.unique(values.astype(np.int64) * 256 + found, return_counts=True)
             for pair, count in zip(joint.tolist(), counts.tolist(), strict=True):
                 pairs[divmod(pair, 256)] = pairs.get(divmod(pair, 256), 0) + count
@@ -105,28 +106,36 @@ def map_classes(path: str | Path) -> tuple[str, ...]:
     Raises:
         OutcropError: the file is missing, or is no class map.
     """
-    with _open(path) as dataset:
-        tags = dataset.tags(1)
+    with open_raster(path) as dataset:
+        tags, dtype = dataset.tags(1), dataset.dtypes[0]
     names: list[str] = []
     while f"CLASS_{len(names) + 1}" in tags:
         names.append(tags[f"CLASS_{len(names) + 1}"])
-    if not names:
+    if not names or dtype != "uint8":
         raise OutcropError(path, "is no class map; make one with `outcrop map`")
     return tuple(names)
 
 
 def count_classes(path: str | Path) -> np.ndarray:
-    """Pixels of each class of a map: int64, `K`; pixels without data are not counted."""
+    """Pixels of each class of a map: int64, `K`; pixels without data are not counted.
+
+    Raises:
+        OutcropError: the map has values that are no class of it.
+    """
     counts = np.zeros(256, np.int64)
-    with _open(path) as dataset:
-        for window in _windows(dataset):
+    with open_raster(path) as dataset:
+        for window in windows(dataset):
             counts += np.bincount(dataset.read(1, window=window).ravel(), minlength=256)
-    return counts[1 : len(map_classes(path)) + 1]
+    known = len(map_classes(path)) + 1
+    if counts[known:].any():
+        beyond = ", ".join(map(str, known + np.flatnonzero(counts[known:])))
+        raise OutcropError(path, f"has no name for the values {beyond}; give its band the tags")
+    return counts[1:known]
 
 
 def pixel_hectares(path: str | Path) -> float:
     """The area of a raster's pixel in hectares; NaN if its CRS does not measure in lengths."""
-    with _open(path) as dataset:
+    with open_raster(path) as dataset:
         if dataset.crs is None or not dataset.crs.is_projected:
             return np.nan
         metres = dataset.crs.linear_units_factor[1]
@@ -136,7 +145,7 @@ def pixel_hectares(path: str | Path) -> float:
 @contextmanager
 def truth_on(mapped: Any, truth_path: str | Path) -> Iterator[Any]:
     """A raster of true classes as it lies on the grid of an open map, as a rasterio dataset."""
-    with _open(truth_path) as dataset:
+    with open_raster(truth_path) as dataset:
         own_crs, grid = dataset.crs or mapped.crs, (mapped.transform, mapped.height, mapped.width)
         with on_grid(dataset, own_crs, mapped.crs, *grid) as warped:
             yield warped
@@ -144,27 +153,35 @@ def truth_on(mapped: Any, truth_path: str | Path) -> Iterator[Any]:
 
 def truth_names(path: str | Path) -> dict[int, str]:
     """The names that a class raster gives to its values, in its band's tags."""
-    with _open(path) as dataset:
+    with open_raster(path) as dataset:
         tags = dataset.tags(1)
     named = ((key.partition("CLASS_"), name) for key, name in tags.items())
     return {int(n): name for (_, is_class, n), name in named if is_class and n.isdecimal()}
 
 
 @contextmanager
-def _open(path: str | Path) -> Iterator[Any]:
+def open_raster(path: str | Path) -> Iterator[Any]:
+    """A raster file as an open rasterio dataset.
+
+    Raises:
+        OutcropError: the file is missing, or is no raster, or is damaged.
+    """
     import rasterio
     from rasterio.errors import RasterioError
 
     if not Path(path).exists():
         raise OutcropError(path, "no such file")
     try:
-        with rasterio.open(path) as dataset:
+        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), rasterio.open(path) as dataset:
             yield dataset
     except RasterioError:
-        raise OutcropError(path, "is not a raster that GDAL can read, or is damaged") from None
+        raise OutcropError(
+            path, "is not a raster that GDAL can read, or is damaged; export it anew"
+        ) from None
 
 
-def _windows(dataset: Any) -> Iterator[Any]:
+def windows(dataset: Any) -> Iterator[Any]:
+    """The windows, of bounded size and row by row, that a raster is read in."""
     from rasterio.windows import Window
 
     for row in range(0, dataset.height, _WINDOW):
@@ -177,9 +194,16 @@ def _windows(dataset: Any) -> Iterator[Any]:
             )
 
 
-def _refuse_fractions(values: np.ndarray, path: str | Path) -> None:
+def refuse_fractions(values: np.ndarray, path: str | Path) -> None:
+    """Refuse values of the raster at `path` that are no numbers of classes.
+
+    Raises:
+        OutcropError: they are not whole numbers.
+    """
     if values.dtype.kind == "f" and not (values == np.floor(values)).all():
-        raise OutcropError(path, "is no class raster: its values are not whole numbers")
+        raise OutcropError(
+            path, "is no class raster: its values are not whole numbers; number the classes"
+        )
 
 
 def _share(confusion: np.ndarray, axis: int) -> np.ndarray:

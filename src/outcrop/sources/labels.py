@@ -12,10 +12,9 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.sources.scene import Scene, check_way
-from outcrop.sources.vector import read_vector, reproject
+from outcrop.sources.vector import is_vector, read_vector, reproject
 
 _TILE = 2048
-_VECTOR = {".gpkg", ".geojson", ".json", ".shp", ".fgb", ".gml", ".kml", ".zip", ".parquet"}
 _WALL_TO_WALL = 0.5
 
 
@@ -99,9 +98,7 @@ def open_labels(
     if not path.exists():
         raise OutcropError(path, "no such file; check the name")
     labels = (
-        _open_vector(path, column, crs)
-        if path.suffix.lower() in _VECTOR
-        else _open_raster(path, classes, crs)
+        _open_vector(path, column, crs) if is_vector(path) else _open_raster(path, classes, crs)
     )
     if len(labels.classes) < 2:
         only = f"one class only ('{labels.classes[0]}')" if labels.classes else "no class at all"

@@ -16,7 +16,7 @@ from outcrop.errors import OutcropError
 from outcrop.sources.dtypes import kept
 
 Transform = tuple[float, float, float, float, float, float]
-_CACHE_BYTES = 128 << 20
+CACHE_BYTES = 128 << 20
 NO_CRS = (
     "has no coordinate reference system; write one into it, or pass --crs for a scene, "
     "--labels-crs for labels, e.g. EPSG:32648"
@@ -123,7 +123,7 @@ class Scene:
         import rasterio
 
         # GDAL would keep a twentieth of the machine's memory full of blocks that are not needed.
-        with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES), ExitStack() as stack:
+        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), ExitStack() as stack:
             datasets = {file: stack.enter_context(_open(file)) for file in self.files}
             yield SceneReader(self, datasets)
 

@@ -8,6 +8,13 @@ from typing import Any
 from outcrop.errors import OutcropError
 from outcrop.sources.scene import NO_CRS, check_way, parse_crs
 
+_VECTOR = {".gpkg", ".geojson", ".json", ".shp", ".fgb", ".gml", ".kml", ".zip", ".parquet"}
+
+
+def is_vector(path: Path) -> bool:
+    """Whether a file's name is that of a vector file, and not of a raster."""
+    return path.suffix.lower() in _VECTOR
+
 
 def read_vector(path: str | Path, crs: str | None = None) -> Any:
     """Read any vector format of GDAL, or GeoParquet, as a GeoDataFrame.

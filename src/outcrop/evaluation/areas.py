@@ -1,0 +1,235 @@
+"""Accuracy of a map, and area of its classes, from a probability sample of reference points.
+
+The area that a map gives to a class is what the classifier found, not what is there. A sample of
+places where the truth was looked up corrects it, and says how far chance may have moved it. The
+estimators here are those of
+
+- Olofsson et al. (2014), Good practices for estimating area and assessing accuracy of land change,
+  Remote Sensing of Environment 148, 42-57, equations 1 to 11, where the strata that were sampled
+  are the map's classes, or the map's classes divide a simple random sample (post-stratification);
+- Stehman (2014), Estimating area and map accuracy for stratified random sampling when the strata
+  are different from the map classes, International Journal of Remote Sensing 35, 4923-4939,
+  equations 2, 3, 25, 27 and 28, where they are others.
+
+The first are the second with the map's classes as strata, and so there is one implementation. As in
+the first, there is no finite population correction: where a good part of all pixels was looked at,
+intervals are wider than they need be.
+
+Throughout, rows are the map and columns the reference, as in those papers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+# The papers' own; with 1.95996 their printed digits are missed.
+Z = 1.96
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A fraction, 0 to 1, with its standard error and the ends of its 95 % confidence interval.
+
+    `value` is NaN where the sample does not tell it. `error`, `low` and `high` are NaN where there
+    is no telling how far chance moved it.
+
+    >>> print(Estimate.normal(0.88, 0.0378))
+    88.0 ± 7.4
+    >>> print(Estimate(0.5, 0.1, 0.31, 0.66), Estimate.normal(0.88, float("nan")))
+    50.0 [31.0, 66.0] 88.0 ± unknown
+    """
+
+    value: float
+    error: float
+    low: float
+    high: float
+
+    @classmethod
+    def normal(cls, value: float, error: float) -> Estimate:
+        """With the interval of 1.96 standard errors to either side, cut at 0 and 1."""
+        low, high = np.clip((value - Z * error, value + Z * error), 0, 1)
+        return cls(float(value), float(error), float(low), float(high))
+
+    @property
+    def margin(self) -> float:
+        """What stands after the ± in a paper: 1.96 standard errors."""
+        return Z * self.error
+
+    @property
+    def is_normal(self) -> bool:
+        """Whether the interval is that of `normal`, and not one of a bootstrap."""
+        return np.isnan(self.error) or self == Estimate.normal(self.value, self.error)
+
+    def to_json(self) -> dict[str, float | None]:
+        """Plain data for `outcrop.files.write_json`; what is NaN becomes None."""
+        return {name: None if np.isnan(x) else x for name, x in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, float | None]) -> Estimate:
+        """The estimate that `to_json` gave."""
+        return cls(**{name: np.nan if x is None else x for name, x in content.items()})
+
+    def __str__(self) -> str:
+        return self.scaled(100, 1)
+
+    def scaled(self, unit: float, digits: int = 0) -> str:
+        """In units of which the whole holds `unit`: 100 for per cent, or all hectares of a map."""
+        if np.isnan(self.value):
+            return "unknown"
+        value, margin, low, high = (
+            f"{unit * x:,.{digits}f}" for x in (self.value, self.margin, self.low, self.high)
+        )
+        if np.isnan(self.error):
+            return f"{value} ± unknown"
+        return f"{value} ± {margin}" if self.is_normal else f"{value} [{low}, {high}]"
+
+
+@dataclass(frozen=True)
+class MapAccuracy:
+    """What reference data say of a map with K classes.
+
+    Attributes:
+        proportions: float64, `K × K`, the error matrix as estimated shares of the map's area; rows
+            are the map, columns the reference. NaN in the row of a class that no sample tells of.
+        overall: share of the area whose class is right.
+        users: by class, the share of its area in the map that is it in truth (precision); unknown
+            where no sample lies in it.
+        producers: by class, the share of its area in truth that the map finds (recall); unknown
+            where the reference never has it.
+        area: by class, the share of the map's area that is it in truth.
+    """
+
+    proportions: np.ndarray
+    overall: Estimate
+    users: tuple[Estimate, ...]
+    producers: tuple[Estimate, ...]
+    area: tuple[Estimate, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `outcrop.files.write_json`; what is NaN becomes None."""
+        return {
+            "proportions": [
+                [None if np.isnan(x) else x for x in row] for row in self.proportions.tolist()
+            ],
+            "overall": self.overall.to_json(),
+            "users": [one.to_json() for one in self.users],
+            "producers": [one.to_json() for one in self.producers],
+            "area": [one.to_json() for one in self.area],
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> MapAccuracy:
+        """What `to_json` gave."""
+        return cls(
+            proportions=np.array(content["proportions"], dtype=np.float64),
+            overall=Estimate.from_json(content["overall"]),
+            users=tuple(map(Estimate.from_json, content["users"])),
+            producers=tuple(map(Estimate.from_json, content["producers"])),
+            area=tuple(map(Estimate.from_json, content["area"])),
+        )
+
+
+def by_map_class(counts: np.ndarray, pixels: np.ndarray) -> MapAccuracy:
+    """Accuracy and area from a sample whose strata, or post-strata, are the map's classes.
+
+    A class of the map without a sample makes everything unknown that depends on it; with one
+    sample, how sure it is.
+
+    Args:
+        counts: int, `K × K`, samples; rows are the map, columns the reference.
+        pixels: `K`, of each class in the map; 0 for a class of the reference alone.
+
+    The example of Olofsson et al. (2014), their table 8: deforestation, forest gain, stable forest,
+    stable non-forest.
+
+    >>> counts = np.array([[66, 0, 5, 4], [0, 55, 8, 12], [1, 0, 153, 11], [2, 1, 9, 313]])
+    >>> found = by_map_class(counts, np.array([200_000, 150_000, 3_200_000, 6_450_000]))
+    >>> print(found.overall, "|", found.users[0], "|", found.producers[0])
+    94.7 ± 1.8 | 88.0 ± 7.4 | 74.9 ± 21.3
+    >>> print(found.area[0].scaled(10_000_000 * 0.09), "ha")
+    21,158 ± 6,158 ha
+    """
+    K = len(pixels)
+    table = np.zeros((K, K, K))
+    table[np.arange(K), np.arange(K)] = counts
+    return _estimate(table, np.asarray(pixels, np.float64), np.eye(K, dtype=bool))
+
+
+def by_stratum(table: np.ndarray, pixels: np.ndarray) -> MapAccuracy:
+    """Accuracy and area from a stratified random sample whose strata are not the map's classes.
+
+    Any stratum may hold pixels of any class. A stratum without a sample makes everything unknown;
+    with one sample, how sure it is.
+
+    Args:
+        table: int, `H × K × K`, samples by stratum, class in the map, class in the reference.
+        pixels: `H`, of each stratum.
+    """
+    holds = np.ones(table.shape[:2], bool)
+    return _estimate(np.asarray(table, np.float64), np.asarray(pixels, np.float64), holds)
+
+
+def _estimate(table: np.ndarray, pixels: np.ndarray, holds: np.ndarray) -> MapAccuracy:
+    """Stehman's estimators; `holds` (`H × K`) says which strata can hold which map classes."""
+    there = pixels > 0
+    table, pixels, holds = table[there], pixels[there], holds[there]
+    n = table.sum(axis=(1, 2))
+    mapped, reference = table.sum(axis=2), table.sum(axis=1)
+    right = np.diagonal(table, axis1=1, axis2=2)
+    all_hold = np.ones_like(holds)
+    whole = np.broadcast_to(n[:, None], reference.shape)
+
+    def ratios(part: np.ndarray, of: np.ndarray, held: np.ndarray, least: int) -> list[Estimate]:
+        values, errors = _ratios(part, of, n, pixels, held)
+        seen = (part if of is whole else of).sum(axis=0)
+        return [
+            Estimate.normal(value, error if enough else np.nan)
+            for value, error, enough in zip(values, errors, seen >= least, strict=True)
+        ]
+
+    one = slice(0, 1)
+    overall = _ratios(right.sum(axis=1)[:, None], whole[:, one], n, pixels, all_hold[:, one])
+    return MapAccuracy(
+        proportions=_proportions(table, n, pixels, holds),
+        overall=Estimate.normal(*(float(x[0]) for x in overall)),
+        users=tuple(ratios(right, mapped, holds, 2)),
+        producers=tuple(ratios(right, reference, all_hold, 2)),
+        # Of a class that was never met the formula gives 0 ± 0, which nothing supports.
+        area=tuple(ratios(reference, whole, all_hold, 1)),
+    )
+
+
+def _ratios(
+    part: np.ndarray, whole: np.ndarray, n: np.ndarray, pixels: np.ndarray, holds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Q combined ratio estimates and their standard errors (Stehman 2014, equations 27 and 28).
+
+    Each of the Q is the share of the pixels with property x that have y too, y implying x, so that
+    all second moments within a stratum follow from its two means.
+
+    Args:
+        part, whole: `H × Q`, samples with y, and with x.
+        n: `H`, samples.
+        pixels: `H`, all above 0.
+        holds: bool, `H × Q`, whether x occurs in the stratum at all.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        y, x = (np.where(holds, samples / n[:, None], 0.0) for samples in (part, whole))
+        total = pixels @ x
+        ratio = (pixels @ y) / total
+        variance = y * (1 - y) + ratio**2 * x * (1 - x) - 2 * ratio * (y - x * y)
+        per_sample = np.where(holds, np.maximum(variance, 0) / (n[:, None] - 1), 0.0)
+        return ratio, np.sqrt(pixels**2 @ per_sample) / total
+
+
+def _proportions(
+    table: np.ndarray, n: np.ndarray, pixels: np.ndarray, holds: np.ndarray
+) -> np.ndarray:
+    share = pixels / pixels.sum()
+    with np.errstate(invalid="ignore"):
+        shares = share[:, None, None] * table / n[:, None, None]
+    return np.where(holds[:, :, None], shares, 0.0).sum(axis=0)

@@ -1,0 +1,231 @@
+"""How good a class map is: accuracy and area of its classes, from reference data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from scipy import sparse
+
+from outcrop.errors import OutcropError
+from outcrop.evaluation.areas import MapAccuracy, by_map_class, by_stratum
+from outcrop.evaluation.assessment import Assessment, Basis
+from outcrop.evaluation.clusters import by_piece
+from outcrop.mapping.footprints import count_within
+from outcrop.mapping.openmap import OpenMap, open_map
+from outcrop.mapping.reference import (
+    STRATUM_PIXELS,
+    Pieces,
+    Points,
+    Reference,
+    read_points,
+    read_polygons,
+    read_raster,
+    read_shapes,
+)
+from outcrop.mapping.sample import WHOLE
+from outcrop.patches.patchset import PatchSet
+from outcrop.sources.vector import is_vector
+
+_BLOCKS_ALONG = 10
+
+
+def assess(
+    class_map: str | Path,
+    reference: str | Path,
+    column: str | None = None,
+    design: Literal["stratified", "simple"] | None = None,
+    block: float | None = None,
+    patches: PatchSet | None = None,
+    labels_crs: str | None = None,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Assessment:
+    """Hold a class map against reference data that the model was not trained on.
+
+    Points are the samples of a design, drawn with `sample` or by the same rules; each counts for
+    the pixel it lies in. If the file tells the stratum that each was drawn in, and that is not the
+    map's class there, as when the map was changed since, the strata are kept for the weights, and
+    the classes of the map are judged within them. Polygons, and rasters of true classes, are no
+    probability sample: pixels count, weighed by the areas of the map's classes, and the intervals
+    come from whole polygons or blocks of ground.
+
+    Args:
+        class_map: made by `map_scene`.
+        reference: points or polygons in any vector format, or a raster of true classes, which are
+            named by its band's tags `CLASS_1`, ...; in any CRS.
+        column: of a vector file, that names the class; "class" if None.
+        design: of points, if the file does not tell strata: stratified by the map's classes, or
+            simple random. The figures are the same, and the words beside them are not. Stratified
+            if None.
+        block: side in metres of blocks of ground that hold several polygons, or, of a raster,
+            pixels; a raster has blocks of a tenth of the map's longer side if None.
+        patches: what the model was trained on; points and pixels within them are counted.
+        labels_crs: the coordinate reference system of a vector file that carries none.
+        draws: number of bootstrap samples.
+        seed: of the bootstrap.
+
+    Raises:
+        OutcropError: a file is missing or of no use; no class in common; options that do not go
+            together.
+    """
+    opened, path = open_map(class_map), Path(reference)
+    if block is not None and not block > 0:
+        raise OutcropError("--block", f"must be above 0, not {block:g}")
+    if not path.exists():
+        raise OutcropError(path, "no such file; check the name")
+    if not is_vector(path):
+        _refuse("a raster", column=column, design=design, patches=patches, labels_crs=labels_crs)
+        side = _tenth(opened) if block is None else block
+        return _of_pieces(
+            "raster", opened, path, read_raster(path, opened, side), side, draws, seed
+        )
+    frame, name, are_points = read_shapes(path, column, labels_crs)
+    if are_points:
+        _refuse("points", block=block)
+        points = read_points(path, opened, frame, name)
+        made, at = _of_points(opened, path, points, design), (points.row, points.column)
+    else:
+        _refuse("polygons", design=design)
+        pieces = read_polygons(path, opened, name, labels_crs, block)
+        made = _of_pieces("polygons", opened, path, pieces, block, draws, seed)
+        at = pieces.row, pieces.column
+    if patches is None:
+        return made
+    return replace(made, trained_on=count_within(patches, opened.scene, *at))
+
+
+def _of_points(
+    opened: OpenMap, path: Path, points: Points, design: Literal["stratified", "simple"] | None
+) -> Assessment:
+    K = len(points.classes)
+    counts = _matrix(points.mapped, points.truth, np.ones(len(points.truth)), K)
+    pixels = _padded(opened.pixels, K)
+    strata = points.stratum
+    basis: Basis
+    if strata is not None and design is not None and (design == "simple") != _is_whole(strata):
+        was = "simple" if _is_whole(strata) else "stratified"
+        raise OutcropError(
+            "--design", f"is {design}, but {path} tells strata of a {was} sample; leave it out"
+        )
+    if strata is None or _is_whole(strata):
+        basis = "simple" if strata is not None or design == "simple" else "stratified"
+        accuracy = by_map_class(counts, pixels)
+    elif (strata == np.array(points.classes, object)[points.mapped]).all() and _same_sizes(
+        points, pixels
+    ):
+        basis, accuracy = "stratified", by_map_class(counts, pixels)
+    else:
+        basis, accuracy = "other strata", _by_other_strata(opened, path, points, K)
+    return _assessment(
+        opened,
+        path,
+        points,
+        counts,
+        accuracy,
+        basis=basis,
+        pieces=len(points.truth),
+        told=strata is not None or design is not None,
+    )
+
+
+def _by_other_strata(opened: OpenMap, path: Path, points: Points, K: int) -> MapAccuracy:
+    assert points.stratum is not None
+    if points.stratum_pixels is None:
+        changed = points.stratum != np.array(points.classes, object)[points.mapped]
+        raise OutcropError(
+            path,
+            f"tells {changed.sum()} points a stratum that is not the map's class there, and no "
+            f"column {STRATUM_PIXELS} says how large strata are; add it, as `outcrop sample` does",
+        )
+    told, there = sum(points.stratum_pixels.values()), int(opened.pixels.sum())
+    if told < there:
+        raise OutcropError(
+            path,
+            f"tells strata of {told:,} pixels, and the map has {there:,}; put back the points that "
+            "are gone from the file, or draw new ones from this map",
+        )
+    names = list(points.stratum_pixels)
+    stratum = np.array([names.index(name) for name in points.stratum])
+    table = np.zeros((len(names), K, K), np.int64)
+    np.add.at(table, (stratum, points.mapped, points.truth), 1)
+    return by_stratum(table, np.array([points.stratum_pixels[name] for name in names]))
+
+
+def _of_pieces(
+    basis: Basis,
+    opened: OpenMap,
+    path: Path,
+    pieces: Pieces,
+    block: float | None,
+    draws: int,
+    seed: int,
+) -> Assessment:
+    K = len(pieces.classes)
+    numbers, piece = np.unique(pieces.piece, return_inverse=True)
+    table = sparse.coo_array(
+        (pieces.count, (piece, pieces.mapped * K + pieces.truth)), shape=(len(numbers), K * K)
+    ).tocsr()
+    pixels = _padded(opened.pixels, K)
+    counts = _matrix(pieces.mapped, pieces.truth, pieces.count, K)
+    wall_to_wall = bool(counts.sum() == pixels.sum())
+    accuracy = by_piece(table, pixels, wall_to_wall, draws, seed)
+    return _assessment(
+        opened, path, pieces, counts, accuracy, basis=basis, pieces=len(numbers), block=block
+    )
+
+
+def _assessment(
+    opened: OpenMap,
+    path: Path,
+    found: Reference,
+    counts: np.ndarray,
+    accuracy: MapAccuracy,
+    **behind: Any,
+) -> Assessment:
+    return Assessment(
+        map=str(opened.path),
+        reference=str(path),
+        classes=found.classes,
+        pixels=_padded(opened.pixels, len(found.classes)),
+        hectares=opened.hectares,
+        counts=counts,
+        accuracy=accuracy,
+        left_out=found.left_out,
+        **behind,
+    )
+
+
+def _matrix(mapped: np.ndarray, truth: np.ndarray, count: np.ndarray, K: int) -> np.ndarray:
+    cells = np.bincount(mapped * K + truth, count, K * K)
+    return np.rint(cells).astype(np.int64).reshape(K, K)
+
+
+def _padded(pixels: np.ndarray, K: int) -> np.ndarray:
+    """Of the map's classes, and 0 of those that the reference alone has."""
+    return np.concatenate([pixels, np.zeros(K - len(pixels), np.int64)])
+
+
+def _is_whole(strata: np.ndarray) -> bool:
+    return bool((strata == WHOLE).all())
+
+
+def _same_sizes(points: Points, pixels: np.ndarray) -> bool:
+    """Whether the strata have as many pixels as the map's classes have now."""
+    now = dict(zip(points.classes, pixels.tolist(), strict=True))
+    told = points.stratum_pixels or {}
+    return all(now.get(name) == size for name, size in told.items())
+
+
+def _tenth(opened: OpenMap) -> float:
+    tall, wide = opened.pixel_metres
+    return max(tall * opened.scene.height, wide * opened.scene.width) / _BLOCKS_ALONG
+
+
+def _refuse(what: str, **options: Any) -> None:
+    for name, value in options.items():
+        if value is not None:
+            option = name.replace("_", "-")
+            raise OutcropError(f"--{option}", f"has no meaning beside {what}; leave it out")
