@@ -189,9 +189,7 @@ def _client(scheduler: str, stack: ExitStack) -> Any:
 
     if local := re.fullmatch(r"local\[(\d+)\]", scheduler):
         if not 1 <= int(local[1]) <= 1024:
-            raise OutcropError(
-                "--scheduler", f"local[{local[1]}] is no number of processes; take 1 to 1024"
-            )
+            raise OutcropError("--scheduler", f"no cluster is {scheduler}; take local[1] or more")
         cluster = LocalCluster(
             n_workers=int(local[1]), threads_per_worker=1, dashboard_address=None, silence_logs=50
         )
