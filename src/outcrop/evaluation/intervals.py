@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+FEW_GROUPS = 20
 _CHUNK_WEIGHTS = 1 << 23
 
 
@@ -79,16 +80,39 @@ def resampled_counts(
         float64, `draws × size`.
     """
     kinds, multiplicity = _kinds(cells, size, groups)
+    return _redrawn(kinds, multiplicity, draws, seed)
+
+
+def resampled_sums(table: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """Sums over whole groups that are drawn anew, with replacement.
+
+    The bootstrap of `resampled_counts`, for whatever adds up over the patches of a group.
+
+    Args:
+        table: float, `groups × C`, the sums of each group.
+        draws: number of bootstrap samples.
+        seed: of the random numbers.
+
+    Returns:
+        float64, `draws × C`.
+    """
+    return _redrawn(table, np.ones(len(table), dtype=np.int64), draws, seed)
+
+
+def _redrawn(
+    table: np.ndarray | sparse.csr_array, multiplicity: np.ndarray, draws: int, seed: int
+) -> np.ndarray:
+    """Sums of the rows of `table`, each drawn in proportion to how often it occurs."""
     total = multiplicity.sum()
     random = np.random.default_rng(seed)
     step = max(1, _CHUNK_WEIGHTS // len(multiplicity))
-    counts = np.empty((draws, size))
+    sums = np.empty((draws, table.shape[1]))
     for start in range(0, draws, step):
         weights = random.multinomial(
             total, multiplicity / total, size=min(step, draws - start)
         ).astype(np.float64)
-        counts[start : start + step] = (kinds.T @ weights.T).T
-    return counts
+        sums[start : start + step] = (table.T @ weights.T).T
+    return sums
 
 
 def number_of_groups(groups: np.ndarray | None, patches: int) -> int:
