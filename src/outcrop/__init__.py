@@ -55,6 +55,8 @@ _PUBLIC = {
     "score": "evaluation.scores.score",
     "evaluate": "experiment.evaluate.evaluate",
     "compare": "experiment.compare.compare",
+    "compare_runs": "experiment.compare_runs.compare_runs",
+    "contests": "evaluation.contests.contests",
     "map": "mapping.scene.map_scene",
     "Experiment": "experiment.plan.Experiment",
     "run_experiment": "experiment.experiment.run_experiment",
