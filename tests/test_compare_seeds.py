@@ -145,6 +145,7 @@ def test_runs_are_compared_from_the_command_line_to_the_page(here, capfd):
     assert run(command) == 0
     out = capfd.readouterr().out
     assert "ResNet-8 (narrow-0)" in out
+    assert "leak gap" not in out
     assert any(verdict in out for verdict in ("better", "no difference shown"))
     assert run("report by-line") == 0
     page = Path("by-line/report.html").read_text()

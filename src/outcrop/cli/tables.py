@@ -159,14 +159,14 @@ def comparison_table(comparison: Comparison) -> None:
     """Accuracies of every model, then F1 by class, then the best model against each other one."""
     seeds = max(len(row.seeds) for row in comparison.rows)
     over = [f"over {seeds} seeds"] if seeds > 1 else []
-    table = _table("model", "sees", "overall", "balanced", *over, "leak gap", "seconds", "")
+    leak = ["leak gap"] if any(row.gap for row in comparison.rows) else []
+    table = _table("model", "sees", "overall", "balanced", *over, *leak, "seconds", "")
     for row in comparison.rows:
-        gap = "" if row.gap is None else _points(row.gap)
-        scores = row.scores
         table.add_row(
-            row.model, row.features, str(scores.overall), str(scores.balanced),
-            *[_range(row.each)] * len(over), gap, f"{row.seconds:.1f}",
-            "leading" if row in comparison.leaders else "",
+            row.model, row.features, str(row.scores.overall), str(row.scores.balanced),
+            *[_range(row.each)] * len(over),
+            *["" if row.gap is None else _points(row.gap)] * len(leak),
+            f"{row.seconds:.1f}", "leading" if row in comparison.leaders else "",
         )  # fmt: skip
     _console.print(table)
     table = _table("F1 by class", *comparison.classes)
@@ -176,7 +176,8 @@ def comparison_table(comparison: Comparison) -> None:
     say("overall and balanced: accuracy on held-out ground, in %, with 95 % intervals")
     if over:
         say("over seeds: lowest and highest balanced accuracy; all else are means over the seeds")
-    say("leak gap: points by which a split at random flatters the overall accuracy")
+    if leak:
+        say("leak gap: points by which a split at random flatters the overall accuracy")
     if comparison.contests:
         _contest_table(comparison)
     pieces = comparison.rows[0].scores.groups

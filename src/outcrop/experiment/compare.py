@@ -11,14 +11,17 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.experiment.comparison import (
-    Answer,
     Comparison,
-    Entrant,
-    answer_of,
-    hold_against_each_other,
     is_compared,
     read_comparison,
     write_comparison,
+)
+from outcrop.experiment.entrants import (
+    Answer,
+    Entrant,
+    answer_of,
+    hold_against_each_other,
+    write_predictions,
 )
 from outcrop.files import check_new
 from outcrop.models.architectures import ResidualNet
@@ -91,7 +94,8 @@ def compare(
         return finished
     entrants += _baselines(patches, splits, entrants[0].seeds)
     comparison = hold_against_each_other(entrants, patches, split, splits.get("-random"))
-    write_comparison(folder, comparison, entrants, patches, split)
+    write_predictions(folder / "predictions.npz", entrants, patches, split)
+    write_comparison(folder, comparison)
     return comparison
 
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.experiment.comparison import (
+from outcrop.experiment.comparison import Comparison, write_comparison
+from outcrop.experiment.entrants import (
     Answer,
-    Comparison,
     Entrant,
     answer_of,
     hold_against_each_other,
-    write_comparison,
+    write_predictions,
 )
 from outcrop.files import check_new, new_folder, read_json
 from outcrop.patches.patchset import PatchSet
@@ -67,7 +67,8 @@ def compare_runs(
     ]
     comparison = hold_against_each_other(entrants, patches, split)
     with new_folder(folder) as temporary:
-        write_comparison(temporary, comparison, entrants, patches, split)
+        write_predictions(temporary / "predictions.npz", entrants, patches, split)
+        write_comparison(temporary, comparison)
     return comparison
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,10 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.contests import Contest, contests
+from outcrop.evaluation.contests import Contest
 from outcrop.evaluation.intervals import Interval
-from outcrop.evaluation.scores import Judged, Scores, leak_gap, score
-from outcrop.files import new_file, read_json, write_json
-from outcrop.patches.patchset import PatchSet
-from outcrop.splits import Split
-from outcrop.training.run import Run
+from outcrop.evaluation.scores import Scores
+from outcrop.files import read_json, write_json
 
 _FORMAT = "outcrop comparison"
 _FILE = "comparison.json"
@@ -110,101 +107,9 @@ class Comparison:
         return tuple(said)
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a model said after one training.
-
-    Attributes:
-        predicted: int, `N`, the class of each patch of the validation side.
-        seconds: to tune, train and judge.
-        settings: what tuning chose.
-    """
-
-    predicted: np.ndarray
-    seconds: float
-    settings: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Entrant:
-    """A model that takes part in a comparison.
-
-    Attributes:
-        model, features, seeds, runs: as in `Row`.
-        answers: under the split, one for each seed.
-        random: under the split at random, one for each seed; or none.
-    """
-
-    model: str
-    features: str
-    seeds: tuple[int, ...]
-    answers: tuple[Answer, ...]
-    random: tuple[Answer, ...] = ()
-    runs: tuple[str, ...] = ()
-
-    @property
-    def title(self) -> str:
-        """The model and what it sees."""
-        return f"{self.model}, {self.features}"
-
-
-def answer_of(run: Run, split: Split) -> Answer:
-    """What a finished run said of the validation side of its split.
-
-    Raises:
-        OutcropError: its predictions are of other patches.
-    """
-    if not np.array_equal(run.predictions.index, split.validation):
-        raise OutcropError(run.folder / "predictions.npz", "is damaged; train anew")
-    recipe = read_json(run.folder / "config.json", "run", "train")["recipe"]
-    return Answer(
-        predicted=run.predictions.probabilities.argmax(axis=1),
-        seconds=sum(epoch.seconds for epoch in run.metrics),
-        settings={"epochs": recipe["epochs"], "learning rate": recipe["learning_rate"]},
-    )
-
-
-def hold_against_each_other(
-    entrants: Sequence[Entrant], patches: PatchSet, split: Split, random: Split | None = None
-) -> Comparison:
-    """Score every model and hold it against every other.
-
-    Args:
-        entrants: the models; no two of one name that see the same.
-        random: the split at random, if there are answers under it.
-    """
-    ranked = sorted(
-        (_row(one, patches, split, random) for one in entrants),
-        key=lambda row: -np.nan_to_num(row.scores.balanced.value),
-    )
-    said = _said(entrants)
-    return Comparison(
-        rows=tuple(ranked),
-        classes=patches.classes,
-        split=split.how,
-        counts=split.counts(patches.labels, len(patches.classes)),
-        contests=contests(
-            patches.labels[split.validation],
-            {row.title: said[row.title] for row in ranked},
-            split.groups[split.validation],
-            len(patches.classes),
-        ),
-    )
-
-
-def write_comparison(
-    folder: Path,
-    comparison: Comparison,
-    entrants: Sequence[Entrant],
-    patches: PatchSet,
-    split: Split,
-) -> None:
-    """Write `predictions.npz`, what every model said with each seed, then `comparison.json`."""
-    index = split.validation
-    arrays = {"index": index, "truth": patches.labels[index], "groups": split.groups[index]}
-    with new_file(folder / "predictions.npz") as temporary:
-        np.savez(temporary, allow_pickle=False, **arrays, **_said(entrants))
-    write_json(folder / _FILE, _to_json(comparison))
+def write_comparison(folder: str | Path, comparison: Comparison) -> None:
+    """Write `comparison.json`."""
+    write_json(Path(folder) / _FILE, _to_json(comparison))
 
 
 def read_comparison(folder: str | Path) -> Comparison:
@@ -232,40 +137,6 @@ def read_comparison(folder: str | Path) -> Comparison:
 def is_compared(folder: Path) -> bool:
     """Whether a comparison, which is written last, is there."""
     return (folder / _FILE).exists()
-
-
-def _said(entrants: Sequence[Entrant]) -> dict[str, np.ndarray]:
-    """By title, `seeds × N`."""
-    return {one.title: np.stack([each.predicted for each in one.answers]) for one in entrants}
-
-
-def _row(one: Entrant, patches: PatchSet, split: Split, random: Split | None) -> Row:
-    classes = patches.classes
-    ground = _judged(one.answers, patches, split)
-    scores = score(*ground[:2], classes, ground[2])
-    at_random = None if random is None else _judged(one.random, patches, random)
-    each = [
-        score(*_judged([answer], patches, split)[:2], classes, draws=1) for answer in one.answers
-    ]
-    return Row(
-        model=one.model,
-        features=one.features,
-        scores=scores,
-        random=None if at_random is None else score(*at_random[:2], classes, at_random[2]),
-        gap=None if at_random is None else leak_gap(at_random, ground),
-        seconds=round(float(np.mean([answer.seconds for answer in one.answers])), 2),
-        settings=dict(one.answers[0].settings),
-        seeds=one.seeds,
-        each=tuple(one.balanced.value for one in each),
-        runs=one.runs,
-    )
-
-
-def _judged(answers: Sequence[Answer], patches: PatchSet, split: Split) -> Judged:
-    """Truth, predictions and groups, once for each answer."""
-    index = np.tile(split.validation, len(answers))
-    said = np.concatenate([one.predicted for one in answers])
-    return patches.labels[index], said, split.groups[index]
 
 
 def _row_from_json(row: Mapping[str, Any]) -> Row:
