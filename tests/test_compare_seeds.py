@@ -185,6 +185,7 @@ REFUSED = {
     "a run of other classes": ("compare named.zarr --split named.json -o x --runs narrow-0,wide",
         "narrow-0", "other classes", "a, b, c"),
     "a run that is damaged": (f"{COMPARE} --runs narrow-0,damaged", "damaged", "train anew"),
+    "a run whose config is damaged": (f"{COMPARE} --runs narrow-0,blank", "config.json", "damaged"),
     "runs and a training": (f"{COMPARE} --runs narrow-0,wide --depth 14", "--runs", "leave out"),
     "runs and seeds": (f"{COMPARE} --runs narrow-0,wide --seeds 0,1", "--runs", "leave out"),
     "runs into a folder that is there": (
@@ -206,6 +207,8 @@ def bad(home):
     with np.load(home / "wide" / "predictions.npz") as said:
         arrays = {name: said[name][:-1] for name in said.files}
     np.savez(home / "damaged" / "predictions.npz", **arrays)
+    shutil.copytree(home / "wide", home / "blank")
+    (home / "blank" / "config.json").write_text('{"format": "outcrop run"}')
     return home
 
 

@@ -12,26 +12,15 @@ from hypothesis import strategies as st
 from scipy.stats import binom, norm
 from sklearn.metrics import balanced_accuracy_score
 
+from benchmarks.false_alarms import CLASSES, World
 from outcrop.errors import OutcropError
 from outcrop.evaluation.contests import Contest, contests
 from outcrop.evaluation.significance import effective_groups, holm, mcnemar
 
-CLASSES = 4
 
-
-def judged(seed, models=2, pieces=25, each=20, seeds=1, ground=0.1, luck=0.0, uneven=0.0, gain=0.0):
-    """Equally good models, but for `gain` of the first; each has its own ground and its luck."""
-    dice = np.random.default_rng(seed)
-    sizes = np.maximum(1, each * dice.lognormal(-(uneven**2) / 2, uneven, pieces)).astype(int)
-    groups = np.repeat(np.arange(pieces), sizes)
-    truth = dice.integers(0, CLASSES, len(groups))
-    hard = dice.normal(0, 0.15, pieces)
-    said = {}
-    for m in range(models):
-        chance = (0.7 + hard + dice.normal(0, ground, pieces))[groups] + gain * (m == 0)
-        right = dice.random((seeds, len(truth))) < chance + dice.normal(0, luck, (seeds, 1))
-        said[f"model {m}"] = np.where(right, truth, (truth + 1) % CLASSES)
-    return truth, said, groups
+def judged(seed, **world):
+    """Equally good models, but for the `gain` of the first."""
+    return World(**world).judged(seed)
 
 
 def held(*case, draws=200, **how):
@@ -49,7 +38,7 @@ def share(found) -> float:
         ({"pieces": 10}, 0.02),
         ({"uneven": 1.0}, 0.02),
         ({"seeds": 3, "luck": 0.03}, 0.01),
-        ({"seeds": 2, "luck": 0.05, "ground": 0.0, "each": 40}, 0.01),
+        ({"seeds": 2, "luck": 0.05, "ground": 0.0, "patches": 40}, 0.01),
         ({"seeds": 5, "luck": 0.02}, 0.01),
     ],
 )
@@ -69,7 +58,7 @@ def test_patches_taken_as_independent_find_differences_that_are_none():
 
 
 def test_seeds_that_are_left_out_of_the_reckoning_make_noise_look_like_a_difference():
-    cases = [judged(seed, seeds=2, luck=0.06, ground=0.0, each=40) for seed in range(200)]
+    cases = [judged(seed, seeds=2, luck=0.06, ground=0.0, patches=40) for seed in range(200)]
     first = [
         held(truth, {name: one[:1] for name, one in said.items()}, groups)[0]
         for truth, said, groups in cases
@@ -122,7 +111,7 @@ def test_exchanging_two_models_changes_the_sign_alone():
 
 def test_a_model_against_itself_is_no_difference():
     truth, said, groups = judged(0)
-    found = held(truth, {"one": said["model 0"], "other": said["model 0"]}, groups)[0]
+    found = held(truth, {"one": said["0"], "other": said["0"]}, groups)[0]
     assert (found.balanced.points.value, found.balanced.p, found.mcnemar.p) == (0, 1, 1)
     assert found.verdict == "no difference shown"
 

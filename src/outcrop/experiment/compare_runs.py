@@ -85,24 +85,26 @@ class _Finished:
 
 def _open(folder: Path, patches: PatchSet, split: Split) -> _Finished:
     run = read_run(folder, "cpu")
-    config = read_json(folder / "config.json", "run", "train")
-    if config["patches"]["classes"] != list(patches.classes):
-        raise OutcropError(
-            folder,
-            f"has other classes than the patches: {', '.join(config['patches']['classes'])}; "
-            "name runs on these patches",
-        )
-    if config["patches"]["fingerprint"] != patches.fingerprint:
-        raise OutcropError(folder, "was trained on other patches; name runs on these patches")
+    try:
+        config = read_json(folder / "config.json", "run", "train")
+        _check(folder, config["patches"], patches)
+        kind, seed = _kind(config), config["recipe"]["seed"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise OutcropError(folder / "config.json", "is damaged; train anew") from error
     if not np.array_equal(read_split(folder / "split.json").sides, split.sides):
         raise OutcropError(folder, "was trained on another split; name runs on this split")
-    return _Finished(
-        folder=folder,
-        title=run.classifier.network.title,
-        kind=_kind(config),
-        seed=config["recipe"]["seed"],
-        answer=answer_of(run, split),
-    )
+    return _Finished(folder, run.classifier.network.title, kind, seed, answer_of(run, split))
+
+
+def _check(folder: Path, trained: dict[str, Any], patches: PatchSet) -> None:
+    if trained["classes"] != list(patches.classes):
+        raise OutcropError(
+            folder,
+            f"has other classes than the patches: {', '.join(trained['classes'])}; "
+            "name runs on these patches",
+        )
+    if trained["fingerprint"] != patches.fingerprint:
+        raise OutcropError(folder, "was trained on other patches; name runs on these patches")
 
 
 def _kind(config: dict[str, Any]) -> str:
