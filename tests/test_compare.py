@@ -8,7 +8,8 @@ import pytest
 
 from outcrop.errors import OutcropError
 from outcrop.experiment import compare as comparing
-from outcrop.experiment.compare import compare, read_comparison
+from outcrop.experiment.compare import compare
+from outcrop.experiment.comparison import read_comparison
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.baselines import Baseline
 from outcrop.patches.patchset import PatchSet

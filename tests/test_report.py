@@ -11,9 +11,11 @@ import rasterio
 import torch
 
 from outcrop.errors import OutcropError
+from outcrop.evaluation.contests import Contest, Difference, contests
 from outcrop.evaluation.intervals import Interval
 from outcrop.evaluation.scores import leak_gap, score
-from outcrop.experiment.compare import Row, read_comparison
+from outcrop.evaluation.significance import mcnemar, written
+from outcrop.experiment.comparison import Comparison, Row, read_comparison
 from outcrop.experiment.plan import Experiment
 from outcrop.files import write_json
 from outcrop.mapping.scene import map_scene
@@ -127,12 +129,15 @@ def results(tmp_path_factory):
             }
         )
     rows.sort(key=lambda row: -row["scores"]["balanced"]["value"])
+    said_by = {"decision tree": tree[1], "ResNet-8": network[1]}
+    answers = {f"{row['model']}, {row['features']}": said_by[row["model"]] for row in rows}
     content = {
         "format": "outcrop comparison",
         "classes": CLASSES,
         "split": split.how,
         "counts": split.counts(patches.labels, 3).tolist(),
         "rows": rows,
+        "contests": [one.to_json() for one in contests(said.truth, answers, groups, len(CLASSES))],
     }
     write_json(compared / "comparison.json", content)
     maps = folder / "maps"
@@ -201,6 +206,13 @@ def test_the_numbers_are_those_of_the_comparison(results, page):
             if not np.isnan(interval.low):
                 assert f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]" in text
         assert f"{100 * row['gap']['value']:+.1f}" in text
+    (contest,) = content["contests"]
+    for measure in ("balanced", "overall"):
+        difference = Interval.from_json({e: contest[measure][e] for e in ("value", "low", "high")})
+        assert f"{100 * difference.value:+.1f}" in text
+        assert f"[{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]" in text
+        assert written(contest[measure]["adjusted"]) in text
+    assert "the best is" in text
     for count in np.ravel(content["counts"]):
         assert str(count) in text
 
@@ -305,35 +317,76 @@ def _panel():
     return Panel("", 1, 1, ())
 
 
-def rows_of(*balanced):
-    spans = [Interval(value, value - half, value + half) for value, half in balanced]
+NAMES = (("ResNet-8", "patch"), ("SVM", "centre pixel"), ("random forest", "centre pixel"))
+
+
+def row_of(name, balanced=0.8):
     truth = np.array([0, 1])
-    scores = score(truth, truth, ("a", "b"))
-    names = [("ResNet-8", "patch"), ("SVM", "centre pixel"), ("random forest", "centre pixel")]
-    rows = [
-        Row(*name, replace(scores, balanced=one, overall=one), scores, None, 1.0, {})
-        for name, one in zip(names, spans, strict=False)
-    ]
-    return sorted(rows, key=lambda row: -row.scores.balanced.value), rows[0]
+    one = Interval(balanced, balanced - 0.1, balanced + 0.1)
+    right = score(truth, truth, ("a", "b"))
+    scores = replace(right, balanced=one, overall=one)
+    return Row(*name, scores, right, None, 1.0, {}, seeds=(0,), each=(balanced,))
+
+
+def compared(best, verdicts):
+    """A comparison that one model leads, and what is shown of it against each of the others."""
+    names = [NAMES[best], *(name for name in NAMES if name != NAMES[best])]
+    rows = tuple(row_of(name, 0.9 - 0.1 * rank) for rank, name in enumerate(names))
+    p = {"better": 0.01, "no difference shown": 0.3, "unknown": np.nan}
+    held = tuple(
+        Contest(
+            rows[0].title,
+            row.title,
+            Difference(Interval(0.1, 0.0, 0.2), p[verdict], p[verdict]),
+            Difference(Interval(0.1, 0.0, 0.2), p[verdict], p[verdict]),
+            mcnemar(np.ones(3, bool), np.ones(3, bool)),
+        )
+        for row, verdict in zip(rows[1:], verdicts, strict=True)
+    )
+    assert tuple(one.verdict for one in held) == verdicts
+    return Comparison(rows, ("a", "b"), {}, np.zeros((4, 2), int), held)
+
+
+BETTER, ALIKE, UNKNOWN = "better", "no difference shown", "unknown"
 
 
 @pytest.mark.parametrize(
-    ("balanced", "expected"),
+    ("best", "verdicts", "expected"),
     [
-        (((0.9, 0.01), (0.8, 0.01), (0.7, 0.01)), "No other model's interval overlaps"),
-        (((0.9, 0.01), (0.89, 0.01), (0.7, 0.01)), "Not told apart from ResNet-8 are SVM"),
-        (((0.7, 0.01), (0.9, 0.01), (0.8, 0.01)), "does not lead.*it is behind SVM"),
-        (((0.7, 0.2), (0.9, 0.1), (0.6, 0.01)), "does not lead.*not told apart"),
-        (((0.9, np.nan), (0.8, np.nan), (0.7, np.nan)), "none is told apart"),
+        (0, (BETTER, BETTER), "^ResNet-8 has the highest.*Every other model is shown to be worse"),
+        (
+            0,
+            (ALIKE, BETTER),
+            r"Not shown to be worse than ResNet-8: SVM .*The other one is",
+        ),
+        (
+            1,
+            (BETTER, BETTER),
+            "does not lead.*by 10.0 points.*shown to be better, p 0.010 after",
+        ),
+        (1, (ALIKE, BETTER), "does not lead.*which may be chance, p 0.30 after correction for 2"),
+        (1, (ALIKE, ALIKE), r"No other model is shown to be worse than SVM \(centre pixel\)\.$"),
+        (1, (UNKNOWN, UNKNOWN), "of unknown certainty.*more than chance is unknown"),
     ],
 )
-def test_the_ranking_does_not_oversell(balanced, expected):
-    rows, network = rows_of(*balanced)
-    assert re.search(expected, " ".join(ranking(rows, network, "held-out ground")))
+def test_the_ranking_does_not_oversell(best, verdicts, expected):
+    comparison = compared(best, verdicts)
+    network = next(row for row in comparison.rows if row.features == "patch")
+    assert re.search(expected, " ".join(ranking(comparison, network, "held-out ground")))
+    assert len(comparison.leaders) == 3 - verdicts.count(BETTER)
+
+
+def test_one_seed_and_no_verdict_are_cautions():
+    cautions = " ".join(compared(0, (UNKNOWN, UNKNOWN)).cautions)
+    assert "no verdict" in cautions
+    assert "every model: trained with one seed" in cautions
+    assert "not held against each other" in " ".join(
+        replace(compared(0, (ALIKE, ALIKE)), contests=()).cautions
+    )
 
 
 def test_a_leak_that_may_be_chance_is_not_called_a_promise():
-    _, row = rows_of((0.8, 0.1))
+    row = row_of(NAMES[0])
     sure = replace(row, gap=Interval(0.2, 0.1, 0.3))
     unsure = replace(row, gap=Interval(0.2, -0.1, 0.5))
     assert f"would have promised an overall accuracy of {percent(1.0)}" in leak(sure, "new ground")

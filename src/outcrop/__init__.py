@@ -56,6 +56,8 @@ _PUBLIC = {
     "score": "evaluation.scores.score",
     "evaluate": "experiment.evaluate.evaluate",
     "compare": "experiment.compare.compare",
+    "compare_runs": "experiment.compare_runs.compare_runs",
+    "contests": "evaluation.contests.contests",
     "map": "mapping.scene.map_scene",
     "map_volume": "mapping.volume.map_volume",
     "write_polygons": "mapping.polygons.write_polygons",

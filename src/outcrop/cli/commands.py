@@ -565,30 +565,43 @@ def compare(
     output: Path,
     network: ResidualNet = ResidualNet(),
     recipe: Recipe = Recipe(),
+    seeds: list[int] | None = None,
+    runs: list[Path] | None = None,
     sources: list[str] | None = None,
     resume: bool = False,
 ) -> None:
-    """Hold the network against maximum likelihood, decision tree, random forest and SVM.
+    """Hold models against each other: which is shown to be better, and which difference is noise.
 
     Args:
         patches: a patch set.
         split: made by `outcrop split`.
         output: a new folder.
         network: a network by name, to be changed by the options that follow; `outcrop models`
-            lists them.
+            lists them. It is held against maximum likelihood, decision tree, random forest and SVM.
         recipe: how to train it.
+        seeds: train every model once for each, such as 0,1,2, so that the luck of a seed counts.
+        runs: train nothing and hold these against each other, folders made by `outcrop train` on
+            the same patches and split; runs that differ in the seed alone are one model.
         sources: for --neighbourhood and --slices, where the files are now that the patches were cut
             from, in the same order, if they are no longer where they were.
-        resume: go on with a comparison that was interrupted.
+        resume: go on with a comparison that was interrupted, or add seeds to one.
     """
     from outcrop.cli.tables import comparison_table
     from outcrop.experiment.compare import compare as compare_models
+    from outcrop.experiment.compare_runs import compare_runs
     from outcrop.patches.collection import open_patches
     from outcrop.splits import read_split
 
+    if runs is not None and (
+        resume or (seeds, sources, network, recipe) != (None, None, ResidualNet(), Recipe())
+    ):
+        raise OutcropError("--runs", "trains nothing; leave out the options of a training")
     opened = open_patches(patches)
     made = read_split(split, opened)
-    comparison_table(compare_models(opened, made, output, network, recipe, resume, sources))
+    if runs is not None:
+        comparison_table(compare_runs(opened, made, runs, output))
+        return
+    comparison_table(compare_models(opened, made, output, network, recipe, resume, sources, seeds))
 
 
 def map(

@@ -15,9 +15,10 @@ from rich.table import Table
 from outcrop.auditing.audit import Audit
 from outcrop.evaluation.allocation import SamplePlan
 from outcrop.evaluation.assessment import Assessment
-from outcrop.evaluation.intervals import Interval
+from outcrop.evaluation.intervals import FEW_GROUPS, Interval
 from outcrop.evaluation.scores import Scores
-from outcrop.experiment.compare import Comparison
+from outcrop.evaluation.significance import written
+from outcrop.experiment.comparison import Comparison
 from outcrop.experiment.published import Published
 from outcrop.experiment.results import COLUMNS, Result, figures, notes, tabulate
 from outcrop.experiment.trainings import Outcome
@@ -204,14 +205,17 @@ def run_table(run: Run) -> None:
 
 
 def comparison_table(comparison: Comparison) -> None:
-    """One row a model: accuracies, leak gap, seconds; then recall by class."""
-    table = _table("model", "sees", "overall", "balanced", "leak gap", "seconds")
+    """Accuracies of every model, then F1 by class, then the best model against each other one."""
+    seeds = max(len(row.seeds) for row in comparison.rows)
+    over = [f"over {seeds} seeds"] if seeds > 1 else []
+    leak = ["leak gap"] if any(row.gap for row in comparison.rows) else []
+    table = _table("model", "sees", "overall", "balanced", *over, *leak, "seconds", "")
     for row in comparison.rows:
-        gap = "" if row.gap is None else _points(row.gap)
-        scores = row.scores
         table.add_row(
-            row.model, row.features, str(scores.overall), str(scores.balanced), gap,
-            f"{row.seconds:.1f}",
+            row.model, row.features, str(row.scores.overall), str(row.scores.balanced),
+            *[_range(row.each)] * len(over),
+            *["" if row.gap is None else _points(row.gap)] * len(leak),
+            f"{row.seconds:.1f}", "leading" if row in comparison.leaders else "",
         )  # fmt: skip
     _console.print(table)
     table = _table("F1 by class", *comparison.classes)
@@ -219,7 +223,34 @@ def comparison_table(comparison: Comparison) -> None:
         table.add_row(row.title, *(_percent(one.value) for one in row.scores.f1))
     _console.print(table)
     say("overall and balanced: accuracy on held-out ground, in %, with 95 % intervals")
-    say("leak gap: points by which a split at random flatters the overall accuracy")
+    if over:
+        say("over seeds: lowest and highest balanced accuracy; all else are means over the seeds")
+    if leak:
+        say("leak gap: points by which a split at random flatters the overall accuracy")
+    if comparison.contests:
+        _contest_table(comparison)
+    pieces = comparison.rows[0].scores.groups
+    if pieces < FEW_GROUPS:
+        say(f"note: {pieces} pieces of ground; below about {FEW_GROUPS} do not rely on intervals")
+    for caution in comparison.cautions:
+        say(f"note: {caution}")
+
+
+def _contest_table(comparison: Comparison) -> None:
+    best = comparison.rows[0].title
+    table = _table("against", "balanced", "p", "overall", "p", "McNemar's p", f"{best} is")
+    for one in comparison.of_the_best:
+        table.add_row(
+            one.other,
+            *(_points(one.balanced.points), written(one.balanced.adjusted)),
+            *(_points(one.overall.points), written(one.overall.adjusted)),
+            *(written(one.mcnemar.adjusted), one.verdict),
+        )
+    _console.print(table)
+    say(f"leading: not shown to be worse than {best} by balanced accuracy")
+    say("against: differences in points with 95 % intervals, from pieces of ground and seeds")
+    say(f"p: after Holm's correction for {len(comparison.contests)} pairs; below 0.05 it is shown")
+    say("McNemar's p: as if patches of one piece of ground were independent; of the first seeds")
 
 
 def outcome_table(outcomes: Sequence[Outcome]) -> None:
@@ -261,6 +292,10 @@ def _points(gap: Interval) -> str:
     if np.isnan(gap.low):
         return f"{100 * gap.value:+.1f}"
     return f"{100 * gap.value:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{100 * min(values):.1f} to {100 * max(values):.1f}" if len(values) > 1 else ""
 
 
 def _percent(value: float) -> str:

@@ -30,7 +30,7 @@ def balanced_gap(
     for stream, (truth, predicted, pieces) in enumerate((one, other)):
         right = np.asarray(truth) == np.asarray(predicted)
         counts = _counts(truth, [right], pieces, classes, draws, seed + stream)
-        found = _balanced(counts[:, :, 1], counts.sum(axis=2))
+        found = mean_recall(counts[:, :, 1], counts.sum(axis=2))
         values.append(found[0])
         drawn.append(found[1:])
         groups.append(number_of_groups(pieces, len(truth)))
@@ -70,8 +70,19 @@ def paired_gain(
     counts = _counts(truth, right, groups, classes, draws, seed)
     everything = counts.sum(axis=2)
     # In cell 1 only the first model is right, in cell 2 only the other; cell 3 cancels out.
-    gain = _balanced(counts[:, :, 1], everything) - _balanced(counts[:, :, 2], everything)
+    gain = mean_recall(counts[:, :, 1], everything) - mean_recall(counts[:, :, 2], everything)
     return _supported(gain[0], gain[1:], number_of_groups(groups, len(truth)))
+
+
+def mean_recall(right: np.ndarray, everything: np.ndarray) -> np.ndarray:
+    """Balanced accuracy: the mean over the classes that are there of the share that is right.
+
+    Args:
+        right: float, `draws × K`, patches of each class that are right.
+        everything: float, `draws × K`, patches of each class.
+    """
+    share = np.divide(right, everything, out=np.zeros(right.shape), where=everything > 0)
+    return np.asarray(share.sum(axis=1) / (everything > 0).sum(axis=1))
 
 
 def _counts(
@@ -93,12 +104,6 @@ def _counts(
     drawn = resampled_counts(cells, size, groups, draws, seed)
     found = np.bincount(cells, minlength=size)
     return np.concatenate([found[None], drawn]).reshape(draws + 1, classes, kinds)
-
-
-def _balanced(right: np.ndarray, everything: np.ndarray) -> np.ndarray:
-    """The mean over the classes that are there of the share that is right: `draws × K`."""
-    share = np.divide(right, everything, out=np.zeros(right.shape), where=everything > 0)
-    return np.asarray(share.sum(axis=1) / (everything > 0).sum(axis=1))
 
 
 def _supported(value: float, draws: np.ndarray, groups: int) -> Interval:

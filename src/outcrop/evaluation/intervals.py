@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+FEW_GROUPS = 20
 _CHUNK_WEIGHTS = 1 << 23
 
 
@@ -82,19 +83,21 @@ def resampled_counts(
 
 
 def resampled_rows(
-    rows: sparse.csr_array, multiplicity: np.ndarray, draws: int, seed: int
+    rows: np.ndarray | sparse.csr_array, multiplicity: np.ndarray | None, draws: int, seed: int
 ) -> np.ndarray:
     """The sums of the rows of a table when whole rows are drawn anew, with replacement.
 
     Args:
         rows: `G × size`, what each group counts in each cell.
-        multiplicity: int, `G`, how many groups a row stands for.
+        multiplicity: int, `G`, how many groups a row stands for; None is one each.
         draws: number of bootstrap samples, each of as many groups as there are.
         seed: of the random numbers.
 
     Returns:
         float64, `draws × size`.
     """
+    if multiplicity is None:
+        multiplicity = np.ones(rows.shape[0], dtype=np.int64)
     total = multiplicity.sum()
     random = np.random.default_rng(seed)
     step = max(1, _CHUNK_WEIGHTS // len(multiplicity))

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.intervals import Interval
-from outcrop.evaluation.scores import Scores, leak_gap, score
-from outcrop.files import check_new, new_file, read_json, write_json
+from outcrop.experiment.comparison import (
+    Comparison,
+    is_compared,
+    read_comparison,
+    write_comparison,
+)
+from outcrop.experiment.entrants import (
+    Answer,
+    Entrant,
+    answer_of,
+    hold_against_each_other,
+    write_predictions,
+)
+from outcrop.files import check_new
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.baselines import BASELINES, Baseline
 from outcrop.models.features import FEATURES
@@ -26,64 +36,7 @@ from outcrop.training.engine import train
 from outcrop.training.parallel import refuse_several
 from outcrop.training.recipe import Recipe
 
-_FORMAT = "outcrop comparison"
 _PART = 4096
-
-
-@dataclass(frozen=True)
-class Row:
-    """One model of a comparison.
-
-    Attributes:
-        model: its name.
-        features: what it sees of a patch.
-        scores: on the validation side of the split.
-        random: on the validation side of the split at random; None if the split is one itself.
-        gap: the leak gap: overall accuracy under the split at random minus under the split.
-        seconds: to tune, train and judge, under the split.
-        settings: what tuning chose.
-    """
-
-    model: str
-    features: str
-    scores: Scores
-    random: Scores | None
-    gap: Interval | None
-    seconds: float
-    settings: Mapping[str, Any]
-
-    @property
-    def title(self) -> str:
-        """The model and what it sees."""
-        return f"{self.model}, {self.features}"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Rows by falling balanced accuracy, and how they were made.
-
-    Attributes:
-        rows: one for each model.
-        classes: the class names.
-        split: the splitter and its parameters.
-        counts: int, patches by side (rows: train, validation, test, buffer) and class.
-    """
-
-    rows: tuple[Row, ...]
-    classes: tuple[str, ...]
-    split: Mapping[str, Any]
-    counts: np.ndarray
-
-
-@dataclass(frozen=True)
-class _Judged:
-    """What one model said under one split."""
-
-    truth: np.ndarray
-    predicted: np.ndarray
-    groups: np.ndarray
-    seconds: float
-    settings: Mapping[str, Any]
 
 
 def compare(
@@ -94,108 +47,155 @@ def compare(
     recipe: Recipe = Recipe(),
     resume: bool = False,
     sources: Sequence[AnySource] | None = None,
+    seeds: Sequence[int] | None = None,
 ) -> Comparison:
-    """Train the network and every baseline, and score each on the validation side.
+    """Train the network and every baseline, score each, and say which is shown to be better.
 
     Everything that is learned (normalisation, features' scales, tuning) is learned on the
     training side; nothing is chosen by the validation side, so that its scores hold. If the split
     is by ground all is done again under a split at random of the same patches in the same
-    numbers, and the difference is the leak gap.
+    numbers, and the difference is the leak gap. With several seeds all models are trained once
+    for each: the baselines draw too, the folds of their tuning and some of them trees.
 
     Args:
         folder: gets `comparison.json`, the predictions, and the runs `network` and
-            `network-random`.
-        resume: go on with a comparison that was interrupted; finished runs are kept.
+            `network-random` with the first seed, `network-K` and `network-random-K` with any
+            other seed K.
+        resume: go on with a comparison that was interrupted; finished runs are kept. More seeds
+            may be named than before, after those of before.
         sources: see `outcrop.training.engine.train`.
+        seeds: of the trainings, instead of the recipe's one. The first also deals the split at
+            random.
 
     Raises:
-        OutcropError: the split does not fit the patches; no such device; `folder` exists and
-            `resume` is false.
+        OutcropError: the split does not fit the patches; no such device; a seed named twice;
+            `folder` exists and `resume` is false, or was made with other seeds or settings.
     """
     folder = Path(folder)
     split.check(patches)
+    recipes = _recipes(recipe, seeds)
     pick_device(recipe.machine.device)
     refuse_several(recipe.machine, "a comparison")
     if not (resume and folder.exists()):
         check_new(folder, instead="--resume")
+    finished = _finished(folder, recipes)
     splits = {"": split}
     if split.by_ground:
-        splits["-random"] = random_counterpart(patches, split, recipe.seed)
+        splits["-random"] = random_counterpart(patches, split, recipes[0].seed)
     folder.mkdir(exist_ok=True)
     try:
-        networks = {
-            name: _network(patches, one, folder / f"network{name}", network, recipe, sources)
-            for name, one in splits.items()
-        }
+        entrants = [_networks(patches, splits, folder, network, recipes, sources)]
     except OutcropError:
         if not any(folder.iterdir()):
             folder.rmdir()
         raise
-    if (folder / "comparison.json").exists():
+    if finished is not None:
         # Its networks are there and were trained with these settings, or they had said so.
-        return read_comparison(folder)
-    judged: dict[tuple[str, str], dict[str, _Judged]] = {(network.title, "patch"): networks}
-    for name, one in splits.items():
-        for key, result in _baselines(patches, one, recipe.seed, f"baselines{name}"):
-            judged.setdefault(key, {})[name] = result
-    rows = [_row(key, results, patches.classes) for key, results in judged.items()]
-    rows.sort(key=lambda row: -np.nan_to_num(row.scores.balanced.value))
-    comparison = Comparison(
-        rows=tuple(rows),
-        classes=patches.classes,
-        split=split.how,
-        counts=split.counts(patches.labels, len(patches.classes)),
-    )
-    _save_predictions(folder / "predictions.npz", split, judged)
-    write_json(folder / "comparison.json", _to_json(comparison))
+        return finished
+    entrants += _baselines(patches, splits, entrants[0].seeds)
+    comparison = hold_against_each_other(entrants, patches, split, splits.get("-random"))
+    write_predictions(folder / "predictions.npz", entrants, patches, split)
+    write_comparison(folder, comparison)
     return comparison
 
 
-def read_comparison(folder: str | Path) -> Comparison:
-    """Read what `compare` wrote.
+def _recipes(recipe: Recipe, seeds: Sequence[int] | None) -> list[Recipe]:
+    """One for each seed."""
+    if seeds is None:
+        return [recipe]
+    if not seeds:
+        raise OutcropError("--seeds", "names none; take 0, or several such as 0,1,2")
+    if twice := [seed for seed in seeds if list(seeds).count(seed) > 1]:
+        raise OutcropError("--seeds", f"names {twice[0]} twice; name each once")
+    if recipe.seed not in (Recipe().seed, *seeds):
+        raise OutcropError("--seeds", f"takes the place of --seed {recipe.seed}; leave one out")
+    return [replace(recipe, seed=seed) for seed in seeds]
+
+
+def _finished(folder: Path, recipes: Sequence[Recipe]) -> Comparison | None:
+    """What is in the folder, if nothing is to be added.
 
     Raises:
-        OutcropError: missing or foreign.
+        OutcropError: the folder holds a comparison of finished runs, or of seeds not asked for.
     """
-    path = Path(folder) / "comparison.json"
-    content = read_json(path, "comparison", "compare")
-    try:
-        if content["format"] != _FORMAT:
-            raise KeyError("format")
-        return Comparison(
-            rows=tuple(
-                Row(
-                    model=row["model"],
-                    features=row["features"],
-                    scores=Scores.from_json(row["scores"]),
-                    random=row["random"] and Scores.from_json(row["random"]),
-                    gap=row["gap"] and Interval.from_json(row["gap"]),
-                    seconds=row["seconds"],
-                    settings=row["settings"],
-                )
-                for row in content["rows"]
-            ),
-            classes=tuple(content["classes"]),
-            split=content["split"],
-            counts=np.array(content["counts"]),
+    if not is_compared(folder):
+        return None
+    found = read_comparison(folder)
+    if not (folder / "network").exists():
+        raise OutcropError(folder, "compares finished runs; choose another folder")
+    before = found.rows[0].seeds or (recipes[0].seed,)
+    asked = [recipe.seed for recipe in recipes]
+    if lost := set(before) - set(asked):
+        raise OutcropError(
+            folder,
+            f"has been made with seed {min(lost)} too; name all of "
+            f"--seeds {','.join(map(str, before))}, or choose another folder",
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise OutcropError(path, "is not a comparison; make one with `outcrop compare`") from error
+    return found if found.contests and len(before) == len(asked) else None
+
+
+def _networks(
+    patches: PatchSet,
+    splits: Mapping[str, Split],
+    folder: Path,
+    network: ResidualNet,
+    recipes: Sequence[Recipe],
+    sources: Sequence[AnySource] | None,
+) -> Entrant:
+    answers: dict[str, list[Answer]] = {name: [] for name in splits}
+    endings = ["", *(f"-{recipe.seed}" for recipe in recipes[1:])]
+    for recipe, ending in zip(recipes, endings, strict=True):
+        for name, one in splits.items():
+            where = folder / f"network{name}{ending}"
+            answers[name].append(_network(patches, one, where, network, recipe, sources))
+    return Entrant(
+        model=network.title,
+        features="patch",
+        seeds=tuple(recipe.seed for recipe in recipes),
+        answers=tuple(answers[""]),
+        random=tuple(answers.get("-random", ())),
+        runs=tuple(f"network{ending}" for ending in endings),
+    )
+
+
+def _network(
+    patches: PatchSet,
+    split: Split,
+    folder: Path,
+    network: ResidualNet,
+    recipe: Recipe,
+    sources: Sequence[AnySource] | None,
+) -> Answer:
+    resume = folder.exists()
+    run = train(patches, split, folder, network, recipe, resume, sources=sources)
+    return answer_of(run, split)
 
 
 def _baselines(
-    patches: PatchSet, split: Split, seed: int, what: str
-) -> Iterator[tuple[tuple[str, str], _Judged]]:
+    patches: PatchSet, splits: Mapping[str, Split], seeds: tuple[int, ...]
+) -> list[Entrant]:
+    answers = {
+        name: list(_answers(patches, split, seeds, f"baselines{name}"))
+        for name, split in splits.items()
+    }
+    at_random = answers.get("-random", [()] * len(BASELINES))
+    return [
+        Entrant(baseline.name, baseline.features, seeds, ground, random)
+        for baseline, ground, random in zip(BASELINES, answers[""], at_random, strict=True)
+    ]
+
+
+def _answers(
+    patches: PatchSet, split: Split, seeds: Sequence[int], what: str
+) -> Iterator[tuple[Answer, ...]]:
+    """Of each baseline in turn, one for each seed."""
     features = {
         name: tuple(_measure(measure, patches, side) for side in (split.train, split.validation))
         for name, measure in FEATURES.items()
     }
     for baseline in track(BASELINES, what, len(BASELINES)):
         seen, unseen = features[baseline.features]
-        yield (
-            (baseline.name, baseline.features),
-            _baseline(baseline, seen, unseen, patches, split, seed),
-        )
+        yield tuple(_baseline(baseline, seen, unseen, patches, split, seed) for seed in seeds)
 
 
 def _measure(
@@ -213,87 +213,9 @@ def _baseline(
     patches: PatchSet,
     split: Split,
     seed: int,
-) -> _Judged:
+) -> Answer:
     started = time.perf_counter()
     groups = split.groups[split.train] if split.by_ground else None
     fitted = baseline.fit(seen, patches.labels[split.train], groups, len(patches.classes), seed)
     predicted = fitted.predict(unseen)
-    return _Judged(
-        truth=patches.labels[split.validation],
-        predicted=predicted,
-        groups=split.groups[split.validation],
-        seconds=time.perf_counter() - started,
-        settings=fitted.settings,
-    )
-
-
-def _network(
-    patches: PatchSet,
-    split: Split,
-    folder: Path,
-    network: ResidualNet,
-    recipe: Recipe,
-    sources: Sequence[AnySource] | None,
-) -> _Judged:
-    resume = folder.exists()
-    run = train(patches, split, folder, network, recipe, resume, sources=sources)
-    return _Judged(
-        truth=run.predictions.truth,
-        predicted=run.predictions.probabilities.argmax(axis=1),
-        groups=split.groups[run.predictions.index],
-        seconds=sum(epoch.seconds for epoch in run.metrics),
-        settings={"epochs": recipe.epochs, "learning rate": recipe.learning_rate},
-    )
-
-
-def _row(key: tuple[str, str], results: Mapping[str, _Judged], classes: tuple[str, ...]) -> Row:
-    scores = {
-        name: score(one.truth, one.predicted, classes, one.groups) for name, one in results.items()
-    }
-    ground, random = results[""], results.get("-random")
-    return Row(
-        model=key[0],
-        features=key[1],
-        scores=scores[""],
-        random=scores.get("-random"),
-        gap=None
-        if random is None
-        else leak_gap(
-            (random.truth, random.predicted, random.groups),
-            (ground.truth, ground.predicted, ground.groups),
-        ),
-        seconds=round(ground.seconds, 2),
-        settings=dict(ground.settings),
-    )
-
-
-def _save_predictions(
-    path: Path, split: Split, judged: Mapping[tuple[str, str], Mapping[str, _Judged]]
-) -> None:
-    predicted = {f"{model}, {seen}": results[""] for (model, seen), results in judged.items()}
-    first = next(iter(predicted.values()))
-    arrays = {"index": split.validation, "truth": first.truth, "groups": first.groups}
-    arrays |= {title: one.predicted for title, one in predicted.items()}
-    with new_file(path) as temporary:
-        np.savez(temporary, allow_pickle=False, **arrays)
-
-
-def _to_json(comparison: Comparison) -> dict[str, Any]:
-    return {
-        "format": _FORMAT,
-        "classes": list(comparison.classes),
-        "split": dict(comparison.split),
-        "counts": comparison.counts.tolist(),
-        "rows": [
-            {
-                "model": row.model,
-                "features": row.features,
-                "scores": row.scores.to_json(),
-                "random": row.random and row.random.to_json(),
-                "gap": row.gap and row.gap.to_json(),
-                "seconds": row.seconds,
-                "settings": dict(row.settings),
-            }
-            for row in comparison.rows
-        ],
-    }
+    return Answer(predicted, time.perf_counter() - started, fitted.settings)

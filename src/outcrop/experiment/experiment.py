@@ -10,7 +10,8 @@ from pathlib import Path
 from outcrop.auditing.audit import audit
 from outcrop.auditing.folder import write_audit
 from outcrop.errors import OutcropError
-from outcrop.experiment.compare import Comparison, compare
+from outcrop.experiment.compare import compare
+from outcrop.experiment.comparison import Comparison
 from outcrop.experiment.plan import Experiment
 from outcrop.files import kept_if_whole, new_file
 from outcrop.mapping.scene import map_scene

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from outcrop.evaluation.intervals import Interval
 from outcrop.evaluation.scores import PrecisionRecall
-from outcrop.experiment.compare import Row
+from outcrop.experiment.comparison import Row
 from outcrop.reporting.svg import INK, chart, svg
 from outcrop.splits import SIDES
 from outcrop.training.log import EpochMetrics

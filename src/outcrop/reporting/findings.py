@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from outcrop.evaluation.intervals import Interval
+from outcrop.evaluation.contests import Contest
+from outcrop.evaluation.intervals import FEW_GROUPS, Interval
 from outcrop.evaluation.scores import Scores
-from outcrop.experiment.compare import Row
+from outcrop.evaluation.significance import written
+from outcrop.experiment.comparison import Comparison, Row
 from outcrop.reporting.material import Material
-
-_FEW = 20
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,12 @@ def listed(words: Sequence[str]) -> str:
 
 def tiles(material: Material) -> list[Tile]:
     """Best model, network, leak gap."""
-    network = _tile(f"{material.network} on {material.held_out}", material.scores)
     if material.comparison is None:
-        return [network]
+        return [_tile(f"{material.network} on {material.held_out}", material.scores)]
     best, row = material.comparison.rows[0], material.network_row
-    if row is None or row is best:
-        found = [_tile(f"{material.network}, best on {material.held_out}", best.scores)]
-    else:
-        found = [_tile(f"Best on {material.held_out}: {called(best)}", best.scores), network]
+    found = [_tile(f"Best on {material.held_out}: {called(best)}", best.scores)]
+    if row is not None and row is not best:
+        found.append(_tile(f"{called(row)} on {material.held_out}", row.scores))
     if row is not None and row.gap is not None and row.random is not None:
         found.append(
             Tile(
@@ -92,7 +90,7 @@ def sentences(material: Material) -> list[str]:
     """What to take home, the most important first."""
     said = []
     if material.comparison is not None:
-        said += ranking(material.comparison.rows, material.network_row, material.held_out)
+        said += ranking(material.comparison, material.network_row, material.held_out)
         said += [leak(row, material.held_out) for row in _leaks(material)]
     said.append(extremes(material))
     said += cautions(material)
@@ -104,29 +102,49 @@ def called(row: Row) -> str:
     return row.model if row.features == "patch" else f"{row.model} ({row.features})"
 
 
-def ranking(rows: Sequence[Row], network: Row | None, held_out: str) -> list[str]:
-    """Which model leads by balanced accuracy, where the network stands, what is not told apart."""
-    best = rows[0]
+def ranking(comparison: Comparison, network: Row | None, held_out: str) -> list[str]:
+    """Which model leads by balanced accuracy, which are not shown to be worse, and the network."""
+    best, others = comparison.rows[0], comparison.rows[1:]
     said = [f"{called(best)} has the highest balanced accuracy on {held_out}, {_balanced(best)}."]
-    equals = [row for row in rows[1:] if _overlap(best.scores.balanced, row.scores.balanced)]
+    held = {contest.other: contest for contest in comparison.of_the_best}
+    if not held:
+        return said
     if network is not None and network is not best:
-        verdict = (
-            f"its interval and that of {called(best)} overlap, the two are not told apart"
-            if any(row is network for row in equals)
-            else f"it is behind {called(best)}"
-        )
+        contest = held[network.title]
         said.append(
-            f"The network does not lead: {called(network)} has {_balanced(network)}; {verdict}."
+            f"The network does not lead: {called(network)} has {_balanced(network)}; "
+            f"{against(contest, called(best), len(comparison.contests))}."
         )
-    others = [called(row) for row in equals if row is not network]
-    if others and len(equals) == len(rows) - 1:
-        said.append(f"Every model's interval overlaps that of {called(best)}: none is told apart.")
-    elif others:
-        too = "also " if len(others) < len(equals) else ""
-        said.append(f"Not told apart from {called(best)} are {too}{listed(others)}.")
-    elif not equals and len(rows) > 1:
-        said.append(f"No other model's interval overlaps that of {called(best)}.")
+    alike = [called(row) for row in others if row in comparison.leaders]
+    if any(contest.verdict == "unknown" for contest in held.values()):
+        said.append(
+            "Whether that is more than chance is unknown: the ground that was held out, or that of "
+            "a class on it, is too little to tell."
+        )
+    elif not alike:
+        said.append(f"Every other model is shown to be worse than {called(best)}.")
+    elif len(alike) == len(others):
+        said.append(f"No other model is shown to be worse than {called(best)}.")
+    else:
+        rest = len(others) - len(alike)
+        said.append(
+            f"Not shown to be worse than {called(best)}: {listed(alike)}. The other "
+            f"{'one is' if rest == 1 else f'{rest} are'}."
+        )
     return said
+
+
+def against(contest: Contest, best: str, pairs: int) -> str:
+    """What a contest, one of so many pairs, shows of the best model, with the numbers."""
+    points = contest.balanced.points
+    lead = f"{best} leads by {100 * points.value:.1f} points {ends(points, '+')}"
+    if contest.verdict == "unknown":
+        return f"{lead}, of unknown certainty"
+    corrected = f" after correction for {pairs} pairs" if pairs > 1 else ""
+    p = f"p {written(contest.balanced.adjusted)}{corrected}"
+    if contest.verdict == "better":
+        return f"{lead} and is shown to be better, {p}"
+    return f"{lead}, which may be chance, {p}"
 
 
 def _balanced(row: Row) -> str:
@@ -183,11 +201,13 @@ def cautions(material: Material) -> list[str]:
             "validation patches were trained on and these numbers flatter. Split by ground to know "
             "how the model does elsewhere."
         )
-    if scores.groups < _FEW and material.from_ground:
+    if scores.groups < FEW_GROUPS and material.from_ground:
         said.append(
             f"The validation side stands on {scores.groups} pieces of ground only; below about "
-            f"{_FEW} the intervals are too narrow. Label more separate places to be surer."
+            f"{FEW_GROUPS} the intervals are too narrow. Label more separate places to be surer."
         )
+    if material.comparison is not None:
+        said += [f"{caution}." for caution in material.comparison.cautions]
     if material.patches is not None:
         said += [f"{warning}." for warning in material.split.warnings(material.patches)]
     elif missing := _absent(scores):
@@ -205,10 +225,3 @@ def _leaks(material: Material) -> list[Row]:
     assert material.comparison is not None
     best, network = material.comparison.rows[0], material.network_row
     return [best] if network is None or network is best else [network, best]
-
-
-def _overlap(one: Interval, other: Interval) -> bool:
-    """Whether two intervals share a point; unknown ones may."""
-    if np.isnan([one.low, other.low]).any():
-        return True
-    return one.low <= other.high and other.low <= one.high

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup, escape
 
+from outcrop.evaluation.significance import written
 from outcrop.reporting import findings
 
 
@@ -27,6 +28,7 @@ def render_page(template: str, **content: Any) -> str:
         "percent": findings.percent,
         "ends": findings.ends,
         "listed": findings.listed,
+        "written": written,
         "coded": coded,
         "thousands": "{:,}".format,
         "file": lambda name: Path(str(name)).name,

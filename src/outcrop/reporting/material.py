@@ -10,7 +10,7 @@ from outcrop.auditing.audit import Audit
 from outcrop.auditing.folder import Evidence, read_audit
 from outcrop.errors import OutcropError
 from outcrop.evaluation.scores import Scores
-from outcrop.experiment.compare import Comparison, Row, read_comparison
+from outcrop.experiment.comparison import Comparison, Row, read_comparison
 from outcrop.experiment.plan import Experiment
 from outcrop.files import read_json
 from outcrop.patches.patchset import PatchSet, read_patches
@@ -79,7 +79,7 @@ class Material:
 
     @property
     def network_row(self) -> Row | None:
-        """The network's row in the comparison."""
+        """The network's row in the comparison; of several networks the best."""
         rows = self.comparison.rows if self.comparison else ()
         return next((row for row in rows if row.features == "patch"), None)
 
@@ -156,7 +156,8 @@ def _experiment(folder: Path) -> Material:
 
 def _comparison(folder: Path) -> Material:
     comparison = read_comparison(folder)
-    network = _train(folder / "network")
+    networks = [row for row in comparison.rows if row.features == "patch"]
+    network = _train(folder / (networks[0].runs or ("network",))[0])
     random = folder / "network-random"
     return Material(
         folder=folder,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from outcrop.models.architectures import ResidualNet
 from outcrop.reporting.material import Material
-from outcrop.training.recipe import recipe_of
+from outcrop.training.recipe import Recipe, recipe_of
 
 
 def command(material: Material) -> str:
@@ -17,11 +19,23 @@ def command(material: Material) -> str:
     folder = shlex.quote(str(material.folder))
     if material.kind == "experiment":
         return f"outcrop experiment --config {folder}/experiment.yaml --output NEW"
-    config = material.config
+    config, comparison = material.config, material.comparison
+    split = f"{folder}/split.json"
     network, recipe = ResidualNet(**config["network"]), recipe_of(config["recipe"])
     options = [*_options(network), *_options(recipe)]
-    split = f"{folder}/network/split.json" if material.kind == "compare" else f"{folder}/split.json"
+    if comparison is not None and (material.folder / "network").exists():
+        split = f"{folder}/network/split.json"
+        if len(seeds := comparison.rows[0].seeds) > 1:
+            alike = replace(recipe, seed=Recipe().seed)
+            options = [*_options(network), *_options(alike), f"--seeds {','.join(map(str, seeds))}"]
+    elif comparison is not None:
+        runs = [_from_here(material.folder / run) for row in comparison.rows for run in row.runs]
+        split, options = f"{runs[0]}/split.json", [f"--runs {','.join(runs)}"]
     return " ".join([f"outcrop {material.kind} PATCHES --split {split}", *options, "--output NEW"])
+
+
+def _from_here(run: Path) -> str:
+    return shlex.quote(os.path.relpath(run.resolve()))
 
 
 def _options(settings: Any) -> Iterator[str]:

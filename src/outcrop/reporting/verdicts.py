@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from outcrop.auditing.audit import Audit
-from outcrop.evaluation.intervals import Interval
+from outcrop.evaluation.intervals import FEW_GROUPS, Interval
 from outcrop.experiment.trainings import PLAIN, Outcome
 from outcrop.reporting.findings import ends, listed, percent
 
-_FEW = 20
 UNDER = {"random": "the split at random", "ground": "the split by ground"}
 
 
@@ -122,11 +121,12 @@ def cautions(outcomes: Sequence[Outcome], audited: Audit, exact: int, patches: i
     few = [
         f"the {name} on {scores.groups}"
         for name, scores in (("held-out slabs stand", ground.promised), ("new cubes", ground.kept))
-        if scores.groups < _FEW
+        if scores.groups < FEW_GROUPS
     ]
     if few:
         said.append(
-            f"{listed(few)} pieces of ground; below about {_FEW} the intervals are too narrow."
+            f"{listed(few)} pieces of ground; below about {FEW_GROUPS} the intervals are too "
+            "narrow."
         )
     said.append(
         "Each network was trained once; how another seed of training would move its score is not "

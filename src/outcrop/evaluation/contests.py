@@ -1,0 +1,266 @@
+"""Is one model better than another on the same patches, or is the difference noise?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any, TypeVar
+
+import numpy as np
+from scipy.stats import t as student
+
+from outcrop.errors import OutcropError
+from outcrop.evaluation.gaps import mean_recall
+from outcrop.evaluation.intervals import Interval, resampled_rows
+from outcrop.evaluation.significance import McNemar, effective_groups, holm, mcnemar
+
+LEVEL = 0.05
+
+Test = TypeVar("Test", "Difference", McNemar)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One score minus another, and how easily chance would make as much of nothing.
+
+    Attributes:
+        points: the difference, a fraction, with its 95 % interval.
+        p: two-sided, 0 to 1; NaN where it is unknown.
+        adjusted: `p` after Holm's correction for all pairs of models held against each other.
+    """
+
+    points: Interval
+    p: float
+    adjusted: float = np.nan
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Two models held against each other on the same patches.
+
+    Attributes:
+        one, other: their names; differences are the one's score minus the other's.
+        balanced: of balanced accuracy; the verdict rests on it.
+        overall: of overall accuracy.
+        mcnemar: on the patches as if they were independent.
+    """
+
+    one: str
+    other: str
+    balanced: Difference
+    overall: Difference
+    mcnemar: McNemar
+
+    @property
+    def verdict(self) -> str:
+        """What is shown of the one model: 'better', 'worse', 'no difference shown' or 'unknown'."""
+        if np.isnan(self.balanced.adjusted):
+            return "unknown"
+        if self.balanced.adjusted >= LEVEL:
+            return "no difference shown"
+        return "better" if self.balanced.points.value > 0 else "worse"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `outcrop.files.write_json`; what is NaN becomes None."""
+        return {
+            "one": self.one,
+            "other": self.other,
+            "balanced": _difference_to_json(self.balanced),
+            "overall": _difference_to_json(self.overall),
+            "mcnemar": vars(self.mcnemar),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Contest:
+        """The contest that `to_json` gave."""
+        return cls(
+            one=content["one"],
+            other=content["other"],
+            balanced=_difference_from_json(content["balanced"]),
+            overall=_difference_from_json(content["overall"]),
+            mcnemar=McNemar(**content["mcnemar"]),
+        )
+
+
+def contests(
+    truth: np.ndarray,
+    said: Mapping[str, np.ndarray],
+    groups: np.ndarray | None,
+    classes: int,
+    draws: int = 2000,
+    seed: int = 0,
+) -> tuple[Contest, ...]:
+    """Hold every model against every other on the patches that all of them were judged on.
+
+    A model's score is the mean over its seeds. Two sources move the difference of two models: the
+    ground that happened to be judged on, and the seeds that happened to be trained with. Ground:
+    whole groups are drawn anew, both models judged on the same ones, and the variance of the
+    difference over the draws is multiplied by G / (G - 1) for G groups. Seeds: the variance of the
+    score over a model's S seeds, divided by S, for each of the two. The difference over the root
+    of the sum is referred to Student's t, two-sided, with degrees of freedom after Welch and
+    Satterthwaite; the interval is that of the same t. Four things follow:
+
+    - What a seed does on one piece of ground and not on another is in both variances, so that with
+      several seeds the test errs towards showing nothing (Owen 2007).
+    - With one seed nothing is known of what another would have given, and nothing of it is in the
+      interval.
+    - G counts for less where a few groups weigh most (`effective_groups`), and p is never below
+      2^(1 - G), the least that exchanging the two models group by group could give: one pair needs
+      six groups to show a difference, 36 pairs eleven. Below about twenty do not rely on it, nor
+      on balanced accuracy where a class stands on two or three.
+    - On two groups or fewer, or what amounts to them, how far chance goes is unknown; for balanced
+      accuracy also where a class stands on one group alone.
+
+    Each p is corrected for all pairs, by Holm's method. The best model may therefore be picked
+    after the fact.
+
+    Sources: Field and Welsh (2007), Journal of the Royal Statistical Society B 69, 369-390 (cluster
+    bootstrap); Owen (2007), The pigeonhole bootstrap, Annals of Applied Statistics 1, 386-411 (rows
+    and columns of a table drawn both); Satterthwaite (1946), Biometrics Bulletin 2, 110-114.
+
+    Args:
+        truth: int, `N`.
+        said: by model, int, `S × N`: what it says with each of its seeds; or `N` for one seed.
+            The first seed goes into McNemar's test.
+        groups: `N`, the piece of ground of each patch; None when each patch stands for itself.
+        classes: how many there are.
+        draws: number of bootstrap samples.
+        seed: of the bootstrap.
+
+    Returns:
+        One for each pair, in the order of `said`.
+
+    Raises:
+        OutcropError: no patches.
+    """
+    if not len(truth):
+        raise OutcropError("scores", "no patches to judge on; take smaller blocks or buffer")
+    truth = np.asarray(truth)
+    right = {name: np.atleast_2d(one) == truth for name, one in said.items()}
+    ground = _ground(truth, groups, classes)
+    balanced, overall = _measured(right, ground, draws, seed)
+    pairs = list(combinations(said, 2))
+
+    def differences(measured: Mapping[str, _Measured], effective: float) -> list[Difference]:
+        return _corrected(
+            [_difference(measured[a], measured[b], ground.pieces, effective) for a, b in pairs]
+        )
+
+    by_class = differences(balanced, ground.effective_balanced)
+    by_patch = differences(overall, ground.effective_overall)
+    alike = _corrected([mcnemar(right[a][0], right[b][0]) for a, b in pairs])
+    return tuple(
+        Contest(a, b, by_class[i], by_patch[i], alike[i]) for i, (a, b) in enumerate(pairs)
+    )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A score of one model.
+
+    Attributes:
+        each: float64, `S`, with each seed, on the ground as it is.
+        drawn: float64, `draws`, the mean over the seeds, in each draw of ground.
+    """
+
+    each: np.ndarray
+    drawn: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """What there is to judge on, by piece and class.
+
+    Attributes:
+        truth: int, `N`, the class of each patch.
+        piece: int, `N`, of each patch, 0 to G - 1.
+        pieces, classes: G and K.
+    """
+
+    truth: np.ndarray
+    piece: np.ndarray
+    pieces: int
+    classes: int
+
+    def counts(self, weights: np.ndarray | None = None) -> np.ndarray:
+        """`G × K`, patches, or the sum of their weights."""
+        cells = self.piece * self.classes + self.truth
+        found = np.bincount(cells, weights, minlength=self.pieces * self.classes)
+        return found.reshape(self.pieces, self.classes)
+
+    @property
+    def effective_overall(self) -> float:
+        """How many pieces it amounts to where each patch weighs the same."""
+        return effective_groups(self.counts().sum(axis=1))
+
+    @property
+    def effective_balanced(self) -> float:
+        """The same where each class weighs the same; 1 where a class stands on one piece alone."""
+        counts = self.counts()
+        if ((counts > 0).sum(axis=0) == 1).any():
+            return 1.0
+        return effective_groups((counts / np.maximum(counts.sum(axis=0), 1)).sum(axis=1))
+
+
+def _ground(truth: np.ndarray, groups: np.ndarray | None, classes: int) -> _Ground:
+    names, piece = np.unique(
+        np.arange(len(truth)) if groups is None else groups, return_inverse=True
+    )
+    return _Ground(truth, piece, len(names), classes)
+
+
+def _measured(
+    right: Mapping[str, np.ndarray], ground: _Ground, draws: int, seed: int
+) -> tuple[dict[str, _Measured], dict[str, _Measured]]:
+    """Balanced and overall accuracy of every model, in the same draws of ground."""
+    shares = [ground.counts(), *(ground.counts(one.mean(axis=0)) for one in right.values())]
+    table = np.concatenate(shares, axis=1)
+    drawn = resampled_rows(table, None, draws, seed).reshape(draws, len(shares), ground.classes)
+    there, everything = np.bincount(ground.truth, minlength=ground.classes), drawn[:, 0]
+    balanced, overall = {}, {}
+    for (name, one), found in zip(right.items(), drawn.swapaxes(0, 1)[1:], strict=True):
+        each = np.stack([ground.counts(row).sum(axis=0) for row in one])
+        balanced[name] = _Measured(
+            mean_recall(each, np.broadcast_to(there, each.shape)), mean_recall(found, everything)
+        )
+        overall[name] = _Measured(one.mean(axis=1), found.sum(axis=1) / everything.sum(axis=1))
+    return balanced, overall
+
+
+def _difference(one: _Measured, other: _Measured, pieces: int, effective: float) -> Difference:
+    value = float(one.each.mean() - other.each.mean())
+    if effective <= 2:
+        return Difference(Interval(value, np.nan, np.nan), np.nan)
+    by_ground = (one.drawn - other.drawn).var(ddof=1) * pieces / (pieces - 1)
+    parts = [(by_ground, effective - 1)]
+    parts += [
+        (model.each.var(ddof=1) / len(model.each), len(model.each) - 1)
+        for model in (one, other)
+        if len(model.each) > 1
+    ]
+    variance = sum(part for part, _ in parts)
+    if variance == 0:
+        half, p = 0.0, float(value == 0)
+    else:
+        freedom = variance**2 / sum(part**2 / of for part, of in parts)
+        half = student.ppf(1 - LEVEL / 2, freedom) * np.sqrt(variance)
+        p = 2 * student.sf(abs(value) / np.sqrt(variance), freedom)
+    low, high = np.clip((value - half, value + half), -1, 1)
+    return Difference(Interval(value, float(low), float(high)), max(float(p), 2 ** (1 - effective)))
+
+
+def _corrected(tests: Sequence[Test]) -> list[Test]:
+    adjusted = holm([one.p for one in tests])
+    return [replace(one, adjusted=float(p)) for one, p in zip(tests, adjusted, strict=True)]
+
+
+def _difference_to_json(one: Difference) -> dict[str, float | None]:
+    numbers = {**vars(one.points), "p": one.p, "adjusted": one.adjusted}
+    return {name: None if np.isnan(x) else x for name, x in numbers.items()}
+
+
+def _difference_from_json(content: Mapping[str, float | None]) -> Difference:
+    number = {name: np.nan if x is None else x for name, x in content.items()}
+    points = Interval(number["value"], number["low"], number["high"])
+    return Difference(points, number["p"], number["adjusted"])

@@ -1,0 +1,130 @@
+"""Finished runs held against each other; nothing is trained."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from outcrop.errors import OutcropError
+from outcrop.experiment.comparison import Comparison, write_comparison
+from outcrop.experiment.entrants import (
+    Answer,
+    Entrant,
+    answer_of,
+    hold_against_each_other,
+    write_predictions,
+)
+from outcrop.files import check_new, new_folder, read_json
+from outcrop.patches.patchset import PatchSet
+from outcrop.splits import Split, read_split
+from outcrop.training.run import read_run
+
+
+def compare_runs(
+    patches: PatchSet, split: Split, runs: Sequence[str | Path], folder: str | Path
+) -> Comparison:
+    """Say which of several finished runs is shown to be better on the validation side.
+
+    Runs that differ in nothing but the seed are seeds of one model. A model is called by its
+    network, and by the folder of its first run too where that is needed to tell it from another.
+
+    Args:
+        runs: folders made by `outcrop train` on these patches and this split.
+        folder: gets `comparison.json` and the predictions; it points to the runs and copies none.
+
+    Raises:
+        OutcropError: the split does not fit the patches; a run is missing, unfinished, named twice,
+            or of other classes, patches or another split; all are of one model; `folder` exists.
+    """
+    folder = Path(folder)
+    split.check(patches)
+    check_new(folder, instead="")
+    models: dict[str, list[_Finished]] = {}
+    for run in map(Path, runs):
+        one = _open(run, patches, split)
+        same = models.setdefault(one.kind, [])
+        if again := [other.folder for other in same if other.seed == one.seed]:
+            raise OutcropError(run, f"is {again[0]} again, with the same seed; name one of them")
+        same.append(one)
+    if len(models) < 2:
+        raise OutcropError("--runs", "name runs of one model; add a run of another")
+    names = _names([same[0] for same in models.values()])
+    entrants = [
+        Entrant(
+            model=name,
+            features="patch",
+            seeds=tuple(one.seed for one in same),
+            answers=tuple(one.answer for one in same),
+            runs=tuple(os.path.relpath(one.folder.resolve(), folder.resolve()) for one in same),
+        )
+        for name, same in zip(names, models.values(), strict=True)
+    ]
+    comparison = hold_against_each_other(entrants, patches, split)
+    with new_folder(folder) as temporary:
+        write_predictions(temporary / "predictions.npz", entrants, patches, split)
+        write_comparison(temporary, comparison)
+    return comparison
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """A run that takes part; runs of one kind differ in their seed alone."""
+
+    folder: Path
+    title: str
+    kind: str
+    seed: int
+    answer: Answer
+
+
+def _open(folder: Path, patches: PatchSet, split: Split) -> _Finished:
+    run = read_run(folder, "cpu")
+    try:
+        config = read_json(folder / "config.json", "run", "train")
+        _check(folder, config["patches"], patches)
+        kind, seed = _kind(config), config["recipe"]["seed"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise OutcropError(folder / "config.json", "is damaged; train anew") from error
+    if not np.array_equal(read_split(folder / "split.json").sides, split.sides):
+        raise OutcropError(folder, "was trained on another split; name runs on this split")
+    return _Finished(folder, run.classifier.network.title, kind, seed, answer_of(run, split))
+
+
+def _check(folder: Path, trained: dict[str, Any], patches: PatchSet) -> None:
+    if trained["classes"] != list(patches.classes):
+        raise OutcropError(
+            folder,
+            f"has other classes than the patches: {', '.join(trained['classes'])}; "
+            "name runs on these patches",
+        )
+    if trained["fingerprint"] != patches.fingerprint:
+        raise OutcropError(folder, "was trained on other patches; name runs on these patches")
+
+
+def _kind(config: dict[str, Any]) -> str:
+    """Network and recipe but for the seed, and for where it happened to be trained."""
+    recipe = {name: value for name, value in config["recipe"].items() if name != "seed"}
+    free = ("device", "gpu_memory")
+    recipe["machine"] = {k: v for k, v in recipe.get("machine", {}).items() if k not in free}
+    return json.dumps([config["network"], recipe], sort_keys=True)
+
+
+def _names(firsts: Sequence[_Finished]) -> list[str]:
+    """Of the models, by their first runs, each another."""
+    titles = [one.title for one in firsts]
+    folders = [one.folder.resolve().name for one in firsts]
+    names = []
+    for one, title, folder in zip(firsts, titles, folders, strict=True):
+        if titles.count(title) == 1:
+            names.append(title)
+        elif list(zip(titles, folders, strict=True)).count((title, folder)) == 1:
+            names.append(f"{title} ({folder})")
+        else:
+            names.append(f"{title} ({one.folder})")
+    return names

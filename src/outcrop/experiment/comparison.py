@@ -1,0 +1,179 @@
+"""`Comparison`: models held against each other on one validation side, and how it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from outcrop.errors import OutcropError
+from outcrop.evaluation.contests import Contest
+from outcrop.evaluation.intervals import Interval
+from outcrop.evaluation.scores import Scores
+from outcrop.files import read_json, write_json
+
+_FORMAT = "outcrop comparison"
+_FILE = "comparison.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One model of a comparison.
+
+    Attributes:
+        model: its name.
+        features: what it sees of a patch.
+        scores: on the validation side of the split, over all seeds together: accuracies are the
+            means over the seeds, the confusion matrix is the sum. The intervals are those of the
+            ground alone.
+        random: the same under the split at random; None if the split is one itself.
+        gap: the leak gap: overall accuracy under the split at random minus under the split.
+        seconds: to tune, train and judge, under the split; the mean over the seeds.
+        settings: what tuning chose, with the first seed.
+        seeds: of the trainings.
+        each: balanced accuracy with each seed.
+        runs: folders of the trainings as seen from the comparison's; none for a baseline.
+    """
+
+    model: str
+    features: str
+    scores: Scores
+    random: Scores | None
+    gap: Interval | None
+    seconds: float
+    settings: Mapping[str, Any]
+    seeds: tuple[int, ...] = ()
+    each: tuple[float, ...] = ()
+    runs: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The model and what it sees."""
+        return f"{self.model}, {self.features}"
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Rows by falling balanced accuracy, and how they were made.
+
+    Attributes:
+        rows: one for each model.
+        classes: the class names.
+        split: the splitter and its parameters.
+        counts: int, patches by side (rows: train, validation, test, buffer) and class.
+        contests: each row against each that stands below it; empty if read from a file of before
+            models were held against each other.
+    """
+
+    rows: tuple[Row, ...]
+    classes: tuple[str, ...]
+    split: Mapping[str, Any]
+    counts: np.ndarray
+    contests: tuple[Contest, ...] = ()
+
+    @property
+    def of_the_best(self) -> tuple[Contest, ...]:
+        """The best model against each other one, in the order of the rows."""
+        return tuple(one for one in self.contests if one.one == self.rows[0].title)
+
+    @property
+    def leaders(self) -> tuple[Row, ...]:
+        """The best model and all that are not shown to be worse."""
+        behind = {one.other for one in self.of_the_best if one.verdict == "better"}
+        return tuple(row for row in self.rows if row.title not in behind) if self.contests else ()
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """Why there is no verdict, or what it leaves out; sentences without their full stops."""
+        said = []
+        if not self.contests:
+            said.append(
+                "the models were not held against each other when this comparison was made; "
+                "`outcrop compare --resume` does it"
+            )
+        elif self.of_the_best and all(one.verdict == "unknown" for one in self.of_the_best):
+            said.append(
+                "no verdict: the validation side, or a class on it, stands on too few pieces of "
+                "ground; hold out more"
+            )
+        if alone := [row.title for row in self.rows if len(row.seeds) == 1]:
+            who = "every model" if len(alone) == len(self.rows) else ", ".join(alone)
+            said.append(
+                f"{who}: trained with one seed; what another would have given is in no interval"
+            )
+        return tuple(said)
+
+
+def write_comparison(folder: str | Path, comparison: Comparison) -> None:
+    """Write `comparison.json`."""
+    write_json(Path(folder) / _FILE, _to_json(comparison))
+
+
+def read_comparison(folder: str | Path) -> Comparison:
+    """Read what `compare` or `compare_runs` wrote.
+
+    Raises:
+        OutcropError: missing or foreign.
+    """
+    path = Path(folder) / _FILE
+    content = read_json(path, "comparison", "compare")
+    try:
+        if content["format"] != _FORMAT:
+            raise KeyError("format")
+        return Comparison(
+            rows=tuple(map(_row_from_json, content["rows"])),
+            classes=tuple(content["classes"]),
+            split=content["split"],
+            counts=np.array(content["counts"]),
+            contests=tuple(map(Contest.from_json, content.get("contests", ()))),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise OutcropError(path, "is not a comparison; make one with `outcrop compare`") from error
+
+
+def is_compared(folder: Path) -> bool:
+    """Whether a comparison, which is written last, is there."""
+    return (folder / _FILE).exists()
+
+
+def _row_from_json(row: Mapping[str, Any]) -> Row:
+    return Row(
+        model=row["model"],
+        features=row["features"],
+        scores=Scores.from_json(row["scores"]),
+        random=row["random"] and Scores.from_json(row["random"]),
+        gap=row["gap"] and Interval.from_json(row["gap"]),
+        seconds=row["seconds"],
+        settings=row["settings"],
+        seeds=tuple(row.get("seeds", ())),
+        each=tuple(row.get("each", ())),
+        runs=tuple(row.get("runs", ())),
+    )
+
+
+def _to_json(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "format": _FORMAT,
+        "classes": list(comparison.classes),
+        "split": dict(comparison.split),
+        "counts": comparison.counts.tolist(),
+        "rows": [
+            {
+                "model": row.model,
+                "features": row.features,
+                "scores": row.scores.to_json(),
+                "random": row.random and row.random.to_json(),
+                "gap": row.gap and row.gap.to_json(),
+                "seconds": row.seconds,
+                "settings": dict(row.settings),
+                "seeds": list(row.seeds),
+                "each": list(row.each),
+                "runs": list(row.runs),
+            }
+            for row in comparison.rows
+        ],
+        "contests": [one.to_json() for one in comparison.contests],
+    }
