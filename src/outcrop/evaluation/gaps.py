@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.intervals import Interval, interval, number_of_groups, resampled_counts
+from outcrop.evaluation.intervals import Interval, number_of_groups, resampled_counts, supported
 from outcrop.evaluation.scores import Judged
 
 
@@ -34,7 +34,7 @@ def balanced_gap(
         values.append(found[0])
         drawn.append(found[1:])
         groups.append(number_of_groups(pieces, len(truth)))
-    return _supported(values[0] - values[1], drawn[0] - drawn[1], min(groups))
+    return supported(values[0] - values[1], drawn[0] - drawn[1], min(groups))
 
 
 def paired_gain(
@@ -71,7 +71,7 @@ def paired_gain(
     everything = counts.sum(axis=2)
     # In cell 1 only the first model is right, in cell 2 only the other; cell 3 cancels out.
     gain = _balanced(counts[:, :, 1], everything) - _balanced(counts[:, :, 2], everything)
-    return _supported(gain[0], gain[1:], number_of_groups(groups, len(truth)))
+    return supported(gain[0], gain[1:], number_of_groups(groups, len(truth)))
 
 
 def _counts(
@@ -99,7 +99,3 @@ def _balanced(right: np.ndarray, everything: np.ndarray) -> np.ndarray:
     """The mean over the classes that are there of the share that is right: `draws × K`."""
     share = np.divide(right, everything, out=np.zeros(right.shape), where=everything > 0)
     return np.asarray(share.sum(axis=1) / (everything > 0).sum(axis=1))
-
-
-def _supported(value: float, draws: np.ndarray, groups: int) -> Interval:
-    return interval(value, draws if groups > 1 else np.empty(0))
