@@ -543,19 +543,22 @@ def train(
 
 
 def evaluate(run: Path, patches: str, *, device: str = "auto") -> None:
-    """Score a trained network on all patches of another set.
+    """Judge a trained network on all patches of another set.
+
+    Says too how far its confidence can be taken at its word, which share of the patches lies
+    outside its area of trust, and how right it is inside and outside.
 
     Args:
         run: made by `outcrop train`.
         patches: a patch set with the classes of the run, cut from ground it has not seen.
         device: auto, cpu, cuda or mps.
     """
-    from outcrop.cli.tables import score_table
+    from outcrop.cli.tables import evaluation_table
     from outcrop.experiment.evaluate import evaluate as evaluate_model
     from outcrop.patches.collection import open_patches
     from outcrop.training.run import read_run
 
-    score_table(evaluate_model(read_run(run, device), open_patches(patches)))
+    evaluation_table(evaluate_model(read_run(run, device), open_patches(patches)))
 
 
 def compare(

@@ -216,9 +216,13 @@ class ResidualNetwork(nn.Module):
 
     def head(self, x: Tensor) -> Tensor:
         """Logits from what the last stage gave."""
+        return self.linear(self.features(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the linear layer sees of what the last stage gave, `N × channels`; not negative."""
         if isinstance(self.norm, nn.BatchNorm2d):
             x = F.relu(self.norm(x), inplace=True)
-        return self.linear(torch.mean(x, dim=(2, 3)))
+        return torch.mean(x, dim=(2, 3))
 
     def compile_blocks(self) -> None:
         """Compile what each block computes in training.
