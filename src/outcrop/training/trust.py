@@ -75,9 +75,11 @@ def read_trust(folder: str | Path) -> AreaOfTrust:
     try:
         with safe_open(path, "pt") as file:
             numbers = json.loads((file.metadata() or {})[_FORMAT])
+            tensors = {name: file.get_tensor(name) for name in _TENSORS}
             found = AreaOfTrust(
-                **{name: file.get_tensor(name) for name in _TENSORS},
-                **{name: float(numbers[name]) for name in _NUMBERS},
+                mean_distance=float(numbers["mean_distance"]),
+                threshold=float(numbers["threshold"]),
+                **tensors,
             )
         if not (found.mean_distance > 0 and math.isfinite(found.threshold)):
             raise ValueError("distances must be above 0")
