@@ -23,6 +23,7 @@ _REFERENCES = 512
 _PAIRED = 2000
 _NARROWEST = 0.01
 _CHUNK = 4096
+_SAME = 1e-6
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 
@@ -123,11 +124,18 @@ def farthest_points(points: Tensor, number: int) -> Tensor:
     >>> farthest_points(torch.tensor([[0.0], [4.0], [5.0], [9.0]]), 3)
     tensor([1, 3, 0])
     """
-    start = int(_distances(points, points.mean(dim=0)).argmin())
-    chosen, left = [start], _distances(points, points[start])
-    while len(chosen) < number and left.max() > 0:
+    squares = points.square().sum(dim=1)
+
+    def apart(which: int) -> Tensor:
+        """Squared, by one product of a matrix and a vector."""
+        return squares + squares[which] - 2 * (points @ points[which])
+
+    start = int((points - points.mean(dim=0)).norm(dim=1).argmin())
+    chosen, left = [start], apart(start)
+    # What float32 cannot tell apart is taken once.
+    while len(chosen) < number and left.max() > _SAME * squares.max():
         chosen.append(int(left.argmax()))
-        left = torch.minimum(left, _distances(points, points[chosen[-1]]))
+        left = torch.minimum(left, apart(chosen[-1]))
     return torch.tensor(chosen)
 
 
@@ -197,10 +205,6 @@ def _nearest_elsewhere(points: Tensor, groups: np.ndarray, chosen: Tensor) -> Te
     nearest = found.amin(dim=1)
     # All references may lie on one piece of ground.
     return nearest[nearest.isfinite()]
-
-
-def _distances(points: Tensor, point: Tensor) -> Tensor:
-    return (points - point).norm(dim=1)
 
 
 def _whisker(values: Tensor) -> float:
