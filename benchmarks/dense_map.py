@@ -85,8 +85,9 @@ def write_scene(path: Path, side: int, valid: int | None = None) -> Path:
         return path
     dice = np.random.default_rng(0)
     with rasterio.open(
-        path, "w", driver="GTiff", dtype="uint8", count=BANDS, photometric="minisblack", height=side, width=side,
-        crs="EPSG:32648", transform=GRID, nodata=0, tiled=True, sparse_ok=True,
+        path, "w", driver="GTiff", dtype="uint8", count=BANDS, photometric="minisblack",
+        height=side, width=side, crs="EPSG:32648", transform=GRID, nodata=0, tiled=True,
+        sparse_ok=True,
     ) as dataset:  # fmt: skip
         whole = side if valid is None else valid
         start = (side - whole) // 2
@@ -163,7 +164,7 @@ def patch_by_patch(model: Classifier, size: int, number: int) -> float:
 
 
 def agreement(folder: Path, repeats: int) -> None:
-    """How often a dense map says what plain PyTorch says of single patches, on a trained network."""
+    """How often a map of a trained network says what plain PyTorch says of single patches."""
     made = coast_in(folder / "coast", 2) if (folder / "coast").exists() else make_coast(
         folder / "coast", 2, 400, 0
     )  # fmt: skip

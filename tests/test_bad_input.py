@@ -143,6 +143,10 @@ def make_damage() -> None:
     (damaged / "model.json").unlink()
     (damaged / "checkpoint.safetensors").write_bytes(b"{}")
     (copy("bad-predictions") / "predictions.npz").write_bytes(b"PK")
+    (copy("bad-trust") / "trust.safetensors").write_bytes(b"no area")
+    model = json.loads(Path("run/model.json").read_text())
+    model["temperature"] = 0
+    (copy("bad-temperature") / "model.json").write_text(json.dumps(model))
     Path("foreign").mkdir()
     Path("foreign/readme.md").write_text("something else\n")
     model = json.loads(Path("run/model.json").read_text())
@@ -374,6 +378,8 @@ ROWS = {
     "run unfinished": ("evaluate unfinished patches.zarr", "unfinished", "--resume"),
     "predictions damaged": ("evaluate bad-predictions patches.zarr",
         "bad-predictions/predictions.npz", "damaged"),
+    "area of trust damaged": ("evaluate bad-trust patches.zarr",
+        "bad-trust/trust.safetensors", "damaged", "train the run anew"),
     "classes the model does not know": ("evaluate run classes.zarr", "'rare'", "water"),
     "patches of another size": ("evaluate run large.zarr", "8 × 8", "9 × 9", "cut them anew"),
     "patches of other bands": ("evaluate run three.zarr", "4 bands", "3"),
@@ -385,6 +391,8 @@ ROWS = {
     "model no JSON": ("map bad-json scene.tif -o x.tif", "bad-json/model.json", "not a model"),
     "model a list": ("map list scene.tif -o x.tif", "list/model.json", "not a model"),
     "model's numbers": ("map bad-numbers scene.tif -o x.tif", "bad-numbers/model.json", "'high'"),
+    "model's temperature": ("map bad-temperature scene.tif -o x.tif",
+        "bad-temperature/model.json", "temperature", "train it anew"),
     "model's size": ("map bad-size scene.tif -o x.tif", "bad-size/model.json", "not a model"),
     "model's network": ("map bad-network scene.tif -o x.tif", "bad-network/model.json",
         "not a model"),

@@ -1,10 +1,13 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from outcrop.errors import OutcropError
+from outcrop.evaluation.calibration import fit_temperature, tempered
 from outcrop.models.architectures import ResidualNet
 from outcrop.training.classifier import Classifier, read_classifier
 from outcrop.training.engine import train
@@ -30,6 +33,58 @@ def test_saved_classifier_says_the_same(run: Run, tmp_path: Path) -> None:
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
     np.testing.assert_allclose(found, run.classifier.probabilities(images), atol=1e-6)
     assert again.probabilities(images[:0]).shape == (0, 3)
+
+
+def test_what_was_fitted_on_the_validation_side_is_applied_and_kept(
+    run: Run, tmp_path: Path
+) -> None:
+    said = run.predictions
+    temperature = fit_temperature(said.truth, said.probabilities)
+    assert run.classifier.temperature == temperature != 1
+    assert run.calibration.temperature == temperature
+    images = PATCHES.take(said.index)
+    plain = replace(run.classifier, temperature=1.0)
+    np.testing.assert_allclose(plain.probabilities(images), said.probabilities, atol=1e-6)
+    np.testing.assert_allclose(
+        run.classifier.probabilities(images), tempered(said.probabilities, temperature), atol=1e-6
+    )
+    folder = with_folder(run, tmp_path)
+    assert read_classifier(folder).temperature == temperature
+    # A model of before temperatures says what its network says.
+    told = json.loads((folder / "model.json").read_text())
+    del told["temperature"]
+    (folder / "model.json").write_text(json.dumps(told))
+    np.testing.assert_allclose(
+        read_classifier(folder, "cpu").probabilities(images), said.probabilities, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("temperature", [0, -1, float("nan"), float("inf"), "hot", None])
+def test_temperatures_that_are_none_are_refused(run: Run, tmp_path: Path, temperature) -> None:
+    folder = with_folder(run, tmp_path)
+    told = json.loads((folder / "model.json").read_text()) | {"temperature": temperature}
+    (folder / "model.json").write_text(json.dumps(told))
+    with pytest.raises(OutcropError, match="is not a model of this outcrop"):
+        read_classifier(folder)
+
+
+@pytest.mark.parametrize("order", ["original", "pre-activation"])
+@pytest.mark.parametrize("flip", [False, True])
+def test_features_are_what_the_linear_layer_sees(run: Run, order, flip) -> None:
+    network = replace(NETWORK, order=order)
+    normal = run.classifier.normalisation
+    module = network.build(2, 3).eval()
+    model = Classifier(network, module, CLASSES, ("red", "nir"), normal, (8, 8), flip, 2.0)
+    images = PATCHES.images[:10]
+    said, features = model.probabilities_and_features(images, batch=4)
+    assert features.shape == (10, module.linear.in_features)
+    seen: list[torch.Tensor] = []
+    module.linear.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    np.testing.assert_array_equal(model.probabilities(images), said)
+    views = len(seen)
+    assert views == 1 + flip
+    np.testing.assert_allclose(features, torch.stack(seen).mean(dim=0), atol=1e-6)
+    assert model.probabilities_and_features(images[:0])[1].shape == (0, features.shape[1])
 
 
 def test_classifier_refuses_other_bands_and_sizes(run: Run) -> None:

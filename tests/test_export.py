@@ -15,6 +15,7 @@ import torch
 
 import outcrop
 from outcrop.errors import OutcropError
+from outcrop.evaluation.calibration import tempered
 from outcrop.models.architectures import ResidualNet
 from outcrop.training import export as exporting
 from outcrop.training.classifier import Classifier
@@ -89,7 +90,7 @@ def assert_says_the_same(classifier: Classifier, path: Path) -> None:
         np.testing.assert_array_equal(given["logits"].argmax(axis=1), said.argmax(axis=1))
         if not classifier.flip:
             normal = classifier.normalisation(torch.from_numpy(images))
-            logits = classifier.module(normal).detach().numpy()
+            logits = classifier.module(normal).detach().numpy() / classifier.temperature
             np.testing.assert_allclose(given["logits"], logits, rtol=1e-4, atol=1e-4)
 
 
@@ -116,8 +117,23 @@ def test_mirror_images_are_averaged_inside(tmp_path, suffix):
     np.testing.assert_allclose(np.exp(given["logits"]), given["probabilities"], atol=1e-5)
 
 
+@both
+@pytest.mark.parametrize("flip", [False, True])
+def test_calibrated_probabilities_leave_as_they_are(tmp_path, suffix, flip):
+    plain = some_classifier(flip=flip)
+    classifier = replace(plain, temperature=2.5)
+    path = tmp_path / f"model{suffix}"
+    export(classifier, path)
+    assert_says_the_same(classifier, path)
+    images = some_images(5)
+    given = RUN[suffix](path, images)
+    expected = tempered(plain.probabilities(images), 2.5)
+    np.testing.assert_allclose(given["probabilities"], expected, atol=1e-5)
+    assert np.abs(expected - plain.probabilities(images)).max() > 0.05
+
+
 def test_onnx_tells_what_it_is(tmp_path):
-    classifier = some_classifier()
+    classifier = replace(some_classifier(), temperature=1.5)
     export(classifier, tmp_path / "model.onnx")
     model = onnx.load(tmp_path / "model.onnx")
     onnx.checker.check_model(model, full_check=True)
@@ -127,6 +143,7 @@ def test_onnx_tells_what_it_is(tmp_path):
     assert json.loads(told["bands"]) == ["red", "nir"]
     assert json.loads(told["size"]) == [8, 8]
     assert json.loads(told["normalisation"]) == {"mean": [1000, -3], "std": [200, 0.5]}
+    assert json.loads(told["temperature"]) == 1.5
     assert ResidualNet(**json.loads(told["network"])) == NETWORK
     (images,) = model.graph.input
     shape = [axis.dim_param or axis.dim_value for axis in images.type.tensor_type.shape.dim]

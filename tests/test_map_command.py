@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -60,13 +61,14 @@ def test_all_layers_at_once(here, capsys):
     assert (
         run(
             "map run coast/coast-1.tif -o all.tif --confidence sure.tif --entropy entropy.tif "
-            "--second second.tif --polygons all.gpkg --turns --sieve 9 --ensemble run-1"
+            "--second second.tif --trust far.tif --polygons all.gpkg --turns --sieve 9 "
+            "--ensemble run-1"
         )
         == 0
     )
-    assert capsys.readouterr().out.split() == [
-        "all.tif", "sure.tif", "entropy.tif", "second.tif", "all.gpkg",
-    ]  # fmt: skip
+    *files, told = capsys.readouterr().out.splitlines()
+    assert files == [*("all.tif", "sure.tif", "entropy.tif", "second.tif", "far.tif", "all.gpkg")]
+    assert re.fullmatch(r"outside the area of trust: [\d.]+% of the map", told)
     assert gpd.read_file("all.gpkg")["pixels"].min() >= 9
     sure, entropy = read("sure.tif"), read("entropy.tif")
     assert np.corrcoef(sure[sure < 255], entropy[sure < 255])[0, 1] < -0.5

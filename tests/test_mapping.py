@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -19,8 +20,10 @@ from rio_cogeo import cog_validate
 from scipy.ndimage import label
 
 from outcrop.errors import OutcropError
+from outcrop.evaluation.trust import AreaOfTrust, learn_area
 from outcrop.mapping import engine, predictor
 from outcrop.mapping import scene as mapping
+from outcrop.mapping.agreement import share_outside
 from outcrop.mapping.job import Job
 from outcrop.mapping.layers import render
 from outcrop.mapping.partial import Partial
@@ -31,15 +34,18 @@ from outcrop.sources.labels import open_labels
 from outcrop.sources.scene import open_scene
 from outcrop.training.classifier import Classifier
 from outcrop.training.normalise import Normalisation
+from outcrop.training.run import Run
 from tests.rasters import write_raster
 
 CLASSES = ("water", "forest & wood", "rice", "built-up")
 
 
-def classifier(bands=2, size=6, padding="zeros", seed=0, classes=CLASSES, flip=False):
+def classifier(
+    bands=2, size=6, padding="zeros", seed=0, classes=CLASSES, flip=False, temperature=1.0
+):
     torch.manual_seed(seed)
     network = ResidualNet(depth=8, width=4, padding=padding)
-    module = network.build(bands, len(classes)).eval()
+    module = network.build(bands, len(CLASSES)).eval()
     with torch.no_grad():
         # So that no class wins everywhere.
         module.linear.weight *= 30
@@ -47,11 +53,12 @@ def classifier(bands=2, size=6, padding="zeros", seed=0, classes=CLASSES, flip=F
     return Classifier(
         network=network,
         module=module,
-        classes=classes,
+        classes=CLASSES,
         bands=tuple(f"band {i + 1}" for i in range(bands)),
         normalisation=Normalisation((100.0,) * bands, (60.0,) * bands),
         size=(size, size),
         flip=flip,
+        temperature=temperature,
     )
 
 
@@ -89,7 +96,13 @@ def read(path):
 
 @pytest.mark.parametrize(
     "model",
-    [classifier(size=5), classifier(size=6), dense(27), dense(28), dense(30, flip=True)],
+    [
+        classifier(size=5),
+        classifier(size=6, temperature=3.0),
+        dense(27),
+        dense(28, temperature=0.5),
+        dense(30, flip=True, temperature=2.0),
+    ],
     ids=["odd", "even", "dense, odd", "dense, even", "dense, mirrored"],
 )
 def test_every_pixel_gets_the_class_of_the_patch_around_it(tmp_path, scene, model):
@@ -181,6 +194,46 @@ def test_entropy_and_second_class(tmp_path, scene):
     assert read(tmp_path / "2.tif")[6, 31] == 0
     with rasterio.open(tmp_path / "2.tif") as dataset:
         assert dataset.tags(1)["CLASS_3"] == "rice"
+
+
+@dataclass(frozen=True, eq=False)
+class SomeRun(Run):
+    """A run that was never trained, with an area of trust."""
+
+    area: AreaOfTrust
+
+    @property
+    def trust(self):
+        return self.area
+
+
+@pytest.mark.parametrize("kind", ["dense", "patches"])
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_area_of_trust_of_every_pixel(tmp_path, scene, kind, flip):
+    model = dense(flip=flip) if kind == "dense" else classifier(size=7, flip=flip)
+    pixels = np.where(noise() == 0, np.nan, noise().astype("float32"))
+    rows, columns = np.indices(pixels.shape[1:]).reshape(2, -1)
+    size = model.size[0]
+    around = np.pad(pixels, ((0, 0), (size, size), (size, size)), mode="reflect")
+    patches = np.lib.stride_tricks.sliding_window_view(around, (size, size), axis=(1, 2))
+    images = patches[:, rows - size // 2 + size, columns - size // 2 + size].swapaxes(0, 1)
+    features = torch.from_numpy(model.probabilities_and_features(images)[1])
+    area = learn_area(features[::9], np.arange(len(features[::9])), features[4::9])
+    run = SomeRun(tmp_path, model, (), None, area)
+    map_scene(run, scene, tmp_path / "map.tif", trust=tmp_path / "far.tif")
+    expected = 100 * (area.dissimilarity(features) / area.threshold).numpy()
+    valid = np.isfinite(pixels).all(axis=0).ravel()
+    found = read(tmp_path / "far.tif").ravel().astype(int)
+    assert np.array_equal(found == 255, ~valid)
+    assert np.abs(found[valid] - np.minimum(expected[valid], 254)).max() <= 2
+    outside = share_outside(tmp_path / "far.tif")
+    assert outside == pytest.approx((expected[valid] > 100).mean(), abs=0.02)
+    assert 0 < outside < 0.5
+
+
+def test_the_area_of_trust_needs_a_run(tmp_path, scene):
+    with pytest.raises(OutcropError, match="--trust: needs a run"):
+        map_scene(dense(), scene, tmp_path / "map.tif", trust=tmp_path / "far.tif")
 
 
 def test_classes_that_are_all_alike_are_uncertain():

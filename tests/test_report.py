@@ -4,6 +4,7 @@ import shutil
 import tracemalloc
 from dataclasses import replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import rasterio
 import torch
 
 from outcrop.errors import OutcropError
+from outcrop.evaluation.calibration import Calibration
 from outcrop.evaluation.contests import Contest, Difference, contests
 from outcrop.evaluation.intervals import Interval
 from outcrop.evaluation.scores import leak_gap, score
@@ -23,13 +25,14 @@ from outcrop.models.architectures import ResidualNet
 from outcrop.patches.cut import cut
 from outcrop.patches.patchset import read_patches
 from outcrop.reporting import write_report
-from outcrop.reporting.findings import leak, percent, ranking
+from outcrop.reporting.findings import leak, percent, ranking, sureness
 from outcrop.reporting.panels import open_source, with_grid
 from outcrop.reporting.rasters import read_scene, stretches
 from outcrop.sources.scene import open_scene
 from outcrop.splits import BlockSplit, random_counterpart
 from outcrop.training.engine import train
 from outcrop.training.recipe import Machine, Recipe
+from outcrop.training.run import read_run
 from tests.rasters import GRID, write_raster
 
 CLASSES = ["<b>&", "rice $x$", "water"]
@@ -37,7 +40,10 @@ NETWORK, RECIPE = (
     ResidualNet(depth=8, width=4),
     Recipe(epochs=2, batch=32, machine=Machine(device="cpu")),
 )
-SECTIONS = ["headline", "data", "learning", "classes", "models", "map", "mistakes", "run", "words"]
+SECTIONS = [
+    "headline", "data", "learning", "classes", "confidence", "models", "map", "mistakes", "run",
+    "words",
+]  # fmt: skip
 
 
 class Page(HTMLParser):
@@ -176,6 +182,49 @@ def test_the_page_needs_nothing_but_itself(page, html):
     assert len(html) < 3e6
 
 
+def test_confidence_is_held_against_accuracy(page, html, results):
+    run = read_run(results / "comparison" / "network", "cpu")
+    found = run.calibration
+    for one in (found.before, found.after):
+        assert f"error {100 * one.error:.1f} %" in html
+        assert percent(one.error) in html
+    assert f"{found.temperature:.2f}" in page.text
+    assert "Of those inside," in page.text
+    assert "before temperatures were kept" not in page.text
+    # The worst mistakes are as sure as the map would say they are.
+    said = run.calibrated
+    wrong = said.probabilities.argmax(axis=1) != said.truth
+    assert f"{percent(said.probabilities[wrong].max())} sure" in html
+
+
+def test_a_run_of_before_says_what_it_lacks(results, tmp_path):
+    folder = tmp_path / "old"
+    shutil.copytree(results / "comparison" / "network", folder)
+    (folder / "trust.safetensors").unlink()
+    model = json.loads((folder / "model.json").read_text())
+    del model["temperature"]
+    write_json(folder / "model.json", model)
+    text = Page(write_report(folder).read_text()).text
+    assert "This run was made before temperatures were kept" in text
+    assert "Of those inside," not in text
+
+
+def test_the_sentence_on_confidence_says_no_more_than_the_interval():
+    def said(excess, after=0.02):
+        before = SimpleNamespace(excess=excess, error=0.05)
+        elsewhere = None if after is None else SimpleNamespace(error=after)
+        return sureness("ResNet-8", Calibration(1.5, before, elsewhere), "held-out ground")
+
+    assert "is too sure of itself" in said(Interval(0.05, 0.01, 0.09))
+    assert "5.0 points above its accuracy [+1.0, +9.0]" in said(Interval(0.05, 0.01, 0.09))
+    assert "is not sure enough of itself" in said(Interval(-0.05, -0.09, -0.01))
+    assert "5.0 points below its accuracy" in said(Interval(-0.05, -0.09, -0.01))
+    for unsure in (Interval(0.05, -0.01, 0.1), Interval(0.05, np.nan, np.nan)):
+        assert "is about as sure as it is right" in said(unsure)
+    assert "fitted on other held-out ground the error is 2.0" in said(Interval(0.05, 0.01, 0.09))
+    assert "temperature" not in said(Interval(0.05, 0.01, 0.09), None)
+
+
 def test_names_from_the_user_are_text_and_not_markup(page, html):
     assert "<b>&" in page.text
     assert "<b>&</" not in html
@@ -241,7 +290,7 @@ def test_a_comparison_alone_has_no_scene_and_no_map(results, tmp_path):
 def test_a_run_alone(results, tmp_path):
     path = write_report(results / "comparison" / "network", tmp_path / "run.html")
     page = Page(path.read_text())
-    assert page.sections == ["headline", "learning", "classes", "run", "words"]
+    assert page.sections == ["headline", "learning", "classes", "confidence", "run", "words"]
     assert "--depth 8 --width 4 --epochs 2 --device cpu" in page.text
 
 

@@ -9,6 +9,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from outcrop.errors import OutcropError
+from outcrop.evaluation.calibration import tempered
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import read_patches
 from outcrop.training import pictures
@@ -86,6 +87,7 @@ def test_a_run_learns_and_leaves_all_it_promises(run: Run) -> None:
         "metrics.jsonl",
         "events",
         "predictions.npz",
+        "trust.safetensors",
         "model.safetensors",
         "model.json",
     }
@@ -100,7 +102,7 @@ def test_a_run_learns_and_leaves_all_it_promises(run: Run) -> None:
     np.testing.assert_array_equal(predictions.index, SPLIT.validation)
     np.testing.assert_array_equal(predictions.truth, PATCHES.labels[SPLIT.validation])
     again = run.classifier.probabilities(PATCHES.take(SPLIT.validation), batch=5)
-    np.testing.assert_allclose(predictions.probabilities, again, atol=1e-6)
+    np.testing.assert_allclose(run.calibrated.probabilities, again, atol=1e-6)
     found = predictions.probabilities.argmax(axis=1)
     assert run.metrics[-1].validation.accuracy == np.mean(found == predictions.truth)
 
@@ -216,7 +218,7 @@ def test_the_average_of_the_weights_is_judged_and_kept(
     for name, tensor in expected.items():
         torch.testing.assert_close(weights(averaged)[name], tensor, rtol=1e-4, atol=1e-5)
     kept = averaged.classifier.probabilities(PATCHES.take(SPLIT.validation))
-    np.testing.assert_allclose(averaged.predictions.probabilities, kept, atol=1e-6)
+    np.testing.assert_allclose(averaged.calibrated.probabilities, kept, atol=1e-6)
     # The weights that are trained do not feel that they are averaged.
     assert torch.equal(steps[-1]["linear.weight"], weights(run)["linear.weight"])
 
@@ -224,11 +226,13 @@ def test_the_average_of_the_weights_is_judged_and_kept(
 def test_judging_with_the_mirror_image(run: Run, tmp_path: Path) -> None:
     flipped = trained(tmp_path / "run", test_flip=True)
     images = PATCHES.take(SPLIT.validation)
-    both = [run.classifier.probabilities(turned) for turned in (images, images[..., ::-1].copy())]
+    plain = replace(run.classifier, temperature=1.0)
+    both = [plain.probabilities(turned) for turned in (images, images[..., ::-1].copy())]
     np.testing.assert_allclose(flipped.predictions.probabilities, np.mean(both, 0), atol=1e-6)
-    again = read_run(flipped.folder)
-    assert again.classifier.flip
-    np.testing.assert_allclose(again.classifier.probabilities(images), np.mean(both, 0), atol=1e-6)
+    again = read_run(flipped.folder).classifier
+    assert again.flip
+    calibrated = tempered(np.mean(both, 0), again.temperature)
+    np.testing.assert_allclose(again.probabilities(images), calibrated, atol=1e-6)
 
 
 def test_smoothed_labels_give_a_share_of_the_loss_to_every_class(tmp_path: Path) -> None:

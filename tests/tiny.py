@@ -45,10 +45,14 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
 
 
 def assert_same(one: Run, other: Run) -> None:
-    """Bit-identical weights, predictions and metrics (but for clock and memory)."""
+    """Bit-identical weights, predictions, temperature, area of trust and metrics (but for clock and
+    memory)."""
     for name, tensor in weights(one).items():
         assert torch.equal(tensor, weights(other)[name]), name
     np.testing.assert_array_equal(one.predictions.probabilities, other.predictions.probabilities)
+    assert one.classifier.temperature == other.classifier.temperature
+    trust, same = ((run.folder / "trust.safetensors").read_bytes() for run in (one, other))
+    assert trust == same
     assert lines(one.folder) == lines(other.folder)
 
 

@@ -50,10 +50,12 @@ _PUBLIC = {
     "Machine": "training.recipe.Machine",
     "train": "training.engine.train",
     "read_run": "training.run.read_run",
+    "read_trust": "training.trust.read_trust",
     "export": "training.export.export",
     "ResidualClassifier": "training.estimator.ResidualClassifier",
     # results
     "score": "evaluation.scores.score",
+    "calibrate": "evaluation.calibration.calibrate",
     "evaluate": "experiment.evaluate.evaluate",
     "compare": "experiment.compare.compare",
     "compare_runs": "experiment.compare_runs.compare_runs",

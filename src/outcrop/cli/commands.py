@@ -543,19 +543,22 @@ def train(
 
 
 def evaluate(run: Path, patches: str, *, device: str = "auto") -> None:
-    """Score a trained network on all patches of another set.
+    """Judge a trained network on all patches of another set.
+
+    Says too how far its confidence can be taken at its word, which share of the patches lies
+    outside its area of trust, and how right it is inside and outside.
 
     Args:
         run: made by `outcrop train`.
         patches: a patch set with the classes of the run, cut from ground it has not seen.
         device: auto, cpu, cuda or mps.
     """
-    from outcrop.cli.tables import score_table
+    from outcrop.cli.tables import evaluation_table
     from outcrop.experiment.evaluate import evaluate as evaluate_model
     from outcrop.patches.collection import open_patches
     from outcrop.training.run import read_run
 
-    score_table(evaluate_model(read_run(run, device), open_patches(patches)))
+    evaluation_table(evaluate_model(read_run(run, device), open_patches(patches)))
 
 
 def compare(
@@ -613,6 +616,7 @@ def map(
     confidence: Path | None = None,
     entropy: Path | None = None,
     second: Path | None = None,
+    trust: Path | None = None,
     polygons: Path | None = None,
     method: Literal["auto", "dense", "patches"] = "auto",
     turns: bool = False,
@@ -643,6 +647,8 @@ def map(
         confidence: a further map: the probability of the class in per cent.
         entropy: a further map: Shannon's entropy in per cent of that of equally likely classes.
         second: a further map: the second-best class.
+        trust: a further map: how far a pixel lies from the training data, in per cent of what the
+            run's area of trust allows; above 100 the class is a guess.
         polygons: the class map of a scene as polygons too, a new .gpkg.
         method: dense: all pixels of a tile in one pass. patches: patch by patch, a hundred times
             slower, as networks with padding were trained. auto: what the network was trained for.
@@ -663,6 +669,7 @@ def map(
     """
     from outcrop.cli.tables import say
     from outcrop.files import check_new
+    from outcrop.mapping.agreement import share_outside
     from outcrop.mapping.polygons import write_polygons
     from outcrop.mapping.scene import map_scene
     from outcrop.mapping.volume import map_volume
@@ -670,12 +677,14 @@ def map(
     from outcrop.sources.mosaic import lay_together
     from outcrop.sources.scene import open_scenes
     from outcrop.training.classifier import read_classifier
+    from outcrop.training.run import read_run
 
     headers = _headers(sources, inline_byte=inline_byte, crossline_byte=crossline_byte, gaps=gaps)
-    classifiers = [read_classifier(one, device) for one in [str(run), *(ensemble or ())]]
+    first = read_classifier(run, device) if trust is None else read_run(run, device)
+    models = [first, *(read_classifier(one, device) for one in ensemble or ())]
     options: dict[str, Any] = {
-        "confidence": confidence, "entropy": entropy, "second": second, "method": method,
-        "turns": turns, "step": step, "scheduler": scheduler, "resume": resume,
+        "confidence": confidence, "entropy": entropy, "second": second, "trust": trust,
+        "method": method, "turns": turns, "step": step, "scheduler": scheduler, "resume": resume,
         "overwrite": overwrite,
     }  # fmt: skip
     if are_volumes(sources):
@@ -685,18 +694,20 @@ def map(
         if len(sources) > 1:
             raise OutcropError(sources[1], "is a second volume; map one at a time")
         (volume,) = _opened(sources, headers)
-        map_volume(classifiers, volume, axis, output, **options)
+        map_volume(models, volume, axis, output, **options)
     else:
         _refuse_beside("scenes", axis=axis)
         if polygons is not None:
             check_new(polygons, overwrite)
         scene = lay_together(open_scenes(sources, bands, crs))
-        map_scene(classifiers, scene, output, sieve=sieve, window=window, **options)
+        map_scene(models, scene, output, sieve=sieve, window=window, **options)
         if polygons is not None:
             write_polygons(output, polygons)
-    for path in (output, confidence, entropy, second, polygons):
+    for path in (output, confidence, entropy, second, trust, polygons):
         if path is not None:
             say(str(path))
+    if trust is not None and not are_volumes(sources):
+        say(f"outside the area of trust: {share_outside(trust):.1%} of the map")
 
 
 def sample(

@@ -19,6 +19,7 @@ from outcrop.evaluation.intervals import FEW_GROUPS, Interval
 from outcrop.evaluation.scores import Scores
 from outcrop.evaluation.significance import written
 from outcrop.experiment.comparison import Comparison
+from outcrop.experiment.evaluate import Evaluation
 from outcrop.experiment.published import Published
 from outcrop.experiment.results import COLUMNS, Result, figures, notes, tabulate
 from outcrop.experiment.trainings import Outcome
@@ -168,6 +169,24 @@ def assessment_table(found: Assessment) -> None:
     say(f"estimator: {found.estimator}")
     for note in found.notes:
         say(f"note: {note}")
+
+
+def evaluation_table(evaluation: Evaluation) -> None:
+    """Scores on other patches, and whether confidence and area of trust hold there."""
+    score_table(evaluation.scores)
+    found, trusted = evaluation.reliability, evaluation.trusted
+    accuracy = evaluation.scores.overall.value
+    say(
+        f"mean confidence    {100 * (accuracy + found.excess.value):.1f} %, "
+        f"{_points(found.excess)} points above the accuracy; "
+        f"expected calibration error {100 * found.error:.1f} %"
+    )
+    if trusted is None:
+        say("area of trust      none: the run was made before there was one; train it anew")
+        return
+    say(f"outside the area of trust  {trusted.outside} of the patches")
+    say(f"accuracy inside    {trusted.accuracy_inside}")
+    say(f"accuracy outside   {trusted.accuracy_outside}")
 
 
 def cost_table(

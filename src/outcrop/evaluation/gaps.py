@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.intervals import Interval, interval, number_of_groups, resampled_counts
+from outcrop.evaluation.intervals import Interval, number_of_groups, resampled_counts, supported
 from outcrop.evaluation.scores import Judged
 
 
@@ -34,7 +34,7 @@ def balanced_gap(
         values.append(found[0])
         drawn.append(found[1:])
         groups.append(number_of_groups(pieces, len(truth)))
-    return _supported(values[0] - values[1], drawn[0] - drawn[1], min(groups))
+    return supported(values[0] - values[1], drawn[0] - drawn[1], min(groups))
 
 
 def paired_gain(
@@ -71,7 +71,7 @@ def paired_gain(
     everything = counts.sum(axis=2)
     # In cell 1 only the first model is right, in cell 2 only the other; cell 3 cancels out.
     gain = mean_recall(counts[:, :, 1], everything) - mean_recall(counts[:, :, 2], everything)
-    return _supported(gain[0], gain[1:], number_of_groups(groups, len(truth)))
+    return supported(gain[0], gain[1:], number_of_groups(groups, len(truth)))
 
 
 def mean_recall(right: np.ndarray, everything: np.ndarray) -> np.ndarray:
@@ -104,7 +104,3 @@ def _counts(
     drawn = resampled_counts(cells, size, groups, draws, seed)
     found = np.bincount(cells, minlength=size)
     return np.concatenate([found[None], drawn]).reshape(draws + 1, classes, kinds)
-
-
-def _supported(value: float, draws: np.ndarray, groups: int) -> Interval:
-    return interval(value, draws if groups > 1 else np.empty(0))

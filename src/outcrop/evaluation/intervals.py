@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -56,6 +57,11 @@ def interval(value: float, draws: np.ndarray) -> Interval:
         return Interval(float(value), np.nan, np.nan)
     low, high = np.percentile(defined, (2.5, 97.5))
     return Interval(float(value), float(low), float(high))
+
+
+def supported(value: Any, draws: np.ndarray, groups: int) -> Interval:
+    """As `interval`, but with unknown ends for what stands on a single group."""
+    return interval(value, draws if groups > 1 else np.empty(0))
 
 
 def resampled_counts(
@@ -113,6 +119,18 @@ def resampled_rows(
 def number_of_groups(groups: np.ndarray | None, patches: int) -> int:
     """How many independent pieces of ground there are."""
     return patches if groups is None else len(np.unique(groups))
+
+
+def groups_with(cells: np.ndarray, size: int, groups: np.ndarray | None) -> np.ndarray:
+    """In how many groups each cell occurs, int64, `size`."""
+    if groups is None:
+        return np.bincount(cells, minlength=size)
+    return np.array([len(np.unique(groups[cells == k])) for k in range(size)])
+
+
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Shares; NaN of nothing."""
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
 
 
 def _kinds(

@@ -10,7 +10,14 @@ import numpy as np
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.intervals import Interval, interval, number_of_groups, resampled_counts
+from outcrop.evaluation.intervals import (
+    Interval,
+    groups_with,
+    number_of_groups,
+    ratio,
+    resampled_counts,
+    supported,
+)
 
 
 @dataclass(frozen=True)
@@ -103,12 +110,12 @@ def score(
     confusion = np.bincount(cells, minlength=K * K).reshape(K, K)
     drawn = resampled_counts(cells, K * K, groups, draws, seed).reshape(draws, K, K)
     n_groups = number_of_groups(groups, len(cells))
-    in_truth, in_prediction = (_groups_with(x, K, groups) for x in (truth, predicted))
+    in_truth, in_prediction = (groups_with(x, K, groups) for x in (truth, predicted))
     found, redrawn = _measures(confusion), _measures(drawn)
 
     def per_class(measure: str, support: np.ndarray) -> tuple[Interval, ...]:
         return tuple(
-            _supported(found[measure][k], redrawn[measure][:, k], support[k]) for k in range(K)
+            supported(found[measure][k], redrawn[measure][:, k], support[k]) for k in range(K)
         )
 
     return Scores(
@@ -117,8 +124,8 @@ def score(
         precision=per_class("precision", in_prediction),
         recall=per_class("recall", in_truth),
         f1=per_class("f1", np.maximum(in_truth, in_prediction)),
-        overall=_supported(found["overall"], redrawn["overall"], n_groups),
-        balanced=_supported(found["balanced"], redrawn["balanced"], n_groups),
+        overall=supported(found["overall"], redrawn["overall"], n_groups),
+        balanced=supported(found["balanced"], redrawn["balanced"], n_groups),
         groups=n_groups,
     )
 
@@ -149,7 +156,7 @@ def leak_gap(random: Judged, ground: Judged, draws: int = 2000, seed: int = 0) -
         values.append(right.mean())
         drawn.append(counts[:, 1] / counts.sum(axis=1))
     fewest = min(number_of_groups(side[2], len(side[0])) for side in (random, ground))
-    return _supported(values[0] - values[1], drawn[0] - drawn[1], fewest)
+    return supported(values[0] - values[1], drawn[0] - drawn[1], fewest)
 
 
 @dataclass(frozen=True)
@@ -210,29 +217,14 @@ def worst_mistakes(truth: np.ndarray, probabilities: np.ndarray, count: int = 20
 def _measures(confusion: np.ndarray) -> dict[str, np.ndarray]:
     right = np.diagonal(confusion, axis1=-2, axis2=-1)
     truth, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
-    recall = _ratio(right, truth)
+    recall = ratio(right, truth)
     return {
-        "precision": _ratio(right, predicted),
+        "precision": ratio(right, predicted),
         "recall": recall,
-        "f1": np.where(truth > 0, _ratio(2 * right, truth + predicted), np.nan),
-        "overall": _ratio(right.sum(axis=-1), truth.sum(axis=-1)),
-        "balanced": _ratio(np.nansum(recall, axis=-1), (truth > 0).sum(axis=-1)),
+        "f1": np.where(truth > 0, ratio(2 * right, truth + predicted), np.nan),
+        "overall": ratio(right.sum(axis=-1), truth.sum(axis=-1)),
+        "balanced": ratio(np.nansum(recall, axis=-1), (truth > 0).sum(axis=-1)),
     }
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
-
-
-def _groups_with(labels: np.ndarray, classes: int, groups: np.ndarray | None) -> np.ndarray:
-    """In how many groups each class occurs."""
-    if groups is None:
-        return np.bincount(labels, minlength=classes)
-    return np.array([len(np.unique(groups[labels == k])) for k in range(classes)])
-
-
-def _supported(value: Any, draws: np.ndarray, groups: int) -> Interval:
-    return interval(value, draws if groups > 1 else np.empty(0))
 
 
 def _refuse_nothing(truth: np.ndarray) -> None:

@@ -23,6 +23,7 @@ from outcrop.splits import Split, block_split, read_split
 from outcrop.training.device import pick_device
 from outcrop.training.parallel import refuse_several
 from outcrop.training.run import Run, read_run
+from outcrop.training.trust import has_trust
 
 
 @dataclass(frozen=True)
@@ -147,8 +148,9 @@ def _map(
         if not path.exists():
             console.print(f"mapping {scene.title}")
             map_scene(
-                run.classifier, scene, path, folder / f"{name}-confidence.tif", experiment.step,
-                overwrite=True,
+                run, scene, path, folder / f"{name}-confidence.tif", experiment.step,
+                trust=folder / f"{name}-trust.tif" if has_trust(run.folder) else None,
+                overwrite=True, resume=True,
             )  # fmt: skip
         maps[scene.name] = path
     return maps

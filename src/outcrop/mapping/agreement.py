@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.mapping.layers import NODATA
+from outcrop.mapping.layers import NO_SHARE, NODATA
 from outcrop.sources.labels import on_grid
 from outcrop.sources.scene import CACHE_BYTES
 
@@ -131,6 +131,23 @@ def count_classes(path: str | Path) -> np.ndarray:
         beyond = ", ".join(map(str, known + np.flatnonzero(counts[known:])))
         raise OutcropError(path, f"has no name for the values {beyond}; give its band the tags")
     return counts[1:known]
+
+
+def share_outside(path: str | Path) -> float:
+    """The share of a map's pixels that lie outside the area of trust; NaN if none has data.
+
+    Args:
+        path: the layer "trust" that `map_scene` wrote.
+
+    Raises:
+        OutcropError: the file is missing or damaged.
+    """
+    counts = np.zeros(256, np.int64)
+    with open_raster(path) as dataset:
+        for window in windows(dataset):
+            counts += np.bincount(dataset.read(1, window=window).ravel(), minlength=256)
+    known = counts[:NO_SHARE].sum()
+    return float(counts[101:NO_SHARE].sum() / known) if known else np.nan
 
 
 def pixel_hectares(path: str | Path) -> float:

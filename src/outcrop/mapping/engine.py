@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import Queue
 from threading import Event, Thread
@@ -16,8 +17,9 @@ import torch
 from outcrop.crew import Crew, cores, crew
 from outcrop.errors import OutcropError
 from outcrop.evaluation.intervals import interval, resampled_counts
+from outcrop.evaluation.trust import AreaOfTrust
 from outcrop.files import check_new
-from outcrop.mapping.job import Job
+from outcrop.mapping.job import Dissimilarity, Job
 from outcrop.mapping.partial import Partial, fingerprint
 from outcrop.mapping.pictures import Pictures
 from outcrop.mapping.predictor import Method, patch_by_patch
@@ -69,6 +71,23 @@ def method_for(classifiers: Sequence[Classifier], wanted: Wanted) -> Method:
     if wanted == "auto":
         return "dense" if dense else "patches"
     return wanted
+
+
+def trust_of(model: Model | Sequence[Model]) -> Dissimilarity:
+    """From features to how far they lie from the training data of the first run, 1 being as far
+    as is trusted.
+
+    Raises:
+        OutcropError: it is no run, or one without an area of trust.
+    """
+    first = model[0] if isinstance(model, Sequence) else model
+    if not isinstance(first, Run):
+        raise OutcropError("--trust", "needs a run, not only its classifier; pass the run")
+    return partial(_over_threshold, first.trust)
+
+
+def _over_threshold(area: AreaOfTrust, features: np.ndarray) -> np.ndarray:
+    return area.dissimilarity(np.ascontiguousarray(features)) / np.float32(area.threshold or 1)
 
 
 def check_pictures(classifiers: Sequence[Classifier], pictures: Pictures) -> None:
@@ -213,7 +232,10 @@ def _agreement(job: Job, pictures: Pictures, windows: Sequence[Window], store: P
 def _plan(job: Job, pictures: Pictures) -> dict[str, Any]:
     """All that decides what a map will be."""
     return {
-        "models": [fingerprint(one.module.state_dict()) for one in job.predictor.classifiers],
+        "models": [
+            [fingerprint(one.module.state_dict()), one.description]
+            for one in job.predictor.classifiers
+        ],
         "method": job.predictor.method,
         "turns": list(job.predictor.turns),
         "layers": list(job.layers),

@@ -46,7 +46,11 @@ class Partial:
             self.folder.mkdir()
         except OSError as error:
             raise explain(error, output) from error
-        write_json(self.folder / "plan.json", wanted)
+        try:
+            write_json(self.folder / "plan.json", wanted)
+        except OutcropError:
+            self.remove()
+            raise
 
     def _check(self, output: Path, wanted: Mapping[str, Any]) -> None:
         try:

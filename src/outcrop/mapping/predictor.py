@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from outcrop.mapping.pictures import PictureReader
 from outcrop.models.dense import Dense
-from outcrop.models.residual import ResidualNetwork
 from outcrop.patches.flips import FLIPS, KEEP_SHAPE, flip, unflip
 from outcrop.patches.positions import upper_left
 from outcrop.training.classifier import Classifier
@@ -77,7 +76,7 @@ class Predictor:
 
     def turns_of(self, classifier: Classifier) -> tuple[str, ...]:
         """How pictures are turned for one of the classifiers."""
-        return _MIRROR if classifier.flip and len(self.turns) == 1 else self.turns
+        return tuple(dict.fromkeys((*_own_turns(classifier), *self.turns)))
 
     @property
     def largest(self) -> int:
@@ -173,7 +172,7 @@ class _PatchMember:
 
     def predict(self, pixels: np.ndarray, wanted: np.ndarray, features: bool) -> Prediction:
         patches = np.lib.stride_tricks.sliding_window_view(pixels, self.size, axis=(1, 2))
-        linear = self._network.linear
+        linear = self._classifier.module.linear
         likely = np.zeros((linear.out_features, *wanted.shape), np.float32)
         inner = np.zeros((linear.in_features, *wanted.shape), np.float32) if features else None
         at = np.argwhere(wanted)
@@ -188,51 +187,50 @@ class _PatchMember:
                 inner[:, row, column] = units[: len(row)].T
         return Prediction(likely, inner)
 
-    @property
-    def _network(self) -> ResidualNetwork:
-        return cast("ResidualNetwork", self._classifier.module)
-
     def of(self, images: np.ndarray) -> np.ndarray:
         """Probabilities `N × K` of patches `N × bands × height × width`."""
         parts = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
         return np.concatenate([self._mean(part)[0] for part in parts])
 
     def _mean(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Calibrated probabilities `N × K`, and features `N × C` of the first turn."""
+        """Calibrated probabilities `N × K`, and features `N × C`."""
+        network = self._classifier.module
         with torch.inference_mode():
-            units = [self._features(flip(images, turn)) for turn in self._turns]
-            likely = [self._network.linear(one).float().softmax(dim=1) for one in units]
+            units = {turn: self._features(flip(images, turn)) for turn in self._turns}
+            likely = [network.linear(one).float().softmax(dim=1) for one in units.values()]
             mean = _calibrated(torch.stack(likely).mean(dim=0), self._classifier, dim=1)
-            return mean.cpu().numpy(), units[0].float().cpu().numpy()
+            own = torch.stack([units[turn] for turn in _own_turns(self._classifier)])
+            return mean.cpu().numpy(), own.float().mean(dim=0).cpu().numpy()
 
     def _features(self, images: np.ndarray) -> Tensor:
-        network = self._network
-        return network.features(network.stages(network.stem(normal(self._classifier, images))))
+        network = self._classifier.module
+        return network.features(network.stages(network.stem(_normal(self._classifier, images))))
 
 
 class _DenseMember:
     def __init__(self, classifier: Classifier, turns: Sequence[str]) -> None:
         self._classifier, self._turns = classifier, turns
-        self._dense = Dense(cast("ResidualNetwork", classifier.module), classifier.size)
+        self._dense = Dense(classifier.module, classifier.size)
         before = self._dense.before
         tall, wide = classifier.size
         self.size = tall + 2 * before, wide + 2 * before
         self.above, self.left = tall // 2 + before, wide // 2 + before
 
     def predict(self, pixels: np.ndarray, wanted: np.ndarray, features: bool) -> Prediction:
-        likely: list[np.ndarray] = []
-        inner = None
+        own = _own_turns(self._classifier) if features else ()
+        likely, units = [], []
         with torch.inference_mode():
             for turn in self._turns:
-                logits, units = self._both(flip(pixels, turn)[None], features and not likely)
-                inner = units if units is not None else inner
+                logits, its = self._both(flip(pixels, turn)[None], turn in own)
                 likely.append(unflip(logits[0].float().softmax(dim=0).cpu().numpy(), turn))
+                if its is not None:
+                    units.append(unflip(its[0].float().cpu().numpy(), turn))
             mean = torch.from_numpy(np.mean(likely, axis=0))
             given = _calibrated(mean, self._classifier, dim=0).numpy()
-        return Prediction(given, None if inner is None else inner[0].float().cpu().numpy())
+        return Prediction(given, np.mean(units, axis=0) if units else None)
 
     def _both(self, images: np.ndarray, features: bool) -> tuple[Tensor, Tensor | None]:
-        x = normal(self._classifier, images)
+        x = _normal(self._classifier, images)
         rows, columns = self._dense.window(
             x.shape[2] - self.size[0] + 1, x.shape[3] - self.size[1] + 1
         )
@@ -240,10 +238,19 @@ class _DenseMember:
         return self._dense.both(x) if features else (self._dense.logits(x), None)
 
 
-def normal(classifier: Classifier, images: np.ndarray) -> Tensor:
+def _own_turns(classifier: Classifier) -> tuple[str, ...]:
+    """The views that a classifier averages over by itself, as its area of trust does."""
+    return _MIRROR if classifier.flip else _MIRROR[:1]
+
+
+def _normal(classifier: Classifier, images: np.ndarray) -> Tensor:
     """Images `N × bands × height × width` as a classifier's network takes them."""
     return classifier.normalisation(to_tensor(images).to(classifier.device))
 
 
 def _calibrated(probabilities: Tensor, classifier: Classifier, dim: int) -> Tensor:
-    return probabilities
+    """Probabilities at the classifier's temperature; the class stays the same."""
+    if classifier.temperature == 1:
+        return probabilities
+    tiny = torch.finfo(probabilities.dtype).tiny
+    return (probabilities.clamp_min(tiny).log() / classifier.temperature).softmax(dim=dim)

@@ -18,6 +18,7 @@ from outcrop.mapping.engine import (
     classifiers_of,
     finished,
     method_for,
+    trust_of,
 )
 from outcrop.mapping.job import Job
 from outcrop.mapping.pictures import OfScene
@@ -38,6 +39,7 @@ def map_scene(
     *,
     entropy: str | Path | None = None,
     second: str | Path | None = None,
+    trust: str | Path | None = None,
     method: Wanted = "auto",
     turns: bool = False,
     sieve: int = 0,
@@ -70,6 +72,9 @@ def map_scene(
         entropy: a further file: Shannon's entropy of the probabilities in per cent of that of
             equally likely classes, uint8, 255 = nodata.
         second: a further file: the second-best class, as in the map.
+        trust: a further file: how far a pixel's features lie from the training data of the first
+            run, in per cent of what its area of trust allows (`outcrop.evaluation.trust`), uint8,
+            at most 254, 255 = nodata. Above 100 the class is a guess.
         method: "dense", "patches", or what the network was trained for.
         turns: average over the eight turned and mirrored pictures.
         sieve: patches of a class of fewer pixels than this take the class of their largest
@@ -89,7 +94,7 @@ def map_scene(
     check_pictures(classifiers, pictures)
     check_step(step, chosen)
     files = {"classes": Path(output)}
-    further = {"confidence": confidence, "entropy": entropy, "second": second}
+    further = {"confidence": confidence, "entropy": entropy, "second": second, "trust": trust}
     files |= {name: Path(path) for name, path in further.items() if path is not None}
     check_files(files, scene.files, overwrite)
     for file in files.values():
@@ -99,7 +104,8 @@ def map_scene(
     predictor = Predictor(classifiers, chosen, turned)
     multiple = int(np.lcm(predictor.multiple, step))
     tiling = divide(*pictures.shape, predictor.largest, multiple, window)
-    job = Job(predictor, tiling, tuple(files), step)
+    far = None if trust is None else trust_of(model)
+    job = Job(predictor, tiling, tuple(files), step, far)
     with finished(job, pictures, tiling.windows, files["classes"], scheduler, resume) as store:
         windows = ((one, store.read(one)) for one in tiling.windows)
         write_maps(files, scene, classifiers[0].classes, windows, store.folder, sieve)

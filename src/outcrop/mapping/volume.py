@@ -19,6 +19,7 @@ from outcrop.mapping.engine import (
     classifiers_of,
     finished,
     method_for,
+    trust_of,
 )
 from outcrop.mapping.job import Job
 from outcrop.mapping.pictures import OfVolume
@@ -38,6 +39,7 @@ def map_volume(
     *,
     entropy: str | Path | None = None,
     second: str | Path | None = None,
+    trust: str | Path | None = None,
     method: Wanted = "auto",
     turns: bool = False,
     scheduler: str | None = None,
@@ -56,7 +58,7 @@ def map_volume(
         axis: that the slices are across, from 0, as the patches were cut.
         output: the cube, uint8, 0 = no data, then the classes from 1; what it ends in is the
             format: .zarr; .npy; .sgy or .segy, a copy of the SEG-Y input with other samples.
-        confidence, entropy, second: further cubes, as of scenes.
+        confidence, entropy, second, trust: further cubes, as of scenes.
         step, overwrite, method, turns, scheduler, resume: as of scenes. Turned slices keep the
             order of samples.
 
@@ -72,7 +74,7 @@ def map_volume(
     check_pictures(classifiers, pictures)
     check_step(step, chosen)
     files = {"classes": Path(output)}
-    further = {"confidence": confidence, "entropy": entropy, "second": second}
+    further = {"confidence": confidence, "entropy": entropy, "second": second, "trust": trust}
     files |= {name: Path(path) for name, path in further.items() if path is not None}
     check_cubes(files, volume, len(classifiers[0].classes))
     check_files(files, (volume.path,), overwrite)
@@ -85,7 +87,8 @@ def map_volume(
     tiling = divide(*pictures.shape, predictor.largest, multiple, max(pictures.shape))
     (whole,) = tiling.windows
     slices = [replace(whole, index=k) for k in range(volume.shape[axis])]
-    job = Job(predictor, tiling, tuple(files), step)
+    far = None if trust is None else trust_of(model)
+    job = Job(predictor, tiling, tuple(files), step, far)
     with finished(job, pictures, slices, files["classes"], scheduler, resume) as store:
         windows = ((one, store.read(one)) for one in slices)
         write_cubes(files, volume, axis, classifiers[0].classes, windows, store.folder, overwrite)

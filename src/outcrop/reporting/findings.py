@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from outcrop.evaluation.calibration import Calibration
 from outcrop.evaluation.contests import Contest
 from outcrop.evaluation.intervals import FEW_GROUPS, Interval
 from outcrop.evaluation.scores import Scores
@@ -93,6 +94,7 @@ def sentences(material: Material) -> list[str]:
         said += ranking(material.comparison, material.network_row, material.held_out)
         said += [leak(row, material.held_out) for row in _leaks(material)]
     said.append(extremes(material))
+    said.append(sureness(material.network, material.run.calibration, material.held_out))
     said += cautions(material)
     return [sentence[0].upper() + sentence[1:] for sentence in said if sentence]
 
@@ -189,6 +191,28 @@ def extremes(material: Material) -> str:
     share = percent(mixed.max() / scores.confusion[worst].sum(), 0)
     other = scores.classes[int(mixed.argmax())]
     return f"{sentence}: it takes {share} of the {scores.classes[worst]} patches for {other}."
+
+
+def sureness(network: str, calibration: Calibration, held_out: str) -> str:
+    """How sure the network is beside how right, and what a temperature does about it."""
+    before, after = calibration.before, calibration.after
+    excess = before.excess
+    verdict = "is about as sure as it is right"
+    if excess.low > 0:
+        verdict = "is too sure of itself"
+    elif excess.high < 0:
+        verdict = "is not sure enough of itself"
+    sentence = (
+        f"{network} {verdict}: on {held_out} its mean confidence is {abs(100 * excess.value):.1f} "
+        f"points {'above' if excess.value >= 0 else 'below'} its accuracy {ends(excess, '+')}, its "
+        f"expected calibration error {percent(before.error)}"
+    )
+    if after is None:
+        return f"{sentence}."
+    return (
+        f"{sentence}; at a temperature fitted on other held-out ground the error is "
+        f"{percent(after.error)}."
+    )
 
 
 def cautions(material: Material) -> list[str]:

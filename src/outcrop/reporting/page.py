@@ -17,6 +17,7 @@ from outcrop.patches.palette import colours
 from outcrop.progress import track
 from outcrop.reporting import charts, findings
 from outcrop.reporting.audit import audit_part, write_audit_page
+from outcrop.reporting.confidence import confidence_part
 from outcrop.reporting.html import render_page
 from outcrop.reporting.material import MapFiles, Material, read_material
 from outcrop.reporting.panels import (
@@ -137,6 +138,7 @@ def _content(material: Material) -> dict[str, Any]:
             charts.class_curves(material.run.metrics, name) for name in material.classes
         ],
         "precision_recall": _precision_recall(material),
+        "confidence": confidence_part(material.run),
         "accuracy": None
         if material.comparison is None
         else charts.accuracy_chart(material.comparison.rows, material.split_words),
@@ -266,7 +268,7 @@ def _map_part(
 def _mistakes(material: Material, scenes: _Scenes) -> list[Mistake]:
     if material.patches is None:
         return []
-    return mistakes(material.patches, material.run.predictions, scenes.pictures)
+    return mistakes(material.patches, material.run.calibrated, scenes.pictures)
 
 
 def _confidence_scale() -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from outcrop.errors import OutcropError
 from outcrop.files import read_json, write_json
 from outcrop.models.architectures import ResidualNet
+from outcrop.models.residual import ResidualNetwork
 from outcrop.training.checkpoint import write_tensors
 from outcrop.training.device import pick_device
 from outcrop.training.normalise import Normalisation
@@ -36,15 +39,18 @@ class Classifier:
         normalisation: of the training side.
         size: height and width of the patches it was trained on, in pixels.
         flip: average the probabilities of a patch and its mirror image.
+        temperature: above 1 it lowers, below 1 it raises every confidence
+            (`outcrop.evaluation.calibration`); 1 leaves what the network says.
     """
 
     network: ResidualNet
-    module: torch.nn.Module
+    module: ResidualNetwork
     classes: tuple[str, ...]
     bands: tuple[str, ...]
     normalisation: Normalisation
     size: tuple[int, int]
     flip: bool = False
+    temperature: float = 1.0
 
     @property
     def device(self) -> torch.device:
@@ -63,10 +69,11 @@ class Classifier:
             "normalisation": asdict(self.normalisation),
             "size": list(self.size),
             "flip": self.flip,
+            "temperature": self.temperature,
         }
 
     def probabilities(self, images: np.ndarray, batch: int = 512) -> np.ndarray:
-        """The probability of each class for each patch.
+        """The calibrated probability of each class for each patch.
 
         Args:
             images: `N × bands × height × width` in the source's units, any number type; NaN and
@@ -79,17 +86,51 @@ class Classifier:
         Raises:
             OutcropError: another number of bands, or another size, than it was trained on.
         """
+        return self.probabilities_and_features(images, batch)[0]
+
+    def probabilities_and_features(
+        self, images: np.ndarray, batch: int = 512
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `probabilities`, and what the last layer sees of each patch.
+
+        Returns:
+            float32, `N × classes`, and float32, `N × channels`: see `see`.
+
+        Raises:
+            OutcropError: as `probabilities`.
+        """
         self._check(images.shape)
         found = np.empty((len(images), len(self.classes)), dtype=np.float32)
+        features = np.empty((len(images), self.module.linear.in_features), dtype=np.float32)
         was_training = self.module.training
         self.module.eval()
         with torch.inference_mode():
             for start in range(0, len(images), batch):
                 part = to_tensor(images[start : start + batch]).to(self.device)
-                given = probabilities(self.module, self.normalisation(part), self.flip)
-                found[start : start + batch] = given.cpu().numpy()
+                for whole, its in zip((found, features), self.see(part), strict=True):
+                    whole[start : start + batch] = its.cpu().numpy()
         self.module.train(was_training)
-        return found
+        return found, features
+
+    def see(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Calibrated probabilities and features of one batch, on the network's device.
+
+        The features are the pooled activations before the linear layer; with `flip`, the mean of
+        those of a patch and its mirror image.
+
+        Args:
+            images: `M × bands × height × width`, not yet normalised.
+
+        Returns:
+            float32, `M × classes` and `M × channels`.
+        """
+        module = self.module
+        features = [
+            module.features(module.stages(module.stem(view)))
+            for view in views(self.normalisation(images), self.flip)
+        ]
+        logits = mean_logits([module.linear(one) for one in features])
+        return (logits / self.temperature).softmax(dim=1), torch.stack(features).mean(dim=0)
 
     def _check(self, shape: tuple[int, ...]) -> None:
         if len(shape) != 4:
@@ -117,14 +158,24 @@ class Classifier:
         write_json(folder / "model.json", self.description)
 
 
-def probabilities(
-    module: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, flip: bool
-) -> torch.Tensor:
-    """float32 `M × classes`; with `flip`, the mean over a picture and its mirror image."""
-    found = module(images).float().softmax(dim=1)
-    if flip:
-        found = (found + module(images.flip(3)).float().softmax(dim=1)) / 2
-    return found
+def probabilities(module: Callable[[Tensor], Tensor], images: Tensor, flip: bool) -> Tensor:
+    """float32 `M × classes`, as the network gives them; with `flip`, the mean over a picture and
+    its mirror image."""
+    return mean_logits([module(view) for view in views(images, flip)]).softmax(dim=1)
+
+
+def views(images: Tensor, flip: bool) -> tuple[Tensor, ...]:
+    """What the network looks at: the pictures, and with `flip` their mirror images."""
+    return (images, images.flip(3)) if flip else (images,)
+
+
+def mean_logits(logits: Sequence[Tensor]) -> Tensor:
+    """Logits, float32, whose softmax is the mean of the softmaxes of several."""
+    if len(logits) == 1:
+        return logits[0].float()
+    # Not the logarithm of a sum of probabilities, of which a small one would be 0.
+    each = torch.stack(list(logits)).float().log_softmax(dim=2)
+    return each.logsumexp(dim=0) - math.log(len(logits))
 
 
 def read_classifier(folder: str | Path, device: str = "auto") -> Classifier:
@@ -145,9 +196,12 @@ def read_classifier(folder: str | Path, device: str = "auto") -> Classifier:
         bands, classes = tuple(content["bands"]), tuple(content["classes"])
         height, width = map(int, content["size"])
         flip = bool(content.get("flip", False))
+        temperature = float(content.get("temperature", 1.0))
         mean, std = (tuple(map(float, content["normalisation"][key])) for key in ("mean", "std"))
         if not len(bands) == len(mean) == len(std):
             raise ValueError("bands and normalisation differ in number")
+        if not 0 < temperature < math.inf:
+            raise ValueError("the temperature is not above 0")
     except (KeyError, TypeError, ValueError, OutcropError) as error:
         raise OutcropError(
             folder / "model.json", f"is not a model of this outcrop ({error}); train it anew"
@@ -160,12 +214,13 @@ def read_classifier(folder: str | Path, device: str = "auto") -> Classifier:
         normalisation=Normalisation(mean, std),
         size=(height, width),
         flip=flip,
+        temperature=temperature,
     )
 
 
 def _read_weights(
     path: Path, network: ResidualNet, bands: tuple[str, ...], classes: tuple[str, ...]
-) -> torch.nn.Module:
+) -> ResidualNetwork:
     with torch.random.fork_rng(devices=[]):
         module = network.build(len(bands), len(classes))
     try:

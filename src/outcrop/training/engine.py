@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from outcrop.evaluation.calibration import fit_temperature
 from outcrop.files import check_new, sweep
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
@@ -34,6 +35,7 @@ from outcrop.training.run import (
     start,
     stored_batch,
 )
+from outcrop.training.trust import measure_trust, write_trust
 
 
 def train(
@@ -50,7 +52,9 @@ def train(
     """Train `network` on the training side of `split` and judge it on the validation side.
 
     The model is the one after the last epoch. The best epoch is not looked for: choosing it by
-    the validation side would make that side's score too good. The test side is not touched.
+    the validation side would make that side's score too good. What the validation side does tell is
+    how sure the model may be (`fit_temperature`), which changes no class and so no score, and how
+    unlike the training side ground may be (`learn_area`). The test side is not touched.
 
     Every epoch draws its order, augmentation and dropped blocks from `recipe.seed` and its own
     number, so that a run that was stopped or killed and resumed ends with the same weights as one
@@ -66,7 +70,8 @@ def train(
         split: the sides, made for these patches. The validation side may be empty, for a last
             training on all that is labelled: such a run has no scores.
         folder: where the run is written: configuration, split, the two newest checkpoints,
-            metrics, TensorBoard events, predictions of the validation side, and the model.
+            metrics, TensorBoard events, predictions of the validation side, the area of trust, and
+            the model.
         network: what to train.
         recipe: how.
         resume: go on with the run in `folder`, if there is one, from its newest checkpoint. All
@@ -151,16 +156,19 @@ def _train(
     with team.together():
         if team.first:
             truth = patches.labels[validation.index]
-            Predictions(validation.index, truth, probabilities.numpy()).save(
-                folder / "predictions.npz"
-            )
-            Classifier(
+            said = Predictions(validation.index, truth, probabilities.numpy())
+            said.save(folder / "predictions.npz")
+            classifier = Classifier(
                 network,
-                module,
+                module.to(device),
                 patches.classes,
                 patches.bands,
                 normalisation,
                 patches.size,
                 recipe.test_flip,
-            ).save(folder)
+                fit_temperature(truth, said.probabilities),
+            )
+            area = measure_trust(classifier, training, validation, split.groups, recipe.seed)
+            write_trust(folder, area)
+            classifier.save(folder)
     return read_run(folder, str(device))

@@ -6,7 +6,6 @@ import copy
 import io
 import json
 import logging
-import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_file
-from outcrop.training.classifier import Classifier
+from outcrop.training.classifier import Classifier, mean_logits, views
 from outcrop.training.run import Run, classifier_of
 
 _TOLERANCE = 1e-4
@@ -40,9 +39,12 @@ def export(
     source's units, the size that the classifier was trained on. NaN and infinite pixels are no
     data; the normalisation is inside. It gives `logits` and `probabilities`, both float32
     `N × classes`. A classifier that averages over a picture and its mirror image does so inside
-    too, and its logits are the logarithms of the mean probabilities.
+    too, and so is its temperature: the probabilities are the calibrated ones, and the logits are,
+    up to a constant of each picture, their logarithms. Times the temperature, the logits are those
+    of the network (with mirror images, the logarithms of the mean probabilities).
 
-    What `model.json` of a run holds (classes, bands, size, normalisation, network) goes with it:
+    What `model.json` of a run holds (classes, bands, size, normalisation, temperature, network)
+    goes with it:
     in ONNX as `metadata_props`, of which all but plain text is JSON; in a program of `torch.export`
     as the extra file `model.json`.
 
@@ -84,14 +86,11 @@ class _Whole(nn.Module):
         super().__init__()
         self.network = classifier.module
         self.normalisation, self.flip = classifier.normalisation, classifier.flip
+        self.temperature = classifier.temperature
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        normal = self.normalisation(images)
-        logits = self.network(normal)
-        if self.flip:
-            both = torch.stack([logits, self.network(normal.flip(3))]).log_softmax(dim=2)
-            # Not the logarithm of a sum of probabilities, of which a small one would be 0.
-            logits = both.logsumexp(dim=0) - math.log(2)
+        looked_at = views(self.normalisation(images), self.flip)
+        logits = mean_logits([self.network(view) for view in looked_at]) / self.temperature
         return {"logits": logits, "probabilities": logits.softmax(dim=1)}
 
 

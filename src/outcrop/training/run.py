@@ -6,7 +6,7 @@ import json
 import platform
 import zipfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ import numpy as np
 
 from outcrop import __version__
 from outcrop.errors import OutcropError
+from outcrop.evaluation.calibration import Calibration, calibrate, tempered
 from outcrop.evaluation.scores import Scores, score
+from outcrop.evaluation.trust import AreaOfTrust
 from outcrop.files import new_file, new_folder, read_json, write_json
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
@@ -23,6 +25,7 @@ from outcrop.splits.split import Split, read_split
 from outcrop.training.classifier import Classifier, read_classifier
 from outcrop.training.log import EpochMetrics, read_metrics
 from outcrop.training.recipe import Recipe
+from outcrop.training.trust import read_trust
 
 _FORMAT = "outcrop run"
 _VERSION = 1
@@ -35,7 +38,8 @@ class Predictions:
     Attributes:
         index: int64, `M`, which patches of the set.
         truth: int64, `M`, their classes.
-        probabilities: float32, `M × classes`.
+        probabilities: float32, `M × classes`, as the network gives them: not calibrated, so that
+            they can be.
     """
 
     index: np.ndarray
@@ -75,13 +79,41 @@ class Run:
             raise OutcropError(
                 self.folder, "has no validation side; score it on other patches: `outcrop evaluate`"
             )
-        groups = read_split(self.folder / "split.json").groups
         return score(
             self.predictions.truth,
             self.predictions.probabilities.argmax(axis=1),
             self.classifier.classes,
-            groups[self.predictions.index],
+            self.groups,
         )
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """The piece of ground of each patch of the validation side."""
+        return read_split(self.folder / "split.json").groups[self.predictions.index]
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """How sure the model is on the validation side, and how right.
+
+        Raises:
+            OutcropError: there is no validation side.
+        """
+        return calibrate(self.predictions.truth, self.predictions.probabilities, self.groups)
+
+    @cached_property
+    def calibrated(self) -> Predictions:
+        """Predictions of the validation side as the classifier gives them: calibrated."""
+        probabilities = tempered(self.predictions.probabilities, self.classifier.temperature)
+        return replace(self.predictions, probabilities=probabilities)
+
+    @cached_property
+    def trust(self) -> AreaOfTrust:
+        """What is too unlike the training side to be believed.
+
+        Raises:
+            OutcropError: the run has none, because it was made by an outcrop of before.
+        """
+        return read_trust(self.folder)
 
 
 def classifier_of(model: Classifier | Run) -> Classifier:

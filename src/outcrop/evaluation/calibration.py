@@ -1,0 +1,209 @@
+"""Whether patches said with 80 % are right in 80 % of cases, and one number that makes it so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from outcrop.errors import OutcropError
+from outcrop.evaluation.intervals import (
+    Interval,
+    groups_with,
+    number_of_groups,
+    ratio,
+    resampled_counts,
+    supported,
+)
+
+_COLDEST, _HOTTEST = 0.05, 20.0
+# The smallest normal number of float32, in which networks compute.
+_SMALLEST = float(np.finfo(np.float32).tiny)
+
+
+def fit_temperature(truth: np.ndarray, probabilities: np.ndarray) -> float:
+    """The temperature T for which p^(1/T), made to sum to 1, is likeliest given the truth.
+
+    Above 1 the probabilities were too sure, below 1 not sure enough. The mean negative
+    log-likelihood is convex in 1/T, so that its minimum is the only one. It is looked for between
+    0.05 and 20. Where there are no patches, or none of them is wrong, nothing tells how sure to be
+    (the likelihood grows without end as T falls), and T is 1.
+
+    Source: Guo et al. 2017 (arXiv:1706.04599), section 4.2, eq. 9; the logarithms of the
+    probabilities stand for the logits, which they are up to a constant of each patch.
+
+    Args:
+        truth: int, `N`.
+        probabilities: float, `N × K`; rows sum to 1. One of 0 counts as the smallest number of
+            float32.
+
+    >>> sure = np.array([[0.99, 0.01], [0.99, 0.01], [0.01, 0.99], [0.99, 0.01]])
+    >>> T = fit_temperature(np.array([0, 0, 1, 1]), sure)  # right in three cases of four
+    >>> tempered(sure, T)[0].round(3)
+    array([0.75, 0.25])
+    """
+    from scipy.optimize import minimize_scalar
+
+    truth = np.asarray(truth)
+    if (probabilities.argmax(axis=1) == truth).all():
+        return 1.0
+    logarithms = _logarithms(probabilities)
+    # Only differences from the true class matter.
+    logarithms = logarithms - logarithms[np.arange(len(truth)), truth][:, None]
+
+    def loss(coldness: float) -> float:
+        return float(np.logaddexp.reduce(coldness * logarithms, axis=1).mean())
+
+    found = minimize_scalar(
+        loss, bounds=(1 / _HOTTEST, 1 / _COLDEST), method="bounded", options={"xatol": 1e-7}
+    )
+    return float(1 / found.x)
+
+
+def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """p^(1/T), made to sum to 1: `N × K` of the same dtype. The order of the classes stays."""
+    if temperature == 1:
+        return probabilities
+    logarithms = _logarithms(probabilities) / temperature
+    logarithms -= np.logaddexp.reduce(logarithms, axis=1, keepdims=True)
+    return np.exp(logarithms).astype(probabilities.dtype)
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Confidence beside accuracy, in bins of equal width of the confidence, from 0 to 1.
+
+    The confidence of a patch is the probability of the class it is given.
+
+    Attributes:
+        confidence: float64, `B`, the mean of each bin; NaN where it is empty.
+        accuracy: of each bin, the share that is right.
+        counts: int64, `B`, patches.
+        error: the expected calibration error: the distance of confidence from accuracy, averaged
+            over the patches. Chance alone makes it larger, the more so the fewer patches there are.
+        excess: mean confidence minus accuracy; above 0 the model is too sure.
+    """
+
+    confidence: np.ndarray
+    accuracy: tuple[Interval, ...]
+    counts: np.ndarray
+    error: float
+    excess: Interval
+
+
+def reliability(
+    truth: np.ndarray,
+    probabilities: np.ndarray,
+    bins: int = 15,
+    groups: np.ndarray | None = None,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Reliability:
+    """How far confidence can be taken at its word, with 95 % intervals from whole groups.
+
+    The error has no interval: drawn anew, distances only become larger.
+
+    Source: Guo et al. 2017 (arXiv:1706.04599), eqs. 1 to 3; bin m holds the confidences from
+    (m - 1)/B, left out, to m/B.
+
+    Args:
+        truth: int, `N`.
+        probabilities: float, `N × K`; rows sum to 1.
+        bins: their number B.
+        groups: `N`, the piece of ground of each patch; None when each patch stands for itself.
+        draws: number of bootstrap samples (see `outcrop.evaluation.intervals`).
+        seed: of the bootstrap.
+
+    Raises:
+        OutcropError: no patches.
+
+    >>> found = reliability(
+    ...     np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6]]), bins=5
+    ... )
+    >>> found.counts
+    array([0, 0, 1, 1, 1])
+    >>> print(f"{found.error:.3f} {found.excess.value:+.3f}")  # 0.1, 0.8 and 0.4 away; 2.3 - 2
+    0.433 +0.100
+    """
+    if not len(truth):
+        raise OutcropError("calibration", "no patches to judge on; take smaller blocks or buffer")
+    certain = probabilities.max(axis=1).astype(np.float64)
+    right = (probabilities.argmax(axis=1) == truth).astype(np.int64)
+    index = np.clip(np.ceil(certain * bins).astype(np.int64) - 1, 0, bins - 1)
+    counts = np.bincount(index, minlength=bins)
+    mean = ratio(np.bincount(index, certain, bins), counts)
+    cells = resampled_counts(2 * index + right, 2 * bins, groups, draws, seed)
+    cells = cells.reshape(draws, bins, 2)
+    drawn, drawn_right = cells.sum(axis=2), cells[:, :, 1]
+    accuracy, drawn_accuracy = (
+        ratio(np.bincount(index, right, bins), counts),
+        ratio(drawn_right, drawn),
+    )
+    support = groups_with(index, bins, groups)
+    surplus = (drawn * np.nan_to_num(mean) - drawn_right).sum(axis=1) / drawn.sum(axis=1)
+    return Reliability(
+        confidence=mean,
+        accuracy=tuple(
+            supported(accuracy[k], drawn_accuracy[:, k], support[k]) for k in range(bins)
+        ),
+        counts=counts,
+        error=float(np.nansum(counts * np.abs(accuracy - mean)) / len(truth)),
+        excess=supported(
+            float(certain.mean() - right.mean()), surplus, number_of_groups(groups, len(truth))
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a temperature does to the confidence of a model.
+
+    Attributes:
+        temperature: fitted on all patches.
+        before: of the probabilities as the model gives them.
+        after: of the probabilities at a temperature that was fitted on other ground; None where
+            all patches stand on one piece of ground.
+    """
+
+    temperature: float
+    before: Reliability
+    after: Reliability | None
+
+
+def calibrate(
+    truth: np.ndarray, probabilities: np.ndarray, groups: np.ndarray | None = None, folds: int = 5
+) -> Calibration:
+    """Fit a temperature, and say what one fitted elsewhere would have done here.
+
+    Judged on the patches that it was fitted on, a temperature flatters. So the pieces of ground
+    are dealt into folds, and each fold is judged at the temperature of the others.
+
+    Args:
+        truth: int, `N`.
+        probabilities: float, `N × K`; rows sum to 1.
+        groups: `N`, the piece of ground of each patch; None when each patch stands for itself.
+        folds: their number, or that of the groups if those are fewer.
+
+    Raises:
+        OutcropError: no patches.
+    """
+    from sklearn.model_selection import GroupKFold
+
+    pieces = np.arange(len(truth)) if groups is None else groups
+    folds = min(folds, number_of_groups(pieces, len(truth)))
+    after = None
+    if folds > 1:
+        elsewhere = np.empty_like(probabilities)
+        for fitted, judged in GroupKFold(folds).split(truth, groups=pieces):
+            temperature = fit_temperature(truth[fitted], probabilities[fitted])
+            elsewhere[judged] = tempered(probabilities[judged], temperature)
+        after = reliability(truth, elsewhere, groups=groups)
+    return Calibration(
+        temperature=fit_temperature(truth, probabilities),
+        before=reliability(truth, probabilities, groups=groups),
+        after=after,
+    )
+
+
+def _logarithms(probabilities: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST))

@@ -1,0 +1,103 @@
+"""The area of trust of a run: measured after training, kept in its folder."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from outcrop.errors import OutcropError
+from outcrop.evaluation.trust import AreaOfTrust, learn_area
+from outcrop.training.checkpoint import write_tensors
+from outcrop.training.classifier import Classifier
+from outcrop.training.pictures import Pictures
+
+_FILE = "trust.safetensors"
+_FORMAT = "outcrop area of trust"
+_TENSORS = ("references", "mean", "std", "held_out")
+_NUMBERS = ("mean_distance", "threshold")
+_MOST = 20_000
+_BATCH = 512
+
+
+def measure_trust(
+    classifier: Classifier,
+    training: Pictures,
+    validation: Pictures,
+    groups: np.ndarray,
+    seed: int = 0,
+) -> AreaOfTrust:
+    """The area of trust of a classifier, from patches as they are, without augmentation.
+
+    Args:
+        training, validation: on the device of the classifier; the latter may be empty.
+        groups: the piece of ground of each patch of the whole set.
+        seed: of the sample of 20 000 patches of a larger training side, and of `learn_area`.
+    """
+    some = np.sort(np.random.default_rng(seed).permutation(len(training))[:_MOST])
+    return learn_area(
+        _features(classifier, training, some),
+        groups[training.index[some]],
+        _features(classifier, validation, validation.all),
+        seed=seed,
+    )
+
+
+def write_trust(folder: Path, area: AreaOfTrust) -> None:
+    """Write `trust.safetensors` into the folder of a run.
+
+    Raises:
+        OutcropError: the disk is full or read-only.
+    """
+    tensors = {name: getattr(area, name) for name in _TENSORS}
+    # Of several entries safetensors would change the order from one writing to the next.
+    numbers = json.dumps({name: getattr(area, name) for name in _NUMBERS})
+    write_tensors(folder / _FILE, tensors, {_FORMAT: numbers})
+
+
+def has_trust(folder: Path) -> bool:
+    """Whether a run has an area of trust; those of before there was one have none."""
+    return (folder / _FILE).exists()
+
+
+def read_trust(folder: str | Path) -> AreaOfTrust:
+    """Read the area of trust of a run.
+
+    Raises:
+        OutcropError: missing, as in runs of before there was one, or damaged.
+    """
+    path = Path(folder) / _FILE
+    try:
+        with safe_open(path, "pt") as file:
+            numbers = json.loads((file.metadata() or {})[_FORMAT])
+            tensors = {name: file.get_tensor(name) for name in _TENSORS}
+            found = AreaOfTrust(
+                mean_distance=float(numbers["mean_distance"]),
+                threshold=float(numbers["threshold"]),
+                **tensors,
+            )
+        if not (found.mean_distance > 0 and math.isfinite(found.threshold)):
+            raise ValueError("distances must be above 0")
+        if not found.references.shape[1:] == found.mean.shape == found.std.shape:
+            raise ValueError("channels differ in number")
+    except FileNotFoundError:
+        raise OutcropError(
+            path, "no area of trust, this run has none; train it anew with `outcrop train`"
+        ) from None
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise OutcropError(path, "is damaged or no area of trust; train the run anew") from error
+    return found
+
+
+def _features(classifier: Classifier, pictures: Pictures, which: np.ndarray) -> Tensor:
+    parts = [which[start : start + _BATCH] for start in range(0, len(which), _BATCH)]
+    channels = classifier.module.linear.in_features
+    classifier.module.eval()
+    with torch.inference_mode():
+        found = [classifier.see(images)[1].cpu() for images, _ in pictures.batches(parts)]
+        return torch.cat([torch.empty(0, channels), *found])
