@@ -622,7 +622,7 @@ def map(
     turns: bool = False,
     sieve: int = 0,
     step: int = 1,
-    window: int = 1024,
+    window: int = 1,
     axis: int | None = None,
     bands: list[int] | None = None,
     crs: str | None = None,
@@ -655,7 +655,8 @@ def map(
         turns: average over pictures turned and mirrored, those of a volume upside up.
         sieve: of scenes: patches of a class of fewer pixels take that of their largest neighbour.
         step: patch by patch, classify one pixel of each cell of step × step pixels.
-        window: of scenes: pixels along each side that are read and kept together.
+        window: of scenes: pixels along each side, at least, that are read and kept together, in
+            whole tiles of up to 512.
         axis: of a volume, the axis that the slices are across, from 0, as the patches were cut.
         bands: of scenes, numbers of the bands to use, from 1.
         crs: coordinate reference system of scenes that carry none.

@@ -31,6 +31,7 @@ from outcrop.training.run import Run, classifier_of
 MOST_CLASSES = 254
 _MOST_STEP = 256
 _READ_AHEAD = 2
+_MANY_PIXELS = 1 << 20
 _PIXELS_SAMPLED, _WINDOWS_SAMPLED, _DRAWS = 2000, 40, 1000
 
 Model = Classifier | Run
@@ -171,6 +172,11 @@ def finished(
     store = Partial(output, _plan(job, pictures), resume)
     try:
         todo = [one for one in windows if one not in store]
+        if job.predictor.method == "patches" and _pixels(todo) > _MANY_PIXELS:
+            tell(
+                f"{output}: patch by patch, as networks with padding are trained; one trained "
+                "with --padding none gives its map a hundred times faster"
+            )
         with crew(scheduler, threads_for(job.predictor.classifiers)) as workers:
             for window, layers in _classified(job, pictures, todo, workers):
                 store.write(window, layers)
@@ -191,6 +197,10 @@ def threads_for(classifiers: Sequence[Classifier]) -> int:
     if any(one.device.type != "cpu" for one in classifiers):
         return 1
     return min(cores(), torch.get_num_threads())
+
+
+def _pixels(windows: Sequence[Window]) -> int:
+    return sum(one.height * one.width for one in windows)
 
 
 def is_approximate(job: Job) -> bool:
@@ -259,7 +269,7 @@ def _classified(
         done = workers.each(_read_and_classify, _Work(job, pictures), windows, "classifying")
         yield from zip(windows, done, strict=True)
         return
-    with _one_thread_each(), _read_ahead(job, pictures, windows) as pixels:
+    with _reproducible(), _read_ahead(job, pictures, windows) as pixels:
         done = workers.each(_classify, job, pixels, "classifying", len(windows))
         yield from zip(windows, done, strict=True)
 
@@ -269,18 +279,19 @@ def _classify(job: Job, read: tuple[Window, np.ndarray]) -> np.ndarray:
 
 
 def _read_and_classify(work: _Work, window: Window) -> np.ndarray:
-    with _one_thread_each(), work.pictures.reader(ahead=False) as reader:
+    with _reproducible(), work.pictures.reader(ahead=False) as reader:
         return work.job.classify(window, work.job.read(reader, window))
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
+def _reproducible() -> Iterator[None]:
     """Each thread computes its tile alone: they need not wait for each other, and a sum does not
-    depend on how many there are."""
+    depend on how many there are. On a GPU the kernel is the same for every tile."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+            yield
     finally:
         torch.set_num_threads(before)
 

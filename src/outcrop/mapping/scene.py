@@ -26,8 +26,6 @@ from outcrop.mapping.predictor import Predictor, turns_of
 from outcrop.mapping.tiling import divide
 from outcrop.sources.scene import Scene, open_scene
 
-_WINDOW = 1024
-
 
 def map_scene(
     model: Model | Sequence[Model],
@@ -43,7 +41,7 @@ def map_scene(
     method: Wanted = "auto",
     turns: bool = False,
     sieve: int = 0,
-    window: int = _WINDOW,
+    window: int = 1,
     scheduler: str | None = None,
     resume: bool = False,
 ) -> None:
@@ -79,7 +77,8 @@ def map_scene(
         turns: average over the eight turned and mirrored pictures.
         sieve: patches of a class of fewer pixels than this take the class of their largest
             neighbour (the minimum mapping unit); needs three bytes of disk for each pixel.
-        window: rows and columns that are read, computed and kept together, in whole tiles.
+        window: rows and columns, at least, that are read, computed and kept together, in whole
+            tiles of up to 512.
         scheduler: see `outcrop.crew.crew`; without it, threads of this process.
         resume: go on with a map that was interrupted.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 
+_SMALL = 128
+
 
 @dataclass(frozen=True)
 class Window:
@@ -63,20 +65,22 @@ class Tiling:
         return tall, wide
 
 
-def divide(height: int, width: int, largest: int, multiple: int, window: int) -> Tiling:
+def divide(height: int, width: int, largest: int, multiple: int, window: int = 1) -> Tiling:
     """Tiles as equal as can be, none larger than need be.
+
+    Small pictures are halved all the same, so that several can work on one.
 
     Args:
         largest: rows and columns that a tile has at most (but for `multiple`).
         multiple: they are multiples of it.
         window: rows and columns that a window has at least, where the picture has as many.
 
-    >>> divide(700, 300, largest=512, multiple=4, window=1000).tile
-    (352, 300)
+    >>> divide(1200, 300, largest=512, multiple=4).tile
+    (400, 152)
     """
     sides = []
     for length in (height, width):
-        tiles = -(-length // largest)
+        tiles = max(-(-length // largest), 2 if length > _SMALL else 1)
         sides.append(-(-length // (tiles * multiple)) * multiple)
     tall, wide = sides
     return Tiling(height, width, (tall, wide), (-(-window // tall), -(-window // wide)))
