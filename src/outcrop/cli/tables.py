@@ -194,20 +194,23 @@ def cost_table(
 ) -> None:
     """One row a network: parameters, and what one picture costs."""
     names = {network: name for name, network in NETWORKS.items()}
-    table = _table("name", "network", "parameters", "multiply-adds", "activations", "saving")
+    table = _table(
+        "name", "network", "parameters", "multiply-adds", "activations", "saving", "footprint"
+    )
     table.columns[1].justify = "left"
     for network in networks:
         cost = cost_of(network, bands, size, classes)
         table.add_row(
             names.get(network, ""), network.title, short(cost.parameters),
             short(cost.multiply_adds), short(cost.activations, 1024),
-            f"{cost.expected_saving:.1%}" if cost.expected_saving else "",
+            f"{cost.expected_saving:.1%}" if cost.expected_saving else "", str(network.footprint),
         )  # fmt: skip
     _console.print(table)
     height, width = size
     say(f"multiply-adds and activations: for one picture of {bands} × {height} × {width}, forward")
     say("activations: what training keeps of it for the gradients, in float32")
     say("saving: multiply-adds that stochastic depth is expected to leave out of a training step")
+    say("footprint: pixels along each side that a unit sees; what --padding none needs of a patch")
     first = networks[0]
     if max(size) >= _LARGE and first.stem == "small":
         small, large = (

@@ -79,6 +79,11 @@ class Predictor:
         return tuple(dict.fromkeys((*_own_turns(classifier), *self.turns)))
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes."""
+        return self.classifiers[0].classes
+
+    @property
     def largest(self) -> int:
         """Rows and columns of a tile at most."""
         return _TILE[self.method]

@@ -5,25 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from outcrop.errors import OutcropError
 from outcrop.mapping.classmap import write_maps
-from outcrop.mapping.engine import (
-    Model,
-    Wanted,
-    check_files,
-    check_pictures,
-    check_step,
-    classifiers_of,
-    finished,
-    method_for,
-    trust_of,
-)
-from outcrop.mapping.job import Job
+from outcrop.mapping.engine import finished
 from outcrop.mapping.pictures import OfScene
-from outcrop.mapping.predictor import Predictor, turns_of
-from outcrop.mapping.tiling import divide
+from outcrop.mapping.prepare import Model, Wanted, check_files, job_for, layer_files
 from outcrop.sources.scene import Scene, open_scene
 
 
@@ -86,25 +72,15 @@ def map_scene(
         OutcropError: the scene has not the bands of the models, or is smaller than a patch; models
             of different classes; a file exists; the disk is full.
     """
-    classifiers = classifiers_of(model)
     scene = scene if isinstance(scene, Scene) else open_scene(scene)
-    chosen = method_for(classifiers, method)
+    files = layer_files(output, confidence=confidence, entropy=entropy, second=second, trust=trust)
     pictures = OfScene(scene)
-    check_pictures(classifiers, pictures)
-    check_step(step, chosen)
-    files = {"classes": Path(output)}
-    further = {"confidence": confidence, "entropy": entropy, "second": second, "trust": trust}
-    files |= {name: Path(path) for name, path in further.items() if path is not None}
+    job = job_for(model, pictures, tuple(files), method, turns, step, window=window)
     check_files(files, scene.files, overwrite)
     for file in files.values():
         if file.is_dir():
             raise OutcropError(file, "is a folder; name a file, e.g. map.tif")
-    turned = turns_of(classifiers) if turns else ("none",)
-    predictor = Predictor(classifiers, chosen, turned)
-    multiple = int(np.lcm(predictor.multiple, step))
-    tiling = divide(*pictures.shape, predictor.largest, multiple, window)
-    far = None if trust is None else trust_of(model)
-    job = Job(predictor, tiling, tuple(files), step, far)
-    with finished(job, pictures, tiling.windows, files["classes"], scheduler, resume) as store:
-        windows = ((one, store.read(one)) for one in tiling.windows)
-        write_maps(files, scene, classifiers[0].classes, windows, store.folder, sieve)
+    windows = job.tiling.windows
+    with finished(job, pictures, windows, files["classes"], scheduler, resume) as store:
+        done = ((one, store.read(one)) for one in windows)
+        write_maps(files, scene, job.predictor.classes, done, store.folder, sieve)

@@ -6,25 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from outcrop.errors import OutcropError
 from outcrop.mapping.classcube import check_cubes, write_cubes
-from outcrop.mapping.engine import (
-    Model,
-    Wanted,
-    check_files,
-    check_pictures,
-    check_step,
-    classifiers_of,
-    finished,
-    method_for,
-    trust_of,
-)
-from outcrop.mapping.job import Job
+from outcrop.mapping.engine import finished
 from outcrop.mapping.pictures import OfVolume
-from outcrop.mapping.predictor import Predictor, turns_of
-from outcrop.mapping.tiling import divide
+from outcrop.mapping.prepare import Model, Wanted, check_files, job_for, layer_files
 from outcrop.sources.volumes import Volume, open_volume
 
 
@@ -66,29 +52,21 @@ def map_volume(
         OutcropError: the model has several bands; slices are smaller than its patches; an ending
             that tells no format; and as for scenes.
     """
-    classifiers = classifiers_of(model)
     volume = volume if isinstance(volume, Volume) else open_volume(volume)
     volume.plane(axis)
+    files = layer_files(output, confidence=confidence, entropy=entropy, second=second, trust=trust)
     pictures = OfVolume(volume, axis)
-    chosen = method_for(classifiers, method)
-    check_pictures(classifiers, pictures)
-    check_step(step, chosen)
-    files = {"classes": Path(output)}
-    further = {"confidence": confidence, "entropy": entropy, "second": second, "trust": trust}
-    files |= {name: Path(path) for name, path in further.items() if path is not None}
-    check_cubes(files, volume, len(classifiers[0].classes))
+    job = job_for(
+        model, pictures, tuple(files), method, turns, step, axis, window=max(pictures.shape)
+    )
+    classes = job.predictor.classes
+    check_cubes(files, volume, len(classes))
     check_files(files, (volume.path,), overwrite)
     for file in files.values():
         if file.is_dir() and file.suffix.lower() != ".zarr":
             raise OutcropError(file, "is a folder; name a file")
-    turned = turns_of(classifiers, axis) if turns else ("none",)
-    predictor = Predictor(classifiers, chosen, turned)
-    multiple = int(np.lcm(predictor.multiple, step))
-    tiling = divide(*pictures.shape, predictor.largest, multiple, max(pictures.shape))
-    (whole,) = tiling.windows
+    (whole,) = job.tiling.windows
     slices = [replace(whole, index=k) for k in range(volume.shape[axis])]
-    far = None if trust is None else trust_of(model)
-    job = Job(predictor, tiling, tuple(files), step, far)
     with finished(job, pictures, slices, files["classes"], scheduler, resume) as store:
-        windows = ((one, store.read(one)) for one in slices)
-        write_cubes(files, volume, axis, classifiers[0].classes, windows, store.folder, overwrite)
+        done = ((one, store.read(one)) for one in slices)
+        write_cubes(files, volume, axis, classes, done, store.folder, overwrite)
