@@ -14,7 +14,7 @@ from outcrop.errors import OutcropError
 from outcrop.progress import track
 
 _PATIENCE = 10  # seconds
-_AHEAD = 4
+_AHEAD = 2
 _LOSSES = 3
 
 Item = TypeVar("Item")

@@ -16,9 +16,8 @@ from outcrop.mapping.layers import LAYERS, Layer
 from outcrop.mapping.tiling import Window
 from outcrop.patches.palette import colours
 from outcrop.sources.geotiff import copy_to_cog, write_geotiff
-from outcrop.sources.scene import Scene
+from outcrop.sources.scene import CACHE_BYTES, Scene
 
-_CACHE_BYTES = 128 << 20
 _REPEATS = 2
 
 Windows = Iterable[tuple[Window, np.ndarray]]
@@ -49,7 +48,7 @@ def write_maps(
     """
     import rasterio
 
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES), ExitStack() as renames:
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), ExitStack() as renames:
         plain = {name: scratch / f"{name}.tif" for name in files}
         _fill(plain, files, scene, classes, windows)
         if sieve > 1:

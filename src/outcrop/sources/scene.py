@@ -16,7 +16,7 @@ from outcrop.errors import OutcropError
 from outcrop.sources.dtypes import kept
 
 Transform = tuple[float, float, float, float, float, float]
-CACHE_BYTES = 128 << 20
+CACHE_BYTES = 64 << 20
 NO_CRS = (
     "has no coordinate reference system; write one into it, or pass --crs for a scene, "
     "--labels-crs for labels, e.g. EPSG:32648"
