@@ -18,6 +18,7 @@ from safetensors.numpy import load_file
 
 from outcrop.cli.commands import COMMANDS
 from outcrop.cli.parser import parse
+from outcrop.evaluation.assessment import read_assessment
 from outcrop.patches.palette import colours
 from outcrop.patches.patchset import read_patches
 from outcrop.sources.coast import CLASSES
@@ -145,6 +146,11 @@ def test_the_whole_job_with_one_command(here, capsys):
     models = ("ResNet-8", "maximum likelihood", "decision tree", "random forest", "SVM")
     assert all(name in out for name in (*models, "leak gap", *CLASSES))
     assert Path("results/maps/0-coast-1-classes.tif").is_file()
+    found = read_assessment("results/maps/0-coast-1-assessment.json")
+    assert found.block == 300
+    assert (
+        f"Overall accuracy {found.accuracy.overall} %." in Path("results/report.html").read_text()
+    )
     assert Path("results/report.html").read_text().startswith("<!doctype html>")
     assert '<section id="audit">' in Path("results/report.html").read_text()
     words = ["experiment", "--config", "results/experiment.yaml", "-o", "results", "--resume"]

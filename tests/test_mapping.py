@@ -16,6 +16,7 @@ import rasterio
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from outcrop.mapping.rasters import share_outside
 from rio_cogeo import cog_validate
 from scipy.ndimage import label
 
@@ -23,7 +24,6 @@ from outcrop.errors import OutcropError
 from outcrop.evaluation.trust import AreaOfTrust, learn_area
 from outcrop.mapping import engine, predictor
 from outcrop.mapping import scene as mapping
-from outcrop.mapping.agreement import share_outside
 from outcrop.mapping.job import Job
 from outcrop.mapping.layers import render
 from outcrop.mapping.partial import Partial

@@ -3,7 +3,6 @@ import re
 import shutil
 import tracemalloc
 from dataclasses import replace
-from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +11,7 @@ import rasterio
 import torch
 
 from outcrop.errors import OutcropError
+from outcrop.evaluation.assessment import write_assessment
 from outcrop.evaluation.calibration import Calibration
 from outcrop.evaluation.contests import Contest, Difference, contests
 from outcrop.evaluation.intervals import Interval
@@ -20,6 +20,7 @@ from outcrop.evaluation.significance import mcnemar, written
 from outcrop.experiment.comparison import Comparison, Row, read_comparison
 from outcrop.experiment.plan import Experiment
 from outcrop.files import write_json
+from outcrop.mapping.assess import assess
 from outcrop.mapping.scene import map_scene
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.cut import cut
@@ -33,6 +34,7 @@ from outcrop.splits import BlockSplit, random_counterpart
 from outcrop.training.engine import train
 from outcrop.training.recipe import Machine, Recipe
 from outcrop.training.run import read_run
+from tests.pages import Page
 from tests.rasters import GRID, write_raster
 
 CLASSES = ["<b>&", "rice $x$", "water"]
@@ -44,26 +46,6 @@ SECTIONS = [
     "headline", "data", "learning", "classes", "confidence", "models", "map", "mistakes", "run",
     "words",
 ]  # fmt: skip
-
-
-class Page(HTMLParser):
-    """What a browser would see: elements with their attributes, and the text."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.elements, self.words = [], []
-        self.feed(text)
-        self.text = " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    @property
-    def sections(self):
-        return [attrs["id"] for tag, attrs in self.elements if tag == "section"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -269,7 +251,7 @@ def test_the_numbers_are_those_of_the_comparison(results, page):
 def test_pictures_of_the_scene_the_split_and_the_map(page):
     titles = [attrs.get("aria-label") for tag, attrs in page.elements if tag == "svg"]
     for title in ("Scene, true colour", "Labelled pixels", "The split", "Class map", "Truth",
-                  "Map and truth", "Confidence"):  # fmt: skip
+                  "Errors", "Confidence"):  # fmt: skip
         assert title in titles
     assert any(tag == "path" and attrs.get("d", "").startswith("M") for tag, attrs in page.elements)
 
@@ -312,7 +294,20 @@ def test_scene_and_truth_that_are_gone_are_told_and_left_out(results, tmp_path):
         hidden.rename(scene)
     assert page.sections == SECTIONS
     assert "scene.tif: no such file; check the name; its pictures are left out" in page.text
-    assert "gone.tif: no such file; the map is shown without the truth" in page.text
+    assert page.text.count("gone.tif: no such file") == 1
+
+
+def test_an_assessment_beside_the_map_is_shown_and_else_the_truth_is_asked(results, html, tmp_path):
+    home = tmp_path / "results"
+    shutil.copytree(results, home)
+    classes = home / "maps" / "0-scene-classes.tif"
+    found = assess(classes, results.parent / "truth.tif", block=160)
+    assert f"Overall accuracy {found.accuracy.overall} %." in Page(html).text
+    kept = replace(found, basis="simple")
+    write_assessment(home / "maps" / "0-scene-assessment.json", kept)
+    page = Page(write_report(home).read_text())
+    assert f"Design: {kept.design}." in page.text
+    assert found.design not in page.text
 
 
 def test_errors(results, tmp_path):

@@ -670,8 +670,8 @@ def map(
     """
     from outcrop.cli.tables import say
     from outcrop.files import check_new
-    from outcrop.mapping.agreement import share_outside
     from outcrop.mapping.polygons import write_polygons
+    from outcrop.mapping.rasters import share_outside
     from outcrop.mapping.scene import map_scene
     from outcrop.mapping.volume import map_volume
     from outcrop.sources.kinds import are_volumes
@@ -894,18 +894,47 @@ def experiment(
     say(f"report  {write_report(output, overwrite=True)}")
 
 
-def report(folder: Path, *, output: Path | None = None, overwrite: bool = False) -> None:
-    """Write one HTML page about an experiment, a comparison, a run or an audit.
+def report(
+    folder_or_map: Path,
+    *,
+    output: Path | None = None,
+    scene: list[str] | None = None,
+    confidence: Path | None = None,
+    entropy: Path | None = None,
+    trust: Path | None = None,
+    truth: Path | None = None,
+    assessment: Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write one HTML page about an experiment, a comparison, a run, an audit or a class map.
 
     Args:
-        folder: made by `outcrop experiment`, `compare`, `train` or `audit`.
-        output: the page; `report.html` in the folder if not given.
+        folder_or_map: made by `outcrop experiment`, `compare`, `train` or `audit`; or a class map
+            of a scene, which the options that follow are about.
+        output: the page; `report.html` in the folder, or MAP.html beside the map, if not given.
+        scene: what was mapped: a raster file, or several that are its bands.
+        confidence: of the map.
+        entropy: of the map.
+        trust: the area of trust of the map.
+        truth: a raster of true classes, which the map is held against.
+        assessment: made by `outcrop assess`.
         overwrite: whether the page may exist.
     """
     from outcrop.cli.tables import say
     from outcrop.reporting import write_report
 
-    say(str(write_report(folder, output, overwrite)))
+    page = write_report(
+        folder_or_map,
+        output,
+        overwrite,
+        scene=scene,
+        confidence=confidence,
+        entropy=entropy,
+        trust=trust,
+        truth=truth,
+        assessment=assessment,
+    )
+    say(str(page))
 
 
 def reproduce(

@@ -24,7 +24,7 @@ def demo_experiment(folder: Path, seed: int) -> Experiment:
         truth=[str(path) for path in made.truths],
         size=16,
         stride=3,
-        block=1_500,  # metres; the coast's regions look alike over 500 to 1500
+        block=1_500.0,  # metres; the coast's regions look alike over 500 to 1500
         maps=1,
         network=ResidualNet(depth=14),
         # float32 gives the same figures on every machine, and pictures this small gain little.

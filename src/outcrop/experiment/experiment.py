@@ -10,10 +10,12 @@ from pathlib import Path
 from outcrop.auditing.audit import audit
 from outcrop.auditing.folder import write_audit
 from outcrop.errors import OutcropError
+from outcrop.evaluation.assessment import write_assessment
 from outcrop.experiment.compare import compare
 from outcrop.experiment.comparison import Comparison
 from outcrop.experiment.plan import Experiment
 from outcrop.files import kept_if_whole, new_file
+from outcrop.mapping.assess import assess
 from outcrop.mapping.scene import map_scene
 from outcrop.patches.cut import cut
 from outcrop.patches.patchset import PatchSet, read_patches
@@ -36,7 +38,7 @@ class Results:
         split: the split by ground, `split.json`.
         comparison: all models, `comparison/`.
         run: the network under the split by ground, `comparison/network/`.
-        maps: class maps by scene name, `maps/`.
+        maps: class maps by scene name, `maps/`; beside each whose truth is known an assessment.
         truth: class rasters by scene name.
     """
 
@@ -86,7 +88,9 @@ def run_experiment(experiment: Experiment, folder: str | Path, resume: bool = Fa
     )
     run = read_run(folder / "comparison" / "network", experiment.recipe.machine.device)
     maps = _map(experiment, scenes, run, folder / "maps")
-    return Results(folder, patches, split, comparison, run, maps, _truth(experiment, maps))
+    truth = _truth(experiment, maps)
+    _assess(maps, truth, split)
+    return Results(folder, patches, split, comparison, run, maps, truth)
 
 
 def _check_truth(experiment: Experiment, scenes: int) -> None:
@@ -158,3 +162,16 @@ def _map(
 
 def _truth(experiment: Experiment, maps: dict[str, Path]) -> dict[str, Path]:
     return dict(zip(maps, map(Path, experiment.truth), strict=False))
+
+
+def _assess(maps: dict[str, Path], truth: dict[str, Path], split: Split) -> None:
+    """Write `NAME-assessment.json` beside each map whose truth is known."""
+    for scene, path in truth.items():
+        classes = maps[scene]
+        output = classes.with_name(classes.name.replace("-classes.tif", "-assessment.json"))
+        if output.exists():
+            continue
+        try:
+            write_assessment(output, assess(classes, path, block=split.how["block"]))
+        except OutcropError as error:
+            console.print(f"note: {error}; {classes.name} is not held against it")

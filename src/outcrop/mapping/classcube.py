@@ -44,6 +44,11 @@ def check_cubes(files: Mapping[str, Path], volume: Volume, classes: int) -> None
             )
 
 
+def is_cube(path: Path) -> bool:
+    """Whether this is a cube of classes, with the names of its classes beside it."""
+    return path.suffix.lower() in _WRITERS and path.with_name(path.name + ".json").exists()
+
+
 def write_cubes(
     files: Mapping[str, Path],
     volume: Volume,

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.mapping.agreement import (
+from outcrop.mapping.layers import NODATA
+from outcrop.mapping.rasters import (
     count_classes,
     map_classes,
     open_raster,
     pixel_hectares,
     windows,
 )
-from outcrop.mapping.layers import NODATA
 from outcrop.sources.scene import Scene, open_scene
 
 

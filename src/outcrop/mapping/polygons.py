@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from outcrop.files import new_file
-from outcrop.mapping.agreement import map_classes
+from outcrop.mapping.rasters import map_classes
 
 _BATCH = 20_000
 

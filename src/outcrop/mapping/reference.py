@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.mapping.agreement import (
+from outcrop.mapping.layers import NODATA
+from outcrop.mapping.openmap import OpenMap
+from outcrop.mapping.rasters import (
     open_raster,
     refuse_fractions,
     truth_names,
     truth_on,
     windows,
 )
-from outcrop.mapping.layers import NODATA
-from outcrop.mapping.openmap import OpenMap
 from outcrop.sources.labels import open_labels
 from outcrop.sources.vector import read_vector, reproject
 

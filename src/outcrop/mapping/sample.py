@@ -11,8 +11,8 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.evaluation.allocation import Allocation, SamplePlan, allocate, sample_size
 from outcrop.files import check_new, new_file
-from outcrop.mapping.agreement import open_raster, windows
 from outcrop.mapping.openmap import OpenMap, open_map
+from outcrop.mapping.rasters import open_raster, windows
 from outcrop.mapping.spacing import far_apart
 
 Design = Literal["stratified", "simple"]

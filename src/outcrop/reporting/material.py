@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,25 +15,9 @@ from outcrop.experiment.comparison import Comparison, Row, read_comparison
 from outcrop.experiment.plan import Experiment
 from outcrop.files import read_json
 from outcrop.patches.patchset import PatchSet, read_patches
+from outcrop.reporting.maps import MapFiles, files_beside
 from outcrop.splits import Split, read_split
 from outcrop.training.run import Run, read_run
-
-
-@dataclass(frozen=True)
-class MapFiles:
-    """The files of one class map.
-
-    Attributes:
-        source: index of the scene in the patch set's sources.
-        classes: the class map.
-        confidence: its confidence in per cent.
-        truth: a raster of the true classes, if the experiment names one.
-    """
-
-    source: int
-    classes: Path
-    confidence: Path
-    truth: Path | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +35,7 @@ class Material:
         split: which patch stands on which side.
         patches: the patch set.
         experiment: the plan.
-        maps: the class maps.
+        maps: the class maps by index of their scene in the patch set's sources.
         audit: what it found, and pictures of its evidence.
     """
 
@@ -64,7 +49,7 @@ class Material:
     comparison: Comparison | None = None
     patches: PatchSet | None = None
     experiment: Experiment | None = None
-    maps: tuple[MapFiles, ...] = ()
+    maps: Mapping[int, MapFiles] = field(default_factory=dict)
     audit: tuple[Audit, Evidence] | None = None
 
     @property
@@ -117,7 +102,9 @@ def read_material(folder: Path) -> Material:
         OutcropError: the folder is missing, foreign, damaged, or its making was interrupted.
     """
     if not folder.is_dir():
-        raise OutcropError(folder, "no such folder; name one that `outcrop experiment` made")
+        raise OutcropError(
+            folder, "no such folder, and no map; name one that `outcrop experiment` made"
+        )
     if (folder / "experiment.yaml").exists():
         return _experiment(folder)
     if (folder / "comparison.json").exists():
@@ -184,16 +171,15 @@ def _train(folder: Path) -> Material:
     )
 
 
-def _maps(folder: Path, plan: Experiment) -> tuple[MapFiles, ...]:
-    found = []
+def _maps(folder: Path, plan: Experiment) -> dict[int, MapFiles]:
+    found = {}
     for path in folder.glob("*-classes.tif"):
-        number, _, name = path.name.removesuffix("-classes.tif").partition("-")
+        number = path.name.partition("-")[0]
         if number.isdecimal():
             source = int(number)
             truth = Path(plan.truth[source]) if source < len(plan.truth) else None
-            confidence = path.with_name(f"{number}-{name}-confidence.tif")
-            found.append(MapFiles(source, path, confidence, truth))
-    return tuple(sorted(found, key=lambda one: one.source))
+            found[source] = files_beside(path, truth)
+    return dict(sorted(found.items()))
 
 
 def _read_plan(path: Path) -> Experiment:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,36 +13,33 @@ from markupsafe import Markup
 from outcrop.errors import OutcropError
 from outcrop.evaluation.scores import PrecisionRecall, precision_recall
 from outcrop.files import check_new, new_file
-from outcrop.mapping.agreement import Agreement, agreement, count_classes, pixel_hectares
+from outcrop.mapping.classcube import is_cube
 from outcrop.patches.palette import colours
 from outcrop.progress import track
 from outcrop.reporting import charts, findings
 from outcrop.reporting.audit import audit_part, write_audit_page
 from outcrop.reporting.confidence import confidence_part
-from outcrop.reporting.html import render_page
-from outcrop.reporting.material import MapFiles, Material, read_material
+from outcrop.reporting.html import asset, render_page
+from outcrop.reporting.map_page import write_map_page
+from outcrop.reporting.maps import LONGEST, MapFiles, MapPart, map_part
+from outcrop.reporting.material import Material, read_material
 from outcrop.reporting.panels import (
-    AGREES,
-    DIFFERS,
     SIDE_COLOURS,
     Mistake,
     Panel,
     ScenePictures,
-    confidence_panel,
     labels_panel,
-    map_panel,
     mistakes,
     open_source,
+    size_words,
     split_panel,
-    truth_panels,
 )
+from outcrop.reporting.rasters import longest_of
 from outcrop.reporting.repeat import command
 from outcrop.splits import SIDES
 from outcrop.training.run import Run
 
-_LONGEST = 800
-_LONGEST_OF_MANY = 400
-_MANY = 4
+_LONGEST_SCENE = 800
 
 
 @dataclass(frozen=True)
@@ -53,25 +51,6 @@ class ScenePart:
     panels: tuple[Panel, ...]
 
 
-@dataclass(frozen=True)
-class MapPart:
-    """A map of the map section.
-
-    Attributes:
-        hectares: of a pixel; NaN where the CRS does not measure in lengths.
-        counts: pixels of each class in the map.
-        held: the map against the truth, where that is known.
-        notes: what could not be shown, and why.
-    """
-
-    name: str
-    panels: tuple[Panel, ...]
-    hectares: float
-    counts: np.ndarray
-    held: Agreement | None
-    notes: tuple[str, ...]
-
-
 @dataclass
 class _Scenes:
     """The pictures of the scenes that are still there, and why the others are not."""
@@ -80,28 +59,64 @@ class _Scenes:
     notes: list[str] = field(default_factory=list)
 
 
-def write_report(folder: Path, output: Path | None = None, overwrite: bool = False) -> Path:
-    """Write one HTML page about what an experiment, a comparison, a training or an audit left.
+def write_report(
+    folder_or_map: str | Path,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    *,
+    scene: Sequence[str | Path] | None = None,
+    confidence: str | Path | None = None,
+    entropy: str | Path | None = None,
+    trust: str | Path | None = None,
+    truth: str | Path | None = None,
+    assessment: str | Path | None = None,
+) -> Path:
+    """Write one HTML page about a finished experiment, comparison, training or audit, or a map.
 
-    The page holds its pictures and needs no network, no other file and no script. Scenes and maps
-    are read small, so that memory does not grow with them. What the folder does not hold, or
-    what is no longer where it was (scenes, truth), is left out.
+    The page holds its pictures and needs no network and no other file; without scripts, what can
+    be wiped stands side by side. Scenes and maps are read small, so that memory does not grow with
+    them. What a folder does not hold, or what is no longer where it was (scenes, truth), is left
+    out.
 
     Args:
-        folder: made by `outcrop experiment`, `compare`, `train` or `audit`.
-        output: the page; `report.html` in the folder if not given.
+        folder_or_map: made by `outcrop experiment`, `compare`, `train` or `audit`; or a class map
+            of a scene, which the arguments after `overwrite` are about.
+        output: the page; `report.html` in the folder, or `MAP.html` beside the map, if not given.
         overwrite: whether the page may exist.
+        scene: the files of what was mapped.
+        confidence, entropy, trust: layers that were written with the map.
+        truth: a raster of true classes, on any grid; without an assessment the map is held against
+            it.
+        assessment: made by `outcrop assess`.
 
     Returns:
         The page.
 
     Raises:
-        OutcropError: the folder is foreign or unfinished; the page exists; the disk is full.
+        OutcropError: the folder is foreign or unfinished; there is no class map, or a file does not
+            fit it; the page exists; the disk is full.
     """
-    folder = Path(folder)
+    path, output = Path(folder_or_map), None if output is None else Path(output)
+    layers = {"confidence": confidence, "entropy": entropy, "trust": trust}
+    of_map = layers | {"scene": scene, "truth": truth, "assessment": assessment}
+    if path.is_file() or is_cube(path):
+        files = MapFiles(
+            path,
+            {name: Path(layer) for name, layer in layers.items() if layer is not None},
+            None if truth is None else Path(truth),
+            None if assessment is None else Path(assessment),
+        )
+        return write_map_page(files, scene, output, overwrite)
+    for name, value in of_map.items():
+        if value is not None:
+            raise OutcropError(f"--{name}", f"has no meaning, for {path} is no map; leave it out")
+    return _write_folder_page(path, output, overwrite)
+
+
+def _write_folder_page(folder: Path, output: Path | None, overwrite: bool) -> Path:
     if (folder / "audit.json").exists():
         return write_audit_page(folder, output, overwrite)
-    output = folder / "report.html" if output is None else Path(output)
+    output = folder / "report.html" if output is None else output
     material = read_material(folder)
     check_new(output, overwrite)
     page = render(material)
@@ -144,8 +159,7 @@ def _content(material: Material) -> dict[str, Any]:
         else charts.accuracy_chart(material.comparison.rows, material.split_words),
         "part": None if material.audit is None else audit_part(*material.audit),
         "maps": _map_parts(material, scenes),
-        "agreement_colours": (AGREES, DIFFERS),
-        "confidence_scale": _confidence_scale(),
+        "script": asset("wipe.js"),
         "mistakes": _mistakes(material, scenes),
         "command": command(material),
         "plan": None if material.experiment is None else material.experiment.to_yaml(),
@@ -162,7 +176,7 @@ def _open_scenes(material: Material) -> _Scenes:
     patches, plan = material.patches, material.experiment
     if patches is None or patches.positions is None or patches.from_volume or plan is None:
         return found
-    longest = _LONGEST if len(patches.sources) < _MANY else _LONGEST_OF_MANY
+    longest = min(_LONGEST_SCENE, longest_of(len(patches.sources), LONGEST))
     for number, source in enumerate(track(patches.sources, "drawing the scenes")):
         try:
             scene = ScenePictures(open_source(source, plan.bands, plan.crs), longest)
@@ -176,8 +190,6 @@ def _open_scenes(material: Material) -> _Scenes:
 
 
 def _scene_parts(material: Material, scenes: _Scenes) -> list[ScenePart]:
-    from pyproj import CRS
-
     patches, plan = material.patches, material.experiment
     parts = []
     for number, pictures in scenes.pictures.items():
@@ -185,13 +197,10 @@ def _scene_parts(material: Material, scenes: _Scenes) -> list[ScenePart]:
         assert plan is not None
         scene = pictures.scene
         here = 0 if patches.positions is None else (patches.positions.source == number).sum()
-        size = f"{scene.width:,} × {scene.height:,} pixels of {abs(scene.transform[0]):g}"
-        crs = CRS.from_wkt(scene.crs).name
-        where = "" if crs == "unnamed" else f" in {crs}"
         parts.append(
             ScenePart(
                 name=scene.title,
-                words=f"{size} {_unit(scene.crs)}{where}; {here:,} patches",
+                words=f"{size_words(scene)}; {here:,} patches",
                 panels=(
                     pictures.in_colour(),
                     labels_panel(pictures, patches, number, plan.stride),
@@ -234,54 +243,21 @@ def _precision_recall(material: Material) -> list[Markup]:
 
 
 def _map_parts(material: Material, scenes: _Scenes) -> list[MapPart]:
-    longest = _LONGEST if len(material.maps) < _MANY else _LONGEST_OF_MANY
+    maps = material.maps
+    longest = longest_of(len(maps), LONGEST)
+    block = material.split.how.get("block")
     return [
-        _map_part(material, files, scenes.pictures.get(files.source), longest)
-        for files in track(material.maps, "measuring the maps", len(material.maps))
+        map_part(
+            files,
+            scenes.pictures[number].scene if number in scenes.pictures else None,
+            longest,
+            block,
+        )
+        for number, files in track(maps.items(), "measuring the maps", len(maps))
     ]
-
-
-def _map_part(
-    material: Material, files: MapFiles, scene: ScenePictures | None, longest: int
-) -> MapPart:
-    panels = [] if scene is None else [scene.in_colour()]
-    panels.append(map_panel(files.classes, material.classes, longest))
-    held, notes = None, []
-    if files.truth is not None:
-        try:
-            held = agreement(files.classes, files.truth)
-            panels += truth_panels(files.classes, files.truth, held, longest)
-        except OutcropError as error:
-            notes.append(f"{error}; the map is shown without the truth")
-    if files.confidence.exists():
-        panels.append(confidence_panel(files.confidence, longest))
-    return MapPart(
-        name=files.classes.name,
-        panels=tuple(panels),
-        hectares=pixel_hectares(files.classes),
-        counts=count_classes(files.classes),
-        held=held,
-        notes=tuple(notes),
-    )
 
 
 def _mistakes(material: Material, scenes: _Scenes) -> list[Mistake]:
     if material.patches is None:
         return []
     return mistakes(material.patches, material.run.calibrated, scenes.pictures)
-
-
-def _confidence_scale() -> str:
-    """A CSS gradient from 0 to 100 % in the colours of the confidence picture."""
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
-
-    stops = [to_hex(colormaps["viridis"](share)) for share in np.linspace(0, 1, 9)]
-    return f"linear-gradient(to right, {', '.join(stops)})"
-
-
-def _unit(crs: str) -> str:
-    from pyproj import CRS
-
-    name = CRS.from_wkt(crs).axis_info[0].unit_name
-    return {"metre": "m", "degree": "°"}.get(name, name)

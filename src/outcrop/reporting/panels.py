@@ -1,17 +1,14 @@
-"""Panels of the page: scenes with what is drawn on them, class maps, and the worst mistakes."""
+"""Panels of the page: scenes with what is drawn on them, and the worst mistakes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from outcrop.evaluation.scores import worst_mistakes
-from outcrop.mapping.agreement import Agreement, truth_on
 from outcrop.patches.palette import Colour, colours
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import Source, upper_left
@@ -21,8 +18,6 @@ from outcrop.reporting.rasters import (
     jpeg,
     png,
     read_scene,
-    read_values,
-    reduced_size,
     stretches,
 )
 from outcrop.sources.scene import Scene, open_scene
@@ -35,9 +30,24 @@ SIDE_COLOURS: dict[int, Colour] = {
     TEST: (204, 121, 167),
     BUFFER: (70, 70, 70),
 }
-AGREES, DIFFERS = (222, 228, 232), (200, 30, 60)
 _MOST_LINES = 200
 _LINE_POINTS = 9
+
+
+@dataclass(frozen=True)
+class Key:
+    """What the colours of a panel mean.
+
+    Attributes:
+        scale: colours from one end to the other; empty if there is no scale.
+        low, high: what the ends of the scale are.
+        words: further explanation.
+    """
+
+    scale: tuple[Colour, ...] = ()
+    low: str = "0 %"
+    high: str = "100 %"
+    words: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,7 @@ class Panel:
         height, width: of the layers, in pixels.
         layers: data URIs, the lowest first.
         lines: an SVG path in pixels of the layers.
-        key: which explanation of its colours belongs under it.
+        key: explains its colours, where a legend of classes does not.
     """
 
     title: str
@@ -57,7 +67,7 @@ class Panel:
     width: int
     layers: tuple[str, ...]
     lines: str = ""
-    key: Literal["", "agreement", "confidence"] = ""
+    key: Key | None = None
 
 
 @dataclass(frozen=True)
@@ -165,6 +175,18 @@ def open_source(source: Source, bands: Sequence[int] | None, crs: str | None) ->
     return open_scene(source.name.split(","), bands, crs)
 
 
+def size_words(scene: Scene) -> str:
+    """The size of a scene and its pixels, and its coordinate reference system."""
+    from pyproj import CRS
+
+    crs = CRS.from_wkt(scene.crs)
+    unit = crs.axis_info[0].unit_name
+    unit = {"metre": "m", "degree": "°"}.get(unit, unit)
+    where = "" if crs.name == "unnamed" else f" in {crs.name}"
+    pixel = f"{abs(scene.transform[0]):g} {unit}"
+    return f"{scene.width:,} × {scene.height:,} pixels of {pixel}{where}"
+
+
 def with_grid(panel: Panel, scene: Scene, crs: str, block: float) -> Panel:
     """Draw the lines between blocks of `block` metres in `crs` on a panel of a scene."""
     from pyproj import Transformer
@@ -211,44 +233,6 @@ def labels_panel(pictures: ScenePictures, patches: PatchSet, source: int, stride
     return pictures.drawn(
         "Labelled pixels", patches, index, codes, colours(patches.classes), stride
     )
-
-
-def map_panel(path: Path, classes: Sequence[str], longest: int) -> Panel:
-    """A class map in the colours of its classes."""
-    codes = np.nan_to_num(read_values(path, longest)).astype(np.uint8)
-    height, width = codes.shape
-    return Panel("Class map", height, width, (indexed_png(codes, colours(classes)),))
-
-
-def truth_panels(path: Path, truth: Path, held: Agreement, longest: int) -> list[Panel]:
-    """The truth in the colours of its classes, and where the map agrees with it."""
-    import rasterio
-
-    with rasterio.open(path) as mapped, truth_on(mapped, truth) as dataset:
-        size = reduced_size(mapped.height, mapped.width, longest)
-        # Of both the nearest pixels are taken, so that the same ones meet.
-        values = dataset.read(1, out_shape=size, masked=True).filled(0).astype(np.int64)
-        said = mapped.read(1, out_shape=size)
-    codes = np.zeros(size, np.uint8)
-    for value, index in held.values.items():
-        codes[values == value] = index + 1
-    known = (codes > 0) & (said > 0)
-    agree = np.where(known, np.where(codes == said, 1, 2), 0).astype(np.uint8)
-    return [
-        Panel("Truth", *size, (indexed_png(codes, colours(held.classes)),)),
-        Panel("Map and truth", *size, (indexed_png(agree, [AGREES, DIFFERS]),), key="agreement"),
-    ]
-
-
-def confidence_panel(path: Path, longest: int) -> Panel:
-    """The confidence of a map, 0 to 100 %; white where there is no data."""
-    from matplotlib import colormaps
-
-    percent = read_values(path, longest)
-    shown = (255 * colormaps["viridis"](np.nan_to_num(percent) / 100)[..., :3]).astype(np.uint8)
-    shown[np.isnan(percent)] = 255
-    height, width = percent.shape
-    return Panel("Confidence", height, width, (png(shown),), key="confidence")
 
 
 def mistakes(

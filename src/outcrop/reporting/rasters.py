@@ -13,9 +13,10 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.patches.palette import Colour
-from outcrop.sources.scene import Scene
+from outcrop.sources.scene import CACHE_BYTES, Scene
 
 _WHITE = 255
+_SHORTEST = 240
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,18 @@ def _stretch(pixels: np.ndarray, bands: tuple[int, int, int], words: str) -> Str
     return Stretch(bands, low, high, words)
 
 
+def longest_of(pictures: int, most: int) -> int:
+    """The longer side of each of so many pictures, `most` for one.
+
+    Together they hold as many pixels as one, so that a page stays small enough to be sent by mail;
+    but they are not so small that nothing is seen.
+
+    >>> longest_of(1, 1200), longest_of(4, 1200), longest_of(1000, 1200)
+    (1200, 600, 240)
+    """
+    return max(_SHORTEST, round(most / max(1, pictures) ** 0.5))
+
+
 def reduced_size(height: int, width: int, longest: int) -> tuple[int, int]:
     """Height and width of a picture whose longer side is at most `longest` pixels.
 
@@ -114,8 +127,11 @@ def read_scene(scene: Scene, longest: int) -> np.ndarray:
     return picture
 
 
-def read_values(path: str | Path, longest: int) -> np.ndarray:
-    """The first band of a raster, nearest pixels taken: float32, `h × w`, NaN where no data.
+def read_values(path: str | Path, longest: int, averages: bool = False) -> np.ndarray:
+    """The first band of a raster: float32, `h × w`, NaN where no data.
+
+    Args:
+        averages: whether values are averaged; else the nearest pixels are taken.
 
     Raises:
         OutcropError: the file is missing or damaged.
@@ -124,7 +140,7 @@ def read_values(path: str | Path, longest: int) -> np.ndarray:
 
     with _open(path) as dataset:
         size = reduced_size(dataset.height, dataset.width, longest)
-    return _read(path, 1, size, Resampling.nearest)
+    return _read(path, 1, size, Resampling.average if averages else Resampling.nearest)
 
 
 def jpeg(picture: np.ndarray) -> str:
@@ -141,13 +157,18 @@ def png(picture: np.ndarray) -> str:
     return _uri(Image.fromarray(picture), "png", optimize=True)
 
 
-def indexed_png(codes: np.ndarray, colours: Sequence[Colour]) -> str:
-    """Codes, uint8 `h × w`, as a data URI: 0 is transparent, code k has colour `k - 1`."""
+def indexed_png(codes: np.ndarray, colours: Sequence[Colour], opacity: float = 1) -> str:
+    """Codes, uint8 `h × w`, as a data URI: 0 is transparent, code k has colour `k - 1`.
+
+    Args:
+        opacity: of all colours, 0 to 1.
+    """
     from PIL import Image
 
     image = Image.fromarray(codes)
     image.putpalette([0, 0, 0, *(channel for colour in colours for channel in colour)])
-    return _uri(image, "png", optimize=True, transparency=0)
+    alpha = bytes([0, *[round(255 * opacity)] * len(colours)])
+    return _uri(image, "png", optimize=True, transparency=0 if opacity == 1 else alpha)
 
 
 def _uri(image: Any, form: str, **options: Any) -> str:
@@ -167,9 +188,10 @@ def _open(path: str | Path) -> Any:
 
 
 def _read(path: str | Path, band: int, size: tuple[int, int], resampling: Any) -> np.ndarray:
+    import rasterio
     from rasterio.errors import RasterioError
 
-    with _open(path) as dataset:
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), _open(path) as dataset:
         try:
             pixels = dataset.read(band, out_shape=size, resampling=resampling, masked=True)
         except RasterioError:

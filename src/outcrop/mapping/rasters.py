@@ -1,103 +1,20 @@
-"""What a class map holds, and how far it agrees with a raster of the true classes."""
+"""Rasters of classes: what a map holds, and the truth on its grid."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.mapping.layers import NO_SHARE, NODATA
+from outcrop.mapping.layers import NO_SHARE
 from outcrop.sources.labels import on_grid
 from outcrop.sources.scene import CACHE_BYTES
 
 _WINDOW = 1024
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """A class map held against the truth, pixel by pixel.
-
-    It counts every pixel that both know, those the model was trained on included: it is a
-    description of the map, and no score on new ground.
-
-    Attributes:
-        classes: those of the map, in the order of its values, then those of the truth alone.
-        confusion: int64, `K × K`, pixels; rows are the truth, columns the map.
-        values: the truth raster's values, and the index in `classes` that each stands for.
-        unmapped: pixels of known truth where the map has no data.
-    """
-
-    classes: tuple[str, ...]
-    confusion: np.ndarray
-    values: Mapping[int, int]
-    unmapped: int
-
-    @property
-    def pixels(self) -> int:
-        """How many pixels were compared."""
-        return int(self.confusion.sum())
-
-    @property
-    def overall(self) -> float:
-        """Share of the pixels whose class agrees; NaN if there are none."""
-        return float(np.trace(self.confusion) / self.pixels) if self.pixels else np.nan
-
-    @property
-    def producers(self) -> np.ndarray:
-        """By class, the share of its pixels in the truth that the map finds (recall)."""
-        return _share(self.confusion, axis=1)
-
-    @property
-    def users(self) -> np.ndarray:
-        """By class, the share of its pixels in the map that are it in truth (precision)."""
-        return _share(self.confusion, axis=0)
-
-
-def agreement(classes_path: str | Path, truth_path: str | Path) -> Agreement:
-    """Hold a class map against a raster of true classes, in windows of bounded memory.
-
-    The truth may lie on another grid or in another CRS; it is brought onto the map's by nearest
-    neighbour. Its nodata value, or 0 where none is declared, means unknown. Classes are matched
-    by name: the truth's stand in its band tags `CLASS_1`, ..., and a value without a tag is
-    called "class 7", as in `outcrop.sources.labels`.
-
-    Raises:
-        OutcropError: a file is missing or no raster; the truth names no class of the map.
-    """
-    classes = map_classes(classes_path)
-    pairs: dict[tuple[int, int], int] = {}
-    with open_raster(classes_path) as mapped, truth_on(mapped, truth_path) as truth:
-        names = truth_names(truth_path)
-        for window in windows(mapped):
-            known = truth.read_masks(1, window=window) > 0
-            values = truth.read(1, window=window)[known]
-            found = mapped.read(1, window=window)[known]
-            refuse_fractions(values, truth_path)
-            joint, counts = np.unique(values.astype(np.int64) * 256 + found, return_counts=True)
-            for pair, count in zip(joint.tolist(), counts.tolist(), strict=True):
-                pairs[divmod(pair, 256)] = pairs.get(divmod(pair, 256), 0) + count
-    named = {value: names.get(value, f"class {value}") for value in sorted({v for v, _ in pairs})}
-    if named and not set(named.values()) & set(classes):
-        raise OutcropError(
-            truth_path,
-            f"names no class of the map (it has {', '.join(named.values())}); "
-            "give its band the tags CLASS_1=name, ...",
-        )
-    every = (*classes, *(name for name in dict.fromkeys(named.values()) if name not in classes))
-    values = {value: every.index(name) for value, name in named.items()}
-    confusion = np.zeros((len(every), len(every)), np.int64)
-    unmapped = 0
-    for (value, found), count in pairs.items():
-        if found == NODATA:
-            unmapped += count
-        else:
-            confusion[values[value], found - 1] += count
-    return Agreement(every, confusion, values, unmapped)
 
 
 def map_classes(path: str | Path) -> tuple[str, ...]:
@@ -221,9 +138,3 @@ def refuse_fractions(values: np.ndarray, path: str | Path) -> None:
         raise OutcropError(
             path, "is no class raster: its values are not whole numbers; number the classes"
         )
-
-
-def _share(confusion: np.ndarray, axis: int) -> np.ndarray:
-    whole = confusion.sum(axis=axis)
-    nothing = np.full(len(whole), np.nan)
-    return np.divide(np.diagonal(confusion), whole, out=nothing, where=whole > 0)

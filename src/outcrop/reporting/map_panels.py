@@ -1,0 +1,163 @@
+"""Panels of a class map: the scene, the map, what is known of it, and where it is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from outcrop.errors import OutcropError
+from outcrop.mapping.layers import LAYERS
+from outcrop.mapping.rasters import open_raster
+from outcrop.patches.palette import Colour, colours
+from outcrop.reporting.cells import outside_cells, wrong_cells
+from outcrop.reporting.panels import Key, Panel, ScenePictures
+from outcrop.reporting.rasters import indexed_png, read_values, reduced_size, ways_to_show
+from outcrop.sources.scene import Scene, open_scene
+
+_AGREES, _DIFFERS = (222, 228, 232), (200, 30, 60)
+_OTHER = (150, 150, 150)
+_VEIL, _HATCH = (245, 245, 245), (60, 60, 60)
+_VEIL_OPACITY = 0.72
+_HATCHES = 90
+_STEPS = 20
+
+
+def scene_panel(scene: Scene, longest: int) -> Panel:
+    """The scene in colour; no other bands are read than are shown."""
+    bands, _ = ways_to_show([band.name for band in scene.bands])[0]
+    shown = replace(scene, bands=tuple(scene.bands[i] for i in dict.fromkeys(bands)))
+    return ScenePictures(shown, longest).in_colour()
+
+
+def class_panel(path: Path, classes: Sequence[str], longest: int) -> Panel:
+    """A class map in the colours of its classes."""
+    codes = np.nan_to_num(read_values(path, longest)).astype(np.uint8)
+    height, width = codes.shape
+    return Panel("Class map", height, width, (indexed_png(codes, colours(classes)),))
+
+
+def truth_panels(path: Path, truth: Path, classes: Sequence[str], longest: int) -> list[Panel]:
+    """The truth in the colours of its classes, and the share of wrong pixels all over the map.
+
+    Args:
+        classes: of the map, then others of the truth.
+
+    Raises:
+        OutcropError: a file is missing or damaged.
+    """
+    whole = open_scene(path)
+    size = reduced_size(whole.height, whole.width, longest)
+    wrong, codes = wrong_cells(path, truth, classes, size)
+    ramp = _ramp(_AGREES, _DIFFERS)
+    levels = np.rint(np.nan_to_num(_STEPS * wrong.shares, nan=-1)).astype(np.int64) + 1
+    return [
+        Panel("Truth", *size, (indexed_png(codes, [*colours(classes), _OTHER]),)),
+        Panel(
+            "Errors",
+            *size,
+            (indexed_png(levels.astype(np.uint8), ramp),),
+            key=Key(tuple(ramp), "map and truth agree", "they differ"),
+        ),
+    ]
+
+
+def percent_panel(path: Path, layer: str, longest: int) -> Panel:
+    """Confidence or entropy, 0 to 100 %; what is sure is bright, no data is transparent.
+
+    Args:
+        layer: "confidence" or "entropy".
+    """
+    percent = read_values(path, longest, averages=True)
+    codes = np.rint(np.nan_to_num(np.clip(percent, 0, 100), nan=-1)).astype(np.int64) + 1
+    scale = _viridis()[:: 1 if layer == "confidence" else -1]
+    height, width = percent.shape
+    return Panel(
+        layer.capitalize(),
+        height,
+        width,
+        (indexed_png(codes.astype(np.uint8), scale),),
+        key=Key(tuple(scale[::10])),
+    )
+
+
+def trust_panel(path: Path, below: Panel) -> tuple[Panel, float]:
+    """The class map, veiled and hatched outside the area of trust.
+
+    Args:
+        path: dissimilarity in per cent of its threshold.
+        below: the class map.
+
+    Returns:
+        The panel, and the share of the pixels with data that lie outside; NaN if none has data.
+
+    Raises:
+        OutcropError: the file is missing or damaged.
+    """
+    size = below.height, below.width
+    cells = outside_cells(path, size)
+    outside = np.nan_to_num(cells.shares) > 0.5
+    veil = indexed_png(_hatched(outside), [_VEIL, _HATCH], _VEIL_OPACITY)
+    key = Key(words="veiled and hatched: outside the area of trust")
+    return Panel("Area of trust", *size, (*below.layers, veil), key=key), cells.overall
+
+
+def check_layer(path: Path, layer: str, grid: Scene) -> None:
+    """Refuse a file that is not this layer of a map.
+
+    Args:
+        layer: as in `LAYERS`.
+        grid: of the map.
+
+    Raises:
+        OutcropError: no raster, another grid, another layer.
+    """
+    check_grid(open_scene(path, crs=grid.crs), grid)
+    with open_raster(path) as dataset:
+        title, dtype = dataset.descriptions[0], dataset.dtypes[0]
+    others = [other.title for other in LAYERS.values() if other.name != layer]
+    if dtype != "uint8" or title in others:
+        held = title if title in others else f"{dtype} numbers"
+        raise OutcropError(path, f"holds {held}; pass the {layer} that was written with the map")
+
+
+def check_grid(scene: Scene, grid: Scene) -> None:
+    """Refuse a scene that has not the pixels of a map.
+
+    Raises:
+        OutcropError: size, transform or coordinate reference system differ.
+    """
+    from rasterio.crs import CRS
+
+    # One system may be written in several ways.
+    if CRS.from_wkt(scene.crs) == CRS.from_wkt(grid.crs):
+        scene = replace(scene, crs=grid.crs)
+    if not scene.same_grid(grid):
+        raise OutcropError(
+            scene.title,
+            f"is not on the grid of {grid.title}; pass what was mapped, or made with it",
+        )
+
+
+def _hatched(mask: np.ndarray) -> np.ndarray:
+    """2 on lines from lower left to upper right, 1 between them, 0 outside the mask: uint8."""
+    height, width = mask.shape
+    period = max(4, max(height, width) // _HATCHES)
+    down, right = np.ogrid[:height, :width]
+    return np.where(mask, 1 + ((down + right) % period < max(1, period // 4)), 0).astype(np.uint8)
+
+
+def _ramp(start: Colour, end: Colour) -> list[Colour]:
+    """Colours in even steps from one to another."""
+    steps = np.rint(np.linspace(start, end, _STEPS + 1)).astype(int).tolist()
+    return [(red, green, blue) for red, green, blue in steps]
+
+
+def _viridis() -> list[Colour]:
+    """A colour for each per cent."""
+    from matplotlib import colormaps
+
+    colours = np.rint(255 * colormaps["viridis"](np.linspace(0, 1, 101))[:, :3]).astype(int)
+    return [(red, green, blue) for red, green, blue in colours.tolist()]

@@ -1,0 +1,239 @@
+"""What the page shows of a class map: pictures upon each other, areas, and how good it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from outcrop.errors import OutcropError
+from outcrop.evaluation.assessment import Assessment, read_assessment
+from outcrop.mapping.assess import assess
+from outcrop.mapping.openmap import OpenMap, open_map
+from outcrop.mapping.rasters import count_classes
+from outcrop.patches.palette import Colour, colours
+from outcrop.reporting.map_panels import (
+    check_grid,
+    check_layer,
+    class_panel,
+    percent_panel,
+    scene_panel,
+    trust_panel,
+    truth_panels,
+)
+from outcrop.reporting.panels import Panel
+from outcrop.sources.scene import Scene
+
+LONGEST = 1024
+SHOWN = ("trust", "confidence", "entropy")
+_END = "-classes.tif"
+
+
+@dataclass(frozen=True)
+class MapFiles:
+    """The files of one class map.
+
+    Attributes:
+        classes: the class map.
+        layers: files by name in `SHOWN`, as far as there are any.
+        truth: a raster of the true classes, if one is known.
+        assessment: of the map, if there is one.
+    """
+
+    classes: Path
+    layers: Mapping[str, Path] = field(default_factory=dict)
+    truth: Path | None = None
+    assessment: Path | None = None
+
+
+@dataclass(frozen=True)
+class AreaRow:
+    """A class of the map, or all of them, in the table of areas.
+
+    Attributes:
+        name: of the class.
+        colour: None in the row of all.
+        pixels: in the map.
+        share: of the map's pixels.
+        mapped, area: what the map gives to it, and what the reference tells of it.
+        users, producers: accuracies in per cent.
+    """
+
+    name: str
+    colour: Colour | None
+    pixels: int
+    share: float
+    mapped: str
+    area: str = ""
+    users: str = ""
+    producers: str = ""
+
+
+@dataclass(frozen=True)
+class MapPart:
+    """A map of the map section.
+
+    Attributes:
+        name: of the file.
+        classes: names and colours; those of the map, then those of its reference alone.
+        panels: of one ground; the first is what the others are laid over.
+        counts: pixels of each class in the map: int64, `K`.
+        hectares: of a pixel; NaN where the CRS does not measure in lengths.
+        outside: share of the map outside the area of trust; NaN where that is not known.
+        assessment: how good the map is, where that is known.
+        refused: what could not be shown, and why.
+    """
+
+    name: str
+    classes: tuple[tuple[str, Colour], ...]
+    panels: tuple[Panel, ...]
+    counts: np.ndarray
+    hectares: float
+    outside: float
+    assessment: Assessment | None
+    refused: tuple[OutcropError, ...]
+
+    @property
+    def unit(self) -> str:
+        """What areas are counted in."""
+        return "pixels" if np.isnan(self.hectares) else "ha"
+
+    @property
+    def rows(self) -> list[AreaRow]:
+        """The table of areas: a row for each class, and one for all."""
+        whole, pixels = int(self.counts.sum()), np.zeros(len(self.classes), np.int64)
+        pixels[: len(self.counts)] = self.counts
+        size = 1 if np.isnan(self.hectares) else self.hectares
+        digits = _digits(size * whole)
+        rows = []
+        for k, (name, colour) in enumerate(self.classes):
+            share = pixels[k] / whole if whole else np.nan
+            row = AreaRow(name, colour, int(pixels[k]), share, f"{size * pixels[k]:,.{digits}f}")
+            if self.assessment is not None:
+                found = self.assessment.accuracy
+                row = replace(
+                    row,
+                    area=found.area[k].scaled(self.assessment.whole, digits),
+                    users=str(found.users[k]),
+                    producers=str(found.producers[k]),
+                )
+            rows.append(row)
+        return [*rows, AreaRow("all", None, whole, 1.0, f"{size * whole:,.{digits}f}")]
+
+
+def files_beside(classes: Path, truth: Path | None = None) -> MapFiles:
+    """What lies beside `NAME-classes.tif`: `NAME-confidence.tif`, `NAME-assessment.json`, ..."""
+    layers = {name: beside(classes, f"{name}.tif") for name in SHOWN}
+    assessment = beside(classes, "assessment.json")
+    return MapFiles(
+        classes,
+        {name: path for name, path in layers.items() if path.exists()},
+        truth,
+        assessment if assessment.exists() else None,
+    )
+
+
+def beside(classes: Path, end: str) -> Path:
+    """The file called `NAME-end` beside `NAME-classes.tif`."""
+    return classes.with_name(f"{classes.name.removesuffix(_END)}-{end}")
+
+
+def map_part(
+    files: MapFiles, scene: Scene | None, longest: int = LONGEST, block: float | None = None
+) -> MapPart:
+    """What the page shows of a class map.
+
+    The map, and rasters beside it, are read in windows, and pictures small, so that memory does
+    not grow with them.
+
+    Args:
+        scene: what was mapped, if it is there.
+        longest: the longer side of the pictures in pixels.
+        block: side in metres of the blocks of ground that are resampled, if there is a truth and no
+            assessment; see `outcrop.mapping.assess.assess`.
+
+    Raises:
+        OutcropError: there is no class map. What does not fit it is left out, and told.
+    """
+    opened = open_map(files.classes)
+    counts = count_classes(opened.path)
+    refused: list[OutcropError] = []
+    panels: list[Panel] = []
+    if scene is not None:
+        with _told(refused):
+            check_grid(scene, opened.scene)
+            panels.append(scene_panel(scene, longest))
+    said = class_panel(opened.path, opened.classes, longest)
+    layers, outside = _layers(files, opened, said, longest, refused)
+    panels += [said, *layers]
+    assessment = None
+    if files.assessment is not None:
+        with _told(refused):
+            assessment = _read(files.assessment, opened, counts)
+    if files.truth is not None:
+        with _told(refused):
+            if assessment is None:
+                assessment = assess(opened.path, files.truth, block=block)
+            panels += truth_panels(opened.path, files.truth, assessment.classes, longest)
+    classes = opened.classes if assessment is None else assessment.classes
+    return MapPart(
+        name=opened.path.name,
+        classes=tuple(zip(classes, colours(classes), strict=True)),
+        panels=tuple(panels),
+        counts=counts,
+        hectares=opened.hectares,
+        outside=outside,
+        assessment=assessment,
+        refused=tuple(refused),
+    )
+
+
+def _layers(
+    files: MapFiles, opened: OpenMap, said: Panel, longest: int, refused: list[OutcropError]
+) -> tuple[list[Panel], float]:
+    """A panel for each layer, and the share of the map outside the area of trust."""
+    panels, outside = [], np.nan
+    for name in SHOWN:
+        if name not in files.layers:
+            continue
+        path = files.layers[name]
+        with _told(refused):
+            check_layer(path, name, opened.scene)
+            if name == "trust":
+                panel, outside = trust_panel(path, said)
+            else:
+                panel = percent_panel(path, name, longest)
+            panels.append(panel)
+    return panels, outside
+
+
+def _read(path: Path, opened: OpenMap, counts: np.ndarray) -> Assessment:
+    found, number = read_assessment(path), len(opened.classes)
+    same = found.classes[:number] == opened.classes
+    if not same or found.pixels[:number].tolist() != counts.tolist():
+        raise OutcropError(
+            path, f"is of another map than {opened.path}; make one with `outcrop assess`"
+        )
+    return found
+
+
+def _digits(area: float) -> int:
+    """Decimals of areas, so that four figures of the whole are seen.
+
+    >>> _digits(1483.2), _digits(61.44), _digits(0)
+    (0, 2, 0)
+    """
+    return max(0, 3 - math.floor(math.log10(area))) if area > 0 else 0
+
+
+@contextmanager
+def _told(refused: list[OutcropError]) -> Iterator[None]:
+    """Leave out what cannot be shown, and keep the reason."""
+    try:
+        yield
+    except OutcropError as error:
+        refused.append(error)

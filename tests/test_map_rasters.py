@@ -1,0 +1,69 @@
+import tracemalloc
+
+import numpy as np
+import pytest
+import rasterio
+from outcrop.mapping.rasters import count_classes, map_classes, open_raster, pixel_hectares
+
+from outcrop.errors import OutcropError
+from outcrop.mapping.assess import assess
+from tests.rasters import GRID, tagged, write_raster
+
+
+def test_classes_are_matched_by_name_and_not_by_value(tmp_path):
+    mapped = tagged(tmp_path / "map.tif", [[1, 1, 2], [2, 2, 0]], ["rice", "water"])
+    truth = tagged(tmp_path / "truth.tif", [[2, 1, 1], [1, 0, 1]], ["water", "rice"])
+    found = assess(mapped, truth)
+    assert found.classes == ("rice", "water")
+    assert found.counts.tolist() == [[1, 1], [0, 2]]
+    assert found.left_out == {"where the map has no data": 1}
+
+
+def test_a_class_of_the_truth_that_the_map_does_not_know_is_always_wrong(tmp_path):
+    mapped = tagged(tmp_path / "map.tif", [[1, 2]], ["rice", "water"])
+    truth = tagged(tmp_path / "truth.tif", [[1, 3]], ["rice", "water", "cloud"])
+    found = assess(mapped, truth)
+    assert found.classes == ("rice", "water", "cloud")
+    assert found.counts.tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
+    assert found.accuracy.overall.value == 0.5
+
+
+def test_pixels_of_each_class_are_counted_window_by_window(tmp_path, monkeypatch):
+    values = np.random.default_rng(0).integers(0, 4, (70, 50))
+    monkeypatch.setattr("outcrop.mapping.rasters._WINDOW", 16)
+    mapped = tagged(tmp_path / "map.tif", values, ["a", "b", "c"])
+    assert count_classes(mapped).tolist() == [(values == k).sum() for k in (1, 2, 3)]
+
+
+def test_memory_does_not_grow_with_the_map(tmp_path):
+    for name in ("map.tif", "truth.tif"):
+        options = {"width": 6000, "height": 6000, "count": 1, "dtype": "uint8", "nodata": 0}
+        options |= {"tiled": True, "sparse_ok": True, "crs": "EPSG:32648", "transform": GRID}
+        with rasterio.open(tmp_path / name, "w", driver="GTiff", **options) as dataset:
+            dataset.update_tags(1, CLASS_1="a", CLASS_2="b")
+            dataset.write(np.ones((1, 8, 8), np.uint8), window=((0, 8), (0, 8)))
+    tracemalloc.start()
+    found = assess(tmp_path / "map.tif", tmp_path / "truth.tif")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.counts.sum() == 64
+    assert peak < 20e6
+
+
+def test_area_of_a_pixel(tmp_path):
+    metres = write_raster(tmp_path / "m.tif", np.ones((2, 2), np.uint8))
+    feet = write_raster(tmp_path / "f.tif", np.ones((2, 2), np.uint8), crs="EPSG:2264")
+    degrees = write_raster(tmp_path / "d.tif", np.ones((2, 2), np.uint8), crs="EPSG:4326")
+    assert pixel_hectares(metres) == pytest.approx(0.01)
+    assert pixel_hectares(feet) == pytest.approx(0.01 * 0.3048006096**2)
+    assert np.isnan(pixel_hectares(degrees))
+
+
+def test_errors(tmp_path):
+    plain = write_raster(tmp_path / "plain.tif", np.array([[1, 2]], np.uint8))
+    with pytest.raises(OutcropError, match="no class map"):
+        map_classes(plain)
+    (tmp_path / "text.tif").write_text("no raster")
+    for name, words in (("nothing.tif", "no such file"), ("text.tif", "not a raster")):
+        with pytest.raises(OutcropError, match=words), open_raster(tmp_path / name):
+            pass
