@@ -105,9 +105,9 @@ def contests(
       several seeds the test errs towards showing nothing (Owen 2007).
     - With one seed nothing is known of what another would have given, and nothing of it is in the
       interval.
-    - G counts for less where a few groups weigh most (`effective_groups`), and p is never below
-      2^(1 - G), the least that exchanging the two models group by group could give: one pair needs
-      six groups to show a difference, 36 pairs eleven. Below about twenty do not rely on it, nor
+    - G counts for less where a few groups weigh most (`effective_groups`). p is never below
+      2^(1 - G), with all groups, the least that exchanging the two models group by group could
+      give: one pair needs six groups to show a difference, 36 pairs eleven. Below about twenty do not rely on it, nor
       on balanced accuracy where a class stands on two or three.
     - On two groups or fewer, or what amounts to them, how far chance goes is unknown; for balanced
       accuracy also where a class stands on one group alone.
@@ -247,7 +247,7 @@ def _difference(one: _Measured, other: _Measured, pieces: int, effective: float)
         half = student.ppf(1 - LEVEL / 2, freedom) * np.sqrt(variance)
         p = 2 * student.sf(abs(value) / np.sqrt(variance), freedom)
     low, high = np.clip((value - half, value + half), -1, 1)
-    return Difference(Interval(value, float(low), float(high)), max(float(p), 2 ** (1 - effective)))
+    return Difference(Interval(value, float(low), float(high)), max(float(p), 2.0 ** (1 - pieces)))
 
 
 def _corrected(tests: Sequence[Test]) -> list[Test]:
