@@ -8,7 +8,13 @@ from sklearn.linear_model import LogisticRegression
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.calibration import calibrate, fit_temperature, reliability, tempered
+from outcrop.evaluation.calibration import (
+    calibrate,
+    fit_temperature,
+    reliability,
+    temperature_that_holds,
+    tempered,
+)
 from outcrop.evaluation.scores import score
 
 seeds = st.integers(0, 2**32 - 1)
@@ -134,6 +140,21 @@ def test_the_curve_after_is_judged_on_ground_it_was_not_fitted_on():
     flattered = reliability(truth, tempered(sure, fit_temperature(truth, sure)))
     assert after.error > 0.1 > flattered.error
     assert calibrate(truth, sure, np.zeros(100, int)).after is None
+
+
+def test_a_temperature_that_does_not_hold_elsewhere_is_not_kept():
+    """Half of the ground is far too sure, half not sure enough: what suits one harms the other."""
+    (truth, cold), (_, hot) = simulated(1000, 0.3), simulated(1000, 4.0)
+    ground = np.repeat([0, 1], 500)
+    mixed = np.where(ground[:, None] == 0, cold, hot)
+    assert fit_temperature(truth, mixed) != 1
+    assert temperature_that_holds(truth, mixed, ground) == 1
+    found = calibrate(truth, mixed, ground)
+    assert found.temperature == 1
+    assert found.after.error > found.before.error
+    assert temperature_that_holds(truth, hot, ground) == fit_temperature(truth, hot)
+    assert temperature_that_holds(truth, hot, np.zeros(1000)) == fit_temperature(truth, hot)
+    assert temperature_that_holds(truth[:0], hot[:0], ground[:0]) == 1
 
 
 def test_a_class_that_is_missing_is_no_trouble():

@@ -159,7 +159,7 @@ class Calibration:
     """What a temperature does to the confidence of a model.
 
     Attributes:
-        temperature: fitted on all patches.
+        temperature: as `temperature_that_holds` gives it.
         before: of the probabilities as the model gives them.
         after: of the probabilities at a temperature that was fitted on other ground; None where
             all patches stand on one piece of ground.
@@ -187,22 +187,51 @@ def calibrate(
     Raises:
         OutcropError: no patches.
     """
+    after = _fitted_elsewhere(truth, probabilities, groups, folds)
+    return Calibration(
+        temperature=temperature_that_holds(truth, probabilities, groups, folds),
+        before=reliability(truth, probabilities, groups=groups),
+        after=None if after is None else reliability(truth, after, groups=groups),
+    )
+
+
+def temperature_that_holds(
+    truth: np.ndarray, probabilities: np.ndarray, groups: np.ndarray | None = None, folds: int = 5
+) -> float:
+    """The fitted temperature, or 1 where it does not hold from one piece of ground to another.
+
+    It does not if, at the temperature of the other folds, the truth is less likely than at none.
+    Patches of a single piece of ground cannot tell, and get the fitted one.
+
+    Args:
+        truth, probabilities, groups, folds: as for `calibrate`; there may be no patches.
+    """
+    elsewhere = _fitted_elsewhere(truth, probabilities, groups, folds)
+    if elsewhere is not None and _loss(truth, elsewhere) > _loss(truth, probabilities):
+        return 1.0
+    return fit_temperature(truth, probabilities)
+
+
+def _fitted_elsewhere(
+    truth: np.ndarray, probabilities: np.ndarray, groups: np.ndarray | None, folds: int
+) -> np.ndarray | None:
+    """Probabilities at the temperature of other pieces of ground; None if there are none."""
     from sklearn.model_selection import GroupKFold
 
     pieces = np.arange(len(truth)) if groups is None else groups
     folds = min(folds, number_of_groups(pieces, len(truth)))
-    after = None
-    if folds > 1:
-        elsewhere = np.empty_like(probabilities)
-        for fitted, judged in GroupKFold(folds).split(truth, groups=pieces):
-            temperature = fit_temperature(truth[fitted], probabilities[fitted])
-            elsewhere[judged] = tempered(probabilities[judged], temperature)
-        after = reliability(truth, elsewhere, groups=groups)
-    return Calibration(
-        temperature=fit_temperature(truth, probabilities),
-        before=reliability(truth, probabilities, groups=groups),
-        after=after,
-    )
+    if folds < 2:
+        return None
+    found = np.empty_like(probabilities)
+    for fitted, judged in GroupKFold(folds).split(truth, groups=pieces):
+        temperature = fit_temperature(truth[fitted], probabilities[fitted])
+        found[judged] = tempered(probabilities[judged], temperature)
+    return found
+
+
+def _loss(truth: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean negative log-likelihood."""
+    return float(-_logarithms(probabilities)[np.arange(len(truth)), truth].mean())
 
 
 def _logarithms(probabilities: np.ndarray) -> np.ndarray:

@@ -107,8 +107,8 @@ def contests(
       interval.
     - G counts for less where a few groups weigh most (`effective_groups`). p is never below
       2^(1 - G), with all groups, the least that exchanging the two models group by group could
-      give: one pair needs six groups to show a difference, 36 pairs eleven. Below about twenty do not rely on it, nor
-      on balanced accuracy where a class stands on two or three.
+      give: one pair needs six groups to show a difference, 36 pairs eleven. Below about twenty do
+      not rely on it, nor on balanced accuracy where a class stands on two or three.
     - On two groups or fewer, or what amounts to them, how far chance goes is unknown; for balanced
       accuracy also where a class stands on one group alone.
 

@@ -45,7 +45,8 @@ def confidence_part(run: Run) -> ConfidencePart:
     found, said = run.calibration, run.predictions
     charts = [reliability_chart("as the network gives it", found.before, RANDOM)]
     if found.after is not None:
-        charts.append(reliability_chart("calibrated", found.after, GROUND))
+        holds = "calibrated" if found.temperature != 1 else "at another's temperature"
+        charts.append(reliability_chart(holds, found.after, GROUND))
     threshold, trusted = np.nan, None
     if has_trust(run.folder):
         threshold = run.trust.threshold

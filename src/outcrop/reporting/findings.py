@@ -209,9 +209,12 @@ def sureness(network: str, calibration: Calibration, held_out: str) -> str:
     )
     if after is None:
         return f"{sentence}."
+    kept = ""
+    if calibration.temperature == 1:
+        kept = " The truth is no likelier then, so confidence is left as it is."
     return (
         f"{sentence}; at a temperature fitted on other held-out ground the error is "
-        f"{percent(after.error)}."
+        f"{percent(after.error)}.{kept}"
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from outcrop.evaluation.calibration import fit_temperature
+from outcrop.evaluation.calibration import temperature_that_holds
 from outcrop.files import check_new, sweep
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
@@ -53,8 +53,8 @@ def train(
 
     The model is the one after the last epoch. The best epoch is not looked for: choosing it by
     the validation side would make that side's score too good. What the validation side does tell is
-    how sure the model may be (`fit_temperature`), which changes no class and so no score, and how
-    unlike the training side ground may be (`learn_area`). The test side is not touched.
+    how sure the model may be (`temperature_that_holds`), which changes no class and so no score,
+    and how unlike the training side ground may be (`learn_area`). The test side is not touched.
 
     Every epoch draws its order, augmentation and dropped blocks from `recipe.seed` and its own
     number, so that a run that was stopped or killed and resumed ends with the same weights as one
@@ -166,7 +166,7 @@ def _train(
                 normalisation,
                 patches.size,
                 recipe.test_flip,
-                fit_temperature(truth, said.probabilities),
+                temperature_that_holds(truth, said.probabilities, split.groups[validation.index]),
             )
             area = measure_trust(classifier, training, validation, split.groups, recipe.seed)
             write_trust(folder, area)
