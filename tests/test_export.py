@@ -37,6 +37,7 @@ FAMILY = {
         depth=11, width=4, order="pre-activation", bottleneck=True, shortcut="projection"
     ),
     "large stem": ResidualNet(depth=8, width=4, stem="large"),
+    "unpadded": ResidualNet(depth=11, width=4, bottleneck=True, levels=2, padding="none"),
 }
 
 
@@ -98,7 +99,7 @@ def assert_says_the_same(classifier: Classifier, path: Path) -> None:
     ("name", "suffix"), [*((name, ".onnx") for name in FAMILY), ("RoR-3", ".pt2")]
 )
 def test_the_whole_family_says_the_same_outside(tmp_path, name, suffix):
-    size = (21, 14) if name == "large stem" else (9, 7)
+    size = {"large stem": (21, 14), "unpadded": (19, 12)}.get(name, (9, 7))
     classifier = some_classifier(FAMILY[name], size)
     export(classifier, tmp_path / f"model{suffix}")
     assert_says_the_same(classifier, tmp_path / f"model{suffix}")

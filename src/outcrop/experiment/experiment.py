@@ -68,6 +68,11 @@ def run_experiment(experiment: Experiment, folder: str | Path, resume: bool = Fa
     refuse_several(experiment.recipe.machine, "an experiment")
     if experiment.recipe.augmentation.slices:
         raise OutcropError("--slices", "has no meaning for scenes; leave it out")
+    experiment.network.check_size((experiment.size, experiment.size))
+    if experiment.step > 1 and experiment.network.padding == "none":
+        raise OutcropError(
+            "--step", "has no meaning for a dense map, which computes every pixel; leave it out"
+        )
     scenes = open_scenes(experiment.scenes, experiment.bands, experiment.crs)
     _check_truth(experiment, len(scenes))
     with nullcontext() if resume and folder.exists() else kept_if_whole(folder):
