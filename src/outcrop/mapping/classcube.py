@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -79,8 +80,9 @@ def write_cubes(
             if not layer.averages:
                 beside = renames.enter_context(new_file(path.with_name(path.name + ".json")))
                 write_json(beside, list(classes))
-            cube = np.load(cubes[name], mmap_mode="r")
-            _WRITERS[path.suffix.lower()](path, cube, layer, volume, classes, overwrite)
+            values = np.load(cubes[name], mmap_mode="r")
+            cube = _Cube(values, layer, volume, tuple(classes))
+            _WRITERS[path.suffix.lower()](path, cube, overwrite)
 
 
 def _fill(cubes: Iterable[Path], volume: Volume, axis: int, windows: Windows) -> None:
@@ -99,61 +101,54 @@ def _fill(cubes: Iterable[Path], volume: Volume, axis: int, windows: Windows) ->
             start, waiting = start + len(waiting), []
 
 
-def _write_npy(
-    path: Path,
-    cube: np.ndarray,
-    layer: Layer,
-    volume: Volume,
-    classes: Sequence[str],
-    overwrite: bool,
-) -> None:
-    assert isinstance(cube, np.memmap)
+@dataclass(frozen=True)
+class _Cube:
+    """A cube that is to be written.
+
+    Attributes:
+        values: uint8, of the volume's shape; a mapped file.
+        classes: the names of its classes.
+    """
+
+    values: np.memmap
+    layer: Layer
+    volume: Volume
+    classes: tuple[str, ...]
+
+
+def _write_npy(path: Path, cube: _Cube, overwrite: bool) -> None:
     with new_file(path) as temporary:
-        shutil.copyfile(str(cube.filename), temporary)
+        shutil.copyfile(str(cube.values.filename), temporary)
 
 
-def _write_zarr(
-    path: Path,
-    cube: np.ndarray,
-    layer: Layer,
-    volume: Volume,
-    classes: Sequence[str],
-    overwrite: bool,
-) -> None:
+def _write_zarr(path: Path, cube: _Cube, overwrite: bool) -> None:
     import zarr
 
-    told = {"layer": layer.title, "nodata": layer.nodata, "axes": list(volume.axes)}
+    layer, values = cube.layer, cube.values
+    told = {"layer": layer.title, "nodata": layer.nodata, "axes": list(cube.volume.axes)}
     if not layer.averages:
-        told |= {"classes": list(classes)}
+        told |= {"classes": list(cube.classes)}
     with new_folder(path, overwrite) as temporary:
         array = zarr.create_array(
             store=temporary,
-            shape=cube.shape,
-            chunks=tuple(min(_CHUNK, length) for length in cube.shape),
+            shape=values.shape,
+            chunks=tuple(min(_CHUNK, length) for length in values.shape),
             dtype="uint8",
             fill_value=layer.nodata,
             attributes=told,
             config={"write_empty_chunks": True},
         )
-        for start in range(0, len(cube), _CHUNK):
-            array[start : start + _CHUNK] = cube[start : start + _CHUNK]
+        for start in range(0, len(values), _CHUNK):
+            array[start : start + _CHUNK] = values[start : start + _CHUNK]
 
 
-def _write_segy(
-    path: Path,
-    cube: np.ndarray,
-    layer: Layer,
-    volume: Volume,
-    classes: Sequence[str],
-    overwrite: bool,
-) -> None:
-    assert isinstance(volume.store, SegyStore)
+def _write_segy(path: Path, cube: _Cube, overwrite: bool) -> None:
+    assert isinstance(cube.volume.store, SegyStore)
     with new_file(path) as temporary:
-        replace_samples(volume.store, temporary, cube)
+        replace_samples(cube.volume.store, temporary, cube.values)
 
 
-_Writer = Callable[[Path, np.ndarray, Layer, Volume, Sequence[str], bool], None]
-_WRITERS: Mapping[str, _Writer] = {
+_WRITERS: Mapping[str, Callable[[Path, _Cube, bool], None]] = {
     ".zarr": _write_zarr,
     ".sgy": _write_segy,
     ".segy": _write_segy,
