@@ -9,13 +9,13 @@ import pytest
 import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from outcrop.mapping.rasters import windows
 from PIL import Image
 
 from outcrop.evaluation.assessment import write_assessment
 from outcrop.files import write_json
 from outcrop.mapping.assess import assess
 from outcrop.mapping.layers import LAYERS
+from outcrop.mapping.rasters import windows
 from outcrop.reporting import write_report
 from outcrop.reporting.cells import count_cells, outside_cells, wrong_cells
 from outcrop.reporting.maps import LONGEST, MapFiles, map_part

@@ -3,10 +3,10 @@ import tracemalloc
 import numpy as np
 import pytest
 import rasterio
-from outcrop.mapping.rasters import count_classes, map_classes, open_raster, pixel_hectares
 
 from outcrop.errors import OutcropError
 from outcrop.mapping.assess import assess
+from outcrop.mapping.rasters import count_classes, map_classes, open_raster, pixel_hectares
 from tests.rasters import GRID, tagged, write_raster
 
 

@@ -16,7 +16,6 @@ import rasterio
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from outcrop.mapping.rasters import share_outside
 from rio_cogeo import cog_validate
 from scipy.ndimage import label
 
@@ -27,6 +26,7 @@ from outcrop.mapping import scene as mapping
 from outcrop.mapping.job import Job
 from outcrop.mapping.layers import render
 from outcrop.mapping.partial import Partial
+from outcrop.mapping.rasters import share_outside
 from outcrop.mapping.scene import map_scene
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.palette import colours
