@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -460,6 +461,44 @@ def test_a_cluster_gives_the_same_bytes(tmp_path, scene, monkeypatch):
     for layer in ("", "-sure"):
         here, there = (tmp_path / f"{name}{layer}.tif" for name in ("here", "there"))
         assert here.read_bytes() == there.read_bytes()
+
+
+def test_a_damaged_scene_is_told_from_a_cluster_too(tmp_path):
+    pixels = np.random.default_rng(0).integers(1, 255, (2, 600, 600)).astype("uint8")
+    path = write_raster(
+        tmp_path / "scene.tif", pixels, tiled=True, compress="deflate", blockxsize=256,
+        blockysize=256,
+    )  # fmt: skip
+    opened, content = open_scene(path), path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
+    with pytest.raises(OutcropError, match=r"scene\.tif: cannot be read at rows .*; the file is"):
+        map_scene(dense(), opened, tmp_path / "map.tif", scheduler="local[1]")
+    assert not (tmp_path / "map.tif").exists()
+
+
+def test_a_few_windows_are_read_ahead_of_those_computed(tmp_path, scene, monkeypatch):
+    """So that reading and computing overlap, and memory stays bounded."""
+    monkeypatch.setitem(predictor._TILE, "dense", 8)
+    monkeypatch.setattr(engine, "threads_for", lambda _: 1)
+    read, done, lead = [], [], []
+    reads, classifies = Job.read, Job.classify
+
+    def reading(job, reader, window):
+        read.append(window)
+        return reads(job, reader, window)
+
+    def classifying(job, window, pixels):
+        time.sleep(0.01)
+        done.append(window)
+        lead.append(len(read) - len(done))
+        return classifies(job, window, pixels)
+
+    monkeypatch.setattr(Job, "read", reading)
+    monkeypatch.setattr(Job, "classify", classifying)
+    map_scene(dense(), scene, tmp_path / "map.tif")
+    assert read == done
+    assert len(done) == 35
+    assert 1 <= max(lead) <= 8
 
 
 def test_a_worker_that_is_killed_costs_time_and_not_the_map(tmp_path, scene, monkeypatch):

@@ -111,7 +111,7 @@ class _Cluster:
 
         def give(item: Item) -> tuple[Item, Any]:
             # Impure, so that a second run on the same cluster does not get the first one's answer.
-            return item, self._client.submit(work, there, item, pure=False)
+            return item, self._client.submit(_plainly, work, there, item, pure=False)
 
         def take() -> Result:
             nonlocal there, lost
@@ -144,6 +144,17 @@ class _Cluster:
 
     def _send(self, shared: Any) -> Any:
         return self._client.scatter(shared, broadcast=True, hash=False)
+
+
+def _plainly(work: Callable[[Any, Item], Result], shared: Any, item: Item) -> Result:
+    """Errors for the user come home as they are, without the libraries' own that led to them: some
+    of those cannot be sent."""
+    try:
+        return work(shared, item)
+    except OutcropError as error:
+        told = error
+    told.__cause__ = told.__context__ = None
+    raise told
 
 
 def _ahead(items: Iterator[Item], number: int) -> Iterator[Item]:

@@ -18,6 +18,11 @@ class OutcropError(Exception):
 
     def __init__(self, where: object, what: str) -> None:
         super().__init__(f"{where}: {what}")
+        self._parts = str(where), what
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        # Workers of a cluster send it home.
+        return type(self), self._parts
 
 
 class Stopped(Exception):  # noqa: N818
