@@ -27,11 +27,14 @@ def explain(error: OSError, path: Path) -> OutcropError:
 
 
 @contextmanager
-def new_file(path: str | Path) -> Iterator[Path]:
+def new_file(path: str | Path, name: Path | None = None) -> Iterator[Path]:
     """A temporary name beside `path`, renamed to it when the block ends well.
 
     The suffix is kept, because GDAL and others choose the format by it. If the block fails the
     temporary file goes and a file that stood under the name before is untouched.
+
+    Args:
+        name: what an error line says in place of `path`.
 
     Raises:
         OutcropError: the folder is missing, or the disk is full or read-only.
@@ -44,7 +47,7 @@ def new_file(path: str | Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        raise explain(error, path) from error
+        raise explain(error, name or path) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -122,9 +125,9 @@ def check_new(path: Path, overwrite: bool = False, instead: str = "--overwrite")
         raise OutcropError(path, f"the folder {path.parent} does not exist; make it first")
 
 
-def write_json(path: str | Path, content: Any) -> None:
-    """Write `content` as indented JSON, whole or not at all."""
-    with new_file(path) as temporary:
+def write_json(path: str | Path, content: Any, name: Path | None = None) -> None:
+    """Write `content` as indented JSON, whole or not at all; `name` as in `new_file`."""
+    with new_file(path, name) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

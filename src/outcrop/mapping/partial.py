@@ -35,6 +35,7 @@ class Partial:
         Raises:
             OutcropError: what is there is of another plan; the disk is full.
         """
+        self._output = output
         self.folder = output.with_name(f".{output.name}.windows")
         wanted = json.loads(json.dumps(dict(plan)))
         if self.folder.exists() and resume:
@@ -47,7 +48,7 @@ class Partial:
         except OSError as error:
             raise explain(error, output) from error
         try:
-            write_json(self.folder / "plan.json", wanted)
+            write_json(self.folder / "plan.json", wanted, output)
         except OutcropError:
             self.remove()
             raise
@@ -77,7 +78,7 @@ class Partial:
 
     def write(self, window: Window, layers: np.ndarray) -> None:
         """Keep a window: uint8, `layers × height × width`."""
-        with new_file(self._file(window)) as temporary:
+        with new_file(self._file(window), self._output) as temporary:
             np.savez_compressed(temporary, layers=layers)
 
     def read(self, window: Window) -> np.ndarray:
