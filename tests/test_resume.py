@@ -1,3 +1,4 @@
+import json
 import shutil
 import signal
 from dataclasses import replace
@@ -109,6 +110,16 @@ def test_only_the_same_run_goes_on(run: Run, tmp_path: Path) -> None:
         train(PATCHES, SPLIT, tmp_path, NETWORK, RECIPE, resume=True)
     with pytest.raises(OutcropError, match="does not exist"):
         train(PATCHES, SPLIT, tmp_path / "no" / "run", NETWORK, RECIPE)
+
+
+def test_a_run_that_an_outcrop_of_before_began_goes_on(run: Run, tmp_path: Path) -> None:
+    """Its configuration knows nothing of fields that came later: they were as they are now."""
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    del config["network"]["padding"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert_same(train(PATCHES, SPLIT, folder, NETWORK, RECIPE, resume=True), run)
 
 
 @pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])

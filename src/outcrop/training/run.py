@@ -209,10 +209,13 @@ def check_same(folder: Path, config: dict[str, Any], split: Split) -> None:
     stored = _read_config(folder)
     free = {"recipe.machine.device", "recipe.machine.gpu_memory"}
     free |= {*(f"versions.{name}" for name in config["versions"])}
-    old, new = (
-        {key: value for key, value in _flat(part) if key not in free}
-        for part in (stored, json.loads(json.dumps(config)))  # so that tuples are lists in both
+    defaults = {"network": asdict(ResidualNet()), "recipe": asdict(Recipe())}
+    given, old, new = (
+        {key: value for key, value in _flat(json.loads(json.dumps(part))) if key not in free}
+        for part in (defaults, stored, config)  # so that tuples are lists in all
     )
+    # What an outcrop of before did not know of, it did as the default does.
+    old = given | old
     differences = [
         f"{key} was {old.get(key)}, is {new.get(key)}"
         for key in sorted(old.keys() | new.keys())
