@@ -1,0 +1,406 @@
+"""Commands that make patches and say whether they can be trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from outcrop.cli.commands.options import headers_of, opened_sources, refuse_beside, refuse_without
+from outcrop.errors import OutcropError
+from outcrop.models.architectures import ResidualNet
+from outcrop.training.recipe import Recipe
+
+
+def coast(*, output: Path, images: int = 3, size: int = 400, seed: int = 0) -> None:
+    """Make a synthetic coast: scenes, truth and labelled polygons.
+
+    Args:
+        output: a new folder.
+        images: how many scenes.
+        size: height and width of each in pixels of 10 m.
+        seed: the same seed gives the same coast.
+    """
+    from outcrop.cli.tables import say
+    from outcrop.sources.coast import make_coast
+
+    made = make_coast(output, images, size, seed)
+    for path in (*made.scenes, *made.truths, made.labels):
+        say(str(path))
+
+
+def cube(
+    *, output: Path, shape: list[int] | None = None, seed: int = 0, noise_db: float = 15.0
+) -> None:
+    """Make a synthetic seismic cube, and its truth: parallel, chaotic, faulted, salt.
+
+    Args:
+        output: a new folder.
+        shape: numbers of inlines, crosslines and samples; 450,600,900 if not given.
+        seed: the same seed gives the same cube.
+        noise_db: power of the signal over that of the noise, in dB.
+    """
+    from outcrop.cli.tables import say
+    from outcrop.sources.cube import SHAPE, make_cube
+
+    made = make_cube(output, SHAPE if shape is None else shape, seed, noise_db)
+    for path in (made.volume, made.classes, made.names):
+        say(str(path))
+
+
+def patches(
+    sources: list[str],
+    *,
+    output: Path,
+    labels: list[str] | None = None,
+    positions: Path | None = None,
+    column: str | None = None,
+    size: int = 32,
+    bands: list[int] | None = None,
+    axis: int | None = None,
+    stride: int = 1,
+    slice_stride: int = 1,
+    edge: Literal["reflect", "drop"] | None = None,
+    per_class: int | None = None,
+    keep: list[str] | None = None,
+    classes: list[str] | None = None,
+    crs: str | None = None,
+    labels_crs: str | None = None,
+    inline_byte: int | None = None,
+    crossline_byte: int | None = None,
+    gaps: bool = False,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Cut labelled patches, each with its position, out of scenes or volumes.
+
+    Args:
+        sources: raster files; single-band files on one grid are one scene, and so are names
+            joined by commas. Or volumes: .npy, Zarr, SEG-Y, folders of slices.
+        output: the patch set, a new Zarr folder.
+        labels: polygons, points or label rasters: one file for all scenes or one each. For each
+            volume a volume of labels of the same shape, where 0 means unlabelled.
+        positions: instead of labels, a table (CSV, Parquet) with row and column of the upper-left
+            pixel of every patch, from 0, its class, and in volumes axis and index of the slice;
+            source, if there are several. Rows whose found is false are left out, flip is ignored.
+        column: the column that names the class, of vector labels or of the table, there "label"
+            if not given.
+        size: height and width of a patch in pixels.
+        bands: numbers of the bands to use, from 1.
+        axis: of volumes, the axis that the slices are across, from 0.
+        stride: use only labelled pixels on every so many rows and columns.
+        slice_stride: of volumes with labels, use only every so-many-th slice.
+        edge: mirror the scene for patches over its edge (reflect, if not given), or drop them. In
+            volumes, and where positions are given, patches lie wholly inside.
+        per_class: at most so many patches of each class, drawn at random.
+        keep: further columns of the labels or the table to keep, to split by.
+        classes: names for the values of a label raster or volume, in ascending order.
+        crs: coordinate reference system of scenes that carry none.
+        labels_crs: the same for labels.
+        inline_byte, crossline_byte: of SEG-Y, where the trace headers hold the inline and the
+            crossline number, from 1; 189 and 193 if not given.
+        gaps: of SEG-Y, take files that lack traces, and read these as no data.
+        seed: for --per-class.
+        overwrite: whether the patch set may exist.
+    """
+    from outcrop.cli.tables import class_table
+    from outcrop.patches.at_positions import cut_at_positions
+    from outcrop.patches.cut import cut
+    from outcrop.patches.cut_volume import cut_volume
+    from outcrop.sources.kinds import are_volumes
+
+    headers = headers_of(
+        [*sources, *(labels or ())],
+        inline_byte=inline_byte,
+        crossline_byte=crossline_byte,
+        gaps=gaps,
+    )
+    common: dict[str, Any] = {"per_class": per_class, "seed": seed}
+    common |= {"output": output, "overwrite": overwrite}
+    if positions is not None:
+        refuse_beside(
+            "--positions",
+            labels=labels,
+            classes=classes,
+            edge=edge,
+            stride=stride > 1,
+            slice_stride=slice_stride > 1,
+        )
+        found = cut_at_positions(
+            opened_sources(sources, headers),
+            positions,
+            column or "label",
+            size,
+            axis=axis,
+            bands=bands,
+            crs=crs,
+            keep=keep or (),
+            **common,
+        )
+    elif labels is None:
+        raise OutcropError("--labels", "is missing; pass labels, or --positions with a table")
+    elif are_volumes(sources):
+        if axis is None:
+            raise OutcropError("--axis", "is missing; pass the axis that the slices are across")
+        refuse_beside(
+            "a volume of labels", column=column, keep=keep, bands=bands, edge=edge == "reflect"
+        )
+        found = cut_volume(
+            opened_sources(sources, headers),
+            opened_sources(labels, headers),
+            axis,
+            size,
+            stride=stride,
+            slice_stride=slice_stride,
+            classes=classes,
+            **common,
+        )
+    else:
+        refuse_beside("labels of scenes", axis=axis, slice_stride=slice_stride > 1)
+        found = cut(
+            sources,
+            labels,
+            column,
+            size,
+            bands=bands,
+            stride=stride,
+            edge=edge or "reflect",
+            keep=keep or (),
+            classes=classes,
+            crs=crs,
+            labels_crs=labels_crs,
+            **common,
+        )
+    class_table(found, output)
+
+
+def locate(
+    patches: str,
+    sources: list[str],
+    *,
+    output: Path,
+    axis: int | None = None,
+    flips: bool = False,
+    bands: list[int] | None = None,
+    crs: str | None = None,
+    inline_byte: int | None = None,
+    crossline_byte: int | None = None,
+    gaps: bool = False,
+    sure: float = 0.9999,
+    patches_output: Path | None = None,
+    picture: Path | None = None,
+    report: Path | None = None,
+    scheduler: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Find where patches were cut that have lost their place, in volumes or scenes.
+
+    Args:
+        patches: a patch set, a folder or archive with a folder per class, or an npz with images
+            and, if there are any, labels.
+        sources: where they may have been cut. Volumes: .npy, Zarr, SEG-Y, folders of slices. Or
+            raster files with the bands of the patches; names joined by commas are one scene.
+        output: the positions, a new .csv or .parquet with one row a patch, in their order.
+        axis: of volumes, the axis that the slices are across, from 0; all three are searched if
+            not given.
+        flips: whether patches may have been flipped or turned; takes eight times as long, four if
+            they are not square.
+        bands: of scenes, numbers of the bands to use, from 1.
+        crs: coordinate reference system of scenes that carry none.
+        inline_byte, crossline_byte: of SEG-Y, where the trace headers hold the inline and the
+            crossline number, from 1; 189 and 193 if not given.
+        gaps: of SEG-Y, take files that lack traces, and read these as no data.
+        sure: the confidence from which a patch counts as found, from 0 to 1.
+        patches_output: a patch set of those that were found, with their positions, to be split
+            and audited by ground.
+        picture: where each class lies, a new .png, .svg or .pdf.
+        report: the same and more as one HTML page.
+        scheduler: address of a Dask cluster to work on.
+        overwrite: whether the files may exist.
+    """
+    from outcrop.cli.tables import locate_table, say
+    from outcrop.files import check_new
+    from outcrop.locating.locate import locate as locate_patches
+    from outcrop.locating.table import check_table, with_positions, write_positions
+    from outcrop.patches.collection import open_patches
+    from outcrop.patches.patchset import check_output
+    from outcrop.reporting.origins import write_origins
+    from outcrop.reporting.projections import check_picture, write_projections
+
+    check_table(output, overwrite)
+    if patches_output is not None:
+        check_output(patches_output, overwrite)
+    if picture is not None:
+        check_picture(picture, overwrite)
+    if report is not None:
+        check_new(report, overwrite)
+    headers = headers_of(sources, inline_byte=inline_byte, crossline_byte=crossline_byte, gaps=gaps)
+    opened = open_patches(patches, learnable=False)
+    located = locate_patches(
+        opened,
+        opened_sources(sources, headers),
+        axis,
+        flips,
+        bands=bands,
+        crs=crs,
+        sure=sure,
+        scheduler=scheduler,
+    )
+    placed = None if patches_output is None else with_positions(opened, located)
+    write_positions(output, located, opened, overwrite)
+    if placed is not None and patches_output is not None:
+        placed.save(patches_output, overwrite)
+    if picture is not None:
+        write_projections(picture, located, opened, overwrite)
+    if report is not None:
+        write_origins(report, located, opened, overwrite)
+    locate_table(opened, located)
+    for path in (output, patches_output, picture, report):
+        if path is not None:
+            say(str(path))
+
+
+def split(
+    patches: str,
+    *,
+    output: Path,
+    by: Literal["blocks", "matching", "zones", "slabs", "scenes", "column", "random"] = "blocks",
+    block: float | None = None,
+    buffer: float | None = None,
+    zones: list[str] | None = None,
+    boxes: list[float] | None = None,
+    slices: list[str] | None = None,
+    axis: int | None = None,
+    thickness: int | None = None,
+    column: str | None = None,
+    hold_out: list[str] | None = None,
+    folds: int = 5,
+    fold: int | None = None,
+    test: bool = False,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Split a patch set into training and validation, by ground.
+
+    Args:
+        patches: a patch set.
+        output: the split, a JSON file.
+        by: blocks of ground, folds as far from each other as the map is from the patches
+            (matching), zones, alternating slabs of a volume, whole scenes or volumes, a column of
+            the labels, or at random.
+        block: side of a block in metres, or in voxels of a volume; a tenth of the labelled
+            ground's extent, but at least four patches (two in a volume), if not given.
+        buffer: metres or voxels between the patches of different sides; one patch, or half a
+            patch of a volume, if not given; with --by matching 0.
+        zones: files of polygons that validate, on scenes.
+        boxes: boxes that validate, each as smallest x and y, largest x and y in metres; of a
+            volume as smallest along axis 0, 1 and 2, then largest, in voxels.
+        slices: ranges of slices of a volume that validate, each as axis:first:last, counted from
+            0, the last not included.
+        axis: with --by slabs, the axis of the volume that they lie across, from 0.
+        thickness: with --by slabs, slices in a slab.
+        column: with --by column, a column kept with --keep.
+        hold_out: scenes, volumes or values of the column that validate; without it they are folds.
+        folds: one of so many parts validates.
+        fold: which of them, from 0; without it one that leaves most classes on both sides.
+        test: set the next fold aside as a test side.
+        seed: of what is dealt.
+        overwrite: whether the split may exist.
+    """
+    from outcrop.cli.tables import split_table
+    from outcrop.files import check_new
+    from outcrop.patches.collection import open_patches
+    from outcrop.splits import make_splitter
+
+    check_new(output, overwrite)
+    refuse_beside(
+        f"--by {by}",
+        block=by != "blocks" and block,
+        buffer=by == "random" and buffer,
+        zones=by != "zones" and zones,
+        boxes=by != "zones" and boxes,
+        slices=by != "zones" and slices,
+        axis=by != "slabs" and axis,
+        thickness=by != "slabs" and thickness,
+        column=by != "column" and column,
+        hold_out=by not in ("scenes", "column") and hold_out,
+    )
+    opened = open_patches(patches)
+    splitter = make_splitter(
+        opened,
+        by,
+        block=block,
+        buffer=buffer,
+        zones=zones or (),
+        boxes=boxes or (),
+        slices=slices or (),
+        axis=axis,
+        thickness=thickness,
+        column=column,
+        hold_out=hold_out or (),
+        folds=folds,
+        seed=seed,
+    )
+    made = splitter.assign(opened, fold, test)
+    made.save(output)
+    split_table(opened, made, output)
+
+
+def audit(
+    patches: str,
+    *,
+    split: Path | None = None,
+    json: str | None = None,
+    output: Path | None = None,
+    to_map: list[str] | None = None,
+    full: bool = False,
+    depth: int | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> int:
+    """Say whether a patch set and its split can be trusted; exit code 1 if something is wrong.
+
+    Args:
+        patches: a patch set, a folder or archive with a folder per class, an npz, or "cifar10".
+        split: made by `outcrop split`; without it, the sides that a collection came with, if any.
+        json: write the findings to this file, or print them and nothing else with "-".
+        output: a new folder to keep the findings, pictures of their evidence and a report in.
+        to_map: scenes or volumes to be mapped; what the patches were cut from, if not given.
+        full: measure the leak gap of a network too, which is trained twice.
+        depth: of that network; 14 if not given.
+        epochs: of its trainings; 15 if not given.
+        seed: of the samples that some checks draw.
+        overwrite: whether the file and the folder may exist.
+    """
+    from outcrop.auditing.audit import audit as audit_patches
+    from outcrop.auditing.folder import check_folder, write_audit
+    from outcrop.cli.tables import finding_table, say_json
+    from outcrop.files import check_new, write_json
+    from outcrop.patches.collection import open_patches
+    from outcrop.reporting import write_report
+    from outcrop.splits import read_split
+
+    printed = json == "-"
+    if output is not None:
+        check_folder(output, overwrite)
+    if json is not None and not printed:
+        check_new(Path(json), overwrite)
+    if not full:
+        refuse_without("--full", depth=depth, epochs=epochs)
+    opened = open_patches(patches)
+    made = None if split is None else read_split(split)
+    trained: dict[str, Any] = {}
+    if full:
+        trained["network"] = ResidualNet(depth=14 if depth is None else depth)
+        trained["recipe"] = Recipe(epochs=15 if epochs is None else epochs, seed=seed)
+    found = audit_patches(opened, made, to_map=to_map or (), seed=seed, **trained)
+    if output is not None:
+        write_audit(found, opened, output, overwrite)
+        write_report(output)
+    if json is not None and not printed:
+        write_json(json, found.to_json())
+    if printed:
+        say_json(found.to_json())
+    else:
+        finding_table(found)
+    return int(found.failed)

@@ -1,0 +1,248 @@
+"""Commands that make maps, and say how good they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from outcrop.cli.commands.options import headers_of, opened_sources, refuse_beside
+from outcrop.errors import OutcropError
+
+
+def map(
+    run: Path,
+    sources: list[str],
+    *,
+    output: Path,
+    ensemble: list[str] | None = None,
+    confidence: Path | None = None,
+    entropy: Path | None = None,
+    second: Path | None = None,
+    trust: Path | None = None,
+    polygons: Path | None = None,
+    method: Literal["auto", "dense", "patches"] = "auto",
+    turns: bool = False,
+    sieve: int = 0,
+    step: int = 1,
+    window: int = 1,
+    axis: int | None = None,
+    bands: list[int] | None = None,
+    crs: str | None = None,
+    inline_byte: int | None = None,
+    crossline_byte: int | None = None,
+    gaps: bool = False,
+    device: str = "auto",
+    scheduler: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Classify every pixel of a scene or mosaic, or every sample of a volume.
+
+    Args:
+        run: made by `outcrop train`.
+        sources: scenes: single-band files on one grid are one scene, and so are names joined by
+            commas; several of one grid are a mosaic, the first on top. Or one volume: .npy, Zarr,
+            SEG-Y, a folder of slices.
+        output: the class map, a Cloud-Optimized GeoTIFF on the scene's grid; of a volume a cube,
+            .zarr, .npy or, with the headers of a SEG-Y input, .sgy.
+        ensemble: further runs on the same patches; the probabilities of all are averaged.
+        confidence: a further map: the probability of the class in per cent.
+        entropy: a further map: Shannon's entropy in per cent of that of equally likely classes.
+        second: a further map: the second-best class.
+        trust: a further map: how far a pixel lies from the training data, in per cent of what the
+            run's area of trust allows; above 100 the class is a guess.
+        polygons: the class map of a scene as polygons too, a new .gpkg.
+        method: dense: all pixels of a tile in one pass. patches: patch by patch, a hundred times
+            slower, as networks with padding were trained. auto: what the network was trained for.
+        turns: average over pictures turned and mirrored, those of a volume upside up.
+        sieve: of scenes: patches of a class of fewer pixels take that of their largest neighbour.
+        step: patch by patch, classify one pixel of each cell of step × step pixels.
+        window: of scenes: pixels along each side, at least, that are read and kept together, in
+            whole tiles of up to 512.
+        axis: of a volume, the axis that the slices are across, from 0, as the patches were cut.
+        bands: of scenes, numbers of the bands to use, from 1.
+        crs: coordinate reference system of scenes that carry none.
+        inline_byte, crossline_byte: of SEG-Y, where the trace headers hold the inline and the
+            crossline number, from 1; 189 and 193 if not given.
+        gaps: of SEG-Y, take files that lack traces, and read these as no data.
+        device: auto, cpu, cuda or mps.
+        scheduler: address of a Dask cluster to work on, or local[N] for N processes here.
+        resume: go on with a map that was interrupted.
+        overwrite: whether the files may exist.
+    """
+    from outcrop.cli.tables import say
+    from outcrop.files import check_new
+    from outcrop.mapping.polygons import write_polygons
+    from outcrop.mapping.rasters import share_outside
+    from outcrop.mapping.scene import map_scene
+    from outcrop.mapping.volume import map_volume
+    from outcrop.sources.kinds import are_volumes
+    from outcrop.sources.mosaic import lay_together
+    from outcrop.sources.scene import open_scenes
+    from outcrop.training.classifier import read_classifier
+    from outcrop.training.run import read_run
+
+    headers = headers_of(sources, inline_byte=inline_byte, crossline_byte=crossline_byte, gaps=gaps)
+    first = read_classifier(run, device) if trust is None else read_run(run, device)
+    models = [first, *(read_classifier(one, device) for one in ensemble or ())]
+    options: dict[str, Any] = {
+        "confidence": confidence, "entropy": entropy, "second": second, "trust": trust,
+        "method": method, "turns": turns, "step": step, "scheduler": scheduler, "resume": resume,
+        "overwrite": overwrite,
+    }  # fmt: skip
+    if are_volumes(sources):
+        refuse_beside("a volume", polygons=polygons, sieve=sieve != 0, bands=bands, crs=crs)
+        if axis is None:
+            raise OutcropError("--axis", "is missing; pass the axis that the slices are across")
+        if len(sources) > 1:
+            raise OutcropError(sources[1], "is a second volume; map one at a time")
+        (volume,) = opened_sources(sources, headers)
+        map_volume(models, volume, axis, output, **options)
+    else:
+        refuse_beside("scenes", axis=axis)
+        if polygons is not None:
+            check_new(polygons, overwrite)
+        scene = lay_together(open_scenes(sources, bands, crs))
+        map_scene(models, scene, output, sieve=sieve, window=window, **options)
+        if polygons is not None:
+            write_polygons(output, polygons)
+    for path in (output, confidence, entropy, second, trust, polygons):
+        if path is not None:
+            say(str(path))
+    if trust is not None and not are_volumes(sources):
+        say(f"outside the area of trust: {share_outside(trust):.1%} of the map")
+
+
+def sample(
+    map: Path,
+    *,
+    output: Path,
+    design: Literal["stratified", "simple"] = "stratified",
+    n: int | None = None,
+    expected: list[str] | None = None,
+    standard_error: float | None = None,
+    allocation: Literal["compromise", "proportional", "equal"] | None = None,
+    floor: int | None = None,
+    minimum_distance: float = 0.0,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Draw reference points from a class map, to go and look what is there.
+
+    Args:
+        map: a class map, made by `outcrop map`.
+        output: the points, a new .gpkg or .geojson, with an empty column "class" to be filled. Hide
+            the columns stratum, stratum_pixels and probability from whoever fills it, and keep them
+            in the file.
+        design: stratified by the map's classes, or simple: all pixels alike.
+        n: points in all; as many as --standard-error asks for, if not given.
+        expected: the user's accuracies hoped for, one number, or by class: water=0.95,forest=0.8.
+        standard_error: without --n, that of the overall accuracy; 0.01 if not given.
+        allocation: of a stratified sample: --floor points for each rare class and the others by
+            area (compromise, if not given), by area alone, or the same number for each class.
+        floor: with the compromise, the least points of a class; 50 if not given.
+        minimum_distance: metres between any two points.
+        seed: the same seed draws the same points.
+        overwrite: whether the file may exist.
+    """
+    from outcrop.cli.tables import sample_table
+    from outcrop.mapping.sample import sample as sample_map
+
+    if n is not None:
+        refuse_beside("--n", standard_error=standard_error)
+    if design == "simple":
+        refuse_beside("--design simple", allocation=allocation, floor=floor)
+    if allocation in ("proportional", "equal"):
+        refuse_beside(f"--allocation {allocation}", floor=floor)
+    plan = sample_map(
+        map,
+        output,
+        design,
+        n,
+        _by_class("--expected", expected),
+        0.01 if standard_error is None else standard_error,
+        allocation or "compromise",
+        50 if floor is None else floor,
+        minimum_distance,
+        seed,
+        overwrite,
+    )
+    sample_table(plan, output)
+
+
+def _by_class(option: str, words: Sequence[str] | None) -> float | dict[str, float] | None:
+    """One number for all, or numbers by name, as `water=0.95`."""
+    if not words:
+        return None
+    try:
+        if len(words) == 1 and "=" not in words[0]:
+            return float(words[0])
+        pairs = [word.rpartition("=") for word in words]
+        if all(name for name, _, _ in pairs):
+            return {name.strip(): float(number) for name, _, number in pairs}
+    except ValueError:
+        pass
+    given = ",".join(words)
+    raise OutcropError(option, f"takes a number, or NAME=NUMBER with commas between, not '{given}'")
+
+
+def assess(
+    map: Path,
+    reference: Path,
+    *,
+    output: Path | None = None,
+    csv: Path | None = None,
+    column: str | None = None,
+    design: Literal["stratified", "simple"] | None = None,
+    block: float | None = None,
+    patches: str | None = None,
+    labels_crs: str | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Say how good a class map is: accuracy and area of each class, with 95 % intervals.
+
+    Args:
+        map: a class map, made by `outcrop map`.
+        reference: what is known of the ground, and was not trained on: points of `outcrop sample`,
+            other points, polygons, or a raster of true classes.
+        output: the assessment, a new JSON file.
+        csv: the same as a table, a new CSV file with a row for each class.
+        column: of points or polygons, that names the class; class, if not given.
+        design: how points were chosen that tell no strata: at random in each class of the map
+            (stratified, if not given), or at random in the whole of it (simple).
+        block: side in metres of blocks of ground that are resampled, instead of single polygons; of
+            a raster a tenth of the map, if not given.
+        patches: the patch set that the model was trained on, to count what lies within it.
+        labels_crs: coordinate reference system of points or polygons that carry none.
+        seed: of the bootstrap.
+        overwrite: whether the files may exist.
+    """
+    from outcrop.cli.tables import assessment_table, say
+    from outcrop.evaluation.assessment import write_assessment, write_assessment_table
+    from outcrop.files import check_new
+    from outcrop.mapping.assess import assess as assess_map
+    from outcrop.patches.collection import open_patches
+
+    for path in (output, csv):
+        if path is not None:
+            check_new(path, overwrite)
+    found = assess_map(
+        map,
+        reference,
+        column,
+        design,
+        block,
+        None if patches is None else open_patches(patches),
+        labels_crs,
+        seed=seed,
+    )
+    if output is not None:
+        write_assessment(output, found)
+    if csv is not None:
+        write_assessment_table(csv, found)
+    assessment_table(found)
+    for path in (output, csv):
+        if path is not None:
+            say(str(path))

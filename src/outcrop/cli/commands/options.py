@@ -1,0 +1,45 @@
+"""Options that several commands share: SEG-Y headers, and what has no meaning where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from outcrop.errors import OutcropError
+
+
+def headers_of(sources: Sequence[str], **options: Any) -> dict[str, Any]:
+    """What was said of SEG-Y headers, for `open_volume`; refused where there is no SEG-Y."""
+    from outcrop.sources.volumes import volume_kind
+
+    # What is not there is told when it is opened.
+    if not any(volume_kind(one) == "segy" or not Path(one).exists() for one in sources):
+        refuse_beside("sources other than SEG-Y", **options)
+    return {
+        name: value for name, value in options.items() if value is not None and value is not False
+    }
+
+
+def opened_sources(sources: list[str], headers: dict[str, Any]) -> Sequence[Any]:
+    """The sources, opened if their headers need more than the usual."""
+    from outcrop.sources.kinds import are_volumes, open_all_volumes
+
+    if not (headers and are_volumes(sources)):
+        return sources
+    return open_all_volumes(sources, **headers)
+
+
+def refuse_beside(what: str, **options: Any) -> None:
+    """Refuse options that were given where they would do nothing."""
+    for name, value in options.items():
+        if value is not None and value is not False:
+            option = name.replace("_", "-")
+            raise OutcropError(f"--{option}", f"has no meaning beside {what}; leave it out")
+
+
+def refuse_without(what: str, **options: Any) -> None:
+    """Refuse options that do something only where another is given."""
+    for name, value in options.items():
+        if value is not None:
+            raise OutcropError(f"--{name.replace('_', '-')}", f"needs {what}; give it too")

@@ -1,0 +1,201 @@
+"""Commands that train networks and hold them against each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from outcrop.errors import OutcropError
+from outcrop.models.architectures import ResidualNet
+from outcrop.training.recipe import Machine, Recipe
+
+
+def models(
+    *,
+    size: list[int] | None = None,
+    bands: int = 3,
+    classes: int = 10,
+    network: ResidualNet = ResidualNet(),
+) -> None:
+    """Print the family of networks: what each costs for a given input.
+
+    Args:
+        size: height and width of a patch in pixels, or one number for both; 32 if not given.
+        bands: of a patch.
+        classes: to be told apart.
+        network: by name or by the options that follow, one network instead of the family; its
+            default, resnet20, is the first of the family.
+    """
+    from outcrop.cli.tables import cost_table
+    from outcrop.models.architectures import NETWORKS
+
+    sides = size or [32]
+    if len(sides) > 2:
+        raise OutcropError("--size", "is one number, or height and width; take 32 or 150,100")
+    chosen = list(NETWORKS.values()) if network == ResidualNet() else [network]
+    cost_table(chosen, bands, (sides[0], sides[-1]), classes)
+
+
+def train(
+    patches: str,
+    *,
+    output: Path,
+    split: Path | None = None,
+    network: ResidualNet = ResidualNet(),
+    recipe: Recipe = Recipe(),
+    sources: list[str] | None = None,
+    resume: bool = False,
+) -> None:
+    """Train a residual network on a patch set, class folder, archive, npz or CIFAR-10.
+
+    Args:
+        patches: a patch set, a folder or archive with a folder per class, an npz, or "cifar10".
+        output: the run, a new folder.
+        split: made by `outcrop split`; without it, the sides that a collection came with.
+        network: a network by name, to be changed by the options that follow; `outcrop models`
+            lists them.
+        recipe: how to train it.
+        sources: for --neighbourhood and --slices, where the files are now that the patches were cut
+            from, in the same order, if they are no longer where they were.
+        resume: go on with a run that was interrupted.
+    """
+    from outcrop.cli.tables import run_table
+    from outcrop.patches.collection import open_patches
+    from outcrop.splits import delivered_split, read_split
+    from outcrop.training.engine import train as train_network
+    from outcrop.training.parallel import launch
+
+    opened = open_patches(patches)
+    made = delivered_split(opened) if split is None else read_split(split, opened)
+    launch(recipe.machine)
+    run = train_network(opened, made, output, network, recipe, resume, lines=True, sources=sources)
+    run_table(run)
+
+
+def evaluate(run: Path, patches: str, *, device: str = "auto") -> None:
+    """Judge a trained network on all patches of another set.
+
+    Says too how far its confidence can be taken at its word, which share of the patches lies
+    outside its area of trust, and how right it is inside and outside.
+
+    Args:
+        run: made by `outcrop train`.
+        patches: a patch set with the classes of the run, cut from ground it has not seen.
+        device: auto, cpu, cuda or mps.
+    """
+    from outcrop.cli.tables import evaluation_table
+    from outcrop.experiment.evaluate import evaluate as evaluate_model
+    from outcrop.patches.collection import open_patches
+    from outcrop.training.run import read_run
+
+    evaluation_table(evaluate_model(read_run(run, device), open_patches(patches)))
+
+
+def compare(
+    patches: str,
+    *,
+    split: Path,
+    output: Path,
+    network: ResidualNet = ResidualNet(),
+    recipe: Recipe = Recipe(),
+    seeds: list[int] | None = None,
+    runs: list[Path] | None = None,
+    sources: list[str] | None = None,
+    resume: bool = False,
+) -> None:
+    """Hold models against each other: which is shown to be better, and which difference is noise.
+
+    Args:
+        patches: a patch set.
+        split: made by `outcrop split`.
+        output: a new folder.
+        network: a network by name, to be changed by the options that follow; `outcrop models`
+            lists them. It is held against maximum likelihood, decision tree, random forest and SVM.
+        recipe: how to train it.
+        seeds: train every model once for each, such as 0,1,2, so that the luck of a seed counts.
+        runs: train nothing and hold these against each other, folders made by `outcrop train` on
+            the same patches and split; runs that differ in the seed alone are one model.
+        sources: for --neighbourhood and --slices, where the files are now that the patches were cut
+            from, in the same order, if they are no longer where they were.
+        resume: go on with a comparison that was interrupted, or add seeds to one.
+    """
+    from outcrop.cli.tables import comparison_table
+    from outcrop.experiment.compare import compare as compare_models
+    from outcrop.experiment.compare_runs import compare_runs
+    from outcrop.patches.collection import open_patches
+    from outcrop.splits import read_split
+
+    if runs is not None and (
+        resume or (seeds, sources, network, recipe) != (None, None, ResidualNet(), Recipe())
+    ):
+        raise OutcropError("--runs", "trains nothing; leave out the options of a training")
+    opened = open_patches(patches)
+    made = read_split(split, opened)
+    if runs is not None:
+        comparison_table(compare_runs(opened, made, runs, output))
+        return
+    comparison_table(compare_models(opened, made, output, network, recipe, resume, sources, seeds))
+
+
+def export(
+    run: Path,
+    *,
+    output: Path,
+    format: Literal["onnx", "torch-export"] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a trained network as one file for other programs: raw pixels in, logits out.
+
+    Args:
+        run: made by `outcrop train`.
+        output: a new file; what it ends in, .onnx or .pt2, is the format.
+        format: onnx, or torch-export for `torch.export.load`, whatever the file is called.
+        overwrite: whether the file may exist.
+    """
+    from outcrop.cli.tables import say
+    from outcrop.training.classifier import read_classifier
+    from outcrop.training.export import export as export_model
+
+    export_model(read_classifier(run, "cpu"), output, format, overwrite)
+    say(str(output))
+
+
+def reproduce(
+    name: str | None = None,
+    *,
+    output: Path = Path("reproduced"),
+    data: str = "cifar10",
+    seeds: list[int] | None = None,
+    epochs: int | None = None,
+    machine: Machine = Machine(),
+    table: bool = False,
+    resume: bool = False,
+) -> None:
+    """Run a published recipe and print its figure beside ours; without a name, list the recipes.
+
+    Args:
+        name: of the recipe.
+        output: the folder of the runs and of results.jsonl, which has a line for each.
+        data: "cifar10", or a collection with a test side; figures on other pixels are marked.
+        seeds: one run each; 0 if not given.
+        epochs: instead of the recipe's; its whole schedule is squeezed into them.
+        machine: where it runs, and how.
+        table: run nothing; show all that results.jsonl has, or all it has of the recipe.
+        resume: go on with runs that were interrupted; those that ended are not run again.
+    """
+    from outcrop.cli.tables import recipe_table, result_table
+    from outcrop.experiment.published import all_published
+    from outcrop.experiment.reproduce import reproduce as run_recipe
+    from outcrop.experiment.results import results_of
+    from outcrop.training.parallel import launch
+
+    if table:
+        result_table(results_of(output, name))
+    elif name is None:
+        recipe_table(all_published())
+    else:
+        launch(machine)
+        found = run_recipe(
+            name, output, data, [0] if seeds is None else seeds, epochs, machine, resume
+        )
+        result_table(found)

@@ -1,0 +1,114 @@
+"""Commands that do the whole job, or show what came of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from outcrop.experiment.plan import Experiment
+
+
+def demo(
+    what: Literal["coast", "cube"] = "coast",
+    *,
+    output: Path | None = None,
+    seed: int = 0,
+    resume: bool = False,
+) -> None:
+    """Make a synthetic coast or cube, run the whole job on it, and report.
+
+    Args:
+        what: coast: scenes, labelled ground, a comparison of models, maps. cube: patches of a
+            seismic cube whose origin was lost: audit, locate, split by ground, train, and judge on
+            new cubes.
+        output: a new folder for everything; demo, or demo-cube, if not given.
+        seed: of the coast or the cube, and of everything drawn.
+        resume: go on with a demo that was interrupted.
+    """
+    from contextlib import nullcontext
+
+    from outcrop.cli.demo import demo_experiment, demo_story
+    from outcrop.cli.tables import outcome_table, say
+    from outcrop.experiment.story import tell_story
+    from outcrop.files import kept_if_whole
+    from outcrop.reporting.story import write_story
+
+    if what == "cube":
+        told = tell_story(demo_story(seed), output or Path("demo-cube"), resume)
+        outcome_table(told.outcomes)
+        say(f"report  {write_story(told)}")
+        return
+    output = output or Path("demo")
+    with nullcontext() if resume and output.exists() else kept_if_whole(output):
+        # The seed is in the name, so that no demo goes on with the coast of another.
+        plan = demo_experiment(output / f"coast-{seed}", seed)
+    experiment(plan.scenes, output=output / "results", plan=plan, resume=resume)
+
+
+def experiment(
+    scenes: list[str],
+    *,
+    output: Path,
+    plan: Experiment,
+    resume: bool = False,
+) -> None:
+    """Do the whole job: cut, split by ground, compare, map, report.
+
+    Args:
+        scenes: raster files; single-band files on one grid are one scene.
+        output: a new folder for everything.
+        plan: what to do.
+        resume: go on with an experiment that was interrupted.
+    """
+    from outcrop.cli.tables import comparison_table, say
+    from outcrop.experiment.experiment import run_experiment
+    from outcrop.reporting import write_report
+
+    results = run_experiment(plan, output, resume)
+    comparison_table(results.comparison)
+    for path in results.maps.values():
+        say(f"map     {path}")
+    say(f"report  {write_report(output, overwrite=True)}")
+
+
+def report(
+    folder_or_map: Path,
+    *,
+    output: Path | None = None,
+    scene: list[str] | None = None,
+    confidence: Path | None = None,
+    entropy: Path | None = None,
+    trust: Path | None = None,
+    truth: Path | None = None,
+    assessment: Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write one HTML page about an experiment, a comparison, a run, an audit or a class map.
+
+    Args:
+        folder_or_map: made by `outcrop experiment`, `compare`, `train` or `audit`; or a class map
+            of a scene, which the options that follow are about.
+        output: the page; `report.html` in the folder, or MAP.html beside the map, if not given.
+        scene: what was mapped: a raster file, or several that are its bands.
+        confidence: of the map.
+        entropy: of the map.
+        trust: the area of trust of the map.
+        truth: a raster of true classes, which the map is held against.
+        assessment: made by `outcrop assess`.
+        overwrite: whether the page may exist.
+    """
+    from outcrop.cli.tables import say
+    from outcrop.reporting import write_report
+
+    page = write_report(
+        folder_or_map,
+        output,
+        overwrite,
+        scene=scene,
+        confidence=confidence,
+        entropy=entropy,
+        trust=trust,
+        truth=truth,
+        assessment=assessment,
+    )
+    say(str(page))
