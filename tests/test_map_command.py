@@ -126,6 +126,8 @@ def test_an_interrupted_map_goes_on(here):
     [
         ("no-run coast/coast-1.tif -o x.tif", ("no-run", "no such model folder")),
         ("run coast/coast-1.tif -o x.tif --step 2", ("--step", "dense map", "leave it out")),
+        ("run coast/coast-1.tif -o x.tif --window 0", ("--window", "must be 1 or more")),
+        ("run coast/coast-1.tif -o x.tif --sieve -3", ("--sieve", "must be 0 or more")),
         ("run coast/coast-1.tif -o x.tif --axis 0", ("--axis", "scenes")),
         ("run coast/coast-1.tif -o x.tif --confidence x.tif", ("--confidence", "another one")),
         ("run coast/coast-1.tif -o x.tif --ensemble cube-run", ("--ensemble", "classes")),

@@ -70,8 +70,12 @@ def map_scene(
 
     Raises:
         OutcropError: the scene has not the bands of the models, or is smaller than a patch; models
-            of different classes; a file exists; the disk is full.
+            of different classes; a window below 1, a sieve below 0; a file exists; the disk is
+            full.
     """
+    for name, number, least in (("window", window, 1), ("sieve", sieve, 0)):
+        if number < least:
+            raise OutcropError(f"--{name}", f"must be {least} or more, not {number}")
     scene = scene if isinstance(scene, Scene) else open_scene(scene)
     files = layer_files(output, confidence=confidence, entropy=entropy, second=second, trust=trust)
     pictures = OfScene(scene)
