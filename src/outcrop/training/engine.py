@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -17,24 +17,16 @@ from outcrop.patches.reopen import AnySource
 from outcrop.splits.split import Split
 from outcrop.training.announce import announce
 from outcrop.training.classifier import Classifier
+from outcrop.training.classifier_loop import ClassifierLoop
 from outcrop.training.cutter import open_cutter
 from outcrop.training.device import cap_memory, keep_freed_memory
-from outcrop.training.loop import Loop
+from outcrop.training.folder import check_same, describe, is_finished, start, stored_batch
 from outcrop.training.memory import fitting_batch, full_memory_explained
 from outcrop.training.normalise import learn_normalisation
 from outcrop.training.parallel import Team, make_learner, make_team
 from outcrop.training.pictures import load_pictures
 from outcrop.training.recipe import Recipe
-from outcrop.training.run import (
-    Predictions,
-    Run,
-    check_same,
-    describe,
-    is_finished,
-    read_run,
-    start,
-    stored_batch,
-)
+from outcrop.training.run import Predictions, Run, read_run
 from outcrop.training.trust import measure_trust, write_trust
 
 
@@ -117,7 +109,8 @@ def _train(
         if going_on:
             if recipe.fit_batch:
                 recipe = replace(recipe, batch=stored_batch(folder))
-            check_same(folder, describe(patches, split, network, recipe), split)
+            defaults = {"network": asdict(ResidualNet()), "recipe": asdict(Recipe())}
+            check_same(folder, describe(patches, split, network, recipe), split, defaults)
             if is_finished(folder):
                 return read_run(folder, str(device))
             if team.first:
@@ -143,7 +136,7 @@ def _train(
             recipe = replace(recipe, batch=min(team.gather(batch)))
         with full_memory_explained(network, recipe, patches.size, device):
             learner = make_learner(network, recipe, patches, team)
-            loop = Loop(learner, recipe, patches, normalisation, lines, graph)
+            loop = ClassifierLoop(learner, recipe, patches, normalisation, lines, graph)
             with team.together():
                 learner.check_parts(len(training))
                 if not going_on and team.first:

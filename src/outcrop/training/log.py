@@ -6,12 +6,13 @@ import json
 import math
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,6 +63,23 @@ class EpochMetrics:
     blocks_kept: float = 1.0
     peak_memory: int = 0
 
+    def scalars(self) -> Iterator[tuple[str, float]]:
+        """What TensorBoard draws: tags and values."""
+        judged = self.validation
+        for side, scores in (("train", self.train), ("validation", judged)):
+            if scores is not None:
+                yield f"loss/{side}", scores.loss
+                yield f"accuracy/{side}", scores.accuracy
+        if judged is not None:
+            for name, values in (("precision", judged.precision), ("recall", judged.recall)):
+                for class_, value in values.items():
+                    if value is not None:
+                        yield f"{name}/{class_}", value
+        yield "training/learning rate", self.learning_rate
+        yield "training/images per second", self.images_per_second
+        yield "training/blocks kept", self.blocks_kept
+        yield "training/peak memory in GiB", self.peak_memory / (1 << 30)
+
 
 def score(loss: float, truth: Tensor, predicted: Tensor, classes: tuple[str, ...]) -> SideScores:
     """SideScores from the true and the predicted class of each patch, both int64, `N`."""
@@ -82,6 +100,19 @@ def score(loss: float, truth: Tensor, predicted: Tensor, classes: tuple[str, ...
     )
 
 
+class Metrics(Protocol):
+    """What is told of an epoch: a dataclass that is one line of `metrics.jsonl`."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def epoch(self) -> int:
+        """From 1."""
+
+    def scalars(self) -> Iterator[tuple[str, float]]:
+        """What TensorBoard draws: tags and values."""
+
+
 class Log:
     """`metrics.jsonl` and the TensorBoard events of one run, from some epoch on."""
 
@@ -98,11 +129,11 @@ class Log:
             warnings.simplefilter("ignore")
             self._events.add_graph(module, example)
 
-    def write(self, metrics: EpochMetrics) -> None:
+    def write(self, metrics: Metrics) -> None:
         """Add an epoch."""
         with self._lines.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(metrics), allow_nan=False) + "\n")
-        for tag, value in _scalars(metrics):
+        for tag, value in metrics.scalars():
             self._events.add_scalar(tag, value, metrics.epoch)
         self._events.flush()
 
@@ -115,6 +146,14 @@ class Log:
         counts = multiclass_confusion_matrix(predicted, truth, len(classes))
         figure = confusion_figure(counts.numpy(), classes)
         self._events.add_figure("confusion/validation", figure, epoch)
+
+    def pictures(self, tag: str, grid: np.ndarray, epoch: int) -> None:
+        """Show a picture, uint8, `height × width × 3`."""
+        self._events.add_image(tag, grid, epoch, dataformats="HWC")
+
+    def histogram(self, tag: str, values: Sequence[float], epoch: int) -> None:
+        """Show how some numbers are spread."""
+        self._events.add_histogram(tag, np.asarray(values), epoch)
 
     def close(self) -> None:
         """Write what is still held back."""
@@ -146,23 +185,6 @@ def _silent_thread() -> Iterator[None]:
         yield
     finally:
         threading.excepthook = hook
-
-
-def _scalars(metrics: EpochMetrics) -> Iterator[tuple[str, float]]:
-    judged = metrics.validation
-    for side, scores in (("train", metrics.train), ("validation", judged)):
-        if scores is not None:
-            yield f"loss/{side}", scores.loss
-            yield f"accuracy/{side}", scores.accuracy
-    if judged is not None:
-        for name, values in (("precision", judged.precision), ("recall", judged.recall)):
-            for class_, value in values.items():
-                if value is not None:
-                    yield f"{name}/{class_}", value
-    yield "training/learning rate", metrics.learning_rate
-    yield "training/images per second", metrics.images_per_second
-    yield "training/blocks kept", metrics.blocks_kept
-    yield "training/peak memory in GiB", metrics.peak_memory / (1 << 30)
 
 
 def _keep_lines(path: Path, count: int) -> None:

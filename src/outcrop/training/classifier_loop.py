@@ -1,0 +1,147 @@
+"""The loop that a classifier goes through: forward, backward, optimiser, and its scores."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from outcrop.errors import OutcropError
+from outcrop.patches.patchset import PatchSet
+from outcrop.training.batches import Epoch
+from outcrop.training.checkpoint import Checkpoint
+from outcrop.training.device import peak_memory
+from outcrop.training.log import EpochMetrics, Log, score
+from outcrop.training.loop import Advance, Loop, Saver, Told
+from outcrop.training.normalise import Normalisation
+from outcrop.training.parallel import Learner
+from outcrop.training.pictures import Pictures
+from outcrop.training.recipe import Recipe
+from outcrop.training.tally import Tally, merge, scores
+
+
+class ClassifierLoop(Loop):
+    """What a network goes through that learns to tell classes apart."""
+
+    learner: Learner
+
+    def __init__(
+        self,
+        learner: Learner,
+        recipe: Recipe,
+        patches: PatchSet,
+        normalisation: Normalisation,
+        lines: bool = False,
+        graph: bool = True,
+    ) -> None:
+        super().__init__(learner, recipe.epochs, lines)
+        self.recipe, self.graph = recipe, graph
+        self.classes, self.normalisation = patches.classes, normalisation
+
+    def evaluate(self, pictures: Pictures) -> tuple[float, Tensor]:
+        """Mean loss, and float32 probabilities `M × classes` on the CPU."""
+        if not len(pictures):
+            return math.nan, torch.empty(0, len(self.classes))
+        found = self.learner.probabilities(pictures, self.normalisation)
+        loss = F.nll_loss(found.log().clamp_min(-100), pictures.labels.cpu()).item()
+        return loss, found
+
+    def _epoch(
+        self,
+        begun: Checkpoint,
+        training: Pictures,
+        validation: Pictures,
+        saver: Saver,
+        advance: Advance,
+    ) -> Told:
+        started = time.perf_counter()
+        learner = self.learner
+        plan = Epoch(
+            begun.epoch,
+            self.recipe,
+            learner.network,
+            training,
+            self.normalisation,
+            learner.parts,
+        )
+        tally = self._train(plan, begun, saver, advance)
+        train_scores = scores(merge(self.team.gather(tally.tensors())), self.classes)
+        trained = time.perf_counter()
+        loss, found = self.evaluate(validation)
+        predicted = found.argmax(dim=1)
+        judged = (
+            score(loss, validation.labels.cpu(), predicted, self.classes)
+            if len(validation)
+            else None
+        )
+        with self.team.together():
+            if not all(math.isfinite(side.loss) for side in (train_scores, judged) if side):
+                raise OutcropError(
+                    "training",
+                    f"the loss is no longer a number in epoch {begun.epoch + 1}; "
+                    f"take a learning rate below {self.recipe.learning_rate}, in a new folder",
+                )
+        left = (plan.steps - begun.step) / plan.steps
+        metrics = EpochMetrics(
+            epoch=begun.epoch + 1,
+            learning_rate=learner.optimiser.param_groups[0]["lr"],
+            train=train_scores,
+            validation=judged,
+            seconds=round(time.perf_counter() - started, 3),
+            images_per_second=round(len(training) * left / (trained - started), 1),
+            blocks_kept=round(plan.kept_share, 4),
+            peak_memory=peak_memory(self.team.device),
+        )
+        draws = self._draws(metrics.epoch) and len(validation)
+
+        def draw(log: Log) -> None:
+            if draws:
+                log.confusion(metrics.epoch, validation.labels.cpu(), predicted, self.classes)
+
+        return Told(metrics, _note(metrics), _line(metrics, self.epochs), draw)
+
+    def _draws(self, epoch: int) -> bool:
+        """Whether the confusion matrix is drawn after so many epochs: some ten times in all."""
+        return epoch == self.epochs or epoch % max(1, self.epochs // 10) == 0
+
+    def _train(self, plan: Epoch, begun: Checkpoint, saver: Saver, advance: Advance) -> Tally:
+        """One pass over the training side; losses are fetched at its end, not at every step."""
+        learner = self.learner
+        tally = Tally.of(begun.below("tally") if self.team.first else {}, self.team.device)
+        learner.module.train()
+        for step in plan.walk(begun.step, learner.rank, learner.world):
+            # In the middle of the step: the first of a warm-up and the last of a cosine are not 0.
+            self._set_learning_rate(begun.epoch + (step.number + 0.5) / plan.steps)
+            learner.step(step, tally.add)
+            advance(1 / plan.steps)
+            if step.number + 1 < plan.steps:
+                saver.between(begun.epoch, step.number + 1, tally)
+        return tally
+
+    def _set_learning_rate(self, epoch: float) -> None:
+        for group in self.learner.optimiser.param_groups:
+            group["lr"] = self.recipe.learning_rate_at(epoch)
+
+    def _begin(self, log: Log, training: Pictures) -> None:
+        if self.graph:
+            images, _ = next(training.batches([training.all[:1]]))
+            log.graph(self.learner.plain().eval(), self.normalisation(images).cpu())
+
+
+def _note(metrics: EpochMetrics) -> str:
+    note, judged = f"loss {metrics.train.loss:.3f}", metrics.validation
+    if judged is None:
+        return note
+    return f"{note}, validation {judged.loss:.3f}, accuracy {judged.accuracy:.1%}"
+
+
+def _line(metrics: EpochMetrics, epochs: int) -> str:
+    kept = f", {metrics.blocks_kept:.0%} of blocks" if metrics.blocks_kept < 1 else ""
+    return (
+        f"epoch {metrics.epoch:>{len(str(epochs))}}/{epochs}: {_note(metrics)}; "
+        f"rate {metrics.learning_rate:.3g}, {metrics.images_per_second:.0f} images/s, "
+        f"{metrics.peak_memory / (1 << 30):.2f} GiB{kept}"
+    )

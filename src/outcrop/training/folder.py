@@ -1,0 +1,171 @@
+"""The folder of a run: what it was made with, and whether it can be gone on with."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from outcrop import __version__
+from outcrop.errors import OutcropError
+from outcrop.files import new_folder, read_json, write_json
+from outcrop.patches.patchset import PatchSet
+from outcrop.splits.split import Split, read_split
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a run has trained.
+
+    Attributes:
+        format: what `config.json` says.
+        name: what an error line says.
+        command: which makes one.
+    """
+
+    format: str
+    name: str
+    command: str
+
+
+CLASSIFIER = Kind("outcrop run", "a classifier", "outcrop train")
+PICTURE_MODEL = Kind("outcrop picture run", "a VAE-GAN", "outcrop train --model vaegan")
+_KINDS = {kind.format: kind for kind in (CLASSIFIER, PICTURE_MODEL)}
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the model, which is written last, is there."""
+    return (folder / "model.json").exists()
+
+
+def describe(
+    patches: PatchSet,
+    split: Split,
+    network: DataclassInstance,
+    recipe: DataclassInstance,
+    kind: Kind = CLASSIFIER,
+) -> dict[str, Any]:
+    """What a run was made with, as JSON holds it."""
+    import torch
+
+    return {
+        "format": kind.format,
+        "version": _VERSION,
+        "network": asdict(network),
+        "recipe": asdict(recipe),
+        "patches": {
+            "fingerprint": patches.fingerprint,
+            "number": len(patches),
+            "size": list(patches.size),
+            "classes": list(patches.classes),
+            "bands": list(patches.bands),
+        },
+        "split": {"how": dict(split.how), "by_ground": split.by_ground},
+        "versions": {
+            "outcrop": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+    }
+
+
+def start(folder: Path, config: dict[str, Any], split: Split) -> None:
+    """Make the folder of a new run.
+
+    Raises:
+        OutcropError: something is there already, or the parent folder is missing.
+    """
+    with new_folder(folder) as temporary:
+        write_json(temporary / "config.json", config)
+        split.save(temporary / "split.json")
+
+
+def check_same(
+    folder: Path, config: Mapping[str, Any], split: Split, defaults: Mapping[str, Any]
+) -> None:
+    """Refuse to go on with a run that was started with something else.
+
+    Versions may differ, and so may the device and the share of it.
+
+    Args:
+        config: see `describe`.
+        defaults: of network and recipe.
+
+    Raises:
+        OutcropError: the folder is no run, or network, recipe, patches or split differ.
+    """
+    stored = read_config(folder, _KINDS[config["format"]])
+    free = {"recipe.machine.device", "recipe.machine.gpu_memory"}
+    free |= {*(f"versions.{name}" for name in config["versions"])}
+    given, old, new = (
+        {key: value for key, value in _flat(json.loads(json.dumps(part))) if key not in free}
+        for part in (defaults, stored, config)  # so that tuples are lists in all
+    )
+    # What an outcrop of before did not know of, it did as the default does.
+    old = given | old
+    differences = [
+        f"{key} was {old.get(key)}, is {new.get(key)}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+    if not np.array_equal(read_split(folder / "split.json").sides, split.sides):
+        differences.append("the split is another")
+    if differences:
+        raise OutcropError(
+            folder,
+            f"cannot go on: {'; '.join(differences)}; take the old settings or another folder",
+        )
+
+
+def stored_batch(folder: Path) -> int:
+    """The batch that a run was started with.
+
+    Raises:
+        OutcropError: the folder is no run.
+    """
+    try:
+        return int(read_config(folder, CLASSIFIER)["recipe"]["batch"])
+    except (KeyError, TypeError, ValueError):
+        raise OutcropError(
+            folder / "config.json", "does not say the batch; choose another folder"
+        ) from None
+
+
+def read_config(folder: Path, wanted: Kind) -> dict[str, Any]:
+    """What a run was made with.
+
+    Raises:
+        OutcropError: there is no run, or it is one of another kind.
+    """
+    if not folder.is_dir():
+        raise OutcropError(folder, f"no such run; make one with `{wanted.command}`")
+    config = read_json(folder / "config.json", "run", "train")
+    found = _KINDS.get(str(config.get("format"))) if isinstance(config, dict) else None
+    if found is None:
+        raise OutcropError(folder, "is not a run of outcrop; choose another folder")
+    if found != wanted:
+        raise OutcropError(
+            folder,
+            f"is a run of {found.name}, and {wanted.name} is wanted; "
+            f"choose one of `{wanted.command}`",
+        )
+    return config
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
