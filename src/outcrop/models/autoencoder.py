@@ -84,6 +84,9 @@ class Discriminator(nn.Module):
                 ]
             )
         )
+        # Spectrally normalised layers make features small, which a Gaussian of unit variance would
+        # take for alike. Those behind batch normalisation have the right size.
+        self.compared = nn.BatchNorm2d(filters[-1], affine=False) if spectral else nn.Identity()
         self.wide = _connected(filters[-1] * grid * grid, wide, spectral)
         self.verdict = _spectral(nn.Linear(wide, 1), spectral)
 
@@ -96,24 +99,23 @@ class Discriminator(nn.Module):
         Returns:
             `N × features`, flat, and `N`.
         """
-        features = self.layers(pictures).flatten(1)
-        return features, self.verdict(self.wide(features)).squeeze(1)
+        hidden = self.layers(pictures)
+        verdicts = self.verdict(self.wide(hidden.flatten(1))).squeeze(1)
+        return self.compared(hidden).flatten(1), verdicts
 
 
 class PictureNetworks(nn.Module):
     """Encoder, decoder and discriminator, as many of them as there are.
 
     Attributes:
-        encoder, decoder, discriminator: the networks; None where the description has none.
+        decoder, encoder, discriminator: the networks; None where the description has none.
     """
 
-    def __init__(self, network: VaeGan, bands: int, size: int) -> None:
+    def __init__(
+        self, decoder: Decoder, encoder: Encoder | None, discriminator: Discriminator | None
+    ) -> None:
         super().__init__()
-        self.decoder = Decoder(network, bands, size)
-        self.encoder = Encoder(network, bands, size) if network.has_encoder else None
-        self.discriminator = (
-            Discriminator(network, bands, size) if network.has_discriminator else None
-        )
+        self.decoder, self.encoder, self.discriminator = decoder, encoder, discriminator
 
 
 def _down(inputs: int, outputs: int, spectral: bool = False) -> nn.Sequential:

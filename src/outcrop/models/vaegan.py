@@ -126,9 +126,13 @@ class VaeGan:
 
     def build(self, bands: int, size: int) -> PictureNetworks:
         """The networks with new weights, drawn from torch's global generator."""
-        from outcrop.models.autoencoder import PictureNetworks
+        from outcrop.models.autoencoder import Decoder, Discriminator, Encoder, PictureNetworks
 
-        return PictureNetworks(self, bands, size)
+        return PictureNetworks(
+            Decoder(self, bands, size),
+            Encoder(self, bands, size) if self.has_encoder else None,
+            Discriminator(self, bands, size) if self.has_discriminator else None,
+        )
 
 
 PICTURE_MODELS: Mapping[str, VaeGan] = MappingProxyType(

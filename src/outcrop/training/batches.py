@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,7 +18,23 @@ from outcrop.patches.patchset import PatchSet
 from outcrop.training.augment import add_noise, cover, draw, draw_centres, draw_gains, move
 from outcrop.training.normalise import Normalisation
 from outcrop.training.pictures import Pictures
-from outcrop.training.recipe import Recipe
+from outcrop.training.recipe import Augmentation
+
+
+class Plan(Protocol):
+    """What a recipe says of the order and the look of pictures."""
+
+    @property
+    def seed(self) -> int:
+        """Of order and augmentation."""
+
+    @property
+    def batch(self) -> int:
+        """The largest number of pictures in one step."""
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """What may be done to a picture."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +82,8 @@ class Epoch:
     def __init__(
         self,
         number: int,
-        recipe: Recipe,
-        network: ResidualNet,
+        recipe: Plan,
+        network: ResidualNet | None,
         pictures: Pictures,
         normalisation: Normalisation,
         parts: int = 1,
@@ -85,12 +102,14 @@ class Epoch:
         self._gains = draw_gains(augmentation, n, bands, has_up, random).to(device)
         self._centres = draw_centres(n, size, random).to(device)
         self.steps = math.ceil(n / recipe.batch)
-        draws = random.random((self.steps, len(network.survivals)))
+        survivals = () if network is None else network.survivals
+        draws = random.random((self.steps, len(survivals)))
         # By dice of their own: how many numbers they take depends on the ground.
         cutter = pictures.cutter
         self._shifts = None if cutter is None else cutter.draw(random.spawn(1)[0])
         self._kept = [
-            keep(network, row.tolist()) if network.survival < 1 else None for row in draws
+            keep(network, row.tolist()) if network and network.survival < 1 else None
+            for row in draws
         ]
         self.kept_share = float(np.mean([np.mean(kept or [True]) for kept in self._kept]))
 
@@ -129,14 +148,17 @@ class Epoch:
             images = self._normalisation(moved * self._gains[these]).masked_fill_(~inside, 0)
             augmentation = self._recipe.augmentation
             if augmentation.noise:
-                images = add_noise(images, augmentation.noise, self._dice(step, k, images.device))
+                seeds = (self._recipe.seed, self._number, step, k)
+                images = add_noise(images, augmentation.noise, dice(images.device, *seeds))
             if augmentation.cutout:
                 images = cover(images, self._centres[these], augmentation.cutout)
             yield Part(images, labels, len(labels) / whole)
 
-    def _dice(self, step: int, part: int, device: torch.device) -> torch.Generator:
-        seeds = np.random.SeedSequence((self._recipe.seed, self._number, step, part))
-        return torch.Generator(device).manual_seed(int(seeds.generate_state(1)[0]))
+
+def dice(device: torch.device, *numbers: int) -> torch.Generator:
+    """A generator on a device whose numbers follow from `numbers` alone."""
+    seeds = np.random.SeedSequence(numbers)
+    return torch.Generator(device).manual_seed(int(seeds.generate_state(1)[0]))
 
 
 def _lying(patches: PatchSet, index: np.ndarray) -> np.ndarray | None:

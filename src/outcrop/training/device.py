@@ -75,7 +75,22 @@ def best_precision(device: torch.device) -> Literal["32-true", "bf16-mixed"]:
     return "bf16-mixed" if native else "32-true"
 
 
-def compiles(device: torch.device) -> bool:
+def compiles(wish: str, device: torch.device) -> bool:
+    """Whether networks are compiled on `device`, if "auto", "always" or "never" is wished.
+
+    Raises:
+        OutcropError: always, and this machine lacks what it needs.
+    """
+    if wish == "auto":
+        return device.type == "cuda" and _can_compile(device)
+    if wish == "always" and not _can_compile(device):
+        raise OutcropError(
+            "--compile", "needs a C++ compiler, and Triton for a GPU; install it or take never"
+        )
+    return wish == "always"
+
+
+def _can_compile(device: torch.device) -> bool:
     """Whether torch.compile finds what it needs: a compiler, and Triton for a GPU."""
     compilers = (os.environ.get("CXX", ""), "g++", "gcc", "clang++", "clang")
     found = any(name and shutil.which(name) for name in compilers)

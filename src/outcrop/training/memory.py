@@ -145,7 +145,7 @@ def full_memory_explained(
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not _is_full(error):
+        if not is_full(error):
             raise
         raise OutcropError(
             "training",
@@ -154,7 +154,8 @@ def full_memory_explained(
         ) from error
 
 
-def _is_full(error: Exception) -> bool:
+def is_full(error: Exception) -> bool:
+    """Whether it is an error for want of memory."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
         sign in str(error) for sign in _SIGNS
     )

@@ -51,7 +51,7 @@ class Augmentation:
     slices: int = 0
 
     def __post_init__(self) -> None:
-        _check(
+        check(
             self,
             "augmentation",
             ("crop", self.crop is None or self.crop >= 0, "0 (off) or more"),
@@ -101,7 +101,7 @@ class Machine:
     gpu_memory: str | None = None
 
     def __post_init__(self) -> None:
-        _check(
+        check(
             self,
             "machine",
             ("devices", self.devices >= 1, "1 or more"),
@@ -188,7 +188,7 @@ class Recipe:
     machine: Machine = field(default_factory=Machine)
 
     def __post_init__(self) -> None:
-        _check(
+        check(
             self,
             "recipe",
             ("epochs", self.epochs >= 1, "1 or more"),
@@ -264,7 +264,17 @@ def _size(text: str) -> int | None:
     return bytes_ or None
 
 
-def _check(settings: Any, what: str, *rules: tuple[str, bool, str]) -> None:
+def check(settings: Any, what: str, *rules: tuple[str, bool, str]) -> None:
+    """Refuse settings out of their range.
+
+    Args:
+        settings: a dataclass.
+        what: it is.
+        rules: for each field its name, whether it is good, and what to take.
+
+    Raises:
+        OutcropError: one is not.
+    """
     for name, good, range_ in rules:
         if not good:
             raise OutcropError(what, f"{name} is {getattr(settings, name)}; take {range_}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -23,6 +23,7 @@ from outcrop.training.checkpoint import Checkpoint
 from outcrop.training.classifier import probabilities
 from outcrop.training.device import compiles
 from outcrop.training.normalise import Normalisation
+from outcrop.training.parallel.statistics import Statistics
 from outcrop.training.parallel.team import Team
 from outcrop.training.pictures import Pictures
 from outcrop.training.recipe import Recipe
@@ -65,7 +66,7 @@ class Learner:
             self.module if self.average is None else self.average.module  # type: ignore[assignment]
         )
         self.module.recompute(machine.recompute)
-        if self._compiles():
+        if compiles(machine.compile, team.device):
             self.module.compile_blocks()
         self._join()
         self.optimiser = self._optimiser()
@@ -76,16 +77,6 @@ class Learner:
                 buffer = torch.zeros_like(parameter)
                 self.optimiser.state[parameter]["momentum_buffer"] = buffer
         self.stepper = cast("_FabricOptimizer", team.fabric.setup_optimizers(self.optimiser))
-
-    def _compiles(self) -> bool:
-        wish, device = self.recipe.machine.compile, self.team.device
-        if wish == "auto":
-            return device.type == "cuda" and compiles(device)
-        if wish == "always" and not compiles(device):
-            raise OutcropError(
-                "--compile", "needs a C++ compiler, and Triton for a GPU; install it or take never"
-            )
-        return wish == "always"
 
     def plain(self) -> ResidualNetwork:
         """The network with its first weights, whole and on the CPU."""
@@ -118,7 +109,7 @@ class Learner:
         self._differentiate(step, tell)
         self.stepper.step()
         if self.world > 1:
-            self._share_statistics()
+            self._statistics.share()
         if self.average is not None:
             self.average.update_parameters(self.module)
 
@@ -198,7 +189,7 @@ class Learner:
             warnings.simplefilter("ignore")
             self.forward = self.team.fabric.setup_module(self.module)
         if self.world > 1:
-            self._join_statistics()
+            self._statistics = Statistics(self.module, self.rank, self.world)
 
     def _optimiser(self, **how: bool) -> torch.optim.Optimizer:
         return torch.optim.SGD(
@@ -220,32 +211,6 @@ class Learner:
                 # The mean over the processes of what each gives is then the sum over the parts.
                 fabric.backward(loss * (part.share * self.world))
             tell(loss, logits, part.labels)
-
-    def _join_statistics(self) -> None:
-        """Let running statistics move in one part as far as in `world` parts."""
-        norms = [m for m in self.module.modules() if isinstance(m, nn.BatchNorm2d)]
-        stay = 1 - (norms[0].momentum or 0)
-        for norm in norms:
-            norm.momentum = 1 - stay**self.world
-        self._statistics = [
-            cast(Tensor, statistic)
-            for norm in norms
-            for statistic in (norm.running_mean, norm.running_var)
-        ]
-        # In one process the part of the last rank comes last and counts most.
-        self._weight = (1 - stay) * stay ** (self.world - 1 - self.rank) / (1 - stay**self.world)
-
-    def _share_statistics(self) -> None:
-        """Make the running statistics those of all parts.
-
-        With `stay` = 1 - momentum, the parts k = 0, 1, ... of one process move a statistic from r
-        to stay^world r + Σ (1 - stay) stay^(world - 1 - k) s_k. Here the rank k holds
-        stay^world r + (1 - stay^world) s_k, and the weights of the ranks sum to 1.
-        """
-        together = torch.cat(self._statistics) * self._weight
-        distributed.all_reduce(together)
-        sizes = [len(statistic) for statistic in self._statistics]
-        torch._foreach_copy_(self._statistics, list(together.split(sizes)))
 
     def _logits(self, images: Tensor) -> Tensor:
         return self.judged(images)

@@ -1,0 +1,1 @@
+"""Networks that learn the pictures themselves: VAE, GAN and VAE-GAN."""

@@ -1,0 +1,249 @@
+"""Patches, a split and networks become a run that has learnt the pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from outcrop.errors import OutcropError
+from outcrop.files import check_new, sweep
+from outcrop.models.cost import short
+from outcrop.models.vaegan import VaeGan
+from outcrop.patches.patchset import PatchSet
+from outcrop.patches.reopen import AnySource
+from outcrop.progress import tell
+from outcrop.splits.split import Split
+from outcrop.training.classifier import Classifier
+from outcrop.training.cutter import open_cutter
+from outcrop.training.device import cap_memory, keep_freed_memory, pick_precision
+from outcrop.training.folder import PICTURE_MODEL, check_same, describe, is_finished, start
+from outcrop.training.memory import is_full
+from outcrop.training.parallel import Team
+from outcrop.training.parallel.team import assemble
+from outcrop.training.pictures import load_pictures
+from outcrop.training.run import Run, classifier_of
+from outcrop.training.vaegan.learner import VaeGanLearner
+from outcrop.training.vaegan.look import Looker, evenly
+from outcrop.training.vaegan.loop import VaeGanLoop
+from outcrop.training.vaegan.model import VaeGanModel
+from outcrop.training.vaegan.recipe import VaeGanRecipe
+from outcrop.training.vaegan.run import VaeGanRun, read_vaegan_run
+from outcrop.training.vaegan.scale import learn_scale
+
+if TYPE_CHECKING:
+    from lightning_fabric.strategies.strategy import Strategy
+
+
+def train_vaegan(
+    patches: PatchSet,
+    split: Split,
+    folder: str | Path,
+    network: VaeGan = VaeGan(),
+    recipe: VaeGanRecipe = VaeGanRecipe(),
+    resume: bool = False,
+    lines: bool = False,
+    sources: Sequence[AnySource] | None = None,
+    similarity: VaeGanRun | None = None,
+    judge: Classifier | Run | None = None,
+) -> VaeGanRun:
+    """Learn the pictures of the training side of `split`, and look at the validation side.
+
+    Labels are not looked at. Of the validation side reconstructions are measured after every
+    epoch, and with a judge samples too; nothing is learnt from it or chosen by it, and the test
+    side is not touched. The model is the one after the last epoch.
+
+    As with `outcrop.training.engine.train`, a run that was stopped or killed and resumed ends with
+    the same weights as one that was not; several processes (`--devices`, torchrun) do what one does
+    with as much of `accumulate`, up to rounding; on a GPU the networks are compiled.
+
+    Args:
+        patches: squares of 32, 64 or 128 pixels, of any number of bands.
+        split: the sides, made for these patches. The validation side may be empty.
+        folder: where the run is written: configuration, split, the two newest checkpoints, metrics,
+            TensorBoard events with grids of pictures, and the model.
+        network: what to train.
+        recipe: how.
+        resume: go on with the run in `folder`, if there is one, from its newest checkpoint. A
+            finished run is returned as it is.
+        lines: print a line for each epoch on standard error, and alarms.
+        sources: see `outcrop.training.engine.train`.
+        similarity: for `VaeGan("vae-dis")`, a run of a GAN or VAE-GAN on the same patches, whose
+            discriminator says what is alike.
+        judge: a classifier of the same kind of patches. Its features measure reconstructions and
+            samples in every epoch; nothing is learnt from it.
+
+    Raises:
+        OutcropError: patches of another size, or all of a single value; the folder exists and
+            `resume` is false, or is not this run; the split does not fit the patches; no such
+            device; the loss is no longer a number; memory or disk is full; judge or similarity are
+            missing where they are needed, or do not fit.
+        KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM; the run can be resumed.
+    """
+    split.check(patches, judged=False)
+    network.check_size(patches.size)
+    classifier = None if judge is None else classifier_of(judge)
+    if classifier is not None:
+        _check_judge(classifier, patches)
+    weights = _similarity(network, similarity, patches)
+    with assemble(recipe.machine, _no_wrapping) as team:
+        if team.world > 1:
+            recipe = replace(recipe, machine=replace(recipe.machine, devices=team.world))
+        with _explained(recipe):
+            return _train(
+                patches,
+                split,
+                Path(folder),
+                network,
+                recipe,
+                resume,
+                lines,
+                sources,
+                weights,
+                classifier,
+                team,
+            )
+
+
+def _train(
+    patches: PatchSet,
+    split: Split,
+    folder: Path,
+    network: VaeGan,
+    recipe: VaeGanRecipe,
+    resume: bool,
+    lines: bool,
+    sources: Sequence[AnySource] | None,
+    similarity: Mapping[str, Tensor] | None,
+    judge: Classifier | None,
+    team: Team,
+) -> VaeGanRun:
+    device = team.device
+    config = describe(patches, split, network, recipe, PICTURE_MODEL)
+    with team.together():
+        cap_memory(device, recipe.machine.gpu_bytes)
+        if resume and folder.exists():
+            defaults = {"network": asdict(VaeGan()), "recipe": asdict(VaeGanRecipe())}
+            check_same(folder, config, split, defaults)
+            if is_finished(folder):
+                return read_vaegan_run(folder, str(device))
+            if team.first:
+                sweep(folder)
+        else:
+            resume = False
+            check_new(folder, instead="--resume")
+    with ExitStack() as stack:
+        with team.together():
+            scale = learn_scale(patches, split.train, recipe.seed)
+            cutter = stack.enter_context(open_cutter(patches, split, recipe.augmentation, sources))
+            training = load_pictures(patches, split.train, device, cutter)
+            validation = load_pictures(patches, split.validation, device)
+            if device.type == "cpu":
+                keep_freed_memory()
+        # Without this, cuDNN may sum in another order from one run to the next.
+        stack.enter_context(
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+        )
+        learner = VaeGanLearner(
+            network, recipe, len(patches.bands), patches.size[0], team, similarity
+        )
+        looker = Looker(
+            patches.take(evenly(split.validation)),
+            patches.take(evenly(split.train)),
+            judge,
+            recipe.seed,
+        )
+        model = VaeGanModel(
+            network,
+            learner.kept,
+            patches.bands,
+            scale,
+            patches.size[0],
+            patches.images.dtype.name,
+        )
+        loop = VaeGanLoop(learner, model, looker, lines)
+        with team.together():
+            learner.check_parts(len(training))
+            if not resume and team.first:
+                start(folder, config, split)
+        _announce(network, recipe, learner, device)
+        loop.fit(training, validation, folder)
+    with team.together():
+        if team.first:
+            model.save(folder)
+    return read_vaegan_run(folder, str(device))
+
+
+def _similarity(
+    network: VaeGan, run: VaeGanRun | None, patches: PatchSet
+) -> Mapping[str, Tensor] | None:
+    """The weights of the discriminator that says what is alike, for a network that learns none."""
+    if network.parts != "vae-dis":
+        if run is not None:
+            raise OutcropError(
+                "--similarity", f"has no meaning for a {network.title}; leave it out"
+            )
+        return None
+    if run is None:
+        raise OutcropError(
+            "--similarity",
+            "is missing: a VAE with a learned metric needs a run of `outcrop train --model gan`",
+        )
+    run.check_patches(patches)
+    theirs = run.model.networks.discriminator
+    same = ("filters", "spectral")
+    if theirs is None or any(getattr(run.model.network, k) != getattr(network, k) for k in same):
+        raise OutcropError(
+            run.folder,
+            "its discriminator is missing or another than this network's; take a run with the same "
+            "--filters and --spectral",
+        )
+    return theirs.state_dict()
+
+
+def _check_judge(judge: Classifier, patches: PatchSet) -> None:
+    if judge.bands != patches.bands or judge.size != patches.size:
+        raise OutcropError(
+            "--judge",
+            f"was trained on {len(judge.bands)} bands of {judge.size[0]} × {judge.size[1]} pixels, "
+            f"the patches have {len(patches.bands)} of {patches.size[0]} × {patches.size[1]}; "
+            "take a classifier of such patches",
+        )
+
+
+def _announce(
+    network: VaeGan, recipe: VaeGanRecipe, learner: VaeGanLearner, device: torch.device
+) -> None:
+    """Say on standard error what is trained and where it runs."""
+    parameters = sum(p.numel() for p in learner.networks.parameters())
+    where = f"{device}, {pick_precision(recipe.machine.precision, device)}"
+    if recipe.machine.devices > 1:
+        where += f", {recipe.machine.devices} processes"
+    tell(f"training a {network.title}: {short(parameters)} parameters; on {where}")
+
+
+@contextmanager
+def _explained(recipe: VaeGanRecipe) -> Iterator[None]:
+    """Turn an error for want of memory into one that says which setting to change."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_full(error):
+            raise
+        raise OutcropError(
+            "training",
+            f"memory is full at a batch of {recipe.batch}; take --batch {recipe.batch // 2}, "
+            f"--accumulate {2 * recipe.machine.accumulate}, or fewer --filters, in a new folder",
+        ) from error
+
+
+def _no_wrapping(world: int) -> Strategy:
+    """The learner itself adds up gradients: they are taken loss by loss, not in one pass."""
+    from lightning_fabric.strategies import DDPStrategy
+
+    return DDPStrategy()

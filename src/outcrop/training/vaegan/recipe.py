@@ -1,0 +1,129 @@
+"""How a VAE-GAN is trained: plain data that a config can hold and a run folder can store."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from outcrop.errors import OutcropError
+from outcrop.models.vaegan import VaeGan
+from outcrop.training.recipe import Augmentation, Machine, check
+
+
+@dataclass(frozen=True)
+class VaeGanRecipe:
+    """Algorithm 1 of Larsen et al. 2016 (arXiv:1512.09300), and remedies that came after it.
+
+    The defaults are the paper's, but for the number of epochs and for `gamma`, which it does not
+    print. Pictures are mirrored, and turned where they have no up; padding and gains, which a GAN
+    would learn to draw, are off.
+
+    Attributes:
+        epochs: passes over the training patches.
+        batch: largest number of patches in one step; an epoch is cut into batches of equal size.
+        learning_rate: of all networks, in all steps.
+        optimiser: "rmsprop" as in the paper, or "adam" with momentum 0.5 (Radford et al. 2016,
+            arXiv:1511.06434).
+        gamma: in the decoder's gradient, the weight of likeness against that of the GAN
+            (section 3.3): content against style.
+        decoder_loss: "minimax": the decoder makes the discriminator's loss large, as in algorithm
+            1; "non-saturating": it makes its own pictures look real, whose gradient does not
+            vanish where they do not (Goodfellow et al. 2014, arXiv:1406.2661, section 3).
+        balance: the discriminator rests in steps in which it is right of more than this share of
+            the pictures, 0.5 to 1; 0 lets it learn in all.
+        kl_warm_up: epochs during which the weight of the prior rises linearly from 0 to 1 (Bowman
+            et al. 2016, arXiv:1511.06349, section 3.1).
+        average: decay per step of an exponential moving average of the decoder, which is then what
+            is looked at and kept, for instance 0.999; 0 keeps the weights of the last step.
+        augmentation: what may be done to a picture.
+        seed: of the first weights, of the order, of the augmentation and of the codes.
+        machine: where it runs. Of several processes the strategy is "ddp", and nothing is
+            recomputed.
+
+    Raises:
+        OutcropError: a number out of its range, or an unknown word.
+    """
+
+    epochs: int = 50
+    batch: int = 64
+    learning_rate: float = 3e-4
+    optimiser: Literal["rmsprop", "adam"] = "rmsprop"
+    gamma: float = 1e-3
+    decoder_loss: Literal["minimax", "non-saturating"] = "minimax"
+    balance: float = 0.0
+    kl_warm_up: float = 0.0
+    average: float = 0.0
+    augmentation: Augmentation = field(default_factory=lambda: Augmentation(crop=0, gain=0.0))
+    seed: int = 0
+    machine: Machine = field(default_factory=Machine)
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            "recipe",
+            ("epochs", self.epochs >= 1, "1 or more"),
+            ("batch", self.batch >= 4, "4 or more"),
+            ("learning_rate", 0 < self.learning_rate < math.inf, "above 0"),
+            ("optimiser", self.optimiser in ("rmsprop", "adam"), "rmsprop or adam"),
+            ("gamma", 0 <= self.gamma < math.inf, "0 or more"),
+            (
+                "decoder_loss",
+                self.decoder_loss in ("minimax", "non-saturating"),
+                "minimax or non-saturating",
+            ),
+            (
+                "balance",
+                self.balance == 0 or 0.5 <= self.balance <= 1,
+                "0 (off), or from 0.5 to 1",
+            ),
+            ("kl_warm_up", 0 <= self.kl_warm_up < math.inf, "0 (off) or more"),
+            ("average", 0 <= self.average < 1, "0 (off) to below 1"),
+            ("seed", self.seed >= 0, "0 or more"),
+        )
+        if self.machine.strategy != "ddp":
+            raise OutcropError("--strategy", f"is {self.machine.strategy}; a VAE-GAN takes ddp")
+        if self.machine.recompute:
+            raise OutcropError("--recompute", "has no meaning for a VAE-GAN; leave it out")
+
+    def prior_weight_at(self, epoch: float) -> float:
+        """The weight of the prior after so many epochs; fractions are steps within one.
+
+        >>> VaeGanRecipe(kl_warm_up=4).prior_weight_at(1)
+        0.25
+        """
+        return min(1.0, epoch / self.kl_warm_up) if self.kl_warm_up else 1.0
+
+
+@dataclass(frozen=True)
+class VaeGanPlan:
+    """Networks that learn pictures, and how they are trained.
+
+    Attributes:
+        picture_network: which networks.
+        picture_recipe: how.
+    """
+
+    picture_network: VaeGan = field(default_factory=VaeGan)
+    picture_recipe: VaeGanRecipe = field(default_factory=VaeGanRecipe)
+
+    @classmethod
+    def named(cls, name: str) -> VaeGanPlan:
+        """The plan of that name.
+
+        Raises:
+            OutcropError: no such name.
+        """
+        return cls(VaeGan.named(name))
+
+
+def vaegan_recipe_of(content: Mapping[str, Any]) -> VaeGanRecipe:
+    """The recipe that `dataclasses.asdict` took apart."""
+    return VaeGanRecipe(
+        **{
+            **content,
+            "augmentation": Augmentation(**content.get("augmentation", {})),
+            "machine": Machine(**content.get("machine", {})),
+        }
+    )
