@@ -55,6 +55,13 @@ _PUBLIC = {
     "ResidualClassifier": "training.estimator.ResidualClassifier",
     # results
     "score": "evaluation.scores.score",
+    "frechet_distance": "evaluation.frechet.frechet_distance",
+    "frechet_floor": "evaluation.frechet.frechet_floor",
+    "frechet_at_infinity": "evaluation.frechet.frechet_at_infinity",
+    "sample_precision_recall": "evaluation.neighbours.sample_precision_recall",
+    "memorised": "evaluation.neighbours.memorised",
+    "retrieved": "evaluation.retrieval.retrieved",
+    "relative_error": "evaluation.reconstruction.relative_error",
     "calibrate": "evaluation.calibration.calibrate",
     "evaluate": "experiment.evaluate.evaluate",
     "compare": "experiment.compare.compare",

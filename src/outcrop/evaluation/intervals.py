@@ -116,6 +116,31 @@ def resampled_rows(
     return counts
 
 
+def resampled_means(
+    values: np.ndarray, groups: np.ndarray | None, draws: int, seed: int
+) -> np.ndarray:
+    """Means over patches when whole groups are drawn anew, with replacement.
+
+    Args:
+        values: float, `N × size`, of each patch.
+        groups: `N`, the group of each patch, or None when each patch stands for itself.
+        draws: number of bootstrap samples.
+        seed: of the random numbers.
+
+    Returns:
+        float64, `draws × size`.
+    """
+    rows = np.column_stack((values, np.ones(len(values))))
+    if groups is not None:
+        names, group = np.unique(groups, return_inverse=True)
+        member = sparse.coo_array(
+            (np.ones(len(group)), (group, np.arange(len(group)))), shape=(len(names), len(group))
+        )
+        rows = member.tocsr() @ rows
+    sums = resampled_rows(rows, None, draws, seed)
+    return sums[:, :-1] / sums[:, -1:]
+
+
 def number_of_groups(groups: np.ndarray | None, patches: int) -> int:
     """How many independent pieces of ground there are."""
     return patches if groups is None else len(np.unique(groups))
