@@ -90,9 +90,7 @@ def _say_retrieval(found: Retrieval) -> None:
     ]
     columns = ("class added", "recognised", "real pictures", "not added", "cosine", "squared error")
     say_table(columns, rows)
-    say(
-        "recognised: pictures of other classes that the judge takes for the class, once it is added"
-    )
+    say("recognised: what the judge takes for the class, once it is added to pictures of others")
 
 
 def _share(found: Recognised | None) -> str:

@@ -109,7 +109,7 @@ def generate(
         np.savez(temporary / "arrays.npz", **found.arrays)  # type: ignore[arg-type]
         if patches is not None and per_class:
             drawn = class_samples(run.model, patches, run.split.train, per_class, seed)
-            _write_collection(temporary / "classes.npz", *drawn, patches.classes)
+            _write_collection(temporary / "classes.npz", *drawn, patches)
         write_json(temporary / "measures.json", _told(run, wish, found))
     return found
 
@@ -122,11 +122,17 @@ def _found(
 
 
 def _write_collection(
-    path: Path, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]
+    path: Path, images: np.ndarray, labels: np.ndarray, patches: PatchSet
 ) -> None:
     """An npz as `outcrop.sources.collections` reads it."""
-    layout = np.array("NCHW")
-    np.savez(path, images=images, labels=labels, classes=np.array(classes), layout=layout)
+    np.savez(
+        path,
+        images=images,
+        labels=labels,
+        classes=np.array(patches.classes),
+        bands=np.array(patches.bands),
+        layout=np.array("NCHW"),
+    )
 
 
 def _told(run: VaeGanRun, wish: Wish, found: Generated) -> dict[str, Any]:

@@ -122,8 +122,8 @@ def between_pictures(model: VaeGanModel, patches: PatchSet, pair: np.ndarray) ->
     ends = _numbers(pair)
     captions = (ends[0], *_percents(), ends[1])
     row = Row(np.concatenate((first, _seen(model, images), second)), captions=captions)
-    names = [patches.classes[patches.labels[i]] for i in pair]
-    title = f"From patch {pair[0]}, {names[0]}, to patch {pair[1]}, {names[1]}, at the ends"
+    one, other = (f"{i} ({patches.classes[patches.labels[i]]})" for i in pair)
+    title = f"From patch {one} to patch {other}, which stand at the ends"
     arrays = {"interpolation": images, "interpolation_codes": way, "between": pair}
     return Part("interpolation", arrays, Sheet((row,), title))
 
@@ -168,7 +168,7 @@ def attributes(
         "attribute_targets": targets,
         "class_codes": means,
     }
-    title = "Held-out pictures, and 0 to 1.5 times the difference of two classes in their codes"
+    title = "Held-out pictures, and what is drawn with 0 to 1.5 times another class in their codes"
     return Part("attributes", arrays, Sheet(rows, title))
 
 
