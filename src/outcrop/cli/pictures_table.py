@@ -64,16 +64,16 @@ def _lines_of_samples(found: SampleMeasures) -> Iterator[Line]:
             getattr(one, name) for one in (found.shares, halves.shares_of_samples, halves.shares)
         )
         yield f"{name} of {found.pictures:,} samples", str(whole), ""
-        yield f"  of {halves.pictures:,}", str(half), f"{best.value:.1%}, real pictures"
+        yield f"  of {halves.pictures:,}", str(half), f"{_percent(best.value)}, real pictures"
 
 
 def _lines_of_memory(found: Memorisation) -> Iterator[Line]:
     yield "samples nearer to training than held-out ones", str(found.nearer), "50.0 %, no copies"
-    yield "  than nearly all of them", f"{found.copies:.1%}", "1.0 %, no copies"
+    yield "  than nearly all of them", _percent(found.copies), "1.0 %, no copies"
     yield (
         "samples nearer to training than to held-out ones",
         str(found.training_side),
-        f"{found.expected_side:.1%}, no copies",
+        f"{_percent(found.expected_side)}, no copies",
     )
 
 
@@ -91,6 +91,10 @@ def _say_retrieval(found: Retrieval) -> None:
     columns = ("class added", "recognised", "real pictures", "not added", "cosine", "squared error")
     say_table(columns, rows)
     say("recognised: what the judge takes for the class, once it is added to pictures of others")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _share(found: Recognised | None) -> str:

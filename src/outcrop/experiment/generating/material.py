@@ -142,8 +142,8 @@ def _cautions(m: Material) -> list[str]:
     found = []
     if m.split.by_ground:
         found.append(
-            "held-out patches lie on other ground: samples may be nearer to training patches than "
-            "they are and yet no copies"
+            "held-out patches are from other ground, farther from training patches: samples nearer "
+            "than they are need not be copies"
         )
     if m.judge is None:
         return found
