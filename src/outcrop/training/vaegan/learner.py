@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -72,12 +73,17 @@ class VaeGanLearner:
             if recipe.average
             else None
         )
-        self.compiled = compiles(recipe.machine.compile, team.device)
+        compiled = compiles(recipe.machine.compile, team.device)
         self._run = {
-            name: torch.compile(module) if self.compiled else module
+            name: torch.compile(module) if compiled else module
             for name, module in self.networks.named_children()
         }
         self.optimisers = {name: self._optimiser(learns) for name, learns in self._learning()}
+        self._norms = [
+            module
+            for module in (self.networks.discriminator or nn.Module()).modules()
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
+        ]
         self._statistics = Statistics(self.networks, team.rank, team.world)
 
     def plain(self) -> PictureNetworks:
@@ -171,13 +177,12 @@ class VaeGanLearner:
                 codes.append(drawn)
             made = self._run["decoder"](torch.cat(codes))
             if self.network.has_discriminator:
-                shown = torch.cat([pictures, made.to(pictures.dtype)])
-                features, verdicts = self._run["discriminator"](shown)
+                features, verdicts = self._judge(pictures, made)
         seen = Seen(n)
         losses: dict[str, Tensor] = {}
         if self.network.has_encoder:
             compared = (
-                likeness(features[:n], features[n : 2 * n])
+                likeness(features[0], features[1])
                 if self.network.has_discriminator
                 else likeness(pictures, made[:n])
             )
@@ -186,7 +191,7 @@ class VaeGanLearner:
             losses["decoder"] = (self.recipe.gamma if self.network.plays else 1.0) * alike
             seen = seen.with_code(divergence.detach().mean(dim=0), alike.detach())
         if self.network.plays:
-            real, others = verdicts[:n], verdicts[n:].chunk(len(codes))
+            real, *others = verdicts
             losses["discriminator"] = sum(
                 (judged_as(False, some).mean() for some in others), judged_as(True, real).mean()
             )
@@ -198,6 +203,21 @@ class VaeGanLearner:
                 losses["discriminator"].detach(), fooling.sum().detach(), real, others
             )
         return self._gradients(losses), seen
+
+    def _judge(self, pictures: Tensor, made: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Features and verdicts of the pictures, then of each kind of made ones.
+
+        Each kind is normalised by itself: were they in one batch, what the discriminator sees of a
+        picture would depend on how well others are made. The running statistics are those of the
+        real ones.
+        """
+        judged = [self._run["discriminator"](pictures)]
+        with _unmoved(self._norms):
+            judged += [
+                self._run["discriminator"](some)
+                for some in made.to(pictures.dtype).split(len(pictures))
+            ]
+        return [features for features, _ in judged], [verdicts for _, verdicts in judged]
 
     def _gradients(self, losses: Mapping[str, Tensor]) -> Gradients:
         wanted = list(self.optimisers)
@@ -267,6 +287,19 @@ class VaeGanLearner:
             for k, parameter in enumerate(_learned(optimiser)):
                 for key, tensor in optimiser.state[parameter].items():
                     yield f"optimiser.{name}.{k}.{key}", tensor
+
+
+@contextmanager
+def _unmoved(norms: Sequence[nn.BatchNorm1d | nn.BatchNorm2d]) -> Iterator[None]:
+    """Leave running statistics where they are."""
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
 
 
 def _learned(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:
