@@ -28,7 +28,7 @@ from outcrop.training.estimator import ResidualClassifier
 from outcrop.training.recipe import Augmentation, Machine, Recipe
 from outcrop.training.run import read_run
 from tests.command_line import run as command
-from tests.test_splits import ground
+from tests.patches import ground
 
 SMALL = ResidualClassifier(depth=8, width=4, epochs=8, batch=8, device="cpu", random_state=0)
 ROWS = clone(SMALL).set_params(shape=(2, 8, 8))
