@@ -145,11 +145,12 @@ def test_what_cannot_be_leaves_nothing(tmp_path: Path, machine: Machine, message
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(
-    torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is a GPU"
-)
 @pytest.mark.parametrize("device", ["cuda", "mps", "cuda:1"])
-def test_no_process_is_started_for_devices_that_are_not_there(device: str) -> None:
+def test_no_process_is_started_for_devices_that_are_not_there(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(OutcropError, match=f"device: {device} is not on this machine"):
         launch(Machine(device=device, devices=2))
 
