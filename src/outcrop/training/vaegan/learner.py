@@ -8,6 +8,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.nn.utils.parametrize import ParametrizationList
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from outcrop.errors import OutcropError
@@ -15,7 +16,7 @@ from outcrop.models.autoencoder import Decoder, PictureNetworks
 from outcrop.models.vaegan import VaeGan
 from outcrop.training.batches import Part, Step, dice
 from outcrop.training.checkpoint import Checkpoint
-from outcrop.training.device import compiles
+from outcrop.training.device import compiles, kept_graphs
 from outcrop.training.parallel import Team
 from outcrop.training.parallel.statistics import Statistics
 from outcrop.training.vaegan.losses import fooled, judged_as, likeness, prior
@@ -78,7 +79,10 @@ class VaeGanLearner:
             for name, module in self.networks.named_children()
         }
         self.optimisers = {name: self._optimiser(learns) for name, learns in self._learning()}
-        self._statistics = Statistics(self.networks, team.rank, team.world)
+        learning = nn.ModuleList(getattr(self.networks, name) for name in self.optimisers)
+        self._spectral = [m for m in learning.modules() if isinstance(m, ParametrizationList)]
+        if team.world > 1:
+            self._statistics = Statistics(learning, team.rank, team.world)
 
     def plain(self) -> PictureNetworks:
         """The networks with their first weights, on the CPU."""
@@ -130,7 +134,11 @@ class VaeGanLearner:
         for k, part in enumerate(step.parts):
             number = self.team.rank + k * self.team.world
             random = dice(self.team.device, self.recipe.seed, epoch, step.number, number, 1)
-            gradients, seen = self._differentiate(part, random, prior_weight)
+            for weight in self._spectral:
+                # All parts are to see the same weights, as they do in several processes.
+                weight.train(k == 0)
+            with kept_graphs(self.compiled):
+                gradients, seen = self._differentiate(part, random, prior_weight)
             for name, its in gradients.items():
                 torch._foreach_mul_(its, part.share)
                 if name in whole:
