@@ -9,11 +9,11 @@ import resource
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -141,6 +141,19 @@ def _can_compile(device: torch.device) -> bool:
     compilers = (os.environ.get("CXX", ""), "g++", "gcc", "clang++", "clang")
     found = any(name and shutil.which(name) for name in compilers)
     return found and (device.type != "cuda" or find_spec("triton") is not None)
+
+
+def kept_graphs(compiled: bool) -> AbstractContextManager[Any]:
+    """Where compiled networks may be differentiated more than once after a forward pass.
+
+    What a compiled backward pass is compiled with decides whether it may write over activations.
+    Forward and backward pass have to lie within, because either may compile.
+    """
+    if not compiled:
+        return nullcontext()
+    from torch._functorch import config
+
+    return config.patch(donated_buffer=False)
 
 
 def keep_freed_memory() -> None:
