@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.nn.utils.parametrize import ParametrizationList
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from outcrop.errors import OutcropError
@@ -15,7 +17,7 @@ from outcrop.models.autoencoder import Decoder, PictureNetworks
 from outcrop.models.vaegan import VaeGan
 from outcrop.training.batches import Part, Step, dice
 from outcrop.training.checkpoint import Checkpoint
-from outcrop.training.device import compiles
+from outcrop.training.device import compiles, kept_graphs
 from outcrop.training.parallel import Team
 from outcrop.training.parallel.statistics import Statistics
 from outcrop.training.vaegan.losses import fooled, judged_as, likeness, prior
@@ -74,11 +76,21 @@ class VaeGanLearner:
         )
         self.compiled = compiles(recipe.machine.compile, team.device)
         self._run = {
-            name: torch.compile(module) if self.compiled else module
+            name: torch.compile(module, options={"deterministic": True})
+            if self.compiled
+            else module
             for name, module in self.networks.named_children()
         }
         self.optimisers = {name: self._optimiser(learns) for name, learns in self._learning()}
-        self._statistics = Statistics(self.networks, team.rank, team.world)
+        self._norms = [
+            module
+            for module in (self.networks.discriminator or nn.Module()).modules()
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
+        ]
+        learning = nn.ModuleList(getattr(self.networks, name) for name in self.optimisers)
+        self._spectral = [m for m in learning.modules() if isinstance(m, ParametrizationList)]
+        if team.world > 1:
+            self._statistics = Statistics(learning, team.rank, team.world)
 
     def plain(self) -> PictureNetworks:
         """The networks with their first weights, on the CPU."""
@@ -130,7 +142,11 @@ class VaeGanLearner:
         for k, part in enumerate(step.parts):
             number = self.team.rank + k * self.team.world
             random = dice(self.team.device, self.recipe.seed, epoch, step.number, number, 1)
-            gradients, seen = self._differentiate(part, random, prior_weight)
+            for weight in self._spectral:
+                # All parts are to see the same weights, as they do in several processes.
+                weight.train(k == 0)
+            with kept_graphs(self.compiled):
+                gradients, seen = self._differentiate(part, random, prior_weight)
             for name, its in gradients.items():
                 torch._foreach_mul_(its, part.share)
                 if name in whole:
@@ -171,13 +187,12 @@ class VaeGanLearner:
                 codes.append(drawn)
             made = self._run["decoder"](torch.cat(codes))
             if self.network.has_discriminator:
-                shown = torch.cat([pictures, made.to(pictures.dtype)])
-                features, verdicts = self._run["discriminator"](shown)
+                features, verdicts = self._judge(pictures, made)
         seen = Seen(n)
         losses: dict[str, Tensor] = {}
         if self.network.has_encoder:
             compared = (
-                likeness(features[:n], features[n : 2 * n])
+                likeness(features[0], features[1])
                 if self.network.has_discriminator
                 else likeness(pictures, made[:n])
             )
@@ -186,7 +201,7 @@ class VaeGanLearner:
             losses["decoder"] = (self.recipe.gamma if self.network.plays else 1.0) * alike
             seen = seen.with_code(divergence.detach().mean(dim=0), alike.detach())
         if self.network.plays:
-            real, others = verdicts[:n], verdicts[n:].chunk(len(codes))
+            real, *others = verdicts
             losses["discriminator"] = sum(
                 (judged_as(False, some).mean() for some in others), judged_as(True, real).mean()
             )
@@ -198,6 +213,21 @@ class VaeGanLearner:
                 losses["discriminator"].detach(), fooling.sum().detach(), real, others
             )
         return self._gradients(losses), seen
+
+    def _judge(self, pictures: Tensor, made: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Features and verdicts of the pictures, then of each kind of made ones.
+
+        Each kind is normalised by itself: were they in one batch, what the discriminator sees of a
+        picture would depend on how well others are made. The running statistics are those of the
+        real ones.
+        """
+        judged = [self._run["discriminator"](pictures)]
+        with _unmoved(self._norms, self._spectral):
+            judged += [
+                self._run["discriminator"](some)
+                for some in made.to(pictures.dtype).split(len(pictures))
+            ]
+        return [features for features, _ in judged], [verdicts for _, verdicts in judged]
 
     def _gradients(self, losses: Mapping[str, Tensor]) -> Gradients:
         wanted = list(self.optimisers)
@@ -267,6 +297,25 @@ class VaeGanLearner:
             for k, parameter in enumerate(_learned(optimiser)):
                 for key, tensor in optimiser.state[parameter].items():
                     yield f"optimiser.{name}.{k}.{key}", tensor
+
+
+@contextmanager
+def _unmoved(
+    norms: Sequence[nn.BatchNorm1d | nn.BatchNorm2d], spectral: Sequence[ParametrizationList]
+) -> Iterator[None]:
+    """Leave running statistics and spectral norms where they are."""
+    momenta, iterated = [norm.momentum for norm in norms], [one.training for one in spectral]
+    for norm in norms:
+        norm.momentum = 0.0
+    for one in spectral:
+        one.train(False)
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        for one, training in zip(spectral, iterated, strict=True):
+            one.train(training)
 
 
 def _learned(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:
