@@ -59,7 +59,8 @@ def place(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("generate")
     PATCHES.save(place / "p.zarr")
     some_patches(seed=1).subset(np.arange(90)).save(place / "other.zarr")
-    recipe = VaeGanRecipe(epochs=2, batch=24, machine=CPU)
+    # Enough steps for pictures to depend on their codes by more than rounding takes away.
+    recipe = VaeGanRecipe(epochs=6, batch=12, learning_rate=2e-3, machine=CPU)
     for parts in ("vaegan", "gan"):
         network = VaeGan(parts, latent=4, filters=4)
         train_vaegan(PATCHES, SPLIT, place / parts, network, recipe)
@@ -161,7 +162,7 @@ def test_nearest_training_pictures_are_those_of_the_judge(drawn, place):
 
 def test_what_is_drawn_fits_together(drawn, vaegan):
     arrays, model = np.load(drawn / "arrays.npz"), vaegan.model
-    assert len(arrays["samples"]) == 20
+    assert len(np.unique(arrays["samples"], axis=0)) == 20
     np.testing.assert_array_equal(arrays["samples"], model.decode(arrays["sample_codes"]))
     again = model.reconstruct(PATCHES.images)
     np.testing.assert_array_equal(arrays["reconstructions"], again[arrays["reconstructed"]])

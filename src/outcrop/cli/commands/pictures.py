@@ -24,7 +24,7 @@ def generate(
     of the run: held out is its validation side.
 
     Args:
-        run: of a VAE-GAN, made by `outcrop train`.
+        run: of a VAE-GAN, made by `outcrop train --model vaegan`.
         patches: those that the run was trained on.
         output: a new folder for pictures, arrays and measures.
         number: of samples.
@@ -37,7 +37,7 @@ def generate(
             some other one.
         device: auto, cpu, cuda or mps.
     """
-    from outcrop.cli.pictures_table import generated_table
+    from outcrop.cli.picture_tables import generated_table
     from outcrop.experiment.generating.generate import generate as draw
     from outcrop.patches.collection import open_patches
     from outcrop.training.run import read_run
@@ -46,7 +46,7 @@ def generate(
     drawn = draw(
         read_vaegan_run(run, device),
         output,
-        None if patches is None else open_patches(patches),
+        None if patches is None else open_patches(patches, learnable=False),
         number,
         seed,
         None if judge is None else read_run(judge, device),
