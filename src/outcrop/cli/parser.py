@@ -4,7 +4,8 @@ Parameters before the `*` are positional (a list takes one or more values, one w
 be left out), the others are options. A list as an option is written with commas: `--bands 1,2,4`.
 A parameter that is a dataclass adds its fields as options; if its class names some instances
 (`named`), an option of the parameter's name chooses one, and single fields can still be changed:
-`--network resnet110 --survival 0.5`. Booleans are flags: `--resume` and `--no-resume`. Names are
+`--network resnet110 --survival 0.5`. Where the parameter may be None too, it is so unless one was
+chosen, and its fields are refused. Booleans are flags: `--resume` and `--no-resume`. Names are
 written with dashes, and `-o` is `--output`.
 """
 
@@ -21,6 +22,8 @@ from typing import Any, ClassVar, NoReturn, get_args, get_origin, get_type_hints
 
 import docstring_parser
 from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter, Namespace
+
+from outcrop.errors import OutcropError
 
 _KINDS = {"int": "a whole number", "float": "a number", "list": "a list", "bool": "true or false"}
 
@@ -106,8 +109,8 @@ def _options(function: Command) -> dict[str, _Option]:
     hints, described = get_type_hints(function), _described(function)
     found: dict[str, _Option] = {}
     for name, parameter in inspect.signature(function).parameters.items():
-        if is_dataclass(hints[name]):
-            for field_name, option in _parts(name, hints[name], described.get(name)).items():
+        if kind := _dataclass_in(hints[name]):
+            for field_name, option in _parts(name, kind, described.get(name)).items():
                 found.setdefault(field_name, option)
         else:
             positional = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
@@ -115,6 +118,11 @@ def _options(function: Command) -> dict[str, _Option]:
                 name, hints[name], parameter.default, positional, described.get(name)
             )
     return found
+
+
+def _dataclass_in(hint: Any) -> Any:
+    """The dataclass that a hint is, or that it allows beside None; else None."""
+    return next((kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)), None)
 
 
 def _parts(name: str, kind: Any, help_: str | None) -> dict[str, _Option]:
@@ -131,19 +139,24 @@ def _chosen(function: Command, settings: Namespace) -> dict[str, Any]:
     """The fields of all instances that were chosen by name."""
     kinds = {name: hint for name, hint in _dataclasses(function) if _has_names(hint)}
     instances = [kind.named(settings[name]) for name, kind in kinds.items() if settings[name]]
-    return {
-        item.name: getattr(instance, item.name)
-        for instance in instances
-        for item in fields(instance)
-    }
+    return {name: value for instance in instances for name, value in _flat(instance).items()}
+
+
+def _flat(instance: Any) -> dict[str, Any]:
+    """The fields of a dataclass, with dataclasses among them taken apart."""
+    found: dict[str, Any] = {}
+    for item in fields(instance):
+        value = getattr(instance, item.name)
+        found |= _flat(value) if is_dataclass(value) else {item.name: value}
+    return found
 
 
 def _dataclasses(documented: Any) -> Iterator[tuple[str, Any]]:
     """The parameters of a function or fields of a dataclass that are dataclasses, at any depth."""
     for name, hint in get_type_hints(documented).items():
-        if is_dataclass(hint):
-            yield name, hint
-            yield from _dataclasses(hint)
+        if kind := _dataclass_in(hint):
+            yield name, kind
+            yield from _dataclasses(kind)
 
 
 def _fields(kind: Any) -> dict[str, _Option]:
@@ -216,9 +229,34 @@ def _commas(item: type) -> Callable[[Any], list[Any]]:
 def _arguments(function: Command, settings: Namespace) -> dict[str, Any]:
     hints = get_type_hints(function)
     return {
-        name: _build(hints[name], settings) if is_dataclass(hints[name]) else settings[name]
+        name: _argument(name, function, hints, settings)
         for name in inspect.signature(function).parameters
     }
+
+
+def _argument(name: str, function: Command, hints: dict[str, Any], settings: Namespace) -> Any:
+    kind = _dataclass_in(hints[name])
+    if kind is None:
+        return settings[name]
+    if kind is not hints[name] and settings[name] is None:
+        _refuse_fields(name, kind, function, settings)
+        return None
+    return _build(kind, settings)
+
+
+def _refuse_fields(name: str, kind: Any, function: Command, settings: Namespace) -> None:
+    """Refuse the fields of a dataclass that was not chosen, unless another has them too."""
+    others = [other for each, other in _dataclasses(function) if each != name]
+    shared = {field for other in others if other not in _within(kind) for field in _fields(other)}
+    for field, option in _fields(kind).items():
+        if field not in shared and settings[field] != option.default:
+            raise OutcropError(
+                f"--{field.replace('_', '-')}", f"needs --{name.replace('_', '-')}; give it too"
+            )
+
+
+def _within(kind: Any) -> list[Any]:
+    return [kind, *(inner for _, inner in _dataclasses(kind))]
 
 
 def _build(kind: Any, settings: Namespace) -> Any:

@@ -11,6 +11,9 @@ from torch.nn.utils.parametrizations import spectral_norm
 from outcrop.models.vaegan import VaeGan
 
 _KERNEL = 5
+_DEVIATION = 0.02
+
+_Layer = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 
 
 class Encoder(nn.Module):
@@ -31,7 +34,7 @@ class Encoder(nn.Module):
             )
         )
         self.wide = _connected(filters[-1] * grid * grid, wide)
-        self.code = nn.Linear(wide, 2 * network.latent)
+        self.code = _begun(nn.Linear(wide, 2 * network.latent))
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """`N × bands × size × size` in -1 to 1, to mean and log-variance, `N × latent` each."""
@@ -55,7 +58,7 @@ class Decoder(nn.Module):
                 for k, (inputs, outputs) in enumerate(_pairs(self.first, up))
             )
         )
-        self.picture = nn.Conv2d(up[-1], bands, _KERNEL, padding=_KERNEL // 2)
+        self.picture = _begun(nn.Conv2d(up[-1], bands, _KERNEL, padding=_KERNEL // 2))
 
     def forward(self, codes: Tensor) -> Tensor:
         """`N × latent` to `N × bands × size × size` in -1 to 1."""
@@ -72,7 +75,7 @@ class Discriminator(nn.Module):
         grid, wide = _grid(network, size), network.scaled(512)
         first = network.scaled(32)
         spectral = network.spectral
-        convolution = _spectral(nn.Conv2d(bands, first, _KERNEL, padding=_KERNEL // 2), spectral)
+        convolution = _begun(nn.Conv2d(bands, first, _KERNEL, padding=_KERNEL // 2), spectral)
         self.layers = nn.Sequential(
             OrderedDict(
                 [
@@ -88,7 +91,7 @@ class Discriminator(nn.Module):
         # take for alike. Those behind batch normalisation have the right size.
         self.compared = nn.BatchNorm2d(filters[-1], affine=False) if spectral else nn.Identity()
         self.wide = _connected(filters[-1] * grid * grid, wide, spectral)
-        self.verdict = _spectral(nn.Linear(wide, 1), spectral)
+        self.verdict = _begun(nn.Linear(wide, 1), spectral)
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """`N × bands × size × size` in -1 to 1, to features and logits that they are real.
@@ -136,14 +139,21 @@ def _connected(inputs: int, outputs: int, spectral: bool = False) -> nn.Sequenti
     return _normalised(nn.Linear(inputs, outputs, bias=spectral), nn.BatchNorm1d(outputs), spectral)
 
 
-def _normalised(layer: nn.Module, norm: nn.Module, spectral: bool = False) -> nn.Sequential:
-    if spectral:
-        return nn.Sequential(_spectral(layer, True), nn.ReLU())
-    return nn.Sequential(layer, norm, nn.ReLU())
+def _normalised(layer: _Layer, norm: nn.Module, spectral: bool = False) -> nn.Sequential:
+    begun = _begun(layer, spectral)
+    return nn.Sequential(begun, nn.ReLU()) if spectral else nn.Sequential(begun, norm, nn.ReLU())
 
 
-def _spectral(layer: nn.Module, wanted: bool) -> nn.Module:
-    return spectral_norm(layer) if wanted else layer
+def _begun(layer: _Layer, spectral: bool = False) -> nn.Module:
+    """A layer with its first weights, after Radford et al. 2016 (arXiv:1511.06434), section 4.
+
+    torch's own are smaller, and behind batch normalisation small weights learn fast: too fast for
+    two networks that learn against each other.
+    """
+    nn.init.normal_(layer.weight, std=_DEVIATION)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return spectral_norm(layer) if spectral else layer
 
 
 def _filters(network: VaeGan, filters: Sequence[int], size: int) -> list[int]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from outcrop.errors import OutcropError
@@ -43,7 +41,7 @@ class VaeGan:
     Raises:
         OutcropError: a number out of its range, or an unknown word.
 
-    >>> VaeGan.named("gan").has_encoder
+    >>> VaeGan("gan").has_encoder
     False
     """
 
@@ -81,17 +79,6 @@ class VaeGan:
     def title(self) -> str:
         """What a table calls it."""
         return _TITLES[self.parts]
-
-    @classmethod
-    def named(cls, name: str) -> VaeGan:
-        """The networks of that name in `PICTURE_MODELS`.
-
-        Raises:
-            OutcropError: no such name.
-        """
-        if name not in PICTURE_MODELS:
-            raise OutcropError("--model", f"there is no '{name}'; take {', '.join(PICTURE_MODELS)}")
-        return PICTURE_MODELS[name]
 
     @staticmethod
     def check_size(size: tuple[int, int]) -> None:
@@ -135,6 +122,4 @@ class VaeGan:
         )
 
 
-PICTURE_MODELS: Mapping[str, VaeGan] = MappingProxyType(
-    {parts: VaeGan(parts) for parts in _TITLES}  # type: ignore[arg-type]
-)
+PARTS = tuple(_TITLES)

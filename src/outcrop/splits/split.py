@@ -128,7 +128,7 @@ def teachable(patches: PatchSet) -> int:
 
     Those teach no classifier, but networks that learn the pictures themselves.
     """
-    return min(2, np.count_nonzero(patches.counts))
+    return min(2, int(np.count_nonzero(patches.counts)))
 
 
 def read_split(path: str | Path, patches: PatchSet | None = None) -> Split:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from outcrop.errors import OutcropError
+from outcrop.models.architectures import ResidualNet
+from outcrop.training.recipe import Recipe
+from outcrop.training.vaegan.recipe import VaeGanPlan
 
 
 def headers_of(sources: Sequence[str], **options: Any) -> dict[str, Any]:
@@ -36,6 +40,22 @@ def refuse_beside(what: str, **options: Any) -> None:
         if value is not None and value is not False:
             option = name.replace("_", "-")
             raise OutcropError(f"--{option}", f"has no meaning beside {what}; leave it out")
+
+
+def refuse_unused(model: VaeGanPlan, network: ResidualNet, recipe: Recipe) -> None:
+    """Refuse options of a classifier's training where pictures are learnt.
+
+    Raises:
+        OutcropError: one was given.
+    """
+    title = model.picture_network.title
+    if network != ResidualNet():
+        raise OutcropError("--network", f"has no meaning for a {title}, nor have its options")
+    theirs = {item.name for item in fields(model.picture_recipe)}
+    for item in fields(recipe):
+        if item.name not in theirs and getattr(recipe, item.name) != getattr(Recipe(), item.name):
+            option = item.name.replace("_", "-")
+            raise OutcropError(f"--{option}", f"has no meaning for a {title}; leave it out")
 
 
 def refuse_without(what: str, **options: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
 from outcrop.training.recipe import Machine, Recipe
+from outcrop.training.vaegan.recipe import VaeGanPlan
 
 
 def models(
@@ -43,10 +44,15 @@ def train(
     split: Path | None = None,
     network: ResidualNet = ResidualNet(),
     recipe: Recipe = Recipe(),
+    model: VaeGanPlan | None = None,
+    similarity: Path | None = None,
+    judge: Path | None = None,
     sources: list[str] | None = None,
     resume: bool = False,
 ) -> None:
     """Train a residual network on a patch set, class folder, archive, npz or CIFAR-10.
+
+    With --model it learns the pictures themselves, and not what they show.
 
     Args:
         patches: a patch set, a folder or archive with a folder per class, an npz, or "cifar10".
@@ -55,21 +61,54 @@ def train(
         network: a network by name, to be changed by the options that follow; `outcrop models`
             lists them.
         recipe: how to train it.
+        model: "vaegan", "vae", "gan" or "vae-dis" learns pictures; the options that follow are for
+            these alone, and of those above --network and its own have no meaning.
+        similarity: for --model vae-dis, a run of --model gan or vaegan on the same patches.
+        judge: for --model, a run of a classifier, in whose features reconstructions and samples are
+            measured in every epoch.
         sources: for --neighbourhood and --slices, where the files are now that the patches were cut
             from, in the same order, if they are no longer where they were.
         resume: go on with a run that was interrupted.
     """
-    from outcrop.cli.tables import run_table
+    from outcrop.cli.commands.options import refuse_unused, refuse_without
     from outcrop.patches.collection import open_patches
     from outcrop.splits import delivered_split, read_split
-    from outcrop.training.engine import train as train_network
     from outcrop.training.parallel import launch
 
-    opened = open_patches(patches)
+    if model is None:
+        refuse_without("--model", similarity=similarity, judge=judge)
+    else:
+        refuse_unused(model, network, recipe)
+    opened = open_patches(patches, learnable=model is None)
     made = delivered_split(opened) if split is None else read_split(split, opened)
     launch(recipe.machine)
-    run = train_network(opened, made, output, network, recipe, resume, lines=True, sources=sources)
-    run_table(run)
+    if model is None:
+        from outcrop.cli.tables import run_table
+        from outcrop.training.engine import train as train_network
+
+        run = train_network(
+            opened, made, output, network, recipe, resume, lines=True, sources=sources
+        )
+        run_table(run)
+    else:
+        from outcrop.cli.picture_tables import vaegan_table
+        from outcrop.training.run import read_run
+        from outcrop.training.vaegan.engine import train_vaegan
+        from outcrop.training.vaegan.run import read_vaegan_run
+
+        learnt = train_vaegan(
+            opened,
+            made,
+            output,
+            model.picture_network,
+            model.picture_recipe,
+            resume,
+            lines=True,
+            sources=sources,
+            similarity=None if similarity is None else read_vaegan_run(similarity, "cpu"),
+            judge=None if judge is None else read_run(judge, recipe.machine.device),
+        )
+        vaegan_table(learnt)
 
 
 def evaluate(run: Path, patches: str, *, device: str = "auto") -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -73,14 +74,19 @@ class VaeGanLearner:
             if recipe.average
             else None
         )
-        self.compiled = compiles(recipe.machine.compile, team.device)
+        self._compiled = compiles(recipe.machine.compile, team.device)
         self._run = {
-            name: torch.compile(module) if self.compiled else module
+            name: torch.compile(module) if self._compiled else module
             for name, module in self.networks.named_children()
         }
         self.optimisers = {name: self._optimiser(learns) for name, learns in self._learning()}
         learning = nn.ModuleList(getattr(self.networks, name) for name in self.optimisers)
         self._spectral = [m for m in learning.modules() if isinstance(m, ParametrizationList)]
+        self._norms = [
+            module
+            for module in (self.networks.discriminator or nn.Module()).modules()
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
+        ]
         if team.world > 1:
             self._statistics = Statistics(learning, team.rank, team.world)
 
@@ -117,6 +123,8 @@ class VaeGanLearner:
         self.networks.train()
         if not self.network.plays and self.networks.discriminator is not None:
             self.networks.discriminator.eval()
+        for weight in self._spectral:
+            weight.eval()
 
     def step(
         self, epoch: int, step: Step, prior_weight: float, tell: Callable[[Seen], None]
@@ -129,15 +137,13 @@ class VaeGanLearner:
             prior_weight: see `VaeGanRecipe.kl_warm_up`.
             tell: gets what was seen of each part.
         """
+        self._iterate()
         whole: Gradients = {}
         right = torch.zeros((), device=self.team.device)
         for k, part in enumerate(step.parts):
             number = self.team.rank + k * self.team.world
             random = dice(self.team.device, self.recipe.seed, epoch, step.number, number, 1)
-            for weight in self._spectral:
-                # All parts are to see the same weights, as they do in several processes.
-                weight.train(k == 0)
-            with kept_graphs(self.compiled):
+            with kept_graphs(self._compiled):
                 gradients, seen = self._differentiate(part, random, prior_weight)
             for name, its in gradients.items():
                 torch._foreach_mul_(its, part.share)
@@ -157,6 +163,16 @@ class VaeGanLearner:
                 optimiser.step()
         if self.average is not None:
             self.average.update_parameters(self.networks.decoder)
+
+    def _iterate(self) -> None:
+        """One power iteration for each spectrally normalised weight.
+
+        All passes of a step, in all parts and processes, then see the same weights.
+        """
+        with torch.no_grad():
+            for weight in self._spectral:
+                weight.train()()
+                weight.eval()
 
     def _differentiate(
         self, part: Part, random: torch.Generator, prior_weight: float
@@ -179,13 +195,12 @@ class VaeGanLearner:
                 codes.append(drawn)
             made = self._run["decoder"](torch.cat(codes))
             if self.network.has_discriminator:
-                shown = torch.cat([pictures, made.to(pictures.dtype)])
-                features, verdicts = self._run["discriminator"](shown)
+                features, verdicts = self._judge(pictures, made)
         seen = Seen(n)
         losses: dict[str, Tensor] = {}
         if self.network.has_encoder:
             compared = (
-                likeness(features[:n], features[n : 2 * n])
+                likeness(features[0], features[1])
                 if self.network.has_discriminator
                 else likeness(pictures, made[:n])
             )
@@ -194,7 +209,7 @@ class VaeGanLearner:
             losses["decoder"] = (self.recipe.gamma if self.network.plays else 1.0) * alike
             seen = seen.with_code(divergence.detach().mean(dim=0), alike.detach())
         if self.network.plays:
-            real, others = verdicts[:n], verdicts[n:].chunk(len(codes))
+            real, *others = verdicts
             losses["discriminator"] = sum(
                 (judged_as(False, some).mean() for some in others), judged_as(True, real).mean()
             )
@@ -206,6 +221,21 @@ class VaeGanLearner:
                 losses["discriminator"].detach(), fooling.sum().detach(), real, others
             )
         return self._gradients(losses), seen
+
+    def _judge(self, pictures: Tensor, made: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Features and verdicts of the pictures, then of each kind of made ones.
+
+        Each kind is normalised by itself: were they in one batch, what the discriminator sees of a
+        picture would depend on how well others are made. The running statistics are those of the
+        real ones.
+        """
+        judged = [self._run["discriminator"](pictures)]
+        with _unmoved(self._norms):
+            judged += [
+                self._run["discriminator"](some)
+                for some in made.to(pictures.dtype).split(len(pictures))
+            ]
+        return [features for features, _ in judged], [verdicts for _, verdicts in judged]
 
     def _gradients(self, losses: Mapping[str, Tensor]) -> Gradients:
         wanted = list(self.optimisers)
@@ -275,6 +305,19 @@ class VaeGanLearner:
             for k, parameter in enumerate(_learned(optimiser)):
                 for key, tensor in optimiser.state[parameter].items():
                     yield f"optimiser.{name}.{k}.{key}", tensor
+
+
+@contextmanager
+def _unmoved(norms: Sequence[nn.BatchNorm1d | nn.BatchNorm2d]) -> Iterator[None]:
+    """Leave running statistics where they are."""
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
 
 
 def _learned(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from outcrop.errors import OutcropError
-from outcrop.models.vaegan import VaeGan
+from outcrop.models.vaegan import PARTS, VaeGan
 from outcrop.training.recipe import Augmentation, Machine, check
 
 
@@ -115,7 +115,9 @@ class VaeGanPlan:
         Raises:
             OutcropError: no such name.
         """
-        return cls(VaeGan.named(name))
+        if name not in PARTS:
+            raise OutcropError("--model", f"there is no '{name}'; take {', '.join(PARTS)}")
+        return cls(VaeGan(cast(Any, name)))
 
 
 def vaegan_recipe_of(content: Mapping[str, Any]) -> VaeGanRecipe:

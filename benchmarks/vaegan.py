@@ -1,0 +1,222 @@
+"""VAE, GAN, VAE-GAN and a VAE with a learned metric side by side, over several seeds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.machine import describe
+from outcrop.evaluation.frechet import frechet_at_infinity, frechet_distance, frechet_floor
+from outcrop.evaluation.neighbours import memorised, sample_precision_recall
+from outcrop.evaluation.reconstruction import relative_error
+from outcrop.models.architectures import ResidualNet
+from outcrop.models.vaegan import VaeGan
+from outcrop.patches.collection import open_patches
+from outcrop.patches.patchset import PatchSet
+from outcrop.splits import Split, delivered_split
+from outcrop.training.engine import train
+from outcrop.training.recipe import Augmentation, Machine, Recipe
+from outcrop.training.run import read_run
+from outcrop.training.vaegan.engine import train_vaegan
+from outcrop.training.vaegan.look import Looker
+from outcrop.training.vaegan.recipe import VaeGanRecipe
+from outcrop.training.vaegan.run import VaeGanRun, read_vaegan_run
+
+MODELS = {
+    "vae": (VaeGan("vae"), VaeGanRecipe()),
+    "vae-dis": (VaeGan("vae-dis"), VaeGanRecipe()),
+    "gan": (VaeGan("gan"), VaeGanRecipe()),
+    "vaegan": (VaeGan("vaegan"), VaeGanRecipe()),
+}
+JUDGE = "judge"
+_MOST = 10_000
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--data", default="../shared/data/cifar10-jpeg.tar.xz")
+    options.add_argument("--folder", type=Path, default=Path("scratch/vaegan"))
+    options.add_argument("--models", default=",".join(MODELS))
+    options.add_argument("--seeds", default="0,1,2")
+    options.add_argument("--epochs", type=int, default=30)
+    options.add_argument("--batch", type=int, default=128)
+    options.add_argument("--filters", type=int, default=64)
+    options.add_argument("--latent", type=int, default=128)
+    options.add_argument("--patches", type=int, default=0, help="of each side at most; 0 for all")
+    options.add_argument("--parallel", type=int, default=12, help="trainings at a time")
+    options.add_argument("--compile", default="auto")
+    options.add_argument("--one", help=argparse.SUPPRESS)
+    chosen = options.parse_args()
+    chosen.folder.mkdir(parents=True, exist_ok=True)
+    if chosen.one:
+        one(chosen, *chosen.one.split("-s"))
+        return
+    seeds, models = chosen.seeds.split(","), chosen.models.split(",")
+    firsts = [JUDGE + "-s0", *(f"{m}-s{s}" for s in seeds for m in models if m != "vae-dis")]
+    # Their discriminator is that of the GAN of the same seed.
+    seconds = [f"vae-dis-s{seed}" for seed in seeds if "vae-dis" in models]
+    for names in (firsts, seconds):
+        with ThreadPoolExecutor(chosen.parallel) as pool:
+            list(pool.map(run, names))
+    patches, split = pictures(chosen)
+    rows = []
+    judge = read_run(chosen.folder / f"{JUDGE}-s0").classifier
+    real = patches.take(split.validation[:_MOST])
+    known = judge.probabilities_and_features(real)[1]
+    for name in firsts[1:] + seconds:
+        found = read_vaegan_run(chosen.folder / name)
+        rows.append(measure(name, found, judge, patches, split, real, known))
+        with (chosen.folder / "vaegan.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(rows[-1]) + "\n")
+    table(rows, models, known, chosen)
+
+
+def run(name: str) -> None:
+    """In a process of its own, unless it is finished."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.vaegan", *sys.argv[1:], "--one", name],
+        env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")},
+        capture_output=True,
+        text=True,
+    )
+    print(name, done.stderr.strip().splitlines()[-1:], flush=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+
+
+def pictures(chosen: argparse.Namespace) -> tuple[PatchSet, Split]:
+    """The patches, and the sides that they came with: test pictures judge."""
+    patches = open_patches(chosen.data)
+    sides = delivered_split(patches).sides
+    train_side, rest = np.flatnonzero(sides == 0), np.flatnonzero(sides != 0)
+    if chosen.patches:
+        random = np.random.default_rng(0)
+        train_side, rest = (
+            np.sort(random.permutation(side)[: chosen.patches]) for side in (train_side, rest)
+        )
+    index = np.concatenate([train_side, rest])
+    some = PatchSet(patches.take(index), patches.labels[index], patches.classes, patches.bands)
+    sides = (np.arange(len(index)) >= len(train_side)).astype(np.int8)
+    how = {"splitter": "as delivered"}
+    return some, Split(sides, np.arange(len(index)), some.fingerprint, how)
+
+
+def one(chosen: argparse.Namespace, model: str, seed: str) -> None:
+    """One training."""
+    patches, split = pictures(chosen)
+    folder = chosen.folder / f"{model}-s{seed}"
+    if model == JUDGE:
+        recipe = Recipe(
+            epochs=12,
+            batch=128,
+            learning_rate=0.1,
+            augmentation=Augmentation(rotate=False, gain=0),
+            machine=Machine(compile="never"),
+        )
+        train(patches, split, folder, ResidualNet(20), recipe, folder.exists(), graph=False)
+        return
+    network, recipe = MODELS[model]
+    network = replace(network, filters=chosen.filters, latent=chosen.latent)
+    recipe = replace(
+        recipe,
+        epochs=chosen.epochs,
+        batch=chosen.batch,
+        seed=int(seed),
+        machine=Machine(compile=chosen.compile),
+    )
+    similarity = None
+    if model == "vae-dis":
+        similarity = read_vaegan_run(chosen.folder / f"gan-s{seed}")
+        network = replace(network, spectral=similarity.model.network.spectral)
+    train_vaegan(
+        patches, split, folder, network, recipe, folder.exists(), True, similarity=similarity
+    )
+
+
+def measure(
+    name: str,
+    found: VaeGanRun,
+    judge: Any,
+    patches: PatchSet,
+    split: Split,
+    real: np.ndarray,
+    known: np.ndarray,
+) -> dict[str, Any]:
+    """What a model gives, in features of the judge and in pixels of held-out pictures."""
+    model, seed = name.split("-s")
+    samples = found.model.sample(len(real), seed=int(seed) + 1000)
+    made = judge.probabilities_and_features(samples)[1]
+    endless = frechet_at_infinity(known, made)
+    quality = sample_precision_recall(known, made, draws=1)
+    some = patches.take(split.train[:: max(1, len(split.train) // 5000)])
+    copied = memorised(made[:1000], judge.probabilities_and_features(some)[1], known[:1000])
+    row = {
+        "model": model,
+        "seed": int(seed),
+        "frechet": frechet_distance(known, made),
+        "frechet_at_infinity": endless.distance,
+        "precision": quality.precision.value,
+        "recall": quality.recall.value,
+        "nearer_to_training": copied.training_side - copied.expected_side,
+        "repeats": found.metrics[-1].repeats,
+        "alarms": list(found.metrics[-1].alarms),
+        "seconds": sum(epoch.seconds for epoch in found.metrics),
+        "images_per_second": statistics.median(e.images_per_second for e in found.metrics),
+    }
+    if found.model.network.has_encoder:
+        again = found.model.reconstruct(real)
+        row["pixel_error"] = relative_error(
+            found.model.in_range(real), found.model.in_range(again), draws=1
+        ).value
+        seen = judge.probabilities_and_features(again)[1]
+        row["feature_error"] = relative_error(known, seen, draws=1).value
+    dice = np.random.default_rng(0).permutation(len(real))[:64]
+    grids = Looker(real[np.sort(dice)], real[:2], None, 0).grids(found.model)
+    for kind, picture in grids.items():
+        Image.fromarray(picture).save(found.folder.parent / f"{name}-{kind}.png")
+    return row
+
+
+def table(
+    rows: Sequence[dict[str, Any]], models: Sequence[str], known: np.ndarray, chosen: Any
+) -> None:
+    """Median and range over the seeds."""
+    print(f"\n{describe()}; {chosen.epochs} epochs, batch {chosen.batch}, seeds {chosen.seeds}; ")
+    print(f"Fréchet distance between two halves of the real pictures: {frechet_floor(known):.3f}\n")
+    columns = {
+        "Fréchet": "frechet",
+        "at infinity": "frechet_at_infinity",
+        "precision": "precision",
+        "recall": "recall",
+        "feature error": "feature_error",
+        "pixel error": "pixel_error",
+        "repeats": "repeats",
+        "images/s": "images_per_second",
+    }
+    print(f"| model | {' | '.join(columns)} |\n| --- |{' --- |' * len(columns)}")
+    for model in models:
+        here = [row for row in rows if row["model"] == model]
+        cells = [[row[key] for row in here if row.get(key) is not None] for key in columns.values()]
+        print(f"| {model} | {' | '.join(map(_range, cells))} |")
+
+
+def _range(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
+
+
+if __name__ == "__main__":
+    main()
