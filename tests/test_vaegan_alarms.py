@@ -1,4 +1,4 @@
-"""Alarms: each where it has to be raised, none where not, and no advice that is followed already."""
+"""Alarms: each where it has to be raised, none where not, and no advice that is followed."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -234,8 +234,10 @@ def train_on_noise(learner: VaeGanLearner, steps: int) -> Means:
     """What is told of the last ten steps on pictures of which no two have anything in common."""
     learner.train()
     random = torch.Generator().manual_seed(0)
+    tally = VaeGanTally()
     for number in range(steps):
-        tally = VaeGanTally() if number % 10 == 0 else tally
+        if number == steps - 10:
+            tally = VaeGanTally()
         images = torch.rand(16, 2, SIZE, SIZE, generator=random).mul(2).sub(1).sign()
         part = Part(images, torch.zeros(16), 1.0)
         learner.step(number, Step(0, None, iter([part])), 1.0, tally.add)
