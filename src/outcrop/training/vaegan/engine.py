@@ -21,7 +21,12 @@ from outcrop.progress import tell
 from outcrop.splits.split import Split
 from outcrop.training.classifier import Classifier
 from outcrop.training.cutter import open_cutter
-from outcrop.training.device import cap_memory, keep_freed_memory, pick_precision
+from outcrop.training.device import (
+    cap_memory,
+    exact_convolutions,
+    keep_freed_memory,
+    pick_precision,
+)
 from outcrop.training.folder import PICTURE_MODEL, check_same, describe, is_finished, start
 from outcrop.training.memory import is_full
 from outcrop.training.parallel import Team
@@ -145,10 +150,7 @@ def _train(
             validation = load_pictures(patches, split.validation, device)
             if device.type == "cpu":
                 keep_freed_memory()
-        # Without this, cuDNN may sum in another order from one run to the next.
-        stack.enter_context(
-            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
-        )
+        stack.enter_context(exact_convolutions())
         learner = VaeGanLearner(
             network, recipe, len(patches.bands), patches.size[0], team, similarity
         )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
 import torch
@@ -19,7 +18,7 @@ from outcrop.training.batches import Part, Step, dice
 from outcrop.training.checkpoint import Checkpoint
 from outcrop.training.device import compiles, kept_graphs
 from outcrop.training.parallel import Team
-from outcrop.training.parallel.statistics import Statistics
+from outcrop.training.parallel.statistics import Statistics, unmoved
 from outcrop.training.vaegan.losses import fooled, judged_as, likeness, prior
 from outcrop.training.vaegan.recipe import VaeGanRecipe
 from outcrop.training.vaegan.tally import Seen
@@ -76,17 +75,19 @@ class VaeGanLearner:
         )
         self._compiled = compiles(recipe.machine.compile, team.device)
         self._run = {
-            name: torch.compile(module) if self._compiled else module
+            name: torch.compile(module, options={"deterministic": True})
+            if self._compiled
+            else module
             for name, module in self.networks.named_children()
         }
         self.optimisers = {name: self._optimiser(learns) for name, learns in self._learning()}
-        learning = nn.ModuleList(getattr(self.networks, name) for name in self.optimisers)
-        self._spectral = [m for m in learning.modules() if isinstance(m, ParametrizationList)]
         self._norms = [
             module
             for module in (self.networks.discriminator or nn.Module()).modules()
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
         ]
+        learning = nn.ModuleList(getattr(self.networks, name) for name in self.optimisers)
+        self._spectral = [m for m in learning.modules() if isinstance(m, ParametrizationList)]
         if team.world > 1:
             self._statistics = Statistics(learning, team.rank, team.world)
 
@@ -230,7 +231,7 @@ class VaeGanLearner:
         real ones.
         """
         judged = [self._run["discriminator"](pictures)]
-        with _unmoved(self._norms):
+        with unmoved(self._norms):
             judged += [
                 self._run["discriminator"](some)
                 for some in made.to(pictures.dtype).split(len(pictures))
@@ -305,19 +306,6 @@ class VaeGanLearner:
             for k, parameter in enumerate(_learned(optimiser)):
                 for key, tensor in optimiser.state[parameter].items():
                     yield f"optimiser.{name}.{k}.{key}", tensor
-
-
-@contextmanager
-def _unmoved(norms: Sequence[nn.BatchNorm1d | nn.BatchNorm2d]) -> Iterator[None]:
-    """Leave running statistics where they are."""
-    before = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, before, strict=True):
-            norm.momentum = momentum
 
 
 def _learned(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:

@@ -18,7 +18,7 @@ from outcrop.files import read_json, write_json
 from outcrop.models.autoencoder import PictureNetworks
 from outcrop.models.vaegan import VaeGan
 from outcrop.training.checkpoint import write_tensors
-from outcrop.training.device import pick_device
+from outcrop.training.device import exact_convolutions, pick_device
 from outcrop.training.normalise import Normalisation
 from outcrop.training.pictures import to_tensor
 
@@ -163,7 +163,7 @@ class VaeGanModel:
         """
         learns = [module for module in self.networks.modules() if module.training]
         self.networks.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), exact_convolutions():
             found = [function(part.to(self.device)).float().cpu() for part in parts]
         for module in learns:
             module.training = True

@@ -51,7 +51,7 @@ class VaeGanRecipe:
     learning_rate: float = 3e-4
     optimiser: Literal["rmsprop", "adam"] = "rmsprop"
     gamma: float = 1e-3
-    decoder_loss: Literal["minimax", "non-saturating"] = "minimax"
+    decoder_loss: Literal["minimax", "non-saturating"] = "non-saturating"
     balance: float = 0.0
     kl_warm_up: float = 0.0
     average: float = 0.0
