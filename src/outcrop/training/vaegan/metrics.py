@@ -164,10 +164,12 @@ def alarms(
             f"the posterior has collapsed: {said} of {network.latent} dimensions of the code say "
             f"anything of the picture{weaken}"
         )
-    if looked.repeats is not None and looked.repeats > _REPEATED:
+    # A VAE draws the mean of what a code may stand for: its samples are alike, not repeated.
+    if network.plays and looked.repeats is not None and looked.repeats > _REPEATED:
         remedies = _missing(("--spectral", network.spectral), ("a smaller --learning-rate", False))
-        vary = f"; try {remedies}" if network.plays else ""
-        raised.append(f"samples repeat: {looked.repeats:.0%} are nearly the same as another{vary}")
+        raised.append(
+            f"samples repeat: {looked.repeats:.0%} are nearly the same as another; try {remedies}"
+        )
     return tuple(raised)
 
 
