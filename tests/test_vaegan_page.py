@@ -255,6 +255,22 @@ def test_who_wins(runs, real, made, verdict):
 
 
 @pytest.mark.parametrize(
+    ("precision", "recall", "verdict"),
+    [
+        (0.9, 0.02, "they show little of what there is"),
+        (0.02, 0.9, "few of them look like any"),
+        (0.6, 0.4, None),
+    ],
+)
+def test_what_the_judge_sees(runs, precision, recall, verdict):
+    said = sentences(with_last(runs["judged"], precision=precision, recall=recall))
+    (one,) = [words for words in said if "(precision)" in words]
+    assert one.startswith(f"{100 * precision:.1f}\N{NO-BREAK SPACE}% of the samples lie among")
+    assert f"{100 * recall:.1f}\N{NO-BREAK SPACE}% of these among the samples" in one
+    assert one.partition(": ")[2] == (f"{verdict}." if verdict else "")
+
+
+@pytest.mark.parametrize(
     ("error", "verdict"),
     [
         (0.2, "less than the mean of all pictures does"),
