@@ -35,14 +35,20 @@ from outcrop.training.vaegan.look import Looker
 from outcrop.training.vaegan.recipe import VaeGanRecipe
 from outcrop.training.vaegan.run import read_vaegan_run
 
-_ADAM = VaeGanRecipe(optimiser="adam", learning_rate=2e-4)
+UNBALANCED = VaeGanRecipe(balance=0.0)
+PAPER = VaeGanRecipe(balance=0.0, decoder_loss="minimax")
 MODELS = {
     "vae": (VaeGan("vae"), VaeGanRecipe()),
     "vae-dis": (VaeGan("vae-dis"), VaeGanRecipe()),
-    "gan": (VaeGan("gan"), _ADAM),
+    "gan": (VaeGan("gan"), VaeGanRecipe()),
     "vaegan": (VaeGan("vaegan"), VaeGanRecipe()),
-    "gan-rmsprop": (VaeGan("gan"), VaeGanRecipe()),
-    "vaegan-minimax": (VaeGan("vaegan"), VaeGanRecipe(decoder_loss="minimax")),
+    "gan-unbalanced": (VaeGan("gan"), UNBALANCED),
+    "gan-adam-unbalanced": (
+        VaeGan("gan"),
+        replace(UNBALANCED, optimiser="adam", learning_rate=2e-4),
+    ),
+    "vaegan-unbalanced": (VaeGan("vaegan"), UNBALANCED),
+    "vaegan-paper": (VaeGan("vaegan"), PAPER),
 }
 MAIN = ("vae", "vae-dis", "gan", "vaegan")
 JUDGE = "judge"

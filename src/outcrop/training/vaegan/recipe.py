@@ -26,8 +26,8 @@ class VaeGanRecipe:
         epochs: passes over the training patches.
         batch: largest number of patches in one step; an epoch is cut into batches of equal size.
         learning_rate: of all networks, in all steps.
-        optimiser: "rmsprop" as in the paper (decay 0.9), or "adam" with momentum 0.5 (Radford et al. 2016,
-            arXiv:1511.06434).
+        optimiser: "rmsprop" as in the paper (decay 0.9), or "adam" with momentum 0.5 (Radford et
+            al. 2016, arXiv:1511.06434).
         gamma: in the decoder's gradient, the weight of likeness against that of the GAN
             (section 3.3): content against style.
         decoder_loss: "minimax": the decoder makes the discriminator's loss large, as in algorithm
