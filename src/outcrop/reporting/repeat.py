@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from outcrop.models.architectures import ResidualNet
+from outcrop.models.vaegan import VaeGan
 from outcrop.reporting.material import Material
 from outcrop.training.recipe import Recipe, recipe_of
+from outcrop.training.vaegan.recipe import VaeGanRecipe, vaegan_recipe_of
+from outcrop.training.vaegan.run import VaeGanRun
 
 
 def command(material: Material) -> str:
@@ -22,35 +25,57 @@ def command(material: Material) -> str:
     config, comparison = material.config, material.comparison
     split = f"{folder}/split.json"
     network, recipe = ResidualNet(**config["network"]), recipe_of(config["recipe"])
-    options = [*_options(network), *_options(recipe)]
+    options = _changes(network, recipe)
     if comparison is not None and (material.folder / "network").exists():
         split = f"{folder}/network/split.json"
         if len(seeds := comparison.rows[0].seeds) > 1:
             alike = replace(recipe, seed=Recipe().seed)
-            options = [*_options(network), *_options(alike), f"--seeds {','.join(map(str, seeds))}"]
+            options = [*_changes(network, alike), f"--seeds {','.join(map(str, seeds))}"]
     elif comparison is not None:
         runs = [_from_here(material.folder / run) for row in comparison.rows for run in row.runs]
         split, options = f"{runs[0]}/split.json", [f"--runs {','.join(runs)}"]
     return " ".join([f"outcrop {material.kind} PATCHES --split {split}", *options, "--output NEW"])
 
 
+def vaegan_command(run: VaeGanRun) -> str:
+    """The same for networks that learn pictures; GAN and CLASSIFIER stand for other runs."""
+    network, recipe = run.model.network, vaegan_recipe_of(run.config["recipe"])
+    others = ["--similarity GAN"] if network.parts == "vae-dis" else []
+    others += ["--judge CLASSIFIER"] if run.judged else []
+    return " ".join(
+        [
+            f"outcrop train PATCHES --split {shlex.quote(str(run.folder))}/split.json",
+            f"--model {network.parts}",
+            *_options(network, VaeGan(network.parts)),
+            *_options(recipe, VaeGanRecipe()),
+            *others,
+            "--output NEW",
+        ]
+    )
+
+
 def _from_here(run: Path) -> str:
     return shlex.quote(os.path.relpath(run.resolve()))
 
 
-def _options(settings: Any) -> Iterator[str]:
+def _changes(network: ResidualNet, recipe: Recipe) -> list[str]:
+    return [*_options(network, ResidualNet()), *_options(recipe, Recipe())]
+
+
+def _options(settings: Any, usual: Any) -> Iterator[str]:
     """What differs from the defaults, as options."""
-    usual = type(settings)()
     for field in fields(settings):
-        value = getattr(settings, field.name)
+        value, default = getattr(settings, field.name), getattr(usual, field.name)
         name = field.name.replace("_", "-")
         if is_dataclass(value):
-            yield from _options(value)
-        elif value == getattr(usual, field.name):
+            yield from _options(value, default)
+        elif value == default:
             continue
-        elif isinstance(value, bool):
+        elif isinstance(default, bool):
             yield f"--{name}" if value else f"--no-{name}"
         elif isinstance(value, list):
             yield f"--{name} {','.join(map(str, value))}"
+        elif value is None or isinstance(value, bool):
+            yield f"--{name} {'null' if value is None else str(value).lower()}"
         else:
-            yield f"--{name} {value}"
+            yield f"--{name} {shlex.quote(str(value))}"

@@ -146,6 +146,16 @@ def stored_batch(folder: Path) -> int:
         ) from None
 
 
+def kind_of(folder: Path) -> Kind | None:
+    """What the run in a folder has trained, finished or not; None if there is no run of outcrop.
+
+    Raises:
+        OutcropError: `config.json` is damaged.
+    """
+    path = folder / "config.json"
+    return _kind(read_json(path, "run", "train")) if path.exists() else None
+
+
 def read_config(folder: Path, wanted: Kind) -> dict[str, Any]:
     """What a run was made with.
 
@@ -155,7 +165,7 @@ def read_config(folder: Path, wanted: Kind) -> dict[str, Any]:
     if not folder.is_dir():
         raise OutcropError(folder, f"no such run; make one with `{wanted.command}`")
     config = read_json(folder / "config.json", "run", "train")
-    found = _KINDS.get(str(config.get("format"))) if isinstance(config, dict) else None
+    found = _kind(config)
     if found is None:
         raise OutcropError(folder, "is not a run of outcrop; choose another folder")
     _refuse_other(folder, found, wanted)
@@ -183,6 +193,10 @@ def _refuse_other(folder: Path, found: Kind, wanted: Kind) -> None:
             f"is a run of {found.name}, and {wanted.name} is wanted; "
             f"choose one of `{wanted.command}`",
         )
+
+
+def _kind(config: Any) -> Kind | None:
+    return _KINDS.get(str(config.get("format"))) if isinstance(config, dict) else None
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
