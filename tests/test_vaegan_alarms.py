@@ -28,7 +28,7 @@ from tests.tiny_pictures import CPU, PICTURE_NETWORK, PICTURE_RECIPE, PICTURES, 
 WON = {"right_of_real": 0.99, "right_of_reconstructed": 0.995, "right_of_sampled": 1.0}
 HEALTHY = Means(0.5, 0.5, 0.5, 0.6, 0.7, 0.8, divergence=(0.5,) * 100)
 ASLEEP = (0.5,) * 4 + (0.001,) * 96
-FIRST = VaeGanRecipe(decoder_loss="minimax")
+FIRST = VaeGanRecipe(decoder_loss="minimax", balance=0.0)
 NETWORK = VaeGan(latent=100)
 
 TABLE: dict[str, tuple[VaeGan, dict[str, Any], dict[str, Any], str]] = {
