@@ -166,7 +166,11 @@ def alarms(
         )
     # A VAE draws the mean of what a code may stand for: its samples are alike, not repeated.
     if network.plays and looked.repeats is not None and looked.repeats > _REPEATED:
-        remedies = _missing(("--spectral", network.spectral), ("a smaller --learning-rate", False))
+        remedies = _missing(
+            ("--balance 0.8", bool(recipe.balance)),
+            ("--spectral", network.spectral),
+            ("a smaller --learning-rate", False),
+        )
         raised.append(
             f"samples repeat: {looked.repeats:.0%} are nearly the same as another; try {remedies}"
         )
