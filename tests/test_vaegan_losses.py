@@ -91,7 +91,7 @@ def test_only_the_loss_that_does_not_saturate_has_a_slope_where_the_discriminato
 
 BANDS, SIZE, N, SEED = 2, 32, 6, 3
 RECIPE = VaeGanRecipe(
-    decoder_loss="minimax", gamma=0.3, learning_rate=1e-30, seed=SEED, machine=CPU
+    decoder_loss="minimax", balance=0.0, gamma=0.3, learning_rate=1e-30, seed=SEED, machine=CPU
 )
 WEIGHT = 0.7  # of the prior
 Gradients = dict[str, list[Tensor]]

@@ -419,7 +419,7 @@ def test_a_checkpoint_of_other_networks_is_refused(tmp_path: Path) -> None:
 
 TRAIN = (
     "train {0}/patches.zarr --split {0}/split.json --model {1} --output {2} --filters 4 --latent 4 "
-    "--epochs {3} --batch 10 --learning-rate 1e-3 --device cpu --precision 32-true "
+    "--epochs {3} --batch 10 --learning-rate 1e-3 --balance 0 --device cpu --precision 32-true "
 )
 RICH = "--spectral --optimiser adam --average 0.9 --balance 0.6 --kl-warm-up 1.5 --seed 4 "
 

@@ -19,7 +19,7 @@ from tests.tiny import MEASURED, some_split
 SIZE = 32
 PICTURE_NETWORK = VaeGan(filters=4, latent=4)
 CPU = Machine(device="cpu", precision="32-true")
-PICTURE_RECIPE = VaeGanRecipe(epochs=2, batch=10, learning_rate=1e-3, machine=CPU)
+PICTURE_RECIPE = VaeGanRecipe(epochs=2, batch=10, learning_rate=1e-3, balance=0.0, machine=CPU)
 
 
 def some_pictures(dtype: str = "uint8", bands: int = 2, number: int = 48) -> PatchSet:

@@ -29,17 +29,21 @@ class Kind:
 
     Attributes:
         format: what `config.json` says.
+        model: what `model.json` says.
         name: what an error line says.
         command: which makes one.
     """
 
     format: str
+    model: str
     name: str
     command: str
 
 
-CLASSIFIER = Kind("outcrop run", "a classifier", "outcrop train")
-PICTURE_MODEL = Kind("outcrop picture run", "a VAE-GAN", "outcrop train --model vaegan")
+CLASSIFIER = Kind("outcrop run", "outcrop model", "a classifier", "outcrop train")
+PICTURE_MODEL = Kind(
+    "outcrop picture run", "outcrop picture model", "a VAE-GAN", "outcrop train --model vaegan"
+)
 _KINDS = {kind.format: kind for kind in (CLASSIFIER, PICTURE_MODEL)}
 
 
@@ -164,13 +168,31 @@ def read_config(folder: Path, wanted: Kind) -> dict[str, Any]:
     found = _kind(config)
     if found is None:
         raise OutcropError(folder, "is not a run of outcrop; choose another folder")
+    _refuse_other(folder, found, wanted)
+    return config
+
+
+def check_model(folder: Path, content: Any, wanted: Kind) -> None:
+    """Refuse the model of a run of another kind.
+
+    Args:
+        content: of `model.json`.
+
+    Raises:
+        OutcropError: it is one.
+    """
+    for kind in _KINDS.values():
+        if isinstance(content, dict) and content.get("format") == kind.model:
+            _refuse_other(folder, kind, wanted)
+
+
+def _refuse_other(folder: Path, found: Kind, wanted: Kind) -> None:
     if found != wanted:
         raise OutcropError(
             folder,
             f"is a run of {found.name}, and {wanted.name} is wanted; "
             f"choose one of `{wanted.command}`",
         )
-    return config
 
 
 def _kind(config: Any) -> Kind | None:
