@@ -396,7 +396,7 @@ def test_only_the_same_run_goes_on(learnt: dict[str, VaeGanRun], run: Run, tmp_p
     folder = learnt["plain"].folder
     with pytest.raises(OutcropError, match=r"exists already; .* --resume"):
         learn(folder)
-    with pytest.raises(OutcropError, match=r"recipe\.gamma was 0\.001, is 0\.1"):
+    with pytest.raises(OutcropError, match=r"recipe\.gamma was None, is 0\.1"):
         learn(folder, recipe=replace(PICTURE_RECIPE, gamma=0.1), resume=True)
     with pytest.raises(OutcropError, match=r"network\.latent was 4, is 5"):
         learn(folder, replace(PICTURE_NETWORK, latent=5), resume=True)

@@ -111,6 +111,14 @@ class VaeGan:
         """
         return max(1, filters * self.filters // _PAPER_FILTERS)
 
+    def features(self, size: int) -> int:
+        """How many features of a picture of `size` pixels the discriminator compares.
+
+        >>> VaeGan().features(32), VaeGan().features(64)
+        (4096, 16384)
+        """
+        return self.scaled(256) * (size >> self.halvings(size)) ** 2
+
     def build(self, bands: int, size: int) -> PictureNetworks:
         """The networks with new weights, drawn from torch's global generator."""
         from outcrop.models.autoencoder import Decoder, Discriminator, Encoder, PictureNetworks

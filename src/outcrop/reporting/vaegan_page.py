@@ -224,7 +224,8 @@ def _recipe_rows(run: VaeGanRun, recipe: VaeGanRecipe) -> Iterator[tuple[str, st
     yield "optimiser", f"{name}, learning rate {recipe.learning_rate:g}"
     if network.has_encoder:
         compared = "what the discriminator sees" if network.has_discriminator else "pixels"
-        weight = f", γ = {recipe.gamma:g} against the GAN in the decoder" if network.plays else ""
+        gamma = recipe.gamma_for(network, run.model.size)
+        weight = f", γ = {gamma:.3g} against the GAN in the decoder" if network.plays else ""
         yield "likeness", f"of {compared}{weight}"
         warm_up = f"its weight rises from 0 to 1 over {recipe.kl_warm_up:g} epochs"
         yield "prior", warm_up if recipe.kl_warm_up else "weight 1 from the first step"

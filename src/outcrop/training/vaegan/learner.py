@@ -57,6 +57,7 @@ class VaeGanLearner:
         """
         self.network, self.recipe, self.team = network, recipe, team
         self.bands, self.size = bands, size
+        self.gamma = recipe.gamma_for(network, size)
         self.parts = recipe.machine.accumulate * team.world
         self.networks = self.plain()
         if similarity is not None and self.networks.discriminator is not None:
@@ -207,7 +208,7 @@ class VaeGanLearner:
             )
             alike, divergences = compared.mean(), divergence.sum(dim=1).mean()
             losses["encoder"] = prior_weight * divergences + alike
-            losses["decoder"] = (self.recipe.gamma if self.network.plays else 1.0) * alike
+            losses["decoder"] = (self.gamma if self.network.plays else 1.0) * alike
             seen = seen.with_code(divergence.detach().mean(dim=0), alike.detach())
         if self.network.plays:
             real, *others = verdicts

@@ -29,7 +29,8 @@ class VaeGanRecipe:
         optimiser: "rmsprop" as in the paper (decay 0.9), or "adam" with momentum 0.5 (Radford et
             al. 2016, arXiv:1511.06434).
         gamma: in the decoder's gradient, the weight of likeness against that of the GAN
-            (section 3.3): content against style.
+            (section 3.3): content against style. Likeness is a sum over features, so None takes 4
+            over their number: 0.001 for 32 pixels and the paper's filters.
         decoder_loss: "minimax": the decoder makes the discriminator's loss large, as in algorithm
             1; "non-saturating": it makes its own pictures look real, whose gradient does not
             vanish where they do not (Goodfellow et al. 2014, arXiv:1406.2661, section 3).
@@ -52,7 +53,7 @@ class VaeGanRecipe:
     batch: int = 64
     learning_rate: float = 3e-4
     optimiser: Literal["rmsprop", "adam"] = "rmsprop"
-    gamma: float = 1e-3
+    gamma: float | None = None
     decoder_loss: Literal["minimax", "non-saturating"] = "non-saturating"
     balance: float = 0.8
     kl_warm_up: float = 0.0
@@ -69,7 +70,7 @@ class VaeGanRecipe:
             ("batch", self.batch >= 4, "4 or more"),
             ("learning_rate", 0 < self.learning_rate < math.inf, "above 0"),
             ("optimiser", self.optimiser in ("rmsprop", "adam"), "rmsprop or adam"),
-            ("gamma", 0 <= self.gamma < math.inf, "0 or more"),
+            ("gamma", self.gamma is None or 0 <= self.gamma < math.inf, "0 or more"),
             (
                 "decoder_loss",
                 self.decoder_loss in ("minimax", "non-saturating"),
@@ -88,6 +89,14 @@ class VaeGanRecipe:
             raise OutcropError("--strategy", f"is {self.machine.strategy}; a VAE-GAN takes ddp")
         if self.machine.recompute:
             raise OutcropError("--recompute", "has no meaning for a VAE-GAN; leave it out")
+
+    def gamma_for(self, network: VaeGan, size: int) -> float:
+        """`gamma` for networks that learn pictures of `size` pixels.
+
+        >>> VaeGanRecipe().gamma_for(VaeGan(filters=16), size=32)
+        0.00390625
+        """
+        return 4 / network.features(size) if self.gamma is None else self.gamma
 
     def prior_weight_at(self, epoch: float) -> float:
         """The weight of the prior after so many epochs; fractions are steps within one.
