@@ -1,9 +1,15 @@
+import os
+
 import pytest
 import torch
 
 from outcrop.training.engine import train
 from outcrop.training.run import Run
-from tests.tiny import NETWORK, PATCHES, RECIPE, SPLIT
+from tests.tiny import DEVICE, NETWORK, PATCHES, RECIPE, SPLIT
+
+if DEVICE == "cpu":
+    # Where a device is not named it is then the CPU too, and in processes that a test starts.
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,11 +1,15 @@
-"""Patch sets made of noise, for tests of what is wrong with a patch set."""
+"""Patch sets of noise or of places alone, for tests that look at little else."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from outcrop.patches.patchset import PatchSet
+from outcrop.patches.positions import Source, scene_positions
 from outcrop.splits import Split
+
+UTM = "EPSG:32648"
+IDENTITY = (1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
 
 
 def patch_set(images, labels, classes=None):
@@ -19,6 +23,27 @@ def noise(n=60, bands=1, size=8, width=None, seed=0):
     """White noise; patches are square if no width is given."""
     shape = n, bands, size, width or size
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def ground(x, y, polygon, labels, source=None, width=160.0, height=160.0, columns=None):
+    """A patch set with positions and no pixels to speak of."""
+    n = len(x)
+    source = np.zeros(n, np.int32) if source is None else np.asarray(source, np.int32)
+    positions = scene_positions(
+        source, np.arange(n), np.zeros(n), x, y, width, height, np.asarray(polygon)
+    )
+    return PatchSet(
+        images=np.zeros((n, 1, 1, 1), np.uint8),
+        labels=np.asarray(labels),
+        classes=("a", "b"),
+        bands=("grey",),
+        positions=positions,
+        sources=tuple(
+            Source(f"scene-{i}.tif", (10, 10), UTM, IDENTITY) for i in range(source.max() + 1)
+        ),
+        crs=UTM,
+        columns=columns or {},
+    )
 
 
 def split_of(patches, sides, groups=None):

@@ -14,7 +14,10 @@ from outcrop.training.engine import train
 from outcrop.training.normalise import Normalisation
 from outcrop.training.recipe import Machine
 from outcrop.training.run import Run, read_run
-from tests.tiny import CLASSES, NETWORK, PATCHES, RECIPE, SPLIT
+from tests.tiny import CLASSES, DEVICE, NETWORK, PATCHES, RECIPE, SPLIT
+
+# What a CPU and a GPU say differs by the order of their sums.
+ACROSS = 1e-6 if DEVICE == "cpu" else 1e-5
 
 
 def with_folder(run: Run, tmp_path: Path) -> Path:
@@ -31,7 +34,7 @@ def test_saved_classifier_says_the_same(run: Run, tmp_path: Path) -> None:
     found = again.probabilities(images, batch=7)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
-    np.testing.assert_allclose(found, run.classifier.probabilities(images), atol=1e-6)
+    np.testing.assert_allclose(found, run.classifier.probabilities(images), atol=ACROSS)
     assert again.probabilities(images[:0]).shape == (0, 3)
 
 
@@ -55,7 +58,7 @@ def test_what_was_fitted_on_the_validation_side_is_applied_and_kept(
     del told["temperature"]
     (folder / "model.json").write_text(json.dumps(told))
     np.testing.assert_allclose(
-        read_classifier(folder, "cpu").probabilities(images), said.probabilities, atol=1e-6
+        read_classifier(folder, "cpu").probabilities(images), said.probabilities, atol=ACROSS
     )
 
 

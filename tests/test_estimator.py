@@ -28,9 +28,10 @@ from outcrop.training.estimator import ResidualClassifier
 from outcrop.training.recipe import Augmentation, Machine, Recipe
 from outcrop.training.run import read_run
 from tests.command_line import run as command
-from tests.test_splits import ground
+from tests.patches import ground
+from tests.tiny import DEVICE
 
-SMALL = ResidualClassifier(depth=8, width=4, epochs=8, batch=8, device="cpu", random_state=0)
+SMALL = ResidualClassifier(depth=8, width=4, epochs=8, batch=8, device=DEVICE, random_state=0)
 ROWS = clone(SMALL).set_params(shape=(2, 8, 8))
 
 
@@ -85,7 +86,7 @@ def test_the_same_number_gives_the_same_classifier_and_another_another(fitted):
 def test_it_is_the_engine_that_trains(fitted, tmp_path):
     patches = PatchSet(X, np.unique(Y, return_inverse=True)[1], ("f", "r", "w"), ("1", "2"))
     split = Split(np.zeros(60, np.int8), np.arange(60), patches.fingerprint)
-    recipe = Recipe(epochs=8, batch=8, machine=Machine(device="cpu"))
+    recipe = Recipe(epochs=8, batch=8, machine=Machine(device=DEVICE))
     trained = train(patches, split, tmp_path / "run", ResidualNet(depth=8, width=4), recipe)
     np.testing.assert_array_equal(trained.classifier.probabilities(X), fitted.predict_proba(X))
     assert [epoch.train.loss for epoch in trained.metrics] == fitted.loss_curve_
@@ -141,7 +142,7 @@ def test_settings_reach_the_run_that_is_kept(tmp_path):
     assert {name: told[name] for name in changed} == changed | {"milestones": [0.4]}
     assert (told["seed"], told["depth"], told["epochs"]) == (7, 8, 2)
 
-    read = read_classifier(folder, "cpu")
+    read = read_classifier(folder, DEVICE)
     assert read.flip
     assert (read.classes, read.bands) == (("built-up", "rice", "water"), ("band 1", "band 2"))
     np.testing.assert_array_equal(read.probabilities(X), model.predict_proba(X))
@@ -152,7 +153,7 @@ def test_settings_reach_the_run_that_is_kept(tmp_path):
 def test_a_run_without_a_validation_side_has_no_scores_and_says_so(tmp_path, capfd):
     folder = tmp_path / "kept"
     clone(SMALL).set_params(epochs=1, folder=folder).fit(X, Y)
-    run = read_run(folder, "cpu")
+    run = read_run(folder, DEVICE)
     assert run.metrics[0].validation is None
     with pytest.raises(OutcropError, match=r"has no validation side; .*outcrop evaluate"):
         _ = run.scores
@@ -220,7 +221,7 @@ def test_the_fitted_can_be_copied_and_sent(fitted, duplicate):
 
 def test_the_classifier_inside_can_be_saved(fitted, tmp_path):
     fitted.classifier_.save(tmp_path)
-    read = read_classifier(tmp_path, "cpu")
+    read = read_classifier(tmp_path, DEVICE)
     np.testing.assert_array_equal(read.probabilities(X), fitted.predict_proba(X))
 
 

@@ -385,7 +385,9 @@ def test_dropping_blocks_compiles_nothing_anew(monkeypatch: pytest.MonkeyPatch) 
 
     original = torch.compile
     torch._dynamo.reset()
-    monkeypatch.setattr(torch, "compile", lambda f, **rest: original(f, backend=backend, **rest))
+    monkeypatch.setattr(
+        torch, "compile", lambda f, options, **rest: original(f, backend=backend, **rest)
+    )
     network = build(ResidualNet(20, 4, survival=0.5)).train()
     plain = deepcopy(network)
     network.compile_blocks()

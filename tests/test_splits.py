@@ -12,8 +12,8 @@ from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import cross_val_score
 
 from outcrop.errors import OutcropError
-from outcrop.patches.patchset import Column, PatchSet
-from outcrop.patches.positions import Positions, Source, scene_positions
+from outcrop.patches.patchset import Column
+from outcrop.patches.positions import Positions
 from outcrop.splits import (
     BUFFER,
     TEST,
@@ -26,30 +26,7 @@ from outcrop.splits import (
     ZoneSplit,
     read_split,
 )
-
-UTM = "EPSG:32648"
-IDENTITY = (1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
-
-
-def ground(x, y, polygon, labels, source=None, width=160.0, height=160.0, columns=None):
-    """A patch set with positions and no pixels to speak of."""
-    n = len(x)
-    source = np.zeros(n, np.int32) if source is None else np.asarray(source, np.int32)
-    positions = scene_positions(
-        source, np.arange(n), np.zeros(n), x, y, width, height, np.asarray(polygon)
-    )
-    return PatchSet(
-        images=np.zeros((n, 1, 1, 1), np.uint8),
-        labels=np.asarray(labels),
-        classes=("a", "b"),
-        bands=("grey",),
-        positions=positions,
-        sources=tuple(
-            Source(f"scene-{i}.tif", (10, 10), UTM, IDENTITY) for i in range(source.max() + 1)
-        ),
-        crs=UTM,
-        columns=columns or {},
-    )
+from tests.patches import UTM, ground
 
 
 @st.composite

@@ -21,6 +21,7 @@ from outcrop.training.run import Run, read_run
 from outcrop.training.tally import Tally
 from tests.tiny import (
     CLASSES,
+    DEVICE,
     NETWORK,
     PATCHES,
     RECIPE,
@@ -31,7 +32,7 @@ from tests.tiny import (
     weights,
 )
 
-BF16 = Machine(device="cpu", precision="bf16-mixed")
+BF16 = Machine(device=DEVICE, precision="bf16-mixed")
 
 
 # Normalisation
@@ -181,7 +182,7 @@ def test_a_batch_in_parts_has_the_gradients_of_the_whole(
     whole, parts = (
         trained(
             tmp_path / str(accumulate),
-            machine=Machine(device="cpu", precision="32-true", accumulate=accumulate),
+            machine=Machine(device=DEVICE, precision="32-true", accumulate=accumulate),
             learning_rate=0.001,
         )
         for accumulate in (1, 3)
@@ -191,8 +192,25 @@ def test_a_batch_in_parts_has_the_gradients_of_the_whole(
 
 
 def test_recomputing_ends_with_the_same_weights(run: Run, tmp_path: Path) -> None:
-    again = trained(tmp_path / "run", machine=Machine(device="cpu", recompute=1))
+    again = trained(tmp_path / "run", machine=Machine(device=DEVICE, recompute=1))
     assert all(torch.equal(tensor, weights(again)[name]) for name, tensor in weights(run).items())
+
+
+def test_compiled_blocks_can_be_recomputed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without a compiler's code, but with what is kept and computed anew as there.
+    original = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda f, options, **rest: original(f, backend="aot_eager", **rest)
+    )
+    kept, again = (
+        trained(
+            tmp_path / str(recompute),
+            epochs=1,
+            machine=Machine(device=DEVICE, compile="always", recompute=recompute),
+        )
+        for recompute in (0, 1)
+    )
+    assert all(torch.equal(tensor, weights(again)[name]) for name, tensor in weights(kept).items())
 
 
 def test_the_average_of_the_weights_is_judged_and_kept(
@@ -202,7 +220,7 @@ def test_the_average_of_the_weights_is_judged_and_kept(
     original = AveragedModel.update_parameters
 
     def remember(average: AveragedModel, module: torch.nn.Module) -> None:
-        steps.append({name: t.detach().clone() for name, t in module.state_dict().items()})
+        steps.append({name: t.cpu().clone() for name, t in module.state_dict().items()})
         original(average, module)
 
     monkeypatch.setattr(AveragedModel, "update_parameters", remember)
@@ -229,7 +247,7 @@ def test_judging_with_the_mirror_image(run: Run, tmp_path: Path) -> None:
     plain = replace(run.classifier, temperature=1.0)
     both = [plain.probabilities(turned) for turned in (images, images[..., ::-1].copy())]
     np.testing.assert_allclose(flipped.predictions.probabilities, np.mean(both, 0), atol=1e-6)
-    again = read_run(flipped.folder).classifier
+    again = read_run(flipped.folder, DEVICE).classifier
     assert again.flip
     calibrated = tempered(np.mean(both, 0), again.temperature)
     np.testing.assert_allclose(again.probabilities(images), calibrated, atol=1e-6)
@@ -242,7 +260,7 @@ def test_smoothed_labels_give_a_share_of_the_loss_to_every_class(tmp_path: Path)
         original = Tally.add
 
         def remember(tally: Tally, loss: torch.Tensor, *rest: torch.Tensor) -> None:
-            seen.append((rest[0].detach(), rest[1]))
+            seen.append((rest[0].detach().cpu(), rest[1].cpu()))
             original(tally, loss, *rest)
 
         monkeypatch.setattr(Tally, "add", remember)
@@ -251,7 +269,7 @@ def test_smoothed_labels_give_a_share_of_the_loss_to_every_class(tmp_path: Path)
             epochs=1,
             learning_rate=1e-30,
             label_smoothing=share,
-            machine=Machine(device="cpu", precision="32-true"),
+            machine=Machine(device=DEVICE, precision="32-true"),
         )
         logits = torch.cat([one for one, _ in seen]).log_softmax(1)
         labels = torch.cat([one for _, one in seen])
@@ -268,7 +286,7 @@ def test_smoothed_labels_give_a_share_of_the_loss_to_every_class(tmp_path: Path)
 def test_compiling_needs_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(OutcropError, match="--compile: needs a C"):
-        trained(tmp_path / "run", machine=Machine(device="cpu", compile="always"))
+        trained(tmp_path / "run", machine=Machine(device=DEVICE, compile="always"))
     assert not list(tmp_path.iterdir())
 
 

@@ -1,6 +1,7 @@
 """A patch set, a split, a network and a recipe as small as they can be."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,11 @@ from outcrop.splits.split import Split
 from outcrop.training.recipe import Machine, Recipe
 from outcrop.training.run import Run
 
+DEVICE = os.environ.get("OUTCROP_TEST_DEVICE", "cpu")
+"""What the tests of training run on, but for those of several processes."""
+
 NETWORK = ResidualNet(depth=8, width=4)
-RECIPE = Recipe(epochs=3, batch=16, machine=Machine(device="cpu"))
+RECIPE = Recipe(epochs=3, batch=16, machine=Machine(device=DEVICE))
 CLASSES = ("water", "rice field", "built-up")
 MEASURED = ("seconds", "images_per_second", "peak_memory")
 
@@ -41,7 +45,8 @@ SPLIT = some_split(PATCHES)
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:
-    return run.classifier.module.state_dict()
+    """On the CPU, wherever the run was trained or read."""
+    return {name: tensor.cpu() for name, tensor in run.classifier.module.state_dict().items()}
 
 
 def assert_same(one: Run, other: Run) -> None:

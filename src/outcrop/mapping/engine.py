@@ -128,12 +128,11 @@ def _read_and_classify(work: _Work, window: Window) -> np.ndarray:
 @contextmanager
 def _reproducible() -> Iterator[None]:
     """Each thread computes its tile alone: they need not wait for each other, and a sum does not
-    depend on how many there are. On a GPU the kernel is the same for every tile."""
+    depend on how many there are."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
-            yield
+        yield
     finally:
         torch.set_num_threads(before)
 

@@ -16,6 +16,7 @@ from outcrop.models.dense import Dense
 from outcrop.patches.flips import FLIPS, KEEP_SHAPE, flip, unflip
 from outcrop.patches.positions import upper_left
 from outcrop.training.classifier import Classifier
+from outcrop.training.device import exact_convolutions
 from outcrop.training.pictures import to_tensor
 
 Method = Literal["dense", "patches"]
@@ -200,7 +201,7 @@ class _PatchMember:
     def _mean(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Calibrated probabilities `N × K`, and features `N × C`."""
         network = self._classifier.module
-        with torch.inference_mode():
+        with torch.inference_mode(), exact_convolutions():
             units = {turn: self._features(flip(images, turn)) for turn in self._turns}
             likely = [network.linear(one).float().softmax(dim=1) for one in units.values()]
             mean = _calibrated(torch.stack(likely).mean(dim=0), self._classifier, dim=1)
@@ -224,7 +225,7 @@ class _DenseMember:
     def predict(self, pixels: np.ndarray, wanted: np.ndarray, features: bool) -> Prediction:
         own = _own_turns(self._classifier) if features else ()
         likely, units = [], []
-        with torch.inference_mode():
+        with torch.inference_mode(), exact_convolutions():
             for turn in self._turns:
                 logits, its = self._both(flip(pixels, turn)[None], turn in own)
                 likely.append(unflip(logits[0].float().softmax(dim=0).cpu().numpy(), turn))

@@ -285,7 +285,10 @@ class ResidualNetwork(nn.Module):
         limit = torch._dynamo.config.recompile_limit
         torch._dynamo.config.recompile_limit = max(limit, _COMPILATIONS)
         for block in self.blocks:
-            block.compiled = torch.compile(block.forward, dynamic=False)
+            # Of kernels that sum in different orders none is chosen by its speed.
+            block.compiled = torch.compile(
+                block.forward, dynamic=False, options={"deterministic": True}
+            )
 
     def recompute(self, segment: int) -> None:
         """Keep the activations of every `segment`-th block only, and compute the others anew when

@@ -81,16 +81,20 @@ class Split:
             ]
         return found
 
-    def check(self, patches: PatchSet, where: object = "split", judged: bool = True) -> None:
+    def check(
+        self, patches: PatchSet, where: object = "split", judged: bool = True, classes: int = 2
+    ) -> None:
         """Refuse a split that cannot be used with these patches.
 
         Args:
             where: what the error line names.
             judged: whether there have to be validation patches.
+            classes: how many there have to be on the training side: two to be told apart, one
+                where labels are not learnt.
 
         Raises:
-            OutcropError: made for another patch set; no validation or no training patches; fewer
-                than two classes to train on.
+            OutcropError: made for another patch set; no validation or no training patches; too
+                few classes to train on.
         """
         if self.fingerprint != patches.fingerprint or len(self.sides) != len(patches):
             raise OutcropError(
@@ -101,7 +105,7 @@ class Split:
             raise OutcropError(where, f"leaves no validation patches; {_REMEDY}")
         if not table[TRAIN].any():
             raise OutcropError(where, f"leaves no training patches; {_REMEDY}")
-        if (table[TRAIN] > 0).sum() < 2:
+        if (table[TRAIN] > 0).sum() < classes:
             raise OutcropError(where, f"leaves fewer than two classes to train on; {_REMEDY}")
 
     def save(self, path: str | Path) -> None:
@@ -117,6 +121,14 @@ class Split:
                 "groups": self.groups.tolist(),
             },
         )
+
+
+def teachable(patches: PatchSet) -> int:
+    """The classes that a training side needs: two, unless the patches have but one.
+
+    Those teach no classifier, but networks that learn the pictures themselves.
+    """
+    return min(2, int(np.count_nonzero(patches.counts)))
 
 
 def read_split(path: str | Path, patches: PatchSet | None = None) -> Split:
@@ -144,5 +156,5 @@ def read_split(path: str | Path, patches: PatchSet | None = None) -> Split:
     except (KeyError, TypeError, ValueError) as error:
         raise OutcropError(path, "is not a split; make one with `outcrop split`") from error
     if patches is not None:
-        split.check(patches, path)
+        split.check(patches, path, classes=teachable(patches))
     return split

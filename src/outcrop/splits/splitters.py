@@ -14,7 +14,7 @@ from outcrop.errors import OutcropError
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import Positions
 from outcrop.splits.ground import blocks, keep_apart, suggest_block
-from outcrop.splits.split import BUFFER, TEST, TRAIN, VALIDATION, Split
+from outcrop.splits.split import BUFFER, TEST, TRAIN, VALIDATION, Split, teachable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ class Splitter(ABC):
             for number in (range(len(folds)) if fold is None else [fold])
         ]
         split = max(splits, key=lambda one: _classes_on_sides(one, patches))
-        split.check(patches)
+        split.check(patches, classes=teachable(patches))
         return split
 
     def _sides(

@@ -19,7 +19,7 @@ from outcrop.files import read_json, write_json
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.residual import ResidualNetwork
 from outcrop.training.checkpoint import write_tensors
-from outcrop.training.device import pick_device
+from outcrop.training.device import exact_convolutions, pick_device
 from outcrop.training.normalise import Normalisation
 from outcrop.training.pictures import to_tensor
 
@@ -125,10 +125,11 @@ class Classifier:
             float32, `M × classes` and `M × channels`.
         """
         module = self.module
-        features = [
-            module.features(module.stages(module.stem(view)))
-            for view in views(self.normalisation(images), self.flip)
-        ]
+        with exact_convolutions():
+            features = [
+                module.features(module.stages(module.stem(view)))
+                for view in views(self.normalisation(images), self.flip)
+            ]
         logits = mean_logits([module.linear(one) for one in features])
         return (logits / self.temperature).softmax(dim=1), torch.stack(features).mean(dim=0)
 

@@ -9,9 +9,11 @@ import resource
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from threading import Lock
+from typing import Any, Literal
 
 import torch
 
@@ -75,6 +77,50 @@ def best_precision(device: torch.device) -> Literal["32-true", "bf16-mixed"]:
     return "bf16-mixed" if native else "32-true"
 
 
+class _Exact:
+    """cuDNN's settings while any block wants exact convolutions, and how many do."""
+
+    def __init__(self) -> None:
+        self._lock, self._blocks, self._settings = Lock(), 0, ExitStack()
+
+    def begin(self) -> None:
+        with self._lock:
+            if self._blocks == 0:
+                self._settings.enter_context(
+                    torch.backends.cudnn.flags(
+                        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+                    )
+                )
+            self._blocks += 1
+
+    def end(self) -> None:
+        with self._lock:
+            self._blocks -= 1
+            if self._blocks == 0:
+                self._settings.close()
+
+
+_exact = _Exact()
+
+
+@contextmanager
+def exact_convolutions() -> Iterator[None]:
+    """A block in which convolutions of float32 are of float32 on a GPU too, the same every time.
+
+    Left alone, cuDNN rounds what it multiplies to TF32, which has 10 bits behind the point and not
+    23, and may sum in another order from one run to the next. Products of matrices are of float32
+    unless `torch.set_float32_matmul_precision` allows less.
+
+    cuDNN's settings are the process's: they are as before when the last of the blocks has ended
+    that overlap, in whatever threads.
+    """
+    _exact.begin()
+    try:
+        yield
+    finally:
+        _exact.end()
+
+
 def compiles(wish: str, device: torch.device) -> bool:
     """Whether networks are compiled on `device`, if "auto", "always" or "never" is wished.
 
@@ -95,6 +141,19 @@ def _can_compile(device: torch.device) -> bool:
     compilers = (os.environ.get("CXX", ""), "g++", "gcc", "clang++", "clang")
     found = any(name and shutil.which(name) for name in compilers)
     return found and (device.type != "cuda" or find_spec("triton") is not None)
+
+
+def kept_graphs(compiled: bool) -> AbstractContextManager[Any]:
+    """Where compiled networks may be differentiated more than once after a forward pass.
+
+    What a compiled backward pass is compiled with decides whether it may write over activations.
+    Forward and backward pass have to lie within, because either may compile.
+    """
+    if not compiled:
+        return nullcontext()
+    from torch._functorch import config
+
+    return config.patch(donated_buffer=False)
 
 
 def keep_freed_memory() -> None:

@@ -7,8 +7,6 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import torch
-
 from outcrop.evaluation.calibration import temperature_that_holds
 from outcrop.files import check_new, sweep
 from outcrop.models.architectures import ResidualNet
@@ -19,7 +17,7 @@ from outcrop.training.announce import announce
 from outcrop.training.classifier import Classifier
 from outcrop.training.classifier_loop import ClassifierLoop
 from outcrop.training.cutter import open_cutter
-from outcrop.training.device import cap_memory, keep_freed_memory
+from outcrop.training.device import cap_memory, exact_convolutions, keep_freed_memory
 from outcrop.training.folder import check_same, describe, is_finished, start, stored_batch
 from outcrop.training.memory import fitting_batch, full_memory_explained
 from outcrop.training.normalise import learn_normalisation
@@ -126,10 +124,7 @@ def _train(
             validation = load_pictures(patches, split.validation, device)
             if device.type == "cpu":
                 keep_freed_memory()
-        # Without this, cuDNN may sum in another order from one run to the next.
-        stack.enter_context(
-            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
-        )
+        stack.enter_context(exact_convolutions())
         if recipe.fit_batch and not going_on:
             with team.together():
                 batch = fitting_batch(network, recipe, patches, device, len(training))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,22 +55,22 @@ def decode(name: str, content: bytes) -> np.ndarray:
 
 @contextmanager
 def strict() -> Iterator[None]:
-    """In this block Pillow's warning of a decompression bomb is an error; a CRS is not missed."""
-    import warnings
-
-    from rasterio.errors import NotGeoreferencedWarning
-
+    """In this block Pillow's warning of a decompression bomb is an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
 
 
 def _through_gdal(content: bytes, driver: str) -> np.ndarray:
     from rasterio.enums import ColorInterp
+    from rasterio.errors import NotGeoreferencedWarning
     from rasterio.io import MemoryFile
 
-    with MemoryFile(content) as memory, memory.open(driver=driver) as source:
+    with (
+        warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning),
+        MemoryFile(content) as memory,
+        memory.open(driver=driver) as source,
+    ):
         limit = Image.MAX_IMAGE_PIXELS
         if limit is not None and source.width * source.height * source.count > limit:
             raise Image.DecompressionBombError(f"more than {limit} pixels in all bands")

@@ -116,7 +116,7 @@ class Learner:
     def probabilities(self, pictures: Pictures, normalisation: Normalisation) -> Tensor:
         """float32 `M × classes` on the CPU, the same in all processes, which share the work.
 
-        In full precision whatever the recipe's, as the saved model will be used.
+        In float32 whatever the recipe's precision, as the saved model will be used.
         """
         self.judged.eval()
         number = self.world * math.ceil(len(pictures) / _EVALUATION_BATCH / self.world)

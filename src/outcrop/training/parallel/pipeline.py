@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from outcrop.models.links import follow, keep_only, links
 from outcrop.models.residual import Kept, ResidualNetwork
-from outcrop.training.batches import Step
+from outcrop.training.batches import Part, Step
 from outcrop.training.parallel.learner import Learner, Named, Tell
 
 Shapes = Sequence[tuple[int, int, int]]
@@ -58,34 +58,51 @@ class PipelineLearner(Learner):
                 rank,
                 world,
                 self.team.device,
-                input_args=self._example(self._given) if rank else self._pictures(),
-                output_args=self._example(self._passed),
+                input_args=self._between(self._given) if rank else self._room(1, "meta"),
+                output_args=self._between(self._passed) if rank < last else self._logits_of_part(),
             ),
             self.parts,
             loss_fn=self._loss_of_part,
             scale_grads=False,
         )
 
-    def _example(self, shapes: Shapes) -> Tensor:
+    def _between(self, shapes: Shapes) -> Tensor:
         """The form of what passes between two stages; torch wants to know it beforehand."""
         width = sum(int(np.prod(shape)) for shape in shapes)
         dtype = torch.bfloat16 if self.team.mixed else torch.float32
         rows = self._stage.rows
         return torch.empty(rows, width, dtype=dtype, device="meta", requires_grad=True)
 
-    def _pictures(self) -> Tensor:
-        return torch.empty(self._stage.rows, self.bands, *self.patches.size, device="meta")
+    def _logits_of_part(self) -> Tensor:
+        """The form of what the last stage gives."""
+        return torch.empty(self._stage.rows, self.classes, device="meta", requires_grad=True)
+
+    def _room(self, parts: int, device: torch.device | str) -> Tensor:
+        """Where the pictures of so many parts go, each of as many rows, in the order of channels
+        that networks compute in: torch compares strides too."""
+        return torch.empty(
+            (parts * self._stage.rows, self.bands, *self.patches.size),
+            memory_format=torch.channels_last,
+            device=device,
+        )
+
+    def _pictures(self, parts: Sequence[Part]) -> Tensor:
+        together = self._room(len(parts), self.team.device)
+        for room, part in zip(together.split(self._stage.rows), parts, strict=True):
+            room[: len(part.labels)] = part.images
+        return together
 
     def _differentiate(self, step: Step, tell: Tell) -> None:
         stage, parts = self._stage, list(step.parts)
         stage.kept, stage.sizes = step.kept, iter([len(part.labels) for part in parts])
         self._whole_batch, self._tell = sum(len(part.labels) for part in parts), tell
         self._schedule.step(
-            *([torch.cat([part.images for part in parts])] if self.team.first else []),
+            *([self._pictures(parts)] if self.team.first else []),
             target=torch.cat([part.labels for part in parts]) if self._answers else None,
         )
 
     def _loss_of_part(self, logits: Tensor, labels: Tensor) -> Tensor:
+        logits = logits[: len(labels)]
         loss = self.loss(logits, labels)
         self._tell(loss, logits, labels)
         return loss * (len(labels) / self._whole_batch)
@@ -135,9 +152,9 @@ class Stage(nn.Module):
 
 
 class _PaddedStage(nn.Module):
-    """A stage in training: between stages all parts have the same number of rows.
+    """A stage in training: all parts come and go with the same number of rows.
 
-    Parts differ by one picture, and torch's stages take matrices of one form only. What fills them
+    Parts differ by one picture, and torch's stages take tensors of one form only. What fills them
     up is taken away again before anything is computed.
 
     Attributes:
@@ -156,7 +173,8 @@ class _PaddedStage(nn.Module):
         number = next(self.sizes)
         with torch.autocast(given.device.type, torch.bfloat16) if self.mixed else nullcontext():
             found = self.stage(given[:number], self.kept)
-        return found.float() if self.stage.last else F.pad(found, (0, 0, 0, self.rows - number))
+        found = found.float() if self.stage.last else found
+        return F.pad(found, (0, 0, 0, self.rows - number))
 
 
 def divide(survivals: Sequence[float], number: int) -> list[slice]:

@@ -21,7 +21,12 @@ from outcrop.progress import tell
 from outcrop.splits.split import Split
 from outcrop.training.classifier import Classifier
 from outcrop.training.cutter import open_cutter
-from outcrop.training.device import cap_memory, keep_freed_memory, pick_precision
+from outcrop.training.device import (
+    cap_memory,
+    exact_convolutions,
+    keep_freed_memory,
+    pick_precision,
+)
 from outcrop.training.folder import PICTURE_MODEL, check_same, describe, is_finished, start
 from outcrop.training.memory import is_full
 from outcrop.training.parallel import Team
@@ -85,7 +90,7 @@ def train_vaegan(
             missing where they are needed, or do not fit.
         KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM; the run can be resumed.
     """
-    split.check(patches, judged=False)
+    split.check(patches, judged=False, classes=1)
     network.check_size(patches.size)
     classifier = None if judge is None else classifier_of(judge)
     if classifier is not None:
@@ -145,10 +150,7 @@ def _train(
             validation = load_pictures(patches, split.validation, device)
             if device.type == "cpu":
                 keep_freed_memory()
-        # Without this, cuDNN may sum in another order from one run to the next.
-        stack.enter_context(
-            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
-        )
+        stack.enter_context(exact_convolutions())
         learner = VaeGanLearner(
             network, recipe, len(patches.bands), patches.size[0], team, similarity
         )

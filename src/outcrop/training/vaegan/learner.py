@@ -9,6 +9,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.nn.utils.parametrize import ParametrizationList
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from outcrop.errors import OutcropError
@@ -16,7 +17,7 @@ from outcrop.models.autoencoder import Decoder, PictureNetworks
 from outcrop.models.vaegan import VaeGan
 from outcrop.training.batches import Part, Step, dice
 from outcrop.training.checkpoint import Checkpoint
-from outcrop.training.device import compiles
+from outcrop.training.device import compiles, kept_graphs
 from outcrop.training.parallel import Team
 from outcrop.training.parallel.statistics import Statistics
 from outcrop.training.vaegan.losses import fooled, judged_as, likeness, prior
@@ -73,9 +74,11 @@ class VaeGanLearner:
             if recipe.average
             else None
         )
-        compiled = compiles(recipe.machine.compile, team.device)
+        self.compiled = compiles(recipe.machine.compile, team.device)
         self._run = {
-            name: torch.compile(module) if compiled else module
+            name: torch.compile(module, options={"deterministic": True})
+            if self.compiled
+            else module
             for name, module in self.networks.named_children()
         }
         self.optimisers = {name: self._optimiser(learns) for name, learns in self._learning()}
@@ -84,7 +87,10 @@ class VaeGanLearner:
             for module in (self.networks.discriminator or nn.Module()).modules()
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
         ]
-        self._statistics = Statistics(self.networks, team.rank, team.world)
+        learning = nn.ModuleList(getattr(self.networks, name) for name in self.optimisers)
+        self._spectral = [m for m in learning.modules() if isinstance(m, ParametrizationList)]
+        if team.world > 1:
+            self._statistics = Statistics(learning, team.rank, team.world)
 
     def plain(self) -> PictureNetworks:
         """The networks with their first weights, on the CPU."""
@@ -136,7 +142,11 @@ class VaeGanLearner:
         for k, part in enumerate(step.parts):
             number = self.team.rank + k * self.team.world
             random = dice(self.team.device, self.recipe.seed, epoch, step.number, number, 1)
-            gradients, seen = self._differentiate(part, random, prior_weight)
+            for weight in self._spectral:
+                # All parts are to see the same weights, as they do in several processes.
+                weight.train(k == 0)
+            with kept_graphs(self.compiled):
+                gradients, seen = self._differentiate(part, random, prior_weight)
             for name, its in gradients.items():
                 torch._foreach_mul_(its, part.share)
                 if name in whole:
@@ -212,7 +222,7 @@ class VaeGanLearner:
         real ones.
         """
         judged = [self._run["discriminator"](pictures)]
-        with _unmoved(self._norms):
+        with _unmoved(self._norms, self._spectral):
             judged += [
                 self._run["discriminator"](some)
                 for some in made.to(pictures.dtype).split(len(pictures))
@@ -290,16 +300,22 @@ class VaeGanLearner:
 
 
 @contextmanager
-def _unmoved(norms: Sequence[nn.BatchNorm1d | nn.BatchNorm2d]) -> Iterator[None]:
-    """Leave running statistics where they are."""
-    before = [norm.momentum for norm in norms]
+def _unmoved(
+    norms: Sequence[nn.BatchNorm1d | nn.BatchNorm2d], spectral: Sequence[ParametrizationList]
+) -> Iterator[None]:
+    """Leave running statistics and spectral norms where they are."""
+    momenta, iterated = [norm.momentum for norm in norms], [one.training for one in spectral]
     for norm in norms:
         norm.momentum = 0.0
+    for one in spectral:
+        one.train(False)
     try:
         yield
     finally:
-        for norm, momentum in zip(norms, before, strict=True):
+        for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+        for one, training in zip(spectral, iterated, strict=True):
+            one.train(training)
 
 
 def _learned(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:

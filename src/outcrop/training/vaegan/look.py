@@ -40,9 +40,9 @@ class Looker:
     def look(self, model: VaeGanModel) -> Looked:
         """Measure reconstructions and samples."""
         samples = model.sample(_MOST, self.seed)
-        real = self.pictures if len(self.pictures) else self.training
+        real = self.pictures if len(self.pictures) > 1 else self.training
         some = min(_COMPARED, len(real))
-        known = {"repeats": repeats(samples[:some], real[:some])}
+        known = {"repeats": repeats(*(model.in_range(one[:some]) for one in (samples, real)))}
         if len(self.pictures) > 1:
             if self.judge is not None:
                 known |= self._like(samples)
@@ -108,7 +108,7 @@ def repeats(samples: np.ndarray, real: np.ndarray) -> float:
     are most alike.
 
     Args:
-        samples, real: any numbers, `N × ...`, as many of both.
+        samples, real: finite numbers, `N × ...`, as many of both.
     """
     if len(samples) < 2 or len(real) < 2:
         return math.nan
@@ -117,5 +117,5 @@ def repeats(samples: np.ndarray, real: np.ndarray) -> float:
 
 
 def _to_fellow(pictures: np.ndarray) -> np.ndarray:
-    flat = np.nan_to_num(pictures.reshape(len(pictures), -1).astype(np.float32))
+    flat = pictures.reshape(len(pictures), -1)
     return nearest(flat, flat, 2)[1][:, 1]

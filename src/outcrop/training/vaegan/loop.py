@@ -66,7 +66,7 @@ class VaeGanLoop(Loop):
             awake=awake(found.divergence),
             **asdict(found),
             **asdict(looked),
-            alarms=alarms(learner.network, found, looked, weight),
+            alarms=alarms(learner.network, self.recipe, found, looked, weight),
             seconds=round(time.perf_counter() - started, 3),
             images_per_second=round(len(training) * left / (trained - started), 1),
             peak_memory=peak_memory(self.team.device),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from outcrop.errors import OutcropError
 from outcrop.models.vaegan import VaeGan
+from outcrop.training.vaegan.recipe import VaeGanRecipe
 from outcrop.training.vaegan.tally import Means
 
 _WINS = 0.98
@@ -128,11 +129,14 @@ def awake(divergence: tuple[float, ...]) -> int | None:
     return sum(nats > _ASLEEP for nats in divergence) if divergence else None
 
 
-def alarms(network: VaeGan, found: Means, looked: Looked, prior_weight: float) -> tuple[str, ...]:
-    """What goes wrong in a training, and what may help.
+def alarms(
+    network: VaeGan, recipe: VaeGanRecipe, found: Means, looked: Looked, prior_weight: float
+) -> tuple[str, ...]:
+    """What goes wrong in a training, and what may help that is not done yet.
 
     Args:
         network: that is trained.
+        recipe: how.
         found: over the epoch.
         looked: at its end.
         prior_weight: of its last step.
@@ -141,25 +145,35 @@ def alarms(network: VaeGan, found: Means, looked: Looked, prior_weight: float) -
     shares = (found.right_of_real, found.right_of_reconstructed, found.right_of_sampled)
     known = [share for share in shares if share is not None]
     if known and min(known) > _WINS:
-        remedies = ["--balance 0.8", "--decoder-loss non-saturating"]
-        remedies += [] if network.spectral else ["--spectral"]
+        remedies = _missing(
+            ("--balance 0.8", bool(recipe.balance)),
+            ("--decoder-loss non-saturating", recipe.decoder_loss == "non-saturating"),
+            ("--spectral", network.spectral),
+        )
         raised.append(
             f"the discriminator wins: it is right of {min(known):.1%} of the pictures, and the "
-            f"decoder learns little from it; try {', '.join(remedies)}"
+            f"decoder learns little from it; try {remedies or 'a smaller --learning-rate'}"
         )
     said = awake(found.divergence)
     if said is not None and said < max(1, _FEWEST_AWAKE * network.latent):
-        weaken = "" if prior_weight < 1 else "; try --kl-warm-up 10, or fewer dimensions (--latent)"
+        warm_up = ("--kl-warm-up 10", bool(recipe.kl_warm_up))
+        remedies = _missing(warm_up, ("a smaller --latent", False))
+        # While the weight of the prior still rises, the remedy is at work.
+        weaken = "" if prior_weight < 1 else f"; try {remedies}"
         raised.append(
             f"the posterior has collapsed: {said} of {network.latent} dimensions of the code say "
             f"anything of the picture{weaken}"
         )
     if looked.repeats is not None and looked.repeats > _REPEATED:
-        remedy = "; try --spectral, or a smaller --learning-rate" if network.plays else ""
-        raised.append(
-            f"samples repeat: {looked.repeats:.0%} are nearly the same as another{remedy}"
-        )
+        remedies = _missing(("--spectral", network.spectral), ("a smaller --learning-rate", False))
+        vary = f"; try {remedies}" if network.plays else ""
+        raised.append(f"samples repeat: {looked.repeats:.0%} are nearly the same as another{vary}")
     return tuple(raised)
+
+
+def _missing(*remedies: tuple[str, bool]) -> str:
+    """Those that are not applied yet."""
+    return " or ".join(remedy for remedy, applied in remedies if not applied)
 
 
 def read_vaegan_metrics(path: Path) -> tuple[VaeGanMetrics, ...]:

@@ -18,7 +18,7 @@ from outcrop.files import read_json, write_json
 from outcrop.models.autoencoder import PictureNetworks
 from outcrop.models.vaegan import VaeGan
 from outcrop.training.checkpoint import write_tensors
-from outcrop.training.device import pick_device
+from outcrop.training.device import exact_convolutions, pick_device
 from outcrop.training.normalise import Normalisation
 from outcrop.training.pictures import to_tensor
 
@@ -156,14 +156,23 @@ class VaeGanModel:
             yield self.scale(part).clamp(-1, 1)
 
     def _each(self, parts: Any, function: Callable[[Tensor], Tensor]) -> np.ndarray:
-        """What a network gives for each part, as it does when nothing is learnt."""
+        """What a network gives for each part, as it does when nothing is learnt.
+
+        Raises:
+            OutcropError: it is not finite, because the training diverged.
+        """
         learns = [module for module in self.networks.modules() if module.training]
         self.networks.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), exact_convolutions():
             found = [function(part.to(self.device)).float().cpu() for part in parts]
         for module in learns:
             module.training = True
-        return torch.cat(found).numpy()
+        together = torch.cat(found)
+        if not together.isfinite().all():
+            raise OutcropError(
+                "model", "gives what is no number; train it anew with a smaller --learning-rate"
+            )
+        return together.numpy()
 
     def _check(self, shape: tuple[int, ...]) -> None:
         wanted = (len(self.bands), self.size, self.size)

@@ -51,7 +51,7 @@ class VaeGanRecipe:
     learning_rate: float = 3e-4
     optimiser: Literal["rmsprop", "adam"] = "rmsprop"
     gamma: float = 1e-3
-    decoder_loss: Literal["minimax", "non-saturating"] = "minimax"
+    decoder_loss: Literal["minimax", "non-saturating"] = "non-saturating"
     balance: float = 0.0
     kl_warm_up: float = 0.0
     average: float = 0.0
@@ -161,11 +161,11 @@ class EncoderPlan:
 
 
 def vaegan_recipe_of(content: Mapping[str, Any]) -> VaeGanRecipe:
-    """The recipe that `dataclasses.asdict` took apart."""
-    return VaeGanRecipe(
-        **{
-            **content,
-            "augmentation": Augmentation(**content.get("augmentation", {})),
-            "machine": Machine(**content.get("machine", {})),
-        }
-    )
+    """The recipe that `dataclasses.asdict` took apart.
+
+    >>> vaegan_recipe_of({"epochs": 2, "machine": {"device": "cpu"}}).augmentation.crop
+    0
+    """
+    kinds: dict[str, Any] = {"augmentation": Augmentation, "machine": Machine}
+    parts = {name: kind(**content[name]) for name, kind in kinds.items() if name in content}
+    return VaeGanRecipe(**{**content, **parts})
