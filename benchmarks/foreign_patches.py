@@ -58,6 +58,7 @@ def main() -> None:
     options.add_argument("--epochs", type=int, default=15, help="of the ResNet")
     options.add_argument("--picture-epochs", type=int, default=20)
     options.add_argument("--picture-batch", type=int, default=16)
+    options.add_argument("--average", type=float, default=0.99, help="decay, of the decoder")
     options.add_argument("--filters", type=int, default=16)
     options.add_argument("--latent", type=int, default=32)
     chosen = options.parse_args()
@@ -92,7 +93,12 @@ def cases(folder: Path, seed: int, chosen: argparse.Namespace) -> Iterator[Case]
 def measure(case: Case, folder: Path, seed: int, chosen: argparse.Namespace, found: Areas) -> None:
     folder.mkdir()
     network = VaeGan(filters=chosen.filters, latent=chosen.latent)
-    pictures = VaeGanRecipe(epochs=chosen.picture_epochs, batch=chosen.picture_batch, seed=seed)
+    pictures = VaeGanRecipe(
+        epochs=chosen.picture_epochs,
+        batch=chosen.picture_batch,
+        average=chosen.average,
+        seed=seed,
+    )
     learnt = train_vaegan(case.patches, case.split, folder / "pictures", network, pictures)
     recipe = Recipe(epochs=chosen.epochs, seed=seed)
     run = train(case.patches, case.split, folder / "run", ResidualNet(depth=8), recipe, graph=False)

@@ -79,8 +79,9 @@ def main() -> None:
     options.add_argument("--keep", type=float, default=0.08, help="of the rare classes' patches")
     options.add_argument("--whole", action="store_true", help="keep whole pieces of ground")
     options.add_argument("--epochs", type=int, default=15, help="of the ResNet, on what is added")
-    options.add_argument("--picture-epochs", type=int, default=30)
-    options.add_argument("--picture-batch", type=int, default=64)
+    options.add_argument("--picture-epochs", type=int, default=20)
+    options.add_argument("--picture-batch", type=int, default=16)
+    options.add_argument("--average", type=float, default=0.99, help="decay, of the decoder")
     options.add_argument("--filters", type=int, default=16)
     options.add_argument("--latent", type=int, default=32)
     chosen = options.parse_args()
@@ -156,6 +157,7 @@ def recipes(chosen: argparse.Namespace, seed: int) -> tuple[VaeGan, VaeGanRecipe
         VaeGanRecipe(
             epochs=chosen.picture_epochs,
             batch=chosen.picture_batch,
+            average=chosen.average,
             augmentation=Augmentation(crop=0, gain=0.0, rotate=True),
             seed=seed,
         ),
