@@ -21,6 +21,7 @@ from benchmarks.machine import describe
 from outcrop.evaluation.frechet import frechet_at_infinity, frechet_distance, frechet_floor
 from outcrop.evaluation.neighbours import memorised, sample_precision_recall
 from outcrop.evaluation.reconstruction import relative_error
+from outcrop.files import new_file, write_json
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.vaegan import VaeGan
 from outcrop.patches.collection import open_patches
@@ -32,14 +33,24 @@ from outcrop.training.run import read_run
 from outcrop.training.vaegan.engine import train_vaegan
 from outcrop.training.vaegan.look import Looker
 from outcrop.training.vaegan.recipe import VaeGanRecipe
-from outcrop.training.vaegan.run import VaeGanRun, read_vaegan_run
+from outcrop.training.vaegan.run import read_vaegan_run
 
+UNBALANCED = VaeGanRecipe(balance=0.0)
+PAPER = VaeGanRecipe(balance=0.0, decoder_loss="minimax")
 MODELS = {
     "vae": (VaeGan("vae"), VaeGanRecipe()),
     "vae-dis": (VaeGan("vae-dis"), VaeGanRecipe()),
     "gan": (VaeGan("gan"), VaeGanRecipe()),
     "vaegan": (VaeGan("vaegan"), VaeGanRecipe()),
+    "gan-unbalanced": (VaeGan("gan"), UNBALANCED),
+    "gan-adam-unbalanced": (
+        VaeGan("gan"),
+        replace(UNBALANCED, optimiser="adam", learning_rate=2e-4),
+    ),
+    "vaegan-unbalanced": (VaeGan("vaegan"), UNBALANCED),
+    "vaegan-paper": (VaeGan("vaegan"), PAPER),
 }
+MAIN = ("vae", "vae-dis", "gan", "vaegan")
 JUDGE = "judge"
 _MOST = 10_000
 
@@ -48,7 +59,8 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--data", default="../shared/data/cifar10-jpeg.tar.xz")
     options.add_argument("--folder", type=Path, default=Path("scratch/vaegan"))
-    options.add_argument("--models", default=",".join(MODELS))
+    options.add_argument("--models", default=",".join(MAIN), help="with every seed")
+    options.add_argument("--also", default="", help="with the first seed")
     options.add_argument("--seeds", default="0,1,2")
     options.add_argument("--epochs", type=int, default=30)
     options.add_argument("--batch", type=int, default=128)
@@ -58,48 +70,60 @@ def main() -> None:
     options.add_argument("--parallel", type=int, default=12, help="trainings at a time")
     options.add_argument("--compile", default="auto")
     options.add_argument("--one", help=argparse.SUPPRESS)
+    options.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     chosen = options.parse_args()
     chosen.folder.mkdir(parents=True, exist_ok=True)
     if chosen.one:
-        one(chosen, *chosen.one.split("-s"))
+        model, _, seed = chosen.one.partition("-s")
+        (measured if chosen.measure else one)(chosen, model, seed)
         return
-    seeds, models = chosen.seeds.split(","), chosen.models.split(",")
-    firsts = [JUDGE + "-s0", *(f"{m}-s{s}" for s in seeds for m in models if m != "vae-dis")]
-    # Their discriminator is that of the GAN of the same seed.
-    seconds = [f"vae-dis-s{seed}" for seed in seeds if "vae-dis" in models]
-    for names in (firsts, seconds):
-        with ThreadPoolExecutor(chosen.parallel) as pool:
-            list(pool.map(run, names))
-    patches, split = pictures(chosen)
-    rows = []
-    judge = read_run(chosen.folder / f"{JUDGE}-s0").classifier
-    real = patches.take(split.validation[:_MOST])
-    known = judge.probabilities_and_features(real)[1]
-    for name in firsts[1:] + seconds:
-        found = read_vaegan_run(chosen.folder / name)
-        rows.append(measure(name, found, judge, patches, split, real, known))
-        with (chosen.folder / "vaegan.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(rows[-1]) + "\n")
-    table(rows, models, known, chosen)
+    pictures(chosen)
+    seeds = chosen.seeds.split(",")
+    names = [f"{m}-s{seed}" for seed in seeds for m in chosen.models.split(",")]
+    names += [f"{m}-s{seeds[0]}" for m in chosen.also.split(",") if m]
+    # The slow ones first; what needs another's discriminator waits for it.
+    names.sort(key=lambda name: ("vaegan" not in name, "gan" not in name))
+    with ThreadPoolExecutor(chosen.parallel) as pool:
+        tasks = {name: pool.submit(run, name) for name in [f"{JUDGE}-s0", *names] if _first(name)}
+        for name in names:
+            if not _first(name):
+                gan = tasks[f"gan-s{name.partition('-s')[2]}"]
+                gan.result()
+                tasks[name] = pool.submit(run, name)
+        for task in tasks.values():
+            task.result()
+        list(pool.map(lambda name: run(name, "--measure"), names))
+    rows = [json.loads((chosen.folder / f"{name}.json").read_text()) for name in names]
+    table(rows, chosen)
 
 
-def run(name: str) -> None:
+def _first(name: str) -> bool:
+    return not name.startswith("vae-dis")
+
+
+def run(name: str, *more: str) -> None:
     """In a process of its own, unless it is finished."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.vaegan", *sys.argv[1:], "--one", name],
+        [sys.executable, "-m", "benchmarks.vaegan", *sys.argv[1:], "--one", name, *more],
         env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")},
         capture_output=True,
         text=True,
     )
-    print(name, done.stderr.strip().splitlines()[-1:], flush=True)
+    print(name, *more, done.stderr.strip().splitlines()[-1:], flush=True)
     if done.returncode:
-        raise SystemExit(done.stderr)
+        raise SystemExit(done.stderr[-2000:])
 
 
 def pictures(chosen: argparse.Namespace) -> tuple[PatchSet, Split]:
     """The patches, and the sides that they came with: test pictures judge."""
-    patches = open_patches(chosen.data)
-    sides = delivered_split(patches).sides
+    kept = chosen.folder / "pictures.npz"
+    if not kept.exists():
+        read = open_patches(chosen.data)
+        sides = delivered_split(read).sides
+        with new_file(kept) as temporary:
+            np.savez(temporary, images=read.images, labels=read.labels, sides=sides)
+    with np.load(kept) as arrays:
+        images, labels, sides = arrays["images"], arrays["labels"], arrays["sides"]
     train_side, rest = np.flatnonzero(sides == 0), np.flatnonzero(sides != 0)
     if chosen.patches:
         random = np.random.default_rng(0)
@@ -107,7 +131,9 @@ def pictures(chosen: argparse.Namespace) -> tuple[PatchSet, Split]:
             np.sort(random.permutation(side)[: chosen.patches]) for side in (train_side, rest)
         )
     index = np.concatenate([train_side, rest])
-    some = PatchSet(patches.take(index), patches.labels[index], patches.classes, patches.bands)
+    classes = tuple(f"class {k}" for k in range(labels.max() + 1))
+    bands = ("red", "green", "blue")[: images.shape[1]]
+    some = PatchSet(images[index], labels[index], classes, bands)
     sides = (np.arange(len(index)) >= len(train_side)).astype(np.int8)
     how = {"splitter": "as delivered"}
     return some, Split(sides, np.arange(len(index)), some.fingerprint, how)
@@ -139,23 +165,19 @@ def one(chosen: argparse.Namespace, model: str, seed: str) -> None:
     similarity = None
     if model == "vae-dis":
         similarity = read_vaegan_run(chosen.folder / f"gan-s{seed}")
-        network = replace(network, spectral=similarity.model.network.spectral)
     train_vaegan(
         patches, split, folder, network, recipe, folder.exists(), True, similarity=similarity
     )
 
 
-def measure(
-    name: str,
-    found: VaeGanRun,
-    judge: Any,
-    patches: PatchSet,
-    split: Split,
-    real: np.ndarray,
-    known: np.ndarray,
-) -> dict[str, Any]:
-    """What a model gives, in features of the judge and in pixels of held-out pictures."""
-    model, seed = name.split("-s")
+def measured(chosen: argparse.Namespace, model: str, seed: str) -> None:
+    """Write what a model gives, in features of the judge and in pixels of held-out pictures."""
+    name = f"{model}-s{seed}"
+    found = read_vaegan_run(chosen.folder / name)
+    judge = read_run(chosen.folder / f"{JUDGE}-s0").classifier
+    patches, split = pictures(chosen)
+    real = patches.take(split.validation[:_MOST])
+    known = judge.probabilities_and_features(real)[1]
     samples = found.model.sample(len(real), seed=int(seed) + 1000)
     made = judge.probabilities_and_features(samples)[1]
     endless = frechet_at_infinity(known, made)
@@ -166,10 +188,11 @@ def measure(
         "model": model,
         "seed": int(seed),
         "frechet": frechet_distance(known, made),
+        "floor": frechet_floor(known),
         "frechet_at_infinity": endless.distance,
         "precision": quality.precision.value,
         "recall": quality.recall.value,
-        "nearer_to_training": copied.training_side - copied.expected_side,
+        "nearer_to_training": copied.training_side.value - copied.expected_side,
         "repeats": found.metrics[-1].repeats,
         "alarms": list(found.metrics[-1].alarms),
         "seconds": sum(epoch.seconds for epoch in found.metrics),
@@ -185,16 +208,14 @@ def measure(
     dice = np.random.default_rng(0).permutation(len(real))[:64]
     grids = Looker(real[np.sort(dice)], real[:2], None, 0).grids(found.model)
     for kind, picture in grids.items():
-        Image.fromarray(picture).save(found.folder.parent / f"{name}-{kind}.png")
-    return row
+        Image.fromarray(picture).save(chosen.folder / f"{name}-{kind}.png")
+    write_json(chosen.folder / f"{name}.json", row)
 
 
-def table(
-    rows: Sequence[dict[str, Any]], models: Sequence[str], known: np.ndarray, chosen: Any
-) -> None:
+def table(rows: Sequence[dict[str, Any]], chosen: argparse.Namespace) -> None:
     """Median and range over the seeds."""
-    print(f"\n{describe()}; {chosen.epochs} epochs, batch {chosen.batch}, seeds {chosen.seeds}; ")
-    print(f"Fréchet distance between two halves of the real pictures: {frechet_floor(known):.3f}\n")
+    print(f"\n{describe()}; {chosen.epochs} epochs, batch {chosen.batch}, seeds {chosen.seeds}")
+    print(f"Fréchet distance between two halves of the real pictures: {rows[0]['floor']:.3f}\n")
     columns = {
         "Fréchet": "frechet",
         "at infinity": "frechet_at_infinity",
@@ -206,7 +227,7 @@ def table(
         "images/s": "images_per_second",
     }
     print(f"| model | {' | '.join(columns)} |\n| --- |{' --- |' * len(columns)}")
-    for model in models:
+    for model in dict.fromkeys(row["model"] for row in rows):
         here = [row for row in rows if row["model"] == model]
         cells = [[row[key] for row in here if row.get(key) is not None] for key in columns.values()]
         print(f"| {model} | {' | '.join(map(_range, cells))} |")
@@ -215,7 +236,8 @@ def table(
 def _range(values: Sequence[float]) -> str:
     if not values:
         return ""
-    return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
+    middle = f"{statistics.median(values):.3g}"
+    return middle if len(values) == 1 else f"{middle} ({min(values):.3g} to {max(values):.3g})"
 
 
 if __name__ == "__main__":

@@ -322,6 +322,12 @@ class TestNpz:
         assert found.labels.tolist() == labels.tolist()
         assert found.classes == ("0", "1")
 
+    def test_bands_are_called_what_the_file_says(self, scratch):
+        images, names = np.zeros((2, 2, 5, 5), np.uint8), ["near infrared", "red"]
+        for bands in (names, np.array(names, dtype="S")):
+            stored = npz(scratch / "b.npz", images=images, labels=[0, 1], bands=bands)
+            assert read_collection(stored).bands == ("near infrared", "red")
+
     @given(st.integers(1, 20), st.integers(1, 20))
     def test_the_axis_of_the_bands_of_square_images_is_never_mistaken(self, bands, size):
         assert band_axis((2, bands, size, size)) in (1, None)
@@ -496,6 +502,14 @@ BAD = {
     "npz layout": (
         lambda p: npz(p / "a.npz", images=IMAGES, labels=[0, 1], layout="CHWN"),
         "add an array layout",
+    ),
+    "npz of one band name for all": (
+        lambda p: npz(p / "a.npz", images=IMAGES, labels=[0, 1], bands=["x"] * IMAGES.shape[1]),
+        "give each one name",
+    ),
+    "npz of too few band names": (
+        lambda p: npz(p / "a.npz", images=IMAGES, labels=[0, 1], bands=["nir"]),
+        "give each one name",
     ),
     "npz of int64": (
         lambda p: npz(p / "a.npz", images=IMAGES.astype(int), labels=[0, 1]),

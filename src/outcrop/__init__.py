@@ -68,6 +68,8 @@ _PUBLIC = {
     "retrieved": "evaluation.retrieval.retrieved",
     "relative_error": "evaluation.reconstruction.relative_error",
     "calibrate": "evaluation.calibration.calibrate",
+    "generate": "experiment.generating.generate.generate",
+    "class_samples": "experiment.generating.codes.class_samples",
     "evaluate": "experiment.evaluate.evaluate",
     "compare": "experiment.compare.compare",
     "compare_runs": "experiment.compare_runs.compare_runs",

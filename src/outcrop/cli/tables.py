@@ -106,6 +106,14 @@ def finding_table(audit: Audit) -> None:
     say(audit.summary)
 
 
+def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table on standard output."""
+    table = _table(*columns)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    _console.print(table)
+
+
 def say_json(content: object) -> None:
     """Print plain data as JSON on standard output."""
     say(json.dumps(content, indent=2))

@@ -156,8 +156,7 @@ def variogram_chart(resemblance: Mapping[str, Any]) -> Markup:
             one = resemblance["labels"]
             axes.plot(one["lags"], one["gamma"], color=INK, lw=1, ls=":", label="labels")
         axes.set_xscale("log")
-        for which in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-            which(_plain_decades)
+        plain_decades(axes.xaxis)
         axes.set_ylim(0, None)
         axes.set_xlabel(f"distance ({resemblance['unit']})")
         axes.set_ylabel("unlikeness (1: variance)")
@@ -214,10 +213,14 @@ def leak_chart(leaks: Sequence[Mapping[str, Any]]) -> Markup:
     return svg(figure, "accuracy under splits at random and by ground")
 
 
-def _plain_decades(value: float, _: int) -> str:
-    """1, 2 and 5 of each decade in plain figures."""
-    first = f"{value:.0e}"[0]
-    return f"{value:g}" if first in "125" else ""
+def plain_decades(axis: Any) -> None:
+    """Label 1, 2 and 5 of each decade of a logarithmic axis, in plain figures."""
+
+    def told(value: float, _: int) -> str:
+        return f"{value:g}" if f"{value:.0e}"[0] in "125" else ""
+
+    axis.set_major_formatter(told)
+    axis.set_minor_formatter(told)
 
 
 def left_end(found: Sequence[Interval]) -> float:

@@ -36,7 +36,9 @@ from outcrop.reporting.panels import (
 )
 from outcrop.reporting.rasters import longest_of
 from outcrop.reporting.repeat import command
+from outcrop.reporting.vaegan_page import write_vaegan_page
 from outcrop.splits import SIDES
+from outcrop.training.folder import PICTURE_MODEL, kind_of
 from outcrop.training.run import Run
 
 _LONGEST_SCENE = 800
@@ -70,6 +72,7 @@ def write_report(
     trust: str | Path | None = None,
     truth: str | Path | None = None,
     assessment: str | Path | None = None,
+    patches: str | Path | None = None,
 ) -> Path:
     """Write one HTML page about a finished experiment, comparison, training or audit, or a map.
 
@@ -80,26 +83,29 @@ def write_report(
 
     Args:
         folder_or_map: made by `outcrop experiment`, `compare`, `train` or `audit`; or a class map
-            of a scene, which the arguments after `overwrite` are about.
+            of a scene.
         output: the page; `report.html` in the folder, or `MAP.html` beside the map, if not given.
         overwrite: whether the page may exist.
-        scene: the files of what was mapped.
+        scene: of a map, the files of what was mapped.
         confidence, entropy, trust: layers that were written with the map.
         truth: a raster of true classes, on any grid; without an assessment the map is held against
             it.
         assessment: made by `outcrop assess`.
+        patches: of a run that learnt pictures, what it was trained on: held-out pictures and their
+            reconstructions are drawn.
 
     Returns:
         The page.
 
     Raises:
         OutcropError: the folder is foreign or unfinished; there is no class map, or a file does not
-            fit it; the page exists; the disk is full.
+            fit it; an argument has no meaning; the page exists; the disk is full.
     """
     path, output = Path(folder_or_map), None if output is None else Path(output)
     layers = {"confidence": confidence, "entropy": entropy, "trust": trust}
     of_map = layers | {"scene": scene, "truth": truth, "assessment": assessment}
     if path.is_file() or is_cube(path):
+        _refuse(f"{path} is a map", patches=patches)
         files = MapFiles(
             path,
             {name: Path(layer) for name, layer in layers.items() if layer is not None},
@@ -107,10 +113,17 @@ def write_report(
             None if assessment is None else Path(assessment),
         )
         return write_map_page(files, scene, output, overwrite)
-    for name, value in of_map.items():
-        if value is not None:
-            raise OutcropError(f"--{name}", f"has no meaning, for {path} is no map; leave it out")
+    _refuse(f"{path} is no map", **of_map)
+    if kind_of(path) == PICTURE_MODEL:
+        return write_vaegan_page(path, patches, output, overwrite)
+    _refuse(f"{path} is no run of `outcrop train --model`", patches=patches)
     return _write_folder_page(path, output, overwrite)
+
+
+def _refuse(why: str, **options: Any) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise OutcropError(f"--{name}", f"has no meaning, for {why}; leave it out")
 
 
 def _write_folder_page(folder: Path, output: Path | None, overwrite: bool) -> Path:

@@ -14,7 +14,13 @@ from outcrop.models.architectures import ResidualNet
 from outcrop.models.vaegan import VaeGan
 from outcrop.reporting.material import Material
 from outcrop.training.recipe import Recipe, recipe_of
-from outcrop.training.vaegan.recipe import EncoderPlan, VaeGanPlan, vaegan_recipe_of
+from outcrop.training.vaegan.recipe import (
+    EncoderPlan,
+    VaeGanPlan,
+    VaeGanRecipe,
+    vaegan_recipe_of,
+)
+from outcrop.training.vaegan.run import VaeGanRun
 
 
 def command(material: Material) -> str:
@@ -25,12 +31,12 @@ def command(material: Material) -> str:
     config, comparison = material.config, material.comparison
     split = f"{folder}/split.json"
     network, recipe = ResidualNet(**config["network"]), recipe_of(config["recipe"])
-    options, remark = [*_options(network), *_options(recipe)], ""
+    options, remark = _changes(network, recipe), ""
     if comparison is not None and (material.folder / "network").exists():
         split = f"{folder}/network/split.json"
         if len(seeds := comparison.rows[0].seeds) > 1:
             alike = replace(recipe, seed=Recipe().seed)
-            options = [*_options(network), *_options(alike), f"--seeds {','.join(map(str, seeds))}"]
+            options = [*_changes(network, alike), f"--seeds {','.join(map(str, seeds))}"]
         if any(row.runs and row.features != "patch" for row in comparison.rows):
             more, remark = _of_encoder(material.folder, recipe)
             options += more
@@ -39,6 +45,23 @@ def command(material: Material) -> str:
         split, options = f"{runs[0]}/split.json", [f"--runs {','.join(runs)}"]
     begun = f"outcrop {material.kind} PATCHES --split {split}"
     return " ".join([begun, *options, "--output NEW"]) + remark
+
+
+def vaegan_command(run: VaeGanRun) -> str:
+    """The same for networks that learn pictures; GAN and CLASSIFIER stand for other runs."""
+    network, recipe = run.model.network, vaegan_recipe_of(run.config["recipe"])
+    others = ["--similarity GAN"] if network.parts == "vae-dis" else []
+    others += ["--judge CLASSIFIER"] if run.judged else []
+    return " ".join(
+        [
+            f"outcrop train PATCHES --split {shlex.quote(str(run.folder))}/split.json",
+            f"--model {network.parts}",
+            *_options(network, VaeGan(network.parts)),
+            *_options(recipe, VaeGanRecipe()),
+            *others,
+            "--output NEW",
+        ]
+    )
 
 
 def _from_here(run: Path) -> str:
@@ -55,25 +78,30 @@ def _of_encoder(folder: Path, recipe: Recipe) -> tuple[list[str], str]:
     network = VaeGan(**config["network"])
     made = VaeGanPlan(network, vaegan_recipe_of(config["recipe"]))
     plan = EncoderPlan(network, made.picture_recipe.epochs)
-    others = replace(plan, picture_network=replace(network, parts=VaeGan().parts))
     same = plan.beside(recipe) == made
     remark = "" if same else "  # but the encoder's recipe, encoder/config.json, is another"
-    return [f"--model {network.parts}", *_options(others)], remark
+    changes = _options(plan, EncoderPlan.named(network.parts))
+    return [f"--model {network.parts}", *changes], remark
 
 
-def _options(settings: Any) -> Iterator[str]:
+def _changes(network: ResidualNet, recipe: Recipe) -> list[str]:
+    return [*_options(network, ResidualNet()), *_options(recipe, Recipe())]
+
+
+def _options(settings: Any, usual: Any) -> Iterator[str]:
     """What differs from the defaults, as options."""
-    usual = type(settings)()
     for field in fields(settings):
-        value = getattr(settings, field.name)
+        value, default = getattr(settings, field.name), getattr(usual, field.name)
         name = field.name.replace("_", "-")
         if is_dataclass(value):
-            yield from _options(value)
-        elif value == getattr(usual, field.name):
+            yield from _options(value, default)
+        elif value == default:
             continue
-        elif isinstance(value, bool):
+        elif isinstance(default, bool):
             yield f"--{name}" if value else f"--no-{name}"
         elif isinstance(value, list):
             yield f"--{name} {','.join(map(str, value))}"
+        elif value is None or isinstance(value, bool):
+            yield f"--{name} {'null' if value is None else str(value).lower()}"
         else:
-            yield f"--{name} {value}"
+            yield f"--{name} {shlex.quote(str(value))}"

@@ -20,10 +20,10 @@ from outcrop.models.architectures import ResidualNet
 from outcrop.models.residual import ResidualNetwork
 from outcrop.training.checkpoint import write_tensors
 from outcrop.training.device import exact_convolutions, pick_device
+from outcrop.training.folder import CLASSIFIER, check_model
 from outcrop.training.normalise import Normalisation
 from outcrop.training.pictures import to_tensor
 
-_FORMAT = "outcrop model"
 _VERSION = 1
 
 
@@ -61,7 +61,7 @@ class Classifier:
     def description(self) -> dict[str, Any]:
         """All but the weights, as JSON holds it."""
         return {
-            "format": _FORMAT,
+            "format": CLASSIFIER.model,
             "version": _VERSION,
             "network": asdict(self.network),
             "classes": list(self.classes),
@@ -183,15 +183,16 @@ def read_classifier(folder: str | Path, device: str = "auto") -> Classifier:
     """Read what `Classifier.save` wrote. Nothing that is read is executed.
 
     Raises:
-        OutcropError: missing, damaged or foreign files; no such device.
+        OutcropError: missing, damaged or foreign files; a model of pictures; no such device.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise OutcropError(folder, "no such model folder; make one with `outcrop train`")
     target = pick_device(device)
     content = read_json(folder / "model.json", "model", "train")
+    check_model(folder, content, CLASSIFIER)
     try:
-        if (content["format"], content["version"]) != (_FORMAT, _VERSION):
+        if (content["format"], content["version"]) != (CLASSIFIER.model, _VERSION):
             raise KeyError("format")
         network = ResidualNet(**content["network"])
         bands, classes = tuple(content["bands"]), tuple(content["classes"])

@@ -29,17 +29,21 @@ class Kind:
 
     Attributes:
         format: what `config.json` says.
+        model: what `model.json` says.
         name: what an error line says.
         command: which makes one.
     """
 
     format: str
+    model: str
     name: str
     command: str
 
 
-CLASSIFIER = Kind("outcrop run", "a classifier", "outcrop train")
-PICTURE_MODEL = Kind("outcrop picture run", "a VAE-GAN", "outcrop train --model vaegan")
+CLASSIFIER = Kind("outcrop run", "outcrop model", "a classifier", "outcrop train")
+PICTURE_MODEL = Kind(
+    "outcrop picture run", "outcrop picture model", "a VAE-GAN", "outcrop train --model vaegan"
+)
 _KINDS = {kind.format: kind for kind in (CLASSIFIER, PICTURE_MODEL)}
 
 
@@ -142,6 +146,16 @@ def stored_batch(folder: Path) -> int:
         ) from None
 
 
+def kind_of(folder: Path) -> Kind | None:
+    """What the run in a folder has trained, finished or not; None if there is no run of outcrop.
+
+    Raises:
+        OutcropError: `config.json` is damaged.
+    """
+    path = folder / "config.json"
+    return _kind(read_json(path, "run", "train")) if path.exists() else None
+
+
 def read_config(folder: Path, wanted: Kind) -> dict[str, Any]:
     """What a run was made with.
 
@@ -151,16 +165,38 @@ def read_config(folder: Path, wanted: Kind) -> dict[str, Any]:
     if not folder.is_dir():
         raise OutcropError(folder, f"no such run; make one with `{wanted.command}`")
     config = read_json(folder / "config.json", "run", "train")
-    found = _KINDS.get(str(config.get("format"))) if isinstance(config, dict) else None
+    found = _kind(config)
     if found is None:
         raise OutcropError(folder, "is not a run of outcrop; choose another folder")
+    _refuse_other(folder, found, wanted)
+    return config
+
+
+def check_model(folder: Path, content: Any, wanted: Kind) -> None:
+    """Refuse the model of a run of another kind.
+
+    Args:
+        content: of `model.json`.
+
+    Raises:
+        OutcropError: it is one.
+    """
+    for kind in _KINDS.values():
+        if isinstance(content, dict) and content.get("format") == kind.model:
+            _refuse_other(folder, kind, wanted)
+
+
+def _refuse_other(folder: Path, found: Kind, wanted: Kind) -> None:
     if found != wanted:
         raise OutcropError(
             folder,
             f"is a run of {found.name}, and {wanted.name} is wanted; "
             f"choose one of `{wanted.command}`",
         )
-    return config
+
+
+def _kind(config: Any) -> Kind | None:
+    return _KINDS.get(str(config.get("format"))) if isinstance(config, dict) else None
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from outcrop.cli.commands.data import audit, coast, cube, locate, patches, split
 from outcrop.cli.commands.maps import assess, map, sample
+from outcrop.cli.commands.pictures import generate
 from outcrop.cli.commands.training import compare, evaluate, export, models, reproduce, train
 from outcrop.cli.commands.whole import demo, experiment, report
 
@@ -23,6 +24,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
         audit,
         models,
         train,
+        generate,
         evaluate,
         compare,
         map,

@@ -50,7 +50,9 @@ def refuse_unused(model: VaeGanPlan, network: ResidualNet, recipe: Recipe) -> No
     """
     title = model.picture_network.title
     if network != ResidualNet():
-        raise OutcropError("--network", f"has no meaning for a {title}, nor have its options")
+        raise OutcropError(
+            "--network", f"and its options have no meaning for a {title}; leave them out"
+        )
     theirs = {item.name for item in fields(model.picture_recipe)}
     for item in fields(recipe):
         if item.name not in theirs and getattr(recipe, item.name) != getattr(Recipe(), item.name):

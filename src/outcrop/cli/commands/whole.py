@@ -81,13 +81,14 @@ def report(
     trust: Path | None = None,
     truth: Path | None = None,
     assessment: Path | None = None,
+    patches: str | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write one HTML page about an experiment, a comparison, a run, an audit or a class map.
 
     Args:
         folder_or_map: made by `outcrop experiment`, `compare`, `train` or `audit`; or a class map
-            of a scene, which the options that follow are about.
+            of a scene, which the options from --scene to --assessment are about.
         output: the page; `report.html` in the folder, or MAP.html beside the map, if not given.
         scene: what was mapped: a raster file, or several that are its bands.
         confidence: of the map.
@@ -95,6 +96,8 @@ def report(
         trust: the area of trust of the map.
         truth: a raster of true classes, which the map is held against.
         assessment: made by `outcrop assess`.
+        patches: of a run that learnt pictures (`outcrop train --model`), the set it was trained on,
+            so that held-out pictures are drawn above their reconstructions.
         overwrite: whether the page may exist.
     """
     from outcrop.cli.tables import say
@@ -110,5 +113,6 @@ def report(
         trust=trust,
         truth=truth,
         assessment=assessment,
+        patches=patches,
     )
     say(str(page))

@@ -21,7 +21,7 @@ class Collection:
             files; NaN where a float image has no data.
         labels: int64, `N`, an index into `classes`.
         classes: the class names, in the order of the labels.
-        bands: "red", "green", "blue"; "grey"; or "band 1" and so on.
+        bands: as the file names them; else "red", "green", "blue"; "grey"; or "band 1" and so on.
         sides: int8, `N`, an index into `SIDES`, as the collection was delivered, or None where it
             was not delivered in parts. The part held out is the validation side; only where both
             a validation and a test part were delivered is there a test side.

@@ -37,10 +37,11 @@ def read_npz(path: Path, labelled: bool = True) -> Collection:
             classes are the labels that occur, in sorted order.
         sides: `N`, an index into `SIDES` (optional).
         layout: "NCHW" or "NHWC" (optional).
+        bands: the names of the bands (optional).
 
     Raises:
         OutcropError: not an npz file; an array is missing, holds Python objects, or has the wrong
-            shape or type; labels that are NaN or outside `classes`.
+            shape or type; labels that are NaN or outside `classes`; band names that do not fit.
     """
     arrays = _load(path, ("images", "labels") if labelled else ("images",))
     images = _images(path, arrays["images"], arrays.get("layout"))
@@ -54,7 +55,7 @@ def read_npz(path: Path, labelled: bool = True) -> Collection:
         images=images,
         labels=labels,
         classes=classes,
-        bands=band_names(images.shape[1]),
+        bands=_bands(path, arrays.get("bands"), images.shape[1]),
         sides=None if "sides" not in arrays else _sides(path, arrays["sides"], len(labels)),
     )
 
@@ -88,7 +89,7 @@ def _load(path: Path, needed: tuple[str, ...]) -> dict[str, np.ndarray]:
                         f"save {' and '.join(needed)} under "
                         f"{'these names' if len(needed) > 1 else 'this name'}",
                     )
-            known = ("images", "labels", "classes", "sides", "layout")
+            known = ("images", "labels", "classes", "sides", "layout", "bands")
             return {name: archive[name] for name in known if name in archive}
     except MemoryError:
         raise OutcropError(path, "does not fit in memory; take fewer images") from None
@@ -170,6 +171,17 @@ def _text(path: Path, values: np.ndarray) -> np.ndarray:
         return np.char.decode(values, "utf-8")
     except UnicodeDecodeError:
         raise OutcropError(path, "class names are not UTF-8; save them as str") from None
+
+
+def _bands(path: Path, names: np.ndarray | None, bands: int) -> tuple[str, ...]:
+    if names is None:
+        return band_names(bands)
+    found = tuple(map(str, _text(path, names.ravel())))
+    if len(set(found)) != bands or len(found) != bands:
+        raise OutcropError(
+            path, f"bands are {', '.join(found)} for images of {bands}; give each one name"
+        )
+    return found
 
 
 def _sides(path: Path, sides: np.ndarray, n: int) -> np.ndarray:

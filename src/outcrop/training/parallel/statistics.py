@@ -1,7 +1,9 @@
-"""Running statistics of batch normalisation that are the same in all processes."""
+"""Running statistics of batch normalisation: the same in all processes, or left where they are."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -39,3 +41,16 @@ class Statistics:
         distributed.all_reduce(together)
         sizes = [len(statistic) for statistic in self._statistics]
         torch._foreach_copy_(self._statistics, list(together.split(sizes)))
+
+
+@contextmanager
+def unmoved(norms: Sequence[nn.BatchNorm1d | nn.BatchNorm2d]) -> Iterator[None]:
+    """Leave running statistics where they are."""
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum

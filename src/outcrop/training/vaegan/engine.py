@@ -94,7 +94,7 @@ def train_vaegan(
     network.check_size(patches.size)
     classifier = None if judge is None else classifier_of(judge)
     if classifier is not None:
-        _check_judge(classifier, patches)
+        check_judge(classifier, patches)
     weights = _similarity(network, similarity, patches)
     with assemble(recipe.machine, _no_wrapping) as team:
         if team.world > 1:
@@ -208,7 +208,12 @@ def _similarity(
     return theirs.state_dict()
 
 
-def _check_judge(judge: Classifier, patches: PatchSet) -> None:
+def check_judge(judge: Classifier, patches: PatchSet) -> None:
+    """Refuse a classifier that cannot be shown such patches.
+
+    Raises:
+        OutcropError: it was trained on other bands, or on another size.
+    """
     if judge.bands != patches.bands or judge.size != patches.size:
         raise OutcropError(
             "--judge",

@@ -33,23 +33,30 @@ def grid(pictures: np.ndarray, columns: int, scale: int = 1) -> np.ndarray:
 
 
 def shown(pictures: np.ndarray, bands: Sequence[str]) -> np.ndarray:
-    """Pictures in colour, or grey if they have fewer than three bands.
+    """Pictures in the bands that `shown_bands` names.
 
     Args:
         pictures: float, `N × bands × height × width`, in -1 to 1.
-        bands: their names; red, green and blue are shown as such if they are there, else the
-            first three.
+        bands: their names.
 
     Returns:
         uint8, `N × height × width × 3`.
     """
-    chosen = _red_green_blue([name.lower() for name in bands])
-    stretched = np.clip((pictures[:, chosen] + 1) * 127.5, 0, 255)
+    stretched = np.clip((pictures[:, shown_bands(bands)] + 1) * 127.5, 0, 255)
     return np.moveaxis(np.rint(np.nan_to_num(stretched)).astype(np.uint8), 1, -1)
 
 
-def _red_green_blue(bands: Sequence[str]) -> list[int]:
+def shown_bands(bands: Sequence[str]) -> list[int]:
+    """Which bands are shown as red, green and blue.
+
+    Those of these names if all are there, else the first three; with fewer than three the first
+    one, as grey.
+
+    >>> shown_bands(["Blue", "Green", "Red", "NIR"]), shown_bands(["amplitude"])
+    ([2, 1, 0], [0, 0, 0])
+    """
+    names = [name.lower() for name in bands]
     wanted = ("red", "green", "blue")
-    if all(name in bands for name in wanted):
-        return [bands.index(name) for name in wanted]
+    if all(name in names for name in wanted):
+        return [names.index(name) for name in wanted]
     return [0, 1, 2] if len(bands) >= len(wanted) else [0, 0, 0]

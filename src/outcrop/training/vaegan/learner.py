@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
 import torch
@@ -19,7 +18,7 @@ from outcrop.training.batches import Part, Step, dice
 from outcrop.training.checkpoint import Checkpoint
 from outcrop.training.device import compiles, kept_graphs
 from outcrop.training.parallel import Team
-from outcrop.training.parallel.statistics import Statistics
+from outcrop.training.parallel.statistics import Statistics, unmoved
 from outcrop.training.vaegan.losses import fooled, judged_as, likeness, prior
 from outcrop.training.vaegan.recipe import VaeGanRecipe
 from outcrop.training.vaegan.tally import Seen
@@ -74,10 +73,10 @@ class VaeGanLearner:
             if recipe.average
             else None
         )
-        self.compiled = compiles(recipe.machine.compile, team.device)
+        self._compiled = compiles(recipe.machine.compile, team.device)
         self._run = {
             name: torch.compile(module, options={"deterministic": True})
-            if self.compiled
+            if self._compiled
             else module
             for name, module in self.networks.named_children()
         }
@@ -125,6 +124,8 @@ class VaeGanLearner:
         self.networks.train()
         if not self.network.plays and self.networks.discriminator is not None:
             self.networks.discriminator.eval()
+        for weight in self._spectral:
+            weight.eval()
 
     def step(
         self, epoch: int, step: Step, prior_weight: float, tell: Callable[[Seen], None]
@@ -137,15 +138,13 @@ class VaeGanLearner:
             prior_weight: see `VaeGanRecipe.kl_warm_up`.
             tell: gets what was seen of each part.
         """
+        self._iterate()
         whole: Gradients = {}
         right = torch.zeros((), device=self.team.device)
         for k, part in enumerate(step.parts):
             number = self.team.rank + k * self.team.world
             random = dice(self.team.device, self.recipe.seed, epoch, step.number, number, 1)
-            for weight in self._spectral:
-                # All parts are to see the same weights, as they do in several processes.
-                weight.train(k == 0)
-            with kept_graphs(self.compiled):
+            with kept_graphs(self._compiled):
                 gradients, seen = self._differentiate(part, random, prior_weight)
             for name, its in gradients.items():
                 torch._foreach_mul_(its, part.share)
@@ -165,6 +164,16 @@ class VaeGanLearner:
                 optimiser.step()
         if self.average is not None:
             self.average.update_parameters(self.networks.decoder)
+
+    def _iterate(self) -> None:
+        """One power iteration for each spectrally normalised weight.
+
+        All passes of a step, in all parts and processes, then see the same weights.
+        """
+        with torch.no_grad():
+            for weight in self._spectral:
+                weight.train()()
+                weight.eval()
 
     def _differentiate(
         self, part: Part, random: torch.Generator, prior_weight: float
@@ -222,7 +231,7 @@ class VaeGanLearner:
         real ones.
         """
         judged = [self._run["discriminator"](pictures)]
-        with _unmoved(self._norms, self._spectral):
+        with unmoved(self._norms):
             judged += [
                 self._run["discriminator"](some)
                 for some in made.to(pictures.dtype).split(len(pictures))
@@ -297,25 +306,6 @@ class VaeGanLearner:
             for k, parameter in enumerate(_learned(optimiser)):
                 for key, tensor in optimiser.state[parameter].items():
                     yield f"optimiser.{name}.{k}.{key}", tensor
-
-
-@contextmanager
-def _unmoved(
-    norms: Sequence[nn.BatchNorm1d | nn.BatchNorm2d], spectral: Sequence[ParametrizationList]
-) -> Iterator[None]:
-    """Leave running statistics and spectral norms where they are."""
-    momenta, iterated = [norm.momentum for norm in norms], [one.training for one in spectral]
-    for norm in norms:
-        norm.momentum = 0.0
-    for one in spectral:
-        one.train(False)
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-        for one, training in zip(spectral, iterated, strict=True):
-            one.train(training)
 
 
 def _learned(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:

@@ -84,11 +84,15 @@ class Looker:
         return self.judge.probabilities_and_features(images)[1]
 
 
-def evenly(index: np.ndarray) -> np.ndarray:
-    """At most 1024 of `index`, from all over it."""
-    if len(index) <= _MOST:
+def evenly(index: np.ndarray, most: int = _MOST) -> np.ndarray:
+    """At most so many of `index`, from all over it.
+
+    >>> evenly(np.arange(7), 3).tolist()
+    [0, 3, 6]
+    """
+    if len(index) <= most:
         return index
-    return index[np.linspace(0, len(index) - 1, _MOST).round().astype(int)]
+    return index[np.linspace(0, len(index) - 1, most).round().astype(int)]
 
 
 def beneath(columns: int, *rows: np.ndarray) -> np.ndarray:

@@ -12,8 +12,8 @@ from outcrop.models.vaegan import VaeGan
 from outcrop.training.vaegan.recipe import VaeGanRecipe
 from outcrop.training.vaegan.tally import Means
 
-_WINS = 0.98
-_ASLEEP = 0.01
+WINS = 0.98
+ASLEEP = 0.01
 _FEWEST_AWAKE = 0.05
 _REPEATED = 0.1
 
@@ -126,7 +126,7 @@ def awake(divergence: tuple[float, ...]) -> int | None:
     >>> awake((0.5, 0.001))
     1
     """
-    return sum(nats > _ASLEEP for nats in divergence) if divergence else None
+    return sum(nats > ASLEEP for nats in divergence) if divergence else None
 
 
 def alarms(
@@ -144,7 +144,7 @@ def alarms(
     raised = []
     shares = (found.right_of_real, found.right_of_reconstructed, found.right_of_sampled)
     known = [share for share in shares if share is not None]
-    if known and min(known) > _WINS:
+    if known and min(known) > WINS:
         remedies = _missing(
             ("--balance 0.8", bool(recipe.balance)),
             ("--decoder-loss non-saturating", recipe.decoder_loss == "non-saturating"),
@@ -164,10 +164,16 @@ def alarms(
             f"the posterior has collapsed: {said} of {network.latent} dimensions of the code say "
             f"anything of the picture{weaken}"
         )
-    if looked.repeats is not None and looked.repeats > _REPEATED:
-        remedies = _missing(("--spectral", network.spectral), ("a smaller --learning-rate", False))
-        vary = f"; try {remedies}" if network.plays else ""
-        raised.append(f"samples repeat: {looked.repeats:.0%} are nearly the same as another{vary}")
+    # A VAE draws the mean of what a code may stand for: its samples are alike, not repeated.
+    if network.plays and looked.repeats is not None and looked.repeats > _REPEATED:
+        remedies = _missing(
+            ("--balance 0.8", bool(recipe.balance)),
+            ("--spectral", network.spectral),
+            ("a smaller --learning-rate", False),
+        )
+        raised.append(
+            f"samples repeat: {looked.repeats:.0%} are nearly the same as another; try {remedies}"
+        )
     return tuple(raised)
 
 

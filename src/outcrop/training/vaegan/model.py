@@ -19,10 +19,10 @@ from outcrop.models.autoencoder import PictureNetworks
 from outcrop.models.vaegan import VaeGan
 from outcrop.training.checkpoint import write_tensors
 from outcrop.training.device import exact_convolutions, pick_device
+from outcrop.training.folder import PICTURE_MODEL, check_model
 from outcrop.training.normalise import Normalisation
 from outcrop.training.pictures import to_tensor
 
-_FORMAT = "outcrop picture model"
 _VERSION = 1
 _BATCH = 512
 
@@ -56,7 +56,7 @@ class VaeGanModel:
     def description(self) -> dict[str, Any]:
         """All but the weights, as JSON holds it."""
         return {
-            "format": _FORMAT,
+            "format": PICTURE_MODEL.model,
             "version": _VERSION,
             "network": asdict(self.network),
             "bands": list(self.bands),
@@ -188,12 +188,13 @@ def read_vaegan(folder: str | Path, device: str = "auto") -> VaeGanModel:
     """Read what `VaeGanModel.save` wrote. Nothing that is read is executed.
 
     Raises:
-        OutcropError: missing, damaged or foreign files; no such device.
+        OutcropError: missing, damaged or foreign files; a classifier; no such device.
     """
     folder, target = Path(folder), pick_device(device)
     content = read_json(folder / "model.json", "model", "train --model vaegan")
+    check_model(folder, content, PICTURE_MODEL)
     try:
-        if (content["format"], content["version"]) != (_FORMAT, _VERSION):
+        if (content["format"], content["version"]) != (PICTURE_MODEL.model, _VERSION):
             raise KeyError("format")
         network = VaeGan(**content["network"])
         bands, size = tuple(content["bands"]), int(content["size"])

@@ -16,16 +16,18 @@ from outcrop.training.recipe import Augmentation, Machine, Recipe, check
 class VaeGanRecipe:
     """Algorithm 1 of Larsen et al. 2016 (arXiv:1512.09300), and remedies that came after it.
 
-    The defaults are the paper's, but for the number of epochs and for `gamma`, which it does not
-    print. Pictures are mirrored, and turned where they have no up; padding and gains, which a GAN
-    would learn to draw, are off.
+    Optimiser, learning rate and batch are the paper's. Its losses are `decoder_loss="minimax"` with
+    `balance=0`; the defaults are two remedies, because without them the discriminator wins and
+    samples repeat (benchmarks/RESULTS.md has both). `gamma` is ours: the paper prints none.
+    Pictures are mirrored, and turned where they have no up; padding and gains, which a GAN would
+    learn to draw, are off.
 
     Attributes:
         epochs: passes over the training patches.
         batch: largest number of patches in one step; an epoch is cut into batches of equal size.
         learning_rate: of all networks, in all steps.
-        optimiser: "rmsprop" as in the paper, or "adam" with momentum 0.5 (Radford et al. 2016,
-            arXiv:1511.06434).
+        optimiser: "rmsprop" as in the paper (decay 0.9), or "adam" with momentum 0.5 (Radford et
+            al. 2016, arXiv:1511.06434).
         gamma: in the decoder's gradient, the weight of likeness against that of the GAN
             (section 3.3): content against style.
         decoder_loss: "minimax": the decoder makes the discriminator's loss large, as in algorithm
@@ -52,7 +54,7 @@ class VaeGanRecipe:
     optimiser: Literal["rmsprop", "adam"] = "rmsprop"
     gamma: float = 1e-3
     decoder_loss: Literal["minimax", "non-saturating"] = "non-saturating"
-    balance: float = 0.0
+    balance: float = 0.8
     kl_warm_up: float = 0.0
     average: float = 0.0
     augmentation: Augmentation = field(default_factory=lambda: Augmentation(crop=0, gain=0.0))

@@ -36,6 +36,16 @@ class VaeGanRun:
         """The sides of the patches."""
         return read_split(self.folder / "split.json")
 
+    @property
+    def judged(self) -> bool:
+        """Whether a classifier has measured its pictures."""
+        judge_alone = [] if self.model.network.has_discriminator else ["feature_error"]
+        return any(
+            getattr(epoch, name) is not None
+            for epoch in self.metrics
+            for name in ("frechet", "precision", *judge_alone)
+        )
+
     def check_patches(self, patches: PatchSet) -> None:
         """Refuse patches that the run was not made of.
 

@@ -1,0 +1,1 @@
+"""What a trained VAE-GAN draws, and whether it is any good."""

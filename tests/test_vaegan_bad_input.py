@@ -1,0 +1,157 @@
+"""What `outcrop` refuses of a VAE-GAN, and where it refuses one: one line, and nothing is left."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from outcrop.errors import OutcropError
+from outcrop.training.classifier import read_classifier
+from outcrop.training.run import Run
+from outcrop.training.vaegan.engine import train_vaegan
+from outcrop.training.vaegan.model import read_vaegan
+from outcrop.training.vaegan.run import read_vaegan_run
+from tests.command_line import check_refused, run
+from tests.tiny import PATCHES, SPLIT
+from tests.tiny_pictures import PICTURE_NETWORK, PICTURE_RECIPE, PICTURE_SPLIT, PICTURES
+
+LEARN = (
+    "train {} --model vaegan --filters 4 --latent 4 --epochs 1 --batch 10 --device cpu -o x "
+).format
+PATCH_SET = LEARN("pictures.zarr --split pictures.json")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
+    """Patches, collections, and a run of either kind."""
+    folder = tmp_path_factory.mktemp("bad")
+    PICTURES.save(folder / "pictures.zarr")
+    PICTURE_SPLIT.save(folder / "pictures.json")
+    PATCHES.save(folder / "patches.zarr")
+    SPLIT.save(folder / "split.json")
+    shutil.copytree(run.folder, folder / "classifier")
+    train_vaegan(PICTURES, PICTURE_SPLIT, folder / "vaegan", PICTURE_NETWORK, PICTURE_RECIPE)
+    images, labels = PICTURES.images[:, 0], PICTURES.labels
+    delivered = {"labels": labels, "sides": np.arange(len(labels)) % 4 // 3}
+    np.savez(folder / "flat.npz", images=images, **delivered)
+    np.savez(folder / "odd.npz", images=images[:, :30], **delivered)
+    np.savez(folder / "vectors.npz", images=images[:, 0], **delivered)
+    np.savez(folder / "constant.npz", images=np.full_like(images, 7), **delivered)
+    one_class = delivered | {"labels": 0 * labels}
+    np.savez(folder / "one-class.npz", images=images, **one_class)
+    return folder
+
+
+REFUSED: dict[str, tuple[str, ...]] = {
+    # pictures
+    "odd size": (LEARN("odd.npz"), "30 × 32 pixels", "squares of 32, 64 or 128"),
+    "small patches": (LEARN("patches.zarr --split split.json"), "8 × 8 pixels", "--size"),
+    "vectors": (LEARN("vectors.npz"), "vectors.npz: images are (48, 32)"),
+    "constant pictures": (LEARN("constant.npz"), "patches: every one is of a single value"),
+    # numbers and words
+    "no code": (PATCH_SET + "--latent 0", "--latent: is 0; take 1 or more"),
+    "unknown networks": (PATCH_SET + "--model flow", "--model: there is no 'flow'", "vae-dis"),
+    "spectral norms without a GAN": (PATCH_SET + "--model vae --spectral", "--spectral"),
+    "weights in shards": (PATCH_SET + "--strategy fsdp", "--strategy: is fsdp", "takes ddp"),
+    "a pipeline": (PATCH_SET + "--strategy pipeline --devices 2", "--strategy", "takes ddp"),
+    "recomputing": (PATCH_SET + "--recompute 1", "--recompute: has no meaning for a VAE-GAN"),
+    "a classifier's depth": (PATCH_SET + "--depth 8", "--network: and its options have no meaning"),
+    # a run of a classifier where one of a VAE-GAN is wanted
+    "a metric of a classifier": (
+        PATCH_SET + "--model vae-dis --similarity classifier", "classifier", "a VAE-GAN is wanted",
+    ),
+    "going on with a classifier": (
+        PATCH_SET.replace("-o x", "-o classifier --resume"), "classifier", "a VAE-GAN is wanted",
+    ),
+    # and the other way round
+    "a VAE-GAN as a judge": (
+        PATCH_SET + "--judge vaegan", "vaegan: is a run of a VAE-GAN", "a classifier is wanted",
+    ),
+    "a judge of other patches": (
+        PATCH_SET + "--judge classifier", "--judge: was trained on 2 bands of 8 × 8 pixels",
+    ),
+    "going on with a VAE-GAN": (
+        "train pictures.zarr --split pictures.json --depth 8 -o vaegan --resume",
+        "vaegan: is a run of a VAE-GAN", "a classifier is wanted",
+    ),
+    "evaluate": ("evaluate vaegan pictures.zarr", "vaegan: is a run of a VAE-GAN"),
+    "map": ("map vaegan scene.tif -o map.tif", "vaegan: is a run of a VAE-GAN"),
+    "map with trust": ("map vaegan scene.tif -o map.tif --trust t.tif", "vaegan: is a run of a"),
+    "export": ("export vaegan -o model.onnx", "vaegan: is a run of a VAE-GAN"),
+    "compare": (
+        "compare pictures.zarr --split pictures.json --runs vaegan,vaegan -o c",
+        "vaegan: is a run of a VAE-GAN",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_one_line_and_nothing_is_left(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    case: str,
+) -> None:
+    command, *pieces = REFUSED[case]
+    check_refused(folder, monkeypatch, capfd, command, *pieces)
+
+
+@pytest.mark.parametrize("name", ["flat", "one-class"])
+def test_grey_pictures_and_a_single_class_are_learnt(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(LEARN(folder / f"{name}.npz")) == 0
+    learnt = read_vaegan_run(tmp_path / "x", "cpu")
+    assert learnt.model.sample(2).shape == (2, 1, 32, 32)
+
+
+def damaged(folder: Path, target: Path, name: str, old: str, new: str) -> Path:
+    shutil.copytree(folder / "vaegan", target)
+    path = target / name
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    return target
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "line"),
+    [
+        ("model.json", '"version": 1', '"version": 2', "is not a model of this outcrop"),
+        ("model.json", '"latent": 4', '"latent": 0', "is not a model of this outcrop"),
+        ("model.json", '"latent": 4', '"latent": 5', "belongs to another model"),
+        ("model.json", '"size": 32', '"size": 33', "is not a model of this outcrop"),
+        ("model.json", '"red"', '"red", "green"', "differ in number"),
+        ("metrics.jsonl", '"epoch"', '"epic"', "is damaged"),
+        ("metrics.jsonl", "{", "", "is damaged"),
+        ("config.json", "outcrop picture run", "outcrop poem", "is not a run of outcrop"),
+    ],
+)
+def test_a_damaged_run_says_so(
+    folder: Path, tmp_path: Path, name: str, old: str, new: str, line: str
+) -> None:
+    run = damaged(folder, tmp_path / "run", name, old, new)
+    with pytest.raises(OutcropError, match=line):
+        read_vaegan_run(run, "cpu")
+
+
+def test_half_a_file_of_weights_says_so(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "vaegan", tmp_path / "run")
+    weights = tmp_path / "run" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-50])
+    with pytest.raises(OutcropError, match="is damaged or belongs to another model"):
+        read_vaegan_run(tmp_path / "run", "cpu")
+    weights.unlink()
+    with pytest.raises(OutcropError, match="no such weights"):
+        read_vaegan_run(tmp_path / "run", "cpu")
+
+
+def test_a_model_of_the_other_kind_is_named(folder: Path) -> None:
+    with pytest.raises(OutcropError, match="is a run of a VAE-GAN, and a classifier is wanted"):
+        read_classifier(folder / "vaegan", "cpu")
+    with pytest.raises(OutcropError, match="is a run of a classifier, and a VAE-GAN is wanted"):
+        read_vaegan(folder / "classifier", "cpu")
+    with pytest.raises(OutcropError, match="no such run; make one with `outcrop train --model"):
+        read_vaegan_run(folder / "nowhere")

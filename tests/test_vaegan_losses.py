@@ -1,0 +1,315 @@
+"""Losses against torch's own distributions, and gradients against algorithm 1 written out."""
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.distributions import Normal, kl_divergence
+from torch.nn import functional as F
+from torch.nn.utils.parametrize import ParametrizationList
+
+from outcrop.models.autoencoder import PictureNetworks
+from outcrop.models.vaegan import VaeGan
+from outcrop.training.batches import Part, Step, dice
+from outcrop.training.parallel import Team
+from outcrop.training.parallel.team import assemble
+from outcrop.training.vaegan.learner import VaeGanLearner
+from outcrop.training.vaegan.losses import fooled, judged_as, likeness, prior
+from outcrop.training.vaegan.recipe import VaeGanRecipe
+from outcrop.training.vaegan.tally import Seen
+from tests.tiny_pictures import CPU, PICTURE_NETWORK
+
+seeds = st.integers(0, 2**31)
+several = settings(deadline=None, max_examples=30)
+
+
+def normal(seed: int, *shape: int) -> Tensor:
+    return 3 * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+# Losses
+
+
+@several
+@given(seeds)
+def test_the_prior_is_the_divergence_of_two_normal_distributions(seed: int) -> None:
+    mean, log_variance = normal(seed, 5, 3), normal(seed + 1, 5, 3)
+    code = Normal(mean, (log_variance / 2).exp())
+    expected = kl_divergence(code, Normal(torch.zeros(5, 3), torch.ones(5, 3)))
+    torch.testing.assert_close(prior(mean, log_variance), expected, rtol=1e-4, atol=1e-4)
+
+
+@several
+@given(seeds)
+def test_likeness_is_a_gaussian_of_unit_variance_but_for_its_constant(seed: int) -> None:
+    features, around = normal(seed, 4, 2, 3, 3), normal(seed + 1, 4, 2, 3, 3)
+    gaussian = Normal(around, torch.ones_like(around))
+    density, peak = (
+        gaussian.log_prob(values).flatten(1).sum(dim=1) for values in (features, around)
+    )
+    torch.testing.assert_close(likeness(features, around), peak - density, rtol=1e-4, atol=1e-4)
+
+
+@several
+@given(seeds)
+def test_verdicts_are_judged_by_binary_cross_entropy(seed: int) -> None:
+    logits = normal(seed, 20)
+    for real in (True, False):
+        expected = F.binary_cross_entropy(
+            logits.sigmoid(), torch.full((20,), float(real)), reduction="none"
+        )
+        torch.testing.assert_close(judged_as(real, logits), expected, rtol=1e-4, atol=1e-5)
+    chance = logits.sigmoid()
+    torch.testing.assert_close(fooled(logits, "minimax"), (1 - chance).log(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        fooled(logits, "non-saturating"), -chance.log(), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_sure_verdicts_cost_no_infinity() -> None:
+    logits = torch.tensor([-1e4, 1e4])
+    for loss in (judged_as(True, logits), judged_as(False, logits), fooled(logits, "minimax")):
+        assert loss.isfinite().all()
+
+
+def test_only_the_loss_that_does_not_saturate_has_a_slope_where_the_discriminator_is_sure() -> None:
+    logits = torch.full((1,), -20.0, requires_grad=True)
+    slopes = {}
+    for kind in ("minimax", "non-saturating"):
+        (slope,) = torch.autograd.grad(fooled(logits, kind).sum(), logits)
+        slopes[kind] = slope.item()
+    assert slopes == pytest.approx({"minimax": 0, "non-saturating": -1}, abs=1e-6)
+
+
+# Gradients
+
+BANDS, SIZE, N, SEED = 2, 32, 6, 3
+RECIPE = VaeGanRecipe(
+    decoder_loss="minimax", balance=0.0, gamma=0.3, learning_rate=1e-30, seed=SEED, machine=CPU
+)
+WEIGHT = 0.7  # of the prior
+Gradients = dict[str, list[Tensor]]
+
+
+@pytest.fixture(scope="module")
+def team() -> Iterator[Team]:
+    with assemble(CPU, lambda world: None) as alone:  # type: ignore[arg-type, return-value]
+        yield alone
+
+
+def pictures() -> Tensor:
+    # Beyond -1 to 1 they are clipped.
+    return normal(7, N, BANDS, SIZE, SIZE) / 4
+
+
+def a_step(*images: Tensor) -> Step:
+    number = sum(map(len, images))
+    parts = (Part(some, torch.zeros(len(some)), len(some) / number) for some in images)
+    return Step(5, None, parts)
+
+
+def learner_of(team: Team, network: VaeGan, recipe: VaeGanRecipe = RECIPE) -> VaeGanLearner:
+    begun = VaeGanLearner(network, recipe, BANDS, SIZE, team)
+    # With the first weights all verdicts and features are nearly the same.
+    torch.manual_seed(1)
+    for parameter in begun.networks.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    begun.train()
+    return begun
+
+
+def gradients_of(
+    team: Team, network: VaeGan, weight: float = WEIGHT, **changes: Any
+) -> tuple[Gradients, Seen]:
+    """Those that the learner gives to its optimisers in one step, and what it tells."""
+    learner = learner_of(team, network, replace(RECIPE, **changes))
+    told: list[Seen] = []
+    learner.step(2, a_step(pictures()), weight, told.append)
+    return {
+        name: [p.grad for p in module.parameters() if p.grad is not None]
+        for name, module in learner.networks.named_children()
+    }, told[0]
+
+
+def by_algorithm_1(
+    networks: PictureNetworks, network: VaeGan, weight: float, recipe: VaeGanRecipe
+) -> Gradients:
+    """One backward pass for each network, with all that it must not reach cut off by hand."""
+    real = pictures().clamp(-1, 1)
+    random = dice(torch.device("cpu"), SEED, 2, 5, 0, 1)
+    noise, drawn = torch.randn(2, N, network.latent, generator=random)
+    chance: Callable[[Tensor], Tensor] = torch.sigmoid
+    found: Gradients = {}
+
+    def passed(learns: str) -> dict[str, Any]:
+        """All that is computed, in networks of which one learns."""
+        copy = deepcopy(networks)
+        for name, module in copy.named_children():
+            module.requires_grad_(name == learns)
+        its: dict[str, Any] = {"weights": list(getattr(copy, learns).parameters())}
+        made = []
+        if copy.encoder is not None:
+            mean, log_variance = copy.encoder(real)
+            code = Normal(mean, (log_variance / 2).exp())
+            its["prior"] = kl_divergence(code, Normal(0.0, 1.0)).sum(dim=1).mean()
+            made.append(mean + (log_variance / 2).exp() * noise)
+        if network.plays:
+            made.append(drawn)
+        shown = copy.decoder(torch.cat(made)).split(N)
+        its["alike"] = its["gan"] = its["fooling"] = torch.zeros(())
+        if copy.discriminator is None:
+            its["alike"] = (real - shown[0]).square().sum(dim=(1, 2, 3)).mean() / 2
+            return its
+        features, logits = copy.discriminator(real)
+        judged = [copy.discriminator(some) for some in shown]
+        if copy.encoder is not None:
+            its["alike"] = (features - judged[0][0]).square().sum(dim=1).mean() / 2
+        if network.plays:
+            its["gan"] = chance(logits).log().mean() + sum(
+                (1 - chance(verdicts)).log().mean() for _, verdicts in judged
+            )
+            its["fooling"] = -sum(chance(verdicts).log().mean() for _, verdicts in judged)
+        return its
+
+    def differentiate(name: str, loss: Callable[[dict[str, Any]], Tensor]) -> None:
+        its = passed(name)
+        loss(its).backward()
+        found[name] = [parameter.grad for parameter in its["weights"]]
+
+    if networks.encoder is not None:
+        differentiate("encoder", lambda its: weight * its["prior"] + its["alike"])
+    fools = recipe.decoder_loss == "non-saturating"
+    gamma = recipe.gamma if network.plays else 1.0
+    differentiate("decoder", lambda its: gamma * its["alike"] + its["fooling" if fools else "gan"])
+    if network.plays:
+        differentiate("discriminator", lambda its: -its["gan"])
+    return found
+
+
+KINDS = {
+    "vaegan": PICTURE_NETWORK,
+    "spectral": replace(PICTURE_NETWORK, spectral=True),
+    "vae": replace(PICTURE_NETWORK, parts="vae"),
+    "gan": replace(PICTURE_NETWORK, parts="gan"),
+    "vae-dis": replace(PICTURE_NETWORK, parts="vae-dis"),
+}
+
+
+@pytest.mark.parametrize("decoder_loss", ["minimax", "non-saturating"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_are_those_of_algorithm_1(team: Team, kind: str, decoder_loss: str) -> None:
+    network, recipe = KINDS[kind], replace(RECIPE, decoder_loss=decoder_loss)
+    networks = learner_of(team, network).networks
+    if network.spectral:
+        # One power iteration for the step, after which all passes see the same weights.
+        with torch.no_grad():
+            for module in networks.discriminator.modules():
+                if isinstance(module, ParametrizationList):
+                    module.train()()
+                    module.eval()
+    expected = by_algorithm_1(networks, network, WEIGHT, recipe)
+    found, _ = gradients_of(team, network, decoder_loss=decoder_loss)
+    assert {name for name, its in found.items() if its} == expected.keys()
+    for name, its in expected.items():
+        assert len(found[name]) == len(its)
+        scale = max(gradient.abs().max().item() for gradient in its)
+        assert scale > 0
+        for one, other in zip(found[name], its, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize(
+    ("change", "reached"),
+    [
+        ({"weight": 0.1}, {"encoder"}),
+        ({"gamma": 0.1}, {"decoder"}),
+        ({"decoder_loss": "non-saturating"}, {"decoder"}),
+    ],
+)
+def test_each_setting_reaches_its_network_alone(
+    team: Team, change: dict[str, Any], reached: set[str]
+) -> None:
+    before, _ = gradients_of(team, PICTURE_NETWORK)
+    after, _ = gradients_of(team, PICTURE_NETWORK, **change)
+    changed = {
+        name
+        for name in before
+        if any(not torch.equal(*pair) for pair in zip(before[name], after[name], strict=True))
+    }
+    assert changed == reached
+
+
+def test_the_decoder_of_a_plain_vae_has_no_gamma(team: Team) -> None:
+    one, other = (gradients_of(team, KINDS["vae"], gamma=gamma)[0] for gamma in (0.3, 9.0))
+    assert all(torch.equal(*pair) for pair in zip(one["decoder"], other["decoder"], strict=True))
+
+
+def test_parts_of_a_batch_add_up_to_the_mean_of_their_gradients(team: Team) -> None:
+    """By size: a part of four counts twice as much as one of two."""
+    network = KINDS["vaegan"]
+    four, two = pictures().split([4, 2])
+    learner = learner_of(team, network)
+    told: list[Seen] = []
+    learner.step(2, a_step(four, two), WEIGHT, told.append)
+    assert [seen.number for seen in told] == [4, 2]
+    alone = []
+    for k, images in enumerate((four, two)):
+        other = learner_of(team, network)
+        # Its codes are drawn by the number of the part.
+        random = dice(torch.device("cpu"), SEED, 2, 5, k, 1)
+        alone.append(other._differentiate(Part(images, None, 1.0), random, WEIGHT)[0])
+    for name, its in alone[0].items():
+        module = getattr(learner.networks, name)
+        for parameter, one, second in zip(module.parameters(), its, alone[1][name], strict=True):
+            expected = (4 * one + 2 * second) / 6
+            torch.testing.assert_close(parameter.grad, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_told_are_the_losses_and_how_often_the_discriminator_is_right(team: Team) -> None:
+    learner = learner_of(team, PICTURE_NETWORK)
+    copy = deepcopy(learner.networks)
+    told: list[Seen] = []
+    learner.step(2, a_step(pictures()), WEIGHT, told.append)
+    real = pictures().clamp(-1, 1)
+    random = dice(torch.device("cpu"), SEED, 2, 5, 0, 1)
+    noise, drawn = torch.randn(2, N, 4, generator=random)
+    mean, log_variance = copy.encoder(real)
+    code = Normal(mean, (log_variance / 2).exp())
+    again, sampled = copy.decoder(torch.cat([code.mean + code.stddev * noise, drawn])).split(N)
+    (features, logits), (its, others), (_, thirds) = map(copy.discriminator, (real, again, sampled))
+    divergence = kl_divergence(code, Normal(0.0, 1.0)).mean(dim=0)
+    torch.testing.assert_close(told[0].divergence, divergence, rtol=1e-3, atol=1e-5)
+    expected = {
+        "likeness": (features - its).square().sum(dim=1).mean() / 2,
+        "discriminator": F.softplus(-logits).mean()
+        + F.softplus(others).mean()
+        + F.softplus(thirds).mean(),
+        "decoder": -F.softplus(others).mean() - F.softplus(thirds).mean(),
+        "right_of_real": (logits > 0).float().mean(),
+        "right_of_reconstructed": (others <= 0).float().mean(),
+        "right_of_sampled": (thirds <= 0).float().mean(),
+    }
+    for name, value in expected.items():
+        assert getattr(told[0], name).item() == pytest.approx(value.item(), rel=1e-3), name
+    made = (expected["right_of_reconstructed"] + expected["right_of_sampled"]) / 2
+    assert float(told[0].right) == pytest.approx((expected["right_of_real"] + made).item() / 2)
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
+def test_the_discriminator_rests_where_it_is_right_too_often(team: Team, balance: float) -> None:
+    learner = learner_of(team, KINDS["gan"], replace(RECIPE, learning_rate=1e-3, balance=balance))
+    told: list[Seen] = []
+    rested = []
+    for number in range(12):
+        before = learner.networks.discriminator.verdict.weight.detach().clone()
+        learner.step(number, a_step(pictures()), 1.0, told.append)
+        rested.append(torch.equal(before, learner.networks.discriminator.verdict.weight))
+    assert rested == [bool(balance) and float(seen.right) > balance for seen in told]
+    assert any(rested) == (balance == 0.5)
+    assert not all(rested)

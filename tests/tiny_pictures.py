@@ -1,0 +1,58 @@
+"""Pictures, a split, networks and a recipe for them, as small as networks of pictures can be."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from outcrop.models.vaegan import VaeGan
+from outcrop.patches.patchset import PatchSet
+from outcrop.training.recipe import Machine
+from outcrop.training.vaegan.recipe import VaeGanRecipe
+from outcrop.training.vaegan.run import VaeGanRun
+from tests.tiny import MEASURED, some_split
+
+SIZE = 32
+PICTURE_NETWORK = VaeGan(filters=4, latent=4)
+CPU = Machine(device="cpu", precision="32-true")
+PICTURE_RECIPE = VaeGanRecipe(epochs=2, batch=10, learning_rate=1e-3, balance=0.0, machine=CPU)
+
+
+def some_pictures(dtype: str = "uint8", bands: int = 2, number: int = 48) -> PatchSet:
+    """Three classes that differ in brightness and in the direction of their stripes."""
+    random = np.random.default_rng(0)
+    labels = np.arange(number) % 3
+    images = random.normal(90, 20, (number, bands, SIZE, SIZE)) + 15 * labels[:, None, None, None]
+    images[labels == 1, :, ::2] += 40
+    names = ("red", "nir", "swir", "green", "blue", "coastal", "cirrus")[:bands]
+    return PatchSet(images.clip(0, 255).astype(dtype), labels, ("sea", "rice", "town"), names)
+
+
+PICTURES = some_pictures()
+PICTURE_SPLIT = some_split(PICTURES)  # 36 to train on, in steps of 9; 8 are held out
+
+
+def picture_weights(run: VaeGanRun) -> dict[str, Tensor]:
+    return run.model.networks.state_dict()
+
+
+def picture_lines(folder: Path) -> list[dict]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key not in MEASURED} for row in rows]
+
+
+def assert_same_pictures(one: VaeGanRun, other: VaeGanRun) -> None:
+    """Bit-identical weights and metrics, but for clock and memory."""
+    assert picture_weights(one).keys() == picture_weights(other).keys()
+    for name, tensor in picture_weights(one).items():
+        assert torch.equal(tensor, picture_weights(other)[name]), name
+    assert picture_lines(one.folder) == picture_lines(other.folder)
+
+
+def with_images(change: Callable[[np.ndarray], np.ndarray]) -> PatchSet:
+    """The pictures after a change, as the same set: a split of one fits the other."""
+    return replace(PICTURES, images=change(PICTURES.images.astype(np.float32)))
