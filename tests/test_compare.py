@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from outcrop.errors import OutcropError
+from outcrop.experiment import classical
 from outcrop.experiment import compare as comparing
 from outcrop.experiment.compare import compare
 from outcrop.experiment.comparison import read_comparison
@@ -21,14 +22,14 @@ NETWORK = ResidualNet(depth=8, width=4)
 RECIPE = Recipe(epochs=2, batch=64)
 
 
-def leaky_patches(polygons=60, each=8, tint=60.0, seed=0):
+def leaky_patches(polygons=60, each=8, tint=60.0, seed=0, side=6):
     """Patches of one polygon share a tint that is stronger than the class itself."""
     dice = np.random.default_rng(seed)
     polygon = np.repeat(np.arange(polygons), each)
     labels = polygon % 3
     tints = dice.normal(0, tint, (polygons, 2))
     values = 100 + 12.0 * labels[:, None] + tints[polygon]
-    pixels = values[..., None, None] + dice.normal(0, 2, (len(polygon), 2, 6, 6))
+    pixels = values[..., None, None] + dice.normal(0, 2, (len(polygon), 2, side, side))
     n = len(polygon)
     return PatchSet(
         images=pixels.astype(np.float32),
@@ -53,7 +54,7 @@ def leaky_patches(polygons=60, each=8, tint=60.0, seed=0):
 @pytest.fixture(autouse=True)
 def few_baselines(monkeypatch):
     few = (Baseline("decision tree", "centre pixel"), Baseline("random forest", "patch statistics"))
-    monkeypatch.setattr(comparing, "BASELINES", few)
+    monkeypatch.setattr(classical, "BASELINES", few)
 
 
 @pytest.fixture(scope="module")

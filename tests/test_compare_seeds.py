@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from outcrop.errors import OutcropError
-from outcrop.experiment import compare as comparing
+from outcrop.experiment import classical
 from outcrop.experiment.compare import compare
 from outcrop.experiment.compare_runs import compare_runs
 from outcrop.experiment.comparison import read_comparison
@@ -29,7 +29,7 @@ OPTIONS = "--depth 8 --width 4 --epochs 2 --batch 64 --device cpu"
 
 @pytest.fixture(autouse=True)
 def few_baselines(monkeypatch):
-    monkeypatch.setattr(comparing, "BASELINES", TREES)
+    monkeypatch.setattr(classical, "BASELINES", TREES)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def here(home, monkeypatch):
 def seeded(home):
     """A comparison with two seeds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(comparing, "BASELINES", TREES)
+        patch.setattr(classical, "BASELINES", TREES)
         patches, split = opened(home)
         return compare(patches, split, home / "seeded", NETWORK, RECIPE, seeds=[0, 1])
 

@@ -51,6 +51,7 @@ _PUBLIC = {
     "train": "training.engine.train",
     "read_run": "training.run.read_run",
     "VaeGan": "models.vaegan.VaeGan",
+    "VaeGanPlan": "training.vaegan.recipe.VaeGanPlan",
     "VaeGanRecipe": "training.vaegan.recipe.VaeGanRecipe",
     "train_vaegan": "training.vaegan.engine.train_vaegan",
     "read_vaegan_run": "training.vaegan.run.read_vaegan_run",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
+from typing import TypeVar
 
 from outcrop.errors import OutcropError
+from outcrop.experiment.classical import on_codes, on_features
 from outcrop.experiment.comparison import (
     Comparison,
     is_compared,
@@ -25,18 +24,18 @@ from outcrop.experiment.entrants import (
 )
 from outcrop.files import check_new
 from outcrop.models.architectures import ResidualNet
-from outcrop.models.baselines import BASELINES, Baseline
-from outcrop.models.features import FEATURES
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
-from outcrop.progress import track
 from outcrop.splits import Split, random_counterpart
 from outcrop.training.device import pick_device
 from outcrop.training.engine import train
 from outcrop.training.parallel import refuse_several
 from outcrop.training.recipe import Recipe
+from outcrop.training.vaegan.engine import train_vaegan
+from outcrop.training.vaegan.recipe import VaeGanPlan
+from outcrop.training.vaegan.run import VaeGanRun
 
-_PART = 4096
+Made = TypeVar("Made")
 
 
 def compare(
@@ -48,6 +47,7 @@ def compare(
     resume: bool = False,
     sources: Sequence[AnySource] | None = None,
     seeds: Sequence[int] | None = None,
+    encoder: VaeGanPlan | None = None,
 ) -> Comparison:
     """Train the network and every baseline, score each, and say which is shown to be better.
 
@@ -57,28 +57,36 @@ def compare(
     numbers, and the difference is the leak gap. With several seeds all models are trained once
     for each: the baselines draw too, the folds of their tuning and some of them trees.
 
+    With an encoder every kind of baseline takes part once more and sees the code of a patch: the
+    mean of its posterior, given by networks that have learnt the pictures of the training side of
+    the same split with the same seed. More models make the correction for all pairs stricter.
+
     Args:
         folder: gets `comparison.json`, the predictions, and the runs `network` and
             `network-random` with the first seed, `network-K` and `network-random-K` with any
-            other seed K.
+            other seed K; with an encoder `encoder`, `encoder-random` and so on too.
         resume: go on with a comparison that was interrupted; finished runs are kept. More seeds
             may be named than before, after those of before.
         sources: see `outcrop.training.engine.train`.
         seeds: of the trainings, instead of the recipe's one. The first also deals the split at
             random.
+        encoder: a VAE or a VAE-GAN, and how it is trained, but for the seed.
 
     Raises:
         OutcropError: the split does not fit the patches; no such device; a seed named twice;
-            `folder` exists and `resume` is false, or was made with other seeds or settings.
+            `folder` exists and `resume` is false, or was made with other seeds or settings; the
+            encoder is none, or the patches are no squares that it can learn.
     """
     folder = Path(folder)
     split.check(patches)
+    if encoder is not None:
+        _check_encoder(encoder, patches)
     recipes = _recipes(recipe, seeds)
     pick_device(recipe.machine.device)
     refuse_several(recipe.machine, "a comparison")
     if not (resume and folder.exists()):
         check_new(folder, instead="--resume")
-    finished = _finished(folder, recipes)
+    finished = _finished(folder, recipes, encoder)
     splits = {"": split}
     if split.by_ground:
         splits["-random"] = random_counterpart(patches, split, recipes[0].seed)
@@ -89,10 +97,16 @@ def compare(
         if not any(folder.iterdir()):
             folder.rmdir()
         raise
+    encoders = (
+        {} if encoder is None else _encoders(patches, splits, folder, encoder, recipes, sources)
+    )
     if finished is not None:
-        # Its networks are there and were trained with these settings, or they had said so.
+        # Its runs are there and were trained with these settings, or they had said so.
         return finished
-    entrants += _baselines(patches, splits, entrants[0].seeds)
+    seeds = entrants[0].seeds
+    entrants += on_features(patches, splits, seeds)
+    if encoders:
+        entrants += on_codes(patches, splits, encoders, seeds)
     comparison = hold_against_each_other(entrants, patches, split, splits.get("-random"))
     write_predictions(folder / "predictions.npz", entrants, patches, split)
     write_comparison(folder, comparison)
@@ -112,11 +126,25 @@ def _recipes(recipe: Recipe, seeds: Sequence[int] | None) -> list[Recipe]:
     return [replace(recipe, seed=seed) for seed in seeds]
 
 
-def _finished(folder: Path, recipes: Sequence[Recipe]) -> Comparison | None:
+def _check_encoder(plan: VaeGanPlan, patches: PatchSet) -> None:
+    network = plan.picture_network
+    if network.parts not in ("vaegan", "vae"):
+        lacks = "a similarity run" if network.has_encoder else "an encoder"
+        raise OutcropError(
+            "--model", f"{network.parts} lacks {lacks} that a comparison needs; take vaegan or vae"
+        )
+    network.check_size(patches.size)
+    refuse_several(plan.picture_recipe.machine, "a comparison")
+
+
+def _finished(
+    folder: Path, recipes: Sequence[Recipe], encoder: VaeGanPlan | None
+) -> Comparison | None:
     """What is in the folder, if nothing is to be added.
 
     Raises:
-        OutcropError: the folder holds a comparison of finished runs, or of seeds not asked for.
+        OutcropError: the folder holds a comparison of finished runs, of seeds not asked for, or
+            with an encoder that is not asked for.
     """
     if not is_compared(folder):
         return None
@@ -131,7 +159,13 @@ def _finished(folder: Path, recipes: Sequence[Recipe]) -> Comparison | None:
             f"has been made with seed {min(lost)} too; name all of "
             f"--seeds {','.join(map(str, before))}, or choose another folder",
         )
-    return found if found.contests and len(before) == len(asked) else None
+    coded = any(row.runs and row.features != "patch" for row in found.rows)
+    if coded and encoder is None:
+        raise OutcropError(
+            folder, "has been made with an encoder too; give --model, or choose another folder"
+        )
+    whole = found.contests and len(before) == len(asked) and coded == (encoder is not None)
+    return found if whole else None
 
 
 def _networks(
@@ -142,20 +176,56 @@ def _networks(
     recipes: Sequence[Recipe],
     sources: Sequence[AnySource] | None,
 ) -> Entrant:
-    answers: dict[str, list[Answer]] = {name: [] for name in splits}
-    endings = ["", *(f"-{recipe.seed}" for recipe in recipes[1:])]
-    for recipe, ending in zip(recipes, endings, strict=True):
-        for name, one in splits.items():
-            where = folder / f"network{name}{ending}"
-            answers[name].append(_network(patches, one, where, network, recipe, sources))
+    def make(split: Split, where: Path, recipe: Recipe) -> Answer:
+        return _network(patches, split, where, network, recipe, sources)
+
+    answers = _trained("network", splits, folder, recipes, make)
     return Entrant(
         model=network.title,
         features="patch",
         seeds=tuple(recipe.seed for recipe in recipes),
         answers=tuple(answers[""]),
         random=tuple(answers.get("-random", ())),
-        runs=tuple(f"network{ending}" for ending in endings),
+        runs=tuple(f"network{ending}" for ending in _endings(recipes)),
     )
+
+
+def _encoders(
+    patches: PatchSet,
+    splits: Mapping[str, Split],
+    folder: Path,
+    plan: VaeGanPlan,
+    recipes: Sequence[Recipe],
+    sources: Sequence[AnySource] | None,
+) -> dict[str, list[VaeGanRun]]:
+    def make(split: Split, where: Path, recipe: Recipe) -> VaeGanRun:
+        how = replace(plan.picture_recipe, seed=recipe.seed)
+        resume = where.exists()
+        return train_vaegan(
+            patches, split, where, plan.picture_network, how, resume, sources=sources
+        )
+
+    return _trained("encoder", splits, folder, recipes, make)
+
+
+def _trained(
+    what: str,
+    splits: Mapping[str, Split],
+    folder: Path,
+    recipes: Sequence[Recipe],
+    make: Callable[[Split, Path, Recipe], Made],
+) -> dict[str, list[Made]]:
+    """By the name of the split, one for each seed."""
+    made: dict[str, list[Made]] = {name: [] for name in splits}
+    for recipe, ending in zip(recipes, _endings(recipes), strict=True):
+        for name, split in splits.items():
+            made[name].append(make(split, folder / f"{what}{name}{ending}", recipe))
+    return made
+
+
+def _endings(recipes: Sequence[Recipe]) -> list[str]:
+    """Of the folders, by seed."""
+    return ["", *(f"-{recipe.seed}" for recipe in recipes[1:])]
 
 
 def _network(
@@ -169,53 +239,3 @@ def _network(
     resume = folder.exists()
     run = train(patches, split, folder, network, recipe, resume, sources=sources)
     return answer_of(run, split)
-
-
-def _baselines(
-    patches: PatchSet, splits: Mapping[str, Split], seeds: tuple[int, ...]
-) -> list[Entrant]:
-    answers = {
-        name: list(_answers(patches, split, seeds, f"baselines{name}"))
-        for name, split in splits.items()
-    }
-    at_random = answers.get("-random", [()] * len(BASELINES))
-    return [
-        Entrant(baseline.name, baseline.features, seeds, ground, random)
-        for baseline, ground, random in zip(BASELINES, answers[""], at_random, strict=True)
-    ]
-
-
-def _answers(
-    patches: PatchSet, split: Split, seeds: Sequence[int], what: str
-) -> Iterator[tuple[Answer, ...]]:
-    """Of each baseline in turn, one for each seed."""
-    features = {
-        name: tuple(_measure(measure, patches, side) for side in (split.train, split.validation))
-        for name, measure in FEATURES.items()
-    }
-    for baseline in track(BASELINES, what, len(BASELINES)):
-        seen, unseen = features[baseline.features]
-        yield tuple(_baseline(baseline, seen, unseen, patches, split, seed) for seed in seeds)
-
-
-def _measure(
-    measure: Callable[[np.ndarray], np.ndarray], patches: PatchSet, index: np.ndarray
-) -> np.ndarray:
-    """Features of some of the patches, without holding more than a part of the images."""
-    parts = np.array_split(index, max(1, len(index) // _PART))
-    return np.concatenate([measure(patches.take(part)) for part in parts])
-
-
-def _baseline(
-    baseline: Baseline,
-    seen: np.ndarray,
-    unseen: np.ndarray,
-    patches: PatchSet,
-    split: Split,
-    seed: int,
-) -> Answer:
-    started = time.perf_counter()
-    groups = split.groups[split.train] if split.by_ground else None
-    fitted = baseline.fit(seen, patches.labels[split.train], groups, len(patches.classes), seed)
-    predicted = fitted.predict(unseen)
-    return Answer(predicted, time.perf_counter() - started, fitted.settings)

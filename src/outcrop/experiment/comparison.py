@@ -31,11 +31,13 @@ class Row:
             ground alone.
         random: the same under the split at random; None if the split is one itself.
         gap: the leak gap: overall accuracy under the split at random minus under the split.
-        seconds: to tune, train and judge, under the split; the mean over the seeds.
+        seconds: to tune, train and judge, under the split, and to train the encoder that it needs;
+            the mean over the seeds.
         settings: what tuning chose, with the first seed.
         seeds: of the trainings.
         each: balanced accuracy with each seed.
-        runs: folders of the trainings as seen from the comparison's; none for a baseline.
+        runs: folders of the trainings as seen from the comparison's; of a baseline those of its
+            encoder, or none.
     """
 
     model: str

@@ -25,7 +25,7 @@ class Answer:
 
     Attributes:
         predicted: int, `N`, the class of each patch of the validation side.
-        seconds: to tune, train and judge.
+        seconds: to tune, train and judge, and to train the encoder that it needs.
         settings: what tuning chose.
     """
 

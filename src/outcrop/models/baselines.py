@@ -39,7 +39,8 @@ class Baseline:
 
     Attributes:
         name: 'maximum likelihood', 'decision tree', 'random forest' or 'SVM'.
-        features: 'centre pixel' or 'patch statistics' (see `outcrop.models.features`).
+        features: 'centre pixel' or 'patch statistics' (see `outcrop.models.features`), or what else
+            a table of features is called that is given instead of images.
     """
 
     name: str

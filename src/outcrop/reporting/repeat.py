@@ -9,11 +9,17 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from outcrop.files import read_json
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.vaegan import VaeGan
 from outcrop.reporting.material import Material
 from outcrop.training.recipe import Recipe, recipe_of
-from outcrop.training.vaegan.recipe import VaeGanRecipe, vaegan_recipe_of
+from outcrop.training.vaegan.recipe import (
+    EncoderPlan,
+    VaeGanPlan,
+    VaeGanRecipe,
+    vaegan_recipe_of,
+)
 from outcrop.training.vaegan.run import VaeGanRun
 
 
@@ -25,16 +31,20 @@ def command(material: Material) -> str:
     config, comparison = material.config, material.comparison
     split = f"{folder}/split.json"
     network, recipe = ResidualNet(**config["network"]), recipe_of(config["recipe"])
-    options = _changes(network, recipe)
+    options, remark = _changes(network, recipe), ""
     if comparison is not None and (material.folder / "network").exists():
         split = f"{folder}/network/split.json"
         if len(seeds := comparison.rows[0].seeds) > 1:
             alike = replace(recipe, seed=Recipe().seed)
             options = [*_changes(network, alike), f"--seeds {','.join(map(str, seeds))}"]
+        if any(row.runs and row.features != "patch" for row in comparison.rows):
+            more, remark = _of_encoder(material.folder, recipe)
+            options += more
     elif comparison is not None:
         runs = [_from_here(material.folder / run) for row in comparison.rows for run in row.runs]
         split, options = f"{runs[0]}/split.json", [f"--runs {','.join(runs)}"]
-    return " ".join([f"outcrop {material.kind} PATCHES --split {split}", *options, "--output NEW"])
+    begun = f"outcrop {material.kind} PATCHES --split {split}"
+    return " ".join([begun, *options, "--output NEW"]) + remark
 
 
 def vaegan_command(run: VaeGanRun) -> str:
@@ -56,6 +66,22 @@ def vaegan_command(run: VaeGanRun) -> str:
 
 def _from_here(run: Path) -> str:
     return shlex.quote(os.path.relpath(run.resolve()))
+
+
+def _of_encoder(folder: Path, recipe: Recipe) -> tuple[list[str], str]:
+    """Options of the networks whose codes the baselines saw, and what no option can say.
+
+    Args:
+        recipe: of the classifier.
+    """
+    config = read_json(folder / "encoder" / "config.json", "run", "compare")
+    network = VaeGan(**config["network"])
+    made = VaeGanPlan(network, vaegan_recipe_of(config["recipe"]))
+    plan = EncoderPlan(network, made.picture_recipe.epochs)
+    same = plan.beside(recipe) == made
+    remark = "" if same else "  # but the encoder's recipe, encoder/config.json, is another"
+    changes = _options(plan, EncoderPlan.named(network.parts))
+    return [f"--model {network.parts}", *changes], remark
 
 
 def _changes(network: ResidualNet, recipe: Recipe) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Literal
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
 from outcrop.training.recipe import Machine, Recipe
-from outcrop.training.vaegan.recipe import VaeGanPlan
+from outcrop.training.vaegan.recipe import EncoderPlan, VaeGanPlan
 
 
 def models(
@@ -138,6 +138,7 @@ def compare(
     network: ResidualNet = ResidualNet(),
     recipe: Recipe = Recipe(),
     seeds: list[int] | None = None,
+    model: EncoderPlan | None = None,
     runs: list[Path] | None = None,
     sources: list[str] | None = None,
     resume: bool = False,
@@ -152,6 +153,9 @@ def compare(
             lists them. It is held against maximum likelihood, decision tree, random forest and SVM.
         recipe: how to train it.
         seeds: train every model once for each, such as 0,1,2, so that the luck of a seed counts.
+        model: "vaegan" or "vae" learns the pictures of the training side, and the classical
+            classifiers take part once more with its code of a patch; the options that follow are
+            its own, and seed, machine, flips and turns are those of the network.
         runs: train nothing and hold these against each other, folders made by `outcrop train` on
             the same patches and split; runs that differ in the seed alone are one model.
         sources: for --neighbourhood and --slices, where the files are now that the patches were cut
@@ -165,7 +169,8 @@ def compare(
     from outcrop.splits import read_split
 
     if runs is not None and (
-        resume or (seeds, sources, network, recipe) != (None, None, ResidualNet(), Recipe())
+        resume
+        or (seeds, model, sources, network, recipe) != (None, None, None, ResidualNet(), Recipe())
     ):
         raise OutcropError("--runs", "trains nothing; leave out the options of a training")
     opened = open_patches(patches)
@@ -173,7 +178,10 @@ def compare(
     if runs is not None:
         comparison_table(compare_runs(opened, made, runs, output))
         return
-    comparison_table(compare_models(opened, made, output, network, recipe, resume, sources, seeds))
+    encoder = None if model is None else model.beside(recipe)
+    comparison_table(
+        compare_models(opened, made, output, network, recipe, resume, sources, seeds, encoder)
+    )
 
 
 def export(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 from outcrop.errors import OutcropError
 from outcrop.models.vaegan import PARTS, VaeGan
-from outcrop.training.recipe import Augmentation, Machine, check
+from outcrop.training.recipe import Augmentation, Machine, Recipe, check
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,46 @@ class VaeGanPlan:
         if name not in PARTS:
             raise OutcropError("--model", f"there is no '{name}'; take {', '.join(PARTS)}")
         return cls(VaeGan(cast(Any, name)))
+
+
+@dataclass(frozen=True)
+class EncoderPlan:
+    """Networks that learn pictures beside a classifier, whose training has options of its own.
+
+    Attributes:
+        picture_network: which networks.
+        model_epochs: passes of these networks over the training patches.
+    """
+
+    picture_network: VaeGan = field(default_factory=VaeGan)
+    model_epochs: int = VaeGanRecipe.epochs
+
+    @classmethod
+    def named(cls, name: str) -> EncoderPlan:
+        """The plan of that name.
+
+        Raises:
+            OutcropError: no such name.
+        """
+        return cls(VaeGanPlan.named(name).picture_network)
+
+    def beside(self, recipe: Recipe) -> VaeGanPlan:
+        """The whole plan: seed, machine, flips and turns are the classifier's, all else is usual.
+
+        >>> EncoderPlan(model_epochs=9).beside(Recipe(batch=32, seed=3)).picture_recipe.seed
+        3
+        """
+        usual, theirs = VaeGanRecipe(), recipe.augmentation
+        return VaeGanPlan(
+            self.picture_network,
+            replace(
+                usual,
+                epochs=self.model_epochs,
+                augmentation=replace(usual.augmentation, flip=theirs.flip, rotate=theirs.rotate),
+                seed=recipe.seed,
+                machine=replace(recipe.machine, strategy="ddp", recompute=0),
+            ),
+        )
 
 
 def vaegan_recipe_of(content: Mapping[str, Any]) -> VaeGanRecipe:
