@@ -11,7 +11,7 @@ from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.cost import cost_of
 from outcrop.training import device as devices
-from outcrop.training import engine, loop, memory
+from outcrop.training import loop, memory
 from outcrop.training.device import cap_memory, free_memory, pick_device
 from outcrop.training.engine import train
 from outcrop.training.memory import (
@@ -223,7 +223,7 @@ def test_full_memory_in_training_says_what_to_change(
     def full(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(engine.Loop, "fit", full)
+    monkeypatch.setattr(loop.Loop, "fit", full)
     with pytest.raises(OutcropError) as caught:
         train(PATCHES, SPLIT, tmp_path / "run", NETWORK, RECIPE)
     assert str(caught.value) == (
