@@ -54,7 +54,7 @@ def main() -> None:
     options.add_argument("--landsat", type=Path, default=Path("../shared/data/nc_landsat"))
     options.add_argument("--seeds", default="1,2,3", help="of coasts, splits and trainings")
     options.add_argument("--per-class", type=int, default=300, help="patches of a class at most")
-    options.add_argument("--left-out", type=int, default=1, help="classes left out a seed")
+    options.add_argument("--left-out", type=int, default=2, help="classes left out a seed")
     options.add_argument("--epochs", type=int, default=15, help="of the ResNet")
     options.add_argument("--picture-epochs", type=int, default=20)
     options.add_argument("--picture-batch", type=int, default=16)
