@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
 
 from outcrop.errors import OutcropError
 from outcrop.files import new_file
@@ -96,6 +96,22 @@ def write_tensors(
     content = save({name: t.cpu().contiguous() for name, t in tensors.items()}, metadata)
     with new_file(path) as temporary:
         temporary.write_bytes(content)
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Give a model the weights that `write_tensors` wrote.
+
+    Raises:
+        OutcropError: they are missing, damaged, or of another model.
+    """
+    try:
+        module.load_state_dict(load_file(path))
+    except FileNotFoundError:
+        raise OutcropError(path, "no such weights; train the model anew") from None
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise OutcropError(
+            path, "is damaged or belongs to another model; train the model anew"
+        ) from error
 
 
 def _read(path: Path) -> Checkpoint:

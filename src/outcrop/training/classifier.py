@@ -10,15 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from outcrop.errors import OutcropError
 from outcrop.files import read_json, write_json
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.residual import ResidualNetwork
-from outcrop.training.checkpoint import write_tensors
+from outcrop.training.checkpoint import load_weights, write_tensors
 from outcrop.training.device import exact_convolutions, pick_device
 from outcrop.training.folder import CLASSIFIER, check_model
 from outcrop.training.normalise import Normalisation
@@ -225,12 +223,5 @@ def _read_weights(
 ) -> ResidualNetwork:
     with torch.random.fork_rng(devices=[]):
         module = network.build(len(bands), len(classes))
-    try:
-        module.load_state_dict(load_file(path))
-    except FileNotFoundError:
-        raise OutcropError(path, "no such weights; train the model anew") from None
-    except (SafetensorError, RuntimeError, OSError) as error:
-        raise OutcropError(
-            path, "is damaged or belongs to another model; train the model anew"
-        ) from error
+    load_weights(module, path)
     return module.eval()

@@ -16,7 +16,7 @@ from outcrop.models.cost import cost_of
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import tell
 from outcrop.training.device import free_memory, pick_precision
-from outcrop.training.recipe import Recipe
+from outcrop.training.recipe import Machine, Recipe
 
 _USED = 0.9
 # Bytes of RAM for one of activations, measured with glibc: between tensors that come and go,
@@ -142,20 +142,33 @@ def full_memory_explained(
     Raises:
         OutcropError: memory was full.
     """
+    with full_memory_told(recipe.batch, device, lambda: remedies(network, recipe, size, device)):
+        yield
+
+
+@contextmanager
+def full_memory_told(batch: int, device: torch.device, ways: Callable[[], str]) -> Iterator[None]:
+    """Turn an error for want of memory into one that says what to change.
+
+    Args:
+        batch: at which it was full.
+        ways: what to take.
+
+    Raises:
+        OutcropError: memory was full.
+    """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not is_full(error):
+        if not _is_full(error):
             raise
         raise OutcropError(
             "training",
-            f"{_name(device)} is full at a batch of {recipe.batch}; "
-            f"take {remedies(network, recipe, size, device)}, in a new folder",
+            f"{_name(device)} is full at a batch of {batch}; take {ways()}, in a new folder",
         ) from error
 
 
-def is_full(error: Exception) -> bool:
-    """Whether it is an error for want of memory."""
+def _is_full(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
         sign in str(error) for sign in _SIGNS
     )
@@ -170,11 +183,7 @@ def remedies(
 ) -> str:
     """The options that save memory and are not used yet, with values."""
     machine = recipe.machine
-    ways = []
-    if recipe.batch // 2 >= _SMALLEST:
-        ways.append(f"--batch {recipe.batch // 2}")
-    if recipe.batch // (2 * machine.accumulate) >= _SMALLEST:
-        ways.append(f"--accumulate {2 * machine.accumulate}")
+    ways = smaller_parts(recipe.batch, machine)
     if machine.recompute == 0:
         ways.append(f"--recompute {_best_segment(network)}")
     if device.type != "mps" and pick_precision(machine.precision, device) == "32-true":
@@ -184,6 +193,16 @@ def remedies(
     if machine.gpu_memory:
         ways.append(f"--gpu-memory above {machine.gpu_memory}")
     return ", or ".join(ways) or "a network of less depth or width"
+
+
+def smaller_parts(batch: int, machine: Machine) -> list[str]:
+    """The options by which fewer pictures go through a network at once, with values."""
+    ways = []
+    if batch // 2 >= _SMALLEST:
+        ways.append(f"--batch {batch // 2}")
+    if batch // (2 * machine.accumulate) >= _SMALLEST:
+        ways.append(f"--accumulate {2 * machine.accumulate}")
+    return ways
 
 
 def _best_segment(network: ResidualNet) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ from outcrop.training.device import (
     pick_precision,
 )
 from outcrop.training.folder import PICTURE_MODEL, check_same, describe, is_finished, start
-from outcrop.training.memory import is_full
+from outcrop.training.memory import full_memory_told, smaller_parts
 from outcrop.training.parallel import Team
 from outcrop.training.parallel.team import assemble
 from outcrop.training.pictures import load_pictures
@@ -99,7 +100,8 @@ def train_vaegan(
     with assemble(recipe.machine, _no_wrapping) as team:
         if team.world > 1:
             recipe = replace(recipe, machine=replace(recipe.machine, devices=team.world))
-        with _explained(recipe):
+        ways = partial(_remedies, recipe, team.device)
+        with full_memory_told(recipe.batch, team.device, ways):
             return _train(
                 patches,
                 split,
@@ -234,19 +236,12 @@ def _announce(
     tell(f"training a {network.title}: {short(parameters)} parameters; on {where}")
 
 
-@contextmanager
-def _explained(recipe: VaeGanRecipe) -> Iterator[None]:
-    """Turn an error for want of memory into one that says which setting to change."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_full(error):
-            raise
-        raise OutcropError(
-            "training",
-            f"memory is full at a batch of {recipe.batch}; take --batch {recipe.batch // 2}, "
-            f"--accumulate {2 * recipe.machine.accumulate}, or fewer --filters, in a new folder",
-        ) from error
+def _remedies(recipe: VaeGanRecipe, device: torch.device) -> str:
+    """The options that save memory and are not used yet."""
+    ways = smaller_parts(recipe.batch, recipe.machine)
+    if device.type != "mps" and pick_precision(recipe.machine.precision, device) == "32-true":
+        ways.append("--precision bf16-mixed")
+    return ", or ".join([*ways, "fewer --filters"])
 
 
 def _no_wrapping(world: int) -> Strategy:

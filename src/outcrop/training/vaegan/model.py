@@ -9,15 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from outcrop.errors import OutcropError
 from outcrop.files import read_json, write_json
 from outcrop.models.autoencoder import PictureNetworks
 from outcrop.models.vaegan import VaeGan
-from outcrop.training.checkpoint import write_tensors
+from outcrop.training.checkpoint import load_weights, write_tensors
 from outcrop.training.device import exact_convolutions, pick_device
 from outcrop.training.folder import PICTURE_MODEL, check_model
 from outcrop.training.normalise import Normalisation
@@ -215,12 +213,5 @@ def read_vaegan(folder: str | Path, device: str = "auto") -> VaeGanModel:
 def _read_weights(path: Path, network: VaeGan, bands: int, size: int) -> PictureNetworks:
     with torch.random.fork_rng(devices=[]):
         networks = network.build(bands, size)
-    try:
-        networks.load_state_dict(load_file(path))
-    except FileNotFoundError:
-        raise OutcropError(path, "no such weights; train the model anew") from None
-    except (SafetensorError, RuntimeError, OSError) as error:
-        raise OutcropError(
-            path, "is damaged or belongs to another model; train the model anew"
-        ) from error
+    load_weights(networks, path)
     return networks.eval()
