@@ -22,18 +22,13 @@ _WORTHLESS = "50 % the mean picture, 100 % another one"
 def vaegan_table(run: VaeGanRun) -> None:
     """What the last epoch has shown, and the run."""
     last = run.metrics[-1]
-    judged = "the judge" if last.frechet is not None else "its own discriminator"
     if last.pixel_error is not None:
-        say(
-            f"reconstructions of held-out pictures: error {last.pixel_error:.3f} in pixels"
-            + (
-                ""
-                if last.feature_error is None
-                else f", {last.feature_error:.3f} in features of {judged}"
-            )
-            + " (0 is perfect, 1 no better than another picture)"
-        )
-    if last.frechet is not None:
+        line = f"reconstructions of held-out pictures: error {last.pixel_error:.3f} in pixels"
+        if last.feature_error is not None:
+            judged = "the judge" if run.judged else "its own discriminator"
+            line += f", {last.feature_error:.3f} in features of {judged}"
+        say(f"{line} (0 is perfect, 0.5 the mean picture, 1 another picture)")
+    if None not in (last.frechet, last.precision, last.recall):
         say(
             f"samples: Fréchet distance {last.frechet:.2f} to held-out pictures in features of the "
             f"judge (not the FID); precision {last.precision:.1%}, recall {last.recall:.1%}"

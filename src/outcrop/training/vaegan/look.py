@@ -19,6 +19,7 @@ _MOST = 1024
 _COMPARED = 512
 _COLUMNS, _ROWS = 8, 8
 _NEAREST, _NEARLY = 0.1, 0.25
+_NEIGHBOURS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +45,7 @@ class Looker:
         some = min(_COMPARED, len(real))
         known = {"repeats": repeats(*(model.in_range(one[:some]) for one in (samples, real)))}
         if len(self.pictures) > 1:
-            if self.judge is not None:
+            if self.judge is not None and len(self.pictures) > _NEIGHBOURS:
                 known |= self._like(samples)
             if model.network.has_encoder:
                 known |= self._again(model)
@@ -64,11 +65,12 @@ class Looker:
 
     def _like(self, samples: np.ndarray) -> dict[str, float]:
         real, made = self._judged(self.pictures), self._judged(samples)[: len(self.pictures)]
-        known = {"frechet": frechet_distance(real, made)}
-        if len(real) > 3:
-            found = sample_precision_recall(real, made, draws=1)
-            known |= {"precision": found.precision.value, "recall": found.recall.value}
-        return known
+        found = sample_precision_recall(real, made, _NEIGHBOURS, draws=1)
+        return {
+            "frechet": frechet_distance(real, made),
+            "precision": found.precision.value,
+            "recall": found.recall.value,
+        }
 
     def _again(self, model: VaeGanModel) -> dict[str, float]:
         again = model.reconstruct(self.pictures)
