@@ -5,7 +5,9 @@ import torch
 
 from outcrop.training.engine import train
 from outcrop.training.run import Run
+from outcrop.training.vaegan.run import VaeGanRun
 from tests.tiny import DEVICE, NETWORK, PATCHES, RECIPE, SPLIT
+from tests.tiny_pictures import WAYS, learn
 
 if DEVICE == "cpu":
     # Where a device is not named it is then the CPU too, and in processes that a test starts.
@@ -22,3 +24,10 @@ def _one_thread() -> None:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished training, to be looked at only."""
     return train(PATCHES, SPLIT, tmp_path_factory.mktemp("runs") / "run", NETWORK, RECIPE)
+
+
+@pytest.fixture(scope="session")
+def learnt(tmp_path_factory: pytest.TempPathFactory) -> dict[str, VaeGanRun]:
+    """A finished run of each way, to be looked at only."""
+    folder = tmp_path_factory.mktemp("learnt")
+    return {name: learn(folder / name, *way) for name, way in WAYS.items()}

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,9 @@ from torch import Tensor
 
 from outcrop.models.vaegan import VaeGan
 from outcrop.patches.patchset import PatchSet
+from outcrop.splits.split import Split
 from outcrop.training.recipe import Machine
+from outcrop.training.vaegan.engine import train_vaegan
 from outcrop.training.vaegan.recipe import VaeGanRecipe
 from outcrop.training.vaegan.run import VaeGanRun
 from tests.tiny import MEASURED, some_split
@@ -56,3 +59,39 @@ def assert_same_pictures(one: VaeGanRun, other: VaeGanRun) -> None:
 def with_images(change: Callable[[np.ndarray], np.ndarray]) -> PatchSet:
     """The pictures after a change, as the same set: a split of one fits the other."""
     return replace(PICTURES, images=change(PICTURES.images.astype(np.float32)))
+
+
+STEPS = 4  # in an epoch
+
+# All that has a state of its own.
+RICH_NETWORK = replace(PICTURE_NETWORK, spectral=True)
+RICH_RECIPE = replace(
+    PICTURE_RECIPE, optimiser="adam", average=0.9, balance=0.6, kl_warm_up=1.5, seed=4
+)
+WAYS = {"plain": (PICTURE_NETWORK, PICTURE_RECIPE), "rich": (RICH_NETWORK, RICH_RECIPE)}
+
+
+def learn(
+    folder: Path,
+    network: VaeGan = PICTURE_NETWORK,
+    recipe: VaeGanRecipe = PICTURE_RECIPE,
+    patches: PatchSet = PICTURES,
+    split: Split = PICTURE_SPLIT,
+    **further: Any,
+) -> VaeGanRun:
+    return train_vaegan(patches, split, folder, network, recipe, **further)
+
+
+def assert_same_weights(one: VaeGanRun, other: VaeGanRun) -> None:
+    for name, tensor in picture_weights(one).items():
+        assert torch.equal(tensor, picture_weights(other)[name]), name
+
+
+def differ(one: VaeGanRun, other: VaeGanRun) -> bool:
+    name = "decoder.picture.weight"
+    return not torch.equal(picture_weights(one)[name], picture_weights(other)[name])
+
+
+def vae_of(gan: VaeGanRun, folder: Path, **changes: Any) -> VaeGanRun:
+    network = replace(gan.model.network, parts="vae-dis", latent=3)
+    return learn(folder, network, replace(PICTURE_RECIPE, **changes), similarity=gan)
