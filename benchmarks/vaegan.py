@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from benchmarks.machine import describe
 from outcrop.evaluation.frechet import frechet_at_infinity, frechet_distance, frechet_floor
 from outcrop.evaluation.neighbours import memorised, sample_precision_recall
 from outcrop.evaluation.reconstruction import relative_error
-from outcrop.files import new_file, write_json
+from outcrop.files import write_json
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.vaegan import VaeGan
 from outcrop.patches.collection import open_patches
-from outcrop.patches.patchset import PatchSet
-from outcrop.splits import Split, delivered_split
+from outcrop.patches.patchset import PatchSet, read_patches
+from outcrop.splits import Split, delivered_split, read_split
 from outcrop.training.engine import train
 from outcrop.training.recipe import Augmentation, Machine, Recipe
 from outcrop.training.run import read_run
@@ -52,12 +52,14 @@ MODELS = {
 }
 MAIN = ("vae", "vae-dis", "gan", "vaegan")
 JUDGE = "judge"
+KINDS = ("samples", "reconstructions")
 _MOST = 10_000
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--data", default="../shared/data/cifar10-jpeg.tar.xz")
+    options.add_argument("--split", help="of a patch set; of a collection the sides it came with")
     options.add_argument("--folder", type=Path, default=Path("scratch/vaegan"))
     options.add_argument("--models", default=",".join(MAIN), help="with every seed")
     options.add_argument("--also", default="", help="with the first seed")
@@ -69,6 +71,7 @@ def main() -> None:
     options.add_argument("--patches", type=int, default=0, help="of each side at most; 0 for all")
     options.add_argument("--parallel", type=int, default=12, help="trainings at a time")
     options.add_argument("--compile", default="auto")
+    options.add_argument("--precision", default="auto")
     options.add_argument("--one", help=argparse.SUPPRESS)
     options.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     chosen = options.parse_args()
@@ -83,8 +86,9 @@ def main() -> None:
     names += [f"{m}-s{seeds[0]}" for m in chosen.also.split(",") if m]
     # The slow ones first; what needs another's discriminator waits for it.
     names.sort(key=lambda name: ("vaegan" not in name, "gan" not in name))
+    run(f"{JUDGE}-s0")
     with ThreadPoolExecutor(chosen.parallel) as pool:
-        tasks = {name: pool.submit(run, name) for name in [f"{JUDGE}-s0", *names] if _first(name)}
+        tasks = {name: pool.submit(run, name) for name in names if _first(name)}
         for name in names:
             if not _first(name):
                 gan = tasks[f"gan-s{name.partition('-s')[2]}"]
@@ -95,6 +99,8 @@ def main() -> None:
         list(pool.map(lambda name: run(name, "--measure"), names))
     rows = [json.loads((chosen.folder / f"{name}.json").read_text()) for name in names]
     table(rows, chosen)
+    by_epoch(rows, chosen)
+    sheet([name for m in MODELS if (name := f"{m}-s{seeds[0]}") in names], chosen.folder)
 
 
 def _first(name: str) -> bool:
@@ -115,28 +121,23 @@ def run(name: str, *more: str) -> None:
 
 
 def pictures(chosen: argparse.Namespace) -> tuple[PatchSet, Split]:
-    """The patches, and the sides that they came with: test pictures judge."""
-    kept = chosen.folder / "pictures.npz"
-    if not kept.exists():
+    """The patches to learn, and those held out."""
+    kept, sides = chosen.folder / "pictures.zarr", chosen.folder / "split.json"
+    if not sides.exists():
         read = open_patches(chosen.data)
-        sides = delivered_split(read).sides
-        with new_file(kept) as temporary:
-            np.savez(temporary, images=read.images, labels=read.labels, sides=sides)
-    with np.load(kept) as arrays:
-        images, labels, sides = arrays["images"], arrays["labels"], arrays["sides"]
-    train_side, rest = np.flatnonzero(sides == 0), np.flatnonzero(sides != 0)
-    if chosen.patches:
+        split = read_split(chosen.split, read) if chosen.split else delivered_split(read)
         random = np.random.default_rng(0)
-        train_side, rest = (
-            np.sort(random.permutation(side)[: chosen.patches]) for side in (train_side, rest)
+        learnt, held_out = (
+            np.sort(random.permutation(side)[: chosen.patches or None])
+            for side in (split.train, np.union1d(split.validation, split.test))
         )
-    index = np.concatenate([train_side, rest])
-    classes = tuple(f"class {k}" for k in range(labels.max() + 1))
-    bands = ("red", "green", "blue")[: images.shape[1]]
-    some = PatchSet(images[index], labels[index], classes, bands)
-    sides = (np.arange(len(index)) >= len(train_side)).astype(np.int8)
-    how = {"splitter": "as delivered"}
-    return some, Split(sides, np.arange(len(index)), some.fingerprint, how)
+        index = np.concatenate([learnt, held_out])
+        some = read.subset(index)
+        some.save(kept)
+        of_both = (np.arange(len(index)) >= len(learnt)).astype(np.int8)
+        Split(of_both, split.groups[index], some.fingerprint, split.how).save(sides)
+    patches = read_patches(kept)
+    return patches, read_split(sides, patches)
 
 
 def one(chosen: argparse.Namespace, model: str, seed: str) -> None:
@@ -160,13 +161,22 @@ def one(chosen: argparse.Namespace, model: str, seed: str) -> None:
         epochs=chosen.epochs,
         batch=chosen.batch,
         seed=int(seed),
-        machine=Machine(compile=chosen.compile),
+        machine=Machine(precision=chosen.precision, compile=chosen.compile),
     )
     similarity = None
     if model == "vae-dis":
         similarity = read_vaegan_run(chosen.folder / f"gan-s{seed}")
+    judge = read_run(chosen.folder / f"{JUDGE}-s0")
     train_vaegan(
-        patches, split, folder, network, recipe, folder.exists(), True, similarity=similarity
+        patches,
+        split,
+        folder,
+        network,
+        recipe,
+        resume=folder.exists(),
+        lines=True,
+        similarity=similarity,
+        judge=judge,
     )
 
 
@@ -195,6 +205,10 @@ def measured(chosen: argparse.Namespace, model: str, seed: str) -> None:
         "nearer_to_training": copied.training_side.value - copied.expected_side,
         "repeats": found.metrics[-1].repeats,
         "alarms": list(found.metrics[-1].alarms),
+        "epochs": {
+            key: [getattr(epoch, key) for epoch in found.metrics]
+            for key in ("frechet", "feature_error")
+        },
         "seconds": sum(epoch.seconds for epoch in found.metrics),
         "images_per_second": statistics.median(e.images_per_second for e in found.metrics),
     }
@@ -231,6 +245,38 @@ def table(rows: Sequence[dict[str, Any]], chosen: argparse.Namespace) -> None:
         here = [row for row in rows if row["model"] == model]
         cells = [[row[key] for row in here if row.get(key) is not None] for key in columns.values()]
         print(f"| {model} | {' | '.join(map(_range, cells))} |")
+
+
+def by_epoch(rows: Sequence[dict[str, Any]], chosen: argparse.Namespace) -> None:
+    """Medians over the seeds as training goes on, of the held-out pictures of every epoch."""
+    epochs = sorted({1, *(2**k for k in range(1, 8) if 2**k < chosen.epochs), chosen.epochs})
+    for title, key in {"Fréchet": "frechet", "feature error": "feature_error"}.items():
+        print(f"\n| {title} after epoch | {' | '.join(map(str, epochs))} |")
+        print(f"| --- |{' --- |' * len(epochs)}")
+        for model in dict.fromkeys(row["model"] for row in rows):
+            curves = [row["epochs"][key] for row in rows if row["model"] == model]
+            if None not in curves[0]:
+                middle = np.median(curves, axis=0)
+                cells = (f"{middle[epoch - 1]:.3g}" for epoch in epochs)
+                print(f"| {model} | {' | '.join(cells)} |")
+
+
+def sheet(names: Sequence[str], folder: Path) -> None:
+    """Side by side: samples, and beneath them held-out pictures above their reconstructions."""
+    paths = [
+        [path for kind in KINDS if (path := folder / f"{name}-{kind}.png").exists()]
+        for name in names
+    ]
+    columns = [[Image.open(path) for path in column] for column in paths]
+    width, height = columns[0][0].size
+    title, gap = 18, 12
+    whole = Image.new("RGB", (len(names) * (width + gap), title + 2 * (height + gap)), "white")
+    for k, (name, column) in enumerate(zip(names, columns, strict=True)):
+        left = k * (width + gap)
+        ImageDraw.Draw(whole).text((left, 0), name, fill="black", font_size=14)
+        for row, picture in enumerate(column):
+            whole.paste(picture, (left, title + row * (height + gap)))
+    whole.save(folder / "sheet.jpg", quality=88)
 
 
 def _range(values: Sequence[float]) -> str:

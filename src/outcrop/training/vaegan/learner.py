@@ -9,7 +9,6 @@ from typing import cast
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.utils.parametrize import ParametrizationList
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from outcrop.errors import OutcropError
 from outcrop.models.autoencoder import Decoder, PictureNetworks
@@ -19,6 +18,7 @@ from outcrop.training.checkpoint import Checkpoint
 from outcrop.training.device import compiles, kept_graphs
 from outcrop.training.parallel import Team
 from outcrop.training.parallel.statistics import Statistics, unmoved
+from outcrop.training.vaegan.average import average_of
 from outcrop.training.vaegan.losses import fooled, judged_as, likeness, prior
 from outcrop.training.vaegan.recipe import VaeGanRecipe
 from outcrop.training.vaegan.tally import Seen
@@ -65,15 +65,7 @@ class VaeGanLearner:
         if self.networks.discriminator is not None and not network.plays:
             self.networks.discriminator.requires_grad_(False)
         self.networks.to(team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = (
-            AveragedModel(
-                self.networks.decoder,
-                multi_avg_fn=get_ema_multi_avg_fn(recipe.average),
-                use_buffers=True,
-            )
-            if recipe.average
-            else None
-        )
+        self.average = average_of(self.networks.decoder, recipe.average) if recipe.average else None
         self._compiled = compiles(recipe.machine.compile, team.device)
         self._run = {
             name: torch.compile(module, options={"deterministic": True})

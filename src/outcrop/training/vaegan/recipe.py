@@ -39,7 +39,8 @@ class VaeGanRecipe:
         kl_warm_up: epochs during which the weight of the prior rises linearly from 0 to 1 (Bowman
             et al. 2016, arXiv:1511.06349, section 3.1).
         average: decay per step of an exponential moving average of the decoder, which is then what
-            is looked at and kept, for instance 0.999; 0 keeps the weights of the last step.
+            is looked at and kept, for instance 0.999; smaller in the first steps, see
+            `outcrop.training.vaegan.average.decay_at`. 0 keeps the weights of the last step.
         augmentation: what may be done to a picture.
         seed: of the first weights, of the order, of the augmentation and of the codes.
         machine: where it runs. Of several processes the strategy is "ddp", and nothing is
