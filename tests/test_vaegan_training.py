@@ -138,6 +138,9 @@ def test_a_judge_measures_samples_and_reconstructions(tmp_path: Path) -> None:
     assert last.feature_error == pytest.approx(relative_error(real, again).value, rel=1e-4)
     assert run.judged
     assert not learn(tmp_path / "unjudged").judged
+    assert_same_pictures(run, learn(tmp_path / "run", judge=judge, resume=True))
+    with pytest.raises(OutcropError, match=r"judge\.weights was \w{8}, is None; take the old"):
+        learn(tmp_path / "run", resume=True)
 
 
 def test_too_few_held_out_pictures_are_not_compared_with_samples(

@@ -59,7 +59,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "format": _FORMAT,
         "epoch": str(checkpoint.epoch),
         "step": str(checkpoint.step),
-        "crc32": str(_sum(tensors)),
+        "crc32": str(checksum(tensors)),
     }
     with new_file(newest) as temporary:
         temporary.write_bytes(save(tensors, metadata))
@@ -114,18 +114,19 @@ def load_weights(module: nn.Module, path: Path) -> None:
         ) from error
 
 
+def checksum(tensors: Mapping[str, Tensor]) -> int:
+    """A checksum over all numbers: safetensors notices a cut, but not a changed byte."""
+    total = 0
+    for name in sorted(tensors):
+        numbers = tensors[name].detach().cpu().contiguous().reshape(-1)
+        total = zlib.crc32(numbers.view(torch.uint8).numpy().data, total)
+    return total
+
+
 def _read(path: Path) -> Checkpoint:
     with safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    if metadata["format"] != _FORMAT or int(metadata["crc32"]) != _sum(tensors):
+    if metadata["format"] != _FORMAT or int(metadata["crc32"]) != checksum(tensors):
         raise ValueError("not what was written")
     return Checkpoint(int(metadata["epoch"]), int(metadata["step"]), tensors)
-
-
-def _sum(tensors: Mapping[str, Tensor]) -> int:
-    """A checksum over all numbers: safetensors notices a cut, but not a changed byte."""
-    total = 0
-    for name in sorted(tensors):
-        total = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, total)
-    return total

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
 from outcrop.progress import tell
 from outcrop.splits.split import Split
+from outcrop.training.checkpoint import checksum
 from outcrop.training.classifier import Classifier
 from outcrop.training.cutter import open_cutter
 from outcrop.training.device import (
@@ -132,6 +133,7 @@ def _train(
 ) -> VaeGanRun:
     device = team.device
     config = describe(patches, split, network, recipe, PICTURE_MODEL)
+    config |= _helped(judge, similarity)
     with team.together():
         cap_memory(device, recipe.machine.gpu_bytes)
         if resume and folder.exists():
@@ -181,6 +183,19 @@ def _train(
         if team.first:
             model.save(folder)
     return read_vaegan_run(folder, str(device))
+
+
+def _helped(judge: Classifier | None, similarity: Mapping[str, Tensor] | None) -> dict[str, Any]:
+    """Whose weights see the pictures, but do not learn: with others it is another run."""
+    others = {
+        "judge": None if judge is None else judge.module.state_dict(),
+        "similarity": similarity,
+    }
+    return {
+        name: {"weights": f"{checksum(weights):08x}"}
+        for name, weights in others.items()
+        if weights is not None
+    }
 
 
 def _similarity(

@@ -273,16 +273,8 @@ class VaeGanLearner:
 
         Raises:
             RuntimeError, KeyError: it was of another network.
-            OutcropError: the learned metric was another one.
         """
-        kept = begun.below("networks")
-        if not self.network.plays and self.networks.discriminator is not None:
-            for name, tensor in self.networks.discriminator.state_dict().items():
-                if not torch.equal(tensor.cpu(), kept[f"discriminator.{name}"]):
-                    raise OutcropError(
-                        "--similarity", "is another run than the training was begun with; take that"
-                    )
-        self.networks.load_state_dict(kept)
+        self.networks.load_state_dict(begun.below("networks"))
         if self.average is not None:
             self.average.load_state_dict(begun.below("average"))
         for name, optimiser in self.optimisers.items():

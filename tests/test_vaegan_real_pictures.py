@@ -1,0 +1,96 @@
+"""Photographs and ground, learnt for some hundred steps by networks that see them as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from outcrop.models.architectures import ResidualNet
+from outcrop.models.vaegan import VaeGan
+from outcrop.patches.collection import from_collection
+from outcrop.patches.cut import cut
+from outcrop.patches.patchset import PatchSet
+from outcrop.sources.coast import make_coast
+from outcrop.sources.collections import read_collection
+from outcrop.splits import BlockSplit, RandomSplit, Split
+from outcrop.training.engine import train
+from outcrop.training.recipe import Augmentation, Recipe
+from outcrop.training.vaegan.engine import train_vaegan
+from outcrop.training.vaegan.recipe import VaeGanRecipe
+from outcrop.training.vaegan.run import VaeGanRun
+from tests.shared import DATA, needs_shared
+from tests.tiny_pictures import CPU
+
+NUMBER = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Learnt:
+    """A run, its held-out pictures and as many samples, in -1 to 1."""
+
+    run: VaeGanRun
+    held_out: np.ndarray
+    samples: np.ndarray
+
+
+def photographs(folder: Path) -> tuple[PatchSet, Split]:
+    every = from_collection(read_collection(DATA / "cifar10-jpeg.tar.xz"))
+    some = every.subset(np.sort(np.random.default_rng(0).permutation(len(every))[:NUMBER]))
+    return some, RandomSplit().assign(some)
+
+
+def ground(folder: Path) -> tuple[PatchSet, Split]:
+    coast = make_coast(folder / "coast", images=3, size=300, seed=1)
+    patches = cut(
+        coast.scenes, labels=coast.labels, column="class", size=32, per_class=NUMBER // 6, stride=2
+    )
+    return patches, BlockSplit(block=500).assign(patches)
+
+
+SOURCES: dict[str, Callable[[Path], tuple[PatchSet, Split]]] = {
+    "photographs": photographs,
+    "ground": ground,
+}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param("photographs", marks=needs_shared), pytest.param("ground")],
+)
+def learnt(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Learnt:
+    folder = tmp_path_factory.mktemp(request.param)
+    patches, split = SOURCES[request.param](folder)
+    usual = Recipe(epochs=4, batch=32, augmentation=Augmentation(rotate=False, gain=0), machine=CPU)
+    judge = train(patches, split, folder / "judge", ResidualNet(8), usual, graph=False)
+    run = train_vaegan(
+        patches,
+        split,
+        folder / "run",
+        VaeGan(filters=16, latent=32),
+        VaeGanRecipe(epochs=10, batch=16, average=0.98, machine=CPU),
+        judge=judge,
+    )
+    model, held_out = run.model, patches.take(split.validation)
+    samples = model.sample(len(held_out), seed=1)
+    return Learnt(run, model.in_range(held_out), model.in_range(samples))
+
+
+def test_reconstructions_come_nearer_to_held_out_pictures(learnt: Learnt) -> None:
+    errors = [epoch.feature_error for epoch in learnt.run.metrics]
+    assert np.mean(errors[-3:]) < 0.75 * errors[0], errors
+
+
+def test_samples_have_the_colours_and_the_grain_of_real_pictures(learnt: Learnt) -> None:
+    real, drawn = learnt.held_out, learnt.samples
+    np.testing.assert_allclose(drawn.mean((0, 2, 3)), real.mean((0, 2, 3)), atol=0.25)
+    assert 0.4 < drawn.std() / real.std() < 2
+    assert 0.5 < grain(drawn) / grain(real) < 2
+
+
+def grain(pictures: np.ndarray) -> float:
+    """How much neighbouring pixels differ, 0 to 2: little in what is blurred, much in noise."""
+    return float(np.abs(np.diff(pictures, axis=3)).mean())
