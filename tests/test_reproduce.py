@@ -17,6 +17,8 @@ import torch
 from scipy.stats import norm
 
 import outcrop
+from benchmarks.tabulate import TABLES
+from benchmarks.throughput import Round
 from outcrop.errors import OutcropError
 from outcrop.experiment import meter, reproduce
 from outcrop.experiment.meter import Meter, device_name
@@ -340,18 +342,27 @@ def test_damaged_lines_are_told_by_number(tmp_path: Path, wrong: dict) -> None:
 def test_the_script_writes_between_the_marks_alone(tmp_path: Path) -> None:
     append_result(tmp_path / "results.jsonl", ONE)
     page = tmp_path / "RESULTS.md"
-    page.write_text("# Results\n\n<!-- reproduce -->\nold\n<!-- /reproduce -->\n\n## More\n")
-    command = [sys.executable, BENCHMARKS / "tabulate.py", "--into", page]
-    command += ["--results", tmp_path / "results.jsonl"]
+    page.write_text(
+        "<!-- throughput -->\n<!-- /throughput -->\n"
+        "# Results\n\n<!-- reproduce -->\nold\n<!-- /reproduce -->\n\n## More\n"
+    )
+    speeds = {"plain loop": 100.0, "ours, 32-true": 150.0, "ours, auto": 300.0}
+    once = Round("resnet20", "a machine", "bf16-mixed", 1e12, 2e10, speeds, "a command")
+    twice = replace(once, speeds={"plain loop": 120.0, "ours, 32-true": 240.0, "ours, auto": 330.0})
+    lines = [json.dumps(asdict(one)) for one in (once, twice)]
+    (tmp_path / "throughput.jsonl").write_text("\n".join(lines))
+    command = [sys.executable, "-m", "benchmarks.tabulate", "--into", page, "--lines", tmp_path]
     for _ in range(2):
-        subprocess.run(command, check=True)
+        subprocess.run(command, check=True, cwd=BENCHMARKS.parent)
     text = page.read_text()
-    assert text.startswith("# Results\n\n<!-- reproduce -->\n| recipe | paper |")
+    assert "\n# Results\n\n<!-- reproduce -->\n| recipe | paper |" in text
+    assert "`a command`\n\na machine; median of 2; product of matrices in bfloat16 1 TF" in text
+    assert "| ResNet-20 | ours, 32-true | 195 | 1.75 | 1.50 to 2.00 | 256.4 s |" in text
     assert "| resnet20 | 91.25 | 91.9 | 91.00 [" in text
     assert "old" not in text
     assert text.endswith("<!-- /reproduce -->\n\n## More\n")
     page.write_text("# Results\n")
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=BENCHMARKS.parent)
     assert done.returncode == 1
     assert "lacks the lines" in done.stderr
     assert page.read_text() == "# Results\n"
@@ -359,7 +370,8 @@ def test_the_script_writes_between_the_marks_alone(tmp_path: Path) -> None:
 
 def test_the_marks_are_in_the_results() -> None:
     text = (BENCHMARKS / "RESULTS.md").read_text()
-    assert text.index("<!-- reproduce -->") < text.index("<!-- /reproduce -->")
+    for name in TABLES:
+        assert text.index(f"<!-- {name} -->") < text.index(f"<!-- /{name} -->")
 
 
 # Energy

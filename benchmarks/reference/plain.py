@@ -1,4 +1,4 @@
-"""The published recipe in plain PyTorch: eager, float32, per-image augmentation, a DataLoader.
+"""The published recipes in plain PyTorch: eager, float32, per-image augmentation, a DataLoader.
 
 What one would write from the papers (He et al. 2015, section 4.2), and what the library has to
 beat. It shares no code with the library.
@@ -14,47 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
-
-
-class Block(nn.Module):
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.stride, self.pad = stride, (outputs - inputs) // 2
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        if self.stride > 1:
-            x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.pad, self.pad))
-        return F.relu(out + x)
-
-
-class ResNet(nn.Module):
-    def __init__(self, depth: int, bands: int = 3, classes: int = 10) -> None:
-        super().__init__()
-        n = (depth - 2) // 6
-        layers: list[nn.Module] = [
-            nn.Conv2d(bands, 16, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(16),
-            nn.ReLU(),
-        ]
-        inputs = 16
-        for outputs in (16, 32, 64):
-            for _ in range(n):
-                layers.append(Block(inputs, outputs, 1 if inputs == outputs else 2))
-                inputs = outputs
-        self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.fc = nn.Linear(64, classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.layers(x))
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
@@ -88,25 +47,51 @@ class Result:
     accuracy: list[float]
 
 
+@dataclass
+class Schedule:
+    """The numbers of a published recipe.
+
+    Attributes:
+        milestones: shares of the epochs after which the rate falls to a tenth.
+        warm_up: epochs at the beginning with `warm_up_rate`.
+    """
+
+    epochs: int
+    batch: int = 128
+    rate: float = 0.1
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    warm_up: int = 0
+    warm_up_rate: float = 0.01
+    decay: float = 1e-4
+    nesterov: bool = False
+
+
 def train(
+    model: nn.Module,
     training: Pictures,
     testing: Pictures | None,
-    depth: int,
-    epochs: int,
-    batch: int = 128,
+    schedule: Schedule,
     workers: int = 2,
     device: str = "cpu",
-    seed: int = 0,
 ) -> Result:
-    torch.manual_seed(seed)
-    model = ResNet(depth, training.images.shape[1]).to(device)
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [epochs // 2, epochs * 3 // 4])
+    model = model.to(device)
+    optimiser = torch.optim.SGD(
+        model.parameters(),
+        lr=schedule.rate,
+        momentum=0.9,
+        weight_decay=schedule.decay,
+        nesterov=schedule.nesterov,
+    )
     loader = DataLoader(
-        training, batch, shuffle=True, num_workers=workers, pin_memory=device != "cpu"
+        training, schedule.batch, shuffle=True, num_workers=workers, pin_memory=device != "cpu"
     )
     result = Result([], [])
-    for _ in range(epochs):
+    for epoch in range(schedule.epochs):
+        rate = schedule.rate * 0.1 ** sum(
+            epoch >= share * schedule.epochs for share in schedule.milestones
+        )
+        for group in optimiser.param_groups:
+            group["lr"] = schedule.warm_up_rate if epoch < schedule.warm_up else rate
         model.train()
         started = time.perf_counter()
         for images, labels in loader:
@@ -116,7 +101,6 @@ def train(
             optimiser.step()
             loss.item()
         result.images_per_second.append(len(training) / (time.perf_counter() - started))
-        schedule.step()
         if testing is not None:
             result.accuracy.append(judge(model, testing, device))
     return result
