@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from benchmarks import throughput
+from benchmarks import plain_runs, throughput
 from outcrop.experiment.results import COLUMNS, notes, read_results, tabulate
 from outcrop.files import new_file
 
 HERE = Path(__file__).parent
+PLAIN = (
+    "plain loop: the same recipe on the same pictures by `reference/`, from the lines of "
+    "`plain.jsonl`; one seed, or the mean of several ± their standard deviation"
+)
 
 
 def main() -> None:
@@ -34,15 +39,32 @@ def main() -> None:
 def reproduced(folder: Path) -> str:
     """What published recipes gave, and how to read it."""
     results = read_results(folder / "results.jsonl")
-    lines = [COLUMNS, tuple("---" for _ in COLUMNS), *tabulate(results)]
+    runs = [plain_runs.PlainRun(**line) for line in lines_of(folder / plain_runs.LINES.name)]
+    lines = [_with(COLUMNS, "plain loop"), tuple("---" for _ in range(len(COLUMNS) + 1))]
+    for cells in tabulate(results):
+        row = dict(zip(COLUMNS, cells, strict=True))
+        epochs, data = int(row["epochs"].split()[0]), row["data"].removesuffix(" †")
+        lines.append(_with(cells, plain_runs.beside(runs, row["recipe"], epochs, data)))
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    return "\n\n".join([table, "\n".join(f"- {note}" for note in notes(results))])
+    told = [*notes(results), PLAIN]
+    return "\n\n".join([table, "\n".join(f"- {note}" for note in told)])
 
 
 def timed(folder: Path) -> str:
     """How fast training is."""
-    lines = (folder / throughput.LINES.name).read_text(encoding="utf-8").splitlines()
-    return throughput.markdown([throughput.Round(**json.loads(line)) for line in lines])
+    lines = lines_of(folder / throughput.LINES.name)
+    return throughput.markdown([throughput.Round(**line) for line in lines])
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    """What the lines of a file say."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _with(cells: Sequence[str], plain: str) -> tuple[str, ...]:
+    """A row with what the plain loop gave, behind what is ours."""
+    place = COLUMNS.index("ours") + 1
+    return (*cells[:place], plain, *cells[place:])
 
 
 TABLES: dict[str, Callable[[Path], str]] = {"throughput": timed, "reproduce": reproduced}

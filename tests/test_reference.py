@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks import plain_runs
 from benchmarks.reference import networks, plain
+from outcrop.experiment.published import read_published
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.cost import cost_of
 from outcrop.models.residual import keep
@@ -111,3 +113,11 @@ def test_the_loop_learns_by_its_schedule(monkeypatch: pytest.MonkeyPatch) -> Non
     assert rates == pytest.approx([0.01] * 2 + [0.1] * 6 + [0.01] * 4 + [0.001] * 4)
     assert len(result.images_per_second) == 8
     assert result.accuracy[-1] > 0.6
+
+
+def test_schedules_are_those_of_the_recipes() -> None:
+    deep = plain_runs.schedule_of(read_published("resnet110"), None)
+    assert (deep.epochs, deep.warm_up, deep.warm_up_rate) == (164, 1, pytest.approx(0.01))
+    stochastic = plain_runs.schedule_of(read_published("resnet110-sd"), 20)
+    assert (stochastic.epochs, stochastic.nesterov, stochastic.decay) == (20, True, 1e-4)
+    assert stochastic.milestones == (0.5, 0.75)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ import torch
 from scipy.stats import norm
 
 import outcrop
+from benchmarks.plain_runs import PlainRun
 from benchmarks.tabulate import TABLES
 from benchmarks.throughput import Round
 from outcrop.errors import OutcropError
@@ -351,6 +353,10 @@ def test_the_script_writes_between_the_marks_alone(tmp_path: Path) -> None:
     twice = replace(once, speeds={"plain loop": 120.0, "ours, 32-true": 240.0, "ours, auto": 330.0})
     lines = [json.dumps(asdict(one)) for one in (once, twice)]
     (tmp_path / "throughput.jsonl").write_text("\n".join(lines))
+    plain = PlainRun(ONE.name, ONE.epochs, ONE.data, 0, [50.0, 90.0], [1.0, 1.0], "a machine", "")
+    others = [replace(plain, seed=1, accuracy=[92.0]), replace(plain, data="other")]
+    lines = [json.dumps(asdict(run)) for run in (plain, *others)]
+    (tmp_path / "plain.jsonl").write_text("\n".join(lines))
     command = [sys.executable, "-m", "benchmarks.tabulate", "--into", page, "--lines", tmp_path]
     for _ in range(2):
         subprocess.run(command, check=True, cwd=BENCHMARKS.parent)
@@ -358,7 +364,7 @@ def test_the_script_writes_between_the_marks_alone(tmp_path: Path) -> None:
     assert "\n# Results\n\n<!-- reproduce -->\n| recipe | paper |" in text
     assert "`a command`\n\na machine; median of 2; product of matrices in bfloat16 1 TF" in text
     assert "| ResNet-20 | ours, 32-true | 195 | 1.75 | 1.50 to 2.00 | 256.4 s |" in text
-    assert "| resnet20 | 91.25 | 91.9 | 91.00 [" in text
+    assert re.search(r"\| resnet20 \| 91.25 \| 91.9 \| 91.00 \[.*\] \| 91.00 ± 1.41 \|", text)
     assert "old" not in text
     assert text.endswith("<!-- /reproduce -->\n\n## More\n")
     page.write_text("# Results\n")
