@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks import plain_runs
 from benchmarks.reference import networks, plain
+from benchmarks.throughput import Round, bound
 from outcrop.experiment.published import read_published
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.cost import cost_of
@@ -121,3 +123,19 @@ def test_schedules_are_those_of_the_recipes() -> None:
     stochastic = plain_runs.schedule_of(read_published("resnet110-sd"), 20)
     assert (stochastic.epochs, stochastic.nesterov, stochastic.decay) == (20, True, 1e-4)
     assert stochastic.milestones == (0.5, 0.75)
+
+
+def test_the_limit_is_what_allows_least() -> None:
+    speeds = {"plain loop": 1.0, "ours, auto": 2.0}
+    one = Round("resnet20", "a machine", "32-true", 1e12, 1e15, speeds, "a command")
+    # ResNet-20 has 40.6 million multiply-adds, two operations each, thrice with the backward pass.
+    assert bound(one) == (pytest.approx(1e12 / (6 * 40.6e6), rel=1e-2), "matrix product")
+    kept = cost_of(ResidualNet(20), 3, (32, 32), 10).activations
+    by_copy = replace(one, copy=1e9)
+    assert bound(by_copy) == (pytest.approx(1e9 / (4 * kept)), "memory")
+    half = bound(replace(by_copy, precision="bf16-mixed"))
+    assert half[0] == pytest.approx(2 * bound(by_copy)[0])
+    assert (
+        bound(replace(by_copy, network="resnet110-sd"))[0]
+        > bound(replace(by_copy, network="resnet110"))[0]
+    )
