@@ -20,6 +20,8 @@ from outcrop.training.normalise import Normalisation
 from outcrop.training.pictures import Pictures
 from outcrop.training.recipe import Augmentation
 
+_MOVED_VALUES = 1 << 23
+
 
 class Plan(Protocol):
     """What a recipe says of the order and the look of pictures."""
@@ -123,14 +125,39 @@ class Epoch:
             [_within(whole, piece) for piece in pieces(whole.stop - whole.start, self._parts)]
             for whole in pieces(len(self._order), self.steps)
         ]
-        wanted = [self._order[part] for parts in slices[first:] for part in parts[rank::world]]
-        read = self._pictures.batches(wanted, self._shifts)
+        mine = [part for parts in slices[first:] for part in parts[rank::world]]
+        seen = self._moved(mine, self._at_once if world == 1 else 1)
         for number in range(first, self.steps):
             yield Step(
                 number,
                 self._kept[number],
-                self._augmented(number, slices[number], rank, world, read),
+                self._augmented(number, slices[number], rank, world, seen),
             )
+
+    @property
+    def _at_once(self) -> int:
+        """Parts that are moved together.
+
+        On a GPU to start many small operations takes longer than to compute them.
+        """
+        if self._pictures.resident is None or not self._pictures.resident.is_cuda:
+            return 1
+        part = math.ceil(self._recipe.batch / self._parts)
+        return max(1, _MOVED_VALUES // (part * math.prod(self._pictures.resident.shape[1:])))
+
+    def _moved(self, parts: Sequence[slice], at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images and labels of each part: moved, brightened and normalised.
+
+        Parts that go together follow one another without a gap.
+        """
+        groups = [parts[start : start + at_once] for start in range(0, len(parts), at_once)]
+        wholes = [slice(group[0].start, group[-1].stop) for group in groups]
+        read = self._pictures.batches([self._order[whole] for whole in wholes], self._shifts)
+        for group, whole, (images, labels) in zip(groups, wholes, read, strict=True):
+            moved, inside = move(images, self._moves[whole])
+            moved = self._normalisation(moved * self._gains[whole]).masked_fill_(~inside, 0)
+            lengths = [part.stop - part.start for part in group]
+            yield from zip(moved.split(lengths), labels.split(lengths), strict=True)
 
     def _augmented(
         self,
@@ -138,20 +165,17 @@ class Epoch:
         parts: Sequence[slice],
         rank: int,
         world: int,
-        read: Iterator[tuple[Tensor, Tensor]],
+        seen: Iterator[tuple[Tensor, Tensor]],
     ) -> Iterator[Part]:
         whole = parts[-1].stop - parts[0].start
         for k in range(rank, len(parts), world):
-            these = parts[k]
-            images, labels = next(read)
-            moved, inside = move(images, self._moves[these])
-            images = self._normalisation(moved * self._gains[these]).masked_fill_(~inside, 0)
+            images, labels = next(seen)
             augmentation = self._recipe.augmentation
             if augmentation.noise:
                 seeds = (self._recipe.seed, self._number, step, k)
                 images = add_noise(images, augmentation.noise, dice(images.device, *seeds))
             if augmentation.cutout:
-                images = cover(images, self._centres[these], augmentation.cutout)
+                images = cover(images, self._centres[parts[k]], augmentation.cutout)
             yield Part(images, labels, len(labels) / whole)
 
 

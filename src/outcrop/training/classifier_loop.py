@@ -87,7 +87,7 @@ class ClassifierLoop(Loop):
         left = (plan.steps - begun.step) / plan.steps
         metrics = EpochMetrics(
             epoch=begun.epoch + 1,
-            learning_rate=learner.optimiser.param_groups[0]["lr"],
+            learning_rate=learner.learning_rate,
             train=train_scores,
             validation=judged,
             seconds=round(time.perf_counter() - started, 3),
@@ -114,16 +114,13 @@ class ClassifierLoop(Loop):
         learner.module.train()
         for step in plan.walk(begun.step, learner.rank, learner.world):
             # In the middle of the step: the first of a warm-up and the last of a cosine are not 0.
-            self._set_learning_rate(begun.epoch + (step.number + 0.5) / plan.steps)
+            done = begun.epoch + (step.number + 0.5) / plan.steps
+            learner.set_learning_rate(self.recipe.learning_rate_at(done))
             learner.step(step, tally.add)
             advance(1 / plan.steps)
             if step.number + 1 < plan.steps:
                 saver.between(begun.epoch, step.number + 1, tally)
         return tally
-
-    def _set_learning_rate(self, epoch: float) -> None:
-        for group in self.learner.optimiser.param_groups:
-            group["lr"] = self.recipe.learning_rate_at(epoch)
 
     def _begin(self, log: Log, training: Pictures) -> None:
         if self.graph:

@@ -31,8 +31,9 @@ class Normalisation:
         """Normalise `N × bands × height × width` of any dtype to float32; no data becomes 0."""
         import torch
 
-        mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
+        # A GPU is not waited for: what it still has to do may be many steps.
+        mean, std = torch.tensor((self.mean, self.std)).to(images.device, non_blocking=True)
+        mean, std = mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)
         return torch.nan_to_num((images.float() - mean) / std, nan=0.0, posinf=0.0, neginf=0.0)
 
 

@@ -72,7 +72,7 @@ class Pictures:
         device = self.labels.device
         if self.resident is not None:
             for which in wanted:
-                there = torch.from_numpy(which).to(device)
+                there = torch.from_numpy(which).to(device, non_blocking=True)
                 yield self.resident[there], self.labels[there]
             return
         with ThreadPoolExecutor(1, "outcrop-read") as reader:

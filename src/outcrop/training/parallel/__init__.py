@@ -10,7 +10,7 @@ from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.training.parallel.learner import Learner
 from outcrop.training.parallel.team import Team, assemble, launch, refuse_several
-from outcrop.training.recipe import Recipe
+from outcrop.training.recipe import Machine, Recipe
 
 if TYPE_CHECKING:
     from lightning_fabric.strategies.strategy import Strategy
@@ -46,6 +46,12 @@ def make_team(network: ResidualNet, recipe: Recipe) -> AbstractContextManager[Te
     return assemble(recipe.machine, strategy)
 
 
+def captures(machine: Machine, team: Team) -> bool:
+    """Whether the steps of a network are recorded as CUDA graphs."""
+    alone = team.world == machine.accumulate == 1
+    return machine.capture == "auto" and alone and team.device.type == "cuda"
+
+
 def make_learner(network: ResidualNet, recipe: Recipe, patches: PatchSet, team: Team) -> Learner:
     """What trains `network` in this process of a team.
 
@@ -69,4 +75,8 @@ def make_learner(network: ResidualNet, recipe: Recipe, patches: PatchSet, team: 
         from outcrop.training.parallel.pipeline import PipelineLearner
 
         return PipelineLearner(network, recipe, patches, team)
+    if captures(recipe.machine, team):
+        from outcrop.training.parallel.captured import CapturedLearner
+
+        return CapturedLearner(network, recipe, patches, team)
     return Learner(network, recipe, patches, team)

@@ -49,6 +49,7 @@ class Learner:
         judged: what is judged and kept: `module`, or its average.
         parts: how many a batch is cut into.
         rank, world: this process takes every `world`-th part from `rank` on.
+        learning_rate: of the next step.
     """
 
     def __init__(self, network: ResidualNet, recipe: Recipe, patches: PatchSet, team: Team) -> None:
@@ -77,6 +78,7 @@ class Learner:
                 buffer = torch.zeros_like(parameter)
                 self.optimiser.state[parameter]["momentum_buffer"] = buffer
         self.stepper = cast("_FabricOptimizer", team.fabric.setup_optimizers(self.optimiser))
+        self.learning_rate = recipe.learning_rate
 
     def plain(self) -> ResidualNetwork:
         """The network with its first weights, whole and on the CPU."""
@@ -97,6 +99,12 @@ class Learner:
                 f"{smallest} patches cannot go through in {self.parts} parts; "
                 "take a larger batch, or less of devices and accumulate",
             )
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Let the next step go so far along the gradient."""
+        self.learning_rate = rate
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
 
     def step(self, step: Step, tell: Tell) -> None:
         """One step of the optimiser, with the parts of this process.

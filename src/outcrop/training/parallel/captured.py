@@ -1,0 +1,300 @@
+"""Steps that are recorded as CUDA graphs and played back: nothing but the GPU is waited for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.sgd import sgd
+
+from outcrop.models.architectures import ResidualNet
+from outcrop.models.links import follow, links
+from outcrop.models.residual import Kept
+from outcrop.patches.patchset import PatchSet
+from outcrop.training.batches import Step, pieces
+from outcrop.training.parallel.learner import Learner, Tell
+from outcrop.training.parallel.team import Team
+from outcrop.training.recipe import Recipe
+
+_RUN = 5
+
+Play = Callable[[], None]
+
+
+class CapturedLearner(Learner):
+    """A learner that records a step once for each size of batch and plays it back.
+
+    With stochastic depth every step computes other blocks. The network is then cut into runs of a
+    few blocks, and each run is recorded once for each choice of its blocks, when that is first
+    drawn; a step plays the run's recordings one after the other. What is computed is what the
+    learner computes that records nothing.
+
+    On a CPU nothing is recorded, and the same is computed anew each time.
+    """
+
+    def __init__(self, network: ResidualNet, recipe: Recipe, patches: PatchSet, team: Team) -> None:
+        super().__init__(network, recipe, patches, team)
+        self.rate = torch.tensor(recipe.learning_rate, device=team.device)
+        self._recordings: dict[int, Recording] = {}
+        self._recorder = Recorder(team.device)
+        self._play_average: Play | None = None
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Let the next step go so far along the gradient."""
+        self.learning_rate = rate
+        self.rate.fill_(rate)
+
+    def step(self, step: Step, tell: Tell) -> None:
+        """One step of the optimiser; `tell` must keep nothing of the tensors that it gets."""
+        (part,) = step.parts
+        size = len(part.labels)
+        if size not in self._recordings:
+            recording = Recording(self, self._recorder, part.images, part.labels)
+            self._recordings[size] = recording
+        loss, logits = self._recordings[size].play(part.images, part.labels, step.kept)
+        tell(loss, logits, part.labels)
+        if self.average is not None:
+            self._update_average()
+
+    def update(self, parameters: Sequence[Tensor]) -> None:
+        """Move parameters along their gradients, as the optimiser does."""
+        recipe, state = self.recipe, self.optimiser.state
+        sgd(
+            list(parameters),
+            [parameter.grad for parameter in parameters if parameter.grad is not None],
+            [state[parameter].get("momentum_buffer") for parameter in parameters],
+            fused=True,
+            weight_decay=recipe.weight_decay,
+            momentum=recipe.momentum,
+            lr=self.rate,  # type: ignore[arg-type]
+            dampening=0,
+            nesterov=recipe.nesterov,
+            maximize=False,
+        )
+
+    def state_tensors(self) -> list[Tensor]:
+        """All that a step changes, but the average."""
+        momenta = [value for one in self.optimiser.state.values() for value in one.values()]
+        return [
+            *self.module.parameters(),
+            *self.module.buffers(),
+            *(value for value in momenta if isinstance(value, Tensor)),
+        ]
+
+    def _update_average(self) -> None:
+        assert self.average is not None
+        if self.average.n_averaged == 0:
+            self.average.update_parameters(self.module)
+            return
+        if self._play_average is None:
+            self._play_average = self._recorder.record(self._average, self._recorder.pool(0))
+        self._play_average()
+        self.average.n_averaged += 1
+
+    def _average(self) -> None:
+        """As `AveragedModel.update_parameters`, which asks the GPU how often it was called."""
+        assert self.average is not None
+        pairs = [
+            (mean.detach(), value.detach())
+            for means, values in (
+                (self.average.module.parameters(), self.module.parameters()),
+                (self.average.module.buffers(), self.module.buffers()),
+            )
+            for mean, value in zip(means, values, strict=True)
+        ]
+        for dtype in {mean.dtype for mean, _ in pairs}:
+            means, values = zip(*(pair for pair in pairs if pair[0].dtype == dtype), strict=True)
+            self._moving_average()(list(means), list(values), 0)
+
+
+class Recorder:
+    """Turns what is done on a GPU into graphs; on a CPU, what is done stays as it is."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.on_gpu = device.type == "cuda"
+        self._stream = torch.cuda.Stream(device) if self.on_gpu else None
+        self._pools: dict[int, Any] = {}
+
+    def pool(self, number: int) -> Any:
+        """Memory for recordings of which none is needed while another is played."""
+        if self.on_gpu and number not in self._pools:
+            self._pools[number] = torch.cuda.graph_pool_handle()
+        return self._pools.get(number)
+
+    def record(self, work: Play, pool: Any) -> Play:
+        """What does `work` when called; on a GPU it is not done now."""
+        if not self.on_gpu:
+            return work
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.stream(self._stream):
+            # Other threads may use the GPU meanwhile: one reads pictures.
+            graph.capture_begin(pool, capture_error_mode="thread_local")
+            try:
+                work()
+            finally:
+                graph.capture_end()
+        return graph.replay
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """A block on the stream that is recorded."""
+        if self._stream is None:
+            yield
+            return
+        here = torch.cuda.current_stream()
+        self._stream.wait_stream(here)
+        with torch.cuda.stream(self._stream):
+            yield
+        here.wait_stream(self._stream)
+
+
+@dataclass
+class Border:
+    """What passes from one run of blocks to the next.
+
+    Attributes:
+        values: activations and what shortcuts carry around them: leaves.
+        gradients: of the loss by them.
+    """
+
+    values: tuple[Tensor, ...] = ()
+    gradients: tuple[Tensor, ...] = ()
+
+    @classmethod
+    def like(cls, tensors: Sequence[Tensor]) -> Border:
+        """Room for tensors of the same form."""
+        return cls(
+            tuple(torch.zeros_like(tensor).requires_grad_() for tensor in tensors),
+            tuple(torch.zeros_like(tensor) for tensor in tensors),
+        )
+
+
+@dataclass
+class Run:
+    """Consecutive blocks that are recorded together.
+
+    Attributes:
+        blocks: which of the network's.
+        before, behind: what it takes and gives; nothing at the network's ends.
+        recorded: forward and backward pass for each choice of its blocks.
+        held: what the forward pass gave, until the backward pass.
+    """
+
+    blocks: slice
+    before: Border = field(default_factory=Border)
+    behind: Border = field(default_factory=Border)
+    recorded: dict[Kept | None, tuple[Play, Play]] = field(default_factory=dict)
+    held: tuple[Tensor, ...] = ()
+
+
+class Recording:
+    """The step for one size of batch."""
+
+    def __init__(
+        self, learner: CapturedLearner, recorder: Recorder, images: Tensor, labels: Tensor
+    ) -> None:
+        self._learner, self._recorder = learner, recorder
+        self._images, self._labels = images.clone(), labels.clone()
+        self._chain = links(learner.module)
+        network = learner.network
+        number = math.ceil(len(self._chain) / _RUN) if network.survival < 1 else 1
+        self._runs = [Run(blocks) for blocks in pieces(len(self._chain), number)]
+        self._loss = torch.zeros((), device=images.device)
+        self._logits = torch.zeros(len(labels), learner.classes, device=images.device)
+        with recorder.beside(), self._unchanged():
+            self._measure()
+            # What is compiled or loaded when it is first used cannot be recorded.
+            for kept in (None, *([(False,) * len(self._chain)] if network.survival < 1 else [])):
+                for run in self._runs:
+                    self._forward(run, kept)
+                for run in reversed(self._runs):
+                    self._backward(run, kept)
+
+    def play(self, images: Tensor, labels: Tensor, kept: Kept | None) -> tuple[Tensor, Tensor]:
+        """Loss and logits of a step; the next step writes over them."""
+        self._images.copy_(images)
+        self._labels.copy_(labels)
+        recorded = [self._recorded(number, run, kept) for number, run in enumerate(self._runs)]
+        for forward, _ in recorded[:-1]:
+            forward()
+        for _, backward in reversed(recorded):
+            backward()
+        return self._loss, self._logits
+
+    def _recorded(self, number: int, run: Run, kept: Kept | None) -> tuple[Play, Play]:
+        chosen = None if kept is None else tuple(kept[run.blocks])
+        if chosen not in run.recorded:
+            # Forward and backward pass of a choice are never played while those of another are
+            # between them, nor are steps of two sizes: they share their memory.
+            pool = self._recorder.pool(number)
+            run.recorded[chosen] = (
+                self._recorder.record(partial(self._forward, run, kept), pool),
+                self._recorder.record(partial(self._backward, run, kept), pool),
+            )
+        return run.recorded[chosen]
+
+    def _forward(self, run: Run, kept: Kept | None) -> None:
+        if run is self._runs[-1]:
+            return
+        run.held = self._through(run, kept)
+        with torch.no_grad():
+            for room, tensor in zip(run.behind.values, run.held, strict=True):
+                room.copy_(tensor)
+
+    def _backward(self, run: Run, kept: Kept | None) -> None:
+        learner = self._learner
+        if run is self._runs[-1]:
+            with self._precision():
+                logits = learner.module.head(self._through(run, kept)[0])
+            logits = logits.float()
+            loss = learner.loss(logits, self._labels)
+            loss.backward()
+            with torch.no_grad():
+                self._loss.copy_(loss)
+                self._logits.copy_(logits)
+        else:
+            torch.autograd.backward(run.held, run.behind.gradients)
+            run.held = ()
+        for room, value in zip(run.before.gradients, run.before.values, strict=True):
+            assert value.grad is not None
+            room.copy_(value.grad)
+            value.grad = None
+        moved = [one for one in learner.module.parameters() if one.grad is not None]
+        learner.update(moved)
+        for parameter in moved:
+            parameter.grad = None
+
+    def _through(self, run: Run, kept: Kept | None) -> tuple[Tensor, ...]:
+        module = self._learner.module
+        with self._precision():
+            first = run is self._runs[0]
+            tensors = (module.stem(self._images),) if first else run.before.values
+            return follow(self._chain[run.blocks], tensors, kept, module.segments)
+
+    def _precision(self) -> torch.autocast | nullcontext[None]:
+        # What is cast is not kept for later: it would be another recording's memory.
+        team = self._learner.team
+        if not team.mixed:
+            return nullcontext()
+        return torch.autocast(team.device.type, torch.bfloat16, cache_enabled=False)
+
+    def _measure(self) -> None:
+        """Make room for what passes between the runs."""
+        for run, after in zip(self._runs, self._runs[1:], strict=False):
+            run.behind = after.before = Border.like(self._through(run, None))
+
+    @contextmanager
+    def _unchanged(self) -> Iterator[None]:
+        """A block after which the network is as before."""
+        tensors = self._learner.state_tensors()
+        before = [tensor.detach().clone() for tensor in tensors]
+        yield
+        with torch.no_grad():
+            for tensor, its_before in zip(tensors, before, strict=True):
+                tensor.copy_(its_before)

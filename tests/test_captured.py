@@ -1,0 +1,113 @@
+"""Steps that are recorded compute what steps do that are not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from outcrop.models.architectures import ResidualNet
+from outcrop.patches.patchset import PatchSet
+from outcrop.training.batches import Epoch
+from outcrop.training.normalise import Normalisation
+from outcrop.training.parallel import make_learner, make_team
+from outcrop.training.parallel.captured import CapturedLearner
+from outcrop.training.parallel.learner import Learner
+from outcrop.training.pictures import load_pictures
+from outcrop.training.recipe import Augmentation, Machine, Recipe
+from tests.tiny import DEVICE
+
+RECIPE = Recipe(
+    epochs=2,
+    batch=16,
+    learning_rate=0.01,
+    augmentation=Augmentation(rotate=False, gain=0),
+    machine=Machine(device=DEVICE, precision="32-true", compile="never"),
+)
+
+
+@pytest.fixture(scope="module")
+def patches() -> PatchSet:
+    dice = np.random.default_rng(0)
+    images = dice.integers(0, 256, (45, 2, 16, 16), dtype=np.uint8)
+    return PatchSet(images, np.arange(45) % 3, ("a", "b", "c"), ("red", "green"))
+
+
+def taught(
+    kind: type[Learner] | None, network: ResidualNet, recipe: Recipe, patches: PatchSet
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """What two epochs of three steps each leave behind, and the loss of each step."""
+    with make_team(network, recipe) as team:
+        make = make_learner if kind is None else kind
+        learner = make(network, recipe, patches, team)
+        learner.module.train()
+        pictures = load_pictures(patches, np.arange(len(patches)), team.device)
+        scale = Normalisation((128.0, 128.0), (64.0, 64.0))
+        for number in range(recipe.epochs):
+            for step in Epoch(number, recipe, network, pictures, scale).walk():
+                learner.set_learning_rate(recipe.learning_rate_at(number + step.number / 3))
+                found: list[torch.Tensor] = []
+                learner.step(
+                    step,
+                    lambda loss, logits, labels, into=found: into.extend(
+                        (loss.detach().clone(), logits.detach().float().clone())
+                    ),
+                )
+                yield from ((f"{number}, {step.number}: {k}", one) for k, one in enumerate(found))
+        yield from learner.state().items()
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        ResidualNet(depth=14),
+        ResidualNet(depth=44, survival=0.3),
+        ResidualNet(depth=26, survival=0.5, levels=3),
+        ResidualNet(depth=44, survival=0.1, levels=4),
+        ResidualNet(depth=34, order="pre-activation", shortcut="projection", survival=0.2),
+        ResidualNet(depth=29, bottleneck=True, survival=0.4),
+    ],
+    ids=lambda network: network.title,
+)
+def test_what_is_learnt_is_the_same(network: ResidualNet, patches: PatchSet) -> None:
+    check(network, RECIPE, patches)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        replace(RECIPE, average=0.9),
+        replace(RECIPE, momentum=0.0),
+        replace(RECIPE, nesterov=True, label_smoothing=0.1),
+        replace(RECIPE, machine=replace(RECIPE.machine, recompute=2)),
+        replace(RECIPE, machine=replace(RECIPE.machine, precision="bf16-mixed")),
+    ],
+    ids=["average", "no momentum", "nesterov", "recomputed", "bf16"],
+)
+def test_by_every_recipe(recipe: Recipe, patches: PatchSet) -> None:
+    check(ResidualNet(depth=38, survival=0.4), recipe, patches)
+
+
+def check(network: ResidualNet, recipe: Recipe, patches: PatchSet) -> None:
+    ours = dict(taught(CapturedLearner, network, recipe, patches))
+    plain = dict(taught(Learner, network, recipe, patches))
+    assert list(ours) == list(plain)
+    moved = 0
+    for name, tensor in plain.items():
+        torch.testing.assert_close(
+            ours[name], tensor, rtol=1e-4, atol=1e-5, msg=lambda told, name=name: f"{name}: {told}"
+        )
+        moved += int(name.startswith("model.") and bool(tensor.any()))
+    assert moved
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="no GPU")
+def test_a_gpu_records_steps_and_a_wish_keeps_it_from_that(patches: PatchSet) -> None:
+    network = ResidualNet(depth=8)
+    never = replace(RECIPE, machine=replace(RECIPE.machine, capture="never"))
+    for recipe, kind in ((RECIPE, CapturedLearner), (never, Learner)):
+        with make_team(network, recipe) as team:
+            assert type(make_learner(network, recipe, patches, team)) is kind
