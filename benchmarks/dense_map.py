@@ -19,7 +19,7 @@ from rasterio.windows import Window
 from torch.nn import functional as F
 
 from benchmarks.machine import describe
-from benchmarks.throughput import matrix_product_peak
+from benchmarks.throughput import limits
 from outcrop.mapping.scene import map_scene
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.cut import cut, cut_at
@@ -107,7 +107,7 @@ def speed(folder: Path, repeats: int) -> None:
     found: dict[str, list[float]] = {"dense": [], "padded": [], "same": []}
     peaks = []
     for _ in range(repeats):
-        peaks.append(matrix_product_peak())
+        peaks.append(limits(torch.device("cpu"), "32-true")[0])
         found["padded"].append(patch_by_patch(padded, SIZE, 4096))
         found["same"].append(patch_by_patch(dense, around(), 512))
         started = time.perf_counter()

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from datetime import date
 
 import torch
 
-from outcrop.experiment.meter import device_name
+from outcrop.experiment.meter import device_name, driver_version
 from outcrop.training.device import pick_device
 
 
 def describe() -> str:
-    """Device, threads, torch version and date."""
+    """Device, threads or driver, torch version and date."""
     device = pick_device()
-    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
-    return f"{device_name(device)}{threads}, torch {torch.__version__}, {date.today()}"
+    if device.type == "cpu":
+        more = f", {torch.get_num_threads()} threads"
+    else:
+        more = f", driver {driver_version(device) or 'unknown'}"
+    return f"{device_name(device)}{more}, torch {torch.__version__}, {date.today()}"
+
+
+def command(script: str) -> str:
+    """What was called, without what a script tells the processes that it starts."""
+    words = sys.argv[1:]
+    words = words[: words.index("--one")] if "--one" in words else words
+    return shlex.join(["python", "-m", f"benchmarks.{script}", *words])

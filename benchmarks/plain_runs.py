@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from statistics import mean, stdev
 
 import torch
 
-from benchmarks.machine import describe
+from benchmarks.machine import command, describe
 from benchmarks.reference import networks, plain
 from outcrop.experiment.published import Published, read_published
 from outcrop.patches.collection import open_patches
@@ -72,7 +71,7 @@ def main() -> None:
                 accuracy=[round(100 * share, 2) for share in found.accuracy],
                 images_per_second=[round(speed, 1) for speed in found.images_per_second],
                 machine=describe(),
-                command=" ".join(["python -m benchmarks.plain_runs", *sys.argv[1:]]),
+                command=command("plain_runs"),
             )
             with chosen.lines.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(run)) + "\n")

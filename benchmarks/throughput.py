@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from benchmarks.machine import describe
+from benchmarks.machine import command, describe
 from benchmarks.reference import networks, plain
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.cost import cost_of
@@ -30,7 +30,7 @@ from outcrop.training.recipe import Augmentation, Machine, Recipe
 
 LINES = Path(__file__).with_name("throughput.jsonl")
 PLAIN = "plain loop"
-KINDS = (PLAIN, "ours, 32-true", "ours, auto")
+KINDS = (PLAIN, "ours, 32-true", "ours, auto", "ours, auto, nothing recorded")
 NAMES = ("resnet20", "resnet110", "resnet110-sd", "ror3-110", "wrn28-10")
 COLUMNS = (
     "network",
@@ -72,7 +72,8 @@ def main() -> None:
     options.add_argument("--networks", default="resnet20", help=f"of {', '.join(NAMES)}")
     options.add_argument("--batch", type=int, default=128)
     options.add_argument("--images", type=int, default=5120)
-    options.add_argument("--epochs", type=int, default=2, help="the last one counts")
+    options.add_argument("--epochs", type=int, default=2, help="of ours; the last one counts")
+    options.add_argument("--kinds", default=";".join(KINDS[:3]), help=f"of {'; '.join(KINDS)}")
     options.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1))
     options.add_argument("--repeats", type=int, default=5)
     options.add_argument("--lines", type=Path, default=LINES, help="gets a line for each round")
@@ -85,37 +86,32 @@ def main() -> None:
     rounds = []
     for _ in range(chosen.repeats):
         for name in chosen.networks.split(","):
-            rounds.append(one_round(name))
+            rounds.append(one_round(name, chosen))
             with chosen.lines.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(rounds[-1])) + "\n")
     print(markdown(rounds))
 
 
-def one_round(name: str) -> Round:
-    """Each loop in a process of its own: what one leaves in the allocator is no other's."""
+def one_round(name: str, chosen: argparse.Namespace) -> Round:
+    """The loops one after the other."""
     device = pick_device()
     precision = pick_precision("auto", device)
     product, copy = limits(device, precision)
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+    alone = device.type != "cuda"
     speeds = {}
-    for kind in KINDS:
-        line = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "benchmarks.throughput",
-                *sys.argv[1:],
-                "--one",
-                f"{name}/{kind}",
-            ],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        speeds[kind] = float(line.splitlines()[-1])
-    command = " ".join(["python -m benchmarks.throughput", *sys.argv[1:]])
-    return Round(name, describe(), precision, product, copy, speeds, command)
+    for kind in map(str.strip, chosen.kinds.split(";")):
+        if not alone:
+            torch.cuda.empty_cache()
+        speeds[kind] = in_a_process(name, kind) if alone else measure(name, kind, chosen)
+    return Round(name, describe(), precision, product, copy, speeds, command("throughput"))
+
+
+def in_a_process(name: str, kind: str) -> float:
+    """On a CPU, what one loop leaves in the allocator would be another's."""
+    call = [sys.executable, "-m", "benchmarks.throughput", *sys.argv[1:]]
+    one = ["--one", f"{name}/{kind}"]
+    done = subprocess.run([*call, *one], stdout=subprocess.PIPE, text=True, check=True)
+    return float(done.stdout.splitlines()[-1])
 
 
 def measure(name: str, kind: str, chosen: argparse.Namespace) -> float:
@@ -125,19 +121,20 @@ def measure(name: str, kind: str, chosen: argparse.Namespace) -> float:
     labels = np.arange(chosen.images) % 10
     if kind == PLAIN:
         torch.manual_seed(0)
-        schedule = plain.Schedule(chosen.epochs, chosen.batch)
-        pictures = plain.Pictures(images, labels, augment=True)
-        device = str(pick_device())
-        network = networks.NETWORKS[name]()
-        found = plain.train(network, pictures, None, schedule, chosen.workers, device)
+        network, device = networks.NETWORKS[name](), str(pick_device())
+        schedule = plain.Schedule(1, chosen.batch)
+        for number in (10 * chosen.batch, chosen.images):
+            pictures = plain.Pictures(images[:number], labels[:number], augment=True)
+            found = plain.train(network, pictures, None, schedule, chosen.workers, device)
         return found.images_per_second[-1]
     patches = PatchSet(images, labels, tuple("abcdefghij"), ("red", "green", "blue"))
     split = RandomSplit(folds=20).assign(patches)
+    _, precision, *rest = kind.split(", ")
     recipe = Recipe(
         epochs=chosen.epochs,
         batch=chosen.batch,
         augmentation=Augmentation(rotate=False, gain=0),
-        machine=Machine(precision=kind.removeprefix("ours, ")),
+        machine=Machine(precision=precision, capture="never" if rest else "auto"),
     )
     with TemporaryDirectory() as folder:
         where = Path(folder) / "run"
@@ -194,14 +191,14 @@ def bound(one: Round) -> tuple[float, str]:
 def markdown(rounds: Sequence[Round]) -> str:
     """A table for each machine and command: medians over the rounds."""
     parts = []
-    for machine, command in dict.fromkeys((one.machine, one.command) for one in rounds):
-        here = [one for one in rounds if (one.machine, one.command) == (machine, command)]
+    for machine, called in dict.fromkeys((one.machine, one.command) for one in rounds):
+        here = [one for one in rounds if (one.machine, one.command) == (machine, called)]
         product, copy = (
             statistics.median(getattr(one, name) for one in here) for name in ("product", "copy")
         )
         repeats = len(here) // len({one.network for one in here})
         parts.append(
-            f"`{command}`\n\n{machine}; median of {repeats}; product of matrices in "
+            f"`{called}`\n\n{machine}; median of {repeats}; product of matrices in "
             f"{'bfloat16' if here[0].precision == 'bf16-mixed' else 'float32'} "
             f"{product / 1e12:.3g} TFLOP/s, copy {copy / 1e9:.3g} GB/s\n"
         )
@@ -209,7 +206,27 @@ def markdown(rounds: Sequence[Round]) -> str:
         for name in dict.fromkeys(one.network for one in here):
             lines += rows([one for one in here if one.network == name])
         parts.append("\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n")
+        parts += saved(here)
     return "\n".join(parts).rstrip()
+
+
+def saved(rounds: Sequence[Round]) -> list[str]:
+    """What a step with stochastic depth takes of one without, round by round."""
+    plain, stochastic = (
+        [one for one in rounds if one.network == name] for name in ("resnet110", "resnet110-sd")
+    )
+    if not plain or not stochastic:
+        return []
+    told = []
+    for kind in plain[0].speeds:
+        shares = [
+            one.speeds[kind] / other.speeds[kind]
+            for one, other in zip(plain, stochastic, strict=True)
+        ]
+        told.append(
+            f"{kind} {statistics.median(shares):.3f} ({min(shares):.3f} to {max(shares):.3f})"
+        )
+    return [f"Step of ResNet-110 with stochastic depth, of one without: {'; '.join(told)}.\n"]
 
 
 def rows(rounds: Sequence[Round]) -> list[tuple[str, ...]]:
@@ -220,7 +237,7 @@ def rows(rounds: Sequence[Round]) -> list[tuple[str, ...]]:
         ratios = [one.speeds[kind] / one.speeds[PLAIN] for one in rounds]
         shares = [one.speeds[kind] / bound(one)[0] for one in rounds]
         speed = statistics.median(speeds)
-        auto = kind == KINDS[-1]
+        auto = kind == KINDS[2]
         found.append(
             (
                 ResidualNet.named(rounds[0].network).title,

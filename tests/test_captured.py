@@ -95,10 +95,15 @@ def check(network: ResidualNet, recipe: Recipe, patches: PatchSet) -> None:
     ours = dict(taught(CapturedLearner, network, recipe, patches))
     plain = dict(taught(Learner, network, recipe, patches))
     assert list(ours) == list(plain)
-    moved = 0
+    # Where several shortcuts end, gradients are summed in another order.
+    near, moved = 1e-3 if DEVICE == "cuda" else 1e-5, 0
     for name, tensor in plain.items():
         torch.testing.assert_close(
-            ours[name], tensor, rtol=1e-4, atol=1e-5, msg=lambda told, name=name: f"{name}: {told}"
+            ours[name],
+            tensor,
+            rtol=10 * near,
+            atol=near,
+            msg=lambda told, of=name: f"{of}: {told}",
         )
         moved += int(name.startswith("model.") and bool(tensor.any()))
     assert moved

@@ -30,6 +30,21 @@ def device_name(device: torch.device) -> str:
     return found[1].strip() if found else platform.processor() or platform.machine()
 
 
+def driver_version(device: torch.device) -> str | None:
+    """The version of a GPU's driver; None on other devices, and where nothing tells."""
+    if device.type != "cuda":
+        return None
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+        return str(pynvml.nvmlSystemGetDriverVersion())
+    except pynvml.NVMLError:
+        return None
+
+
 class Meter:
     """The energy that a device uses while a block runs.
 

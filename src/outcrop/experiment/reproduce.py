@@ -13,7 +13,7 @@ import torch
 
 from outcrop import __version__
 from outcrop.errors import OutcropError
-from outcrop.experiment.meter import Meter, device_name
+from outcrop.experiment.meter import Meter, device_name, driver_version
 from outcrop.experiment.published import Published, read_published
 from outcrop.experiment.results import RESULTS, Result, append_result, read_results
 from outcrop.files import check_new, explain, read_json, write_json
@@ -197,6 +197,7 @@ def _result(
         outcrop=__version__,
         date=date.today().isoformat(),
         command=_command(published, recipe, data.name),
+        driver=driver_version(device),
     )
 
 

@@ -31,7 +31,9 @@ COLUMNS = (
     "energy",
 )
 
-_OF_ONE_RUN = {"seed", "accuracy", "seconds", "joules", "torch", "outcrop", "date", "command"}
+_OF_ONE_RUN = {
+    "seed", "accuracy", "seconds", "joules", "torch", "outcrop", "date", "command", "driver",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Result:
         seconds: for all epochs, their training and judging.
         joules: energy of the device, or None: it does not tell, or the run was interrupted.
         torch, outcrop: versions.
+        driver: version of the GPU's driver, if it is known.
         date: when it ended, as year-month-day.
         command: what runs this seed again.
     """
@@ -86,6 +89,7 @@ class Result:
     outcrop: str
     date: str
     command: str
+    driver: str | None = None
 
     def __post_init__(self) -> None:
         if not (0 <= self.accuracy <= 100 and self.tested > 0 and 0 <= self.seconds < math.inf):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import accumulate, pairwise
 from operator import add
 
+import numpy as np
 from torch import Tensor, nn
 
 from outcrop.models.recompute import recomputed
@@ -82,6 +84,20 @@ def keep_only(network: ResidualNetwork, blocks: slice) -> None:
         _empty(network, "stem")
     if last < len(chain):
         _empty(network, "norm", "linear")
+
+
+def divide(weights: Sequence[float], number: int) -> list[slice]:
+    """Runs of blocks that weigh as much as each other as nearly as can be, at least one block each.
+
+    >>> divide([1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5], 2)
+    [slice(0, 3, None), slice(3, 8, None)]
+    """
+    done = np.array([*accumulate(weights, initial=0.0)])
+    ends = [0]
+    for k in range(1, number):
+        nearest = int(np.abs(done - done[-1] * k / number).argmin())
+        ends.append(min(max(nearest, ends[-1] + 1), len(weights) - number + k))
+    return [slice(start, stop) for start, stop in pairwise([*ends, len(weights)])]
 
 
 def _empty(module: nn.Module, *children: str) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from outcrop.models.architectures import ResidualNet
+from outcrop.models.narrow import CHANNELS, NarrowConv2d
 from outcrop.models.recompute import recomputed
 
 Kept = Sequence[bool]
@@ -440,6 +441,8 @@ def _layers(
 
 def _conv(network: ResidualNet, inputs: int, outputs: int, kernel: int, stride: int) -> nn.Conv2d:
     padding = _padding(network, kernel)
+    if (kernel, stride, padding) == (3, 1, 1) and inputs == outputs in CHANNELS:
+        return NarrowConv2d(inputs)
     return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, bias=False)
 
 

@@ -14,15 +14,15 @@ from torch import Tensor
 from torch.optim.sgd import sgd
 
 from outcrop.models.architectures import ResidualNet
-from outcrop.models.links import follow, links
+from outcrop.models.links import divide, follow, links
 from outcrop.models.residual import Kept
 from outcrop.patches.patchset import PatchSet
-from outcrop.training.batches import Step, pieces
+from outcrop.training.batches import Step
 from outcrop.training.parallel.learner import Learner, Tell
 from outcrop.training.parallel.team import Team
 from outcrop.training.recipe import Recipe
 
-_RUN = 5
+_BITS = 5.0
 
 Play = Callable[[], None]
 
@@ -111,6 +111,23 @@ class CapturedLearner(Learner):
         for dtype in {mean.dtype for mean, _ in pairs}:
             means, values = zip(*(pair for pair in pairs if pair[0].dtype == dtype), strict=True)
             self._moving_average()(list(means), list(values), 0)
+
+
+def runs(survivals: Sequence[float]) -> list[slice]:
+    """Runs of blocks, of each of which some thirty choices are likely enough to be recorded.
+
+    Fewer and longer runs would take less time between them, and more choices to record: of the two
+    to the power of the entropy of which blocks are kept, in bits.
+
+    >>> runs([1.0] * 9), len(runs([0.5] * 9))
+    ([slice(0, 9, None)], 2)
+    """
+    bits = [_entropy(chance) for chance in survivals]
+    return divide(bits, max(1, math.ceil(sum(bits) / _BITS)))
+
+
+def _entropy(chance: float) -> float:
+    return -sum(p * math.log2(p) for p in (chance, 1 - chance) if p > 0)
 
 
 class Recorder:
@@ -203,8 +220,7 @@ class Recording:
         self._images, self._labels = images.clone(), labels.clone()
         self._chain = links(learner.module)
         network = learner.network
-        number = math.ceil(len(self._chain) / _RUN) if network.survival < 1 else 1
-        self._runs = [Run(blocks) for blocks in pieces(len(self._chain), number)]
+        self._runs = [Run(blocks) for blocks in runs(network.survivals)]
         self._loss = torch.zeros((), device=images.device)
         self._logits = torch.zeros(len(labels), learner.classes, device=images.device)
         with recorder.beside(), self._unchanged():
@@ -221,7 +237,7 @@ class Recording:
         self._images.copy_(images)
         self._labels.copy_(labels)
         recorded = [self._recorded(number, run, kept) for number, run in enumerate(self._runs)]
-        for forward, _ in recorded[:-1]:
+        for forward, _ in recorded:
             forward()
         for _, backward in reversed(recorded):
             backward()
@@ -230,16 +246,22 @@ class Recording:
     def _recorded(self, number: int, run: Run, kept: Kept | None) -> tuple[Play, Play]:
         chosen = None if kept is None else tuple(kept[run.blocks])
         if chosen not in run.recorded:
-            # Forward and backward pass of a choice are never played while those of another are
-            # between them, nor are steps of two sizes: they share their memory.
+            # No two choices of a run are played at once, and no steps of two sizes: what they need
+            # between forward and backward pass shares its memory.
             pool = self._recorder.pool(number)
+            forward, backward = (
+                partial(self._forward, run, kept),
+                partial(self._backward, run, kept),
+            )
             run.recorded[chosen] = (
-                self._recorder.record(partial(self._forward, run, kept), pool),
-                self._recorder.record(partial(self._backward, run, kept), pool),
+                # The last run does all in its backward pass.
+                forward if run is self._runs[-1] else self._recorder.record(forward, pool),
+                self._recorder.record(backward, pool),
             )
         return run.recorded[chosen]
 
     def _forward(self, run: Run, kept: Kept | None) -> None:
+        # The last run does all of it in its backward pass.
         if run is self._runs[-1]:
             return
         run.held = self._through(run, kept)

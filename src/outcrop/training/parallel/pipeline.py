@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, distributed, nn
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 from torch.nn import functional as F
 
-from outcrop.models.links import follow, keep_only, links
+from outcrop.models.links import divide, follow, keep_only, links
 from outcrop.models.residual import Kept, ResidualNetwork
 from outcrop.training.batches import Part, Step
 from outcrop.training.parallel.learner import Learner, Named, Tell
@@ -175,20 +174,6 @@ class _PaddedStage(nn.Module):
             found = self.stage(given[:number], self.kept)
         found = found.float() if self.stage.last else found
         return F.pad(found, (0, 0, 0, self.rows - number))
-
-
-def divide(survivals: Sequence[float], number: int) -> list[slice]:
-    """Runs of blocks that are computed equally often, at least one block each.
-
-    >>> divide([1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5], 2)
-    [slice(0, 3, None), slice(3, 8, None)]
-    """
-    done = np.array([*accumulate(survivals, initial=0.0)])
-    ends = [0]
-    for k in range(1, number + 1):
-        nearest = int(np.abs(done - done[-1] * k / number).argmin())
-        ends.append(min(max(nearest, ends[-1] + 1), len(survivals) - number + k))
-    return [slice(start, stop) for start, stop in pairwise(ends)]
 
 
 def boundary(network: ResidualNetwork, at: int, picture: tuple[int, int, int]) -> Shapes:

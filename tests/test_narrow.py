@@ -1,0 +1,118 @@
+"""Convolutions of few channels: their kernels give what torch's convolutions give."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from outcrop.models.architectures import ResidualNet
+from outcrop.models.narrow import NarrowConv2d
+from tests.tiny import DEVICE
+
+SHAPES = [(3, 16, 5, 7), (2, 32, 8, 8), (1, 16, 1, 1), (40, 16, 4, 16), (129, 32, 3, 2)]
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def tensors(shape: tuple[int, int, int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Pictures, a weight and a gradient, none of which is symmetric."""
+    dice = torch.Generator().manual_seed(sum(shape))
+    channels = shape[1]
+    found = [
+        torch.randn(size, generator=dice).to(DEVICE, memory_format=torch.channels_last)
+        for size in (shape, (channels, channels, 3, 3), shape)
+    ]
+    return found[0], found[1], found[2]
+
+
+def test_a_cpu_interprets_the_kernels() -> None:
+    if DEVICE != "cpu" or INTERPRETED:
+        pytest.skip("they run as they are")
+    pytest.importorskip("triton")
+    # Triton has to know before it is imported.
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__, "-k", "convolve"],
+        env=os.environ | {"TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count(".") >= 2 * len(SHAPES)
+
+
+@pytest.mark.skipif(
+    find_spec("triton") is None or (DEVICE == "cpu" and not INTERPRETED), reason="no GPU"
+)
+@pytest.mark.parametrize("few", [False, True], ids=["as is", "many rounds"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_kernels_convolve_and_differentiate(
+    shape: tuple[int, int, int, int], few: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from outcrop.models import narrow_kernels as kernels
+
+    if few:
+        monkeypatch.setattr(kernels, "_PIXELS", 16)
+        monkeypatch.setattr(kernels, "_PARTS", 3)
+    x, weight, gradient = tensors(shape)
+    half = torch.bfloat16 if DEVICE == "cuda" else torch.float32
+    x, gradient = x.to(half), gradient.to(half)
+    exact, its = x.double().requires_grad_(), weight.to(half).double().requires_grad_()
+    wanted = F.conv2d(exact, its, padding=1)
+    by_input, by_weight = torch.autograd.grad(wanted, (exact, its), gradient.double())
+    near = 4e-3 if DEVICE == "cuda" else 1e-6
+    assert apart(kernels.correlate(x, weight), wanted) < near
+    assert apart(kernels.correlate(gradient, weight, turned=True), by_input) < near
+    found = kernels.differentiate(x, gradient)
+    assert found.dtype == torch.float32
+    assert apart(found, by_weight) < 1e-5
+    assert torch.equal(found, kernels.differentiate(x, gradient))
+
+
+def apart(found: Tensor, wanted: Tensor) -> float:
+    """Relative distance."""
+    assert found.shape == wanted.shape
+    return float((found.double() - wanted).norm() / wanted.norm())
+
+
+def test_stages_of_few_channels_have_them() -> None:
+    module = ResidualNet(depth=20).build(3, 10)
+    narrow = [part for part in module.modules() if isinstance(part, NarrowConv2d)]
+    assert [part.in_channels for part in narrow] == [16] * 6 + [32] * 5
+    bare = ResidualNet(depth=20, padding="none").build(3, 10)
+    assert not any(isinstance(part, NarrowConv2d) for part in bare.modules())
+
+
+def test_elsewhere_it_is_an_ordinary_convolution() -> None:
+    x, weight, _ = tensors((2, 16, 6, 6))
+    narrow, plain = NarrowConv2d(16).to(DEVICE), nn.Conv2d(16, 16, 3, padding=1, bias=False)
+    assert list(narrow.state_dict()) == list(plain.state_dict())
+    with torch.no_grad():
+        narrow.weight.copy_(weight)
+    assert torch.equal(narrow(x), F.conv2d(x, weight, padding=1))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.skipif(DEVICE != "cuda", reason="no GPU")
+def test_in_half_precision_it_learns_as_an_ordinary_one(compiled: bool) -> None:
+    x, weight, gradient = tensors((16, 16, 8, 8))
+    narrow = NarrowConv2d(16).to(DEVICE)
+    with torch.no_grad():
+        narrow.weight.copy_(weight)
+    x.requires_grad_()
+    run = torch.compile(narrow) if compiled else narrow
+    with torch.autocast("cuda", torch.bfloat16):
+        found = run(x)
+    assert found.dtype == torch.bfloat16
+    by_input, by_weight = torch.autograd.grad(found, (x, narrow.weight), gradient.bfloat16())
+    exact, its = x.detach().double().requires_grad_(), weight.double().requires_grad_()
+    wanted = F.conv2d(exact, its, padding=1)
+    theirs = torch.autograd.grad(wanted, (exact, its), gradient.double())
+    for mine, other in zip((found, by_input, by_weight), (wanted, *theirs), strict=True):
+        assert apart(mine, other) < 6e-3
