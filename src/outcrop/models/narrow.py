@@ -11,6 +11,7 @@ from torch import Tensor, nn
 CHANNELS = (16, 32)
 
 _TRITON = find_spec("triton") is not None
+_seen: set[tuple[torch.Size, torch.device]] = set()
 
 
 class NarrowConv2d(nn.Conv2d):
@@ -40,9 +41,16 @@ class NarrowConv2d(nn.Conv2d):
 )
 def convolve(x: Tensor, weight: Tensor) -> Tensor:
     """The convolution of bfloat16 with weights of float32, which are rounded, on a GPU."""
-    from outcrop.models.narrow_kernels import correlate
+    from outcrop.models import narrow_kernels
 
-    return correlate(_last(x), _last(weight))
+    x, weight = _last(x), _last(weight)
+    found = narrow_kernels.correlate(x, weight)
+    if (form := (x.shape, x.device)) not in _seen:
+        # Triton compiles what the backward pass needs here, and not in a thread of autograd's.
+        _seen.add(form)
+        narrow_kernels.correlate(found, weight, turned=True)
+        narrow_kernels.differentiate(x, found)
+    return found
 
 
 @torch.library.custom_op(
