@@ -13,6 +13,7 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -43,7 +44,7 @@ class Variant:
     """A network and a recipe.
 
     Attributes:
-        change: against the recipe of the deep network; empty is the recipe itself.
+        change: against the recipe of the deep network.
         zeroed: the last normalisation of each block begins at zero.
         by_sample: which blocks are kept is drawn for each picture, not for each batch.
     """
@@ -66,7 +67,7 @@ class Outcome:
         relearnt: the same after the statistics of batch normalisation were learnt anew, with all
             blocks kept and scaled as when judging.
         losses: mean training loss of each epoch.
-        images, tested, epochs, seed: how much it learnt from, and was judged by.
+        images, tested, epochs, batch, size, seed: how much it learnt from, and was judged by.
         machine: device, versions and date.
         command: what was run.
     """
@@ -79,6 +80,8 @@ class Outcome:
     images: int
     tested: int
     epochs: int
+    batch: int
+    size: int
     seed: int
     machine: str
     command: str
@@ -89,7 +92,9 @@ def main() -> None:
     options.add_argument("--data", default="../shared/data/cifar10-jpeg.tar.xz")
     options.add_argument("--depths", default="110,602", help="the last one is changed")
     options.add_argument("--changes", default=";".join(CHANGES), help="with semicolons between")
-    options.add_argument("--images", type=int, default=25_600, help="a multiple of 128")
+    options.add_argument("--batch", type=int, default=128)
+    options.add_argument("--shrink", type=int, default=1, help="average so many pixels square")
+    options.add_argument("--images", type=int, default=25_600, help="a multiple of the batch")
     options.add_argument("--tested", type=int, default=5000)
     options.add_argument("--epochs", type=int, default=5)
     options.add_argument("--seed", type=int, default=0)
@@ -99,23 +104,28 @@ def main() -> None:
     recipe = replace(
         recipe,
         epochs=chosen.epochs,
+        batch=chosen.batch,
+        augmentation=replace(recipe.augmentation, crop=4 // chosen.shrink),
         warm_up=recipe.warm_up * chosen.epochs / recipe.epochs,
         seed=chosen.seed,
         machine=Machine(device=str(pick_device())),
     )
     depths = [int(depth) for depth in chosen.depths.split(",")]
-    plain = [Variant("", ResidualNet(depth, survival=0.5), recipe) for depth in depths]
-    changes = [name.strip() for name in chosen.changes.split(";") if name.strip()]
-    variants = [*plain, *(CHANGES[name](replace(plain[-1], change=name)) for name in changes)]
+    plain = [Variant(NONE, ResidualNet(depth, survival=0.5), recipe) for depth in depths]
+    changes = [name.strip() for name in chosen.changes.split(";")]
+    deepest = [CHANGES[name](replace(plain[-1], change=name)) for name in changes]
+    patches = shrunk(open_patches(chosen.data), chosen.shrink)
     outcomes = []
-    for outcome in run(variants, open_patches(chosen.data), chosen):
+    for outcome in run([*plain[:-1], *deepest], patches, chosen):
         outcomes.append(outcome)
         with chosen.lines.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(outcome)) + "\n")
     print(markdown(outcomes))
 
 
+NONE = "the recipe"
 CHANGES: dict[str, Callable[[Variant], Variant]] = {
+    NONE: lambda it: it,
     "no warm-up": lambda it: replace(it, recipe=replace(it.recipe, warm_up=0)),
     "warm-up over a fifth": lambda it: replace(
         it, recipe=replace(it.recipe, warm_up=it.recipe.epochs / 5)
@@ -133,6 +143,13 @@ CHANGES: dict[str, Callable[[Variant], Variant]] = {
     ),
     "drawn for each picture": lambda it: replace(it, by_sample=True),
 }
+
+
+def shrunk(patches: PatchSet, by: int) -> PatchSet:
+    """Pictures of which each pixel is the mean of `by × by`."""
+    n, bands, height, width = patches.images.shape
+    parts = np.asarray(patches.images).reshape(n, bands, height // by, by, width // by, by)
+    return replace(patches, images=parts.mean(axis=(3, 5)).round().astype(np.uint8))
 
 
 class Trial:
@@ -282,6 +299,8 @@ def run(
                 images=len(some),
                 tested=len(some_tested),
                 epochs=chosen.epochs,
+                batch=chosen.batch,
+                size=patches.size[0],
                 seed=chosen.seed,
                 machine=describe(),
                 command=command("depth"),
@@ -289,21 +308,26 @@ def run(
 
 
 def markdown(outcomes: Sequence[Outcome]) -> str:
-    """A table for each machine and command."""
+    """A table for all that were trained alike on one machine."""
+    alike: dict[tuple[str | int, ...], list[Outcome]] = {}
+    for one in outcomes:
+        key = (one.machine, one.images, one.tested, one.epochs, one.batch, one.size, one.seed)
+        alike.setdefault(key, []).append(one)
     parts = []
-    for machine, called in dict.fromkeys((one.machine, one.command) for one in outcomes):
-        here = [one for one in outcomes if (one.machine, one.command) == (machine, called)]
+    for here in alike.values():
         first = here[0]
+        commands = ", ".join(f"`{called}`" for called in dict.fromkeys(one.command for one in here))
         parts.append(
-            f"`{called}`\n\n{machine}; {first.images:,} pictures, {first.epochs} epochs, seed "
-            f"{first.seed}; {first.tested:,} test pictures, so that accuracies are sure to "
+            f"{commands}\n\n{first.machine}; {first.images:,} pictures of {first.size} × "
+            f"{first.size}, batch {first.batch}, {first.epochs} epochs, seed {first.seed}; "
+            f"{first.tested:,} test pictures, so that an accuracy is sure to "
             f"{196 * math.sqrt(0.25 / first.tested):.1f} points\n"
         )
         rows = [COLUMNS, tuple("---" for _ in COLUMNS)]
-        for one in here:
+        for one in sorted(here, key=lambda one: (one.depth, list(CHANGES).index(one.change))):
             losses = ", ".join(f"{loss:.2f}" for loss in one.losses)
             accuracies = f"{one.accuracy:.2f}", f"{one.relearnt:.2f}"
-            rows.append((str(one.depth), one.change or "the recipe", *accuracies, losses))
+            rows.append((str(one.depth), one.change, *accuracies, losses))
         parts.append("\n".join(f"| {' | '.join(cells)} |" for cells in rows) + "\n")
     return "\n".join(parts).rstrip()
 
