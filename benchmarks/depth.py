@@ -45,14 +45,12 @@ class Variant:
 
     Attributes:
         change: against the recipe of the deep network.
-        zeroed: the last normalisation of each block begins at zero.
         by_sample: which blocks are kept is drawn for each picture, not for each batch.
     """
 
     change: str
     network: ResidualNet
     recipe: Recipe
-    zeroed: bool = False
     by_sample: bool = False
 
 
@@ -133,7 +131,7 @@ CHANGES: dict[str, Callable[[Variant], Variant]] = {
     "a third of the learning rate": lambda it: replace(
         it, recipe=replace(it.recipe, learning_rate=it.recipe.learning_rate / 3)
     ),
-    "blocks begin at zero": lambda it: replace(it, zeroed=True),
+    "blocks begin at zero": lambda it: replace(it, network=replace(it.network, zero_init=True)),
     "survival 0.8 at the end": lambda it: replace(it, network=replace(it.network, survival=0.8)),
     "survival 0.75 everywhere": lambda it: replace(
         it, network=replace(it.network, survival=0.75, survival_schedule="constant")
@@ -166,8 +164,6 @@ class Trial:
         with self.beside():
             self.learner: Learner = make_learner(network, recipe, patches, team)
             self.network = variant.network if not variant.by_sample else network
-            if variant.zeroed:
-                zero_last(self.learner.module)
             self.masks = None
             if variant.by_sample:
                 self.masks = Masks(self.learner.module, variant.network, recipe.batch)
@@ -217,15 +213,6 @@ class Trial:
         with self.beside(), exact_convolutions():
             for images, _ in pictures.batches([one for one in wanted if len(one)]):
                 module(scale(images))
-
-
-def zero_last(module: ResidualNetwork) -> None:
-    """Let each block begin as its shortcut (Goyal et al. 2017, arXiv:1706.02677, section 5.1)."""
-    with torch.no_grad():
-        for block in module.blocks:
-            norm = list(block.residual)[-1]
-            assert isinstance(norm, nn.BatchNorm2d)
-            norm.weight.zero_()
 
 
 class Masks:

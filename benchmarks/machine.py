@@ -23,7 +23,10 @@ def describe() -> str:
 
 
 def command(script: str) -> str:
-    """What was called, without what a script tells the processes that it starts."""
+    """What was called, without where its lines went and what it tells processes that it starts."""
     words = sys.argv[1:]
-    words = words[: words.index("--one")] if "--one" in words else words
+    for name in ("--one", "--lines", "--folder"):
+        if name in words:
+            at = words.index(name)
+            words = words[:at] + words[at + 2 :]
     return shlex.join(["python", "-m", f"benchmarks.{script}", *words])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import plain_runs, throughput
+from benchmarks import depth, large_scene, memory, plain_runs, throughput
 from outcrop.experiment.results import COLUMNS, notes, read_results, tabulate
 from outcrop.files import new_file
 
@@ -56,6 +56,24 @@ def timed(folder: Path) -> str:
     return throughput.markdown([throughput.Round(**line) for line in lines])
 
 
+def kept(folder: Path) -> str:
+    """What deep networks keep in memory."""
+    lines = lines_of(folder / memory.LINES.name)
+    return memory.markdown([memory.Case(**line) for line in lines])
+
+
+def mapped(folder: Path) -> str:
+    """How fast a large scene is mapped."""
+    lines = lines_of(folder / large_scene.LINES.name)
+    return large_scene.markdown([large_scene.Mapped(**line) for line in lines])
+
+
+def deep(folder: Path) -> str:
+    """What ails very deep networks."""
+    lines = lines_of(folder / depth.LINES.name)
+    return depth.markdown([depth.Outcome(**line) for line in lines])
+
+
 def lines_of(path: Path) -> list[dict[str, Any]]:
     """What the lines of a file say."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -67,7 +85,13 @@ def _with(cells: Sequence[str], plain: str) -> tuple[str, ...]:
     return (*cells[:place], plain, *cells[place:])
 
 
-TABLES: dict[str, Callable[[Path], str]] = {"throughput": timed, "reproduce": reproduced}
+TABLES: dict[str, Callable[[Path], str]] = {
+    "throughput": timed,
+    "memory": kept,
+    "large scene": mapped,
+    "depth": deep,
+    "reproduce": reproduced,
+}
 
 
 if __name__ == "__main__":

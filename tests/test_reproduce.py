@@ -18,6 +18,9 @@ import torch
 from scipy.stats import norm
 
 import outcrop
+from benchmarks.depth import NONE, Outcome
+from benchmarks.large_scene import Mapped
+from benchmarks.memory import Case
 from benchmarks.plain_runs import PlainRun
 from benchmarks.tabulate import TABLES
 from benchmarks.throughput import Round
@@ -345,7 +348,8 @@ def test_the_script_writes_between_the_marks_alone(tmp_path: Path) -> None:
     append_result(tmp_path / "results.jsonl", ONE)
     page = tmp_path / "RESULTS.md"
     page.write_text(
-        "<!-- throughput -->\n<!-- /throughput -->\n"
+        "<!-- throughput -->\n<!-- /throughput -->\n<!-- memory -->\n<!-- /memory -->\n"
+        "<!-- large scene -->\n<!-- /large scene -->\n<!-- depth -->\n<!-- /depth -->\n"
         "# Results\n\n<!-- reproduce -->\nold\n<!-- /reproduce -->\n\n## More\n"
     )
     speeds = {"plain loop": 100.0, "ours, 32-true": 150.0, "ours, auto": 300.0}
@@ -357,6 +361,17 @@ def test_the_script_writes_between_the_marks_alone(tmp_path: Path) -> None:
     others = [replace(plain, seed=1, accuracy=[92.0]), replace(plain, data="other")]
     lines = [json.dumps(asdict(run)) for run in (plain, *others)]
     (tmp_path / "plain.jsonl").write_text("\n".join(lines))
+    kept = Case(110, 128, "32-true", 0, 3 << 20, [1.0, 3.0], "a machine", "a command")
+    again = replace(kept, recompute=8, peak=1 << 20, seconds=[4.0])
+    mapped = Mapped(1000, 4, "a network", 2.0, "a machine", "a command")
+    deep = Outcome(602, NONE, 50.0, 51.0, [2.0], 640, 2000, 1, 64, 16, 0, "a machine", "a command")
+    for name, ones in (
+        ("memory", (kept, again)),
+        ("large_scene", (mapped, replace(mapped, seconds=4.0))),
+        ("depth", (deep, replace(deep, depth=110, accuracy=60.0))),
+    ):
+        lines = [json.dumps(asdict(one)) for one in ones]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
     command = [sys.executable, "-m", "benchmarks.tabulate", "--into", page, "--lines", tmp_path]
     for _ in range(2):
         subprocess.run(command, check=True, cwd=BENCHMARKS.parent)
@@ -365,6 +380,11 @@ def test_the_script_writes_between_the_marks_alone(tmp_path: Path) -> None:
     assert "`a command`\n\na machine; median of 2; product of matrices in bfloat16 1 TF" in text
     assert "| ResNet-20 | ours, 32-true | 195 | 1.75 | 1.50 to 2.00 | 256.4 s |" in text
     assert re.search(r"\| resnet20 \| 91.25 \| 91.9 \| 91.00 \[.*\] \| 91.00 ± 1.41 \|", text)
+    assert "| 110 | 32-true | all kept | 3 | 1.000 | 1.000 | 2.000 | 1.00 |" in text
+    assert re.search(r"\| 110 \| 32-true \| 8 \| 1 \| 0.333 \| 0\.\d+ \| 4.000 \| 2.00 \|", text)
+    assert "| 3.0 | 375,000 | 250,000 to 500,000 | `a command` |" in text
+    assert "accuracy is sure to 2.2 points" in text
+    assert text.index("| 110 | the recipe | 60.00 |") < text.index("| 602 | the recipe | 50.00 |")
     assert "old" not in text
     assert text.endswith("<!-- /reproduce -->\n\n## More\n")
     page.write_text("# Results\n")

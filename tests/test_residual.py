@@ -448,3 +448,32 @@ def test_descriptions_load_without_torch() -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("order", ["original", "pre-activation"])
+@pytest.mark.parametrize("bottleneck", [False, True])
+def test_blocks_that_begin_at_zero_are_their_shortcuts(order: str, bottleneck: bool) -> None:
+    network = ResidualNet(depth=29 if bottleneck else 20, order=order, bottleneck=bottleneck)  # type: ignore[arg-type]
+    zeroed = replace(network, zero_init=True)
+    x = torch.randn(4, 3, 16, 16)
+    module = zeroed.build(3, 10).train()
+    none = (False,) * len(module.blocks)
+    torch.testing.assert_close(module(x), module(x, none))
+    assert not torch.allclose(network.build(3, 10).train()(x), module(x))
+    module(x).sum().backward()
+    moved = [block.residual[-1].weight.grad for block in module.blocks]
+    assert all(gradient is not None and gradient.any() for gradient in moved)
+
+
+def test_what_passes_grows_with_depth_unless_blocks_begin_at_zero() -> None:
+    x = torch.randn(16, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+    def passed(depth: int, zero_init: bool) -> float:
+        module = ResidualNet(depth, zero_init=zero_init).build(3, 10).train()
+        with torch.no_grad():
+            return float(module.features(module.stages(module.stem(x))).mean())
+
+    torch.manual_seed(0)
+    grown = passed(182, False) / passed(20, False)
+    assert 2 < grown < 4.5  # the root of 90 blocks over 9 is 3.2
+    assert passed(182, True) == pytest.approx(passed(20, True), rel=0.5)

@@ -198,6 +198,9 @@ def _result(
         date=date.today().isoformat(),
         command=_command(published, recipe, data.name),
         driver=driver_version(device),
+        curve=tuple(
+            round(100 * epoch.validation.accuracy, 4) for epoch in run.metrics if epoch.validation
+        ),
     )
 
 

@@ -33,6 +33,7 @@ COLUMNS = (
 
 _OF_ONE_RUN = {
     "seed", "accuracy", "seconds", "joules", "torch", "outcrop", "date", "command", "driver",
+    "curve",
 }  # fmt: skip
 
 
@@ -62,6 +63,7 @@ class Result:
         joules: energy of the device, or None: it does not tell, or the run was interrupted.
         torch, outcrop: versions.
         driver: version of the GPU's driver, if it is known.
+        curve: accuracy after each epoch, in %, if it is known.
         date: when it ended, as year-month-day.
         command: what runs this seed again.
     """
@@ -90,6 +92,7 @@ class Result:
     date: str
     command: str
     driver: str | None = None
+    curve: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not (0 <= self.accuracy <= 100 and self.tested > 0 and 0 <= self.seconds < math.inf):
@@ -100,7 +103,8 @@ class Result:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Result:
         """The result that `dataclasses.asdict` and JSON took apart."""
-        return cls(**{**content, "report": tuple(content["report"])})
+        curve = tuple(content.get("curve", ()))
+        return cls(**{**content, "report": tuple(content["report"]), "curve": curve})
 
 
 def results_of(folder: Path, name: str | None = None) -> tuple[Result, ...]:

@@ -45,6 +45,10 @@ class ResidualNet:
             keeps every block always.
         survival_schedule: "linear" falls from 1 at the input to `survival` at the last block,
             "constant" gives it to every block.
+        zero_init: every block begins as its shortcut: the last normalisation of its residual begins
+            at zero, or with pre-activation its last convolution (Goyal et al. 2017,
+            arXiv:1706.02677, section 5.1). Otherwise what passes through a new network in the
+            original order grows by the root of its depth.
         stem: "small": a 3 × 3 convolution; "large": 7 × 7 with stride 2 and a pooling with stride
             2, which makes large pictures 16 times cheaper.
         padding: what convolutions see beyond a patch's rim: "zeros", or "none": they stay inside
@@ -70,6 +74,7 @@ class ResidualNet:
     levels: int = 1
     survival: float = 1.0
     survival_schedule: Literal["linear", "constant"] = "linear"
+    zero_init: bool = False
     stem: Literal["small", "large"] = "small"
     padding: Literal["zeros", "none"] = "zeros"
 

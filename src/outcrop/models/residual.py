@@ -220,7 +220,7 @@ class ResidualNetwork(nn.Module):
 
     Takes float32 `N × bands × height × width` of any size from 4 × 4 up, or without padding from
     the footprint up, and gives logits, `N × classes`. Convolutions start from He's normal
-    initialisation (arXiv:1502.01852, eq. 10).
+    initialisation (arXiv:1502.01852, eq. 10), unless `zero_init` says otherwise.
     """
 
     def __init__(self, description: ResidualNet, bands: int, classes: int) -> None:
@@ -240,6 +240,9 @@ class ResidualNetwork(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
+        if description.zero_init:
+            for block in self.blocks:
+                nn.init.zeros_(cast("nn.BatchNorm2d | nn.Conv2d", block.residual[-1]).weight)
         # Convolutions are faster so, on CPUs as on GPUs; inputs of either order are welcome.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

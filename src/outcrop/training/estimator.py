@@ -75,6 +75,7 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
     levels: int = ResidualNet.levels
     survival: float = ResidualNet.survival
     survival_schedule: Literal["linear", "constant"] = ResidualNet.survival_schedule
+    zero_init: bool = ResidualNet.zero_init
     stem: Literal["small", "large"] = ResidualNet.stem
     padding: Literal["zeros", "none"] = ResidualNet.padding
     epochs: int = Recipe.epochs
@@ -99,6 +100,7 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
     device: str = Machine.device
     precision: Literal["auto", "32-true", "bf16-mixed"] = Machine.precision
     compile: Literal["auto", "always", "never"] = Machine.compile
+    capture: Literal["auto", "never"] = Machine.capture
     recompute: int = Machine.recompute
     accumulate: int = Machine.accumulate
     gpu_memory: str | None = Machine.gpu_memory
