@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import depth, large_scene, memory, plain_runs, throughput
+from benchmarks import depth, large_scene, memory, plain_runs, step_profile, throughput
 from outcrop.experiment.results import COLUMNS, notes, read_results, tabulate
 from outcrop.files import new_file
 
@@ -62,6 +62,12 @@ def kept(folder: Path) -> str:
     return memory.markdown([memory.Case(**line) for line in lines])
 
 
+def spent(folder: Path) -> str:
+    """Where the time of a step goes."""
+    lines = lines_of(folder / step_profile.LINES.name)
+    return step_profile.markdown([step_profile.Profile(**line) for line in lines])
+
+
 def mapped(folder: Path) -> str:
     """How fast a large scene is mapped."""
     lines = lines_of(folder / large_scene.LINES.name)
@@ -87,6 +93,7 @@ def _with(cells: Sequence[str], plain: str) -> tuple[str, ...]:
 
 TABLES: dict[str, Callable[[Path], str]] = {
     "throughput": timed,
+    "step": spent,
     "memory": kept,
     "large scene": mapped,
     "depth": deep,

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -184,6 +185,20 @@ def test_parts_are_the_batch_however_many_processes_share_them(world: int) -> No
         assert torch.equal(torch.cat([part.images for part in parts]), batch.images)
         assert torch.equal(torch.cat([part.labels for part in parts]), batch.labels)
         assert sum(part.share for part in parts) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("at_once", [2, 5, 99])
+@pytest.mark.parametrize(("parts", "first"), [(1, 0), (1, 2), (3, 1)])
+def test_pictures_are_the_same_however_many_parts_are_moved_at_once(
+    at_once: int, parts: int, first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = {"gain": 0.1, "cutout": 3, "noise": 0.1}
+    single = seen(epoch(parts, **looks), first=first)
+    monkeypatch.setattr(Epoch, "_at_once", at_once)
+    together = seen(epoch(parts, **looks), first=first)
+    for one, other in zip(chain(*single), chain(*together), strict=True):
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.labels, other.labels)
 
 
 def test_noise_is_that_of_the_part_wherever_it_is_computed() -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.training.batches import Epoch
 from outcrop.training.device import exact_convolutions
 from outcrop.training.normalise import Normalisation
-from outcrop.training.parallel import make_learner, make_team
-from outcrop.training.parallel.captured import CapturedLearner
+from outcrop.training.parallel import captures, make_learner, make_team
+from outcrop.training.parallel.captured import CapturedLearner, runs
 from outcrop.training.parallel.learner import Learner
 from outcrop.training.pictures import load_pictures
 from outcrop.training.recipe import Augmentation, Machine, Recipe
@@ -109,6 +113,36 @@ def check(network: ResidualNet, recipe: Recipe, patches: PatchSet) -> None:
         )
         moved += int(name.startswith("model.") and bool(tensor.any()))
     assert moved
+
+
+@pytest.mark.parametrize(
+    ("machine", "world", "device", "wanted"),
+    [
+        (Machine(), 1, "cuda:0", True),
+        (Machine(recompute=4), 1, "cuda:0", True),
+        (Machine(capture="never"), 1, "cuda:0", False),
+        (Machine(accumulate=2), 1, "cuda:0", False),
+        (Machine(), 2, "cuda:0", False),
+        (Machine(), 1, "cpu", False),
+    ],
+)
+def test_steps_are_recorded_on_one_gpu_and_in_one_part(
+    machine: Machine, world: int, device: str, wanted: bool
+) -> None:
+    team = SimpleNamespace(world=world, device=torch.device(device))
+    assert captures(machine, team) is wanted  # type: ignore[arg-type]
+
+
+@given(
+    survivals=st.lists(st.floats(0.05, 1), min_size=1, max_size=120),
+)
+def test_runs_hold_every_block_once_and_few_likely_choices(survivals: list[float]) -> None:
+    found = runs(survivals)
+    assert [k for run in found for k in range(len(survivals))[run]] == list(range(len(survivals)))
+    bits = [-sum(p * math.log2(p) for p in (c, 1 - c) if p > 0) for c in survivals]
+    # A cut is at a block, which has at most one bit.
+    assert all(sum(bits[run]) <= 3 + 1 + 1e-9 for run in found)
+    assert len(found) == 1 or sum(bits) > 3
 
 
 @pytest.mark.skipif(DEVICE == "cpu", reason="no GPU")

@@ -22,6 +22,7 @@ from benchmarks.depth import NONE, Outcome
 from benchmarks.large_scene import Mapped
 from benchmarks.memory import Case
 from benchmarks.plain_runs import PlainRun
+from benchmarks.step_profile import Profile
 from benchmarks.tabulate import TABLES
 from benchmarks.throughput import Round
 from outcrop.errors import OutcropError
@@ -350,6 +351,7 @@ def test_the_script_writes_between_the_marks_alone(tmp_path: Path) -> None:
     page.write_text(
         "<!-- throughput -->\n<!-- /throughput -->\n<!-- memory -->\n<!-- /memory -->\n"
         "<!-- large scene -->\n<!-- /large scene -->\n<!-- depth -->\n<!-- /depth -->\n"
+        "<!-- step -->\n<!-- /step -->\n"
         "# Results\n\n<!-- reproduce -->\nold\n<!-- /reproduce -->\n\n## More\n"
     )
     speeds = {"plain loop": 100.0, "ours, 32-true": 150.0, "ours, auto": 300.0}
@@ -368,6 +370,10 @@ def test_the_script_writes_between_the_marks_alone(tmp_path: Path) -> None:
     for name, ones in (
         ("memory", (kept, again)),
         ("large_scene", (mapped, replace(mapped, seconds=4.0))),
+        (
+            "step_profile",
+            (Profile("resnet20", "auto", 128, 2.5, 2.0, 9, [("a|b", 3, 1.5)], "", ""),),
+        ),
         ("depth", (deep, replace(deep, depth=110, accuracy=60.0))),
     ):
         lines = [json.dumps(asdict(one)) for one in ones]
@@ -383,6 +389,8 @@ def test_the_script_writes_between_the_marks_alone(tmp_path: Path) -> None:
     assert "| 110 | 32-true | all kept | 3 | 1.000 | 1.000 | 2.000 | 1.00 |" in text
     assert re.search(r"\| 110 \| 32-true \| 8 \| 1 \| 0.333 \| 0\.\d+ \| 4.000 \| 2.00 \|", text)
     assert "| 3.0 | 375,000 | 250,000 to 500,000 | `a command` |" in text
+    assert "2.50 ms a step, of which 2.00 ms are computed in 9 kernels" in text
+    assert r"| `a\|b` | 3 | 1.500 | 75% |" in text
     assert "accuracy is sure to 2.2 points" in text
     assert text.index("| 110 | the recipe | 60.00 |") < text.index("| 602 | the recipe | 50.00 |")
     assert "old" not in text
