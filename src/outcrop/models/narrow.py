@@ -11,6 +11,7 @@ from torch import Tensor, nn
 CHANNELS = (16, 32)
 
 _TRITON = find_spec("triton") is not None
+_MOST = 2**31  # the kernels count in 32 bits
 _seen: set[tuple[torch.Size, torch.device]] = set()
 
 
@@ -27,7 +28,7 @@ class NarrowConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """`N × channels × H × W` to the same form."""
         half = x.is_cuda and torch.is_autocast_enabled("cuda") and _TRITON
-        if not half or torch.get_autocast_dtype("cuda") != torch.bfloat16:
+        if not half or torch.get_autocast_dtype("cuda") != torch.bfloat16 or x.numel() >= _MOST:
             return super().forward(x)
         found: Tensor = convolve(x.to(torch.bfloat16), self.weight)
         return found
@@ -60,12 +61,12 @@ def convolve(x: Tensor, weight: Tensor) -> Tensor:
     schema="(Tensor x, Tensor weight, Tensor gradient) -> (Tensor, Tensor)",
 )
 def differentiate(x: Tensor, weight: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients by input, bfloat16, and by weight, float32."""
+    """The gradients by input and weight."""
     from outcrop.models import narrow_kernels
 
     gradient = _last(gradient)
     by_input = narrow_kernels.correlate(gradient, _last(weight), turned=True)
-    return by_input, narrow_kernels.differentiate(_last(x), gradient)
+    return by_input, narrow_kernels.differentiate(_last(x), gradient).to(weight.dtype)
 
 
 @convolve.register_fake
