@@ -11,6 +11,8 @@ from outcrop.progress import tell
 from outcrop.training.device import pick_precision
 from outcrop.training.recipe import Machine
 
+_DEEP = 50
+
 
 def announce(
     network: ResidualNet, patches: PatchSet, machine: Machine, device: torch.device
@@ -30,3 +32,8 @@ def announce(
     if machine.devices > 1:
         where += f", {machine.devices} processes ({machine.strategy})"
     tell(f"training {network.title}: {', '.join(facts)}; on {where}")
+    if cost.blocks >= _DEEP and network.order == "original" and not network.zero_init:
+        tell(
+            f"{cost.blocks} blocks begin with large activations, which may keep them from learning "
+            "for many epochs; with --zero-init they begin as their shortcuts"
+        )

@@ -1,0 +1,32 @@
+"""What a training says of itself before it begins."""
+
+import numpy as np
+import pytest
+import torch
+
+from outcrop.models.architectures import ResidualNet
+from outcrop.patches.patchset import PatchSet
+from outcrop.training.announce import announce
+from outcrop.training.recipe import Machine
+
+
+@pytest.mark.parametrize(
+    ("network", "hinted"),
+    [
+        (ResidualNet(depth=110), True),
+        (ResidualNet(depth=602, survival=0.5), True),
+        (ResidualNet(depth=110, zero_init=True), False),
+        (ResidualNet(depth=110, order="pre-activation"), False),
+        (ResidualNet(depth=56), False),
+    ],
+)
+def test_very_deep_networks_are_told_how_to_begin(
+    network: ResidualNet, hinted: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    patches = PatchSet(
+        np.zeros((4, 3, 16, 16), np.uint8), np.arange(4) % 2, ("a", "b"), ("r", "g", "b")
+    )
+    announce(network, patches, Machine(), torch.device("cpu"))
+    told = capsys.readouterr().err
+    assert told.startswith(f"training {network.title}: ")
+    assert ("--zero-init" in told) == hinted
