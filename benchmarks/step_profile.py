@@ -117,7 +117,7 @@ def measure(name: str, capture: str, chosen: argparse.Namespace) -> Profile:
     steps = chosen.steps
     return Profile(
         network=name,
-        capture=capture,
+        capture=capture if on_gpu else "never",
         batch=chosen.batch,
         step=round(step, 3),
         busy=round(sum(time_ for _, _, time_ in spent) / 1000 / steps, 3),
