@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, library, nn
 
 CHANNELS = (16, 32)
 
@@ -34,7 +34,7 @@ class NarrowConv2d(nn.Conv2d):
         return found
 
 
-@torch.library.custom_op(
+@library.custom_op(
     "outcrop::narrow_convolution",
     mutates_args=(),
     device_types="cuda",
@@ -54,7 +54,7 @@ def convolve(x: Tensor, weight: Tensor) -> Tensor:
     return found
 
 
-@torch.library.custom_op(
+@library.custom_op(
     "outcrop::narrow_gradients",
     mutates_args=(),
     device_types="cuda",
