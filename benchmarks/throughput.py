@@ -221,7 +221,7 @@ def saved(rounds: Sequence[Round]) -> list[str]:
     for kind in plain[0].speeds:
         shares = [
             one.speeds[kind] / other.speeds[kind]
-            for one, other in zip(plain, stochastic, strict=True)
+            for one, other in zip(plain, stochastic, strict=False)
         ]
         told.append(
             f"{kind} {statistics.median(shares):.3f} ({min(shares):.3f} to {max(shares):.3f})"

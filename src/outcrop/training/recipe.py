@@ -81,9 +81,9 @@ class Machine:
         precision: "auto" (bfloat16 where the device computes in it, else float32), "32-true", or
             "bf16-mixed" for bfloat16 in forward and backward pass.
         compile: compile each block: "auto" (on CUDA, if there is a compiler), "always" or "never".
-        capture: "auto" records each step as CUDA graphs and plays them back, where one process
-            trains on CUDA and a batch goes through in one part; "never" starts every operation
-            anew, which takes a small network most of its time.
+        capture: "auto" records each step of a classifier as CUDA graphs and plays them back, where
+            one process trains on CUDA and a batch goes through in one part; "never" starts every
+            operation anew, which takes a small network most of its time.
         recompute: keep the activations of every so many blocks only and compute the others again
             for the gradients: less memory, more time; 0 keeps all.
         accumulate: a batch goes through the network in so many parts; less memory, and batch

@@ -27,9 +27,9 @@ def runs(survivals: Sequence[float]) -> list[slice]:
     """Runs of blocks, of each of which some eight choices are likely.
 
     Likely are two to the power of the entropy of which blocks are kept, in bits. Fewer and longer
-    runs would spare what passes between them, 30 µs each on an H100, but have more choices, each
-    recorded when it is first drawn, which takes 0.6 ms a block: counted for the 54 blocks of
-    ResNet-110, eight runs in place of fourteen pay from 20 000 steps on.
+    runs would spare what passes between them, but have more choices, each recorded when it is first
+    drawn: by an estimate for ResNet-110 on an H100, eight runs in place of fourteen pay after some
+    20 000 steps.
 
     >>> runs([1.0] * 9), len(runs([0.5] * 9))
     ([slice(0, 9, None)], 3)
