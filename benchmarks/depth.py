@@ -46,12 +46,15 @@ class Variant:
     Attributes:
         change: against the recipe of the deep network.
         by_sample: which blocks are kept is drawn for each picture, not for each batch.
+        all_move: weights of dropped blocks decay and follow their momentum, as if their gradient
+            were zero.
     """
 
     change: str
     network: ResidualNet
     recipe: Recipe
     by_sample: bool = False
+    all_move: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,9 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--data", default="../shared/data/cifar10-jpeg.tar.xz")
     options.add_argument("--depths", default="110,602", help="the last one is changed")
-    options.add_argument("--changes", default=";".join(CHANGES), help="with semicolons between")
+    options.add_argument(
+        "--changes", default=";".join(CHANGES), help="with semicolons between, + for both at once"
+    )
     options.add_argument("--batch", type=int, default=128)
     options.add_argument("--shrink", type=int, default=1, help="average so many pixels square")
     options.add_argument("--images", type=int, default=25_600, help="a multiple of the batch")
@@ -111,7 +116,7 @@ def main() -> None:
     depths = [int(depth) for depth in chosen.depths.split(",")]
     plain = [Variant(NONE, ResidualNet(depth, survival=0.5), recipe) for depth in depths]
     changes = [name.strip() for name in chosen.changes.split(";")]
-    deepest = [CHANGES[name](replace(plain[-1], change=name)) for name in changes]
+    deepest = [changed(plain[-1], name) for name in changes]
     patches = shrunk(open_patches(chosen.data), chosen.shrink)
     outcomes = []
     for outcome in run([*plain[:-1], *deepest], patches, chosen):
@@ -139,8 +144,17 @@ CHANGES: dict[str, Callable[[Variant], Variant]] = {
     "five times the weight decay": lambda it: replace(
         it, recipe=replace(it.recipe, weight_decay=5 * it.recipe.weight_decay)
     ),
+    "no weight decay": lambda it: replace(it, recipe=replace(it.recipe, weight_decay=0)),
+    "dropped blocks decay too": lambda it: replace(it, all_move=True),
     "drawn for each picture": lambda it: replace(it, by_sample=True),
 }
+
+
+def changed(variant: Variant, change: str) -> Variant:
+    """The variant after one of `CHANGES`, or several with + between them."""
+    for name in change.split(" + "):
+        variant = CHANGES[name](variant)
+    return replace(variant, change=change)
 
 
 def shrunk(patches: PatchSet, by: int) -> PatchSet:
@@ -158,11 +172,15 @@ class Trial:
         if variant.by_sample:
             recipe = replace(recipe, machine=replace(recipe.machine, compile="never"))
             network = replace(network, survival=1.0)
+        if variant.all_move:
+            recipe = replace(recipe, machine=replace(recipe.machine, capture="never"))
         self.recipe = recipe
         on_gpu = team.device.type == "cuda"
         self.stream = torch.cuda.Stream(team.device) if on_gpu else None
         with self.beside():
             self.learner: Learner = make_learner(network, recipe, patches, team)
+            if variant.all_move:
+                self.learner.optimiser.register_step_pre_hook(let_all_move)
             self.network = variant.network if not variant.by_sample else network
             self.masks = None
             if variant.by_sample:
@@ -213,6 +231,14 @@ class Trial:
         with self.beside(), exact_convolutions():
             for images, _ in pictures.batches([one for one in wanted if len(one)]):
                 module(scale(images))
+
+
+def let_all_move(optimiser: torch.optim.Optimizer, *_: object) -> None:
+    """Give a gradient of zero to what has none."""
+    for group in optimiser.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
 
 
 class Masks:
@@ -294,6 +320,12 @@ def run(
             )
 
 
+def place(change: str) -> list[int]:
+    """Where a table has it: in the order of `CHANGES`, what is changed first first."""
+    order = list(CHANGES)
+    return [order.index(name) for name in change.split(" + ")]
+
+
 def markdown(outcomes: Sequence[Outcome]) -> str:
     """A table for all that were trained alike on one machine."""
     alike: dict[tuple[str | int, ...], list[Outcome]] = {}
@@ -311,7 +343,7 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
             f"{196 * math.sqrt(0.25 / first.tested):.1f} points\n"
         )
         rows = [COLUMNS, tuple("---" for _ in COLUMNS)]
-        for one in sorted(here, key=lambda one: (one.depth, list(CHANGES).index(one.change))):
+        for one in sorted(here, key=lambda one: (one.depth, place(one.change))):
             losses = ", ".join(f"{loss:.2f}" for loss in one.losses)
             accuracies = f"{one.accuracy:.2f}", f"{one.relearnt:.2f}"
             rows.append((str(one.depth), one.change, *accuracies, losses))

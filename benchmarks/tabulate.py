@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import depth, large_scene, memory, plain_runs, step_profile, throughput
-from outcrop.experiment.results import COLUMNS, notes, read_results, tabulate
+from outcrop.experiment.results import COLUMNS, Result, notes, read_results, tabulate
 from outcrop.files import new_file
 
 HERE = Path(__file__).parent
@@ -17,6 +17,7 @@ PLAIN = (
     "plain loop: the same recipe on the same pictures by `reference/`, from the lines of "
     "`plain.jsonl`; one seed, or the mean of several ± their standard deviation"
 )
+RUN_COLUMNS = ("recipe", "loop", "seed", "epochs", "accuracy, %", "made on", "command")
 
 
 def main() -> None:
@@ -46,8 +47,33 @@ def reproduced(folder: Path) -> str:
         epochs, data = int(row["epochs"].split()[0]), row["data"].removesuffix(" †")
         lines.append(_with(cells, plain_runs.beside(runs, row["recipe"], epochs, data)))
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    told = [*notes(results), PLAIN]
-    return "\n\n".join([table, "\n".join(f"- {note}" for note in told)])
+    told = "\n".join(f"- {note}" for note in [*notes(results), PLAIN])
+    return "\n\n".join([table, told, every_run(results, runs)])
+
+
+def every_run(results: Sequence[Result], runs: Sequence[plain_runs.PlainRun]) -> str:
+    """Each run by itself: what it came to, where, and the command that made it."""
+    ours = [
+        (one.name, "ours", one.seed, one.epochs, one.accuracy, made_on(one), one.command)
+        for one in results
+    ]
+    plain = [
+        (one.name, "plain", one.seed, one.epochs, one.accuracy[-1], one.machine, one.command)
+        for one in runs
+    ]
+    lines = [RUN_COLUMNS, tuple("---" for _ in RUN_COLUMNS)]
+    for name, loop, seed, epochs, accuracy, machine, command in sorted(ours + plain):
+        cells = (name, loop, str(seed), str(epochs), f"{accuracy:.2f}", machine, f"`{command}`")
+        lines.append(cells)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def made_on(result: Result) -> str:
+    """Device, driver or threads, versions and date, as `machine.describe` says them."""
+    more = f"driver {result.driver or 'unknown'}"
+    if result.threads is not None:
+        more = f"{result.threads} threads"
+    return f"{result.device}, {more}, torch {result.torch}, {result.date}"
 
 
 def timed(folder: Path) -> str:
