@@ -1,4 +1,4 @@
-"""Draw the accuracy after each epoch, ours beside the plain loop's, from the lines of runs."""
+"""Draw the accuracy after each epoch, ours and the plain loop's, from the lines of runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from benchmarks import plain_runs
 from benchmarks.tabulate import HERE, lines_of
@@ -30,7 +31,7 @@ def main() -> None:
 
 
 def gather(folder: Path) -> dict[Kind, Curves]:
-    """The curves of each recipe, epochs and data, by who ran it; those that both ran."""
+    """The curves of each recipe, epochs and data, by who ran it."""
     found: dict[Kind, Curves] = {}
     for result in read_results(folder / "results.jsonl"):
         if result.curve:
@@ -40,7 +41,7 @@ def gather(folder: Path) -> dict[Kind, Curves]:
         run = plain_runs.PlainRun(**line)
         kind = (run.name, run.epochs, run.data)
         found.setdefault(kind, {}).setdefault("plain loop", []).append(run.accuracy)
-    return {kind: curves for kind, curves in found.items() if len(curves) == 2}
+    return found
 
 
 def draw(found: dict[Kind, Curves]) -> Figure:
@@ -51,10 +52,12 @@ def draw(found: dict[Kind, Curves]) -> Figure:
     for number, ((name, epochs, data), curves) in enumerate(sorted(found.items()), start=1):
         axes = figure.add_subplot(rows, columns, number)
         for who, colour in (("ours", _OURS), ("plain loop", _PLAIN)):
-            for k, curve in enumerate(curves[who]):
-                label = f"{who}, {len(curves[who])} seed{'s'[: len(curves[who]) > 1]}"
+            seeds = curves.get(who, [])
+            for k, curve in enumerate(seeds):
+                label = f"{who}, {len(seeds)} seed{'s'[: len(seeds) > 1]}"
                 axes.plot(range(1, len(curve) + 1), curve, color=colour, label=None if k else label)
         axes.set_title(f"{name}, {epochs} epochs", fontsize=10)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("epoch")
         axes.set_ylabel("accuracy on the test side, %")
         axes.grid(alpha=0.3)
