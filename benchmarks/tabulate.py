@@ -8,7 +8,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import depth, large_scene, memory, plain_runs, step_profile, throughput
+from benchmarks import (
+    depth,
+    first_step,
+    large_scene,
+    memory,
+    plain_runs,
+    step_profile,
+    throughput,
+)
 from outcrop.experiment.results import COLUMNS, Result, notes, read_results, tabulate
 from outcrop.files import new_file
 
@@ -106,6 +114,12 @@ def deep(folder: Path) -> str:
     return depth.markdown([depth.Outcome(**line) for line in lines])
 
 
+def begun(folder: Path) -> str:
+    """Where very deep networks break."""
+    lines = lines_of(folder / first_step.LINES.name)
+    return first_step.markdown([first_step.First(**line) for line in lines])
+
+
 def lines_of(path: Path) -> list[dict[str, Any]]:
     """What the lines of a file say."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -123,6 +137,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "memory": kept,
     "large scene": mapped,
     "depth": deep,
+    "first step": begun,
     "reproduce": reproduced,
 }
 
