@@ -137,6 +137,7 @@ CHANGES: dict[str, Callable[[Variant], Variant]] = {
         it, recipe=replace(it.recipe, learning_rate=it.recipe.learning_rate / 3)
     ),
     "blocks begin at zero": lambda it: replace(it, network=replace(it.network, zero_init=True)),
+    "pre-activation": lambda it: replace(it, network=replace(it.network, order="pre-activation")),
     "survival 0.8 at the end": lambda it: replace(it, network=replace(it.network, survival=0.8)),
     "survival 0.75 everywhere": lambda it: replace(
         it, network=replace(it.network, survival=0.75, survival_schedule="constant")

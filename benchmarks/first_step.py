@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,12 @@ from outcrop.training.pictures import load_pictures
 
 LINES = Path(__file__).with_name("first_step.jsonl")
 PLACES = ("stem", "first block", "middle block", "last block", "linear layer")
-COLUMNS = ("layers", "blocks begin", "loss", "deviation of the logits", *PLACES)
+COLUMNS = ("layers", "network", "loss", "deviation of the logits", *PLACES)
+KINDS: dict[str, dict[str, Any]] = {
+    "as published": {},
+    "blocks begin at zero": {"zero_init": True},
+    "pre-activation": {"order": "pre-activation"},
+}
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class First:
 
     Attributes:
         depth: layers.
-        zero_init: whether blocks begin as their shortcuts.
+        kind: one of `KINDS`.
         survival: of the last block.
         loss: cross-entropy; log 10 if all classes are as likely.
         logits: their standard deviation.
@@ -46,7 +52,7 @@ class First:
     """
 
     depth: int
-    zero_init: bool
+    kind: str
     survival: float
     loss: float
     logits: float
@@ -78,14 +84,14 @@ def main() -> None:
     batches = [(scale(x), y) for x, y in pictures.batches(pictures.all.reshape(chosen.draws, -1))]
     found = []
     for depth in map(int, chosen.depths.split(",")):
-        for zero_init in (False, True):
-            network = ResidualNet(depth, survival=chosen.survival, zero_init=zero_init)
+        for kind, changes in KINDS.items():
+            network = ResidualNet(depth, survival=chosen.survival, **changes)
             seen = [look(network, *batch, seed) for seed, batch in enumerate(batches)]
             loss, logits, *gradients = (
                 float(f"{statistics.median(values):.4g}") for values in zip(*seen, strict=True)
             )
             how = (chosen.batch, patches.size[0], chosen.draws, describe(), command("first_step"))
-            line = First(depth, zero_init, chosen.survival, loss, logits, gradients, *how)
+            line = First(depth, kind, chosen.survival, loss, logits, gradients, *how)
             found.append(line)
             with chosen.lines.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(line)) + "\n")
@@ -132,9 +138,8 @@ def markdown(lines: Sequence[First]) -> str:
         )
         rows = [COLUMNS, tuple("---" for _ in COLUMNS)]
         for one in here:
-            begin = "at zero" if one.zero_init else "as drawn"
             steep = [f"{value:.3f}" for value in one.gradients]
-            rows.append((str(one.depth), begin, f"{one.loss:.2f}", f"{one.logits:.2f}", *steep))
+            rows.append((str(one.depth), one.kind, f"{one.loss:.2f}", f"{one.logits:.2f}", *steep))
         parts.append("\n".join(f"| {' | '.join(cells)} |" for cells in rows) + "\n")
     return "\n".join(parts).rstrip()
 

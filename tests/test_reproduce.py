@@ -369,7 +369,7 @@ def test_the_script_writes_between_the_marks_alone(tmp_path: Path) -> None:
     mapped = Mapped(1000, 4, "a network", 2.0, "a machine", "a command")
     deep = Outcome(602, NONE, 50.0, 51.0, [2.0], 640, 2000, 1, 64, 16, 0, "a machine", "a command")
     gradients = [0.5, 1.0, 0.1, 0.2, 3.0]
-    begun = First(20, False, 0.5, 4.0, 2.0, gradients, 64, 16, 5, "a machine", "a command")
+    begun = First(20, "as published", 0.5, 4.0, 2.0, gradients, 64, 16, 5, "a machine", "a command")
     for name, ones in (
         ("memory", (kept, again)),
         ("large_scene", (mapped, replace(mapped, seconds=4.0))),
@@ -378,7 +378,7 @@ def test_the_script_writes_between_the_marks_alone(tmp_path: Path) -> None:
             (Profile("resnet20", "auto", 128, 2.5, 2.0, 9, [("a|b", 3, 1.5)], "", ""),),
         ),
         ("depth", (deep, replace(deep, depth=110, accuracy=60.0))),
-        ("first_step", (begun, replace(begun, zero_init=True, loss=2.3))),
+        ("first_step", (begun, replace(begun, kind="pre-activation", loss=2.3))),
     ):
         lines = [json.dumps(asdict(one)) for one in ones]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
@@ -398,8 +398,8 @@ def test_the_script_writes_between_the_marks_alone(tmp_path: Path) -> None:
     assert r"| `a\|b` | 3 | 1.500 | 75% |" in text
     assert "accuracy is sure to 2.2 points" in text
     assert text.index("| 110 | the recipe | 60.00 |") < text.index("| 602 | the recipe | 50.00 |")
-    assert "| 20 | as drawn | 4.00 | 2.00 | 0.500 | 1.000 | 0.100 | 0.200 | 3.000 |" in text
-    assert "| 20 | at zero | 2.30 |" in text
+    assert "| 20 | as published | 4.00 | 2.00 | 0.500 | 1.000 | 0.100 | 0.200 | 3.000 |" in text
+    assert "| 20 | pre-activation | 2.30 |" in text
     assert "old" not in text
     assert text.endswith("<!-- /reproduce -->\n\n## More\n")
     page.write_text("# Results\n")
