@@ -25,7 +25,7 @@ from outcrop.patches.collection import open_patches
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits import TRAIN, delivered_split
 from outcrop.training.batches import Epoch
-from outcrop.training.device import exact_convolutions, pick_device
+from outcrop.training.device import exact_convolutions, keep_freed_memory, pick_device
 from outcrop.training.normalise import Normalisation, learn_normalisation
 from outcrop.training.parallel import make_learner, make_team
 from outcrop.training.parallel.learner import Learner
@@ -289,6 +289,8 @@ def run(
     scale = learn_normalisation(patches, training[some])
     pictures = load_pictures(patches, training[some], device)
     judged = load_pictures(patches, testing[some_tested], device)
+    if device.type == "cpu":
+        keep_freed_memory()
     with ExitStack() as stack:
         stack.enter_context(exact_convolutions())
         trials = []

@@ -17,7 +17,7 @@ from benchmarks.machine import command, describe
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.training.batches import Epoch
-from outcrop.training.device import exact_convolutions, pick_device
+from outcrop.training.device import exact_convolutions, keep_freed_memory, pick_device
 from outcrop.training.normalise import Normalisation
 from outcrop.training.parallel import make_learner, make_team
 from outcrop.training.pictures import load_pictures
@@ -86,6 +86,8 @@ def measure(name: str, capture: str, chosen: argparse.Namespace) -> Profile:
     patches = PatchSet(images, labels, tuple("abcdefghij"), ("red", "green", "blue"))
     pictures = load_pictures(patches, np.arange(len(images)), device)
     on_gpu = device.type == "cuda"
+    if not on_gpu:
+        keep_freed_memory()
     with exact_convolutions(), make_team(network, recipe) as team:
         learner = make_learner(network, recipe, patches, team)
         learner.module.train()
