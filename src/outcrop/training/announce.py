@@ -34,6 +34,6 @@ def announce(
     tell(f"training {network.title}: {', '.join(facts)}; on {where}")
     if cost.blocks >= _DEEP and network.order == "original" and not network.zero_init:
         tell(
-            f"{cost.blocks} blocks begin with large activations, which may keep them from learning "
-            "for many epochs; with --zero-init they begin as their shortcuts"
+            f"{cost.blocks} blocks begin with large gradients, which may keep them from learning "
+            "for many epochs; take --zero-init or --order pre-activation"
         )
