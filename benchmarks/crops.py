@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.residual import ResidualNetwork
 from outcrop.patches.cut import cut
-from outcrop.sources.scene import open_scene
+from outcrop.sources.opening import open_scene
 
 NO_LABEL = -100
 

@@ -25,7 +25,7 @@ from outcrop.models.architectures import ResidualNet
 from outcrop.patches.cut import cut, cut_at
 from outcrop.progress import silence
 from outcrop.sources.coast import coast_in, make_coast
-from outcrop.sources.scene import open_scene
+from outcrop.sources.opening import open_scene
 from outcrop.splits import RandomSplit
 from outcrop.training.classifier import Classifier
 from outcrop.training.engine import train

@@ -30,7 +30,7 @@ from outcrop.models.cost import cost_of
 from outcrop.patches.cut import cut
 from outcrop.patches.patchset import PatchSet
 from outcrop.sources.coast import CLASSES, Coast, make_coast
-from outcrop.sources.scene import open_scene
+from outcrop.sources.opening import open_scene
 from outcrop.splits import Split
 from outcrop.training.classifier import Classifier
 from outcrop.training.engine import train

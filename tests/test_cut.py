@@ -15,7 +15,7 @@ from outcrop.patches.cut import cut
 from outcrop.patches.patchset import PatchSet, read_patches
 from outcrop.patches.positions import upper_left
 from outcrop.sources.labels import open_labels
-from outcrop.sources.scene import open_scene, open_scenes
+from outcrop.sources.opening import open_scene, open_scenes
 from tests.rasters import UTM, ramp, write_raster
 from tests.shared import DATA, needs_shared
 from tests.test_scene import LANDSAT

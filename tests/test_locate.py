@@ -18,7 +18,7 @@ from outcrop.locating.planes import Planes, Slab, filled
 from outcrop.locating.search import Candidates, _strips, looked_at, scan, scan_fully, spacing
 from outcrop.locating.signature import design
 from outcrop.patches.flips import FLIPS, flip, unflip
-from outcrop.sources.scene import open_scene
+from outcrop.sources.opening import open_scene
 from outcrop.sources.volumes import open_volume
 from tests.rasters import write_raster
 

@@ -19,7 +19,7 @@ from outcrop.mapping.rasters import windows
 from outcrop.reporting import write_report
 from outcrop.reporting.cells import count_cells, outside_cells, wrong_cells
 from outcrop.reporting.maps import LONGEST, MapFiles, map_part
-from outcrop.sources.scene import open_scene
+from outcrop.sources.opening import open_scene
 from tests.command_line import check_refused, run
 from tests.pages import Page
 from tests.rasters import GRID, tagged, write_raster

@@ -32,7 +32,7 @@ from outcrop.mapping.scene import map_scene
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.palette import colours
 from outcrop.sources.labels import open_labels
-from outcrop.sources.scene import open_scene
+from outcrop.sources.opening import open_scene
 from outcrop.training.classifier import Classifier
 from outcrop.training.normalise import Normalisation
 from outcrop.training.run import Run

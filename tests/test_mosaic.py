@@ -14,7 +14,8 @@ from outcrop.errors import OutcropError
 from outcrop.mapping.polygons import write_polygons
 from outcrop.mapping.scene import map_scene
 from outcrop.sources.mosaic import Mosaic, lay_together
-from outcrop.sources.scene import open_scene
+from outcrop.sources.grids import same_grid
+from outcrop.sources.opening import open_scene
 from tests.rasters import GRID, write_raster
 from tests.test_mapping import CLASSES, dense, noise, read
 
@@ -41,8 +42,8 @@ def test_a_mosaic_is_mapped_as_the_scene_that_it_was_cut_from(tmp_path, parts):
     whole = write_raster(tmp_path / "whole.tif", noise(), nodata=0)
     mosaic = lay_together([open_scene(path) for path in reversed(parts)])
     assert isinstance(mosaic, Mosaic)
-    assert mosaic.same_grid(open_scene(whole))
-    assert mosaic.files == tuple(reversed(parts))
+    assert same_grid(mosaic, open_scene(whole))
+    assert mosaic.files == tuple(map(str, reversed(parts)))
     map_scene(dense(), whole, tmp_path / "a.tif", tmp_path / "a-sure.tif")
     map_scene(dense(), mosaic, tmp_path / "b.tif", tmp_path / "b-sure.tif")
     assert np.array_equal(read(tmp_path / "a.tif"), read(tmp_path / "b.tif"))

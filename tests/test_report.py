@@ -29,7 +29,7 @@ from outcrop.reporting import write_report
 from outcrop.reporting.findings import leak, percent, ranking, sureness
 from outcrop.reporting.panels import open_source, with_grid
 from outcrop.reporting.rasters import read_scene, stretches
-from outcrop.sources.scene import open_scene
+from outcrop.sources.opening import open_scene
 from outcrop.splits import BlockSplit, random_counterpart
 from outcrop.training.engine import train
 from outcrop.training.recipe import Machine, Recipe

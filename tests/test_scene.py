@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rasterio.enums import ColorInterp
 
 from outcrop.errors import OutcropError
-from outcrop.sources.scene import open_scene, open_scenes
+from outcrop.sources.opening import open_scene, open_scenes
 from tests.rasters import UTM, ramp, write_raster
 from tests.shared import DATA, needs_shared
 
@@ -94,8 +94,9 @@ def test_files_are_sorted_into_scenes(tmp_path):
     whole = write_raster(tmp_path / "d.tif", ramp(2))
     scenes = open_scenes([one[0], two[0], whole, one[1], two[1]])
     assert [len(scene.files) for scene in scenes] == [2, 2, 1]
-    joined = open_scenes([f"{one[0]},{two[0]}".replace(str(two[0]), str(one[1]))])
-    assert [band.name for band in joined[0].bands] == ["b0", "b1"]
+    for joined in ([one], [one[0], "+", one[1]]):
+        (scene,) = open_scenes(joined)
+        assert scene.band_names == ("b0", "b1")
 
 
 @needs_shared
@@ -146,9 +147,10 @@ def test_a_truncated_file_is_told_with_its_rows(tmp_path):
 
 def test_different_grids_are_no_scene(tmp_path):
     a = write_raster(tmp_path / "a.tif", ramp(1))
-    b = write_raster(tmp_path / "b.tif", ramp(1, height=41))
-    with pytest.raises(OutcropError, match=r"41 × 50 pixels of 10 .* against 40 × 50"):
+    far = Affine(10, 0, 700_000, 0, -10, 1_200_000)
+    b = write_raster(tmp_path / "b.tif", ramp(1, height=41), transform=far)
+    with pytest.raises(OutcropError, match=r"shows other ground .* 41 × 50 .* against 40 × 50"):
         open_scene([a, b])
     c = write_raster(tmp_path / "c.tif", ramp(3))
-    with pytest.raises(OutcropError, match=r"has 3 bands where .* has 1; choose common ones"):
+    with pytest.raises(OutcropError, match=r"has 3 bands .* where .* has 1 band .*; choose common"):
         open_scenes([a, c])

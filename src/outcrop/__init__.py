@@ -12,7 +12,9 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "OutcropError": "errors.OutcropError",
     # sources
-    "open_scene": "sources.scene.open_scene",
+    "open_scene": "sources.opening.open_scene",
+    "open_scenes": "sources.opening.open_scenes",
+    "Reading": "sources.scene.Reading",
     "open_volume": "sources.volumes.open_volume",
     "lay_together": "sources.mosaic.lay_together",
     "open_labels": "sources.labels.open_labels",

@@ -9,7 +9,8 @@ from outcrop.errors import OutcropError
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import reopen, with_bands
 from outcrop.sources.kinds import are_volumes
-from outcrop.sources.scene import Scene, open_scenes
+from outcrop.sources.opening import open_scenes
+from outcrop.sources.scene import Scene
 from outcrop.sources.volumes import Volume, open_volume
 
 Origins = Sequence[Scene | Volume]

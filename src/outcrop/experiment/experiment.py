@@ -20,7 +20,9 @@ from outcrop.mapping.scene import map_scene
 from outcrop.patches.cut import cut
 from outcrop.patches.patchset import PatchSet, read_patches
 from outcrop.progress import console
-from outcrop.sources.scene import Scene, open_scene, open_scenes
+from outcrop.sources.names import stem
+from outcrop.sources.opening import open_grid, open_scenes
+from outcrop.sources.scene import Scene
 from outcrop.splits import Split, block_split, read_split
 from outcrop.training.device import pick_device
 from outcrop.training.parallel import refuse_several
@@ -73,7 +75,7 @@ def run_experiment(experiment: Experiment, folder: str | Path, resume: bool = Fa
         raise OutcropError(
             "--step", "has no meaning for a dense map, which computes every pixel; leave it out"
         )
-    scenes = open_scenes(experiment.scenes, experiment.bands, experiment.crs)
+    scenes = open_scenes(experiment.scenes, experiment.bands, experiment.crs, experiment.reading)
     _check_truth(experiment, len(scenes))
     with nullcontext() if resume and folder.exists() else kept_if_whole(folder):
         _write_experiment(experiment, folder)
@@ -105,7 +107,7 @@ def _check_truth(experiment: Experiment, scenes: int) -> None:
             f"{len(experiment.truth)} files for {scenes} scene{'s'[: scenes > 1]}; give one each",
         )
     for path in experiment.truth:
-        open_scene(path, crs=experiment.crs)
+        open_grid(path, experiment.crs)
 
 
 def _write_experiment(experiment: Experiment, folder: Path) -> None:
@@ -152,7 +154,7 @@ def _map(
     folder.mkdir(exist_ok=True)
     maps = {}
     for number, scene in enumerate(scenes[: experiment.maps]):
-        name = f"{number}-{scene.files[0].stem}"
+        name = f"{number}-{stem(scene.opened[0])}"
         path = folder / f"{name}-classes.tif"
         if not path.exists():
             console.print(f"mapping {scene.title}")

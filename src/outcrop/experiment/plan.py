@@ -7,6 +7,7 @@ from typing import Any
 
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
+from outcrop.sources.scene import Reading
 from outcrop.training.recipe import Augmentation, Machine, Recipe
 
 
@@ -15,12 +16,14 @@ class Experiment:
     """What to do, with every default written out; `experiment.yaml` in the result folder.
 
     Attributes:
-        scenes: raster files; single-band files on one grid are one scene.
+        scenes: raster files or products; single-band files of the same ground are one scene, and
+            so are names with a plus sign between.
         labels: polygons, points or label rasters: one file for all scenes or one each.
         column: the column of vector labels that names the class.
         truth: class rasters to hold the maps against, one for each scene, where they exist.
         size: height and width of a patch in pixels.
-        bands: numbers of the bands to use, from 1; all if none are named.
+        bands: the bands to use, by number from 1 or by name; all if none are named.
+        reading: how rasters are read.
         stride: use only labelled pixels on every so many rows and columns.
         per_class: at most so many patches of each class.
         classes: names for the values of a label raster, in ascending order.
@@ -41,7 +44,8 @@ class Experiment:
     column: str | None = None
     truth: list[str] = field(default_factory=list)
     size: int = 32
-    bands: list[int] | None = None
+    bands: list[str] | None = None
+    reading: Reading = Reading()
     stride: int = 1
     per_class: int | None = None
     classes: list[str] | None = None
@@ -60,7 +64,7 @@ class Experiment:
         import yaml
 
         content = asdict(self)
-        for part in ("network", "recipe", "augmentation", "machine"):
+        for part in ("reading", "network", "recipe", "augmentation", "machine"):
             content |= content.pop(part)
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
@@ -75,8 +79,9 @@ class Experiment:
 
         try:
             content = yaml.safe_load(text)
+            reading = Reading(**_taken(Reading, content))
             network, recipe = take_training(content)
-            return cls(**content, network=network, recipe=recipe)
+            return cls(**content, reading=reading, network=network, recipe=recipe)
         except (yaml.YAMLError, AttributeError, TypeError) as error:
             raise OutcropError("experiment", f"cannot be read ({error})") from error
 

@@ -19,7 +19,7 @@ from outcrop.locating.verify import Peak
 from outcrop.patches.flips import FLIPS, KEEP_SHAPE, unflip
 from outcrop.patches.patchset import PatchSet
 from outcrop.sources.kinds import are_volumes, open_all_scenes, open_all_volumes, refuse_for
-from outcrop.sources.scene import Scene
+from outcrop.sources.scene import Reading, Scene
 from outcrop.sources.volumes import Volume
 
 SURE = 0.9999
@@ -32,7 +32,8 @@ def locate(
     axis: int | None = None,
     flips: bool = False,
     *,
-    bands: Sequence[int] | None = None,
+    bands: Sequence[int | str] | None = None,
+    reading: Reading = Reading(),
     crs: str | None = None,
     sure: float = SURE,
     scheduler: str | None = None,
@@ -69,7 +70,7 @@ def locate(
         raise OutcropError("--sure", f"is a probability and must be from 0 to 1, not {sure:g}")
     images = _images(patches)
     size = (images.shape[2], images.shape[3])
-    opened = _open(sources, axis, bands, crs)
+    opened = _open(sources, axis, bands, crs, reading)
     stacks = _stacks(opened, axis, size)
     images = _in_bands(images, opened[0], stacks[0].bands)
     usable = has_contrast(images)
@@ -228,15 +229,16 @@ def _images(patches: PatchSet | np.ndarray) -> np.ndarray:
 def _open(
     sources: str | Path | Scene | Volume | Sequence[str | Path | Scene | Volume],
     axis: int | None,
-    bands: Sequence[int] | None,
+    bands: Sequence[int | str] | None,
     crs: str | None,
+    reading: Reading,
 ) -> Sequence[Scene | Volume]:
     several = [sources] if isinstance(sources, str | Path | Scene | Volume) else list(sources)
     if are_volumes(several):
         refuse_for("volumes", bands=bands, crs=crs)
         return open_all_volumes(several)
     refuse_for("scenes", axis=axis)
-    return open_all_scenes(several, bands, crs)
+    return open_all_scenes(several, bands, crs, reading)
 
 
 def _stacks(

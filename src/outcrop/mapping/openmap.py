@@ -17,7 +17,8 @@ from outcrop.mapping.rasters import (
     pixel_hectares,
     windows,
 )
-from outcrop.sources.scene import Scene, open_scene
+from outcrop.sources.opening import open_grid
+from outcrop.sources.scene import Scene
 
 
 @dataclass(frozen=True)
@@ -111,5 +112,5 @@ def open_map(path: str | Path) -> OpenMap:
     with open_raster(path) as dataset:
         if dataset.crs is None:
             raise OutcropError(path, "has no coordinate reference system; write one into it")
-    scene = open_scene(path)
+    scene = open_grid(path)
     return OpenMap(path, classes, replace(scene, bands=scene.bands[:1]))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from outcrop.sources.names import stamp
 from outcrop.sources.scene import Scene, SceneReader, read_mirrored
 from outcrop.sources.volumes import Volume, VolumeReader
 
@@ -31,8 +31,8 @@ class Pictures(Protocol):
         """Height and width of each."""
 
     @property
-    def bands(self) -> int:
-        """How many each has."""
+    def bands(self) -> tuple[str, ...]:
+        """The names of the bands of each."""
 
     @property
     def title(self) -> str:
@@ -48,19 +48,25 @@ class Pictures(Protocol):
 
 @dataclass(frozen=True)
 class OfScene:
-    """A scene as a picture."""
+    """A scene as a picture, or a part of it, whose surroundings are read where they are needed.
+
+    Attributes:
+        scene: the scene.
+        part: row and column of the upper-left pixel, height and width; the whole if not given.
+    """
 
     scene: Scene
+    part: tuple[int, int, int, int] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
         """See `Pictures`."""
-        return self.scene.height, self.scene.width
+        return (self.scene.height, self.scene.width) if self.part is None else self.part[2:]
 
     @property
-    def bands(self) -> int:
+    def bands(self) -> tuple[str, ...]:
         """See `Pictures`."""
-        return len(self.scene.bands)
+        return self.scene.band_names
 
     @property
     def title(self) -> str:
@@ -70,21 +76,32 @@ class OfScene:
     @property
     def identity(self) -> Any:
         """See `Pictures`."""
-        return [stamps(self.scene.files), [band.number for band in self.scene.bands]]
+        scene = self.scene
+        mask = () if scene.mask is None else (scene.mask.file,)
+        return [
+            [stamp(file) for file in (*scene.files, *mask)],
+            [asdict(band) for band in scene.bands],
+            asdict(scene.reading),
+            [scene.transform, scene.height, scene.width],
+            self.part,
+        ]
 
     @contextmanager
     def reader(self, ahead: bool) -> Iterator[PictureReader]:
         """See `Pictures`."""
+        row, column = (0, 0) if self.part is None else self.part[:2]
         with self.scene.reader() as reader:
-            yield _SceneWindows(reader)
+            yield _SceneWindows(reader, row, column)
 
 
 @dataclass(frozen=True)
 class _SceneWindows:
     reader: SceneReader
+    row: int
+    column: int
 
     def read(self, index: int, row: int, column: int, height: int, width: int) -> np.ndarray:
-        return self.reader.read(row, column, height, width)
+        return self.reader.read(self.row + row, self.column + column, height, width)
 
 
 @dataclass(frozen=True)
@@ -100,9 +117,9 @@ class OfVolume:
         return self.volume.plane(self.axis)
 
     @property
-    def bands(self) -> int:
+    def bands(self) -> tuple[str, ...]:
         """See `Pictures`."""
-        return 1
+        return ("samples",)
 
     @property
     def title(self) -> str:
@@ -112,7 +129,7 @@ class OfVolume:
     @property
     def identity(self) -> Any:
         """See `Pictures`."""
-        return [stamps((self.volume.path,)), self.axis]
+        return [stamp(str(self.volume.path)), self.axis]
 
     @contextmanager
     def reader(self, ahead: bool) -> Iterator[PictureReader]:
@@ -140,8 +157,3 @@ class _Slices:
 
         shape = whole.shape[1], whole.shape[2]
         return read_mirrored(inside, shape, (row, column, height, width))
-
-
-def stamps(files: tuple[Path, ...]) -> list[list[Any]]:
-    """Name, size and time of change of files, to see whether they are still the same."""
-    return [[str(file), stat.st_size, stat.st_mtime_ns] for file in files for stat in [file.stat()]]

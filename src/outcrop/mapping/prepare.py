@@ -16,6 +16,8 @@ from outcrop.mapping.job import Dissimilarity, Job
 from outcrop.mapping.pictures import Pictures
 from outcrop.mapping.predictor import Method, Predictor, turns_of
 from outcrop.mapping.tiling import divide
+from outcrop.sources.bands import listed, match
+from outcrop.sources.names import is_gdal_name
 from outcrop.training.classifier import Classifier
 from outcrop.training.run import Run, classifier_of
 
@@ -67,12 +69,12 @@ def job_for(
     return Job(predictor, tiling, layers, step, _trust_of(model) if "trust" in layers else None)
 
 
-def check_files(files: Mapping[str, Path], sources: Sequence[Path], overwrite: bool) -> None:
+def check_files(files: Mapping[str, Path], sources: Sequence[str], overwrite: bool) -> None:
     """Refuse, before hours of work, names that cannot be written.
 
     Args:
         files: by what they will hold.
-        sources: the files that are mapped.
+        sources: the names of the rasters that are mapped.
 
     Raises:
         OutcropError: a name twice; it exists and `overwrite` is false; it is a folder or a source.
@@ -83,36 +85,66 @@ def check_files(files: Mapping[str, Path], sources: Sequence[Path], overwrite: b
             raise OutcropError(f"--{name}", f"{file} is the map's name; take another one")
         taken.add(file.resolve())
         check_new(file, overwrite)
-        if file.exists() and any(file.samefile(source) for source in sources):
+        if file.exists() and any(_is_file(file, source) for source in sources):
             raise OutcropError(file, "is what is to be mapped; choose another name for the map")
 
 
+def first_of(model: Model | Sequence[Model]) -> Classifier:
+    """The first classifier, whose bands and classes the others have too.
+
+    Raises:
+        OutcropError: there is none.
+    """
+    several = model if isinstance(model, Sequence) else [model]
+    if not several:
+        raise OutcropError("model", "there is none; give one run or several")
+    return classifier_of(several[0])
+
+
+def _is_file(file: Path, source: str) -> bool:
+    return not is_gdal_name(source) and file.samefile(source)
+
+
 def _classifiers_of(model: Model | Sequence[Model]) -> tuple[Classifier, ...]:
-    """One classifier or several, which say the same classes of the same bands.
+    """One classifier or several, which say the same classes of the same bands in one order.
 
     Raises:
         OutcropError: they do not; there is none; more classes than a map can hold.
     """
+    first = first_of(model)
     several = model if isinstance(model, Sequence) else [model]
     classifiers = tuple(map(classifier_of, several))
-    if not classifiers:
-        raise OutcropError("model", "there is none; give one run or several")
-    first = classifiers[0]
     for one in classifiers[1:]:
-        for what in ("classes", "bands"):
-            mine, its = getattr(one, what), getattr(first, what)
-            if mine != its:
-                raise OutcropError(
-                    "--ensemble",
-                    f"has a model of the {what} {', '.join(mine)}, the first is of "
-                    f"{', '.join(its)}; take runs trained on the same patches",
-                )
+        if one.classes != first.classes:
+            raise OutcropError(
+                "--ensemble",
+                f"has a model of the classes {', '.join(one.classes)}, the first is of "
+                f"{', '.join(first.classes)}; take runs trained on the same patches",
+            )
+    classifiers = tuple(_in_bands_of(first, one) for one in classifiers)
     if len(first.classes) > MOST_CLASSES:
         raise OutcropError(
             "map",
             f"cannot hold {len(first.classes)} classes; a map has at most {MOST_CLASSES}",
         )
     return classifiers
+
+
+def _in_bands_of(first: Classifier, one: Classifier) -> Classifier:
+    """A classifier that takes the bands in the order of the first.
+
+    Raises:
+        OutcropError: it was trained on others.
+    """
+    remedy = "take runs trained on the same bands"
+    found = match(first.bands, one.bands) if len(first.bands) == len(one.bands) else None
+    if found is None:
+        raise OutcropError(
+            "--ensemble",
+            f"has a model of the bands {listed(one.bands)}, the first is of "
+            f"{listed(first.bands)}; {remedy}",
+        )
+    return one.in_order(found.order)
 
 
 def _method_for(classifiers: Sequence[Classifier], wanted: Wanted) -> Method:
@@ -147,10 +179,10 @@ def _check_pictures(classifiers: Sequence[Classifier], pictures: Pictures) -> No
         OutcropError: other bands; smaller than a patch.
     """
     bands = classifiers[0].bands
-    if pictures.bands != len(bands):
+    if len(pictures.bands) != len(bands):
         raise OutcropError(
             pictures.title,
-            f"has {pictures.bands} bands, but the model was trained on "
+            f"has {len(pictures.bands)} bands, but the model was trained on "
             f"{len(bands)} ({', '.join(bands)}); choose them with --bands",
         )
     height, width = pictures.shape

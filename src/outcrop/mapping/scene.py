@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.mapping.classmap import write_maps
 from outcrop.mapping.engine import finished
 from outcrop.mapping.pictures import OfScene
-from outcrop.mapping.prepare import Model, Wanted, check_files, job_for, layer_files
-from outcrop.sources.scene import Scene, open_scene
+from outcrop.mapping.prepare import (
+    Model,
+    Wanted,
+    check_files,
+    first_of,
+    job_for,
+    layer_files,
+)
+from outcrop.progress import tell
+from outcrop.sources.grids import pixel_metres
+from outcrop.sources.opening import open_scene, with_bands
+from outcrop.sources.scene import Reading, Scene
+from outcrop.training.classifier import Classifier
+from outcrop.training.origin import far_words, values_of
+
+_PIXEL = 0.1  # relative difference of pixel sizes that is pointed out
+_LOOK, _LOOKS = 48, 5
 
 
 def map_scene(
@@ -28,6 +46,7 @@ def map_scene(
     turns: bool = False,
     sieve: int = 0,
     window: int = 1,
+    extent: Sequence[float] | None = None,
     scheduler: str | None = None,
     resume: bool = False,
 ) -> None:
@@ -47,7 +66,8 @@ def map_scene(
     Args:
         model: a trained classifier, or the run that holds it; or several, whose probabilities are
             averaged.
-        scene: an open scene or a raster file.
+        scene: an open scene, or a raster or product by name, which is then read as the scenes of
+            the training side were. Bands are matched by name.
         output: the map: uint8, 0 = nodata, then the classes from 1, with colours and names.
         confidence: a further file: the probability of the class in per cent, uint8, 255 = nodata.
         step: classify one pixel of each cell of `step × step` pixels and give its class to the
@@ -65,6 +85,8 @@ def map_scene(
             neighbour (the minimum mapping unit); needs three bytes of disk for each pixel.
         window: rows and columns, at least, that are read, computed and kept together, in whole
             tiles of up to 512.
+        extent: map only this part: smallest x and y, largest x and y in the scene's CRS. Nothing
+            else is read than it and its surroundings.
         scheduler: see `outcrop.crew.crew`; without it, threads of this process.
         resume: go on with a map that was interrupted.
 
@@ -76,15 +98,98 @@ def map_scene(
     for name, number, least in (("window", window, 1), ("sieve", sieve, 0)):
         if number < least:
             raise OutcropError(f"--{name}", f"must be {least} or more, not {number}")
-    scene = scene if isinstance(scene, Scene) else open_scene(scene)
+    first = first_of(model)
+    if not isinstance(scene, Scene):
+        scene = open_scene(scene, reading=reading_of(first))
+    scene = _with_bands_of(first, scene)
     files = layer_files(output, confidence=confidence, entropy=entropy, second=second, trust=trust)
-    pictures = OfScene(scene)
+    part = None if extent is None else part_within(scene, extent)
+    pictures = OfScene(scene, part)
     job = job_for(model, pictures, tuple(files), method, turns, step, window=window)
     check_files(files, scene.files, overwrite)
     for file in files.values():
         if file.is_dir():
             raise OutcropError(file, "is a folder; name a file, e.g. map.tif")
+    _tell_differences(first, scene, pictures)
     windows = job.tiling.windows
+    grid = scene if part is None else cropped(scene, part)
     with finished(job, pictures, windows, files["classes"], scheduler, resume) as store:
         done = ((one, store.read(one)) for one in windows)
-        write_maps(files, scene, job.predictor.classes, done, store.folder, sieve)
+        write_maps(files, grid, job.predictor.classes, done, store.folder, sieve)
+
+
+def reading_of(classifier: Classifier) -> Reading:
+    """How scenes are to be read for a classifier: as those of its training side were."""
+    return Reading() if classifier.trained_on is None else classifier.trained_on.for_others
+
+
+def part_within(scene: Scene, extent: Sequence[float]) -> tuple[int, int, int, int]:
+    """Row and column, height and width of the pixels that an extent touches.
+
+    Args:
+        extent: smallest x and y, largest x and y in the scene's CRS.
+
+    Raises:
+        OutcropError: it is no extent, or touches no pixel of the scene.
+    """
+    if len(extent) != 4 or not (extent[0] < extent[2] and extent[1] < extent[3]):
+        raise OutcropError(
+            "--extent", "takes smallest x and y, then largest x and y, as 4 numbers with commas"
+        )
+    x, y = np.array(extent)[[0, 0, 2, 2]], np.array(extent)[[1, 3, 1, 3]]
+    near = 1e-6
+    row, column = scene.place(x, y)
+    top, left = (max(0, int(np.floor(at.min() + near))) for at in (row, column))
+    bottom = min(scene.height, int(np.ceil(row.max() - near)))
+    right = min(scene.width, int(np.ceil(column.max() - near)))
+    if bottom <= top or right <= left:
+        bounds = ", ".join(f"{at:.9g}" for at in scene.bounds)
+        raise OutcropError("--extent", f"lies outside {scene.title}, which covers {bounds}")
+    return top, left, bottom - top, right - left
+
+
+def cropped(scene: Scene, part: tuple[int, int, int, int]) -> Scene:
+    """The grid of a part of a scene, for writing."""
+    row, column, height, width = part
+    a, b, c, d, e, f = scene.transform
+    corner = a * column + b * row + c, d * column + e * row + f
+    transform = (a, b, corner[0], d, e, corner[1])
+    return replace(scene, transform=transform, height=height, width=width)
+
+
+def _with_bands_of(classifier: Classifier, scene: Scene) -> Scene:
+    remedy = "choose them with --bands, or name them with --band-names"
+    found, note = with_bands(scene, classifier.bands, "the model", remedy)
+    if note:
+        tell(f"note: {note}")
+    return found
+
+
+def _tell_differences(classifier: Classifier, scene: Scene, pictures: OfScene) -> None:
+    """Say where pixels or values are nothing like those of the training side."""
+    known = classifier.trained_on
+    if known is None:
+        return
+    size = pixel_metres(scene)[0]
+    if known.pixel and not any(np.isclose(size, wide, rtol=_PIXEL) for wide, _ in known.pixel):
+        tell(
+            f"note: {scene.title} has pixels of {size:.4g} m, and the model was trained on "
+            f"{known.pixel[0][0]:.4g} m; pass --resolution if the scene can be read so"
+        )
+    seen = values_of(sample_of(pictures))
+    words = far_words(classifier.bands, known.values, seen)
+    if words:
+        tell(f"note: {scene.title}: {words}")
+
+
+def sample_of(pictures: OfScene) -> np.ndarray:
+    """Pixels of small windows spread over a scene: `bands × N`, NaN where there is no data."""
+    height, width = pictures.shape
+    tall, wide = min(height, _LOOK), min(width, _LOOK)
+    with pictures.reader(ahead=False) as reader:
+        found = [
+            reader.read(0, row, column, tall, wide).reshape(len(pictures.bands), -1)
+            for row in np.unique(np.linspace(0, height - tall, _LOOKS).astype(int)).tolist()
+            for column in np.unique(np.linspace(0, width - wide, _LOOKS).astype(int)).tolist()
+        ]
+    return np.concatenate(found, axis=1)

@@ -61,7 +61,7 @@ def map_volume(
     )
     classes = job.predictor.classes
     check_cubes(files, volume, len(classes))
-    check_files(files, (volume.path,), overwrite)
+    check_files(files, (str(volume.path),), overwrite)
     for file in files.values():
         if file.is_dir() and file.suffix.lower() != ".zarr":
             raise OutcropError(file, "is a folder; name a file")

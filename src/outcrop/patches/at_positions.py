@@ -11,7 +11,7 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.patches.collect import Batch, check_classes, collect, without_images
-from outcrop.patches.cut import scene_images
+from outcrop.patches.cut import how_read, scene_images
 from outcrop.patches.patchset import Column, PatchSet, check_output
 from outcrop.patches.positions import Positions, Source, in_slice, volume_positions
 from outcrop.patches.samples import check_numbers, draw, join_positions, positions_of, with_data
@@ -20,7 +20,8 @@ from outcrop.patches.table import Table, found, read_table
 from outcrop.sources.collections.collection import band_names
 from outcrop.sources.kinds import are_volumes, open_all_scenes, open_all_volumes, refuse_for
 from outcrop.sources.labels import LabelledPixels
-from outcrop.sources.scene import Scene
+from outcrop.sources.names import file_name, stem
+from outcrop.sources.scene import Reading, Scene
 from outcrop.sources.volumes import Volume
 
 
@@ -44,6 +45,7 @@ class _Ground:
     sources: tuple[Source, ...]
     bands: tuple[str, ...]
     crs: str | None = None
+    reading: Reading = Reading()
 
 
 def cut_at_positions(
@@ -53,7 +55,8 @@ def cut_at_positions(
     size: int = 32,
     *,
     axis: int | None = None,
-    bands: Sequence[int] | None = None,
+    bands: Sequence[int | str] | None = None,
+    reading: Reading = Reading(),
     crs: str | None = None,
     keep: Sequence[str] = (),
     per_class: int | None = None,
@@ -109,7 +112,7 @@ def cut_at_positions(
         ground = _in_volumes(open_all_volumes(several), table, labels, axis, size)
     else:
         refuse_for("scenes", axis=axis)
-        ground = _in_scenes(open_all_scenes(several, bands, crs), table, labels, size)
+        ground = _in_scenes(open_all_scenes(several, bands, crs, reading), table, labels, size)
     if not ground.valid.any():
         raise OutcropError(
             table.path, f"gives no patch: none of {len(table)} has data at its centre; correct it"
@@ -124,6 +127,7 @@ def cut_at_positions(
         positions=ground.positions,
         sources=ground.sources,
         crs=ground.crs,
+        reading=ground.reading,
         columns={name: _kept(table, name) for name in keep},
         dropped={reason: count for reason, count in dropped.items() if count},
     ).subset(ground.valid & ~ground.twin)
@@ -200,8 +204,9 @@ def _in_scenes(scenes: Sequence[Scene], table: Table, labels: np.ndarray, size: 
         dtype=np.dtype("float32") if gaps else np.result_type(*(s.dtype for s in scenes)),
         images=lambda at: scene_images(scenes, at, size),
         sources=tuple(map(Source.of, scenes)),
-        bands=tuple(band.name for band in scenes[0].bands),
+        bands=scenes[0].band_names,
         crs=crs,
+        reading=how_read(scenes),
     )
 
 
@@ -222,8 +227,8 @@ def _named(word: str, names: Sequence[str]) -> int:
     """The number of the source that a word means: by its whole name, or its file's; -1 if none."""
     if word in names:
         return names.index(word)
-    files = [Path(name.partition(",")[0]) for name in names]
-    alike = [i for i, file in enumerate(files) if Path(word).name in (file.name, file.stem)]
+    files = [name.partition(" + ")[0] for name in names]
+    alike = [i for i, file in enumerate(files) if file_name(word) in (file_name(file), stem(file))]
     return alike[0] if len(alike) == 1 else -1
 
 

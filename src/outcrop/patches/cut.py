@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +27,7 @@ from outcrop.patches.samples import (
 )
 from outcrop.sources.kinds import open_all_scenes
 from outcrop.sources.labels import LabelledPixels, Labels, open_labels
-from outcrop.sources.scene import Scene, SceneReader
+from outcrop.sources.scene import Reading, Scene, SceneReader
 
 _BATCH = 2048
 
@@ -37,7 +38,8 @@ def cut(
     column: str | None = None,
     size: int = 32,
     *,
-    bands: Sequence[int] | None = None,
+    bands: Sequence[int | str] | None = None,
+    reading: Reading = Reading(),
     stride: int = 1,
     edge: Literal["reflect", "drop"] = "reflect",
     per_class: int | None = None,
@@ -56,12 +58,14 @@ def cut(
     band is dropped and counted.
 
     Args:
-        scenes: raster files or open scenes. Single-band files on one grid are the bands of one
-            scene; names joined by commas are one scene too.
+        scenes: raster files, products or open scenes. Single-band files of the same ground are
+            the bands of one scene; a sequence of names is one scene too
+            (`outcrop.sources.opening.open_scenes`).
         labels: polygons, points or a label raster; one file for all scenes or one file each.
         column: the column of a vector file that names the class.
         size: height and width of a patch in pixels.
-        bands: numbers of the bands to use, from 1.
+        bands: the bands to use, by number from 1 or by name.
+        reading: how files are read: resolution, physical or raw values, masks.
         stride: keep only labelled pixels on every `stride`-th row and column (1 for points).
         edge: patches that reach over the scene's edge are completed by mirroring about the
             outermost pixels ("reflect"), or left out ("drop").
@@ -85,7 +89,7 @@ def cut(
     if output is not None:
         check_output(Path(output), overwrite)
     several = [scenes] if isinstance(scenes, str | Path | Scene) else scenes
-    opened = open_all_scenes(several, bands, crs)
+    opened = open_all_scenes(several, bands, crs, reading)
     for scene in opened:
         if size > min(scene.height, scene.width):
             raise OutcropError(
@@ -190,12 +194,13 @@ def _annotate(
         images=without_images(len(positions), len(scenes[0].bands)),
         labels=np.concatenate(labels),
         classes=classes,
-        bands=tuple(band.name for band in scenes[0].bands),
+        bands=scenes[0].band_names,
         positions=positions,
         sources=tuple(map(Source.of, scenes)),
         crs=crs,
         columns={name: _column(name, layers, chosen) for name in keep},
         dropped={reason: count for reason, count in dropped.items() if count},
+        reading=how_read(scenes),
     )
 
 
@@ -214,6 +219,21 @@ def scene_images(scenes: Sequence[Scene], positions: Positions, size: int) -> It
         with scene.reader() as reader:
             for index, pixels in cut_at(reader, positions.row[here], positions.column[here], size):
                 yield here[index], pixels
+
+
+def how_read(scenes: Sequence[Scene]) -> Reading:
+    """How the scenes of one patch set were read; which mask each has stands with the sources.
+
+    Raises:
+        OutcropError: they were not read alike.
+    """
+    ways = [replace(scene.reading, mask=[]) for scene in scenes]
+    for scene, way in zip(scenes, ways, strict=True):
+        if way != ways[0]:
+            raise OutcropError(
+                scene.title, f"was opened otherwise than {scenes[0].title}; open both alike"
+            )
+    return ways[0]
 
 
 def _nothing(scenes: Sequence[Scene], dropped: Counter[str]) -> str:

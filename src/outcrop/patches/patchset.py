@@ -13,9 +13,10 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_folder
 from outcrop.patches.positions import Positions, Source
+from outcrop.sources.scene import Reading
 
 _FORMAT = "outcrop patch set"
-_VERSION = 2
+_VERSION = 3
 _CHUNK_BYTES = 1 << 20
 
 
@@ -53,6 +54,7 @@ class PatchSet:
             patches of volumes, whose ground is counted in voxels.
         columns: further attributes by name.
         dropped: how many labelled pixels were left out, by reason.
+        reading: how scenes were read: the grid of their bands, physical or raw values, no data.
     """
 
     images: Any
@@ -64,6 +66,7 @@ class PatchSet:
     crs: str | None = None
     columns: Mapping[str, Column] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)
+    reading: Reading = Reading()
 
     def __post_init__(self) -> None:
         n = len(self.labels)
@@ -221,6 +224,7 @@ def write_annotations(folder: Path, patches: PatchSet) -> None:
             "crs": patches.crs,
             "columns": {name: list(column.names) for name, column in patches.columns.items()},
             "dropped": dict(patches.dropped),
+            "reading": asdict(patches.reading),
         }
     )
 
@@ -275,6 +279,7 @@ def _patches_in(group: Any, attributes: Mapping[str, Any]) -> PatchSet:
             for name, names in attributes["columns"].items()
         },
         dropped=attributes["dropped"],
+        reading=Reading(**attributes["reading"]),
     )
 
 

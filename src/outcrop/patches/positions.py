@@ -49,24 +49,49 @@ class Source:
     """A scene or a volume that patches were cut from.
 
     Attributes:
-        name: the file or folder, or the files joined by commas.
+        name: what was opened: a file or folder, or several with plus signs between.
         shape: height and width of a scene in pixels, or the three lengths of a volume in voxels.
         crs: a scene's coordinate reference system as WKT.
         transform: the six numbers a, b, c, d, e, f of the affine map from (column, row) to (x, y)
             in that system; None for a volume.
+        files: what was opened, each by its name.
+        mask: the raster that made pixels of a scene no data, as the user named it; empty if none.
+        sensor: platform and instrument of a scene, if its files tell.
+        bands: the names of a scene's bands in its files, in the order of the patch set's.
+        units: of the bands' values, where the files tell.
     """
 
     name: str
     shape: tuple[int, ...]
     crs: str = ""
     transform: tuple[float, float, float, float, float, float] | None = None
+    files: tuple[str, ...] = ()
+    mask: str = ""
+    sensor: str = ""
+    bands: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, opened: Scene | Volume) -> Source:
         """What is kept of a scene or a volume."""
         if isinstance(opened, Volume):
-            return cls(opened.name, opened.shape)
-        return cls(opened.name, (opened.height, opened.width), opened.crs, opened.transform)
+            return cls(opened.name, opened.shape, files=(opened.name,))
+        return cls(
+            opened.name,
+            (opened.height, opened.width),
+            opened.crs,
+            opened.transform,
+            files=opened.opened,
+            mask=opened.reading.mask[0] if opened.reading.mask else "",
+            sensor=opened.sensor,
+            bands=opened.band_names,
+            units=tuple(band.unit for band in opened.bands),
+        )
+
+    @property
+    def opened(self) -> tuple[str, ...]:
+        """What was opened: files, or a folder."""
+        return self.files or (self.name,)
 
     @property
     def is_volume(self) -> bool:

@@ -9,7 +9,11 @@ from pathlib import Path
 from outcrop.errors import OutcropError
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import Source
-from outcrop.sources.scene import Scene, open_scene
+from outcrop.sources import bands as band_lists
+from outcrop.sources.names import exists, normal
+from outcrop.sources.opening import reopen_scene
+from outcrop.sources.opening import with_bands as scene_with_bands
+from outcrop.sources.scene import Reading, Scene
 from outcrop.sources.volumes import Volume, open_volume
 
 AnySource = str | Path | Scene | Volume
@@ -24,23 +28,48 @@ def reopen(patches: PatchSet, sources: Sequence[AnySource] | None = None) -> lis
             files one after the other. Without it they are looked for under their old names.
 
     Returns:
-        for each source the scene, with the bands of the patches alone, or the volume.
+        for each source the scene, with the bands of the patches alone and in their order, read as
+        the patches were, or the volume.
 
     Raises:
         OutcropError: one is gone, or has another shape or other bands; another number of them.
     """
-    given = _one_each(patches.sources, sources) if sources else [s.name for s in patches.sources]
-    opened = [_open(one, was) for one, was in zip(given, patches.sources, strict=True)]
-    for one, was in zip(opened, patches.sources, strict=True):
+    then = patches.sources
+    given = [source.opened for source in then] if sources is None else _one_each(then, sources)
+    opened = [
+        one if isinstance(one, Scene | Volume) else open_again(was, patches.reading, one)
+        for one, was in zip(given, then, strict=True)
+    ]
+    for one, was in zip(opened, then, strict=True):
         shape = Source.of(one).shape
         if shape != was.shape:
-            now, then = (" × ".join(map(str, lengths)) for lengths in (shape, was.shape))
-            raise OutcropError(one.title, f"is {now}, where patches were cut of {then}; {REMEDY}")
+            now, before = (" × ".join(map(str, lengths)) for lengths in (shape, was.shape))
+            raise OutcropError(one.title, f"is {now}, where patches were cut of {before}; {REMEDY}")
     return [with_bands(one, patches.bands, REMEDY) for one in opened]
 
 
+def open_again(source: Source, reading: Reading, files: Sequence[str] = ()) -> Scene | Volume:
+    """Open a source as it was read before.
+
+    Args:
+        files: where it is now; under its old names if none are given.
+
+    Raises:
+        OutcropError: a file is gone, or is another.
+    """
+    files = files or source.opened
+    for file in files:
+        if not exists(file):
+            raise OutcropError(file, "is gone, and patches were cut from it; tell with --sources")
+    if source.is_volume:
+        return open_volume(files[0])
+    mask = [source.mask] if source.mask else []
+    bands = source.bands if len(set(source.bands)) == len(source.bands) else ()
+    return reopen_scene(files, list(bands) or None, source.crs, replace(reading, mask=mask))
+
+
 def with_bands(source: Scene | Volume, bands: tuple[str, ...], remedy: str) -> Scene | Volume:
-    """A source with the bands of patches alone: by name, or all if there are as many.
+    """A source with the bands of patches alone, matched as `outcrop.sources.bands.match` does.
 
     Args:
         remedy: what to do if it has other bands.
@@ -48,26 +77,20 @@ def with_bands(source: Scene | Volume, bands: tuple[str, ...], remedy: str) -> S
     Raises:
         OutcropError: it has other bands.
     """
-    names = [band.name for band in source.bands] if isinstance(source, Scene) else ["samples"]
-    if all(names.count(band) == 1 for band in bands):
-        chosen = [names.index(band) for band in bands]
-    elif len(names) == len(bands):
-        chosen = list(range(len(bands)))
-    else:
-        raise OutcropError(
-            source.title, f"has {', '.join(names)}, and patches have {', '.join(bands)}; {remedy}"
-        )
-    if isinstance(source, Volume):
-        return source
-    return replace(source, bands=tuple(source.bands[number] for number in chosen))
+    if isinstance(source, Scene):
+        return scene_with_bands(source, bands, "the patch set", remedy)[0]
+    band_lists.order_of(["samples"], bands, source.title, "the patch set", remedy)
+    return source
 
 
-def _one_each(then: Sequence[Source], now: Sequence[AnySource]) -> list[AnySource]:
+def _one_each(
+    then: Sequence[Source], now: Sequence[AnySource]
+) -> list[tuple[str, ...] | Scene | Volume]:
     """What is given for each source; its files may have been given one by one."""
     if len(now) == len(then):
-        return list(now)
-    files = [1 if source.is_volume else len(source.name.split(",")) for source in then]
-    if len(now) != sum(files):
+        return [one if isinstance(one, Scene | Volume) else (normal(one),) for one in now]
+    counts = [len(source.opened) for source in then]
+    if len(now) != sum(counts):
         names = ", ".join(source.name for source in then)
         raise OutcropError(
             "--sources",
@@ -75,14 +98,4 @@ def _one_each(then: Sequence[Source], now: Sequence[AnySource]) -> list[AnySourc
             f"name, in this order, where these are now: {names}",
         )
     left = iter(now)
-    return [",".join(str(next(left)) for _ in range(count)) for count in files]
-
-
-def _open(source: AnySource, was: Source) -> Scene | Volume:
-    if isinstance(source, Scene | Volume):
-        return source
-    files = [str(source)] if was.is_volume else str(source).split(",")
-    for file in files:
-        if not Path(file).exists():
-            raise OutcropError(file, "is gone, and patches were cut from it; tell with --sources")
-    return open_volume(files[0]) if was.is_volume else open_scene(files, crs=was.crs)
+    return [tuple(normal(str(next(left))) for _ in range(count)) for count in counts]

@@ -15,7 +15,7 @@ from outcrop.reporting.findings import Tile, percent
 from outcrop.reporting.html import asset, render_page
 from outcrop.reporting.maps import MapFiles, MapPart, map_part
 from outcrop.reporting.panels import size_words
-from outcrop.sources.scene import open_scene
+from outcrop.sources.opening import open_grid, open_scene
 
 MEANINGS = {
     "Area of trust": "Ground that is no stranger to what the model was trained on than nearly all "
@@ -61,7 +61,7 @@ def write_map_page(
     page = render_page(
         "map_page.html.j2",
         map=part,
-        words=size_words(open_scene(files.classes)),
+        words=size_words(open_grid(files.classes)),
         tiles=_tiles(part),
         meanings=MEANINGS,
         sources=[Path(path).name for path in (files.truth, files.assessment) if path is not None],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,9 @@ from outcrop.patches.palette import Colour, colours
 from outcrop.reporting.cells import outside_cells, wrong_cells
 from outcrop.reporting.panels import Key, Panel, ScenePictures
 from outcrop.reporting.rasters import indexed_png, read_values, reduced_size, ways_to_show
-from outcrop.sources.scene import Scene, open_scene
+from outcrop.sources.grids import same_grid
+from outcrop.sources.opening import open_grid
+from outcrop.sources.scene import Scene
 
 _AGREES, _DIFFERS = (222, 228, 232), (200, 30, 60)
 _OTHER = (150, 150, 150)
@@ -28,8 +29,7 @@ _STEPS = 20
 def scene_panel(scene: Scene, longest: int) -> Panel:
     """The scene in colour; no other bands are read than are shown."""
     bands, _ = ways_to_show([band.name for band in scene.bands])[0]
-    shown = replace(scene, bands=tuple(scene.bands[i] for i in dict.fromkeys(bands)))
-    return ScenePictures(shown, longest).in_colour()
+    return ScenePictures(scene.with_order(list(dict.fromkeys(bands))), longest).in_colour()
 
 
 def class_panel(path: Path, classes: Sequence[str], longest: int) -> Panel:
@@ -48,7 +48,7 @@ def truth_panels(path: Path, truth: Path, classes: Sequence[str], longest: int) 
     Raises:
         OutcropError: a file is missing or damaged.
     """
-    whole = open_scene(path)
+    whole = open_grid(path)
     size = reduced_size(whole.height, whole.width, longest)
     wrong, codes = wrong_cells(path, truth, classes, size)
     ramp = _ramp(_AGREES, _DIFFERS)
@@ -114,7 +114,7 @@ def check_layer(path: Path, layer: str, grid: Scene) -> None:
     Raises:
         OutcropError: no raster, another grid, another layer.
     """
-    check_grid(open_scene(path, crs=grid.crs), grid)
+    check_grid(open_grid(path, grid.crs), grid)
     with open_raster(path) as dataset:
         title, dtype = dataset.descriptions[0], dataset.dtypes[0]
     others = [other.title for other in LAYERS.values() if other.name != layer]
@@ -129,12 +129,7 @@ def check_grid(scene: Scene, grid: Scene) -> None:
     Raises:
         OutcropError: size, transform or coordinate reference system differ.
     """
-    from rasterio.crs import CRS
-
-    # One system may be written in several ways.
-    if CRS.from_wkt(scene.crs) == CRS.from_wkt(grid.crs):
-        scene = replace(scene, crs=grid.crs)
-    if not scene.same_grid(grid):
+    if not same_grid(scene, grid):
         raise OutcropError(
             scene.title,
             f"is not on the grid of {grid.title}; pass what was mapped, or made with it",

@@ -15,6 +15,7 @@ from outcrop.evaluation.scores import PrecisionRecall, precision_recall
 from outcrop.files import check_new, new_file
 from outcrop.mapping.classcube import is_cube
 from outcrop.patches.palette import colours
+from outcrop.patches.reopen import open_again
 from outcrop.progress import track
 from outcrop.reporting import charts, findings
 from outcrop.reporting.audit import audit_part, write_audit_page
@@ -30,13 +31,13 @@ from outcrop.reporting.panels import (
     ScenePictures,
     labels_panel,
     mistakes,
-    open_source,
     size_words,
     split_panel,
 )
 from outcrop.reporting.rasters import longest_of
 from outcrop.reporting.repeat import command
 from outcrop.reporting.vaegan_page import write_vaegan_page
+from outcrop.sources.scene import Scene
 from outcrop.splits import SIDES
 from outcrop.training.folder import PICTURE_MODEL, kind_of
 from outcrop.training.run import Run
@@ -192,7 +193,9 @@ def _open_scenes(material: Material) -> _Scenes:
     longest = min(_LONGEST_SCENE, longest_of(len(patches.sources), LONGEST))
     for number, source in enumerate(track(patches.sources, "drawing the scenes")):
         try:
-            scene = ScenePictures(open_source(source, plan.bands, plan.crs), longest)
+            opened = open_again(source, patches.reading)
+            assert isinstance(opened, Scene)
+            scene = ScenePictures(opened, longest)
             if (scene.scene.height, scene.scene.width) != (source.height, source.width):
                 raise OutcropError(source.name, "is another raster than when patches were cut")
             scene.ways  # noqa: B018  read now, so that a damaged file is told once

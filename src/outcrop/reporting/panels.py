@@ -11,7 +11,7 @@ import numpy as np
 from outcrop.evaluation.scores import worst_mistakes
 from outcrop.patches.palette import Colour, colours
 from outcrop.patches.patchset import PatchSet
-from outcrop.patches.positions import Source, upper_left
+from outcrop.patches.positions import upper_left
 from outcrop.reporting.rasters import (
     Stretch,
     indexed_png,
@@ -20,7 +20,8 @@ from outcrop.reporting.rasters import (
     read_scene,
     stretches,
 )
-from outcrop.sources.scene import Scene, open_scene
+from outcrop.sources.names import file_name
+from outcrop.sources.scene import Scene
 from outcrop.splits import BUFFER, TEST, TRAIN, VALIDATION, Split
 from outcrop.training.run import Predictions
 
@@ -166,15 +167,6 @@ class ScenePictures:
         return Panel(title, height, width, (self.paper, indexed_png(layer, palette)))
 
 
-def open_source(source: Source, bands: Sequence[int] | None, crs: str | None) -> Scene:
-    """The scene that patches were cut from.
-
-    Raises:
-        OutcropError: it is no longer there.
-    """
-    return open_scene(source.name.split(","), bands, crs)
-
-
 def size_words(scene: Scene) -> str:
     """The size of a scene and its pixels, and its coordinate reference system."""
     from pyproj import CRS
@@ -275,7 +267,7 @@ def _where(patches: PatchSet, index: int) -> str:
     if patches.positions is None:
         return ""
     at = patches.positions
-    source = patches.sources[at.source[index]].name.split(",")[0].replace("\\", "/").split("/")[-1]
+    source = file_name(patches.sources[at.source[index]].opened[0])
     pixel = f"row {at.row[index]}, column {at.column[index]}"
     if patches.from_volume:
         return f"{source}, slice {at.index[index]} across axis {at.axis[index]}\n{pixel}"

@@ -113,18 +113,11 @@ def reduced_size(height: int, width: int, longest: int) -> tuple[int, int]:
 def read_scene(scene: Scene, longest: int) -> np.ndarray:
     """A scene at most `longest` pixels long: float32, `bands × h × w`, NaN where no data.
 
-    GDAL averages while it reads, block by block, so that memory is that of the picture.
-
     Raises:
         OutcropError: a file is missing or damaged.
     """
-    from rasterio.enums import Resampling
-
-    size = reduced_size(scene.height, scene.width, longest)
-    picture = np.empty((len(scene.bands), *size), np.float32)
-    for i, band in enumerate(scene.bands):
-        picture[i] = _read(band.file, band.number, size, Resampling.average)
-    return picture
+    with scene.reader() as reader:
+        return reader.reduced(*reduced_size(scene.height, scene.width, longest))
 
 
 def read_values(path: str | Path, longest: int, averages: bool = False) -> np.ndarray:

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from outcrop.errors import OutcropError
-from outcrop.sources.scene import Scene, open_scenes
+from outcrop.sources.names import is_gdal_name
+from outcrop.sources.opening import open_scenes
+from outcrop.sources.products import is_product
+from outcrop.sources.scene import Reading, Scene
 from outcrop.sources.volumes import Volume, open_volume, volume_kind
 
 _PICTURES = {".tif", ".tiff", ".png"}
@@ -19,6 +22,8 @@ def is_volume(path: str | Path) -> bool:
     Everything else is a scene, a TIFF file of several pages too. What is not there is judged by
     the ending of its name.
     """
+    if is_gdal_name(path) or is_product(path):
+        return False
     path, kind = Path(path), volume_kind(path)
     if not path.exists():
         return path.suffix.lower() in _ENDINGS
@@ -59,13 +64,14 @@ def open_all_volumes(
 
 def open_all_scenes(
     sources: Sequence[str | Path | Scene | Volume],
-    bands: Sequence[int] | None = None,
+    bands: Sequence[int | str] | None = None,
     crs: str | None = None,
+    reading: Reading = Reading(),
 ) -> list[Scene]:
-    """The scenes, those that are only named opened (`outcrop.sources.scene.open_scenes`)."""
+    """The scenes, those that are only named opened (`outcrop.sources.opening.open_scenes`)."""
     files = [source for source in sources if isinstance(source, str | Path)]
     opened = [source for source in sources if isinstance(source, Scene)]
-    return opened + (open_scenes(files, bands, crs) if files else [])
+    return opened + (open_scenes(files, bands, crs, reading) if files else [])
 
 
 def refuse_for(kind: str, **options: object) -> None:

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.sources.scene import Scene, check_way
+from outcrop.sources.scene import Scene
+from outcrop.sources.systems import check_way
 from outcrop.sources.vector import is_vector, read_vector, reproject
 
 _TILE = 2048
@@ -238,9 +239,9 @@ def _open_vector(path: Path, column: str | None, crs: str | None) -> VectorLabel
 
 
 def _open_raster(path: Path, classes: Sequence[str] | None, crs: str | None) -> RasterLabels:
-    from outcrop.sources.scene import open_scene
+    from outcrop.sources.opening import open_grid
 
-    grid = open_scene(path, crs=crs)
+    grid = open_grid(path, crs)
     values: set[float] = set()
     with _label_reader(path, grid.crs, grid) as dataset:
         tags = dataset.tags(1)

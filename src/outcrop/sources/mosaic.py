@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.sources.scene import Scene, SceneReader, read_mirrored
-
-_NEAR = 0.01  # pixels
+from outcrop.progress import tell
+from outcrop.sources.grids import NEAR, same_crs
+from outcrop.sources.opening import aligned
+from outcrop.sources.scene import Scene, SceneReader
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,17 @@ class Mosaic(Scene):
     corners: tuple[tuple[int, int], ...] = ()
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        """The files of all scenes, each once."""
+    def files(self) -> tuple[str, ...]:
+        """The names of the rasters of all scenes, each once."""
         return tuple(dict.fromkeys(file for part in self.parts for file in part.files))
+
+    def with_order(self, order: Sequence[int]) -> Mosaic:
+        """The mosaic with some of its bands, by index from 0, in this order."""
+        return replace(
+            self,
+            bands=tuple(self.bands[i] for i in order),
+            parts=tuple(part.with_order(order) for part in self.parts),
+        )
 
     @contextmanager
     def reader(self) -> Iterator[MosaicReader]:
@@ -47,11 +55,6 @@ class MosaicReader(SceneReader):
     def __init__(self, mosaic: Mosaic, parts: Sequence[SceneReader]) -> None:
         self.scene = mosaic
         self._mosaic, self._parts = mosaic, parts
-
-    def read(self, row: int, column: int, height: int, width: int) -> np.ndarray:
-        """See `SceneReader.read`."""
-        shape = self._mosaic.height, self._mosaic.width
-        return read_mirrored(self.inside, shape, (row, column, height, width))
 
     def inside(self, row: int, column: int, height: int, width: int) -> np.ndarray:
         """See `SceneReader.inside`."""
@@ -85,14 +88,19 @@ def lay_together(scenes: Sequence[Scene]) -> Scene:
     """One scene as it is, or several of the same grid as a mosaic that covers them all.
 
     Nothing is resampled: the scenes must share their coordinate reference system, the size of
-    their pixels and their lattice, as the tiles of one product do.
+    their pixels and their lattice, as the tiles of one product do. Bands are matched by name.
 
     Raises:
         OutcropError: they do not; the line says which, and what to do.
     """
-    first = scenes[0]
     if len(scenes) == 1:
-        return first
+        return scenes[0]
+    matched = aligned(scenes)
+    scenes = [scene for scene, _ in matched]
+    for _, note in matched:
+        if note:
+            tell(f"note: {note}")
+    first = scenes[0]
     corners = np.array([_corner(scene, first) for scene in scenes])
     sizes = np.array([(scene.height, scene.width) for scene in scenes])
     top, left = corners.min(axis=0)
@@ -105,6 +113,9 @@ def lay_together(scenes: Sequence[Scene]) -> Scene:
         height=int(height),
         width=int(width),
         dtype=np.dtype("float32"),
+        opened=tuple(name for scene in scenes for name in scene.opened),
+        reading=first.reading,
+        sensor=first.sensor,
         parts=tuple(scenes),
         corners=tuple((int(row - top), int(column - left)) for row, column in corners),
     )
@@ -114,8 +125,8 @@ def _corner(scene: Scene, first: Scene) -> tuple[int, int]:
     """Row and column of the upper-left pixel of a scene on the grid of the first."""
     from pyproj import CRS
 
-    mine, its = CRS.from_wkt(scene.crs), CRS.from_wkt(first.crs)
-    if mine != its:
+    if not same_crs(scene.crs, first.crs):
+        mine, its = CRS.from_wkt(scene.crs), CRS.from_wkt(first.crs)
         raise OutcropError(
             scene.title,
             f"is in {mine.name}, {first.title} in {its.name}; reproject one of them "
@@ -125,7 +136,7 @@ def _corner(scene: Scene, first: Scene) -> tuple[int, int]:
         np.array([[t[0], t[1]], [t[3], t[4]]]) for t in (scene.transform, first.transform)
     )
     longest = max(scene.height, scene.width)
-    if np.abs(np.linalg.solve(its_matrix, matrix) - np.eye(2)).max() * longest > _NEAR:
+    if np.abs(np.linalg.solve(its_matrix, matrix) - np.eye(2)).max() * longest > NEAR:
         raise OutcropError(
             scene.title,
             f"has pixels of {abs(matrix[0, 0]):g} × {abs(matrix[1, 1]):g}, {first.title} of "
@@ -137,7 +148,7 @@ def _corner(scene: Scene, first: Scene) -> tuple[int, int]:
         first.transform[5],
     )
     column, row = np.linalg.solve(its_matrix, shift)
-    if max(abs(row - round(row)), abs(column - round(column))) > _NEAR:
+    if max(abs(row - round(row)), abs(column - round(column))) > NEAR:
         raise OutcropError(
             scene.title,
             f"lies {row % 1:.2f} rows and {column % 1:.2f} columns beside the pixels of "

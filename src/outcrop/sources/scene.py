@@ -2,69 +2,153 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.sources.dtypes import kept
+from outcrop.sources.dataset import open_dataset, why_unreadable
+from outcrop.sources.grids import Grid
+from outcrop.sources.names import gdal_for
 
-Transform = tuple[float, float, float, float, float, float]
 CACHE_BYTES = 64 << 20
 NO_CRS = (
     "has no coordinate reference system; write one into it, or pass --crs for a scene, "
     "--labels-crs for labels, e.g. EPSG:32648"
 )
+_EXACT_IN_FLOAT = 1 << 24
+
+Resampling = Literal["auto", "nearest", "bilinear", "cubic", "average"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How rasters are read as scenes.
+
+    Attributes:
+        resolution: of files with pixels of several sizes, whose grid the scene has: finest,
+            coarsest, one of the files, or a size in metres.
+        resampling: how bands are brought to that grid; auto is bilinear for coarser ones, and the
+            average of the pixels for finer ones. Labels and masks are always nearest.
+        raw: take the stored numbers, without the scale and offset that the file declares.
+        nodata: a stored value that means no data and that the file does not declare.
+        mask: rasters of pixel quality that make pixels no data in all bands, one for all scenes or
+            one each; "none" leaves out the quality mask that a product brings along.
+        mask_values: values of the mask that are no data, e.g. 3,8,9,10 of Sentinel-2's SCL.
+        mask_bits: numbers of bits, from 0, of which any set one means no data, e.g. 3,4 of
+            Landsat's QA_PIXEL.
+        band_names: names of the bands, where the file has none or others, in its order.
+    """
+
+    resolution: str = "finest"
+    resampling: Resampling = "auto"
+    raw: bool = False
+    nodata: float | None = None
+    mask: list[str] = field(default_factory=list)
+    mask_values: list[int] = field(default_factory=list)
+    mask_bits: list[int] = field(default_factory=list)
+    band_names: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Band:
-    """One band of a scene: the file it lies in, its number there (from 1), and its name."""
+    """One band of a scene.
 
-    file: Path
+    Attributes:
+        file: the name of the raster that it lies in, as GDAL takes it.
+        number: there, from 1.
+        name: what it is called.
+        scale, offset: from stored to physical values: `stored * scale + offset`.
+        nodata: the stored value that means no data, if the file does not declare it itself.
+        unit: of the physical values, if it is known.
+        crs: of the file, as WKT.
+        resampling: how it is brought to the scene's grid; empty where it lies on it.
+    """
+
+    file: str
     number: int
     name: str
+    scale: float = 1.0
+    offset: float = 0.0
+    nodata: float | None = None
+    unit: str = ""
+    crs: str = ""
+    resampling: str = ""
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether physical values are others than stored ones."""
+        return (self.scale, self.offset) != (1.0, 0.0)
 
 
 @dataclass(frozen=True)
-class Scene:
+class Mask:
+    """A raster that says which pixels of a scene are no data.
+
+    Attributes:
+        file: its name.
+        values: values that are no data.
+        bits: numbers of bits, from 0, of which any set one means no data.
+        crs: of the file, as WKT.
+    """
+
+    file: str
+    values: tuple[int, ...]
+    bits: tuple[int, ...]
+    crs: str = ""
+
+    def covers(self, quality: np.ndarray) -> np.ndarray:
+        """Where values of the mask, whole numbers of any type, mean no data."""
+        covered = np.isin(quality, self.values)
+        if self.bits:
+            covered |= (quality.astype(np.int64) & sum(1 << bit for bit in self.bits)) != 0
+        return covered
+
+
+@dataclass(frozen=True)
+class Scene(Grid):
     """What is known of a scene without reading its pixels.
 
     Attributes:
-        bands: the bands in use, from one file or several on the same grid.
-        crs: coordinate reference system as WKT.
-        transform: a, b, c, d, e, f of the affine map from (column, row) to (x, y).
-        height, width: in pixels.
-        dtype: uint8, int16 and uint16 are kept; every other type is read as float32.
+        bands: the bands in use, from one file or several.
+        dtype: of the pixels as they are read. uint8, int16 and uint16 are kept; every other type,
+            and bands with a scale or an offset, are read as float32.
+        opened: what `open_scene` was given: files, or the name of a product.
+        reading: how it was opened.
+        mask: what makes pixels no data in all bands.
+        sensor: the platform and instrument, if the files tell.
     """
 
     bands: tuple[Band, ...]
-    crs: str
-    transform: Transform
-    height: int
-    width: int
     dtype: np.dtype
+    opened: tuple[str, ...] = ()
+    reading: Reading = Reading()
+    mask: Mask | None = None
+    sensor: str = ""
 
     @cached_property
-    def files(self) -> tuple[Path, ...]:
-        """The files of the scene, each once."""
+    def files(self) -> tuple[str, ...]:
+        """The names of the rasters of the scene, each once."""
         return tuple(dict.fromkeys(band.file for band in self.bands))
 
     @property
     def name(self) -> str:
-        """The file, or the files joined by commas: what `open_scene` takes."""
-        return ",".join(str(file) for file in self.files)
+        """What was opened, with plus signs between files that are joined."""
+        return " + ".join(self.opened)
 
     @property
     def title(self) -> str:
-        """The first file and how many more, for messages."""
-        return _title(self.files)
+        """The first file that was opened and how many more, for messages."""
+        return title(self.opened)
+
+    @property
+    def band_names(self) -> tuple[str, ...]:
+        """The names of the bands."""
+        return tuple(band.name for band in self.bands)
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -75,18 +159,14 @@ class Scene:
         )
         return float(x.min()), float(y.min()), float(x.max()), float(y.max())
 
-    def xy(self, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Coordinates in `crs` of the middles of pixels."""
-        a, b, c, d, e, f = self.transform
-        column, row = np.asarray(column) + 0.5, np.asarray(row) + 0.5
-        return a * column + b * row + c, d * column + e * row + f
-
     def row_column(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The pixels that points in `crs` fall into; they may lie outside the scene."""
-        a, b, c, d, e, f = self.transform
-        inverse = np.linalg.inv(np.array([[a, b], [d, e]]))
-        column, row = inverse @ np.stack([np.asarray(x) - c, np.asarray(y) - f])
+        row, column = self.place(x, y)
         return np.floor(row).astype(np.int64), np.floor(column).astype(np.int64)
+
+    def with_order(self, order: Sequence[int]) -> Scene:
+        """The scene with some of its bands, by index from 0, in this order."""
+        return replace(self, bands=tuple(self.bands[i] for i in order))
 
     @cached_property
     def metric_crs(self) -> str:
@@ -109,31 +189,37 @@ class Scene:
                 self.title, f"lies in no UTM zone ({crs.name}); reproject it to a system in metres"
             ) from error
 
-    def same_grid(self, other: Scene) -> bool:
-        """Whether both have the same pixels on the ground."""
-        return (
-            (self.height, self.width) == (other.height, other.width)
-            and np.allclose(self.transform, other.transform, rtol=0, atol=1e-6)
-            and self.crs == other.crs
-        )
-
     @contextmanager
     def reader(self) -> Iterator[SceneReader]:
         """Open the files for reading windows."""
-        import rasterio
-
         # GDAL would keep a twentieth of the machine's memory full of blocks that are not needed.
-        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), ExitStack() as stack:
-            datasets = {file: stack.enter_context(_open(file)) for file in self.files}
-            yield SceneReader(self, datasets)
+        with gdal_for(*self.files, GDAL_CACHEMAX=CACHE_BYTES), ExitStack() as stack:
+            yield SceneReader(self, stack)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """Bands of one file as they lie on the scene's grid."""
+
+    file: str
+    dataset: Any
+    at: list[int]
+    numbers: list[int]
 
 
 class SceneReader:
     """Reads windows of an open scene."""
 
-    def __init__(self, scene: Scene, datasets: dict[Path, Any]) -> None:
+    def __init__(self, scene: Scene, stack: ExitStack) -> None:
         self.scene = scene
-        self._datasets = datasets
+        self._mask = None if scene.mask is None else _open_mask(scene.mask, scene, stack)
+        keys = [(band.file, band.resampling) for band in scene.bands]
+        self._layers = []
+        for key in dict.fromkeys(keys):
+            at = [i for i, one in enumerate(keys) if one == key]
+            bands = [scene.bands[i] for i in at]
+            dataset = _on_grid(bands[0], scene, stack)
+            self._layers.append(_Layer(key[0], dataset, at, [band.number for band in bands]))
 
     def read(self, row: int, column: int, height: int, width: int) -> np.ndarray:
         """Read a window, which may reach over the scene's edge.
@@ -147,204 +233,161 @@ class SceneReader:
 
         Returns:
             `bands × height × width` in the scene's dtype; if any pixel has no data (nodata value,
-            mask, NaN, infinity), float32 with NaN there.
+            mask, NaN, infinity), float32 with NaN there. Values are physical unless the scene was
+            opened `raw`.
 
         Raises:
-            OutcropError: a file is damaged.
+            OutcropError: a file is damaged, or holds whole numbers that float32 does not.
         """
         shape = self.scene.height, self.scene.width
         return read_mirrored(self.inside, shape, (row, column, height, width))
 
     def inside(self, row: int, column: int, height: int, width: int) -> np.ndarray:
         """Read a window that lies inside the scene; see `read`."""
-        from rasterio.errors import RasterioError
-        from rasterio.windows import Window
-
-        window = Window(column, row, width, height)
         pixels = np.empty((len(self.scene.bands), height, width), self.scene.dtype)
         valid = np.empty(pixels.shape, bool)
-        for file, dataset in self._datasets.items():
-            at = [i for i, band in enumerate(self.scene.bands) if band.file == file]
-            numbers = [self.scene.bands[i].number for i in at]
-            try:
-                pixels[at] = dataset.read(numbers, window=window)
-                valid[at] = dataset.read_masks(numbers, window=window) > 0
-            except RasterioError:
-                raise OutcropError(
-                    file,
-                    f"cannot be read at rows {row} to {row + height - 1}; "
-                    "the file is truncated or damaged, fetch it again",
-                ) from None
+        for layer in self._layers:
+            self._read(layer, (row, column, height, width), pixels, valid)
+        if self._mask is not None and self.scene.mask is not None:
+            quality = _read(self.scene.mask.file, self._mask.read, 1, (row, column, height, width))
+            valid &= ~self.scene.mask.covers(quality)
         if pixels.dtype.kind == "f":
             valid &= np.isfinite(pixels)
         if valid.all():
             return pixels
         return np.where(valid, pixels, np.float32(np.nan)).astype(np.float32, copy=False)
 
+    def reduced(self, height: int, width: int) -> np.ndarray:
+        """The whole scene with fewer pixels: float32, `bands × height × width`, NaN for no data.
 
-def open_scene(
-    files: str | Path | Sequence[str | Path],
-    bands: Sequence[int] | None = None,
-    crs: str | None = None,
-) -> Scene:
-    """Open one scene: a raster file, or several on the same grid stacked by band.
+        GDAL averages while it reads, block by block, so that memory is that of the result. Where
+        pixels are no data by a mask or a value that no file declares, the nearest are taken.
 
-    Args:
-        files: anything GDAL reads. Alpha bands are masks, not bands of the scene.
-        bands: numbers of the bands to use, from 1, in this order, counted through all files.
-        crs: the coordinate reference system, for files that do not carry one.
+        Raises:
+            OutcropError: a file is damaged.
+        """
+        from rasterio.enums import Resampling as Method
 
-    Raises:
-        OutcropError: a file is missing or not a raster; the files differ in grid; no coordinate
-            reference system; a band that is not there.
-    """
-    paths = [Path(files)] if isinstance(files, str | Path) else [Path(file) for file in files]
-    parts = [_describe(path, crs) for path in paths]
-    for part in parts[1:]:
-        if not part.same_grid(parts[0]):
-            raise OutcropError(
-                part.title,
-                f"is not on the grid of {parts[0].title} ({_grid(part)} against "
-                f"{_grid(parts[0])}); bands of one scene must share size, transform and CRS",
-            )
-    every = tuple(band for part in parts for band in part.bands)
-    chosen = every if bands is None else tuple(_choose(every, number, paths) for number in bands)
-    dtype = np.result_type(*(part.dtype for part in parts))
-    return Scene(
-        bands=chosen,
-        crs=parts[0].crs,
-        transform=parts[0].transform,
-        height=parts[0].height,
-        width=parts[0].width,
-        dtype=kept(dtype),
+        size = (height, width)
+        pixels = np.empty((len(self.scene.bands), *size), np.float32)
+        for layer in self._layers:
+            for i, number in zip(layer.at, layer.numbers, strict=True):
+                band = self.scene.bands[i]
+                plain = self._mask is None and band.nodata is None
+                stored = _read(
+                    layer.file,
+                    layer.dataset.read,
+                    number,
+                    out_shape=size,
+                    resampling=Method.average if plain else Method.nearest,
+                    masked=True,
+                )
+                if band.nodata is not None:
+                    stored = np.ma.masked_equal(stored, band.nodata)
+                values = stored.astype(np.float32).filled(np.nan)
+                scaled = band.is_scaled and not self.scene.reading.raw
+                pixels[i] = values * band.scale + band.offset if scaled else values
+        if self._mask is not None and self.scene.mask is not None:
+            quality = _read(self.scene.mask.file, self._mask.read, 1, out_shape=size)
+            pixels[:, self.scene.mask.covers(quality)] = np.nan
+        return pixels
+
+    def _read(
+        self,
+        layer: _Layer,
+        window: tuple[int, int, int, int],
+        pixels: np.ndarray,
+        valid: np.ndarray,
+    ) -> None:
+        """Put the bands of one file into `pixels`, and where they have data into `valid`."""
+        stored = _read(layer.file, layer.dataset.read, layer.numbers, window)
+        valid[layer.at] = _read(layer.file, layer.dataset.read_masks, layer.numbers, window) > 0
+        for i, values in zip(layer.at, stored, strict=True):
+            band = self.scene.bands[i]
+            if band.nodata is not None:
+                valid[i] &= values != band.nodata
+            _refuse_rounding(band, values, valid[i])
+            scaled = band.is_scaled and not self.scene.reading.raw
+            pixels[i] = values * band.scale + band.offset if scaled else values
+
+
+def title(names: Sequence[str]) -> str:
+    """The first name and how many more, for messages."""
+    return str(names[0]) + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+
+
+def _on_grid(band: Band, scene: Scene, stack: ExitStack) -> Any:
+    """The file of a band as it lies on the scene's grid, open as long as the stack."""
+    from rasterio.enums import ColorInterp
+
+    dataset = stack.enter_context(open_dataset(band.file))
+    if not band.resampling:
+        return dataset
+    nodata = dataset.nodatavals[band.number - 1] if band.nodata is None else band.nodata
+    gaps: dict[str, Any] = {}
+    if nodata is not None:
+        gaps = {"src_nodata": nodata, "nodata": nodata}
+    elif ColorInterp.alpha not in dataset.colorinterp:
+        gaps = {"add_alpha": True}
+    return stack.enter_context(_warped(dataset, band.crs, scene, band.resampling, **gaps))
+
+
+def _open_mask(mask: Mask, scene: Scene, stack: ExitStack) -> Any:
+    """A mask as it lies on the scene's grid; where it does not reach it masks nothing."""
+    dataset = stack.enter_context(open_dataset(mask.file))
+    return stack.enter_context(_warped(dataset, mask.crs, scene, "nearest"))
+
+
+def _warped(dataset: Any, crs: str, scene: Scene, resampling: str, **gaps: Any) -> Any:
+    from affine import Affine
+    from rasterio.enums import Resampling as Method
+    from rasterio.vrt import WarpedVRT
+
+    return WarpedVRT(
+        dataset,
+        src_crs=crs,
+        crs=scene.crs,
+        transform=Affine(*scene.transform),
+        height=scene.height,
+        width=scene.width,
+        resampling=Method[resampling],
+        **gaps,
     )
 
 
-def open_scenes(
-    files: Sequence[str | Path], bands: Sequence[int] | None = None, crs: str | None = None
-) -> list[Scene]:
-    """Open several scenes, finding out which files belong together.
+def _read(
+    file: str,
+    read: Callable[..., Any],
+    numbers: list[int] | int,
+    window: tuple[int, int, int, int] | None = None,
+    **options: Any,
+) -> Any:
+    """Values or masks of bands, of all rows or in a window of row, column, height and width."""
+    from rasterio.errors import RasterioError
+    from rasterio.windows import Window
 
-    Names joined by commas are one scene. Of the other files, single-band files on the same grid
-    are the bands of one scene, in the order given; every other file is a scene of its own.
-
-    Raises:
-        OutcropError: as `open_scene`; or the scenes differ in number of bands.
-    """
-    groups: list[list[str]] = []
-    single: list[tuple[Scene, list[str]]] = []
-    for name in map(str, files):
-        group = name.split(",")
-        if len(group) == 1:
-            part = _describe(Path(name), crs)
-            if len(part.bands) == 1:
-                mates = next((mates for first, mates in single if first.same_grid(part)), None)
-                if mates is not None:
-                    mates.append(name)
-                    continue
-                single.append((part, group))
-        groups.append(group)
-    scenes = [open_scene(group, bands, crs) for group in groups]
-    for scene in scenes[1:]:
-        if len(scene.bands) != len(scenes[0].bands):
-            raise OutcropError(
-                scene.title,
-                f"has {len(scene.bands)} bands where {scenes[0].title} has "
-                f"{len(scenes[0].bands)}; choose common ones with --bands",
-            )
-    return scenes
+    where = ""
+    if window is not None:
+        row, column, height, width = window
+        options["window"] = Window(column, row, width, height)
+        where = f" at rows {row} to {row + height - 1}"
+    try:
+        return read(numbers, **options)
+    except RasterioError as error:
+        raise OutcropError(file, f"cannot be read{where}; {why_unreadable(error)}") from None
 
 
-def _describe(path: Path, crs: str | None) -> Scene:
-    from rasterio.enums import ColorInterp
-
-    with _open(path) as dataset:
-        own = dataset.crs
-        if not own and crs is None:
-            raise OutcropError(path, NO_CRS)
-        alpha = [interpretation == ColorInterp.alpha for interpretation in dataset.colorinterp]
-        numbers = [i for i in dataset.indexes if not alpha[i - 1]]
-        return Scene(
-            bands=tuple(Band(path, i, _band_name(dataset, i, path)) for i in numbers),
-            crs=own.to_wkt() if own else parse_crs(crs, "--crs"),
-            transform=tuple(dataset.transform)[:6],
-            height=dataset.height,
-            width=dataset.width,
-            dtype=np.result_type(*(dataset.dtypes[i - 1] for i in numbers)),
+def _refuse_rounding(band: Band, values: np.ndarray, valid: np.ndarray) -> None:
+    """Refuse whole numbers of which float32, as they are read, would make others."""
+    if values.dtype.kind not in "iu" or values.dtype.itemsize < 4:
+        return
+    largest = np.abs(values.astype(np.float64), where=valid, out=np.zeros(values.shape)).max()
+    if largest > _EXACT_IN_FLOAT:
+        raise OutcropError(
+            band.file,
+            f"band {band.number} holds whole numbers up to {largest:.0f}, and those above "
+            f"{_EXACT_IN_FLOAT} would be rounded; subtract or divide first, e.g. with gdal_calc",
         )
-
-
-def _band_name(dataset: Any, number: int, path: Path) -> str:
-    described = dataset.descriptions[number - 1]
-    if described:
-        return described
-    return path.stem if dataset.count == 1 else f"band {number}"
-
-
-def parse_crs(crs: str | None, option: str) -> str:
-    """The coordinate reference system that a user names, as WKT.
-
-    Raises:
-        OutcropError: there is none of this name; the line names `option`.
-    """
-    from pyproj import CRS
-    from pyproj.exceptions import CRSError
-
-    try:
-        return CRS.from_user_input(crs).to_wkt()
-    except CRSError:
-        raise OutcropError(
-            option, f"'{crs}' is not a coordinate reference system; pass e.g. EPSG:32648"
-        ) from None
-
-
-def check_way(path: Path, crs: str, other: str) -> None:
-    """Refuse what lies at `path` if there is no way from its system to another.
-
-    Args:
-        crs, other: coordinate reference systems as WKT.
-
-    Raises:
-        OutcropError: one of them is local, or they are of two planets.
-    """
-    from pyproj import CRS, Transformer
-    from pyproj.exceptions import ProjError
-
-    try:
-        Transformer.from_crs(crs, other)
-    except ProjError as error:
-        raise OutcropError(
-            path,
-            f"cannot be brought from {CRS(crs).name} to {CRS(other).name}; "
-            "correct the coordinate reference system of one of them",
-        ) from error
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[Any]:
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
-
-    if not path.exists():
-        raise OutcropError(path, "no such file; check the name")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        try:
-            dataset = rasterio.open(path)
-        except RasterioIOError:
-            raise OutcropError(
-                path, "is not a raster that GDAL can read, or is damaged; pass e.g. a GeoTIFF"
-            ) from None
-    with dataset:
-        if dataset.count == 0:
-            raise OutcropError(path, "holds no bands of its own; name one of its subdatasets")
-        yield dataset
-
-
-def _choose(bands: tuple[Band, ...], number: int, paths: Sequence[Path]) -> Band:
-    if not 1 <= number <= len(bands):
-        raise OutcropError(_title(paths), f"has no band {number}; it has bands 1 to {len(bands)}")
-    return bands[number - 1]
 
 
 def read_mirrored(
@@ -378,16 +421,3 @@ def mirrored(index: np.ndarray, length: int) -> np.ndarray:
     period = max(2 * (length - 1), 1)
     folded = np.abs(index) % period
     return np.minimum(folded, period - folded) if length > 1 else np.zeros_like(index)
-
-
-def _title(files: Sequence[Path]) -> str:
-    return str(files[0]) + (f" and {len(files) - 1} more" if len(files) > 1 else "")
-
-
-def _grid(scene: Scene) -> str:
-    from pyproj import CRS
-
-    a, _, c, _, _, f = scene.transform
-    return f"{scene.height} × {scene.width} pixels of {a:g} from {c:.9g}, {f:.9g} in " + (
-        CRS.from_wkt(scene.crs).name
-    )

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from outcrop.errors import OutcropError
-from outcrop.sources.scene import NO_CRS, check_way, parse_crs
+from outcrop.sources.scene import NO_CRS
+from outcrop.sources.systems import check_way, parse_crs
 
 _VECTOR = {".gpkg", ".geojson", ".json", ".shp", ".fgb", ".gml", ".kml", ".zip", ".parquet"}
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from outcrop.errors import OutcropError
 from outcrop.files import read_json, write_json
@@ -20,6 +21,7 @@ from outcrop.training.checkpoint import load_weights, write_tensors
 from outcrop.training.device import exact_convolutions, pick_device
 from outcrop.training.folder import CLASSIFIER, check_model
 from outcrop.training.normalise import Normalisation
+from outcrop.training.origin import TrainedOn
 from outcrop.training.pictures import to_tensor
 
 _VERSION = 1
@@ -37,6 +39,7 @@ class Classifier:
         normalisation: of the training side.
         size: height and width of the patches it was trained on, in pixels.
         flip: average the probabilities of a patch and its mirror image.
+        trained_on: what the patches were that it was trained on, where that is known.
         temperature: above 1 it lowers, below 1 it raises every confidence
             (`outcrop.evaluation.calibration`); 1 leaves what the network says.
     """
@@ -49,6 +52,7 @@ class Classifier:
     size: tuple[int, int]
     flip: bool = False
     temperature: float = 1.0
+    trained_on: TrainedOn | None = None
 
     @property
     def device(self) -> torch.device:
@@ -68,7 +72,38 @@ class Classifier:
             "size": list(self.size),
             "flip": self.flip,
             "temperature": self.temperature,
+            "trained_on": None if self.trained_on is None else self.trained_on.to_json(),
         }
+
+    def in_order(self, order: Sequence[int]) -> Classifier:
+        """The same classifier for images whose bands stand in another order.
+
+        Args:
+            order: for each of its bands the index that it has there.
+        """
+        if list(order) == list(range(len(self.bands))):
+            return self
+        # Band j there is the band `back[j]` here.
+        back = np.argsort(order)
+        module = deepcopy(self.module)
+        first = next(part for part in module.stem.modules() if isinstance(part, nn.Conv2d))
+        with torch.no_grad():
+            first.weight.copy_(first.weight[:, torch.from_numpy(back).to(first.weight.device)])
+        mean, std = (
+            tuple(values[i] for i in back)
+            for values in (self.normalisation.mean, self.normalisation.std)
+        )
+        trained_on = self.trained_on
+        if trained_on is not None:
+            values = tuple(trained_on.values[i] for i in back)
+            trained_on = replace(trained_on, values=values)
+        return replace(
+            self,
+            module=module,
+            bands=tuple(self.bands[i] for i in back),
+            normalisation=Normalisation(mean, std),
+            trained_on=trained_on,
+        )
 
     def probabilities(self, images: np.ndarray, batch: int = 512) -> np.ndarray:
         """The calibrated probability of each class for each patch.
@@ -200,6 +235,10 @@ def read_classifier(folder: str | Path, device: str = "auto") -> Classifier:
         mean, std = (tuple(map(float, content["normalisation"][key])) for key in ("mean", "std"))
         if not len(bands) == len(mean) == len(std):
             raise ValueError("bands and normalisation differ in number")
+        known = content.get("trained_on")
+        trained_on = None if known is None else TrainedOn.from_json(known)
+        if trained_on is not None and len(trained_on.values) != len(bands):
+            raise ValueError("bands and their values differ in number")
         if not 0 < temperature < math.inf:
             raise ValueError("the temperature is not above 0")
     except (KeyError, TypeError, ValueError, OutcropError) as error:
@@ -215,6 +254,7 @@ def read_classifier(folder: str | Path, device: str = "auto") -> Classifier:
         size=(height, width),
         flip=flip,
         temperature=temperature,
+        trained_on=trained_on,
     )
 
 

@@ -21,6 +21,7 @@ from outcrop.training.device import cap_memory, exact_convolutions, keep_freed_m
 from outcrop.training.folder import check_same, describe, is_finished, start, stored_batch
 from outcrop.training.memory import fitting_batch, full_memory_explained
 from outcrop.training.normalise import learn_normalisation
+from outcrop.training.origin import origin_of
 from outcrop.training.parallel import Team, make_learner, make_team
 from outcrop.training.pictures import load_pictures
 from outcrop.training.recipe import Recipe
@@ -155,6 +156,7 @@ def _train(
                 patches.size,
                 recipe.test_flip,
                 temperature_that_holds(truth, said.probabilities, split.groups[validation.index]),
+                origin_of(patches, split.train),
             )
             area = measure_trust(classifier, training, validation, split.groups, recipe.seed)
             write_trust(folder, area)

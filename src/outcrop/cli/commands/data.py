@@ -5,9 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from outcrop.cli.commands.options import headers_of, opened_sources, refuse_beside, refuse_without
+from outcrop.cli.commands.options import (
+    headers_of,
+    opened_sources,
+    refuse_beside,
+    refuse_reading,
+    refuse_without,
+)
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
+from outcrop.sources.scene import Reading
 from outcrop.training.recipe import Recipe
 
 
@@ -55,7 +62,8 @@ def patches(
     positions: Path | None = None,
     column: str | None = None,
     size: int = 32,
-    bands: list[int] | None = None,
+    bands: list[str] | None = None,
+    reading: Reading = Reading(),
     axis: int | None = None,
     stride: int = 1,
     slice_stride: int = 1,
@@ -74,8 +82,10 @@ def patches(
     """Cut labelled patches, each with its position, out of scenes or volumes.
 
     Args:
-        sources: raster files; single-band files on one grid are one scene, and so are names
-            joined by commas. Or volumes: .npy, Zarr, SEG-Y, folders of slices.
+        sources: rasters by any name that GDAL takes, or Sentinel-2 and Landsat products by their
+            folder or archive. Single-band files of the same ground are one scene, and so are files
+            with a plus sign between: A.tif + B.tif. Or volumes: .npy, Zarr, SEG-Y, folders of
+            slices.
         output: the patch set, a new Zarr folder.
         labels: polygons, points or label rasters: one file for all scenes or one each. For each
             volume a volume of labels of the same shape, where 0 means unlabelled.
@@ -85,7 +95,8 @@ def patches(
         column: the column that names the class, of vector labels or of the table, there "label"
             if not given.
         size: height and width of a patch in pixels.
-        bands: numbers of the bands to use, from 1.
+        bands: the bands to use, by number from 1 or by name.
+        reading: how rasters are read.
         axis: of volumes, the axis that the slices are across, from 0.
         stride: use only labelled pixels on every so many rows and columns.
         slice_stride: of volumes with labels, use only every so-many-th slice.
@@ -132,6 +143,7 @@ def patches(
             size,
             axis=axis,
             bands=bands,
+            reading=reading,
             crs=crs,
             keep=keep or (),
             **common,
@@ -141,6 +153,7 @@ def patches(
     elif are_volumes(sources):
         if axis is None:
             raise OutcropError("--axis", "is missing; pass the axis that the slices are across")
+        refuse_reading(reading, "volumes")
         refuse_beside(
             "a volume of labels", column=column, keep=keep, bands=bands, edge=edge == "reflect"
         )
@@ -162,6 +175,7 @@ def patches(
             column,
             size,
             bands=bands,
+            reading=reading,
             stride=stride,
             edge=edge or "reflect",
             keep=keep or (),
@@ -180,7 +194,8 @@ def locate(
     output: Path,
     axis: int | None = None,
     flips: bool = False,
-    bands: list[int] | None = None,
+    bands: list[str] | None = None,
+    reading: Reading = Reading(),
     crs: str | None = None,
     inline_byte: int | None = None,
     crossline_byte: int | None = None,
@@ -198,13 +213,14 @@ def locate(
         patches: a patch set, a folder or archive with a folder per class, or an npz with images
             and, if there are any, labels.
         sources: where they may have been cut. Volumes: .npy, Zarr, SEG-Y, folders of slices. Or
-            raster files with the bands of the patches; names joined by commas are one scene.
+            rasters with the bands of the patches; files with a plus sign between are one scene.
         output: the positions, a new .csv or .parquet with one row a patch, in their order.
         axis: of volumes, the axis that the slices are across, from 0; all three are searched if
             not given.
         flips: whether patches may have been flipped or turned; takes eight times as long, four if
             they are not square.
-        bands: of scenes, numbers of the bands to use, from 1.
+        bands: of scenes, the bands to use, by number from 1 or by name.
+        reading: how rasters are read.
         crs: coordinate reference system of scenes that carry none.
         inline_byte, crossline_byte: of SEG-Y, where the trace headers hold the inline and the
             crossline number, from 1; 189 and 193 if not given.
@@ -241,6 +257,7 @@ def locate(
         axis,
         flips,
         bands=bands,
+        reading=reading,
         crs=crs,
         sure=sure,
         scheduler=scheduler,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from outcrop.cli.commands.options import headers_of, opened_sources, refuse_beside
 from outcrop.errors import OutcropError
+from outcrop.sources.scene import Resampling
 
 
 def map(
@@ -27,7 +29,15 @@ def map(
     step: int = 1,
     window: int = 1,
     axis: int | None = None,
-    bands: list[int] | None = None,
+    extent: list[float] | None = None,
+    bands: list[str] | None = None,
+    resolution: str | None = None,
+    resampling: Resampling | None = None,
+    nodata: float | None = None,
+    mask: list[str] | None = None,
+    mask_values: list[int] | None = None,
+    mask_bits: list[int] | None = None,
+    band_names: list[str] | None = None,
     crs: str | None = None,
     inline_byte: int | None = None,
     crossline_byte: int | None = None,
@@ -41,9 +51,10 @@ def map(
 
     Args:
         run: made by `outcrop train`.
-        sources: scenes: single-band files on one grid are one scene, and so are names joined by
-            commas; several of one grid are a mosaic, the first on top. Or one volume: .npy, Zarr,
-            SEG-Y, a folder of slices.
+        sources: scenes: rasters by any name that GDAL takes, or Sentinel-2 and Landsat products.
+            Single-band files of the same ground are one scene, and so are files with a plus sign
+            between: A.tif + B.tif. Several of one grid are a mosaic, the first on top. Or one
+            volume: .npy, Zarr, SEG-Y, a folder of slices.
         output: the class map, a Cloud-Optimized GeoTIFF on the scene's grid; of a volume a cube,
             .zarr, .npy or, with the headers of a SEG-Y input, .sgy.
         ensemble: further runs on the same patches; the probabilities of all are averaged.
@@ -61,7 +72,20 @@ def map(
         window: of scenes: pixels along each side, at least, that are read and kept together, in
             whole tiles of up to 512.
         axis: of a volume, the axis that the slices are across, from 0, as the patches were cut.
-        bands: of scenes, numbers of the bands to use, from 1.
+        extent: of scenes, map only this part: smallest x and y, largest x and y in the scene's CRS.
+        bands: of scenes, the bands to use, by number from 1 or by name; those of the run, if their
+            names are found.
+        resolution: of files with pixels of several sizes, whose grid the scene has: finest,
+            coarsest, one of the files, or a size in metres; as the run's scenes, if not given.
+        resampling: how bands are brought to that grid: auto, nearest, bilinear, cubic or average;
+            as the run's scenes, if not given.
+        nodata: a stored value that means no data and that the file does not declare; that of the
+            run's scenes, if not given.
+        mask: rasters of pixel quality that make pixels no data in all bands, one for all scenes or
+            one each; "none" leaves out the quality mask that a product brings along.
+        mask_values: values of the mask that are no data.
+        mask_bits: numbers of bits of the mask, from 0, of which any set one means no data.
+        band_names: names of the bands, where the file has none or others, in its order.
         crs: coordinate reference system of scenes that carry none.
         inline_byte, crossline_byte: of SEG-Y, where the trace headers hold the inline and the
             crossline number, from 1; 189 and 193 if not given.
@@ -75,13 +99,13 @@ def map(
     from outcrop.files import check_new
     from outcrop.mapping.polygons import write_polygons
     from outcrop.mapping.rasters import share_outside
-    from outcrop.mapping.scene import map_scene
+    from outcrop.mapping.scene import map_scene, reading_of
     from outcrop.mapping.volume import map_volume
     from outcrop.sources.kinds import are_volumes
     from outcrop.sources.mosaic import lay_together
-    from outcrop.sources.scene import open_scenes
+    from outcrop.sources.opening import open_scenes
     from outcrop.training.classifier import read_classifier
-    from outcrop.training.run import read_run
+    from outcrop.training.run import classifier_of, read_run
 
     headers = headers_of(sources, inline_byte=inline_byte, crossline_byte=crossline_byte, gaps=gaps)
     first = read_classifier(run, device) if trust is None else read_run(run, device)
@@ -91,8 +115,20 @@ def map(
         "method": method, "turns": turns, "step": step, "scheduler": scheduler, "resume": resume,
         "overwrite": overwrite,
     }  # fmt: skip
+    given: dict[str, Any] = {
+        "resolution": resolution, "resampling": resampling, "nodata": nodata, "mask": mask,
+        "mask_values": mask_values, "mask_bits": mask_bits, "band_names": band_names,
+    }  # fmt: skip
     if are_volumes(sources):
-        refuse_beside("a volume", polygons=polygons, sieve=sieve != 0, bands=bands, crs=crs)
+        refuse_beside(
+            "a volume",
+            polygons=polygons,
+            sieve=sieve != 0,
+            bands=bands,
+            crs=crs,
+            extent=extent,
+            **given,
+        )
         if axis is None:
             raise OutcropError("--axis", "is missing; pass the axis that the slices are across")
         if len(sources) > 1:
@@ -103,8 +139,10 @@ def map(
         refuse_beside("scenes", axis=axis)
         if polygons is not None:
             check_new(polygons, overwrite)
-        scene = lay_together(open_scenes(sources, bands, crs))
-        map_scene(models, scene, output, sieve=sieve, window=window, **options)
+        said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        reading = replace(reading_of(classifier_of(first)), **said)
+        scene = lay_together(open_scenes(sources, bands, crs, reading))
+        map_scene(models, scene, output, sieve=sieve, window=window, extent=extent, **options)
         if polygons is not None:
             write_polygons(output, polygons)
     for path in (output, confidence, entropy, second, trust, polygons):

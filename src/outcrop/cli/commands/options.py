@@ -9,6 +9,7 @@ from typing import Any
 
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
+from outcrop.sources.scene import Reading
 from outcrop.training.recipe import Recipe
 from outcrop.training.vaegan.recipe import VaeGanPlan
 
@@ -40,6 +41,14 @@ def refuse_beside(what: str, **options: Any) -> None:
         if value is not None and value is not False:
             option = name.replace("_", "-")
             raise OutcropError(f"--{option}", f"has no meaning beside {what}; leave it out")
+
+
+def refuse_reading(reading: Reading, what: str) -> None:
+    """Refuse options of reading rasters where there are none."""
+    for item in fields(reading):
+        if getattr(reading, item.name) != getattr(Reading(), item.name):
+            option = item.name.replace("_", "-")
+            raise OutcropError(f"--{option}", f"has no meaning for {what}; leave it out")
 
 
 def refuse_unused(model: VaeGanPlan, network: ResidualNet, recipe: Recipe) -> None:
