@@ -271,10 +271,12 @@ def test_the_same_product_by_any_of_its_names(safes, tmp_path, monkeypatch):
         safe / "MTD_MSIL2A.xml",
         granule,
         granule / "IMG_DATA",
+        safe / "GRANULE",
         outer,
         ".",
         "MTD_MSIL2A.xml",
         granule.relative_to(safe),
+        "GRANULE",
         tmp_path / "flat",
         zipped(safe, tmp_path / f"{L2A}.zip"),
         zipped(safe, tmp_path / f"{L2A}.SAFE.zip"),
@@ -289,6 +291,21 @@ def test_the_same_product_by_any_of_its_names(safes, tmp_path, monkeypatch):
         for ours, theirs in zip(product.bands, expected.bands, strict=True):
             np.testing.assert_array_equal(stored(ours)[0], stored(theirs)[0], err_msg=str(name))
             assert (ours.name, ours.offset) == (theirs.name, theirs.offset)
+
+
+def test_the_folder_of_one_resolution_has_its_bands_with_the_metadata_above(tmp_path):
+    safe = make_safe(tmp_path, L2A, [-1000 - i for i in range(13)])
+    folder = next(safe.glob("GRANULE/*/IMG_DATA/R20m"))
+    assert is_product(folder)
+    with pytest.raises(OutcropError, match=r"no file of B08, B09; .*--bands B01,B02,B03,B04,B05,"):
+        open_product(folder)
+    product = open_product(folder, ["B05", "B02"])
+    assert [(b.name, b.offset, stored(b)[1]) for b in product.bands] == [
+        ("B05", -0.1004, 20),
+        ("B02", -0.1001, 20),
+    ]
+    assert product.assumed == ("B02 is taken at 20 m; its file of 10 m is not there",)
+    assert not is_product(next(safe.glob("GRANULE/*/QI_DATA")))
 
 
 def old_format(folder: Path, tiles: list[str], metadata: bool = True) -> Path:
@@ -713,6 +730,9 @@ def test_archives_that_are_damaged_or_hold_no_product(safes, tmp_path):
     with pytest.raises(OutcropError, match="damaged archive"):
         open_product(tmp_path / f"{OLD_L2A}.zip")
     (tmp_path / "labels.zip").write_bytes(whole[:100])
+    with zipfile.ZipFile(tmp_path / "nameless.zip", "w") as archive:
+        archive.writestr(zipfile.ZipInfo(""), "")
+    assert not is_product(tmp_path / "nameless.zip")
     assert not is_product(tmp_path / "labels.zip")
     make_landsat(tmp_path / "l")
     with tarfile.open(tmp_path / f"{LANDSAT}.tar.gz", "w:gz") as tar:
@@ -762,6 +782,15 @@ def test_what_is_no_product(safes, tmp_path):
         open_product(tmp_path / f"{L2A}.SAFE")
 
 
+def damage(content: bytes, at: int, data: st.DataObject) -> bytes:
+    """Cut off at a place, or bytes put in or written over there."""
+    kind = data.draw(st.sampled_from(["cut", "put in", "over"]))
+    if kind == "cut":
+        return content[:at]
+    junk = data.draw(st.binary(min_size=1, max_size=4))
+    return content[:at] + junk + content[at + (len(junk) if kind == "over" else 0) :]
+
+
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -785,17 +814,7 @@ def test_bytes_flipped_cut_or_put_in_give_a_product_or_a_line(safes, tmp_path, d
             shutil.copy(folder / name, tmp_path / name)
         content = (tmp_path / name).read_bytes()
     at = data.draw(st.integers(0, len(content) - 1))
-    junk = data.draw(st.binary(min_size=1, max_size=4))
-    damaged = data.draw(
-        st.sampled_from(
-            [
-                content[:at],
-                content[:at] + junk + content[at:],
-                content[:at] + junk + content[at + 1 :],
-            ]
-        )
-    )
-    (folder / name).write_bytes(damaged)
+    (folder / name).write_bytes(damage(content, at, data))
     assert is_product(folder)
     try:
         product = open_product(folder)
@@ -804,6 +823,36 @@ def test_bytes_flipped_cut_or_put_in_give_a_product_or_a_line(safes, tmp_path, d
     else:
         message = "".join((*product.assumed, product.title, product.sensor, product.acquired))
         assert all(math.isfinite(band.scale + band.offset) for band in product.bands)
+    assert message.isprintable()
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_damaged_archives_give_a_product_or_a_line(safes, tmp_path, data):
+    whole = tmp_path / "whole"
+    if not whole.exists():
+        shutil.copytree(safes[OLD_L2A], whole / f"{OLD_L2A}.SAFE")
+        zipped(whole / f"{OLD_L2A}.SAFE", tmp_path / "whole.zip")
+        make_landsat(tmp_path / "landsat")
+        with tarfile.open(tmp_path / "whole.tar", "w") as tar:
+            tar.add(tmp_path / "landsat", ".")
+    title, ending = data.draw(st.sampled_from([(OLD_L2A, "zip"), (LANDSAT, "tar")]))
+    content = (tmp_path / f"whole.{ending}").read_bytes()
+    # The directory of a zip file is at its end, headers of a tar file are every 512 bytes.
+    at = data.draw(
+        st.integers(len(content) - 8000, len(content) - 1)
+        if ending == "zip"
+        else st.builds(lambda i, j: 512 * i + j, st.integers(0, 60), st.integers(0, 160))
+    )
+    file = tmp_path / f"{title}.{ending}"
+    file.write_bytes(damage(content, at, data))
+    assert is_product(file)
+    try:
+        message = open_product(file).title
+    except OutcropError as refused:
+        message = str(refused)
     assert message.isprintable()
 
 

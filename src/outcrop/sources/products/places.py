@@ -47,7 +47,8 @@ class Place:
         title: the name of that folder, of the archive, or what the names of its files start with.
         sentinel: Sentinel-2, else Landsat.
         metadata: names of product metadata files in `folder`.
-        granule: the folder in `GRANULE` that is meant; "" if `folder` has the images itself.
+        granule: the folder in `GRANULE` that is meant, or one within it; "" if `folder` has the
+            images itself.
     """
 
     tree: Tree
@@ -88,11 +89,8 @@ def find_places(path: Path) -> list[Place]:
     """
     full = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
     if full.is_dir():
-        granule = full.parent if full.name == "IMG_DATA" else full
-        if granule.parent.name == "GRANULE" and (granule / "IMG_DATA").is_dir():
-            safe = granule.parents[1]
-            tree = Folder(safe if path.is_absolute() else Path(os.path.relpath(safe)))
-            return [_safe(tree, "", safe.name, granule.name)]
+        if inside := _in_granule(path, full):
+            return [inside]
         return _search(Folder(path), "", full.name)
     if not full.is_file():
         return []
@@ -105,6 +103,20 @@ def find_places(path: Path) -> list[Place]:
     if LANDSAT.match(path.name) and path.name.lower().endswith((".tar.gz", ".tgz")):
         raise OutcropError(path, "is a compressed tar file, slow to read; unpack it first (gunzip)")
     return []
+
+
+def _in_granule(path: Path, full: Path) -> Place | None:
+    """The product of a folder `GRANULE`, or of one within it that has images."""
+    for above in (full, *full.parents[:4]):
+        if above.name == "GRANULE":
+            safe = above.parent
+            tree = Folder(safe if path.is_absolute() else Path(os.path.relpath(safe)))
+            granule = full.relative_to(above).as_posix()
+            if granule == ".":
+                return _safe(tree, "", safe.name)
+            if find_images(tree, join("GRANULE", granule)):
+                return _safe(tree, "", safe.name, granule)
+    return None
 
 
 def named_like_a_product(path: Path) -> bool:

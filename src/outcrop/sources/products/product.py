@@ -95,4 +95,5 @@ def missing_bands(missing: Sequence[str], there: Sequence[str]) -> str:
 
 def listed(names: Sequence[str]) -> str:
     """Names for a message, the first three of many."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    shown = [name if name.isprintable() else repr(name) for name in names[:3]]
+    return ", ".join(shown) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

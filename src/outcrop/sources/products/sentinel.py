@@ -74,6 +74,7 @@ class _Known:
 def open_sentinel(path: Path, place: Place, bands: Sequence[str] | None) -> Product:
     """Read names and metadata of a Sentinel-2 product; see `open_product`."""
     granule = _granule(path, place)
+    name = granule.removeprefix(join(place.folder, "GRANULE/")).partition("/")[0]
     images = find_images(place.tree, granule)
     if not images:
         raise OutcropError(path, "has no band files in its granule; fetch the product again")
@@ -81,8 +82,8 @@ def open_sentinel(path: Path, place: Place, bands: Sequence[str] | None) -> Prod
     if place.metadata:
         known = _from_metadata(path, place)
     else:
-        known = _from_names(path, place, granule.rpartition("/")[2], images, notes)
-    images = _of_one_scene(path, images, known.scene or _old_scene(granule), notes)
+        known = _from_names(path, place, name, images, notes)
+    images = _of_one_scene(path, images, known.scene or _old_scene(name), notes)
     wanted = tuple(n for n in SENTINEL_BANDS if known.level == "L1C" or n != NOT_IN_L2A)
     chosen = wanted if bands is None else named(path, bands, wanted)
     there = {image.band for image in images}
@@ -295,7 +296,7 @@ def _scene(match: re.Match[str] | None) -> str | None:
 
 def _old_scene(granule: str) -> str | None:
     """What file names start with, from the name of a granule of before 2017."""
-    match = re.fullmatch(r"(S2._.+)_N\d\d\.\d\d", granule.rpartition("/")[2].upper())
+    match = re.fullmatch(r"(S2._.+)_N\d\d\.\d\d", granule.upper())
     return match[1] if match else None
 
 

@@ -106,6 +106,27 @@ class Archive:
         return f"/vsi{'zip' if self.zipped else 'tar'}/{{{self.path}}}/{name}"
 
 
+def _tar_names(path: Path, named_so: Callable[[str], bool]) -> list[str]:
+    """Names of the files in a tar file, or of the first ones if it does not start with a product.
+
+    Raises:
+        tarfile.TarError: it is damaged.
+    """
+    names: list[str] = []
+    with tarfile.open(path, "r:") as tar:
+        for member in tar:
+            if len(names) == MEMBERS_LOOKED_AT and not any(map(named_so, names)):
+                return names
+            if member.isfile():
+                names.append(member.name)
+        # `tarfile` takes a header that is cut or damaged for the end; a block of zeros is the end.
+        with path.open("rb") as file:
+            file.seek(tar.offset)
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError("no end")
+    return names
+
+
 def open_archive(path: Path, named_so: Callable[[str], bool]) -> Archive:
     """List an archive.
 
@@ -116,20 +137,16 @@ def open_archive(path: Path, named_so: Callable[[str], bool]) -> Archive:
     Raises:
         OutcropError: it is damaged.
     """
-    names: list[str] = []
     try:
         if path.suffix.lower() == ".zip":
             with zipfile.ZipFile(path) as archive:
-                names = [info.filename for info in archive.infolist() if not info.is_dir()]
+                names = [name for name in archive.namelist() if not name.endswith("/")]
         else:
-            with tarfile.open(path, "r:") as tar:
-                for member in tar:
-                    if len(names) == MEMBERS_LOOKED_AT and not any(map(named_so, names)):
-                        break
-                    if member.isfile():
-                        names.append(member.name)
+            names = _tar_names(path, named_so)
     except (OSError, zipfile.BadZipFile, tarfile.TarError, ValueError, EOFError):
         raise OutcropError(path, "is a damaged archive; fetch it again") from None
+    if not all(map(str.isprintable, names)):
+        raise OutcropError(path, "is a damaged archive (names in it); fetch it again")
     members = {name.removeprefix("./"): name for name in names}
     folders: dict[str, tuple[set[str], set[str]]] = {}
     for name in members:
