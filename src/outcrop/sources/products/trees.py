@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 import tarfile
 import xml.etree.ElementTree as ET
 import zipfile
@@ -20,6 +21,20 @@ from outcrop.errors import OutcropError
 METADATA_BYTES = 16 << 20
 # A bundle of Landsat has some thirty files; other archives may have millions.
 MEMBERS_LOOKED_AT = 100
+# What reading a damaged or encrypted archive may raise. `RuntimeError` includes what zipfile has
+# not implemented, `ValueError` names that are not text.
+UNREADABLE = (
+    OSError,
+    EOFError,
+    KeyError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class Tree(Protocol):
@@ -143,7 +158,7 @@ def open_archive(path: Path, named_so: Callable[[str], bool]) -> Archive:
                 names = [name for name in archive.namelist() if not name.endswith("/")]
         else:
             names = _tar_names(path, named_so)
-    except (OSError, zipfile.BadZipFile, tarfile.TarError, ValueError, EOFError):
+    except UNREADABLE:
         raise OutcropError(path, "is a damaged archive; fetch it again") from None
     if not all(map(str.isprintable, names)):
         raise OutcropError(path, "is a damaged archive (names in it); fetch it again")
@@ -167,16 +182,7 @@ def metadata(tree: Tree, name: str) -> str:
     where = tree.gdal(name)
     try:
         data = tree.read(name)
-    except (
-        OSError,
-        KeyError,
-        EOFError,
-        RuntimeError,
-        NotImplementedError,
-        zipfile.BadZipFile,
-        tarfile.TarError,
-        zlib.error,
-    ):
+    except UNREADABLE:
         raise OutcropError(where, "cannot be read; fetch it again") from None
     if len(data) > METADATA_BYTES:
         raise OutcropError(where, f"has more than {METADATA_BYTES >> 20} MiB; fetch it again")
