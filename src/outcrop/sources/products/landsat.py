@@ -1,0 +1,266 @@
+"""Landsat Collection 2, Level-1 and Level-2."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from outcrop.errors import OutcropError
+from outcrop.sources.products.places import LANDSAT, LANDSAT_FILE, Place, join
+from outcrop.sources.products.product import (
+    Product,
+    ProductBand,
+    QualityMask,
+    listed,
+    missing_bands,
+    named,
+)
+from outcrop.sources.products.trees import is_day, local_name, metadata, number, parse_xml
+
+# Level-2 surface reflectance of all sensors.
+SR_SCALE, SR_OFFSET = 2.75e-05, -0.2
+# Bits of QA_PIXEL that mean no data. There is no cirrus, bit 2, before Landsat 8.
+QA_BITS, QA_BITS_BEFORE_8 = (0, 1, 2, 3, 4), (0, 1, 3, 4)
+_SENSORS = {"C": "OLI_TIRS", "O": "OLI", "T": "TM", "E": "ETM", "M": "MSS"}
+_PANCHROMATIC = {("7", "B8"), ("8", "B8"), ("9", "B8")}
+
+Groups = dict[str, dict[str, str]]
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What metadata or names say. `bands` and `quality` have the names that files should have."""
+
+    title: str
+    satellite: str
+    sensor: str
+    level: str
+    acquired: str
+    bands: dict[str, ProductBand]
+    quality: str
+
+
+def open_landsat(path: Path, place: Place, bands: Sequence[str] | None) -> Product:
+    """Read names and metadata of a Landsat product; see `open_product`."""
+    files = {name.upper(): name for name in place.tree.entries(place.folder)[1]}
+    notes: list[str] = []
+    known = _from_mtl(place, notes) if place.metadata else _from_names(path, place, notes)
+    default = tuple(
+        band.name
+        for band in known.bands.values()
+        if band.unit == "reflectance" and (known.satellite, band.name) not in _PANCHROMATIC
+    )
+    left = [band for name, band in known.bands.items() if name not in default]
+    if bands is None and left:
+        kinds = {"temperature" if band.unit == "kelvin" else "panchromatic" for band in left}
+        notes.append(
+            f"{', '.join(band.name for band in left)} ({', '.join(sorted(kinds))}) is left out; "
+            "to use it, name it in --bands"
+        )
+    chosen = default if bands is None else named(path, bands, known.bands)
+    missing = [name for name in chosen if known.bands[name].file.upper() not in files]
+    if missing:
+        raise OutcropError(path, _about_missing(missing, known.bands, files))
+    ids = {match["id"].upper() for name in files if (match := LANDSAT_FILE.fullmatch(name))}
+    others = sorted(ids - {known.title.upper()})
+    if others:
+        notes.append(f"files of {listed(others)} are left out; the product is {known.title}")
+
+    def gdal(file: str) -> str:
+        return place.tree.gdal(join(place.folder, files[file.upper()]))
+
+    mask = None
+    if known.quality.upper() in files:
+        bits = QA_BITS if known.satellite in ("8", "9") else QA_BITS_BEFORE_8
+        mask = QualityMask(gdal(known.quality), "QA_PIXEL", (), bits)
+    else:
+        notes.append(f"{known.quality} is not there: clouds are not masked")
+    return Product(
+        path=path,
+        title=known.title,
+        sensor=f"Landsat {known.satellite} {known.sensor}",
+        level=known.level,
+        acquired=known.acquired,
+        bands=tuple(
+            replace(known.bands[name], file=gdal(known.bands[name].file)) for name in chosen
+        ),
+        mask=mask,
+        assumed=tuple(notes),
+    )
+
+
+def _from_mtl(place: Place, notes: list[str]) -> _Known:
+    # txt, json and xml say the same.
+    name = min(place.metadata, key=lambda name: ("txt", "json", "xml").index(_kind(name)))
+    name = join(place.folder, name)
+    where = place.tree.gdal(name)
+    read = {"txt": _read_text, "json": _read_json, "xml": _read_xml}[_kind(name)]
+    groups = read(where, metadata(place.tree, name))
+    if "PRODUCT_CONTENTS" not in groups:
+        raise OutcropError(
+            where, "is not metadata of Landsat Collection 2; fetch that, or name band files"
+        )
+
+    def value(group: str, key: str, form: str) -> str:
+        found = groups.get(group, {}).get(key)
+        if found is None:
+            raise OutcropError(where, f"has no {key} in {group}; fetch it again")
+        if not re.fullmatch(form, found):
+            raise OutcropError(where, f"is damaged ({key} is {found!r:.40}); fetch it again")
+        return found
+
+    def linear(group: str, what: str, band: str) -> tuple[float, float]:
+        mult, add = (value(group, f"{what}_{x}_BAND_{band}", r".*") for x in ("MULT", "ADD"))
+        return number(where, mult), number(where, add)
+
+    if value("PRODUCT_CONTENTS", "COLLECTION_NUMBER", r"\d+").lstrip("0") != "2":
+        raise OutcropError(where, "is not of Landsat Collection 2; fetch that, or name band files")
+    level = value("PRODUCT_CONTENTS", "PROCESSING_LEVEL", r"L[12]\w\w")
+    acquired = value("IMAGE_ATTRIBUTES", "DATE_ACQUIRED", r"\d{4}-\d\d-\d\d")
+    if not is_day(acquired):
+        raise OutcropError(where, f"is damaged (acquired on {acquired}); fetch it again")
+    # Level-2 files have the factors of Level-1 too, by the same keys in another group.
+    surface = level.startswith("L2")
+    group = "LEVEL2_SURFACE_REFLECTANCE_PARAMETERS" if surface else "LEVEL1_RADIOMETRIC_RESCALING"
+    sine = 1.0 if surface else _sine_of_sun(where, value, notes)
+    contents = groups["PRODUCT_CONTENTS"]
+    numbers = sorted(
+        int(match[1]) for key in contents if (match := re.fullmatch(r"FILE_NAME_BAND_(\d+)", key))
+    )
+    # The radiance of thermal bands is not linear in kelvin.
+    thermal = groups.get("LEVEL1_THERMAL_CONSTANTS", {}) if not surface else {}
+    numbers = [i for i in numbers if f"K1_CONSTANT_BAND_{i}" not in thermal]
+    scaled = [key for key in groups.get(group, {}) if key.startswith("REFLECTANCE_MULT_BAND_")]
+    if not numbers and not scaled:
+        raise OutcropError(where, "names no bands of reflectance; name the band files instead")
+    if len(numbers) != len(scaled):
+        raise OutcropError(
+            where,
+            f"names files of {len(numbers)} bands of reflectance and scales of {len(scaled)}; "
+            "fetch it again",
+        )
+    bands = {}
+    for i in numbers:
+        scale, offset = linear(group, "REFLECTANCE", str(i))
+        band, file = f"SR_B{i}" if surface else f"B{i}", contents[f"FILE_NAME_BAND_{i}"]
+        bands[band] = ProductBand(file, band, scale / sine, offset / sine, 0.0, "reflectance")
+    kelvin = "LEVEL2_SURFACE_TEMPERATURE_PARAMETERS"
+    for key, file in contents.items():
+        match = re.fullmatch(r"FILE_NAME_BAND_(ST_B\d+)", key)
+        if match and kelvin in groups:
+            scale, offset = linear(kelvin, "TEMPERATURE", match[1])
+            bands[match[1]] = ProductBand(file, match[1], scale, offset, 0.0, "kelvin")
+    return _Known(
+        title=value("PRODUCT_CONTENTS", "LANDSAT_PRODUCT_ID", r"\w+"),
+        satellite=value("IMAGE_ATTRIBUTES", "SPACECRAFT_ID", r"LANDSAT_\d")[-1],
+        sensor=value("IMAGE_ATTRIBUTES", "SENSOR_ID", r"\w+"),
+        level=level,
+        acquired=acquired,
+        bands=bands,
+        quality=value("PRODUCT_CONTENTS", "FILE_NAME_QUALITY_L1_PIXEL", r"[\w.]+"),
+    )
+
+
+def _sine_of_sun(where: str, value: Callable[[str, str, str], str], notes: list[str]) -> float:
+    """What Level-1 reflectance is divided by."""
+    sun = number(where, value("IMAGE_ATTRIBUTES", "SUN_ELEVATION", r".*"))
+    if not 0 < sun <= 90:
+        raise OutcropError(
+            where, f"was taken with the sun at {sun:g}° and has no reflectance; take another"
+        )
+    notes.append(
+        "reflectance at the top of the atmosphere, divided by the sine of the sun's elevation "
+        f"({sun:.2f}° at the middle of the scene)"
+    )
+    return math.sin(math.radians(sun))
+
+
+def _from_names(path: Path, place: Place, notes: list[str]) -> _Known:
+    """Level-2 without MTL: all products have the same scale and offset."""
+    match = LANDSAT.fullmatch(place.title)
+    if not match or not match["level"].startswith("2"):
+        raise OutcropError(path, "has no MTL file, which Level-1 needs for its scale; fetch it")
+    satellite, date = match["number"].lstrip("0"), match["date"]
+    notes.append(
+        f"no MTL file: reflectance = stored × {SR_SCALE:g} - {-SR_OFFSET:g} and 0 is no data, as "
+        "in all of Landsat Collection 2 Level-2"
+    )
+    names = [f"SR_B{i}" for i in range(1, 8) if i != 6 or satellite in ("8", "9")]
+    return _Known(
+        title=place.title,
+        satellite=satellite,
+        sensor=_SENSORS[match["sensor"].upper()],
+        level=f"L{match['level'].upper()}",
+        acquired=f"{date[:4]}-{date[4:6]}-{date[6:]}",
+        bands={
+            name: ProductBand(
+                f"{place.title}_{name}.TIF", name, SR_SCALE, SR_OFFSET, 0.0, "reflectance"
+            )
+            for name in names
+        },
+        quality=f"{place.title}_QA_PIXEL.TIF",
+    )
+
+
+def _about_missing(
+    missing: Sequence[str], bands: dict[str, ProductBand], files: dict[str, str]
+) -> str:
+    """What to say of bands whose files are not there, perhaps because others' are."""
+    ending = f"_{missing[0]}.TIF"
+    others = [name for upper, name in files.items() if upper.endswith(ending)]
+    if others:
+        return (
+            f"has {listed(others)} where {bands[missing[0]].file!r:.100} is expected; keep the "
+            "files and the metadata of one product in a folder"
+        )
+    return missing_bands(missing, [n for n, band in bands.items() if band.file.upper() in files])
+
+
+def _kind(name: str) -> str:
+    return name.rpartition(".")[2].lower()
+
+
+def _read_text(where: str, text: str) -> Groups:
+    """The groups of an MTL text file."""
+    lines = [line.strip() for line in text.splitlines()]
+    groups: Groups = {}
+    current: list[str] = []
+    for line in lines:
+        key, _, value = (part.strip() for part in line.partition("="))
+        if key == "GROUP":
+            current.append(value)
+        elif key == "END_GROUP":
+            if not current or current.pop() != value:
+                raise OutcropError(where, f"is damaged (group {value!r:.40}); fetch it again")
+        elif value and current:
+            groups.setdefault(current[-1], {})[key] = value.strip('"')
+    if current or "END" not in lines:
+        raise OutcropError(where, "is cut short; fetch it again")
+    return groups
+
+
+def _read_json(where: str, text: str) -> Groups:
+    """The groups of an MTL JSON file."""
+    try:
+        tree: Any = json.loads(text)
+        return {
+            name: {key: str(value) for key, value in group.items()}
+            for name, group in tree["LANDSAT_METADATA_FILE"].items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise OutcropError(
+            where, "is damaged, or is no metadata of Landsat; fetch it again"
+        ) from None
+
+
+def _read_xml(where: str, text: str) -> Groups:
+    """The groups of an MTL XML file."""
+    return {
+        local_name(group): {local_name(item): (item.text or "").strip() for item in group}
+        for group in parse_xml(where, text)
+    }

@@ -1,0 +1,338 @@
+"""Sentinel-2 Level-1C and Level-2A."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from outcrop.errors import OutcropError
+from outcrop.sources.products.places import SAFE_NAME, Image, Place, find_images, join
+from outcrop.sources.products.product import (
+    Product,
+    ProductBand,
+    QualityMask,
+    listed,
+    missing_bands,
+    named,
+)
+from outcrop.sources.products.trees import (
+    Archive,
+    is_day,
+    local_name,
+    metadata,
+    number,
+    parse_xml,
+)
+
+# The sensor's bands in the order of their band_id, with their native resolution in metres.
+SENTINEL_BANDS = {
+    "B01": 60,
+    "B02": 10,
+    "B03": 10,
+    "B04": 10,
+    "B05": 20,
+    "B06": 20,
+    "B07": 20,
+    "B08": 10,
+    "B8A": 20,
+    "B09": 60,
+    "B10": 60,
+    "B11": 20,
+    "B12": 20,
+}
+# Level-2A is without the band of cirrus.
+NOT_IN_L2A = "B10"
+SCL_METRES = 20
+# Classes of the scene classification that mean no data.
+SCL_NO_DATA = (0, 1, 3, 8, 9, 10)
+# Baseline 04.00: all that was sensed since then has offsets.
+OFFSETS_SINCE = "20220125"
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What metadata or names say, before bands are looked for.
+
+    Attributes:
+        offsets: of each band, in stored units.
+        scene: what the names of its files start with.
+    """
+
+    title: str
+    level: str
+    satellite: str
+    acquired: str
+    quantification: float
+    offsets: dict[str, float]
+    nodata: float
+    scene: str | None
+
+
+def open_sentinel(path: Path, place: Place, bands: Sequence[str] | None) -> Product:
+    """Read names and metadata of a Sentinel-2 product; see `open_product`."""
+    granule = _granule(path, place)
+    name = granule.removeprefix(join(place.folder, "GRANULE/")).partition("/")[0]
+    images = find_images(place.tree, granule)
+    if not images:
+        raise OutcropError(path, "has no band files in its granule; fetch the product again")
+    notes: list[str] = []
+    if place.metadata:
+        known = _from_metadata(path, place)
+    else:
+        known = _from_names(path, place, name, images, notes)
+    images = _of_one_scene(path, images, known.scene or _old_scene(name), notes)
+    wanted = tuple(n for n in SENTINEL_BANDS if known.level == "L1C" or n != NOT_IN_L2A)
+    chosen = wanted if bands is None else named(path, bands, wanted)
+    there = {image.band for image in images}
+    missing = [name for name in chosen if name not in there]
+    if missing:
+        raise OutcropError(path, missing_bands(missing, [n for n in wanted if n in there]))
+    found = tuple(
+        ProductBand(
+            file=place.tree.gdal(_finest(path, images, name, SENTINEL_BANDS[name], notes).file),
+            name=name,
+            scale=1 / known.quantification,
+            offset=known.offsets[name] / known.quantification,
+            nodata=known.nodata,
+            unit="reflectance",
+        )
+        for name in chosen
+    )
+    mask = None
+    if "SCL" in there:
+        image = _finest(path, images, "SCL", SCL_METRES, notes)
+        mask = QualityMask(place.tree.gdal(image.file), "SCL", SCL_NO_DATA, ())
+    else:
+        notes.append("no scene classification (SCL): clouds are not masked")
+    return Product(
+        path=path,
+        title=known.title,
+        sensor=f"{known.satellite} MSI",
+        level=known.level,
+        acquired=known.acquired,
+        bands=found,
+        mask=mask,
+        assumed=tuple(notes),
+    )
+
+
+def _granule(path: Path, place: Place) -> str:
+    """The folder of the one granule."""
+    if place.granule == "":
+        return place.folder
+    above = join(place.folder, "GRANULE")
+    if place.granule is not None:
+        return join(above, place.granule)
+    granules = [name for name in place.tree.entries(above)[0] if not name.startswith(".")]
+    if not granules and find_images(place.tree, place.folder):
+        return place.folder
+    if not granules:
+        raise OutcropError(path, "has no folder GRANULE with images; fetch the product again")
+    if len(granules) > 1:
+        raise OutcropError(
+            path,
+            f"holds {len(granules)} granules; "
+            + ("unpack it and " if isinstance(place.tree, Archive) else "")
+            + f"name the folder of one, {above}/ followed by {listed(granules)}",
+        )
+    return join(above, granules[0])
+
+
+def _from_metadata(path: Path, place: Place) -> _Known:
+    """What the product metadata says."""
+    names = place.metadata
+    of_folder = SAFE_NAME.match(place.title)
+    if len(names) > 1 and of_folder:
+        names = tuple(name for name in names if of_folder["level"].upper() in name.upper())
+    if len(names) != 1:
+        raise OutcropError(
+            path, f"has several product metadata files ({listed(place.metadata)}); name one"
+        )
+    name = join(place.folder, names[0])
+    where = place.tree.gdal(name)
+    root = parse_xml(where, metadata(place.tree, name))
+    kind = re.fullmatch(r"Level-(1C|2A)_User_Product", local_name(root))
+    if not kind:
+        raise OutcropError(
+            where, f"is metadata of {local_name(root)!r:.40}; name a product of Level-1C or 2A"
+        )
+    level = f"L{kind[1]}"
+    elements: dict[str, list[ET.Element]] = {}
+    for element in root.iter():
+        # Level-2A of before 2018 has this before many of its tags.
+        elements.setdefault(local_name(element).removeprefix("L2A_"), []).append(element)
+
+    def text(form: str, *tags: str) -> str:
+        found = [e.text.strip() for tag in tags for e in elements.get(tag, []) if e.text]
+        if not found:
+            raise OutcropError(where, f"has no {tags[0]}; fetch it again")
+        if not re.fullmatch(form, found[0]):
+            raise OutcropError(where, f"is damaged ({tags[0]} is {found[0]!r:.40}); fetch it again")
+        return found[0]
+
+    title = text(r"[\w.:/-]+", "PRODUCT_URI", "PRODUCT_URI_2A").rstrip("/").rpartition("/")[2]
+    title = title.removesuffix(".SAFE")
+    acquired = text(r"\d{4}-\d\d-\d\dT.*", "PRODUCT_START_TIME")[:10]
+    if not is_day(acquired):
+        raise OutcropError(where, f"is damaged (acquired on {acquired}); fetch it again")
+    quantity = "BOA_QUANTIFICATION_VALUE" if level == "L2A" else "QUANTIFICATION_VALUE"
+    quantification = number(where, text(r".*", quantity))
+    if quantification <= 0:
+        raise OutcropError(where, f"has {quantity} {quantification:g}; fetch it again")
+    special = {
+        _child(element, "SPECIAL_VALUE_TEXT"): _child(element, "SPECIAL_VALUE_INDEX")
+        for element in elements.get("Special_Values", [])
+    }
+    of_product = SAFE_NAME.match(title)
+    if of_folder and of_product and _scene(of_folder) != _scene(of_product):
+        raise OutcropError(
+            where, f"is metadata of {title}, not of {place.title}; put the product's own there"
+        )
+    tag = "BOA_ADD_OFFSET" if level == "L2A" else "RADIO_ADD_OFFSET"
+    baseline = float(text(r"\d\d\.\d\d", "PROCESSING_BASELINE"))
+    return _Known(
+        title=title,
+        level=level,
+        satellite=text(r"Sentinel-2[A-Z]", "SPACECRAFT_NAME"),
+        acquired=acquired,
+        quantification=quantification,
+        offsets=_offsets(where, elements.get(tag, []), tag, baseline),
+        nodata=number(where, special.get("NODATA", "0")),
+        scene=_scene(of_product or of_folder),
+    )
+
+
+def _child(element: ET.Element, tag: str) -> str:
+    return next(((c.text or "").strip() for c in element if local_name(c) == tag), "")
+
+
+def _offsets(
+    where: str, elements: Sequence[ET.Element], tag: str, baseline: float
+) -> dict[str, float]:
+    """The offset of each band, in stored units."""
+    if not elements:
+        # 99.99 is Sen2Cor run by a user, which writes offsets wherever there are any.
+        if 4 <= baseline < 99:
+            raise OutcropError(
+                where, f"is of baseline {baseline:05.2f} and has no {tag}; fetch it again"
+            )
+        return dict.fromkeys(SENTINEL_BANDS, 0.0)
+    values = {element.get("band_id", ""): number(where, element.text) for element in elements}
+    offsets = {n: values[str(i)] for i, n in enumerate(SENTINEL_BANDS) if str(i) in values}
+    missing = SENTINEL_BANDS.keys() - offsets - ({NOT_IN_L2A} if tag == "BOA_ADD_OFFSET" else set())
+    if missing or not len(offsets) == len(values) == len(elements):
+        raise OutcropError(
+            where, f"must have {tag} once for each band_id from 0 to 12; fetch it again"
+        )
+    return offsets
+
+
+def _from_names(
+    path: Path, place: Place, granule: str, images: Sequence[Image], notes: list[str]
+) -> _Known:
+    """What the names say if there is no product metadata, noting what is assumed.
+
+    Args:
+        granule: the name of its folder.
+    """
+    match = SAFE_NAME.match(place.title)
+    first = images[0].scene
+    names = [place.title.upper(), granule.upper(), first + "_"]
+    levels = [m[1] for n in names if (m := re.search(r"(?:^|_)(?:MSI)?_?(L1C|L2A)_", n))]
+    if levels:
+        level, why = levels[0], ""
+    else:
+        level = "L2A" if any(image.metres for image in images) else "L1C"
+        why = f" (taken as {level}: file names have {'' if level == 'L2A' else 'no '}metres)"
+    # In old names of files and granules the time is that of processing.
+    days = [m[1] for n in names if (m := re.search(r"(?:MSIL.._|_V|^T.{5}_)(\d{8})T\d{6}_", n))]
+    if not days:
+        raise OutcropError(path, f"has no date in its names; put MTD_MSI{level}.xml there")
+    day = days[0]
+    of_granule = re.search(r"_N(\d\d\.\d\d)$", granule)
+    old = of_granule[1].replace(".", "") if of_granule else ""
+    baseline = match["baseline"] if match else old
+    if baseline >= "9900":
+        raise OutcropError(
+            path,
+            f"was processed by a user (N{baseline}), so its name does not give the offset; "
+            f"put MTD_MSI{level}.xml there",
+        )
+    if baseline:
+        offset = -1000.0 if baseline >= "0400" else 0.0
+        reason = f"baseline {baseline[:2]}.{baseline[2:]} in its name"
+    elif day >= OFFSETS_SINCE:
+        offset, reason = -1000.0, "its date (baseline 04.00 or later)"
+    else:
+        offset = 0.0
+        reason = (
+            "its date (before baseline 04.00; if it was processed again since, reflectances are "
+            "0.1 too high: put its metadata there)"
+        )
+    notes.append(
+        f"no MTD_MSI{level}.xml{why}: reflectance = {'(stored - 1000)' if offset else 'stored'} / "
+        f"10000 and 0 is no data, from {reason}"
+    )
+    satellite = next((name[2] for name in names if re.match(r"S2[A-D]_", name)), "")
+    return _Known(
+        title=(place.title if match else first).removesuffix(".SAFE"),
+        level=level,
+        satellite=f"Sentinel-2{satellite}",
+        acquired=f"{day[:4]}-{day[4:6]}-{day[6:]}",
+        quantification=10000.0,
+        offsets=dict.fromkeys(SENTINEL_BANDS, offset),
+        nodata=0.0,
+        scene=_scene(match),
+    )
+
+
+def _scene(match: re.Match[str] | None) -> str | None:
+    """What file names start with, from the name of a product."""
+    return f"T{match['tile']}_{match['time']}".upper() if match else None
+
+
+def _old_scene(granule: str) -> str | None:
+    """What file names start with, from the name of a granule of before 2017."""
+    match = re.fullmatch(r"(S2._.+)_N\d\d\.\d\d", granule.upper())
+    return match[1] if match else None
+
+
+def _of_one_scene(
+    path: Path, images: list[Image], scene: str | None, notes: list[str]
+) -> list[Image]:
+    """The images whose names start with `scene`; all of them if they start alike."""
+    scenes = sorted({image.scene for image in images})
+    if scene is None:
+        if len(scenes) > 1:
+            raise OutcropError(
+                path,
+                f"holds files of several scenes ({listed(scenes)}) and nothing says which is "
+                "meant; move the others away",
+            )
+        return images
+    if scene not in scenes:
+        raise OutcropError(
+            path, f"holds files of {listed(scenes)}, not of {scene}; fetch the product again"
+        )
+    others = [name for name in scenes if name != scene]
+    if others:
+        notes.append(f"files of {listed(others)} are left out; the product is of {scene}")
+    return [image for image in images if image.scene == scene]
+
+
+def _finest(path: Path, images: Sequence[Image], band: str, native: int, notes: list[str]) -> Image:
+    """The file of a band at the sensor's own resolution, else the finest, which is noted."""
+    files = [image for image in images if image.band == band]
+    exact = [image for image in files if image.metres in (None, native)]
+    if not exact:
+        finest = min(image.metres for image in files if image.metres is not None)
+        notes.append(f"{band} is taken at {finest} m; its file of {native} m is not there")
+        exact = [image for image in files if image.metres == finest]
+    if len(exact) > 1:
+        raise OutcropError(
+            path, f"has {band} twice ({listed([i.file for i in exact])}); move one away"
+        )
+    return exact[0]
