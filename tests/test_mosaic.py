@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from outcrop.errors import OutcropError
 from outcrop.mapping.polygons import write_polygons
 from outcrop.mapping.scene import map_scene
-from outcrop.sources.mosaic import Mosaic, lay_together
 from outcrop.sources.grids import same_grid
+from outcrop.sources.mosaic import Mosaic, lay_together
 from outcrop.sources.opening import open_scene
 from tests.rasters import GRID, write_raster
 from tests.test_mapping import CLASSES, dense, noise, read

@@ -25,9 +25,10 @@ from outcrop.mapping.scene import map_scene
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.cut import cut
 from outcrop.patches.patchset import read_patches
+from outcrop.patches.reopen import reopen
 from outcrop.reporting import write_report
 from outcrop.reporting.findings import leak, percent, ranking, sureness
-from outcrop.reporting.panels import open_source, with_grid
+from outcrop.reporting.panels import with_grid
 from outcrop.reporting.rasters import read_scene, stretches
 from outcrop.sources.opening import open_scene
 from outcrop.splits import BlockSplit, random_counterpart
@@ -349,7 +350,7 @@ def test_memory_is_that_of_the_picture_and_not_of_the_scene(tmp_path):
 
 def test_block_lines_stand_where_the_blocks_change(results):
     patches = read_patches(results / "patches.zarr")
-    scene = open_source(patches.sources[0], None, None)
+    scene = reopen(patches)[0]
     panel = replace(_panel(), height=64, width=96)
     lines = with_grid(panel, scene, patches.crs, 160).lines.split("M")[1:]
     columns = {float(line.split()[0]) for line in lines if line.split()[1].startswith(("64", "0"))}

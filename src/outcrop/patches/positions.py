@@ -54,7 +54,7 @@ class Source:
         crs: a scene's coordinate reference system as WKT.
         transform: the six numbers a, b, c, d, e, f of the affine map from (column, row) to (x, y)
             in that system; None for a volume.
-        files: what was opened, each by its name.
+        files: what was opened as a scene, each by its name.
         mask: the raster that made pixels of a scene no data, as the user named it; empty if none.
         sensor: platform and instrument of a scene, if its files tell.
         bands: the names of a scene's bands in its files, in the order of the patch set's.
@@ -75,7 +75,7 @@ class Source:
     def of(cls, opened: Scene | Volume) -> Source:
         """What is kept of a scene or a volume."""
         if isinstance(opened, Volume):
-            return cls(opened.name, opened.shape, files=(opened.name,))
+            return cls(opened.name, opened.shape)
         return cls(
             opened.name,
             (opened.height, opened.width),

@@ -36,16 +36,22 @@ def reopen(patches: PatchSet, sources: Sequence[AnySource] | None = None) -> lis
     """
     then = patches.sources
     given = [source.opened for source in then] if sources is None else _one_each(then, sources)
-    opened = [
-        one if isinstance(one, Scene | Volume) else open_again(was, patches.reading, one)
-        for one, was in zip(given, then, strict=True)
-    ]
+    opened = [_opened(one, was, patches.reading) for one, was in zip(given, then, strict=True)]
     for one, was in zip(opened, then, strict=True):
         shape = Source.of(one).shape
         if shape != was.shape:
             now, before = (" × ".join(map(str, lengths)) for lengths in (shape, was.shape))
             raise OutcropError(one.title, f"is {now}, where patches were cut of {before}; {REMEDY}")
     return [with_bands(one, patches.bands, REMEDY) for one in opened]
+
+
+def _opened(one: tuple[str, ...] | Scene | Volume, was: Source, reading: Reading) -> Scene | Volume:
+    if isinstance(one, Scene | Volume):
+        return one
+    for file in one:
+        if not exists(file):
+            raise OutcropError(file, f"is gone, and patches were cut from it; {REMEDY}")
+    return open_again(was, reading, one)
 
 
 def open_again(source: Source, reading: Reading, files: Sequence[str] = ()) -> Scene | Volume:
@@ -58,9 +64,6 @@ def open_again(source: Source, reading: Reading, files: Sequence[str] = ()) -> S
         OutcropError: a file is gone, or is another.
     """
     files = files or source.opened
-    for file in files:
-        if not exists(file):
-            raise OutcropError(file, "is gone, and patches were cut from it; tell with --sources")
     if source.is_volume:
         return open_volume(files[0])
     mask = [source.mask] if source.mask else []

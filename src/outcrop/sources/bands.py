@@ -87,8 +87,8 @@ def match(have: Sequence[str], want: Sequence[str]) -> Matched | None:
     """Find the wanted bands among others: by name, by what identifies them, or by their number.
 
     Names that are the same are the same band. Otherwise identities decide, if all bands of both
-    lists have one. Where they have none, as many bands are taken in their order, and this is
-    `assumed`.
+    lists have one. Where they have none, as many bands are taken by their numbers (`band 3`) or in
+    their order, and this is `assumed`.
 
     Returns:
         None if the bands are others.
@@ -99,8 +99,12 @@ def match(have: Sequence[str], want: Sequence[str]) -> Matched | None:
     Matched(order=(0, 1), assumed=True)
     """
     stripped = [name.strip() for name in have]
-    if all(stripped.count(name.strip()) == 1 for name in want):
-        return Matched(tuple(stripped.index(name.strip()) for name in want), assumed=False)
+    numbered = any(map(_is_number, want))
+    if all(stripped.count(name.strip()) == 1 for name in want) and (
+        not numbered or len(have) == len(want)
+    ):
+        order = tuple(stripped.index(name.strip()) for name in want)
+        return Matched(order, assumed=numbered)
     mine, theirs = identities(have), identities(want)
     if None in mine or None in theirs:
         return Matched(tuple(range(len(want))), assumed=True) if len(have) == len(want) else None

@@ -79,12 +79,21 @@ def open_scene(
 
 def reopen_scene(
     files: Sequence[str],
-    bands: Sequence[int | str] | None = None,
+    bands: Sequence[str] | None = None,
     crs: str | None = None,
     reading: Reading = Reading(),
 ) -> Scene:
-    """As `open_scene`, of a scene that was opened before: nothing is printed."""
-    return _open(list(files), bands, crs, reading)[0]
+    """As `open_scene`, of a scene that was opened before: nothing is printed.
+
+    Args:
+        bands: their names when it was opened; all bands are taken if one is no longer there.
+    """
+    try:
+        return _open(list(files), bands, crs, reading)[0]
+    except OutcropError:
+        if bands is None:
+            raise
+        return _open(list(files), None, crs, reading)[0]
 
 
 def open_scenes(
@@ -176,17 +185,20 @@ def _open(
     crs: str | None,
     reading: Reading,
 ) -> tuple[Scene, list[str]]:
-    product = open_product(names[0]) if len(names) == 1 and is_product(names[0]) else None
-    if product is not None:
-        parts = [_of_product(part, crs, product) for part in _describe_all(product, crs)]
+    product = None
+    if len(names) == 1 and is_product(names[0]):
+        named = [] if bands is None else [str(band).strip() for band in bands]
+        # A product has further bands, which it gives to those who name them.
+        by_name = named and not any(name.isdecimal() for name in named)
+        product = open_product(names[0], named if by_name else None)
+        bands = None if by_name else bands
+        parts = [_of_product(part, product) for part in _describe_all(product, crs)]
     else:
         parts = [_describe(name, crs) for name in names]
     every = _named([band for part in parts for band in part.bands], parts, names[0], reading)
-    wanted = (
-        range(len(every))
-        if bands is None
-        else band_lists.chosen([band.name for band in every], bands, title(names))
-    )
+    wanted: Sequence[int] = range(len(every))
+    if bands is not None:
+        wanted = band_lists.chosen([band.name for band in every], bands, title(names))
     scene = _stacked(parts, [every[i] for i in wanted], tuple(names), reading)
     scene = replace(scene, mask=_mask(reading, product, crs))
     return scene, _notes(scene, parts, product)
@@ -336,7 +348,7 @@ def _describe_all(product: Product, crs: str | None) -> list[_Part]:
     return [_describe(band.file, crs) for band in product.bands]
 
 
-def _of_product(part: _Part, crs: str | None, product: Product) -> _Part:
+def _of_product(part: _Part, product: Product) -> _Part:
     """A file of a product, with what the product's metadata say of it."""
     known = next(band for band in product.bands if band.file == part.name)
     band = replace(

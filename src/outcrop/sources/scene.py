@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.sources.dataset import open_dataset, why_unreadable
-from outcrop.sources.grids import Grid
+from outcrop.sources.grids import Grid, overlap
 from outcrop.sources.names import gdal_for
 
 CACHE_BYTES = 64 << 20
@@ -21,6 +21,8 @@ NO_CRS = (
     "--labels-crs for labels, e.g. EPSG:32648"
 )
 _EXACT_IN_FLOAT = 1 << 24
+_TALL, _WIDE = 256, 2048  # of the blocks that resampled bands are read in
+_BLOCKS = 16
 
 Resampling = Literal["auto", "nearest", "bilinear", "cubic", "average"]
 
@@ -197,14 +199,45 @@ class Scene(Grid):
             yield SceneReader(self, stack)
 
 
-@dataclass(frozen=True)
 class _Layer:
-    """Bands of one file as they lie on the scene's grid."""
+    """Bands of one file as they lie on the scene's grid.
 
-    file: str
-    dataset: Any
-    at: list[int]
-    numbers: list[int]
+    Resampled ones are read in blocks of one lattice: GDAL rounds a value that lies half-way between
+    two whole numbers up or down by the window that it is read in, and a pixel has one value.
+
+    Attributes:
+        file: the name of the file.
+        dataset: open, on the scene's grid.
+        at: indices of the bands in the scene.
+        numbers: of the bands in the file, from 1.
+    """
+
+    def __init__(self, file: str, dataset: Any, at: list[int], bands: list[Band]) -> None:
+        self.file, self.dataset, self.at = file, dataset, at
+        self.numbers = [band.number for band in bands]
+        self._resampled = any(band.resampling for band in bands)
+        self._block = lru_cache(_BLOCKS)(self._read)
+
+    def window(self, row: int, column: int, height: int, width: int) -> tuple[np.ndarray, ...]:
+        """Stored values `bands × height × width`, and where they are valid by the file."""
+        if not self._resampled:
+            return self._read((row, column, height, width))
+        down = range(row // _TALL, -(-(row + height) // _TALL))
+        right = range(column // _WIDE, -(-(column + width) // _WIDE))
+        blocks = [[self._block(self._bounds(r, c)) for c in right] for r in down]
+        top, left = row - down[0] * _TALL, column - right[0] * _WIDE
+        here = np.s_[:, top : top + height, left : left + width]
+        stored, valid = (np.block([[both[i] for both in line] for line in blocks]) for i in (0, 1))
+        return stored[here], valid[here]
+
+    def _bounds(self, down: int, right: int) -> tuple[int, int, int, int]:
+        row, column = down * _TALL, right * _WIDE
+        height = min(_TALL, self.dataset.height - row)
+        return row, column, height, min(_WIDE, self.dataset.width - column)
+
+    def _read(self, window: tuple[int, int, int, int]) -> tuple[np.ndarray, ...]:
+        stored = _read(self.file, self.dataset.read, self.numbers, window)
+        return stored, _read(self.file, self.dataset.read_masks, self.numbers, window) > 0
 
 
 class SceneReader:
@@ -219,7 +252,7 @@ class SceneReader:
             at = [i for i, one in enumerate(keys) if one == key]
             bands = [scene.bands[i] for i in at]
             dataset = _on_grid(bands[0], scene, stack)
-            self._layers.append(_Layer(key[0], dataset, at, [band.number for band in bands]))
+            self._layers.append(_Layer(key[0], dataset, at, bands))
 
     def read(self, row: int, column: int, height: int, width: int) -> np.ndarray:
         """Read a window, which may reach over the scene's edge.
@@ -300,8 +333,7 @@ class SceneReader:
         valid: np.ndarray,
     ) -> None:
         """Put the bands of one file into `pixels`, and where they have data into `valid`."""
-        stored = _read(layer.file, layer.dataset.read, layer.numbers, window)
-        valid[layer.at] = _read(layer.file, layer.dataset.read_masks, layer.numbers, window) > 0
+        stored, valid[layer.at] = layer.window(*window)
         for i, values in zip(layer.at, stored, strict=True):
             band = self.scene.bands[i]
             if band.nodata is not None:
@@ -327,9 +359,15 @@ def _on_grid(band: Band, scene: Scene, stack: ExitStack) -> Any:
     gaps: dict[str, Any] = {}
     if nodata is not None:
         gaps = {"src_nodata": nodata, "nodata": nodata}
-    elif ColorInterp.alpha not in dataset.colorinterp:
+    elif ColorInterp.alpha not in dataset.colorinterp and not _covers(dataset, band, scene):
         gaps = {"add_alpha": True}
     return stack.enter_context(_warped(dataset, band.crs, scene, band.resampling, **gaps))
+
+
+def _covers(dataset: Any, band: Band, scene: Scene) -> bool:
+    """Whether a file has a pixel wherever the scene has one."""
+    own = Grid(band.crs, tuple(dataset.transform)[:6], dataset.height, dataset.width)
+    return overlap(scene, own) > 1 - 1e-9
 
 
 def _open_mask(mask: Mask, scene: Scene, stack: ExitStack) -> Any:
