@@ -53,12 +53,13 @@ def write_polygons(class_map: str | Path, output: str | Path) -> int:
         How many polygons.
 
     Raises:
-        OutcropError: no class map; the disk is full.
+        OutcropError: no class map; another ending, or the map's own name; the disk is full.
     """
     import rasterio
     from rasterio.features import shapes
 
     names, output = map_classes(class_map), Path(output)
+    check_polygons(output, [Path(class_map)], overwrite=True)
     count = 0
     with new_file(output) as temporary, rasterio.open(class_map) as dataset:
         found = (

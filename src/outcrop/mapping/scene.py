@@ -108,10 +108,10 @@ def map_scene(
     part = None if extent is None else part_within(scene, extent)
     pictures = OfScene(scene, part)
     job = job_for(model, pictures, tuple(files), method, turns, step, window=window)
-    check_files(files, scene.files, overwrite, sidecars)
     for file in files.values():
         if file.is_dir():
             raise OutcropError(file, "is a folder; name a file, e.g. map.tif")
+    check_files(files, scene.files, overwrite, sidecars)
     _tell_differences(first, scene, pictures)
     windows = job.tiling.windows
     grid = scene if part is None else cropped(scene, part)

@@ -80,7 +80,9 @@ def polygon_style(column: str, classes: Sequence[str], colours: Sequence[Colour]
         fill = Xml.SubElement(symbol, "layer", {"class": "SimpleFill", "enabled": "1"})
         options = Xml.SubElement(fill, "Option", type="Map")
         rgba = ",".join(map(str, (*colour, 255)))
-        for option, value in (("color", rgba), ("style", "solid"), ("outline_style", "no")):
+        # The outline closes the gaps that smoothed edges would leave between neighbours.
+        drawn = {"color": rgba, "outline_color": rgba, "outline_width": "0.1"}
+        for option, value in drawn.items():
             Xml.SubElement(options, "Option", name=option, type="QString", value=value)
     return _style(renderer)
 
