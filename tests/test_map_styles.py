@@ -22,7 +22,7 @@ from outcrop.mapping.scene import map_scene
 from outcrop.mapping.styles import ramp_style
 from outcrop.mapping.tiling import Window
 from outcrop.patches.palette import colours
-from outcrop.sources.scene import open_scene
+from outcrop.sources.opening import open_scene
 from tests.gis import opened
 from tests.rasters import write_raster
 from tests.test_mapping import dense, noise
