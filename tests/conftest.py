@@ -9,6 +9,9 @@ from outcrop.training.vaegan.run import VaeGanRun
 from tests.tiny import DEVICE, NETWORK, PATCHES, RECIPE, SPLIT
 from tests.tiny_pictures import WAYS, learn
 
+# Its imports are those of QGIS's own Python (tests/gis.py).
+collect_ignore = ["qgis_child.py"]
+
 if DEVICE == "cpu":
     # Where a device is not named it is then the CPU too, and in processes that a test starts.
     os.environ["CUDA_VISIBLE_DEVICES"] = ""

@@ -425,7 +425,9 @@ def test_an_interrupted_map_goes_on_with_the_next_window(tmp_path, scene, monkey
     assert not set(first.seen) & set(second.seen)
     assert len(first.seen) + len(second.seen) == 12
     assert {path.name for path in tmp_path.iterdir()} == {
-        *("scene.tif", "map.tif", "map.tif.aux.xml", "whole.tif", "whole.tif.aux.xml")
+        "scene.tif",
+        *("map.tif", "map.tif.aux.xml", "map.qml"),
+        *("whole.tif", "whole.tif.aux.xml", "whole.qml"),
     }
     monkeypatch.undo()
     monkeypatch.setitem(predictor._TILE, "dense", 16)

@@ -135,7 +135,7 @@ def test_a_map_without_data_has_no_polygons(tmp_path):
     path = write_raster(tmp_path / "scene.tif", np.zeros((2, 30, 30), "uint8"), nodata=0)
     map_scene(dense(), path, tmp_path / "map.tif")
     assert write_polygons(tmp_path / "map.tif", tmp_path / "map.gpkg") == 0
-    assert len(gpd.read_file(tmp_path / "map.gpkg")) == 0
+    assert len(gpd.read_file(tmp_path / "map.gpkg", layer="classes")) == 0
 
 
 def test_polygons_of_what_is_no_class_map_are_refused(tmp_path):

@@ -6,19 +6,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape
 
 import numpy as np
 
 from outcrop import __version__
 from outcrop.files import new_file
 from outcrop.mapping.layers import LAYERS, Layer
+from outcrop.mapping.rasters import count_values
+from outcrop.mapping.styles import attribute_table, class_style, ramp_style
 from outcrop.mapping.tiling import Window
 from outcrop.patches.palette import colours
 from outcrop.sources.geotiff import copy_to_cog, write_geotiff
 from outcrop.sources.scene import CACHE_BYTES, Scene
 
 _REPEATS = 2
+# What GDAL takes for part of NAME if it finds it beside it: statistics and names, overviews, a
+# mask, ArcGIS's table of classes.
+_GDAL_SIDECARS = (".aux.xml", ".ovr", ".msk", ".vat.dbf")
 
 Windows = Iterable[tuple[Window, np.ndarray]]
 
@@ -33,8 +37,10 @@ def write_maps(
 ) -> None:
     """Write layers as Cloud-Optimized GeoTIFFs; they appear under their names together.
 
-    The names of the classes stand in the tags `CLASS_1`, ... of the band, and, because GDAL keeps
-    category names nowhere else, in `PATH.aux.xml` beside the file.
+    The names of the classes stand in the tags `CLASS_1`, ... of the band. Beside each file lies its
+    style for QGIS, `NAME.qml`; beside those of classes also `NAME.tif.aux.xml`, in which GDAL finds
+    their names, colours and numbers of pixels. Other `sidecars` of files that are replaced are
+    removed.
 
     Args:
         files: for each layer, by its name in `LAYERS` and in the order of `windows`, its file.
@@ -48,6 +54,7 @@ def write_maps(
     """
     import rasterio
 
+    stale: list[Path] = []
     with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), ExitStack() as renames:
         plain = {name: scratch / f"{name}.tif" for name in files}
         _fill(plain, files, scene, classes, windows)
@@ -55,12 +62,41 @@ def write_maps(
             _sieve(plain["classes"], sieve, scratch)
         for name, path in files.items():
             layer = LAYERS[name]
-            if not layer.averages:
-                beside = renames.enter_context(new_file(path.with_name(path.name + ".aux.xml")))
-                beside.write_text(_category_names(["nodata", *classes]), encoding="utf-8")
+            beside = _texts_beside(path, layer, classes, plain[name])
+            for further, text in beside.items():
+                renames.enter_context(new_file(further)).write_text(text, encoding="utf-8")
+            stale += [one for one in sidecars(path) if one not in beside]
             temporary = renames.enter_context(new_file(path))
             copy_to_cog(plain[name], temporary, path, "average" if layer.averages else "mode")
             plain[name].unlink()
+    for one in stale:
+        one.unlink(missing_ok=True)
+
+
+def sidecars(path: Path) -> tuple[Path, ...]:
+    """The files that QGIS and GDAL take for part of a GeoTIFF, if they are there.
+
+    >>> [one.name for one in sidecars(Path("map.tif"))]
+    ['map.qml', 'map.tif.aux.xml', 'map.tif.ovr', 'map.tif.msk', 'map.tif.vat.dbf']
+    """
+    named = (path.with_name(path.name + ending) for ending in _GDAL_SIDECARS)
+    return path.with_suffix(".qml"), *named
+
+
+def _texts_beside(path: Path, layer: Layer, classes: Sequence[str], plain: Path) -> dict[Path, str]:
+    """The files that belong beside a map, and what is in them.
+
+    Args:
+        plain: the map as it is so far.
+    """
+    style, table, *_ = sidecars(path)
+    if layer.ramp is not None:
+        return {style: ramp_style(layer.ramp, layer.unit)}
+    chosen = colours(classes)
+    return {
+        style: class_style(classes, chosen),
+        table: attribute_table(classes, chosen, count_values(plain)[1 : len(classes) + 1]),
+    }
 
 
 def _fill(
@@ -152,11 +188,3 @@ def _growing(pixels: int) -> list[int]:
     while sizes[-1] < pixels:
         sizes.append(min(pixels, -(-3 * sizes[-1] // 2)))
     return sizes + [pixels] * _REPEATS
-
-
-def _category_names(names: Sequence[str]) -> str:
-    categories = "".join(f"      <Category>{escape(name)}</Category>\n" for name in names)
-    return (
-        '<PAMDataset>\n  <PAMRasterBand band="1">\n    <CategoryNames>\n'
-        f"{categories}    </CategoryNames>\n  </PAMRasterBand>\n</PAMDataset>\n"
-    )

@@ -14,6 +14,42 @@ _TINY = np.finfo(np.float32).tiny
 
 
 @dataclass(frozen=True)
+class Stop:
+    """A value of a colour ramp, its colour as `#rrggbb`, and its entry in a legend."""
+
+    value: int
+    colour: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """How the values of a layer are drawn.
+
+    Attributes:
+        stops: in the order of their values; colours between them are interpolated, and the last
+            colour is that of all greater values.
+        bar: whether a legend is a colour bar; else it lists the stops.
+    """
+
+    stops: tuple[Stop, ...]
+    bar: bool = True
+
+
+def _per_cent_ramp(colours: Sequence[str]) -> tuple[Stop, ...]:
+    """Colours at equal distances from 0 to 100 %."""
+    step = 100 // (len(colours) - 1)
+    return tuple(Stop(step * i, colour, f"{step * i} %") for i, colour in enumerate(colours))
+
+
+# Matplotlib's viridis and ColorBrewer's Blues: their order is seen by colour-blind readers and in
+# grey. Okabe and Ito's vermilion is far from every blue.
+_VIRIDIS = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
+_BLUES = ("#f7fbff", "#c6dbef", "#6baed6", "#2171b5", "#08306b")
+_BEYOND = Stop(101, "#d55e00", "above 100 %: outside the area of applicability")
+
+
+@dataclass(frozen=True)
 class Layer:
     """One band of uint8.
 
@@ -22,25 +58,48 @@ class Layer:
         title: what it is called in the file.
         nodata: the value of pixels without data.
         unit: of the values.
-        averages: whether the mean of values means something; classes have none.
+        ramp: how values are drawn; None for classes, which have colours of their own.
     """
 
     name: str
     title: str
     nodata: int
     unit: str = ""
-    averages: bool = True
+    ramp: Ramp | None = None
+
+    @property
+    def averages(self) -> bool:
+        """Whether the mean of values means something; classes have none."""
+        return self.ramp is not None
 
 
 LAYERS: Mapping[str, Layer] = MappingProxyType(
     {
         layer.name: layer
         for layer in (
-            Layer("classes", "class", NODATA, averages=False),
-            Layer("confidence", "confidence (per cent)", NO_SHARE, "%"),
-            Layer("entropy", "entropy (per cent of that of equally likely classes)", NO_SHARE, "%"),
-            Layer("second", "second-best class", NODATA, averages=False),
-            Layer("trust", "dissimilarity (per cent of what is trusted)", NO_SHARE, "%"),
+            Layer("classes", "class", NODATA),
+            Layer(
+                "confidence",
+                "confidence (per cent)",
+                NO_SHARE,
+                "%",
+                Ramp(_per_cent_ramp(_VIRIDIS)),
+            ),
+            Layer(
+                "entropy",
+                "entropy (per cent of that of equally likely classes)",
+                NO_SHARE,
+                "%",
+                Ramp(_per_cent_ramp(_VIRIDIS[::-1])),
+            ),
+            Layer("second", "second-best class", NODATA),
+            Layer(
+                "trust",
+                "dissimilarity (per cent of what is trusted)",
+                NO_SHARE,
+                "%",
+                Ramp((*_per_cent_ramp(_BLUES), _BEYOND), bar=False),
+            ),
         )
     }
 )

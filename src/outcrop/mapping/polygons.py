@@ -7,10 +7,34 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from outcrop.files import new_file
+from outcrop.errors import OutcropError
+from outcrop.files import check_new, new_file
 from outcrop.mapping.rasters import map_classes
+from outcrop.mapping.styles import polygon_style
+from outcrop.patches.palette import colours
 
 _BATCH = 20_000
+_LAYER = "classes"
+_COLUMN = "class"
+_GEOMETRY = "geom"
+
+
+def check_polygons(output: Path, others: Sequence[Path], overwrite: bool) -> None:
+    """Refuse, before hours of work, a name that polygons cannot be written to.
+
+    Args:
+        others: the files that are written too.
+
+    Raises:
+        OutcropError: it is not that of a GeoPackage, or of another file, or exists and `overwrite`
+            is false.
+    """
+    if output.suffix.lower() != ".gpkg":
+        raise OutcropError(output, "is no name of a GeoPackage; choose one that ends in .gpkg")
+    if any(output.resolve() == other.resolve() for other in others):
+        raise OutcropError(output, "is the name of a map; choose another one for the polygons")
+    for one in (output, *_sidecars(output)):
+        check_new(one, overwrite)
 
 
 def write_polygons(class_map: str | Path, output: str | Path) -> int:
@@ -18,7 +42,8 @@ def write_polygons(class_map: str | Path, output: str | Path) -> int:
 
     Pixels that touch at a corner alone are not connected. The layer is called `classes`; its
     columns are `class`, the name, `value`, the map's number of it, and `pixels`. Memory grows
-    with the number of polygons, so that a noisy map should be sieved before.
+    with the number of polygons, so that a noisy map should be sieved before. The colours of the
+    classes are in the table `layer_styles`, where QGIS looks for a layer's style.
 
     Args:
         class_map: as `map_scene` writes it.
@@ -28,12 +53,13 @@ def write_polygons(class_map: str | Path, output: str | Path) -> int:
         How many polygons.
 
     Raises:
-        OutcropError: no class map; the disk is full.
+        OutcropError: no class map; another ending, or the map's own name; the disk is full.
     """
     import rasterio
     from rasterio.features import shapes
 
     names, output = map_classes(class_map), Path(output)
+    check_polygons(output, [Path(class_map)], overwrite=True)
     count = 0
     with new_file(output) as temporary, rasterio.open(class_map) as dataset:
         found = (
@@ -44,11 +70,47 @@ def write_polygons(class_map: str | Path, output: str | Path) -> int:
         while (batch := list(islice(found, _BATCH))) or not count:
             frame = _frame(batch, names, dataset)
             mode = "a" if count else "w"
-            frame.to_file(temporary, driver="GPKG", layer="classes", mode=mode, index=False)
+            frame.to_file(
+                temporary, driver="GPKG", layer=_LAYER, mode=mode, index=False,
+                geometry_name=_GEOMETRY,
+            )  # fmt: skip
             count += len(batch)
             if not batch:
                 break
+        _write_style(temporary, polygon_style(_COLUMN, names, colours(names)))
+    for one in _sidecars(output):
+        one.unlink(missing_ok=True)
     return count
+
+
+def _sidecars(path: Path) -> tuple[Path, ...]:
+    """What SQLite would take for changes of the file, though they are of one that was replaced."""
+    return tuple(path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal"))
+
+
+def _write_style(path: Path, style: str) -> None:
+    """Add the table `layer_styles` as QGIS makes it, with one style, which is the default."""
+    import pandas as pd
+    import pyogrio
+
+    row = {
+        "f_table_catalog": "",
+        "f_table_schema": "",
+        "f_table_name": _LAYER,
+        "f_geometry_column": _GEOMETRY,
+        "styleName": _LAYER,
+        "styleQML": style,
+        "styleSLD": "",
+        "useAsDefault": True,
+        "description": "",
+        "owner": "",
+        "ui": "",
+        "update_time": pd.Timestamp.now("UTC"),
+    }
+    pyogrio.write_dataframe(
+        pd.DataFrame([row]), path, layer="layer_styles", driver="GPKG",
+        layer_options={"FID": "id"},
+    )  # fmt: skip
 
 
 def _frame(batch: Sequence[tuple[Any, int]], names: Sequence[str], dataset: Any) -> Any:
@@ -58,7 +120,7 @@ def _frame(batch: Sequence[tuple[Any, int]], names: Sequence[str], dataset: Any)
     geometry = [shape(one) for one, _ in batch]
     area = abs(dataset.transform.determinant)
     columns = {
-        "class": [names[value - 1] for _, value in batch],
+        _COLUMN: [names[value - 1] for _, value in batch],
         "value": [value for _, value in batch],
         "pixels": [round(one.area / area) for one in geometry],
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -69,17 +69,26 @@ def job_for(
     return Job(predictor, tiling, layers, step, _trust_of(model) if "trust" in layers else None)
 
 
-def check_files(files: Mapping[str, Path], sources: Sequence[str], overwrite: bool) -> None:
+def check_files(
+    files: Mapping[str, Path],
+    sources: Sequence[str],
+    overwrite: bool,
+    beside: Callable[[Path], Sequence[Path]] = lambda _: (),
+) -> None:
     """Refuse, before hours of work, names that cannot be written.
 
     Args:
         files: by what they will hold.
         sources: the names of the rasters that are mapped.
+        beside: the files that belong to a file by their names, and are written or removed with it.
 
     Raises:
-        OutcropError: a name twice; it exists and `overwrite` is false; it is a folder or a source.
+        OutcropError: a name twice; it, or a file beside it, exists and `overwrite` is false; it is
+            a folder or a source; a file beside it would belong to another file too.
     """
     taken: set[Path] = set()
+    scenes = [Path(source) for source in sources if not is_gdal_name(source)]
+    owners = {one.resolve(): scene for scene in scenes for one in (scene, *beside(scene))}
     for name, file in files.items():
         if file.resolve() in taken:
             raise OutcropError(f"--{name}", f"{file} is the map's name; take another one")
@@ -87,6 +96,14 @@ def check_files(files: Mapping[str, Path], sources: Sequence[str], overwrite: bo
         check_new(file, overwrite)
         if file.exists() and any(_is_file(file, source) for source in sources):
             raise OutcropError(file, "is what is to be mapped; choose another name for the map")
+        for one in (file, *beside(file)):
+            if (owner := owners.setdefault(one.resolve(), file)) is not file:
+                raise OutcropError(
+                    file,
+                    f"would share {one.name} with {owner}, which programs read beside both; choose "
+                    "a name that differs in more than its ending",
+                )
+            check_new(one, overwrite)
 
 
 def first_of(model: Model | Sequence[Model]) -> Classifier:

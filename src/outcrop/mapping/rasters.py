@@ -33,16 +33,26 @@ def map_classes(path: str | Path) -> tuple[str, ...]:
     return tuple(names)
 
 
+def count_values(path: str | Path) -> np.ndarray:
+    """Pixels of each value of a uint8 raster: int64, `256`.
+
+    Raises:
+        OutcropError: the file is missing or damaged.
+    """
+    counts = np.zeros(256, np.int64)
+    with open_raster(path) as dataset:
+        for window in windows(dataset):
+            counts += np.bincount(dataset.read(1, window=window).ravel(), minlength=256)
+    return counts
+
+
 def count_classes(path: str | Path) -> np.ndarray:
     """Pixels of each class of a map: int64, `K`; pixels without data are not counted.
 
     Raises:
         OutcropError: the map has values that are no class of it.
     """
-    counts = np.zeros(256, np.int64)
-    with open_raster(path) as dataset:
-        for window in windows(dataset):
-            counts += np.bincount(dataset.read(1, window=window).ravel(), minlength=256)
+    counts = count_values(path)
     known = len(map_classes(path)) + 1
     if counts[known:].any():
         beyond = ", ".join(map(str, known + np.flatnonzero(counts[known:])))
@@ -59,10 +69,7 @@ def share_outside(path: str | Path) -> float:
     Raises:
         OutcropError: the file is missing or damaged.
     """
-    counts = np.zeros(256, np.int64)
-    with open_raster(path) as dataset:
-        for window in windows(dataset):
-            counts += np.bincount(dataset.read(1, window=window).ravel(), minlength=256)
+    counts = count_values(path)
     known = counts[:NO_SHARE].sum()
     return float(counts[101:NO_SHARE].sum() / known) if known else np.nan
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.mapping.classmap import write_maps
+from outcrop.mapping.classmap import sidecars, write_maps
 from outcrop.mapping.engine import finished
 from outcrop.mapping.pictures import OfScene
 from outcrop.mapping.prepare import (
@@ -68,11 +68,13 @@ def map_scene(
             averaged.
         scene: an open scene, or a raster or product by name, which is then read as the scenes of
             the training side were. Bands are matched by name.
-        output: the map: uint8, 0 = nodata, then the classes from 1, with colours and names.
+        output: the map: uint8, 0 = nodata, then the classes from 1, with colours and names. Beside
+            each file lies its style for QGIS, and beside the map a table of its classes for GDAL
+            (`outcrop.mapping.classmap.write_maps`).
         confidence: a further file: the probability of the class in per cent, uint8, 255 = nodata.
         step: classify one pixel of each cell of `step × step` pixels and give its class to the
             whole cell: coarser, and `step²` times faster. Only patch by patch.
-        overwrite: whether the files may exist.
+        overwrite: whether the files, and those that belong to them by name, may exist.
         entropy: a further file: Shannon's entropy of the probabilities in per cent of that of
             equally likely classes, uint8, 255 = nodata.
         second: a further file: the second-best class, as in the map.
@@ -106,10 +108,10 @@ def map_scene(
     part = None if extent is None else part_within(scene, extent)
     pictures = OfScene(scene, part)
     job = job_for(model, pictures, tuple(files), method, turns, step, window=window)
-    check_files(files, scene.files, overwrite)
     for file in files.values():
         if file.is_dir():
             raise OutcropError(file, "is a folder; name a file, e.g. map.tif")
+    check_files(files, scene.files, overwrite, sidecars)
     _tell_differences(first, scene, pictures)
     windows = job.tiling.windows
     grid = scene if part is None else cropped(scene, part)

@@ -55,7 +55,8 @@ def map(
             Single-band files of the same ground are one scene, and so are files with a plus sign
             between: A.tif + B.tif. Several of one grid are a mosaic, the first on top. Or one
             volume: .npy, Zarr, SEG-Y, a folder of slices.
-        output: the class map, a Cloud-Optimized GeoTIFF on the scene's grid; of a volume a cube,
+        output: the class map, a Cloud-Optimized GeoTIFF on the scene's grid, with a style for QGIS
+            (NAME.qml) and a table of its classes (NAME.tif.aux.xml) beside it; of a volume a cube,
             .zarr, .npy or, with the headers of a SEG-Y input, .sgy.
         ensemble: further runs on the same patches; the probabilities of all are averaged.
         confidence: a further map: the probability of the class in per cent.
@@ -96,8 +97,7 @@ def map(
         overwrite: whether the files may exist.
     """
     from outcrop.cli.tables import say
-    from outcrop.files import check_new
-    from outcrop.mapping.polygons import write_polygons
+    from outcrop.mapping.polygons import check_polygons, write_polygons
     from outcrop.mapping.rasters import share_outside
     from outcrop.mapping.scene import map_scene, reading_of
     from outcrop.mapping.volume import map_volume
@@ -138,7 +138,8 @@ def map(
     else:
         refuse_beside("scenes", axis=axis)
         if polygons is not None:
-            check_new(polygons, overwrite)
+            layers = (output, confidence, entropy, second, trust)
+            check_polygons(polygons, [one for one in layers if one is not None], overwrite)
         said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         reading = replace(reading_of(classifier_of(first)), **said)
         scene = lay_together(open_scenes(sources, bands, crs, reading))
