@@ -96,7 +96,7 @@ def test_files_are_sorted_into_scenes(tmp_path):
     assert [len(scene.files) for scene in scenes] == [2, 2, 1]
     for joined in ([one], [one[0], "+", one[1]]):
         (scene,) = open_scenes(joined)
-        assert scene.band_names == ("b0", "b1")
+        assert scene.band_names == ("B0", "B1")
 
 
 @needs_shared

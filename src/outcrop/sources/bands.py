@@ -78,9 +78,14 @@ def is_known(name: str) -> bool:
     return _known(name, words_of(name)) is not None
 
 
-def has_code(name: str) -> bool:
-    """Whether a name has exactly one band code, as `B02` or `SR_B4`."""
-    return _code(words_of(name)) is not None
+def code_in(name: str) -> str | None:
+    """The band code of a name, as it is spelled there, if it has exactly one.
+
+    >>> code_in("T33UUU_20170216T102101_B02_10m"), code_in("LC08_SR_B4"), code_in("elevation")
+    ('B02', 'SR_B4', None)
+    """
+    code = _code(words_of(name))
+    return None if code is None else "_".join(code.words).upper()
 
 
 def match(have: Sequence[str], want: Sequence[str]) -> Matched | None:

@@ -259,7 +259,7 @@ def _dates(names: list[str]) -> list[list[str]]:
     stems = [stem(name) for name in names]
     if len(names) == 1:
         return [names]
-    if all(map(band_lists.has_code, stems)):
+    if all(map(band_lists.code_in, stems)):
         keys = [band_lists.group_of(one) for one in stems]
     else:
         keys = [""] * len(names)
@@ -276,7 +276,7 @@ def _dates(names: list[str]) -> list[list[str]]:
 
 def _refuse_twice(names: list[str]) -> None:
     stems = [stem(name) for name in names]
-    if not all(map(band_lists.has_code, stems)):
+    if not all(map(band_lists.code_in, stems)):
         return
     codes = [band_lists.identities([one])[0] for one in stems]
     for i, code in enumerate(codes):
@@ -363,7 +363,7 @@ def _of_product(part: _Part, product: Product) -> _Part:
 
 
 def _named(every: list[Band], parts: list[_Part], where: str, reading: Reading) -> list[Band]:
-    """Bands with the names that the user gives, or without one that says nothing."""
+    """Bands with the names that the user gives, or with what of file names identifies them."""
     if reading.band_names:
         if len(reading.band_names) != len(every):
             raise OutcropError(
@@ -376,6 +376,9 @@ def _named(every: list[Band], parts: list[_Part], where: str, reading: Reading) 
         return [
             replace(band, name=name) for band, name in zip(every, reading.band_names, strict=True)
         ]
+    codes = [band_lists.code_in(band.name) for band in every]
+    if not any(part.named for part in parts) and all(codes) and len(set(codes)) == len(codes):
+        return [replace(band, name=str(code)) for band, code in zip(every, codes, strict=True)]
     if len(every) == 1 and not parts[0].named and not band_lists.is_known(every[0].name):
         return [replace(every[0], name="band 1")]
     return every
