@@ -117,9 +117,16 @@ def _without_bands(dataset: Any) -> str:
 
 
 def _hint(name: str) -> str:
-    parts = [part.strip() for part in name.split(",")]
-    if len(parts) > 1 and all(map(exists, parts)):
-        return f"files that are bands of one scene are joined by plus signs: {' + '.join(parts)}"
+    joined, part = [], ""
+    for piece in name.split(","):
+        part += piece
+        if exists(part):
+            joined.append(part)
+            part = ""
+        else:
+            part += ","
+    if len(joined) > 1 and not part:
+        return f"files that are bands of one scene are joined by plus signs: {' + '.join(joined)}"
     return "check the name"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 # One letter before a colon is a drive of Windows.
 _DRIVER = re.compile(r"[A-Za-z][A-Za-z0-9_]+:.")
+_ARCHIVED = re.compile(r"(zip|tar)(?:\+file)?://(?!.*://)(.+?)(?:!/?(.*))?")
 _REMOTE = re.compile(r"/vsi(curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)\b|(https?|ftp|s3|gs|az)://")
 # Of a remote file the header and the wanted blocks are fetched, and no list of its neighbours.
 _REMOTE_OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "VSI_CACHE": True}
@@ -37,7 +38,13 @@ def is_remote(name: str | Path) -> bool:
 
 
 def normal(name: str | Path) -> str:
-    """A name as it is kept: that of a path in its shortest form, any other as it stands."""
+    """A name as it is kept: a path in its shortest form, a member of an archive as GDAL names it.
+
+    >>> normal("a//b.tif"), normal("zip://a.zip!b/c.tif"), normal("s3://bucket/a.tif")
+    ('a/b.tif', '/vsizip/a.zip/b/c.tif', 's3://bucket/a.tif')
+    """
+    if archived := _ARCHIVED.fullmatch(str(name)):
+        return f"/vsi{archived[1]}/{archived[2]}" + (f"/{archived[3]}" if archived[3] else "")
     return str(name) if is_gdal_name(name) else str(Path(name))
 
 

