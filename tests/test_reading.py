@@ -336,6 +336,27 @@ def test_what_cannot_be_read_so_is_refused(tmp_path, monkeypatch, reading, messa
         open_scenes(["a.tif"], reading=reading)
 
 
+def test_a_mask_of_other_ground_is_refused_and_one_of_a_part_pointed_out(tmp_path, capfd):
+    path = write_raster(tmp_path / "a.tif", ramp())
+    quality = np.full((1, 40, 50), 3, "uint8")
+    far = write_raster(tmp_path / "far.tif", quality, transform=GRID @ Affine.translation(500, 0))
+    with pytest.raises(OutcropError, match=r"far.tif: shows other ground than .*a.tif"):
+        open_scene(path, reading=Reading(mask=[str(far)], mask_values=[3]))
+    half = write_raster(tmp_path / "half.tif", quality, transform=GRID @ Affine.translation(25, 0))
+    scene = open_scene(path, reading=Reading(mask=[str(half)], mask_values=[3]))
+    assert "covers 50% of" in capfd.readouterr().err
+    assert np.isnan(whole(scene)).any(axis=0).sum() == 40 * 25
+
+
+def test_resampled_files_have_one_value_for_no_data(tmp_path):
+    fine = write_raster(tmp_path / "a.tif", ramp(1))
+    half = {"transform": GRID @ Affine.scale(2), "nodata": 7}
+    coarse = write_raster(tmp_path / "b.tif", ramp(1, 20, 25), **half)
+    with pytest.raises(OutcropError, match="declares 7 as no data, and --nodata is 0"):
+        open_scene([fine, coarse], reading=Reading(nodata=0))
+    assert np.isnan(whole(open_scene([fine, coarse], reading=Reading(nodata=7)))).any()
+
+
 def test_zeros_at_the_edge_that_nothing_declares_are_pointed_out(tmp_path, capfd):
     pixels = noise(2).astype("uint16") + 1
     pixels[:, :, :9] = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from outcrop.errors import OutcropError
@@ -39,4 +40,6 @@ def open_to_map(paths: Sequence[str | Path], patches: PatchSet) -> Origins:
     if patches.from_volume:
         return [open_volume(path) for path in paths]
     remedy = "take a scene that has them"
-    return [with_bands(scene, patches.bands, remedy) for scene in open_scenes(paths)]
+    reading = replace(patches.reading, band_names=[])
+    scenes = open_scenes(paths, reading=reading)
+    return [with_bands(scene, patches.bands, remedy) for scene in scenes]

@@ -18,6 +18,8 @@ from outcrop.locating.planes import Planes
 from outcrop.locating.verify import Peak
 from outcrop.patches.flips import FLIPS, KEEP_SHAPE, unflip
 from outcrop.patches.patchset import PatchSet
+from outcrop.progress import tell
+from outcrop.sources.bands import listed, match
 from outcrop.sources.kinds import are_volumes, open_all_scenes, open_all_volumes, refuse_for
 from outcrop.sources.scene import Reading, Scene
 from outcrop.sources.volumes import Volume
@@ -71,6 +73,8 @@ def locate(
     images = _images(patches)
     size = (images.shape[2], images.shape[3])
     opened = _open(sources, axis, bands, crs, reading)
+    if isinstance(patches, PatchSet):
+        opened = [_with_bands_of(patches, source) for source in opened]
     stacks = _stacks(opened, axis, size)
     images = _in_bands(images, opened[0], stacks[0].bands)
     usable = has_contrast(images)
@@ -239,6 +243,25 @@ def _open(
         return open_all_volumes(several)
     refuse_for("scenes", axis=axis)
     return open_all_scenes(several, bands, crs, reading)
+
+
+def _with_bands_of(patches: PatchSet, source: Scene | Volume) -> Scene | Volume:
+    """A scene with its bands in the order of the patches, as far as names tell.
+
+    Names of image files are those of colours (red, green, blue), whatever bands were drawn so;
+    what is located is checked against the pixels, so that another order finds nothing.
+    """
+    if isinstance(source, Volume):
+        return source
+    found = match(source.band_names, patches.bands)
+    if found is None or found.assumed:
+        if patches.bands != source.band_names and len(patches.bands) == len(source.bands) > 1:
+            tell(
+                f"note: {source.title}: {listed(source.band_names)} are taken in this order for "
+                f"{listed(patches.bands)} of the patches"
+            )
+        return source
+    return source.with_order(found.order)
 
 
 def _stacks(

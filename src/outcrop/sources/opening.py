@@ -31,6 +31,7 @@ from outcrop.sources.systems import parse_crs
 AnyName = str | Path
 JOIN = "+"
 _ZEROS = 0.03
+_WHOLE = 0.999
 _ZEROS_SIDE = 512
 _QUALITY = ("fmask", "scl", "qa pixel", "qa radsat", "cloud mask", "cloudmask", "cfmask")
 _CHOOSE = "choose common ones with --bands, or name them with --band-names"
@@ -44,6 +45,7 @@ class _Part:
     grid: Grid
     bands: tuple[Band, ...]
     dtypes: tuple[str, ...]
+    nodata: tuple[float | None, ...]
     named: bool
     masked: bool
     sensor: str
@@ -200,8 +202,12 @@ def _open(
     if bands is not None:
         wanted = band_lists.chosen([band.name for band in every], bands, title(names))
     scene = _stacked(parts, [every[i] for i in wanted], tuple(names), reading)
-    scene = replace(scene, mask=_mask(reading, product, crs))
-    return scene, _notes(scene, parts, product)
+    mask = _mask(reading, product, crs)
+    notes = _notes(scene, parts, product)
+    if mask is not None:
+        scene = replace(scene, mask=mask[0])
+        notes += _mask_notes(scene, mask[1], product)
+    return scene, notes
 
 
 def _names(files: AnyName | Sequence[AnyName]) -> list[str]:
@@ -315,6 +321,7 @@ def _describe(name: str, crs: str | None, numbers: bool = True) -> _Part:
             grid=grid,
             bands=tuple(_band(dataset, i, name, own) for i in found),
             dtypes=tuple(dataset.dtypes[i - 1] for i in found),
+            nodata=tuple(dataset.nodatavals[i - 1] for i in found),
             named=all(named),
             masked=not any(alpha)
             and any(MaskFlags.per_dataset in dataset.mask_flag_enums[i - 1] for i in found),
@@ -434,13 +441,20 @@ def _placed(band: Band, part: _Part, grid: Grid, first: _Part, reading: Reading)
             f"has a mask of its own and another grid than {file_name(first.name)}; bring it to "
             f"that grid first: gdalwarp -tr {grid.pixel[0]:g} {grid.pixel[1]:g} -tap",
         )
+    own = part.nodata[_position(part, band)]
+    if own is not None and nodata is not None and own != nodata:
+        raise OutcropError(
+            part.name,
+            f"declares {own:g} as no data, and --nodata is {nodata:g}; bring it to the grid of "
+            f"{file_name(first.name)} first, with one value for both",
+        )
     finer = part.grid.pixel_area < grid.pixel_area * (1 - 1e-3)
     auto = "average" if finer else "bilinear"
     return replace(band, resampling=auto if reading.resampling == "auto" else reading.resampling)
 
 
-def _mask(reading: Reading, product: Product | None, crs: str | None) -> Mask | None:
-    """The mask that the user names, else that of the product."""
+def _mask(reading: Reading, product: Product | None, crs: str | None) -> tuple[Mask, Grid] | None:
+    """The mask that the user names, else that of the product, and its grid."""
     if reading.mask == ["none"]:
         if reading.mask_values or reading.mask_bits:
             raise OutcropError("--mask", "is none; leave --mask-values and --mask-bits out")
@@ -471,7 +485,7 @@ def _mask(reading: Reading, product: Product | None, crs: str | None) -> Mask | 
         raise OutcropError(
             file, f"holds {part.dtypes[0]}; a mask holds whole numbers, with values or bits"
         )
-    return Mask(file, values, bits, part.grid.crs)
+    return Mask(file, values, bits, part.grid.crs), part.grid
 
 
 def _notes(scene: Scene, parts: Sequence[_Part], product: Product | None) -> list[str]:
@@ -489,7 +503,40 @@ def _notes(scene: Scene, parts: Sequence[_Part], product: Product | None) -> lis
             for (size, method), names in methods.items()
         )
         notes.append(f"{scene.title}: resampled to pixels of {pixel_words(scene)}: {brought}")
-    if scene.mask is not None and product is not None and not scene.reading.mask:
+    for part in parts:
+        if part.name in scene.files and (share := overlap(scene, part.grid)) < _WHOLE:
+            notes.append(
+                f"{part.name}: covers {share:.0%} of {scene.title}; the rest of the scene is no data"
+            )
+    for band in scene.bands:
+        if any(word in " ".join(band_lists.words_of(band.name)) for word in _QUALITY):
+            notes.append(
+                f"{scene.title}: {band.name} looks like a mask of quality and is taken as a band; "
+                "pass it with --mask instead"
+            )
+    return notes
+
+
+def _mask_notes(scene: Scene, grid: Grid, product: Product | None) -> list[str]:
+    """What the mask does that the user did not say.
+
+    Raises:
+        OutcropError: it shows other ground.
+    """
+    assert scene.mask is not None
+    share = overlap(scene, grid)
+    if share == 0:
+        raise OutcropError(
+            scene.mask.file,
+            f"shows other ground than {scene.title} ({described(grid)} against "
+            f"{described(scene)}); pass the mask of this scene",
+        )
+    notes = []
+    if share < _WHOLE:
+        notes.append(
+            f"{scene.mask.file}: covers {share:.0%} of {scene.title}; the rest is not masked"
+        )
+    if product is not None and not scene.reading.mask:
         said = [
             f"{what} {', '.join(map(str, which))}"
             for what, which in (("values", scene.mask.values), ("bits", scene.mask.bits))
@@ -499,12 +546,6 @@ def _notes(scene: Scene, parts: Sequence[_Part], product: Product | None) -> lis
             f"{scene.title}: no data where {file_name(scene.mask.file)} has "
             f"{' or '.join(said)}; --mask none leaves it out"
         )
-    for band in scene.bands:
-        if any(word in " ".join(band_lists.words_of(band.name)) for word in _QUALITY):
-            notes.append(
-                f"{scene.title}: {band.name} looks like a mask of quality and is taken as a band; "
-                "pass it with --mask instead"
-            )
     return notes
 
 

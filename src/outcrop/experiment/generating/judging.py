@@ -13,7 +13,7 @@ from outcrop.splits.split import read_split
 from outcrop.training.classifier import Classifier
 from outcrop.training.folder import CLASSIFIER, read_config
 from outcrop.training.run import Run, classifier_of
-from outcrop.training.vaegan.engine import check_judge
+from outcrop.training.vaegan.engine import judge_for
 from outcrop.training.vaegan.model import VaeGanModel
 
 _PIECE = 2048
@@ -51,7 +51,7 @@ def judge_of(model: Classifier | Run, patches: PatchSet, held_out: np.ndarray) -
         OutcropError: it was trained on patches of other bands or of another size.
     """
     classifier = classifier_of(model)
-    check_judge(classifier, patches)
+    classifier = judge_for(classifier, patches)
     where = f" ({model.folder})" if isinstance(model, Run) else ""
     name = f"features of {classifier.network.title} trained by outcrop{where}"
     return Judge(classifier, name, _caution(model, patches, held_out))

@@ -19,6 +19,7 @@ from outcrop.models.vaegan import VaeGan
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
 from outcrop.progress import tell
+from outcrop.sources.bands import counted, listed, match
 from outcrop.splits.split import Split
 from outcrop.training.checkpoint import checksum
 from outcrop.training.classifier import Classifier
@@ -96,7 +97,7 @@ def train_vaegan(
     network.check_size(patches.size)
     classifier = None if judge is None else classifier_of(judge)
     if classifier is not None:
-        check_judge(classifier, patches)
+        classifier = judge_for(classifier, patches)
     weights = _similarity(network, similarity, patches)
     with assemble(recipe.machine, _no_wrapping) as team:
         if team.world > 1:
@@ -225,19 +226,27 @@ def _similarity(
     return theirs.state_dict()
 
 
-def check_judge(judge: Classifier, patches: PatchSet) -> None:
-    """Refuse a classifier that cannot be shown such patches.
+def judge_for(judge: Classifier, patches: PatchSet) -> Classifier:
+    """A classifier that takes the bands of patches in their order.
 
     Raises:
         OutcropError: it was trained on other bands, or on another size.
     """
-    if judge.bands != patches.bands or judge.size != patches.size:
+    same = len(judge.bands) == len(patches.bands)
+    found = match(patches.bands, judge.bands) if same else None
+    if found is None or judge.size != patches.size:
         raise OutcropError(
             "--judge",
-            f"was trained on {len(judge.bands)} bands of {judge.size[0]} × {judge.size[1]} pixels, "
-            f"the patches have {len(patches.bands)} of {patches.size[0]} × {patches.size[1]}; "
+            f"was trained on {counted(judge.bands)} of {judge.size[0]} × {judge.size[1]} pixels, "
+            f"the patches have {counted(patches.bands)} of {patches.size[0]} × {patches.size[1]}; "
             "take a classifier of such patches",
         )
+    if found.assumed and judge.bands != patches.bands:
+        tell(
+            f"note: nothing in the names identifies the bands; {listed(patches.bands)} are taken "
+            f"in this order for {listed(judge.bands)} of the judge"
+        )
+    return judge.in_order(found.order)
 
 
 def _announce(
