@@ -55,7 +55,9 @@ def experiment(
     """Do the whole job: cut, split by ground, compare, map, report.
 
     Args:
-        scenes: raster files; single-band files on one grid are one scene.
+        scenes: rasters by any name that GDAL takes, or Sentinel-2 and Landsat products by their
+            folder or archive. Single-band files of the same ground are one scene, and so are files
+            with a plus sign between: A.tif + B.tif.
         output: a new folder for everything.
         plan: what to do.
         resume: go on with an experiment that was interrupted.
