@@ -104,7 +104,7 @@ def match(have: Sequence[str], want: Sequence[str]) -> Matched | None:
     Matched(order=(0, 1), assumed=True)
     """
     stripped = [name.strip() for name in have]
-    numbered = any(map(_is_number, want))
+    numbered = all(map(_is_number, want))
     if all(stripped.count(name.strip()) == 1 for name in want) and (
         not numbered or len(have) == len(want)
     ):
