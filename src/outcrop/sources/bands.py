@@ -91,7 +91,7 @@ def code_in(name: str) -> str | None:
 def match(have: Sequence[str], want: Sequence[str]) -> Matched | None:
     """Find the wanted bands among others: by name, by what identifies them, or by their number.
 
-    Names that are the same are the same band. Otherwise identities decide, if all bands of both
+    Names that are the same but for their case are the same band. Otherwise identities decide, if all bands of both
     lists have one. Where they have none, as many bands are taken by their numbers (`band 3`) or in
     their order, and this is `assumed`.
 
@@ -103,13 +103,12 @@ def match(have: Sequence[str], want: Sequence[str]) -> Matched | None:
     >>> match(["band 1", "band 2"], ["blue", "green"])
     Matched(order=(0, 1), assumed=True)
     """
-    stripped = [name.strip() for name in have]
+    spelled, wanted = ([_plain(name) for name in names] for names in (have, want))
     numbered = all(map(_is_number, want))
-    if all(stripped.count(name.strip()) == 1 for name in want) and (
+    if all(spelled.count(name) == 1 for name in wanted) and (
         not numbered or len(have) == len(want)
     ):
-        order = tuple(stripped.index(name.strip()) for name in want)
-        return Matched(order, assumed=numbered)
+        return Matched(tuple(map(spelled.index, wanted)), assumed=numbered)
     mine, theirs = identities(have), identities(want)
     if None in mine or None in theirs:
         return Matched(tuple(range(len(want))), assumed=True) if len(have) == len(want) else None
@@ -189,6 +188,11 @@ def _chosen(names: Sequence[str], wanted: str, where: str) -> int:
     if same:
         raise OutcropError(where, f"has {len(same)} bands '{wanted}'; pass their numbers")
     raise OutcropError(where, f"has no band '{wanted}'; it has {listed(names, 30)}")
+
+
+def _plain(name: str) -> str:
+    """A name without its case, and with single spaces."""
+    return " ".join(name.casefold().split())
 
 
 def _is_number(name: str) -> bool:

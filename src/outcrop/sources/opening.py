@@ -505,9 +505,7 @@ def _notes(scene: Scene, parts: Sequence[_Part], product: Product | None) -> lis
         notes.append(f"{scene.title}: resampled to pixels of {pixel_words(scene)}: {brought}")
     for part in parts:
         if part.name in scene.files and (share := overlap(scene, part.grid)) < _WHOLE:
-            notes.append(
-                f"{part.name}: covers {share:.0%} of {scene.title}; the rest is no data"
-            )
+            notes.append(f"{part.name}: covers {share:.0%} of {scene.title}; the rest is no data")
     for band in scene.bands:
         if any(word in " ".join(band_lists.words_of(band.name)) for word in _QUALITY):
             notes.append(
