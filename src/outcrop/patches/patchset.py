@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_folder
+from outcrop.patches.fingerprint import hash_of, store_pixel_hash
 from outcrop.patches.positions import Positions, Source
 from outcrop.sources.scene import Reading
 
@@ -115,14 +115,27 @@ class PatchSet:
 
     @property
     def fingerprint(self) -> str:
-        """Twelve hexadecimal digits that tell this set from another; a split carries them."""
-        digest = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
-        digest.update(np.asarray(self.labels, dtype="<i8").tobytes())
-        if self.positions is not None:
-            names = ("source", "row", "column", *(("axis", "index") if self.from_volume else ()))
-            for name in names:
-                digest.update(np.asarray(getattr(self.positions, name), dtype="<i8").tobytes())
-        return digest.hexdigest()[:12]
+        """Twelve hexadecimal digits that tell this set from another; a split carries them.
+
+        The same content has the same digits in memory, on disk and in another folder
+        (`outcrop.patches.fingerprint`).
+
+        Raises:
+            OutcropError: images on disk have changed since they were written, and are damaged.
+        """
+        return hash_of(
+            self.images,
+            self.labels,
+            self.positions,
+            self.sources,
+            {name: column.codes for name, column in self.columns.items()},
+            {
+                "classes": list(self.classes),
+                "bands": list(self.bands),
+                "crs": self.crs,
+                "columns": {name: list(column.names) for name, column in self.columns.items()},
+            },
+        )[:12]
 
     def take(self, index: np.ndarray) -> np.ndarray:
         """The images at `index`, in that order, in memory.
@@ -200,10 +213,11 @@ def create_images(folder: Path, shape: tuple[int, ...], dtype: np.dtype) -> Any:
 
 
 def write_annotations(folder: Path, patches: PatchSet) -> None:
-    """Write everything of a patch set but its images into `folder`."""
+    """Write everything of a patch set but its images into `folder`, and the hash of those."""
     import zarr
 
     group = zarr.open_group(folder, mode="a")
+    store_pixel_hash(group["images"])
     group.create_array("labels", data=np.asarray(patches.labels, dtype=np.int64))
     if patches.positions is not None:
         positions = group.create_group("positions")
