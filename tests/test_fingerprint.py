@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import fields, replace
 
@@ -13,7 +14,7 @@ from outcrop.errors import OutcropError
 from outcrop.patches import patchset
 from outcrop.patches.patchset import Column, PatchSet, read_patches
 from outcrop.patches.positions import Positions, Source, scene_positions, volume_positions
-from outcrop.splits import BlockSplit, RandomSplit
+from outcrop.splits import BlockSplit, RandomSplit, read_split
 from tests.patches import IDENTITY, UTM
 
 DTYPES = ("uint8", "int16", "uint16", "float32")
@@ -180,3 +181,15 @@ def test_a_damaged_chunk_is_an_error_of_one_line(tmp_path):
     chunk.write_bytes(chunk.read_bytes()[:20])
     with pytest.raises(OutcropError, match=r"set\.zarr: has images that cannot be read"):
         read_patches(tmp_path / "set.zarr").fingerprint  # noqa: B018
+
+
+def test_a_split_of_an_older_outcrop_says_what_to_do(tmp_path):
+    patches = spread()
+    RandomSplit().assign(patches).save(tmp_path / "split.json")
+    assert read_split(tmp_path / "split.json", patches).fingerprint == patches.fingerprint
+    content = json.loads((tmp_path / "split.json").read_text())
+    del content["version"]
+    (tmp_path / "old.json").write_text(json.dumps(content))
+    with pytest.raises(OutcropError, match=r"old\.json: .*another version.*`outcrop split`"):
+        read_split(tmp_path / "old.json", patches)
+    assert len(read_split(tmp_path / "old.json").sides) == len(patches)

@@ -16,6 +16,7 @@ from outcrop.patches.patchset import PatchSet
 SIDES = ("train", "validation", "test", "buffer")
 TRAIN, VALIDATION, TEST, BUFFER = range(4)
 _FORMAT = "outcrop split"
+_VERSION = 2
 _REMEDY = "take a smaller buffer, or other blocks, zones or slabs"
 
 
@@ -114,6 +115,7 @@ class Split:
             path,
             {
                 "format": _FORMAT,
+                "version": _VERSION,
                 "how": dict(self.how),
                 "by_ground": self.by_ground,
                 "fingerprint": self.fingerprint,
@@ -138,7 +140,8 @@ def read_split(path: str | Path, patches: PatchSet | None = None) -> Split:
         patches: those that it must fit (`Split.check`).
 
     Raises:
-        OutcropError: the file is missing, is not a split, or does not fit the patches.
+        OutcropError: the file is missing, is not a split, or does not fit the patches; it must
+            fit patches and was made by another version, whose fingerprints mean something else.
     """
     content = read_json(path, "split", "split")
     try:
@@ -156,5 +159,11 @@ def read_split(path: str | Path, patches: PatchSet | None = None) -> Split:
     except (KeyError, TypeError, ValueError) as error:
         raise OutcropError(path, "is not a split; make one with `outcrop split`") from error
     if patches is not None:
+        if content.get("version") != _VERSION:
+            raise OutcropError(
+                path,
+                "was made by another version of outcrop, which knew patch sets by less than their "
+                "content; make it anew with `outcrop split`",
+            )
         split.check(patches, path, classes=teachable(patches))
     return split
