@@ -113,7 +113,9 @@ def test_it_is_the_same_in_memory_on_disk_and_in_another_folder(
         read_patches(folder / "moved" / "two.zarr"),
         read_patches(folder / "copy.zarr"),
         once.subset(np.arange(len(once))),
-        replace(patches, sources=moved, dropped={}, columns=dict(reversed(patches.columns.items()))),
+        replace(
+            patches, sources=moved, dropped={}, columns=dict(reversed(patches.columns.items()))
+        ),
         replace(patches, images=np.asfortranarray(patches.images)),
         replace(patches, images=patches.images.astype(patches.images.dtype.newbyteorder(">"))),
         replace(patches, labels=patches.labels.astype(np.int16)),

@@ -37,9 +37,12 @@ class Column:
         return Column(self.codes[index], self.names)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class PatchSet:
     """N labelled patches of one size.
+
+    Like an array it has a shape and is indexed by arrays, masks and slices, which give a patch
+    set in memory; scikit-learn takes it as X.
 
     Attributes:
         images: `N × bands × height × width`, a NumPy or Zarr array of uint8, int16, uint16 or
@@ -87,6 +90,35 @@ class PatchSet:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        pixels = " × ".join(map(str, self.shape[1:]))
+        return (
+            f"PatchSet({len(self)} patches of {pixels} {np.dtype(self.images.dtype).name}; "
+            f"{', '.join(self.classes)})"
+        )
+
+    def __getitem__(self, index: Any) -> PatchSet:
+        if isinstance(index, tuple):  # scikit-learn asks for rows of an array so
+            index, *rest = index
+            if any(each is not Ellipsis for each in rest):
+                raise IndexError("a patch set is indexed by patches alone")
+        return self.subset(np.atleast_1d(np.arange(len(self))[index]))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        images = self.images if isinstance(self.images, np.ndarray) else self.images[...]
+        return np.array(images, dtype, copy=copy)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Patches, bands, height and width."""
+        n, bands, height, width = (int(length) for length in self.images.shape)
+        return n, bands, height, width
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes of `shape`."""
+        return len(self.shape)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -17,7 +17,7 @@ SIDES = ("train", "validation", "test", "buffer")
 TRAIN, VALIDATION, TEST, BUFFER = range(4)
 _FORMAT = "outcrop split"
 _VERSION = 2
-_REMEDY = "take a smaller buffer, or other blocks, zones or slabs"
+REMEDY = "take a smaller buffer, or other blocks, zones or slabs"
 
 
 @dataclass(frozen=True)
@@ -103,11 +103,11 @@ class Split:
             )
         table = self.counts(patches.labels, len(patches.classes))
         if judged and not table[VALIDATION].any():
-            raise OutcropError(where, f"leaves no validation patches; {_REMEDY}")
+            raise OutcropError(where, f"leaves no validation patches; {REMEDY}")
         if not table[TRAIN].any():
-            raise OutcropError(where, f"leaves no training patches; {_REMEDY}")
+            raise OutcropError(where, f"leaves no training patches; {REMEDY}")
         if (table[TRAIN] > 0).sum() < classes:
-            raise OutcropError(where, f"leaves fewer than two classes to train on; {_REMEDY}")
+            raise OutcropError(where, f"leaves fewer than two classes to train on; {REMEDY}")
 
     def save(self, path: str | Path) -> None:
         """Write the split as JSON."""
