@@ -21,7 +21,7 @@ from outcrop.patches.table import Table, found, read_table
 from outcrop.sources.collections.collection import band_names
 from outcrop.sources.kinds import are_volumes, open_all_scenes, open_all_volumes, refuse_for
 from outcrop.sources.labels import LabelledPixels
-from outcrop.sources.names import file_name, stem
+from outcrop.sources.names import file_name
 from outcrop.sources.scene import Reading, Scene
 from outcrop.sources.volumes import Volume
 
@@ -232,7 +232,7 @@ def _sources(table: Table, names: Sequence[str]) -> np.ndarray:
 
 def _meant(word: str, names: Sequence[str]) -> list[int]:
     """The sources that a word may mean; in tables from elsewhere by the file's name alone."""
-    return fitting(word, names) or fitting(Path(word).name, names)
+    return fitting(word, names) or fitting(file_name(word), names)
 
 
 def _centres(

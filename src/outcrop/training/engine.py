@@ -17,7 +17,7 @@ from outcrop.training.announce import announce
 from outcrop.training.classifier import Classifier
 from outcrop.training.classifier_loop import ClassifierLoop
 from outcrop.training.cutter import open_cutter
-from outcrop.training.device import cap_memory, exact_convolutions, keep_freed_memory
+from outcrop.training.device import capped_memory, exact_convolutions
 from outcrop.training.folder import check_same, describe, is_finished, start, stored_batch
 from outcrop.training.memory import fitting_batch, full_memory_explained
 from outcrop.training.normalise import learn_normalisation
@@ -81,7 +81,9 @@ def train(
     """
     split.check(patches, judged=len(split.validation) > 0)
     network.check_size(patches.size)
-    with make_team(network, recipe) as team:
+    with make_team(network, recipe) as team, ExitStack() as stack:
+        with team.together():
+            stack.enter_context(capped_memory(team.device, recipe.machine.gpu_bytes))
         if team.world > 1:
             recipe = replace(recipe, machine=replace(recipe.machine, devices=team.world))
         return _train(
@@ -103,7 +105,6 @@ def _train(
 ) -> Run:
     device = team.device
     with team.together():
-        cap_memory(device, recipe.machine.gpu_bytes)
         going_on = resume and folder.exists()
         if going_on:
             if recipe.fit_batch:
@@ -123,8 +124,6 @@ def _train(
             cutter = stack.enter_context(open_cutter(patches, split, recipe.augmentation, sources))
             training = load_pictures(patches, split.train, device, cutter)
             validation = load_pictures(patches, split.validation, device)
-            if device.type == "cpu":
-                keep_freed_memory()
         stack.enter_context(exact_convolutions())
         if recipe.fit_batch and not going_on:
             with team.together():
