@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from outcrop.auditing.audit import audit
-from outcrop.auditing.folder import write_audit
+from outcrop.auditing.folder import check_same_set, read_audit, write_audit
 from outcrop.errors import OutcropError
 from outcrop.evaluation.assessment import write_assessment
 from outcrop.experiment.compare import compare
@@ -81,7 +81,9 @@ def run_experiment(experiment: Experiment, folder: str | Path, resume: bool = Fa
         _write_experiment(experiment, folder)
         patches = _cut(experiment, scenes, folder / "patches.zarr")
         split = _split(experiment, patches, folder / "split.json")
-    if not (folder / "audit").exists():
+    if (folder / "audit").exists():
+        check_same_set(read_audit(folder / "audit")[0], patches, split, folder / "audit")
+    else:
         found = audit(patches, split, seed=experiment.recipe.seed)
         console.print(f"audit: {found.summary}")
         write_audit(found, patches, folder / "audit")
@@ -138,7 +140,7 @@ def _cut(experiment: Experiment, scenes: Sequence[Scene], path: Path) -> PatchSe
 
 def _split(experiment: Experiment, patches: PatchSet, path: Path) -> Split:
     if path.exists():
-        return read_split(path)
+        return read_split(path, patches)
     split = block_split(
         patches, experiment.block, experiment.buffer, experiment.folds, experiment.recipe.seed
     ).assign(patches)

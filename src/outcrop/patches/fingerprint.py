@@ -1,9 +1,9 @@
 """Which patch set it is: a hash of the content, the same in memory, on disk and in another folder.
 
 It covers what a split, a run or a comparison rests on: pixels, bands, classes, labels, columns,
-positions, and grids and systems of the sources. It leaves out the names of the sources, which
-change when a folder is moved, the numbers that polygons happen to have, and how the images are
-stored.
+positions, and grids, systems and units of the sources. It leaves out the names of the sources,
+which change when a folder is moved, the numbers that polygons happen to have, and how the images
+are stored.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def hash_of(
         columns: the code of each patch, by the name of the column.
         words: names and other small content, as JSON holds it.
     """
-    grids = [[list(source.shape), source.crs, source.transform] for source in sources]
+    grids = [
+        [list(source.shape), source.crs, source.transform, list(source.units)] for source in sources
+    ]
     head = {"words": words, "sources": grids}
     digest = hashlib.sha256(json.dumps(head, sort_keys=True, default=_plain).encode())
     digest.update(pixel_hash(images).encode())

@@ -25,7 +25,7 @@ from outcrop.training.origin import origin_of
 from outcrop.training.parallel import Team, make_learner, make_team
 from outcrop.training.pictures import load_pictures
 from outcrop.training.recipe import Recipe
-from outcrop.training.run import Predictions, Run, read_run
+from outcrop.training.run import Predictions, Run, read_run, weights_of
 from outcrop.training.trust import measure_trust, write_trust
 
 
@@ -145,7 +145,6 @@ def _train(
         if team.first:
             truth = patches.labels[validation.index]
             said = Predictions(validation.index, truth, probabilities.numpy())
-            said.save(folder / "predictions.npz")
             classifier = Classifier(
                 network,
                 module.to(device),
@@ -157,7 +156,9 @@ def _train(
                 temperature_that_holds(truth, said.probabilities, split.groups[validation.index]),
                 origin_of(patches, split.train),
             )
+            weights = weights_of(classifier)
+            replace(said, model=weights).save(folder / "predictions.npz")
             area = measure_trust(classifier, training, validation, split.groups, recipe.seed)
-            write_trust(folder, area)
+            write_trust(folder, replace(area, model=weights))
             classifier.save(folder)
     return read_run(folder, str(device))
