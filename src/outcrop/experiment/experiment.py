@@ -76,6 +76,9 @@ def run_experiment(experiment: Experiment, folder: str | Path, resume: bool = Fa
             "--step", "has no meaning for a dense map, which computes every pixel; leave it out"
         )
     scenes = open_scenes(experiment.scenes, experiment.bands, experiment.crs, experiment.reading)
+    names = [scene.name for scene in scenes]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise OutcropError(twice[0], "is named twice; name each scene once")
     _check_truth(experiment, len(scenes))
     with nullcontext() if resume and folder.exists() else kept_if_whole(folder):
         _write_experiment(experiment, folder)
