@@ -260,13 +260,25 @@ def test_no_patches_are_refused():
                 list(split(none))
 
 
-def test_a_source_or_value_without_patches_is_refused():
-    lacking = PATCHES.subset(PATCHES.positions.source != 1)
-    with pytest.raises(OutcropError, match="fold 1 leaves no validation patches"):
-        list(SceneSplit().split(lacking))
-    lacking = PATCHES.subset(PATCHES.columns["region"].codes != 2)
-    with pytest.raises(OutcropError, match="fold 2 leaves no validation patches"):
-        list(ColumnSplit(column="region").split(lacking))
+def test_scenes_and_values_that_x_lacks_are_no_folds():
+    present = PATCHES.positions.source != 1
+    for splitter in (SceneSplit(), ColumnSplit(column="region")):
+        assert splitter.get_n_splits(PATCHES) == 3
+        lacking = PATCHES.subset(present)
+        folds = list(splitter.split(lacking))
+        assert len(folds) == splitter.get_n_splits(lacking) == 2
+        for train, judged in folds:
+            assert len(train)
+            assert len(judged)
+        only = PATCHES.subset(PATCHES.positions.source == 1)
+        with pytest.raises(OutcropError, match="fold 0 leaves no training patches"):
+            list(splitter.split(only))
+        search = GridSearchCV(DummyClassifier(), {}, cv=splitter, error_score="raise")
+        scores = cross_val_score(search, PATCHES, PATCHES.labels, cv=splitter)
+        assert len(scores) == 3
+        assert not np.isnan(scores).any()
+    with pytest.raises(OutcropError, match="no fold leaves validation patches"):
+        list(SceneSplit(hold_out=("scene-1",)).split(lacking))
 
 
 def test_slabs_refuse_an_empty_side_and_print_in_one_line():

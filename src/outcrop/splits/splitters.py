@@ -69,7 +69,7 @@ class Splitter(ABC):
         _check_any(patches, splitter)
         folds = [
             self.finish(patches, np.where(judged, VALIDATION, TRAIN).astype(np.int8))
-            for judged in self.folds_of(patches)
+            for judged in self._folds(patches)
         ]
         for number, sides in enumerate(folds):
             for side, name in ((TRAIN, "training"), (VALIDATION, "validation")):
@@ -85,7 +85,20 @@ class Splitter(ABC):
         folds = getattr(self, "folds", None)
         if folds is not None:
             return int(folds)
-        return len(self.folds_of(patches_of_rows(X, y, self.patches, type(self).__name__)[1]))
+        return len(self._folds(patches_of_rows(X, y, self.patches, type(self).__name__)[1]))
+
+    def _folds(self, patches: PatchSet) -> list[np.ndarray]:
+        """The folds of X, which in a search inside cross-validation lacks whole scenes or values.
+
+        Raises:
+            OutcropError: there is nothing to judge in any.
+        """
+        folds = self.folds_of(patches)
+        if not hasattr(self, "folds"):
+            folds = [judged for judged in folds if judged.any()]
+        if not folds:
+            raise OutcropError(type(self).__name__, f"no fold leaves validation patches; {REMEDY}")
+        return folds
 
     def assign(self, patches: PatchSet, fold: int | None = None, test: bool = False) -> Split:
         """Split once: one fold validates and the others train.
