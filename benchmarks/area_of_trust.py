@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import cdist
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.machine import describe
+from benchmarks.machine import describe, keep_memory
 from outcrop.evaluation.trust import learn_area
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.cut import cut
@@ -60,6 +60,7 @@ def main() -> None:
     options.add_argument("--seeds", default="1,2", help="of coasts, splits and trainings")
     options.add_argument("--epochs", type=int, default=15)
     chosen = options.parse_args()
+    keep_memory()
     found = Found()
     for seed in map(int, chosen.seeds.split(",")):
         with TemporaryDirectory() as folder:

@@ -18,7 +18,7 @@ import torch
 from rasterio.windows import Window
 from torch.nn import functional as F
 
-from benchmarks.machine import describe
+from benchmarks.machine import describe, keep_memory
 from benchmarks.throughput import limits
 from outcrop.mapping.scene import map_scene
 from outcrop.models.architectures import ResidualNet
@@ -210,6 +210,7 @@ def trained(folder: Path, made: object, padding: str, size: int) -> Classifier:
     if not where.exists():
         patches = cut(made.scenes[0], made.labels, "class", size, per_class=150)
         split = RandomSplit(folds=5).assign(patches)
+        keep_memory()
         train(
             patches, split, where, ResidualNet(DEPTH, padding=padding), Recipe(epochs=4, batch=32)
         )

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.crops import NO_LABEL, every_pixel, labelled_ground, phases
-from benchmarks.machine import describe
+from benchmarks.machine import describe, keep_memory
 from outcrop.mapping.engine import method_for
 from outcrop.mapping.predictor import Predictor
 from outcrop.models.architectures import ResidualNet
@@ -178,6 +178,7 @@ def train_on_patches(
         np.zeros(len(patches), np.int8), np.arange(len(patches)), patches.fingerprint
     )
     recipe = recipe_for(way, epochs, seed)
+    keep_memory()
     return train(patches, everything, folder, way.network, recipe, graph=False).classifier
 
 

@@ -15,7 +15,7 @@ from scipy.spatial.distance import cdist
 from sklearn.covariance import ledoit_wolf
 
 from benchmarks.area_of_trust import BANDS, auroc, changed, like, without
-from benchmarks.machine import describe
+from benchmarks.machine import describe, keep_memory
 from benchmarks.rare_classes import interval, spread
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.features import statistics
@@ -62,6 +62,7 @@ def main() -> None:
     options.add_argument("--filters", type=int, default=16)
     options.add_argument("--latent", type=int, default=32)
     chosen = options.parse_args()
+    keep_memory()
     started = time.perf_counter()
     found: Areas = defaultdict(lambda: defaultdict(list))
     for seed in map(int, chosen.seeds.split(",")):

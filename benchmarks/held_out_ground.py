@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
+from benchmarks.machine import keep_memory
 from outcrop.evaluation.scores import score
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.baselines import Baseline
@@ -35,6 +36,7 @@ def main() -> None:
     options.add_argument("--epochs", type=int, default=25)
     options.add_argument("--models", default="", help="only models whose name starts so")
     chosen = options.parse_args()
+    keep_memory()
     found = defaultdict(list)
     for seed in map(int, chosen.seeds.split(",")):
         with TemporaryDirectory() as folder:

@@ -10,11 +10,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from benchmarks.bare import Stepper
-from benchmarks.machine import describe
+from benchmarks.machine import describe, keep_memory
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits import RandomSplit
-from outcrop.training.device import keep_freed_memory, pick_device
+from outcrop.training.device import pick_device
 from outcrop.training.engine import train
 from outcrop.training.recipe import Machine, Recipe
 
@@ -65,8 +65,7 @@ def noise(n: int, size: int) -> PatchSet:
 def bare(network: ResidualNet, size: int, batch: int, precision: str) -> float:
     """Images per second of forward, backward and optimiser on one batch that is there already."""
     device = pick_device()
-    if device.type == "cpu":
-        keep_freed_memory()
+    keep_memory()
     module = network.build(4, 6).to(device).train()
     if device.type == "cuda":
         module.compile_blocks()
@@ -76,6 +75,7 @@ def bare(network: ResidualNet, size: int, batch: int, precision: str) -> float:
 
 def ours(patches: PatchSet, network: ResidualNet, batch: int, precision: str) -> float:
     """Images per second of the last of three epochs."""
+    keep_memory()
     split = RandomSplit(folds=10).assign(patches)
     recipe = Recipe(epochs=3, batch=batch, machine=Machine(precision=precision))
     with TemporaryDirectory() as folder:

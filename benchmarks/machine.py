@@ -9,7 +9,13 @@ from datetime import date
 import torch
 
 from outcrop.experiment.meter import device_name, driver_version
-from outcrop.training.device import pick_device
+from outcrop.training.device import keep_freed_memory, pick_device
+
+
+def keep_memory() -> None:
+    """As the command line does before it trains; the library leaves the process as it is."""
+    if pick_device().type == "cpu":
+        keep_freed_memory()
 
 
 def describe() -> str:

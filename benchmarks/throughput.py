@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from benchmarks.machine import command, describe
+from benchmarks.machine import command, describe, keep_memory
 from benchmarks.reference import networks, plain
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.cost import cost_of
@@ -127,6 +127,7 @@ def measure(name: str, kind: str, chosen: argparse.Namespace) -> float:
             pictures = plain.Pictures(images[:number], labels[:number], augment=True)
             found = plain.train(network, pictures, None, schedule, chosen.workers, device)
         return found.images_per_second[-1]
+    keep_memory()
     patches = PatchSet(images, labels, tuple("abcdefghij"), ("red", "green", "blue"))
     split = RandomSplit(folds=20).assign(patches)
     _, precision, *rest = kind.split(", ")

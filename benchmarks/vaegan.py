@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from benchmarks.machine import describe
+from benchmarks.machine import describe, keep_memory
 from outcrop.evaluation.frechet import frechet_at_infinity, frechet_distance, frechet_floor
 from outcrop.evaluation.neighbours import memorised, sample_precision_recall
 from outcrop.evaluation.reconstruction import relative_error
@@ -142,6 +142,7 @@ def pictures(chosen: argparse.Namespace) -> tuple[PatchSet, Split]:
 
 def one(chosen: argparse.Namespace, model: str, seed: str) -> None:
     """One training."""
+    keep_memory()
     patches, split = pictures(chosen)
     folder = chosen.folder / f"{model}-s{seed}"
     if model == JUDGE:

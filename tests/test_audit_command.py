@@ -39,6 +39,7 @@ def folder(tmp_path_factory):
         images[at] = images[world.split.train[labels[world.split.train] == labels[at]][0], :, ::-1]
     leaky = replace(world.patches, images=images)
     leaky.save(folder / "leaky.zarr")
+    replace(world.split, fingerprint=leaky.fingerprint).save(folder / "leaky.json")
     labels = np.array(leaky.classes)[leaky.labels]
     np.savez(folder / "leaky.npz", images=images, labels=labels, sides=world.split.sides)
     np.savez(folder / "loose.npz", images=images, labels=labels)
@@ -74,7 +75,7 @@ def test_a_clean_set_passes_with_exit_code_0(here, capfd):
 
 
 def test_a_leaky_split_fails_with_exit_code_1(here, capfd):
-    assert run("audit leaky.zarr --split clean.json") == 1
+    assert run("audit leaky.zarr --split leaky.json") == 1
     out, err = capfd.readouterr()
     assert "keep one of each cluster" in " ".join(out.split())
     assert out.splitlines()[-1].startswith("1 critical")
@@ -82,7 +83,7 @@ def test_a_leaky_split_fails_with_exit_code_1(here, capfd):
 
 
 def test_json_goes_to_standard_output_alone(here, capfd):
-    assert run("audit leaky.zarr --split clean.json --json -") == 1
+    assert run("audit leaky.zarr --split leaky.json --json -") == 1
     out, err = capfd.readouterr()
     found = json.loads(out)
     assert found["failed"] is True
@@ -128,7 +129,7 @@ def test_patches_of_a_volume_are_audited_too(tmp_path, monkeypatch, capfd):
 
 
 def test_findings_and_evidence_are_kept(here, tmp_path, capfd):
-    command = f"audit leaky.zarr --split clean.json --json {tmp_path}/found.json -o {tmp_path}/kept"
+    command = f"audit leaky.zarr --split leaky.json --json {tmp_path}/found.json -o {tmp_path}/kept"
     assert run(command) == 1
     capfd.readouterr()
     written = json.loads((tmp_path / "found.json").read_text())
@@ -178,7 +179,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(here, monkeypatch, capfd, comm
 
 def test_a_full_disk_leaves_nothing_half_written(here, tmp_path):
     done = start(
-        f"audit leaky.zarr --split clean.json -o {tmp_path}/kept",
+        f"audit leaky.zarr --split leaky.json -o {tmp_path}/kept",
         cwd=here,
         preexec_fn=largest_file(1_000),
     )

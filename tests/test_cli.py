@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from outcrop.cli.parser import parse
+from outcrop.errors import OutcropError
 
 
 @dataclass(frozen=True)
@@ -175,3 +178,97 @@ def test_help_speaks_of_options_not_of_python(capsys):
     told = capsys.readouterr().out
     assert "Cut patches." in told
     assert "Split patches." in told
+
+
+def of(tmp_path, text, *words):
+    """The settings of `cut` with a config file."""
+    config = tmp_path / "plan.yaml"
+    config.write_text(text)
+    return run("cut", "--config", str(config), *words)[1]
+
+
+@pytest.mark.parametrize(
+    ("dashes", "spelt"),
+    [
+        ("per-class: 3", "per_class: 3"),
+        ("--per-class: 3", "'per-class': '3'"),
+        ("bands: [4, 1]", "bands: 4,1"),
+        ("flip: false", "no-flip: true"),
+        ("resume: true", "no_resume: false"),
+        ("block: 1e3", "block: 1000"),
+        ("block: null\nper-class: ~", "block:\nper_class:"),
+    ],
+)
+def test_a_config_file_spells_options_as_help_does(tmp_path, dashes, spelt):
+    given = "scenes: [a.tif]\nlabels: l.gpkg\n"
+    one, other = (of(tmp_path, given + text, "-o", "out") for text in (dashes, spelt))
+    assert one == other
+    assert one != of(tmp_path, given, "-o", "out") or "null" in dashes
+
+
+def test_text_in_a_config_file_stays_text(tmp_path):
+    text = "scenes: [2019-01-01, 01]\nlabels: [no, 'null', 1:10:20, 0x1F]\n-o: 007\n"
+    settings = of(tmp_path, text)
+    assert settings["plan"].scenes == ["2019-01-01", "01"]
+    assert settings["labels"] == ["no", "null", "1:10:20", "0x1F"]
+    assert settings["output"] == Path("007")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("per-clas: 3", "there is no option 'per-clas'; did you mean 'per-class'?"),
+        ("no-flop: true", "there is no option 'no-flop'"),
+        ("7: 3", "there is no option '7'; see --help"),
+        ("per-class: 3\nper_class: 4", "gives per-class twice; leave one out"),
+        ("block: 3\nblock: 4", "gives block twice; leave one out"),
+        ("flip: true\nno-flip: true", "gives flip twice; leave one out"),
+        ("block: [", "is not YAML"),
+        ("per-class: x", "--per-class: expected a whole number, not 'x'"),
+        ("resume: maybe", "a flag is true or false, not 'maybe'; correct it"),
+    ],
+)
+def test_what_is_wrong_in_a_config_file_is_one_line(tmp_path, capsys, text, message):
+    with pytest.raises((SystemExit, OutcropError)) as left:
+        of(tmp_path, text, *NEEDED[1:])
+    said = capsys.readouterr().err or f"outcrop: {left.value}\n"
+    assert said.startswith(f"outcrop: {tmp_path / 'plan.yaml'}: ")
+    assert message in said
+    assert said.count("\n") == 1
+
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False, width=32) | st.integers(-99, 99)
+
+
+@given(st.lists(NUMBERS, min_size=1, max_size=6))
+def test_numbers_in_lists_may_be_negative(numbers):
+    text = ",".join(map(str, numbers))
+    for words in (("--at", text), (f"--at={text}",), ("--at", f"[{text}]")):
+        _, settings = parse({"where": where}, ("where", *words), "1", "")
+        assert settings["at"] == [float(number) for number in numbers]
+
+
+@pytest.mark.parametrize("word", ["-5", "-.5", "-1e3"])
+def test_a_number_may_be_negative(word, tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text(f"one: {word}\nat: [{word}, 3]\n")
+    for words in (("--one", word), (f"--one={word}",), ("--config", str(config))):
+        _, settings = parse({"where": where}, ("where", *words), "1", "")
+        assert settings["one"] == float(word)
+    assert settings["at"] == [float(word), 3]
+
+
+def test_a_number_after_a_flag_is_not_its_value(capsys):
+    with pytest.raises(SystemExit):
+        parse({"where": where}, ("where", "--all", "-5"), "1", "")
+    assert "there is no option '5'" in capsys.readouterr().err
+
+
+def where(*, at: list[float] | None = None, one: float = 0.0, all: bool = False) -> None:
+    """Somewhere.
+
+    Args:
+        at: numbers.
+        one: a number.
+        all: of them.
+    """

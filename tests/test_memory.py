@@ -12,7 +12,7 @@ from outcrop.models.architectures import ResidualNet
 from outcrop.models.cost import cost_of
 from outcrop.training import device as devices
 from outcrop.training import loop, memory
-from outcrop.training.device import cap_memory, free_memory, pick_device
+from outcrop.training.device import capped_memory, free_memory, pick_device
 from outcrop.training.engine import train
 from outcrop.training.memory import (
     fitting_batch,
@@ -298,6 +298,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list:
         "memory_reserved": lambda _: 0,
         "memory_allocated": lambda _: 0,
         "get_device_properties": lambda _: type("Properties", (), {"total_memory": 8 << 30}),
+        "get_per_process_memory_fraction": lambda _: 0.9,
         "set_per_process_memory_fraction": lambda *arguments: asked.append(arguments),
     }.items():
         monkeypatch.setattr(torch.cuda, name, answer)
@@ -312,15 +313,24 @@ def test_auto_takes_the_gpu_with_most_free_memory(two_gpus: list) -> None:
 
 
 def test_a_cap_is_a_share_of_the_gpu(two_gpus: list) -> None:
-    cap_memory(GPU, 2 << 30)
-    assert two_gpus == [(0.25, GPU)]
-    cap_memory(GPU, None)
-    cap_memory(CPU, None)
-    assert len(two_gpus) == 1
-    with pytest.raises(OutcropError, match=r"--gpu-memory: cuda:0 has only 8\.0 GiB; take less"):
-        cap_memory(GPU, 9 << 30)
-    with pytest.raises(OutcropError, match="--gpu-memory: caps a GPU, the device is cpu; leave it"):
-        cap_memory(CPU, 1 << 30)
+    with capped_memory(GPU, 2 << 30):
+        assert two_gpus == [(0.25, GPU)]
+    assert two_gpus == [(0.25, GPU), (0.9, GPU)]
+    with capped_memory(GPU, None), capped_memory(CPU, None):
+        pass
+    assert len(two_gpus) == 2
+    too_large = capped_memory(GPU, 9 << 30)
+    with (
+        pytest.raises(OutcropError, match=r"--gpu-memory: cuda:0 has only 8\.0 GiB; take less"),
+        too_large,
+    ):
+        pass
+    no_gpu = capped_memory(CPU, 1 << 30)
+    with (
+        pytest.raises(OutcropError, match="--gpu-memory: caps a GPU, the device is cpu; leave it"),
+        no_gpu,
+    ):
+        pass
 
 
 # Before training

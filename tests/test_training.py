@@ -29,6 +29,7 @@ from tests.tiny import (
     assert_same,
     read_events,
     some_patches,
+    some_split,
     weights,
 )
 
@@ -70,7 +71,8 @@ def test_validation_pictures_teach_nothing(run: Run, tmp_path: Path) -> None:
     images = PATCHES.images.copy()
     images[SPLIT.validation] = 255 - images[SPLIT.validation]
     images[SPLIT.test] = 0
-    other = train(replace(PATCHES, images=images), SPLIT, tmp_path / "run", NETWORK, RECIPE)
+    patches = replace(PATCHES, images=images)
+    other = train(patches, some_split(patches), tmp_path / "run", NETWORK, RECIPE)
     assert other.classifier.normalisation == run.classifier.normalisation
     assert all(torch.equal(tensor, weights(other)[name]) for name, tensor in weights(run).items())
 
@@ -126,14 +128,15 @@ def test_pictures_read_batch_by_batch_give_the_same_run(
 @pytest.mark.parametrize("dtype", ["int16", "uint16", "float32"])
 def test_every_type_of_pixel_gives_the_same_run(run: Run, tmp_path: Path, dtype: str) -> None:
     patches = replace(PATCHES, images=PATCHES.images.astype(dtype))
-    assert_same(run, train(patches, SPLIT, tmp_path / "run", NETWORK, RECIPE))
+    assert_same(run, train(patches, some_split(patches), tmp_path / "run", NETWORK, RECIPE))
 
 
 def test_gaps_and_half_precision_train(tmp_path: Path) -> None:
     images = PATCHES.images.astype(np.float32)
     images[::5, :, :3] = np.nan
     recipe = replace(RECIPE, epochs=1, machine=BF16, schedule="step")
-    done = train(replace(PATCHES, images=images), SPLIT, tmp_path / "run", NETWORK, recipe)
+    patches = replace(PATCHES, images=images)
+    done = train(patches, some_split(patches), tmp_path / "run", NETWORK, recipe)
     assert np.isfinite(done.predictions.probabilities).all()
     assert {tensor.dtype for tensor in weights(done).values()} == {torch.float32, torch.int64}
 
@@ -146,8 +149,9 @@ def test_divergence_names_the_remedy(tmp_path: Path) -> None:
 
 def test_a_training_that_cannot_begin_leaves_nothing(tmp_path: Path) -> None:
     images = np.full(PATCHES.images.shape, np.nan, dtype=np.float32)
+    patches = replace(PATCHES, images=images)
     with pytest.raises(OutcropError, match="leave the band out"):
-        train(replace(PATCHES, images=images), SPLIT, tmp_path / "run", NETWORK, RECIPE)
+        train(patches, some_split(patches), tmp_path / "run", NETWORK, RECIPE)
     assert not list(tmp_path.iterdir())
 
 

@@ -28,5 +28,5 @@ class OutcropError(Exception):
 class Stopped(Exception):  # noqa: N818
     """The system asked this process to end, and what was done is safe.
 
-    The command line prints it as one line and leaves with exit code 0.
+    The command line prints it as one line and leaves with exit code 143.
     """

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from outcrop.errors import OutcropError
 
+_TRIES, _WAIT = 100, 0.02
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -75,9 +77,25 @@ def new_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
             shutil.rmtree(path)
         temporary.replace(path)
     except OSError as error:
+        _remove(temporary)
         raise explain(error, path) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder that other threads may still write a last file into, which makes it anew.
+
+    A signal ends the main thread's work, and not that of Zarr's own thread.
+    """
+    gone = 0
+    for _ in range(_TRIES):
+        gone = 0 if folder.exists() else gone + 1
+        if gone > 1:
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(_WAIT)
 
 
 @contextmanager

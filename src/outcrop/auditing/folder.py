@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from outcrop.auditing.audit import Audit
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_folder, read_json, write_json
 from outcrop.patches.patchset import PatchSet
+from outcrop.splits.split import Split
 
 _JSON, _EVIDENCE = "audit.json", "evidence.npz"
 _LARGEST = 96
@@ -80,6 +82,22 @@ def write_audit(
     with new_folder(folder, overwrite) as temporary:
         write_json(temporary / _JSON, audit.to_json())
         np.savez_compressed(temporary / _EVIDENCE, **vars(evidence))
+
+
+def check_same_set(audit: Audit, patches: PatchSet, split: Split, where: object) -> None:
+    """Refuse an audit of another patch set or split.
+
+    Args:
+        where: what the error line names.
+
+    Raises:
+        OutcropError: it is one.
+    """
+    about = json.loads(json.dumps([audit.about["fingerprint"], audit.about["split"]]))
+    if about != json.loads(json.dumps([patches.fingerprint, dict(split.how)])):
+        raise OutcropError(
+            where, "is the audit of another patch set or split; delete it, or name another folder"
+        )
 
 
 def read_audit(folder: str | Path) -> tuple[Audit, Evidence]:

@@ -2,40 +2,82 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
+
+
+class _Terminated(BaseException):
+    """SIGTERM; like KeyboardInterrupt not an `Exception`, so that nothing holds it up."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0 when all is well, or when SIGTERM has ended a training that can go on; what the command
-    returns, if it returns a number (`outcrop audit`: 1 if something is wrong); 2 when the user can
-    put something right (one line on standard error says what); 130 after Ctrl-C.
+    0 when all is well; what the command returns, if it returns a number (`outcrop audit`: 1 if
+    something is wrong); 2 when the user can put something right (one line on standard error says
+    what); 130 after Ctrl-C and 143 after SIGTERM, as shells and schedulers expect of a process
+    that a signal has ended. A training writes a checkpoint first; nothing is left half-written.
     """
-    from outcrop import __doc__ as description
-    from outcrop import __version__
-    from outcrop.cli.commands import COMMANDS
-    from outcrop.cli.parser import parse
     from outcrop.errors import OutcropError, Stopped
 
-    words = sys.argv[1:] if arguments is None else list(arguments)
     settings: dict[str, Any] = {}
     try:
-        command, settings = parse(COMMANDS, words, __version__, description or "")
-        return command(**settings) or 0
+        with _ended_by_sigterm():
+            from outcrop import __doc__ as description
+            from outcrop import __version__
+            from outcrop.cli.commands import COMMANDS
+            from outcrop.cli.parser import parse
+
+            words = sys.argv[1:] if arguments is None else list(arguments)
+            command, settings = parse(COMMANDS, words, __version__, description or "")
+            return command(**settings) or 0
     except OutcropError as error:
         sys.stderr.write(f"outcrop: {' '.join(str(error).split())}\n")
         return 2
     except Stopped as stopped:
         sys.stderr.write(f"outcrop: {stopped}\n")
-    except KeyboardInterrupt:
+        return 128 + signal.SIGTERM
+    except (KeyboardInterrupt, _Terminated) as end:
+        _say_stopped(settings)
+        return 128 + (signal.SIGINT if isinstance(end, KeyboardInterrupt) else signal.SIGTERM)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, so that it can tidy up; a second one kills.
+
+    Only the main thread can do that, and only where nobody else handles the signal.
+    """
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    ):
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise _Terminated
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _say_stopped(settings: dict[str, Any]) -> None:
+    from outcrop.progress import speaks
+
+    if speaks():
         remedy = (
             "the same command with --resume goes on"
             if "resume" in settings
             else "nothing was written"
         )
         sys.stderr.write(f"outcrop: stopped; {remedy}\n")
-        return 130
-    return 0

@@ -6,7 +6,10 @@ A parameter that is a dataclass adds its fields as options; if its class names s
 (`named`), an option of the parameter's name chooses one, and single fields can still be changed:
 `--network resnet110 --survival 0.5`. Where the parameter may be None too, it is so unless one was
 chosen, and its fields are refused. Booleans are flags: `--resume` and `--no-resume`. Names are
-written with dashes, and `-o` is `--output`.
+written with dashes, and `-o` is `--output`. Numbers may be negative: `--boxes -10,5,20,40`.
+
+A config file is YAML: names as on the command line, with dashes or underscores, and values as
+there, so that `no` and `01` are text where text is wanted. Only true, false and null are more.
 """
 
 from __future__ import annotations
@@ -16,16 +19,27 @@ import difflib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Any, ClassVar, NoReturn, get_args, get_origin, get_type_hints
 
 import docstring_parser
-from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter, Namespace
+import yaml
+from jsonargparse import (
+    ActionYesNo,
+    ArgumentParser,
+    DefaultHelpFormatter,
+    Namespace,
+    get_loader,
+    set_loader,
+)
 
 from outcrop.errors import OutcropError
 
+_MODE = "config of outcrop"
 _KINDS = {"int": "a whole number", "float": "a number", "list": "a list", "bool": "true or false"}
+
+_NEGATIVE = re.compile(r"-(\.?\d|inf|nan)")
 
 Command = Callable[..., Any]
 
@@ -37,7 +51,7 @@ class Parser(ArgumentParser):
     words: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, allow_abbrev=False, **settings)
+        super().__init__(*arguments, allow_abbrev=False, parser_mode=_MODE, **settings)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print one line on standard error and leave with exit code 2."""
@@ -72,8 +86,9 @@ def parse(
     """
     named = next((word for word in arguments if not word.startswith("-")), None)
     function = commands.get(named or "")
-    Parser.words = tuple(_normalise(arguments))
-    Parser.known = tuple(_options(function)) if function else ()
+    options = _options(function) if function else {}
+    Parser.words = tuple(_normalise(arguments, options))
+    Parser.known = tuple(options)
     chosen: dict[str, Any] = {}
     while True:
         top = Parser(
@@ -271,10 +286,18 @@ def _build(kind: Any, settings: Namespace) -> Any:
     )
 
 
-def _normalise(arguments: Sequence[str]) -> list[str]:
-    """`-o` to `--output`, and dashes inside the names of long options to underscores."""
-    normal = []
+def _normalise(arguments: Sequence[str], options: Mapping[str, _Option]) -> list[str]:
+    """`-o` to `--output`, and dashes inside the names of long options to underscores.
+
+    A value that begins with a minus is tied to its option, or argparse takes it for one.
+    """
+    normal: list[str] = []
     for word in arguments:
+        if normal and _NEGATIVE.match(word):
+            option = options.get(normal[-1].removeprefix("--"))
+            if normal[-1].startswith("--") and option is not None and option.hint is not bool:
+                normal[-1] += f"={word}"
+                continue
         if word == "-o":
             word = "--output"
         if re.match(r"--[a-z]", word):
@@ -282,6 +305,47 @@ def _normalise(arguments: Sequence[str]) -> list[str]:
             word = "--" + name.replace("-", "_") + equals + value
         normal.append(word)
     return normal
+
+
+def _load(text: str) -> Any:
+    """A config file with the names that the parser knows; other YAML as jsonargparse reads it."""
+    found = get_loader("yaml")(text)
+    if not isinstance(found, dict):
+        return found
+    content: dict[str, Any] = {}
+    for key, value in _pairs(text):
+        name = "output" if key == "-o" else key.removeprefix("--").replace("-", "_")
+        if isinstance(value, bool) and name not in Parser.known:
+            positive = name.removeprefix("no_")
+            if positive != name and positive in Parser.known:
+                name, value = positive, not value
+        if name in content:
+            where = _where("", Parser.words).removesuffix(": ") or "--config"
+            raise OutcropError(where, f"gives {name.replace('_', '-')} twice; leave one out")
+        content[name] = value
+    return content
+
+
+class _Text(yaml.BaseLoader):
+    """YAML in which every scalar is text but true, false and null without quotes."""
+
+
+_SCALARS = {"true": True, "false": False, "null": None, "~": None, "": None}
+for _word, _value in _SCALARS.items():
+    _spellings = sorted({_word, _word.title(), _word.upper()})
+    _Text.add_implicit_resolver(
+        f"!{_word}", re.compile(f"^({'|'.join(_spellings)})$"), [one[:1] for one in _spellings]
+    )
+    _Text.add_constructor(f"!{_word}", lambda loader, node, value=_value: value)
+
+
+def _pairs(text: str) -> list[tuple[str, Any]]:
+    """Keys and values of a YAML mapping, a key as often as it stands there."""
+    loader = _Text(text)
+    node = loader.get_single_node()
+    return [
+        (str(key.value), loader.construct_object(value, deep=True)) for key, value in node.value
+    ]
 
 
 def _summary(function: Command) -> str:
@@ -311,6 +375,8 @@ def _explain(line: str, known: Sequence[str], words: Sequence[str]) -> str:
         return "a command is missing; see --help"
     if command := re.search(r"argument command: invalid choice: '(.*?)'", line):
         return f"there is no command '{command[1]}'; see --help"
+    if flag := re.search(r"Value not boolean: (.*?)\.?$", line):
+        return _where("", words) + f"a flag is true or false, not '{flag[1]}'; correct it"
     if absent := re.search(r"File does not exist: '?([^']+)", line):
         return f"{absent[1]}: no such file; check the name"
     if broken := re.search(r"Problems parsing config: (.*)", line):
@@ -341,3 +407,6 @@ def _where(name: str, words: Sequence[str]) -> str:
     typed = dict(zip(words, [*words[1:], ""], strict=True))
     typed |= {word.partition("=")[0]: word.partition("=")[2] for word in words if "=" in word}
     return f"{typed['--config']}: " if "--config" in typed and f"--{name}" not in typed else ""
+
+
+set_loader(_MODE, _load, (yaml.YAMLError,))

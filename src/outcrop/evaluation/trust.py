@@ -46,6 +46,7 @@ class AreaOfTrust:
         held_out: float32, `K`, the dissimilarities that the threshold follows from: of the
             validation side, in its order; without one, of training patches to those of other
             ground.
+        model: which weights gave the features; empty where that is not kept.
     """
 
     references: Tensor
@@ -54,6 +55,7 @@ class AreaOfTrust:
     mean_distance: float
     threshold: float
     held_out: Tensor
+    model: str = ""
 
     def dissimilarity(self, features: Array) -> Array:
         """The dissimilarity index: the distance to the nearest reference, over the mean distance.

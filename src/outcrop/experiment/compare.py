@@ -101,6 +101,10 @@ def compare(
         {} if encoder is None else _encoders(patches, splits, folder, encoder, recipes, sources)
     )
     if finished is not None:
+        if finished.fingerprint not in ("", patches.fingerprint):
+            raise OutcropError(
+                folder, "compares models on another patch set; choose another folder"
+            )
         # Its runs are there and were trained with these settings, or they had said so.
         return finished
     seeds = entrants[0].seeds

@@ -66,6 +66,7 @@ class Comparison:
         classes: the class names.
         split: the splitter and its parameters.
         counts: int, patches by side (rows: train, validation, test, buffer) and class.
+        fingerprint: of the patch set; empty if read from a file of before it was kept.
         contests: each row against each that stands below it; empty if read from a file of before
             models were held against each other.
     """
@@ -75,6 +76,7 @@ class Comparison:
     split: Mapping[str, Any]
     counts: np.ndarray
     contests: tuple[Contest, ...] = ()
+    fingerprint: str = ""
 
     @property
     def of_the_best(self) -> tuple[Contest, ...]:
@@ -131,6 +133,7 @@ def read_comparison(folder: str | Path) -> Comparison:
             split=content["split"],
             counts=np.array(content["counts"]),
             contests=tuple(map(Contest.from_json, content.get("contests", ()))),
+            fingerprint=content.get("fingerprint", ""),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise OutcropError(path, "is not a comparison; make one with `outcrop compare`") from error
@@ -161,6 +164,7 @@ def _to_json(comparison: Comparison) -> dict[str, Any]:
         "format": _FORMAT,
         "classes": list(comparison.classes),
         "split": dict(comparison.split),
+        "fingerprint": comparison.fingerprint,
         "counts": comparison.counts.tolist(),
         "rows": [
             {

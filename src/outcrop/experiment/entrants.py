@@ -98,6 +98,7 @@ def hold_against_each_other(
             split.groups[split.validation],
             len(patches.classes),
         ),
+        fingerprint=patches.fingerprint,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from outcrop.auditing.audit import audit
-from outcrop.auditing.folder import write_audit
+from outcrop.auditing.folder import check_same_set, read_audit, write_audit
 from outcrop.errors import OutcropError
 from outcrop.evaluation.assessment import write_assessment
 from outcrop.experiment.compare import compare
@@ -76,12 +76,17 @@ def run_experiment(experiment: Experiment, folder: str | Path, resume: bool = Fa
             "--step", "has no meaning for a dense map, which computes every pixel; leave it out"
         )
     scenes = open_scenes(experiment.scenes, experiment.bands, experiment.crs, experiment.reading)
+    names = [scene.name for scene in scenes]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise OutcropError(twice[0], "is named twice; name each scene once")
     _check_truth(experiment, len(scenes))
     with nullcontext() if resume and folder.exists() else kept_if_whole(folder):
         _write_experiment(experiment, folder)
         patches = _cut(experiment, scenes, folder / "patches.zarr")
         split = _split(experiment, patches, folder / "split.json")
-    if not (folder / "audit").exists():
+    if (folder / "audit").exists():
+        check_same_set(read_audit(folder / "audit")[0], patches, split, folder / "audit")
+    else:
         found = audit(patches, split, seed=experiment.recipe.seed)
         console.print(f"audit: {found.summary}")
         write_audit(found, patches, folder / "audit")
@@ -138,7 +143,7 @@ def _cut(experiment: Experiment, scenes: Sequence[Scene], path: Path) -> PatchSe
 
 def _split(experiment: Experiment, patches: PatchSet, path: Path) -> Split:
     if path.exists():
-        return read_split(path)
+        return read_split(path, patches)
     split = block_split(
         patches, experiment.block, experiment.buffer, experiment.folds, experiment.recipe.seed
     ).assign(patches)

@@ -70,7 +70,7 @@ class Experiment:
 
     @classmethod
     def from_yaml(cls, text: str) -> Experiment:
-        """The experiment that `to_yaml` gave.
+        """The experiment that `to_yaml` gave; names may have dashes, as on the command line.
 
         Raises:
             OutcropError: it is no experiment, or a key is unknown.
@@ -78,7 +78,8 @@ class Experiment:
         import yaml
 
         try:
-            content = yaml.safe_load(text)
+            given = yaml.safe_load(text)
+            content = {str(key).replace("-", "_"): value for key, value in given.items()}
             reading = Reading(**_taken(Reading, content))
             network, recipe = take_training(content)
             return cls(**content, reading=reading, network=network, recipe=recipe)

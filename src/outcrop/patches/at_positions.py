@@ -12,6 +12,7 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.patches.collect import Batch, check_classes, collect, without_images
 from outcrop.patches.cut import how_read, scene_images
+from outcrop.patches.names import fitting
 from outcrop.patches.patchset import Column, PatchSet, check_output
 from outcrop.patches.positions import Positions, Source, in_slice, volume_positions
 from outcrop.patches.samples import check_numbers, draw, join_positions, positions_of, with_data
@@ -20,7 +21,7 @@ from outcrop.patches.table import Table, found, read_table
 from outcrop.sources.collections.collection import band_names
 from outcrop.sources.kinds import are_volumes, open_all_scenes, open_all_volumes, refuse_for
 from outcrop.sources.labels import LabelledPixels
-from outcrop.sources.names import file_name, stem
+from outcrop.sources.names import file_name
 from outcrop.sources.scene import Reading, Scene
 from outcrop.sources.volumes import Volume
 
@@ -215,21 +216,23 @@ def _sources(table: Table, names: Sequence[str]) -> np.ndarray:
     if "source" not in table and len(names) == 1:
         return np.zeros(len(table), np.int64)
     words, which = np.unique(table.words("source"), return_inverse=True)
-    number = np.array([_named(word, names) for word in words])[which]
-    table.refuse(
-        number < 0,
-        lambda i: f"is from '{words[which[i]]}', which is not given; there is {', '.join(names)}",
-    )
+    meant = [_meant(word, names) for word in words]
+    number = np.array([found[0] if len(found) == 1 else -1 for found in meant], np.int64)[which]
+
+    def reason(i: int) -> str:
+        word, found = words[which[i]], meant[which[i]]
+        if found:
+            several = ", ".join(names[k] for k in found)
+            return f"is from '{word}', which fits several: {several}; name it with its folder"
+        return f"is from '{word}', which is not given; there is {', '.join(names)}"
+
+    table.refuse(number < 0, reason)
     return number
 
 
-def _named(word: str, names: Sequence[str]) -> int:
-    """The number of the source that a word means: by its whole name, or its file's; -1 if none."""
-    if word in names:
-        return names.index(word)
-    files = [name.partition(" + ")[0] for name in names]
-    alike = [i for i, file in enumerate(files) if file_name(word) in (file_name(file), stem(file))]
-    return alike[0] if len(alike) == 1 else -1
+def _meant(word: str, names: Sequence[str]) -> list[int]:
+    """The sources that a word may mean; in tables from elsewhere by the file's name alone."""
+    return fitting(word, names) or fitting(file_name(word), names)
 
 
 def _centres(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_folder
+from outcrop.patches.fingerprint import hash_of, store_pixel_hash
 from outcrop.patches.positions import Positions, Source
 from outcrop.sources.scene import Reading
 
@@ -37,9 +37,12 @@ class Column:
         return Column(self.codes[index], self.names)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class PatchSet:
     """N labelled patches of one size.
+
+    Like an array it has a shape and is indexed by arrays, masks and slices, which give a patch
+    set in memory; scikit-learn takes it as X.
 
     Attributes:
         images: `N × bands × height × width`, a NumPy or Zarr array of uint8, int16, uint16 or
@@ -88,6 +91,35 @@ class PatchSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        pixels = " × ".join(map(str, self.shape[1:]))
+        return (
+            f"PatchSet({len(self)} patches of {pixels} {np.dtype(self.images.dtype).name}; "
+            f"{', '.join(self.classes)})"
+        )
+
+    def __getitem__(self, index: Any) -> PatchSet:
+        if isinstance(index, tuple):  # scikit-learn asks for rows of an array so
+            index, *rest = index
+            if any(each is not Ellipsis for each in rest):
+                raise IndexError("a patch set is indexed by patches alone")
+        return self.subset(np.atleast_1d(np.arange(len(self))[index]))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        images = self.images if isinstance(self.images, np.ndarray) else self.images[...]
+        return np.array(images, dtype, copy=copy)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Patches, bands, height and width."""
+        n, bands, height, width = (int(length) for length in self.images.shape)
+        return n, bands, height, width
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes of `shape`."""
+        return len(self.shape)
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of a patch in pixels."""
@@ -115,14 +147,27 @@ class PatchSet:
 
     @property
     def fingerprint(self) -> str:
-        """Twelve hexadecimal digits that tell this set from another; a split carries them."""
-        digest = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
-        digest.update(np.asarray(self.labels, dtype="<i8").tobytes())
-        if self.positions is not None:
-            names = ("source", "row", "column", *(("axis", "index") if self.from_volume else ()))
-            for name in names:
-                digest.update(np.asarray(getattr(self.positions, name), dtype="<i8").tobytes())
-        return digest.hexdigest()[:12]
+        """Twelve hexadecimal digits that tell this set from another; a split carries them.
+
+        The same content has the same digits in memory, on disk and in another folder
+        (`outcrop.patches.fingerprint`).
+
+        Raises:
+            OutcropError: images on disk have changed since they were written, and are damaged.
+        """
+        return hash_of(
+            self.images,
+            self.labels,
+            self.positions,
+            self.sources,
+            {name: column.codes for name, column in self.columns.items()},
+            {
+                "classes": list(self.classes),
+                "bands": list(self.bands),
+                "crs": self.crs,
+                "columns": {name: list(column.names) for name, column in self.columns.items()},
+            },
+        )[:12]
 
     def take(self, index: np.ndarray) -> np.ndarray:
         """The images at `index`, in that order, in memory.
@@ -200,10 +245,11 @@ def create_images(folder: Path, shape: tuple[int, ...], dtype: np.dtype) -> Any:
 
 
 def write_annotations(folder: Path, patches: PatchSet) -> None:
-    """Write everything of a patch set but its images into `folder`."""
+    """Write everything of a patch set but its images into `folder`, and the hash of those."""
     import zarr
 
     group = zarr.open_group(folder, mode="a")
+    store_pixel_hash(group["images"])
     group.create_array("labels", data=np.asarray(patches.labels, dtype=np.int64))
     if patches.positions is not None:
         positions = group.create_group("positions")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from outcrop.auditing.audit import Audit
-from outcrop.auditing.folder import Evidence, read_audit
+from outcrop.auditing.folder import Evidence, check_same_set, read_audit
 from outcrop.errors import OutcropError
 from outcrop.evaluation.scores import Scores
 from outcrop.experiment.comparison import Comparison, Row, read_comparison
@@ -125,6 +125,16 @@ def _experiment(folder: Path) -> Material:
     if not (folder / "comparison" / "comparison.json").exists():
         raise OutcropError(folder, "is not finished; go on with `outcrop experiment --resume`")
     compared = _comparison(folder / "comparison")
+    patches = read_patches(folder / "patches.zarr")
+    if compared.config["patches"]["fingerprint"] != patches.fingerprint:
+        raise OutcropError(
+            folder / "patches.zarr",
+            "is another patch set than the models were trained on; "
+            "put the old one back, or run the experiment in a new folder",
+        )
+    audit = read_audit(folder / "audit") if (folder / "audit").exists() else None
+    if audit is not None:
+        check_same_set(audit[0], patches, compared.split, folder / "audit")
     return Material(
         folder=folder,
         kind="experiment",
@@ -134,10 +144,10 @@ def _experiment(folder: Path) -> Material:
         split=compared.split,
         random_run=compared.random_run,
         comparison=compared.comparison,
-        patches=read_patches(folder / "patches.zarr"),
+        patches=patches,
         experiment=plan,
         maps=_maps(folder / "maps", plan),
-        audit=read_audit(folder / "audit") if (folder / "audit").exists() else None,
+        audit=audit,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 from outcrop.errors import OutcropError
@@ -68,10 +69,22 @@ def open_all_scenes(
     crs: str | None = None,
     reading: Reading = Reading(),
 ) -> list[Scene]:
-    """The scenes, those that are only named opened (`outcrop.sources.opening.open_scenes`)."""
-    files = [source for source in sources if isinstance(source, str | Path)]
-    opened = [source for source in sources if isinstance(source, Scene)]
-    return opened + (open_scenes(files, bands, crs, reading) if files else [])
+    """The scenes in their order, those that are only named opened.
+
+    Names between two open scenes are opened together, so that bands in several files become one
+    scene (`outcrop.sources.opening.open_scenes`).
+
+    Raises:
+        OutcropError: as `open_scenes`; scenes differ in their number of bands.
+    """
+    found: list[Scene] = []
+    for opened, some in groupby(sources, lambda source: isinstance(source, Scene)):
+        if opened:
+            found += [source for source in some if isinstance(source, Scene)]
+        else:
+            files = [source for source in some if isinstance(source, str | Path)]
+            found += open_scenes(files, bands, crs, reading)
+    return found
 
 
 def refuse_for(kind: str, **options: object) -> None:

@@ -104,6 +104,8 @@ def _reach(one: Positions, other: Positions, buffer: float) -> np.ndarray:
     from scipy.spatial import KDTree
 
     apart = (one.extent.max(axis=0) + other.extent.max(axis=0)) / 2 + buffer
+    if not apart.all():  # points: without extent nothing overlaps
+        return np.zeros(len(one), bool)
     origin = other.middle.mean(axis=0)
     tree = KDTree((other.middle - origin) / apart)
     limit = 1 - _ROUNDING

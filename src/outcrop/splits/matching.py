@@ -90,6 +90,10 @@ class MatchingSplit(GroundSplit):
                 f"has {unit.max() + 1} pieces of labelled ground, fewer than {self.folds} folds; "
                 "label more pieces, or pass a smaller --folds",
             )
+        if not patches.sources:
+            raise OutcropError(
+                "MatchingSplit", "does not know what is to be mapped; make it with patches=..."
+            )
         wanted = nearest(places_to_map(patches).at, at)
         if not _clustered(at, wanted):
             dealt = deal_pieces(patches, unit, self.folds, self.seed)

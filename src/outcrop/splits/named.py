@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from outcrop.errors import OutcropError
+from outcrop.patches.names import fitting
 from outcrop.patches.patchset import Column, PatchSet
 from outcrop.sources.vector import read_vector, reproject
 from outcrop.splits.ground import from_corner
@@ -58,8 +59,8 @@ class SceneSplit(GroundSplit):
     """Whole scenes or volumes: each judges what the others teach (leave one out).
 
     Attributes:
-        hold_out: scenes or volumes, by file or file name without ending, that validate together;
-            without it each is a fold.
+        hold_out: scenes or volumes, by file, end of the path, or file name without ending, that
+            validate together; without it each is a fold. A name that fits several is refused.
     """
 
     hold_out: tuple[str, ...] = ()
@@ -102,7 +103,8 @@ class ColumnSplit(GroundSplit):
                     f"column '{self.column}'",
                     f"has no value '{missing[0]}'; it has {', '.join(column.names)}",
                 )
-            return [np.isin(column.codes, [column.names.index(v) for v in self.hold_out])]
+            held = [i for i, name in enumerate(column.names) if name in self.hold_out]
+            return [np.isin(column.codes, held)]
         if "validation" in column.names and set(column.names) <= set(SIDES):
             return [column.codes == column.names.index("validation")]
         if len(column.names) < 2:
@@ -172,8 +174,17 @@ def _in_slices(axis: int, first: int, last: int, patches: PatchSet) -> np.ndarra
     return (at >= first) & (at < last)
 
 
-def _find(name: str, names: Sequence[str]) -> int:
-    for i, candidate in enumerate(names):
-        if name == candidate or name in (Path(candidate).name, Path(candidate).stem):
-            return i
-    raise OutcropError("--hold-out", f"no scene '{name}'; there are {', '.join(names)}")
+def _find(word: str, names: Sequence[str]) -> int:
+    found = fitting(word, names)
+    if not found:
+        raise OutcropError("--hold-out", f"no scene '{word}'; there are {', '.join(names)}")
+    if len(found) > 1:
+        several = ", ".join(names[i] for i in found)
+        if len({names[i] for i in found}) == 1:
+            raise OutcropError(
+                "--hold-out", f"'{word}' is the name of several; cut patches of each scene once"
+            )
+        raise OutcropError(
+            "--hold-out", f"'{word}' fits several: {several}; name it with its folder"
+        )
+    return found[0]

@@ -16,7 +16,8 @@ from outcrop.patches.patchset import PatchSet
 SIDES = ("train", "validation", "test", "buffer")
 TRAIN, VALIDATION, TEST, BUFFER = range(4)
 _FORMAT = "outcrop split"
-_REMEDY = "take a smaller buffer, or other blocks, zones or slabs"
+_VERSION = 2
+REMEDY = "take a smaller buffer, or other blocks, zones or slabs"
 
 
 @dataclass(frozen=True)
@@ -102,11 +103,11 @@ class Split:
             )
         table = self.counts(patches.labels, len(patches.classes))
         if judged and not table[VALIDATION].any():
-            raise OutcropError(where, f"leaves no validation patches; {_REMEDY}")
+            raise OutcropError(where, f"leaves no validation patches; {REMEDY}")
         if not table[TRAIN].any():
-            raise OutcropError(where, f"leaves no training patches; {_REMEDY}")
+            raise OutcropError(where, f"leaves no training patches; {REMEDY}")
         if (table[TRAIN] > 0).sum() < classes:
-            raise OutcropError(where, f"leaves fewer than two classes to train on; {_REMEDY}")
+            raise OutcropError(where, f"leaves fewer than two classes to train on; {REMEDY}")
 
     def save(self, path: str | Path) -> None:
         """Write the split as JSON."""
@@ -114,6 +115,7 @@ class Split:
             path,
             {
                 "format": _FORMAT,
+                "version": _VERSION,
                 "how": dict(self.how),
                 "by_ground": self.by_ground,
                 "fingerprint": self.fingerprint,
@@ -138,7 +140,8 @@ def read_split(path: str | Path, patches: PatchSet | None = None) -> Split:
         patches: those that it must fit (`Split.check`).
 
     Raises:
-        OutcropError: the file is missing, is not a split, or does not fit the patches.
+        OutcropError: the file is missing, is not a split, or does not fit the patches; it must
+            fit patches and was made by another version, whose fingerprints mean something else.
     """
     content = read_json(path, "split", "split")
     try:
@@ -156,5 +159,11 @@ def read_split(path: str | Path, patches: PatchSet | None = None) -> Split:
     except (KeyError, TypeError, ValueError) as error:
         raise OutcropError(path, "is not a split; make one with `outcrop split`") from error
     if patches is not None:
+        if content.get("version") != _VERSION:
+            raise OutcropError(
+                path,
+                "was made by another version of outcrop, which knew patch sets by less than their "
+                "content; make it anew with `outcrop split`",
+            )
         split.check(patches, path, classes=teachable(patches))
     return split

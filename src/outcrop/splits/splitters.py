@@ -6,7 +6,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -14,16 +14,20 @@ from outcrop.errors import OutcropError
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import Positions
 from outcrop.splits.ground import blocks, keep_apart, suggest_block
-from outcrop.splits.split import BUFFER, TEST, TRAIN, VALIDATION, Split, teachable
+from outcrop.splits.rows import patches_of_rows
+from outcrop.splits.split import BUFFER, REMEDY, TEST, TRAIN, VALIDATION, Split, teachable
 
 
 @dataclass(frozen=True, kw_only=True)
 class Splitter(ABC):
     """What all splitters share.
 
-    As a scikit-learn cross-validator a splitter must know the patches: give them as `patches`, or
-    pass a patch set as X. Then `cross_val_score(model, X, y, cv=BlockSplit(..., patches=patches))`
-    works, and the training folds are without the patches that are too near.
+    As a scikit-learn cross-validator a splitter must know which patches the rows of X are, also
+    where a search inside cross-validation has a part of them (`patches_of_rows`): pass the patch
+    set as X, or give it as `patches` and pass its images. Then
+    `cross_val_score(model, patches.images, y, cv=BlockSplit(..., patches=patches))` works, and the
+    training folds are without the patches that are too near. Nothing is kept from one call to
+    the next, and copies of a splitter share its patch set.
 
     Attributes:
         patches: the patch set whose rows X holds, for use as a cross-validator.
@@ -31,6 +35,14 @@ class Splitter(ABC):
 
     patches: PatchSet | None = None
     by_ground: ClassVar[bool] = True
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """The splitter itself, which cannot change; scikit-learn copies what it searches with."""
+        return self
+
+    def __sklearn_clone__(self) -> Self:
+        """As `__deepcopy__`."""
+        return self
 
     @abstractmethod
     def folds_of(self, patches: PatchSet) -> list[np.ndarray]:
@@ -47,16 +59,46 @@ class Splitter(ABC):
     def split(
         self, X: Any, y: Any = None, groups: Any = None
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield the indices to train on and to judge by, for each fold (scikit-learn)."""
-        patches = self._bound(X)
-        for judged in self.folds_of(patches):
-            sides = np.where(judged, VALIDATION, TRAIN).astype(np.int8)
-            sides = self.finish(patches, sides)
-            yield np.flatnonzero(sides == TRAIN), np.flatnonzero(sides == VALIDATION)
+        """Yield the indices to train on and to judge by, for each fold (scikit-learn).
+
+        Raises:
+            OutcropError: it is not known which patches X holds; a fold leaves a side empty.
+        """
+        splitter = type(self).__name__
+        rows, patches = patches_of_rows(X, y, self.patches, splitter)
+        _check_any(patches, splitter)
+        folds = [
+            self.finish(patches, np.where(judged, VALIDATION, TRAIN).astype(np.int8))
+            for judged in self._folds(patches)
+        ]
+        for number, sides in enumerate(folds):
+            for side, name in ((TRAIN, "training"), (VALIDATION, "validation")):
+                if not (sides == side).any():
+                    raise OutcropError(
+                        splitter, f"fold {number} leaves no {name} patches; {REMEDY}"
+                    )
+        for sides in folds:
+            yield rows[sides == TRAIN], rows[sides == VALIDATION]
 
     def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
         """Number of folds (scikit-learn)."""
-        return len(self.folds_of(self._bound(X)))
+        folds = getattr(self, "folds", None)
+        if folds is not None:
+            return int(folds)
+        return len(self._folds(patches_of_rows(X, y, self.patches, type(self).__name__)[1]))
+
+    def _folds(self, patches: PatchSet) -> list[np.ndarray]:
+        """The folds of X, which in a search inside cross-validation lacks whole scenes or values.
+
+        Raises:
+            OutcropError: there is nothing to judge in any.
+        """
+        folds = self.folds_of(patches)
+        if not hasattr(self, "folds"):
+            folds = [judged for judged in folds if judged.any()]
+        if not folds:
+            raise OutcropError(type(self).__name__, f"no fold leaves validation patches; {REMEDY}")
+        return folds
 
     def assign(self, patches: PatchSet, fold: int | None = None, test: bool = False) -> Split:
         """Split once: one fold validates and the others train.
@@ -69,6 +111,7 @@ class Splitter(ABC):
         Raises:
             OutcropError: no such fold; the split cannot be used (`Split.check`).
         """
+        _check_any(patches, type(self).__name__)
         folds = self.folds_of(patches)
         if fold is not None and not 0 <= fold < len(folds):
             raise OutcropError(
@@ -77,12 +120,13 @@ class Splitter(ABC):
         if test and len(folds) < 3:
             raise OutcropError("--test", "needs at least three folds")
         pieces = self.pieces(patches)
+        fingerprint = patches.fingerprint
         unit = {"unit": patches.unit} if self.by_ground and patches.positions is not None else {}
         splits = [
             Split(
                 sides=self._sides(patches, folds, number, test),
                 groups=pieces,
-                fingerprint=patches.fingerprint,
+                fingerprint=fingerprint,
                 how=self.describe() | {"fold": number} | unit,
                 by_ground=self.by_ground,
             )
@@ -104,16 +148,6 @@ class Splitter(ABC):
         """The splitter and its parameters, for people to read."""
         parameters = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "patches"}
         return {"splitter": type(self).__name__, **parameters}
-
-    def _bound(self, X: Any) -> PatchSet:
-        patches = X if isinstance(X, PatchSet) else self.patches
-        if patches is None:
-            raise OutcropError(type(self).__name__, "does not know the ground; pass patches=...")
-        if X is not None and len(X) != len(patches):
-            raise OutcropError(
-                type(self).__name__, f"X has {len(X)} rows but the patch set has {len(patches)}"
-            )
-        return patches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +252,11 @@ class BlockSplit(GroundSplit):
     def pieces(self, patches: PatchSet) -> np.ndarray:
         """The blocks."""
         return blocks(positions_of(patches, "BlockSplit"), self.block)
+
+
+def _check_any(patches: PatchSet, splitter: str) -> None:
+    if not len(patches):
+        raise OutcropError(splitter, "there are no patches to split; pass some")
 
 
 def check_axis(axis: int, where: object) -> None:

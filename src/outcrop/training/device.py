@@ -43,13 +43,15 @@ def pick_device(name: str = "auto") -> torch.device:
     return torch.device(wanted)
 
 
-def cap_memory(device: torch.device, most: int | None) -> None:
-    """Never let this process hold more than `most` bytes of a GPU.
+@contextmanager
+def capped_memory(device: torch.device, most: int | None) -> Iterator[None]:
+    """A block in which this process does not hold more than `most` bytes of a GPU.
 
     Raises:
         OutcropError: the device is no GPU, or is smaller.
     """
     if most is None:
+        yield
         return
     if device.type != "cuda":
         raise OutcropError("--gpu-memory", f"caps a GPU, the device is {device}; leave it out")
@@ -58,7 +60,12 @@ def cap_memory(device: torch.device, most: int | None) -> None:
         raise OutcropError(
             "--gpu-memory", f"{device} has only {whole / (1 << 30):.1f} GiB; take less"
         )
+    before = torch.cuda.get_per_process_memory_fraction(device)
     torch.cuda.set_per_process_memory_fraction(most / whole, device)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(before, device)
 
 
 def pick_precision(name: str, device: torch.device) -> str:
@@ -161,6 +168,9 @@ def keep_freed_memory() -> None:
 
     glibc returns large pieces to the system at once, and every step then pays for fresh pages: a
     fifth of the time of a float32 ResNet-20. Elsewhere than on glibc nothing happens.
+
+    It cannot be taken back, so that programs call it for themselves, at their start: the command
+    line does where it trains on a CPU, and no other function of outcrop does.
 
     What is kept gets gaps: small pieces beside a freed tensor that are handed out again keep the
     next tensor out of its place. With recomputed activations that doubles the memory and more, and

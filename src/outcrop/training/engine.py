@@ -17,7 +17,7 @@ from outcrop.training.announce import announce
 from outcrop.training.classifier import Classifier
 from outcrop.training.classifier_loop import ClassifierLoop
 from outcrop.training.cutter import open_cutter
-from outcrop.training.device import cap_memory, exact_convolutions, keep_freed_memory
+from outcrop.training.device import capped_memory, exact_convolutions
 from outcrop.training.folder import check_same, describe, is_finished, start, stored_batch
 from outcrop.training.memory import fitting_batch, full_memory_explained
 from outcrop.training.normalise import learn_normalisation
@@ -25,7 +25,7 @@ from outcrop.training.origin import origin_of
 from outcrop.training.parallel import Team, make_learner, make_team
 from outcrop.training.pictures import load_pictures
 from outcrop.training.recipe import Recipe
-from outcrop.training.run import Predictions, Run, read_run
+from outcrop.training.run import Predictions, Run, read_run, weights_of
 from outcrop.training.trust import measure_trust, write_trust
 
 
@@ -81,7 +81,9 @@ def train(
     """
     split.check(patches, judged=len(split.validation) > 0)
     network.check_size(patches.size)
-    with make_team(network, recipe) as team:
+    with make_team(network, recipe) as team, ExitStack() as stack:
+        with team.together():
+            stack.enter_context(capped_memory(team.device, recipe.machine.gpu_bytes))
         if team.world > 1:
             recipe = replace(recipe, machine=replace(recipe.machine, devices=team.world))
         return _train(
@@ -103,7 +105,6 @@ def _train(
 ) -> Run:
     device = team.device
     with team.together():
-        cap_memory(device, recipe.machine.gpu_bytes)
         going_on = resume and folder.exists()
         if going_on:
             if recipe.fit_batch:
@@ -123,8 +124,6 @@ def _train(
             cutter = stack.enter_context(open_cutter(patches, split, recipe.augmentation, sources))
             training = load_pictures(patches, split.train, device, cutter)
             validation = load_pictures(patches, split.validation, device)
-            if device.type == "cpu":
-                keep_freed_memory()
         stack.enter_context(exact_convolutions())
         if recipe.fit_batch and not going_on:
             with team.together():
@@ -146,7 +145,6 @@ def _train(
         if team.first:
             truth = patches.labels[validation.index]
             said = Predictions(validation.index, truth, probabilities.numpy())
-            said.save(folder / "predictions.npz")
             classifier = Classifier(
                 network,
                 module.to(device),
@@ -158,7 +156,9 @@ def _train(
                 temperature_that_holds(truth, said.probabilities, split.groups[validation.index]),
                 origin_of(patches, split.train),
             )
+            weights = weights_of(classifier)
+            replace(said, model=weights).save(folder / "predictions.npz")
             area = measure_trust(classifier, training, validation, split.groups, recipe.seed)
-            write_trust(folder, area)
+            write_trust(folder, replace(area, model=weights))
             classifier.save(folder)
     return read_run(folder, str(device))

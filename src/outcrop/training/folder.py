@@ -118,17 +118,22 @@ def check_same(
     )
     # What an outcrop of before did not know of, it did as the default does.
     old = given | old
-    differences = [
+    differences = []
+    if old.get("patches.fingerprint") != new.get("patches.fingerprint"):
+        differences.append("the patch set is another")
+        free.add("patches.fingerprint")
+    differences += [
         f"{key} was {old.get(key)}, is {new.get(key)}"
         for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key)
+        if old.get(key) != new.get(key) and key not in free
     ]
     if not np.array_equal(read_split(folder / "split.json").sides, split.sides):
         differences.append("the split is another")
     if differences:
         raise OutcropError(
             folder,
-            f"cannot go on: {'; '.join(differences)}; take the old settings or another folder",
+            f"cannot go on: {'; '.join(differences)}; take the old patches and settings, or "
+            "another folder",
         )
 
 

@@ -15,10 +15,11 @@ from outcrop.evaluation.scores import Scores, score
 from outcrop.evaluation.trust import AreaOfTrust
 from outcrop.files import new_file
 from outcrop.splits.split import read_split
+from outcrop.training.checkpoint import checksum
 from outcrop.training.classifier import Classifier, read_classifier
 from outcrop.training.folder import CLASSIFIER, is_finished, read_config
 from outcrop.training.log import EpochMetrics, read_metrics
-from outcrop.training.trust import read_trust
+from outcrop.training.trust import TRUST, read_trust
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,13 @@ class Predictions:
         truth: int64, `M`, their classes.
         probabilities: float32, `M × classes`, as the network gives them: not calibrated, so that
             they can be.
+        model: `checksum` of the weights that gave them; empty in runs of before it was kept.
     """
 
     index: np.ndarray
     truth: np.ndarray
     probabilities: np.ndarray
+    model: str = ""
 
     def save(self, path: str | Path) -> None:
         """Write an npz file."""
@@ -101,9 +104,31 @@ class Run:
         """What is too unlike the training side to be believed.
 
         Raises:
-            OutcropError: the run has none, because it was made by an outcrop of before.
+            OutcropError: the run has none, because it was made by an outcrop of before; or that of
+                another run is in its place.
         """
-        return read_trust(self.folder)
+        area = read_trust(self.folder)
+        self.check_made(self.folder / TRUST, area.model)
+        return area
+
+    def check_made(self, path: Path, model: str) -> None:
+        """Refuse a file that was made with other weights than those of the run.
+
+        Args:
+            model: `checksum` of those that it was made with; empty if it does not say.
+
+        Raises:
+            OutcropError: it was.
+        """
+        if model not in ("", weights_of(self.classifier)):
+            raise OutcropError(
+                path, "was made with another model than this run's; put the right one back"
+            )
+
+
+def weights_of(classifier: Classifier) -> str:
+    """What tells the weights of a classifier from others: `checksum` as text."""
+    return f"{checksum(classifier.module.state_dict()):08x}"
 
 
 def classifier_of(model: Classifier | Run) -> Classifier:
@@ -121,12 +146,18 @@ def read_run(folder: str | Path, device: str = "auto") -> Run:
     read_config(folder, CLASSIFIER)
     if not is_finished(folder):
         raise OutcropError(folder, "is not finished; go on with `outcrop train --resume`")
-    return Run(
+    run = Run(
         folder=folder,
         classifier=read_classifier(folder, device),
         metrics=read_metrics(folder / "metrics.jsonl"),
         predictions=read_predictions(folder / "predictions.npz"),
     )
+    run.check_made(folder / "predictions.npz", run.predictions.model)
+    if not np.array_equal(run.predictions.index, read_split(folder / "split.json").validation):
+        raise OutcropError(
+            folder / "predictions.npz", "is of another split than this run; put the right one back"
+        )
+    return run
 
 
 def read_predictions(path: str | Path) -> Predictions:
@@ -137,7 +168,12 @@ def read_predictions(path: str | Path) -> Predictions:
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return Predictions(arrays["index"], arrays["truth"], arrays["probabilities"])
+            return Predictions(
+                arrays["index"],
+                arrays["truth"],
+                arrays["probabilities"],
+                str(arrays["model"]) if "model" in arrays else "",
+            )
     except FileNotFoundError:
         raise OutcropError(path, "no such predictions; make a run with `outcrop train`") from None
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:

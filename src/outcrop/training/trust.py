@@ -17,7 +17,7 @@ from outcrop.training.checkpoint import write_tensors
 from outcrop.training.classifier import Classifier
 from outcrop.training.pictures import Pictures
 
-_FILE = "trust.safetensors"
+TRUST = "trust.safetensors"
 _FORMAT = "outcrop area of trust"
 _TENSORS = ("references", "mean", "std", "held_out")
 _NUMBERS = ("mean_distance", "threshold")
@@ -56,13 +56,13 @@ def write_trust(folder: Path, area: AreaOfTrust) -> None:
     """
     tensors = {name: getattr(area, name) for name in _TENSORS}
     # Of several entries safetensors would change the order from one writing to the next.
-    numbers = json.dumps({name: getattr(area, name) for name in _NUMBERS})
-    write_tensors(folder / _FILE, tensors, {_FORMAT: numbers})
+    numbers = json.dumps({name: getattr(area, name) for name in (*_NUMBERS, "model")})
+    write_tensors(folder / TRUST, tensors, {_FORMAT: numbers})
 
 
 def has_trust(folder: Path) -> bool:
     """Whether a run has an area of trust; those of before there was one have none."""
-    return (folder / _FILE).exists()
+    return (folder / TRUST).exists()
 
 
 def read_trust(folder: str | Path) -> AreaOfTrust:
@@ -71,7 +71,7 @@ def read_trust(folder: str | Path) -> AreaOfTrust:
     Raises:
         OutcropError: missing, as in runs of before there was one, or damaged.
     """
-    path = Path(folder) / _FILE
+    path = Path(folder) / TRUST
     try:
         with safe_open(path, "pt") as file:
             numbers = json.loads((file.metadata() or {})[_FORMAT])
@@ -79,6 +79,7 @@ def read_trust(folder: str | Path) -> AreaOfTrust:
             found = AreaOfTrust(
                 mean_distance=float(numbers["mean_distance"]),
                 threshold=float(numbers["threshold"]),
+                model=str(numbers.get("model", "")),
                 **tensors,
             )
         if not (found.mean_distance > 0 and math.isfinite(found.threshold)):

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from outcrop.cli.commands.options import (
     headers_of,
+    keep_memory,
     opened_sources,
     refuse_beside,
     refuse_reading,
@@ -410,6 +411,7 @@ def audit(
     if full:
         trained["network"] = ResidualNet(depth=14 if depth is None else depth)
         trained["recipe"] = Recipe(epochs=15 if epochs is None else epochs, seed=seed)
+        keep_memory(trained["recipe"].machine)
     found = audit_patches(opened, made, to_map=to_map or (), seed=seed, **trained)
     if output is not None:
         write_audit(found, opened, output, overwrite)

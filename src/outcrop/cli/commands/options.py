@@ -10,7 +10,7 @@ from typing import Any
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
 from outcrop.sources.scene import Reading
-from outcrop.training.recipe import Recipe
+from outcrop.training.recipe import Machine, Recipe
 from outcrop.training.vaegan.recipe import VaeGanPlan
 
 
@@ -33,6 +33,20 @@ def opened_sources(sources: list[str], headers: dict[str, Any]) -> Sequence[Any]
     if not (headers and are_volumes(sources)):
         return sources
     return open_all_volumes(sources, **headers)
+
+
+def keep_memory(machine: Machine) -> None:
+    """Let a process that will train on the CPU keep the memory that tensors give back.
+
+    Commands do this and no function of the library does: it changes the whole process for good.
+
+    Raises:
+        OutcropError: no such device.
+    """
+    from outcrop.training.device import keep_freed_memory, pick_device
+
+    if pick_device(machine.device).type == "cpu":
+        keep_freed_memory()
 
 
 def refuse_beside(what: str, **options: Any) -> None:

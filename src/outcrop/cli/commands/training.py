@@ -70,7 +70,7 @@ def train(
             from, in the same order, if they are no longer where they were.
         resume: go on with a run that was interrupted.
     """
-    from outcrop.cli.commands.options import refuse_unused, refuse_without
+    from outcrop.cli.commands.options import keep_memory, refuse_unused, refuse_without
     from outcrop.patches.collection import open_patches
     from outcrop.splits import delivered_split, read_split
     from outcrop.training.parallel import launch
@@ -79,6 +79,7 @@ def train(
         refuse_without("--model", similarity=similarity, judge=judge)
     else:
         refuse_unused(model, network, recipe)
+    keep_memory(recipe.machine)
     opened = open_patches(patches, learnable=model is None)
     made = delivered_split(opened) if split is None else read_split(split, opened)
     launch(recipe.machine)
@@ -162,6 +163,7 @@ def compare(
             from, in the same order, if they are no longer where they were.
         resume: go on with a comparison that was interrupted, or add seeds to one.
     """
+    from outcrop.cli.commands.options import keep_memory
     from outcrop.cli.tables import comparison_table
     from outcrop.experiment.compare import compare as compare_models
     from outcrop.experiment.compare_runs import compare_runs
@@ -173,6 +175,8 @@ def compare(
         or (seeds, model, sources, network, recipe) != (None, None, None, ResidualNet(), Recipe())
     ):
         raise OutcropError("--runs", "trains nothing; leave out the options of a training")
+    if runs is None:
+        keep_memory(recipe.machine)
     opened = open_patches(patches)
     made = read_split(split, opened)
     if runs is not None:
@@ -230,6 +234,7 @@ def reproduce(
         table: run nothing; show all that results.jsonl has, or all it has of the recipe.
         resume: go on with runs that were interrupted; those that ended are not run again.
     """
+    from outcrop.cli.commands.options import keep_memory
     from outcrop.cli.tables import recipe_table, result_table
     from outcrop.experiment.published import all_published
     from outcrop.experiment.reproduce import reproduce as run_recipe
@@ -241,6 +246,7 @@ def reproduce(
     elif name is None:
         recipe_table(all_published())
     else:
+        keep_memory(machine)
         launch(machine)
         found = run_recipe(
             name, output, data, [0] if seeds is None else seeds, epochs, machine, resume

@@ -27,6 +27,7 @@ def demo(
     """
     from contextlib import nullcontext
 
+    from outcrop.cli.commands.options import keep_memory
     from outcrop.cli.demo import demo_experiment, demo_story
     from outcrop.cli.tables import outcome_table, say
     from outcrop.experiment.story import tell_story
@@ -34,7 +35,9 @@ def demo(
     from outcrop.reporting.story import write_story
 
     if what == "cube":
-        told = tell_story(demo_story(seed), output or Path("demo-cube"), resume)
+        story = demo_story(seed)
+        keep_memory(story.recipe.machine)
+        told = tell_story(story, output or Path("demo-cube"), resume)
         outcome_table(told.outcomes)
         say(f"report  {write_story(told)}")
         return
@@ -62,10 +65,12 @@ def experiment(
         plan: what to do.
         resume: go on with an experiment that was interrupted.
     """
+    from outcrop.cli.commands.options import keep_memory
     from outcrop.cli.tables import comparison_table, say
     from outcrop.experiment.experiment import run_experiment
     from outcrop.reporting import write_report
 
+    keep_memory(plan.recipe.machine)
     results = run_experiment(plan, output, resume)
     comparison_table(results.comparison)
     for path in results.maps.values():

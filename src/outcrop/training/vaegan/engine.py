@@ -24,12 +24,7 @@ from outcrop.splits.split import Split
 from outcrop.training.checkpoint import checksum
 from outcrop.training.classifier import Classifier
 from outcrop.training.cutter import open_cutter
-from outcrop.training.device import (
-    cap_memory,
-    exact_convolutions,
-    keep_freed_memory,
-    pick_precision,
-)
+from outcrop.training.device import capped_memory, exact_convolutions, pick_precision
 from outcrop.training.folder import PICTURE_MODEL, check_same, describe, is_finished, start
 from outcrop.training.memory import full_memory_told, smaller_parts
 from outcrop.training.parallel import Team
@@ -99,7 +94,9 @@ def train_vaegan(
     if classifier is not None:
         classifier = judge_for(classifier, patches)
     weights = _similarity(network, similarity, patches)
-    with assemble(recipe.machine, _no_wrapping) as team:
+    with assemble(recipe.machine, _no_wrapping) as team, ExitStack() as stack:
+        with team.together():
+            stack.enter_context(capped_memory(team.device, recipe.machine.gpu_bytes))
         if team.world > 1:
             recipe = replace(recipe, machine=replace(recipe.machine, devices=team.world))
         ways = partial(_remedies, recipe, team.device)
@@ -136,7 +133,6 @@ def _train(
     config = describe(patches, split, network, recipe, PICTURE_MODEL)
     config |= _helped(judge, similarity)
     with team.together():
-        cap_memory(device, recipe.machine.gpu_bytes)
         if resume and folder.exists():
             defaults = {"network": asdict(VaeGan()), "recipe": asdict(VaeGanRecipe())}
             check_same(folder, config, split, defaults)
@@ -153,8 +149,6 @@ def _train(
             cutter = stack.enter_context(open_cutter(patches, split, recipe.augmentation, sources))
             training = load_pictures(patches, split.train, device, cutter)
             validation = load_pictures(patches, split.validation, device)
-            if device.type == "cpu":
-                keep_freed_memory()
         stack.enter_context(exact_convolutions())
         learner = VaeGanLearner(
             network, recipe, len(patches.bands), patches.size[0], team, similarity
