@@ -91,9 +91,9 @@ def code_in(name: str) -> str | None:
 def match(have: Sequence[str], want: Sequence[str]) -> Matched | None:
     """Find the wanted bands among others: by name, by what identifies them, or by their number.
 
-    Names that are the same but for their case are the same band. Otherwise identities decide, if all bands of both
-    lists have one. Where they have none, as many bands are taken by their numbers (`band 3`) or in
-    their order, and this is `assumed`.
+    Names that are the same, whatever their case, are the same band. Otherwise identities decide, if
+    all bands of both lists have one. Where they have none, as many bands are taken by their numbers
+    (`band 3`) or in their order, and this is `assumed`.
 
     Returns:
         None if the bands are others.

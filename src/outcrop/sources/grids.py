@@ -82,7 +82,7 @@ def same_crs(one: str, other: str) -> bool:
     """Whether two coordinate reference systems are the same, however they are written."""
     from pyproj import CRS
 
-    return one == other or CRS.from_wkt(one).equals(CRS.from_wkt(other), ignore_axis_order=True)
+    return one == other or CRS.from_user_input(one).equals(CRS.from_user_input(other), ignore_axis_order=True)
 
 
 def same_grid(one: Grid, other: Grid) -> bool:
@@ -119,7 +119,7 @@ def described(grid: Grid) -> str:
     a, _, c, _, _, f = grid.transform
     return (
         f"{grid.height} × {grid.width} pixels of {a:g} from {c:.9g}, {f:.9g} in "
-        f"{CRS.from_wkt(grid.crs).name}"
+        f"{CRS.from_user_input(grid.crs).name}"
     )
 
 
@@ -127,7 +127,7 @@ def pixel_words(grid: Grid) -> str:
     """The size of a pixel with its unit: `10 m`, `28.5 m`, `0.00009 °`."""
     from pyproj import CRS
 
-    crs = CRS.from_wkt(grid.crs)
+    crs = CRS.from_user_input(grid.crs)
     wide, tall = grid.pixel
     unit = {"metre": "m", "meter": "m", "degree": "°"}.get(
         crs.axis_info[0].unit_name if crs.axis_info else "", "units"
@@ -141,7 +141,7 @@ def pixel_metres(grid: Grid) -> tuple[float, float]:
     from pyproj import CRS
 
     wide, tall = grid.pixel
-    crs = CRS.from_wkt(grid.crs)
+    crs = CRS.from_user_input(grid.crs)
     if crs.is_geographic:
         _, latitude = grid.xy(np.array([grid.height // 2]), np.array([grid.width // 2]))
         degree = 111_320.0
@@ -188,7 +188,7 @@ def target(grids: list[Grid], names: list[str], resolution: str) -> Grid:
 def _of_size(grids: list[Grid], size: float) -> Grid:
     from pyproj import CRS
 
-    axes = CRS.from_wkt(grids[0].crs).axis_info
+    axes = CRS.from_user_input(grids[0].crs).axis_info
     if not axes or axes[0].unit_name not in ("metre", "meter"):
         raise OutcropError(
             "--resolution",
