@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from outcrop.cli.commands import COMMANDS
 from outcrop.cli.parser import parse
 from outcrop.errors import OutcropError
 
@@ -272,3 +273,18 @@ def where(*, at: list[float] | None = None, one: float = 0.0, all: bool = False)
         one: a number.
         all: of them.
     """
+
+
+def test_a_comma_is_part_of_a_name_that_is_there_or_quoted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("labels, 2018.gpkg", "b.gpkg"):
+        Path(name).touch()
+    settings = _patches(["--labels", "labels, 2018.gpkg,b.gpkg", "--classes", 'a,"b, c",d'])
+    assert settings["labels"] == ["labels, 2018.gpkg", "b.gpkg"]
+    assert settings["classes"] == ["a", "b, c", "d"]
+    assert _patches(["--labels", "gone, 2018.gpkg"])["labels"] == ["gone", "2018.gpkg"]
+
+
+def _patches(words):
+    _, settings = parse(COMMANDS, ["patches", "s.tif", "-o", "p.zarr", *words], "", "")
+    return settings

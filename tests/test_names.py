@@ -15,7 +15,7 @@ from outcrop.patches.at_positions import cut_at_positions
 from outcrop.patches.cut import cut
 from outcrop.patches.names import fitting
 from outcrop.sources.kinds import open_all_scenes
-from outcrop.sources.scene import open_scene
+from outcrop.sources.opening import open_scene
 from outcrop.splits import ColumnSplit, SceneSplit
 from tests.patches import ground
 from tests.rasters import GRID, write_raster

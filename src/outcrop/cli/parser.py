@@ -1,7 +1,8 @@
 """From a typed function with a docstring to a command of the command line.
 
 Parameters before the `*` are positional (a list takes one or more values, one with a default may
-be left out), the others are options. A list as an option is written with commas: `--bands 1,2,4`.
+be left out), the others are options. A list as an option is written with commas: `--bands 1,2,4`;
+an item that holds a comma stands in double quotes, or is the name of a file that is there.
 A parameter that is a dataclass adds its fields as options; if its class names some instances
 (`named`), an option of the parameter's name chooses one, and single fields can still be changed:
 `--network resnet110 --survival 0.5`. Where the parameter may be None too, it is so unless one was
@@ -15,12 +16,14 @@ there, so that `no` and `01` are text where text is wanted. Only true, false and
 from __future__ import annotations
 
 import argparse
+import csv
 import difflib
 import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Any, ClassVar, NoReturn, get_args, get_origin, get_type_hints
 
 import docstring_parser
@@ -234,11 +237,30 @@ def _item_type(hint: Any) -> type | None:
 
 def _commas(item: type) -> Callable[[Any], list[Any]]:
     def read(value: Any) -> list[Any]:
-        words = value if isinstance(value, list) else str(value).strip("[]").split(",")
+        words = value if isinstance(value, list) else _split(str(value).strip("[]"))
         return [item(str(word).strip()) for word in words if str(word).strip()]
 
     read.__name__ = f"{item.__name__},..."
     return read
+
+
+def _split(text: str) -> list[str]:
+    """The items of a list written with commas.
+
+    An item in double quotes may hold commas, and so may the name of a file that is there.
+
+    >>> _split('forest,"rice, flooded",water')
+    ['forest', 'rice, flooded', 'water']
+    """
+    if '"' in text:
+        return next(csv.reader([text], skipinitialspace=True))
+    pieces, items = text.split(","), []
+    while pieces:
+        names = [",".join(pieces[:many]).strip() for many in range(len(pieces), 1, -1)]
+        name = next((one for one in names if Path(one).exists()), pieces[0])
+        items.append(name)
+        del pieces[: name.count(",") + 1]
+    return items
 
 
 def _arguments(function: Command, settings: Namespace) -> dict[str, Any]:

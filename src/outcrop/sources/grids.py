@@ -82,7 +82,9 @@ def same_crs(one: str, other: str) -> bool:
     """Whether two coordinate reference systems are the same, however they are written."""
     from pyproj import CRS
 
-    return one == other or CRS.from_user_input(one).equals(CRS.from_user_input(other), ignore_axis_order=True)
+    return one == other or CRS.from_user_input(one).equals(
+        CRS.from_user_input(other), ignore_axis_order=True
+    )
 
 
 def same_grid(one: Grid, other: Grid) -> bool:
