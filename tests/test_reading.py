@@ -518,3 +518,15 @@ def test_a_file_with_another_extent_is_laid_on_the_scene(tmp_path):
     smaller = write_raster(tmp_path / "part.tif", ramp(1, 20, 50))
     gaps = np.isnan(whole(open_scene([first, smaller])))
     assert np.array_equal(gaps[1], np.arange(40)[:, None] * np.ones(50) >= 20)
+
+
+def test_sources_of_the_same_size_elsewhere_are_refused(tmp_path):
+    path = write_raster(tmp_path / "a.tif", noise())
+    labels = np.zeros((37, 53), "uint8")
+    labels[5:15, 5:15], labels[20:30, 30:40] = 1, 2
+    patches = cut(path, write_raster(tmp_path / "l.tif", labels, nodata=0), size=5)
+    same = write_raster(tmp_path / "b.tif", noise())
+    assert reopen(patches, [same])[0].title == str(same)
+    far = write_raster(tmp_path / "c.tif", noise(), transform=GRID @ Affine.translation(9, 0))
+    with pytest.raises(OutcropError, match=r"c.tif: lies on another grid .*--sources"):
+        reopen(patches, [far])

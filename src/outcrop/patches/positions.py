@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from outcrop.errors import OutcropError
+from outcrop.sources.grids import Grid
 from outcrop.sources.scene import Scene
 from outcrop.sources.volumes import Volume
 
@@ -107,6 +108,12 @@ class Source:
     def width(self) -> int:
         """Columns of a scene."""
         return self.shape[1]
+
+    @property
+    def grid(self) -> Grid:
+        """The pixels of a scene and where they lie."""
+        assert self.transform is not None
+        return Grid(self.crs, self.transform, self.height, self.width)
 
     def xy(self, row: np.ndarray, column: np.ndarray, crs: str) -> tuple[np.ndarray, np.ndarray]:
         """Coordinates in `crs` of the middles of pixels of a scene."""

@@ -10,6 +10,7 @@ from outcrop.errors import OutcropError
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import Source
 from outcrop.sources import bands as band_lists
+from outcrop.sources.grids import described, same_grid
 from outcrop.sources.names import exists, normal
 from outcrop.sources.opening import reopen_scene
 from outcrop.sources.opening import with_bands as scene_with_bands
@@ -32,7 +33,7 @@ def reopen(patches: PatchSet, sources: Sequence[AnySource] | None = None) -> lis
         the patches were, or the volume.
 
     Raises:
-        OutcropError: one is gone, or has another shape or other bands; another number of them.
+        OutcropError: one is gone, or has another shape, grid or other bands; another number of them.
     """
     then = patches.sources
     given = [source.opened for source in then] if sources is None else _one_each(then, sources)
@@ -42,6 +43,12 @@ def reopen(patches: PatchSet, sources: Sequence[AnySource] | None = None) -> lis
         if shape != was.shape:
             now, before = (" × ".join(map(str, lengths)) for lengths in (shape, was.shape))
             raise OutcropError(one.title, f"is {now}, where patches were cut of {before}; {REMEDY}")
+        if isinstance(one, Scene) and was.transform is not None and not same_grid(one, was.grid):
+            raise OutcropError(
+                one.title,
+                f"lies on another grid ({described(one)}) than the scene that patches were cut "
+                f"from ({described(was.grid)}); {REMEDY}",
+            )
     return [with_bands(one, patches.bands, REMEDY) for one in opened]
 
 

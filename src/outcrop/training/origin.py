@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from outcrop.patches.patchset import PatchSet
-from outcrop.sources.grids import Grid, pixel_metres
+from outcrop.sources.grids import pixel_metres
 from outcrop.sources.scene import Reading
 
 _LEVELS = (0.0, 1.0, 50.0, 99.0, 100.0)
@@ -87,11 +87,7 @@ def origin_of(patches: PatchSet, index: np.ndarray) -> TrainedOn:
     most = max(1, _PIXELS // each)
     chosen = index[np.unique(np.linspace(0, len(index) - 1, min(most, len(index))).astype(int))]
     sources = [source for source in patches.sources if not source.is_volume]
-    pixel = [
-        pixel_metres(Grid(source.crs, source.transform, source.height, source.width))
-        for source in sources
-        if source.transform and source.crs
-    ]
+    pixel = [pixel_metres(source.grid) for source in sources if source.transform and source.crs]
     return TrainedOn(
         reading=patches.reading,
         sensors=tuple(dict.fromkeys(source.sensor for source in sources if source.sensor)),
