@@ -33,7 +33,7 @@ def reopen(patches: PatchSet, sources: Sequence[AnySource] | None = None) -> lis
         the patches were, or the volume.
 
     Raises:
-        OutcropError: one is gone, or has another shape, grid or other bands; another number of them.
+        OutcropError: one is gone, or has another shape, grid or bands; another number of them.
     """
     then = patches.sources
     given = [source.opened for source in then] if sources is None else _one_each(then, sources)
