@@ -9,6 +9,8 @@ from outcrop.training.vaegan.run import VaeGanRun
 from tests.tiny import DEVICE, NETWORK, PATCHES, RECIPE, SPLIT
 from tests.tiny_pictures import WAYS, learn
 
+# An exception that nobody foresaw is an error of outcrop, and fails the test.
+os.environ["OUTCROP_DEBUG"] = "1"
 if DEVICE == "cpu":
     # Where a device is not named it is then the CPU too, and in processes that a test starts.
     os.environ["CUDA_VISIBLE_DEVICES"] = ""

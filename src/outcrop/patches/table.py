@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
+from outcrop.files import decoding
 
 _FOUND = {"true": True, "1": True, "false": False, "0": False}
 _MOST = 2**31
@@ -100,18 +101,16 @@ def read_table(path: str | Path) -> Table:
 
     path = Path(path)
     parquet = path.suffix.lower() == ".parquet"
-    try:
-        with warnings.catch_warnings():
-            # Of lines with more fields than the header pandas would only warn.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_parquet(path) if parquet else _read_csv(path)
-    except FileNotFoundError:
-        raise OutcropError(path, "no such file; check the name") from None
-    except (ValueError, OSError, pd.errors.ParserWarning) as error:
-        kind = "a Parquet file" if parquet else "a CSV table"
-        raise OutcropError(
-            path, f"is not {kind} ({error}); write one with a header and commas between"
-        ) from error
+    if not path.exists():
+        raise OutcropError(path, "no such file; check the name")
+    kind = "a Parquet file" if parquet else "a CSV table"
+    with (
+        decoding(path, kind, "write one with a header and commas between"),
+        warnings.catch_warnings(),
+    ):
+        # Of lines with more fields than the header pandas would only warn.
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        frame = pd.read_parquet(path) if parquet else _read_csv(path)
     frame = frame.reset_index(drop=True)
     frame.index += 2
     frame = frame.dropna(how="all")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,7 @@ from outcrop.errors import OutcropError
 from outcrop.evaluation.calibration import Calibration, calibrate, tempered
 from outcrop.evaluation.scores import Scores, score
 from outcrop.evaluation.trust import AreaOfTrust
-from outcrop.files import new_file
+from outcrop.files import decoding, new_file
 from outcrop.splits.split import read_split
 from outcrop.training.classifier import Classifier, read_classifier
 from outcrop.training.folder import CLASSIFIER, is_finished, read_config
@@ -121,12 +120,18 @@ def read_run(folder: str | Path, device: str = "auto") -> Run:
     read_config(folder, CLASSIFIER)
     if not is_finished(folder):
         raise OutcropError(folder, "is not finished; go on with `outcrop train --resume`")
-    return Run(
+    run = Run(
         folder=folder,
         classifier=read_classifier(folder, device),
         metrics=read_metrics(folder / "metrics.jsonl"),
         predictions=read_predictions(folder / "predictions.npz"),
     )
+    classes = len(run.classifier.classes)
+    if run.predictions.probabilities.shape[1] != classes:
+        raise OutcropError(
+            folder / "predictions.npz", f"is damaged or not of {classes} classes; train anew"
+        )
+    return run
 
 
 def read_predictions(path: str | Path) -> Predictions:
@@ -135,10 +140,11 @@ def read_predictions(path: str | Path) -> Predictions:
     Raises:
         OutcropError: the file is missing or damaged.
     """
-    try:
+    with decoding(path, "a file of predictions", "train anew with `outcrop train`"):
         with np.load(path, allow_pickle=False) as arrays:
-            return Predictions(arrays["index"], arrays["truth"], arrays["probabilities"])
-    except FileNotFoundError:
-        raise OutcropError(path, "no such predictions; make a run with `outcrop train`") from None
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
-        raise OutcropError(path, "is damaged; train anew") from error
+            found = Predictions(arrays["index"], arrays["truth"], arrays["probabilities"])
+        shapes = found.index.shape, found.truth.shape, found.probabilities.shape[:1]
+        kinds = "".join(array.dtype.kind for array in vars(found).values())
+        if len(set(shapes)) > 1 or found.probabilities.ndim != 2 or kinds != "iif":
+            raise ValueError("its arrays do not belong together")
+        return found
