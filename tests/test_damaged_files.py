@@ -293,6 +293,12 @@ def test_a_seal_outlives_the_way_through_json_and_no_change(content, other) -> N
             unsealed({**there, next(iter(content)): other})
 
 
+def test_a_seal_does_not_mind_what_json_changes() -> None:
+    content = {"by": {10: 1.5, 2: (np.int64(3), float("nan"))}}
+    text = json.dumps(sealed(content), default=int)
+    assert unsealed(json.loads(text))["by"]["10"] == 1.5
+
+
 @given(JSON)
 @settings(max_examples=50, deadline=None)
 def test_plain_data_is_of_its_type_or_refused(value) -> None:

@@ -144,11 +144,11 @@ def decoding(path: str | Path, what: str, remedy: str) -> Iterator[None]:
     Raises:
         OutcropError: the block failed. Lines that name a file themselves are kept as they are.
 
-    >>> with decoding("s.json", "a split", "make it anew"):
+    >>> with decoding("a.json", "a split", "try it"):
     ...     1 / 0
     Traceback (most recent call last):
         ...
-    outcrop.errors.OutcropError: s.json: is not a split (division by zero), or is damaged; make it anew
+    outcrop.errors.OutcropError: a.json: is not a split (division by zero), or is damaged; try it
     """
     try:
         yield
@@ -239,8 +239,9 @@ def unsealed(content: Mapping[str, Any], beside: Any = None) -> dict[str, Any]:
 
 
 def _checksum(content: Any, beside: Any) -> str:
-    text = json.dumps([content, beside], sort_keys=True)
-    return f"{zlib.crc32(text.encode()):08x}"
+    # As they will be read: with text for keys and lists for tuples.
+    plain = json.loads(json.dumps([content, beside], default=lambda number: number.item()))
+    return f"{zlib.crc32(json.dumps(plain, sort_keys=True).encode()):08x}"
 
 
 def _umask() -> int:
