@@ -251,6 +251,16 @@ def test_metadata_that_was_changed_is_seen(old, new, whole, tmp_path) -> None:
     assert changed
 
 
+@pytest.mark.parametrize("read", [read_vector, read_table])
+def test_text_that_is_none_is_seen_when_the_file_is_read(read, tmp_path) -> None:
+    path = tmp_path / "a.parquet"
+    frame = gpd.GeoDataFrame({"class": ["wetland"] * 3}, geometry=[box(0, 0, 1, 1)] * 3, crs=32648)
+    frame.to_parquet(path, compression=None)
+    path.write_bytes(path.read_bytes().replace(b"wetland", b"wet\xffand"))
+    with pytest.raises(OutcropError, match=r"a\.parquet: is not a"):
+        read(path)
+
+
 def test_one_changed_byte_of_the_weights_is_seen(whole, tmp_path) -> None:
     path = tmp_path / "model"
     shutil.copytree(whole / "model", path)

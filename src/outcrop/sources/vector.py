@@ -34,6 +34,7 @@ def read_vector(path: str | Path, crs: str | None = None) -> Any:
         raise OutcropError(path, "no such file; check the name")
     with decoding(path, "a vector file that GDAL can read", "export it anew"):
         frame = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path)
+        decode_text(frame)
     if not isinstance(frame, gpd.GeoDataFrame):
         raise OutcropError(path, "has no geometry; pass polygons or points")
     if frame.crs is not None:
@@ -41,6 +42,17 @@ def read_vector(path: str | Path, crs: str | None = None) -> Any:
     if crs is None:
         raise OutcropError(path, NO_CRS)
     return frame.set_crs(parse_crs(crs, "--labels-crs"))
+
+
+def decode_text(frame: Any) -> None:
+    """Decode all text of a table now: Arrow leaves it until somebody asks for a value.
+
+    Raises:
+        UnicodeDecodeError: a value is no text.
+    """
+    for name in frame.columns:
+        if frame[name].dtype.kind == "O" and name != getattr(frame, "_geometry_column_name", None):
+            frame[name].tolist()
 
 
 def reproject(frame: Any, crs: str, path: Path) -> Any:
