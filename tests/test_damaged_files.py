@@ -251,6 +251,15 @@ def test_metadata_that_was_changed_is_seen(old, new, whole, tmp_path) -> None:
     assert changed
 
 
+def test_metrics_of_other_classes_are_not_those_of_the_run(whole, tmp_path) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(whole / "run", path)
+    lines = (path / "metrics.jsonl").read_text()
+    (path / "metrics.jsonl").write_text(lines.replace('"water"', '"later"', 1))
+    with pytest.raises(OutcropError, match=r"metrics\.jsonl: is damaged .*; train anew"):
+        read_run(path, "cpu")
+
+
 @pytest.mark.parametrize("read", [read_vector, read_table])
 def test_text_that_is_none_is_seen_when_the_file_is_read(read, tmp_path) -> None:
     path = tmp_path / "a.parquet"

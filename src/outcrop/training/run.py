@@ -126,10 +126,15 @@ def read_run(folder: str | Path, device: str = "auto") -> Run:
         metrics=read_metrics(folder / "metrics.jsonl"),
         predictions=read_predictions(folder / "predictions.npz"),
     )
-    classes = len(run.classifier.classes)
-    if run.predictions.probabilities.shape[1] != classes:
+    classes = set(run.classifier.classes)
+    if run.predictions.probabilities.shape[1] != len(classes):
         raise OutcropError(
-            folder / "predictions.npz", f"is damaged or not of {classes} classes; train anew"
+            folder / "predictions.npz", f"is damaged or not of {len(classes)} classes; train anew"
+        )
+    sides = [side for epoch in run.metrics for side in (epoch.train, epoch.validation) if side]
+    if any(not classes == side.precision.keys() == side.recall.keys() for side in sides):
+        raise OutcropError(
+            folder / "metrics.jsonl", "is damaged or not of the model's classes; train anew"
         )
     return run
 
