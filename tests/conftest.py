@@ -12,6 +12,8 @@ from tests.tiny_pictures import WAYS, learn
 # Its imports are those of QGIS's own Python (tests/gis.py).
 collect_ignore = ["qgis_child.py"]
 
+# An exception that nobody foresaw is an error of outcrop, and fails the test.
+os.environ["OUTCROP_DEBUG"] = "1"
 if DEVICE == "cpu":
     # Where a device is not named it is then the CPU too, and in processes that a test starts.
     os.environ["CUDA_VISIBLE_DEVICES"] = ""

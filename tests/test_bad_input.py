@@ -15,6 +15,7 @@ import zarr
 from affine import Affine
 from shapely import Polygon, box
 
+from outcrop.files import write_json
 from outcrop.patches.patchset import read_patches
 from tests.command_line import check, check_refused, content, largest_file, run, start
 from tests.rasters import UTM, write_raster
@@ -131,12 +132,12 @@ def make_damage() -> None:
     (copy("bad-json") / "model.json").write_text("{")
     model = json.loads(Path("run/model.json").read_text())
     model["normalisation"]["mean"][0] = "high"
-    (copy("bad-numbers") / "model.json").write_text(json.dumps(model))
+    write_json(copy("bad-numbers") / "model.json", model)
     model = json.loads(Path("run/model.json").read_text())
     model["size"] = ["eight", "eight"]
-    (copy("bad-size") / "model.json").write_text(json.dumps(model))
+    write_json(copy("bad-size") / "model.json", model)
     model["size"], model["network"] = [8, 8], {"depth": 8, "width": "wide"}
-    (copy("bad-network") / "model.json").write_text(json.dumps(model))
+    write_json(copy("bad-network") / "model.json", model)
     (copy("list") / "model.json").write_text("[1, 2]")
     damaged = copy("bad-checkpoint")
     (damaged / "model.json").unlink()
@@ -145,12 +146,12 @@ def make_damage() -> None:
     (copy("bad-trust") / "trust.safetensors").write_bytes(b"no area")
     model = json.loads(Path("run/model.json").read_text())
     model["temperature"] = 0
-    (copy("bad-temperature") / "model.json").write_text(json.dumps(model))
+    write_json(copy("bad-temperature") / "model.json", model)
     Path("foreign").mkdir()
     Path("foreign/readme.md").write_text("something else\n")
     model = json.loads(Path("run/model.json").read_text())
     model["network"]["width"] = 8
-    (copy("other-network") / "model.json").write_text(json.dumps(model))
+    write_json(copy("other-network") / "model.json", model)
     shutil.copytree("patches.zarr", "bad-labels.zarr")
     labels = zarr.open_group("bad-labels.zarr")["labels"]
     labels[0] = 7
@@ -161,7 +162,7 @@ def make_damage() -> None:
     Path("bad-meta.zarr/zarr.json").write_text("{")
     Path("bad-split.json").write_text('{"format": "outcrop split", "sides": 7}')
     split = json.loads(Path("split.json").read_text())
-    Path("short-split.json").write_text(json.dumps(split | {"sides": split["sides"][:-3]}))
+    write_json(Path("short-split.json"), split | {"sides": split["sides"][:-3]})
     Path("foreign.json").write_text('{"type": "FeatureCollection"}')
     Path("bad.npz").write_bytes(b"PK\3\4")
     np.savez("one-class.npz", images=np.zeros((4, 8, 8, 3), "uint8"), labels=np.zeros(4, int))
@@ -468,9 +469,9 @@ ROWS = {
     "recipe resumed from something else": (f"{REPRODUCE} --seeds 1 -o reproduced --resume",
         "reproduced/fast-seed1", "run"),
     "recipe's results damaged": (f"{REPRODUCE} -o damaged-results",
-        "damaged-results/results.jsonl", "line 1 is damaged", "delete it"),
+        "damaged-results/results.jsonl", "line 1: is not a result", "delete it"),
     "table of damaged results": ("reproduce --table -o damaged-results",
-        "damaged-results/results.jsonl", "line 1 is damaged", "delete it"),
+        "damaged-results/results.jsonl", "line 1: is not a result", "delete it"),
     "table of nothing": ("reproduce --table -o none", "none/results.jsonl", "no such results",
         "outcrop reproduce NAME"),
     "table of no lines": ("reproduce --table -o no-results", "no-results/results.jsonl", "empty"),

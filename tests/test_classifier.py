@@ -8,6 +8,7 @@ import torch
 
 from outcrop.errors import OutcropError
 from outcrop.evaluation.calibration import fit_temperature, tempered
+from outcrop.files import write_json
 from outcrop.models.architectures import ResidualNet
 from outcrop.training.classifier import Classifier, read_classifier
 from outcrop.training.engine import train
@@ -56,7 +57,7 @@ def test_what_was_fitted_on_the_validation_side_is_applied_and_kept(
     # A model of before temperatures says what its network says.
     told = json.loads((folder / "model.json").read_text())
     del told["temperature"]
-    (folder / "model.json").write_text(json.dumps(told))
+    write_json(folder / "model.json", told)
     np.testing.assert_allclose(
         read_classifier(folder, "cpu").probabilities(images), said.probabilities, atol=ACROSS
     )
@@ -66,7 +67,7 @@ def test_what_was_fitted_on_the_validation_side_is_applied_and_kept(
 def test_temperatures_that_are_none_are_refused(run: Run, tmp_path: Path, temperature) -> None:
     folder = with_folder(run, tmp_path)
     told = json.loads((folder / "model.json").read_text()) | {"temperature": temperature}
-    (folder / "model.json").write_text(json.dumps(told))
+    write_json(folder / "model.json", told)
     with pytest.raises(OutcropError, match="is not a model of this outcrop"):
         read_classifier(folder)
 
@@ -128,7 +129,7 @@ def test_weights_of_another_network_are_refused(run: Run, tmp_path: Path) -> Non
         other, other.build(2, 3), CLASSES, ("red", "nir"), Normalisation((0, 0), (1, 1)), (8, 8)
     ).save(tmp_path)
     (tmp_path / "model.json").write_text((run.folder / "model.json").read_text())
-    with pytest.raises(OutcropError, match="belongs to another model"):
+    with pytest.raises(OutcropError, match="is not the weights of this model"):
         read_classifier(tmp_path)
 
 

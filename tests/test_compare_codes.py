@@ -16,6 +16,7 @@ from outcrop.experiment import classical
 from outcrop.experiment import compare as comparing
 from outcrop.experiment.compare import compare
 from outcrop.experiment.comparison import read_comparison
+from outcrop.files import write_json
 from outcrop.models.baselines import Baseline
 from outcrop.models.vaegan import VaeGan
 from outcrop.reporting import write_report
@@ -194,7 +195,7 @@ def test_the_page_says_where_options_cannot(made, tmp_path):
     path = folder / "encoder" / "config.json"
     config = json.loads(path.read_text())
     config["recipe"]["gamma"] = 0.5
-    path.write_text(json.dumps(config))
+    write_json(path, config)
     assert remark in html.unescape(write_report(folder, overwrite=True).read_text())
 
 

@@ -15,6 +15,7 @@ from outcrop.experiment import classical
 from outcrop.experiment.compare import compare
 from outcrop.experiment.compare_runs import compare_runs
 from outcrop.experiment.comparison import read_comparison
+from outcrop.files import write_json
 from outcrop.models.baselines import Baseline
 from outcrop.patches.patchset import read_patches
 from outcrop.reporting import write_report
@@ -117,7 +118,7 @@ def test_a_comparison_of_before_is_read_and_made_complete(home, tmp_path):
     for row in content["rows"]:
         for name in ("seeds", "each", "runs"):
             del row[name]
-    (folder / "comparison.json").write_text(json.dumps(content))
+    write_json(folder / "comparison.json", content)
     old = read_comparison(folder)
     assert old.contests == old.leaders == ()
     assert "not held against each other" in write_report(folder).read_text()

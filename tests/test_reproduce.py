@@ -342,7 +342,7 @@ def test_damaged_lines_are_told_by_number(tmp_path: Path, wrong: dict) -> None:
     append_result(path, ONE)
     with path.open("a") as file:
         file.write(json.dumps(asdict(ONE) | wrong) + "\n")
-    with pytest.raises(OutcropError, match=r"results.jsonl: line 2 is damaged; delete it"):
+    with pytest.raises(OutcropError, match=r"results.jsonl: line 2: is not a result .*; delete it"):
         read_results(path)
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from outcrop.errors import OutcropError, Stopped
+from outcrop.files import write_json
 from outcrop.patches.patchset import Column
 from outcrop.splits import SIDES, delivered_split
 from outcrop.training import batches, engine, loop
@@ -121,7 +122,7 @@ def test_a_run_that_an_outcrop_of_before_began_goes_on(run: Run, tmp_path: Path)
     shutil.copytree(run.folder, folder)
     config = json.loads((folder / "config.json").read_text())
     del config["network"]["padding"]
-    (folder / "config.json").write_text(json.dumps(config))
+    write_json(folder / "config.json", config)
     assert_same(train(PATCHES, SPLIT, folder, NETWORK, RECIPE, resume=True), run)
 
 

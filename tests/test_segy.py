@@ -195,7 +195,7 @@ def test_long_traces_and_extended_textual_headers(tmp_path):
     ("name", "line"),
     [
         ("shot-gather", r"has no geometry \(all 61 traces say inline 0, crossline 0\); name the"),
-        ("broken", "holds no whole number of traces"),
+        ("broken", "of a whole number of traces"),
     ],
 )
 def test_real_files_that_are_no_volume_are_one_line(name, line):
@@ -213,15 +213,15 @@ def _patched(at: int, value: int):
     [
         (lambda content: b"", "is not SEG-Y: 0 bytes where headers alone take 3600"),
         (lambda content: content[:3000], "is not SEG-Y: 3000 bytes"),
-        (lambda content: content[:3600], "holds no whole number of traces"),
-        (lambda content: content[:-5], "holds no whole number of traces"),
+        (lambda content: content[:3600], "of a whole number of traces"),
+        (lambda content: content[:-5], "of a whole number of traces"),
         (lambda content: content[:-264], "1 of 20 traces"),
-        (lambda content: content[:3700], "holds no whole number of traces"),
+        (lambda content: content[:3700], "of a whole number of traces"),
         (_patched(3224, 0), r"sample format that outcrop does not read \(code 0\)"),
         (_patched(3224, 4), r"sample format that outcrop does not read \(code 4\)"),
         (_patched(3224, 7), r"sample format that outcrop does not read \(code 7\)"),
         (_patched(3220, 0), "gives traces of no samples"),
-        (_patched(3220, 7), "holds no whole number of traces"),
+        (_patched(3220, 7), "of a whole number of traces"),
         (_patched(3504, -1), "does not say how many extended textual headers"),
         (lambda content: b"a picture of a cube\n" * 300, "is not SEG-Y"),
     ],

@@ -182,7 +182,9 @@ def test_runs_of_before_and_damaged_areas_say_what_to_do(run: Run, tmp_path, cap
     content = path.read_bytes()
     for damaged in (content[:-40], b"", b"x" * 100):
         path.write_bytes(damaged)
-        with pytest.raises(OutcropError, match=r"trust\.safetensors: is damaged .*; train"):
+        with pytest.raises(
+            OutcropError, match=r"trust\.safetensors: is not an area of trust .*; train"
+        ):
             read_trust(folder)
     for tensors, metadata in (
         ({"mean": torch.zeros(3)}, None),

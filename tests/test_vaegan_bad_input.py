@@ -1,5 +1,6 @@
 """What `outcrop` refuses of a VAE-GAN, and where it refuses one: one line, and nothing is left."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from outcrop.errors import OutcropError
+from outcrop.files import write_json
 from outcrop.training.classifier import read_classifier
 from outcrop.training.run import Run
 from outcrop.training.vaegan.engine import train_vaegan
@@ -112,7 +114,11 @@ def damaged(folder: Path, target: Path, name: str, old: str, new: str) -> Path:
     path = target / name
     text = path.read_text()
     assert old in text
-    path.write_text(text.replace(old, new, 1))
+    changed = text.replace(old, new, 1)
+    if path.suffix == ".json":
+        write_json(path, json.loads(changed))  # with a checksum that fits
+    else:
+        path.write_text(changed)
     return target
 
 
@@ -121,7 +127,7 @@ def damaged(folder: Path, target: Path, name: str, old: str, new: str) -> Path:
     [
         ("model.json", '"version": 1', '"version": 2', "is not a model of this outcrop"),
         ("model.json", '"latent": 4', '"latent": 0', "is not a model of this outcrop"),
-        ("model.json", '"latent": 4', '"latent": 5', "belongs to another model"),
+        ("model.json", '"latent": 4', '"latent": 5', "is not the weights of this model"),
         ("model.json", '"size": 32', '"size": 33', "is not a model of this outcrop"),
         ("model.json", '"red"', '"red", "green"', "differ in number"),
         ("metrics.jsonl", '"epoch"', '"epic"', "is damaged"),
@@ -141,7 +147,7 @@ def test_half_a_file_of_weights_says_so(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "vaegan", tmp_path / "run")
     weights = tmp_path / "run" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-50])
-    with pytest.raises(OutcropError, match="is damaged or belongs to another model"):
+    with pytest.raises(OutcropError, match="is not the weights of this model"):
         read_vaegan_run(tmp_path / "run", "cpu")
     weights.unlink()
     with pytest.raises(OutcropError, match="no such weights"):

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from outcrop.errors import OutcropError, Stopped
+from outcrop.files import write_json
 from outcrop.training import loop
 from outcrop.training.batches import Part, Step
 from outcrop.training.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
@@ -207,7 +208,7 @@ def test_a_killed_run_goes_on(folder: Path, learnt: dict[str, VaeGanRun]) -> Non
     # As far as it would have come: the epochs do not know how many there are.
     config = json.loads((run / "config.json").read_text())
     config["recipe"]["epochs"] = done + 1
-    (run / "config.json").write_text(json.dumps(config))
+    write_json(run / "config.json", config)
     recipe = replace(RICH_RECIPE, epochs=done + 1)
     whole = learn(folder / "whole", RICH_NETWORK, recipe)
     assert_same_pictures(whole, learn(run, RICH_NETWORK, recipe, resume=True))

@@ -248,9 +248,9 @@ def _damaged_slice(suffix: str):
 @pytest.mark.parametrize(
     ("write", "line"),
     [
-        (_damaged_chunk, "a chunk is damaged"),
-        (_damaged_slice(".png"), "slice_9.png: cannot be read as PNG"),
-        (_damaged_slice(".tif"), "slice_9.tif: cannot be read as TIFF"),
+        (_damaged_chunk, "is not a whole chunk"),
+        (_damaged_slice(".png"), "slice_9.png: is not a whole PNG file"),
+        (_damaged_slice(".tif"), "slice_9.tif: is not a whole TIFF file"),
     ],
 )
 def test_damage_within_is_one_line_when_it_is_read(tmp_path, write, line):
@@ -455,7 +455,7 @@ _GREY = np.zeros((4, 6), np.uint8)
         (_stack(slice_13__png=_GREY), "holds TIFF and PNG slices"),
         (_gap, "step by 1, but slice_11.tif follows slice_9.tif"),
         (_palette, "1.png: is not grey"),
-        (_not_a_picture, "slice_13.png: cannot be read as PNG"),
+        (_not_a_picture, "slice_13.png: is not a whole PNG file"),
         (_single, "is a single slice"),
     ],
 )

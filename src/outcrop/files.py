@@ -1,14 +1,16 @@
-"""Files that appear under their name only when they are whole."""
+"""Files that appear under their name only when they are whole, and are refused if they are not."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 from outcrop.errors import OutcropError
 
 _TRIES, _WAIT = 100, 0.02
+_CHECKSUM = "checksum"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -143,8 +146,64 @@ def check_new(path: Path, overwrite: bool = False, instead: str = "--overwrite")
         raise OutcropError(path, f"the folder {path.parent} does not exist; make it first")
 
 
+@contextmanager
+def decoding(path: str | Path, what: str, remedy: str) -> Iterator[None]:
+    """Turn everything that goes wrong while a file is read into one line about that file.
+
+    A decoder that meets bytes that no encoder has written raises whatever comes first: codecs of
+    Zarr a RuntimeError, NumPy a SyntaxError, a table of shapes an IndexError. So the block catches
+    all, and it must do nothing but read and check. The original error stays attached.
+
+    Args:
+        path: the file or folder that is read.
+        what: what it should be, such as "a split".
+        remedy: what to do where it is not.
+
+    Raises:
+        OutcropError: the block failed. Lines that name a file themselves are kept as they are.
+
+    >>> with decoding("a.json", "a split", "try it"):
+    ...     1 / 0
+    Traceback (most recent call last):
+        ...
+    outcrop.errors.OutcropError: a.json: is not a split (division by zero), or is damaged; try it
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        missing = Path(error.filename or path)
+        if missing == Path(path):
+            name = what.partition(" ")[2].removeprefix("whole ")
+            raise OutcropError(path, f"no such {name}; {remedy}") from None
+        raise OutcropError(path, f"is not whole ({missing.name} is missing); {remedy}") from error
+    except PermissionError as error:
+        raise OutcropError(path, "cannot be read; check its permissions") from error
+    except MemoryError as error:
+        raise OutcropError(
+            path, f"asks for more memory than there is; it is damaged or too large, {remedy}"
+        ) from error
+    except Exception as error:
+        if isinstance(error, OutcropError) and str(error).startswith(str(path)):
+            raise
+        raise OutcropError(
+            path, f"is not {what} ({first_line(error)}), or is damaged; {remedy}"
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """The gist of an error that may explain itself at length."""
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(": ")[:200]
+
+
 def write_json(path: str | Path, content: Any, name: Path | None = None) -> None:
-    """Write `content` as indented JSON, whole or not at all; `name` as in `new_file`."""
+    """Write `content` as indented JSON, whole or not at all; `name` as in `new_file`.
+
+    What says its format gets a checksum, by which `read_json` sees later changes.
+    """
+    if isinstance(content, dict) and "format" in content:
+        content = sealed(content)
     with new_file(path, name) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
@@ -157,17 +216,50 @@ def read_json(path: str | Path, what: str, command: str) -> Any:
         command: which makes one.
 
     Raises:
-        OutcropError: the file is missing, or is not JSON.
+        OutcropError: the file is missing, is not JSON, or has been changed.
     """
     path = Path(path)
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise OutcropError(path, f"no such {what}; make one with `outcrop {command}`") from None
-    except (ValueError, OSError) as error:
-        raise OutcropError(
-            path, f"is not a {what} ({error}); make one with `outcrop {command}`"
-        ) from error
+    article = "an" if what[0] in "aeio" else "a"
+    with decoding(path, f"{article} {what}", f"make one with `outcrop {command}`"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return unsealed(content) if isinstance(content, dict) else content
+
+
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sealed(content: Mapping[str, Any], beside: Any = None) -> dict[str, Any]:
+    """Plain data with a checksum of itself, and of what lies beside it.
+
+    >>> unsealed(sealed({"classes": ["water"]}))
+    {'classes': ['water']}
+    """
+    bare = {key: value for key, value in content.items() if key != _CHECKSUM}
+    return {**bare, _CHECKSUM: _checksum(bare, beside)}
+
+
+def unsealed(content: Mapping[str, Any], beside: Any = None) -> dict[str, Any]:
+    """Plain data without its checksum; data without one is taken as it is.
+
+    Raises:
+        ValueError: it has changed since it was sealed.
+    """
+    bare = {key: value for key, value in content.items() if key != _CHECKSUM}
+    if content.get(_CHECKSUM, (expected := _checksum(bare, beside))) != expected:
+        raise ValueError(
+            f"its {_CHECKSUM} is not that of its content; if the change was meant, remove the "
+            f'entry "{_CHECKSUM}"'
+        )
+    return bare
+
+
+def _checksum(content: Any, beside: Any) -> str:
+    # As they will be read: with text for keys and lists for tuples.
+    plain = json.loads(json.dumps([content, beside], default=lambda number: number.item()))
+    return f"{zlib.crc32(json.dumps(plain, sort_keys=True).encode()):08x}"
 
 
 def _umask() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 
 from outcrop.auditing.audit import Audit
 from outcrop.errors import OutcropError
-from outcrop.files import check_new, new_folder, read_json, write_json
+from outcrop.files import check_new, decoding, new_folder, read_json, write_json
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits.split import Split
 
@@ -108,11 +107,10 @@ def read_audit(folder: str | Path) -> tuple[Audit, Evidence]:
     """
     folder = Path(folder)
     content: Any = read_json(folder / _JSON, "audit", "audit")
-    try:
+    with decoding(folder, "a whole audit", "make it anew with `outcrop audit`"):
         audit = Audit.from_json(content)
         with np.load(folder / _EVIDENCE, allow_pickle=False) as arrays:
-            return audit, Evidence(arrays["index"], arrays["labels"], arrays["thumbnails"])
-    except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise OutcropError(folder, "is not a whole audit; make it anew with `outcrop audit`") from (
-            error
-        )
+            evidence = Evidence(arrays["index"], arrays["labels"], arrays["thumbnails"])
+        if not len(evidence.index) == len(evidence.labels) == len(evidence.thumbnails):
+            raise ValueError("pictures and patches differ in number")
+        return audit, evidence

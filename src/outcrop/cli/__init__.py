@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
+
+DEBUG = "OUTCROP_DEBUG"
+"""The environment variable that lets an unforeseen exception through, with its traceback."""
 
 
 class _Terminated(BaseException):
@@ -19,9 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
     0 when all is well; what the command returns, if it returns a number (`outcrop audit`: 1 if
-    something is wrong); 2 when the user can put something right (one line on standard error says
-    what); 130 after Ctrl-C and 143 after SIGTERM, as shells and schedulers expect of a process
+    something is wrong); 2 when the command could not do its work (one line on standard error says
+    why); 130 after Ctrl-C and 143 after SIGTERM, as shells and schedulers expect of a process
     that a signal has ended. A training writes a checkpoint first; nothing is left half-written.
+
+    An exception that nobody foresaw is one line too, which names it and the place in outcrop where
+    it came up, so that a damaged file never ends in a page of Python. With `OUTCROP_DEBUG=1` in the
+    environment it is not caught.
     """
     from outcrop.errors import OutcropError, Stopped
 
@@ -45,6 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, _Terminated) as end:
         _say_stopped(settings)
         return 128 + (signal.SIGINT if isinstance(end, KeyboardInterrupt) else signal.SIGTERM)
+    except Exception as error:
+        if os.environ.get(DEBUG, "0") != "0":
+            raise
+        sys.stderr.write(f"outcrop: {_unforeseen(error)}\n")
+        return 2
 
 
 @contextmanager
@@ -81,3 +96,18 @@ def _say_stopped(settings: dict[str, Any]) -> None:
             else "nothing was written"
         )
         sys.stderr.write(f"outcrop: stopped; {remedy}\n")
+
+
+def _unforeseen(error: Exception) -> str:
+    """One line about an exception that no reader turned into one about its file."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory; take less data at once"
+    ours = Path(__file__).parent.parent
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [frame for frame in frames if ours in Path(frame.filename).parents]
+    last = places[-1]
+    return (
+        f"unforeseen {type(error).__name__} ({' '.join(str(error).split())[:200]}) at "
+        f"{Path(last.filename).relative_to(ours)}:{last.lineno}; a file may be damaged, or outcrop "
+        f"is wrong: {DEBUG}=1 shows the traceback, please report it"
+    )

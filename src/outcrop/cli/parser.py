@@ -22,6 +22,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, get_args, get_origin, get_type_hints
@@ -38,6 +39,7 @@ from jsonargparse import (
 )
 
 from outcrop.errors import OutcropError
+from outcrop.files import decoding
 
 _MODE = "config of outcrop"
 _KINDS = {"int": "a whole number", "float": "a number", "list": "a list", "bool": "true or false"}
@@ -102,7 +104,8 @@ def parse(
             # Only the command that was asked for needs its options; the others, their first line.
             parser = _parser_for(each, chosen) if name == named else Parser()
             subcommands.add_subcommand(name, parser, help=_summary(each))
-        settings = top.parse_args(list(Parser.words))
+        with _config(Parser.words):
+            settings = top.parse_args(list(Parser.words))
         function = commands[settings.command]
         given = settings[settings.command]
         before, chosen = chosen, _chosen(function, given)
@@ -403,6 +406,8 @@ def _explain(line: str, known: Sequence[str], words: Sequence[str]) -> str:
         return f"{absent[1]}: no such file; check the name"
     if broken := re.search(r"Problems parsing config: (.*)", line):
         return _where("", words) + f"is not YAML ({broken[1]}); correct it"
+    if "Unexpected config" in line:
+        return _where("", words) + "has no options; write NAME: VALUE on each line"
     if wrong := re.search(r'Parser key "([\w.]+)": (.*)', line):
         value = re.search(r"[Vv]alue: (?!.*[Vv]alue: )(.*)$", wrong[2])
         kind = re.search(r"Expected a (?:<class ')?([\w.]+)(?:\[(.*?)\])?", wrong[2])
@@ -424,10 +429,21 @@ def _explain(line: str, known: Sequence[str], words: Sequence[str]) -> str:
     return line
 
 
+def _config(words: Sequence[str]) -> AbstractContextManager[None]:
+    """A block in which the config file, if there is one, is read."""
+    given = _given(words).get("--config")
+    return decoding(given, "YAML", "correct it") if given else nullcontext()
+
+
+def _given(words: Sequence[str]) -> dict[str, str]:
+    """The options on the command line and the word after each."""
+    typed = dict(zip(words, [*words[1:], ""], strict=True))
+    return typed | {word.partition("=")[0]: word.partition("=")[2] for word in words if "=" in word}
+
+
 def _where(name: str, words: Sequence[str]) -> str:
     """The config file, if there is one and the option is not on the command line."""
-    typed = dict(zip(words, [*words[1:], ""], strict=True))
-    typed |= {word.partition("=")[0]: word.partition("=")[2] for word in words if "=" in word}
+    typed = _given(words)
     return f"{typed['--config']}: " if "--config" in typed and f"--{name}" not in typed else ""
 
 

@@ -9,9 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from outcrop.errors import OutcropError
 from outcrop.evaluation.areas import MapAccuracy
-from outcrop.files import new_file, read_json, write_json
+from outcrop.files import decoding, new_file, read_json, write_json
 
 Basis = Literal["stratified", "simple", "other strata", "polygons", "raster"]
 
@@ -247,11 +246,7 @@ def read_assessment(path: str | Path) -> Assessment:
         OutcropError: the file is missing, or is no assessment.
     """
     content = read_json(path, "assessment", "assess")
-    try:
+    with decoding(path, "an assessment", "make one with `outcrop assess`"):
         if (content["format"], content["version"]) != (_FORMAT, _VERSION):
-            raise KeyError("format")
+            raise ValueError("another format or version")
         return Assessment.from_json(content)
-    except (KeyError, TypeError, ValueError) as error:
-        raise OutcropError(
-            path, f"is no whole assessment ({error}); make one with `outcrop assess`"
-        ) from error

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from outcrop.errors import OutcropError
 from outcrop.evaluation.contests import Contest
 from outcrop.evaluation.intervals import Interval
 from outcrop.evaluation.scores import Scores
-from outcrop.files import read_json, write_json
+from outcrop.files import decoding, read_json, write_json
 
 _FORMAT = "outcrop comparison"
 _FILE = "comparison.json"
@@ -124,9 +123,11 @@ def read_comparison(folder: str | Path) -> Comparison:
     """
     path = Path(folder) / _FILE
     content = read_json(path, "comparison", "compare")
-    try:
+    with decoding(path, "a comparison", "make one with `outcrop compare`"):
         if content["format"] != _FORMAT:
-            raise KeyError("format")
+            raise ValueError("another format")
+        if not content["rows"]:
+            raise ValueError("it has no rows")
         return Comparison(
             rows=tuple(map(_row_from_json, content["rows"])),
             classes=tuple(content["classes"]),
@@ -135,8 +136,6 @@ def read_comparison(folder: str | Path) -> Comparison:
             contests=tuple(map(Contest.from_json, content.get("contests", ()))),
             fingerprint=content.get("fingerprint", ""),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise OutcropError(path, "is not a comparison; make one with `outcrop compare`") from error
 
 
 def is_compared(folder: Path) -> bool:

@@ -118,7 +118,7 @@ def _check_truth(experiment: Experiment, scenes: int) -> None:
 def _write_experiment(experiment: Experiment, folder: Path) -> None:
     path = folder / "experiment.yaml"
     text = experiment.to_yaml()
-    if path.exists() and path.read_text(encoding="utf-8") != text:
+    if path.exists() and path.read_bytes() != text.encode():
         raise OutcropError(path, "was run with other settings; choose another folder")
     with new_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -9,6 +9,7 @@ from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
 from outcrop.sources.scene import Reading
 from outcrop.training.recipe import Augmentation, Machine, Recipe
+from outcrop.typed import typed
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,14 @@ class Experiment:
         import yaml
 
         try:
-            given = yaml.safe_load(text)
-            content = {str(key).replace("-", "_"): value for key, value in given.items()}
-            reading = Reading(**_taken(Reading, content))
+            given = typed(dict[str, Any], yaml.safe_load(text))
+            content = {key.replace("-", "_"): value for key, value in given.items()}
+            reading = typed(Reading, _taken(Reading, content))
             network, recipe = take_training(content)
-            return cls(**content, reading=reading, network=network, recipe=recipe)
-        except (yaml.YAMLError, AttributeError, TypeError) as error:
+            plan = typed(cls, content)
+        except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
             raise OutcropError("experiment", f"cannot be read ({error})") from error
+        return replace(plan, reading=reading, network=network, recipe=recipe)
 
 
 def take_training(content: dict[str, Any]) -> tuple[ResidualNet, Recipe]:
@@ -97,12 +99,11 @@ def take_training(content: dict[str, Any]) -> tuple[ResidualNet, Recipe]:
     >>> network.title, recipe.epochs, recipe.augmentation.flip, content
     ('ResNet-20 + stochastic depth', 9, False, {'size': 8})
     """
-    augmentation = Augmentation(**_taken(Augmentation, content))
-    machine = Machine(**_taken(Machine, content))
-    recipe = Recipe(**_taken(Recipe, content), augmentation=augmentation, machine=machine)
-    name = content.pop("network", None)
+    parts = {"augmentation": _taken(Augmentation, content), "machine": _taken(Machine, content)}
+    recipe = typed(Recipe, {**_taken(Recipe, content), **parts})
+    name = typed(str | None, content.pop("network", None), "network")
     network = ResidualNet() if name is None else ResidualNet.named(name)
-    return replace(network, **_taken(ResidualNet, content)), recipe
+    return typed(ResidualNet, {**asdict(network), **_taken(ResidualNet, content)}), recipe
 
 
 def _taken(kind: type, content: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from scipy.stats import binomtest
 
 from outcrop.errors import OutcropError
 from outcrop.experiment.published import all_published, read_published
-from outcrop.files import explain
+from outcrop.files import decoding, explain
+from outcrop.typed import typed
 
 RESULTS = "results.jsonl"
 COLUMNS = (
@@ -103,8 +104,7 @@ class Result:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Result:
         """The result that `dataclasses.asdict` and JSON took apart."""
-        curve = tuple(content.get("curve", ()))
-        return cls(**{**content, "report": tuple(content["report"]), "curve": curve})
+        return typed(cls, content)
 
 
 def results_of(folder: Path, name: str | None = None) -> tuple[Result, ...]:
@@ -147,25 +147,17 @@ def read_results(path: str | Path) -> tuple[Result, ...]:
         OutcropError: no such file; a line is damaged.
     """
     path = Path(path)
-    try:
+    if not path.exists():
+        raise OutcropError(path, "no such results; make some with `outcrop reproduce NAME`")
+    with decoding(path, "a file of results", "restore it"):
         lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise OutcropError(
-            path, "no such results; make some with `outcrop reproduce NAME`"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise OutcropError(path, f"cannot be read ({error}); restore it") from error
     return tuple(_read_line(path, number, line) for number, line in enumerate(lines, start=1))
 
 
 def _read_line(path: Path, number: int, line: str) -> Result:
-    try:
+    remedy = "delete it, `outcrop reproduce --resume` writes it anew"
+    with decoding(f"{path}: line {number}", "a result", remedy):
         return Result.from_json(json.loads(line))
-    except (ValueError, TypeError, KeyError) as error:
-        raise OutcropError(
-            path,
-            f"line {number} is damaged; delete it, `outcrop reproduce --resume` writes it anew",
-        ) from error
 
 
 def tabulate(results: Sequence[Result]) -> list[tuple[str, ...]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.files import explain, new_file, sweep, write_json
+from outcrop.files import decoding, explain, new_file, sweep, write_json
 from outcrop.mapping.tiling import Window
+from outcrop.typed import typed
 
 
 class Partial:
@@ -54,10 +54,10 @@ class Partial:
             raise
 
     def _check(self, output: Path, wanted: Mapping[str, Any]) -> None:
-        try:
-            stored = json.loads((self.folder / "plan.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            stored = {}
+        remedy = "leave --resume out to begin anew"
+        with decoding(self.folder / "plan.json", "the plan of a map", remedy):
+            text = (self.folder / "plan.json").read_text(encoding="utf-8")
+            stored = typed(dict[str, Any], json.loads(text))
         changed = sorted(
             key for key in wanted.keys() | stored.keys() if wanted.get(key) != stored.get(key)
         )
@@ -88,11 +88,14 @@ class Partial:
             OutcropError: it is damaged.
         """
         path = self._file(window)
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return arrays["layers"]
-        except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
-            raise OutcropError(path, "is damaged; delete it and go on with --resume") from error
+        with (
+            decoding(path, "a window of a map", "delete it and go on with --resume"),
+            np.load(path, allow_pickle=False) as arrays,
+        ):
+            layers = arrays["layers"]
+            if layers.dtype != np.uint8 or layers.shape[1:] != (window.height, window.width):
+                raise ValueError("its layers have another shape or type")
+            return layers
 
     def remove(self) -> None:
         """Remove the folder."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -10,14 +11,16 @@ from typing import Any, Literal
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.files import check_new, new_folder
+from outcrop.files import check_new, decoding, new_folder, sealed, unsealed
 from outcrop.patches.fingerprint import hash_of, store_pixel_hash
 from outcrop.patches.positions import Positions, Source
 from outcrop.sources.scene import Reading
+from outcrop.typed import typed
 
 _FORMAT = "outcrop patch set"
 _VERSION = 3
 _CHUNK_BYTES = 1 << 20
+_WHOLE = ("a whole patch set", "cut one with `outcrop patches`")
 
 
 @dataclass(frozen=True)
@@ -178,13 +181,8 @@ class PatchSet:
         if isinstance(self.images, np.ndarray):
             return self.images[index]
         unique, inverse = np.unique(index, return_inverse=True)
-        try:
+        with decoding(self.images.store_path.store.root, *_WHOLE):
             return self.images.oindex[unique][inverse]
-        except (RuntimeError, ValueError, OSError) as error:
-            raise OutcropError(
-                self.images.store_path.store.root,
-                "has images that cannot be read; it is damaged, cut it anew with `outcrop patches`",
-            ) from error
 
     def subset(self, index: np.ndarray) -> PatchSet:
         """The patches at `index` (or where the mask is true), in memory."""
@@ -239,8 +237,7 @@ def create_images(folder: Path, shape: tuple[int, ...], dtype: np.dtype) -> Any:
         shape=shape,
         dtype=dtype,
         chunks=(chunk, *shape[1:]),
-        # A chunk of zeros is written too, so that one that is missing is known to be lost.
-        config={"write_empty_chunks": True},
+        **_checked(),
     )
 
 
@@ -250,29 +247,58 @@ def write_annotations(folder: Path, patches: PatchSet) -> None:
 
     group = zarr.open_group(folder, mode="a")
     store_pixel_hash(group["images"])
-    group.create_array("labels", data=np.asarray(patches.labels, dtype=np.int64))
+    group.create_array("labels", data=np.asarray(patches.labels, dtype=np.int64), **_checked())
     if patches.positions is not None:
         positions = group.create_group("positions")
         for item in fields(Positions):
             positions.create_array(
-                item.name, data=np.asarray(getattr(patches.positions, item.name))
+                item.name, data=np.asarray(getattr(patches.positions, item.name)), **_checked()
             )
     columns = group.create_group("columns")
     for name, column in patches.columns.items():
-        columns.create_array(name, data=np.asarray(column.codes, dtype=np.int64))
+        columns.create_array(name, data=np.asarray(column.codes, dtype=np.int64), **_checked())
     group.attrs.update(
-        {
-            "format": _FORMAT,
-            "version": _VERSION,
-            "classes": list(patches.classes),
-            "bands": list(patches.bands),
-            "sources": [asdict(source) for source in patches.sources],
-            "crs": patches.crs,
-            "columns": {name: list(column.names) for name, column in patches.columns.items()},
-            "dropped": dict(patches.dropped),
-            "reading": asdict(patches.reading),
-        }
+        sealed(
+            {
+                "format": _FORMAT,
+                "version": _VERSION,
+                "classes": list(patches.classes),
+                "bands": list(patches.bands),
+                "sources": [asdict(source) for source in patches.sources],
+                "crs": patches.crs,
+                "columns": {name: list(column.names) for name, column in patches.columns.items()},
+                "dropped": dict(patches.dropped),
+                "reading": asdict(patches.reading),
+            },
+            _layout(group),
+        )
     )
+
+
+def _checked() -> dict[str, Any]:
+    """How arrays are written so that damage is seen: each chunk with a checksum, none left out."""
+    from zarr.codecs import Crc32cCodec, ZstdCodec
+
+    return {
+        "compressors": (ZstdCodec(), Crc32cCodec()),
+        # A chunk of zeros is written too, so that one that is missing is known to be lost.
+        "config": {"write_empty_chunks": True},
+    }
+
+
+def _layout(group: Any) -> list[list[Any]]:
+    """Name, shape and dtype of each array: what tells how the chunks are to be read."""
+    return [[name, list(array.shape), str(array.dtype)] for name, array in _arrays(group)]
+
+
+def _arrays(group: Any) -> list[tuple[str, Any]]:
+    """All arrays below a group by their names in it, sorted."""
+    import zarr
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of files between the arrays
+        members = group.members(max_depth=None)
+    return sorted((name, item) for name, item in members if isinstance(item, zarr.Array))
 
 
 def read_patches(path: str | Path) -> PatchSet:
@@ -286,18 +312,14 @@ def read_patches(path: str | Path) -> PatchSet:
     path = Path(path)
     if not path.exists():
         raise OutcropError(path, "no such patch set; cut one with `outcrop patches`")
-    try:
+    with decoding(path, *_WHOLE):
         group = zarr.open_group(path, mode="r")
         attributes = dict(group.attrs)
         if attributes.get("format") != _FORMAT:
-            raise KeyError("format")
+            raise ValueError("it has another format")
         version = attributes["version"]
         if version == _VERSION:
-            return _patches_in(group, attributes)
-    except (KeyError, TypeError, ValueError, OSError, OutcropError) as error:
-        raise OutcropError(
-            path, f"is not a whole patch set ({error}); cut one with `outcrop patches`"
-        ) from error
+            return _patches_in(group, unsealed(attributes, _layout(group)))
     age = "an older" if version in range(_VERSION) else "another"
     raise OutcropError(path, f"was made by {age} outcrop; cut it anew with `outcrop patches`")
 
@@ -309,26 +331,24 @@ def _patches_in(group: Any, attributes: Mapping[str, Any]) -> PatchSet:
             **{f.name: group[f"positions/{f.name}"][...] for f in fields(Positions)}
         )
     images = group["images"]
-    lost = images.nchunks - images.nchunks_initialized
-    if lost:
-        raise ValueError(f"{lost} chunks of images are missing")
+    for name, array in _arrays(group):
+        lost = array.nchunks - array.nchunks_initialized
+        if lost:
+            raise ValueError(f"{lost} chunks of {name} are missing")
     return PatchSet(
         images=images,
         labels=group["labels"][...],
-        classes=tuple(attributes["classes"]),
-        bands=tuple(attributes["bands"]),
+        classes=typed(tuple[str, ...], attributes["classes"], "classes"),
+        bands=typed(tuple[str, ...], attributes["bands"], "bands"),
         positions=positions,
-        sources=tuple(Source(**_with_tuples(source)) for source in attributes["sources"]),
-        crs=attributes["crs"],
+        sources=typed(tuple[Source, ...], attributes["sources"], "sources"),
+        crs=typed(str | None, attributes["crs"], "crs"),
         columns={
             name: Column(group[f"columns/{name}"][...], tuple(names))
-            for name, names in attributes["columns"].items()
+            for name, names in typed(
+                dict[str, tuple[str, ...]], attributes["columns"], "columns"
+            ).items()
         },
-        dropped=attributes["dropped"],
-        reading=Reading(**attributes["reading"]),
+        dropped=typed(dict[str, int], attributes["dropped"], "dropped"),
+        reading=typed(Reading, attributes["reading"], "reading"),
     )
-
-
-def _with_tuples(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What JSON, which knows no tuples, holds of a dataclass."""
-    return {k: tuple(value) if isinstance(value, list) else value for k, value in content.items()}

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
+from outcrop.files import decoding
+from outcrop.sources.vector import decode_text
 
 _FOUND = {"true": True, "1": True, "false": False, "0": False}
 _MOST = 2**31
@@ -100,18 +102,15 @@ def read_table(path: str | Path) -> Table:
 
     path = Path(path)
     parquet = path.suffix.lower() == ".parquet"
-    try:
-        with warnings.catch_warnings():
-            # Of lines with more fields than the header pandas would only warn.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_parquet(path) if parquet else _read_csv(path)
-    except FileNotFoundError:
-        raise OutcropError(path, "no such file; check the name") from None
-    except (ValueError, OSError, pd.errors.ParserWarning) as error:
-        kind = "a Parquet file" if parquet else "a CSV table"
-        raise OutcropError(
-            path, f"is not {kind} ({error}); write one with a header and commas between"
-        ) from error
+    if not path.exists():
+        raise OutcropError(path, "no such file; check the name")
+    kind = "a Parquet file" if parquet else "a CSV table"
+    remedy = "write it again" if parquet else "write one with a header and commas between"
+    with decoding(path, kind, remedy), warnings.catch_warnings():
+        # Of lines with more fields than the header pandas would only warn.
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        frame = pd.read_parquet(path) if parquet else _read_csv(path)
+        decode_text(frame)
     frame = frame.reset_index(drop=True)
     frame.index += 2
     frame = frame.dropna(how="all")

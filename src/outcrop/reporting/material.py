@@ -13,7 +13,7 @@ from outcrop.errors import OutcropError
 from outcrop.evaluation.scores import Scores
 from outcrop.experiment.comparison import Comparison, Row, read_comparison
 from outcrop.experiment.plan import Experiment
-from outcrop.files import read_json
+from outcrop.files import decoding, read_json
 from outcrop.patches.patchset import PatchSet, read_patches
 from outcrop.reporting.maps import MapFiles, files_beside
 from outcrop.splits import Split, read_split
@@ -193,9 +193,5 @@ def _maps(folder: Path, plan: Experiment) -> dict[int, MapFiles]:
 
 
 def _read_plan(path: Path) -> Experiment:
-    try:
+    with decoding(path, "an experiment", "make one with `outcrop experiment`"):
         return Experiment.from_yaml(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, OutcropError) as error:
-        raise OutcropError(
-            path, "is not an experiment; make one with `outcrop experiment`"
-        ) from error

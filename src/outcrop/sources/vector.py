@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from outcrop.errors import OutcropError
+from outcrop.files import decoding
 from outcrop.sources.scene import NO_CRS
 from outcrop.sources.systems import check_way, parse_crs
 
@@ -31,12 +32,9 @@ def read_vector(path: str | Path, crs: str | None = None) -> Any:
     path = Path(path)
     if not path.exists():
         raise OutcropError(path, "no such file; check the name")
-    try:
+    with decoding(path, "a vector file that GDAL can read", "export it anew"):
         frame = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path)
-    except (RuntimeError, ValueError, OSError):
-        raise OutcropError(
-            path, "is not a vector file that GDAL can read, or is damaged; export it anew"
-        ) from None
+        decode_text(frame)
     if not isinstance(frame, gpd.GeoDataFrame):
         raise OutcropError(path, "has no geometry; pass polygons or points")
     if frame.crs is not None:
@@ -44,6 +42,17 @@ def read_vector(path: str | Path, crs: str | None = None) -> Any:
     if crs is None:
         raise OutcropError(path, NO_CRS)
     return frame.set_crs(parse_crs(crs, "--labels-crs"))
+
+
+def decode_text(frame: Any) -> None:
+    """Decode all text of a table now: Arrow leaves it until somebody asks for a value.
+
+    Raises:
+        UnicodeDecodeError: a value is no text.
+    """
+    for name in frame.columns:
+        if frame[name].dtype.kind == "O" and name != getattr(frame, "_geometry_column_name", None):
+            frame[name].tolist()
 
 
 def reproject(frame: Any, crs: str, path: Path) -> Any:

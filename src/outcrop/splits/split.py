@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.files import read_json, write_json
+from outcrop.files import decoding, read_json, write_json
 from outcrop.patches.patchset import PatchSet
+from outcrop.typed import typed
 
 SIDES = ("train", "validation", "test", "buffer")
 TRAIN, VALIDATION, TEST, BUFFER = range(4)
@@ -144,20 +145,19 @@ def read_split(path: str | Path, patches: PatchSet | None = None) -> Split:
             fit patches and was made by another version, whose fingerprints mean something else.
     """
     content = read_json(path, "split", "split")
-    try:
+    with decoding(path, "a split", "make one with `outcrop split`"):
         if content["format"] != _FORMAT:
-            raise KeyError("format")
+            raise ValueError("another format")
+        sides = typed(str, content["sides"], "sides")
         split = Split(
-            sides=np.array(["tvsb".index(letter) for letter in content["sides"]], dtype=np.int8),
-            groups=np.array(content["groups"], dtype=np.int64),
-            fingerprint=content["fingerprint"],
-            how=content["how"],
-            by_ground=content["by_ground"],
+            sides=np.array(["tvsb".index(letter) for letter in sides], dtype=np.int8),
+            groups=np.array(typed(list[int], content["groups"], "groups"), dtype=np.int64),
+            fingerprint=typed(str, content["fingerprint"], "fingerprint"),
+            how=typed(dict[str, Any], content["how"], "how"),
+            by_ground=typed(bool, content["by_ground"], "by_ground"),
         )
         if split.sides.shape != split.groups.shape:
             raise ValueError("sides and groups differ in number")
-    except (KeyError, TypeError, ValueError) as error:
-        raise OutcropError(path, "is not a split; make one with `outcrop split`") from error
     if patches is not None:
         if content.get("version") != _VERSION:
             raise OutcropError(

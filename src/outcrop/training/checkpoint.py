@@ -6,14 +6,15 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from outcrop.errors import OutcropError
-from outcrop.files import new_file
+from outcrop.files import decoding, file_hash, new_file
 from outcrop.progress import console
 
 _FORMAT = "outcrop checkpoint"
@@ -77,7 +78,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     for path in there:
         try:
             return _read(path)
-        except (SafetensorError, KeyError, ValueError, OSError):
+        except OutcropError:
             if path is not there[-1]:
                 console.print(f"note: {path} is damaged; going on from the one before it")
     if there:
@@ -104,29 +105,42 @@ def load_weights(module: nn.Module, path: Path) -> None:
     Raises:
         OutcropError: they are missing, damaged, or of another model.
     """
-    try:
+    with decoding(path, "the weights of this model", "train the model anew"):
         module.load_state_dict(load_file(path))
-    except FileNotFoundError:
-        raise OutcropError(path, "no such weights; train the model anew") from None
-    except (SafetensorError, RuntimeError, OSError) as error:
-        raise OutcropError(
-            path, "is damaged or belongs to another model; train the model anew"
-        ) from error
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> int:
     """A checksum over all numbers: safetensors notices a cut, but not a changed byte."""
     total = 0
     for name in sorted(tensors):
-        numbers = tensors[name].detach().cpu().contiguous().reshape(-1)
-        total = zlib.crc32(numbers.view(torch.uint8).numpy().data, total)
+        tensor = tensors[name].detach().cpu().contiguous()
+        # The same bytes are other numbers in another type or shape.
+        total = zlib.crc32(repr((name, tensor.dtype, tuple(tensor.shape))).encode(), total)
+        total = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, total)
     return total
 
 
+def check_weights(path: Path, written: Any) -> None:
+    """Refuse weights that are not those that were written.
+
+    A changed byte makes another network and no error, for safetensors has no checksum.
+
+    Args:
+        written: the hash that `model.json` keeps; None in models of before there was one.
+
+    Raises:
+        OutcropError: they are missing, or of another hash.
+    """
+    with decoding(path, "the weights of this model", "train the model anew"):
+        if written is not None and file_hash(path) != written:
+            raise ValueError("it is not what model.json says it should be")
+
+
 def _read(path: Path) -> Checkpoint:
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata() or {}
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    if metadata["format"] != _FORMAT or int(metadata["crc32"]) != checksum(tensors):
-        raise ValueError("not what was written")
-    return Checkpoint(int(metadata["epoch"]), int(metadata["step"]), tensors)
+    with decoding(path, "a checkpoint", "delete it to train from the first epoch"):
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if metadata["format"] != _FORMAT or int(metadata["crc32"]) != checksum(tensors):
+            raise ValueError("not what was written")
+        return Checkpoint(int(metadata["epoch"]), int(metadata["step"]), tensors)

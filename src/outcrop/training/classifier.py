@@ -14,15 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from outcrop.errors import OutcropError
-from outcrop.files import read_json, write_json
+from outcrop.files import decoding, file_hash, read_json, write_json
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.residual import ResidualNetwork
-from outcrop.training.checkpoint import load_weights, write_tensors
+from outcrop.training.checkpoint import check_weights, load_weights, write_tensors
 from outcrop.training.device import exact_convolutions, pick_device
 from outcrop.training.folder import CLASSIFIER, check_model
 from outcrop.training.normalise import Normalisation
 from outcrop.training.origin import TrainedOn
 from outcrop.training.pictures import to_tensor
+from outcrop.typed import typed
 
 _VERSION = 1
 
@@ -189,7 +190,10 @@ class Classifier:
         """
         folder = Path(folder)
         write_tensors(folder / "model.safetensors", self.module.state_dict())
-        write_json(folder / "model.json", self.description)
+        write_json(
+            folder / "model.json",
+            {**self.description, "weights": file_hash(folder / "model.safetensors")},
+        )
 
 
 def probabilities(module: Callable[[Tensor], Tensor], images: Tensor, flip: bool) -> Tensor:
@@ -224,16 +228,17 @@ def read_classifier(folder: str | Path, device: str = "auto") -> Classifier:
     target = pick_device(device)
     content = read_json(folder / "model.json", "model", "train")
     check_model(folder, content, CLASSIFIER)
-    try:
+    with decoding(folder / "model.json", "a model of this outcrop", "train it anew"):
         if (content["format"], content["version"]) != (CLASSIFIER.model, _VERSION):
-            raise KeyError("format")
-        network = ResidualNet(**content["network"])
-        bands, classes = tuple(content["bands"]), tuple(content["classes"])
-        height, width = map(int, content["size"])
-        flip = bool(content.get("flip", False))
-        temperature = float(content.get("temperature", 1.0))
-        mean, std = (tuple(map(float, content["normalisation"][key])) for key in ("mean", "std"))
-        if not len(bands) == len(mean) == len(std):
+            raise ValueError("another format or version")
+        network = typed(ResidualNet, content["network"], "network")
+        bands = typed(tuple[str, ...], content["bands"], "bands")
+        classes = typed(tuple[str, ...], content["classes"], "classes")
+        size = typed(tuple[int, int], content["size"], "size")
+        flip = typed(bool, content.get("flip", False), "flip")
+        temperature = typed(float, content.get("temperature", 1.0), "temperature")
+        normalisation = typed(Normalisation, content["normalisation"], "normalisation")
+        if not len(bands) == len(normalisation.mean) == len(normalisation.std):
             raise ValueError("bands and normalisation differ in number")
         known = content.get("trained_on")
         trained_on = None if known is None else TrainedOn.from_json(known)
@@ -241,17 +246,14 @@ def read_classifier(folder: str | Path, device: str = "auto") -> Classifier:
             raise ValueError("bands and their values differ in number")
         if not 0 < temperature < math.inf:
             raise ValueError("the temperature is not above 0")
-    except (KeyError, TypeError, ValueError, OutcropError) as error:
-        raise OutcropError(
-            folder / "model.json", f"is not a model of this outcrop ({error}); train it anew"
-        ) from error
+    check_weights(folder / "model.safetensors", content.get("weights"))
     return Classifier(
         network=network,
         module=_read_weights(folder / "model.safetensors", network, bands, classes).to(target),
         classes=classes,
         bands=bands,
-        normalisation=Normalisation(mean, std),
-        size=(height, width),
+        normalisation=normalisation,
+        size=size,
         flip=flip,
         temperature=temperature,
         trained_on=trained_on,

@@ -10,15 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from outcrop.errors import OutcropError
-from outcrop.files import explain, new_file
+from outcrop.files import decoding, explain, new_file
 from outcrop.training.figures import confusion_figure
+from outcrop.typed import typed
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,9 @@ class Metrics(Protocol):
         """What TensorBoard draws: tags and values."""
 
 
+Line = TypeVar("Line", bound=Metrics)
+
+
 class Log:
     """`metrics.jsonl` and the TensorBoard events of one run, from some epoch on."""
 
@@ -189,7 +193,8 @@ def _silent_thread() -> Iterator[None]:
 
 def _keep_lines(path: Path, count: int) -> None:
     """Cut a file back to its first `count` lines: an epoch may have ended before its checkpoint."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    with decoding(path, "a file of metrics", "train anew"):
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     if len(lines) < count:
         raise OutcropError(path, f"has lost lines ({len(lines)} of {count}); train anew")
     with new_file(path) as temporary:
@@ -202,13 +207,18 @@ def read_metrics(path: Path) -> tuple[EpochMetrics, ...]:
     Raises:
         OutcropError: the file is missing or damaged.
     """
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        for row in rows:
-            sides = {side: row[side] for side in ("train", "validation") if row[side]}
-            row.update({side: SideScores(**scores) for side, scores in sides.items()})
-        return tuple(EpochMetrics(**row) for row in rows)
-    except FileNotFoundError:
-        raise OutcropError(path, "no such metrics; make a run with `outcrop train`") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise OutcropError(path, f"is damaged ({error}); train anew") from error
+    return read_lines(path, EpochMetrics)
+
+
+def read_lines(path: Path, kind: type[Line]) -> tuple[Line, ...]:
+    """A file of which each line is a dataclass as JSON, the epochs 1, 2 and so on.
+
+    Raises:
+        OutcropError: the file is missing or damaged.
+    """
+    with decoding(path, "a file of metrics", "train anew"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        found = tuple(typed(kind, json.loads(line)) for line in lines)
+        if [line.epoch for line in found] != list(range(1, len(found) + 1)):
+            raise ValueError("it is not one line for each epoch")
+        return found

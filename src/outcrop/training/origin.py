@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from outcrop.patches.patchset import PatchSet
 from outcrop.sources.grids import pixel_metres
 from outcrop.sources.scene import Reading
+from outcrop.typed import typed
 
 _LEVELS = (0.0, 1.0, 50.0, 99.0, 100.0)
 _PIXELS = 4_000_000
@@ -69,16 +70,7 @@ class TrainedOn:
         Raises:
             KeyError, TypeError, ValueError: it is something else.
         """
-        return cls(
-            reading=Reading(**content["reading"]),
-            sensors=tuple(map(str, content["sensors"])),
-            units=tuple(map(str, content["units"])),
-            pixel=tuple((float(wide), float(tall)) for wide, tall in content["pixel"]),
-            values=tuple(
-                Values(**{item.name: float(one[item.name]) for item in fields(Values)})
-                for one in content["values"]
-            ),
-        )
+        return typed(cls, content, "trained_on")
 
 
 def origin_of(patches: PatchSet, index: np.ndarray) -> TrainedOn:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from outcrop.errors import OutcropError
+from outcrop.typed import typed
 
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
@@ -242,13 +243,7 @@ def recipe_of(content: Mapping[str, Any]) -> Recipe:
     >>> recipe_of({"epochs": 2, "augmentation": {"flip": False}}).augmentation.flip
     False
     """
-    return Recipe(
-        **{
-            **content,
-            "augmentation": Augmentation(**content.get("augmentation", {})),
-            "machine": Machine(**content.get("machine", {})),
-        }
-    )
+    return typed(Recipe, content, "recipe")
 
 
 def _one_cycle(done: float, up: float = 0.3, start: float = 1 / 25, end: float = 4e-6) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,7 @@ from outcrop.errors import OutcropError
 from outcrop.evaluation.calibration import Calibration, calibrate, tempered
 from outcrop.evaluation.scores import Scores, score
 from outcrop.evaluation.trust import AreaOfTrust
-from outcrop.files import new_file
+from outcrop.files import decoding, new_file
 from outcrop.splits.split import read_split
 from outcrop.training.checkpoint import checksum
 from outcrop.training.classifier import Classifier, read_classifier
@@ -157,6 +156,16 @@ def read_run(folder: str | Path, device: str = "auto") -> Run:
         raise OutcropError(
             folder / "predictions.npz", "is of another split than this run; put the right one back"
         )
+    classes = set(run.classifier.classes)
+    if run.predictions.probabilities.shape[1] != len(classes):
+        raise OutcropError(
+            folder / "predictions.npz", f"is damaged or not of {len(classes)} classes; train anew"
+        )
+    sides = [side for epoch in run.metrics for side in (epoch.train, epoch.validation) if side]
+    if any(not classes == side.precision.keys() == side.recall.keys() for side in sides):
+        raise OutcropError(
+            folder / "metrics.jsonl", "is damaged or not of the model's classes; train anew"
+        )
     return run
 
 
@@ -166,15 +175,13 @@ def read_predictions(path: str | Path) -> Predictions:
     Raises:
         OutcropError: the file is missing or damaged.
     """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return Predictions(
-                arrays["index"],
-                arrays["truth"],
-                arrays["probabilities"],
-                str(arrays["model"]) if "model" in arrays else "",
-            )
-    except FileNotFoundError:
-        raise OutcropError(path, "no such predictions; make a run with `outcrop train`") from None
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
-        raise OutcropError(path, "is damaged; train anew") from error
+    with decoding(path, "a file of predictions", "train anew with `outcrop train`"):
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in ("index", "truth", "probabilities")}
+            model = str(file["model"]) if "model" in file else ""
+        found = Predictions(**arrays, model=model)
+        shapes = found.index.shape, found.truth.shape, found.probabilities.shape[:1]
+        kinds = "".join(array.dtype.kind for array in arrays.values())
+        if len(set(shapes)) > 1 or found.probabilities.ndim != 2 or kinds != "iif":
+            raise ValueError("its arrays do not belong together")
+        return found

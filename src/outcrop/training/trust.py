@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from outcrop.errors import OutcropError
 from outcrop.evaluation.trust import AreaOfTrust, learn_area
-from outcrop.training.checkpoint import write_tensors
+from outcrop.files import decoding, sealed, unsealed
+from outcrop.training.checkpoint import checksum, write_tensors
 from outcrop.training.classifier import Classifier
 from outcrop.training.pictures import Pictures
+from outcrop.typed import typed
 
 TRUST = "trust.safetensors"
 _FORMAT = "outcrop area of trust"
@@ -56,8 +58,9 @@ def write_trust(folder: Path, area: AreaOfTrust) -> None:
     """
     tensors = {name: getattr(area, name) for name in _TENSORS}
     # Of several entries safetensors would change the order from one writing to the next.
-    numbers = json.dumps({name: getattr(area, name) for name in (*_NUMBERS, "model")})
-    write_tensors(folder / TRUST, tensors, {_FORMAT: numbers})
+    numbers = {name: getattr(area, name) for name in (*_NUMBERS, "model")}
+    told = json.dumps(sealed(numbers, checksum(tensors)))
+    write_tensors(folder / TRUST, tensors, {_FORMAT: told})
 
 
 def has_trust(folder: Path) -> bool:
@@ -72,27 +75,23 @@ def read_trust(folder: str | Path) -> AreaOfTrust:
         OutcropError: missing, as in runs of before there was one, or damaged.
     """
     path = Path(folder) / TRUST
-    try:
+    if not path.exists():
+        raise OutcropError(
+            path, "no area of trust, this run has none; train it anew with `outcrop train`"
+        )
+    with decoding(path, "an area of trust", "train the run anew"):
         with safe_open(path, "pt") as file:
-            numbers = json.loads((file.metadata() or {})[_FORMAT])
+            told = json.loads((file.metadata() or {})[_FORMAT])
             tensors = {name: file.get_tensor(name) for name in _TENSORS}
-            found = AreaOfTrust(
-                mean_distance=float(numbers["mean_distance"]),
-                threshold=float(numbers["threshold"]),
-                model=str(numbers.get("model", "")),
-                **tensors,
-            )
+        content = dict(unsealed(told, checksum(tensors)))
+        model = str(content.pop("model", ""))
+        numbers = typed(dict[str, float], content)
+        found = AreaOfTrust(**{name: numbers[name] for name in _NUMBERS}, model=model, **tensors)
         if not (found.mean_distance > 0 and math.isfinite(found.threshold)):
             raise ValueError("distances must be above 0")
         if not found.references.shape[1:] == found.mean.shape == found.std.shape:
             raise ValueError("channels differ in number")
-    except FileNotFoundError:
-        raise OutcropError(
-            path, "no area of trust, this run has none; train it anew with `outcrop train`"
-        ) from None
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise OutcropError(path, "is damaged or no area of trust; train the run anew") from error
-    return found
+        return found
 
 
 def _features(classifier: Classifier, pictures: Pictures, which: np.ndarray) -> Tensor:

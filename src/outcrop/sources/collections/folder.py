@@ -8,10 +8,11 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from outcrop.errors import OutcropError
+from outcrop.files import decoding
 from outcrop.progress import track
 from outcrop.sources.collections import picture
 from outcrop.sources.collections.collection import Collection, band_names, held_out
-from outcrop.sources.collections.members import Members, first_line
+from outcrop.sources.collections.members import Members
 
 _SIDES = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
 _EXPECTED = "put each image in CLASS/ or in train/CLASS/ and test/CLASS/"
@@ -121,13 +122,8 @@ def _load(members: Members, names: list[str]) -> np.ndarray:
 
 def _decode(members: Members, name: str) -> np.ndarray:
     content = members.read(name)
-    try:
+    with decoding(members.where(name), "a readable image", "replace it or leave it out"):
         return picture.decode(name, content)
-    except picture.UNREADABLE as error:
-        raise OutcropError(
-            members.where(name),
-            f"is not a readable image ({first_line(error)}); replace it or leave it out",
-        ) from error
 
 
 def _room(members: Members, n: int, image: np.ndarray) -> np.ndarray:

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import lzma
 import os
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from outcrop.errors import OutcropError
+from outcrop.files import decoding
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".txz", ".zip")
 _LARGEST = 1 << 30
-_DAMAGE = (
-    OSError,
-    EOFError,
-    lzma.LZMAError,
-    zlib.error,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    NotImplementedError,
-    UnicodeDecodeError,
-)
 
 
 @dataclass(frozen=True)
@@ -57,12 +46,8 @@ class Members:
         Raises:
             OutcropError: the file, or the archive at this place, cannot be read.
         """
-        try:
+        with decoding(self.where(name), "a whole file", "get it anew"):
             return self.load(name)
-        except _DAMAGE as error:
-            raise OutcropError(
-                self.where(name), f"cannot be read ({first_line(error)}); get it anew"
-            ) from error
 
 
 @contextmanager
@@ -77,19 +62,12 @@ def open_members(path: Path) -> Iterator[Members]:
         yield _folder(path)
         return
     with ExitStack() as stack:
-        try:
+        with decoding(path, f"a whole {path.suffix} archive", "get it anew"):
             if path.suffix.lower() == ".zip":
                 members = _zip(path, stack.enter_context(zipfile.ZipFile(path)))
             else:
                 members = _tar(path, stack.enter_context(tarfile.open(path)))
-        except _DAMAGE as error:
-            raise _damaged(path, error) from error
         yield members
-
-
-def first_line(error: Exception) -> str:
-    """The gist of an error that may explain itself at length."""
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(": ")
 
 
 def _folder(path: Path) -> Members:
@@ -150,11 +128,3 @@ def _safe(path: Path, name: str, size: int) -> str:
 
 def _shown(name: str) -> bool:
     return not any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
-
-
-def _damaged(path: Path, error: Exception) -> OutcropError:
-    if isinstance(error, PermissionError):
-        return OutcropError(path, "cannot be read; check its permissions")
-    return OutcropError(
-        path, f"is not a whole {path.suffix} archive ({first_line(error)}); get it anew"
-    )

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from outcrop.errors import OutcropError
+from outcrop.files import decoding
 from outcrop.sources.collections.collection import (
     SIDES,
     Collection,
     band_names,
     held_out,
 )
-from outcrop.sources.collections.members import first_line
 from outcrop.sources.dtypes import DTYPES
 
 _FEW = (1, 3, 4)
@@ -79,34 +79,32 @@ def band_axis(shape: tuple[int, ...]) -> int | None:
 
 
 def _load(path: Path, needed: tuple[str, ...]) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            for name in needed:
-                if name not in archive:
-                    raise OutcropError(
-                        path,
-                        f"has no array '{name}' but {', '.join(archive) or 'nothing'}; "
-                        f"save {' and '.join(needed)} under "
-                        f"{'these names' if len(needed) > 1 else 'this name'}",
-                    )
-            known = ("images", "labels", "classes", "sides", "layout", "bands")
-            return {name: archive[name] for name in known if name in archive}
-    except MemoryError:
-        raise OutcropError(path, "does not fit in memory; take fewer images") from None
-    except ValueError as error:
-        if "pickle" not in str(error):
-            raise _damaged(path, error) from error
-        raise OutcropError(
-            path, "holds Python objects, which are not read; save plain arrays"
-        ) from error
-    except (OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise _damaged(path, error) from error
+    with _whole(path), np.load(path, allow_pickle=False) as archive:
+        for name in needed:
+            if name not in archive:
+                raise OutcropError(
+                    path,
+                    f"has no array '{name}' but {', '.join(archive) or 'nothing'}; "
+                    f"save {' and '.join(needed)} under "
+                    f"{'these names' if len(needed) > 1 else 'this name'}",
+                )
+        known = ("images", "labels", "classes", "sides", "layout", "bands")
+        return {name: archive[name] for name in known if name in archive}
 
 
-def _damaged(path: Path, error: Exception) -> OutcropError:
-    return OutcropError(
-        path, f"is not a whole npz file ({first_line(error)}); save it anew with numpy.savez"
-    )
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    with decoding(path, "a whole npz file", "save it anew with numpy.savez"):
+        try:
+            yield
+        except MemoryError:
+            raise OutcropError(path, "does not fit in memory; take fewer images") from None
+        except ValueError as error:
+            if "pickle" not in str(error):
+                raise
+            raise OutcropError(
+                path, "holds Python objects, which are not read; save plain arrays"
+            ) from error
 
 
 def _images(path: Path, images: np.ndarray, layout: np.ndarray | None) -> np.ndarray:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -16,18 +14,6 @@ from PIL import Image
 from outcrop.sources.dtypes import DTYPES
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-UNREADABLE = (
-    OSError,
-    EOFError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-    MemoryError,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -40,8 +26,8 @@ def decode(name: str, content: bytes) -> np.ndarray:
     a float TIFF becomes NaN; that of an integer TIFF stays as it is.
 
     Raises:
-        one of `UNREADABLE`: not an image of these formats, truncated, of another type, or larger
-            than `PIL.Image.MAX_IMAGE_PIXELS`.
+        Exception: of whatever class the decoder has: not an image of these formats, truncated, of
+            another type, or larger than `PIL.Image.MAX_IMAGE_PIXELS` (`outcrop.files.decoding`).
     """
     if PurePosixPath(name).suffix.lower() in (".tif", ".tiff"):
         return _through_gdal(content, "GTiff")

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from tokenize import TokenError
 
 import numpy as np
 
 from outcrop.errors import OutcropError
+from outcrop.files import decoding
 from outcrop.sources.volumes.mapped import AROUND_BYTES, Mapped
 from outcrop.sources.volumes.volume import PLAIN_AXES, Fill, Triple, Volume, check_cube
 
@@ -22,7 +22,7 @@ def describe_npy(path: Path) -> Volume:
     Raises:
         OutcropError: not a .npy file, no cube of numbers, or cut off.
     """
-    try:
+    with decoding(path, "a whole .npy file", "write it again with numpy.save"):
         with path.open("rb") as file:
             version = np.lib.format.read_magic(file)
             header = (
@@ -32,10 +32,8 @@ def describe_npy(path: Path) -> Volume:
             )
             shape, columns_first, dtype = header(file)
             offset = file.tell()
-    except (ValueError, TokenError) as error:
-        raise OutcropError(
-            path, f"is not a whole .npy file ({error}); write it again with numpy.save"
-        ) from error
+        if not all(type(length) is int and length >= 0 for length in shape):
+            raise ValueError(f"its shape is {shape}")
     if dtype.hasobject:
         raise OutcropError(
             path, "holds Python objects, which outcrop does not unpickle; save it as numbers"

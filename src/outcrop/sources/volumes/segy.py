@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
+from outcrop.files import decoding
 from outcrop.progress import track
 from outcrop.sources.volumes.mapped import AROUND_BYTES, Mapped
 from outcrop.sources.volumes.segy_grid import NoGridError, find_grid
@@ -231,13 +232,8 @@ def _segyio(path: Path, order: str) -> Iterator[Any]:
     import segyio
 
     endian = "big" if order == ">" else "little"
-    try:
+    with decoding(path, "a SEG-Y file of a whole number of traces", "fetch it again"):
         file = segyio.open(path, ignore_geometry=True, endian=endian)
-    except (RuntimeError, IndexError, ValueError, OSError) as error:
-        raise OutcropError(
-            path,
-            f"holds no whole number of traces ({error}); it is cut off or damaged, fetch it again",
-        ) from error
     with file:
         yield file
 

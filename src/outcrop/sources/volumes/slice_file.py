@@ -7,7 +7,7 @@ GDAL takes a PNG file that is cut off for a whole one and makes up the rows that
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.sources.collections.picture import UNREADABLE, strict
+from outcrop.files import decoding
+from outcrop.sources.collections.picture import strict
 
 FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF"}
 _GREY = {"1": "uint8", "L": "uint8", "I;16": "uint16", "I": "uint16"}
@@ -94,11 +95,8 @@ def _slice(file: Path, page: str, dataset: Any) -> Slice:
 def _png(file: Path) -> Iterator[Any]:
     from PIL import Image
 
-    try:
-        with strict(), Image.open(file, formats=("PNG",)) as image:
-            yield image
-    except UNREADABLE as error:
-        raise _unreadable(file) from error
+    with _readable(file), strict(), Image.open(file, formats=("PNG",)) as image:
+        yield image
 
 
 @contextmanager
@@ -107,13 +105,13 @@ def _tiff(file: Path, page: str) -> Iterator[Any]:
 
     # GDAL would look for side files in a listing of the folder, again for every slice.
     quick = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_CACHEMAX": _CACHE_BYTES}
-    try:
-        with rasterio.Env(**quick), strict(), rasterio.open(page, driver="GTiff") as dataset:
-            yield dataset
-    except OutcropError:
-        raise
-    except Exception as error:  # GDAL's own errors have no public name
-        raise _unreadable(file) from error
+    with (
+        _readable(file),
+        rasterio.Env(**quick),
+        strict(),
+        rasterio.open(page, driver="GTiff") as dataset,
+    ):
+        yield dataset
 
 
 def _check_same(part: Slice, shape: tuple[int, int]) -> None:
@@ -125,8 +123,5 @@ def _not_grey(file: Path) -> OutcropError:
     return OutcropError(file, "is not grey; convert the slices to one band of numbers")
 
 
-def _unreadable(file: Path) -> OutcropError:
-    wanted = FORMATS[file.suffix.lower()]
-    return OutcropError(
-        file, f"cannot be read as {wanted}; it is cut off or damaged, fetch it again"
-    )
+def _readable(file: Path) -> AbstractContextManager[None]:
+    return decoding(file, f"a whole {FORMATS[file.suffix.lower()]} file", "fetch it again")

@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
+from outcrop.files import decoding
 from outcrop.progress import tell
 from outcrop.sources.volumes.volume import PLAIN_AXES, Fill, Triple, Volume, check_cube
+
+_ARRAY = ("a Zarr array or group", "copy it again")
 
 
 def describe_zarr(path: Path) -> Volume:
@@ -38,11 +41,12 @@ def describe_zarr(path: Path) -> Volume:
             raise OutcropError(path, _which(path, arrays, cubes))
         name = cubes[0]
         node = arrays[name]
-    shape, dtype = check_cube(path, node.shape, np.dtype(node.dtype))
-    _check_codecs(path, node)
-    _check_stored(path, node)
-    store = ZarrStore(path, name, node.chunks)
-    return Volume(path, "zarr", shape, dtype, PLAIN_AXES, store)
+    with decoding(path, *_ARRAY):
+        shape, dtype = check_cube(path, node.shape, np.dtype(node.dtype))
+        _check_codecs(path, node)
+        _check_stored(path, node)
+        store = ZarrStore(path, name, node.chunks)
+        return Volume(path, "zarr", shape, dtype, PLAIN_AXES, store)
 
 
 @dataclass(frozen=True)
@@ -83,20 +87,15 @@ class ZarrStore:
 
 
 def _read(path: Path, array: Any, box: tuple[slice, ...]) -> np.ndarray:
-    try:
+    place = f"{path} at {box[0].start} to {box[0].stop - 1} along axis 0"
+    with decoding(place, "a whole chunk", "copy it again"):
         return array[box]
-    except Exception as error:  # each codec raises its own
-        raise OutcropError(
-            path,
-            f"cannot be read at {box[0].start} to {box[0].stop - 1} along axis 0 "
-            f"({_first_line(error)}); a chunk is damaged, copy it again",
-        ) from error
 
 
 def _open(path: Path) -> Any:
     import zarr
 
-    with _understood(path):
+    with decoding(path, *_ARRAY):
         return zarr.open(path, mode="r")
 
 
@@ -104,20 +103,10 @@ def _arrays(path: Path, group: Any) -> dict[str, Any]:
     """All arrays below a group, by their names in it."""
     import zarr
 
-    with _understood(path), warnings.catch_warnings():
+    with decoding(path, *_ARRAY), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of files between the arrays
         members = group.members(max_depth=None)
     return {name: item for name, item in members if isinstance(item, zarr.Array)}
-
-
-@contextmanager
-def _understood(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # metadata may be wrong in as many ways as JSON can
-        raise OutcropError(
-            path, f"is not a Zarr array or group ({_first_line(error)}); copy it again"
-        ) from error
 
 
 def _which(path: Path, arrays: dict[str, Any], cubes: list[str]) -> str:
@@ -149,7 +138,3 @@ def _check_stored(path: Path, array: Any) -> None:
             f"{path}: {lost} of {files} chunks are not stored and read as {array.fill_value}, "
             "as Zarr has it; if they were lost, copy it again"
         )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

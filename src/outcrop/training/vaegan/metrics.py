@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from outcrop.errors import OutcropError
 from outcrop.models.vaegan import VaeGan
+from outcrop.training.log import read_lines
 from outcrop.training.vaegan.recipe import VaeGanRecipe
 from outcrop.training.vaegan.tally import Means
 
@@ -188,12 +187,4 @@ def read_vaegan_metrics(path: Path) -> tuple[VaeGanMetrics, ...]:
     Raises:
         OutcropError: the file is missing or damaged.
     """
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        for row in rows:
-            row.update({name: tuple(row[name]) for name in ("divergence", "alarms")})
-        return tuple(VaeGanMetrics(**row) for row in rows)
-    except FileNotFoundError:
-        raise OutcropError(path, "no such metrics; train anew") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise OutcropError(path, f"is damaged ({error}); train anew") from error
+    return read_lines(path, VaeGanMetrics)

@@ -12,14 +12,15 @@ import torch
 from torch import Tensor
 
 from outcrop.errors import OutcropError
-from outcrop.files import read_json, write_json
+from outcrop.files import decoding, file_hash, read_json, write_json
 from outcrop.models.autoencoder import PictureNetworks
 from outcrop.models.vaegan import VaeGan
-from outcrop.training.checkpoint import load_weights, write_tensors
+from outcrop.training.checkpoint import check_weights, load_weights, write_tensors
 from outcrop.training.device import exact_convolutions, pick_device
 from outcrop.training.folder import PICTURE_MODEL, check_model
 from outcrop.training.normalise import Normalisation
 from outcrop.training.pictures import to_tensor
+from outcrop.typed import typed
 
 _VERSION = 1
 _BATCH = 512
@@ -146,7 +147,10 @@ class VaeGanModel:
         """
         folder = Path(folder)
         write_tensors(folder / "model.safetensors", self.networks.state_dict())
-        write_json(folder / "model.json", self.description)
+        write_json(
+            folder / "model.json",
+            {**self.description, "weights": file_hash(folder / "model.safetensors")},
+        )
 
     def _pictures(self, images: np.ndarray) -> Iterator[Tensor]:
         for start in range(0, len(images), _BATCH):
@@ -191,23 +195,21 @@ def read_vaegan(folder: str | Path, device: str = "auto") -> VaeGanModel:
     folder, target = Path(folder), pick_device(device)
     content = read_json(folder / "model.json", "model", "train --model vaegan")
     check_model(folder, content, PICTURE_MODEL)
-    try:
+    with decoding(folder / "model.json", "a model of this outcrop", "train it anew"):
         if (content["format"], content["version"]) != (PICTURE_MODEL.model, _VERSION):
-            raise KeyError("format")
-        network = VaeGan(**content["network"])
-        bands, size = tuple(content["bands"]), int(content["size"])
-        centre, half = (tuple(map(float, content["scale"][key])) for key in ("mean", "std"))
-        if not len(bands) == len(centre) == len(half):
+            raise ValueError("another format or version")
+        network = typed(VaeGan, content["network"], "network")
+        bands = typed(tuple[str, ...], content["bands"], "bands")
+        size = typed(int, content["size"], "size")
+        scale = typed(Normalisation, content["scale"], "scale")
+        if not len(bands) == len(scale.mean) == len(scale.std):
             raise ValueError("bands and scale differ in number")
         network.check_size((size, size))
-        dtype = np.dtype(content["dtype"]).name
-    except (KeyError, TypeError, ValueError, OutcropError) as error:
-        raise OutcropError(
-            folder / "model.json", f"is not a model of this outcrop ({error}); train it anew"
-        ) from error
+        dtype = np.dtype(typed(str, content["dtype"], "dtype")).name
+    check_weights(folder / "model.safetensors", content.get("weights"))
     networks = _read_weights(folder / "model.safetensors", network, len(bands), size)
     networks.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return VaeGanModel(network, networks, bands, Normalisation(centre, half), size, dtype)
+    return VaeGanModel(network, networks, bands, scale, size, dtype)
 
 
 def _read_weights(path: Path, network: VaeGan, bands: int, size: int) -> PictureNetworks:

@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 from outcrop.errors import OutcropError
 from outcrop.models.vaegan import PARTS, VaeGan
 from outcrop.training.recipe import Augmentation, Machine, Recipe, check
+from outcrop.typed import typed
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,4 @@ def vaegan_recipe_of(content: Mapping[str, Any]) -> VaeGanRecipe:
     >>> vaegan_recipe_of({"epochs": 2, "machine": {"device": "cpu"}}).augmentation.crop
     0
     """
-    kinds: dict[str, Any] = {"augmentation": Augmentation, "machine": Machine}
-    parts = {name: kind(**content[name]) for name, kind in kinds.items() if name in content}
-    return VaeGanRecipe(**{**content, **parts})
+    return typed(VaeGanRecipe, content, "recipe")
