@@ -37,7 +37,7 @@ def held_out(names, *hold_out):
     return set((split.validation // 20).tolist())
 
 
-NAMES = ("2019/scene.tif", "/data/2020/scene.tif", "other.tif", "a.tif,b.tif")
+NAMES = ("2019/scene.tif", "/data/2020/scene.tif", "other.tif", "a.tif + b.tif")
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ NAMES = ("2019/scene.tif", "/data/2020/scene.tif", "other.tif", "a.tif,b.tif")
         ("data/2020/scene.tif", 1),
         ("/data/2020/scene.tif", 1),
         ("other", 2),
-        ("a.tif,b.tif", 3),
+        ("a.tif + b.tif", 3),
         ("b", 3),
     ],
 )
