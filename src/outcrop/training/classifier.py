@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from outcrop.training.device import exact_convolutions, pick_device
 from outcrop.training.folder import CLASSIFIER, check_model
 from outcrop.training.normalise import Normalisation
 from outcrop.training.pictures import to_tensor
+from outcrop.training.recipe import LabelOf
 
 _VERSION = 1
 
@@ -37,6 +38,8 @@ class Classifier:
         normalisation: of the training side.
         size: height and width of the patches it was trained on, in pixels.
         flip: average the probabilities of a patch and its mirror image.
+        label_of: what the label of a patch was said of in training; the mirror image is about that.
+            "image" where the file of a model does not say it, as those of before did so.
         temperature: above 1 it lowers, below 1 it raises every confidence
             (`outcrop.evaluation.calibration`); 1 leaves what the network says.
     """
@@ -49,6 +52,7 @@ class Classifier:
     size: tuple[int, int]
     flip: bool = False
     temperature: float = 1.0
+    label_of: LabelOf = "image"
 
     @property
     def device(self) -> torch.device:
@@ -67,6 +71,7 @@ class Classifier:
             "normalisation": asdict(self.normalisation),
             "size": list(self.size),
             "flip": self.flip,
+            "label_of": self.label_of,
             "temperature": self.temperature,
         }
 
@@ -126,7 +131,7 @@ class Classifier:
         with exact_convolutions():
             features = [
                 module.features(module.stages(module.stem(view)))
-                for view in views(self.normalisation(images), self.flip)
+                for view in views(self.normalisation(images), self.flip, self.label_of)
             ]
         logits = mean_logits([module.linear(one) for one in features])
         return (logits / self.temperature).softmax(dim=1), torch.stack(features).mean(dim=0)
@@ -157,15 +162,26 @@ class Classifier:
         write_json(folder / "model.json", self.description)
 
 
-def probabilities(module: Callable[[Tensor], Tensor], images: Tensor, flip: bool) -> Tensor:
+def probabilities(
+    module: Callable[[Tensor], Tensor], images: Tensor, flip: bool, label_of: LabelOf
+) -> Tensor:
     """float32 `M × classes`, as the network gives them; with `flip`, the mean over a picture and
     its mirror image."""
-    return mean_logits([module(view) for view in views(images, flip)]).softmax(dim=1)
+    return mean_logits([module(view) for view in views(images, flip, label_of)]).softmax(dim=1)
 
 
-def views(images: Tensor, flip: bool) -> tuple[Tensor, ...]:
-    """What the network looks at: the pictures, and with `flip` their mirror images."""
-    return (images, images.flip(3)) if flip else (images,)
+def views(images: Tensor, flip: bool, label_of: LabelOf) -> tuple[Tensor, ...]:
+    """What the network looks at: the pictures, and with `flip` their mirror images.
+
+    The mirror image is made as in training (`outcrop.training.augment.move`): about the labelled
+    pixel or the middle of the image.
+    """
+    if not flip:
+        return (images,)
+    if label_of == "image" or images.shape[3] % 2:
+        return images, images.flip(3)
+    # Column 0 shows what is one beyond the last column, and by reflection the last but one.
+    return images, torch.cat([images[..., -2:-1], images[..., 1:].flip(3)], dim=3)
 
 
 def mean_logits(logits: Sequence[Tensor]) -> Tensor:
@@ -197,11 +213,14 @@ def read_classifier(folder: str | Path, device: str = "auto") -> Classifier:
         height, width = map(int, content["size"])
         flip = bool(content.get("flip", False))
         temperature = float(content.get("temperature", 1.0))
+        label_of = content.get("label_of", "image")
         mean, std = (tuple(map(float, content["normalisation"][key])) for key in ("mean", "std"))
         if not len(bands) == len(mean) == len(std):
             raise ValueError("bands and normalisation differ in number")
         if not 0 < temperature < math.inf:
             raise ValueError("the temperature is not above 0")
+        if label_of not in get_args(LabelOf):
+            raise ValueError(f"label_of is {label_of!r}")
     except (KeyError, TypeError, ValueError, OutcropError) as error:
         raise OutcropError(
             folder / "model.json", f"is not a model of this outcrop ({error}); train it anew"
@@ -215,6 +234,7 @@ def read_classifier(folder: str | Path, device: str = "auto") -> Classifier:
         size=(height, width),
         flip=flip,
         temperature=temperature,
+        label_of=label_of,
     )
 
 

@@ -13,7 +13,8 @@ from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
 from outcrop.splits.split import Split
-from outcrop.training.announce import announce
+from outcrop.training.announce import announce, announce_shifts
+from outcrop.training.augment import label_of
 from outcrop.training.classifier import Classifier
 from outcrop.training.classifier_loop import ClassifierLoop
 from outcrop.training.cutter import open_cutter
@@ -23,7 +24,7 @@ from outcrop.training.memory import fitting_batch, full_memory_explained
 from outcrop.training.normalise import learn_normalisation
 from outcrop.training.parallel import Team, make_learner, make_team
 from outcrop.training.pictures import load_pictures
-from outcrop.training.recipe import Recipe
+from outcrop.training.recipe import Augmentation, Recipe
 from outcrop.training.run import Predictions, Run, read_run
 from outcrop.training.trust import measure_trust, write_trust
 
@@ -107,7 +108,9 @@ def _train(
         if going_on:
             if recipe.fit_batch:
                 recipe = replace(recipe, batch=stored_batch(folder))
-            defaults = {"network": asdict(ResidualNet()), "recipe": asdict(Recipe())}
+            # Before there was a choice, every label was taken for that of the whole image.
+            before = Recipe(augmentation=Augmentation(label_of="image"))
+            defaults = {"network": asdict(ResidualNet()), "recipe": asdict(before)}
             check_same(folder, describe(patches, split, network, recipe), split, defaults)
             if is_finished(folder):
                 return read_run(folder, str(device))
@@ -137,6 +140,7 @@ def _train(
                 if not going_on and team.first:
                     start(folder, describe(patches, split, network, recipe), split)
             announce(network, patches, recipe.machine, device)
+            announce_shifts(recipe.augmentation, patches)
             loop.fit(training, validation, folder)
             _, probabilities = loop.evaluate(validation)
     module = learner.kept()
@@ -155,6 +159,7 @@ def _train(
                 patches.size,
                 recipe.test_flip,
                 temperature_that_holds(truth, said.probabilities, split.groups[validation.index]),
+                label_of(recipe.augmentation, patches),
             )
             area = measure_trust(classifier, training, validation, split.groups, recipe.seed)
             write_trust(folder, area)
