@@ -132,8 +132,8 @@ def move(images: Tensor, moves: Moves) -> tuple[Tensor, Tensor]:
     """Apply `moves` to the pictures.
 
     Mirrors and turns about the labelled pixel, which has index `size // 2`, leave it where it is.
-    Of an even size they need one row and column more than there are; these are filled by
-    reflection, as `numpy.pad` does with "reflect".
+    Of an even size they need one row and column more than there are; these show the nearest, which
+    of 2 pixels is the one that is not labelled.
 
     Args:
         images: `N × bands × height × width`, any dtype; fastest in channels-last order.
@@ -174,6 +174,11 @@ def cover(images: Tensor, centres: Tensor, side: int) -> Tensor:
     return images.masked_fill(covered[:, None], 0)
 
 
+def nearest(length: int) -> int:
+    """Which row or column, of an even number, is shown where the one beyond the last is wanted."""
+    return length - 1 if length > 2 else 0
+
+
 def _origin(moves: Moves, height: int, width: int) -> tuple[Tensor, Tensor]:
     """For every new pixel, which pixel of the old picture it shows, and whether there is one."""
     device = moves.down.device
@@ -193,6 +198,6 @@ def _origin(moves: Moves, height: int, width: int) -> tuple[Tensor, Tensor]:
         torch.where(quarter, beside - row, column),
     )
     column = torch.where(moves.mirror.view(-1, 1, 1), beside - column, column)
-    row = torch.where(row == height, height - 2, row)
-    column = torch.where(column == width, width - 2, column)
+    row = torch.where(row == height, nearest(height), row)
+    column = torch.where(column == width, nearest(width), column)
     return row * width + column, inside

@@ -16,6 +16,7 @@ from outcrop.errors import OutcropError
 from outcrop.files import read_json, write_json
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.residual import ResidualNetwork
+from outcrop.training.augment import nearest
 from outcrop.training.checkpoint import load_weights, write_tensors
 from outcrop.training.device import exact_convolutions, pick_device
 from outcrop.training.folder import CLASSIFIER, check_model
@@ -180,8 +181,8 @@ def views(images: Tensor, flip: bool, label_of: LabelOf) -> tuple[Tensor, ...]:
         return (images,)
     if label_of == "image" or images.shape[3] % 2:
         return images, images.flip(3)
-    # Column 0 shows what is one beyond the last column, and by reflection the last but one.
-    return images, torch.cat([images[..., -2:-1], images[..., 1:].flip(3)], dim=3)
+    first = nearest(images.shape[3])
+    return images, torch.cat([images[..., first, None], images[..., 1:].flip(3)], dim=3)
 
 
 def mean_logits(logits: Sequence[Tensor]) -> Tensor:
