@@ -19,7 +19,8 @@ class Experiment:
         labels: polygons, points or label rasters: one file for all scenes or one each.
         column: the column of vector labels that names the class.
         truth: class rasters to hold the maps against, one for each scene, where they exist.
-        size: height and width of a patch in pixels.
+        size: height and width of a patch in pixels; odd sizes have the labelled pixel in the
+            middle.
         bands: numbers of the bands to use, from 1; all if none are named.
         stride: use only labelled pixels on every so many rows and columns.
         per_class: at most so many patches of each class.
@@ -40,7 +41,7 @@ class Experiment:
     labels: list[str]
     column: str | None = None
     truth: list[str] = field(default_factory=list)
-    size: int = 32
+    size: int = 33
     bands: list[int] | None = None
     stride: int = 1
     per_class: int | None = None

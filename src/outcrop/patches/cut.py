@@ -35,7 +35,7 @@ def cut(
     scenes: str | Path | Scene | Sequence[str | Path | Scene],
     labels: str | Path | Sequence[str | Path],
     column: str | None = None,
-    size: int = 32,
+    size: int = 33,
     *,
     bands: Sequence[int] | None = None,
     stride: int = 1,
@@ -60,7 +60,8 @@ def cut(
             scene; names joined by commas are one scene too.
         labels: polygons, points or a label raster; one file for all scenes or one file each.
         column: the column of a vector file that names the class.
-        size: height and width of a patch in pixels.
+        size: height and width of a patch in pixels; odd sizes have the labelled pixel in the
+            middle.
         bands: numbers of the bands to use, from 1.
         stride: keep only labelled pixels on every `stride`-th row and column (1 for points).
         edge: patches that reach over the scene's edge are completed by mirroring about the

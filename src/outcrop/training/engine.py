@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Literal
 
 from outcrop.evaluation.calibration import temperature_that_holds
 from outcrop.files import check_new, sweep
@@ -109,7 +110,8 @@ def _train(
             if recipe.fit_batch:
                 recipe = replace(recipe, batch=stored_batch(folder))
             # Before there was a choice, every label was taken for that of the whole image.
-            before = Recipe(augmentation=Augmentation(label_of="image"))
+            said_of: Literal["auto", "image"] = "auto" if patches.positions is None else "image"
+            before = Recipe(augmentation=Augmentation(label_of=said_of))
             defaults = {"network": asdict(ResidualNet()), "recipe": asdict(before)}
             check_same(folder, describe(patches, split, network, recipe), split, defaults)
             if is_finished(folder):

@@ -54,7 +54,7 @@ def patches(
     labels: list[str] | None = None,
     positions: Path | None = None,
     column: str | None = None,
-    size: int = 32,
+    size: int = 33,
     bands: list[int] | None = None,
     axis: int | None = None,
     stride: int = 1,
@@ -84,7 +84,8 @@ def patches(
             source, if there are several. Rows whose found is false are left out, flip is ignored.
         column: the column that names the class, of vector labels or of the table, there "label"
             if not given.
-        size: height and width of a patch in pixels.
+        size: height and width of a patch in pixels; odd sizes have the labelled pixel in the
+            middle.
         bands: numbers of the bands to use, from 1.
         axis: of volumes, the axis that the slices are across, from 0.
         stride: use only labelled pixels on every so many rows and columns.
