@@ -39,6 +39,21 @@ def test_saved_classifier_says_the_same(run: Run, tmp_path: Path) -> None:
     assert again.probabilities(images[:0]).shape == (0, 3)
 
 
+def test_what_a_label_is_of_is_kept_and_is_the_image_in_models_of_before(
+    run: Run, tmp_path: Path
+) -> None:
+    replace(run.classifier, label_of="pixel").save(tmp_path)
+    assert read_classifier(tmp_path, "cpu").label_of == "pixel"
+    path = tmp_path / "model.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"label_of": "corner"}))
+    with pytest.raises(OutcropError, match="label_of is 'corner'"):
+        read_classifier(tmp_path, "cpu")
+    del content["label_of"]
+    path.write_text(json.dumps(content))
+    assert read_classifier(tmp_path, "cpu").label_of == "image"
+
+
 def test_what_was_fitted_on_the_validation_side_is_applied_and_kept(
     run: Run, tmp_path: Path
 ) -> None:

@@ -106,8 +106,9 @@ def test_the_whole_family_says_the_same_outside(tmp_path, name, suffix):
 
 
 @both
-def test_mirror_images_are_averaged_inside(tmp_path, suffix):
-    classifier = some_classifier(flip=True)
+@pytest.mark.parametrize("label_of", ["image", "pixel"])
+def test_mirror_images_are_averaged_inside(tmp_path, suffix, label_of):
+    classifier = replace(some_classifier(flip=True), label_of=label_of)
     path = tmp_path / f"model{suffix}"
     export(classifier, path)
     assert_says_the_same(classifier, path)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -30,6 +30,7 @@ from outcrop.mapping.partial import Partial
 from outcrop.mapping.rasters import share_outside
 from outcrop.mapping.scene import map_scene
 from outcrop.models.architectures import ResidualNet
+from outcrop.patches.flips import FLIPS, flip
 from outcrop.patches.palette import colours
 from outcrop.sources.labels import open_labels
 from outcrop.sources.opening import open_scene
@@ -67,14 +68,26 @@ def dense(size=28, **options):
     return classifier(size=size, padding="none", **options)
 
 
-def patch_by_patch(model, pixels, rows, columns):
-    """What the classifier says of the patches around pixels of a scene, NaN where nodata."""
-    size = model.size[0]
+def patch_by_patch(model, pixels, rows, columns, turns=()):
+    """What the classifier says of the patches around pixels of a scene, NaN where nodata.
+
+    Patches are turned about their pixel: of even size, a row and a column more of the scene is
+    turned and then left out.
+    """
+    size, half = model.size[0], model.size[0] // 2
     around = np.pad(pixels, ((0, 0), (size, size), (size, size)), mode="reflect")
-    top, left = rows - size // 2 + size, columns - size // 2 + size
-    return model.probabilities(
-        np.stack([around[:, r : r + size, c : c + size] for r, c in zip(top, left, strict=True)])
-    )
+    windows = [
+        around[:, r - half : r + half + 1, c - half : c + half + 1]
+        for r, c in zip(rows + size, columns + size, strict=True)
+    ]
+    own = ("none", "left-right") if model.flip else ("none",)
+    plain = replace(model, flip=False, temperature=1)
+    likely = [
+        plain.probabilities(flip(np.stack(windows), turn)[..., :size, :size])
+        for turn in dict.fromkeys((*own, *turns))
+    ]
+    cooled = np.mean(likely, axis=0) ** (1 / model.temperature)
+    return cooled / cooled.sum(axis=1, keepdims=True)
 
 
 def noise(bands=2, height=37, width=53):
@@ -211,7 +224,8 @@ class SomeRun(Run):
 @pytest.mark.parametrize("kind", ["dense", "patches"])
 @pytest.mark.parametrize("flip", [False, True])
 def test_the_area_of_trust_of_every_pixel(tmp_path, scene, kind, flip):
-    model = dense(flip=flip) if kind == "dense" else classifier(size=7, flip=flip)
+    # Of an even size the mirror image of a patch is filled where that of a scene is read.
+    model = dense(29, flip=flip) if kind == "dense" else classifier(size=7, flip=flip)
     pixels = np.where(noise() == 0, np.nan, noise().astype("float32"))
     rows, columns = np.indices(pixels.shape[1:]).reshape(2, -1)
     size = model.size[0]
@@ -260,22 +274,36 @@ def test_an_ensemble_is_the_mean_of_its_models(tmp_path, scene, kind):
     assert np.abs(sure - 100 * likely.max(axis=1)[valid]).max() <= 1
 
 
-@pytest.mark.parametrize("kind", ["dense", "patches"])
-def test_turns_are_averaged_over_all_eight(tmp_path, scene, kind):
-    model = dense() if kind == "dense" else classifier(size=7)
+@pytest.mark.parametrize(
+    "model",
+    [classifier(size=7), classifier(size=8), dense(29), dense(28), dense(30, flip=True)],
+    ids=["odd", "even", "dense, odd", "dense, even", "dense, mirrored"],
+)
+def test_turns_are_averaged_over_all_eight(tmp_path, scene, model):
     map_scene(model, scene, tmp_path / "map.tif", tmp_path / "sure.tif", turns=True)
     pixels = np.where(noise() == 0, np.nan, noise().astype("float32"))
-    size = model.size[0]
-    around = np.pad(pixels, ((0, 0), (size, size), (size, size)), mode="reflect")
-    for row, column in ((0, 0), (17, 33), (36, 50)):
-        top, left = row - size // 2 + size, column - size // 2 + size
-        patch = around[:, top : top + size, left : left + size]
-        turned = [
-            np.rot90(one, k, axes=(1, 2)) for one in (patch, patch[..., ::-1]) for k in range(4)
-        ]
-        likely = model.probabilities(np.stack(turned)).mean(axis=0)
-        assert read(tmp_path / "map.tif")[row, column] == likely.argmax() + 1
-        assert abs(int(read(tmp_path / "sure.tif")[row, column]) - 100 * likely.max()) <= 1
+    rows, columns = np.array([0, 17, 36, 9, 30]), np.array([0, 33, 50, 0, 52])
+    likely = patch_by_patch(model, pixels, rows, columns, FLIPS)
+    assert (
+        read(tmp_path / "map.tif")[rows, columns].tolist() == (likely.argmax(axis=1) + 1).tolist()
+    )
+    sure = read(tmp_path / "sure.tif")[rows, columns].astype(int)
+    assert np.abs(sure - 100 * likely.max(axis=1)).max() <= 1
+
+
+@pytest.mark.parametrize("turns", [False, True])
+@pytest.mark.parametrize("size", [28, 29, 30])
+def test_dense_and_patch_by_patch_are_the_same_map(tmp_path, scene, size, turns):
+    model = dense(size, flip=True)
+    for method in ("dense", "patches"):
+        sure = tmp_path / f"sure-{method}.tif"
+        map_scene(model, scene, tmp_path / f"{method}.tif", sure, method=method, turns=turns)
+    one, other = (
+        read(tmp_path / f"sure-{method}.tif").astype(int) for method in ("dense", "patches")
+    )
+    assert np.abs(one - other).max() <= 1
+    same = read(tmp_path / "dense.tif") == read(tmp_path / "patches.tif")
+    assert same.mean() > 0.999
 
 
 def test_the_sieve_leaves_no_small_patch(tmp_path, scene):

@@ -80,7 +80,9 @@ def splits(draw):
     seed=st.integers(0, 99),
 )  # fmt: skip
 @settings(max_examples=120, deadline=None)
-def test_no_place_is_outside_or_nearer_to_what_judges_than_the_buffer(some, pixels, slices, seed):
+def test_no_place_nor_its_opposite_is_outside_or_nearer_to_what_judges_than_the_buffer(
+    some, pixels, slices, seed
+):
     patches, split, buffer = some
     side = patches.size[0]
     around = neighbourhood_of(patches, split, pixels, slices)
@@ -89,15 +91,16 @@ def test_no_place_is_outside_or_nearer_to_what_judges_than_the_buffer(some, pixe
     assert (np.abs(shifts.by) <= (slices, pixels, pixels)).all()
     assert not shifts.by[~shifts.found].any()
 
-    there = around.moved(np.arange(len(split.train)), shifts.by)
-    first, last = voxels(there, (side, side))
-    assert (first >= 0).all()
-    assert (last < patches.sources[0].shape).all()
-    assert np.array_equal((first + last) / 2, there.middle)
-    for judge in (split.validation, split.test):
-        judging = patches.positions[judge]
-        free = free_voxels((first, last), voxels(judging, (side, side)))
-        assert (free[there.source[:, None] == judging.source] >= buffer).all()
+    for by in (shifts.by, -shifts.by):
+        there = around.moved(np.arange(len(split.train)), by)
+        first, last = voxels(there, (side, side))
+        assert (first >= 0).all()
+        assert (last < patches.sources[0].shape).all()
+        assert np.array_equal((first + last) / 2, there.middle)
+        for judge in (split.validation, split.test):
+            judging = patches.positions[judge]
+            free = free_voxels((first, last), voxels(judging, (side, side)))
+            assert (free[there.source[:, None] == judging.source] >= buffer).all()
 
 
 def two_sides(index: int, row: int, column: int) -> tuple[PatchSet, Split]:
@@ -119,8 +122,10 @@ def test_every_allowed_place_is_equally_likely_and_no_other_is_drawn(judge):
 
     reach = [np.arange(-2, 3), np.arange(-3, 4), np.arange(-3, 4)]
     every = np.stack(np.meshgrid(*reach, indexing="ij"), axis=-1).reshape(-1, 3)
-    gaps = np.abs(every + np.array([60, 45, 75]) - judge) - (1, 8, 8)
-    allowed = every[gaps.max(axis=1) >= 2]
+    offset = np.array([60, 45, 75]) - judge
+    gaps = [(np.abs(by + offset) - (1, 8, 8)).max(axis=1) for by in (every, -every)]
+    allowed = every[np.minimum(*gaps) >= 2]
+    assert np.array_equal(allowed, -allowed[::-1])
     assert 0 < len(allowed) < len(every)
     assert np.array_equal(seen, allowed)
     mean = 4000 / len(allowed)
@@ -147,7 +152,9 @@ def test_shifted_patches_of_scenes_lie_where_those_cut_there_do(tmp_path, crs):
     split = western_third(patches)
     around = neighbourhood_of(patches, split, pixels=6)
     shifts = around.draw(np.random.default_rng(0))
-    assert shifts.found.mean() > 0.9
+    inside = (around.reach >= 0).all(axis=1)
+    assert not shifts.found[~inside].any()
+    assert shifts.found[inside].mean() > 0.9
     there = around.moved(np.arange(len(split.train)), shifts.by)[shifts.found]
     at = patches.positions
     number = {place: i for i, place in enumerate(zip(at.row, at.column, strict=True))}
@@ -208,10 +215,12 @@ def expected(patches, split, shifts, pixels) -> np.ndarray:
     side = patches.size[0]
     found = []
     at = patches.positions[split.train]
+    outside = np.zeros((len(pixels), side, side))
     for i, (across, down, right) in enumerate(shifts.by):
         planes = pixels if at.axis[i] < 0 else np.take(pixels, at.index[i] + across, 1 + at.axis[i])
         top, left = at.row[i] + down - side // 2, at.column[i] + right - side // 2
-        found.append(planes[:, top : top + side, left : left + side])
+        window = planes[:, max(top, 0) : top + side, max(left, 0) : left + side]
+        found.append(window if window.shape == outside.shape else outside)
     return np.stack(found)
 
 
@@ -221,7 +230,8 @@ def test_windows_are_the_pixels_of_the_source(cube, axis):
     with open_cutter(patches, split, AROUND) as cutter:
         shifts = cutter.draw(np.random.default_rng(1))
         images = cutter.cut(np.arange(len(split.train)), shifts)
-        assert np.abs(shifts.by).max(axis=0).tolist() == [1, 3, 3]
+        assert (np.abs(shifts.by) <= [1, 3, 3]).all()
+        assert (np.abs(shifts.by).max(axis=0) > 0).all()
         assert images.dtype == patches.images.dtype
         assert np.array_equal(images, expected(patches, split, shifts, samples()[None]))
         some = np.array([7, 3, 7])
@@ -278,8 +288,9 @@ def test_bands_are_found_by_name(tmp_path):
     with open_cutter(patches, split, AROUND_IN_PLANE) as cutter:
         shifts = cutter.draw(np.random.default_rng(0))
         images = cutter.cut(np.arange(len(split.train)), shifts)
-    assert shifts.found.all()
-    assert np.array_equal(images, expected(patches, split, shifts, pixels[1:]))
+    found = shifts.found
+    assert found.mean() > 0.8
+    assert np.array_equal(images[found], expected(patches, split, shifts, pixels[1:])[found])
 
 
 def test_where_a_pixel_has_no_data_the_patch_is_given_as_it_is(tmp_path):
@@ -300,7 +311,7 @@ def test_where_a_pixel_has_no_data_the_patch_is_given_as_it_is(tmp_path):
     wanted = np.isnan(expected(patches, split, shifts, pixels)).any(axis=(1, 2, 3)) & shifts.found
     assert wanted.any()
     assert same[wanted].all()
-    assert (~same).sum() > 0.8 * len(same)
+    assert (~same).sum() > 0.8 * shifts.found.sum() > 0.6 * len(same)
 
 
 # Patches that were changed
@@ -430,7 +441,7 @@ def test_what_training_sees_keeps_the_buffer_in_every_epoch(cube):
             free = free_voxels((corners, corners + np.array([0, 3, 3])), judging)
             assert free.min() >= 1
             seen_places |= set(map(tuple, corners.tolist()))
-    assert len(seen_places) > 4 * len(split.train)
+    assert len(seen_places) > 2 * len(split.train)
 
 
 def test_an_epoch_is_drawn_by_its_number_however_many_share_it(cube):

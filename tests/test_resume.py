@@ -12,14 +12,15 @@ import torch
 from outcrop.errors import OutcropError, Stopped
 from outcrop.files import write_json
 from outcrop.patches.patchset import Column
+from outcrop.patches.positions import Source, scene_positions
 from outcrop.splits import SIDES, delivered_split
 from outcrop.training import batches, engine, loop
 from outcrop.training.augment import move
 from outcrop.training.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from outcrop.training.engine import train
-from outcrop.training.recipe import Machine
+from outcrop.training.recipe import Augmentation, Machine
 from outcrop.training.run import Run, read_run
-from tests.tiny import NETWORK, PATCHES, RECIPE, SPLIT, assert_same, read_events
+from tests.tiny import NETWORK, PATCHES, RECIPE, SPLIT, assert_same, read_events, some_split
 
 # Stopping and going on
 
@@ -124,6 +125,28 @@ def test_a_run_that_an_outcrop_of_before_began_goes_on(run: Run, tmp_path: Path)
     del config["network"]["padding"]
     write_json(folder / "config.json", config)
     assert_same(train(PATCHES, SPLIT, folder, NETWORK, RECIPE, resume=True), run)
+
+
+def test_a_run_that_was_begun_about_the_middle_of_patches_is_not_gone_on_with_unasked(
+    tmp_path: Path,
+) -> None:
+    """Without `label_of` in its configuration, labels were taken for those of whole images."""
+    place = np.arange(len(PATCHES))
+    at = scene_positions(0, *4 * (place,), 80, 80, place)
+    patches = replace(PATCHES, positions=at, sources=(Source("scene.tif", (99, 99)),))
+    split = some_split(patches)
+    image = replace(RECIPE, epochs=1, augmentation=Augmentation(label_of="image"))
+    run = train(patches, split, tmp_path / "run", NETWORK, image)
+    assert run.classifier.label_of == "image"
+    path = run.folder / "config.json"
+    config = json.loads(path.read_text())
+    del config["recipe"]["augmentation"]["label_of"]
+    path.write_text(json.dumps(config))
+    now = replace(RECIPE, epochs=1)
+    with pytest.raises(OutcropError, match=r"label_of was image, is auto; take the old settings"):
+        train(patches, split, run.folder, NETWORK, now, resume=True)
+    assert_same(train(patches, split, run.folder, NETWORK, image, resume=True), run)
+    assert train(patches, split, tmp_path / "new", NETWORK, now).classifier.label_of == "pixel"
 
 
 @pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])

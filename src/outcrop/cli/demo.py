@@ -22,7 +22,7 @@ def demo_experiment(folder: Path, seed: int) -> Experiment:
         labels=[str(made.labels)],
         column="class",
         truth=[str(path) for path in made.truths],
-        size=16,
+        size=17,
         stride=3,
         block=1_500.0,  # metres; the coast's regions look alike over 500 to 1500
         maps=1,

@@ -22,7 +22,8 @@ class Experiment:
         labels: polygons, points or label rasters: one file for all scenes or one each.
         column: the column of vector labels that names the class.
         truth: class rasters to hold the maps against, one for each scene, where they exist.
-        size: height and width of a patch in pixels.
+        size: height and width of a patch in pixels; odd sizes have the labelled pixel in the
+            middle.
         bands: the bands to use, by number from 1 or by name; all if none are named.
         reading: how rasters are read.
         stride: use only labelled pixels on every so many rows and columns.
@@ -44,7 +45,7 @@ class Experiment:
     labels: list[str]
     column: str | None = None
     truth: list[str] = field(default_factory=list)
-    size: int = 32
+    size: int = 33
     bands: list[str] | None = None
     reading: Reading = Reading()
     stride: int = 1

@@ -49,7 +49,8 @@ class Ways:
 
     def __iter__(self) -> Iterator[tuple[str, ResidualNet, Recipe]]:
         """Name, network and recipe of each."""
-        usual = Augmentation(flip=False, gain=_GAIN)
+        # Handed over as pictures, each with one class.
+        usual = Augmentation(flip=False, gain=_GAIN, label_of="image")
         near = replace(usual, neighbourhood=self.neighbourhood, slices=self.slices)
         padded = replace(self.recipe, augmentation=usual)
         anew = replace(self.recipe, augmentation=near)

@@ -44,7 +44,9 @@ class _Member(Protocol):
 
     Attributes:
         above, left: rows and columns that it sees above and left of a pixel.
-        size: rows and columns that it sees of a single pixel.
+        size: rows and columns that it sees of a single pixel. Where pictures are turned, as many
+            above as below it and left as right: turns are about the pixel, and what a turned
+            patch of even size shows is read, not filled.
     """
 
     above: int
@@ -146,14 +148,15 @@ def patch_by_patch(
     """What a predictor would say of single pixels of a picture patch by patch: float32, `N × K`."""
     said = []
     for classifier in predictor.classifiers:
-        tall, wide = classifier.size
+        member = _PatchMember(classifier, predictor.turns_of(classifier))
+        tall, wide = member.size
         images = np.stack(
             [
                 reader.read(index, upper_left(row, tall), upper_left(column, wide), tall, wide)
                 for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
             ]
         )
-        said.append(_PatchMember(classifier, predictor.turns_of(classifier)).of(images))
+        said.append(member.of(images))
     return np.mean(said, axis=0)
 
 
@@ -173,7 +176,7 @@ def turns_of(classifiers: Sequence[Classifier], axis: int | None = None) -> tupl
 class _PatchMember:
     def __init__(self, classifier: Classifier, turns: Sequence[str]) -> None:
         self._classifier, self._turns = classifier, turns
-        self.size = classifier.size
+        self.size = _seen(classifier.size, turns)
         self.above, self.left = (side // 2 for side in classifier.size)
 
     def predict(self, pixels: np.ndarray, wanted: np.ndarray, features: bool) -> Prediction:
@@ -194,15 +197,18 @@ class _PatchMember:
         return Prediction(likely, inner)
 
     def of(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities `N × K` of patches `N × bands × height × width`."""
+        """Probabilities `N × K` of patches `N × bands × ...` of the size `size`."""
         parts = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
         return np.concatenate([self._mean(part)[0] for part in parts])
 
     def _mean(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Calibrated probabilities `N × K`, and features `N × C`."""
         network = self._classifier.module
+        tall, wide = self._classifier.size
         with torch.inference_mode(), exact_convolutions():
-            units = {turn: self._features(flip(images, turn)) for turn in self._turns}
+            units = {
+                turn: self._features(flip(images, turn)[..., :tall, :wide]) for turn in self._turns
+            }
             likely = [network.linear(one).float().softmax(dim=1) for one in units.values()]
             mean = _calibrated(torch.stack(likely).mean(dim=0), self._classifier, dim=1)
             own = torch.stack([units[turn] for turn in _own_turns(self._classifier)])
@@ -218,7 +224,7 @@ class _DenseMember:
         self._classifier, self._turns = classifier, turns
         self._dense = Dense(classifier.module, classifier.size)
         before = self._dense.before
-        tall, wide = classifier.size
+        tall, wide = _seen(classifier.size, turns)
         self.size = tall + 2 * before, wide + 2 * before
         self.above, self.left = tall // 2 + before, wide // 2 + before
 
@@ -247,6 +253,14 @@ class _DenseMember:
 def _own_turns(classifier: Classifier) -> tuple[str, ...]:
     """The views that a classifier averages over by itself, as its area of trust does."""
     return _MIRROR if classifier.flip else _MIRROR[:1]
+
+
+def _seen(size: tuple[int, int], turns: Sequence[str]) -> tuple[int, int]:
+    """Rows and columns around a pixel that patches of `size` show, however they are turned."""
+    if tuple(turns) == ("none",):
+        return size
+    height, width = size
+    return 2 * (height // 2) + 1, 2 * (width // 2) + 1
 
 
 def _normal(classifier: Classifier, images: np.ndarray) -> Tensor:

@@ -16,6 +16,8 @@ from outcrop.mapping.job import Dissimilarity, Job
 from outcrop.mapping.pictures import Pictures
 from outcrop.mapping.predictor import Method, Predictor, turns_of
 from outcrop.mapping.tiling import divide
+from outcrop.patches.flips import KEEP_SHAPE
+from outcrop.progress import tell
 from outcrop.sources.bands import listed, match
 from outcrop.sources.names import is_gdal_name
 from outcrop.training.classifier import Classifier
@@ -64,6 +66,7 @@ def job_for(
     _check_step(step, chosen)
     turned = turns_of(classifiers, axis) if turns else ("none",)
     predictor = Predictor(classifiers, chosen, turned)
+    _tell_between_pixels(predictor, axis)
     multiple = int(np.lcm(predictor.multiple, step))
     tiling = divide(*pictures.shape, predictor.largest, multiple, window)
     return Job(predictor, tiling, layers, step, _trust_of(model) if "trust" in layers else None)
@@ -170,6 +173,24 @@ def _method_for(classifiers: Sequence[Classifier], wanted: Wanted) -> Method:
     if wanted == "auto":
         return "dense" if dense else "patches"
     return wanted
+
+
+def _tell_between_pixels(predictor: Predictor, axis: int | None) -> None:
+    """Say that labels of whole images of even size belong to no pixel, if that shows in the map.
+
+    Such a network tells what is in the middle of a window, which lies between pixels. Averaging
+    over turns about the pixel takes the displacement away.
+    """
+    for one in predictor.classifiers:
+        even = any(side % 2 == 0 for side in one.size)
+        if one.label_of == "image" and even and len(predictor.turns_of(one)) < len(KEEP_SHAPE):
+            way = "an odd size" if axis in (0, 1) else "an odd size, or map with --turns"
+            tell(
+                f"the model learnt labels of whole images of {one.size[0]} × {one.size[1]} pixels, "
+                "whose middle lies between pixels: the map lies up to half a pixel too far right "
+                f"and down; train on {way}"
+            )
+            return
 
 
 def _trust_of(model: Model | Sequence[Model]) -> Dissimilarity:

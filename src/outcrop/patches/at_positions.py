@@ -53,7 +53,7 @@ def cut_at_positions(
     sources: str | Path | Scene | Volume | Sequence[str | Path | Scene | Volume],
     positions: str | Path,
     column: str = "label",
-    size: int = 32,
+    size: int = 33,
     *,
     axis: int | None = None,
     bands: Sequence[int | str] | None = None,
@@ -80,7 +80,8 @@ def cut_at_positions(
         sources: scenes, or volumes.
         positions: CSV, or Parquet if the name ends in .parquet.
         column: the column of the table that names the class.
-        size: height and width of a patch in pixels.
+        size: height and width of a patch in pixels; odd sizes have the labelled pixel in the
+            middle.
         axis: of all slices, from 0, for a table without that column.
         bands: of scenes, numbers of the bands to use, from 1.
         crs: of scenes that carry none.

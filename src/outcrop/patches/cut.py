@@ -36,7 +36,7 @@ def cut(
     scenes: str | Path | Scene | Sequence[str | Path | Scene],
     labels: str | Path | Sequence[str | Path],
     column: str | None = None,
-    size: int = 32,
+    size: int = 33,
     *,
     bands: Sequence[int | str] | None = None,
     reading: Reading = Reading(),
@@ -63,7 +63,8 @@ def cut(
             (`outcrop.sources.opening.open_scenes`).
         labels: polygons, points or a label raster; one file for all scenes or one file each.
         column: the column of a vector file that names the class.
-        size: height and width of a patch in pixels.
+        size: height and width of a patch in pixels; odd sizes have the labelled pixel in the
+            middle.
         bands: the bands to use, by number from 1 or by name.
         reading: how files are read: resolution, physical or raw values, masks.
         stride: keep only labelled pixels on every `stride`-th row and column (1 for points).

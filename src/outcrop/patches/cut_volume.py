@@ -28,7 +28,7 @@ def cut_volume(
     volumes: str | Path | Volume | Sequence[str | Path | Volume],
     labels: str | Path | Volume | Sequence[str | Path | Volume],
     axis: int,
-    size: int = 32,
+    size: int = 33,
     *,
     stride: int = 1,
     slice_stride: int = 1,
@@ -48,7 +48,8 @@ def cut_volume(
         volumes: files, or open volumes.
         labels: for each volume one of the same shape, of whole numbers.
         axis: that the slices are across, from 0.
-        size: height and width of a patch in pixels.
+        size: height and width of a patch in pixels; odd sizes have the labelled pixel in the
+            middle.
         stride: use only voxels on every so many rows and columns of a slice.
         slice_stride: use only every so-many-th slice.
         per_class: at most so many patches of each class, drawn at random.

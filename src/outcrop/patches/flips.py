@@ -1,6 +1,8 @@
 """The eight ways in which a patch can be turned over: the symmetries of the square.
 
-Everything that turns patches, or finds out how they were turned, takes the names from `FLIPS`.
+Everything that turns patches, or finds out how they were turned, takes the names from `FLIPS`. They
+are about the middle of the array, which of an even size is no pixel. Maps turn arrays of odd size,
+with the labelled pixel in the middle; for training `outcrop.training.augment.move` turns about it.
 """
 
 from __future__ import annotations

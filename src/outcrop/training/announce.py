@@ -8,8 +8,9 @@ from outcrop.models.architectures import ResidualNet
 from outcrop.models.cost import cost_of, short
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import tell
+from outcrop.training.augment import label_of
 from outcrop.training.device import pick_precision
-from outcrop.training.recipe import Machine
+from outcrop.training.recipe import Augmentation, Machine
 
 _DEEP = 50
 
@@ -36,4 +37,21 @@ def announce(
         tell(
             f"{cost.blocks} blocks begin with large gradients, which may keep them from learning "
             "for many epochs; take --zero-init or --order pre-activation"
+        )
+
+
+def announce_shifts(augmentation: Augmentation, patches: PatchSet) -> None:
+    """Say on standard error that labels stay where patches are shifted, if they are."""
+    if label_of(augmentation, patches) == "image":
+        return
+    shifts = {
+        "--crop": augmentation.crop or 0,
+        "--neighbourhood": augmentation.neighbourhood,
+        "--slices": augmentation.slices,
+    }
+    named = " ".join(f"{option} {pixels}" for option, pixels in shifts.items() if pixels)
+    if named:
+        tell(
+            f"{named}: training patches are shifted by up to as much, and each keeps the label of "
+            "its own pixel; edges in a map may become less exact by as much"
         )

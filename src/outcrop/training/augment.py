@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from outcrop.training.recipe import Augmentation
+from outcrop.patches.patchset import PatchSet
+from outcrop.training.recipe import Augmentation, LabelOf
 
 _GAIN_OF_SCENES = 0.2
 _GAIN_OF_NEIGHBOURS = 0.1
@@ -23,23 +24,60 @@ class Moves:
         turns: int64, `N`, quarter turns against the clock; only 0 and 2 if not square.
         down, right: int64, `N`, where the new picture begins in the old one, in pixels; beyond
             its rim it is empty.
+        label_of: what the label is said of: pictures are mirrored and turned about that.
     """
 
     mirror: Tensor
     turns: Tensor
     down: Tensor
     right: Tensor
+    label_of: LabelOf = "image"
 
     def __len__(self) -> int:
         return len(self.mirror)
 
     def __getitem__(self, index: slice) -> Moves:
         """The moves of some of the pictures."""
-        return Moves(self.mirror[index], self.turns[index], self.down[index], self.right[index])
+        return replace(
+            self,
+            mirror=self.mirror[index],
+            turns=self.turns[index],
+            down=self.down[index],
+            right=self.right[index],
+        )
 
     def to(self, device: torch.device) -> Moves:
         """The same moves on another device."""
-        return Moves(*(t.to(device) for t in (self.mirror, self.turns, self.down, self.right)))
+        return replace(
+            self,
+            mirror=self.mirror.to(device),
+            turns=self.turns.to(device),
+            down=self.down.to(device),
+            right=self.right.to(device),
+        )
+
+
+def label_of(augmentation: Augmentation, patches: PatchSet) -> LabelOf:
+    """What the label of a patch is said of; "auto" is what the patches say."""
+    if augmentation.label_of == "auto":
+        return "image" if patches.positions is None else "pixel"
+    return augmentation.label_of
+
+
+def settled(augmentation: Augmentation, patches: PatchSet) -> Augmentation:
+    """The same augmentation without "auto" for `label_of`."""
+    return replace(augmentation, label_of=label_of(augmentation, patches))
+
+
+def reach_of(augmentation: Augmentation, size: tuple[int, int]) -> int:
+    """The longest shift of a settled augmentation, in pixels.
+
+    A label that is said of one pixel does not move with the patch. benchmarks/RESULTS.md has what
+    a shift of such patches costs on real scenes.
+    """
+    if augmentation.crop is not None:
+        return augmentation.crop
+    return 0 if augmentation.cuts_anew or augmentation.label_of == "pixel" else min(size) // 8
 
 
 def draw(
@@ -56,12 +94,11 @@ def draw(
     the others as they were.
 
     Args:
+        augmentation: settled.
         lying: bool, `n`, pictures whose up is along their rows: they are mirrored up and down.
     """
     mirror, half, quarter = random.integers(2, size=(3, n))
-    reach = augmentation.crop
-    if reach is None:
-        reach = 0 if augmentation.cuts_anew else min(size) // 8
+    reach = reach_of(augmentation, size)
     down, right = random.integers(-reach, reach, size=(2, n), endpoint=True)
     rotate = not has_up if augmentation.rotate is None else augmentation.rotate
     mirrored = mirror.astype(bool) & (augmentation.flip or rotate)
@@ -75,6 +112,7 @@ def draw(
         turns=torch.from_numpy(turns),
         down=torch.from_numpy(down),
         right=torch.from_numpy(right),
+        label_of="pixel" if augmentation.label_of == "pixel" else "image",
     )
 
 
@@ -92,6 +130,10 @@ def draw_gains(
 
 def move(images: Tensor, moves: Moves) -> tuple[Tensor, Tensor]:
     """Apply `moves` to the pictures.
+
+    Mirrors and turns about the labelled pixel, which has index `size // 2`, leave it where it is.
+    Of an even size they need one row and column more than there are; these show the nearest, which
+    of 2 pixels is the one that is not labelled.
 
     Args:
         images: `N × bands × height × width`, any dtype; fastest in channels-last order.
@@ -132,6 +174,11 @@ def cover(images: Tensor, centres: Tensor, side: int) -> Tensor:
     return images.masked_fill(covered[:, None], 0)
 
 
+def nearest(length: int) -> int:
+    """Which row or column, of an even number, is shown where the one beyond the last is wanted."""
+    return length - 1 if length > 2 else 0
+
+
 def _origin(moves: Moves, height: int, width: int) -> tuple[Tensor, Tensor]:
     """For every new pixel, which pixel of the old picture it shows, and whether there is one."""
     device = moves.down.device
@@ -139,12 +186,18 @@ def _origin(moves: Moves, height: int, width: int) -> tuple[Tensor, Tensor]:
     column = torch.arange(width, device=device).view(1, 1, -1) + moves.right.view(-1, 1, 1)
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     row, column = row.clamp(0, height - 1), column.clamp(0, width - 1)
+    # What row and column 0 change places with; of an even size about a pixel, one beyond the last.
+    below, beside = height - 1, width - 1
+    if moves.label_of == "pixel":
+        below, beside = 2 * (height // 2), 2 * (width // 2)
     half, quarter = (moves.turns >= 2).view(-1, 1, 1), (moves.turns % 2 == 1).view(-1, 1, 1)
-    row = torch.where(half, height - 1 - row, row)
-    column = torch.where(half, width - 1 - column, column)
+    row = torch.where(half, below - row, row)
+    column = torch.where(half, beside - column, column)
     row, column = (
         torch.where(quarter, column, row),
-        torch.where(quarter, width - 1 - row, column),
+        torch.where(quarter, beside - row, column),
     )
-    column = torch.where(moves.mirror.view(-1, 1, 1), width - 1 - column, column)
+    column = torch.where(moves.mirror.view(-1, 1, 1), beside - column, column)
+    row = torch.where(row == height, nearest(height), row)
+    column = torch.where(column == width, nearest(width), column)
     return row * width + column, inside

@@ -15,7 +15,15 @@ from torch import Tensor
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.residual import keep
 from outcrop.patches.patchset import PatchSet
-from outcrop.training.augment import add_noise, cover, draw, draw_centres, draw_gains, move
+from outcrop.training.augment import (
+    add_noise,
+    cover,
+    draw,
+    draw_centres,
+    draw_gains,
+    move,
+    settled,
+)
 from outcrop.training.normalise import Normalisation
 from outcrop.training.pictures import Pictures
 from outcrop.training.recipe import Augmentation
@@ -92,7 +100,8 @@ class Epoch:
     ) -> None:
         random = np.random.default_rng((recipe.seed, number))
         n, size = len(pictures), pictures.patches.size
-        augmentation, patches = recipe.augmentation, pictures.patches
+        patches = pictures.patches
+        augmentation = settled(recipe.augmentation, patches)
         has_up = patches.positions is None or patches.from_volume
         device = pictures.labels.device
         self._number, self._recipe, self._parts = number, recipe, parts

@@ -17,12 +17,14 @@ from outcrop.errors import OutcropError
 from outcrop.files import decoding, file_hash, read_json, write_json
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.residual import ResidualNetwork
+from outcrop.training.augment import nearest
 from outcrop.training.checkpoint import check_weights, load_weights, write_tensors
 from outcrop.training.device import exact_convolutions, pick_device
 from outcrop.training.folder import CLASSIFIER, check_model
 from outcrop.training.normalise import Normalisation
 from outcrop.training.origin import TrainedOn
 from outcrop.training.pictures import to_tensor
+from outcrop.training.recipe import LabelOf
 from outcrop.typed import typed
 
 _VERSION = 1
@@ -40,6 +42,8 @@ class Classifier:
         normalisation: of the training side.
         size: height and width of the patches it was trained on, in pixels.
         flip: average the probabilities of a patch and its mirror image.
+        label_of: what the label of a patch was said of in training; the mirror image is about that.
+            "image" where the file of a model does not say it, as those of before did so.
         trained_on: what the patches were that it was trained on, where that is known.
         temperature: above 1 it lowers, below 1 it raises every confidence
             (`outcrop.evaluation.calibration`); 1 leaves what the network says.
@@ -53,6 +57,7 @@ class Classifier:
     size: tuple[int, int]
     flip: bool = False
     temperature: float = 1.0
+    label_of: LabelOf = "image"
     trained_on: TrainedOn | None = None
 
     @property
@@ -72,6 +77,7 @@ class Classifier:
             "normalisation": asdict(self.normalisation),
             "size": list(self.size),
             "flip": self.flip,
+            "label_of": self.label_of,
             "temperature": self.temperature,
             "trained_on": None if self.trained_on is None else self.trained_on.to_json(),
         }
@@ -162,7 +168,7 @@ class Classifier:
         with exact_convolutions():
             features = [
                 module.features(module.stages(module.stem(view)))
-                for view in views(self.normalisation(images), self.flip)
+                for view in views(self.normalisation(images), self.flip, self.label_of)
             ]
         logits = mean_logits([module.linear(one) for one in features])
         return (logits / self.temperature).softmax(dim=1), torch.stack(features).mean(dim=0)
@@ -196,15 +202,26 @@ class Classifier:
         )
 
 
-def probabilities(module: Callable[[Tensor], Tensor], images: Tensor, flip: bool) -> Tensor:
+def probabilities(
+    module: Callable[[Tensor], Tensor], images: Tensor, flip: bool, label_of: LabelOf
+) -> Tensor:
     """float32 `M × classes`, as the network gives them; with `flip`, the mean over a picture and
     its mirror image."""
-    return mean_logits([module(view) for view in views(images, flip)]).softmax(dim=1)
+    return mean_logits([module(view) for view in views(images, flip, label_of)]).softmax(dim=1)
 
 
-def views(images: Tensor, flip: bool) -> tuple[Tensor, ...]:
-    """What the network looks at: the pictures, and with `flip` their mirror images."""
-    return (images, images.flip(3)) if flip else (images,)
+def views(images: Tensor, flip: bool, label_of: LabelOf) -> tuple[Tensor, ...]:
+    """What the network looks at: the pictures, and with `flip` their mirror images.
+
+    The mirror image is made as in training (`outcrop.training.augment.move`): about the labelled
+    pixel or the middle of the image.
+    """
+    if not flip:
+        return (images,)
+    if label_of == "image" or images.shape[3] % 2:
+        return images, images.flip(3)
+    first = nearest(images.shape[3])
+    return images, torch.cat([images[..., first, None], images[..., 1:].flip(3)], dim=3)
 
 
 def mean_logits(logits: Sequence[Tensor]) -> Tensor:
@@ -237,6 +254,7 @@ def read_classifier(folder: str | Path, device: str = "auto") -> Classifier:
         size = typed(tuple[int, int], content["size"], "size")
         flip = typed(bool, content.get("flip", False), "flip")
         temperature = typed(float, content.get("temperature", 1.0), "temperature")
+        label_of = typed(LabelOf, content.get("label_of", "image"), "label_of")
         normalisation = typed(Normalisation, content["normalisation"], "normalisation")
         if not len(bands) == len(normalisation.mean) == len(normalisation.std):
             raise ValueError("bands and normalisation differ in number")
@@ -256,6 +274,7 @@ def read_classifier(folder: str | Path, device: str = "auto") -> Classifier:
         size=size,
         flip=flip,
         temperature=temperature,
+        label_of=label_of,
         trained_on=trained_on,
     )
 

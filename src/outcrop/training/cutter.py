@@ -86,7 +86,9 @@ def open_cutter(
     """Open the sources of the training side, and find out how its patches show them.
 
     Patches need not be the pixels of their source: gain and offset of each band are learnt, and
-    the column "flip" may say how they are turned over. Blur, noise and compression are not
+    the column "flip" may say how they are turned over, about the middle of the window that their
+    position names. A window that is not shifted so gives the patch itself, also of even size, and
+    the labelled pixel stays in the patch where it was. Blur, noise and compression are not
     imitated.
 
     Args:

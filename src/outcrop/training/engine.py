@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Literal
 
 from outcrop.evaluation.calibration import temperature_that_holds
 from outcrop.files import check_new, sweep
@@ -13,7 +14,8 @@ from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
 from outcrop.splits.split import Split
-from outcrop.training.announce import announce
+from outcrop.training.announce import announce, announce_shifts
+from outcrop.training.augment import label_of
 from outcrop.training.classifier import Classifier
 from outcrop.training.classifier_loop import ClassifierLoop
 from outcrop.training.cutter import open_cutter
@@ -24,7 +26,7 @@ from outcrop.training.normalise import learn_normalisation
 from outcrop.training.origin import origin_of
 from outcrop.training.parallel import Team, make_learner, make_team
 from outcrop.training.pictures import load_pictures
-from outcrop.training.recipe import Recipe
+from outcrop.training.recipe import Augmentation, Recipe
 from outcrop.training.run import Predictions, Run, read_run, weights_of
 from outcrop.training.trust import measure_trust, write_trust
 
@@ -109,7 +111,10 @@ def _train(
         if going_on:
             if recipe.fit_batch:
                 recipe = replace(recipe, batch=stored_batch(folder))
-            defaults = {"network": asdict(ResidualNet()), "recipe": asdict(Recipe())}
+            # Before there was a choice, every label was taken for that of the whole image.
+            said_of: Literal["auto", "image"] = "auto" if patches.positions is None else "image"
+            before = Recipe(augmentation=Augmentation(label_of=said_of))
+            defaults = {"network": asdict(ResidualNet()), "recipe": asdict(before)}
             check_same(folder, describe(patches, split, network, recipe), split, defaults)
             if is_finished(folder):
                 return read_run(folder, str(device))
@@ -137,6 +142,7 @@ def _train(
                 if not going_on and team.first:
                     start(folder, describe(patches, split, network, recipe), split)
             announce(network, patches, recipe.machine, device)
+            announce_shifts(recipe.augmentation, patches)
             loop.fit(training, validation, folder)
             _, probabilities = loop.evaluate(validation)
     module = learner.kept()
@@ -154,6 +160,7 @@ def _train(
                 patches.size,
                 recipe.test_flip,
                 temperature_that_holds(truth, said.probabilities, split.groups[validation.index]),
+                label_of(recipe.augmentation, patches),
                 origin_of(patches, split.train),
             )
             weights = weights_of(classifier)

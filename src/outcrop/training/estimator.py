@@ -38,9 +38,10 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
     what a row is made of. Each band is normalised inside.
 
     Parameters that `ResidualNet` (depth to stem), `Recipe` (epochs to test_flip), `Augmentation`
-    (flip to cutout) and `Machine` (device to gpu_memory) have too mean the same here. X has no
-    positions, so that nothing can be cut anew, and None for rotate and gain is off; set them for
-    pictures without an up.
+    (flip to label_of) and `Machine` (device to gpu_memory) have too mean the same here. X has no
+    positions, so that nothing can be cut anew, None for rotate and gain is off, and "auto" for
+    label_of is "image". Set rotate and gain for pictures without an up, and label_of="pixel" for
+    patches cut around a labelled pixel.
     Search in several processes, not threads: threads share one generator of first weights.
 
     Attributes:
@@ -97,6 +98,7 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
     gain: float | None = Augmentation.gain
     noise: float = Augmentation.noise
     cutout: int = Augmentation.cutout
+    label_of: Literal["auto", "pixel", "image"] = Augmentation.label_of
     device: str = Machine.device
     precision: Literal["auto", "32-true", "bf16-mixed"] = Machine.precision
     compile: Literal["auto", "always", "never"] = Machine.compile

@@ -86,10 +86,10 @@ class _Whole(nn.Module):
         super().__init__()
         self.network = classifier.module
         self.normalisation, self.flip = classifier.normalisation, classifier.flip
-        self.temperature = classifier.temperature
+        self.temperature, self.label_of = classifier.temperature, classifier.label_of
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        looked_at = views(self.normalisation(images), self.flip)
+        looked_at = views(self.normalisation(images), self.flip, self.label_of)
         logits = mean_logits([self.network(view) for view in looked_at]) / self.temperature
         return {"logits": logits, "probabilities": logits.softmax(dim=1)}
 

@@ -41,8 +41,8 @@ class Neighbourhood:
         buffer: how near that is, in the unit of the positions (`outcrop.splits.ground.near`).
         corner: int64, `N × 3`, slice, row and column of the upper-left pixel of each patch.
         room: int64, `N × 3`, slices, rows and columns that the source has behind each patch.
-        low, high: int64, `N × 3`, the smallest and the largest shift that is within reach and puts
-            the patch wholly inside its source; where there is none, `low` is above `high`.
+        reach: int64, `N × 3`, the longest shift, either way, that leaves the patch wholly inside
+            its source; below 0 where there is none.
     """
 
     positions: Positions
@@ -52,25 +52,31 @@ class Neighbourhood:
     buffer: float
     corner: np.ndarray
     room: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    reach: np.ndarray
 
     def draw(self, random: np.random.Generator) -> Shifts:
         """A shift for each patch; all that are allowed are equally likely.
 
-        They are drawn from all within reach, and drawn again where they are not allowed. A patch
+        A shift is allowed if the opposite one is too. Otherwise patches at an edge, or beside what
+        judges, would all be shifted away from it, and the network would learn that their label
+        belongs to a pixel on one side of the middle.
+
+        Shifts are drawn from all within reach, and drawn again where they are not allowed. A patch
         for which that fails 16 times stays as it is.
         """
-        by, found = np.zeros_like(self.low), np.zeros(len(self.low), bool)
-        waiting = np.flatnonzero((self.low <= self.high).all(axis=1))
+        by, found = np.zeros_like(self.reach), np.zeros(len(self.reach), bool)
+        waiting = np.flatnonzero((self.reach >= 0).all(axis=1))
         for _ in range(_TRIES):
-            tried = random.integers(self.low[waiting], self.high[waiting], endpoint=True)
-            free = ~near(self.moved(waiting, tried), self.judges, self.buffer)
+            tried = random.integers(-self.reach[waiting], self.reach[waiting], endpoint=True)
+            free = ~self._near(waiting, tried) & ~self._near(waiting, -tried)
             by[waiting[free]], found[waiting[free]] = tried[free], True
             waiting = waiting[~free]
             if not len(waiting):
                 break
         return Shifts(by, found)
+
+    def _near(self, index: np.ndarray, by: np.ndarray) -> np.ndarray:
+        return near(self.moved(index, by), self.judges, self.buffer)
 
     def moved(self, index: np.ndarray, by: np.ndarray) -> Positions:
         """The positions of the patches at `index` after shifts `by`: int, `M × 3`."""
@@ -116,8 +122,7 @@ def neighbourhood_of(
         buffer=float(split.how.get("buffer", 0.0)),
         corner=corner,
         room=room,
-        low=np.maximum(-reach, -corner),
-        high=np.minimum(reach, room),
+        reach=np.minimum(reach, np.minimum(corner, room)),
     )
 
 

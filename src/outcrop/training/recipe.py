@@ -11,6 +11,10 @@ from typing import Any, Literal
 from outcrop.errors import OutcropError
 from outcrop.typed import typed
 
+LabelOf = Literal["pixel", "image"]
+"""What a patch's label is said of: the pixel at row `height // 2` and column `width // 2`, or the
+whole image."""
+
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -22,8 +26,9 @@ class Augmentation:
         flip: mirror left and right, every second picture; in slices of a volume so that the samples
             keep their order.
         crop: pad with zeros (the mean, after normalisation) by this many pixels and cut the old
-            size out at random; None takes an eighth of the shorter side, 4 pixels of 32 as in
-            He et al. 2015, or 0 if pictures are cut anew.
+            size out at random; None takes 0 where the label is that of one pixel or pictures are
+            cut anew, and elsewhere an eighth of the shorter side, 4 pixels of 32 as in He et al.
+            2015. The label stays, so that the labelled pixel is no longer in the middle.
         rotate: quarter turns and vertical flips too, so that all eight positions of a square are
             equally frequent (half turns only where the patch is not square); None does so
             wherever a picture has no up, which is when the patches have positions in a scene.
@@ -33,6 +38,10 @@ class Augmentation:
         noise: standard deviation of normal noise, in standard deviations of the band.
         cutout: side in pixels of a square set to zero, its centre anywhere in the picture (DeVries
             and Taylor 2017, arXiv:1708.04552).
+        label_of: "pixel": the label is that of the middle pixel, row `height // 2` and column
+            `width // 2`, and mirrors and turns are about it, so that it stays there; "image": the
+            label is that of the whole image, which is mirrored and turned about its middle; "auto":
+            "pixel" where patches have positions. For odd sizes only the default of `crop` differs.
         neighbourhood: cut each picture anew from its source, up to so many pixels from its place,
             up or down and left or right, where that is not too near to what judges; 0 leaves it in
             its place. Its label is assumed to hold there too: take no more than that is true for.
@@ -48,6 +57,7 @@ class Augmentation:
     gain: float | None = None
     noise: float = 0.0
     cutout: int = 0
+    label_of: Literal["auto", "pixel", "image"] = "auto"
     neighbourhood: int = 0
     slices: int = 0
 
@@ -59,6 +69,7 @@ class Augmentation:
             ("gain", self.gain is None or 0 <= self.gain < 1, "0 to below 1"),
             ("noise", 0 <= self.noise < math.inf, "0 (off) or more"),
             ("cutout", self.cutout >= 0, "0 (off) or more"),
+            ("label_of", self.label_of in ("auto", "pixel", "image"), "auto, pixel or image"),
             ("neighbourhood", self.neighbourhood >= 0, "0 (off) or more"),
             ("slices", self.slices >= 0, "0 (off) or more"),
         )

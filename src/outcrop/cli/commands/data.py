@@ -62,7 +62,7 @@ def patches(
     labels: list[str] | None = None,
     positions: Path | None = None,
     column: str | None = None,
-    size: int = 32,
+    size: int = 33,
     bands: list[str] | None = None,
     reading: Reading = Reading(),
     axis: int | None = None,
@@ -95,7 +95,8 @@ def patches(
             source, if there are several. Rows whose found is false are left out, flip is ignored.
         column: the column that names the class, of vector labels or of the table, there "label"
             if not given.
-        size: height and width of a patch in pixels.
+        size: height and width of a patch in pixels; odd sizes have the labelled pixel in the
+            middle.
         bands: the bands to use, by number from 1 or by name.
         reading: how rasters are read.
         axis: of volumes, the axis that the slices are across, from 0.

@@ -18,6 +18,7 @@ from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.residual import ResidualNetwork
 from outcrop.patches.patchset import PatchSet
+from outcrop.training.augment import label_of
 from outcrop.training.batches import Step, pieces
 from outcrop.training.checkpoint import Checkpoint
 from outcrop.training.classifier import probabilities
@@ -130,11 +131,14 @@ class Learner:
         number = self.world * math.ceil(len(pictures) / _EVALUATION_BATCH / self.world)
         wanted = [pictures.all[piece] for piece in pieces(len(pictures), number)]
         mine = wanted[self.rank :: self.world]
+        said_of = label_of(self.recipe.augmentation, pictures.patches)
         # Not in inference mode: shards would keep tensors that cannot be learnt with.
         with torch.no_grad():
             found = torch.cat(
                 [
-                    probabilities(self._logits, normalisation(images), self.recipe.test_flip)
+                    probabilities(
+                        self._logits, normalisation(images), self.recipe.test_flip, said_of
+                    )
                     for images, _ in pictures.batches(mine)
                 ]
             ).cpu()

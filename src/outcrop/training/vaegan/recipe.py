@@ -21,7 +21,8 @@ class VaeGanRecipe:
     `balance=0`; the defaults are two remedies, because without them the discriminator wins and
     samples repeat (benchmarks/RESULTS.md has both). `gamma` is ours: the paper prints none.
     Pictures are mirrored, and turned where they have no up; padding and gains, which a GAN would
-    learn to draw, are off.
+    learn to draw, are off. No label is learnt: mirrors and turns are about the middle of the
+    picture, so that no row or column has to be filled.
 
     Attributes:
         epochs: passes over the training patches.
@@ -60,7 +61,9 @@ class VaeGanRecipe:
     balance: float = 0.8
     kl_warm_up: float = 0.0
     average: float = 0.0
-    augmentation: Augmentation = field(default_factory=lambda: Augmentation(crop=0, gain=0.0))
+    augmentation: Augmentation = field(
+        default_factory=lambda: Augmentation(crop=0, gain=0.0, label_of="image")
+    )
     seed: int = 0
     machine: Machine = field(default_factory=Machine)
 
