@@ -75,7 +75,7 @@ def draw_from_origins(
                 for window in range(len(draw))
             ]
         pixel, values = (np.concatenate(part) for part in zip(*seen, strict=True))
-        at = on_ground(source, number, pixel, patches.crs)
+        at = on_ground(source, number, pixel, patches.crs_of(number))
         for one in np.unique(draw):
             here = np.repeat(draw == one, _EACH)
             parts[one].append(_with_data(at[here], values[here]))

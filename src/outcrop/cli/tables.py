@@ -137,7 +137,7 @@ def sample_table(plan: SamplePlan, path: Path) -> None:
     table = _table("class", "pixels", "share", "points", "expected", "standard error")
     error = plan.users_error
     for k, name in enumerate(plan.classes):
-        share = plan.pixels[k] / plan.pixels.sum()
+        share = plan.share[k]
         table.add_row(
             escape(name), f"{plan.pixels[k]:,}", f"{share:.2%}", f"{plan.points[k]:,.0f}",
             _percent(plan.expected[k]), _percent(error[k]),
@@ -166,9 +166,8 @@ def assessment_table(found: Assessment) -> None:
     unit, whole = found.unit, found.whole
     table = _table("class", "user's", "producer's", f"map, {unit}", f"area, {unit}")
     for k, name in enumerate(names):
-        mapped = whole * found.pixels[k] / found.pixels.sum()
         table.add_row(
-            name, str(accuracy.users[k]), str(accuracy.producers[k]), f"{mapped:,.0f}",
+            name, str(accuracy.users[k]), str(accuracy.producers[k]), f"{found.mapped[k]:,.0f}",
             accuracy.area[k].scaled(whole),
         )  # fmt: skip
     _console.print(table)

@@ -94,6 +94,11 @@ def positions_of(
     return scene_positions(source, pixels.row, pixels.column, x, y, width, height, polygon)
 
 
+def common_crs(systems: Sequence[str]) -> str | None:
+    """The system of all scenes; None if they have several."""
+    return systems[0] if len(set(systems)) == 1 else None
+
+
 def join_positions(parts: Sequence[Positions]) -> Positions:
     """The positions of several sources, one after the other."""
     return Positions(

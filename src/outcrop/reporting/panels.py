@@ -220,8 +220,9 @@ def split_panel(
     palette = [SIDE_COLOURS[side] for side in sorted(SIDE_COLOURS)]
     sides = split.sides[index].astype(np.int64)
     panel = pictures.drawn("The split", patches, index, sides, palette, stride)
-    if split.how.get("splitter") == "BlockSplit" and patches.crs is not None:
-        return with_grid(panel, pictures.scene, patches.crs, float(split.how["block"]))
+    crs = patches.crs_of(source)
+    if split.how.get("splitter") == "BlockSplit" and crs is not None:
+        return with_grid(panel, pictures.scene, crs, float(split.how["block"]))
     return panel
 
 
