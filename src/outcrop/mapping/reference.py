@@ -93,7 +93,7 @@ def read_points(path: Path, opened: OpenMap, frame: Any, column: str) -> Points:
     stratum = None if stratum is None else stratum[named]
     if not len(frame):
         raise OutcropError(path, f"has no class in column '{column}' yet; fill it first")
-    place = reproject(frame, opened.scene.crs, path).geometry
+    place = reproject(frame, opened.scene.crs, path, opened.scene.bounds).geometry
     row, column_ = opened.scene.row_column(place.x.to_numpy(), place.y.to_numpy())
     inside = opened.inside(row, column_)
     value = np.full(len(row), NODATA, np.int64)

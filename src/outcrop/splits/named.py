@@ -142,8 +142,10 @@ def _in_polygons(path: Path, patches: PatchSet) -> np.ndarray:
     systems = np.array([patches.crs_of(i) for i in range(len(patches.sources))])[at.source]
     for crs in dict.fromkeys(systems.tolist()):
         here = systems == crs
-        area = reproject(zones, crs, path).geometry.union_all()
-        inside[here] = gpd.GeoSeries.from_xy(at.x[here], at.y[here], crs=crs).intersects(area)
+        x, y = at.x[here], at.y[here]
+        bounds = float(x.min()), float(y.min()), float(x.max()), float(y.max())
+        area = reproject(zones, crs, path, bounds).geometry.union_all()
+        inside[here] = gpd.GeoSeries.from_xy(x, y, crs=crs).intersects(area)
     return inside
 
 
