@@ -25,8 +25,8 @@ _STEP = 100.0
 _LATTICE = 5
 _NODES = 65
 # Degrees between the rows of a scene and the x axis of a system. The bounding boxes of patches
-# become wider by the sine: 1 % and 3 %.
-_STRAIGHT, _ASKEW = 0.6, 1.7
+# become wider by the sine: 0.7 % and 3 %.
+_STRAIGHT, _ASKEW = 0.4, 1.7
 _EARTH = 6_378_137.0
 
 
@@ -410,7 +410,8 @@ def _between(crs: str, views: Sequence[_View]) -> float:
     one, other = np.triu_indices(len(views), 1)
     true = _geodesic(views, one, other)
     x, y = _project(crs, *np.array([view.middle for view in views]).T)
-    planar = np.hypot(x[one] - x[other], y[one] - y[other])
+    with np.errstate(invalid="ignore"):  # of places that the system does not reach
+        planar = np.hypot(x[one] - x[other], y[one] - y[other])
     far = true > _STEP
     off = np.abs(planar[far] / true[far] - 1)
     return float(np.nan_to_num(off, nan=math.inf).max(initial=0.0))
