@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import Phase, assume, example, given, settings
 from hypothesis import strategies as st
 from pyproj import CRS, Geod, Transformer
 
@@ -109,6 +110,7 @@ def scenes(draw):
 @example(scene_at(3031, 100, -85), 0)
 @example(scene_at(2263, -74, 40.7), 0)
 @example(scene_at(3035, -9, 38), 0)
+@example(scene_at("+proj=aea +lat_1=20 +lat_2=60 +lon_0=3", 0, 0, 1.0), 0)
 def test_lengths_and_areas_are_those_on_the_ground(scene, seed):
     random = np.random.default_rng(seed)
     row, column = random.integers(0, SIDE, (2, 12))
@@ -131,21 +133,21 @@ def test_lengths_and_areas_are_those_on_the_ground(scene, seed):
         assert there[i] == pytest.approx(abs(area), rel=0.0101)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(st.lists(scenes(), min_size=2, max_size=4), st.integers(0, 2**32 - 1))
 def test_scenes_far_apart_keep_their_extents_and_distances(several, seed):
     random = np.random.default_rng(seed)
     row, column = random.integers(0, SIDE, (2, 6))
     middle = np.array([SIDE // 2])
     places = [lonlat(scene, middle, middle) for scene in several]
-    apart = [EARTH.inv(*places[0], *place)[2][0] for place in places]
-    assume(min(apart[1:]) > 300_000)
+    pairs = itertools.combinations(places, 2)
+    assume(min(EARTH.inv(*one, *other)[2][0] for one, other in pairs) > 300_000)
     found = positions(several, np.r_[middle, row], np.r_[middle, column])
     for scene, at in zip(several, found, strict=True):
         lon, lat = lonlat(scene, np.r_[middle, row], np.r_[middle, column])
         true = np.array(EARTH.inv(lon[:-1], lat[:-1], lon[1:], lat[1:])[2])
         np.testing.assert_allclose(np.hypot(np.diff(at.x), np.diff(at.y)), true, rtol=0.0101)
-        np.testing.assert_allclose((at.width[0], at.height[0]), sides_on_earth(scene), rtol=0.045)
+        np.testing.assert_allclose((at.width[0], at.height[0]), sides_on_earth(scene), rtol=0.035)
     for i, one in enumerate(found):
         for j, other in enumerate(found[:i]):
             planar = math.hypot(one.x[0] - other.x[0], one.y[0] - other.y[0])

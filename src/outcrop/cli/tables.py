@@ -56,7 +56,17 @@ def class_table(patches: PatchSet, path: Path) -> None:
     for reason, count in patches.dropped.items():
         say(f"dropped {count:,} labelled {pixels}: {reason}")
     height, width = patches.size
+    if not patches.from_volume and patches.crs is None:
+        say("scenes lie far apart: distances are measured in a system for each group of them")
+    elif patches.crs is not None and all(source.crs != patches.crs for source in patches.sources):
+        say(f"distances are measured in {_name(patches.crs)}")
     say(f"{path}: {len(patches):,} patches of {len(patches.bands)} × {height} × {width}")
+
+
+def _name(crs: str) -> str:
+    from pyproj import CRS
+
+    return str(CRS.from_wkt(crs).name)
 
 
 def locate_table(patches: PatchSet, located: Located) -> None:

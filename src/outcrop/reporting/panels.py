@@ -20,6 +20,7 @@ from outcrop.reporting.rasters import (
     read_scene,
     stretches,
 )
+from outcrop.sources.metric import pixel_areas
 from outcrop.sources.scene import Scene, open_scene
 from outcrop.splits import BUFFER, TEST, TRAIN, VALIDATION, Split
 from outcrop.training.run import Predictions
@@ -184,6 +185,10 @@ def size_words(scene: Scene) -> str:
     unit = {"metre": "m", "degree": "°"}.get(unit, unit)
     where = "" if crs.name == "unnamed" else f" in {crs.name}"
     pixel = f"{abs(scene.transform[0]):g} {unit}"
+    areas = pixel_areas(scene)
+    if unit == "m" and not areas.are_equal:
+        middle = areas.at(np.array([scene.height // 2]), np.array([scene.width // 2]))
+        pixel += f" ({float(np.sqrt(middle[0])):.3g} m on the earth)"
     return f"{scene.width:,} × {scene.height:,} pixels of {pixel}{where}"
 
 

@@ -176,7 +176,7 @@ def pixel_areas(grid: Grid) -> PixelAreas:
         return PixelAreas(np.nan)
     if not crs.is_geographic:
         # Per square unit of the system, in square metres.
-        true = np.abs(np.linalg.det(_jacobian(grid.crs, view.x, view.y, _STEP / _unit(crs))))
+        true = _determinant(_jacobian(grid.crs, view.x, view.y, _STEP / _unit(crs)))
         off = np.abs(true / _unit(crs) ** 2 - 1)
         if np.isfinite(off).any() and np.nanmax(off) <= MOST_ERROR:
             return PixelAreas(size * _unit(crs) ** 2)
@@ -186,7 +186,7 @@ def pixel_areas(grid: Grid) -> PixelAreas:
     )
     row, column = (z.ravel() for z in np.meshgrid(rows, columns, indexing="ij"))
     x, y = _at(grid.transform, row, column)
-    true = np.abs(np.linalg.det(_jacobian(grid.crs, x, y, 0.01 * math.sqrt(size)))) * size
+    true = _determinant(_jacobian(grid.crs, x, y, 0.01 * math.sqrt(size))) * size
     inside = np.isfinite(true)
     # A cubic would swing at the rim of the earth.
     degree = 3 if inside.all() else 1
@@ -356,7 +356,8 @@ def _aligned(views: Sequence[_View]) -> str:
     """A projection in which the rows of the first scene run along the x axis."""
     from pyproj.crs.coordinate_operation import PolarStereographicBConversion
 
-    lon, lat = _middle(views)
+    # The projection of the northern or southern pole, also at the equator.
+    lat = round(_middle(views)[1], 2) or 0.01
     view, middle = views[0], len(views[0].x) // 2
     x, y = view.x[middle], view.y[middle]
     ends = [
@@ -365,8 +366,7 @@ def _aligned(views: Sequence[_View]) -> str:
     row = _geod(view.crs).inv(*ends[0], *ends[1])[0]
     turned = float(np.nan_to_num(row)) - 90
     at = float(view.lon[middle])
-    lon, lat = round(at - math.copysign(1, lat) * turned, 2), round(lat, 2)
-    lon = (lon + 180) % 360 - 180
+    lon = round((at - math.copysign(1, lat) * turned + 180) % 360 - 180, 2)
     name = f"Polar stereographic, true at {lat:g}, along {lon:g}"
     return _projected(views, name, PolarStereographicBConversion(lat, lon))
 
@@ -453,6 +453,11 @@ def _jacobian(crs: str, x: np.ndarray, y: np.ndarray, step: float) -> np.ndarray
             ends.append(length * np.stack([np.sin(azimuth), np.cos(azimuth)]))
         sides.append((ends[0] - ends[1]) / (2 * step))
     return np.stack(sides, axis=-1).transpose(1, 0, 2)
+
+
+def _determinant(matrices: np.ndarray) -> np.ndarray:
+    (a, b), (c, d) = matrices.transpose(1, 2, 0)
+    return np.asarray(np.abs(a * d - b * c))
 
 
 def _middle(views: Sequence[_View]) -> tuple[float, float]:
