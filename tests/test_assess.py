@@ -293,16 +293,17 @@ def test_a_raster_with_gaps_stands_for_the_rest(ground, tmp_path, monkeypatch):
     assert any("knows 50.0% of the map" in note for note in found.notes)
 
 
-def test_a_map_in_degrees_counts_pixels_and_blocks_in_metres(ground, tmp_path):
+def test_a_map_in_degrees_has_areas_and_blocks_in_metres(ground, tmp_path):
     _, mapped, truth = ground
     grid = Affine(1e-3, 0, 106, 0, -1e-3, 60)
     tagged(tmp_path / "map.tif", mapped, NAMES, crs="EPSG:4326", transform=grid)
     tagged(tmp_path / "truth.tif", truth, NAMES, crs="EPSG:4326", transform=grid)
     # At 60° north a thousandth of a degree is 111 m high and 56 m wide.
     found = assess(tmp_path / "map.tif", tmp_path / "truth.tif", block=1_114)
-    assert found.unit == "pixels"
-    assert found.whole == (mapped > 0).sum()
-    assert found.pieces == 12 * 5
+    sphere = 6_371_000**2 * np.radians(1e-3) ** 2 * np.cos(np.radians(59.94))
+    assert found.unit == "ha"
+    assert found.whole == pytest.approx((mapped > 0).sum() * sphere / 10_000, rel=0.01)
+    assert 12 * 5 <= found.pieces <= 13 * 6
 
 
 def test_points_on_the_ground_of_training_patches_are_counted(tmp_path):

@@ -222,9 +222,7 @@ def test_what_cannot_be_mapped_is_refused(tmp_path):
     with pytest.raises(OutcropError, match="is a volume, and the patches are from scenes"):
         open_to_map([tmp_path / "cube.npy"], patches)
     one = write_raster(tmp_path / "one.tif", np.ones((1, 30, 30), np.uint8))
-    with pytest.raises(
-        OutcropError, match=r"has 1 band \(band 1\) where the patch set has 2 bands .*; take"
-    ):
+    with pytest.raises(OutcropError, match=r"has 1 band .* patch set has 2 bands .*; take"):
         open_to_map([one], patches)
     with pytest.raises(OutcropError, match="no such file"):
         open_to_map([tmp_path / "none.tif"], patches)

@@ -6,7 +6,7 @@ import rasterio
 
 from outcrop.errors import OutcropError
 from outcrop.mapping.assess import assess
-from outcrop.mapping.rasters import count_classes, map_classes, open_raster, pixel_hectares
+from outcrop.mapping.rasters import count_classes, map_classes, open_raster
 from tests.rasters import GRID, tagged, write_raster
 
 
@@ -48,15 +48,6 @@ def test_memory_does_not_grow_with_the_map(tmp_path):
     tracemalloc.stop()
     assert found.counts.sum() == 64
     assert peak < 20e6
-
-
-def test_area_of_a_pixel(tmp_path):
-    metres = write_raster(tmp_path / "m.tif", np.ones((2, 2), np.uint8))
-    feet = write_raster(tmp_path / "f.tif", np.ones((2, 2), np.uint8), crs="EPSG:2264")
-    degrees = write_raster(tmp_path / "d.tif", np.ones((2, 2), np.uint8), crs="EPSG:4326")
-    assert pixel_hectares(metres) == pytest.approx(0.01)
-    assert pixel_hectares(feet) == pytest.approx(0.01 * 0.3048006096**2)
-    assert np.isnan(pixel_hectares(degrees))
 
 
 def test_errors(tmp_path):

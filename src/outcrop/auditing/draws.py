@@ -10,7 +10,7 @@ from numpy.random import Generator
 from outcrop.auditing.origin import Origins
 from outcrop.auditing.variogram import Draw
 from outcrop.patches.patchset import PatchSet
-from outcrop.patches.positions import in_slice
+from outcrop.patches.positions import in_slice, upper_left
 from outcrop.sources.scene import SceneReader
 from outcrop.sources.volumes.volume import VolumeReader
 from outcrop.splits.places import coordinates, on_ground
@@ -75,7 +75,7 @@ def draw_from_origins(
                 for window in range(len(draw))
             ]
         pixel, values = (np.concatenate(part) for part in zip(*seen, strict=True))
-        at = on_ground(source, number, pixel, patches.crs)
+        at = on_ground(source, number, pixel, patches.crs_of(number))
         for one in np.unique(draw):
             here = np.repeat(draw == one, _EACH)
             parts[one].append(_with_data(at[here], values[here]))
@@ -136,8 +136,17 @@ def _pixels_at(
     at = np.repeat(coordinates(positions)[:, None], row.shape[1], axis=1)
     height, width = patches.size
     if not patches.from_volume:
-        at[..., 0] -= (row - height // 2) * (positions.height / height)[:, None]
-        at[..., 1] += (column - width // 2) * (positions.width / width)[:, None]
+        pixel = np.stack(
+            [
+                upper_left(positions.row, height)[:, None] + row,
+                upper_left(positions.column, width)[:, None] + column,
+            ],
+            axis=-1,
+        )
+        for number in np.unique(positions.source):
+            here, source = positions.source == number, patches.sources[number]
+            flat = on_ground(source, number, pixel[here].reshape(-1, 2), patches.crs_of(number))
+            at[here] = flat.reshape(*row[here].shape, 2)
         return at
     for axis in range(3):
         here = positions.axis == axis

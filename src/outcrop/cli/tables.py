@@ -56,7 +56,17 @@ def class_table(patches: PatchSet, path: Path) -> None:
     for reason, count in patches.dropped.items():
         say(f"dropped {count:,} labelled {pixels}: {reason}")
     height, width = patches.size
+    if not patches.from_volume and patches.crs is None:
+        say("scenes lie far apart: distances are measured in a system for each group of them")
+    elif patches.crs is not None and all(source.crs != patches.crs for source in patches.sources):
+        say(f"distances are measured in {_name(patches.crs)}")
     say(f"{path}: {len(patches):,} patches of {len(patches.bands)} × {height} × {width}")
+
+
+def _name(crs: str) -> str:
+    from pyproj import CRS
+
+    return str(CRS.from_wkt(crs).name)
 
 
 def locate_table(patches: PatchSet, located: Located) -> None:
@@ -137,7 +147,7 @@ def sample_table(plan: SamplePlan, path: Path) -> None:
     table = _table("class", "pixels", "share", "points", "expected", "standard error")
     error = plan.users_error
     for k, name in enumerate(plan.classes):
-        share = plan.pixels[k] / plan.pixels.sum()
+        share = plan.share[k]
         table.add_row(
             escape(name), f"{plan.pixels[k]:,}", f"{share:.2%}", f"{plan.points[k]:,.0f}",
             _percent(plan.expected[k]), _percent(error[k]),
@@ -166,9 +176,8 @@ def assessment_table(found: Assessment) -> None:
     unit, whole = found.unit, found.whole
     table = _table("class", "user's", "producer's", f"map, {unit}", f"area, {unit}")
     for k, name in enumerate(names):
-        mapped = whole * found.pixels[k] / found.pixels.sum()
         table.add_row(
-            name, str(accuracy.users[k]), str(accuracy.producers[k]), f"{mapped:,.0f}",
+            name, str(accuracy.users[k]), str(accuracy.producers[k]), f"{found.mapped[k]:,.0f}",
             accuracy.area[k].scaled(whole),
         )  # fmt: skip
     _console.print(table)

@@ -29,6 +29,7 @@ class SamplePlan:
         expected: float64, `K`, the user's accuracy that is hoped for; NaN where nothing is said,
             which counts as 0.5, the worst case.
         simple: whether points are drawn from all pixels alike.
+        area: float64, `K`, of each class, in any unit; None where all pixels have the same.
 
     Raises:
         OutcropError: a class is to get more points than it has pixels, or too few to say how sure
@@ -40,6 +41,7 @@ class SamplePlan:
     points: np.ndarray
     expected: np.ndarray
     simple: bool = False
+    area: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for name, pixels, points in zip(self.classes, self.pixels, self.points, strict=True):
@@ -57,6 +59,12 @@ class SamplePlan:
                     f"would get {points} points, too few to say how sure its accuracy is; "
                     "raise --n or take --allocation compromise",
                 )
+
+    @property
+    def share(self) -> np.ndarray:
+        """The share of the map's area of each class: float64, `K`."""
+        area = self.pixels if self.area is None else self.area
+        return np.asarray(area / area.sum())
 
     @property
     def is_worst_case(self) -> bool:
@@ -79,7 +87,7 @@ class SamplePlan:
         Of a simple sample that of the post-stratified estimator to second order (Cochran 1977,
         Sampling Techniques, 3rd edition, equation 5A.42).
         """
-        share, n = self.pixels / self.pixels.sum(), self.points.sum()
+        share, n = self.share, self.points.sum()
         there = self.pixels > 0
         if self.simple:
             first, second = share @ self._variance, (1 - share)[there] @ self._variance[there]
@@ -101,7 +109,7 @@ def sample_size(
     because maps have many pixels; equation 12 for a simple one.
 
     Args:
-        pixels: `K`, of each class in the map.
+        pixels: `K`, of each class in the map, or its area.
         expected: `K`, the user's accuracies that are hoped for, 0 to 1.
         standard_error: 0 to 1.
 
@@ -120,7 +128,11 @@ def sample_size(
 
 
 def allocate(
-    pixels: np.ndarray, n: int, how: Allocation = "compromise", floor: int = 50
+    pixels: np.ndarray,
+    n: int,
+    how: Allocation = "compromise",
+    floor: int = 50,
+    area: np.ndarray | None = None,
 ) -> np.ndarray:
     """Deal n points among the classes of a map.
 
@@ -133,6 +145,7 @@ def allocate(
         pixels: int, `K`, of each class in the map; a class without any gets no points.
         n: points in all.
         floor: with the compromise, the least of each class; all its pixels, if it has fewer.
+        area: `K`, of each class; None where all pixels have the same.
 
     Returns:
         int64, `K`, which sum to n.
@@ -161,18 +174,18 @@ def allocate(
     if how == "equal":
         points = _dealt(n, there.astype(np.float64))
     elif how == "proportional":
-        points = _dealt(n, pixels)
+        points = _dealt(n, pixels if area is None else area)
     else:
-        points = _with_floor(pixels, n, least)
+        points = _with_floor(pixels if area is None else area, n, least)
     return points
 
 
-def _with_floor(pixels: np.ndarray, n: int, least: np.ndarray) -> np.ndarray:
+def _with_floor(area: np.ndarray, n: int, least: np.ndarray) -> np.ndarray:
     """By area, but rare classes get what is least, which the others make up for."""
-    rare = np.zeros(len(pixels), bool)
+    rare = np.zeros(len(area), bool)
     while True:
         points = np.where(rare, least, 0)
-        points[~rare] = _dealt(n - points.sum(), pixels[~rare])
+        points[~rare] = _dealt(n - points.sum(), area[~rare])
         short = ~rare & (points < least)
         if not short.any():
             return points

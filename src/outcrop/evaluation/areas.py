@@ -133,7 +133,12 @@ class MapAccuracy:
         )
 
 
-def by_map_class(counts: np.ndarray, pixels: np.ndarray) -> MapAccuracy:
+Moments = tuple[np.ndarray, np.ndarray]
+
+
+def by_map_class(
+    counts: np.ndarray, pixels: np.ndarray, weights: Moments | None = None
+) -> MapAccuracy:
     """Accuracy and area from a sample whose strata, or post-strata, are the map's classes.
 
     A class of the map without a sample makes everything unknown that depends on it; with one
@@ -141,7 +146,11 @@ def by_map_class(counts: np.ndarray, pixels: np.ndarray) -> MapAccuracy:
 
     Args:
         counts: int, `K × K`, samples; rows are the map, columns the reference.
-        pixels: `K`, of each class in the map; 0 for a class of the reference alone.
+        pixels: `K`, of each class in the map; 0 for a class of the reference alone. Areas, where
+            pixels differ in area.
+        weights: where pixels differ in area, the sums of the weights of the samples in each cell of
+            `counts`, and of their squares. A sample's weight is the area of its pixel over the mean
+            of its stratum's samples (see `_ratios`).
 
     The example of Olofsson et al. (2014), their table 8: deforestation, forest gain, stable forest,
     stable non-forest.
@@ -154,12 +163,14 @@ def by_map_class(counts: np.ndarray, pixels: np.ndarray) -> MapAccuracy:
     21,158 ± 6,158 ha
     """
     K = len(pixels)
-    table = np.zeros((K, K, K))
-    table[np.arange(K), np.arange(K)] = counts
+    table = np.zeros((3, K, K, K))
+    table[:, np.arange(K), np.arange(K)] = (counts, *(weights or (counts, counts)))
     return _estimate(table, np.asarray(pixels, np.float64), np.eye(K, dtype=bool))
 
 
-def by_stratum(table: np.ndarray, pixels: np.ndarray) -> MapAccuracy:
+def by_stratum(
+    table: np.ndarray, pixels: np.ndarray, weights: Moments | None = None
+) -> MapAccuracy:
     """Accuracy and area from a stratified random sample whose strata are not the map's classes.
 
     Any stratum may hold pixels of any class. A stratum without a sample makes everything unknown;
@@ -167,34 +178,45 @@ def by_stratum(table: np.ndarray, pixels: np.ndarray) -> MapAccuracy:
 
     Args:
         table: int, `H × K × K`, samples by stratum, class in the map, class in the reference.
-        pixels: `H`, of each stratum.
+        pixels: `H`, of each stratum; areas, where pixels differ in area.
+        weights: as of `by_map_class`.
     """
     holds = np.ones(table.shape[:2], bool)
-    return _estimate(np.asarray(table, np.float64), np.asarray(pixels, np.float64), holds)
+    every = np.array((table, *(weights or (table, table))), np.float64)
+    return _estimate(every, np.asarray(pixels, np.float64), holds)
 
 
 def _estimate(table: np.ndarray, pixels: np.ndarray, holds: np.ndarray) -> MapAccuracy:
-    """Stehman's estimators; `holds` (`H × K`) says which strata can hold which map classes."""
+    """Stehman's estimators.
+
+    Args:
+        table: `3 × H × K × K`: samples, the sums of their weights, and of their squares.
+        pixels: `H`.
+        holds: bool, `H × K`, which strata can hold which map classes.
+    """
     there = pixels > 0
-    table, pixels, holds = table[there], pixels[there], holds[there]
-    n = table.sum(axis=(1, 2))
-    mapped, reference = table.sum(axis=2), table.sum(axis=1)
-    right = np.diagonal(table, axis1=1, axis2=2)
+    table, pixels, holds = table[:, there], pixels[there], holds[there]
+    n = table[0].sum(axis=(1, 2))
+    mapped, reference = table.sum(axis=3), table.sum(axis=2)
+    right = np.diagonal(table, axis1=2, axis2=3)
     all_hold = np.ones_like(holds)
-    whole = np.broadcast_to(n[:, None], reference.shape)
+    whole = np.broadcast_to(table.sum(axis=(2, 3))[:, :, None], reference.shape)
 
     def ratios(part: np.ndarray, of: np.ndarray, held: np.ndarray, least: int) -> list[Estimate]:
-        values, errors = _ratios(part, of, n, pixels, held)
-        seen = (part if of is whole else of).sum(axis=0)
+        values, errors = _ratios(part, of, whole, n, pixels, held)
+        seen = (part if of is whole else of)[0].sum(axis=0)
         return [
             Estimate.normal(value, error if enough else np.nan)
             for value, error, enough in zip(values, errors, seen >= least, strict=True)
         ]
 
     one = slice(0, 1)
-    overall = _ratios(right.sum(axis=1)[:, None], whole[:, one], n, pixels, all_hold[:, one])
+    overall = _ratios(
+        right.sum(axis=2, keepdims=True), whole[..., one], whole[..., one], n, pixels,
+        all_hold[:, one],
+    )  # fmt: skip
     return MapAccuracy(
-        proportions=_proportions(table, n, pixels, holds),
+        proportions=_proportions(table[1], n, pixels, holds),
         overall=Estimate.normal(*(float(x[0]) for x in overall)),
         users=tuple(ratios(right, mapped, holds, 2)),
         producers=tuple(ratios(right, reference, all_hold, 2)),
@@ -204,24 +226,36 @@ def _estimate(table: np.ndarray, pixels: np.ndarray, holds: np.ndarray) -> MapAc
 
 
 def _ratios(
-    part: np.ndarray, whole: np.ndarray, n: np.ndarray, pixels: np.ndarray, holds: np.ndarray
+    part: np.ndarray,
+    of: np.ndarray,
+    whole: np.ndarray,
+    n: np.ndarray,
+    pixels: np.ndarray,
+    holds: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Q combined ratio estimates and their standard errors (Stehman 2014, equations 27 and 28).
 
-    Each of the Q is the share of the pixels with property x that have y too, y implying x, so that
-    all second moments within a stratum follow from its two means.
+    Each of the Q is the share of the area with property x that has y too, y implying x. A sample of
+    weight w counts w towards y and x. The size of a stratum is known, and so its means of y and x
+    are ratios to the mean of w (Cochran 1977, Sampling Techniques, 3rd edition, section 6.11); the
+    residuals are y - R x less their mean times w. With equal weights, all 1, this is Stehman's
+    variance.
 
     Args:
-        part, whole: `H × Q`, samples with y, and with x.
+        part, of, whole: `3 × H × Q`, samples with y, with x, and all; the sums of their weights;
+            and of the squares of their weights.
         n: `H`, samples.
         pixels: `H`, all above 0.
         holds: bool, `H × Q`, whether x occurs in the stratum at all.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        y, x = (np.where(holds, samples / n[:, None], 0.0) for samples in (part, whole))
+        (y, yy), (x, xx), (_, ww) = (
+            np.where(holds, sums[1:] / n[:, None], 0.0) for sums in (part, of, whole)
+        )
         total = pixels @ x
         ratio = (pixels @ y) / total
-        variance = y * (1 - y) + ratio**2 * x * (1 - x) - 2 * ratio * (y - x * y)
+        mean, square = y - ratio * x, yy + ratio**2 * xx - 2 * ratio * yy
+        variance = square - 2 * mean * (yy - ratio * xx) + mean**2 * ww
         per_sample = np.where(holds, np.maximum(variance, 0) / (n[:, None] - 1), 0.0)
         return ratio, np.sqrt(pixels**2 @ per_sample) / total
 

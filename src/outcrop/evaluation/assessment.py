@@ -15,7 +15,7 @@ from outcrop.files import decoding, new_file, read_json, write_json
 Basis = Literal["stratified", "simple", "other strata", "polygons", "raster"]
 
 _FORMAT = "outcrop assessment"
-_VERSION = 1
+_VERSION = 2
 _FEW_PIECES = 20
 _DESIGNS: dict[Basis, str] = {
     "stratified": "stratified random points, strata are the map's classes",
@@ -41,7 +41,7 @@ class Assessment:
         map, reference: the files.
         classes: the K class names, those of the map and then those of the reference alone.
         pixels: int64, `K`, of each class in the map.
-        hectares: of a pixel; NaN if the map's CRS does not measure in lengths.
+        hectares: float64, `K`, true area of each class in the map; NaN if it is unknown.
         counts: int64, `K × K`, points, or pixels, that were compared; rows are the map, columns the
             reference.
         accuracy: what follows from them.
@@ -52,13 +52,14 @@ class Assessment:
         left_out: points or pixels that were not compared, by reason.
         trained_on: points or pixels that lie within a patch of the patch set that was given; None
             if none was.
+        unequal: whether the map's pixels differ in area, so that they count by their area.
     """
 
     map: str
     reference: str
     classes: tuple[str, ...]
     pixels: np.ndarray
-    hectares: float
+    hectares: np.ndarray
     counts: np.ndarray
     accuracy: MapAccuracy
     basis: Basis
@@ -67,16 +68,22 @@ class Assessment:
     told: bool = True
     left_out: Mapping[str, int] = field(default_factory=dict)
     trained_on: int | None = None
+    unequal: bool = False
 
     @property
     def unit(self) -> Literal["ha", "pixels"]:
         """What areas are counted in."""
-        return "pixels" if np.isnan(self.hectares) else "ha"
+        return "ha" if np.isfinite(self.hectares).all() else "pixels"
+
+    @property
+    def mapped(self) -> np.ndarray:
+        """Area of each class in the map, in `unit`: float64, `K`."""
+        return np.asarray(self.hectares if self.unit == "ha" else self.pixels, np.float64)
 
     @property
     def whole(self) -> float:
         """Area of the map, in `unit`."""
-        return float(self.pixels.sum()) * (1 if np.isnan(self.hectares) else self.hectares)
+        return float(self.mapped.sum())
 
     @property
     def units(self) -> Literal["points", "pixels"]:
@@ -132,7 +139,13 @@ class Assessment:
             )
         if self.unit == "pixels":
             lines.append(
-                "the map's CRS has no lengths: areas are pixels, as if all were of one size"
+                "the map's coordinates lie nowhere on the earth: areas are pixels, as if all were "
+                "of one size"
+            )
+        if self.unequal:
+            lines.append(
+                "pixels differ in area in the map's coordinate reference system: areas are those "
+                f"on the ellipsoid, and {self.units} count by the area of their pixel"
             )
         alone = (self.pixels == 0) & (self.counts.sum(axis=0) > 0)
         lines += [
@@ -146,7 +159,7 @@ class Assessment:
         lines = []
         for k in np.flatnonzero(self.pixels):
             name, n = self.classes[k], int(self.counts[k].sum())
-            share = self.pixels[k] / self.pixels.sum()
+            share = self.mapped[k] / self.whole
             if self.units == "points" and n == 0:
                 lines.append(
                     f"no point lies in '{name}', {share:.2%} of the map: what depends on it is "
@@ -187,7 +200,8 @@ class Assessment:
             "trained_on": self.trained_on,
             "classes": list(self.classes),
             "pixels": self.pixels.tolist(),
-            "hectares": None if np.isnan(self.hectares) else self.hectares,
+            "hectares": self.hectares.tolist() if self.unit == "ha" else None,
+            "unequal": self.unequal,
             "counts": self.counts.tolist(),
             "accuracy": self.accuracy.to_json(),
         }
@@ -200,7 +214,12 @@ class Assessment:
             reference=content["reference"],
             classes=tuple(content["classes"]),
             pixels=np.array(content["pixels"], dtype=np.int64),
-            hectares=np.nan if content["hectares"] is None else content["hectares"],
+            hectares=np.array(
+                [np.nan] * len(content["classes"])
+                if content["hectares"] is None
+                else content["hectares"]
+            ),
+            unequal=content["unequal"],
             counts=np.array(content["counts"], dtype=np.int64),
             accuracy=MapAccuracy.from_json(content["accuracy"]),
             basis=content["basis"],
@@ -220,13 +239,14 @@ def write_assessment(path: str | Path, assessment: Assessment) -> None:
 def write_assessment_table(path: str | Path, assessment: Assessment) -> None:
     """Write an assessment as CSV, one row a class, whole or not at all.
 
-    Columns: class; pixels in the map; of users, producers and area (a share of the map) the value,
-    its standard error and the ends of its 95 % interval, empty where unknown; and the row of the
-    error matrix, as "reference NAME".
+    Columns: class; pixels and hectares in the map; of users, producers and area (a share of the
+    map) the value, its standard error and the ends of its 95 % interval, empty where unknown; and
+    the row of the error matrix, as "reference NAME".
     """
     import pandas as pd
 
     columns: dict[str, Any] = {"class": assessment.classes, "pixels": assessment.pixels}
+    columns["hectares"] = assessment.hectares
     for name in ("users", "producers", "area"):
         for end in ("value", "error", "low", "high"):
             estimates = getattr(assessment.accuracy, name)

@@ -31,8 +31,8 @@ class Experiment:
         classes: names for the values of a label raster, in ascending order.
         crs: coordinate reference system of scenes that carry none.
         labels_crs: the same for labels.
-        block: side of the blocks of ground in metres; a tenth of the labelled ground's extent,
-            but at least four patches, if not given.
+        block: side of the blocks of ground in metres. If not given, a tenth of the labelled
+            ground's extent, or smaller where most of that is empty, but at least four patches.
         buffer: metres between training and validation patches; one patch if not given.
         folds: one of so many parts of the ground validates.
         maps: how many of the scenes to map; all if not given.

@@ -13,10 +13,11 @@ from outcrop.files import check_new, new_file
 from outcrop.locating.located import Located
 from outcrop.patches.patchset import Column, PatchSet
 from outcrop.patches.positions import Positions, Source, upper_left, volume_positions
-from outcrop.patches.samples import join_positions, positions_of
+from outcrop.patches.samples import common_crs, join_positions, positions_of
 from outcrop.sources.collections import UNLABELLED
 from outcrop.sources.collections.collection import band_names
 from outcrop.sources.labels import LabelledPixels
+from outcrop.sources.metric import metric_systems
 from outcrop.sources.scene import Scene
 
 _SUFFIXES = (".csv", ".parquet")
@@ -98,7 +99,7 @@ def with_positions(patches: PatchSet, located: Located) -> PatchSet:
     itself.
 
     Raises:
-        OutcropError: none was found; a scene lies in no UTM zone.
+        OutcropError: none was found; a scene has no place on the earth.
     """
     here = np.flatnonzero(located.found)
     if not len(here):
@@ -107,11 +108,12 @@ def with_positions(patches: PatchSet, located: Located) -> PatchSet:
     lost = len(located) - len(here)
     found = patches.subset(here)
     scenes = [source for source in located.sources if isinstance(source, Scene)]
+    systems = metric_systems(scenes) if scenes else []
     return replace(
         found,
-        positions=_in_scenes(located, scenes) if scenes else _in_volumes(located),
-        sources=tuple(map(Source.of, located.sources)),
-        crs=scenes[0].metric_crs if scenes else None,
+        positions=_in_scenes(located, scenes, systems) if scenes else _in_volumes(located),
+        sources=tuple(map(Source.of, located.sources, systems or [""] * len(located.sources))),
+        crs=common_crs(systems) if scenes else None,
         columns={**found.columns, "flip": Column(codes, tuple(map(str, flips)))},
         dropped={**patches.dropped, **({"not found": lost} if lost else {})},
     )
@@ -136,13 +138,13 @@ def _in_volumes(located: Located) -> Positions:
     )
 
 
-def _in_scenes(located: Located, scenes: list[Scene]) -> Positions:
+def _in_scenes(located: Located, scenes: list[Scene], systems: list[str]) -> Positions:
     parts, order = [], []
     for number, scene in enumerate(scenes):
         here = np.flatnonzero(located.found & (located.source == number))
         row, column = _centres(located, here)
         pixels = LabelledPixels(row, column, np.zeros(len(here), np.int64), here)
         extent = max(located.size)
-        parts.append(positions_of(scene, pixels, number, extent, scenes[0].metric_crs, 0))
+        parts.append(positions_of(scene, pixels, number, extent, systems[number], 0))
         order.append(here)
     return join_positions(parts)[np.argsort(np.concatenate(order))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.areas import MapAccuracy, by_map_class, by_stratum
+from outcrop.evaluation.areas import MapAccuracy, Moments, by_map_class, by_stratum
 from outcrop.evaluation.assessment import Assessment, Basis
 from outcrop.evaluation.clusters import by_piece
 from outcrop.mapping.footprints import count_within
@@ -102,7 +103,9 @@ def _of_points(
 ) -> Assessment:
     K = len(points.classes)
     counts = _matrix(points.mapped, points.truth, np.ones(len(points.truth)), K)
-    pixels = _padded(opened.pixels, K)
+    pixels, sizes = _padded(opened.pixels, K), _padded(opened.sizes, K)
+    cell = points.mapped * K + points.truth
+    weights = _moments(opened, points, points.mapped, cell, (K, K))
     strata = points.stratum
     basis: Basis
     if strata is not None and design is not None and (design == "simple") != _is_whole(strata):
@@ -112,11 +115,11 @@ def _of_points(
         )
     if strata is None or _is_whole(strata):
         basis = "simple" if strata is not None or design == "simple" else "stratified"
-        accuracy = by_map_class(counts, pixels)
+        accuracy = by_map_class(counts, sizes, weights)
     elif (strata == np.array(points.classes, object)[points.mapped]).all() and _same_sizes(
         points, pixels
     ):
-        basis, accuracy = "stratified", by_map_class(counts, pixels)
+        basis, accuracy = "stratified", by_map_class(counts, sizes, weights)
     else:
         basis, accuracy = "other strata", _by_other_strata(opened, path, points, K)
     return _assessment(
@@ -151,7 +154,30 @@ def _by_other_strata(opened: OpenMap, path: Path, points: Points, K: int) -> Map
     stratum = np.array([names.index(name) for name in points.stratum])
     table = np.zeros((len(names), K, K), np.int64)
     np.add.at(table, (stratum, points.mapped, points.truth), 1)
-    return by_stratum(table, np.array([points.stratum_pixels[name] for name in names]))
+    sizes = np.array([points.stratum_pixels[name] for name in names], np.float64)
+    if opened.pixel_areas.are_equal:
+        return by_stratum(table, sizes)
+    area = opened.pixel_areas.at(points.row, points.column)
+    drawn = np.bincount(stratum, minlength=len(names))
+    # Of a stratum only its pixels are known, for the map may show it no longer. Their mean area is
+    # that of the samples; without samples the figures are unknown anyway.
+    mean = np.bincount(stratum, area, len(names)) / np.maximum(drawn, 1)
+    sizes *= np.where(drawn > 0, mean, area.mean())
+    cell = (stratum * K + points.mapped) * K + points.truth
+    return by_stratum(table, sizes, _moments(opened, points, stratum, cell, table.shape))
+
+
+def _moments(
+    opened: OpenMap, points: Points, stratum: np.ndarray, cell: np.ndarray, shape: tuple[int, ...]
+) -> Moments | None:
+    """The sums of the samples' weights, and of their squares, by cell; None if pixels are equal."""
+    if opened.pixel_areas.are_equal:
+        return None
+    area = opened.pixel_areas.at(points.row, points.column)
+    weight = area / (np.bincount(stratum, area) / np.maximum(np.bincount(stratum), 1))[stratum]
+    cells = math.prod(shape)
+    first, second = (np.bincount(cell, weight**power, cells).reshape(shape) for power in (1, 2))
+    return first, second
 
 
 def _of_pieces(
@@ -166,12 +192,11 @@ def _of_pieces(
     K = len(pieces.classes)
     numbers, piece = np.unique(pieces.piece, return_inverse=True)
     table = sparse.coo_array(
-        (pieces.count, (piece, pieces.mapped * K + pieces.truth)), shape=(len(numbers), K * K)
+        (pieces.size, (piece, pieces.mapped * K + pieces.truth)), shape=(len(numbers), K * K)
     ).tocsr()
-    pixels = _padded(opened.pixels, K)
     counts = _matrix(pieces.mapped, pieces.truth, pieces.count, K)
-    wall_to_wall = bool(counts.sum() == pixels.sum())
-    accuracy = by_piece(table, pixels, wall_to_wall, draws, seed)
+    wall_to_wall = bool(counts.sum() == opened.pixels.sum())
+    accuracy = by_piece(table, _padded(opened.sizes, K), wall_to_wall, draws, seed)
     return _assessment(
         opened, path, pieces, counts, accuracy, basis=basis, pieces=len(numbers), block=block
     )
@@ -190,7 +215,8 @@ def _assessment(
         reference=str(path),
         classes=found.classes,
         pixels=_padded(opened.pixels, len(found.classes)),
-        hectares=opened.hectares,
+        hectares=_padded(opened.hectares, len(found.classes)),
+        unequal=not opened.pixel_areas.are_equal,
         counts=counts,
         accuracy=accuracy,
         left_out=found.left_out,
@@ -205,7 +231,7 @@ def _matrix(mapped: np.ndarray, truth: np.ndarray, count: np.ndarray, K: int) ->
 
 def _padded(pixels: np.ndarray, K: int) -> np.ndarray:
     """Of the map's classes, and 0 of those that the reference alone has."""
-    return np.concatenate([pixels, np.zeros(K - len(pixels), np.int64)])
+    return np.concatenate([pixels, np.zeros(K - len(pixels), pixels.dtype)])
 
 
 def _is_whole(strata: np.ndarray) -> bool:
@@ -220,8 +246,7 @@ def _same_sizes(points: Points, pixels: np.ndarray) -> bool:
 
 
 def _tenth(opened: OpenMap) -> float:
-    tall, wide = opened.pixel_metres
-    return max(tall * opened.scene.height, wide * opened.scene.width) / _BLOCKS_ALONG
+    return opened.side / _BLOCKS_ALONG
 
 
 def _refuse(what: str, **options: Any) -> None:

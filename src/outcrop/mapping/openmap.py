@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.mapping.layers import NODATA
 from outcrop.mapping.rasters import (
+    class_hectares,
     count_classes,
     map_classes,
     open_raster,
-    pixel_hectares,
     windows,
 )
+from outcrop.sources.metric import PixelAreas, pixel_areas
 from outcrop.sources.opening import open_grid
 from outcrop.sources.scene import Scene
 
@@ -47,10 +49,24 @@ class OpenMap:
             raise OutcropError(self.path, "has no pixel with a class; map a scene that has data")
         return counts
 
+    @cached_property
+    def pixel_areas(self) -> PixelAreas:
+        """The true area of each pixel."""
+        return pixel_areas(self.scene)
+
+    @cached_property
+    def hectares(self) -> np.ndarray:
+        """True hectares of each class: float64, `K`; NaN if areas are unknown."""
+        return class_hectares(self.path, self.pixels, self.pixel_areas)
+
     @property
-    def hectares(self) -> float:
-        """Of a pixel; NaN if the CRS does not measure in lengths."""
-        return pixel_hectares(self.path)
+    def sizes(self) -> np.ndarray:
+        """The area of each class: hectares, or pixels where all pixels count as equal: `K`."""
+        return self.pixels if self.pixel_areas.are_equal else self.hectares
+
+    def pixel_sizes(self, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+        """Square metres of pixels, or 1 for each where all count as equal: float64, `N`."""
+        return np.ones(len(row)) if self.pixel_areas.are_equal else self.pixel_areas.at(row, column)
 
     def inside(self, row: np.ndarray, column: np.ndarray) -> np.ndarray:
         """Mask of the pixels that are on the map's grid."""
@@ -69,32 +85,59 @@ class OpenMap:
                     values[here] = tile[r[here], c[here]]
         return values
 
-    @cached_property
-    def pixel_metres(self) -> tuple[float, float]:
-        """Height and width of a pixel in metres; in degrees, those of the middle of the map."""
-        from pyproj import CRS
-
-        a, b, _, d, e, _ = self.scene.transform
-        crs = CRS.from_wkt(self.scene.crs)
-        if not crs.is_geographic:
-            unit = crs.axis_info[0].unit_conversion_factor
-            return float(np.hypot(b, e)) * unit, float(np.hypot(a, d)) * unit
-        middle = np.array([self.scene.height // 2]), np.array([self.scene.width // 2])
-        x, y = (float(z[0]) for z in self.scene.xy(*middle))
-        geod = crs.get_geod()
-        assert geod is not None
-        return geod.inv(x, y, x + b, y + e)[2], geod.inv(x, y, x + a, y + d)[2]
+    @property
+    def side(self) -> float:
+        """The longer side of the map in metres."""
+        return max(self._sides)
 
     def block_of(self, row: np.ndarray, column: np.ndarray, metres: float) -> np.ndarray:
-        """The number of the block of ground that pixels lie in.
+        """The number of the block of ground that the middles of pixels lie in.
 
-        Blocks are counted in whole pixels from the map's first, at least one.
+        Blocks are the squares of a grid from the map's upper-left corner: along its rows and
+        columns if its own system is true in metres, else in `Scene.metric_crs`.
 
         Args:
             metres: side of a block.
         """
-        tall, wide = (max(1, round(metres / side)) for side in self.pixel_metres)
-        return row // tall * (self.scene.width // wide + 1) + column // wide
+        down, right = (np.maximum(z // metres, 0) for z in self._from_corner(row, column))
+        most = self._sides[1] // metres
+        return (down * (most + 1) + np.minimum(right, most)).astype(np.int64)
+
+    @cached_property
+    def _sides(self) -> tuple[float, float]:
+        """The most that any pixel lies below and to the right of the map's corner, in metres."""
+        rows, columns = (
+            np.linspace(-0.5, length - 0.5, 33) for length in (self.scene.height, self.scene.width)
+        )
+        row, column = (z.ravel() for z in np.meshgrid(rows, columns, indexing="ij"))
+        down, right = self._from_corner(row, column)
+        return float(np.nanmax(down)), float(np.nanmax(right))
+
+    def _from_corner(self, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Metres below and to the right of the map's corner."""
+        a, b, _, d, e, _ = self.scene.transform
+        if self.scene.metric_crs == self.scene.crs:
+            return (row + 0.5) * float(np.hypot(b, e)), (column + 0.5) * float(np.hypot(a, d))
+        left, top = self._corner
+        x, y = self._way.transform(*self.scene.xy(row, column))
+        return top - y, x - left
+
+    @cached_property
+    def _corner(self) -> tuple[float, float]:
+        """Smallest x and largest y of the map in metres."""
+        rows, columns = (
+            np.linspace(-0.5, length - 0.5, 33) for length in (self.scene.height, self.scene.width)
+        )
+        row, column = (z.ravel() for z in np.meshgrid(rows, columns, indexing="ij"))
+        x, y = self._way.transform(*self.scene.xy(row, column))
+        finite = np.isfinite(x) & np.isfinite(y)
+        return float(x[finite].min()), float(y[finite].max())
+
+    @cached_property
+    def _way(self) -> Any:
+        from pyproj import Transformer
+
+        return Transformer.from_crs(self.scene.crs, self.scene.metric_crs, always_xy=True)
 
 
 def open_map(path: str | Path) -> OpenMap:

@@ -12,9 +12,11 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.mapping.layers import NO_SHARE
 from outcrop.sources.labels import on_grid
+from outcrop.sources.metric import PixelAreas
 from outcrop.sources.scene import CACHE_BYTES
 
 _WINDOW = 1024
+_HECTARE = 10_000
 
 
 def map_classes(path: str | Path) -> tuple[str, ...]:
@@ -74,13 +76,22 @@ def share_outside(path: str | Path) -> float:
     return float(counts[101:NO_SHARE].sum() / known) if known else np.nan
 
 
-def pixel_hectares(path: str | Path) -> float:
-    """The area of a raster's pixel in hectares; NaN if its CRS does not measure in lengths."""
+def class_hectares(path: str | Path, counts: np.ndarray, areas: PixelAreas) -> np.ndarray:
+    """True hectares of each class of a map: float64, `K`; NaN where areas are unknown.
+
+    Args:
+        counts: int, `K`, as `count_classes` gives them.
+        areas: of the map's pixels.
+    """
+    if areas.are_equal:
+        return counts * areas.constant / _HECTARE
+    total = np.zeros(256)
     with open_raster(path) as dataset:
-        if dataset.crs is None or not dataset.crs.is_projected:
-            return np.nan
-        metres = dataset.crs.linear_units_factor[1]
-        return float(abs(dataset.transform.determinant) * metres**2 / 10_000)
+        for window in windows(dataset):
+            area = areas.window(window.row_off, window.col_off, window.height, window.width)
+            values = dataset.read(1, window=window)
+            total += np.bincount(values.ravel(), area.ravel(), minlength=256)
+    return total[1 : len(counts) + 1] / _HECTARE
 
 
 @contextmanager

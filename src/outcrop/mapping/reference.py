@@ -65,10 +65,12 @@ class Pieces(Reference):
     Attributes:
         piece: int64, `N`, the polygon, or the block of ground.
         count: int64, `N`, pixels that the entry stands for.
+        size: float64, `N`, the same, in square metres where the map's pixels differ in area.
     """
 
     piece: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     count: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    size: np.ndarray = field(default_factory=lambda: np.empty(0))
 
 
 def read_points(path: Path, opened: OpenMap, frame: Any, column: str) -> Points:
@@ -91,7 +93,7 @@ def read_points(path: Path, opened: OpenMap, frame: Any, column: str) -> Points:
     stratum = None if stratum is None else stratum[named]
     if not len(frame):
         raise OutcropError(path, f"has no class in column '{column}' yet; fill it first")
-    place = reproject(frame, opened.scene.crs, path).geometry
+    place = reproject(frame, opened.scene.crs, path, opened.scene.bounds).geometry
     row, column_ = opened.scene.row_column(place.x.to_numpy(), place.y.to_numpy())
     inside = opened.inside(row, column_)
     value = np.full(len(row), NODATA, np.int64)
@@ -158,6 +160,7 @@ def read_polygons(
         left_out={reason: n for reason, n in left_out.items() if n},
         piece=piece,
         count=np.ones(len(value), np.int64),
+        size=opened.pixel_sizes(pixels.row, pixels.column),
     )
 
 
@@ -171,6 +174,7 @@ def read_raster(path: Path, opened: OpenMap, block: float) -> Pieces:
         OutcropError: no raster; no pixel is known to both; no class is one of the map's.
     """
     keys, counts = [np.empty((3, 0), np.int64)], [np.empty(0, np.int64)]
+    sizes: list[np.ndarray] = [np.empty(0)]
     with open_raster(opened.path) as mapped, truth_on(mapped, path) as truth:
         for window in windows(mapped):
             known = truth.read_masks(1, window=window) > 0
@@ -180,9 +184,13 @@ def read_raster(path: Path, opened: OpenMap, block: float) -> Pieces:
             refuse_fractions(values, path)
             found = mapped.read(1, window=window)[known].astype(np.int64)
             row, column = np.nonzero(known)
-            piece = opened.block_of(row + window.row_off, column + window.col_off, block)
+            row, column = row + window.row_off, column + window.col_off
+            piece = opened.block_of(row, column, block)
             there, value = np.unique(values.astype(np.int64), return_inverse=True)
-            key, count = np.unique((piece * 256 + found) * len(there) + value, return_counts=True)
+            key, which, count = np.unique(
+                (piece * 256 + found) * len(there) + value, return_inverse=True, return_counts=True
+            )
+            sizes.append(np.bincount(which, opened.pixel_sizes(row, column), len(key)))
             rest, value = np.divmod(key, len(there))
             keys.append(np.stack([*np.divmod(rest, 256), there[value]]))
             counts.append(count)
@@ -205,6 +213,7 @@ def read_raster(path: Path, opened: OpenMap, block: float) -> Pieces:
         left_out={"where the map has no data": unmapped} if unmapped else {},
         piece=piece[here],
         count=count[here],
+        size=np.concatenate(sizes)[here],
     )
 
 

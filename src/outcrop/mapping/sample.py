@@ -122,15 +122,17 @@ def _plan(
             raise OutcropError(
                 "--n", "is missing; give it, or --expected with the user's accuracies hoped for"
             )
-        n = sample_size(pixels, np.nan_to_num(hoped), standard_error, simple)
+        n = sample_size(opened.sizes, np.nan_to_num(hoped), standard_error, simple)
     least = 2 if simple else 1
     if n < least:
         raise OutcropError("--n", f"must be {least} or more, not {n}")
     if not simple:
-        return SamplePlan(opened.classes, pixels, allocate(pixels, n, allocation, floor), hoped)
+        points = allocate(pixels, n, allocation, floor, opened.sizes)
+        return SamplePlan(opened.classes, pixels, points, hoped, area=opened.sizes)
     if n > pixels.sum():
         raise OutcropError("--n", f"is {n}, more than the {pixels.sum()} pixels; lower it")
-    return SamplePlan(opened.classes, pixels, n * pixels / pixels.sum(), hoped, simple)
+    points = n * pixels / pixels.sum()
+    return SamplePlan(opened.classes, pixels, points, hoped, simple, opened.sizes)
 
 
 def _expected(classes: tuple[str, ...], expected: float | Mapping[str, float] | None) -> np.ndarray:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import operator
+from itertools import product
+
 import numpy as np
 
+from outcrop.sources.metric import geocentric
 from outcrop.sources.scene import Scene
+
+_AROUND = tuple(product((-1, 0, 1), repeat=3))
 
 
 def far_apart(
@@ -24,35 +30,22 @@ def far_apart(
         row, column: int, `N`, pixels of the scene.
         stratum: int, `N`.
         wanted: `H`, the most of each stratum.
-        distance: metres between the middles of pixels.
+        distance: metres between the middles of pixels, in a straight line through the earth; the
+            way over it is 0.1 % longer at 1000 km.
     """
-    x, y = _metres(scene, row, column)
-    cell_x, cell_y = (np.floor(z / distance).astype(np.int64).tolist() for z in (x, y))
+    at = geocentric(scene.crs, *scene.xy(row, column))
+    cells = np.floor(at / distance).astype(np.int64).tolist()
     kept: list[int] = []
     left = wanted.tolist()
     # Of a point only those in the cells around it can be too near.
-    grid: dict[tuple[int, int], list[int]] = {}
-    for i, (cx, cy, k) in enumerate(zip(cell_x, cell_y, stratum.tolist(), strict=True)):
+    grid: dict[tuple[int, ...], list[int]] = {}
+    for i, (cell, k) in enumerate(zip(cells, stratum.tolist(), strict=True)):
         if not left[k]:
             continue
-        near = [
-            j
-            for across in (-1, 0, 1)
-            for down in (-1, 0, 1)
-            for j in grid.get((cx + across, cy + down), ())
-        ]
-        if near and np.hypot(x[near] - x[i], y[near] - y[i]).min() < distance:
+        near = [j for step in _AROUND for j in grid.get(tuple(map(operator.add, cell, step)), ())]
+        if near and np.linalg.norm(at[near] - at[i], axis=1).min() < distance:
             continue
-        grid.setdefault((cx, cy), []).append(i)
+        grid.setdefault(tuple(cell), []).append(i)
         kept.append(i)
         left[k] -= 1
     return np.array(kept, np.int64)
-
-
-def _metres(scene: Scene, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    from pyproj import Transformer
-
-    x, y = scene.xy(row, column)
-    if scene.metric_crs == scene.crs:
-        return x, y
-    return Transformer.from_crs(scene.crs, scene.metric_crs, always_xy=True).transform(x, y)

@@ -15,12 +15,20 @@ from outcrop.patches.cut import how_read, scene_images
 from outcrop.patches.names import fitting
 from outcrop.patches.patchset import Column, PatchSet, check_output
 from outcrop.patches.positions import Positions, Source, in_slice, volume_positions
-from outcrop.patches.samples import check_numbers, draw, join_positions, positions_of, with_data
+from outcrop.patches.samples import (
+    check_numbers,
+    common_crs,
+    draw,
+    join_positions,
+    positions_of,
+    with_data,
+)
 from outcrop.patches.slices import check_size, common_dtype, volume_images, with_samples
 from outcrop.patches.table import Table, found, read_table
 from outcrop.sources.collections.collection import band_names
 from outcrop.sources.kinds import are_volumes, open_all_scenes, open_all_volumes, refuse_for
 from outcrop.sources.labels import LabelledPixels
+from outcrop.sources.metric import metric_systems
 from outcrop.sources.names import file_name
 from outcrop.sources.scene import Reading, Scene
 from outcrop.sources.volumes import Volume
@@ -190,14 +198,14 @@ def _in_scenes(scenes: Sequence[Scene], table: Table, labels: np.ndarray, size: 
     plane = tuple(np.array([(s.height, s.width) for s in scenes])[source].T)
     row, column = _centres(table, [scenes[i].title for i in source], plane, size)
     twin = _twins(table, labels, source, row, column)
-    crs = scenes[0].metric_crs
+    systems = metric_systems(scenes)
     valid, gaps, parts, order = np.ones(len(table), bool), False, [], []
     for number, scene in enumerate(scenes):
         here = np.flatnonzero(source == number)
         pixels = LabelledPixels(row[here], column[here], np.zeros(len(here), np.int64), here)
         valid[here], gap = with_data(scene, pixels, size)
         gaps |= gap
-        parts.append(positions_of(scene, pixels, number, size, crs, 0))
+        parts.append(positions_of(scene, pixels, number, size, systems[number], 0))
         order.append(here)
     return _Ground(
         positions=join_positions(parts)[np.argsort(np.concatenate(order))],
@@ -205,9 +213,9 @@ def _in_scenes(scenes: Sequence[Scene], table: Table, labels: np.ndarray, size: 
         valid=valid,
         dtype=np.dtype("float32") if gaps else np.result_type(*(s.dtype for s in scenes)),
         images=lambda at: scene_images(scenes, at, size),
-        sources=tuple(map(Source.of, scenes)),
+        sources=tuple(map(Source.of, scenes, systems)),
         bands=scenes[0].band_names,
-        crs=crs,
+        crs=common_crs(systems),
         reading=how_read(scenes),
     )
 

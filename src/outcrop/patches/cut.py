@@ -17,6 +17,7 @@ from outcrop.patches.positions import Positions, Source, upper_left
 from outcrop.patches.samples import (
     by_tile,
     check_numbers,
+    common_crs,
     draw,
     in_tile_order,
     inside,
@@ -27,6 +28,7 @@ from outcrop.patches.samples import (
 )
 from outcrop.sources.kinds import open_all_scenes
 from outcrop.sources.labels import LabelledPixels, Labels, open_labels
+from outcrop.sources.metric import metric_systems
 from outcrop.sources.scene import Reading, Scene, SceneReader
 
 _BATCH = 2048
@@ -81,7 +83,7 @@ def cut(
 
     Returns:
         The patches in the order of scenes, tiles of 512 pixels, rows and columns. Positions are
-        in metres: in the first scene's system if that is metric, else in its UTM zone.
+        in metres, in systems whose scale is true to 1 % (`outcrop.sources.metric`).
 
     Raises:
         OutcropError: anything wrong with the input, said in one line.
@@ -183,10 +185,10 @@ def _annotate(
 ) -> PatchSet:
     """A patch set whose images are still empty."""
     classes = tuple(dict.fromkeys(name for layer in layers for name in layer.classes))
-    crs = scenes[0].metric_crs
+    systems = metric_systems(scenes)
     parts, labels, first_polygon = [], [], 0
     for i, (scene, layer, pixels) in enumerate(zip(scenes, layers, chosen, strict=True)):
-        parts.append(positions_of(scene, pixels, i, size, crs, first_polygon))
+        parts.append(positions_of(scene, pixels, i, size, systems[i], first_polygon))
         labels.append(np.array([classes.index(name) for name in layer.classes])[pixels.label])
         if layer is not layers[-1] or not layer.across_scenes:
             first_polygon += int(pixels.polygon.max(initial=-1)) + 1
@@ -197,8 +199,8 @@ def _annotate(
         classes=classes,
         bands=scenes[0].band_names,
         positions=positions,
-        sources=tuple(map(Source.of, scenes)),
-        crs=crs,
+        sources=tuple(map(Source.of, scenes, systems)),
+        crs=common_crs(systems),
         columns={name: _column(name, layers, chosen) for name in keep},
         dropped={reason: count for reason, count in dropped.items() if count},
         reading=how_read(scenes),

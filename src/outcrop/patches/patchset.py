@@ -57,7 +57,8 @@ class PatchSet:
         positions: where each patch was cut, or None where that is not known.
         sources: what `positions.source` points to: scenes, or volumes.
         crs: the system of `positions.x` and `positions.y` as WKT, always in metres; None for
-            patches of volumes, whose ground is counted in voxels.
+            patches of volumes, whose ground is counted in voxels, and of scenes so far apart that
+            no system shows all true: then each source has its own, see `crs_of`.
         columns: further attributes by name.
         dropped: how many labelled pixels were left out, by reason.
         reading: how scenes were read: the grid of their bands, physical or raw values, no data.
@@ -132,6 +133,15 @@ class PatchSet:
     def from_volume(self) -> bool:
         """Whether the patches are pieces of slices of volumes."""
         return any(source.is_volume for source in self.sources)
+
+    def crs_of(self, source: int) -> str | None:
+        """The system in metres, as WKT, of x and y of the patches of a source; None for a volume.
+
+        Where sources have several systems, these are moved by their false easting and northing, so
+        that distances between patches of all sources can be taken from x and y as they are
+        (`outcrop.sources.metric.metric_systems`).
+        """
+        return self.sources[source].metric_crs or self.crs
 
     @property
     def unit(self) -> Literal["m", "voxels"]:

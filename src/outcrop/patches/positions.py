@@ -55,6 +55,8 @@ class Source:
         crs: a scene's coordinate reference system as WKT.
         transform: the six numbers a, b, c, d, e, f of the affine map from (column, row) to (x, y)
             in that system; None for a volume.
+        metric_crs: a scene's system in metres, as WKT, that x and y of its patches are in
+            (`outcrop.sources.metric.metric_systems`).
         files: what was opened as a scene, each by its name.
         mask: the raster that made pixels of a scene no data, as the user named it; empty if none.
         sensor: platform and instrument of a scene, if its files tell.
@@ -66,6 +68,7 @@ class Source:
     shape: tuple[int, ...]
     crs: str = ""
     transform: tuple[float, float, float, float, float, float] | None = None
+    metric_crs: str = ""
     files: tuple[str, ...] = ()
     mask: str = ""
     sensor: str = ""
@@ -73,7 +76,7 @@ class Source:
     units: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, opened: Scene | Volume) -> Source:
+    def of(cls, opened: Scene | Volume, metric_crs: str = "") -> Source:
         """What is kept of a scene or a volume."""
         if isinstance(opened, Volume):
             return cls(opened.name, opened.shape)
@@ -82,6 +85,7 @@ class Source:
             (opened.height, opened.width),
             opened.crs,
             opened.transform,
+            metric_crs,
             files=opened.opened,
             mask=opened.reading.mask[0] if opened.reading.mask else "",
             sensor=opened.sensor,
@@ -128,8 +132,8 @@ class Source:
 class Positions:
     """Where each of N patches was cut. All fields are arrays of length N.
 
-    In a scene x and y are metres in the patch set's `crs`. In a volume z, y and x are voxels along
-    axis 0, 1 and 2; the patch is one voxel thick along the axis that its slice is across.
+    In a scene x and y are metres in its source's `metric_crs`. In a volume z, y and x are voxels
+    along axis 0, 1 and 2; the patch is one voxel thick along the axis that its slice is across.
 
     Attributes:
         source: int32, index of the source in the patch set's `sources`.

@@ -94,6 +94,11 @@ def positions_of(
     return scene_positions(source, pixels.row, pixels.column, x, y, width, height, polygon)
 
 
+def common_crs(systems: Sequence[str]) -> str | None:
+    """The system of all scenes; None if they have several."""
+    return systems[0] if len(set(systems)) == 1 else None
+
+
 def join_positions(parts: Sequence[Positions]) -> Positions:
     """The positions of several sources, one after the other."""
     return Positions(
@@ -114,7 +119,9 @@ def _extent(scene: Scene, to_metres: Any, size: int) -> tuple[float, float]:
         for dc in (0, size)
     ]
     x, y = np.array(corners).swapaxes(0, 1)
-    return float(np.ptp(x, axis=0).max()), float(np.ptp(y, axis=0).max())
+    # A corner of a scene may lie off the earth, as that of the whole earth in an oval does.
+    there = np.isfinite(x).all(axis=0) & np.isfinite(y).all(axis=0)
+    return float(np.ptp(x[:, there], axis=0).max()), float(np.ptp(y[:, there], axis=0).max())
 
 
 def _refuse_empty_bands(scene: Scene, valid: np.ndarray) -> None:

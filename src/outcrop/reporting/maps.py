@@ -14,7 +14,7 @@ from outcrop.errors import OutcropError
 from outcrop.evaluation.assessment import Assessment, read_assessment
 from outcrop.mapping.assess import assess
 from outcrop.mapping.openmap import OpenMap, open_map
-from outcrop.mapping.rasters import count_classes
+from outcrop.mapping.rasters import class_hectares, count_classes
 from outcrop.patches.palette import Colour, colours
 from outcrop.reporting.map_panels import (
     check_grid,
@@ -58,7 +58,7 @@ class AreaRow:
         name: of the class.
         colour: None in the row of all.
         pixels: in the map.
-        share: of the map's pixels.
+        share: of the map's area.
         mapped, area: what the map gives to it, and what the reference tells of it.
         users, producers: accuracies in per cent.
     """
@@ -82,7 +82,7 @@ class MapPart:
         classes: names and colours; those of the map, then those of its reference alone.
         panels: of one ground; the first is what the others are laid over.
         counts: pixels of each class in the map: int64, `K`.
-        hectares: of a pixel; NaN where the CRS does not measure in lengths.
+        hectares: true area of each class in the map: float64, `K`; NaN where it is unknown.
         outside: share of the map outside the area of trust; NaN where that is not known.
         assessment: how good the map is, where that is known.
         refused: what could not be shown, and why.
@@ -92,7 +92,7 @@ class MapPart:
     classes: tuple[tuple[str, Colour], ...]
     panels: tuple[Panel, ...]
     counts: np.ndarray
-    hectares: float
+    hectares: np.ndarray
     outside: float
     assessment: Assessment | None
     refused: tuple[OutcropError, ...]
@@ -100,19 +100,21 @@ class MapPart:
     @property
     def unit(self) -> str:
         """What areas are counted in."""
-        return "pixels" if np.isnan(self.hectares) else "ha"
+        return "ha" if np.isfinite(self.hectares).all() else "pixels"
 
     @property
     def rows(self) -> list[AreaRow]:
         """The table of areas: a row for each class, and one for all."""
         whole, pixels = int(self.counts.sum()), np.zeros(len(self.classes), np.int64)
         pixels[: len(self.counts)] = self.counts
-        size = 1 if np.isnan(self.hectares) else self.hectares
-        digits = _digits(size * whole)
+        area = np.zeros(len(self.classes))
+        area[: len(self.counts)] = self.hectares if self.unit == "ha" else self.counts
+        total = float(area.sum())
+        digits = _digits(total)
         rows = []
         for k, (name, colour) in enumerate(self.classes):
-            share = pixels[k] / whole if whole else np.nan
-            row = AreaRow(name, colour, int(pixels[k]), share, f"{size * pixels[k]:,.{digits}f}")
+            share = area[k] / total if whole else np.nan
+            row = AreaRow(name, colour, int(pixels[k]), share, f"{area[k]:,.{digits}f}")
             if self.assessment is not None:
                 found = self.assessment.accuracy
                 row = replace(
@@ -122,7 +124,7 @@ class MapPart:
                     producers=str(found.producers[k]),
                 )
             rows.append(row)
-        return [*rows, AreaRow("all", None, whole, 1.0, f"{size * whole:,.{digits}f}")]
+        return [*rows, AreaRow("all", None, whole, 1.0, f"{total:,.{digits}f}")]
 
 
 def files_beside(classes: Path, truth: Path | None = None) -> MapFiles:
@@ -185,7 +187,7 @@ def map_part(
         classes=tuple(zip(classes, colours(classes), strict=True)),
         panels=tuple(panels),
         counts=counts,
-        hectares=opened.hectares,
+        hectares=class_hectares(opened.path, counts, opened.pixel_areas),
         outside=outside,
         assessment=assessment,
         refused=tuple(refused),

@@ -20,6 +20,7 @@ from outcrop.reporting.rasters import (
     read_scene,
     stretches,
 )
+from outcrop.sources.metric import pixel_areas
 from outcrop.sources.names import file_name
 from outcrop.sources.scene import Scene
 from outcrop.splits import BUFFER, TEST, TRAIN, VALIDATION, Split
@@ -176,6 +177,10 @@ def size_words(scene: Scene) -> str:
     unit = {"metre": "m", "degree": "°"}.get(unit, unit)
     where = "" if crs.name == "unnamed" else f" in {crs.name}"
     pixel = f"{abs(scene.transform[0]):g} {unit}"
+    areas = pixel_areas(scene)
+    if unit == "m" and not areas.are_equal:
+        middle = areas.at(np.array([scene.height // 2]), np.array([scene.width // 2]))
+        pixel += f" ({float(np.sqrt(middle[0])):.3g} m on the earth)"
     return f"{scene.width:,} × {scene.height:,} pixels of {pixel}{where}"
 
 
@@ -212,8 +217,9 @@ def split_panel(
     palette = [SIDE_COLOURS[side] for side in sorted(SIDE_COLOURS)]
     sides = split.sides[index].astype(np.int64)
     panel = pictures.drawn("The split", patches, index, sides, palette, stride)
-    if split.how.get("splitter") == "BlockSplit" and patches.crs is not None:
-        return with_grid(panel, pictures.scene, patches.crs, float(split.how["block"]))
+    crs = patches.crs_of(source)
+    if split.how.get("splitter") == "BlockSplit" and crs is not None:
+        return with_grid(panel, pictures.scene, crs, float(split.how["block"]))
     return panel
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.sources.scene import Scene
+from outcrop.sources.seam import Overlaid, turns_within
 from outcrop.sources.systems import check_way
 from outcrop.sources.vector import is_vector, read_vector, reproject
 
@@ -124,7 +125,7 @@ class VectorLabels:
 
     def on(self, scene: Scene) -> LabelledPixels:
         """The labelled pixels of `scene`."""
-        frame = reproject(self.frame, scene.crs, self.path)
+        frame = reproject(self.frame, scene.crs, self.path, scene.bounds)
         points = (frame.geom_type == "Point").to_numpy()
         parts = [
             self._polygon_pixels(frame[~points], scene),
@@ -290,19 +291,32 @@ def on_grid(dataset: Any, own_crs: Any, crs: Any, transform: Any, height: int, w
     Returns:
         A rasterio dataset to be closed; its nodata is the raster's own, or 0.
     """
+    from affine import Affine
+    from rasterio.crs import CRS
     from rasterio.enums import Resampling
     from rasterio.vrt import WarpedVRT
 
-    return WarpedVRT(
-        dataset,
-        src_crs=own_crs,
-        crs=crs,
-        transform=transform,
-        width=width,
-        height=height,
-        resampling=Resampling.nearest,
-        nodata=0 if dataset.nodata is None else dataset.nodata,
-    )
+    own, its = (CRS.from_user_input(each).to_wkt() for each in (own_crs, crs))
+    turns = turns_within(dataset.bounds, own, its, transform, height, width)
+    # GDAL finds what to read of the raster by a few points of the grid, and so loses pixels beside
+    # a seam that runs through it; there all points have to be asked.
+    every = {"SAMPLE_GRID": "YES", "SAMPLE_STEPS": "ALL"} if len(turns) > 1 else {}
+    warped = [
+        WarpedVRT(
+            dataset,
+            src_crs=own_crs,
+            src_transform=Affine.translation(turn, 0) @ dataset.transform,
+            crs=crs,
+            transform=transform,
+            width=width,
+            height=height,
+            resampling=Resampling.nearest,
+            nodata=0 if dataset.nodata is None else dataset.nodata,
+            **every,
+        )
+        for turn in turns
+    ]
+    return warped[0] if len(warped) == 1 else Overlaid(warped)
 
 
 def _read_tile(

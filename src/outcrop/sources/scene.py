@@ -13,6 +13,7 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.sources.dataset import open_dataset, why_unreadable
 from outcrop.sources.grids import Grid, overlap
+from outcrop.sources.metric import metric_systems
 from outcrop.sources.names import gdal_for
 
 CACHE_BYTES = 64 << 20
@@ -172,24 +173,12 @@ class Scene(Grid):
 
     @cached_property
     def metric_crs(self) -> str:
-        """A system in metres as WKT: the scene's own if it is one, else its UTM zone.
+        """A system in metres, as WKT, whose scale is true to 1 % on the scene.
 
         Raises:
-            OutcropError: the scene has no place on the earth, or is in no UTM zone.
+            OutcropError: as `outcrop.sources.metric.metric_systems`.
         """
-        import geopandas as gpd
-        from pyproj import CRS
-        from shapely import box
-
-        crs = CRS.from_wkt(self.crs)
-        if crs.is_projected and all(axis.unit_conversion_factor == 1 for axis in crs.axis_info[:2]):
-            return self.crs
-        try:
-            return gpd.GeoSeries([box(*self.bounds)], crs=crs).estimate_utm_crs().to_wkt()
-        except RuntimeError as error:
-            raise OutcropError(
-                self.title, f"lies in no UTM zone ({crs.name}); reproject it to a system in metres"
-            ) from error
+        return metric_systems([self])[0]
 
     @contextmanager
     def reader(self) -> Iterator[SceneReader]:

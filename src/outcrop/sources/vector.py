@@ -7,7 +7,9 @@ from typing import Any
 
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
+from outcrop.progress import tell
 from outcrop.sources.scene import NO_CRS
+from outcrop.sources.seam import unsplit, unwrapped
 from outcrop.sources.systems import check_way, parse_crs
 
 _VECTOR = {".gpkg", ".geojson", ".json", ".shp", ".fgb", ".gml", ".kml", ".zip", ".parquet"}
@@ -55,11 +57,20 @@ def decode_text(frame: Any) -> None:
             frame[name].tolist()
 
 
-def reproject(frame: Any, crs: str, path: Path) -> Any:
-    """Bring what was read from `path` to another coordinate reference system.
+def reproject(frame: Any, crs: str, path: Path, bounds: tuple[float, float, float, float]) -> Any:
+    """Bring what was read from `path` to where a scene lies in another coordinate reference system.
+
+    Longitudes may be written otherwise than the scene's, or cross 180°
+    (`outcrop.sources.seam.unwrapped`).
+
+    Args:
+        bounds: smallest x, smallest y, largest x and largest y of the scene, in `crs`.
 
     Raises:
         OutcropError: there is no way from one system to the other.
     """
     check_way(path, frame.crs.to_wkt(), crs)
-    return frame.to_crs(crs)
+    torn = unsplit(frame)
+    if torn:
+        tell(f"{path}: {torn} polygons cross 180° without being split there; taken the short way")
+    return unwrapped(frame.to_crs(crs), bounds)

@@ -24,7 +24,7 @@ def block_split(
     """A `BlockSplit` with the sizes that the patches suggest where none are given."""
     positions = positions_of(patches, "BlockSplit")
     return BlockSplit(
-        block=suggest_block(positions) if block is None else block,
+        block=suggest_block(positions, folds) if block is None else block,
         buffer=suggest_buffer(positions) if buffer is None else buffer,
         folds=folds,
         seed=seed,

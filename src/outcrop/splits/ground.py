@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,6 +11,7 @@ from outcrop.patches.positions import Positions
 from outcrop.splits.split import BUFFER, TEST, TRAIN, VALIDATION
 
 _ROUNDING = 1e-9
+_BLOCKS_A_FOLD = 5
 
 
 def blocks(positions: Positions, block: float) -> np.ndarray:
@@ -54,16 +56,23 @@ def most_common(value: np.ndarray, polygon: np.ndarray) -> np.ndarray:
     return pairs[1][first][number]
 
 
-def suggest_block(positions: Positions) -> float:
+def suggest_block(positions: Positions, folds: int = 5) -> float:
     """A block size, in the unit of the positions, where the user names none.
 
-    A tenth of the longest side of the labelled ground, but at least four patches, and in a
-    volume, where four would soon be all there is, two. A starting point, not a measurement: how
-    far the ground resembles itself is for an audit to say.
+    A tenth of the longest side of the labelled ground. Where most of that is empty, as between
+    scenes far apart or clusters of labels, such blocks would hold a whole scene: they are made
+    smaller until five of them for each fold hold labels, or half as many as there are polygons, if
+    those are fewer. But at least four patches, and in a volume, where four would soon be all there
+    is, two. A starting point, not a measurement: how far the ground resembles itself is for an
+    audit to say.
     """
-    least = 2 if (positions.axis >= 0).any() else 4
-    longest = float(np.ptp(positions.middle, axis=0).max())
-    return max(longest / 10, least * largest_extent(positions))
+    least = (2 if (positions.axis >= 0).any() else 4) * largest_extent(positions)
+    polygons = len(np.unique(positions.polygon))
+    enough = max(min(_BLOCKS_A_FOLD * folds, polygons // 2), min(folds, polygons))
+    block = float(np.ptp(positions.middle, axis=0).max()) / 10
+    while block > least and blocks(positions, block).max() + 1 < enough:
+        block /= math.sqrt(2)
+    return max(block, least)
 
 
 def suggest_buffer(positions: Positions) -> float:

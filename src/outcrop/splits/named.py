@@ -138,16 +138,26 @@ def _in_polygons(path: Path, patches: PatchSet) -> np.ndarray:
         raise OutcropError(
             "--zones", "are polygons on scenes; name zones of a volume with --slices or --boxes"
         )
-    at, crs = patches.positions, patches.crs
+    at, zones = patches.positions, read_vector(path)
     assert at is not None
-    assert crs is not None
-    area = reproject(read_vector(path), crs, path).geometry.union_all()
-    return gpd.GeoSeries.from_xy(at.x, at.y, crs=crs).intersects(area).to_numpy()
+    inside = np.zeros(len(at), bool)
+    systems = np.array([patches.crs_of(i) for i in range(len(patches.sources))])[at.source]
+    for crs in dict.fromkeys(systems.tolist()):
+        here = systems == crs
+        x, y = at.x[here], at.y[here]
+        bounds = float(x.min()), float(y.min()), float(x.max()), float(y.max())
+        area = reproject(zones, crs, path, bounds).geometry.union_all()
+        inside[here] = gpd.GeoSeries.from_xy(x, y, crs=crs).intersects(area)
+    return inside
 
 
 def _in_box(box: tuple[float, ...], patches: PatchSet) -> np.ndarray:
     at = patches.positions
     assert at is not None
+    if not patches.from_volume and patches.crs is None:
+        raise OutcropError(
+            "--boxes", "the scenes lie too far apart for one system of x and y; pass --zones a file"
+        )
     middle = at.middle if patches.from_volume else np.stack([at.x, at.y], axis=1)
     axes = middle.shape[1]
     if len(box) != 2 * axes:

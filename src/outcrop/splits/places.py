@@ -9,6 +9,7 @@ import numpy as np
 
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import Positions, Source
+from outcrop.sources.metric import system_beside
 
 # Between volumes: further than any voxel is from another of its volume, and exact in float64.
 _APART = float(1 << 24)
@@ -64,7 +65,10 @@ def places_to_map(
     total = sum(float(np.prod(source.shape)) for source in sources)
     step = (total / count) ** (1 / len(sources[0].shape))
     pixels = [_grid(source.shape, step) for source in sources]
-    at = [on_ground(source, i, pixels[i], patches.crs) for i, source in enumerate(sources)]
+    at = [
+        on_ground(source, i, pixels[i], _system(patches, source))
+        for i, source in enumerate(sources)
+    ]
     number = np.repeat(np.arange(len(pixels)), [len(part) for part in pixels])
     return Places(number, np.concatenate(pixels), np.concatenate(at))
 
@@ -75,21 +79,29 @@ def on_ground(source: Source, number: int, pixel: np.ndarray, crs: str | None) -
     Args:
         number: which of the patch set's sources it is.
         pixel: `M × 2` rows and columns of a scene, `M × 3` voxels of a volume.
-        crs: the patch set's system.
+        crs: the system in metres of the source, as the patch set has it (`PatchSet.crs_of`).
 
     Returns:
         float64, `M × 2` or `M × 3`.
     """
     if source.transform is None:
         return pixel + np.array([0, 0, _APART]) * number
-    from pyproj import Transformer
-
-    a, b, c, d, e, f = source.transform
-    row, column = pixel.T + 0.5
-    x, y = a * column + b * row + c, d * column + e * row + f
-    if crs is not None and crs != source.crs:
-        x, y = Transformer.from_crs(source.crs, crs, always_xy=True).transform(x, y)
+    row, column = pixel.T
+    x, y = source.xy(row, column, source.crs if crs is None else crs)
     return np.stack([y, x], axis=1)
+
+
+def _system(patches: PatchSet, source: Source) -> str | None:
+    """The system in metres of what is to be mapped, beside those of the patches."""
+    systems = [patches.crs_of(i) or "" for i in range(len(patches.sources))]
+    for known, crs in zip(patches.sources, systems, strict=True):
+        if (known.crs, known.transform, known.shape) == (
+            source.crs,
+            source.transform,
+            source.shape,
+        ):
+            return crs or None
+    return None if source.is_volume else system_beside(source, patches.sources, systems)
 
 
 def nearest(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -36,7 +36,7 @@ class Neighbourhood:
     Attributes:
         positions: of the training patches.
         sources: what `positions.source` points to.
-        crs: of x and y, for patches of scenes.
+        systems: of x and y, for patches of scenes: one for each source; none for volumes.
         judges: positions of the patches that no training patch may come near to.
         buffer: how near that is, in the unit of the positions (`outcrop.splits.ground.near`).
         corner: int64, `N × 3`, slice, row and column of the upper-left pixel of each patch.
@@ -47,7 +47,7 @@ class Neighbourhood:
 
     positions: Positions
     sources: tuple[Source, ...]
-    crs: str | None
+    systems: tuple[str, ...]
     judges: Positions
     buffer: float
     corner: np.ndarray
@@ -84,14 +84,16 @@ class Neighbourhood:
         at = replace(
             at, index=at.index + by[:, 0], row=at.row + by[:, 1], column=at.column + by[:, 2]
         )
-        if self.crs is None:
+        if not self.systems:
             middle = at.middle
             middle[np.arange(len(at))[:, None], _AXES[at.axis]] += by
             return replace(at, z=middle[:, 0], y=middle[:, 1], x=middle[:, 2])
         x, y = np.empty((2, len(at)))
         for number in np.unique(at.source):
             here = at.source == number
-            x[here], y[here] = self.sources[number].xy(at.row[here], at.column[here], self.crs)
+            x[here], y[here] = self.sources[number].xy(
+                at.row[here], at.column[here], self.systems[number]
+            )
         return replace(at, y=y, x=x)
 
 
@@ -117,7 +119,7 @@ def neighbourhood_of(
     return Neighbourhood(
         positions=at,
         sources=patches.sources,
-        crs=patches.crs,
+        systems=tuple(filter(None, map(patches.crs_of, range(len(patches.sources))))),
         judges=patches.positions[judging],
         buffer=float(split.how.get("buffer", 0.0)),
         corner=corner,

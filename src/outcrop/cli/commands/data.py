@@ -306,8 +306,9 @@ def split(
         by: blocks of ground, folds as far from each other as the map is from the patches
             (matching), zones, alternating slabs of a volume, whole scenes or volumes, a column of
             the labels, or at random.
-        block: side of a block in metres, or in voxels of a volume; a tenth of the labelled
-            ground's extent, but at least four patches (two in a volume), if not given.
+        block: side of a block in metres, or in voxels of a volume. If not given, a tenth of the
+            labelled ground's extent, or smaller where most of that is empty, but at least four
+            patches (two in a volume).
         buffer: metres or voxels between the patches of different sides; one patch, or half a
             patch of a volume, if not given; with --by matching 0.
         zones: files of polygons that validate, on scenes.
