@@ -379,15 +379,15 @@ def test_the_command(ground, tmp_path, capfd, monkeypatch):
         ("map.tif gone.gpkg", ["gone.gpkg", "no such file"]),
         ("gone.tif points.gpkg", ["gone.tif", "no such file"]),
         ("plain.tif points.gpkg", ["plain.tif", "no class map"]),
-        ("map.tif notes.gpkg", ["notes.gpkg", "not a vector file"]),
-        ("map.tif notes.tif", ["notes.tif", "not a raster"]),
+        ("map.tif notes.gpkg", ["notes.gpkg", "neither a vector file nor a raster"]),
+        ("map.tif notes.tif", ["notes.tif", "neither a vector file nor a raster"]),
         ("map.tif points.gpkg --column kind", ["'kind'", "--column", "class"]),
         ("map.tif no-column.gpkg", ["no-column.gpkg", "'class'", "--column", "kind"]),
         ("map.tif unfilled.gpkg", ["unfilled.gpkg", "no class in column 'class' yet"]),
         ("map.tif strange.gpkg", ["strange.gpkg", "names no class of the map", "Rice", "rice"]),
         ("map.tif far.gpkg", ["far.gpkg", "no point on a pixel with a class"]),
         ("map.tif mixed.gpkg", ["mixed.gpkg", "points alone or polygons alone"]),
-        ("map.tif lines.gpkg", ["lines.gpkg", "LineString"]),
+        ("map.tif lines.gpkg", ["lines.gpkg", "lines only"]),
         ("map.tif strata.gpkg", ["strata.gpkg", "stratum_pixels"]),
         ("map.tif half-strata.gpkg", ["half-strata.gpkg", "stratum of 1 points"]),
         ("map.tif points.gpkg --block 100", ["--block", "points"]),
@@ -409,7 +409,7 @@ def test_bad_input(ground, tmp_path, monkeypatch, capfd, arguments, pieces):
     monkeypatch.chdir(tmp_path)
     tagged("map.tif", mapped, NAMES)
     tagged("truth.tif", truth, NAMES)
-    write_raster("plain.tif", mapped.astype("uint8"))
+    write_raster("plain.tif", mapped.astype("uint8"), nodata=0)
     write_raster("fractions.tif", truth.astype("float32") / 7)
     for name in ("notes.gpkg", "notes.tif"):
         (tmp_path / name).write_text("no such thing")
