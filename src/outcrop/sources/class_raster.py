@@ -19,7 +19,7 @@ from outcrop.progress import tell
 from outcrop.sources.scene import CACHE_BYTES, NO_CRS, Transform, check_way, parse_crs
 from outcrop.sources.vector import check_there
 
-_WINDOW = 2048
+_WINDOW = 1024
 _MOST_CLASSES = 255
 # Columns of attribute tables (GDAL's GFU_...), and how they are named where that is not declared.
 _NAME_USAGE, _VALUE_USAGES = "2", ("5", "3")
@@ -104,10 +104,10 @@ class ClassReader:
         self._raster, self._dataset = raster, dataset
         self._nodata, self._masked = nodata, masked
         classes = raster.classes
-        self._codes = np.array([classes.index(name) for name in raster.names], np.int64)
+        self._codes = np.array([classes.index(name) for name in raster.names], np.int16)
 
     def read(self, row: int, column: int, height: int, width: int) -> np.ndarray:
-        """The classes of a window: int64, `height × width`; -1 where there is no label.
+        """The classes of a window: int16, `height × width`; -1 where there is no label.
 
         Raises:
             OutcropError: the file is damaged.
@@ -123,9 +123,8 @@ class ClassReader:
     def _classes(self, **where: Any) -> np.ndarray:
         path, declared = self._raster.path, (self._nodata, self._masked)
         values, labelled = _values(path, self._dataset, *declared, where)
-        codes = np.full(values.shape, -1, np.int64)
-        at = np.searchsorted(self._raster.values, values[labelled])
-        codes[labelled] = self._codes[at]
+        codes = np.full(labelled.shape, -1, np.int16)
+        codes[labelled] = self._codes[np.searchsorted(self._raster.values, values)]
         return codes
 
 
@@ -160,7 +159,7 @@ def open_class_raster(
             for window in _windows(source):
                 tile, labelled = _values(path, source, dataset.nodata, masked, {"window": window})
                 zeros |= bool((~labelled).any())
-                values.update(np.unique(tile[labelled]).tolist())
+                values.update(np.unique(tile).tolist())
                 if len(values) > _MOST_CLASSES:
                     raise OutcropError(
                         path,
@@ -273,8 +272,15 @@ def _is_masked(dataset: Any) -> bool:
     """Whether a mask or an alpha band of the file says what is valid."""
     from rasterio.enums import MaskFlags
 
-    flags = dataset.mask_flag_enums[0]
-    return MaskFlags.per_dataset in flags or MaskFlags.alpha in flags
+    return _alpha_band(dataset) is not None or MaskFlags.per_dataset in dataset.mask_flag_enums[0]
+
+
+def _alpha_band(dataset: Any) -> int | None:
+    """The number of the alpha band; GDAL makes a mask of those of uint8 and uint16 alone."""
+    from rasterio.enums import ColorInterp
+
+    kinds = list(dataset.colorinterp)
+    return kinds.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in kinds else None
 
 
 @contextmanager
@@ -291,11 +297,13 @@ def _with_mask(dataset: Any, crs: str) -> Iterator[Any]:
     a, b, c, d, e, f = tuple(dataset.transform)[:6]
     size = f'rasterXSize="{dataset.width}" rasterYSize="{dataset.height}"'
     kind = _GDAL_TYPES[dataset.dtypes[0]]
+    alpha = _alpha_band(dataset)
+    mask = ("Byte", "mask,1") if alpha is None else (_GDAL_TYPES[dataset.dtypes[alpha - 1]], alpha)
     bands = "".join(
         f'<VRTRasterBand dataType="{dtype}" band="{number}"><SimpleSource>'
         f'<SourceFilename relativeToVRT="0">{escape(name)}</SourceFilename>'
         f"<SourceBand>{source}</SourceBand></SimpleSource></VRTRasterBand>"
-        for number, dtype, source in ((1, kind, "1"), (2, "Byte", "mask,1"))
+        for number, (dtype, source) in enumerate(((kind, "1"), mask), start=1)
     )
     text = (
         f"<VRTDataset {size}><SRS>{escape(crs)}</SRS>"
@@ -308,7 +316,7 @@ def _with_mask(dataset: Any, crs: str) -> Iterator[Any]:
 def _values(
     path: str, dataset: Any, nodata: float | None, masked: bool, where: dict[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Values, int64, and where they are labels.
+    """The values that are labels, int64, `N`; and a mask of the window that says where they lie.
 
     Args:
         dataset: as `_with_mask` gives it, or warped from that: then band 3 says what is inside.
@@ -317,22 +325,24 @@ def _values(
     from rasterio.errors import RasterioError
 
     try:
-        values, *valid = (dataset.read(band, **where) for band in dataset.indexes)
+        values = dataset.read(1, **where)
+        labelled = dataset.read(2, **where) > 0
+        if dataset.count > 2:
+            labelled &= dataset.read(3, **where) > 0
     except RasterioError:
         raise OutcropError(path, "cannot be read; the file is truncated or damaged") from None
-    labelled = np.logical_and.reduce([band > 0 for band in valid])
     if nodata is not None:
         labelled &= values != nodata
     elif not masked:
         labelled &= values != 0
     if values.dtype.kind == "f":
         labelled &= np.isfinite(values)
-        values = np.where(labelled, values, 0)
-        if (values != np.floor(values)).any():
-            raise OutcropError(
-                path, "is no label raster: its values are not whole numbers; number the classes"
-            )
-    return values.astype(np.int64), labelled
+    found = values[labelled]
+    if found.dtype.kind == "f" and (found != np.floor(found)).any():
+        raise OutcropError(
+            path, "is no label raster: its values are not whole numbers; number the classes"
+        )
+    return found.astype(np.int64), labelled
 
 
 def _windows(dataset: Any) -> Iterator[Any]:

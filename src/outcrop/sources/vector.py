@@ -289,9 +289,13 @@ def _openable(name: str) -> Iterator[list[str]]:
     had_notes = notes.exists()
     try:
         archive = f"/vsizip/{path.absolute()}"
-        if _layers([name]):
+        pages = [page for page in _members(path) if page.lower().endswith(".kml")]
+        if pages:
+            # As KMZ, the KML driver reads no attributes.
+            yield pages
+        elif _layers([name]):
             yield [archive if path.suffix.lower() == ".zip" else name]
-        elif start.startswith(_ZIP):
+        elif _members(path):
             yield _members(path)
         elif start.startswith(_GZIP):
             yield [f"/vsigzip/{path.absolute()}"]
@@ -320,6 +324,8 @@ def _restored_index() -> Iterator[None]:
 
 def _members(archive: Path) -> list[str]:
     """The files in a zip archive that may be data sets by themselves, as GDAL names them."""
+    if not _start(str(archive)).startswith(_ZIP):
+        return []
     try:
         with zipfile.ZipFile(archive) as opened:
             inside = [entry.filename for entry in opened.infolist() if not entry.is_dir()]
@@ -336,9 +342,7 @@ def _members(archive: Path) -> list[str]:
 
 def _within(name: str) -> str:
     """How a file in an archive is named, for error lines; "" where there is none."""
-    if not (is_plain(name) and _start(name).startswith(_ZIP)):
-        return ""
-    members = _members(Path(name))
+    members = _members(Path(name)) if is_plain(name) else []
     return f", or name a file in it, e.g. {members[0]}" if members else ""
 
 
@@ -358,7 +362,7 @@ def _is_table(path: Path) -> bool:
             header = file.readline(4096)
     except (OSError, UnicodeDecodeError):
         return False
-    return any(header.count(mark) >= 2 for mark in ",;\t|")
+    return header[:1] not in tuple("{[<") and any(mark in header for mark in ",;\t|")
 
 
 def _start(name: str) -> bytes:
