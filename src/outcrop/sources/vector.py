@@ -232,7 +232,10 @@ def _choose(name: str, layers: Sequence[_Layer], wanted: str | None, column: str
     if len(may) > 1:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            infos = [pyogrio.read_info(one.dataset, layer=one.name) for one in may]
+            infos = [
+                pyogrio.read_info(one.dataset, layer=one.name, force_feature_count=True)
+                for one in may
+            ]
         filled = [(one, i) for one, i in zip(may, infos, strict=True) if i["features"] != 0]
         having = [one for one, i in filled if column is not None and column in i["fields"]]
         may = having if len(having) == 1 else [one for one, _ in filled] or may
@@ -240,7 +243,8 @@ def _choose(name: str, layers: Sequence[_Layer], wanted: str | None, column: str
         raise OutcropError(
             name,
             f"holds the layers {names}; choose one with --layer, or join them by "
-            "`ogrmerge.py -single -src_layer_field_name layer -o joined.gpkg "
+            "`ogrmerge.py -single -src_layer_field_name layer -src_layer_field_content "
+            "{LAYER_NAME} -o joined.gpkg "
             + " ".join(dict.fromkeys(one.dataset for one in layers))
             + "`",
         )
