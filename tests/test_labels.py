@@ -32,6 +32,7 @@ from outcrop.sources.features import MISSING, parts_of
 from outcrop.sources.labels import open_label_files, open_labels, vector_labels
 from outcrop.sources.scene import open_scene
 from outcrop.sources.vector import is_vector, read_vector
+from outcrop.splits import read_split
 from tests.command_line import check_refused, content, run
 from tests.rasters import GRID, UTM, ramp, tagged, write_raster
 from tests.shared import DATA, needs_shared
@@ -490,6 +491,19 @@ def test_a_repaired_polygon_has_no_pixels_along_its_spike():
     left, top = WEST + 10 * 40, NORTH - 10 * 35
     frame(shapes=[spiked((left + 3, top - 4)), field(*LAND)]).to_file("l.gpkg")
     assert labelled("l.gpkg") == BOTH
+
+
+def test_zones_that_cross_themselves_are_zones():
+    shapes = [field(first, 0, first + 3, 3) for first in (2, 12, 22, 32)]
+    frame(("water", "land") * 2, shapes).to_file("l.gpkg")
+    cut("scene.tif", "l.gpkg", "class", 4, output="p.zarr")
+    left, top = WEST - 100, NORTH + 100
+    tie = Polygon([(left, top), (left + 900, top - 300), (left + 900, top), (left, top - 300)])
+    other = Polygon([(left + 5, top), (left + 400, top - 290), (left + 60, top), (left, top - 310)])
+    frame(("a", "b", "c"), [tie, other, field(0, 0, 17, 9)]).to_file("zones.gpkg")
+    assert run("split p.zarr --by zones --zones zones.gpkg --buffer 0 -o s.json") == 0
+    patches = read_patches("p.zarr")
+    assert (read_split("s.json").sides == 1).sum() == (patches.positions.row < 18).sum()
 
 
 def test_a_hole_that_reaches_out_of_its_polygon_stays_a_hole():

@@ -164,6 +164,7 @@ def read_raster(
         OutcropError: no raster; no pixel is known to both; no class is one of the map's.
     """
     truth = open_class_raster(path, crs, classes)
+    truth.tell_zero()
     grid = opened.scene
     number = len(truth.classes)
     keys, counts = [np.empty((3, 0), np.int64)], [np.empty(0, np.int64)]

@@ -43,6 +43,8 @@ class ClassRaster:
         values: int64, those that occur, ascending.
         names: of each value; values of one name are one class.
         own: whether the names are the file's, and not made of the values.
+        zero_is_none: whether there are zeros, which are unlabelled because the file does not say
+            what is.
     """
 
     path: str
@@ -50,6 +52,7 @@ class ClassRaster:
     values: np.ndarray
     names: tuple[str, ...]
     own: bool
+    zero_is_none: bool
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -59,6 +62,15 @@ class ClassRaster:
     def named(self, names: Mapping[int, str]) -> ClassRaster:
         """The same raster with other names of its values."""
         return replace(self, names=tuple(names[int(value)] for value in self.values))
+
+    def tell_zero(self) -> None:
+        """Say it if zeros are taken for unlabelled, and how to make a class of them."""
+        if self.zero_is_none:
+            tell(
+                f"note: {self.path} declares no nodata value and has no mask, so 0 means "
+                "unlabelled; if 0 is a class, declare another value, e.g. "
+                f"`gdal_translate -a_nodata 255 {self.path} OUTPUT`"
+            )
 
     @contextmanager
     def reader(
@@ -153,12 +165,13 @@ def open_class_raster(
             raise OutcropError(path, NO_CRS)
         own_crs = dataset.crs.to_wkt() if dataset.crs else parse_crs(crs, "--labels-crs")
         masked = _is_masked(dataset)
+        undeclared = dataset.nodata is None and not masked
         values: set[int] = set()
-        zeros = False
+        unlabelled = False
         with _with_mask(dataset, own_crs) as source:
             for window in _windows(source):
                 tile, labelled = _values(path, source, dataset.nodata, masked, {"window": window})
-                zeros |= bool((~labelled).any())
+                unlabelled |= bool((~labelled).any())
                 values.update(np.unique(tile).tolist())
                 if len(values) > _MOST_CLASSES:
                     raise OutcropError(
@@ -167,11 +180,6 @@ def open_class_raster(
                         "group them to classes",
                     )
         names = _names_in(path, dataset)
-        if zeros and dataset.nodata is None and not masked:
-            tell(
-                f"note: {path} declares no nodata value and has no mask, so 0 means unlabelled; if "
-                f"0 is a class, declare another, e.g. `gdal_translate -a_nodata 255 {path} OUTPUT`"
-            )
     ordered = sorted(values)
     found = ClassRaster(
         path=path,
@@ -179,6 +187,7 @@ def open_class_raster(
         values=np.array(ordered, np.int64),
         names=tuple(names.get(value) or f"class {value}" for value in ordered),
         own=bool(names),
+        zero_is_none=unlabelled and undeclared,
     )
     return found if classes is None else found.named(names_by_value([found], classes))
 

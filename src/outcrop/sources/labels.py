@@ -156,7 +156,9 @@ def open_label_files(
         if is_one:
             opened.append(_open_vector(name, column, crs, layer, encoding))
         else:
-            opened.append(RasterLabels(open_class_raster(name, crs)))
+            raster = open_class_raster(name, crs)
+            raster.tell_zero()
+            opened.append(RasterLabels(raster))
     if classes is not None:
         rasters = [labels.raster for labels in opened if isinstance(labels, RasterLabels)]
         by_value = names_by_value(rasters, classes)

@@ -139,7 +139,7 @@ def _in_polygons(path: Path, patches: PatchSet) -> np.ndarray:
     at, crs = patches.positions, patches.crs
     assert at is not None
     assert crs is not None
-    area = reproject(read_vector(path), crs, path).geometry.union_all()
+    area = reproject(read_vector(path), crs, path).geometry.make_valid().union_all()
     return gpd.GeoSeries.from_xy(at.x, at.y, crs=crs).intersects(area).to_numpy()
 
 
