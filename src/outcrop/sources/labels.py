@@ -25,6 +25,7 @@ from outcrop.sources.vector import check_there, is_vector, read_vector, reprojec
 
 _TILE = 2048
 _WALL_TO_WALL = 0.5
+_BEYOND = "features beyond the domain of the scene's coordinate reference system"
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,9 @@ class VectorLabels:
     def on(self, scene: Scene) -> LabelledPixels:
         """The labelled pixels of `scene`."""
         frame = reproject(self.frame, scene.crs, self.path)
+        # Far from where a projection is defined, coordinates in it are infinite.
+        there = np.isfinite(frame.bounds.to_numpy()).all(axis=1)
+        frame = frame[there]
         points = (frame.geom_type == "Point").to_numpy()
         parts = [
             self._polygon_pixels(frame[~points], scene),
@@ -215,8 +219,13 @@ class VectorLabels:
         different |= label != np.repeat(label[starts], np.diff(np.r_[starts, len(row)]))
         clash = np.logical_or.reduceat(different, starts) if len(starts) else starts.astype(bool)
         kept = starts[~clash]
+        dropped = {"conflict": int(clash.sum()), _BEYOND: int((~there).sum())}
         return LabelledPixels(
-            row[kept], column[kept], label[kept], polygon[kept], {"conflict": int(clash.sum())}
+            row=row[kept],
+            column=column[kept],
+            label=label[kept],
+            polygon=polygon[kept],
+            dropped={reason: count for reason, count in dropped.items() if count},
         )
 
     def attribute(self, name: str, polygon: np.ndarray) -> np.ndarray:
