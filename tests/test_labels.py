@@ -171,6 +171,10 @@ def test_every_format_gives_the_same_pixels_and_nothing_is_written_beside_it(nam
 def test_names_of_gdal_are_opened(name):
     sub_zip("deep.zip")
     assert labelled(name) == BOTH
+    label_raster("l.tif", nodata=0)
+    zipped("raster.zip", "l.tif", inside="a/b/")
+    raster = name.replace("deep", "raster").replace("labels.shp", "l.tif")
+    assert labelled(raster, None, classes=["water", "land"]) == BOTH
     with pytest.raises(OutcropError, match="neither a vector file nor a raster"):
         open_labels("/vsizip/deep.zip/a/b/none.shp", "class")
 

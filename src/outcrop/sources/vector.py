@@ -49,12 +49,18 @@ def is_plain(name: str) -> bool:
 
 
 def check_there(path: str | Path) -> str:
-    """The name as text, if it is none of a missing file.
+    """The name as all of GDAL's drivers take it, if it is none of a missing file.
 
     Raises:
         OutcropError: it is a path of the file system, and nothing is there.
+
+    >>> check_there("zip://maps/a.zip!b/labels.shp")
+    '/vsizip/maps/a.zip/b/labels.shp'
     """
     name = str(path)
+    if name.startswith("zip://"):
+        archive, _, inside = name.removeprefix("zip://").partition("!")
+        return f"/vsizip/{archive}/{inside.lstrip('/')}"
     if is_plain(name) and not Path(name).exists():
         raise OutcropError(name, "no such file; check the name")
     return name
