@@ -143,6 +143,10 @@ FORMATS = {
     "labels.shp": lambda name: shapefile(),
     "labels.zip": partial(sub_zip, inside=""),
     "deep.zip": sub_zip,
+    "no-index.zip": lambda name: (
+        shapefile(without=[".shx"]),
+        zipped(name, *Path().glob("labels.*"), inside="a/"),
+    ),
     "labels.geojson.gz": lambda name: (
         write_as("GeoJSON", "plain.geojson"),
         Path(name).write_bytes(gzip.compress(Path("plain.geojson").read_bytes())),
@@ -434,7 +438,16 @@ def test_a_shapefile_without_a_system_takes_the_one_that_is_named():
 
 
 @pytest.mark.parametrize(
-    "name", ["empty.gpkg", "noise.gpkg", "cut.gpkg", "noise.parquet", "no.zip"]
+    "name",
+    [
+        "empty.gpkg",
+        "noise.gpkg",
+        "cut.gpkg",
+        "noise.parquet",
+        "no.zip",
+        "flipped.zip",
+        "bytes.gpkg",
+    ],
 )
 def test_damaged_files_are_refused(name, tmp_path, monkeypatch, capfd):
     write_as("GPKG", "whole.gpkg")
@@ -442,6 +455,15 @@ def test_damaged_files_are_refused(name, tmp_path, monkeypatch, capfd):
     noise = np.random.default_rng(0).bytes(5_000)
     starts = {"empty.gpkg": b"", "noise.gpkg": noise, "cut.gpkg": whole[:2_000]}
     starts |= {"noise.parquet": b"PAR1" + noise, "no.zip": b"PK\x03\x04" + noise}
+    shapefile(without=[".shx"])
+    with zipfile.ZipFile("whole.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write("labels.shp")
+    packed = bytearray(Path("whole.zip").read_bytes())
+    packed[45:60] = bytes(15)
+    starts["flipped.zip"] = bytes(packed)
+    # GDAL's messages of this one hold bytes of the file that are no text.
+    table = whole.find(b"CREATE TABLE")
+    starts["bytes.gpkg"] = whole[:table] + bytes(range(128, 256)) + whole[table + 128 :]
     Path(name).write_bytes(starts[name])
     command = f"patches scene.tif --labels {name} --column class -o p.zarr"
     check_refused(tmp_path, monkeypatch, capfd, command, name, "damaged")

@@ -227,18 +227,25 @@ def names_by_value(rasters: Sequence[ClassRaster], classes: Sequence[str]) -> di
 @contextmanager
 def _open(path: str) -> Iterator[Any]:
     import rasterio
+    from rasterio._err import CPLE_BaseError
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
     with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
             dataset = rasterio.open(path)
-        except RasterioError:
+        except (RasterioError, CPLE_BaseError):
             raise OutcropError(
                 path, "is not a raster that GDAL can read, or is damaged; export it anew"
             ) from None
         with dataset:
-            yield dataset
+            try:
+                yield dataset
+            except CPLE_BaseError:
+                # GDAL's own errors pass rasterio where it reads tags of a damaged file.
+                raise OutcropError(
+                    path, "cannot be read; the file is truncated or damaged"
+                ) from None
 
 
 def _refuse_others(path: str, dataset: Any) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import codecs
 import shutil
+import sys
 import tempfile
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from outcrop.sources.scene import NO_CRS, check_way, parse_crs
 _PARQUET, _FEATHER, _GZIP, _ZIP = b"PAR1", b"ARROW1", b"\x1f\x8b", b"PK\x03\x04"
 # Files that belong to another file of a vector format and are no data sets by themselves.
 _BESIDE = {".dbf", ".shx", ".prj", ".cpg", ".sbn", ".sbx", ".qix", ".qpj", ".qml", ".xml", ".xsd"}
+_SHAPEFILE = (".shp", ".dbf", ".prj", ".cpg")
 _BESIDE |= {".gfs", ".txt", ".md", ".pdf", ".tfw", ".ovr", ".map", ".dat", ".id", ".mid", ".csvt"}
 
 
@@ -96,15 +99,16 @@ def is_vector(path: str | Path) -> bool:
 def is_raster(name: str) -> bool:
     """Whether a raster driver of GDAL opens what has this name."""
     import rasterio
+    from rasterio._err import CPLE_BaseError
     from rasterio.errors import RasterioError
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _unheard():
         warnings.simplefilter("ignore")
         try:
             with rasterio.open(name) as dataset:
                 # XYZ reads any table of numbers, which is meant as points here.
                 return bool(dataset.driver != "XYZ")
-        except (RasterioError, ValueError):
+        except (RasterioError, CPLE_BaseError, ValueError):
             return False
 
 
@@ -171,7 +175,6 @@ def _read_arrow(name: str, parquet: bool) -> Any:
     """A GeoDataFrame, or a DataFrame if the file declares no geometry."""
     import geopandas as gpd
     import pandas as pd
-    import pyarrow as pa
 
     kinds = ((gpd.read_parquet, pd.read_parquet), (gpd.read_feather, pd.read_feather))
     with_geometry, without = kinds[0 if parquet else 1]
@@ -180,14 +183,14 @@ def _read_arrow(name: str, parquet: bool) -> Any:
             return with_geometry(name)
         except ValueError:
             return without(name)
-    except (ValueError, OSError, KeyError, TypeError, pa.ArrowException):
+    except Exception:
+        # There is no limit to what the libraries raise over damaged files.
         kind = "GeoParquet" if parquet else "Feather"
         raise OutcropError(name, f"is a damaged {kind} file; export it anew") from None
 
 
 def _read_layer(name: str, layer: str | None, encoding: str | None, column: str | None) -> Any:
     import pyogrio
-    import shapely
 
     with _openable(name) as datasets:
         layers = _layers(datasets)
@@ -214,7 +217,8 @@ def _read_layer(name: str, layer: str | None, encoding: str | None, column: str 
                 f"has text that is not in {said} (byte {error.object[error.start]:#x}); pass the "
                 "right one, e.g. --encoding cp1252",
             ) from None
-        except (RuntimeError, ValueError, OSError, shapely.errors.ShapelyError):
+        except Exception:
+            # There is no limit to what the libraries raise over damaged files.
             raise OutcropError(
                 name, "is not a vector file that GDAL can read, or is damaged; export it anew"
             ) from None
@@ -287,13 +291,12 @@ def _openable(name: str) -> Iterator[list[str]]:
         return
     start = _start(name)
     if path.suffix.lower() == ".shp" and not _sibling(path, ".shx"):
-        with tempfile.TemporaryDirectory() as folder:
-            for suffix in (".shp", ".dbf", ".prj", ".cpg"):
+        with tempfile.TemporaryDirectory() as folder, _restored_index():
+            for suffix in _SHAPEFILE:
                 beside = _sibling(path, suffix)
                 if beside:
                     shutil.copy(beside, Path(folder) / f"{path.stem}{suffix}")
-            with _restored_index():
-                yield [str(Path(folder) / f"{path.stem}.shp")]
+            yield [str(Path(folder) / f"{path.stem}.shp")]
         return
     notes = path.with_suffix(".gfs")
     had_notes = notes.exists()
@@ -305,8 +308,12 @@ def _openable(name: str) -> Iterator[list[str]]:
             yield pages
         elif _layers([name]):
             yield [archive if path.suffix.lower() == ".zip" else name]
-        elif _members(path):
+        elif _layers(_members(path)):
             yield _members(path)
+        elif _members(path):
+            # An index can be restored outside of the archive alone.
+            with tempfile.TemporaryDirectory() as folder, _restored_index():
+                yield _unpacked(path, folder)
         elif start.startswith(_GZIP):
             yield [f"/vsigzip/{path.absolute()}"]
         elif _is_table(path):
@@ -316,6 +323,20 @@ def _openable(name: str) -> Iterator[list[str]]:
     finally:
         if not had_notes:
             notes.unlink(missing_ok=True)
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Print no errors that Python cannot raise.
+
+    There is one in rasterio's log where GDAL's message quotes bytes of a damaged file.
+    """
+    hooks = sys.excepthook, sys.unraisablehook
+    sys.excepthook, sys.unraisablehook = (lambda *_: None), (lambda _: None)
+    try:
+        yield
+    finally:
+        sys.excepthook, sys.unraisablehook = hooks
 
 
 @contextmanager
@@ -348,6 +369,17 @@ def _members(archive: Path) -> list[str]:
         and not file.startswith("__MACOSX/")
         and not Path(file).name.startswith(".")
     ]
+
+
+def _unpacked(archive: Path, folder: str) -> list[str]:
+    """The shapefiles of a zip archive, unpacked into a folder; none of a damaged archive."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            inside = [name for name in opened.namelist() if name.lower().endswith(_SHAPEFILE)]
+            opened.extractall(folder, inside)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError):
+        return []
+    return [str(file) for file in sorted(Path(folder).rglob("*.[sS][hH][pP]"))]
 
 
 def _within(name: str) -> str:
