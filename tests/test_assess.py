@@ -380,15 +380,15 @@ def test_the_command(ground, tmp_path, capfd, monkeypatch):
         ("map.tif gone.gpkg", ["gone.gpkg", "no such file"]),
         ("gone.tif points.gpkg", ["gone.tif", "no such file"]),
         ("plain.tif points.gpkg", ["plain.tif", "no class map"]),
-        ("map.tif notes.gpkg", ["notes.gpkg", "not a vector file"]),
-        ("map.tif notes.tif", ["notes.tif", "not a raster"]),
+        ("map.tif notes.gpkg", ["notes.gpkg", "neither a vector file nor a raster"]),
+        ("map.tif notes.tif", ["notes.tif", "neither a vector file nor a raster"]),
         ("map.tif points.gpkg --column kind", ["'kind'", "--column", "class"]),
         ("map.tif no-column.gpkg", ["no-column.gpkg", "'class'", "--column", "kind"]),
         ("map.tif unfilled.gpkg", ["unfilled.gpkg", "no class in column 'class' yet"]),
         ("map.tif strange.gpkg", ["strange.gpkg", "names no class of the map", "Rice", "rice"]),
         ("map.tif far.gpkg", ["far.gpkg", "no point on a pixel with a class"]),
         ("map.tif mixed.gpkg", ["mixed.gpkg", "points alone or polygons alone"]),
-        ("map.tif lines.gpkg", ["lines.gpkg", "LineString"]),
+        ("map.tif lines.gpkg", ["lines.gpkg", "lines only"]),
         ("map.tif strata.gpkg", ["strata.gpkg", "stratum_pixels"]),
         ("map.tif half-strata.gpkg", ["half-strata.gpkg", "stratum of 1 points"]),
         ("map.tif points.gpkg --block 100", ["--block", "points"]),
@@ -410,7 +410,7 @@ def test_bad_input(ground, tmp_path, monkeypatch, capfd, arguments, pieces):
     monkeypatch.chdir(tmp_path)
     tagged("map.tif", mapped, NAMES)
     tagged("truth.tif", truth, NAMES)
-    write_raster("plain.tif", mapped.astype("uint8"))
+    write_raster("plain.tif", mapped.astype("uint8"), nodata=0)
     write_raster("fractions.tif", truth.astype("float32") / 7)
     for name in ("notes.gpkg", "notes.tif"):
         (tmp_path / name).write_text("no such thing")
@@ -450,3 +450,57 @@ def test_a_point_on_an_edge_belongs_to_one_pixel(tmp_path):
     frame.to_file(tmp_path / "p.gpkg")
     found = assess(tmp_path / "map.tif", tmp_path / "p.gpkg")
     assert found.counts.tolist() == [[0, 0], [0, 1]]
+
+
+def unnamed(path, truth, **options):
+    """The truth with values of its own, 10, 20 and 30, and no names."""
+    return write_raster(path, (10 * truth).astype(np.uint8), nodata=0, **options)
+
+
+def test_the_values_of_a_raster_are_named_as_for_patches(ground, tmp_path, capfd):
+    folder, _, truth = ground
+    unnamed(tmp_path / "truth.tif", truth)
+    wanted = assess(folder / "map.tif", folder / "truth.tif", block=100)
+    for classes in (list(NAMES), [f"{10 * k}={name}" for k, name in enumerate(NAMES, 1)]):
+        found = assess(folder / "map.tif", tmp_path / "truth.tif", block=100, classes=classes)
+        np.testing.assert_array_equal(found.counts, wanted.counts)
+        assert found.classes == wanted.classes
+    names = ",".join(NAMES)
+    assert run(f"assess {folder}/map.tif {tmp_path}/truth.tif --classes {names} --block 100") == 0
+    assert "note" not in capfd.readouterr().err
+    page = tmp_path / "page.html"
+    command = f"report {folder}/map.tif --truth {tmp_path}/truth.tif -o {page}"
+    assert run(command) == 2
+    assert "names no class of the map" in capfd.readouterr().err
+    assert run(f"{command} --classes {names}") == 0
+    assert page.exists()
+
+
+def test_a_raster_without_a_system_takes_the_one_that_is_named(ground, tmp_path):
+    folder, _, truth = ground
+    unnamed(tmp_path / "truth.tif", truth, crs=None)
+    options = {"block": 100, "classes": list(NAMES)}
+    with pytest.raises(OutcropError, match="--labels-crs"):
+        assess(folder / "map.tif", tmp_path / "truth.tif", **options)
+    found = assess(folder / "map.tif", tmp_path / "truth.tif", labels_crs=UTM, **options)
+    wanted = assess(folder / "map.tif", folder / "truth.tif", block=100)
+    np.testing.assert_array_equal(found.counts, wanted.counts)
+
+
+def test_features_that_hold_no_reference_are_counted_and_a_layer_is_chosen(ground, tmp_path):
+    folder = ground[0]
+    path = tmp_path / "reference.gpkg"
+    polygons(path, fields(ground))
+    frame = gpd.read_file(path)
+    wanted = assess(folder / "map.tif", path)
+    spoilt = pd.concat([frame, frame.iloc[:3].assign(**{"class": [None, " ", None]})])
+    line = frame.iloc[:1].set_geometry(frame.iloc[:1].boundary)
+    spoilt = pd.concat([spoilt, line, frame.iloc[:1].set_geometry([None])])
+    spoilt["class"] = spoilt["class"].map(lambda name: f" {name} ", na_action="ignore")
+    spoilt.to_file(path, layer="spoilt", mode="a")
+    with pytest.raises(OutcropError, match="holds the layers 'reference', 'spoilt'"):
+        assess(folder / "map.tif", path)
+    found = assess(folder / "map.tif", path, layer="spoilt")
+    np.testing.assert_array_equal(found.counts, wanted.counts)
+    reasons = {"without a class": 3, "of lines only": 1, "without a geometry": 1}
+    assert found.left_out == wanted.left_out | reasons

@@ -76,6 +76,7 @@ def make_scenes() -> None:
     classes[:5, :5], classes[30:40, 30:40] = 1, 2
     write_raster("classes.tif", classes)
     write_raster("mars.tif", classes, crs=MARS)
+    write_raster("no-crs-classes.tif", classes, crs=None)
     Path("truncated-classes.tif").write_bytes(Path("classes.tif").read_bytes()[:2_000])
     Path("table.csv").write_text("class,x,y\nwater,600000,1200000\n")
 
@@ -263,17 +264,17 @@ ROWS = {
     "no parent": (f"{cut()} -o none/x.zarr", "none/x.zarr", "does not exist", "make it"),
     # labels
     "labels missing": (cut(labels="none.gpkg"), "none.gpkg", "no such file"),
-    "labels damaged": (cut(labels="damaged.gpkg"), "damaged.gpkg", "not a vector file"),
-    "labels broken JSON": (cut(labels="damaged.geojson"), "damaged.geojson", "not a vector file"),
-    "labels cut short": (cut(labels="short.gpkg"), "short.gpkg", "not a vector file"),
-    "labels a table": (cut(labels="table.csv"), "table.csv", "not a raster"),
+    "labels damaged": (cut(labels="damaged.gpkg"), "damaged.gpkg", "neither a vector file nor"),
+    "labels broken JSON": (cut(labels="damaged.geojson"), "damaged.geojson", "neither a"),
+    "labels cut short": (cut(labels="short.gpkg"), "short.gpkg", "neither a vector file nor"),
+    "labels a table": (cut(labels="table.csv"), "table.csv", "columns x and y", "--labels-crs"),
     "labels of another planet": (cut(labels="mars.gpkg"), "mars.gpkg", "Mars", "correct"),
     "label raster of another planet": ("patches scene.tif --labels mars.tif -o x.zarr",
         "mars.tif", "Mars", "zone 48N", "correct"),
     "label raster truncated": ("patches scene.tif --labels truncated-classes.tif -o x.zarr",
         "truncated-classes.tif", "truncated or damaged"),
-    "label raster without CRS": ("patches scene.tif --labels no-crs.tif -o x.zarr",
-        "no-crs.tif", "--labels-crs"),
+    "label raster without CRS": ("patches scene.tif --labels no-crs-classes.tif -o x.zarr",
+        "no-crs-classes.tif", "--labels-crs"),
     "label raster of many values": ("patches scene.tif --labels one.tif -o x.zarr",
         "one.tif", "different values"),
     "labels inside of one class": (cut(labels="mostly-far.gpkg"), "mostly-far.gpkg",
@@ -292,7 +293,7 @@ ROWS = {
     "label raster of fractions": ("patches scene.tif --labels fractions.tif -o x.zarr",
         "fractions.tif", "whole numbers"),
     "names for the classes": ("patches scene.tif --labels classes.tif --classes a,b,c -o x.zarr",
-        "classes.tif", "2 values", "names 3"),
+        "classes.tif", "2 values (1, 2)", "names 3"),
     "labels for the scenes": (f"{cut('scene.tif scene.tif scene.tif')} --labels "
         "labels.gpkg,far.gpkg", "--labels", "2 files for 3 scenes"),
     # splits

@@ -101,6 +101,14 @@ def test_parquet_is_read_too(world):
     assert csv.classes == parquet.classes == ("NA", "salt")
 
 
+def test_whole_numbers_in_a_table_have_no_decimals(world):
+    table = rows(40).assign(label=np.arange(40) % 2 + 1.0, year=2019.0)
+    table.to_parquet("t.parquet")
+    patches = cut_at_positions("cube.npy", "t.parquet", size=5, keep=["year"])
+    assert patches.classes == ("1", "2")
+    assert patches.columns["year"].names == ("2019",)
+
+
 def test_rows_that_were_not_found_are_left_out_and_counted(world):
     table = rows(40).astype({"index": object, "row": object, "column": object})
     table.loc[table.index % 4 == 1, "found"] = False

@@ -19,6 +19,7 @@ from outcrop.mapping.rasters import windows
 from outcrop.reporting import write_report
 from outcrop.reporting.cells import count_cells, outside_cells, wrong_cells
 from outcrop.reporting.maps import LONGEST, MapFiles, map_part
+from outcrop.sources.class_raster import open_class_raster
 from outcrop.sources.opening import open_scene
 from tests.command_line import check_refused, run
 from tests.pages import Page
@@ -264,7 +265,9 @@ def test_shares_of_a_smaller_picture_are_those_of_all_pixels(home, monkeypatch):
     classes, truth, trust = (
         rasterio.open(home / f"{name}.tif").read(1) for name in ("classes", "truth", "trust")
     )
-    wrong, codes = wrong_cells(home / "classes.tif", home / "truth.tif", NAMES, (7, 11))
+    wrong, codes = wrong_cells(
+        home / "classes.tif", open_class_raster(home / "truth.tif"), NAMES, (7, 11)
+    )
     assert wrong.overall == (classes != truth)[classes > 0].mean()
     assert codes.shape == (7, 11)
     outside = outside_cells(home / "trust.tif", (7, 11))
@@ -277,7 +280,7 @@ def test_a_truth_on_another_grid_is_brought_onto_the_maps(home):
     truth = rasterio.open(home / "truth.tif").read(1).repeat(2, 0).repeat(2, 1)
     tagged(home / "finer.tif", truth, NAMES, transform=finer)
     one, other = (
-        wrong_cells(home / "classes.tif", home / name, NAMES, (HEIGHT, WIDTH))
+        wrong_cells(home / "classes.tif", open_class_raster(home / name), NAMES, (HEIGHT, WIDTH))
         for name in ("truth.tif", "finer.tif")
     )
     np.testing.assert_array_equal(one[0].shares, other[0].shares)

@@ -29,6 +29,7 @@ from outcrop.models.architectures import NETWORKS, ResidualNet
 from outcrop.models.cost import cost_of, short
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import speaks
+from outcrop.sources.features import counted
 from outcrop.splits import SIDES, Split
 from outcrop.training.run import Run
 
@@ -52,9 +53,9 @@ def class_table(patches: PatchSet, path: Path) -> None:
     for name, count in zip(patches.classes, patches.counts, strict=True):
         table.add_row(name, f"{count:,}", f"{count / len(patches):.1%}")
     _console.print(table)
-    pixels = "voxels" if patches.from_volume else "pixels"
     for reason, count in patches.dropped.items():
-        say(f"dropped {count:,} labelled {pixels}: {reason}")
+        dropped = counted(reason, count)
+        say(f"dropped {dropped.replace('pixels', 'voxels') if patches.from_volume else dropped}")
     height, width = patches.size
     if not patches.from_volume and patches.crs is None:
         say("scenes lie far apart: distances are measured in a system for each group of them")

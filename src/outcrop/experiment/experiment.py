@@ -20,9 +20,11 @@ from outcrop.mapping.scene import map_scene
 from outcrop.patches.cut import cut
 from outcrop.patches.patchset import PatchSet, read_patches
 from outcrop.progress import console
+from outcrop.sources.class_raster import open_class_raster
 from outcrop.sources.names import stem
-from outcrop.sources.opening import open_grid, open_scenes
+from outcrop.sources.opening import open_scenes
 from outcrop.sources.scene import Scene
+from outcrop.sources.vector import is_vector
 from outcrop.splits import Split, block_split, read_split
 from outcrop.training.device import pick_device
 from outcrop.training.parallel import refuse_several
@@ -50,7 +52,7 @@ class Results:
     comparison: Comparison
     run: Run
     maps: dict[str, Path]
-    truth: dict[str, Path]
+    truth: dict[str, str]
 
 
 def run_experiment(experiment: Experiment, folder: str | Path, resume: bool = False) -> Results:
@@ -101,7 +103,7 @@ def run_experiment(experiment: Experiment, folder: str | Path, resume: bool = Fa
     run = read_run(folder / "comparison" / "network", experiment.recipe.machine.device)
     maps = _map(experiment, scenes, run, folder / "maps")
     truth = _truth(experiment, maps)
-    _assess(maps, truth, split)
+    _assess(experiment, maps, truth, split)
     return Results(folder, patches, split, comparison, run, maps, truth)
 
 
@@ -111,8 +113,9 @@ def _check_truth(experiment: Experiment, scenes: int) -> None:
             "--truth",
             f"{len(experiment.truth)} files for {scenes} scene{'s'[: scenes > 1]}; give one each",
         )
-    for path in experiment.truth:
-        open_grid(path, experiment.crs)
+    crs = experiment.labels_crs or experiment.crs
+    for path, classes in zip(experiment.truth, experiment.truth_classes(), strict=True):
+        open_class_raster(path, crs, classes)
 
 
 def _write_experiment(experiment: Experiment, folder: Path) -> None:
@@ -134,8 +137,10 @@ def _cut(experiment: Experiment, scenes: Sequence[Scene], path: Path) -> PatchSe
         experiment.size,
         stride=experiment.stride,
         per_class=experiment.per_class,
-        classes=experiment.classes,
+        classes=None if all(map(is_vector, experiment.labels)) else experiment.classes,
         labels_crs=experiment.labels_crs,
+        layer=experiment.layer,
+        encoding=experiment.encoding,
         seed=experiment.recipe.seed,
         output=path,
     )
@@ -172,18 +177,22 @@ def _map(
     return maps
 
 
-def _truth(experiment: Experiment, maps: dict[str, Path]) -> dict[str, Path]:
-    return dict(zip(maps, map(Path, experiment.truth), strict=False))
+def _truth(experiment: Experiment, maps: dict[str, Path]) -> dict[str, str]:
+    return dict(zip(maps, experiment.truth, strict=False))
 
 
-def _assess(maps: dict[str, Path], truth: dict[str, Path], split: Split) -> None:
+def _assess(
+    experiment: Experiment, maps: dict[str, Path], truth: dict[str, str], split: Split
+) -> None:
     """Write `NAME-assessment.json` beside each map whose truth is known."""
-    for scene, path in truth.items():
+    crs = experiment.labels_crs or experiment.crs
+    for (scene, path), names in zip(truth.items(), experiment.truth_classes(), strict=False):
         classes = maps[scene]
         output = classes.with_name(classes.name.replace("-classes.tif", "-assessment.json"))
         if output.exists():
             continue
         try:
-            write_assessment(output, assess(classes, path, block=split.how["block"]))
+            found = assess(classes, path, block=split.how["block"], labels_crs=crs, classes=names)
+            write_assessment(output, found)
         except OutcropError as error:
             console.print(f"note: {error}; {classes.name} is not held against it")

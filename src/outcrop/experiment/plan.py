@@ -7,7 +7,9 @@ from typing import Any
 
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
+from outcrop.sources.class_raster import names_by_value, open_class_raster
 from outcrop.sources.scene import Reading
+from outcrop.sources.vector import is_vector
 from outcrop.training.recipe import Augmentation, Machine, Recipe
 from outcrop.typed import typed
 
@@ -21,16 +23,21 @@ class Experiment:
             so are names with a plus sign between.
         labels: polygons, points or label rasters: one file for all scenes or one each.
         column: the column of vector labels that names the class.
-        truth: class rasters to hold the maps against, one for each scene, where they exist.
+        truth: class rasters to hold the maps against, one for each scene, where they exist. One
+            that carries no coordinate reference system is in that of `labels_crs` or `crs`.
         size: height and width of a patch in pixels; odd sizes have the labelled pixel in the
             middle.
         bands: the bands to use, by number from 1 or by name; all if none are named.
         reading: how rasters are read.
         stride: use only labelled pixels on every so many rows and columns.
         per_class: at most so many patches of each class.
-        classes: names for the values of a label raster, in ascending order.
+        classes: names for the values of label rasters, in ascending order, or each as VALUE=NAME.
+            They count for class rasters in `truth` that do not name their values, too; where the
+            labels are vectors, for those alone.
         crs: coordinate reference system of scenes that carry none.
         labels_crs: the same for labels.
+        layer: of vector labels, the layer to read of a file with several.
+        encoding: of the text of vector labels that declare none or a wrong one.
         block: side of the blocks of ground in metres. If not given, a tenth of the labelled
             ground's extent, or smaller where most of that is empty, but at least four patches.
         buffer: metres between training and validation patches; one patch if not given.
@@ -53,6 +60,8 @@ class Experiment:
     classes: list[str] | None = None
     crs: str | None = None
     labels_crs: str | None = None
+    layer: str | None = None
+    encoding: str | None = None
     block: float | None = None
     buffer: float | None = None
     folds: int = 5
@@ -60,6 +69,28 @@ class Experiment:
     step: int = 1
     network: ResidualNet = field(default_factory=ResidualNet)
     recipe: Recipe = field(default_factory=Recipe)
+
+    def truth_classes(self) -> list[list[str] | None]:
+        """Of each raster in `truth` the names that `classes` gives its values, as `VALUE=NAME`.
+
+        None where the raster names its values itself, or no names are given.
+
+        Raises:
+            OutcropError: a raster cannot be read, or `classes` does not name all of its values.
+        """
+        if self.classes is None or not self.truth:
+            return [None] * len(self.truth)
+        crs = self.labels_crs or self.crs
+        truth = [open_class_raster(path, crs) for path in self.truth]
+        labels = [open_class_raster(path, crs) for path in self.labels if not is_vector(path)]
+        unnamed = [raster for raster in truth if not raster.own]
+        if not unnamed:
+            return [None] * len(truth)
+        names = names_by_value(labels or unnamed, self.classes)
+        return [
+            None if raster.own else [f"{value}={name}" for value, name in names.items()]
+            for raster in truth
+        ]
 
     def to_yaml(self) -> str:
         """The experiment as `outcrop experiment --config` reads it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +29,7 @@ from outcrop.mapping.reference import (
 )
 from outcrop.mapping.sample import WHOLE
 from outcrop.patches.patchset import PatchSet
-from outcrop.sources.vector import is_vector
+from outcrop.sources.vector import check_there, is_vector
 
 _BLOCKS_ALONG = 10
 
@@ -43,6 +44,9 @@ def assess(
     labels_crs: str | None = None,
     draws: int = 2000,
     seed: int = 0,
+    classes: Sequence[str] | None = None,
+    layer: str | None = None,
+    encoding: str | None = None,
 ) -> Assessment:
     """Hold a class map against reference data that the model was not trained on.
 
@@ -55,8 +59,8 @@ def assess(
 
     Args:
         class_map: made by `map_scene`.
-        reference: points or polygons in any vector format, or a raster of true classes, which are
-            named by its band's tags `CLASS_1`, ...; in any CRS.
+        reference: points or polygons in any vector format, or a raster of true classes; in any
+            CRS.
         column: of a vector file, that names the class; "class" if None.
         design: of points, if the file does not tell strata: stratified by the map's classes, or
             simple random. The figures are the same, and the words beside them are not. Stratified
@@ -64,33 +68,36 @@ def assess(
         block: side in metres of blocks of ground that hold several polygons, or, of a raster,
             pixels; a raster has blocks of a tenth of the map's longer side if None.
         patches: what the model was trained on; points and pixels within them are counted.
-        labels_crs: the coordinate reference system of a vector file that carries none.
+        labels_crs: the coordinate reference system of a reference that carries none.
         draws: number of bootstrap samples.
         seed: of the bootstrap.
+        classes: names for the values of a raster, as `outcrop.sources.labels.open_labels` takes
+            them.
+        layer: of a vector file with several.
+        encoding: of the text of a vector file that declares none or a wrong one.
 
     Raises:
         OutcropError: a file is missing or of no use; no class in common; options that do not go
             together.
     """
-    opened, path = open_map(class_map), Path(reference)
+    opened, path = open_map(class_map), check_there(reference)
     if block is not None and not block > 0:
         raise OutcropError("--block", f"must be above 0, not {block:g}")
-    if not path.exists():
-        raise OutcropError(path, "no such file; check the name")
     if not is_vector(path):
-        _refuse("a raster", column=column, design=design, patches=patches, labels_crs=labels_crs)
+        of_vectors = {"column": column, "layer": layer, "encoding": encoding}
+        _refuse("a raster", design=design, patches=patches, **of_vectors)
         side = _tenth(opened) if block is None else block
-        return _of_pieces(
-            "raster", opened, path, read_raster(path, opened, side), side, draws, seed
-        )
-    frame, name, are_points = read_shapes(path, column, labels_crs)
+        pieces = read_raster(path, opened, side, classes, labels_crs)
+        return _of_pieces("raster", opened, path, pieces, side, draws, seed)
+    _refuse("a vector file", classes=classes)
+    features, parts, are_points = read_shapes(path, column, labels_crs, layer, encoding)
     if are_points:
         _refuse("points", block=block)
-        points = read_points(path, opened, frame, name)
+        points = read_points(path, opened, features, parts)
         made, at = _of_points(opened, path, points, design), (points.row, points.column)
     else:
         _refuse("polygons", design=design)
-        pieces = read_polygons(path, opened, name, labels_crs, block)
+        pieces = read_polygons(path, opened, parts, block)
         made = _of_pieces("polygons", opened, path, pieces, block, draws, seed)
         at = pieces.row, pieces.column
     if patches is None:
@@ -99,7 +106,7 @@ def assess(
 
 
 def _of_points(
-    opened: OpenMap, path: Path, points: Points, design: Literal["stratified", "simple"] | None
+    opened: OpenMap, path: str, points: Points, design: Literal["stratified", "simple"] | None
 ) -> Assessment:
     K = len(points.classes)
     counts = _matrix(points.mapped, points.truth, np.ones(len(points.truth)), K)
@@ -134,7 +141,7 @@ def _of_points(
     )
 
 
-def _by_other_strata(opened: OpenMap, path: Path, points: Points, K: int) -> MapAccuracy:
+def _by_other_strata(opened: OpenMap, path: str, points: Points, K: int) -> MapAccuracy:
     assert points.stratum is not None
     if points.stratum_pixels is None:
         changed = points.stratum != np.array(points.classes, object)[points.mapped]
@@ -183,7 +190,7 @@ def _moments(
 def _of_pieces(
     basis: Basis,
     opened: OpenMap,
-    path: Path,
+    path: str,
     pieces: Pieces,
     block: float | None,
     draws: int,
@@ -204,7 +211,7 @@ def _of_pieces(
 
 def _assessment(
     opened: OpenMap,
-    path: Path,
+    path: str,
     found: Reference,
     counts: np.ndarray,
     accuracy: MapAccuracy,

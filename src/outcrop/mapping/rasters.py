@@ -11,7 +11,6 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.mapping.layers import NO_SHARE
-from outcrop.sources.labels import on_grid
 from outcrop.sources.metric import PixelAreas
 from outcrop.sources.scene import CACHE_BYTES
 
@@ -95,23 +94,6 @@ def class_hectares(path: str | Path, counts: np.ndarray, areas: PixelAreas) -> n
 
 
 @contextmanager
-def truth_on(mapped: Any, truth_path: str | Path) -> Iterator[Any]:
-    """A raster of true classes as it lies on the grid of an open map, as a rasterio dataset."""
-    with open_raster(truth_path) as dataset:
-        own_crs, grid = dataset.crs or mapped.crs, (mapped.transform, mapped.height, mapped.width)
-        with on_grid(dataset, own_crs, mapped.crs, *grid) as warped:
-            yield warped
-
-
-def truth_names(path: str | Path) -> dict[int, str]:
-    """The names that a class raster gives to its values, in its band's tags."""
-    with open_raster(path) as dataset:
-        tags = dataset.tags(1)
-    named = ((key.partition("CLASS_"), name) for key, name in tags.items())
-    return {int(n): name for (_, is_class, n), name in named if is_class and n.isdecimal()}
-
-
-@contextmanager
 def open_raster(path: str | Path) -> Iterator[Any]:
     """A raster file as an open rasterio dataset.
 
@@ -144,15 +126,3 @@ def windows(dataset: Any) -> Iterator[Any]:
                 min(_WINDOW, dataset.width - column),
                 min(_WINDOW, dataset.height - row),
             )
-
-
-def refuse_fractions(values: np.ndarray, path: str | Path) -> None:
-    """Refuse values of the raster at `path` that are no numbers of classes.
-
-    Raises:
-        OutcropError: they are not whole numbers.
-    """
-    if values.dtype.kind == "f" and not (values == np.floor(values)).all():
-        raise OutcropError(
-            path, "is no class raster: its values are not whole numbers; number the classes"
-        )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,10 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.mapping.layers import NODATA
 from outcrop.mapping.openmap import OpenMap
-from outcrop.mapping.rasters import (
-    open_raster,
-    refuse_fractions,
-    truth_names,
-    truth_on,
-    windows,
-)
-from outcrop.sources.labels import open_labels
+from outcrop.mapping.rasters import open_raster, windows
+from outcrop.sources.class_raster import open_class_raster
+from outcrop.sources.features import Parts, class_names, parts_of, tell_alike
+from outcrop.sources.labels import vector_labels
 from outcrop.sources.vector import read_vector, reproject
 
 CLASS, STRATUM, STRATUM_PIXELS = "class", "stratum", "stratum_pixels"
@@ -73,27 +69,22 @@ class Pieces(Reference):
     size: np.ndarray = field(default_factory=lambda: np.empty(0))
 
 
-def read_points(path: Path, opened: OpenMap, frame: Any, column: str) -> Points:
+def read_points(path: str, opened: OpenMap, features: Any, parts: Parts) -> Points:
     """Points of a vector file that fall on pixels with a class and have one themselves.
 
     Of several points in one pixel the first counts, and none if they differ in class.
 
     Args:
-        frame: what `read_vector` read, with points alone.
-        column: that names the class.
+        features: a GeoDataFrame of all features of the file, whether they have a class or not.
+        parts: those with a class, points alone.
 
     Raises:
         OutcropError: no point is left; none has a class of the map; strata are half told.
     """
-    truth = _names(frame[column])
-    left_out = {"without a class": int((truth == "").sum())}
-    stratum, sizes = _strata(path, frame)
-    named = truth != ""
-    frame, truth = frame[named], truth[named]
-    stratum = None if stratum is None else stratum[named]
-    if not len(frame):
-        raise OutcropError(path, f"has no class in column '{column}' yet; fill it first")
-    place = reproject(frame, opened.scene.crs, path, opened.scene.bounds).geometry
+    truth, left_out = parts.names, _reasons(parts)
+    stratum, sizes = _strata(path, features)
+    stratum = None if stratum is None else stratum[parts.feature]
+    place = reproject(parts.frame, opened.scene.crs, path, opened.scene.bounds).geometry
     row, column_ = opened.scene.row_column(place.x.to_numpy(), place.y.to_numpy())
     inside = opened.inside(row, column_)
     value = np.full(len(row), NODATA, np.int64)
@@ -121,13 +112,11 @@ def read_points(path: Path, opened: OpenMap, frame: Any, column: str) -> Points:
     )
 
 
-def read_polygons(
-    path: Path, opened: OpenMap, column: str, crs: str | None, block: float | None
-) -> Pieces:
+def read_polygons(path: str, opened: OpenMap, parts: Parts, block: float | None) -> Pieces:
     """The pixels of labelled polygons, each polygon or block of ground a piece.
 
     Args:
-        crs: the coordinate reference system, for files that do not carry one.
+        parts: of the features with a class, polygons alone.
         block: side of a block in metres, which keeps polygons whole: one belongs to the block that
             holds most of its pixels.
 
@@ -136,13 +125,13 @@ def read_polygons(
     """
     from outcrop.splits.ground import most_common
 
-    labels = open_labels(path, column, crs=crs)
+    labels = vector_labels(path, parts)
     pixels = labels.on(opened.scene)
     value = opened.at(pixels.row, pixels.column).astype(np.int64)
     known = value != NODATA
     if not known.any():
         raise OutcropError(path, "has no polygon over pixels with a class; check its CRS")
-    left_out = {
+    left_out = _reasons(parts) | {
         "where the map has no data": int((~known).sum()),
         "claimed by polygons of different classes": pixels.dropped.get("conflict", 0),
     }
@@ -164,48 +153,56 @@ def read_polygons(
     )
 
 
-def read_raster(path: Path, opened: OpenMap, block: float) -> Pieces:
+def read_raster(
+    path: str, opened: OpenMap, block: float, classes: Sequence[str] | None, crs: str | None
+) -> Pieces:
     """All pixels that a raster of true classes knows, counted by block of ground.
 
     Args:
         block: side of a block in metres.
+        classes: names for its values, as `outcrop.sources.labels.open_labels` takes them.
+        crs: the coordinate reference system, for a raster that carries none.
 
     Raises:
         OutcropError: no raster; no pixel is known to both; no class is one of the map's.
     """
+    truth = open_class_raster(path, crs, classes)
+    truth.tell_zero()
+    grid = opened.scene
+    number = len(truth.classes)
     keys, counts = [np.empty((3, 0), np.int64)], [np.empty(0, np.int64)]
     sizes: list[np.ndarray] = [np.empty(0)]
-    with open_raster(opened.path) as mapped, truth_on(mapped, path) as truth:
+    with (
+        open_raster(opened.path) as mapped,
+        truth.reader(grid.crs, grid.transform, grid.height, grid.width) as reader,
+    ):
         for window in windows(mapped):
-            known = truth.read_masks(1, window=window) > 0
+            codes = reader.read(window.row_off, window.col_off, window.height, window.width)
+            known = codes >= 0
             if not known.any():
                 continue
-            values = truth.read(1, window=window)[known]
-            refuse_fractions(values, path)
             found = mapped.read(1, window=window)[known].astype(np.int64)
             row, column = np.nonzero(known)
             row, column = row + window.row_off, column + window.col_off
             piece = opened.block_of(row, column, block)
-            there, value = np.unique(values.astype(np.int64), return_inverse=True)
             key, which, count = np.unique(
-                (piece * 256 + found) * len(there) + value, return_inverse=True, return_counts=True
+                (piece * 256 + found) * number + codes[known],
+                return_inverse=True,
+                return_counts=True,
             )
             sizes.append(np.bincount(which, opened.pixel_sizes(row, column), len(key)))
-            rest, value = np.divmod(key, len(there))
-            keys.append(np.stack([*np.divmod(rest, 256), there[value]]))
+            rest, code = np.divmod(key, number)
+            keys.append(np.stack([*np.divmod(rest, 256), code]))
             counts.append(count)
-    piece, found, value = np.concatenate(keys, axis=1)
+    piece, found, code = np.concatenate(keys, axis=1)
     count = np.concatenate(counts)
     here = found != NODATA
     if not here.any():
         raise OutcropError(path, "knows no pixel that the map has a class for; check its place")
-    names = truth_names(path)
-    named, code = np.unique(value[here], return_inverse=True)
-    truth_of = np.array([names.get(int(v), f"class {v}") for v in named])
-    classes, truth_index = _matched(path, opened.classes, truth_of[code])
+    every, truth_index = _matched(path, opened.classes, np.array(truth.classes)[code[here]])
     unmapped = int(count[~here].sum())
     return Pieces(
-        classes=classes,
+        classes=every,
         mapped=found[here] - 1,
         truth=truth_index,
         row=np.empty(0, np.int64),
@@ -217,56 +214,58 @@ def read_raster(path: Path, opened: OpenMap, block: float) -> Pieces:
     )
 
 
-def read_shapes(path: Path, column: str | None, crs: str | None) -> tuple[Any, str, bool]:
-    """A vector file, the column that names the class, and whether it holds points.
+def read_shapes(
+    path: str,
+    column: str | None,
+    crs: str | None,
+    layer: str | None = None,
+    encoding: str | None = None,
+) -> tuple[Any, Parts, bool]:
+    """All features of a vector file, the labelled parts of them, and whether these are points.
 
     Args:
-        column: "class" if None.
+        column: that names the class; "class" if None.
+        crs: the coordinate reference system, for files that do not carry one.
+        layer, encoding: as `outcrop.sources.vector.read_vector` takes them.
 
     Raises:
-        OutcropError: no such column; neither points nor polygons, or both.
+        OutcropError: no such column; no class in it; neither points nor polygons, or both.
     """
-    frame = read_vector(path, crs)
     name = CLASS if column is None else column
+    frame = read_vector(path, crs, layer, encoding, name)
     if name not in frame.columns or name == frame.geometry.name:
         there = ", ".join(str(each) for each in frame.columns if each != frame.geometry.name)
         raise OutcropError(
             path, f"has no column '{name}'; name the one with the class by --column, of {there}"
         )
-    frame = frame[~(frame.geometry.isna() | frame.geometry.is_empty)]
-    kinds = set(frame.geom_type)
-    if kinds and kinds <= {"Point", "MultiPoint"}:
-        return frame.explode(index_parts=False, ignore_index=True), name, True
-    if kinds and kinds <= {"Polygon", "MultiPolygon"}:
-        return frame, name, False
-    raise OutcropError(
-        path, f"holds {', '.join(sorted(kinds)) or 'no shape'}; pass points alone or polygons alone"
-    )
+    parts = parts_of(frame, name)
+    kinds = set(parts.frame.geom_type)
+    if not kinds and set(parts.dropped) == {"features without a class"}:
+        raise OutcropError(path, f"has no class in column '{name}' yet; fill it first")
+    if not kinds:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in _reasons(parts).items()) or "no shape"
+        raise OutcropError(path, f"holds no point or polygon with a class ({reasons}); pass some")
+    if "Point" in kinds and len(kinds) > 1:
+        raise OutcropError(
+            path, "holds points and polygons; pass points alone or polygons alone, e.g. by --layer"
+        )
+    return frame, parts, kinds == {"Point"}
 
 
-def _names(values: Any) -> np.ndarray:
-    """Class names as text, "" where there is none; whole numbers without their decimals."""
-    return np.array(
-        [
-            ""
-            if missing
-            else str(int(value))
-            if isinstance(value, float) and value.is_integer()
-            else str(value).strip()
-            for value, missing in zip(values, values.isna(), strict=True)
-        ],
-        dtype=object,
-    )
+def _reasons(parts: Parts) -> dict[str, int]:
+    """How many features were left out, by reason."""
+    return {reason.removeprefix("features "): count for reason, count in parts.dropped.items()}
 
 
-def _strata(path: Path, frame: Any) -> tuple[np.ndarray | None, dict[str, int] | None]:
+def _strata(path: str, frame: Any) -> tuple[np.ndarray | None, dict[str, int] | None]:
     if STRATUM not in frame.columns:
         return None, None
-    stratum = _names(frame[STRATUM])
-    if (stratum == "").any():
+    stratum = class_names(frame[STRATUM])
+    untold = sum(name is None for name in stratum)
+    if untold:
         raise OutcropError(
             path,
-            f"does not tell the {STRATUM} of {int((stratum == '').sum())} points; fill it, or drop "
+            f"does not tell the {STRATUM} of {untold} points; fill it, or drop "
             "the column if strata are the map's classes",
         )
     if STRATUM_PIXELS not in frame.columns:
@@ -293,7 +292,7 @@ def _one_a_pixel(pixel: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _matched(
-    path: Path, classes: tuple[str, ...], truth: np.ndarray
+    path: str, classes: tuple[str, ...], truth: np.ndarray
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """All class names, and those of the truth as indices into them."""
     names, code = np.unique(truth.astype(str), return_inverse=True)
@@ -301,7 +300,8 @@ def _matched(
         raise OutcropError(
             path,
             f"names no class of the map: it has {', '.join(names)}, the map {', '.join(classes)}; "
-            "use the map's names",
+            "use the map's names, or for a raster name its values by --classes",
         )
     every = (*classes, *(str(name) for name in names if name not in classes))
+    tell_alike(path, every, "use the map's names if they are one")
     return every, np.array([every.index(name) for name in names])[code]

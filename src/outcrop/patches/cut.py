@@ -26,8 +26,9 @@ from outcrop.patches.samples import (
     thin,
     with_data,
 )
+from outcrop.sources.features import counted
 from outcrop.sources.kinds import open_all_scenes
-from outcrop.sources.labels import LabelledPixels, Labels, open_labels
+from outcrop.sources.labels import LabelledPixels, Labels, open_label_files
 from outcrop.sources.metric import metric_systems
 from outcrop.sources.scene import Reading, Scene, SceneReader
 
@@ -49,6 +50,8 @@ def cut(
     classes: Sequence[str] | None = None,
     crs: str | None = None,
     labels_crs: str | None = None,
+    layer: str | None = None,
+    encoding: str | None = None,
     seed: int = 0,
     output: str | Path | None = None,
     overwrite: bool = False,
@@ -73,9 +76,12 @@ def cut(
         edge: patches that reach over the scene's edge are completed by mirroring about the
             outermost pixels ("reflect"), or left out ("drop").
         per_class: at most so many patches of each class, drawn at random.
-        keep: further columns of the labels to keep with each patch, to split by.
-        classes: names for the values of a label raster, in ascending order.
+        keep: further columns of the labels to keep with each patch, to split by. Where one has no
+            value stands "(missing)".
+        classes: names for the values of label rasters, in ascending order, or each as VALUE=NAME.
         crs, labels_crs: coordinate reference systems for files that carry none.
+        layer: of vector labels with several layers.
+        encoding: of the text of vector labels that declare none or a wrong one.
         seed: for `per_class`.
         output: a folder to write the patch set to, tile by tile; without it the patches are
             kept in memory.
@@ -100,11 +106,21 @@ def cut(
                 f"is {scene.height} × {scene.width} pixels, smaller than a patch of {size}; "
                 "take a smaller --size",
             )
-    layers = _open_labels(labels, len(opened), column, classes, labels_crs)
+    files = [labels] if isinstance(labels, str | Path) else list(labels)
+    if len(files) not in (1, len(opened)):
+        raise OutcropError(
+            "--labels",
+            f"{len(files)} files for {len(opened)} scenes; give one for all or one for each",
+        )
+    layers = open_label_files(files, column, classes, labels_crs, layer, encoding)
     dropped: Counter[str] = Counter()
+    for of_file in layers:
+        dropped.update(of_file.dropped)
+    if len(layers) == 1:
+        layers *= len(opened)
     chosen, gaps = [], False
-    for scene, layer in zip(opened, layers, strict=True):
-        pixels, gap = _choose(scene, layer, size, stride, edge, dropped)
+    for scene, of_file in zip(opened, layers, strict=True):
+        pixels, gap = _choose(scene, of_file, size, stride, edge, dropped)
         chosen.append(pixels)
         gaps |= gap
     if not any(map(len, chosen)):
@@ -140,23 +156,6 @@ def cut_at(
             part = slice(start, start + _BATCH)
             batch = every[:, top[part] - top.min(), left[part] - left.min()]
             yield index[part], batch.swapaxes(0, 1)
-
-
-def _open_labels(
-    labels: str | Path | Sequence[str | Path],
-    scenes: int,
-    column: str | None,
-    classes: Sequence[str] | None,
-    crs: str | None,
-) -> list[Labels]:
-    files = [labels] if isinstance(labels, str | Path) else list(labels)
-    if len(files) == 1:
-        return [open_labels(files[0], column, classes, crs)] * scenes
-    if len(files) != scenes:
-        raise OutcropError(
-            "--labels", f"{len(files)} files for {scenes} scenes; give one for all or one for each"
-        )
-    return [open_labels(file, column, classes, crs) for file in files]
 
 
 def _choose(
@@ -240,10 +239,10 @@ def how_read(scenes: Sequence[Scene]) -> Reading:
 
 
 def _nothing(scenes: Sequence[Scene], dropped: Counter[str]) -> str:
-    reasons = [f"{count} for {reason}" for reason, count in dropped.items() if count]
-    if reasons:
+    reasons = [counted(*item) for item in dropped.items() if item[1]]
+    if any(dropped[reason] for reason in ("conflict", "edge", "no data")):
         return (
-            f"gives no patch: every labelled pixel was dropped ({', '.join(reasons)}); "
+            f"gives no patch: every label was dropped ({'; '.join(reasons)}); "
             "label ground that the scene shows"
         )
     names = scenes[0].title + (f" and {len(scenes) - 1} more" if len(scenes) > 1 else "")

@@ -12,6 +12,7 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
+from outcrop.sources.features import words
 from outcrop.sources.vector import decode_text
 
 _FOUND = {"true": True, "1": True, "false": False, "0": False}
@@ -41,14 +42,14 @@ class Table:
         return replace(self, frame=self.frame.iloc[rows])
 
     def words(self, column: str) -> np.ndarray:
-        """A column as text.
+        """A column as text, in which whole numbers have no decimals.
 
         Raises:
             OutcropError: no such column, or a row without a value.
         """
         values = self._column(column)
         self.refuse(values.isna(), lambda i: f"has no {column}; fill it in or remove the line")
-        return values.astype(str).to_numpy()
+        return words(values).astype(str)
 
     def numbers(self, column: str) -> np.ndarray:
         """A column as whole numbers, int64.

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from outcrop.errors import OutcropError
 from outcrop.mapping.layers import LAYERS, NODATA
-from outcrop.mapping.rasters import open_raster, truth_names, truth_on, windows
+from outcrop.mapping.rasters import open_raster, windows
+from outcrop.sources.class_raster import ClassRaster
 
 _THRESHOLD = 100
 
@@ -72,7 +74,7 @@ def count_cells(
 
 
 def wrong_cells(
-    path: Path, truth: Path, classes: Sequence[str], size: tuple[int, int]
+    path: Path, truth: ClassRaster, classes: Sequence[str], size: tuple[int, int]
 ) -> tuple[Cells, np.ndarray]:
     """Where a class map differs from a raster of true classes.
 
@@ -84,25 +86,34 @@ def wrong_cells(
 
     Returns:
         The pixels known to both, and those that differ; and a picture of the truth, nearest pixels
-        taken: uint8, `h × w`, as `class_codes` gives it.
+        taken: uint8, `h × w`, from 1 in the order of `classes`, the number after the last for any
+        other class, 0 where the truth is unknown.
 
     Raises:
-        OutcropError: a file is missing or damaged.
+        OutcropError: a file is missing or damaged; the truth has no class in common with `classes`.
     """
-    names = truth_names(truth)
-    with open_raster(path) as mapped, truth_on(mapped, truth) as reference:
+    if not set(truth.classes) & set(classes):
+        raise OutcropError(
+            truth.path,
+            f"names no class of the map: it has {', '.join(truth.classes)}, the map "
+            f"{', '.join(classes)}; name its values by --classes",
+        )
+    codes = np.array([_code(name, classes) for name in (*truth.classes, None)], np.uint8)
+    with open_raster(path) as mapped:
+        crs, transform = mapped.crs.to_wkt(), tuple(mapped.transform)[:6]
+        with truth.reader(crs, transform, mapped.height, mapped.width) as reader:
 
-        def masks() -> Iterator[tuple[Any, np.ndarray]]:
-            for window in windows(mapped):
-                said = mapped.read(1, window=window)
-                values = reference.read(1, window=window, masked=True)
-                true = class_codes(values, names, classes)
-                known = (said != NODATA) & (true != 0)
-                yield window, np.stack([known, known & (said != true)])
+            def masks() -> Iterator[tuple[Any, np.ndarray]]:
+                for window in windows(mapped):
+                    said = mapped.read(1, window=window)
+                    where = window.row_off, window.col_off, window.height, window.width
+                    true = codes[reader.read(*where)]
+                    known = (said != NODATA) & (true != 0)
+                    yield window, np.stack([known, known & (said != true)])
 
-        known, wrong = count_cells(masks(), mapped.shape, size)
-        sample = reference.read(1, out_shape=size, masked=True)
-    return Cells(known, wrong), class_codes(sample, names, classes)
+            known, wrong = count_cells(masks(), mapped.shape, size)
+            sample = codes[reader.sample(size)]
+    return Cells(known, wrong), sample
 
 
 def outside_cells(path: Path, size: tuple[int, int]) -> Cells:
@@ -122,21 +133,8 @@ def outside_cells(path: Path, size: tuple[int, int]) -> Cells:
         return Cells(*count_cells(masks(), dataset.shape, size))
 
 
-def class_codes(
-    values: np.ma.MaskedArray[Any, Any], names: dict[int, str], classes: Sequence[str]
-) -> np.ndarray:
-    """The classes of a truth raster's values: uint8, from 1 in the order of `classes`.
-
-    Args:
-        values: masked where unknown.
-        names: of values; another value v is called "class v".
-        classes: names; a class that is not among them has the number after the last.
-    """
-    there, which = np.unique(values.filled(0), return_inverse=True)
-    named = [names.get(int(value), f"class {int(value)}") for value in there]
-    codes = np.array(
-        [classes.index(name) + 1 if name in classes else len(classes) + 1 for name in named]
-    )
-    return np.where(np.ma.getmaskarray(values), 0, codes[which].reshape(values.shape)).astype(
-        np.uint8
-    )
+def _code(name: str | None, classes: Sequence[str]) -> int:
+    """From 1 in the order of `classes`; the number after the last of another, 0 of none."""
+    if name is None:
+        return 0
+    return classes.index(name) + 1 if name in classes else len(classes) + 1

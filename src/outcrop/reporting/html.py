@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 
 from outcrop.evaluation.significance import written
 from outcrop.reporting import findings
+from outcrop.sources.features import counted
 
 
 def render_page(template: str, **content: Any) -> str:
@@ -30,6 +31,7 @@ def render_page(template: str, **content: Any) -> str:
         "listed": findings.listed,
         "written": written,
         "coded": coded,
+        "counted": counted,
         "thousands": "{:,}".format,
         "file": lambda name: Path(str(name)).name,
         "rgb": lambda colour: "rgb({}, {}, {})".format(*colour),

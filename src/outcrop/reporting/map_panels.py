@@ -14,6 +14,7 @@ from outcrop.patches.palette import Colour, colours
 from outcrop.reporting.cells import outside_cells, wrong_cells
 from outcrop.reporting.panels import Key, Panel, ScenePictures
 from outcrop.reporting.rasters import indexed_png, read_values, reduced_size, ways_to_show
+from outcrop.sources.class_raster import ClassRaster
 from outcrop.sources.grids import same_grid
 from outcrop.sources.opening import open_grid
 from outcrop.sources.scene import Scene
@@ -39,7 +40,9 @@ def class_panel(path: Path, classes: Sequence[str], longest: int) -> Panel:
     return Panel("Class map", height, width, (indexed_png(codes, colours(classes)),))
 
 
-def truth_panels(path: Path, truth: Path, classes: Sequence[str], longest: int) -> list[Panel]:
+def truth_panels(
+    path: Path, truth: ClassRaster, classes: Sequence[str], longest: int
+) -> list[Panel]:
     """The truth in the colours of its classes, and the share of wrong pixels all over the map.
 
     Args:

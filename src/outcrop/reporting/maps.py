@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from outcrop.reporting.map_panels import (
     truth_panels,
 )
 from outcrop.reporting.panels import Panel
+from outcrop.sources.class_raster import open_class_raster
 from outcrop.sources.scene import Scene
 
 LONGEST = 1024
@@ -40,13 +41,16 @@ class MapFiles:
     Attributes:
         classes: the class map.
         layers: files by name in `SHOWN`, as far as there are any.
-        truth: a raster of the true classes, if one is known.
+        truth: a raster of the true classes, if one is known. One that carries no CRS is in the
+            map's.
+        truth_classes: names for its values, as `outcrop.sources.labels.open_labels` takes them.
         assessment: of the map, if there is one.
     """
 
     classes: Path
     layers: Mapping[str, Path] = field(default_factory=dict)
-    truth: Path | None = None
+    truth: str | Path | None = None
+    truth_classes: Sequence[str] | None = None
     assessment: Path | None = None
 
 
@@ -127,7 +131,11 @@ class MapPart:
         return [*rows, AreaRow("all", None, whole, 1.0, f"{total:,.{digits}f}")]
 
 
-def files_beside(classes: Path, truth: Path | None = None) -> MapFiles:
+def files_beside(
+    classes: Path,
+    truth: str | Path | None = None,
+    truth_classes: Sequence[str] | None = None,
+) -> MapFiles:
     """What lies beside `NAME-classes.tif`: `NAME-confidence.tif`, `NAME-assessment.json`, ..."""
     layers = {name: beside(classes, f"{name}.tif") for name in SHOWN}
     assessment = beside(classes, "assessment.json")
@@ -135,6 +143,7 @@ def files_beside(classes: Path, truth: Path | None = None) -> MapFiles:
         classes,
         {name: path for name, path in layers.items() if path.exists()},
         truth,
+        truth_classes,
         assessment if assessment.exists() else None,
     )
 
@@ -178,9 +187,13 @@ def map_part(
             assessment = _read(files.assessment, opened, counts)
     if files.truth is not None:
         with _told(refused):
+            crs, names = opened.scene.crs, files.truth_classes
             if assessment is None:
-                assessment = assess(opened.path, files.truth, block=block)
-            panels += truth_panels(opened.path, files.truth, assessment.classes, longest)
+                assessment = assess(
+                    opened.path, files.truth, block=block, labels_crs=crs, classes=names
+                )
+            truth = open_class_raster(files.truth, crs, names)
+            panels += truth_panels(opened.path, truth, assessment.classes, longest)
     classes = opened.classes if assessment is None else assessment.classes
     return MapPart(
         name=opened.path.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -183,12 +184,16 @@ def _train(folder: Path) -> Material:
 
 def _maps(folder: Path, plan: Experiment) -> dict[int, MapFiles]:
     found = {}
+    names: dict[int, list[str] | None] = {}
+    # A truth that is no longer where it was is left out later, and that is said.
+    with suppress(OutcropError):
+        names = dict(enumerate(plan.truth_classes()))
     for path in folder.glob("*-classes.tif"):
         number = path.name.partition("-")[0]
         if number.isdecimal():
             source = int(number)
-            truth = Path(plan.truth[source]) if source < len(plan.truth) else None
-            found[source] = files_beside(path, truth)
+            truth = plan.truth[source] if source < len(plan.truth) else None
+            found[source] = files_beside(path, truth, names.get(source))
     return dict(sorted(found.items()))
 
 

@@ -72,6 +72,7 @@ def write_report(
     entropy: str | Path | None = None,
     trust: str | Path | None = None,
     truth: str | Path | None = None,
+    classes: Sequence[str] | None = None,
     assessment: str | Path | None = None,
     patches: str | Path | None = None,
 ) -> Path:
@@ -90,7 +91,9 @@ def write_report(
         scene: of a map, the files of what was mapped.
         confidence, entropy, trust: layers that were written with the map.
         truth: a raster of true classes, on any grid; without an assessment the map is held against
-            it.
+            it. One that carries no CRS is in the map's.
+        classes: names for the values of `truth`, as `outcrop.sources.labels.open_labels` takes
+            them.
         assessment: made by `outcrop assess`.
         patches: of a run that learnt pictures, what it was trained on: held-out pictures and their
             reconstructions are drawn.
@@ -105,12 +108,16 @@ def write_report(
     path, output = Path(folder_or_map), None if output is None else Path(output)
     layers = {"confidence": confidence, "entropy": entropy, "trust": trust}
     of_map = layers | {"scene": scene, "truth": truth, "assessment": assessment}
+    of_map["classes"] = classes
     if path.is_file() or is_cube(path):
         _refuse(f"{path} is a map", patches=patches)
+        if truth is None:
+            _refuse("no --truth is given", classes=classes)
         files = MapFiles(
             path,
             {name: Path(layer) for name, layer in layers.items() if layer is not None},
-            None if truth is None else Path(truth),
+            truth,
+            classes,
             None if assessment is None else Path(assessment),
         )
         return write_map_page(files, scene, output, overwrite)

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_file
+from outcrop.fonts import legible
 from outcrop.locating.located import Located
 from outcrop.patches.palette import Colour, colours
 from outcrop.patches.patchset import PatchSet
@@ -99,7 +100,7 @@ def write_projections(
             _draw_cloud(row, cloud)
         figure.suptitle(_title(located), x=0.01, ha="left", fontsize=11)
         _legend(figure, located, patches)
-        with new_file(path) as temporary:
+        with new_file(path) as temporary, legible(figure):
             figure.savefig(temporary, dpi=160)
 
 

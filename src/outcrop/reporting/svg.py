@@ -11,6 +11,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from outcrop.fonts import legible
+
 INK, FAINT = "#27343f", "#dfe5ea"
 _PIXELS_PER_INCH = 96
 STYLE = {
@@ -51,7 +53,8 @@ def chart(title: str, inches: tuple[float, float]) -> Iterator[tuple[Any, Any]]:
         axes = figure.add_subplot()
         axes.set_title(title)
         yield figure, axes
-        figure.draw_without_rendering()
+        with legible(figure):
+            figure.draw_without_rendering()
 
 
 def svg(figure: Any, words: str) -> Markup:
@@ -63,7 +66,7 @@ def svg(figure: Any, words: str) -> Markup:
     from matplotlib import rc_context
 
     buffer = io.StringIO()
-    with rc_context(STYLE):
+    with rc_context(STYLE), legible(figure):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     svg = text[text.index("<svg") :]

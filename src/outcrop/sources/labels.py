@@ -1,9 +1,8 @@
-"""Labelled ground: polygons, points and label rasters, as labelled pixels of a scene."""
+"""Labels: polygons, points and label rasters, as labelled pixels of a scene."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -11,13 +10,22 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from outcrop.errors import OutcropError
+from outcrop.sources.class_raster import ClassRaster, names_by_value, open_class_raster
+from outcrop.sources.features import (
+    MISSING,
+    Parts,
+    counted,
+    in_order,
+    parts_of,
+    tell_alike,
+    words,
+)
 from outcrop.sources.scene import Scene
-from outcrop.sources.seam import Overlaid, turns_within
-from outcrop.sources.systems import check_way
-from outcrop.sources.vector import is_vector, read_vector, reproject
+from outcrop.sources.vector import check_there, is_vector, read_vector, reproject
 
 _TILE = 2048
 _WALL_TO_WALL = 0.5
+_BEYOND = "features beyond the domain of the scene's coordinate reference system"
 
 
 @dataclass(frozen=True)
@@ -52,11 +60,11 @@ class LabelledPixels:
 
 
 class Labels(Protocol):
-    """Labelled ground that can be laid on scenes."""
+    """Labels that can be laid on scenes."""
 
     @property
-    def path(self) -> Path:
-        """The file."""
+    def path(self) -> str:
+        """The file, or the name that GDAL opens."""
         ...
 
     @property
@@ -69,12 +77,21 @@ class Labels(Protocol):
         """Whether a polygon's number means the same polygon in every scene."""
         ...
 
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """How many features of the file hold no label, by reason."""
+        ...
+
     def on(self, scene: Scene) -> LabelledPixels:
         """The labelled pixels of `scene`, none if the labels lie outside it."""
         ...
 
     def attribute(self, name: str, polygon: np.ndarray) -> np.ndarray:
-        """The values, as text, of another column of the labels for the given polygons."""
+        """The values, as text, of another column of the labels for the given polygons.
+
+        Whole numbers have no decimals, dates are as in ISO 8601, and where a value is missing
+        stands `MISSING`.
+        """
         ...
 
 
@@ -83,29 +100,82 @@ def open_labels(
     column: str | None = None,
     classes: Sequence[str] | None = None,
     crs: str | None = None,
+    layer: str | None = None,
+    encoding: str | None = None,
 ) -> Labels:
-    """Open labelled polygons or points (any vector format of GDAL) or a label raster.
+    """Open labelled polygons or points (any vector format) or a label raster.
 
     Args:
+        path: a file, or a name that GDAL understands, such as `/vsizip/...` or `https://...`.
         column: the column of a vector file that names the class.
-        classes: names for the values of a label raster, in ascending order of the values; without
-            them the band's tags `CLASS_1`, ... (as in a class map), or "class 1", ....
+        classes: names for the values of a label raster, in ascending order of the values, or each
+            as `VALUE=NAME`. Without them the names that the file has count: the band's tags
+            `CLASS_1`, ... (as in a class map), its category names, its attribute table; a value
+            without a name is "class 1", ....
         crs: the coordinate reference system, for files that do not carry one.
+        layer: of a vector file with several.
+        encoding: of the text of a vector file that declares none or a wrong one.
 
     Raises:
         OutcropError: missing or unreadable file, unknown column, no usable geometry, no CRS, fewer
-            than two classes.
+            than two classes, options that do not fit the kind of file.
     """
-    path = Path(path)
-    if not path.exists():
-        raise OutcropError(path, "no such file; check the name")
-    labels = (
-        _open_vector(path, column, crs) if is_vector(path) else _open_raster(path, classes, crs)
-    )
-    if len(labels.classes) < 2:
-        only = f"one class only ('{labels.classes[0]}')" if labels.classes else "no class at all"
-        raise OutcropError(path, f"holds {only}; a classifier needs two or more")
-    return labels
+    return open_label_files([path], column, classes, crs, layer, encoding)[0]
+
+
+def open_label_files(
+    paths: Sequence[str | Path],
+    column: str | None = None,
+    classes: Sequence[str] | None = None,
+    crs: str | None = None,
+    layer: str | None = None,
+    encoding: str | None = None,
+) -> list[Labels]:
+    """Open several files of labels that share their classes; see `open_labels`.
+
+    A name in `classes` belongs to the same value in all rasters: without `VALUE=NAME` they are
+    counted through the values of all of them.
+
+    Raises:
+        OutcropError: as `open_labels`.
+    """
+    names = [check_there(path) for path in paths]
+    vector = [is_vector(name) for name in names]
+    first = names[0]
+    if all(vector) and classes is not None:
+        raise OutcropError(
+            "--classes", f"names the values of a label raster, and {first} has none; leave it out"
+        )
+    if not any(vector):
+        for option, value in (("column", column), ("layer", layer), ("encoding", encoding)):
+            if value is not None:
+                raise OutcropError(
+                    f"--{option}", f"is of vector files, and {first} is a raster; leave it out"
+                )
+    opened: list[Labels] = []
+    for name, is_one in zip(names, vector, strict=True):
+        if is_one:
+            opened.append(_open_vector(name, column, crs, layer, encoding))
+        else:
+            raster = open_class_raster(name, crs)
+            raster.tell_zero()
+            opened.append(RasterLabels(raster))
+    if classes is not None:
+        rasters = [labels.raster for labels in opened if isinstance(labels, RasterLabels)]
+        by_value = names_by_value(rasters, classes)
+        opened = [
+            RasterLabels(labels.raster.named(by_value))
+            if isinstance(labels, RasterLabels)
+            else labels
+            for labels in opened
+        ]
+    every = list(dict.fromkeys(name for labels in opened for name in labels.classes))
+    if len(every) < 2:
+        only = f"one class only ('{every[0]}')" if every else "no class at all"
+        raise OutcropError(first, f"holds {only}; a classifier needs two or more")
+    how = "name them alike by --classes" if not any(vector) else "write them alike in the file"
+    tell_alike(", ".join(dict.fromkeys(names)), every, f"{how} if they are one")
+    return opened
 
 
 @dataclass(frozen=True)
@@ -114,18 +184,27 @@ class VectorLabels:
 
     The parts of a multi-part feature count as polygons of their own. A pixel belongs to a polygon
     when its middle lies inside. A pixel that polygons or points of
-    different classes claim is dropped and counted as `conflict`.
+    different classes claim, however many they are, is dropped and counted as `conflict`.
+
+    Attributes:
+        frame: one row a polygon or point, with an index from 0.
+        codes: int64, as long as `frame`, the index of each one's class.
+        dropped: how many features hold no label, by reason.
     """
 
-    path: Path
+    path: str
     classes: tuple[str, ...]
     frame: Any
     codes: np.ndarray
+    dropped: Mapping[str, int] = field(default_factory=dict)
     across_scenes: ClassVar[bool] = True
 
     def on(self, scene: Scene) -> LabelledPixels:
         """The labelled pixels of `scene`."""
         frame = reproject(self.frame, scene.crs, self.path, scene.bounds)
+        # Far from where a projection is defined, coordinates in it are infinite.
+        there = np.isfinite(frame.bounds.to_numpy()).all(axis=1)
+        frame = frame[there]
         points = (frame.geom_type == "Point").to_numpy()
         parts = [
             self._polygon_pixels(frame[~points], scene),
@@ -140,23 +219,33 @@ class VectorLabels:
         different |= label != np.repeat(label[starts], np.diff(np.r_[starts, len(row)]))
         clash = np.logical_or.reduceat(different, starts) if len(starts) else starts.astype(bool)
         kept = starts[~clash]
+        dropped = {"conflict": int(clash.sum()), _BEYOND: int((~there).sum())}
         return LabelledPixels(
-            row[kept], column[kept], label[kept], polygon[kept], {"conflict": int(clash.sum())}
+            row=row[kept],
+            column=column[kept],
+            label=label[kept],
+            polygon=polygon[kept],
+            dropped={reason: count for reason, count in dropped.items() if count},
         )
 
     def attribute(self, name: str, polygon: np.ndarray) -> np.ndarray:
         """The values, as text, of another column for the given polygons."""
         _check_column(self.path, self.frame, name)
-        return self.frame[name].astype(str).to_numpy()[polygon]
+        text = words(self.frame[name])
+        text[[value is None for value in text]] = MISSING
+        return text[polygon]
 
     def _polygon_pixels(self, frame: Any, scene: Scene) -> tuple[np.ndarray, ...]:
-        """Row, column and the last and the first polygon that covers each covered pixel."""
+        """Row, column and two polygons of each covered pixel; they differ in class if any do.
+
+        Of all polygons that cover a pixel these are one of the last class and one of the first.
+        """
         from affine import Affine
         from rasterio.features import rasterize
         from shapely import box
 
         found = []
-        for row, column, height, width in _tiles(scene):
+        for row, column, height, width in _tiles(scene.height, scene.width):
             x, y = scene.xy(
                 np.array([row, row, row + height, row + height]) - 0.5,
                 np.array([column, column + width, column, column + width]) - 0.5,
@@ -165,6 +254,9 @@ class VectorLabels:
             if near.empty:
                 continue
             near = near.sort_index()
+            # Drawn in the order of classes, the last polygon to be drawn has the last class of
+            # all that cover the pixel; drawn the other way round, the first.
+            near = near.iloc[np.argsort(self.codes[near.index], kind="stable")]
             shapes = list(zip(near.geometry, near.index + 1, strict=True))
             transform = Affine(*scene.transform) @ Affine.translation(column, row)
             last, first = (
@@ -186,27 +278,38 @@ class VectorLabels:
 class RasterLabels:
     """A raster whose pixel values are classes.
 
-    The nodata value, or 0 where none is declared, means unlabelled. A raster on another grid or
-    in another CRS is brought onto the scene's by nearest neighbour. Connected pixels of one class
-    (8 neighbours) are one labelled patch of ground; but where more than half of the scene is
-    labelled the raster is a wall-to-wall map, and each pixel stands by itself.
+    A raster on another grid or in another CRS is brought onto the scene's by nearest neighbour.
+    Connected pixels of one class (8 neighbours) count as one polygon; but where more than half of
+    the scene is labelled the raster is a wall-to-wall map, and each pixel stands by itself.
     """
 
-    path: Path
-    classes: tuple[str, ...]
-    values: np.ndarray
-    crs: str
+    raster: ClassRaster
     across_scenes: ClassVar[bool] = False
+
+    @property
+    def path(self) -> str:
+        """The file, or the name that GDAL opens."""
+        return self.raster.path
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of their first values."""
+        return self.raster.classes
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """A raster has no features."""
+        return {}
 
     def on(self, scene: Scene) -> LabelledPixels:
         """The labelled pixels of `scene`."""
         found = []
-        with _label_reader(self.path, self.crs, scene) as dataset:
-            for window in _tiles(scene):
-                tile, labelled = _read_tile(dataset, self.path, *window)
-                r, c = np.nonzero(labelled)
-                label = np.searchsorted(self.values, tile[r, c])
-                found.append((r + window[0], c + window[1], label))
+        grid = scene.crs, scene.transform, scene.height, scene.width
+        with self.raster.reader(*grid) as reader:
+            for window in _tiles(scene.height, scene.width):
+                codes = reader.read(*window)
+                r, c = np.nonzero(codes >= 0)
+                found.append((r + window[0], c + window[1], codes[r, c]))
         row, column, label = _join(found, 3)
         if len(row) > _WALL_TO_WALL * scene.height * scene.width:
             return LabelledPixels(row, column, label, np.arange(len(row)))
@@ -217,126 +320,32 @@ class RasterLabels:
         raise OutcropError(self.path, f"is a raster and has no column '{name}'")
 
 
-def _open_vector(path: Path, column: str | None, crs: str | None) -> VectorLabels:
-    import shapely
-
-    frame = read_vector(path, crs)
+def _open_vector(
+    path: str, column: str | None, crs: str | None, layer: str | None, encoding: str | None
+) -> VectorLabels:
+    frame = read_vector(path, crs, layer, encoding, column)
     if column is None:
         raise OutcropError(
             path, f"pass --column with the column that names the class; it has {_columns(frame)}"
         )
     _check_column(path, frame, column)
-    shapes = frame.geometry.to_numpy()
-    drawn = ~shapely.is_missing(shapes) & ~shapely.is_empty(shapes)
-    usable = frame[drawn & frame[column].notna()]
-    usable = usable[usable.geom_type.isin(["Polygon", "MultiPolygon", "Point", "MultiPoint"])]
-    usable = usable.explode(index_parts=False, ignore_index=True)
-    polygons = usable.geom_type == "Polygon"
-    usable.loc[polygons, "geometry"] = usable.loc[polygons, "geometry"].make_valid()
-    if usable.empty:
-        raise OutcropError(path, "has no polygon or point with a class; every geometry is empty")
-    codes, classes = usable[column].factorize(sort=True)
-    return VectorLabels(path, tuple(_name(value) for value in classes), usable, codes)
-
-
-def _open_raster(path: Path, classes: Sequence[str] | None, crs: str | None) -> RasterLabels:
-    from outcrop.sources.opening import open_grid
-
-    grid = open_grid(path, crs)
-    values: set[float] = set()
-    with _label_reader(path, grid.crs, grid) as dataset:
-        tags = dataset.tags(1)
-        for window in _tiles(grid):
-            tile, labelled = _read_tile(dataset, path, *window)
-            values.update(np.unique(tile[labelled]).tolist())
-    ordered = sorted(values)
-    if any(value != int(value) for value in ordered):
-        raise OutcropError(
-            path, "is no label raster: its values are not whole numbers; number the classes"
-        )
-    if len(ordered) > 255:
+    parts = parts_of(frame, column)
+    if parts.frame.empty:
+        reasons = ", ".join(counted(*item) for item in parts.dropped.items())
         raise OutcropError(
             path,
-            f"is no label raster: it has {len(ordered)} different values; group them to classes",
+            f"has no polygon or point with a class in column '{column}' "
+            f"({reasons or 'no feature at all'}); correct the features or name another column",
         )
-    if classes is not None and len(classes) != len(ordered):
-        raise OutcropError(
-            path,
-            f"has {len(ordered)} values but --classes names {len(classes)}; give one name each",
-        )
-    names = classes or [tags.get(f"CLASS_{int(v)}", f"class {int(v)}") for v in ordered]
-    return RasterLabels(path, tuple(names), np.array(ordered), grid.crs)
+    return vector_labels(path, parts)
 
 
-@contextmanager
-def _label_reader(path: Path, crs: str, scene: Scene) -> Iterator[Any]:
-    """The label raster as it lies on the scene's grid."""
-    import rasterio
-    from affine import Affine
-
-    transform = Affine(*scene.transform)
-    with rasterio.open(path) as dataset:
-        grid = (dataset.height, dataset.width, crs)
-        if grid == (scene.height, scene.width, scene.crs) and dataset.transform == transform:
-            yield dataset
-            return
-        check_way(path, crs, scene.crs)
-        with on_grid(dataset, crs, scene.crs, transform, scene.height, scene.width) as warped:
-            yield warped
-
-
-def on_grid(dataset: Any, own_crs: Any, crs: Any, transform: Any, height: int, width: int) -> Any:
-    """An open raster of classes as it lies on another grid, by nearest neighbour.
-
-    Returns:
-        A rasterio dataset to be closed; its nodata is the raster's own, or 0.
-    """
-    from affine import Affine
-    from rasterio.crs import CRS
-    from rasterio.enums import Resampling
-    from rasterio.vrt import WarpedVRT
-
-    own, its = (CRS.from_user_input(each).to_wkt() for each in (own_crs, crs))
-    turns = turns_within(dataset.bounds, own, its, transform, height, width)
-    # GDAL finds what to read of the raster by a few points of the grid, and so loses pixels beside
-    # a seam that runs through it; there all points have to be asked.
-    every = {"SAMPLE_GRID": "YES", "SAMPLE_STEPS": "ALL"} if len(turns) > 1 else {}
-    warped = [
-        WarpedVRT(
-            dataset,
-            src_crs=own_crs,
-            src_transform=Affine.translation(turn, 0) @ dataset.transform,
-            crs=crs,
-            transform=transform,
-            width=width,
-            height=height,
-            resampling=Resampling.nearest,
-            nodata=0 if dataset.nodata is None else dataset.nodata,
-            **every,
-        )
-        for turn in turns
-    ]
-    return warped[0] if len(warped) == 1 else Overlaid(warped)
-
-
-def _read_tile(
-    dataset: Any, path: Path, row: int, column: int, height: int, width: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Values of a window and where they are labels."""
-    from rasterio.errors import RasterioError
-    from rasterio.windows import Window
-
-    window = Window(column, row, width, height)
-    try:
-        tile = dataset.read(1, window=window)
-        labelled = dataset.read_masks(1, window=window) > 0
-    except RasterioError:
-        raise OutcropError(path, "cannot be read; the file is truncated or damaged") from None
-    if dataset.nodata is None:
-        labelled &= tile != 0
-    if tile.dtype.kind == "f":
-        labelled &= np.isfinite(tile)
-    return tile, labelled
+def vector_labels(path: str, parts: Parts) -> VectorLabels:
+    """Labels of what was read from `path`, with the classes in order."""
+    classes = in_order(parts.names)
+    number = {name: code for code, name in enumerate(classes)}
+    codes = np.array([number[name] for name in parts.names], np.int64)
+    return VectorLabels(path, tuple(classes), parts.frame, codes, parts.dropped)
 
 
 def _connected(row: np.ndarray, column: np.ndarray, label: np.ndarray, width: int) -> np.ndarray:
@@ -361,10 +370,11 @@ def _connected(row: np.ndarray, column: np.ndarray, label: np.ndarray, width: in
     return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
-def _tiles(scene: Scene) -> Iterator[tuple[int, int, int, int]]:
-    for row in range(0, scene.height, _TILE):
-        for column in range(0, scene.width, _TILE):
-            yield row, column, min(_TILE, scene.height - row), min(_TILE, scene.width - column)
+def _tiles(height: int, width: int) -> Iterator[tuple[int, int, int, int]]:
+    """Row, column, height and width of the windows that cover a raster."""
+    for row in range(0, height, _TILE):
+        for column in range(0, width, _TILE):
+            yield row, column, min(_TILE, height - row), min(_TILE, width - column)
 
 
 def _join(found: Sequence[tuple[np.ndarray, ...]], fields: int) -> tuple[np.ndarray, ...]:
@@ -373,14 +383,10 @@ def _join(found: Sequence[tuple[np.ndarray, ...]], fields: int) -> tuple[np.ndar
     return tuple(np.concatenate(parts).astype(np.int64) for parts in zip(*found, strict=True))
 
 
-def _check_column(path: Path, frame: Any, column: str) -> None:
+def _check_column(path: str, frame: Any, column: str) -> None:
     if column not in frame.columns or column == frame.geometry.name:
         raise OutcropError(path, f"has no column '{column}'; it has {_columns(frame)}")
 
 
 def _columns(frame: Any) -> str:
-    return ", ".join(str(name) for name in frame.columns if name != frame.geometry.name)
-
-
-def _name(value: object) -> str:
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    return ", ".join(str(name) for name in frame.columns if name != frame.geometry.name) or "none"

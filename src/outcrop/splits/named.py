@@ -146,7 +146,7 @@ def _in_polygons(path: Path, patches: PatchSet) -> np.ndarray:
         here = systems == crs
         x, y = at.x[here], at.y[here]
         bounds = float(x.min()), float(y.min()), float(x.max()), float(y.max())
-        area = reproject(zones, crs, path, bounds).geometry.union_all()
+        area = reproject(zones, crs, path, bounds).geometry.make_valid().union_all()
         inside[here] = gpd.GeoSeries.from_xy(x, y, crs=crs).intersects(area)
     return inside
 

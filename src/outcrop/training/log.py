@@ -18,6 +18,7 @@ from torch import Tensor
 
 from outcrop.errors import OutcropError
 from outcrop.files import decoding, explain, new_file
+from outcrop.fonts import legible
 from outcrop.training.figures import confusion_figure
 from outcrop.typed import typed
 
@@ -149,7 +150,8 @@ class Log:
 
         counts = multiclass_confusion_matrix(predicted, truth, len(classes))
         figure = confusion_figure(counts.numpy(), classes)
-        self._events.add_figure("confusion/validation", figure, epoch)
+        with legible(figure):
+            self._events.add_figure("confusion/validation", figure, epoch)
 
     def pictures(self, tag: str, grid: np.ndarray, epoch: int) -> None:
         """Show a picture, uint8, `height × width × 3`."""

@@ -74,6 +74,8 @@ def patches(
     classes: list[str] | None = None,
     crs: str | None = None,
     labels_crs: str | None = None,
+    layer: str | None = None,
+    encoding: str | None = None,
     inline_byte: int | None = None,
     crossline_byte: int | None = None,
     gaps: bool = False,
@@ -88,8 +90,9 @@ def patches(
             with a plus sign between: A.tif + B.tif. Or volumes: .npy, Zarr, SEG-Y, folders of
             slices.
         output: the patch set, a new Zarr folder.
-        labels: polygons, points or label rasters: one file for all scenes or one each. For each
-            volume a volume of labels of the same shape, where 0 means unlabelled.
+        labels: polygons, points or label rasters, in any format of GDAL, as GeoParquet, or as a
+            table with columns lon and lat, x and y, or wkt: one file for all scenes or one each.
+            For each volume a volume of labels of the same shape, where 0 means unlabelled.
         positions: instead of labels, a table (CSV, Parquet) with row and column of the upper-left
             pixel of every patch, from 0, its class, and in volumes axis and index of the slice;
             source, if there are several. Rows whose found is false are left out, flip is ignored.
@@ -105,10 +108,14 @@ def patches(
         edge: mirror the scene for patches over its edge (reflect, if not given), or drop them. In
             volumes, and where positions are given, patches lie wholly inside.
         per_class: at most so many patches of each class, drawn at random.
-        keep: further columns of the labels or the table to keep, to split by.
-        classes: names for the values of a label raster or volume, in ascending order.
+        keep: further columns of the labels or the table to keep, to split by; where one of the
+            labels' has no value stands "(missing)".
+        classes: names for the values of label rasters or a volume of labels, in ascending order,
+            or for those of rasters each as VALUE=NAME.
         crs: coordinate reference system of scenes that carry none.
         labels_crs: the same for labels.
+        layer: of vector labels, the layer to read of a file with several.
+        encoding: of the text of vector labels that declare none or a wrong one, e.g. cp1252.
         inline_byte, crossline_byte: of SEG-Y, where the trace headers hold the inline and the
             crossline number, from 1; 189 and 193 if not given.
         gaps: of SEG-Y, take files that lack traces, and read these as no data.
@@ -134,6 +141,8 @@ def patches(
             "--positions",
             labels=labels,
             classes=classes,
+            layer=layer,
+            encoding=encoding,
             edge=edge,
             stride=stride > 1,
             slice_stride=slice_stride > 1,
@@ -157,7 +166,13 @@ def patches(
             raise OutcropError("--axis", "is missing; pass the axis that the slices are across")
         refuse_reading(reading, "volumes")
         refuse_beside(
-            "a volume of labels", column=column, keep=keep, bands=bands, edge=edge == "reflect"
+            "a volume of labels",
+            column=column,
+            keep=keep,
+            bands=bands,
+            layer=layer,
+            encoding=encoding,
+            edge=edge == "reflect",
         )
         found = cut_volume(
             opened_sources(sources, headers),
@@ -184,6 +199,8 @@ def patches(
             classes=classes,
             crs=crs,
             labels_crs=labels_crs,
+            layer=layer,
+            encoding=encoding,
             **common,
         )
     class_table(found, output)

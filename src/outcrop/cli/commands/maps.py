@@ -228,7 +228,7 @@ def _by_class(option: str, words: Sequence[str] | None) -> float | dict[str, flo
 
 def assess(
     map: Path,
-    reference: Path,
+    reference: str,
     *,
     output: Path | None = None,
     csv: Path | None = None,
@@ -236,7 +236,10 @@ def assess(
     design: Literal["stratified", "simple"] | None = None,
     block: float | None = None,
     patches: str | None = None,
+    classes: list[str] | None = None,
     labels_crs: str | None = None,
+    layer: str | None = None,
+    encoding: str | None = None,
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
@@ -254,7 +257,10 @@ def assess(
         block: side in metres of blocks of ground that are resampled, instead of single polygons; of
             a raster a tenth of the map, if not given.
         patches: the patch set that the model was trained on, to count what lies within it.
-        labels_crs: coordinate reference system of points or polygons that carry none.
+        classes: names for the values of a raster, in ascending order, or each as VALUE=NAME.
+        labels_crs: coordinate reference system of a reference that carries none.
+        layer: of points or polygons, the layer to read of a file with several.
+        encoding: of the text of points or polygons that declare none or a wrong one, e.g. cp1252.
         seed: of the bootstrap.
         overwrite: whether the files may exist.
     """
@@ -276,6 +282,9 @@ def assess(
         None if patches is None else open_patches(patches),
         labels_crs,
         seed=seed,
+        classes=classes,
+        layer=layer,
+        encoding=encoding,
     )
     if output is not None:
         write_assessment(output, found)

@@ -86,7 +86,8 @@ def report(
     confidence: Path | None = None,
     entropy: Path | None = None,
     trust: Path | None = None,
-    truth: Path | None = None,
+    truth: str | None = None,
+    classes: list[str] | None = None,
     assessment: Path | None = None,
     patches: str | None = None,
     overwrite: bool = False,
@@ -101,7 +102,9 @@ def report(
         confidence: of the map.
         entropy: of the map.
         trust: the area of trust of the map.
-        truth: a raster of true classes, which the map is held against.
+        truth: a raster of true classes, which the map is held against; one that carries no
+            coordinate reference system is in the map's.
+        classes: names for the values of --truth, in ascending order, or each as VALUE=NAME.
         assessment: made by `outcrop assess`.
         patches: of a run that learnt pictures (`outcrop train --model`), the set it was trained on,
             so that held-out pictures are drawn above their reconstructions.
@@ -119,6 +122,7 @@ def report(
         entropy=entropy,
         trust=trust,
         truth=truth,
+        classes=classes,
         assessment=assessment,
         patches=patches,
     )

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from outcrop.fonts import legible
+
 _INK = "#27343f"
 _WHITE = 255
 _WIDE = 96
@@ -57,7 +59,8 @@ class Sheet:
             figure.figimage(canvas)
             for x, y, where, text in words:
                 figure.text(x / width, 1 - y / height, text, ha=where, va="center")
-            figure.savefig(path, format="png", metadata={"Software": None})
+            with legible(figure):
+                figure.savefig(path, format="png", metadata={"Software": None})
 
     def _laid_out(self) -> tuple[np.ndarray, list[Word]]:
         """All pictures on white, and the words."""

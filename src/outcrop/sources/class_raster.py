@@ -1,0 +1,486 @@
+"""Rasters whose values are classes: what is labelled in them, and what the values are called."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+import numpy as np
+
+from outcrop.errors import OutcropError
+from outcrop.progress import tell
+from outcrop.sources.grids import Transform
+from outcrop.sources.scene import CACHE_BYTES, NO_CRS
+from outcrop.sources.seam import turns_within
+from outcrop.sources.systems import check_way, parse_crs
+from outcrop.sources.vector import check_there
+
+_WINDOW = 1024
+_MOST_CLASSES = 255
+# Columns of attribute tables (GDAL's GFU_...), and how they are named where that is not declared.
+_NAME_USAGE, _VALUE_USAGES = "2", ("5", "3")
+_NAME_COLUMNS = ("class_name", "class_names", "classname", "class", "label", "name", "category")
+_VALUE_COLUMNS = ("value", "val", "code", "class_value", "dn")
+_GDAL_TYPES = {"uint8": "Byte", "float32": "Float32", "float64": "Float64"}
+_GDAL_TYPES |= {f"int{bits}": f"Int{bits}" for bits in (8, 16, 32, 64)}
+_GDAL_TYPES |= {f"uint{bits}": f"UInt{bits}" for bits in (16, 32, 64)}
+
+
+@dataclass(frozen=True)
+class ClassRaster:
+    """A raster of whole numbers, each a class.
+
+    A pixel is unlabelled where it has the declared nodata value or where the file's mask or alpha
+    band says so. Where the file has none of them, 0 is unlabelled.
+
+    Attributes:
+        path: the file, or the name that GDAL opens.
+        crs: coordinate reference system as WKT.
+        values: int64, those that occur, ascending.
+        names: of each value; values of one name are one class.
+        own: whether the names are the file's, and not made of the values.
+        zero_is_none: whether there are zeros, which are unlabelled because the file does not say
+            what is.
+    """
+
+    path: str
+    crs: str
+    values: np.ndarray
+    names: tuple[str, ...]
+    own: bool
+    zero_is_none: bool
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of their first values."""
+        return tuple(dict.fromkeys(self.names))
+
+    def named(self, names: Mapping[int, str]) -> ClassRaster:
+        """The same raster with other names of its values."""
+        return replace(self, names=tuple(names[int(value)] for value in self.values))
+
+    def tell_zero(self) -> None:
+        """Say it if zeros are taken for unlabelled, and how to make a class of them."""
+        if self.zero_is_none:
+            tell(
+                f"note: {self.path} declares no nodata value and has no mask, so 0 means "
+                "unlabelled; if 0 is a class, declare another value, e.g. "
+                f"`gdal_translate -a_nodata 255 {self.path} OUTPUT`"
+            )
+
+    @contextmanager
+    def reader(
+        self, crs: str, transform: Transform, height: int, width: int
+    ) -> Iterator[ClassReader]:
+        """Open the raster as it lies on a grid, by nearest neighbour.
+
+        Args:
+            crs: of the grid, as WKT.
+            transform: a, b, c, d, e, f of its affine map from (column, row) to (x, y).
+            height, width: of the grid in pixels.
+
+        Raises:
+            OutcropError: there is no way from one coordinate reference system to the other.
+        """
+        from affine import Affine
+
+        with (
+            _open(self.path) as dataset,
+            _with_mask(dataset, self.crs) as source,
+            ExitStack() as stack,
+        ):
+            own_grid = (source.height, source.width, self.crs)
+            aligned = source.transform == Affine(*transform)
+            datasets = [source]
+            if own_grid != (height, width, crs) or not aligned:
+                check_way(self.path, self.crs, crs)
+                grid = crs, transform, height, width
+                datasets = [stack.enter_context(one) for one in _warped(source, self.crs, *grid)]
+            yield ClassReader(self, datasets, dataset.nodata, _is_masked(dataset))
+
+
+class ClassReader:
+    """Reads windows of an open class raster."""
+
+    def __init__(
+        self, raster: ClassRaster, datasets: Sequence[Any], nodata: float | None, masked: bool
+    ):
+        self._raster, self._datasets = raster, datasets
+        self._nodata, self._masked = nodata, masked
+        classes = raster.classes
+        self._codes = np.array([classes.index(name) for name in raster.names], np.int16)
+
+    def read(self, row: int, column: int, height: int, width: int) -> np.ndarray:
+        """The classes of a window: int16, `height × width`; -1 where there is no label.
+
+        Raises:
+            OutcropError: the file is damaged.
+        """
+        from rasterio.windows import Window
+
+        return self._classes(window=Window(column, row, width, height))
+
+    def sample(self, shape: tuple[int, int]) -> np.ndarray:
+        """The classes of the whole raster at a smaller size, nearest pixels taken: as `read`."""
+        return self._classes(out_shape=shape)
+
+    def _classes(self, **where: Any) -> np.ndarray:
+        codes = self._classes_in(self._datasets[0], where)
+        for dataset in self._datasets[1:]:
+            codes = np.where(codes < 0, self._classes_in(dataset, where), codes)
+        return codes
+
+    def _classes_in(self, dataset: Any, where: dict[str, Any]) -> np.ndarray:
+        path, declared = self._raster.path, (self._nodata, self._masked)
+        values, labelled = _values(path, dataset, *declared, where)
+        codes = np.full(labelled.shape, -1, np.int16)
+        codes[labelled] = self._codes[np.searchsorted(self._raster.values, values)]
+        return codes
+
+
+def open_class_raster(
+    path: str | Path, crs: str | None = None, classes: Sequence[str] | None = None
+) -> ClassRaster:
+    """Open a raster of classes. All of it is read once, to know its values.
+
+    The names of the values are those of the band's tags `CLASS_1`, ... (as in a class map), of
+    GDAL's category names, of an attribute table in the file, in its `.aux.xml` or in a `.vat.dbf`
+    beside it, in this order; a value v without a name is "class v".
+
+    Args:
+        path: a file, or a name that GDAL understands.
+        crs: the coordinate reference system, for files that do not carry one.
+        classes: other names, in ascending order of the values or each as `VALUE=NAME`.
+
+    Raises:
+        OutcropError: no raster; no CRS; several bands; colours or complex numbers instead of
+            classes; values that are not whole numbers, or more than 255.
+    """
+    path = check_there(path)
+    with _open(path) as dataset:
+        _refuse_others(path, dataset)
+        if not dataset.crs and crs is None:
+            raise OutcropError(path, NO_CRS)
+        own_crs = dataset.crs.to_wkt() if dataset.crs else parse_crs(crs, "--labels-crs")
+        masked = _is_masked(dataset)
+        undeclared = dataset.nodata is None and not masked
+        values: set[int] = set()
+        unlabelled = False
+        with _with_mask(dataset, own_crs) as source:
+            for window in _windows(source):
+                tile, labelled = _values(path, source, dataset.nodata, masked, {"window": window})
+                unlabelled |= bool((~labelled).any())
+                values.update(np.unique(tile).tolist())
+                if len(values) > _MOST_CLASSES:
+                    raise OutcropError(
+                        path,
+                        f"is no label raster: it has more than {_MOST_CLASSES} different values; "
+                        "group them to classes",
+                    )
+        names = _names_in(path, dataset)
+    ordered = sorted(values)
+    found = ClassRaster(
+        path=path,
+        crs=own_crs,
+        values=np.array(ordered, np.int64),
+        names=tuple(names.get(value) or f"class {value}" for value in ordered),
+        own=bool(names),
+        zero_is_none=unlabelled and undeclared,
+    )
+    return found if classes is None else found.named(names_by_value([found], classes))
+
+
+def names_by_value(rasters: Sequence[ClassRaster], classes: Sequence[str]) -> dict[int, str]:
+    """The name of each value of some label rasters.
+
+    Args:
+        classes: in ascending order of the values of all rasters, or each as `VALUE=NAME`, which
+            may name values that do not occur.
+
+    Raises:
+        OutcropError: a value has no name; there are more names than values.
+    """
+    values = sorted({int(value) for raster in rasters for value in raster.values})
+    where = rasters[0].path + (f" and {len(rasters) - 1} more" if len(rasters) > 1 else "")
+    pairs = [name.partition("=") for name in classes]
+    if all(sign and value.strip().lstrip("-").isdecimal() for value, sign, _ in pairs):
+        named = {int(value): name.strip() for value, _, name in pairs}
+        unnamed = [value for value in values if not named.get(value)]
+        if unnamed:
+            listed = ", ".join(map(str, unnamed[:10]))
+            raise OutcropError(
+                where, f"has values that --classes does not name: {listed}; name them too"
+            )
+        return named
+    if len(classes) != len(values):
+        some = ", ".join(map(str, values[:20])) + (", ..." if len(values) > 20 else "")
+        raise OutcropError(
+            where,
+            f"has {len(values)} values ({some}) but --classes names {len(classes)}; give one name "
+            "each, or name values as 1=water,5=forest",
+        )
+    return dict(zip(values, (name.strip() for name in classes), strict=True))
+
+
+@contextmanager
+def _open(path: str) -> Iterator[Any]:
+    import rasterio
+    from rasterio._err import CPLE_BaseError
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            dataset = rasterio.open(path)
+        except (RasterioError, CPLE_BaseError):
+            raise OutcropError(
+                path, "is not a raster that GDAL can read, or is damaged; export it anew"
+            ) from None
+        with dataset:
+            try:
+                yield dataset
+            except CPLE_BaseError:
+                # GDAL's own errors pass rasterio where it reads tags of a damaged file.
+                raise OutcropError(
+                    path, "cannot be read; the file is truncated or damaged"
+                ) from None
+
+
+def _refuse_others(path: str, dataset: Any) -> None:
+    """Refuse a raster that is none of classes, each for its own reason."""
+    from rasterio.enums import ColorInterp
+
+    if dataset.count == 0:
+        inside = ", ".join(dataset.subdatasets[:5]) or "none"
+        raise OutcropError(
+            path, f"holds no bands of its own; name one of its subdatasets: {inside}"
+        )
+    if any("complex" in dtype for dtype in dataset.dtypes):
+        raise OutcropError(
+            path, "holds complex numbers, not classes; pass a raster with one number for each class"
+        )
+    kinds = dataset.colorinterp
+    if {ColorInterp.red, ColorInterp.green, ColorInterp.blue} <= set(kinds):
+        raise OutcropError(
+            path,
+            "holds colours (bands red, green and blue), not numbers of classes; export it as one "
+            "band with one number for each class",
+        )
+    bands = [i for i in dataset.indexes if kinds[i - 1] != ColorInterp.alpha]
+    if len(bands) != 1 or bands[0] != 1:
+        named = ", ".join(f"{i} {dataset.descriptions[i - 1] or ''}".strip() for i in bands)
+        raise OutcropError(
+            path,
+            f"has {len(bands)} bands ({named}), and a label raster has one; take it out, e.g. "
+            f"`gdal_translate -b {bands[0] if bands else 1} {path} OUTPUT`",
+        )
+    if not dataset.crs and dataset.gcps[0]:
+        raise OutcropError(
+            path,
+            "is placed by ground control points only; warp it first: "
+            f"`gdalwarp -r near {path} OUTPUT`",
+        )
+
+
+def _is_masked(dataset: Any) -> bool:
+    """Whether a mask or an alpha band of the file says what is valid."""
+    from rasterio.enums import MaskFlags
+
+    return _alpha_band(dataset) is not None or MaskFlags.per_dataset in dataset.mask_flag_enums[0]
+
+
+def _alpha_band(dataset: Any) -> int | None:
+    """The number of the alpha band; GDAL makes a mask of those of uint8 and uint16 alone."""
+    from rasterio.enums import ColorInterp
+
+    kinds = list(dataset.colorinterp)
+    return kinds.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in kinds else None
+
+
+@contextmanager
+def _with_mask(dataset: Any, crs: str) -> Iterator[Any]:
+    """The first band of a dataset and its mask, as two plain bands of a virtual one.
+
+    In this form the mask survives warping, whichever it is: GDAL's warper takes account of some
+    kinds only.
+    """
+    import rasterio
+
+    name = dataset.files[0] if "://" in dataset.name and dataset.files else dataset.name
+    name = str(Path(name).absolute()) if Path(name).exists() else name
+    a, b, c, d, e, f = tuple(dataset.transform)[:6]
+    size = f'rasterXSize="{dataset.width}" rasterYSize="{dataset.height}"'
+    kind = _GDAL_TYPES[dataset.dtypes[0]]
+    alpha = _alpha_band(dataset)
+    mask = ("Byte", "mask,1") if alpha is None else (_GDAL_TYPES[dataset.dtypes[alpha - 1]], alpha)
+    bands = "".join(
+        f'<VRTRasterBand dataType="{dtype}" band="{number}"><SimpleSource>'
+        f'<SourceFilename relativeToVRT="0">{escape(name)}</SourceFilename>'
+        f"<SourceBand>{source}</SourceBand></SimpleSource></VRTRasterBand>"
+        for number, (dtype, source) in enumerate(((kind, "1"), mask), start=1)
+    )
+    text = (
+        f"<VRTDataset {size}><SRS>{escape(crs)}</SRS>"
+        f"<GeoTransform>{c!r},{a!r},{b!r},{f!r},{d!r},{e!r}</GeoTransform>{bands}</VRTDataset>"
+    )
+    with rasterio.open(text) as source:
+        yield source
+
+
+def _warped(
+    source: Any, own_crs: str, crs: str, transform: Transform, height: int, width: int
+) -> list[Any]:
+    """A dataset of `_with_mask` on another grid by nearest neighbour; across 180° several."""
+    from affine import Affine
+    from rasterio.enums import Resampling
+    from rasterio.vrt import WarpedVRT
+
+    turns = turns_within(source.bounds, own_crs, crs, transform, height, width)
+    # GDAL finds what to read of the raster by a few points of the grid, and so loses pixels beside
+    # a seam that runs through it; there all points have to be asked.
+    every = {"SAMPLE_GRID": "YES", "SAMPLE_STEPS": "ALL"} if len(turns) > 1 else {}
+    return [
+        WarpedVRT(
+            source,
+            src_crs=own_crs,
+            src_transform=Affine.translation(turn, 0) @ source.transform,
+            crs=crs,
+            transform=Affine(*transform),
+            width=width,
+            height=height,
+            resampling=Resampling.nearest,
+            add_alpha=True,
+            **every,
+        )
+        for turn in turns
+    ]
+
+
+def _values(
+    path: str, dataset: Any, nodata: float | None, masked: bool, where: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The values that are labels, int64, `N`; and a mask of the window that says where they lie.
+
+    Args:
+        dataset: as `_with_mask` gives it, or warped from that: then band 3 says what is inside.
+        nodata, masked: what the file itself declares.
+    """
+    from rasterio.errors import RasterioError
+
+    try:
+        values = dataset.read(1, **where)
+        labelled = dataset.read(2, **where) > 0
+        if dataset.count > 2:
+            labelled &= dataset.read(3, **where) > 0
+    except RasterioError:
+        raise OutcropError(path, "cannot be read; the file is truncated or damaged") from None
+    if nodata is not None:
+        labelled &= values != nodata
+    elif not masked:
+        labelled &= values != 0
+    if values.dtype.kind == "f":
+        labelled &= np.isfinite(values)
+    found = values[labelled]
+    if found.dtype.kind == "f" and (found != np.floor(found)).any():
+        raise OutcropError(
+            path, "is no label raster: its values are not whole numbers; number the classes"
+        )
+    return found.astype(np.int64), labelled
+
+
+def _windows(dataset: Any) -> Iterator[Any]:
+    from rasterio.windows import Window
+
+    for row in range(0, dataset.height, _WINDOW):
+        for column in range(0, dataset.width, _WINDOW):
+            yield Window(
+                column,
+                row,
+                min(_WINDOW, dataset.width - column),
+                min(_WINDOW, dataset.height - row),
+            )
+
+
+def _names_in(path: str, dataset: Any) -> dict[int, str]:
+    """What the file calls its values."""
+    tags = {
+        int(key[6:]): name
+        for key, name in dataset.tags(1).items()
+        if key.startswith("CLASS_") and key[6:].isdecimal()
+    }
+    named = tags or _described(dataset) or _beside(path)
+    return {value: name.strip() for value, name in named.items() if name.strip()}
+
+
+def _described(dataset: Any) -> dict[int, str]:
+    """Category names or the attribute table of the first band, wherever the format keeps them."""
+    import rasterio.shutil
+    from rasterio.io import MemoryFile
+
+    # rasterio has no functions for them, but GDAL writes them into the text of a virtual copy.
+    with MemoryFile(ext=".vrt") as memory:
+        rasterio.shutil.copy(dataset, memory.name, driver="VRT")
+        band = ElementTree.fromstring(memory.read()).find("VRTRasterBand")
+    if band is None:
+        return {}
+    categories = [one.text or "" for one in band.findall("CategoryNames/Category")]
+    if any(categories):
+        return dict(enumerate(categories))
+    table = band.find("GDALRasterAttributeTable")
+    return {} if table is None else _from_table(table)
+
+
+def _from_table(table: ElementTree.Element) -> dict[int, str]:
+    """Names by value, of GDAL's attribute table in XML; none if it has no column of names."""
+    fields = table.findall("FieldDefn")
+    names = [(one.findtext("Name") or "").casefold() for one in fields]
+    usages = [one.findtext("Usage") or "" for one in fields]
+    is_text = [one.findtext("Type") == "2" for one in fields]
+    rows = [[cell.text or "" for cell in row.findall("F")] for row in table.findall("Row")]
+    called = _first([usage == _NAME_USAGE for usage in usages])
+    if called is None:
+        texts = [text and name in _NAME_COLUMNS for text, name in zip(is_text, names, strict=True)]
+        called = _first(texts) if any(texts) else _first(is_text)
+    if called is None:
+        return {}
+    valued = _first([usage in _VALUE_USAGES for usage in usages])
+    if valued is None:
+        valued = _first([name in _VALUE_COLUMNS for name in names])
+    found = {}
+    for number, row in enumerate(rows):
+        try:
+            found[number if valued is None else int(float(row[valued]))] = row[called]
+        except (ValueError, IndexError):
+            continue
+    return found
+
+
+def _beside(path: str) -> dict[int, str]:
+    """Names by value of the table that ArcGIS writes beside a raster, `NAME.tif.vat.dbf`."""
+    import pyogrio
+
+    table = Path(f"{path}.vat.dbf")
+    if not table.is_file():
+        return {}
+    frame = pyogrio.read_dataframe(table, read_geometry=False)
+    columns = {str(column).casefold(): column for column in frame.columns}
+    valued = next((columns[one] for one in _VALUE_COLUMNS if one in columns), None)
+    called = next((columns[one] for one in _NAME_COLUMNS if one in columns), None)
+    if valued is None or called is None:
+        return {}
+    return {
+        int(value): str(name)
+        for value, name in zip(frame[valued], frame[called], strict=True)
+        if name is not None and name == name
+    }
+
+
+def _first(flags: Sequence[bool]) -> int | None:
+    return next((i for i, flag in enumerate(flags) if flag), None)
