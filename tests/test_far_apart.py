@@ -122,7 +122,7 @@ def test_the_command_says_which_system_counts(folder, monkeypatch, capsys):
 
 
 def test_pixels_within_patches_are_found_in_every_scene(folder, patches):
-    from outcrop.sources.scene import open_scene
+    from outcrop.sources.opening import open_scene
 
     for name in PLACES:
         row, column = np.mgrid[:90, :90].reshape(2, -1)

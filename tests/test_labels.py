@@ -30,7 +30,7 @@ from outcrop.patches.cut import cut
 from outcrop.patches.patchset import read_patches
 from outcrop.sources.features import MISSING, parts_of
 from outcrop.sources.labels import open_label_files, open_labels, vector_labels
-from outcrop.sources.scene import open_scene
+from outcrop.sources.opening import open_scene
 from outcrop.sources.vector import is_vector, read_vector
 from outcrop.splits import read_split
 from tests.command_line import check_refused, content, run

@@ -15,7 +15,7 @@ from shapely.affinity import translate
 import outcrop as oc
 from outcrop.mapping.assess import assess
 from outcrop.sources.labels import open_labels
-from outcrop.sources.scene import open_scene
+from outcrop.sources.opening import open_scene
 from outcrop.sources.seam import nearest_turn, period
 from tests.rasters import tagged, write_raster
 

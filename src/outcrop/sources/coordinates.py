@@ -8,7 +8,7 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.progress import tell
-from outcrop.sources.scene import parse_crs
+from outcrop.sources.systems import parse_crs
 
 _DEGREES = (
     ("lon", "lat"),
