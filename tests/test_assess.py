@@ -337,7 +337,7 @@ def test_an_assessment_comes_back_from_its_file(ground, tmp_path):
     assert back.to_json() == found.to_json()
     assert (back.notes, back.design, back.estimator) == (found.notes, found.design, found.estimator)
     (tmp_path / "b.json").write_text("{}")
-    with pytest.raises(OutcropError, match="no whole assessment"):
+    with pytest.raises(OutcropError, match="is not an assessment"):
         read_assessment(tmp_path / "b.json")
 
 

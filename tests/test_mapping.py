@@ -394,7 +394,7 @@ def test_memory_is_bounded_by_the_window(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"bands": 3}, r"has 2 bands, but the model was trained on 3 \(band 1, band 2, band 3\)"),
+        ({"bands": 3}, r"has 2 bands .* where the model has 3 bands \(band 1, band 2, band 3\)"),
         ({"size": 40}, "37 × 53 pixels, smaller than the model's patches of 40 × 40"),
         ({"step": 0}, "--step: must be from 1"),
         ({"output": "scene.tif"}, "exists already"),

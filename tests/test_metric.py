@@ -35,7 +35,7 @@ def scene_at(crs, lon, lat, pixel=10.0, side=SIDE, turned=0.0, name="scene.tif")
     corner = (x - cos * half - sin * half, y - sin * half + cos * half)
     transform = (cos, sin, corner[0], sin, -cos, corner[1])
     band = (Band(name, 1, "one"),)
-    return Scene(band, wkt(crs), transform, side, side, np.dtype("uint8"))
+    return Scene(wkt(crs), transform, side, side, bands=band, dtype=np.dtype("uint8"))
 
 
 def lonlat(scene, row, column):
@@ -198,7 +198,8 @@ def test_what_no_system_shows_true_is_said(capsys):
 
 
 def test_areas_of_the_whole_earth_are_its_surface():
-    scene = Scene((), wkt(4326), (1.0, 0, -180, 0, -1.0, 90), 180, 360, np.dtype("uint8"))
+    degrees = (1.0, 0, -180, 0, -1.0, 90)
+    scene = Scene(wkt(4326), degrees, 180, 360, bands=(), dtype=np.dtype("uint8"))
     assert pixel_areas(scene).window(0, 0, 180, 360).sum() == pytest.approx(5.100656e14, rel=1e-4)
 
 

@@ -140,7 +140,7 @@ def test_a_run_that_was_begun_about_the_middle_of_patches_is_not_gone_on_with_un
     assert run.classifier.label_of == "image"
     path = run.folder / "config.json"
     config = json.loads(path.read_text())
-    del config["recipe"]["augmentation"]["label_of"]
+    del config["recipe"]["augmentation"]["label_of"], config["checksum"]
     path.write_text(json.dumps(config))
     now = replace(RECIPE, epochs=1)
     with pytest.raises(OutcropError, match=r"label_of was image, is auto; take the old settings"):

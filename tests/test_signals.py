@@ -67,7 +67,7 @@ def test_a_training_is_saved_and_the_code_is_that_of_the_signal(here, number):
 def test_a_command_that_writes_leaves_nothing_half_written(here, number):
     pixels = np.random.default_rng(0).integers(0, 255, (3, 1500, 1500)).astype("uint8")
     write_raster("scene.tif", pixels)
-    write_raster("labels.tif", pixels[0] % 3)
+    write_raster("labels.tif", pixels[0] % 3, nodata=0)
     before = sorted(path.name for path in here.iterdir())
     command = "patches scene.tif --labels labels.tif --size 33 -o set.zarr"
 

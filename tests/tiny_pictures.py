@@ -79,6 +79,9 @@ def learn(
     split: Split = PICTURE_SPLIT,
     **further: Any,
 ) -> VaeGanRun:
+    if split is PICTURE_SPLIT:
+        # Of the same patches with other pixels.
+        split = replace(split, fingerprint=patches.fingerprint)
     return train_vaegan(patches, split, folder, network, recipe, **further)
 
 

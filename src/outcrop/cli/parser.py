@@ -437,7 +437,7 @@ def _config(words: Sequence[str]) -> AbstractContextManager[None]:
 
 def _given(words: Sequence[str]) -> dict[str, str]:
     """The options on the command line and the word after each."""
-    typed = dict(zip(words, [*words[1:], ""], strict=True))
+    typed = dict(zip(words, [*words[1:], ""], strict=False))
     return typed | {word.partition("=")[0]: word.partition("=")[2] for word in words if "=" in word}
 
 

@@ -43,7 +43,13 @@ def hash_of(
         words: names and other small content, as JSON holds it.
     """
     grids = [
-        [list(source.shape), source.crs, source.transform, list(source.units)] for source in sources
+        [
+            list(source.shape),
+            source.crs,
+            source.transform and [float(number) for number in source.transform],
+            list(source.units),
+        ]
+        for source in sources
     ]
     head = {"words": words, "sources": grids}
     digest = hashlib.sha256(json.dumps(head, sort_keys=True, default=_plain).encode())

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from outcrop.errors import OutcropError
+from outcrop.files import decoding
 from outcrop.progress import tell
 from outcrop.sources.coordinates import place_rows
 from outcrop.sources.scene import NO_CRS
@@ -202,15 +203,14 @@ def _read_arrow(name: str, parquet: bool) -> Any:
 
     kinds = ((gpd.read_parquet, pd.read_parquet), (gpd.read_feather, pd.read_feather))
     with_geometry, without = kinds[0 if parquet else 1]
-    try:
+    kind = "GeoParquet" if parquet else "Feather"
+    with decoding(Path(name), f"a {kind} file", "export it anew"):
         try:
-            return with_geometry(name)
+            frame = with_geometry(name)
         except ValueError:
-            return without(name)
-    except Exception:
-        # There is no limit to what the libraries raise over damaged files.
-        kind = "GeoParquet" if parquet else "Feather"
-        raise OutcropError(name, f"is a damaged {kind} file; export it anew") from None
+            frame = without(name)
+        decode_text(frame)
+    return frame
 
 
 def _read_layer(name: str, layer: str | None, encoding: str | None, column: str | None) -> Any:

@@ -105,8 +105,14 @@ def load_weights(module: nn.Module, path: Path) -> None:
     Raises:
         OutcropError: they are missing, damaged, or of another model.
     """
-    with decoding(path, "the weights of this model", "train the model anew"):
-        module.load_state_dict(load_file(path))
+    with decoding(path, "the weights of a model", "train the model anew"):
+        tensors = load_file(path)
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError:
+        raise OutcropError(
+            path, "holds the weights of another model; train the model anew"
+        ) from None
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> int:
