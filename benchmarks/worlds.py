@@ -58,7 +58,9 @@ def uneven(seed: int, number: int = 400) -> World:
     wide = (dice.normal(0, 0.3, (number, 1, 1, 1)) + wide).astype(np.float32)
     world = _collection(seed, labels, wide, size=24)
     sides = Column(world.split.sides.astype(np.int64), ("train", "validation", "test"))
-    return replace(world, patches=replace(world.patches, columns={"side": sides}))
+    patches = replace(world.patches, columns={"side": sides})
+    split = replace(world.split, fingerprint=patches.fingerprint)
+    return replace(world, patches=patches, split=split)
 
 
 def layered(seed: int, number: int = 300) -> World:

@@ -206,7 +206,7 @@ def bad(home):
         BlockSplit(block=1000, buffer=60).assign(other).save(home / f"{name}.json")
     shutil.copytree(home / "wide", home / "damaged")
     with np.load(home / "wide" / "predictions.npz") as said:
-        arrays = {name: said[name][:-1] for name in said.files}
+        arrays = {name: said[name][:-1] if said[name].ndim else said[name] for name in said.files}
     np.savez(home / "damaged" / "predictions.npz", **arrays)
     shutil.copytree(home / "wide", home / "blank")
     (home / "blank" / "config.json").write_text('{"format": "outcrop run"}')

@@ -143,7 +143,7 @@ def test_a_run_that_was_begun_about_the_middle_of_patches_is_not_gone_on_with_un
     del config["recipe"]["augmentation"]["label_of"], config["checksum"]
     path.write_text(json.dumps(config))
     now = replace(RECIPE, epochs=1)
-    with pytest.raises(OutcropError, match=r"label_of was image, is auto; take the old settings"):
+    with pytest.raises(OutcropError, match=r"label_of was image, is auto; take the old"):
         train(patches, split, run.folder, NETWORK, now, resume=True)
     assert_same(train(patches, split, run.folder, NETWORK, image, resume=True), run)
     assert train(patches, split, tmp_path / "new", NETWORK, now).classifier.label_of == "pixel"

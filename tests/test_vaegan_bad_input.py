@@ -127,7 +127,7 @@ def damaged(folder: Path, target: Path, name: str, old: str, new: str) -> Path:
     [
         ("model.json", '"version": 1', '"version": 2', "is not a model of this outcrop"),
         ("model.json", '"latent": 4', '"latent": 0', "is not a model of this outcrop"),
-        ("model.json", '"latent": 4', '"latent": 5', "is not the weights of this model"),
+        ("model.json", '"latent": 4', '"latent": 5', "holds the weights of another model"),
         ("model.json", '"size": 32', '"size": 33', "is not a model of this outcrop"),
         ("model.json", '"red"', '"red", "green"', "differ in number"),
         ("metrics.jsonl", '"epoch"', '"epic"', "is damaged"),
@@ -147,7 +147,7 @@ def test_half_a_file_of_weights_says_so(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "vaegan", tmp_path / "run")
     weights = tmp_path / "run" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-50])
-    with pytest.raises(OutcropError, match="is not the weights of this model"):
+    with pytest.raises(OutcropError, match="holds the weights of another model"):
         read_vaegan_run(tmp_path / "run", "cpu")
     weights.unlink()
     with pytest.raises(OutcropError, match="no such weights"):

@@ -157,9 +157,7 @@ def test_too_few_held_out_pictures_are_not_compared_with_samples(
 
 
 def test_a_judge_of_other_patches_is_refused(tmp_path: Path, run: Run) -> None:
-    with pytest.raises(
-        OutcropError, match=r"--judge: was trained on 2 bands .* of 8 × 8 pixels"
-    ):
+    with pytest.raises(OutcropError, match=r"--judge: was trained on 2 bands .* of 8 × 8 pixels"):
         learn(tmp_path / "run", judge=run)
     assert not list(tmp_path.iterdir())
 
