@@ -71,7 +71,8 @@ REFUSED: dict[str, tuple[str, ...]] = {
         PATCH_SET + "--judge vaegan", "vaegan: is a run of a VAE-GAN", "a classifier is wanted",
     ),
     "a judge of other patches": (
-        PATCH_SET + "--judge classifier", "--judge: was trained on 2 bands (red, nir) of 8 × 8 pixels",
+        PATCH_SET + "--judge classifier",
+        "--judge: was trained on 2 bands (red, nir) of 8 × 8 pixels",
     ),
     "going on with a VAE-GAN": (
         "train pictures.zarr --split pictures.json --depth 8 -o vaegan --resume",
