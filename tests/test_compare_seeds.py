@@ -185,7 +185,7 @@ REFUSED = {
         "narrow-0", "other patches"),
     "a run of other classes": ("compare named.zarr --split named.json -o x --runs narrow-0,wide",
         "narrow-0", "other classes", "a, b, c"),
-    "a run that is damaged": (f"{COMPARE} --runs narrow-0,damaged", "damaged", "train anew"),
+    "a run that is damaged": (f"{COMPARE} --runs narrow-0,damaged", "damaged", "another split"),
     "a run whose config is damaged": (f"{COMPARE} --runs narrow-0,blank", "config.json", "damaged"),
     "runs and a training": (f"{COMPARE} --runs narrow-0,wide --depth 14", "--runs", "leave out"),
     "runs and seeds": (f"{COMPARE} --runs narrow-0,wide --seeds 0,1", "--runs", "leave out"),

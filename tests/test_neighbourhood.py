@@ -541,6 +541,9 @@ def world(tmp_path_factory) -> Path:
         flips = replace(patches, columns={"flip": Column(patches.labels, ("none", "sideways"))})
         for name, one in {"high": high, "lost": lost, "far": far, "flips": flips}.items():
             one.save(f"{name}.zarr")
+        for name in ("two", "flips"):
+            its = read_patches(f"{name}.zarr").fingerprint
+            replace(split, fingerprint=its).save(f"{name}.json")
         for name in ("scene", "lost", "far", "high"):
             by = "blocks --block 100 --buffer 0" if name == "scene" else "random"
             assert run(f"split {name}.zarr --by {by} -o {name}.json") == 0
@@ -571,7 +574,7 @@ ROWS = {
     "gone": (TRAIN.format("gone", "s") + "--neighbourhood 3", "gone.npy: is gone", "--sources"),
     "sources alone": (ON_CUBE + "--sources cube.npy", "--sources", "without --neighbourhood"),
     "too many": (ON_CUBE + "--slices 1 --sources cube.npy,a.npy", "names 2", "now: cube.npy"),
-    "too few": (TRAIN.format("two", "s") + "--slices 1 --sources cube.npy", "names 1", "b.npy"),
+    "too few": (TRAIN.format("two", "two") + "--slices 1 --sources cube.npy", "names 1", "b.npy"),
     "not there": (ON_CUBE + "--slices 1 --sources nothing.npy", "nothing.npy: is gone"),
     "another shape": (ON_CUBE + "--slices 1 --sources short.npy", "11 × 20 × 26", "12 × 20 × 26"),
     "other pixels": (ON_CUBE + "--slices 1 --sources other.npy", "other.npy", "does not show"),
@@ -583,7 +586,7 @@ ROWS = {
     ),
     "another width": (ON_SCENE + "--neighbourhood 3 --sources wide.tif", "40 × 51", "40 × 50"),
     "outside": (TRAIN.format("far", "far") + "--neighbourhood 3", "cube.npy", "has no such place"),
-    "no flip": (TRAIN.format("flips", "s") + "--neighbourhood 3", "'sideways'", "left-right"),
+    "no flip": (TRAIN.format("flips", "flips") + "--neighbourhood 3", "'sideways'", "left-right"),
     "compare": (
         "compare p.zarr --split s.json -o c --neighbourhood 3 --sources short.npy", "short.npy",
     ),

@@ -148,7 +148,7 @@ def test_half_a_file_of_weights_says_so(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "vaegan", tmp_path / "run")
     weights = tmp_path / "run" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-50])
-    with pytest.raises(OutcropError, match="holds the weights of another model"):
+    with pytest.raises(OutcropError, match="is not the weights of this model"):
         read_vaegan_run(tmp_path / "run", "cpu")
     weights.unlink()
     with pytest.raises(OutcropError, match="no such weights"):
