@@ -175,13 +175,13 @@ def main() -> None:
         if not base.exists():
             make_base(base)
         warm_up()
-        dice = random.Random(chosen.seed)
+        rng = random.Random(chosen.seed)
         counts: collections.Counter[tuple[str, str]] = collections.Counter()
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with contextlib.suppress(KeyboardInterrupt):
             for number in range(len(jobs) if chosen.whole else chosen.tries):
                 job = jobs[number % len(jobs)]
-                given = None if chosen.whole else dice
+                given = None if chosen.whole else rng
                 damaged, how, end = attempt(base, Path(folder) / "try", job, given)
                 counts[job.kind, end.verdict] += 1
                 if chosen.show or not end.good:
@@ -243,7 +243,7 @@ class End:
         return f"{self.verdict}{left} ({self.seconds:.1f} s): " + "\n      ".join(shown)
 
 
-def attempt(base: Path, folder: Path, job: Job, dice: random.Random | None) -> tuple[str, str, End]:
+def attempt(base: Path, folder: Path, job: Job, rng: random.Random | None) -> tuple[str, str, End]:
     """Copy the files, damage one (or none without a generator), run the command."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -256,11 +256,11 @@ def attempt(base: Path, folder: Path, job: Job, dice: random.Random | None) -> t
     small = [
         path for path in found if path.suffix in (".json", ".jsonl", "") and "c" not in path.parts
     ]
-    if dice is None:
+    if rng is None:
         path, how = found[0], "whole"
     else:
-        path = dice.choice(small if small and dice.random() < 0.3 else found)
-        how = damage(path, dice)
+        path = rng.choice(small if small and rng.random() < 0.3 else found)
+        how = damage(path, rng)
     before = listing(folder)
     started = time.perf_counter()
     code, said = run(folder, job.command.split(" "))
@@ -287,35 +287,35 @@ def listing(folder: Path) -> set[str]:
     return partial | {path.name for path in folder.iterdir()}
 
 
-def damage(path: Path, dice: random.Random) -> str:
+def damage(path: Path, rng: random.Random) -> str:
     """Damage a file, and say how."""
     content = bytearray(path.read_bytes())
-    how = dice.choice(
+    how = rng.choice(
         ("changed", "changed", "cut", "zeroed", "inserted", "digit", "emptied or removed")
     )
     # The first bytes of a file say how to read the rest.
-    far = min(len(content), dice.choice((64, 1024, 1 << 40)))
-    at = dice.randrange(far) if far else 0
+    far = min(len(content), rng.choice((64, 1024, 1 << 40)))
+    at = rng.randrange(far) if far else 0
     if not content or how == "emptied or removed":
-        if dice.random() < 0.5:
+        if rng.random() < 0.5:
             path.unlink()
             return "removed"
         content = bytearray()
         how = "emptied"
     elif how == "changed":
-        for _ in range(dice.choice((1, 3, 20))):
-            content[dice.randrange(far)] ^= dice.randrange(1, 256)
+        for _ in range(rng.choice((1, 3, 20))):
+            content[rng.randrange(far)] ^= rng.randrange(1, 256)
     elif how == "digit":
         digits = [i for i, byte in enumerate(content) if byte in b"0123456789"] or [at]
-        content[dice.choice(digits)] = dice.choice(b"0123456789-.en")
+        content[rng.choice(digits)] = rng.choice(b"0123456789-.en")
     elif how == "cut":
         del content[at:]
     elif how == "zeroed":
-        content[at : at + dice.randrange(1, 200)] = bytes(
-            len(content[at : at + dice.randrange(1, 200)])
+        content[at : at + rng.randrange(1, 200)] = bytes(
+            len(content[at : at + rng.randrange(1, 200)])
         )
     else:
-        content[at:at] = dice.choice((b'{"a":1}', b"\n", b"\0", b"9", b"-", bytes(16), b"\xff" * 8))
+        content[at:at] = rng.choice((b'{"a":1}', b"\n", b"\0", b"9", b"-", bytes(16), b"\xff" * 8))
     path.write_bytes(content)
     return f"{how} at {at} of {len(content)}"
 

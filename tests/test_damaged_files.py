@@ -175,10 +175,10 @@ def damaged(whole: Path, name: str, folder: Path, seed: int) -> tuple[Path, str]
     path = folder / f"{seed}-{name}"
     copy = shutil.copytree if (whole / name).is_dir() else shutil.copy
     copy(whole / name, path)
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     files = sorted(each for each in (path, *path.rglob("*")) if each.is_file())
-    file = dice.choice(files)
-    return path, f"{file.name} {damage(file, dice)}"
+    file = rng.choice(files)
+    return path, f"{file.name} {damage(file, rng)}"
 
 
 def outcome(read: Callable[[Path], Any], path: Path) -> Any:

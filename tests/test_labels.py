@@ -1012,3 +1012,18 @@ def test_a_table_that_is_read_keeps_its_rows():
     read = read_vector("l.csv")
     assert read.geometry.isna().tolist() == [False, True, False]
     assert parts_of(read, "class").dropped == {"features without a geometry": 1}
+
+
+def test_styles_that_a_program_keeps_in_a_geopackage_are_no_layer(tmp_path, capfd):
+    import pandas as pd
+    import pyogrio
+
+    path = tmp_path / "styled.gpkg"
+    squares = [
+        box(600_000, 1_199_900, 600_100, 1_200_000),
+        box(600_200, 1_199_900, 600_300, 1_200_000),
+    ]
+    gpd.GeoDataFrame({"class": ["a", "b"]}, geometry=squares, crs=UTM).to_file(path, layer="fields")
+    pyogrio.write_dataframe(pd.DataFrame({"styleName": ["x"]}), path, layer="layer_styles")
+    assert len(read_vector(path)) == 2
+    assert capfd.readouterr().err == ""

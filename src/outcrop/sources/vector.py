@@ -26,6 +26,8 @@ from outcrop.sources.systems import check_way, parse_crs
 _PARQUET, _FEATHER, _GZIP, _ZIP = b"PAR1", b"ARROW1", b"\x1f\x8b", b"PK\x03\x04"
 # Files that belong to another file of a vector format and are no data sets by themselves.
 _BESIDE = {".dbf", ".shx", ".prj", ".cpg", ".sbn", ".sbx", ".qix", ".qpj", ".qml", ".xml", ".xsd"}
+# Tables that QGIS keeps in a GeoPackage beside the layers.
+_OF_PROGRAMS = {"layer_styles", "qgis_projects"}
 _SHAPEFILE = (".shp", ".dbf", ".prj", ".cpg")
 _BESIDE |= {".gfs", ".txt", ".md", ".pdf", ".tfw", ".ovr", ".map", ".dat", ".id", ".mid", ".csvt"}
 
@@ -298,7 +300,11 @@ def _layers(datasets: Sequence[str]) -> list[_Layer]:
                 listed = pyogrio.list_layers(dataset)
             except (RuntimeError, ValueError, OSError):
                 continue
-        found += [_Layer(dataset, str(name), kind is not None) for name, kind in listed]
+        found += [
+            _Layer(dataset, str(name), kind is not None)
+            for name, kind in listed
+            if name not in _OF_PROGRAMS
+        ]
     return found
 
 
