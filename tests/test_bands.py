@@ -219,3 +219,12 @@ def test_the_name_of_a_single_file_names_no_band(tmp_path):
     one, other = (write_raster(tmp_path / f"{name}.tif", ramp(1)) for name in ("site", "new"))
     assert open_scene(one).band_names == open_scene(other).band_names == ("band 1",)
     assert open_scene(write_raster(tmp_path / "x_B8A.tif", ramp(1))).band_names == ("B8A",)
+
+
+def test_files_joined_by_hand_stay_together(tmp_path):
+    names = ("T33UUU_20170216T102101_B02.tif", "T33UUU_20170226T102101_B02.tif")
+    one, other = (write_raster(tmp_path / name, ramp(1)) for name in names)
+    assert len(open_scenes([one, other])) == 2
+    (scene,) = open_scenes([one, "+", other])
+    assert scene.opened == (str(one), str(other))
+    assert len(set(scene.band_names)) == 2

@@ -15,11 +15,10 @@ from outcrop.evaluation.assessment import write_assessment
 from outcrop.files import write_json
 from outcrop.mapping.assess import assess
 from outcrop.mapping.layers import LAYERS
-from outcrop.mapping.rasters import windows
 from outcrop.reporting import write_report
 from outcrop.reporting.cells import count_cells, outside_cells, wrong_cells
 from outcrop.reporting.maps import LONGEST, MapFiles, map_part
-from outcrop.sources.class_raster import open_class_raster
+from outcrop.sources.class_raster import open_class_raster, windows
 from outcrop.sources.opening import open_scene
 from tests.command_line import check_refused, run
 from tests.pages import Page

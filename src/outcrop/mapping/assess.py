@@ -29,7 +29,8 @@ from outcrop.mapping.reference import (
 )
 from outcrop.mapping.sample import WHOLE
 from outcrop.patches.patchset import PatchSet
-from outcrop.sources.vector import check_there, is_vector
+from outcrop.sources.names import present
+from outcrop.sources.vector import is_vector
 
 _BLOCKS_ALONG = 10
 
@@ -80,7 +81,7 @@ def assess(
         OutcropError: a file is missing or of no use; no class in common; options that do not go
             together.
     """
-    opened, path = open_map(class_map), check_there(reference)
+    opened, path = open_map(class_map), present(reference)
     if block is not None and not block > 0:
         raise OutcropError("--block", f"must be above 0, not {block:g}")
     if not is_vector(path):

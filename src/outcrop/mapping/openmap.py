@@ -16,8 +16,8 @@ from outcrop.mapping.rasters import (
     count_classes,
     map_classes,
     open_raster,
-    windows,
 )
+from outcrop.sources.class_raster import windows
 from outcrop.sources.metric import PixelAreas, pixel_areas
 from outcrop.sources.opening import open_grid
 from outcrop.sources.scene import Scene

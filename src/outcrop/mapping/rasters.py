@@ -11,10 +11,10 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.mapping.layers import NO_SHARE
+from outcrop.sources.class_raster import windows
 from outcrop.sources.metric import PixelAreas
 from outcrop.sources.scene import CACHE_BYTES
 
-_WINDOW = 1024
 _HECTARE = 10_000
 
 
@@ -112,17 +112,3 @@ def open_raster(path: str | Path) -> Iterator[Any]:
         raise OutcropError(
             path, "is not a raster that GDAL can read, or is damaged; export it anew"
         ) from None
-
-
-def windows(dataset: Any) -> Iterator[Any]:
-    """The windows, of bounded size and row by row, that a raster is read in."""
-    from rasterio.windows import Window
-
-    for row in range(0, dataset.height, _WINDOW):
-        for column in range(0, dataset.width, _WINDOW):
-            yield Window(
-                column,
-                row,
-                min(_WINDOW, dataset.width - column),
-                min(_WINDOW, dataset.height - row),
-            )

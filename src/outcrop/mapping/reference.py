@@ -11,8 +11,8 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.mapping.layers import NODATA
 from outcrop.mapping.openmap import OpenMap
-from outcrop.mapping.rasters import open_raster, windows
-from outcrop.sources.class_raster import open_class_raster
+from outcrop.mapping.rasters import open_raster
+from outcrop.sources.class_raster import open_class_raster, windows
 from outcrop.sources.features import Parts, class_names, parts_of, tell_alike
 from outcrop.sources.labels import vector_labels
 from outcrop.sources.vector import read_vector, reproject

@@ -12,8 +12,9 @@ from outcrop.errors import OutcropError
 from outcrop.evaluation.allocation import Allocation, SamplePlan, allocate, sample_size
 from outcrop.files import check_new, new_file
 from outcrop.mapping.openmap import OpenMap, open_map
-from outcrop.mapping.rasters import open_raster, windows
+from outcrop.mapping.rasters import open_raster
 from outcrop.mapping.spacing import far_apart
+from outcrop.sources.class_raster import windows
 
 Design = Literal["stratified", "simple"]
 WHOLE = "whole map"

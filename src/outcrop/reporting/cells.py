@@ -11,8 +11,8 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.mapping.layers import LAYERS, NODATA
-from outcrop.mapping.rasters import open_raster, windows
-from outcrop.sources.class_raster import ClassRaster
+from outcrop.mapping.rasters import open_raster
+from outcrop.sources.class_raster import ClassRaster, windows
 
 _THRESHOLD = 100
 

@@ -17,10 +17,10 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.progress import tell
 from outcrop.sources.grids import Transform
+from outcrop.sources.names import present
 from outcrop.sources.scene import CACHE_BYTES, NO_CRS
 from outcrop.sources.seam import turns_within
 from outcrop.sources.systems import check_way, parse_crs
-from outcrop.sources.vector import check_there
 
 _WINDOW = 1024
 _MOST_CLASSES = 255
@@ -163,7 +163,7 @@ def open_class_raster(
         OutcropError: no raster; no CRS; several bands; colours or complex numbers instead of
             classes; values that are not whole numbers, or more than 255.
     """
-    path = check_there(path)
+    path = present(path)
     with _open(path) as dataset:
         _refuse_others(path, dataset)
         if not dataset.crs and crs is None:
@@ -174,7 +174,7 @@ def open_class_raster(
         values: set[int] = set()
         unlabelled = False
         with _with_mask(dataset, own_crs) as source:
-            for window in _windows(source):
+            for window in windows(source):
                 tile, labelled = _values(path, source, dataset.nodata, masked, {"window": window})
                 unlabelled |= bool((~labelled).any())
                 values.update(np.unique(tile).tolist())
@@ -395,7 +395,8 @@ def _values(
     return found.astype(np.int64), labelled
 
 
-def _windows(dataset: Any) -> Iterator[Any]:
+def windows(dataset: Any) -> Iterator[Any]:
+    """The windows, of bounded size and row by row, that a raster is read in."""
     from rasterio.windows import Window
 
     for row in range(0, dataset.height, _WINDOW):

@@ -20,8 +20,9 @@ from outcrop.sources.features import (
     tell_alike,
     words,
 )
+from outcrop.sources.names import present
 from outcrop.sources.scene import Scene
-from outcrop.sources.vector import check_there, is_vector, read_vector, reproject
+from outcrop.sources.vector import is_vector, read_vector, reproject
 
 _TILE = 2048
 _WALL_TO_WALL = 0.5
@@ -139,7 +140,7 @@ def open_label_files(
     Raises:
         OutcropError: as `open_labels`.
     """
-    names = [check_there(path) for path in paths]
+    names = [present(path) for path in paths]
     vector = [is_vector(name) for name in names]
     first = names[0]
     if all(vector) and classes is not None:

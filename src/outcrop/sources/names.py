@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from outcrop.errors import OutcropError
+
 # One letter before a colon is a drive of Windows.
 _DRIVER = re.compile(r"[A-Za-z][A-Za-z0-9_]+:.")
 _ARCHIVED = re.compile(r"(zip|tar)(?:\+file)?://(?!.*://)(.+?)(?:!/?(.*))?")
@@ -51,6 +53,17 @@ def normal(name: str | Path) -> str:
 def exists(name: str | Path) -> bool:
     """Whether there is something of this name; what GDAL resolves counts as there."""
     return is_gdal_name(name) or Path(name).exists()
+
+
+def present(name: str | Path) -> str:
+    """A name as it is kept, if there may be something of this name.
+
+    Raises:
+        OutcropError: it is the path of no file.
+    """
+    if not exists(name := normal(name)):
+        raise OutcropError(name, "no such file; check the name")
+    return name
 
 
 def file_name(name: str | Path) -> str:

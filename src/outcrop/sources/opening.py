@@ -241,19 +241,23 @@ def _groups(given: list[list[str]], crs: str | None) -> list[list[str]]:
     groups: list[list[str]] = []
     grounds: list[tuple[Grid, list[str]]] = []
     for names in given:
-        groups.append(names)
-        if len(names) > 1 or is_product(names[0]):
-            continue
-        part = _describe(names[0], crs)
-        if len(part.bands) > 1:
+        part = None if len(names) > 1 or is_product(names[0]) else _describe(names[0], crs)
+        if part is None or len(part.bands) > 1:
+            groups.append(names)
             continue
         mates = next((mates for grid, mates in grounds if same_ground(grid, part.grid)), None)
         if mates is None:
-            grounds.append((part.grid, groups[-1]))
-        else:
-            groups.pop()
-            mates.append(names[0])
-    return [part for group in groups for part in _dates(group)]
+            mates = []
+            grounds.append((part.grid, mates))
+            groups.append(mates)
+        mates.append(names[0])
+    found = [mates for _, mates in grounds]
+    # What was joined by hand stays together.
+    return [
+        part
+        for group in groups
+        for part in (_dates(group) if any(group is one for one in found) else [group])
+    ]
 
 
 def _dates(names: list[str]) -> list[list[str]]:

@@ -19,6 +19,7 @@ from outcrop.errors import OutcropError
 from outcrop.files import decoding
 from outcrop.progress import tell
 from outcrop.sources.coordinates import place_rows
+from outcrop.sources.names import is_gdal_name, present
 from outcrop.sources.scene import NO_CRS
 from outcrop.sources.seam import unsplit, unwrapped
 from outcrop.sources.systems import check_way, parse_crs
@@ -41,39 +42,6 @@ class _Layer:
     drawn: bool
 
 
-def is_plain(name: str) -> bool:
-    """Whether a name is a path of the file system, and not one that GDAL alone understands.
-
-    >>> is_plain("a/b.shp"), is_plain("/vsizip/a.zip/b.shp"), is_plain("https://host/b.geojson")
-    (True, False, False)
-    >>> is_plain("GPKG:a.gpkg:classes"), is_plain("CSV:points.txt")
-    (False, False)
-    """
-    if Path(name).exists():
-        return True
-    driver = name.partition(":")[0]
-    named = ":" in name and len(driver) > 1 and driver.replace("_", "").isalnum()
-    return not (name.startswith("/vsi") or "://" in name or named)
-
-
-def check_there(path: str | Path) -> str:
-    """The name as all of GDAL's drivers take it, if it is none of a missing file.
-
-    Raises:
-        OutcropError: it is a path of the file system, and nothing is there.
-
-    >>> check_there("zip://maps/a.zip!b/labels.shp")
-    '/vsizip/maps/a.zip/b/labels.shp'
-    """
-    name = str(path)
-    if name.startswith("zip://"):
-        archive, _, inside = name.removeprefix("zip://").partition("!")
-        return f"/vsizip/{archive}/{inside.lstrip('/')}"
-    if is_plain(name) and not Path(name).exists():
-        raise OutcropError(name, "no such file; check the name")
-    return name
-
-
 def is_vector(path: str | Path) -> bool:
     """Whether GDAL, geopandas or pandas reads geometries or a table there, not a raster.
 
@@ -83,7 +51,7 @@ def is_vector(path: str | Path) -> bool:
     Raises:
         OutcropError: there is no such file, or it is neither.
     """
-    name = check_there(path)
+    name = present(path)
     if _start(name).startswith((_PARQUET, _FEATHER)):
         return True
     with _openable(name) as datasets:
@@ -146,7 +114,7 @@ def read_vector(
     """
     import geopandas as gpd
 
-    name = check_there(path)
+    name = present(path)
     _check_encoding(encoding)
     start = _start(name)
     if start.startswith((_PARQUET, _FEATHER)):
@@ -316,7 +284,7 @@ def _openable(name: str) -> Iterator[list[str]]:
     without one, nor the notes that the GML driver makes.
     """
     path = Path(name)
-    if not (is_plain(name) and path.is_file()):
+    if is_gdal_name(name) or not path.is_file():
         yield [name]
         return
     start = _start(name)
@@ -414,7 +382,7 @@ def _unpacked(archive: Path, folder: str) -> list[str]:
 
 def _within(name: str) -> str:
     """How a file in an archive is named, for error lines; "" where there is none."""
-    members = _members(Path(name)) if is_plain(name) else []
+    members = [] if is_gdal_name(name) else _members(Path(name))
     return f", or name a file in it, e.g. {members[0]}" if members else ""
 
 
