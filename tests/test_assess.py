@@ -279,7 +279,7 @@ def test_a_raster_of_all_pixels_is_counted(ground, tmp_path):
 
 def test_a_raster_with_gaps_stands_for_the_rest(ground, tmp_path, monkeypatch):
     folder, mapped, truth = ground
-    monkeypatch.setattr("outcrop.mapping.rasters._WINDOW", 32)
+    monkeypatch.setattr("outcrop.sources.class_raster._WINDOW", 32)
     half = np.where(np.arange(SHAPE[1]) < 50, truth, 0)
     grid = GRID @ Affine.scale(0.5)
     fine = np.kron(half, np.ones((2, 2), int))

@@ -258,7 +258,7 @@ def test_cells_count_each_pixel_once_and_where_it_lies(shape, shrink, window):
 
 
 def test_shares_of_a_smaller_picture_are_those_of_all_pixels(home, monkeypatch):
-    monkeypatch.setattr("outcrop.mapping.rasters._WINDOW", 32)
+    monkeypatch.setattr("outcrop.sources.class_raster._WINDOW", 32)
     with rasterio.open(home / "classes.tif") as dataset:
         assert len(list(windows(dataset))) == 6
     classes, truth, trust = (

@@ -30,7 +30,7 @@ def test_a_class_of_the_truth_that_the_map_does_not_know_is_always_wrong(tmp_pat
 
 def test_pixels_of_each_class_are_counted_window_by_window(tmp_path, monkeypatch):
     values = np.random.default_rng(0).integers(0, 4, (70, 50))
-    monkeypatch.setattr("outcrop.mapping.rasters._WINDOW", 16)
+    monkeypatch.setattr("outcrop.sources.class_raster._WINDOW", 16)
     mapped = tagged(tmp_path / "map.tif", values, ["a", "b", "c"])
     assert count_classes(mapped).tolist() == [(values == k).sum() for k in (1, 2, 3)]
 

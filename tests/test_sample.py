@@ -20,7 +20,7 @@ NAMES = ("rice", "water", "rock")
 
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch):
-    monkeypatch.setattr("outcrop.mapping.rasters._WINDOW", 16)
+    monkeypatch.setattr("outcrop.sources.class_raster._WINDOW", 16)
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_points_keep_their_distance_in_metres(tmp_path, class_map, crs, grid, me
 
 
 def test_memory_does_not_grow_with_the_map(tmp_path, monkeypatch):
-    monkeypatch.setattr("outcrop.mapping.rasters._WINDOW", 1024)
+    monkeypatch.setattr("outcrop.sources.class_raster._WINDOW", 1024)
     options = {"width": 20_000, "height": 6_000, "count": 1, "dtype": "uint8", "nodata": 0}
     options |= {"tiled": True, "sparse_ok": True, "crs": UTM, "transform": GRID}
     with rasterio.open(tmp_path / "large.tif", "w", driver="GTiff", **options) as dataset:
