@@ -160,7 +160,8 @@ def test_a_drift_of_pixels_is_another_grid(drift, side):
     assert not same_grid(grid, stretched)
     assert not same_grid(grid, shifted)
     assert same_grid(grid, replace(grid, transform=(10.0, 0, 1e-5, 0, -10.0, -1e-5)))
-    assert same_ground(grid, shifted) == (drift <= 1)
+    assert same_ground(grid, replace(grid, transform=(10.0, 0, 10.0, 0, -10.0, 0)))
+    assert not same_ground(grid, replace(grid, transform=(10.0, 0, 10 + 10 * drift, 0, -10.0, 0)))
 
 
 def open_crs():
