@@ -1027,3 +1027,15 @@ def test_styles_that_a_program_keeps_in_a_geopackage_are_no_layer(tmp_path, capf
     pyogrio.write_dataframe(pd.DataFrame({"styleName": ["x"]}), path, layer="layer_styles")
     assert len(read_vector(path)) == 2
     assert capfd.readouterr().err == ""
+
+
+def test_columns_of_one_name_are_left_out(tmp_path, capfd):
+    squares = [Point(600_050, 1_199_950), Point(600_250, 1_199_950)]
+    frame = gpd.GeoDataFrame({"class": ["a", "b"], "other": ["c", "d"]}, geometry=squares, crs=UTM)
+    path = tmp_path / "a.shp"
+    frame.to_file(path)
+    table = path.with_suffix(".dbf")
+    table.write_bytes(table.read_bytes().replace(b"other", b"class", 1))
+    read = read_vector(path)
+    assert list(read.columns) == ["geometry"]
+    assert "several columns of one name ('class'), left out" in capfd.readouterr().err

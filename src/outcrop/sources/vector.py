@@ -179,6 +179,7 @@ def _read_arrow(name: str, parquet: bool) -> Any:
             frame = with_geometry(name)
         except ValueError:
             frame = without(name)
+        frame = _without_twins(name, frame)
         decode_text(frame)
     return frame
 
@@ -216,8 +217,24 @@ def _read_layer(name: str, layer: str | None, encoding: str | None, column: str 
             raise OutcropError(
                 name, "is not a vector file that GDAL can read, or is damaged; export it anew"
             ) from None
+    frame = _without_twins(name, frame)
     _judge_text(name, frame, encoding, info["encoding"])
     return frame
+
+
+def _without_twins(name: str, frame: Any) -> Any:
+    """A table without columns of which several have one name: GDAL gives the values of one for all.
+
+    A shapefile, whose names have ten letters, may have such.
+    """
+    twins = frame.columns.duplicated(keep=False)
+    if not twins.any():
+        return frame
+    names = ", ".join(dict.fromkeys(f"'{column}'" for column in frame.columns[twins]))
+    tell(
+        f"note: {name} has several columns of one name ({names}), left out; rename them to use them"
+    )
+    return frame.loc[:, ~twins]
 
 
 def _choose(name: str, layers: Sequence[_Layer], wanted: str | None, column: str | None) -> _Layer:
