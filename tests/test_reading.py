@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import re
 import shutil
 import threading
@@ -20,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.control import GroundControlPoint
 from rasterio.enums import Resampling
+from rasterio.rpc import RPC
 from rasterio.shutil import copy
 from rasterio.vrt import WarpedVRT
 from shapely import box
@@ -32,6 +34,7 @@ from outcrop.sources.grids import Grid, same_grid, same_ground
 from outcrop.sources.names import is_gdal_name
 from outcrop.sources.opening import open_scene, open_scenes, undeclared_zeros
 from outcrop.sources.scene import Reading
+from outcrop.training.classifier import read_classifier
 from outcrop.training.origin import Values, far_outside, origin_of
 from tests.command_line import run
 from tests.rasters import GRID, UTM, ramp, write_raster
@@ -130,6 +133,9 @@ def test_resolution_goes_with_patch_set_and_map(tmp_path, monkeypatch, capfd):
     assert run(f"patches {files} {common} --resolution coarsest -o p.zarr") == 0
     assert run("split p.zarr --by random -o s.json") == 0
     assert run("train p.zarr --split s.json --depth 8 --width 2 --epochs 1 -o run") == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["patches"]["reading"]["resolution"] == "coarsest"
+    assert read_classifier("run", "cpu").trained_on.pixel == ((20.0, 20.0),)
     assert run(f"map run {files} -o m.tif") == 0
     with rasterio.open("m.tif") as dataset:
         assert dataset.shape == (30, 36)
@@ -496,6 +502,16 @@ def test_rasters_without_amounts_or_a_grid_are_refused_for_their_own_reason(tmp_
         dataset.gcps = (points, UTM)
     with pytest.raises(OutcropError, match=r"4 ground control points and no grid; .*gdalwarp -tps"):
         open_scene("points.tif")
+
+    terms = [1.0] + [0.0] * 19
+    model = RPC(
+        height_off=0, height_scale=1, lat_off=10, lat_scale=1, line_den_coeff=terms,
+        line_num_coeff=terms, line_off=5, line_scale=5, long_off=105, long_scale=1,
+        samp_den_coeff=terms, samp_num_coeff=terms, samp_off=5, samp_scale=5,
+    )  # fmt: skip
+    write_raster("polynomials.tif", ramp(1), crs=None, transform=Affine.identity(), rpcs=model)
+    with pytest.raises(OutcropError, match=r"rational polynomial .* no grid; .*gdalwarp -rpc"):
+        open_scene("polynomials.tif")
 
     write_raster("nowhere.tif", ramp(1), transform=Affine.identity())
     with pytest.raises(OutcropError, match=r"has no geotransform.*gdal_edit.py -a_ullr"):

@@ -73,6 +73,9 @@ def describe(
             "size": list(patches.size),
             "classes": list(patches.classes),
             "bands": list(patches.bands),
+            "reading": asdict(patches.reading),
+            "sensors": list(dict.fromkeys(one.sensor for one in patches.sources if one.sensor)),
+            "units": list(patches.sources[0].units) if patches.sources else [],
         },
         "split": {"how": dict(split.how), "by_ground": split.by_ground},
         "versions": {
