@@ -547,3 +547,14 @@ def test_sources_of_the_same_size_elsewhere_are_refused(tmp_path):
     far = write_raster(tmp_path / "c.tif", noise(), transform=GRID @ Affine.translation(9, 0))
     with pytest.raises(OutcropError, match=r"c.tif: lies on another grid .*--sources"):
         reopen(patches, [far])
+
+
+@pytest.mark.parametrize("declared", [None, 0])
+def test_where_a_mask_does_not_reach_its_zeros_mask_nothing(tmp_path, declared):
+    path = write_raster(tmp_path / "a.tif", ramp())
+    quality = np.full((1, 40, 50), 4, "uint8")
+    quality[0, 5, 0] = 0
+    place = {"transform": GRID @ Affine.translation(25, 0), "nodata": declared}
+    half = write_raster(tmp_path / "scl.tif", quality, **place)
+    scene = open_scene(path, reading=Reading(mask=[str(half)], mask_values=[0, 3]))
+    assert np.argwhere(np.isnan(whole(scene)[0])).tolist() == [[5, 25]]

@@ -362,7 +362,12 @@ def _covers(dataset: Any, band: Band, scene: Scene) -> bool:
 def _open_mask(mask: Mask, scene: Scene, stack: ExitStack) -> Any:
     """A mask as it lies on the scene's grid; where it does not reach it masks nothing."""
     dataset = stack.enter_context(open_dataset(mask.file))
-    return stack.enter_context(_warped(dataset, mask.crs, scene, "nearest"))
+    gaps: dict[str, Any] = {}
+    clear = np.flatnonzero(~mask.covers(np.arange(128)))
+    if len(clear):
+        # GDAL fills with 0 else, or with the file's nodata value, and both may be covered values.
+        gaps = {"src_nodata": int(clear[0]), "nodata": int(clear[0])}
+    return stack.enter_context(_warped(dataset, mask.crs, scene, "nearest", **gaps))
 
 
 def _warped(dataset: Any, crs: str, scene: Scene, resampling: str, **gaps: Any) -> Any:
