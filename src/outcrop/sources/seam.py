@@ -27,7 +27,7 @@ def period(crs: str) -> float | None:
         return round(2 * np.pi / system.axis_info[0].unit_conversion_factor, 9)
     if not system.is_projected:
         return None
-    # Cylindrical: seen from the degrees beneath, x ends at the same place on every parallel.
+    # Cylindrical: x of a longitude is the same on every parallel.
     way = Transformer.from_crs(system.geodetic_crs, system, always_xy=True)
     half = period(system.geodetic_crs.to_wkt())
     assert half is not None
