@@ -27,10 +27,12 @@ from rasterio.vrt import WarpedVRT
 from shapely import box
 
 from outcrop.errors import OutcropError
+from outcrop.mapping.pictures import OfScene
 from outcrop.mapping.scene import map_scene
 from outcrop.patches.cut import cut
 from outcrop.patches.reopen import reopen
 from outcrop.sources.grids import Grid, same_grid, same_ground
+from outcrop.sources.mosaic import lay_together
 from outcrop.sources.names import is_gdal_name
 from outcrop.sources.opening import open_scene, open_scenes, undeclared_zeros
 from outcrop.sources.scene import Reading
@@ -558,3 +560,16 @@ def test_where_a_mask_does_not_reach_its_zeros_mask_nothing(tmp_path, declared):
     half = write_raster(tmp_path / "scl.tif", quality, **place)
     scene = open_scene(path, reading=Reading(mask=[str(half)], mask_values=[0, 3]))
     assert np.argwhere(np.isnan(whole(scene)[0])).tolist() == [[5, 25]]
+
+
+def test_another_mask_of_a_part_makes_another_mosaic_to_map(tmp_path):
+    path = write_raster(tmp_path / "a.tif", ramp())
+    far = write_raster(tmp_path / "b.tif", ramp(), transform=GRID @ Affine.translation(50, 0))
+    mask = write_raster(tmp_path / "m.tif", np.ones((1, 40, 50), "uint8"), transform=GRID)
+    masked = Reading(mask=[str(mask)], mask_values=[3])
+    plain, other = (
+        OfScene(lay_together([open_scene(far), open_scene(path, reading=reading)])).identity
+        for reading in (Reading(), masked)
+    )
+    assert plain != other
+    json.dumps(other)

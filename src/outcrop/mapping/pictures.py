@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from outcrop.sources.mosaic import Mosaic
 from outcrop.sources.names import stamp
 from outcrop.sources.scene import Scene, SceneReader, read_mirrored
 from outcrop.sources.volumes import Volume, VolumeReader
@@ -76,15 +77,7 @@ class OfScene:
     @property
     def identity(self) -> Any:
         """See `Pictures`."""
-        scene = self.scene
-        mask = () if scene.mask is None else (scene.mask.file,)
-        return [
-            [stamp(file) for file in (*scene.files, *mask)],
-            [asdict(band) for band in scene.bands],
-            asdict(scene.reading),
-            [scene.transform, scene.height, scene.width],
-            self.part,
-        ]
+        return [_identity(self.scene), self.part]
 
     @contextmanager
     def reader(self, ahead: bool) -> Iterator[PictureReader]:
@@ -92,6 +85,20 @@ class OfScene:
         row, column = (0, 0) if self.part is None else self.part[:2]
         with self.scene.reader() as reader:
             yield _SceneWindows(reader, row, column)
+
+
+def _identity(scene: Scene) -> list[Any]:
+    """Plain data that changes when the pixels of a scene do, or those of a mosaic's parts."""
+    if isinstance(scene, Mosaic):
+        return [[_identity(part) for part in scene.parts], scene.corners]
+    mask = () if scene.mask is None else (scene.mask.file,)
+    return [
+        [stamp(file) for file in (*scene.files, *mask)],
+        [asdict(band) for band in scene.bands],
+        asdict(scene.reading),
+        None if scene.mask is None else asdict(scene.mask),
+        [scene.transform, scene.height, scene.width],
+    ]
 
 
 @dataclass(frozen=True)
