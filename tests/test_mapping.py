@@ -234,7 +234,7 @@ def test_the_area_of_trust_of_every_pixel(tmp_path, scene, kind, flip):
     images = patches[:, rows - size // 2 + size, columns - size // 2 + size].swapaxes(0, 1)
     features = torch.from_numpy(model.probabilities_and_features(images)[1])
     area = learn_area(features[::9], np.arange(len(features[::9])), features[4::9])
-    run = SomeRun(tmp_path, model, (), None, area)
+    run = SomeRun(tmp_path, model, (), None, {}, area)
     map_scene(run, scene, tmp_path / "map.tif", trust=tmp_path / "far.tif")
     expected = 100 * (area.dissimilarity(features) / area.threshold).numpy()
     valid = np.isfinite(pixels).all(axis=0).ravel()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from outcrop.experiment.entrants import (
     hold_against_each_other,
     write_predictions,
 )
-from outcrop.files import check_new, new_folder, read_json
+from outcrop.files import check_new, new_folder
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits import Split, read_split
 from outcrop.training.run import read_run
@@ -85,15 +85,15 @@ class _Finished:
 
 def _open(folder: Path, patches: PatchSet, split: Split) -> _Finished:
     run = read_run(folder, "cpu")
+    config = run.config
     try:
-        config = read_json(folder / "config.json", "run", "train")
         _check(folder, config["patches"], patches)
-        kind, seed = _kind(config), config["recipe"]["seed"]
+        kind, seed = _kind(config), (config.get("recipe") or config["classical"])["seed"]
     except (KeyError, TypeError, AttributeError) as error:
         raise OutcropError(folder / "config.json", "is damaged; train anew") from error
     if not np.array_equal(read_split(folder / "split.json").sides, split.sides):
         raise OutcropError(folder, "was trained on another split; name runs on this split")
-    return _Finished(folder, run.classifier.network.title, kind, seed, answer_of(run, split))
+    return _Finished(folder, run.model.title, kind, seed, answer_of(run, split))
 
 
 def _check(folder: Path, trained: dict[str, Any], patches: PatchSet) -> None:
@@ -107,8 +107,10 @@ def _check(folder: Path, trained: dict[str, Any], patches: PatchSet) -> None:
         raise OutcropError(folder, "was trained on other patches; name runs on these patches")
 
 
-def _kind(config: dict[str, Any]) -> str:
-    """Network and recipe but for the seed, and for where it happened to be trained."""
+def _kind(config: Mapping[str, Any]) -> str:
+    """What was trained and how, but for the seed, and for where it happened to be trained."""
+    if "classical" in config:
+        return json.dumps({**config["classical"], "seed": None}, sort_keys=True)
     recipe = {name: value for name, value in config["recipe"].items() if name != "seed"}
     free = ("device", "gpu_memory")
     recipe["machine"] = {k: v for k, v in recipe.get("machine", {}).items() if k not in free}

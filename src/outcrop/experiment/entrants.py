@@ -13,7 +13,7 @@ from outcrop.errors import OutcropError
 from outcrop.evaluation.contests import contests
 from outcrop.evaluation.scores import Judged, leak_gap, score
 from outcrop.experiment.comparison import Comparison, Row
-from outcrop.files import new_file, read_json
+from outcrop.files import new_file
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits import Split
 from outcrop.training.run import Run
@@ -65,11 +65,10 @@ def answer_of(run: Run, split: Split) -> Answer:
     """
     if not np.array_equal(run.predictions.index, split.validation):
         raise OutcropError(run.folder / "predictions.npz", "is damaged; train anew")
-    recipe = read_json(run.folder / "config.json", "run", "train")["recipe"]
     return Answer(
         predicted=run.predictions.probabilities.argmax(axis=1),
-        seconds=sum(epoch.seconds for epoch in run.metrics),
-        settings={"epochs": recipe["epochs"], "learning rate": recipe["learning_rate"]},
+        seconds=run.seconds,
+        settings=run.settings,
     )
 
 

@@ -18,7 +18,7 @@ _PIXELS_SAMPLED, _WINDOWS_SAMPLED, _DRAWS = 2000, 40, 1000
 
 def is_approximate(job: Job) -> bool:
     """Whether networks are dense here that were trained with padding."""
-    padded = any(one.network.padding != "none" for one in job.predictor.classifiers)
+    padded = any(one.network.padding != "none" for one in job.predictor.networks)
     return padded and job.predictor.method == "dense"
 
 

@@ -16,11 +16,11 @@ import torch
 from outcrop.crew import Crew, cores, crew
 from outcrop.mapping.approximate import is_approximate, told_agreement
 from outcrop.mapping.job import Job
-from outcrop.mapping.partial import Partial, fingerprint
+from outcrop.mapping.partial import Partial
 from outcrop.mapping.pictures import Pictures
 from outcrop.mapping.tiling import Window
 from outcrop.progress import tell
-from outcrop.training.classifier import Classifier
+from outcrop.training.model import Model
 
 _READ_AHEAD = 2
 _MANY_PIXELS = 1 << 20
@@ -50,12 +50,13 @@ def finished(
     store = Partial(output, _plan(job, pictures), resume)
     try:
         todo = [one for one in windows if one not in store]
-        if job.predictor.method == "patches" and _pixels(todo) > _MANY_PIXELS:
+        by_patch = job.predictor.networks and job.predictor.method == "patches"
+        if by_patch and _pixels(todo) > _MANY_PIXELS:
             tell(
                 f"{output}: patch by patch, as networks with padding are trained; one trained "
                 "with --padding none gives its map a hundred times faster"
             )
-        with crew(scheduler, threads_for(job.predictor.classifiers)) as workers:
+        with crew(scheduler, threads_for(job.predictor.models)) as workers:
             for window, layers in _classified(job, pictures, todo, workers):
                 store.write(window, layers)
         if is_approximate(job):
@@ -70,9 +71,9 @@ def finished(
     store.remove()
 
 
-def threads_for(classifiers: Sequence[Classifier]) -> int:
+def threads_for(models: Sequence[Model]) -> int:
     """Threads that compute: as many as torch has on a CPU, one in front of a GPU."""
-    if any(one.device.type != "cpu" for one in classifiers):
+    if any(one.device.type != "cpu" for one in models):
         return 1
     return min(cores(), torch.get_num_threads())
 
@@ -84,10 +85,7 @@ def _pixels(windows: Sequence[Window]) -> int:
 def _plan(job: Job, pictures: Pictures) -> dict[str, Any]:
     """All that decides what a map will be."""
     return {
-        "models": [
-            [fingerprint(one.module.state_dict()), one.description]
-            for one in job.predictor.classifiers
-        ],
+        "models": [[one.identity, one.description] for one in job.predictor.models],
         "method": job.predictor.method,
         "turns": list(job.predictor.turns),
         "layers": list(job.layers),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -103,12 +102,3 @@ class Partial:
 
     def _file(self, window: Window) -> Path:
         return self.folder / f"{window.name}.npz"
-
-
-def fingerprint(tensors: Mapping[str, Any]) -> str:
-    """A hash of the names and values of a network's tensors."""
-    told = hashlib.sha256()
-    for name in sorted(tensors):
-        told.update(name.encode())
-        told.update(tensors[name].detach().cpu().contiguous().numpy().tobytes())
-    return told.hexdigest()

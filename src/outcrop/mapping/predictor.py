@@ -13,15 +13,19 @@ from torch import Tensor
 
 from outcrop.mapping.pictures import PictureReader
 from outcrop.models.dense import Dense
+from outcrop.models.features import of_pixels
 from outcrop.patches.flips import FLIPS, KEEP_SHAPE, flip, unflip
 from outcrop.patches.positions import upper_left
+from outcrop.training.classical import ClassicalModel
 from outcrop.training.classifier import Classifier
 from outcrop.training.device import exact_convolutions
+from outcrop.training.model import Model
 from outcrop.training.pictures import to_tensor
 
 Method = Literal["dense", "patches"]
 
 _TILE: dict[Method, int] = {"dense": 512, "patches": 256}
+_TABLE = 1 << 23  # values of the features of a tile
 _BATCH = 1024
 _MIRROR = ("none", "left-right")
 
@@ -40,15 +44,17 @@ class Prediction:
 
 
 class _Member(Protocol):
-    """One classifier, and how it is laid over pixels.
+    """One model, and how it is laid over pixels.
 
     Attributes:
+        largest: rows and columns of a tile at most.
         above, left: rows and columns that it sees above and left of a pixel.
         size: rows and columns that it sees of a single pixel. Where pictures are turned, as many
             above as below it and left as right: turns are about the pixel, and what a turned
             patch of even size shows is read, not filled.
     """
 
+    largest: int
     above: int
     left: int
     size: tuple[int, int]
@@ -59,44 +65,53 @@ class _Member(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """One classifier, or several whose probabilities are averaged.
+    """One model, or several whose probabilities are averaged.
 
     Attributes:
-        classifiers: with the same classes and bands.
-        method: "dense": all pixels of a tile in one pass; "patches": patch by patch.
-        turns: probabilities are averaged over pictures turned so, names of `FLIPS`; a classifier
-            that averages over mirror images does so at least.
+        models: with the same classes and bands.
+        method: how networks predict: "dense": all pixels of a tile in one pass; "patches": patch by
+            patch. Classical models always predict all pixels of a tile in one pass.
+        turns: probabilities are averaged over pictures turned so, names of `FLIPS`; a network that
+            averages over mirror images does so at least.
     """
 
-    classifiers: tuple[Classifier, ...]
+    models: tuple[Model, ...]
     method: Method
     turns: tuple[str, ...] = ("none",)
 
     @cached_property
     def _members(self) -> tuple[_Member, ...]:
-        kind = _DenseMember if self.method == "dense" else _PatchMember
-        return tuple(kind(one, self.turns_of(one)) for one in self.classifiers)
+        return tuple(map(self._member, self.models))
 
-    def turns_of(self, classifier: Classifier) -> tuple[str, ...]:
-        """How pictures are turned for one of the classifiers."""
-        return tuple(dict.fromkeys((*_own_turns(classifier), *self.turns)))
+    def _member(self, model: Model) -> _Member:
+        if isinstance(model, Classifier) and self.method == "dense":
+            return _DenseMember(model, self.turns_of(model))
+        return _patchwise(model, self.turns_of(model))
+
+    def turns_of(self, model: Model) -> tuple[str, ...]:
+        """How pictures are turned for one of the models."""
+        return tuple(dict.fromkeys((*_own_turns(model), *self.turns)))
+
+    @property
+    def networks(self) -> tuple[Classifier, ...]:
+        """The models that are networks."""
+        return tuple(one for one in self.models if isinstance(one, Classifier))
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes."""
-        return self.classifiers[0].classes
+        return self.models[0].classes
 
     @property
     def largest(self) -> int:
         """Rows and columns of a tile at most."""
-        return _TILE[self.method]
+        return min(member.largest for member in self._members)
 
     @property
     def multiple(self) -> int:
         """What rows and columns of a tile are multiples of."""
-        if self.method == "patches":
-            return 1
-        return int(np.lcm.reduce([one.network.stride for one in self.classifiers]))
+        strides = [one.network.stride for one in self.networks if self.method == "dense"]
+        return int(np.lcm.reduce([1, *strides]))
 
     @property
     def above(self) -> int:
@@ -147,8 +162,9 @@ def patch_by_patch(
 ) -> np.ndarray:
     """What a predictor would say of single pixels of a picture patch by patch: float32, `N × K`."""
     said = []
-    for classifier in predictor.classifiers:
-        member = _PatchMember(classifier, predictor.turns_of(classifier))
+    for model in predictor.models:
+        turns = predictor.turns_of(model)
+        member = _patchwise(model, turns)
         tall, wide = member.size
         images = np.stack(
             [
@@ -160,7 +176,14 @@ def patch_by_patch(
     return np.mean(said, axis=0)
 
 
-def turns_of(classifiers: Sequence[Classifier], axis: int | None = None) -> tuple[str, ...]:
+def _patchwise(model: Model, turns: Sequence[str]) -> _ClassicalMember | _PatchMember:
+    if isinstance(model, ClassicalModel):
+        return _ClassicalMember(model, turns)
+    assert isinstance(model, Classifier)
+    return _PatchMember(model, turns)
+
+
+def turns_of(models: Sequence[Model], axis: int | None = None) -> tuple[str, ...]:
     """All turns under which a class stays the same.
 
     Args:
@@ -169,14 +192,45 @@ def turns_of(classifiers: Sequence[Classifier], axis: int | None = None) -> tupl
     """
     if axis in (0, 1):
         return ("none", "up-down")
-    square = all(one.size[0] == one.size[1] for one in classifiers)
+    square = all(one.size[0] == one.size[1] for one in models)
     return tuple(FLIPS) if square else KEEP_SHAPE
+
+
+class _ClassicalMember:
+    def __init__(self, model: ClassicalModel, turns: Sequence[str]) -> None:
+        self._model = model
+        self._turns = ("none",) if model.seen == (1, 1) else tuple(turns)
+        self.size = _seen(model.seen, self._turns)
+        self.above, self.left = (side // 2 for side in model.seen)
+        side = int((_TABLE / model.fitted.n_features) ** 0.5)
+        self.largest = max(16, min(_TILE["patches"], side))
+
+    def predict(self, pixels: np.ndarray, wanted: np.ndarray, features: bool) -> Prediction:
+        ordered = pixels if self._model.order is None else pixels[list(self._model.order)]
+        likely, table = [], None
+        for turn in self._turns:
+            seen, where = flip(ordered, turn), flip(wanted, turn)
+            seen = seen[:, : where.shape[0] + self._model.seen[0] - 1]
+            seen = seen[:, :, : where.shape[1] + self._model.seen[1] - 1]
+            measured = of_pixels(self._model.features, seen, self._model.seen)
+            said = np.zeros((len(self._model.classes), *where.shape), np.float32)
+            said[:, where] = self._model.of_features(measured[:, where].T).T
+            likely.append(unflip(said, turn))
+            if turn == "none":
+                table = measured
+        return Prediction(np.mean(likely, axis=0), table if features else None)
+
+    def of(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities `N × K` of patches `N × bands × ...` of the size `size`."""
+        tall, wide = self._model.seen
+        views = (flip(images, turn)[..., :tall, :wide] for turn in self._turns)
+        return np.mean([self._model.probabilities(view) for view in views], axis=0)
 
 
 class _PatchMember:
     def __init__(self, classifier: Classifier, turns: Sequence[str]) -> None:
         self._classifier, self._turns = classifier, turns
-        self.size = _seen(classifier.size, turns)
+        self.size, self.largest = _seen(classifier.size, turns), _TILE["patches"]
         self.above, self.left = (side // 2 for side in classifier.size)
 
     def predict(self, pixels: np.ndarray, wanted: np.ndarray, features: bool) -> Prediction:
@@ -223,7 +277,7 @@ class _DenseMember:
     def __init__(self, classifier: Classifier, turns: Sequence[str]) -> None:
         self._classifier, self._turns = classifier, turns
         self._dense = Dense(classifier.module, classifier.size)
-        before = self._dense.before
+        self.largest, before = _TILE["dense"], self._dense.before
         tall, wide = _seen(classifier.size, turns)
         self.size = tall + 2 * before, wide + 2 * before
         self.above, self.left = tall // 2 + before, wide // 2 + before
@@ -250,9 +304,9 @@ class _DenseMember:
         return self._dense.both(x) if features else (self._dense.logits(x), None)
 
 
-def _own_turns(classifier: Classifier) -> tuple[str, ...]:
-    """The views that a classifier averages over by itself, as its area of trust does."""
-    return _MIRROR if classifier.flip else _MIRROR[:1]
+def _own_turns(model: Model) -> tuple[str, ...]:
+    """The views that a model averages over by itself, as its area of trust does."""
+    return _MIRROR if isinstance(model, Classifier) and model.flip else _MIRROR[:1]
 
 
 def _seen(size: tuple[int, int], turns: Sequence[str]) -> tuple[int, int]:

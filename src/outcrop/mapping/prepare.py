@@ -21,12 +21,13 @@ from outcrop.progress import tell
 from outcrop.sources.bands import listed, match
 from outcrop.sources.names import is_gdal_name
 from outcrop.training.classifier import Classifier
-from outcrop.training.run import Run, classifier_of
+from outcrop.training.model import Model
+from outcrop.training.run import Run, model_of
 
 MOST_CLASSES = 254
 _MOST_STEP = 256
 
-Model = Classifier | Run
+Trained = Model | Run
 Wanted = Literal["auto", "dense", "patches"]
 
 
@@ -37,7 +38,7 @@ def layer_files(output: str | Path, **further: str | Path | None) -> dict[str, P
 
 
 def job_for(
-    model: Model | Sequence[Model],
+    model: Trained | Sequence[Trained],
     pictures: Pictures,
     layers: tuple[str, ...],
     method: Wanted,
@@ -60,12 +61,12 @@ def job_for(
         OutcropError: models that differ; more classes than a map can hold; pictures of other bands
             or smaller than a patch; a step out of range or beside a dense map.
     """
-    classifiers = _classifiers_of(model)
-    chosen = _method_for(classifiers, method)
-    _check_pictures(classifiers, pictures)
-    _check_step(step, chosen)
-    turned = turns_of(classifiers, axis) if turns else ("none",)
-    predictor = Predictor(classifiers, chosen, turned)
+    models = _models_of(model)
+    chosen = _method_for(models, method)
+    _check_pictures(models, pictures)
+    turned = turns_of(models, axis) if turns else ("none",)
+    predictor = Predictor(models, chosen, turned)
+    _check_step(step, predictor)
     _tell_between_pixels(predictor, axis)
     multiple = int(np.lcm(predictor.multiple, step))
     tiling = divide(*pictures.shape, predictor.largest, multiple, window)
@@ -109,8 +110,8 @@ def check_files(
             check_new(one, overwrite)
 
 
-def first_of(model: Model | Sequence[Model]) -> Classifier:
-    """The first classifier, whose bands and classes the others have too.
+def first_of(model: Trained | Sequence[Trained]) -> Model:
+    """The first model, whose bands and classes the others have too.
 
     Raises:
         OutcropError: there is none.
@@ -118,40 +119,40 @@ def first_of(model: Model | Sequence[Model]) -> Classifier:
     several = model if isinstance(model, Sequence) else [model]
     if not several:
         raise OutcropError("model", "there is none; give one run or several")
-    return classifier_of(several[0])
+    return model_of(several[0])
 
 
 def _is_file(file: Path, source: str) -> bool:
     return not is_gdal_name(source) and file.samefile(source)
 
 
-def _classifiers_of(model: Model | Sequence[Model]) -> tuple[Classifier, ...]:
-    """One classifier or several, which say the same classes of the same bands in one order.
+def _models_of(model: Trained | Sequence[Trained]) -> tuple[Model, ...]:
+    """One model or several, which say the same classes of the same bands in one order.
 
     Raises:
         OutcropError: they do not; there is none; more classes than a map can hold.
     """
     first = first_of(model)
     several = model if isinstance(model, Sequence) else [model]
-    classifiers = tuple(map(classifier_of, several))
-    for one in classifiers[1:]:
+    models = tuple(map(model_of, several))
+    for one in models[1:]:
         if one.classes != first.classes:
             raise OutcropError(
                 "--ensemble",
                 f"has a model of the classes {', '.join(one.classes)}, the first is of "
                 f"{', '.join(first.classes)}; take runs trained on the same patches",
             )
-    classifiers = tuple(_in_bands_of(first, one) for one in classifiers)
+    models = tuple(_in_bands_of(first, one) for one in models)
     if len(first.classes) > MOST_CLASSES:
         raise OutcropError(
             "map",
             f"cannot hold {len(first.classes)} classes; a map has at most {MOST_CLASSES}",
         )
-    return classifiers
+    return models
 
 
-def _in_bands_of(first: Classifier, one: Classifier) -> Classifier:
-    """A classifier that takes the bands in the order of the first.
+def _in_bands_of(first: Model, one: Model) -> Model:
+    """A model that takes the bands in the order of the first.
 
     Raises:
         OutcropError: it was trained on others.
@@ -167,9 +168,10 @@ def _in_bands_of(first: Classifier, one: Classifier) -> Classifier:
     return one.in_order(found.order)
 
 
-def _method_for(classifiers: Sequence[Classifier], wanted: Wanted) -> Method:
+def _method_for(models: Sequence[Model], wanted: Wanted) -> Method:
     """Densely if all networks are without padding, and patch by patch otherwise."""
-    dense = all(one.network.padding == "none" for one in classifiers)
+    networks = [one.network for one in models if isinstance(one, Classifier)]
+    dense = all(network.padding == "none" for network in networks)
     if wanted == "auto":
         return "dense" if dense else "patches"
     return wanted
@@ -181,7 +183,7 @@ def _tell_between_pixels(predictor: Predictor, axis: int | None) -> None:
     Such a network tells what is in the middle of a window, which lies between pixels. Averaging
     over turns about the pixel takes the displacement away.
     """
-    for one in predictor.classifiers:
+    for one in predictor.networks:
         even = any(side % 2 == 0 for side in one.size)
         if one.label_of == "image" and even and len(predictor.turns_of(one)) < len(KEEP_SHAPE):
             way = "an odd size" if axis in (0, 1) else "an odd size, or map with --turns"
@@ -193,7 +195,7 @@ def _tell_between_pixels(predictor: Predictor, axis: int | None) -> None:
             return
 
 
-def _trust_of(model: Model | Sequence[Model]) -> Dissimilarity:
+def _trust_of(model: Trained | Sequence[Trained]) -> Dissimilarity:
     """From features to how far they lie from the training data of the first run, 1 being as far
     as is trusted.
 
@@ -210,13 +212,13 @@ def _over_threshold(area: AreaOfTrust, features: np.ndarray) -> np.ndarray:
     return area.dissimilarity(np.ascontiguousarray(features)) / np.float32(area.threshold or 1)
 
 
-def _check_pictures(classifiers: Sequence[Classifier], pictures: Pictures) -> None:
-    """Refuse pictures that the classifiers were not made for.
+def _check_pictures(models: Sequence[Model], pictures: Pictures) -> None:
+    """Refuse pictures that the models were not made for.
 
     Raises:
         OutcropError: other bands; smaller than a patch.
     """
-    bands = classifiers[0].bands
+    bands = models[0].bands
     if len(pictures.bands) != len(bands):
         raise OutcropError(
             pictures.title,
@@ -224,7 +226,7 @@ def _check_pictures(classifiers: Sequence[Classifier], pictures: Pictures) -> No
             f"{len(bands)} ({', '.join(bands)}); choose them with --bands",
         )
     height, width = pictures.shape
-    for one in classifiers:
+    for one in models:
         if one.size[0] > height or one.size[1] > width:
             raise OutcropError(
                 pictures.title,
@@ -233,7 +235,7 @@ def _check_pictures(classifiers: Sequence[Classifier], pictures: Pictures) -> No
             )
 
 
-def _check_step(step: int, method: Method) -> None:
+def _check_step(step: int, predictor: Predictor) -> None:
     """Refuse a step that is out of range, or beside a dense map.
 
     Raises:
@@ -241,7 +243,7 @@ def _check_step(step: int, method: Method) -> None:
     """
     if not 1 <= step <= _MOST_STEP:
         raise OutcropError("--step", f"must be from 1 to {_MOST_STEP}, not {step}")
-    if step > 1 and method == "dense":
+    if step > 1 and predictor.method == "dense" and predictor.networks:
         raise OutcropError(
             "--step", "has no meaning for a dense map, which computes every pixel; leave it out"
         )

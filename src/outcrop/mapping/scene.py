@@ -13,7 +13,7 @@ from outcrop.mapping.classmap import sidecars, write_maps
 from outcrop.mapping.engine import finished
 from outcrop.mapping.pictures import OfScene
 from outcrop.mapping.prepare import (
-    Model,
+    Trained,
     Wanted,
     check_files,
     first_of,
@@ -24,7 +24,7 @@ from outcrop.progress import tell
 from outcrop.sources.grids import pixel_metres
 from outcrop.sources.opening import open_scene, with_bands
 from outcrop.sources.scene import Reading, Scene
-from outcrop.training.classifier import Classifier
+from outcrop.training.model import Model
 from outcrop.training.origin import far_words, values_of
 
 _PIXEL = 0.1  # relative difference of pixel sizes that is pointed out
@@ -32,7 +32,7 @@ _LOOK, _LOOKS = 48, 5
 
 
 def map_scene(
-    model: Model | Sequence[Model],
+    model: Trained | Sequence[Trained],
     scene: Scene | str | Path,
     output: str | Path,
     confidence: str | Path | None = None,
@@ -64,7 +64,7 @@ def map_scene(
     few windows, not by the scene. Finished windows are kept beside the map until it is whole.
 
     Args:
-        model: a trained classifier, or the run that holds it; or several, whose probabilities are
+        model: a trained model, or the run that holds it; or several, whose probabilities are
             averaged.
         scene: an open scene, or a raster or product by name, which is then read as the scenes of
             the training side were. Bands are matched by name.
@@ -120,9 +120,9 @@ def map_scene(
         write_maps(files, grid, job.predictor.classes, done, store.folder, sieve)
 
 
-def reading_of(classifier: Classifier) -> Reading:
-    """How scenes are to be read for a classifier: as those of its training side were."""
-    return Reading() if classifier.trained_on is None else classifier.trained_on.for_others
+def reading_of(model: Model) -> Reading:
+    """How scenes are to be read for a model: as those of its training side were."""
+    return Reading() if model.trained_on is None else model.trained_on.for_others
 
 
 def part_within(scene: Scene, extent: Sequence[float]) -> tuple[int, int, int, int]:
@@ -159,17 +159,17 @@ def cropped(scene: Scene, part: tuple[int, int, int, int]) -> Scene:
     return replace(scene, transform=transform, height=height, width=width)
 
 
-def _with_bands_of(classifier: Classifier, scene: Scene) -> Scene:
+def _with_bands_of(model: Model, scene: Scene) -> Scene:
     remedy = "choose them with --bands, or name them with --band-names"
-    found, note = with_bands(scene, classifier.bands, "the model", remedy)
+    found, note = with_bands(scene, model.bands, "the model", remedy)
     if note:
         tell(f"note: {note}")
     return found
 
 
-def _tell_differences(classifier: Classifier, scene: Scene, pictures: OfScene) -> None:
+def _tell_differences(model: Model, scene: Scene, pictures: OfScene) -> None:
     """Say where pixels or values are nothing like those of the training side."""
-    known = classifier.trained_on
+    known = model.trained_on
     if known is None:
         return
     size = pixel_metres(scene)[0]
@@ -179,7 +179,7 @@ def _tell_differences(classifier: Classifier, scene: Scene, pictures: OfScene) -
             f"{known.pixel[0][0]:.4g} m; pass --resolution if the scene can be read so"
         )
     seen = values_of(sample_of(pictures))
-    words = far_words(classifier.bands, known.values, seen)
+    words = far_words(model.bands, known.values, seen)
     if words:
         tell(f"note: {scene.title}: {words}")
 

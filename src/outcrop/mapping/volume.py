@@ -10,12 +10,12 @@ from outcrop.errors import OutcropError
 from outcrop.mapping.classcube import check_cubes, write_cubes
 from outcrop.mapping.engine import finished
 from outcrop.mapping.pictures import OfVolume
-from outcrop.mapping.prepare import Model, Wanted, check_files, job_for, layer_files
+from outcrop.mapping.prepare import Trained, Wanted, check_files, job_for, layer_files
 from outcrop.sources.volumes import Volume, open_volume
 
 
 def map_volume(
-    model: Model | Sequence[Model],
+    model: Trained | Sequence[Trained],
     volume: Volume | str | Path,
     axis: int,
     output: str | Path,

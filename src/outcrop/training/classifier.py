@@ -1,4 +1,4 @@
-"""`Classifier`: a trained network with all that is needed to use it on new patches."""
+"""`Classifier`: a trained network as a `Model`."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from outcrop.errors import OutcropError
-from outcrop.files import decoding, file_hash, read_json, write_json
+from outcrop.files import decoding, file_hash, write_json
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.residual import ResidualNetwork
 from outcrop.training.augment import nearest
-from outcrop.training.checkpoint import check_weights, load_weights, write_tensors
+from outcrop.training.checkpoint import check_weights, checksum, load_weights, write_tensors
 from outcrop.training.device import exact_convolutions, pick_device
-from outcrop.training.folder import CLASSIFIER, check_model
+from outcrop.training.folder import CLASSIFIER, kind_of_model, read_description
+from outcrop.training.model import check_images, described, from_description
 from outcrop.training.normalise import Normalisation
 from outcrop.training.origin import TrainedOn
-from outcrop.training.pictures import to_tensor
+from outcrop.training.pictures import Pictures, to_tensor
 from outcrop.training.recipe import LabelOf
 from outcrop.typed import typed
 
@@ -32,7 +32,7 @@ _VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A network, the classes it tells apart, and the patches it expects.
+    """A network, the classes it tells apart, and the patches it expects: a `Model`.
 
     Attributes:
         network: the description that `module` was built from.
@@ -66,20 +66,25 @@ class Classifier:
         return next(self.module.parameters()).device
 
     @property
+    def title(self) -> str:
+        """The name of the network."""
+        return self.network.title
+
+    @property
+    def identity(self) -> str:
+        """The checksum of the weights."""
+        return f"{checksum(self.module.state_dict()):08x}"
+
+    @property
     def description(self) -> dict[str, Any]:
         """All but the weights, as JSON holds it."""
         return {
             "format": CLASSIFIER.model,
             "version": _VERSION,
             "network": asdict(self.network),
-            "classes": list(self.classes),
-            "bands": list(self.bands),
             "normalisation": asdict(self.normalisation),
-            "size": list(self.size),
             "flip": self.flip,
-            "label_of": self.label_of,
-            "temperature": self.temperature,
-            "trained_on": None if self.trained_on is None else self.trained_on.to_json(),
+            **described(self),
         }
 
     def in_order(self, order: Sequence[int]) -> Classifier:
@@ -139,7 +144,7 @@ class Classifier:
         Raises:
             OutcropError: as `probabilities`.
         """
-        self._check(images.shape)
+        check_images(self, images.shape)
         found = np.empty((len(images), len(self.classes)), dtype=np.float32)
         features = np.empty((len(images), self.module.linear.in_features), dtype=np.float32)
         was_training = self.module.training
@@ -151,6 +156,14 @@ class Classifier:
                     whole[start : start + batch] = its.cpu().numpy()
         self.module.train(was_training)
         return found, features
+
+    def features(self, pictures: Pictures, batch: int = 512) -> np.ndarray:
+        """Features of pictures on the network's device, as `probabilities_and_features` gives."""
+        parts = [pictures.all[start : start + batch] for start in range(0, len(pictures), batch)]
+        self.module.eval()
+        with torch.inference_mode():
+            found = [self.see(images)[1].cpu().numpy() for images, _ in pictures.batches(parts)]
+        return np.concatenate([np.empty((0, self.module.linear.in_features), np.float32), *found])
 
     def see(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Calibrated probabilities and features of one batch, on the network's device.
@@ -172,21 +185,6 @@ class Classifier:
             ]
         logits = mean_logits([module.linear(one) for one in features])
         return (logits / self.temperature).softmax(dim=1), torch.stack(features).mean(dim=0)
-
-    def _check(self, shape: tuple[int, ...]) -> None:
-        if len(shape) != 4:
-            raise OutcropError("images", f"must be N × bands × height × width, not {shape}")
-        if shape[1] != len(self.bands):
-            raise OutcropError(
-                "images",
-                f"model wants {len(self.bands)} bands ({', '.join(self.bands)}), got {shape[1]}; "
-                "choose the bands it was trained on",
-            )
-        if shape[2:] != self.size:
-            wanted, got = (f"{height} × {width}" for height, width in (self.size, shape[2:]))
-            raise OutcropError(
-                "images", f"model wants patches of {wanted} pixels, got {got}; cut them anew"
-            )
 
     def save(self, folder: str | Path) -> None:
         """Write `model.safetensors` and `model.json` into an existing folder.
@@ -237,45 +235,26 @@ def read_classifier(folder: str | Path, device: str = "auto") -> Classifier:
     """Read what `Classifier.save` wrote. Nothing that is read is executed.
 
     Raises:
-        OutcropError: missing, damaged or foreign files; a model of pictures; no such device.
+        OutcropError: missing, damaged or foreign files; a model of another kind; no such device.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise OutcropError(folder, "no such model folder; make one with `outcrop train`")
     target = pick_device(device)
-    content = read_json(folder / "model.json", "model", "train")
-    check_model(folder, content, CLASSIFIER)
+    content = read_description(folder)
+    kind_of_model(folder, content, CLASSIFIER)
     with decoding(folder / "model.json", "a model of this outcrop", "train it anew"):
-        if (content["format"], content["version"]) != (CLASSIFIER.model, _VERSION):
-            raise ValueError("another format or version")
+        if content["version"] != _VERSION:
+            raise ValueError("another version")
+        shared = from_description(content)
         network = typed(ResidualNet, content["network"], "network")
-        bands = typed(tuple[str, ...], content["bands"], "bands")
-        classes = typed(tuple[str, ...], content["classes"], "classes")
-        size = typed(tuple[int, int], content["size"], "size")
         flip = typed(bool, content.get("flip", False), "flip")
-        temperature = typed(float, content.get("temperature", 1.0), "temperature")
-        label_of = typed(LabelOf, content.get("label_of", "image"), "label_of")
         normalisation = typed(Normalisation, content["normalisation"], "normalisation")
-        if not len(bands) == len(normalisation.mean) == len(normalisation.std):
+        if not len(shared["bands"]) == len(normalisation.mean) == len(normalisation.std):
             raise ValueError("bands and normalisation differ in number")
-        known = content.get("trained_on")
-        trained_on = None if known is None else TrainedOn.from_json(known)
-        if trained_on is not None and len(trained_on.values) != len(bands):
-            raise ValueError("bands and their values differ in number")
-        if not 0 < temperature < math.inf:
-            raise ValueError("the temperature is not above 0")
-    check_weights(folder / "model.safetensors", content.get("weights"))
+    weights = folder / "model.safetensors"
+    check_weights(weights, content.get("weights"))
+    module = _read_weights(weights, network, shared["bands"], shared["classes"]).to(target)
     return Classifier(
-        network=network,
-        module=_read_weights(folder / "model.safetensors", network, bands, classes).to(target),
-        classes=classes,
-        bands=bands,
-        normalisation=normalisation,
-        size=size,
-        flip=flip,
-        temperature=temperature,
-        label_of=label_of,
-        trained_on=trained_on,
+        network=network, module=module, normalisation=normalisation, flip=flip, **shared
     )
 
 

@@ -27,7 +27,7 @@ from outcrop.training.origin import origin_of
 from outcrop.training.parallel import Team, make_learner, make_team
 from outcrop.training.pictures import load_pictures
 from outcrop.training.recipe import Augmentation, Recipe
-from outcrop.training.run import Predictions, Run, read_run, weights_of
+from outcrop.training.run import Predictions, Run, read_run
 from outcrop.training.trust import measure_trust, write_trust
 
 
@@ -163,9 +163,12 @@ def _train(
                 label_of(recipe.augmentation, patches),
                 origin_of(patches, split.train),
             )
-            weights = weights_of(classifier)
+            weights = classifier.identity
             replace(said, model=weights).save(folder / "predictions.npz")
-            area = measure_trust(classifier, training, validation, split.groups, recipe.seed)
+            area = measure_trust(
+                classifier.features(training), classifier.features(validation),
+                split.groups[split.train], recipe.seed,
+            )  # fmt: skip
             write_trust(folder, replace(area, model=weights))
             classifier.save(folder)
     return read_run(folder, str(device))

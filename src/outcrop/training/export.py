@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_file
 from outcrop.training.classifier import Classifier, mean_logits, views
-from outcrop.training.run import Run, classifier_of
+from outcrop.training.run import Run, network_of
 
 _TOLERANCE = 1e-4
 _BATCH = {"images": {0: torch.export.Dim("batch")}}
@@ -71,7 +71,7 @@ def export(
         raise OutcropError(
             path, f"this format needs {', '.join(missing)}; pip install 'outcrop[onnx]'"
         )
-    classifier = _on_cpu(classifier_of(model))
+    classifier = _on_cpu(network_of(model))
     with _quiet():
         content = form.write(_program(classifier), classifier.description)
         _check(path, classifier, lambda images: form.run(content, images))

@@ -41,10 +41,13 @@ class Kind:
 
 
 CLASSIFIER = Kind("outcrop run", "outcrop model", "a classifier", "outcrop train")
+CLASSICAL = Kind(
+    "outcrop classical run", "outcrop classical model", "a classical model", "outcrop train"
+)
 PICTURE_MODEL = Kind(
     "outcrop picture run", "outcrop picture model", "a VAE-GAN", "outcrop train --model vaegan"
 )
-_KINDS = {kind.format: kind for kind in (CLASSIFIER, PICTURE_MODEL)}
+_KINDS = {kind.format: kind for kind in (CLASSIFIER, CLASSICAL, PICTURE_MODEL)}
 
 
 def is_finished(folder: Path) -> bool:
@@ -59,14 +62,27 @@ def describe(
     recipe: DataclassInstance,
     kind: Kind = CLASSIFIER,
 ) -> dict[str, Any]:
-    """What a run was made with, as JSON holds it."""
+    """What a training was made with, as JSON holds it."""
+    return describe_run(
+        patches, split, kind, {"network": asdict(network), "recipe": asdict(recipe)}
+    )
+
+
+def describe_run(
+    patches: PatchSet, split: Split, kind: Kind, made: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a run was made with, as JSON holds it.
+
+    Args:
+        made: what is of this kind of run alone.
+    """
+    import sklearn
     import torch
 
     return {
         "format": kind.format,
         "version": _VERSION,
-        "network": asdict(network),
-        "recipe": asdict(recipe),
+        **made,
         "patches": {
             "fingerprint": patches.fingerprint,
             "number": len(patches),
@@ -82,6 +98,7 @@ def describe(
             "outcrop": __version__,
             "python": platform.python_version(),
             "torch": torch.__version__,
+            "scikit-learn": sklearn.__version__,
             "numpy": np.__version__,
         },
     }
@@ -164,43 +181,59 @@ def kind_of(folder: Path) -> Kind | None:
     return _kind(read_json(path, "run", "train")) if path.exists() else None
 
 
-def read_config(folder: Path, wanted: Kind) -> dict[str, Any]:
+def read_config(folder: Path, *wanted: Kind) -> dict[str, Any]:
     """What a run was made with.
+
+    Args:
+        wanted: kinds of runs that are accepted; an error line names the first.
 
     Raises:
         OutcropError: there is no run, or it is one of another kind.
     """
     if not folder.is_dir():
-        raise OutcropError(folder, f"no such run; make one with `{wanted.command}`")
+        raise OutcropError(folder, f"no such run; make one with `{wanted[0].command}`")
     config = read_json(folder / "config.json", "run", "train")
     found = _kind(config)
     if found is None:
         raise OutcropError(folder, "is not a run of outcrop; choose another folder")
-    _refuse_other(folder, found, wanted)
+    if found not in wanted:
+        raise _other(folder, found, wanted[0])
     return config
 
 
-def check_model(folder: Path, content: Any, wanted: Kind) -> None:
-    """Refuse the model of a run of another kind.
-
-    Args:
-        content: of `model.json`.
+def read_description(folder: Path) -> Any:
+    """What `model.json` of a model's folder holds.
 
     Raises:
-        OutcropError: it is one.
+        OutcropError: there is no such folder or file, or it is no JSON.
+    """
+    if not folder.is_dir():
+        raise OutcropError(folder, "no such model folder; make one with `outcrop train`")
+    return read_json(folder / "model.json", "model", "train")
+
+
+def kind_of_model(folder: Path, content: Any, *wanted: Kind) -> Kind:
+    """What the content of `model.json` is a model of.
+
+    Args:
+        wanted: kinds that are accepted; an error line names the first.
+
+    Raises:
+        OutcropError: it is of another kind.
     """
     for kind in _KINDS.values():
         if isinstance(content, dict) and content.get("format") == kind.model:
-            _refuse_other(folder, kind, wanted)
+            if kind in wanted:
+                return kind
+            raise _other(folder, kind, wanted[0])
+    raise OutcropError(folder / "model.json", "is not a model of this outcrop; train it anew")
 
 
-def _refuse_other(folder: Path, found: Kind, wanted: Kind) -> None:
-    if found != wanted:
-        raise OutcropError(
-            folder,
-            f"is a run of {found.name}, and {wanted.name} is wanted; "
-            f"choose one of `{wanted.command}`",
-        )
+def _other(folder: Path, found: Kind, wanted: Kind) -> OutcropError:
+    return OutcropError(
+        folder,
+        f"is a run of {found.name}, and {wanted.name} is wanted; choose one of `{wanted.command}`",
+    )
 
 
 def _kind(config: Any) -> Kind | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +16,18 @@ from outcrop.evaluation.scores import Scores, score
 from outcrop.evaluation.trust import AreaOfTrust
 from outcrop.files import decoding, new_file
 from outcrop.splits.split import read_split
-from outcrop.training.checkpoint import checksum
+from outcrop.training.classical import ClassicalModel, read_classical
 from outcrop.training.classifier import Classifier, read_classifier
-from outcrop.training.folder import CLASSIFIER, is_finished, read_config
+from outcrop.training.folder import (
+    CLASSICAL,
+    CLASSIFIER,
+    is_finished,
+    kind_of_model,
+    read_config,
+    read_description,
+)
 from outcrop.training.log import EpochMetrics, read_metrics
+from outcrop.training.model import Model
 from outcrop.training.trust import TRUST, read_trust
 
 
@@ -50,15 +60,39 @@ class Run:
 
     Attributes:
         folder: where it lies.
-        classifier: the model after the last epoch.
-        metrics: one entry for each epoch.
-        predictions: of the validation side, after the last epoch.
+        model: what was trained: a network after the last epoch, or a classical model.
+        metrics: one entry for each epoch of a network.
+        predictions: of the validation side.
+        config: what it was made with.
     """
 
     folder: Path
-    classifier: Classifier
+    model: Model
     metrics: tuple[EpochMetrics, ...]
     predictions: Predictions
+    config: Mapping[str, Any]
+
+    @property
+    def classifier(self) -> Classifier:
+        """The trained network.
+
+        Raises:
+            OutcropError: the run is of a classical model.
+        """
+        return network_of(self)
+
+    @property
+    def seconds(self) -> float:
+        """What tuning and training took."""
+        return float(self.config.get("seconds", sum(epoch.seconds for epoch in self.metrics)))
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What a table says of how it was made."""
+        if isinstance(self.model, ClassicalModel):
+            return self.model.fitted.settings
+        recipe = self.config["recipe"]
+        return {"epochs": recipe["epochs"], "learning rate": recipe["learning_rate"]}
 
     @cached_property
     def scores(self) -> Scores:
@@ -74,7 +108,7 @@ class Run:
         return score(
             self.predictions.truth,
             self.predictions.probabilities.argmax(axis=1),
-            self.classifier.classes,
+            self.model.classes,
             self.groups,
         )
 
@@ -95,7 +129,7 @@ class Run:
     @cached_property
     def calibrated(self) -> Predictions:
         """Predictions of the validation side as the classifier gives them: calibrated."""
-        probabilities = tempered(self.predictions.probabilities, self.classifier.temperature)
+        probabilities = tempered(self.predictions.probabilities, self.model.temperature)
         return replace(self.predictions, probabilities=probabilities)
 
     @cached_property
@@ -119,20 +153,43 @@ class Run:
         Raises:
             OutcropError: it was.
         """
-        if model not in ("", weights_of(self.classifier)):
+        if model not in ("", self.model.identity):
             raise OutcropError(
                 path, "was made with another model than this run's; put the right one back"
             )
 
 
-def weights_of(classifier: Classifier) -> str:
-    """What tells the weights of a classifier from others: `checksum` as text."""
-    return f"{checksum(classifier.module.state_dict()):08x}"
+def model_of(model: Model | Run) -> Model:
+    """The model itself, or that of a run."""
+    return model.model if isinstance(model, Run) else model
 
 
-def classifier_of(model: Classifier | Run) -> Classifier:
-    """The classifier itself, or that of a run."""
-    return model.classifier if isinstance(model, Run) else model
+def network_of(model: Model | Run) -> Classifier:
+    """The network itself, or that of a run.
+
+    Raises:
+        OutcropError: it is a classical model.
+    """
+    found = model_of(model)
+    if not isinstance(found, Classifier):
+        where = model.folder if isinstance(model, Run) else "model"
+        raise OutcropError(
+            where, f"is a run of {found.title}, and a network is wanted; choose a run of one"
+        )
+    return found
+
+
+def read_model(folder: str | Path, device: str = "auto") -> Model:
+    """Read the model that a run left. Nothing that is read is executed.
+
+    Raises:
+        OutcropError: missing, damaged or foreign files; no such device.
+    """
+    folder = Path(folder)
+    content = read_description(folder)
+    if kind_of_model(folder, content, CLASSIFIER, CLASSICAL) == CLASSICAL:
+        return read_classical(folder)
+    return read_classifier(folder, device)
 
 
 def read_run(folder: str | Path, device: str = "auto") -> Run:
@@ -142,21 +199,23 @@ def read_run(folder: str | Path, device: str = "auto") -> Run:
         OutcropError: missing, foreign, damaged or unfinished.
     """
     folder = Path(folder)
-    read_config(folder, CLASSIFIER)
+    config = read_config(folder, CLASSIFIER, CLASSICAL)
     if not is_finished(folder):
         raise OutcropError(folder, "is not finished; go on with `outcrop train --resume`")
+    model = read_model(folder, device)
     run = Run(
         folder=folder,
-        classifier=read_classifier(folder, device),
-        metrics=read_metrics(folder / "metrics.jsonl"),
+        model=model,
+        metrics=read_metrics(folder / "metrics.jsonl") if isinstance(model, Classifier) else (),
         predictions=read_predictions(folder / "predictions.npz"),
+        config=config,
     )
     run.check_made(folder / "predictions.npz", run.predictions.model)
     if not np.array_equal(run.predictions.index, read_split(folder / "split.json").validation):
         raise OutcropError(
             folder / "predictions.npz", "is of another split than this run; put the right one back"
         )
-    classes = set(run.classifier.classes)
+    classes = set(run.model.classes)
     if run.predictions.probabilities.shape[1] != len(classes):
         raise OutcropError(
             folder / "predictions.npz", f"is damaged or not of {len(classes)} classes; train anew"

@@ -9,14 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import safe_open
-from torch import Tensor
 
 from outcrop.errors import OutcropError
 from outcrop.evaluation.trust import AreaOfTrust, learn_area
 from outcrop.files import decoding, sealed, unsealed
 from outcrop.training.checkpoint import checksum, write_tensors
-from outcrop.training.classifier import Classifier
-from outcrop.training.pictures import Pictures
 from outcrop.typed import typed
 
 TRUST = "trust.safetensors"
@@ -24,29 +21,22 @@ _FORMAT = "outcrop area of trust"
 _TENSORS = ("references", "mean", "std", "held_out")
 _NUMBERS = ("mean_distance", "threshold")
 _MOST = 20_000
-_BATCH = 512
 
 
 def measure_trust(
-    classifier: Classifier,
-    training: Pictures,
-    validation: Pictures,
-    groups: np.ndarray,
-    seed: int = 0,
+    training: np.ndarray, held_out: np.ndarray, groups: np.ndarray, seed: int = 0
 ) -> AreaOfTrust:
-    """The area of trust of a classifier, from patches as they are, without augmentation.
+    """The area of trust of a model, from the features of patches without augmentation.
 
     Args:
-        training, validation: on the device of the classifier; the latter may be empty.
-        groups: the piece of ground of each patch of the whole set.
+        training: float32, `N × features`, of the training side.
+        held_out: float32, `M × features`, of the validation side, which may be empty.
+        groups: the piece of ground of each patch of the training side.
         seed: of the sample of 20 000 patches of a larger training side, and of `learn_area`.
     """
     some = np.sort(np.random.default_rng(seed).permutation(len(training))[:_MOST])
     return learn_area(
-        _features(classifier, training, some),
-        groups[training.index[some]],
-        _features(classifier, validation, validation.all),
-        seed=seed,
+        torch.from_numpy(training[some]), groups[some], torch.from_numpy(held_out), seed=seed
     )
 
 
@@ -92,12 +82,3 @@ def read_trust(folder: str | Path) -> AreaOfTrust:
         if not found.references.shape[1:] == found.mean.shape == found.std.shape:
             raise ValueError("channels differ in number")
         return found
-
-
-def _features(classifier: Classifier, pictures: Pictures, which: np.ndarray) -> Tensor:
-    parts = [which[start : start + _BATCH] for start in range(0, len(which), _BATCH)]
-    channels = classifier.module.linear.in_features
-    classifier.module.eval()
-    with torch.inference_mode():
-        found = [classifier.see(images)[1].cpu() for images, _ in pictures.batches(parts)]
-        return torch.cat([torch.empty(0, channels), *found])

@@ -104,12 +104,11 @@ def map(
     from outcrop.sources.kinds import are_volumes
     from outcrop.sources.mosaic import lay_together
     from outcrop.sources.opening import open_scenes
-    from outcrop.training.classifier import read_classifier
-    from outcrop.training.run import classifier_of, read_run
+    from outcrop.training.run import model_of, read_model, read_run
 
     headers = headers_of(sources, inline_byte=inline_byte, crossline_byte=crossline_byte, gaps=gaps)
-    first = read_classifier(run, device) if trust is None else read_run(run, device)
-    models = [first, *(read_classifier(one, device) for one in ensemble or ())]
+    first = read_model(run, device) if trust is None else read_run(run, device)
+    models = [first, *(read_model(one, device) for one in ensemble or ())]
     options: dict[str, Any] = {
         "confidence": confidence, "entropy": entropy, "second": second, "trust": trust,
         "method": method, "turns": turns, "step": step, "scheduler": scheduler, "resume": resume,
@@ -141,7 +140,7 @@ def map(
             layers = (output, confidence, entropy, second, trust)
             check_polygons(polygons, [one for one in layers if one is not None], overwrite)
         said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        reading = replace(reading_of(classifier_of(first)), **said)
+        reading = replace(reading_of(model_of(first)), **said)
         scene = lay_together(open_scenes(sources, bands, crs, reading))
         map_scene(models, scene, output, sieve=sieve, window=window, extent=extent, **options)
         if polygons is not None:

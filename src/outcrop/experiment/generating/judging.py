@@ -12,7 +12,7 @@ from outcrop.progress import track
 from outcrop.splits.split import read_split
 from outcrop.training.classifier import Classifier
 from outcrop.training.folder import CLASSIFIER, read_config
-from outcrop.training.run import Run, classifier_of
+from outcrop.training.run import Run, network_of
 from outcrop.training.vaegan.engine import judge_for
 from outcrop.training.vaegan.model import VaeGanModel
 
@@ -50,7 +50,7 @@ def judge_of(model: Classifier | Run, patches: PatchSet, held_out: np.ndarray) -
     Raises:
         OutcropError: it was trained on patches of other bands or of another size.
     """
-    classifier = classifier_of(model)
+    classifier = network_of(model)
     classifier = judge_for(classifier, patches)
     where = f" ({model.folder})" if isinstance(model, Run) else ""
     name = f"features of {classifier.network.title} trained by outcrop{where}"

@@ -30,7 +30,7 @@ from outcrop.training.memory import full_memory_told, smaller_parts
 from outcrop.training.parallel import Team
 from outcrop.training.parallel.team import assemble
 from outcrop.training.pictures import load_pictures
-from outcrop.training.run import Run, classifier_of
+from outcrop.training.run import Run, network_of
 from outcrop.training.vaegan.learner import VaeGanLearner
 from outcrop.training.vaegan.look import Looker, evenly
 from outcrop.training.vaegan.loop import VaeGanLoop
@@ -90,7 +90,7 @@ def train_vaegan(
     """
     split.check(patches, judged=False, classes=1)
     network.check_size(patches.size)
-    classifier = None if judge is None else classifier_of(judge)
+    classifier = None if judge is None else network_of(judge)
     if classifier is not None:
         classifier = judge_for(classifier, patches)
     weights = _similarity(network, similarity, patches)

@@ -17,7 +17,7 @@ from outcrop.models.autoencoder import PictureNetworks
 from outcrop.models.vaegan import VaeGan
 from outcrop.training.checkpoint import check_weights, load_weights, write_tensors
 from outcrop.training.device import exact_convolutions, pick_device
-from outcrop.training.folder import PICTURE_MODEL, check_model
+from outcrop.training.folder import PICTURE_MODEL, kind_of_model
 from outcrop.training.normalise import Normalisation
 from outcrop.training.pictures import to_tensor
 from outcrop.typed import typed
@@ -194,10 +194,10 @@ def read_vaegan(folder: str | Path, device: str = "auto") -> VaeGanModel:
     """
     folder, target = Path(folder), pick_device(device)
     content = read_json(folder / "model.json", "model", "train --model vaegan")
-    check_model(folder, content, PICTURE_MODEL)
+    kind_of_model(folder, content, PICTURE_MODEL)
     with decoding(folder / "model.json", "a model of this outcrop", "train it anew"):
-        if (content["format"], content["version"]) != (PICTURE_MODEL.model, _VERSION):
-            raise ValueError("another format or version")
+        if content["version"] != _VERSION:
+            raise ValueError("another version")
         network = typed(VaeGan, content["network"], "network")
         bands = typed(tuple[str, ...], content["bands"], "bands")
         size = typed(int, content["size"], "size")

@@ -1,0 +1,140 @@
+"""`ClassicalModel`: a trained classical classifier as a `Model`; and the run that makes one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from outcrop.evaluation.calibration import tempered
+from outcrop.files import decoding, write_json
+from outcrop.models.baselines import FittedBaseline, read_fitted
+from outcrop.models.features import FEATURES
+from outcrop.training.folder import CLASSICAL, kind_of_model, read_description
+from outcrop.training.model import check_images, described, from_description
+from outcrop.training.origin import TrainedOn
+from outcrop.training.recipe import LabelOf
+from outcrop.typed import typed
+
+_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class ClassicalModel:
+    """A fitted classical classifier, its classes, and the patches it expects: a `Model`.
+
+    Attributes:
+        fitted: the classifier and the features that it sees.
+        classes, bands, size, label_of, temperature, trained_on: see `Model`. One that sees the
+            centre pixel alone takes patches of any size.
+        order: for each band that `fitted` was trained on the index that it has in `bands`; None if
+            they stand in the same order.
+    """
+
+    fitted: FittedBaseline
+    classes: tuple[str, ...]
+    bands: tuple[str, ...]
+    size: tuple[int, int]
+    label_of: LabelOf = "pixel"
+    temperature: float = 1.0
+    trained_on: TrainedOn | None = None
+    order: tuple[int, ...] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """The processor."""
+        return torch.device("cpu")
+
+    @property
+    def features(self) -> str:
+        """What it sees of a patch, a key of `outcrop.models.features.FEATURES`."""
+        return self.fitted.baseline.features
+
+    @property
+    def title(self) -> str:
+        """The classifier and what it sees."""
+        return f"{self.fitted.baseline.name}, {self.features}"
+
+    @property
+    def identity(self) -> str:
+        """The checksum of what was fitted."""
+        return self.fitted.identity
+
+    @property
+    def seen(self) -> tuple[int, int]:
+        """Rows and columns of a patch that it looks at."""
+        return (1, 1) if self.features == "centre pixel" else self.size
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """All but what was fitted, as JSON holds it."""
+        return {
+            "format": CLASSICAL.model,
+            "version": _VERSION,
+            "fitted": self.fitted.description,
+            "order": None if self.order is None else list(self.order),
+            **described(self),
+        }
+
+    def in_order(self, order: Sequence[int]) -> ClassicalModel:
+        """See `Model`."""
+        if list(order) == list(range(len(self.bands))):
+            return self
+        back = np.argsort(order)
+        before = range(len(self.bands)) if self.order is None else self.order
+        trained_on = self.trained_on
+        if trained_on is not None:
+            values = tuple(trained_on.values[i] for i in back)
+            trained_on = replace(trained_on, values=values)
+        return replace(
+            self,
+            bands=tuple(self.bands[i] for i in back),
+            order=tuple(order[i] for i in before),
+            trained_on=trained_on,
+        )
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """See `Model`."""
+        return self.probabilities_and_features(images)[0]
+
+    def probabilities_and_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `Model`; the features are those that the classifier sees."""
+        check_images(self, images.shape, any_size=self.seen == (1, 1))
+        ordered = images if self.order is None else images[:, list(self.order)]
+        features = FEATURES[self.features](ordered)
+        return self.of_features(features), features
+
+    def of_features(self, features: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities, float32, `N × classes`, from features `N × F`."""
+        found = self.fitted.probabilities(features).astype(np.float32)
+        return found if self.temperature == 1 else tempered(found, self.temperature)
+
+    def save(self, folder: str | Path) -> None:
+        """See `Model`."""
+        folder = Path(folder)
+        self.fitted.save(folder)
+        write_json(folder / "model.json", self.description)
+
+
+def read_classical(folder: str | Path) -> ClassicalModel:
+    """Read what `ClassicalModel.save` wrote. Nothing that is read is executed.
+
+    Raises:
+        OutcropError: missing, damaged or foreign files; a model of another kind.
+    """
+    folder = Path(folder)
+    content = read_description(folder)
+    kind_of_model(folder, content, CLASSICAL)
+    with decoding(folder / "model.json", "a model of this outcrop", "train it anew"):
+        if content["version"] != _VERSION:
+            raise ValueError("another version")
+        shared = from_description(content)
+        order = typed(tuple[int, ...] | None, content["order"], "order")
+        if order is not None and sorted(order) != list(range(len(shared["bands"]))):
+            raise ValueError("its order of bands is none")
+        told = typed(dict[str, Any], content["fitted"], "fitted")
+    return ClassicalModel(read_fitted(folder, told), order=order, **shared)

@@ -1,0 +1,92 @@
+"""Patches, a split and a classical classifier become a run."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from outcrop.evaluation.calibration import temperature_that_holds
+from outcrop.files import check_new, new_folder, write_json
+from outcrop.models.baselines import Baseline
+from outcrop.models.features import FEATURES
+from outcrop.patches.patchset import PatchSet
+from outcrop.splits.split import Split
+from outcrop.training.augment import label_of
+from outcrop.training.classical import ClassicalModel
+from outcrop.training.folder import CLASSICAL, check_same, describe_run
+from outcrop.training.origin import origin_of
+from outcrop.training.recipe import Augmentation
+from outcrop.training.run import Predictions, Run, read_run
+from outcrop.training.trust import measure_trust, write_trust
+
+_PART = 4096
+
+
+def fit_classical(
+    patches: PatchSet,
+    split: Split,
+    folder: str | Path,
+    baseline: Baseline,
+    seed: int = 0,
+    resume: bool = False,
+) -> Run:
+    """Tune and fit a classical classifier on the training side, judge it on the validation side.
+
+    Tuning and fitting see the training side alone (`Baseline.fit`). As for networks
+    (`outcrop.training.engine.train`), the validation side tells how sure the model may be and how
+    unlike the training side ground may be, and it may be empty.
+
+    Args:
+        folder: where the run is written, whole or not at all: configuration, split, predictions of
+            the validation side, the area of trust, and the model.
+        seed: of the folds of tuning and of what the classifier draws.
+        resume: return the run in `folder`, if there is one and it was made in the same way.
+
+    Raises:
+        OutcropError: the folder exists and `resume` is false, or holds another run; the split does
+            not fit the patches; there are fewer than two classes to train on; the disk is full.
+    """
+    folder = Path(folder)
+    split.check(patches, judged=len(split.validation) > 0)
+    made = {"classical": {"name": baseline.name, "features": baseline.features, "seed": seed}}
+    config = describe_run(patches, split, CLASSICAL, made)
+    if resume and folder.exists():
+        check_same(folder, config, split, {})
+        return read_run(folder)
+    check_new(folder, instead="--resume")
+    started = time.perf_counter()
+    seen, unseen = (
+        features_of(baseline.features, patches, index) for index in (split.train, split.validation)
+    )
+    groups = split.groups[split.train] if split.by_ground else None
+    fitted = baseline.fit(seen, patches.labels[split.train], groups, len(patches.classes), seed)
+    model = ClassicalModel(
+        fitted,
+        patches.classes,
+        patches.bands,
+        patches.size,
+        label_of(Augmentation(), patches),
+        trained_on=origin_of(patches, split.train),
+    )
+    truth = patches.labels[split.validation]
+    said = Predictions(split.validation, truth, model.of_features(unseen), model.identity)
+    temperature = temperature_that_holds(truth, said.probabilities, split.groups[split.validation])
+    seconds = time.perf_counter() - started
+    area = measure_trust(seen, unseen, split.groups[split.train], seed)
+    with new_folder(folder) as temporary:
+        write_json(temporary / "config.json", config | {"seconds": round(seconds, 3)})
+        split.save(temporary / "split.json")
+        said.save(temporary / "predictions.npz")
+        write_trust(temporary, replace(area, model=model.identity))
+        replace(model, temperature=temperature).save(temporary)
+    return read_run(folder)
+
+
+def features_of(kind: str, patches: PatchSet, index: np.ndarray) -> np.ndarray:
+    """Features of some of the patches, without holding more than a part of the images."""
+    measure = FEATURES[kind]
+    parts = np.array_split(index, max(1, len(index) // _PART))
+    return np.concatenate([measure(patches.take(part)) for part in parts])

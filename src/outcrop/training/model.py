@@ -1,0 +1,155 @@
+"""`Model`: the contract of everything that has learnt classes from patches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+
+from outcrop.errors import OutcropError
+from outcrop.sources.bands import listed
+from outcrop.training.origin import TrainedOn
+from outcrop.training.recipe import LabelOf
+from outcrop.typed import typed
+
+Self = TypeVar("Self", bound="Model")
+
+
+class Model(Protocol):
+    """A trained model with all that is needed to use it on new patches.
+
+    Attributes:
+        classes: the class names, in the order of the probabilities.
+        bands: the names of the bands, in the order of the channels.
+        size: height and width of the patches it takes, in pixels.
+        label_of: what the label of a patch was said of in training.
+        temperature: above 1 it lowers, below 1 it raises every confidence
+            (`outcrop.evaluation.calibration`); 1 leaves what the model says.
+        trained_on: what the patches were that it was trained on, where that is known.
+    """
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    @property
+    def bands(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    @property
+    def size(self) -> tuple[int, int]: ...  # noqa: D102
+
+    @property
+    def label_of(self) -> LabelOf: ...  # noqa: D102
+
+    @property
+    def temperature(self) -> float: ...  # noqa: D102
+
+    @property
+    def trained_on(self) -> TrainedOn | None: ...  # noqa: D102
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    @property
+    def title(self) -> str:
+        """What a table calls it."""
+
+    @property
+    def identity(self) -> str:
+        """Text that differs between models that say different things."""
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """All but the learnt numbers, as JSON holds it."""
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """The calibrated probability of each class for each patch.
+
+        Args:
+            images: `N × bands × height × width` in the source's units, any number type; NaN and
+                infinite pixels count as no data.
+
+        Returns:
+            float32, `N × classes`; rows sum to 1.
+
+        Raises:
+            OutcropError: another number of bands, or another size, than it was trained on.
+        """
+
+    def probabilities_and_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `probabilities`, and float32 `N × features`, what the classes follow from."""
+
+    def in_order(self: Self, order: Sequence[int]) -> Self:
+        """The same model for images whose bands stand in another order.
+
+        Args:
+            order: for each of its bands the index that it has there.
+        """
+
+    def save(self, folder: str | Path) -> None:
+        """Write `model.json` and the learnt numbers into an existing folder.
+
+        Raises:
+            OutcropError: the folder is missing, or the disk is full.
+        """
+
+
+def check_images(model: Model, shape: tuple[int, ...], any_size: bool = False) -> None:
+    """Refuse images that a model was not trained for.
+
+    Raises:
+        OutcropError: they are no patches, or have other bands or another size.
+    """
+    if len(shape) != 4:
+        raise OutcropError("images", f"must be N × bands × height × width, not {shape}")
+    if shape[1] != len(model.bands):
+        raise OutcropError(
+            "images",
+            f"model wants {len(model.bands)} bands ({listed(model.bands)}), got {shape[1]}; "
+            "choose the bands it was trained on",
+        )
+    if shape[2:] != model.size and not any_size:
+        wanted, got = (f"{height} × {width}" for height, width in (model.size, shape[2:]))
+        raise OutcropError(
+            "images", f"model wants patches of {wanted} pixels, got {got}; cut them anew"
+        )
+
+
+def described(model: Model) -> dict[str, Any]:
+    """What every model says of itself in `model.json`."""
+    return {
+        "classes": list(model.classes),
+        "bands": list(model.bands),
+        "size": list(model.size),
+        "label_of": model.label_of,
+        "temperature": model.temperature,
+        "trained_on": None if model.trained_on is None else model.trained_on.to_json(),
+    }
+
+
+def from_description(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes that `described` wrote; models of before it may lack the last three.
+
+    Raises:
+        KeyError, TypeError, ValueError: the content is something else.
+    """
+    bands = typed(tuple[str, ...], content["bands"], "bands")
+    temperature = typed(float, content.get("temperature", 1.0), "temperature")
+    if not 0 < temperature < math.inf:
+        raise ValueError("the temperature is not above 0")
+    known = content.get("trained_on")
+    trained_on = None if known is None else TrainedOn.from_json(known)
+    if trained_on is not None and len(trained_on.values) != len(bands):
+        raise ValueError("bands and their values differ in number")
+    return {
+        "classes": typed(tuple[str, ...], content["classes"], "classes"),
+        "bands": bands,
+        "size": typed(tuple[int, int], content["size"], "size"),
+        "label_of": typed(LabelOf, content.get("label_of", "image"), "label_of"),
+        "temperature": temperature,
+        "trained_on": trained_on,
+    }

@@ -1,0 +1,164 @@
+"""Classical models as runs: kept, read, evaluated, compared, put into ensembles and mapped."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import rasterio
+
+from outcrop.errors import OutcropError
+from outcrop.experiment.compare_runs import compare_runs
+from outcrop.experiment.evaluate import evaluate
+from outcrop.mapping.scene import map_scene
+from outcrop.models.baselines import BASELINES
+from outcrop.patches.cut import scene_images
+from outcrop.patches.patchset import PatchSet
+from outcrop.sources.opening import open_scene
+from outcrop.training.classical import ClassicalModel
+from outcrop.training.fit import fit_classical
+from outcrop.training.run import network_of, read_model, read_run
+from tests.rasters import write_raster
+from tests.tiny import PATCHES, SPLIT
+
+BY_TITLE = {f"{one.name}, {one.features}": one for one in BASELINES}
+TREE, SVM = BY_TITLE["decision tree, centre pixel"], BY_TITLE["SVM, patch statistics"]
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    return fit_classical(PATCHES, SPLIT, tmp_path_factory.mktemp("tree") / "run", TREE, seed=3)
+
+
+@pytest.mark.parametrize("baseline", BASELINES, ids=BY_TITLE)
+def test_a_run_says_the_same_when_it_is_read_again(tmp_path, baseline):
+    made = fit_classical(PATCHES, SPLIT, tmp_path / "run", baseline)
+    read = read_run(tmp_path / "run")
+    images = PATCHES.take(np.arange(20))
+    np.testing.assert_array_equal(made.model.probabilities(images), read.model.probabilities(images))
+    np.testing.assert_allclose(read.model.probabilities(images).sum(axis=1), 1, rtol=1e-5)
+    assert read.model.title == f"{baseline.name}, {baseline.features}"
+    assert read.scores.overall.value > 0.5
+    assert read.trust.references.shape[1] == read.model.probabilities_and_features(images)[1].shape[1]
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "config.json", "split.json", "predictions.npz", "trust.safetensors", "model.json",
+        "model.skops",
+    }  # fmt: skip
+
+
+def test_a_run_that_is_there_is_kept_or_refused(tree):
+    again = fit_classical(PATCHES, SPLIT, tree.folder, TREE, seed=3, resume=True)
+    assert again.model.identity == tree.model.identity
+    with pytest.raises(OutcropError, match="classical.seed was 3, is 4"):
+        fit_classical(PATCHES, SPLIT, tree.folder, TREE, seed=4, resume=True)
+    with pytest.raises(OutcropError, match="--resume"):
+        fit_classical(PATCHES, SPLIT, tree.folder, TREE)
+
+
+def test_a_network_is_wanted_where_only_that_will_do(tree):
+    with pytest.raises(OutcropError, match="is a run of decision tree, centre pixel, and a network"):
+        network_of(tree)
+
+
+def test_a_file_of_another_model_is_refused(tree, tmp_path):
+    other = fit_classical(PATCHES, SPLIT, tmp_path / "run", SVM)
+    content = (tree.folder / "model.skops").read_bytes()
+    (other.folder / "model.skops").write_bytes(content)
+    with pytest.raises(OutcropError, match="model.skops"):
+        read_model(other.folder)
+
+
+def test_bands_in_another_order(tree):
+    images = PATCHES.take(np.arange(30))
+    turned = tree.model.in_order([1, 0])
+    assert turned.bands == PATCHES.bands[::-1]
+    np.testing.assert_array_equal(
+        turned.probabilities(images[:, ::-1]), tree.model.probabilities(images)
+    )
+    assert turned.in_order([1, 0]).bands == PATCHES.bands
+
+
+def test_evaluated_and_compared_beside_a_network(tree, run, tmp_path):
+    found = evaluate(tree, PATCHES)
+    truth = PATCHES.labels
+    said = tree.model.probabilities(PATCHES.take(np.arange(len(PATCHES)))).argmax(axis=1)
+    assert found.scores.overall.value == pytest.approx((said == truth).mean())
+    assert found.trusted is not None
+    svm = fit_classical(PATCHES, SPLIT, tmp_path / "svm", SVM)
+    comparison = compare_runs(PATCHES, SPLIT, [tree.folder, svm.folder], tmp_path / "compared")
+    assert {row.model for row in comparison.rows} == {
+        "decision tree, centre pixel", "SVM, patch statistics"
+    }  # fmt: skip
+
+
+@pytest.fixture
+def scene(tmp_path):
+    """Two bands with two pixels of no data."""
+    pixels = np.random.default_rng(1).normal(130, 40, (2, 37, 53)).round().clip(1, 255)
+    pixels[:, 6, 31] = pixels[1, 20, 3] = 0
+    path = write_raster(tmp_path / "scene.tif", pixels.astype("uint8"), nodata=0)
+    return path
+
+
+def around(scene_path, size):
+    """The patch of every pixel as `cut` gives it, and which pixels have data."""
+    with rasterio.open(scene_path) as dataset:
+        pixels = dataset.read().astype("float32")
+    pixels[pixels == 0] = np.nan
+    rows, columns = np.indices(pixels.shape[1:]).reshape(2, -1)
+    padded = np.pad(pixels, ((0, 0), (size, size), (size, size)), mode="reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(1, 2))
+    top, left = rows - size // 2 + size, columns - size // 2 + size
+    return windows[:, top, left].swapaxes(0, 1), np.isfinite(pixels).all(axis=0)
+
+
+@pytest.mark.parametrize("size", [5, 8])
+@pytest.mark.parametrize("baseline", BASELINES, ids=BY_TITLE)
+def test_a_map_says_what_patches_say(tmp_path, scene, baseline, size):
+    inner = PATCHES.take(np.arange(len(PATCHES)))[:, :, :size, :size]
+    patches = PatchSet(inner, PATCHES.labels, PATCHES.classes, PATCHES.bands)
+    split = replace(SPLIT, fingerprint=patches.fingerprint)
+    run = fit_classical(patches, split, tmp_path / "run", baseline)
+    named = open_scene(scene)
+    map_scene(run, scene, tmp_path / "map.tif", tmp_path / "sure.tif", trust=tmp_path / "far.tif")
+    images, valid = around(scene, size)
+    likely, features = run.model.probabilities_and_features(images)
+    expected = np.where(valid, likely.argmax(axis=1).reshape(valid.shape) + 1, 0)
+    with rasterio.open(tmp_path / "map.tif") as dataset:
+        np.testing.assert_array_equal(dataset.read(1), expected)
+    far = run.trust.dissimilarity(features).reshape(valid.shape) / (run.trust.threshold or 1)
+    with rasterio.open(tmp_path / "far.tif") as dataset:
+        found = dataset.read(1).astype(float)
+    outside = valid & (far < 2.5)
+    np.testing.assert_allclose(found[outside], 100 * far[outside], atol=1.1)
+    assert named.bands  # the scene is still there
+
+
+def test_an_ensemble_of_a_forest_and_a_network(tmp_path, scene, tree, run):
+    map_scene([tree, run.classifier], scene, tmp_path / "map.tif")
+    images, valid = around(scene, run.classifier.size[0])
+    mean = (tree.model.probabilities(images) + run.classifier.probabilities(images)) / 2
+    with rasterio.open(tmp_path / "map.tif") as dataset:
+        found = dataset.read(1)
+    likely = mean.reshape(*valid.shape, -1)
+    clear = np.sort(likely, axis=2)[..., -1] - np.sort(likely, axis=2)[..., -2] > 1e-4
+    expected = likely.argmax(axis=2) + 1
+    np.testing.assert_array_equal(found[valid & clear], expected[valid & clear])
+    assert (found[~valid] == 0).all()
+
+
+def test_turned_pictures_of_patch_statistics(tmp_path, scene):
+    run = fit_classical(PATCHES, SPLIT, tmp_path / "run", SVM)
+    map_scene(run, scene, tmp_path / "map.tif", turns=True)
+    map_scene(run, scene, tmp_path / "coarse.tif", step=3)
+    with rasterio.open(tmp_path / "coarse.tif") as dataset:
+        assert (dataset.read(1)[:3, :3] == dataset.read(1)[1, 1]).all()
+
+
+def test_the_description_is_plain_json(tree):
+    content = json.loads((tree.folder / "model.json").read_text())
+    assert content["classes"] == list(PATCHES.classes)
+    assert isinstance(tree.model, ClassicalModel)
+    assert scene_images is not None
