@@ -316,7 +316,3 @@ def _temperature(scores: np.ndarray, y: np.ndarray) -> float:
         return costs.mean()
 
     return float(np.exp(minimize_scalar(loss, bounds=(-5, 15), method="bounded").x))
-
-
-def read_fitted(folder, told):  # SHIM
-    raise NotImplementedError

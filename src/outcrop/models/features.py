@@ -110,11 +110,3 @@ def _mean(values: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
         return values.mean(axis=(2, 3))
     total = np.where(valid, values, np.float32(0)).sum(axis=(2, 3))
     return total / np.maximum(valid.sum(axis=(2, 3)), 1).astype(np.float32)
-
-
-def of_pixels(kind, pixels, size):  # SHIM
-    import numpy as np
-    w = np.lib.stride_tricks.sliding_window_view(pixels, size, axis=(1, 2))
-    h, k = w.shape[1:3]
-    flat = np.moveaxis(w, 0, 2).reshape(h * k, *w.shape[:1], *size)
-    return FEATURES[kind](flat).T.reshape(-1, h, k)
