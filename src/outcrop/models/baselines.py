@@ -6,13 +6,14 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
 from sklearn.base import BaseEstimator, clone
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import ParameterGrid, StratifiedGroupKFold, StratifiedKFold
 from sklearn.pipeline import Pipeline
@@ -23,12 +24,15 @@ from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from outcrop.errors import OutcropError
+from outcrop.files import first_line
 from outcrop.models.features import FEATURES
 from outcrop.models.gaussian import MaximumLikelihood
+from outcrop.models.scoring import Scorer
 
 FOLDS = 5
 TUNING_PATCHES = 2500
 SVM_PATCHES = 10_000
+_PART = 1 << 14
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
 
@@ -37,14 +41,44 @@ Folds = list[tuple[np.ndarray, np.ndarray]]
 class Baseline:
     """A classical classifier and what it sees of a patch.
 
+    >>> Baseline("SVM", "centre pixel")  # doctest: +ELLIPSIS
+    Baseline(name='SVM', features='centre pixel', ...)
+
+    Any classifier of scikit-learn's kind takes part too: `Baseline("neighbours", "centre pixel",
+    KNeighborsClassifier())`. It is fitted as it is, untuned, on all patches.
+
     Attributes:
-        name: 'maximum likelihood', 'decision tree', 'random forest' or 'SVM'.
+        name: 'maximum likelihood', 'decision tree', 'random forest', 'gradient boosting' or
+            'SVM'; or any name for an estimator of one's own.
         features: 'centre pixel' or 'patch statistics' (see `outcrop.models.features`), or what else
             a table of features is called that is given instead of images.
+        estimator: a classifier with `fit`, `get_params`, `classes_` and one of `predict_proba` and
+            `decision_function`. A copy of it is fitted, with the random seed in every
+            `random_state`; class labels are int.
+
+    Raises:
+        OutcropError: no known name and no estimator, or an object that is no such classifier.
     """
 
     name: str
     features: str
+    estimator: Any = None
+
+    def __post_init__(self) -> None:
+        if self.estimator is None and self.name not in _RECIPES:
+            raise OutcropError(
+                self.name, f"is no classical model; take one of {', '.join(_RECIPES)}"
+            )
+        if self.estimator is not None and not (
+            not isinstance(self.estimator, type)
+            and all(hasattr(self.estimator, method) for method in ("fit", "get_params"))
+            and any(hasattr(self.estimator, m) for m in ("predict_proba", "decision_function"))
+        ):
+            raise OutcropError(
+                self.name,
+                "is no classifier of scikit-learn's kind (an object with fit, get_params, and "
+                "predict_proba or decision_function); give it such an object",
+            )
 
     def fit(
         self,
@@ -57,21 +91,24 @@ class Baseline:
         """Tune by cross-validation inside the training side, then fit.
 
         The settings are those with the best balanced accuracy over the held-out patches of all
-        folds together (5 folds, or as many as the ground allows) that keep groups whole. Where
+        folds together (5 folds, or as many as the groups allow) that keep groups whole. Where
         not even two folds have two classes each to train on, the first settings are taken
         untuned. Tuning sees at most 2500 patches and the SVM at most 10 000, drawn class by
         class.
 
         Args:
             images: the training side alone. `N × bands × height × width`, any numeric dtype, NaN
-                is no data; or their features, `N × F`, computed once for several models.
+                is no data; or their features, `N × F`, computed once for several models, which
+                are taken as float32.
             labels: int, `N`. A class may be absent.
-            groups: `N`, the piece of ground of each patch, or None.
+            groups: `N`, the spatial block of each patch, or None.
             classes: K, the number of classes; one more than the largest label when not given.
-            seed: of the folds, the sample and the trees; the same seed gives the same model.
+            seed: random seed of the folds, the sample and the trees; the same seed gives the same
+                model.
 
         Raises:
-            OutcropError: fewer than two classes to train on.
+            OutcropError: fewer than two classes to train on; an estimator of the user's raises an
+                error, or gives what no classifier gives.
         """
         present, y = np.unique(np.asarray(labels, dtype=np.int64), return_inverse=True)
         if len(present) < 2:
@@ -79,25 +116,79 @@ class Baseline:
                 self.name, "fewer than two classes to train on; take smaller blocks or buffer"
             )
         X = _features(images, self.features)
-        recipe = _RECIPES[self.name]
+        recipe = _RECIPES[self.name] if self.estimator is None else _untuned(self.estimator)
         estimator = recipe.estimator(seed)
         sample = stratified_sample(y, TUNING_PATCHES, seed)
         folds = ground_folds(y[sample], None if groups is None else groups[sample], seed)
         used = stratified_sample(y, recipe.most, seed)
         # The matrices are small: BLAS threads would wait for each other more than they compute.
         with threadpool_limits(limits=1, user_api="blas"):
-            settings, temperature = _tune(
-                estimator, recipe.grid(X.shape[1]), X[sample], y[sample], folds
-            )
-            estimator.set_params(**settings, **recipe.final).fit(X[used], y[used])
+            settings, temperature = self._tune(recipe, estimator, X[sample], y[sample], folds)
+            estimator.set_params(**settings, **recipe.final)
+            self._fit(estimator, X[used], y[used])
         return FittedBaseline(
             baseline=self,
             estimator=estimator,
+            decides=recipe.decides,
             present=present,
             classes=int(present[-1]) + 1 if classes is None else classes,
+            width=X.shape[1],
             settings={name.split("__")[-1]: value for name, value in settings.items()},
             temperature=temperature,
         )
+
+    def _tune(
+        self,
+        recipe: _Recipe,
+        estimator: BaseEstimator,
+        X: np.ndarray,
+        y: np.ndarray,
+        folds: Folds,
+    ) -> tuple[dict[str, Any], float]:
+        """The best settings, the first among equals, and the temperature that suits them."""
+        candidates = list(ParameterGrid(recipe.grid(X.shape[1])))
+        if not folds or (len(candidates) == 1 and not recipe.decides):
+            return candidates[0], 1.0
+        trials = Parallel(n_jobs=-1, prefer="threads")(
+            delayed(self._held_out_scores)(
+                clone(estimator).set_params(**settings), recipe.decides, X, y, folds
+            )
+            for settings in candidates
+        )
+        accuracies = [balanced_accuracy_score(y, scores.argmax(axis=1)) for scores in trials]
+        best = int(np.argmax(accuracies))
+        return candidates[best], _temperature(trials[best], y) if recipe.decides else 1.0
+
+    def _held_out_scores(
+        self, estimator: Any, decides: bool, X: np.ndarray, y: np.ndarray, folds: Folds
+    ) -> np.ndarray:
+        """`N × classes`, to be compared within a row; -inf for classes not trained on."""
+        scores = np.full((len(y), y.max() + 1), -np.inf)
+        for train, held in folds:
+            self._fit(estimator, X[train], y[train])
+            found = Scorer(estimator, decides, self.name)(X[held])
+            scores[np.ix_(held, estimator.classes_)] = found
+        return scores
+
+    def _fit(self, estimator: Any, X: np.ndarray, y: np.ndarray) -> None:
+        try:
+            # Boosting gives the same trees on any number of cores only with one thread, and every
+            # thread that tunes has a limit of its own.
+            with threadpool_limits(limits=1, user_api="openmp"):
+                estimator.fit(X, y)
+        except Exception as error:  # of a class that may be the user's
+            raise OutcropError(
+                self.name,
+                f"cannot be fitted to these features ({first_line(error)}); "
+                "take another classifier or other features",
+            ) from error
+        found = np.asarray(getattr(estimator, "classes_", ()))
+        if not np.array_equal(found, np.unique(y)):
+            raise OutcropError(
+                self.name,
+                f"has {len(found)} classes_ after it was fitted to {len(np.unique(y))}; "
+                "correct it or take another classifier",
+            )
 
 
 @dataclass(frozen=True)
@@ -107,41 +198,70 @@ class FittedBaseline:
     Attributes:
         baseline: what was trained.
         estimator: the scikit-learn estimator, trained on indices into `present`.
+        decides: probabilities come from its decision values, or else from its own.
         present: int64, the classes that the training side had.
         classes: K, the number of classes.
+        width: F, the number of features.
         settings: what tuning chose.
-        temperature: what scores are divided by before they become probabilities.
+        temperature: what decision values are divided by before they become probabilities.
     """
 
     baseline: Baseline
     estimator: Any
+    decides: bool
     present: np.ndarray
     classes: int
+    width: int
     settings: Mapping[str, Any]
     temperature: float
 
     def predict(self, images: Any) -> np.ndarray:
         """The class of each patch, int64, `N`, from images or features as for `Baseline.fit`."""
-        return self.present[self._scores(images).argmax(axis=1)]
+        return self.probabilities(images).argmax(axis=1)
 
     def probabilities(self, images: Any) -> np.ndarray:
+        """Class probabilities, float64, `N × K`, from images or features as for `Baseline.fit`.
+
+        See `probabilities_of`.
+        """
+        return self.probabilities_of(_features(images, self.baseline.features))
+
+    def probabilities_of(self, features: np.ndarray) -> np.ndarray:
         """Class probabilities, float64, `N × K`; 0 for classes the training side did not have.
 
-        Trees give the share of votes. Likelihoods and the SVM's decision values become
-        probabilities through a softmax whose one parameter, the temperature, is fitted on held-out
-        patches of the tuning folds; the largest is always that of the predicted class.
+        Trees give the share of votes, and an estimator of the user's its own probabilities if it
+        has any. Decision values (likelihoods, boosted trees, SVM) become probabilities through a
+        softmax whose one parameter, the temperature, is fitted on held-out patches of the tuning
+        folds. May be called from several threads at once, and uses one thread itself.
 
         Source: Guo et al. (2017), On calibration of modern neural networks, section 4.2
         (temperature scaling).
+
+        Args:
+            features: `N × F`, taken as float32.
+
+        Raises:
+            OutcropError: another number of features, or an estimator of the user's raises an
+                error or gives what no classifier gives.
         """
-        scores = self._scores(images)
-        result = np.zeros((len(scores), self.classes))
-        result[:, self.present] = softmax(scores / self.temperature, axis=1)
+        features = np.asarray(features, dtype=np.float32)
+        if features.ndim != 2 or features.shape[1] != self.width:
+            raise OutcropError(
+                self.baseline.name,
+                f"was fitted to {self.width} features and got an array of shape "
+                f"{features.shape}; give it the bands and patch size it was fitted to",
+            )
+        result = np.zeros((len(features), self.classes))
+        for start in range(0, len(features), _PART):
+            scores = self._scorer(features[start : start + _PART])
+            if self.decides:
+                scores = softmax(scores / self.temperature, axis=1)
+            result[start : start + _PART, self.present] = scores
         return result
 
-    def _scores(self, images: Any) -> np.ndarray:
-        X = _features(images, self.baseline.features)
-        return _scores(self.estimator, X, len(self.present))
+    @cached_property
+    def _scorer(self) -> Scorer:
+        return Scorer(self.estimator, self.decides, self.baseline.name)
 
 
 @dataclass(frozen=True)
@@ -153,12 +273,14 @@ class _Recipe:
         grid: from the number of features; the first of each list is what goes untuned.
         final: settings of the last fit that tuning does without.
         most: patches that the last fit can bear.
+        decides: take decision values, scaled by a temperature, rather than its probabilities.
     """
 
     estimator: Callable[[int], BaseEstimator]
     grid: Callable[[int], list[dict[str, list[Any]]]]
     final: Mapping[str, Any] = field(default_factory=dict)
     most: int = sys.maxsize
+    decides: bool = False
 
 
 _WEIGHTS = [None, "balanced"]
@@ -175,6 +297,7 @@ _RECIPES: Mapping[str, _Recipe] = {
             },
             {"gaussian__shrinkage": [0.0]},
         ],
+        decides=True,
     ),
     "decision tree": _Recipe(
         estimator=lambda seed: DecisionTreeClassifier(random_state=seed),
@@ -184,6 +307,18 @@ _RECIPES: Mapping[str, _Recipe] = {
         estimator=lambda seed: RandomForestClassifier(50, random_state=seed),
         grid=lambda features: [{"min_samples_leaf": [1, 3, 10], "class_weight": _WEIGHTS}],
         final={"n_estimators": 200},
+    ),
+    "gradient boosting": _Recipe(
+        estimator=lambda seed: HistGradientBoostingClassifier(
+            max_iter=60,
+            learning_rate=0.15,
+            max_leaf_nodes=8,
+            max_bins=63,
+            early_stopping=False,
+            random_state=seed,
+        ),
+        grid=lambda features: [{"min_samples_leaf": [5, 20], "class_weight": _WEIGHTS}],
+        decides=True,
     ),
     "SVM": _Recipe(
         estimator=lambda seed: Pipeline(
@@ -197,6 +332,7 @@ _RECIPES: Mapping[str, _Recipe] = {
             }
         ],
         most=SVM_PATCHES,
+        decides=True,
     ),
 }
 
@@ -249,50 +385,21 @@ def stratified_sample(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
     return np.sort(order[np.argsort(quantile, kind="stable")[:size]])
 
 
-def _features(images: Any, kind: str) -> np.ndarray:
-    return images if images.ndim == 2 else FEATURES[kind](images)
+def _untuned(estimator: Any) -> _Recipe:
+    def seeded(seed: int) -> Any:
+        copy = clone(estimator)
+        draws = [name for name in copy.get_params() if name.split("__")[-1] == "random_state"]
+        return copy.set_params(**dict.fromkeys(draws, seed))
 
-
-def _tune(
-    estimator: BaseEstimator,
-    grid: list[dict[str, list[Any]]],
-    X: np.ndarray,
-    y: np.ndarray,
-    folds: Folds,
-) -> tuple[dict[str, Any], float]:
-    """The best settings, the first among equals, and the temperature that suits them."""
-    candidates = list(ParameterGrid(grid))
-    if not folds:
-        return candidates[0], 1.0
-    trials = Parallel(n_jobs=-1, prefer="threads")(
-        delayed(_held_out_scores)(clone(estimator).set_params(**settings), X, y, folds)
-        for settings in candidates
+    return _Recipe(
+        estimator=seeded,
+        grid=lambda features: [{}],
+        decides=not hasattr(estimator, "predict_proba"),
     )
-    accuracies = [balanced_accuracy_score(y, scores.argmax(axis=1)) for scores in trials]
-    best = int(np.argmax(accuracies))
-    calibrated = hasattr(estimator, "decision_function")
-    return candidates[best], _temperature(trials[best], y) if calibrated else 1.0
 
 
-def _held_out_scores(estimator: Any, X: np.ndarray, y: np.ndarray, folds: Folds) -> np.ndarray:
-    scores = np.empty((len(y), y.max() + 1))
-    for train, held in folds:
-        scores[held] = _scores(estimator.fit(X[train], y[train]), X[held], scores.shape[1])
-    return scores
-
-
-def _scores(estimator: Any, X: np.ndarray, classes: int) -> np.ndarray:
-    """`N × classes`, to be compared within a row; -inf for classes it was not trained on."""
-    if not hasattr(estimator, "decision_function"):
-        with np.errstate(divide="ignore"):
-            found = np.log(estimator.predict_proba(X))
-    else:
-        found = estimator.decision_function(X)
-        if found.ndim == 1:  # scikit-learn gives two classes one column
-            found = np.stack([-found / 2, found / 2], axis=1)
-    scores = np.full((len(X), classes), -np.inf)
-    scores[:, estimator.classes_] = found
-    return scores
+def _features(images: Any, kind: str) -> np.ndarray:
+    return np.asarray(images if images.ndim == 2 else FEATURES[kind](images), dtype=np.float32)
 
 
 def _temperature(scores: np.ndarray, y: np.ndarray) -> float:

@@ -1,0 +1,280 @@
+"""Decision trees, forests and boosted trees as arrays that one compiled loop descends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
+from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
+from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
+from sklearn.tree._tree import Tree
+
+from outcrop.errors import OutcropError
+
+_SINGLE = (DecisionTreeClassifier, ExtraTreeClassifier)
+_FORESTS = (RandomForestClassifier, ExtraTreesClassifier)
+
+
+@dataclass(frozen=True)
+class Trees:
+    """The trees of one estimator. The sums are scikit-learn's, bit for bit.
+
+    The nodes of a tree stand together, level by level, the two children of a node side by side.
+
+    Attributes:
+        roots: uint32, the first node of each tree.
+        feature: uint32, by node.
+        threshold: float32, by node: up to it, a feature goes to the left child. scikit-learn
+            compares float32 features with float64 thresholds; the largest float32 that is not
+            above such a threshold decides alike.
+        left: uint32, by node: the left child; the right one follows it. A leaf is its own child.
+        first: uint32, by node and one more: where its values start.
+        column, value: uint32 and float64: what the leaves add to which column.
+        start: float64, by column: what the sum starts with.
+        divisor: what the sum is divided by.
+    """
+
+    roots: np.ndarray
+    feature: np.ndarray
+    threshold: np.ndarray
+    left: np.ndarray
+    first: np.ndarray
+    column: np.ndarray
+    value: np.ndarray
+    start: np.ndarray
+    divisor: float
+
+    def sums(self, X: np.ndarray) -> np.ndarray:
+        """The values of the leaves that features reach, added up, float64, `N × columns`.
+
+        Args:
+            X: float32, `N × F`, without NaN.
+        """
+        total = np.tile(self.start, (len(X), 1))
+        _descend(
+            np.ascontiguousarray(X, dtype=np.float32),
+            self.roots,
+            self.feature,
+            self.threshold,
+            self.left,
+            self.first,
+            self.column,
+            self.value,
+            total,
+        )
+        total /= self.divisor
+        return total
+
+
+def compiled(estimator: Any) -> Trees | None:
+    """The trees of a fitted estimator of scikit-learn, or None if it is not made of trees.
+
+    Sums are what `predict_proba` gives for decision trees and forests, and what
+    `_raw_predict` gives for histogram gradient boosting.
+    """
+    kind = type(estimator)
+    if kind in _SINGLE:
+        return _of_classes([estimator.tree_])
+    if kind in _FORESTS:
+        return _of_classes([tree.tree_ for tree in estimator.estimators_])
+    if kind is HistGradientBoostingClassifier and estimator.is_categorical_ is None:
+        return _boosted(estimator)
+    return None
+
+
+def check_trees(estimator: Any, features: int, where: str) -> None:
+    """Check every tree in an estimator that was read from a file, before it predicts.
+
+    scikit-learn follows the indices in a tree without looking at them: out of range they read
+    foreign memory, and in a circle they never end.
+
+    Raises:
+        OutcropError: a child that is no later node of its tree, or a feature that is none.
+    """
+    for tree in _found(estimator, set()):
+        if isinstance(tree, Tree):
+            left, right, feature = tree.children_left, tree.children_right, tree.feature
+            inner, children = left != -1, np.stack([left, right], axis=1).astype(np.int64)
+            whole = len(tree.value) == len(left) and tree.n_features <= features
+        else:
+            left, right, feature = (tree.nodes[n] for n in ("left", "right", "feature_idx"))
+            inner = tree.nodes["is_leaf"] == 0
+            children = np.stack([left, right], axis=1).astype(np.int64)
+            whole = True
+        after = (children > np.arange(len(left))[:, None]) & (children < len(left))
+        known = (feature >= 0) & (feature < features)
+        if not (whole and len(left) and after[inner].all() and known[inner].all()):
+            raise OutcropError(where, "holds a damaged decision tree; train the model anew")
+
+
+def _found(value: Any, seen: set[int]) -> Iterator[Any]:
+    """Every tree of scikit-learn within a value."""
+    if id(value) in seen or isinstance(value, str | bytes | int | float | type(None)):
+        return
+    seen.add(id(value))
+    if isinstance(value, Tree | TreePredictor):
+        yield value
+        return
+    if isinstance(value, np.ndarray):
+        parts = list(value.flat) if value.dtype == object else []
+    elif isinstance(value, dict):
+        parts = list(value.values())
+    elif isinstance(value, list | tuple | set):
+        parts = list(value)
+    else:
+        parts = list(getattr(value, "__dict__", {}).values())
+    for part in parts:
+        yield from _found(part, seen)
+
+
+def _of_classes(trees: Sequence[Any]) -> Trees:
+    """Trees whose leaves hold the shares of all classes."""
+    shares = np.concatenate([tree.value[:, 0, :] for tree in trees])
+    leaf = np.concatenate([tree.children_left == -1 for tree in trees])
+    node, column = np.nonzero((shares != 0) & leaf[:, None])
+    return _laid_out(
+        sizes=[tree.node_count for tree in trees],
+        leaf=leaf,
+        left=[tree.children_left for tree in trees],
+        right=[tree.children_right for tree in trees],
+        feature=np.concatenate([tree.feature for tree in trees]),
+        threshold=np.concatenate([tree.threshold for tree in trees]),
+        values=(node, column, shares[node, column]),
+        start=np.zeros(shares.shape[1]),
+        divisor=len(trees),
+    )
+
+
+def _boosted(estimator: Any) -> Trees:
+    """Trees whose leaves hold one value each, for the class that the tree stands for."""
+    rounds = estimator._predictors
+    trees = [tree.nodes for trees in rounds for tree in trees]
+    nodes = np.concatenate(trees)
+    of_tree = np.tile(np.arange(len(rounds[0])), len(rounds))
+    node = np.flatnonzero(nodes["is_leaf"])
+    return _laid_out(
+        sizes=[len(tree) for tree in trees],
+        leaf=nodes["is_leaf"] != 0,
+        left=[tree["left"] for tree in trees],
+        right=[tree["right"] for tree in trees],
+        feature=nodes["feature_idx"],
+        threshold=nodes["num_threshold"],
+        values=(
+            node,
+            np.repeat(of_tree, [len(tree) for tree in trees])[node],
+            nodes["value"][node],
+        ),
+        start=np.ravel(estimator._baseline_prediction).astype(np.float64),
+        divisor=1,
+    )
+
+
+def _laid_out(
+    sizes: Sequence[int],
+    leaf: np.ndarray,
+    left: Sequence[np.ndarray],
+    right: Sequence[np.ndarray],
+    feature: np.ndarray,
+    threshold: np.ndarray,
+    values: tuple[np.ndarray, np.ndarray, np.ndarray],
+    start: np.ndarray,
+    divisor: float,
+) -> Trees:
+    """Number the nodes anew, so that siblings stand side by side.
+
+    Args:
+        sizes: nodes of each tree.
+        leaf, feature, threshold: by node, one tree after another.
+        left, right: children within each tree.
+        values: node, column and value of what leaves add, nodes in rising order.
+    """
+    roots = np.cumsum([0, *sizes[:-1]])
+    tree = np.repeat(np.arange(len(sizes)), sizes)
+    children = np.stack([np.concatenate(left), np.concatenate(right)], axis=1).astype(np.int64)
+    children += roots[tree][:, None]
+    level, levels = roots, [roots]
+    while len(level := children[level[~leaf[level]]].ravel()):
+        levels.append(level)
+    order = np.concatenate(levels)
+    order = order[np.argsort(tree[order], kind="stable")]
+    number = np.empty(len(order), dtype=np.int64)
+    number[order] = np.arange(len(order))
+    node, column, value = values
+    by_node = np.argsort(number[node], kind="stable")
+    counts = np.bincount(number[node], minlength=len(order))
+    return Trees(
+        roots=roots.astype(np.uint32),
+        feature=np.where(leaf, 0, feature)[order].astype(np.uint32),
+        threshold=_rounded_down(np.where(leaf, np.inf, threshold)[order]),
+        left=np.where(leaf, number, number[children[:, 0]])[order].astype(np.uint32),
+        first=np.concatenate([[0], np.cumsum(counts)]).astype(np.uint32),
+        column=column[by_node].astype(np.uint32),
+        value=value[by_node].astype(np.float64),
+        start=start,
+        divisor=float(divisor),
+    )
+
+
+def _rounded_down(values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        nearest = values.astype(np.float32)
+    return np.where(nearest > values, np.nextafter(nearest, np.float32(-np.inf)), nearest)
+
+
+@numba.njit(inline="always")
+def _step(X, i, k, feature, threshold, left):  # type: ignore[no-untyped-def]
+    return left[k] + np.uint32(X[i, feature[k]] > threshold[k])
+
+
+@numba.njit(nogil=True)
+def _descend(X, roots, feature, threshold, left, first, column, value, total):  # type: ignore[no-untyped-def]
+    """Add up the leaves, one tree after another, so that a tree stays in the cache.
+
+    Eight rows descend at once: the processor need not wait for one node before it asks for the
+    next. A row at a leaf stays there. Unsigned indices spare a test for negative ones.
+    """
+    rows, block, lanes = np.uint64(len(X)), np.uint64(2048), np.uint64(8)
+    start = np.uint64(0)
+    at = np.empty(8, np.uint32)
+    while start < rows:
+        end = min(rows, start + block)
+        for root in roots:
+            i = start
+            while i < end:
+                # Where fewer than eight rows are left, the last of them descends several times.
+                i0, last = i, end - np.uint64(1)
+                i1, i2 = min(i + np.uint64(1), last), min(i + np.uint64(2), last)
+                i3, i4 = min(i + np.uint64(3), last), min(i + np.uint64(4), last)
+                i5, i6 = min(i + np.uint64(5), last), min(i + np.uint64(6), last)
+                i7 = min(i + np.uint64(7), last)
+                k0 = k1 = k2 = k3 = k4 = k5 = k6 = k7 = np.uint32(root)
+                while True:
+                    n0 = _step(X, i0, k0, feature, threshold, left)
+                    n1 = _step(X, i1, k1, feature, threshold, left)
+                    n2 = _step(X, i2, k2, feature, threshold, left)
+                    n3 = _step(X, i3, k3, feature, threshold, left)
+                    n4 = _step(X, i4, k4, feature, threshold, left)
+                    n5 = _step(X, i5, k5, feature, threshold, left)
+                    n6 = _step(X, i6, k6, feature, threshold, left)
+                    n7 = _step(X, i7, k7, feature, threshold, left)
+                    moved = (n0 ^ k0) | (n1 ^ k1) | (n2 ^ k2) | (n3 ^ k3)
+                    moved |= (n4 ^ k4) | (n5 ^ k5) | (n6 ^ k6) | (n7 ^ k7)
+                    if moved == 0:
+                        break
+                    k0, k1, k2, k3, k4, k5, k6, k7 = n0, n1, n2, n3, n4, n5, n6, n7
+                at[0], at[1], at[2], at[3] = k0, k1, k2, k3
+                at[4], at[5], at[6], at[7] = k4, k5, k6, k7
+                for lane in range(min(lanes, end - i)):
+                    k = at[lane]
+                    for j in range(first[k], first[k + np.uint32(1)]):
+                        total[i + np.uint64(lane), column[j]] += value[j]
+                i += lanes
+        start = end
