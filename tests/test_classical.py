@@ -37,11 +37,15 @@ def test_a_run_says_the_same_when_it_is_read_again(tmp_path, baseline):
     made = fit_classical(PATCHES, SPLIT, tmp_path / "run", baseline)
     read = read_run(tmp_path / "run")
     images = PATCHES.take(np.arange(20))
-    np.testing.assert_array_equal(made.model.probabilities(images), read.model.probabilities(images))
+    np.testing.assert_array_equal(
+        made.model.probabilities(images), read.model.probabilities(images)
+    )
     np.testing.assert_allclose(read.model.probabilities(images).sum(axis=1), 1, rtol=1e-5)
     assert read.model.title == f"{baseline.name}, {baseline.features}"
     assert read.scores.overall.value > 0.5
-    assert read.trust.references.shape[1] == read.model.probabilities_and_features(images)[1].shape[1]
+    assert (
+        read.trust.references.shape[1] == read.model.probabilities_and_features(images)[1].shape[1]
+    )
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "config.json", "split.json", "predictions.npz", "trust.safetensors", "model.json",
         "model.skops",
@@ -58,7 +62,9 @@ def test_a_run_that_is_there_is_kept_or_refused(tree):
 
 
 def test_a_network_is_wanted_where_only_that_will_do(tree):
-    with pytest.raises(OutcropError, match="is a run of decision tree, centre pixel, and a network"):
+    with pytest.raises(
+        OutcropError, match="is a run of decision tree, centre pixel, and a network"
+    ):
         network_of(tree)
 
 

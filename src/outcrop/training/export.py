@@ -1,4 +1,4 @@
-"""A classifier as one file that other programs run: ONNX, or a program of `torch.export`."""
+"""A model as one file that other programs run: ONNX, or a program of `torch.export`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -20,25 +20,29 @@ from torch import Tensor, nn
 
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_file
+from outcrop.training.classical import ClassicalModel
+from outcrop.training.classical_module import ClassicalModule
 from outcrop.training.classifier import Classifier, mean_logits, views
-from outcrop.training.run import Run, network_of
+from outcrop.training.model import Model
+from outcrop.training.run import Run, model_of
 
 _TOLERANCE = 1e-4
+_USUAL = 8  # probes without gaps
 _BATCH = {"images": {0: torch.export.Dim("batch")}}
 
 
 def export(
-    model: Classifier | Run,
+    model: Model | Run,
     path: str | Path,
     format: Literal["onnx", "torch-export"] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a classifier as one file that other programs run.
+    """Write a trained model as one file that other programs run.
 
     The exported model takes `images`: float32 `N × bands × height × width` for any N, in the
     source's units, the size that the classifier was trained on. NaN and infinite pixels are no
     data; the normalisation is inside. It gives `logits` and `probabilities`, both float32
-    `N × classes`. A classifier that averages over a picture and its mirror image does so inside
+    `N × classes`. A network that averages over a picture and its mirror image does so inside
     too, and so is its temperature: the probabilities are the calibrated ones, and the logits are,
     up to a constant of each picture, their logarithms. Times the temperature, the logits are those
     of the network (with mirror images, the logarithms of the mean probabilities).
@@ -53,7 +57,7 @@ def export(
     to 1e-4, relative to those larger than 1.
 
     Args:
-        model: a classifier, or the run that holds one.
+        model: a network or a classical model, or the run that holds one.
         path: a new file.
         format: "onnx", or "torch-export" for `torch.export.load`; if not given, ONNX for a name
             that ends in .onnx and torch.export for one in .pt2.
@@ -71,12 +75,30 @@ def export(
         raise OutcropError(
             path, f"this format needs {', '.join(missing)}; pip install 'outcrop[onnx]'"
         )
-    classifier = _on_cpu(network_of(model))
+    trained = model_of(model)
+    whole = _whole(trained)
     with _quiet():
-        content = form.write(_program(classifier), classifier.description)
-        _check(path, classifier, lambda images: form.run(content, images))
+        content = form.write(_program(trained, whole), trained.description)
+        _check(path, trained, whole, lambda images: form.run(content, images))
     with new_file(path) as temporary:
         temporary.write_bytes(content)
+
+
+def _whole(model: Model) -> nn.Module:
+    if isinstance(model, ClassicalModel):
+        return _WholeClassical(model)
+    assert isinstance(model, Classifier)
+    return _Whole(_on_cpu(model))
+
+
+class _WholeClassical(nn.Module):
+    def __init__(self, model: ClassicalModel) -> None:
+        super().__init__()
+        self.module = ClassicalModule(model)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        logits = self.module(images)
+        return {"logits": logits, "probabilities": logits.softmax(dim=1)}
 
 
 class _Whole(nn.Module):
@@ -101,11 +123,11 @@ def _on_cpu(classifier: Classifier) -> Classifier:
     return replace(classifier, module=module)
 
 
-def _program(classifier: Classifier) -> torch.export.ExportedProgram:
+def _program(model: Model, whole: nn.Module) -> torch.export.ExportedProgram:
     # Of one picture torch.export would think that there is never more than one.
-    example = torch.zeros(2, len(classifier.bands), *classifier.size)
+    example = torch.zeros(2, len(model.bands), *model.size)
     with torch.no_grad():
-        program = torch.export.export(_Whole(classifier), (example,), dynamic_shapes=_BATCH)
+        program = torch.export.export(whole, (example,), dynamic_shapes=_BATCH)
     for node in program.graph.nodes:
         # It holds the paths of this machine.
         node.meta.pop("stack_trace", None)
@@ -181,10 +203,21 @@ def _form(path: Path, name: str | None) -> _Form:
     )
 
 
-def _check(path: Path, classifier: Classifier, run: Callable[[np.ndarray], np.ndarray]) -> None:
-    images = _probes(classifier)
+def _check(
+    path: Path, model: Model, whole: nn.Module, run: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    images = _probes(model)
     with torch.inference_mode():
-        wanted = _Whole(classifier)(torch.from_numpy(images))["logits"].numpy()
+        found = whole(torch.from_numpy(images))
+    wanted = found["logits"].numpy()
+    if isinstance(model, ClassicalModel):
+        # What is exported says in other words what the model is.
+        usual = slice(0, _USUAL)
+        worst = np.abs(found["probabilities"].numpy() - model.probabilities(images))[usual].max()
+        if worst > _TOLERANCE:
+            raise OutcropError(
+                path, f"its probabilities differ by {worst:.1g} from the model's; report this"
+            )
     for n in (1, len(images)):
         given = run(images[:n])
         if not np.allclose(given, wanted[:n], _TOLERANCE, _TOLERANCE, equal_nan=True):
@@ -194,13 +227,10 @@ def _check(path: Path, classifier: Classifier, run: Callable[[np.ndarray], np.nd
             )
 
 
-def _probes(classifier: Classifier) -> np.ndarray:
+def _probes(model: Model) -> np.ndarray:
     """Pictures as they occur, and as they should not: far too bright or dark, with gaps, empty."""
-    mean, std = (
-        np.array(numbers).reshape(-1, 1, 1)
-        for numbers in (classifier.normalisation.mean, classifier.normalisation.std)
-    )
-    shape = (12, len(classifier.bands), *classifier.size)
+    mean, std = (np.reshape(numbers, (-1, 1, 1)) for numbers in _spread(model))
+    shape = (12, len(model.bands), *model.size)
     images = mean + std * np.random.default_rng(0).standard_normal(shape)
     images[4:6] += 1000 * std
     images[6:8] -= 1000 * std
@@ -209,6 +239,15 @@ def _probes(classifier: Classifier) -> np.ndarray:
     images[10] = np.nan
     images[11] = 0
     return images.astype(np.float32)
+
+
+def _spread(model: Model) -> tuple[Sequence[float], Sequence[float]]:
+    """Of each band a value in the middle, and how far values are from it."""
+    if isinstance(model, Classifier):
+        return model.normalisation.mean, model.normalisation.std
+    known = model.trained_on.values if model.trained_on else ()
+    middle = [one.median for one in known] or [0.0] * len(model.bands)
+    return middle, [(one.high - one.low) / 4 or 1.0 for one in known] or [1.0] * len(middle)
 
 
 @contextmanager

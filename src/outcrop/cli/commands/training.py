@@ -204,10 +204,10 @@ def export(
         overwrite: whether the file may exist.
     """
     from outcrop.cli.tables import say
-    from outcrop.training.classifier import read_classifier
     from outcrop.training.export import export as export_model
+    from outcrop.training.run import read_model
 
-    export_model(read_classifier(run, "cpu"), output, format, overwrite)
+    export_model(read_model(run, "cpu"), output, format, overwrite)
     say(str(output))
 
 
