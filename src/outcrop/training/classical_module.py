@@ -29,6 +29,8 @@ class ClassicalModule(nn.Module):
         OutcropError: the classifier is none of outcrop's own.
     """
 
+    present: Tensor
+
     def __init__(self, model: ClassicalModel) -> None:
         super().__init__()
         fitted = model.fitted
@@ -112,6 +114,9 @@ def _scores_of(estimator: object, title: str) -> nn.Module:
 
 
 class _Scaler(nn.Module):
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, scaler: StandardScaler) -> None:
         super().__init__()
         self.register_buffer("mean", torch.from_numpy(scaler.mean_))
@@ -122,6 +127,10 @@ class _Scaler(nn.Module):
 
 
 class _Gaussians(nn.Module):
+    mean: Tensor
+    whitening: Tensor
+    volume: Tensor
+
     def __init__(self, fitted: MaximumLikelihood) -> None:
         super().__init__()
         rotations, variances = np.stack(fitted.rotations_), np.stack(fitted.scalings_)
@@ -136,6 +145,12 @@ class _Gaussians(nn.Module):
 
 
 class _SVM(nn.Module):
+    support: Tensor
+    against: Tensor
+    intercepts: Tensor
+    first: Tensor
+    second: Tensor
+
     def __init__(self, svm: RadialSVM) -> None:
         super().__init__()
         classes = len(svm.first) - 1
@@ -167,6 +182,13 @@ class _SVM(nn.Module):
 
 
 class _TreeModule(nn.Module):
+    roots: Tensor
+    feature: Tensor
+    threshold: Tensor
+    left: Tensor
+    values: Tensor
+    start: Tensor
+
     def __init__(self, trees: Trees, boosted: bool) -> None:
         super().__init__()
         nodes, columns = len(trees.left), len(trees.start)
