@@ -190,7 +190,7 @@ def train_on_crops(coast: Coast, patches: PatchSet, way: Way, steps: int, seed: 
     torch.manual_seed(seed)
     module = way.network.build(BANDS, len(ground.classes)).train()
     optimiser = torch.optim.SGD(
-        module.parameters(), momentum=recipe.momentum, weight_decay=recipe.weight_decay
+        module.parameters(), momentum=recipe.momentum, weight_decay=recipe.decay
     )
     for step in range(steps):
         for group in optimiser.param_groups:

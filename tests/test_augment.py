@@ -8,13 +8,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outcrop.models.architectures import ResidualNet
+from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import Source, scene_positions, volume_positions
-from outcrop.training.augment import Moves, add_noise, cover, draw, draw_centres, draw_gains, move
-from outcrop.training.batches import Epoch, Part
+from outcrop.training.augment import (
+    Moves,
+    add_noise,
+    cover,
+    draw,
+    draw_centres,
+    draw_gains,
+    draw_jitter,
+    move,
+    settled,
+)
+from outcrop.training.batches import Epoch, Part, balanced_order
 from outcrop.training.normalise import Normalisation
 from outcrop.training.pictures import load_pictures
-from outcrop.training.recipe import Augmentation
+from outcrop.training.recipe import Augmentation, ClassBalance
 from tests.tiny import NETWORK, PATCHES, RECIPE, SPLIT
+
+PLACE = np.arange(len(PATCHES))
+SCENE = replace(
+    PATCHES,
+    positions=scene_positions(0, *4 * (PLACE,), 80, 80, PLACE),
+    sources=(Source("scene.tif", (99, 99)),),
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -29,7 +47,7 @@ def test_moved_pictures_are_crops_of_the_padded_turned_mirror_image(
 ) -> None:
     random = np.random.default_rng(seed)
     images = random.integers(1, 255, (5, 2, *size)).astype(dtype)
-    moves = draw(Augmentation(crop=crop), 5, size, has_up=False, random=random)
+    moves = draw(Augmentation(crop=crop, rotate=True), 5, size, random)
     moved, inside = move(torch.from_numpy(images), moves)
     moved = torch.where(inside, moved, 0).numpy()
 
@@ -56,21 +74,21 @@ def test_four_quarter_turns_are_none_and_the_first_is_against_the_clock() -> Non
 
 
 def test_pictures_with_an_up_are_not_turned_and_others_in_all_eight_ways() -> None:
-    def kinds(augmentation: Augmentation, has_up: bool, size: tuple[int, int] = (8, 8)) -> set:
-        moves = draw(augmentation, 400, size, has_up, np.random.default_rng(0))
+    def kinds(augmentation: Augmentation, patches: PatchSet, width: int = 8) -> set:
+        moves = draw(settled(augmentation, patches), 400, (8, width), np.random.default_rng(0))
         return set(zip(moves.mirror.tolist(), moves.turns.tolist(), strict=True))
 
-    assert kinds(Augmentation(), has_up=True) == {(False, 0), (True, 0)}
-    assert len(kinds(Augmentation(), has_up=False)) == 8
-    assert len(kinds(Augmentation(), has_up=False, size=(8, 6))) == 4
-    assert kinds(Augmentation(flip=False, rotate=False), has_up=False) == {(False, 0)}
+    assert kinds(Augmentation(), PATCHES) == {(False, 0), (True, 0)}
+    assert len(kinds(Augmentation(), SCENE)) == 8
+    assert len(kinds(Augmentation(), SCENE, width=6)) == 4
+    assert kinds(Augmentation(flip=False, rotate=False), SCENE) == {(False, 0)}
 
 
 def test_samples_keep_their_order_when_slices_are_mirrored() -> None:
     pictures = torch.arange(12.0).view(1, 1, 3, 4).repeat(64, 1, 1, 1)
     lying = np.arange(64) % 2 == 0
     augmentation = Augmentation(crop=0)
-    moves = draw(augmentation, 64, (3, 4), True, np.random.default_rng(0), lying)
+    moves = draw(augmentation, 64, (3, 4), np.random.default_rng(0), lying)
     moved, _ = move(pictures, moves)
     seen = {
         (bool(lies), bool(mirrored), *map(float, picture[0, 0, [0, -1]]))
@@ -86,25 +104,110 @@ def test_samples_keep_their_order_when_slices_are_mirrored() -> None:
 
 
 def test_crop_reaches_an_eighth_of_the_picture() -> None:
-    moves = draw(Augmentation(), 2000, (32, 32), True, np.random.default_rng(0))
+    large = PatchSet(np.zeros((2, 1, 32, 40)), np.arange(2), ("a", "b"), ("red",))
+    moves = draw(settled(Augmentation(), large), 2000, (32, 40), np.random.default_rng(0))
     assert sorted(set(moves.down.tolist())) == list(range(-4, 5))
-    still = draw(Augmentation(crop=0), 50, (32, 32), True, np.random.default_rng(0))
+    still = draw(Augmentation(crop=0), 50, (32, 32), np.random.default_rng(0))
     assert not still.down.any()
     assert not still.right.any()
 
 
-def test_gains_differ_by_band_where_a_picture_has_no_up() -> None:
-    def gains(augmentation: Augmentation, has_up: bool) -> np.ndarray:
-        return draw_gains(augmentation, 500, 3, has_up, np.random.default_rng(0)).numpy()
+def test_gains_differ_by_band_and_are_off_by_default() -> None:
+    def gains(augmentation: Augmentation, patches: PatchSet = PATCHES) -> np.ndarray:
+        random = np.random.default_rng(0)
+        return draw_gains(settled(augmentation, patches), 500, 3, random).numpy()
 
-    scene = gains(Augmentation(), has_up=False)
-    assert scene.shape == (500, 3, 1, 1)
-    assert 0.8 <= scene.min() < 0.81
-    assert 1.19 < scene.max() <= 1.2
-    assert abs(np.corrcoef(scene[:, 0, 0, 0], scene[:, 1, 0, 0])[0, 1]) < 0.1
-    assert (gains(Augmentation(), has_up=True) == 1).all()
-    assert (gains(Augmentation(gain=0), has_up=False) == 1).all()
-    assert np.ptp(gains(Augmentation(gain=0.5), has_up=True)) > 0.9
+    some = gains(Augmentation(gain=0.2))
+    assert some.shape == (500, 3, 1, 1)
+    assert 0.8 <= some.min() < 0.81
+    assert 1.19 < some.max() <= 1.2
+    assert abs(np.corrcoef(some[:, 0, 0, 0], some[:, 1, 0, 0])[0, 1]) < 0.1
+    assert all((gains(Augmentation(), patches) == 1).all() for patches in (PATCHES, SCENE))
+
+
+@settings(max_examples=20, deadline=None)
+@given(mean=st.floats(-1e4, 1e4), std=st.floats(0.1, 1e3), jitter=st.sampled_from([0.05, 0.3]))
+def test_jitter_is_in_units_of_the_spread_whatever_the_mean(
+    mean: float, std: float, jitter: float
+) -> None:
+    """Unlike a gain on raw values, which changes a band of large mean by many spreads."""
+    scale = Normalisation((mean, 0.0), (std, 1.0))
+    drawn = draw_jitter(
+        Augmentation(jitter=jitter), 4000, 2, np.random.default_rng(0), torch.device("cpu")
+    )
+    assert drawn is not None
+    at_mean = scale(torch.tensor([mean, 0.0]).view(1, 2, 1, 1).expand(4000, 2, 1, 1), drawn)
+    assert at_mean[:, 0].std().item() == pytest.approx(jitter, rel=0.05)
+    above = torch.tensor([mean + std, 1.0]).view(1, 2, 1, 1).expand(4000, 2, 1, 1)
+    factor = (scale(above, drawn) - at_mean)[:, 0]
+    assert factor.min() > 0
+    assert factor.log().std().item() == pytest.approx(jitter, rel=0.05)
+    # What is no data stays at the mean of all, and a pixel beyond the rim does too.
+    empty = torch.full((4000, 2, 1, 1), torch.nan)
+    assert (scale(empty, drawn) == 0).all()
+
+
+def test_jitter_changes_nothing_else_and_not_what_lies_beyond_the_rim() -> None:
+    still = {"flip": False, "crop": 2}
+    plain, jittered, off = (
+        torch.cat([part.images for (part,) in seen(epoch(**still, **more))])
+        for more in ({}, {"jitter": 0.2}, {"jitter": 0})
+    )
+    assert torch.equal(plain, off)
+    rim = plain == 0
+    assert rim.any()
+    assert (jittered[rim] == 0).all()
+    for one, other in zip(plain[:, 0], jittered[:, 0], strict=True):
+        inside = one != 0
+        slope = np.polyfit(one[inside], other[inside], 1)
+        np.testing.assert_allclose(np.polyval(slope, one[inside]), other[inside], atol=0.05)
+    assert not torch.allclose(plain, jittered, atol=1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    labels=st.lists(st.integers(0, 4), min_size=1, max_size=80).map(np.array),
+    balance=st.sampled_from(["none", "sqrt", "full"]),
+    seed=st.integers(0, 99),
+)
+def test_classes_are_drawn_as_often_as_asked_and_patches_of_a_class_alike(
+    labels: np.ndarray, balance: ClassBalance, seed: int
+) -> None:
+    order = balanced_order(labels, balance, np.random.default_rng(seed))
+    assert len(order) == len(labels)
+    counts = np.bincount(labels)
+    power = {"none": 1, "sqrt": 0.5, "full": 0}[balance]
+    weights = np.where(counts > 0, counts.astype(float) ** power, 0)
+    drawn = np.bincount(labels[order], minlength=len(counts))
+    assert (abs(drawn - weights / weights.sum() * len(labels)) < 1 + 1e-9).all()
+    assert (drawn[counts > 0] > 0).all() or balance == "none"
+    times = np.bincount(order, minlength=len(labels))
+    assert all(np.ptp(times[labels == k]) <= 1 for k in np.unique(labels))
+
+
+def test_an_epoch_repeats_rare_classes_and_leaves_out_others_each_time() -> None:
+    labels = np.array([0] * 80 + [1] * 12 + [2] * 4)
+    images = np.arange(96.0).reshape(96, 1, 1, 1) + np.zeros((96, 1, 8, 8))
+    patches = PatchSet(images, labels, ("a", "b", "c"), ("red",))
+    pictures = load_pictures(patches, np.arange(96), torch.device("cpu"))
+
+    def classes_and_patches(number: int, balance: ClassBalance) -> tuple[list[int], set[float]]:
+        augmentation = Augmentation(crop=0, flip=False)
+        recipe = replace(RECIPE, augmentation=augmentation)
+        plan = Epoch(number, recipe, NETWORK, pictures, Normalisation((0,), (1,)), 1, balance)
+        parts = [part for (part,) in seen(plan)]
+        found = torch.cat([part.labels for part in parts])
+        numbers = torch.cat([part.images[:, 0, 0, 0] for part in parts])
+        assert (patches.labels[numbers.long()] == found.numpy()).all()
+        return found.bincount().tolist(), set(numbers.tolist())
+
+    assert classes_and_patches(0, "none")[0] == [80, 12, 4]
+    assert classes_and_patches(0, "sqrt")[0] == [60, 23, 13]
+    first, again, second = (classes_and_patches(number, "full") for number in (0, 0, 1))
+    assert first == again
+    assert first[0] == second[0] == [32, 32, 32]
+    assert first[1] != second[1]
+    assert {*range(80, 96)} <= first[1] & second[1]
 
 
 def test_noise_has_its_deviation_and_follows_its_dice() -> None:
@@ -139,15 +242,29 @@ def epoch(parts: int = 1, number: int = 0, **augmentation: float) -> Epoch:
     return Epoch(number, recipe, NETWORK, pictures, Normalisation((0, 0), (1, 1)), parts)
 
 
+def cut_across(axis: int | np.ndarray) -> PatchSet:
+    at = volume_positions(0, axis, *3 * (PLACE,), 8)
+    return replace(PATCHES, positions=at, sources=(Source("cube.npy", (99, 99, 99)),))
+
+
+def test_each_patch_is_mirrored_as_its_own_slice_wants_it() -> None:
+    """The moves of an epoch go with its order."""
+    across = np.where(PLACE % 3 == 0, 2, PLACE % 2)
+    pictures = load_pictures(cut_across(across), SPLIT.train, torch.device("cpu"))
+    recipe = replace(RECIPE, augmentation=Augmentation(crop=0))
+    plan = Epoch(0, recipe, NETWORK, pictures, Normalisation((0, 0), (1, 1)))
+    opposite = [7, 7, 6, 5, 4, 3, 2, 1]
+    upright = set()
+    for image, axis in zip(PATCHES.images.astype("float32"), across, strict=True):
+        mirrored = image[..., opposite] if axis == 2 else image[..., opposite, :]
+        upright |= {image.tobytes(), mirrored.tobytes()}
+    images = torch.cat([part.images for (part,) in seen(plan)]).numpy()
+    assert all(image.tobytes() in upright for image in images)
+
+
 @pytest.mark.parametrize("across", [0, 1, 2, None])
 def test_slices_of_a_volume_have_an_up_and_scenes_have_none(across: int | None) -> None:
-    place = np.arange(len(PATCHES))
-    if across is None:
-        where = scene_positions(0, *4 * (place,), 80, 80, place), Source("scene.tif", (99, 99))
-    else:
-        at = volume_positions(0, across, place, place, place, 8)
-        where = at, Source("cube.npy", (99, 99, 99))
-    patches = replace(PATCHES, positions=where[0], sources=where[1:])
+    patches = SCENE if across is None else cut_across(across)
     pictures = load_pictures(patches, SPLIT.train, torch.device("cpu"))
     recipe = replace(RECIPE, augmentation=Augmentation(crop=0))
     plan = Epoch(0, recipe, NETWORK, pictures, Normalisation((0, 0), (1, 1)))

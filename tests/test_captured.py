@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -95,6 +96,46 @@ def test_what_is_learnt_is_the_same(network: ResidualNet, patches: PatchSet) -> 
 )
 def test_by_every_recipe(recipe: Recipe, patches: PatchSet) -> None:
     check(ResidualNet(depth=38, survival=0.4), recipe, patches)
+
+
+@pytest.mark.parametrize("survival", [1.0, 0.4])
+def test_by_adamw(survival: float, patches: PatchSet) -> None:
+    # It divides gradients by their size, and so makes much of a difference in a small one: with
+    # larger steps the weights would part.
+    recipe = replace(RECIPE, solver="adamw", learning_rate=1e-6)
+    check(ResidualNet(depth=20, survival=survival), recipe, patches)
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adamw"])
+def test_the_same_gradients_move_weights_as_the_optimiser_moves_them(
+    solver: Literal["sgd", "adamw"], patches: PatchSet
+) -> None:
+    network, recipe = ResidualNet(depth=8, width=4), replace(RECIPE, solver=solver)
+    with make_team(network, recipe) as team:
+        plain, ours = (kind(network, recipe, patches, team) for kind in (Learner, CapturedLearner))
+        for number, rate in enumerate((0.01, 0.005)):
+            moved: list[list[torch.Tensor]] = [[], []]
+            torch.manual_seed(number)
+            for k, pair in enumerate(
+                zip(plain.module.parameters(), ours.module.parameters(), strict=True)
+            ):
+                gradient = torch.randn(pair[0].shape)
+                for parameter, of in zip(pair, moved, strict=True):
+                    # As after a dropped block, some have none.
+                    parameter.grad = None
+                    if k % 3 != number:
+                        parameter.grad = torch.empty_like(parameter).copy_(gradient)
+                        of.append(parameter)
+            for learner in (plain, ours):
+                learner.set_learning_rate(rate)
+            plain.optimiser.step()
+            ours.update(moved[1])
+        state = ours.state()
+        for name, tensor in plain.state().items():
+            torch.testing.assert_close(state[name], tensor)
+            # Less often than there are steps, as often as there are gradients.
+            if name.startswith("step."):
+                assert tensor in (1, 2)
 
 
 def check(network: ResidualNet, recipe: Recipe, patches: PatchSet) -> None:

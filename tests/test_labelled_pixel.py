@@ -18,9 +18,9 @@ from outcrop.models.architectures import ResidualNet
 from outcrop.patches.cut import cut
 from outcrop.patches.cut_volume import cut_volume
 from outcrop.patches.flips import FLIPS, flip
-from outcrop.patches.patchset import Column
+from outcrop.patches.patchset import Column, PatchSet
 from outcrop.splits import RandomSplit
-from outcrop.training.augment import Moves, draw, move
+from outcrop.training.augment import Moves, draw, move, settled
 from outcrop.training.classifier import Classifier, views
 from outcrop.training.cutter import open_cutter
 from outcrop.training.engine import train
@@ -40,11 +40,11 @@ def only_the_labelled_pixel(n: int, height: int, width: int) -> torch.Tensor:
 
 
 @settings(max_examples=80, deadline=None)
-@given(size=SIZES, seed=st.integers(0, 999), has_up=st.booleans(), upright=st.booleans())
-def test_no_mirror_or_turn_moves_the_labelled_pixel(size, seed, has_up, upright):
-    augmentation = Augmentation(label_of="pixel", flip=True)
+@given(size=SIZES, seed=st.integers(0, 999), rotate=st.booleans(), upright=st.booleans())
+def test_no_mirror_or_turn_moves_the_labelled_pixel(size, seed, rotate, upright):
+    augmentation = Augmentation(label_of="pixel", flip=True, rotate=rotate)
     lying = np.arange(16) % 2 == 0 if upright else None
-    moves = draw(augmentation, 16, size, has_up, np.random.default_rng(seed), lying)
+    moves = draw(augmentation, 16, size, np.random.default_rng(seed), lying)
     images = only_the_labelled_pixel(16, *size)
     moved, inside = move(images, moves)
     assert torch.equal(moved, images)
@@ -72,15 +72,16 @@ def test_a_view_is_what_training_makes_of_a_patch_that_it_mirrors(size, seed):
 def test_labels_of_whole_images_are_mirrored_about_the_middle_and_shifted():
     images = torch.arange(8.0).view(1, 1, 1, 8)
     assert views(images, True, "image")[1].flatten().tolist() == [7, 6, 5, 4, 3, 2, 1, 0]
+    patches = PatchSet(np.zeros((2, 1, 33, 33)), np.arange(2), ("a", "b"), ("red",))
     for label_of, furthest in (("image", 4), ("pixel", 0)):
-        augmentation = Augmentation(label_of=label_of)
-        moves = draw(augmentation, 500, (33, 33), True, np.random.default_rng(0))
+        augmentation = settled(Augmentation(label_of=label_of), patches)
+        moves = draw(augmentation, 500, (33, 33), np.random.default_rng(0))
         assert moves.down.abs().max() == moves.right.abs().max() == furthest
 
 
 def test_a_shift_that_is_asked_for_has_no_direction():
-    augmentation = Augmentation(label_of="pixel", crop=2)
-    moves = draw(augmentation, 20_000, (8, 8), False, np.random.default_rng(0))
+    augmentation = Augmentation(label_of="pixel", crop=2, rotate=True)
+    moves = draw(augmentation, 20_000, (8, 8), np.random.default_rng(0))
     moved, _ = move(only_the_labelled_pixel(20_000, 8, 8), moves)
     at = moved.mean(dim=(0, 1))
     assert at[4 - 2 : 4 + 3, 4 - 2 : 4 + 3].sum() == pytest.approx(1, abs=1e-4)

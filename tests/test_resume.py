@@ -18,7 +18,7 @@ from outcrop.training import batches, engine, loop
 from outcrop.training.augment import move
 from outcrop.training.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from outcrop.training.engine import train
-from outcrop.training.recipe import Augmentation, Machine
+from outcrop.training.recipe import Augmentation, Machine, Recipe
 from outcrop.training.run import Run, read_run
 from tests.tiny import NETWORK, PATCHES, RECIPE, SPLIT, assert_same, read_events, some_split
 
@@ -29,7 +29,12 @@ PLACES = {"move": batches, "save_checkpoint": loop, "Predictions": engine}
 
 
 def stop(
-    monkeypatch: pytest.MonkeyPatch, function: str, times: int, folder: Path, before: bool = True
+    monkeypatch: pytest.MonkeyPatch,
+    function: str,
+    times: int,
+    folder: Path,
+    before: bool = True,
+    recipe: Recipe = RECIPE,
 ) -> None:
     """Train, and end it around the last of so many calls of a function."""
     original, calls = getattr(PLACES[function], function), []
@@ -46,7 +51,7 @@ def stop(
     with monkeypatch.context() as patch:
         patch.setattr(PLACES[function], function, interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train(PATCHES, SPLIT, folder, NETWORK, RECIPE)
+            train(PATCHES, SPLIT, folder, NETWORK, recipe)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +86,34 @@ def test_a_stopped_run_goes_on_to_the_same_end(
     assert_same(run, train(PATCHES, SPLIT, folder, NETWORK, RECIPE, resume=True))
     steps = [event.step for event in read_events(folder).Scalars("loss/train")]
     assert steps == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        replace(RECIPE, solver="adamw"),
+        replace(RECIPE, class_balance="full", augmentation=Augmentation(jitter=0.2)),
+    ],
+    ids=["AdamW", "balance and jitter"],
+)
+def test_a_stopped_run_of_any_recipe_goes_on_to_the_same_weights(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(PATCHES, SPLIT, tmp_path / "whole", NETWORK, recipe)
+    monkeypatch.setattr(loop, "_SAVE_EVERY", 0.0)
+    stop(monkeypatch, "move", 9, tmp_path / "run", recipe=recipe)
+    reached = read_checkpoint(tmp_path / "run")
+    assert (reached.epoch, reached.step) == (1, 3)
+    assert_same(whole, train(PATCHES, SPLIT, tmp_path / "run", NETWORK, recipe, resume=True))
+
+
+def test_a_checkpoint_of_another_solver_is_refused(tmp_path: Path) -> None:
+    """Its configuration is, before its checkpoint can be."""
+    once = replace(RECIPE, epochs=1)
+    train(PATCHES, SPLIT, tmp_path / "run", NETWORK, once)
+    other = replace(once, solver="adamw")
+    with pytest.raises(OutcropError, match=r"solver was sgd, is adamw; .*weight_decay was 0.0005"):
+        train(PATCHES, SPLIT, tmp_path / "run", NETWORK, other, resume=True)
 
 
 def test_resuming_a_finished_run_returns_it_and_a_missing_one_starts(
@@ -147,6 +180,28 @@ def test_a_run_that_was_begun_about_the_middle_of_patches_is_not_gone_on_with_un
         train(patches, split, run.folder, NETWORK, now, resume=True)
     assert_same(train(patches, split, run.folder, NETWORK, image, resume=True), run)
     assert train(patches, split, tmp_path / "new", NETWORK, now).classifier.label_of == "pixel"
+
+
+def test_a_run_that_was_begun_with_another_automatic_gain_is_not_gone_on_with_unasked(
+    tmp_path: Path,
+) -> None:
+    """Where a configuration has None, patches of scenes got random gains of 20 %."""
+    place = np.arange(len(PATCHES))
+    at = scene_positions(0, *4 * (place,), 80, 80, place)
+    patches = replace(PATCHES, positions=at, sources=(Source("scene.tif", (99, 99)),))
+    split, once = some_split(patches), replace(RECIPE, epochs=1)
+    old = replace(once, augmentation=Augmentation(gain=0.2, jitter=0.0))
+    run = train(patches, split, tmp_path / "run", NETWORK, old)
+    path = run.folder / "config.json"
+    config = json.loads(path.read_text())
+    augmentation = config["recipe"]["augmentation"]
+    assert (augmentation["gain"], augmentation["rotate"], augmentation["crop"]) == (0.2, True, 0)
+    del augmentation["jitter"], config["checksum"]
+    augmentation |= {"gain": None, "rotate": None, "crop": None}
+    path.write_text(json.dumps(config))
+    with pytest.raises(OutcropError, match=r"augmentation\.gain was 0\.2, is 0\.0; take the old"):
+        train(patches, split, run.folder, NETWORK, once, resume=True)
+    assert_same(train(patches, split, run.folder, NETWORK, old, resume=True), run)
 
 
 @pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])

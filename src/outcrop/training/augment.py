@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +12,10 @@ from torch import Tensor
 from outcrop.patches.patchset import PatchSet
 from outcrop.training.recipe import Augmentation, LabelOf
 
-_GAIN_OF_SCENES = 0.2
+# What None stands for in `Augmentation`: the gain of slices of a volume that are cut anew, and the
+# jitter of patches of scenes.
 _GAIN_OF_NEIGHBOURS = 0.1
+_JITTER_OF_SCENES = 0.0
 
 
 @dataclass(frozen=True)
@@ -65,26 +68,27 @@ def label_of(augmentation: Augmentation, patches: PatchSet) -> LabelOf:
 
 
 def settled(augmentation: Augmentation, patches: PatchSet) -> Augmentation:
-    """The same augmentation without "auto" for `label_of`."""
-    return replace(augmentation, label_of=label_of(augmentation, patches))
-
-
-def reach_of(augmentation: Augmentation, size: tuple[int, int]) -> int:
-    """The longest shift of a settled augmentation, in pixels.
+    """The same augmentation with what None and "auto" stand for on these patches.
 
     A label that is said of one pixel does not move with the patch. benchmarks/RESULTS.md has what
     a shift of such patches costs on real scenes.
     """
-    if augmentation.crop is not None:
-        return augmentation.crop
-    return 0 if augmentation.cuts_anew or augmentation.label_of == "pixel" else min(size) // 8
+    has_up = patches.positions is None or patches.from_volume
+    cuts_anew, said_of = augmentation.cuts_anew, label_of(augmentation, patches)
+    usual: dict[str, Any] = {
+        "crop": 0 if cuts_anew or said_of == "pixel" else min(patches.size) // 8,
+        "rotate": not has_up,
+        "gain": _GAIN_OF_NEIGHBOURS if has_up and cuts_anew else 0.0,
+        "jitter": 0.0 if has_up else _JITTER_OF_SCENES,
+    }
+    open_ = {name: value for name, value in usual.items() if getattr(augmentation, name) is None}
+    return replace(augmentation, label_of=said_of, **open_)
 
 
 def draw(
     augmentation: Augmentation,
     n: int,
     size: tuple[int, int],
-    has_up: bool,
     random: np.random.Generator,
     lying: np.ndarray | None = None,
 ) -> Moves:
@@ -98,11 +102,10 @@ def draw(
         lying: bool, `n`, pictures whose up is along their rows: they are mirrored up and down.
     """
     mirror, half, quarter = random.integers(2, size=(3, n))
-    reach = reach_of(augmentation, size)
+    reach = augmentation.crop or 0
     down, right = random.integers(-reach, reach, size=(2, n), endpoint=True)
-    rotate = not has_up if augmentation.rotate is None else augmentation.rotate
-    mirrored = mirror.astype(bool) & (augmentation.flip or rotate)
-    if rotate:
+    mirrored = mirror.astype(bool) & bool(augmentation.flip or augmentation.rotate)
+    if augmentation.rotate:
         turns = 2 * half + (quarter if size[0] == size[1] else 0)
     else:
         # Left and right changed, and then half a turn, is up and down changed.
@@ -117,15 +120,53 @@ def draw(
 
 
 def draw_gains(
-    augmentation: Augmentation, n: int, bands: int, has_up: bool, random: np.random.Generator
+    augmentation: Augmentation, n: int, bands: int, random: np.random.Generator
 ) -> Tensor:
-    """Random gains for `n` pictures, float32, `n × bands × 1 × 1`."""
-    gain = augmentation.gain
-    if gain is None:
-        of_volumes = _GAIN_OF_NEIGHBOURS if augmentation.cuts_anew else 0.0
-        gain = of_volumes if has_up else _GAIN_OF_SCENES
+    """Random gains for `n` pictures, float32, `n × bands × 1 × 1`.
+
+    Args:
+        augmentation: settled.
+    """
+    gain = augmentation.gain or 0.0
     drawn = random.uniform(1 - gain, 1 + gain, size=(n, bands, 1, 1))
     return torch.from_numpy(drawn.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """What happens to each band of each of N pictures after normalisation: z becomes az + b.
+
+    Attributes:
+        factor: float32, `N × bands × 1 × 1`, above 0.
+        offset: float32, `N × bands × 1 × 1`, in standard deviations of the band.
+    """
+
+    factor: Tensor
+    offset: Tensor
+
+    def __getitem__(self, index: slice) -> Jitter:
+        """The jitter of some of the pictures."""
+        return Jitter(self.factor[index], self.offset[index])
+
+
+def draw_jitter(
+    augmentation: Augmentation,
+    n: int,
+    bands: int,
+    random: np.random.Generator,
+    device: torch.device,
+) -> Jitter | None:
+    """Random factors and offsets for `n` pictures; none if there is to be no jitter.
+
+    The numbers are drawn in any case.
+
+    Args:
+        augmentation: settled.
+    """
+    drawn = torch.from_numpy(random.standard_normal((2, n, bands, 1, 1), np.float32))
+    factor, offset = drawn.to(device)
+    jitter = augmentation.jitter
+    return Jitter((jitter * factor).exp(), jitter * offset) if jitter else None
 
 
 def move(images: Tensor, moves: Moves) -> tuple[Tensor, Tensor]:

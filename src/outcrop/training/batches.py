@@ -21,12 +21,13 @@ from outcrop.training.augment import (
     draw,
     draw_centres,
     draw_gains,
+    draw_jitter,
     move,
     settled,
 )
 from outcrop.training.normalise import Normalisation
 from outcrop.training.pictures import Pictures
-from outcrop.training.recipe import Augmentation
+from outcrop.training.recipe import Augmentation, ClassBalance
 
 _MOVED_VALUES = 1 << 23
 
@@ -84,6 +85,9 @@ class Epoch:
     on how many processes share the work. Every number is drawn whatever the augmentation, so that
     turning one part of it off leaves the others as they were.
 
+    Args:
+        class_balance: as in `Recipe`.
+
     Attributes:
         steps: of the optimiser.
         kept_share: blocks computed, of all blocks in all steps.
@@ -97,27 +101,32 @@ class Epoch:
         pictures: Pictures,
         normalisation: Normalisation,
         parts: int = 1,
+        class_balance: ClassBalance = "none",
     ) -> None:
         random = np.random.default_rng((recipe.seed, number))
+        # How many numbers these two take depends on the patches.
+        cutting, balancing = random.spawn(2)
         n, size = len(pictures), pictures.patches.size
         patches = pictures.patches
         augmentation = settled(recipe.augmentation, patches)
-        has_up = patches.positions is None or patches.from_volume
         device = pictures.labels.device
         self._number, self._recipe, self._parts = number, recipe, parts
         self._pictures, self._normalisation = pictures, normalisation
         self._order = random.permutation(n)
-        lying = _lying(patches, pictures.index)
-        self._moves = draw(augmentation, n, size, has_up, random, lying).to(device)
+        if class_balance != "none":
+            labels = np.asarray(patches.labels[pictures.index])
+            self._order = balanced_order(labels, class_balance, balancing)
+        lying = _lying(patches, pictures.index[self._order])
+        self._moves = draw(augmentation, n, size, random, lying).to(device)
         bands = len(normalisation.mean)
-        self._gains = draw_gains(augmentation, n, bands, has_up, random).to(device)
+        self._gains = draw_gains(augmentation, n, bands, random).to(device)
         self._centres = draw_centres(n, size, random).to(device)
         self.steps = math.ceil(n / recipe.batch)
         survivals = () if network is None else network.survivals
         draws = random.random((self.steps, len(survivals)))
-        # By dice of their own: how many numbers they take depends on the ground.
+        self._jitter = draw_jitter(augmentation, n, bands, random, device)
         cutter = pictures.cutter
-        self._shifts = None if cutter is None else cutter.draw(random.spawn(1)[0])
+        self._shifts = None if cutter is None else cutter.draw(cutting)
         self._kept = [
             keep(network, row.tolist()) if network and network.survival < 1 else None
             for row in draws
@@ -164,7 +173,9 @@ class Epoch:
         read = self._pictures.batches([self._order[whole] for whole in wholes], self._shifts)
         for group, whole, (images, labels) in zip(groups, wholes, read, strict=True):
             moved, inside = move(images, self._moves[whole])
-            moved = self._normalisation(moved * self._gains[whole]).masked_fill_(~inside, 0)
+            jitter = None if self._jitter is None else self._jitter[whole]
+            moved = self._normalisation(moved * self._gains[whole], jitter)
+            moved = moved.masked_fill_(~inside, 0)
             lengths = [part.stop - part.start for part in group]
             yield from zip(moved.split(lengths), labels.split(lengths), strict=True)
 
@@ -192,6 +203,33 @@ def dice(device: torch.device, *numbers: int) -> torch.Generator:
     """A generator on a device whose numbers follow from `numbers` alone."""
     seeds = np.random.SeedSequence(numbers)
     return torch.Generator(device).manual_seed(int(seeds.generate_state(1)[0]))
+
+
+def balanced_order(
+    labels: np.ndarray, class_balance: ClassBalance, random: np.random.Generator
+) -> np.ndarray:
+    """As many indices as there are labels, in random order, with another mixture of classes.
+
+    Args:
+        labels: int, `N`.
+        class_balance: as in `Recipe`.
+
+    Returns:
+        int64, `N`. Within a class no label is drawn twice more often than another.
+
+    >>> labels = np.repeat([0, 1], [98, 2])
+    >>> order = balanced_order(labels, "full", np.random.default_rng(0))
+    >>> np.bincount(labels[order]), np.bincount(order)[98:]
+    (array([50, 50]), array([25, 25]))
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    weights = counts ** {"none": 1.0, "sqrt": 0.5, "full": 0.0}[class_balance]
+    ends = np.rint(np.cumsum(weights) / weights.sum() * len(labels)).astype(np.int64)
+    drawn = [
+        np.resize(random.permutation(np.flatnonzero(labels == class_)), number)
+        for class_, number in zip(classes, np.diff(ends, prepend=0), strict=True)
+    ]
+    return random.permutation(np.concatenate(drawn))
 
 
 def _lying(patches: PatchSet, index: np.ndarray) -> np.ndarray | None:

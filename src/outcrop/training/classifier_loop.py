@@ -66,6 +66,7 @@ class ClassifierLoop(Loop):
             training,
             self.normalisation,
             learner.parts,
+            self.recipe.class_balance,
         )
         tally = self._train(plan, begun, saver, advance)
         train_scores = scores(merge(self.team.gather(tally.tensors())), self.classes)
@@ -82,7 +83,7 @@ class ClassifierLoop(Loop):
                 raise OutcropError(
                     "training",
                     f"the loss is no longer a number in epoch {begun.epoch + 1}; "
-                    f"take a learning rate below {self.recipe.learning_rate}, in a new folder",
+                    f"take a learning rate below {self.recipe.highest_rate:g}, in a new folder",
                 )
         left = (plan.steps - begun.step) / plan.steps
         metrics = EpochMetrics(

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal
 
 from outcrop.evaluation.calibration import temperature_that_holds
 from outcrop.files import check_new, sweep
@@ -15,7 +14,7 @@ from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
 from outcrop.splits.split import Split
 from outcrop.training.announce import announce, announce_shifts
-from outcrop.training.augment import label_of
+from outcrop.training.augment import label_of, settled
 from outcrop.training.classifier import Classifier
 from outcrop.training.classifier_loop import ClassifierLoop
 from outcrop.training.cutter import open_cutter
@@ -29,6 +28,8 @@ from outcrop.training.pictures import load_pictures
 from outcrop.training.recipe import Augmentation, Recipe
 from outcrop.training.run import Predictions, Run, read_run
 from outcrop.training.trust import measure_trust, write_trust
+
+_OLD_GAIN_OF_SCENES = 0.2
 
 
 def train(
@@ -105,16 +106,16 @@ def _train(
     sources: Sequence[AnySource] | None,
     team: Team,
 ) -> Run:
-    device = team.device
+    device, recipe = team.device, _written_out(recipe, patches)
     with team.together():
         going_on = resume and folder.exists()
         if going_on:
             if recipe.fit_batch:
                 recipe = replace(recipe, batch=stored_batch(folder))
-            # Before there was a choice, every label was taken for that of the whole image.
-            said_of: Literal["auto", "image"] = "auto" if patches.positions is None else "image"
-            before = Recipe(augmentation=Augmentation(label_of=said_of))
-            defaults = {"network": asdict(ResidualNet()), "recipe": asdict(before)}
+            defaults = {
+                "network": asdict(ResidualNet()),
+                "recipe": asdict(_before(recipe, patches)),
+            }
             check_same(folder, describe(patches, split, network, recipe), split, defaults)
             if is_finished(folder):
                 return read_run(folder, str(device))
@@ -172,3 +173,31 @@ def _train(
             write_trust(folder, replace(area, model=weights))
             classifier.save(folder)
     return read_run(folder, str(device))
+
+
+def _written_out(recipe: Recipe, patches: PatchSet) -> Recipe:
+    """The recipe with the numbers that None stands for, so that a run tells what was done."""
+    augmentation = settled(recipe.augmentation, patches)
+    return replace(
+        recipe,
+        learning_rate=recipe.highest_rate,
+        weight_decay=recipe.decay,
+        augmentation=replace(augmentation, label_of=recipe.augmentation.label_of),
+    )
+
+
+def _before(recipe: Recipe, patches: PatchSet) -> Recipe:
+    """What an outcrop of before has done where the configuration of its run has None or nothing.
+
+    Every label was taken for that of the whole image, and bands got random gains.
+    """
+    usual = settled(replace(recipe.augmentation, crop=None, rotate=None, gain=None), patches)
+    from_scenes = patches.positions is not None and not patches.from_volume
+    augmentation = Augmentation(
+        label_of="auto" if patches.positions is None else "image",
+        crop=usual.crop,
+        rotate=usual.rotate,
+        gain=_OLD_GAIN_OF_SCENES if from_scenes else usual.gain,
+        jitter=0.0,
+    )
+    return _written_out(Recipe(augmentation=augmentation), patches)

@@ -22,7 +22,7 @@ from outcrop.progress import silence
 from outcrop.sources.collections.collection import band_names
 from outcrop.splits.split import TRAIN, Split
 from outcrop.training.engine import train
-from outcrop.training.recipe import Augmentation, Machine, Recipe
+from outcrop.training.recipe import Augmentation, ClassBalance, Machine, Recipe
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -39,9 +39,9 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
 
     Parameters that `ResidualNet` (depth to stem), `Recipe` (epochs to test_flip), `Augmentation`
     (flip to label_of) and `Machine` (device to gpu_memory) have too mean the same here. X has no
-    positions, so that nothing can be cut anew, None for rotate and gain is off, and "auto" for
-    label_of is "image". Set rotate and gain for pictures without an up, and label_of="pixel" for
-    patches cut around a labelled pixel.
+    positions, so that nothing can be cut anew, None for rotate, gain and jitter is off, and "auto"
+    for label_of is "image". Set rotate and jitter for pictures without an up, and label_of="pixel"
+    for patches cut around a labelled pixel.
     Search in several processes, not threads: threads share one generator of first weights.
 
     Attributes:
@@ -81,10 +81,12 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
     padding: Literal["zeros", "none"] = ResidualNet.padding
     epochs: int = Recipe.epochs
     batch: int = Recipe.batch
-    learning_rate: float = Recipe.learning_rate
+    class_balance: ClassBalance = Recipe.class_balance
+    solver: Literal["sgd", "adamw"] = Recipe.solver
+    learning_rate: float | None = Recipe.learning_rate
     momentum: float = Recipe.momentum
     nesterov: bool = Recipe.nesterov
-    weight_decay: float = Recipe.weight_decay
+    weight_decay: float | None = Recipe.weight_decay
     schedule: Literal["cosine", "step", "one-cycle"] = Recipe.schedule
     milestones: tuple[float, ...] = tuple(Recipe().milestones)
     drop: float = Recipe.drop
@@ -96,6 +98,7 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
     crop: int | None = Augmentation.crop
     rotate: bool | None = Augmentation.rotate
     gain: float | None = Augmentation.gain
+    jitter: float | None = Augmentation.jitter
     noise: float = Augmentation.noise
     cutout: int = Augmentation.cutout
     label_of: Literal["auto", "pixel", "image"] = Augmentation.label_of

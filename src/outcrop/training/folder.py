@@ -124,7 +124,7 @@ def check_same(
 
     Args:
         config: see `describe`.
-        defaults: of network and recipe.
+        defaults: of network and recipe, where the folder's configuration has None or nothing.
 
     Raises:
         OutcropError: the folder is no run, or network, recipe, patches or split differ.
@@ -136,8 +136,10 @@ def check_same(
         {key: value for key, value in _flat(json.loads(json.dumps(part))) if key not in free}
         for part in (defaults, stored, config)  # so that tuples are lists in all
     )
-    # What an outcrop of before did not know of, it did as the default does.
-    old = given | old
+    # What an outcrop of before did not know of, or did not write out, it did as the default does.
+    old = given | {
+        key: value for key, value in old.items() if value is not None or new.get(key) is None
+    }
     differences = []
     if old.get("patches.fingerprint") != new.get("patches.fingerprint"):
         differences.append("the patch set is another")

@@ -48,7 +48,8 @@ class EpochMetrics:
     Attributes:
         epoch: from 1.
         learning_rate: of the epoch's last step.
-        train: over the epoch's augmented patches, with the weights as they were at each step.
+        train: over the epoch's augmented patches, each as often as it was drawn, with the weights
+            as they were at each step.
         validation: with the weights at the end of the epoch; None without a validation side.
         seconds: for training and validation.
         images_per_second: while training.

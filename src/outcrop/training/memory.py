@@ -16,6 +16,7 @@ from outcrop.models.cost import cost_of
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import tell
 from outcrop.training.device import free_memory, pick_precision
+from outcrop.training.parallel.learner import optimiser_of
 from outcrop.training.recipe import Machine, Recipe
 
 _USED = 0.9
@@ -74,8 +75,9 @@ def _by_count(
     a_picture = cost.activations * (_HEAP_RECOMPUTED if recipe.machine.recompute else _HEAP)
     if pick_precision(recipe.machine.precision, device) == "bf16-mixed":
         a_picture /= 2
-    # Weight, gradient, momentum, the buffer of one of them, and perhaps the average.
-    constant = 4 * cost.parameters * (5 if recipe.average else 4)
+    # Weight, gradient, momentum, the buffer of one of them, and perhaps AdamW's second moment and
+    # the average.
+    constant = 4 * cost.parameters * (4 + (recipe.solver == "adamw") + (recipe.average > 0))
     room = _USED * free_memory(device) - constant
     return lambda batch: _at_once(recipe, batch) * a_picture <= room
 
@@ -116,7 +118,7 @@ def train_on_zeros(
     with torch.random.fork_rng(devices=[]):
         module = network.build(len(patches.bands), len(patches.classes)).to(device).train()
     module.recompute(recipe.machine.recompute)
-    optimiser = torch.optim.SGD(module.parameters(), lr=0.0, momentum=0.9, fused=True)
+    optimiser = optimiser_of(recipe, module, fused=True)
     images = torch.zeros(pictures, len(patches.bands), *patches.size, device=device)
     images = images.to(memory_format=torch.channels_last)
     labels = torch.zeros(pictures, dtype=torch.int64, device=device)

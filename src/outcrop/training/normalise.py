@@ -13,6 +13,8 @@ from outcrop.patches.patchset import PatchSet
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from outcrop.training.augment import Jitter
+
 _CHUNK_PIXELS = 1 << 22
 
 
@@ -27,14 +29,21 @@ class Normalisation:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Normalise `N × bands × height × width` of any dtype to float32; no data becomes 0."""
+    def __call__(self, images: Tensor, jitter: Jitter | None = None) -> Tensor:
+        """Normalise `N × bands × height × width` of any dtype to float32; no data becomes 0.
+
+        Args:
+            jitter: what is done to the normalised values of each picture.
+        """
         import torch
 
         # A GPU is not waited for: what it still has to do may be many steps.
         mean, std = torch.tensor((self.mean, self.std)).to(images.device, non_blocking=True)
         mean, std = mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)
-        return torch.nan_to_num((images.float() - mean) / std, nan=0.0, posinf=0.0, neginf=0.0)
+        values = (images.float() - mean) / std
+        if jitter is not None:
+            values = values * jitter.factor + jitter.offset
+        return torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def learn_normalisation(patches: PatchSet, index: np.ndarray) -> Normalisation:

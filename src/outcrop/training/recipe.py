@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, get_args
 
 from outcrop.errors import OutcropError
 from outcrop.typed import typed
@@ -15,6 +15,18 @@ LabelOf = Literal["pixel", "image"]
 """What a patch's label is said of: the pixel at row `height // 2` and column `width // 2`, or the
 whole image."""
 
+ClassBalance = Literal["none", "sqrt", "full"]
+"""How often an epoch draws the patches of each class; see `Recipe`."""
+
+
+class _Usual(NamedTuple):
+    """What a solver takes where nothing else is asked for."""
+
+    learning_rate: float
+    weight_decay: float
+
+
+_SOLVERS = {"sgd": _Usual(0.05, 5e-4), "adamw": _Usual(2e-3, 0.05)}
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -33,8 +45,12 @@ class Augmentation:
             equally frequent (half turns only where the patch is not square); None does so
             wherever a picture has no up, which is when the patches have positions in a scene.
         gain: each band of a picture is multiplied by a number of its own between 1 - gain and
-            1 + gain, because every scene has a radiometry of its own; None takes 0.2 wherever a
-            picture has no up, and elsewhere 0, or 0.1 if pictures are cut anew.
+            1 + gain; None takes 0.1 if slices of a volume are cut anew, and else 0. It acts on the
+            values as they are: where a band's mean is many times its spread, `jitter` is better.
+        jitter: each band of a picture gets a contrast and a brightness of its own, because every
+            scene has a radiometry of its own: its difference from the band's mean is multiplied by
+            exp(jitter · a), and jitter · b is added in standard deviations of the band on the
+            training side, with a and b drawn from the standard normal distribution. None takes 0.
         noise: standard deviation of normal noise, in standard deviations of the band.
         cutout: side in pixels of a square set to zero, its centre anywhere in the picture (DeVries
             and Taylor 2017, arXiv:1708.04552).
@@ -55,6 +71,7 @@ class Augmentation:
     crop: int | None = None
     rotate: bool | None = None
     gain: float | None = None
+    jitter: float | None = None
     noise: float = 0.0
     cutout: int = 0
     label_of: Literal["auto", "pixel", "image"] = "auto"
@@ -67,6 +84,7 @@ class Augmentation:
             "augmentation",
             ("crop", self.crop is None or self.crop >= 0, "0 (off) or more"),
             ("gain", self.gain is None or 0 <= self.gain < 1, "0 to below 1"),
+            ("jitter", self.jitter is None or 0 <= self.jitter <= 2, "0 (off) to 2"),
             ("noise", 0 <= self.noise < math.inf, "0 (off) or more"),
             ("cutout", self.cutout >= 0, "0 (off) or more"),
             ("label_of", self.label_of in ("auto", "pixel", "image"), "auto, pixel or image"),
@@ -150,7 +168,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Stochastic gradient descent with momentum, as in He et al. 2015, section 4.2.
+    """How a network is trained; by default as in He et al. 2015, section 4.2.
 
     The defaults suit the few thousand patches that labelled ground gives. The paper, on 50 000
     pictures, has a batch of 128, a learning rate of 0.1 by the "step" schedule, and a weight decay
@@ -160,11 +178,20 @@ class Recipe:
         epochs: passes over the training patches.
         batch: largest number of patches in one step; an epoch is cut into batches of equal size.
         fit_batch: find the largest power of two that fits into memory, and take it for the batch.
-        learning_rate: the highest of the schedule.
-        momentum: of the gradient.
-        nesterov: look ahead along the momentum.
-        weight_decay: L2 penalty on all parameters. Blocks dropped by stochastic depth are left
-            alone for the step: neither decay nor momentum moves them.
+        class_balance: how often an epoch draws the patches of each class: "none": each patch once;
+            "sqrt": classes by the square root of their number of patches; "full": all classes
+            equally often. Patches of rare classes are repeated and some of frequent classes left
+            out, others in each epoch, so that an epoch is as long as before. The probabilities of
+            the model are then those of such a mixture of classes.
+        solver: "sgd": stochastic gradient descent with momentum; "adamw" (Loshchilov and Hutter
+            2019, arXiv:1711.05101).
+        learning_rate: the highest of the schedule; None takes 0.05 for "sgd" and 0.002 for "adamw".
+        momentum: of the gradient: for "adamw" the decay of its mean, beta 1; beta 2 is 0.999.
+        nesterov: look ahead along the momentum; for "sgd" alone.
+        weight_decay: of all parameters: for "sgd" an L2 penalty; for "adamw" the share, times the
+            learning rate, that every step takes from them. None takes 0.0005 for "sgd" and 0.05
+            for "adamw". Blocks dropped by stochastic depth are left alone for the step: neither
+            decay nor momentum moves them.
         schedule: "cosine" falls to zero along a half wave (Loshchilov and Hutter 2017,
             arXiv:1608.03983, eq. 5, without restarts); "step" multiplies by `drop` at each of the
             milestones; "one-cycle" rises from a 25th along 30 % of the way and falls to next to
@@ -189,10 +216,12 @@ class Recipe:
     epochs: int = 30
     batch: int = 32
     fit_batch: bool = False
-    learning_rate: float = 0.05
+    class_balance: ClassBalance = "none"
+    solver: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float | None = None
     momentum: float = 0.9
     nesterov: bool = False
-    weight_decay: float = 5e-4
+    weight_decay: float | None = None
     schedule: Literal["cosine", "step", "one-cycle"] = "cosine"
     milestones: list[float] = field(default_factory=lambda: [0.5, 0.75])
     drop: float = 0.1
@@ -210,10 +239,21 @@ class Recipe:
             "recipe",
             ("epochs", self.epochs >= 1, "1 or more"),
             ("batch", self.batch >= 4, "4 or more"),
-            ("learning_rate", 0 < self.learning_rate < math.inf, "above 0"),
+            ("class_balance", self.class_balance in get_args(ClassBalance), "none, sqrt or full"),
+            ("solver", self.solver in _SOLVERS, "sgd or adamw"),
+            (
+                "learning_rate",
+                self.learning_rate is None or 0 < self.learning_rate < math.inf,
+                "above 0",
+            ),
             ("momentum", 0 <= self.momentum < 1, "from 0 to below 1"),
             ("nesterov", not self.nesterov or self.momentum > 0, "false without momentum"),
-            ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
+            ("nesterov", not self.nesterov or self.solver == "sgd", "false with adamw"),
+            (
+                "weight_decay",
+                self.weight_decay is None or 0 <= self.weight_decay < math.inf,
+                "0 or more",
+            ),
             (
                 "schedule",
                 self.schedule in ("cosine", "step", "one-cycle"),
@@ -231,6 +271,22 @@ class Recipe:
             ("seed", self.seed >= 0, "0 or more"),
         )
 
+    @property
+    def highest_rate(self) -> float:
+        """`learning_rate`, or that of the solver.
+
+        >>> Recipe().highest_rate, Recipe(solver="adamw").highest_rate
+        (0.05, 0.002)
+        """
+        usual = _SOLVERS[self.solver].learning_rate
+        return usual if self.learning_rate is None else self.learning_rate
+
+    @property
+    def decay(self) -> float:
+        """`weight_decay`, or that of the solver."""
+        usual = _SOLVERS[self.solver].weight_decay
+        return usual if self.weight_decay is None else self.weight_decay
+
     def learning_rate_at(self, epoch: float) -> float:
         """The learning rate after so many epochs; fractions are steps within one.
 
@@ -239,13 +295,13 @@ class Recipe:
         """
         done = epoch / self.epochs
         if self.schedule == "one-cycle":
-            return self.learning_rate * _one_cycle(done)
+            return self.highest_rate * _one_cycle(done)
         if self.schedule == "cosine":
             factor = _half_wave(1, 0, done)
         else:
             factor = self.drop ** sum(done >= share for share in self.milestones)
         rising = min(1.0, epoch / self.warm_up) if self.warm_up else 1.0
-        return self.learning_rate * rising * factor
+        return self.highest_rate * rising * factor
 
 
 def recipe_of(content: Mapping[str, Any]) -> Recipe:

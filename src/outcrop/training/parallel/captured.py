@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.training.batches import Step
-from outcrop.training.parallel.learner import Learner, Tell
+from outcrop.training.parallel.learner import ADAMW_BETA_2, ADAMW_EPSILON, Learner, Tell
 from outcrop.training.parallel.recording import Play, Recorder, Recording
 from outcrop.training.parallel.team import Team
 from outcrop.training.recipe import Recipe
@@ -30,7 +31,7 @@ class CapturedLearner(Learner):
 
     def __init__(self, network: ResidualNet, recipe: Recipe, patches: PatchSet, team: Team) -> None:
         super().__init__(network, recipe, patches, team)
-        self.rate = torch.tensor(recipe.learning_rate, device=team.device)
+        self.rate = torch.tensor(recipe.highest_rate, device=team.device)
         self._recordings: dict[int, Recording] = {}
         self._recorder = Recorder(team.device)
         self._play_average: Play | None = None
@@ -55,12 +56,32 @@ class CapturedLearner(Learner):
     def update(self, parameters: Sequence[Tensor]) -> None:
         """Move parameters along their gradients, as the optimiser does."""
         recipe, state = self.recipe, self.optimiser.state
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if recipe.solver == "adamw":
+            adamw(
+                list(parameters),
+                gradients,
+                [state[parameter]["exp_avg"] for parameter in parameters],
+                [state[parameter]["exp_avg_sq"] for parameter in parameters],
+                [],
+                [state[parameter]["step"] for parameter in parameters],
+                capturable=True,
+                fused=True,
+                amsgrad=False,
+                beta1=recipe.momentum,
+                beta2=ADAMW_BETA_2,
+                lr=self.rate,
+                weight_decay=recipe.decay,
+                eps=ADAMW_EPSILON,
+                maximize=False,
+            )
+            return
         sgd(
             list(parameters),
-            [parameter.grad for parameter in parameters if parameter.grad is not None],
+            gradients,
             [state[parameter].get("momentum_buffer") for parameter in parameters],
             fused=True,
-            weight_decay=recipe.weight_decay,
+            weight_decay=recipe.decay,
             momentum=recipe.momentum,
             lr=self.rate,  # type: ignore[arg-type]
             dampening=0,
@@ -70,11 +91,11 @@ class CapturedLearner(Learner):
 
     def state_tensors(self) -> list[Tensor]:
         """All that a step changes, but the average."""
-        momenta = [value for one in self.optimiser.state.values() for value in one.values()]
+        states = self.optimiser.state.values()
         return [
             *self.module.parameters(),
             *self.module.buffers(),
-            *(value for value in momenta if isinstance(value, Tensor)),
+            *(tensor for state in states for tensor in state.values()),
         ]
 
     def _update_average(self) -> None:

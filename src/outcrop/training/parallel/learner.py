@@ -34,8 +34,32 @@ if TYPE_CHECKING:
 
 _EVALUATION_BATCH = 512
 
+ADAMW_BETA_2, ADAMW_EPSILON = 0.999, 1e-8
+
 Tell = Callable[[Tensor, Tensor, Tensor], None]
 Named = Iterable[tuple[str, Tensor]]
+
+
+def optimiser_of(recipe: Recipe, module: nn.Module, **how: bool) -> torch.optim.Optimizer:
+    """What moves the weights of a network by a recipe.
+
+    Args:
+        how: `fused` or `foreach`, as torch knows them.
+    """
+    rate, decay = recipe.highest_rate, recipe.decay
+    if recipe.solver == "adamw":
+        betas = (recipe.momentum, ADAMW_BETA_2)
+        return torch.optim.AdamW(
+            module.parameters(), rate, betas, ADAMW_EPSILON, weight_decay=decay, **how
+        )
+    return torch.optim.SGD(
+        module.parameters(),
+        rate,
+        recipe.momentum,
+        weight_decay=decay,
+        nesterov=recipe.nesterov,
+        **how,
+    )
 
 
 class Learner:
@@ -72,14 +96,12 @@ class Learner:
             self.module.compile_blocks()
         self._join()
         self.optimiser = self._optimiser()
-        if recipe.momentum:
-            # A block that is dropped in the first step has no gradient, and the fused optimiser
-            # wants momentum for all parameters or none; zeros are what it would begin with.
-            for parameter in self.module.parameters():
-                buffer = torch.zeros_like(parameter)
-                self.optimiser.state[parameter]["momentum_buffer"] = buffer
+        # A block that is dropped in the first step has no gradient, and the fused optimisers want
+        # their state for all parameters or none; zeros are what they would begin with.
+        for parameter in self.module.parameters():
+            self.optimiser.state[parameter].update(self._first_state(parameter))
         self.stepper = cast("_FabricOptimizer", team.fabric.setup_optimizers(self.optimiser))
-        self.learning_rate = recipe.learning_rate
+        self.learning_rate = recipe.highest_rate
 
     def plain(self) -> ResidualNetwork:
         """The network with its first weights, whole and on the CPU."""
@@ -161,12 +183,11 @@ class Learner:
         self._load(self.module, begun.below("model"))
         if self.average is not None:
             self._load(self.average, begun.below("average"))
-        momentum = begun.below("momentum_buffer")
         for name, parameter in self.module.named_parameters():
-            if name in momentum:
-                # The fused optimiser walks parameter and momentum by one stride.
-                buffer = torch.empty_like(parameter).copy_(self._held(momentum[name], parameter))
-                self.optimiser.state[parameter]["momentum_buffer"] = buffer
+            # In place: the fused optimisers walk parameter and state by one stride.
+            for key, tensor in self.optimiser.state[parameter].items():
+                with torch.no_grad():
+                    tensor.copy_(self._held(begun.tensors[f"{key}.{name}"], tensor))
 
     def kept(self) -> ResidualNetwork:
         """What is judged, whole and on the CPU in the first process; elsewhere it means nothing."""
@@ -203,15 +224,20 @@ class Learner:
         if self.world > 1:
             self._statistics = Statistics(self.module, self.rank, self.world)
 
-    def _optimiser(self, **how: bool) -> torch.optim.Optimizer:
-        return torch.optim.SGD(
-            self.module.parameters(),
-            lr=self.recipe.learning_rate,
-            momentum=self.recipe.momentum,
-            nesterov=self.recipe.nesterov,
-            weight_decay=self.recipe.weight_decay,
-            **(how or {"fused": True}),
-        )
+    def _optimiser(self) -> torch.optim.Optimizer:
+        return optimiser_of(self.recipe, self.module, fused=True)
+
+    def _first_state(self, parameter: Tensor) -> dict[str, Tensor]:
+        """What the optimiser keeps of a parameter, before the first step."""
+        if self.recipe.solver == "sgd":
+            return {"momentum_buffer": torch.zeros_like(parameter)} if self.recipe.momentum else {}
+        # Only the fused step counts on the device.
+        where = parameter.device if self.optimiser.defaults["fused"] else "cpu"
+        return {
+            "step": torch.zeros((), device=where),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
 
     def _differentiate(self, step: Step, tell: Tell) -> None:
         fabric, last = self.team.fabric, self.parts // self.world - 1
@@ -232,9 +258,8 @@ class Learner:
             for name, tensor in module.state_dict().items() if module is not None else ():
                 yield f"{prefix}.{name}", tensor
         for name, parameter in self.module.named_parameters():
-            for key, value in self.optimiser.state[parameter].items():
-                if isinstance(value, Tensor):
-                    yield f"{key}.{name}", value
+            for key, tensor in self.optimiser.state[parameter].items():
+                yield f"{key}.{name}", tensor
 
     def _whole(self, named: Named) -> dict[str, Tensor]:
         """The tensors of the whole network, in the first process."""

@@ -11,7 +11,7 @@ from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from outcrop.models.residual import ResidualNetwork
-from outcrop.training.parallel.learner import Learner, Named
+from outcrop.training.parallel.learner import Learner, Named, optimiser_of
 
 
 class ShardedLearner(Learner):
@@ -29,8 +29,9 @@ class ShardedLearner(Learner):
             shard(self.judged, self.team.mesh)
         super()._join()
 
-    def _optimiser(self, **how: bool) -> torch.optim.Optimizer:
-        return super()._optimiser(foreach=True)  # torch has no fused step for shards
+    def _optimiser(self) -> torch.optim.Optimizer:
+        # torch has no fused step for shards.
+        return optimiser_of(self.recipe, self.module, foreach=True)
 
     def _moving_average(self) -> Callable[..., None]:
         update = super()._moving_average()

@@ -29,7 +29,7 @@ class VaeGanRecipe:
         batch: largest number of patches in one step; an epoch is cut into batches of equal size.
         learning_rate: of all networks, in all steps.
         optimiser: "rmsprop" as in the paper (decay 0.9), or "adam" with momentum 0.5 (Radford et
-            al. 2016, arXiv:1511.06434).
+            al. 2016, arXiv:1511.06434). A classifier has `solver`.
         gamma: in the decoder's gradient, the weight of likeness against that of the GAN
             (section 3.3): content against style. Likeness is a sum over features, so None takes 4
             over their number: 0.001 for 32 pixels and the paper's filters.
@@ -62,7 +62,7 @@ class VaeGanRecipe:
     kl_warm_up: float = 0.0
     average: float = 0.0
     augmentation: Augmentation = field(
-        default_factory=lambda: Augmentation(crop=0, gain=0.0, label_of="image")
+        default_factory=lambda: Augmentation(crop=0, gain=0.0, jitter=0.0, label_of="image")
     )
     seed: int = 0
     machine: Machine = field(default_factory=Machine)
