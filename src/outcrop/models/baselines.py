@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sklearn
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
 from sklearn.base import BaseEstimator, clone
@@ -24,14 +28,17 @@ from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from outcrop.errors import OutcropError
-from outcrop.files import first_line
+from outcrop.files import decoding, first_line, new_file
+from outcrop.models.archive import check_trusted, content_hash, packed, unpacked
 from outcrop.models.features import FEATURES
 from outcrop.models.gaussian import MaximumLikelihood
 from outcrop.models.scoring import Scorer
+from outcrop.progress import tell
 
 FOLDS = 5
 TUNING_PATCHES = 2500
 SVM_PATCHES = 10_000
+FILE = "model.skops"
 _PART = 1 << 14
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
@@ -259,6 +266,101 @@ class FittedBaseline:
             result[start : start + _PART, self.present] = scores
         return result
 
+    def save(self, folder: str | Path, trusted: Sequence[str] = ()) -> None:
+        """Write the estimator as `model.skops`; what else is needed is in `description`.
+
+        Args:
+            folder: exists.
+            trusted: names of types of the user's own that the estimator holds.
+
+        Raises:
+            OutcropError: it holds objects that would not be read again, or the file cannot be
+                written.
+        """
+        archive = packed(self.estimator, self.baseline.name)
+        check_trusted(archive, self.baseline.name, trusted)
+        with new_file(Path(folder) / FILE) as temporary:
+            temporary.write_bytes(archive)
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """What `from_description` needs beside `model.skops`, as plain data for JSON.
+
+        'identity' is a checksum of it all: two models have the same if they predict alike because
+        they are equal in every number.
+        """
+        described = {
+            "name": self.baseline.name,
+            "features": self.baseline.features,
+            "own_estimator": self.baseline.estimator is not None,
+            "decides": self.decides,
+            "present": self.present.tolist(),
+            "classes": self.classes,
+            "width": self.width,
+            "settings": dict(self.settings),
+            "temperature": self.temperature,
+            "scikit_learn": sklearn.__version__,
+        }
+        archive = packed(self.estimator, self.baseline.name)
+        return {**described, "identity": _identity(described, archive)}
+
+    @property
+    def identity(self) -> str:
+        """The checksum that tells this fitted model from others, 64 hexadecimal digits."""
+        return str(self.description["identity"])
+
+    @classmethod
+    def from_description(
+        cls, folder: str | Path, description: Mapping[str, Any], trusted: Sequence[str] = ()
+    ) -> FittedBaseline:
+        """Read a model that `save` has written.
+
+        A model that another version of scikit-learn has fitted is read if it can be, and a note
+        says so. Nothing that the files hold is run, but for the methods of types that are trusted.
+
+        Args:
+            folder: holds `model.skops`.
+            description: what `description` gave, or its copy from JSON.
+            trusted: names of types of the user's own, such as 'mypackage.models.MyClassifier';
+                they are imported.
+
+        Raises:
+            OutcropError: a file is missing, is damaged or changed, is no such model, or holds
+                objects of types that are not trusted.
+        """
+        path = Path(folder) / FILE
+        with decoding(path, "a classical model", "train the model anew"):
+            archive = path.read_bytes()
+            described = {key: description[key] for key in _DESCRIBED}
+            if _identity(described, archive) != description["identity"]:
+                raise ValueError("its checksum is not that of its description")
+            version = str(described["scikit_learn"])
+            width, classes = int(described["width"]), int(described["classes"])
+            present = np.array(described["present"], dtype=np.int64)
+        estimator = unpacked(archive, path, width, version, trusted)
+        if version != sklearn.__version__:
+            tell(
+                f"{path}: was fitted with scikit-learn {version} and is read with "
+                f"{sklearn.__version__}; classes may differ"
+            )
+        with decoding(path, "a classical model", "train the model anew"):
+            fitted = cls(
+                baseline=Baseline(
+                    described["name"],
+                    described["features"],
+                    clone(estimator) if described["own_estimator"] else None,
+                ),
+                estimator=estimator,
+                decides=bool(described["decides"]),
+                present=present,
+                classes=classes,
+                width=width,
+                settings=dict(described["settings"]),
+                temperature=float(described["temperature"]),
+            )
+            fitted.probabilities_of(np.zeros((1, width), dtype=np.float32))
+        return fitted
+
     @cached_property
     def _scorer(self) -> Scorer:
         return Scorer(self.estimator, self.decides, self.baseline.name)
@@ -281,6 +383,17 @@ class _Recipe:
     final: Mapping[str, Any] = field(default_factory=dict)
     most: int = sys.maxsize
     decides: bool = False
+
+
+_DESCRIBED = (
+    "name", "features", "own_estimator", "decides", "present", "classes", "width", "settings",
+    "temperature", "scikit_learn",
+)  # fmt: skip
+
+
+def _identity(described: Mapping[str, Any], archive: bytes) -> str:
+    plain = json.dumps([described, content_hash(archive)], sort_keys=True)
+    return hashlib.sha256(plain.encode()).hexdigest()
 
 
 _WEIGHTS = [None, "balanced"]

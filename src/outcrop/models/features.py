@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from outcrop.errors import OutcropError
 from outcrop.patches.positions import upper_left
 
 LAGS = (1, 2, 4)
-_CHUNK_PIXELS = 1 << 20
+_PART_PIXELS = 1 << 17
+_STRIP_PIXELS = 1 << 17
+_ROUNDING = 2.0**-48
 
 
 def centre(images: Any) -> np.ndarray:
@@ -44,14 +47,13 @@ def statistics(images: Any) -> np.ndarray:
     Returns:
         float32, `N × features`, in the units of `images`; `statistic_names` tells which is which.
     """
-    step = max(1, _CHUNK_PIXELS // int(np.prod(images.shape[1:])))
-    starts = range(0, max(images.shape[0], 1), step)
-    return np.concatenate(
-        [
-            np.concatenate(list(_measure(images[start : start + step]).values()), axis=1)
-            for start in starts
-        ]
-    )
+    step = max(1, _PART_PIXELS // int(np.prod(images.shape[1:])))
+    parts = [
+        _measure(images[start : start + step], images.shape[2:])
+        for start in range(0, max(images.shape[0], 1), step)
+    ]
+    rows = [np.concatenate(list(part.values()), axis=1) for part in parts]
+    return np.concatenate(rows)[:, :, 0, 0]
 
 
 FEATURES: Mapping[str, Callable[[Any], np.ndarray]] = {
@@ -60,53 +62,162 @@ FEATURES: Mapping[str, Callable[[Any], np.ndarray]] = {
 }
 
 
+def of_pixels(kind: str, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The features of the patch around every pixel, by windows that slide over the pixels.
+
+    They are the same, bit for bit, as those of the patches one by one.
+
+    Args:
+        kind: a key of `FEATURES`.
+        pixels: `bands × (height + size[0] - 1) × (width + size[1] - 1)`, any numeric dtype; NaN
+            is no data. The patch of output pixel (0, 0) is the upper-left corner.
+        size: height and width of a patch.
+
+    Returns:
+        float32, `F × height × width`, F in the order of the columns of `FEATURES[kind]`.
+
+    Raises:
+        OutcropError: features of another kind, which no window of pixels gives.
+    """
+    height, width = (n - s + 1 for n, s in zip(pixels.shape[1:], size, strict=True))
+    if kind == "centre pixel":
+        top, left = size[0] // 2, size[1] // 2
+        return pixels[:, top : top + height, left : left + width].astype(np.float32)
+    if kind != "patch statistics":
+        raise OutcropError(
+            kind, f"cannot be computed from pixels; take one of {', '.join(FEATURES)}"
+        )
+    bands = len(pixels)
+    count = len(_measure(np.zeros((1, 1, *size), dtype=np.float32), size))
+    result = np.empty((count, bands, height, width), dtype=np.float32)
+    rows = max(1, _STRIP_PIXELS // pixels.shape[2] - size[0] + 1)
+    for start in range(0, height, rows):
+        strip = slice(start, min(height, start + rows))
+        for band in range(bands):
+            seen = pixels[None, band : band + 1, strip.start : strip.stop + size[0] - 1]
+            for k, measure in enumerate(_measure(seen, size).values()):
+                result[k, band, strip] = measure[0, 0]
+    return result.reshape(count * bands, height, width)
+
+
 def statistic_names(bands: Sequence[str], size: tuple[int, int]) -> tuple[str, ...]:
     """The name of every column that `statistics` gives for patches of `size` (height, width).
 
     >>> statistic_names(["red"], (2, 2))[:4]
     ('red centre', 'red mean', 'red deviation', 'red texture 1 down')
     """
-    measures = _measure(np.zeros((1, 1, *size), dtype=np.float32))
+    measures = _measure(np.zeros((1, 1, *size), dtype=np.float32), size)
     return tuple(f"{band} {measure}" for measure in measures for band in bands)
 
 
-def _measure(images: np.ndarray) -> dict[str, np.ndarray]:
-    pixels = np.asarray(images, dtype=np.float32)
+def _measure(images: np.ndarray, size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """By name, the features of all windows of `size`: float32, `N × bands × rows × columns`.
+
+    Only sums go over more than one pixel, and `_sums` adds in one order wherever a window lies.
+    """
+    pixels = np.asarray(images, dtype=np.float32).astype(np.float64)
     valid = ~np.isnan(pixels)
-    gaps = None if valid.all() else valid
-    measures = {"centre": centre(pixels)}
-    for name, rows, columns in _windows(*pixels.shape[2:]):
-        window = pixels[:, :, rows, columns]
-        kept = None if gaps is None else gaps[:, :, rows, columns]
-        mean = _mean(window, kept)
-        measures[f"{name}mean"] = mean
-        spread = _mean(np.square(window - mean[:, :, None, None]), kept)
-        measures[f"{name}deviation"] = np.sqrt(spread)
-        for direction, axis in (("down", 2), ("across", 3)):
-            for lag in LAGS:
-                if lag < window.shape[axis]:
-                    measures[f"{name}texture {lag} {direction}"] = _madogram(
-                        window, kept, lag, axis
-                    )
+    kept = None if valid.all() else valid
+    if kept is not None:
+        pixels = np.where(valid, pixels, 0)
+    rows, columns = (n - s + 1 for n, s in zip(pixels.shape[2:], size, strict=True))
+    top, left = size[0] // 2, size[1] // 2
+    centre = images[:, :, top : top + rows, left : left + columns]
+    measures = {"centre": np.asarray(centre, dtype=np.float32)}
+    squares = np.square(pixels)
+    differences = {
+        (lag, direction): _differences(pixels, kept, lag, axis)
+        for direction, axis in (("down", 2), ("across", 3))
+        for lag in LAGS
+        if lag < size[axis - 2]
+    }
+    for name, (top, left), window in _windows(*size):
+
+        def mean(
+            values: np.ndarray,
+            kept: np.ndarray | None,
+            span: tuple[int, int],
+            top: int = top,
+            left: int = left,
+        ) -> np.ndarray:
+            """Over the parts of the windows where `span` pixels fit, rows by columns."""
+            area = (
+                slice(None),
+                slice(None),
+                slice(top, top + rows + span[0] - 1),
+                slice(left, left + columns + span[1] - 1),
+            )
+            total = _sums(values[area], span)
+            if kept is None:
+                return total / (span[0] * span[1])
+            return total / np.maximum(_sums(kept[area].astype(np.int32), span), 1)
+
+        average = mean(pixels, kept, window)
+        power = mean(squares, kept, window)
+        variance = power - np.square(average)
+        # What is left of a constant window is rounding: less than float32 pixels can vary by.
+        variance[variance < _ROUNDING * power] = 0
+        measures[f"{name}mean"] = average.astype(np.float32)
+        measures[f"{name}deviation"] = np.sqrt(variance).astype(np.float32)
+        for (lag, direction), (steps, pairs) in differences.items():
+            span = (
+                (window[0] - lag, window[1])
+                if direction == "down"
+                else (window[0], window[1] - lag)
+            )
+            if min(span) > 0:
+                texture = mean(steps, pairs, span) / 2
+                measures[f"{name}texture {lag} {direction}"] = texture.astype(np.float32)
     return measures
 
 
-def _windows(height: int, width: int) -> Iterator[tuple[str, slice, slice]]:
-    yield "", slice(0, height), slice(0, width)
-    inner = [(size + 1) // 2 for size in (height, width)]
-    top, left = (upper_left(n // 2, half) for n, half in zip((height, width), inner, strict=True))
-    yield "inner ", slice(top, top + inner[0]), slice(left, left + inner[1])
+def _windows(height: int, width: int) -> tuple[tuple[str, tuple[int, int], tuple[int, int]], ...]:
+    """Name, upper-left pixel and size of the parts of a patch that are measured."""
+    half = (height + 1) // 2, (width + 1) // 2
+    corner = upper_left(height // 2, half[0]), upper_left(width // 2, half[1])
+    return ("", (0, 0), (height, width)), ("inner ", corner, half)
 
 
-def _madogram(window: np.ndarray, valid: np.ndarray | None, lag: int, axis: int) -> np.ndarray:
+def _differences(
+    pixels: np.ndarray, kept: np.ndarray | None, lag: int, axis: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Absolute differences between pixels a lag apart, and which pairs have data."""
     ahead = (slice(None),) * axis + (slice(lag, None),)
     behind = (slice(None),) * axis + (slice(None, -lag),)
-    pairs = None if valid is None else valid[ahead] & valid[behind]
-    return _mean(np.abs(window[ahead] - window[behind]), pairs) / 2
+    steps = np.abs(pixels[ahead] - pixels[behind])
+    if kept is None:
+        return steps, None
+    pairs = kept[ahead] & kept[behind]
+    return np.where(pairs, steps, 0), pairs
 
 
-def _mean(values: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
-    if valid is None:
-        return values.mean(axis=(2, 3))
-    total = np.where(valid, values, np.float32(0)).sum(axis=(2, 3))
-    return total / np.maximum(valid.sum(axis=(2, 3)), 1).astype(np.float32)
+def _sums(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Sums over all windows of `size` along the last two axes."""
+    return _run_sums(_run_sums(values, size[0], 2), size[1], 3)
+
+
+def _run_sums(values: np.ndarray, length: int, axis: int) -> np.ndarray:
+    """Sums over all runs of `length` along an axis.
+
+    Runs of 1, 2, 4, ... are doubled, and those that make up `length` are added, the shortest
+    first. So every run is added up in the same order, and equal pixels have equal sums.
+    """
+    runs, width, start, total = values.shape[axis] - length + 1, 1, 0, None
+
+    def cut(array: np.ndarray, *bounds: int | None) -> np.ndarray:
+        return array[(slice(None),) * axis + (slice(*bounds),)]
+
+    while True:
+        if length & 1:
+            part = cut(values, start, start + runs)
+            total = part if total is None else total + part
+            # One run alone needs none of the shorter runs that overlap.
+            values, start = (cut(values, 1, None), 0) if runs == 1 else (values, start + width)
+        length >>= 1
+        if total is not None and not length:
+            return total
+        if runs == 1:
+            values = cut(values, 0, None, 2) + cut(values, 1, None, 2)
+        else:
+            values = cut(values, 0, -width) + cut(values, width, None)
+        width *= 2

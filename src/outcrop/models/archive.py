@@ -1,0 +1,140 @@
+"""Fitted estimators of scikit-learn as bytes and back, without pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
+
+import numpy as np
+import skops.io
+from sklearn.exceptions import InconsistentVersionWarning
+
+from outcrop.errors import OutcropError
+from outcrop.files import decoding, first_line
+from outcrop.models.trees import check_trees
+
+# Beyond what skops trusts by itself. Reading them runs none of their code but `__setstate__`.
+# Trees hold indices that scikit-learn follows unchecked: `check_trees` looks at them first.
+TRUSTED = (
+    "outcrop.models.gaussian.MaximumLikelihood",
+    "sklearn._loss.link.Interval",
+    "sklearn._loss.link.LogitLink",
+    "sklearn._loss.link.MultinomialLogit",
+    "sklearn._loss.loss.HalfBinomialLoss",
+    "sklearn._loss.loss.HalfMultinomialLoss",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
+    "sklearn.gaussian_process.kernels.ConstantKernel",
+    "sklearn.gaussian_process.kernels.Product",
+    "sklearn.gaussian_process.kernels.RBF",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.tree._tree.Tree",
+    "sklearn.utils._bunch.Bunch",
+)
+
+
+def packed(estimator: Any, name: str) -> bytes:
+    """A fitted estimator as a skops archive.
+
+    Args:
+        estimator: what to write.
+        name: of the model, for the error line.
+
+    Raises:
+        OutcropError: it holds what skops cannot write.
+    """
+    try:
+        return skops.io.dumps(estimator, compression=ZIP_DEFLATED, compresslevel=1)
+    except Exception as error:  # of a class that may be the user's
+        raise OutcropError(
+            name, f"cannot be saved ({first_line(error)}); take another classifier"
+        ) from error
+
+
+def check_trusted(archive: bytes, where: object, trusted: Sequence[str] = ()) -> None:
+    """Check that an archive holds no objects but those of types that `unpacked` reads.
+
+    Raises:
+        OutcropError: it does.
+    """
+    strange = set(skops.io.get_untrusted_types(data=archive)) - {*TRUSTED, *trusted}
+    if strange:
+        raise OutcropError(
+            where,
+            f"holds objects of types that are not trusted ({', '.join(sorted(strange))}); take a "
+            "classifier of scikit-learn without them, or name the types as `trusted` in Python "
+            "if they are yours",
+        )
+
+
+def unpacked(
+    archive: bytes,
+    where: Path,
+    features: int,
+    fitted_with: str,
+    trusted: Sequence[str] = (),
+) -> Any:
+    """The estimator in a skops archive.
+
+    Types are looked at before any object is made; nothing in the archive is run.
+
+    Args:
+        archive: from `packed`.
+        where: the file, for error lines.
+        features: F, as many as the estimator was fitted to.
+        fitted_with: the version of scikit-learn that wrote it.
+        trusted: names of further types to read, such as 'mypackage.models.MyClassifier'.
+
+    Raises:
+        OutcropError: it is no archive, is damaged, or holds other types.
+    """
+    remedy = f"train the model anew, or install scikit-learn {fitted_with}, which wrote it"
+    with decoding(where, "a classical model", remedy):
+        check_trusted(archive, where, trusted)
+        with warnings.catch_warnings():
+            # The caller says it in a line of its own.
+            warnings.simplefilter("ignore", InconsistentVersionWarning)
+            estimator = skops.io.loads(archive, trusted=[*TRUSTED, *trusted])
+        check_trees(estimator, features, str(where))
+    return estimator
+
+
+def content_hash(archive: bytes) -> str:
+    """The SHA-256 of what an archive holds: the same for equal estimators, however it was made.
+
+    Archives themselves differ from run to run by addresses in memory and times of day.
+    """
+    with ZipFile(io.BytesIO(archive)) as members:
+        hashes = {name: _file_hash(name, members.read(name)) for name in members.namelist()}
+
+        def bare(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+            kept = {k: v for k, v in pairs if k not in ("__id__", "_skops_version")}
+            if isinstance(kept.get("file"), str):
+                kept["file"] = hashes[kept["file"]]
+            return kept
+
+        schema = json.loads(members.read("schema.json"), object_pairs_hook=bare)
+    return hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).hexdigest()
+
+
+def _file_hash(name: str, content: bytes) -> str:
+    if not name.endswith(".npy"):
+        return hashlib.sha256(content).hexdigest()
+    array = np.load(io.BytesIO(content), allow_pickle=False)
+    # By field: the bytes between the fields of a record are whatever the memory held before.
+    fields = [array] if array.dtype.names is None else [array[k] for k in array.dtype.names]
+    found = hashlib.sha256(repr((array.shape, array.dtype.names)).encode())
+    for field in fields:
+        found.update(field.dtype.str.encode())
+        found.update(field.tobytes())
+    return found.hexdigest()
