@@ -202,7 +202,7 @@ class _ClassicalMember:
         self._turns = ("none",) if model.seen == (1, 1) else tuple(turns)
         self.size = _seen(model.seen, self._turns)
         self.above, self.left = (side // 2 for side in model.seen)
-        side = int((_TABLE / model.fitted.n_features) ** 0.5)
+        side = int((_TABLE / model.fitted.width) ** 0.5)
         self.largest = max(16, min(_TILE["patches"], side))
 
     def predict(self, pixels: np.ndarray, wanted: np.ndarray, features: bool) -> Prediction:
@@ -217,8 +217,8 @@ class _ClassicalMember:
             said[:, where] = self._model.of_features(measured[:, where].T).T
             likely.append(unflip(said, turn))
             if turn == "none":
-                table = measured
-        return Prediction(np.mean(likely, axis=0), table if features else None)
+                table = np.where(where, measured, 0) if features else None
+        return Prediction(np.mean(likely, axis=0), table)
 
     def of(self, images: np.ndarray) -> np.ndarray:
         """Probabilities `N × K` of patches `N × bands × ...` of the size `size`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -112,7 +113,7 @@ class Perceptrons(nn.Module):
         self.inputs = inputs
         sizes = [inputs, width, width, classes]
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        for before, after in zip(sizes[:-1], sizes[1:], strict=True):
+        for before, after in pairwise(sizes):
             gain = math.sqrt((1 if after == classes else 2) / before)
             self.weights.append(nn.Parameter(gain * torch.randn(members, before, after)))
             self.biases.append(nn.Parameter(torch.zeros(members, 1, after)))

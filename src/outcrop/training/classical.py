@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from outcrop.errors import OutcropError
 from outcrop.evaluation.calibration import tempered
 from outcrop.files import decoding, write_json
-from outcrop.models.baselines import FittedBaseline, read_fitted
+from outcrop.models.baselines import FittedBaseline
 from outcrop.models.features import FEATURES
 from outcrop.training.folder import CLASSICAL, kind_of_model, read_description
 from outcrop.training.model import check_images, described, from_description
@@ -31,11 +32,13 @@ class ClassicalModel:
         fitted: the classifier and the features that it sees.
         classes, bands, size, label_of, temperature, trained_on: see `Model`. One that sees the
             centre pixel alone takes patches of any size.
+        filling: float32, `F`, what stands for a feature of no data: its mean on the training side.
         order: for each band that `fitted` was trained on the index that it has in `bands`; None if
             they stand in the same order.
     """
 
     fitted: FittedBaseline
+    filling: np.ndarray
     classes: tuple[str, ...]
     bands: tuple[str, ...]
     size: tuple[int, int]
@@ -76,6 +79,7 @@ class ClassicalModel:
             "format": CLASSICAL.model,
             "version": _VERSION,
             "fitted": self.fitted.description,
+            "filling": self.filling.tolist(),
             "order": None if self.order is None else list(self.order),
             **described(self),
         }
@@ -105,12 +109,12 @@ class ClassicalModel:
         """See `Model`; the features are those that the classifier sees."""
         check_images(self, images.shape, any_size=self.seen == (1, 1))
         ordered = images if self.order is None else images[:, list(self.order)]
-        features = FEATURES[self.features](ordered)
+        features = filled(FEATURES[self.features](finite(ordered)), self.filling)
         return self.of_features(features), features
 
     def of_features(self, features: np.ndarray) -> np.ndarray:
-        """Calibrated probabilities, float32, `N × classes`, from features `N × F`."""
-        found = self.fitted.probabilities(features).astype(np.float32)
+        """Calibrated probabilities, float32, `N × classes`, from features `N × F` without gaps."""
+        found = self.fitted.probabilities_of(features).astype(np.float32)
         return found if self.temperature == 1 else tempered(found, self.temperature)
 
     def save(self, folder: str | Path) -> None:
@@ -120,8 +124,24 @@ class ClassicalModel:
         write_json(folder / "model.json", self.description)
 
 
-def read_classical(folder: str | Path) -> ClassicalModel:
+def finite(images: np.ndarray) -> np.ndarray:
+    """Images in which infinite pixels are no data too, NaN."""
+    if images.dtype.kind != "f" or not np.isinf(images).any():
+        return images
+    return np.where(np.isinf(images), np.nan, images)
+
+
+def filled(features: np.ndarray, filling: np.ndarray) -> np.ndarray:
+    """Features `N × F` with `filling` where they are NaN."""
+    gaps = np.isnan(features)
+    return np.where(gaps, filling, features) if gaps.any() else features
+
+
+def read_classical(folder: str | Path, trusted: Sequence[str] = ()) -> ClassicalModel:
     """Read what `ClassicalModel.save` wrote. Nothing that is read is executed.
+
+    Args:
+        trusted: names of types of the user's own that the classifier is made of.
 
     Raises:
         OutcropError: missing, damaged or foreign files; a model of another kind.
@@ -137,4 +157,10 @@ def read_classical(folder: str | Path) -> ClassicalModel:
         if order is not None and sorted(order) != list(range(len(shared["bands"]))):
             raise ValueError("its order of bands is none")
         told = typed(dict[str, Any], content["fitted"], "fitted")
-    return ClassicalModel(read_fitted(folder, told), order=order, **shared)
+        filling = np.array(typed(list[float], content["filling"], "filling"), dtype=np.float32)
+    fitted = FittedBaseline.from_description(folder, told, trusted)
+    if len(filling) != fitted.width:
+        raise OutcropError(
+            folder / "model.json", "is damaged: features differ in number; train anew"
+        )
+    return ClassicalModel(fitted, filling, order=order, **shared)

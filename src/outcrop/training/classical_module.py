@@ -19,7 +19,7 @@ from outcrop.models.trees import Trees, compiled
 from outcrop.patches.positions import upper_left
 from outcrop.training.classical import ClassicalModel
 
-_TINY = 1e-30
+_TINY = torch.finfo(torch.float32).tiny
 
 
 class ClassicalModule(nn.Module):
@@ -43,7 +43,7 @@ class ClassicalModule(nn.Module):
         self.scores = _scores_of(fitted.estimator, model.title)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, float32, `N × classes`; -69 or so for classes that are never said.
+        """Logits, float32, `N × classes`; -87 or so for classes that are never said.
 
         Args:
             images: `N × bands × height × width`; NaN and infinite pixels are no data.
@@ -54,7 +54,7 @@ class ClassicalModule(nn.Module):
             x = x[:, self.order]
         scores = self.scores(_centre(x) if self.centre else _statistics(x))
         likely = (scores / self.cold).softmax(dim=1) if self.decides else scores
-        every = likely.new_zeros(len(images), self.classes)
+        every = likely.new_zeros(images.shape[0], self.classes)
         every = every.index_copy(1, self.present, likely)
         return (every.clamp_min(_TINY).log() / self.temperature).float()
 
@@ -193,7 +193,7 @@ class _TreeModule(nn.Module):
         super().__init__()
         nodes, columns = len(trees.left), len(trees.start)
         values = np.zeros((nodes, columns))
-        node = np.repeat(np.arange(nodes), np.diff(trees.first.astype(np.int64)))
+        node = np.repeat(np.arange(nodes), trees.first[1:] - trees.first[:-1])
         np.add.at(values, (node, trees.column), trees.value)
         self.boosted, self.divisor = boosted, trees.divisor
         self.depth = _depth(trees)
@@ -206,7 +206,7 @@ class _TreeModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.float()
-        at = self.roots.expand(len(x), -1)
+        at = self.roots.expand(x.shape[0], -1)
         for _ in range(self.depth):
             at = self.left[at] + (x.gather(1, self.feature[at]) > self.threshold[at])
         sums = (self.start + self.values[at].sum(dim=1)) / self.divisor

@@ -15,7 +15,7 @@ from outcrop.models.features import FEATURES
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits.split import Split
 from outcrop.training.augment import label_of
-from outcrop.training.classical import ClassicalModel
+from outcrop.training.classical import ClassicalModel, filled, finite
 from outcrop.training.folder import CLASSICAL, check_same, describe_run
 from outcrop.training.origin import origin_of
 from outcrop.training.recipe import Augmentation
@@ -51,8 +51,10 @@ def fit_classical(
     """
     folder = Path(folder)
     split.check(patches, judged=len(split.validation) > 0)
-    made = {"classical": {"name": baseline.name, "features": baseline.features, "seed": seed}}
-    config = describe_run(patches, split, CLASSICAL, made)
+    made = {"name": baseline.name, "features": baseline.features, "seed": seed}
+    if baseline.estimator is not None:
+        made["estimator"] = repr(baseline.estimator)
+    config = describe_run(patches, split, CLASSICAL, {"classical": made})
     if resume and folder.exists():
         check_same(folder, config, split, {})
         return read_run(folder)
@@ -61,10 +63,13 @@ def fit_classical(
     seen, unseen = (
         features_of(baseline.features, patches, index) for index in (split.train, split.validation)
     )
+    filling = _means(seen)
+    seen, unseen = filled(seen, filling), filled(unseen, filling)
     groups = split.groups[split.train] if split.by_ground else None
     fitted = baseline.fit(seen, patches.labels[split.train], groups, len(patches.classes), seed)
     model = ClassicalModel(
         fitted,
+        filling,
         patches.classes,
         patches.bands,
         patches.size,
@@ -89,4 +94,11 @@ def features_of(kind: str, patches: PatchSet, index: np.ndarray) -> np.ndarray:
     """Features of some of the patches, without holding more than a part of the images."""
     measure = FEATURES[kind]
     parts = np.array_split(index, max(1, len(index) // _PART))
-    return np.concatenate([measure(patches.take(part)) for part in parts])
+    return np.concatenate([measure(finite(patches.take(part))) for part in parts])
+
+
+def _means(features: np.ndarray) -> np.ndarray:
+    """The mean of each column over what is not NaN; 0 of none."""
+    count = np.isfinite(features).sum(axis=0)
+    total = np.nansum(features, axis=0, dtype=np.float64)
+    return (total / np.maximum(count, 1)).astype(np.float32)

@@ -130,7 +130,7 @@ def check_same(
         OutcropError: the folder is no run, or network, recipe, patches or split differ.
     """
     stored = read_config(folder, _KINDS[config["format"]])
-    free = {"recipe.machine.device", "recipe.machine.gpu_memory"}
+    free = {"recipe.machine.device", "recipe.machine.gpu_memory", "seconds"}
     free |= {*(f"versions.{name}" for name in config["versions"])}
     given, old, new = (
         {key: value for key, value in _flat(json.loads(json.dumps(part))) if key not in free}
