@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -122,8 +123,8 @@ def _measure(images: np.ndarray, size: tuple[int, int]) -> dict[str, np.ndarray]
         pixels = np.where(valid, pixels, 0)
     rows, columns = (n - s + 1 for n, s in zip(pixels.shape[2:], size, strict=True))
     top, left = size[0] // 2, size[1] // 2
-    centre = images[:, :, top : top + rows, left : left + columns]
-    measures = {"centre": np.asarray(centre, dtype=np.float32)}
+    middle = images[:, :, top : top + rows, left : left + columns]
+    measures = {"centre": np.asarray(middle, dtype=np.float32)}
     squares = np.square(pixels)
     differences = {
         (lag, direction): _differences(pixels, kept, lag, axis)
@@ -131,29 +132,10 @@ def _measure(images: np.ndarray, size: tuple[int, int]) -> dict[str, np.ndarray]
         for lag in LAGS
         if lag < size[axis - 2]
     }
-    for name, (top, left), window in _windows(*size):
-
-        def mean(
-            values: np.ndarray,
-            kept: np.ndarray | None,
-            span: tuple[int, int],
-            top: int = top,
-            left: int = left,
-        ) -> np.ndarray:
-            """Over the parts of the windows where `span` pixels fit, rows by columns."""
-            area = (
-                slice(None),
-                slice(None),
-                slice(top, top + rows + span[0] - 1),
-                slice(left, left + columns + span[1] - 1),
-            )
-            total = _sums(values[area], span)
-            if kept is None:
-                return total / (span[0] * span[1])
-            return total / np.maximum(_sums(kept[area].astype(np.int32), span), 1)
-
-        average = mean(pixels, kept, window)
-        power = mean(squares, kept, window)
+    for name, corner, window in _windows(*size):
+        mean = partial(_means, corner=corner, windows=(rows, columns))
+        average = mean(pixels, kept, span=window)
+        power = mean(squares, kept, span=window)
         variance = power - np.square(average)
         # What is left of a constant window is rounding: less than float32 pixels can vary by.
         variance[variance < _ROUNDING * power] = 0
@@ -166,7 +148,7 @@ def _measure(images: np.ndarray, size: tuple[int, int]) -> dict[str, np.ndarray]
                 else (window[0], window[1] - lag)
             )
             if min(span) > 0:
-                texture = mean(steps, pairs, span) / 2
+                texture = mean(steps, pairs, span=span) / 2
                 measures[f"{name}texture {lag} {direction}"] = texture.astype(np.float32)
     return measures
 
@@ -189,6 +171,24 @@ def _differences(
         return steps, None
     pairs = kept[ahead] & kept[behind]
     return np.where(pairs, steps, 0), pairs
+
+
+def _means(
+    values: np.ndarray,
+    kept: np.ndarray | None,
+    corner: tuple[int, int],
+    span: tuple[int, int],
+    windows: tuple[int, int],
+) -> np.ndarray:
+    """Means over areas of `span`, one in each window, with the upper-left pixel at `corner`."""
+    rows, columns = (
+        slice(start, start + many + length - 1)
+        for start, many, length in zip(corner, windows, span, strict=True)
+    )
+    total = _sums(values[:, :, rows, columns], span)
+    if kept is None:
+        return total / (span[0] * span[1])
+    return total / np.maximum(_sums(kept[:, :, rows, columns].astype(np.int32), span), 1)
 
 
 def _sums(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
