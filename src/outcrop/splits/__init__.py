@@ -1,6 +1,7 @@
 """Splits by ground, not by dice; scikit-learn cross-validators too."""
 
 from outcrop.splits.choose import block_split, delivered_split, make_splitter
+from outcrop.splits.folds import Folds, read_folds
 from outcrop.splits.ground import suggest_block, suggest_buffer
 from outcrop.splits.matching import MatchingSplit
 from outcrop.splits.named import ColumnSplit, SceneSplit, ZoneSplit
@@ -22,6 +23,7 @@ __all__ = [
     "VALIDATION",
     "BlockSplit",
     "ColumnSplit",
+    "Folds",
     "GroundSplit",
     "MatchingSplit",
     "RandomSplit",
@@ -34,6 +36,7 @@ __all__ = [
     "delivered_split",
     "make_splitter",
     "random_counterpart",
+    "read_folds",
     "read_split",
     "suggest_block",
     "suggest_buffer",
