@@ -285,6 +285,8 @@ def comparison_table(comparison: Comparison) -> None:
     for row in comparison.rows:
         table.add_row(row.title, *(_percent(one.value) for one in row.scores.f1))
     _console.print(table)
+    judged = comparison.counts[VALIDATION].sum()
+    say(f"score: {comparison.kind}; {judged:,} held-out patches are judged")
     say("overall and balanced: accuracy on held-out ground, in %, with 95 % intervals")
     if over:
         say("over seeds: lowest and highest balanced accuracy; all else are means over the seeds")
@@ -295,8 +297,9 @@ def comparison_table(comparison: Comparison) -> None:
     pieces = comparison.rows[0].scores.groups
     if pieces < FEW_GROUPS:
         say(f"note: {pieces} pieces of ground; below about {FEW_GROUPS} do not rely on intervals")
-    for caution in comparison.cautions:
+    for caution in (*comparison.notes, *comparison.cautions):
         say(f"note: {caution}")
+    say(comparison.recommendation)
 
 
 def _contest_table(comparison: Comparison) -> None:

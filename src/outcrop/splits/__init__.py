@@ -1,6 +1,6 @@
 """Splits by ground, not by dice; scikit-learn cross-validators too."""
 
-from outcrop.splits.choose import block_split, delivered_split, make_splitter
+from outcrop.splits.choose import block_split, default_folds, delivered_split, make_splitter
 from outcrop.splits.folds import Folds, read_folds
 from outcrop.splits.ground import suggest_block, suggest_buffer
 from outcrop.splits.matching import MatchingSplit
@@ -13,6 +13,7 @@ from outcrop.splits.splitters import (
     RandomSplit,
     Splitter,
     random_counterpart,
+    random_folds,
 )
 
 __all__ = [
@@ -33,9 +34,11 @@ __all__ = [
     "Splitter",
     "ZoneSplit",
     "block_split",
+    "default_folds",
     "delivered_split",
     "make_splitter",
     "random_counterpart",
+    "random_folds",
     "read_folds",
     "read_split",
     "suggest_block",

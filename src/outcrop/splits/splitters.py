@@ -409,3 +409,45 @@ def random_counterpart(patches: PatchSet, split: Split, seed: int = 0) -> Split:
     sides[judged] = VALIDATION
     how = {"splitter": "RandomSplit", "seed": seed, "counterpart of": split.how.get("splitter")}
     return Split(sides, split.groups, split.fingerprint, how, by_ground=False)
+
+
+def random_folds(patches: PatchSet, folds: Folds, seed: int = 0) -> Folds:
+    """The folds at random that spatial folds are to be held against.
+
+    As `random_counterpart`, fold by fold: each holds out as many patches, and trains on as many,
+    as its counterpart; what the buffer took from it is left out of the others at random. Every
+    patch that the folds hold out is held out once here too.
+
+    Args:
+        folds: by ground; their groups are kept, so that intervals rest on the same ground.
+        seed: random seed.
+
+    Raises:
+        OutcropError: as `random_counterpart`, for one fold.
+    """
+    if len(folds) == 1:
+        return Folds((random_counterpart(patches, folds.splits[0], seed),))
+    rng = np.random.default_rng(seed)
+    labels, n = patches.labels, len(patches)
+    # Walking through the patches class by class, the folds take turns as often as they are large.
+    size = [len(split.validation) for split in folds.splits]
+    turn = np.concatenate([(np.arange(one) + rng.random()) / one for one in size])
+    held_out = np.empty(n, np.int64)
+    order = np.lexsort((rng.random(n), labels))
+    held_out[order] = np.repeat(np.arange(len(size)), size)[np.argsort(turn, kind="stable")]
+    how = {"splitter": "RandomSplit", "seed": seed, "counterpart of": folds.how.get("splitter")}
+    made = []
+    for number, split in enumerate(folds.splits):
+        sides = np.full(n, BUFFER, np.int8)
+        sides[held_out == number] = VALIDATION
+        rest = np.flatnonzero(held_out != number)
+        rest = rest[np.lexsort((rng.random(len(rest)), labels[rest]))]
+        # Of each class the same share, and of none all.
+        counts = np.bincount(labels[rest])
+        rank = np.arange(len(rest)) - (np.cumsum(counts) - counts)[labels[rest]]
+        taken = np.argsort(rank / counts[labels[rest]], kind="stable")[: len(split.train)]
+        sides[rest[taken]] = TRAIN
+        made.append(
+            Split(sides, split.groups, split.fingerprint, how | {"fold": number}, by_ground=False)
+        )
+    return Folds(tuple(made))
