@@ -1,8 +1,10 @@
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
 
+from outcrop.experiment import compare
 from outcrop.training.engine import train
 from outcrop.training.run import Run
 from outcrop.training.vaegan.run import VaeGanRun
@@ -23,6 +25,14 @@ if DEVICE == "cpu":
 def _one_thread() -> None:
     # Nets as small as those of the tests only wait for one another's threads.
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_worker() -> Iterator[None]:
+    # Processes take seconds to start; the tests that need some ask for them.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compare, "cores", lambda: 1)
+        yield
 
 
 @pytest.fixture(scope="session")

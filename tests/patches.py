@@ -25,7 +25,9 @@ def noise(n=60, bands=1, size=8, width=None, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def ground(x, y, polygon, labels, source=None, width=160.0, height=160.0, columns=None):
+def ground(
+    x, y, polygon, labels, source=None, width=160.0, height=160.0, columns=None, classes=("a", "b")
+):
     """A patch set with positions and no pixels to speak of."""
     n = len(x)
     source = np.zeros(n, np.int32) if source is None else np.asarray(source, np.int32)
@@ -35,7 +37,7 @@ def ground(x, y, polygon, labels, source=None, width=160.0, height=160.0, column
     return PatchSet(
         images=np.zeros((n, 1, 1, 1), np.uint8),
         labels=np.asarray(labels),
-        classes=("a", "b"),
+        classes=classes,
         bands=("grey",),
         positions=positions,
         sources=tuple(

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from outcrop.auditing.audit import audit
-from outcrop.errors import OutcropError
 from outcrop.patches.cut import cut
 from outcrop.splits import RandomSplit, block_split
 from tests.shared import DATA, needs_shared
@@ -60,8 +59,10 @@ def test_the_same_patches_without_positions_are_seen_to_overlap(landsat):
     assert {one.check for one in said(apart, "critical")} <= {"sides"}
 
 
-def test_rare_classes_cannot_be_dealt_but_can_be_audited():
+def test_rare_classes_are_dealt_and_named():
     points = cut(LANDSAT, DATA / "nc_landsat" / "landsat96_points.shp", "id", size=9)
-    with pytest.raises(OutcropError, match="fewer than 5 folds"):
-        RandomSplit(seed=0).assign(points)
+    rare = [name for name, n in zip(points.classes, points.counts, strict=True) if n < 5]
+    named = RandomSplit(seed=0).assign_all(points).notes(points)
+    assert rare
+    assert all(any(f"'{name}'" in note for note in named) for name in rare)
     assert any("fewer than 10 patches" in one.title for one in said(audit(points), "warning"))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from outcrop.errors import OutcropError
-from outcrop.experiment import classical
 from outcrop.experiment import compare as comparing
+from outcrop.experiment import trials
 from outcrop.experiment.compare import compare
 from outcrop.experiment.comparison import read_comparison
 from outcrop.models.architectures import ResidualNet
@@ -54,7 +54,7 @@ def leaky_patches(polygons=60, each=8, tint=60.0, seed=0, side=6):
 @pytest.fixture(autouse=True)
 def few_baselines(monkeypatch):
     few = (Baseline("decision tree", "centre pixel"), Baseline("random forest", "patch statistics"))
-    monkeypatch.setattr(classical, "BASELINES", few)
+    monkeypatch.setattr(comparing, "BASELINES", few)
 
 
 @pytest.fixture(scope="module")
@@ -133,19 +133,19 @@ def test_the_counterpart_uses_the_same_patches_in_the_same_numbers(patches):
 def test_a_comparison_goes_on_where_it_stopped(patches, tmp_path, monkeypatch):
     split = BlockSplit(block=1000, buffer=60).assign(patches)
     whole = compare(patches, split, tmp_path / "whole", NETWORK, RECIPE)
-    real = comparing._network
+    real = trials.train
 
-    def stop_at_second(patches, split, folder, *how):
+    def stop_at_second(patches, split, folder, *how, **more):
         if folder.name == "network-random":
             raise KeyboardInterrupt
-        return real(patches, split, folder, *how)
+        return real(patches, split, folder, *how, **more)
 
-    monkeypatch.setattr(comparing, "_network", stop_at_second)
+    monkeypatch.setattr(trials, "train", stop_at_second)
     with pytest.raises(KeyboardInterrupt):
         compare(patches, split, tmp_path / "c", NETWORK, RECIPE)
     with pytest.raises(OutcropError, match="exists already"):
         compare(patches, split, tmp_path / "c", NETWORK, RECIPE)
-    monkeypatch.setattr(comparing, "_network", real)
+    monkeypatch.setattr(trials, "train", real)
     again = compare(patches, split, tmp_path / "c", NETWORK, RECIPE, resume=True)
     assert [r.scores.overall for r in again.rows] == [r.scores.overall for r in whole.rows]
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from outcrop.errors import OutcropError
-from outcrop.experiment import classical
 from outcrop.experiment import compare as comparing
+from outcrop.experiment import trials
 from outcrop.experiment.compare import compare
 from outcrop.experiment.comparison import read_comparison
 from outcrop.files import write_json
@@ -35,7 +35,7 @@ CODED = "decision tree, VAE-GAN code"
 
 @pytest.fixture(autouse=True)
 def few_baselines(monkeypatch):
-    monkeypatch.setattr(classical, "BASELINES", TREES)
+    monkeypatch.setattr(comparing, "BASELINES", TREES)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def made(patches, split, tmp_path_factory):
     """A comparison with an encoder, and its folder."""
     folder = tmp_path_factory.mktemp("made") / "c"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(classical, "BASELINES", TREES)
+        patch.setattr(comparing, "BASELINES", TREES)
         return compare(patches, split, folder, NETWORK, RECIPE, encoder=ENCODER), folder
 
 
@@ -148,17 +148,17 @@ def test_a_comparison_goes_on_where_its_encoders_stopped(
     made, patches, split, tmp_path, monkeypatch
 ):
     whole, _ = made
-    real = comparing.train_vaegan
+    real = trials.train_vaegan
 
     def stop_at_second(patches, split, folder, *how, **more):
         if folder.name == "encoder-random":
             raise KeyboardInterrupt
         return real(patches, split, folder, *how, **more)
 
-    monkeypatch.setattr(comparing, "train_vaegan", stop_at_second)
+    monkeypatch.setattr(trials, "train_vaegan", stop_at_second)
     with pytest.raises(KeyboardInterrupt):
         compare(patches, split, tmp_path / "c", NETWORK, RECIPE, encoder=ENCODER)
-    monkeypatch.setattr(comparing, "train_vaegan", real)
+    monkeypatch.setattr(trials, "train_vaegan", real)
     again = compare(patches, split, tmp_path / "c", NETWORK, RECIPE, resume=True, encoder=ENCODER)
     assert scores(again) == scores(whole)
 

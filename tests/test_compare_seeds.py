@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from outcrop.errors import OutcropError
-from outcrop.experiment import classical
+from outcrop.experiment import compare as comparing
 from outcrop.experiment.compare import compare
 from outcrop.experiment.compare_runs import compare_runs
 from outcrop.experiment.comparison import read_comparison
@@ -30,7 +30,7 @@ OPTIONS = "--depth 8 --width 4 --epochs 2 --batch 64 --device cpu"
 
 @pytest.fixture(autouse=True)
 def few_baselines(monkeypatch):
-    monkeypatch.setattr(classical, "BASELINES", TREES)
+    monkeypatch.setattr(comparing, "BASELINES", TREES)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def here(home, monkeypatch):
 def seeded(home):
     """A comparison with two seeds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(classical, "BASELINES", TREES)
+        patch.setattr(comparing, "BASELINES", TREES)
         patches, split = opened(home)
         return compare(patches, split, home / "seeded", NETWORK, RECIPE, seeds=[0, 1])
 
@@ -91,7 +91,7 @@ def test_the_runs_of_the_first_seed_are_called_as_ever_and_the_others_by_their_s
     network = next(row for row in seeded.rows if row.features == "patch")
     assert network.runs == ("network", "network-1")
     made = {path.name for path in (home / "seeded").iterdir() if path.is_dir()}
-    assert made == {"network", "network-random", "network-1", "network-random-1"}
+    assert made == {"answers", "network", "network-random", "network-1", "network-random-1"}
 
 
 def test_more_seeds_can_be_added_and_none_taken_away(home, seeded, tmp_path):

@@ -205,7 +205,7 @@ def test_missing_classes_are_said():
         (lambda: BlockSplit(block=800, buffer=-1), "--buffer: must be 0 or more"),
         (lambda: BlockSplit(block=1e6).assign(line()), "fewer than 5 folds"),
         (lambda: BlockSplit(block=800).assign(line(), fold=7), "no fold 7"),
-        (lambda: RandomSplit(folds=300).assign(line()), "class 'a': has 100 patches, fewer"),
+        (lambda: RandomSplit(folds=300).assign(line()), "--folds: are 300, more than the 200"),
         (lambda: SceneSplit().assign(line()), "come from one scene"),
         (lambda: BlockSplit(block=9).assign(replace(line(), positions=None)), "needs positions"),
         (lambda: ZoneSplit(zones=("no.gpkg",)).assign(line()), "no such file"),

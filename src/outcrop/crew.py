@@ -1,9 +1,12 @@
-"""Who does the work: threads of this process, or the workers of a Dask cluster."""
+"""Who does the work: this process, its threads, other processes, or workers of a Dask cluster."""
 
 from __future__ import annotations
 
 import os
 import re
+import signal
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import ThreadPoolExecutor
@@ -76,6 +79,92 @@ class Threads:
                 yield from track(done, what, _length(items, total))
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Processes:
+    """As many other processes, of one thread each as far as libraries of numbers go.
+
+    They import nothing of the program that starts them, so that it needs no guard of its main part.
+    When the block ends before the work, they are killed; when this process is, they end.
+    """
+
+    far = True
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def each(
+        self,
+        work: Callable[[Any, Item], Result],
+        shared: Any,
+        items: Iterable[Item],
+        what: str,
+        total: int | None = None,
+    ) -> Iterator[Result]:
+        """See `Crew`; a work that is killed, for want of memory say, is an `OutcropError`."""
+        from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
+
+        pool = ProcessPoolExecutor(
+            self._number, initializer=_begin, initargs=(shared, os.getpid()), env=_ALONE
+        )
+        ended = False
+        try:
+            waiting = (pool.submit(_with_shared, work, item) for item in items)
+            done = (future.result() for future in _ahead(waiting, _AHEAD * self._number))
+            yield from track(done, what, _length(items, total))
+            ended = True
+        except BrokenProcessPool:
+            raise OutcropError(
+                "--workers",
+                "one of the processes was killed, perhaps for want of memory; take fewer: "
+                "--workers 1",
+            ) from None
+        finally:
+            pool.shutdown(kill_workers=not ended)
+
+
+_ALONE = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "LOKY_MAX_CPU_COUNT": "1",
+}
+_shared: list[Any] = []
+
+
+def _begin(shared: Any, parent: int) -> None:
+    """What a process of `Processes` does first."""
+
+    def end_with_parent() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    # Ctrl-C reaches all processes of a terminal; the first one ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    _shared[:] = [shared]
+
+
+def _with_shared(work: Callable[[Any, Item], Result], item: Item) -> Result:
+    return _plainly(work, _shared[0], item)
+
+
+class Alone:
+    """This process itself, one item after the other, each of which shows its own progress."""
+
+    far = False
+
+    def each(
+        self,
+        work: Callable[[Any, Item], Result],
+        shared: Any,
+        items: Iterable[Item],
+        what: str,
+        total: int | None = None,
+    ) -> Iterator[Result]:
+        """See `Crew`."""
+        return (work(shared, item) for item in items)
 
 
 class _Cluster:
@@ -188,6 +277,26 @@ def crew(scheduler: str | None = None, threads: int | None = None) -> Iterator[C
         return
     with ExitStack() as stack:
         yield _Cluster(stack.enter_context(_client(scheduler, stack)))
+
+
+@contextmanager
+def solitary(scheduler: str | None, workers: int) -> Iterator[Crew]:
+    """A crew for items of which no two may be done in one process at once, such as trainings.
+
+    Args:
+        scheduler: as for `crew`.
+        workers: how many processes, without a scheduler; with one the work is done in this one.
+
+    Raises:
+        OutcropError: no cluster answers at the address; no worker is wanted.
+    """
+    if workers < 1:
+        raise OutcropError("--workers", f"must be at least 1, not {workers}")
+    if scheduler is not None:
+        with crew(scheduler) as cluster:
+            yield cluster
+    else:
+        yield Alone() if workers == 1 else Processes(workers)
 
 
 def cores() -> int:

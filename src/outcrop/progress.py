@@ -24,9 +24,30 @@ def speaks() -> bool:
 console = Console(stderr=True, quiet=not speaks())
 
 
+_gathered: list[list[str]] = []
+
+
 def tell(line: str) -> None:
     """Print one line on standard error, however long."""
-    console.print(line, soft_wrap=True, highlight=False, markup=False)
+    if _gathered:
+        _gathered[-1].append(line)
+    else:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+@contextmanager
+def gathered() -> Iterator[list[str]]:
+    """Keep what is told while the block runs, and show nothing.
+
+    For work in another process, which sends the lines home.
+    """
+    lines: list[str] = []
+    _gathered.append(lines)
+    try:
+        with silence():
+            yield lines
+    finally:
+        _gathered.pop()
 
 
 def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:

@@ -30,7 +30,7 @@ from outcrop.models.cost import cost_of, short
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import speaks
 from outcrop.sources.features import counted
-from outcrop.splits import SIDES, Split
+from outcrop.splits import BUFFER, SIDES, TRAIN, VALIDATION, Folds, Split
 from outcrop.training.run import Run
 
 _LARGE = 64
@@ -100,6 +100,29 @@ def split_table(patches: PatchSet, split: Split, path: Path) -> None:
     say(", ".join(f"{key}: {value}" for key, value in split.how.items()))
     for warning in split.warnings(patches):
         say(f"note: {warning}")
+    say(str(path))
+
+
+def fold_table(patches: PatchSet, folds: Folds, path: Path) -> None:
+    """Patches by class and the fold that holds them out, then what each fold trains on."""
+    labels, classes = patches.labels, len(patches.classes)
+    counts = folds.counts(labels, classes)
+    judged = np.bincount(labels[folds.judged(labels)], minlength=classes)
+    names = [f"fold {number}" for number in range(len(folds))]
+    table = _table("held out", *names, "all", "judged", "pieces")
+    for k, name in enumerate(patches.classes):
+        held = counts[:, VALIDATION, k]
+        pieces = len(np.unique(folds.groups[labels == k]))
+        table.add_row(escape(name), *(f"{n:,}" for n in (*held, held.sum(), judged[k], pieces)))
+    for side, word in ((VALIDATION, "all"), (TRAIN, "trains on"), (BUFFER, "buffer")):
+        row = counts[:, side].sum(axis=1)
+        more = (row.sum(), judged.sum(), len(np.unique(folds.groups)))
+        rest = [f"{n:,}" for n in more] if side == VALIDATION else []
+        table.add_row(word, *(f"{n:,}" for n in row), *rest, style="bold")
+    _console.print(table)
+    say(", ".join(f"{key}: {value}" for key, value in folds.how.items()))
+    for note in folds.notes(patches):
+        say(f"note: {note}")
     say(str(path))
 
 
@@ -262,6 +285,8 @@ def comparison_table(comparison: Comparison) -> None:
     for row in comparison.rows:
         table.add_row(row.title, *(_percent(one.value) for one in row.scores.f1))
     _console.print(table)
+    judged = comparison.counts[VALIDATION].sum()
+    say(f"score: {comparison.kind}; {judged:,} held-out patches are judged")
     say("overall and balanced: accuracy on held-out ground, in %, with 95 % intervals")
     if over:
         say("over seeds: lowest and highest balanced accuracy; all else are means over the seeds")
@@ -272,8 +297,9 @@ def comparison_table(comparison: Comparison) -> None:
     pieces = comparison.rows[0].scores.groups
     if pieces < FEW_GROUPS:
         say(f"note: {pieces} pieces of ground; below about {FEW_GROUPS} do not rely on intervals")
-    for caution in comparison.cautions:
+    for caution in (*comparison.notes, *comparison.cautions):
         say(f"note: {caution}")
+    say(comparison.recommendation)
 
 
 def _contest_table(comparison: Comparison) -> None:

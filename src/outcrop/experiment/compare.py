@@ -1,14 +1,17 @@
-"""A network and the classical baselines on the same patches and the same split."""
+"""A network and the classical baselines on the same patches and the same folds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
+import numpy as np
+import torch
+
+from outcrop.crew import Alone, cores, solitary
 from outcrop.errors import OutcropError
-from outcrop.experiment.classical import on_codes, on_features
 from outcrop.experiment.comparison import (
     Comparison,
     is_compared,
@@ -18,29 +21,29 @@ from outcrop.experiment.comparison import (
 from outcrop.experiment.entrants import (
     Answer,
     Entrant,
-    answer_of,
+    as_folds,
     hold_against_each_other,
     write_predictions,
 )
-from outcrop.files import check_new
+from outcrop.experiment.trials import AT_RANDOM, Setting, Trial, answer, do_all, measured, pooled
+from outcrop.files import check_new, sweep
 from outcrop.models.architectures import ResidualNet
+from outcrop.models.baselines import BASELINES, Baseline
+from outcrop.models.features import FEATURES
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
-from outcrop.splits import Split, random_counterpart
+from outcrop.splits import Folds, Split, random_folds, read_folds
 from outcrop.training.device import pick_device
-from outcrop.training.engine import train
 from outcrop.training.parallel import refuse_several
 from outcrop.training.recipe import Recipe
-from outcrop.training.vaegan.engine import train_vaegan
 from outcrop.training.vaegan.recipe import VaeGanPlan
-from outcrop.training.vaegan.run import VaeGanRun
 
-Made = TypeVar("Made")
+FOLDS, SPLIT = "folds.json", "split.json"
 
 
 def compare(
     patches: PatchSet,
-    split: Split,
+    split: Split | Folds,
     folder: str | Path,
     network: ResidualNet = ResidualNet(),
     recipe: Recipe = Recipe(),
@@ -48,58 +51,87 @@ def compare(
     sources: Sequence[AnySource] | None = None,
     seeds: Sequence[int] | None = None,
     encoder: VaeGanPlan | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> Comparison:
     """Train the network and every baseline, score each, and say which is shown to be better.
+
+    With several folds (`Splitter.assign_all`, `default_folds`) each model is trained once for each
+    and judged on what that fold holds out; scores, intervals and tests are of the held-out patches
+    of all folds together.
 
     Everything that is learned (normalisation, features' scales, tuning) is learned on the
     training side; nothing is chosen by the validation side, so that its scores hold. If the split
     is by ground all is done again under a split at random of the same patches in the same
-    numbers, and the difference is the leak gap. With several seeds all models are trained once
-    for each: the baselines draw too, the folds of their tuning and some of them trees.
+    numbers, fold by fold, and the difference is the leak gap. With several seeds all models are
+    trained once for each: the baselines draw too, the folds of their tuning and some of them trees.
 
     With an encoder every kind of baseline takes part once more and sees the code of a patch: the
     mean of its posterior, given by networks that have learnt the pictures of the training side of
     the same split with the same seed. More models make the correction for all pairs stricter.
 
     Args:
-        folder: gets `comparison.json`, the predictions, and the runs `network` and
+        split: one fold, or several.
+        folder: gets `comparison.json`, the predictions, the folds, and the runs `network` and
             `network-random` with the first seed, `network-K` and `network-random-K` with any
-            other seed K; with an encoder `encoder`, `encoder-random` and so on too.
-        resume: go on with a comparison that was interrupted; finished runs are kept. More seeds
+            other seed K; with an encoder `encoder`, `encoder-random` and so on too; in `answers`
+            what the baselines say. Of several folds each has these in `fold-0`, `fold-1`, ...
+        resume: go on with a comparison that was interrupted; what is finished is kept. More seeds
             may be named than before, after those of before.
         sources: see `outcrop.training.engine.train`.
         seeds: of the trainings, instead of the recipe's one. The first also deals the split at
             random.
         encoder: a VAE or a VAE-GAN, and how it is trained, but for the seed.
+        workers: how many processes train at once; if not given as many as there are cores, and one
+            on a GPU. The results are the same: on a CPU each training uses the cores divided by
+            the number of trainings, however many run at once.
+        scheduler: address of a Dask cluster that trains instead, or `local[N]`; its workers must
+            see `folder`.
 
     Raises:
         OutcropError: the split does not fit the patches; no such device; a seed named twice;
-            `folder` exists and `resume` is false, or was made with other seeds or settings; the
-            encoder is none, or the patches are no squares that it can learn.
+            `folder` exists and `resume` is false, or was made with other seeds, folds or settings;
+            the encoder is none, or the patches are no squares that it can learn; a worker was
+            killed.
     """
-    folder = Path(folder)
-    split.check(patches)
+    folder, folds = Path(folder).resolve(), as_folds(split)
+    folds.check(patches, "split")
+    network.check_size(patches.size)
     if encoder is not None:
         _check_encoder(encoder, patches)
     recipes = _recipes(recipe, seeds)
-    pick_device(recipe.machine.device)
+    on_cpu = pick_device(recipe.machine.device).type == "cpu"
     refuse_several(recipe.machine, "a comparison")
-    if not (resume and folder.exists()):
+    if workers is None:
+        workers = cores() if on_cpu else 1
+    begun = resume and folder.exists()
+    if not begun:
         check_new(folder, instead="--resume")
     finished = _finished(folder, recipes, encoder)
-    splits = {"": split}
-    if split.by_ground:
-        splits["-random"] = random_counterpart(patches, split, recipes[0].seed)
+    kinds = {"": folds}
+    if folds.by_ground:
+        kinds[AT_RANDOM] = random_folds(patches, folds, recipes[0].seed)
+    trainings = sum(map(len, kinds.values())) * len(recipes) * (1 if encoder is None else 2)
+    setting = Setting(
+        patches=patches,
+        folds=kinds,
+        folder=folder,
+        network=network,
+        recipe=recipe,
+        seeds=tuple(one.seed for one in recipes),
+        sources=sources,
+        encoder=encoder,
+        threads=max(1, torch.get_num_threads() // trainings),
+        features={},
+    )
     folder.mkdir(exist_ok=True)
     try:
-        entrants = [_networks(patches, splits, folder, network, recipes, sources)]
+        _keep_folds(folder, folds)
+        _do(setting, scheduler, workers)
     except OutcropError:
-        if not any(folder.iterdir()):
-            folder.rmdir()
+        if not begun and _is_empty(folder):
+            shutil.rmtree(folder)
         raise
-    encoders = (
-        {} if encoder is None else _encoders(patches, splits, folder, encoder, recipes, sources)
-    )
     if finished is not None:
         if finished.fingerprint not in ("", patches.fingerprint):
             raise OutcropError(
@@ -107,14 +139,56 @@ def compare(
             )
         # Its runs are there and were trained with these settings, or they had said so.
         return finished
-    seeds = entrants[0].seeds
-    entrants += on_features(patches, splits, seeds)
-    if encoders:
-        entrants += on_codes(patches, splits, encoders, seeds)
-    comparison = hold_against_each_other(entrants, patches, split, splits.get("-random"))
-    write_predictions(folder / "predictions.npz", entrants, patches, split)
+    entrants = [_networks(setting), *_classical(setting, "features", BASELINES)]
+    if encoder is not None:
+        entrants += _classical(setting, "codes", _coded(encoder))
+    comparison = hold_against_each_other(entrants, patches, folds, kinds.get(AT_RANDOM))
+    write_predictions(folder / "predictions.npz", entrants, patches, folds)
     write_comparison(folder, comparison)
     return comparison
+
+
+def compared_folds(folder: str | Path) -> Folds:
+    """The folds of a comparison, or of one that is not finished.
+
+    Raises:
+        OutcropError: they are missing or damaged.
+    """
+    for path in (Path(folder) / FOLDS, Path(folder) / SPLIT):
+        if path.exists():
+            return read_folds(path)
+    return read_folds(Path(folder) / "network" / SPLIT)  # of before there were folds
+
+
+def _keep_folds(folder: Path, folds: Folds) -> None:
+    """Write the folds, or refuse to go on with others."""
+    path = folder / (SPLIT if len(folds) == 1 else FOLDS)
+    other = folder / (FOLDS if len(folds) == 1 else SPLIT)
+    if other.exists() or (path.exists() and not _alike(read_folds(path), folds)):
+        there = other if other.exists() else path
+        raise OutcropError(
+            folder,
+            f"was made with other patches or folds; go on with --split {there}, or choose another "
+            "folder",
+        )
+    if not path.exists():
+        folds.save(path)
+
+
+def _alike(one: Folds, other: Folds) -> bool:
+    return (
+        one.fingerprint == other.fingerprint
+        and len(one) == len(other)
+        and all(
+            np.array_equal(a.sides, b.sides) and np.array_equal(a.groups, b.groups)
+            for a, b in zip(one.splits, other.splits, strict=True)
+        )
+    )
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether nothing but the folds is in it, that is nothing that took long."""
+    return all(path.name in (FOLDS, SPLIT) for path in folder.rglob("*") if path.is_file())
 
 
 def _recipes(recipe: Recipe, seeds: Sequence[int] | None) -> list[Recipe]:
@@ -153,7 +227,7 @@ def _finished(
     if not is_compared(folder):
         return None
     found = read_comparison(folder)
-    if not (folder / "network").exists():
+    if not any((folder / name).exists() for name in ("network", "fold-0")):
         raise OutcropError(folder, "compares finished runs; choose another folder")
     before = found.rows[0].seeds or (recipes[0].seed,)
     asked = [recipe.seed for recipe in recipes]
@@ -172,74 +246,91 @@ def _finished(
     return found if whole else None
 
 
-def _networks(
-    patches: PatchSet,
-    splits: Mapping[str, Split],
-    folder: Path,
-    network: ResidualNet,
-    recipes: Sequence[Recipe],
-    sources: Sequence[AnySource] | None,
-) -> Entrant:
-    def make(split: Split, where: Path, recipe: Recipe) -> Answer:
-        return _network(patches, split, where, network, recipe, sources)
+def _coded(encoder: VaeGanPlan) -> tuple[Baseline, ...]:
+    """Every kind of baseline on codes."""
+    feature = f"{encoder.picture_network.title} code"
+    return tuple(Baseline(kind, feature) for kind in dict.fromkeys(b.name for b in BASELINES))
 
-    answers = _trained("network", splits, folder, recipes, make)
+
+def _trials(
+    setting: Setting, what: str, baselines: Sequence[Baseline] = (), together: bool = False
+) -> list[Trial]:
+    """By seed, kind of folds and fold; classical models one by one, or all of a fold together."""
+    sets = [tuple(baselines)] if together or not baselines else [(one,) for one in baselines]
+    return [
+        Trial(what, name, fold, seed, some)  # type: ignore[arg-type]
+        for seed in setting.seeds
+        for name, folds in setting.folds.items()
+        for fold in range(len(folds))
+        for some in sets
+    ]
+
+
+def _do(setting: Setting, scheduler: str | None, workers: int) -> None:
+    """Do what is not done: first the networks, which take longest; codes need their encoders."""
+    for folder in (setting.folder, *setting.folder.glob("fold-*")):
+        sweep(folder / "answers")
+    networks = _trials(setting, "network")
+    codes = []
+    if setting.encoder is not None:
+        networks += _trials(setting, "encoder")
+        codes = _trials(setting, "codes", _coded(setting.encoder), together=True)
+    features = _trials(setting, "features", BASELINES)
+    done = [one for one in networks if setting.is_done(one)]
+    do_all(setting, done, Alone(), "networks")  # they are opened, and refuse other settings
+    left = [one for one in (*networks, *features) if not setting.is_done(one)]
+    if any(one.what == "features" for one in left):
+        every = np.arange(len(setting.patches))
+        found = {name: measured(FEATURES[name], setting.patches, every) for name in FEATURES}
+        setting = replace(setting, features=found)
+    later = [one for one in codes if not setting.is_done(one)]
+    if not left and not later:
+        return
+    many = min(workers, max(len(left), len(later)))
+    with solitary(scheduler, workers if workers < 1 else many) as crew:
+        for trials, what in ((left, "models"), (later, "codes")):
+            do_all(setting, trials, crew, what)
+
+
+def _networks(setting: Setting) -> Entrant:
     return Entrant(
-        model=network.title,
+        model=setting.network.title,
         features="patch",
-        seeds=tuple(recipe.seed for recipe in recipes),
-        answers=tuple(answers[""]),
-        random=tuple(answers.get("-random", ())),
-        runs=tuple(f"network{ending}" for ending in _endings(recipes)),
+        seeds=setting.seeds,
+        answers=_answers(setting, "network", ""),
+        random=_answers(setting, "network", AT_RANDOM),
+        runs=_runs(setting, "network"),
     )
 
 
-def _encoders(
-    patches: PatchSet,
-    splits: Mapping[str, Split],
-    folder: Path,
-    plan: VaeGanPlan,
-    recipes: Sequence[Recipe],
-    sources: Sequence[AnySource] | None,
-) -> dict[str, list[VaeGanRun]]:
-    def make(split: Split, where: Path, recipe: Recipe) -> VaeGanRun:
-        how = replace(plan.picture_recipe, seed=recipe.seed)
-        resume = where.exists()
-        return train_vaegan(
-            patches, split, where, plan.picture_network, how, resume, sources=sources
+def _classical(setting: Setting, what: str, baselines: Sequence[Baseline]) -> list[Entrant]:
+    return [
+        Entrant(
+            model=baseline.name,
+            features=baseline.features,
+            seeds=setting.seeds,
+            answers=_answers(setting, what, "", baseline),
+            random=_answers(setting, what, AT_RANDOM, baseline),
+            runs=_runs(setting, "encoder") if what == "codes" else (),
         )
-
-    return _trained("encoder", splits, folder, recipes, make)
-
-
-def _trained(
-    what: str,
-    splits: Mapping[str, Split],
-    folder: Path,
-    recipes: Sequence[Recipe],
-    make: Callable[[Split, Path, Recipe], Made],
-) -> dict[str, list[Made]]:
-    """By the name of the split, one for each seed."""
-    made: dict[str, list[Made]] = {name: [] for name in splits}
-    for recipe, ending in zip(recipes, _endings(recipes), strict=True):
-        for name, split in splits.items():
-            made[name].append(make(split, folder / f"{what}{name}{ending}", recipe))
-    return made
+        for baseline in baselines
+    ]
 
 
-def _endings(recipes: Sequence[Recipe]) -> list[str]:
-    """Of the folders, by seed."""
-    return ["", *(f"-{recipe.seed}" for recipe in recipes[1:])]
+def _answers(
+    setting: Setting, what: str, split: str, baseline: Baseline | None = None
+) -> tuple[Answer, ...]:
+    """One for each seed, of all folds together; none where there are no folds of this kind."""
+    folds = setting.folds.get(split)
+    if folds is None:
+        return ()
+    trials = [one for one in _trials(setting, what) if one.split == split]
+    return tuple(
+        pooled([answer(setting, one, baseline) for one in trials if one.seed == seed], folds)
+        for seed in setting.seeds
+    )
 
 
-def _network(
-    patches: PatchSet,
-    split: Split,
-    folder: Path,
-    network: ResidualNet,
-    recipe: Recipe,
-    sources: Sequence[AnySource] | None,
-) -> Answer:
-    resume = folder.exists()
-    run = train(patches, split, folder, network, recipe, resume, sources=sources)
-    return answer_of(run, split)
+def _runs(setting: Setting, what: str) -> tuple[str, ...]:
+    """The names of the folders under the folds themselves, by seed and fold."""
+    return tuple(setting.name(one, what) for one in _trials(setting, what) if not one.split)

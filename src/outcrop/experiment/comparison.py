@@ -14,7 +14,7 @@ from outcrop.evaluation.intervals import Interval
 from outcrop.evaluation.scores import Scores
 from outcrop.files import decoding, read_json, write_json
 
-_FORMAT = "outcrop comparison"
+_FORMAT, _VERSION = "outcrop comparison", 2
 _FILE = "comparison.json"
 
 
@@ -64,10 +64,14 @@ class Comparison:
         rows: one for each model.
         classes: the class names.
         split: the splitter and its parameters.
-        counts: int, patches by side (rows: train, validation, test, buffer) and class.
+        counts: int, patches by side (rows: train, validation, test, buffer) and class; of several
+            folds those that are judged in the row of validation, those that are not in the last.
         fingerprint: of the patch set; empty if read from a file of before it was kept.
         contests: each row against each that stands below it; empty if read from a file of before
             models were held against each other.
+        kind: what kind of score the numbers are: "one fold" or "cross-validated (5 folds)".
+        folds: how many.
+        notes: which classes are not judged, or not wholly, and why; without full stops.
     """
 
     rows: tuple[Row, ...]
@@ -76,6 +80,33 @@ class Comparison:
     counts: np.ndarray
     contests: tuple[Contest, ...] = ()
     fingerprint: str = ""
+    kind: str = "one fold"
+    folds: int = 1
+    notes: tuple[str, ...] = ()
+
+    @property
+    def recommended(self) -> Row:
+        """The model to take: the highest balanced accuracy; of equals, to 0.1 %, the fastest."""
+        best = round(self.rows[0].scores.balanced.value, 3)
+        alike = [row for row in self.rows if round(row.scores.balanced.value, 3) == best]
+        return min(alike or self.rows[:1], key=lambda row: row.seconds)
+
+    @property
+    def recommendation(self) -> str:
+        """The model to take, its score, and whether it is shown to be better than the second."""
+        one = self.recommended
+        words = f"recommended: {one.title}, balanced accuracy {one.scores.balanced}, {self.kind}"
+        others = [row for row in self.rows if row is not one]
+        if not others:
+            return words
+        second = others[0].title
+        pair = {one.title, second}
+        contest = next((c for c in self.contests if {c.one, c.other} == pair), None)
+        wins = "better" if contest is not None and contest.one == one.title else "worse"
+        if contest is None or contest.verdict == "unknown":
+            return f"{words}; whether it is better than the second, {second}, is unknown"
+        shown = "shown" if contest.verdict == wins else "not shown"
+        return f"{words}; {shown} to be better than the second, {second}"
 
     @property
     def of_the_best(self) -> tuple[Contest, ...]:
@@ -99,8 +130,8 @@ class Comparison:
             )
         elif self.of_the_best and all(one.verdict == "unknown" for one in self.of_the_best):
             said.append(
-                "no verdict: the validation side, or a class on it, stands on too few pieces of "
-                "ground; hold out more"
+                "no verdict: what is held out, or a class of it, stands on too few pieces of "
+                "ground; " + ("hold out more" if self.folds == 1 else "label more places")
             )
         if alone := [row.title for row in self.rows if len(row.seeds) == 1]:
             who = "every model" if len(alone) == len(self.rows) else ", ".join(alone)
@@ -126,6 +157,8 @@ def read_comparison(folder: str | Path) -> Comparison:
     with decoding(path, "a comparison", "make one with `outcrop compare`"):
         if content["format"] != _FORMAT:
             raise ValueError("another format")
+        if content.get("version", 1) > _VERSION:
+            raise ValueError(f"version {content['version']}, and {_VERSION} is the newest known")
         if not content["rows"]:
             raise ValueError("it has no rows")
         return Comparison(
@@ -135,6 +168,9 @@ def read_comparison(folder: str | Path) -> Comparison:
             counts=np.array(content["counts"]),
             contests=tuple(map(Contest.from_json, content.get("contests", ()))),
             fingerprint=content.get("fingerprint", ""),
+            kind=content.get("kind", "one fold"),
+            folds=content.get("folds", 1),
+            notes=tuple(content.get("notes", ())),
         )
 
 
@@ -161,6 +197,10 @@ def _row_from_json(row: Mapping[str, Any]) -> Row:
 def _to_json(comparison: Comparison) -> dict[str, Any]:
     return {
         "format": _FORMAT,
+        "version": _VERSION,
+        "kind": comparison.kind,
+        "folds": comparison.folds,
+        "notes": list(comparison.notes),
         "classes": list(comparison.classes),
         "split": dict(comparison.split),
         "fingerprint": comparison.fingerprint,

@@ -15,7 +15,7 @@ from outcrop.evaluation.scores import Judged, leak_gap, score
 from outcrop.experiment.comparison import Comparison, Row
 from outcrop.files import new_file
 from outcrop.patches.patchset import PatchSet
-from outcrop.splits import Split
+from outcrop.splits import BUFFER, SIDES, VALIDATION, Folds, Split
 from outcrop.training.run import Run
 
 
@@ -24,7 +24,8 @@ class Answer:
     """What a model said after one training.
 
     Attributes:
-        predicted: int, `N`, the class of each patch of the validation side.
+        predicted: int, `N`, the class of each patch of the validation side; of all folds the class
+            of each patch of `Folds.index`.
         seconds: to tune, train and judge, and to train the encoder that it needs.
         settings: what tuning chose.
     """
@@ -73,42 +74,82 @@ def answer_of(run: Run, split: Split) -> Answer:
 
 
 def hold_against_each_other(
-    entrants: Sequence[Entrant], patches: PatchSet, split: Split, random: Split | None = None
+    entrants: Sequence[Entrant],
+    patches: PatchSet,
+    split: Split | Folds,
+    random: Split | Folds | None = None,
 ) -> Comparison:
-    """Score every model and hold it against every other.
+    """Score every model on what is held out, all folds together, and hold it against every other.
 
     Args:
         entrants: the models; no two of one name that see the same.
-        random: the split at random, if there are answers under it.
+        split: one fold, or several.
+        random: the folds at random, if there are answers under them.
     """
+    folds = as_folds(split)
+    judged = folds.judged(patches.labels)
+    at_random = None if random is None else as_folds(random)
     ranked = sorted(
-        (_row(one, patches, split, random) for one in entrants),
+        (_row(one, patches, folds, at_random) for one in entrants),
         key=lambda row: -np.nan_to_num(row.scores.balanced.value),
     )
     said = _said(entrants)
+    where = np.searchsorted(folds.index, judged)
     return Comparison(
         rows=tuple(ranked),
         classes=patches.classes,
-        split=split.how,
-        counts=split.counts(patches.labels, len(patches.classes)),
+        split=folds.how,
+        counts=_counts(patches, folds),
         contests=contests(
-            patches.labels[split.validation],
-            {row.title: said[row.title] for row in ranked},
-            split.groups[split.validation],
+            patches.labels[judged],
+            {row.title: said[row.title][:, where] for row in ranked},
+            folds.groups[judged],
             len(patches.classes),
         ),
         fingerprint=patches.fingerprint,
+        kind=folds.kind,
+        folds=len(folds),
+        notes=tuple(folds.notes(patches)) if len(folds) > 1 else (),
     )
 
 
+def as_folds(split: Split | Folds) -> Folds:
+    """A split as the one fold that it is."""
+    return split if isinstance(split, Folds) else Folds((split,))
+
+
 def write_predictions(
-    path: Path, entrants: Sequence[Entrant], patches: PatchSet, split: Split
+    path: Path, entrants: Sequence[Entrant], patches: PatchSet, split: Split | Folds
 ) -> None:
-    """Write an npz: index, truth and groups of the validation side; `seeds × N` by each title."""
-    index = split.validation
-    arrays = {"index": index, "truth": patches.labels[index], "groups": split.groups[index]}
+    """Write an npz of all patches that are held out.
+
+    It has their index, truth and groups, the fold that holds each out, and whether it is judged;
+    `seeds × N` by each title.
+    """
+    folds = as_folds(split)
+    index = folds.index
+    arrays = {
+        "index": index,
+        "truth": patches.labels[index],
+        "groups": folds.groups[index],
+        "fold": folds.held_out[index],
+        "judged": np.isin(index, folds.judged(patches.labels)),
+    }
     with new_file(path) as temporary:
         np.savez(temporary, allow_pickle=False, **arrays, **_said(entrants))
+
+
+def _counts(patches: PatchSet, folds: Folds) -> np.ndarray:
+    """Patches by side and class; of several folds what is judged, and what is not."""
+    classes = len(patches.classes)
+    if len(folds) == 1:
+        return folds.splits[0].counts(patches.labels, classes)
+    counts = np.zeros((len(SIDES), classes), np.int64)
+    counts[VALIDATION] = np.bincount(
+        patches.labels[folds.judged(patches.labels)], minlength=classes
+    )
+    counts[BUFFER] = patches.counts - counts[VALIDATION]
+    return counts
 
 
 def _said(entrants: Sequence[Entrant]) -> dict[str, np.ndarray]:
@@ -116,13 +157,19 @@ def _said(entrants: Sequence[Entrant]) -> dict[str, np.ndarray]:
     return {one.title: np.stack([each.predicted for each in one.answers]) for one in entrants}
 
 
-def _row(one: Entrant, patches: PatchSet, split: Split, random: Split | None) -> Row:
+def _row(one: Entrant, patches: PatchSet, folds: Folds, random: Folds | None) -> Row:
     classes = patches.classes
-    ground = _judged(one.answers, patches, split)
+    judged = folds.judged(patches.labels)
+    ground = _judged(one.answers, patches, folds, judged)
     scores = score(*ground[:2], classes, ground[2])
-    at_random = None if random is None else _judged(one.random, patches, random)
+    at_random = None
+    if random is not None:
+        # Of several folds the same patches are judged; one fold at random holds out others.
+        same = judged if len(folds) > 1 else random.index
+        at_random = _judged(one.random, patches, random, same)
     each = [
-        score(*_judged([answer], patches, split)[:2], classes, draws=1) for answer in one.answers
+        score(*_judged([answer], patches, folds, judged)[:2], classes, draws=1)
+        for answer in one.answers
     ]
     return Row(
         model=one.model,
@@ -138,8 +185,11 @@ def _row(one: Entrant, patches: PatchSet, split: Split, random: Split | None) ->
     )
 
 
-def _judged(answers: Sequence[Answer], patches: PatchSet, split: Split) -> Judged:
-    """Truth, predictions and groups, once for each answer."""
-    index = np.tile(split.validation, len(answers))
-    said = np.concatenate([one.predicted for one in answers])
-    return patches.labels[index], said, split.groups[index]
+def _judged(
+    answers: Sequence[Answer], patches: PatchSet, folds: Folds, judged: np.ndarray
+) -> Judged:
+    """Truth, predictions and groups of the patches that are judged, once for each answer."""
+    index = np.tile(judged, len(answers))
+    where = np.searchsorted(folds.index, judged)
+    said = np.concatenate([one.predicted[where] for one in answers])
+    return patches.labels[index], said, folds.groups[index]

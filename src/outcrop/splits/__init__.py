@@ -1,6 +1,7 @@
 """Splits by ground, not by dice; scikit-learn cross-validators too."""
 
-from outcrop.splits.choose import block_split, delivered_split, make_splitter
+from outcrop.splits.choose import block_split, default_folds, delivered_split, make_splitter
+from outcrop.splits.folds import Folds, read_folds
 from outcrop.splits.ground import suggest_block, suggest_buffer
 from outcrop.splits.matching import MatchingSplit
 from outcrop.splits.named import ColumnSplit, SceneSplit, ZoneSplit
@@ -12,6 +13,7 @@ from outcrop.splits.splitters import (
     RandomSplit,
     Splitter,
     random_counterpart,
+    random_folds,
 )
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "VALIDATION",
     "BlockSplit",
     "ColumnSplit",
+    "Folds",
     "GroundSplit",
     "MatchingSplit",
     "RandomSplit",
@@ -31,9 +34,12 @@ __all__ = [
     "Splitter",
     "ZoneSplit",
     "block_split",
+    "default_folds",
     "delivered_split",
     "make_splitter",
     "random_counterpart",
+    "random_folds",
+    "read_folds",
     "read_split",
     "suggest_block",
     "suggest_buffer",

@@ -8,6 +8,8 @@ from typing import Literal
 
 from outcrop.errors import OutcropError
 from outcrop.patches.patchset import PatchSet
+from outcrop.progress import tell
+from outcrop.splits.folds import Folds
 from outcrop.splits.ground import suggest_block, suggest_buffer
 from outcrop.splits.matching import MatchingSplit
 from outcrop.splits.named import ColumnSplit, SceneSplit, ZoneSplit
@@ -29,6 +31,46 @@ def block_split(
         folds=folds,
         seed=seed,
     )
+
+
+def default_folds(
+    patches: PatchSet,
+    folds: int = 5,
+    block: float | None = None,
+    buffer: float | None = None,
+    seed: int = 0,
+) -> Folds:
+    """The folds of a comparison where the user names none: spatial blocks, each held out once.
+
+    Patches without positions are judged on the side that their collection delivers, or else in
+    folds at random; a line says so.
+
+    Args:
+        folds: how many; 1 holds out one of five and no other.
+        block, buffer: as in `block_split`.
+        seed: random seed for assigning blocks to folds.
+
+    Raises:
+        OutcropError: such folds cannot be made.
+    """
+    if folds < 1:
+        raise OutcropError("--folds", f"must be at least 1, not {folds}")
+    several = folds if folds > 1 else 5
+    if patches.positions is not None:
+        splitter: Splitter = block_split(patches, block, buffer, several, seed)
+    else:
+        if block is not None or buffer is not None:
+            option = "--buffer" if block is None else "--block"
+            raise OutcropError(option, "needs patches with positions; leave it out")
+        if "side" in patches.columns:
+            tell("note: the patches have no positions; their collection names what validates")
+            return Folds((delivered_split(patches),))
+        tell(
+            "note: the patches have no positions: folds are at random, and if images of one place "
+            "are among them, the scores are too high"
+        )
+        splitter = RandomSplit(folds=several, seed=seed)
+    return splitter.assign_all(patches) if folds > 1 else Folds((splitter.assign(patches),))
 
 
 def make_splitter(

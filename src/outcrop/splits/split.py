@@ -16,7 +16,8 @@ from outcrop.typed import typed
 
 SIDES = ("train", "validation", "test", "buffer")
 TRAIN, VALIDATION, TEST, BUFFER = range(4)
-_FORMAT = "outcrop split"
+_FORMAT, FOLDS_FORMAT = "outcrop split", "outcrop folds"
+_LETTERS = "tvsb"
 _VERSION = 2
 REMEDY = "take a smaller buffer, or other blocks, zones or slabs"
 
@@ -120,10 +121,33 @@ class Split:
                 "how": dict(self.how),
                 "by_ground": self.by_ground,
                 "fingerprint": self.fingerprint,
-                "sides": "".join("tvsb"[side] for side in self.sides),
+                "sides": letters(self.sides),
                 "groups": self.groups.tolist(),
             },
         )
+
+
+def letters(sides: np.ndarray) -> str:
+    """Sides as a file holds them: one letter a patch.
+
+    >>> letters(np.array([0, 1, 3]))
+    'tvb'
+    """
+    return "".join(_LETTERS[side] for side in sides)
+
+
+def sides_of(text: str) -> np.ndarray:
+    """The sides, int8, that `letters` gave.
+
+    Raises:
+        ValueError: there is another letter.
+    """
+    return np.array([_LETTERS.index(letter) for letter in text], dtype=np.int8)
+
+
+def is_split(content: Any) -> bool:
+    """Whether JSON is that of a split, and not of several folds."""
+    return isinstance(content, dict) and content.get("format") == _FORMAT
 
 
 def teachable(patches: PatchSet) -> int:
@@ -146,11 +170,16 @@ def read_split(path: str | Path, patches: PatchSet | None = None) -> Split:
     """
     content = read_json(path, "split", "split")
     with decoding(path, "a split", "make one with `outcrop split`"):
+        if content["format"] == FOLDS_FORMAT:
+            raise OutcropError(
+                path,
+                "holds all folds of a cross-validation, and one split is wanted; make it with "
+                "`outcrop split` without --all-folds",
+            )
         if content["format"] != _FORMAT:
             raise ValueError("another format")
-        sides = typed(str, content["sides"], "sides")
         split = Split(
-            sides=np.array(["tvsb".index(letter) for letter in sides], dtype=np.int8),
+            sides=sides_of(typed(str, content["sides"], "sides")),
             groups=np.array(typed(list[int], content["groups"], "groups"), dtype=np.int64),
             fingerprint=typed(str, content["fingerprint"], "fingerprint"),
             how=typed(dict[str, Any], content["how"], "how"),

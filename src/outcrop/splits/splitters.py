@@ -13,9 +13,13 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import Positions
-from outcrop.splits.ground import blocks, keep_apart, suggest_block
+from outcrop.splits.deal import deal
+from outcrop.splits.folds import Folds, unlearnt
+from outcrop.splits.ground import blocks, keep_apart, most_common, suggest_block
 from outcrop.splits.rows import patches_of_rows
 from outcrop.splits.split import BUFFER, REMEDY, TEST, TRAIN, VALIDATION, Split, teachable
+
+_ATTEMPTS, _QUICK = 8, 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,29 +124,60 @@ class Splitter(ABC):
         if test and len(folds) < 3:
             raise OutcropError("--test", "needs at least three folds")
         pieces = self.pieces(patches)
-        fingerprint = patches.fingerprint
-        unit = {"unit": patches.unit} if self.by_ground and patches.positions is not None else {}
         splits = [
-            Split(
-                sides=self._sides(patches, folds, number, test),
-                groups=pieces,
-                fingerprint=fingerprint,
-                how=self.describe() | {"fold": number} | unit,
-                by_ground=self.by_ground,
-            )
+            self._split(patches, pieces, folds, number, test)
             for number in (range(len(folds)) if fold is None else [fold])
         ]
         split = max(splits, key=lambda one: _classes_on_sides(one, patches))
         split.check(patches, classes=teachable(patches))
         return split
 
-    def _sides(
-        self, patches: PatchSet, folds: list[np.ndarray], fold: int, test: bool
-    ) -> np.ndarray:
+    def assign_all(self, patches: PatchSet) -> Folds:
+        """Split for cross-validation: every patch is held out in one of the folds.
+
+        A labelled polygon that several folds share is held out in the one with most of it.
+
+        Raises:
+            OutcropError: there is one fold only; a fold cannot be used (`Split.check`).
+        """
+        splitter = type(self).__name__
+        _check_any(patches, splitter)
+        folds = [held for held in self.folds_of(patches) if held.any()]
+        if len(folds) < 2 or not np.any(folds, axis=0).all():
+            raise OutcropError(
+                splitter,
+                "holds out a part of the patches once; cross-validation needs folds that hold out "
+                "each patch in turn: split by blocks, slabs, matching, or whole scenes or values",
+            )
+        held_out = np.argmax(folds, axis=0)
+        if self.by_ground and patches.positions is not None:
+            held_out = most_common(held_out, patches.positions.polygon)
+        numbers = np.unique(held_out)
+        masks = [held_out == number for number in numbers]
+        pieces = self.pieces(patches)
+        made = Folds(tuple(self._split(patches, pieces, masks, k) for k in range(len(masks))))
+        made.check(patches, splitter)
+        return made
+
+    def _split(
+        self,
+        patches: PatchSet,
+        pieces: np.ndarray,
+        folds: list[np.ndarray],
+        fold: int,
+        test: bool = False,
+    ) -> Split:
         sides = np.where(folds[fold], VALIDATION, TRAIN).astype(np.int8)
         if test:
             sides[folds[(fold + 1) % len(folds)]] = TEST
-        return self.finish(patches, sides)
+        unit = {"unit": patches.unit} if self.by_ground and patches.positions is not None else {}
+        return Split(
+            sides=self.finish(patches, sides),
+            groups=pieces,
+            fingerprint=patches.fingerprint,
+            how=self.describe() | {"fold": fold} | unit,
+            by_ground=self.by_ground,
+        )
 
     def describe(self) -> dict[str, Any]:
         """The splitter and its parameters, for people to read."""
@@ -171,8 +206,18 @@ class RandomSplit(Splitter):
         from sklearn.model_selection import StratifiedKFold
 
         check_deal(patches, self.folds, self.seed)
+        if patches.counts.max() < self.folds:  # scikit-learn refuses these
+            return deal_pieces(patches, np.arange(len(patches)), self.folds, self.seed)
         dice = StratifiedKFold(self.folds, shuffle=True, random_state=self.seed)
-        return _masks(dice.split(np.zeros(len(patches)), patches.labels), len(patches))
+        folds = np.zeros((self.folds, len(patches)), bool)
+        with warnings.catch_warnings():
+            # A class of fewer patches than folds cannot be in all; `Split.warnings` names it.
+            warnings.simplefilter("ignore", UserWarning)
+            for fold, (_, held) in zip(
+                folds, dice.split(patches.labels, patches.labels), strict=True
+            ):
+                fold[held] = True
+        return list(folds)
 
     def pieces(self, patches: PatchSet) -> np.ndarray:
         """The labelled polygons, or what stands for them (`pieces_of`)."""
@@ -247,7 +292,26 @@ class BlockSplit(GroundSplit):
                 f"blocks of {self.block:g} {patches.unit} give {count} pieces of labelled ground, "
                 f"fewer than {self.folds} folds; take smaller blocks or fewer folds",
             )
-        return deal_pieces(patches, pieces, self.folds, self.seed)
+        return self._learnable(patches, pieces)
+
+    def _learnable(self, patches: PatchSet, pieces: np.ndarray) -> list[np.ndarray]:
+        """The deal of several in which the buffer takes fewest classes from a training side.
+
+        What lies on one piece of ground is never both trained on and judged, however it is dealt.
+        """
+        on = [len(np.unique(pieces[patches.labels == k])) for k in np.unique(patches.labels)]
+        least = on.count(1)
+        attempts = _ATTEMPTS if len(patches) <= _QUICK else 1
+        best, fewest = [], len(patches) * self.folds
+        for seed in range(self.seed, self.seed + attempts):
+            folds = deal_pieces(patches, pieces, self.folds, seed % (1 << 32))
+            sides = [np.where(held, VALIDATION, TRAIN).astype(np.int8) for held in folds]
+            faults = sum(len(unlearnt(self.finish(patches, one), patches.labels)) for one in sides)
+            if faults < fewest:
+                best, fewest = folds, faults
+            if faults <= least:
+                break
+        return best
 
     def pieces(self, patches: PatchSet) -> np.ndarray:
         """The blocks."""
@@ -266,38 +330,21 @@ def check_axis(axis: int, where: object) -> None:
 
 
 def check_deal(patches: PatchSet, folds: int, seed: int) -> None:
-    """Refuse to deal fewer patches of a class than there are folds."""
+    """Refuse to deal fewer patches than there are folds."""
     if folds < 2:
         raise OutcropError("--folds", f"must be at least 2, not {folds}")
     if not 0 <= seed < 1 << 32:
         raise OutcropError("--seed", f"must be 0 or more and below 2 ** 32, not {seed}")
-    for name, count in zip(patches.classes, patches.counts, strict=True):
-        if 0 < count < folds:
-            raise OutcropError(
-                f"class '{name}'",
-                f"has {count} patches, fewer than {folds} folds; label more of it, "
-                f"or pass --folds {max(count, 2)}" + ("" if count > 1 else " and leave it out"),
-            )
+    if len(patches) < folds:
+        raise OutcropError(
+            "--folds", f"are {folds}, more than the {len(patches)} patches; take fewer"
+        )
 
 
 def deal_pieces(patches: PatchSet, pieces: np.ndarray, folds: int, seed: int) -> list[np.ndarray]:
-    """Folds of whole pieces of ground, as masks, with the classes in proportion."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    deal = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    return _masks(deal.split(np.zeros(len(patches)), patches.labels, pieces), len(patches))
-
-
-def _masks(folds: Iterator[tuple[np.ndarray, np.ndarray]], n: int) -> list[np.ndarray]:
-    masks = []
-    with warnings.catch_warnings():
-        # Classes in fewer groups than folds are told by Split.warnings, with their names.
-        warnings.simplefilter("ignore", UserWarning)
-        for _, judged in folds:
-            mask = np.zeros(n, bool)
-            mask[judged] = True
-            masks.append(mask)
-    return masks
+    """Folds of whole pieces of ground, as masks, with the classes in proportion (`deal`)."""
+    fold = deal(patches.labels, pieces, folds, seed)[pieces]
+    return [fold == number for number in range(folds)]
 
 
 def positions_of(patches: PatchSet, splitter: str) -> Positions:
@@ -362,3 +409,45 @@ def random_counterpart(patches: PatchSet, split: Split, seed: int = 0) -> Split:
     sides[judged] = VALIDATION
     how = {"splitter": "RandomSplit", "seed": seed, "counterpart of": split.how.get("splitter")}
     return Split(sides, split.groups, split.fingerprint, how, by_ground=False)
+
+
+def random_folds(patches: PatchSet, folds: Folds, seed: int = 0) -> Folds:
+    """The folds at random that spatial folds are to be held against.
+
+    As `random_counterpart`, fold by fold: each holds out as many patches, and trains on as many,
+    as its counterpart; what the buffer took from it is left out of the others at random. Every
+    patch that the folds hold out is held out once here too.
+
+    Args:
+        folds: by ground; their groups are kept, so that intervals rest on the same ground.
+        seed: random seed.
+
+    Raises:
+        OutcropError: as `random_counterpart`, for one fold.
+    """
+    if len(folds) == 1:
+        return Folds((random_counterpart(patches, folds.splits[0], seed),))
+    rng = np.random.default_rng(seed)
+    labels, n = patches.labels, len(patches)
+    # Walking through the patches class by class, the folds take turns as often as they are large.
+    size = [len(split.validation) for split in folds.splits]
+    turn = np.concatenate([(np.arange(one) + rng.random()) / one for one in size])
+    held_out = np.empty(n, np.int64)
+    order = np.lexsort((rng.random(n), labels))
+    held_out[order] = np.repeat(np.arange(len(size)), size)[np.argsort(turn, kind="stable")]
+    how = {"splitter": "RandomSplit", "seed": seed, "counterpart of": folds.how.get("splitter")}
+    made = []
+    for number, split in enumerate(folds.splits):
+        sides = np.full(n, BUFFER, np.int8)
+        sides[held_out == number] = VALIDATION
+        rest = np.flatnonzero(held_out != number)
+        rest = rest[np.lexsort((rng.random(len(rest)), labels[rest]))]
+        # Of each class the same share, and of none all.
+        counts = np.bincount(labels[rest])
+        rank = np.arange(len(rest)) - (np.cumsum(counts) - counts)[labels[rest]]
+        taken = np.argsort(rank / counts[labels[rest]], kind="stable")[: len(split.train)]
+        sides[rest[taken]] = TRAIN
+        made.append(
+            Split(sides, split.groups, split.fingerprint, how | {"fold": number}, by_ground=False)
+        )
+    return Folds(tuple(made))

@@ -311,6 +311,7 @@ def split(
     hold_out: list[str] | None = None,
     folds: int = 5,
     fold: int | None = None,
+    all_folds: bool = False,
     test: bool = False,
     seed: int = 0,
     overwrite: bool = False,
@@ -339,11 +340,13 @@ def split(
         hold_out: scenes, volumes or values of the column that validate; without it they are folds.
         folds: one of so many parts validates.
         fold: which of them, from 0; without it one that leaves most classes on both sides.
+        all_folds: write all of them, for cross-validation with `outcrop compare`: each patch is
+            held out once.
         test: set the next fold aside as a test side.
         seed: of what is dealt.
         overwrite: whether the split may exist.
     """
-    from outcrop.cli.tables import split_table
+    from outcrop.cli.tables import fold_table, split_table
     from outcrop.files import check_new
     from outcrop.patches.collection import open_patches
     from outcrop.splits import make_splitter
@@ -361,6 +364,8 @@ def split(
         column=by != "column" and column,
         hold_out=by not in ("scenes", "column") and hold_out,
     )
+    if all_folds:
+        refuse_beside("--all-folds", fold=fold, test=test, hold_out=hold_out)
     opened = open_patches(patches)
     splitter = make_splitter(
         opened,
@@ -377,6 +382,11 @@ def split(
         folds=folds,
         seed=seed,
     )
+    if all_folds:
+        folds_made = splitter.assign_all(opened)
+        folds_made.save(output)
+        fold_table(opened, folds_made, output)
+        return
     made = splitter.assign(opened, fold, test)
     made.save(output)
     split_table(opened, made, output)

@@ -134,22 +134,34 @@ def evaluate(run: Path, patches: str, *, device: str = "auto") -> None:
 def compare(
     patches: str,
     *,
-    split: Path,
     output: Path,
+    split: Path | None = None,
+    folds: int | None = None,
+    block: float | None = None,
+    buffer: float | None = None,
     network: ResidualNet = ResidualNet(),
     recipe: Recipe = Recipe(),
     seeds: list[int] | None = None,
     model: EncoderPlan | None = None,
     runs: list[Path] | None = None,
     sources: list[str] | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
     resume: bool = False,
 ) -> None:
     """Hold models against each other: which is shown to be better, and which difference is noise.
 
+    Without --split by spatial cross-validation: every patch is held out once.
+
     Args:
         patches: a patch set.
-        split: made by `outcrop split`.
         output: a new folder.
+        split: made by `outcrop split`: one fold, or all of them if made with --all-folds.
+        folds: without --split, of how many parts of the ground each is held out once; 5 if not
+            given. 1 holds out one part of five and no other.
+        block: without --split, side of the blocks of ground, as in `outcrop split`.
+        buffer: without --split, metres or voxels between training and validation patches, as in
+            `outcrop split`.
         network: a network by name, to be changed by the options that follow; `outcrop models`
             lists them. It is held against maximum likelihood, decision tree, random forest and SVM.
         recipe: how to train it.
@@ -161,30 +173,54 @@ def compare(
             the same patches and split; runs that differ in the seed alone are one model.
         sources: for --neighbourhood and --slices, where the files are now that the patches were cut
             from, in the same order, if they are no longer where they were.
+        workers: how many processes train at once; as many as there are cores if not given, and one
+            on a GPU. The results are the same.
+        scheduler: address of a Dask cluster to train on, or local[N] for N processes here.
         resume: go on with a comparison that was interrupted, or add seeds to one.
     """
-    from outcrop.cli.commands.options import keep_memory
+    from outcrop.cli.commands.options import keep_memory, refuse_beside
     from outcrop.cli.tables import comparison_table
     from outcrop.experiment.compare import compare as compare_models
     from outcrop.experiment.compare_runs import compare_runs
     from outcrop.patches.collection import open_patches
-    from outcrop.splits import read_split
+    from outcrop.splits import default_folds, read_folds, read_split
 
-    if runs is not None and (
-        resume
-        or (seeds, model, sources, network, recipe) != (None, None, None, ResidualNet(), Recipe())
-    ):
-        raise OutcropError("--runs", "trains nothing; leave out the options of a training")
-    if runs is None:
-        keep_memory(recipe.machine)
-    opened = open_patches(patches)
-    made = read_split(split, opened)
+    if split is not None:
+        refuse_beside("--split", folds=folds, block=block, buffer=buffer)
     if runs is not None:
-        comparison_table(compare_runs(opened, made, runs, output))
+        if resume or (seeds, model, sources, network, recipe, workers, scheduler) != (
+            *[None] * 3,
+            ResidualNet(),
+            Recipe(),
+            *[None] * 2,
+        ):
+            raise OutcropError("--runs", "trains nothing; leave out the options of a training")
+        if split is None:
+            raise OutcropError("--runs", "needs the split that they were trained on: --split")
+        opened = open_patches(patches)
+        comparison_table(compare_runs(opened, read_split(split, opened), runs, output))
         return
-    encoder = None if model is None else model.beside(recipe)
+    keep_memory(recipe.machine)
+    opened = open_patches(patches)
+    if split is not None:
+        made = read_folds(split, opened)
+    else:
+        seed = seeds[0] if seeds else recipe.seed
+        made = default_folds(opened, 5 if folds is None else folds, block, buffer, seed)
     comparison_table(
-        compare_models(opened, made, output, network, recipe, resume, sources, seeds, encoder)
+        compare_models(
+            opened,
+            made,
+            output,
+            network,
+            recipe,
+            resume,
+            sources,
+            seeds,
+            None if model is None else model.beside(recipe),
+            workers,
+            scheduler,
+        )
     )
 
 

@@ -1,0 +1,279 @@
+"""Trainings of a comparison: each model on each fold with each seed, once; what is done stays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal
+
+import numpy as np
+
+from outcrop import __version__
+from outcrop.crew import Crew
+from outcrop.experiment.entrants import Answer, answer_of
+from outcrop.files import decoding, read_json, write_json
+from outcrop.models.architectures import ResidualNet
+from outcrop.models.baselines import Baseline
+from outcrop.patches.patchset import PatchSet
+from outcrop.patches.reopen import AnySource
+from outcrop.progress import gathered, tell
+from outcrop.splits import Folds, Split
+from outcrop.training.device import keep_freed_memory, pick_device
+from outcrop.training.engine import train
+from outcrop.training.folder import is_finished
+from outcrop.training.recipe import Recipe
+from outcrop.training.run import read_run
+from outcrop.training.vaegan.engine import train_vaegan
+from outcrop.training.vaegan.recipe import VaeGanPlan
+from outcrop.training.vaegan.run import read_vaegan_run
+
+AT_RANDOM = "-random"
+"""What the names of runs under the folds at random have; those under the others have nothing."""
+
+_FORMAT = "outcrop answer"
+_PART = 4096
+_one_at_a_time = Lock()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training, or the fits of some classical models.
+
+    Attributes:
+        what: a network, an encoder, classical models on features, or on the codes of an encoder.
+        split: the kind of folds: "" or `AT_RANDOM`.
+        fold: its number.
+        seed: random seed.
+        baselines: the classical models.
+    """
+
+    what: Literal["network", "encoder", "features", "codes"]
+    split: str
+    fold: int
+    seed: int
+    baselines: tuple[Baseline, ...] = ()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the trials of a comparison share.
+
+    Attributes:
+        patches: the patch set.
+        folds: by kind.
+        folder: of the comparison.
+        network, recipe: how the network is trained, but for the seed.
+        seeds: the first one's runs have no seed in their names.
+        sources: see `outcrop.training.engine.train`.
+        encoder: how encoders are trained, but for the seed; or None.
+        threads: of a training on the CPU; its last digits depend on them.
+        features: float, `N × F`, of all patches, by name.
+    """
+
+    patches: PatchSet
+    folds: Mapping[str, Folds]
+    folder: Path
+    network: ResidualNet
+    recipe: Recipe
+    seeds: tuple[int, ...]
+    sources: Sequence[AnySource] | None
+    encoder: VaeGanPlan | None
+    threads: int
+    features: Mapping[str, np.ndarray]
+
+    def split(self, trial: Trial) -> Split:
+        """The split that a trial trains and judges on."""
+        return self.folds[trial.split].splits[trial.fold]
+
+    def name(self, trial: Trial, what: str) -> str:
+        """A path inside the folder, such as network, network-random-3 or fold-1/network."""
+        ending = "" if trial.seed == self.seeds[0] else f"-{trial.seed}"
+        fold = f"fold-{trial.fold}/" if len(self.folds[""]) > 1 else ""
+        return f"{fold}{what}{trial.split}{ending}"
+
+    def run(self, trial: Trial, what: str) -> Path:
+        """The folder of the run of a network or an encoder."""
+        return self.folder / self.name(trial, what)
+
+    def answer(self, trial: Trial, baseline: Baseline) -> Path:
+        """The file of what a classical model says."""
+        model = f"{baseline.name} on {baseline.features}".replace(" ", "-").lower()
+        path = self.folder / self.name(trial, f"answers/{model}")
+        return path.with_name(f"{path.name}.json")
+
+    def is_done(self, trial: Trial) -> bool:
+        """Whether a trial has left all that it leaves."""
+        if trial.baselines:
+            return all(self.answer(trial, one).exists() for one in trial.baselines)
+        return is_finished(self.run(trial, trial.what))
+
+
+def do_all(setting: Setting, trials: Sequence[Trial], crew: Crew, what: str) -> None:
+    """Do what is not done yet, and tell once what the trials have to say.
+
+    Args:
+        what: for the progress bar.
+
+    Raises:
+        OutcropError: a trial cannot be done; what others have done stays.
+    """
+    told: set[str] = set()
+    for lines in crew.each(_quietly if crew.far else _plainly, setting, trials, what):
+        for line in lines:
+            if line not in told:
+                tell(line)
+        told.update(lines)
+
+
+def _quietly(setting: Setting, trial: Trial) -> list[str]:
+    # Trainings draw first weights from the generator of the whole process.
+    with _one_at_a_time, gathered() as lines:
+        if pick_device(setting.recipe.machine.device).type == "cpu":
+            keep_freed_memory()
+        do(setting, trial)
+    return lines
+
+
+def _plainly(setting: Setting, trial: Trial) -> list[str]:
+    do(setting, trial)
+    return []
+
+
+def do(setting: Setting, trial: Trial) -> None:
+    """Train and judge, or go on with it; the result is kept in the folder.
+
+    Raises:
+        OutcropError: see `outcrop.training.engine.train`.
+    """
+    setting.run(trial, trial.what).parent.mkdir(exist_ok=True)
+    if trial.baselines:
+        _fit(setting, trial)
+        return
+    folder = setting.run(trial, trial.what)
+    patches, split, sources = setting.patches, setting.split(trial), setting.sources
+    resume = folder.exists()
+    with _threads(setting.threads):
+        if trial.what == "network":
+            recipe = replace(setting.recipe, seed=trial.seed)
+            train(patches, split, folder, setting.network, recipe, resume, sources=sources)
+        else:
+            assert setting.encoder is not None
+            plan = setting.encoder
+            how = replace(plan.picture_recipe, seed=trial.seed)
+            train_vaegan(patches, split, folder, plan.picture_network, how, resume, sources=sources)
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """A block in which a training on the CPU has so many threads, wherever it runs."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def answer(setting: Setting, trial: Trial, baseline: Baseline | None = None) -> Answer:
+    """What a trial that is done has said of the validation side.
+
+    Args:
+        baseline: one of the trial's; None for a network.
+
+    Raises:
+        OutcropError: it is damaged, or of other patches.
+    """
+    split = setting.split(trial)
+    if baseline is None:
+        return answer_of(read_run(setting.run(trial, "network"), "cpu"), split)
+    path = setting.answer(trial, baseline)
+    remedy = "remove it, and go on with `outcrop compare --resume`"
+    content = read_json(path, "answer", "compare")
+    with decoding(path, "an answer", remedy):
+        if content["format"] != _FORMAT:
+            raise ValueError("another format")
+        found = Answer(
+            np.array(content["predicted"], np.int64),
+            float(content["seconds"]),
+            dict(content["settings"]),
+        )
+        if content["seed"] != trial.seed or len(found.predicted) != len(split.validation):
+            raise ValueError("another seed or split")
+    return found
+
+
+def measured(
+    measure: Callable[[np.ndarray], np.ndarray], patches: PatchSet, index: np.ndarray
+) -> np.ndarray:
+    """Features of some of the patches, without holding more than a part of the images."""
+    parts = np.array_split(index, max(1, len(index) // _PART))
+    return np.concatenate([measure(patches.take(part)) for part in parts])
+
+
+def _fit(setting: Setting, trial: Trial) -> None:
+    """Fit the classical models of a trial that have not answered yet, and write their answers."""
+    split, before = setting.split(trial), 0.0
+    if trial.what == "codes":
+        encoder = read_vaegan_run(setting.run(trial, "encoder"), "cpu")
+        before = sum(epoch.seconds for epoch in encoder.metrics)
+        sides = tuple(
+            measured(lambda images: encoder.model.encode(images)[0], setting.patches, side)
+            for side in (split.train, split.validation)
+        )
+    for baseline in trial.baselines:
+        path = setting.answer(trial, baseline)
+        if path.exists():
+            continue
+        if trial.what == "features":
+            features = setting.features[baseline.features]
+            sides = features[split.train], features[split.validation]
+        found = _answer(baseline, sides, setting.patches, split, trial.seed)
+        path.parent.mkdir(exist_ok=True)
+        content: dict[str, Any] = {
+            "format": _FORMAT,
+            "outcrop": __version__,
+            "seed": trial.seed,
+            "seconds": found.seconds + before,
+            "settings": dict(found.settings),
+            "predicted": found.predicted.tolist(),
+        }
+        write_json(path, content)
+
+
+def _answer(
+    baseline: Baseline,
+    sides: tuple[np.ndarray, ...],
+    patches: PatchSet,
+    split: Split,
+    seed: int,
+) -> Answer:
+    started = time.perf_counter()
+    seen, unseen = sides
+    groups = split.groups[split.train] if split.by_ground else None
+    fitted = baseline.fit(seen, patches.labels[split.train], groups, len(patches.classes), seed)
+    predicted = fitted.predict(unseen)
+    return Answer(predicted, time.perf_counter() - started, fitted.settings)
+
+
+def pooled(answers: Sequence[Answer], folds: Folds) -> Answer:
+    """The answers of all folds as one: of every patch what the fold says that holds it out.
+
+    Seconds are summed; a setting that differs from fold to fold is a list by fold.
+    """
+    if len(answers) == 1:
+        return answers[0]
+    predicted = np.full(len(folds.groups), -1)
+    for one, split in zip(answers, folds.splits, strict=True):
+        predicted[split.validation] = one.predicted
+    settings = {}
+    for name in dict.fromkeys(name for one in answers for name in one.settings):
+        values = [one.settings.get(name) for one in answers]
+        same = all(value == values[0] for value in values)
+        settings[name] = values[0] if same else values
+    return Answer(predicted[folds.index], sum(one.seconds for one in answers), settings)
