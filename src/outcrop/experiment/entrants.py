@@ -24,15 +24,20 @@ class Answer:
     """What a model said after one training.
 
     Attributes:
-        predicted: int, `N`, the class of each patch of the validation side; of all folds the class
-            of each patch of `Folds.index`.
+        probabilities: float32, `N × classes`, of each patch that is held out, not calibrated; of all
+            folds in the order of `Folds.index`.
         seconds: to tune, train and judge, and to train the encoder that it needs.
         settings: what tuning chose.
     """
 
-    predicted: np.ndarray
+    probabilities: np.ndarray
     seconds: float
     settings: Mapping[str, Any]
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """int64, `N`, the class of each patch."""
+        return self.probabilities.argmax(axis=1)
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ def answer_of(run: Run, split: Split) -> Answer:
     if not np.array_equal(run.predictions.index, split.validation):
         raise OutcropError(run.folder / "predictions.npz", "is damaged; train anew")
     return Answer(
-        predicted=run.predictions.probabilities.argmax(axis=1),
+        probabilities=run.predictions.probabilities,
         seconds=run.seconds,
         settings=run.settings,
     )

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from outcrop import __version__
 from outcrop.crew import Crew
 from outcrop.experiment.entrants import Answer, answer_of
-from outcrop.files import decoding, read_json, write_json
+from outcrop.files import decoding, new_file
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.baselines import Baseline
 from outcrop.patches.patchset import PatchSet
@@ -103,7 +104,7 @@ class Setting:
         """The file of what a classical model says."""
         model = f"{baseline.name} on {baseline.features}".replace(" ", "-").lower()
         path = self.folder / self.name(trial, f"answers/{model}")
-        return path.with_name(f"{path.name}.json")
+        return path.with_name(f"{path.name}.npz")
 
     def is_done(self, trial: Trial) -> bool:
         """Whether a trial has left all that it leaves."""
@@ -193,19 +194,16 @@ def answer(setting: Setting, trial: Trial, baseline: Baseline | None = None) -> 
     if baseline is None:
         return answer_of(read_run(setting.run(trial, "network"), "cpu"), split)
     path = setting.answer(trial, baseline)
-    remedy = "remove it, and go on with `outcrop compare --resume`"
-    content = read_json(path, "answer", "compare")
-    with decoding(path, "an answer", remedy):
-        if content["format"] != _FORMAT:
+    with decoding(path, "an answer", "remove it, and go on with `outcrop compare --resume`"):
+        with np.load(path, allow_pickle=False) as file:
+            told = json.loads(str(file["told"]))
+            probabilities = file["probabilities"]
+        if told["format"] != _FORMAT:
             raise ValueError("another format")
-        found = Answer(
-            np.array(content["predicted"], np.int64),
-            float(content["seconds"]),
-            dict(content["settings"]),
-        )
-        if content["seed"] != trial.seed or len(found.predicted) != len(split.validation):
+        wanted = len(split.validation), len(setting.patches.classes)
+        if told["seed"] != trial.seed or probabilities.shape != wanted:
             raise ValueError("another seed or split")
-    return found
+        return Answer(probabilities, float(told["seconds"]), dict(told["settings"]))
 
 
 def measured(
@@ -235,15 +233,15 @@ def _fit(setting: Setting, trial: Trial) -> None:
             sides = features[split.train], features[split.validation]
         found = _answer(baseline, sides, setting.patches, split, trial.seed)
         path.parent.mkdir(exist_ok=True)
-        content: dict[str, Any] = {
+        told = {
             "format": _FORMAT,
             "outcrop": __version__,
             "seed": trial.seed,
             "seconds": found.seconds + before,
             "settings": dict(found.settings),
-            "predicted": found.predicted.tolist(),
         }
-        write_json(path, content)
+        with new_file(path) as temporary:
+            np.savez(temporary, told=json.dumps(told), probabilities=found.probabilities)
 
 
 def _answer(
@@ -257,8 +255,8 @@ def _answer(
     seen, unseen = sides
     groups = split.groups[split.train] if split.by_ground else None
     fitted = baseline.fit(seen, patches.labels[split.train], groups, len(patches.classes), seed)
-    predicted = fitted.predict(unseen)
-    return Answer(predicted, time.perf_counter() - started, fitted.settings)
+    probabilities = fitted.probabilities(unseen).astype(np.float32)
+    return Answer(probabilities, time.perf_counter() - started, fitted.settings)
 
 
 def pooled(answers: Sequence[Answer], folds: Folds) -> Answer:
@@ -268,12 +266,13 @@ def pooled(answers: Sequence[Answer], folds: Folds) -> Answer:
     """
     if len(answers) == 1:
         return answers[0]
-    predicted = np.full(len(folds.groups), -1)
+    classes = answers[0].probabilities.shape[1]
+    probabilities = np.zeros((len(folds.groups), classes), np.float32)
     for one, split in zip(answers, folds.splits, strict=True):
-        predicted[split.validation] = one.predicted
+        probabilities[split.validation] = one.probabilities
     settings = {}
     for name in dict.fromkeys(name for one in answers for name in one.settings):
         values = [one.settings.get(name) for one in answers]
         same = all(value == values[0] for value in values)
         settings[name] = values[0] if same else values
-    return Answer(predicted[folds.index], sum(one.seconds for one in answers), settings)
+    return Answer(probabilities[folds.index], sum(one.seconds for one in answers), settings)
