@@ -24,8 +24,8 @@ class Answer:
     """What a model said after one training.
 
     Attributes:
-        probabilities: float32, `N × classes`, of each patch that is held out, not calibrated; of all
-            folds in the order of `Folds.index`.
+        probabilities: float32, `N × classes`, of each patch that is held out, not calibrated; of
+            all folds in the order of `Folds.index`.
         seconds: to tune, train and judge, and to train the encoder that it needs.
         settings: what tuning chose.
     """

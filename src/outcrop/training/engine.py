@@ -42,6 +42,7 @@ def train(
     lines: bool = False,
     graph: bool = True,
     sources: Sequence[AnySource] | None = None,
+    held_out: Predictions | None = None,
 ) -> Run:
     """Train `network` on the training side of `split` and judge it on the validation side.
 
@@ -74,6 +75,9 @@ def train(
         graph: draw the network's graph for TensorBoard, which takes seconds for deep networks.
         sources: where the patches' sources are now, if they are to be cut anew and the sources are
             no longer where they were; one for each of `patches.sources`, in that order.
+        held_out: what networks like this one said in cross-validation, for one that is trained on
+            all patches: it is kept in place of predictions of the validation side, and tells how
+            sure the model may be.
 
     Raises:
         OutcropError: the folder exists and `resume` is false, or is not this run; the split does
@@ -90,7 +94,7 @@ def train(
         if team.world > 1:
             recipe = replace(recipe, machine=replace(recipe.machine, devices=team.world))
         return _train(
-            patches, split, Path(folder), network, recipe, resume, lines, graph, sources, team
+            patches, split, Path(folder), network, recipe, resume, lines, graph, sources, held_out, team
         )
 
 
@@ -104,6 +108,7 @@ def _train(
     lines: bool,
     graph: bool,
     sources: Sequence[AnySource] | None,
+    held_out: Predictions | None,
     team: Team,
 ) -> Run:
     device, recipe = team.device, _written_out(recipe, patches)
@@ -151,7 +156,7 @@ def _train(
     with team.together():
         if team.first:
             truth = patches.labels[validation.index]
-            said = Predictions(validation.index, truth, probabilities.numpy())
+            said = held_out or Predictions(validation.index, truth, probabilities.numpy())
             classifier = Classifier(
                 network,
                 module.to(device),
@@ -160,12 +165,13 @@ def _train(
                 normalisation,
                 patches.size,
                 recipe.test_flip,
-                temperature_that_holds(truth, said.probabilities, split.groups[validation.index]),
+                temperature_that_holds(said.truth, said.probabilities, split.groups[said.index]),
                 label_of(recipe.augmentation, patches),
                 origin_of(patches, split.train),
             )
             weights = classifier.identity
-            replace(said, model=weights).save(folder / "predictions.npz")
+            named = said if said.cross_validated else replace(said, model=weights)
+            named.save(folder / "predictions.npz")
             area = measure_trust(
                 classifier.features(training), classifier.features(validation),
                 split.groups[split.train], recipe.seed,

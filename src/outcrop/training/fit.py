@@ -32,6 +32,7 @@ def fit_classical(
     baseline: Baseline,
     seed: int = 0,
     resume: bool = False,
+    held_out: Predictions | None = None,
 ) -> Run:
     """Tune and fit a classical classifier on the training side, judge it on the validation side.
 
@@ -43,6 +44,8 @@ def fit_classical(
         folder: where the run is written, whole or not at all: configuration, split, predictions of
             the validation side, the area of trust, and the model.
         seed: of the folds of tuning and of what the classifier draws.
+        held_out: what models like this one said in cross-validation, for one that is fitted to all
+            patches: it is kept in place of predictions of the validation side.
         resume: return the run in `folder`, if there is one and it was made in the same way.
 
     Raises:
@@ -77,8 +80,10 @@ def fit_classical(
         trained_on=origin_of(patches, split.train),
     )
     truth = patches.labels[split.validation]
-    said = Predictions(split.validation, truth, model.of_features(unseen), model.identity)
-    temperature = temperature_that_holds(truth, said.probabilities, split.groups[split.validation])
+    said = held_out or Predictions(
+        split.validation, truth, model.of_features(unseen), model.identity
+    )
+    temperature = temperature_that_holds(said.truth, said.probabilities, split.groups[said.index])
     seconds = time.perf_counter() - started
     area = measure_trust(seen, unseen, split.groups[split.train], seed)
     with new_folder(folder) as temporary:

@@ -33,20 +33,25 @@ from outcrop.training.trust import TRUST, read_trust
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the model said about the validation side.
+    """What was said about patches that had no part in the training.
 
     Attributes:
         index: int64, `M`, which patches of the set.
         truth: int64, `M`, their classes.
         probabilities: float32, `M × classes`, as the network gives them: not calibrated, so that
             they can be.
-        model: `checksum` of the weights that gave them; empty in runs of before it was kept.
+        model: `identity` of the model that gave them; empty if several did, and in runs of before it
+            was kept.
+        cross_validated: whether models like the run's own said it of what their folds hold out,
+            while the run's was trained on all patches; otherwise the run's model said it of the
+            validation side.
     """
 
     index: np.ndarray
     truth: np.ndarray
     probabilities: np.ndarray
     model: str = ""
+    cross_validated: bool = False
 
     def save(self, path: str | Path) -> None:
         """Write an npz file."""
@@ -211,7 +216,9 @@ def read_run(folder: str | Path, device: str = "auto") -> Run:
         config=config,
     )
     run.check_made(folder / "predictions.npz", run.predictions.model)
-    if not np.array_equal(run.predictions.index, read_split(folder / "split.json").validation):
+    validation = read_split(folder / "split.json").validation
+    said = run.predictions
+    if not (said.cross_validated or np.array_equal(said.index, validation)):
         raise OutcropError(
             folder / "predictions.npz", "is of another split than this run; put the right one back"
         )
@@ -238,7 +245,8 @@ def read_predictions(path: str | Path) -> Predictions:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("index", "truth", "probabilities")}
             model = str(file["model"]) if "model" in file else ""
-        found = Predictions(**arrays, model=model)
+            crossed = bool(file["cross_validated"]) if "cross_validated" in file else False
+        found = Predictions(**arrays, model=model, cross_validated=crossed)
         shapes = found.index.shape, found.truth.shape, found.probabilities.shape[:1]
         kinds = "".join(array.dtype.kind for array in arrays.values())
         if len(set(shapes)) > 1 or found.probabilities.ndim != 2 or kinds != "iif":

@@ -1,0 +1,329 @@
+"""A small network that sees a pixel and what surrounds it at several scales."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from outcrop.errors import OutcropError
+
+WINDOWS = (3, 9, 25)
+NEAR = 9
+_COMPONENTS = 24
+_FLOOR = 0.05
+_DROPPED = 0.3
+_ROWS = 1 << 13
+
+
+@dataclass(frozen=True)
+class MultiScaleNet:
+    """Small networks on several views of a patch, whose probabilities are averaged.
+
+    Labelled sites give a few hundred patches, and whether a pixel's spectrum or its surroundings
+    tell its class differs from site to site. So each view learns from its own loss, and one that is
+    of no use costs little. The views are
+
+    - the labelled pixel: a perceptron; and another whose first layer are cosines, which extends
+      smoothly beyond the training data, as a Gaussian kernel does (Rahimi and Recht 2007, Random
+      features for large-scale kernel machines);
+    - the pixel and the means of the windows of 3, 9 and 25 pixels around it: a perceptron;
+    - all that and the logarithms of the standard deviations in these windows: a perceptron;
+    - the 9 × 9 pixels around it: four 3 × 3 convolutions with a shortcut.
+
+    Windows that a patch does not hold are left out. Of more than 24 bands, windows see the first 24
+    principal components of the training side. Nothing is padded, so that `outcrop map` computes
+    every pixel as its patch would be.
+
+    Attributes:
+        hidden: units of a hidden layer.
+        members: copies of each perceptron with first weights of their own.
+
+    Raises:
+        OutcropError: a number out of its range.
+    """
+
+    hidden: int = 64
+    members: int = 2
+
+    # What a residual network has, and this has not.
+    survival = 1.0
+    survivals: tuple[float, ...] = ()
+    padding = "none"
+    stride = 1
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "members"):
+            if getattr(self, name) < 1:
+                raise OutcropError("network", f"{name} is {getattr(self, name)}; take 1 or more")
+
+    @property
+    def title(self) -> str:
+        """What a table calls it."""
+        return "multi-scale network"
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Patches of any size will do."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `model.json`."""
+        return asdict(self)
+
+    def build(self, bands: int, classes: int, size: tuple[int, int]) -> MultiScaleNetwork:
+        """The network with new weights, drawn from torch's global generator."""
+        return MultiScaleNetwork(self, bands, classes, size)
+
+
+class MultiScaleNetwork(nn.Module):
+    """See `MultiScaleNet`.
+
+    Attributes:
+        windows: sides of the windows in pixels.
+        channels: how many features `both` gives: the last hidden layer of the widest view.
+        dice: what dropout draws from; None is torch's global generator.
+    """
+
+    components: Tensor
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, description: MultiScaleNet, bands: int, classes: int, size: tuple[int, int]
+    ) -> None:
+        super().__init__()
+        self.description, self.size = description, size
+        self.bands, self.channels = bands, description.hidden
+        self.dice: torch.Generator | None = None
+        side = min(length - 1 + length % 2 for length in size)
+        self.windows = tuple(window for window in WINDOWS if window <= side)
+        seen = min(bands, _COMPONENTS) * len(self.windows)
+        self.register_buffer("components", torch.eye(bands)[:_COMPONENTS])
+        self.register_buffer("shift", torch.zeros(seen))
+        self.register_buffer("scale", torch.ones(seen))
+        hidden, members = description.hidden, description.members
+        widths = {"pixel": [bands, hidden, hidden], "waves": [bands, 2 * hidden]}
+        if self.windows:
+            widths["means"] = [bands + seen, hidden, hidden]
+            widths["deviations"] = [bands + 2 * seen, hidden, hidden]
+        self.views = nn.ModuleDict(
+            {
+                name: Perceptrons(
+                    [*sizes, classes],
+                    members,
+                    waves=name == "waves",
+                    dropped=_DROPPED if name in ("means", "deviations") else 0.0,
+                )
+                for name, sizes in widths.items()
+            }
+        )
+        self.near = Near(bands, classes) if side >= NEAR else None
+
+    def forward(self, images: Tensor, kept: Any = None) -> Tensor:
+        """Logits of normalised patches `N × bands × height × width`.
+
+        In training of each member, `N × members × classes`, for each learns from its own loss. Else
+        `N × classes`, the logarithms of the mean probabilities.
+        """
+        return self.both(images)[0]
+
+    def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits as of `forward`, and features `N × channels`."""
+        table = self._table(images, 1, 1)[:, :, 0, 0]
+        near = None
+        if self.near is not None:
+            near = self.near(self._around(images, NEAR, 1, 1))[:, :, 0, 0]
+        logits, features = self._of_rows(table, near)
+        return (torch.cat(logits, dim=1) if self.training else _joined(logits)), features
+
+    def dense(self, images: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Logits and features of every pixel of a window.
+
+        Args:
+            images: `1 × bands × (height + size - 1) × (width + size - 1)`, normalised.
+
+        Returns:
+            `classes × height × width`, `channels × height × width`.
+        """
+        logits, features = [], []
+        step = max(1, _ROWS // width)
+        for row in range(0, height, step):
+            tall = min(step, height - row)
+            part = images[:, :, row : row + tall + self.size[0] - 1]
+            near = None
+            if self.near is not None:
+                near = self.near(self._around(part, NEAR, tall, width))[0].flatten(1).T
+            table = self._table(part, tall, width)[0].flatten(1).T
+            its, inner = self._of_rows(table, near)
+            logits.append(_joined(its).T.unflatten(1, (tall, width)))
+            features.append(inner.T.unflatten(1, (tall, width)))
+        return torch.cat(logits, dim=1), torch.cat(features, dim=1)
+
+    def learn_scale(self, batches: Iterable[Tensor]) -> None:
+        """Principal components, and mean and spread of the deviations, of the training side.
+
+        Args:
+            batches: normalised patches, all of them once.
+        """
+        if not self.windows:
+            return
+        batches = list(batches) if self.bands > _COMPONENTS else batches
+        with torch.no_grad():
+            if self.bands > _COMPONENTS:
+                centres = torch.cat([self._around(one, 1, 1, 1)[:, :, 0, 0] for one in batches])
+                centred = centres.double() - centres.double().mean(dim=0)
+                axes = torch.linalg.svd(centred, full_matrices=False).Vh[:_COMPONENTS]
+                largest = (centred @ axes.T).std(dim=0, correction=0).max().clamp_min(1e-6)
+                self.components[: len(axes)] = (axes / largest).float()
+            seen = self.bands + len(self.shift)
+            rows = [self._table(one, 1, 1)[:, seen:, 0, 0] for one in batches]
+            deviations = torch.cat(rows) * 1.0
+            self.shift.copy_(deviations.mean(dim=0))
+            spread = deviations.std(dim=0, correction=0)
+            self.scale.copy_(torch.where(spread > 1e-6, spread, 1))
+
+    def in_order(self, back: Sequence[int]) -> MultiScaleNetwork:
+        """A copy for images whose band j is band `back[j]` here."""
+        copy, order = deepcopy(self), torch.as_tensor(list(back))
+        with torch.no_grad():
+            copy.components.copy_(self.components[:, order])
+            several = len(self.components) if self.bands > _COMPONENTS else 0
+            for view in copy.views.values():
+                first = view.weights[0]
+                groups = (first.shape[1] - self.bands) // max(1, several or self.bands)
+                whole = [order] + [
+                    self.bands + k * (several or self.bands)
+                    + (torch.arange(several) if several else order)
+                    for k in range(groups)
+                ]
+                first.copy_(first[:, torch.cat(whole)])
+            if not several:
+                copy.components.copy_(torch.eye(self.bands))
+                parts = order.repeat(len(self.windows)) + self.bands * torch.arange(
+                    len(self.windows)
+                ).repeat_interleave(self.bands)
+                copy.shift.copy_(self.shift[parts])
+                copy.scale.copy_(self.scale[parts])
+            if copy.near is not None:
+                copy.near.first.weight.copy_(copy.near.first.weight[:, order])
+        return copy
+
+    def recompute(self, blocks: int) -> None:
+        """It is too small to compute parts of it again."""
+
+    def compile_blocks(self) -> None:
+        """It has no blocks to compile."""
+
+    def _around(self, images: Tensor, side: int, height: int, width: int) -> Tensor:
+        """What windows of `side` pixels around the pixels see."""
+        top, left = (length // 2 - side // 2 for length in self.size)
+        return images[:, :, top : top + height + side - 1, left : left + width + side - 1]
+
+    def _table(self, images: Tensor, height: int, width: int) -> Tensor:
+        """Pixel, means and logarithms of deviations, `N × features × height × width`."""
+        means, deviations = [self._around(images, 1, height, width)], []
+        if self.windows and self.bands > _COMPONENTS:
+            images = F.conv2d(images, self.components[:, :, None, None])
+        for side in self.windows:
+            window = self._around(images, side, height, width)
+            mean = _mean(window, side)
+            variance = _mean(window.square(), side) - mean.square()
+            means.append(mean)
+            deviations.append((variance.clamp_min(0).sqrt() + _FLOOR).log())
+        return torch.cat(means + deviations, dim=1)
+
+    def _of_rows(self, table: Tensor, near: Tensor | None) -> tuple[list[Tensor], Tensor]:
+        """Logits of each view, `N × members × classes`, and features."""
+        seen = self.bands + len(self.shift)
+        deviations = (table[:, seen:] - self.shift) / self.scale
+        table = torch.cat([table[:, :seen], deviations], dim=1) if self.windows else table
+        found, features = [], table
+        for view in self.views.values():
+            logits, features = view(table[:, : view.inputs], self.dice)
+            found.append(logits)
+        return found + ([] if near is None else [near[:, None]]), features
+
+
+class Perceptrons(nn.Module):
+    """Several perceptrons on the same features, computed at once.
+
+    Attributes:
+        inputs: number of features.
+    """
+
+    def __init__(
+        self, sizes: Sequence[int], members: int, waves: bool = False, dropped: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.inputs, self.waves, self.dropped = sizes[0], waves, dropped
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        for k, (before, after) in enumerate(pairwise(sizes)):
+            last = k == len(sizes) - 2
+            gain = math.sqrt((1 if last else 2) / before)
+            spread = 0.0 if k else (3.0 if waves else 0.3)
+            self.weights.append(nn.Parameter(gain * torch.randn(members, before, after)))
+            self.biases.append(nn.Parameter(spread * torch.randn(members, 1, after)))
+
+    def forward(self, x: Tensor, dice: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Logits `N × members × classes`, and the last hidden layer of the first, `N × hidden`."""
+        *hidden, (last, shift) = zip(self.weights, self.biases, strict=True)
+        inner = x.expand(len(last), *x.shape)
+        for weight, bias in hidden:
+            inner = torch.baddbmm(bias, inner, weight)
+            inner = math.sqrt(2) * torch.cos(inner) if self.waves else F.gelu(inner)
+            if self.training and self.dropped:
+                drawn = torch.rand(inner.shape, generator=dice, device=inner.device)
+                inner = inner * (drawn >= self.dropped) / (1 - self.dropped)
+        return torch.baddbmm(shift, inner, last).transpose(0, 1), inner[0]
+
+
+class Near(nn.Module):
+    """Four 3 × 3 convolutions without padding, with a shortcut over the second and third."""
+
+    def __init__(self, bands: int, classes: int, channels: int = 16) -> None:
+        super().__init__()
+        few = min(bands, _COMPONENTS)
+        self.first = nn.Conv2d(bands, few if bands > few else channels, 1 if bands > few else 3,
+                               bias=bands > few)  # fmt: skip
+        self.fewer = bands > few
+        inputs = [few, *[channels] * 3] if self.fewer else [channels] * 3
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(one, channels, 3, bias=False) for one in inputs
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(4))
+        self.last = nn.Conv2d(channels, classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits `N × classes × (height - 8) × (width - 8)`."""
+        x = self.first(x)
+        rest = list(self.convolutions)
+        if self.fewer:
+            x = rest.pop(0)(x)
+        one = F.relu(self.norms[0](x))
+        two = F.relu(self.norms[1](rest[0](one)))
+        three = F.relu(self.norms[2](rest[1](two)) + one[:, :, 2:-2, 2:-2])
+        return self.last(F.relu(self.norms[3](rest[2](three))))
+
+
+def network_of_json(content: Mapping[str, Any]) -> MultiScaleNet:
+    """What `MultiScaleNet.to_json` gave."""
+    return MultiScaleNet(**content)
+
+
+def _joined(logits: Sequence[Tensor]) -> Tensor:
+    """Logarithms of the mean over views of the mean over members, `N × classes`."""
+    views = [
+        one.float().log_softmax(dim=2).logsumexp(dim=1) - math.log(one.shape[1]) for one in logits
+    ]
+    return torch.stack(views).logsumexp(dim=0) - math.log(len(views))
+
+
+def _mean(x: Tensor, side: int) -> Tensor:
+    """The mean of every square window, one direction after the other."""
+    return F.avg_pool2d(F.avg_pool2d(x, (side, 1), 1), (1, side), 1)
