@@ -424,13 +424,15 @@ _RECIPES: Mapping[str, _Recipe] = {
     "gradient boosting": _Recipe(
         estimator=lambda seed: HistGradientBoostingClassifier(
             max_iter=60,
-            learning_rate=0.15,
             max_leaf_nodes=8,
+            min_samples_leaf=10,
+            l2_regularization=1.0,
+            max_features=0.3,
             max_bins=63,
             early_stopping=False,
             random_state=seed,
         ),
-        grid=lambda features: [{"min_samples_leaf": [5, 20], "class_weight": _WEIGHTS}],
+        grid=lambda features: [{"class_weight": _WEIGHTS}],
         decides=True,
     ),
     "SVM": _Recipe(
