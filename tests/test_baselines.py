@@ -125,10 +125,10 @@ def test_a_labelled_pixel_without_data_is_one_line(name):
     images, labels, _ = textured(5)
     fitted = Baseline(name, "centre pixel").fit(images, labels)
     images[3, 1, 4, 4] = np.nan
-    with pytest.raises(OutcropError, match="cannot predict from these features .Input .*NaN") as e:
+    with pytest.raises(OutcropError, match=r"cannot predict from these features .Input .*NaN") as e:
         fitted.predict(images)
     assert "\n" not in str(e.value)
-    with pytest.raises(OutcropError, match="these features .Input .*NaN"):
+    with pytest.raises(OutcropError, match=r"these features .Input .*NaN"):
         fitted.baseline.fit(images, labels)
 
 
