@@ -103,6 +103,37 @@ def test_rare_classes_and_flat_bands_do_not_crash(baseline):
 
 @pytest.mark.usefixtures("quick")
 @ALL
+def test_pixels_without_data_are_passed_over(baseline):
+    """Patches at the edge of a scene or under clouds; the labelled pixel itself has data."""
+    images, labels, groups = textured(5)
+    images[np.random.default_rng(0).random(images.shape) < 0.3] = np.nan
+    images[:50, :, :3] = np.nan
+    images[0] = np.nan
+    images[:, :, 4, 4] = labels[:, None]
+    fitted = baseline.fit(images, labels, groups)
+    probabilities = fitted.probabilities(images)
+    assert np.isfinite(probabilities).all()
+    assert (fitted.predict(images) == labels).mean() > 0.9
+    only_centre = np.full_like(images, np.nan)
+    only_centre[:, :, 4, 4] = images[:, :, 4, 4]
+    assert np.isfinite(fitted.probabilities(only_centre)).all()
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("name", ["maximum likelihood", "SVM"])
+def test_a_labelled_pixel_without_data_is_one_line(name):
+    images, labels, _ = textured(5)
+    fitted = Baseline(name, "centre pixel").fit(images, labels)
+    images[3, 1, 4, 4] = np.nan
+    with pytest.raises(OutcropError, match=r"cannot predict from these features .Input .*NaN") as e:
+        fitted.predict(images)
+    assert "\n" not in str(e.value)
+    with pytest.raises(OutcropError, match=r"these features .Input .*NaN"):
+        fitted.baseline.fit(images, labels)
+
+
+@pytest.mark.usefixtures("quick")
+@ALL
 def test_no_folds_no_tuning(baseline):
     images, labels, _ = textured(3, n=30)
     images, labels = images[labels < 2], labels[labels < 2]

@@ -81,7 +81,7 @@ def unpacked(
     archive: bytes,
     where: Path,
     features: int,
-    fitted_with: str,
+    remedy: str,
     trusted: Sequence[str] = (),
 ) -> Any:
     """The estimator in a skops archive.
@@ -92,13 +92,12 @@ def unpacked(
         archive: from `packed`.
         where: the file, for error lines.
         features: F, as many as the estimator was fitted to.
-        fitted_with: the version of scikit-learn that wrote it.
+        remedy: what to do where it cannot be read.
         trusted: names of further types to read, such as 'mypackage.models.MyClassifier'.
 
     Raises:
         OutcropError: it is no archive, is damaged, or holds other types.
     """
-    remedy = f"train the model anew, or install scikit-learn {fitted_with}, which wrote it"
     with decoding(where, "a classical model", remedy):
         check_trusted(archive, where, trusted)
         with warnings.catch_warnings():

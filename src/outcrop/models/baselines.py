@@ -239,7 +239,8 @@ class FittedBaseline:
         Trees give the share of votes, and an estimator of the user's its own probabilities if it
         has any. Decision values (likelihoods, boosted trees, SVM) become probabilities through a
         softmax whose one parameter, the temperature, is fitted on held-out patches of the tuning
-        folds. May be called from several threads at once, and uses one thread itself.
+        folds. May be called from several threads at once, and starts none itself; BLAS, which
+        multiplies matrices for SVM and maximum likelihood, has threads of its own.
 
         Source: Guo et al. (2017), On calibration of modern neural networks, section 4.2
         (temperature scaling).
@@ -337,8 +338,10 @@ class FittedBaseline:
             version = str(described["scikit_learn"])
             width, classes = int(described["width"]), int(described["classes"])
             present = np.array(described["present"], dtype=np.int64)
-        estimator = unpacked(archive, path, width, version, trusted)
-        if version != sklearn.__version__:
+        same = version == sklearn.__version__
+        instead = "" if same else f", or install scikit-learn {version}, which fitted it"
+        estimator = unpacked(archive, path, width, f"train the model anew{instead}", trusted)
+        if not same:
             tell(
                 f"{path}: was fitted with scikit-learn {version} and is read with "
                 f"{sklearn.__version__}; classes may differ"
@@ -424,13 +427,15 @@ _RECIPES: Mapping[str, _Recipe] = {
     "gradient boosting": _Recipe(
         estimator=lambda seed: HistGradientBoostingClassifier(
             max_iter=60,
-            learning_rate=0.15,
             max_leaf_nodes=8,
+            min_samples_leaf=10,
+            l2_regularization=1.0,
+            max_features=0.3,
             max_bins=63,
             early_stopping=False,
             random_state=seed,
         ),
-        grid=lambda features: [{"min_samples_leaf": [5, 20], "class_weight": _WEIGHTS}],
+        grid=lambda features: [{"class_weight": _WEIGHTS}],
         decides=True,
     ),
     "SVM": _Recipe(

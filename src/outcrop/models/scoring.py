@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
+from sklearn.utils import assert_all_finite
 
 from outcrop.errors import OutcropError
 from outcrop.files import first_line
@@ -147,6 +148,7 @@ class RadialSVM:
     def decision_function(self, X: np.ndarray) -> np.ndarray:
         """As scikit-learn's, one against the rest: float64, `N × K`, or `N × 1` of two classes."""
         X = np.asarray(X, dtype=np.float64)
+        assert_all_finite(X)
         step = max(1, _PART_VALUES // max(1, len(self.support)))
         parts = [self._part(X[start : start + step]) for start in range(0, max(len(X), 1), step)]
         return np.concatenate(parts)

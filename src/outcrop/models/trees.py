@@ -241,7 +241,7 @@ def _descend(X, roots, feature, threshold, left, first, column, value, total):  
     Eight rows descend at once: the processor need not wait for one node before it asks for the
     next. A row at a leaf stays there. Unsigned indices spare a test for negative ones.
     """
-    rows, block, lanes = np.uint64(len(X)), np.uint64(2048), np.uint64(8)
+    rows, block, lanes = np.uint64(len(X)), np.uint64(4096), np.uint64(8)
     start = np.uint64(0)
     at = np.empty(8, np.uint32)
     while start < rows:
