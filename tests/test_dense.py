@@ -25,6 +25,10 @@ NETS = {
         10, widen=2, order="pre-activation", shortcut="projection", levels=2
     ),
     "large stem": ResidualNet(8, stem="large", levels=3),
+    "no halvings": ResidualNet(8, halvings=0, levels=2),
+    "one halving, projection": ResidualNet(14, halvings=1, shortcut="projection", levels=3),
+    "pixel": ResidualNet(8, pixel=6),
+    "pixel, pre-activation": ResidualNet(8, pixel=6, halvings=1, order="pre-activation"),
 }
 
 
@@ -51,10 +55,12 @@ def test_every_pixel_gets_the_logits_of_its_patch(name):
     foot = network.description.footprint
     size = foot + network.description.stride + 1, foot + 1
     dense = Dense(network, size)
-    pixels = 2 * dense.stride
-    x = torch.randn(2, 3, *dense.window(pixels, pixels))
+    pixels = 4 * dense.stride
+    # A window may end before the last patch does, where no unit of it lies.
+    tall, wide = dense.window(pixels, pixels)
+    x = torch.randn(2, 3, tall + foot, wide + foot)
     with torch.inference_mode():
-        logits = dense.logits(x)
+        logits = dense.logits(x[:, :, :tall, :wide])
         for row, column in ((0, 0), (1, 2), (3, 1), (2, 3), (pixels - 1, pixels - 1)):
             patch = x[:, :, row : row + size[0], column : column + size[1]]
             torch.testing.assert_close(
@@ -62,6 +68,55 @@ def test_every_pixel_gets_the_logits_of_its_patch(name):
             )
     assert logits.shape == (2, 5, pixels, pixels)
     assert logits.std(dim=(2, 3)).min() > 1e-3
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seen=st.integers(15, 20),
+    more=st.tuples(st.integers(0, 6), st.integers(0, 6)),
+    at=st.tuples(st.integers(0, 7), st.integers(0, 7)),
+    halvings=st.integers(0, 1),
+    pixel=st.sampled_from([0, 5]),
+)
+def test_what_is_seen_of_a_patch_is_what_is_seen_of_a_window(seen, more, at, halvings, pixel):
+    footprint = {0: 15, 1: 17}[halvings]
+    seen = max(seen, footprint)
+    network = build(
+        ResidualNet(8, width=4, padding="none", halvings=halvings, pixel=pixel, seen=seen)
+    )
+    size = seen + more[0], seen + more[1]
+    dense = Dense(network, size)
+    tall, wide = dense.window(8, 8)
+    x = torch.randn(1, 3, tall + 9, wide + 9)
+    patch = x[:, :, at[0] : at[0] + size[0], at[1] : at[1] + size[1]]
+    top, left = size[0] // 2 - seen // 2, size[1] // 2 - seen // 2
+    blind = torch.full_like(patch, 9.0)
+    inner = slice(top, top + seen), slice(left, left + seen)
+    blind[..., *inner] = patch[..., *inner]
+    with torch.inference_mode():
+        logits, features = dense.both(x[:, :, :tall, :wide])
+        assert torch.equal(logits, dense.logits(x[:, :, :tall, :wide]))
+        found = network(patch)
+        assert torch.equal(found, network(blind))
+        torch.testing.assert_close(logits[:, :, at[0], at[1]], found, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            features[:, :, at[0], at[1]], network.embed(patch), rtol=1e-4, atol=1e-5
+        )
+
+
+def test_the_second_path_sees_the_labelled_pixel_alone():
+    network = build(ResidualNet(8, width=4, pixel=5))
+    for size in ((9, 9), (8, 6)):
+        x = torch.randn(2, 3, *size)
+        row, column = size[0] // 2, size[1] // 2
+        other = torch.randn(2, 3, *size)
+        other[:, :, row, column] = x[:, :, row, column]
+        ours, theirs = network.embed(x), network.embed(other)
+        assert torch.equal(ours[:, -5:], theirs[:, -5:])
+        assert not torch.allclose(ours[:, :-5], theirs[:, :-5])
+        assert (ours >= 0).all()
+        other[:, :, row, column] += 1
+        assert not torch.allclose(ours[:, -5:], network.embed(other)[:, -5:])
 
 
 @settings(max_examples=25, deadline=None)
@@ -93,7 +148,7 @@ def test_features_are_what_the_linear_layer_takes():
         assert torch.equal(logits, dense.logits(x))
         torch.testing.assert_close(
             features[:, :, 0, 0],
-            network.features(network.stages(network.stem(x[:, :, :25, :25]))),
+            network.embed(x[:, :, :25, :25]),
             rtol=1e-4,
             atol=1e-5,
         )
@@ -164,6 +219,14 @@ def test_too_small_patches_are_refused_in_one_line():
     )
     assert inside.multiply_adds < padded.multiply_adds
     assert inside.parameters == padded.parameters
+
+
+def test_what_cannot_be_seen_is_refused_in_one_line():
+    with pytest.raises(OutcropError, match=r"needs 25 × 25 pixels, and seen is 24; .* halvings"):
+        ResidualNet(8, padding="none", seen=24)
+    with pytest.raises(OutcropError, match=r"is to see 17 × 17 pixels, more than patches of 16 × "):
+        ResidualNet(8, seen=17).check_size((16, 33))
+    ResidualNet(8, padding="none", seen=24, halvings=1).check_size((24, 24))
 
 
 def test_named_networks_are_padded():

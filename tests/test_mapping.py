@@ -42,11 +42,9 @@ from tests.rasters import write_raster
 CLASSES = ("water", "forest & wood", "rice", "built-up")
 
 
-def classifier(
-    bands=2, size=6, padding="zeros", seed=0, classes=CLASSES, flip=False, temperature=1.0
-):
+def classifier(bands=2, size=6, padding="zeros", seed=0, flip=False, temperature=1.0, **changes):
     torch.manual_seed(seed)
-    network = ResidualNet(depth=8, width=4, padding=padding)
+    network = ResidualNet(**{"depth": 8, "width": 4, "padding": padding} | changes)
     module = network.build(bands, len(CLASSES)).eval()
     with torch.no_grad():
         # So that no class wins everywhere.
@@ -116,8 +114,20 @@ def read(path):
         dense(27),
         dense(28, temperature=0.5),
         dense(30, flip=True, temperature=2.0),
+        classifier(size=8, seen=5, pixel=6),
+        dense(24, seen=17, pixel=6, halvings=0),
+        dense(27, seen=18, pixel=6, halvings=1, flip=True),
     ],
-    ids=["odd", "even", "dense, odd", "dense, even", "dense, mirrored"],
+    ids=[
+        "odd",
+        "even",
+        "dense, odd",
+        "dense, even",
+        "dense, mirrored",
+        "part of a patch, and pixel",
+        "dense, part of a patch, and pixel",
+        "dense, mirrored, part of a patch, and pixel",
+    ],
 )
 def test_every_pixel_gets_the_class_of_the_patch_around_it(tmp_path, scene, model):
     map_scene(model, scene, tmp_path / "map.tif", tmp_path / "sure.tif")

@@ -156,11 +156,13 @@ def test_an_error_is_said_once(folder: Path, together: dict[str, Run]) -> None:
     [
         (Machine(device="cpu", devices=2), "this is one process; use `outcrop train`"),
         (Machine(device="cpu", accumulate=15), "14 patches cannot go through in 15 parts"),
+        (Machine(device="cpu", accumulate=8), "14 patches cannot go through in 8 parts"),
     ],
 )
 def test_what_cannot_be_leaves_nothing(tmp_path: Path, machine: Machine, message: str) -> None:
+    network = replace(NETWORK, pixel=4)
     with pytest.raises(OutcropError, match=message):
-        train(PATCHES, SPLIT, tmp_path / "run", NETWORK, replace(RECIPE, machine=machine))
+        train(PATCHES, SPLIT, tmp_path / "run", network, replace(RECIPE, machine=machine))
     assert not list(tmp_path.iterdir())
 
 
@@ -218,7 +220,7 @@ def test_a_chain_can_be_recomputed() -> None:
         assert bool(network.segments) == bool(segment)
         x, *rest = follow(links(network), (network.stem(images),), segments=network.segments)
         assert not rest
-        network.head(x).square().sum().backward()
+        network.linear(network.joined(x, images)).square().sum().backward()
         gradients.append([p.grad for p in network.parameters()])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other)

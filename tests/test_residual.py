@@ -471,7 +471,7 @@ def test_what_passes_grows_with_depth_unless_blocks_begin_at_zero() -> None:
     def passed(depth: int, zero_init: bool) -> float:
         module = ResidualNet(depth, zero_init=zero_init).build(3, 10).train()
         with torch.no_grad():
-            return float(module.features(module.stages(module.stem(x))).mean())
+            return float(module.embed(x).mean())
 
     torch.manual_seed(0)
     grown = passed(182, False) / passed(20, False)

@@ -11,6 +11,7 @@ import torch
 
 from outcrop.errors import OutcropError, Stopped
 from outcrop.files import write_json
+from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import Column
 from outcrop.patches.positions import Source, scene_positions
 from outcrop.splits import SIDES, delivered_split
@@ -35,6 +36,7 @@ def stop(
     folder: Path,
     before: bool = True,
     recipe: Recipe = RECIPE,
+    network: ResidualNet = NETWORK,
 ) -> None:
     """Train, and end it around the last of so many calls of a function."""
     original, calls = getattr(PLACES[function], function), []
@@ -51,7 +53,7 @@ def stop(
     with monkeypatch.context() as patch:
         patch.setattr(PLACES[function], function, interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train(PATCHES, SPLIT, folder, NETWORK, recipe)
+            train(PATCHES, SPLIT, folder, network, recipe)
 
 
 @pytest.mark.parametrize(
@@ -89,22 +91,23 @@ def test_a_stopped_run_goes_on_to_the_same_end(
 
 
 @pytest.mark.parametrize(
-    "recipe",
+    ("network", "recipe"),
     [
-        replace(RECIPE, solver="adamw"),
-        replace(RECIPE, class_balance="full", augmentation=Augmentation(jitter=0.2)),
+        (NETWORK, replace(RECIPE, solver="adamw")),
+        (NETWORK, replace(RECIPE, class_balance="full", augmentation=Augmentation(jitter=0.2))),
+        (replace(NETWORK, seen=6, pixel=4, halvings=1), RECIPE),
     ],
-    ids=["AdamW", "balance and jitter"],
+    ids=["AdamW", "balance and jitter", "part of a patch, and pixel"],
 )
-def test_a_stopped_run_of_any_recipe_goes_on_to_the_same_weights(
-    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_stopped_run_of_any_kind_goes_on_to_the_same_weights(
+    network: ResidualNet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = train(PATCHES, SPLIT, tmp_path / "whole", NETWORK, recipe)
+    whole = train(PATCHES, SPLIT, tmp_path / "whole", network, recipe)
     monkeypatch.setattr(loop, "_SAVE_EVERY", 0.0)
-    stop(monkeypatch, "move", 9, tmp_path / "run", recipe=recipe)
+    stop(monkeypatch, "move", 9, tmp_path / "run", recipe=recipe, network=network)
     reached = read_checkpoint(tmp_path / "run")
     assert (reached.epoch, reached.step) == (1, 3)
-    assert_same(whole, train(PATCHES, SPLIT, tmp_path / "run", NETWORK, recipe, resume=True))
+    assert_same(whole, train(PATCHES, SPLIT, tmp_path / "run", network, recipe, resume=True))
 
 
 def test_a_checkpoint_of_another_solver_is_refused(tmp_path: Path) -> None:

@@ -269,8 +269,7 @@ class _PatchMember:
             return mean.cpu().numpy(), own.float().mean(dim=0).cpu().numpy()
 
     def _features(self, images: np.ndarray) -> Tensor:
-        network = self._classifier.module
-        return network.features(network.stages(network.stem(_normal(self._classifier, images))))
+        return self._classifier.module.embed(_normal(self._classifier, images))
 
 
 class _DenseMember:

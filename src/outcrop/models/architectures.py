@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class ResidualNet:
     """A residual network of any depth, with all its relatives as parameters.
 
-    Three stages of residual blocks; each stage after the first halves height and width and doubles
-    the channels.
+    Three stages of residual blocks; each stage after the first doubles the channels and, unless
+    `halvings` says otherwise, halves height and width.
 
     Sources: He et al. 2015 (arXiv:1512.03385, section 4.2) for the plain network and its blocks,
     He et al. 2016 (arXiv:1603.05027) for pre-activation, Zagoruyko and Komodakis 2016
@@ -55,6 +55,14 @@ class ResidualNet:
             it, a patch shrinks from layer to layer and has to hold the `footprint`. Then a pixel's
             features do not depend on where the rim lies, and `outcrop map` computes what
             neighbouring patches share once: a hundred times faster, with the same classes.
+        halvings: how many of the last two stages halve height and width; fewer make the footprint
+            smaller and the network more expensive.
+        seen: height and width in pixels of the part of a patch that the network sees, so that one
+            patch set serves several sizes: the labelled pixel, row and column `size // 2` of the
+            patch, has index `seen // 2` in it; None sees the whole patch.
+        pixel: channels of a second path to the linear layer, which sees the labelled pixel alone:
+            two 1 × 1 convolutions with normalisation and ReLU, whose output stands beside the
+            averaged features; 0 has none.
 
     Raises:
         OutcropError: a number out of its range, or an unknown word.
@@ -77,6 +85,9 @@ class ResidualNet:
     zero_init: bool = False
     stem: Literal["small", "large"] = "small"
     padding: Literal["zeros", "none"] = "zeros"
+    halvings: int = 2
+    seen: int | None = None
+    pixel: int = 0
 
     def __post_init__(self) -> None:
         layers = 9 if self.bottleneck else 6
@@ -102,6 +113,9 @@ class ResidualNet:
             ),
             ("stem", self.stem in ("small", "large"), "small or large"),
             ("padding", self.padding in ("zeros", "none"), "zeros or none"),
+            ("halvings", 0 <= self.halvings <= 2, "0 to 2"),
+            ("seen", self.seen is None or self.seen >= 1, "1 or more"),
+            ("pixel", self.pixel >= 0, "0 (off) or more"),
         ):
             if not good:
                 raise OutcropError("network", f"{name} is {getattr(self, name)}; take {range_}")
@@ -111,6 +125,12 @@ class ResidualNet:
                 "network",
                 f"{self.levels} levels need {parts} blocks in each stage, depth {self.depth} has "
                 f"{self.blocks}; take a larger depth or fewer levels",
+            )
+        if self.padding == "none" and self.seen is not None and self.seen < self.footprint:
+            raise OutcropError(
+                "network",
+                f"{self.title} needs {self.footprint} × {self.footprint} pixels, and seen is "
+                f"{self.seen}; see more, take fewer layers or halvings, or --padding zeros",
             )
 
     @property
@@ -140,11 +160,15 @@ class ResidualNet:
         stem = ((3, 1),) if self.stem == "small" else ((7, 2), (3, 2))
         inner = () if self.bottleneck else ((3, 1),)
         blocks = [
-            ((3, 2 if stage > 0 and k == 0 else 1), *inner)
+            ((3, self.stride_of(stage) if k == 0 else 1), *inner)
             for stage in range(3)
             for k in range(self.blocks)
         ]
         return (*stem, *chain.from_iterable(blocks))
+
+    def stride_of(self, stage: int) -> int:
+        """Of the first block of a stage, 0 to 2."""
+        return 2 if stage > 2 - self.halvings else 1
 
     @property
     def stride(self) -> int:
@@ -157,6 +181,8 @@ class ResidualNet:
 
         >>> [ResidualNet(depth=depth).footprint for depth in (8, 14, 20)]
         [25, 53, 81]
+        >>> [ResidualNet(depth=8, halvings=halvings).footprint for halvings in (2, 1, 0)]
+        [25, 17, 15]
         """
         seen, jump = 1, 1
         for kernel, stride in self.windows:
@@ -169,6 +195,7 @@ class ResidualNet:
         >>> ResidualNet(depth=20).units(32), ResidualNet(depth=20, padding="none").units(112)
         (8, 8)
         """
+        size = size if self.seen is None else self.seen
         for kernel, stride in self.windows:
             size = (size - 1 - (0 if self.padding == "zeros" else kernel - 1)) // stride + 1
         return size
@@ -177,9 +204,16 @@ class ResidualNet:
         """Refuse patches that are too small.
 
         Raises:
-            OutcropError: they do not hold the footprint of a network without padding.
+            OutcropError: they do not hold what the network sees, or the footprint of one without
+                padding.
         """
         height, width = size
+        if self.seen is not None and min(size) < self.seen:
+            raise OutcropError(
+                "network",
+                f"is to see {self.seen} × {self.seen} pixels, more than patches of "
+                f"{height} × {width} hold; cut larger ones, or see fewer",
+            )
         if self.padding == "none" and min(size) < self.footprint:
             raise OutcropError(
                 "network",
@@ -199,7 +233,9 @@ class ResidualNet:
         base = f"WRN-{self.depth}-{self.widen}" if self.widen > 1 else f"{pre}ResNet-{self.depth}"
         nested = f"RoR-{self.levels}-" if self.levels > 1 else ""
         inside = " unpadded" if self.padding == "none" else ""
-        return nested + base + inside + (" + stochastic depth" if self.survival < 1 else "")
+        beside = " + pixel" if self.pixel else ""
+        dropped = " + stochastic depth" if self.survival < 1 else ""
+        return nested + base + inside + beside + dropped
 
     @classmethod
     def named(cls, name: str) -> ResidualNet:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from outcrop.models.links import links
-from outcrop.models.residual import Nest, ResidualBlock, ResidualNetwork
+from outcrop.models.residual import Nest, ResidualBlock, ResidualNetwork, crop_corner
 
 
 class Dense:
@@ -40,6 +40,11 @@ class Dense:
         self.network = _folded(network)
         self.stride, self.footprint = description.stride, description.footprint
         self.before = 0 if description.padding == "none" else (self.footprint - 1) // 2
+        self._corner = crop_corner(description.seen, size)
+        self._middle = tuple(
+            side // 2 - corner + self.before
+            for side, corner in zip(size, self._corner, strict=True)
+        )
         self.units = description.units(size[0]), description.units(size[1])
         self._chain = _chain(self.network)
 
@@ -50,8 +55,8 @@ class Dense:
             height, width: multiples of `stride`.
         """
         tall, wide = (
-            pixels - 1 + self.stride * (units - 1) + self.footprint
-            for pixels, units in zip((height, width), self.units, strict=True)
+            corner + pixels - 1 + self.stride * (units - 1) + self.footprint
+            for corner, pixels, units in zip(self._corner, (height, width), self.units, strict=True)
         )
         return tall, wide
 
@@ -66,21 +71,39 @@ class Dense:
         Returns:
             `N × classes × height × width`.
         """
-        # Linear layer and mean may change places, and there are fewer classes than channels.
-        return self._gather(x, self._linear)
+        return self._computed(x, with_features=False)
 
     def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits, and the features that the linear layer takes, `N × channels × height × width`.
 
         The logits are bit by bit those of `logits`.
         """
-        found = self._gather(x, lambda units: torch.cat([self._linear(units), units], dim=1))
+        found = self._computed(x, with_features=True)
         classes = self.network.linear.out_features
         return found[:, :classes], found[:, classes:]
 
-    def _linear(self, units: Tensor) -> Tensor:
-        weight, bias = self.network.linear.weight, self.network.linear.bias
-        return F.conv2d(units, weight[:, :, None, None], bias)
+    def _computed(self, x: Tensor, with_features: bool) -> Tensor:
+        """Logits, and the features after them if they are wanted."""
+        linear, pixel = self.network.linear, self.network.pixel
+        averaged = linear.in_features - self.network.description.pixel
+        weight = linear.weight[:, :, None, None]
+
+        # Linear layer and mean may change places, and there are fewer classes than channels.
+        def last(units: Tensor) -> Tensor:
+            logits = F.conv2d(units, weight[:, :averaged], linear.bias)
+            return torch.cat([logits, units], dim=1) if with_features else logits
+
+        x = x[:, :, self._corner[0] :, self._corner[1] :]
+        found = self._gather(x, last)
+        if pixel is None:
+            return found
+        rows, columns = (
+            slice(middle, middle + length)
+            for middle, length in zip(self._middle, found.shape[2:], strict=True)
+        )
+        beside = pixel(x[:, :, rows, columns])
+        found[:, : linear.out_features] += F.conv2d(beside, weight[:, averaged:])
+        return torch.cat([found, beside], dim=1) if with_features else found
 
     def _gather(self, x: Tensor, last: Callable[[Tensor], Tensor]) -> Tensor:
         s, found = self.stride, None
@@ -209,7 +232,7 @@ def _mean(x: Tensor, units: tuple[int, int]) -> Tensor:
 def _folded(network: ResidualNetwork) -> ResidualNetwork:
     """A copy for inference without padding, with the normalisation that follows a convolution in
     its weights, and the survival probability in those of the last."""
-    description = replace(network.description, padding="none")
+    description = replace(network.description, padding="none", seen=None)
     device = next(network.parameters()).device
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         bands = network.stem.get_parameter("conv.weight").shape[1]

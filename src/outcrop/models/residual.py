@@ -215,8 +215,31 @@ def pass_block(unit: Unit, x: Tensor, kept: Kept | None, outer: Tensor | None) -
     return unit(x, outer)
 
 
+class CentreCrop(nn.Module):
+    """The part of pictures around their middle pixel, row and column `size // 2`, which has row
+    and column `seen // 2` in it."""
+
+    def __init__(self, seen: int) -> None:
+        super().__init__()
+        self.seen = seen
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`N × bands × height × width` to `N × bands × seen × seen`."""
+        top, left = crop_corner(self.seen, (x.shape[2], x.shape[3]))
+        return x[:, :, top : top + self.seen, left : left + self.seen]
+
+
+def crop_corner(seen: int | None, size: tuple[int, int]) -> tuple[int, int]:
+    """Row and column where the part of a picture begins that a network sees; None sees it all."""
+    height, width = size
+    return (0, 0) if seen is None else (height // 2 - seen // 2, width // 2 - seen // 2)
+
+
 class ResidualNetwork(nn.Module):
     """A stem, three stages of residual blocks, global average pooling, and one linear layer.
+
+    The stem begins with what is seen of a picture, if that is not all of it. A second path, if
+    there is one, leads from the middle pixel to the linear layer.
 
     Takes float32 `N × bands × height × width` of any size from 4 × 4 up, or without padding from
     the footprint up, and gives logits, `N × classes`. Convolutions start from He's normal
@@ -236,7 +259,8 @@ class ResidualNetwork(nn.Module):
         self.norm = (
             nn.BatchNorm2d(widths[-1]) if description.order == "pre-activation" else nn.Identity()
         )
-        self.linear = nn.Linear(widths[-1], classes)
+        self.linear = nn.Linear(widths[-1] + description.pixel, classes)
+        self.pixel = _pixel_path(description, bands) if description.pixel else None
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
@@ -251,6 +275,15 @@ class ResidualNetwork(nn.Module):
         """All residual blocks, from input to output."""
         return tuple(module for module in self.modules() if isinstance(module, ResidualBlock))
 
+    @property
+    def takes_bands(self) -> tuple[nn.Conv2d, ...]:
+        """The convolutions whose input is the bands of a picture."""
+        paths = (self.stem, self.pixel) if self.pixel is not None else (self.stem,)
+        return tuple(
+            next(layer for layer in path.modules() if isinstance(layer, nn.Conv2d))
+            for path in paths
+        )
+
     def forward(self, x: Tensor, kept: Kept | None = None) -> Tensor:
         """Logits; the softmax is outside.
 
@@ -262,7 +295,16 @@ class ResidualNetwork(nn.Module):
         if kept is None and self.training and self.description.survival < 1:
             draws = torch.rand(len(self.description.survivals)).tolist()
             kept = keep(self.description, draws)
-        return self.head(self.stages(self.stem(x), kept))
+        return self.linear(self.embed(x, kept))
+
+    def embed(self, x: Tensor, kept: Kept | None = None) -> Tensor:
+        """What the linear layer sees of pictures, `N × channels`; not negative.
+
+        Args:
+            x: `N × bands × height × width`.
+            kept: for each block whether it is computed; None is all.
+        """
+        return self.joined(self.stages(self.stem(x), kept), x)
 
     def rectified(self, x: Tensor) -> Tensor:
         """The units that are averaged, from what the last stage gave."""
@@ -270,13 +312,19 @@ class ResidualNetwork(nn.Module):
             x = F.relu(self.norm(x), inplace=True)
         return x
 
-    def features(self, x: Tensor) -> Tensor:
-        """What the linear layer sees of what the last stage gave, `N × channels`; not negative."""
-        return torch.mean(self.rectified(x), dim=(2, 3))
+    def joined(self, units: Tensor, x: Tensor) -> Tensor:
+        """What the linear layer sees, `N × channels`.
 
-    def head(self, x: Tensor) -> Tensor:
-        """Logits from what the last stage gave."""
-        return self.linear(self.features(x))
+        Args:
+            units: what the last stage gave.
+            x: the pictures that it gave it for.
+        """
+        features = torch.mean(self.rectified(units), dim=(2, 3))
+        if self.pixel is None:
+            return features
+        row, column = x.shape[2] // 2, x.shape[3] // 2
+        middle = x[:, :, row : row + 1, column : column + 1]
+        return torch.cat([features, self.pixel(middle).flatten(1)], dim=1)
 
     def compile_blocks(self) -> None:
         """Compile what each block computes in training.
@@ -306,8 +354,9 @@ class ResidualNetwork(nn.Module):
         rows = list(self._rows())
         free = float(min(segment, len(rows[0][1])))
         for nest, blocks in reversed(rows):
-            # A stage has half the pixels times channels of the one before.
-            share = 0.5 ** (blocks[0].index // self.description.blocks)
+            # A stage that halves has half the pixels times channels of the one before.
+            stage = blocks[0].index // self.description.blocks
+            share = prod(2 / self.description.stride_of(k) ** 2 for k in range(1, stage + 1))
             last = min(len(blocks), int(free / share))
             free -= last * share
             stop = len(blocks) - last if segment else 0
@@ -345,7 +394,10 @@ def keep(description: ResidualNet, draws: Sequence[float]) -> tuple[bool, ...]:
 
 def _stem(network: ResidualNet, bands: int) -> nn.Sequential:
     large = network.stem == "large"
-    layers: dict[str, nn.Module] = {
+    layers: dict[str, nn.Module] = (
+        {} if network.seen is None else {"crop": CentreCrop(network.seen)}
+    )
+    layers |= {
         "conv": _conv(network, bands, network.width, 7, 2)
         if large
         else _conv(network, bands, network.width, 3, 1)
@@ -357,11 +409,22 @@ def _stem(network: ResidualNet, bands: int) -> nn.Sequential:
     return nn.Sequential(OrderedDict(layers))
 
 
+def _pixel_path(network: ResidualNet, bands: int) -> nn.Sequential:
+    layers: dict[str, nn.Module] = {}
+    for number, inputs in enumerate((bands, network.pixel), start=1):
+        layers |= {
+            f"conv{number}": nn.Conv2d(inputs, network.pixel, 1, bias=False),
+            f"norm{number}": nn.BatchNorm2d(network.pixel),
+            f"relu{number}": nn.ReLU(inplace=True),
+        }
+    return nn.Sequential(OrderedDict(layers))
+
+
 def _stages(network: ResidualNet, widths: Sequence[int]) -> Nest:
     n = network.blocks
     stages: dict[str, Unit] = {}
     for number, (inputs, outputs) in enumerate(pairwise(widths)):
-        stride = 1 if number == 0 else 2
+        stride = network.stride_of(number)
         blocks = [
             ResidualBlock(
                 network,
@@ -377,7 +440,9 @@ def _stages(network: ResidualNet, widths: Sequence[int]) -> Nest:
         stages[f"stage{number + 1}"] = _divide(
             network, units, network.levels - 3, around, (inputs, outputs, stride)
         )
-    root = _outer(network, widths[0], widths[-1], 4) if network.levels >= 2 else None
+    root = (
+        _outer(network, widths[0], widths[-1], 2**network.halvings) if network.levels >= 2 else None
+    )
     return Nest(stages, root)
 
 

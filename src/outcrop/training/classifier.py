@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from outcrop.files import decoding, file_hash, write_json
 from outcrop.models.architectures import ResidualNet
@@ -98,9 +98,9 @@ class Classifier:
         # Band j there is the band `back[j]` here.
         back = np.argsort(order)
         module = deepcopy(self.module)
-        first = next(part for part in module.stem.modules() if isinstance(part, nn.Conv2d))
         with torch.no_grad():
-            first.weight.copy_(first.weight[:, torch.from_numpy(back).to(first.weight.device)])
+            for first in module.takes_bands:
+                first.weight.copy_(first.weight[:, torch.from_numpy(back).to(first.weight.device)])
         mean, std = (
             tuple(values[i] for i in back)
             for values in (self.normalisation.mean, self.normalisation.std)
@@ -168,7 +168,7 @@ class Classifier:
     def see(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Calibrated probabilities and features of one batch, on the network's device.
 
-        The features are the pooled activations before the linear layer; with `flip`, the mean of
+        The features are what the linear layer takes; with `flip`, the mean of
         those of a patch and its mirror image.
 
         Args:
@@ -180,7 +180,7 @@ class Classifier:
         module = self.module
         with exact_convolutions():
             features = [
-                module.features(module.stages(module.stem(view)))
+                module.embed(view)
                 for view in views(self.normalisation(images), self.flip, self.label_of)
             ]
         logits = mean_logits([module.linear(one) for one in features])

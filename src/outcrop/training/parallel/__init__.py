@@ -56,7 +56,8 @@ def make_learner(network: ResidualNet, recipe: Recipe, patches: PatchSet, team: 
     """What trains `network` in this process of a team.
 
     Raises:
-        OutcropError: a pipeline of more processes than the network has blocks.
+        OutcropError: a pipeline of more processes than the network has blocks, or of a network
+            with a second path.
     """
     strategy = "ddp" if team.world == 1 else recipe.machine.strategy
     blocks = len(network.survivals)
@@ -65,6 +66,12 @@ def make_learner(network: ResidualNet, recipe: Recipe, patches: PatchSet, team: 
             raise OutcropError(
                 "devices",
                 f"{team.world} are wanted for a pipeline of only {blocks} blocks; take fewer",
+            )
+        if strategy == "pipeline" and network.pixel:
+            raise OutcropError(
+                "strategy",
+                "a pipeline does not pass the labelled pixel on to the last process; take ddp or "
+                "fsdp, or --pixel 0",
             )
     # Each of these takes a while to import.
     if strategy == "fsdp":

@@ -113,10 +113,11 @@ class Learner:
         """Refuse batches of so many training pictures that cannot be cut into all parts.
 
         Raises:
-            OutcropError: a part would be empty.
+            OutcropError: a part would be empty, or be one patch for a network with a second path.
         """
         smallest = pictures // math.ceil(pictures / self.recipe.batch)
-        if smallest < self.parts:
+        # The path of the labelled pixel cannot be normalised by the variance of one.
+        if smallest < self.parts * (2 if self.network.pixel else 1):
             raise OutcropError(
                 "batch",
                 f"{smallest} patches cannot go through in {self.parts} parts; "

@@ -147,7 +147,10 @@ class Stage(nn.Module):
         """The stage's part of the network."""
         tensors = (self.network.stem(given),) if self.first else _unpack(given, self.given)
         tensors = follow(self.chain, tensors, kept, self.segments)
-        return self.network.head(tensors[0]) if self.last else _pack(tensors)
+        if not self.last:
+            return _pack(tensors)
+        # There is no second path, which would see `given` as pictures.
+        return self.network.linear(self.network.joined(tensors[0], given))
 
 
 class _PaddedStage(nn.Module):

@@ -185,7 +185,8 @@ class Recording:
         learner = self._learner
         if run is self._runs[-1]:
             with self._precision():
-                logits = learner.module.head(self._through(run, kept)[0])
+                module, units = learner.module, self._through(run, kept)[0]
+                logits = module.linear(module.joined(units, self._images))
             logits = logits.float()
             loss = learner.loss(logits, self._labels)
             loss.backward()
