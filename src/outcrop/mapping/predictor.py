@@ -14,6 +14,8 @@ from torch import Tensor
 from outcrop.mapping.pictures import PictureReader
 from outcrop.models.dense import Dense
 from outcrop.models.features import of_pixels
+from outcrop.models.multiscale import MultiScaleNetwork
+from outcrop.models.residual import ResidualNetwork
 from outcrop.patches.flips import FLIPS, KEEP_SHAPE, flip, unflip
 from outcrop.patches.positions import upper_left
 from outcrop.training.classical import ClassicalModel
@@ -235,9 +237,9 @@ class _PatchMember:
 
     def predict(self, pixels: np.ndarray, wanted: np.ndarray, features: bool) -> Prediction:
         patches = np.lib.stride_tricks.sliding_window_view(pixels, self.size, axis=(1, 2))
-        linear = self._classifier.module.linear
-        likely = np.zeros((linear.out_features, *wanted.shape), np.float32)
-        inner = np.zeros((linear.in_features, *wanted.shape), np.float32) if features else None
+        classes, channels = len(self._classifier.classes), self._classifier.module.channels
+        likely = np.zeros((classes, *wanted.shape), np.float32)
+        inner = np.zeros((channels, *wanted.shape), np.float32) if features else None
         at = np.argwhere(wanted)
         for start in range(0, len(at), _BATCH):
             row, column = at[start : start + _BATCH].T
@@ -257,26 +259,26 @@ class _PatchMember:
 
     def _mean(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Calibrated probabilities `N × K`, and features `N × C`."""
-        network = self._classifier.module
         tall, wide = self._classifier.size
         with torch.inference_mode(), exact_convolutions():
-            units = {
-                turn: self._features(flip(images, turn)[..., :tall, :wide]) for turn in self._turns
-            }
-            likely = [network.linear(one).float().softmax(dim=1) for one in units.values()]
+            said = {turn: self._both(flip(images, turn)[..., :tall, :wide]) for turn in self._turns}
+            likely = [logits.float().softmax(dim=1) for logits, _ in said.values()]
             mean = _calibrated(torch.stack(likely).mean(dim=0), self._classifier, dim=1)
-            own = torch.stack([units[turn] for turn in _own_turns(self._classifier)])
+            own = torch.stack([said[turn][1] for turn in _own_turns(self._classifier)])
             return mean.cpu().numpy(), own.float().mean(dim=0).cpu().numpy()
 
-    def _features(self, images: np.ndarray) -> Tensor:
-        return self._classifier.module.embed(_normal(self._classifier, images))
+    def _both(self, images: np.ndarray) -> tuple[Tensor, Tensor]:
+        return self._classifier.module.both(_normal(self._classifier, images))
 
 
 class _DenseMember:
     def __init__(self, classifier: Classifier, turns: Sequence[str]) -> None:
         self._classifier, self._turns = classifier, turns
-        self._dense = Dense(classifier.module, classifier.size)
-        self.largest, before = _TILE["dense"], self._dense.before
+        module = classifier.module
+        self._dense = None
+        if isinstance(module, ResidualNetwork):
+            self._dense = Dense(module, classifier.size)
+        self.largest, before = _TILE["dense"], self._dense.before if self._dense else 0
         tall, wide = _seen(classifier.size, turns)
         self.size = tall + 2 * before, wide + 2 * before
         self.above, self.left = tall // 2 + before, wide // 2 + before
@@ -296,6 +298,15 @@ class _DenseMember:
 
     def _both(self, images: np.ndarray, features: bool) -> tuple[Tensor, Tensor | None]:
         x = _normal(self._classifier, images)
+        if self._dense is None:
+            module = self._classifier.module
+            assert isinstance(module, MultiScaleNetwork)
+            height, width = (
+                length - side + 1 for length, side in zip(x.shape[2:], self.size, strict=True)
+            )
+            tall, wide = self._classifier.size
+            logits, its = module.dense(x[:, :, : height + tall - 1, : width + wide - 1], height, width)
+            return logits[None], its[None] if features else None
         rows, columns = self._dense.window(
             x.shape[2] - self.size[0] + 1, x.shape[3] - self.size[1] + 1
         )

@@ -253,7 +253,9 @@ class ResidualNet:
             raise OutcropError("network", f"there is no '{name}'; {hint}")
         return NETWORKS[name]
 
-    def build(self, bands: int, classes: int) -> ResidualNetwork:
+    def build(
+        self, bands: int, classes: int, size: tuple[int, int] | None = None
+    ) -> ResidualNetwork:
         """The network with new weights, drawn from torch's global generator.
 
         It maps float32 `N × bands × height × width` to float32 logits `N × classes`.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -72,13 +72,15 @@ class MultiScaleNet:
     def check_size(self, size: tuple[int, int]) -> None:
         """Patches of any size will do."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for `model.json`."""
-        return asdict(self)
+    def build(
+        self, bands: int, classes: int, size: tuple[int, int] | None = None
+    ) -> MultiScaleNetwork:
+        """The network with new weights, drawn from torch's global generator.
 
-    def build(self, bands: int, classes: int, size: tuple[int, int]) -> MultiScaleNetwork:
-        """The network with new weights, drawn from torch's global generator."""
-        return MultiScaleNetwork(self, bands, classes, size)
+        Args:
+            size: height and width of its patches; those of the widest window if not given.
+        """
+        return MultiScaleNetwork(self, bands, classes, size or (WINDOWS[-1], WINDOWS[-1]))
 
 
 class MultiScaleNetwork(nn.Module):
@@ -243,11 +245,12 @@ class MultiScaleNetwork(nn.Module):
         seen = self.bands + len(self.shift)
         deviations = (table[:, seen:] - self.shift) / self.scale
         table = torch.cat([table[:, :seen], deviations], dim=1) if self.windows else table
-        found, features = [], table
-        for view in self.views.values():
-            logits, features = view(table[:, : view.inputs], self.dice)
+        found, features = [], {}
+        for name, view in self.views.items():
+            logits, features[name] = view(table[:, : view.inputs], self.dice)
             found.append(logits)
-        return found + ([] if near is None else [near[:, None]]), features
+        widest = features["deviations" if self.windows else "pixel"]
+        return found + ([] if near is None else [near[:, None]]), widest
 
 
 class Perceptrons(nn.Module):
@@ -309,11 +312,6 @@ class Near(nn.Module):
         two = F.relu(self.norms[1](rest[0](one)))
         three = F.relu(self.norms[2](rest[1](two)) + one[:, :, 2:-2, 2:-2])
         return self.last(F.relu(self.norms[3](rest[2](three))))
-
-
-def network_of_json(content: Mapping[str, Any]) -> MultiScaleNet:
-    """What `MultiScaleNet.to_json` gave."""
-    return MultiScaleNet(**content)
 
 
 def _joined(logits: Sequence[Tensor]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from functools import reduce
 from itertools import accumulate, pairwise
 from math import prod
@@ -296,6 +297,25 @@ class ResidualNetwork(nn.Module):
             draws = torch.rand(len(self.description.survivals)).tolist()
             kept = keep(self.description, draws)
         return self.linear(self.embed(x, kept))
+
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, and what the linear layer sees."""
+        features = self.embed(x)
+        return self.linear(features), features
+
+    @property
+    def channels(self) -> int:
+        """How many numbers the linear layer sees."""
+        return self.linear.in_features
+
+    def in_order(self, back: Sequence[int]) -> ResidualNetwork:
+        """A copy for images whose band j is band `back[j]` here."""
+        copy = deepcopy(self)
+        with torch.no_grad():
+            for first in copy.takes_bands:
+                order = torch.as_tensor(list(back), device=first.weight.device)
+                first.weight.copy_(first.weight[:, order])
+        return copy
 
     def embed(self, x: Tensor, kept: Kept | None = None) -> Tensor:
         """What the linear layer sees of pictures, `N × channels`; not negative.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -46,7 +47,7 @@ class UserNet:
         """The network that a function makes, or copies of a module as it is."""
         if isinstance(make, nn.Module):
             module = make
-            return cls(type(module).__qualname__, lambda bands, classes: _copy(module))
+            return cls(type(module).__qualname__, lambda bands, classes: deepcopy(module))
         return cls(f"{make.__module__}:{make.__qualname__}", make)
 
     @property
@@ -63,11 +64,9 @@ class UserNet:
     def check_size(self, size: tuple[int, int]) -> None:
         """What it can see is found out when it is run."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for `model.json`: its name."""
-        return {"factory": self.factory}
-
-    def build(self, bands: int, classes: int) -> UserNetwork:
+    def build(
+        self, bands: int, classes: int, size: tuple[int, int] | None = None
+    ) -> UserNetwork:
         """The network with new weights, drawn from torch's global generator.
 
         Raises:
@@ -84,7 +83,13 @@ class UserNet:
             raise OutcropError(
                 self.factory, f"gives a {type(module).__name__}; let it give a torch.nn.Module"
             )
-        return UserNetwork(module, classes, self.factory)
+        network = UserNetwork(module, classes, self.factory)
+        if size is not None:
+            # Lazy layers learn their sizes, and what does not fit is said before any training.
+            with torch.no_grad():
+                network.eval()(torch.zeros(2, bands, *size))
+            network.train()
+        return network
 
 
 class UserNetwork(nn.Module):
@@ -99,7 +104,8 @@ class UserNetwork(nn.Module):
         self.module = module
         self._classes, self._name = classes, name
         layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
-        self._last = layers[-1] if layers else None
+        self._last = [layers[-1]] if layers else []
+        self.order: list[int] | None = None
 
     def forward(self, images: Tensor, kept: Any = None) -> Tensor:
         """Logits `N × classes`.
@@ -107,6 +113,8 @@ class UserNetwork(nn.Module):
         Raises:
             OutcropError: the module fails, or gives something else.
         """
+        if self.order is not None:
+            images = images[:, self.order]
         try:
             logits = self.module(images)
         except RuntimeError as error:
@@ -123,23 +131,45 @@ class UserNetwork(nn.Module):
             raise OutcropError(self._name, f"gives {got} where logits {wanted} are wanted; mend it")
         return logits
 
+    @property
+    def channels(self) -> int:
+        """How many features there are."""
+        return self._last[0].in_features if self._last else self._classes
+
     def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits, and features `N × channels`: what its last linear layer takes.
 
-        Without a linear layer, or where that is not run once on rows of numbers, they are the
-        logits.
+        Where there is none, or none that is run once on rows of numbers, they are the logits,
+        padded with zeros.
         """
-        if self._last is None:
-            logits = self(images)
-            return logits, logits
         seen: list[Tensor] = []
-        hook = self._last.register_forward_pre_hook(lambda layer, given: seen.append(given[0]))
+        hooks = [
+            layer.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+            for layer in self._last
+        ]
         try:
             logits = self(images)
         finally:
-            hook.remove()
-        usable = len(seen) == 1 and seen[0].ndim == 2 and len(seen[0]) == len(images)
-        return logits, seen[0] if usable else logits
+            for hook in hooks:
+                hook.remove()
+        usable = len(seen) == 1 and seen[0].shape == (len(images), self.channels)
+        if usable:
+            return logits, seen[0]
+        few = logits[:, : self.channels]
+        return logits, nn.functional.pad(few, (0, self.channels - few.shape[1]))
+
+    def in_order(self, back: Sequence[int]) -> UserNetwork:
+        """A copy for images whose band j is band `back[j]` here."""
+        copy = deepcopy(self)
+        there = [list(back).index(band) for band in range(len(back))]
+        copy.order = there if self.order is None else [there[band] for band in self.order]
+        return copy
+
+    def recompute(self, blocks: int) -> None:
+        """What a module computes again is its own affair."""
+
+    def compile_blocks(self) -> None:
+        """Nothing is known of its blocks."""
 
 
 def _imported(name: str) -> Factory:
@@ -158,9 +188,3 @@ def _imported(name: str) -> Factory:
     if not callable(found):
         raise OutcropError("--network", f"{name} is no function; name one")
     return found
-
-
-def _copy(module: nn.Module) -> nn.Module:
-    from copy import deepcopy
-
-    return deepcopy(module)

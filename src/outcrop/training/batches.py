@@ -56,11 +56,13 @@ class Part:
         images: float32, `M × bands × height × width`, normalised.
         labels: int64, `M`.
         share: M over the size of the batch.
+        seeds: of what the network itself draws.
     """
 
     images: Tensor
     labels: Tensor
     share: float
+    seeds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -191,12 +193,12 @@ class Epoch:
         for k in range(rank, len(parts), world):
             images, labels = next(seen)
             augmentation = self._recipe.augmentation
+            seeds = (self._recipe.seed, self._number, step, k)
             if augmentation.noise:
-                seeds = (self._recipe.seed, self._number, step, k)
                 images = add_noise(images, augmentation.noise, dice(images.device, *seeds))
             if augmentation.cutout:
                 images = cover(images, self._centres[parts[k]], augmentation.cutout)
-            yield Part(images, labels, len(labels) / whole)
+            yield Part(images, labels, len(labels) / whole, (*seeds, 1))
 
 
 def dice(device: torch.device, *numbers: int) -> torch.Generator:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ import torch
 from torch import Tensor
 
 from outcrop.files import decoding, file_hash, write_json
-from outcrop.models.architectures import ResidualNet
-from outcrop.models.residual import ResidualNetwork
+from outcrop.models.network import Network, NetworkModule, network_json, network_of_json
+from outcrop.models.user import Factory
 from outcrop.training.augment import nearest
 from outcrop.training.checkpoint import check_weights, checksum, load_weights, write_tensors
 from outcrop.training.device import exact_convolutions, pick_device
@@ -49,8 +48,8 @@ class Classifier:
             (`outcrop.evaluation.calibration`); 1 leaves what the network says.
     """
 
-    network: ResidualNet
-    module: ResidualNetwork
+    network: Network
+    module: NetworkModule
     classes: tuple[str, ...]
     bands: tuple[str, ...]
     normalisation: Normalisation
@@ -81,7 +80,7 @@ class Classifier:
         return {
             "format": CLASSIFIER.model,
             "version": _VERSION,
-            "network": asdict(self.network),
+            "network": network_json(self.network),
             "normalisation": asdict(self.normalisation),
             "flip": self.flip,
             **described(self),
@@ -97,10 +96,7 @@ class Classifier:
             return self
         # Band j there is the band `back[j]` here.
         back = np.argsort(order)
-        module = deepcopy(self.module)
-        with torch.no_grad():
-            for first in module.takes_bands:
-                first.weight.copy_(first.weight[:, torch.from_numpy(back).to(first.weight.device)])
+        module = self.module.in_order(back.tolist())
         mean, std = (
             tuple(values[i] for i in back)
             for values in (self.normalisation.mean, self.normalisation.std)
@@ -146,7 +142,7 @@ class Classifier:
         """
         check_images(self, images.shape)
         found = np.empty((len(images), len(self.classes)), dtype=np.float32)
-        features = np.empty((len(images), self.module.linear.in_features), dtype=np.float32)
+        features = np.empty((len(images), self.module.channels), dtype=np.float32)
         was_training = self.module.training
         self.module.eval()
         with torch.inference_mode():
@@ -163,13 +159,13 @@ class Classifier:
         self.module.eval()
         with torch.inference_mode():
             found = [self.see(images)[1].cpu().numpy() for images, _ in pictures.batches(parts)]
-        return np.concatenate([np.empty((0, self.module.linear.in_features), np.float32), *found])
+        return np.concatenate([np.empty((0, self.module.channels), np.float32), *found])
 
     def see(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Calibrated probabilities and features of one batch, on the network's device.
 
-        The features are what the linear layer takes; with `flip`, the mean of
-        those of a patch and its mirror image.
+        The features are what the last layer takes; with `flip`, the mean of those of a patch and
+        its mirror image.
 
         Args:
             images: `M × bands × height × width`, not yet normalised.
@@ -177,14 +173,14 @@ class Classifier:
         Returns:
             float32, `M × classes` and `M × channels`.
         """
-        module = self.module
         with exact_convolutions():
-            features = [
-                module.embed(view)
+            said = [
+                self.module.both(view)
                 for view in views(self.normalisation(images), self.flip, self.label_of)
             ]
-        logits = mean_logits([module.linear(one) for one in features])
-        return (logits / self.temperature).softmax(dim=1), torch.stack(features).mean(dim=0)
+        logits, features = zip(*said, strict=True)
+        likely = (mean_logits(logits) / self.temperature).softmax(dim=1)
+        return likely, torch.stack(features).mean(dim=0)
 
     def save(self, folder: str | Path) -> None:
         """Write `model.safetensors` and `model.json` into an existing folder.
@@ -231,8 +227,13 @@ def mean_logits(logits: Sequence[Tensor]) -> Tensor:
     return each.logsumexp(dim=0) - math.log(len(logits))
 
 
-def read_classifier(folder: str | Path, device: str = "auto") -> Classifier:
+def read_classifier(
+    folder: str | Path, device: str = "auto", make: Factory | None = None
+) -> Classifier:
     """Read what `Classifier.save` wrote. Nothing that is read is executed.
+
+    Args:
+        make: the function that a network of the user's was made by.
 
     Raises:
         OutcropError: missing, damaged or foreign files; a model of another kind; no such device.
@@ -245,23 +246,17 @@ def read_classifier(folder: str | Path, device: str = "auto") -> Classifier:
         if content["version"] != _VERSION:
             raise ValueError("another version")
         shared = from_description(content)
-        network = typed(ResidualNet, content["network"], "network")
+        network = network_of_json(typed(dict[str, Any], content["network"], "network"), make)
         flip = typed(bool, content.get("flip", False), "flip")
         normalisation = typed(Normalisation, content["normalisation"], "normalisation")
         if not len(shared["bands"]) == len(normalisation.mean) == len(normalisation.std):
             raise ValueError("bands and normalisation differ in number")
     weights = folder / "model.safetensors"
     check_weights(weights, content.get("weights"))
-    module = _read_weights(weights, network, shared["bands"], shared["classes"]).to(target)
+    with torch.random.fork_rng(devices=[]):
+        module = network.build(len(shared["bands"]), len(shared["classes"]), shared["size"])
+    load_weights(module, weights)
+    module = module.eval().to(target)
     return Classifier(
         network=network, module=module, normalisation=normalisation, flip=flip, **shared
     )
-
-
-def _read_weights(
-    path: Path, network: ResidualNet, bands: tuple[str, ...], classes: tuple[str, ...]
-) -> ResidualNetwork:
-    with torch.random.fork_rng(devices=[]):
-        module = network.build(len(bands), len(classes))
-    load_weights(module, path)
-    return module.eval()

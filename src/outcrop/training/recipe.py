@@ -186,7 +186,7 @@ class Recipe:
         solver: "sgd": stochastic gradient descent with momentum; "adamw" (Loshchilov and Hutter
             2019, arXiv:1711.05101).
         learning_rate: the highest of the schedule; None takes 0.05 for "sgd" and 0.002 for "adamw".
-        momentum: of the gradient: for "adamw" the decay of its mean, beta 1; beta 2 is 0.999.
+        momentum: of the gradient: for "adamw" the decay of its mean, beta 1; beta 2 is 0.98.
         nesterov: look ahead along the momentum; for "sgd" alone.
         weight_decay: of all parameters: for "sgd" an L2 penalty; for "adamw" the share, times the
             learning rate, that every step takes from them. None takes 0.0005 for "sgd" and 0.05

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from outcrop.evaluation.calibration import Calibration, calibrate, tempered
 from outcrop.evaluation.scores import Scores, score
 from outcrop.evaluation.trust import AreaOfTrust
 from outcrop.files import decoding, new_file
+from outcrop.models.user import Factory
 from outcrop.splits.split import read_split
 from outcrop.training.classical import ClassicalModel, read_classical
 from outcrop.training.classifier import Classifier, read_classifier
@@ -184,8 +185,17 @@ def network_of(model: Model | Run) -> Classifier:
     return found
 
 
-def read_model(folder: str | Path, device: str = "auto") -> Model:
+def read_model(
+    folder: str | Path,
+    device: str = "auto",
+    make: Factory | None = None,
+    trusted: Sequence[str] = (),
+) -> Model:
     """Read the model that a run left. Nothing that is read is executed.
+
+    Args:
+        make: the function that a network of the user's was made by (`outcrop.models.user`).
+        trusted: names of types of the user's own that a classical model is made of.
 
     Raises:
         OutcropError: missing, damaged or foreign files; no such device.
@@ -193,12 +203,20 @@ def read_model(folder: str | Path, device: str = "auto") -> Model:
     folder = Path(folder)
     content = read_description(folder)
     if kind_of_model(folder, content, CLASSIFIER, CLASSICAL) == CLASSICAL:
-        return read_classical(folder)
-    return read_classifier(folder, device)
+        return read_classical(folder, trusted)
+    return read_classifier(folder, device, make)
 
 
-def read_run(folder: str | Path, device: str = "auto") -> Run:
+def read_run(
+    folder: str | Path,
+    device: str = "auto",
+    make: Factory | None = None,
+    trusted: Sequence[str] = (),
+) -> Run:
     """Open the folder of a finished training.
+
+    Args:
+        make, trusted: see `read_model`.
 
     Raises:
         OutcropError: missing, foreign, damaged or unfinished.
@@ -207,7 +225,7 @@ def read_run(folder: str | Path, device: str = "auto") -> Run:
     config = read_config(folder, CLASSIFIER, CLASSICAL)
     if not is_finished(folder):
         raise OutcropError(folder, "is not finished; go on with `outcrop train --resume`")
-    model = read_model(folder, device)
+    model = read_model(folder, device, make, trusted)
     run = Run(
         folder=folder,
         model=model,

@@ -28,7 +28,10 @@ class Tally:
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Remember one part; nothing is fetched from the device."""
         self.losses.append(loss.detach() * len(labels))
-        self.predicted.append(logits.detach().argmax(dim=1))
+        logits = logits.detach()
+        if logits.ndim == 3:  # of members
+            logits = logits.log_softmax(dim=2).mean(dim=1)
+        self.predicted.append(logits.argmax(dim=1))
         self.truth.append(labels)
 
     def tensors(self) -> dict[str, Tensor]:

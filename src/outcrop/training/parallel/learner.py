@@ -15,11 +15,11 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from outcrop.errors import OutcropError
-from outcrop.models.architectures import ResidualNet
-from outcrop.models.residual import ResidualNetwork
+from outcrop.models.multiscale import MultiScaleNetwork
+from outcrop.models.network import Network, NetworkModule
 from outcrop.patches.patchset import PatchSet
 from outcrop.training.augment import label_of
-from outcrop.training.batches import Step, pieces
+from outcrop.training.batches import Part, Step, dice, pieces
 from outcrop.training.checkpoint import Checkpoint
 from outcrop.training.classifier import probabilities
 from outcrop.training.device import compiles
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _EVALUATION_BATCH = 512
 
-ADAMW_BETA_2, ADAMW_EPSILON = 0.999, 1e-8
+ADAMW_BETA_2, ADAMW_EPSILON = 0.98, 1e-8
 
 Tell = Callable[[Tensor, Tensor, Tensor], None]
 Named = Iterable[tuple[str, Tensor]]
@@ -77,7 +77,7 @@ class Learner:
         learning_rate: of the next step.
     """
 
-    def __init__(self, network: ResidualNet, recipe: Recipe, patches: PatchSet, team: Team) -> None:
+    def __init__(self, network: Network, recipe: Recipe, patches: PatchSet, team: Team) -> None:
         self.network, self.recipe, self.patches, self.team = network, recipe, patches, team
         self.bands, self.classes = len(patches.bands), len(patches.classes)
         self.rank, self.world, self.parts = self._shares()
@@ -88,7 +88,7 @@ class Learner:
             if recipe.average
             else None
         )
-        self.judged: ResidualNetwork = (
+        self.judged: NetworkModule = (
             self.module if self.average is None else self.average.module  # type: ignore[assignment]
         )
         self.module.recompute(machine.recompute)
@@ -103,11 +103,11 @@ class Learner:
         self.stepper = cast("_FabricOptimizer", team.fabric.setup_optimizers(self.optimiser))
         self.learning_rate = recipe.highest_rate
 
-    def plain(self) -> ResidualNetwork:
+    def plain(self) -> NetworkModule:
         """The network with its first weights, whole and on the CPU."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
-            return self.network.build(self.bands, self.classes)
+            return self.network.build(self.bands, self.classes, self.patches.size)
 
     def check_parts(self, pictures: int) -> None:
         """Refuse batches of so many training pictures that cannot be cut into all parts.
@@ -190,7 +190,7 @@ class Learner:
                 with torch.no_grad():
                     tensor.copy_(self._held(begun.tensors[f"{key}.{name}"], tensor))
 
-    def kept(self) -> ResidualNetwork:
+    def kept(self) -> NetworkModule:
         """What is judged, whole and on the CPU in the first process; elsewhere it means nothing."""
         module, whole = self.plain(), self._whole(self.judged.state_dict().items())
         if self.team.first:
@@ -198,8 +198,25 @@ class Learner:
         return module
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy of one part."""
+        """Mean cross-entropy of one part; of members, `N × members × classes`, the mean of all."""
+        if logits.ndim == 3:
+            labels = labels.repeat_interleave(logits.shape[1])
+            logits = logits.flatten(0, 1)
         return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+
+    def prepare(self, pictures: Pictures, normalisation: Normalisation) -> None:
+        """Let the network learn what it scales its input by, if it does, from the training side."""
+        starts = range(0, len(pictures), _EVALUATION_BATCH)
+        wanted = [pictures.all[start : start + _EVALUATION_BATCH] for start in starts]
+        for module in {id(one): one for one in (self.module, self.judged)}.values():
+            if isinstance(module, MultiScaleNetwork):
+                module.learn_scale(
+                    normalisation(images) for images, _ in pictures.batches(wanted)
+                )
+
+    def _give_dice(self, part: Part) -> None:
+        if isinstance(self.module, MultiScaleNetwork):
+            self.module.dice = dice(part.images.device, *part.seeds)
 
     # What the other ways to share the work do differently.
 
@@ -209,7 +226,7 @@ class Learner:
         """`rank`, `world` and `parts`."""
         return self.team.rank, self.team.world, self.recipe.machine.accumulate * self.team.world
 
-    def _hold(self, whole: ResidualNetwork) -> ResidualNetwork:
+    def _hold(self, whole: NetworkModule) -> NetworkModule:
         """What this process keeps of the network."""
         return whole
 
@@ -245,6 +262,7 @@ class Learner:
         for k, part in enumerate(step.parts):
             wait = self.world > 1 and k < last
             with fabric.no_backward_sync(self.forward) if wait else nullcontext():
+                self._give_dice(part)
                 logits = self.forward(part.images, step.kept)
                 loss = self.loss(logits, part.labels)
                 # The mean over the processes of what each gives is then the sum over the parts.
