@@ -8,7 +8,7 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.experiment.comparison import Comparison, Row
-from outcrop.experiment.entrants import Answer, NETWORK
+from outcrop.experiment.entrants import Answer
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.baselines import BASELINES
 from outcrop.patches.patchset import PatchSet
@@ -18,6 +18,8 @@ from outcrop.training.engine import train
 from outcrop.training.fit import fit_classical
 from outcrop.training.recipe import Recipe
 from outcrop.training.run import Predictions, Run
+
+NETWORK = "patch"
 
 
 def fit_to_all(
@@ -66,7 +68,11 @@ def chosen(comparison: Comparison, wanted: str | None) -> Row:
     """
     if wanted is None:
         return comparison.recommended
-    rows = [row for row in comparison.rows if row.features in (NETWORK, "centre pixel", "patch statistics")]
+    rows = [
+        row
+        for row in comparison.rows
+        if row.features in (NETWORK, "centre pixel", "patch statistics")
+    ]
     for row in rows:
         if _plain(wanted) in (_plain(row.title), _plain(_name(row))):
             return row

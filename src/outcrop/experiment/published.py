@@ -9,7 +9,7 @@ from importlib.resources import files
 from outcrop.errors import OutcropError
 from outcrop.experiment.plan import take_training
 from outcrop.models.architectures import ResidualNet
-from outcrop.training.recipe import Recipe
+from outcrop.training.recipe import Settled, suited
 
 _FILES = files("outcrop.experiment") / "recipes"
 
@@ -32,7 +32,7 @@ class Published:
     paper: float | None
     report: tuple[float, ...]
     network: ResidualNet
-    recipe: Recipe
+    recipe: Settled
 
 
 def read_published(name: str) -> Published:
@@ -53,6 +53,8 @@ def read_published(name: str) -> Published:
         raise OutcropError("reproduce", f"there is no recipe '{name}'; {hint}")
     content = yaml.safe_load((_FILES / f"{name}.yaml").read_text(encoding="utf-8"))
     network, recipe = take_training(content)
+    assert isinstance(network, ResidualNet)
+    recipe = suited(recipe, network)
     return Published(
         name, report=tuple(content.pop("report")), network=network, recipe=recipe, **content
     )

@@ -24,7 +24,7 @@ from outcrop.sources.collections.cifar import CHECKSUM
 from outcrop.splits import BUFFER, TEST, TRAIN, VALIDATION, Split, delivered_split
 from outcrop.training.device import pick_device, pick_precision
 from outcrop.training.engine import train
-from outcrop.training.recipe import Machine, Recipe
+from outcrop.training.recipe import Machine, Settled
 from outcrop.training.run import Run
 
 
@@ -93,7 +93,7 @@ class _Data:
     split: Split
 
 
-def _squeezed(recipe: Recipe, epochs: int | None) -> Recipe:
+def _squeezed(recipe: Settled, epochs: int | None) -> Settled:
     if epochs is None:
         return recipe
     return replace(recipe, epochs=epochs, warm_up=recipe.warm_up * epochs / recipe.epochs)
@@ -146,7 +146,7 @@ def _is_original(data: str | Path) -> bool:
 
 
 def _run(
-    published: Published, recipe: Recipe, data: _Data, where: Path, device: torch.device
+    published: Published, recipe: Settled, data: _Data, where: Path, device: torch.device
 ) -> Result:
     begun = where.exists()
     with Meter(device) as meter:
@@ -166,7 +166,7 @@ def _run(
 
 def _result(
     published: Published,
-    recipe: Recipe,
+    recipe: Settled,
     data: _Data,
     run: Run,
     device: torch.device,
@@ -204,7 +204,7 @@ def _result(
     )
 
 
-def _command(published: Published, recipe: Recipe, data: str) -> str:
+def _command(published: Published, recipe: Settled, data: str) -> str:
     words = ["outcrop", "reproduce", published.name, "--data", data, "--seeds", str(recipe.seed)]
     if recipe.epochs != published.recipe.epochs:
         words += ["--epochs", str(recipe.epochs)]

@@ -305,7 +305,9 @@ class _DenseMember:
                 length - side + 1 for length, side in zip(x.shape[2:], self.size, strict=True)
             )
             tall, wide = self._classifier.size
-            logits, its = module.dense(x[:, :, : height + tall - 1, : width + wide - 1], height, width)
+            logits, its = module.dense(
+                x[:, :, : height + tall - 1, : width + wide - 1], height, width
+            )
             return logits[None], its[None] if features else None
         rows, columns = self._dense.window(
             x.shape[2] - self.size[0] + 1, x.shape[3] - self.size[1] + 1

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from importlib import import_module
 from itertools import chain
 from math import prod
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from outcrop.errors import OutcropError
+from outcrop.typed import typed
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from outcrop.models.multiscale import MultiScaleNetwork
     from outcrop.models.residual import ResidualNetwork
+    from outcrop.models.user import UserNetwork
+
+Factory = Callable[[int, int], "nn.Module"]
+"""From the number of bands and of classes to a network of the user's."""
 
 
 @dataclass(frozen=True)
@@ -265,6 +277,155 @@ class ResidualNet:
         return ResidualNetwork(self, bands, classes)
 
 
+@dataclass(frozen=True)
+class MultiScaleNet:
+    """Small networks on several views of a patch, whose probabilities are averaged.
+
+    Labelled sites give a few hundred patches, and whether a pixel's spectrum or its surroundings
+    tell its class differs from site to site. So each view learns from its own loss, and one that is
+    of no use costs little. The views are
+
+    - the labelled pixel: a perceptron; and another whose first layer are cosines, which extends
+      smoothly beyond the training data, as a Gaussian kernel does (Rahimi and Recht 2007, Random
+      features for large-scale kernel machines);
+    - the pixel and the means of the windows of 3, 9 and 25 pixels around it: a perceptron;
+    - all that and the logarithms of the standard deviations in these windows: a perceptron;
+    - the 9 × 9 pixels around it: four 3 × 3 convolutions with a shortcut.
+
+    Windows that a patch does not hold are left out. Of more than 24 bands, windows see the first 24
+    principal components of the training side. Nothing is padded, so that `outcrop map` computes
+    every pixel as its patch would be.
+
+    Attributes:
+        hidden: units of a hidden layer.
+        members: copies of each perceptron with first weights of their own.
+
+    Raises:
+        OutcropError: a number out of its range.
+    """
+
+    hidden: int = 64
+    members: int = 2
+
+    # What a residual network has, and this has not.
+    survival = 1.0
+    survivals: tuple[float, ...] = ()
+    padding = "none"
+    stride = 1
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "members"):
+            if getattr(self, name) < 1:
+                raise OutcropError("network", f"{name} is {getattr(self, name)}; take 1 or more")
+
+    @property
+    def title(self) -> str:
+        """What a table calls it."""
+        return "multi-scale network"
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Patches of any size will do."""
+
+    def build(
+        self, bands: int, classes: int, size: tuple[int, int] | None = None
+    ) -> MultiScaleNetwork:
+        """The network with new weights, drawn from torch's global generator.
+
+        Args:
+            size: height and width of its patches; those of the widest window if not given.
+        """
+        from outcrop.models.multiscale import WINDOWS, MultiScaleNetwork
+
+        return MultiScaleNetwork(self, bands, classes, size or (WINDOWS[-1], WINDOWS[-1]))
+
+
+@dataclass(frozen=True)
+class UserNet:
+    """A network that a function of the user's makes.
+
+    The function takes the number of bands and the number of classes and gives a `torch.nn.Module`
+    that maps float32 `N × bands × height × width`, normalised, to logits `N × classes`. It is run
+    when a network is built, also when a model is read; so a file alone never names it: who reads a
+    model passes the function again.
+
+    Attributes:
+        factory: its name, "package.module:function".
+        make: the function; if None, it is imported by its name.
+
+    >>> from torch import nn
+    >>> def small(bands, classes):
+    ...     return nn.Sequential(nn.Flatten(), nn.LazyLinear(classes))
+    >>> UserNet.of(small).title.endswith("small")
+    True
+    """
+
+    factory: str
+    make: Factory | None = None
+
+    @classmethod
+    def of(cls, make: Factory | nn.Module) -> UserNet:
+        """The network that a function makes, or copies of a module as it is."""
+        from torch import nn
+
+        if isinstance(make, nn.Module):
+            module = make
+            return cls(type(module).__qualname__, lambda bands, classes: deepcopy(module))
+        return cls(f"{make.__module__}:{make.__qualname__}", make)
+
+    @property
+    def title(self) -> str:
+        """What a table calls it."""
+        return self.factory
+
+    @property
+    def function(self) -> Factory:
+        """The function that makes it.
+
+        Raises:
+            OutcropError: there is none of this name.
+        """
+        return self.make or _imported(self.factory)
+
+    # What a residual network has, and these have not.
+    survival = 1.0
+    survivals: tuple[float, ...] = ()
+    padding = "zeros"
+    stride = 1
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """What it can see is found out when it is run."""
+
+    def build(self, bands: int, classes: int, size: tuple[int, int] | None = None) -> UserNetwork:
+        """The network with new weights, drawn from torch's global generator.
+
+        Raises:
+            OutcropError: there is no such function, it fails, or gives no module.
+        """
+        import torch
+        from torch import nn
+
+        from outcrop.models.user import UserNetwork
+
+        make = self.function
+        try:
+            module = make(bands, classes)
+        except Exception as error:
+            raise OutcropError(
+                self.factory, f"failed with {bands} bands and {classes} classes: {error}; mend it"
+            ) from error
+        if not isinstance(module, nn.Module):
+            raise OutcropError(
+                self.factory, f"gives a {type(module).__name__}; let it give a torch.nn.Module"
+            )
+        network = UserNetwork(module, classes, self.factory)
+        if size is not None:
+            # Lazy layers learn their sizes, and what does not fit is said before any training.
+            with torch.no_grad():
+                network.eval()(torch.zeros(2, bands, *size))
+            network.train()
+        return network
+
+
 def _wide(depth: int, widen: int, levels: int = 1, survival: float = 1.0) -> ResidualNet:
     return ResidualNet(
         depth,
@@ -293,3 +454,82 @@ NETWORKS: Mapping[str, ResidualNet] = MappingProxyType(
         "ror3-wrn58-4-sd": _wide(58, 4, levels=3, survival=0.5),
     }
 )
+
+
+Network = ResidualNet | MultiScaleNet | UserNet
+"""A network as plain data: its `build` makes it with new weights."""
+
+MULTI_SCALE = "multi-scale"
+
+
+def network_named(name: str) -> Network:
+    """The network that a user names: of the family, multi-scale, or package.module:function.
+
+    Raises:
+        OutcropError: no such name.
+
+    >>> network_named("resnet20").title, network_named("multi-scale").title
+    ('ResNet-20', 'multi-scale network')
+    """
+    if name == MULTI_SCALE:
+        return MultiScaleNet()
+    return UserNet(name) if ":" in name else ResidualNet.named(name)
+
+
+def network_of(given: Network | Factory | nn.Module) -> Network:
+    """A description, or the one of a function or module of the user's."""
+    if isinstance(given, ResidualNet | MultiScaleNet | UserNet):
+        return given
+    return UserNet.of(given)
+
+
+def network_json(network: Network) -> dict[str, Any]:
+    """Plain data for `network_of_json`."""
+    if isinstance(network, ResidualNet):
+        return asdict(network)
+    if isinstance(network, MultiScaleNet):
+        return {MULTI_SCALE: asdict(network)}
+    return {"factory": network.factory}
+
+
+def network_of_json(content: Mapping[str, Any], make: Factory | None = None) -> Network:
+    """The network that `network_json` gave.
+
+    Args:
+        make: the function that a network of the user's was made by; a file alone never says what
+            is run.
+
+    Raises:
+        OutcropError: it is a network of the user's, and `make` is missing.
+        TypeError, ValueError: it is something else.
+    """
+    if "factory" in content:
+        name = typed(str, content["factory"], "factory")
+        if make is None:
+            raise OutcropError(
+                name,
+                "made the network of this model, and its code is run when the model is read; pass "
+                f"it again: --network {name}",
+            )
+        return UserNet(name, make)
+    if MULTI_SCALE in content:
+        return typed(MultiScaleNet, content[MULTI_SCALE], "network")
+    return typed(ResidualNet, content, "network")
+
+
+def _imported(name: str) -> Factory:
+    """The function of the name "package.module:function", also of a file in the working folder."""
+    module, _, function = name.partition(":")
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        found = getattr(import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise OutcropError(
+            "--network", f"{name} cannot be imported ({error}); write package.module:function"
+        ) from error
+    finally:
+        sys.path.remove(here)
+    if not callable(found):
+        raise OutcropError("--network", f"{name} is no function; name one")
+    return found

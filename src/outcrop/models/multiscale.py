@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from outcrop.errors import OutcropError
+from outcrop.models.architectures import MultiScaleNet
 
 WINDOWS = (3, 9, 25)
 NEAR = 9
@@ -21,66 +20,6 @@ _COMPONENTS = 24
 _FLOOR = 0.05
 _DROPPED = 0.3
 _ROWS = 1 << 13
-
-
-@dataclass(frozen=True)
-class MultiScaleNet:
-    """Small networks on several views of a patch, whose probabilities are averaged.
-
-    Labelled sites give a few hundred patches, and whether a pixel's spectrum or its surroundings
-    tell its class differs from site to site. So each view learns from its own loss, and one that is
-    of no use costs little. The views are
-
-    - the labelled pixel: a perceptron; and another whose first layer are cosines, which extends
-      smoothly beyond the training data, as a Gaussian kernel does (Rahimi and Recht 2007, Random
-      features for large-scale kernel machines);
-    - the pixel and the means of the windows of 3, 9 and 25 pixels around it: a perceptron;
-    - all that and the logarithms of the standard deviations in these windows: a perceptron;
-    - the 9 × 9 pixels around it: four 3 × 3 convolutions with a shortcut.
-
-    Windows that a patch does not hold are left out. Of more than 24 bands, windows see the first 24
-    principal components of the training side. Nothing is padded, so that `outcrop map` computes
-    every pixel as its patch would be.
-
-    Attributes:
-        hidden: units of a hidden layer.
-        members: copies of each perceptron with first weights of their own.
-
-    Raises:
-        OutcropError: a number out of its range.
-    """
-
-    hidden: int = 64
-    members: int = 2
-
-    # What a residual network has, and this has not.
-    survival = 1.0
-    survivals: tuple[float, ...] = ()
-    padding = "none"
-    stride = 1
-
-    def __post_init__(self) -> None:
-        for name in ("hidden", "members"):
-            if getattr(self, name) < 1:
-                raise OutcropError("network", f"{name} is {getattr(self, name)}; take 1 or more")
-
-    @property
-    def title(self) -> str:
-        """What a table calls it."""
-        return "multi-scale network"
-
-    def check_size(self, size: tuple[int, int]) -> None:
-        """Patches of any size will do."""
-
-    def build(
-        self, bands: int, classes: int, size: tuple[int, int] | None = None
-    ) -> MultiScaleNetwork:
-        """The network with new weights, drawn from torch's global generator.
-
-        Args:
-            size: height and width of its patches; those of the widest window if not given.
-        """
-        return MultiScaleNetwork(self, bands, classes, size or (WINDOWS[-1], WINDOWS[-1]))
 
 
 class MultiScaleNetwork(nn.Module):
@@ -197,10 +136,12 @@ class MultiScaleNetwork(nn.Module):
             copy.components.copy_(self.components[:, order])
             several = len(self.components) if self.bands > _COMPONENTS else 0
             for view in copy.views.values():
+                assert isinstance(view, Perceptrons)
                 first = view.weights[0]
                 groups = (first.shape[1] - self.bands) // max(1, several or self.bands)
                 whole = [order] + [
-                    self.bands + k * (several or self.bands)
+                    self.bands
+                    + k * (several or self.bands)
                     + (torch.arange(several) if several else order)
                     for k in range(groups)
                 ]
@@ -296,9 +237,7 @@ class Near(nn.Module):
                                bias=bands > few)  # fmt: skip
         self.fewer = bands > few
         inputs = [few, *[channels] * 3] if self.fewer else [channels] * 3
-        self.convolutions = nn.ModuleList(
-            nn.Conv2d(one, channels, 3, bias=False) for one in inputs
-        )
+        self.convolutions = nn.ModuleList(nn.Conv2d(one, channels, 3, bias=False) for one in inputs)
         self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(4))
         self.last = nn.Conv2d(channels, classes, 1)
 

@@ -92,7 +92,7 @@ def _content(told: Told) -> dict[str, Any]:
     patches = told.wild.patches
     by_class = list(zip(patches.classes, colours(patches.classes), strict=True))
     cloud = _cloud(told, told.located.labels, patches.classes, colours(patches.classes))
-    network = told.runs["ground", PLAIN].classifier.network
+    network = told.story.network
     cost = cost_of(network, 1, patches.size, len(patches.classes))
     return {
         "told": told,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from outcrop.models.architectures import ResidualNet
+from outcrop.models.architectures import Network, ResidualNet
 from outcrop.models.cost import cost_of, short
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import tell
@@ -15,10 +15,14 @@ from outcrop.training.recipe import Augmentation, Machine
 _DEEP = 50
 
 
-def announce(
-    network: ResidualNet, patches: PatchSet, machine: Machine, device: torch.device
-) -> None:
+def announce(network: Network, patches: PatchSet, machine: Machine, device: torch.device) -> None:
     """Say on standard error what a training will cost and where it runs."""
+    where = f"{device}, {pick_precision(machine.precision, device)}"
+    if machine.devices > 1:
+        where += f", {machine.devices} processes ({machine.strategy})"
+    if not isinstance(network, ResidualNet):
+        tell(f"training {network.title} on {where}")
+        return
     cost = cost_of(network, len(patches.bands), patches.size, len(patches.classes))
     facts = [
         f"{short(cost.parameters)} parameters",
@@ -29,9 +33,6 @@ def announce(
             f"{cost.expected_blocks:.4g} of {cost.blocks} blocks expected in a step, "
             f"which saves {cost.expected_saving:.1%}"
         )
-    where = f"{device}, {pick_precision(machine.precision, device)}"
-    if machine.devices > 1:
-        where += f", {machine.devices} processes ({machine.strategy})"
     tell(f"training {network.title}: {', '.join(facts)}; on {where}")
     if cost.blocks >= _DEEP and network.order == "original" and not network.zero_init:
         tell(

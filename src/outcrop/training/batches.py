@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from outcrop.models.architectures import ResidualNet
+from outcrop.models.architectures import Network, ResidualNet
 from outcrop.models.residual import keep
 from outcrop.patches.patchset import PatchSet
 from outcrop.training.augment import (
@@ -99,7 +99,7 @@ class Epoch:
         self,
         number: int,
         recipe: Plan,
-        network: ResidualNet | None,
+        network: Network | None,
         pictures: Pictures,
         normalisation: Normalisation,
         parts: int = 1,
@@ -130,7 +130,9 @@ class Epoch:
         cutter = pictures.cutter
         self._shifts = None if cutter is None else cutter.draw(cutting)
         self._kept = [
-            keep(network, row.tolist()) if network and network.survival < 1 else None
+            keep(network, row.tolist())
+            if isinstance(network, ResidualNet) and network.survival < 1
+            else None
             for row in draws
         ]
         self.kept_share = float(np.mean([np.mean(kept or [True]) for kept in self._kept]))

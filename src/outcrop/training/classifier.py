@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from outcrop.files import decoding, file_hash, write_json
-from outcrop.models.network import Network, NetworkModule, network_json, network_of_json
-from outcrop.models.user import Factory
+from outcrop.models.architectures import Factory, Network, network_json, network_of_json
+from outcrop.models.network import NetworkModule
 from outcrop.training.augment import nearest
 from outcrop.training.checkpoint import check_weights, checksum, load_weights, write_tensors
 from outcrop.training.device import exact_convolutions, pick_device

@@ -19,7 +19,7 @@ from outcrop.training.loop import Advance, Loop, Saver, Told
 from outcrop.training.normalise import Normalisation
 from outcrop.training.parallel import Learner
 from outcrop.training.pictures import Pictures
-from outcrop.training.recipe import Recipe
+from outcrop.training.recipe import Recipe, suited
 from outcrop.training.tally import Tally, merge, scores
 
 
@@ -37,8 +37,9 @@ class ClassifierLoop(Loop):
         lines: bool = False,
         graph: bool = True,
     ) -> None:
-        super().__init__(learner, recipe.epochs, lines)
-        self.recipe, self.graph = recipe, graph
+        self.recipe = suited(recipe, learner.network)
+        super().__init__(learner, self.recipe.epochs, lines)
+        self.graph = graph
         self.classes, self.normalisation = patches.classes, normalisation
 
     def evaluate(self, pictures: Pictures) -> tuple[float, Tensor]:
@@ -83,7 +84,7 @@ class ClassifierLoop(Loop):
                 raise OutcropError(
                     "training",
                     f"the loss is no longer a number in epoch {begun.epoch + 1}; "
-                    f"take a learning rate below {self.recipe.highest_rate:g}, in a new folder",
+                    f"take a learning rate below {self.recipe.learning_rate:g}, in a new folder",
                 )
         left = (plan.steps - begun.step) / plan.steps
         metrics = EpochMetrics(

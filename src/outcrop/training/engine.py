@@ -7,9 +7,19 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from torch import nn
+
 from outcrop.evaluation.calibration import temperature_that_holds
 from outcrop.files import check_new, sweep
-from outcrop.models.architectures import ResidualNet
+from outcrop.models.architectures import (
+    Factory,
+    MultiScaleNet,
+    Network,
+    ResidualNet,
+    UserNet,
+    network_json,
+    network_of,
+)
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
 from outcrop.splits.split import Split
@@ -25,7 +35,7 @@ from outcrop.training.normalise import learn_normalisation
 from outcrop.training.origin import origin_of
 from outcrop.training.parallel import Team, make_learner, make_team
 from outcrop.training.pictures import load_pictures
-from outcrop.training.recipe import Augmentation, Recipe
+from outcrop.training.recipe import Augmentation, Recipe, Settled, suited
 from outcrop.training.run import Predictions, Run, read_run
 from outcrop.training.trust import measure_trust, write_trust
 
@@ -36,8 +46,8 @@ def train(
     patches: PatchSet,
     split: Split,
     folder: str | Path,
-    network: ResidualNet = ResidualNet(),
-    recipe: Recipe = Recipe(),
+    network: Network | Factory | nn.Module = MultiScaleNet(),
+    recipe: Recipe | None = None,
     resume: bool = False,
     lines: bool = False,
     graph: bool = True,
@@ -67,8 +77,10 @@ def train(
         folder: where the run is written: configuration, split, the two newest checkpoints,
             metrics, TensorBoard events, predictions of the validation side, the area of trust, and
             the model.
-        network: what to train.
-        recipe: how.
+        network: what to train: a description, or from the number of bands and of classes a
+            `torch.nn.Module` of `N × bands × height × width` to logits `N × classes`; or such a
+            module.
+        recipe: how; as suits the network if not given (`outcrop.training.recipe.suited`).
         resume: go on with the run in `folder`, if there is one, from its newest checkpoint. All
             but the device must be as it was. A finished run is returned as it is.
         lines: print a line for each epoch on standard error.
@@ -87,23 +99,27 @@ def train(
         KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM; the run can be resumed.
     """
     split.check(patches, judged=len(split.validation) > 0)
+    network = network_of(network)
+    recipe = suited(recipe or Recipe(), network)
     network.check_size(patches.size)
     with make_team(network, recipe) as team, ExitStack() as stack:
         with team.together():
             stack.enter_context(capped_memory(team.device, recipe.machine.gpu_bytes))
         if team.world > 1:
             recipe = replace(recipe, machine=replace(recipe.machine, devices=team.world))
+        drawn = graph and isinstance(network, ResidualNet)
         return _train(
-            patches, split, Path(folder), network, recipe, resume, lines, graph, sources, held_out, team
-        )
+            patches, split, Path(folder), network, recipe, resume, lines, drawn, sources, held_out,
+            team,
+        )  # fmt: skip
 
 
 def _train(
     patches: PatchSet,
     split: Split,
     folder: Path,
-    network: ResidualNet,
-    recipe: Recipe,
+    network: Network,
+    recipe: Settled,
     resume: bool,
     lines: bool,
     graph: bool,
@@ -112,18 +128,21 @@ def _train(
     team: Team,
 ) -> Run:
     device, recipe = team.device, _written_out(recipe, patches)
+    make = network.function if isinstance(network, UserNet) else None
     with team.together():
         going_on = resume and folder.exists()
         if going_on:
             if recipe.fit_batch:
                 recipe = replace(recipe, batch=stored_batch(folder))
             defaults = {
-                "network": asdict(ResidualNet()),
+                "network": asdict(ResidualNet()) if isinstance(network, ResidualNet) else {},
                 "recipe": asdict(_before(recipe, patches)),
             }
-            check_same(folder, describe(patches, split, network, recipe), split, defaults)
+            check_same(
+                folder, describe(patches, split, network_json(network), recipe), split, defaults
+            )
             if is_finished(folder):
-                return read_run(folder, str(device))
+                return read_run(folder, str(device), make)
             if team.first:
                 sweep(folder)
         else:
@@ -142,11 +161,12 @@ def _train(
             recipe = replace(recipe, batch=min(team.gather(batch)))
         with full_memory_explained(network, recipe, patches.size, device):
             learner = make_learner(network, recipe, patches, team)
+            learner.prepare(training, normalisation)
             loop = ClassifierLoop(learner, recipe, patches, normalisation, lines, graph)
             with team.together():
                 learner.check_parts(len(training))
                 if not going_on and team.first:
-                    start(folder, describe(patches, split, network, recipe), split)
+                    start(folder, describe(patches, split, network_json(network), recipe), split)
             announce(network, patches, recipe.machine, device)
             announce_shifts(recipe.augmentation, patches)
             loop.fit(training, validation, folder)
@@ -178,21 +198,18 @@ def _train(
             )  # fmt: skip
             write_trust(folder, replace(area, model=weights))
             classifier.save(folder)
-    return read_run(folder, str(device))
+    return read_run(folder, str(device), make)
 
 
-def _written_out(recipe: Recipe, patches: PatchSet) -> Recipe:
+def _written_out(recipe: Settled, patches: PatchSet) -> Settled:
     """The recipe with the numbers that None stands for, so that a run tells what was done."""
     augmentation = settled(recipe.augmentation, patches)
     return replace(
-        recipe,
-        learning_rate=recipe.highest_rate,
-        weight_decay=recipe.decay,
-        augmentation=replace(augmentation, label_of=recipe.augmentation.label_of),
+        recipe, augmentation=replace(augmentation, label_of=recipe.augmentation.label_of)
     )
 
 
-def _before(recipe: Recipe, patches: PatchSet) -> Recipe:
+def _before(recipe: Settled, patches: PatchSet) -> Settled:
     """What an outcrop of before has done where the configuration of its run has None or nothing.
 
     Every label was taken for that of the whole image, and bands got random gains.
@@ -206,4 +223,4 @@ def _before(recipe: Recipe, patches: PatchSet) -> Recipe:
         gain=_OLD_GAIN_OF_SCENES if from_scenes else usual.gain,
         jitter=0.0,
     )
-    return _written_out(Recipe(augmentation=augmentation), patches)
+    return _written_out(Settled(augmentation=augmentation), patches)

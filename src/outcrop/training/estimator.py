@@ -82,10 +82,10 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
     halvings: int = ResidualNet.halvings
     seen: int | None = ResidualNet.seen
     pixel: int = ResidualNet.pixel
-    epochs: int = Recipe.epochs
-    batch: int = Recipe.batch
-    class_balance: ClassBalance = Recipe.class_balance
-    solver: Literal["sgd", "adamw"] = Recipe.solver
+    epochs: int | None = Recipe.epochs
+    batch: int | None = Recipe.batch
+    class_balance: ClassBalance | None = Recipe.class_balance
+    solver: Literal["sgd", "adamw"] | None = Recipe.solver
     learning_rate: float | None = Recipe.learning_rate
     momentum: float = Recipe.momentum
     nesterov: bool = Recipe.nesterov
@@ -93,7 +93,7 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
     schedule: Literal["cosine", "step", "one-cycle"] = Recipe.schedule
     milestones: tuple[float, ...] = tuple(Recipe().milestones)
     drop: float = Recipe.drop
-    warm_up: float = Recipe.warm_up
+    warm_up: float | None = Recipe.warm_up
     label_smoothing: float = Recipe.label_smoothing
     average: float = Recipe.average
     test_flip: bool = Recipe.test_flip

@@ -58,14 +58,12 @@ def is_finished(folder: Path) -> bool:
 def describe(
     patches: PatchSet,
     split: Split,
-    network: DataclassInstance,
+    network: Mapping[str, Any],
     recipe: DataclassInstance,
     kind: Kind = CLASSIFIER,
 ) -> dict[str, Any]:
     """What a training was made with, as JSON holds it."""
-    return describe_run(
-        patches, split, kind, {"network": asdict(network), "recipe": asdict(recipe)}
-    )
+    return describe_run(patches, split, kind, {"network": dict(network), "recipe": asdict(recipe)})
 
 
 def describe_run(

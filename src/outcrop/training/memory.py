@@ -11,13 +11,13 @@ import torch
 from torch.nn import functional as F
 
 from outcrop.errors import OutcropError
-from outcrop.models.architectures import ResidualNet
+from outcrop.models.architectures import Network, ResidualNet
 from outcrop.models.cost import cost_of
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import tell
 from outcrop.training.device import free_memory, pick_precision
 from outcrop.training.parallel.learner import optimiser_of
-from outcrop.training.recipe import Machine, Recipe
+from outcrop.training.recipe import Machine, Recipe, suited
 
 _USED = 0.9
 # Bytes of RAM for one of activations, measured with glibc: between tensors that come and go,
@@ -41,7 +41,7 @@ def largest(fits: Callable[[int], bool], most: int) -> int:
 
 
 def fitting_batch(
-    network: ResidualNet, recipe: Recipe, patches: PatchSet, device: torch.device, most: int
+    network: Network, recipe: Recipe, patches: PatchSet, device: torch.device, most: int
 ) -> int:
     """The largest power of two, at most `most`, that trains in nine tenths of the free memory.
 
@@ -51,13 +51,16 @@ def fitting_batch(
     Raises:
         OutcropError: not even a batch of 4 fits.
     """
+    if not isinstance(network, ResidualNet):
+        raise OutcropError("--fit-batch", "knows residual networks only; pass --batch")
+    settled = suited(recipe, network)
     by = _by_trial if device.type == "cuda" else _by_count
-    found = largest(by(network, recipe, patches, device), most)
+    found = largest(by(network, settled, patches, device), most)
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     if not found:
-        ways = remedies(network, replace(recipe, batch=_SMALLEST), patches.size, device)
+        ways = remedies(network, replace(settled, batch=_SMALLEST), patches.size, device)
         raise OutcropError(
             "training", f"not even a batch of {_SMALLEST} fits into {_name(device)}; take {ways}"
         )
@@ -118,7 +121,7 @@ def train_on_zeros(
     with torch.random.fork_rng(devices=[]):
         module = network.build(len(patches.bands), len(patches.classes)).to(device).train()
     module.recompute(recipe.machine.recompute)
-    optimiser = optimiser_of(recipe, module, fused=True)
+    optimiser = optimiser_of(suited(recipe, network), module, fused=True)
     images = torch.zeros(pictures, len(patches.bands), *patches.size, device=device)
     images = images.to(memory_format=torch.channels_last)
     labels = torch.zeros(pictures, dtype=torch.int64, device=device)
@@ -134,7 +137,7 @@ def train_on_zeros(
 
 @contextmanager
 def full_memory_explained(
-    network: ResidualNet, recipe: Recipe, size: tuple[int, int], device: torch.device
+    network: Network, recipe: Recipe, size: tuple[int, int], device: torch.device
 ) -> Iterator[None]:
     """Turn an error for want of memory into one that says which setting to change.
 
@@ -144,7 +147,8 @@ def full_memory_explained(
     Raises:
         OutcropError: memory was full.
     """
-    with full_memory_told(recipe.batch, device, lambda: remedies(network, recipe, size, device)):
+    settled = suited(recipe, network)
+    with full_memory_told(settled.batch, device, lambda: remedies(network, settled, size, device)):
         yield
 
 
@@ -180,12 +184,12 @@ def _name(device: torch.device) -> str:
     return "the memory of " + (str(device) if device.type == "cuda" else "this machine")
 
 
-def remedies(
-    network: ResidualNet, recipe: Recipe, size: tuple[int, int], device: torch.device
-) -> str:
+def remedies(network: Network, recipe: Recipe, size: tuple[int, int], device: torch.device) -> str:
     """The options that save memory and are not used yet, with values."""
     machine = recipe.machine
-    ways = smaller_parts(recipe.batch, machine)
+    ways = smaller_parts(suited(recipe, network).batch, machine)
+    if not isinstance(network, ResidualNet):
+        return ", or ".join(ways) or "smaller patches"
     if machine.recompute == 0:
         ways.append(f"--recompute {_best_segment(network)}")
     if device.type != "mps" and pick_precision(machine.precision, device) == "32-true":

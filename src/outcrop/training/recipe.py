@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, get_args
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
 
 from outcrop.errors import OutcropError
+from outcrop.models.architectures import MultiScaleNet, Network
 from outcrop.typed import typed
 
 LabelOf = Literal["pixel", "image"]
@@ -19,14 +20,6 @@ ClassBalance = Literal["none", "sqrt", "full"]
 """How often an epoch draws the patches of each class; see `Recipe`."""
 
 
-class _Usual(NamedTuple):
-    """What a solver takes where nothing else is asked for."""
-
-    learning_rate: float
-    weight_decay: float
-
-
-_SOLVERS = {"sgd": _Usual(0.05, 5e-4), "adamw": _Usual(2e-3, 0.05)}
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -168,30 +161,35 @@ class Machine:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained; by default as in He et al. 2015, section 4.2.
+    """How a network is trained.
 
-    The defaults suit the few thousand patches that labelled ground gives. The paper, on 50 000
-    pictures, has a batch of 128, a learning rate of 0.1 by the "step" schedule, and a weight decay
-    of 1e-4.
+    Where it says None the network's own default is taken (`suited`). Residual networks are trained
+    as in He et al. 2015, section 4.2, with settings for the few thousand patches that labelled
+    sites give; the paper, on 50 000 pictures, has a batch of 128, a learning rate of 0.1 by the
+    "step" schedule, and a weight decay of 1e-4. The multi-scale network is trained as was best on
+    twelve labelled scenes (benchmarks/RESULTS.md).
 
     Attributes:
-        epochs: passes over the training patches.
-        batch: largest number of patches in one step; an epoch is cut into batches of equal size.
+        epochs: passes over the training patches; None takes 30, for the multi-scale network 45.
+        batch: the largest number of patches in one step; an epoch is cut into batches of equal
+            size. None takes 32, for the multi-scale network 64.
         fit_batch: find the largest power of two that fits into memory, and take it for the batch.
         class_balance: how often an epoch draws the patches of each class: "none": each patch once;
             "sqrt": classes by the square root of their number of patches; "full": all classes
             equally often. Patches of rare classes are repeated and some of frequent classes left
             out, others in each epoch, so that an epoch is as long as before. The probabilities of
             the model are then those of such a mixture of classes.
+            None takes "none", for the multi-scale network "full".
         solver: "sgd": stochastic gradient descent with momentum; "adamw" (Loshchilov and Hutter
-            2019, arXiv:1711.05101).
-        learning_rate: the highest of the schedule; None takes 0.05 for "sgd" and 0.002 for "adamw".
+            2019, arXiv:1711.05101), which None takes for the multi-scale network.
+        learning_rate: the highest of the schedule; None takes 0.05 for "sgd", 0.002 for "adamw",
+            and 0.003 for the multi-scale network.
         momentum: of the gradient: for "adamw" the decay of its mean, beta 1; beta 2 is 0.98.
         nesterov: look ahead along the momentum; for "sgd" alone.
         weight_decay: of all parameters: for "sgd" an L2 penalty; for "adamw" the share, times the
-            learning rate, that every step takes from them. None takes 0.0005 for "sgd" and 0.05
-            for "adamw". Blocks dropped by stochastic depth are left alone for the step: neither
-            decay nor momentum moves them.
+            learning rate, that every step takes from them. None takes 0.0005 for "sgd", 0.05 for
+            "adamw", and 0.01 for the multi-scale network. Blocks dropped by stochastic depth are
+            left alone for the step: neither decay nor momentum moves them.
         schedule: "cosine" falls to zero along a half wave (Loshchilov and Hutter 2017,
             arXiv:1608.03983, eq. 5, without restarts); "step" multiplies by `drop` at each of the
             milestones; "one-cycle" rises from a 25th along 30 % of the way and falls to next to
@@ -199,7 +197,7 @@ class Recipe:
         milestones: shares of the epochs after which "step" goes down.
         drop: the factor of "step".
         warm_up: epochs during which the learning rate rises linearly to the schedule; one-cycle
-            has its own.
+            has its own. None takes 1, for the multi-scale network a tenth of all.
         label_smoothing: share of the target that is spread over all classes (Szegedy et al. 2016,
             arXiv:1512.00567, section 7).
         average: decay per step of an exponential moving average of the weights, which is then what
@@ -213,11 +211,11 @@ class Recipe:
         OutcropError: a number out of its range, or an unknown schedule.
     """
 
-    epochs: int = 30
-    batch: int = 32
+    epochs: int | None = None
+    batch: int | None = None
     fit_batch: bool = False
-    class_balance: ClassBalance = "none"
-    solver: Literal["sgd", "adamw"] = "sgd"
+    class_balance: ClassBalance | None = None
+    solver: Literal["sgd", "adamw"] | None = None
     learning_rate: float | None = None
     momentum: float = 0.9
     nesterov: bool = False
@@ -225,7 +223,7 @@ class Recipe:
     schedule: Literal["cosine", "step", "one-cycle"] = "cosine"
     milestones: list[float] = field(default_factory=lambda: [0.5, 0.75])
     drop: float = 0.1
-    warm_up: float = 1.0
+    warm_up: float | None = None
     label_smoothing: float = 0.0
     average: float = 0.0
     test_flip: bool = False
@@ -237,10 +235,14 @@ class Recipe:
         check(
             self,
             "recipe",
-            ("epochs", self.epochs >= 1, "1 or more"),
-            ("batch", self.batch >= 4, "4 or more"),
-            ("class_balance", self.class_balance in get_args(ClassBalance), "none, sqrt or full"),
-            ("solver", self.solver in _SOLVERS, "sgd or adamw"),
+            ("epochs", self.epochs is None or self.epochs >= 1, "1 or more"),
+            ("batch", self.batch is None or self.batch >= 4, "4 or more"),
+            (
+                "class_balance",
+                self.class_balance in (None, *get_args(ClassBalance)),
+                "none, sqrt or full",
+            ),
+            ("solver", self.solver in (None, "sgd", "adamw"), "sgd or adamw"),
             (
                 "learning_rate",
                 self.learning_rate is None or 0 < self.learning_rate < math.inf,
@@ -248,7 +250,7 @@ class Recipe:
             ),
             ("momentum", 0 <= self.momentum < 1, "from 0 to below 1"),
             ("nesterov", not self.nesterov or self.momentum > 0, "false without momentum"),
-            ("nesterov", not self.nesterov or self.solver == "sgd", "false with adamw"),
+            ("nesterov", not self.nesterov or self.solver != "adamw", "false with adamw"),
             (
                 "weight_decay",
                 self.weight_decay is None or 0 <= self.weight_decay < math.inf,
@@ -265,43 +267,72 @@ class Recipe:
                 "shares of the epochs between 0 and 1",
             ),
             ("drop", 0 < self.drop <= 1, "above 0, at most 1"),
-            ("warm_up", 0 <= self.warm_up < math.inf, "0 or more"),
+            ("warm_up", self.warm_up is None or 0 <= self.warm_up < math.inf, "0 or more"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "0 to below 1"),
             ("average", 0 <= self.average < 1, "0 (off) to below 1"),
             ("seed", self.seed >= 0, "0 or more"),
         )
 
-    @property
-    def highest_rate(self) -> float:
-        """`learning_rate`, or that of the solver.
 
-        >>> Recipe().highest_rate, Recipe(solver="adamw").highest_rate
-        (0.05, 0.002)
-        """
-        usual = _SOLVERS[self.solver].learning_rate
-        return usual if self.learning_rate is None else self.learning_rate
+@dataclass(frozen=True)
+class Settled(Recipe):
+    """A recipe in which nothing is left to the network (`suited`)."""
 
-    @property
-    def decay(self) -> float:
-        """`weight_decay`, or that of the solver."""
-        usual = _SOLVERS[self.solver].weight_decay
-        return usual if self.weight_decay is None else self.weight_decay
+    epochs: int = 30
+    batch: int = 32
+    class_balance: ClassBalance = "none"
+    solver: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = 0.05
+    weight_decay: float = 5e-4
+    warm_up: float = 1.0
 
     def learning_rate_at(self, epoch: float) -> float:
         """The learning rate after so many epochs; fractions are steps within one.
 
-        >>> Recipe(epochs=8, warm_up=0).learning_rate_at(4)
+        >>> Settled(epochs=8, warm_up=0).learning_rate_at(4)
         0.025
         """
         done = epoch / self.epochs
         if self.schedule == "one-cycle":
-            return self.highest_rate * _one_cycle(done)
+            return self.learning_rate * _one_cycle(done)
         if self.schedule == "cosine":
             factor = _half_wave(1, 0, done)
         else:
             factor = self.drop ** sum(done >= share for share in self.milestones)
         rising = min(1.0, epoch / self.warm_up) if self.warm_up else 1.0
-        return self.highest_rate * rising * factor
+        return self.learning_rate * rising * factor
+
+
+_RATES = {"sgd": (0.05, 5e-4), "adamw": (2e-3, 0.05)}
+_MULTI_SCALE = Settled(
+    epochs=45, batch=64, class_balance="full", solver="adamw", learning_rate=3e-3, weight_decay=0.01
+)
+
+
+def suited(recipe: Recipe, network: Network) -> Settled:
+    """The recipe with what suits the network where it says None.
+
+    >>> suited(Recipe(), MultiScaleNet()).epochs, suited(Recipe(epochs=3), ResidualNet()).batch
+    (45, 32)
+    """
+    multi_scale = isinstance(network, MultiScaleNet)
+    usual = _MULTI_SCALE if multi_scale else Settled()
+    solver = recipe.solver or usual.solver
+    rate, decay = _RATES[solver]
+    if multi_scale and solver == usual.solver:
+        rate, decay = usual.learning_rate, usual.weight_decay
+    epochs = usual.epochs if recipe.epochs is None else recipe.epochs
+    fallback: dict[str, Any] = {
+        "epochs": epochs,
+        "batch": usual.batch,
+        "class_balance": usual.class_balance,
+        "solver": solver,
+        "learning_rate": rate,
+        "weight_decay": decay,
+        "warm_up": epochs / 10 if multi_scale else usual.warm_up,
+    }
+    chosen: dict[str, Any] = {item.name: getattr(recipe, item.name) for item in fields(recipe)}
+    return Settled(**{k: fallback[k] if v is None else v for k, v in chosen.items()})
 
 
 def recipe_of(content: Mapping[str, Any]) -> Recipe:

@@ -15,7 +15,7 @@ from outcrop.evaluation.calibration import Calibration, calibrate, tempered
 from outcrop.evaluation.scores import Scores, score
 from outcrop.evaluation.trust import AreaOfTrust
 from outcrop.files import decoding, new_file
-from outcrop.models.user import Factory
+from outcrop.models.architectures import Factory
 from outcrop.splits.split import read_split
 from outcrop.training.classical import ClassicalModel, read_classical
 from outcrop.training.classifier import Classifier, read_classifier
@@ -41,8 +41,8 @@ class Predictions:
         truth: int64, `M`, their classes.
         probabilities: float32, `M × classes`, as the network gives them: not calibrated, so that
             they can be.
-        model: `identity` of the model that gave them; empty if several did, and in runs of before it
-            was kept.
+        model: `identity` of the model that gave them; empty if several did, and in runs of before
+            it was kept.
         cross_validated: whether models like the run's own said it of what their folds hold out,
             while the run's was trained on all patches; otherwise the run's model said it of the
             validation side.

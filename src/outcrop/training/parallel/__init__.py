@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from outcrop.errors import OutcropError
-from outcrop.models.architectures import ResidualNet
+from outcrop.models.architectures import Network, ResidualNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.training.parallel.learner import Learner
 from outcrop.training.parallel.team import Team, assemble, launch, refuse_several
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Learner", "Team", "launch", "make_learner", "make_team", "refuse_several"]
 
 
-def make_team(network: ResidualNet, recipe: Recipe) -> AbstractContextManager[Team]:
+def make_team(network: Network, recipe: Recipe) -> AbstractContextManager[Team]:
     """The processes that train `network`, as `recipe.machine` describes them.
 
     Raises:
@@ -52,7 +52,7 @@ def captures(machine: Machine, team: Team) -> bool:
     return machine.capture == "auto" and alone and team.device.type == "cuda"
 
 
-def make_learner(network: ResidualNet, recipe: Recipe, patches: PatchSet, team: Team) -> Learner:
+def make_learner(network: Network, recipe: Recipe, patches: PatchSet, team: Team) -> Learner:
     """What trains `network` in this process of a team.
 
     Raises:
@@ -60,14 +60,18 @@ def make_learner(network: ResidualNet, recipe: Recipe, patches: PatchSet, team: 
             with a second path.
     """
     strategy = "ddp" if team.world == 1 else recipe.machine.strategy
-    blocks = len(network.survivals)
+    blocks, residual = len(network.survivals), isinstance(network, ResidualNet)
     with team.together():
+        if strategy != "ddp" and not residual:
+            raise OutcropError(
+                "--strategy", f"{strategy} shares out residual networks only; take ddp"
+            )
         if strategy == "pipeline" and team.world > blocks:
             raise OutcropError(
                 "devices",
                 f"{team.world} are wanted for a pipeline of only {blocks} blocks; take fewer",
             )
-        if strategy == "pipeline" and network.pixel:
+        if strategy == "pipeline" and isinstance(network, ResidualNet) and network.pixel:
             raise OutcropError(
                 "strategy",
                 "a pipeline does not pass the labelled pixel on to the last process; take ddp or "
@@ -82,7 +86,7 @@ def make_learner(network: ResidualNet, recipe: Recipe, patches: PatchSet, team: 
         from outcrop.training.parallel.pipeline import PipelineLearner
 
         return PipelineLearner(network, recipe, patches, team)
-    if captures(recipe.machine, team):
+    if residual and captures(recipe.machine, team):
         from outcrop.training.parallel.captured import CapturedLearner
 
         return CapturedLearner(network, recipe, patches, team)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
-from outcrop.models.architectures import ResidualNet
+from outcrop.models.architectures import Network
 from outcrop.patches.patchset import PatchSet
 from outcrop.training.batches import Step
 from outcrop.training.parallel.learner import ADAMW_BETA_2, ADAMW_EPSILON, Learner, Tell
@@ -29,9 +29,9 @@ class CapturedLearner(Learner):
     On a CPU nothing is recorded, and the same is computed anew each time.
     """
 
-    def __init__(self, network: ResidualNet, recipe: Recipe, patches: PatchSet, team: Team) -> None:
+    def __init__(self, network: Network, recipe: Recipe, patches: PatchSet, team: Team) -> None:
         super().__init__(network, recipe, patches, team)
-        self.rate = torch.tensor(recipe.highest_rate, device=team.device)
+        self.rate = torch.tensor(recipe.learning_rate, device=team.device)
         self._recordings: dict[int, Recording] = {}
         self._recorder = Recorder(team.device)
         self._play_average: Play | None = None
@@ -71,7 +71,7 @@ class CapturedLearner(Learner):
                 beta1=recipe.momentum,
                 beta2=ADAMW_BETA_2,
                 lr=self.rate,
-                weight_decay=recipe.decay,
+                weight_decay=recipe.weight_decay,
                 eps=ADAMW_EPSILON,
                 maximize=False,
             )
@@ -81,7 +81,7 @@ class CapturedLearner(Learner):
             gradients,
             [state[parameter].get("momentum_buffer") for parameter in parameters],
             fused=True,
-            weight_decay=recipe.decay,
+            weight_decay=recipe.weight_decay,
             momentum=recipe.momentum,
             lr=self.rate,  # type: ignore[arg-type]
             dampening=0,

@@ -15,8 +15,10 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from outcrop.errors import OutcropError
+from outcrop.models.architectures import Network, ResidualNet
 from outcrop.models.multiscale import MultiScaleNetwork
-from outcrop.models.network import Network, NetworkModule
+from outcrop.models.network import NetworkModule
+from outcrop.models.residual import ResidualNetwork
 from outcrop.patches.patchset import PatchSet
 from outcrop.training.augment import label_of
 from outcrop.training.batches import Part, Step, dice, pieces
@@ -27,7 +29,7 @@ from outcrop.training.normalise import Normalisation
 from outcrop.training.parallel.statistics import Statistics
 from outcrop.training.parallel.team import Team
 from outcrop.training.pictures import Pictures
-from outcrop.training.recipe import Recipe
+from outcrop.training.recipe import Recipe, Settled, suited
 
 if TYPE_CHECKING:
     from lightning_fabric.wrappers import _FabricOptimizer
@@ -40,13 +42,13 @@ Tell = Callable[[Tensor, Tensor, Tensor], None]
 Named = Iterable[tuple[str, Tensor]]
 
 
-def optimiser_of(recipe: Recipe, module: nn.Module, **how: bool) -> torch.optim.Optimizer:
+def optimiser_of(recipe: Settled, module: nn.Module, **how: bool) -> torch.optim.Optimizer:
     """What moves the weights of a network by a recipe.
 
     Args:
         how: `fused` or `foreach`, as torch knows them.
     """
-    rate, decay = recipe.highest_rate, recipe.decay
+    rate, decay = recipe.learning_rate, recipe.weight_decay
     if recipe.solver == "adamw":
         betas = (recipe.momentum, ADAMW_BETA_2)
         return torch.optim.AdamW(
@@ -78,7 +80,8 @@ class Learner:
     """
 
     def __init__(self, network: Network, recipe: Recipe, patches: PatchSet, team: Team) -> None:
-        self.network, self.recipe, self.patches, self.team = network, recipe, patches, team
+        self.recipe = recipe = suited(recipe, network)
+        self.network, self.patches, self.team = network, patches, team
         self.bands, self.classes = len(patches.bands), len(patches.classes)
         self.rank, self.world, self.parts = self._shares()
         machine = recipe.machine
@@ -101,13 +104,19 @@ class Learner:
         for parameter in self.module.parameters():
             self.optimiser.state[parameter].update(self._first_state(parameter))
         self.stepper = cast("_FabricOptimizer", team.fabric.setup_optimizers(self.optimiser))
-        self.learning_rate = recipe.highest_rate
+        self.learning_rate = recipe.learning_rate
 
     def plain(self) -> NetworkModule:
         """The network with its first weights, whole and on the CPU."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
             return self.network.build(self.bands, self.classes, self.patches.size)
+
+    @property
+    def residual(self) -> ResidualNetwork:
+        """The module, which is a residual network wherever this is asked for."""
+        assert isinstance(self.module, ResidualNetwork)
+        return self.module
 
     def check_parts(self, pictures: int) -> None:
         """Refuse batches of so many training pictures that cannot be cut into all parts.
@@ -117,7 +126,8 @@ class Learner:
         """
         smallest = pictures // math.ceil(pictures / self.recipe.batch)
         # The path of the labelled pixel cannot be normalised by the variance of one.
-        if smallest < self.parts * (2 if self.network.pixel else 1):
+        needs_two = isinstance(self.network, ResidualNet) and self.network.pixel > 0
+        if smallest < self.parts * (2 if needs_two else 1):
             raise OutcropError(
                 "batch",
                 f"{smallest} patches cannot go through in {self.parts} parts; "
@@ -210,9 +220,7 @@ class Learner:
         wanted = [pictures.all[start : start + _EVALUATION_BATCH] for start in starts]
         for module in {id(one): one for one in (self.module, self.judged)}.values():
             if isinstance(module, MultiScaleNetwork):
-                module.learn_scale(
-                    normalisation(images) for images, _ in pictures.batches(wanted)
-                )
+                module.learn_scale(normalisation(images) for images, _ in pictures.batches(wanted))
 
     def _give_dice(self, part: Part) -> None:
         if isinstance(self.module, MultiScaleNetwork):

@@ -12,6 +12,7 @@ from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 from torch.nn import functional as F
 
 from outcrop.models.links import divide, follow, keep_only, links
+from outcrop.models.network import NetworkModule
 from outcrop.models.residual import Kept, ResidualNetwork
 from outcrop.training.batches import Part, Step
 from outcrop.training.parallel.learner import Learner, Named, Tell
@@ -33,7 +34,8 @@ class PipelineLearner(Learner):
     def _shares(self) -> tuple[int, int, int]:
         return 0, 1, max(self.recipe.machine.accumulate, self.team.world)
 
-    def _hold(self, whole: ResidualNetwork) -> ResidualNetwork:
+    def _hold(self, whole: NetworkModule) -> NetworkModule:
+        assert isinstance(whole, ResidualNetwork)
         rank, world = self.team.rank, self.team.world
         self._blocks = divide(self.network.survivals, world)[rank]
         picture = (self.bands, *self.patches.size)
@@ -45,9 +47,10 @@ class PipelineLearner(Learner):
     def _join(self) -> None:
         rank, world, last = self.team.rank, self.team.world, self.team.world - 1
         self._answers = rank == last
+        assert isinstance(self.judged, ResidualNetwork)
         self._judge = Stage(self.judged, self._blocks, self._given)
         self._stage = _PaddedStage(
-            Stage(self.module, self._blocks, self._given),
+            Stage(self.residual, self._blocks, self._given),
             rows=-(-self.recipe.batch // self.parts),
             mixed=self.team.mixed,
         )

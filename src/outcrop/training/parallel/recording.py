@@ -130,7 +130,7 @@ class Recording:
     ) -> None:
         self._learner, self._recorder = learner, recorder
         self._images, self._labels = images.clone(), labels.clone()
-        self._chain = links(learner.module)
+        self._chain = links(learner.residual)
         network = learner.network
         self._runs = [Run(blocks) for blocks in runs(network.survivals)]
         self._loss = torch.zeros((), device=images.device)
@@ -185,7 +185,7 @@ class Recording:
         learner = self._learner
         if run is self._runs[-1]:
             with self._precision():
-                module, units = learner.module, self._through(run, kept)[0]
+                module, units = learner.residual, self._through(run, kept)[0]
                 logits = module.linear(module.joined(units, self._images))
             logits = logits.float()
             loss = learner.loss(logits, self._labels)
@@ -206,7 +206,7 @@ class Recording:
             parameter.grad = None
 
     def _through(self, run: Run, kept: Kept | None) -> tuple[Tensor, ...]:
-        module = self._learner.module
+        module = self._learner.residual
         with self._precision():
             first = run is self._runs[0]
             tensors = (module.stem(self._images),) if first else run.before.values

@@ -10,6 +10,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from outcrop.models.network import NetworkModule
 from outcrop.models.residual import ResidualNetwork
 from outcrop.training.parallel.learner import Learner, Named, optimiser_of
 
@@ -20,12 +21,13 @@ class ShardedLearner(Learner):
     Statistics of batch normalisation are whole in every process, and the same.
     """
 
-    def _hold(self, whole: ResidualNetwork) -> ResidualNetwork:
+    def _hold(self, whole: NetworkModule) -> NetworkModule:
         # Shards of tensors in channels-last order are not supported.
         return whole.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
     def _join(self) -> None:
         if self.average is not None:
+            assert isinstance(self.judged, ResidualNetwork)
             shard(self.judged, self.team.mesh)
         super()._join()
 

@@ -130,7 +130,7 @@ def _train(
     team: Team,
 ) -> VaeGanRun:
     device = team.device
-    config = describe(patches, split, network, recipe, PICTURE_MODEL)
+    config = describe(patches, split, asdict(network), recipe, PICTURE_MODEL)
     config |= _helped(judge, similarity)
     with team.together():
         if resume and folder.exists():
