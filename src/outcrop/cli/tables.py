@@ -30,7 +30,7 @@ from outcrop.models.cost import cost_of, short
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import speaks
 from outcrop.sources.features import counted
-from outcrop.splits import BUFFER, SIDES, TRAIN, VALIDATION, Folds, Split
+from outcrop.splits import BUFFER, SIDES, TRAIN, VALIDATION, Folds, Split, read_split
 from outcrop.training.run import Run
 
 _LARGE = 64
@@ -153,8 +153,12 @@ def say_json(content: object) -> None:
     say(json.dumps(content, indent=2))
 
 
-def score_table(scores: Scores) -> None:
-    """Precision, recall and F1 of every class, with intervals."""
+def score_table(scores: Scores, kind: str) -> None:
+    """Precision, recall and F1 of every class, with intervals.
+
+    Args:
+        kind: what kind of score it is, in words.
+    """
     table = _table("class", "patches", "precision", "recall", "F1")
     patches = scores.confusion.sum(axis=1)
     for k, name in enumerate(scores.classes):
@@ -164,6 +168,7 @@ def score_table(scores: Scores) -> None:
     say(f"overall accuracy   {scores.overall}")
     say(f"balanced accuracy  {scores.balanced}")
     say(f"95 % intervals from {scores.groups:,} independent pieces")
+    say(f"score: {kind}")
 
 
 def sample_table(plan: SamplePlan, path: Path) -> None:
@@ -212,9 +217,13 @@ def assessment_table(found: Assessment) -> None:
         say(f"note: {note}")
 
 
-def evaluation_table(evaluation: Evaluation) -> None:
-    """Scores on other patches, and whether confidence and area of trust hold there."""
-    score_table(evaluation.scores)
+def evaluation_table(evaluation: Evaluation, kind: str) -> None:
+    """Scores on other patches, and whether confidence and area of trust hold there.
+
+    Args:
+        kind: what kind of score it is, in words.
+    """
+    score_table(evaluation.scores, kind)
     found, trusted = evaluation.reliability, evaluation.trusted
     accuracy = evaluation.scores.overall.value
     say(
@@ -263,7 +272,9 @@ def cost_table(
 
 def run_table(run: Run) -> None:
     """The scores of a run on the validation side."""
-    score_table(run.scores)
+    split = read_split(run.folder / "split.json")
+    kept = ", and a test side is kept from everything" if len(split.test) else ""
+    score_table(run.scores, f"{Folds((split,)).kind}, its validation side{kept}")
     say(str(run.folder))
 
 

@@ -148,8 +148,12 @@ def compare(
     return comparison
 
 
-def compared_folds(folder: str | Path) -> Folds:
-    """The folds of a comparison, or of one that is not finished.
+def compared_folds(folder: str | Path, run: str = "network") -> Folds:
+    """The folds of a comparison, finished or not.
+
+    Args:
+        run: one of its runs, which knows the split where the comparison itself does not: it is of
+            finished runs, or of before there were folds.
 
     Raises:
         OutcropError: they are missing or damaged.
@@ -157,7 +161,7 @@ def compared_folds(folder: str | Path) -> Folds:
     for path in (Path(folder) / FOLDS, Path(folder) / SPLIT):
         if path.exists():
             return read_folds(path)
-    return read_folds(Path(folder) / "network" / SPLIT)  # of before there were folds
+    return read_folds(Path(folder) / run / SPLIT)
 
 
 def _keep_folds(folder: Path, folds: Folds) -> None:

@@ -7,11 +7,13 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from outcrop.auditing.audit import audit
 from outcrop.auditing.folder import check_same_set, read_audit, write_audit
 from outcrop.errors import OutcropError
 from outcrop.evaluation.assessment import write_assessment
-from outcrop.experiment.compare import compare
+from outcrop.experiment.compare import FOLDS, SPLIT, compare
 from outcrop.experiment.comparison import Comparison
 from outcrop.experiment.plan import Experiment
 from outcrop.files import kept_if_whole, new_file
@@ -19,16 +21,17 @@ from outcrop.mapping.assess import assess
 from outcrop.mapping.scene import map_scene
 from outcrop.patches.cut import cut
 from outcrop.patches.patchset import PatchSet, read_patches
-from outcrop.progress import console
+from outcrop.progress import console, tell
 from outcrop.sources.class_raster import open_class_raster
 from outcrop.sources.names import stem
 from outcrop.sources.opening import open_scenes
 from outcrop.sources.scene import Scene
 from outcrop.sources.vector import is_vector
-from outcrop.splits import Split, block_split, read_split
+from outcrop.splits import TRAIN, Folds, Split, default_folds, read_folds
 from outcrop.training.device import pick_device
+from outcrop.training.engine import train
 from outcrop.training.parallel import refuse_several
-from outcrop.training.run import Run, read_run
+from outcrop.training.run import Run
 from outcrop.training.trust import has_trust
 
 
@@ -39,29 +42,36 @@ class Results:
     Attributes:
         folder: the folder.
         patches: the patch set, `patches.zarr`.
-        split: the split by ground, `split.json`.
+        folds: the spatial folds, `folds.json`; of one fold `split.json`.
         comparison: all models, `comparison/`.
-        run: the network under the split by ground, `comparison/network/`.
+        run: the network trained on all labelled patches, `final/`, which has made the maps.
         maps: class maps by scene name, `maps/`; beside each whose truth is known an assessment.
         truth: class rasters by scene name.
     """
 
     folder: Path
     patches: PatchSet
-    split: Split
+    folds: Folds
     comparison: Comparison
     run: Run
     maps: dict[str, Path]
     truth: dict[str, str]
 
 
-def run_experiment(experiment: Experiment, folder: str | Path, resume: bool = False) -> Results:
-    """Cut, split by ground, audit, compare the models, and map.
+def run_experiment(
+    experiment: Experiment,
+    folder: str | Path,
+    resume: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
+) -> Results:
+    """Cut, split by ground, audit, compare the models, train on all labelled ground, and map.
 
     Args:
         folder: gets everything; it stays when patches and split are in it, and each further step
             appears there when it is whole.
         resume: go on with an experiment that was interrupted, from the first step not done.
+        workers, scheduler: who trains the models (`outcrop.experiment.compare.compare`).
 
     Raises:
         OutcropError: anything wrong with the input; `folder` exists and `resume` is false, or it
@@ -85,26 +95,29 @@ def run_experiment(experiment: Experiment, folder: str | Path, resume: bool = Fa
     with nullcontext() if resume and folder.exists() else kept_if_whole(folder):
         _write_experiment(experiment, folder)
         patches = _cut(experiment, scenes, folder / "patches.zarr")
-        split = _split(experiment, patches, folder / "split.json")
+        folds = _folds(experiment, patches, folder)
+    first = folds.splits[0]
     if (folder / "audit").exists():
-        check_same_set(read_audit(folder / "audit")[0], patches, split, folder / "audit")
+        check_same_set(read_audit(folder / "audit")[0], patches, first, folder / "audit")
     else:
-        found = audit(patches, split, seed=experiment.recipe.seed)
+        found = audit(patches, first, seed=experiment.recipe.seed)
         console.print(f"audit: {found.summary}")
         write_audit(found, patches, folder / "audit")
     comparison = compare(
         patches,
-        split,
+        folds,
         folder / "comparison",
         experiment.network,
         experiment.recipe,
         resume=(folder / "comparison").exists(),
+        workers=workers,
+        scheduler=scheduler,
     )
-    run = read_run(folder / "comparison" / "network", experiment.recipe.machine.device)
+    run = _final(experiment, patches, folds, folder / "final")
     maps = _map(experiment, scenes, run, folder / "maps")
     truth = _truth(experiment, maps)
-    _assess(experiment, maps, truth, split)
-    return Results(folder, patches, split, comparison, run, maps, truth)
+    _assess(experiment, maps, truth, folds)
+    return Results(folder, patches, folds, comparison, run, maps, truth)
 
 
 def _check_truth(experiment: Experiment, scenes: int) -> None:
@@ -146,16 +159,37 @@ def _cut(experiment: Experiment, scenes: Sequence[Scene], path: Path) -> PatchSe
     )
 
 
-def _split(experiment: Experiment, patches: PatchSet, path: Path) -> Split:
+def _folds(experiment: Experiment, patches: PatchSet, folder: Path) -> Folds:
+    path = folder / (FOLDS if experiment.folds > 1 else SPLIT)
     if path.exists():
-        return read_split(path, patches)
-    split = block_split(
-        patches, experiment.block, experiment.buffer, experiment.folds, experiment.recipe.seed
-    ).assign(patches)
-    for warning in split.warnings(patches):
-        console.print(f"note: {warning}")
-    split.save(path)
-    return split
+        return read_folds(path, patches)
+    if (folder / SPLIT).exists():
+        raise OutcropError(
+            folder, "was run with one fold by an outcrop of before; choose another folder"
+        )
+    folds = default_folds(
+        patches, experiment.folds, experiment.block, experiment.buffer, experiment.recipe.seed
+    )
+    for note in folds.notes(patches):
+        tell(f"note: {note}")
+    folds.save(path)
+    return folds
+
+
+def _final(experiment: Experiment, patches: PatchSet, folds: Folds, folder: Path) -> Run:
+    """The model that makes the maps: the network, trained on all labelled patches.
+
+    Nothing is left to judge it on: its score is that of the comparison.
+    """
+    every = Split(
+        sides=np.full(len(patches), TRAIN, np.int8),
+        groups=folds.groups,
+        fingerprint=patches.fingerprint,
+        how=dict(folds.how) | {"trained on": "all labelled patches"},
+        by_ground=folds.by_ground,
+    )
+    resume = folder.exists()
+    return train(patches, every, folder, experiment.network, experiment.recipe, resume)
 
 
 def _map(
@@ -182,7 +216,7 @@ def _truth(experiment: Experiment, maps: dict[str, Path]) -> dict[str, str]:
 
 
 def _assess(
-    experiment: Experiment, maps: dict[str, Path], truth: dict[str, str], split: Split
+    experiment: Experiment, maps: dict[str, Path], truth: dict[str, str], folds: Folds
 ) -> None:
     """Write `NAME-assessment.json` beside each map whose truth is known."""
     crs = experiment.labels_crs or experiment.crs
@@ -192,7 +226,7 @@ def _assess(
         if output.exists():
             continue
         try:
-            found = assess(classes, path, block=split.how["block"], labels_crs=crs, classes=names)
+            found = assess(classes, path, block=folds.how["block"], labels_crs=crs, classes=names)
             write_assessment(output, found)
         except OutcropError as error:
             console.print(f"note: {error}; {classes.name} is not held against it")

@@ -41,7 +41,8 @@ class Experiment:
         block: side of the blocks of ground in metres. If not given, a tenth of the labelled
             ground's extent, or smaller where most of that is empty, but at least four patches.
         buffer: metres between training and validation patches; one patch if not given.
-        folds: one of so many parts of the ground validates.
+        folds: of so many parts of the ground each is held out once; 1 holds out one part of five
+            and no other.
         maps: how many of the scenes to map; all if not given.
         step: map one pixel of each cell of `step × step` pixels.
         network: a network by name, to be changed by the options that follow.

@@ -12,7 +12,6 @@ from outcrop.evaluation.intervals import Interval
 from outcrop.evaluation.scores import PrecisionRecall
 from outcrop.experiment.comparison import Row
 from outcrop.reporting.svg import INK, chart, svg
-from outcrop.splits import SIDES
 from outcrop.training.log import EpochMetrics
 
 GROUND, RANDOM, TRAINING = "#1b5e8c", "#c06a1b", "#8a97a3"
@@ -81,12 +80,16 @@ def precision_recall_chart(
 
 
 def balance_chart(
-    classes: Sequence[str], counts: np.ndarray, colours: Sequence[tuple[int, int, int]]
+    classes: Sequence[str],
+    counts: np.ndarray,
+    sides: Sequence[str],
+    colours: Sequence[tuple[int, int, int]],
 ) -> Markup:
     """Patches of each class, by side.
 
     Args:
         counts: int, `sides × K`.
+        sides: their names.
         colours: one for each side.
     """
     with chart("", (5.0, 0.75 + 0.3 * len(classes))) as (figure, axes):
@@ -95,7 +98,7 @@ def balance_chart(
         for side, colour in enumerate(colours):
             if counts[side].any():
                 shade = tuple(channel / 255 for channel in colour)
-                axes.barh(at, counts[side], 0.68, done, color=shade, label=SIDES[side])
+                axes.barh(at, counts[side], 0.68, done, color=shade, label=sides[side])
                 done += counts[side]
         axes.set_yticks(at, classes)
         axes.invert_yaxis()

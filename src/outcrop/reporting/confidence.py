@@ -8,11 +8,10 @@ import numpy as np
 from markupsafe import Markup
 
 from outcrop.evaluation.calibration import Calibration, Reliability
-from outcrop.evaluation.trust import Trusted, judge_trust
+from outcrop.evaluation.trust import Trusted
 from outcrop.reporting.charts import GROUND, RANDOM, TRAINING
+from outcrop.reporting.held_out import HeldOut
 from outcrop.reporting.svg import FAINT, chart, svg
-from outcrop.training.run import Run
-from outcrop.training.trust import has_trust
 
 _SIZE = (3.6, 3.0)
 
@@ -22,11 +21,12 @@ class ConfidencePart:
     """The section on confidence.
 
     Attributes:
-        calibration: on the validation side.
+        calibration: of what is held out.
         charts: reliability before and, if it is known, after.
         applied: whether the run's probabilities are at the temperature.
-        threshold: the dissimilarity above which a patch lies outside the area of trust.
-        trusted: the validation side inside and outside; None for a run of before.
+        threshold: the dissimilarity above which a patch lies outside the area of trust; NaN where
+            each fold has its own.
+        trusted: what is held out, inside and outside; None for a run of before.
     """
 
     calibration: Calibration
@@ -36,29 +36,23 @@ class ConfidencePart:
     trusted: Trusted | None
 
 
-def confidence_part(run: Run) -> ConfidencePart:
-    """What the validation side of a run tells of its confidence.
+def confidence_part(held_out: HeldOut) -> ConfidencePart:
+    """What the held-out patches tell of a network's confidence.
 
     Raises:
-        OutcropError: there is no validation side; the area of trust is damaged.
+        OutcropError: nothing is held out; an area of trust is damaged.
     """
-    found, said = run.calibration, run.predictions
+    found = held_out.calibration
     charts = [reliability_chart("as the network gives it", found.before, RANDOM)]
     if found.after is not None:
         holds = "calibrated" if found.temperature != 1 else "at another's temperature"
         charts.append(reliability_chart(holds, found.after, GROUND))
-    threshold, trusted = np.nan, None
-    if has_trust(run.folder):
-        threshold = run.trust.threshold
-        outside = run.trust.held_out.numpy() > threshold
-        right = said.probabilities.argmax(axis=1) == said.truth
-        trusted = judge_trust(outside, right, run.groups)
     return ConfidencePart(
         calibration=found,
         charts=tuple(charts),
-        applied=bool(np.isclose(run.classifier.temperature, found.temperature)),
-        threshold=threshold,
-        trusted=trusted,
+        applied=held_out.is_calibrated,
+        threshold=held_out.threshold,
+        trusted=held_out.trusted,
     )
 
 

@@ -61,11 +61,13 @@ def listed(words: Sequence[str]) -> str:
 def tiles(material: Material) -> list[Tile]:
     """Best model, network, leak gap."""
     if material.comparison is None:
-        return [_tile(f"{material.network} on {material.held_out}", material.scores)]
+        name = f"{material.network} on {material.held_out}"
+        return [_tile(name, material.scores, material.score_kind)]
     best, row = material.comparison.rows[0], material.network_row
-    found = [_tile(f"Best on {material.held_out}: {called(best)}", best.scores)]
+    kind = material.comparison.kind
+    found = [_tile(f"Best on {material.held_out}: {called(best)}", best.scores, kind)]
     if row is not None and row is not best:
-        found.append(_tile(f"{called(row)} on {material.held_out}", row.scores))
+        found.append(_tile(f"{called(row)} on {material.held_out}", row.scores, kind))
     if row is not None and row.gap is not None and row.random is not None:
         found.append(
             Tile(
@@ -78,12 +80,12 @@ def tiles(material: Material) -> list[Tile]:
     return found
 
 
-def _tile(name: str, scores: Scores) -> Tile:
+def _tile(name: str, scores: Scores, kind: str) -> Tile:
     return Tile(
         name,
         percent(scores.balanced.value),
         f"balanced accuracy {ends(scores.balanced)}; overall {percent(scores.overall.value)} "
-        f"{ends(scores.overall)}",
+        f"{ends(scores.overall)}; {kind}",
     )
 
 
@@ -92,9 +94,10 @@ def sentences(material: Material) -> list[str]:
     said = []
     if material.comparison is not None:
         said += ranking(material.comparison, material.network_row, material.held_out)
+        said.append(f"{material.comparison.recommendation}.")
         said += [leak(row, material.held_out) for row in _leaks(material)]
     said.append(extremes(material))
-    said.append(sureness(material.network, material.run.calibration, material.held_out))
+    said.append(sureness(material.network, material.held.calibration, material.held_out))
     said += cautions(material)
     return [sentence[0].upper() + sentence[1:] for sentence in said if sentence]
 
@@ -230,11 +233,14 @@ def cautions(material: Material) -> list[str]:
         )
     if scores.groups < FEW_GROUPS and material.from_ground:
         said.append(
-            f"The validation side stands on {scores.groups} pieces of ground only; below about "
+            f"What is held out stands on {scores.groups} pieces of ground only; below about "
             f"{FEW_GROUPS} the intervals are too narrow. Label more separate places to be surer."
         )
     if material.comparison is not None:
-        said += [f"{caution}." for caution in material.comparison.cautions]
+        notes = (*material.comparison.notes, *material.comparison.cautions)
+        said += [f"{note}." for note in notes]
+    if len(material.folds) > 1:
+        return said
     if material.patches is not None:
         said += [f"{warning}." for warning in material.split.warnings(material.patches)]
     elif missing := _absent(scores):

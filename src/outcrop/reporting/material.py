@@ -8,16 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from outcrop.auditing.audit import Audit
 from outcrop.auditing.folder import Evidence, check_same_set, read_audit
 from outcrop.errors import OutcropError
 from outcrop.evaluation.scores import Scores
+from outcrop.experiment.compare import compared_folds
 from outcrop.experiment.comparison import Comparison, Row, read_comparison
 from outcrop.experiment.plan import Experiment
 from outcrop.files import decoding, read_json
 from outcrop.patches.patchset import PatchSet, read_patches
+from outcrop.reporting.held_out import HeldOut
 from outcrop.reporting.maps import MapFiles, files_beside
-from outcrop.splits import Split, read_split
+from outcrop.splits import Folds, Split, read_split
 from outcrop.training.run import Run, read_run
 
 
@@ -29,11 +33,10 @@ class Material:
         folder: where it lies.
         kind: which command made it.
         config: of the network's run: network, recipe, patches, split, versions.
-        run: the network under the split.
-        scores: the network's, on the validation side.
-        random_run: the network under the split at random.
+        held: the network on what is held out, with the first seed.
+        folds: which patch stands on which side.
+        random: the network on what is held out at random.
         comparison: all models.
-        split: which patch stands on which side.
         patches: the patch set.
         experiment: the plan.
         maps: the class maps by index of their scene in the patch set's sources.
@@ -43,15 +46,39 @@ class Material:
     folder: Path
     kind: Literal["experiment", "compare", "train"]
     config: dict[str, Any]
-    run: Run
-    scores: Scores
-    split: Split
-    random_run: Run | None = None
+    held: HeldOut
+    folds: Folds
+    random: HeldOut | None = None
     comparison: Comparison | None = None
     patches: PatchSet | None = None
     experiment: Experiment | None = None
     maps: Mapping[int, MapFiles] = field(default_factory=dict)
     audit: tuple[Audit, Evidence] | None = None
+
+    @property
+    def run(self) -> Run:
+        """The network under the split; of several folds the first."""
+        return self.held.runs[0]
+
+    @property
+    def random_run(self) -> Run | None:
+        """The network under the split at random; of several folds the first."""
+        return None if self.random is None else self.random.runs[0]
+
+    @property
+    def split(self) -> Split:
+        """The split; of several folds the first."""
+        return self.folds.splits[0]
+
+    @property
+    def scores(self) -> Scores:
+        """The network's, on what is held out, with the first seed."""
+        return self.held.scores
+
+    @property
+    def score_kind(self) -> str:
+        """What kind of score the numbers are, in words."""
+        return self.folds.kind
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -79,8 +106,11 @@ class Material:
     @property
     def split_words(self) -> str:
         """What the split is, in words."""
+        several = len(self.folds) > 1
         if not self.split.by_ground:
-            return "split at random"
+            return "folds at random" if several else "split at random"
+        if several:
+            return "spatial folds"
         return "split by ground" if self.from_ground else "split as delivered"
 
     @property
@@ -110,7 +140,7 @@ def read_material(folder: Path) -> Material:
         return _experiment(folder)
     if (folder / "comparison.json").exists():
         return _comparison(folder)
-    if (folder / "network" / "config.json").exists():
+    if any((folder / name / "config.json").exists() for name in ("network", "fold-0/network")):
         raise OutcropError(folder, "is not finished; go on with `outcrop compare --resume`")
     if (folder / "config.json").exists():
         return _train(folder)
@@ -140,10 +170,9 @@ def _experiment(folder: Path) -> Material:
         folder=folder,
         kind="experiment",
         config=compared.config,
-        run=compared.run,
-        scores=compared.scores,
-        split=compared.split,
-        random_run=compared.random_run,
+        held=compared.held,
+        folds=compared.folds,
+        random=compared.random,
         comparison=compared.comparison,
         patches=patches,
         experiment=plan,
@@ -154,31 +183,40 @@ def _experiment(folder: Path) -> Material:
 
 def _comparison(folder: Path) -> Material:
     comparison = read_comparison(folder)
-    networks = [row for row in comparison.rows if row.features == "patch"]
-    network = _train(folder / (networks[0].runs or ("network",))[0])
-    random = folder / "network-random"
+    network = next(row for row in comparison.rows if row.features == "patch")
+    names = (network.runs or ("network",))[: comparison.folds]
+    folds = compared_folds(folder, names[0])
+    held = [read_run(folder / name, "cpu") for name in names]
+    judged = None
+    if len(folds) > 1:
+        labels = np.zeros(len(folds.groups), np.int64)
+        for run in held:
+            labels[run.predictions.index] = run.predictions.truth
+        judged = folds.judged(labels)
+    at_random = [folder / f"{name}-random" for name in names]
+    random = None
+    if all(path.exists() for path in at_random):
+        random = HeldOut(tuple(read_run(path, "cpu") for path in at_random), judged)
     return Material(
         folder=folder,
         kind="compare",
-        config=network.config,
-        run=network.run,
-        scores=network.scores,
-        split=network.split,
-        random_run=read_run(random, "cpu") if random.exists() else None,
+        config=read_json(folder / names[0] / "config.json", "run", "train"),
+        held=HeldOut(tuple(held), judged),
+        folds=folds,
+        random=random,
         comparison=comparison,
     )
 
 
 def _train(folder: Path) -> Material:
-    run = read_run(folder, "cpu")
-    split = read_split(folder / "split.json")
+    held = HeldOut((read_run(folder, "cpu"),))
+    held.scores  # noqa: B018  a run that holds nothing out has none, and no page
     return Material(
         folder=folder,
         kind="train",
         config=read_json(folder / "config.json", "run", "train"),
-        run=run,
-        scores=run.scores,
-        split=split,
+        held=held,
+        folds=Folds((read_split(folder / "split.json"),)),
     )
 
 

@@ -20,6 +20,7 @@ from outcrop.progress import track
 from outcrop.reporting import charts, findings
 from outcrop.reporting.audit import audit_part, write_audit_page
 from outcrop.reporting.confidence import confidence_part
+from outcrop.reporting.held_out import HeldOut
 from outcrop.reporting.html import asset, render_page
 from outcrop.reporting.map_page import write_map_page
 from outcrop.reporting.maps import LONGEST, MapFiles, MapPart, map_part
@@ -29,6 +30,7 @@ from outcrop.reporting.panels import (
     Mistake,
     Panel,
     ScenePictures,
+    fold_colours,
     labels_panel,
     mistakes,
     size_words,
@@ -40,7 +42,6 @@ from outcrop.reporting.vaegan_page import write_vaegan_page
 from outcrop.sources.scene import Scene
 from outcrop.splits import SIDES
 from outcrop.training.folder import PICTURE_MODEL, kind_of
-from outcrop.training.run import Run
 
 _LONGEST_SCENE = 800
 
@@ -159,13 +160,17 @@ def _content(material: Material) -> dict[str, Any]:
         "classes": list(zip(material.classes, colours(material.classes), strict=True)),
         "tiles": findings.tiles(material),
         "sentences": findings.sentences(material),
-        "sides": SIDES,
+        "sides": _side_words(material),
         "side_colours": SIDE_COLOURS,
+        "folds": list(enumerate(fold_colours(len(material.folds)))),
         "counts": counts,
         "balance": None
         if counts is None
         else charts.balance_chart(
-            material.classes, counts, [SIDE_COLOURS[side] for side in sorted(SIDE_COLOURS)]
+            material.classes,
+            counts,
+            _side_words(material),
+            [SIDE_COLOURS[side] for side in sorted(SIDE_COLOURS)],
         ),
         "scenes": _scene_parts(material, scenes),
         "notes": scenes.notes,
@@ -174,7 +179,7 @@ def _content(material: Material) -> dict[str, Any]:
             charts.class_curves(material.run.metrics, name) for name in material.classes
         ],
         "precision_recall": _precision_recall(material),
-        "confidence": confidence_part(material.run),
+        "confidence": confidence_part(material.held),
         "accuracy": None
         if material.comparison is None
         else charts.accuracy_chart(material.comparison.rows, material.split_words),
@@ -185,6 +190,11 @@ def _content(material: Material) -> dict[str, Any]:
         "command": command(material),
         "plan": None if material.experiment is None else material.experiment.to_yaml(),
     }
+
+
+def _side_words(material: Material) -> tuple[str, ...]:
+    """What the rows of `Comparison.counts` are called."""
+    return SIDES if len(material.folds) == 1 else ("", "held out and judged", "", "not judged")
 
 
 def _counts(material: Material) -> np.ndarray | None:
@@ -227,7 +237,7 @@ def _scene_parts(material: Material, scenes: _Scenes) -> list[ScenePart]:
                 panels=(
                     pictures.in_colour(),
                     labels_panel(pictures, patches, number, plan.stride),
-                    split_panel(pictures, patches, material.split, number, plan.stride),
+                    split_panel(pictures, patches, material.folds, number, plan.stride),
                 ),
             )
         )
@@ -236,9 +246,10 @@ def _scene_parts(material: Material, scenes: _Scenes) -> list[ScenePart]:
 
 def _curves(material: Material) -> list[Markup]:
     """Loss, then accuracy of the network under each split."""
-    runs = {material.split_words: material.run}
+    fold = f", fold 0 of {len(material.folds)}" if len(material.folds) > 1 else ""
+    runs = {f"{material.split_words}{fold}": material.run}
     if material.random_run is not None:
-        runs["split at random"] = material.random_run
+        runs[f"split at random{fold}"] = material.random_run
     losses = [
         side.loss
         for run in runs.values()
@@ -254,11 +265,11 @@ def _curves(material: Material) -> list[Markup]:
 
 
 def _precision_recall(material: Material) -> list[Markup]:
-    def curves(run: Run) -> tuple[PrecisionRecall, ...]:
-        return precision_recall(run.predictions.truth, run.predictions.probabilities)
+    def curves(held: HeldOut) -> tuple[PrecisionRecall, ...]:
+        return precision_recall(held.said.truth, held.said.probabilities)
 
-    ground = curves(material.run)
-    random = None if material.random_run is None else curves(material.random_run)
+    ground = curves(material.held)
+    random = None if material.random is None else curves(material.random)
     return [
         charts.precision_recall_chart(name, ground[k], None if random is None else random[k])
         for k, name in enumerate(material.classes)
@@ -283,4 +294,4 @@ def _map_parts(material: Material, scenes: _Scenes) -> list[MapPart]:
 def _mistakes(material: Material, scenes: _Scenes) -> list[Mistake]:
     if material.patches is None:
         return []
-    return mistakes(material.patches, material.run.calibrated, scenes.pictures)
+    return mistakes(material.patches, material.held.calibrated, scenes.pictures)

@@ -23,7 +23,7 @@ from outcrop.reporting.rasters import (
 from outcrop.sources.metric import pixel_areas
 from outcrop.sources.names import file_name
 from outcrop.sources.scene import Scene
-from outcrop.splits import BUFFER, TEST, TRAIN, VALIDATION, Split
+from outcrop.splits import BUFFER, TEST, TRAIN, VALIDATION, Folds
 from outcrop.training.run import Predictions
 
 SIDE_COLOURS: dict[int, Colour] = {
@@ -209,18 +209,26 @@ def with_grid(panel: Panel, scene: Scene, crs: str, block: float) -> Panel:
 
 
 def split_panel(
-    pictures: ScenePictures, patches: PatchSet, split: Split, source: int, stride: int
+    pictures: ScenePictures, patches: PatchSet, folds: Folds, source: int, stride: int
 ) -> Panel:
-    """Which side of the split the labelled ground of a scene stands on."""
+    """Which side of the split the labelled ground of a scene stands on; which fold holds it out."""
     assert patches.positions is not None
     index = np.flatnonzero(patches.positions.source == source)
-    palette = [SIDE_COLOURS[side] for side in sorted(SIDE_COLOURS)]
-    sides = split.sides[index].astype(np.int64)
-    panel = pictures.drawn("The split", patches, index, sides, palette, stride)
+    if len(folds) > 1:
+        title, palette, codes = "The folds", fold_colours(len(folds)), folds.held_out[index]
+    else:
+        title, palette = "The split", [SIDE_COLOURS[side] for side in sorted(SIDE_COLOURS)]
+        codes = folds.splits[0].sides[index].astype(np.int64)
+    panel = pictures.drawn(title, patches, index, codes, palette, stride)
     crs = patches.crs_of(source)
-    if split.how.get("splitter") == "BlockSplit" and crs is not None:
-        return with_grid(panel, pictures.scene, crs, float(split.how["block"]))
+    if folds.how.get("splitter") == "BlockSplit" and crs is not None:
+        return with_grid(panel, pictures.scene, crs, float(folds.how["block"]))
     return panel
+
+
+def fold_colours(number: int) -> list[tuple[int, int, int]]:
+    """A colour for each fold."""
+    return colours(tuple(f"fold {fold}" for fold in range(number)))
 
 
 def labels_panel(pictures: ScenePictures, patches: PatchSet, source: int, stride: int) -> Panel:

@@ -9,6 +9,7 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from outcrop.experiment.compare import FOLDS, SPLIT
 from outcrop.files import read_json
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.vaegan import VaeGan
@@ -32,13 +33,15 @@ def command(material: Material) -> str:
     split = f"{folder}/split.json"
     network, recipe = ResidualNet(**config["network"]), recipe_of(config["recipe"])
     options, remark = _changes(network, recipe), ""
-    if comparison is not None and (material.folder / "network").exists():
-        split = f"{folder}/network/split.json"
+    trained = any((material.folder / name).exists() for name in ("network", "fold-0"))
+    if comparison is not None and trained:
+        split = f"{folder}/{_kept_split(material.folder)}"
         if len(seeds := comparison.rows[0].seeds) > 1:
             alike = replace(recipe, seed=Recipe().seed)
             options = [*_changes(network, alike), f"--seeds {','.join(map(str, seeds))}"]
-        if any(row.runs and row.features != "patch" for row in comparison.rows):
-            more, remark = _of_encoder(material.folder, recipe)
+        coded = [row.runs for row in comparison.rows if row.runs and row.features != "patch"]
+        if coded:
+            more, remark = _of_encoder(material.folder / coded[0][0], recipe)
             options += more
     elif comparison is not None:
         runs = [_from_here(material.folder / run) for row in comparison.rows for run in row.runs]
@@ -68,13 +71,20 @@ def _from_here(run: Path) -> str:
     return shlex.quote(os.path.relpath(run.resolve()))
 
 
+def _kept_split(folder: Path) -> str:
+    """Where the folds or the split of a comparison lie in its folder."""
+    names = (FOLDS, SPLIT)
+    return next((name for name in names if (folder / name).exists()), f"network/{SPLIT}")
+
+
 def _of_encoder(folder: Path, recipe: Recipe) -> tuple[list[str], str]:
     """Options of the networks whose codes the baselines saw, and what no option can say.
 
     Args:
+        folder: of an encoder.
         recipe: of the classifier.
     """
-    config = read_json(folder / "encoder" / "config.json", "run", "compare")
+    config = read_json(folder / "config.json", "run", "compare")
     network = VaeGan(**config["network"])
     made = VaeGanPlan(network, vaegan_recipe_of(config["recipe"]))
     plan = EncoderPlan(network, made.picture_recipe.epochs)

@@ -126,9 +126,17 @@ def evaluate(run: Path, patches: str, *, device: str = "auto") -> None:
     from outcrop.cli.tables import evaluation_table
     from outcrop.experiment.evaluate import evaluate as evaluate_model
     from outcrop.patches.collection import open_patches
+    from outcrop.training.folder import CLASSIFIER, read_config
     from outcrop.training.run import read_run
 
-    evaluation_table(evaluate_model(read_run(run, device), open_patches(patches)))
+    opened, model = open_patches(patches), read_run(run, device)
+    known = read_config(run, CLASSIFIER)["patches"]["fingerprint"] == opened.fingerprint
+    kind = (
+        "of the very patch set that the run was trained on: too high"
+        if known
+        else "a test side kept from everything, if none of its ground was trained on"
+    )
+    evaluation_table(evaluate_model(model, opened), kind)
 
 
 def compare(

@@ -53,9 +53,11 @@ def experiment(
     *,
     output: Path,
     plan: Experiment,
+    workers: int | None = None,
+    scheduler: str | None = None,
     resume: bool = False,
 ) -> None:
-    """Do the whole job: cut, split by ground, compare, map, report.
+    """Do the whole job: cut, cross-validate all models, train on all labelled ground, map, report.
 
     Args:
         scenes: rasters by any name that GDAL takes, or Sentinel-2 and Landsat products by their
@@ -63,6 +65,9 @@ def experiment(
             with a plus sign between: A.tif + B.tif.
         output: a new folder for everything.
         plan: what to do.
+        workers: how many processes train at once; as many as there are cores if not given, and one
+            on a GPU. The results are the same.
+        scheduler: address of a Dask cluster to train on, or local[N] for N processes here.
         resume: go on with an experiment that was interrupted.
     """
     from outcrop.cli.commands.options import keep_memory
@@ -71,7 +76,7 @@ def experiment(
     from outcrop.reporting import write_report
 
     keep_memory(plan.recipe.machine)
-    results = run_experiment(plan, output, resume)
+    results = run_experiment(plan, output, resume, workers, scheduler)
     comparison_table(results.comparison)
     for path in results.maps.values():
         say(f"map     {path}")
