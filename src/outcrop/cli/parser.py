@@ -40,6 +40,7 @@ from jsonargparse import (
 
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
+from outcrop.models.architectures import network_named
 
 _MODE = "config of outcrop"
 _KINDS = {"int": "a whole number", "float": "a number", "list": "a list", "bool": "true or false"}
@@ -130,8 +131,8 @@ def _options(function: Command) -> dict[str, _Option]:
     hints, described = get_type_hints(function), _described(function)
     found: dict[str, _Option] = {}
     for name, parameter in inspect.signature(function).parameters.items():
-        if kind := _dataclass_in(hints[name]):
-            for field_name, option in _parts(name, kind, described.get(name)).items():
+        if kinds := _kinds_in(hints[name]):
+            for field_name, option in _parts(name, kinds, described.get(name)).items():
                 found.setdefault(field_name, option)
         else:
             positional = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
@@ -141,26 +142,41 @@ def _options(function: Command) -> dict[str, _Option]:
     return found
 
 
-def _dataclass_in(hint: Any) -> Any:
-    """The dataclass that a hint is, or that it allows beside None; else None."""
-    return next((kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)), None)
+def _kinds_in(hint: Any) -> tuple[Any, ...]:
+    """The dataclasses that a hint is or allows, and that can be made of options."""
+    return tuple(
+        kind
+        for kind in (hint, *get_args(hint))
+        if is_dataclass(kind)
+        and all(_default(item) is not inspect.Parameter.empty for item in fields(kind))
+    ) or tuple(kind for kind in (hint, *get_args(hint)) if is_dataclass(kind))
 
 
-def _parts(name: str, kind: Any, help_: str | None) -> dict[str, _Option]:
-    """The fields of a dataclass, after the choice among its named instances if it has any."""
-    by_name = {name: _Option(name, str | None, None, False, help_)} if _has_names(kind) else {}
-    return by_name | _fields(kind)
+def _parts(name: str, kinds: tuple[Any, ...], help_: str | None) -> dict[str, _Option]:
+    """The fields of dataclasses, after the choice among their named instances if they have any."""
+    by_name = {name: _Option(name, str | None, None, False, help_)} if _naming(kinds) else {}
+    for kind in kinds:
+        by_name |= _fields(kind)
+    return by_name
 
 
-def _has_names(kind: Any) -> bool:
-    return callable(getattr(kind, "named", None))
+def _naming(kinds: tuple[Any, ...]) -> Callable[[str], Any] | None:
+    """What finds an instance by its name."""
+    if len(kinds) > 1:
+        return network_named
+    return getattr(kinds[0], "named", None)
 
 
 def _chosen(function: Command, settings: Namespace) -> dict[str, Any]:
     """The fields of all instances that were chosen by name."""
-    kinds = {name: hint for name, hint in _dataclasses(function) if _has_names(hint)}
-    instances = [kind.named(settings[name]) for name, kind in kinds.items() if settings[name]]
-    return {name: value for instance in instances for name, value in _flat(instance).items()}
+    found: dict[str, Any] = {}
+    for name, kinds in _dataclasses(function):
+        named = _naming(kinds)
+        if named is not None and settings[name]:
+            instance = named(settings[name])
+            if isinstance(instance, kinds):
+                found |= _flat(instance)
+    return found
 
 
 def _flat(instance: Any) -> dict[str, Any]:
@@ -172,12 +188,13 @@ def _flat(instance: Any) -> dict[str, Any]:
     return found
 
 
-def _dataclasses(documented: Any) -> Iterator[tuple[str, Any]]:
+def _dataclasses(documented: Any) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """The parameters of a function or fields of a dataclass that are dataclasses, at any depth."""
     for name, hint in get_type_hints(documented).items():
-        if kind := _dataclass_in(hint):
-            yield name, kind
-            yield from _dataclasses(kind)
+        if kinds := _kinds_in(hint):
+            yield name, kinds
+            for kind in kinds:
+                yield from _dataclasses(kind)
 
 
 def _fields(kind: Any) -> dict[str, _Option]:
@@ -185,8 +202,8 @@ def _fields(kind: Any) -> dict[str, _Option]:
     found: dict[str, _Option] = {}
     for item in fields(kind):
         text = described.get(item.name)
-        if is_dataclass(hints[item.name]):
-            found |= _parts(item.name, hints[item.name], text)
+        if kinds := _kinds_in(hints[item.name]):
+            found |= _parts(item.name, kinds, text)
         else:
             found[item.name] = _Option(item.name, hints[item.name], _default(item), False, text)
     return found
@@ -275,18 +292,47 @@ def _arguments(function: Command, settings: Namespace) -> dict[str, Any]:
 
 
 def _argument(name: str, function: Command, hints: dict[str, Any], settings: Namespace) -> Any:
-    kind = _dataclass_in(hints[name])
-    if kind is None:
+    kinds = _kinds_in(hints[name])
+    if not kinds:
         return settings[name]
-    if kind is not hints[name] and settings[name] is None:
-        _refuse_fields(name, kind, function, settings)
+    default = inspect.signature(function).parameters[name].default
+    if len(kinds) == 1 and kinds[0] is not hints[name] and settings[name] is None:
+        _refuse_fields(name, kinds[0], function, settings)
         return None
-    return _build(kind, settings)
+    return _instance(name, kinds, default, settings)
+
+
+def _instance(name: str, kinds: tuple[Any, ...], default: Any, settings: Namespace) -> Any:
+    """What a parameter or field is: made of the options of its kind, named, or its default."""
+    if len(kinds) == 1:
+        return _build(kinds[0], settings)
+    named = settings[name]
+    chosen = None if named is None else network_named(named)
+    said = {kind: _said(kind, settings, chosen) for kind in kinds}
+    wanted = [kind for kind in kinds if isinstance(chosen, kind)]
+    if chosen is None:
+        wanted = [kind for kind in kinds if said[kind]]
+        if not wanted:
+            return default
+    for kind in kinds:
+        if said[kind] and kind not in wanted[:1]:
+            what = f"--{name} {named}" if named else f"--{said[wanted[0]][0].replace('_', '-')}"
+            raise OutcropError(
+                f"--{said[kind][0].replace('_', '-')}",
+                f"has no meaning beside {what}; leave it out",
+            )
+    return _build(wanted[0], settings) if wanted else chosen
+
+
+def _said(kind: Any, settings: Namespace, chosen: Any) -> list[str]:
+    """The fields of a dataclass that are not as by default, or as in the instance chosen."""
+    usual = chosen if isinstance(chosen, kind) else kind()
+    return [item.name for item in fields(kind) if settings[item.name] != getattr(usual, item.name)]
 
 
 def _refuse_fields(name: str, kind: Any, function: Command, settings: Namespace) -> None:
     """Refuse the fields of a dataclass that was not chosen, unless another has them too."""
-    others = [other for each, other in _dataclasses(function) if each != name]
+    others = [other for each, kinds in _dataclasses(function) if each != name for other in kinds]
     shared = {field for other in others if other not in _within(kind) for field in _fields(other)}
     for field, option in _fields(kind).items():
         if field not in shared and settings[field] != option.default:
@@ -296,19 +342,18 @@ def _refuse_fields(name: str, kind: Any, function: Command, settings: Namespace)
 
 
 def _within(kind: Any) -> list[Any]:
-    return [kind, *(inner for _, inner in _dataclasses(kind))]
+    return [kind, *(inner for _, kinds in _dataclasses(kind) for inner in kinds)]
 
 
 def _build(kind: Any, settings: Namespace) -> Any:
     hints = get_type_hints(kind)
-    return kind(
-        **{
-            field.name: _build(hints[field.name], settings)
-            if is_dataclass(hints[field.name])
-            else settings[field.name]
-            for field in fields(kind)
-        }
-    )
+    made = {}
+    for item in fields(kind):
+        kinds = _kinds_in(hints[item.name])
+        made[item.name] = (
+            _instance(item.name, kinds, _default(item), settings) if kinds else settings[item.name]
+        )
+    return kind(**made)
 
 
 def _normalise(arguments: Sequence[str], options: Mapping[str, _Option]) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from outcrop.crew import Alone, cores, solitary
 from outcrop.errors import OutcropError
@@ -27,13 +28,14 @@ from outcrop.experiment.entrants import (
 )
 from outcrop.experiment.trials import AT_RANDOM, Setting, Trial, answer, do_all, measured, pooled
 from outcrop.files import check_new, sweep
-from outcrop.models.architectures import ResidualNet
+from outcrop.models.architectures import Factory, Network, network_of
 from outcrop.models.baselines import BASELINES, Baseline
 from outcrop.models.features import FEATURES
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
 from outcrop.splits import Folds, Split, random_folds, read_folds
 from outcrop.training.device import pick_device
+from outcrop.training.engine import default_network
 from outcrop.training.parallel import refuse_several
 from outcrop.training.recipe import Recipe
 from outcrop.training.vaegan.recipe import VaeGanPlan
@@ -45,7 +47,7 @@ def compare(
     patches: PatchSet,
     split: Split | Folds,
     folder: str | Path,
-    network: ResidualNet = ResidualNet(),
+    network: Network | Factory | nn.Module | None = None,
     recipe: Recipe = Recipe(),
     resume: bool = False,
     sources: Sequence[AnySource] | None = None,
@@ -78,7 +80,7 @@ def compare(
             what the baselines say. Of several folds each has these in `fold-0`, `fold-1`, ...
         resume: go on with a comparison that was interrupted; what is finished is kept. More seeds
             may be named than before, after those of before.
-        sources: see `outcrop.training.engine.train`.
+        network, sources: see `outcrop.training.engine.train`.
         seeds: of the trainings, instead of the recipe's one. The first also deals the split at
             random.
         encoder: a VAE or a VAE-GAN, and how it is trained, but for the seed.
@@ -96,6 +98,7 @@ def compare(
     """
     folder, folds = Path(folder).resolve(), as_folds(split)
     folds.check(patches, "split")
+    network = default_network(patches) if network is None else network_of(network)
     network.check_size(patches.size)
     if encoder is not None:
         _check_encoder(encoder, patches)

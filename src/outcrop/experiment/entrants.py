@@ -13,7 +13,7 @@ from outcrop.errors import OutcropError
 from outcrop.evaluation.contests import contests
 from outcrop.evaluation.scores import Judged, leak_gap, score
 from outcrop.experiment.comparison import Comparison, Row
-from outcrop.files import new_file
+from outcrop.files import decoding, new_file
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits import BUFFER, SIDES, VALIDATION, Folds, Split
 from outcrop.training.run import Run
@@ -129,7 +129,8 @@ def write_predictions(
     """Write an npz of all patches that are held out.
 
     It has their index, truth and groups, the fold that holds each out, and whether it is judged;
-    `seeds × N` by each title.
+    by each title the classes, `seeds × N`, and under "TITLE: probabilities" those of the first
+    seed, float32, `N × classes`, not calibrated.
     """
     folds = as_folds(split)
     index = folds.index
@@ -141,7 +142,26 @@ def write_predictions(
         "judged": np.isin(index, folds.judged(patches.labels)),
     }
     with new_file(path) as temporary:
-        np.savez(temporary, allow_pickle=False, **arrays, **_said(entrants))
+        likely = {_likely(one.title): one.answers[0].probabilities for one in entrants}
+        np.savez(temporary, allow_pickle=False, **arrays, **_said(entrants), **likely)
+
+
+def read_probabilities(folder: Path, row: Row) -> np.ndarray:
+    """What a model of a comparison said of all held-out patches, with its first seed.
+
+    Raises:
+        OutcropError: the predictions are missing or damaged, or of before probabilities were kept.
+    """
+    path = folder / "predictions.npz"
+    with (
+        decoding(path, "predictions of a comparison", "compare anew with `outcrop compare`"),
+        np.load(path, allow_pickle=False) as file,
+    ):
+        return file[_likely(row.title)]
+
+
+def _likely(title: str) -> str:
+    return f"{title}: probabilities"
 
 
 def _counts(patches: PatchSet, folds: Folds) -> np.ndarray:

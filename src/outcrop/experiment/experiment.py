@@ -7,14 +7,13 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from outcrop.auditing.audit import audit
 from outcrop.auditing.folder import check_same_set, read_audit, write_audit
 from outcrop.errors import OutcropError
 from outcrop.evaluation.assessment import write_assessment
 from outcrop.experiment.compare import FOLDS, SPLIT, compare
 from outcrop.experiment.comparison import Comparison
+from outcrop.experiment.final import chosen, fit_to_all
 from outcrop.experiment.plan import Experiment
 from outcrop.files import kept_if_whole, new_file
 from outcrop.mapping.assess import assess
@@ -27,9 +26,8 @@ from outcrop.sources.names import stem
 from outcrop.sources.opening import open_scenes
 from outcrop.sources.scene import Scene
 from outcrop.sources.vector import is_vector
-from outcrop.splits import TRAIN, Folds, Split, default_folds, read_folds
+from outcrop.splits import Folds, default_folds, read_folds
 from outcrop.training.device import pick_device
-from outcrop.training.engine import train
 from outcrop.training.parallel import refuse_several
 from outcrop.training.run import Run
 from outcrop.training.trust import has_trust
@@ -44,7 +42,8 @@ class Results:
         patches: the patch set, `patches.zarr`.
         folds: the spatial folds, `folds.json`; of one fold `split.json`.
         comparison: all models, `comparison/`.
-        run: the network trained on all labelled patches, `final/`, which has made the maps.
+        run: the model that has made the maps, `final/`: the one that cross-validation recommends,
+            or that `map_with` names, fitted anew to all labelled patches.
         maps: class maps by scene name, `maps/`; beside each whose truth is known an assessment.
         truth: class rasters by scene name.
     """
@@ -65,7 +64,7 @@ def run_experiment(
     workers: int | None = None,
     scheduler: str | None = None,
 ) -> Results:
-    """Cut, split by ground, audit, compare the models, train on all labelled ground, and map.
+    """Cut, split by ground, audit, compare the models, fit one to all labelled ground, and map.
 
     Args:
         folder: gets everything; it stays when patches and split are in it, and each further step
@@ -83,10 +82,6 @@ def run_experiment(
     if experiment.recipe.augmentation.slices:
         raise OutcropError("--slices", "has no meaning for scenes; leave it out")
     experiment.network.check_size((experiment.size, experiment.size))
-    if experiment.step > 1 and experiment.network.padding == "none":
-        raise OutcropError(
-            "--step", "has no meaning for a dense map, which computes every pixel; leave it out"
-        )
     scenes = open_scenes(experiment.scenes, experiment.bands, experiment.crs, experiment.reading)
     names = [scene.name for scene in scenes]
     if twice := [name for name in names if names.count(name) > 1]:
@@ -113,7 +108,12 @@ def run_experiment(
         workers=workers,
         scheduler=scheduler,
     )
-    run = _final(experiment, patches, folds, folder / "final")
+    row = chosen(comparison, experiment.map_with)
+    tell(f"maps are made with {row.title}, fitted anew to all {len(patches):,} patches")
+    run = fit_to_all(
+        patches, folds, row, folder / "comparison", folder / "final", experiment.network,
+        experiment.recipe, resume=(folder / "final").exists(),
+    )  # fmt: skip
     maps = _map(experiment, scenes, run, folder / "maps")
     truth = _truth(experiment, maps)
     _assess(experiment, maps, truth, folds)
@@ -174,22 +174,6 @@ def _folds(experiment: Experiment, patches: PatchSet, folder: Path) -> Folds:
         tell(f"note: {note}")
     folds.save(path)
     return folds
-
-
-def _final(experiment: Experiment, patches: PatchSet, folds: Folds, folder: Path) -> Run:
-    """The model that makes the maps: the network, trained on all labelled patches.
-
-    Nothing is left to judge it on: its score is that of the comparison.
-    """
-    every = Split(
-        sides=np.full(len(patches), TRAIN, np.int8),
-        groups=folds.groups,
-        fingerprint=patches.fingerprint,
-        how=dict(folds.how) | {"trained on": "all labelled patches"},
-        by_ground=folds.by_ground,
-    )
-    resume = folder.exists()
-    return train(patches, every, folder, experiment.network, experiment.recipe, resume)
 
 
 def _map(

@@ -8,8 +8,8 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.experiment.comparison import Comparison, Row
-from outcrop.experiment.entrants import Answer
-from outcrop.models.architectures import ResidualNet
+from outcrop.experiment.entrants import read_probabilities
+from outcrop.models.architectures import Network
 from outcrop.models.baselines import BASELINES
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits import Folds
@@ -26,9 +26,9 @@ def fit_to_all(
     patches: PatchSet,
     folds: Folds,
     row: Row,
-    answer: Answer,
+    compared: str | Path,
     folder: str | Path,
-    network: ResidualNet = ResidualNet(),
+    network: Network | None = None,
     recipe: Recipe = Recipe(),
     resume: bool = False,
 ) -> Run:
@@ -37,15 +37,16 @@ def fit_to_all(
     What cross-validation held out tells how sure it may be; its score is that of cross-validation.
 
     Args:
-        row: the model, with its first seed.
-        answer: what it said of the held-out patches, with that seed.
+        row: the model, of which the first seed is taken.
+        compared: the folder of the comparison.
         network, recipe: those of the comparison, for a network.
     """
     sides = np.full(len(patches), TRAIN, np.int8)
     how = {"splitter": "all labelled ground", "cross-validated by": dict(folds.how)}
     split = Split(sides, folds.groups, patches.fingerprint, how, folds.by_ground)
+    probabilities = read_probabilities(Path(compared), row)
     held_out = Predictions(
-        folds.index, patches.labels[folds.index], answer.probabilities, cross_validated=True
+        folds.index, patches.labels[folds.index], probabilities, cross_validated=True
     )
     seed = row.seeds[0] if row.seeds else recipe.seed
     if row.features == NETWORK:

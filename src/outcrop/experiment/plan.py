@@ -6,7 +6,14 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from outcrop.errors import OutcropError
-from outcrop.models.architectures import ResidualNet
+from outcrop.models.architectures import (
+    MULTI_SCALE,
+    MultiScaleNet,
+    Network,
+    ResidualNet,
+    UserNet,
+    network_named,
+)
 from outcrop.sources.class_raster import names_by_value, open_class_raster
 from outcrop.sources.scene import Reading
 from outcrop.sources.vector import is_vector
@@ -45,7 +52,10 @@ class Experiment:
             and no other.
         maps: how many of the scenes to map; all if not given.
         step: map one pixel of each cell of `step × step` pixels.
-        network: a network by name, to be changed by the options that follow.
+        network: "multi-scale", a residual network by name, or package.module:function of yours,
+            which is run; to be changed by the options that follow.
+        map_with: the model that makes the maps, such as "network" or "SVM, centre pixel"; if not
+            given the one that cross-validation recommends.
         recipe: how it is trained; its seed is used for every draw.
     """
 
@@ -68,7 +78,8 @@ class Experiment:
     folds: int = 5
     maps: int | None = None
     step: int = 1
-    network: ResidualNet = field(default_factory=ResidualNet)
+    network: Network = MultiScaleNet()
+    map_with: str | None = None
     recipe: Recipe = field(default_factory=Recipe)
 
     def truth_classes(self) -> list[list[str] | None]:
@@ -97,7 +108,8 @@ class Experiment:
         """The experiment as `outcrop experiment --config` reads it."""
         import yaml
 
-        content = asdict(self)
+        content = asdict(replace(self, network=ResidualNet()))
+        content["network"] = _network_yaml(self.network)
         for part in ("reading", "network", "recipe", "augmentation", "machine"):
             content |= content.pop(part)
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
@@ -122,10 +134,11 @@ class Experiment:
         return replace(plan, reading=reading, network=network, recipe=recipe)
 
 
-def take_training(content: dict[str, Any]) -> tuple[ResidualNet, Recipe]:
+def take_training(content: dict[str, Any]) -> tuple[Network, Recipe]:
     """Take network and recipe, whose fields stand side by side, out of `content`.
 
-    As on the command line, `network` may name one, and its fields change it.
+    As on the command line, `network` may name one, and its fields change it; without a name or a
+    field it is the multi-scale network.
 
     >>> content = {"network": "resnet20", "survival": 0.5, "epochs": 9, "flip": False, "size": 8}
     >>> network, recipe = take_training(content)
@@ -135,8 +148,25 @@ def take_training(content: dict[str, Any]) -> tuple[ResidualNet, Recipe]:
     parts = {"augmentation": _taken(Augmentation, content), "machine": _taken(Machine, content)}
     recipe = typed(Recipe, {**_taken(Recipe, content), **parts})
     name = typed(str | None, content.pop("network", None), "network")
-    network = ResidualNet() if name is None else ResidualNet.named(name)
-    return typed(ResidualNet, {**asdict(network), **_taken(ResidualNet, content)}), recipe
+    given = {kind: _taken(kind, content) for kind in (ResidualNet, MultiScaleNet)}
+    if name is None:
+        network: Network = ResidualNet() if given[ResidualNet] else MultiScaleNet()
+    else:
+        network = network_named(name)
+    for kind, changes in given.items():
+        if isinstance(network, kind):
+            network = typed(kind, {**asdict(network), **changes})
+        elif changes:
+            raise ValueError(f"{next(iter(changes))} has no meaning for {network.title}")
+    return network, recipe
+
+
+def _network_yaml(network: Network) -> dict[str, Any]:
+    """A network as `take_training` takes it."""
+    if isinstance(network, UserNet):
+        return {"network": network.factory}
+    named = {"network": MULTI_SCALE} if isinstance(network, MultiScaleNet) else {}
+    return named | asdict(network)
 
 
 def _taken(kind: type, content: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from outcrop import __version__
 from outcrop.crew import Crew
 from outcrop.experiment.entrants import Answer, answer_of
 from outcrop.files import decoding, new_file
-from outcrop.models.architectures import ResidualNet
+from outcrop.models.architectures import Network
 from outcrop.models.baselines import Baseline
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
@@ -78,7 +78,7 @@ class Setting:
     patches: PatchSet
     folds: Mapping[str, Folds]
     folder: Path
-    network: ResidualNet
+    network: Network
     recipe: Recipe
     seeds: tuple[int, ...]
     sources: Sequence[AnySource] | None

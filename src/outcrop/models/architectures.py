@@ -279,7 +279,7 @@ class ResidualNet:
 
 @dataclass(frozen=True)
 class MultiScaleNet:
-    """Small networks on several views of a patch, whose probabilities are averaged.
+    """Small networks on several views of a patch, whose log-probabilities are averaged.
 
     Labelled sites give a few hundred patches, and whether a pixel's spectrum or its surroundings
     tell its class differs from site to site. So each view learns from its own loss, and one that is
@@ -305,7 +305,7 @@ class MultiScaleNet:
     """
 
     hidden: int = 64
-    members: int = 2
+    members: int = 1
 
     # What a residual network has, and this has not.
     survival = 1.0

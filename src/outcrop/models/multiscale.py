@@ -70,7 +70,7 @@ class MultiScaleNetwork(nn.Module):
         """Logits of normalised patches `N × bands × height × width`.
 
         In training of each member, `N × members × classes`, for each learns from its own loss. Else
-        `N × classes`, the logarithms of the mean probabilities.
+        `N × classes`, the means of the logarithms of their probabilities.
         """
         return self.both(images)[0]
 
@@ -254,11 +254,9 @@ class Near(nn.Module):
 
 
 def _joined(logits: Sequence[Tensor]) -> Tensor:
-    """Logarithms of the mean over views of the mean over members, `N × classes`."""
-    views = [
-        one.float().log_softmax(dim=2).logsumexp(dim=1) - math.log(one.shape[1]) for one in logits
-    ]
-    return torch.stack(views).logsumexp(dim=0) - math.log(len(views))
+    """The mean over views of the mean logarithm of their members' probabilities, `N × classes`."""
+    views = [one.float().log_softmax(dim=2).mean(dim=1) for one in logits]
+    return torch.stack(views).mean(dim=0)
 
 
 def _mean(x: Tensor, side: int) -> Tensor:

@@ -46,7 +46,7 @@ def train(
     patches: PatchSet,
     split: Split,
     folder: str | Path,
-    network: Network | Factory | nn.Module = MultiScaleNet(),
+    network: Network | Factory | nn.Module | None = None,
     recipe: Recipe | None = None,
     resume: bool = False,
     lines: bool = False,
@@ -79,7 +79,7 @@ def train(
             the model.
         network: what to train: a description, or from the number of bands and of classes a
             `torch.nn.Module` of `N × bands × height × width` to logits `N × classes`; or such a
-            module.
+            module. `default_network(patches)` if not given.
         recipe: how; as suits the network if not given (`outcrop.training.recipe.suited`).
         resume: go on with the run in `folder`, if there is one, from its newest checkpoint. All
             but the device must be as it was. A finished run is returned as it is.
@@ -99,7 +99,7 @@ def train(
         KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM; the run can be resumed.
     """
     split.check(patches, judged=len(split.validation) > 0)
-    network = network_of(network)
+    network = default_network(patches) if network is None else network_of(network)
     recipe = suited(recipe or Recipe(), network)
     network.check_size(patches.size)
     with make_team(network, recipe) as team, ExitStack() as stack:
@@ -112,6 +112,16 @@ def train(
             patches, split, Path(folder), network, recipe, resume, lines, drawn, sources, held_out,
             team,
         )  # fmt: skip
+
+
+def default_network(patches: PatchSet) -> Network:
+    """What is trained where no network is named.
+
+    The multi-scale network where labels are of pixels of scenes. Where they are of whole images, or
+    patches are slices of a volume, its views were not tried: there it is ResNet-20.
+    """
+    of_scenes = patches.positions is not None and not patches.from_volume
+    return MultiScaleNet() if of_scenes else ResidualNet()
 
 
 def _train(

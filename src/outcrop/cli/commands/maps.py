@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from outcrop.cli.commands.options import headers_of, opened_sources, refuse_beside
+from outcrop.cli.commands.options import headers_of, made_by, opened_sources, refuse_beside
 from outcrop.errors import OutcropError
 from outcrop.sources.scene import Resampling
 
@@ -42,6 +42,7 @@ def map(
     inline_byte: int | None = None,
     crossline_byte: int | None = None,
     gaps: bool = False,
+    network: str | None = None,
     device: str = "auto",
     scheduler: str | None = None,
     resume: bool = False,
@@ -91,6 +92,7 @@ def map(
         inline_byte, crossline_byte: of SEG-Y, where the trace headers hold the inline and the
             crossline number, from 1; 189 and 193 if not given.
         gaps: of SEG-Y, take files that lack traces, and read these as no data.
+        network: package.module:function that made the network of the run, if it is one of yours.
         device: auto, cpu, cuda or mps.
         scheduler: address of a Dask cluster to work on, or local[N] for N processes here.
         resume: go on with a map that was interrupted.
@@ -107,8 +109,9 @@ def map(
     from outcrop.training.run import model_of, read_model, read_run
 
     headers = headers_of(sources, inline_byte=inline_byte, crossline_byte=crossline_byte, gaps=gaps)
-    first = read_model(run, device) if trust is None else read_run(run, device)
-    models = [first, *(read_model(one, device) for one in ensemble or ())]
+    make = made_by(network)
+    first = read_model(run, device, make) if trust is None else read_run(run, device, make)
+    models = [first, *(read_model(one, device, make) for one in ensemble or ())]
     options: dict[str, Any] = {
         "confidence": confidence, "entropy": entropy, "second": second, "trust": trust,
         "method": method, "turns": turns, "step": step, "scheduler": scheduler, "resume": resume,

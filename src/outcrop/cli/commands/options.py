@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from outcrop.errors import OutcropError
-from outcrop.models.architectures import ResidualNet
+from outcrop.models.architectures import Factory, Network, UserNet, network_named
 from outcrop.sources.scene import Reading
 from outcrop.training.recipe import Machine, Recipe
 from outcrop.training.vaegan.recipe import VaeGanPlan
@@ -65,14 +65,14 @@ def refuse_reading(reading: Reading, what: str) -> None:
             raise OutcropError(f"--{option}", f"has no meaning for {what}; leave it out")
 
 
-def refuse_unused(model: VaeGanPlan, network: ResidualNet, recipe: Recipe) -> None:
+def refuse_unused(model: VaeGanPlan, network: Network | None, recipe: Recipe) -> None:
     """Refuse options of a classifier's training where pictures are learnt.
 
     Raises:
         OutcropError: one was given.
     """
     title = model.picture_network.title
-    if network != ResidualNet():
+    if network is not None:
         raise OutcropError(
             "--network", f"and its options have no meaning for a {title}; leave them out"
         )
@@ -88,3 +88,17 @@ def refuse_without(what: str, **options: Any) -> None:
     for name, value in options.items():
         if value is not None:
             raise OutcropError(f"--{name.replace('_', '-')}", f"needs {what}; give it too")
+
+
+def made_by(network: str | None) -> Factory | None:
+    """The function of the user's that a network is made by.
+
+    Args:
+        network: package.module:function.
+    """
+    if network is None:
+        return None
+    named = network_named(network)
+    if not isinstance(named, UserNet):
+        raise OutcropError("--network", f"{network} is no package.module:function; leave it out")
+    return named.function

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from outcrop.errors import OutcropError
-from outcrop.models.architectures import ResidualNet
+from outcrop.models.architectures import Network, ResidualNet
 from outcrop.training.recipe import Machine, Recipe
 from outcrop.training.vaegan.recipe import EncoderPlan, VaeGanPlan
+
+ClassicalName = Literal[
+    "maximum-likelihood", "decision-tree", "random-forest", "gradient-boosting", "SVM"
+]
 
 
 def models(
@@ -42,15 +47,17 @@ def train(
     *,
     output: Path,
     split: Path | None = None,
-    network: ResidualNet = ResidualNet(),
+    network: Network | None = None,
     recipe: Recipe = Recipe(),
+    classical: ClassicalName | None = None,
+    features: Literal["centre-pixel", "patch-statistics"] | None = None,
     model: VaeGanPlan | None = None,
     similarity: Path | None = None,
     judge: Path | None = None,
     sources: list[str] | None = None,
     resume: bool = False,
 ) -> None:
-    """Train a residual network on a patch set, class folder, archive, npz or CIFAR-10.
+    """Train a network or a classical model on a patch set, class folder, archive, npz or CIFAR-10.
 
     With --model it learns the pictures themselves, and not what they show.
 
@@ -58,9 +65,15 @@ def train(
         patches: a patch set, a folder or archive with a folder per class, an npz, or "cifar10".
         output: the run, a new folder.
         split: made by `outcrop split`; without it, the sides that a collection came with.
-        network: a network by name, to be changed by the options that follow; `outcrop models`
-            lists them.
+        network: "multi-scale", which is taken for patches of scenes if nothing is said; a residual
+            network by name (`outcrop models` lists them), resnet20 for all others; or
+            package.module:function, a function of yours that makes a torch.nn.Module from the
+            numbers of bands and classes. Its code is run. Options that follow change a network.
         recipe: how to train it.
+        classical: no network but a classical classifier: maximum-likelihood, decision-tree,
+            random-forest, gradient-boosting or SVM, tuned by folds inside the training side.
+        features: of a classical classifier: what it sees of a patch, the centre pixel or
+            patch-statistics (mean, deviation and texture of each band).
         model: "vaegan", "vae", "gan" or "vae-dis" learns pictures; the options that follow are for
             these alone, and of those above --network and its own have no meaning.
         similarity: for --model vae-dis, a run of --model gan or vaegan on the same patches.
@@ -70,7 +83,12 @@ def train(
             from, in the same order, if they are no longer where they were.
         resume: go on with a run that was interrupted.
     """
-    from outcrop.cli.commands.options import keep_memory, refuse_unused, refuse_without
+    from outcrop.cli.commands.options import (
+        keep_memory,
+        refuse_beside,
+        refuse_unused,
+        refuse_without,
+    )
     from outcrop.patches.collection import open_patches
     from outcrop.splits import delivered_split, read_split
     from outcrop.training.parallel import launch
@@ -79,9 +97,24 @@ def train(
         refuse_without("--model", similarity=similarity, judge=judge)
     else:
         refuse_unused(model, network, recipe)
+    if classical is None:
+        refuse_without("--classical", features=features)
+    else:
+        refuse_beside("--classical", network=network, model=model, sources=sources)
+        if recipe != replace(Recipe(), seed=recipe.seed):
+            raise OutcropError("--classical", "takes --seed alone of the options of a training")
     keep_memory(recipe.machine)
     opened = open_patches(patches, learnable=model is None)
     made = delivered_split(opened) if split is None else read_split(split, opened)
+    if classical is not None:
+        from outcrop.cli.tables import run_table
+        from outcrop.models.baselines import Baseline
+        from outcrop.training.fit import fit_classical
+
+        seen = (features or "centre-pixel").replace("-", " ")
+        baseline = Baseline(classical.replace("-", " "), seen)
+        run_table(fit_classical(opened, made, output, baseline, recipe.seed, resume))
+        return
     launch(recipe.machine)
     if model is None:
         from outcrop.cli.tables import run_table
@@ -112,8 +145,8 @@ def train(
         vaegan_table(learnt)
 
 
-def evaluate(run: Path, patches: str, *, device: str = "auto") -> None:
-    """Judge a trained network on all patches of another set.
+def evaluate(run: Path, patches: str, *, network: str | None = None, device: str = "auto") -> None:
+    """Judge a trained model on all patches of another set.
 
     Says too how far its confidence can be taken at its word, which share of the patches lies
     outside its area of trust, and how right it is inside and outside.
@@ -121,16 +154,17 @@ def evaluate(run: Path, patches: str, *, device: str = "auto") -> None:
     Args:
         run: made by `outcrop train`.
         patches: a patch set with the classes of the run, cut from ground it has not seen.
+        network: package.module:function that made the network of the run, if it is one of yours.
         device: auto, cpu, cuda or mps.
     """
+    from outcrop.cli.commands.options import made_by
     from outcrop.cli.tables import evaluation_table
     from outcrop.experiment.evaluate import evaluate as evaluate_model
     from outcrop.patches.collection import open_patches
-    from outcrop.training.folder import CLASSIFIER, read_config
     from outcrop.training.run import read_run
 
-    opened, model = open_patches(patches), read_run(run, device)
-    known = read_config(run, CLASSIFIER)["patches"]["fingerprint"] == opened.fingerprint
+    opened, model = open_patches(patches), read_run(run, device, made_by(network))
+    known = model.config["patches"]["fingerprint"] == opened.fingerprint
     kind = (
         "of the very patch set that the run was trained on: too high"
         if known
@@ -147,7 +181,7 @@ def compare(
     folds: int | None = None,
     block: float | None = None,
     buffer: float | None = None,
-    network: ResidualNet = ResidualNet(),
+    network: Network | None = None,
     recipe: Recipe = Recipe(),
     seeds: list[int] | None = None,
     model: EncoderPlan | None = None,
@@ -170,8 +204,8 @@ def compare(
         block: without --split, side of the blocks of ground, as in `outcrop split`.
         buffer: without --split, metres or voxels between training and validation patches, as in
             `outcrop split`.
-        network: a network by name, to be changed by the options that follow; `outcrop models`
-            lists them. It is held against maximum likelihood, decision tree, random forest and SVM.
+        network: as for `outcrop train`. It is held against maximum likelihood, decision tree,
+            random forest, gradient boosting and SVM, on the centre pixel and on patch statistics.
         recipe: how to train it.
         seeds: train every model once for each, such as 0,1,2, so that the luck of a seed counts.
         model: "vaegan" or "vae" learns the pictures of the training side, and the classical
@@ -197,8 +231,7 @@ def compare(
         refuse_beside("--split", folds=folds, block=block, buffer=buffer)
     if runs is not None:
         if resume or (seeds, model, sources, network, recipe, workers, scheduler) != (
-            *[None] * 3,
-            ResidualNet(),
+            *[None] * 4,
             Recipe(),
             *[None] * 2,
         ):
@@ -237,21 +270,24 @@ def export(
     *,
     output: Path,
     format: Literal["onnx", "torch-export"] | None = None,
+    network: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a trained network as one file for other programs: raw pixels in, logits out.
+    """Write a trained model as one file for other programs: raw pixels in, logits out.
 
     Args:
         run: made by `outcrop train`.
         output: a new file; what it ends in, .onnx or .pt2, is the format.
         format: onnx, or torch-export for `torch.export.load`, whatever the file is called.
+        network: package.module:function that made the network of the run, if it is one of yours.
         overwrite: whether the file may exist.
     """
+    from outcrop.cli.commands.options import made_by
     from outcrop.cli.tables import say
     from outcrop.training.export import export as export_model
     from outcrop.training.run import read_model
 
-    export_model(read_model(run, "cpu"), output, format, overwrite)
+    export_model(read_model(run, "cpu", made_by(network)), output, format, overwrite)
     say(str(output))
 
 
