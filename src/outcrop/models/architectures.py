@@ -12,7 +12,7 @@ from itertools import chain
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from outcrop.errors import OutcropError
 from outcrop.typed import typed
@@ -308,10 +308,10 @@ class MultiScaleNet:
     members: int = 1
 
     # What a residual network has, and this has not.
-    survival = 1.0
-    survivals: tuple[float, ...] = ()
-    padding = "none"
-    stride = 1
+    survival: ClassVar[float] = 1.0
+    survivals: ClassVar[tuple[float, ...]] = ()
+    padding: ClassVar[str] = "none"
+    stride: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         for name in ("hidden", "members"):
@@ -387,10 +387,10 @@ class UserNet:
         return self.make or _imported(self.factory)
 
     # What a residual network has, and these have not.
-    survival = 1.0
-    survivals: tuple[float, ...] = ()
-    padding = "zeros"
-    stride = 1
+    survival: ClassVar[float] = 1.0
+    survivals: ClassVar[tuple[float, ...]] = ()
+    padding: ClassVar[str] = "zeros"
+    stride: ClassVar[int] = 1
 
     def check_size(self, size: tuple[int, int]) -> None:
         """What it can see is found out when it is run."""
