@@ -12,7 +12,6 @@ from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
-import skops.io
 from sklearn.exceptions import InconsistentVersionWarning
 
 from outcrop.errors import OutcropError
@@ -47,6 +46,8 @@ def packed(estimator: Any, name: str) -> bytes:
     Raises:
         OutcropError: it holds what skops cannot write.
     """
+    import skops.io  # imports all of scikit-learn, which takes seconds
+
     try:
         return skops.io.dumps(estimator, compression=ZIP_DEFLATED, compresslevel=1)
     except Exception as error:  # of a class that may be the user's
@@ -61,6 +62,8 @@ def check_trusted(archive: bytes, where: object, trusted: Sequence[str] = ()) ->
     Raises:
         OutcropError: it does.
     """
+    import skops.io
+
     strange = set(skops.io.get_untrusted_types(data=archive)) - {*TRUSTED, *trusted}
     if strange:
         raise OutcropError(
@@ -92,6 +95,8 @@ def unpacked(
     Raises:
         OutcropError: it is no archive, is damaged, or holds other types.
     """
+    import skops.io
+
     with decoding(where, "a classical model", remedy):
         check_trusted(archive, where, trusted)
         with warnings.catch_warnings():
