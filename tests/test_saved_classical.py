@@ -202,9 +202,14 @@ def test_another_version_of_scikit_learn_is_named(monkeypatch, tmp_path, capsys)
 
 
 @pytest.mark.parametrize("name", ["decision tree", "random forest", "gradient boosting"])
-def test_trees_that_lead_nowhere_are_refused(name, tmp_path):
-    """As a file by hand could hold them: sealed by the right checksum."""
+def test_a_file_made_by_hand_leads_nowhere(name, tmp_path):
+    """Sealed by the right checksum, but its trees ask for features that there are not."""
     fitted = Baseline(name, "centre pixel").fit(*places())
+    narrow = replace(fitted, width=1)
+    narrow.save(tmp_path)
+    with pytest.raises(OutcropError, match="another number of features"):
+        FittedBaseline.from_description(tmp_path, narrow.description)
+    fitted.estimator.n_features_in_ = 1
     narrow = replace(fitted, width=1)
     narrow.save(tmp_path)
     with pytest.raises(OutcropError, match="damaged decision tree"):

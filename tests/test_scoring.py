@@ -8,14 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import (
+    AdaBoostClassifier,
+    BaggingClassifier,
     ExtraTreesClassifier,
+    GradientBoostingClassifier,
     HistGradientBoostingClassifier,
     RandomForestClassifier,
+    StackingClassifier,
 )
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
@@ -233,14 +237,29 @@ def test_other_features_than_it_was_fitted_to_are_refused():
 
 def test_trees_are_checked_before_they_are_followed():
     X, y = clouds(0, 60, 3, 3)
-    for kind, make in TREES.items():
-        check_trees(make(random_state=0).fit(X, y), 3, "model")
-        with pytest.raises(OutcropError, match="damaged decision tree"):
-            check_trees(make(random_state=0).fit(X, y), 1, kind)
-    boosting = TREES["boosting"](random_state=0).fit(X, y)
-    for name, index in (("left", 0), ("right", 10_000), ("feature_idx", -1)):
+    whole = [
+        *(make(random_state=0) for make in TREES.values()),
+        make_pipeline(PolynomialFeatures(), RandomForestClassifier(3)),
+        BaggingClassifier(DecisionTreeClassifier(), max_features=2),
+        AdaBoostClassifier(),
+        GradientBoostingClassifier(n_estimators=3),
+        StackingClassifier(
+            [("a", SVC()), ("b", DecisionTreeClassifier())], DecisionTreeClassifier()
+        ),
+    ]
+    for estimator in whole:
+        check_trees(estimator.fit(X, y), 3, "model")
+    for name, index in (("left", 0), ("right", 10_000), ("feature_idx", 3)):
         damaged = TREES["boosting"](random_state=0).fit(X, y)
         damaged._predictors[-1][-1].nodes[name][0] = index
         with pytest.raises(OutcropError, match="damaged decision tree"):
-            check_trees(damaged, 3, "model")
-    check_trees({"deep": [boosting]}, 3, "model")
+            check_trees({"deep": [damaged]}, 3, "model")
+
+
+@pytest.mark.parametrize("kind", TREES)
+def test_an_estimator_that_claims_fewer_features_is_refused(kind):
+    X, y = clouds(0, 60, 3, 3)
+    fitted = TREES[kind](random_state=0).fit(X, y)
+    fitted.n_features_in_ = 1
+    with pytest.raises(OutcropError, match="damaged decision tree"):
+        check_trees(make_pipeline(StandardScaler().fit(X), fitted), 3, "model")

@@ -12,7 +12,6 @@ from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
-import skops.io
 from sklearn.exceptions import InconsistentVersionWarning
 
 from outcrop.errors import OutcropError
@@ -23,14 +22,8 @@ from outcrop.models.trees import check_trees
 # Trees hold indices that scikit-learn follows unchecked: `check_trees` looks at them first.
 TRUSTED = (
     "outcrop.models.gaussian.MaximumLikelihood",
-    "sklearn._loss.link.Interval",
-    "sklearn._loss.link.LogitLink",
-    "sklearn._loss.link.MultinomialLogit",
-    "sklearn._loss.loss.HalfBinomialLoss",
-    "sklearn._loss.loss.HalfMultinomialLoss",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
-    "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
     "sklearn.gaussian_process.kernels.ConstantKernel",
@@ -53,6 +46,8 @@ def packed(estimator: Any, name: str) -> bytes:
     Raises:
         OutcropError: it holds what skops cannot write.
     """
+    import skops.io  # imports all of scikit-learn, which takes seconds
+
     try:
         return skops.io.dumps(estimator, compression=ZIP_DEFLATED, compresslevel=1)
     except Exception as error:  # of a class that may be the user's
@@ -67,6 +62,8 @@ def check_trusted(archive: bytes, where: object, trusted: Sequence[str] = ()) ->
     Raises:
         OutcropError: it does.
     """
+    import skops.io
+
     strange = set(skops.io.get_untrusted_types(data=archive)) - {*TRUSTED, *trusted}
     if strange:
         raise OutcropError(
@@ -98,6 +95,8 @@ def unpacked(
     Raises:
         OutcropError: it is no archive, is damaged, or holds other types.
     """
+    import skops.io
+
     with decoding(where, "a classical model", remedy):
         check_trusted(archive, where, trusted)
         with warnings.catch_warnings():

@@ -347,6 +347,8 @@ class FittedBaseline:
                 f"{sklearn.__version__}; classes may differ"
             )
         with decoding(path, "a classical model", "train the model anew"):
+            if getattr(estimator, "n_features_in_", width) != width:
+                raise ValueError("it was fitted to another number of features")
             fitted = cls(
                 baseline=Baseline(
                     described["name"],

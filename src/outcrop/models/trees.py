@@ -9,6 +9,7 @@ from typing import Any
 import numba
 import numpy as np
 from sklearn.ensemble import (
+    BaseEnsemble,
     ExtraTreesClassifier,
     HistGradientBoostingClassifier,
     RandomForestClassifier,
@@ -96,32 +97,46 @@ def check_trees(estimator: Any, features: int, where: str) -> None:
     scikit-learn follows the indices in a tree without looking at them: out of range they read
     foreign memory, and in a circle they never end.
 
+    Args:
+        estimator: fitted; trees may lie anywhere within.
+        features: F, as many as it will be given.
+        where: the file, for the error line.
+
     Raises:
         OutcropError: a child that is no later node of its tree, or a feature that is none.
     """
-    for tree in _found(estimator, set()):
+    for tree, known in _found(estimator, features, False, set()):
         if isinstance(tree, Tree):
             left, right, feature = tree.children_left, tree.children_right, tree.feature
-            inner, children = left != -1, np.stack([left, right], axis=1).astype(np.int64)
-            whole = len(tree.value) == len(left) and tree.n_features <= features
+            inner, values = left != -1, len(tree.value)
         else:
             left, right, feature = (tree.nodes[n] for n in ("left", "right", "feature_idx"))
-            inner = tree.nodes["is_leaf"] == 0
-            children = np.stack([left, right], axis=1).astype(np.int64)
-            whole = True
+            inner, values = tree.nodes["is_leaf"] == 0, len(left)
+        children = np.stack([left, right], axis=1).astype(np.int64)
         after = (children > np.arange(len(left))[:, None]) & (children < len(left))
-        known = (feature >= 0) & (feature < features)
-        if not (whole and len(left) and after[inner].all() and known[inner].all()):
+        feature = feature.astype(np.int64)[inner]
+        if not (
+            len(left) == values > 0
+            and after[inner].all()
+            and (feature >= 0).all()
+            and (feature < known).all()
+        ):
             raise OutcropError(where, "holds a damaged decision tree; train the model anew")
 
 
-def _found(value: Any, seen: set[int]) -> Iterator[Any]:
-    """Every tree of scikit-learn within a value."""
+def _found(
+    value: Any, features: int, of_ensemble: bool, seen: set[int]
+) -> Iterator[tuple[Any, int]]:
+    """Every tree of scikit-learn within a value, and how many features it is given.
+
+    An estimator checks that it gets as many as it says, but an ensemble passes its own on to its
+    members unchecked.
+    """
     if id(value) in seen or isinstance(value, str | bytes | int | float | type(None)):
         return
     seen.add(id(value))
     if isinstance(value, Tree | TreePredictor):
-        yield value
+        yield value, features
         return
     if isinstance(value, np.ndarray):
         parts = list(value.flat) if value.dtype == object else []
@@ -131,8 +146,11 @@ def _found(value: Any, seen: set[int]) -> Iterator[Any]:
         parts = list(value)
     else:
         parts = list(getattr(value, "__dict__", {}).values())
+        own = getattr(value, "n_features_in_", features)
+        features = min(own, features) if of_ensemble else own
+        of_ensemble = isinstance(value, BaseEnsemble)
     for part in parts:
-        yield from _found(part, seen)
+        yield from _found(part, features, of_ensemble, seen)
 
 
 def _of_classes(trees: Sequence[Any]) -> Trees:
