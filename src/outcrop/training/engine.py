@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
+from outcrop.errors import OutcropError
 from outcrop.evaluation.calibration import temperature_that_holds
 from outcrop.files import check_new, sweep
 from outcrop.models.architectures import ResidualNet
@@ -15,11 +17,20 @@ from outcrop.patches.reopen import AnySource
 from outcrop.splits.split import Split
 from outcrop.training.announce import announce, announce_shifts
 from outcrop.training.augment import label_of, settled
+from outcrop.training.checkpoint import read_checkpoint
 from outcrop.training.classifier import Classifier
 from outcrop.training.classifier_loop import ClassifierLoop
 from outcrop.training.cutter import open_cutter
 from outcrop.training.device import capped_memory, exact_convolutions
-from outcrop.training.folder import check_same, describe, is_finished, start, stored_batch
+from outcrop.training.folder import (
+    CLASSIFIER,
+    check_same,
+    describe,
+    is_finished,
+    read_config,
+    start,
+    stored_batch,
+)
 from outcrop.training.memory import fitting_batch, full_memory_explained
 from outcrop.training.normalise import learn_normalisation
 from outcrop.training.origin import origin_of
@@ -27,6 +38,7 @@ from outcrop.training.parallel import Team, make_learner, make_team
 from outcrop.training.pictures import load_pictures
 from outcrop.training.recipe import Augmentation, Recipe
 from outcrop.training.run import Predictions, Run, read_run, weights_of
+from outcrop.training.start import first_weights
 from outcrop.training.trust import measure_trust, write_trust
 
 _OLD_GAIN_OF_SCENES = 0.2
@@ -42,6 +54,7 @@ def train(
     lines: bool = False,
     graph: bool = True,
     sources: Sequence[AnySource] | None = None,
+    start_from: str | Path | None = None,
 ) -> Run:
     """Train `network` on the training side of `split` and judge it on the validation side.
 
@@ -74,6 +87,9 @@ def train(
         graph: draw the network's graph for TensorBoard, which takes seconds for deep networks.
         sources: where the patches' sources are now, if they are to be cut anew and the sources are
             no longer where they were; one for each of `patches.sources`, in that order.
+        start_from: the folder of a run, or a safetensors file, whose weights are the first weights
+            where they fit (`outcrop.training.start.first_weights`). A run that is gone on with
+            knows what it started from.
 
     Raises:
         OutcropError: the folder exists and `resume` is false, or is not this run; the split does
@@ -90,7 +106,17 @@ def train(
         if team.world > 1:
             recipe = replace(recipe, machine=replace(recipe.machine, devices=team.world))
         return _train(
-            patches, split, Path(folder), network, recipe, resume, lines, graph, sources, team
+            patches,
+            split,
+            Path(folder),
+            network,
+            recipe,
+            resume,
+            lines,
+            graph,
+            sources,
+            start_from,
+            team,
         )
 
 
@@ -104,9 +130,12 @@ def _train(
     lines: bool,
     graph: bool,
     sources: Sequence[AnySource] | None,
+    start_from: str | Path | None,
     team: Team,
 ) -> Run:
     device, recipe = team.device, _written_out(recipe, patches)
+    started: dict[str, Any] = {} if start_from is None else {"from": str(start_from)}
+    first = None
     with team.together():
         going_on = resume and folder.exists()
         if going_on:
@@ -116,13 +145,25 @@ def _train(
                 "network": asdict(ResidualNet()),
                 "recipe": asdict(_before(recipe, patches)),
             }
-            check_same(folder, describe(patches, split, network, recipe), split, defaults)
+            begun_with = read_config(folder, CLASSIFIER).get("start", {})
+            if start_from is None or begun_with.get("from") == str(start_from):
+                started = begun_with
+            config = describe(patches, split, network, recipe) | {"start": started}
+            check_same(folder, config, split, defaults)
             if is_finished(folder):
                 return read_run(folder, str(device))
             if team.first:
                 sweep(folder)
         else:
             check_new(folder, instead="--resume")
+        if started and not read_checkpoint(folder).tensors:
+            first = first_weights(started["from"], network, patches)
+            if started.setdefault("weights", first.checksum) != first.checksum:
+                raise OutcropError(
+                    first.source,
+                    "holds other weights than when the run was started; bring back the old ones, "
+                    "or start a new run in another folder",
+                )
 
     with ExitStack() as stack:
         with team.together():
@@ -136,12 +177,15 @@ def _train(
                 batch = fitting_batch(network, recipe, patches, device, len(training))
             recipe = replace(recipe, batch=min(team.gather(batch)))
         with full_memory_explained(network, recipe, patches.size, device):
-            learner = make_learner(network, recipe, patches, team)
+            learner = make_learner(
+                network, recipe, patches, team, None if first is None else first.tensors
+            )
             loop = ClassifierLoop(learner, recipe, patches, normalisation, lines, graph)
             with team.together():
                 learner.check_parts(len(training))
                 if not going_on and team.first:
-                    start(folder, describe(patches, split, network, recipe), split)
+                    config = describe(patches, split, network, recipe)
+                    start(folder, config | ({"start": started} if started else {}), split)
             announce(network, patches, recipe.machine, device)
             announce_shifts(recipe.augmentation, patches)
             loop.fit(training, validation, folder)

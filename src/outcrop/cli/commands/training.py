@@ -48,6 +48,7 @@ def train(
     similarity: Path | None = None,
     judge: Path | None = None,
     sources: list[str] | None = None,
+    start_from: Path | None = None,
     resume: bool = False,
 ) -> None:
     """Train a residual network on a patch set, class folder, archive, npz or CIFAR-10.
@@ -68,9 +69,16 @@ def train(
             measured in every epoch.
         sources: for --neighbourhood and --slices, where the files are now that the patches were cut
             from, in the same order, if they are no longer where they were.
+        start_from: a run, or a safetensors file, whose weights are the first weights, by name and
+            shape; what fits and what does not is printed.
         resume: go on with a run that was interrupted.
     """
-    from outcrop.cli.commands.options import keep_memory, refuse_unused, refuse_without
+    from outcrop.cli.commands.options import (
+        keep_memory,
+        refuse_beside,
+        refuse_unused,
+        refuse_without,
+    )
     from outcrop.patches.collection import open_patches
     from outcrop.splits import delivered_split, read_split
     from outcrop.training.parallel import launch
@@ -79,6 +87,7 @@ def train(
         refuse_without("--model", similarity=similarity, judge=judge)
     else:
         refuse_unused(model, network, recipe)
+        refuse_beside("--model", start_from=start_from)
     keep_memory(recipe.machine)
     opened = open_patches(patches, learnable=model is None)
     made = delivered_split(opened) if split is None else read_split(split, opened)
@@ -88,7 +97,15 @@ def train(
         from outcrop.training.engine import train as train_network
 
         run = train_network(
-            opened, made, output, network, recipe, resume, lines=True, sources=sources
+            opened,
+            made,
+            output,
+            network,
+            recipe,
+            resume,
+            lines=True,
+            sources=sources,
+            start_from=start_from,
         )
         run_table(run)
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, cast
 
@@ -77,7 +77,15 @@ class Learner:
         learning_rate: of the next step.
     """
 
-    def __init__(self, network: ResidualNet, recipe: Recipe, patches: PatchSet, team: Team) -> None:
+    def __init__(
+        self,
+        network: ResidualNet,
+        recipe: Recipe,
+        patches: PatchSet,
+        team: Team,
+        first: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self._first = first or {}
         self.network, self.recipe, self.patches, self.team = network, recipe, patches, team
         self.bands, self.classes = len(patches.bands), len(patches.classes)
         self.rank, self.world, self.parts = self._shares()
@@ -107,7 +115,9 @@ class Learner:
         """The network with its first weights, whole and on the CPU."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
-            return self.network.build(self.bands, self.classes)
+            module = self.network.build(self.bands, self.classes)
+        module.load_state_dict(self._first, strict=False)
+        return module
 
     def check_parts(self, pictures: int) -> None:
         """Refuse batches of so many training pictures that cannot be cut into all parts.
