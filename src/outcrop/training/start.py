@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +19,6 @@ from outcrop.progress import tell
 from outcrop.training.checkpoint import checksum
 from outcrop.training.classifier import read_classifier
 
-_HEAD = ("linear.weight", "linear.bias")
-_TAKES_BANDS = ("stem.conv.weight", "pixel.conv1.weight")
 _COUNTER = "num_batches_tracked"
 _NAMED = 3
 
@@ -69,19 +67,18 @@ def first_weights(source: str | Path, network: ResidualNet, patches: PatchSet) -
         OutcropError: it is neither, or damaged; a weight is no number; nothing fits.
     """
     path = Path(source)
+    wanted = _shapes(network, patches)
+    reasons: dict[str, str] = {}
     if path.is_dir():
-        tensors, reasons = _of_run(path, patches)
+        tensors, reasons = _of_run(path, network, patches)
     else:
         with decoding(path, "a safetensors file", "name a run or another file"):
-            tensors, reasons = load_file(path), {}
-    given = {our_name(name): tensor for name, tensor in tensors.items()}
-    # Meta tensors have shapes but no numbers.
-    with torch.device("meta"):
-        wanted = network.build(len(patches.bands), len(patches.classes)).state_dict()
+            tensors = load_file(path)
+    given = {name if name in wanted else our_name(name): tensor for name, tensor in tensors.items()}
     fitting = {
         name: tensor
         for name, tensor in given.items()
-        if name in wanted and tensor.shape == wanted[name].shape and name not in reasons
+        if wanted.get(name) == tensor.shape and name not in reasons
     }
     weights = _without_counters(wanted)
     taken = _without_counters(fitting)
@@ -115,32 +112,57 @@ def our_name(name: str) -> str:
     >>> our_name("layer2.0.bn1.weight"), our_name("layer2.0.downsample.0.weight")
     ('stages.stage2.block1.residual.norm1.weight', 'stages.stage2.block1.shortcut.conv.weight')
     """
-    if name.startswith(("stem.", "stages.", "pixel.", "norm.", "linear.")):
-        return name
     block = re.match(r"(?:module\.)?layer\d\.(\d+)\.", name)
     for theirs, ours in _NAMES:
         name = re.sub(theirs, ours.format(int(block[1]) + 1 if block else ""), name)
     return name
 
 
-def _of_run(folder: Path, patches: PatchSet) -> tuple[Mapping[str, Tensor], dict[str, str]]:
+def _of_run(
+    folder: Path, network: ResidualNet, patches: PatchSet
+) -> tuple[Mapping[str, Tensor], dict[str, str]]:
     """The weights of a run, and why some are not to be taken, by name."""
     classifier = read_classifier(folder, "cpu")
     reasons: dict[str, str] = {}
     if set(classifier.bands) == set(patches.bands):
         classifier = classifier.in_order([patches.bands.index(one) for one in classifier.bands])
     else:
-        reasons |= dict.fromkeys(_TAKES_BANDS, "other bands")
+        reasons |= dict.fromkeys(_that_differ(network, patches, bands=1), "other bands")
     tensors = dict(classifier.module.state_dict())
+    give_classes = _that_differ(network, patches, classes=1)
     if set(classifier.classes) == set(patches.classes):
-        order = [classifier.classes.index(one) for one in patches.classes]
-        tensors |= {name: tensors[name][order] for name in _HEAD}
+        order = torch.tensor([classifier.classes.index(one) for one in patches.classes])
+        for name, axis in give_classes.items():
+            if name in tensors and tensors[name].shape[axis:][:1] == order.shape:
+                tensors[name] = tensors[name].index_select(axis, order)
     else:
-        reasons |= dict.fromkeys(_HEAD, "other classes")
+        reasons |= dict.fromkeys(give_classes, "other classes")
     return tensors, reasons
 
 
-def _without_counters(tensors: Mapping[str, Tensor]) -> list[str]:
+def _shapes(
+    network: ResidualNet, patches: PatchSet, bands: int = 0, classes: int = 0
+) -> dict[str, torch.Size]:
+    """Of a network for these patches, or for so many bands and classes more."""
+    # Meta tensors have shapes but no numbers.
+    with torch.device("meta"):
+        module = network.build(len(patches.bands) + bands, len(patches.classes) + classes)
+    return {name: tensor.shape for name, tensor in module.state_dict().items()}
+
+
+def _that_differ(
+    network: ResidualNet, patches: PatchSet, bands: int = 0, classes: int = 0
+) -> dict[str, int]:
+    """The weights with another shape for more bands or classes, and the first axis that differs."""
+    here, there = _shapes(network, patches), _shapes(network, patches, bands, classes)
+    differ = {name: shape for name, shape in here.items() if shape != there[name]}
+    return {
+        name: [one == other for one, other in zip(shape, there[name], strict=True)].index(False)
+        for name, shape in differ.items()
+    }
+
+
+def _without_counters(tensors: Iterable[str]) -> list[str]:
     return [name for name in tensors if not name.endswith(_COUNTER)]
 
 
