@@ -15,7 +15,7 @@ from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
 from outcrop.splits.split import Split
-from outcrop.training.announce import announce, announce_shifts
+from outcrop.training.announce import announce, announce_balance, announce_shifts
 from outcrop.training.augment import label_of, settled
 from outcrop.training.checkpoint import read_checkpoint
 from outcrop.training.classifier import Classifier
@@ -187,6 +187,7 @@ def _train(
                     config = describe(patches, split, network, recipe)
                     start(folder, config | ({"start": started} if started else {}), split)
             announce(network, patches, recipe.machine, device)
+            announce_balance(recipe.class_balance, patches.labels[split.train], patches)
             announce_shifts(recipe.augmentation, patches)
             loop.fit(training, validation, folder)
             _, probabilities = loop.evaluate(validation)
