@@ -101,23 +101,29 @@ def test_state_is_that_of_one_process(alone: Run, together: dict[str, Run]) -> N
         }
 
 
-def test_adamw_is_shared_out(folder: Path) -> None:
+def test_adamw_and_a_second_path_are_shared_out(folder: Path) -> None:
     # Rates so small that rounding, which AdamW makes much of, leaves the weights alike.
     recipe = replace(RECIPE, solver="adamw", learning_rate=1e-5, epochs=2, class_balance="full")
     alone = replace(recipe, machine=replace(RECIPE.machine, accumulate=2))
-    train(PATCHES, SPLIT, folder / "adamw", NETWORK, alone)
+    train(PATCHES, SPLIT, folder / "adamw", replace(NETWORK, pixel=4, seen=7), alone)
     one = load_file(folder / "adamw" / "checkpoint.safetensors")
     assert one.keys() >= {"step.linear.bias", "exp_avg.linear.bias", "exp_avg_sq.linear.bias"}
-    options = "--solver adamw --learning-rate 1e-5 --epochs 2 --class-balance full --devices 2 "
-    for strategy in ("fsdp", "pipeline"):
-        output = folder / f"adamw-{strategy}"
-        done = start(TRAIN.format(folder, output) + options + f"--strategy {strategy}")
-        assert done.returncode == 0, done.stderr
-        other = load_file(output / "checkpoint.safetensors")
-        assert {name: t.shape for name, t in one.items()} == {n: t.shape for n, t in other.items()}
-        for name, tensor in one.items():
-            if name.startswith(("model.", "step.")) and not name.endswith("num_batches_tracked"):
-                torch.testing.assert_close(other[name], tensor, rtol=1e-3, atol=2e-4)
+    options = (
+        "--solver adamw --learning-rate 1e-5 --epochs 2 --class-balance full --devices 2 "
+        "--pixel 4 --seen 7 --strategy "
+    )
+    done = start(TRAIN.format(folder, folder / "adamw-fsdp") + options + "fsdp")
+    assert done.returncode == 0, done.stderr
+    other = load_file(folder / "adamw-fsdp" / "checkpoint.safetensors")
+    assert {name: t.shape for name, t in one.items()} == {n: t.shape for n, t in other.items()}
+    for name, tensor in one.items():
+        if name.startswith(("model.", "step.")) and not name.endswith("num_batches_tracked"):
+            torch.testing.assert_close(other[name], tensor, rtol=1e-3, atol=2e-4)
+
+    done = start(TRAIN.format(folder, folder / "none") + options + "pipeline")
+    assert done.returncode == 2
+    assert done.stderr.count("outcrop: strategy: a pipeline does not pass the labelled pixel") == 1
+    assert not (folder / "none").exists()
 
 
 def test_sigterm_to_one_stops_all_and_nothing_is_lost(

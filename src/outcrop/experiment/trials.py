@@ -160,7 +160,10 @@ def do(setting: Setting, trial: Trial) -> None:
     with _threads(setting.threads):
         if trial.what == "network":
             recipe = replace(setting.recipe, seed=trial.seed)
-            train(patches, split, folder, setting.network, recipe, resume, sources=sources)
+            train(
+                patches, split, folder, setting.network, recipe, resume, graph=False,
+                sources=sources,
+            )  # fmt: skip
         else:
             assert setting.encoder is not None
             plan = setting.encoder

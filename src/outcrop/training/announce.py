@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from outcrop.models.architectures import Network, ResidualNet
@@ -9,8 +10,9 @@ from outcrop.models.cost import cost_of, short
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import tell
 from outcrop.training.augment import label_of
+from outcrop.training.batches import drawn_numbers
 from outcrop.training.device import pick_precision
-from outcrop.training.recipe import Augmentation, Machine
+from outcrop.training.recipe import Augmentation, ClassBalance, Machine
 
 _DEEP = 50
 
@@ -39,6 +41,26 @@ def announce(network: Network, patches: PatchSet, machine: Machine, device: torc
             f"{cost.blocks} blocks begin with large gradients, which may keep them from learning "
             "for many epochs; take --zero-init or --order pre-activation"
         )
+
+
+def announce_balance(class_balance: ClassBalance, labels: np.ndarray, patches: PatchSet) -> None:
+    """Say on standard error how often rare classes are repeated, if they are.
+
+    Args:
+        labels: of the training side.
+    """
+    if class_balance == "none":
+        return
+    counts = np.bincount(labels, minlength=len(patches.classes))
+    drawn = drawn_numbers(counts, class_balance)
+    times = drawn / np.maximum(counts, 1)
+    most = int(times.argmax())
+    there = drawn[counts > 0]
+    tell(
+        f"--class-balance {class_balance}: an epoch draws {there.min()} to {there.max()} patches "
+        f"of a class; each of the {counts[most]} of {patches.classes[most]} some "
+        f"{times[most]:.3g} times"
+    )
 
 
 def announce_shifts(augmentation: Augmentation, patches: PatchSet) -> None:

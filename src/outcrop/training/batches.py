@@ -226,14 +226,24 @@ def balanced_order(
     >>> np.bincount(labels[order]), np.bincount(order)[98:]
     (array([50, 50]), array([25, 25]))
     """
-    classes, counts = np.unique(labels, return_counts=True)
-    weights = counts ** {"none": 1.0, "sqrt": 0.5, "full": 0.0}[class_balance]
-    ends = np.rint(np.cumsum(weights) / weights.sum() * len(labels)).astype(np.int64)
+    numbers = drawn_numbers(np.bincount(labels), class_balance)
     drawn = [
         np.resize(random.permutation(np.flatnonzero(labels == class_)), number)
-        for class_, number in zip(classes, np.diff(ends, prepend=0), strict=True)
+        for class_, number in enumerate(numbers)
     ]
     return random.permutation(np.concatenate(drawn))
+
+
+def drawn_numbers(counts: np.ndarray, class_balance: ClassBalance) -> np.ndarray:
+    """How many patches of each class an epoch draws, of as many as there are.
+
+    >>> drawn_numbers(np.array([80, 0, 16, 4]), "sqrt")
+    array([60,  0, 27, 13])
+    """
+    power = {"none": 1.0, "sqrt": 0.5, "full": 0.0}[class_balance]
+    weights = np.where(counts > 0, counts**power, 0)
+    ends = np.rint(np.cumsum(weights) / weights.sum() * counts.sum()).astype(np.int64)
+    return np.diff(ends, prepend=0)
 
 
 def _lying(patches: PatchSet, index: np.ndarray) -> np.ndarray | None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from outcrop.errors import OutcropError
+from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.training.batches import Epoch
 from outcrop.training.checkpoint import Checkpoint
@@ -97,7 +98,7 @@ class ClassifierLoop(Loop):
             blocks_kept=round(plan.kept_share, 4),
             peak_memory=peak_memory(self.team.device),
         )
-        draws = self._draws(metrics.epoch) and len(validation)
+        draws = self.graph and self._draws(metrics.epoch) and len(validation)
 
         def draw(log: Log) -> None:
             if draws:
@@ -125,7 +126,7 @@ class ClassifierLoop(Loop):
         return tally
 
     def _begin(self, log: Log, training: Pictures) -> None:
-        if self.graph:
+        if self.graph and isinstance(self.learner.network, ResidualNet):
             images, _ = next(training.batches([training.all[:1]]))
             log.graph(self.learner.plain().eval(), self.normalisation(images).cpu())
 

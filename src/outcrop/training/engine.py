@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
+from outcrop.errors import OutcropError
 from outcrop.evaluation.calibration import temperature_that_holds
 from outcrop.files import check_new, sweep
 from outcrop.models.architectures import (
@@ -23,13 +25,22 @@ from outcrop.models.architectures import (
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
 from outcrop.splits.split import Split
-from outcrop.training.announce import announce, announce_shifts
+from outcrop.training.announce import announce, announce_balance, announce_shifts
 from outcrop.training.augment import label_of, settled
+from outcrop.training.checkpoint import read_checkpoint
 from outcrop.training.classifier import Classifier
 from outcrop.training.classifier_loop import ClassifierLoop
 from outcrop.training.cutter import open_cutter
 from outcrop.training.device import capped_memory, exact_convolutions
-from outcrop.training.folder import check_same, describe, is_finished, start, stored_batch
+from outcrop.training.folder import (
+    CLASSIFIER,
+    check_same,
+    describe,
+    is_finished,
+    read_config,
+    start,
+    stored_batch,
+)
 from outcrop.training.memory import fitting_batch, full_memory_explained
 from outcrop.training.normalise import learn_normalisation
 from outcrop.training.origin import origin_of
@@ -37,6 +48,7 @@ from outcrop.training.parallel import Team, make_learner, make_team
 from outcrop.training.pictures import load_pictures
 from outcrop.training.recipe import Augmentation, Recipe, Settled, suited
 from outcrop.training.run import Predictions, Run, read_run
+from outcrop.training.start import first_weights
 from outcrop.training.trust import measure_trust, write_trust
 
 _OLD_GAIN_OF_SCENES = 0.2
@@ -53,6 +65,7 @@ def train(
     graph: bool = True,
     sources: Sequence[AnySource] | None = None,
     held_out: Predictions | None = None,
+    start_from: str | Path | None = None,
 ) -> Run:
     """Train `network` on the training side of `split` and judge it on the validation side.
 
@@ -84,12 +97,16 @@ def train(
         resume: go on with the run in `folder`, if there is one, from its newest checkpoint. All
             but the device must be as it was. A finished run is returned as it is.
         lines: print a line for each epoch on standard error.
-        graph: draw the network's graph for TensorBoard, which takes seconds for deep networks.
+        graph: draw the graph of a residual network and confusion matrices for TensorBoard, which
+            takes seconds.
         sources: where the patches' sources are now, if they are to be cut anew and the sources are
             no longer where they were; one for each of `patches.sources`, in that order.
         held_out: what networks like this one said in cross-validation, for one that is trained on
             all patches: it is kept in place of predictions of the validation side, and tells how
             sure the model may be.
+        start_from: the folder of a run, or a safetensors file, whose weights are the first weights
+            where they fit (`outcrop.training.start.first_weights`). A run that is gone on with
+            knows what it started from.
 
     Raises:
         OutcropError: the folder exists and `resume` is false, or is not this run; the split does
@@ -107,10 +124,9 @@ def train(
             stack.enter_context(capped_memory(team.device, recipe.machine.gpu_bytes))
         if team.world > 1:
             recipe = replace(recipe, machine=replace(recipe.machine, devices=team.world))
-        drawn = graph and isinstance(network, ResidualNet)
         return _train(
-            patches, split, Path(folder), network, recipe, resume, lines, drawn, sources, held_out,
-            team,
+            patches, split, Path(folder), network, recipe, resume, lines, graph, sources, held_out,
+            start_from, team,
         )  # fmt: skip
 
 
@@ -135,10 +151,13 @@ def _train(
     graph: bool,
     sources: Sequence[AnySource] | None,
     held_out: Predictions | None,
+    start_from: str | Path | None,
     team: Team,
 ) -> Run:
     device, recipe = team.device, _written_out(recipe, patches)
     make = network.function if isinstance(network, UserNet) else None
+    started: dict[str, Any] = {} if start_from is None else {"from": str(start_from)}
+    first = None
     with team.together():
         going_on = resume and folder.exists()
         if going_on:
@@ -148,15 +167,25 @@ def _train(
                 "network": asdict(ResidualNet()) if isinstance(network, ResidualNet) else {},
                 "recipe": asdict(_before(recipe, patches)),
             }
-            check_same(
-                folder, describe(patches, split, network_json(network), recipe), split, defaults
-            )
+            begun_with = read_config(folder, CLASSIFIER).get("start", {})
+            if start_from is None or begun_with.get("from") == str(start_from):
+                started = begun_with
+            config = describe(patches, split, network_json(network), recipe) | {"start": started}
+            check_same(folder, config, split, defaults)
             if is_finished(folder):
                 return read_run(folder, str(device), make)
             if team.first:
                 sweep(folder)
         else:
             check_new(folder, instead="--resume")
+        if started and not read_checkpoint(folder).tensors:
+            first = first_weights(started["from"], network, patches)
+            if started.setdefault("weights", first.checksum) != first.checksum:
+                raise OutcropError(
+                    first.source,
+                    "holds other weights than when the run was started; bring back the old ones, "
+                    "or start a new run in another folder",
+                )
 
     with ExitStack() as stack:
         with team.together():
@@ -170,14 +199,18 @@ def _train(
                 batch = fitting_batch(network, recipe, patches, device, len(training))
             recipe = replace(recipe, batch=min(team.gather(batch)))
         with full_memory_explained(network, recipe, patches.size, device):
-            learner = make_learner(network, recipe, patches, team)
+            learner = make_learner(
+                network, recipe, patches, team, None if first is None else first.tensors
+            )
             learner.prepare(training, normalisation)
             loop = ClassifierLoop(learner, recipe, patches, normalisation, lines, graph)
             with team.together():
                 learner.check_parts(len(training))
                 if not going_on and team.first:
-                    start(folder, describe(patches, split, network_json(network), recipe), split)
+                    config = describe(patches, split, network_json(network), recipe)
+                    start(folder, config | ({"start": started} if started else {}), split)
             announce(network, patches, recipe.machine, device)
+            announce_balance(recipe.class_balance, patches.labels[split.train], patches)
             announce_shifts(recipe.augmentation, patches)
             loop.fit(training, validation, folder)
             _, probabilities = loop.evaluate(validation)

@@ -55,6 +55,7 @@ def train(
     similarity: Path | None = None,
     judge: Path | None = None,
     sources: list[str] | None = None,
+    start_from: Path | None = None,
     resume: bool = False,
 ) -> None:
     """Train a network or a classical model on a patch set, class folder, archive, npz or CIFAR-10.
@@ -81,6 +82,8 @@ def train(
             measured in every epoch.
         sources: for --neighbourhood and --slices, where the files are now that the patches were cut
             from, in the same order, if they are no longer where they were.
+        start_from: a run, or a safetensors file, whose weights are the first weights, by name and
+            shape; what fits and what does not is printed.
         resume: go on with a run that was interrupted.
     """
     from outcrop.cli.commands.options import (
@@ -97,6 +100,7 @@ def train(
         refuse_without("--model", similarity=similarity, judge=judge)
     else:
         refuse_unused(model, network, recipe)
+        refuse_beside("--model", start_from=start_from)
     if classical is None:
         refuse_without("--classical", features=features)
     else:
@@ -121,7 +125,15 @@ def train(
         from outcrop.training.engine import train as train_network
 
         run = train_network(
-            opened, made, output, network, recipe, resume, lines=True, sources=sources
+            opened,
+            made,
+            output,
+            network,
+            recipe,
+            resume,
+            lines=True,
+            sources=sources,
+            start_from=start_from,
         )
         run_table(run)
     else:

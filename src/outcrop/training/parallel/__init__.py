@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import Network, ResidualNet
@@ -52,8 +55,17 @@ def captures(machine: Machine, team: Team) -> bool:
     return machine.capture == "auto" and alone and team.device.type == "cuda"
 
 
-def make_learner(network: Network, recipe: Recipe, patches: PatchSet, team: Team) -> Learner:
+def make_learner(
+    network: Network,
+    recipe: Recipe,
+    patches: PatchSet,
+    team: Team,
+    first: Mapping[str, Tensor] | None = None,
+) -> Learner:
     """What trains `network` in this process of a team.
+
+    Args:
+        first: by name, first weights that are not drawn.
 
     Raises:
         OutcropError: a pipeline of more processes than the network has blocks, or of a network
@@ -81,13 +93,13 @@ def make_learner(network: Network, recipe: Recipe, patches: PatchSet, team: Team
     if strategy == "fsdp":
         from outcrop.training.parallel.shards import ShardedLearner
 
-        return ShardedLearner(network, recipe, patches, team)
+        return ShardedLearner(network, recipe, patches, team, first)
     if strategy == "pipeline":
         from outcrop.training.parallel.pipeline import PipelineLearner
 
-        return PipelineLearner(network, recipe, patches, team)
+        return PipelineLearner(network, recipe, patches, team, first)
     if residual and captures(recipe.machine, team):
         from outcrop.training.parallel.captured import CapturedLearner
 
-        return CapturedLearner(network, recipe, patches, team)
-    return Learner(network, recipe, patches, team)
+        return CapturedLearner(network, recipe, patches, team, first)
+    return Learner(network, recipe, patches, team, first)

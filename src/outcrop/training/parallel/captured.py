@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -29,8 +29,15 @@ class CapturedLearner(Learner):
     On a CPU nothing is recorded, and the same is computed anew each time.
     """
 
-    def __init__(self, network: Network, recipe: Recipe, patches: PatchSet, team: Team) -> None:
-        super().__init__(network, recipe, patches, team)
+    def __init__(
+        self,
+        network: Network,
+        recipe: Recipe,
+        patches: PatchSet,
+        team: Team,
+        first: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        super().__init__(network, recipe, patches, team, first)
         self.rate = torch.tensor(recipe.learning_rate, device=team.device)
         self._recordings: dict[int, Recording] = {}
         self._recorder = Recorder(team.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, cast
 
@@ -79,7 +79,15 @@ class Learner:
         learning_rate: of the next step.
     """
 
-    def __init__(self, network: Network, recipe: Recipe, patches: PatchSet, team: Team) -> None:
+    def __init__(
+        self,
+        network: Network,
+        recipe: Recipe,
+        patches: PatchSet,
+        team: Team,
+        first: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self._first = first or {}
         self.recipe = recipe = suited(recipe, network)
         self.network, self.patches, self.team = network, patches, team
         self.bands, self.classes = len(patches.bands), len(patches.classes)
@@ -110,7 +118,9 @@ class Learner:
         """The network with its first weights, whole and on the CPU."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
-            return self.network.build(self.bands, self.classes, self.patches.size)
+            module = self.network.build(self.bands, self.classes, self.patches.size)
+        module.load_state_dict(self._first, strict=False)
+        return module
 
     @property
     def residual(self) -> ResidualNetwork:
