@@ -13,10 +13,15 @@ import pytest
 import skops.io
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import StackingClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
+from sklearn.tree import DecisionTreeClassifier
 
 from outcrop.errors import OutcropError
 from outcrop.models import archive, baselines
@@ -27,6 +32,8 @@ OWN = {
     "calibrated": CalibratedClassifierCV(LinearSVC(), cv=2),
     "perceptron": MLPClassifier((20,), max_iter=20),
     "neighbours": KNeighborsClassifier(3, algorithm="brute"),
+    "neighbours by a tree": make_pipeline(StandardScaler(), KNeighborsClassifier(3)),
+    "stacked": StackingClassifier([("a", GaussianNB()), ("b", DecisionTreeClassifier())], cv=2),
 }
 KINDS = [b for b in BASELINES if b.features == "centre pixel"] + [
     Baseline(name, "centre pixel", estimator) for name, estimator in OWN.items()
@@ -57,7 +64,9 @@ def reread(fitted, folder, **changes):
 def test_a_model_comes_back_as_it_was(baseline, tmp_path):
     X, y = places()
     fitted = baseline.fit(X, y, classes=6)
+    before = fitted.probabilities_of(X)
     found = reread(fitted, tmp_path)
+    np.testing.assert_array_equal(fitted.probabilities_of(X), before)
     np.testing.assert_array_equal(found.probabilities_of(X), fitted.probabilities_of(X))
     assert found.description == fitted.description
     assert (found.baseline.name, found.settings) == (baseline.name, fitted.settings)

@@ -15,6 +15,7 @@ from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     RandomForestClassifier,
     StackingClassifier,
+    VotingClassifier,
 )
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
@@ -215,6 +216,24 @@ def test_a_classifier_that_is_none_is_one_error_line(fault, line):
         Baseline("odd", "centre pixel", Odd(fault)).fit(X, y).probabilities(X)
     assert str(error.value).startswith("odd: ")
     assert "\n" not in str(error.value)
+
+
+class Rewriting(Odd):
+    def __init__(self, fault="none"):
+        self.fault = fault + "!"
+
+
+def test_a_classifier_that_cannot_be_copied_is_one_line():
+    X, y = clouds(0, 30, 2, 3)
+    with pytest.raises(OutcropError, match="cannot be copied as scikit-learn copies estimators"):
+        Baseline("odd", "centre pixel", Rewriting()).fit(X, y)
+
+
+def test_a_classifier_without_scores_is_one_line():
+    X, y = clouds(0, 30, 2, 3)
+    vote = VotingClassifier([("a", DecisionTreeClassifier())], voting="hard")
+    with pytest.raises(OutcropError, match="has neither predict_proba nor decision_function"):
+        Baseline("vote", "centre pixel", vote).fit(X, y)
 
 
 @pytest.mark.parametrize("thing", [Odd, "SVC", StandardScaler(), object()])

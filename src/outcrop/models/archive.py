@@ -6,17 +6,19 @@ import hashlib
 import io
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.neighbors import KNeighborsClassifier, RadiusNeighborsClassifier
 
 from outcrop.errors import OutcropError
 from outcrop.files import decoding, first_line
-from outcrop.models.trees import check_trees
+from outcrop.models.trees import check_trees, parts_of
 
 # Beyond what skops trusts by itself. Reading them runs none of their code but `__setstate__`.
 # Trees hold indices that scikit-learn follows unchecked: `check_trees` looks at them first.
@@ -29,7 +31,6 @@ TRUSTED = (
     "sklearn.gaussian_process.kernels.ConstantKernel",
     "sklearn.gaussian_process.kernels.Product",
     "sklearn.gaussian_process.kernels.RBF",
-    "sklearn.metrics._dist_metrics.EuclideanDistance64",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.tree._tree.Tree",
     "sklearn.utils._bunch.Bunch",
@@ -49,6 +50,10 @@ def packed(estimator: Any, name: str) -> bytes:
     import skops.io  # imports all of scikit-learn, which takes seconds
 
     try:
+        if any(True for _ in _with_search_trees(estimator)):
+            estimator = deepcopy(estimator)
+            for neighbours in _with_search_trees(estimator):
+                neighbours._tree = None
         return skops.io.dumps(estimator, compression=ZIP_DEFLATED, compresslevel=1)
     except Exception as error:  # of a class that may be the user's
         raise OutcropError(
@@ -104,7 +109,24 @@ def unpacked(
             warnings.simplefilter("ignore", InconsistentVersionWarning)
             estimator = skops.io.loads(archive, trusted=[*TRUSTED, *trusted])
         check_trees(estimator, features, str(where))
+        for neighbours in _with_search_trees(estimator):
+            labels = neighbours.classes_[neighbours._y]
+            neighbours.fit(neighbours._fit_X, labels)
     return estimator
+
+
+def _with_search_trees(value: Any) -> Iterator[Any]:
+    """The nearest-neighbour classifiers within a value that search by a tree.
+
+    The tree is built anew from what they were fitted to and not written. It counts its calls, so
+    that equal models would differ, and its indices are followed unchecked.
+    """
+    if isinstance(value, KNeighborsClassifier | RadiusNeighborsClassifier):
+        if getattr(value, "_fit_method", "brute") != "brute":
+            yield value
+        return
+    for part in parts_of(value):
+        yield from _with_search_trees(part)
 
 
 def content_hash(archive: bytes) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import sklearn
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import ParameterGrid, StratifiedGroupKFold, StratifiedKFold
@@ -79,7 +79,8 @@ class Baseline:
         if self.estimator is not None and not (
             not isinstance(self.estimator, type)
             and all(hasattr(self.estimator, method) for method in ("fit", "get_params"))
-            and any(hasattr(self.estimator, m) for m in ("predict_proba", "decision_function"))
+            # Some have no `predict_proba` before they are fitted.
+            and (_gives_scores(self.estimator) or is_classifier(self.estimator))
         ):
             raise OutcropError(
                 self.name,
@@ -123,20 +124,27 @@ class Baseline:
                 self.name, "fewer than two classes to train on; take smaller blocks or buffer"
             )
         X = _features(images, self.features)
-        recipe = _RECIPES[self.name] if self.estimator is None else _untuned(self.estimator)
+        recipe = _RECIPES[self.name] if self.estimator is None else _untuned(self)
         estimator = recipe.estimator(seed)
         sample = stratified_sample(y, TUNING_PATCHES, seed)
         folds = ground_folds(y[sample], None if groups is None else groups[sample], seed)
         used = stratified_sample(y, recipe.most, seed)
         # The matrices are small: BLAS threads would wait for each other more than they compute.
         with threadpool_limits(limits=1, user_api="blas"):
-            settings, temperature = self._tune(recipe, estimator, X[sample], y[sample], folds)
-            estimator.set_params(**settings, **recipe.final)
-            self._fit(estimator, X[used], y[used])
+            decides = recipe.decides
+            if self.estimator is not None:
+                self._fit(estimator, X[used], y[used])
+                decides = not hasattr(estimator, "predict_proba")
+            settings, temperature = self._tune(
+                recipe, estimator, decides, X[sample], y[sample], folds
+            )
+            if self.estimator is None:
+                estimator.set_params(**settings, **recipe.final)
+                self._fit(estimator, X[used], y[used])
         return FittedBaseline(
             baseline=self,
             estimator=estimator,
-            decides=recipe.decides,
+            decides=decides,
             present=present,
             classes=int(present[-1]) + 1 if classes is None else classes,
             width=X.shape[1],
@@ -148,23 +156,24 @@ class Baseline:
         self,
         recipe: _Recipe,
         estimator: BaseEstimator,
+        decides: bool,
         X: np.ndarray,
         y: np.ndarray,
         folds: Folds,
     ) -> tuple[dict[str, Any], float]:
         """The best settings, the first among equals, and the temperature that suits them."""
         candidates = list(ParameterGrid(recipe.grid(X.shape[1])))
-        if not folds or (len(candidates) == 1 and not recipe.decides):
+        if not folds or (len(candidates) == 1 and not decides):
             return candidates[0], 1.0
         trials = Parallel(n_jobs=-1, prefer="threads")(
             delayed(self._held_out_scores)(
-                clone(estimator).set_params(**settings), recipe.decides, X, y, folds
+                clone(estimator).set_params(**settings), decides, X, y, folds
             )
             for settings in candidates
         )
         accuracies = [balanced_accuracy_score(y, scores.argmax(axis=1)) for scores in trials]
         best = int(np.argmax(accuracies))
-        return candidates[best], _temperature(trials[best], y) if recipe.decides else 1.0
+        return candidates[best], _temperature(trials[best], y) if decides else 1.0
 
     def _held_out_scores(
         self, estimator: Any, decides: bool, X: np.ndarray, y: np.ndarray, folds: Folds
@@ -195,6 +204,12 @@ class Baseline:
                 self.name,
                 f"has {len(found)} classes_ after it was fitted to {len(np.unique(y))}; "
                 "correct it or take another classifier",
+            )
+        if not _gives_scores(estimator):
+            raise OutcropError(
+                self.name,
+                "has neither predict_proba nor decision_function after it was fitted; take "
+                "another classifier, or other settings of it",
             )
 
 
@@ -505,17 +520,27 @@ def stratified_sample(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
     return np.sort(order[np.argsort(quantile, kind="stable")[:size]])
 
 
-def _untuned(estimator: Any) -> _Recipe:
+def _untuned(baseline: Baseline) -> _Recipe:
     def seeded(seed: int) -> Any:
-        copy = clone(estimator)
+        try:
+            copy = clone(baseline.estimator)
+        except Exception as error:  # of a class that may be the user's
+            raise OutcropError(
+                baseline.name,
+                f"cannot be copied as scikit-learn copies estimators ({first_line(error)}); "
+                "correct its __init__ and get_params",
+            ) from error
         draws = [name for name in copy.get_params() if name.split("__")[-1] == "random_state"]
         return copy.set_params(**dict.fromkeys(draws, seed))
 
     return _Recipe(
         estimator=seeded,
         grid=lambda features: [{}],
-        decides=not hasattr(estimator, "predict_proba"),
     )
+
+
+def _gives_scores(estimator: Any) -> bool:
+    return hasattr(estimator, "predict_proba") or hasattr(estimator, "decision_function")
 
 
 def _features(images: Any, kind: str) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numba
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.ensemble import (
     BaseEnsemble,
     ExtraTreesClassifier,
@@ -132,25 +133,29 @@ def _found(
     An estimator checks that it gets as many as it says, but an ensemble passes its own on to its
     members unchecked.
     """
-    if id(value) in seen or isinstance(value, str | bytes | int | float | type(None)):
+    if id(value) in seen:
         return
     seen.add(id(value))
     if isinstance(value, Tree | TreePredictor):
         yield value, features
         return
-    if isinstance(value, np.ndarray):
-        parts = list(value.flat) if value.dtype == object else []
-    elif isinstance(value, dict):
-        parts = list(value.values())
-    elif isinstance(value, list | tuple | set):
-        parts = list(value)
-    else:
-        parts = list(getattr(value, "__dict__", {}).values())
+    if isinstance(value, BaseEstimator):
         own = getattr(value, "n_features_in_", features)
         features = min(own, features) if of_ensemble else own
         of_ensemble = isinstance(value, BaseEnsemble)
-    for part in parts:
+    for part in parts_of(value):
         yield from _found(part, features, of_ensemble, seen)
+
+
+def parts_of(value: Any) -> list[Any]:
+    """What a container or an object holds; nothing of a string or a number."""
+    if isinstance(value, np.ndarray):
+        return list(value.flat) if value.dtype == object else []
+    if isinstance(value, dict):
+        return list(value.values())
+    if isinstance(value, list | tuple | set):
+        return list(value)
+    return list(getattr(value, "__dict__", {}).values())
 
 
 def _of_classes(trees: Sequence[Any]) -> Trees:
