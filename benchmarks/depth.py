@@ -134,7 +134,7 @@ CHANGES: dict[str, Callable[[Variant], Variant]] = {
         it, recipe=replace(it.recipe, warm_up=it.recipe.epochs / 5)
     ),
     "a third of the learning rate": lambda it: replace(
-        it, recipe=replace(it.recipe, learning_rate=it.recipe.highest_rate / 3)
+        it, recipe=replace(it.recipe, learning_rate=it.recipe.learning_rate / 3)
     ),
     "blocks begin at zero": lambda it: replace(it, network=replace(it.network, zero_init=True)),
     "pre-activation": lambda it: replace(it, network=replace(it.network, order="pre-activation")),

@@ -98,10 +98,10 @@ def schedule_of(published: Published, epochs: int | None) -> plain.Schedule:
     return plain.Schedule(
         epochs=epochs,
         batch=recipe.batch,
-        rate=recipe.highest_rate,
+        rate=recipe.learning_rate,
         milestones=tuple(recipe.milestones),
         warm_up=round(recipe.warm_up * epochs / recipe.epochs),
-        warm_up_rate=recipe.highest_rate / 10,
+        warm_up_rate=recipe.learning_rate / 10,
         decay=recipe.decay,
         nesterov=recipe.nesterov,
     )

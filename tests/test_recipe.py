@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from outcrop.errors import OutcropError
-from outcrop.training.recipe import Augmentation, Machine, Recipe, recipe_of
+from outcrop.training.recipe import Augmentation, Machine, Recipe, Settled, recipe_of
 
 
 def test_learning_rate_follows_the_papers_steps_and_the_cosine() -> None:
-    step = Recipe(epochs=100, learning_rate=0.1, schedule="step", warm_up=0)
+    step = Settled(epochs=100, learning_rate=0.1, schedule="step", warm_up=0)
     rates = [step.learning_rate_at(epoch) for epoch in (0, 49.9, 50, 74.9, 75, 99)]
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
-    cosine = Recipe(epochs=100, learning_rate=0.1, warm_up=2)
+    cosine = Settled(epochs=100, learning_rate=0.1, warm_up=2)
     rates = [cosine.learning_rate_at(epoch) for epoch in (1, 50, 100)]
     assert rates == pytest.approx([0.05, 0.05, 0], abs=1e-4)
 
@@ -39,7 +39,7 @@ def test_wrong_recipes_are_refused_by_name(wrong: dict) -> None:
 
 def test_steps_go_down_at_their_milestones() -> None:
     # Zagoruyko and Komodakis 2016: 200 epochs, a fifth at 60, 120 and 160.
-    wide = Recipe(
+    wide = Settled(
         epochs=200,
         learning_rate=0.1,
         schedule="step",
@@ -55,7 +55,7 @@ def test_one_cycle_is_torch_s() -> None:
     steps = 1000
     optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
     theirs = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=0.4, total_steps=steps + 1)
-    ours = Recipe(epochs=10, learning_rate=0.4, schedule="one-cycle")
+    ours = Settled(epochs=10, learning_rate=0.4, schedule="one-cycle")
     for step in range(steps):
         # torch's peak lies a step before 30 % of the way.
         assert ours.learning_rate_at(10 * step / steps) == pytest.approx(

@@ -19,6 +19,7 @@ NEAR = 9
 _COMPONENTS = 24
 _FLOOR = 0.05
 _DROPPED = 0.3
+_LEAST = math.log(1e-3)
 _ROWS = 1 << 13
 
 
@@ -254,8 +255,11 @@ class Near(nn.Module):
 
 
 def _joined(logits: Sequence[Tensor]) -> Tensor:
-    """The mean over views of the mean logarithm of their members' probabilities, `N × classes`."""
-    views = [one.float().log_softmax(dim=2).mean(dim=1) for one in logits]
+    """The mean over views of the mean logarithm of their members' probabilities, `N × classes`.
+
+    A probability counts as at least 0.001, so that no view can rule a class out by itself.
+    """
+    views = [one.float().log_softmax(dim=2).clamp_min(_LEAST).mean(dim=1) for one in logits]
     return torch.stack(views).mean(dim=0)
 
 

@@ -210,7 +210,8 @@ def _train(
                     config = describe(patches, split, network_json(network), recipe)
                     start(folder, config | ({"start": started} if started else {}), split)
             announce(network, patches, recipe.machine, device)
-            announce_balance(recipe.class_balance, patches.labels[split.train], patches)
+            if lines:
+                announce_balance(recipe.class_balance, patches.labels[split.train], patches)
             announce_shifts(recipe.augmentation, patches)
             loop.fit(training, validation, folder)
             _, probabilities = loop.evaluate(validation)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from outcrop.errors import OutcropError
@@ -329,6 +329,9 @@ def suited(recipe: Recipe, network: Network) -> Settled:
         "warm_up": epochs / 10 if multi_scale else usual.warm_up,
     }
     chosen: dict[str, Any] = {item.name: getattr(recipe, item.name) for item in fields(recipe)}
+    if multi_scale and recipe.machine.precision == "auto":
+        # Its matrices are too small to gain by bfloat16.
+        chosen["machine"] = replace(recipe.machine, precision="32-true")
     return Settled(**{k: fallback[k] if v is None else v for k, v in chosen.items()})
 
 
