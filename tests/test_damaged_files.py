@@ -30,7 +30,7 @@ from outcrop.patches.table import read_table
 from outcrop.sources.collections import read_collection
 from outcrop.sources.vector import read_vector
 from outcrop.sources.volumes import open_volume
-from outcrop.splits.split import read_split
+from outcrop.splits import RandomSplit, read_folds, read_split
 from outcrop.training.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from outcrop.training.classifier import read_classifier
 from outcrop.training.run import Run, read_run
@@ -89,6 +89,7 @@ def checkpoint(path: Path) -> Any:
 EXACT: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "patch set": ("p.zarr", patch_set),
     "split": ("split.json", lambda path: plain(read_split(path))),
+    "folds": ("folds.json", lambda path: plain(read_folds(path).splits)),
     "model": ("model", model),
     "trust": ("trust", lambda path: plain(read_trust(path))),
     "checkpoint": ("checkpoint", checkpoint),
@@ -126,6 +127,7 @@ def whole(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("whole")
     PATCHES.save(base / "p.zarr")
     SPLIT.save(base / "split.json")
+    RandomSplit(folds=3).assign_all(PATCHES).save(base / "folds.json")
     shutil.copytree(run.folder, base / "run", ignore=shutil.ignore_patterns("events"))
     for name, files in (("model", "model.*"), ("trust", "trust.*")):
         (base / name).mkdir()

@@ -22,7 +22,7 @@ from outcrop.evaluation.assessment import read_assessment
 from outcrop.patches.palette import colours
 from outcrop.patches.patchset import read_patches
 from outcrop.sources.coast import CLASSES
-from outcrop.splits import read_split
+from outcrop.splits import read_folds, read_split
 from tests.command_line import argv, run, start
 from tests.shared import DATA, needs_shared
 from tests.test_scene import LANDSAT
@@ -134,7 +134,9 @@ def test_gdalinfo_shows_names_and_colours(here):
 
 def test_a_finished_network_judges_other_ground(here, capsys):
     do("evaluate run patches.zarr --device cpu")
-    assert "overall accuracy" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "overall accuracy" in out
+    assert "score: of the very patch set that the run was trained on: too high" in out
 
 
 def test_the_whole_job_with_one_command(here, capsys):
@@ -147,6 +149,13 @@ def test_the_whole_job_with_one_command(here, capsys):
     models = ("ResNet-8", "maximum likelihood", "decision tree", "random forest", "SVM")
     assert all(name in out for name in (*models, "leak gap", *CLASSES))
     assert Path("results/maps/0-coast-1-classes.tif").is_file()
+    patches, folds = read_patches("results/patches.zarr"), read_folds("results/folds.json")
+    assert f"score: cross-validated (3 folds); {len(patches)} held-out patches are judged" in out
+    assert np.array_equal(np.sort(read_split("results/final/split.json").train), folds.index)
+    page = Path("results/report.html").read_text()
+    assert "cross-validated (3 folds)" in page
+    assert "held out in fold 2" in page
+    assert "Recommended: " in page
     found = read_assessment("results/maps/0-coast-1-assessment.json")
     assert found.block == 300
     assert (

@@ -33,6 +33,10 @@ _PUBLIC = {
     "write_positions": "locating.table.write_positions",
     # splits
     "Split": "splits.Split",
+    "Folds": "splits.Folds",
+    "default_folds": "splits.default_folds",
+    "read_split": "splits.read_split",
+    "read_folds": "splits.read_folds",
     "RandomSplit": "splits.RandomSplit",
     "BlockSplit": "splits.BlockSplit",
     "MatchingSplit": "splits.MatchingSplit",
