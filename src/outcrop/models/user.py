@@ -45,9 +45,9 @@ class UserNetwork(nn.Module):
                 f"fails on images {tuple(images.shape)}: {str(error).splitlines()[0]}; cut patches "
                 "of the size that it takes",
             ) from error
-        wanted = (len(images), self._classes)
-        if not isinstance(logits, Tensor) or logits.shape != wanted:
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] != self._classes:
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            wanted = (images.shape[0], self._classes)
             raise OutcropError(self._name, f"gives {got} where logits {wanted} are wanted; mend it")
         return logits
 
