@@ -35,7 +35,7 @@ from outcrop.splits import Split
 from outcrop.training.classifier import Classifier
 from outcrop.training.engine import train
 from outcrop.training.normalise import learn_normalisation
-from outcrop.training.recipe import Augmentation, Machine, Recipe
+from outcrop.training.recipe import Augmentation, Machine, Recipe, suited
 
 TRAINING, JUDGING = slice(0, 5), slice(6, 8)  # images; the sixth lies between
 SIDE, BANDS = 400, 4
@@ -186,11 +186,11 @@ def train_on_crops(coast: Coast, patches: PatchSet, way: Way, steps: int, seed: 
     """The optimiser, schedule, flips, turns and gains of `train`, on crops of the scenes."""
     ground = labelled_ground(coast.scenes[TRAINING], coast.labels, way.crop, way.size)
     normalisation = learn_normalisation(patches, np.arange(len(patches)))
-    recipe, dice = recipe_for(way, EPOCHS, seed), np.random.default_rng(seed)
+    recipe, dice = suited(recipe_for(way, EPOCHS, seed), way.network), np.random.default_rng(seed)
     torch.manual_seed(seed)
     module = way.network.build(BANDS, len(ground.classes)).train()
     optimiser = torch.optim.SGD(
-        module.parameters(), momentum=recipe.momentum, weight_decay=recipe.decay
+        module.parameters(), momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )
     for step in range(steps):
         for group in optimiser.param_groups:

@@ -24,7 +24,7 @@ from outcrop.training.parallel.captured import CapturedLearner
 from outcrop.training.parallel.learner import Learner
 from outcrop.training.parallel.recording import runs
 from outcrop.training.pictures import load_pictures
-from outcrop.training.recipe import Augmentation, Machine, Recipe
+from outcrop.training.recipe import Augmentation, Machine, Recipe, suited
 from tests.tiny import DEVICE
 
 RECIPE = Recipe(
@@ -47,6 +47,7 @@ def taught(
     kind: type[Learner] | None, network: ResidualNet, recipe: Recipe, patches: PatchSet
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """What two epochs of three steps each leave behind, and the loss of each step."""
+    recipe = suited(recipe, network)
     with make_team(network, recipe) as team:
         make = make_learner if kind is None else kind
         learner = make(network, recipe, patches, team)

@@ -179,7 +179,9 @@ def test_the_same_classifier_gives_the_same_file_without_a_path_of_this_machine(
 def test_a_file_that_says_something_else_is_not_written(tmp_path, monkeypatch, suffix):
     others = exporting._on_cpu(some_classifier(replace(NETWORK, levels=2)))
     program = exporting._program
-    monkeypatch.setattr(exporting, "_program", lambda classifier: program(others))
+    monkeypatch.setattr(
+        exporting, "_program", lambda model, _: program(model, exporting._whole(others))
+    )
     with pytest.raises(OutcropError, match="logits differ by"):
         export(some_classifier(), tmp_path / f"model{suffix}")
     assert content(tmp_path) == {}

@@ -33,7 +33,7 @@ from outcrop.experiment.published import Published, all_published, read_publishe
 from outcrop.experiment.results import Result, append_result, notes, read_results, tabulate
 from outcrop.models.architectures import ResidualNet
 from outcrop.training import batches
-from outcrop.training.recipe import Augmentation, Machine, Recipe
+from outcrop.training.recipe import Augmentation, Machine, Recipe, suited
 from tests.command_line import content, run
 
 PUBLISHED = all_published()
@@ -127,13 +127,16 @@ def test_recipes_are_those_of_the_issue() -> None:
 
 
 def test_the_schedules_are_those_of_the_papers() -> None:
-    he, huang = (read_published(name).recipe for name in ("resnet20", "resnet110-sd"))
+    he, huang, deep = (
+        suited(read_published(name).recipe, ResidualNet())
+        for name in ("resnet20", "resnet110-sd", "resnet110")
+    )
     # 391 steps of 128 of 50 000 pictures
     for step, rate in ((0, 0.1), (31_900, 0.1), (32_100, 0.01), (48_100, 0.001), (64_000, 0.001)):
         assert he.learning_rate_at(step / 391) == pytest.approx(rate)
     for epoch, rate in ((249, 0.1), (251, 0.01), (376, 0.001)):
         assert huang.learning_rate_at(epoch) == pytest.approx(rate)
-    assert read_published("resnet110").recipe.learning_rate_at(0.1) == pytest.approx(0.01)
+    assert deep.learning_rate_at(0.1) == pytest.approx(0.01)
 
 
 # Runs
@@ -230,7 +233,10 @@ def test_fewer_epochs_squeeze_the_whole_schedule() -> None:
     recipe = read_published("resnet110").recipe
     short = reproduce._squeezed(recipe, 41)
     for share in (0.001, 0.3, 0.6, 0.8):
-        rates = [one.learning_rate_at(share * one.epochs) for one in (recipe, short)]
+        rates = [
+            suited(one, ResidualNet()).learning_rate_at(share * one.epochs)
+            for one in (recipe, short)
+        ]
         assert rates[0] == pytest.approx(rates[1])
     assert reproduce._squeezed(recipe, None) == recipe
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from outcrop.errors import OutcropError
-from outcrop.models.architectures import ResidualNet
+from outcrop.models.architectures import MultiScaleNet, ResidualNet, UserNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.training import loop
 from outcrop.training.checkpoint import Checkpoint, write_tensors
@@ -196,3 +197,43 @@ def test_on_the_command_line(run: Run, tmp_path: Path, capfd: pytest.CaptureFixt
     beside = f"train {tmp_path / 'patches.zarr'} --model vae --start-from {run.folder} -o x"
     assert command(f"{beside} --split {tmp_path / 'split.json'}") == 2
     assert "--start-from: has no meaning beside --model" in capfd.readouterr().err
+
+
+def small(bands: int, classes: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(bands, 6, 3),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.LazyLinear(classes),
+    )
+
+
+def test_a_network_of_the_user_starts_from_a_run_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train(PATCHES, SPLIT, tmp_path / "run", small, ONCE)
+    others = replace(PATCHES, classes=("a", "b", "c"), bands=("nir", "red"))
+    capsys.readouterr()
+    found = first_weights(run.folder, UserNet.of(small), others).tensors
+    assert [name.split(".", 1)[1] for name in found] == ["0.weight", "0.bias"]
+    assert "4.weight (other classes)" in said(capsys)
+    train(others, some_split(others), tmp_path / "again", small, ONCE, start_from=run.folder)
+
+
+def test_other_kinds_of_networks_start_from_runs_of_theirs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = MultiScaleNet(hidden=4, members=1)
+    run = train(PATCHES, SPLIT, tmp_path / "run", network, ONCE)
+    capsys.readouterr()
+    found = first_weights(run.folder, network, PATCHES).tensors
+    assert found.keys() == run.classifier.module.state_dict().keys()
+    others = replace(PATCHES, classes=("water", "b", "c"))
+    fewer = first_weights(run.folder, network, others).tensors
+    assert 0 < len(fewer) < len(found)
+    assert "(other classes)" in said(capsys)
+    with pytest.raises(OutcropError, match="none of its"):
+        first_weights(run.folder, NETWORK, PATCHES)
+    again = train(PATCHES, SPLIT, tmp_path / "again", network, ONCE, start_from=run.folder)
+    assert again.metrics[0].train.loss < run.metrics[0].train.loss

@@ -104,7 +104,9 @@ def train(
     if classical is None:
         refuse_without("--classical", features=features)
     else:
-        refuse_beside("--classical", network=network, model=model, sources=sources)
+        refuse_beside(
+            "--classical", network=network, model=model, sources=sources, start_from=start_from
+        )
         if recipe != replace(Recipe(), seed=recipe.seed):
             raise OutcropError("--classical", "takes --seed alone of the options of a training")
     keep_memory(recipe.machine)
