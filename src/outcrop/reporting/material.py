@@ -114,6 +114,11 @@ class Material:
         return "split by ground" if self.from_ground else "split as delivered"
 
     @property
+    def fitted_anew(self) -> bool:
+        """Whether the maps are made by a network that was trained on all labelled patches."""
+        return self.kind == "experiment" and (self.folder / "final").exists()
+
+    @property
     def without_ground(self) -> bool:
         """Whether the patches are known to have no places."""
         return self.patches is not None and self.patches.positions is None
