@@ -61,7 +61,7 @@ def listed(words: Sequence[str]) -> str:
 def tiles(material: Material) -> list[Tile]:
     """Best model, network, leak gap."""
     if material.comparison is None:
-        name = f"{material.network} on {material.held_out}"
+        name = f"{material.title} on {material.held_out}"
         return [_tile(name, material.scores, material.score_kind)]
     best, row = material.comparison.rows[0], material.network_row
     kind = material.comparison.kind
@@ -71,7 +71,7 @@ def tiles(material: Material) -> list[Tile]:
     if row is not None and row.gap is not None and row.random is not None:
         found.append(
             Tile(
-                f"Leak gap of {material.network}",
+                f"Leak gap of {called(row)}",
                 f"{100 * row.gap.value:+.1f} points",
                 f"{ends(row.gap, '+')}; overall accuracy {percent(row.random.overall.value)} under "
                 f"a split at random, {percent(row.scores.overall.value)} on {material.held_out}",
@@ -97,7 +97,7 @@ def sentences(material: Material) -> list[str]:
         said.append(f"{material.comparison.recommendation}.")
         said += [leak(row, material.held_out) for row in _leaks(material)]
     said.append(extremes(material))
-    said.append(sureness(material.network, material.held.calibration, material.held_out))
+    said.append(sureness(material.title, material.held.calibration, material.held_out))
     said += cautions(material)
     return [sentence[0].upper() + sentence[1:] for sentence in said if sentence]
 
@@ -185,7 +185,7 @@ def extremes(material: Material) -> str:
     mixed = scores.confusion[worst].copy()
     mixed[worst] = 0
     sentence = (
-        f"{material.network} knows {scores.classes[best]} best "
+        f"{material.title} knows {scores.classes[best]} best "
         f"(F1 {percent(scores.f1[best].value)}) and {scores.classes[worst]} least "
         f"(F1 {percent(scores.f1[worst].value)})"
     )

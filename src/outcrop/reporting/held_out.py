@@ -16,7 +16,10 @@ from outcrop.training.trust import has_trust
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """The validation sides of the runs of one network, one run for each fold.
+    """What one model says of patches that it was not fitted to.
+
+    They are the validation sides of its runs, one run for each fold; or of a run that was fitted to
+    all patches, what cross-validation held out.
 
     Attributes:
         runs: one for each fold.
@@ -50,7 +53,7 @@ class HeldOut:
         """
         if len(self.runs) == 1 and self.judged is None:
             return self.runs[0].scores
-        classes = self.runs[0].classifier.classes
+        classes = self.runs[0].model.classes
         said = self.said.probabilities.argmax(axis=1)
         return score(self.said.truth, said, classes, self.groups)
 
@@ -62,9 +65,10 @@ class HeldOut:
     @property
     def is_calibrated(self) -> bool:
         """Whether maps are at the temperature; runs of before there was one are not."""
-        if len(self.runs) > 1:
+        run = self.runs[0]
+        if len(self.runs) > 1 or run.predictions.cross_validated:
             return True
-        return bool(np.isclose(self.runs[0].classifier.temperature, self.calibration.temperature))
+        return bool(np.isclose(run.model.temperature, self.calibration.temperature))
 
     @property
     def threshold(self) -> float:
@@ -76,13 +80,15 @@ class HeldOut:
     def trusted(self) -> Trusted | None:
         """How right the networks are inside and outside of their areas of trust.
 
-        None where there is none, for runs of before.
+        None where there is none, for runs of before, and for a model fitted to all patches.
 
         Raises:
             OutcropError: an area of trust is damaged.
         """
         if not all(has_trust(run.folder) for run in self.runs):
             return None
+        if any(run.predictions.cross_validated for run in self.runs):
+            return None  # its area is that of all patches
         outside = self._picked(
             np.concatenate([run.trust.held_out.numpy() > run.trust.threshold for run in self.runs])
         )

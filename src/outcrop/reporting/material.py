@@ -22,6 +22,7 @@ from outcrop.patches.patchset import PatchSet, read_patches
 from outcrop.reporting.held_out import HeldOut
 from outcrop.reporting.maps import MapFiles, files_beside
 from outcrop.splits import Folds, Split, read_split
+from outcrop.training.classifier import Classifier
 from outcrop.training.run import Run, read_run
 
 
@@ -33,9 +34,11 @@ class Material:
         folder: where it lies.
         kind: which command made it.
         config: of the network's run: network, recipe, patches, split, versions.
-        held: the network on what is held out, with the first seed.
+        held: the model that is looked at closely, on what is held out, with the first seed: the one
+            that made the maps of an experiment, the network of a comparison, that of a run.
         folds: which patch stands on which side.
-        random: the network on what is held out at random.
+        learning: the network's run, of several folds the first; None for a classical model's run.
+        random: the network on what is held out at random, if that is what is looked at closely.
         comparison: all models.
         patches: the patch set.
         experiment: the plan.
@@ -48,6 +51,7 @@ class Material:
     config: dict[str, Any]
     held: HeldOut
     folds: Folds
+    learning: Run | None = None
     random: HeldOut | None = None
     comparison: Comparison | None = None
     patches: PatchSet | None = None
@@ -56,23 +60,13 @@ class Material:
     audit: tuple[Audit, Evidence] | None = None
 
     @property
-    def run(self) -> Run:
-        """The network under the split; of several folds the first."""
-        return self.held.runs[0]
-
-    @property
-    def random_run(self) -> Run | None:
-        """The network under the split at random; of several folds the first."""
-        return None if self.random is None else self.random.runs[0]
-
-    @property
     def split(self) -> Split:
         """The split; of several folds the first."""
         return self.folds.splits[0]
 
     @property
     def scores(self) -> Scores:
-        """The network's, on what is held out, with the first seed."""
+        """On what is held out, with the first seed."""
         return self.held.scores
 
     @property
@@ -86,9 +80,31 @@ class Material:
         return self.scores.classes
 
     @property
-    def network(self) -> str:
-        """The network's name."""
-        return self.run.classifier.network.title
+    def title(self) -> str:
+        """The name of the model that is looked at closely."""
+        return self.held.runs[0].model.title
+
+    @property
+    def why_this(self) -> str:
+        """Why the maps are made by this model, in words."""
+        named = self.experiment is not None and self.experiment.map_with is not None
+        return "which --map-with names" if named else "which cross-validation recommends"
+
+    @property
+    def network_words(self) -> str:
+        """What the model is, in words."""
+        network, run = self.config.get("network", {}), self.held.runs[0]
+        words = [run.model.title]
+        if isinstance(run.model, Classifier) and "width" in network:
+            words[0] += f", {network['width']} filters in the first stage"
+        if run.metrics:
+            words.append(f"{len(run.metrics)} epochs")
+        return "; ".join(words)
+
+    @property
+    def seed(self) -> int:
+        """The random seed of the run."""
+        return int((self.config.get("recipe") or self.config["classical"])["seed"])
 
     @property
     def network_row(self) -> Row | None:
@@ -115,8 +131,8 @@ class Material:
 
     @property
     def fitted_anew(self) -> bool:
-        """Whether the maps are made by a network that was trained on all labelled patches."""
-        return self.kind == "experiment" and (self.folder / "final").exists()
+        """Whether the maps are made by a model that was fitted to all labelled patches."""
+        return self.held.runs[0].predictions.cross_validated
 
     @property
     def without_ground(self) -> bool:
@@ -168,6 +184,12 @@ def _experiment(folder: Path) -> Material:
             "is another patch set than the models were trained on; "
             "put the old one back, or run the experiment in a new folder",
         )
+    held, random = compared.held, compared.random
+    if (folder / "final").exists():
+        final = read_run(folder / "final", "cpu")
+        held = HeldOut((final,), compared.held.judged)
+        if not isinstance(final.model, Classifier):
+            random = None
     audit = read_audit(folder / "audit") if (folder / "audit").exists() else None
     if audit is not None:
         check_same_set(audit[0], patches, compared.split, folder / "audit")
@@ -175,9 +197,10 @@ def _experiment(folder: Path) -> Material:
         folder=folder,
         kind="experiment",
         config=compared.config,
-        held=compared.held,
+        held=held,
         folds=compared.folds,
-        random=compared.random,
+        learning=compared.learning,
+        random=random,
         comparison=compared.comparison,
         patches=patches,
         experiment=plan,
@@ -208,6 +231,7 @@ def _comparison(folder: Path) -> Material:
         config=read_json(folder / names[0] / "config.json", "run", "train"),
         held=HeldOut(tuple(held), judged),
         folds=folds,
+        learning=held[0],
         random=random,
         comparison=comparison,
     )
@@ -222,6 +246,7 @@ def _train(folder: Path) -> Material:
         config=read_json(folder / "config.json", "run", "train"),
         held=held,
         folds=Folds((read_split(folder / "split.json"),)),
+        learning=held.runs[0] if held.runs[0].metrics else None,
     )
 
 

@@ -176,7 +176,9 @@ def _content(material: Material) -> dict[str, Any]:
         "notes": scenes.notes,
         "curves": _curves(material),
         "class_curves": [
-            charts.class_curves(material.run.metrics, name) for name in material.classes
+            charts.class_curves(material.learning.metrics, name)
+            for name in material.classes
+            if material.learning is not None
         ],
         "precision_recall": _precision_recall(material),
         "confidence": confidence_part(material.held),
@@ -247,9 +249,11 @@ def _scene_parts(material: Material, scenes: _Scenes) -> list[ScenePart]:
 def _curves(material: Material) -> list[Markup]:
     """Loss, then accuracy of the network under each split."""
     fold = f", fold 0 of {len(material.folds)}" if len(material.folds) > 1 else ""
-    runs = {f"{material.split_words}{fold}": material.run}
-    if material.random_run is not None:
-        runs[f"split at random{fold}"] = material.random_run
+    if material.learning is None:
+        return []
+    runs = {f"{material.split_words}{fold}": material.learning}
+    if material.random is not None:
+        runs[f"split at random{fold}"] = material.random.runs[0]
     losses = [
         side.loss
         for run in runs.values()
