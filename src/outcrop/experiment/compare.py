@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from outcrop.experiment.entrants import (
 from outcrop.experiment.trials import AT_RANDOM, Setting, Trial, answer, do_all, measured, pooled
 from outcrop.files import check_new, sweep
 from outcrop.models.architectures import Factory, Network, network_of
-from outcrop.models.baselines import BASELINES, Baseline
+from outcrop.models.baselines import BASELINES, Baseline, baseline_of
 from outcrop.models.features import FEATURES
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
@@ -55,6 +56,7 @@ def compare(
     encoder: VaeGanPlan | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
+    baselines: Sequence[Baseline | Any] = BASELINES,
 ) -> Comparison:
     """Train the network and every baseline, score each, and say which is shown to be better.
 
@@ -89,6 +91,8 @@ def compare(
             the number of trainings, however many run at once.
         scheduler: address of a Dask cluster that trains instead, or `local[N]`; its workers must
             see `folder`.
+        baselines: the classical models that take part; a classifier of scikit-learn's kind sees the
+            centre pixel (`outcrop.models.baselines.Baseline` says what else).
 
     Raises:
         OutcropError: the split does not fit the patches; no such device; a seed named twice;
@@ -126,6 +130,7 @@ def compare(
         encoder=encoder,
         threads=max(1, torch.get_num_threads() // trainings),
         features={},
+        baselines=tuple(map(baseline_of, baselines)),
     )
     folder.mkdir(exist_ok=True)
     try:
@@ -142,7 +147,7 @@ def compare(
             )
         # Its runs are there and were trained with these settings, or they had said so.
         return finished
-    entrants = [_networks(setting), *_classical(setting, "features", BASELINES)]
+    entrants = [_networks(setting), *_classical(setting, "features", setting.baselines)]
     if encoder is not None:
         entrants += _classical(setting, "codes", _coded(encoder))
     comparison = hold_against_each_other(entrants, patches, folds, kinds.get(AT_RANDOM))
@@ -282,7 +287,7 @@ def _do(setting: Setting, scheduler: str | None, workers: int) -> None:
     if setting.encoder is not None:
         networks += _trials(setting, "encoder")
         codes = _trials(setting, "codes", _coded(setting.encoder), together=True)
-    features = _trials(setting, "features", BASELINES)
+    features = _trials(setting, "features", setting.baselines)
     done = [one for one in networks if setting.is_done(one)]
     do_all(setting, done, Alone(), "networks")  # they are opened, and refuse other settings
     left = [one for one in (*networks, *features) if not setting.is_done(one)]

@@ -73,6 +73,7 @@ class Setting:
         encoder: how encoders are trained, but for the seed; or None.
         threads: of a training on the CPU; its last digits depend on them.
         features: float, `N × F`, of all patches, by name.
+        baselines: the classical models on features.
     """
 
     patches: PatchSet
@@ -85,6 +86,7 @@ class Setting:
     encoder: VaeGanPlan | None
     threads: int
     features: Mapping[str, np.ndarray]
+    baselines: tuple[Baseline, ...] = ()
 
     def split(self, trial: Trial) -> Split:
         """The split that a trial trains and judges on."""

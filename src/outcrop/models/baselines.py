@@ -474,6 +474,18 @@ _RECIPES: Mapping[str, _Recipe] = {
 BASELINES = tuple(Baseline(name, features) for features in FEATURES for name in _RECIPES)
 
 
+def baseline_of(given: Baseline | Any) -> Baseline:
+    """A classical model, or the one of a classifier of scikit-learn's kind on the centre pixel.
+
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> baseline_of(KNeighborsClassifier()).name
+    'KNeighborsClassifier'
+    """
+    if isinstance(given, Baseline):
+        return given
+    return Baseline(type(given).__name__, "centre pixel", given)
+
+
 def ground_folds(labels: np.ndarray, groups: np.ndarray | None, seed: int) -> Folds:
     """Folds, balanced by class, that keep groups together; fewer than 5 if need be, or none.
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from sklearn.base import ClassifierMixin
 from torch import nn
 
 from outcrop.errors import OutcropError
@@ -18,10 +19,10 @@ from outcrop.models.architectures import (
     MultiScaleNet,
     Network,
     ResidualNet,
-    UserNet,
     network_json,
     network_of,
 )
+from outcrop.models.baselines import Baseline, baseline_of
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
 from outcrop.splits.split import Split
@@ -58,7 +59,7 @@ def train(
     patches: PatchSet,
     split: Split,
     folder: str | Path,
-    network: Network | Factory | nn.Module | None = None,
+    network: Network | Factory | nn.Module | Baseline | ClassifierMixin | None = None,
     recipe: Recipe | None = None,
     resume: bool = False,
     lines: bool = False,
@@ -92,7 +93,9 @@ def train(
             the model.
         network: what to train: a description, or from the number of bands and of classes a
             `torch.nn.Module` of `N × bands × height × width` to logits `N × classes`; or such a
-            module. `default_network(patches)` if not given.
+            module. `default_network(patches)` if not given. A classical model or a classifier of
+            scikit-learn's kind is fitted instead (`outcrop.training.fit.fit_classical`), with the
+            recipe's seed.
         recipe: how; as suits the network if not given (`outcrop.training.recipe.suited`).
         resume: go on with the run in `folder`, if there is one, from its newest checkpoint. All
             but the device must be as it was. A finished run is returned as it is.
@@ -115,6 +118,11 @@ def train(
             memory or disk is full.
         KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM; the run can be resumed.
     """
+    if isinstance(network, Baseline | ClassifierMixin):
+        from outcrop.training.fit import fit_classical
+
+        seed, baseline = (recipe or Recipe()).seed, baseline_of(network)
+        return fit_classical(patches, split, folder, baseline, seed, resume, held_out)
     split.check(patches, judged=len(split.validation) > 0)
     network = default_network(patches) if network is None else network_of(network)
     recipe = suited(recipe or Recipe(), network)
@@ -155,7 +163,6 @@ def _train(
     team: Team,
 ) -> Run:
     device, recipe = team.device, _written_out(recipe, patches)
-    make = network.function if isinstance(network, UserNet) else None
     started: dict[str, Any] = {} if start_from is None else {"from": str(start_from)}
     first = None
     with team.together():
@@ -173,7 +180,7 @@ def _train(
             config = describe(patches, split, network_json(network), recipe) | {"start": started}
             check_same(folder, config, split, defaults)
             if is_finished(folder):
-                return read_run(folder, str(device), make)
+                return read_run(folder, str(device))
             if team.first:
                 sweep(folder)
         else:
@@ -242,7 +249,7 @@ def _train(
             )  # fmt: skip
             write_trust(folder, replace(area, model=weights))
             classifier.save(folder)
-    return read_run(folder, str(device), make)
+    return read_run(folder, str(device))
 
 
 def _written_out(recipe: Settled, patches: PatchSet) -> Settled:

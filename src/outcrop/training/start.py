@@ -123,7 +123,7 @@ def _of_run(
 ) -> tuple[Mapping[str, Tensor], dict[str, str]]:
     """The weights of a run, and why some are not to be taken, by name."""
     make = network.function if isinstance(network, UserNet) else None
-    classifier = read_classifier(folder, "cpu", make)
+    classifier = read_classifier(folder, "cpu")
     reasons: dict[str, str] = {}
     if set(classifier.bands) == set(patches.bands):
         classifier = classifier.in_order([patches.bands.index(one) for one in classifier.bands])

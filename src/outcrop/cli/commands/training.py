@@ -171,13 +171,14 @@ def evaluate(run: Path, patches: str, *, network: str | None = None, device: str
         network: package.module:function that made the network of the run, if it is one of yours.
         device: auto, cpu, cuda or mps.
     """
-    from outcrop.cli.commands.options import made_by
+    from outcrop.cli.commands.options import name_network
     from outcrop.cli.tables import evaluation_table
     from outcrop.experiment.evaluate import evaluate as evaluate_model
     from outcrop.patches.collection import open_patches
     from outcrop.training.run import read_run
 
-    opened, model = open_patches(patches), read_run(run, device, made_by(network))
+    name_network(network)
+    opened, model = open_patches(patches), read_run(run, device)
     known = model.config["patches"]["fingerprint"] == opened.fingerprint
     kind = (
         "of the very patch set that the run was trained on: too high"
@@ -296,12 +297,13 @@ def export(
         network: package.module:function that made the network of the run, if it is one of yours.
         overwrite: whether the file may exist.
     """
-    from outcrop.cli.commands.options import made_by
+    from outcrop.cli.commands.options import name_network
     from outcrop.cli.tables import say
     from outcrop.training.export import export as export_model
     from outcrop.training.run import read_model
 
-    export_model(read_model(run, "cpu", made_by(network)), output, format, overwrite)
+    name_network(network)
+    export_model(read_model(run, "cpu"), output, format, overwrite)
     say(str(output))
 
 
