@@ -480,7 +480,10 @@ def network_named(name: str) -> Network:
     """
     if name == MULTI_SCALE:
         return MultiScaleNet()
-    return UserNet(name) if ":" in name else ResidualNet.named(name)
+    if ":" in name:
+        _named_here[name] = _imported(name)
+        return UserNet(name, _named_here[name])
+    return ResidualNet.named(name)
 
 
 def network_of(given: Network | Factory | nn.Module) -> Network:

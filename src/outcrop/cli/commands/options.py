@@ -98,7 +98,5 @@ def name_network(network: str | None) -> None:
     """
     if network is None:
         return
-    named = network_named(network)
-    if not isinstance(named, UserNet):
+    if not isinstance(network_named(network), UserNet):
         raise OutcropError("--network", f"{network} is no package.module:function; leave it out")
-    _ = named.function
