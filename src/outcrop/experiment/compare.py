@@ -57,6 +57,7 @@ def compare(
     workers: int | None = None,
     scheduler: str | None = None,
     baselines: Sequence[Baseline | Any] = BASELINES,
+    gap_seeds: int | None = None,
 ) -> Comparison:
     """Train the network and every baseline, score each, and say which is shown to be better.
 
@@ -93,9 +94,12 @@ def compare(
             see `folder`.
         baselines: the classical models that take part; a classifier of scikit-learn's kind sees the
             centre pixel (`outcrop.models.baselines.Baseline` says what else).
+        gap_seeds: with how many of the seeds, from the first, the leak gap is measured; 0 leaves
+            it out, and all if not given.
 
     Raises:
         OutcropError: the split does not fit the patches; no such device; a seed named twice;
+            more `gap_seeds` than seeds;
             `folder` exists and `resume` is false, or was made with other seeds, folds or settings;
             the encoder is none, or the patches are no squares that it can learn; a worker was
             killed.
@@ -107,6 +111,11 @@ def compare(
     if encoder is not None:
         _check_encoder(encoder, patches)
     recipes = _recipes(recipe, seeds)
+    gap_seeds = len(recipes) if gap_seeds is None else gap_seeds
+    if not 0 <= gap_seeds <= len(recipes):
+        raise OutcropError(
+            "--gap-seeds", f"must be 0 to {len(recipes)}, the number of seeds, not {gap_seeds}"
+        )
     on_cpu = pick_device(recipe.machine.device).type == "cpu"
     refuse_several(recipe.machine, "a comparison")
     if workers is None:
@@ -116,7 +125,7 @@ def compare(
         check_new(folder, instead="--resume")
     finished = _finished(folder, recipes, encoder)
     kinds = {"": folds}
-    if folds.by_ground:
+    if folds.by_ground and gap_seeds:
         kinds[AT_RANDOM] = random_folds(patches, folds, recipes[0].seed)
     trainings = sum(map(len, kinds.values())) * len(recipes) * (1 if encoder is None else 2)
     setting = Setting(
@@ -126,6 +135,7 @@ def compare(
         network=network,
         recipe=recipe,
         seeds=tuple(one.seed for one in recipes),
+        gap_seeds=gap_seeds,
         sources=sources,
         encoder=encoder,
         threads=max(1, torch.get_num_threads() // trainings),
@@ -273,6 +283,7 @@ def _trials(
         Trial(what, name, fold, seed, some)  # type: ignore[arg-type]
         for seed in setting.seeds
         for name, folds in setting.folds.items()
+        if seed in setting.seeds_of(name)
         for fold in range(len(folds))
         for some in sets
     ]
@@ -339,7 +350,7 @@ def _answers(
     trials = [one for one in _trials(setting, what) if one.split == split]
     return tuple(
         pooled([answer(setting, one, baseline) for one in trials if one.seed == seed], folds)
-        for seed in setting.seeds
+        for seed in setting.seeds_of(split)
     )
 
 

@@ -69,6 +69,7 @@ class Setting:
         folder: of the comparison.
         network, recipe: how the network is trained, but for the seed.
         seeds: the first one's runs have no seed in their names.
+        gap_seeds: how many of them train under the folds at random too.
         sources: see `outcrop.training.engine.train`.
         encoder: how encoders are trained, but for the seed; or None.
         threads: of a training on the CPU; its last digits depend on them.
@@ -82,11 +83,16 @@ class Setting:
     network: Network
     recipe: Recipe
     seeds: tuple[int, ...]
+    gap_seeds: int
     sources: Sequence[AnySource] | None
     encoder: VaeGanPlan | None
     threads: int
     features: Mapping[str, np.ndarray]
     baselines: tuple[Baseline, ...] = ()
+
+    def seeds_of(self, kind: str) -> tuple[int, ...]:
+        """The random seeds of the trainings under one kind of folds."""
+        return self.seeds if kind == "" else self.seeds[: self.gap_seeds]
 
     def split(self, trial: Trial) -> Split:
         """The split that a trial trains and judges on."""

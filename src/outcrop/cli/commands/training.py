@@ -204,6 +204,7 @@ def compare(
     sources: list[str] | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
+    gap_seeds: int | None = None,
     resume: bool = False,
 ) -> None:
     """Hold models against each other: which is shown to be better, and which difference is noise.
@@ -233,6 +234,9 @@ def compare(
         workers: how many processes train at once; as many as there are cores if not given, and one
             on a GPU. The results are the same.
         scheduler: address of a Dask cluster to train on, or local[N] for N processes here.
+        gap_seeds: with how many of the seeds, from the first, all is done again under a split at
+            random, which gives the leak gap and takes as long; 0 leaves it out, and all if not
+            given.
         resume: go on with a comparison that was interrupted, or add seeds to one.
     """
     from outcrop.cli.commands.options import keep_memory, refuse_beside
@@ -245,10 +249,10 @@ def compare(
     if split is not None:
         refuse_beside("--split", folds=folds, block=block, buffer=buffer)
     if runs is not None:
-        if resume or (seeds, model, sources, network, recipe, workers, scheduler) != (
+        if resume or (seeds, model, sources, network, recipe, workers, scheduler, gap_seeds) != (
             *[None] * 4,
             Recipe(),
-            *[None] * 2,
+            *[None] * 3,
         ):
             raise OutcropError("--runs", "trains nothing; leave out the options of a training")
         if split is None:
@@ -276,6 +280,7 @@ def compare(
             None if model is None else model.beside(recipe),
             workers,
             scheduler,
+            gap_seeds,
         )
     )
 
