@@ -38,7 +38,7 @@ from outcrop.splits import Folds, Split, random_folds, read_folds
 from outcrop.training.device import pick_device
 from outcrop.training.engine import default_network
 from outcrop.training.parallel import refuse_several
-from outcrop.training.recipe import Recipe
+from outcrop.training.recipe import Recipe, Tuning
 from outcrop.training.vaegan.recipe import VaeGanPlan
 
 FOLDS, SPLIT = "folds.json", "split.json"
@@ -56,8 +56,10 @@ def compare(
     encoder: VaeGanPlan | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
+    *,
     baselines: Sequence[Baseline | Any] = BASELINES,
     gap_seeds: int | None = None,
+    tuning: Tuning = Tuning(),
 ) -> Comparison:
     """Train the network and every baseline, score each, and say which is shown to be better.
 
@@ -96,6 +98,8 @@ def compare(
             centre pixel (`outcrop.models.baselines.Baseline` says what else).
         gap_seeds: with how many of the seeds, from the first, the leak gap is measured; 0 leaves
             it out, and all if not given.
+        tuning: of the network, anew in each training. With `network=None` it may choose a network
+            too.
 
     Raises:
         OutcropError: the split does not fit the patches; no such device; a seed named twice;
@@ -106,8 +110,8 @@ def compare(
     """
     folder, folds = Path(folder).resolve(), as_folds(split)
     folds.check(patches, "split")
-    network = default_network(patches) if network is None else network_of(network)
-    network.check_size(patches.size)
+    described = None if network is None else network_of(network)
+    (described or default_network(patches)).check_size(patches.size)
     if encoder is not None:
         _check_encoder(encoder, patches)
     recipes = _recipes(recipe, seeds)
@@ -132,8 +136,9 @@ def compare(
         patches=patches,
         folds=kinds,
         folder=folder,
-        network=network,
+        network=described,
         recipe=recipe,
+        tuning=tuning,
         seeds=tuple(one.seed for one in recipes),
         gap_seeds=gap_seeds,
         sources=sources,
@@ -316,11 +321,16 @@ def _do(setting: Setting, scheduler: str | None, workers: int) -> None:
 
 
 def _networks(setting: Setting) -> Entrant:
+    usual = (setting.network or default_network(setting.patches)).title
+    answers = _answers(setting, "network", "")
+    # By seed, a title or a list of them by fold.
+    chosen = [one.settings.get("network", usual) for one in answers]
+    titles = {name for one in chosen for name in ([one] if isinstance(one, str) else one)}
     return Entrant(
-        model=setting.network.title,
+        model=titles.pop() if len(titles) == 1 else "tuned network",
         features="patch",
         seeds=setting.seeds,
-        answers=_answers(setting, "network", ""),
+        answers=answers,
         random=_answers(setting, "network", AT_RANDOM),
         runs=_runs(setting, "network"),
     )

@@ -89,7 +89,15 @@ class Run:
     @property
     def seconds(self) -> float:
         """What tuning and training took."""
-        return float(self.config.get("seconds", sum(epoch.seconds for epoch in self.metrics)))
+        tuning = self.tuning.get("seconds", 0.0)
+        return float(
+            self.config.get("seconds", tuning + sum(epoch.seconds for epoch in self.metrics))
+        )
+
+    @property
+    def tuning(self) -> Mapping[str, Any]:
+        """What was tried and chosen before a network was trained; empty if nothing was."""
+        return self.config.get("tuning", {})
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -97,7 +105,9 @@ class Run:
         if isinstance(self.model, ClassicalModel):
             return self.model.fitted.settings
         recipe = self.config["recipe"]
-        return {"epochs": recipe["epochs"], "learning rate": recipe["learning_rate"]}
+        said = {"epochs": recipe["epochs"], "learning rate": recipe["learning_rate"]}
+        tuned = {"tuned": self.tuning["chosen"], "network": self.model.title}
+        return said | (tuned if self.tuning else {})
 
     @cached_property
     def scores(self) -> Scores:
