@@ -171,7 +171,7 @@ def _yaml_of(network: Network) -> dict[str, Any]:
     """A network as `take_training` takes it."""
     if isinstance(network, UserNet):
         return {"network": network.factory}
-    named = {"network": MULTI_SCALE} if isinstance(network, MultiScaleNet) else {}
+    named = {"network": MULTI_SCALE if isinstance(network, MultiScaleNet) else "resnet20"}
     return named | asdict(network)
 
 
