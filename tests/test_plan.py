@@ -51,7 +51,7 @@ def test_options_choose_the_network(words, network):
     [
         (("--network", "multi-scale", "--depth", "8"), "--depth: has no meaning beside --network"),
         (("--members", "3", "--depth", "8"), "has no meaning beside"),
-        (("--network", "resnet2"), "did you mean resnet20"),
+        (("--network", "resnet2"), "did you mean resnet"),
     ],
     ids=str,
 )
