@@ -16,6 +16,7 @@ from outcrop.experiment.compare import compare
 from outcrop.models.architectures import MultiScaleNet, ResidualNet, UserNet
 from outcrop.models.baselines import Baseline
 from outcrop.patches.patchset import PatchSet
+from outcrop.reporting import write_report
 from outcrop.splits import BlockSplit, Folds
 from outcrop.splits.split import TRAIN
 from outcrop.training import tuning
@@ -237,3 +238,28 @@ def test_a_comparison_tunes_each_training_of_the_network(
     assert row.model == "multi-scale network"
     config = json.loads((tmp_path / "c" / "network" / "config.json").read_text())
     assert [one["name"] for one in config["tuning"]["tried"]] == ["as given", "jitter 0.3"]
+
+
+def test_the_page_of_a_run_repeats_what_was_given_and_not_what_was_chosen(
+    patches, split, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(tuning, "MARGIN", -1.0)
+    numbers = iter(range(100))
+    monkeypatch.setattr(tuning, "_balanced", lambda truth, said: float(next(numbers)))
+    recipe = replace(RECIPE, batch=32)
+    run = train(patches, split, tmp_path / "run", None, recipe, graph=False, tuning=Tuning(2, 2))
+    assert run.tuning["chosen"] == "jitter 0.3"
+    page = write_report(run.folder).read_text(encoding="utf-8")
+    line = next(line for line in page.splitlines() if "outcrop train PATCHES" in line)
+    assert "--epochs 2 --batch 32" in line
+    assert "--trials 2 --tuning-folds 2 --output NEW" in line
+    assert not any(name in line for name in ("--jitter", "--network", "--learning-rate"))
+
+
+def test_the_page_of_a_run_names_its_network(patches, split, tmp_path) -> None:
+    run = train(patches, split, tmp_path / "run", SMALL, RECIPE, graph=False)
+    page = write_report(run.folder).read_text(encoding="utf-8")
+    line = next(line for line in page.splitlines() if "outcrop train PATCHES" in line)
+    assert "--network multi-scale --hidden 8 " in line
+    assert "--trials" not in line
+    assert "filters in the first stage" not in page

@@ -5,13 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from outcrop.models.architectures import MultiScaleNet, Network, ResidualNet, UserNet
+from outcrop.models.architectures import (
+    MultiScaleNet,
+    Network,
+    ResidualNet,
+    UserNet,
+    network_json,
+)
 from outcrop.models.baselines import ground_folds, stratified_sample
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
@@ -91,11 +97,15 @@ class Tuned:
         chosen = self.variant.name
         return f"tuning inside the training side, balanced accuracy: {tried}; taken: {chosen}"
 
-    def to_json(self, tuning: Tuning) -> dict[str, Any]:
-        """What `config.json` of a run keeps."""
+    def to_json(self, tuning: Tuning, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What `config.json` of a run keeps.
+
+        Args:
+            given: what `given_json` gives.
+        """
         return {
-            "trials": tuning.trials,
-            "tuning_folds": tuning.tuning_folds,
+            **asdict(tuning),
+            "given": given,
             "chosen": self.variant.name,
             "tried": [vars(one) for one in self.trials],
             "seconds": round(self.seconds, 3),
@@ -142,6 +152,13 @@ def candidates(network: Network | None, recipe: Recipe, patches: PatchSet) -> li
         add(f"{2 * usual.epochs} epochs", given, epochs=2 * usual.epochs)
         add("jitter 0.3", given, jitter=0.3)
     return found
+
+
+def given_json(network: Network | None, recipe: Recipe) -> dict[str, Any]:
+    """What is given to `tune`, but for the machine, as JSON holds it."""
+    plain = asdict(recipe)
+    del plain["machine"]
+    return {"network": None if network is None else network_json(network), "recipe": plain}
 
 
 # A residual network on a few thousand patches learns textures with AdamW and random gains.
