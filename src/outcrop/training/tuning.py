@@ -33,6 +33,7 @@ from outcrop.training.recipe import Recipe, Settled, Tuning, suited
 
 PATCHES = 1500
 MARGIN = 0.02
+BEHIND = 0.05
 AS_GIVEN = "as given"
 
 _SHARE = 0.5
@@ -206,7 +207,7 @@ def _filled(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe | None:
 
 
 def rounds(variants: int, folds: int) -> list[int]:
-    """How many variants each fold is held out from: after each the better half stays.
+    """How many variants each fold is held out from at most: after each the better half stays.
 
     As in successive halving (Jamieson and Talwalkar 2016, arXiv:1502.07943), with more held-out
     ground in place of more training. Two at least go through all, because a variant replaces what
@@ -226,8 +227,9 @@ def search(
 ) -> tuple[Variant, tuple[Trial, ...]]:
     """The variant to take, and what came of each.
 
-    The first variant goes through all folds, and stays unless another that did is better by
-    `MARGIN`: pieces of ground are few, and a choice among equals by few of them is by chance.
+    The first variant stays unless another is better by `MARGIN` on all folds together: pieces of
+    ground are few, and a choice among equals by few of them is by chance. Others are given up that
+    are behind it by `BEHIND` so far, and the search ends when none is left.
 
     Args:
         truth: by fold, int, `M`, the classes of the patches that it holds out.
@@ -238,8 +240,10 @@ def search(
     left, scores = list(said), dict.fromkeys(said, math.nan)
     for fold, number in enumerate(rounds(len(variants), len(truth))):
         if fold:
-            best = sorted(left[1:], key=lambda k: -scores[k])
-            left = [0, *sorted(best[: number - 1])]
+            near = [k for k in left[1:] if scores[k] > scores[0] - BEHIND]
+            left = [0, *sorted(sorted(near, key=lambda k: -scores[k])[: number - 1])]
+            if len(left) == 1:
+                break
         for k in left:
             said[k].append(judge(variants[k], fold))
             scores[k] = _balanced(np.concatenate(truth[: fold + 1]), np.concatenate(said[k]))
