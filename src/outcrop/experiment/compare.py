@@ -34,6 +34,7 @@ from outcrop.models.baselines import BASELINES, Baseline, baseline_of
 from outcrop.models.features import FEATURES
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
+from outcrop.progress import tell
 from outcrop.splits import Folds, Split, random_folds, read_folds
 from outcrop.training.device import pick_device
 from outcrop.training.engine import default_network
@@ -148,6 +149,11 @@ def compare(
         features={},
         baselines=tuple(map(baseline_of, baselines)),
     )
+    if tuning.tries and finished is None:
+        tell(
+            f"each training of the network is tuned first: up to {tuning.trials} variants by "
+            f"{tuning.tuning_folds} folds inside its training side; --trials 0 tunes nothing"
+        )
     folder.mkdir(exist_ok=True)
     try:
         _keep_folds(folder, folds)

@@ -11,10 +11,15 @@ from typing import Any
 
 from outcrop.experiment.compare import FOLDS, SPLIT
 from outcrop.files import read_json
-from outcrop.models.architectures import ResidualNet
+from outcrop.models.architectures import (
+    MULTI_SCALE,
+    MultiScaleNet,
+    ResidualNet,
+    network_of_json,
+)
 from outcrop.models.vaegan import VaeGan
 from outcrop.reporting.material import Material
-from outcrop.training.recipe import Recipe, recipe_of
+from outcrop.training.recipe import Recipe, Tuning, recipe_of
 from outcrop.training.vaegan.recipe import (
     EncoderPlan,
     VaeGanPlan,
@@ -31,8 +36,9 @@ def command(material: Material) -> str:
         return f"outcrop experiment --config {folder}/experiment.yaml --output NEW"
     config, comparison = material.config, material.comparison
     split = f"{folder}/split.json"
-    network, recipe = ResidualNet(**config["network"]), recipe_of(config["recipe"])
+    network, recipe = _given(config)
     options, remark = _changes(network, recipe), ""
+    budget = _budget(config, material.kind)
     trained = any((material.folder / name).exists() for name in ("network", "fold-0"))
     if comparison is not None and trained:
         split = f"{folder}/{_kept_split(material.folder)}"
@@ -46,8 +52,9 @@ def command(material: Material) -> str:
     elif comparison is not None:
         runs = [_from_here(material.folder / run) for row in comparison.rows for run in row.runs]
         split, options = f"{runs[0]}/split.json", [f"--runs {','.join(runs)}"]
+        budget = []
     begun = f"outcrop {material.kind} PATCHES --split {split}"
-    return " ".join([begun, *options, "--output NEW"]) + remark
+    return " ".join([begun, *options, *budget, "--output NEW"]) + remark
 
 
 def vaegan_command(run: VaeGanRun) -> str:
@@ -94,8 +101,38 @@ def _of_encoder(folder: Path, recipe: Recipe) -> tuple[list[str], str]:
     return [f"--model {network.parts}", *changes], remark
 
 
-def _changes(network: ResidualNet, recipe: Recipe) -> list[str]:
-    return [*_options(network, ResidualNet()), *_options(recipe, Recipe())]
+def _given(config: dict[str, Any]) -> tuple[dict[str, Any] | None, Recipe]:
+    """Network, as `network_json` gives it, and recipe: what was given and not what tuning chose."""
+    if not (tuning := config.get("tuning")):
+        return config["network"], recipe_of(config["recipe"])
+    given = tuning["given"]
+    return given["network"], recipe_of({**given["recipe"], "machine": config["recipe"]["machine"]})
+
+
+def _budget(config: dict[str, Any], kind: str) -> list[str]:
+    """Options of the tuning; a comparison tunes if nothing is said, and a training does not."""
+    tuning, usual = config.get("tuning"), Tuning()
+    if not tuning:
+        return ["--trials 0"] if kind == "compare" else []
+    options = [f"--trials {tuning['trials']}"]
+    if tuning["tuning_folds"] != usual.tuning_folds:
+        options.append(f"--tuning-folds {tuning['tuning_folds']}")
+    return options
+
+
+def _changes(network: dict[str, Any] | None, recipe: Recipe) -> list[str]:
+    return [*_of_network(network), *_options(recipe, Recipe())]
+
+
+def _of_network(network: dict[str, Any] | None) -> list[str]:
+    if network is None:
+        return []
+    if "factory" in network:
+        return [f"--network {shlex.quote(network['factory'])}"]
+    described = network_of_json(network)
+    if isinstance(described, MultiScaleNet):
+        return [f"--network {MULTI_SCALE}", *_options(described, MultiScaleNet())]
+    return list(_options(described, ResidualNet())) or ["--network resnet20"]
 
 
 def _options(settings: Any, usual: Any) -> Iterator[str]:
