@@ -40,12 +40,15 @@ class Scene:
     bands: tuple[int, ...] | None = None
     size: int = 33
 
-    def cut(self, data: Path, size: int | None = None, per_class: int | None = None) -> PatchSet:
-        """The patches; which of a frequent class are taken does not depend on any seed.
+    def cut(
+        self, data: Path, size: int | None = None, per_class: int | None = None, seed: int = 0
+    ) -> PatchSet:
+        """The patches.
 
         Args:
             data: the folder `shared/data`.
             size, per_class: instead of the scene's own.
+            seed: of which patches of a frequent class are taken.
         """
         with silence(True):
             return cut(
@@ -56,6 +59,7 @@ class Scene:
                 bands=self.bands,
                 keep=() if self.tile is None else (self.tile,),
                 per_class=per_class or self.per_class,
+                seed=seed,
             )
 
     def splitter(self, folds: int, apart: bool = False, seed: int = 0) -> Pieces:
