@@ -11,10 +11,16 @@ from typing import Any
 
 from outcrop.experiment.compare import FOLDS, SPLIT
 from outcrop.files import read_json
-from outcrop.models.architectures import ResidualNet
+from outcrop.models.architectures import (
+    MULTI_SCALE,
+    MultiScaleNet,
+    Network,
+    UserNet,
+    network_of_json,
+)
 from outcrop.models.vaegan import VaeGan
 from outcrop.reporting.material import Material
-from outcrop.training.recipe import Recipe, recipe_of
+from outcrop.training.recipe import Recipe, recipe_of, suited
 from outcrop.training.vaegan.recipe import (
     EncoderPlan,
     VaeGanPlan,
@@ -31,8 +37,14 @@ def command(material: Material) -> str:
         return f"outcrop experiment --config {folder}/experiment.yaml --output NEW"
     config, comparison = material.config, material.comparison
     split = f"{folder}/split.json"
-    network, recipe = ResidualNet(**config["network"]), recipe_of(config["recipe"])
+    if material.kind == "train" and "classical" in config:
+        return (
+            f"outcrop train PATCHES --split {split} {_classical(config['classical'])} --output NEW"
+        )
+    network, recipe = _network(config["network"]), recipe_of(config["recipe"])
     options, remark = _changes(network, recipe), ""
+    if "from" in config.get("start", {}):
+        options.append(f"--start-from {shlex.quote(config['start']['from'])}")
     trained = any((material.folder / name).exists() for name in ("network", "fold-0"))
     if comparison is not None and trained:
         split = f"{folder}/{_kept_split(material.folder)}"
@@ -86,16 +98,41 @@ def _of_encoder(folder: Path, recipe: Recipe) -> tuple[list[str], str]:
     """
     config = read_json(folder / "config.json", "run", "compare")
     network = VaeGan(**config["network"])
-    made = VaeGanPlan(network, vaegan_recipe_of(config["recipe"]))
-    plan = EncoderPlan(network, made.picture_recipe.epochs)
-    same = plan.beside(recipe) == made
+    how = vaegan_recipe_of(config["recipe"])
+    if how.augmentation.rotate is None:
+        # It stands for what suits the patches, and the classifier's recipe says what that is.
+        rotate = recipe.augmentation.rotate
+        how = replace(how, augmentation=replace(how.augmentation, rotate=rotate))
+    plan = EncoderPlan(network, how.epochs)
+    same = plan.beside(recipe) == VaeGanPlan(network, how)
     remark = "" if same else "  # but the encoder's recipe, encoder/config.json, is another"
     changes = _options(plan, EncoderPlan.named(network.parts))
     return [f"--model {network.parts}", *changes], remark
 
 
-def _changes(network: ResidualNet, recipe: Recipe) -> list[str]:
-    return [*_options(network, ResidualNet()), *_options(recipe, Recipe())]
+def _network(content: dict[str, Any]) -> Network:
+    """The network of a run. That of a user keeps its name alone: nothing of it is run."""
+    if "factory" in content:
+        return UserNet(content["factory"])
+    return network_of_json(content)
+
+
+def _changes(network: Network, recipe: Recipe) -> list[str]:
+    """Options of a network and its recipe, but for what the network takes where nothing is said."""
+    options = list(_options(recipe, suited(Recipe(), network)))
+    if isinstance(network, UserNet):
+        return [f"--network {shlex.quote(network.factory)}", *options]
+    own = list(_options(network, type(network)()))
+    if isinstance(network, MultiScaleNet):
+        return [f"--network {MULTI_SCALE}", *own, *options]
+    return [*(own or ["--network resnet20"]), *options]
+
+
+def _classical(made: dict[str, Any]) -> str:
+    """Options of a classical model."""
+    name, features = (made[key].replace(" ", "-") for key in ("name", "features"))
+    seed = f" --seed {made['seed']}" if made["seed"] else ""
+    return f"--classical {name} --features {features}{seed}"
 
 
 def _options(settings: Any, usual: Any) -> Iterator[str]:
