@@ -99,6 +99,21 @@ def test_the_leak_gap_is_that_of_folds_at_random(made):
             assert row.gap.value > 0.1
 
 
+def test_the_leak_gap_can_be_that_of_the_first_seeds(patches, folds, tmp_path):
+    recipe = replace(RECIPE, epochs=1)
+    one, none, three = (tmp_path / name for name in ("one", "none", "three"))
+    found = compare(patches, folds, one, NETWORK, recipe, seeds=[0, 4], gap_seeds=1)
+    for row in found.rows:
+        assert row.random.confusion.sum() * 2 == row.scores.confusion.sum()
+        assert row.gap.value == pytest.approx(row.random.overall.value - row.scores.overall.value)
+    assert not list(one.rglob("*-random-4*"))
+    found = compare(patches, folds, none, NETWORK, recipe, gap_seeds=0)
+    assert all(row.random is None and row.gap is None for row in found.rows)
+    with pytest.raises(OutcropError, match="--gap-seeds: must be 0 to 2"):
+        compare(patches, folds, three, NETWORK, recipe, seeds=[0, 4], gap_seeds=3)
+    assert not three.exists()
+
+
 def test_folds_at_random_hold_out_the_same_patches_in_the_same_numbers(patches, folds):
     random = random_folds(patches, folds, seed=5)
     assert not random.by_ground

@@ -10,10 +10,12 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
 from outcrop.errors import OutcropError
+from outcrop.experiment.compare import compare
 from outcrop.experiment.evaluate import evaluate
 from outcrop.mapping.scene import map_scene
+from outcrop.models import architectures
 from outcrop.models.architectures import UserNet
-from outcrop.models.baselines import Baseline
+from outcrop.models.baselines import BASELINES, Baseline
 from outcrop.training.engine import train
 from outcrop.training.export import export
 from outcrop.training.fit import fit_classical
@@ -47,16 +49,19 @@ def trained(tmp_path_factory):
     return train(PATCHES, SPLIT, tmp_path_factory.mktemp("user") / "run", small, RECIPE)
 
 
-def test_a_run_is_read_again_with_its_function_alone(trained):
-    again = read_run(trained.folder, "cpu", small)
+def test_a_run_is_read_again_where_its_function_was_named(trained, monkeypatch):
+    again = read_run(trained.folder, "cpu")
     images = PATCHES.take(np.arange(9))
     np.testing.assert_array_equal(
         again.model.probabilities(images), trained.model.probabilities(images)
     )
     likely, features = again.model.probabilities_and_features(images)
     assert (likely.shape, features.shape) == ((9, 3), (9, 6))
+    monkeypatch.setattr(architectures, "_named_here", {})
     with pytest.raises(OutcropError, match=r"pass it again: --network .*:small"):
         read_run(trained.folder, "cpu")
+    UserNet.of(small)
+    assert read_run(trained.folder, "cpu").model.identity == trained.model.identity
 
 
 def test_a_training_that_was_stopped_ends_with_the_same_weights(trained, tmp_path):
@@ -150,6 +155,26 @@ def test_an_estimator_of_scikit_learn_takes_part(tmp_path):
     )
 
 
+def test_estimators_and_modules_take_part_in_training_comparing_and_mapping(tmp_path):
+    near = KNeighborsClassifier(3)
+    run = train(PATCHES, SPLIT, tmp_path / "near", near, Recipe(seed=2))
+    assert run.model.title == "KNeighborsClassifier, centre pixel"
+    found = compare(
+        PATCHES, SPLIT, tmp_path / "c", small, RECIPE, baselines=[near, BASELINES[0]], workers=1
+    )
+    assert {row.title for row in found.rows} == {
+        f"{__name__}:small, patch",
+        "KNeighborsClassifier, centre pixel",
+        BASELINES[0].name + ", " + BASELINES[0].features,
+    }
+    pixels = np.random.default_rng(1).normal(130, 40, (2, 15, 17)).round().clip(1, 255)
+    scene = write_raster(tmp_path / "scene.tif", pixels.astype("uint8"))
+    map_scene(run, scene, tmp_path / "map.tif")
+    expected = run.model.fitted.estimator.predict(pixels.reshape(2, -1).T) + 1
+    with rasterio.open(tmp_path / "map.tif") as dataset:
+        np.testing.assert_array_equal(dataset.read(1).ravel(), expected)
+
+
 def test_by_name_on_the_command_line(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(
@@ -163,6 +188,7 @@ def test_by_name_on_the_command_line(tmp_path, monkeypatch, capfd):
     assert outcrop(f"train p.zarr --network mine:make {options}") == 0
     assert outcrop("evaluate r p.zarr --network mine:make --device cpu") == 0
     capfd.readouterr()
+    monkeypatch.setattr(architectures, "_named_here", {})
     assert outcrop("evaluate r p.zarr --device cpu") == 2
     assert "pass it again: --network mine:make" in capfd.readouterr().err
     assert outcrop("train p.zarr --network mine:make --depth 8 --split s.json -o x") == 2

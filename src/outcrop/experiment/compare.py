@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from outcrop.experiment.entrants import (
 from outcrop.experiment.trials import AT_RANDOM, Setting, Trial, answer, do_all, measured, pooled
 from outcrop.files import check_new, sweep
 from outcrop.models.architectures import Factory, Network, network_of
-from outcrop.models.baselines import BASELINES, Baseline
+from outcrop.models.baselines import BASELINES, Baseline, baseline_of
 from outcrop.models.features import FEATURES
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
@@ -37,7 +38,7 @@ from outcrop.splits import Folds, Split, random_folds, read_folds
 from outcrop.training.device import pick_device
 from outcrop.training.engine import default_network
 from outcrop.training.parallel import refuse_several
-from outcrop.training.recipe import Recipe
+from outcrop.training.recipe import Recipe, Tuning
 from outcrop.training.vaegan.recipe import VaeGanPlan
 
 FOLDS, SPLIT = "folds.json", "split.json"
@@ -55,6 +56,10 @@ def compare(
     encoder: VaeGanPlan | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
+    *,
+    baselines: Sequence[Baseline | Any] = BASELINES,
+    gap_seeds: int | None = None,
+    tuning: Tuning = Tuning(),
 ) -> Comparison:
     """Train the network and every baseline, score each, and say which is shown to be better.
 
@@ -89,20 +94,32 @@ def compare(
             the number of trainings, however many run at once.
         scheduler: address of a Dask cluster that trains instead, or `local[N]`; its workers must
             see `folder`.
+        baselines: the classical models that take part; a classifier of scikit-learn's kind sees the
+            centre pixel (`outcrop.models.baselines.Baseline` says what else).
+        gap_seeds: with how many of the seeds, from the first, the leak gap is measured; 0 leaves
+            it out, and all if not given.
+        tuning: of the network, anew in each training. With `network=None` it may choose a network
+            too.
 
     Raises:
         OutcropError: the split does not fit the patches; no such device; a seed named twice;
+            more `gap_seeds` than seeds;
             `folder` exists and `resume` is false, or was made with other seeds, folds or settings;
             the encoder is none, or the patches are no squares that it can learn; a worker was
             killed.
     """
     folder, folds = Path(folder).resolve(), as_folds(split)
     folds.check(patches, "split")
-    network = default_network(patches) if network is None else network_of(network)
-    network.check_size(patches.size)
+    described = None if network is None else network_of(network)
+    (described or default_network(patches)).check_size(patches.size)
     if encoder is not None:
         _check_encoder(encoder, patches)
     recipes = _recipes(recipe, seeds)
+    gap_seeds = len(recipes) if gap_seeds is None else gap_seeds
+    if not 0 <= gap_seeds <= len(recipes):
+        raise OutcropError(
+            "--gap-seeds", f"must be 0 to {len(recipes)}, the number of seeds, not {gap_seeds}"
+        )
     on_cpu = pick_device(recipe.machine.device).type == "cpu"
     refuse_several(recipe.machine, "a comparison")
     if workers is None:
@@ -112,20 +129,23 @@ def compare(
         check_new(folder, instead="--resume")
     finished = _finished(folder, recipes, encoder)
     kinds = {"": folds}
-    if folds.by_ground:
+    if folds.by_ground and gap_seeds:
         kinds[AT_RANDOM] = random_folds(patches, folds, recipes[0].seed)
     trainings = sum(map(len, kinds.values())) * len(recipes) * (1 if encoder is None else 2)
     setting = Setting(
         patches=patches,
         folds=kinds,
         folder=folder,
-        network=network,
+        network=described,
         recipe=recipe,
+        tuning=tuning,
         seeds=tuple(one.seed for one in recipes),
+        gap_seeds=gap_seeds,
         sources=sources,
         encoder=encoder,
         threads=max(1, torch.get_num_threads() // trainings),
         features={},
+        baselines=tuple(map(baseline_of, baselines)),
     )
     folder.mkdir(exist_ok=True)
     try:
@@ -142,7 +162,7 @@ def compare(
             )
         # Its runs are there and were trained with these settings, or they had said so.
         return finished
-    entrants = [_networks(setting), *_classical(setting, "features", BASELINES)]
+    entrants = [_networks(setting), *_classical(setting, "features", setting.baselines)]
     if encoder is not None:
         entrants += _classical(setting, "codes", _coded(encoder))
     comparison = hold_against_each_other(entrants, patches, folds, kinds.get(AT_RANDOM))
@@ -268,6 +288,7 @@ def _trials(
         Trial(what, name, fold, seed, some)  # type: ignore[arg-type]
         for seed in setting.seeds
         for name, folds in setting.folds.items()
+        if seed in setting.seeds_of(name)
         for fold in range(len(folds))
         for some in sets
     ]
@@ -282,7 +303,7 @@ def _do(setting: Setting, scheduler: str | None, workers: int) -> None:
     if setting.encoder is not None:
         networks += _trials(setting, "encoder")
         codes = _trials(setting, "codes", _coded(setting.encoder), together=True)
-    features = _trials(setting, "features", BASELINES)
+    features = _trials(setting, "features", setting.baselines)
     done = [one for one in networks if setting.is_done(one)]
     do_all(setting, done, Alone(), "networks")  # they are opened, and refuse other settings
     left = [one for one in (*networks, *features) if not setting.is_done(one)]
@@ -300,11 +321,16 @@ def _do(setting: Setting, scheduler: str | None, workers: int) -> None:
 
 
 def _networks(setting: Setting) -> Entrant:
+    usual = (setting.network or default_network(setting.patches)).title
+    answers = _answers(setting, "network", "")
+    # By seed, a title or a list of them by fold.
+    chosen = [one.settings.get("network", usual) for one in answers]
+    titles = {name for one in chosen for name in ([one] if isinstance(one, str) else one)}
     return Entrant(
-        model=setting.network.title,
+        model=titles.pop() if len(titles) == 1 else "tuned network",
         features="patch",
         seeds=setting.seeds,
-        answers=_answers(setting, "network", ""),
+        answers=answers,
         random=_answers(setting, "network", AT_RANDOM),
         runs=_runs(setting, "network"),
     )
@@ -334,7 +360,7 @@ def _answers(
     trials = [one for one in _trials(setting, what) if one.split == split]
     return tuple(
         pooled([answer(setting, one, baseline) for one in trials if one.seed == seed], folds)
-        for seed in setting.seeds
+        for seed in setting.seeds_of(split)
     )
 
 

@@ -47,7 +47,7 @@ class Entrant:
     Attributes:
         model, features, seeds, runs: as in `Row`.
         answers: under the split, one for each seed.
-        random: under the split at random, one for each seed; or none.
+        random: under the split at random, one for each of the first seeds; or none.
     """
 
     model: str

@@ -81,7 +81,8 @@ def run_experiment(
     refuse_several(experiment.recipe.machine, "an experiment")
     if experiment.recipe.augmentation.slices:
         raise OutcropError("--slices", "has no meaning for scenes; leave it out")
-    experiment.network.check_size((experiment.size, experiment.size))
+    if experiment.network is not None:
+        experiment.network.check_size((experiment.size, experiment.size))
     scenes = open_scenes(experiment.scenes, experiment.bands, experiment.crs, experiment.reading)
     names = [scene.name for scene in scenes]
     if twice := [name for name in names if names.count(name) > 1]:
@@ -107,12 +108,13 @@ def run_experiment(
         resume=(folder / "comparison").exists(),
         workers=workers,
         scheduler=scheduler,
+        tuning=experiment.tuning,
     )
     row = chosen(comparison, experiment.map_with)
     tell(f"maps are made with {row.title}, fitted anew to all {len(patches):,} patches")
     run = fit_to_all(
         patches, folds, row, folder / "comparison", folder / "final", experiment.network,
-        experiment.recipe, resume=(folder / "final").exists(),
+        experiment.recipe, resume=(folder / "final").exists(), tuning=experiment.tuning,
     )  # fmt: skip
     maps = _map(experiment, scenes, run, folder / "maps")
     truth = _truth(experiment, maps)

@@ -16,7 +16,7 @@ from outcrop.splits import Folds
 from outcrop.splits.split import TRAIN, Split
 from outcrop.training.engine import train
 from outcrop.training.fit import fit_classical
-from outcrop.training.recipe import Recipe
+from outcrop.training.recipe import Recipe, Tuning
 from outcrop.training.run import Predictions, Run
 
 NETWORK = "patch"
@@ -31,6 +31,7 @@ def fit_to_all(
     network: Network | None = None,
     recipe: Recipe = Recipe(),
     resume: bool = False,
+    tuning: Tuning = Tuning(),
 ) -> Run:
     """Fit a model of a comparison anew, to all patches.
 
@@ -39,7 +40,7 @@ def fit_to_all(
     Args:
         row: the model, of which the first seed is taken.
         compared: the folder of the comparison.
-        network, recipe: those of the comparison, for a network.
+        network, recipe, tuning: those of the comparison, for a network, which is tuned anew.
     """
     sides = np.full(len(patches), TRAIN, np.int8)
     how = {"splitter": "all labelled ground", "cross-validated by": dict(folds.how)}
@@ -50,7 +51,9 @@ def fit_to_all(
     )
     seed = row.seeds[0] if row.seeds else recipe.seed
     if row.features == NETWORK:
-        return train(patches, split, folder, network, recipe, resume, held_out=held_out)
+        return train(
+            patches, split, folder, network, recipe, resume, held_out=held_out, tuning=tuning
+        )
     for one in BASELINES:
         if (one.name, one.features) == (row.model, row.features):
             return fit_classical(patches, split, folder, one, seed, resume, held_out)

@@ -17,7 +17,7 @@ from outcrop.models.architectures import (
 from outcrop.sources.class_raster import names_by_value, open_class_raster
 from outcrop.sources.scene import Reading
 from outcrop.sources.vector import is_vector
-from outcrop.training.recipe import Augmentation, Machine, Recipe
+from outcrop.training.recipe import Augmentation, Machine, Recipe, Tuning
 from outcrop.typed import typed
 
 
@@ -53,10 +53,12 @@ class Experiment:
         maps: how many of the scenes to map; all if not given.
         step: map one pixel of each cell of `step × step` pixels.
         network: "multi-scale", a residual network by name, or package.module:function of yours,
-            which is run; to be changed by the options that follow.
+            which is run; to be changed by the options that follow. If nothing is said it is the
+            multi-scale network, or what tuning takes in its place.
         map_with: the model that makes the maps, such as "network" or "SVM, centre pixel"; if not
             given the one that cross-validation recommends.
         recipe: how it is trained; its seed is used for every draw.
+        tuning: of the network, anew in each training.
     """
 
     scenes: list[str]
@@ -78,9 +80,10 @@ class Experiment:
     folds: int = 5
     maps: int | None = None
     step: int = 1
-    network: Network = MultiScaleNet()
+    network: Network | None = None
     map_with: str | None = None
     recipe: Recipe = field(default_factory=Recipe)
+    tuning: Tuning = Tuning()
 
     def truth_classes(self) -> list[list[str] | None]:
         """Of each raster in `truth` the names that `classes` gives its values, as `VALUE=NAME`.
@@ -108,9 +111,9 @@ class Experiment:
         """The experiment as `outcrop experiment --config` reads it."""
         import yaml
 
-        content = asdict(replace(self, network=ResidualNet()))
-        content["network"] = _network_yaml(self.network)
-        for part in ("reading", "network", "recipe", "augmentation", "machine"):
+        content = asdict(replace(self, network=None))
+        content["network"] = {"network": None} if self.network is None else _yaml_of(self.network)
+        for part in ("reading", "network", "recipe", "augmentation", "machine", "tuning"):
             content |= content.pop(part)
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
@@ -127,18 +130,19 @@ class Experiment:
             given = typed(dict[str, Any], yaml.safe_load(text))
             content = {key.replace("-", "_"): value for key, value in given.items()}
             reading = typed(Reading, _taken(Reading, content))
+            tuning = typed(Tuning, _taken(Tuning, content))
             network, recipe = take_training(content)
             plan = typed(cls, content)
         except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
             raise OutcropError("experiment", f"cannot be read ({error})") from error
-        return replace(plan, reading=reading, network=network, recipe=recipe)
+        return replace(plan, reading=reading, network=network, recipe=recipe, tuning=tuning)
 
 
-def take_training(content: dict[str, Any]) -> tuple[Network, Recipe]:
+def take_training(content: dict[str, Any]) -> tuple[Network | None, Recipe]:
     """Take network and recipe, whose fields stand side by side, out of `content`.
 
     As on the command line, `network` may name one, and its fields change it; without a name or a
-    field it is the multi-scale network.
+    field it is None.
 
     >>> content = {"network": "resnet20", "survival": 0.5, "epochs": 9, "flip": False, "size": 8}
     >>> network, recipe = take_training(content)
@@ -150,22 +154,24 @@ def take_training(content: dict[str, Any]) -> tuple[Network, Recipe]:
     name = typed(str | None, content.pop("network", None), "network")
     given = {kind: _taken(kind, content) for kind in (ResidualNet, MultiScaleNet)}
     if name is None:
-        network: Network = ResidualNet() if given[ResidualNet] else MultiScaleNet()
+        said = [kind() for kind, changes in given.items() if changes]
+        network: Network | None = said[0] if said else None
     else:
         network = network_named(name)
     for kind, changes in given.items():
         if isinstance(network, kind):
             network = typed(kind, {**asdict(network), **changes})
         elif changes:
-            raise ValueError(f"{next(iter(changes))} has no meaning for {network.title}")
+            what = "a network" if network is None else network.title
+            raise ValueError(f"{next(iter(changes))} has no meaning for {what}")
     return network, recipe
 
 
-def _network_yaml(network: Network) -> dict[str, Any]:
+def _yaml_of(network: Network) -> dict[str, Any]:
     """A network as `take_training` takes it."""
     if isinstance(network, UserNet):
         return {"network": network.factory}
-    named = {"network": MULTI_SCALE} if isinstance(network, MultiScaleNet) else {}
+    named = {"network": MULTI_SCALE if isinstance(network, MultiScaleNet) else "resnet20"}
     return named | asdict(network)
 
 

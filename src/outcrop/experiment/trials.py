@@ -26,7 +26,7 @@ from outcrop.splits import Folds, Split
 from outcrop.training.device import keep_freed_memory, pick_device
 from outcrop.training.engine import train
 from outcrop.training.folder import is_finished
-from outcrop.training.recipe import Recipe
+from outcrop.training.recipe import Recipe, Tuning
 from outcrop.training.run import read_run
 from outcrop.training.vaegan.engine import train_vaegan
 from outcrop.training.vaegan.recipe import VaeGanPlan
@@ -67,24 +67,35 @@ class Setting:
         patches: the patch set.
         folds: by kind.
         folder: of the comparison.
-        network, recipe: how the network is trained, but for the seed.
+        network, recipe: how the network is trained, but for the seed; None for one that tuning may
+            choose.
+        tuning: of the network.
         seeds: the first one's runs have no seed in their names.
+        gap_seeds: how many of them train under the folds at random too.
         sources: see `outcrop.training.engine.train`.
         encoder: how encoders are trained, but for the seed; or None.
         threads: of a training on the CPU; its last digits depend on them.
         features: float, `N × F`, of all patches, by name.
+        baselines: the classical models on features.
     """
 
     patches: PatchSet
     folds: Mapping[str, Folds]
     folder: Path
-    network: Network
+    network: Network | None
     recipe: Recipe
+    tuning: Tuning
     seeds: tuple[int, ...]
+    gap_seeds: int
     sources: Sequence[AnySource] | None
     encoder: VaeGanPlan | None
     threads: int
     features: Mapping[str, np.ndarray]
+    baselines: tuple[Baseline, ...] = ()
+
+    def seeds_of(self, kind: str) -> tuple[int, ...]:
+        """The random seeds of the trainings under one kind of folds."""
+        return self.seeds if kind == "" else self.seeds[: self.gap_seeds]
 
     def split(self, trial: Trial) -> Split:
         """The split that a trial trains and judges on."""
@@ -162,7 +173,7 @@ def do(setting: Setting, trial: Trial) -> None:
             recipe = replace(setting.recipe, seed=trial.seed)
             train(
                 patches, split, folder, setting.network, recipe, resume, graph=False,
-                sources=sources,
+                sources=sources, tuning=setting.tuning,
             )  # fmt: skip
         else:
             assert setting.encoder is not None

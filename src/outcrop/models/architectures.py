@@ -367,10 +367,17 @@ class UserNet:
         """The network that a function makes, or copies of a module as it is."""
         from torch import nn
 
+        name, function = f"{make.__module__}:", make
         if isinstance(make, nn.Module):
-            module = make
-            return cls(type(module).__qualname__, lambda bands, classes: deepcopy(module))
-        return cls(f"{make.__module__}:{make.__qualname__}", make)
+            module, name = make, name + type(make).__qualname__
+
+            def function(bands: int, classes: int) -> nn.Module:
+                return deepcopy(module)
+
+        else:
+            name += make.__qualname__
+        _named_here[name] = function
+        return cls(name, function)
 
     @property
     def title(self) -> str:
@@ -384,7 +391,7 @@ class UserNet:
         Raises:
             OutcropError: there is none of this name.
         """
-        return self.make or _imported(self.factory)
+        return _named_here.setdefault(self.factory, self.make or _imported(self.factory))
 
     # What a residual network has, and these have not.
     survival: ClassVar[float] = 1.0
@@ -473,7 +480,10 @@ def network_named(name: str) -> Network:
     """
     if name == MULTI_SCALE:
         return MultiScaleNet()
-    return UserNet(name) if ":" in name else ResidualNet.named(name)
+    if ":" in name:
+        _named_here[name] = _imported(name)
+        return UserNet(name, _named_here[name])
+    return ResidualNet.named(name)
 
 
 def network_of(given: Network | Factory | nn.Module) -> Network:
@@ -492,29 +502,29 @@ def network_json(network: Network) -> dict[str, Any]:
     return {"factory": network.factory}
 
 
-def network_of_json(content: Mapping[str, Any], make: Factory | None = None) -> Network:
+def network_of_json(content: Mapping[str, Any]) -> Network:
     """The network that `network_json` gave.
 
-    Args:
-        make: the function that a network of the user's was made by; a file alone never says what
-            is run.
-
     Raises:
-        OutcropError: it is a network of the user's, and `make` is missing.
+        OutcropError: it is a network of the user's that this process was not given.
         TypeError, ValueError: it is something else.
     """
     if "factory" in content:
         name = typed(str, content["factory"], "factory")
-        if make is None:
+        if name not in _named_here:
             raise OutcropError(
                 name,
                 "made the network of this model, and its code is run when the model is read; pass "
-                f"it again: --network {name}",
+                f"it again: --network {name}, or UserNet.of in Python",
             )
-        return UserNet(name, make)
+        return UserNet(name, _named_here[name])
     if MULTI_SCALE in content:
         return typed(MultiScaleNet, content[MULTI_SCALE], "network")
     return typed(ResidualNet, content, "network")
+
+
+# A file never decides what is run: only functions that the user has named in this process are.
+_named_here: dict[str, Factory] = {}
 
 
 def _imported(name: str) -> Factory:

@@ -474,13 +474,28 @@ _RECIPES: Mapping[str, _Recipe] = {
 BASELINES = tuple(Baseline(name, features) for features in FEATURES for name in _RECIPES)
 
 
-def ground_folds(labels: np.ndarray, groups: np.ndarray | None, seed: int) -> Folds:
-    """Folds, balanced by class, that keep groups together; fewer than 5 if need be, or none.
+def baseline_of(given: Baseline | Any) -> Baseline:
+    """A classical model, or the one of a classifier of scikit-learn's kind on the centre pixel.
+
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> baseline_of(KNeighborsClassifier()).name
+    'KNeighborsClassifier'
+    """
+    if isinstance(given, Baseline):
+        return given
+    return Baseline(type(given).__name__, "centre pixel", given)
+
+
+def ground_folds(
+    labels: np.ndarray, groups: np.ndarray | None, seed: int, wanted: int = FOLDS
+) -> Folds:
+    """Folds, balanced by class, that keep groups together; fewer than wanted if need be, or none.
 
     Args:
         labels: int, `N`.
         groups: `N`, or None for folds at random.
         seed: of the folds.
+        wanted: how many.
 
     Returns:
         Pairs of training and held-out indices. Every patch is held out once, and every training
@@ -488,7 +503,7 @@ def ground_folds(labels: np.ndarray, groups: np.ndarray | None, seed: int) -> Fo
     """
     most = np.bincount(labels).max() if groups is None else len(np.unique(groups))
     splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
-    for n in range(min(FOLDS, most), 1, -1):
+    for n in range(min(wanted, most), 1, -1):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of classes rarer than folds
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from itertools import pairwise
 from typing import Any
@@ -107,25 +107,23 @@ class MultiScaleNetwork(nn.Module):
             features.append(inner.T.unflatten(1, (tall, width)))
         return torch.cat(logits, dim=1), torch.cat(features, dim=1)
 
-    def learn_scale(self, batches: Iterable[Tensor]) -> None:
+    def learn_scale(self, batches: Callable[[], Iterable[Tensor]]) -> None:
         """Principal components, and mean and spread of the deviations, of the training side.
 
         Args:
-            batches: normalised patches, all of them once.
+            batches: gives the normalised patches, all of them once; it is called twice at most.
         """
         if not self.windows:
             return
-        batches = list(batches) if self.bands > _COMPONENTS else batches
         with torch.no_grad():
             if self.bands > _COMPONENTS:
-                centres = torch.cat([self._around(one, 1, 1, 1)[:, :, 0, 0] for one in batches])
+                centres = torch.cat([self._around(one, 1, 1, 1)[:, :, 0, 0] for one in batches()])
                 centred = centres.double() - centres.double().mean(dim=0)
                 axes = torch.linalg.svd(centred, full_matrices=False).Vh[:_COMPONENTS]
                 largest = (centred @ axes.T).std(dim=0, correction=0).max().clamp_min(1e-6)
                 self.components[: len(axes)] = (axes / largest).float()
             seen = self.bands + len(self.shift)
-            rows = [self._table(one, 1, 1)[:, seen:, 0, 0] for one in batches]
-            deviations = torch.cat(rows) * 1.0
+            deviations = torch.cat([self._table(one, 1, 1)[:, seen:, 0, 0] for one in batches()])
             self.shift.copy_(deviations.mean(dim=0))
             spread = deviations.std(dim=0, correction=0)
             self.scale.copy_(torch.where(spread > 1e-6, spread, 1))

@@ -43,7 +43,7 @@ def confidence_part(held_out: HeldOut) -> ConfidencePart:
         OutcropError: nothing is held out; an area of trust is damaged.
     """
     found = held_out.calibration
-    charts = [reliability_chart("as the network gives it", found.before, RANDOM)]
+    charts = [reliability_chart("as the model gives it", found.before, RANDOM)]
     if found.after is not None:
         holds = "calibrated" if found.temperature != 1 else "at another's temperature"
         charts.append(reliability_chart(holds, found.after, GROUND))

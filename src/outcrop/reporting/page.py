@@ -248,12 +248,11 @@ def _scene_parts(material: Material, scenes: _Scenes) -> list[ScenePart]:
 
 def _curves(material: Material) -> list[Markup]:
     """Loss, then accuracy of the network under each split."""
-    fold = f", fold 0 of {len(material.folds)}" if len(material.folds) > 1 else ""
     if material.learning is None:
         return []
-    runs = {f"{material.split_words}{fold}": material.learning}
+    runs = {material.split_words: material.learning}
     if material.random is not None:
-        runs[f"split at random{fold}"] = material.random.runs[0]
+        runs["split at random"] = material.random.runs[0]
     losses = [
         side.loss
         for run in runs.values()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from outcrop.files import decoding, file_hash, write_json
-from outcrop.models.architectures import Factory, Network, network_json, network_of_json
+from outcrop.models.architectures import Network, network_json, network_of_json
 from outcrop.models.network import NetworkModule
 from outcrop.training.augment import nearest
 from outcrop.training.checkpoint import check_weights, checksum, load_weights, write_tensors
@@ -227,13 +227,8 @@ def mean_logits(logits: Sequence[Tensor]) -> Tensor:
     return each.logsumexp(dim=0) - math.log(len(logits))
 
 
-def read_classifier(
-    folder: str | Path, device: str = "auto", make: Factory | None = None
-) -> Classifier:
+def read_classifier(folder: str | Path, device: str = "auto") -> Classifier:
     """Read what `Classifier.save` wrote. Nothing that is read is executed.
-
-    Args:
-        make: the function that a network of the user's was made by.
 
     Raises:
         OutcropError: missing, damaged or foreign files; a model of another kind; no such device.
@@ -246,11 +241,14 @@ def read_classifier(
         if content["version"] != _VERSION:
             raise ValueError("another version")
         shared = from_description(content)
-        network = network_of_json(typed(dict[str, Any], content["network"], "network"), make)
+        told = typed(dict[str, Any], content["network"], "network")
+        network = None if "factory" in told else network_of_json(told)
         flip = typed(bool, content.get("flip", False), "flip")
         normalisation = typed(Normalisation, content["normalisation"], "normalisation")
         if not len(shared["bands"]) == len(normalisation.mean) == len(normalisation.std):
             raise ValueError("bands and normalisation differ in number")
+    if network is None:
+        network = network_of_json(told)
     weights = folder / "model.safetensors"
     check_weights(weights, content.get("weights"))
     with torch.random.fork_rng(devices=[]):

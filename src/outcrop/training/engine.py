@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from sklearn.base import ClassifierMixin
 from torch import nn
 
 from outcrop.errors import OutcropError
@@ -18,12 +19,13 @@ from outcrop.models.architectures import (
     MultiScaleNet,
     Network,
     ResidualNet,
-    UserNet,
     network_json,
     network_of,
 )
+from outcrop.models.baselines import Baseline, baseline_of
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
+from outcrop.progress import gathered, tell
 from outcrop.splits.split import Split
 from outcrop.training.announce import announce, announce_balance, announce_shifts
 from outcrop.training.augment import label_of, settled
@@ -44,12 +46,13 @@ from outcrop.training.folder import (
 from outcrop.training.memory import fitting_batch, full_memory_explained
 from outcrop.training.normalise import learn_normalisation
 from outcrop.training.origin import origin_of
-from outcrop.training.parallel import Team, make_learner, make_team
+from outcrop.training.parallel import Team, make_learner, make_team, refuse_several
 from outcrop.training.pictures import load_pictures
-from outcrop.training.recipe import Augmentation, Recipe, Settled, suited
+from outcrop.training.recipe import Augmentation, Recipe, Settled, Tuning, suited
 from outcrop.training.run import Predictions, Run, read_run
 from outcrop.training.start import first_weights
 from outcrop.training.trust import measure_trust, write_trust
+from outcrop.training.tuning import candidates, tune
 
 _OLD_GAIN_OF_SCENES = 0.2
 
@@ -58,7 +61,7 @@ def train(
     patches: PatchSet,
     split: Split,
     folder: str | Path,
-    network: Network | Factory | nn.Module | None = None,
+    network: Network | Factory | nn.Module | Baseline | ClassifierMixin | None = None,
     recipe: Recipe | None = None,
     resume: bool = False,
     lines: bool = False,
@@ -66,6 +69,7 @@ def train(
     sources: Sequence[AnySource] | None = None,
     held_out: Predictions | None = None,
     start_from: str | Path | None = None,
+    tuning: Tuning | None = None,
 ) -> Run:
     """Train `network` on the training side of `split` and judge it on the validation side.
 
@@ -92,7 +96,9 @@ def train(
             the model.
         network: what to train: a description, or from the number of bands and of classes a
             `torch.nn.Module` of `N × bands × height × width` to logits `N × classes`; or such a
-            module. `default_network(patches)` if not given.
+            module. `default_network(patches)` if not given. A classical model or a classifier of
+            scikit-learn's kind is fitted instead (`outcrop.training.fit.fit_classical`), with the
+            recipe's seed.
         recipe: how; as suits the network if not given (`outcrop.training.recipe.suited`).
         resume: go on with the run in `folder`, if there is one, from its newest checkpoint. All
             but the device must be as it was. A finished run is returned as it is.
@@ -107,6 +113,9 @@ def train(
         start_from: the folder of a run, or a safetensors file, whose weights are the first weights
             where they fit (`outcrop.training.start.first_weights`). A run that is gone on with
             knows what it started from.
+        tuning: choose the settings that `recipe` leaves open, and with `network=None` the network,
+            by folds inside the training side first (`outcrop.training.tuning.tune`). The run keeps
+            what was tried and chosen, so that one that is gone on with does not search again.
 
     Raises:
         OutcropError: the folder exists and `resume` is false, or is not this run; the split does
@@ -115,10 +124,22 @@ def train(
             memory or disk is full.
         KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM; the run can be resumed.
     """
+    if isinstance(network, Baseline | ClassifierMixin):
+        from outcrop.training.fit import fit_classical
+
+        seed, baseline = (recipe or Recipe()).seed, baseline_of(network)
+        return fit_classical(patches, split, folder, baseline, seed, resume, held_out)
     split.check(patches, judged=len(split.validation) > 0)
-    network = default_network(patches) if network is None else network_of(network)
-    recipe = suited(recipe or Recipe(), network)
+    given = None if network is None else network_of(network)
+    network = given or default_network(patches)
     network.check_size(patches.size)
+    recipe = recipe or Recipe()
+    tuned: dict[str, Any] = {}
+    if tuning is not None and tuning.tries:
+        network, recipe, tuned = _tuned(
+            patches, split, Path(folder), given, recipe, tuning, resume, sources, start_from
+        )
+    recipe = suited(recipe, network)
     with make_team(network, recipe) as team, ExitStack() as stack:
         with team.together():
             stack.enter_context(capped_memory(team.device, recipe.machine.gpu_bytes))
@@ -126,8 +147,44 @@ def train(
             recipe = replace(recipe, machine=replace(recipe.machine, devices=team.world))
         return _train(
             patches, split, Path(folder), network, recipe, resume, lines, graph, sources, held_out,
-            start_from, team,
+            start_from, tuned, team,
         )  # fmt: skip
+
+
+def _tuned(
+    patches: PatchSet,
+    split: Split,
+    folder: Path,
+    network: Network | None,
+    recipe: Recipe,
+    tuning: Tuning,
+    resume: bool,
+    sources: Sequence[AnySource] | None,
+    start_from: str | Path | None,
+) -> tuple[Network, Recipe, dict[str, Any]]:
+    """What tuning chooses, or has chosen if there is a run already, and what the run keeps of it.
+
+    Raises:
+        OutcropError: several processes are to train; as `train`.
+    """
+    refuse_several(recipe.machine, "tuning", "take 1, or --trials 0 to tune nothing")
+    if network is None and (start_from is not None or default_network(patches) != MultiScaleNet()):
+        network = default_network(patches)
+    if resume and folder.exists():
+        before = read_config(folder, CLASSIFIER).get("tuning", {})
+        variants = candidates(network, recipe, patches)[: tuning.trials]
+        asked = asdict(tuning)
+        chosen = next((one for one in variants if one.name == before.get("chosen")), variants[0])
+        # What differs from before is said when the run is gone on with.
+        return chosen.network, chosen.recipe, {**before, **asked}
+    check_new(folder, instead="--resume")
+    first = None
+    if start_from is not None:
+        with gathered():  # what fits is said when the training starts
+            first = first_weights(start_from, network or MultiScaleNet(), patches).tensors
+    found = tune(patches, split, network, recipe, tuning, sources, first)
+    tell(found.summary)
+    return found.variant.network, found.variant.recipe, found.to_json(tuning)
 
 
 def default_network(patches: PatchSet) -> Network:
@@ -152,10 +209,10 @@ def _train(
     sources: Sequence[AnySource] | None,
     held_out: Predictions | None,
     start_from: str | Path | None,
+    tuned: Mapping[str, Any],
     team: Team,
 ) -> Run:
     device, recipe = team.device, _written_out(recipe, patches)
-    make = network.function if isinstance(network, UserNet) else None
     started: dict[str, Any] = {} if start_from is None else {"from": str(start_from)}
     first = None
     with team.together():
@@ -170,10 +227,11 @@ def _train(
             begun_with = read_config(folder, CLASSIFIER).get("start", {})
             if start_from is None or begun_with.get("from") == str(start_from):
                 started = begun_with
-            config = describe(patches, split, network_json(network), recipe) | {"start": started}
+            config = describe(patches, split, network_json(network), recipe)
+            config |= {"start": started, "tuning": tuned}
             check_same(folder, config, split, defaults)
             if is_finished(folder):
-                return read_run(folder, str(device), make)
+                return read_run(folder, str(device))
             if team.first:
                 sweep(folder)
         else:
@@ -208,7 +266,8 @@ def _train(
                 learner.check_parts(len(training))
                 if not going_on and team.first:
                     config = describe(patches, split, network_json(network), recipe)
-                    start(folder, config | ({"start": started} if started else {}), split)
+                    made = {"start": started, "tuning": tuned}
+                    start(folder, config | {k: v for k, v in made.items() if v}, split)
             announce(network, patches, recipe.machine, device)
             if lines:
                 announce_balance(recipe.class_balance, patches.labels[split.train], patches)
@@ -242,7 +301,7 @@ def _train(
             )  # fmt: skip
             write_trust(folder, replace(area, model=weights))
             classifier.save(folder)
-    return read_run(folder, str(device), make)
+    return read_run(folder, str(device))
 
 
 def _written_out(recipe: Settled, patches: PatchSet) -> Settled:

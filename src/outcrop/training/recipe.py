@@ -275,6 +275,40 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """How much is spent on choosing a network and its settings, as classical models are tuned.
+
+    Variants are held against each other by folds inside the training side, and the given settings
+    stay unless a variant is better by 2 points of balanced accuracy.
+
+    Attributes:
+        trials: how many variants of the network and its recipe are tried, as given being the
+            first; 0 or 1 tries none.
+        tuning_folds: parts of the training side, made of whole pieces of ground, that are held out
+            one after the other; after each the better half of the variants stays.
+
+    Raises:
+        OutcropError: a number out of its range.
+    """
+
+    trials: int = 4
+    tuning_folds: int = 3
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            "tuning",
+            ("trials", self.trials >= 0, "2 or more, or 0 to tune nothing"),
+            ("tuning_folds", self.tuning_folds >= 2, "2 or more"),
+        )
+
+    @property
+    def tries(self) -> bool:
+        """Whether there is anything to choose from."""
+        return self.trials > 1
+
+
+@dataclass(frozen=True)
 class Settled(Recipe):
     """A recipe in which nothing is left to the network (`suited`)."""
 

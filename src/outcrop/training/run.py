@@ -15,7 +15,6 @@ from outcrop.evaluation.calibration import Calibration, calibrate, tempered
 from outcrop.evaluation.scores import Scores, score
 from outcrop.evaluation.trust import AreaOfTrust
 from outcrop.files import decoding, new_file
-from outcrop.models.architectures import Factory
 from outcrop.splits.split import read_split
 from outcrop.training.classical import ClassicalModel, read_classical
 from outcrop.training.classifier import Classifier, read_classifier
@@ -90,7 +89,15 @@ class Run:
     @property
     def seconds(self) -> float:
         """What tuning and training took."""
-        return float(self.config.get("seconds", sum(epoch.seconds for epoch in self.metrics)))
+        tuning = self.tuning.get("seconds", 0.0)
+        return float(
+            self.config.get("seconds", tuning + sum(epoch.seconds for epoch in self.metrics))
+        )
+
+    @property
+    def tuning(self) -> Mapping[str, Any]:
+        """What was tried and chosen before a network was trained; empty if nothing was."""
+        return self.config.get("tuning", {})
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -98,7 +105,9 @@ class Run:
         if isinstance(self.model, ClassicalModel):
             return self.model.fitted.settings
         recipe = self.config["recipe"]
-        return {"epochs": recipe["epochs"], "learning rate": recipe["learning_rate"]}
+        said = {"epochs": recipe["epochs"], "learning rate": recipe["learning_rate"]}
+        tuned = {"tuned": self.tuning["chosen"], "network": self.model.title}
+        return said | (tuned if self.tuning else {})
 
     @cached_property
     def scores(self) -> Scores:
@@ -188,13 +197,11 @@ def network_of(model: Model | Run) -> Classifier:
 def read_model(
     folder: str | Path,
     device: str = "auto",
-    make: Factory | None = None,
     trusted: Sequence[str] = (),
 ) -> Model:
     """Read the model that a run left. Nothing that is read is executed.
 
     Args:
-        make: the function that a network of the user's was made by (`outcrop.models.user`).
         trusted: names of types of the user's own that a classical model is made of.
 
     Raises:
@@ -204,19 +211,18 @@ def read_model(
     content = read_description(folder)
     if kind_of_model(folder, content, CLASSIFIER, CLASSICAL) == CLASSICAL:
         return read_classical(folder, trusted)
-    return read_classifier(folder, device, make)
+    return read_classifier(folder, device)
 
 
 def read_run(
     folder: str | Path,
     device: str = "auto",
-    make: Factory | None = None,
     trusted: Sequence[str] = (),
 ) -> Run:
     """Open the folder of a finished training.
 
     Args:
-        make, trusted: see `read_model`.
+        trusted: see `read_model`.
 
     Raises:
         OutcropError: missing, foreign, damaged or unfinished.
@@ -225,7 +231,7 @@ def read_run(
     config = read_config(folder, CLASSIFIER, CLASSICAL)
     if not is_finished(folder):
         raise OutcropError(folder, "is not finished; go on with `outcrop train --resume`")
-    model = read_model(folder, device, make, trusted)
+    model = read_model(folder, device, trusted)
     run = Run(
         folder=folder,
         model=model,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
-from outcrop.models.architectures import Network, UserNet
+from outcrop.models.architectures import Network
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import tell
 from outcrop.training.checkpoint import checksum
@@ -122,8 +122,7 @@ def _of_run(
     folder: Path, network: Network, patches: PatchSet
 ) -> tuple[Mapping[str, Tensor], dict[str, str]]:
     """The weights of a run, and why some are not to be taken, by name."""
-    make = network.function if isinstance(network, UserNet) else None
-    classifier = read_classifier(folder, "cpu", make)
+    classifier = read_classifier(folder, "cpu")
     reasons: dict[str, str] = {}
     if set(classifier.bands) == set(patches.bands):
         classifier = classifier.in_order([patches.bands.index(one) for one in classifier.bands])

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from outcrop.cli.commands.options import headers_of, made_by, opened_sources, refuse_beside
+from outcrop.cli.commands.options import headers_of, name_network, opened_sources, refuse_beside
 from outcrop.errors import OutcropError
 from outcrop.sources.scene import Resampling
 
@@ -109,9 +109,9 @@ def map(
     from outcrop.training.run import model_of, read_model, read_run
 
     headers = headers_of(sources, inline_byte=inline_byte, crossline_byte=crossline_byte, gaps=gaps)
-    make = made_by(network)
-    first = read_model(run, device, make) if trust is None else read_run(run, device, make)
-    models = [first, *(read_model(one, device, make) for one in ensemble or ())]
+    name_network(network)
+    first = read_model(run, device) if trust is None else read_run(run, device)
+    models = [first, *(read_model(one, device) for one in ensemble or ())]
     options: dict[str, Any] = {
         "confidence": confidence, "entropy": entropy, "second": second, "trust": trust,
         "method": method, "turns": turns, "step": step, "scheduler": scheduler, "resume": resume,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from outcrop.errors import OutcropError
-from outcrop.models.architectures import Factory, Network, UserNet, network_named
+from outcrop.models.architectures import Network, UserNet, network_named
 from outcrop.sources.scene import Reading
 from outcrop.training.recipe import Machine, Recipe
 from outcrop.training.vaegan.recipe import VaeGanPlan
@@ -90,15 +90,13 @@ def refuse_without(what: str, **options: Any) -> None:
             raise OutcropError(f"--{name.replace('_', '-')}", f"needs {what}; give it too")
 
 
-def made_by(network: str | None) -> Factory | None:
-    """The function of the user's that a network is made by.
+def name_network(network: str | None) -> None:
+    """Let the function of the user's that a network is made by be run in this process.
 
     Args:
         network: package.module:function.
     """
     if network is None:
-        return None
-    named = network_named(network)
-    if not isinstance(named, UserNet):
+        return
+    if not isinstance(network_named(network), UserNet):
         raise OutcropError("--network", f"{network} is no package.module:function; leave it out")
-    return named.function

@@ -8,7 +8,7 @@ from typing import Literal
 
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import Network, ResidualNet
-from outcrop.training.recipe import Machine, Recipe
+from outcrop.training.recipe import Machine, Recipe, Tuning
 from outcrop.training.vaegan.recipe import EncoderPlan, VaeGanPlan
 
 ClassicalName = Literal[
@@ -56,6 +56,8 @@ def train(
     judge: Path | None = None,
     sources: list[str] | None = None,
     start_from: Path | None = None,
+    trials: int | None = None,
+    tuning_folds: int | None = None,
     resume: bool = False,
 ) -> None:
     """Train a network or a classical model on a patch set, class folder, archive, npz or CIFAR-10.
@@ -84,6 +86,10 @@ def train(
             from, in the same order, if they are no longer where they were.
         start_from: a run, or a safetensors file, whose weights are the first weights, by name and
             shape; what fits and what does not is printed.
+        trials: before a network is trained, try so many variants of what was not said, as given
+            being the first, and take the one that folds inside the training side find to be better
+            by 2 points; none if not given.
+        tuning_folds: for --trials, how many folds; 3 if not given.
         resume: go on with a run that was interrupted.
     """
     from outcrop.cli.commands.options import (
@@ -100,12 +106,19 @@ def train(
         refuse_without("--model", similarity=similarity, judge=judge)
     else:
         refuse_unused(model, network, recipe)
-        refuse_beside("--model", start_from=start_from)
+        refuse_beside("--model", start_from=start_from, trials=trials)
+    if trials is None:
+        refuse_without("--trials", tuning_folds=tuning_folds)
     if classical is None:
         refuse_without("--classical", features=features)
     else:
         refuse_beside(
-            "--classical", network=network, model=model, sources=sources, start_from=start_from
+            "--classical",
+            network=network,
+            model=model,
+            sources=sources,
+            start_from=start_from,
+            trials=trials,
         )
         if recipe != replace(Recipe(), seed=recipe.seed):
             raise OutcropError("--classical", "takes --seed alone of the options of a training")
@@ -136,6 +149,7 @@ def train(
             lines=True,
             sources=sources,
             start_from=start_from,
+            tuning=None if trials is None else Tuning(trials, tuning_folds or Tuning.tuning_folds),
         )
         run_table(run)
     else:
@@ -171,13 +185,14 @@ def evaluate(run: Path, patches: str, *, network: str | None = None, device: str
         network: package.module:function that made the network of the run, if it is one of yours.
         device: auto, cpu, cuda or mps.
     """
-    from outcrop.cli.commands.options import made_by
+    from outcrop.cli.commands.options import name_network
     from outcrop.cli.tables import evaluation_table
     from outcrop.experiment.evaluate import evaluate as evaluate_model
     from outcrop.patches.collection import open_patches
     from outcrop.training.run import read_run
 
-    opened, model = open_patches(patches), read_run(run, device, made_by(network))
+    name_network(network)
+    opened, model = open_patches(patches), read_run(run, device)
     known = model.config["patches"]["fingerprint"] == opened.fingerprint
     kind = (
         "of the very patch set that the run was trained on: too high"
@@ -197,12 +212,14 @@ def compare(
     buffer: float | None = None,
     network: Network | None = None,
     recipe: Recipe = Recipe(),
+    tuning: Tuning = Tuning(),
     seeds: list[int] | None = None,
     model: EncoderPlan | None = None,
     runs: list[Path] | None = None,
     sources: list[str] | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
+    gap_seeds: int | None = None,
     resume: bool = False,
 ) -> None:
     """Hold models against each other: which is shown to be better, and which difference is noise.
@@ -221,6 +238,7 @@ def compare(
         network: as for `outcrop train`. It is held against maximum likelihood, decision tree,
             random forest, gradient boosting and SVM, on the centre pixel and on patch statistics.
         recipe: how to train it.
+        tuning: what is spent on choosing what was not said of the network, anew in each training.
         seeds: train every model once for each, such as 0,1,2, so that the luck of a seed counts.
         model: "vaegan" or "vae" learns the pictures of the training side, and the classical
             classifiers take part once more with its code of a patch; the options that follow are
@@ -232,6 +250,9 @@ def compare(
         workers: how many processes train at once; as many as there are cores if not given, and one
             on a GPU. The results are the same.
         scheduler: address of a Dask cluster to train on, or local[N] for N processes here.
+        gap_seeds: with how many of the seeds, from the first, all is done again under a split at
+            random, which gives the leak gap and takes as long; 0 leaves it out, and all if not
+            given.
         resume: go on with a comparison that was interrupted, or add seeds to one.
     """
     from outcrop.cli.commands.options import keep_memory, refuse_beside
@@ -244,11 +265,8 @@ def compare(
     if split is not None:
         refuse_beside("--split", folds=folds, block=block, buffer=buffer)
     if runs is not None:
-        if resume or (seeds, model, sources, network, recipe, workers, scheduler) != (
-            *[None] * 4,
-            Recipe(),
-            *[None] * 2,
-        ):
+        given = (seeds, model, sources, network, recipe, tuning, workers, scheduler, gap_seeds)
+        if resume or given != (*[None] * 4, Recipe(), Tuning(), *[None] * 3):
             raise OutcropError("--runs", "trains nothing; leave out the options of a training")
         if split is None:
             raise OutcropError("--runs", "needs the split that they were trained on: --split")
@@ -275,6 +293,8 @@ def compare(
             None if model is None else model.beside(recipe),
             workers,
             scheduler,
+            gap_seeds=gap_seeds,
+            tuning=tuning,
         )
     )
 
@@ -296,12 +316,13 @@ def export(
         network: package.module:function that made the network of the run, if it is one of yours.
         overwrite: whether the file may exist.
     """
-    from outcrop.cli.commands.options import made_by
+    from outcrop.cli.commands.options import name_network
     from outcrop.cli.tables import say
     from outcrop.training.export import export as export_model
     from outcrop.training.run import read_model
 
-    export_model(read_model(run, "cpu", made_by(network)), output, format, overwrite)
+    name_network(network)
+    export_model(read_model(run, "cpu"), output, format, overwrite)
     say(str(output))
 
 

@@ -95,6 +95,7 @@ def report(
     classes: list[str] | None = None,
     assessment: Path | None = None,
     patches: str | None = None,
+    network: str | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write one HTML page about an experiment, a comparison, a run, an audit or a class map.
@@ -113,11 +114,14 @@ def report(
         assessment: made by `outcrop assess`.
         patches: of a run that learnt pictures (`outcrop train --model`), the set it was trained on,
             so that held-out pictures are drawn above their reconstructions.
+        network: package.module:function that made the network, if it is one of yours.
         overwrite: whether the page may exist.
     """
+    from outcrop.cli.commands.options import name_network
     from outcrop.cli.tables import say
     from outcrop.reporting import write_report
 
+    name_network(network)
     page = write_report(
         folder_or_map,
         output,

@@ -230,7 +230,9 @@ class Learner:
         wanted = [pictures.all[start : start + _EVALUATION_BATCH] for start in starts]
         for module in {id(one): one for one in (self.module, self.judged)}.values():
             if isinstance(module, MultiScaleNetwork):
-                module.learn_scale(normalisation(images) for images, _ in pictures.batches(wanted))
+                module.learn_scale(
+                    lambda: (normalisation(images) for images, _ in pictures.batches(wanted))
+                )
 
     def _give_dice(self, part: Part) -> None:
         if isinstance(self.module, MultiScaleNetwork):

@@ -133,8 +133,14 @@ def launch(machine: Machine) -> None:
         _fabric(device, machine.devices, "32-true", lambda world: "ddp")
 
 
-def refuse_several(machine: Machine, what: str) -> None:
+def refuse_several(
+    machine: Machine, what: str, remedy: str = "use `outcrop train` for more"
+) -> None:
     """Refuse to do in several processes what trains more than once.
+
+    Args:
+        what: is done.
+        remedy: what to do instead.
 
     Raises:
         OutcropError: several are wanted, or torchrun has started them.
@@ -143,7 +149,7 @@ def refuse_several(machine: Machine, what: str) -> None:
     if number > 1:
         raise OutcropError(
             "--devices",
-            f"{what} is done in one process, not {number}; use `outcrop train` for more",
+            f"{what} is done in one process, not {number}; {remedy}",
         )
 
 

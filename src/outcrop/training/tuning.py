@@ -1,0 +1,355 @@
+"""A network and its few settings that matter, chosen by folds inside the training side."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from outcrop.models.architectures import MultiScaleNet, Network, ResidualNet, UserNet
+from outcrop.models.baselines import ground_folds, stratified_sample
+from outcrop.patches.patchset import PatchSet
+from outcrop.patches.reopen import AnySource
+from outcrop.progress import follow, gathered
+from outcrop.splits.split import BUFFER, TEST, TRAIN, VALIDATION, Split
+from outcrop.training.batches import Epoch
+from outcrop.training.cutter import open_cutter
+from outcrop.training.device import capped_memory, exact_convolutions
+from outcrop.training.normalise import learn_normalisation
+from outcrop.training.parallel import make_learner, make_team
+from outcrop.training.pictures import load_pictures
+from outcrop.training.recipe import Recipe, Settled, Tuning, suited
+
+PATCHES = 1500
+MARGIN = 0.02
+AS_GIVEN = "as given"
+
+_SHARE = 0.5
+_STEPS = 300
+_LEAST = 2
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A network and a recipe that are tried.
+
+    Attributes:
+        name: what is changed.
+        network, recipe: with it.
+    """
+
+    name: str
+    network: Network
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came of a variant.
+
+    Attributes:
+        name: of the variant.
+        folds: how many were held out from it.
+        balanced: balanced accuracy of the held-out patches of these folds together.
+    """
+
+    name: str
+    folds: int
+    balanced: float
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a search has found.
+
+    Attributes:
+        variant: what is to be trained.
+        trials: what came of each variant, in the order in which they were tried.
+        seconds: what it took.
+    """
+
+    variant: Variant
+    trials: tuple[Trial, ...]
+    seconds: float
+
+    @property
+    def summary(self) -> str:
+        """One line of what was tried and chosen."""
+        if not self.trials:
+            return "nothing is tuned: the training side has too few pieces of ground or classes"
+        most = max(one.folds for one in self.trials)
+        tried = ", ".join(
+            f"{one.name} {one.balanced:.1%}"
+            + (f" ({one.folds} of {most} folds)" * (one.folds < most))
+            for one in self.trials
+        )
+        chosen = self.variant.name
+        return f"tuning inside the training side, balanced accuracy: {tried}; taken: {chosen}"
+
+    def to_json(self, tuning: Tuning) -> dict[str, Any]:
+        """What `config.json` of a run keeps."""
+        return {
+            "trials": tuning.trials,
+            "tuning_folds": tuning.tuning_folds,
+            "chosen": self.variant.name,
+            "tried": [vars(one) for one in self.trials],
+            "seconds": round(self.seconds, 3),
+        }
+
+
+Judge = Callable[[Variant, int], np.ndarray]
+"""From a variant and the number of a fold to the class of each patch that it holds out."""
+
+
+def candidates(network: Network | None, recipe: Recipe, patches: PatchSet) -> list[Variant]:
+    """What may be tried, in the order of what it is expected to gain; first what is given.
+
+    What the recipe sets is not varied, and neither is a network that is not None.
+
+    Args:
+        network: None where the choice is free; the first is then the multi-scale network.
+    """
+    free, given = network is None, network or MultiScaleNet()
+    found = [Variant(AS_GIVEN, given, recipe)]
+
+    def add(name: str, other: Network, **settings: Any) -> None:
+        changed = _filled(recipe, settings)
+        if changed is not None:
+            found.append(Variant(name, other, changed))
+
+    if isinstance(given, MultiScaleNet):
+        add("jitter 0.3", given, jitter=0.3)
+        if free and (trunk := _trunk(patches)) is not None:
+            add(f"{trunk.title}, gain 0.2", trunk, **_OF_TRUNK)
+        add("90 epochs", given, epochs=90)
+        add("weight decay 0.3", given, weight_decay=0.3)
+        add("15 epochs", given, epochs=15)
+    elif isinstance(given, ResidualNet):
+        usual = suited(recipe, given)
+        add("gain 0.2", given, gain=0.2)
+        add("jitter 0.3", given, jitter=0.3)
+        add(f"{2 * usual.epochs} epochs", given, epochs=2 * usual.epochs)
+        add(
+            f"weight decay {10 * usual.weight_decay:g}", given, weight_decay=10 * usual.weight_decay
+        )
+    elif isinstance(given, UserNet):
+        usual = suited(recipe, given)
+        add(f"{2 * usual.epochs} epochs", given, epochs=2 * usual.epochs)
+        add("jitter 0.3", given, jitter=0.3)
+    return found
+
+
+# A residual network on a few thousand patches learns textures with AdamW and random gains.
+_OF_TRUNK: Mapping[str, Any] = {
+    "gain": 0.2,
+    "epochs": 40,
+    "batch": 64,
+    "class_balance": "full",
+    "solver": "adamw",
+    "learning_rate": 5e-3,
+    "weight_decay": 0.05,
+    "warm_up": 4.0,
+}
+
+
+def _trunk(patches: PatchSet) -> ResidualNet | None:
+    """A small residual network that is mapped densely; None if patches are too small for it."""
+    size = min(patches.size)
+    for halvings in (1, 0):
+        found = ResidualNet(8, width=16, padding="none", halvings=halvings)
+        if found.footprint <= size:
+            return replace(found, seen=found.footprint)
+    return None
+
+
+def _filled(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe | None:
+    """The recipe with settings where it says None; None if it has said one that it is about.
+
+    The first of the settings is what a variant is about.
+    """
+    augmentation, names = recipe.augmentation, {item.name for item in fields(Recipe)}
+    moved = {
+        name: value
+        for name, value in settings.items()
+        if name not in names and getattr(augmentation, name) is None
+    }
+    plain = {
+        name: value
+        for name, value in settings.items()
+        if name in names and getattr(recipe, name) is None
+    }
+    if next(iter(settings)) not in moved | plain:
+        return None
+    return replace(recipe, augmentation=replace(augmentation, **moved), **plain)
+
+
+def rounds(variants: int, folds: int) -> list[int]:
+    """How many variants each fold is held out from: after each the better half stays.
+
+    As in successive halving (Jamieson and Talwalkar 2016, arXiv:1502.07943), with more held-out
+    ground in place of more training. Two at least go through all, because a variant replaces what
+    is given only on all folds.
+
+    >>> rounds(4, 3), rounds(7, 3)
+    ([4, 2, 2], [7, 4, 2])
+    """
+    return [max(min(variants, _LEAST), math.ceil(variants / 2**k)) for k in range(folds)]
+
+
+def search(
+    variants: Sequence[Variant],
+    truth: Sequence[np.ndarray],
+    judge: Judge,
+    done: Callable[[Trial], None] = lambda trial: None,
+) -> tuple[Variant, tuple[Trial, ...]]:
+    """The variant to take, and what came of each.
+
+    The first variant goes through all folds, and stays unless another that did is better by
+    `MARGIN`: pieces of ground are few, and a choice among equals by few of them is by chance.
+
+    Args:
+        truth: by fold, int, `M`, the classes of the patches that it holds out.
+        judge: trains a variant on the rest of the training side.
+        done: is told after each training.
+    """
+    said: dict[int, list[np.ndarray]] = {k: [] for k in range(len(variants))}
+    left, scores = list(said), dict.fromkeys(said, math.nan)
+    for fold, number in enumerate(rounds(len(variants), len(truth))):
+        if fold:
+            best = sorted(left[1:], key=lambda k: -scores[k])
+            left = [0, *sorted(best[: number - 1])]
+        for k in left:
+            said[k].append(judge(variants[k], fold))
+            scores[k] = _balanced(np.concatenate(truth[: fold + 1]), np.concatenate(said[k]))
+            done(Trial(variants[k].name, fold + 1, scores[k]))
+    best_one = max(left, key=lambda k: scores[k])
+    chosen = best_one if scores[best_one] >= scores[0] + MARGIN else 0
+    told = tuple(
+        Trial(variant.name, len(said[k]), round(scores[k], 4)) for k, variant in enumerate(variants)
+    )
+    return variants[chosen], told
+
+
+def tune(
+    patches: PatchSet,
+    split: Split,
+    network: Network | None,
+    recipe: Recipe,
+    tuning: Tuning = Tuning(),
+    sources: Sequence[AnySource] | None = None,
+    first: Mapping[str, Tensor] | None = None,
+) -> Tuned:
+    """Choose among `candidates` by folds inside the training side; no other patch is read.
+
+    Folds keep pieces of ground whole where the split is by ground. At most 1500 patches take part,
+    drawn class by class, and a trial has half of the epochs, or what makes 300 steps if that is
+    more. Nothing is written. The same recipe, seed and patches give the same choice.
+
+    Args:
+        network: None where the choice is free.
+        sources: see `outcrop.training.engine.train`.
+        first: first weights that are not drawn, for all variants.
+
+    Raises:
+        OutcropError: as `outcrop.training.engine.train`, for what is given.
+    """
+    started = time.perf_counter()
+    variants = candidates(network, recipe, patches)[: max(1, tuning.trials)]
+    train = split.train
+    train = train[stratified_sample(_dense(patches.labels[train]), PATCHES, recipe.seed)]
+    labels = _dense(patches.labels[train])
+    groups = split.groups[train] if split.by_ground else None
+    folds = ground_folds(labels, groups, recipe.seed, tuning.tuning_folds)
+    if not folds or len(variants) < 2:
+        return Tuned(variants[0], (), time.perf_counter() - started)
+    truth = [patches.labels[train[held]] for _, held in folds]
+
+    def judge(variant: Variant, fold: int) -> np.ndarray:
+        inner = _inside(split, train, *folds[fold])
+        return _said(patches, inner, variant, sources, first)
+
+    with follow("tuning", sum(rounds(len(variants), len(folds)))) as advance:
+        found, trials = search(
+            variants,
+            truth,
+            judge,
+            lambda one: advance(1, note=f"{one.name} {one.balanced:.1%}"),
+        )
+    return Tuned(found, trials, time.perf_counter() - started)
+
+
+def _dense(labels: np.ndarray) -> np.ndarray:
+    """Labels from 0 to the number of classes that there are."""
+    return np.unique(labels, return_inverse=True)[1]
+
+
+def _inside(split: Split, train: np.ndarray, seen: np.ndarray, held: np.ndarray) -> Split:
+    """A split of the training side alone; what is cut anew stays away from the old sides too."""
+    sides = np.full_like(split.sides, BUFFER)
+    sides[(split.sides == VALIDATION) | (split.sides == TEST)] = TEST
+    sides[train[seen]] = TRAIN
+    sides[train[held]] = VALIDATION
+    return replace(split, sides=sides)
+
+
+def _said(
+    patches: PatchSet,
+    split: Split,
+    variant: Variant,
+    sources: Sequence[AnySource] | None,
+    first: Mapping[str, Tensor] | None,
+) -> np.ndarray:
+    """The class of each patch of the validation side; -1 where the network gives no number."""
+    network = variant.network
+    recipe = _shortened(suited(variant.recipe, network), len(split.train))
+    machine = recipe.machine
+    with (
+        gathered(),
+        make_team(network, recipe) as team,
+        capped_memory(team.device, machine.gpu_bytes),
+        open_cutter(patches, split, recipe.augmentation, sources) as cutter,
+        exact_convolutions(),
+    ):
+        normalisation = learn_normalisation(patches, split.train)
+        training = load_pictures(patches, split.train, team.device, cutter)
+        held = load_pictures(patches, split.validation, team.device)
+        learner = make_learner(network, recipe, patches, team, first)
+        learner.check_parts(len(training))
+        learner.prepare(training, normalisation)
+        for number in range(recipe.epochs):
+            plan = Epoch(
+                number, recipe, network, training, normalisation, learner.parts,
+                recipe.class_balance,
+            )  # fmt: skip
+            learner.module.train()
+            for step in plan.walk(0, learner.rank, learner.world):
+                done = number + (step.number + 0.5) / plan.steps
+                learner.set_learning_rate(recipe.learning_rate_at(done))
+                learner.step(step, lambda loss, logits, labels: None)
+        found = learner.probabilities(held, normalisation).numpy()
+    return np.where(np.isfinite(found).all(axis=1), found.argmax(axis=1), -1)
+
+
+def _shortened(recipe: Settled, patches: int) -> Settled:
+    """The recipe of a trial: its whole schedule in fewer epochs, and nothing that takes long."""
+    steps = math.ceil(patches / recipe.batch)
+    wanted = max(math.ceil(_SHARE * recipe.epochs), math.ceil(_STEPS / steps))
+    epochs = min(recipe.epochs, wanted)
+    return replace(
+        recipe,
+        epochs=epochs,
+        warm_up=recipe.warm_up * epochs / recipe.epochs,
+        fit_batch=False,
+        # A trial is over before what is compiled pays.
+        machine=replace(recipe.machine, compile="never"),
+    )
+
+
+def _balanced(truth: np.ndarray, said: np.ndarray) -> float:
+    """Balanced accuracy over the classes that are held out; 0 to 1."""
+    return float(np.mean([np.mean(said[truth == one] == one) for one in np.unique(truth)]))

@@ -1,0 +1,60 @@
+"""Plans of experiments: as YAML, and as options of the command line."""
+
+from __future__ import annotations
+
+import pytest
+
+from outcrop.cli.commands.whole import experiment
+from outcrop.cli.parser import parse
+from outcrop.errors import OutcropError
+from outcrop.experiment.plan import Experiment
+from outcrop.models.architectures import MultiScaleNet, ResidualNet
+from outcrop.training.recipe import Recipe
+
+WORDS = ["experiment", "a.tif", "--labels", "l.gpkg", "-o", "x"]
+
+
+def parsed(*words: str) -> Experiment:
+    return parse({"experiment": experiment}, words, "1", "")[1]["plan"]
+
+
+@pytest.mark.parametrize(
+    "network",
+    [None, MultiScaleNet(), MultiScaleNet(hidden=32), ResidualNet(), ResidualNet(14, widen=2)],
+    ids=str,
+)
+def test_a_plan_is_the_same_from_yaml_and_from_a_config_file(network, tmp_path):
+    plan = Experiment(["a.tif"], ["l.gpkg"], network=network, recipe=Recipe(epochs=3))
+    assert Experiment.from_yaml(plan.to_yaml()) == plan
+    path = tmp_path / "plan.yaml"
+    path.write_text(plan.to_yaml())
+    assert parsed("experiment", "--config", str(path), "-o", "x") == plan
+
+
+@pytest.mark.parametrize(
+    ("words", "network"),
+    [
+        ((), None),
+        (("--depth", "8"), ResidualNet(8)),
+        (("--network", "resnet110-sd", "--width", "8"), ResidualNet(110, 8, survival=0.5)),
+        (("--network", "multi-scale"), MultiScaleNet()),
+        (("--members", "3"), MultiScaleNet(members=3)),
+    ],
+    ids=str,
+)
+def test_options_choose_the_network(words, network):
+    assert parsed(*WORDS, *words).network == network
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("--network", "multi-scale", "--depth", "8"), "--depth: has no meaning beside --network"),
+        (("--members", "3", "--depth", "8"), "has no meaning beside"),
+        (("--network", "resnet2"), "did you mean resnet"),
+    ],
+    ids=str,
+)
+def test_options_of_several_networks_are_refused(words, line):
+    with pytest.raises(OutcropError, match=line):
+        parsed(*WORDS, *words)

@@ -1,0 +1,239 @@
+"""A network's settings are chosen by folds inside the training side, and by these alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from outcrop.errors import OutcropError
+from outcrop.experiment import compare as comparing
+from outcrop.experiment.compare import compare
+from outcrop.models.architectures import MultiScaleNet, ResidualNet, UserNet
+from outcrop.models.baselines import Baseline
+from outcrop.patches.patchset import PatchSet
+from outcrop.splits import BlockSplit, Folds
+from outcrop.splits.split import TRAIN
+from outcrop.training import tuning
+from outcrop.training.engine import train
+from outcrop.training.recipe import Augmentation, Machine, Recipe, Tuning
+from outcrop.training.tuning import MARGIN, Variant, candidates, rounds, search, tune
+from tests.test_compare import leaky_patches
+from tests.tiny import DEVICE, assert_same, some_patches
+
+MACHINE = Machine(device=DEVICE)
+SMALL = MultiScaleNet(hidden=8)
+RECIPE = Recipe(epochs=2, machine=MACHINE)
+
+
+@pytest.fixture(scope="module")
+def patches() -> PatchSet:
+    return leaky_patches(polygons=24, each=4)
+
+
+@pytest.fixture(scope="module")
+def split(patches):
+    return BlockSplit(block=1000, buffer=60).assign(patches)
+
+
+@pytest.fixture
+def trained(monkeypatch) -> list[tuple[str, np.ndarray]]:
+    """The variants that are trained, and on which patches."""
+    calls, original = [], tuning._said
+
+    def counted(patches, inner, variant, *rest):
+        calls.append((variant.name, inner.train, inner.validation))
+        return original(patches, inner, variant, *rest)
+
+    monkeypatch.setattr(tuning, "_said", counted)
+    return calls
+
+
+def variants(number: int) -> list[Variant]:
+    return [Variant(f"variant {k}", SMALL, RECIPE) for k in range(number)]
+
+
+def right_in(shares: list[float], truth: list[np.ndarray]):
+    """A judge by which each variant is right about so large a share of each class."""
+
+    def judge(variant: Variant, fold: int) -> np.ndarray:
+        share, said = shares[int(variant.name.split()[1])], truth[fold].copy()
+        for one in np.unique(said):
+            its = np.flatnonzero(truth[fold] == one)
+            said[its[: round((1 - share) * len(its))]] = -1
+        return said
+
+    return judge
+
+
+TRUTH = [np.repeat([0, 1], [900, 100])] * 3
+
+
+def test_a_variant_that_is_clearly_better_is_found() -> None:
+    for best in range(5):
+        shares = [0.5] * 5
+        shares[best] = 0.6
+        found, trials = search(variants(5), TRUTH, right_in(shares, TRUTH))
+        assert found.name == f"variant {best}"
+        assert trials[best].balanced == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(("gain", "chosen"), [(MARGIN - 0.01, 0), (MARGIN + 0.01, 1)])
+def test_what_is_given_stays_unless_another_is_better_by_the_margin(gain, chosen) -> None:
+    found, _ = search(variants(3), TRUTH, right_in([0.5, 0.5 + gain, 0.5], TRUTH))
+    assert found.name == f"variant {chosen}"
+
+
+def test_a_variant_that_gives_no_numbers_is_not_chosen() -> None:
+    judged = right_in([0.1, 0.0, 0.0], TRUTH)
+    found, _ = search(variants(3), TRUTH, judged)
+    assert found.name == "variant 0"
+
+
+@given(st.integers(1, 12), st.integers(2, 6), st.randoms(use_true_random=False))
+def test_the_budget_is_kept_and_the_first_is_judged_by_every_fold(number, folds, random) -> None:
+    shares = [random.random() for _ in range(number)]
+    truth, done = TRUTH[:1] * folds, []
+    found, trials = search(variants(number), truth, right_in(shares, truth), done.append)
+    assert len(done) == sum(rounds(number, folds)) == sum(one.folds for one in trials)
+    assert trials[0].folds == folds
+    # A variant is only chosen on all folds, and then it is the best by its scores.
+    chosen = trials[int(found.name.split()[1])]
+    assert chosen.folds == folds
+    assert chosen is trials[0] or chosen.balanced >= max(
+        trials[0].balanced + MARGIN - 1e-4, *(one.balanced for one in trials)
+    )
+
+
+def test_what_is_set_is_not_varied(patches) -> None:
+    every = candidates(None, Recipe(), patches)
+    assert every[0].network == MultiScaleNet()
+    assert every[0].recipe == Recipe()
+    assert len({one.name for one in every}) == len(every)
+    assert all(
+        (one.network, one.recipe) != (every[0].network, every[0].recipe) for one in every[1:]
+    )
+    set_ = Recipe(
+        epochs=3, weight_decay=0.1, batch=16, augmentation=Augmentation(jitter=0.1, gain=0.1)
+    )
+    for network in (None, MultiScaleNet(), ResidualNet(8), UserNet("a:b", lambda b, c: None)):
+        for one in candidates(network, set_, patches):
+            assert (one.recipe.epochs, one.recipe.weight_decay) == (3, 0.1)
+            assert one.recipe.batch == 16
+            assert (one.recipe.augmentation.jitter, one.recipe.augmentation.gain) == (0.1, 0.1)
+            assert network is None or one.network == network
+
+
+def test_a_residual_network_is_tried_where_patches_hold_it(patches) -> None:
+    def networks(side: int) -> list[ResidualNet]:
+        images = np.zeros((len(patches), 2, side, side), np.float32)
+        found = candidates(None, Recipe(), replace(patches, images=images))
+        return [one.network for one in found if isinstance(one.network, ResidualNet)]
+
+    assert not networks(14)
+    for side in (15, 17, 33):
+        (one,) = networks(side)
+        one.check_size((side, side))
+        assert one.padding == "none"
+
+
+def test_only_the_training_side_is_read(patches, split, trained) -> None:
+    hidden = np.setdiff1d(np.arange(len(patches)), split.train)
+    images, labels = patches.images.copy(), patches.labels.copy()
+    images[hidden], labels[hidden] = np.nan, 0
+    found = tune(patches, split, None, RECIPE, Tuning(2, 2))
+    seen = np.concatenate([index for _, *sides in trained for index in sides])
+    assert set(seen) <= set(split.train)
+    blank = replace(patches, images=images, labels=labels)
+    again = tune(blank, split, None, RECIPE, Tuning(2, 2))
+    assert again.trials == found.trials
+    assert again.variant == found.variant
+
+
+def test_folds_inside_keep_ground_whole(patches, split, trained) -> None:
+    tune(patches, split, SMALL, RECIPE, Tuning(2, 3))
+    assert len(trained) == 6
+    for _, seen, held in trained:
+        assert not set(split.groups[seen]) & set(split.groups[held])
+
+
+def test_the_run_keeps_what_was_chosen_and_does_not_search_again(
+    patches, split, tmp_path, monkeypatch, trained
+) -> None:
+    # Jitter drowns what little there is to learn, unless the margin is turned round.
+    monkeypatch.setattr(tuning, "MARGIN", -1.0)
+    monkeypatch.setattr(tuning, "_balanced", lambda truth, said: float(len(trained)))
+    budget = Tuning(2, 2)
+    run = train(patches, split, tmp_path / "run", SMALL, RECIPE, graph=False, tuning=budget)
+    assert [name for name, *_ in trained] == ["as given", "jitter 0.3"] * 2
+    assert run.tuning["chosen"] == run.settings["tuned"] == "jitter 0.3"
+    assert run.config["recipe"]["augmentation"]["jitter"] == 0.3
+    assert run.seconds >= run.tuning["seconds"] > 0
+    (tmp_path / "run" / "model.json").unlink()
+    again = train(patches, split, tmp_path / "run", SMALL, RECIPE, True, graph=False, tuning=budget)
+    assert len(trained) == 4
+    assert_same(run, again)
+    for other in (Tuning(3, 2), None):
+        with pytest.raises(OutcropError, match=r"cannot go on: .*tuning\.trials was 2"):
+            train(patches, split, tmp_path / "run", SMALL, RECIPE, True, tuning=other)
+
+
+def test_the_same_seed_gives_the_same_choice_and_nothing_is_left(
+    patches, split, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    one, other = (tune(patches, split, None, RECIPE, Tuning(3, 2)) for _ in range(2))
+    assert (one.variant, one.trials) == (other.variant, other.trials)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_tuned_where_no_folds_can_be_made(patches, split, tmp_path) -> None:
+    one_piece = replace(split, groups=np.where(split.sides == TRAIN, 0, 1 + split.groups))
+    found = tune(patches, one_piece, SMALL, RECIPE)
+    assert found.variant.name == "as given"
+    assert not found.trials
+    assert "too few pieces" in found.summary
+    run = train(patches, one_piece, tmp_path / "run", SMALL, RECIPE, graph=False, tuning=Tuning())
+    assert run.tuning["tried"] == []
+
+
+def test_patches_without_ground_are_tuned_by_folds_at_random(trained) -> None:
+    from tests.tiny import SPLIT
+
+    patches, network = some_patches(), ResidualNet(8, width=4)
+    recipe = Recipe(epochs=1, batch=16, machine=MACHINE)
+    tune(patches, replace(SPLIT, by_ground=False), network, recipe, Tuning(2, 2))
+    assert len(trained) == 4
+
+
+def test_several_processes_are_refused(patches, split, tmp_path) -> None:
+    recipe = replace(RECIPE, machine=Machine(device="cpu", devices=2))
+    with pytest.raises(OutcropError, match=r"--devices: tuning is done in one process.*--trials 0"):
+        train(patches, split, tmp_path / "run", SMALL, recipe, tuning=Tuning())
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("wrong", [{"trials": -1}, {"tuning_folds": 1}])
+def test_wrong_budgets_are_refused(wrong) -> None:
+    with pytest.raises(OutcropError, match=f"tuning: {next(iter(wrong))} is"):
+        Tuning(**wrong)
+
+
+def test_a_comparison_tunes_each_training_of_the_network(
+    patches, split, tmp_path, monkeypatch, trained
+) -> None:
+    few = (Baseline("decision tree", "centre pixel"),)
+    monkeypatch.setattr(comparing, "BASELINES", few)
+    chosen = compare(
+        patches, Folds((split,)), tmp_path / "c", SMALL, RECIPE, workers=1, tuning=Tuning(2, 2)
+    )
+    assert len(trained) == 8  # of the fold and its counterpart at random
+    row = next(row for row in chosen.rows if row.features == "patch")
+    assert row.settings["tuned"] in ("as given", "jitter 0.3")
+    assert row.model == "multi-scale network"
+    config = json.loads((tmp_path / "c" / "network" / "config.json").read_text())
+    assert [one["name"] for one in config["tuning"]["tried"]] == ["as given", "jitter 0.3"]
