@@ -183,7 +183,9 @@ def test_the_command_line_to_the_page(home, monkeypatch, capfd):
     assert len(read_vaegan_run("by-line/encoder", "cpu").metrics) == 2
     assert run("report by-line") == 0
     page = Path("by-line/report.html").read_text()
-    assert f"{options} {theirs} --output NEW</" in page
+    # What the patches decided is written out.
+    decided = "--crop 0 --rotate true --gain 0.0 --jitter 0.0"
+    assert f"{options.replace('--device', f'{decided} --device')} {theirs} --output NEW</" in page
 
 
 def test_the_page_says_where_options_cannot(made, tmp_path):

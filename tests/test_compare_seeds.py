@@ -162,7 +162,9 @@ def test_seeds_from_the_command_line_to_the_page(here, capfd):
     assert "leading" in out
     assert run("report lined") == 0
     page = Path("lined/report.html").read_text()
-    assert f"{OPTIONS} --seeds 3,1" in page
+    # What the patches decided is written out.
+    decided = "--crop 0 --rotate true --gain 0.0 --jitter 0.0"
+    assert f"{OPTIONS.replace('--device', f'{decided} --device')} --seeds 3,1" in page
     assert "All 3 pairs" in page
     assert {path.name for path in Path("lined").glob("network*")} >= {"network", "network-1"}
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +10,7 @@ import pytest
 
 from outcrop.crew import Alone, Processes, solitary
 from outcrop.errors import OutcropError
+from outcrop.evaluation.scores import score
 from outcrop.experiment import compare as comparing
 from outcrop.experiment import trials
 from outcrop.experiment.compare import compare
@@ -20,6 +19,7 @@ from outcrop.files import write_json
 from outcrop.models.baselines import Baseline
 from outcrop.progress import gathered, tell
 from outcrop.splits import BlockSplit, default_folds, random_folds, read_folds
+from tests.chores import die, fail
 from tests.command_line import check_refused, run
 from tests.test_compare import NETWORK, RECIPE, leaky_patches
 
@@ -207,16 +207,18 @@ def test_a_class_on_one_piece_does_not_stop_the_rest(patches, tmp_path):
     assert all(one.verdict != "unknown" for one in found.contests)
 
 
-def test_the_recommended_model_is_the_best_and_of_equals_the_fastest(made):
-    comparison, _ = made
-    one, two, three = comparison.rows
+def test_the_recommended_model_is_the_best_and_of_equals_the_fastest(made, patches):
+    truth = patches.labels
+    right = score(truth, truth, patches.classes, np.arange(len(truth)))
+    one, *others = made[0].rows
+    one, others = replace(one, scores=right, seconds=9.0), [replace(o, seconds=1.0) for o in others]
+    comparison = replace(made[0], rows=(one, *others))
     assert comparison.recommended is one
     assert comparison.recommendation.startswith(
-        f"recommended: {one.title}, balanced accuracy {one.scores.balanced}, "
-        f"cross-validated (3 folds); "
+        f"recommended: {one.title}, balanced accuracy {right.balanced}, cross-validated (3 folds); "
     )
-    near = replace(two, scores=one.scores, seconds=one.seconds / 2)
-    tied = replace(comparison, rows=(one, near, three))
+    near = replace(others[0], scores=right)
+    tied = replace(comparison, rows=(one, near, others[1]))
     assert tied.recommended is near
     assert f"not shown to be better than the second, {one.title}" in tied.recommendation
 
@@ -248,22 +250,12 @@ def test_answers_that_are_damaged_are_one_line(made, patches, folds, tmp_path):
     assert scores(again) == scores(made[0])
 
 
-def _die(shared, item):
-    if item == shared:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return os.environ["OMP_NUM_THREADS"], item
-
-
-def _fail(shared, item):
-    raise OutcropError("here", "it is wrong; put it right")
-
-
 def test_a_process_that_is_killed_is_one_line():
-    assert list(Processes(2).each(_die, None, range(3), "x")) == [("1", 0), ("1", 1), ("1", 2)]
+    assert list(Processes(2).each(die, None, range(3), "x")) == [("1", 0), ("1", 1), ("1", 2)]
     with pytest.raises(OutcropError, match="--workers: one of the processes was killed"):
-        list(Processes(2).each(_die, 1, range(3), "x"))
+        list(Processes(2).each(die, 1, range(3), "x"))
     with pytest.raises(OutcropError, match="here: it is wrong; put it right"):
-        list(Processes(2).each(_fail, None, range(3), "x"))
+        list(Processes(2).each(fail, None, range(3), "x"))
 
 
 def test_who_works():

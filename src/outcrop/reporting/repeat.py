@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ from outcrop.files import read_json
 from outcrop.models.architectures import (
     MULTI_SCALE,
     MultiScaleNet,
-    ResidualNet,
+    Network,
+    UserNet,
     network_of_json,
 )
 from outcrop.models.vaegan import VaeGan
 from outcrop.reporting.material import Material
-from outcrop.training.recipe import Recipe, Tuning, recipe_of
+from outcrop.training.recipe import Recipe, Tuning, recipe_of, suited
 from outcrop.training.vaegan.recipe import (
     EncoderPlan,
     VaeGanPlan,
@@ -36,9 +37,15 @@ def command(material: Material) -> str:
         return f"outcrop experiment --config {folder}/experiment.yaml --output NEW"
     config, comparison = material.config, material.comparison
     split = f"{folder}/split.json"
+    if material.kind == "train" and "classical" in config:
+        return (
+            f"outcrop train PATCHES --split {split} {_classical(config['classical'])} --output NEW"
+        )
     network, recipe = _given(config)
     options, remark = _changes(network, recipe), ""
     budget = _budget(config, material.kind)
+    if "from" in config.get("start", {}):
+        options.append(f"--start-from {shlex.quote(config['start']['from'])}")
     trained = any((material.folder / name).exists() for name in ("network", "fold-0"))
     if comparison is not None and trained:
         split = f"{folder}/{_kept_split(material.folder)}"
@@ -93,20 +100,25 @@ def _of_encoder(folder: Path, recipe: Recipe) -> tuple[list[str], str]:
     """
     config = read_json(folder / "config.json", "run", "compare")
     network = VaeGan(**config["network"])
-    made = VaeGanPlan(network, vaegan_recipe_of(config["recipe"]))
-    plan = EncoderPlan(network, made.picture_recipe.epochs)
-    same = plan.beside(recipe) == made
+    how = vaegan_recipe_of(config["recipe"])
+    if how.augmentation.rotate is None:
+        # It stands for what suits the patches, and the classifier's recipe says what that is.
+        rotate = recipe.augmentation.rotate
+        how = replace(how, augmentation=replace(how.augmentation, rotate=rotate))
+    plan = EncoderPlan(network, how.epochs)
+    same = plan.beside(recipe) == VaeGanPlan(network, how)
     remark = "" if same else "  # but the encoder's recipe, encoder/config.json, is another"
     changes = _options(plan, EncoderPlan.named(network.parts))
     return [f"--model {network.parts}", *changes], remark
 
 
-def _given(config: dict[str, Any]) -> tuple[dict[str, Any] | None, Recipe]:
-    """Network, as `network_json` gives it, and recipe: what was given and not what tuning chose."""
+def _given(config: dict[str, Any]) -> tuple[Network | None, Recipe]:
+    """Network and recipe: what was given and not what tuning chose."""
     if not (tuning := config.get("tuning")):
-        return config["network"], recipe_of(config["recipe"])
+        return _network(config["network"]), recipe_of(config["recipe"])
     given = tuning["given"]
-    return given["network"], recipe_of({**given["recipe"], "machine": config["recipe"]["machine"]})
+    network = None if given["network"] is None else _network(given["network"])
+    return network, recipe_of({**given["recipe"], "machine": config["recipe"]["machine"]})
 
 
 def _budget(config: dict[str, Any], kind: str) -> list[str]:
@@ -120,19 +132,35 @@ def _budget(config: dict[str, Any], kind: str) -> list[str]:
     return options
 
 
-def _changes(network: dict[str, Any] | None, recipe: Recipe) -> list[str]:
-    return [*_of_network(network), *_options(recipe, Recipe())]
+def _network(content: dict[str, Any]) -> Network:
+    """The network of a run. That of a user keeps its name alone: nothing of it is run."""
+    if "factory" in content:
+        return UserNet(content["factory"])
+    return network_of_json(content)
 
 
-def _of_network(network: dict[str, Any] | None) -> list[str]:
+def _changes(network: Network | None, recipe: Recipe) -> list[str]:
+    """Options of a network and its recipe, but for what is taken where nothing is said."""
+    # What was given to tuning may leave things to the network; a run's own recipe does not.
+    usual: Recipe = Recipe()
+    if network is not None and asdict(recipe) == asdict(suited(recipe, network)):
+        usual = suited(usual, network)
+    options = list(_options(recipe, usual))
     if network is None:
-        return []
-    if "factory" in network:
-        return [f"--network {shlex.quote(network['factory'])}"]
-    described = network_of_json(network)
-    if isinstance(described, MultiScaleNet):
-        return [f"--network {MULTI_SCALE}", *_options(described, MultiScaleNet())]
-    return list(_options(described, ResidualNet())) or ["--network resnet20"]
+        return options
+    if isinstance(network, UserNet):
+        return [f"--network {shlex.quote(network.factory)}", *options]
+    own = list(_options(network, type(network)()))
+    if isinstance(network, MultiScaleNet):
+        return [f"--network {MULTI_SCALE}", *own, *options]
+    return [*(own or ["--network resnet20"]), *options]
+
+
+def _classical(made: dict[str, Any]) -> str:
+    """Options of a classical model."""
+    name, features = (made[key].replace(" ", "-") for key in ("name", "features"))
+    seed = f" --seed {made['seed']}" if made["seed"] else ""
+    return f"--classical {name} --features {features}{seed}"
 
 
 def _options(settings: Any, usual: Any) -> Iterator[str]:
