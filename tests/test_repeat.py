@@ -20,7 +20,7 @@ NETWORKS = (
     ResidualNet(depth=8, width=4, survival=0.5),
     MultiScaleNet(),
     MultiScaleNet(hidden=8),
-    UserNet("my package.nets:small"),
+    UserNet("math:prod"),
 )
 RECIPES = st.builds(
     Recipe,

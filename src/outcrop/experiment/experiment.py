@@ -81,7 +81,7 @@ def run_experiment(
     refuse_several(experiment.recipe.machine, "an experiment")
     if experiment.recipe.augmentation.slices:
         raise OutcropError("--slices", "has no meaning for scenes; leave it out")
-    if experiment.network is not None:
+    if experiment.network is not None and experiment.size is not None:
         experiment.network.check_size((experiment.size, experiment.size))
     scenes = open_scenes(experiment.scenes, experiment.bands, experiment.crs, experiment.reading)
     names = [scene.name for scene in scenes]

@@ -33,7 +33,7 @@ class Experiment:
         truth: class rasters to hold the maps against, one for each scene, where they exist. One
             that carries no coordinate reference system is in that of `labels_crs` or `crs`.
         size: height and width of a patch in pixels; odd sizes have the labelled pixel in the
-            middle.
+            middle. 33 if not given, or of small scenes a tenth of the shorter side, at least 9.
         bands: the bands to use, by number from 1 or by name; all if none are named.
         reading: how rasters are read.
         stride: use only labelled pixels on every so many rows and columns.
@@ -65,7 +65,7 @@ class Experiment:
     labels: list[str]
     column: str | None = None
     truth: list[str] = field(default_factory=list)
-    size: int = 33
+    size: int | None = None
     bands: list[str] | None = None
     reading: Reading = Reading()
     stride: int = 1

@@ -26,6 +26,7 @@ from outcrop.patches.samples import (
     thin,
     with_data,
 )
+from outcrop.progress import tell
 from outcrop.sources.features import counted
 from outcrop.sources.kinds import open_all_scenes
 from outcrop.sources.labels import LabelledPixels, Labels, open_label_files
@@ -35,11 +36,31 @@ from outcrop.sources.scene import Reading, Scene, SceneReader
 _BATCH = 2048
 
 
+SIZE, LEAST_SIZE = 33, 9
+
+
+def default_size(scenes: Sequence[Scene]) -> int:
+    """The size of patches where none is given, and a note if it is not the usual 33 pixels.
+
+    It is a tenth of the shorter side of the smallest scene, odd, from 9 to 33 pixels. In larger
+    patches hardly any two places of a small scene are apart, so that none can be held out.
+    """
+    shortest = min(min(scene.height, scene.width) for scene in scenes)
+    tenth = shortest // 10
+    size = min(SIZE, max(tenth - 1 + tenth % 2, LEAST_SIZE), shortest - 1 + shortest % 2)
+    if size < SIZE:
+        tell(
+            f"note: patches are {size} × {size} pixels, because the scene is {shortest} pixels "
+            "across; --size asks for others"
+        )
+    return size
+
+
 def cut(
     scenes: str | Path | Scene | Sequence[str | Path | Scene],
     labels: str | Path | Sequence[str | Path],
     column: str | None = None,
-    size: int = 33,
+    size: int | None = None,
     *,
     bands: Sequence[int | str] | None = None,
     reading: Reading = Reading(),
@@ -69,7 +90,7 @@ def cut(
         labels: polygons, points or a label raster; one file for all scenes or one file each.
         column: the column of a vector file that names the class.
         size: height and width of a patch in pixels; odd sizes have the labelled pixel in the
-            middle.
+            middle. `default_size` of the scenes if not given.
         bands: the bands to use, by number from 1 or by name.
         reading: how files are read: resolution, physical or raw values, masks.
         stride: keep only labelled pixels on every `stride`-th row and column (1 for points).
@@ -99,6 +120,8 @@ def cut(
         check_output(Path(output), overwrite)
     several = [scenes] if isinstance(scenes, str | Path | Scene) else scenes
     opened = open_all_scenes(several, bands, crs, reading)
+    if size is None:
+        size = default_size(opened)
     for scene in opened:
         if size > min(scene.height, scene.width):
             raise OutcropError(

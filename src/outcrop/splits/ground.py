@@ -63,8 +63,8 @@ def suggest_block(positions: Positions, folds: int = 5) -> float:
     scenes far apart or clusters of labels, such blocks would hold a whole scene: they are made
     smaller until five of them for each fold hold labels, or half as many as there are polygons, if
     those are fewer. But at least four patches, and in a volume, where four would soon be all there
-    is, two. A starting point, not a measurement: how far the ground resembles itself is for an
-    audit to say.
+    is, two; or one, where there would not be two blocks for each fold. A starting point, not a
+    measurement: how far the ground resembles itself is for an audit to say.
     """
     least = (2 if (positions.axis >= 0).any() else 4) * largest_extent(positions)
     polygons = len(np.unique(positions.polygon))
@@ -72,7 +72,10 @@ def suggest_block(positions: Positions, folds: int = 5) -> float:
     block = float(np.ptp(positions.middle, axis=0).max()) / 10
     while block > least and blocks(positions, block).max() + 1 < enough:
         block /= math.sqrt(2)
-    return max(block, least)
+    block, few = max(block, least), min(2 * folds, polygons)
+    while block > largest_extent(positions) and blocks(positions, block).max() + 1 < few:
+        block /= math.sqrt(2)
+    return max(block, largest_extent(positions))
 
 
 def suggest_buffer(positions: Positions) -> float:

@@ -62,7 +62,7 @@ def patches(
     labels: list[str] | None = None,
     positions: Path | None = None,
     column: str | None = None,
-    size: int = 33,
+    size: int | None = None,
     bands: list[str] | None = None,
     reading: Reading = Reading(),
     axis: int | None = None,
@@ -99,7 +99,7 @@ def patches(
         column: the column that names the class, of vector labels or of the table, there "label"
             if not given.
         size: height and width of a patch in pixels; odd sizes have the labelled pixel in the
-            middle.
+            middle. 33 if not given, or of small scenes a tenth of the shorter side, at least 9.
         bands: the bands to use, by number from 1 or by name.
         reading: how rasters are read.
         axis: of volumes, the axis that the slices are across, from 0.
@@ -124,7 +124,7 @@ def patches(
     """
     from outcrop.cli.tables import class_table
     from outcrop.patches.at_positions import cut_at_positions
-    from outcrop.patches.cut import cut
+    from outcrop.patches.cut import SIZE, cut
     from outcrop.patches.cut_volume import cut_volume
     from outcrop.sources.kinds import are_volumes
 
@@ -151,7 +151,7 @@ def patches(
             opened_sources(sources, headers),
             positions,
             column or "label",
-            size,
+            size or SIZE,
             axis=axis,
             bands=bands,
             reading=reading,
@@ -178,7 +178,7 @@ def patches(
             opened_sources(sources, headers),
             opened_sources(labels, headers),
             axis,
-            size,
+            size or SIZE,
             stride=stride,
             slice_stride=slice_stride,
             classes=classes,
