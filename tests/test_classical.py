@@ -189,6 +189,23 @@ def test_the_exported_module_says_what_the_model_says(tmp_path, baseline, classe
     np.testing.assert_allclose(found, model.probabilities(images), atol=2e-5)
 
 
+def test_maximum_likelihood_on_many_features_sees_their_principal_components(tmp_path):
+    images = np.repeat(PATCHES.take(np.arange(len(PATCHES))), 9, axis=1)
+    bands = tuple(f"band {number}" for number in range(18))
+    patches = PatchSet(images, PATCHES.labels, CLASSES, bands)
+    split = replace(SPLIT, fingerprint=patches.fingerprint)
+    likely = BY_TITLE["maximum likelihood, patch statistics"]
+    made = fit_classical(patches, split, tmp_path / "run", likely).model
+    assert made.fitted.width > 256
+    assert made.fitted.estimator["components"].n_components_ <= 100
+    read = read_model(tmp_path / "run")
+    some = patches.take(np.arange(20))
+    np.testing.assert_array_equal(read.probabilities(some), made.probabilities(some))
+    module = ClassicalModule(made).eval()
+    found = module(torch.from_numpy(some.astype("float32"))).softmax(dim=1).numpy()
+    np.testing.assert_allclose(found, made.probabilities(some), atol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["forest.onnx", "forest.pt2"])
 def test_a_forest_is_exported(tmp_path, name):
     forest = BY_TITLE["random forest, patch statistics"]

@@ -17,6 +17,7 @@ import sklearn
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
 from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import ParameterGrid, StratifiedGroupKFold, StratifiedKFold
@@ -125,8 +126,8 @@ class Baseline:
             )
         X = _features(images, self.features)
         recipe = _RECIPES[self.name] if self.estimator is None else _untuned(self)
-        estimator = recipe.estimator(seed)
         sample = stratified_sample(y, TUNING_PATCHES, seed)
+        estimator = recipe.estimator(seed, (len(sample), X.shape[1]))
         folds = ground_folds(y[sample], None if groups is None else groups[sample], seed)
         used = stratified_sample(y, recipe.most, seed)
         # The matrices are small: BLAS threads would wait for each other more than they compute.
@@ -391,14 +392,14 @@ class _Recipe:
     """How to build one kind of classifier, what to tune, and how to fit it in the end.
 
     Attributes:
-        estimator: from a seed.
+        estimator: from a seed, and the numbers of patches that tune and of features.
         grid: from the number of features; the first of each list is what goes untuned.
         final: settings of the last fit that tuning does without.
         most: patches that the last fit can bear.
         decides: take decision values, scaled by a temperature, rather than its probabilities.
     """
 
-    estimator: Callable[[int], BaseEstimator]
+    estimator: Callable[[int, tuple[int, int]], BaseEstimator]
     grid: Callable[[int], list[dict[str, list[Any]]]]
     final: Mapping[str, Any] = field(default_factory=dict)
     most: int = sys.maxsize
@@ -416,13 +417,28 @@ def _identity(described: Mapping[str, Any], archive: bytes) -> str:
     return hashlib.sha256(plain.encode()).hexdigest()
 
 
+_MANY_FEATURES, _COMPONENTS = 256, 100
+
+
+def _gaussians(seed: int, shape: tuple[int, int]) -> Pipeline:
+    """Maximum likelihood; of many features on their first principal components.
+
+    A covariance costs the cube of the features, and that of thousands follows from no number of
+    labelled patches.
+    """
+    patches, features = shape
+    steps: list[tuple[str, Any]] = [("scale", StandardScaler())]
+    if features > _MANY_FEATURES:
+        kept = max(1, min(_COMPONENTS, patches // 3))
+        steps.append(("components", PCA(kept, svd_solver="randomized", random_state=seed)))
+    return Pipeline([*steps, ("gaussian", MaximumLikelihood())])
+
+
 _WEIGHTS = [None, "balanced"]
 
 _RECIPES: Mapping[str, _Recipe] = {
     "maximum likelihood": _Recipe(
-        estimator=lambda seed: Pipeline(
-            [("scale", StandardScaler()), ("gaussian", MaximumLikelihood())]
-        ),
+        estimator=_gaussians,
         grid=lambda features: [
             {
                 "gaussian__shrinkage": [0.3, 0.1, 0.7, 1.0],
@@ -433,16 +449,16 @@ _RECIPES: Mapping[str, _Recipe] = {
         decides=True,
     ),
     "decision tree": _Recipe(
-        estimator=lambda seed: DecisionTreeClassifier(random_state=seed),
+        estimator=lambda seed, shape: DecisionTreeClassifier(random_state=seed),
         grid=lambda features: [{"min_samples_leaf": [3, 1, 10, 30], "class_weight": _WEIGHTS}],
     ),
     "random forest": _Recipe(
-        estimator=lambda seed: RandomForestClassifier(50, random_state=seed),
+        estimator=lambda seed, shape: RandomForestClassifier(50, random_state=seed),
         grid=lambda features: [{"min_samples_leaf": [1, 3, 10], "class_weight": _WEIGHTS}],
         final={"n_estimators": 200},
     ),
     "gradient boosting": _Recipe(
-        estimator=lambda seed: HistGradientBoostingClassifier(
+        estimator=lambda seed, shape: HistGradientBoostingClassifier(
             max_iter=60,
             max_leaf_nodes=8,
             min_samples_leaf=10,
@@ -456,7 +472,7 @@ _RECIPES: Mapping[str, _Recipe] = {
         decides=True,
     ),
     "SVM": _Recipe(
-        estimator=lambda seed: Pipeline(
+        estimator=lambda seed, shape: Pipeline(
             [("scale", StandardScaler()), ("svc", SVC(break_ties=True))]
         ),
         grid=lambda features: [
@@ -536,7 +552,7 @@ def stratified_sample(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
 
 
 def _untuned(baseline: Baseline) -> _Recipe:
-    def seeded(seed: int) -> Any:
+    def seeded(seed: int, shape: tuple[int, int]) -> Any:
         try:
             copy = clone(baseline.estimator)
         except Exception as error:  # of a class that may be the user's

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
@@ -103,6 +104,8 @@ def _scores_of(estimator: object, title: str) -> nn.Module:
         return _TreeModule(trees, isinstance(estimator, HistGradientBoostingClassifier))
     if type(estimator) is StandardScaler:
         return _Scaler(estimator)
+    if type(estimator) is PCA:
+        return _Components(estimator)
     if type(estimator) is MaximumLikelihood:
         return _Gaussians(estimator)
     svm = RadialSVM.of(estimator) if hasattr(estimator, "support_vectors_") else None
@@ -124,6 +127,19 @@ class _Scaler(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.scale
+
+
+class _Components(nn.Module):
+    mean: Tensor
+    axes: Tensor
+
+    def __init__(self, fitted: PCA) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.from_numpy(fitted.mean_).double())
+        self.register_buffer("axes", torch.from_numpy(fitted.components_).double())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.double() - self.mean) @ self.axes.T
 
 
 class _Gaussians(nn.Module):
