@@ -14,12 +14,14 @@ from outcrop.files import read_json
 from outcrop.models.architectures import (
     MULTI_SCALE,
     MultiScaleNet,
+    Network,
     ResidualNet,
+    UserNet,
     network_of_json,
 )
 from outcrop.models.vaegan import VaeGan
 from outcrop.reporting.material import Material
-from outcrop.training.recipe import Recipe, Tuning, recipe_of
+from outcrop.training.recipe import Recipe, Tuning, recipe_of, suited
 from outcrop.training.vaegan.recipe import (
     EncoderPlan,
     VaeGanPlan,
@@ -121,15 +123,26 @@ def _budget(config: dict[str, Any], kind: str) -> list[str]:
 
 
 def _changes(network: dict[str, Any] | None, recipe: Recipe) -> list[str]:
-    return [*_of_network(network), *_options(recipe, Recipe())]
+    """What was said, or has to be because it is not what suits the network."""
+    described = MultiScaleNet() if network is None else _described(network)
+    usual = suited(Recipe(), described)
+    # What the rates and the warm-up are by default follows from these two.
+    by_these = suited(Recipe(epochs=recipe.epochs, solver=recipe.solver), described)
+    usual = replace(by_these, epochs=usual.epochs, solver=usual.solver)
+    return [*_of_network(network), *_options(suited(recipe, described), usual)]
+
+
+def _described(network: dict[str, Any]) -> Network:
+    """The network, of which one of the user's is not made."""
+    return UserNet(network["factory"]) if "factory" in network else network_of_json(network)
 
 
 def _of_network(network: dict[str, Any] | None) -> list[str]:
     if network is None:
         return []
-    if "factory" in network:
-        return [f"--network {shlex.quote(network['factory'])}"]
-    described = network_of_json(network)
+    described = _described(network)
+    if isinstance(described, UserNet):
+        return [f"--network {shlex.quote(described.factory)}"]
     if isinstance(described, MultiScaleNet):
         return [f"--network {MULTI_SCALE}", *_options(described, MultiScaleNet())]
     return list(_options(described, ResidualNet())) or ["--network resnet20"]
