@@ -116,7 +116,9 @@ def _budget(config: dict[str, Any], kind: str) -> list[str]:
     tuning, usual = config.get("tuning"), Tuning()
     if not tuning:
         return ["--trials 0"] if kind == "compare" else []
-    options = [f"--trials {tuning['trials']}"]
+    options = []
+    if kind != "compare" or tuning["trials"] != usual.trials:
+        options.append(f"--trials {tuning['trials']}")
     if tuning["tuning_folds"] != usual.tuning_folds:
         options.append(f"--tuning-folds {tuning['tuning_folds']}")
     return options
