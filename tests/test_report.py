@@ -275,7 +275,9 @@ def test_a_run_alone(results, tmp_path):
     path = write_report(results / "comparison" / "network", tmp_path / "run.html")
     page = Page(path.read_text())
     assert page.sections == ["headline", "learning", "classes", "confidence", "run", "words"]
-    assert "--depth 8 --width 4 --epochs 2 --device cpu" in page.text
+    # A run keeps what the defaults of the augmentation were for its patches.
+    assert re.search(r"--depth 8 --width 4 --epochs 2 --crop 0 .*--device cpu --output", page.text)
+    assert "--batch" not in page.text
 
 
 def test_a_run_on_a_split_at_random_is_told_to_flatter(results, tmp_path):
