@@ -1,8 +1,9 @@
 """What a shift of training patches costs or gives, on scenes and labels of the field.
 
 A patch is cut around a labelled pixel. `--crop N` shifts it by up to N pixels and leaves the label.
-Polygons, tiles or blocks are held out, never single pixels. Prints a line of JSON for each setting,
-and at the end a table of mean balanced accuracies in per cent:
+Polygons, tiles or blocks are held out, never single pixels (`benchmarks.scenes`).
+Prints a line of JSON for each setting, and at the end a table of mean balanced accuracies in per
+cent:
 
     OUTCROP_SHARED=../shared python -m benchmarks.real_scenes --seeds 0,1 > real_scenes.jsonl
 
@@ -19,7 +20,6 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,107 +28,28 @@ import numpy as np
 import rasterio
 from rasterio.transform import from_origin
 from sklearn.metrics import balanced_accuracy_score
-from sklearn.model_selection import StratifiedGroupKFold
 
+from benchmarks.scenes import SCENES
 from outcrop.mapping.scene import map_scene
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.cut import cut
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import silence
-from outcrop.splits import RandomSplit
-from outcrop.splits.split import TRAIN, VALIDATION, Split
+from outcrop.splits import RandomSplit, Split
 from outcrop.training.engine import train
 from outcrop.training.recipe import Augmentation, Machine, Recipe
 
 FOLDS = 3
-
-
-@dataclass(frozen=True)
-class Field:
-    """A scene, its labels, and what is held out of it.
-
-    Attributes:
-        scene, labels: files below the folder of the data; the scene may be several.
-        column: names the class.
-        by: "polygon", or a column of the labels.
-        block: metres; if given, blocks of that side are held out instead.
-        bands: numbers from 1; all if not given.
-        per_class: patches at most.
-    """
-
-    scene: tuple[str, ...]
-    labels: str
-    column: str
-    by: str = "polygon"
-    block: float | None = None
-    bands: tuple[int, ...] | None = None
-    per_class: int = 80
-
-
-FIELDS = {
-    "agnet": Field(
-        ("real/agnet/agnet_l8.tif",), "real/agnet/agnet_points.gpkg", "name", "tile", per_class=50
-    ),
-    "open_geo_landsat": Field(
-        ("real/open_geo_landsat/LE70220491999322EDC01_stack.gtif",),
-        "real/open_geo_landsat/training_data.shp",
-        "class",
-        bands=(1, 2, 3, 4, 5, 6, 7),
-    ),
-    "fieldrs": Field(
-        ("real/fieldrs/ndvi.tif",), "real/fieldrs/fieldrs_fields.gpkg", "crop", per_class=150
-    ),
-    "geology": Field(
-        ("real/geology/geology_stack.tif",), "real/geology/geology_polygons.gpkg", "code"
-    ),
-    "lulc_py": Field(
-        ("real/lulc_py/s2image.tif",), "real/lulc_py/samples.shp", "labels", block=1_500
-    ),
-    "eolearn": Field(
-        ("real/eolearn/ndvi_clear_dem.tif",), "real/eolearn/LULC.gpkg", "LULC_NAME", block=200
-    ),
-    "nc_landsat": Field(
-        tuple(f"nc_landsat/lsat7_2000_{band}.tif" for band in (10, 20, 30, 40, 50, 70)),
-        "nc_landsat/landsat96_polygons.shp",
-        "label",
-    ),
-}
-
-
-def patches_of(field: Field, data: Path, size: int, seed: int) -> PatchSet:
-    """The patches of a scene, at most so many of each class."""
-    return cut(
-        [data / name for name in field.scene],
-        data / field.labels,
-        field.column,
-        size,
-        bands=field.bands,
-        keep=() if field.by == "polygon" else (field.by,),
-        per_class=field.per_class,
-        seed=seed,
-    )
-
-
-def groups_of(field: Field, patches: PatchSet) -> np.ndarray:
-    """The polygon, tile or block of each patch."""
-    at = patches.positions
-    assert at is not None
-    if field.block is not None:
-        cells = np.stack([at.x // field.block, at.y // field.block], axis=1)
-        return np.unique(cells, axis=0, return_inverse=True)[1].ravel()
-    return at.polygon if field.by == "polygon" else patches.columns[field.by].codes
-
-
-def splits_of(patches: PatchSet, groups: np.ndarray, seed: int) -> Sequence[Split]:
-    """Every fold validates once; classes are spread over the folds as far as groups allow."""
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
-    splits = []
-    for _, validation in folds.split(groups, patches.labels, groups):
-        sides = np.full(len(patches), TRAIN, np.int8)
-        sides[validation] = VALIDATION
-        how = {"splitter": "groups held out", "buffer": 0.0}
-        splits.append(Split(sides, groups, patches.fingerprint, how))
-    return splits
+FEW = {"agnet": 50, "fieldrs": 150}
+SCENES_TRIED = (
+    "agnet",
+    "open_geo_landsat_1999",
+    "fieldrs",
+    "geology",
+    "lulc_py",
+    "eolearn",
+    "nc_landsat",
+)
 
 
 def train_folds(patches: PatchSet, splits: Sequence[Split], crop: int, seed: int) -> float:
@@ -173,7 +94,7 @@ def right_of_checker(crop: int, size: int, seed: int) -> float:
 def main() -> None:
     """Train and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scenes", default=",".join(FIELDS))
+    parser.add_argument("--scenes", default=",".join(SCENES_TRIED))
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--size", type=int, default=17)
     parser.add_argument("--edges", action="store_true")
@@ -189,9 +110,9 @@ def main() -> None:
     found = defaultdict(list)
     for seed in map(int, options.seeds.split(",")):
         for name in options.scenes.split(","):
-            with silence(True):
-                patches = patches_of(FIELDS[name], data, options.size, seed)
-            splits = splits_of(patches, groups_of(FIELDS[name], patches), seed)
+            scene = SCENES[name]
+            patches = scene.cut(data, options.size, FEW.get(name, 80), seed)
+            splits = scene.splitter(FOLDS, seed=seed).assign_all(patches).splits
             for crop in shifts:
                 started = time.process_time()
                 score = train_folds(patches, splits, crop, seed)

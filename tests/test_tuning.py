@@ -10,12 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from outcrop.cli.commands import COMMANDS
+from outcrop.cli.parser import parse
 from outcrop.errors import OutcropError
 from outcrop.experiment import compare as comparing
 from outcrop.experiment.compare import compare
+from outcrop.experiment.plan import Experiment
 from outcrop.models.architectures import MultiScaleNet, ResidualNet, UserNet
 from outcrop.models.baselines import Baseline
 from outcrop.patches.patchset import PatchSet
+from outcrop.reporting import write_report
 from outcrop.splits import BlockSplit, Folds
 from outcrop.splits.split import TRAIN
 from outcrop.training import tuning
@@ -95,18 +99,26 @@ def test_a_variant_that_gives_no_numbers_is_not_chosen() -> None:
 
 
 @given(st.integers(1, 12), st.integers(2, 6), st.randoms(use_true_random=False))
-def test_the_budget_is_kept_and_the_first_is_judged_by_every_fold(number, folds, random) -> None:
+def test_the_budget_is_kept_and_what_is_chosen_is_best_on_every_fold(number, folds, random) -> None:
     shares = [random.random() for _ in range(number)]
     truth, done = TRUTH[:1] * folds, []
     found, trials = search(variants(number), truth, right_in(shares, truth), done.append)
-    assert len(done) == sum(rounds(number, folds)) == sum(one.folds for one in trials)
-    assert trials[0].folds == folds
-    # A variant is only chosen on all folds, and then it is the best by its scores.
+    assert len(done) == sum(one.folds for one in trials) <= sum(rounds(number, folds))
     chosen = trials[int(found.name.split()[1])]
-    assert chosen.folds == folds
-    assert chosen is trials[0] or chosen.balanced >= max(
-        trials[0].balanced + MARGIN - 1e-4, *(one.balanced for one in trials)
-    )
+    if chosen is not trials[0]:
+        assert chosen.folds == trials[0].folds == folds
+        assert chosen.balanced >= trials[0].balanced + MARGIN - 1e-3
+    # Here a variant is as good on any fold, so that the best is found after the first.
+    best = max(one.balanced for one in trials)
+    assert chosen.balanced == best or best < trials[0].balanced + MARGIN + 1e-3
+
+
+def test_the_search_ends_when_all_others_are_far_behind() -> None:
+    done = []
+    found, trials = search(variants(4), TRUTH, right_in([0.6, 0.5, 0.4, 0.5], TRUTH), done.append)
+    assert found.name == "variant 0"
+    assert [one.folds for one in trials] == [1, 1, 1, 1]
+    assert len(done) == 4
 
 
 def test_what_is_set_is_not_varied(patches) -> None:
@@ -237,3 +249,51 @@ def test_a_comparison_tunes_each_training_of_the_network(
     assert row.model == "multi-scale network"
     config = json.loads((tmp_path / "c" / "network" / "config.json").read_text())
     assert [one["name"] for one in config["tuning"]["tried"]] == ["as given", "jitter 0.3"]
+
+
+def test_the_page_of_a_run_repeats_what_was_given_and_not_what_was_chosen(
+    patches, split, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(tuning, "MARGIN", -1.0)
+    numbers = iter(range(100))
+    monkeypatch.setattr(tuning, "_balanced", lambda truth, said: float(next(numbers)))
+    recipe = replace(RECIPE, batch=32)
+    run = train(patches, split, tmp_path / "run", None, recipe, graph=False, tuning=Tuning(2, 2))
+    assert run.tuning["chosen"] == "jitter 0.3"
+    page = write_report(run.folder).read_text(encoding="utf-8")
+    line = next(line for line in page.splitlines() if "outcrop train PATCHES" in line)
+    assert "--epochs 2 --batch 32" in line
+    assert "--trials 2 --tuning-folds 2 --output NEW" in line
+    assert not any(name in line for name in ("--jitter", "--network", "--learning-rate"))
+
+
+def test_the_page_of_a_run_names_its_network(patches, split, tmp_path) -> None:
+    run = train(patches, split, tmp_path / "run", SMALL, RECIPE, graph=False)
+    page = write_report(run.folder).read_text(encoding="utf-8")
+    line = next(line for line in page.splitlines() if "outcrop train PATCHES" in line)
+    assert "--network multi-scale --hidden 8 " in line
+    assert "--trials" not in line
+    assert "filters in the first stage" not in page
+
+
+def test_a_plan_keeps_the_budget_and_whether_the_network_is_free() -> None:
+    plan = Experiment(["a.tif"], ["l.gpkg"], tuning=Tuning(5, 4))
+    assert Experiment.from_yaml(plan.to_yaml()) == plan
+    named = replace(plan, network=MultiScaleNet(), tuning=Tuning(0))
+    assert Experiment.from_yaml(named.to_yaml()) == named
+    assert Experiment.from_yaml("scenes: [a.tif]\nlabels: [l.gpkg]\ntrials: 0").tuning == Tuning(0)
+
+
+def test_the_budget_is_an_option_of_every_command_that_trains_networks() -> None:
+    for words in ("compare p.zarr -o c", "experiment a.tif --labels l.gpkg -o e"):
+        _, usual = parse(COMMANDS, words.split(), "", "")
+        _, given = parse(COMMANDS, [*words.split(), "--trials", "0"], "", "")
+        for settings, trials in ((usual, Tuning().trials), (given, 0)):
+            plan = settings.get("plan")
+            assert (plan.tuning if plan else settings["tuning"]) == Tuning(trials)
+        plan = usual.get("plan")
+        assert (plan.network if plan else usual["network"]) is None
+    _, given = parse(
+        COMMANDS, ["train", "p.zarr", "-o", "r", "--trials", "4", "--tuning-folds", "2"], "", ""
+    )
+    assert (given["trials"], given["tuning_folds"]) == (4, 2)

@@ -27,16 +27,18 @@ from outcrop.experiment.entrants import (
     hold_against_each_other,
     write_predictions,
 )
-from outcrop.experiment.trials import AT_RANDOM, Setting, Trial, answer, do_all, measured, pooled
+from outcrop.experiment.trials import AT_RANDOM, Setting, Trial, answer, do_all, pooled
 from outcrop.files import check_new, sweep
 from outcrop.models.architectures import Factory, Network, network_of
 from outcrop.models.baselines import BASELINES, Baseline, baseline_of
 from outcrop.models.features import FEATURES
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
+from outcrop.progress import tell
 from outcrop.splits import Folds, Split, random_folds, read_folds
 from outcrop.training.device import pick_device
 from outcrop.training.engine import default_network
+from outcrop.training.fit import features_of
 from outcrop.training.parallel import refuse_several
 from outcrop.training.recipe import Recipe, Tuning
 from outcrop.training.vaegan.recipe import VaeGanPlan
@@ -147,6 +149,11 @@ def compare(
         features={},
         baselines=tuple(map(baseline_of, baselines)),
     )
+    if tuning.tries and finished is None:
+        tell(
+            f"each training of the network is tuned first: up to {tuning.trials} variants by "
+            f"{tuning.tuning_folds} folds inside its training side; --trials 0 tunes nothing"
+        )
     folder.mkdir(exist_ok=True)
     try:
         _keep_folds(folder, folds)
@@ -309,7 +316,7 @@ def _do(setting: Setting, scheduler: str | None, workers: int) -> None:
     left = [one for one in (*networks, *features) if not setting.is_done(one)]
     if any(one.what == "features" for one in left):
         every = np.arange(len(setting.patches))
-        found = {name: measured(FEATURES[name], setting.patches, every) for name in FEATURES}
+        found = {name: features_of(name, setting.patches, every) for name in FEATURES}
         setting = replace(setting, features=found)
     later = [one for one in codes if not setting.is_done(one)]
     if not left and not later:

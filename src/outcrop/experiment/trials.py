@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,8 +23,10 @@ from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
 from outcrop.progress import gathered, tell
 from outcrop.splits import Folds, Split
+from outcrop.training.classical import filled
 from outcrop.training.device import keep_freed_memory, pick_device
 from outcrop.training.engine import train
+from outcrop.training.fit import in_parts, means_of
 from outcrop.training.folder import is_finished
 from outcrop.training.recipe import Recipe, Tuning
 from outcrop.training.run import read_run
@@ -36,7 +38,6 @@ AT_RANDOM = "-random"
 """What the names of runs under the folds at random have; those under the others have nothing."""
 
 _FORMAT = "outcrop answer"
-_PART = 4096
 _one_at_a_time = Lock()
 
 
@@ -220,14 +221,6 @@ def answer(setting: Setting, trial: Trial, baseline: Baseline | None = None) -> 
         return Answer(probabilities, float(told["seconds"]), dict(told["settings"]))
 
 
-def measured(
-    measure: Callable[[np.ndarray], np.ndarray], patches: PatchSet, index: np.ndarray
-) -> np.ndarray:
-    """Features of some of the patches, without holding more than a part of the images."""
-    parts = np.array_split(index, max(1, len(index) // _PART))
-    return np.concatenate([measure(patches.take(part)) for part in parts])
-
-
 def _fit(setting: Setting, trial: Trial) -> None:
     """Fit the classical models of a trial that have not answered yet, and write their answers."""
     split, before = setting.split(trial), 0.0
@@ -235,7 +228,7 @@ def _fit(setting: Setting, trial: Trial) -> None:
         encoder = read_vaegan_run(setting.run(trial, "encoder"), "cpu")
         before = sum(epoch.seconds for epoch in encoder.metrics)
         sides = tuple(
-            measured(lambda images: encoder.model.encode(images)[0], setting.patches, side)
+            in_parts(lambda images: encoder.model.encode(images)[0], setting.patches, side)
             for side in (split.train, split.validation)
         )
     for baseline in trial.baselines:
@@ -266,7 +259,8 @@ def _answer(
     seed: int,
 ) -> Answer:
     started = time.perf_counter()
-    seen, unseen = sides
+    filling = means_of(sides[0])
+    seen, unseen = (filled(side, filling) for side in sides)
     groups = split.groups[split.train] if split.by_ground else None
     fitted = baseline.fit(seen, patches.labels[split.train], groups, len(patches.classes), seed)
     probabilities = fitted.probabilities(unseen).astype(np.float32)

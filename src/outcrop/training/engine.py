@@ -52,7 +52,7 @@ from outcrop.training.recipe import Augmentation, Recipe, Settled, Tuning, suite
 from outcrop.training.run import Predictions, Run, read_run
 from outcrop.training.start import first_weights
 from outcrop.training.trust import measure_trust, write_trust
-from outcrop.training.tuning import candidates, tune
+from outcrop.training.tuning import candidates, given_json, tune
 
 _OLD_GAIN_OF_SCENES = 0.2
 
@@ -173,18 +173,18 @@ def _tuned(
     if resume and folder.exists():
         before = read_config(folder, CLASSIFIER).get("tuning", {})
         variants = candidates(network, recipe, patches)[: tuning.trials]
-        asked = asdict(tuning)
         chosen = next((one for one in variants if one.name == before.get("chosen")), variants[0])
         # What differs from before is said when the run is gone on with.
-        return chosen.network, chosen.recipe, {**before, **asked}
+        return chosen.network, chosen.recipe, {**before, **asdict(tuning)}
     check_new(folder, instead="--resume")
     first = None
     if start_from is not None:
         with gathered():  # what fits is said when the training starts
             first = first_weights(start_from, network or MultiScaleNet(), patches).tensors
     found = tune(patches, split, network, recipe, tuning, sources, first)
-    tell(found.summary)
-    return found.variant.network, found.variant.recipe, found.to_json(tuning)
+    tell(f"{'/'.join(folder.parts[-2:])}: {found.summary}")
+    told = found.to_json(tuning, given_json(network, recipe))
+    return found.variant.network, found.variant.recipe, told
 
 
 def default_network(patches: PatchSet) -> Network:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def fit_classical(
     seen, unseen = (
         features_of(baseline.features, patches, index) for index in (split.train, split.validation)
     )
-    filling = _means(seen)
+    filling = means_of(seen)
     seen, unseen = filled(seen, filling), filled(unseen, filling)
     groups = split.groups[split.train] if split.by_ground else None
     fitted = baseline.fit(seen, patches.labels[split.train], groups, len(patches.classes), seed)
@@ -96,13 +97,24 @@ def fit_classical(
 
 
 def features_of(kind: str, patches: PatchSet, index: np.ndarray) -> np.ndarray:
-    """Features of some of the patches, without holding more than a part of the images."""
+    """Features of some of the patches, NaN where there is no data.
+
+    Args:
+        kind: a key of `outcrop.models.features.FEATURES`.
+    """
     measure = FEATURES[kind]
+    return in_parts(lambda images: measure(finite(images)), patches, index)
+
+
+def in_parts(
+    measure: Callable[[np.ndarray], np.ndarray], patches: PatchSet, index: np.ndarray
+) -> np.ndarray:
+    """What is measured of some of the patches, without holding more than a part of the images."""
     parts = np.array_split(index, max(1, len(index) // _PART))
-    return np.concatenate([measure(finite(patches.take(part))) for part in parts])
+    return np.concatenate([measure(patches.take(part)) for part in parts])
 
 
-def _means(features: np.ndarray) -> np.ndarray:
+def means_of(features: np.ndarray) -> np.ndarray:
     """The mean of each column over what is not NaN; 0 of none."""
     count = np.isfinite(features).sum(axis=0)
     total = np.nansum(features, axis=0, dtype=np.float64)

@@ -138,6 +138,9 @@ def check_same(
     old = given | {
         key: value for key, value in old.items() if value is not None or new.get(key) is None
     }
+    if ("tuning.trials" in old) != ("tuning.trials" in new):
+        # One is not tuned at all, which is said by this one.
+        free |= {key for key in old | new if key.startswith("tuning.")} - {"tuning.trials"}
     differences = []
     if old.get("patches.fingerprint") != new.get("patches.fingerprint"):
         differences.append("the patch set is another")

@@ -5,13 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from outcrop.models.architectures import MultiScaleNet, Network, ResidualNet, UserNet
+from outcrop.models.architectures import (
+    MultiScaleNet,
+    Network,
+    ResidualNet,
+    UserNet,
+    network_json,
+)
 from outcrop.models.baselines import ground_folds, stratified_sample
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
@@ -27,6 +33,7 @@ from outcrop.training.recipe import Recipe, Settled, Tuning, suited
 
 PATCHES = 1500
 MARGIN = 0.02
+BEHIND = 0.05
 AS_GIVEN = "as given"
 
 _SHARE = 0.5
@@ -91,11 +98,15 @@ class Tuned:
         chosen = self.variant.name
         return f"tuning inside the training side, balanced accuracy: {tried}; taken: {chosen}"
 
-    def to_json(self, tuning: Tuning) -> dict[str, Any]:
-        """What `config.json` of a run keeps."""
+    def to_json(self, tuning: Tuning, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What `config.json` of a run keeps.
+
+        Args:
+            given: what `given_json` gives.
+        """
         return {
-            "trials": tuning.trials,
-            "tuning_folds": tuning.tuning_folds,
+            **asdict(tuning),
+            "given": given,
             "chosen": self.variant.name,
             "tried": [vars(one) for one in self.trials],
             "seconds": round(self.seconds, 3),
@@ -144,6 +155,13 @@ def candidates(network: Network | None, recipe: Recipe, patches: PatchSet) -> li
     return found
 
 
+def given_json(network: Network | None, recipe: Recipe) -> dict[str, Any]:
+    """What is given to `tune`, but for the machine, as JSON holds it."""
+    plain = asdict(recipe)
+    del plain["machine"]
+    return {"network": None if network is None else network_json(network), "recipe": plain}
+
+
 # A residual network on a few thousand patches learns textures with AdamW and random gains.
 _OF_TRUNK: Mapping[str, Any] = {
     "gain": 0.2,
@@ -189,7 +207,7 @@ def _filled(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe | None:
 
 
 def rounds(variants: int, folds: int) -> list[int]:
-    """How many variants each fold is held out from: after each the better half stays.
+    """How many variants each fold is held out from at most: after each the better half stays.
 
     As in successive halving (Jamieson and Talwalkar 2016, arXiv:1502.07943), with more held-out
     ground in place of more training. Two at least go through all, because a variant replaces what
@@ -209,8 +227,9 @@ def search(
 ) -> tuple[Variant, tuple[Trial, ...]]:
     """The variant to take, and what came of each.
 
-    The first variant goes through all folds, and stays unless another that did is better by
-    `MARGIN`: pieces of ground are few, and a choice among equals by few of them is by chance.
+    The first variant stays unless another is better by `MARGIN` on all folds together: pieces of
+    ground are few, and a choice among equals by few of them is by chance. Others are given up that
+    are behind it by `BEHIND` so far, and the search ends when none is left.
 
     Args:
         truth: by fold, int, `M`, the classes of the patches that it holds out.
@@ -221,8 +240,10 @@ def search(
     left, scores = list(said), dict.fromkeys(said, math.nan)
     for fold, number in enumerate(rounds(len(variants), len(truth))):
         if fold:
-            best = sorted(left[1:], key=lambda k: -scores[k])
-            left = [0, *sorted(best[: number - 1])]
+            near = [k for k in left[1:] if scores[k] > scores[0] - BEHIND]
+            left = [0, *sorted(sorted(near, key=lambda k: -scores[k])[: number - 1])]
+            if len(left) == 1:
+                break
         for k in left:
             said[k].append(judge(variants[k], fold))
             scores[k] = _balanced(np.concatenate(truth[: fold + 1]), np.concatenate(said[k]))
