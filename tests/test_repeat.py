@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from outcrop.cli.commands import COMMANDS
 from outcrop.cli.parser import parse
 from outcrop.models.architectures import MultiScaleNet, ResidualNet, UserNet, network_json
-from outcrop.reporting.repeat import _changes, _classical, _network
-from outcrop.training.recipe import Augmentation, Machine, Recipe, suited
+from outcrop.reporting.repeat import _classical, _Made, _of_tuning
+from outcrop.training.recipe import Augmentation, Machine, Recipe, Tuning, suited
+from outcrop.training.tuning import given_json
 
 NETWORKS = (
     ResidualNet(),
     ResidualNet(depth=8, width=4, survival=0.5),
     MultiScaleNet(),
     MultiScaleNet(hidden=8),
-    UserNet("math:prod"),
+    UserNet("torch.nn:Linear"),
 )
 RECIPES = st.builds(
     Recipe,
@@ -44,33 +45,57 @@ RECIPES = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=25)
+# To parse takes long, so that looking for the smallest example would take minutes.
+FEW = settings(deadline=None, max_examples=12, phases=[Phase.explicit, Phase.generate])
+
+
+def again(config, command="train"):
+    """What the command line makes of the options that a configuration gives."""
+    usual = Tuning(0) if command == "train" else Tuning()
+    options = [*_Made.of(config).options, *_of_tuning(config, usual)]
+    words = [command, "p.zarr", *shlex.split(" ".join(options)), "--output", "new"]
+    return parse(COMMANDS, words, "", "")[1]
+
+
+@settings(FEW)
 @given(st.sampled_from(NETWORKS), RECIPES)
 def test_options_make_the_same_network_and_the_same_recipe(network, recipe):
     how = suited(recipe, network)
-    options = shlex.split(" ".join(_changes(network, how)))
-    words = ["train", "p.zarr", "--split", "s.json", *options, "--output", "new"]
-    _, given_ = parse(COMMANDS, words, "", "")
-    assert given_["network"] == network
-    assert suited(given_["recipe"], network) == how
+    config = {"network": network_json(network), "recipe": asdict(how)}
+    found = again(config)
+    assert network_json(found["network"]) == network_json(network)
+    assert suited(found["recipe"], network) == how
+    assert found["trials"] is None
+    assert again(config, "compare")["tuning"].trials == 0
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-def test_the_network_of_a_run_is_named_and_none_of_its_code_is_run(network):
-    assert _network(network_json(network)) == network
+@settings(FEW)
+@given(st.sampled_from([None, *NETWORKS]), RECIPES, st.builds(Tuning, st.integers(2, 6)))
+def test_options_leave_open_what_tuning_has_chosen(network, recipe, tuning):
+    chosen = MultiScaleNet(hidden=5)
+    how = suited(Recipe(epochs=60, machine=recipe.machine), chosen)
+    config = {
+        "network": network_json(chosen),
+        "recipe": asdict(how),
+        "tuning": {**asdict(tuning), "given": given_json(network, recipe)},
+    }
+    found = again(config, "compare")
+    assert given_json(found["network"], recipe) == given_json(network, recipe)
+    assert (found["recipe"], found["tuning"]) == (recipe, tuning)
+    assert again(config)["trials"] == tuning.trials
 
 
 def test_options_say_nothing_that_goes_without_saying():
     network = ResidualNet(depth=8)
-    how = suited(Recipe(epochs=3), network)
-    assert _changes(network, replace(how, seed=5)) == ["--depth 8", "--epochs 3", "--seed 5"]
-    assert _changes(MultiScaleNet(), suited(Recipe(), MultiScaleNet())) == ["--network multi-scale"]
+    how = replace(suited(Recipe(epochs=3), network), seed=5)
+    made = _Made.of({"network": network_json(network), "recipe": asdict(how)})
+    assert made.options == ["--depth 8", "--epochs 3", "--seed 5"]
 
 
 @pytest.mark.parametrize("seed", [0, 3])
 def test_a_classical_model_is_named_as_the_command_line_names_it(seed):
     made = {"name": "random forest", "features": "patch statistics", "seed": seed}
     words = ["train", "p.zarr", *shlex.split(_classical(made)), "-o", "new"]
-    _, given_ = parse(COMMANDS, words, "", "")
-    assert (given_["classical"], given_["features"]) == ("random-forest", "patch-statistics")
-    assert given_["recipe"] == Recipe(seed=seed)
+    _, found = parse(COMMANDS, words, "", "")
+    assert (found["classical"], found["features"]) == ("random-forest", "patch-statistics")
+    assert found["recipe"] == Recipe(seed=seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,31 +37,32 @@ def command(material: Material) -> str:
         return f"outcrop experiment --config {folder}/experiment.yaml --output NEW"
     config, comparison = material.config, material.comparison
     split = f"{folder}/split.json"
-    if material.kind == "train" and "classical" in config:
-        return (
-            f"outcrop train PATCHES --split {split} {_classical(config['classical'])} --output NEW"
-        )
-    network, recipe = _given(config)
-    options, remark = _changes(network, recipe), ""
-    budget = _budget(config, material.kind)
-    if "from" in config.get("start", {}):
-        options.append(f"--start-from {shlex.quote(config['start']['from'])}")
     trained = any((material.folder / name).exists() for name in ("network", "fold-0"))
-    if comparison is not None and trained:
-        split = f"{folder}/{_kept_split(material.folder)}"
-        if len(seeds := comparison.rows[0].seeds) > 1:
-            alike = replace(recipe, seed=Recipe().seed)
-            options = [*_changes(network, alike), f"--seeds {','.join(map(str, seeds))}"]
-        coded = [row.runs for row in comparison.rows if row.runs and row.features != "patch"]
-        if coded:
-            more, remark = _of_encoder(material.folder / coded[0][0], recipe)
-            options += more
-    elif comparison is not None:
+    if comparison is not None and not trained:
         runs = [_from_here(material.folder / run) for row in comparison.rows for run in row.runs]
-        split, options = f"{runs[0]}/split.json", [f"--runs {','.join(runs)}"]
-        budget = []
+        joined = ",".join(runs)
+        return f"outcrop compare PATCHES --split {runs[0]}/split.json --runs {joined} --output NEW"
+    if "classical" in config:
+        options, remark = [_classical(config["classical"])], ""
+        if "estimator" in config["classical"]:
+            remark = "  # but an estimator of yours is named in Python only"
+    else:
+        made = _Made.of(config)
+        options, remark = made.options, ""
+        if comparison is not None:
+            split = f"{folder}/{_kept_split(material.folder)}"
+            if len(seeds := comparison.rows[0].seeds) > 1:
+                alike = replace(made, recipe=replace(made.recipe, seed=Recipe().seed))
+                options = [*alike.options, f"--seeds {','.join(map(str, seeds))}"]
+            options += _of_tuning(config, Tuning())
+            coded = [row.runs for row in comparison.rows if row.runs and row.features != "patch"]
+            if coded:
+                more, remark = _of_encoder(material.folder / coded[0][0], made.recipe)
+                options += more
+        else:
+            options += _of_tuning(config, Tuning(0))
     begun = f"outcrop {material.kind} PATCHES --split {split}"
-    return " ".join([begun, *options, *budget, "--output NEW"]) + remark
+    return " ".join([begun, *options, "--output NEW"]) + remark
 
 
 def vaegan_command(run: VaeGanRun) -> str:
@@ -112,48 +113,66 @@ def _of_encoder(folder: Path, recipe: Recipe) -> tuple[list[str], str]:
     return [f"--model {network.parts}", *changes], remark
 
 
-def _given(config: dict[str, Any]) -> tuple[Network | None, Recipe]:
-    """Network and recipe: what was given and not what tuning chose."""
-    if not (tuning := config.get("tuning")):
-        return _network(config["network"]), recipe_of(config["recipe"])
-    given = tuning["given"]
-    network = None if given["network"] is None else _network(given["network"])
-    return network, recipe_of({**given["recipe"], "machine": config["recipe"]["machine"]})
+@dataclass(frozen=True)
+class _Made:
+    """What a run was made with, as its user gave it.
 
+    Attributes:
+        network: None where tuning has chosen it.
+        recipe: how it was trained.
+        usual: the recipe that goes without saying.
+        start_from: what its first weights were taken from.
+    """
 
-def _budget(config: dict[str, Any], kind: str) -> list[str]:
-    """Options of the tuning; a comparison tunes if nothing is said, and a training does not."""
-    tuning, usual = config.get("tuning"), Tuning()
-    if not tuning:
-        return ["--trials 0"] if kind == "compare" else []
-    options = [f"--trials {tuning['trials']}"]
-    if tuning["tuning_folds"] != usual.tuning_folds:
-        options.append(f"--tuning-folds {tuning['tuning_folds']}")
-    return options
+    network: Network | None
+    recipe: Recipe
+    usual: Recipe
+    start_from: str | None = None
+
+    @classmethod
+    def of(cls, config: dict[str, Any]) -> _Made:
+        """From the configuration of a run."""
+        tuned = config.get("tuning", {})
+        given = tuned.get("given", config)
+        trained, content = _network(config["network"]), given["network"]
+        # Where nothing was tuned the recipe is written out, with what suited the network.
+        usual = suited(Recipe(), trained)
+        return cls(
+            network=None if content is None else _network(content),
+            recipe=recipe_of({**given["recipe"], "machine": config["recipe"]["machine"]}),
+            usual=replace(Recipe(), machine=usual.machine) if tuned else usual,
+            start_from=config.get("start", {}).get("from"),
+        )
+
+    @property
+    def options(self) -> list[str]:
+        """Options that make it so."""
+        options = [*_of_network(self.network), *_options(self.recipe, self.usual)]
+        if self.start_from is not None:
+            options.append(f"--start-from {shlex.quote(self.start_from)}")
+        return options
 
 
 def _network(content: dict[str, Any]) -> Network:
-    """The network of a run. That of a user keeps its name alone: nothing of it is run."""
-    if "factory" in content:
-        return UserNet(content["factory"])
-    return network_of_json(content)
+    """The network of a run; of a user's the name alone, for nothing of it is to be run."""
+    return UserNet(content["factory"]) if "factory" in content else network_of_json(content)
 
 
-def _changes(network: Network | None, recipe: Recipe) -> list[str]:
-    """Options of a network and its recipe, but for what is taken where nothing is said."""
-    # What was given to tuning may leave things to the network; a run's own recipe does not.
-    usual: Recipe = Recipe()
-    if network is not None and asdict(recipe) == asdict(suited(recipe, network)):
-        usual = suited(usual, network)
-    options = list(_options(recipe, usual))
+def _of_network(network: Network | None) -> list[str]:
     if network is None:
-        return options
+        return []
     if isinstance(network, UserNet):
-        return [f"--network {shlex.quote(network.factory)}", *options]
+        return [f"--network {shlex.quote(network.factory)}"]
     own = list(_options(network, type(network)()))
     if isinstance(network, MultiScaleNet):
-        return [f"--network {MULTI_SCALE}", *own, *options]
-    return [*(own or ["--network resnet20"]), *options]
+        return [f"--network {MULTI_SCALE}", *own]
+    return own or ["--network resnet20"]
+
+
+def _of_tuning(config: dict[str, Any], usual: Tuning) -> list[str]:
+    tuned = config.get("tuning", {})
+    made = Tuning(tuned["trials"], tuned["tuning_folds"]) if tuned else Tuning(0)
+    return [*_options(made, usual)] if made.tries or usual.tries else []
 
 
 def _classical(made: dict[str, Any]) -> str:
