@@ -14,7 +14,6 @@ import pytest
 from outcrop.errors import OutcropError
 from outcrop.experiment import compare as comparing
 from outcrop.experiment import trials
-from outcrop.experiment.compare import compare
 from outcrop.experiment.comparison import read_comparison
 from outcrop.files import write_json
 from outcrop.models.baselines import Baseline
@@ -25,7 +24,7 @@ from outcrop.training.recipe import Recipe
 from outcrop.training.vaegan.recipe import EncoderPlan, VaeGanPlan, VaeGanRecipe
 from outcrop.training.vaegan.run import read_vaegan_run
 from tests.command_line import check_refused, run
-from tests.test_compare import NETWORK, leaky_patches
+from tests.test_compare import NETWORK, compare, leaky_patches
 
 TREES = tuple(Baseline("decision tree", sees) for sees in ("centre pixel", "patch statistics"))
 RECIPE = Recipe(epochs=1, batch=64)
@@ -176,7 +175,7 @@ def test_every_seed_has_an_encoder_of_its_own(patches, tmp_path):
 
 def test_the_command_line_to_the_page(home, monkeypatch, capfd):
     monkeypatch.chdir(home)
-    options = "--depth 8 --width 4 --epochs 1 --batch 64 --device cpu"
+    options = "--depth 8 --width 4 --epochs 1 --batch 64 --device cpu --trials 0"
     theirs = "--model vae --latent 4 --filters 4 --model-epochs 2"
     assert run(f"compare p.zarr --split p.json {options} {theirs} -o by-line") == 0
     assert "VAE code" in capfd.readouterr().out

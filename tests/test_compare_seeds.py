@@ -12,7 +12,6 @@ import pytest
 
 from outcrop.errors import OutcropError
 from outcrop.experiment import compare as comparing
-from outcrop.experiment.compare import compare
 from outcrop.experiment.compare_runs import compare_runs
 from outcrop.experiment.comparison import read_comparison
 from outcrop.files import write_json
@@ -22,10 +21,10 @@ from outcrop.reporting import write_report
 from outcrop.splits import BlockSplit, RandomSplit, read_split
 from outcrop.training.engine import train
 from tests.command_line import check_refused, run
-from tests.test_compare import NETWORK, RECIPE, leaky_patches
+from tests.test_compare import NETWORK, RECIPE, compare, leaky_patches
 
 TREES = tuple(Baseline("decision tree", sees) for sees in ("centre pixel", "patch statistics"))
-OPTIONS = "--depth 8 --width 4 --epochs 2 --batch 64 --device cpu"
+OPTIONS = "--depth 8 --width 4 --epochs 2 --batch 64 --device cpu --trials 0"
 
 
 @pytest.fixture(autouse=True)

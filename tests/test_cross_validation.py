@@ -13,7 +13,6 @@ from outcrop.errors import OutcropError
 from outcrop.evaluation.scores import score
 from outcrop.experiment import compare as comparing
 from outcrop.experiment import trials
-from outcrop.experiment.compare import compare
 from outcrop.experiment.comparison import read_comparison
 from outcrop.files import write_json
 from outcrop.models.baselines import Baseline
@@ -21,10 +20,10 @@ from outcrop.progress import gathered, tell
 from outcrop.splits import BlockSplit, default_folds, random_folds, read_folds
 from tests.chores import die, fail
 from tests.command_line import check_refused, run
-from tests.test_compare import NETWORK, RECIPE, leaky_patches
+from tests.test_compare import NETWORK, RECIPE, compare, leaky_patches
 
 TREES = tuple(Baseline("decision tree", sees) for sees in ("centre pixel", "patch statistics"))
-OPTIONS = "--depth 8 --width 4 --epochs 2 --batch 64 --device cpu"
+OPTIONS = "--depth 8 --width 4 --epochs 2 --batch 64 --device cpu --trials 0"
 
 
 @pytest.fixture(autouse=True)

@@ -143,7 +143,8 @@ def test_the_whole_job_with_one_command(here, capsys):
     do(
         "experiment coast/coast-1.tif coast/coast-2.tif --labels coast/labels.gpkg --column class "
         "--truth coast/coast-1-truth.tif,coast/coast-2-truth.tif --size 12 --per-class 20 "
-        f"--block 300 --buffer 60 --folds 3 --maps 1 --step 4 {SMALL} -o results"
+        f"--block 300 --buffer 60 --folds 3 --maps 1 --step 4 {SMALL} "
+        "--trials 2 --tuning-folds 2 -o results"
     )
     out = capsys.readouterr().out
     models = ("ResNet-8", "maximum likelihood", "decision tree", "random forest", "SVM")
@@ -257,7 +258,7 @@ def test_all_models_and_a_map_of_a_real_scene(tmp_path, monkeypatch, capsys):
     do(
         f"{landsat('landsat96_polygons.shp')} --column label --per-class 60 -o patches.zarr",
         "split patches.zarr --block 1 --buffer 0 --folds 3 -o split.json",
-        f"compare patches.zarr --split split.json {SMALL} -o compared",
+        f"compare patches.zarr --split split.json {SMALL} --trials 0 -o compared",
         f"map compared/network {' '.join(map(str, LANDSAT))} -o map.tif --step 3 --device cpu",
     )
     rows = json.loads(Path("compared/comparison.json").read_text())["rows"]

@@ -17,6 +17,7 @@ from outcrop.experiment.compare_runs import compare_runs
 from outcrop.experiment.comparison import read_comparison
 from outcrop.splits import RandomSplit
 from outcrop.training.engine import train
+from outcrop.training.recipe import Tuning
 from outcrop.training.run import read_run
 from tests.tiny import NETWORK, PATCHES, RECIPE, SPLIT, some_patches
 
@@ -43,10 +44,10 @@ def test_the_other_set_has_the_same_shape_classes_and_labels():
 def test_a_split_and_a_training_are_of_one_set(runs):
     other = replace(SPLIT, fingerprint=OTHER.fingerprint)
     with pytest.raises(OutcropError, match="split: was made for another patch set; make it anew"):
-        train(OTHER, SPLIT, runs / "new", NETWORK, QUICK)
+        train(OTHER, SPLIT, runs / "new", NETWORK, QUICK, tuning=Tuning(0))
     assert not (runs / "new").exists()
     with pytest.raises(OutcropError, match=r"cannot go on: the patch set is another; take the old"):
-        train(OTHER, other, runs / "0", NETWORK, QUICK, resume=True)
+        train(OTHER, other, runs / "0", NETWORK, QUICK, resume=True, tuning=Tuning(0))
     with pytest.raises(OutcropError, match="split: was made for another patch set"):
         audit(OTHER, SPLIT)
     with pytest.raises(OutcropError, match="was trained on other patches"):
@@ -92,11 +93,11 @@ def test_an_audit_says_of_which_set_and_split_it_is(tmp_path):
 def test_a_comparison_says_of_which_set_it_is(tmp_path):
     folder = tmp_path / "compared"
     split = replace(SPLIT, by_ground=False)
-    made = compare(PATCHES, split, folder, NETWORK, QUICK)
+    made = compare(PATCHES, split, folder, NETWORK, QUICK, tuning=Tuning(0))
     assert read_comparison(folder).fingerprint == made.fingerprint == PATCHES.fingerprint
     content = json.loads((folder / "comparison.json").read_text())
     content["fingerprint"] = OTHER.fingerprint
     content.pop("checksum", None)
     (folder / "comparison.json").write_text(json.dumps(content))
     with pytest.raises(OutcropError, match="compares models on another patch set"):
-        compare(PATCHES, split, folder, NETWORK, QUICK, resume=True)
+        compare(PATCHES, split, folder, NETWORK, QUICK, resume=True, tuning=Tuning(0))
