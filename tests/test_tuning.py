@@ -274,6 +274,7 @@ def test_the_page_of_a_run_names_its_network(patches, split, tmp_path) -> None:
     assert "--network multi-scale --hidden 8 " in line
     assert "--trials" not in line
     assert "filters in the first stage" not in page
+    assert run.settings == {"epochs": 2, "learning rate": 0.003}
 
 
 def test_a_plan_keeps_the_budget_and_whether_the_network_is_free() -> None:

@@ -8,7 +8,7 @@ from outcrop.experiment.plan import Experiment
 from outcrop.experiment.story import Story
 from outcrop.models.architectures import ResidualNet
 from outcrop.sources.coast import coast_in, make_coast
-from outcrop.training.recipe import Augmentation, Machine, Recipe
+from outcrop.training.recipe import Augmentation, Machine, Recipe, Tuning
 
 
 def demo_experiment(folder: Path, seed: int) -> Experiment:
@@ -29,6 +29,7 @@ def demo_experiment(folder: Path, seed: int) -> Experiment:
         maps=1,
         # Small, because it is trained seven times: for each fold, also at random, and for the map.
         network=ResidualNet(depth=8),
+        tuning=Tuning(trials=0),
         # float32 gives the same figures on every machine, and pictures this small gain little.
         # The images of the coast differ in radiometry, band by band.
         recipe=Recipe(

@@ -59,7 +59,7 @@ def compare(
     workers: int | None = None,
     scheduler: str | None = None,
     *,
-    baselines: Sequence[Baseline | Any] = BASELINES,
+    baselines: Sequence[Baseline | Any] | None = None,
     gap_seeds: int | None = None,
     tuning: Tuning = Tuning(),
 ) -> Comparison:
@@ -96,7 +96,7 @@ def compare(
             the number of trainings, however many run at once.
         scheduler: address of a Dask cluster that trains instead, or `local[N]`; its workers must
             see `folder`.
-        baselines: the classical models that take part; a classifier of scikit-learn's kind sees the
+        baselines: the classical models that take part, all if not given; a classifier of scikit-learn's kind sees the
             centre pixel (`outcrop.models.baselines.Baseline` says what else).
         gap_seeds: with how many of the seeds, from the first, the leak gap is measured; 0 leaves
             it out, and all if not given.
@@ -147,7 +147,7 @@ def compare(
         encoder=encoder,
         threads=max(1, torch.get_num_threads() // trainings),
         features={},
-        baselines=tuple(map(baseline_of, baselines)),
+        baselines=tuple(map(baseline_of, BASELINES if baselines is None else baselines)),
     )
     if tuning.tries and finished is None:
         tell(

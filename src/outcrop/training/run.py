@@ -106,9 +106,9 @@ class Run:
             return self.model.fitted.settings
         recipe = self.config["recipe"]
         said = {"epochs": recipe["epochs"], "learning rate": recipe["learning_rate"]}
-        if self.tuning:
-            said |= {"tuned": self.tuning["chosen"], "network": self.model.title}
-        return said
+        if not self.tuning:
+            return said
+        return said | {"tuned": self.tuning["chosen"], "network": self.model.title}
 
     @cached_property
     def scores(self) -> Scores:
