@@ -96,8 +96,9 @@ def compare(
             the number of trainings, however many run at once.
         scheduler: address of a Dask cluster that trains instead, or `local[N]`; its workers must
             see `folder`.
-        baselines: the classical models that take part, all if not given; a classifier of scikit-learn's kind sees the
-            centre pixel (`outcrop.models.baselines.Baseline` says what else).
+        baselines: the classical models that take part, all if not given; a classifier of
+            scikit-learn's kind sees the centre pixel (`outcrop.models.baselines.Baseline` says what
+            else).
         gap_seeds: with how many of the seeds, from the first, the leak gap is measured; 0 leaves
             it out, and all if not given.
         tuning: of the network, anew in each training. With `network=None` it may choose a network
