@@ -359,8 +359,6 @@ ROWS = {
     "patches smaller than the footprint": (f"{TRAIN} --padding none", "ResNet-8 unpadded",
         "25 × 25", "--padding zeros"),
     "an experiment of too small patches": (f"{EXPERIMENT} --padding none", "25 × 25", "8 × 8"),
-    "an experiment's dense map in steps": (
-        f"{EXPERIMENT} --padding none --size 26 --step 2", "--step", "dense map", "leave it out"),
     "accumulate 0": (f"{TRAIN} --accumulate 0", "accumulate is 0", "1 or more"),
     "epochs 0": (f"{TRAIN} --epochs 0", "epochs is 0", "1 or more"),
     "batch 1": (f"{TRAIN} --batch 1", "batch is 1", "4 or more"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from outcrop.cli.commands.whole import experiment
 from outcrop.cli.parser import parse
 from outcrop.errors import OutcropError
+from outcrop.experiment import experiment as running
 from outcrop.experiment.plan import Experiment
 from outcrop.models.architectures import MultiScaleNet, ResidualNet
 from outcrop.training.recipe import Recipe
@@ -58,3 +61,15 @@ def test_options_choose_the_network(words, network):
 def test_options_of_several_networks_are_refused(words, line):
     with pytest.raises(OutcropError, match=line):
         parsed(*WORDS, *words)
+
+
+@pytest.mark.parametrize(("step", "method"), [(1, "auto"), (3, "patches")])
+def test_an_experiment_maps_in_steps_whatever_model_is_recommended(
+    run, tmp_path, monkeypatch, step, method
+):
+    asked = []
+    monkeypatch.setattr(running, "map_scene", lambda *how, **more: asked.append(more["method"]))
+    scene = SimpleNamespace(opened=["scene.tif"], name="scene", title="scene")
+    plan = Experiment(["scene.tif"], ["labels.tif"], step=step)
+    running._map(plan, [scene], run, tmp_path / "maps")
+    assert asked == [method]

@@ -17,6 +17,7 @@ from outcrop.experiment.final import chosen, fit_to_all
 from outcrop.experiment.plan import Experiment
 from outcrop.files import kept_if_whole, new_file
 from outcrop.mapping.assess import assess
+from outcrop.mapping.prepare import Wanted
 from outcrop.mapping.scene import map_scene
 from outcrop.patches.cut import cut
 from outcrop.patches.patchset import PatchSet, read_patches
@@ -183,6 +184,8 @@ def _map(
 ) -> dict[str, Path]:
     folder.mkdir(exist_ok=True)
     maps = {}
+    # A network that could be laid over the scene densely would compute every pixel.
+    method: Wanted = "patches" if experiment.step > 1 else "auto"
     for number, scene in enumerate(scenes[: experiment.maps]):
         name = f"{number}-{stem(scene.opened[0])}"
         path = folder / f"{name}-classes.tif"
@@ -191,7 +194,7 @@ def _map(
             map_scene(
                 run, scene, path, folder / f"{name}-confidence.tif", experiment.step,
                 trust=folder / f"{name}-trust.tif" if has_trust(run.folder) else None,
-                overwrite=True, resume=True,
+                overwrite=True, method=method, resume=True,
             )  # fmt: skip
         maps[scene.name] = path
     return maps
