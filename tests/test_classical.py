@@ -14,6 +14,7 @@ from outcrop.errors import OutcropError
 from outcrop.experiment.compare_runs import compare_runs
 from outcrop.experiment.evaluate import evaluate
 from outcrop.mapping.scene import map_scene
+from outcrop.models import baselines
 from outcrop.models.baselines import BASELINES
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits.split import Split
@@ -27,6 +28,14 @@ from tests.tiny import CLASSES, PATCHES, SPLIT
 
 BY_TITLE = {f"{one.name}, {one.features}": one for one in BASELINES}
 TREE, SVM = BY_TITLE["decision tree, centre pixel"], BY_TITLE["SVM, patch statistics"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _untuned():
+    """Tuning has tests of its own, and takes most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(baselines, "ground_folds", lambda *_: [])
+        yield
 
 
 @pytest.fixture(scope="module")
