@@ -299,7 +299,7 @@ ROWS = {
     # splits
     "patches missing": ("split none.zarr -o x.json", "none.zarr", "no such"),
     "patches damaged": ("split bad-meta.zarr -o x.json", "bad-meta.zarr", "not a whole patch set"),
-    "fewer pieces than folds": ("split few.zarr -o x.json", "--block", "3 pieces", "5 folds",
+    "fewer pieces than folds": ("split few.zarr -o x.json", "--block", "4 pieces", "5 folds",
         "fewer folds"),
     "fewer patches than folds": ("split few.zarr --by random --folds 9999 -o x.json", "--folds",
         "9999", "take fewer"),

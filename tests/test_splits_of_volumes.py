@@ -268,7 +268,8 @@ def test_suggestions_for_a_scene_of_centimetres_are_in_its_patches():
     at = np.array([0.0, 0.4])
     scene = scene_positions(0, np.arange(2), np.arange(2), at, at, 0.32, 0.32, np.arange(2))
     assert suggest_buffer(scene) == 0.32
-    assert suggest_block(scene) == 4 * 0.32
+    # One patch, because four would be a single block.
+    assert suggest_block(scene) == 0.32
 
 
 def test_volumes_can_be_held_out():

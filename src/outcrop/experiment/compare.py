@@ -150,11 +150,6 @@ def compare(
         features={},
         baselines=tuple(map(baseline_of, BASELINES if baselines is None else baselines)),
     )
-    if tuning.tries and finished is None:
-        tell(
-            f"each training of the network is tuned first: up to {tuning.trials} variants by "
-            f"{tuning.tuning_folds} folds inside its training side; --trials 0 tunes nothing"
-        )
     folder.mkdir(exist_ok=True)
     try:
         _keep_folds(folder, folds)
@@ -324,6 +319,12 @@ def _do(setting: Setting, scheduler: str | None, workers: int) -> None:
         return
     many = min(workers, max(len(left), len(later)))
     with solitary(scheduler, workers if workers < 1 else many) as crew:
+        if setting.tuning.tries and any(one.what == "network" for one in left):
+            tell(
+                f"each training of the network is tuned first: up to {setting.tuning.trials} "
+                f"variants by {setting.tuning.tuning_folds} folds inside its training side; "
+                "--trials 0 tunes nothing"
+            )
         for trials, what in ((left, "models"), (later, "codes")):
             do_all(setting, trials, crew, what)
 

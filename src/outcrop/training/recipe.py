@@ -344,6 +344,7 @@ _RATES = {"sgd": (0.05, 5e-4), "adamw": (2e-3, 0.05)}
 def suited(recipe: Recipe, network: Network) -> Settled:
     """The recipe with what suits the network where it says None.
 
+    >>> from outcrop.models.architectures import ResidualNet
     >>> suited(Recipe(), MultiScaleNet()).epochs, suited(Recipe(epochs=3), ResidualNet()).batch
     (45, 32)
     """
