@@ -143,7 +143,7 @@ CHANGES: dict[str, Callable[[Variant], Variant]] = {
         it, network=replace(it.network, survival=0.75, survival_schedule="constant")
     ),
     "five times the weight decay": lambda it: replace(
-        it, recipe=replace(it.recipe, weight_decay=5 * it.recipe.decay)
+        it, recipe=replace(it.recipe, weight_decay=5 * it.recipe.weight_decay)
     ),
     "no weight decay": lambda it: replace(it, recipe=replace(it.recipe, weight_decay=0)),
     "dropped blocks decay too": lambda it: replace(it, all_move=True),

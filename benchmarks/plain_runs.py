@@ -102,7 +102,7 @@ def schedule_of(published: Published, epochs: int | None) -> plain.Schedule:
         milestones=tuple(recipe.milestones),
         warm_up=round(recipe.warm_up * epochs / recipe.epochs),
         warm_up_rate=recipe.learning_rate / 10,
-        decay=recipe.decay,
+        decay=recipe.weight_decay,
         nesterov=recipe.nesterov,
     )
 

@@ -121,7 +121,7 @@ def test_schedules_are_those_of_the_recipes() -> None:
     deep = plain_runs.schedule_of(read_published("resnet110"), None)
     assert (deep.epochs, deep.warm_up, deep.warm_up_rate) == (164, 1, pytest.approx(0.01))
     stochastic = plain_runs.schedule_of(read_published("resnet110-sd"), 20)
-    assert (stochastic.epochs, stochastic.nesterov, stochastic.weight_decay) == (20, True, 1e-4)
+    assert (stochastic.epochs, stochastic.nesterov, stochastic.decay) == (20, True, 1e-4)
     assert stochastic.milestones == (0.5, 0.75)
 
 
