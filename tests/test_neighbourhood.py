@@ -588,7 +588,8 @@ ROWS = {
     "outside": (TRAIN.format("far", "far") + "--neighbourhood 3", "cube.npy", "has no such place"),
     "no flip": (TRAIN.format("flips", "flips") + "--neighbourhood 3", "'sideways'", "left-right"),
     "compare": (
-        "compare p.zarr --split s.json --trials 0 -o c --neighbourhood 3 --sources short.npy", "short.npy",
+        "compare p.zarr --split s.json --trials 0 -o c --neighbourhood 3 --sources short.npy",
+        "short.npy",
     ),
     "experiment": (
         "experiment scene.tif --labels truth.tif --slices 2 -o e", "--slices", "scenes",
