@@ -17,7 +17,6 @@ import sklearn
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
 from sklearn.base import BaseEstimator, clone, is_classifier
-from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import ParameterGrid, StratifiedGroupKFold, StratifiedKFold
@@ -426,6 +425,8 @@ def _gaussians(seed: int, shape: tuple[int, int]) -> Pipeline:
     A covariance costs the cube of the features, and that of thousands follows from no number of
     labelled patches.
     """
+    from sklearn.decomposition import PCA
+
     patches, features = shape
     steps: list[tuple[str, Any]] = [("scale", StandardScaler())]
     if features > _MANY_FEATURES:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-import numba
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import (
@@ -61,7 +61,7 @@ class Trees:
             X: float32, `N × F`, without NaN.
         """
         total = np.tile(self.start, (len(X), 1))
-        _descend(
+        _compiled_loop()(
             np.ascontiguousarray(X, dtype=np.float32),
             self.roots,
             self.feature,
@@ -252,52 +252,62 @@ def _rounded_down(values: np.ndarray) -> np.ndarray:
     return np.where(nearest > values, np.nextafter(nearest, np.float32(-np.inf)), nearest)
 
 
-@numba.njit(inline="always")
-def _step(X, i, k, feature, threshold, left):  # type: ignore[no-untyped-def]
-    return left[k] + np.uint32(X[i, feature[k]] > threshold[k])
+@cache
+def _compiled_loop() -> Callable[..., None]:
+    """Adds up the leaves that rows reach.
 
-
-@numba.njit(nogil=True)
-def _descend(X, roots, feature, threshold, left, first, column, value, total):  # type: ignore[no-untyped-def]
-    """Add up the leaves, one tree after another, so that a tree stays in the cache.
-
-    Eight rows descend at once: the processor need not wait for one node before it asks for the
-    next. A row at a leaf stays there. Unsigned indices spare a test for negative ones.
+    It is made when trees predict for the first time: to import numba takes longer than many a
+    command.
     """
-    rows, block, lanes = np.uint64(len(X)), np.uint64(4096), np.uint64(8)
-    start = np.uint64(0)
-    at = np.empty(8, np.uint32)
-    while start < rows:
-        end = min(rows, start + block)
-        for root in roots:
-            i = start
-            while i < end:
-                # Where fewer than eight rows are left, the last of them descends several times.
-                i0, last = i, end - np.uint64(1)
-                i1, i2 = min(i + np.uint64(1), last), min(i + np.uint64(2), last)
-                i3, i4 = min(i + np.uint64(3), last), min(i + np.uint64(4), last)
-                i5, i6 = min(i + np.uint64(5), last), min(i + np.uint64(6), last)
-                i7 = min(i + np.uint64(7), last)
-                k0 = k1 = k2 = k3 = k4 = k5 = k6 = k7 = np.uint32(root)
-                while True:
-                    n0 = _step(X, i0, k0, feature, threshold, left)
-                    n1 = _step(X, i1, k1, feature, threshold, left)
-                    n2 = _step(X, i2, k2, feature, threshold, left)
-                    n3 = _step(X, i3, k3, feature, threshold, left)
-                    n4 = _step(X, i4, k4, feature, threshold, left)
-                    n5 = _step(X, i5, k5, feature, threshold, left)
-                    n6 = _step(X, i6, k6, feature, threshold, left)
-                    n7 = _step(X, i7, k7, feature, threshold, left)
-                    moved = (n0 ^ k0) | (n1 ^ k1) | (n2 ^ k2) | (n3 ^ k3)
-                    moved |= (n4 ^ k4) | (n5 ^ k5) | (n6 ^ k6) | (n7 ^ k7)
-                    if moved == 0:
-                        break
-                    k0, k1, k2, k3, k4, k5, k6, k7 = n0, n1, n2, n3, n4, n5, n6, n7
-                at[0], at[1], at[2], at[3] = k0, k1, k2, k3
-                at[4], at[5], at[6], at[7] = k4, k5, k6, k7
-                for lane in range(min(lanes, end - i)):
-                    k = at[lane]
-                    for j in range(first[k], first[k + np.uint32(1)]):
-                        total[i + np.uint64(lane), column[j]] += value[j]
-                i += lanes
-        start = end
+    import numba
+
+    @numba.njit(inline="always")
+    def step(X, i, k, feature, threshold, left):  # type: ignore[no-untyped-def]
+        return left[k] + np.uint32(X[i, feature[k]] > threshold[k])
+
+    @numba.njit(nogil=True)
+    def descend(X, roots, feature, threshold, left, first, column, value, total):  # type: ignore[no-untyped-def]
+        """Add up the leaves, one tree after another, so that a tree stays in the cache.
+
+        Eight rows descend at once: the processor need not wait for one node before it asks for the
+        next. A row at a leaf stays there. Unsigned indices spare a test for negative ones.
+        """
+        rows, block, lanes = np.uint64(len(X)), np.uint64(4096), np.uint64(8)
+        start = np.uint64(0)
+        at = np.empty(8, np.uint32)
+        while start < rows:
+            end = min(rows, start + block)
+            for root in roots:
+                i = start
+                while i < end:
+                    # Where fewer than eight rows are left, the last of them descends several times.
+                    i0, last = i, end - np.uint64(1)
+                    i1, i2 = min(i + np.uint64(1), last), min(i + np.uint64(2), last)
+                    i3, i4 = min(i + np.uint64(3), last), min(i + np.uint64(4), last)
+                    i5, i6 = min(i + np.uint64(5), last), min(i + np.uint64(6), last)
+                    i7 = min(i + np.uint64(7), last)
+                    k0 = k1 = k2 = k3 = k4 = k5 = k6 = k7 = np.uint32(root)
+                    while True:
+                        n0 = step(X, i0, k0, feature, threshold, left)
+                        n1 = step(X, i1, k1, feature, threshold, left)
+                        n2 = step(X, i2, k2, feature, threshold, left)
+                        n3 = step(X, i3, k3, feature, threshold, left)
+                        n4 = step(X, i4, k4, feature, threshold, left)
+                        n5 = step(X, i5, k5, feature, threshold, left)
+                        n6 = step(X, i6, k6, feature, threshold, left)
+                        n7 = step(X, i7, k7, feature, threshold, left)
+                        moved = (n0 ^ k0) | (n1 ^ k1) | (n2 ^ k2) | (n3 ^ k3)
+                        moved |= (n4 ^ k4) | (n5 ^ k5) | (n6 ^ k6) | (n7 ^ k7)
+                        if moved == 0:
+                            break
+                        k0, k1, k2, k3, k4, k5, k6, k7 = n0, n1, n2, n3, n4, n5, n6, n7
+                    at[0], at[1], at[2], at[3] = k0, k1, k2, k3
+                    at[4], at[5], at[6], at[7] = k4, k5, k6, k7
+                    for lane in range(min(lanes, end - i)):
+                        k = at[lane]
+                        for j in range(first[k], first[k + np.uint32(1)]):
+                            total[i + np.uint64(lane), column[j]] += value[j]
+                    i += lanes
+            start = end
+
+    return descend
