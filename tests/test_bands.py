@@ -153,7 +153,7 @@ def test_scenes_with_other_bands_are_refused_with_both_lists(tmp_path, capfd):
 
 def test_models_of_an_ensemble_may_have_another_order(tmp_path):
     scene = named(tmp_path / "a.tif", noise(), ("blue", "red"))
-    one, two = of_bands(dense(), "blue", "red"), of_bands(dense(seed=1, pixel=5), "blue", "red")
+    one, two = of_bands(dense(), "blue", "red"), of_bands(dense(seed=1), "blue", "red")
     turned = two.in_order([1, 0])
     assert turned.bands == ("red", "blue")
     for name, second in (("m", two), ("n", turned)):

@@ -77,7 +77,7 @@ def taught(
         ResidualNet(depth=44, survival=0.1, levels=4),
         ResidualNet(depth=34, order="pre-activation", shortcut="projection", survival=0.2),
         ResidualNet(depth=29, bottleneck=True, survival=0.4),
-        ResidualNet(depth=14, survival=0.5, pixel=8, seen=13, halvings=1, levels=2),
+        ResidualNet(depth=14, survival=0.5, seen=13, halvings=1, levels=2),
     ],
     ids=lambda network: network.title,
 )

@@ -38,7 +38,7 @@ FAMILY = {
     ),
     "large stem": ResidualNet(depth=8, width=4, stem="large"),
     "unpadded": ResidualNet(depth=11, width=4, bottleneck=True, levels=2, padding="none"),
-    "part of a patch, and pixel": ResidualNet(depth=8, width=4, seen=6, pixel=5, halvings=1),
+    "part of a patch": ResidualNet(depth=8, width=4, seen=6, halvings=1),
 }
 
 

@@ -114,9 +114,9 @@ def read(path):
         dense(27),
         dense(28, temperature=0.5),
         dense(30, flip=True, temperature=2.0),
-        classifier(size=8, seen=5, pixel=6),
-        dense(24, seen=17, pixel=6, halvings=0),
-        dense(27, seen=18, pixel=6, halvings=1, flip=True),
+        classifier(size=8, seen=5),
+        dense(24, seen=17, halvings=0),
+        dense(27, seen=18, halvings=1, flip=True),
     ],
     ids=[
         "odd",

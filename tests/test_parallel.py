@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from outcrop.errors import OutcropError
-from outcrop.models.architectures import ResidualNet
+from outcrop.models.architectures import MultiScaleNet, ResidualNet
 from outcrop.models.links import follow, keep_only, links
 from outcrop.models.residual import keep
 from outcrop.training.engine import train
@@ -101,16 +101,16 @@ def test_state_is_that_of_one_process(alone: Run, together: dict[str, Run]) -> N
         }
 
 
-def test_adamw_and_a_second_path_are_shared_out(folder: Path) -> None:
+def test_adamw_is_shared_out(folder: Path) -> None:
     # Rates so small that rounding, which AdamW makes much of, leaves the weights alike.
     recipe = replace(RECIPE, solver="adamw", learning_rate=1e-5, epochs=2, class_balance="full")
     alone = replace(recipe, machine=replace(RECIPE.machine, accumulate=2))
-    train(PATCHES, SPLIT, folder / "adamw", replace(NETWORK, pixel=4, seen=7), alone)
+    train(PATCHES, SPLIT, folder / "adamw", replace(NETWORK, seen=7), alone)
     one = load_file(folder / "adamw" / "checkpoint.safetensors")
     assert one.keys() >= {"step.linear.bias", "exp_avg.linear.bias", "exp_avg_sq.linear.bias"}
     options = (
         "--solver adamw --learning-rate 1e-5 --epochs 2 --class-balance full --devices 2 "
-        "--pixel 4 --seen 7 --strategy "
+        "--seen 7 --strategy "
     )
     done = start(TRAIN.format(folder, folder / "adamw-fsdp") + options + "fsdp")
     assert done.returncode == 0, done.stderr
@@ -119,11 +119,6 @@ def test_adamw_and_a_second_path_are_shared_out(folder: Path) -> None:
     for name, tensor in one.items():
         if name.startswith(("model.", "step.")) and not name.endswith("num_batches_tracked"):
             torch.testing.assert_close(other[name], tensor, rtol=1e-3, atol=2e-4)
-
-    done = start(TRAIN.format(folder, folder / "none") + options + "pipeline")
-    assert done.returncode == 2
-    assert done.stderr.count("outcrop: strategy: a pipeline does not pass the labelled pixel") == 1
-    assert not (folder / "none").exists()
 
 
 def test_sigterm_to_one_stops_all_and_nothing_is_lost(
@@ -166,9 +161,8 @@ def test_an_error_is_said_once(folder: Path, together: dict[str, Run]) -> None:
     ],
 )
 def test_what_cannot_be_leaves_nothing(tmp_path: Path, machine: Machine, message: str) -> None:
-    network = replace(NETWORK, pixel=4)
     with pytest.raises(OutcropError, match=message):
-        train(PATCHES, SPLIT, tmp_path / "run", network, replace(RECIPE, machine=machine))
+        train(PATCHES, SPLIT, tmp_path / "run", MultiScaleNet(), replace(RECIPE, machine=machine))
     assert not list(tmp_path.iterdir())
 
 

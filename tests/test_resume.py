@@ -95,9 +95,9 @@ def test_a_stopped_run_goes_on_to_the_same_end(
     [
         (NETWORK, replace(RECIPE, solver="adamw")),
         (NETWORK, replace(RECIPE, class_balance="full", augmentation=Augmentation(jitter=0.2))),
-        (replace(NETWORK, seen=6, pixel=4, halvings=1), RECIPE),
+        (replace(NETWORK, seen=6, halvings=1), RECIPE),
     ],
-    ids=["AdamW", "balance and jitter", "part of a patch, and pixel"],
+    ids=["AdamW", "balance and jitter", "part of a patch"],
 )
 def test_a_stopped_run_of_any_kind_goes_on_to_the_same_weights(
     network: ResidualNet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -62,7 +62,7 @@ def test_bands_and_classes_are_matched_by_name(
     other = PatchSet(
         np.repeat(PATCHES.images, 2, axis=1), PATCHES.labels, ("a", "b", "c"), ("r", "g", "b", "n")
     )
-    found = first_weights(run.folder, replace(NETWORK, pixel=4), other).tensors
+    found = first_weights(run.folder, NETWORK, other).tensors
     assert not {"stem.conv.weight", "linear.weight", "linear.bias"} & found.keys()
     message = said(capsys)
     assert "stem.conv.weight (other bands), linear.weight (other classes), linear.bias" in message
@@ -123,7 +123,7 @@ def test_names_of_others_are_understood() -> None:
         "fc.bias": "linear.bias",
     }
     assert {name: our_name(name) for name in names} == names
-    module = ResidualNet(14, shortcut="projection", pixel=2, order="pre-activation").build(2, 3)
+    module = ResidualNet(14, shortcut="projection", order="pre-activation").build(2, 3)
     assert all(our_name(name) == name for name in module.state_dict())
 
 

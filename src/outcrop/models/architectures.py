@@ -72,9 +72,6 @@ class ResidualNet:
         seen: height and width in pixels of the part of a patch that the network sees, so that one
             patch set serves several sizes: the labelled pixel, row and column `size // 2` of the
             patch, has index `seen // 2` in it; None sees the whole patch.
-        pixel: channels of a second path to the linear layer, which sees the labelled pixel alone:
-            two 1 × 1 convolutions with normalisation and ReLU, whose output stands beside the
-            averaged features; 0 has none.
 
     Raises:
         OutcropError: a number out of its range, or an unknown word.
@@ -99,7 +96,6 @@ class ResidualNet:
     padding: Literal["zeros", "none"] = "zeros"
     halvings: int = 2
     seen: int | None = None
-    pixel: int = 0
 
     def __post_init__(self) -> None:
         layers = 9 if self.bottleneck else 6
@@ -127,7 +123,6 @@ class ResidualNet:
             ("padding", self.padding in ("zeros", "none"), "zeros or none"),
             ("halvings", 0 <= self.halvings <= 2, "0 to 2"),
             ("seen", self.seen is None or self.seen >= 1, "1 or more"),
-            ("pixel", self.pixel >= 0, "0 (off) or more"),
         ):
             if not good:
                 raise OutcropError("network", f"{name} is {getattr(self, name)}; take {range_}")
@@ -245,9 +240,8 @@ class ResidualNet:
         base = f"WRN-{self.depth}-{self.widen}" if self.widen > 1 else f"{pre}ResNet-{self.depth}"
         nested = f"RoR-{self.levels}-" if self.levels > 1 else ""
         inside = " unpadded" if self.padding == "none" else ""
-        beside = " + pixel" if self.pixel else ""
         dropped = " + stochastic depth" if self.survival < 1 else ""
-        return nested + base + inside + beside + dropped
+        return nested + base + inside + dropped
 
     @classmethod
     def named(cls, name: str) -> ResidualNet:

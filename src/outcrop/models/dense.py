@@ -41,10 +41,6 @@ class Dense:
         self.stride, self.footprint = description.stride, description.footprint
         self.before = 0 if description.padding == "none" else (self.footprint - 1) // 2
         self._corner = crop_corner(description.seen, size)
-        self._middle = tuple(
-            side // 2 - corner + self.before
-            for side, corner in zip(size, self._corner, strict=True)
-        )
         self.units = description.units(size[0]), description.units(size[1])
         self._chain = _chain(self.network)
 
@@ -71,42 +67,25 @@ class Dense:
         Returns:
             `N × classes × height × width`.
         """
-        return self._computed(x, with_features=False)
+        # Linear layer and mean may change places, and there are fewer classes than channels.
+        return self._gather(x, self._linear)
 
     def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits, and the features that the linear layer takes, `N × channels × height × width`.
 
         The logits are bit by bit those of `logits`.
         """
-        found = self._computed(x, with_features=True)
+        found = self._gather(x, lambda units: torch.cat([self._linear(units), units], dim=1))
         classes = self.network.linear.out_features
         return found[:, :classes], found[:, classes:]
 
-    def _computed(self, x: Tensor, with_features: bool) -> Tensor:
-        """Logits, and the features after them if they are wanted."""
-        linear, pixel = self.network.linear, self.network.pixel
-        averaged = linear.in_features - self.network.description.pixel
-        weight = linear.weight[:, :, None, None]
-
-        # Linear layer and mean may change places, and there are fewer classes than channels.
-        def last(units: Tensor) -> Tensor:
-            logits = F.conv2d(units, weight[:, :averaged], linear.bias)
-            return torch.cat([logits, units], dim=1) if with_features else logits
-
-        x = x[:, :, self._corner[0] :, self._corner[1] :]
-        found = self._gather(x, last)
-        if pixel is None:
-            return found
-        rows, columns = (
-            slice(middle, middle + length)
-            for middle, length in zip(self._middle, found.shape[2:], strict=True)
-        )
-        beside = pixel(x[:, :, rows, columns])
-        found[:, : linear.out_features] += F.conv2d(beside, weight[:, averaged:])
-        return torch.cat([found, beside], dim=1) if with_features else found
+    def _linear(self, units: Tensor) -> Tensor:
+        weight, bias = self.network.linear.weight, self.network.linear.bias
+        return F.conv2d(units, weight[:, :, None, None], bias)
 
     def _gather(self, x: Tensor, last: Callable[[Tensor], Tensor]) -> Tensor:
         s, found = self.stride, None
+        x = x[:, :, self._corner[0] :, self._corner[1] :]
         for row, column, units in _phases(self._chain, x, (), (0, 0), 1):
             part = _mean(last(self.network.rectified(units)), self.units)
             if found is None:

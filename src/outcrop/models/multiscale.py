@@ -29,7 +29,7 @@ class MultiScaleNetwork(nn.Module):
     Attributes:
         windows: sides of the windows in pixels.
         channels: how many features `both` gives: the last hidden layer of the widest view.
-        dice: what dropout draws from; None is torch's global generator.
+        rng: the generator that dropout draws from; None is torch's global one.
     """
 
     components: Tensor
@@ -42,7 +42,7 @@ class MultiScaleNetwork(nn.Module):
         super().__init__()
         self.description, self.size = description, size
         self.bands, self.channels = bands, description.hidden
-        self.dice: torch.Generator | None = None
+        self.rng: torch.Generator | None = None
         side = min(length - 1 + length % 2 for length in size)
         self.windows = tuple(window for window in WINDOWS if window <= side)
         seen = min(bands, _COMPONENTS) * len(self.windows)
@@ -131,27 +131,20 @@ class MultiScaleNetwork(nn.Module):
     def in_order(self, back: Sequence[int]) -> MultiScaleNetwork:
         """A copy for images whose band j is band `back[j]` here."""
         copy, order = deepcopy(self), torch.as_tensor(list(back))
+        reduced = self.bands > _COMPONENTS
+        # Where in a table each column stands that is to be in its place: windows see bands, or
+        # components, whose order stays.
+        seen = torch.arange(len(self.components)) if reduced else order
+        several = (torch.arange(2 * len(self.windows))[:, None] * len(seen) + seen).flatten()
+        columns = torch.cat([order, self.bands + several])
         with torch.no_grad():
-            copy.components.copy_(self.components[:, order])
-            several = len(self.components) if self.bands > _COMPONENTS else 0
             for view in copy.views.values():
                 assert isinstance(view, Perceptrons)
-                first = view.weights[0]
-                groups = (first.shape[1] - self.bands) // max(1, several or self.bands)
-                whole = [order] + [
-                    self.bands
-                    + k * (several or self.bands)
-                    + (torch.arange(several) if several else order)
-                    for k in range(groups)
-                ]
-                first.copy_(first[:, torch.cat(whole)])
-            if not several:
-                copy.components.copy_(torch.eye(self.bands))
-                parts = order.repeat(len(self.windows)) + self.bands * torch.arange(
-                    len(self.windows)
-                ).repeat_interleave(self.bands)
-                copy.shift.copy_(self.shift[parts])
-                copy.scale.copy_(self.scale[parts])
+                view.weights[0].copy_(view.weights[0][:, columns[: view.inputs]])
+            if reduced:
+                copy.components.copy_(self.components[:, order])
+            copy.shift.copy_(self.shift[several[: len(self.shift)]])
+            copy.scale.copy_(self.scale[several[: len(self.scale)]])
             if copy.near is not None:
                 copy.near.first.weight.copy_(copy.near.first.weight[:, order])
         return copy
@@ -187,7 +180,7 @@ class MultiScaleNetwork(nn.Module):
         table = torch.cat([table[:, :seen], deviations], dim=1) if self.windows else table
         found, features = [], {}
         for name, view in self.views.items():
-            logits, features[name] = view(table[:, : view.inputs], self.dice)
+            logits, features[name] = view(table[:, : view.inputs], self.rng)
             found.append(logits)
         widest = features["deviations" if self.windows else "pixel"]
         return found + ([] if near is None else [near[:, None]]), widest
@@ -213,7 +206,7 @@ class Perceptrons(nn.Module):
             self.weights.append(nn.Parameter(gain * torch.randn(members, before, after)))
             self.biases.append(nn.Parameter(spread * torch.randn(members, 1, after)))
 
-    def forward(self, x: Tensor, dice: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, rng: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Logits `N × members × classes`, and the last hidden layer of the first, `N × hidden`."""
         *hidden, (last, shift) = zip(self.weights, self.biases, strict=True)
         inner = x.expand(len(last), *x.shape)
@@ -221,7 +214,7 @@ class Perceptrons(nn.Module):
             inner = torch.baddbmm(bias, inner, weight)
             inner = math.sqrt(2) * torch.cos(inner) if self.waves else F.gelu(inner)
             if self.training and self.dropped:
-                drawn = torch.rand(inner.shape, generator=dice, device=inner.device)
+                drawn = torch.rand(inner.shape, generator=rng, device=inner.device)
                 inner = inner * (drawn >= self.dropped) / (1 - self.dropped)
         return torch.baddbmm(shift, inner, last).transpose(0, 1), inner[0]
 

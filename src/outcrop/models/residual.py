@@ -239,8 +239,7 @@ def crop_corner(seen: int | None, size: tuple[int, int]) -> tuple[int, int]:
 class ResidualNetwork(nn.Module):
     """A stem, three stages of residual blocks, global average pooling, and one linear layer.
 
-    The stem begins with what is seen of a picture, if that is not all of it. A second path, if
-    there is one, leads from the middle pixel to the linear layer.
+    The stem begins with what is seen of a picture, if that is not all of it.
 
     Takes float32 `N × bands × height × width` of any size from 4 × 4 up, or without padding from
     the footprint up, and gives logits, `N × classes`. Convolutions start from He's normal
@@ -260,8 +259,7 @@ class ResidualNetwork(nn.Module):
         self.norm = (
             nn.BatchNorm2d(widths[-1]) if description.order == "pre-activation" else nn.Identity()
         )
-        self.linear = nn.Linear(widths[-1] + description.pixel, classes)
-        self.pixel = _pixel_path(description, bands) if description.pixel else None
+        self.linear = nn.Linear(widths[-1], classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
@@ -275,15 +273,6 @@ class ResidualNetwork(nn.Module):
     def blocks(self) -> tuple[ResidualBlock, ...]:
         """All residual blocks, from input to output."""
         return tuple(module for module in self.modules() if isinstance(module, ResidualBlock))
-
-    @property
-    def takes_bands(self) -> tuple[nn.Conv2d, ...]:
-        """The convolutions whose input is the bands of a picture."""
-        paths = (self.stem, self.pixel) if self.pixel is not None else (self.stem,)
-        return tuple(
-            next(layer for layer in path.modules() if isinstance(layer, nn.Conv2d))
-            for path in paths
-        )
 
     def forward(self, x: Tensor, kept: Kept | None = None) -> Tensor:
         """Logits; the softmax is outside.
@@ -311,10 +300,10 @@ class ResidualNetwork(nn.Module):
     def in_order(self, back: Sequence[int]) -> ResidualNetwork:
         """A copy for images whose band j is band `back[j]` here."""
         copy = deepcopy(self)
+        first = next(layer for layer in copy.stem.modules() if isinstance(layer, nn.Conv2d))
         with torch.no_grad():
-            for first in copy.takes_bands:
-                order = torch.as_tensor(list(back), device=first.weight.device)
-                first.weight.copy_(first.weight[:, order])
+            order = torch.as_tensor(list(back), device=first.weight.device)
+            first.weight.copy_(first.weight[:, order])
         return copy
 
     def embed(self, x: Tensor, kept: Kept | None = None) -> Tensor:
@@ -324,7 +313,7 @@ class ResidualNetwork(nn.Module):
             x: `N × bands × height × width`.
             kept: for each block whether it is computed; None is all.
         """
-        return self.joined(self.stages(self.stem(x), kept), x)
+        return self.pooled(self.stages(self.stem(x), kept))
 
     def rectified(self, x: Tensor) -> Tensor:
         """The units that are averaged, from what the last stage gave."""
@@ -332,19 +321,9 @@ class ResidualNetwork(nn.Module):
             x = F.relu(self.norm(x), inplace=True)
         return x
 
-    def joined(self, units: Tensor, x: Tensor) -> Tensor:
-        """What the linear layer sees, `N × channels`.
-
-        Args:
-            units: what the last stage gave.
-            x: the pictures that it gave it for.
-        """
-        features = torch.mean(self.rectified(units), dim=(2, 3))
-        if self.pixel is None:
-            return features
-        row, column = x.shape[2] // 2, x.shape[3] // 2
-        middle = x[:, :, row : row + 1, column : column + 1]
-        return torch.cat([features, self.pixel(middle).flatten(1)], dim=1)
+    def pooled(self, units: Tensor) -> Tensor:
+        """What the linear layer sees, `N × channels`, of what the last stage gave."""
+        return torch.mean(self.rectified(units), dim=(2, 3))
 
     def compile_blocks(self) -> None:
         """Compile what each block computes in training.
@@ -426,17 +405,6 @@ def _stem(network: ResidualNet, bands: int) -> nn.Sequential:
         layers |= {"norm": nn.BatchNorm2d(network.width), "relu": nn.ReLU(inplace=True)}
     if large:
         layers["pool"] = nn.MaxPool2d(3, stride=2, padding=_padding(network, 3))
-    return nn.Sequential(OrderedDict(layers))
-
-
-def _pixel_path(network: ResidualNet, bands: int) -> nn.Sequential:
-    layers: dict[str, nn.Module] = {}
-    for number, inputs in enumerate((bands, network.pixel), start=1):
-        layers |= {
-            f"conv{number}": nn.Conv2d(inputs, network.pixel, 1, bias=False),
-            f"norm{number}": nn.BatchNorm2d(network.pixel),
-            f"relu{number}": nn.ReLU(inplace=True),
-        }
     return nn.Sequential(OrderedDict(layers))
 
 

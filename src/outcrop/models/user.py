@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from outcrop.errors import OutcropError
+from outcrop.files import first_line
 
 
 class UserNetwork(nn.Module):
@@ -37,12 +38,12 @@ class UserNetwork(nn.Module):
             images = images[:, self.order]
         try:
             logits = self.module(images)
-        except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError):
-                raise
+        except (torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception as error:  # of code that is the user's
             raise OutcropError(
                 self._name,
-                f"fails on images {tuple(images.shape)}: {str(error).splitlines()[0]}; cut patches "
+                f"fails on images {tuple(images.shape)}: {first_line(error)}; cut patches "
                 "of the size that it takes",
             ) from error
         if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] != self._classes:

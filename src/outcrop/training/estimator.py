@@ -37,7 +37,7 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
     no data. Or it is `N × columns`, for a `Pipeline` with scalers of columns, and `shape` says
     what a row is made of. Each band is normalised inside.
 
-    Parameters that `ResidualNet` (depth to pixel), `Recipe` (epochs to test_flip), `Augmentation`
+    Parameters that `ResidualNet` (depth to seen), `Recipe` (epochs to test_flip), `Augmentation`
     (flip to label_of) and `Machine` (device to gpu_memory) have too mean the same here. X has no
     positions, so that nothing can be cut anew, None for rotate, gain and jitter is off, and "auto"
     for label_of is "image". Set rotate and jitter for pictures without an up, and label_of="pixel"
@@ -81,7 +81,6 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
     padding: Literal["zeros", "none"] = ResidualNet.padding
     halvings: int = ResidualNet.halvings
     seen: int | None = ResidualNet.seen
-    pixel: int = ResidualNet.pixel
     epochs: int | None = Recipe.epochs
     batch: int | None = Recipe.batch
     class_balance: ClassBalance | None = Recipe.class_balance

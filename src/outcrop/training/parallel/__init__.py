@@ -68,8 +68,7 @@ def make_learner(
         first: by name, first weights that are not drawn.
 
     Raises:
-        OutcropError: a pipeline of more processes than the network has blocks, or of a network
-            with a second path.
+        OutcropError: a pipeline of more processes than the network has blocks.
     """
     strategy = "ddp" if team.world == 1 else recipe.machine.strategy
     blocks, residual = len(network.survivals), isinstance(network, ResidualNet)
@@ -82,12 +81,6 @@ def make_learner(
             raise OutcropError(
                 "devices",
                 f"{team.world} are wanted for a pipeline of only {blocks} blocks; take fewer",
-            )
-        if strategy == "pipeline" and isinstance(network, ResidualNet) and network.pixel:
-            raise OutcropError(
-                "strategy",
-                "a pipeline does not pass the labelled pixel on to the last process; take ddp or "
-                "fsdp, or --pixel 0",
             )
     # Each of these takes a while to import.
     if strategy == "fsdp":

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from outcrop.errors import OutcropError
-from outcrop.models.architectures import Network, ResidualNet
+from outcrop.models.architectures import MultiScaleNet, Network
 from outcrop.models.multiscale import MultiScaleNetwork
 from outcrop.models.network import NetworkModule
 from outcrop.models.residual import ResidualNetwork
@@ -132,11 +132,11 @@ class Learner:
         """Refuse batches of so many training pictures that cannot be cut into all parts.
 
         Raises:
-            OutcropError: a part would be empty, or be one patch for a network with a second path.
+            OutcropError: a part would be empty, or be one patch for a multi-scale network.
         """
         smallest = pictures // math.ceil(pictures / self.recipe.batch)
-        # The path of the labelled pixel cannot be normalised by the variance of one.
-        needs_two = isinstance(self.network, ResidualNet) and self.network.pixel > 0
+        # Its last convolution gives one unit a patch, and one has no variance to normalise by.
+        needs_two = isinstance(self.network, MultiScaleNet)
         if smallest < self.parts * (2 if needs_two else 1):
             raise OutcropError(
                 "batch",
@@ -234,9 +234,9 @@ class Learner:
                     lambda: (normalisation(images) for images, _ in pictures.batches(wanted))
                 )
 
-    def _give_dice(self, part: Part) -> None:
+    def _seed(self, part: Part) -> None:
         if isinstance(self.module, MultiScaleNetwork):
-            self.module.dice = dice(part.images.device, *part.seeds)
+            self.module.rng = dice(part.images.device, *part.seeds)
 
     # What the other ways to share the work do differently.
 
@@ -282,7 +282,7 @@ class Learner:
         for k, part in enumerate(step.parts):
             wait = self.world > 1 and k < last
             with fabric.no_backward_sync(self.forward) if wait else nullcontext():
-                self._give_dice(part)
+                self._seed(part)
                 logits = self.forward(part.images, step.kept)
                 loss = self.loss(logits, part.labels)
                 # The mean over the processes of what each gives is then the sum over the parts.

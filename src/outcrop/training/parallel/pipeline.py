@@ -153,7 +153,7 @@ class Stage(nn.Module):
         if not self.last:
             return _pack(tensors)
         # There is no second path, which would see `given` as pictures.
-        return self.network.linear(self.network.joined(tensors[0], given))
+        return self.network.linear(self.network.pooled(tensors[0]))
 
 
 class _PaddedStage(nn.Module):

@@ -186,7 +186,7 @@ class Recording:
         if run is self._runs[-1]:
             with self._precision():
                 module, units = learner.residual, self._through(run, kept)[0]
-                logits = module.linear(module.joined(units, self._images))
+                logits = module.linear(module.pooled(units))
             logits = logits.float()
             loss = learner.loss(logits, self._labels)
             loss.backward()
