@@ -27,13 +27,15 @@ from tests.rasters import write_raster
 from tests.tiny import CLASSES, PATCHES, SPLIT
 
 BY_TITLE = {f"{one.name}, {one.features}": one for one in BASELINES}
+SMALL_FOREST = replace(baselines._RECIPES["random forest"], final={"n_estimators": 20})
 TREE, SVM = BY_TITLE["decision tree, centre pixel"], BY_TITLE["SVM, patch statistics"]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _untuned():
-    """Tuning has tests of its own, and takes most of the time."""
+    """Tuning has tests of its own, and takes most of the time; so do forests of 200 trees."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(baselines._RECIPES, "random forest", SMALL_FOREST)
         patch.setattr(baselines, "ground_folds", lambda *_: [])
         yield
 

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 from outcrop.cli.commands import COMMANDS
 from outcrop.cli.parser import parse
 from outcrop.evaluation.assessment import read_assessment
+from outcrop.experiment import compare as comparing
 from outcrop.models.baselines import BASELINES
 from outcrop.patches.palette import colours
 from outcrop.patches.patchset import read_patches
@@ -140,7 +141,10 @@ def test_a_finished_network_judges_other_ground(here, capsys):
     assert "score: of the very patch set that the run was trained on: too high" in out
 
 
-def test_the_whole_job_with_one_command(here, capsys):
+def test_the_whole_job_with_one_command(here, capsys, monkeypatch):
+    # All models are compared on a real scene below.
+    few = [one for one in BASELINES if one.name in ("maximum likelihood", "SVM")]
+    monkeypatch.setattr(comparing, "BASELINES", few)
     do(
         "experiment coast/coast-1.tif coast/coast-2.tif --labels coast/labels.gpkg --column class "
         "--truth coast/coast-1-truth.tif,coast/coast-2-truth.tif --size 12 --per-class 20 "
@@ -148,7 +152,7 @@ def test_the_whole_job_with_one_command(here, capsys):
         "--trials 2 --tuning-folds 2 -o results"
     )
     out = capsys.readouterr().out
-    models = ("ResNet-8", "maximum likelihood", "decision tree", "random forest", "SVM")
+    models = ("ResNet-8", "maximum likelihood", "SVM")
     assert all(name in out for name in (*models, "leak gap", *CLASSES))
     assert Path("results/maps/0-coast-1-classes.tif").is_file()
     patches, folds = read_patches("results/patches.zarr"), read_folds("results/folds.json")

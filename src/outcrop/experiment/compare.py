@@ -27,7 +27,7 @@ from outcrop.experiment.entrants import (
     hold_against_each_other,
     write_predictions,
 )
-from outcrop.experiment.trials import AT_RANDOM, Setting, Trial, answer, do_all, pooled
+from outcrop.experiment.trials import AT_RANDOM, Setting, Trial, What, answer, do_all, pooled
 from outcrop.files import check_new, sweep
 from outcrop.models.architectures import Factory, Network, network_of
 from outcrop.models.baselines import BASELINES, Baseline, baseline_of
@@ -283,12 +283,12 @@ def _coded(encoder: VaeGanPlan) -> tuple[Baseline, ...]:
 
 
 def _trials(
-    setting: Setting, what: str, baselines: Sequence[Baseline] = (), together: bool = False
+    setting: Setting, what: What, baselines: Sequence[Baseline] = (), together: bool = False
 ) -> list[Trial]:
     """By seed, kind of folds and fold; classical models one by one, or all of a fold together."""
     sets = [tuple(baselines)] if together or not baselines else [(one,) for one in baselines]
     return [
-        Trial(what, name, fold, seed, some)  # type: ignore[arg-type]
+        Trial(what, name, fold, seed, some)
         for seed in setting.seeds
         for name, folds in setting.folds.items()
         if seed in setting.seeds_of(name)
@@ -345,7 +345,7 @@ def _networks(setting: Setting) -> Entrant:
     )
 
 
-def _classical(setting: Setting, what: str, baselines: Sequence[Baseline]) -> list[Entrant]:
+def _classical(setting: Setting, what: What, baselines: Sequence[Baseline]) -> list[Entrant]:
     return [
         Entrant(
             model=baseline.name,
@@ -360,7 +360,7 @@ def _classical(setting: Setting, what: str, baselines: Sequence[Baseline]) -> li
 
 
 def _answers(
-    setting: Setting, what: str, split: str, baseline: Baseline | None = None
+    setting: Setting, what: What, split: str, baseline: Baseline | None = None
 ) -> tuple[Answer, ...]:
     """One for each seed, of all folds together; none where there are no folds of this kind."""
     folds = setting.folds.get(split)
@@ -373,6 +373,6 @@ def _answers(
     )
 
 
-def _runs(setting: Setting, what: str) -> tuple[str, ...]:
+def _runs(setting: Setting, what: What) -> tuple[str, ...]:
     """The names of the folders under the folds themselves, by seed and fold."""
     return tuple(setting.name(one, what) for one in _trials(setting, what) if not one.split)

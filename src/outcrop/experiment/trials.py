@@ -41,6 +41,9 @@ _FORMAT = "outcrop answer"
 _one_at_a_time = Lock()
 
 
+What = Literal["network", "encoder", "features", "codes"]
+
+
 @dataclass(frozen=True)
 class Trial:
     """One training, or the fits of some classical models.
@@ -53,7 +56,7 @@ class Trial:
         baselines: the classical models.
     """
 
-    what: Literal["network", "encoder", "features", "codes"]
+    what: What
     split: str
     fold: int
     seed: int

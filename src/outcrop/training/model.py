@@ -20,35 +20,31 @@ Self = TypeVar("Self", bound="Model")
 
 
 class Model(Protocol):
-    """A trained model with all that is needed to use it on new patches.
-
-    Attributes:
-        classes: the class names, in the order of the probabilities.
-        bands: the names of the bands, in the order of the channels.
-        size: height and width of the patches it takes, in pixels.
-        label_of: what the label of a patch was said of in training.
-        temperature: above 1 it lowers, below 1 it raises every confidence
-            (`outcrop.evaluation.calibration`); 1 leaves what the model says.
-        trained_on: what the patches were that it was trained on, where that is known.
-    """
+    """A trained model with all that is needed to use it on new patches."""
 
     @property
-    def classes(self) -> tuple[str, ...]: ...  # noqa: D102
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the probabilities."""
 
     @property
-    def bands(self) -> tuple[str, ...]: ...  # noqa: D102
+    def bands(self) -> tuple[str, ...]:
+        """The names of the bands, in the order of the channels."""
 
     @property
-    def size(self) -> tuple[int, int]: ...  # noqa: D102
+    def size(self) -> tuple[int, int]:
+        """Height and width of the patches it takes, in pixels."""
 
     @property
-    def label_of(self) -> LabelOf: ...  # noqa: D102
+    def label_of(self) -> LabelOf:
+        """What the label of a patch was said of in training."""
 
     @property
-    def temperature(self) -> float: ...  # noqa: D102
+    def temperature(self) -> float:
+        """Above 1 it lowers, below 1 it raises every confidence; 1 leaves it."""
 
     @property
-    def trained_on(self) -> TrainedOn | None: ...  # noqa: D102
+    def trained_on(self) -> TrainedOn | None:
+        """What the patches were that it was trained on, where that is known."""
 
     @property
     def device(self) -> torch.device:

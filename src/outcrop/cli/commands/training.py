@@ -86,9 +86,9 @@ def train(
             from, in the same order, if they are no longer where they were.
         start_from: a run, or a safetensors file, whose weights are the first weights, by name and
             shape; what fits and what does not is printed.
-        trials: before a network is trained, try so many variants of what was not said, as given
-            being the first, and take the one that folds inside the training side find to be better
-            by 2 points; none if not given.
+        trials: how many variants of the network's settings are tried by folds inside the training
+            side before it is trained; the first are the given settings, which stay unless another
+            variant is better by 2 points. Without it nothing is tried.
         tuning_folds: for --trials, how many folds; 3 if not given.
         resume: go on with a run that was interrupted.
     """
