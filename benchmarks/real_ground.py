@@ -376,6 +376,9 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--workers", type=int, help="processes; one for each core if not given")
+    parser.add_argument(
+        "--gap-seeds", type=int, default=1, help="with how many seeds the leak gap is measured"
+    )
     parser.add_argument("--apart", action="store_true", help="no overlap with held-out patches")
     parser.add_argument(
         "--short",
@@ -399,7 +402,7 @@ def main() -> None:
         try:
             run_scene(
                 name, SCENES[name], data, folder, seeds, folds, options.apart, recipe,
-                gap_seeds=0 if options.short else 1, workers=options.workers,
+                gap_seeds=0 if options.short else options.gap_seeds, workers=options.workers,
             )  # fmt: skip
         except OutcropError as error:
             print(f"{name}: left out: {error}", flush=True)

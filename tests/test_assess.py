@@ -255,7 +255,9 @@ def test_blocks_hold_whole_polygons(ground, tmp_path):
     found = assess(folder / "map.tif", path, block=300)
     assert found.pieces <= 4 * 4
     assert "blocks of 300 m" in found.estimator
-    assert any("are few" in note for note in found.notes)
+    few = assess(folder / "map.tif", path, block=700)
+    assert few.pieces < 5
+    assert any("are few" in note for note in few.notes)
     one = assess(folder / "map.tif", path, block=5_000)
     assert (one.pieces, str(one.accuracy.overall)[-7:]) == (1, "unknown")
 
@@ -351,8 +353,9 @@ def test_all_right_is_not_all_sure(ground, tmp_path):
     found = assess(
         folder / "map.tif", points(tmp_path / "p.gpkg", row[chosen], column[chosen], names)
     )
-    # 1 - 0.95 = (1 - p)^59 has p = 0.0495.
-    assert any("all 59 points in 'rice'" in note and "5.0%" in note for note in found.notes)
+    assert any("all 59 points in 'rice' are right" in note for note in found.notes)
+    assert found.accuracy.users[0].low == pytest.approx(0.025 ** (1 / 59))
+    assert str(found.accuracy.users[0]) == "100.0 [93.9, 100.0]"
 
 
 def test_the_command(ground, tmp_path, capfd, monkeypatch):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import balanced_accuracy_score
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.gaps import balanced_gap, paired_gain
+from outcrop.evaluation.gaps import balanced_gap, leak_gap, paired_gain, unpaired_leak_gap
 
 
 def some_case(seed: int, right: float, n: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -74,3 +75,66 @@ def test_the_same_seed_gives_the_same_interval():
     truth, said, groups = some_case(0, 0.7)
     found = [paired_gain(truth, truth, said, groups, 4, seed=seed) for seed in (0, 0, 1)]
     assert found[0] == found[1] != found[2]
+
+
+def test_a_leak_gap_is_the_mean_difference_of_the_patches():
+    rng = np.random.default_rng(0)
+    random, ground = rng.random(120) < 0.9, rng.random(120) < 0.7
+    found = leak_gap(random, ground, np.arange(120) // 6)
+    assert found.value == pytest.approx(random.mean() - ground.mean())
+    assert found.low < found.value < found.high
+
+
+def test_a_leak_gap_has_the_interval_of_the_means_of_equal_pieces():
+    # Pieces of one size: Student's t of their differences.
+    rng = np.random.default_rng(1)
+    random, ground = rng.random(240) < 0.9, rng.random(240) < 0.6
+    found = leak_gap(random, ground, np.repeat(np.arange(24), 10), draws=40_000)
+    each = (random.astype(float) - ground).reshape(24, 10).mean(axis=1)
+    low, high = stats.t.interval(0.95, 23, each.mean(), each.std(ddof=1) / np.sqrt(24))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.002)
+
+
+def test_ground_that_is_hard_both_ways_does_not_widen_a_leak_gap():
+    rng = np.random.default_rng(2)
+    groups = np.repeat(np.arange(25), 20)
+    hard = (groups % 2 == 0) * 0.5
+    random, ground = (rng.random(500) < p - hard for p in (0.95, 0.85))
+    paired = leak_gap(random, ground, groups)
+    truth = np.ones(500, int)
+    apart = unpaired_leak_gap(
+        (truth, random.astype(int), groups), (truth, ground.astype(int), groups)
+    )
+    assert paired.value == pytest.approx(apart.value)
+    assert paired.low > 0 > apart.low
+
+
+def test_a_leak_gap_covers_the_true_difference():
+    rng = np.random.default_rng(3)
+    groups = np.repeat(np.arange(12), rng.integers(4, 30, 12))
+    covered = 0
+    for seed in range(200):
+        chance = rng.beta(2.8, 1.2, 12)[groups]
+        random, ground = rng.random(len(groups)) < 0.9, rng.random(len(groups)) < chance
+        found = leak_gap(random, ground, groups, draws=300, seed=seed)
+        covered += found.low <= 0.2 <= found.high
+    assert 0.92 <= covered / 200 <= 0.99
+
+
+def test_models_that_agree_everywhere_have_a_gap_that_is_not_known_to_be_nothing():
+    right = np.arange(100) % 3 > 0
+    found = leak_gap(right, right, np.repeat(np.arange(10), 10))
+    assert found.value == 0
+    # Of ten pieces none differs: at most the bound of Clopper and Pearson for 0 of 10.
+    assert (-found.low, found.high) == pytest.approx(
+        [stats.binomtest(0, 10).proportion_ci().high] * 2
+    )
+
+
+def test_a_leak_gap_of_one_piece_is_unknown():
+    truth, said, groups = some_case(3, 0.7)
+    one = leak_gap(truth == truth, truth == said, np.zeros(len(truth)))
+    assert one.value == pytest.approx(1 - (truth == said).mean())
+    assert np.isnan(one.low)
+    apart = unpaired_leak_gap((truth, truth, groups), (truth, said, np.zeros(len(truth))))
+    assert np.isnan(apart.low)

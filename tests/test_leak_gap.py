@@ -29,6 +29,7 @@ from outcrop.splits import (
     RandomSplit,
     Split,
     random_counterpart,
+    random_counterparts,
 )
 from outcrop.training.recipe import Machine, Recipe
 from tests.shared import DATA, needs_shared
@@ -90,19 +91,37 @@ def test_patches_that_share_no_ground_do_not_leak():
 def test_the_gap_is_that_of_the_definition(leaky):
     split = BlockSplit(block=1000, seed=3).assign(leaky)
     features = statistics(leaky.images)
-    random = random_counterpart(leaky, split, 0)
+    random = random_counterparts(leaky, split, 5, 0)
 
-    def right(one):
-        trained = np.random.default_rng(0).permutation(one.train)
-        model = ExtraTreesClassifier(50, random_state=0)
-        model.fit(features[trained], leaky.labels[trained])
-        return model.score(features[one.validation], leaky.labels[one.validation])
+    def right(*splits):
+        found = 0
+        for one in splits:
+            trained = np.random.default_rng(0).permutation(one.train)
+            model = ExtraTreesClassifier(50, random_state=0)
+            model.fit(features[trained], leaky.labels[trained])
+            found += (model.predict(features[one.validation]) == leaky.labels[one.validation]).sum()
+        return found / len(split.validation)
 
     leak = measure_leak(leaky, [split], random_trees(leaky, features))
-    assert leak.random.value == pytest.approx(right(random))
+    assert leak.random.value == pytest.approx(right(*random))
     assert leak.ground.value == pytest.approx(right(split))
-    assert leak.gap.value == pytest.approx(right(random) - right(split))
+    assert leak.gap.value == pytest.approx(right(*random) - right(split))
     assert leak.gap.low < leak.gap.value < leak.gap.high
+
+
+@pytest.mark.parametrize("parts", [1, 2, 5])
+def test_splits_at_random_judge_the_patches_that_a_split_by_ground_judges(leaky, parts):
+    split = BlockSplit(block=1000, buffer=150, seed=3).assign(leaky)
+    made = random_counterparts(leaky, split, parts)
+    judged = np.sort(np.concatenate([one.validation for one in made]))
+    np.testing.assert_array_equal(judged, split.validation)
+    used = np.concatenate([split.train, split.validation])
+    for one in made:
+        assert len(one.train) == len(split.train)
+        assert not one.by_ground
+        assert np.isin(one.train, used).all()
+        if parts > 1:
+            assert np.isin(one.train, split.validation).any()
 
 
 def test_folds_judge_every_patch_once_on_ground_that_was_not_trained_on(leaky):

@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.intervals import Interval, resampled_counts
+from outcrop.evaluation.intervals import resampled_counts
 from outcrop.evaluation.scores import (
     Scores,
-    leak_gap,
     precision_recall,
     score,
     worst_mistakes,
@@ -58,7 +57,7 @@ def test_same_seed_same_intervals():
     case = random_case(1)
     first, second = (score(*case[:2], NAMES, case[2], draws=200, seed=3) for _ in range(2))
     assert json.dumps(first.to_json()) == json.dumps(second.to_json())
-    assert score(*case[:2], NAMES, case[2], draws=200, seed=4).overall != first.overall
+    assert score(*case[:2], NAMES, case[2], draws=200, seed=4).to_json() != first.to_json()
 
 
 def test_undefined_is_not_zero():
@@ -89,7 +88,9 @@ def test_class_on_one_group_has_no_interval_of_recall():
     scores = score(truth, truth, NAMES[:2], groups, draws=100)
     assert scores.groups == 3
     assert np.isnan(scores.recall[1].low)
-    assert scores.recall[0] == Interval(1.0, 1.0, 1.0)
+    # Two pieces that agree: as sure as two trials (Clopper and Pearson 1934).
+    assert scores.recall[0].value == scores.recall[0].high == 1
+    assert scores.recall[0].low == pytest.approx(0.025 ** (1 / 2))
 
 
 def test_drawing_groups_is_drawing_groups():
@@ -126,32 +127,8 @@ def test_intervals_by_group_cover_and_naive_ones_do_not():
             overall = score(truth, right, NAMES[:2], known, draws=400, seed=seed).overall
             covered[i] += overall.low <= 0.7 <= overall.high
     by_group, naive = covered / simulations
-    assert 0.90 <= by_group <= 0.97
+    assert 0.92 <= by_group <= 0.985
     assert naive < 0.75
-
-
-def test_leak_gap_covers_the_true_difference():
-    rng = np.random.default_rng(1)
-    groups = np.repeat(np.arange(60), 20)
-    truth = np.ones(len(groups), dtype=int)
-    covered = 0
-    for seed in range(200):
-        flattered = (rng.random(len(truth)) < 0.9).astype(int)
-        gap = leak_gap(
-            (truth, flattered, None),
-            (truth, clustered_predictions(rng), groups),
-            draws=400,
-            seed=seed,
-        )
-        covered += gap.low <= 0.2 <= gap.high
-    assert 0.88 <= covered / 200 <= 0.98
-
-
-def test_leak_gap_of_one_group_is_unknown():
-    truth, predicted, groups = random_case(3)
-    gap = leak_gap((truth, truth, groups), (truth, predicted, np.zeros(len(truth))), draws=50)
-    assert gap.value == pytest.approx(1 - (truth == predicted).mean())
-    assert np.isnan(gap.low)
 
 
 @pytest.mark.parametrize("groups", [1000, None])

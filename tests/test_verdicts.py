@@ -103,10 +103,10 @@ def test_cautions_come_with_what_they_warn_of_alone():
     said = verdicts.cautions(good, Audit((), {}), exact=10, patches=10)
     assert len(said) == 1
     assert said[0].startswith("Each network was trained once")
-    few = [outcome("random"), outcome("ground", groups=7)]
+    few = [outcome("random"), outcome("ground", groups=4)]
     severities: tuple[Severity, ...] = ("critical", "warning", "note")
     doubtful = Audit(tuple(Finding(f"a {one}", one, "") for one in severities), {})
     said = verdicts.cautions(few, doubtful, exact=8, patches=10)
-    assert said[0].startswith("The held-out slabs stand on 7 pieces")
+    assert said[0].startswith("The held-out slabs stand on 4 pieces")
     assert said[2].endswith("too: a critical (critical) and a warning (warning).")
     assert said[3] == "Not located where they were cut: 2 of the 10 patches."

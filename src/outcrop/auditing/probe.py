@@ -12,14 +12,16 @@ import numpy as np
 from outcrop.auditing.blocks import FOLDS, Blocks
 from outcrop.auditing.finding import Finding, Severity
 from outcrop.errors import OutcropError
+from outcrop.evaluation.gaps import leak_gap
 from outcrop.evaluation.intervals import Interval
-from outcrop.evaluation.scores import Judged, leak_gap, score
+from outcrop.evaluation.scores import score
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
-from outcrop.splits import BlockSplit, Split, random_counterpart
+from outcrop.splits import BlockSplit, Folds, Split, random_counterparts, random_folds
 from outcrop.training.recipe import Recipe
 
 _TAUGHT, _TREES = 10_000, 50
+_PARTS = 5
 _SURE = 0.02
 
 Model = Callable[[Split], np.ndarray]
@@ -74,9 +76,10 @@ def check_leak_of_network(
     network: ResidualNet,
     recipe: Recipe,
 ) -> list[Finding]:
-    """The leak gap of a network, trained twice; minutes or hours.
+    """The leak gap of a network, trained three times; minutes or hours.
 
-    Judged as `check_leak`, but under one fold of the blocks advised.
+    Judged as `check_leak`, but under one fold of the blocks advised: once by ground, and at random
+    with either half of the held-out patches.
 
     Raises:
         OutcropError: no such device; memory is full.
@@ -84,7 +87,7 @@ def check_leak_of_network(
     grounds = probed_splits(patches, split, advice)[:1]
     with TemporaryDirectory(prefix="outcrop-") as folder:
         trained = trained_network(patches, network, recipe, Path(folder))
-        leak = measure_leak(patches, grounds, trained, recipe.seed)
+        leak = measure_leak(patches, grounds, trained, recipe.seed, parts=2)
     if leak is None:
         return []
     return [_finding("network-gap", network.title, leak, split, advice)]
@@ -97,48 +100,72 @@ def probed_splits(patches: PatchSet, split: Split | None, advice: Blocks | None)
     if patches.positions is None or advice is None:
         return []
     splitter = BlockSplit(block=advice.block, buffer=advice.buffer, folds=FOLDS)
-    found = []
-    for fold in range(FOLDS):
-        try:
-            found.append(splitter.assign(patches, fold))
-        except OutcropError:  # a class is too rare, or the fold leaves one class to train on
-            continue
-    return found
+    try:
+        return list(splitter.assign_all(patches).splits)
+    except OutcropError:  # a fold leaves one class to train on, or there is too little ground
+        return [one for fold in range(FOLDS) if (one := _assigned(splitter, patches, fold))]
+
+
+def _assigned(splitter: BlockSplit, patches: PatchSet, fold: int) -> Split | None:
+    """None if that fold cannot be used."""
+    try:
+        return splitter.assign(patches, fold)
+    except OutcropError:
+        return None
 
 
 def measure_leak(
-    patches: PatchSet, grounds: Sequence[Split], model: Model, seed: int = 0
+    patches: PatchSet,
+    grounds: Sequence[Split],
+    model: Model,
+    seed: int = 0,
+    parts: int = _PARTS,
 ) -> Leak | None:
-    """Judge a model under splits by ground and under their counterparts at random.
+    """Judge a model on the same patches under splits by ground and under splits at random.
 
-    Each counterpart has the same patches, and as many on each side (`random_counterpart`); what
-    is judged in several folds is scored together. Classes that a fold by ground has no training
-    patches of are left out of both: they are another fault than a leak. Intervals rest on whole
-    pieces of ground (`outcrop.evaluation.scores.leak_gap`).
+    Folds that hold out every patch have as many at random (`random_folds`); what a single split
+    holds out is held out at random in parts (`random_counterparts`). Trainings are as large either
+    way. Classes that a fold by ground has no training patches of are left out of both: they are
+    another fault than a leak. Intervals rest on whole pieces of ground
+    (`outcrop.evaluation.gaps.leak_gap`).
 
     Args:
         grounds: one split, or the folds of one.
+        parts: of a single split.
 
     Returns:
         None if no split can be held against one at random.
     """
-    pairs = []
-    for fold, split in enumerate(grounds):
-        try:
-            pairs.append((random_counterpart(patches, split, seed + fold), split))
-        except OutcropError:  # a side has fewer patches than there are classes
-            continue
-    if not pairs:
+    if not grounds:
         return None
-    random, ground = (_judge(patches, pairs, which, model) for which in (0, 1))
-    if not len(ground[0]) or not len(random[0]):
+    whole = len(grounds) > 1 and sum(len(one.validation) for one in grounds) == len(patches)
+    try:
+        randoms = (
+            random_folds(patches, Folds(tuple(grounds)), seed).splits
+            if whole
+            else [
+                one
+                for fold, split in enumerate(grounds)
+                for one in random_counterparts(patches, split, parts, seed + fold)
+            ]
+        )
+    except OutcropError:  # a side has fewer patches than there are classes
         return None
+    able = np.zeros(len(patches), bool)
+    for split in grounds:
+        seen = patches.labels[split.train]
+        able[split.validation] = np.isin(patches.labels[split.validation], seen)
+    if not able.any():
+        return None
+    said = [_said(patches, splits, model)[able] for splits in (randoms, grounds)]
+    truth, groups = patches.labels[able], grounds[0].groups[able]
+    random, ground = (score(truth, one, patches.classes, groups).overall for one in said)
     return Leak(
-        random=_overall(random, patches),
-        ground=_overall(ground, patches),
-        gap=leak_gap(random, ground),
-        folds=len(pairs),
-        ground_words=_words(pairs[0][1], len(pairs)),
+        random=random,
+        ground=ground,
+        gap=leak_gap(said[0] == truth, said[1] == truth, groups),
+        folds=len(grounds),
+        ground_words=_words(grounds[0], len(grounds)),
     )
 
 
@@ -174,23 +201,12 @@ def trained_network(patches: PatchSet, network: ResidualNet, recipe: Recipe, fol
     return model
 
 
-def _judge(
-    patches: PatchSet, pairs: Sequence[tuple[Split, Split]], which: int, model: Model
-) -> Judged:
-    """What a model says under the splits at random (0) or by ground (1)."""
-    said = []
-    for pair in pairs:
-        split, ground = pair[which], pair[1]
-        truth, groups = patches.labels[split.validation], split.groups[split.validation]
-        known = np.isin(truth, patches.labels[ground.train])
-        said.append((truth[known], model(split)[known], groups[known]))
-    truth, predicted, groups = (np.concatenate(parts) for parts in zip(*said, strict=True))
-    return truth, predicted, groups
-
-
-def _overall(judged: Judged, patches: PatchSet) -> Interval:
-    truth, predicted, groups = judged
-    return score(truth, predicted, patches.classes, groups).overall
+def _said(patches: PatchSet, splits: Sequence[Split], model: Model) -> np.ndarray:
+    """What a model says of each patch that is held out: int64, `N`; -1 of the others."""
+    said = np.full(len(patches), -1)
+    for split in splits:
+        said[split.validation] = model(split)
+    return said
 
 
 def _words(ground: Split, folds: int) -> str:

@@ -307,7 +307,10 @@ def comparison_table(comparison: Comparison) -> None:
         _contest_table(comparison)
     pieces = comparison.rows[0].scores.groups
     if pieces < FEW_GROUPS:
-        say(f"note: {pieces} pieces of ground; below about {FEW_GROUPS} do not rely on intervals")
+        say(
+            f"note: {pieces} pieces of ground; on fewer than {FEW_GROUPS} it was not checked that "
+            "intervals hold the truth in 95 of 100 cases"
+        )
     for caution in (*comparison.notes, *comparison.cautions):
         say(f"note: {caution}")
     say(comparison.recommendation)

@@ -26,6 +26,10 @@ from typing import Any
 
 import numpy as np
 
+from outcrop.evaluation.intervals import interval_without_variance, ratio
+
+# Errors below it are none, but for the rounding of sums.
+_NONE = 1e-9
 # The papers' own; with 1.95996 their printed digits are missed.
 Z = 1.96
 
@@ -53,6 +57,18 @@ class Estimate:
         """With the interval of 1.96 standard errors to either side, cut at 0 and 1."""
         low, high = np.clip((value - Z * error, value + Z * error), 0, 1)
         return cls(float(value), float(error), float(low), float(high))
+
+    @classmethod
+    def of(cls, value: float, error: float, effective: float) -> Estimate:
+        """As `normal`; without an error of the sample, as `interval_without_variance`.
+
+        Args:
+            effective: how many samples of one weight would tell as much.
+        """
+        if not error < _NONE:
+            return cls.normal(value, error)
+        ends = interval_without_variance(value, effective, (0, 1))
+        return cls(float(value), 0.0, ends.low, ends.high)
 
     @property
     def margin(self) -> float:
@@ -203,26 +219,37 @@ def _estimate(table: np.ndarray, pixels: np.ndarray, holds: np.ndarray) -> MapAc
     whole = np.broadcast_to(table.sum(axis=(2, 3))[:, :, None], reference.shape)
 
     def ratios(part: np.ndarray, of: np.ndarray, held: np.ndarray, least: int) -> list[Estimate]:
-        values, errors = _ratios(part, of, whole, n, pixels, held)
-        seen = (part if of is whole else of)[0].sum(axis=0)
+        values, errors = _ratios(part, of, whole[..., : held.shape[1]], n, pixels, held)
+        enough = of[0].sum(axis=0) >= least
         return [
-            Estimate.normal(value, error if enough else np.nan)
-            for value, error, enough in zip(values, errors, seen >= least, strict=True)
+            Estimate.of(value, error if told else np.nan, effective)
+            for value, error, told, effective in zip(
+                values, errors, enough, _effective(of[0], n, pixels), strict=True
+            )
         ]
 
     one = slice(0, 1)
-    overall = _ratios(
-        right.sum(axis=2, keepdims=True), whole[..., one], whole[..., one], n, pixels,
-        all_hold[:, one],
-    )  # fmt: skip
+    everything = whole[..., one]
+    overall = ratios(right.sum(axis=2, keepdims=True), everything, all_hold[:, one], 1)
     return MapAccuracy(
         proportions=_proportions(table[1], n, pixels, holds),
-        overall=Estimate.normal(*(float(x[0]) for x in overall)),
+        overall=overall[0],
         users=tuple(ratios(right, mapped, holds, 2)),
         producers=tuple(ratios(right, reference, all_hold, 2)),
-        # Of a class that was never met the formula gives 0 ± 0, which nothing supports.
         area=tuple(ratios(reference, whole, all_hold, 1)),
     )
+
+
+def _effective(of: np.ndarray, n: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """How many samples of one weight would tell as much of each ratio: float64, `Q` (Kish 1965).
+
+    Args:
+        of: `H × Q`, samples with x.
+        n: `H`, samples.
+        pixels: `H`.
+    """
+    weight = np.divide(pixels, n, out=np.zeros(len(n)), where=n > 0)
+    return ratio((weight @ of) ** 2, weight**2 @ of)
 
 
 def _ratios(

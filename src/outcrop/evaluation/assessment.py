@@ -10,13 +10,13 @@ from typing import Any, Literal
 import numpy as np
 
 from outcrop.evaluation.areas import MapAccuracy
+from outcrop.evaluation.intervals import FEW_GROUPS
 from outcrop.files import decoding, new_file, read_json, write_json
 
 Basis = Literal["stratified", "simple", "other strata", "polygons", "raster"]
 
 _FORMAT = "outcrop assessment"
 _VERSION = 2
-_FEW_PIECES = 20
 _DESIGNS: dict[Basis, str] = {
     "stratified": "stratified random points, strata are the map's classes",
     "simple": "simple random points",
@@ -102,8 +102,8 @@ class Assessment:
             return f"{_ESTIMATORS[self.basis]}; ± is 1.96 standard errors, for 95 %"
         kind = "polygons" if self.block is None else f"blocks of {self.block:g} m"
         return (
-            f"{_ESTIMATORS[self.basis]}; 95 % intervals from a bootstrap of {self.pieces:,} "
-            f"whole {kind}"
+            f"{_ESTIMATORS[self.basis]}; 95 % intervals from {self.pieces:,} whole {kind} (Korn "
+            "and Graubard 1998)"
         )
 
     @property
@@ -170,14 +170,16 @@ class Assessment:
                 lines.append(
                     f"'{name}' stands on one {kind} or none: how sure the figures are is unknown"
                 )
-            elif self.basis in ("stratified", "simple") and self.counts[k, k] == n:
-                most = 1 - 0.05 ** (1 / n)
+            elif self.units == "points" and self.accuracy.users[k].error == 0:
                 lines.append(
-                    f"all {n} points in '{name}' are right, so its ± is 0; up to {most:.1%} of it "
-                    "may be wrong all the same (exact one-sided 95 %)"
+                    f"all {n} points in '{name}' are {'right' if self.counts[k, k] else 'wrong'}: "
+                    "the interval is that of Clopper and Pearson"
                 )
-        if self.units == "pixels" and self.pieces < _FEW_PIECES:
-            lines.append(f"{self.pieces} pieces of ground are few: intervals are too narrow")
+        if self.units == "pixels" and self.pieces < FEW_GROUPS:
+            lines.append(
+                f"{self.pieces} pieces of ground are few: on fewer than {FEW_GROUPS} it was not "
+                "checked that intervals hold the truth in 95 of 100 cases"
+            )
         if self.basis == "raster":
             lines.append("if the model was trained on this ground, that is among the pixels")
         return lines

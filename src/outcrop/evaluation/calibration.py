@@ -9,11 +9,13 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.evaluation.intervals import (
     Interval,
-    groups_with,
+    interval_of_difference,
+    interval_of_share,
     number_of_groups,
     ratio,
     resampled_counts,
-    supported,
+    support,
+    supports,
 )
 
 _COLDEST, _HOTTEST = 0.05, 20.0
@@ -139,17 +141,17 @@ def reliability(
         ratio(np.bincount(index, right, bins), counts),
         ratio(drawn_right, drawn),
     )
-    support = groups_with(index, bins, groups)
+    standing = supports(index, bins, groups)
     surplus = (drawn * np.nan_to_num(mean) - drawn_right).sum(axis=1) / drawn.sum(axis=1)
     return Reliability(
         confidence=mean,
         accuracy=tuple(
-            supported(accuracy[k], drawn_accuracy[:, k], support[k]) for k in range(bins)
+            interval_of_share(accuracy[k], drawn_accuracy[:, k], standing[k]) for k in range(bins)
         ),
         counts=counts,
         error=float(np.nansum(counts * np.abs(accuracy - mean)) / len(truth)),
-        excess=supported(
-            float(certain.mean() - right.mean()), surplus, number_of_groups(groups, len(truth))
+        excess=interval_of_difference(
+            float(certain.mean() - right.mean()), surplus, support(groups, len(truth))
         ),
     )
 

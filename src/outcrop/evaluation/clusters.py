@@ -7,11 +7,15 @@ are far too narrow. So whole pieces are drawn anew, in a bootstrap.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import sparse
 
 from outcrop.evaluation.areas import Estimate, MapAccuracy
-from outcrop.evaluation.intervals import interval, resampled_rows
+from outcrop.evaluation.intervals import Support, interval_of_share, resampled_rows
+
+_NOTHING = Support(0, 0, 0)
 
 
 def by_piece(
@@ -25,10 +29,10 @@ def by_piece(
 
     What is estimated is as in `outcrop.evaluation.areas.by_map_class`, with pixels in the place of
     samples: within a class of the map, the labelled pixels stand for all of it. That is a
-    supposition, for pieces that were chosen by hand are no probability sample. Intervals are the
-    percentiles, and standard errors the spread, of a bootstrap of whole pieces (Field and Welsh
-    2007, see `outcrop.evaluation.intervals.resampled_counts`). They are unknown where a class of
-    the map that counts stands on one piece alone.
+    supposition, for pieces that were chosen by hand are no probability sample. Standard errors and
+    intervals are from a bootstrap of whole pieces (`outcrop.evaluation.intervals`:
+    `resampled_rows`, `interval_of_share`). They are unknown where a class of the map that counts
+    stands on one piece alone.
 
     Args:
         table: `G × K²`, labelled pixels of each piece; column `i K + j` counts those that are class
@@ -49,29 +53,34 @@ def by_piece(
     found = _measures(counts[None, cells], cells, share)
     redrawn = _measures(drawn, cells, share, wall_to_wall)
 
-    touched = table[:, cells] > 0
     i, j = np.divmod(cells, K)
-    in_map, in_reference = (_pieces_with(touched, kind, K) for kind in (i, j))
-    told = wall_to_wall or bool(in_map[share > 0].min() > 1)
+    table = table[:, cells].tocsc()
+    # A pixel weighs as much as the pixels of its class of the map that it stands for.
+    stands_for = share[i] / np.bincount(i, counts[cells], K)[i]
+    weighed = table if wall_to_wall else table.multiply(stands_for).tocsc()
+    of_map = [_support(table, table, i == k) for k in range(K)]
+    of_reference = [_support(table, weighed, j == k) for k in range(K)]
+    whole = _support(table, weighed, cells >= 0)
+    known = wall_to_wall or all(of_map[k].pieces > 1 for k in np.flatnonzero(share))
 
-    def estimates(what: str, enough: np.ndarray) -> tuple[Estimate, ...]:
+    def estimates(what: str, standing: Sequence[Support], known: bool) -> tuple[Estimate, ...]:
         return tuple(
-            _estimate(found[what][0, k], redrawn[what][:, k], bool(enough[k]))
-            for k in range(found[what].shape[1])
+            _estimate(found[what][0, k], redrawn[what][:, k], one if known else _NOTHING)
+            for k, one in enumerate(standing)
         )
 
     proportions = np.zeros((K, K))
-    proportions[i, j] = share[i] * counts[cells] / np.bincount(i, counts[cells], K)[i]
-    proportions[(share > 0) & (in_map == 0)] = np.nan
+    proportions[i, j] = stands_for * counts[cells]
+    proportions[(share > 0) & (np.bincount(i, minlength=K) == 0)] = np.nan
     return MapAccuracy(
         proportions=proportions,
-        overall=estimates("overall", np.array([told]))[0],
-        users=estimates("users", in_map > 1),
-        producers=estimates("producers", told & (in_reference > 1)),
+        overall=estimates("overall", [whole], known)[0],
+        users=estimates("users", of_map, True),
+        producers=estimates("producers", of_reference, known),
         area=(
             tuple(Estimate.normal(value, 0) for value in found["area"][0])
             if wall_to_wall
-            else estimates("area", told & (in_reference > 0))
+            else estimates("area", [whole] * K, known)
         ),
     )
 
@@ -105,17 +114,16 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
 
 
-def _pieces_with(touched: sparse.csr_array, kind: np.ndarray, K: int) -> np.ndarray:
-    """In how many pieces each class occurs."""
-    one_hot = sparse.coo_array(
-        (np.ones(len(kind)), (np.arange(len(kind)), kind)), shape=(len(kind), K)
-    )
-    return np.asarray(((touched.astype(np.float64) @ one_hot.tocsr()) > 0).sum(axis=0)).reshape(-1)
+def _support(table: sparse.csc_array, weighed: sparse.csc_array, chosen: np.ndarray) -> Support:
+    """What a measure stands on that is of some of the cells, each weighed."""
+    weights = np.asarray(weighed[:, chosen].sum(axis=1)).reshape(-1)
+    return Support.of(weights, float(table[:, chosen].sum()))
 
 
-def _estimate(value: float, draws: np.ndarray, enough: bool) -> Estimate:
-    ends = interval(value, draws if enough else np.empty(0))
+def _estimate(value: float, draws: np.ndarray, standing: Support) -> Estimate:
+    ends = interval_of_share(value, draws, standing)
     if np.isnan(ends.low):
         return Estimate(float(value), np.nan, np.nan, np.nan)
-    error = float(np.nanstd(draws, ddof=1))
+    scale = standing.pieces / (standing.pieces - 1)
+    error = float(np.sqrt(np.nanvar(draws, ddof=1) * scale))
     return Estimate(float(value), error, ends.low, ends.high)

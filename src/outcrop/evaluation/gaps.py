@@ -1,12 +1,78 @@
-"""Differences between two scores, with intervals, where each class counts the same."""
+"""Differences between two scores, with 95 % intervals from whole pieces of ground."""
 
 from __future__ import annotations
 
 import numpy as np
+from scipy.stats import t as student
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.intervals import Interval, number_of_groups, resampled_counts, supported
-from outcrop.evaluation.scores import Judged
+from outcrop.evaluation.intervals import (
+    Interval,
+    Support,
+    interval_of_difference,
+    resampled_counts,
+    resampled_means,
+    support,
+)
+
+Judged = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+"""Truth and predictions, int, `N`, and the piece of ground of each patch, `N`, or None."""
+
+
+def leak_gap(
+    random: np.ndarray,
+    ground: np.ndarray,
+    groups: np.ndarray | None,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Overall accuracy under a split at random minus that under a split by ground.
+
+    The same patches are judged under both, so that the interval is of their differences: ground
+    that is hard under both, or has another mix of classes, is in neither. It is a lower bound of
+    what a split at random flatters: held-out blocks still lie beside the training side, and new
+    ground does not.
+
+    Args:
+        random, ground: bool, `N`, whether each patch is right under either split; or float, the
+            share of several models that have it right.
+        groups: `N`, the piece of ground of each patch, or None when each patch stands for itself.
+        draws: number of bootstrap samples.
+        seed: of the bootstrap.
+
+    Raises:
+        OutcropError: no patches.
+
+    >>> leak_gap(np.array([True, True]), np.array([True, False]), None).value
+    0.5
+    """
+    _refuse_nothing(random)
+    gap = np.asarray(random, np.float64) - np.asarray(ground, np.float64)
+    drawn = resampled_means(gap[:, None], groups, draws, seed)[:, 0]
+    return interval_of_difference(float(gap.mean()), drawn, support(groups, len(gap)))
+
+
+def unpaired_leak_gap(random: Judged, ground: Judged, draws: int = 2000, seed: int = 0) -> Interval:
+    """As `leak_gap`, where a single split at random holds out other patches.
+
+    The interval is that of two independent sets of pieces (Welch's t).
+
+    Args:
+        random, ground: truth, predictions and groups of the same model under either split.
+        draws: number of bootstrap samples.
+        seed: of the bootstraps.
+
+    Raises:
+        OutcropError: no patches on one of the sides.
+    """
+    values, drawn, standing = [], [], []
+    for stream, (truth, predicted, groups) in enumerate((random, ground)):
+        _refuse_nothing(truth)
+        right = (np.asarray(truth) == np.asarray(predicted)).astype(np.float64)
+        values.append(right.mean())
+        drawn.append(resampled_means(right[:, None], groups, draws, seed + stream)[:, 0])
+        standing.append(support(groups, len(right)))
+    return _of_two(values, drawn, standing)
 
 
 def balanced_gap(
@@ -14,11 +80,10 @@ def balanced_gap(
 ) -> Interval:
     """Balanced accuracy on one set of patches minus that on another.
 
-    The interval is that of two independent bootstraps of whole groups, as in `leak_gap`; it is
-    unknown when either set stands on a single group.
+    The interval is that of two independent sets of pieces, as of `unpaired_leak_gap`.
 
     Args:
-        one, other: truth, predicted and groups (or None), as for `score`.
+        one, other: truth, predictions and groups.
         classes: how many there are.
         draws: number of bootstrap samples.
         seed: of the bootstraps.
@@ -26,15 +91,15 @@ def balanced_gap(
     Raises:
         OutcropError: no patches in one of the sets.
     """
-    values, drawn, groups = [], [], []
-    for stream, (truth, predicted, pieces) in enumerate((one, other)):
+    values, drawn, standing = [], [], []
+    for stream, (truth, predicted, groups) in enumerate((one, other)):
         right = np.asarray(truth) == np.asarray(predicted)
-        counts = _counts(truth, [right], pieces, classes, draws, seed + stream)
+        counts = _counts(truth, [right], groups, classes, draws, seed + stream)
         found = mean_recall(counts[:, :, 1], counts.sum(axis=2))
         values.append(found[0])
         drawn.append(found[1:])
-        groups.append(number_of_groups(pieces, len(truth)))
-    return supported(values[0] - values[1], drawn[0] - drawn[1], min(groups))
+        standing.append(_by_class(truth, groups))
+    return _of_two(values, drawn, standing)
 
 
 def paired_gain(
@@ -71,7 +136,7 @@ def paired_gain(
     everything = counts.sum(axis=2)
     # In cell 1 only the first model is right, in cell 2 only the other; cell 3 cancels out.
     gain = mean_recall(counts[:, :, 1], everything) - mean_recall(counts[:, :, 2], everything)
-    return supported(gain[0], gain[1:], number_of_groups(groups, len(truth)))
+    return interval_of_difference(float(gain[0]), gain[1:], _by_class(truth, groups))
 
 
 def mean_recall(right: np.ndarray, everything: np.ndarray) -> np.ndarray:
@@ -85,6 +150,32 @@ def mean_recall(right: np.ndarray, everything: np.ndarray) -> np.ndarray:
     return np.asarray(share.sum(axis=1) / (everything > 0).sum(axis=1))
 
 
+def _of_two(values: list[float], drawn: list[np.ndarray], standing: list[Support]) -> Interval:
+    """The first minus the second, of independent pieces: t with the freedom of Welch (1947)."""
+    value = float(values[0] - values[1])
+    if min(one.pieces for one in standing) < 2:
+        return Interval(value, np.nan, np.nan)
+    parts = [
+        draws.var(ddof=1) * one.pieces / (one.pieces - 1)
+        for draws, one in zip(drawn, standing, strict=True)
+    ]
+    if not sum(parts):
+        fewest = min(standing, key=lambda one: one.effective)
+        return interval_of_difference(value, np.full(2, value), fewest)
+    freedom = sum(parts) ** 2 / sum(
+        part**2 / one.freedom for part, one in zip(parts, standing, strict=True)
+    )
+    half = student.ppf(0.975, freedom) * np.sqrt(sum(parts))
+    low, high = np.clip((value - half, value + half), -1, 1)
+    return Interval(value, float(low), float(high))
+
+
+def _by_class(truth: np.ndarray, groups: np.ndarray | None) -> Support:
+    """What a score stands on in which each class weighs the same."""
+    truth = np.asarray(truth)
+    return support(groups, len(truth), 1 / np.bincount(truth)[truth])
+
+
 def _counts(
     truth: np.ndarray,
     right: list[np.ndarray],
@@ -94,8 +185,7 @@ def _counts(
     seed: int,
 ) -> np.ndarray:
     """Patches by class and by which models are right: as they are, then in each draw."""
-    if not len(truth):
-        raise OutcropError("scores", "no patches to judge on; take smaller blocks or buffer")
+    _refuse_nothing(truth)
     kinds = 2 ** len(right)
     cells = np.asarray(truth) * kinds + sum(
         mask.astype(np.int64) << bit for bit, mask in enumerate(right)
@@ -104,3 +194,8 @@ def _counts(
     drawn = resampled_counts(cells, size, groups, draws, seed)
     found = np.bincount(cells, minlength=size)
     return np.concatenate([found[None], drawn]).reshape(draws + 1, classes, kinds)
+
+
+def _refuse_nothing(patches: np.ndarray) -> None:
+    if not len(patches):
+        raise OutcropError("scores", "no patches to judge on; take smaller blocks or buffer")

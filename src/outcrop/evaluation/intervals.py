@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import sparse
+from scipy.stats import beta
+from scipy.stats import t as student
 
-FEW_GROUPS = 20
+from outcrop.evaluation.significance import effective_groups
+
+FEW_GROUPS = 5
 _CHUNK_WEIGHTS = 1 << 23
+_TAIL = 0.025
+# Draws that differ by no more are equal, but for the rounding of their sums.
+_SAME = 1e-12
 
 
 @dataclass(frozen=True)
@@ -47,21 +53,164 @@ class Interval:
         return f"{self.value * 100:.1f} % [{self.low * 100:.1f}, {self.high * 100:.1f}]"
 
 
-def interval(value: float, draws: np.ndarray) -> Interval:
-    """The 95 % percentile interval of `value` from its bootstrap draws.
+@dataclass(frozen=True)
+class Support:
+    """What a score stands on.
 
-    Draws in which the score is undefined (NaN) are left out.
+    Attributes:
+        samples: patches, or pixels, that it is computed from.
+        pieces: independent pieces of ground that they lie on.
+        effective: how many pieces of one weight would say as much (`effective_groups`).
     """
-    defined = draws[~np.isnan(draws)]
-    if np.isnan(value) or len(defined) == 0:
+
+    samples: float
+    pieces: int
+    effective: float
+
+    @classmethod
+    def of(cls, weights: np.ndarray, samples: float | None = None) -> Support:
+        """Of pieces of ground.
+
+        Args:
+            weights: float, `G`, how much each piece weighs in the score; what weighs nothing is
+                left out.
+            samples: how many patches or pixels they have; the sum of the weights if None.
+        """
+        there = weights[weights > 0]
+        return cls(
+            float(there.sum() if samples is None else samples),
+            len(there),
+            effective_groups(there) if len(there) else 0.0,
+        )
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom of a variance between the pieces."""
+        return max(self.effective - 1, 1.0)
+
+
+def support(groups: np.ndarray | None, patches: int, weights: np.ndarray | None = None) -> Support:
+    """What a score of patches stands on.
+
+    Args:
+        groups: `N`, the piece of ground of each patch; None when each patch stands for itself.
+        patches: N.
+        weights: float, `N`, how much each patch weighs; the same if None.
+    """
+    each = np.ones(patches) if weights is None else weights
+    if groups is None:
+        return Support.of(each, patches)
+    return Support.of(np.bincount(np.unique(groups, return_inverse=True)[1], each), patches)
+
+
+def supports(cells: np.ndarray, size: int, groups: np.ndarray | None) -> list[Support]:
+    """What a score of the patches of each cell stands on.
+
+    Args:
+        cells: int, `N`, the cell of each patch, 0 to `size - 1`.
+        groups: as of `support`.
+    """
+    return [support_where(cells == k, groups) for k in range(size)]
+
+
+def support_where(chosen: np.ndarray, groups: np.ndarray | None) -> Support:
+    """What a score of some of the patches stands on.
+
+    Args:
+        chosen: bool, `N`.
+        groups: as of `support`.
+    """
+    return support(None if groups is None else groups[chosen], int(chosen.sum()))
+
+
+def interval_of_share(value: float, draws: np.ndarray, support: Support) -> Interval:
+    """The 95 % interval of a share, such as an accuracy, recall or precision, from a bootstrap.
+
+    The variance over the draws, times G / (G - 1) for G pieces of ground, says how many independent
+    patches would be as uncertain; that number is lowered by Student's t, with one degree of freedom
+    less than the effective number of pieces, and gives the interval of Clopper and Pearson. For a
+    share on which all pieces agree see `interval_without_variance`. Unknown on one piece.
+    `benchmarks/coverage.py` has how often it holds the truth.
+
+    Sources: Korn and Graubard (1998), Confidence intervals for proportions with small expected
+    number of positive counts estimated from survey data, Survey Methodology 24, 193-201; Kish
+    (1965), Survey Sampling, section 11.7, for unequal pieces.
+
+    Args:
+        value: 0 to 1; NaN where it is undefined.
+        draws: of the bootstrap of whole pieces; NaN, where it is undefined, is left out.
+        support: what the share stands on.
+    """
+    variance = _variance(draws, support)
+    if np.isnan(value) or np.isnan(variance):
         return Interval(float(value), np.nan, np.nan)
-    low, high = np.percentile(defined, (2.5, 97.5))
+    if variance == 0 or not 0 < value < 1:
+        return interval_without_variance(value, support.effective, (0, 1))
+    trials = min(value * (1 - value) / variance, support.samples)
+    wider = student.ppf(_TAIL, support.freedom) / student.ppf(_TAIL, support.samples - 1)
+    trials /= max(float(wider), 1.0) ** 2
+    right, wrong = value * trials, (1 - value) * trials
+    low, high = beta.ppf(_TAIL, right, wrong + 1), beta.isf(_TAIL, right + 1, wrong)
     return Interval(float(value), float(low), float(high))
 
 
-def supported(value: Any, draws: np.ndarray, groups: int) -> Interval:
-    """As `interval`, but with unknown ends for what stands on a single group."""
-    return interval(value, draws if groups > 1 else np.empty(0))
+def interval_of_difference(
+    value: float,
+    draws: np.ndarray,
+    support: Support,
+    bounds: tuple[float, float] = (-1.0, 1.0),
+) -> Interval:
+    """The 95 % interval of a difference of shares, or of a mean, from a bootstrap.
+
+    Student's t with the variance over the draws, times G / (G - 1), and one degree of freedom less
+    than the effective number of pieces. Without variance, as where two models agree everywhere, see
+    `interval_without_variance`.
+
+    Args:
+        value: NaN where it is undefined.
+        draws, support: as of `interval_of_share`.
+        bounds: what it cannot go beyond.
+    """
+    variance = _variance(draws, support)
+    if np.isnan(value) or np.isnan(variance):
+        return Interval(float(value), np.nan, np.nan)
+    if variance == 0:
+        return interval_without_variance(value, support.effective, bounds)
+    half = -student.ppf(_TAIL, support.freedom) * np.sqrt(variance)
+    low, high = np.clip((value - half, value + half), *bounds)
+    return Interval(float(value), float(low), float(high))
+
+
+def interval_without_variance(
+    value: float, effective: float, bounds: tuple[float, float]
+) -> Interval:
+    """The 95 % interval of what n independent trials agree on.
+
+    That none of them differs bounds the share of all that do: to either side lies the bound of
+    Clopper and Pearson for 0 of n, which for a share of 0 or 1 is their two-sided interval.
+
+    Source: Clopper and Pearson (1934), Biometrika 26, 404-413.
+
+    Args:
+        effective: n; the effective number of pieces of ground, or of points.
+        bounds: what it cannot go beyond.
+
+    >>> print(interval_without_variance(1.0, 20, (0, 1)))
+    100.0 % [83.2, 100.0]
+    """
+    half = 1 - _TAIL ** (1 / effective)
+    low, high = np.clip((value - half, value + half), *bounds)
+    return Interval(float(value), float(low), float(high))
+
+
+def _variance(draws: np.ndarray, support: Support) -> float:
+    """Of a score over the draws of whole pieces; NaN where it is unknown."""
+    defined = draws[~np.isnan(draws)]
+    if support.pieces < 2 or len(defined) < 2:
+        return np.nan
+    if np.ptp(defined) < _SAME:
+        return 0.0
+    return float(defined.var(ddof=1)) * support.pieces / (support.pieces - 1)
 
 
 def resampled_counts(
@@ -69,8 +218,8 @@ def resampled_counts(
 ) -> np.ndarray:
     """How many patches fall into each cell when whole groups are drawn anew, with replacement.
 
-    This is the cluster bootstrap. Its percentile intervals are too narrow when the groups are
-    few, say below twenty, and have no width where all groups agree.
+    This is the cluster bootstrap. Its variance is that of G groups taken as all there are, and so
+    too small by (G - 1) / G; `interval_of_share` and `interval_of_difference` correct it.
 
     Source: Field and Welsh (2007), Bootstrapping clustered data, Journal of the Royal
     Statistical Society B 69, 369-390.
@@ -144,13 +293,6 @@ def resampled_means(
 def number_of_groups(groups: np.ndarray | None, patches: int) -> int:
     """How many independent pieces of ground there are."""
     return patches if groups is None else len(np.unique(groups))
-
-
-def groups_with(cells: np.ndarray, size: int, groups: np.ndarray | None) -> np.ndarray:
-    """In how many groups each cell occurs, int64, `size`."""
-    if groups is None:
-        return np.bincount(cells, minlength=size)
-    return np.array([len(np.unique(groups[cells == k])) for k in range(size)])
 
 
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -12,10 +12,10 @@ from sklearn.neighbors import NearestNeighbors
 from outcrop.errors import OutcropError
 from outcrop.evaluation.intervals import (
     Interval,
-    number_of_groups,
+    interval_of_share,
     resampled_counts,
     resampled_means,
-    supported,
+    support,
 )
 from outcrop.evaluation.vectors import refuse_unlike, vectors
 
@@ -127,8 +127,8 @@ def sample_precision_recall(
 
     def share(inside: np.ndarray, groups: np.ndarray | None) -> Interval:
         drawn = resampled_counts(inside.astype(np.int64), 2, groups, draws, seed)
-        number = number_of_groups(groups, len(inside))
-        return supported(inside.mean(), drawn[:, 1] / drawn.sum(axis=1), number)
+        shares = drawn[:, 1] / drawn.sum(axis=1)
+        return interval_of_share(inside.mean(), shares, support(groups, len(inside)))
 
     return SamplePrecisionRecall(share(looks_real, None), share(is_shown, groups))
 
@@ -205,10 +205,10 @@ def memorised(
     shared = np.where(to_held_out < of_samples, N + which_held_out, which)
     sides = resampled_means(side[:, None], shared, draws, seed)[:, 0]
     return Memorisation(
-        nearer=supported(nearer, drawn.clip(0, 1), number_of_groups(groups, M)),
+        nearer=interval_of_share(nearer, drawn.clip(0, 1), support(groups, M)),
         z=float((0.5 - nearer) * S * M / np.sqrt(S * M * (S + M + 1) / 12)),
         copies=float(np.mean(of_samples < np.quantile(of_held_out, _RARE))),
-        training_side=supported(side.mean(), sides, number_of_groups(shared, S)),
+        training_side=interval_of_share(side.mean(), sides, support(shared, S)),
         expected_side=N / (N + M),
     )
 

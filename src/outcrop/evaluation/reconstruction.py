@@ -7,10 +7,10 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.evaluation.intervals import (
     Interval,
-    number_of_groups,
+    interval_of_difference,
     ratio,
     resampled_means,
-    supported,
+    support,
 )
 from outcrop.evaluation.vectors import vectors
 
@@ -57,7 +57,8 @@ def relative_error(
     error, apart = spread.mean(axis=0)
     drawn = resampled_means(spread, groups, draws, seed)
     value = float(ratio(error, apart))
-    return supported(value, ratio(drawn[:, 0], drawn[:, 1]), number_of_groups(groups, N))
+    redrawn = ratio(drawn[:, 0], drawn[:, 1])
+    return interval_of_difference(value, redrawn, support(groups, N), (0, np.inf))
 
 
 def band_errors(pictures: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:

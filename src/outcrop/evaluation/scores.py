@@ -12,11 +12,14 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 from outcrop.errors import OutcropError
 from outcrop.evaluation.intervals import (
     Interval,
-    groups_with,
+    Support,
+    interval_of_share,
     number_of_groups,
     ratio,
     resampled_counts,
-    supported,
+    support,
+    support_where,
+    supports,
 )
 
 
@@ -36,8 +39,7 @@ class Scores:
         overall: share of patches that are right.
         balanced: mean recall over the classes present in the truth, in each draw over those
             present there.
-        groups: number of independent pieces of ground judged on; below about twenty the
-            intervals are too narrow.
+        groups: number of independent pieces of ground judged on.
     """
 
     classes: tuple[str, ...]
@@ -85,7 +87,7 @@ def score(
     draws: int = 2000,
     seed: int = 0,
 ) -> Scores:
-    """Score predictions, with 95 % intervals from a bootstrap of whole groups.
+    """Score predictions, with 95 % intervals from whole groups (`interval_of_share`).
 
     Args:
         truth, predicted: int, `N`, indices into `classes`.
@@ -106,16 +108,20 @@ def score(
     """
     _refuse_nothing(truth)
     K = len(classes)
-    cells = np.asarray(truth) * K + np.asarray(predicted)
+    truth, predicted = np.asarray(truth), np.asarray(predicted)
+    cells = truth * K + predicted
     confusion = np.bincount(cells, minlength=K * K).reshape(K, K)
     drawn = resampled_counts(cells, K * K, groups, draws, seed).reshape(draws, K, K)
-    n_groups = number_of_groups(groups, len(cells))
-    in_truth, in_prediction = (groups_with(x, K, groups) for x in (truth, predicted))
     found, redrawn = _measures(confusion), _measures(drawn)
+    in_truth, in_prediction = (supports(x, K, groups) for x in (truth, predicted))
+    in_either = [support_where((truth == k) | (predicted == k), groups) for k in range(K)]
+    whole = support(groups, len(cells))
+    by_class = support(groups, len(cells), 1 / confusion.sum(axis=1)[truth])
 
-    def per_class(measure: str, support: np.ndarray) -> tuple[Interval, ...]:
+    def per_class(measure: str, standing: list[Support]) -> tuple[Interval, ...]:
         return tuple(
-            supported(found[measure][k], redrawn[measure][:, k], support[k]) for k in range(K)
+            interval_of_share(float(found[measure][k]), redrawn[measure][:, k], standing[k])
+            for k in range(K)
         )
 
     return Scores(
@@ -123,40 +129,11 @@ def score(
         confusion=confusion,
         precision=per_class("precision", in_prediction),
         recall=per_class("recall", in_truth),
-        f1=per_class("f1", np.maximum(in_truth, in_prediction)),
-        overall=supported(found["overall"], redrawn["overall"], n_groups),
-        balanced=supported(found["balanced"], redrawn["balanced"], n_groups),
-        groups=n_groups,
+        f1=per_class("f1", in_either),
+        overall=interval_of_share(float(found["overall"]), redrawn["overall"], whole),
+        balanced=interval_of_share(float(found["balanced"]), redrawn["balanced"], by_class),
+        groups=number_of_groups(groups, len(cells)),
     )
-
-
-Judged = tuple[np.ndarray, np.ndarray, np.ndarray | None]
-
-
-def leak_gap(random: Judged, ground: Judged, draws: int = 2000, seed: int = 0) -> Interval:
-    """Overall accuracy under a split at random minus that under a split by ground.
-
-    The interval is that of the difference of two independent bootstraps of whole groups; it is
-    unknown when either side was judged on a single group.
-
-    Args:
-        random, ground: truth, predicted and groups (or None), as for `score`, of the same model
-            under either split.
-        draws: number of bootstrap samples.
-        seed: of the bootstraps.
-
-    Raises:
-        OutcropError: no patches on one of the sides.
-    """
-    values, drawn = [], []
-    for stream, (truth, predicted, groups) in enumerate((random, ground)):
-        _refuse_nothing(truth)
-        right = (np.asarray(truth) == np.asarray(predicted)).astype(np.int64)
-        counts = resampled_counts(right, 2, groups, draws, seed + stream)
-        values.append(right.mean())
-        drawn.append(counts[:, 1] / counts.sum(axis=1))
-    fewest = min(number_of_groups(side[2], len(side[0])) for side in (random, ground))
-    return supported(values[0] - values[1], drawn[0] - drawn[1], fewest)
 
 
 @dataclass(frozen=True)

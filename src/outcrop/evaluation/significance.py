@@ -50,7 +50,8 @@ def mcnemar(one: np.ndarray, other: np.ndarray) -> McNemar:
     elif discordant < _FEW_DISCORDANT:
         p = binomtest(only_one, discordant).pvalue
     else:
-        p = chi2.sf((abs(only_one - only_other) - 1) ** 2 / discordant, 1)
+        # Of a tie nothing is left to take the half from on either side.
+        p = chi2.sf(max(abs(only_one - only_other) - 1, 0) ** 2 / discordant, 1)
     return McNemar(only_one, only_other, float(p))
 
 

@@ -12,11 +12,11 @@ from torch import Tensor
 from outcrop.errors import OutcropError
 from outcrop.evaluation.intervals import (
     Interval,
-    groups_with,
-    number_of_groups,
+    interval_of_share,
     ratio,
     resampled_counts,
-    supported,
+    support,
+    supports,
 )
 
 _REFERENCES = 512
@@ -180,10 +180,12 @@ def judge_trust(
     counts = np.bincount(cells, minlength=4).reshape(1, 2, 2)
     share, redrawn = (c[:, 1].sum(axis=1) / c.sum(axis=(1, 2)) for c in (counts, drawn))
     accuracy, reaccuracy = (ratio(c[:, :, 1], c.sum(axis=2)) for c in (counts, drawn))
-    support = groups_with(outside.astype(np.int64), 2, groups)
-    inside, beyond = (supported(accuracy[0, k], reaccuracy[:, k], support[k]) for k in (0, 1))
+    standing = supports(outside.astype(np.int64), 2, groups)
+    inside, beyond = (
+        interval_of_share(accuracy[0, k], reaccuracy[:, k], standing[k]) for k in (0, 1)
+    )
     return Trusted(
-        supported(share[0], redrawn, number_of_groups(groups, len(right))), inside, beyond
+        interval_of_share(share[0], redrawn, support(groups, len(right))), inside, beyond
     )
 
 

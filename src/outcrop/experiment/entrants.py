@@ -11,7 +11,8 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.evaluation.contests import contests
-from outcrop.evaluation.scores import Judged, leak_gap, score
+from outcrop.evaluation.gaps import Judged, leak_gap, unpaired_leak_gap
+from outcrop.evaluation.scores import score
 from outcrop.experiment.comparison import Comparison, Row
 from outcrop.files import decoding, new_file
 from outcrop.patches.patchset import PatchSet
@@ -187,11 +188,15 @@ def _row(one: Entrant, patches: PatchSet, folds: Folds, random: Folds | None) ->
     judged = folds.judged(patches.labels)
     ground = _judged(one.answers, patches, folds, judged)
     scores = score(*ground[:2], classes, ground[2])
-    at_random = None
-    if random is not None:
-        # Of several folds the same patches are judged; one fold at random holds out others.
-        same = judged if len(folds) > 1 else random.index
-        at_random = _judged(one.random, patches, random, same)
+    at_random = gap = None
+    if random is not None and len(folds) > 1:
+        at_random = _judged(one.random, patches, random, judged)
+        flattered, right = (_right(each, patches.labels[judged]) for each in (at_random, ground))
+        gap = leak_gap(flattered, right, folds.groups[judged])
+    elif random is not None:
+        # One fold at random holds out other patches.
+        at_random = _judged(one.random, patches, random, random.index)
+        gap = unpaired_leak_gap(at_random, ground)
     each = [
         score(*_judged([answer], patches, folds, judged)[:2], classes, draws=1)
         for answer in one.answers
@@ -201,13 +206,18 @@ def _row(one: Entrant, patches: PatchSet, folds: Folds, random: Folds | None) ->
         features=one.features,
         scores=scores,
         random=None if at_random is None else score(*at_random[:2], classes, at_random[2]),
-        gap=None if at_random is None else leak_gap(at_random, ground),
+        gap=gap,
         seconds=round(float(np.mean([answer.seconds for answer in one.answers])), 2),
         settings=dict(one.answers[0].settings),
         seeds=one.seeds,
         each=tuple(one.balanced.value for one in each),
         runs=one.runs,
     )
+
+
+def _right(said: Judged, truth: np.ndarray) -> np.ndarray:
+    """The share of a model's answers that have each patch right: float64, `N`."""
+    return np.mean(said[1].reshape(-1, len(truth)) == truth, axis=0)
 
 
 def _judged(

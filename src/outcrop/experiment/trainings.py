@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from outcrop.evaluation.gaps import balanced_gap, paired_gain
+from outcrop.evaluation.gaps import Judged, balanced_gap, paired_gain, unpaired_leak_gap
 from outcrop.evaluation.intervals import Interval
-from outcrop.evaluation.scores import Judged, Scores, leak_gap, score
+from outcrop.evaluation.scores import Scores, score
 from outcrop.files import new_file
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
@@ -177,7 +177,7 @@ def _outcome(
         excess=balanced_gap(old(name), new(name), len(classes)),
         gain=against_plain(old(name), old(plain)),
         gain_kept=against_plain(new(name), new(plain)),
-        leak=None if split == "random" else leak_gap(old(("random", way)), old(name)),
+        leak=None if split == "random" else unpaired_leak_gap(old(("random", way)), old(name)),
         epochs=len(run.metrics),
         seconds=sum(epoch.seconds for epoch in run.metrics),
     )

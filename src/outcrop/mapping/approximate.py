@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from outcrop.evaluation.intervals import interval, resampled_counts
+from outcrop.evaluation.intervals import interval_of_share, resampled_counts, support
 from outcrop.mapping.job import Job
 from outcrop.mapping.partial import Partial
 from outcrop.mapping.pictures import Pictures
@@ -44,7 +44,7 @@ def told_agreement(job: Job, pictures: Pictures, windows: Sequence[Window], stor
     right, groups = np.concatenate(agree), np.repeat(range(len(agree)), [len(a) for a in agree])
     counts = resampled_counts(right.astype(np.int64), 2, groups, _DRAWS, seed=0)
     shares = counts[:, 1] / counts.sum(axis=1)
-    share = interval(right.mean(), shares if len(agree) > 1 else np.empty(0))
+    share = interval_of_share(right.mean(), shares, support(groups, len(right)))
     return (
         f"dense and patch by patch agree on {share} of {len(right):,} pixels: this network was "
         "trained with zeros around its patches; --method patches maps as it was trained, "

@@ -233,8 +233,9 @@ def cautions(material: Material) -> list[str]:
         )
     if scores.groups < FEW_GROUPS and material.from_ground:
         said.append(
-            f"What is held out stands on {scores.groups} pieces of ground only; below about "
-            f"{FEW_GROUPS} the intervals are too narrow. Label more separate places to be surer."
+            f"What is held out stands on {scores.groups} pieces of ground only; on fewer than "
+            f"{FEW_GROUPS} it was not checked that intervals hold the truth in 95 of 100 cases. "
+            "Label more separate places to be surer."
         )
     if material.comparison is not None:
         notes = (*material.comparison.notes, *material.comparison.cautions)

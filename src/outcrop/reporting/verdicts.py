@@ -125,8 +125,8 @@ def cautions(outcomes: Sequence[Outcome], audited: Audit, exact: int, patches: i
     ]
     if few:
         said.append(
-            f"{listed(few)} pieces of ground; below about {FEW_GROUPS} the intervals are too "
-            "narrow."
+            f"{listed(few)} pieces of ground; on fewer than {FEW_GROUPS} it was not checked that "
+            "intervals hold the truth in 95 of 100 cases."
         )
     said.append(
         "Each network was trained once; how another seed of training would move its score is not "

@@ -13,6 +13,7 @@ from outcrop.splits.splitters import (
     RandomSplit,
     Splitter,
     random_counterpart,
+    random_counterparts,
     random_folds,
 )
 
@@ -38,6 +39,7 @@ __all__ = [
     "delivered_split",
     "make_splitter",
     "random_counterpart",
+    "random_counterparts",
     "random_folds",
     "read_folds",
     "read_split",

@@ -411,6 +411,41 @@ def random_counterpart(patches: PatchSet, split: Split, seed: int = 0) -> Split:
     return Split(sides, split.groups, split.fingerprint, how, by_ground=False)
 
 
+def random_counterparts(
+    patches: PatchSet, split: Split, parts: int, seed: int = 0
+) -> tuple[Split, ...]:
+    """Splits at random that hold out, in turn, the patches that a split by ground holds out.
+
+    Each trains on as many patches as the split by ground, drawn from all others that it uses, so
+    that the same patches are judged at random and by ground.
+
+    Args:
+        split: by ground; its groups are kept.
+        parts: how many; with few of them fewer neighbours of a patch are trained on than under a
+            usual split at random.
+        seed: random seed.
+
+    Raises:
+        OutcropError: a side has fewer patches than there are classes.
+    """
+    random_counterpart(patches, split, seed)
+    rng = np.random.default_rng(seed)
+    judged, labels = split.validation, patches.labels
+    order = judged[np.lexsort((rng.random(len(judged)), labels[judged]))]
+    how = {"splitter": "RandomSplit", "seed": seed, "counterpart of": split.how.get("splitter")}
+    made = []
+    for part in range(min(parts, len(order))):
+        held_out = order[part::parts]
+        rest = np.setdiff1d(np.concatenate([split.train, judged]), held_out)
+        sides = np.full(len(patches), BUFFER, np.int8)
+        sides[rng.permutation(rest)[: len(split.train)]] = TRAIN
+        sides[held_out] = VALIDATION
+        made.append(
+            Split(sides, split.groups, split.fingerprint, how | {"part": part}, by_ground=False)
+        )
+    return tuple(made)
+
+
 def random_folds(patches: PatchSet, folds: Folds, seed: int = 0) -> Folds:
     """The folds at random that spatial folds are to be held against.
 
