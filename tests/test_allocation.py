@@ -8,7 +8,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.allocation import ALLOCATIONS, SamplePlan, allocate, sample_size
+from outcrop.evaluation.allocation import (
+    ALLOCATIONS,
+    SamplePlan,
+    allocate,
+    sample_size,
+    smallest_plan,
+)
 
 PIXELS = np.array([200_000, 150_000, 3_200_000, 6_450_000])
 HOPED = np.array([0.7, 0.6, 0.9, 0.95])
@@ -61,6 +67,31 @@ def test_the_size_meets_the_error_it_was_asked_for():
     n = sample_size(PIXELS, HOPED, 0.01)
     points = np.rint(n * spread / spread.sum()).astype(int) + 1
     assert SamplePlan(NAMES, PIXELS, points, HOPED).overall_error == pytest.approx(0.01, rel=0.005)
+
+
+@pytest.mark.parametrize("how", ALLOCATIONS)
+@pytest.mark.parametrize("floor", [50, 75, 100])
+@pytest.mark.parametrize("wanted", [0.005, 0.01, 0.02])
+def test_the_plan_has_the_error_it_was_asked_for_and_no_point_too_many(how, floor, wanted):
+    def plan_of(n):
+        return SamplePlan(NAMES, PIXELS, allocate(PIXELS, n, how, floor), HOPED)
+
+    floors = 4 * (floor if how == "compromise" else 2)
+    least = max(sample_size(PIXELS, HOPED, wanted), floors)
+    plan = smallest_plan(plan_of, wanted, least, int(PIXELS.sum()))
+    n = plan.points.sum()
+    assert plan.overall_error <= wanted
+    assert n == least or plan_of(n - 1).overall_error > wanted
+
+
+def test_an_error_that_all_pixels_cannot_have_is_refused():
+    few = np.array([200, 300])
+
+    def plan_of(n):
+        return SamplePlan(("a", "b"), few, allocate(few, n, "proportional"), np.array([0.7, 0.9]))
+
+    with pytest.raises(OutcropError, match="cannot be had of 500 pixels"):
+        smallest_plan(plan_of, 0.001, 10, 500)
 
 
 def test_a_simple_sample_is_as_sure_as_drawing_it_shows():

@@ -507,3 +507,54 @@ def test_features_that_hold_no_reference_are_counted_and_a_layer_is_chosen(groun
     np.testing.assert_array_equal(found.counts, wanted.counts)
     reasons = {"without a class": 3, "of lines only": 1, "without a geometry": 1}
     assert found.left_out == wanted.left_out | reasons
+
+
+def test_a_map_that_is_smaller_than_the_strata_is_judged_where_it_is(ground, tmp_path):
+    folder, mapped, truth = ground
+    sample(folder / "map.tif", tmp_path / "points.gpkg", n=600)
+    row, column = filled(tmp_path / "points.gpkg", truth)
+    smaller = np.where((np.arange(SHAPE[1]) < 60) | (mapped == 2), mapped, 0)
+    tagged(tmp_path / "smaller.tif", smaller, NAMES)
+    found = assess(tmp_path / "smaller.tif", tmp_path / "points.gpkg")
+    # The ratio of two totals, and its variance, by the textbook (Cochran 1977, section 6.11).
+    stratum, on = mapped[row, column] - 1, smaller[row, column] > 0
+    N = np.bincount(mapped[mapped > 0] - 1)
+    right = on & (smaller[row, column] == truth[row, column])
+
+    def means(y):
+        return np.array([y[stratum == h].mean() for h in range(3)])
+
+    ratio = N @ means(right) / (N @ means(on))
+    residual = right - ratio * on
+    per = [N[h] ** 2 * residual[stratum == h].var(ddof=1) / (stratum == h).sum() for h in range(3)]
+    error = np.sqrt(sum(per)) / (N @ means(on))
+    assert found.accuracy.overall.value == pytest.approx(ratio)
+    assert found.accuracy.overall.error == pytest.approx(error)
+    assert np.nansum(found.accuracy.proportions) == pytest.approx(1)
+    assert sum(one.value for one in found.accuracy.area) == pytest.approx(1)
+    assert found.left_out["where the map has no data"] == (~on).sum()
+
+
+def test_figures_of_a_part_of_the_strata_hold_the_truth(ground, tmp_path):
+    folder, mapped, truth = ground
+    smaller = np.where(np.arange(SHAPE[0])[:, None] < 70, mapped, 0)
+    tagged(tmp_path / "smaller.tif", smaller, NAMES)
+    there, held = smaller > 0, 0
+    for seed in range(40):
+        sample(folder / "map.tif", tmp_path / f"{seed}.gpkg", n=250, seed=seed)
+        filled(tmp_path / f"{seed}.gpkg", truth)
+        rice = assess(tmp_path / "smaller.tif", tmp_path / f"{seed}.gpkg").accuracy.area[0]
+        held += rice.low <= (truth[there] == 1).mean() <= rice.high
+    assert held >= 34
+
+
+def test_points_that_are_gone_because_the_map_is_are_missed(ground, tmp_path):
+    folder, mapped, truth = ground
+    sample(folder / "map.tif", tmp_path / "points.gpkg", n=400)
+    row, column = filled(tmp_path / "points.gpkg", truth)
+    smaller = np.where(np.arange(SHAPE[1]) < 60, mapped, 0)
+    tagged(tmp_path / "smaller.tif", smaller, NAMES)
+    frame = gpd.read_file(tmp_path / "points.gpkg")
+    frame[smaller[row, column] > 0].to_file(tmp_path / "left.gpkg")
+    with pytest.raises(OutcropError, match=r"none of its .* points lies where"):
+        assess(tmp_path / "smaller.tif", tmp_path / "left.gpkg")

@@ -193,6 +193,24 @@ def table(only_one: int, only_other: int, both: int = 5):
     return mcnemar(one, other)
 
 
+@given(st.integers(0, 200))
+def test_a_tie_shows_nothing_by_mcnemars_test(each):
+    one = np.arange(2 * each) < each
+    assert mcnemar(one, ~one).p == 1
+
+
+@given(st.integers(0, 80), st.integers(0, 80))
+def test_mcnemars_p_falls_as_the_two_move_apart(only_one, only_other):
+    def p(a, b):
+        return mcnemar(np.arange(a + b) < a, np.arange(a + b) >= a).p
+
+    more, less = max(only_one, only_other), min(only_one, only_other)
+    assert 0 <= p(more, less) <= 1
+    assert p(more, less) == pytest.approx(p(less, more))
+    if less:
+        assert p(more + 1, less - 1) <= p(more, less) + 1e-12
+
+
 def test_mcnemar_as_published():
     # Agresti (1990), Categorical Data Analysis, p. 350: of 1600 asked twice, 150 and 86 changed
     # their minds, z = -4.17; the correction for continuity takes 1 from the 64 between them.

@@ -162,7 +162,7 @@ def test_the_command_prints_what_to_expect(tmp_path, class_map, capfd, monkeypat
     out = capfd.readouterr().out
     rock = next(line for line in out.splitlines() if line.startswith("rock"))
     assert rock.split() == ["rock", "12", "0.45%", "10", "70.0", "15.3"]
-    assert "points.gpkg: 150 points" in out
+    assert "points.gpkg: 163 points" in out
     assert "at most" not in out
     assert run("sample map.tif -o more.gpkg --n 100 --floor 10") == 0
     assert "at most" in capfd.readouterr().out

@@ -6,6 +6,7 @@ change, Remote Sensing of Environment 148, 42-57, section 5.1.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -103,10 +104,11 @@ class SamplePlan:
 def sample_size(
     pixels: np.ndarray, expected: np.ndarray, standard_error: float, simple: bool = False
 ) -> int:
-    """Points needed for a standard error of the overall accuracy.
+    """The fewest points that can have a standard error of the overall accuracy.
 
     Equation 13 (Cochran 1977, equation 5.25) for a stratified sample, its last term left out
-    because maps have many pixels; equation 12 for a simple one.
+    because maps have many pixels; equation 12 for a simple one. Equation 13 supposes the best
+    allocation for the overall accuracy (Neyman's); any other needs more (`smallest_plan`).
 
     Args:
         pixels: `K`, of each class in the map, or its area.
@@ -125,6 +127,36 @@ def sample_size(
         overall * (1 - overall) if simple else (share @ np.sqrt(expected * (1 - expected))) ** 2
     )
     return int(np.ceil(round(spread / standard_error**2, 6)))
+
+
+def smallest_plan(
+    plan_of: Callable[[int], SamplePlan], standard_error: float, least: int, most: int
+) -> SamplePlan:
+    """The plan of the fewest points whose overall accuracy has a standard error, or less.
+
+    Args:
+        plan_of: the plan of so many points, by the allocation that will be used.
+        least, most: points to begin with, and at most.
+
+    Raises:
+        OutcropError: not even the most points are enough.
+    """
+    low, high = least - 1, min(least, most)
+    while (plan := plan_of(high)).overall_error > standard_error:
+        if high == most:
+            raise OutcropError(
+                "--standard-error",
+                f"{standard_error:g} cannot be had of {most} pixels; raise it, or give --n",
+            )
+        low, high = high, min(2 * high, most)
+    while high - low > 1:
+        middle = (low + high) // 2
+        tried = plan_of(middle)
+        if tried.overall_error > standard_error:
+            low = middle
+        else:
+            high, plan = middle, tried
+    return plan
 
 
 def allocate(

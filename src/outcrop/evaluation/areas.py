@@ -181,45 +181,57 @@ def by_map_class(
     K = len(pixels)
     table = np.zeros((3, K, K, K))
     table[:, np.arange(K), np.arange(K)] = (counts, *(weights or (counts, counts)))
-    return _estimate(table, np.asarray(pixels, np.float64), np.eye(K, dtype=bool))
+    none = np.zeros(K, np.int64)
+    return _estimate(table, np.asarray(pixels, np.float64), np.eye(K, dtype=bool), none)
 
 
 def by_stratum(
-    table: np.ndarray, pixels: np.ndarray, weights: Moments | None = None
+    table: np.ndarray,
+    pixels: np.ndarray,
+    weights: Moments | None = None,
+    off_map: np.ndarray | None = None,
 ) -> MapAccuracy:
     """Accuracy and area from a stratified random sample whose strata are not the map's classes.
 
     Any stratum may hold pixels of any class. A stratum without a sample makes everything unknown;
-    with one sample, how sure it is.
+    with one sample, how sure it is. Where strata reach beyond the map, the map is a domain of what
+    was sampled: all figures are ratios to the sampled area that lies on it (Cochran 1977, Sampling
+    Techniques, 3rd edition, sections 2.13 and 6.11).
 
     Args:
         table: int, `H × K × K`, samples by stratum, class in the map, class in the reference.
         pixels: `H`, of each stratum; areas, where pixels differ in area.
         weights: as of `by_map_class`.
+        off_map: int, `H`, samples of each stratum where the map has no class; none if None.
     """
     holds = np.ones(table.shape[:2], bool)
     every = np.array((table, *(weights or (table, table))), np.float64)
-    return _estimate(every, np.asarray(pixels, np.float64), holds)
+    off = np.zeros(len(pixels), np.int64) if off_map is None else np.asarray(off_map)
+    return _estimate(every, np.asarray(pixels, np.float64), holds, off)
 
 
-def _estimate(table: np.ndarray, pixels: np.ndarray, holds: np.ndarray) -> MapAccuracy:
+def _estimate(
+    table: np.ndarray, pixels: np.ndarray, holds: np.ndarray, off_map: np.ndarray
+) -> MapAccuracy:
     """Stehman's estimators.
 
     Args:
         table: `3 × H × K × K`: samples, the sums of their weights, and of their squares.
         pixels: `H`.
         holds: bool, `H × K`, which strata can hold which map classes.
+        off_map: `H`, samples beyond the map.
     """
     there = pixels > 0
-    table, pixels, holds = table[:, there], pixels[there], holds[there]
-    n = table[0].sum(axis=(1, 2))
+    table, pixels, holds, off_map = table[:, there], pixels[there], holds[there], off_map[there]
+    n = table[0].sum(axis=(1, 2)) + off_map
+    squares = (table[2].sum(axis=(1, 2)) + off_map)[:, None]
     mapped, reference = table.sum(axis=3), table.sum(axis=2)
     right = np.diagonal(table, axis1=2, axis2=3)
     all_hold = np.ones_like(holds)
     whole = np.broadcast_to(table.sum(axis=(2, 3))[:, :, None], reference.shape)
 
     def ratios(part: np.ndarray, of: np.ndarray, held: np.ndarray, least: int) -> list[Estimate]:
-        values, errors = _ratios(part, of, whole[..., : held.shape[1]], n, pixels, held)
+        values, errors = _ratios(part, of, squares, n, pixels, held)
         enough = of[0].sum(axis=0) >= least
         return [
             Estimate.of(value, error if told else np.nan, effective)
@@ -255,7 +267,7 @@ def _effective(of: np.ndarray, n: np.ndarray, pixels: np.ndarray) -> np.ndarray:
 def _ratios(
     part: np.ndarray,
     of: np.ndarray,
-    whole: np.ndarray,
+    squares: np.ndarray,
     n: np.ndarray,
     pixels: np.ndarray,
     holds: np.ndarray,
@@ -269,16 +281,16 @@ def _ratios(
     variance.
 
     Args:
-        part, of, whole: `3 × H × Q`, samples with y, with x, and all; the sums of their weights;
-            and of the squares of their weights.
+        part, of: `3 × H × Q`, samples with y, and with x; the sums of their weights; and of the
+            squares of their weights.
+        squares: `H × 1`, of the weights of all samples, their sum.
         n: `H`, samples.
         pixels: `H`, all above 0.
         holds: bool, `H × Q`, whether x occurs in the stratum at all.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        (y, yy), (x, xx), (_, ww) = (
-            np.where(holds, sums[1:] / n[:, None], 0.0) for sums in (part, of, whole)
-        )
+        (y, yy), (x, xx) = (np.where(holds, sums[1:] / n[:, None], 0.0) for sums in (part, of))
+        ww = squares / n[:, None]
         total = pixels @ x
         ratio = (pixels @ y) / total
         mean, square = y - ratio * x, yy + ratio**2 * xx - 2 * ratio * yy
@@ -293,4 +305,5 @@ def _proportions(
     share = pixels / pixels.sum()
     with np.errstate(invalid="ignore"):
         shares = share[:, None, None] * table / n[:, None, None]
-    return np.where(holds[:, :, None], shares, 0.0).sum(axis=0)
+        on_map = share @ np.where(n > 0, table.sum(axis=(1, 2)) / n, 1.0)
+    return np.where(holds[:, :, None], shares, 0.0).sum(axis=0) / on_map

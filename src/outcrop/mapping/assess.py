@@ -33,6 +33,7 @@ from outcrop.sources.names import present
 from outcrop.sources.vector import is_vector
 
 _BLOCKS_ALONG = 10
+_UNLIKELY = 0.01
 
 
 def assess(
@@ -158,13 +159,22 @@ def _by_other_strata(opened: OpenMap, path: str, points: Points, K: int) -> MapA
             f"tells strata of {told:,} pixels, and the map has {there:,}; put back the points that "
             "are gone from the file, or draw new ones from this map",
         )
+    n = len(points.stratum)
+    if not len(points.off_map) and (there / told) ** n < _UNLIKELY:
+        raise OutcropError(
+            path,
+            f"tells strata of {told:,} pixels, and the map has {there:,}, but none of its {n} "
+            "points lies where the map has no class; put back the points that are gone from the "
+            "file, or draw new ones from this map",
+        )
     names = list(points.stratum_pixels)
     stratum = np.array([names.index(name) for name in points.stratum])
+    off_map = np.bincount([names.index(name) for name in points.off_map], minlength=len(names))
     table = np.zeros((len(names), K, K), np.int64)
     np.add.at(table, (stratum, points.mapped, points.truth), 1)
     sizes = np.array([points.stratum_pixels[name] for name in names], np.float64)
     if opened.pixel_areas.are_equal:
-        return by_stratum(table, sizes)
+        return by_stratum(table, sizes, off_map=off_map)
     area = opened.pixel_areas.at(points.row, points.column)
     drawn = np.bincount(stratum, minlength=len(names))
     # Of a stratum only its pixels are known, for the map may show it no longer. Their mean area is
@@ -172,7 +182,8 @@ def _by_other_strata(opened: OpenMap, path: str, points: Points, K: int) -> MapA
     mean = np.bincount(stratum, area, len(names)) / np.maximum(drawn, 1)
     sizes *= np.where(drawn > 0, mean, area.mean())
     cell = (stratum * K + points.mapped) * K + points.truth
-    return by_stratum(table, sizes, _moments(opened, points, stratum, cell, table.shape))
+    weights = _moments(opened, points, stratum, cell, table.shape)
+    return by_stratum(table, sizes, weights, off_map)
 
 
 def _moments(

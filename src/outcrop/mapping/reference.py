@@ -48,10 +48,12 @@ class Points(Reference):
             say.
         stratum_pixels: of each stratum, those without a point left included; None if the file does
             not say.
+        off_map: object, the strata of points that lie where the map has no class.
     """
 
     stratum: np.ndarray | None = None
     stratum_pixels: dict[str, int] | None = None
+    off_map: np.ndarray = field(default_factory=lambda: np.empty(0, object))
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ def read_points(path: str, opened: OpenMap, features: Any, parts: Parts) -> Poin
         left_out={reason: n for reason, n in left_out.items() if n},
         stratum=None if stratum is None else stratum[kept],
         stratum_pixels=sizes,
+        off_map=np.empty(0, object) if stratum is None else stratum[~known],
     )
 
 

@@ -9,7 +9,13 @@ from typing import Any, Literal
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.allocation import Allocation, SamplePlan, allocate, sample_size
+from outcrop.evaluation.allocation import (
+    Allocation,
+    SamplePlan,
+    allocate,
+    sample_size,
+    smallest_plan,
+)
 from outcrop.files import check_new, new_file
 from outcrop.mapping.openmap import OpenMap, open_map
 from outcrop.mapping.rasters import open_raster
@@ -118,22 +124,30 @@ def _plan(
         raise OutcropError("--standard-error", f"must be between 0 and 1, not {standard_error}")
     if floor < 2:
         raise OutcropError("--floor", f"must be 2 or more, not {floor}")
-    if n is None:
-        if np.isnan(hoped[pixels > 0]).any():
-            raise OutcropError(
-                "--n", "is missing; give it, or --expected with the user's accuracies hoped for"
-            )
-        n = sample_size(opened.sizes, np.nan_to_num(hoped), standard_error, simple)
+    if n is None and np.isnan(hoped[pixels > 0]).any():
+        raise OutcropError(
+            "--n", "is missing; give it, or --expected with the user's accuracies hoped for"
+        )
     least = 2 if simple else 1
-    if n < least:
+    if n is not None and n < least:
         raise OutcropError("--n", f"must be {least} or more, not {n}")
-    if not simple:
-        points = allocate(pixels, n, allocation, floor, opened.sizes)
-        return SamplePlan(opened.classes, pixels, points, hoped, area=opened.sizes)
-    if n > pixels.sum():
-        raise OutcropError("--n", f"is {n}, more than the {pixels.sum()} pixels; lower it")
-    points = n * pixels / pixels.sum()
-    return SamplePlan(opened.classes, pixels, points, hoped, simple, opened.sizes)
+
+    def plan_of(n: int) -> SamplePlan:
+        if n > pixels.sum():
+            raise OutcropError("--n", f"is {n}, more than the {pixels.sum()} pixels; lower it")
+        points = (
+            n * pixels / pixels.sum()
+            if simple
+            else allocate(pixels, n, allocation, floor, opened.sizes)
+        )
+        return SamplePlan(opened.classes, pixels, points, hoped, simple, opened.sizes)
+
+    if n is not None:
+        return plan_of(n)
+    fewest = sample_size(opened.sizes, np.nan_to_num(hoped), standard_error, simple)
+    floors = 0 if simple else np.minimum(floor if allocation == "compromise" else 2, pixels).sum()
+    least = max(fewest, int(floors), least)
+    return smallest_plan(plan_of, standard_error, least, int(pixels.sum()))
 
 
 def _expected(classes: tuple[str, ...], expected: float | Mapping[str, float] | None) -> np.ndarray:
