@@ -1,4 +1,4 @@
-"""Patch classification on scenes and volumes, scored on new ground."""
+"""Patch classification on scenes and volumes, scored on held-out ground."""
 
 from __future__ import annotations
 

@@ -302,7 +302,10 @@ def comparison_table(comparison: Comparison) -> None:
     if over:
         say("over seeds: lowest and highest balanced accuracy; all else are means over the seeds")
     if leak:
-        say("leak gap: points by which a split at random flatters the overall accuracy")
+        say(
+            "leak gap: points by which a split at random flatters the overall accuracy, at least: "
+            "new ground is harder still than held-out ground beside the training side"
+        )
     if comparison.contests:
         _contest_table(comparison)
     pieces = comparison.rows[0].scores.groups

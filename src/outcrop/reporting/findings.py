@@ -161,11 +161,12 @@ def leak(row: Row, held_out: str) -> str:
     if row.random is None or row.gap is None:
         return ""
     promised, kept = percent(row.random.overall.value), percent(row.scores.overall.value)
+    least = "At least: new ground is farther from the training side than held-out ground is."
     points, spread = abs(100 * row.gap.value), ends(row.gap, "+")
     if np.isnan(row.gap.low) or row.gap.low > 0:
         return (
             f"{called(row)}: a split at random would have promised an overall accuracy of "
-            f"{promised}; on {held_out} it is {kept}, {points:.1f} points less {spread}."
+            f"{promised}; on {held_out} it is {kept}, {points:.1f} points less {spread}. {least}"
         )
     return (
         f"{called(row)}: a split at random gives an overall accuracy of {promised}, {held_out} "

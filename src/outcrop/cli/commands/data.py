@@ -413,7 +413,7 @@ def audit(
         json: write the findings to this file, or print them and nothing else with "-".
         output: a new folder to keep the findings, pictures of their evidence and a report in.
         to_map: scenes or volumes to be mapped; what the patches were cut from, if not given.
-        full: measure the leak gap of a network too, which is trained twice.
+        full: measure the leak gap of a network too, which is trained three times.
         depth: of that network; 14 if not given.
         epochs: of its trainings; 15 if not given.
         seed: of the samples that some checks draw.
