@@ -74,7 +74,7 @@ WORLDS = {
 
 
 def false_alarms(world: World, worlds: int) -> tuple[float, float, float]:
-    """Shares of worlds with a difference: by contest, by percentiles, by McNemar's test."""
+    """Shares of worlds with a difference: by contest, by intervals of single pairs, by McNemar's test."""
     found = np.zeros(3)
     for seed in range(worlds):
         truth, said, groups = world.judged(seed)
@@ -96,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--worlds", type=int, default=1000)
     worlds = parser.parse_args().worlds
-    print("| ground and models | `outcrop compare` | percentiles, first seed | McNemar |")
+    print("| ground and models | `outcrop compare` | intervals of pairs, first seed | McNemar |")
     print("| --- | --- | --- | --- |")
     for name, world in WORLDS.items():
         shares = (f"{100 * share:.1f} %" for share in false_alarms(world, worlds))

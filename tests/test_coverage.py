@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from benchmarks.coverage import rows, table
 from outcrop.evaluation.areas import by_map_class, by_stratum
 from outcrop.evaluation.clusters import by_piece
 
@@ -79,3 +80,11 @@ def test_pixels_of_a_polygon_that_agree_are_one_sample_and_not_many():
     of_whole, of_naive = coverage(whole), coverage(naive)
     assert min(of_whole) > 0.88
     assert max(of_naive) < 0.4
+
+
+def test_the_benchmark_has_a_row_for_each_setting():
+    found = rows(2)
+    assert {row.what for row in found} >= {"overall accuracy", "leak gap", "area, points"}
+    assert all(0 <= row.holds <= 1 for row in found if row.unknown < 1)
+    assert [row.bias for row in found] == [row.bias for row in rows(2)]
+    assert table(found).count("| --- ") >= 3
