@@ -7,6 +7,7 @@ import re
 import signal
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import ThreadPoolExecutor
@@ -104,6 +105,9 @@ class Processes:
         """See `Crew`; a work that is killed, for want of memory say, is an `OutcropError`."""
         from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
 
+        # A process that has grown by 300 MB is replaced by a new one, which loses nothing. The
+        # warning comes from a thread of the library, where only a filter of the program holds.
+        warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
         pool = ProcessPoolExecutor(
             self._number, initializer=_begin, initargs=(shared, os.getpid()), env=_ALONE
         )
