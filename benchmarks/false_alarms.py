@@ -74,7 +74,7 @@ WORLDS = {
 
 
 def false_alarms(world: World, worlds: int) -> tuple[float, float, float]:
-    """Shares of worlds with a difference: by contest, by intervals of single pairs, by McNemar's test."""
+    """Shares of worlds with a difference: by contest, by intervals of pairs, by McNemar's test."""
     found = np.zeros(3)
     for seed in range(worlds):
         truth, said, groups = world.judged(seed)

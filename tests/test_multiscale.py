@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from outcrop.errors import OutcropError
 from outcrop.models.architectures import MultiScaleNet
 from outcrop.training.engine import train
 from outcrop.training.recipe import Machine, Recipe
@@ -94,3 +95,30 @@ def test_every_member_learns_from_its_own_loss():
     logits = made(torch.randn(6, 3, 9, 9))
     assert logits.shape == (6, 5, 4)
     assert made.eval()(torch.randn(6, 3, 9, 9)).shape == (6, 4)
+
+
+@pytest.mark.parametrize("views", [("pixel", "waves"), ("means", "deviations", "near"), ("waves",)])
+def test_a_network_of_some_views_is_what_they_say_in_one_of_all(views):
+    made = network()
+    made.used = views
+    some = MultiScaleNet(hidden=8, views=views).build(3, 4, (33, 33)).eval()
+    kept = {name: made.state_dict()[name] for name in some.state_dict()}
+    if some.windows:
+        some.load_state_dict(kept)
+    else:
+        some.load_state_dict({k: v for k, v in kept.items() if k not in ("shift", "scale")}, False)
+    images = torch.randn(5, 3, 33, 33)
+    with torch.inference_mode():
+        torch.testing.assert_close(some(images), made(images))
+        logits, features = some.dense(images[:1], 1, 1)
+        torch.testing.assert_close(logits[:, 0, 0], some(images[:1])[0])
+    assert features.shape[0] == some.channels
+
+
+def test_views_have_one_order_and_near_needs_another():
+    assert MultiScaleNet(views=("waves", "pixel")) == MultiScaleNet(views=("pixel", "waves"))
+    assert "pixel, waves" in MultiScaleNet(views=("waves", "pixel")).title
+    with pytest.raises(OutcropError, match="near goes beside"):
+        MultiScaleNet(views=("near",))
+    with pytest.raises(OutcropError, match="add pixel"):
+        MultiScaleNet(views=("means", "near")).check_size((2, 2))

@@ -113,6 +113,24 @@ def test_the_budget_is_kept_and_what_is_chosen_is_best_on_every_fold(number, fol
     assert chosen.balanced == best or best < trials[0].balanced + MARGIN + 1e-3
 
 
+def test_a_part_of_what_is_given_is_judged_on_every_fold_by_its_trainings() -> None:
+    def judge(variant, fold):
+        calls.append(variant.name)
+        one = right_in([0.6, 0.5], TRUTH)(variant, fold)
+        if variant.name != "variant 0":
+            return one
+        return np.stack([one, right_in([0.9], TRUTH)(variant, fold)])
+
+    calls: list[str] = []
+    part = Variant("a part", SMALL, RECIPE)
+    found, trials = search(variants(2), TRUTH, judge, parts=[part])
+    assert found is part
+    assert [(one.name, one.folds) for one in trials] == [
+        ("variant 0", 3), ("variant 1", 1), ("a part", 3)
+    ]  # fmt: skip
+    assert calls == ["variant 0", "variant 1", "variant 0", "variant 0"]
+
+
 def test_the_search_ends_when_all_others_are_far_behind() -> None:
     done = []
     found, trials = search(variants(4), TRUTH, right_in([0.6, 0.5, 0.4, 0.5], TRUTH), done.append)
@@ -298,3 +316,16 @@ def test_the_budget_is_an_option_of_every_command_that_trains_networks() -> None
         COMMANDS, ["train", "p.zarr", "-o", "r", "--trials", "4", "--tuning-folds", "2"], "", ""
     )
     assert (given["trials"], given["tuning_folds"]) == (4, 2)
+
+
+def test_views_of_the_default_network_are_judged_with_it(patches, split) -> None:
+    wide = replace(patches, images=np.pad(patches.images, ((0, 0), (0, 0), (4, 4), (4, 4))))
+    found = tune(wide, split, None, RECIPE, Tuning(2, 2))
+    names = [one.name for one in found.trials]
+    assert names[:2] == ["as given", "jitter 0.3"]
+    assert names[2:] == [
+        "pixel, waves", "pixel, waves, near", "means, deviations", "means, deviations, near"
+    ]  # fmt: skip
+    assert all(one.folds == 2 for one in found.trials[2:])
+    named = tune(wide, split, MultiScaleNet(), RECIPE, Tuning(2, 2))
+    assert [one.name for one in named.trials] == ["as given", "jitter 0.3"]

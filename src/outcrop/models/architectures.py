@@ -271,6 +271,10 @@ class ResidualNet:
         return ResidualNetwork(self, bands, classes)
 
 
+View = Literal["pixel", "waves", "means", "deviations", "near"]
+VIEWS: tuple[View, ...] = ("pixel", "waves", "means", "deviations", "near")
+
+
 @dataclass(frozen=True)
 class MultiScaleNet:
     """Small networks on several views of a patch, whose log-probabilities are averaged.
@@ -293,13 +297,16 @@ class MultiScaleNet:
     Attributes:
         hidden: units of a hidden layer.
         members: copies of each perceptron with first weights of their own.
+        views: which there are: "pixel" and "waves" of the labelled pixel, "means", "deviations",
+            and "near", the 9 × 9 pixels.
 
     Raises:
-        OutcropError: a number out of its range.
+        OutcropError: a number out of its range; no view, or "near" alone.
     """
 
     hidden: int = 64
     members: int = 1
+    views: tuple[View, ...] = VIEWS
 
     # What a residual network has, and this has not.
     survival: ClassVar[float] = 1.0
@@ -311,14 +318,27 @@ class MultiScaleNet:
         for name in ("hidden", "members"):
             if getattr(self, name) < 1:
                 raise OutcropError("network", f"{name} is {getattr(self, name)}; take 1 or more")
+        if not set(self.views) - {"near"}:
+            raise OutcropError(
+                "--views", f"needs one of {', '.join(VIEWS[:-1])}; near goes beside them"
+            )
+        # One order, so that the same views are the same network.
+        object.__setattr__(self, "views", tuple(one for one in VIEWS if one in self.views))
 
     @property
     def title(self) -> str:
         """What a table calls it."""
-        return "multi-scale network"
+        some = "" if self.views == VIEWS else f" ({', '.join(self.views)})"
+        return f"multi-scale network{some}"
 
     def check_size(self, size: tuple[int, int]) -> None:
-        """Patches of any size will do."""
+        """Patches of any size will do, but for windows that none of them holds."""
+        if not {"pixel", "waves"} & set(self.views) and min(size) < 3:
+            raise OutcropError(
+                "--views",
+                f"{', '.join(self.views)} need patches of 3 pixels and more, and these have "
+                f"{min(size)}; add pixel",
+            )
 
     def build(
         self, bands: int, classes: int, size: tuple[int, int] | None = None

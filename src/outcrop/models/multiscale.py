@@ -29,6 +29,7 @@ class MultiScaleNetwork(nn.Module):
     Attributes:
         windows: sides of the windows in pixels.
         channels: how many features `both` gives: the last hidden layer of the widest view.
+        used: the views whose log-probabilities are averaged; all unless some are tried.
         rng: the generator that dropout draws from; None is torch's global one.
     """
 
@@ -41,31 +42,45 @@ class MultiScaleNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.description, self.size = description, size
-        self.bands, self.channels = bands, description.hidden
+        self.bands = bands
         self.rng: torch.Generator | None = None
         side = min(length - 1 + length % 2 for length in size)
-        self.windows = tuple(window for window in WINDOWS if window <= side)
+        wide = [name for name in ("means", "deviations") if name in description.views]
+        self.windows = tuple(window for window in WINDOWS if wide and window <= side)
         seen = min(bands, _COMPONENTS) * len(self.windows)
         self.register_buffer("components", torch.eye(bands)[:_COMPONENTS])
         self.register_buffer("shift", torch.zeros(seen))
         self.register_buffer("scale", torch.ones(seen))
         hidden, members = description.hidden, description.members
-        widths = {"pixel": [bands, hidden, hidden], "waves": [bands, 2 * hidden]}
-        if self.windows:
-            widths["means"] = [bands + seen, hidden, hidden]
-            widths["deviations"] = [bands + 2 * seen, hidden, hidden]
+        widths = {
+            "pixel": [bands, hidden, hidden],
+            "waves": [bands, 2 * hidden],
+            "means": [bands + seen, hidden, hidden],
+            "deviations": [bands + 2 * seen, hidden, hidden],
+        }
+        there = [
+            name
+            for name in widths
+            if name in description.views and (self.windows or name not in wide)
+        ]
+        self.used: tuple[str, ...] = description.views
         self.views = nn.ModuleDict(
             {
                 name: Perceptrons(
-                    [*sizes, classes],
+                    [*widths[name], classes],
                     members,
                     waves=name == "waves",
-                    dropped=_DROPPED if name in ("means", "deviations") else 0.0,
+                    dropped=_DROPPED if name in wide else 0.0,
                 )
-                for name, sizes in widths.items()
+                for name in there
             }
         )
-        self.near = Near(bands, classes) if side >= NEAR else None
+        self.widest = next(
+            name for name in ("deviations", "means", "pixel", "waves") if name in there
+        )
+        self.channels = widths[self.widest][-1]
+        has_near = "near" in description.views and side >= NEAR
+        self.near = Near(bands, classes) if has_near else None
 
     def forward(self, images: Tensor, kept: Any = None) -> Tensor:
         """Logits of normalised patches `N × bands × height × width`.
@@ -178,12 +193,13 @@ class MultiScaleNetwork(nn.Module):
         seen = self.bands + len(self.shift)
         deviations = (table[:, seen:] - self.shift) / self.scale
         table = torch.cat([table[:, :seen], deviations], dim=1) if self.windows else table
-        found, features = [], {}
+        found, features = {}, {}
         for name, view in self.views.items():
-            logits, features[name] = view(table[:, : view.inputs], self.rng)
-            found.append(logits)
-        widest = features["deviations" if self.windows else "pixel"]
-        return found + ([] if near is None else [near[:, None]]), widest
+            found[name], features[name] = view(table[:, : view.inputs], self.rng)
+        if near is not None:
+            found["near"] = near[:, None]
+        used = [logits for name, logits in found.items() if name in self.used]
+        return used, features[self.widest]
 
 
 class Perceptrons(nn.Module):

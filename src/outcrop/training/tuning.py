@@ -12,13 +12,16 @@ import numpy as np
 from torch import Tensor
 
 from outcrop.models.architectures import (
+    VIEWS,
     MultiScaleNet,
     Network,
     ResidualNet,
     UserNet,
+    View,
     network_json,
 )
 from outcrop.models.baselines import ground_folds, stratified_sample
+from outcrop.models.multiscale import NEAR, MultiScaleNetwork
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
 from outcrop.progress import follow, gathered
@@ -114,7 +117,33 @@ class Tuned:
 
 
 Judge = Callable[[Variant, int], np.ndarray]
-"""From a variant and the number of a fold to the class of each patch that it holds out."""
+"""From a variant and the number of a fold to the class of each patch that it holds out, int, `M`;
+or `(1 + P) × M`, with those of its parts."""
+
+# Views that tell the class alone on some sites, where others mislead.
+_PARTS: tuple[tuple[View, ...], ...] = (
+    ("pixel", "waves"),
+    ("pixel", "waves", "near"),
+    ("means", "deviations"),
+    ("means", "deviations", "near"),
+)
+
+
+def parts_of(variant: Variant, size: int) -> tuple[Variant, ...]:
+    """The variants of fewer views that a training of all views judges too.
+
+    Each view of a multi-scale network learns from its own loss, so that a network of some of them
+    is trained with all.
+
+    Args:
+        size: of the patches in pixels.
+    """
+    network = variant.network
+    if not isinstance(network, MultiScaleNet) or network.views != VIEWS or size < NEAR:
+        return ()
+    return tuple(
+        Variant(", ".join(views), replace(network, views=views), variant.recipe) for views in _PARTS
+    )
 
 
 def candidates(network: Network | None, recipe: Recipe, patches: PatchSet) -> list[Variant]:
@@ -224,6 +253,7 @@ def search(
     truth: Sequence[np.ndarray],
     judge: Judge,
     done: Callable[[Trial], None] = lambda trial: None,
+    parts: Sequence[Variant] = (),
 ) -> tuple[Variant, tuple[Trial, ...]]:
     """The variant to take, and what came of each.
 
@@ -235,25 +265,32 @@ def search(
         truth: by fold, int, `M`, the classes of the patches that it holds out.
         judge: trains a variant on the rest of the training side.
         done: is told after each training.
+        parts: of the first variant, which its trainings judge too.
     """
-    said: dict[int, list[np.ndarray]] = {k: [] for k in range(len(variants))}
-    left, scores = list(said), dict.fromkeys(said, math.nan)
+    every = [*variants, *parts]
+    said: dict[int, list[np.ndarray]] = {k: [] for k in range(len(every))}
+    its_parts = range(len(variants), len(every))
+    left, scores = list(range(len(variants))), dict.fromkeys(said, math.nan)
     for fold, number in enumerate(rounds(len(variants), len(truth))):
         if fold:
             near = [k for k in left[1:] if scores[k] > scores[0] - BEHIND]
             left = [0, *sorted(sorted(near, key=lambda k: -scores[k])[: number - 1])]
-            if len(left) == 1:
+            if len(left) == 1 and not parts:
                 break
         for k in left:
-            said[k].append(judge(variants[k], fold))
-            scores[k] = _balanced(np.concatenate(truth[: fold + 1]), np.concatenate(said[k]))
-            done(Trial(variants[k].name, fold + 1, scores[k]))
-    best_one = max(left, key=lambda k: scores[k])
+            judged = [k, *its_parts] if k == 0 else [k]
+            answers = np.atleast_2d(judge(every[k], fold))
+            for one, classes in zip(judged, answers, strict=True):
+                said[one].append(classes)
+                known = np.concatenate(truth[: fold + 1])
+                scores[one] = _balanced(known, np.concatenate(said[one]))
+            done(Trial(every[k].name, fold + 1, scores[k]))
+    best_one = max([*left, *its_parts], key=lambda k: scores[k])
     chosen = best_one if scores[best_one] >= scores[0] + MARGIN else 0
     told = tuple(
-        Trial(variant.name, len(said[k]), round(scores[k], 4)) for k, variant in enumerate(variants)
+        Trial(variant.name, len(said[k]), round(scores[k], 4)) for k, variant in enumerate(every)
     )
-    return variants[chosen], told
+    return every[chosen], told
 
 
 def tune(
@@ -286,13 +323,15 @@ def tune(
     labels = _dense(patches.labels[train])
     groups = split.groups[train] if split.by_ground else None
     folds = ground_folds(labels, groups, recipe.seed, tuning.tuning_folds)
-    if not folds or len(variants) < 2:
+    parts = parts_of(variants[0], min(patches.size)) if network is None else ()
+    if not folds or tuning.trials < 2 or len(variants) + len(parts) < 2:
         return Tuned(variants[0], (), time.perf_counter() - started)
     truth = [patches.labels[train[held]] for _, held in folds]
 
     def judge(variant: Variant, fold: int) -> np.ndarray:
         inner = _inside(split, train, *folds[fold])
-        return _said(patches, inner, variant, sources, first)
+        its_parts = parts if variant is variants[0] else ()
+        return _said(patches, inner, variant, its_parts, sources, first)
 
     with follow("tuning", sum(rounds(len(variants), len(folds)))) as advance:
         found, trials = search(
@@ -300,6 +339,7 @@ def tune(
             truth,
             judge,
             lambda one: advance(1, note=f"{one.name} {one.balanced:.1%}"),
+            parts,
         )
     return Tuned(found, trials, time.perf_counter() - started)
 
@@ -322,10 +362,15 @@ def _said(
     patches: PatchSet,
     split: Split,
     variant: Variant,
+    parts: Sequence[Variant],
     sources: Sequence[AnySource] | None,
     first: Mapping[str, Tensor] | None,
 ) -> np.ndarray:
-    """The class of each patch of the validation side; -1 where the network gives no number."""
+    """The class of each patch of the validation side; -1 where the network gives no number.
+
+    Returns:
+        int, `(1 + P) × M`, of the variant and of its parts.
+    """
     network = variant.network
     recipe = _shortened(suited(variant.recipe, network), len(split.train))
     machine = recipe.machine
@@ -352,8 +397,13 @@ def _said(
                 done = number + (step.number + 0.5) / plan.steps
                 learner.set_learning_rate(recipe.learning_rate_at(done))
                 learner.step(step, lambda loss, logits, labels: None)
-        found = learner.probabilities(held, normalisation).numpy()
-    return np.where(np.isfinite(found).all(axis=1), found.argmax(axis=1), -1)
+        found = [learner.probabilities(held, normalisation).numpy()]
+        for part in parts:
+            assert isinstance(learner.module, MultiScaleNetwork)
+            assert isinstance(part.network, MultiScaleNet)
+            learner.module.used = part.network.views
+            found.append(learner.probabilities(held, normalisation).numpy())
+    return np.stack([np.where(np.isfinite(one).all(1), one.argmax(1), -1) for one in found])
 
 
 def _shortened(recipe: Settled, patches: int) -> Settled:
