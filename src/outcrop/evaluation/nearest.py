@@ -103,22 +103,23 @@ class Nearest:
             allowed = apart.masked_fill(self._only == groups[:, None], torch.inf)
         first = allowed.argmin(dim=1)
         best = _Best(queries, groups)
-        for ball, rows in self._rows_of_balls(first, torch.arange(len(first), device=first.device)):
-            best.look_into(ball, rows)
+        balls, rows = first.sort()
+        for ball, some in self._by_ball(balls, rows):
+            best.look_into(ball, some)
         reached = (best.value + squares).clamp_min(0).sqrt()
         reaches = apart - self._radii < reached[:, None]
         reaches.scatter_(1, first[:, None], False)
-        rows, balls = reaches.nonzero(as_tuple=True)
-        for ball, some in self._rows_of_balls(balls, rows):
+        balls, rows = reaches.T.contiguous().nonzero(as_tuple=True)
+        for ball, some in self._by_ball(balls, rows):
             best.look_into(ball, some)
         distance = (queries - self._points[best.index.clamp_min(0)]).norm(dim=1)
         return torch.where((best.index < 0) & distance.isfinite(), torch.inf, distance)
 
-    def _rows_of_balls(self, balls: Tensor, rows: Tensor) -> list[tuple[_Ball, Tensor]]:
-        """Each ball that rows are to look into, and these rows."""
+    def _by_ball(self, balls: Tensor, rows: Tensor) -> list[tuple[_Ball, Tensor]]:
+        """Each ball, of rising numbers, that rows are to look into, and these rows."""
         counts = torch.bincount(balls, minlength=len(self._balls)).tolist()
-        split = rows[balls.argsort(stable=True)].split(counts)
-        return [(ball, some) for ball, some in zip(self._balls, split, strict=True) if len(some)]
+        split = zip(self._balls, rows.split(counts), strict=True)
+        return [(ball, some) for ball, some in split if len(some)]
 
 
 class _Best:
@@ -135,14 +136,15 @@ class _Best:
         self.index = torch.full_like(self.value, -1, dtype=torch.int64)
 
     def look_into(self, ball: _Ball, rows: Tensor) -> None:
-        values = torch.addmm(ball.squares, self._queries[rows], ball.transposed, alpha=-2)
+        queries = self._queries.index_select(0, rows)
+        values = torch.addmm(ball.squares, queries, ball.transposed, alpha=-2)
         if ball.groups is not None and self._groups is not None:
             values.masked_fill_(self._groups[rows, None] == ball.groups, torch.inf)
         value, which = values.min(dim=1)
-        nearer = value < self.value[rows]
-        rows = rows[nearer]
-        self.value[rows] = value[nearer]
-        self.index[rows] = ball.index[which[nearer]]
+        nearer = (value < self.value.index_select(0, rows)).nonzero()[:, 0]
+        rows = rows.index_select(0, nearer)
+        self.value[rows] = value.index_select(0, nearer)
+        self.index[rows] = ball.index[which.index_select(0, nearer)]
 
 
 def _ball(points: Tensor, index: Tensor, groups: Tensor | None) -> _Ball:
