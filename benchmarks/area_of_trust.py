@@ -16,7 +16,6 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.machine import describe, keep_memory
-from outcrop.evaluation.trust import learn_area
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.cut import cut
 from outcrop.patches.patchset import PatchSet
@@ -51,7 +50,6 @@ class Found:
 
     areas: dict = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
     new: list = field(default_factory=list)
-    flips: list = field(default_factory=list)
 
 
 def main() -> None:
@@ -154,10 +152,6 @@ def measure(case: Case, run: Run, found: Found) -> None:
     for name in ways:
         row = found.areas[case.name, "its own mistakes"]
         row[name].append(auroc(held[name][~wrong], held[name][wrong]))
-    groups = case.split.groups[case.split.train]
-    every = learn_area(
-        torch.from_numpy(training), groups, torch.from_numpy(known), references=len(training)
-    )
     for kind, images in case.foreign.items():
         said, features = see(images)
         row = found.areas[case.name, kind]
@@ -165,7 +159,6 @@ def measure(case: Case, run: Run, found: Found) -> None:
             row[name].append(auroc(held[name], way(said, features)))
         outside = area.dissimilarity(features) > area.threshold
         row["outside"].append(outside.mean())
-        found.flips.append((outside != (every.dissimilarity(features) > every.threshold)).mean())
     if case.new is not None:
         said, features = see(case.new.take(np.arange(len(case.new))))
         outside = area.dissimilarity(features) > area.threshold
@@ -221,7 +214,7 @@ def show(found: Found, chosen: argparse.Namespace) -> None:
     foreign = [row for (_, kind), row in found.areas.items() if kind != "its own mistakes"]
     cells = [f"{np.mean([np.mean(row[name]) for row in foreign]):.2f}" for name in names]
     print(f"| both | all foreign | | {' | '.join(cells)} |")
-    print(f"\nother flag than with all training patches: {100 * np.mean(found.flips):.1f} %")
+    print()
     for share, inside, beyond, number in found.new:
         print(
             f"new coast: {share:.1%} ({number}) outside; "

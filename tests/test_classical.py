@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from scipy.spatial.distance import cdist
 
 from outcrop.errors import OutcropError
 from outcrop.experiment.compare_runs import compare_runs
@@ -17,6 +18,7 @@ from outcrop.mapping.scene import map_scene
 from outcrop.models import baselines
 from outcrop.models.baselines import BASELINES
 from outcrop.patches.patchset import PatchSet
+from outcrop.splits.folds import Folds
 from outcrop.splits.split import Split
 from outcrop.training.classical import ClassicalModel
 from outcrop.training.classical_module import ClassicalModule
@@ -229,3 +231,20 @@ def test_the_description_is_plain_json(tree):
     content = json.loads((tree.folder / "model.json").read_text())
     assert content["classes"] == list(PATCHES.classes)
     assert isinstance(tree.model, ClassicalModel)
+
+
+def test_the_area_of_trust_weights_features_by_importance_and_takes_the_folds(tmp_path):
+    n = len(PATCHES)
+    sides = (np.arange(n) % 3 != np.arange(3)[:, None]).astype(np.int8) ^ 1
+    folds = Folds(tuple(Split(one, np.arange(n), PATCHES.fingerprint) for one in sides))
+    every = Split(np.zeros(n, np.int8), np.arange(n), PATCHES.fingerprint)
+    run = fit_classical(PATCHES, every, tmp_path / "run", TREE, folds=folds)
+    area, importances = run.trust, run.model.fitted.importances
+    np.testing.assert_allclose(area.weights, importances / importances.max(), rtol=1e-6)
+    features = area.references.numpy()
+    expected = [
+        cdist(features[one.validation], features[one.train]).min(axis=1) for one in folds.splits
+    ]
+    np.testing.assert_allclose(
+        area.held_out, np.concatenate(expected) / area.mean_distance, atol=1e-3
+    )

@@ -1,5 +1,6 @@
+import json
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ from safetensors.torch import save_file
 from scipy.spatial.distance import cdist, pdist
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.trust import farthest_points, judge_trust, learn_area
+from outcrop.evaluation.trust import judge_trust, learn_area, mean_distance
 from outcrop.experiment.evaluate import evaluate
+from outcrop.files import sealed
 from outcrop.splits import Split
+from outcrop.training.checkpoint import checksum, write_tensors
 from outcrop.training.engine import train
 from outcrop.training.run import Run, read_run
 from outcrop.training.trust import read_trust, write_trust
@@ -33,63 +36,112 @@ def alone(training):
     return np.arange(len(training))
 
 
+def paper(training, others=None, held=None, apart=None, weights=1.0):
+    """Dissimilarity indices and threshold by Meyer and Pebesma 2021, in float64 and by all pairs.
+
+    Args:
+        others: indices of these are returned.
+        held: held-out patches; or, with `apart`, the training patches themselves, each compared
+            with the training patches that its row of `apart` names.
+    """
+    mean, std = training.mean(axis=0), training.std(axis=0)
+    standard = (training - mean) / std * weights
+    scale = pdist(standard).mean()
+    if apart is None:
+        of_held = cdist((held - mean) / std * weights, standard).min(axis=1) / scale
+    else:
+        of_held = np.where(apart, cdist(standard, standard), np.inf).min(axis=1) / scale
+    low, high = np.percentile(of_held, (25, 75))
+    threshold = of_held[of_held <= high + 1.5 * (high - low)].max()
+    found = cdist((others - mean) / std * weights, standard).min(axis=1) / scale
+    return found, threshold, of_held
+
+
+def normal(n, channels, seed, spread=1.0):
+    return np.random.default_rng(seed).normal(size=(n, channels)) * spread
+
+
+def as_given(values):
+    return torch.from_numpy(values.astype(np.float32))
+
+
+@pytest.mark.parametrize("channels", [2, 8, 32])
+def test_it_finds_outside_what_the_index_of_the_paper_finds_of_5000_patches(channels):
+    training, held, new = (
+        normal(n, channels, seed, spread)
+        for n, seed, spread in ((5000, 1, 1), (800, 2, 1), (2000, 3, 1.15))
+    )
+    area = learn_area(as_given(training), np.arange(5000) // 50, as_given(held))
+    index, threshold, _ = paper(training, new, held)
+    found = area.dissimilarity(as_given(new)).numpy()
+    np.testing.assert_allclose(found, index, atol=1e-3)
+    assert area.threshold == pytest.approx(threshold, abs=1e-3)
+    assert area.mean_distance_error == 0
+    outside = index > threshold
+    assert outside.sum() > 20
+    assert ((found > area.threshold) == outside).mean() >= 0.999
+    assert (found > area.threshold)[outside].mean() >= 0.98
+
+
 @several
-@given(seeds)
-def test_with_all_patches_as_references_it_is_the_index_of_the_paper(seed):
-    training, held_out, new = cloud(60, seed), cloud(40, seed + 1), cloud(30, seed + 2, shift=2)
-    area = learn_area(training, alone(training), held_out, references=60)
-    mean, std = training.numpy().mean(axis=0), training.numpy().std(axis=0)
-    standard, held, other = ((x.numpy() - mean) / std for x in (training, held_out, new))
-
-    def index(x):
-        return cdist(x, standard).min(axis=1) / pdist(standard).mean()
-
-    np.testing.assert_allclose(area.dissimilarity(new), index(other), rtol=1e-3, atol=1e-3)
-    np.testing.assert_allclose(area.held_out, index(held), rtol=1e-3, atol=1e-3)
-    low, high = np.percentile(index(held), (25, 75))
-    inliers = index(held)[index(held) <= high + 1.5 * (high - low)]
-    assert area.threshold == pytest.approx(inliers.max(), rel=1e-3)
-    assert area.dissimilarity(training).max() < 2e-3
+@given(seeds, st.sampled_from([1, 3, 20]), st.sampled_from([1.0, 1e-4, 1e5]), st.booleans())
+def test_it_is_the_index_of_the_paper_whatever_the_units_of_the_features(
+    seed, channels, unit, weighted
+):
+    units = unit ** (np.arange(channels) % 2)
+    training, held, new = (
+        units * (3 + normal(n, channels, seed + n, spread))
+        for n, spread in ((90, 1), (40, 1), (30, 2))
+    )
+    weights = np.linspace(0.2, 3, channels) if weighted else None
+    area = learn_area(as_given(training), alone(training), as_given(held), weights=weights)
+    index, threshold, of_held = paper(
+        training, new, held, weights=1.0 if weights is None else weights
+    )
+    np.testing.assert_allclose(area.dissimilarity(as_given(new)), index, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(area.held_out, of_held, rtol=1e-3, atol=1e-3)
+    assert area.threshold == pytest.approx(threshold, rel=1e-3, abs=1e-3)
+    assert area.dissimilarity(as_given(training)).max() < 1e-3
 
 
 @several
 @given(seeds, st.integers(2, 6))
-def test_without_held_out_ground_patches_are_held_against_other_ground(seed, pieces):
+def test_without_held_out_ground_patches_are_compared_with_other_ground(seed, pieces):
     training, groups = cloud(50, seed), np.arange(50) % pieces
-    area = learn_area(training, groups, training[:0], references=50)
-    standard = (training.numpy() - area.mean.numpy()) / area.std.numpy()
-    distances = cdist(standard, standard)
-    distances[groups[:, None] == groups] = np.inf
-    expected = distances.min(axis=1) / pdist(standard).mean()
-    np.testing.assert_allclose(area.held_out, expected, rtol=1e-3)
-    one_piece = learn_area(training, np.zeros(50, int), training[:0], references=50)
-    same = learn_area(training, alone(training), training[:0], references=50)
+    area = learn_area(training, groups, training[:0])
+    _, threshold, of_held = paper(
+        training.numpy(), training.numpy(), apart=groups[:, None] != groups
+    )
+    np.testing.assert_allclose(area.held_out, of_held, rtol=1e-3)
+    assert area.threshold == pytest.approx(threshold, rel=1e-3)
+    one_piece = learn_area(training, np.zeros(50, int), training[:0])
+    same = learn_area(training, alone(training), training[:0])
     assert one_piece.threshold == same.threshold
 
 
 @several
-@given(seeds, st.integers(1, 40))
-def test_references_cover_the_training_side_and_raise_the_index_by_no_more_than_they_miss(
-    seed, number
-):
-    training, held_out, new = cloud(80, seed), cloud(20, seed + 1), cloud(30, seed + 2, shift=1)
-    few, every = (
-        learn_area(training, alone(training), held_out, references=n) for n in (number, 80)
-    )
-    assert few.references.shape == (number, 6)
-    assert few.mean_distance == every.mean_distance
-    missed = few.dissimilarity(training).max()
-    grown = few.dissimilarity(new) - every.dissimilarity(new)
-    assert grown.min() >= -2e-3
-    assert grown.max() <= missed + 2e-3
-    # Gonzalez 1985: at most twice as far as with the best references there are, so nearer than
-    # the references are to one another.
-    assert missed <= pdist(few.references.numpy()).min(initial=np.inf) / few.mean_distance + 2e-3
+@given(seeds, st.integers(2, 5))
+def test_folds_of_a_cross_validation_are_those_of_the_paper(seed, number):
+    training, fold = cloud(60, seed), np.arange(60) % number
+    # Every fold leaves out a buffer: it trains on less than all that it does not hold out.
+    buffer = np.random.default_rng(seed).random((number, 60)) < 0.2
+    trains = (fold != np.arange(number)[:, None]) & ~buffer
+    folds = [(np.flatnonzero(trains[k]), np.flatnonzero(fold == k)) for k in range(number)]
+    area = learn_area(training, alone(training), training[:0], folds)
+    _, threshold, of_held = paper(training.numpy(), training.numpy(), apart=trains[fold])
+    np.testing.assert_allclose(area.held_out, of_held[np.argsort(fold, kind="stable")], rtol=1e-3)
+    assert area.threshold == pytest.approx(threshold, rel=1e-3)
 
 
-def test_farthest_points_stop_where_all_are_taken():
-    points = torch.tensor([[0.0, 0], [1, 0], [0, 0], [1, 0]])
-    assert len(farthest_points(points, 512)) == 2
+def test_the_mean_distance_of_a_sample_is_as_near_as_its_error_says():
+    points = cloud(3000, 5)
+    exact, none = mean_distance(points)
+    assert none == 0
+    assert exact == pytest.approx(pdist(points.numpy()).mean(), rel=1e-5)
+    found = np.array([mean_distance(points, seed, most=300) for seed in range(60)])
+    errors = (found[:, 0] - exact) / found[:, 1]
+    assert 0.75 < errors.std() < 1.3
+    assert abs(errors.mean()) < 0.5
 
 
 def test_foreign_features_lie_outside_on_any_kind_of_array():
@@ -106,15 +158,29 @@ def test_foreign_features_lie_outside_on_any_kind_of_array():
     assert area.dissimilarity(far[:0]).shape == (0,)
 
 
-def test_channels_that_hardly_move_do_not_outweigh_the_others():
+def test_channels_of_a_network_that_hardly_move_do_not_outweigh_the_others():
     training, held_out = cloud(200, 0), cloud(100, 1)
     training[:, 0], held_out[:, 0] = 0.0, 0.0
     training[0, 0], held_out[0, 0] = 1e-6, 0.1
-    area = learn_area(training, alone(training), held_out)
+    area = learn_area(training, alone(training), held_out, narrowest=0.01)
     assert area.dissimilarity(held_out).max() < 5
+    own_units = learn_area(training, alone(training), held_out)
+    assert own_units.dissimilarity(held_out).max() > 1000
     nothing = learn_area(torch.zeros(4, 3), np.arange(4), torch.zeros(2, 3))
-    assert (nothing.threshold, len(nothing.references)) == (0, 1)
+    assert (nothing.threshold, nothing.mean_distance) == (0, 1)
     assert (nothing.dissimilarity(torch.ones(2, 3)) > nothing.threshold).all()
+
+
+def test_features_without_importance_do_not_count():
+    training, new = cloud(100, 0), cloud(50, 1)
+    far = new.clone()
+    far[:, 1] += 100
+    area = learn_area(training, alone(training), new, weights=np.array([1, 0, 1, -1, np.nan, 2]))
+    assert torch.equal(area.weights, torch.tensor([0.5, 0, 0.5, 0, 0, 1]))
+    assert torch.equal(area.dissimilarity(far), area.dissimilarity(new))
+    unweighted = learn_area(training, alone(training), new)
+    none = learn_area(training, alone(training), new, weights=np.zeros(6))
+    assert torch.equal(none.held_out, unweighted.held_out)
 
 
 def test_accuracy_inside_and_outside_by_hand():
@@ -140,15 +206,16 @@ def test_a_run_knows_its_area_of_trust(run: Run, tmp_path):
     model = run.classifier
     _, features = model.probabilities_and_features(PATCHES.take(SPLIT.train))
     np.testing.assert_allclose(area.mean, features.mean(axis=0), atol=1e-5)
-    assert area.dissimilarity(features).max() < 2e-3  # fewer patches than references
+    assert len(area.references) == len(SPLIT.train)
+    assert area.dissimilarity(features).max() < 1e-3
     _, features = model.probabilities_and_features(PATCHES.take(SPLIT.validation))
     np.testing.assert_allclose(area.held_out, area.dissimilarity(features), atol=1e-4)
 
     write_trust(tmp_path, area)
     again = read_trust(tmp_path)
-    for name, value in vars(area).items():
-        if name != "model":
-            assert torch.equal(torch.as_tensor(getattr(again, name)), torch.as_tensor(value)), name
+    for name in (field.name for field in fields(area) if field.name != "model"):
+        one, other = (torch.as_tensor(getattr(each, name)) for each in (area, again))
+        assert torch.equal(one, other), name
     assert again.model == area.model == run.predictions.model
 
 
@@ -175,6 +242,16 @@ def test_a_run_without_a_validation_side_has_one_from_its_ground(tmp_path):
     assert run.trust.threshold > 0
 
 
+def thinned(path, area):
+    """Write what an outcrop of before has written: fewer references, and no version."""
+    names = ("references", "mean", "std", "held_out")
+    numbers = {"mean_distance": area.mean_distance, "threshold": area.threshold, "model": ""}
+    tensors = {name: getattr(area, name) for name in names}
+    tensors["references"] = tensors["references"][:4].clone()
+    told = json.dumps(sealed(numbers, checksum(tensors)))
+    write_tensors(path, tensors, {"outcrop area of trust": told})
+
+
 def test_runs_of_before_and_damaged_areas_say_what_to_do(run: Run, tmp_path, capfd):
     folder = tmp_path / "run"
     shutil.copytree(run.folder, folder)
@@ -193,6 +270,10 @@ def test_runs_of_before_and_damaged_areas_say_what_to_do(run: Run, tmp_path, cap
         save_file(tensors, path, metadata)
         with pytest.raises(OutcropError, match="is damaged"):
             read_trust(folder)
+    thinned(path, run.trust)
+    with pytest.raises(OutcropError, match=r"keeps 512 training patches at most .*; train the run"):
+        _ = read_run(folder, "cpu").trust
+    assert evaluate(read_run(folder, "cpu"), PATCHES).trusted is None
     path.unlink()
     with pytest.raises(OutcropError, match="this run has none; train it anew"):
         _ = read_run(folder, "cpu").trust

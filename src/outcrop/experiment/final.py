@@ -52,11 +52,19 @@ def fit_to_all(
     seed = row.seeds[0] if row.seeds else recipe.seed
     if row.features == NETWORK:
         return train(
-            patches, split, folder, network, recipe, resume, held_out=held_out, tuning=tuning
+            patches,
+            split,
+            folder,
+            network,
+            recipe,
+            resume,
+            held_out=held_out,
+            folds=folds,
+            tuning=tuning,
         )
     for one in BASELINES:
         if (one.name, one.features) == (row.model, row.features):
-            return fit_classical(patches, split, folder, one, seed, resume, held_out)
+            return fit_classical(patches, split, folder, one, seed, resume, held_out, folds)
     raise OutcropError(row.title, "cannot be fitted anew; choose another with --map-with")
 
 

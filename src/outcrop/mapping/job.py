@@ -75,16 +75,18 @@ class Job:
             return np.broadcast_to(nodata, (len(nodata), *valid.shape))
         wanted = _one_of_each_cell(valid, self.step)
         said = self.predictor.predict(pixels, wanted, self.dissimilarity is not None)
-        far = None if said.features is None else self._far(said.features)
+        far = None if said.features is None else self._far(said.features, wanted)
         made = render(self.layers, said.probabilities, far)
         if self.step > 1:
             made = _spread(made, wanted, self.step)
         return np.where(valid, made, nodata)
 
-    def _far(self, features: np.ndarray) -> np.ndarray:
+    def _far(self, features: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """The dissimilarity of the wanted pixels; 0 of all others."""
         assert self.dissimilarity is not None
-        channels, *shape = features.shape
-        return self.dissimilarity(features.reshape(channels, -1).T).reshape(shape)
+        far = np.zeros(wanted.shape, np.float32)
+        far[wanted] = self.dissimilarity(features[:, wanted].T)
+        return far
 
 
 def _one_of_each_cell(valid: np.ndarray, step: int) -> np.ndarray:

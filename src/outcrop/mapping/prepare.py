@@ -205,7 +205,7 @@ def _trust_of(model: Trained | Sequence[Trained]) -> Dissimilarity:
     first = model[0] if isinstance(model, Sequence) else model
     if not isinstance(first, Run):
         raise OutcropError("--trust", "needs a run, not only its classifier; pass the run")
-    return partial(_over_threshold, first.trust)
+    return partial(_over_threshold, first.trust.on(first.model.device))
 
 
 def _over_threshold(area: AreaOfTrust, features: np.ndarray) -> np.ndarray:

@@ -282,6 +282,16 @@ class FittedBaseline:
             result[start : start + _PART, self.present] = scores
         return result
 
+    @property
+    def importances(self) -> np.ndarray | None:
+        """float64, `F`, 0 or more: how much each feature matters to trees and forests, as the mean
+        decrease in impurity; or what else an estimator of the user's has as
+        `feature_importances_`. None for models without."""
+        found = getattr(self.estimator, "feature_importances_", None)
+        if found is None or np.shape(found) != (self.width,):
+            return None
+        return np.asarray(found, dtype=np.float64)
+
     def save(self, folder: str | Path, trusted: Sequence[str] = ()) -> None:
         """Write the estimator as `model.skops`; what else is needed is in `description`.
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from outcrop.errors import OutcropError
 from outcrop.evaluation.calibration import temperature_that_holds
+from outcrop.evaluation.trust import learn_area
 from outcrop.files import check_new, sweep
 from outcrop.models.architectures import (
     Factory,
@@ -26,6 +27,7 @@ from outcrop.models.baselines import Baseline, baseline_of
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
 from outcrop.progress import gathered, tell
+from outcrop.splits.folds import Folds
 from outcrop.splits.split import Split
 from outcrop.training.announce import announce, announce_balance, announce_shifts
 from outcrop.training.augment import label_of, settled
@@ -51,10 +53,11 @@ from outcrop.training.pictures import load_pictures
 from outcrop.training.recipe import Augmentation, Recipe, Settled, Tuning, suited
 from outcrop.training.run import Predictions, Run, read_run
 from outcrop.training.start import first_weights
-from outcrop.training.trust import measure_trust, write_trust
+from outcrop.training.trust import folds_within, write_trust
 from outcrop.training.tuning import candidates, given_json, tune
 
 _OLD_GAIN_OF_SCENES = 0.2
+_NARROWEST = 0.01  # of the largest deviation of a feature: others count as this wide
 
 
 def train(
@@ -70,6 +73,7 @@ def train(
     held_out: Predictions | None = None,
     start_from: str | Path | None = None,
     tuning: Tuning | None = None,
+    folds: Folds | None = None,
 ) -> Run:
     """Train `network` on the training side of `split` and judge it on the validation side.
 
@@ -116,6 +120,8 @@ def train(
         tuning: choose the settings that `recipe` leaves open, and with `network=None` the network,
             by folds inside the training side first (`outcrop.training.tuning.tune`). The run keeps
             what was tried and chosen, so that one that is gone on with does not search again.
+        folds: those of the cross-validation that gave `held_out`: the area of trust compares what a
+            fold holds out with what it trains on.
 
     Raises:
         OutcropError: the folder exists and `resume` is false, or is not this run; the split does
@@ -128,7 +134,7 @@ def train(
         from outcrop.training.fit import fit_classical
 
         seed, baseline = (recipe or Recipe()).seed, baseline_of(network)
-        return fit_classical(patches, split, folder, baseline, seed, resume, held_out)
+        return fit_classical(patches, split, folder, baseline, seed, resume, held_out, folds)
     split.check(patches, judged=len(split.validation) > 0)
     given = None if network is None else network_of(network)
     network = given or default_network(patches)
@@ -147,7 +153,7 @@ def train(
             recipe = replace(recipe, machine=replace(recipe.machine, devices=team.world))
         return _train(
             patches, split, Path(folder), network, recipe, resume, lines, graph, sources, held_out,
-            start_from, tuned, team,
+            folds, start_from, tuned, team,
         )  # fmt: skip
 
 
@@ -208,6 +214,7 @@ def _train(
     graph: bool,
     sources: Sequence[AnySource] | None,
     held_out: Predictions | None,
+    folds: Folds | None,
     start_from: str | Path | None,
     tuned: Mapping[str, Any],
     team: Team,
@@ -295,10 +302,14 @@ def _train(
             weights = classifier.identity
             named = said if said.cross_validated else replace(said, model=weights)
             named.save(folder / "predictions.npz")
-            area = measure_trust(
-                classifier.features(training), classifier.features(validation),
-                split.groups[split.train], recipe.seed,
-            )  # fmt: skip
+            area = learn_area(
+                classifier.features(training),
+                split.groups[split.train],
+                classifier.features(validation),
+                folds_within(folds, split.train),
+                narrowest=_NARROWEST,
+                seed=recipe.seed,
+            )
             write_trust(folder, replace(area, model=weights))
             classifier.save(folder)
     return read_run(folder, str(device))

@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from outcrop.evaluation.calibration import temperature_that_holds
+from outcrop.evaluation.trust import learn_area
 from outcrop.files import check_new, new_folder, write_json
 from outcrop.models.baselines import Baseline
 from outcrop.models.features import FEATURES
 from outcrop.patches.patchset import PatchSet
+from outcrop.splits.folds import Folds
 from outcrop.splits.split import Split
 from outcrop.training.augment import label_of
 from outcrop.training.classical import ClassicalModel, filled, finite
@@ -21,7 +23,7 @@ from outcrop.training.folder import CLASSICAL, check_same, describe_run
 from outcrop.training.origin import origin_of
 from outcrop.training.recipe import Augmentation
 from outcrop.training.run import Predictions, Run, read_run
-from outcrop.training.trust import measure_trust, write_trust
+from outcrop.training.trust import folds_within, write_trust
 
 _PART = 4096
 
@@ -34,6 +36,7 @@ def fit_classical(
     seed: int = 0,
     resume: bool = False,
     held_out: Predictions | None = None,
+    folds: Folds | None = None,
 ) -> Run:
     """Tune and fit a classical classifier on the training side, judge it on the validation side.
 
@@ -47,6 +50,8 @@ def fit_classical(
         seed: of the folds of tuning and of what the classifier draws.
         held_out: what models like this one said in cross-validation, for one that is fitted to all
             patches: it is kept in place of predictions of the validation side.
+        folds: those of this cross-validation: the area of trust compares what a fold holds out with
+            what it trains on.
         resume: return the run in `folder`, if there is one and it was made in the same way.
 
     Raises:
@@ -86,7 +91,14 @@ def fit_classical(
     )
     temperature = temperature_that_holds(said.truth, said.probabilities, split.groups[said.index])
     seconds = time.perf_counter() - started
-    area = measure_trust(seen, unseen, split.groups[split.train], seed)
+    area = learn_area(
+        seen,
+        split.groups[split.train],
+        unseen,
+        folds_within(folds, split.train),
+        fitted.importances,
+        seed=seed,
+    )
     with new_folder(folder) as temporary:
         write_json(temporary / "config.json", config | {"seconds": round(seconds, 3)})
         split.save(temporary / "split.json")

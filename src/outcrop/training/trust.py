@@ -7,37 +7,34 @@ import math
 from pathlib import Path
 
 import numpy as np
-import torch
 from safetensors import safe_open
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.trust import AreaOfTrust, learn_area
+from outcrop.evaluation.trust import AreaOfTrust
 from outcrop.files import decoding, sealed, unsealed
+from outcrop.splits.folds import Folds
+from outcrop.splits.split import TRAIN, VALIDATION
 from outcrop.training.checkpoint import checksum, write_tensors
 from outcrop.typed import typed
 
 TRUST = "trust.safetensors"
 _FORMAT = "outcrop area of trust"
-_TENSORS = ("references", "mean", "std", "held_out")
-_NUMBERS = ("mean_distance", "threshold")
-_MOST = 20_000
+_TENSORS = ("references", "mean", "std", "weights", "held_out")
+_NUMBERS = ("mean_distance", "mean_distance_error", "threshold")
+_VERSION = 2
 
 
-def measure_trust(
-    training: np.ndarray, held_out: np.ndarray, groups: np.ndarray, seed: int = 0
-) -> AreaOfTrust:
-    """The area of trust of a model, from the features of patches without augmentation.
+def folds_within(folds: Folds | None, train: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each fold, which of the patches `train` it trains on and holds out; none without folds.
 
     Args:
-        training: float32, `N × features`, of the training side.
-        held_out: float32, `M × features`, of the validation side, which may be empty.
-        groups: the piece of ground of each patch of the training side.
-        seed: of the sample of 20 000 patches of a larger training side, and of `learn_area`.
+        train: indices of patches.
+
+    Returns:
+        Indices into `train`, as `outcrop.evaluation.trust.learn_area` takes them.
     """
-    some = np.sort(np.random.default_rng(seed).permutation(len(training))[:_MOST])
-    return learn_area(
-        torch.from_numpy(training[some]), groups[some], torch.from_numpy(held_out), seed=seed
-    )
+    sides = [] if folds is None else [split.sides[train] for split in folds.splits]
+    return [(np.flatnonzero(one == TRAIN), np.flatnonzero(one == VALIDATION)) for one in sides]
 
 
 def write_trust(folder: Path, area: AreaOfTrust) -> None:
@@ -49,36 +46,61 @@ def write_trust(folder: Path, area: AreaOfTrust) -> None:
     tensors = {name: getattr(area, name) for name in _TENSORS}
     # Of several entries safetensors would change the order from one writing to the next.
     numbers = {name: getattr(area, name) for name in (*_NUMBERS, "model")}
+    numbers["version"] = _VERSION
     told = json.dumps(sealed(numbers, checksum(tensors)))
     write_tensors(folder / TRUST, tensors, {_FORMAT: told})
 
 
 def has_trust(folder: Path) -> bool:
-    """Whether a run has an area of trust; those of before there was one have none."""
-    return (folder / TRUST).exists()
+    """Whether a run has an area of trust that can be used.
+
+    Runs of before have none, or one whose training side was thinned: it found less than half of
+    what lies outside.
+    """
+    path = folder / TRUST
+    return path.exists() and not _is_thinned(path)
 
 
 def read_trust(folder: str | Path) -> AreaOfTrust:
     """Read the area of trust of a run.
 
     Raises:
-        OutcropError: missing, as in runs of before there was one, or damaged.
+        OutcropError: missing or thinned, as in runs of before, or damaged.
     """
     path = Path(folder) / TRUST
     if not path.exists():
         raise OutcropError(
             path, "no area of trust, this run has none; train it anew with `outcrop train`"
         )
+    if _is_thinned(path):
+        raise OutcropError(
+            path,
+            "keeps 512 training patches at most and so finds less than half of what lies outside; "
+            "train the run anew with `outcrop train`",
+        )
     with decoding(path, "an area of trust", "train the run anew"):
         with safe_open(path, "pt") as file:
             told = json.loads((file.metadata() or {})[_FORMAT])
             tensors = {name: file.get_tensor(name) for name in _TENSORS}
         content = dict(unsealed(told, checksum(tensors)))
+        if content.pop("version") != _VERSION:
+            raise ValueError("another version")
         model = str(content.pop("model", ""))
         numbers = typed(dict[str, float], content)
         found = AreaOfTrust(**{name: numbers[name] for name in _NUMBERS}, model=model, **tensors)
         if not (found.mean_distance > 0 and math.isfinite(found.threshold)):
             raise ValueError("distances must be above 0")
-        if not found.references.shape[1:] == found.mean.shape == found.std.shape:
+        channels = found.references.shape[1:]
+        if not channels == found.mean.shape == found.std.shape == found.weights.shape:
             raise ValueError("channels differ in number")
         return found
+
+
+def _is_thinned(path: Path) -> bool:
+    """Whether an outcrop of before wrote it, which kept no version."""
+    try:
+        with safe_open(path, "pt") as file:
+            told = json.loads((file.metadata() or {})[_FORMAT])
+        return "threshold" in told and "version" not in told
+    except Exception:  # a damaged file: `read_trust` says so
+        return False
