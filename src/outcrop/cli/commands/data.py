@@ -339,7 +339,8 @@ def split(
         column: with --by column, a column kept with --keep.
         hold_out: scenes, volumes or values of the column that validate; without it they are folds.
         folds: one of so many parts validates.
-        fold: which of them, from 0; without it one that leaves most classes on both sides.
+        fold: which of them, from 0; without it one that leaves most classes on both sides, and
+            with --by matching, of those, one at the distances of the map by itself.
         all_folds: write all of them, for cross-validation with `outcrop compare`: each patch is
             held out once.
         test: set the next fold aside as a test side.
