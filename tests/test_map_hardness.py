@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.spatial import KDTree
 from scipy.stats import wasserstein_distance
 
+from outcrop.auditing.blocks import advise_blocks, lies_between
 from outcrop.auditing.falloff import Bias, Falloff
 from outcrop.auditing.origin import open_origins, open_to_map
 from outcrop.auditing.representative import (
@@ -18,6 +19,11 @@ from outcrop.auditing.representative import (
     _finding,
     check_representative,
     compare_distances,
+)
+from outcrop.auditing.resemblance import (
+    Resemblance,
+    check_resemblance,
+    measure_residuals,
 )
 from outcrop.models.features import statistics
 from outcrop.patches.cut import cut
@@ -122,6 +128,42 @@ def test_a_map_far_from_all_labels_is_unknown_or_harder():
     assert found.severity == "warning"
     assert "further away than patches can be held out" in found.title
     assert found.title.startswith(("how hard the map will be is unknown", "the map will be harder"))
+
+
+def test_the_range_of_errors_is_that_of_what_features_do_not_show():
+    patches, field, _ = labelled("random", 0, n=600)
+    seen = field[patches.positions.row, patches.positions.column][:, None]
+    blind = measure_residuals(patches, np.zeros((len(patches), 1)))
+    assert 100 < blind.range < 500  # 208 m, of the field
+    assert blind.gamma[0] < 0.6 * blind.gamma[-1]
+    dealt = np.random.default_rng(1).permutation(patches.labels)
+    assert measure_residuals(replace(patches, labels=dealt), seen).range == 0
+    resemblance = Resemblance((blind,), None, "the scenes")
+    (found,) = check_resemblance(patches, resemblance, None, blind)
+    assert f"range of the errors of a forest on features: {blind.range:.0f} m" in found.title
+    assert "[" not in found.title  # brackets are 95 % intervals, and none is known here
+    assert found.numbers["residuals"]["range"] == pytest.approx(blind.range, abs=0.01)
+    one_class = replace(patches, labels=np.zeros_like(patches.labels))
+    assert measure_residuals(one_class, seen) is None
+
+
+def test_the_advice_says_which_map_it_assumes_and_both_errors():
+    patches, _, _ = labelled("random", 0, n=600)
+    ranges = np.full(3, 208.0)
+    advice = advise_blocks(patches, ranges)
+    assert lies_between(patches, ranges)
+    assert not lies_between(crowded(patches), ranges)
+    elsewhere = replace(patches.sources[0], transform=(10.0, 0, 9e4, 0, -10.0, 0))
+    assert not lies_between(patches, ranges, [elsewhere])
+    assert lies_between(patches, np.full(3, np.nan)) is None
+    wave = measure_residuals(patches, np.zeros((len(patches), 1)))
+    resemblance = Resemblance((wave,), None, "the scenes")
+    (inside,) = check_resemblance(patches, resemblance, advice, between=True)
+    (new,) = check_resemblance(patches, resemblance, advice, between=False)
+    for cited in ("Wadoux", "Roberts", "Ploton", "too low", "too high", "--by matching"):
+        assert cited in inside.remedy
+    assert "new ground is mapped" in new.remedy
+    assert "too high" in new.remedy
 
 
 def crowded(patches):
