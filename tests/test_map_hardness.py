@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial import KDTree
 from scipy.stats import wasserstein_distance
 
+from outcrop.auditing.blocks import advise_blocks, lies_between
+from outcrop.auditing.falloff import Bias, Falloff
 from outcrop.auditing.origin import open_origins, open_to_map
-from outcrop.auditing.representative import check_representative, compare_distances
+from outcrop.auditing.representative import (
+    Hardness,
+    _finding,
+    check_representative,
+    compare_distances,
+)
+from outcrop.auditing.resemblance import (
+    Resemblance,
+    check_resemblance,
+    measure_residuals,
+)
 from outcrop.models.features import statistics
 from outcrop.patches.cut import cut
 from outcrop.patches.cut_volume import cut_volume
 from outcrop.splits import TRAIN, VALIDATION, BlockSplit, MatchingSplit, RandomSplit, Split
 from outcrop.splits.places import coordinates, nearest, places_to_map
 from tests.rasters import write_raster
-from tests.test_matching import sampled
+from tests.synthetic import smooth
+from tests.test_matching import SIDE, sampled
 
 
 def checks(patches, split, **options):
@@ -46,15 +64,167 @@ def test_w_is_the_distance_between_the_distributions():
     assert compare_distances(taught, taught, taught).easier == 0
 
 
-def test_clustered_patches_split_at_random_are_easier_than_the_map():
-    patches = sampled("clustered", seed=0)
-    found = checks(patches, RandomSplit().assign(patches))["map-ground"]
+def labelled(kind, seed, n=300):
+    """Patches of `sampled` with the classes of a smooth field, 95 % of whose sill is at 208 m."""
+    patches = sampled(kind, seed, n)
+    field = smooth(6, seed, (SIDE, SIDE))
+    at = patches.positions.row, patches.positions.column
+    classes = np.digitize(field, [-0.4, 0.4])
+    labels, names = classes[at], ("a", "b", "c")
+    return replace(patches, labels=labels, classes=names), field, classes
+
+
+def interpolated(patches):
+    """What a model sees that knows places only."""
+    return coordinates(patches.positions)
+
+
+def points(found, model="forest on features", where="points"):
+    return found.numbers[where][model]["value"]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_clustered_patches_split_at_random_are_easier_than_the_map(seed):
+    patches, _, classes = labelled("clustered", seed)
+    split = RandomSplit().assign(patches)
+    (found,) = check_representative(patches, split, interpolated(patches))
     assert found.severity == "warning"
-    assert "map will be harder" in found.title
+    assert found.title.startswith("the map will be harder by ")
     assert "--by matching" in found.remedy
-    matched = checks(patches, MatchingSplit(folds=5).assign(patches))["map-ground"]
-    assert matched.severity == "note"
-    assert matched.numbers["wasserstein"] < 0.5 * found.numbers["wasserstein"]
+    # By as many points as it is: the class of the nearest patch, everywhere.
+    at, places = coordinates(patches.positions), places_to_map(patches)
+    taught, judged = split.train, split.validation
+    labels = patches.labels[taught]
+    score = (labels[KDTree(at[taught]).query(at[judged])[1]] == patches.labels[judged]).mean()
+    truth = classes[tuple(places.pixel.T)]
+    right = (labels[KDTree(at[taught]).query(places.at)[1]] == truth).mean()
+    assert points(found) == pytest.approx(100 * (score - right), abs=12)
+    matched = MatchingSplit(folds=5).assign(patches)
+    (other,) = check_representative(patches, matched, interpolated(patches))
+    assert other.numbers["wasserstein"] < 0.5 * found.numbers["wasserstein"]
+    assert points(other) < points(found) / 2
+
+
+def test_a_model_that_sees_the_classes_needs_no_distance():
+    patches, field, _ = labelled("random", 0)
+    split = BlockSplit(block=300, buffer=200).assign(patches)
+    seen = field[patches.positions.row, patches.positions.column][:, None]
+    (found,) = check_representative(patches, split, seen)
+    assert found.title.startswith("validation is about as hard as the map, but the map will be e")
+    assert "for a model that interpolates" in found.title
+    assert abs(points(found)) < 5
+    assert points(found, "nearest patch on the ground") < -5
+    (blind,) = check_representative(patches, split, interpolated(patches))
+    assert blind.title.startswith("the map will be easier by about ")
+    # All patches lie nearer to the map than those that one fold trains on.
+    assert points(blind, where="points_final") < points(blind) - 3
+
+
+def test_a_map_far_from_all_labels_is_unknown_or_harder():
+    patches, _, _ = labelled("random", 0)
+    (found,) = check_representative(
+        crowded(patches), RandomSplit().assign(crowded(patches)), interpolated(crowded(patches))
+    )
+    assert found.severity == "warning"
+    assert "further away than patches can be held out" in found.title
+    assert found.title.startswith(("how hard the map will be is unknown", "the map will be harder"))
+
+
+def test_the_range_of_errors_is_that_of_what_features_do_not_show():
+    patches, field, _ = labelled("random", 0, n=600)
+    seen = field[patches.positions.row, patches.positions.column][:, None]
+    blind = measure_residuals(patches, np.zeros((len(patches), 1)))
+    assert 100 < blind.range < 500  # 208 m, of the field
+    assert blind.gamma[0] < 0.6 * blind.gamma[-1]
+    dealt = np.random.default_rng(1).permutation(patches.labels)
+    assert measure_residuals(replace(patches, labels=dealt), seen).range == 0
+    resemblance = Resemblance((blind,), None, "the scenes")
+    (found,) = check_resemblance(patches, resemblance, None, blind)
+    assert f"range of the errors of a forest on features: {blind.range:.0f} m" in found.title
+    assert "[" not in found.title  # brackets are 95 % intervals, and none is known here
+    assert found.numbers["residuals"]["range"] == pytest.approx(blind.range, abs=0.01)
+    one_class = replace(patches, labels=np.zeros_like(patches.labels))
+    assert measure_residuals(one_class, seen) is None
+
+
+def test_the_advice_says_which_map_it_assumes_and_both_errors():
+    patches, _, _ = labelled("random", 0, n=600)
+    ranges = np.full(3, 208.0)
+    advice = advise_blocks(patches, ranges)
+    assert lies_between(patches, ranges)
+    assert not lies_between(crowded(patches), ranges)
+    elsewhere = replace(patches.sources[0], transform=(10.0, 0, 9e4, 0, -10.0, 0))
+    assert not lies_between(patches, ranges, [elsewhere])
+    assert lies_between(patches, np.full(3, np.nan)) is None
+    wave = measure_residuals(patches, np.zeros((len(patches), 1)))
+    resemblance = Resemblance((wave,), None, "the scenes")
+    (inside,) = check_resemblance(patches, resemblance, advice, between=True)
+    (new,) = check_resemblance(patches, resemblance, advice, between=False)
+    for cited in ("Wadoux", "Roberts", "Ploton", "too low", "too high", "--by matching"):
+        assert cited in inside.remedy
+    assert "new ground is mapped" in new.remedy
+    assert "too high" in new.remedy
+
+
+def crowded(patches):
+    """Those in a corner of the scene."""
+    at = patches.positions
+    return patches.subset(np.flatnonzero((at.row < 100) & (at.column < 100)))
+
+
+@pytest.mark.parametrize(("near", "words"), [
+    (1.0, "validation is about as hard as the map"),
+    (0.2, "the map will be harder for a model that interpolates"),
+    (3.0, "the map will be easier for a model that interpolates"),
+])  # fmt: skip
+def test_without_labels_the_distances_decide(near, words):
+    wanted = np.linspace(1, 9, 50)
+    hardness = Hardness(near * wanted, wanted, float(np.mean(abs(near - 1) * wanted)))
+    assert _finding("map-ground", hardness, "on the ground", "m").title.split(":")[0] == words
+
+
+curves = st.tuples(st.floats(0.2, 0.5), st.floats(0.0, 0.5), st.floats(2, 50))
+
+
+def seen_by(curve, seed=0, n=6000):
+    """Held-out patches whose accuracy falls as that curve does."""
+    floor, more, length = curve
+    rng = np.random.default_rng(seed)
+    distance = rng.gamma(1.0, 20.0, n)
+    right = rng.random(n) < floor + more * np.exp(-distance / length)
+    return Falloff(distance, right, rng.integers(0, 40, n))
+
+
+@given(curves, st.integers(0, 99))
+@settings(max_examples=25, deadline=None)
+def test_the_bias_is_that_of_the_curve(curve, seed):
+    _, more, length = curve
+    near, far = np.array([1.0, 4.0, 9.0]), np.array([20.0, 40.0, 60.0])
+    true = 100 * more * (np.exp(-near / length).mean() - np.exp(-far / length).mean())
+    found = seen_by(curve, seed).bias(near, far)
+    assert found.value == pytest.approx(true, abs=5)
+    assert found.low <= found.value <= found.high
+    back = seen_by(curve, seed).bias(far, near)
+    assert back.value == pytest.approx(-found.value)
+    assert seen_by(curve, seed).bias(near, near).value == 0
+
+
+def test_the_bias_has_an_interval_that_holds_it():
+    curve, near, far = (0.4, 0.4, 15.0), np.array([5.0]), np.array([40.0])
+    true = 40 * (np.exp(-5 / 15) - np.exp(-40 / 15))
+    found = [seen_by(curve, seed, n=1500).bias(near, far) for seed in range(60)]
+    assert np.mean([one.low <= true <= one.high for one in found]) >= 0.9
+
+
+def test_verdicts():
+    assert Bias(20, 15, 25).verdict == "harder"
+    assert Bias(-20, -25, -15).verdict == "easier"
+    assert Bias(2, -3, 7).verdict == "as hard"
+    assert Bias(2, -13, 17).verdict == "unknown"
+    # What is further away than anything known may be as hard as can be.
+    assert Bias(-20, -25, -15, beyond=0.5, worst=10).verdict == "unknown"
+    assert Bias(2, -3, 7, beyond=0.5, worst=30).verdict == "unknown"
+    assert Bias(20, 15, 25, beyond=0.5, worst=50).verdict == "harder"
 
 
 def test_the_numbers_are_the_distributions():
@@ -76,12 +246,12 @@ def test_a_regular_net_of_patches_is_as_hard_as_the_map():
 
 
 def test_a_validation_side_far_away_is_harder_than_the_map():
-    patches = sampled("random", seed=0, n=400)
+    patches, _, _ = labelled("random", seed=0, n=400)
     columns = patches.positions.column
     sides = np.where(columns > 280, VALIDATION, TRAIN).astype(np.int8)
-    sides[(columns > 150) & (columns <= 280)] = 3
+    sides[(columns > 250) & (columns <= 280)] = 3
     split = Split(sides, np.arange(len(sides)), patches.fingerprint)
-    found = checks(patches, split)["map-ground"]
+    (found,) = check_representative(patches, split, interpolated(patches))
     assert found.severity == "note"
     assert "map will be easier" in found.title
 

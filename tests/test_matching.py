@@ -7,7 +7,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import cross_val_score
 
 from outcrop.errors import OutcropError
-from outcrop.splits import MatchingSplit, RandomSplit, make_splitter
+from outcrop.splits import TEST, VALIDATION, MatchingSplit, RandomSplit, make_splitter
 from outcrop.splits.places import coordinates, nearest, places_to_map
 from tests.synthetic import PIXEL, cut_scene, cut_volume
 
@@ -45,6 +45,56 @@ def test_clustered_patches_are_judged_as_far_away_as_the_map(seed):
     assert matching.wasserstein == pytest.approx(mismatch(patches, splitter))
     assert matching.wasserstein < 0.35 * mismatch(patches, RandomSplit(folds=5))
     assert np.bincount(matching.fold).max() <= len(patches) / 2
+
+
+def mismatch_of(patches, split, side=VALIDATION):
+    """W by the definition of one side that judges: the map is that of the patches that train."""
+    at, places = coordinates(patches.positions), places_to_map(patches).at
+    judged, taught = at[split.sides == side], at[split.train]
+    return wasserstein_distance(nearest(judged, taught), nearest(places, taught))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_single_fold_is_matched_by_itself(seed):
+    patches = sampled("clustered", seed)
+    splitter = MatchingSplit(folds=5)
+    alone = splitter.assign(patches)
+    mine = mismatch_of(patches, alone)
+    assert alone.how["wasserstein"] == pytest.approx(mine, rel=1e-3)
+    together = [splitter.assign(patches, fold) for fold in range(5)]
+    several = [one for one in together if len(np.unique(one.groups[one.validation])) >= 2]
+    assert all(mine <= mismatch_of(patches, one) + 1e-9 for one in several)
+    assert mine < 0.8 * np.mean([mismatch_of(patches, one) for one in together])
+    assert len(np.unique(alone.groups[alone.validation])) >= 2
+    # All of the numbered folds together hold out each patch once.
+    assert (np.sum([one.sides == VALIDATION for one in together], axis=0) == 1).all()
+
+
+def test_a_test_side_is_matched_too():
+    patches = sampled("clustered", 0)
+    split = MatchingSplit(folds=5).assign(patches, test=True)
+    both = [mismatch_of(patches, split, side) for side in (VALIDATION, TEST)]
+    assert split.how["wasserstein"] == pytest.approx(max(both), rel=1e-3)
+
+
+def test_one_piece_of_ground_that_validates_is_said():
+    patches = sampled("clustered", 0, n=60)
+    polygon = np.arange(60) // 12
+    place = np.random.default_rng(0).integers(20, 280, (5, 2))[polygon]
+    row, column = (place + np.random.default_rng(1).integers(-3, 4, (60, 2))).T
+    few = cut_scene(np.zeros((SIDE, SIDE)), row, column, np.arange(60) % 2, 1, polygon)
+    split = MatchingSplit(folds=5).assign(few)
+    assert len(np.unique(split.groups[split.validation])) == 1
+    assert any("one piece of ground" in warning for warning in split.warnings(few))
+    assert any("5 of 5 folds" in note for note in MatchingSplit().assign_all(few).notes(few))
+    assert not MatchingSplit(folds=5).assign(patches).warnings(patches)
+
+
+def test_as_many_numbers_of_clusters_are_tried_as_in_the_paper():
+    tried = MatchingSplit(folds=5).match(sampled("clustered", 0, n=2000)).candidates
+    assert min(tried) == 5
+    assert max(tried) == 1998
+    assert 70 < len(tried) <= 100
 
 
 @pytest.mark.parametrize("kind", ["regular", "random"])

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.patches.patchset import PatchSet
+from outcrop.patches.positions import Source
 from outcrop.splits import BlockSplit
 from outcrop.splits.ground import largest_extent
+from outcrop.splits.places import coordinates, nearest, places_to_map
 
 FOLDS = 5
+BEYOND = (
+    "assumed: new ground is mapped. Smaller blocks or buffer make scores too high, because "
+    "neighbours are on both sides (Roberts et al. 2017, Ecography 40, 913; Ploton et al. 2020, "
+    "Nature Communications 11, 4540)"
+)
+BETWEEN = (
+    "assumed: ground between the patches is mapped. There these blocks suit a model that sees "
+    "features; for one that interpolates scores are too low (Wadoux et al. 2021, Ecological "
+    "Modelling 457, 109692): judge at the distances of the map, `outcrop split --by matching`, and "
+    "name what else is to be mapped with --to-map. For new ground smaller blocks make scores too "
+    "high (Roberts et al. 2017, Ecography 40, 913; Ploton et al. 2020, Nature Communications 11, "
+    "4540)"
+)
 _TRIED = 5000
 _KEPT = 1 / 3
+_PLACES, _BETWEEN = 1000, 0.9
 # Blocks and buffer as multiples of what is wanted, from the best to what may still be had.
 _COMPROMISES = tuple(
     (block, buffer) for buffer in (1, 0.5, 0) for block in ((1, 2) if buffer else (1, 0.5, 0.25))
@@ -59,6 +76,10 @@ def advise_blocks(
     `cv_buffer`). Where the ground is too small for them (fewer than a third of the patches would be
     used, or a side would be without classes) the buffer is cut first, then the blocks.
 
+    Such blocks suit a map of new ground, and any model that sees features. A map between evenly
+    spread patches by a model that interpolates is better than they say (Wadoux et al. 2021,
+    Ecological Modelling 457, 109692): see `lies_between`.
+
     Args:
         ranges: float64, 3, how far pixels resemble each other along axis 0, 1 and 2, in the patch
             set's unit (`Resemblance.ranges`); NaN or None if that is not known.
@@ -89,6 +110,30 @@ def advise_blocks(
             wide = block >= block_wanted and buffer >= buffer_wanted
             return Blocks(block, buffer, patches.unit, wide)
     return None
+
+
+def lies_between(
+    patches: PatchSet, ranges: np.ndarray | None, sources: Sequence[Source] | None = None
+) -> bool | None:
+    """Whether what is to be mapped lies between the patches, and not on new ground.
+
+    It does if nine of ten of its places are no further from a patch than the range.
+
+    Args:
+        ranges: as of `advise_blocks`.
+        sources: what is to be mapped; the patches' own sources if not given.
+
+    Returns:
+        None if that cannot be said.
+    """
+    if patches.positions is None or not patches.sources or ranges is None:
+        return None
+    if not np.isfinite(ranges).any():
+        return None
+    if patches.from_volume and sources is not None:  # other volumes share no ground
+        return False
+    apart = nearest(places_to_map(patches, _PLACES, sources).at, coordinates(patches.positions))
+    return bool((apart <= np.nanmax(ranges)).mean() >= _BETWEEN)
 
 
 def round_up(value: float) -> float:

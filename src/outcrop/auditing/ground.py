@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from outcrop.auditing.blocks import advise_blocks
+from outcrop.auditing.blocks import advise_blocks, lies_between
 from outcrop.auditing.conflicts import check_conflicts
 from outcrop.auditing.distances import check_distances
 from outcrop.auditing.finding import Finding
@@ -12,10 +12,11 @@ from outcrop.auditing.origin import Origins, open_origins
 from outcrop.auditing.pixels import batches
 from outcrop.auditing.probe import check_leak, check_leak_of_network
 from outcrop.auditing.representative import check_representative
-from outcrop.auditing.resemblance import check_resemblance, measure_resemblance
+from outcrop.auditing.resemblance import check_resemblance, measure_resemblance, measure_residuals
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.features import statistics
 from outcrop.patches.patchset import PatchSet
+from outcrop.patches.positions import Source
 from outcrop.splits import Split
 from outcrop.training.recipe import Recipe
 
@@ -46,9 +47,12 @@ def check_ground(
         least = float(resemblance.through(patches.positions).max())
         advice = advise_blocks(patches, resemblance.ranges, least, seed)
     features = _features(patches)
+    ranges = None if resemblance is None else resemblance.ranges
+    between = lies_between(patches, ranges, tuple(map(Source.of, to_map)) or None)
+    residuals = measure_residuals(patches, features, seed)
     found = [
         *check_distances(patches, split, resemblance, advice, seed),
-        *check_resemblance(patches, resemblance, advice),
+        *check_resemblance(patches, resemblance, advice, residuals, between),
         *check_representative(patches, split, features, origins, to_map, seed),
         *check_leak(patches, split, features, advice, seed),
         *check_conflicts(patches, np.nan if resemblance is None else resemblance.range),

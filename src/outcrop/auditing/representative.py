@@ -1,14 +1,19 @@
-"""Is this validation as hard as the map will be? Nearest-neighbour distances of both."""
+"""Is this validation as hard as the map will be? Distances of both, and accuracy at them."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from outcrop.auditing.falloff import Bias, Falloff, Verdict, falloff, forest, interpolator
 from outcrop.auditing.finding import Finding
 from outcrop.auditing.origin import Origins
+from outcrop.auditing.words import share
 from outcrop.models.features import statistics
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import Source, upper_left
@@ -19,8 +24,10 @@ from outcrop.splits.split import Split
 
 _PLACES = 1000
 _TAUGHT = 10_000
-_EASY, _HARD = 0.5, -1.0
+_SAME = 0.25
+_BEYOND = 0.1
 _QUANTILES = tuple(range(0, 101, 5))
+_FOREST, _NEAREST = "forest on features", "nearest patch on the ground"
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,18 @@ class Hardness:
         mean = self.wanted.mean()
         return float(1 - self.validation.mean() / mean) if mean > 0 else 0.0
 
+    @property
+    def verdict(self) -> Verdict:
+        """What the map will be beside validation, where distances are all that is known.
+
+        "as hard" where W is at most a quarter of the map's mean distance.
+        """
+        if self.wasserstein <= _SAME * self.wanted.mean():
+            return "as hard"
+        if abs(self.easier) <= _SAME:
+            return "unknown"
+        return "harder" if self.easier > 0 else "easier"
+
 
 def compare_distances(validation: np.ndarray, wanted: np.ndarray, taught: np.ndarray) -> Hardness:
     """Hold nearest-neighbour distances to training patches against each other.
@@ -73,17 +92,19 @@ def check_representative(
     to_map: Origins = (),
     seed: int = 0,
 ) -> list[Finding]:
-    """Whether validation patches are as far from training patches as what is to be mapped.
+    """Whether a score on validation patches holds for what is to be mapped.
 
     Looked at on the ground, and among features (`outcrop.models.features.statistics`, brought to
-    mean 0 and variance 1 on the training side) where what is to be mapped can be read.
+    mean 0 and variance 1 on the training side) where what is to be mapped can be read: how far the
+    nearest training patch is, and how often two stand-in models are right at such distances
+    (`outcrop.auditing.falloff`): a forest on features, and the nearest patch on the ground.
 
     Args:
         split: whose validation side is looked at; without it there is nothing to say.
         features: `N × F`, of the patches.
         origins: what the patches were cut from, if it can be read (`open_origins`).
         to_map: what is to be mapped; the patches' own sources if not given.
-        seed: of the sample of training patches.
+        seed: of the samples.
     """
     if split is None or patches.positions is None or not patches.sources:
         return []
@@ -98,32 +119,53 @@ def check_representative(
         places, wanted = _look(read, places, patches)
     if not len(places):
         return []
+    at, source = coordinates(patches.positions), patches.positions.source
+    some = np.sort(np.random.default_rng(seed).permutation(taught)[:_TAUGHT])
+    spaces = [at]
+    if wanted is not None:
+        known, unknown, new, every = _scaled(features[some], features[judged], wanted, features)
+        spaces.append(every)
+    seen = falloff(at, patches.labels, forest(features, patches.labels, seed), spaces, source, seed)
     found = []
     if not (patches.from_volume and to_map):  # other volumes share no ground
-        found += _on_ground(patches, taught, judged, places)
+        found += _on_ground(patches, taught, judged, places, seen[:1], seed)
     if wanted is not None:
-        dice = np.random.default_rng(seed)
-        some = np.sort(dice.permutation(taught)[:_TAUGHT])
-        known, unknown, new = _scaled(features[some], features[judged], wanted)
         hardness = compare_distances(unknown, new, known)
-        found.append(_finding("map-features", hardness, "among features"))
+        biases = {_FOREST: seen[1].bias(hardness.validation, hardness.wanted)} if seen else {}
+        found.append(_finding("map-features", hardness, "among features", biases=biases))
     return found
 
 
 def _on_ground(
-    patches: PatchSet, taught: np.ndarray, judged: np.ndarray, places: Places
+    patches: PatchSet,
+    taught: np.ndarray,
+    judged: np.ndarray,
+    places: Places,
+    trees: Sequence[Falloff],
+    seed: int,
 ) -> list[Finding]:
     """Distances on the ground, in volumes only where training patches are."""
     assert patches.positions is not None
+    source = patches.positions.source
     if patches.from_volume:
-        here = np.unique(patches.positions.source[taught])
-        judged = judged[np.isin(patches.positions.source[judged], here)]
+        here = np.unique(source[taught])
+        judged = judged[np.isin(source[judged], here)]
         places = places[np.isin(places.source, here)]
         if not len(judged):
             return []
-    at = coordinates(patches.positions)
+    at, labels = coordinates(patches.positions), patches.labels
     hardness = compare_distances(at[judged], places.at, at[taught])
-    return [_finding("map-ground", hardness, "on the ground", patches.unit)]
+    ground = falloff(at, labels, interpolator(at, labels), [at], source, seed)
+    biases, final = (
+        {
+            name: one.bias(hardness.validation, wanted)
+            for name, (one,) in ((_FOREST, trees), (_NEAREST, ground))
+        }
+        if trees
+        else {}
+        for wanted in (hardness.wanted, nearest(places.at, at))
+    )
+    return [_finding("map-ground", hardness, "on the ground", patches.unit, biases, final)]
 
 
 def _look(origins: Origins, places: Places, patches: PatchSet) -> tuple[Places, np.ndarray]:
@@ -169,8 +211,20 @@ def _scaled(known: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
     return [(one - mean) / deviation for one in (known, *others)]
 
 
-def _finding(check: str, hardness: Hardness, where: str, unit: str = "") -> Finding:
-    """One space in words."""
+def _finding(
+    check: str,
+    hardness: Hardness,
+    where: str,
+    unit: str = "",
+    biases: Mapping[str, Bias] = MappingProxyType({}),
+    final: Mapping[str, Bias] = MappingProxyType({}),
+) -> Finding:
+    """One space in words.
+
+    Args:
+        biases: of each stand-in model, for the map of the model that the training side gives.
+        final: for the map of a model that learns from all patches.
+    """
     validation, wanted = (
         f"{float(f'{x.mean():.3g}'):g} {unit}".rstrip()
         for x in (hardness.validation, hardness.wanted)
@@ -182,16 +236,58 @@ def _finding(check: str, hardness: Hardness, where: str, unit: str = "") -> Find
         "percent": list(_QUANTILES),
         "validation": np.percentile(hardness.validation, _QUANTILES).round(4).tolist(),
         "wanted": np.percentile(hardness.wanted, _QUANTILES).round(4).tolist(),
+        "points": {name: bias.to_json() for name, bias in biases.items()},
+        "points_final": {name: bias.to_json() for name, bias in final.items()},
     }
     means = (
         f"{where} its places are {wanted} from the nearest training patch, validation patches "
         f"{validation} (means)"
     )
+    verdicts = [bias.verdict for bias in biases.values()] or [hardness.verdict]
+    said = [_words(bias.verdict, bias) for bias in biases.values()] or [_words(verdicts[0])]
+    headline = said[0]
+    if unit and not biases and verdicts[0] in ("harder", "easier"):
+        headline += " for a model that interpolates"
+    elif verdicts[-1] not in (verdicts[0], "unknown"):
+        headline += f", but {said[-1]} for a model that interpolates"
+    title = f"{headline}: {means}"
+    if biases:
+        title += f"; points that the score is too high: {_points(biases)}"
+    if any(final[name].verdict != biases[name].verdict for name in final):
+        title += f"; for a map from all patches: {_points(final)}"
+    beyond = max((bias.beyond for bias in biases.values()), default=0.0)
+    if beyond:
+        title += f"; {share(beyond)} of the map is further away than patches can be held out"
     matching = "`outcrop split --by matching`"
-    if hardness.easier > _EASY:
-        title, remedy = "the map will be harder", f"judge at the distances of the map: {matching}"
-        return Finding(check, "warning", f"{title}: {means}", remedy, numbers)
-    if hardness.easier < _HARD:
-        title, remedy = "the map will be easier", f"expect more than the score, or use {matching}"
-        return Finding(check, "note", f"{title}: {means}", remedy, numbers)
-    return Finding(check, "note", f"validation is about as hard as the map: {means}", "", numbers)
+    if verdicts[0] == "harder":
+        remedy = f"judge at the distances of the map: {matching}"
+        return Finding(check, "warning", title, remedy, numbers)
+    if verdicts[0] == "unknown" and beyond > _BEYOND:
+        remedy = "label some of what lies further away, or map less"
+        return Finding(check, "warning", title, remedy, numbers)
+    remedies = {
+        "easier": f"expect more than the score, or use {matching}",
+        "unknown": "label where the map is to be, or more pieces of ground",
+    }
+    remedy = next((remedies[one] for one in verdicts if one in remedies), "")
+    return Finding(check, "note", title, remedy, numbers)
+
+
+def _words(verdict: Verdict, bias: Bias | None = None) -> str:
+    """A verdict in words, with the points where they are known."""
+    if verdict == "as hard":
+        return "validation is about as hard as the map"
+    if verdict == "unknown":
+        return "how hard the map will be is unknown"
+    least = "at least" if bias is not None and bias.beyond > _BEYOND else "about"
+    points = "" if bias is None else f" by {least} {abs(bias.value):.0f} points"
+    return f"the map will be {verdict}{points}"
+
+
+def _points(biases: Mapping[str, Bias]) -> str:
+    return ", ".join(
+        f"{name} {bias.value:+.0f} [{bias.low:+.0f}, {bias.high:+.0f}]"
+        if math.isfinite(bias.low)
+        else f"{name} {bias.value:+.0f} [unknown]"
+        for name, bias in biases.items()
+    )

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from outcrop.auditing.blocks import Blocks
+from outcrop.auditing.blocks import BETWEEN, BEYOND, Blocks
 from outcrop.auditing.draws import (
     draw_from_origins,
     draw_from_patches,
@@ -25,6 +25,8 @@ from outcrop.splits.places import coordinates
 
 FEWEST = 20
 _LABELS, _LABEL_DRAWS = 1000, 4
+_PROBED, _TREES, _FOLDS = 5000, 50, 5
+_SEEN = 0.4  # lags reach to half of the ground, and five ranges should be seen
 _FROM_VOLUMES = "the volumes"
 
 
@@ -118,10 +120,54 @@ def measure_resemblance(
     )
 
 
+def measure_residuals(patches: PatchSet, features: np.ndarray, seed: int = 0) -> Variogram | None:
+    """The variogram of what a quick model gets wrong, which splits have to keep apart.
+
+    Of one minus the probability that a forest on features (fifty extremely randomised trees, five
+    folds at random, at most 5000 patches) gives to the class of a patch it has not learnt from.
+
+    Args:
+        features: `N × F`, of the patches.
+
+    Returns:
+        None without positions, with fewer than twenty patches or places, or a single class.
+    """
+    from sklearn.ensemble import ExtraTreesClassifier
+
+    if patches.positions is None:
+        return None
+    rng = np.random.default_rng(seed)
+    some = np.sort(rng.permutation(len(patches))[:_PROBED])
+    at, labels = coordinates(patches.positions[some]), patches.labels[some]
+    if len(np.unique(at, axis=0)) < FEWEST or len(np.unique(labels)) < 2:
+        return None
+    wrong = np.ones(len(some))
+    fold = rng.permutation(len(some)) % _FOLDS
+    for number in range(_FOLDS):
+        held, taught = fold == number, fold != number
+        trees = ExtraTreesClassifier(_TREES, random_state=seed)
+        trees.fit(features[some][taught], labels[taught])
+        column = np.searchsorted(trees.classes_, labels[held]).clip(max=len(trees.classes_) - 1)
+        known = trees.classes_[column] == labels[held]
+        given = trees.predict_proba(features[some][held])[np.arange(held.sum()), column]
+        wrong[held] = 1 - given * known
+    longest = pixel_size(patches) * max(max(source.shape) for source in patches.sources)
+    return _at_patches(at, wrong[:, None], longest, seed)
+
+
 def check_resemblance(
-    patches: PatchSet, resemblance: Resemblance | None, advice: Blocks | None
+    patches: PatchSet,
+    resemblance: Resemblance | None,
+    advice: Blocks | None,
+    residuals: Variogram | None = None,
+    between: bool | None = None,
 ) -> list[Finding]:
-    """Say how far pixels resemble each other, and which blocks and buffer follow."""
+    """Say how far pixels resemble each other, and which blocks and buffer follow.
+
+    Args:
+        residuals: of a quick model (`measure_residuals`).
+        between: whether what is to be mapped lies between the patches (`lies_between`).
+    """
     if patches.positions is None:
         return []
     if resemblance is None or math.isnan(resemblance.range):
@@ -139,21 +185,30 @@ def check_resemblance(
         )
     else:
         remedy = f"{advice}: {advice.command}"
-        numbers |= {"block": advice.block, "buffer": advice.buffer}
+        if between is not None:
+            remedy += f"; {BETWEEN if between else BEYOND}"
+        numbers |= {"block": advice.block, "buffer": advice.buffer, "between": between}
     title += f" (drawn from {resemblance.origin})"
+    if residuals is not None:
+        numbers["residuals"] = _plain(residuals)
+        title += f"; range of the errors of a forest on features: {_words(residuals, patches.unit)}"
     return [Finding("resemblance", "note", title, remedy, numbers)]
 
 
 def _labels(patches: PatchSet, at: np.ndarray, longest: float, seed: int) -> Variogram | None:
+    return _at_patches(at, np.eye(len(patches.classes))[patches.labels], longest, seed)
+
+
+def _at_patches(at: np.ndarray, values: np.ndarray, longest: float, seed: int) -> Variogram | None:
+    """The variogram of values at the middles of patches."""
     from scipy.spatial import KDTree
 
     places = np.unique(at, axis=0)
     apart = float(KDTree(places).query(places, k=2)[0][:, 1].min())
-    indicators = np.eye(len(patches.classes))[patches.labels]
-    dice = np.random.default_rng(seed)
-    count = min(_LABELS, len(patches) * 2 // 3)
-    index = [dice.choice(len(patches), count, replace=False) for _ in range(_LABEL_DRAWS)]
-    return variogram([(at[i], indicators[i]) for i in index], apart, longest, robust=False)
+    rng = np.random.default_rng(seed)
+    count = min(_LABELS, len(at) * 2 // 3)
+    index = [rng.choice(len(at), count, replace=False) for _ in range(_LABEL_DRAWS)]
+    return variogram([(at[i], values[i]) for i in index], apart, longest, robust=False)
 
 
 def _reach(found: Resemblance, patches: PatchSet) -> str:
@@ -173,28 +228,28 @@ def _words(one: Variogram, unit: str) -> str:
         return f"less than {one.lags[0]:.2g} {unit}"
     if np.isinf(one.range):
         return f"{one.lags[-1]:.0f} {unit} and beyond"
-    high = f"> {one.lags[-1]:.0f}" if np.isinf(one.high) else f"{one.high:.0f}"
-    return f"{one.range:.0f} {unit} [{one.low:.0f}, {high}]"
+    # No interval: random draws of one piece of ground do not show how it differs from others.
+    rough = ", roughly: less than five ranges were seen" if one.range > _SEEN * one.lags[-1] else ""
+    return f"{one.range:.0f} {unit}{rough}"
 
 
 def _numbers(found: Resemblance, patches: PatchSet) -> dict[str, Any]:
-    def plain(one: Variogram | None) -> dict[str, Any] | None:
-        if one is None:
-            return None
-        return {
-            "range": _finite(one.range),
-            "low": _finite(one.low),
-            "high": _finite(one.high),
-            "model": one.model,
-            "lags": one.lags.round(3).tolist(),
-            "gamma": one.gamma.round(4).tolist(),
-        }
-
     return {
         "unit": patches.unit,
         "origin": found.origin,
-        "pixels": [plain(one) for one in found.pixels],
-        "labels": plain(found.labels),
+        "pixels": [_plain(one) for one in found.pixels],
+        "labels": _plain(found.labels),
+    }
+
+
+def _plain(one: Variogram | None) -> dict[str, Any] | None:
+    if one is None:
+        return None
+    return {
+        "range": _finite(one.range),
+        "model": one.model,
+        "lags": one.lags.round(3).tolist(),
+        "gamma": one.gamma.round(4).tolist(),
     }
 
 

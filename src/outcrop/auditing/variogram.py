@@ -30,7 +30,8 @@ class Variogram:
             reaches 95 % of its sill (the practical range). 0 where even the nearest are
             unrelated; infinite where `gamma` still rises at the longest lag.
         low, high: the smallest and largest range that a model finds in a single draw, of those in
-            the middle 80 %.
+            the middle 80 %: what the draws add to the error. No interval of the range, which holds
+            for other ground like this: it would have to be far wider.
         model: "Exponential", "Spherical" or "Gaussian"; "" where none was fitted.
     """
 

@@ -153,11 +153,14 @@ def variogram_chart(resemblance: Mapping[str, Any]) -> Markup:
             axes.plot(one["lags"], one["gamma"], "o-", color=colour, ms=3.5, label=name)
             if one["range"]:
                 axes.axvline(one["range"], color=colour, lw=1, ls=(0, (4, 2)))
-            if alone and one["low"] and one["high"]:
-                axes.axvspan(one["low"], one["high"], color=colour, alpha=0.1, lw=0)
         if resemblance["labels"] is not None:
             one = resemblance["labels"]
             axes.plot(one["lags"], one["gamma"], color=INK, lw=1, ls=":", label="labels")
+        if resemblance.get("residuals") is not None:
+            one = resemblance["residuals"]
+            axes.plot(
+                one["lags"], one["gamma"], color=INK, lw=1, ls="--", label="errors of a forest"
+            )
         axes.set_xscale("log")
         plain_decades(axes.xaxis)
         axes.set_ylim(0, None)

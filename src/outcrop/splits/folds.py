@@ -142,6 +142,12 @@ class Folds:
                 )
             elif pieces < len(self):
                 said.append(f"{stands}, fewer than the {len(self)} folds")
+        alone = sum(len(np.unique(self.groups[split.validation])) == 1 for split in self.splits)
+        if alone and len(np.unique(self.groups)) < len(patches):
+            said.append(
+                f"{alone} of {len(self)} folds hold out one piece of ground each: judge by all "
+                "folds together, not by one of them"
+            )
         return said
 
     def counts(self, labels: np.ndarray, classes: int) -> np.ndarray:

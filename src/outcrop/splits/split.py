@@ -69,7 +69,10 @@ class Split:
         return table
 
     def warnings(self, patches: PatchSet) -> list[str]:
-        """One sentence for each class that a side in use has no patch of."""
+        """One sentence for each class that a side in use has no patch of.
+
+        And one for each side that judges on a single piece of ground.
+        """
         table = self.counts(patches.labels, len(patches.classes))
         words = {TRAIN: "training", VALIDATION: "validation", TEST: "test"}
         found = []
@@ -81,6 +84,14 @@ class Split:
                 f"class '{name}' has no {word} patches"
                 for side, word in words.items()
                 if table[side].any() and table[side, k] == 0
+            ]
+        if len(np.unique(self.groups)) > 1:
+            found += [
+                f"all {words[side]} patches stand on one piece of ground: nothing shows how far "
+                "the score would differ on another; hold out each fold in turn (--all-folds), or "
+                "label more places"
+                for side in (VALIDATION, TEST)
+                if len(np.unique(self.groups[self.sides == side])) == 1
             ]
         return found
 

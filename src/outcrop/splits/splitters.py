@@ -56,6 +56,10 @@ class Splitter(ABC):
     def pieces(self, patches: PatchSet) -> np.ndarray:
         """The piece of ground of each patch (`Split.groups`)."""
 
+    def folds_and_pieces(self, patches: PatchSet) -> tuple[list[np.ndarray], np.ndarray]:
+        """`folds_of` and `pieces`, for splitters that find both at once."""
+        return self.folds_of(patches), self.pieces(patches)
+
     def finish(self, patches: PatchSet, sides: np.ndarray) -> np.ndarray:
         """Put the buffer between the sides."""
         return sides
@@ -70,7 +74,7 @@ class Splitter(ABC):
         """
         splitter = type(self).__name__
         rows, patches = patches_of_rows(X, y, self.patches, splitter)
-        _check_any(patches, splitter)
+        check_any(patches, splitter)
         folds = [
             self.finish(patches, np.where(judged, VALIDATION, TRAIN).astype(np.int8))
             for judged in self._folds(patches)
@@ -115,20 +119,18 @@ class Splitter(ABC):
         Raises:
             OutcropError: no such fold; the split cannot be used (`Split.check`).
         """
-        _check_any(patches, type(self).__name__)
-        folds = self.folds_of(patches)
+        check_any(patches, type(self).__name__)
+        folds, pieces = self.folds_and_pieces(patches)
         if fold is not None and not 0 <= fold < len(folds):
             raise OutcropError(
                 "--fold", f"there is no fold {fold}; there are 0 to {len(folds) - 1}"
             )
-        if test and len(folds) < 3:
-            raise OutcropError("--test", "needs at least three folds")
-        pieces = self.pieces(patches)
+        check_test(len(folds), test)
         splits = [
             self._split(patches, pieces, folds, number, test)
             for number in (range(len(folds)) if fold is None else [fold])
         ]
-        split = max(splits, key=lambda one: _classes_on_sides(one, patches))
+        split = max(splits, key=lambda one: classes_on_sides(one.sides, patches.labels))
         split.check(patches, classes=teachable(patches))
         return split
 
@@ -141,8 +143,9 @@ class Splitter(ABC):
             OutcropError: there is one fold only; a fold cannot be used (`Split.check`).
         """
         splitter = type(self).__name__
-        _check_any(patches, splitter)
-        folds = [held for held in self.folds_of(patches) if held.any()]
+        check_any(patches, splitter)
+        folds, pieces = self.folds_and_pieces(patches)
+        folds = [held for held in folds if held.any()]
         if len(folds) < 2 or not np.any(folds, axis=0).all():
             raise OutcropError(
                 splitter,
@@ -154,7 +157,6 @@ class Splitter(ABC):
             held_out = most_common(held_out, patches.positions.polygon)
         numbers = np.unique(held_out)
         masks = [held_out == number for number in numbers]
-        pieces = self.pieces(patches)
         made = Folds(tuple(self._split(patches, pieces, masks, k) for k in range(len(masks))))
         made.check(patches, splitter)
         return made
@@ -318,7 +320,8 @@ class BlockSplit(GroundSplit):
         return blocks(positions_of(patches, "BlockSplit"), self.block)
 
 
-def _check_any(patches: PatchSet, splitter: str) -> None:
+def check_any(patches: PatchSet, splitter: str) -> None:
+    """Refuse to split nothing."""
     if not len(patches):
         raise OutcropError(splitter, "there are no patches to split; pass some")
 
@@ -339,6 +342,12 @@ def check_deal(patches: PatchSet, folds: int, seed: int) -> None:
         raise OutcropError(
             "--folds", f"are {folds}, more than the {len(patches)} patches; take fewer"
         )
+
+
+def check_test(folds: int, test: bool) -> None:
+    """Refuse a test side where too few folds are left."""
+    if test and folds < 3:
+        raise OutcropError("--test", "needs at least three folds")
 
 
 def deal_pieces(patches: PatchSet, pieces: np.ndarray, folds: int, seed: int) -> list[np.ndarray]:
@@ -369,9 +378,10 @@ def pieces_of(patches: PatchSet) -> np.ndarray:
     return np.unique(patches.positions.polygon, return_inverse=True)[1]
 
 
-def _classes_on_sides(split: Split, patches: PatchSet) -> int:
-    table = split.counts(patches.labels, len(patches.classes))
-    return int((table[[TRAIN, VALIDATION, TEST]] > 0).sum())
+def classes_on_sides(sides: np.ndarray, labels: np.ndarray) -> int:
+    """How many classes stand on each side but the buffer, all sides together."""
+    used = sides != BUFFER
+    return len(np.unique(labels[used] * 4 + sides[used]))
 
 
 def random_counterpart(patches: PatchSet, split: Split, seed: int = 0) -> Split:

@@ -326,9 +326,11 @@ def split(
             the labels, or at random.
         block: side of a block in metres, or in voxels of a volume. If not given, a tenth of the
             labelled ground's extent, or smaller where most of that is empty, but at least four
-            patches (two in a volume).
+            patches (two in a volume). Too small for a map of new ground, and scores are too high;
+            too large for a map between evenly spread patches by a model that interpolates, and
+            they are too low (`outcrop audit` says which holds; there, take --by matching).
         buffer: metres or voxels between the patches of different sides; one patch, or half a
-            patch of a volume, if not given; with --by matching 0.
+            patch of a volume, if not given; with --by matching 0. Errs as --block does.
         zones: files of polygons that validate, on scenes.
         boxes: boxes that validate, each as smallest x and y, largest x and y in metres; of a
             volume as smallest along axis 0, 1 and 2, then largest, in voxels.
@@ -339,7 +341,8 @@ def split(
         column: with --by column, a column kept with --keep.
         hold_out: scenes, volumes or values of the column that validate; without it they are folds.
         folds: one of so many parts validates.
-        fold: which of them, from 0; without it one that leaves most classes on both sides.
+        fold: which of them, from 0; without it one that leaves most classes on both sides, and
+            with --by matching, of those, one at the distances of the map by itself.
         all_folds: write all of them, for cross-validation with `outcrop compare`: each patch is
             held out once.
         test: set the next fold aside as a test side.
