@@ -5,7 +5,7 @@
 Minutes on one core; `--short` takes seconds. The worlds are made: classes are thresholds of two
 smooth random fields, features are the fields with noise that is smooth too, and the model is the
 nearest neighbour in features. So the truth is known: the accuracy on four worlds of other seeds
-("far"), and the area of every class. Real ground differs more from place to place than such fields do.
+("far"), and the area of every class. Real ground differs more from place to place than such fields.
 
 - Scores: one of five folds of square blocks judges a model, which is then tried far away. Coverage
   lacks what the far score differs by on average, which no interval of the judged ground holds.
