@@ -35,7 +35,8 @@ def test_patches_of_a_scene_pass_but_for_classes_of_too_few_fields(landsat):
     missing = np.setdiff1d(np.unique(landsat.labels), landsat.labels[split.validation])
     assert finding.check == "sides"
     assert finding.numbers["classes"] == [landsat.classes[k] for k in missing]
-    assert not said(audit(landsat, split), "warning")
+    # One fold of a few fields is no sample of the scene: its score errs, and by how much is said.
+    assert {one.check for one in said(audit(landsat, split), "warning")} <= {"map-features"}
 
 
 def test_gaps_and_the_order_of_cutting_are_noted(landsat):

@@ -106,4 +106,4 @@ def test_the_acceptance_rows_are_counted():
     assert "shown to be worse on 1, better on 0, unknown on 0 of 2; ahead on 1" in said
     assert "75.0 against 50.0" in said
     assert "b (3 patches): 50.0 / 50.0; a (6 patches): 75.0 / 25.0" in said
-    assert "| net, patch | 2.0 | 1 of 2 | 62.5 |" in said
+    assert "| the network, tuned | 2.0 | 1 of 2 | 62.5 |" in said

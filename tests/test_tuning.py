@@ -329,3 +329,19 @@ def test_views_of_the_default_network_are_judged_with_it(patches, split) -> None
     assert all(one.folds == 2 for one in found.trials[2:])
     named = tune(wide, split, MultiScaleNet(), RECIPE, Tuning(2, 2))
     assert [one.name for one in named.trials] == ["as given", "jitter 0.3"]
+
+
+def test_a_run_of_some_views_goes_on_as_it_was_chosen(
+    patches, split, tmp_path, monkeypatch
+) -> None:
+    wide = replace(patches, images=np.pad(patches.images, ((0, 0), (0, 0), (4, 4), (4, 4))))
+    split = replace(split, fingerprint=wide.fingerprint)
+    monkeypatch.setattr(tuning, "MARGIN", -1.0)
+    order = iter(range(1, 99))
+    # Each trial is said to be better than the one before: the last view is taken.
+    monkeypatch.setattr(tuning, "_balanced", lambda truth, said: float(next(order)))
+    budget, folder = Tuning(2, 2), tmp_path / "run"
+    run = train(wide, split, folder, None, RECIPE, graph=False, tuning=budget)
+    assert run.tuning["chosen"] in ("jitter 0.3", "means, deviations, near")
+    (folder / "model.json").unlink()
+    assert_same(run, train(wide, split, folder, None, RECIPE, True, graph=False, tuning=budget))

@@ -54,7 +54,7 @@ from outcrop.training.recipe import Augmentation, Recipe, Settled, Tuning, suite
 from outcrop.training.run import Predictions, Run, read_run
 from outcrop.training.start import first_weights
 from outcrop.training.trust import folds_within, write_trust
-from outcrop.training.tuning import candidates, given_json, tune
+from outcrop.training.tuning import choices, given_json, tune
 
 _OLD_GAIN_OF_SCENES = 0.2
 _NARROWEST = 0.01  # of the largest deviation of a feature: others count as this wide
@@ -178,8 +178,9 @@ def _tuned(
         network = default_network(patches)
     if resume and folder.exists():
         before = read_config(folder, CLASSIFIER).get("tuning", {})
-        variants = candidates(network, recipe, patches)[: tuning.trials]
-        chosen = next((one for one in variants if one.name == before.get("chosen")), variants[0])
+        variants, parts = choices(network, recipe, patches, tuning)
+        every = [*variants, *parts]
+        chosen = next((one for one in every if one.name == before.get("chosen")), every[0])
         # What differs from before is said when the run is gone on with.
         return chosen.network, chosen.recipe, {**before, **asdict(tuning)}
     check_new(folder, instead="--resume")

@@ -184,6 +184,18 @@ def candidates(network: Network | None, recipe: Recipe, patches: PatchSet) -> li
     return found
 
 
+def choices(
+    network: Network | None, recipe: Recipe, patches: PatchSet, tuning: Tuning
+) -> tuple[list[Variant], tuple[Variant, ...]]:
+    """What is trained to be tried, and what the trainings of the first of them judge too.
+
+    Args:
+        network: None where the choice is free.
+    """
+    variants = candidates(network, recipe, patches)[: max(1, tuning.trials)]
+    return variants, () if network else parts_of(variants[0], min(patches.size))
+
+
 def given_json(network: Network | None, recipe: Recipe) -> dict[str, Any]:
     """What is given to `tune`, but for the machine, as JSON holds it."""
     plain = asdict(recipe)
@@ -317,13 +329,12 @@ def tune(
         OutcropError: as `outcrop.training.engine.train`, for what is given.
     """
     started = time.perf_counter()
-    variants = candidates(network, recipe, patches)[: max(1, tuning.trials)]
+    variants, parts = choices(network, recipe, patches, tuning)
     train = split.train
     train = train[stratified_sample(_dense(patches.labels[train]), PATCHES, recipe.seed)]
     labels = _dense(patches.labels[train])
     groups = split.groups[train] if split.by_ground else None
     folds = ground_folds(labels, groups, recipe.seed, tuning.tuning_folds)
-    parts = parts_of(variants[0], min(patches.size)) if network is None else ()
     if not folds or tuning.trials < 2 or len(variants) + len(parts) < 2:
         return Tuned(variants[0], (), time.perf_counter() - started)
     truth = [patches.labels[train[held]] for _, held in folds]
