@@ -324,7 +324,7 @@ def test_views_of_the_default_network_are_judged_with_it(patches, split) -> None
     names = [one.name for one in found.trials]
     assert names[:2] == ["as given", "jitter 0.3"]
     assert names[2:] == [
-        "pixel, waves", "pixel, waves, near", "means, deviations", "means, deviations, near"
+        "pixel, waves", "pixel, waves, near", "pixel, waves, windows", "windows, near"
     ]  # fmt: skip
     assert all(one.folds == 2 for one in found.trials[2:])
     named = tune(wide, split, MultiScaleNet(), RECIPE, Tuning(2, 2))
@@ -342,6 +342,6 @@ def test_a_run_of_some_views_goes_on_as_it_was_chosen(
     monkeypatch.setattr(tuning, "_balanced", lambda truth, said: float(next(order)))
     budget, folder = Tuning(2, 2), tmp_path / "run"
     run = train(wide, split, folder, None, RECIPE, graph=False, tuning=budget)
-    assert run.tuning["chosen"] in ("jitter 0.3", "means, deviations, near")
+    assert run.tuning["chosen"] in ("jitter 0.3", "windows, near")
     (folder / "model.json").unlink()
     assert_same(run, train(wide, split, folder, None, RECIPE, True, graph=False, tuning=budget))

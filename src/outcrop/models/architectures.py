@@ -271,8 +271,8 @@ class ResidualNet:
         return ResidualNetwork(self, bands, classes)
 
 
-View = Literal["pixel", "waves", "means", "deviations", "near"]
-VIEWS: tuple[View, ...] = ("pixel", "waves", "means", "deviations", "near")
+View = Literal["pixel", "waves", "windows", "near"]
+VIEWS: tuple[View, ...] = ("pixel", "waves", "windows", "near")
 
 
 @dataclass(frozen=True)
@@ -286,8 +286,8 @@ class MultiScaleNet:
     - the labelled pixel: a perceptron; and another whose first layer are cosines, which extends
       smoothly beyond the training data, as a Gaussian kernel does (Rahimi and Recht 2007, Random
       features for large-scale kernel machines);
-    - the pixel and the means of the windows of 3, 9 and 25 pixels around it: a perceptron;
-    - all that and the logarithms of the standard deviations in these windows: a perceptron;
+    - the pixel, and the means and the logarithms of the standard deviations of the windows of 3, 9
+      and 25 pixels around it: a perceptron;
     - the 9 × 9 pixels around it: four 3 × 3 convolutions with a shortcut.
 
     Windows that a patch does not hold are left out. Of more than 24 bands, windows see the first 24
@@ -297,8 +297,8 @@ class MultiScaleNet:
     Attributes:
         hidden: units of a hidden layer.
         members: copies of each perceptron with first weights of their own.
-        views: which there are: "pixel" and "waves" of the labelled pixel, "means", "deviations",
-            and "near", the 9 × 9 pixels.
+        views: which there are: "pixel" and "waves" of the labelled pixel, "windows", and "near",
+            the 9 × 9 pixels.
 
     Raises:
         OutcropError: a number out of its range; no view, or "near" alone.

@@ -45,8 +45,8 @@ class MultiScaleNetwork(nn.Module):
         self.bands = bands
         self.rng: torch.Generator | None = None
         side = min(length - 1 + length % 2 for length in size)
-        wide = [name for name in ("means", "deviations") if name in description.views]
-        self.windows = tuple(window for window in WINDOWS if wide and window <= side)
+        seen_around = "windows" in description.views
+        self.windows = tuple(one for one in WINDOWS if seen_around and one <= side)
         seen = min(bands, _COMPONENTS) * len(self.windows)
         self.register_buffer("components", torch.eye(bands)[:_COMPONENTS])
         self.register_buffer("shift", torch.zeros(seen))
@@ -55,13 +55,12 @@ class MultiScaleNetwork(nn.Module):
         widths = {
             "pixel": [bands, hidden, hidden],
             "waves": [bands, 2 * hidden],
-            "means": [bands + seen, hidden, hidden],
-            "deviations": [bands + 2 * seen, hidden, hidden],
+            "windows": [bands + 2 * seen, hidden, hidden],
         }
         there = [
             name
             for name in widths
-            if name in description.views and (self.windows or name not in wide)
+            if name in description.views and (self.windows or name != "windows")
         ]
         self.used: tuple[str, ...] = description.views
         self.views = nn.ModuleDict(
@@ -70,14 +69,12 @@ class MultiScaleNetwork(nn.Module):
                     [*widths[name], classes],
                     members,
                     waves=name == "waves",
-                    dropped=_DROPPED if name in wide else 0.0,
+                    dropped=_DROPPED if name == "windows" else 0.0,
                 )
                 for name in there
             }
         )
-        self.widest = next(
-            name for name in ("deviations", "means", "pixel", "waves") if name in there
-        )
+        self.widest = next(name for name in ("windows", "pixel", "waves") if name in there)
         self.channels = widths[self.widest][-1]
         has_near = "near" in description.views and side >= NEAR
         self.near = Near(bands, classes) if has_near else None

@@ -124,8 +124,8 @@ or `(1 + P) × M`, with those of its parts."""
 _PARTS: tuple[tuple[View, ...], ...] = (
     ("pixel", "waves"),
     ("pixel", "waves", "near"),
-    ("means", "deviations"),
-    ("means", "deviations", "near"),
+    ("pixel", "waves", "windows"),
+    ("windows", "near"),
 )
 
 
