@@ -25,7 +25,7 @@ from outcrop.training.vaegan.run import VaeGanRun
 from tests.shared import DATA, needs_shared
 from tests.tiny_pictures import CPU
 
-NUMBER = 1000
+PHOTOGRAPHS, PATCHES = 600, 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +39,14 @@ class Learnt:
 
 def photographs(folder: Path) -> tuple[PatchSet, Split]:
     every = from_collection(read_collection(DATA / "cifar10-jpeg.tar.xz"))
-    some = every.subset(np.sort(np.random.default_rng(0).permutation(len(every))[:NUMBER]))
+    some = every.subset(np.sort(np.random.default_rng(0).permutation(len(every))[:PHOTOGRAPHS]))
     return some, RandomSplit().assign(some)
 
 
 def ground(folder: Path) -> tuple[PatchSet, Split]:
     coast = make_coast(folder / "coast", images=3, size=300, seed=1)
     patches = cut(
-        coast.scenes, labels=coast.labels, column="class", size=32, per_class=NUMBER // 6, stride=2
+        coast.scenes, labels=coast.labels, column="class", size=32, per_class=PATCHES // 6, stride=2
     )
     return patches, BlockSplit(block=500).assign(patches)
 
