@@ -540,12 +540,12 @@ def test_figures_of_a_part_of_the_strata_hold_the_truth(ground, tmp_path):
     smaller = np.where(np.arange(SHAPE[0])[:, None] < 70, mapped, 0)
     tagged(tmp_path / "smaller.tif", smaller, NAMES)
     there, held = smaller > 0, 0
-    for seed in range(40):
+    for seed in range(25):
         sample(folder / "map.tif", tmp_path / f"{seed}.gpkg", n=250, seed=seed)
         filled(tmp_path / f"{seed}.gpkg", truth)
         rice = assess(tmp_path / "smaller.tif", tmp_path / f"{seed}.gpkg").accuracy.area[0]
         held += rice.low <= (truth[there] == 1).mean() <= rice.high
-    assert held >= 34
+    assert held >= 21
 
 
 def test_points_that_are_gone_because_the_map_is_are_missed(ground, tmp_path):

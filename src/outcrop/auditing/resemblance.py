@@ -25,7 +25,7 @@ from outcrop.splits.places import coordinates
 
 FEWEST = 20
 _LABELS, _LABEL_DRAWS = 1000, 4
-_PROBED, _TREES, _FOLDS = 5000, 50, 5
+_PROBED, _TREES, _FOLDS = 2000, 20, 5
 _SEEN = 0.4  # lags reach to half of the ground, and five ranges should be seen
 _FROM_VOLUMES = "the volumes"
 
@@ -123,8 +123,8 @@ def measure_resemblance(
 def measure_residuals(patches: PatchSet, features: np.ndarray, seed: int = 0) -> Variogram | None:
     """The variogram of what a quick model gets wrong, which splits have to keep apart.
 
-    Of one minus the probability that a forest on features (fifty extremely randomised trees, five
-    folds at random, at most 5000 patches) gives to the class of a patch it has not learnt from.
+    Of one minus the probability that a forest on features (twenty extremely randomised trees, five
+    folds at random, at most 2000 patches) gives to the class of a patch it has not learnt from.
 
     Args:
         features: `N × F`, of the patches.
