@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from outcrop.cli.commands import COMMANDS
 from outcrop.cli.parser import parse
 from outcrop.errors import OutcropError
+from outcrop.models.architectures import MultiScaleNet
 
 
 @dataclass(frozen=True)
@@ -288,3 +289,28 @@ def test_a_comma_is_part_of_a_name_that_is_there_or_quoted(tmp_path, monkeypatch
 def _patches(words):
     _, settings = parse(COMMANDS, ["patches", "s.tif", "-o", "p.zarr", *words], "", "")
     return settings
+
+
+def paint(*, colours: tuple[Literal["red", "blue"], ...] = ("red",)) -> None:
+    """Paint.
+
+    Args:
+        colours: which.
+    """
+
+
+def test_a_list_of_words_takes_those_that_there_are(capsys):
+    def told(*words):
+        return parse({"paint": paint}, ("paint", *words), "1", "")[1]["colours"]
+
+    assert told("--colours", "blue,red") == ("blue", "red")
+    assert told() == ("red",)
+    with pytest.raises(SystemExit):
+        told("--colours", "green")
+    assert "green is none of red, blue" in capsys.readouterr().err
+
+
+def test_the_views_of_a_network_are_an_option():
+    words = "train p.zarr --split s.json -o run --network multi-scale --views waves,pixel"
+    network = parse(COMMANDS, words.split(), "", "")[1]["network"]
+    assert network == MultiScaleNet(views=("pixel", "waves"))

@@ -21,11 +21,12 @@ import difflib
 import inspect
 import re
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 import docstring_parser
 import yaml
@@ -240,7 +241,8 @@ def _parser_for(function: Command, chosen: dict[str, Any]) -> Parser:
             flag = ActionYesNo(no_prefix="no_")
             parser.add_argument(f"--{option.name}", action=flag, default=default, help=option.help)
         else:
-            kind = _commas(item) if item else option.hint
+            made = tuple if get_origin(option.hint) is tuple else list
+            kind = _commas(item, made) if item else option.hint
             parser.add_argument(
                 f"--{option.name}", type=kind, default=default, required=required, help=option.help
             )
@@ -248,19 +250,26 @@ def _parser_for(function: Command, chosen: dict[str, Any]) -> Parser:
 
 
 def _item_type(hint: Any) -> type | None:
-    """The type of the items if `hint` is a list, or a list or None."""
+    """The type of the items if `hint` is a list or tuple of any length, or one or None."""
     for kind in (hint, *get_args(hint)):
-        if get_origin(kind) is list:
+        if get_origin(kind) is list or (get_origin(kind) is tuple and get_args(kind)[1:] == (...,)):
             return get_args(kind)[0]
     return None
 
 
-def _commas(item: type) -> Callable[[Any], list[Any]]:
-    def read(value: Any) -> list[Any]:
-        words = value if isinstance(value, list) else _split(str(value).strip("[]"))
-        return [item(str(word).strip()) for word in words if str(word).strip()]
+def _commas(item: Any, made: type = list) -> Callable[[Any], Any]:
+    choices = get_args(item) if get_origin(item) is Literal else ()
 
-    read.__name__ = f"{item.__name__},..."
+    def one(word: str) -> Any:
+        if choices and word not in choices:
+            raise ArgumentTypeError(f"{word} is none of {', '.join(choices)}")
+        return word if choices else item(word)
+
+    def read(value: Any) -> Any:
+        words = value if isinstance(value, list | tuple) else _split(str(value).strip("[]"))
+        return made(one(str(word).strip()) for word in words if str(word).strip())
+
+    read.__name__ = "str,..." if choices else f"{item.__name__},..."
     return read
 
 
