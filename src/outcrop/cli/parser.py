@@ -73,7 +73,9 @@ class _Help(DefaultHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str:
         silent = action.default in (None, "", argparse.SUPPRESS) or action.default == []
         shown = action.option_strings and not silent and not isinstance(action, ActionYesNo)
-        return (action.help or "") + (f" (default: {action.default})" if shown else "")
+        default = action.default
+        written = ",".join(map(str, default)) if isinstance(default, list | tuple) else default
+        return (action.help or "") + (f" (default: {written})" if shown else "")
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         text = super()._format_action_invocation(action).replace("_", "-")

@@ -65,14 +65,10 @@ def unpaired_leak_gap(random: Judged, ground: Judged, draws: int = 2000, seed: i
     Raises:
         OutcropError: no patches on one of the sides.
     """
-    values, drawn, standing = [], [], []
-    for stream, (truth, predicted, groups) in enumerate((random, ground)):
-        _refuse_nothing(truth)
-        right = (np.asarray(truth) == np.asarray(predicted)).astype(np.float64)
-        values.append(right.mean())
-        drawn.append(resampled_means(right[:, None], groups, draws, seed + stream)[:, 0])
-        standing.append(support(groups, len(right)))
-    return _of_two(values, drawn, standing)
+    return _difference(
+        _overall(random, draws, seed),
+        _overall(ground, draws, seed + 1),
+    )
 
 
 def balanced_gap(
@@ -91,15 +87,10 @@ def balanced_gap(
     Raises:
         OutcropError: no patches in one of the sets.
     """
-    values, drawn, standing = [], [], []
-    for stream, (truth, predicted, groups) in enumerate((one, other)):
-        right = np.asarray(truth) == np.asarray(predicted)
-        counts = _counts(truth, [right], groups, classes, draws, seed + stream)
-        found = mean_recall(counts[:, :, 1], counts.sum(axis=2))
-        values.append(found[0])
-        drawn.append(found[1:])
-        standing.append(_by_class(truth, groups))
-    return _of_two(values, drawn, standing)
+    return _difference(
+        _balanced(one, classes, draws, seed),
+        _balanced(other, classes, draws, seed + 1),
+    )
 
 
 def paired_gain(
@@ -150,20 +141,37 @@ def mean_recall(right: np.ndarray, everything: np.ndarray) -> np.ndarray:
     return np.asarray(share.sum(axis=1) / (everything > 0).sum(axis=1))
 
 
-def _of_two(values: list[float], drawn: list[np.ndarray], standing: list[Support]) -> Interval:
-    """The first minus the second, of independent pieces: t with the freedom of Welch (1947)."""
-    value = float(values[0] - values[1])
-    if min(one.pieces for one in standing) < 2:
+_Measured = tuple[float, np.ndarray, Support]
+"""A score, its draws, and what it stands on."""
+
+
+def _overall(judged: Judged, draws: int, seed: int) -> _Measured:
+    truth, predicted, groups = judged
+    _refuse_nothing(truth)
+    right = (np.asarray(truth) == np.asarray(predicted)).astype(np.float64)
+    drawn = resampled_means(right[:, None], groups, draws, seed)[:, 0]
+    return float(right.mean()), drawn, support(groups, len(right))
+
+
+def _balanced(judged: Judged, classes: int, draws: int, seed: int) -> _Measured:
+    truth, predicted, groups = judged
+    right = np.asarray(truth) == np.asarray(predicted)
+    counts = _counts(truth, [right], groups, classes, draws, seed)
+    found = mean_recall(counts[:, :, 1], counts.sum(axis=2))
+    return float(found[0]), found[1:], _by_class(truth, groups)
+
+
+def _difference(one: _Measured, other: _Measured) -> Interval:
+    """The one minus the other, on independent pieces: t with the freedom of Welch (1947)."""
+    value, standing = one[0] - other[0], (one[2], other[2])
+    if min(each.pieces for each in standing) < 2:
         return Interval(value, np.nan, np.nan)
-    parts = [
-        draws.var(ddof=1) * one.pieces / (one.pieces - 1)
-        for draws, one in zip(drawn, standing, strict=True)
-    ]
+    parts = [drawn.var(ddof=1) * each.pieces / (each.pieces - 1) for _, drawn, each in (one, other)]
     if not sum(parts):
-        fewest = min(standing, key=lambda one: one.effective)
+        fewest = min(standing, key=lambda each: each.effective)
         return interval_of_difference(value, np.full(2, value), fewest)
     freedom = sum(parts) ** 2 / sum(
-        part**2 / one.freedom for part, one in zip(parts, standing, strict=True)
+        part**2 / each.freedom for part, each in zip(parts, standing, strict=True)
     )
     half = student.ppf(0.975, freedom) * np.sqrt(sum(parts))
     low, high = np.clip((value - half, value + half), -1, 1)

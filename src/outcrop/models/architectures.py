@@ -297,7 +297,7 @@ class MultiScaleNet:
     Attributes:
         hidden: units of a hidden layer.
         members: copies of each perceptron with first weights of their own.
-        views: which there are: "pixel" and "waves" of the labelled pixel, "windows", and "near",
+        views: those it has: "pixel" and "waves" of the labelled pixel, "windows", and "near",
             the 9 × 9 pixels.
 
     Raises:
