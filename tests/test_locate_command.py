@@ -81,8 +81,16 @@ def test_the_patches_are_written_again_with_their_places(world):
     images = damaged.copy()
     images[3] = 0
     save("q.npz", images, labels)
-    locate(f"q.npz {folder}/cube.npy --axis 0 --flips --patches-output l.zarr")
-    here, made = np.arange(60) != 3, read_patches("l.zarr")
+    locate(f"q.npz {folder}/cube.npy --axis 0 --flips --patches-output u.zarr")
+    locate(f"q.npz {folder}/cube.npy --axis 0 --flips --as-given --patches-output l.zarr")
+    here, made, upright = np.arange(60) != 3, read_patches("l.zarr"), read_patches("u.zarr")
+    cube = np.load(folder / "cube.npy")
+    source = np.stack([cube[i, r : r + SIZE, c : c + SIZE] for _, i, r, c in at[here]])
+    assert np.array_equal(upright.images[...][:, 0], source)
+    assert "flip" not in upright.columns
+    assert upright.labels.tolist() == labels[here].tolist()
+    assert upright.dropped == {"not found": 1}
+    assert upright.positions.middle.tolist() == made.positions.middle.tolist()
     assert np.array_equal(made.images[...][:, 0], images[here])
     assert made.labels.tolist() == labels[here].tolist()
     assert made.dropped == {"not found": 1}
@@ -96,6 +104,17 @@ def test_the_patches_are_written_again_with_their_places(world):
     assert run(split) == 0
     validation = read_split("s.json", made).sides == VALIDATION
     assert np.array_equal(validation, at[here, 1] < 12)
+
+
+def test_oblong_patches_are_cut_from_their_source(tmp_path):
+    cube = rock(0)
+    np.save("cube.npy", cube)
+    images = np.stack([1 + 2e-3 * cube[k, 30:14:-1, 5 + k : 29 + k] for k in range(8)])
+    save("q.npz", images, np.arange(8) % 2)
+    locate("q.npz cube.npy --axis 0 --flips --patches-output u.zarr")
+    made = read_patches("u.zarr")
+    source = np.stack([cube[k, 15:31, 5 + k : 29 + k] for k in range(8)])
+    assert np.array_equal(made.images[...][:, 0], source)
 
 
 def test_two_workers_of_a_cluster_write_the_same_table(world):

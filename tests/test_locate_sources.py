@@ -77,7 +77,12 @@ def test_patches_of_a_scene_are_found_with_the_contrast_of_each_band():
     for k in range(2):
         assert table[f"gain of band {k + 1}"].to_numpy() == pytest.approx(gain[k, 0, 0], rel=1e-4)
         assert table[f"offset of band {k + 1}"].to_numpy() == pytest.approx(offset[k, 0, 0], abs=1)
-    position = read_patches("l.zarr").positions
+    made = read_patches("l.zarr")
+    source = np.stack([pixels[:, r : r + SIZE, c : c + SIZE] for r, c in at])
+    assert np.array_equal(made.images[...], source)
+    assert made.images.dtype == np.uint16
+    assert made.bands == ("band 1", "band 2")
+    position = made.positions
     assert position.x == pytest.approx(600_000 + 10 * (at[:, 1] + SIZE // 2 + 0.5))
     assert position.y == pytest.approx(1_200_000 - 10 * (at[:, 0] + SIZE // 2 + 0.5))
     grey = images[:, :1]

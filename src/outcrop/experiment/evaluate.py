@@ -15,7 +15,12 @@ from outcrop.progress import tell, track
 from outcrop.sources.bands import listed, order_of
 from outcrop.splits.splitters import pieces_of
 from outcrop.training.model import Model
-from outcrop.training.origin import far_words, origin_of
+from outcrop.training.origin import (
+    axes_of,
+    far_words,
+    flips_of,
+    some_pixels,
+)
 from outcrop.training.run import Run, model_of
 from outcrop.training.trust import has_trust
 
@@ -64,6 +69,7 @@ def evaluate(trained: Model | Run, patches: PatchSet) -> Evaluation:
             f"{listed(patches.bands)} are taken in this order for {listed(model.bands)} of "
             "the model"
         )
+    _tell_orientation(model, patches)
     codes = np.array([model.classes.index(name) for name in patches.classes])
     truth = codes[patches.labels]
     probabilities, outside = _see(model, area, patches, list(found.order))
@@ -95,11 +101,26 @@ def _see(
     return np.concatenate(probabilities), np.concatenate(outside) if outside else None
 
 
+def _tell_orientation(model: Model, patches: PatchSet) -> None:
+    """Say that patches lie another way round than those of the training side."""
+    known, every = model.trained_on, np.arange(len(patches))
+    if known is None:
+        return
+    axes, flips = axes_of(patches, every), flips_of(patches, every)
+    for there, its, what in (
+        (known.has_axes(axes), (axes, known.axes), "slices across axis"),
+        (known.has_flips(flips), (flips, known.flips), "flipped against their source by"),
+    ):
+        if not there:
+            seen, learnt = (" and ".join(map(str, each)) for each in its)
+            tell(f"note: patches are {what} {seen}, and the model was trained on {learnt}")
+
+
 def _tell_far_values(model: Model, patches: PatchSet, order: list[int]) -> None:
     known = model.trained_on
     if known is None or not len(patches):
         return
-    seen = origin_of(patches, np.arange(len(patches))).values
-    words = far_words(model.bands, known.values, [seen[i] for i in order])
+    pixels = some_pixels(patches, np.arange(len(patches)))
+    words = far_words(model.bands, known.values, pixels[order])
     if words:
         tell(f"note: {words}")

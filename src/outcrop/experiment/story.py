@@ -216,7 +216,7 @@ def _locate(story: Story, wild: Wild, folder: Path, diary: _Diary) -> PatchSet:
         with diary.step("locate"):
             located = locate(wild.patches, wild.volume, story.axis)
             write_positions(folder / "positions.csv", located, wild.patches, overwrite=True)
-            with_positions(wild.patches, located).save(path)
+            with_positions(wild.patches, located, as_given=True).save(path)
         tell(f"located {located.found.sum():,} of {len(located):,} patches")
     return read_patches(path)
 

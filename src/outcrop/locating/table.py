@@ -11,14 +11,18 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_file
 from outcrop.locating.located import Located
+from outcrop.patches.collect import collect, without_images
+from outcrop.patches.cut import how_read, scene_images
 from outcrop.patches.patchset import Column, PatchSet
 from outcrop.patches.positions import Positions, Source, upper_left, volume_positions
-from outcrop.patches.samples import common_crs, join_positions, positions_of
+from outcrop.patches.samples import common_crs, join_positions, positions_of, with_data
+from outcrop.patches.slices import common_dtype, volume_images, with_samples
 from outcrop.sources.collections import UNLABELLED
 from outcrop.sources.collections.collection import band_names
 from outcrop.sources.labels import LabelledPixels
 from outcrop.sources.metric import metric_systems
 from outcrop.sources.scene import Scene
+from outcrop.sources.volumes import Volume
 
 _SUFFIXES = (".csv", ".parquet")
 
@@ -92,31 +96,78 @@ def write_positions(
             table.to_csv(temporary, index=False, float_format="%.7g")
 
 
-def with_positions(patches: PatchSet, located: Located) -> PatchSet:
+def with_positions(patches: PatchSet, located: Located, as_given: bool = False) -> PatchSet:
     """The patches that were found, with their positions, so that they can be split by ground.
 
-    Images stay as they are; how they were flipped is the column "flip". Each patch is a polygon by
-    itself.
+    Images are cut from the sources anew: upright, in the sources' values and bands, whatever had
+    been done to the patches, so that a model learns what `outcrop map` will show it. Patches whose
+    centre pixel has no data there are dropped and counted. Each patch is a polygon by itself.
+
+    Args:
+        as_given: keep the images as they are; how they were flipped is the column "flip".
 
     Raises:
-        OutcropError: none was found; a scene has no place on the earth.
+        OutcropError: none was found, or none has data at its centre; a scene has no place on the
+            earth.
     """
     here = np.flatnonzero(located.found)
     if not len(here):
         raise OutcropError("patches", "none was found, and so there are none to write; see scores")
-    flips, codes = np.unique(located.flip[here], return_inverse=True)
     lost = len(located) - len(here)
-    found = patches.subset(here)
+    found = patches.subset(here) if as_given else _without(patches, here)
     scenes = [source for source in located.sources if isinstance(source, Scene)]
     systems = metric_systems(scenes) if scenes else []
-    return replace(
+    found = replace(
         found,
         positions=_in_scenes(located, scenes, systems) if scenes else _in_volumes(located),
         sources=tuple(map(Source.of, located.sources, systems or [""] * len(located.sources))),
         crs=common_crs(systems) if scenes else None,
-        columns={**found.columns, "flip": Column(codes, tuple(map(str, flips)))},
         dropped={**patches.dropped, **({"not found": lost} if lost else {})},
     )
+    if not as_given:
+        return _cut_again(found, located)
+    flips, codes = np.unique(located.flip[here], return_inverse=True)
+    turned = Column(codes, tuple(map(str, flips)))
+    return replace(found, columns={**found.columns, "flip": turned})
+
+
+def _cut_again(found: PatchSet, located: Located) -> PatchSet:
+    """The patches with the pixels of their sources."""
+    at, size = found.positions, located.size
+    assert at is not None
+    scenes = [source for source in located.sources if isinstance(source, Scene)]
+    volumes = [source for source in located.sources if isinstance(source, Volume)]
+    if scenes:
+        valid, gaps = np.ones(len(at), bool), False
+        for number, scene in enumerate(scenes):
+            here = np.flatnonzero(at.source == number)
+            pixels = LabelledPixels(at.row[here], at.column[here], np.zeros_like(here), here)
+            valid[here], gap = with_data(scene, pixels, max(size))
+            gaps |= gap
+        dtype = np.dtype("float32") if gaps else np.result_type(*(s.dtype for s in scenes))
+        found = replace(found, reading=how_read(scenes))
+    else:
+        valid, dtype = with_samples(volumes, at), common_dtype(volumes)
+    if not valid.any():
+        raise OutcropError("patches", "none has data at its centre where it was found")
+    bands = scenes[0].band_names if scenes else band_names(1)
+    lost = int((~valid).sum())
+    found = replace(
+        found,
+        images=without_images(len(found), len(bands)),
+        bands=bands,
+        columns={name: column for name, column in found.columns.items() if name != "flip"},
+        dropped={**found.dropped, **({"no data": lost} if lost else {})},
+    ).subset(valid)
+    at = found.positions
+    assert at is not None
+    images = scene_images(scenes, at, size) if scenes else volume_images(volumes, at, size)
+    return collect(found, images, size, dtype, ordered=False)
+
+
+def _without(patches: PatchSet, index: np.ndarray) -> PatchSet:
+    """Some of the patches, their images still empty."""
+    return replace(patches, images=without_images(len(patches), len(patches.bands))).subset(index)
 
 
 def _centres(located: Located, here: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -32,6 +32,10 @@ class Pictures(Protocol):
         """Height and width of each."""
 
     @property
+    def count(self) -> int:
+        """How many there are."""
+
+    @property
     def bands(self) -> tuple[str, ...]:
         """The names of the bands of each."""
 
@@ -63,6 +67,11 @@ class OfScene:
     def shape(self) -> tuple[int, int]:
         """See `Pictures`."""
         return (self.scene.height, self.scene.width) if self.part is None else self.part[2:]
+
+    @property
+    def count(self) -> int:
+        """See `Pictures`."""
+        return 1
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -122,6 +131,11 @@ class OfVolume:
     def shape(self) -> tuple[int, int]:
         """See `Pictures`."""
         return self.volume.plane(self.axis)
+
+    @property
+    def count(self) -> int:
+        """See `Pictures`."""
+        return self.volume.shape[self.axis]
 
     @property
     def bands(self) -> tuple[str, ...]:

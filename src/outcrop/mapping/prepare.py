@@ -59,18 +59,20 @@ def job_for(
 
     Raises:
         OutcropError: models that differ; more classes than a map can hold; pictures of other bands
-            or smaller than a patch; a step out of range or beside a dense map.
+            or smaller than a patch, or slices across another axis, than the models were trained on;
+            models of flipped patches; a step out of range or beside a dense map.
     """
     models = _models_of(model)
     chosen = _method_for(models, method)
     _check_pictures(models, pictures)
+    _check_orientation(models, pictures, axis)
     turned = turns_of(models, axis) if turns else ("none",)
     predictor = Predictor(models, chosen, turned)
     _check_step(step, predictor)
     _tell_between_pixels(predictor, axis)
     multiple = int(np.lcm(predictor.multiple, step))
     tiling = divide(*pictures.shape, predictor.largest, multiple, window)
-    return Job(predictor, tiling, layers, step, _trust_of(model) if "trust" in layers else None)
+    return Job(predictor, tiling, layers, step, trust_of(model) if "trust" in layers else None)
 
 
 def check_files(
@@ -195,7 +197,7 @@ def _tell_between_pixels(predictor: Predictor, axis: int | None) -> None:
             return
 
 
-def _trust_of(model: Trained | Sequence[Trained]) -> Dissimilarity:
+def trust_of(model: Trained | Sequence[Trained]) -> Dissimilarity:
     """From features to how far they lie from the training data of the first run, 1 being as far
     as is trusted.
 
@@ -232,6 +234,31 @@ def _check_pictures(models: Sequence[Model], pictures: Pictures) -> None:
                 pictures.title,
                 f"is {height} × {width} pixels, smaller than the model's patches of "
                 f"{one.size[0]} × {one.size[1]}; train on smaller patches",
+            )
+
+
+def _check_orientation(models: Sequence[Model], pictures: Pictures, axis: int | None) -> None:
+    """Refuse pictures that lie another way round than what the models were trained on.
+
+    Raises:
+        OutcropError: slices across another axis; models of flipped patches.
+    """
+    for known in (one.trained_on for one in models):
+        if known is None:
+            continue
+        if axis is not None and not known.has_axes([axis]):
+            raise OutcropError(
+                "--axis",
+                f"is {axis}, and the model was trained on slices across axis "
+                f"{' and '.join(map(str, known.axes))}; pass --axis {known.axes[0]}, or train on "
+                f"slices across axis {axis}",
+            )
+        if not known.has_flips():
+            raise OutcropError(
+                pictures.title,
+                "is upright, and the model was trained on patches that are flipped against their "
+                f"source ({', '.join(known.flips)}); train it on patches that `outcrop locate "
+                "--patches-output` cuts from the source, without --as-given",
             )
 
 

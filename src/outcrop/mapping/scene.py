@@ -11,6 +11,7 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.mapping.classmap import sidecars, write_maps
 from outcrop.mapping.engine import finished
+from outcrop.mapping.likeness import tell_unlike
 from outcrop.mapping.pictures import OfScene
 from outcrop.mapping.prepare import (
     Trained,
@@ -25,10 +26,8 @@ from outcrop.sources.grids import pixel_metres
 from outcrop.sources.opening import open_scene, with_bands
 from outcrop.sources.scene import Reading, Scene
 from outcrop.training.model import Model
-from outcrop.training.origin import far_words, values_of
 
 _PIXEL = 0.1  # relative difference of pixel sizes that is pointed out
-_LOOK, _LOOKS = 48, 5
 
 
 def map_scene(
@@ -112,7 +111,8 @@ def map_scene(
         if file.is_dir():
             raise OutcropError(file, "is a folder; name a file, e.g. map.tif")
     check_files(files, scene.files, overwrite, sidecars)
-    _tell_differences(first, scene, pictures)
+    _tell_pixels(first, scene)
+    tell_unlike(model, job, pictures)
     windows = job.tiling.windows
     grid = scene if part is None else cropped(scene, part)
     with finished(job, pictures, windows, files["classes"], scheduler, resume) as store:
@@ -167,8 +167,8 @@ def _with_bands_of(model: Model, scene: Scene) -> Scene:
     return found
 
 
-def _tell_differences(model: Model, scene: Scene, pictures: OfScene) -> None:
-    """Say where pixels or values are nothing like those of the training side."""
+def _tell_pixels(model: Model, scene: Scene) -> None:
+    """Say that pixels are of another size than those of the training side."""
     known = model.trained_on
     if known is None:
         return
@@ -178,20 +178,3 @@ def _tell_differences(model: Model, scene: Scene, pictures: OfScene) -> None:
             f"note: {scene.title} has pixels of {size:.4g} m, and the model was trained on "
             f"{known.pixel[0][0]:.4g} m; pass --resolution if the scene can be read so"
         )
-    seen = values_of(sample_of(pictures))
-    words = far_words(model.bands, known.values, seen)
-    if words:
-        tell(f"note: {scene.title}: {words}")
-
-
-def sample_of(pictures: OfScene) -> np.ndarray:
-    """Pixels of small windows spread over a scene: `bands × N`, NaN where there is no data."""
-    height, width = pictures.shape
-    tall, wide = min(height, _LOOK), min(width, _LOOK)
-    with pictures.reader(ahead=False) as reader:
-        found = [
-            reader.read(0, row, column, tall, wide).reshape(len(pictures.bands), -1)
-            for row in np.unique(np.linspace(0, height - tall, _LOOKS).astype(int)).tolist()
-            for column in np.unique(np.linspace(0, width - wide, _LOOKS).astype(int)).tolist()
-        ]
-    return np.concatenate(found, axis=1)

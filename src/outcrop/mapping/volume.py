@@ -9,15 +9,25 @@ from pathlib import Path
 from outcrop.errors import OutcropError
 from outcrop.mapping.classcube import check_cubes, write_cubes
 from outcrop.mapping.engine import finished
+from outcrop.mapping.likeness import tell_unlike
 from outcrop.mapping.pictures import OfVolume
-from outcrop.mapping.prepare import Trained, Wanted, check_files, job_for, layer_files
+from outcrop.mapping.prepare import (
+    Trained,
+    Wanted,
+    check_files,
+    first_of,
+    job_for,
+    layer_files,
+)
+from outcrop.progress import tell
 from outcrop.sources.volumes import Volume, open_volume
+from outcrop.training.model import Model
 
 
 def map_volume(
     model: Trained | Sequence[Trained],
     volume: Volume | str | Path,
-    axis: int,
+    axis: int | None,
     output: str | Path,
     confidence: str | Path | None = None,
     step: int = 1,
@@ -41,7 +51,8 @@ def map_volume(
     Args:
         model: a classifier trained on patches of slices, or the run that holds it; or several.
         volume: an open volume, or what `open_volume` opens.
-        axis: that the slices are across, from 0, as the patches were cut.
+        axis: that the slices are across, from 0, as the patches were cut; None takes that of the
+            patches that the model was trained on.
         output: the cube, uint8, 0 = no data, then the classes from 1; what it ends in is the
             format: .zarr; .npy; .sgy or .segy, a copy of the SEG-Y input with other samples.
         confidence, entropy, second, trust: further cubes, as of scenes.
@@ -49,10 +60,12 @@ def map_volume(
             order of samples.
 
     Raises:
-        OutcropError: the model has several bands; slices are smaller than its patches; an ending
-            that tells no format; and as for scenes.
+        OutcropError: the model has several bands; slices are smaller than its patches, or across
+            another axis; it is not known which axis; an ending that tells no format; and as for
+            scenes.
     """
     volume = volume if isinstance(volume, Volume) else open_volume(volume)
+    axis = _axis_of(first_of(model)) if axis is None else axis
     volume.plane(axis)
     files = layer_files(output, confidence=confidence, entropy=entropy, second=second, trust=trust)
     pictures = OfVolume(volume, axis)
@@ -65,8 +78,22 @@ def map_volume(
     for file in files.values():
         if file.is_dir() and file.suffix.lower() != ".zarr":
             raise OutcropError(file, "is a folder; name a file")
+    tell_unlike(model, job, pictures)
     (whole,) = job.tiling.windows
     slices = [replace(whole, index=k) for k in range(volume.shape[axis])]
     with finished(job, pictures, slices, files["classes"], scheduler, resume) as store:
         done = ((one, store.read(one)) for one in slices)
         write_cubes(files, volume, axis, classes, done, store.folder, overwrite)
+
+
+def _axis_of(model: Model) -> int:
+    """The axis that the patches of the training side lie across.
+
+    Raises:
+        OutcropError: it is not known, or there are several.
+    """
+    axes = () if model.trained_on is None else model.trained_on.axes
+    if len(axes) != 1:
+        raise OutcropError("--axis", "is missing; pass the axis that the slices are across")
+    tell(f"slices across axis {axes[0]}, as the model was trained on")
+    return axes[0]

@@ -13,6 +13,7 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.files import new_folder
 from outcrop.patches.patchset import PatchSet, create_images, read_patches, write_annotations
+from outcrop.patches.positions import Size, sides
 from outcrop.progress import track
 from outcrop.sources.features import counted
 
@@ -23,7 +24,7 @@ Batch = tuple[np.ndarray, np.ndarray]
 def collect(
     patches: PatchSet,
     batches: Iterable[Batch],
-    size: int,
+    size: Size,
     dtype: np.dtype,
     output: str | Path | None = None,
     overwrite: bool = False,
@@ -37,7 +38,6 @@ def collect(
     Args:
         patches: everything else of the set; the size of its images is not looked at.
         batches: every patch once.
-        size: height and width of a patch in pixels.
         dtype: of the images.
         output: a folder to write the patch set to; without it the images are kept in memory.
         overwrite: whether `output` may exist.
@@ -46,7 +46,7 @@ def collect(
     Raises:
         OutcropError: as `outcrop.files.new_folder`.
     """
-    shape = (len(patches), len(patches.bands), size, size)
+    shape = (len(patches), len(patches.bands), *sides(size))
     batches = track(batches, "cutting patches")
     if output is None:
         images = np.empty(shape, dtype)

@@ -13,7 +13,7 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.patches.collect import Batch, check_classes, collect, without_images
 from outcrop.patches.patchset import Column, PatchSet, check_output
-from outcrop.patches.positions import Positions, Source, upper_left
+from outcrop.patches.positions import Positions, Size, Source, sides, upper_left
 from outcrop.patches.samples import (
     by_tile,
     check_numbers,
@@ -159,7 +159,7 @@ def cut(
 
 
 def cut_at(
-    reader: SceneReader, row: np.ndarray, column: np.ndarray, size: int
+    reader: SceneReader, row: np.ndarray, column: np.ndarray, size: Size
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Cut patches around given centre pixels, reading the scene tile by tile.
 
@@ -167,14 +167,15 @@ def cut_at(
         row, column: int, `N`, the centre pixels.
 
     Yields:
-        Indices into `row`, and the patches there: `n × bands × size × size`.
+        Indices into `row`, and the patches there: `n × bands × height × width`.
     """
+    height, width = sides(size)
     for index in by_tile(row, column):
-        top, left = upper_left(row[index], size), upper_left(column[index], size)
+        top, left = upper_left(row[index], height), upper_left(column[index], width)
         window = reader.read(
-            int(top.min()), int(left.min()), int(np.ptp(top)) + size, int(np.ptp(left)) + size
+            int(top.min()), int(left.min()), int(np.ptp(top)) + height, int(np.ptp(left)) + width
         )
-        every = np.lib.stride_tricks.sliding_window_view(window, (size, size), axis=(1, 2))
+        every = np.lib.stride_tricks.sliding_window_view(window, (height, width), axis=(1, 2))
         for start in range(0, len(index), _BATCH):
             part = slice(start, start + _BATCH)
             batch = every[:, top[part] - top.min(), left[part] - left.min()]
@@ -237,7 +238,7 @@ def _column(name: str, layers: Sequence[Labels], chosen: Sequence[LabelledPixels
     return Column(codes, tuple(map(str, names)))
 
 
-def scene_images(scenes: Sequence[Scene], positions: Positions, size: int) -> Iterator[Batch]:
+def scene_images(scenes: Sequence[Scene], positions: Positions, size: Size) -> Iterator[Batch]:
     """Cut patches of scenes, scene after scene and tile after tile."""
     for number, scene in enumerate(scenes):
         here = np.flatnonzero(positions.source == number)

@@ -24,6 +24,8 @@ from outcrop.sources.scene import Scene
 from outcrop.sources.volumes import Volume
 
 Coordinate = TypeVar("Coordinate", int, np.ndarray)
+Size = int | tuple[int, int]
+"""Height and width of a patch in pixels, or one number for both."""
 
 
 def upper_left(centre: Coordinate, size: int) -> Coordinate:
@@ -33,6 +35,11 @@ def upper_left(centre: Coordinate, size: int) -> Coordinate:
     (8, 8)
     """
     return centre - size // 2
+
+
+def sides(size: Size) -> tuple[int, int]:
+    """Height and width of a patch."""
+    return (size, size) if isinstance(size, int) else size
 
 
 def in_slice(axis: int) -> tuple[int, int]:
@@ -222,21 +229,20 @@ def volume_positions(
     index: int | np.ndarray,
     row: np.ndarray,
     column: np.ndarray,
-    size: int | tuple[int, int],
+    size: Size,
 ) -> Positions:
     """Positions of N patches of volumes, each patch a polygon by itself.
 
     Args:
         source, axis, index: of each patch, or one for all.
         row, column: int, `N`, the centre pixels in the slices.
-        size: height and width of a patch in pixels, or one number for both.
 
     >>> at = volume_positions(0, 1, 7, np.array([20]), np.array([30]), size=4)
     >>> at.middle, at.extent
     (array([[19.5,  7. , 29.5]]), array([[4., 1., 4.]]))
     """
     n = len(row)
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = sides(size)
     axis, index = _each(axis, n, np.int8), _each(index, n, np.int32)
     row, column = _each(row, n, np.int32), _each(column, n, np.int32)
     middle, extent = np.empty((3, n)), np.ones((3, n))

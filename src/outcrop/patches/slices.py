@@ -9,7 +9,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from outcrop.errors import OutcropError
 from outcrop.patches.collect import Batch
-from outcrop.patches.positions import Positions, upper_left
+from outcrop.patches.positions import Positions, Size, sides, upper_left
 from outcrop.sources.dtypes import kept
 from outcrop.sources.volumes import Volume
 
@@ -22,7 +22,7 @@ def cut_slices(
     index: np.ndarray,
     row: np.ndarray,
     column: np.ndarray,
-    size: int,
+    size: Size,
 ) -> Iterator[Batch]:
     """Cut patches around given centre pixels of slices across one axis, slab after slab.
 
@@ -31,11 +31,12 @@ def cut_slices(
         row, column: int, `N`, the centre pixels; every patch lies wholly in its slice.
 
     Yields:
-        Indices into `row`, and the patches there: `n × 1 × size × size` in the volume's dtype.
+        Indices into `row`, and the patches there: `n × 1 × height × width` in the volume's dtype.
     """
-    top, left = upper_left(row, size), upper_left(column, size)
+    height, width = sides(size)
+    top, left = upper_left(row, height), upper_left(column, width)
     order = np.argsort(index, kind="stable")
-    step = max(1, _BATCH_BYTES // (size * size * volume.dtype.itemsize))
+    step = max(1, _BATCH_BYTES // (height * width * volume.dtype.itemsize))
     with volume.reader() as reader:
         for start, stop in volume.slabs(axis):
             here = order[slice(*np.searchsorted(index, (start, stop), sorter=order))]
@@ -43,13 +44,13 @@ def cut_slices(
                 continue
             first = int(index[here[0]])
             slab = reader.slices(axis, first, int(index[here[-1]]) + 1)
-            windows = sliding_window_view(slab, (size, size), axis=(1, 2))
+            windows = sliding_window_view(slab, (height, width), axis=(1, 2))
             for at in range(0, len(here), step):
                 part = here[at : at + step]
                 yield part, windows[index[part] - first, top[part], left[part]][:, None]
 
 
-def volume_images(volumes: Sequence[Volume], positions: Positions, size: int) -> Iterator[Batch]:
+def volume_images(volumes: Sequence[Volume], positions: Positions, size: Size) -> Iterator[Batch]:
     """Cut patches of volumes, volume after volume and axis after axis."""
     for number, volume in enumerate(volumes):
         for axis in range(3):

@@ -221,6 +221,7 @@ def locate(
     gaps: bool = False,
     sure: float = 0.9999,
     patches_output: Path | None = None,
+    as_given: bool = False,
     picture: Path | None = None,
     report: Path | None = None,
     scheduler: str | None = None,
@@ -246,7 +247,8 @@ def locate(
         gaps: of SEG-Y, take files that lack traces, and read these as no data.
         sure: the confidence from which a patch counts as found, from 0 to 1.
         patches_output: a patch set of those that were found, with their positions, to be split
-            and audited by ground.
+            and audited by ground. Its images are cut from the sources: upright, in their values.
+        as_given: write to patches_output the images as they were given, not those of the sources.
         picture: where each class lies, a new .png, .svg or .pdf.
         report: the same and more as one HTML page.
         scheduler: address of a Dask cluster to work on.
@@ -264,6 +266,8 @@ def locate(
     check_table(output, overwrite)
     if patches_output is not None:
         check_output(patches_output, overwrite)
+    elif as_given:
+        raise OutcropError("--as-given", "has no meaning without --patches-output; leave it out")
     if picture is not None:
         check_picture(picture, overwrite)
     if report is not None:
@@ -281,7 +285,7 @@ def locate(
         sure=sure,
         scheduler=scheduler,
     )
-    placed = None if patches_output is None else with_positions(opened, located)
+    placed = None if patches_output is None else with_positions(opened, located, as_given)
     write_positions(output, located, opened, overwrite)
     if placed is not None and patches_output is not None:
         placed.save(patches_output, overwrite)

@@ -73,7 +73,8 @@ def map(
         step: patch by patch, classify one pixel of each cell of step × step pixels.
         window: of scenes: pixels along each side, at least, that are read and kept together, in
             whole tiles of up to 512.
-        axis: of a volume, the axis that the slices are across, from 0, as the patches were cut.
+        axis: of a volume, the axis that the slices are across, from 0; that of the patches that the
+            run was trained on, if not given.
         extent: of scenes, map only this part: smallest x and y, largest x and y in the scene's CRS.
         bands: of scenes, the bands to use, by number from 1 or by name; those of the run, if their
             names are found.
@@ -107,10 +108,12 @@ def map(
     from outcrop.sources.mosaic import lay_together
     from outcrop.sources.opening import open_scenes
     from outcrop.training.run import model_of, read_model, read_run
+    from outcrop.training.trust import has_trust
 
     headers = headers_of(sources, inline_byte=inline_byte, crossline_byte=crossline_byte, gaps=gaps)
     name_network(network)
-    first = read_model(run, device) if trust is None else read_run(run, device)
+    whole = trust is not None or has_trust(run)
+    first = read_run(run, device) if whole else read_model(run, device)
     models = [first, *(read_model(one, device) for one in ensemble or ())]
     options: dict[str, Any] = {
         "confidence": confidence, "entropy": entropy, "second": second, "trust": trust,
@@ -131,8 +134,6 @@ def map(
             extent=extent,
             **given,
         )
-        if axis is None:
-            raise OutcropError("--axis", "is missing; pass the axis that the slices are across")
         if len(sources) > 1:
             raise OutcropError(sources[1], "is a second volume; map one at a time")
         (volume,) = opened_sources(sources, headers)

@@ -1,0 +1,142 @@
+"""What a model was trained on stays what it is used for: axis, orientation, range of values."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from outcrop.errors import OutcropError
+from outcrop.experiment.evaluate import evaluate
+from outcrop.mapping.volume import map_volume
+from outcrop.models.baselines import BASELINES
+from outcrop.patches.flips import flip
+from outcrop.patches.patchset import Column, PatchSet
+from outcrop.splits import RandomSplit
+from outcrop.training.fit import fit_classical
+from outcrop.training.origin import origin_of
+from outcrop.training.run import Run
+from tests.command_line import run
+from tests.synthetic import cut_volume, smooth
+
+SHAPE, N = (24, 40, 48), 600
+FOREST = next(b for b in BASELINES if b.name == "decision tree" and b.features == "centre pixel")
+
+
+def layered(seed: int = 0) -> np.ndarray:
+    """Two rocks, one beside the other, that differ in amplitude."""
+    samples = smooth((2, 2, 2), seed, SHAPE)
+    samples[:, SHAPE[1] // 2 :] += 4
+    return (1000 * (samples - 2)).astype(np.float32)
+
+
+def patches_of(samples: np.ndarray, axis: int = 0) -> PatchSet:
+    dice = np.random.default_rng(1)
+    shape = [length for k, length in enumerate(samples.shape) if k != axis]
+    index = dice.integers(samples.shape[axis], size=N)
+    row, column = (dice.integers(4, length - 4, N) for length in shape)
+    labels = np.moveaxis(samples, axis, 0)[index, row, column] > 0
+    return cut_volume(samples, axis, index, row, column, labels.astype(int))
+
+
+def turned(patches: PatchSet, name: str, share: float = 1.0) -> PatchSet:
+    codes = (np.arange(len(patches)) < share * len(patches)).astype(int)
+    images = np.stack(
+        [
+            flip(image, name) if code else image
+            for image, code in zip(patches.images, codes, strict=True)
+        ]
+    )
+    return replace(patches, images=images, columns={"flip": Column(codes, ("none", name))})
+
+
+@pytest.fixture
+def fitted(tmp_path):
+    def fit(patches: PatchSet) -> Run:
+        np.save(tmp_path / "cube.npy", layered())
+        return fit_classical(patches, RandomSplit().assign(patches), tmp_path / "run", FOREST)
+
+    return fit
+
+
+def test_axis_and_flips_of_the_training_side_are_kept(fitted):
+    model = fitted(turned(patches_of(layered(), 1), "transpose")).model
+    assert model.trained_on.axes == (1,)
+    assert model.trained_on.flips == ("transpose",)
+    assert type(model.trained_on).from_json(model.trained_on.to_json()) == model.trained_on
+    assert origin_of(patches_of(layered(), 2), np.arange(N)).flips == ("none",)
+    unknown = replace(patches_of(layered()), positions=None, sources=())
+    assert (origin_of(unknown, np.arange(N)).axes, origin_of(unknown, np.arange(N)).flips) == (
+        (),
+        (),
+    )
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_slices_across_another_axis_are_refused_and_the_right_one_is_known(
+    fitted, tmp_path, axis, capfd
+):
+    model = fitted(patches_of(layered(), axis))
+    for other in {0, 1, 2} - {axis}:
+        with pytest.raises(OutcropError, match=f"across axis {axis}; pass --axis {axis}"):
+            map_volume(model, tmp_path / "cube.npy", other, tmp_path / "map.npy")
+    map_volume(model, tmp_path / "cube.npy", None, tmp_path / "map.npy")
+    said = capfd.readouterr().err
+    assert f"slices across axis {axis}, as the model was trained on" in said
+    assert "note:" not in said
+    right = (layered() > 0) + 1 == np.load(tmp_path / "map.npy")
+    assert right.mean() > 0.99
+
+
+def test_a_model_of_flipped_patches_maps_nothing(fitted, tmp_path):
+    model = fitted(turned(patches_of(layered()), "transpose"))
+    with pytest.raises(OutcropError, match=r"flipped against their source \(transpose\)"):
+        map_volume(model, tmp_path / "cube.npy", 0, tmp_path / "map.npy")
+    assert not (tmp_path / "map.npy").exists()
+
+
+def test_a_model_that_has_seen_upright_patches_too_may_map(fitted, tmp_path):
+    model = fitted(turned(patches_of(layered()), "transpose", share=0.5))
+    map_volume(model, tmp_path / "cube.npy", 0, tmp_path / "map.npy")
+
+
+def test_an_evaluation_says_that_patches_lie_otherwise(fitted, capfd):
+    model = fitted(patches_of(layered(), 0))
+    evaluate(model, patches_of(layered(), 0))
+    assert "note" not in capfd.readouterr().err
+    evaluate(model, turned(patches_of(layered(), 2), "up-down"))
+    said = capfd.readouterr().err
+    assert "patches are slices across axis 2, and the model was trained on 0" in said
+    assert "flipped against their source by up-down, and the model was trained on none" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda samples: samples, None),
+        (lambda samples: samples * 1.1, None),
+        (lambda samples: samples / 10, "are scale and offset those of the training data"),
+        (lambda samples: samples * 2, "% of the values of amplitude lie outside the"),
+        (lambda samples: samples + 9000, "lie outside the"),
+    ],
+    ids=["same", "a little louder", "quieter", "louder", "shifted"],
+)
+def test_another_range_of_values_is_pointed_out(fitted, tmp_path, capfd, change, words):
+    model = fitted(patches_of(layered()))
+    np.save(tmp_path / "other.npy", change(layered(1)).astype(np.float32))
+    map_volume(model, tmp_path / "other.npy", 0, tmp_path / "map.npy")
+    said = capfd.readouterr().err
+    assert ("note:" in said) == (words is not None)
+    assert words is None or words in said
+
+
+def test_much_that_is_not_trusted_is_pointed_out(fitted, tmp_path, capfd):
+    model = fitted(patches_of(layered()))
+    strange = layered()
+    strange[:, :, :30] += 20_000
+    np.save(tmp_path / "other.npy", strange)
+    map_volume(model, tmp_path / "other.npy", 0, tmp_path / "map.npy")
+    assert "lies outside the model's area of trust" in capfd.readouterr().err
+    assert run(f"map {tmp_path}/run {tmp_path}/other.npy -o {tmp_path}/b.npy") == 0
+    assert "lies outside the model's area of trust" in capfd.readouterr().err
