@@ -216,3 +216,55 @@ def test_gaps_that_tell_the_class_deserve_a_look():
     images = noise(300)
     images[:200, :, 0] = np.nan
     assert the_one(gaps(images)).severity == "note"
+
+
+# Pixels filled with one value
+
+
+@pytest.mark.parametrize("value", [0, 7.5, -40])
+@pytest.mark.parametrize("where", ["top", "triangle", "frame"])
+def test_a_mute_that_tells_the_class_is_named(value, where):
+    images = noise(120, bands=2, size=24)
+    row, column = np.indices((24, 24))
+    filled = {
+        "top": row < 4,
+        "triangle": row + column < 12,
+        "frame": (row < 2) | (row >= 22) | (column < 2) | (column >= 22),
+    }[where]
+    labels = np.arange(120) % 3
+    images[np.ix_(labels == 1, [0, 1])] = np.where(
+        filled, value, images[np.ix_(labels == 1, [0, 1])]
+    )
+    patches = patch_set(images, labels)
+    pixels = measure(patches)
+    np.testing.assert_allclose(pixels.filled[labels == 1], filled.mean(), rtol=0.03)
+    assert not pixels.filled[labels != 1].any()
+    found = the_one(check_gaps(patches, None, pixels))
+    assert (found.check, found.severity) == ("gaps", "warning")
+    assert "as by a mute or padding" in found.title
+    assert found.numbers["patches"] == 40
+    # What is left of the patch is what brightness and contrast are of; two tips of a triangle are.
+    clear = measure(patch_set(np.where(filled, np.nan, images), labels))
+    atol = 1e-5 if where != "triangle" else 0.01 * abs(value) + 0.01
+    np.testing.assert_allclose(pixels.mean[labels == 1], clear.mean[labels == 1], atol=atol)
+
+
+def test_more_of_a_mute_is_named_where_every_patch_has_some():
+    images, labels = noise(200, size=20), np.arange(200) % 2
+    for k, image in enumerate(images):
+        image[:, : 2 + 6 * labels[k]] = 0
+    found = the_one(gaps(images, labels, classes=2))
+    assert "more than 10 % of their pixels filled" in found.title
+
+
+@pytest.mark.parametrize("levels", [2, 4, 16, 200])
+def test_smooth_ground_of_few_grey_levels_is_not_filled(levels):
+    ground = np.stack([smooth(6, seed, (32, 32)) for seed in range(40)])[:, None]
+    images = np.clip(np.round(ground * levels / 12 + levels / 2), 0, levels).astype(np.uint8)
+    assert measure(patch_set(images, np.zeros(40, int))).filled.mean() < 0.1
+
+
+def test_mutes_of_all_classes_tell_nothing():
+    images = noise(90, size=20)
+    images[:, :, :5] = 0
+    assert gaps(images, np.arange(90) % 3) == []

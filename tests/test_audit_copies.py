@@ -245,8 +245,13 @@ def test_neighbouring_slices_are_no_copies_where_positions_are_known():
     patches = volume_patches(step=3)
     assert not duplicates(patches)
     lost = replace(patches, positions=None, sources=())
-    assert any(one.severity == "critical" for one in duplicates(lost))
-    assert len(duplicates(lost)[-1].groups[0]) > 2
+    (said,) = duplicates(lost)
+    assert said.severity == "note"
+    assert "look like another one and are no copy" in said.title
+    sides = np.arange(len(lost)) % 2
+    (said,) = duplicates(lost, split_of(lost, sides))
+    assert said.severity == "warning"
+    assert said.numbers["pairs across sides"] > 0
 
 
 def test_copies_in_different_volumes_are_copies():

@@ -120,7 +120,8 @@ def test_lengths_and_areas_are_those_on_the_ground(scene, seed):
     planar = np.hypot(np.diff(at.x), np.diff(at.y))
     np.testing.assert_allclose(planar, true, rtol=0.0101)
     expected = sides_on_earth(scene)
-    np.testing.assert_allclose((at.width[0], at.height[0]), expected, rtol=0.025)
+    # Where pixels lie askew, patches that touch are a little less than their width apart in x.
+    np.testing.assert_allclose((at.width[0], at.height[0]), expected, rtol=0.04)
     corners = [
         lonlat(scene, row + dr, column + dc)
         for dr, dc in ((-0.5, -0.5), (-0.5, 0.5), (0.5, 0.5), (0.5, -0.5))

@@ -12,6 +12,7 @@ from scipy import sparse
 from outcrop.auditing.detail import (
     Whitening,
     agreement,
+    coherence,
     orient,
     orientations,
     standardised,
@@ -27,6 +28,8 @@ _FREQUENCIES = 128
 _ALIKE = 0.6
 SHARED = 0.5
 EVIDENCE = 7.0
+SAME = 0.98
+_CHAIN, _MEMBERS, _CHAINS = 0.9, 12, 64
 _BLOCK = 1024, 4096
 _PER_PATCH = 10
 _PRUNE = 50
@@ -86,10 +89,13 @@ class NearCopies:
     Attributes:
         asked: int, the patches that were held against all others, ascending.
         pairs: at least one of each pair is among `asked`.
+        alike: further pairs that share their detail, and still are not the same pixels, such as
+            neighbouring slices of a volume.
     """
 
     asked: np.ndarray
     pairs: Pairs
+    alike: Pairs
 
 
 def exact_copies(patches: PatchSet, flat: np.ndarray) -> Pairs:
@@ -119,9 +125,12 @@ def near_copies(patches: PatchSet, kept: np.ndarray, seed: int = 0) -> NearCopie
 
     Every patch is held against every other in all eight orientations by a short descriptor; pairs
     that look alike are verified by the correlation of their whitened pictures at full size
-    (`outcrop.auditing.detail.agreement`). They are copies if it is 0.5 or more, and chance would
-    give as much among all comparisons with a probability of exp(-7) at most. Pairs whose positions
-    say that they show the same ground are alike for that reason, and left out.
+    (`outcrop.auditing.detail.agreement`). They share their detail if it is 0.5 or more, and chance
+    would give as much among all comparisons with a probability of exp(-7) at most. They are copies
+    if their `coherence` is 0.98 or more too, and alike otherwise. So are those that hold patches
+    together which are no copies of one another, as in a row of slices of which each resembles the
+    next. Pairs whose positions say that they show the same ground are alike for that
+    reason, and left out.
 
     The work is bounded: in a set of more than some 60 000 patches a sample, drawn at random, is
     held against all.
@@ -131,7 +140,7 @@ def near_copies(patches: PatchSet, kept: np.ndarray, seed: int = 0) -> NearCopie
         seed: of the sample, and of that from which the set's usual spectrum is taken.
     """
     if len(kept) < 2:
-        return NearCopies(kept[:0], no_pairs())
+        return NearCopies(kept[:0], no_pairs(), no_pairs())
     dice = np.random.default_rng(seed)
     whitening = usual_detail(patches, kept, dice)
     describe = whitening.describe(_FREQUENCIES)
@@ -146,8 +155,9 @@ def near_copies(patches: PatchSet, kept: np.ndarray, seed: int = 0) -> NearCopie
     positions = None if patches.positions is None else patches.positions[order]
     first, second, which = _candidates(turned, described, positions)
     needed = np.log(len(kept) ** 2 / 2 * len(turns)) + EVIDENCE
-    pairs = _verify(patches, whitening, order[first], order[second], which, needed)
-    return NearCopies(order[:number], pairs)
+    pairs, alike = _verify(patches, whitening, order[first], order[second], which, needed)
+    chained = _chained(patches, pairs)
+    return NearCopies(order[:number], pairs[~chained], alike + pairs[chained])
 
 
 def usual_detail(patches: PatchSet, kept: np.ndarray, dice: np.random.Generator) -> Whitening:
@@ -230,14 +240,38 @@ def _verify(
     second: np.ndarray,
     which: np.ndarray,
     needed: float,
-) -> Pairs:
-    found = no_pairs()
+) -> tuple[Pairs, Pairs]:
+    """Copies, and pairs that are only alike."""
+    copies, alike = no_pairs(), no_pairs()
     for part, one, other in pictures_of_pairs(patches, first, second, which, "verifying copies"):
         r, evidence = agreement(whitening(one), whitening(other))
         good = (r >= SHARED) & (evidence >= needed)
         lower, upper = np.sort([first[part][good], second[part][good]], axis=0)
-        found += Pairs(lower, upper, r[good].astype(np.float32))
-    return found
+        found = Pairs(lower, upper, r[good].astype(np.float32))
+        same = coherence(one[good], other[good]) >= SAME
+        copies += found[same]
+        alike += found[~same]
+    return copies, alike
+
+
+def _chained(patches: PatchSet, pairs: Pairs) -> np.ndarray:
+    """Mask of the pairs in clusters whose members are mostly no copies of one another.
+
+    Looked at in the largest clusters, at a few members of each.
+    """
+    turns, chained = orientations(patches.size), np.zeros(len(pairs), bool)
+    for cluster in pairs.clusters(len(patches))[:_CHAINS]:
+        if len(cluster) < 3:
+            break
+        some = cluster[np.unique(np.linspace(0, len(cluster) - 1, _MEMBERS).astype(int))]
+        pictures = standardised(patches.take(some))
+        first, second = np.triu_indices(len(some), 1)
+        alike = np.max(
+            [coherence(orient(pictures[first], one), pictures[second]) for one in turns], axis=0
+        )
+        if np.median(alike) < _CHAIN:
+            chained |= np.isin(pairs.first, cluster)
+    return chained
 
 
 def pictures_of_pairs(

@@ -24,6 +24,7 @@ _WHITENING = 0.75
 _NEIGHBOURHOOD, _EMPTY = 0.25, 0.3
 _TINY = 1e-9
 _ROUNDING = 1e-5
+_STRONG = 0.8
 
 # Transposed or not, then flipped in rows, then in columns: the symmetries of the square.
 Orientation = tuple[bool, bool, bool]
@@ -177,6 +178,34 @@ def agreement(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarra
     shared = [np.square(a * b).sum(axis=(1, 2)) for a, b in (pixels, spectra)]
     independent = np.minimum(1 / np.maximum(np.maximum(*shared), _TINY), one[0].size)
     return r, -independent / 2 * np.log1p(-(np.clip(r, 0, 1 - 1e-4) ** 2))
+
+
+def coherence(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """How nearly two pictures are the same but for a filter, brightness and contrast: -1 to 1.
+
+    The correlation of the frequencies of one ring of the cosine transform, averaged over the rings
+    that hold most of what the pictures have in common, by that. Blur and contrast scale a ring and
+    leave it as it was; noise, rounding and compression are weak where the pictures are strong. So
+    copies reach 0.98 and more, whatever was done to them; neighbouring sections of layered rock,
+    which differ where they are strong, do not.
+
+    Args:
+        one, other: standardised pictures, `M × height × width`; not whitened.
+    """
+    height, width = one.shape[1:]
+    shorter = min(height, width)
+    down, across = np.arange(height)[:, None] / height, np.arange(width) / width
+    ring = (np.hypot(down, across) * shorter / 2).astype(np.int64).ravel()
+    of_ring = np.zeros((ring.size, int(ring.max()) + 1), np.float32)
+    of_ring[np.arange(ring.size), ring] = 1
+    a, b = (transform(some).reshape(len(some), ring.size) for some in (one, other))
+    common = np.sqrt((a * a @ of_ring) * (b * b @ of_ring))
+    alike = (a * b @ of_ring) / np.maximum(common, _TINY)
+    order = np.argsort(-common, axis=1, kind="stable")
+    common, alike = (np.take_along_axis(some, order, axis=1) for some in (common, alike))
+    before = np.cumsum(common, axis=1) - common
+    weight = np.where(before < _STRONG * common.sum(axis=1, keepdims=True), common, 0)
+    return (alike * weight).sum(axis=1) / np.maximum(weight.sum(axis=1), _TINY)
 
 
 def unit(values: np.ndarray) -> np.ndarray:

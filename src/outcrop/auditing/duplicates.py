@@ -13,6 +13,7 @@ from outcrop.patches.patchset import PatchSet
 from outcrop.splits import BUFFER, TRAIN, Split
 
 _SURE = 0.7
+_UNLIKE = 0.5
 _GROUPS, _MEMBERS, _SIZES = 24, 12, 20
 
 
@@ -23,14 +24,16 @@ def check_duplicates(
 
     Critical across sides, and where copies carry different labels; else a warning. Patches whose
     positions say that they overlap on the ground are alike for that reason, and count as copies
-    only if they are exact.
+    only if they are exact. Patches that share their detail without being copies, such as
+    neighbouring slices of a volume, are a warning across sides, else a note.
     """
     exact = exact_copies(patches, pixels.flat)
     kept = np.setdiff1d(np.flatnonzero(~pixels.flat), exact.second)
     near = near_copies(patches, kept, seed)
     pairs = exact + near.pairs
+    alike = _alike(patches, split, near.alike)
     if not len(pairs):
-        return []
+        return alike
     clusters = pairs.clusters(len(patches))
     crossing = [split is not None and _crosses(split, cluster) for cluster in clusters]
     across = [cluster for cluster, crosses in zip(clusters, crossing, strict=True) if crosses]
@@ -43,7 +46,33 @@ def check_duplicates(
         found.append(_across(split, across, exact, searched))
     if within:
         found.append(_within(patches, split, within, searched))
-    return found
+    return found + alike
+
+
+def _alike(patches: PatchSet, split: Split | None, pairs: Pairs) -> list[Finding]:
+    if not len(pairs):
+        return []
+    crossing = np.zeros(len(pairs), bool)
+    if split is not None:
+        sides = split.sides[pairs.first], split.sides[pairs.second]
+        crossing = (sides[0] != sides[1]) & (sides[0] != BUFFER) & (sides[1] != BUFFER)
+    across, number = int(crossing.sum()), len(np.union1d(pairs.first, pairs.second))
+    title = (
+        f"{plural(number, 'patch', 'patches')} ({share(number / len(patches))} of all) look like "
+        "another one and are no copy, as neighbouring slices of a volume do"
+    )
+    if across:
+        title += f"; {plural(across, 'pair')} across sides"
+    return [
+        Finding(
+            "duplicates",
+            "warning" if across else "note",
+            title,
+            "keep them on one side: split by ground, which `outcrop locate` finds if it is lost",
+            {"patches": number, "pairs": len(pairs), "pairs across sides": across},
+            _pairs_shown(pairs, crossing),
+        )
+    ]
 
 
 def check_overlaps(
@@ -70,8 +99,11 @@ def check_overlaps(
     if len(found.asked) < len(patches):
         asked += " drawn at random"
     apart = float(np.median(np.hypot(*found.shifts.T)))
+    # Where most of what is alike at some shift is not the same, the rest may be so by chance.
+    certain = found.alike < _UNLIKE * len(found.pairs)
+    words = "overlap another" if certain else "overlap another or, as layers do, go on in it"
     title = (
-        f"of {asked}, at least {share(number / len(found.asked))} overlap another, "
+        f"of {asked}, at least {share(number / len(found.asked))} {words}, "
         f"{plural(round(apart), 'pixel')} apart in the median"
     )
     if across:
@@ -79,7 +111,7 @@ def check_overlaps(
     return [
         Finding(
             "overlaps",
-            "critical" if across else "warning",
+            "note" if not certain else "critical" if across else "warning",
             title,
             "find where they were cut with `outcrop locate`, then split by ground",
             {
@@ -87,6 +119,7 @@ def check_overlaps(
                 "overlapping": number,
                 "pairs": len(found.pairs),
                 "pairs across sides": across,
+                "pairs that are only alike": found.alike,
                 "median shift": apart,
                 **_sizes(clusters),
             },

@@ -1,4 +1,4 @@
-"""Patches with nothing to see: without data, or of one value."""
+"""Patches with nothing to see: without data, of one value, or filled with one in part."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ _MANY = 0.01
 _MANY_OF_A_CLASS = 0.05
 _HALF = 0.5
 _UNEVEN = 0.3
+_LEAST = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
 _CHANCE = 1e-6
 _NEARLY = 0.02
 _SHOWN = 24
 
 
 def check_gaps(patches: PatchSet, split: Split | None, pixels: Pixels) -> list[Finding]:
-    """Patches that are flat, nearly flat or mostly without data, and gaps that tell the class.
+    """Patches that are flat, nearly so or mostly without data; gaps and mutes that tell the class.
 
     A flat patch has one value in each band, or no data. Critical from 1 % of the patches or 5 %
     of a class (at least two patches of it).
@@ -34,6 +35,7 @@ def check_gaps(patches: PatchSet, split: Split | None, pixels: Pixels) -> list[F
         *_nearly_flat(patches, split, pixels, flat | empty),
         *_dead_bands(patches, pixels),
         *_gaps(patches, pixels.gaps > 0),
+        *_fillings(patches, pixels.filled),
     ]
 
 
@@ -94,21 +96,41 @@ def _dead_bands(patches: PatchSet, pixels: Pixels) -> list[Finding]:
     ]
 
 
+def _fillings(patches: PatchSet, filled: np.ndarray) -> list[Finding]:
+    """Mutes or padding that one class has more of than another."""
+    shares = {least: _by_class(patches, filled > least) for least in _LEAST}
+    least, (mine, uneven) = max(shares.items(), key=lambda one: np.ptp(one[1][0]))
+    if not uneven:
+        return []
+    of = f"more than {share(least)} of their" if least else "some"
+    present, there = _present(patches), filled > least
+    return [
+        Finding(
+            "gaps",
+            "warning",
+            f"{plural(int(there.sum()), 'patch has', 'patches have')} {of} pixels filled with one "
+            f"value, as by a mute or padding: {share(mine.max())} of '{present[mine.argmax()]}', "
+            f"{share(mine.min())} of '{present[mine.argmin()]}'",
+            "leave these patches out, or cut all classes clear of it: where they are filled tells "
+            "the class",
+            {
+                "patches": int(there.sum()),
+                "share": dict(zip(present, mine.tolist(), strict=True)),
+            },
+            (tuple(np.flatnonzero(there)[:_SHOWN].tolist()),),
+        )
+    ]
+
+
 def _gaps(patches: PatchSet, gaps: np.ndarray) -> list[Finding]:
     """Gaps where they are normal, such as at the edge of a scene; a warning if a class has more."""
     if not gaps.any():
         return []
-    kept = np.flatnonzero(patches.counts)
-    table = np.stack([np.bincount(patches.labels[mask], minlength=len(patches.classes))[kept]
-                      for mask in (gaps, ~gaps)])  # fmt: skip
-    shares = table[0] / table.sum(axis=0)
-    uneven = (
-        table[1].any() and np.ptp(shares) >= _UNEVEN and chi2_contingency(table).pvalue < _CHANCE
-    )
-    number = int(gaps.sum())
+    shares, uneven = _by_class(patches, gaps)
+    number, present = int(gaps.sum()), _present(patches)
     title = f"{plural(number, 'patch has', 'patches have')} pixels without data"
     if uneven:
-        most = patches.classes[kept[shares.argmax()]]
+        most = present[shares.argmax()]
         title += f", {share(shares.max())} of '{most}' but {share(shares.min())} of others"
     return [
         Finding(
@@ -116,13 +138,23 @@ def _gaps(patches: PatchSet, gaps: np.ndarray) -> list[Finding]:
             "warning" if uneven else "note",
             title,
             "leave these patches out: where data is missing tells the class" if uneven else "",
-            {
-                "patches": number,
-                "share": {patches.classes[k]: float(s) for k, s in zip(kept, shares, strict=True)},
-            },
+            {"patches": number, "share": dict(zip(present, shares.tolist(), strict=True))},
             (tuple(np.flatnonzero(gaps)[:_SHOWN].tolist()),),
         )
     ]
+
+
+def _by_class(patches: PatchSet, mask: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Which share of each class that has patches is of the mask, and whether classes differ."""
+    table = np.stack([np.bincount(patches.labels[some], minlength=len(patches.classes))
+                      for some in (mask, ~mask)])[:, patches.counts > 0]  # fmt: skip
+    shares = table[0] / table.sum(axis=0)
+    differ = table.any(axis=1).all() and np.ptp(shares) >= _UNEVEN
+    return shares, bool(differ and chi2_contingency(table).pvalue < _CHANCE)
+
+
+def _present(patches: PatchSet) -> list[str]:
+    return [patches.classes[k] for k in np.flatnonzero(patches.counts)]
 
 
 def _by(patches: PatchSet, mask: np.ndarray) -> str:

@@ -9,6 +9,7 @@ from scipy.fft import irfft2, next_fast_len, rfft2
 
 from outcrop.auditing.copies import (
     EVIDENCE,
+    SAME,
     SHARED,
     Pairs,
     no_pairs,
@@ -20,6 +21,7 @@ from outcrop.auditing.detail import (
     Orientation,
     Whitening,
     agreement,
+    coherence,
     orientations,
     standardised,
     unit,
@@ -45,11 +47,13 @@ class Overlaps:
         asked: int, the patches for which all others were searched, ascending.
         pairs: patches that overlap by half or more, at least one of each pair among `asked`.
         shifts: int, `M × 2`, rows and columns between the two.
+        alike: how many more pairs share their detail at some shift, and are not the same pixels.
     """
 
     asked: np.ndarray
     pairs: Pairs
     shifts: np.ndarray
+    alike: int = 0
 
 
 def overlapping(patches: PatchSet, kept: np.ndarray, seed: int = 0) -> Overlaps:
@@ -57,8 +61,9 @@ def overlapping(patches: PatchSet, kept: np.ndarray, seed: int = 0) -> Overlaps:
 
     The middle of a patch, in all eight orientations, is sought in every other patch on a reduced
     picture of at most 40 pixels; where it seems to be, cross-correlation of the whitened pictures
-    at full size gives the shift, and their agreement where they overlap decides
-    (`outcrop.auditing.detail.agreement`), as for copies.
+    at full size gives the shift, and their agreement and coherence where they overlap decide
+    (`outcrop.auditing.detail`), as for copies: layers that go on from one patch into another are
+    alike at some shift, and do not overlap.
 
     The work is bounded: in a large set a sample of the patches, drawn at random, is asked.
 
@@ -78,8 +83,8 @@ def overlapping(patches: PatchSet, kept: np.ndarray, seed: int = 0) -> Overlaps:
     first, second, which = search.nearest(reduced, asked, turns)
     whitening = usual_detail(patches, kept, dice)
     needed = np.log(len(kept) ** 2 / 2 * len(turns) * np.prod(patches.size)) + EVIDENCE
-    pairs, shifts = _verify(patches, whitening, kept[first], kept[second], which, needed)
-    return Overlaps(kept[asked], pairs, shifts)
+    found = _verify(patches, whitening, kept[first], kept[second], which, needed)
+    return Overlaps(kept[asked], *found)
 
 
 @dataclass(frozen=True)
@@ -182,20 +187,27 @@ def _verify(
     second: np.ndarray,
     which: np.ndarray,
     needed: float,
-) -> tuple[Pairs, np.ndarray]:
-    """The pairs that overlap indeed, each once, and their shifts."""
+) -> tuple[Pairs, np.ndarray, int]:
+    """The pairs that overlap indeed, each once, their shifts, and how many are only alike."""
     found: dict[tuple[int, int], tuple[float, tuple[int, int]]] = {}
+    alike: set[tuple[int, int]] = set()
     for part, one, other in pictures_of_pairs(patches, first, second, which, "verifying overlaps"):
         ends = zip(first[part].tolist(), second[part].tolist(), strict=True)
-        for (i, j), *pictures in zip(ends, whitening(one), whitening(other), strict=True):
-            r, evidence, shift = _register(*pictures)
+        whitened = zip(whitening(one), whitening(other), strict=True)
+        for (i, j), white, mine, theirs in zip(ends, whitened, one, other, strict=True):
+            r, evidence, shift = _register(*white)
             if r >= SHARED and evidence >= needed and shift != (0, 0):
-                found.setdefault((min(i, j), max(i, j)), (r, shift))
+                shown = (standardised(part[:, None]) for part in _where_both(mine, theirs, shift))
+                pair = min(i, j), max(i, j)
+                if coherence(*shown)[0] >= SAME:
+                    found.setdefault(pair, (r, shift))
+                else:
+                    alike.add(pair)
     kept = sorted(found)
     pairs = np.array(kept, np.int64).reshape(-1, 2)
     likeness = np.array([found[pair][0] for pair in kept], np.float32)
     shifts = np.array([found[pair][1] for pair in kept], np.int64).reshape(-1, 2)
-    return Pairs(pairs[:, 0], pairs[:, 1], likeness), shifts
+    return Pairs(pairs[:, 0], pairs[:, 1], likeness), shifts, len(alike - found.keys())
 
 
 def _register(one: np.ndarray, other: np.ndarray) -> tuple[float, float, tuple[int, int]]:
@@ -214,8 +226,17 @@ def _register(one: np.ndarray, other: np.ndarray) -> tuple[float, float, tuple[i
     near = np.roll(product, reach, axis=(0, 1))[: 2 * reach[0] + 1, : 2 * reach[1] + 1]
     row, column = np.unravel_index(int(near.argmax()), near.shape)
     down, right = int(row) - reach[0], int(column) - reach[1]
-    r, evidence = agreement(*(
+    r, evidence = agreement(*_where_both(one, other, (down, right)))
+    return float(r[0]), float(evidence[0]), (down, right)
+
+
+def _where_both(
+    one: np.ndarray, other: np.ndarray, shift: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The parts of two pictures that overlap at a shift, `1 × ...`."""
+    (height, width), (down, right) = one.shape, shift
+    first, second = (
         picture[None, max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)]
         for picture, y, x in ((one, down, right), (other, -down, -right))
-    ))  # fmt: skip
-    return float(r[0]), float(evidence[0]), (down, right)
+    )
+    return first, second

@@ -11,6 +11,7 @@ from outcrop.patches.patchset import PatchSet
 from outcrop.progress import track
 
 _BATCH_BYTES = 16 << 20
+_FILLED, _TIMES, _LEVELS = 0.02, 4, 8
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,13 @@ class Pixels:
     """A few numbers of each of N patches; gaps (NaN or infinite) are passed over.
 
     Attributes:
-        mean: float32, `N × bands`; NaN where a band of a patch has no data.
-        deviation: float32, `N × bands`, the standard deviation.
+        mean: float32, `N × bands`, without filled pixels; NaN where a band of a patch has no data.
+        deviation: float32, `N × bands`, the standard deviation, likewise.
         gaps: float32, `N`, the share of pixels without data, 0 to 1.
         low, high: float32, `N × bands`, the patch's darkest and brightest value.
-        clipped: float32, `N × bands × 2`, the shares of pixels at these two values.
+        clipped: float32, `N × bands × 2`, the shares of pixels at these two values, without filled
+            pixels.
+        filled: float32, `N`, the share of filled pixels (`filling`), 0 to 1.
     """
 
     mean: np.ndarray
@@ -31,6 +34,7 @@ class Pixels:
     low: np.ndarray
     high: np.ndarray
     clipped: np.ndarray
+    filled: np.ndarray
 
     @property
     def flat(self) -> np.ndarray:
@@ -59,16 +63,66 @@ def measure(patches: PatchSet) -> Pixels:
 
 def _measure(images: np.ndarray) -> tuple[np.ndarray, ...]:
     pixels = images.astype(np.float64).reshape(*images.shape[:2], -1)
-    valid = np.isfinite(pixels)
-    pixels[~valid] = np.nan
+    filled = filling(images).reshape(len(images), 1, -1)
+    finite = np.isfinite(pixels)
+    pixels[~finite] = np.nan
+    valid = finite & ~filled
     count = valid.sum(axis=2)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = pixels.sum(axis=2, where=valid) / count
         spread = np.square(pixels - mean[:, :, None]).sum(axis=2, where=valid) / count
-        low = pixels.min(axis=2, where=valid, initial=np.inf)
-        high = pixels.max(axis=2, where=valid, initial=-np.inf)
-        ends = [(pixels == end[:, :, None]).sum(axis=2) / count for end in (low, high)]
-    low, high = (np.where(count > 0, end, np.nan) for end in (low, high))
-    gaps = 1 - valid.mean(axis=(1, 2))
-    numbers = (mean, np.sqrt(spread), gaps, low, high, np.nan_to_num(np.stack(ends, axis=2)))
+        low = pixels.min(axis=2, where=finite, initial=np.inf)
+        high = pixels.max(axis=2, where=finite, initial=-np.inf)
+        ends = [(pixels == end[:, :, None]).sum(axis=2, where=valid) / count for end in (low, high)]
+    low, high = (np.where(finite.any(axis=2), end, np.nan) for end in (low, high))
+    clipped = np.nan_to_num(np.stack(ends, axis=2))
+    numbers = (
+        mean, np.sqrt(spread), 1 - finite.mean(axis=(1, 2)), low, high, clipped,
+        filled.mean(axis=(1, 2)),
+    )  # fmt: skip
     return tuple(number.astype(np.float32) for number in numbers)
+
+
+def filling(images: np.ndarray) -> np.ndarray:
+    """Mask of the pixels that a mute or padding filled with one value: `N × height × width`.
+
+    Two by two pixels of one value in every band are filled if the value holds 2 % of the patch or
+    more, reaches its edge, and is four times as frequent as the values next to it: still water of
+    few grey levels is not filled, nor an image of less than eight. Neither are gaps and patches of
+    one value.
+
+    Args:
+        images: `N × bands × height × width`.
+    """
+    corner = images[:, :, :-1, :-1]
+    # What is not a number equals nothing, itself included.
+    same = np.ones((len(images), *corner.shape[2:]), bool)
+    for other in (images[:, :, 1:, :-1], images[:, :, :-1, 1:], images[:, :, 1:, 1:]):
+        same &= (corner == other).all(axis=1)
+    filled = np.zeros((len(images), *images.shape[2:]), bool)
+    for down in (0, 1):
+        for right in (0, 1):
+            filled[:, down : down + same.shape[1], right : right + same.shape[2]] |= same
+    for k in np.flatnonzero(filled.any(axis=(1, 2))):
+        filled[k] = _filled(images[k, 0], filled[k])
+    return filled
+
+
+def _filled(image: np.ndarray, flat: np.ndarray) -> np.ndarray:
+    """Where one value fills an image, of the pixels that are as flat as that."""
+    if flat.mean() < _FILLED:
+        return np.zeros_like(flat)
+    levels, counts = np.unique(image[flat], return_counts=True)
+    value = levels[counts.argmax()]
+    where = flat & (image == value)
+    edge = np.concatenate([where[0], where[-1], where[:, 0], where[:, -1]])
+    if where.all() or where.mean() < _FILLED or not edge.any():
+        return np.zeros_like(flat)
+    levels, counts = np.unique(image[np.isfinite(image)], return_counts=True)
+    if len(levels) < _LEVELS:
+        return np.zeros_like(flat)
+    at = int(np.searchsorted(levels, value))
+    beside = counts[max(at - 1, 0) : at + 2].sum() - counts[at]
+    neighbours = len(counts[max(at - 1, 0) : at + 2]) - 1
+    usual = beside / max(neighbours, 1)
+    return where if counts[at] >= _TIMES * usual else np.zeros_like(flat)

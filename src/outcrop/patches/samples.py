@@ -14,6 +14,7 @@ from outcrop.sources.labels import LabelledPixels
 from outcrop.sources.scene import Scene
 
 _TILE = 512
+_ASKEW, _DIFFER = 0.18, 1.05
 
 
 def check_numbers(seed: int, **numbers: int | None) -> None:
@@ -110,7 +111,13 @@ def join_positions(parts: Sequence[Positions]) -> Positions:
 
 
 def _extent(scene: Scene, to_metres: Any, size: int) -> tuple[float, float]:
-    """The largest width and height in metres of a patch's bounding box, at corners and middle."""
+    """Width and height in metres of a patch, looked at in the corners and the middle of a scene.
+
+    They are how far apart patches lie that touch, the smallest in the scene, so that patches that
+    touch do not overlap where the pixels lie a little askew in metres, as those of degrees do. In a
+    scene turned by more than ten degrees, or so large that pixels differ by more than a twentieth,
+    they are those of the largest bounding box.
+    """
     rows = np.array([0, 0, scene.height - size, scene.height - size, (scene.height - size) // 2])
     columns = np.array([0, scene.width - size, 0, scene.width - size, (scene.width - size) // 2])
     corners = [
@@ -121,7 +128,14 @@ def _extent(scene: Scene, to_metres: Any, size: int) -> tuple[float, float]:
     x, y = np.array(corners).swapaxes(0, 1)
     # A corner of a scene may lie off the earth, as that of the whole earth in an oval does.
     there = np.isfinite(x).all(axis=0) & np.isfinite(y).all(axis=0)
-    return float(np.ptp(x[:, there], axis=0).max()), float(np.ptp(y[:, there], axis=0).max())
+    x, y = x[:, there], y[:, there]
+    # Corners are upper left, upper right, lower left and lower right.
+    wide, tall = np.abs(x[1] - x[0]), np.abs(y[2] - y[0])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        askew = max((np.abs(y[1] - y[0]) / wide).max(), (np.abs(x[2] - x[0]) / tall).max())
+    if askew < _ASKEW and all(side.max() < _DIFFER * side.min() for side in (wide, tall)):
+        return float(wide.min()), float(tall.min())
+    return float(np.ptp(x, axis=0).max()), float(np.ptp(y, axis=0).max())
 
 
 def _refuse_empty_bands(scene: Scene, valid: np.ndarray) -> None:
