@@ -63,7 +63,7 @@ def stages(profile: Profile) -> list[tuple[str, float]]:
     called = {
         name: entry[3]
         for (file, _, name), entry in pstats.Stats(profile).stats.items()
-        if Path(file).parent.name == "audit"
+        if Path(file).parent.name == "auditing"
     }
     checks = {name: called[name] for name in called if name.startswith(("check_", "measure"))}
     longest = sorted(checks.items(), key=lambda one: -one[1])

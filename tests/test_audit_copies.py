@@ -17,6 +17,7 @@ from outcrop.auditing.copies import Pairs, exact_copies, near_copies, no_pairs
 from outcrop.auditing.detail import (
     Whitening,
     agreement,
+    coherence,
     orient,
     orientations,
     standardised,
@@ -247,7 +248,7 @@ def test_neighbouring_slices_are_no_copies_where_positions_are_known():
     lost = replace(patches, positions=None, sources=())
     (said,) = duplicates(lost)
     assert said.severity == "note"
-    assert "look like another one and are no copy" in said.title
+    assert "nearly what another one shows, in other pixels" in said.title
     sides = np.arange(len(lost)) % 2
     (said,) = duplicates(lost, split_of(lost, sides))
     assert said.severity == "warning"
@@ -388,3 +389,58 @@ def test_the_search_does_not_depend_on_its_blocks(monkeypatch):
     parts = overlapping(patches, np.arange(62))
     assert ends(whole.pairs) == ends(parts.pairs) == {(0, 30), (31, 61)}
     np.testing.assert_array_equal(whole.shifts, parts.shifts)
+
+
+def layered_sections(step, side=44, seed=0):
+    """Sections of a folded cube, none of which shares a pixel with another, and what is in them."""
+    dice = np.random.default_rng(seed)
+    trace = gaussian_filter(dice.normal(size=400), 1.5)
+    fold = 60 * gaussian_filter(dice.normal(size=(60, 140)), 12) * 12
+    at = np.arange(220) + fold[:, :, None] + 80
+    cube = np.interp(at, np.arange(400), trace)
+    cube *= 1 + 0.2 * smooth((5, 5, 2), seed, cube.shape)
+    cube += 0.05 * cube.std() * dice.normal(size=cube.shape)
+    return np.stack(
+        [
+            cube[k, x : x + side, t : t + side]
+            for k in range(0, 60, step)
+            for x in range(0, 140 - side, side)
+            for t in range(0, 220 - side, side)
+        ]
+    )[:, None].astype(np.float32)
+
+
+@pytest.mark.parametrize("step", [1, 3, 12])
+def test_sections_of_a_layered_cube_that_touch_are_neither_copies_nor_overlaps(step):
+    images = layered_sections(step)
+    patches = patch_set(images, np.arange(len(images)) % 2)
+    found = near(images)
+    assert not len(found.pairs)
+    assert (len(found.alike) > 10) == (step < 12)
+    assert not check_overlaps(patches, None, measure(patches))
+
+
+@pytest.mark.parametrize("change", ["grey levels", "noise", "blur", "gain"])
+def test_damaged_copies_among_sections_that_are_alike_are_told(change):
+    images = layered_sections(3)
+    copied = images[::5]
+    changed = {
+        "grey levels": np.round(copied / copied.std() * 30),
+        "noise": copied + 0.02 * copied.std() * noise(len(copied), 1, 44, seed=9),
+        "blur": gaussian_filter(copied, (0, 0, 0.6, 0.6)),
+        "gain": 7 + 3e-3 * copied[..., ::-1],
+    }[change]
+    found = near(np.concatenate([images, changed]))
+    planted = {(5 * k, len(images) + k) for k in range(len(copied))}
+    assert len(planted & ends(found.pairs)) >= 0.8 * len(planted)
+    assert len(ends(found.pairs) - planted) <= 0.1 * len(planted)
+
+
+def test_coherence_is_that_of_the_same_pixels_through_any_filter():
+    images = standardised(pictures(30, 32))
+    assert coherence(images, -images) == pytest.approx(-1)
+    blurred = standardised(gaussian_filter(images, (0, 1, 1))[:, None])
+    assert (coherence(images, blurred) > 0.98).all()
+    assert (np.abs(coherence(images, images[::-1])[:15]) < 0.5).all()
+    assert coherence(images, np.zeros_like(images)) == pytest.approx(0)
+    assert coherence(images[:0], images[:0]).shape == (0,)

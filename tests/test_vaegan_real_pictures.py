@@ -25,7 +25,7 @@ from outcrop.training.vaegan.run import VaeGanRun
 from tests.shared import DATA, needs_shared
 from tests.tiny_pictures import CPU
 
-PHOTOGRAPHS, PATCHES = 600, 1000
+PHOTOGRAPHS, PATCHES = 400, 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ SOURCES: dict[str, Callable[[Path], tuple[PatchSet, Split]]] = {
 def learnt(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Learnt:
     folder = tmp_path_factory.mktemp(request.param)
     patches, split = SOURCES[request.param](folder)
-    usual = Recipe(epochs=4, batch=32, augmentation=Augmentation(rotate=False, gain=0), machine=CPU)
+    usual = Recipe(epochs=3, batch=32, augmentation=Augmentation(rotate=False, gain=0), machine=CPU)
     judge = train(patches, split, folder / "judge", ResidualNet(8), usual, graph=False)
     run = train_vaegan(
         patches,

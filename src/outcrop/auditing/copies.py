@@ -28,7 +28,8 @@ _FREQUENCIES = 128
 _ALIKE = 0.6
 SHARED = 0.5
 EVIDENCE = 7.0
-SAME = 0.98
+_SAME, _CERTAIN = 0.98, 0.998
+_FEW, _MOST, _SOME = 20, 0.75, 0.05
 _CHAIN, _MEMBERS, _CHAINS = 0.9, 12, 64
 _BLOCK = 1024, 4096
 _PER_PATCH = 10
@@ -127,7 +128,7 @@ def near_copies(patches: PatchSet, kept: np.ndarray, seed: int = 0) -> NearCopie
     that look alike are verified by the correlation of their whitened pictures at full size
     (`outcrop.auditing.detail.agreement`). They share their detail if it is 0.5 or more, and chance
     would give as much among all comparisons with a probability of exp(-7) at most. They are copies
-    if their `coherence` is 0.98 or more too, and alike otherwise. So are those that hold patches
+    if they are coherent too (`same_pixels`), and alike otherwise. So are those that hold patches
     together which are no copies of one another, as in a row of slices of which each resembles the
     next. Pairs whose positions say that they show the same ground are alike for that
     reason, and left out.
@@ -158,6 +159,24 @@ def near_copies(patches: PatchSet, kept: np.ndarray, seed: int = 0) -> NearCopie
     pairs, alike = _verify(patches, whitening, order[first], order[second], which, needed)
     chained = _chained(patches, pairs)
     return NearCopies(order[:number], pairs[~chained], alike + pairs[chained])
+
+
+def same_pixels(coherent: np.ndarray) -> np.ndarray:
+    """Which pairs that share their detail are of the same pixels, by their coherence.
+
+    Copies reach 0.98 whatever was done to them. Where fewer than three quarters of twenty pairs or
+    more do, most are alike for another reason, as neighbouring slices are, and the nearest of these
+    reach 0.98 too: then 0.998 is asked for, which whole copies and those of fewer grey levels have.
+    Less than a twentieth of such pairs is what chance gives, and none is taken.
+
+    Args:
+        coherent: `M`, see `coherence`.
+    """
+    same = coherent >= _SAME
+    if len(same) < _FEW or same.sum() >= _MOST * len(same):
+        return same
+    same = coherent >= _CERTAIN
+    return same & (same.sum() >= _SOME * len(same))
 
 
 def usual_detail(patches: PatchSet, kept: np.ndarray, dice: np.random.Generator) -> Whitening:
@@ -242,16 +261,16 @@ def _verify(
     needed: float,
 ) -> tuple[Pairs, Pairs]:
     """Copies, and pairs that are only alike."""
-    copies, alike = no_pairs(), no_pairs()
+    pairs, coherent = no_pairs(), [np.zeros(0)]
     for part, one, other in pictures_of_pairs(patches, first, second, which, "verifying copies"):
         r, evidence = agreement(whitening(one), whitening(other))
         good = (r >= SHARED) & (evidence >= needed)
         lower, upper = np.sort([first[part][good], second[part][good]], axis=0)
         found = Pairs(lower, upper, r[good].astype(np.float32))
-        same = coherence(one[good], other[good]) >= SAME
-        copies += found[same]
-        alike += found[~same]
-    return copies, alike
+        pairs += found
+        coherent.append(coherence(one[good], other[good]))
+    same = same_pixels(np.concatenate(coherent))
+    return pairs[same], pairs[~same]
 
 
 def _chained(patches: PatchSet, pairs: Pairs) -> np.ndarray:

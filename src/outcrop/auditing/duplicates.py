@@ -13,7 +13,6 @@ from outcrop.patches.patchset import PatchSet
 from outcrop.splits import BUFFER, TRAIN, Split
 
 _SURE = 0.7
-_UNLIKE = 0.5
 _GROUPS, _MEMBERS, _SIZES = 24, 12, 20
 
 
@@ -58,8 +57,8 @@ def _alike(patches: PatchSet, split: Split | None, pairs: Pairs) -> list[Finding
         crossing = (sides[0] != sides[1]) & (sides[0] != BUFFER) & (sides[1] != BUFFER)
     across, number = int(crossing.sum()), len(np.union1d(pairs.first, pairs.second))
     title = (
-        f"{plural(number, 'patch', 'patches')} ({share(number / len(patches))} of all) look like "
-        "another one and are no copy, as neighbouring slices of a volume do"
+        f"{plural(number, 'patch', 'patches')} ({share(number / len(patches))} of all) show "
+        "nearly what another one shows, in other pixels, as neighbouring slices of a volume do"
     )
     if across:
         title += f"; {plural(across, 'pair')} across sides"
@@ -99,11 +98,8 @@ def check_overlaps(
     if len(found.asked) < len(patches):
         asked += " drawn at random"
     apart = float(np.median(np.hypot(*found.shifts.T)))
-    # Where most of what is alike at some shift is not the same, the rest may be so by chance.
-    certain = found.alike < _UNLIKE * len(found.pairs)
-    words = "overlap another" if certain else "overlap another or, as layers do, go on in it"
     title = (
-        f"of {asked}, at least {share(number / len(found.asked))} {words}, "
+        f"of {asked}, at least {share(number / len(found.asked))} overlap another, "
         f"{plural(round(apart), 'pixel')} apart in the median"
     )
     if across:
@@ -111,7 +107,7 @@ def check_overlaps(
     return [
         Finding(
             "overlaps",
-            "note" if not certain else "critical" if across else "warning",
+            "critical" if across else "warning",
             title,
             "find where they were cut with `outcrop locate`, then split by ground",
             {
@@ -119,7 +115,6 @@ def check_overlaps(
                 "overlapping": number,
                 "pairs": len(found.pairs),
                 "pairs across sides": across,
-                "pairs that are only alike": found.alike,
                 "median shift": apart,
                 **_sizes(clusters),
             },

@@ -9,11 +9,11 @@ from scipy.fft import irfft2, next_fast_len, rfft2
 
 from outcrop.auditing.copies import (
     EVIDENCE,
-    SAME,
     SHARED,
     Pairs,
     no_pairs,
     pictures_of_pairs,
+    same_pixels,
     usual_detail,
 )
 from outcrop.auditing.detail import (
@@ -47,13 +47,11 @@ class Overlaps:
         asked: int, the patches for which all others were searched, ascending.
         pairs: patches that overlap by half or more, at least one of each pair among `asked`.
         shifts: int, `M × 2`, rows and columns between the two.
-        alike: how many more pairs share their detail at some shift, and are not the same pixels.
     """
 
     asked: np.ndarray
     pairs: Pairs
     shifts: np.ndarray
-    alike: int = 0
 
 
 def overlapping(patches: PatchSet, kept: np.ndarray, seed: int = 0) -> Overlaps:
@@ -187,10 +185,9 @@ def _verify(
     second: np.ndarray,
     which: np.ndarray,
     needed: float,
-) -> tuple[Pairs, np.ndarray, int]:
-    """The pairs that overlap indeed, each once, their shifts, and how many are only alike."""
-    found: dict[tuple[int, int], tuple[float, tuple[int, int]]] = {}
-    alike: set[tuple[int, int]] = set()
+) -> tuple[Pairs, np.ndarray]:
+    """The pairs that overlap indeed, each once, and their shifts."""
+    found: dict[tuple[int, int], tuple[float, float, tuple[int, int]]] = {}
     for part, one, other in pictures_of_pairs(patches, first, second, which, "verifying overlaps"):
         ends = zip(first[part].tolist(), second[part].tolist(), strict=True)
         whitened = zip(whitening(one), whitening(other), strict=True)
@@ -198,16 +195,14 @@ def _verify(
             r, evidence, shift = _register(*white)
             if r >= SHARED and evidence >= needed and shift != (0, 0):
                 shown = (standardised(part[:, None]) for part in _where_both(mine, theirs, shift))
-                pair = min(i, j), max(i, j)
-                if coherence(*shown)[0] >= SAME:
-                    found.setdefault(pair, (r, shift))
-                else:
-                    alike.add(pair)
+                coherent = float(coherence(*shown)[0])
+                found.setdefault((min(i, j), max(i, j)), (r, coherent, shift))
     kept = sorted(found)
     pairs = np.array(kept, np.int64).reshape(-1, 2)
     likeness = np.array([found[pair][0] for pair in kept], np.float32)
-    shifts = np.array([found[pair][1] for pair in kept], np.int64).reshape(-1, 2)
-    return Pairs(pairs[:, 0], pairs[:, 1], likeness), shifts, len(alike - found.keys())
+    same = same_pixels(np.array([found[pair][1] for pair in kept]))
+    shifts = np.array([found[pair][2] for pair in kept], np.int64).reshape(-1, 2)
+    return Pairs(pairs[:, 0], pairs[:, 1], likeness)[same], shifts[same]
 
 
 def _register(one: np.ndarray, other: np.ndarray) -> tuple[float, float, tuple[int, int]]:
