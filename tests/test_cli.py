@@ -314,3 +314,11 @@ def test_the_views_of_a_network_are_an_option():
     words = "train p.zarr --split s.json -o run --network multi-scale --views waves,pixel"
     network = parse(COMMANDS, words.split(), "", "")[1]["network"]
     assert network == MultiScaleNet(views=("pixel", "waves"))
+
+
+def test_an_error_of_outcrop_is_one_of_a_bad_argument():
+    import outcrop as oc
+
+    assert issubclass(oc.OutcropError, ValueError)
+    with pytest.raises(ValueError, match="must be"):
+        oc.BlockSplit(block=-1)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 
-class OutcropError(Exception):
+class OutcropError(ValueError):
     """Something the user can put right: where it is, what is wrong, and what to do.
 
-    The command line prints it as one line and leaves with exit code 2.
+    It is a `ValueError`, which programs expect of a bad argument. The command line prints it as one
+    line and leaves with exit code 2.
 
     Args:
         where: the file, option or class that is at fault.

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from outcrop.errors import OutcropError
+
 
 def typed(hint: Any, value: Any, at: str = "") -> Any:
     """What `value` is as the type that `hint` names.
@@ -68,6 +70,8 @@ def _one_of(kinds: Iterable[Any], value: Any, at: str) -> Any:
     for kind in kinds:
         try:
             return typed(kind, value, at)
+        except OutcropError:
+            raise
         except (TypeError, ValueError) as error:
             refused = refused or error
     assert refused is not None

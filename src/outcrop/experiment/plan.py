@@ -133,6 +133,8 @@ class Experiment:
             tuning = typed(Tuning, _taken(Tuning, content))
             network, recipe = take_training(content)
             plan = typed(cls, content)
+        except OutcropError:
+            raise
         except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
             raise OutcropError("experiment", f"cannot be read ({error})") from error
         return replace(plan, reading=reading, network=network, recipe=recipe, tuning=tuning)

@@ -160,6 +160,8 @@ def _run(
         write_json(path, asdict(result))
     try:
         return Result.from_json(read_json(path, "result", "reproduce"))
+    except OutcropError:
+        raise
     except (TypeError, ValueError, KeyError) as error:
         raise OutcropError(path, "is damaged; delete it and pass --resume") from error
 

@@ -548,6 +548,8 @@ def _imported(name: str) -> Factory:
     sys.path.insert(0, here)
     try:
         found = getattr(import_module(module), function)
+    except OutcropError:
+        raise
     except (ImportError, AttributeError, ValueError) as error:
         raise OutcropError(
             "--network", f"{name} cannot be imported ({error}); write package.module:function"

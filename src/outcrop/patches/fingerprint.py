@@ -81,6 +81,8 @@ def pixel_hash(images: Any) -> str:
         return _read_through(images)
     try:
         return _on_disk(folder, _times(folder))
+    except OutcropError:
+        raise
     except (RuntimeError, ValueError, OSError) as error:
         raise OutcropError(
             folder.parent,

@@ -168,6 +168,8 @@ def stored_batch(folder: Path) -> int:
     """
     try:
         return int(read_config(folder, CLASSIFIER)["recipe"]["batch"])
+    except OutcropError:
+        raise
     except (KeyError, TypeError, ValueError):
         raise OutcropError(
             folder / "config.json", "does not say the batch; choose another folder"
