@@ -12,16 +12,17 @@ from outcrop.sources.opening import open_scenes
 from outcrop.sources.products import is_product
 from outcrop.sources.scene import Reading, Scene
 from outcrop.sources.volumes import Volume, open_volume, volume_kind
+from outcrop.sources.volumes.slice_file import is_pages
 
 _PICTURES = {".tif", ".tiff", ".png"}
 _ENDINGS = {".npy", ".zarr", ".sgy", ".segy"}
 
 
 def is_volume(path: str | Path) -> bool:
-    """Whether what lies there is a volume: .npy, Zarr, SEG-Y, or a folder of slices.
+    """Whether what lies there is a volume: .npy, Zarr, SEG-Y, or slices.
 
-    Everything else is a scene, a TIFF file of several pages too. What is not there is judged by
-    the ending of its name.
+    Slices are a folder of pictures, or a TIFF file of several pages without a coordinate reference
+    system. Everything else is a scene. What is not there is judged by the ending of its name.
     """
     if is_gdal_name(path) or is_product(path):
         return False
@@ -29,7 +30,9 @@ def is_volume(path: str | Path) -> bool:
     if not path.exists():
         return path.suffix.lower() in _ENDINGS
     if kind == "stack":
-        return path.is_dir() and any(file.suffix.lower() in _PICTURES for file in path.iterdir())
+        if path.is_file():
+            return is_pages(path)
+        return any(file.suffix.lower() in _PICTURES for file in path.iterdir())
     return kind is not None
 
 

@@ -40,8 +40,8 @@ def open_volume(
 
     Args:
         path: a .npy file; a Zarr array (version 2 or 3), or a group with one array of three axes;
-            a SEG-Y file (.sgy, .segy); a folder of grey TIFF or PNG pictures in the natural order
-            of their names (2 before 10); a TIFF file of several pages.
+            a SEG-Y file (.sgy, .segy); a folder of grey TIFF or PNG pictures in the order of the
+            numbers in their names, which may have signs; a TIFF file of several pages.
         inline_byte, crossline_byte: SEG-Y only: where the trace headers hold the inline and the
             crossline number, from 1.
         gaps: SEG-Y only: take a file that lacks traces of the inline × crossline grid, and read

@@ -6,6 +6,7 @@ GDAL takes a PNG file that is cut off for a whole one and makes up the rows that
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ def slices_of(file: Path) -> list[Slice]:
                 raise _not_grey(file)
             return [Slice(file, str(file), (image.height, image.width), _GREY[image.mode])]
     with _tiff(file, str(file)) as dataset:
-        pages = dataset.subdatasets
+        pages = sorted(dataset.subdatasets, key=_page_number)
         if not pages:
             return [_slice(file, str(file), dataset)]
     found = []
@@ -62,6 +63,15 @@ def slices_of(file: Path) -> list[Slice]:
         with _tiff(file, page) as dataset:
             found.append(_slice(file, page, dataset))
     return found
+
+
+def is_pages(file: Path) -> bool:
+    """Whether this is a TIFF file of several pages that have no place on the ground."""
+    try:
+        with _tiff(file, str(file)) as dataset:
+            return len(dataset.subdatasets) > 1 and dataset.crs is None and not dataset.gcps[0]
+    except OutcropError:
+        return False
 
 
 def read_slice(part: Slice, rows: slice, columns: slice) -> np.ndarray:
@@ -79,6 +89,11 @@ def read_slice(part: Slice, rows: slice, columns: slice) -> np.ndarray:
     with _tiff(part.file, part.page) as dataset:
         _check_same(part, dataset.shape)
         return dataset.read(1, window=Window.from_slices(rows, columns))
+
+
+def _page_number(page: str) -> int:
+    """The number in GDAL's name of a page, GTIFF_DIR:12:name; they come sorted as text."""
+    return int(page.split(":")[1])
 
 
 def _slice(file: Path, page: str, dataset: Any) -> Slice:
@@ -102,6 +117,7 @@ def _png(file: Path) -> Iterator[Any]:
 @contextmanager
 def _tiff(file: Path, page: str) -> Iterator[Any]:
     import rasterio
+    from rasterio.errors import NotGeoreferencedWarning
 
     # GDAL would look for side files in a listing of the folder, again for every slice.
     quick = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_CACHEMAX": _CACHE_BYTES}
@@ -109,6 +125,7 @@ def _tiff(file: Path, page: str) -> Iterator[Any]:
         _readable(file),
         rasterio.Env(**quick),
         strict(),
+        warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning),
         rasterio.open(page, driver="GTiff") as dataset,
     ):
         yield dataset

@@ -14,6 +14,7 @@ from outcrop.errors import OutcropError
 from outcrop.sources.dtypes import kept
 
 Triple = tuple[int, int, int]
+Coordinates = tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]
 Kind = Literal["npy", "zarr", "segy", "stack"]
 Fill = Callable[[np.ndarray, Triple], None]
 """Copies the box of the cube that begins at a corner into an array, whose shape is the box's."""
@@ -44,8 +45,10 @@ class Volume:
         dtype: uint8, int16 and uint16 are kept; every other type is read as float32.
         axes: what each axis is: inline, crossline and sample for SEG-Y, else "axis 0" to "axis 2".
         store: how its samples are read.
-        coordinates: for SEG-Y the inline numbers, the crossline numbers, and the samples' times
-            in milliseconds (in a depth volume: depths); one float or integer array per axis.
+        coordinates: what the file says of each axis, one float or integer array per axis, or None.
+            For SEG-Y the inline numbers, the crossline numbers, and the samples' times in
+            milliseconds (in a depth volume: depths); for a folder of slices the numbers in their
+            names, along axis 0.
     """
 
     path: Path
@@ -54,9 +57,7 @@ class Volume:
     dtype: np.dtype
     axes: tuple[str, str, str]
     store: Store = field(repr=False, compare=False)
-    coordinates: tuple[np.ndarray, np.ndarray, np.ndarray] | None = field(
-        default=None, repr=False, compare=False
-    )
+    coordinates: Coordinates = field(default=(None, None, None), repr=False, compare=False)
 
     @property
     def name(self) -> str:
