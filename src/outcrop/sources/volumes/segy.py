@@ -252,9 +252,9 @@ def _header_words(path: Path, file: Any, byte: int, what: str) -> np.ndarray:
         ) from None
 
 
-def _times(file: Any) -> np.ndarray:
-    """The samples' times in milliseconds; their numbers, where the file gives no interval."""
+def _times(file: Any) -> np.ndarray | None:
+    """The samples' times in milliseconds; None where the file gives no interval."""
     import segyio
 
     known = segyio.tools.dt(file, fallback_dt=0) > 0
-    return np.asarray(file.samples) if known else np.arange(len(file.samples))
+    return np.asarray(file.samples) if known else None
