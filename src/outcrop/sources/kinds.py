@@ -12,6 +12,7 @@ from outcrop.sources.opening import open_scenes
 from outcrop.sources.products import is_product
 from outcrop.sources.scene import Reading, Scene
 from outcrop.sources.volumes import Volume, open_volume, volume_kind
+from outcrop.sources.volumes.netcdf import is_netcdf_volume
 from outcrop.sources.volumes.slice_file import is_pages
 
 _PICTURES = {".tif", ".tiff", ".png"}
@@ -19,7 +20,7 @@ _ENDINGS = {".npy", ".zarr", ".sgy", ".segy"}
 
 
 def is_volume(path: str | Path) -> bool:
-    """Whether what lies there is a volume: .npy, Zarr, SEG-Y, or slices.
+    """Whether what lies there is a volume: .npy, Zarr, SEG-Y, slices, or NetCDF but for maps.
 
     Slices are a folder of pictures, or a TIFF file of several pages without a coordinate reference
     system. Everything else is a scene. What is not there is judged by the ending of its name.
@@ -27,8 +28,10 @@ def is_volume(path: str | Path) -> bool:
     if is_gdal_name(path) or is_product(path):
         return False
     path, kind = Path(path), volume_kind(path)
-    if not path.exists():
+    if kind is None and not path.exists():
         return path.suffix.lower() in _ENDINGS
+    if kind == "netcdf":
+        return is_netcdf_volume(path)
     if kind == "stack":
         if path.is_file():
             return is_pages(path)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from outcrop.errors import OutcropError
+from outcrop.sources.volumes.netcdf import ENDINGS as NETCDF
+from outcrop.sources.volumes.netcdf import split_name
 from outcrop.sources.volumes.volume import Kind, Volume
 
 _SEGY = {".sgy", ".segy", ".seg"}
@@ -24,6 +26,8 @@ def volume_kind(path: str | Path) -> Kind | None:
         metadata = ("zarr.json", ".zarray", ".zgroup")
         zarr = suffix == ".zarr" or any((path / name).is_file() for name in metadata)
         return "zarr" if zarr else "stack"
+    if split_name(path)[0].suffix.lower() in NETCDF and split_name(path)[0].is_file():
+        return "netcdf"
     if not path.is_file():
         return None
     if suffix in _SEGY:
@@ -40,6 +44,7 @@ def open_volume(
 
     Args:
         path: a .npy file; a Zarr array (version 2 or 3), or a group with one array of three axes;
+            a NetCDF file with one variable of three axes, or one of several as cube.nc/amplitude;
             a SEG-Y file (.sgy, .segy); a folder of grey TIFF or PNG pictures in the order of the
             numbers in their names, which may have signs; a TIFF file of several pages.
         inline_byte, crossline_byte: SEG-Y only: where the trace headers hold the inline and the
@@ -62,6 +67,10 @@ def open_volume(
                 from outcrop.sources.volumes.zarr_array import describe_zarr
 
                 return describe_zarr(path)
+            case "netcdf":
+                from outcrop.sources.volumes.netcdf import describe_netcdf
+
+                return describe_netcdf(path)
             case "segy":
                 from outcrop.sources.volumes.segy import describe_segy
 
@@ -78,6 +87,6 @@ def open_volume(
         raise OutcropError(path, "no such file; check the name")
     raise OutcropError(
         path,
-        "is no volume that outcrop reads; pass .npy, .zarr, SEG-Y (.sgy, .segy), "
+        "is no volume that outcrop reads; pass .npy, .zarr, NetCDF, SEG-Y (.sgy, .segy), "
         "or a folder of TIFF or PNG slices",
     )

@@ -18,6 +18,8 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
 from outcrop.sources.collections.picture import strict
+from outcrop.sources.dtypes import kept
+from outcrop.sources.volumes.cf import Packing
 
 FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF"}
 _GREY = {"1": "uint8", "L": "uint8", "I;16": "uint16", "I": "uint16"}
@@ -31,13 +33,23 @@ class Slice:
     Attributes:
         page: of a TIFF file, in GDAL's words.
         shape: rows and columns.
-        dtype: NumPy's name of it.
+        dtype: NumPy's name of it, as stored.
+        packing: how what is stored becomes samples: by the scale, offset and nodata value of TIFF.
+        masked: whether it has a mask of its own.
     """
 
     file: Path
     page: str
     shape: tuple[int, int]
     dtype: str
+    packing: Packing
+    masked: bool = False
+
+    @property
+    def read_as(self) -> np.dtype:
+        """The type of its samples."""
+        changed = self.masked or not self.packing.keeps
+        return np.dtype("float32") if changed else kept(np.dtype(self.dtype))
 
     def __str__(self) -> str:
         return f"{self.shape[0]} × {self.shape[1]} {self.dtype}"
@@ -53,7 +65,8 @@ def slices_of(file: Path) -> list[Slice]:
         with _png(file) as image:
             if image.mode not in _GREY:
                 raise _not_grey(file)
-            return [Slice(file, str(file), (image.height, image.width), _GREY[image.mode])]
+            size = image.height, image.width
+            return [Slice(file, str(file), size, _GREY[image.mode], Packing())]
     with _tiff(file, str(file)) as dataset:
         pages = sorted(dataset.subdatasets, key=_page_number)
         if not pages:
@@ -75,7 +88,7 @@ def is_pages(file: Path) -> bool:
 
 
 def read_slice(part: Slice, rows: slice, columns: slice) -> np.ndarray:
-    """Read a part of a slice, `rows × columns`.
+    """Read a part of a slice, `rows × columns`, in its type `read_as` or the stored one.
 
     Raises:
         OutcropError: the file is cut off or damaged, or has changed since it was looked at.
@@ -88,7 +101,11 @@ def read_slice(part: Slice, rows: slice, columns: slice) -> np.ndarray:
 
     with _tiff(part.file, part.page) as dataset:
         _check_same(part, dataset.shape)
-        return dataset.read(1, window=Window.from_slices(rows, columns))
+        window = Window.from_slices(rows, columns)
+        samples = part.packing.unpack(dataset.read(1, window=window))
+        if part.masked:
+            samples = np.where(dataset.read_masks(1, window=window) > 0, samples, np.nan)
+        return samples
 
 
 def _page_number(page: str) -> int:
@@ -97,13 +114,25 @@ def _page_number(page: str) -> int:
 
 
 def _slice(file: Path, page: str, dataset: Any) -> Slice:
-    from rasterio.enums import ColorInterp
+    from rasterio.enums import ColorInterp, MaskFlags
 
     dtype = dataset.dtypes[0]
     coloured = dataset.count != 1 or dataset.colorinterp[0] == ColorInterp.palette
     if coloured or dtype.startswith("complex"):
         raise _not_grey(file)
-    return Slice(file, page, dataset.shape, dtype)
+    nodata = dataset.nodata
+    return Slice(
+        file,
+        page,
+        dataset.shape,
+        dtype,
+        Packing(
+            scale=dataset.scales[0] or 1.0,
+            offset=dataset.offsets[0],
+            missing=() if nodata is None else (float(nodata),),
+        ),
+        masked=MaskFlags.per_dataset in dataset.mask_flag_enums[0],
+    )
 
 
 @contextmanager

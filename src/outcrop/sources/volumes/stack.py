@@ -41,6 +41,8 @@ def describe_stack(path: Path) -> Volume:
         )
     shape = (len(slices), *slices[0].shape)
     cube, dtype = check_cube(path, shape, np.dtype(slices[0].dtype))
+    if any(part.read_as != dtype for part in slices):
+        dtype = np.dtype("float32")
     store = StackStore(tuple(slices), cube)
     known = numbers is not None and len(numbers) == len(slices)
     return Volume(

@@ -15,7 +15,7 @@ from outcrop.sources.dtypes import kept
 
 Triple = tuple[int, int, int]
 Coordinates = tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]
-Kind = Literal["npy", "zarr", "segy", "stack"]
+Kind = Literal["npy", "zarr", "netcdf", "segy", "stack"]
 Fill = Callable[[np.ndarray, Triple], None]
 """Copies the box of the cube that begins at a corner into an array, whose shape is the box's."""
 
