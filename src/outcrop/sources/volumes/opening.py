@@ -7,6 +7,7 @@ from pathlib import Path
 from outcrop.errors import OutcropError
 from outcrop.sources.volumes.netcdf import ENDINGS as NETCDF
 from outcrop.sources.volumes.netcdf import split_name
+from outcrop.sources.volumes.segy_reading import Endian, Format, SegyReading
 from outcrop.sources.volumes.volume import Kind, Volume
 
 _SEGY = {".sgy", ".segy", ".seg"}
@@ -38,7 +39,12 @@ def volume_kind(path: str | Path) -> Kind | None:
 
 
 def open_volume(
-    path: str | Path, inline_byte: int = 189, crossline_byte: int = 193, gaps: bool = False
+    path: str | Path,
+    inline_byte: int = 189,
+    crossline_byte: int = 193,
+    gaps: bool = False,
+    format: Format | None = None,
+    endian: Endian | None = None,
 ) -> Volume:
     """Open a volume; its samples are read as they are asked for.
 
@@ -51,6 +57,11 @@ def open_volume(
             crossline number, from 1.
         gaps: SEG-Y only: take a file that lacks traces of the inline × crossline grid, and read
             these as NaN. The volume is float32 then.
+        format: SEG-Y only: how samples are stored, where the header is wrong: "ibm", "ieee",
+            "float64", "int16" and so on. A file whose samples cannot be what its header says is
+            refused without it.
+        endian: SEG-Y only: the byte order of the samples, "big" or "little", where it is not that
+            of the headers.
 
     Raises:
         OutcropError: nothing there, or it is no volume; it is damaged; the geometry of a SEG-Y
@@ -74,7 +85,8 @@ def open_volume(
             case "segy":
                 from outcrop.sources.volumes.segy import describe_segy
 
-                return describe_segy(path, inline_byte, crossline_byte, gaps)
+                reading = SegyReading(inline_byte, crossline_byte, gaps, format, endian)
+                return describe_segy(path, reading)
             case "stack":
                 from outcrop.sources.volumes.stack import describe_stack
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.sources.dtypes import kept
+from outcrop.sources.volumes.segy_reading import SegyReading
 
 Triple = tuple[int, int, int]
 Coordinates = tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]
@@ -49,6 +50,7 @@ class Volume:
             For SEG-Y the inline numbers, the crossline numbers, and the samples' times in
             milliseconds (in a depth volume: depths); for a folder of slices the numbers in their
             names, along axis 0.
+        reading: how a SEG-Y file was opened.
     """
 
     path: Path
@@ -58,6 +60,7 @@ class Volume:
     axes: tuple[str, str, str]
     store: Store = field(repr=False, compare=False)
     coordinates: Coordinates = field(default=(None, None, None), repr=False, compare=False)
+    reading: SegyReading = field(default=SegyReading(), repr=False)
 
     @property
     def name(self) -> str:
