@@ -20,6 +20,7 @@ from scipy.io import netcdf_file
 
 from outcrop.errors import OutcropError
 from outcrop.patches.cut_volume import cut_volume
+from outcrop.patches.reopen import reopen
 from outcrop.sources.kinds import is_volume
 from outcrop.sources.volumes import open_volume
 from outcrop.sources.volumes.cf import Packing
@@ -241,14 +242,16 @@ def test_labels_of_xarray_go_with_the_lines_of_segy(tmp_path, kind):
 
 
 def test_one_of_several_variables_is_named(tmp_path):
-    path = write_netcdf4(tmp_path / "a.nc", _stored(), {})
+    path = write_netcdf4(tmp_path / "a.nc", np.abs(_stored()), {})
     with h5netcdf.File(path, "a") as file:
-        file.create_variable("far", DIMENSIONS, data=_stored() + 1)
+        file.create_variable("far", DIMENSIONS, data=np.abs(_stored()) + 1)
     line = "holds 2 arrays of 3 axes; name one, e.g. .*a.nc/amplitude"
     with pytest.raises(OutcropError, match=line):
         open_volume(path)
     assert is_volume(path / "far")
-    assert np.array_equal(_whole(path / "far"), _stored() + 1)
+    assert np.array_equal(_whole(path / "far"), np.abs(_stored()) + 1)
+    patches = cut_volume(path / "far", path / "amplitude", 0, 3)
+    assert reopen(patches)[0].shape == SHAPE
     with pytest.raises(OutcropError, match=r"a.nc/near: is no variable of a.nc; it has amplitude"):
         open_volume(path / "near")
 

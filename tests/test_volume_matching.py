@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from outcrop.errors import OutcropError
 from outcrop.patches.cut_volume import cut_volume
+from outcrop.patches.patchset import read_patches
+from outcrop.patches.reopen import reopen
 from outcrop.sources.volumes import open_volume
 from outcrop.sources.volumes.matching import in_order_of
 from tests.cubes import write_picture, write_segy, write_zarr
@@ -145,3 +147,17 @@ def test_chunks_of_zarr_are_read_backwards_too(tmp_path):
     turned = write_zarr(tmp_path / "b.zarr", cube[::-1, :, ::-1])
     layer = _named(open_volume(turned), names, [lines[0][::-1], lines[1], lines[2][::-1]])
     _plain(cube, in_order_of(layer, volume))
+
+
+def test_a_patch_set_knows_how_its_volume_was_read(tmp_path):
+    made = {"inlines": UP, "crosslines": ACROSS, "at": (9, 21)}
+    path = write_segy(tmp_path / "a.sgy", _samples(), **made)
+    volume = open_volume(path, inline_byte=9, crossline_byte=21)
+    np.save(tmp_path / "l.npy", LABELS.astype("uint8"))
+    cut_volume(volume, tmp_path / "l.npy", 0, 3, output=tmp_path / "p.zarr")
+    patches = read_patches(tmp_path / "p.zarr")
+    assert reopen(patches) == [volume]
+    made |= {"inlines": UP[::-1]}
+    turned = write_segy(tmp_path / "b.sgy", _samples(), **made)
+    with pytest.raises(OutcropError, match=r"b.sgy: has inline 118 to 100, where patches were cut"):
+        reopen(patches, [turned])

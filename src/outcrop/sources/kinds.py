@@ -13,6 +13,7 @@ from outcrop.sources.products import is_product
 from outcrop.sources.scene import Reading, Scene
 from outcrop.sources.volumes import Volume, open_volume, volume_kind
 from outcrop.sources.volumes.netcdf import is_netcdf_volume
+from outcrop.sources.volumes.segy_reading import SegyReading
 from outcrop.sources.volumes.slice_file import is_pages
 
 _PICTURES = {".tif", ".tiff", ".png"}
@@ -57,16 +58,10 @@ def are_volumes(sources: Sequence[str | Path | Scene | Volume]) -> bool:
 
 
 def open_all_volumes(
-    sources: Sequence[str | Path | Scene | Volume],
-    inline_byte: int = 189,
-    crossline_byte: int = 193,
-    gaps: bool = False,
+    sources: Sequence[str | Path | Scene | Volume], segy: SegyReading = SegyReading()
 ) -> list[Volume]:
     """The volumes, those that are only named opened (`outcrop.sources.volumes.open_volume`)."""
-    return [
-        s if isinstance(s, Volume) else open_volume(str(s), inline_byte, crossline_byte, gaps)
-        for s in sources
-    ]
+    return [s if isinstance(s, Volume) else open_volume(str(s), **vars(segy)) for s in sources]
 
 
 def open_all_scenes(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+from outcrop.errors import OutcropError
 
 Format = Literal[
     "ibm",
@@ -33,6 +35,9 @@ class SegyReading:
             int16 and so on.
         endian: of SEG-Y, the byte order of the samples, where it is not that of the headers: big
             or little.
+
+    Raises:
+        OutcropError: no such format or byte order.
     """
 
     inline_byte: int = 189
@@ -40,3 +45,9 @@ class SegyReading:
     gaps: bool = False
     format: Format | None = None
     endian: Endian | None = None
+
+    def __post_init__(self) -> None:
+        for name, kinds in (("format", get_args(Format)), ("endian", get_args(Endian))):
+            value = getattr(self, name)
+            if value is not None and value not in kinds:
+                raise OutcropError(f"--{name}", f"is {value}; take one of {', '.join(kinds)}")

@@ -72,6 +72,13 @@ class Volume:
         """The file or folder, for messages."""
         return str(self.path)
 
+    @property
+    def ends(self) -> tuple[tuple[float, float] | None, ...]:
+        """The first and last coordinate along each axis, None where it has none."""
+        return tuple(
+            None if line is None else (float(line[0]), float(line[-1])) for line in self.coordinates
+        )
+
     def plane(self, axis: int) -> tuple[int, int]:
         """Height and width of a slice across an axis.
 
