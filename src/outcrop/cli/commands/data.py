@@ -94,8 +94,10 @@ def patches(
             table with columns lon and lat, x and y, or wkt: one file for all scenes or one each.
             For each volume a volume of labels of the same shape, where 0 means unlabelled.
         positions: instead of labels, a table (CSV, Parquet) with row and column of the upper-left
-            pixel of every patch, from 0, its class, and in volumes axis and index of the slice;
-            source, if there are several. Rows whose found is false are left out, flip is ignored.
+            pixel of every patch, from 0, its class, and in volumes axis and index of the slice, or
+            axis, and inline, crossline and time or depth of the labelled pixel, where the volume
+            has these; source, if there are several. Rows whose found is false are left out, flip is
+            ignored.
         column: the column that names the class, of vector labels or of the table, there "label"
             if not given.
         size: height and width of a patch in pixels; odd sizes have the labelled pixel in the

@@ -191,12 +191,12 @@ def axes_of(
         nameless = not dimension or dimension.startswith(_NAMELESS)
         along = [line for line in lines if line.dimension == dimension]
         found = next((line for line in along if line.name == dimension), None)
-        found = found or next((line for line in along if _role(line.name)), None)
+        found = found or next((line for line in along if role_of(line.name)), None)
         names.append(PLAIN_AXES[axis] if nameless else str(dimension))
-        if found is not None and not _role(names[axis]) and _role(found.name):
+        if found is not None and not role_of(names[axis]) and role_of(found.name):
             names[axis] = found.name
         coordinates.append(None if found is None else _coordinates(found, length))
-    roles = [_role(name) for name in names]
+    roles = [role_of(name) for name in names]
     if {"inline", "crossline"} & set(roles):
         names = [role or name for role, name in zip(roles, names, strict=True)]
     if len(set(names)) < 3:
@@ -205,8 +205,12 @@ def axes_of(
     return (names[0], names[1], names[2]), (first, second, third)
 
 
-def _role(name: str) -> str:
-    """Inline, crossline or sample, if a name means one of them."""
+def role_of(name: str) -> str:
+    """Inline, crossline or sample, if a name means one of them; else nothing.
+
+    >>> role_of("ILine"), role_of("twt"), role_of("latitude")
+    ('inline', 'sample', '')
+    """
     word = name.casefold().replace("_", "").replace(" ", "")
     known = {"inline": _INLINE, "crossline": _CROSSLINE, "sample": _SAMPLE}
     return next((role for role, words in known.items() if word in words), "")
@@ -222,6 +226,6 @@ def _coordinates(line: Line, length: int) -> np.ndarray | None:
     if not np.isfinite(numbers).all():
         return None
     unit = str(_plain(attributes.get("units", ""))).strip().lower()
-    if _role(line.name) == "sample" and unit in _MILLISECONDS:
+    if role_of(line.name) == "sample" and unit in _MILLISECONDS:
         numbers = numbers * _MILLISECONDS[unit]
     return numbers.astype(numbers.dtype.newbyteorder("="), copy=False)
