@@ -327,3 +327,21 @@ def test_traces_that_begin_at_several_times_are_told(tmp_path, capsys):
     _with_words(path, {109: (">i2", lambda i, j: 100 + 8 * (i == 3))})
     open_volume(path)
     assert "its traces begin at 100 to 108 ms" in capsys.readouterr().err
+
+
+def test_traces_that_a_header_counts_and_are_not_there_are_told(tmp_path):
+    path = write_revision_2(tmp_path / "a.sgy", ramp(), 1)
+    content = bytearray(path.read_bytes())
+    content[3512:3520] = (24).to_bytes(8, "big")
+    path.write_bytes(bytes(content))
+    with pytest.raises(OutcropError, match="is cut off: 20 of 24 traces are there; fetch"):
+        open_volume(path)
+
+
+def test_a_binary_header_filled_with_spaces_is_read(tmp_path, capsys):
+    path = write_segy(tmp_path / "a.sgy", ramp())
+    content = bytearray(path.read_bytes())
+    content[3260:3600] = b"\x40" * 340  # in EBCDIC
+    path.write_bytes(bytes(content))
+    assert np.array_equal(whole(path), ramp())
+    assert "for which it has no room; it is read without" in capsys.readouterr().err

@@ -111,38 +111,46 @@ def read_layout(path: Path, reading: SegyReading = SegyReading()) -> Layout:
     def word(byte: int, kind: str) -> int:
         return int(np.frombuffer(headers, order + kind, 1, byte - 1)[0])
 
-    revision = headers[3500] if headers[3500] < 16 else 0
+    major = headers[3500] or (headers[3501] if order == "<" else 0)
+    revision = major if major < 16 else 0
     samples = word(3221, "u2")
     if revision >= 2 and word(3269, "i4") > 0:
         samples = word(3269, "i4")
     if samples <= 0:
         raise OutcropError(path, "gives traces of no samples; correct the binary header")
-    first = _HEADERS + _TEXT * word(3505, "i2")
+    first, extra, trailer, said = _HEADERS + _TEXT * word(3505, "i2"), 0, 0, 0
+    if revision >= 2:
+        extra = _extra_headers(word(3507, "i2"), word(3507, "i4"), headers[3501])
+        trailer, said = _TEXT * max(0, word(3529, "i4")), word(3513, "u8")
     if revision >= 2 and _HEADERS <= word(3521, "u8") < size:
         first = word(3521, "u8")
-    elif word(3505, "i2") < 0:
+    elif first < _HEADERS:
         raise OutcropError(
             path,
             "does not say how many extended textual headers it has; write it again with a number",
         )
-    extra = (
-        _extra_headers(word(3507, "i2"), word(3507, "i4"), headers[3501]) if revision >= 2 else 0
-    )
+    body = samples * np.dtype(STORED[form]).itemsize
     header = _TRACE_HEADER * (1 + extra)
-    stride = header + samples * np.dtype(STORED[form]).itemsize
-    trailer = _TEXT * max(0, word(3529, "i4")) if revision >= 2 else 0
-    traces, rest = divmod(size - first - trailer, stride)
-    said = word(3513, "u8") if revision >= 2 else 0
+    traces, rest = divmod(size - first - trailer, header + body)
     if 0 < said <= traces:
         traces, rest = said, 0
+    plain = divmod(size - _HEADERS, _TRACE_HEADER + body)
+    if (traces <= 0 or rest) and plain[0] > 0 and not plain[1] and (first, header) != (3600, 240):
+        tell(
+            f"{path}: its header speaks of further headers, for which it has no room; it is read "
+            "without"
+        )
+        first, header, (traces, rest) = _HEADERS, _TRACE_HEADER, plain
     if traces <= 0 or rest:
-        of = f"{samples} samples of {form}"
         more = f" and {extra} additional trace headers" if extra else ""
         raise OutcropError(
             path,
             f"is not a SEG-Y file of a whole number of traces ({max(size - first, 0)} bytes for "
-            f"traces of {stride}: {of}{more}), or is damaged; fetch it again",
+            f"traces of {header + body}: {samples} samples of {form}{more}), or is damaged; fetch "
+            "it again",
         )
+    if traces < said < 1 << 48:
+        raise OutcropError(path, f"is cut off: {traces} of {said} traces are there; fetch it again")
     interval = _interval(path, headers, order, revision, first)
     return Layout(path, order, form, endian, samples, traces, first, header, interval)
 

@@ -25,8 +25,8 @@ from outcrop.sources.volumes.mapped import Mapped
 from outcrop.sources.volumes.segy_header import STORED, Layout
 from outcrop.sources.volumes.segy_reading import Endian, Format, SegyReading
 
-_TRACES, _SAMPLES = 64, 4096
-_MOST = 1 << 18
+_TRACES, _SAMPLES = 16, 4096
+_MOST = 1 << 16
 _FEWEST = 64
 _LARGEST_EXPONENT = 100
 _FLOATS = ("ibm", "ieee")
@@ -77,9 +77,10 @@ def likely(raw: np.ndarray, form: Format, endian: Endian) -> tuple[Format, Endia
         good = _wild(_bits(raw, endian, 8), 52, 11) < 0.05
         return (form, endian if good or _wild(_bits(raw, other, 8), 52, 11) > 0.005 else other)
     if form in _FLOATS:
-        here, there = _bits(raw, endian, 4), _bits(raw, other, 4)
+        here = _bits(raw, endian, 4)
         if len(here) < _FEWEST or _wild(here, 23, 8) < 0.05:
             return _kind_of_float(here, form), endian
+        there = _bits(raw, other, 4)
         if _wild(there, 23, 8) < 0.005:
             return _kind_of_float(there, form), other
         for order in (endian, other):
