@@ -42,6 +42,17 @@ def test_pages_come_in_page_order(tmp_path, count, dtype):
     assert is_volume(path)
 
 
+def test_pages_of_several_channels_are_no_volume(tmp_path):
+    pages = [Image.fromarray(np.full((4, 6), k, "uint8")) for k in range(12)]
+    for channels in (1, 2):
+        told = f"ImageJ=1.53\nimages=12\nchannels={channels}\nslices={12 // channels}\n"
+        path = tmp_path / f"{channels}.tif"
+        pages[0].save(path, save_all=True, append_images=pages[1:], description=told)
+    assert _order(tmp_path / "1.tif") == list(range(12))
+    with pytest.raises(OutcropError, match=r"2.tif: holds 2 channels page by page; save one"):
+        open_volume(tmp_path / "2.tif")
+
+
 def test_a_folder_of_files_of_pages_is_in_the_order_of_both(tmp_path):
     for number in (9, 10):
         _pages(tmp_path / f"part{number}.tif", 11)

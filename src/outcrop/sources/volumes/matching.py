@@ -47,8 +47,8 @@ def in_order_of(layer: Volume, volume: Volume) -> Volume:
                 raise OutcropError(
                     layer.title,
                     f"is of another place than {volume.title}: {_span(volume, axis, theirs)}, "
-                    f"where that has {_span(volume, axis, ours)}; labels have the lines and "
-                    "samples of their volume, in any order",
+                    f"where that has {_span(volume, axis, ours)}; write labels of all its lines "
+                    "and samples, in any order",
                 )
             order = found
         orders.append(order)

@@ -42,6 +42,7 @@ STORED: dict[Format, str] = {
     "uint32": "u4",
     "uint64": "u8",
 }
+_OF_WIDTHS: tuple[Format, ...] = ("ieee", "int16", "int8", "float64")
 _ORDERS: dict[Endian, str] = {"big": ">", "little": "<"}
 _HEADERS, _TRACE_HEADER, _TEXT = 3600, 240, 3200
 _SCANNED = 1 << 16
@@ -143,11 +144,18 @@ def read_layout(path: Path, reading: SegyReading = SegyReading()) -> Layout:
         first, header, (traces, rest) = _HEADERS, _TRACE_HEADER, plain
     if traces <= 0 or rest:
         more = f" and {extra} additional trace headers" if extra else ""
+        room = size - first - trailer
+        fitting = [
+            name
+            for name in _OF_WIDTHS
+            if room > 0 and not room % (header + samples * np.dtype(STORED[name]).itemsize)
+        ]
+        instead = f", or pass --format {fitting[0]}, with which it is whole" if fitting else ""
         raise OutcropError(
             path,
             f"is not a SEG-Y file of a whole number of traces ({max(size - first, 0)} bytes for "
             f"traces of {header + body}: {samples} samples of {form}{more}), or is damaged; fetch "
-            "it again",
+            f"it again{instead}",
         )
     if traces < said < 1 << 48:
         raise OutcropError(path, f"is cut off: {traces} of {said} traces are there; fetch it again")

@@ -6,6 +6,7 @@ GDAL takes a PNG file that is cut off for a whole one and makes up the rows that
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -69,6 +70,7 @@ def slices_of(file: Path) -> list[Slice]:
             return [Slice(file, str(file), size, _GREY[image.mode], Packing())]
     with _tiff(file, str(file)) as dataset:
         pages = sorted(dataset.subdatasets, key=_page_number)
+        _check_stack(file, dataset.tags().get("TIFFTAG_IMAGEDESCRIPTION", ""))
         if not pages:
             return [_slice(file, str(file), dataset)]
     found = []
@@ -106,6 +108,16 @@ def read_slice(part: Slice, rows: slice, columns: slice) -> np.ndarray:
         if part.masked:
             samples = np.where(dataset.read_masks(1, window=window) > 0, samples, np.nan)
         return samples
+
+
+def _check_stack(file: Path, description: str) -> None:
+    """Refuse pages that ImageJ says are of several channels or times, one after the other."""
+    several = re.findall(r"^(channels|frames)=(\d+)", description, re.MULTILINE)
+    for what, count in several:
+        if description.startswith("ImageJ=") and int(count) > 1:
+            raise OutcropError(
+                file, f"holds {count} {what} page by page; save one of them as a stack of slices"
+            )
 
 
 def _page_number(page: str) -> int:
