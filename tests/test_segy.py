@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 import segyio
@@ -102,7 +105,7 @@ def test_the_grid_is_found_in_whatever_order_the_traces_come(tmp_path, places):
 def test_many_batches_whose_pages_are_let_go(tmp_path, monkeypatch):
     monkeypatch.setattr("outcrop.sources.volumes.mapped._HELD_BYTES", 0)
     monkeypatch.setattr("outcrop.sources.volumes.segy._BATCH_BYTES", 1 << 14)
-    monkeypatch.setattr("outcrop.sources.volumes.segy._SCANNED", 64)
+    monkeypatch.setattr("outcrop.sources.volumes.segy_header._SCANNED", 64)
     cube = ramp(shape=(20, 30, 40))
     places = [(i, j) for j in range(30) for i in range(20)]
     path = write_segy(tmp_path / "a.sgy", cube, places, inlines=range(20), crosslines=range(30))
@@ -121,8 +124,11 @@ def test_numbers_in_other_header_bytes(tmp_path):
     assert np.array_equal(whole(path, inline_byte=9, crossline_byte=21), ramp())
     with pytest.raises(OutcropError, match=r"bytes? 189, crossline at 193: has no geometry"):
         open_volume(path)
-    with pytest.raises(OutcropError, match="no header word starts at byte 190; give that of the"):
-        open_volume(path, inline_byte=190)
+    for byte in (0, 238, 999):
+        with pytest.raises(
+            OutcropError, match=f"no header word starts at byte {byte} of 240; give"
+        ):
+            open_volume(path, inline_byte=byte)
 
 
 def test_a_single_line_and_a_single_trace_are_volumes(tmp_path):
@@ -178,7 +184,7 @@ def test_times_need_an_interval(tmp_path):
     path = write_segy(tmp_path / "a.sgy", ramp(), interval=2000)
     assert list(open_volume(path).coordinates[2]) == [0, 2, 4, 6, 8, 10]
     path = write_segy(tmp_path / "b.sgy", ramp(), interval=0)
-    assert list(open_volume(path).coordinates[2]) == [0, 1, 2, 3, 4, 5]
+    assert open_volume(path).coordinates[2] is None
 
 
 def test_long_traces_and_extended_textual_headers(tmp_path):
@@ -234,3 +240,108 @@ def test_damaged_headers_are_one_line(tmp_path, damage, line):
         open_volume(path)
     assert "\n" not in str(caught.value)
     assert "; " in str(caught.value)
+
+
+def _with_words(path: Path, words: dict[int, tuple[str, Callable[[int, int], int]]]) -> None:
+    """Write words into the trace headers: for each byte its type, and the number of each line."""
+    content = bytearray(path.read_bytes())
+    stride = (len(content) - 3600) // 20
+    for number, (i, j) in enumerate(PLACES):
+        for byte, (kind, value) in words.items():
+            at = 3600 + number * stride + byte - 1
+            raw = np.array([value(i, j)], kind).tobytes()
+            content[at : at + len(raw)] = raw
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("endian", ["big", "little"])
+@pytest.mark.parametrize("bytes_", [(221, 225), (233, 237), (3, 7), (181, 185), (215, 217)])
+def test_numbers_at_any_byte(tmp_path, bytes_, endian):
+    path = write_segy(tmp_path / "a.sgy", ramp(), endian=endian, at=(9, 21))
+    kind = (">" if endian == "big" else "<") + ("i2" if bytes_ == (215, 217) else "i4")
+    lines = (kind, lambda i, j: INLINES[i]), (kind, lambda i, j: CROSSLINES[j])
+    _with_words(path, dict(zip(bytes_, lines, strict=True)))
+    volume = open_volume(path, *bytes_)
+    assert list(volume.coordinates[0]) == list(INLINES)
+    assert list(volume.coordinates[1]) == list(CROSSLINES)
+    assert np.array_equal(whole(path, inline_byte=bytes_[0], crossline_byte=bytes_[1]), ramp())
+
+
+def write_revision_2(
+    path: Path, cube: np.ndarray, extra: int, minor: int = 0, wide: bool = True, **options
+) -> Path:
+    """Add trace headers to each trace, and say so as revision 2.0 (four bytes) or 2.1 does."""
+    write_segy(path, cube, **options)
+    content = path.read_bytes()
+    order = "<" if options.get("endian") == "little" else ">"
+    count = int(np.prod(cube.shape[:2]))
+    traces = np.frombuffer(content[3600:], "u1").reshape(count, -1)
+    filler = np.full((count, 240 * extra), 0x5A, "u1")
+    body = np.concatenate([traces[:, :240], filler, traces[:, 240:]], axis=1)
+    headers = bytearray(content[:3600])
+    headers[3296:3300] = np.array([0x01020304], order + "u4").tobytes()
+    headers[3500:3502] = bytes([2, minor])
+    headers[3502:3504] = np.array([1], order + "i2").tobytes()
+    number = np.array([extra], order + ("i4" if wide else "i2")).tobytes()
+    headers[3506 : 3506 + len(number)] = number
+    path.write_bytes(bytes(headers) + body.tobytes())
+    return path
+
+
+@pytest.mark.parametrize("endian", ["big", "little"])
+@pytest.mark.parametrize(("minor", "wide"), [(0, True), (0, False), (1, False)])
+@pytest.mark.parametrize("extra", [0, 1, 3])
+def test_additional_trace_headers_of_revision_2(tmp_path, extra, minor, wide, endian):
+    path = write_revision_2(tmp_path / "a.sgy", ramp(), extra, minor, wide, endian=endian)
+    assert np.array_equal(whole(path), ramp())
+    assert list(open_volume(path).coordinates[0]) == list(INLINES)
+    # A trace that is cut off is seen as ever.
+    path.write_bytes(path.read_bytes()[:-240])
+    with pytest.raises(OutcropError, match="of a whole number of traces"):
+        open_volume(path)
+
+
+def test_what_else_revision_2_says(tmp_path):
+    path = write_revision_2(tmp_path / "a.sgy", ramp(), 1)
+    content = bytearray(path.read_bytes())
+    content[3504:3506] = (-1).to_bytes(2, "big", signed=True)
+    content[3520:3528] = (3600 + 6400).to_bytes(8, "big")
+    content[3512:3520] = (20).to_bytes(8, "big")
+    content[3528:3532] = (2).to_bytes(4, "big")
+    content[3216:3218] = bytes(2)
+    content[3272:3280] = np.array([2500.0], ">f8").tobytes()
+    path.write_bytes(bytes(content[:3600]) + bytes(6400) + bytes(content[3600:]) + bytes(6400))
+    assert np.array_equal(whole(path), ramp())
+    assert list(open_volume(path).coordinates[2]) == [0, 2.5, 5, 7.5, 10, 12.5]
+    content[3296:3300] = b"\2\1\4\3"
+    path.write_bytes(bytes(content))
+    with pytest.raises(OutcropError, match="has its bytes swapped in pairs"):
+        open_volume(path)
+
+
+def test_traces_that_begin_at_several_times_are_told(tmp_path, capsys):
+    path = write_segy(tmp_path / "a.sgy", ramp())
+    _with_words(path, {109: (">i2", lambda i, j: 100)})
+    assert list(open_volume(path).coordinates[2]) == [100, 104, 108, 112, 116, 120]
+    assert capsys.readouterr().err == ""
+    _with_words(path, {109: (">i2", lambda i, j: 100 + 8 * (i == 3))})
+    open_volume(path)
+    assert "its traces begin at 100 to 108 ms" in capsys.readouterr().err
+
+
+def test_traces_that_a_header_counts_and_are_not_there_are_told(tmp_path):
+    path = write_revision_2(tmp_path / "a.sgy", ramp(), 1)
+    content = bytearray(path.read_bytes())
+    content[3512:3520] = (24).to_bytes(8, "big")
+    path.write_bytes(bytes(content))
+    with pytest.raises(OutcropError, match="is cut off: 20 of 24 traces are there; fetch"):
+        open_volume(path)
+
+
+def test_a_binary_header_filled_with_spaces_is_read(tmp_path, capsys):
+    path = write_segy(tmp_path / "a.sgy", ramp())
+    content = bytearray(path.read_bytes())
+    content[3260:3600] = b"\x40" * 340  # in EBCDIC
+    path.write_bytes(bytes(content))
+    assert np.array_equal(whole(path), ramp())
+    assert "for which it has no room; it is read without" in capsys.readouterr().err

@@ -6,12 +6,14 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+import h5netcdf
 import numpy as np
 import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.io import netcdf_file
 
 import outcrop
 from outcrop.errors import OutcropError
@@ -28,6 +30,21 @@ def _pages(path: Path, cube: np.ndarray) -> Path:
 
 def _npy(path: Path, cube: np.ndarray) -> Path:
     np.save(path, cube)
+    return path
+
+
+def _netcdf4(path: Path, cube: np.ndarray, name: str = "amplitude") -> Path:
+    with h5netcdf.File(path, "w") as file:
+        file.dimensions = dict(zip(("il", "xl", "twt"), cube.shape, strict=True))
+        file.create_variable(name, ("il", "xl", "twt"), data=cube, chunks=(2, 3, 4))
+    return path
+
+
+def _netcdf3(path: Path, cube: np.ndarray) -> Path:
+    with netcdf_file(path, "w") as file:
+        for name, length in zip("abc", cube.shape, strict=True):
+            file.createDimension(name, length)
+        file.createVariable("amplitude", cube.dtype.newbyteorder(">"), tuple("abc"))[:] = cube
     return path
 
 
@@ -50,6 +67,9 @@ _WRITERS = {
     "png": lambda path: write_stack(path / "a", ramp("uint8"), ".png"),
     "png of 16 bits": lambda path: write_stack(path / "a", ramp("uint16"), ".png"),
     "tiff of floats": lambda path: write_stack(path / "a", ramp(), ".tif"),
+    "netcdf 4": lambda path: _netcdf4(path / "a.nc", ramp("int64")),
+    "netcdf 4 in a group": lambda path: _netcdf4(path / "a.seisnc", ramp(), "survey/amplitude"),
+    "netcdf 3": lambda path: _netcdf3(path / "a.nc", ramp("int16")),
     "tiff of pages": lambda path: _pages(path / "a.tif", ramp("uint16")),
 }
 

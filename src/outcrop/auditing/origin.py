@@ -38,7 +38,7 @@ def open_to_map(paths: Sequence[str | Path], patches: PatchSet) -> Origins:
         own, other = ("volumes", "scene") if patches.from_volume else ("scenes", "volume")
         raise OutcropError(paths[0], f"is a {other}, and the patches are from {own}; map such")
     if patches.from_volume:
-        return [open_volume(path) for path in paths]
+        return [open_volume(path, **vars(patches.sources[0].segy)) for path in paths]
     remedy = "take a scene that has them"
     reading = replace(patches.reading, band_names=[])
     scenes = open_scenes(paths, reading=reading)

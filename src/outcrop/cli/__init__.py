@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     settings: dict[str, Any] = {}
     try:
-        with _ended_by_sigterm():
+        with _ended_by_sigterm(), _without_warnings():
             from outcrop import __doc__ as description
             from outcrop import __version__
             from outcrop.cli.commands import COMMANDS
@@ -84,6 +85,18 @@ def _ended_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Show no warnings of libraries, which speak to programmers.
+
+    With `OUTCROP_DEBUG=1`, `python -W` or PYTHONWARNINGS they are shown.
+    """
+    with warnings.catch_warnings():
+        if not sys.warnoptions and os.environ.get(DEBUG, "0") == "0":
+            warnings.simplefilter("ignore")
+        yield
 
 
 def _say_stopped(settings: dict[str, Any]) -> None:

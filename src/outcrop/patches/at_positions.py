@@ -14,6 +14,7 @@ from outcrop.patches.collect import Batch, check_classes, collect, without_image
 from outcrop.patches.cut import how_read, scene_images
 from outcrop.patches.names import fitting
 from outcrop.patches.patchset import Column, PatchSet, check_output
+from outcrop.patches.places import Places, names_lines, places_by_lines
 from outcrop.patches.positions import Positions, Source, in_slice, volume_positions
 from outcrop.patches.samples import (
     check_numbers,
@@ -42,6 +43,7 @@ class _Ground:
         positions: of the rows.
         twin: bool, `N`, whether an earlier row is of the same place.
         valid: bool, `N`, whether the centre pixel has data in every band.
+        inside: bool, `N`, whether the patch lies wholly in its source.
         dtype: of the patches.
         images: cuts patches.
     """
@@ -49,6 +51,7 @@ class _Ground:
     positions: Positions
     twin: np.ndarray
     valid: np.ndarray
+    inside: np.ndarray
     dtype: np.dtype
     images: Callable[[Positions], Iterator[Batch]]
     sources: tuple[Source, ...]
@@ -76,11 +79,14 @@ def cut_at_positions(
     """Cut the patches that a table of positions and labels names.
 
     The table has a header and one row a patch: `row` and `column` of its upper-left pixel, from 0,
-    its class, and in volumes `axis` and `index` of the slice. `source` names one of several
-    sources by file, file name or file name without ending. Rows whose `found` is false (as
-    `outcrop locate` writes them) are left out and counted; so are patches whose centre pixel has
-    no data, and rows that name a place once more. `flip` and everything else is ignored: pixels
-    come from the source as they are.
+    its class, and in volumes `axis` and `index` of the slice. In volumes that have coordinates
+    (SEG-Y, NetCDF) `inline`, `crossline` and `time` or `depth` of the labelled pixel, the middle of
+    the patch, may stand instead of `index`, `row` and `column`; patches that then reach over the
+    edge of their slice are dropped and counted. `source` names one of several sources by file,
+    file name or file name without ending. Rows whose `found` is false (as `outcrop locate` writes
+    them) are left out and counted; so are patches whose centre pixel has no data, and rows that
+    name a place once more. `flip` and everything else is ignored: pixels come from the source as
+    they are.
 
     Sources are read slab by slab, or tile by tile, whatever the order of the rows.
 
@@ -123,12 +129,19 @@ def cut_at_positions(
     else:
         refuse_for("scenes", axis=axis)
         ground = _in_scenes(open_all_scenes(several, bands, crs, reading), table, labels, size)
-    if not ground.valid.any():
+    if not ground.inside.any():
+        raise OutcropError(
+            table.path,
+            f"gives no patch: all {len(table)} reach over the edge; take a smaller --size",
+        )
+    valid = ground.valid & ground.inside
+    if not valid.any():
         raise OutcropError(
             table.path, f"gives no patch: none of {len(table)} has data at its centre; correct it"
         )
-    dropped["no data"] += int((~ground.valid).sum())
-    dropped["same place as another"] += int((ground.twin & ground.valid).sum())
+    dropped["edge"] += int((~ground.inside).sum())
+    dropped["no data"] += int((ground.inside & ~ground.valid).sum())
+    dropped["same place as another"] += int((ground.twin & valid).sum())
     patches = PatchSet(
         images=without_images(len(table), len(ground.bands)),
         labels=labels,
@@ -140,7 +153,7 @@ def cut_at_positions(
         reading=ground.reading,
         columns={name: _kept(table, name) for name in keep},
         dropped={reason: count for reason, count in dropped.items() if count},
-    ).subset(ground.valid & ~ground.twin)
+    ).subset(valid & ~ground.twin)
     if per_class is not None:
         patches = patches.subset(draw(patches.labels, per_class, seed))
     check_classes(patches, table.path)
@@ -167,6 +180,28 @@ def _in_volumes(
     )
     for number, across in np.unique(np.stack([source, axis]), axis=1).T:
         check_size(volumes[number], int(across), size)
+    places = (places_by_lines if names_lines(table, volumes) else _places)(
+        table, volumes, source, axis, size
+    )
+    index, row, column = places.index, places.row, places.column
+    twin = _twins(table, labels, source, axis, index, row, column)
+    at = volume_positions(source, axis, index, row, column, size)
+    return _Ground(
+        positions=at,
+        twin=twin,
+        valid=with_samples(volumes, at),
+        inside=places.inside,
+        dtype=common_dtype(volumes),
+        images=lambda at: volume_images(volumes, at, size),
+        sources=tuple(map(Source.of, volumes)),
+        bands=band_names(1),
+    )
+
+
+def _places(
+    table: Table, volumes: Sequence[Volume], source: np.ndarray, axis: np.ndarray, size: int
+) -> Places:
+    """The places of patches by index, row and column, which lie wholly inside."""
     index = table.numbers("index")
     every, shape = np.arange(len(table)), np.array([volume.shape for volume in volumes])[source]
     length = shape[every, axis]
@@ -180,17 +215,7 @@ def _in_volumes(
     down, right = np.array([in_slice(across) for across in range(3)])[axis].T
     plane = shape[every, down], shape[every, right]
     row, column = _centres(table, [volumes[i].title for i in source], plane, size)
-    twin = _twins(table, labels, source, axis, index, row, column)
-    at = volume_positions(source, axis, index, row, column, size)
-    return _Ground(
-        positions=at,
-        twin=twin,
-        valid=with_samples(volumes, at),
-        dtype=common_dtype(volumes),
-        images=lambda at: volume_images(volumes, at, size),
-        sources=tuple(map(Source.of, volumes)),
-        bands=band_names(1),
-    )
+    return Places(index, row, column, np.ones(len(table), bool))
 
 
 def _in_scenes(scenes: Sequence[Scene], table: Table, labels: np.ndarray, size: int) -> _Ground:
@@ -211,6 +236,7 @@ def _in_scenes(scenes: Sequence[Scene], table: Table, labels: np.ndarray, size: 
         positions=join_positions(parts)[np.argsort(np.concatenate(order))],
         twin=twin,
         valid=valid,
+        inside=np.ones(len(table), bool),
         dtype=np.dtype("float32") if gaps else np.result_type(*(s.dtype for s in scenes)),
         images=lambda at: scene_images(scenes, at, size),
         sources=tuple(map(Source.of, scenes, systems)),

@@ -19,6 +19,7 @@ from outcrop.progress import track
 from outcrop.sources.collections.collection import band_names
 from outcrop.sources.kinds import open_all_volumes
 from outcrop.sources.volumes import Volume
+from outcrop.sources.volumes.matching import in_order_of
 
 _MOST_CLASSES = 255
 _SLAB_BYTES = 64 << 20
@@ -46,7 +47,9 @@ def cut_volume(
 
     Args:
         volumes: files, or open volumes.
-        labels: for each volume one of the same shape, of whole numbers.
+        labels: for each volume one of the same shape, of whole numbers. Where both say which
+            lines, samples or slices they have, labels are put in the order of their volume
+            (`outcrop.sources.volumes.matching.in_order_of`); else they are taken as they come.
         axis: that the slices are across, from 0.
         size: height and width of a patch in pixels; odd sizes have the labelled pixel in the
             middle.
@@ -75,14 +78,9 @@ def cut_volume(
         raise OutcropError(
             "--labels", f"{len(layers)} files for {len(opened)} volumes; give one for each"
         )
-    for volume, layer in zip(opened, layers, strict=True):
+    for volume in opened:
         check_size(volume, axis, size)
-        if layer.shape != volume.shape:
-            raise OutcropError(
-                layer.title,
-                f"is {_times(layer.shape)} where {volume.title} is {_times(volume.shape)}; "
-                "labels have the shape of their volume",
-            )
+    layers = [in_order_of(layer, volume) for layer, volume in zip(layers, opened, strict=True)]
     found, values = _Found(per_class, seed), set[float]()
     for number, (volume, layer) in enumerate(zip(opened, layers, strict=True)):
         values |= _look(volume, layer, number, axis, size, (slice_stride, stride), found)
@@ -242,7 +240,3 @@ def _names_beside(labels: Path, values: list[float]) -> list[str]:
             f"{int(max(values))}; correct it, or give --classes",
         )
     return [names[int(value) - 1] for value in values]
-
-
-def _times(shape: Sequence[int]) -> str:
-    return " × ".join(map(str, shape))

@@ -22,6 +22,7 @@ from outcrop.errors import OutcropError
 from outcrop.sources.grids import Grid
 from outcrop.sources.scene import Scene
 from outcrop.sources.volumes import Volume
+from outcrop.sources.volumes.segy_reading import SegyReading
 
 Coordinate = TypeVar("Coordinate", int, np.ndarray)
 Size = int | tuple[int, int]
@@ -69,6 +70,9 @@ class Source:
         sensor: platform and instrument of a scene, if its files tell.
         bands: the names of a scene's bands in its files, in the order of the patch set's.
         units: of the bands' values, where the files tell.
+        segy: how a volume in SEG-Y was read.
+        axes: of a volume, what each axis is.
+        ends: of a volume, the first and last coordinate along each axis, None where it has none.
     """
 
     name: str
@@ -81,12 +85,17 @@ class Source:
     sensor: str = ""
     bands: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
+    segy: SegyReading = SegyReading()
+    axes: tuple[str, ...] = ()
+    ends: tuple[tuple[float, float] | None, ...] = ()
 
     @classmethod
     def of(cls, opened: Scene | Volume, metric_crs: str = "") -> Source:
         """What is kept of a scene or a volume."""
         if isinstance(opened, Volume):
-            return cls(opened.name, opened.shape)
+            return cls(
+                opened.name, opened.shape, segy=opened.reading, axes=opened.axes, ends=opened.ends
+            )
         return cls(
             opened.name,
             (opened.height, opened.width),

@@ -16,6 +16,7 @@ from outcrop.sources.opening import reopen_scene
 from outcrop.sources.opening import with_bands as scene_with_bands
 from outcrop.sources.scene import Reading, Scene
 from outcrop.sources.volumes import Volume, open_volume
+from outcrop.sources.volumes.netcdf import split_name
 
 AnySource = str | Path | Scene | Volume
 REMEDY = "pass what the patches were cut from with --sources"
@@ -43,6 +44,8 @@ def reopen(patches: PatchSet, sources: Sequence[AnySource] | None = None) -> lis
         if shape != was.shape:
             now, before = (" × ".join(map(str, lengths)) for lengths in (shape, was.shape))
             raise OutcropError(one.title, f"is {now}, where patches were cut of {before}; {REMEDY}")
+        if isinstance(one, Volume):
+            _check_lines(one, was)
         if isinstance(one, Scene) and was.transform is not None and not same_grid(one, was.grid):
             raise OutcropError(
                 one.title,
@@ -52,11 +55,25 @@ def reopen(patches: PatchSet, sources: Sequence[AnySource] | None = None) -> lis
     return [with_bands(one, patches.bands, REMEDY) for one in opened]
 
 
+def _check_lines(volume: Volume, was: Source) -> None:
+    """Refuse a volume whose lines or samples run otherwise than when patches were cut."""
+    for axis, (now, before) in enumerate(zip(volume.ends, was.ends, strict=False)):
+        if now is None or before is None:
+            continue
+        step = abs(before[1] - before[0]) / max(1, was.shape[axis] - 1)
+        if max(abs(now[0] - before[0]), abs(now[1] - before[1])) > step / 2:
+            raise OutcropError(
+                volume.title,
+                f"has {volume.axes[axis]} {now[0]:g} to {now[1]:g}, where patches were cut of "
+                f"{before[0]:g} to {before[1]:g}; {REMEDY}",
+            )
+
+
 def _opened(one: tuple[str, ...] | Scene | Volume, was: Source, reading: Reading) -> Scene | Volume:
     if isinstance(one, Scene | Volume):
         return one
     for file in one:
-        if not exists(file):
+        if not exists(split_name(Path(file))[0] if was.is_volume else file):
             raise OutcropError(file, f"is gone, and patches were cut from it; {REMEDY}")
     return open_again(was, reading, one)
 
@@ -72,7 +89,7 @@ def open_again(source: Source, reading: Reading, files: Sequence[str] = ()) -> S
     """
     files = files or source.opened
     if source.is_volume:
-        return open_volume(files[0])
+        return open_volume(files[0], **vars(source.segy))
     mask = [source.mask] if source.mask else []
     bands = source.bands if len(set(source.bands)) == len(source.bands) else ()
     return reopen_scene(files, list(bands) or None, source.crs, replace(reading, mask=mask))

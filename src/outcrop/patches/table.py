@@ -71,6 +71,25 @@ class Table:
         )
         return numbers.astype(np.int64)
 
+    def decimals(self, column: str) -> np.ndarray:
+        """A column as finite numbers, float64.
+
+        Raises:
+            OutcropError: no such column, or a row without a number.
+        """
+        import pandas as pd
+
+        values = self._column(column)
+        numbers = pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        self.refuse(
+            ~np.isfinite(numbers),
+            lambda i: (
+                f"has '{'' if pd.isna(values.iloc[i]) else values.iloc[i]}' as {column}; "
+                "write a number"
+            ),
+        )
+        return numbers
+
     def refuse(self, faulty: Any, what: Callable[[int], str]) -> None:
         """Raise an error about the first faulty row, if there is one.
 
@@ -80,7 +99,11 @@ class Table:
         """
         at = np.flatnonzero(np.asarray(faulty))
         if len(at):
-            raise OutcropError(self.path, f"line {self.frame.index[at[0]]} {what(int(at[0]))}")
+            raise self.fault(int(at[0]), what(int(at[0])))
+
+    def fault(self, row: int, what: str) -> OutcropError:
+        """An error about a row, by its number from 0."""
+        return OutcropError(self.path, f"line {self.frame.index[row]} {what}")
 
     def _column(self, column: str) -> Any:
         if column not in self:

@@ -12,24 +12,31 @@ from outcrop.sources.opening import open_scenes
 from outcrop.sources.products import is_product
 from outcrop.sources.scene import Reading, Scene
 from outcrop.sources.volumes import Volume, open_volume, volume_kind
+from outcrop.sources.volumes.netcdf import is_netcdf_volume
+from outcrop.sources.volumes.segy_reading import SegyReading
+from outcrop.sources.volumes.slice_file import is_pages
 
 _PICTURES = {".tif", ".tiff", ".png"}
 _ENDINGS = {".npy", ".zarr", ".sgy", ".segy"}
 
 
 def is_volume(path: str | Path) -> bool:
-    """Whether what lies there is a volume: .npy, Zarr, SEG-Y, or a folder of slices.
+    """Whether what lies there is a volume: .npy, Zarr, SEG-Y, slices, or NetCDF but for maps.
 
-    Everything else is a scene, a TIFF file of several pages too. What is not there is judged by
-    the ending of its name.
+    Slices are a folder of pictures, or a TIFF file of several pages without a coordinate reference
+    system. Everything else is a scene. What is not there is judged by the ending of its name.
     """
     if is_gdal_name(path) or is_product(path):
         return False
     path, kind = Path(path), volume_kind(path)
-    if not path.exists():
+    if kind is None and not path.exists():
         return path.suffix.lower() in _ENDINGS
+    if kind == "netcdf":
+        return is_netcdf_volume(path)
     if kind == "stack":
-        return path.is_dir() and any(file.suffix.lower() in _PICTURES for file in path.iterdir())
+        if path.is_file():
+            return is_pages(path)
+        return any(file.suffix.lower() in _PICTURES for file in path.iterdir())
     return kind is not None
 
 
@@ -51,16 +58,10 @@ def are_volumes(sources: Sequence[str | Path | Scene | Volume]) -> bool:
 
 
 def open_all_volumes(
-    sources: Sequence[str | Path | Scene | Volume],
-    inline_byte: int = 189,
-    crossline_byte: int = 193,
-    gaps: bool = False,
+    sources: Sequence[str | Path | Scene | Volume], segy: SegyReading = SegyReading()
 ) -> list[Volume]:
     """The volumes, those that are only named opened (`outcrop.sources.volumes.open_volume`)."""
-    return [
-        s if isinstance(s, Volume) else open_volume(str(s), inline_byte, crossline_byte, gaps)
-        for s in sources
-    ]
+    return [s if isinstance(s, Volume) else open_volume(str(s), **vars(segy)) for s in sources]
 
 
 def open_all_scenes(

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from outcrop.cli.commands.options import (
-    headers_of,
     keep_memory,
     opened_sources,
     refuse_beside,
     refuse_reading,
+    refuse_segy,
     refuse_without,
 )
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
 from outcrop.sources.scene import Reading
+from outcrop.sources.volumes.segy_reading import SegyReading
 from outcrop.training.recipe import Recipe
 
 
@@ -76,9 +78,7 @@ def patches(
     labels_crs: str | None = None,
     layer: str | None = None,
     encoding: str | None = None,
-    inline_byte: int | None = None,
-    crossline_byte: int | None = None,
-    gaps: bool = False,
+    segy: SegyReading = SegyReading(),
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
@@ -87,15 +87,17 @@ def patches(
     Args:
         sources: rasters by any name that GDAL takes, or Sentinel-2 and Landsat products by their
             folder or archive. Single-band files of the same ground are one scene, and so are files
-            with a plus sign between: A.tif + B.tif. Or volumes: .npy, Zarr, SEG-Y, folders of
-            slices.
+            with a plus sign between: A.tif + B.tif. Or volumes: .npy, Zarr, NetCDF, SEG-Y,
+            folders of slices, TIFF files of pages.
         output: the patch set, a new Zarr folder.
         labels: polygons, points or label rasters, in any format of GDAL, as GeoParquet, or as a
             table with columns lon and lat, x and y, or wkt: one file for all scenes or one each.
             For each volume a volume of labels of the same shape, where 0 means unlabelled.
         positions: instead of labels, a table (CSV, Parquet) with row and column of the upper-left
-            pixel of every patch, from 0, its class, and in volumes axis and index of the slice;
-            source, if there are several. Rows whose found is false are left out, flip is ignored.
+            pixel of every patch, from 0, its class, and in volumes axis and index of the slice, or
+            axis, and inline, crossline and time or depth of the labelled pixel, where the volume
+            has these; source, if there are several. Rows whose found is false are left out, flip is
+            ignored.
         column: the column that names the class, of vector labels or of the table, there "label"
             if not given.
         size: height and width of a patch in pixels; odd sizes have the labelled pixel in the
@@ -116,9 +118,7 @@ def patches(
         labels_crs: the same for labels.
         layer: of vector labels, the layer to read of a file with several.
         encoding: of the text of vector labels that declare none or a wrong one, e.g. cp1252.
-        inline_byte, crossline_byte: of SEG-Y, where the trace headers hold the inline and the
-            crossline number, from 1; 189 and 193 if not given.
-        gaps: of SEG-Y, take files that lack traces, and read these as no data.
+        segy: how SEG-Y files are read; format and endian count for the sources, not the labels.
         seed: for --per-class.
         overwrite: whether the patch set may exist.
     """
@@ -128,12 +128,7 @@ def patches(
     from outcrop.patches.cut_volume import cut_volume
     from outcrop.sources.kinds import are_volumes
 
-    headers = headers_of(
-        [*sources, *(labels or ())],
-        inline_byte=inline_byte,
-        crossline_byte=crossline_byte,
-        gaps=gaps,
-    )
+    refuse_segy(segy, [*sources, *(labels or ())])
     common: dict[str, Any] = {"per_class": per_class, "seed": seed}
     common |= {"output": output, "overwrite": overwrite}
     if positions is not None:
@@ -148,7 +143,7 @@ def patches(
             slice_stride=slice_stride > 1,
         )
         found = cut_at_positions(
-            opened_sources(sources, headers),
+            opened_sources(sources, segy),
             positions,
             column or "label",
             size or SIZE,
@@ -175,8 +170,8 @@ def patches(
             edge=edge == "reflect",
         )
         found = cut_volume(
-            opened_sources(sources, headers),
-            opened_sources(labels, headers),
+            opened_sources(sources, segy),
+            opened_sources(labels, replace(segy, format=None, endian=None)),
             axis,
             size or SIZE,
             stride=stride,
@@ -216,9 +211,7 @@ def locate(
     bands: list[str] | None = None,
     reading: Reading = Reading(),
     crs: str | None = None,
-    inline_byte: int | None = None,
-    crossline_byte: int | None = None,
-    gaps: bool = False,
+    segy: SegyReading = SegyReading(),
     sure: float = 0.9999,
     patches_output: Path | None = None,
     as_given: bool = False,
@@ -232,7 +225,7 @@ def locate(
     Args:
         patches: a patch set, a folder or archive with a folder per class, or an npz with images
             and, if there are any, labels.
-        sources: where they may have been cut. Volumes: .npy, Zarr, SEG-Y, folders of slices. Or
+        sources: where they may have been cut. Volumes: .npy, Zarr, NetCDF, SEG-Y, slices. Or
             rasters with the bands of the patches; files with a plus sign between are one scene.
         output: the positions, a new .csv or .parquet with one row a patch, in their order.
         axis: of volumes, the axis that the slices are across, from 0; all three are searched if
@@ -242,9 +235,7 @@ def locate(
         bands: of scenes, the bands to use, by number from 1 or by name.
         reading: how rasters are read.
         crs: coordinate reference system of scenes that carry none.
-        inline_byte, crossline_byte: of SEG-Y, where the trace headers hold the inline and the
-            crossline number, from 1; 189 and 193 if not given.
-        gaps: of SEG-Y, take files that lack traces, and read these as no data.
+        segy: how SEG-Y files are read.
         sure: the confidence from which a patch counts as found, from 0 to 1.
         patches_output: a patch set of those that were found, with their positions, to be split
             and audited by ground. Its images are cut from the sources: upright, in their values.
@@ -272,11 +263,11 @@ def locate(
         check_picture(picture, overwrite)
     if report is not None:
         check_new(report, overwrite)
-    headers = headers_of(sources, inline_byte=inline_byte, crossline_byte=crossline_byte, gaps=gaps)
+    refuse_segy(segy, sources)
     opened = open_patches(patches, learnable=False)
     located = locate_patches(
         opened,
-        opened_sources(sources, headers),
+        opened_sources(sources, segy),
         axis,
         flips,
         bands=bands,

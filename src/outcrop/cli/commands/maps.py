@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from outcrop.cli.commands.options import headers_of, name_network, opened_sources, refuse_beside
+from outcrop.cli.commands.options import name_network, opened_sources, refuse_beside, refuse_segy
 from outcrop.errors import OutcropError
 from outcrop.sources.scene import Resampling
+from outcrop.sources.volumes.segy_reading import SegyReading
 
 
 def map(
@@ -39,9 +40,7 @@ def map(
     mask_bits: list[int] | None = None,
     band_names: list[str] | None = None,
     crs: str | None = None,
-    inline_byte: int | None = None,
-    crossline_byte: int | None = None,
-    gaps: bool = False,
+    segy: SegyReading = SegyReading(),
     network: str | None = None,
     device: str = "auto",
     scheduler: str | None = None,
@@ -55,7 +54,7 @@ def map(
         sources: scenes: rasters by any name that GDAL takes, or Sentinel-2 and Landsat products.
             Single-band files of the same ground are one scene, and so are files with a plus sign
             between: A.tif + B.tif. Several of one grid are a mosaic, the first on top. Or one
-            volume: .npy, Zarr, SEG-Y, a folder of slices.
+            volume: .npy, Zarr, NetCDF, SEG-Y, slices.
         output: the class map, a Cloud-Optimized GeoTIFF on the scene's grid, with a style for QGIS
             (NAME.qml) and a table of its classes (NAME.tif.aux.xml) beside it; of a volume a cube,
             .zarr, .npy or, with the headers of a SEG-Y input, .sgy.
@@ -90,9 +89,7 @@ def map(
         mask_bits: numbers of bits of the mask, from 0, of which any set one means no data.
         band_names: names of the bands, where the file has none or others, in its order.
         crs: coordinate reference system of scenes that carry none.
-        inline_byte, crossline_byte: of SEG-Y, where the trace headers hold the inline and the
-            crossline number, from 1; 189 and 193 if not given.
-        gaps: of SEG-Y, take files that lack traces, and read these as no data.
+        segy: how SEG-Y files are read.
         network: package.module:function that made the network of the run, if it is one of yours.
         device: auto, cpu, cuda or mps.
         scheduler: address of a Dask cluster to work on, or local[N] for N processes here.
@@ -110,7 +107,7 @@ def map(
     from outcrop.training.run import model_of, read_model, read_run
     from outcrop.training.trust import has_trust
 
-    headers = headers_of(sources, inline_byte=inline_byte, crossline_byte=crossline_byte, gaps=gaps)
+    refuse_segy(segy, sources)
     name_network(network)
     whole = trust is not None or has_trust(run)
     first = read_run(run, device) if whole else read_model(run, device)
@@ -136,7 +133,7 @@ def map(
         )
         if len(sources) > 1:
             raise OutcropError(sources[1], "is a second volume; map one at a time")
-        (volume,) = opened_sources(sources, headers)
+        (volume,) = opened_sources(sources, segy)
         map_volume(models, volume, axis, output, **options)
     else:
         refuse_beside("scenes", axis=axis)

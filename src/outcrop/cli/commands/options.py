@@ -10,29 +10,32 @@ from typing import Any
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import Network, UserNet, network_named
 from outcrop.sources.scene import Reading
+from outcrop.sources.volumes.segy_reading import SegyReading
 from outcrop.training.recipe import Machine, Recipe
 from outcrop.training.vaegan.recipe import VaeGanPlan
 
 
-def headers_of(sources: Sequence[str], **options: Any) -> dict[str, Any]:
-    """What was said of SEG-Y headers, for `open_volume`; refused where there is no SEG-Y."""
+def refuse_segy(segy: SegyReading, sources: Sequence[str]) -> None:
+    """Refuse options of reading SEG-Y where there is none.
+
+    Raises:
+        OutcropError: one was given.
+    """
     from outcrop.sources.volumes import volume_kind
 
-    # What is not there is told when it is opened.
-    if not any(volume_kind(one) == "segy" or not Path(one).exists() for one in sources):
-        refuse_beside("sources other than SEG-Y", **options)
-    return {
-        name: value for name, value in options.items() if value is not None and value is not False
-    }
+    # What is not there raises an error when it is opened.
+    if any(volume_kind(one) == "segy" or not Path(one).exists() for one in sources):
+        return
+    _refuse_given(segy, SegyReading(), "has no meaning beside sources other than SEG-Y")
 
 
-def opened_sources(sources: list[str], headers: dict[str, Any]) -> Sequence[Any]:
-    """The sources, opened if their headers need more than the usual."""
+def opened_sources(sources: list[str], segy: SegyReading) -> Sequence[Any]:
+    """The sources, opened if SEG-Y is to be read in another way than usual."""
     from outcrop.sources.kinds import are_volumes, open_all_volumes
 
-    if not (headers and are_volumes(sources)):
+    if segy == SegyReading() or not are_volumes(sources):
         return sources
-    return open_all_volumes(sources, **headers)
+    return open_all_volumes(sources, segy)
 
 
 def keep_memory(machine: Machine) -> None:
@@ -59,10 +62,14 @@ def refuse_beside(what: str, **options: Any) -> None:
 
 def refuse_reading(reading: Reading, what: str) -> None:
     """Refuse options of reading rasters where there are none."""
-    for item in fields(reading):
-        if getattr(reading, item.name) != getattr(Reading(), item.name):
-            option = item.name.replace("_", "-")
-            raise OutcropError(f"--{option}", f"has no meaning for {what}; leave it out")
+    _refuse_given(reading, Reading(), f"has no meaning for {what}")
+
+
+def _refuse_given(given: Any, default: Any, why: str) -> None:
+    """Refuse fields of a dataclass of options that are not as by default."""
+    for item in fields(given):
+        if getattr(given, item.name) != getattr(default, item.name):
+            raise OutcropError(f"--{item.name.replace('_', '-')}", f"{why}; leave it out")
 
 
 def refuse_unused(model: VaeGanPlan, network: Network | None, recipe: Recipe) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from outcrop.errors import OutcropError
+from outcrop.sources.volumes.netcdf import ENDINGS as NETCDF
+from outcrop.sources.volumes.netcdf import split_name
+from outcrop.sources.volumes.segy_reading import Endian, Format, SegyReading
 from outcrop.sources.volumes.volume import Kind, Volume
 
 _SEGY = {".sgy", ".segy", ".seg"}
@@ -24,6 +27,8 @@ def volume_kind(path: str | Path) -> Kind | None:
         metadata = ("zarr.json", ".zarray", ".zgroup")
         zarr = suffix == ".zarr" or any((path / name).is_file() for name in metadata)
         return "zarr" if zarr else "stack"
+    if split_name(path)[0].suffix.lower() in NETCDF and split_name(path)[0].is_file():
+        return "netcdf"
     if not path.is_file():
         return None
     if suffix in _SEGY:
@@ -34,18 +39,29 @@ def volume_kind(path: str | Path) -> Kind | None:
 
 
 def open_volume(
-    path: str | Path, inline_byte: int = 189, crossline_byte: int = 193, gaps: bool = False
+    path: str | Path,
+    inline_byte: int = 189,
+    crossline_byte: int = 193,
+    gaps: bool = False,
+    format: Format | None = None,
+    endian: Endian | None = None,
 ) -> Volume:
     """Open a volume; its samples are read as they are asked for.
 
     Args:
         path: a .npy file; a Zarr array (version 2 or 3), or a group with one array of three axes;
-            a SEG-Y file (.sgy, .segy); a folder of grey TIFF or PNG pictures in the natural order
-            of their names (2 before 10); a TIFF file of several pages.
+            a NetCDF file with one variable of three axes, or one of several as cube.nc/amplitude;
+            a SEG-Y file (.sgy, .segy); a folder of grey TIFF or PNG pictures in the order of the
+            numbers in their names, which may have signs; a TIFF file of several pages.
         inline_byte, crossline_byte: SEG-Y only: where the trace headers hold the inline and the
             crossline number, from 1.
         gaps: SEG-Y only: take a file that lacks traces of the inline × crossline grid, and read
             these as NaN. The volume is float32 then.
+        format: SEG-Y only: how samples are stored, where the header is wrong: "ibm", "ieee",
+            "float64", "int16" and so on. A file whose samples cannot be what its header says is
+            refused without it.
+        endian: SEG-Y only: the byte order of the samples, "big" or "little", where it is not that
+            of the headers.
 
     Raises:
         OutcropError: nothing there, or it is no volume; it is damaged; the geometry of a SEG-Y
@@ -62,10 +78,15 @@ def open_volume(
                 from outcrop.sources.volumes.zarr_array import describe_zarr
 
                 return describe_zarr(path)
+            case "netcdf":
+                from outcrop.sources.volumes.netcdf import describe_netcdf
+
+                return describe_netcdf(path)
             case "segy":
                 from outcrop.sources.volumes.segy import describe_segy
 
-                return describe_segy(path, inline_byte, crossline_byte, gaps)
+                reading = SegyReading(inline_byte, crossline_byte, gaps, format, endian)
+                return describe_segy(path, reading)
             case "stack":
                 from outcrop.sources.volumes.stack import describe_stack
 
@@ -78,6 +99,6 @@ def open_volume(
         raise OutcropError(path, "no such file; check the name")
     raise OutcropError(
         path,
-        "is no volume that outcrop reads; pass .npy, .zarr, SEG-Y (.sgy, .segy), "
+        "is no volume that outcrop reads; pass .npy, .zarr, NetCDF, SEG-Y (.sgy, .segy), "
         "or a folder of TIFF or PNG slices",
     )

@@ -1,22 +1,24 @@
 """Volumes in SEG-Y, post-stack: one trace for each inline and crossline.
 
-Headers, geometry and IBM floats are segyio's; samples are read from the mapped file, any box in
-the order in which it lies there, because a time slice by segyio reads a trace at a time.
+IBM floats are converted by segyio. All else is read from the mapped file, any box in the order in
+which it lies there, because a time slice by segyio reads a trace at a time, and segyio knows
+neither the additional trace headers of revision 2 nor header words at every byte.
 
 What is to be known of SEG-Y files:
 
 * The byte order is written nowhere before revision 2. The sample format code is a small number,
-  which only one byte order can make of its two bytes. For a code that it does not know segyio
-  takes the samples for IBM floats; here the file is refused.
+  which only one byte order can make of its two bytes. A file with a code that is not known is
+  refused.
 * The number of samples is that of the binary header. Trace headers carry one too, which is wrong
   in many files that read well (in a piece of a survey it is still that of the whole), so it is
   not looked at.
-* That a float is IBM's or IEEE's is a matter of the format code alone. A wrong code gives values
-  of absurd range and no error.
+* That a float is IBM's or IEEE's is a matter of the format code alone. A wrong code gives wrong
+  values and no error, so that `segy_samples` looks at some.
 * Inline and crossline are at bytes 189 and 193 since revision 1 (2002). Older files have them
-  elsewhere, often 9 and 21, or 17 and 13, or 181 and 185.
-* Nothing says how many traces there are but the size of the file: one that is cut off between two
-  traces is seen by the places that are missing from the grid, unless it ends with a line.
+  elsewhere, often 9 and 21, or 17 and 13, or 181 and 185, or 221 and 225.
+* Before revision 2 nothing says how many traces there are but the size of the file: one that is
+  cut off between two traces is seen by the places that are missing from the grid, unless it ends
+  with a line.
 
 Source: SEG-Y_r2.0, SEG Technical Standards Committee (2017), tables 2 and 3.
 """
@@ -28,78 +30,56 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.files import decoding
-from outcrop.progress import track
 from outcrop.sources.volumes.mapped import AROUND_BYTES, Mapped
 from outcrop.sources.volumes.segy_grid import NoGridError, find_grid
+from outcrop.sources.volumes.segy_header import read_layout, times_of, words_of
+from outcrop.sources.volumes.segy_reading import SegyReading
+from outcrop.sources.volumes.segy_samples import check_samples
 from outcrop.sources.volumes.volume import Fill, Triple, Volume, check_cube
 
 _AXES = ("inline", "crossline", "sample")
-_IBM = 1
-_FORMATS = {
-    _IBM: "u4",  # their bits
-    2: "i4",
-    3: "i2",
-    5: "f4",
-    6: "f8",
-    8: "i1",
-    9: "i8",
-    10: "u4",
-    11: "u2",
-    12: "u8",
-    16: "u1",
-}
-_HEADERS, _TRACE_HEADER = 3600, 240
-_FORMAT_AT, _EXTENDED_AT = 3224, 3504
 _OFFSET_BYTE = 37
 _BATCH_BYTES = 16 << 20
-_SCANNED = 1 << 16
 
 
-def describe_segy(
-    path: Path, inline_byte: int = 189, crossline_byte: int = 193, gaps: bool = False
-) -> Volume:
-    """Read the headers of a SEG-Y file: those of all traces, with a progress bar.
+def describe_segy(path: Path, reading: SegyReading = SegyReading()) -> Volume:
+    """Read the headers of a SEG-Y file, those of all traces with a progress bar, and a few traces.
 
     Raises:
-        OutcropError: not SEG-Y; a sample format that is not read; cut off; no regular geometry.
+        OutcropError: not SEG-Y; a sample format that is not read, or that the samples do not have;
+            cut off; no regular geometry.
     """
-    order, code = _byte_order_and_format(path)
-    with _segyio(path, order) as file:
-        metrics = file.xfd.metrics()
-        samples = metrics["samplecount"]
-        if samples <= 0:
-            raise OutcropError(path, "gives traces of no samples; correct the binary header")
-        inline = _header_words(path, file, inline_byte, "inline")
-        crossline = _header_words(path, file, crossline_byte, "crossline")
-        try:
-            grid = find_grid(
-                inline, crossline, lambda: _header_words(path, file, _OFFSET_BYTE, "offset"), gaps
-            )
-        except NoGridError as error:
-            at = f"with inline at byte {inline_byte}, crossline at {crossline_byte}"
-            raise OutcropError(path, f"{at}: {error}") from None
-        times = _times(file)
-    dtype = np.dtype(order + _FORMATS[code])
-    shape, read_as = check_cube(path, (*grid.trace.shape, samples), dtype)
-    if code == _IBM or (grid.trace < 0).any():
+    layout = read_layout(path, reading)
+    inline, crossline = (
+        words_of(layout, [byte], what)[0]
+        for byte, what in ((reading.inline_byte, "inline"), (reading.crossline_byte, "crossline"))
+    )
+    try:
+        grid = find_grid(
+            inline, crossline, lambda: words_of(layout, [_OFFSET_BYTE], "offset")[0], reading.gaps
+        )
+    except NoGridError as error:
+        at = f"with inline at byte {reading.inline_byte}, crossline at {reading.crossline_byte}"
+        raise OutcropError(path, f"{at}: {error}") from None
+    check_samples(layout, reading)
+    shape, read_as = check_cube(path, (*grid.trace.shape, layout.samples), layout.dtype)
+    if layout.format == "ibm" or (grid.trace < 0).any():
         read_as = np.dtype("float32")
     store = SegyStore(
         path=path,
-        dtype=dtype,
-        ibm=code == _IBM,
-        samples=samples,
-        first=metrics["trace0"] + _TRACE_HEADER,
-        stride=_TRACE_HEADER + metrics["trace_bsize"],
+        dtype=layout.dtype,
+        ibm=layout.format == "ibm",
+        samples=layout.samples,
+        first=layout.first + layout.header,
+        stride=layout.stride,
         trace=grid.trace,
     )
-    coordinates = (grid.inlines, grid.crosslines, times)
-    return Volume(path, "segy", shape, read_as, _AXES, store, coordinates)
+    coordinates = (grid.inlines, grid.crosslines, times_of(layout))
+    return Volume(path, "segy", shape, read_as, _AXES, store, coordinates, reading)
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,68 +173,3 @@ def _stored(values: np.ndarray, store: SegyStore) -> np.ndarray:
     wide = values.astype(np.uint32)
     bits = np.where(wide < 16, 0x41000000 | wide << 20, 0x42000000 | wide << 16)
     return np.where(values == 0, 0, bits).astype(store.dtype)
-
-
-def _byte_order_and_format(path: Path) -> tuple[str, int]:
-    """The byte order, ">" or "<", and the sample format code."""
-    with path.open("rb") as file:
-        headers = file.read(_HEADERS)
-    if len(headers) < _HEADERS:
-        raise OutcropError(
-            path,
-            f"is not SEG-Y: {len(headers)} bytes where headers alone take {_HEADERS}"
-            "; fetch it again",
-        )
-    big, little = (
-        int.from_bytes(headers[_FORMAT_AT : _FORMAT_AT + 2], order) for order in ("big", "little")
-    )
-    if big not in _FORMATS and little not in _FORMATS:
-        raise OutcropError(
-            path,
-            "is not SEG-Y, or of a sample format that outcrop does not read (code "
-            f"{min(big, little)}); convert it to IEEE floats",
-        )
-    extended = int.from_bytes(
-        headers[_EXTENDED_AT : _EXTENDED_AT + 2],
-        "big" if big in _FORMATS else "little",
-        signed=True,
-    )
-    if extended < 0:
-        raise OutcropError(
-            path,
-            "does not say how many extended textual headers it has; write it again with a number",
-        )
-    return (">", big) if big in _FORMATS else ("<", little)
-
-
-@contextmanager
-def _segyio(path: Path, order: str) -> Iterator[Any]:
-    import segyio
-
-    endian = "big" if order == ">" else "little"
-    with decoding(path, "a SEG-Y file of a whole number of traces", "fetch it again"):
-        file = segyio.open(path, ignore_geometry=True, endian=endian)
-    with file:
-        yield file
-
-
-def _header_words(path: Path, file: Any, byte: int, what: str) -> np.ndarray:
-    words = file.attributes(byte)
-    count = file.tracecount
-    parts = range(0, count, _SCANNED)
-    try:
-        return np.concatenate(
-            [words[at : at + _SCANNED] for at in track(parts, f"reading {what} numbers")]
-        )
-    except RuntimeError:
-        raise OutcropError(
-            path, f"no header word starts at byte {byte}; give that of the {what} number, from 1"
-        ) from None
-
-
-def _times(file: Any) -> np.ndarray:
-    """The samples' times in milliseconds; their numbers, where the file gives no interval."""
-    import segyio
-
-    known = segyio.tools.dt(file, fallback_dt=0) > 0
-    return np.asarray(file.samples) if known else np.arange(len(file.samples))

@@ -6,6 +6,8 @@ GDAL takes a PNG file that is cut off for a whole one and makes up the rows that
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -17,6 +19,8 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
 from outcrop.sources.collections.picture import strict
+from outcrop.sources.dtypes import kept
+from outcrop.sources.volumes.cf import Packing
 
 FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF"}
 _GREY = {"1": "uint8", "L": "uint8", "I;16": "uint16", "I": "uint16"}
@@ -30,13 +34,23 @@ class Slice:
     Attributes:
         page: of a TIFF file, in GDAL's words.
         shape: rows and columns.
-        dtype: NumPy's name of it.
+        dtype: NumPy's name of it, as stored.
+        packing: how what is stored becomes samples: by the scale, offset and nodata value of TIFF.
+        masked: whether it has a mask of its own.
     """
 
     file: Path
     page: str
     shape: tuple[int, int]
     dtype: str
+    packing: Packing
+    masked: bool = False
+
+    @property
+    def read_as(self) -> np.dtype:
+        """The type of its samples."""
+        changed = self.masked or not self.packing.keeps
+        return np.dtype("float32") if changed else kept(np.dtype(self.dtype))
 
     def __str__(self) -> str:
         return f"{self.shape[0]} × {self.shape[1]} {self.dtype}"
@@ -52,9 +66,11 @@ def slices_of(file: Path) -> list[Slice]:
         with _png(file) as image:
             if image.mode not in _GREY:
                 raise _not_grey(file)
-            return [Slice(file, str(file), (image.height, image.width), _GREY[image.mode])]
+            size = image.height, image.width
+            return [Slice(file, str(file), size, _GREY[image.mode], Packing())]
     with _tiff(file, str(file)) as dataset:
-        pages = dataset.subdatasets
+        pages = sorted(dataset.subdatasets, key=_page_number)
+        _check_stack(file, dataset.tags().get("TIFFTAG_IMAGEDESCRIPTION", ""))
         if not pages:
             return [_slice(file, str(file), dataset)]
     found = []
@@ -64,8 +80,17 @@ def slices_of(file: Path) -> list[Slice]:
     return found
 
 
+def is_pages(file: Path) -> bool:
+    """Whether this is a TIFF file of several pages that have no place on the ground."""
+    try:
+        with _tiff(file, str(file)) as dataset:
+            return len(dataset.subdatasets) > 1 and dataset.crs is None and not dataset.gcps[0]
+    except OutcropError:
+        return False
+
+
 def read_slice(part: Slice, rows: slice, columns: slice) -> np.ndarray:
-    """Read a part of a slice, `rows × columns`.
+    """Read a part of a slice, `rows × columns`, in its type `read_as` or the stored one.
 
     Raises:
         OutcropError: the file is cut off or damaged, or has changed since it was looked at.
@@ -78,17 +103,48 @@ def read_slice(part: Slice, rows: slice, columns: slice) -> np.ndarray:
 
     with _tiff(part.file, part.page) as dataset:
         _check_same(part, dataset.shape)
-        return dataset.read(1, window=Window.from_slices(rows, columns))
+        window = Window.from_slices(rows, columns)
+        samples = part.packing.unpack(dataset.read(1, window=window))
+        if part.masked:
+            samples = np.where(dataset.read_masks(1, window=window) > 0, samples, np.nan)
+        return samples
+
+
+def _check_stack(file: Path, description: str) -> None:
+    """Refuse pages that ImageJ says are of several channels or times, one after the other."""
+    several = re.findall(r"^(channels|frames)=(\d+)", description, re.MULTILINE)
+    for what, count in several:
+        if description.startswith("ImageJ=") and int(count) > 1:
+            raise OutcropError(
+                file, f"holds {count} {what} page by page; save one of them as a stack of slices"
+            )
+
+
+def _page_number(page: str) -> int:
+    """The number in GDAL's name of a page, GTIFF_DIR:12:name; they come sorted as text."""
+    return int(page.split(":")[1])
 
 
 def _slice(file: Path, page: str, dataset: Any) -> Slice:
-    from rasterio.enums import ColorInterp
+    from rasterio.enums import ColorInterp, MaskFlags
 
     dtype = dataset.dtypes[0]
     coloured = dataset.count != 1 or dataset.colorinterp[0] == ColorInterp.palette
     if coloured or dtype.startswith("complex"):
         raise _not_grey(file)
-    return Slice(file, page, dataset.shape, dtype)
+    nodata = dataset.nodata
+    return Slice(
+        file,
+        page,
+        dataset.shape,
+        dtype,
+        Packing(
+            scale=dataset.scales[0] or 1.0,
+            offset=dataset.offsets[0],
+            missing=() if nodata is None else (float(nodata),),
+        ),
+        masked=MaskFlags.per_dataset in dataset.mask_flag_enums[0],
+    )
 
 
 @contextmanager
@@ -102,6 +158,7 @@ def _png(file: Path) -> Iterator[Any]:
 @contextmanager
 def _tiff(file: Path, page: str) -> Iterator[Any]:
     import rasterio
+    from rasterio.errors import NotGeoreferencedWarning
 
     # GDAL would look for side files in a listing of the folder, again for every slice.
     quick = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_CACHEMAX": _CACHE_BYTES}
@@ -109,6 +166,7 @@ def _tiff(file: Path, page: str) -> Iterator[Any]:
         _readable(file),
         rasterio.Env(**quick),
         strict(),
+        warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning),
         rasterio.open(page, driver="GTiff") as dataset,
     ):
         yield dataset

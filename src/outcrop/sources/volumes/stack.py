@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.progress import track
 from outcrop.sources.volumes.slice_file import FORMATS, Slice, read_slice, slices_of
+from outcrop.sources.volumes.slice_names import in_order
 from outcrop.sources.volumes.volume import PLAIN_AXES, Fill, Triple, Volume, check_cube
 
 
@@ -21,9 +21,10 @@ def describe_stack(path: Path) -> Volume:
 
     Raises:
         OutcropError: no slices, or one alone; slices of both formats; one that is damaged, in
-            colour, or of another size or dtype than the first; a gap in their numbers.
+            colour, or of another size or dtype than the first; names as of several volumes; a gap
+            in their numbers.
     """
-    files = _files(path) if path.is_dir() else [path]
+    files, numbers = in_order(path, _files(path)) if path.is_dir() else ([path], None)
     slices: list[Slice] = []
     for file in track(files, "looking at slices"):
         for part in slices_of(file):
@@ -40,7 +41,13 @@ def describe_stack(path: Path) -> Volume:
         )
     shape = (len(slices), *slices[0].shape)
     cube, dtype = check_cube(path, shape, np.dtype(slices[0].dtype))
-    return Volume(path, "stack", cube, dtype, PLAIN_AXES, StackStore(tuple(slices), cube))
+    if any(part.read_as != dtype for part in slices):
+        dtype = np.dtype("float32")
+    store = StackStore(tuple(slices), cube)
+    known = numbers is not None and len(numbers) == len(slices)
+    return Volume(
+        path, "stack", cube, dtype, PLAIN_AXES, store, (numbers if known else None, None, None)
+    )
 
 
 @dataclass(frozen=True)
@@ -81,30 +88,4 @@ def _files(folder: Path) -> list[Path]:
         )
     if len({FORMATS[file.suffix.lower()] for file in files}) > 1:
         raise OutcropError(folder, "holds TIFF and PNG slices; leave those of one volume there")
-    files.sort(key=lambda file: (_natural(file.name), file.name))
-    _check_numbers(folder, files)
     return files
-
-
-def _natural(name: str) -> list[tuple[str, int]]:
-    """A key by which slice_2 comes before slice_10."""
-    return [(text.lower(), int(number or 0)) for text, number in re.findall(r"(\D*)(\d*)", name)]
-
-
-def _check_numbers(folder: Path, files: list[Path]) -> None:
-    """Refuse a gap in the numbers of names that differ in one number only."""
-    if len({re.sub(r"\d+", "0", file.stem) for file in files}) > 1:
-        return
-    numbers = [[int(number) for number in re.findall(r"\d+", file.stem)] for file in files]
-    running = [column for column in zip(*numbers, strict=True) if len(set(column)) > 1]
-    if len(running) != 1:
-        return
-    steps = [after - before for before, after in zip(running[0], running[0][1:], strict=False)]
-    step = min(steps)
-    gap = next((at for at, other in enumerate(steps) if other != step), None)
-    if gap is not None:
-        raise OutcropError(
-            folder,
-            f"the numbers of its slices step by {step}, but {files[gap + 1].name} follows "
-            f"{files[gap].name}; put in what is missing, or number them evenly",
-        )

@@ -12,9 +12,11 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.sources.dtypes import kept
+from outcrop.sources.volumes.segy_reading import SegyReading
 
 Triple = tuple[int, int, int]
-Kind = Literal["npy", "zarr", "segy", "stack"]
+Coordinates = tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]
+Kind = Literal["npy", "zarr", "netcdf", "segy", "stack"]
 Fill = Callable[[np.ndarray, Triple], None]
 """Copies the box of the cube that begins at a corner into an array, whose shape is the box's."""
 
@@ -44,8 +46,11 @@ class Volume:
         dtype: uint8, int16 and uint16 are kept; every other type is read as float32.
         axes: what each axis is: inline, crossline and sample for SEG-Y, else "axis 0" to "axis 2".
         store: how its samples are read.
-        coordinates: for SEG-Y the inline numbers, the crossline numbers, and the samples' times
-            in milliseconds (in a depth volume: depths); one float or integer array per axis.
+        coordinates: what the file says of each axis, one float or integer array per axis, or None.
+            For SEG-Y the inline numbers, the crossline numbers, and the samples' times in
+            milliseconds (in a depth volume: depths); for a folder of slices the numbers in their
+            names, along axis 0.
+        reading: how a SEG-Y file was opened.
     """
 
     path: Path
@@ -54,9 +59,8 @@ class Volume:
     dtype: np.dtype
     axes: tuple[str, str, str]
     store: Store = field(repr=False, compare=False)
-    coordinates: tuple[np.ndarray, np.ndarray, np.ndarray] | None = field(
-        default=None, repr=False, compare=False
-    )
+    coordinates: Coordinates = field(default=(None, None, None), repr=False, compare=False)
+    reading: SegyReading = field(default=SegyReading(), repr=False)
 
     @property
     def name(self) -> str:
@@ -67,6 +71,13 @@ class Volume:
     def title(self) -> str:
         """The file or folder, for messages."""
         return str(self.path)
+
+    @property
+    def ends(self) -> tuple[tuple[float, float] | None, ...]:
+        """The first and last coordinate along each axis, None where it has none."""
+        return tuple(
+            None if line is None else (float(line[0]), float(line[-1])) for line in self.coordinates
+        )
 
     def plane(self, axis: int) -> tuple[int, int]:
         """Height and width of a slice across an axis.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from math import ceil, prod
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
 from outcrop.progress import tell
-from outcrop.sources.volumes.volume import PLAIN_AXES, Fill, Triple, Volume, check_cube
+from outcrop.sources.volumes.cf import Line, Packing, axes_of
+from outcrop.sources.volumes.volume import Fill, Triple, Volume, check_cube
 
 _ARRAY = ("a Zarr array or group", "copy it again")
 
@@ -33,20 +35,25 @@ def describe_zarr(path: Path) -> Volume:
     import zarr
 
     node = _open(path)
-    name = ""
+    name, beside = "", None
     if isinstance(node, zarr.Group):
         arrays = _arrays(path, node)
         cubes = [name for name, item in arrays.items() if item.ndim == 3]
         if len(cubes) != 1:
             raise OutcropError(path, _which(path, arrays, cubes))
         name = cubes[0]
-        node = arrays[name]
+        beside, node = node[name.rpartition("/")[0]] if "/" in name else node, arrays[name]
     with decoding(path, *_ARRAY):
         shape, dtype = check_cube(path, node.shape, np.dtype(node.dtype))
         _check_codecs(path, node)
         _check_stored(path, node)
-        store = ZarrStore(path, name, node.chunks)
-        return Volume(path, "zarr", shape, dtype, PLAIN_AXES, store)
+        packing = Packing.of(_attributes(node), np.dtype(node.dtype))
+        if not packing.keeps:
+            dtype = packing.dtype(np.dtype(node.dtype))
+        lines = _lines(_parent(path) if beside is None else beside)
+        axes, coordinates = axes_of(_dimensions(node), shape, lines)
+        store = ZarrStore(path, name, node.chunks, packing)
+        return Volume(path, "zarr", shape, dtype, axes, store, coordinates)
 
 
 @dataclass(frozen=True)
@@ -56,11 +63,13 @@ class ZarrStore:
     Attributes:
         name: of the array in its group; empty if the store is the array.
         chunks: the box that is decompressed at once.
+        packing: how what is stored becomes samples.
     """
 
     path: Path
     name: str
     chunks: Triple
+    packing: Packing
 
     @contextmanager
     def open(self) -> Iterator[Fill]:
@@ -79,7 +88,7 @@ class ZarrStore:
                 layer = slice(max(start, top), min(start + self.chunks[0], bottom))
                 np.copyto(
                     out[layer.start - top : layer.stop - top],
-                    _read(self.path, array, (layer, *across)),
+                    self.packing.unpack(_read(self.path, array, (layer, *across))),
                     casting="unsafe",
                 )
 
@@ -95,8 +104,58 @@ def _read(path: Path, array: Any, box: tuple[slice, ...]) -> np.ndarray:
 def _open(path: Path) -> Any:
     import zarr
 
-    with decoding(path, *_ARRAY):
+    with decoding(path, *_ARRAY), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of metadata that Zarr has no specification for
         return zarr.open(path, mode="r")
+
+
+def _parent(path: Path) -> Any:
+    """The group that an array lies in, None if there is none."""
+    import zarr
+
+    try:
+        node = _open(path.parent)
+    except OutcropError:
+        return None
+    return node if isinstance(node, zarr.Group) else None
+
+
+def _dimensions(array: Any) -> Sequence[str | None]:
+    """The names of an array's dimensions; version 2 has none, and xarray makes them attributes."""
+    names = getattr(array.metadata, "dimension_names", None)
+    names = names or array.attrs.asdict().get("_ARRAY_DIMENSIONS")
+    return names if names and len(names) == array.ndim else (None,) * array.ndim
+
+
+def _attributes(array: Any) -> dict[str, Any]:
+    """An array's attributes; in version 2 the fill value is that of CF, but for Zarr's own 0."""
+    found = array.attrs.asdict()
+    fill = array.fill_value if array.metadata.zarr_format == 2 else None
+    if fill is not None and (fill != 0 or "_ARRAY_DIMENSIONS" in found):
+        found.setdefault("_FillValue", fill)
+    return found
+
+
+def _lines(group: Any) -> list[Line]:
+    """The arrays of one axis in a group."""
+    import zarr
+
+    if group is None:
+        return []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of files between the arrays
+        members = group.members()
+    found = []
+    for name, item in members:
+        if isinstance(item, zarr.Array) and item.ndim == 1:
+            (dimension,) = _dimensions(item)
+            read = partial(_line, item)
+            found.append(Line(name, dimension or name, read))
+    return found
+
+
+def _line(array: Any) -> tuple[dict[str, Any], np.ndarray]:
+    return _attributes(array), array[:]
 
 
 def _arrays(path: Path, group: Any) -> dict[str, Any]:

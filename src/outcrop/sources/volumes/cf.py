@@ -1,0 +1,231 @@
+"""What Zarr and NetCDF files say of an array by the CF conventions: packing, missing values, axes.
+
+Source: CF-1.11, sections 2.5.1 (missing data), 5 (coordinates) and 8.1 (packed data); for
+`valid_range` beside a packing, NetCDF User Guide, appendix A.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from outcrop.sources.dtypes import kept
+from outcrop.sources.volumes.volume import PLAIN_AXES, Coordinates
+
+_INLINE = {"inline", "inlines", "iline", "ilines", "il"}
+_CROSSLINE = {"crossline", "crosslines", "xline", "xlines", "xl"}
+_SAMPLE = {"sample", "samples", "twt", "time", "t", "depth", "tvdss", "z"}
+_MILLISECONDS = {"s": 1e3, "sec": 1e3, "second": 1e3, "seconds": 1e3, "us": 1e-3, "µs": 1e-3}
+_NAMELESS = ("dim_", "phony_dim_")
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How stored numbers become samples.
+
+    Attributes:
+        scale, offset: sample = stored × scale + offset.
+        missing: stored numbers that mean no data.
+        lowest, highest: the range of stored numbers outside which there is no data.
+        unsigned: whether signed integers hold unsigned ones.
+    """
+
+    scale: float = 1.0
+    offset: float = 0.0
+    missing: tuple[float, ...] = ()
+    lowest: float = -np.inf
+    highest: float = np.inf
+    unsigned: bool = False
+
+    @classmethod
+    def of(cls, attributes: Mapping[str, Any], dtype: np.dtype) -> Packing:
+        """Read it from an array's attributes.
+
+        Args:
+            dtype: as stored.
+
+        Raises:
+            ValueError: an attribute is no finite number, or the scale is 0.
+
+        >>> Packing.of({"scale_factor": 0.5, "_FillValue": -9}, np.dtype("int16"))
+        Packing(scale=0.5, offset=0.0, missing=(-9.0,), lowest=-inf, highest=inf, unsigned=False)
+        """
+        scale = _number(attributes, "scale_factor", 1.0)
+        offset = _number(attributes, "add_offset", 0.0)
+        if scale == 0 or not np.isfinite([scale, offset]).all():
+            raise ValueError(f"scale_factor {scale:g} and add_offset {offset:g}")
+        missing = [
+            float(value)
+            for name in ("_FillValue", "missing_value")
+            for value in _numbers(attributes.get(name))
+        ]
+        bounds = _numbers(attributes.get("valid_range"))
+        lowest = _number(attributes, "valid_min", -np.inf)
+        highest = _number(attributes, "valid_max", np.inf)
+        if len(bounds) == 2:
+            lowest, highest = float(bounds[0]), float(bounds[1])
+        packed = (scale, offset) != (1.0, 0.0)
+        names = {"valid_range", "valid_min", "valid_max"} & set(attributes)
+        wide = any(_numbers(attributes[name]).dtype.kind == "f" for name in names)
+        if packed and dtype.kind in "iu" and wide:
+            ends = (lowest - offset) / scale, (highest - offset) / scale  # of samples
+            lowest, highest = min(ends), max(ends)
+        unsigned = str(_plain(attributes.get("_Unsigned"))).lower() == "true"
+        return cls(
+            scale,
+            offset,
+            tuple(dict.fromkeys(missing)),
+            lowest,
+            highest,
+            unsigned and dtype.kind == "i",
+        )
+
+    @property
+    def keeps(self) -> bool:
+        """Whether samples are the stored numbers, all of them."""
+        return not self.unsigned and self == Packing(missing=self._nan)
+
+    @property
+    def _nan(self) -> tuple[float, ...]:
+        return tuple(value for value in self.missing if np.isnan(value))
+
+    def dtype(self, stored: np.dtype) -> np.dtype:
+        """The type of the samples: that of the stored numbers, or float32 where they change."""
+        return kept(stored) if self.keeps else np.dtype("float32")
+
+    def unpack(self, stored: np.ndarray) -> np.ndarray:
+        """Samples, NaN where there are no data; what is stored, if that is what they are."""
+        if self.keeps:
+            return stored
+        if self.unsigned:
+            stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
+            stored = stored.view(f"u{stored.dtype.itemsize}")
+        none = np.zeros(stored.shape, bool)
+        for value in self.missing:
+            none |= stored == _as_stored(value, stored.dtype)
+        with np.errstate(invalid="ignore"):
+            if np.isfinite(self.lowest):
+                none |= stored < self.lowest
+            if np.isfinite(self.highest):
+                none |= stored > self.highest
+            samples = (stored * np.float64(self.scale) + self.offset).astype(np.float32)
+        samples[none] = np.nan
+        return samples
+
+
+def _as_stored(value: float, dtype: np.dtype) -> Any:
+    """A missing value in the type of the array, where it fits: 1e20 is another as float32."""
+    if dtype.kind == "f":
+        return dtype.type(value)
+    if np.isfinite(value) and dtype.kind == "u" and value < 0:
+        return value + 2.0 ** (8 * dtype.itemsize)  # -1 stands for 255
+    return value
+
+
+def _numbers(value: Any) -> np.ndarray:
+    """An attribute as numbers; Zarr keeps floats as base64 of their bytes or as words."""
+    if value is None:
+        return np.empty(0)
+    value = _plain(value)
+    if isinstance(value, str):
+        try:
+            return np.array([float(value)])
+        except ValueError:
+            pass
+        try:
+            return np.array(struct.unpack("<d", base64.standard_b64decode(value)))
+        except (ValueError, struct.error):
+            raise ValueError(f"of its packing one attribute is {value!r}") from None
+    return np.atleast_1d(np.asarray(value))
+
+
+def _number(attributes: Mapping[str, Any], name: str, default: float) -> float:
+    numbers = _numbers(attributes.get(name))
+    return float(numbers[0]) if len(numbers) else default
+
+
+def _plain(value: Any) -> Any:
+    """Text that NetCDF files hold as bytes, or in an array of one."""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.reshape(-1)[0]
+    return value.decode() if isinstance(value, bytes) else value
+
+
+@dataclass(frozen=True)
+class Line:
+    """A one-dimensional array that may say where places along an axis lie.
+
+    Attributes:
+        name: of the array.
+        dimension: that it runs along.
+        read: gives its attributes and its numbers as they are stored.
+    """
+
+    name: str
+    dimension: str
+    read: Callable[[], tuple[Mapping[str, Any], np.ndarray]]
+
+
+def axes_of(
+    dimensions: Sequence[str | None], shape: Sequence[int], lines: Sequence[Line]
+) -> tuple[tuple[str, str, str], Coordinates]:
+    """Names and coordinates of the axes of an array of three.
+
+    Inline, crossline and sample are called so whatever the file calls them (iline, xl, twt), if
+    there is an inline or a crossline. Other axes have the name of their dimension, or "axis K".
+    Times are in milliseconds, if the file gives their unit.
+
+    Args:
+        dimensions: the names of the array's dimensions, None where it has none.
+        lines: one-dimensional arrays beside it: a dimension's coordinates are the one that is
+            called like it, else one whose name says that it holds lines or samples.
+    """
+    names: list[str] = []
+    coordinates: list[np.ndarray | None] = []
+    for axis, (dimension, length) in enumerate(zip(dimensions, shape, strict=True)):
+        nameless = not dimension or dimension.startswith(_NAMELESS)
+        along = [line for line in lines if line.dimension == dimension]
+        found = next((line for line in along if line.name == dimension), None)
+        found = found or next((line for line in along if role_of(line.name)), None)
+        names.append(PLAIN_AXES[axis] if nameless else str(dimension))
+        if found is not None and not role_of(names[axis]) and role_of(found.name):
+            names[axis] = found.name
+        coordinates.append(None if found is None else _coordinates(found, length))
+    roles = [role_of(name) for name in names]
+    if {"inline", "crossline"} & set(roles):
+        names = [role or name for role, name in zip(roles, names, strict=True)]
+    if len(set(names)) < 3:
+        names = list(PLAIN_AXES)
+    first, second, third = coordinates
+    return (names[0], names[1], names[2]), (first, second, third)
+
+
+def role_of(name: str) -> str:
+    """Inline, crossline or sample, if a name means one of them; else nothing.
+
+    >>> role_of("ILine"), role_of("twt"), role_of("latitude")
+    ('inline', 'sample', '')
+    """
+    word = name.casefold().replace("_", "").replace(" ", "")
+    known = {"inline": _INLINE, "crossline": _CROSSLINE, "sample": _SAMPLE}
+    return next((role for role, words in known.items() if word in words), "")
+
+
+def _coordinates(line: Line, length: int) -> np.ndarray | None:
+    """The numbers along an axis; None if they are no numbers, or not all there."""
+    attributes, stored = line.read()
+    if stored.dtype.kind not in "iuf" or stored.shape != (length,):
+        return None
+    packing = Packing.of(attributes, stored.dtype)
+    numbers = stored if packing.keeps else packing.unpack(stored)
+    if not np.isfinite(numbers).all():
+        return None
+    unit = str(_plain(attributes.get("units", ""))).strip().lower()
+    if role_of(line.name) == "sample" and unit in _MILLISECONDS:
+        numbers = numbers * _MILLISECONDS[unit]
+    return numbers.astype(numbers.dtype.newbyteorder("="), copy=False)

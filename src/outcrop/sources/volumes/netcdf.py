@@ -1,0 +1,227 @@
+"""Volumes in NetCDF, as xarray and SEGY-SAK write them.
+
+Version 4 is HDF5, whose dimension scales are NetCDF's dimensions, and is read by h5py; versions 1
+and 2 ("classic") are read by SciPy. GDAL reads NetCDF too, but turns the rows of some files upside
+down.
+
+Source: NetCDF-4 file format specification, Unidata.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from outcrop.errors import OutcropError
+from outcrop.files import decoding
+from outcrop.sources.volumes.cf import Line, Packing, axes_of
+from outcrop.sources.volumes.volume import Fill, Triple, Volume, check_cube
+
+ENDINGS = {".nc", ".nc4", ".cdf", ".netcdf", ".seisnc"}
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_CLASSIC = (b"CDF\x01", b"CDF\x02")
+_UNWRITTEN = 9.969209968386869e36
+"""What NetCDF holds where floats were never written (NC_FILL_FLOAT, NC_FILL_DOUBLE)."""
+_MAP = {"lat", "lon", "latitude", "longitude", "x", "y", "easting", "northing", "rlat", "rlon"}
+
+
+@dataclass(frozen=True)
+class _Variable:
+    """What is known of a variable, and the array of either reader that it is read from."""
+
+    array: Any
+    dimensions: tuple[str | None, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    attributes: Mapping[str, Any]
+    chunks: tuple[int, ...] | None = None
+
+    def line(self) -> tuple[Mapping[str, Any], np.ndarray]:
+        """Attributes and stored numbers of a variable of one dimension."""
+        return self.attributes, np.array(self.array[:])
+
+
+def split_name(path: Path) -> tuple[Path, str]:
+    """The file, and the variable in it that a name such as cube.nc/amplitude means, if one."""
+    for parent in path.parents:
+        if parent.suffix.lower() in ENDINGS and parent.is_file():
+            return parent, path.relative_to(parent).as_posix()
+    return path, ""
+
+
+def is_netcdf_volume(path: Path) -> bool:
+    """Whether a NetCDF file or variable is a volume and no map: no axis has a map's name."""
+    _, name = split_name(path)
+    try:
+        with _opened(path) as variables:
+            found = [one for key, one in variables.items() if name in ("", key)]
+    except OutcropError:
+        return False
+    cubes = [one.dimensions for one in found if len(one.shape) == 3]
+    return any(not {str(each).casefold() for each in names} & _MAP for names in cubes)
+
+
+def describe_netcdf(path: Path) -> Volume:
+    """Read the metadata of a NetCDF file with one variable of three axes, or of one of several.
+
+    Args:
+        path: the file, or the file and the name of a variable: cube.nc/amplitude.
+
+    Raises:
+        OutcropError: no NetCDF file; no such variable, or several; no cube of numbers.
+    """
+    file, name = split_name(path)
+    with _opened(path) as variables, decoding(path, "a NetCDF file", "copy it again"):
+        found = {key: one for key, one in variables.items() if len(one.shape) == 3}
+        if not name and len(found) != 1:
+            raise OutcropError(path, _which(path, variables, found))
+        name = name or next(iter(found))
+        if name not in variables:
+            raise OutcropError(path, f"is no variable of {file.name}; {_listed(variables)}")
+        variable = variables[name]
+        shape, dtype = check_cube(path, variable.shape, variable.dtype)
+        packing = Packing.of(variable.attributes, variable.dtype)
+        lines = [
+            Line(key.rpartition("/")[2], one.dimensions[0] or "", one.line)
+            for key, one in variables.items()
+            if len(one.shape) == 1
+        ]
+        axes, coordinates = axes_of(variable.dimensions, shape, lines)
+        if not packing.keeps:
+            dtype = packing.dtype(variable.dtype)
+        first, second, third = variable.chunks or (1, *shape[1:])
+        store = NetcdfStore(path, name, (first, second, third), packing)
+        return Volume(path, "netcdf", shape, dtype, axes, store, coordinates)
+
+
+@dataclass(frozen=True)
+class NetcdfStore:
+    """Which variable of a NetCDF file is the volume.
+
+    Attributes:
+        path: as it was opened, with the variable's name or without.
+        chunks: the box that is decompressed at once.
+        packing: how what is stored becomes samples.
+    """
+
+    path: Path
+    name: str
+    chunks: Triple
+    packing: Packing
+
+    @contextmanager
+    def open(self) -> Iterator[Fill]:
+        """Open the file."""
+        with _opened(self.path) as variables:
+            array = variables[self.name].array
+
+            def fill(out: np.ndarray, corner: Triple) -> None:
+                box = tuple(
+                    slice(i, i + length) for i, length in zip(corner, out.shape, strict=True)
+                )
+                place = f"{self.path} at {box[0].start} to {box[0].stop - 1} along axis 0"
+                with decoding(place, "a whole chunk", "copy it again"):
+                    stored = np.asarray(array[box])
+                np.copyto(out, self.packing.unpack(stored), casting="unsafe")
+
+            yield fill
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Mapping[str, _Variable]]:
+    """The variables of a file, by name; those in groups by their path."""
+    file, _ = split_name(path)
+    with file.open("rb") as content:
+        start = content.read(8)
+    if start[:4] not in _CLASSIC and start != _HDF5:
+        raise OutcropError(path, "is not a NetCDF file; copy it again, or write it as NetCDF 4")
+    if start == _HDF5:
+        import h5py
+
+        with decoding(path, "a NetCDF file", "copy it again"):
+            opened = h5py.File(file, "r")
+        with opened:
+            with decoding(path, "a NetCDF file", "copy it again"):
+                variables = dict(_of_hdf5(opened))
+            yield variables
+        return
+    from scipy.io import netcdf_file
+
+    with decoding(path, "a NetCDF file", "copy it again"):
+        opened = netcdf_file(file, mmap=True)
+        variables = {name: _of_scipy(one) for name, one in opened.variables.items()}
+    try:
+        yield variables
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of arrays that still use the mapped file
+            opened.close()
+
+
+def _of_hdf5(group: Any, prefix: str = "") -> Iterator[tuple[str, _Variable]]:
+    import h5py
+
+    for name, item in group.items():
+        if isinstance(item, h5py.Group):
+            yield from _of_hdf5(item, f"{prefix}{name}/")
+        elif isinstance(item, h5py.Dataset) and not _is_bare_dimension(item):
+            scales = [dict(dimension.items()) for dimension in item.dims]
+            dimensions = tuple(next(iter(names), None) for names in map(_names, scales))
+            if item.ndim == 1 and item.attrs.get("CLASS") == b"DIMENSION_SCALE":
+                dimensions = (name,)
+            attributes = {
+                key: item.attrs[key]
+                for key in item.attrs
+                if key not in ("DIMENSION_LIST", "REFERENCE_LIST")
+            }
+            yield (
+                prefix + name,
+                _variable(item, dimensions, item.shape, item.dtype, attributes, item.chunks),
+            )
+
+
+def _names(scales: Mapping[str, Any]) -> list[str]:
+    """The names of the dimensions that scales stand for."""
+    return [scale.name.rpartition("/")[2] for scale in scales.values()]
+
+
+def _is_bare_dimension(array: Any) -> bool:
+    """Whether an array stands for a dimension that has no coordinates."""
+    return bytes(array.attrs.get("NAME", b"")).startswith(b"This is a netCDF dimension but not a")
+
+
+def _of_scipy(variable: Any) -> _Variable:
+    return _variable(
+        variable, variable.dimensions, variable.shape, variable.data.dtype, variable._attributes
+    )
+
+
+def _variable(
+    array: Any,
+    dimensions: Sequence[str | None],
+    shape: Sequence[int],
+    dtype: np.dtype,
+    attributes: Mapping[str, Any],
+    chunks: tuple[int, ...] | None = None,
+) -> _Variable:
+    """A variable; NetCDF says what is missing in floats, where their attributes do not."""
+    known = {"_FillValue": _UNWRITTEN} if dtype.kind == "f" else {}
+    return _Variable(array, tuple(dimensions), tuple(shape), dtype, {**known, **attributes}, chunks)
+
+
+def _which(path: Path, variables: Mapping[str, _Variable], cubes: Mapping[str, _Variable]) -> str:
+    if cubes:
+        first = path / next(iter(cubes))
+        return f"holds {len(cubes)} arrays of 3 axes; name one, e.g. {first}"
+    return f"holds no variable of 3 axes; {_listed(variables)}"
+
+
+def _listed(variables: Mapping[str, _Variable]) -> str:
+    sizes = ", ".join(f"{k} ({' × '.join(map(str, v.shape))})" for k, v in variables.items())
+    return f"it has {sizes or 'no variables'}"
