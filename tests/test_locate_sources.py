@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -144,3 +146,21 @@ def test_missing_samples_and_patches_do_not_stop_the_others(capfd):
     assert (table["confidence"][lost] == 0).all()
     first = f"2 patches flat or without some pixels cannot be located; the first is patch {lost[0]}"
     assert first in capfd.readouterr().out
+
+
+def test_places_in_segy_have_inline_crossline_and_time():
+    cube = rock(0)
+    inlines, crosslines = range(179, 99, -2), range(501, 561)
+    write_segy(Path("a.sgy"), cube, inlines=inlines, crosslines=crosslines)
+    images, at = cut(cube, 1, 12, seed=4)
+    save("p.npz", images, np.arange(12) % 2)
+    table = locate("p.npz a.sgy --patches-output l.zarr")
+    assert places(table) == at.tolist()
+    middle = SIZE // 2
+    assert table["crossline"].tolist() == [crosslines[i] for i in at[:, 1]]
+    assert table["inline"].tolist() == [inlines[i + middle] for i in at[:, 2]]
+    assert table["time"].tolist() == [4.0 * (i + middle) for i in at[:, 3]]
+    # The same patches are cut by lines alone.
+    table[["axis", "inline", "crossline", "time", "label"]].to_csv("lines.csv", index=False)
+    assert run(f"patches a.sgy --positions lines.csv --size {SIZE} -o m.zarr") == 0
+    assert np.array_equal(read_patches("m.zarr").images[...], read_patches("l.zarr").images[...])

@@ -14,7 +14,13 @@ from outcrop.locating.located import Located
 from outcrop.patches.collect import collect, without_images
 from outcrop.patches.cut import how_read, scene_images
 from outcrop.patches.patchset import Column, PatchSet
-from outcrop.patches.positions import Positions, Source, upper_left, volume_positions
+from outcrop.patches.positions import (
+    Positions,
+    Source,
+    in_slice,
+    upper_left,
+    volume_positions,
+)
 from outcrop.patches.samples import common_crs, join_positions, positions_of, with_data
 from outcrop.patches.slices import common_dtype, volume_images, with_samples
 from outcrop.sources.collections import UNLABELLED
@@ -23,8 +29,11 @@ from outcrop.sources.labels import LabelledPixels
 from outcrop.sources.metric import metric_systems
 from outcrop.sources.scene import Scene
 from outcrop.sources.volumes import Volume
+from outcrop.sources.volumes.volume import PLAIN_AXES
 
 _SUFFIXES = (".csv", ".parquet")
+_TAKEN = {"patch", "found", "source", "axis", "index", "row", "column", *PLAIN_AXES}
+_SAID = {"sample": "time"}
 
 
 def check_table(path: Path, overwrite: bool = False) -> None:
@@ -46,6 +55,9 @@ def positions_table(located: Located, patches: PatchSet | None = None) -> Any:
         patch: its number, from 0.
         found: true or false. Where it is false, what follows is empty but confidence and score.
         source, axis, index, row, column, flip, confidence, margin: as in `Located`.
+        inline, crossline, time, or what else the axes of the volumes are called: of the labelled
+            pixel, the middle of the patch, where the volumes say so, as SEG-Y does; the time in
+            milliseconds, in a depth volume the depth.
         gain, offset, residual: over all bands, in grey values; where there are several bands, also
             those of each, as `gain of red`.
         score: the normalised cross-correlation.
@@ -62,6 +74,7 @@ def positions_table(located: Located, patches: PatchSet | None = None) -> Any:
     for name in ("axis", "index", "row", "column"):
         columns[name] = pd.array(getattr(located, name), "Int64")
         columns[name][~found] = pd.NA
+    columns |= _lines(located)
     columns["flip"] = [name or None for name in located.flip]
     columns |= {"confidence": located.confidence, "margin": located.margin}
     columns |= {"gain": shown.gain, "offset": shown.offset, "residual": shown.residual}
@@ -76,6 +89,27 @@ def positions_table(located: Located, patches: PatchSet | None = None) -> Any:
         for name, column in patches.columns.items():
             columns.setdefault(name, np.array(column.names)[column.codes])
     return pd.DataFrame(columns)
+
+
+def _lines(located: Located) -> dict[str, np.ndarray]:
+    """The coordinates of the middles of the patches along each axis that volumes have some of."""
+    found: dict[str, np.ndarray] = {}
+    if not located.found.any() or not located.from_volume:
+        return found
+    at = _in_volumes(located)
+    voxel = np.empty((3, len(at)), np.int64)
+    for across in range(3):
+        here, (down, right) = at.axis == across, in_slice(across)
+        voxel[across, here] = at.index[here]
+        voxel[down, here], voxel[right, here] = at.row[here], at.column[here]
+    for number, volume in enumerate(located.sources):
+        assert isinstance(volume, Volume)
+        mine = at.source == number
+        for k, (name, line) in enumerate(zip(volume.axes, volume.coordinates, strict=True)):
+            if line is not None and name not in _TAKEN:
+                column = found.setdefault(_SAID.get(name, name), np.full(len(located), np.nan))
+                column[np.flatnonzero(located.found)[mine]] = line[voxel[k, mine]]
+    return found
 
 
 def write_positions(
