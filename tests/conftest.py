@@ -1,5 +1,6 @@
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Generator, Iterator
 
 import pytest
 import torch
@@ -19,6 +20,18 @@ os.environ["OUTCROP_DEBUG"] = "1"
 if DEVICE == "cpu":
     # Where a device is not named it is then the CPU too, and in processes that a test starts.
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+_FILTERS = list(warnings.filters)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    # Threads that leave `catch_warnings` out of turn put back the filters of a test that has ended,
+    # and a warning would be an error in the next one.
+    warnings.resetwarnings()
+    warnings.filters[:] = _FILTERS
+    return (yield)
 
 
 @pytest.fixture(autouse=True, scope="session")
