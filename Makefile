@@ -10,7 +10,7 @@ demo: $(READY)
 	$(BIN)/outcrop demo --output demo --resume
 
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	$(BIN)/ruff check .
