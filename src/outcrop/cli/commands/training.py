@@ -88,7 +88,7 @@ def train(
             shape; what fits and what does not is printed.
         trials: how many variants of the network's settings are tried by folds inside the training
             side before it is trained; the first are the given settings, which stay unless another
-            variant is better by 2 points. Without it nothing is tried.
+            variant is better by 5 points. Without it nothing is tried.
         tuning_folds: for --trials, how many folds; 3 if not given.
         resume: go on with a run that was interrupted.
     """
