@@ -13,12 +13,16 @@ from outcrop.mapping.volume import map_volume
 from outcrop.models.baselines import BASELINES
 from outcrop.patches.flips import flip
 from outcrop.patches.patchset import Column, PatchSet
+from outcrop.patches.positions import Source
+from outcrop.sources.volumes import open_volume
 from outcrop.splits import RandomSplit
 from outcrop.training.fit import fit_classical
 from outcrop.training.origin import origin_of
 from outcrop.training.run import Run
 from tests.command_line import run
+from tests.cubes import write_segy
 from tests.synthetic import cut_volume, smooth
+from tests.test_cf import write_netcdf4
 
 SHAPE, N = (24, 40, 48), 600
 FOREST = next(b for b in BASELINES if b.name == "decision tree" and b.features == "centre pixel")
@@ -140,3 +144,33 @@ def test_much_that_is_not_trusted_is_pointed_out(fitted, tmp_path, capfd):
     assert "lies outside the model's area of trust" in capfd.readouterr().err
     assert run(f"map {tmp_path}/run {tmp_path}/other.npy -o {tmp_path}/b.npy") == 0
     assert "lies outside the model's area of trust" in capfd.readouterr().err
+
+
+INLINES, CROSSLINES = range(100, 124), range(300, 340)
+
+
+@pytest.fixture
+def named(tmp_path):
+    """A model of slices across the inlines of a SEG-Y file."""
+    write_segy(tmp_path / "a.sgy", layered(), inlines=INLINES, crosslines=CROSSLINES)
+    volume = open_volume(tmp_path / "a.sgy")
+    patches = patches_of(layered(), 0)
+    patches = replace(patches, sources=(Source.of(volume),))
+    return fit_classical(patches, RandomSplit().assign(patches), tmp_path / "run", FOREST)
+
+
+def test_names_of_axes_decide_where_there_are_some(named, tmp_path, capfd):
+    assert named.model.trained_on.planes == (("inline", "crossline", "sample"),)
+    lines = {"twt": 2.0 * np.arange(48), "xline": np.array(CROSSLINES), "iline": np.array(INLINES)}
+    swapped, upended = layered().transpose(1, 0, 2), layered().transpose(2, 1, 0)
+    write_netcdf4(tmp_path / "b.nc", swapped, {}, ("xline", "iline", "twt"), lines)
+    map_volume(named, tmp_path / "b.nc", None, tmp_path / "map.npy")
+    assert "slices across axis 1, as the model was trained on" in capfd.readouterr().err
+    right = (swapped > 0) + 1 == np.load(tmp_path / "map.npy")
+    assert right.mean() > 0.99
+    with pytest.raises(OutcropError, match="slices across crossline .*; pass --axis 1"):
+        map_volume(named, tmp_path / "b.nc", 0, tmp_path / "c.npy")
+    write_netcdf4(tmp_path / "c.nc", upended, {}, ("twt", "xline", "iline"), lines)
+    for axis in range(3):
+        with pytest.raises(OutcropError, match="in the order inline, crossline, sample"):
+            map_volume(named, tmp_path / "c.nc", axis, tmp_path / "c.npy")

@@ -13,15 +13,17 @@ from outcrop.errors import OutcropError
 from outcrop.evaluation.trust import AreaOfTrust
 from outcrop.files import check_new
 from outcrop.mapping.job import Dissimilarity, Job
-from outcrop.mapping.pictures import Pictures
+from outcrop.mapping.pictures import OfVolume, Pictures
 from outcrop.mapping.predictor import Method, Predictor, turns_of
 from outcrop.mapping.tiling import divide
 from outcrop.patches.flips import KEEP_SHAPE
 from outcrop.progress import tell
 from outcrop.sources.bands import listed, match
 from outcrop.sources.names import is_gdal_name
+from outcrop.sources.volumes import Volume
 from outcrop.training.classifier import Classifier
 from outcrop.training.model import Model
+from outcrop.training.origin import TrainedOn, plane_of
 from outcrop.training.run import Run, model_of
 
 MOST_CLASSES = 254
@@ -65,7 +67,7 @@ def job_for(
     models = _models_of(model)
     chosen = _method_for(models, method)
     _check_pictures(models, pictures)
-    _check_orientation(models, pictures, axis)
+    _check_orientation(models, pictures)
     turned = turns_of(models, axis) if turns else ("none",)
     predictor = Predictor(models, chosen, turned)
     _check_step(step, predictor)
@@ -237,7 +239,7 @@ def _check_pictures(models: Sequence[Model], pictures: Pictures) -> None:
             )
 
 
-def _check_orientation(models: Sequence[Model], pictures: Pictures, axis: int | None) -> None:
+def _check_orientation(models: Sequence[Model], pictures: Pictures) -> None:
     """Refuse pictures that lie another way round than what the models were trained on.
 
     Raises:
@@ -246,13 +248,8 @@ def _check_orientation(models: Sequence[Model], pictures: Pictures, axis: int | 
     for known in (one.trained_on for one in models):
         if known is None:
             continue
-        if axis is not None and not known.has_axes([axis]):
-            raise OutcropError(
-                "--axis",
-                f"is {axis}, and the model was trained on slices across axis "
-                f"{' and '.join(map(str, known.axes))}; pass --axis {known.axes[0]}, or train on "
-                f"slices across axis {axis}",
-            )
+        if isinstance(pictures, OfVolume):
+            _check_slices(known, pictures.volume, pictures.axis)
         if not known.has_flips():
             raise OutcropError(
                 pictures.title,
@@ -260,6 +257,33 @@ def _check_orientation(models: Sequence[Model], pictures: Pictures, axis: int | 
                 f"source ({', '.join(known.flips)}); train it on patches that `outcrop locate "
                 "--patches-output` cuts from the source, without --as-given",
             )
+
+
+def _check_slices(known: TrainedOn, volume: Volume, axis: int) -> None:
+    """Refuse slices of a volume that are others than a model was trained on.
+
+    Raises:
+        OutcropError: they are.
+    """
+    if known.has_slices(volume.axes, axis):
+        return
+    right = [other for other in range(3) if known.has_slices(volume.axes, other)]
+    remedy = f"pass --axis {right[0]}, or train on such slices" if right else ""
+    named = plane_of(volume.axes, axis)
+    if named is None or not known.planes:
+        raise OutcropError(
+            "--axis",
+            f"is {axis}, and the model was trained on slices across axis "
+            f"{' and '.join(map(str, known.axes))}; {remedy}",
+        )
+    across, down, along = known.planes[0]
+    remedy = remedy or f"write the volume with its axes in the order {across}, {down}, {along}"
+    raise OutcropError(
+        "--axis",
+        f"is {axis}, which gives slices across {named[0]} with {named[1]} down and {named[2]} "
+        f"along; the model was trained on slices across {across} with {down} down and {along} "
+        f"along; {remedy}",
+    )
 
 
 def _check_step(step: int, predictor: Predictor) -> None:

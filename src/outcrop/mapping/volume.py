@@ -65,7 +65,7 @@ def map_volume(
             scenes.
     """
     volume = volume if isinstance(volume, Volume) else open_volume(volume)
-    axis = _axis_of(first_of(model)) if axis is None else axis
+    axis = _axis_of(first_of(model), volume) if axis is None else axis
     volume.plane(axis)
     files = layer_files(output, confidence=confidence, entropy=entropy, second=second, trust=trust)
     pictures = OfVolume(volume, axis)
@@ -86,13 +86,16 @@ def map_volume(
         write_cubes(files, volume, axis, classes, done, store.folder, overwrite)
 
 
-def _axis_of(model: Model) -> int:
-    """The axis that the patches of the training side lie across.
+def _axis_of(model: Model, volume: Volume) -> int:
+    """The axis across which the slices of a volume are those of the training side.
 
     Raises:
         OutcropError: it is not known, or there are several.
     """
-    axes = () if model.trained_on is None else model.trained_on.axes
+    known = model.trained_on
+    axes: list[int] = []
+    if known is not None and known.axes:
+        axes = [axis for axis in range(3) if known.has_slices(volume.axes, axis)]
     if len(axes) != 1:
         raise OutcropError("--axis", "is missing; pass the axis that the slices are across")
     tell(f"slices across axis {axes[0]}, as the model was trained on")

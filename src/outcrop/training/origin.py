@@ -10,8 +10,10 @@ import numpy as np
 
 from outcrop.patches.flips import FLIPS
 from outcrop.patches.patchset import PatchSet
+from outcrop.patches.positions import in_slice
 from outcrop.sources.grids import pixel_metres
 from outcrop.sources.scene import Reading
+from outcrop.sources.volumes.volume import PLAIN_AXES
 from outcrop.typed import typed
 
 _LEVELS = (0.0, 1.0, 50.0, 99.0, 100.0)
@@ -48,6 +50,8 @@ class TrainedOn:
         pixel: width and height of a pixel in metres, of each scene whose pixels differ.
         values: of each band, of the training side.
         axes: of volumes, the axes that the slices are across.
+        planes: of volumes whose axes have names, those of the axis that slices are across, and of
+            the axes that their rows and columns run down and along.
         flips: how the patches are flipped against their source, names of
             `outcrop.patches.flips.FLIPS`; empty where that is not known.
     """
@@ -58,11 +62,25 @@ class TrainedOn:
     pixel: tuple[tuple[float, float], ...]
     values: tuple[Values, ...]
     axes: tuple[int, ...] = ()
+    planes: tuple[tuple[str, str, str], ...] = ()
     flips: tuple[str, ...] = ()
 
     def has_axes(self, axes: Sequence[int]) -> bool:
         """Whether slices across these axes are of those it was trained on, as far as is known."""
         return not self.axes or set(axes) <= set(self.axes)
+
+    def has_slices(self, names: tuple[str, ...], axis: int) -> bool:
+        """Whether slices of a volume are of those it was trained on, as far as is known.
+
+        Where the axes of both have names, these decide, and not their order.
+
+        Args:
+            names: of the axes of the volume.
+        """
+        plane = plane_of(names, axis)
+        if plane is None or not self.planes:
+            return self.has_axes([axis])
+        return plane in self.planes
 
     def has_flips(self, flips: Sequence[str] = (_UPRIGHT,)) -> bool:
         """Whether some that are flipped so are, as far as is known."""
@@ -101,6 +119,7 @@ def origin_of(patches: PatchSet, index: np.ndarray) -> TrainedOn:
         pixel=tuple(dict.fromkeys(pixel)),
         values=values_of(some_pixels(patches, index)),
         axes=axes_of(patches, index),
+        planes=_planes_of(patches, index),
         flips=flips_of(patches, index),
     )
 
@@ -117,6 +136,27 @@ def axes_of(patches: PatchSet, index: np.ndarray) -> tuple[int, ...]:
     if patches.positions is None or not patches.from_volume:
         return ()
     return tuple(np.unique(patches.positions.axis[index]).tolist())
+
+
+def _planes_of(patches: PatchSet, index: np.ndarray) -> tuple[tuple[str, str, str], ...]:
+    if patches.positions is None or not patches.from_volume:
+        return ()
+    at = patches.positions[index]
+    slices = np.unique(np.stack([at.source, at.axis], axis=1), axis=0).tolist()
+    planes = [plane_of(patches.sources[source].axes, axis) for source, axis in slices]
+    return () if None in planes else tuple(dict.fromkeys(one for one in planes if one))
+
+
+def plane_of(names: tuple[str, ...], axis: int) -> tuple[str, str, str] | None:
+    """The names of the axis that slices are across and of those of rows and columns, if they have.
+
+    >>> plane_of(("inline", "crossline", "sample"), 1)
+    ('crossline', 'inline', 'sample')
+    """
+    if not names or set(names) & set(PLAIN_AXES):
+        return None
+    down, right = in_slice(axis)
+    return names[axis], names[down], names[right]
 
 
 def flips_of(patches: PatchSet, index: np.ndarray) -> tuple[str, ...]:
