@@ -103,11 +103,13 @@ class _Task:
     slab: Slab
     which: np.ndarray
     images: Sequence[np.ndarray]
+    missing: Sequence[np.ndarray] | None
     places: np.ndarray
 
 
 def measure(
     images: Sequence[np.ndarray],
+    missing: Sequence[np.ndarray] | None,
     places: Sequence[tuple[int, ...]],
     planes: Sequence[Planes],
     crew: Crew,
@@ -116,6 +118,7 @@ def measure(
 
     Args:
         images: N patches as they lay in the slices: `bands × height × width`, of one size.
+        missing: for each, `height × width`, the pixels that do not count; None if all do.
         places: for each, which of the planes, slice, row and column of the upper-left pixel.
     """
     bands, height, width = images[0].shape if images else (1, 0, 0)
@@ -133,7 +136,8 @@ def measure(
                 first, last = int(index[here].min()), int(index[here].max()) + 1
                 thin = replace(slab, first=first, last=last)
                 some = [images[k] for k in which]
-                tasks.append(_Task(number, thin, which, some, at[which, 1:]))
+                gaps = None if missing is None else [missing[k] for k in which]
+                tasks.append(_Task(number, thin, which, some, gaps, at[which, 1:]))
     found = np.empty((1 if bands == 1 else 1 + bands, len(fields(Intensity)), len(images)))
     for task, measured in zip(
         tasks, crew.each(_measure, planes, tasks, "measuring contrast"), strict=True
@@ -147,10 +151,14 @@ def _measure(planes: Sequence[Planes], task: _Task) -> np.ndarray:
     with planes[task.number].open() as read:
         pixels = read(task.slab)
     measured = []
-    for patch, (index, row, column) in zip(task.images, task.places, strict=True):
+    for k, (index, row, column) in enumerate(task.places):
+        patch = task.images[k]
         bands, height, width = patch.shape
         top, left = row - task.slab.top, column - task.slab.left
         window = pixels[index - task.slab.first, :, top : top + height, left : left + width]
+        if task.missing is not None:
+            known = ~task.missing[k]
+            patch, window = patch[:, known], window[:, known]
         parts = [fit(patch.reshape(1, -1), window.reshape(1, -1))]
         if bands > 1:
             parts.append(fit(patch.reshape(bands, -1), window.reshape(bands, -1)))
