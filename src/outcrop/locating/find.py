@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
@@ -12,7 +11,7 @@ import numpy as np
 from outcrop.crew import Crew
 from outcrop.locating.climb import along, close, refine
 from outcrop.locating.correlation import standardise
-from outcrop.locating.peaks import Found, fits_well, likeliest
+from outcrop.locating.peaks import WELL, Found, fits_well, likeliest, near
 from outcrop.locating.planes import Planes, Slab
 from outcrop.locating.search import (
     Candidates,
@@ -25,7 +24,7 @@ from outcrop.locating.search import (
 from outcrop.locating.signature import Signature, cells, design
 from outcrop.locating.verify import Patches, Peak, Place
 
-_FEW = 0.01
+_MANY = 100
 _BOTH = (1, -1)
 # Pixels of slices, times patches, that are correlated in full: half a minute of a core, at 7 ns
 # each.
@@ -55,8 +54,8 @@ class _Look:
 
 
 _QUICK = _Look(windows=700, noise=0.2, fully=0, skip=True, most=2, signs=(1,))
-_CLOSE = _Look(windows=2800, noise=1, fully=128, skip=True, most=8, signs=_BOTH)
-_HARD = replace(_CLOSE, skip=False, fully=np.inf, signs=(1,))
+_CLOSE = _Look(windows=2800, noise=1, fully=128, skip=True, most=16, signs=_BOTH)
+_HARD = replace(_CLOSE, skip=False, fully=np.inf, most=2, signs=(1,))
 _ALL = _Look(windows=0, noise=1, fully=np.inf, skip=False, most=16, signs=_BOTH)
 
 
@@ -89,35 +88,36 @@ def find(patches: Patches, planes: Sequence[Planes], crew: Crew) -> list[Found]:
     fits better.
     """
     found = [Found() for _ in range(len(patches))]
-    every, everywhere = list(range(len(patches))), list(range(len(planes)))
+    every = range(len(patches))
 
-    def add(look: _Look, where: Sequence[int], wanted: list[int]) -> None:
+    def add(look: _Look, wanted: list[int]) -> None:
         some = patches if len(wanted) == len(patches) else patches.some(wanted)
-        for patch, peak in _search(look, where, some, planes, crew):
+        peaks, complete = _search(look, some, planes, crew)
+        for patch, peak in peaks:
             found[wanted[patch]].add(peak)
+        for patch in np.flatnonzero(complete).tolist():
+            found[wanted[patch]].complete = True
 
     def doubtful() -> list[int]:
         return [patch for patch in every if not found[patch].certain]
 
-    add(_QUICK, everywhere, every)
+    def badly(some: Iterable[int]) -> list[int]:
+        return [patch for patch in some if not fits_well(found[patch])]
+
+    add(_QUICK, list(every))
     wanted = doubtful()
-    if _work(len(wanted), patches, planes) > _EXHAUSTIVE:
-        badly = [patch for patch in wanted if not fits_well(found[patch])]
-        if badly:
-            add(replace(_QUICK, signs=(-1,)), everywhere, badly)
+    if _work(len(wanted), patches, planes) > _EXHAUSTIVE and badly(wanted):
+        add(replace(_QUICK, signs=(-1,)), badly(wanted))
         wanted = doubtful()
-    if wanted and _work(len(wanted), patches, planes) <= _EXHAUSTIVE:
-        add(_ALL, everywhere, wanted)
-        for patch in wanted:
-            found[patch].complete = True
+    if _work(len(wanted), patches, planes) <= _EXHAUSTIVE:
+        looks: tuple[_Look, ...] = (_ALL,)
     else:
-        homes = _homes(found) or everywhere
-        unclear = wanted
-        for where in (homes, [number for number in everywhere if number not in homes]):
-            for look in (_CLOSE, replace(_CLOSE, skip=False)):
-                if where and unclear:
-                    add(look, where, unclear)
-                    unclear = [patch for patch in unclear if not fits_well(found[patch])]
+        looks = (_CLOSE, replace(_CLOSE, skip=False))
+    unclear = wanted
+    for look in looks:
+        if unclear:
+            add(look, unclear)
+            unclear = badly(unclear)
     _close(wanted, found, patches, planes, crew)
     return found
 
@@ -125,7 +125,7 @@ def find(patches: Patches, planes: Sequence[Planes], crew: Crew) -> list[Found]:
 def find_in(patches: Patches, planes: Sequence[Planes], crew: Crew) -> np.ndarray:
     """The best score of every patch in a few slices; NaN of one that fits nowhere."""
     found = np.full(len(patches), np.nan)
-    for patch, peak in _search(_HARD, list(range(len(planes))), patches, planes, crew):
+    for patch, peak in _search(_HARD, patches, planes, crew)[0]:
         found[patch] = np.fmax(found[patch], peak.score)
     return found
 
@@ -157,30 +157,20 @@ def _work(n: int, patches: Patches, planes: Sequence[Planes]) -> float:
     return float(n) * pixels * len(patches.flips)
 
 
-def _homes(found: Sequence[Found]) -> list[int]:
-    """The planes that more than a hundredth of the patches that fit well were found in."""
-    count = Counter(some.best.planes for some in found if fits_well(some))
-    return sorted(number for number, n in count.items() if n > _FEW * count.total())
-
-
 def _search(
-    look: _Look,
-    where: Sequence[int],
-    patches: Patches,
-    planes: Sequence[Planes],
-    crew: Crew,
-) -> list[tuple[int, Peak]]:
+    look: _Look, patches: Patches, planes: Sequence[Planes], crew: Crew
+) -> tuple[list[tuple[int, Peak]], np.ndarray]:
     """The peaks of every patch near the likeliest of the places that a look compares.
 
-    Args:
-        where: which of the planes are searched.
+    Returns:
+        These, and a mask of the patches of which no place can have been left out.
     """
     size, upright = patches.size, patches.upright()
     signature, cell, reach = None, None, (2, 2)
     if look.windows:
         # Of patches that lie any way round the spectrum tells nothing of how slices lie.
         several = len(patches.flips) > 1
-        typical = some_windows([planes[k] for k in where], size) if several else upright[0]
+        typical = some_windows(planes, size) if several else upright[0]
         signature = design(typical, look.windows, look.noise)
         fully = len(upright) * len(patches) <= look.fully
         cell = signature.stride if fully else None
@@ -188,8 +178,8 @@ def _search(
     else:
         cell = (1, 1)
     steps = {
-        number: spacing(planes[number], signature) if look.skip and signature else 1
-        for number in where
+        number: spacing(one, signature) if look.skip and signature else 1
+        for number, one in enumerate(planes)
     }
     known = [
         signature.of_patches(images)
@@ -198,14 +188,61 @@ def _search(
         for images in upright
     ]
     shared = _Scan(planes, steps, look, size, cell, signature, np.stack(known))
-    tasks = [(number, slab) for number in where for slab in planes[number].slabs(size)]
+    tasks = [(number, slab) for number, one in enumerate(planes) for slab in one.slabs(size)]
     likely = reduce(Candidates.with_, crew.each(_scan, shared, tasks, "comparing"))
-    wanted = [
-        (patch, _place(likely, patch, m))
-        for patch, m in np.argwhere(np.isfinite(likely.score)).tolist()
-    ]
     slices = max(1, *(step // 2 + 1 for step in steps.values()))
-    return refine(wanted, (slices, *reach), patches, planes, crew)
+    order = np.argsort(-likely.score, axis=1)
+    likeness = np.take_along_axis(likely.score, order, axis=1)
+
+    def look_closer(at: np.ndarray) -> list[tuple[int, Peak]]:
+        wanted = [(patch, _place(likely, patch, order[patch, m])) for patch, m in at.tolist()]
+        return refine(wanted, (slices, *reach), patches, planes, crew)
+
+    some = np.isfinite(likeness)
+    first = np.zeros_like(some)
+    first[:, 0] = some[:, 0]
+    peaks = look_closer(np.argwhere(first))
+    # A patch that was found exactly may have a twin. Where many were found, what looks less likely
+    # than each of these is none, nor is what lies beside the place that was found.
+    certain = {patch: peak for patch, peak in peaks if peak.certain}
+    least = likeness[list(certain), 0].min() if len(certain) >= _MANY else -np.inf
+    others = some & ~first
+    for patch, peak in certain.items():
+        others[patch] &= likeness[patch] >= least
+        for m in np.flatnonzero(others[patch]):
+            place = _place(likely, patch, order[patch, m])
+            others[patch, m] = not near(place, peak.place, (2 * slices, 2 * reach[0], 2 * reach[1]))
+    peaks += look_closer(np.argwhere(others))
+    if not look.windows:
+        return peaks, np.ones(len(patches), bool)
+    return peaks, _complete(peaks, likely, (slices, *reach))
+
+
+def _complete(
+    peaks: Sequence[tuple[int, Peak]], likely: Candidates, reach: tuple[int, int, int]
+) -> np.ndarray:
+    """Mask of patches whose likely places were all looked at, as far as the other patches tell.
+
+    A place that fits as well as the best one looks as likely as the best places of the patches do:
+    all but a hundredth of them look likelier than `least`. Where the least likely place that was
+    held is below that, what was not held is too.
+    """
+    best: dict[int, Peak] = {}
+    for patch, peak in peaks:
+        if peak.score >= WELL and (patch not in best or peak.score > best[patch].score):
+            best[patch] = peak
+    if len(best) < _MANY:
+        return np.zeros(len(likely.score), bool)
+    own = []
+    for patch, peak in best.items():
+        beside = [
+            likely.score[patch, m]
+            for m in np.flatnonzero(np.isfinite(likely.score[patch])).tolist()
+            if near(_place(likely, patch, m), peak.place, reach)
+        ]
+        own.append(max(beside, default=-1.0))
+    least = np.quantile(own, 1 / _MANY)
+    return np.asarray(likely.score.min(axis=1) < least)
 
 
 def _place(candidates: Candidates, patch: int, m: int) -> Place:

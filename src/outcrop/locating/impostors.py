@@ -17,8 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.fft import dctn, idctn
-from scipy.stats import gumbel_r
 
 from outcrop.crew import Crew
 from outcrop.locating.find import find_in
@@ -46,7 +44,7 @@ class Impostors:
 
     def refuted(self, score: np.ndarray) -> np.ndarray:
         """The probability that a patch from elsewhere would fit worse than this, from 0 to 1."""
-        return np.asarray(gumbel_r.cdf(_z(score), self.location, self.scale))
+        return np.asarray(np.exp(-np.exp((self.location - _z(score)) / self.scale)))
 
 
 def impostors(patches: Patches, planes: Sequence[Planes], crew: Crew) -> Impostors:
@@ -63,6 +61,8 @@ def impostors(patches: Patches, planes: Sequence[Planes], crew: Crew) -> Imposto
     z = _z(score[score > 0])
     if not len(z):
         return Impostors(0.0, _LEAST_SCALE)
+    from scipy.stats import gumbel_r
+
     location, scale = gumbel_r.fit(_growth(planes, sample, patches.size) * z)
     return Impostors(location, max(scale, _LEAST_SCALE))
 
@@ -76,6 +76,8 @@ def surrogates(images: np.ndarray, seed: int) -> np.ndarray:
     Returns:
         float32.
     """
+    from scipy.fft import dctn, idctn
+
     signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=images[:, :1].shape)
     waves = dctn(images.astype(np.float64), axes=(2, 3), norm="ortho")
     waves[..., 0, 0] = 0

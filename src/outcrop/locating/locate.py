@@ -12,11 +12,11 @@ from outcrop.crew import Crew, crew
 from outcrop.errors import OutcropError
 from outcrop.locating.find import find
 from outcrop.locating.impostors import impostors
-from outcrop.locating.intensity import Intensity, measure
+from outcrop.locating.intensity import Intensity, intensities
 from outcrop.locating.located import Located
 from outcrop.locating.planes import Planes
 from outcrop.locating.verify import Patches, Peak
-from outcrop.patches.flips import FLIPS, KEEP_SHAPE, unflip
+from outcrop.patches.flips import FLIPS, KEEP_SHAPE
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import tell
 from outcrop.sources.bands import listed, match
@@ -44,10 +44,11 @@ def locate(
     """Find where patches were cut, whatever was done to their brightness and contrast.
 
     Every window of every slice is compared by a signature; what is likely is climbed from and
-    judged by normalised cross-correlation at full resolution (Lewis 1995, eq. 2). A patch counts
-    as found if patches from elsewhere would hardly fit as well, which surrogates of the patches
-    tell (`outcrop.locating.impostors`). On smooth ground, where everything fits everywhere, that
-    takes a better fit than on rough ground.
+    judged by normalised cross-correlation at full resolution (Lewis 1995, eq. 2), of the patches as
+    they are and of their negatives. A patch counts as found if one place fits it clearly better
+    than all others, or if patches from elsewhere would hardly fit as well, which surrogates of the
+    patches tell (`outcrop.locating.impostors`). Where another place may fit as well, it is
+    `ambiguous`.
 
     Of patches with missing pixels the others are compared, if they are more than half; of a patch
     without contrast there is nothing to compare. Missing samples of a source count as the mean of
@@ -131,18 +132,15 @@ class _Believed:
 def _believe(patches: Patches, stacks: Sequence[Planes], sure: float, workers: Crew) -> _Believed:
     found = find(patches, stacks, workers)
     score = np.array([one.best.score if one.peaks else np.nan for one in found])
-    elsewhere = impostors(patches, stacks, workers)
     unique = np.array([bool(one.peaks) and one.unique for one in found])
-    confidence = np.where(unique, 1.0, np.nan_to_num(elsewhere.refuted(score)))
+    confidence = np.array([one.confidence for one in found])
+    if not unique.all():
+        elsewhere = impostors(patches, stacks, workers)
+        confidence = np.maximum(confidence, np.nan_to_num(elsewhere.refuted(score)))
     which = np.flatnonzero((confidence >= sure) & (score > 0))
     best = [found[k].best for k in which]
     flip = [patches.flips[peak.place[0] // 2] for peak in best]
-    upright = [unflip(patches.images[k], way) for k, way in zip(which, flip, strict=True)]
-    missing = (
-        None
-        if patches.missing is None
-        else [unflip(patches.missing[k], way) for k, way in zip(which, flip, strict=True)]
-    )
+    signs = [-1 if peak.place[0] % 2 else 1 for peak in best]
     return _Believed(
         score,
         confidence,
@@ -151,7 +149,7 @@ def _believe(patches: Patches, stacks: Sequence[Planes], sure: float, workers: C
         [found[k].margin for k in which],
         [not unique[k] for k in which],
         flip,
-        measure(upright, missing, [peak.place[1:] for peak in best], stacks, workers),
+        intensities([peak.fit for peak in best], signs),
     )
 
 

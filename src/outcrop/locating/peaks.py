@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -10,8 +11,14 @@ import numpy as np
 from outcrop.locating.comparison import clearer
 from outcrop.locating.verify import NEIGHBOURHOOD, Peak, Place
 
-_WELL = 0.9
+WELL = 0.9
+# In standard errors: of 7,000 patches that were turned, resized or gain-controlled two had a place
+# that was off and stood out so clearly from all others (`benchmarks.hard_cubes`).
 CLEAR = 5.0
+# What patches of other cubes stand out by is far below a standard error, as of many places the
+# second best is nearly as good as the best; among 1,000 of them, of four kinds, the most was 2.7,
+# and the spread 0.4. Twice that is assumed.
+_CHANCE = 0.8
 _STARTS, _WORSE = 6, 0.1
 
 
@@ -20,7 +27,8 @@ class Found:
     """The peaks of one patch.
 
     Attributes:
-        complete: whether every window of every slice was compared.
+        complete: whether every window of every slice was compared in full, or all that look as
+            likely as the places of other patches.
     """
 
     peaks: dict[Place, Peak] = field(default_factory=dict)
@@ -61,6 +69,15 @@ class Found:
         return self.certain or (self.complete and self.stands >= CLEAR)
 
     @property
+    def confidence(self) -> float:
+        """The probability that a patch from elsewhere has no place that stands out so clearly."""
+        if not self.peaks:
+            return 0.0
+        if self.certain:
+            return 1.0
+        return 0.5 * (1 + math.erf(self.stands / _CHANCE / math.sqrt(2))) if self.complete else 0.0
+
+    @property
     def margin(self) -> float:
         """The score less that of the neighbouring slices and of other peaks."""
         best, *others = self.ranked
@@ -69,7 +86,7 @@ class Found:
 
 def fits_well(found: Found) -> bool:
     """Whether there is a peak of 0.9 or more."""
-    return bool(found.peaks) and found.best.score >= _WELL
+    return bool(found.peaks) and found.best.score >= WELL
 
 
 def likeliest(peaks: dict[Place, Peak]) -> Iterable[Place]:
@@ -79,11 +96,12 @@ def likeliest(peaks: dict[Place, Peak]) -> Iterable[Place]:
     for peak in ordered:
         if len(chosen) == _STARTS or peak.score < ordered[0].score - _WORSE:
             break
-        if not any(_near(peak.place, other) for other in chosen):
+        if not any(near(peak.place, other, NEIGHBOURHOOD) for other in chosen):
             chosen.append(peak.place)
     return chosen
 
 
-def _near(one: Place, other: Place) -> bool:
-    apart = zip(one[2:], other[2:], NEIGHBOURHOOD, strict=True)
+def near(one: Place, other: Place, limits: tuple[int, int, int]) -> bool:
+    """Whether places of one variant and planes are at most so many slices and pixels apart."""
+    apart = zip(one[2:], other[2:], limits, strict=True)
     return one[:2] == other[:2] and all(abs(a - b) <= limit for a, b, limit in apart)

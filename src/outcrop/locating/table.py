@@ -41,7 +41,7 @@ def positions_table(located: Located, patches: PatchSet | None = None) -> Any:
     Columns:
         patch: its number, from 0.
         found: true or false. Where it is false, what follows is empty but confidence and score.
-        source, axis, index, row, column, flip, confidence, margin: as in `Located`.
+        source, axis, index, row, column, flip, confidence, margin, ambiguous: as in `Located`.
         gain, offset, residual: over all bands, in grey values; where there are several bands, also
             those of each, as `gain of red`.
         score: the normalised cross-correlation.
@@ -60,6 +60,8 @@ def positions_table(located: Located, patches: PatchSet | None = None) -> Any:
         columns[name][~found] = pd.NA
     columns["flip"] = [name or None for name in located.flip]
     columns |= {"confidence": located.confidence, "margin": located.margin}
+    columns["ambiguous"] = pd.array(located.ambiguous, "boolean")
+    columns["ambiguous"][~found] = pd.NA
     columns |= {"gain": shown.gain, "offset": shown.offset, "residual": shown.residual}
     columns["score"] = located.score
     names = band_names(len(located.bands)) if patches is None else patches.bands

@@ -13,7 +13,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from outcrop.locating.comparison import CLEARLY, Comparison, Picture, clearer, compare, thinned
+from outcrop.locating.comparison import (
+    CLEARLY,
+    Comparison,
+    Picture,
+    clearer,
+    compare,
+    score_of,
+    thinned,
+)
 from outcrop.locating.planes import Planes, Read, Slab
 from outcrop.patches.flips import unflip
 
@@ -92,6 +100,11 @@ class Peak:
         return self.fit.score
 
     @property
+    def certain(self) -> bool:
+        """Whether the patch was cut there, up to gain, offset and rounding, and not beside it."""
+        return self.fit.exact and self.stands == np.inf
+
+    @property
     def planes(self) -> int:
         """Which of the planes that were searched."""
         return self.place[1]
@@ -155,7 +168,7 @@ class View:
         scores[tuple(best)] = -1
         clear = 1 - float(scores.max()) > CLEARLY * (1 - score)
         return Peak(
-            fit, max((one.score for one in beside), default=-1.0),
+            fit, max(beside, default=-1.0),
             np.inf if fit.exact and clear else 0.0, settled, False, _placed(place, at),
         )  # fmt: skip
 
@@ -196,13 +209,13 @@ class View:
         picture, size = self._patches.picture(patch, place[0]), self._patches.size
         top, left = place[3] - self._slab.top, place[4] - self._slab.left
         windows = self._pixels[:, :, top : top + size[0], left : left + size[1]]
-        score = [compare(picture, window).score for window in windows]
+        score = [score_of(picture, window) for window in windows]
         best = int(np.argmax(score))
         return score[best], (*place[:2], self._slab.first + best, *place[3:])
 
-    def _best_of(self, box: _Box, scores: np.ndarray, index: int, picture: Picture) -> Comparison:
+    def _best_of(self, box: _Box, scores: np.ndarray, index: int, picture: Picture) -> float:
         row, column = np.unravel_index(scores[index].argmax(), scores.shape[1:])
-        return compare(picture, box.at((index, row, column), self._patches.size))
+        return score_of(picture, box.at((index, row, column), self._patches.size))
 
     def _limits(self) -> np.ndarray:
         """The last slice, row and column of a window in the planes."""

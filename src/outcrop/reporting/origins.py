@@ -155,7 +155,9 @@ def _charts(located: Located, bands: Sequence[str]) -> list[Markup]:
         axes.legend(loc="upper left")
     made = [svg(figure, "scores of the patches that were found and of the others")]
     with chart("margin over the next best place", _SMALL) as (figure, axes):
-        axes.hist(located.margin[found], 40, color="#1b5e8c")
+        margin = located.margin[found]
+        ends = min(0.0, float(margin.min())), max(1e-3, float(margin.max()))
+        axes.hist(margin, 40, range=ends, color="#1b5e8c")
         axes.set_ylabel("patches")
     made.append(svg(figure, "margins of the patches that were found"))
     with chart("gain and offset of each patch", _SMALL) as (figure, axes):
