@@ -12,7 +12,7 @@ SIZE, SHAPE = 24, (40, 60, 70)
 CLASSES = ("<b>shale", "salt, NA")
 COLUMNS = [
     *("patch", "found", "source", "axis", "index", "row", "column", "flip", "confidence", "margin"),
-    *("gain", "offset", "residual", "score"),
+    *("ambiguous", "gain", "offset", "residual", "score"),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,12 +13,15 @@ from scipy.ndimage import gaussian_filter
 from outcrop.crew import crew
 from outcrop.errors import OutcropError
 from outcrop.locating import find as find_module
-from outcrop.locating.correlation import Picture, correlate, spectra, standardise
+from outcrop.locating.climb import close, refine
+from outcrop.locating.comparison import Picture, compare, thinned
+from outcrop.locating.correlation import Slice, spectra, standardise
 from outcrop.locating.find import find
 from outcrop.locating.planes import Planes, Slab, filled
-from outcrop.locating.search import Candidates, _strips, looked_at, scan, scan_fully, spacing
+from outcrop.locating.search import Candidates, _strips, looked_at, scan, spacing
 from outcrop.locating.signature import design
-from outcrop.patches.flips import FLIPS, flip, unflip
+from outcrop.locating.verify import Patches, View
+from outcrop.patches.flips import FLIPS, flip
 from outcrop.sources.opening import open_scene
 from outcrop.sources.volumes import open_volume
 from tests.rasters import write_raster
@@ -46,27 +50,41 @@ def _patches(samples: np.ndarray, axis: int, n: int, seed: int, size: int = SIZE
     return np.round((images - low) / (high - low) * span).astype(np.uint8)[:, None], places
 
 
-def _found(variants, planes):
+def _found(images, planes, flips=("none",)):
+    """The peaks of every patch, the highest first."""
     with crew() as workers:
-        return find(variants, planes, workers)
+        return [one.ranked for one in find(Patches(images, None, flips), planes, workers)]
 
 
-def test_the_coefficient_is_that_of_pearson():
+def _at(peaks):
+    """Slice, row and column of the best peak of every patch."""
+    return [one[0].place[2:] for one in peaks]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_coefficient_is_that_of_pearson(masked):
     dice = np.random.default_rng(1)
-    region, patch = dice.normal(size=(1, 9, 8)), dice.normal(size=(1, 1, 6, 5))
-    found = correlate(region[None, None].astype(np.float32), standardise(patch))[0, 0]
-    for i in range(4):
-        for j in range(4):
-            window = region[0, i : i + 6, j : j + 5].ravel()
-            expected = np.corrcoef(window, patch.ravel())[0, 1]
-            assert found[i, j] == pytest.approx(expected, abs=1e-5)
+    region, patch = dice.normal(size=(2, 1, 9, 8)), dice.normal(size=(1, 6, 5))
+    missing = dice.random((6, 5)) < 0.3 if masked else np.zeros((6, 5), bool)
+    picture = Picture.of(np.where(missing, 99, patch), missing)
+    every = [each(region.astype(np.float32)) for each in
+             (picture.correlate, lambda pixels: thinned(pixels, picture))]  # fmt: skip
+    for k, i, j in np.ndindex(2, 4, 4):
+        window = region[k, :, i : i + 6, j : j + 5]
+        expected = np.corrcoef(window[0][~missing], patch[0][~missing])[0, 1]
+        assert compare(picture, window).score == pytest.approx(expected)
+        for found in every:
+            assert found[k, i, j] == pytest.approx(expected, abs=1e-5)
 
 
 def test_flat_windows_and_patches_correlate_with_nothing():
     for value in (0, 7, 0.1, -1e6):
         assert not standardise(np.full((1, 1, 150, 150), value, np.float32)).any()
+        assert compare(Picture.of(np.full((1, 9, 9), value)), np.ones((1, 9, 9))).score == 0
     assert not standardise(np.full((1, 1, 4, 4), 7, np.uint8)).any()
-    assert not correlate(np.full((1, 1, 1, 6, 6), 3, np.float32), standardise(_ramp())).any()
+    ramp, flat = Picture.of(np.arange(16.0).reshape(1, 4, 4)), np.full((1, 1, 6, 6), 3, np.float32)
+    assert not ramp.correlate(flat).any()
+    assert not thinned(flat, ramp).any()
 
 
 @pytest.mark.parametrize("bands", [1, 3])
@@ -75,15 +93,12 @@ def test_a_whole_picture_is_correlated_as_its_windows_are(bands):
     pixels = (1000 + 50 * dice.normal(size=(bands, 40, 57))).astype(np.float32)
     pixels[:, :14, :17] = 3
     patches = standardise(pixels[None, :, 5:16, 20:33] + dice.normal(size=(4, bands, 11, 13)))
-    found = Picture(pixels, (11, 13)).correlate(spectra(patches, (40, 57)))
-    expected = correlate(np.repeat(pixels[None, None], 4, axis=0), patches)[:, 0]
+    found = Slice(pixels, (11, 13)).correlate(spectra(patches, (40, 57)))
+    pictures = [Picture.of(patch.astype(np.float64)) for patch in patches]
+    expected = np.concatenate([one.correlate(pixels[None]) for one in pictures])
     assert found == pytest.approx(expected, abs=1e-4)
     assert found[:, 0, 0] == pytest.approx(0, abs=1e-4)
     assert found.reshape(4, -1).argmax(axis=1).tolist() == [5 * (57 - 13 + 1) + 20] * 4
-
-
-def _ramp() -> np.ndarray:
-    return np.arange(16.0).reshape(1, 1, 4, 4)
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -95,9 +110,8 @@ def test_every_patch_is_found_exactly(cube, axis):
         path = path.with_name("turned.npy")
         np.save(path, np.ascontiguousarray(samples))
     images, places = _patches(samples, axis, 60, seed=2)
-    peaks = _found([images], [Planes(open_volume(path), axis)])
-    found = [(one[0].index, one[0].row, one[0].column) for one in peaks]
-    assert found == [tuple(place) for place in places]
+    peaks = _found(images, [Planes(open_volume(path), axis)])
+    assert _at(peaks) == [tuple(place) for place in places]
     assert min(one[0].score for one in peaks) > 0.995
 
 
@@ -106,10 +120,9 @@ def test_a_patch_that_was_turned_over_is_found_and_its_turn_named(cube, name):
     samples, path = cube
     images, places = _patches(samples, 0, 5, seed=3)
     turned = np.ascontiguousarray(flip(images, name))
-    variants = [np.ascontiguousarray(unflip(turned, one)) for one in FLIPS]
-    peaks = _found(variants, [Planes(open_volume(path), 0)])
+    peaks = _found(turned, [Planes(open_volume(path), 0)], tuple(FLIPS))
     assert [one[0].place for one in peaks] == [
-        (list(FLIPS).index(name), 0, *place) for place in places.tolist()
+        (2 * list(FLIPS).index(name), 0, *place) for place in places.tolist()
     ]
 
 
@@ -120,7 +133,7 @@ def test_foreign_patches_fit_worse_than_noisy_ones_of_the_cube(cube):
     spread = images.std(axis=(2, 3), keepdims=True)
     noisy = images + dice.normal(size=images.shape) * spread * 10 ** (-10 / 20)
     foreign = gaussian_filter(dice.normal(size=(20, 1, SIZE, SIZE)), (0, 0, 2, 1))
-    peaks = _found([np.concatenate([noisy, foreign])], [Planes(open_volume(path), 0)])
+    peaks = _found(np.concatenate([noisy, foreign]), [Planes(open_volume(path), 0)])
     scores = [one[0].score for one in peaks]
     assert min(scores[:20]) > 0.9 > 0.8 > max(scores[20:])
     assert [one[0].place[2:] for one in peaks[:20]] == [tuple(p) for p in places.tolist()]
@@ -130,30 +143,39 @@ def test_the_same_search_gives_the_same_peaks(cube):
     samples, path = cube
     images, _ = _patches(samples, 0, 20, seed=6)
     planes = [Planes(open_volume(path), 0)]
-    assert _found([images], planes) == _found([images], planes)
+    assert _known(_found(images, planes)) == _known(_found(images, planes))
 
 
-def test_a_climb_goes_on_beyond_what_was_read(monkeypatch, tmp_path):
-    # Smooth across the slices, so that the way up is seen from two slices away.
-    noise = np.random.default_rng(15).normal(size=(12, 70, 90))
+def _known(peaks):
+    return [[(peak.place, peak.score, peak.stands) for peak in one] for one in peaks]
+
+
+def test_the_way_goes_on_beyond_what_was_read(monkeypatch, tmp_path):
+    # Smooth across the slices, so that the way up is seen from far away.
+    noise = np.random.default_rng(15).normal(size=(32, 70, 90))
     samples, path = gaussian_filter(noise, (3, 2, 1)).astype(np.float32), tmp_path / "cube.npy"
     np.save(path, samples)
     images, places = _patches(samples, 0, 20, seed=10)
+    planes = [Planes(open_volume(path), 0)]
     monkeypatch.setattr("outcrop.locating.planes._SLAB_SAMPLES", 1)
-    monkeypatch.setattr("outcrop.locating.climb._BEYOND", 1)
-    monkeypatch.setattr("outcrop.locating.find._LOOKS", find_module._LOOKS[:1])
-    # Away from the right slice, so that only climbing from slab to slab can find it.
-    monkeypatch.setattr("outcrop.locating.find.scan", _beside)
-    peaks = _found([images], [Planes(open_volume(path), 0)])
-    assert [one[0].place[2:] for one in peaks] == [tuple(place) for place in places.tolist()]
-    assert all(peak.settled for one in peaks for peak in one)
+    read, box = [], View._box
 
+    def recorded(view, *arguments):
+        read.append(view._slab)
+        return box(view, *arguments)
 
-def _beside(*arguments) -> Candidates:
-    """Candidates two slices after the best ones."""
-    found = scan(*arguments)
-    found.index[...] = np.minimum(found.index + 2, 11)
-    return found
+    monkeypatch.setattr(View, "_box", recorded)
+    patches = Patches(images, None, ("none",))
+    # From slab to slab, each with a few slices more.
+    for away, go in ((3, partial(refine, reach=(1, 2, 2))), (13, close)):
+        wanted = [(k, (0, 0, min(i + away, 31), *at)) for k, (i, *at) in enumerate(places.tolist())]
+        read.clear()
+        with crew() as workers:
+            found = dict(go(wanted, patches=patches, planes=planes, crew=workers))
+        assert all(peak.settled for peak in found.values())
+        if away == 3:
+            assert [found[k].place[2:] for k in range(20)] == [tuple(p) for p in places.tolist()]
+        assert len({slab.first for slab in read}) > 1
 
 
 def test_one_slice_stands_for_its_neighbours_where_they_are_alike(tmp_path):
@@ -165,7 +187,7 @@ def test_one_slice_stands_for_its_neighbours_where_they_are_alike(tmp_path):
         images, places = _patches(samples, 0, 20, seed=21)
         planes = Planes(open_volume(tmp_path / "cube.npy"), 0)
         found.append(spacing(planes, design(images, 700)))
-        peaks = _found([images], [planes])
+        peaks = _found(images, [planes])
         assert [one[0].place[2:] for one in peaks] == [tuple(place) for place in places.tolist()]
     assert found == [1, 3, 5]
 
@@ -186,36 +208,30 @@ def test_a_patch_is_found_across_the_axis_it_was_cut_across(tmp_path):
     volume = open_volume(tmp_path / "cube.npy")
     cut = [_patches(samples, axis, 5, seed=axis) for axis in range(3)]
     images = np.concatenate([images for images, _ in cut])
-    peaks = _found([images], [Planes(volume, axis) for axis in range(3)])
+    peaks = _found(images, [Planes(volume, axis) for axis in range(3)])
     expected = [(axis, *place) for axis in range(3) for place in cut[axis][1].tolist()]
     assert [one[0].place[1:] for one in peaks] == expected
 
 
-def test_what_is_not_where_the_others_are_is_looked_for_elsewhere(tmp_path, monkeypatch):
+@pytest.mark.parametrize("exhaustive", [0, np.inf])
+def test_what_the_quick_look_misses_is_looked_for_everywhere(tmp_path, monkeypatch, exhaustive):
     samples = gaussian_filter(np.random.default_rng(27).normal(size=(40, 44, 48)), (1, 2, 1))
     np.save(tmp_path / "cube.npy", samples.astype(np.float32))
     volume = open_volume(tmp_path / "cube.npy")
     cut = [_patches(samples, axis, 5, seed=axis) for axis in (0, 1)]
-    searched = []
 
     def blind(*arguments):
-        # The first look sees nothing across axis 1.
+        # By signatures nothing is seen across axis 1.
         if arguments[2] == 1:
             return Candidates.none(arguments[4].shape[1], arguments[-1])
         return scan(*arguments)
 
-    def recorded(*arguments):
-        searched.append(arguments[2])
-        return scan_fully(*arguments)
-
     monkeypatch.setattr("outcrop.locating.find.scan", blind)
-    monkeypatch.setattr("outcrop.locating.find.scan_fully", recorded)
+    monkeypatch.setattr("outcrop.locating.find._EXHAUSTIVE", exhaustive)
     images = np.concatenate([images for images, _ in cut])
-    peaks = _found([images], [Planes(volume, axis) for axis in (0, 1)])
+    peaks = _found(images, [Planes(volume, axis) for axis in (0, 1)])
     expected = [(axis, *place) for axis in (0, 1) for place in cut[axis][1].tolist()]
     assert [one[0].place[1:] for one in peaks] == expected
-    assert searched == sorted(searched)
-    assert set(searched) == {0, 1}
 
 
 def test_patches_of_a_scene_are_found_in_all_its_bands(tmp_path, monkeypatch):
@@ -226,7 +242,7 @@ def test_patches_of_a_scene_are_found_in_all_its_bands(tmp_path, monkeypatch):
     places = np.random.default_rng(13).integers((230 - SIZE + 1, 260 - SIZE + 1), size=(30, 2))
     images = np.stack([pixels[:, r : r + SIZE, c : c + SIZE] for r, c in places])
     brighter = images * np.array([2, 0.5, 9])[:, None, None] + 4
-    peaks = _found([brighter.astype(np.float32)], [Planes(scene, -1)])
+    peaks = _found(brighter.astype(np.float32), [Planes(scene, -1)])
     assert [one[0].place[2:] for one in peaks] == [(0, *place) for place in places.tolist()]
 
 
@@ -244,7 +260,8 @@ def test_two_workers_of_a_cluster_find_what_one_process_finds(cube, cluster):
     images, _ = _patches(samples, 0, 20, seed=14)
     planes = [Planes(open_volume(path), 0)]
     with crew(cluster.scheduler_address) as workers:
-        assert find([images], planes, workers) == _found([images], planes)
+        found = [one.ranked for one in find(Patches(images, None, ("none",)), planes, workers)]
+    assert _known(found) == _known(_found(images, planes))
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://here", "tcp://no port"])
@@ -294,35 +311,14 @@ def test_missing_samples_get_the_mean_of_the_rest():
     assert filled(pixels).ravel().tolist() == [1, 3, 2, 2]
 
 
-def test_patches_that_the_first_look_misses_are_found_by_a_closer_one(tmp_path, monkeypatch):
-    # Grain so much finer than layers that a few windows of a slice tell nothing of it.
-    dice = np.random.default_rng(22)
-    layers = gaussian_filter(dice.normal(size=(5, 128, 256)), (2, 12, 12))
-    grain = dice.normal(size=layers.shape)
-    samples = np.where(np.arange(256) >= 128, grain, 60 * layers).astype(np.float32)
-    np.save(tmp_path / "cube.npy", samples)
-    loud, _ = _patches(samples[:, :, :128], 0, 60, seed=23, size=64)
-    fine, places = _patches(samples[:, :, 128:], 0, 8, seed=24, size=64)
-    places = np.add(places, (0, 0, 128))
-    planes = [Planes(open_volume(tmp_path / "cube.npy"), 0)]
-    few = replace(find_module._LOOKS[0], windows=64)
-    exact = []
-    for looks in ((few,), (few, *find_module._LOOKS[1:])):
-        monkeypatch.setattr("outcrop.locating.find._LOOKS", looks)
-        peaks = _found([np.concatenate([loud, fine])], planes)[60:]
-        pairs = zip(peaks, places.tolist(), strict=True)
-        exact.append(sum(one[0].place[2:] == tuple(place) for one, place in pairs))
-    assert exact[0] < exact[1] == len(fine)
-
-
 @pytest.mark.parametrize("fully", [0, np.inf])
 def test_closer_looks_find_many_patches_and_few_alike(cube, monkeypatch, fully):
     # Few are compared in full, many by their signatures.
     samples, path = cube
     images, places = _patches(samples, 0, 15, seed=29)
-    look = replace(find_module._LOOKS[1], fully=fully)
-    monkeypatch.setattr("outcrop.locating.find._LOOKS", (look,))
-    peaks = _found([images], [Planes(open_volume(path), 0)])
+    look = replace(find_module._CLOSE, fully=fully)
+    monkeypatch.setattr("outcrop.locating.find._QUICK", look)
+    peaks = _found(images, [Planes(open_volume(path), 0)])
     assert [one[0].place[2:] for one in peaks] == [tuple(place) for place in places.tolist()]
 
 
@@ -360,7 +356,7 @@ def test_what_is_read_by_itself_is_found_like_what_is_read_in_slabs(
         Planes, "cost", lambda _, slab: 2 ** (slab.last - slab.first) if one_by_one else 1
     )
     monkeypatch.setattr(Planes, "open", recorded)
-    peaks = _found([images], [Planes(open_volume(tmp_path / "cube.npy"), 0)])
+    peaks = _found(images, [Planes(open_volume(tmp_path / "cube.npy"), 0)])
     assert [one[0].place[2:] for one in peaks] == [tuple(place) for place in places.tolist()]
     assert (max(boxes) == 60) != one_by_one
 
@@ -380,9 +376,9 @@ def test_slices_are_searched_in_strips_where_they_are_large(cube, monkeypatch, f
     monkeypatch.setattr("outcrop.locating.search._SPECTRA_SAMPLES", 1)
     samples, path = cube
     images, places = _patches(samples, 0, 15, seed=32)
-    look = replace(find_module._LOOKS[1], fully=fully)
-    monkeypatch.setattr("outcrop.locating.find._LOOKS", (look,))
-    peaks = _found([images], [Planes(open_volume(path), 0)])
+    look = replace(find_module._CLOSE, fully=fully)
+    monkeypatch.setattr("outcrop.locating.find._QUICK", look)
+    peaks = _found(images, [Planes(open_volume(path), 0)])
     assert [one[0].place[2:] for one in peaks] == [tuple(place) for place in places.tolist()]
 
 
@@ -401,14 +397,10 @@ def test_layers_are_described_as_they_lie_however_patches_were_turned(tmp_path, 
         return design(*arguments)
 
     monkeypatch.setattr("outcrop.locating.find.design", recorded)
-    monkeypatch.setattr(
-        "outcrop.locating.find._LOOKS", (replace(find_module._LOOKS[0], windows=256),)
-    )
-    peaks = _found(
-        [unflip(turned, way) for way in FLIPS], [Planes(open_volume(tmp_path / "cube.npy"), 0)]
-    )
+    monkeypatch.setattr("outcrop.locating.find._QUICK", replace(find_module._QUICK, windows=256))
+    peaks = _found(turned, [Planes(open_volume(tmp_path / "cube.npy"), 0)], tuple(FLIPS))
     expected = [
-        (list(FLIPS).index(way), 0, *place)
+        (2 * list(FLIPS).index(way), 0, *place)
         for way, place in zip(ways, places.tolist(), strict=True)
     ]
     assert [one[0].place for one in peaks] == expected

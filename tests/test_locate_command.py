@@ -63,9 +63,9 @@ def test_patches_cuts_back_what_was_found_and_says_what_was_not(world, capfd):
     table = locate(f"q.npz {folder}/cube.npy --axis 0 --flips")
     found = table["found"].to_numpy()
     assert np.flatnonzero(~found).tolist() == [11, *range(60, 66)]
-    assert table.loc[~found, COLUMNS[2:8] + COLUMNS[9:13]].isna().all(axis=None)
+    assert table.loc[~found, COLUMNS[2:8] + COLUMNS[9:14]].isna().all(axis=None)
     assert (table.loc[~found, "confidence"] < 0.9999).all()
-    assert "note: 1 patch flat or without some pixels cannot be located" in capfd.readouterr().out
+    assert "note: 1 patch flat or without most pixels cannot be located" in capfd.readouterr().out
     command = f"patches {folder}/cube.npy --positions t.csv --size {SIZE} -o back.zarr"
     assert run(command) == 0
     assert "not found" in capfd.readouterr().out
@@ -189,7 +189,7 @@ def test_a_search_that_is_stopped_leaves_nothing(world, monkeypatch, capfd):
 
     folder = world[0]
     Path("t.csv").write_text("before")
-    for what in ("outcrop.locating.impostors.find", "outcrop.reporting.origins.render_page"):
+    for what in ("outcrop.locating.locate.find", "outcrop.reporting.origins.render_page"):
         with monkeypatch.context() as patch:
             patch.setattr(what, lambda *_, **__: stop())
             before = set(content(Path()))

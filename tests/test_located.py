@@ -11,8 +11,9 @@ import pytest
 from scipy.fft import dctn
 
 import outcrop as oc
+from outcrop.locating.comparison import Picture, compare
 from outcrop.locating.impostors import _growth, _Sample, surrogates
-from outcrop.locating.intensity import Intensity, common, fit
+from outcrop.locating.intensity import Intensity, common, intensities
 from outcrop.locating.locate import locate as locate_patches
 from outcrop.locating.planes import Planes
 from outcrop.locating.table import positions_table
@@ -85,6 +86,30 @@ def test_grey_patches_in_three_bands_are_grey():
     assert np.array_equal(one.score, alike.score)
     assert alike.bands == ()
     assert list(positions_table(alike).columns) == COLUMNS
+
+
+def fit(patches, windows):
+    """The intensity of patches against windows, `N × pixels`."""
+    fits = [compare(Picture.of(y[None, None]), x[None, None]) for y, x in
+            zip(patches, windows, strict=True)]  # fmt: skip
+    return intensities(fits, [1] * len(fits))[0]
+
+
+def test_bands_have_intensities_of_their_own_and_one_together():
+    dice = np.random.default_rng(6)
+    x = dice.normal(size=(3, 5, 8)) + np.array([0, 4, 9])[:, None, None]
+    y = x * np.array([2, -3, 1])[:, None, None] + dice.normal(size=x.shape)
+    missing = dice.random((5, 8)) < 0.2
+    for sign in (1, -1):
+        fits = [compare(Picture.of(sign * y, missing), x)]
+        together, *each = intensities(fits, [sign])
+        for found, a, b in zip([together, *each], [x, *x], [y, *y], strict=True):
+            a, b = a[..., ~missing].ravel(), b[..., ~missing].ravel()
+            gain, offset = np.polyfit(a, b, 1)
+            assert (found.gain[0], found.offset[0]) == pytest.approx((gain, offset))
+            left = b - gain * a - offset
+            assert found.residual[0] == pytest.approx(np.sqrt((left**2).mean()))
+            assert (found.mean[0], found.spread[0]) == pytest.approx((a.mean(), a.std()))
 
 
 def test_one_stretch_is_told_from_many():

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from outcrop.auditing.audit import Audit
+from outcrop.cli.console import console, say, table_of
 from outcrop.evaluation.allocation import SamplePlan
 from outcrop.evaluation.assessment import Assessment
 from outcrop.evaluation.intervals import FEW_GROUPS, Interval
@@ -23,12 +23,9 @@ from outcrop.experiment.evaluate import Evaluation
 from outcrop.experiment.published import Published
 from outcrop.experiment.results import COLUMNS, Result, figures, notes, tabulate
 from outcrop.experiment.trainings import Outcome
-from outcrop.locating.located import Located
-from outcrop.locating.summary import summary
 from outcrop.models.architectures import NETWORKS, ResidualNet
 from outcrop.models.cost import cost_of, short
 from outcrop.patches.patchset import PatchSet
-from outcrop.progress import speaks
 from outcrop.sources.features import counted
 from outcrop.splits import BUFFER, SIDES, TRAIN, VALIDATION, Folds, Split, read_split
 from outcrop.training.run import Run
@@ -36,23 +33,13 @@ from outcrop.training.run import Run
 _LARGE = 64
 _READABLE = 100
 
-_console = Console(highlight=False, soft_wrap=True, quiet=not speaks())
-if not _console.is_terminal:
-    # Into a pipe or a file a table is as wide as it needs to be.
-    _console.width = 240
-
-
-def say(text: str) -> None:
-    """Print a line on standard output."""
-    _console.print(text, markup=False)
-
 
 def class_table(patches: PatchSet, path: Path) -> None:
     """Patches by class, and what was dropped."""
-    table = _table("class", "patches", "share")
+    table = table_of("class", "patches", "share")
     for name, count in zip(patches.classes, patches.counts, strict=True):
         table.add_row(name, f"{count:,}", f"{count / len(patches):.1%}")
-    _console.print(table)
+    console.print(table)
     for reason, count in patches.dropped.items():
         dropped = counted(reason, count)
         say(f"dropped {dropped.replace('pixels', 'voxels') if patches.from_volume else dropped}")
@@ -70,33 +57,15 @@ def _name(crs: str) -> str:
     return str(CRS.from_wkt(crs).name)
 
 
-def locate_table(patches: PatchSet, located: Located) -> None:
-    """Patches found by class, how exactly, and what was done to their contrast."""
-    table = _table("class", "patches", "found", "not found", "ambiguous")
-    groups = [(name, patches.labels == k) for k, name in enumerate(patches.classes)]
-    if len(groups) > 1:
-        groups.append(("all", np.ones(len(patches), bool)))
-    for name, here in groups:
-        found = int((located.found & here).sum())
-        ambiguous = int((located.ambiguous & here).sum())
-        counts = (here.sum(), found, here.sum() - found, ambiguous)
-        table.add_row(
-            escape(name), *(f"{count:,}" for count in counts), style="bold" if name == "all" else ""
-        )
-    _console.print(table)
-    for line in summary(located, patches.bands):
-        say(line)
-
-
 def split_table(patches: PatchSet, split: Split, path: Path) -> None:
     """Patches by class and side, and the classes that a side lacks."""
     counts = split.counts(patches.labels, len(patches.classes))
     used = [side for side in range(len(SIDES)) if counts[side].any()]
-    table = _table("class", *(SIDES[side] for side in used))
+    table = table_of("class", *(SIDES[side] for side in used))
     for k, name in enumerate(patches.classes):
         table.add_row(name, *(f"{counts[side, k]:,}" for side in used))
     table.add_row("all", *(f"{counts[side].sum():,}" for side in used), style="bold")
-    _console.print(table)
+    console.print(table)
     say(", ".join(f"{key}: {value}" for key, value in split.how.items()))
     for warning in split.warnings(patches):
         say(f"note: {warning}")
@@ -109,7 +78,7 @@ def fold_table(patches: PatchSet, folds: Folds, path: Path) -> None:
     counts = folds.counts(labels, classes)
     judged = np.bincount(labels[folds.judged(labels)], minlength=classes)
     names = [f"fold {number}" for number in range(len(folds))]
-    table = _table("held out", *names, "all", "judged", "pieces")
+    table = table_of("held out", *names, "all", "judged", "pieces")
     for k, name in enumerate(patches.classes):
         held = counts[:, VALIDATION, k]
         pieces = len(np.unique(folds.groups[labels == k]))
@@ -119,7 +88,7 @@ def fold_table(patches: PatchSet, folds: Folds, path: Path) -> None:
         more = (row.sum(), judged.sum(), len(np.unique(folds.groups)))
         rest = [f"{n:,}" for n in more] if side == VALIDATION else []
         table.add_row(word, *(f"{n:,}" for n in row), *rest, style="bold")
-    _console.print(table)
+    console.print(table)
     say(", ".join(f"{key}: {value}" for key, value in folds.how.items()))
     for note in folds.notes(patches):
         say(f"note: {note}")
@@ -136,16 +105,16 @@ def finding_table(audit: Audit) -> None:
         row = one.severity, one.check, one.title, one.remedy
         table.add_row(*map(escape, row), style=colours[one.severity])
     # Sentences are wrapped, into a pipe too: as wide as they need to be they cannot be read.
-    _console.print(table, width=min(_console.width, _READABLE), soft_wrap=False)
+    console.print(table, width=min(console.width, _READABLE), soft_wrap=False)
     say(audit.summary)
 
 
 def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on standard output."""
-    table = _table(*columns)
+    table = table_of(*columns)
     for row in rows:
         table.add_row(*map(escape, row))
-    _console.print(table)
+    console.print(table)
 
 
 def say_json(content: object) -> None:
@@ -159,12 +128,12 @@ def score_table(scores: Scores, kind: str) -> None:
     Args:
         kind: what kind of score it is, in words.
     """
-    table = _table("class", "patches", "precision", "recall", "F1")
+    table = table_of("class", "patches", "precision", "recall", "F1")
     patches = scores.confusion.sum(axis=1)
     for k, name in enumerate(scores.classes):
         row = (scores.precision[k], scores.recall[k], scores.f1[k])
         table.add_row(name, f"{patches[k]:,}", *map(str, row))
-    _console.print(table)
+    console.print(table)
     say(f"overall accuracy   {scores.overall}")
     say(f"balanced accuracy  {scores.balanced}")
     say(f"95 % intervals from {scores.groups:,} independent pieces")
@@ -173,7 +142,7 @@ def score_table(scores: Scores, kind: str) -> None:
 
 def sample_table(plan: SamplePlan, path: Path) -> None:
     """Points by class of the map, and the standard errors that accuracies will have."""
-    table = _table("class", "pixels", "share", "points", "expected", "standard error")
+    table = table_of("class", "pixels", "share", "points", "expected", "standard error")
     error = plan.users_error
     for k, name in enumerate(plan.classes):
         share = plan.share[k]
@@ -181,7 +150,7 @@ def sample_table(plan: SamplePlan, path: Path) -> None:
             escape(name), f"{plan.pixels[k]:,}", f"{share:.2%}", f"{plan.points[k]:,.0f}",
             _percent(plan.expected[k]), _percent(error[k]),
         )  # fmt: skip
-    _console.print(table)
+    console.print(table)
     most = "at most " if plan.is_worst_case else ""
     say(f"standard error of the overall accuracy: {most}{_percent(plan.overall_error)}, all in %")
     if plan.is_worst_case:
@@ -194,22 +163,22 @@ def sample_table(plan: SamplePlan, path: Path) -> None:
 def assessment_table(found: Assessment) -> None:
     """The error matrix, in counts and in area; accuracy and area of each class; what is behind."""
     accuracy, names = found.accuracy, [escape(name) for name in found.classes]
-    table = _table(f"{found.units}: map, then reference", *names)
+    table = table_of(f"{found.units}: map, then reference", *names)
     for name, row in zip(names, found.counts, strict=True):
         table.add_row(name, *(f"{count:,}" for count in row))
-    _console.print(table)
-    table = _table("% of the area", *names)
+    console.print(table)
+    table = table_of("% of the area", *names)
     for name, shares in zip(names, accuracy.proportions, strict=True):
         table.add_row(name, *(f"{100 * share:.2f}".replace("nan", "–") for share in shares))
-    _console.print(table)
+    console.print(table)
     unit, whole = found.unit, found.whole
-    table = _table("class", "user's", "producer's", f"map, {unit}", f"area, {unit}")
+    table = table_of("class", "user's", "producer's", f"map, {unit}", f"area, {unit}")
     for k, name in enumerate(names):
         table.add_row(
             name, str(accuracy.users[k]), str(accuracy.producers[k]), f"{found.mapped[k]:,.0f}",
             accuracy.area[k].scaled(whole),
         )  # fmt: skip
-    _console.print(table)
+    console.print(table)
     say(f"overall accuracy {accuracy.overall}; accuracies in %")
     say(f"design: {found.design}")
     say(f"estimator: {found.estimator}")
@@ -244,7 +213,7 @@ def cost_table(
 ) -> None:
     """One row a network: parameters, and what one picture costs."""
     names = {network: name for name, network in NETWORKS.items()}
-    table = _table(
+    table = table_of(
         "name", "network", "parameters", "multiply-adds", "activations", "saving", "footprint"
     )
     table.columns[1].justify = "left"
@@ -255,7 +224,7 @@ def cost_table(
             short(cost.multiply_adds), short(cost.activations, 1024),
             f"{cost.expected_saving:.1%}" if cost.expected_saving else "", str(network.footprint),
         )  # fmt: skip
-    _console.print(table)
+    console.print(table)
     height, width = size
     say(f"multiply-adds and activations: for one picture of {bands} × {height} × {width}, forward")
     say("activations: what training keeps of it for the gradients, in float32")
@@ -283,7 +252,7 @@ def comparison_table(comparison: Comparison) -> None:
     seeds = max(len(row.seeds) for row in comparison.rows)
     over = [f"over {seeds} seeds"] if seeds > 1 else []
     leak = ["leak gap"] if any(row.gap for row in comparison.rows) else []
-    table = _table("model", "sees", "overall", "balanced", *over, *leak, "seconds", "")
+    table = table_of("model", "sees", "overall", "balanced", *over, *leak, "seconds", "")
     for row in comparison.rows:
         table.add_row(
             row.model, row.features, str(row.scores.overall), str(row.scores.balanced),
@@ -291,11 +260,11 @@ def comparison_table(comparison: Comparison) -> None:
             *["" if row.gap is None else _points(row.gap)] * len(leak),
             f"{row.seconds:.1f}", "leading" if row in comparison.leaders else "",
         )  # fmt: skip
-    _console.print(table)
-    table = _table("F1 by class", *comparison.classes)
+    console.print(table)
+    table = table_of("F1 by class", *comparison.classes)
     for row in comparison.rows:
         table.add_row(row.title, *(_percent(one.value) for one in row.scores.f1))
-    _console.print(table)
+    console.print(table)
     judged = comparison.counts[VALIDATION].sum()
     say(f"score: {comparison.kind}; {judged:,} held-out patches are judged")
     say("overall and balanced: accuracy on held-out ground, in %, with 95 % intervals")
@@ -321,7 +290,7 @@ def comparison_table(comparison: Comparison) -> None:
 
 def _contest_table(comparison: Comparison) -> None:
     best = comparison.rows[0].title
-    table = _table("against", "balanced", "p", "overall", "p", "McNemar's p", f"{best} is")
+    table = table_of("against", "balanced", "p", "overall", "p", "McNemar's p", f"{best} is")
     for one in comparison.of_the_best:
         table.add_row(
             one.other,
@@ -329,7 +298,7 @@ def _contest_table(comparison: Comparison) -> None:
             *(_points(one.overall.points), written(one.overall.adjusted)),
             *(written(one.mcnemar.adjusted), one.verdict),
         )
-    _console.print(table)
+    console.print(table)
     say(f"leading: not shown to be worse than {best} by balanced accuracy")
     say("against: differences in points with 95 % intervals, from pieces of ground and seeds")
     say(f"p: after Holm's correction for {len(comparison.contests)} pairs; below 0.05 it is shown")
@@ -338,35 +307,35 @@ def _contest_table(comparison: Comparison) -> None:
 
 def outcome_table(outcomes: Sequence[Outcome]) -> None:
     """One row a training: what it promised, what it kept on new cubes, and the difference."""
-    table = _table("split", "way", "promised", "kept", "too much", "seconds")
+    table = table_of("split", "way", "promised", "kept", "too much", "seconds")
     table.columns[1].justify = "left"
     for one in outcomes:
         promised, kept = str(one.promised.balanced), str(one.kept.balanced)
         table.add_row(one.split, one.way, promised, kept, _points(one.excess), f"{one.seconds:.1f}")
-    _console.print(table)
+    console.print(table)
     say("promised: balanced accuracy on the validation side, in %, with 95 % intervals")
     say("kept: the same on new cubes; too much: the difference in points")
 
 
 def recipe_table(recipes: Sequence[Published]) -> None:
     """One row a recipe, with what was published."""
-    table = _table("recipe", "epochs", "paper", "report", "source")
+    table = table_of("recipe", "epochs", "paper", "report", "source")
     table.columns[-1].justify = "left"
     for one in recipes:
         table.add_row(
             one.name, str(one.recipe.epochs), figures(one.paper), figures(*one.report), one.source
         )
-    _console.print(table)
+    console.print(table)
     say("paper: test accuracy on CIFAR-10 in %, with flips and crops")
     say("report: the same in the work that outcrop started from")
 
 
 def result_table(results: Sequence[Result]) -> None:
     """One row for all seeds of a recipe that were run alike, and how to read it."""
-    table = _table(*COLUMNS)
+    table = table_of(*COLUMNS)
     for row in tabulate(results):
         table.add_row(*map(escape, row))
-    _console.print(table)
+    console.print(table)
     for note in notes(results):
         say(note)
 
@@ -383,10 +352,3 @@ def _range(values: Sequence[float]) -> str:
 
 def _percent(value: float) -> str:
     return "–" if np.isnan(value) else f"{100 * value:.1f}"
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for i, name in enumerate(columns):
-        table.add_column(name, justify="left" if i == 0 else "right", min_width=6)
-    return table

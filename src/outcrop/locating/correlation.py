@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from outcrop.locating.comparison import one_over_length
+
 
 def standardise(images: np.ndarray) -> np.ndarray:
     """Pictures of mean 0 and sum of squares 1 in each band; zero where a band is flat.
@@ -29,23 +31,7 @@ def standardise(images: np.ndarray) -> np.ndarray:
     return np.where(flat, 0, centred / np.where(flat, 1, length)).astype(np.float32)
 
 
-def correlate(regions: np.ndarray, patches: np.ndarray) -> np.ndarray:
-    """The coefficient for every window of each region, the mean over bands.
-
-    Args:
-        regions: float32, `P × S × bands × (height + a) × (width + b)`, finite.
-        patches: float32, `P × bands × height × width`, standardised: each for S regions.
-
-    Returns:
-        float32, `P × S × (a + 1) × (b + 1)`; 0 where a window is flat.
-    """
-    height, width = patches.shape[2:]
-    regions = regions - regions.mean(axis=(3, 4), keepdims=True)
-    found = _products(regions, patches) * _one_over_length(regions, height, width)
-    return np.asarray(np.clip(found, -1, 1).mean(axis=2))
-
-
-class Picture:
+class Slice:
     """A picture whose every window is correlated with patches, by fast Fourier transforms.
 
     Args:
@@ -60,7 +46,7 @@ class Picture:
         centred = pixels - pixels.mean(axis=(1, 2), keepdims=True)
         self._waves = rfft2(centred)
         exact = centred.astype(np.float64)[None, None]
-        self._scale = _one_over_length(exact, *size)[0, 0].astype(np.float32)
+        self._scale = one_over_length(exact, *size)[0, 0].astype(np.float32)
 
     def correlate(self, waves: np.ndarray) -> np.ndarray:
         """The coefficient for every window, the mean over bands.
@@ -79,7 +65,7 @@ class Picture:
 
 
 def spectra(patches: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """What `Picture.correlate` wants of patches, for pictures of a shape.
+    """What `Slice.correlate` wants of patches, for pictures of a shape.
 
     Args:
         patches: float32, `P × bands × height × width`, standardised.
@@ -87,39 +73,3 @@ def spectra(patches: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     from scipy.fft import rfft2
 
     return np.conj(rfft2(patches, s=shape))
-
-
-def _one_over_length(values: np.ndarray, height: int, width: int) -> np.ndarray:
-    """One over the length of every window less its mean; 0 where a window is flat."""
-    mean = _window_sums(values, height, width) / (height * width)
-    square = _window_sums(np.square(values), height, width)
-    energy = square - mean**2 * (height * width)
-    # Of a flat window nothing is left but rounding.
-    flat = energy <= 100 * np.finfo(values.dtype).eps * square
-    return np.asarray(np.where(flat, 0, 1 / np.sqrt(np.where(flat, 1, energy))))
-
-
-def _products(regions: np.ndarray, patches: np.ndarray) -> np.ndarray:
-    """The sum of products of a patch and each window of its regions."""
-    height, width = patches.shape[2:]
-    p, s, bands, down, across = regions.shape
-    flat = patches.reshape(p, 1, bands, 1, height * width)
-    found = np.empty((p, s, bands, down - height + 1, across - width + 1), np.float32)
-    for left in range(found.shape[4]):
-        # Rows of one width side by side: a window is then a run of them.
-        lines = regions[..., left : left + width].reshape(p, s, bands, -1)
-        windows = np.lib.stride_tricks.sliding_window_view(lines, height * width, axis=3)
-        np.vecdot(windows[..., ::width, :], flat, out=found[..., left])
-    return found
-
-
-def _window_sums(values: np.ndarray, height: int, width: int) -> np.ndarray:
-    return _moving_sums(_moving_sums(values, height, 3), width, 4)
-
-
-def _moving_sums(values: np.ndarray, length: int, axis: int) -> np.ndarray:
-    """Sums of so many neighbours along an axis: the first one whole, then by what differs."""
-    values = np.moveaxis(values, axis, 0)
-    first = values[:length].sum(axis=0, keepdims=True)
-    change = values[length:] - values[:-length]
-    return np.moveaxis(np.concatenate([first, first + np.cumsum(change, axis=0)]), 0, axis)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
 
 from outcrop.crew import Crew
-from outcrop.locating.climb import Climb, climb
+from outcrop.locating.climb import along, close, refine
 from outcrop.locating.correlation import standardise
-from outcrop.locating.peaks import Peaks, best, fits_well, ranked, unusual
+from outcrop.locating.peaks import WELL, Found, fits_well, likeliest, near
 from outcrop.locating.planes import Planes, Slab
 from outcrop.locating.search import (
     Candidates,
@@ -23,9 +22,13 @@ from outcrop.locating.search import (
     spacing,
 )
 from outcrop.locating.signature import Signature, cells, design
-from outcrop.locating.verify import Patches, Peak
+from outcrop.locating.verify import Patches, Peak, Place
 
-_TIMES_USUAL, _FEW = 3, 0.01
+_MANY = 100
+_BOTH = (1, -1)
+# Pixels of slices, times patches, that are correlated in full: half a minute of a core, at 7 ns
+# each.
+_EXHAUSTIVE = 4e9
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,11 @@ class _Look:
     Attributes:
         windows: how many are compared for the area of one patch, in a slice.
         noise: that patches are taken to have.
-        fully: up to how many patches, counted in each variant, are compared by correlation; more
-            are by their signatures.
+        fully: up to how many patches, counted in each flip, are compared by correlation; more are
+            by their signatures.
         skip: whether a slice may stand for its neighbours where they are alike.
         most: how many likely places are held for each patch.
-        climb: how hard one climbs from them.
+        signs: whether patches are compared as they are (1), as their negatives (-1), or as both.
     """
 
     windows: int
@@ -47,20 +50,13 @@ class _Look:
     fully: float
     skip: bool
     most: int
-    climb: Climb
+    signs: tuple[int, ...]
 
 
-_QUICK = _Look(
-    windows=700, noise=0.2, fully=0, skip=True, most=2,
-    climb=Climb(starts=2, worse=0.05, beside=1),
-)  # fmt: skip
-_CLOSE = _Look(
-    windows=2800, noise=1, fully=128, skip=True, most=8,
-    climb=Climb(starts=4, worse=0.2, beside=4),
-)  # fmt: skip
-# Each for the patches that are not found beyond doubt before.
-_LOOKS = (_QUICK, _CLOSE, replace(_CLOSE, skip=False))
-_HARD = replace(_CLOSE, skip=False, fully=np.inf)
+_QUICK = _Look(windows=700, noise=0.2, fully=0, skip=True, most=2, signs=(1,))
+_CLOSE = _Look(windows=2800, noise=1, fully=128, skip=True, most=16, signs=_BOTH)
+_HARD = replace(_CLOSE, skip=False, fully=np.inf, most=2, signs=(1,))
+_ALL = _Look(windows=0, noise=1, fully=np.inf, skip=False, most=16, signs=_BOTH)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,109 +64,202 @@ class _Scan:
     """What every scanning task has to know.
 
     Attributes:
-        fully: whether windows are compared by correlation, not by signatures.
-        known: of the patches in each variant, signatures or pictures in cells.
+        cell: rows and columns that are averaged where windows are compared by correlation; None
+            where they are by their signatures.
+        known: of the patches in each flip, signatures or pictures in cells.
     """
 
     planes: Sequence[Planes]
     spacing: Mapping[int, int]
-    most: int
-    fully: bool
-    signature: Signature
+    look: _Look
+    size: tuple[int, int]
+    cell: tuple[int, int] | None
+    signature: Signature | None
     known: np.ndarray
 
 
-def find(
-    variants: Sequence[np.ndarray], planes: Sequence[Planes], crew: Crew, *, hard: bool = False
-) -> list[list[Peak]]:
-    """The peaks of every patch, the highest first; none for a patch that fits nowhere.
+def find(patches: Patches, planes: Sequence[Planes], crew: Crew) -> list[Found]:
+    """The peaks of every patch; none for a patch that fits nowhere.
 
-    All patches are looked for quickly; those that do not fit as well as the others once more, and
-    closer: first where others were found, and only those that do not fit there in all planes.
-
-    Args:
-        variants: the patches in each orientation, `N × bands × height × width`, finite.
-        hard: whether all patches are looked for at once, and at least as closely as those that fit
-            badly.
+    All patches are looked for quickly. Those that are found exactly, up to the rounding of their
+    grey values, and clearly so, are done. The others are compared with every window of every slice
+    at full resolution, as they are and as their negatives, if that is not too much work; else by
+    more and finer signatures. Of these the likeliest places are climbed from until nothing around
+    fits better.
     """
-    peaks: list[Peaks] = [{} for _ in variants[0]]
-    every, everywhere = list(range(len(peaks))), list(range(len(planes)))
+    found = [Found() for _ in range(len(patches))]
+    every = range(len(patches))
 
-    def add(look: _Look, where: Sequence[int], wanted: list[int]) -> None:
-        some = variants if len(wanted) == len(peaks) else [images[wanted] for images in variants]
-        for patch, found in zip(wanted, _search(look, where, some, planes, crew), strict=True):
-            peaks[patch].update(found)
+    def add(look: _Look, wanted: list[int]) -> None:
+        some = patches if len(wanted) == len(patches) else patches.some(wanted)
+        peaks, complete = _search(look, some, planes, crew)
+        for patch, peak in peaks:
+            found[wanted[patch]].add(peak)
+        for patch in np.flatnonzero(complete).tolist():
+            found[wanted[patch]].complete = True
 
-    if hard:
-        add(_HARD, everywhere, every)
-        return [ranked(some) for some in peaks]
-    add(_LOOKS[0], everywhere, every)
-    homes = _homes(peaks) or everywhere
-    wanted = _doubtful(peaks)
-    for where in (homes, [number for number in everywhere if number not in homes]):
-        for look in _LOOKS[1:]:
-            if where and wanted:
-                add(look, where, wanted)
-                wanted = _badly(peaks)
-    return [ranked(some) for some in peaks]
+    def doubtful() -> list[int]:
+        return [patch for patch in every if not found[patch].certain]
+
+    def badly(some: Iterable[int]) -> list[int]:
+        return [patch for patch in some if not fits_well(found[patch])]
+
+    add(_QUICK, list(every))
+    wanted = doubtful()
+    if _work(len(wanted), patches, planes) > _EXHAUSTIVE and badly(wanted):
+        add(replace(_QUICK, signs=(-1,)), badly(wanted))
+        wanted = doubtful()
+    if _work(len(wanted), patches, planes) <= _EXHAUSTIVE:
+        looks: tuple[_Look, ...] = (_ALL,)
+    else:
+        looks = (_CLOSE, replace(_CLOSE, skip=False))
+    unclear = wanted
+    for look in looks:
+        if unclear:
+            add(look, unclear)
+            unclear = badly(unclear)
+    _close(wanted, found, patches, planes, crew)
+    return found
 
 
-def _homes(peaks: Sequence[Peaks]) -> list[int]:
-    """The planes that more than a hundredth of the patches that fit well were found in."""
-    found = Counter(best(some).planes for some in peaks if fits_well(some))
-    return sorted(number for number, count in found.items() if count > _FEW * found.total())
+def find_in(patches: Patches, planes: Sequence[Planes], crew: Crew) -> np.ndarray:
+    """The best score of every patch in a few slices; NaN of one that fits nowhere."""
+    found = np.full(len(patches), np.nan)
+    for patch, peak in _search(_HARD, patches, planes, crew)[0]:
+        found[patch] = np.fmax(found[patch], peak.score)
+    return found
 
 
-def _doubtful(peaks: Sequence[Peaks]) -> list[int]:
-    return sorted(_badly(peaks) + unusual(peaks, _TIMES_USUAL))
+def _close(
+    wanted: Sequence[int],
+    found: Sequence[Found],
+    patches: Patches,
+    planes: Sequence[Planes],
+    crew: Crew,
+) -> None:
+    """Climb from the likeliest places of some patches, and along slices that look alike."""
+    starts = [(patch, place) for patch in wanted for place in likeliest(found[patch].peaks)]
+    for patch in wanted:
+        found[patch].clear()
+    closed = close(starts, patches, planes, crew)
+    for patch, peak in closed:
+        found[patch].add(peak)
+    alike = [(patch, found[patch].best.place) for patch in wanted
+             if found[patch].peaks and found[patch].best.beyond]  # fmt: skip
+    if alike:
+        for patch, peak in close(along(alike, patches, planes, crew), patches, planes, crew):
+            found[patch].add(peak)
 
 
-def _badly(peaks: Sequence[Peaks]) -> list[int]:
-    return [patch for patch, some in enumerate(peaks) if not fits_well(some)]
+def _work(n: int, patches: Patches, planes: Sequence[Planes]) -> float:
+    """Pixels of slices times patches, bands and flips."""
+    pixels = sum(one.count * one.size[0] * one.size[1] * one.bands for one in planes)
+    return float(n) * pixels * len(patches.flips)
 
 
 def _search(
-    look: _Look,
-    where: Sequence[int],
-    variants: Sequence[np.ndarray],
-    planes: Sequence[Planes],
-    crew: Crew,
-) -> list[Peaks]:
+    look: _Look, patches: Patches, planes: Sequence[Planes], crew: Crew
+) -> tuple[list[tuple[int, Peak]], np.ndarray]:
     """The peaks of every patch near the likeliest of the places that a look compares.
 
-    Args:
-        where: which of the planes are searched.
+    Returns:
+        These, and a mask of the patches of which no place can have been left out.
     """
-    size = (variants[0].shape[2], variants[0].shape[3])
-    # Of patches that lie any way round the spectrum tells nothing of how slices lie.
-    typical = variants[0] if len(variants) == 1 else some_windows([planes[k] for k in where], size)
-    signature = design(typical, look.windows, look.noise)
-    fully = len(variants) * len(variants[0]) <= look.fully
-    pictures = Patches.of(variants, signature.stride)
-    scan_ = _Scan(
-        planes,
-        {number: spacing(planes[number], signature) if look.skip else 1 for number in where},
-        look.most,
-        fully,
-        signature,
-        np.stack(
-            [
-                standardise(cells(images, signature.stride))
-                if fully
-                else signature.of_patches(images)
-                for images in variants
-            ]
-        ),
+    size, upright = patches.size, patches.upright()
+    signature, cell, reach = None, None, (2, 2)
+    if look.windows:
+        # Of patches that lie any way round the spectrum tells nothing of how slices lie.
+        several = len(patches.flips) > 1
+        typical = some_windows(planes, size) if several else upright[0]
+        signature = design(typical, look.windows, look.noise)
+        fully = len(upright) * len(patches) <= look.fully
+        cell = signature.stride if fully else None
+        reach = max(2, signature.stride[0] // 2 + 1), max(2, signature.stride[1] // 2 + 1)
+    else:
+        cell = (1, 1)
+    steps = {
+        number: spacing(one, signature) if look.skip and signature else 1
+        for number, one in enumerate(planes)
+    }
+    known = [
+        signature.of_patches(images)
+        if cell is None and signature is not None
+        else standardise(cells(images, cell or (1, 1)))
+        for images in upright
+    ]
+    shared = _Scan(planes, steps, look, size, cell, signature, np.stack(known))
+    tasks = [(number, slab) for number, one in enumerate(planes) for slab in one.slabs(size)]
+    likely = reduce(Candidates.with_, crew.each(_scan, shared, tasks, "comparing"))
+    slices = max(1, *(step // 2 + 1 for step in steps.values()))
+    order = np.argsort(-likely.score, axis=1)
+    likeness = np.take_along_axis(likely.score, order, axis=1)
+
+    def look_closer(at: np.ndarray) -> list[tuple[int, Peak]]:
+        wanted = [(patch, _place(likely, patch, order[patch, m])) for patch, m in at.tolist()]
+        return refine(wanted, (slices, *reach), patches, planes, crew)
+
+    some = np.isfinite(likeness)
+    first = np.zeros_like(some)
+    first[:, 0] = some[:, 0]
+    peaks = look_closer(np.argwhere(first))
+    # A patch that was found exactly may have a twin. Where many were found, what looks less likely
+    # than each of these is none, nor is what lies beside the place that was found.
+    certain = {patch: peak for patch, peak in peaks if peak.certain}
+    least = likeness[list(certain), 0].min() if len(certain) >= _MANY else -np.inf
+    others = some & ~first
+    for patch, peak in certain.items():
+        others[patch] &= likeness[patch] >= least
+        for m in np.flatnonzero(others[patch]):
+            place = _place(likely, patch, order[patch, m])
+            others[patch, m] = not near(place, peak.place, (2 * slices, 2 * reach[0], 2 * reach[1]))
+    peaks += look_closer(np.argwhere(others))
+    if not look.windows:
+        return peaks, np.ones(len(patches), bool)
+    return peaks, _complete(peaks, likely, (slices, *reach))
+
+
+def _complete(
+    peaks: Sequence[tuple[int, Peak]], likely: Candidates, reach: tuple[int, int, int]
+) -> np.ndarray:
+    """Mask of patches whose likely places were all looked at, as far as the other patches tell.
+
+    A place that fits as well as the best one looks as likely as the best places of the patches do:
+    all but a hundredth of them look likelier than `least`. Where the least likely place that was
+    held is below that, what was not held is too.
+    """
+    best: dict[int, Peak] = {}
+    for patch, peak in peaks:
+        if peak.score >= WELL and (patch not in best or peak.score > best[patch].score):
+            best[patch] = peak
+    if len(best) < _MANY:
+        return np.zeros(len(likely.score), bool)
+    own = []
+    for patch, peak in best.items():
+        beside = [
+            likely.score[patch, m]
+            for m in np.flatnonzero(np.isfinite(likely.score[patch])).tolist()
+            if near(_place(likely, patch, m), peak.place, reach)
+        ]
+        own.append(max(beside, default=-1.0))
+    least = np.quantile(own, 1 / _MANY)
+    return np.asarray(likely.score.min(axis=1) < least)
+
+
+def _place(candidates: Candidates, patch: int, m: int) -> Place:
+    return (
+        int(candidates.variant[patch, m]),
+        int(candidates.planes[patch, m]),
+        int(candidates.index[patch, m]),
+        int(candidates.row[patch, m]),
+        int(candidates.column[patch, m]),
     )
-    tasks = [(number, slab) for number in where for slab in planes[number].slabs(size)]
-    candidates = reduce(Candidates.with_, crew.each(_scan, scan_, tasks, "comparing"))
-    return climb(look.climb, scan_.spacing, candidates, pictures, planes, crew)
 
 
 def _scan(search: _Scan, task: tuple[int, Slab]) -> Candidates:
-    (number, slab), signature, known = task, search.signature, search.known
+    (number, slab), signature, look = task, search.signature, search.look
     pictures = search.planes[number].pictures(slab, looked_at(slab, search.spacing[number]))
-    if not search.fully:
-        return scan(pictures, slab, number, signature, known, search.most)
-    cell, size = signature.stride, signature.size
-    return scan_fully(pictures, slab, number, cell, known, size, search.most)
+    known, signs, most = search.known, look.signs, look.most
+    if search.cell is None and signature is not None:
+        return scan(pictures, slab, number, signature, known, signs, most)
+    cell = search.cell or (1, 1)
+    return scan_fully(pictures, slab, number, cell, known, signs, search.size, most)

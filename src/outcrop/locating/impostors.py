@@ -13,16 +13,15 @@ Statistical Modeling of Extreme Values", theorem 3.1).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.fft import dctn, idctn
-from scipy.stats import gumbel_r
 
 from outcrop.crew import Crew
-from outcrop.locating.find import find
+from outcrop.locating.find import find_in
 from outcrop.locating.planes import Planes, Slab
+from outcrop.locating.verify import Patches
 
 _SURROGATES = 100
 _PIECES, _SLICES = 4, 4
@@ -30,8 +29,6 @@ _PIECES, _SLICES = 4, 4
 # the other half of a scene spread by 0.04 to 0.16.
 _LEAST_SCALE = 0.12
 _MOST_SCORE = 1 - 1e-9
-
-Variants = Callable[[np.ndarray], list[np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -47,27 +44,26 @@ class Impostors:
 
     def refuted(self, score: np.ndarray) -> np.ndarray:
         """The probability that a patch from elsewhere would fit worse than this, from 0 to 1."""
-        return np.asarray(gumbel_r.cdf(_z(score), self.location, self.scale))
+        return np.asarray(np.exp(-np.exp((self.location - _z(score)) / self.scale)))
 
 
-def impostors(
-    images: np.ndarray, variants: Variants, planes: Sequence[Planes], crew: Crew
-) -> Impostors:
+def impostors(patches: Patches, planes: Sequence[Planes], crew: Crew) -> Impostors:
     """Locate surrogates of some patches in a sample of the slices, and see how well they fit.
 
     Args:
-        images: `N × bands × height × width`, finite and not flat.
-        variants: brings pictures into every orientation that is searched.
+        patches: none of them flat.
     """
-    drawn = np.linspace(0, len(images), _SURROGATES, endpoint=False).astype(int)
+    drawn = np.linspace(0, len(patches), _SURROGATES, endpoint=False).astype(int)
     sample = [_Sample(one.source, one.axis) for one in planes]
-    peaks = find(variants(surrogates(images[drawn], seed=0)), sample, crew, hard=True)
+    made = Patches(surrogates(patches.images[drawn], seed=0), None, patches.flips)
+    score = find_in(made, sample, crew)
     # One that has lost its contrast fits nowhere and tells nothing.
-    z = _z(np.array([found[0].score for found in peaks if found and found[0].score > 0]))
+    z = _z(score[score > 0])
     if not len(z):
         return Impostors(0.0, _LEAST_SCALE)
-    window = images.shape[2], images.shape[3]
-    location, scale = gumbel_r.fit(_growth(planes, sample, window) * z)
+    from scipy.stats import gumbel_r
+
+    location, scale = gumbel_r.fit(_growth(planes, sample, patches.size) * z)
     return Impostors(location, max(scale, _LEAST_SCALE))
 
 
@@ -80,6 +76,8 @@ def surrogates(images: np.ndarray, seed: int) -> np.ndarray:
     Returns:
         float32.
     """
+    from scipy.fft import dctn, idctn
+
     signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=images[:, :1].shape)
     waves = dctn(images.astype(np.float64), axes=(2, 3), norm="ortho")
     waves[..., 0, 0] = 0

@@ -7,8 +7,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from outcrop.crew import Crew
-from outcrop.locating.planes import Planes, Slab
+from outcrop.locating.comparison import Comparison
 
 _MOST_CANDIDATES = 500
 
@@ -53,19 +52,46 @@ class Stretch:
     fits: int
 
 
-def fit(patches: np.ndarray, windows: np.ndarray) -> Intensity:
-    """Gains and offsets by least squares.
+def intensities(fits: Sequence[Comparison], signs: Sequence[int]) -> list[Intensity]:
+    """Gains and offsets by least squares, over all bands, then over each band if there are several.
 
     Args:
-        patches, windows: `N × pixels`. Where a window is flat its gain is 0.
+        fits: how N patches fit the windows that they were cut from.
+        signs: for each, -1 if that is of the negative of the patch. Its gain is then negative.
     """
-    x, y = np.asarray(windows, np.float64), np.asarray(patches, np.float64)
-    mean, level = x.mean(axis=1), y.mean(axis=1)
-    x, y = x - mean[:, None], y - level[:, None]
-    square = (x * x).sum(axis=1)
-    gain = np.where(square > 0, (x * y).sum(axis=1) / np.where(square > 0, square, 1), 0)
-    residual = np.sqrt(np.square(y - gain[:, None] * x).mean(axis=1))
-    return Intensity(gain, level - gain * mean, residual, mean, np.sqrt(square / x.shape[1]))
+    if not fits:
+        return [Intensity(*np.zeros((5, 0)))]
+    moments = np.stack([one.moments for one in fits])
+    sign = np.array(signs)[:, None]
+    level, mean, _, square, product = moments.transpose(1, 0, 2)
+    level, product = sign * level, sign * product
+    n = np.array([one.count for one in fits])[:, None]
+
+    def of(level: np.ndarray, mean: np.ndarray, total: np.ndarray, square: np.ndarray,
+           product: np.ndarray, n: np.ndarray) -> Intensity:  # fmt: skip
+        gain = np.where(square > 0, product / np.where(square > 0, square, 1), 0)
+        residual = np.sqrt(np.maximum(total - gain * product, 0) / n)
+        return Intensity(gain, level - gain * mean, residual, mean, np.sqrt(square / n))
+
+    each = [
+        of(level[:, b], mean[:, b], moments[:, 2, b], square[:, b], product[:, b], n[:, 0])
+        for b in range(mean.shape[1])
+    ]
+    if len(each) == 1:
+        return each
+    # What bands differ by in their means is part of the contrast of all together.
+    apart_level, apart_mean = (
+        values - values.mean(axis=1, keepdims=True) for values in (level, mean)
+    )
+    together = of(
+        level.mean(axis=1),
+        mean.mean(axis=1),
+        (moments[:, 2] + n * apart_level**2).sum(axis=1),
+        (square + n * apart_mean**2).sum(axis=1),
+        (product + n * apart_level * apart_mean).sum(axis=1),
+        n[:, 0] * len(each),
+    )
+    return [together, *each]
 
 
 def common(each: Intensity, rounding: float) -> Stretch:
@@ -93,68 +119,3 @@ def _served(each: Intensity, gain: float, offset: float, rounding: float) -> np.
     brighter = gain * each.mean + offset - (each.gain * each.mean + each.offset)
     allowed = np.maximum(each.residual, rounding) / 2 + 1e-4 * np.abs(each.gain) * each.spread
     return np.asarray(np.hypot(steeper, brighter) <= allowed)
-
-
-@dataclass(frozen=True, eq=False)
-class _Task:
-    """Patches and where each was cut in one slab."""
-
-    number: int
-    slab: Slab
-    which: np.ndarray
-    images: Sequence[np.ndarray]
-    places: np.ndarray
-
-
-def measure(
-    images: Sequence[np.ndarray],
-    places: Sequence[tuple[int, ...]],
-    planes: Sequence[Planes],
-    crew: Crew,
-) -> list[Intensity]:
-    """The intensity of patches over all bands, then over each band if they have several.
-
-    Args:
-        images: N patches as they lay in the slices: `bands × height × width`, of one size.
-        places: for each, which of the planes, slice, row and column of the upper-left pixel.
-    """
-    bands, height, width = images[0].shape if images else (1, 0, 0)
-    at = np.array(places, int).reshape(-1, 4)
-    tasks = []
-    for number, one in enumerate(planes):
-        left = np.flatnonzero(at[:, 0] == number)
-        for slab in one.slabs((height, width)) if len(left) else ():
-            _, index, row, column = at[left].T
-            here = (slab.first <= index) & (index < slab.last)
-            here &= (slab.top <= row) & (row + height <= slab.top + slab.height)
-            here &= (slab.left <= column) & (column + width <= slab.left + slab.width)
-            which, left = left[here], left[~here]
-            if len(which):
-                first, last = int(index[here].min()), int(index[here].max()) + 1
-                thin = replace(slab, first=first, last=last)
-                some = [images[k] for k in which]
-                tasks.append(_Task(number, thin, which, some, at[which, 1:]))
-    found = np.empty((1 if bands == 1 else 1 + bands, len(fields(Intensity)), len(images)))
-    for task, measured in zip(
-        tasks, crew.each(_measure, planes, tasks, "measuring contrast"), strict=True
-    ):
-        found[..., task.which] = measured
-    return [Intensity(*one) for one in found]
-
-
-def _measure(planes: Sequence[Planes], task: _Task) -> np.ndarray:
-    """`(1 or 1 + bands) × fields of Intensity × patches`."""
-    with planes[task.number].open() as read:
-        pixels = read(task.slab)
-    measured = []
-    for patch, (index, row, column) in zip(task.images, task.places, strict=True):
-        bands, height, width = patch.shape
-        top, left = row - task.slab.top, column - task.slab.left
-        window = pixels[index - task.slab.first, :, top : top + height, left : left + width]
-        parts = [fit(patch.reshape(1, -1), window.reshape(1, -1))]
-        if bands > 1:
-            parts.append(fit(patch.reshape(bands, -1), window.reshape(bands, -1)))
-        measured.append(
-            [np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Intensity)]
-        )
-    return np.array(measured).transpose(2, 1, 0)

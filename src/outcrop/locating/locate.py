@@ -12,17 +12,18 @@ from outcrop.crew import Crew, crew
 from outcrop.errors import OutcropError
 from outcrop.locating.find import find
 from outcrop.locating.impostors import impostors
-from outcrop.locating.intensity import Intensity, measure
+from outcrop.locating.intensity import Intensity, intensities
 from outcrop.locating.located import Located
 from outcrop.locating.planes import Planes
-from outcrop.locating.verify import Peak
-from outcrop.patches.flips import FLIPS, KEEP_SHAPE, unflip
+from outcrop.locating.verify import Patches, Peak
+from outcrop.patches.flips import FLIPS, KEEP_SHAPE
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import tell
 from outcrop.sources.bands import listed, match
 from outcrop.sources.kinds import are_volumes, open_all_scenes, open_all_volumes, refuse_for
 from outcrop.sources.scene import Reading, Scene
 from outcrop.sources.volumes import Volume
+from outcrop.sources.volumes.volume import surely_finite
 
 SURE = 0.9999
 _FAINTEST = 1e-6
@@ -43,13 +44,15 @@ def locate(
     """Find where patches were cut, whatever was done to their brightness and contrast.
 
     Every window of every slice is compared by a signature; what is likely is climbed from and
-    judged by normalised cross-correlation at full resolution (Lewis 1995, eq. 2). A patch counts
-    as found if patches from elsewhere would hardly fit as well, which surrogates of the patches
-    tell (`outcrop.locating.impostors`). On smooth ground, where everything fits everywhere, that
-    takes a better fit than on rough ground.
+    judged by normalised cross-correlation at full resolution (Lewis 1995, eq. 2), of the patches as
+    they are and of their negatives. A patch counts as found if one place fits it clearly better
+    than all others, or if patches from elsewhere would hardly fit as well, which surrogates of the
+    patches tell (`outcrop.locating.impostors`). Where another place may fit as well, it is
+    `ambiguous`.
 
-    Patches without contrast or with missing pixels cannot be located; the others go on. Missing
-    samples of a source count as the mean of their slice.
+    Of patches with missing pixels the others are compared, if they are more than half; of a patch
+    without contrast there is nothing to compare. Missing samples of a source count as the mean of
+    their slice.
 
     Args:
         patches: a patch set, or `N × height × width`, or `N × bands × height × width`, of any
@@ -77,21 +80,18 @@ def locate(
         opened = [_with_bands_of(patches, source) for source in opened]
     stacks = _stacks(opened, axis, size)
     images = _in_bands(images, opened[0], stacks[0].bands)
-    usable = has_contrast(images)
+    images, missing = _known(images)
+    usable = has_contrast(images, missing)
     if not usable.any():
         raise OutcropError(
             "patches",
-            f"all {len(images)} are flat or miss pixels and cannot be located; take others",
+            f"all {len(images)} are flat or miss most pixels and cannot be located; take others",
         )
     names = FLIPS if size[0] == size[1] else KEEP_SHAPE
+    every = Patches(images, missing, tuple(names) if flips else ("none",))
+    wanted = every if usable.all() else every.some(np.flatnonzero(usable).tolist())
     with crew(scheduler) as workers:
-        believed = _believe(
-            images if usable.all() else images[usable],
-            stacks,
-            tuple(names) if flips else ("none",),
-            sure,
-            workers,
-        )
+        believed = _believe(wanted, stacks, sure, workers)
     if not believed.fits:
         raise OutcropError(
             opened[0].title, "has no contrast anywhere to locate patches by; check what is in it"
@@ -109,6 +109,7 @@ class _Believed:
         which: those of them, M, that are believed, by index.
         best: the peaks of these.
         margin: of these.
+        ambiguous: of these, whether another place may fit as well.
         flip: of these.
         intensity: of these, over all bands, then for each if they are several.
     """
@@ -118,6 +119,7 @@ class _Believed:
     which: np.ndarray
     best: list[Peak]
     margin: list[float]
+    ambiguous: list[bool]
     flip: list[str]
     intensity: list[Intensity]
 
@@ -127,34 +129,28 @@ class _Believed:
         return bool((self.score > 0).any())
 
 
-def _believe(
-    images: np.ndarray, stacks: Sequence[Planes], ways: Sequence[str], sure: float, workers: Crew
-) -> _Believed:
-    def variants(pictures: np.ndarray) -> list[np.ndarray]:
-        return [unflip(pictures, way) for way in ways]
-
-    peaks = find(variants(images), stacks, workers)
-    score = np.array([each[0].score if each else np.nan for each in peaks])
-    elsewhere = impostors(images, variants, stacks, workers)
-    confidence = np.nan_to_num(elsewhere.refuted(score))
+def _believe(patches: Patches, stacks: Sequence[Planes], sure: float, workers: Crew) -> _Believed:
+    found = find(patches, stacks, workers)
+    score = np.array([one.best.score if one.peaks else np.nan for one in found])
+    unique = np.array([bool(one.peaks) and one.unique for one in found])
+    confidence = np.array([one.confidence for one in found])
+    if not unique.all():
+        elsewhere = impostors(patches, stacks, workers)
+        confidence = np.maximum(confidence, np.nan_to_num(elsewhere.refuted(score)))
     which = np.flatnonzero((confidence >= sure) & (score > 0))
-    best = [peaks[k][0] for k in which]
-    flip = [ways[peak.variant] for peak in best]
-    upright = [unflip(images[k], way) for k, way in zip(which, flip, strict=True)]
+    best = [found[k].best for k in which]
+    flip = [patches.flips[peak.place[0] // 2] for peak in best]
+    signs = [-1 if peak.place[0] % 2 else 1 for peak in best]
     return _Believed(
         score,
         confidence,
         which,
         best,
-        [_margin(peaks[k]) for k in which],
+        [found[k].margin for k in which],
+        [not unique[k] for k in which],
         flip,
-        measure(upright, [peak.place[1:] for peak in best], stacks, workers),
+        intensities([peak.fit for peak in best], signs),
     )
-
-
-def _margin(peaks: Sequence[Peak]) -> float:
-    best, *others = peaks
-    return best.score - max(best.rival, *(peak.score for peak in others), 0.0)
 
 
 def _located(
@@ -185,13 +181,14 @@ def _located(
         found=every(True, which, False, "?"),
         source=whole([_number(opened, stacks[peak.planes].source) for peak in best]),
         axis=whole([stacks[peak.planes].axis for peak in best]),
-        index=whole([peak.index for peak in best]),
-        row=whole([peak.row for peak in best]),
-        column=whole([peak.column for peak in best]),
+        index=whole([peak.place[2] for peak in best]),
+        row=whole([peak.place[3] for peak in best]),
+        column=whole([peak.place[4] for peak in best]),
         flip=every(believed.flip, which, "", f"U{max(map(len, FLIPS))}"),
         score=every(believed.score, usable, np.nan),
         confidence=every(believed.confidence, usable, 0),
         margin=every(believed.margin, which, np.nan),
+        ambiguous=every(believed.ambiguous, which, False, "?"),
         intensity=intensity,
         bands=tuple(bands),
     )
@@ -201,20 +198,33 @@ def _number(opened: Sequence[Scene | Volume], source: Scene | Volume) -> int:
     return next(k for k, one in enumerate(opened) if one is source)
 
 
-def has_contrast(images: np.ndarray) -> np.ndarray:
-    """Mask of the pictures that are whole, and not flat in every band.
+def has_contrast(images: np.ndarray, missing: np.ndarray | None = None) -> np.ndarray:
+    """Mask of the pictures that are not flat in every band, and not mostly missing.
 
     Args:
-        images: `N × bands × height × width`.
+        images: `N × bands × height × width`, finite.
+        missing: bool, `N × height × width`; None if no pixel is.
     """
     low, high = (
         np.asarray(extreme(images, axis=(2, 3)), np.float64) for extreme in (np.min, np.max)
     )
-    # What is missing is NaN, and so are then the extremes; of infinite ones the difference is.
-    with np.errstate(invalid="ignore"):
-        span = high - low
-    steps = span > _FAINTEST * np.maximum(np.abs(low), np.abs(high))
-    return np.asarray(steps.any(axis=1) & np.isfinite(span).all(axis=1))
+    steps = high - low > _FAINTEST * np.maximum(np.abs(low), np.abs(high))
+    usable = np.asarray(steps.any(axis=1))
+    return usable if missing is None else usable & (missing.mean(axis=(1, 2)) < 0.5)
+
+
+def _known(images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Images with the mean of the other pixels where some are missing, and which those are.
+
+    A pixel that is missing in one band is in all.
+    """
+    if images.dtype.kind not in "fc" or surely_finite(images):
+        return images, None
+    missing = ~np.isfinite(images).all(axis=1)
+    count = np.maximum((~missing).sum(axis=(1, 2)), 1)[:, None]
+    known = np.where(missing[:, None], 0, images)
+    mean = known.sum(axis=(2, 3), dtype=np.float64) / count
+    return np.where(missing[:, None], mean[..., None, None], images).astype(images.dtype), missing
 
 
 def _images(patches: PatchSet | np.ndarray) -> np.ndarray:

@@ -10,7 +10,6 @@ from outcrop.locating.intensity import Intensity, Stretch, common
 from outcrop.sources.scene import Scene
 from outcrop.sources.volumes import Volume
 
-NEARLY = 0.001
 _ROUNDING = 12**-0.5
 
 
@@ -38,6 +37,9 @@ class Located:
         confidence: the probability that a patch from elsewhere would fit worse, from 0 to 1
             (`outcrop.locating.impostors`).
         margin: the score minus the best of the neighbouring slices and of other places.
+        ambiguous: bool, of those found, whether another place may fit as well: where not every
+            window of the sources was compared, or the difference may be chance
+            (`outcrop.locating.peaks`).
         intensity: over all bands.
         bands: for each band, where there are several.
     """
@@ -56,6 +58,7 @@ class Located:
     score: np.ndarray
     confidence: np.ndarray
     margin: np.ndarray
+    ambiguous: np.ndarray
     intensity: Intensity
     bands: tuple[Intensity, ...]
 
@@ -66,11 +69,6 @@ class Located:
     def from_volume(self) -> bool:
         """Whether volumes were searched, not scenes."""
         return isinstance(self.sources[0], Volume)
-
-    @property
-    def ambiguous(self) -> np.ndarray:
-        """Mask of the patches found that fit nearly as well in another place (margin < 0.001)."""
-        return self.found & (self.margin < NEARLY)
 
     @property
     def twins(self) -> np.ndarray:

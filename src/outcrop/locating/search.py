@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from outcrop.locating.correlation import Picture, spectra
+from outcrop.locating.correlation import Slice, spectra
 from outcrop.locating.planes import Planes, Slab
 from outcrop.locating.signature import Grid, Signature, cells
 
@@ -139,6 +139,7 @@ def scan(
     number: int,
     signature: Signature,
     known: np.ndarray,
+    signs: Sequence[int],
     most: int,
 ) -> Candidates:
     """The likeliest windows of a slab for every patch; at most one of each group of neighbours.
@@ -146,7 +147,8 @@ def scan(
     Args:
         pictures: slices of the slab to look at, each with its index.
         number: of the planes that they are of.
-        known: float32, `variants × N × D`, the signatures of the patches.
+        known: float32, `flips × N × D`, the signatures of the patches.
+        signs: 1 for the patches as they are, -1 for their negatives.
         most: how many windows for each patch.
     """
     found = Candidates.none(known.shape[1], most)
@@ -159,12 +161,14 @@ def scan(
             for tile in _runs(len(windows), _WINDOWS):
                 there = windows[tile].T
                 place_of = partial(_on_grid, grid, slab.top + top, slab.left, tile.start)
-                for variant, signatures in enumerate(known):
+                for flip, signatures in enumerate(known):
                     for which in _runs(len(signatures), _PATCHES):
                         likeness = signatures[which] @ there
-                        found.offer(
-                            which, likeness, place_of, variant=variant, planes=number, index=index
-                        )
+                        for sign in signs:
+                            found.offer(
+                                which, likeness if sign > 0 else -likeness, place_of,
+                                variant=2 * flip + (sign < 0), planes=number, index=index,
+                            )  # fmt: skip
     return found
 
 
@@ -174,6 +178,7 @@ def scan_fully(
     number: int,
     cell: tuple[int, int],
     known: np.ndarray,
+    signs: Sequence[int],
     size: tuple[int, int],
     most: int,
 ) -> Candidates:
@@ -185,7 +190,8 @@ def scan_fully(
         pictures: slices of the slab to look at, each with its index.
         number: of the planes that they are of.
         cell: rows and columns that are averaged.
-        known: float32, `variants × N × bands × …`, the patches in cells, standardised.
+        known: float32, `flips × N × bands × …`, the patches in cells, standardised.
+        signs: as for `scan`.
         size: of a patch in pixels.
         most: how many windows for each patch.
     """
@@ -196,9 +202,9 @@ def scan_fully(
     group = max(1, window[0] // 2)
     for top, height in _strips(lines, window[0], _SPECTRA_SAMPLES // (bands * columns)):
         shape = height, columns
-        strips = {k: Picture(some[:, top : top + height], window) for k, some in reduced.items()}
+        strips = {k: Slice(some[:, top : top + height], window) for k, some in reduced.items()}
         together = max(1, _SPECTRA_SAMPLES // (bands * height * columns))
-        for variant, patches in enumerate(known):
+        for flip, patches in enumerate(known):
             for which in _runs(len(patches), together):
                 waves = spectra(patches[which], shape)
                 for index, strip in strips.items():
@@ -207,9 +213,11 @@ def scan_fully(
                         each = likeness[:, rows].reshape(len(waves), -1)
                         first = top + rows.start
                         place_of = partial(_of_cells, slab, size, cell, first, likeness.shape[2])
-                        found.offer(
-                            which, each, place_of, variant=variant, planes=number, index=index
-                        )
+                        for sign in signs:
+                            found.offer(
+                                which, each if sign > 0 else -each, place_of,
+                                variant=2 * flip + (sign < 0), planes=number, index=index,
+                            )  # fmt: skip
     return found
 
 

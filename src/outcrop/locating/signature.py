@@ -163,10 +163,9 @@ def _strides(area: int, size: tuple[int, int]) -> Sequence[tuple[int, int]]:
 
 def _energy(images: np.ndarray) -> np.ndarray:
     """The mean share of a patch's energy at each frequency; the patch's mean is left out."""
-    from scipy.fft import dctn
-
     centred = images - images.mean(axis=(2, 3), keepdims=True)
-    power = dctn(centred, axes=(2, 3), norm="ortho") ** 2
+    height, width = images.shape[2:]
+    power = (_cosines(height, height) @ centred @ _cosines(width, width).T) ** 2
     total = power.sum(axis=(2, 3), keepdims=True)
     return np.asarray((power / np.maximum(total, 1e-30)).mean(axis=(0, 1)))
 
@@ -213,9 +212,10 @@ def cells(pixels: np.ndarray, cell: tuple[int, int]) -> np.ndarray:
 
 def _cosines(most: int, length: int) -> np.ndarray:
     """The first rows of the orthonormal DCT-II."""
-    from scipy.fft import dct
-
-    return np.asarray(dct(np.eye(length, dtype=np.float32), axis=0, norm="ortho")[:most])
+    wave, sample = np.arange(most)[:, None], np.arange(length)
+    rows = np.sqrt(2 / length) * np.cos(np.pi * wave * (2 * sample + 1) / (2 * length))
+    rows[:1] /= np.sqrt(2)
+    return rows.astype(np.float32)
 
 
 def _slide(values: np.ndarray, waves: np.ndarray, step: int, windows: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from outcrop.locating.intensity import Intensity, Stretch
-from outcrop.locating.located import NEARLY, Located
+from outcrop.locating.located import Located
 
 _ALL = 0.99
 
@@ -36,7 +36,7 @@ def summary(located: Located, bands: Sequence[str]) -> list[str]:
     unusable = np.flatnonzero(~located.usable)
     if len(unusable):
         lines.append(
-            f"note: {_patches(len(unusable))} flat or without some pixels cannot be located; "
+            f"note: {_patches(len(unusable))} flat or without most pixels cannot be located; "
             f"the first is patch {unusable[0]}"
         )
     twins = np.flatnonzero(located.twins)
@@ -72,7 +72,7 @@ def _margins(located: Located) -> str:
     words = f"margin over the next best place: median {np.median(margin):.4f}"
     if not nearly:
         return f"{words}, smallest {margin.min():.4f}"
-    return f"{words}; below {NEARLY} for {_patches(nearly)}, which may belong to a slice beside"
+    return f"{words}; {_patches(nearly)} ambiguous: another place may fit as well"
 
 
 def _patches(count: int) -> str:

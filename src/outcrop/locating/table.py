@@ -54,7 +54,7 @@ def positions_table(located: Located, patches: PatchSet | None = None) -> Any:
     Columns:
         patch: its number, from 0.
         found: true or false. Where it is false, what follows is empty but confidence and score.
-        source, axis, index, row, column, flip, confidence, margin: as in `Located`.
+        source, axis, index, row, column, flip, confidence, margin, ambiguous: as in `Located`.
         inline, crossline, time, or what else the axes of the volumes are called: of the labelled
             pixel, the middle of the patch, where the volumes say so, as SEG-Y does; the time in
             milliseconds, in a depth volume the depth.
@@ -77,6 +77,8 @@ def positions_table(located: Located, patches: PatchSet | None = None) -> Any:
     columns |= _lines(located)
     columns["flip"] = [name or None for name in located.flip]
     columns |= {"confidence": located.confidence, "margin": located.margin}
+    columns["ambiguous"] = pd.array(located.ambiguous, "boolean")
+    columns["ambiguous"][~found] = pd.NA
     columns |= {"gain": shown.gain, "offset": shown.offset, "residual": shown.residual}
     columns["score"] = located.score
     names = band_names(len(located.bands)) if patches is None else patches.bands

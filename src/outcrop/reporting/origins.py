@@ -12,7 +12,7 @@ import numpy as np
 from markupsafe import Markup
 
 from outcrop.files import check_new, new_file
-from outcrop.locating.located import NEARLY, Located
+from outcrop.locating.located import Located
 from outcrop.locating.summary import summary
 from outcrop.patches.palette import colours
 from outcrop.patches.patchset import PatchSet
@@ -116,7 +116,7 @@ def _tiles(located: Located) -> list[tuple[str, str, str]]:
         score = located.score[located.found]
         tiles.append(("Score", f"{np.median(score):.4f}", f"median; lowest {score.min():.4f}"))
         nearly = int(located.ambiguous.sum())
-        tiles.append(("Ambiguous", f"{nearly:,}", f"with a margin below {NEARLY}"))
+        tiles.append(("Ambiguous", f"{nearly:,}", "another place may fit as well"))
         fits = min(one.fits for one in located.stretches) / found
         tiles.append(("One contrast", f"{fits:.0%}", "of the patches agree with one stretch"))
     return tiles
@@ -155,8 +155,9 @@ def _charts(located: Located, bands: Sequence[str]) -> list[Markup]:
         axes.legend(loc="upper left")
     made = [svg(figure, "scores of the patches that were found and of the others")]
     with chart("margin over the next best place", _SMALL) as (figure, axes):
-        axes.hist(located.margin[found], 40, color="#1b5e8c")
-        axes.axvline(NEARLY, color="#27343f", lw=1, ls=(0, (3, 2)))
+        margin = located.margin[found]
+        ends = min(0.0, float(margin.min())), max(1e-3, float(margin.max()))
+        axes.hist(margin, 40, range=ends, color="#1b5e8c")
         axes.set_ylabel("patches")
     made.append(svg(figure, "margins of the patches that were found"))
     with chart("gain and offset of each patch", _SMALL) as (figure, axes):

@@ -245,14 +245,13 @@ def locate(
         scheduler: address of a Dask cluster to work on.
         overwrite: whether the files may exist.
     """
-    from outcrop.cli.tables import locate_table, say
+    # Not the modules that learn, which take longer to import than a small search.
+    from outcrop.cli.console import locate_table, say
     from outcrop.files import check_new
     from outcrop.locating.locate import locate as locate_patches
     from outcrop.locating.table import check_table, with_positions, write_positions
     from outcrop.patches.collection import open_patches
     from outcrop.patches.patchset import check_output
-    from outcrop.reporting.origins import write_origins
-    from outcrop.reporting.projections import check_picture, write_projections
 
     check_table(output, overwrite)
     if patches_output is not None:
@@ -260,6 +259,8 @@ def locate(
     elif as_given:
         raise OutcropError("--as-given", "has no meaning without --patches-output; leave it out")
     if picture is not None:
+        from outcrop.reporting.projections import check_picture, write_projections
+
         check_picture(picture, overwrite)
     if report is not None:
         check_new(report, overwrite)
@@ -283,6 +284,8 @@ def locate(
     if picture is not None:
         write_projections(picture, located, opened, overwrite)
     if report is not None:
+        from outcrop.reporting.origins import write_origins
+
         write_origins(report, located, opened, overwrite)
     locate_table(opened, located)
     for path in (output, patches_output, picture, report):
