@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -201,3 +203,14 @@ def test_a_format_of_another_width_is_read(tmp_path):
     ):
         open_volume(path)
     assert np.array_equal(_whole(path, format="int16"), cube("16 bits"))
+
+
+def test_ibm_floats_are_read_by_a_process_that_has_opened_nothing_with_segyio(tmp_path):
+    path = _write(tmp_path / "a.sgy", cube("layers"), "ibm")
+    command = "import sys, outcrop; v = outcrop.open_volume(sys.argv[1])\n"
+    command += "with v.reader() as r: print(r.slices(0, 0, 1)[0, 0, 0])"
+    done = subprocess.run(
+        [sys.executable, "-c", command, str(path)], capture_output=True, text=True
+    )
+    assert done.stderr == ""
+    assert float(done.stdout) == pytest.approx(cube("layers")[0, 0, 0], rel=1e-5)
