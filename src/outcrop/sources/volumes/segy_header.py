@@ -151,7 +151,8 @@ def read_layout(path: Path, reading: SegyReading = SegyReading()) -> Layout:
             for name in _OF_WIDTHS
             if room > 0 and not room % (header + samples * np.dtype(STORED[name]).itemsize)
         ]
-        instead = f", or pass --format {fitting[0]}, with which it is whole" if fitting else ""
+        one_of = " or ".join(fitting)
+        instead = f", or pass --format {one_of}, with which it is whole" if fitting else ""
         raise OutcropError(
             path,
             f"is not a SEG-Y file of a whole number of traces ({max(size - first, 0)} bytes for "
