@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from tests.command_line import check, check_refused, content, largest_file, run, start
+from tests.cubes import write_segy
 from tests.rasters import ramp, write_raster
 from tests.test_cut_at_positions import rows
 from tests.test_cut_volume import SHAPE, classes, samples
@@ -196,3 +197,17 @@ def test_cutting_and_splitting_say_what_they_did(world, tmp_path, monkeypatch, c
     assert "thickness: 2" in out
     assert "unit: voxels" in out
     assert err == ""
+
+
+def test_labels_at_other_bytes_than_their_volume(world, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    lines = {"inlines": range(SHAPE[0]), "crosslines": range(SHAPE[1])}
+    write_segy(tmp_path / "a.sgy", samples(), at=(9, 21), **lines)
+    write_segy(tmp_path / "l.sgy", classes(), code=8, **lines)
+    cut = "patches a.sgy --labels l.sgy --axis 0 --size 4 -o p.zarr"
+    assert run(f"{cut} --inline-byte 9 --crossline-byte 21 --format ieee") == 0
+    told = capfd.readouterr().err
+    assert "l.sgy: its inline and crossline numbers are read at bytes 189 and 193" in told
+    assert run(f"{cut} --inline-byte 17 --overwrite") == 2
+    told = capfd.readouterr().err
+    assert "a.sgy: with inline at byte 17" in told

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from outcrop.errors import OutcropError
 from outcrop.sources.volumes import open_volume
 from outcrop.sources.volumes.segy_grid import NoGridError, find_grid
+from outcrop.sources.volumes.segy_header import read_layout, words_of
 from tests.cubes import CROSSLINES, INLINES, ramp, write_segy
 from tests.shared import DATA, needs_shared
 
@@ -265,6 +266,22 @@ def test_numbers_at_any_byte(tmp_path, bytes_, endian):
     assert list(volume.coordinates[0]) == list(INLINES)
     assert list(volume.coordinates[1]) == list(CROSSLINES)
     assert np.array_equal(whole(path, inline_byte=bytes_[0], crossline_byte=bytes_[1]), ramp())
+
+
+def test_words_are_as_wide_as_segyio_has_them(tmp_path):
+    path = write_segy(tmp_path / "a.sgy", ramp(shape=(1, 1, 6)))
+    fields = [int(field) for field in segyio.TraceField.enums()]
+    for wide in (12345, 70000):
+        held = []
+        with segyio.open(path, "r+", ignore_geometry=True) as file:
+            for byte in fields:
+                try:
+                    file.header[0] = {byte: wide}
+                except (OverflowError, ValueError):
+                    continue
+            held = [file.header[0][byte] for byte in fields]
+        read = words_of(read_layout(path), fields, "any")
+        assert [int(word[0]) for word in read] == held
 
 
 def write_revision_2(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +156,24 @@ def test_no_right_header_is_ever_doubted(seed, kind, scale, offset, form, endian
     assert likely(raw, form, endian) == (form, endian)
 
 
+@given(
+    seed=st.integers(0, 1 << 32),
+    kind=st.sampled_from(FLOATS),
+    peak=st.floats(1, 2**31 - 1),
+    form=st.sampled_from(["int16", "uint16", "int32", "uint32", "int8"]),
+    endian=st.sampled_from(["big", "little"]),
+)
+@settings(max_examples=150, deadline=None)
+def test_no_right_integers_are_ever_doubted(seed, kind, peak, form, endian):
+    limits = np.iinfo(form)
+    samples = cube(kind, seed, (6, 6, 300)).reshape(-1, 300)
+    samples *= min(peak, limits.max) / np.abs(samples).max()
+    stored = np.round(samples).clip(limits.min, limits.max).astype(form)
+    stored = stored.astype(stored.dtype.newbyteorder(">" if endian == "big" else "<"))
+    raw = np.ascontiguousarray(stored).view("u1").reshape(len(samples), -1)
+    assert likely(raw, form, endian) == (form, endian)
+
+
 def _bytes(samples: np.ndarray, form: str, endian: str) -> np.ndarray:
     if form == "ieee":
         stored = samples.astype(">f4" if endian == "big" else "<f4")
@@ -201,3 +221,14 @@ def test_a_format_of_another_width_is_read(tmp_path):
     ):
         open_volume(path)
     assert np.array_equal(_whole(path, format="int16"), cube("16 bits"))
+
+
+def test_ibm_floats_are_read_by_a_process_that_has_opened_nothing_with_segyio(tmp_path):
+    path = _write(tmp_path / "a.sgy", cube("layers"), "ibm")
+    command = "import sys, outcrop; v = outcrop.open_volume(sys.argv[1])\n"
+    command += "with v.reader() as r: print(r.slices(0, 0, 1)[0, 0, 0])"
+    done = subprocess.run(
+        [sys.executable, "-c", command, str(path)], capture_output=True, text=True
+    )
+    assert done.stderr == ""
+    assert float(done.stdout) == pytest.approx(cube("layers")[0, 0, 0], rel=1e-5)

@@ -17,7 +17,7 @@ from outcrop.sources.volumes.segy_reading import SegyReading
 from outcrop.sources.volumes.slice_file import is_pages
 
 _PICTURES = {".tif", ".tiff", ".png"}
-_ENDINGS = {".npy", ".zarr", ".sgy", ".segy"}
+_ENDINGS = {".npy", ".zarr", ".sgy", ".segy", ".seisnc"}
 
 
 def is_volume(path: str | Path) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from outcrop.cli.commands.options import (
     keep_memory,
+    opened_labels,
     opened_sources,
     refuse_beside,
     refuse_reading,
@@ -171,7 +171,7 @@ def patches(
         )
         found = cut_volume(
             opened_sources(sources, segy),
-            opened_sources(labels, replace(segy, format=None, endian=None)),
+            opened_labels(labels, segy),
             axis,
             size or SIZE,
             stride=stride,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import Network, UserNet, network_named
+from outcrop.progress import tell
 from outcrop.sources.scene import Reading
 from outcrop.sources.volumes.segy_reading import SegyReading
 from outcrop.training.recipe import Machine, Recipe
@@ -36,6 +37,34 @@ def opened_sources(sources: list[str], segy: SegyReading) -> Sequence[Any]:
     if segy == SegyReading() or not are_volumes(sources):
         return sources
     return open_all_volumes(sources, segy)
+
+
+def opened_labels(labels: list[str], segy: SegyReading) -> Sequence[Any]:
+    """Volumes of labels, opened if SEG-Y is to be read in another way than usual.
+
+    The samples are read as their own header says. Lines may stand at the standard's bytes, though
+    those of the volume do not; that is printed.
+    """
+    from outcrop.sources.volumes import open_volume
+
+    own = replace(segy, format=None, endian=None)
+    if own == SegyReading():
+        return labels
+    found = []
+    for one in labels:
+        try:
+            found.append(open_volume(one, **vars(own)))
+        except OutcropError:
+            usual = SegyReading(gaps=segy.gaps)
+            if own == usual:
+                raise
+            found.append(open_volume(one, **vars(usual)))
+            tell(
+                f"{one}: its inline and crossline numbers are read at bytes {usual.inline_byte} "
+                f"and {usual.crossline_byte}, for at {own.inline_byte} and {own.crossline_byte} "
+                "it has none"
+            )
+    return found
 
 
 def keep_memory(machine: Machine) -> None:

@@ -58,7 +58,7 @@ def find_grid(
     Traceback (most recent call last):
         ...
     outcrop.sources.volumes.segy_grid.NoGridError: 1 of 4 traces of the inline × crossline grid \
-is missing (first: inline 9, crossline 1); regularise the file, or open it with gaps=True
+is missing (first: inline 9, crossline 1); regularise the file, or pass --gaps
     """
     count = len(inline)
     if count > 1 and np.ptp(inline) == 0 and np.ptp(crossline) == 0:
@@ -89,7 +89,7 @@ is missing (first: inline 9, crossline 1); regularise the file, or open it with 
         raise NoGridError(
             f"{missing} of {cells} traces of the inline × crossline grid {is_missing} (first: "
             f"{name(first[0] if len(first) else count)}); "
-            "regularise the file, or open it with gaps=True"
+            "regularise the file, or pass --gaps"
         )
     trace = np.full(cells, -1, np.int64)
     trace[place] = np.arange(count)

@@ -48,8 +48,9 @@ _HEADERS, _TRACE_HEADER, _TEXT = 3600, 240, 3200
 _SCANNED = 1 << 16
 _ORDER_MARK = {b"\1\2\3\4": ">", b"\4\3\2\1": "<"}
 _TIME_SCALARS = (1, 10, 100, 1000, 10000)
-_SHORT = {*range(29, 37, 2), 69, 71, *range(89, 181, 2), 197, 199, 201, 205, 207, 209, 211, 213,
-    215, 217, 219, 223, 229, 231}  # fmt: skip
+_SHORT = {
+    *range(29, 37, 2), 69, 71, *range(89, 181, 2), 201, 203, *range(209, 219, 2), 223, 229, 231,
+}  # fmt: skip
 """The words of the standard trace header that have two bytes; all others have four."""
 
 
@@ -150,7 +151,8 @@ def read_layout(path: Path, reading: SegyReading = SegyReading()) -> Layout:
             for name in _OF_WIDTHS
             if room > 0 and not room % (header + samples * np.dtype(STORED[name]).itemsize)
         ]
-        instead = f", or pass --format {fitting[0]}, with which it is whole" if fitting else ""
+        one_of = " or ".join(fitting)
+        instead = f", or pass --format {one_of}, with which it is whole" if fitting else ""
         raise OutcropError(
             path,
             f"is not a SEG-Y file of a whole number of traces ({max(size - first, 0)} bytes for "

@@ -53,6 +53,8 @@ def check_samples(layout: Layout, reading: SegyReading) -> None:
         options.append(f"--endian {endian}")
     if form != layout.format:
         options.append(f"--format {form}")
+    if form == "ieee" and layout.format not in _FLOATS:
+        options.append("(or ibm)")
     keep = f"--format {layout.format} --endian {layout.endian}"
     raise OutcropError(
         layout.path,
@@ -160,11 +162,11 @@ def _among(exponent: np.ndarray) -> Iterable[int]:
 
 
 def _are_floats(bits: np.ndarray) -> bool:
-    """Whether 32-bit integers are floats: of both signs, none of them small."""
+    """Whether 32-bit integers are floats: of both signs, and yet none of them is small."""
     signed = bits.view(np.int32).astype(np.int64)
-    return bool((signed > 0).any() and (signed < 0).any() and np.abs(signed).min() >= 1 << 27) and (
-        _wild(bits, 23, 8) < 0.005
-    )
+    if signed.min() > 0 or signed.max() < 0:
+        return False
+    return bool(np.abs(signed).min() >= 1 << 27) and _wild(bits, 23, 8) < 0.005
 
 
 def _are_small(raw: np.ndarray, endian: Endian, kind: str) -> bool:
