@@ -168,7 +168,7 @@ def test_names_of_axes_decide_where_there_are_some(named, tmp_path, capfd):
     assert "slices across axis 1, as the model was trained on" in capfd.readouterr().err
     right = (swapped > 0) + 1 == np.load(tmp_path / "map.npy")
     assert right.mean() > 0.99
-    with pytest.raises(OutcropError, match="slices across crossline .*; pass --axis 1"):
+    with pytest.raises(OutcropError, match=r"slices across crossline .*; pass --axis 1"):
         map_volume(named, tmp_path / "b.nc", 0, tmp_path / "c.npy")
     write_netcdf4(tmp_path / "c.nc", upended, {}, ("twt", "xline", "iline"), lines)
     for axis in range(3):
