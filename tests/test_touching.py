@@ -40,29 +40,17 @@ def test_touching_patches_of_degrees_do_not_overlap(
     tmp_path_factory, longitude, latitude, size, row, column
 ):
     folder = tmp_path_factory.mktemp("touch")
-    steps = [(0, size), (size, 0), (size, size), (-size, size), (0, -size)]
-    at = positions(
-        folder,
-        "EPSG:4326",
-        (longitude, latitude),
-        1e-4,
-        [row, *(row + down for down, _ in steps)],
-        [column, *(column + right for _, right in steps)],
-        size,
-    )
+
+    def around(steps):
+        rows, columns = np.array([(0, 0), *steps]).T
+        corner = longitude, latitude
+        return positions(folder, "EPSG:4326", corner, 1e-4, row + rows, column + columns, size)
+
+    at = around([(0, size), (size, 0), (size, size), (-size, size), (0, -size)])
     assert not near(at[:1], at[1:], 0.0).any()
     assert gaps(at[:1], at[1:])[0][0] >= 0
     # One pixel nearer they do.
-    less = [(0, size - 1), (size - 1, 0), (1 - size, 0)]
-    at = positions(
-        folder,
-        "EPSG:4326",
-        (longitude, latitude),
-        1e-4,
-        [row, *(row + down for down, _ in less)],
-        [column, *(column + right for _, right in less)],
-        size,
-    )
+    at = around([(0, size - 1), (size - 1, 0), (1 - size, 0)])
     assert near(at[1:], at[:1], 0.0).all()
 
 
