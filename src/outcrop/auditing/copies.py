@@ -40,7 +40,7 @@ class Pairs:
 
     Attributes:
         first, second: int64, `M`.
-        likeness: float32, `M`, correlation of the whitened pictures; 1 for exact copies.
+        likeness: float32, `M`, size of the whitened pictures' correlation; 1 for exact copies.
     """
 
     first: np.ndarray
@@ -117,6 +117,8 @@ def exact_copies(patches: PatchSet, flat: np.ndarray) -> Pairs:
 def near_copies(patches: PatchSet, kept: np.ndarray, seed: int = 0) -> NearCopies:
     """Patches that show the same up to flips, quarter turns, brightness, contrast and mild damage.
 
+    Contrast may be reversed: the negative of a patch is a copy of it.
+
     Every patch is held against every other in all eight orientations by a short descriptor; pairs
     that look alike are verified by the correlation of their whitened pictures at full size
     (`outcrop.auditing.detail.agreement`). They are copies if it is 0.5 or more, and chance would
@@ -145,7 +147,7 @@ def near_copies(patches: PatchSet, kept: np.ndarray, seed: int = 0) -> NearCopie
     turned = [describe.orient(described[:number], o) for o in turns]
     positions = None if patches.positions is None else patches.positions[order]
     first, second, which = _candidates(turned, described, positions)
-    needed = np.log(len(kept) ** 2 / 2 * len(turns)) + EVIDENCE
+    needed = np.log(len(kept) ** 2 / 2 * 2 * len(turns)) + EVIDENCE
     pairs = _verify(patches, whitening, order[first], order[second], which, needed)
     return NearCopies(order[:number], pairs)
 
@@ -168,7 +170,8 @@ def _digests(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def _candidates(
     turned: list[np.ndarray], described: np.ndarray, positions: Positions | None
 ) -> tuple[np.ndarray, ...]:
-    """Pairs whose descriptors correlate by 0.6 or more: first, second, orientation of the first.
+    """Pairs whose descriptors correlate by 0.6 or more, of either sign: first, second, orientation
+    of the first.
 
     Of each pair the best orientation, and of each patch the ten nearest others.
 
@@ -183,6 +186,8 @@ def _candidates(
     for a, b in track(blocks, "comparing patches"):
         for which, oriented in enumerate(turned):
             product = oriented[a : a + rows] @ described[b : b + columns].T
+            # A negative, as of a reversed polarity or colour table, is a copy too.
+            product = np.abs(product)
             first, second = np.nonzero(product >= _ALIKE)
             like = product[first, second]
             table = np.stack([first + a, second + b, np.full(len(first), which), like])
@@ -234,9 +239,9 @@ def _verify(
     found = no_pairs()
     for part, one, other in pictures_of_pairs(patches, first, second, which, "verifying copies"):
         r, evidence = agreement(whitening(one), whitening(other))
-        good = (r >= SHARED) & (evidence >= needed)
+        good = (np.abs(r) >= SHARED) & (evidence >= needed)
         lower, upper = np.sort([first[part][good], second[part][good]], axis=0)
-        found += Pairs(lower, upper, r[good].astype(np.float32))
+        found += Pairs(lower, upper, np.abs(r[good]).astype(np.float32))
     return found
 
 
