@@ -22,6 +22,7 @@ from outcrop.patches.damage import damage
 from outcrop.sources.cube import make_cube
 
 SHAPE, SIZE = (450, 600, 900), 150
+SMALL, FEW = (450, 75, 900), 500
 
 
 @dataclass(frozen=True)
@@ -77,20 +78,23 @@ def main() -> None:
     if chosen.case is not None:
         print(json.dumps(asdict(measure(chosen.cubes, Case(**json.loads(chosen.case))))))
         return
-    for seed in (0, 1):
+    for seed in (0, 1) if "small" not in chosen.only else ():
         if not (chosen.cubes / str(seed)).exists():
             chosen.cubes.mkdir(parents=True, exist_ok=True)
             make_cube(chosen.cubes / str(seed), SHAPE, seed)
     print(f"cube of {' x '.join(map(str, SHAPE))}, patches of {SIZE} x {SIZE}, {describe()}\n")
     if chosen.only in "opencv":
         beside_opencv(chosen.cubes, chosen.repeats)
+    if chosen.only in "small, opencv":
+        small_beside_opencv(chosen.cubes, chosen.repeats)
     table(chosen.cubes, chosen.only)
 
 
 def beside_opencv(cubes: Path, repeats: int) -> None:
     """Rounds of both in turn, so that what else the machine does troubles both."""
     full = Case()
-    rounds = [(in_a_process(cubes, full), opencv(cubes)) for _ in range(repeats)]
+    slices = np.load(cubes / "0" / "cube.npy", mmap_mode="r")
+    rounds = [(in_a_process(cubes, full), opencv(slices)) for _ in range(repeats)]
     searches = full.patches * SHAPE[0]
     ours = statistics.median(told.seconds for told, _ in rounds)
     theirs = searches * statistics.median(each for _, each in rounds)
@@ -104,6 +108,37 @@ def beside_opencv(cubes: Path, repeats: int) -> None:
     print(
         f"\nratio {statistics.median(ratios):.0f} ({ratios[0]:.0f} to {ratios[-1]:.0f}), "
         f"median of {repeats} rounds\n"
+    )
+
+
+def small_beside_opencv(cubes: Path, repeats: int) -> None:
+    """A search of a small cube by the command, from its start to its end."""
+    folder = cubes / "small"
+    cubes.mkdir(parents=True, exist_ok=True)
+    if not folder.exists():
+        make_cube(folder, SMALL, 2)
+    images, places = cut(folder / "cube.npy", FEW, 1, seed=0)
+    images, _, truth = damage(images, np.zeros(FEW, int), 0)
+    np.savez(cubes / "small.npz", images=images)
+    table = cubes / "small.csv"
+    words = [sys.executable, "-m", "outcrop", "locate", str(cubes / "small.npz")]
+    words += [str(folder / "cube.npy"), "-o", str(table), "--overwrite"]
+    slices = np.moveaxis(np.load(folder / "cube.npy", mmap_mode="r"), 1, 0)
+    ours, theirs = [], []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        subprocess.run(words, check=True, capture_output=True)
+        ours.append(time.perf_counter() - start)
+        theirs.append(FEW * SMALL[1] * opencv(slices))
+    found = np.genfromtxt(table, delimiter=",", names=True, dtype=None, encoding=None)
+    at = np.stack([found[name] for name in ("index", "row", "column")], axis=1)
+    exact = int((at == places[truth.order]).all(axis=1).sum())
+    ratios = sorted(np.divide(theirs, ours))
+    print(
+        f"{' x '.join(map(str, SMALL))}, {FEW} patches, process start counted: `outcrop locate` "
+        f"{statistics.median(ours):.2f} s, {exact} exact; OpenCV {statistics.median(theirs):.0f} s;"
+        f" ratio {statistics.median(ratios):.0f} ({ratios[0]:.0f} to {ratios[-1]:.0f})\n",
+        flush=True,
     )
 
 
@@ -202,16 +237,15 @@ def cut(path: Path, n: int, axis: int, seed: int) -> tuple[np.ndarray, np.ndarra
     return images, places
 
 
-def opencv(cubes: Path, searches: int = 60) -> float:
+def opencv(slices: np.ndarray, searches: int = 60) -> float:
     """Seconds that one search of one slice for one patch takes, both cores at work.
 
     The faster of two ways: its own threads, or a search on each core.
     """
     import cv2
 
-    cube = np.load(cubes / "0" / "cube.npy", mmap_mode="r")
-    pairs = [(np.ascontiguousarray(cube[7 * k]), cube[7 * k, :SIZE, :SIZE].copy())
-             for k in range(searches)]  # fmt: skip
+    wanted = np.linspace(0, len(slices) - 1, searches).astype(int)
+    pairs = [(np.ascontiguousarray(slices[k]), slices[k, :SIZE, :SIZE].copy()) for k in wanted]
 
     def search(pair: tuple[np.ndarray, np.ndarray]) -> float:
         return float(cv2.matchTemplate(*pair, cv2.TM_CCOEFF_NORMED).max())

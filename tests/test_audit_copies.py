@@ -174,13 +174,15 @@ def test_a_single_pixel_makes_it_no_exact_copy():
 @settings(deadline=None, max_examples=25)
 @given(
     st.integers(0, 49), st.integers(0, 49), st.sampled_from(sorted(FLIPS)), st.floats(0.3, 3),
-    st.floats(-50, 50), st.integers(0, 5),
+    st.floats(-50, 50), st.integers(0, 5), st.sampled_from([1, -1]),
 )  # fmt: skip
-def test_a_near_copy_is_found_up_to_flips_and_brightness(one, other, name, gain, offset, seed):
+def test_a_near_copy_is_found_up_to_flips_brightness_and_polarity(
+    one, other, name, gain, offset, seed, sign
+):
     images = 20 * pictures(50, seed=seed)
     if one != other:
         dark = np.random.default_rng(seed).normal(size=images[0].shape)
-        images[other] = gain * flip(images[one], name) + offset + gain * dark
+        images[other] = sign * gain * flip(images[one], name) + offset + gain * dark
     expected = set() if one == other else {(min(one, other), max(one, other))}
     found = near(images)
     assert ends(found.pairs) == expected

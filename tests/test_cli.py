@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outcrop.cli.commands import COMMANDS
@@ -242,6 +242,7 @@ def test_what_is_wrong_in_a_config_file_is_one_line(tmp_path, capsys, text, mess
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False, width=32) | st.integers(-99, 99)
 
 
+@settings(deadline=None)
 @given(st.lists(NUMBERS, min_size=1, max_size=6))
 def test_numbers_in_lists_may_be_negative(numbers):
     text = ",".join(map(str, numbers))

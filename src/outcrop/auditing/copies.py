@@ -44,7 +44,7 @@ class Pairs:
 
     Attributes:
         first, second: int64, `M`.
-        likeness: float32, `M`, correlation of the whitened pictures; 1 for exact copies.
+        likeness: float32, `M`, size of the whitened pictures' correlation; 1 for exact copies.
     """
 
     first: np.ndarray
@@ -124,14 +124,16 @@ def exact_copies(patches: PatchSet, flat: np.ndarray) -> Pairs:
 def near_copies(patches: PatchSet, kept: np.ndarray, seed: int = 0) -> NearCopies:
     """Patches that show the same up to flips, quarter turns, brightness, contrast and mild damage.
 
+    Contrast may be reversed: the negative of a patch is a copy of it.
+
     Every patch is held against every other in all eight orientations by a short descriptor; pairs
     that look alike are verified by the correlation of their whitened pictures at full size
     (`outcrop.auditing.detail.agreement`). They share their detail if it is 0.5 or more, and chance
     would give as much among all comparisons with a probability of exp(-7) at most. They are copies
     if they are coherent too (`same_pixels`), and alike otherwise. So are those that hold patches
     together which are no copies of one another, as in a row of slices of which each resembles the
-    next. Pairs whose positions say that they show the same ground are alike for that
-    reason, and left out.
+    next. Pairs whose positions say that they show the same ground are alike for that reason, and
+    left out.
 
     The work is bounded: in a set of more than some 60 000 patches a sample, drawn at random, is
     held against all.
@@ -155,7 +157,7 @@ def near_copies(patches: PatchSet, kept: np.ndarray, seed: int = 0) -> NearCopie
     turned = [describe.orient(described[:number], o) for o in turns]
     positions = None if patches.positions is None else patches.positions[order]
     first, second, which = _candidates(turned, described, positions)
-    needed = np.log(len(kept) ** 2 / 2 * len(turns)) + EVIDENCE
+    needed = np.log(len(kept) ** 2 / 2 * 2 * len(turns)) + EVIDENCE
     pairs, alike = _verify(patches, whitening, order[first], order[second], which, needed)
     chained = _chained(patches, pairs)
     return NearCopies(order[:number], pairs[~chained], alike + pairs[chained])
@@ -197,7 +199,8 @@ def _digests(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def _candidates(
     turned: list[np.ndarray], described: np.ndarray, positions: Positions | None
 ) -> tuple[np.ndarray, ...]:
-    """Pairs whose descriptors correlate by 0.6 or more: first, second, orientation of the first.
+    """Pairs whose descriptors correlate by 0.6 or more, of either sign: first, second, orientation
+    of the first.
 
     Of each pair the best orientation, and of each patch the ten nearest others.
 
@@ -212,6 +215,8 @@ def _candidates(
     for a, b in track(blocks, "comparing patches"):
         for which, oriented in enumerate(turned):
             product = oriented[a : a + rows] @ described[b : b + columns].T
+            # A negative, as of a reversed polarity or colour table, is a copy too.
+            product = np.abs(product)
             first, second = np.nonzero(product >= _ALIKE)
             like = product[first, second]
             table = np.stack([first + a, second + b, np.full(len(first), which), like])
@@ -264,11 +269,11 @@ def _verify(
     pairs, coherent = no_pairs(), [np.zeros(0)]
     for part, one, other in pictures_of_pairs(patches, first, second, which, "verifying copies"):
         r, evidence = agreement(whitening(one), whitening(other))
-        good = (r >= SHARED) & (evidence >= needed)
+        good = (np.abs(r) >= SHARED) & (evidence >= needed)
         lower, upper = np.sort([first[part][good], second[part][good]], axis=0)
-        found = Pairs(lower, upper, r[good].astype(np.float32))
+        found = Pairs(lower, upper, np.abs(r[good]).astype(np.float32))
         pairs += found
-        coherent.append(coherence(one[good], other[good]))
+        coherent.append(np.abs(coherence(one[good], other[good])))
     same = same_pixels(np.concatenate(coherent))
     return pairs[same], pairs[~same]
 
@@ -286,7 +291,8 @@ def _chained(patches: PatchSet, pairs: Pairs) -> np.ndarray:
         pictures = standardised(patches.take(some))
         first, second = np.triu_indices(len(some), 1)
         alike = np.max(
-            [coherence(orient(pictures[first], one), pictures[second]) for one in turns], axis=0
+            [np.abs(coherence(orient(pictures[first], one), pictures[second])) for one in turns],
+            axis=0,
         )
         if np.median(alike) < _CHAIN:
             chained |= np.isin(pairs.first, cluster)

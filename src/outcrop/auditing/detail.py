@@ -177,7 +177,7 @@ def agreement(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarra
     r = (pixels[0] * pixels[1]).sum(axis=(1, 2))
     shared = [np.square(a * b).sum(axis=(1, 2)) for a, b in (pixels, spectra)]
     independent = np.minimum(1 / np.maximum(np.maximum(*shared), _TINY), one[0].size)
-    return r, -independent / 2 * np.log1p(-(np.clip(r, 0, 1 - 1e-4) ** 2))
+    return r, -independent / 2 * np.log1p(-(np.minimum(np.abs(r), 1 - 1e-4) ** 2))
 
 
 def coherence(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ _GROUPS, _MEMBERS, _SIZES = 24, 12, 20
 def check_duplicates(
     patches: PatchSet, split: Split | None, pixels: Pixels, seed: int = 0
 ) -> list[Finding]:
-    """Exact copies, and near ones up to flips, quarter turns, brightness, contrast, mild damage.
+    """Exact copies, and near ones up to flips, turns, brightness, contrast, polarity, mild damage.
 
     Critical across sides, and where copies carry different labels; else a warning. Patches whose
     positions say that they overlap on the ground are alike for that reason, and count as copies

@@ -106,7 +106,7 @@ def find(patches: Patches, planes: Sequence[Planes], crew: Crew) -> list[Found]:
 
     add(_QUICK, list(every))
     wanted = doubtful()
-    if _work(len(wanted), patches, planes) > _EXHAUSTIVE and badly(wanted):
+    if badly(wanted):
         add(replace(_QUICK, signs=(-1,)), badly(wanted))
         wanted = doubtful()
     if _work(len(wanted), patches, planes) <= _EXHAUSTIVE:
