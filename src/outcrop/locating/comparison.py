@@ -28,8 +28,9 @@ _MOST_STEPS = 1 << 16
 # What rounding leaves differs by a tenth between two places at most, as seen by a few hundred
 # pixels; a place that leaves twice as much leaves more than rounding.
 CLEARLY = 2.0
-# A patch of so few grey values that its rounding hides more than this fits many places exactly.
-_EXACT = 0.99
+# Two places that a patch fits so well are alike by cos(2 · arccos(0.98)) = 0.92 or more, so that
+# the other one is among the likely places too. Fewer grey values fit many places exactly.
+_EXACT = 0.98
 # Of float32 samples that only gain and offset changed.
 _FLOAT32 = 1e-6
 # Of a score, by rounding of some ten thousand products.
