@@ -271,7 +271,7 @@ def search(
 
     The first variant stays unless another is better by `MARGIN` on all folds together: pieces of
     ground are few, and a choice among equals by few of them is by chance
-    (`benchmarks/tuning_margin.py`). Others are given up that
+    (`benchmarks/tuning_margin.py` has what other margins give). Others are given up that
     are behind it by `BEHIND` so far, and the search ends when none is left.
 
     Args:
