@@ -148,7 +148,7 @@ def test_scenes_far_apart_keep_their_extents_and_distances(several, seed):
         lon, lat = lonlat(scene, np.r_[middle, row], np.r_[middle, column])
         true = np.array(EARTH.inv(lon[:-1], lat[:-1], lon[1:], lat[1:])[2])
         np.testing.assert_allclose(np.hypot(np.diff(at.x), np.diff(at.y)), true, rtol=0.0101)
-        np.testing.assert_allclose((at.width[0], at.height[0]), sides_on_earth(scene), rtol=0.035)
+        np.testing.assert_allclose((at.width[0], at.height[0]), sides_on_earth(scene), rtol=0.04)
     for i, one in enumerate(found):
         for j, other in enumerate(found[:i]):
             planar = math.hypot(one.x[0] - other.x[0], one.y[0] - other.y[0])

@@ -14,7 +14,7 @@ from outcrop.sources.labels import LabelledPixels
 from outcrop.sources.scene import Scene
 
 _TILE = 512
-_ASKEW, _DIFFER = 0.18, 1.05
+_ASKEW, _SHEARED, _DIFFER = 0.18, 0.015, 1.05
 
 
 def check_numbers(seed: int, **numbers: int | None) -> None:
@@ -115,8 +115,8 @@ def _extent(scene: Scene, to_metres: Any, size: int) -> tuple[float, float]:
 
     They are how far apart patches lie that touch, the smallest in the scene, so that patches that
     touch do not overlap where the pixels lie a little askew in metres, as those of degrees do. In a
-    scene turned by more than ten degrees, or so large that pixels differ by more than a twentieth,
-    they are those of the largest bounding box.
+    scene turned by more than ten degrees, sheared by more than one, or so large that pixels differ
+    by more than a twentieth, they are those of the largest bounding box.
     """
     rows = np.array([0, 0, scene.height - size, scene.height - size, (scene.height - size) // 2])
     columns = np.array([0, scene.width - size, 0, scene.width - size, (scene.width - size) // 2])
@@ -131,9 +131,12 @@ def _extent(scene: Scene, to_metres: Any, size: int) -> tuple[float, float]:
     x, y = x[:, there], y[:, there]
     # Corners are upper left, upper right, lower left and lower right.
     wide, tall = np.abs(x[1] - x[0]), np.abs(y[2] - y[0])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        askew = max((np.abs(y[1] - y[0]) / wide).max(), (np.abs(x[2] - x[0]) / tall).max())
-    if askew < _ASKEW and all(side.max() < _DIFFER * side.min() for side in (wide, tall)):
+    along, down = np.stack([x[1] - x[0], y[1] - y[0]]), np.stack([x[2] - x[0], y[2] - y[0]])
+    lengths = np.hypot(*along), np.hypot(*down)
+    askew = max(np.abs(along[1] / lengths[0]).max(), np.abs(down[0] / lengths[1]).max())
+    sheared = np.abs((along * down).sum(axis=0) / (lengths[0] * lengths[1])).max()
+    alike = all(side.max() < _DIFFER * side.min() for side in (wide, tall))
+    if alike and askew < _ASKEW and sheared < _SHEARED:
         return float(wide.min()), float(tall.min())
     return float(np.ptp(x, axis=0).max()), float(np.ptp(y, axis=0).max())
 
