@@ -6,8 +6,8 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 import time
 import zlib
 from collections.abc import Iterator, Mapping
@@ -67,14 +67,10 @@ def new_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     """
     path = Path(path)
     check_new(path, overwrite)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    # Made inside the block: a signal may come between the folder and the next line.
     try:
-        temporary = Path(
-            tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-        )
-    except OSError as error:
-        raise explain(error, path) from error
-    try:
-        temporary.chmod(0o777 & ~_umask())
+        temporary.mkdir()
         yield temporary
         if path.exists():
             shutil.rmtree(path)
@@ -260,9 +256,3 @@ def _checksum(content: Any, beside: Any) -> str:
     # As they will be read: with text for keys and lists for tuples.
     plain = json.loads(json.dumps([content, beside], default=lambda number: number.item()))
     return f"{zlib.crc32(json.dumps(plain, sort_keys=True).encode()):08x}"
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
