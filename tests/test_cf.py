@@ -266,10 +266,11 @@ def test_what_is_no_netcdf_is_one_line(tmp_path, content):
 
 
 def test_maps_in_netcdf_stay_scenes(tmp_path):
-    lines = {name: np.arange(length) for name, length in zip(("time", "lat", "lon"), SHAPE)}  # noqa: B905
-    path = write_netcdf4(tmp_path / "a.nc", _stored(), {}, ("time", "lat", "lon"), lines)
+    names = ("time", "lat", "lon")
+    lines = {name: np.arange(length) for name, length in zip(names, SHAPE, strict=True)}
+    path = write_netcdf4(tmp_path / "a.nc", _stored(), {}, names, lines)
     assert not is_volume(path)
-    assert open_volume(path).axes == ("time", "lat", "lon")
+    assert open_volume(path).axes == names
 
 
 def test_damaged_netcdf_is_never_more_than_one_line(tmp_path):

@@ -185,7 +185,10 @@ def _cut_again(found: PatchSet, located: Located) -> PatchSet:
     else:
         valid, dtype = with_samples(volumes, at), common_dtype(volumes)
     if not valid.any():
-        raise OutcropError("patches", "none has data at its centre where it was found")
+        raise OutcropError(
+            "patches",
+            "none has data at its centre where it was found; check the source, or pass --as-given",
+        )
     bands = scenes[0].band_names if scenes else band_names(1)
     lost = int((~valid).sum())
     found = replace(

@@ -237,8 +237,8 @@ def locate(
         crs: coordinate reference system of scenes that carry none.
         segy: how SEG-Y files are read.
         sure: the confidence from which a patch counts as found, from 0 to 1.
-        patches_output: a patch set of those that were found, with their positions, to be split
-            and audited by ground. Its images are cut from the sources: upright, in their values.
+        patches_output: a patch set of those that were found, with their positions, for spatial
+            splits and audits. Its images are cut from the sources, upright and in source values.
         as_given: write to patches_output the images as they were given, not those of the sources.
         picture: where each class lies, a new .png, .svg or .pdf.
         report: the same and more as one HTML page.
