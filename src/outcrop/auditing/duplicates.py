@@ -67,7 +67,7 @@ def _alike(patches: PatchSet, split: Split | None, pairs: Pairs) -> list[Finding
             "duplicates",
             "warning" if across else "note",
             title,
-            "keep them on one side: split by blocks; `outcrop locate` finds positions that are lost",
+            "keep them on one side: split by blocks; `outcrop locate` finds lost positions",
             {"patches": number, "pairs": len(pairs), "pairs across sides": across},
             _pairs_shown(pairs, crossing),
         )
