@@ -1,9 +1,13 @@
 import os
+
+# There is a process of pytest for each core. More threads than cores wait for one another, and
+# those of NumPy, scikit-learn and torch are as many as this says when they are first imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import warnings
 from collections.abc import Generator, Iterator
 
 import pytest
-import torch
 
 from outcrop.experiment import compare
 from outcrop.training.engine import train
@@ -32,12 +36,6 @@ def pytest_runtest_protocol() -> Generator[None, object, object]:
     warnings.resetwarnings()
     warnings.filters[:] = _FILTERS
     return (yield)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> None:
-    # Nets as small as those of the tests only wait for one another's threads.
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -68,11 +68,11 @@ def test_the_coefficient_is_that_of_pearson(masked):
     missing = dice.random((6, 5)) < 0.3 if masked else np.zeros((6, 5), bool)
     picture = Picture.of(np.where(missing, 99, patch), missing)
     every = [each(region.astype(np.float32)) for each in
-             (picture.correlate, lambda pixels: thinned(pixels, picture))]  # fmt: skip
+             (picture.correlate, lambda pixels: thinned([pixels], [picture])[0])]  # fmt: skip
     for k, i, j in np.ndindex(2, 4, 4):
         window = region[k, :, i : i + 6, j : j + 5]
         expected = np.corrcoef(window[0][~missing], patch[0][~missing])[0, 1]
-        assert compare(picture, window).score == pytest.approx(expected)
+        assert compare([picture], [window])[0].score == pytest.approx(expected)
         for found in every:
             assert found[k, i, j] == pytest.approx(expected, abs=1e-5)
 
@@ -80,11 +80,12 @@ def test_the_coefficient_is_that_of_pearson(masked):
 def test_flat_windows_and_patches_correlate_with_nothing():
     for value in (0, 7, 0.1, -1e6):
         assert not standardise(np.full((1, 1, 150, 150), value, np.float32)).any()
-        assert compare(Picture.of(np.full((1, 9, 9), value)), np.ones((1, 9, 9))).score == 0
+        (fit,) = compare([Picture.of(np.full((1, 9, 9), value))], [np.ones((1, 9, 9))])
+        assert fit.score == 0
     assert not standardise(np.full((1, 1, 4, 4), 7, np.uint8)).any()
     ramp, flat = Picture.of(np.arange(16.0).reshape(1, 4, 4)), np.full((1, 1, 6, 6), 3, np.float32)
     assert not ramp.correlate(flat).any()
-    assert not thinned(flat, ramp).any()
+    assert not thinned([flat], [ramp]).any()
 
 
 @pytest.mark.parametrize("bands", [1, 3])
@@ -331,10 +332,11 @@ def test_places_are_read_one_by_one_only_where_that_is_less(tmp_path, cube):
         small = Slab(3, 4, 5, 6, 7, 8) if axis == 0 else Slab(30, 31, 2, 6, 7, 8)
         planes = Planes(open_volume(tmp_path / "cube.zarr"), axis)
         # All of it is one chunk.
-        assert planes.cost(small) == planes.cost(planes.slabs((5, 5))[0]) == 12 * 70 * 90
+        whole = Slab(0, planes.count, 0, 0, *planes.size)
+        assert planes.cost(small) == planes.cost(whole) == 12 * 70 * 90
     planes = Planes(open_volume(path), 0)
     assert planes.cost(Slab(3, 4, 5, 6, 7, 8)) == 7 * 64
-    assert planes.cost(planes.slabs((5, 5))[0]) == 12 * 70 * 128
+    assert planes.cost(Slab(0, 12, 0, 0, 70, 90)) == 12 * 70 * 128
 
 
 @pytest.mark.parametrize("one_by_one", [False, True])
@@ -356,6 +358,7 @@ def test_what_is_read_by_itself_is_found_like_what_is_read_in_slabs(
         Planes, "cost", lambda _, slab: 2 ** (slab.last - slab.first) if one_by_one else 1
     )
     monkeypatch.setattr(Planes, "open", recorded)
+    monkeypatch.setattr("outcrop.locating.planes._SLABS", 1)
     peaks = _found(images, [Planes(open_volume(tmp_path / "cube.npy"), 0)])
     assert [one[0].place[2:] for one in peaks] == [tuple(place) for place in places.tolist()]
     assert (max(boxes) == 60) != one_by_one

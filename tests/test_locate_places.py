@@ -159,7 +159,7 @@ def _leaving(share: float, dice: np.random.Generator) -> tuple[Picture, Comparis
     window = 40 * gaussian_filter(dice.normal(size=(1, 40, 40)), 1)
     patch = Picture.of(np.round(window))
     other = window + dice.normal(size=window.shape) * np.sqrt((share - 1) / 12)
-    return patch, compare(patch, window), compare(patch, other)
+    return patch, *compare([patch, patch], [window, other])
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -178,7 +178,8 @@ def test_patches_of_few_grey_values_are_not_called_exact():
     window /= window.std()
     # The share of rounding in the energy, 1 / 12 over the square of the contrast.
     for contrast, exact in ((1.7, True), (1.2, False)):
-        assert compare(Picture.of(np.round(contrast * window)), window).exact == exact
+        (fit,) = compare([Picture.of(np.round(contrast * window))], [window])
+        assert fit.exact == exact
 
 
 @pytest.mark.parametrize("size", [(40, 40), (150, 90)])
@@ -188,7 +189,7 @@ def test_some_pixels_tell_the_correlation_nearly(size):
     patch = region[0, :, 1 : 1 + size[0], 2 : 2 + size[1]]
     picture = Picture.of(patch + 0.2 * patch.std() * dice.normal(size=patch.shape))
     some, every = (each(region.astype(np.float32)) for each in
-                   (lambda pixels: thinned(pixels, picture), picture.correlate))  # fmt: skip
+                   (lambda pixels: thinned([pixels], [picture])[0], picture.correlate))  # fmt: skip
     # Three times what chance gives for sixteen samples a side.
     assert np.abs(some - every).max() < 3 * (1 - every.min() ** 2) / 16
     assert some.argmax() == every.argmax()

@@ -90,7 +90,7 @@ def test_grey_patches_in_three_bands_are_grey():
 
 def fit(patches, windows):
     """The intensity of patches against windows, `N × pixels`."""
-    fits = [compare(Picture.of(y[None, None]), x[None, None]) for y, x in
+    fits = [compare([Picture.of(y[None, None])], [x[None, None]])[0] for y, x in
             zip(patches, windows, strict=True)]  # fmt: skip
     return intensities(fits, [1] * len(fits))[0]
 
@@ -101,7 +101,7 @@ def test_bands_have_intensities_of_their_own_and_one_together():
     y = x * np.array([2, -3, 1])[:, None, None] + dice.normal(size=x.shape)
     missing = dice.random((5, 8)) < 0.2
     for sign in (1, -1):
-        fits = [compare(Picture.of(sign * y, missing), x)]
+        fits = compare([Picture.of(sign * y, missing)], [x])
         together, *each = intensities(fits, [sign])
         for found, a, b in zip([together, *each], [x, *x], [y, *y], strict=True):
             a, b = a[..., ~missing].ravel(), b[..., ~missing].ravel()

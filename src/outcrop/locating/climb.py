@@ -9,10 +9,7 @@ from typing import TypeVar
 
 from outcrop.crew import Crew
 from outcrop.locating.planes import Planes, Slab
-from outcrop.locating.verify import NEIGHBOURHOOD, Patches, Peak, Place, View
-
-Wanted = tuple[int, Place]
-"""A patch, by its number, and a place."""
+from outcrop.locating.verify import NEIGHBOURHOOD, Patches, Peak, Place, View, Wanted
 
 _ROUNDS = 16
 _Result = TypeVar("_Result")
@@ -24,11 +21,13 @@ class _Shared:
 
     Attributes:
         reach: slices, rows and columns to each side of a likely place.
+        onward: whether the way goes on from the best place there.
     """
 
     planes: Sequence[Planes]
     patches: Patches
     reach: tuple[int, int, int]
+    onward: bool = True
 
 
 @dataclass(frozen=True)
@@ -46,9 +45,11 @@ def refine(
     patches: Patches,
     planes: Sequence[Planes],
     crew: Crew,
+    onward: bool = True,
 ) -> list[tuple[int, Peak]]:
     """The peaks near likely places, by some of the pixels of patches (`View.refine`)."""
-    return _uphill(_refine, list(wanted), _Shared(planes, patches, reach), crew, "looking closer")
+    shared = _Shared(planes, patches, reach, onward)
+    return _uphill(_refine, list(wanted), shared, crew, "looking closer")
 
 
 def close(
@@ -100,8 +101,7 @@ def _uphill(
 
 
 def _refine(shared: _Shared, job: _Job) -> list[tuple[int, Peak]]:
-    view = _view(shared, job)
-    return [(patch, view.refine(patch, place, shared.reach)) for patch, place in job.places]
+    return _view(shared, job).refine(job.places, shared.reach, shared.onward)
 
 
 def _close(shared: _Shared, job: _Job) -> list[tuple[int, Peak]]:
@@ -153,8 +153,8 @@ def _own(shared: _Shared, wanted: Wanted) -> Slab:
 
 
 def _around(shared: _Shared, number: int, slab: Slab) -> Slab:
-    """A slab with room for the way to a place, and for its neighbourhood there."""
-    slices, rows, columns = (2 * reach for reach in shared.reach)
+    """A slab with what lies around its places; a way that leads beyond is read anew."""
+    slices, rows, columns = shared.reach
     return shared.planes[number].around(slab, slices, (rows, columns))
 
 

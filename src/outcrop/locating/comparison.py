@@ -12,11 +12,15 @@ place.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from types import EllipsisType
 
 import numpy as np
 
-# Blocks of a patch, at most so many down and across, each of this many pixels or more a side.
+# Blocks of a patch, at most so many down and across, each of this many pixels or more a side: the
+# mean of three dozen is about normal, and noise that is smooth over a pixel or two hardly links
+# blocks of sixteen pixels.
 _BLOCKS, _BLOCK = 6, 4
 # Samples a side by which a patch is compared quickly: a correlation is then off by 1 / 16 of what
 # it lacks of 1, far less than what tells a window from that beside it.
@@ -24,6 +28,7 @@ _THIN = 16
 # Grey values that were rounded (or cut off) differ by up to half a step from what they were: by
 # 12 ** -0.5 of a step in the mean square. A twentieth more is for chance in a few hundred pixels.
 _ROUNDING = 1.05 * 12**-0.5
+# Of grey values of 16 bits.
 _MOST_STEPS = 1 << 16
 # What rounding leaves differs by a tenth between two places at most, as seen by a few hundred
 # pixels; a place that leaves twice as much leaves more than rounding.
@@ -31,11 +36,16 @@ CLEARLY = 2.0
 # Two places that a patch fits so well are alike by cos(2 · arccos(0.98)) = 0.92 or more, so that
 # the other one is among the likely places too. Fewer grey values fit many places exactly.
 _EXACT = 0.98
-# Of float32 samples that only gain and offset changed.
+# Of float32 samples that only gain and offset changed: the rounding of 24 bits, 3e-8 of a value in
+# the mean square, where values are up to thirty times their contrast.
 _FLOAT32 = 1e-6
 # Of a score, by rounding of some ten thousand products.
 _FLOAT64 = 1e-13
+# Of the mean misfit of a block. What is below is a part of the patch without contrast, whose
+# residuals are rounding.
 _FAINT = 1e-3
+# Samples that are compared at once.
+_TOGETHER = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +74,10 @@ class Picture:
         """Of an image in float64, `bands × height × width`, and its missing pixels."""
         known = None if missing is None or not missing.any() else ~missing
         count = image[0].size if known is None else int(known.sum())
-        centred, mean, length = _centred(image, known, count)
+        each, means, lengths = _centred(
+            image[None], None if known is None else known[None, None], np.array([[count]])
+        )
+        centred, mean, length = each[0], means[0], lengths[0]
         step = np.array([_step(band if known is None else band[known]) for band in image])
         rounding = _ROUNDING * step * np.sqrt(count)
         noise = np.maximum(rounding / np.where(length > 0, length, 1), _FLOAT32)
@@ -123,29 +136,75 @@ class Comparison:
     count: int
 
 
-def compare(picture: Picture, window: np.ndarray) -> Comparison:
-    """How a patch fits a window, `bands × height × width`, in float64."""
-    image = np.asarray(window, np.float64)
-    there, mean, length = _centred(image, picture.known, picture.count)
-    each = np.einsum("bhw,bhw->b", there, picture.centred)
-    left = np.square(picture.centred - each[:, None, None] * there)
-    misfit = left.mean(axis=0)
-    for axis, size in enumerate(misfit.shape):
+def compare(pictures: Sequence[Picture], windows: Sequence[np.ndarray]) -> list[Comparison]:
+    """How patches fit windows, one each, `bands × height × width`; in float64."""
+    size = windows[0].size if windows else 1
+    return [
+        one
+        for some in batches(len(windows), size)
+        for one in _compare(pictures[some], windows[some])
+    ]
+
+
+def _compare(pictures: Sequence[Picture], windows: Sequence[np.ndarray]) -> list[Comparison]:
+    centred, there, mean, length = _both(pictures, windows)
+    each = np.einsum("kbhw,kbhw->kb", there, centred)
+    there *= each[..., None, None]
+    left = np.square(np.subtract(centred, there, out=there), out=there)
+    misfit = left.mean(axis=1)
+    for axis, size in enumerate(misfit.shape[1:], start=1):
         edges = np.linspace(0, size, min(_BLOCKS, max(1, size // _BLOCK)) + 1).astype(int)[:-1]
         misfit = np.add.reduceat(misfit, edges, axis=axis)
-    residual = np.sqrt(left.sum(axis=(1, 2)))
-    score = float(each.mean())
-    exact = bool((residual <= picture.noise).all() and score >= _EXACT)
-    product = each * length * np.sqrt(picture.square)
-    moments = np.stack([picture.mean, mean, picture.square, np.square(length), product])
-    return Comparison(score, misfit.ravel(), exact, moments, picture.count)
+    misfit = misfit.reshape(len(windows), -1)
+    residual = np.sqrt(left.sum(axis=(2, 3)))
+    score = each.mean(axis=1)
+    found = []
+    for k, picture in enumerate(pictures):
+        exact = bool((residual[k] <= picture.noise).all() and score[k] >= _EXACT)
+        product = each[k] * length[k] * np.sqrt(picture.square)
+        moments = np.stack([picture.mean, mean[k], picture.square, np.square(length[k]), product])
+        found.append(Comparison(float(score[k]), misfit[k], exact, moments, picture.count))
+    return found
 
 
-def score_of(picture: Picture, window: np.ndarray) -> float:
-    """The score alone, which takes a third of the time."""
-    image = np.asarray(window, np.float64)
-    there, _, _ = _centred(image, picture.known, picture.count)
-    return float(np.einsum("bhw,bhw->b", there, picture.centred).mean())
+def scores_of(pictures: Sequence[Picture], windows: Sequence[np.ndarray]) -> list[float]:
+    """The scores alone, which takes a third of the time."""
+    size = windows[0].size if windows else 1
+    return [
+        float(score)
+        for some in batches(len(windows), size)
+        for score in _scores(pictures[some], windows[some])
+    ]
+
+
+def _scores(pictures: Sequence[Picture], windows: Sequence[np.ndarray]) -> np.ndarray:
+    centred, there, _, _ = _both(pictures, windows)
+    return np.asarray(np.einsum("kbhw,kbhw->kb", there, centred).mean(axis=1))
+
+
+def _both(
+    pictures: Sequence[Picture], windows: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Patches and windows of mean 0 and length 1 in each band; mean and length of windows."""
+    centred = np.stack([picture.centred for picture in pictures])
+    images = np.stack(windows).astype(np.float64)
+    count = np.array([[picture.count] for picture in pictures])
+    return centred, *_centred(images, _known(pictures), count)
+
+
+def _known(pictures: Sequence[Picture]) -> np.ndarray | None:
+    """Bool, `K × 1 × height × width`; None where no pixel of any patch is missing."""
+    if all(picture.known is None for picture in pictures):
+        return None
+    every = np.ones(pictures[0].centred.shape[1:], bool)
+    return np.stack([every if one.known is None else one.known for one in pictures])[:, None]
+
+
+def batches(n: int, size: int) -> Iterator[slice]:
+    """So many at once that threads hardly wait for one another's Python, and caches hold them."""
+    together = max(1, _TOGETHER // size)
+    for start in range(0, n, together):
+        yield slice(start, start + together)
 
 
 def clearer(fit: Comparison, other: Comparison) -> float:
@@ -155,7 +214,6 @@ def clearer(fit: Comparison, other: Comparison) -> float:
     """
     if fit.exact and 1 - other.score > CLEARLY * (1 - fit.score) + _FLOAT64:
         return np.inf
-    # Residuals below a thousandth of the mean are those of parts without contrast.
     least = _FAINT * (fit.misfit.mean() + other.misfit.mean())
     if not least > 0:
         return 0.0
@@ -167,35 +225,61 @@ def clearer(fit: Comparison, other: Comparison) -> float:
     return float(mean / spread * np.sqrt(difference.size))
 
 
-def thinned(pixels: np.ndarray, picture: Picture) -> np.ndarray:
-    """As `Picture.correlate`, by some of the patch's pixels: every k-th row and column.
+def thinned(regions: Sequence[np.ndarray], pictures: Sequence[Picture]) -> np.ndarray:
+    """As `Picture.correlate`, by some of the patches' pixels: every k-th row and column.
 
     Unlike pictures in cells, every window is compared at its own pixels.
+
+    Args:
+        regions: for each patch, all of one shape.
+
+    Returns:
+        float32, `K × S × rows × columns`.
     """
-    bands, height, width = picture.centred.shape
+    bands, height, width = pictures[0].centred.shape
+    sparse = _sparse(height, width)
+    (start, down), (begin, across) = ((part.start, part.step) for part in sparse[1:])
+    patch = np.stack([picture.centred[sparse] for picture in pictures])
+    slices, _, tall, wide = regions[0].shape
+    shape = slices, tall - height + 1, wide - width + 1
+    windows = np.empty((len(regions), *shape, *patch.shape[1:]), np.float32)
+    for each, region in zip(windows, regions, strict=True):
+        thin = region[:, :, start:, begin:]
+        s, b, r, c = thin.strides
+        each[...] = np.lib.stride_tricks.as_strided(
+            thin, each.shape, (s, r, c, b, down * r, across * c)
+        )
+    windows = windows.reshape(len(regions), -1, bands, patch[0, 0].size)
+    patch = patch.reshape(len(regions), 1, bands, -1)
+    known = _known(pictures)
+    share = np.ones((len(regions), 1, 1, patch.shape[-1]))
+    if known is not None:
+        share = known[sparse].reshape(share.shape).astype(np.float64)
+    share /= share.sum(axis=-1, keepdims=True)
+    patch = patch - np.vecdot(patch, share)[..., None]
+    if known is not None:
+        patch *= share > 0
+    length = np.sqrt(np.vecdot(patch, patch))
+    patch = (patch / np.where(length > 0, length, 1)[..., None]).astype(np.float32)
+    mean = np.vecdot(windows, share.astype(np.float32))
+    windows -= mean[..., None]
+    if known is not None:
+        windows *= share > 0
+    energy = np.vecdot(windows, windows)
+    flat = energy <= 1e-12 * windows.shape[-1] * np.square(mean)
+    score = np.vecdot(windows, patch) / np.sqrt(np.where(flat, 1, energy))
+    return np.where(flat, 0, score).mean(axis=-1).reshape(len(regions), *shape)
+
+
+def thinned_size(picture: Picture) -> int:
+    """How many samples of a patch `thinned` compares with each window."""
+    return int(picture.centred[_sparse(*picture.centred.shape[1:])].size)
+
+
+def _sparse(height: int, width: int) -> tuple[EllipsisType, slice, slice]:
     down, across = (max(1, length // _THIN) for length in (height, width))
     start = ((height - 1) % down) // 2, ((width - 1) % across) // 2
-    sparse = (..., slice(start[0], None, down), slice(start[1], None, across))
-    patch = picture.centred[sparse]
-    thin = pixels[:, :, start[0] :, start[1] :]
-    slices, rows, columns = len(pixels), pixels.shape[2] - height + 1, pixels.shape[3] - width + 1
-    s, b, r, c = thin.strides
-    windows = np.lib.stride_tricks.as_strided(
-        thin, (slices, rows, columns, *patch.shape), (s, r, c, b, down * r, across * c)
-    ).reshape(slices * rows * columns, bands, -1)
-    patch = patch.reshape(bands, -1)
-    if picture.known is not None:
-        known = picture.known[sparse].ravel()
-        windows, patch = windows[..., known], patch[:, known]
-    patch = patch - patch.mean(axis=1, keepdims=True)
-    length = np.sqrt(np.vecdot(patch, patch))
-    patch = (patch / np.where(length > 0, length, 1)[:, None]).astype(np.float32)
-    mean = windows.mean(axis=2, keepdims=True)
-    windows -= mean
-    energy = np.vecdot(windows, windows)
-    flat = energy <= 1e-12 * windows.shape[2] * np.square(mean[..., 0])
-    score = np.vecdot(windows, patch) / np.sqrt(np.where(flat, 1, energy))
-    return np.where(flat, 0, score).mean(axis=1).reshape(slices, rows, columns)
+    return ..., slice(start[0], None, down), slice(start[1], None, across)
 
 
 def one_over_length(values: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -225,19 +309,19 @@ def _moving_sums(values: np.ndarray, length: int, axis: int) -> np.ndarray:
 
 
 def _centred(
-    image: np.ndarray, known: np.ndarray | None, count: int
+    images: np.ndarray, known: np.ndarray | None, count: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A picture of mean 0 and length 1 in each band; mean and length of each band before."""
+    """Pictures of mean 0 and length 1 in each band; mean and length of each band before."""
     if known is not None:
-        image = np.where(known, image, 0)
-    mean = image.sum(axis=(1, 2)) / count
-    centred = image - mean[:, None, None]
+        images = np.where(known, images, 0)
+    mean = images.sum(axis=(2, 3)) / count
+    centred = images - mean[..., None, None]
     if known is not None:
         centred *= known
-    length = np.sqrt(np.einsum("bhw,bhw->b", centred, centred))
+    length = np.sqrt(np.einsum("kbhw,kbhw->kb", centred, centred))
     # What a flat picture differs by from its mean is rounding alone.
     length[length <= 1e-6 * np.sqrt(count) * np.maximum(np.abs(mean), 1e-30)] = 0
-    centred *= np.where(length > 0, 1 / np.where(length > 0, length, 1), 0)[:, None, None]
+    centred *= np.where(length > 0, 1 / np.where(length > 0, length, 1), 0)[..., None, None]
     return centred, mean, length
 
 

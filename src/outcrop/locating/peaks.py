@@ -11,6 +11,8 @@ import numpy as np
 from outcrop.locating.comparison import clearer
 from outcrop.locating.verify import NEIGHBOURHOOD, Peak, Place
 
+# Two places that a patch fits so well are alike by cos(2 · arccos(0.9)) = 0.62 or more. What fits
+# by less may be other ground that looks alike, and more is looked at.
 WELL = 0.9
 # In standard errors: of 7,000 patches that were turned, resized or gain-controlled two had a place
 # that was off and stood out so clearly from all others (`benchmarks.hard_cubes`).
@@ -19,6 +21,9 @@ CLEAR = 5.0
 # second best is nearly as good as the best; among 1,000 of them, of four kinds, the most was 2.7,
 # and the spread 0.4. Twice that is assumed.
 _CHANCE = 0.8
+# In 464 of 480 patches (`benchmarks.hard_cubes`, seed 7, four changes) the first place leads to the
+# best one, in 15 the second to seventh; none of these was worse by more than 0.001. Those that are
+# worse by more are compared as rivals.
 _STARTS, _WORSE = 6, 0.1
 
 

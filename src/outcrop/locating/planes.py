@@ -13,6 +13,8 @@ from outcrop.sources.volumes import Volume, VolumeReader
 from outcrop.sources.volumes.volume import surely_finite
 
 _SLAB_SAMPLES = 12 << 20
+# Fewer would not keep several threads at work to the end.
+_SLABS = 8
 _TILE = 2048
 # Samples side by side that the memory brings along with one of them.
 _RUN = 64
@@ -70,7 +72,7 @@ class Planes:
         tops = _cut(self.size[0], window[0])
         lefts = _cut(self.size[1], window[1])
         samples = max(h for _, h in tops) * max(w for _, w in lefts) * self.bands
-        thick = max(1, _SLAB_SAMPLES // samples)
+        thick = max(1, min(_SLAB_SAMPLES // samples, -(-self.count // _SLABS)))
         return [
             Slab(first, min(first + thick, self.count), top, left, height, width)
             for first in range(0, self.count, thick)
@@ -132,7 +134,7 @@ def _slices(volume: VolumeReader, axis: int, slab: Slab) -> np.ndarray:
     stop = [slab.top + slab.height, slab.left + slab.width]
     start.insert(axis, slab.first)
     stop.insert(axis, slab.last)
-    box = volume.box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+    box = volume.box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]), axis)
     return np.moveaxis(box, axis, 0)[:, None]
 
 

@@ -12,8 +12,12 @@ from outcrop.locating.correlation import Slice, spectra
 from outcrop.locating.planes import Planes, Slab
 from outcrop.locating.signature import Grid, Signature, cells
 
-_WINDOWS, _PATCHES = 2048, 256
+# Windows and patches that are compared at once, and samples that are held: for caches and memory.
+_WINDOWS, _PATCHES = 2048, 512
 _SIGNATURE_NUMBERS, _SPECTRA_SAMPLES = 1 << 24, 1 << 20
+# Of two windows that have nothing in common, 64 numbers are alike by 0.125 in the mean square, and
+# of a million such pairs one by 0.6: what is alike by 0.7 is so for a reason. A slice stands for
+# two on each side at most: a fifth is looked at then, which is little beside the rest.
 _ALIKE, _FARTHEST, _PLACES, _SAMPLE = 0.7, 2, 3, 512
 
 
@@ -148,12 +152,14 @@ def scan(
         pictures: slices of the slab to look at, each with its index.
         number: of the planes that they are of.
         known: float32, `flips × N × D`, the signatures of the patches.
-        signs: 1 for the patches as they are, -1 for their negatives.
+        signs: 1 for the patches as they are, then -1 for their negatives; both, or one of them.
         most: how many windows for each patch.
     """
     found = Candidates.none(known.shape[1], most)
     columns = signature.grid(slab.height, slab.width).columns
     rows = signature.stride[0] * (_SIGNATURE_NUMBERS // (columns * known.shape[2]))
+    # Memory that is used again: to ask for it each time takes a fifth of the time.
+    room = np.empty(_PATCHES * _WINDOWS, np.float32)
     for index, pixels in pictures:
         for top, height in _strips(slab.height, signature.size[0], rows):
             windows = signature.of_slice(pixels[:, top : top + height])
@@ -163,10 +169,14 @@ def scan(
                 place_of = partial(_on_grid, grid, slab.top + top, slab.left, tile.start)
                 for flip, signatures in enumerate(known):
                     for which in _runs(len(signatures), _PATCHES):
-                        likeness = signatures[which] @ there
+                        shape = which.stop - which.start, tile.stop - tile.start
+                        likeness = room[: shape[0] * shape[1]].reshape(shape)
+                        np.matmul(signatures[which], there, out=likeness)
                         for sign in signs:
+                            if sign < 0:
+                                np.negative(likeness, out=likeness)
                             found.offer(
-                                which, likeness if sign > 0 else -likeness, place_of,
+                                which, likeness, place_of,
                                 variant=2 * flip + (sign < 0), planes=number, index=index,
                             )  # fmt: skip
     return found

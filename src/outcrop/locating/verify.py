@@ -8,8 +8,9 @@ clearly the others fit worse.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,10 +18,12 @@ from outcrop.locating.comparison import (
     CLEARLY,
     Comparison,
     Picture,
+    batches,
     clearer,
     compare,
-    score_of,
+    scores_of,
     thinned,
+    thinned_size,
 )
 from outcrop.locating.planes import Planes, Read, Slab
 from outcrop.patches.flips import unflip
@@ -28,11 +31,17 @@ from outcrop.patches.flips import unflip
 Place = tuple[int, int, int, int, int]
 """Variant, planes, slice, row and column."""
 
+Wanted = tuple[int, Place]
+"""A patch, by its number, and a place."""
+
 # Slices and pixels to each side that a peak is the best of. Layers that dip by 45 degrees bring a
 # ridge of good fits from slice to slice as many pixels away, so the box is wider than it is thick.
 NEIGHBOURHOOD = (4, 8, 8)
+# No way in `benchmarks.hard_cubes` is longer than ten; this ends one that rounding turns in a ring.
 _MOST_STEPS = 64
-_BESIDE = 8
+# The best window and the eight around it are compared in float64, as single precision may take one
+# for another.
+_BESIDE = 9
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +139,61 @@ class _Box:
         return self.pixels[index, :, row : row + size[0], column : column + size[1]]
 
 
+@dataclass(eq=False)
+class _Way:
+    """One patch on its way uphill, by some of its pixels.
+
+    Attributes:
+        at: slice, row and column that it has come to.
+        known: how well the patch fits there.
+        ended: whether it goes no further.
+        settled: whether nothing around is known to fit better.
+        box, scores: the windows around, and how they fit; `best` of them fits best.
+    """
+
+    patch: int
+    place: Place
+    picture: Picture
+    at: np.ndarray
+    known: float = -np.inf
+    ended: bool = False
+    settled: bool = False
+    box: _Box = field(init=False)
+    scores: np.ndarray = field(init=False)
+    best: tuple[int, int, int] = field(init=False)
+
+    def step(self, limits: np.ndarray, onward: bool) -> None:
+        """To the best of the windows around."""
+        best = np.array(np.unravel_index(self.scores.argmax(), self.scores.shape))
+        self.best = (int(best[0]), int(best[1]), int(best[2]))
+        score, moved = float(self.scores[self.best]), self.box.first + best
+        if (moved == self.at).all() or score <= self.known:
+            self.ended, self.settled = True, not self.box.open
+        else:
+            at_end = (moved == 0) | (moved == limits)
+            inner = (best > 0) & (best < self.box.count - 1) | at_end
+            self.ended = self.settled = bool(inner.all()) or not onward
+            self.known = score
+        self.at = moved
+
+    def beside(self) -> list[tuple[int, int, int]]:
+        """The best windows of the neighbouring slices."""
+        found = []
+        for index in (self.best[0] - 1, self.best[0] + 1):
+            if 0 <= index < self.box.count[0]:
+                row, column = np.unravel_index(self.scores[index].argmax(), self.scores.shape[1:])
+                found.append((index, int(row), int(column)))
+        return found
+
+    def peak(self, fit: Comparison, rival: float) -> Peak:
+        """Where it has come to."""
+        score = self.scores[self.best]
+        self.scores[self.best] = -1
+        clear = fit.exact and 1 - self.scores.max() > CLEARLY * (1 - score)
+        stands = np.inf if clear else 0.0
+        return Peak(fit, rival, stands, self.settled, False, _placed(self.place, self.at))
+
+
 class View:
     """A slab that was read, in which patches are looked for."""
 
@@ -137,40 +201,60 @@ class View:
         self._slab, self._planes, self._patches = slab, planes, patches
         self._pixels = read(slab)
 
-    def refine(self, patch: int, place: Place, reach: tuple[int, int, int]) -> Peak:
-        """The best place near a likely one, by some pixels of the patch; how it fits, by all.
+    def refine(
+        self, wanted: Sequence[Wanted], reach: tuple[int, int, int], onward: bool = True
+    ) -> list[tuple[int, Peak]]:
+        """The best places near likely ones, by some pixels of patches; how they fit, by all.
 
         Args:
-            reach: slices, rows and columns to each side, from which the way goes on.
+            reach: slices, rows and columns to each side.
+            onward: whether the way goes on from the best place there.
         """
-        picture = self._patches.picture(patch, place[0])
-        at, known = np.array(place[2:]), -np.inf
-        settled = False
-        for _ in range(_MOST_STEPS):
-            box = self._box(at, reach)
-            scores = thinned(box.pixels, picture)
-            best = np.array(np.unravel_index(scores.argmax(), scores.shape))
-            score, moved = scores[tuple(best)], box.first + best
-            if (moved == at).all() or score <= known:
-                settled = not box.open
-                break
-            inner = (best > 0) & (best < box.count - 1) | self._at_end(moved)
-            at, known = moved, score
-            if inner.all():
-                settled = True
-                break
-        at = moved
-        here = best[0]
-        score = float(scores[tuple(best)])
-        fit = compare(picture, box.at(best, self._patches.size))
-        beside = [self._best_of(box, scores, here + step, picture)
-                  for step in (-1, 1) if 0 <= here + step < box.count[0]]  # fmt: skip
-        scores[tuple(best)] = -1
-        clear = 1 - float(scores.max()) > CLEARLY * (1 - score)
-        return Peak(
-            fit, max(beside, default=-1.0),
-            np.inf if fit.exact and clear else 0.0, settled, False, _placed(place, at),
-        )  # fmt: skip
+        found: list[tuple[int, Peak]] = []
+        for some in batches(len(wanted), self._patches.images[0].size):
+            ways = [
+                _Way(patch, place, self._patches.picture(patch, place[0]), np.array(place[2:]))
+                for patch, place in wanted[some]
+            ]
+            going = ways
+            for _ in range(_MOST_STEPS):
+                self._look(going, reach)
+                for way in going:
+                    way.step(self._limits(), onward)
+                going = [way for way in going if not way.ended]
+                if not going:
+                    break
+            found += zip((way.patch for way in ways), self._peaks(ways), strict=True)
+        return found
+
+    def _look(self, ways: Sequence[_Way], reach: tuple[int, int, int]) -> None:
+        """How the windows around each place fit, by some pixels."""
+        alike: dict[tuple[int, ...], list[_Way]] = defaultdict(list)
+        for way in ways:
+            way.box = self._box(way.at, reach)
+            alike[way.box.pixels.shape].append(way)
+        for some in alike.values():
+            size = int(some[0].box.count.prod()) * thinned_size(some[0].picture)
+            for few in batches(len(some), size):
+                scores = thinned(
+                    [way.box.pixels for way in some[few]], [way.picture for way in some[few]]
+                )
+                for way, each in zip(some[few], scores, strict=True):
+                    way.scores = each
+
+    def _peaks(self, ways: Sequence[_Way]) -> list[Peak]:
+        size = self._patches.size
+        fits = compare([way.picture for way in ways], [way.box.at(way.best, size) for way in ways])
+        beside = [(k, window) for k, way in enumerate(ways) for window in way.beside()]
+        scores = scores_of(
+            [ways[k].picture for k, _ in beside],
+            [ways[k].box.at(window, size) for k, window in beside],
+        )
+        rivals = np.full(len(ways), -1.0)
+        np.maximum.at(rivals, [k for k, _ in beside], scores)
+        return [
+            way.peak(fit, float(rival)) for way, fit, rival in zip(ways, fits, rivals, strict=True)
+        ]
 
     def close(self, patch: int, place: Place) -> Peak:
         """The place that one comes to uphill, until nothing in its neighbourhood fits better."""
@@ -182,7 +266,8 @@ class View:
             fits: dict[tuple[int, ...], None] = {tuple((at - box.first).tolist()): None}
             for window in _outstanding(scores):
                 fits[window] = None
-            compared = {window: compare(picture, box.at(window, size)) for window in fits}
+            inside = [box.at(window, size) for window in fits]
+            compared = dict(zip(fits, compare([picture] * len(fits), inside), strict=True))
             best = max(compared, key=lambda window: (compared[window].score, window))
             score = compared[best].score
             moved = box.first + np.array(best)
@@ -209,21 +294,14 @@ class View:
         picture, size = self._patches.picture(patch, place[0]), self._patches.size
         top, left = place[3] - self._slab.top, place[4] - self._slab.left
         windows = self._pixels[:, :, top : top + size[0], left : left + size[1]]
-        score = [score_of(picture, window) for window in windows]
+        score = scores_of([picture] * len(windows), list(windows))
         best = int(np.argmax(score))
         return score[best], (*place[:2], self._slab.first + best, *place[3:])
-
-    def _best_of(self, box: _Box, scores: np.ndarray, index: int, picture: Picture) -> float:
-        row, column = np.unravel_index(scores[index].argmax(), scores.shape[1:])
-        return score_of(picture, box.at((index, row, column), self._patches.size))
 
     def _limits(self) -> np.ndarray:
         """The last slice, row and column of a window in the planes."""
         rows, columns = np.subtract(self._planes.size, self._patches.size)
         return np.array([self._planes.count - 1, rows, columns])
-
-    def _at_end(self, at: np.ndarray) -> np.ndarray:
-        return (at == 0) | (at == self._limits())
 
     def _inside(self) -> tuple[np.ndarray, np.ndarray]:
         """The first and last slice, row and column of windows that were read."""

@@ -159,15 +159,20 @@ class VolumeReader:
         self._read(np.moveaxis(out, 0, axis), (corner[0], corner[1], corner[2]))
         return out
 
-    def box(self, start: Triple, stop: Triple) -> np.ndarray:
+    def box(self, start: Triple, stop: Triple, across: int = 0) -> np.ndarray:
         """Read a box: `cube[start[0]:stop[0], start[1]:stop[1], start[2]:stop[2]]`.
+
+        Args:
+            across: the axis whose slices are contiguous in memory.
 
         Raises:
             OutcropError: the box reaches beyond the volume; the file is damaged.
         """
         for axis in range(3):
             self._check_range(axis, start[axis], stop[axis])
-        out = np.empty(np.subtract(stop, start), self.volume.dtype)
+        shape = np.subtract(stop, start)
+        out = np.empty((shape[across], *np.delete(shape, across)), self.volume.dtype)
+        out = np.moveaxis(out, 0, across)
         self._read(out, start)
         return out
 
