@@ -94,6 +94,14 @@ def noisy(seed: int) -> np.ndarray:
     return unit(layered(seed)) + 3 * noise
 
 
+def twins(seed: int) -> np.ndarray:
+    """Channels that come a second time, shifted, with noise of 0.3 % of the contrast."""
+    rng = np.random.default_rng(seed)
+    once = unit(channels(seed))[: SHAPE[0] // 2]
+    again = np.roll(once, (7, 5), axis=(1, 2))
+    return np.concatenate([once, again + 0.003 * rng.normal(size=once.shape)])
+
+
 def f3(seed: int) -> np.ndarray:
     """A corner of the F3 survey."""
     del seed
@@ -121,6 +129,7 @@ SOURCES: dict[str, Callable[[int], np.ndarray]] = {
     "channels": channels,
     "slices alike to 0.1 %": alike,
     "noise-dominated": noisy,
+    "channels that come twice": twins,
     "F3": f3,
     "Landsat": landsat,
 }

@@ -29,6 +29,12 @@ from tests.rasters import write_raster
 SIZE = 24
 
 
+@pytest.fixture(autouse=True)
+def _as_large_cubes_are_searched(monkeypatch):
+    # Every window of cubes as small as these would be compared.
+    monkeypatch.setattr(find_module, "_EXHAUSTIVE", 0)
+
+
 @pytest.fixture(scope="module")
 def cube(tmp_path_factory):
     """A small cube whose neighbouring slices look alike, and its file."""
@@ -224,7 +230,7 @@ def test_what_the_quick_look_misses_is_looked_for_everywhere(tmp_path, monkeypat
     def blind(*arguments):
         # By signatures nothing is seen across axis 1.
         if arguments[2] == 1:
-            return Candidates.none(arguments[4].shape[1], arguments[-1])
+            return Candidates.none(arguments[4].shape[1], arguments[-2])
         return scan(*arguments)
 
     monkeypatch.setattr("outcrop.locating.find.scan", blind)

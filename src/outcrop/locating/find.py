@@ -11,9 +11,10 @@ import numpy as np
 from outcrop.crew import Crew
 from outcrop.locating.climb import along, close, refine
 from outcrop.locating.correlation import standardise
-from outcrop.locating.peaks import WELL, Found, fits_well, likeliest, near
+from outcrop.locating.peaks import Found, fits_well, likeliest, near
 from outcrop.locating.planes import Planes, Slab
 from outcrop.locating.search import (
+    Apart,
     Candidates,
     looked_at,
     scan,
@@ -22,13 +23,13 @@ from outcrop.locating.search import (
     spacing,
 )
 from outcrop.locating.signature import Signature, cells, design
-from outcrop.locating.verify import Patches, Peak, Place
+from outcrop.locating.verify import WELL, Patches, Peak, Place
 
 # A hundredth of the patches can be told only from a hundred or more.
 _MANY = 100
 _BOTH = (1, -1)
 # Pixels of slices, times patches, that are correlated in full: half a minute of a core, at 7 ns
-# each.
+# each. For patches that a quick look might find, half of that.
 _EXHAUSTIVE = 4e9
 
 
@@ -71,6 +72,7 @@ class _Scan:
         cell: rows and columns that are averaged where windows are compared by correlation; None
             where they are by their signatures.
         known: of the patches in each flip, signatures or pictures in cells.
+        apart: slices, rows and columns up to which two places are not apart.
     """
 
     planes: Sequence[Planes]
@@ -80,14 +82,16 @@ class _Scan:
     cell: tuple[int, int] | None
     signature: Signature | None
     known: np.ndarray
+    apart: Apart
 
 
 def find(patches: Patches, planes: Sequence[Planes], crew: Crew) -> list[Found]:
     """The peaks of every patch; none for a patch that fits nowhere.
 
-    All patches are looked for quickly. Those that are found exactly, up to the rounding of their
-    grey values, and clearly so, are done. The others are compared with every window of every slice
-    at full resolution, as they are and as their negatives, if that is not too much work; else by
+    If it is little work, every patch is compared with every window of every slice at full
+    resolution, as it is and as its negative. Else all are looked for quickly by signatures. Those
+    that are found exactly, up to the rounding of their grey values, and of which no twin is among
+    the likely places, are done; the others are compared in full if that is little work, or else by
     more and finer signatures. Of these the likeliest places are climbed from until nothing around
     fits better.
     """
@@ -108,12 +112,15 @@ def find(patches: Patches, planes: Sequence[Planes], crew: Crew) -> list[Found]:
     def badly(some: Iterable[int]) -> list[int]:
         return [patch for patch in some if not fits_well(found[patch])]
 
-    add(_QUICK, list(every))
-    wanted = doubtful()
-    # A few are compared with both signs at once, later.
-    if len(badly(wanted)) * len(patches.flips) > _CLOSE.fully:
-        add(replace(_QUICK, signs=(-1,)), badly(wanted))
+    if _work(len(patches), patches, planes) <= _EXHAUSTIVE / 2:
+        wanted = list(every)
+    else:
+        add(_QUICK, list(every))
         wanted = doubtful()
+        # A few are compared with both signs at once, later.
+        if len(badly(wanted)) * len(patches.flips) > _CLOSE.fully:
+            add(replace(_QUICK, signs=(-1,)), badly(wanted))
+            wanted = doubtful()
     if _work(len(wanted), patches, planes) <= _EXHAUSTIVE:
         looks: tuple[_Look, ...] = (_ALL,)
     else:
@@ -192,35 +199,35 @@ def _search(
         else standardise(cells(images, cell or (1, 1)))
         for images in upright
     ]
-    shared = _Scan(planes, steps, look, size, cell, signature, np.stack(known))
-    tasks = [(number, slab) for number, one in enumerate(planes) for slab in one.slabs(size)]
-    likely = reduce(Candidates.with_, crew.each(_scan, shared, tasks, "comparing"))
     slices = max(1, *(step // 2 + 1 for step in steps.values()))
-    order = np.argsort(-likely.score, axis=1)
-    likeness = np.take_along_axis(likely.score, order, axis=1)
+    apart = 2 * slices, 2 * reach[0], 2 * reach[1]
+    shared = _Scan(planes, steps, look, size, cell, signature, np.stack(known), apart)
+    tasks = [(number, slab) for number, one in enumerate(planes) for slab in one.slabs(size)]
+    each = crew.each(_scan, shared, tasks, "comparing")
+    likely = reduce(
+        lambda one, other: one.with_(other, apart), each, Candidates.none(len(patches), look.most)
+    )
 
     def look_closer(places: np.ndarray, onward: bool = True) -> list[tuple[int, Peak]]:
         at = np.argwhere(places).tolist()
-        wanted = [(patch, _place(likely, patch, order[patch, m])) for patch, m in at]
+        wanted = [(patch, _place(likely, patch, m)) for patch, m in at]
         return refine(wanted, (slices, *reach), patches, planes, crew, onward)
 
-    some = np.isfinite(likeness)
+    some = np.isfinite(likely.score)
     first = np.zeros_like(some)
     first[:, 0] = some[:, 0]
     peaks = look_closer(first)
-    # A patch that was found exactly may have a twin. Where many were found, what looks less likely
-    # than each of these is none, nor is what lies beside the place that was found.
     certain = {patch: peak for patch, peak in peaks if peak.certain}
-    least = likeness[list(certain), 0].min() if len(certain) >= _MANY else -np.inf
     others = some & ~first
-    for patch, peak in certain.items():
-        others[patch] &= likeness[patch] >= least
-        for m in np.flatnonzero(others[patch]):
-            place = _place(likely, patch, order[patch, m])
-            others[patch, m] = not near(place, peak.place, (2 * slices, 2 * reach[0], 2 * reach[1]))
-    found = np.isin(np.arange(len(patches)), list(certain))[:, None]
-    # A twin that is exact lies where a window was compared; there is no way to go to it.
-    peaks += look_closer(others & found, onward=False) + look_closer(others & ~found)
+    for patch, m in np.argwhere(others).tolist():
+        if patch in certain:
+            others[patch, m] = not near(_place(likely, patch, m), certain[patch].place, apart)
+    exact = np.isin(np.arange(len(patches)), list(certain))[:, None]
+    peaks += look_closer(others & ~exact)
+    # A twin of an exact copy lies where a window was compared: there is no way to go to it. Some of
+    # the pixels may take a window beside it for the twin.
+    twins = [(patch, peak.place) for patch, peak in look_closer(others & exact, onward=False)]
+    peaks += close(twins, patches, planes, crew)
     if not look.windows:
         return peaks, np.ones(len(patches), bool)
     return peaks, _complete(peaks, likely, (slices, *reach))
@@ -268,6 +275,6 @@ def _scan(search: _Scan, task: tuple[int, Slab]) -> Candidates:
     pictures = search.planes[number].pictures(slab, looked_at(slab, search.spacing[number]))
     known, signs, most = search.known, look.signs, look.most
     if search.cell is None and signature is not None:
-        return scan(pictures, slab, number, signature, known, signs, most)
+        return scan(pictures, slab, number, signature, known, signs, most, search.apart)
     cell = search.cell or (1, 1)
-    return scan_fully(pictures, slab, number, cell, known, signs, search.size, most)
+    return scan_fully(pictures, slab, number, cell, known, signs, search.size, most, search.apart)

@@ -9,11 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from outcrop.locating.comparison import clearer
-from outcrop.locating.verify import NEIGHBOURHOOD, Peak, Place
+from outcrop.locating.verify import NEIGHBOURHOOD, WELL, Peak, Place
 
-# Two places that a patch fits so well are alike by cos(2 · arccos(0.9)) = 0.62 or more. What fits
-# by less may be other ground that looks alike, and more is looked at.
-WELL = 0.9
 # In standard errors: of 7,000 patches that were turned, resized or gain-controlled two had a place
 # that was off and stood out so clearly from all others (`benchmarks.hard_cubes`).
 CLEAR = 5.0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,8 @@ _ALIKE, _FARTHEST, _PLACES, _SAMPLE = 0.7, 2, 3, 512
 
 Places = tuple[np.ndarray, np.ndarray]
 Where = Callable[[np.ndarray], Places]
+Apart = tuple[int, int, int]
+PLACE = ("variant", "planes", "index", "row", "column")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,35 +56,70 @@ class Candidates:
         places = (np.zeros((n, most), kind) for kind in kinds)
         return cls(np.full((n, most), -np.inf, np.float32), *places)
 
-    def offer(self, which: slice, likeness: np.ndarray, where: Where, **place: int) -> None:
+    def offer(
+        self, which: slice, likeness: np.ndarray, where: Where, apart: Apart, **place: int
+    ) -> None:
         """Put the likeliest of some windows where it is likelier than the least likely there.
+
+        Of places that are not apart from one another the likeliest is held.
 
         Args:
             which: some of the patches.
             likeness: for each of these, of each window.
             where: rows and columns of windows, by their number.
+            apart: slices, rows and columns up to which two places are not apart.
             place: the other fields, one for all.
         """
         best = likeness.argmax(axis=1)
         score = likeness[np.arange(len(best)), best]
         mine = self.score[which]
-        least = mine.argmin(axis=1)
-        rows = np.flatnonzero(score > mine[np.arange(len(mine)), least])
-        at = rows, least[rows]
+        rows = np.flatnonzero(score > mine.min(axis=1))
+        if not len(rows):
+            return
+        row, column = where(best[rows])
+        new = {**place, "row": row[:, None], "column": column[:, None]}
+        held = {name: getattr(self, name)[which][rows] for name in PLACE}
+        near = _near(held, new, apart)
+        free = ~(near & (mine[rows] >= score[rows, None])).any(axis=1)
+        rows, near, row, column = rows[free], near[free], row[free], column[free]
+        mine[rows] = np.where(near, -np.inf, mine[rows])
+        at = rows, mine[rows].argmin(axis=1)
         mine[at] = score[rows]
-        self.row[which][at], self.column[which][at] = where(best[rows])
+        self.row[which][at], self.column[which][at] = row, column
         for name, value in place.items():
             getattr(self, name)[which][at] = value
 
-    def with_(self, other: Candidates) -> Candidates:
-        """The likeliest of both, in no order."""
+    def with_(self, other: Candidates, apart: Apart) -> Candidates:
+        """The likeliest of both, the first the likeliest."""
         most = self.score.shape[1]
         joined = [np.concatenate(both, axis=1) for both in zip(self, other, strict=True)]
-        which = np.argpartition(-joined[0], most - 1, axis=1)[:, :most]
-        return Candidates(*(np.take_along_axis(values, which, axis=1) for values in joined))
+
+        def sort() -> None:
+            order = np.argsort(-joined[0], axis=1, kind="stable")
+            joined[:] = [np.take_along_axis(values, order, axis=1) for values in joined]
+
+        sort()
+        score, places = joined[0], dict(zip(PLACE, joined[1:], strict=True))
+        for k in range(1, score.shape[1]):
+            before, this = (
+                {name: values[:, part] for name, values in places.items()}
+                for part in (slice(0, k), slice(k, k + 1))
+            )
+            near = _near(before, this, apart) & np.isfinite(score[:, :k])
+            score[near.any(axis=1), k] = -np.inf
+        sort()
+        return Candidates(*(values[:, :most] for values in joined))
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return (getattr(self, field.name) for field in fields(self))
+
+
+def _near(held: Mapping[str, np.ndarray], new: Mapping[str, Any], apart: Apart) -> np.ndarray:
+    """Mask of the places that are not apart from a new one."""
+    near = (held["variant"] == new["variant"]) & (held["planes"] == new["planes"])
+    for name, most in zip(PLACE[2:], apart, strict=True):
+        near &= np.abs(held[name] - new[name]) <= most
+    return near
 
 
 def spacing(planes: Planes, signature: Signature) -> int:
@@ -145,6 +183,7 @@ def scan(
     known: np.ndarray,
     signs: Sequence[int],
     most: int,
+    apart: Apart,
 ) -> Candidates:
     """The likeliest windows of a slab for every patch; at most one of each group of neighbours.
 
@@ -154,6 +193,7 @@ def scan(
         known: float32, `flips × N × D`, the signatures of the patches.
         signs: 1 for the patches as they are, then -1 for their negatives; both, or one of them.
         most: how many windows for each patch.
+        apart: as for `Candidates.offer`.
     """
     found = Candidates.none(known.shape[1], most)
     columns = signature.grid(slab.height, slab.width).columns
@@ -176,7 +216,7 @@ def scan(
                             if sign < 0:
                                 np.negative(likeness, out=likeness)
                             found.offer(
-                                which, likeness, place_of,
+                                which, likeness, place_of, apart,
                                 variant=2 * flip + (sign < 0), planes=number, index=index,
                             )  # fmt: skip
     return found
@@ -191,6 +231,7 @@ def scan_fully(
     signs: Sequence[int],
     size: tuple[int, int],
     most: int,
+    apart: Apart,
 ) -> Candidates:
     """The same by the correlation of reduced pictures with every window.
 
@@ -204,6 +245,7 @@ def scan_fully(
         signs: as for `scan`.
         size: of a patch in pixels.
         most: how many windows for each patch.
+        apart: as for `Candidates.offer`.
     """
     found = Candidates.none(known.shape[1], most)
     reduced = {index: cells(pixels, cell) for index, pixels in pictures}
@@ -225,7 +267,7 @@ def scan_fully(
                         place_of = partial(_of_cells, slab, size, cell, first, likeness.shape[2])
                         for sign in signs:
                             found.offer(
-                                which, each if sign > 0 else -each, place_of,
+                                which, each if sign > 0 else -each, place_of, apart,
                                 variant=2 * flip + (sign < 0), planes=number, index=index,
                             )  # fmt: skip
     return found

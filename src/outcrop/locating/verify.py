@@ -42,6 +42,9 @@ _MOST_STEPS = 64
 # The best window and the eight around it are compared in float64, as single precision may take one
 # for another.
 _BESIDE = 9
+# Two places that a patch fits so well are alike by cos(2 · arccos(0.9)) = 0.62 or more. What fits
+# by less may be other ground that looks alike, and more is looked at.
+WELL = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +172,7 @@ class _Way:
         score, moved = float(self.scores[self.best]), self.box.first + best
         if (moved == self.at).all() or score <= self.known:
             self.ended, self.settled = True, not self.box.open
+            self.known = score
         else:
             at_end = (moved == 0) | (moved == limits)
             inner = (best > 0) & (best < self.box.count - 1) | at_end
@@ -208,7 +212,8 @@ class View:
 
         Args:
             reach: slices, rows and columns to each side.
-            onward: whether the way goes on from the best place there.
+            onward: whether the way goes on from the best place there; else only places that
+                fit well are given.
         """
         found: list[tuple[int, Peak]] = []
         for some in batches(len(wanted), self._patches.images[0].size):
@@ -224,6 +229,8 @@ class View:
                 going = [way for way in going if not way.ended]
                 if not going:
                     break
+            if not onward:
+                ways = [way for way in ways if way.known >= WELL]
             found += zip((way.patch for way in ways), self._peaks(ways), strict=True)
         return found
 
