@@ -27,20 +27,26 @@ def landsat():
     return cut(LANDSAT, LABELS, size=16)
 
 
-def test_patches_of_a_scene_pass_but_for_classes_of_too_few_fields(landsat):
-    assert not said(audit(landsat), "critical")
-    assert not said(audit(landsat), "warning")
+@pytest.fixture(scope="module")
+def audited(landsat):
+    return audit(landsat)
+
+
+def test_patches_of_a_scene_pass_but_for_classes_of_too_few_fields(landsat, audited):
+    assert not said(audited, "critical")
+    assert not said(audited, "warning")
     split = block_split(landsat, None, None, folds=5, seed=0).assign(landsat)
-    (finding,) = said(audit(landsat, split), "critical")
+    one_fold = audit(landsat, split)
+    (finding,) = said(one_fold, "critical")
     missing = np.setdiff1d(np.unique(landsat.labels), landsat.labels[split.validation])
     assert finding.check == "sides"
     assert finding.numbers["classes"] == [landsat.classes[k] for k in missing]
     # One fold of a few fields is no sample of the scene: its score errs, and by how much is said.
-    assert {one.check for one in said(audit(landsat, split), "warning")} <= {"map-features"}
+    assert {one.check for one in said(one_fold, "warning")} <= {"map-features"}
 
 
-def test_gaps_and_the_order_of_cutting_are_noted(landsat):
-    notes = {one.check: one for one in said(audit(landsat), "note")}
+def test_gaps_and_the_order_of_cutting_are_noted(landsat, audited):
+    notes = {one.check: one for one in said(audited, "note")}
     assert notes["gaps"].numbers["patches"] == int(
         np.isnan(landsat.images).any(axis=(1, 2, 3)).sum()
     )

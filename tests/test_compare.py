@@ -53,10 +53,12 @@ def leaky_patches(polygons=60, each=8, tint=60.0, seed=0, side=6):
     )
 
 
+FEW = (Baseline("decision tree", "centre pixel"), Baseline("random forest", "patch statistics"))
+
+
 @pytest.fixture(autouse=True)
 def few_baselines(monkeypatch):
-    few = (Baseline("decision tree", "centre pixel"), Baseline("random forest", "patch statistics"))
-    monkeypatch.setattr(comparing, "BASELINES", few)
+    monkeypatch.setattr(comparing, "BASELINES", FEW)
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +66,22 @@ def patches():
     return leaky_patches()
 
 
-def test_the_leak_gap_of_leaky_ground_is_found(patches, tmp_path):
-    split = BlockSplit(block=1000, buffer=60).assign(patches)
-    comparison = compare(patches, split, tmp_path / "c", NETWORK, RECIPE)
+@pytest.fixture(scope="module")
+def split(patches):
+    return BlockSplit(block=1000, buffer=60).assign(patches)
+
+
+@pytest.fixture(scope="module")
+def whole(patches, split, tmp_path_factory):
+    """A finished comparison, to be looked at only, and its folder."""
+    folder = tmp_path_factory.mktemp("compare") / "whole"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(comparing, "BASELINES", FEW)
+        return compare(patches, split, folder, NETWORK, RECIPE), folder
+
+
+def test_the_leak_gap_of_leaky_ground_is_found(patches, whole):
+    comparison, folder = whole
     assert {row.title for row in comparison.rows} == {
         "decision tree, centre pixel",
         "random forest, patch statistics",
@@ -81,14 +96,14 @@ def test_the_leak_gap_of_leaky_ground_is_found(patches, tmp_path):
             )
     balanced = [row.scores.balanced.value for row in comparison.rows]
     assert balanced == sorted(balanced, reverse=True)
-    content = json.loads((tmp_path / "c" / "comparison.json").read_text())
-    again = read_comparison(tmp_path / "c")
+    content = json.loads((folder / "comparison.json").read_text())
+    again = read_comparison(folder)
     assert [row.scores.overall for row in again.rows] == [
         row.scores.overall for row in comparison.rows
     ]
     assert np.array_equal(again.counts, comparison.counts)
     assert content["rows"][0]["model"] == comparison.rows[0].model
-    with np.load(tmp_path / "c" / "predictions.npz", allow_pickle=False) as said:
+    with np.load(folder / "predictions.npz", allow_pickle=False) as said:
         truth = said["truth"]
         assert np.array_equal(truth, patches.labels[said["index"]])
         for row in comparison.rows:
@@ -96,18 +111,18 @@ def test_the_leak_gap_of_leaky_ground_is_found(patches, tmp_path):
             assert right == pytest.approx(row.scores.overall.value)
 
 
-def test_validation_images_teach_nothing(patches, tmp_path):
-    split = BlockSplit(block=1000, buffer=60).assign(patches)
+def test_validation_images_teach_nothing(patches, split, whole, tmp_path):
+    one, folder = whole
     spoiled = patches.images.copy()
     spoiled[split.validation] = 1e4
-    one = compare(patches, split, tmp_path / "one", NETWORK, RECIPE)
     other = replace(patches, images=spoiled)
     same = replace(split, fingerprint=other.fingerprint)
     two = compare(other, same, tmp_path / "two", NETWORK, RECIPE)
     settings = [{row.title: row.settings for row in c.rows} for c in (one, two)]
     assert settings[0] == settings[1]
     weights = [
-        (tmp_path / name / "network" / "model.safetensors").read_bytes() for name in ("one", "two")
+        (one_of / "network" / "model.safetensors").read_bytes()
+        for one_of in (folder, tmp_path / "two")
     ]
     assert weights[0] == weights[1]
 
@@ -132,9 +147,7 @@ def test_the_counterpart_uses_the_same_patches_in_the_same_numbers(patches):
     assert np.allclose(*shares, atol=0.02)
 
 
-def test_a_comparison_goes_on_where_it_stopped(patches, tmp_path, monkeypatch):
-    split = BlockSplit(block=1000, buffer=60).assign(patches)
-    whole = compare(patches, split, tmp_path / "whole", NETWORK, RECIPE)
+def test_a_comparison_goes_on_where_it_stopped(patches, split, whole, tmp_path, monkeypatch):
     real = trials.train
 
     def stop_at_second(patches, split, folder, *how, **more):
@@ -149,7 +162,7 @@ def test_a_comparison_goes_on_where_it_stopped(patches, tmp_path, monkeypatch):
         compare(patches, split, tmp_path / "c", NETWORK, RECIPE)
     monkeypatch.setattr(trials, "train", real)
     again = compare(patches, split, tmp_path / "c", NETWORK, RECIPE, resume=True)
-    assert [r.scores.overall for r in again.rows] == [r.scores.overall for r in whole.rows]
+    assert [r.scores.overall for r in again.rows] == [r.scores.overall for r in whole[0].rows]
 
 
 def test_foreign_files_are_told(tmp_path):

@@ -28,7 +28,7 @@ def positions(folder, crs, corner, pixel, row, column, size):
     return positions_of(scene, at, 0, size, metric_systems([scene])[0], 0)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(
     longitude=st.floats(-170, 160),
     latitude=st.floats(-70, 75),

@@ -25,7 +25,7 @@ from outcrop.training.vaegan.run import VaeGanRun
 from tests.shared import DATA, needs_shared
 from tests.tiny_pictures import CPU
 
-PHOTOGRAPHS, PATCHES = 400, 500
+PHOTOGRAPHS, PATCHES = 300, 500
 
 
 @dataclass(frozen=True, eq=False)
