@@ -92,24 +92,37 @@ def test_runners_up_are_followed_as_far_as_they_were_seen_to_win():
     assert list(likeliest({peak.place: peak for peak in worse})) == [one.place for one in worse[:2]]
 
 
-@pytest.mark.parametrize(("slices", "looks"), [(2500, ["all"]), (6000, ["close", "every slice"])])
-def test_every_window_is_compared_up_to_half_a_minute_of_work(monkeypatch, slices, looks):
-    # 4,000 pixels of each slice, and 400 patches: 4e9 and 9.6e9 products.
+@pytest.mark.parametrize(
+    ("products", "known", "looks"),
+    [
+        (1.5e9, 0, ["all"]),
+        (3e9, 0, ["quick", "close", "every slice"]),
+        (6e9, 7, ["quick", "all"]),
+        (6e9, 3, ["quick", "close", "every slice"]),
+    ],
+)
+def test_every_window_is_compared_up_to_a_quarter_of_a_minute(monkeypatch, products, known, looks):
     class Stack:
-        count, size, bands = slices, (40, 100), 1
+        count, size, bands = int(products / 8 / 4000), (40, 100), 1
 
     seen = []
 
     def search(look, patches, planes, workers):
         seen.append(look)
-        return [], np.zeros(len(patches), bool)
+        once = range(known if len(seen) == 1 else 0)
+        return [(k, certain) for k in once], np.zeros(len(patches), bool)
 
+    image = np.round(99 * np.random.default_rng(0).normal(size=(1, 24, 24)))
+    (fit,) = compare([Picture.of(image)], [image])
+    certain = Peak(fit, -1, np.inf, True, False, (0, 0, 0, 0, 0))
     monkeypatch.setattr(find_module, "_search", search)
     monkeypatch.setattr(find_module, "close", lambda *_: [])
-    images = np.zeros((390, 1, 8, 8), np.float32)
+    monkeypatch.setattr(find_module, "along", lambda *_: [])
+    images = np.zeros((8, 1, 8, 8), np.float32)
     find(Patches(images, None, ("none",)), [Stack()], None)
-    names = {(0, False): "all", (2800, True): "close", (2800, False): "every slice"}
-    assert [names[look.windows, look.skip] for look in seen if look.most > 2] == looks
+    names = {700: "quick", 0: "all", 2800: "close"}
+    said = ["every slice" if not one.skip and one.windows else names[one.windows] for one in seen]
+    assert said == looks
 
 
 @pytest.mark.parametrize(("score", "goes_on"), [(0.8, True), (0.93, False)])

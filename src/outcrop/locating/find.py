@@ -23,14 +23,14 @@ from outcrop.locating.search import (
     spacing,
 )
 from outcrop.locating.signature import Signature, cells, design
-from outcrop.locating.verify import WELL, Patches, Peak, Place
+from outcrop.locating.verify import NEAR, WELL, Patches, Peak, Place
 
 # A hundredth of the patches can be told only from a hundred or more.
 _MANY = 100
 _BOTH = (1, -1)
-# Pixels of slices, times patches, that are correlated in full: half a minute of a core, at 7 ns
-# each. For patches that a quick look might find, half of that.
-_EXHAUSTIVE = 4e9
+# Pixels of slices, times patches, that are correlated in full: a quarter of a minute of a core, at
+# 7 to 12 ns each. Where a quick look has left few patches, half of that.
+_EXHAUSTIVE = 2e9
 
 
 @dataclass(frozen=True)
@@ -112,16 +112,17 @@ def find(patches: Patches, planes: Sequence[Planes], crew: Crew) -> list[Found]:
     def badly(some: Iterable[int]) -> list[int]:
         return [patch for patch in some if not fits_well(found[patch])]
 
-    if _work(len(patches), patches, planes) <= _EXHAUSTIVE / 2:
-        wanted = list(every)
-    else:
-        add(_QUICK, list(every))
+    wanted = list(every)
+    in_full = _work(len(patches), patches, planes) <= _EXHAUSTIVE
+    if not in_full:
+        add(_QUICK, wanted)
         wanted = doubtful()
         # A few are compared with both signs at once, later.
         if len(badly(wanted)) * len(patches.flips) > _CLOSE.fully:
             add(replace(_QUICK, signs=(-1,)), badly(wanted))
             wanted = doubtful()
-    if _work(len(wanted), patches, planes) <= _EXHAUSTIVE:
+        in_full = _work(len(wanted), patches, planes) <= _EXHAUSTIVE / 2
+    if in_full:
         looks: tuple[_Look, ...] = (_ALL,)
     else:
         looks = (_CLOSE, replace(_CLOSE, skip=False))
@@ -204,9 +205,8 @@ def _search(
     shared = _Scan(planes, steps, look, size, cell, signature, np.stack(known), apart)
     tasks = [(number, slab) for number, one in enumerate(planes) for slab in one.slabs(size)]
     each = crew.each(_scan, shared, tasks, "comparing")
-    likely = reduce(
-        lambda one, other: one.with_(other, apart), each, Candidates.none(len(patches), look.most)
-    )
+    none = Candidates.none(len(patches), look.most)
+    likely = reduce(lambda one, other: one.with_(other).spread(apart, look.most), each, none)
 
     def look_closer(places: np.ndarray, onward: bool = True) -> list[tuple[int, Peak]]:
         at = np.argwhere(places).tolist()
@@ -217,6 +217,11 @@ def _search(
     first = np.zeros_like(some)
     first[:, 0] = some[:, 0]
     peaks = look_closer(first)
+    # By some of its pixels a patch without much contrast is found beside its place.
+    beside = [
+        (patch, peak.place) for patch, peak in peaks if not peak.certain and peak.score > NEAR
+    ]
+    peaks += close(beside, patches, planes, crew)
     certain = {patch: peak for patch, peak in peaks if peak.certain}
     others = some & ~first
     for patch, m in np.argwhere(others).tolist():
@@ -227,7 +232,9 @@ def _search(
     # A twin of an exact copy lies where a window was compared: there is no way to go to it. Some of
     # the pixels may take a window beside it for the twin.
     twins = [(patch, peak.place) for patch, peak in look_closer(others & exact, onward=False)]
-    peaks += close(twins, patches, planes, crew)
+    for patch, peak in close(twins, patches, planes, crew):
+        if peak.place != certain[patch].place:
+            peaks.append((patch, peak))
     if not look.windows:
         return peaks, np.ones(len(patches), bool)
     return peaks, _complete(peaks, likely, (slices, *reach))

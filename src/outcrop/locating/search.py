@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -25,7 +24,10 @@ _ALIKE, _FARTHEST, _PLACES, _SAMPLE = 0.7, 2, 3, 512
 Places = tuple[np.ndarray, np.ndarray]
 Where = Callable[[np.ndarray], Places]
 Apart = tuple[int, int, int]
-PLACE = ("variant", "planes", "index", "row", "column")
+_PLACE = ("variant", "planes", "index", "row", "column")
+# Windows near one place that may be likelier than any other: in three slices that are looked at,
+# and two groups of windows in each, or more at the edges of tiles.
+_CROWD = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,70 +58,54 @@ class Candidates:
         places = (np.zeros((n, most), kind) for kind in kinds)
         return cls(np.full((n, most), -np.inf, np.float32), *places)
 
-    def offer(
-        self, which: slice, likeness: np.ndarray, where: Where, apart: Apart, **place: int
-    ) -> None:
+    def offer(self, which: slice, likeness: np.ndarray, where: Where, **place: int) -> None:
         """Put the likeliest of some windows where it is likelier than the least likely there.
-
-        Of places that are not apart from one another the likeliest is held.
 
         Args:
             which: some of the patches.
             likeness: for each of these, of each window.
             where: rows and columns of windows, by their number.
-            apart: slices, rows and columns up to which two places are not apart.
             place: the other fields, one for all.
         """
         best = likeness.argmax(axis=1)
         score = likeness[np.arange(len(best)), best]
         mine = self.score[which]
-        rows = np.flatnonzero(score > mine.min(axis=1))
-        if not len(rows):
-            return
-        row, column = where(best[rows])
-        new = {**place, "row": row[:, None], "column": column[:, None]}
-        held = {name: getattr(self, name)[which][rows] for name in PLACE}
-        near = _near(held, new, apart)
-        free = ~(near & (mine[rows] >= score[rows, None])).any(axis=1)
-        rows, near, row, column = rows[free], near[free], row[free], column[free]
-        mine[rows] = np.where(near, -np.inf, mine[rows])
-        at = rows, mine[rows].argmin(axis=1)
+        least = mine.argmin(axis=1)
+        rows = np.flatnonzero(score > mine[np.arange(len(mine)), least])
+        at = rows, least[rows]
         mine[at] = score[rows]
-        self.row[which][at], self.column[which][at] = row, column
+        self.row[which][at], self.column[which][at] = where(best[rows])
         for name, value in place.items():
             getattr(self, name)[which][at] = value
 
-    def with_(self, other: Candidates, apart: Apart) -> Candidates:
-        """The likeliest of both, the first the likeliest."""
-        most = self.score.shape[1]
-        joined = [np.concatenate(both, axis=1) for both in zip(self, other, strict=True)]
+    def with_(self, other: Candidates) -> Candidates:
+        """Those of both."""
+        joined = (np.concatenate(both, axis=1) for both in zip(self, other, strict=True))
+        return Candidates(*joined)
 
-        def sort() -> None:
-            order = np.argsort(-joined[0], axis=1, kind="stable")
-            joined[:] = [np.take_along_axis(values, order, axis=1) for values in joined]
+    def spread(self, apart: Apart, most: int) -> Candidates:
+        """The likeliest, the first the likeliest, no two of them near each other.
 
-        sort()
-        score, places = joined[0], dict(zip(PLACE, joined[1:], strict=True))
+        Args:
+            apart: slices, rows and columns up to which two places are near each other.
+            most: how many for each patch.
+        """
+        ordered = self._sorted()
+        score = ordered.score
         for k in range(1, score.shape[1]):
-            before, this = (
-                {name: values[:, part] for name, values in places.items()}
-                for part in (slice(0, k), slice(k, k + 1))
-            )
-            near = _near(before, this, apart) & np.isfinite(score[:, :k])
+            near = np.isfinite(score[:, :k])
+            for name, limit in zip(_PLACE, (0, 0, *apart), strict=True):
+                value = getattr(ordered, name)
+                near &= np.abs(value[:, :k] - value[:, k : k + 1]) <= limit
             score[near.any(axis=1), k] = -np.inf
-        sort()
-        return Candidates(*(values[:, :most] for values in joined))
+        return Candidates(*(values[:, :most] for values in ordered._sorted()))
+
+    def _sorted(self) -> Candidates:
+        order = np.argsort(-self.score, axis=1, kind="stable")
+        return Candidates(*(np.take_along_axis(values, order, axis=1) for values in self))
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return (getattr(self, field.name) for field in fields(self))
-
-
-def _near(held: Mapping[str, np.ndarray], new: Mapping[str, Any], apart: Apart) -> np.ndarray:
-    """Mask of the places that are not apart from a new one."""
-    near = (held["variant"] == new["variant"]) & (held["planes"] == new["planes"])
-    for name, most in zip(PLACE[2:], apart, strict=True):
-        near &= np.abs(held[name] - new[name]) <= most
-    return near
 
 
 def spacing(planes: Planes, signature: Signature) -> int:
@@ -193,9 +179,9 @@ def scan(
         known: float32, `flips × N × D`, the signatures of the patches.
         signs: 1 for the patches as they are, then -1 for their negatives; both, or one of them.
         most: how many windows for each patch.
-        apart: as for `Candidates.offer`.
+        apart: as for `Candidates.spread`.
     """
-    found = Candidates.none(known.shape[1], most)
+    found = Candidates.none(known.shape[1], most + _CROWD)
     columns = signature.grid(slab.height, slab.width).columns
     rows = signature.stride[0] * (_SIGNATURE_NUMBERS // (columns * known.shape[2]))
     # Memory that is used again: to ask for it each time takes a fifth of the time.
@@ -216,10 +202,10 @@ def scan(
                             if sign < 0:
                                 np.negative(likeness, out=likeness)
                             found.offer(
-                                which, likeness, place_of, apart,
+                                which, likeness, place_of,
                                 variant=2 * flip + (sign < 0), planes=number, index=index,
                             )  # fmt: skip
-    return found
+    return found.spread(apart, most)
 
 
 def scan_fully(
@@ -245,9 +231,9 @@ def scan_fully(
         signs: as for `scan`.
         size: of a patch in pixels.
         most: how many windows for each patch.
-        apart: as for `Candidates.offer`.
+        apart: as for `Candidates.spread`.
     """
-    found = Candidates.none(known.shape[1], most)
+    found = Candidates.none(known.shape[1], most + _CROWD)
     reduced = {index: cells(pixels, cell) for index, pixels in pictures}
     bands, window = known.shape[2], known.shape[3:]
     lines, columns = slab.height // cell[0], slab.width // cell[1]
@@ -267,10 +253,10 @@ def scan_fully(
                         place_of = partial(_of_cells, slab, size, cell, first, likeness.shape[2])
                         for sign in signs:
                             found.offer(
-                                which, each if sign > 0 else -each, place_of, apart,
+                                which, each if sign > 0 else -each, place_of,
                                 variant=2 * flip + (sign < 0), planes=number, index=index,
                             )  # fmt: skip
-    return found
+    return found.spread(apart, most)
 
 
 def _strips(height: int, window: int, rows: int) -> Iterator[tuple[int, int]]:

@@ -45,6 +45,11 @@ _BESIDE = 9
 # Two places that a patch fits so well are alike by cos(2 · arccos(0.9)) = 0.62 or more. What fits
 # by less may be other ground that looks alike, and more is looked at.
 WELL = 0.9
+# A copy fits by 0.98 or more, and one that is not clearly worse by 0.96; some of the pixels tell
+# that to 0.005.
+_TWIN = 0.95
+# What fits at its place by 0.98 or more does so by this a pixel beside it, if it is not mere noise.
+NEAR = 0.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +218,7 @@ class View:
         Args:
             reach: slices, rows and columns to each side.
             onward: whether the way goes on from the best place there; else only places that
-                fit well are given.
+                may be exact copies are given.
         """
         found: list[tuple[int, Peak]] = []
         for some in batches(len(wanted), self._patches.images[0].size):
@@ -230,7 +235,7 @@ class View:
                 if not going:
                     break
             if not onward:
-                ways = [way for way in ways if way.known >= WELL]
+                ways = [way for way in ways if way.known >= _TWIN]
             found += zip((way.patch for way in ways), self._peaks(ways), strict=True)
         return found
 
