@@ -261,7 +261,7 @@ def test_the_statistic_is_normal_where_two_places_fit_as_well():
 
 COSTS = {
     "planes._SLAB_SAMPLES": 1 << 12,
-    "planes._SLABS": 8,
+    "planes._SLABS": 4,
     "planes._TILE": 64,
     "planes._RUN": 64,
     "search._WINDOWS": 256,

@@ -13,8 +13,8 @@ from outcrop.sources.volumes import Volume, VolumeReader
 from outcrop.sources.volumes.volume import surely_finite
 
 _SLAB_SAMPLES = 12 << 20
-# Fewer would not keep several threads at work to the end.
-_SLABS = 8
+# Fewer would not keep several threads at work; more would read more slices twice.
+_SLABS = 4
 _TILE = 2048
 # Samples side by side that the memory brings along with one of them.
 _RUN = 64
