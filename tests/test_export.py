@@ -106,8 +106,7 @@ def test_the_whole_family_says_the_same_outside(tmp_path, name, suffix):
     assert_says_the_same(classifier, tmp_path / f"model{suffix}")
 
 
-@both
-@pytest.mark.parametrize("label_of", ["image", "pixel"])
+@pytest.mark.parametrize(("suffix", "label_of"), [(".onnx", "pixel"), (".pt2", "image")])
 def test_mirror_images_are_averaged_inside(tmp_path, suffix, label_of):
     classifier = replace(some_classifier(flip=True), label_of=label_of)
     path = tmp_path / f"model{suffix}"
@@ -120,8 +119,7 @@ def test_mirror_images_are_averaged_inside(tmp_path, suffix, label_of):
     np.testing.assert_allclose(np.exp(given["logits"]), given["probabilities"], atol=1e-5)
 
 
-@both
-@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize(("suffix", "flip"), [(".onnx", True), (".pt2", False)])
 def test_calibrated_probabilities_leave_as_they_are(tmp_path, suffix, flip):
     plain = some_classifier(flip=flip)
     classifier = replace(plain, temperature=2.5)

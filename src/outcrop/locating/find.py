@@ -131,7 +131,7 @@ def find(patches: Patches, planes: Sequence[Planes], crew: Crew) -> list[Found]:
         if unclear:
             add(look, unclear)
             unclear = badly(unclear)
-    _close(wanted, found, patches, planes, crew)
+    _close([patch for patch in wanted if not found[patch].certain], found, patches, planes, crew)
     return found
 
 
@@ -178,6 +178,17 @@ def _search(
     Returns:
         These, and a mask of the patches of which no place can have been left out.
     """
+    likely, reach = _likely(look, patches, planes, crew)
+    peaks = _peaks(likely, reach, patches, planes, crew)
+    if look.windows:
+        return peaks, _complete(peaks, likely, reach)
+    return peaks, np.ones(len(patches), bool)
+
+
+def _likely(
+    look: _Look, patches: Patches, planes: Sequence[Planes], crew: Crew
+) -> tuple[Candidates, Apart]:
+    """The likeliest places, and slices, rows and columns to each side of what they stand for."""
     size, upright = patches.size, patches.upright()
     signature, cell, reach = None, None, (2, 2)
     if look.windows:
@@ -201,17 +212,24 @@ def _search(
         for images in upright
     ]
     slices = max(1, *(step // 2 + 1 for step in steps.values()))
-    apart = 2 * slices, 2 * reach[0], 2 * reach[1]
+    apart = _apart((slices, *reach))
     shared = _Scan(planes, steps, look, size, cell, signature, np.stack(known), apart)
     tasks = [(number, slab) for number, one in enumerate(planes) for slab in one.slabs(size)]
     each = crew.each(_scan, shared, tasks, "comparing")
     none = Candidates.none(len(patches), look.most)
     likely = reduce(lambda one, other: one.with_(other).spread(apart, look.most), each, none)
+    return likely, (slices, *reach)
+
+
+def _peaks(
+    likely: Candidates, reach: Apart, patches: Patches, planes: Sequence[Planes], crew: Crew
+) -> list[tuple[int, Peak]]:
+    """The peaks near likely places: the likeliest first, then the others beside what was found."""
 
     def look_closer(places: np.ndarray, onward: bool = True) -> list[tuple[int, Peak]]:
         at = np.argwhere(places).tolist()
         wanted = [(patch, _place(likely, patch, m)) for patch, m in at]
-        return refine(wanted, (slices, *reach), patches, planes, crew, onward)
+        return refine(wanted, reach, patches, planes, crew, onward)
 
     some = np.isfinite(likely.score)
     first = np.zeros_like(some)
@@ -226,7 +244,8 @@ def _search(
     others = some & ~first
     for patch, m in np.argwhere(others).tolist():
         if patch in certain:
-            others[patch, m] = not near(_place(likely, patch, m), certain[patch].place, apart)
+            place = _place(likely, patch, m)
+            others[patch, m] = not near(place, certain[patch].place, _apart(reach))
     exact = np.isin(np.arange(len(patches)), list(certain))[:, None]
     peaks += look_closer(others & ~exact)
     # A twin of an exact copy lies where a window was compared: there is no way to go to it. Some of
@@ -235,9 +254,13 @@ def _search(
     for patch, peak in close(twins, patches, planes, crew):
         if peak.place != certain[patch].place:
             peaks.append((patch, peak))
-    if not look.windows:
-        return peaks, np.ones(len(patches), bool)
-    return peaks, _complete(peaks, likely, (slices, *reach))
+    return peaks
+
+
+def _apart(reach: Apart) -> Apart:
+    """The farthest that two places may lie from each other whose surroundings are looked at."""
+    slices, rows, columns = reach
+    return 2 * slices, 2 * rows, 2 * columns
 
 
 def _complete(
