@@ -235,11 +235,13 @@ def _peaks(
     first = np.zeros_like(some)
     first[:, 0] = some[:, 0]
     peaks = look_closer(first)
-    # By some of its pixels a patch without much contrast is found beside its place.
+    # By some of its pixels a patch without much contrast is found beside its place. Where many
+    # seem to be, it is for noise.
     beside = [
         (patch, peak.place) for patch, peak in peaks if not peak.certain and peak.score > NEAR
     ]
-    peaks += close(beside, patches, planes, crew)
+    if len(beside) <= max(_MANY, len(patches) // 10):
+        peaks += close(beside, patches, planes, crew)
     certain = {patch: peak for patch, peak in peaks if peak.certain}
     others = some & ~first
     for patch, m in np.argwhere(others).tolist():
@@ -247,7 +249,7 @@ def _peaks(
             place = _place(likely, patch, m)
             others[patch, m] = not near(place, certain[patch].place, _apart(reach))
     exact = np.isin(np.arange(len(patches)), list(certain))[:, None]
-    peaks += look_closer(others & ~exact)
+    peaks += look_closer(others & ~exact & (likely.score >= _least(peaks, likely, reach)))
     # A twin of an exact copy lies where a window was compared: there is no way to go to it. Some of
     # the pixels may take a window beside it for the twin.
     twins = [(patch, peak.place) for patch, peak in look_closer(others & exact, onward=False)]
@@ -263,31 +265,32 @@ def _apart(reach: Apart) -> Apart:
     return 2 * slices, 2 * rows, 2 * columns
 
 
-def _complete(
-    peaks: Sequence[tuple[int, Peak]], likely: Candidates, reach: tuple[int, int, int]
-) -> np.ndarray:
+def _complete(peaks: Sequence[tuple[int, Peak]], likely: Candidates, reach: Apart) -> np.ndarray:
     """Mask of patches whose likely places were all looked at, as far as the other patches tell.
 
-    A place that fits as well as the best one looks as likely as the best places of the patches do:
-    all but a hundredth of them look likelier than `least`. Where the least likely place that was
-    held is below that, what was not held is too.
+    Where the least likely place that was held is below what places look like, what was not held is
+    too.
     """
+    return np.asarray(likely.score.min(axis=1) < _least(peaks, likely, reach))
+
+
+def _least(peaks: Sequence[tuple[int, Peak]], likely: Candidates, reach: Apart) -> float:
+    """How likely the places of patches look at least, all but a hundredth; -inf of few patches."""
     best: dict[int, Peak] = {}
     for patch, peak in peaks:
         if peak.score >= WELL and (patch not in best or peak.score > best[patch].score):
             best[patch] = peak
     if len(best) < _MANY:
-        return np.zeros(len(likely.score), bool)
+        return -np.inf
     own = []
     for patch, peak in best.items():
         beside = [
             likely.score[patch, m]
             for m in np.flatnonzero(np.isfinite(likely.score[patch])).tolist()
-            if near(_place(likely, patch, m), peak.place, reach)
+            if near(_place(likely, patch, m), peak.place, _apart(reach))
         ]
         own.append(max(beside, default=-1.0))
-    least = np.quantile(own, 1 / _MANY)
-    return np.asarray(likely.score.min(axis=1) < least)
+    return float(np.quantile(own, 1 / _MANY))
 
 
 def _place(candidates: Candidates, patch: int, m: int) -> Place:
