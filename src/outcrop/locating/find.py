@@ -249,7 +249,10 @@ def _peaks(
             place = _place(likely, patch, m)
             others[patch, m] = not near(place, certain[patch].place, _apart(reach))
     exact = np.isin(np.arange(len(patches)), list(certain))[:, None]
-    peaks += look_closer(others & ~exact & (likely.score >= _least(peaks, likely, reach)))
+    # What looks far less likely than the places of nearly all patches is none.
+    own = _own(peaks, likely, reach)
+    least = 2 * np.quantile(own, 1 / _MANY) - np.median(own) if len(own) >= _MANY else -np.inf
+    peaks += look_closer(others & ~exact & (likely.score >= least))
     # A twin of an exact copy lies where a window was compared: there is no way to go to it. Some of
     # the pixels may take a window beside it for the twin.
     twins = [(patch, peak.place) for patch, peak in look_closer(others & exact, onward=False)]
@@ -268,20 +271,22 @@ def _apart(reach: Apart) -> Apart:
 def _complete(peaks: Sequence[tuple[int, Peak]], likely: Candidates, reach: Apart) -> np.ndarray:
     """Mask of patches whose likely places were all looked at, as far as the other patches tell.
 
-    Where the least likely place that was held is below what places look like, what was not held is
-    too.
+    A place that fits as well as the best one looks as likely as the best places of the patches do,
+    all but a hundredth of them. Where the least likely place that was held looks less likely, what
+    was not held does too.
     """
-    return np.asarray(likely.score.min(axis=1) < _least(peaks, likely, reach))
+    own = _own(peaks, likely, reach)
+    if len(own) < _MANY:
+        return np.zeros(len(likely.score), bool)
+    return np.asarray(likely.score.min(axis=1) < np.quantile(own, 1 / _MANY))
 
 
-def _least(peaks: Sequence[tuple[int, Peak]], likely: Candidates, reach: Apart) -> float:
-    """How likely the places of patches look at least, all but a hundredth; -inf of few patches."""
+def _own(peaks: Sequence[tuple[int, Peak]], likely: Candidates, reach: Apart) -> np.ndarray:
+    """How likely the places looked of those patches that fit well; -1 of a place not held."""
     best: dict[int, Peak] = {}
     for patch, peak in peaks:
         if peak.score >= WELL and (patch not in best or peak.score > best[patch].score):
             best[patch] = peak
-    if len(best) < _MANY:
-        return -np.inf
     own = []
     for patch, peak in best.items():
         beside = [
@@ -290,7 +295,7 @@ def _least(peaks: Sequence[tuple[int, Peak]], likely: Candidates, reach: Apart) 
             if near(_place(likely, patch, m), peak.place, _apart(reach))
         ]
         own.append(max(beside, default=-1.0))
-    return float(np.quantile(own, 1 / _MANY))
+    return np.array(own)
 
 
 def _place(candidates: Candidates, patch: int, m: int) -> Place:
