@@ -11,7 +11,7 @@ import numpy as np
 from outcrop.crew import Crew
 from outcrop.locating.climb import along, close, refine
 from outcrop.locating.correlation import standardise
-from outcrop.locating.peaks import Found, fits_well, likeliest, near
+from outcrop.locating.peaks import Found, fits_well, likeliest
 from outcrop.locating.planes import Planes, Slab
 from outcrop.locating.search import (
     Apart,
@@ -243,12 +243,8 @@ def _peaks(
     if len(beside) <= max(_MANY, len(patches) // 10):
         peaks += close(beside, patches, planes, crew)
     certain = {patch: peak for patch, peak in peaks if peak.certain}
-    others = some & ~first
-    for patch, m in np.argwhere(others).tolist():
-        if patch in certain:
-            place = _place(likely, patch, m)
-            others[patch, m] = not near(place, certain[patch].place, _apart(reach))
     exact = np.isin(np.arange(len(patches)), list(certain))[:, None]
+    others = some & ~first & ~(exact & _near(likely, certain, reach))
     # What looks far less likely than the places of nearly all patches is none.
     own = _own(peaks, likely, reach)
     least = 2 * np.quantile(own, 1 / _MANY) - np.median(own) if len(own) >= _MANY else -np.inf
@@ -287,15 +283,17 @@ def _own(peaks: Sequence[tuple[int, Peak]], likely: Candidates, reach: Apart) ->
     for patch, peak in peaks:
         if peak.score >= WELL and (patch not in best or peak.score > best[patch].score):
             best[patch] = peak
-    own = []
-    for patch, peak in best.items():
-        beside = [
-            likely.score[patch, m]
-            for m in np.flatnonzero(np.isfinite(likely.score[patch])).tolist()
-            if near(_place(likely, patch, m), peak.place, _apart(reach))
-        ]
-        own.append(max(beside, default=-1.0))
-    return np.array(own)
+    which = list(best)
+    near = _near(likely, best, reach)[which]
+    return np.where(near, likely.score[which], -1).max(axis=1, initial=-1)
+
+
+def _near(likely: Candidates, peaks: Mapping[int, Peak], reach: Apart) -> np.ndarray:
+    """Mask of likely places that lie near the peak of their patch; false of patches without one."""
+    places = np.full((len(likely.score), 5), -1)
+    for patch, peak in peaks.items():
+        places[patch] = peak.place
+    return likely.near([column[:, None] for column in places.T], _apart(reach))
 
 
 def _place(candidates: Candidates, patch: int, m: int) -> Place:

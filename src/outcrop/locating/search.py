@@ -24,7 +24,6 @@ _ALIKE, _FARTHEST, _PLACES, _SAMPLE = 0.7, 2, 3, 512
 Places = tuple[np.ndarray, np.ndarray]
 Where = Callable[[np.ndarray], Places]
 Apart = tuple[int, int, int]
-_PLACE = ("variant", "planes", "index", "row", "column")
 # Windows near one place that may be likelier than any other: in three slices that are looked at,
 # and two groups of windows in each, or more at the edges of tiles.
 _CROWD = 8
@@ -91,14 +90,24 @@ class Candidates:
             most: how many for each patch.
         """
         ordered = self._sorted()
-        score = ordered.score
-        for k in range(1, score.shape[1]):
-            near = np.isfinite(score[:, :k])
-            for name, limit in zip(_PLACE, (0, 0, *apart), strict=True):
-                value = getattr(ordered, name)
-                near &= np.abs(value[:, :k] - value[:, k : k + 1]) <= limit
-            score[near.any(axis=1), k] = -np.inf
+        for k in range(1, ordered.score.shape[1]):
+            _, *place = (values[:, k : k + 1] for values in ordered)
+            near = ordered.near(place, apart)[:, :k].any(axis=1)
+            ordered.score[near, k] = -np.inf
         return Candidates(*(values[:, :most] for values in ordered._sorted()))
+
+    def near(self, place: Sequence[np.ndarray], apart: Apart) -> np.ndarray:
+        """Mask of the places that lie near one place of each patch.
+
+        Args:
+            place: variant, planes, index, row and column, each `N × 1`.
+            apart: as for `spread`.
+        """
+        near = np.isfinite(self.score)
+        _, *mine = self
+        for values, value, limit in zip(mine, place, (0, 0, *apart), strict=True):
+            near &= np.abs(values - value) <= limit
+        return near
 
     def _sorted(self) -> Candidates:
         order = np.argsort(-self.score, axis=1, kind="stable")

@@ -37,7 +37,7 @@ Wanted = tuple[int, Place]
 # Slices and pixels to each side that a peak is the best of. Layers that dip by 45 degrees bring a
 # ridge of good fits from slice to slice as many pixels away, so the box is wider than it is thick.
 NEIGHBOURHOOD = (4, 8, 8)
-# No way in `benchmarks.hard_cubes` is longer than ten; this ends one that rounding turns in a ring.
+# This ends a way that rounding turns in a ring.
 _MOST_STEPS = 64
 # The best window and the eight around it are compared in float64, as single precision may take one
 # for another.
@@ -45,10 +45,11 @@ _BESIDE = 9
 # Two places that a patch fits so well are alike by cos(2 · arccos(0.9)) = 0.62 or more. What fits
 # by less may be other ground that looks alike, and more is looked at.
 WELL = 0.9
-# A copy fits by 0.98 or more, and one that is not clearly worse by 0.96; some of the pixels tell
-# that to 0.005.
+# A copy fits by 0.98 or more, and one that is not clearly worse by 0.96; the standard error of some
+# 256 of the pixels is (1 - 0.96²) / 16 = 0.005.
 _TWIN = 0.95
-# What fits at its place by 0.98 or more does so by this a pixel beside it, if it is not mere noise.
+# A patch that is found beside its place fits there by this; what fits by less is left to the next
+# look.
 NEAR = 0.8
 
 
@@ -177,13 +178,11 @@ class _Way:
         score, moved = float(self.scores[self.best]), self.box.first + best
         if (moved == self.at).all() or score <= self.known:
             self.ended, self.settled = True, not self.box.open
-            self.known = score
         else:
             at_end = (moved == 0) | (moved == limits)
             inner = (best > 0) & (best < self.box.count - 1) | at_end
             self.ended = self.settled = bool(inner.all()) or not onward
-            self.known = score
-        self.at = moved
+        self.at, self.known = moved, score
 
     def beside(self) -> list[tuple[int, int, int]]:
         """The best windows of the neighbouring slices."""

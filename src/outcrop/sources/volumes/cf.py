@@ -10,12 +10,14 @@ import base64
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from outcrop.files import decoding
 from outcrop.sources.dtypes import kept
-from outcrop.sources.volumes.volume import PLAIN_AXES, Coordinates
+from outcrop.sources.volumes.volume import PLAIN_AXES, Coordinates, Fill, Triple
 
 _INLINE = {"inline", "inlines", "iline", "ilines", "il"}
 _CROSSLINE = {"crossline", "crosslines", "xline", "xlines", "xl"}
@@ -116,6 +118,29 @@ class Packing:
             samples = (stored * np.float64(self.scale) + self.offset).astype(np.float32)
         samples[none] = np.nan
         return samples
+
+
+def filling(path: Path, array: Any, layer: int, packing: Packing) -> Fill:
+    """What reads boxes of an array of Zarr or NetCDF, unpacked.
+
+    Args:
+        path: for errors.
+        layer: how many slices are decompressed at once. As many are read at a time, because the
+            libraries take memory of their own for what they read.
+    """
+
+    def fill(out: np.ndarray, corner: Triple) -> None:
+        top, *rest = corner
+        rows, columns = (slice(i, i + n) for i, n in zip(rest, out.shape[1:], strict=True))
+        bottom = top + len(out)
+        for start in range(top - top % layer, bottom, layer):
+            first, last = max(start, top), min(start + layer, bottom)
+            place = f"{path} at {first} to {last - 1} along axis 0"
+            with decoding(place, "a whole chunk", "copy it again"):
+                stored = np.asarray(array[first:last, rows, columns])
+            np.copyto(out[first - top : last - top], packing.unpack(stored), casting="unsafe")
+
+    return fill
 
 
 def _as_stored(value: float, dtype: np.dtype) -> Any:

@@ -20,7 +20,7 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
-from outcrop.sources.volumes.cf import Line, Packing, axes_of
+from outcrop.sources.volumes.cf import Line, Packing, axes_of, filling
 from outcrop.sources.volumes.volume import Fill, Triple, Volume, check_cube
 
 ENDINGS = {".nc", ".nc4", ".cdf", ".netcdf", ".seisnc"}
@@ -120,17 +120,7 @@ class NetcdfStore:
         """Open the file."""
         with _opened(self.path) as variables:
             array = variables[self.name].array
-
-            def fill(out: np.ndarray, corner: Triple) -> None:
-                box = tuple(
-                    slice(i, i + length) for i, length in zip(corner, out.shape, strict=True)
-                )
-                place = f"{self.path} at {box[0].start} to {box[0].stop - 1} along axis 0"
-                with decoding(place, "a whole chunk", "copy it again"):
-                    stored = np.asarray(array[box])
-                np.copyto(out, self.packing.unpack(stored), casting="unsafe")
-
-            yield fill
+            yield filling(self.path, array, self.chunks[0], self.packing)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
 from outcrop.progress import tell
-from outcrop.sources.volumes.cf import Line, Packing, axes_of
+from outcrop.sources.volumes.cf import Line, Packing, axes_of, filling
 from outcrop.sources.volumes.volume import Fill, Triple, Volume, check_cube
 
 _ARRAY = ("a Zarr array or group", "copy it again")
@@ -76,29 +76,7 @@ class ZarrStore:
         """Open the array."""
         node = _open(self.path)
         array = node[self.name] if self.name else node
-
-        def fill(out: np.ndarray, corner: Triple) -> None:
-            top, *rest = corner
-            across = tuple(
-                slice(i, i + length) for i, length in zip(rest, out.shape[1:], strict=True)
-            )
-            bottom = top + len(out)
-            # One layer of chunks at a time, for Zarr wants memory of its own for the answer.
-            for start in range(top - top % self.chunks[0], bottom, self.chunks[0]):
-                layer = slice(max(start, top), min(start + self.chunks[0], bottom))
-                np.copyto(
-                    out[layer.start - top : layer.stop - top],
-                    self.packing.unpack(_read(self.path, array, (layer, *across))),
-                    casting="unsafe",
-                )
-
-        yield fill
-
-
-def _read(path: Path, array: Any, box: tuple[slice, ...]) -> np.ndarray:
-    place = f"{path} at {box[0].start} to {box[0].stop - 1} along axis 0"
-    with decoding(place, "a whole chunk", "copy it again"):
-        return array[box]
+        yield filling(self.path, array, self.chunks[0], self.packing)
 
 
 def _open(path: Path) -> Any:
