@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, rotate, uniform_filter1d, zoom
 
 from outcrop.crew import crew
+from outcrop.locating import find as find_module
 from outcrop.locating.climb import close
 from outcrop.locating.comparison import Comparison, Picture, clearer, compare, thinned
 from outcrop.locating.locate import locate as locate_patches
@@ -232,3 +233,20 @@ def test_many_patches_are_believed_without_comparing_every_window(monkeypatch):
     # Of few patches nothing tells how likely a place looks that is right.
     assert few.ambiguous.all()
     assert many.ambiguous.mean() < 0.5
+
+
+def test_the_places_of_patches_are_known_to_be_among_the_likely_ones(monkeypatch):
+    monkeypatch.setattr(find_module, "_EXHAUSTIVE", 0)
+    seen, own = [], find_module._own
+    monkeypatch.setattr(find_module, "_own", lambda *held: seen.append(own(*held)) or seen[-1])
+    # One of five slices stands for its neighbours, which look alike from farther away too.
+    dice, size = np.random.default_rng(13), 40
+    cube = gaussian_filter(dice.normal(size=(40, 60, 70)), (20, 1.5, 1))
+    cube = (cube / cube.std() + 0.1 * dice.normal(size=cube.shape)).astype(np.float32)
+    np.save("cube.npy", cube)
+    at = dice.integers(np.subtract(cube.shape, (1, size, size)) + 1, size=(150, 3))
+    at[:40, 0] = 0
+    images = np.stack([cube[i, r : r + size, c : c + size] for i, r, c in at])
+    found = locate_patches(np.round(4 * images), "cube.npy", axis=0)
+    assert found.found.all()
+    assert np.concatenate(seen).min() > 0

@@ -244,7 +244,7 @@ def _peaks(
         peaks += close(beside, patches, planes, crew)
     certain = {patch: peak for patch, peak in peaks if peak.certain}
     exact = np.isin(np.arange(len(patches)), list(certain))[:, None]
-    others = some & ~first & ~(exact & _near(likely, certain, reach))
+    others = some & ~first & ~(exact & _near(likely, certain, _apart(reach)))
     # What looks far less likely than the places of nearly all patches is none.
     own = _own(peaks, likely, reach)
     least = 2 * np.quantile(own, 1 / _MANY) - np.median(own) if len(own) >= _MANY else -np.inf
@@ -284,16 +284,18 @@ def _own(peaks: Sequence[tuple[int, Peak]], likely: Candidates, reach: Apart) ->
         if peak.score >= WELL and (patch not in best or peak.score > best[patch].score):
             best[patch] = peak
     which = list(best)
-    near = _near(likely, best, reach)[which]
+    # A place that is held stands for less likely ones near it, and each of these for its reach.
+    slices, rows, columns = reach
+    near = _near(likely, best, (3 * slices, 3 * rows, 3 * columns))[which]
     return np.where(near, likely.score[which], -1).max(axis=1, initial=-1)
 
 
-def _near(likely: Candidates, peaks: Mapping[int, Peak], reach: Apart) -> np.ndarray:
+def _near(likely: Candidates, peaks: Mapping[int, Peak], apart: Apart) -> np.ndarray:
     """Mask of likely places that lie near the peak of their patch; false of patches without one."""
     places = np.full((len(likely.score), 5), -1)
     for patch, peak in peaks.items():
         places[patch] = peak.place
-    return likely.near([column[:, None] for column in places.T], _apart(reach))
+    return likely.near([column[:, None] for column in places.T], apart)
 
 
 def _place(candidates: Candidates, patch: int, m: int) -> Place:
