@@ -55,9 +55,10 @@ class _Look:
     signs: tuple[int, ...]
 
 
-# Of 4,000 patches of 8 bits in a cube of 450 x 600 x 900 the quick look leaves 26 to the close
-# one, with half as many windows 181; that, like twice as many windows, takes more time in all. More
-# than 128 patches are described faster than they are compared. The noise is what finds most.
+# Of 4,000 patches of 8 bits in a cube of 450 x 600 x 900 the quick look leaves 14 to the next one,
+# and all are found in 11 s. With 350 windows it leaves 155 (15 s), with 1,400 it leaves 3 (25 s);
+# with a noise of 0.05 it leaves 47 (13 s), with 1 it leaves 7 (14 s). In the close look, 128 patches
+# take 2.9 s by signatures and 4.7 s in full, 512 patches 5.2 and 17.5 s.
 _QUICK = _Look(windows=700, noise=0.2, fully=0, skip=True, most=2, signs=(1,))
 _CLOSE = _Look(windows=2800, noise=1, fully=128, skip=True, most=16, signs=_BOTH)
 _HARD = replace(_CLOSE, skip=False, fully=np.inf, most=2, signs=(1,))
