@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,11 @@ from outcrop.locating.impostors import _growth, _Sample, surrogates
 from outcrop.locating.intensity import Intensity, common, intensities
 from outcrop.locating.locate import locate as locate_patches
 from outcrop.locating.planes import Planes
-from outcrop.locating.table import positions_table
+from outcrop.locating.table import positions_table, write_positions
 from outcrop.patches.collection import open_patches
 from outcrop.patches.damage import damage
 from outcrop.reporting.projections import write_projections
+from tests.patches import patch_set
 from tests.rasters import write_raster
 from tests.rocks import CLASSES, COLUMNS, SHAPE, SIZE, cut, locate, rock, save
 
@@ -86,6 +88,18 @@ def test_grey_patches_in_three_bands_are_grey():
     assert np.array_equal(one.score, alike.score)
     assert alike.bands == ()
     assert list(positions_table(alike).columns) == COLUMNS
+
+
+def test_the_csv_is_what_pandas_makes_of_the_table():
+    np.save("cube.npy", rock(0))
+    images = np.concatenate([cut(rock(0), 0, 4, seed=1)[0], cut(rock(5), 0, 2, seed=1)[0]])
+    patches = replace(patch_set(images[:, None], np.arange(6) % 2), classes=("a,b", "c"))
+    found = locate_patches(patches, "cube.npy", 0)
+    write_positions("ours.csv", found, patches)
+    table = positions_table(found, patches)
+    table.to_csv("theirs.csv", index=False, float_format="%.7g")
+    assert Path("ours.csv").read_bytes() == Path("theirs.csv").read_bytes()
+    assert table["row"].isna().tolist() == [False] * 4 + [True] * 2
 
 
 def fit(patches, windows):

@@ -12,7 +12,7 @@ from outcrop.crew import Crew
 from outcrop.locating.climb import along, close, refine
 from outcrop.locating.correlation import standardise
 from outcrop.locating.peaks import Found, fits_well, likeliest
-from outcrop.locating.planes import Planes, Slab
+from outcrop.locating.planes import Planes, Slab, kept
 from outcrop.locating.search import (
     Apart,
     Candidates,
@@ -57,8 +57,8 @@ class _Look:
 
 # Of 4,000 patches of 8 bits in a cube of 450 x 600 x 900 the quick look leaves 14 to the next one,
 # and all are found in 11 s. With 350 windows it leaves 155 (15 s), with 1,400 it leaves 3 (25 s);
-# with a noise of 0.05 it leaves 47 (13 s), with 1 it leaves 7 (14 s). In the close look, 128 patches
-# take 2.9 s by signatures and 4.7 s in full, 512 patches 5.2 and 17.5 s.
+# with a noise of 0.05 it leaves 47 (13 s), with 1 it leaves 7 (14 s). In the close look, 128
+# patches take 2.9 s by signatures and 4.7 s in full, 512 patches 5.2 and 17.5 s.
 _QUICK = _Look(windows=700, noise=0.2, fully=0, skip=True, most=2, signs=(1,))
 _CLOSE = _Look(windows=2800, noise=1, fully=128, skip=True, most=16, signs=_BOTH)
 _HARD = replace(_CLOSE, skip=False, fully=np.inf, most=2, signs=(1,))
@@ -96,6 +96,7 @@ def find(patches: Patches, planes: Sequence[Planes], crew: Crew) -> list[Found]:
     more and finer signatures. Of these the likeliest places are climbed from until nothing around
     fits better.
     """
+    planes = kept(planes, patches.size, crew)
     found = [Found() for _ in range(len(patches))]
     every = range(len(patches))
 

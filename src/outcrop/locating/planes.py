@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from outcrop.crew import Crew
 from outcrop.sources.scene import Scene
 from outcrop.sources.volumes import Volume, VolumeReader
 from outcrop.sources.volumes.volume import surely_finite
@@ -18,6 +20,8 @@ _SLABS = 4
 _TILE = 2048
 # Samples side by side that the memory brings along with one of them.
 _RUN = 64
+# Samples that are kept in memory for a whole search: a quarter of a gigabyte.
+_KEPT_SAMPLES = 64 << 20
 
 Read = Callable[["Slab"], np.ndarray]
 
@@ -127,6 +131,59 @@ class Planes:
             else:
                 pixels = read(slab)
                 yield from ((index, pixels[index - slab.first]) for index in which)
+
+
+@dataclass(frozen=True)
+class _Kept(Planes):
+    """Slices that lie in memory.
+
+    Attributes:
+        pixels: float32, `slices × bands × height × width`.
+    """
+
+    pixels: np.ndarray = field(repr=False, compare=False)
+
+    def cost(self, slab: Slab) -> int:
+        """None: nothing is read."""
+        return 0
+
+    @contextmanager
+    def open(self) -> Iterator[Read]:
+        """A function that gives a view of a slab."""
+        yield lambda slab: self.pixels[
+            slab.first : slab.last,
+            :,
+            slab.top : slab.top + slab.height,
+            slab.left : slab.left + slab.width,
+        ]
+
+
+def kept(planes: Sequence[Planes], window: tuple[int, int], crew: Crew) -> Sequence[Planes]:
+    """The same in memory, if that is little and the work is done in this process.
+
+    A search reads a source several times.
+
+    Args:
+        window: height and width of the patches.
+    """
+    shapes = [(one.count, one.bands, *one.size) for one in planes]
+    if crew.far or sum(map(math.prod, shapes)) > _KEPT_SAMPLES:
+        return planes
+    found = []
+    for one, shape in zip(planes, shapes, strict=True):
+        pixels = np.empty(shape, np.float32)
+        for _ in crew.each(_keep, (one, pixels), one.slabs(window), "reading"):
+            pass
+        pixels.flags.writeable = False
+        found.append(_Kept(one.source, one.axis, pixels))
+    return found
+
+
+def _keep(shared: tuple[Planes, np.ndarray], slab: Slab) -> None:
+    planes, pixels = shared
+    kept = _Kept(planes.source, planes.axis, pixels)
+    with planes.open() as read, kept.open() as view:
+        view(slab)[...] = read(slab)
 
 
 def _slices(volume: VolumeReader, axis: int, slab: Slab) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ from outcrop.sources.volumes.volume import PLAIN_AXES
 _SUFFIXES = (".csv", ".parquet")
 _TAKEN = {"patch", "found", "source", "axis", "index", "row", "column", *PLAIN_AXES}
 _SAID = {"sample": "time"}
+# Of columns that are empty where a patch was not found, the type in pandas.
+_NULLABLE = {**dict.fromkeys(("axis", "index", "row", "column"), "Int64"), "ambiguous": "boolean"}
 
 
 def check_table(path: Path, overwrite: bool = False) -> None:
@@ -65,24 +68,32 @@ def positions_table(located: Located, patches: PatchSet | None = None) -> Any:
     """
     import pandas as pd
 
+    columns = _columns(located, patches)
+    for name, kind in _NULLABLE.items():
+        columns[name] = pd.array(columns[name], kind)
+    return pd.DataFrame(columns)
+
+
+def _columns(located: Located, patches: PatchSet | None) -> dict[str, Any]:
+    """The columns of `positions_table`; None or NaN where one is empty."""
     found, shown = located.found, located.intensity
+
+    def where_found(values: np.ndarray) -> list[Any]:
+        return [value if here else None for value, here in zip(values.tolist(), found, strict=True)]
+
+    names = np.array([source.name for source in located.sources])
     columns: dict[str, Any] = {"patch": np.arange(len(located)), "found": found}
-    columns["source"] = [
-        located.sources[k].name if here else None
-        for k, here in zip(located.source, found, strict=True)
-    ]
+    columns["source"] = where_found(names[located.source])
     for name in ("axis", "index", "row", "column"):
-        columns[name] = pd.array(getattr(located, name), "Int64")
-        columns[name][~found] = pd.NA
+        columns[name] = where_found(getattr(located, name))
     columns |= _lines(located)
-    columns["flip"] = [name or None for name in located.flip]
+    columns["flip"] = [name or None for name in located.flip.tolist()]
     columns |= {"confidence": located.confidence, "margin": located.margin}
-    columns["ambiguous"] = pd.array(located.ambiguous, "boolean")
-    columns["ambiguous"][~found] = pd.NA
+    columns["ambiguous"] = where_found(located.ambiguous)
     columns |= {"gain": shown.gain, "offset": shown.offset, "residual": shown.residual}
     columns["score"] = located.score
-    names = band_names(len(located.bands)) if patches is None else patches.bands
-    for band, each in zip(names, located.bands, strict=False):
+    bands = band_names(len(located.bands)) if patches is None else patches.bands
+    for band, each in zip(bands, located.bands, strict=False):
         for what in ("gain", "offset", "residual"):
             columns[f"{what} of {band}"] = getattr(each, what)
     if patches is not None:
@@ -90,7 +101,7 @@ def positions_table(located: Located, patches: PatchSet | None = None) -> Any:
             columns["label"] = np.array(patches.classes)[patches.labels]
         for name, column in patches.columns.items():
             columns.setdefault(name, np.array(column.names)[column.codes])
-    return pd.DataFrame(columns)
+    return columns
 
 
 def _lines(located: Located) -> dict[str, np.ndarray]:
@@ -124,12 +135,26 @@ def write_positions(
     """
     path = Path(path)
     check_table(path, overwrite)
-    table = positions_table(located, patches)
     with new_file(path) as temporary:
         if path.suffix.lower() == ".parquet":
-            table.to_parquet(temporary, index=False)
+            positions_table(located, patches).to_parquet(temporary, index=False)
         else:
-            table.to_csv(temporary, index=False, float_format="%.7g")
+            _write_csv(temporary, _columns(located, patches))
+
+
+def _write_csv(path: Path, columns: dict[str, Any]) -> None:
+    """As pandas does it, whose import takes longer than many a search."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(columns)
+        rows.writerows(zip(*map(_cells, columns.values()), strict=True))
+
+
+def _cells(column: Any) -> list[Any]:
+    values = np.asarray(column).tolist()
+    if isinstance(column, np.ndarray) and column.dtype.kind == "f":
+        return ["" if np.isnan(value) else f"{value:.7g}" for value in values]
+    return values
 
 
 def with_positions(patches: PatchSet, located: Located, as_given: bool = False) -> PatchSet:
