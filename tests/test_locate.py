@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from outcrop.crew import crew
+from outcrop.crew import Threads, crew
 from outcrop.errors import OutcropError
 from outcrop.locating import find as find_module
 from outcrop.locating.climb import close, refine
 from outcrop.locating.comparison import Picture, compare, thinned
 from outcrop.locating.correlation import Slice, spectra, standardise
 from outcrop.locating.find import find
-from outcrop.locating.planes import Planes, Slab, filled
+from outcrop.locating.planes import Planes, Slab, filled, kept
 from outcrop.locating.search import Candidates, _strips, looked_at, scan, spacing
 from outcrop.locating.signature import design
 from outcrop.locating.verify import Patches, View
@@ -74,7 +74,7 @@ def test_the_coefficient_is_that_of_pearson(masked):
     missing = dice.random((6, 5)) < 0.3 if masked else np.zeros((6, 5), bool)
     picture = Picture.of(np.where(missing, 99, patch), missing)
     every = [each(region.astype(np.float32)) for each in
-             (picture.correlate, lambda pixels: thinned([pixels], [picture])[0])]  # fmt: skip
+             (picture.correlate, lambda pixels: thinned([pixels], [picture], 16)[0])]  # fmt: skip
     for k, i, j in np.ndindex(2, 4, 4):
         window = region[k, :, i : i + 6, j : j + 5]
         expected = np.corrcoef(window[0][~missing], patch[0][~missing])[0, 1]
@@ -91,7 +91,7 @@ def test_flat_windows_and_patches_correlate_with_nothing():
     assert not standardise(np.full((1, 1, 4, 4), 7, np.uint8)).any()
     ramp, flat = Picture.of(np.arange(16.0).reshape(1, 4, 4)), np.full((1, 1, 6, 6), 3, np.float32)
     assert not ramp.correlate(flat).any()
-    assert not thinned([flat], [ramp]).any()
+    assert not thinned([flat], [ramp], 16).any()
 
 
 @pytest.mark.parametrize("bands", [1, 3])
@@ -365,9 +365,29 @@ def test_what_is_read_by_itself_is_found_like_what_is_read_in_slabs(
     )
     monkeypatch.setattr(Planes, "open", recorded)
     monkeypatch.setattr("outcrop.locating.planes._SLABS", 1)
+    monkeypatch.setattr("outcrop.locating.planes._KEPT_SAMPLES", 0)
     peaks = _found(images, [Planes(open_volume(tmp_path / "cube.npy"), 0)])
     assert [one[0].place[2:] for one in peaks] == [tuple(place) for place in places.tolist()]
     assert (max(boxes) == 60) != one_by_one
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_what_is_kept_in_memory_is_what_is_read(tmp_path, monkeypatch, missing):
+    samples = gaussian_filter(np.random.default_rng(32).normal(size=(40, 50, 90)), (1, 2, 1))
+    images, _ = _patches(samples, 2, 8, seed=33)
+    if missing:
+        samples[:9, :, 40:] = np.nan
+    np.save(tmp_path / "cube.npy", samples.astype(np.float32))
+    peaks = []
+    for most in (samples.size, samples.size - 1):
+        monkeypatch.setattr("outcrop.locating.planes._KEPT_SAMPLES", most)
+        planes = [Planes(open_volume(tmp_path / "cube.npy"), 2)]
+        (held,) = kept(planes, (12, 12), Threads(2))
+        assert (held is planes[0]) == (most < samples.size)
+        found = _found(images, planes)
+        # What stands for missing samples is the mean of what is read.
+        peaks.append([(one[0].place, missing or one[0].score) for one in found])
+    assert peaks[0] == peaks[1]
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 40))

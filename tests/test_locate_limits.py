@@ -7,17 +7,25 @@ import pytest
 from scipy.ndimage import gaussian_filter, rotate
 from scipy.stats import norm
 
-from outcrop.crew import crew
+from outcrop.crew import Threads, crew
 from outcrop.locating import find as find_module
 from outcrop.locating.climb import close
-from outcrop.locating.comparison import Comparison, Picture, clearer, compare
+from outcrop.locating.comparison import Comparison, Picture, clearer, compare, thinned
 from outcrop.locating.find import find
 from outcrop.locating.locate import SURE
 from outcrop.locating.peaks import _CHANCE, CLEAR, Found, likeliest
 from outcrop.locating.planes import Planes
 from outcrop.locating.search import _ALIKE
 from outcrop.locating.signature import _LENGTH
-from outcrop.locating.verify import NEIGHBOURHOOD, Patches, Peak, _outstanding
+from outcrop.locating.verify import (
+    _FEW,
+    _THIN,
+    NEIGHBOURHOOD,
+    Patches,
+    Peak,
+    _may_fit,
+    _outstanding,
+)
 from outcrop.sources.volumes import open_volume
 
 SIZE = 20
@@ -136,9 +144,35 @@ def test_what_fits_well_is_not_looked_for_any_further(monkeypatch, score, goes_o
     monkeypatch.setattr(find_module, "_EXHAUSTIVE", -1)
     monkeypatch.setattr(find_module, "_search", search)
     monkeypatch.setattr(find_module, "close", lambda *_: [])
-    find(Patches(np.zeros((1, 1, 8, 8), np.float32), None, ("none",)), [], None)
+    find(Patches(np.zeros((1, 1, 8, 8), np.float32), None, ("none",)), [], Threads(1))
     # The quick look, then one with more windows, and one at every slice where that found nothing.
     assert len(seen) == (3 if goes_on else 2)
+
+
+@pytest.mark.parametrize(
+    ("n", "complete", "looks"),
+    [
+        (128, (1, -1), [(700, 2, 128), (2800, 16, 128), (2800, 16, 12)]),
+        (129, (1, -1), [(700, 2, 129), (700, 8, 129), (2800, 16, 30 + 12), (2800, 16, 4)]),
+        # That no place was left out of a look for patches as they are says nothing of negatives.
+        (129, (1,), [(700, 2, 129), (700, 8, 129), (2800, 16, 129), (2800, 16, 12)]),
+    ],
+)
+def test_many_that_are_no_exact_copies_are_looked_for_again_first(monkeypatch, n, complete, looks):
+    seen = []
+
+    def search(look, patches, planes, workers):
+        seen.append((look.windows, look.most, len(patches)))
+        fitting = len(patches) - len(patches) // 10
+        # Of three in four no place was left out.
+        clear = (np.arange(len(patches)) % 4 > 0) & (look.signs == complete)
+        return [(k, _peak(0.93, (0, 0, 0))) for k in range(fitting)], clear
+
+    monkeypatch.setattr(find_module, "_EXHAUSTIVE", -1)
+    monkeypatch.setattr(find_module, "_search", search)
+    monkeypatch.setattr(find_module, "close", lambda *_: [])
+    find(Patches(np.zeros((n, 1, 8, 8), np.float32), None, ("none",)), [], Threads(1))
+    assert seen == looks
 
 
 def test_slices_that_look_alike_do_so_more_than_windows_by_chance():
@@ -228,6 +262,19 @@ def _fit(misfit: np.ndarray) -> Comparison:
     return Comparison(0.9, misfit, False, np.zeros((5, 1)), 100)
 
 
+@pytest.mark.parametrize("side", [_FEW, _THIN])
+def test_a_place_that_fits_just_well_enough_is_hardly_ever_left_out_by_some_pixels(side):
+    dice = np.random.default_rng(3)
+    lost = {}
+    for score in (0.5, 0.85, 0.96):
+        patches = dice.normal(size=(500, 1, 32, 32))
+        noise = np.sqrt(1 / score**2 - 1) * dice.normal(size=patches.shape)
+        seen = thinned(list((patches + noise)[:, None]), list(map(Picture.of, patches)), side)
+        lost[score] = np.mean([not _may_fit(one, score, side) for one in seen.ravel()])
+    assert 0.005 < max(lost.values()) < 0.07
+    assert not _may_fit(0.7, 0.96, side)
+
+
 def test_parts_without_contrast_decide_nothing():
     # A twentieth of the blocks has the contrast; the rest is all but zero, and better by chance.
     misfit = np.full(40, 1e-9)
@@ -275,7 +322,8 @@ COSTS = {
     "signature._SAMPLE": 16,
     "climb._ROUNDS": 16,
     "verify._MOST_STEPS": 64,
-    "comparison._THIN": 16,
+    "verify._THIN": 16,
+    "verify._FEW": 8,
     "comparison._TOGETHER": 1 << 10,
 }
 
@@ -289,6 +337,7 @@ def test_what_bounds_time_and_memory_does_not_change_what_is_found(monkeypatch, 
     images[6:] += 0.3 * images[6:].std() * noise
     images[:6] = np.round(99 * images[:6])
     monkeypatch.setattr(find_module, "_EXHAUSTIVE", 0)
+    monkeypatch.setattr("outcrop.locating.planes._KEPT_SAMPLES", 0)
     tables = []
     for factor in (0.5, 1, 2):
         value = max(1, int(COSTS[name] * factor))

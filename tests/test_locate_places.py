@@ -211,8 +211,8 @@ def test_some_pixels_tell_the_correlation_nearly(size):
     region = gaussian_filter(dice.normal(size=(1, 1, size[0] + 3, size[1] + 3)), (0, 0, 2, 1))
     patch = region[0, :, 1 : 1 + size[0], 2 : 2 + size[1]]
     picture = Picture.of(patch + 0.2 * patch.std() * dice.normal(size=patch.shape))
-    some, every = (each(region.astype(np.float32)) for each in
-                   (lambda pixels: thinned([pixels], [picture])[0], picture.correlate))  # fmt: skip
+    region = region.astype(np.float32)
+    some, every = thinned([region], [picture], 16)[0], picture.correlate(region)
     # Three times what chance gives for sixteen samples a side.
     assert np.abs(some - every).max() < 3 * (1 - every.min() ** 2) / 16
     assert some.argmax() == every.argmax()

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
+
 from outcrop.crew import Crew
 from outcrop.locating.planes import Planes, Slab
 from outcrop.locating.verify import NEIGHBOURHOOD, Patches, Peak, Place, View, Wanted
@@ -21,13 +23,13 @@ class _Shared:
 
     Attributes:
         reach: slices, rows and columns to each side of a likely place.
-        onward: whether the way goes on from the best place there.
+        least: for each patch the score from which a place is of use; None if all are.
     """
 
     planes: Sequence[Planes]
     patches: Patches
     reach: tuple[int, int, int]
-    onward: bool = True
+    least: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,10 @@ def refine(
     patches: Patches,
     planes: Sequence[Planes],
     crew: Crew,
-    onward: bool = True,
+    least: np.ndarray | None = None,
 ) -> list[tuple[int, Peak]]:
     """The peaks near likely places, by some of the pixels of patches (`View.refine`)."""
-    shared = _Shared(planes, patches, reach, onward)
+    shared = _Shared(planes, patches, reach, least)
     return _uphill(_refine, list(wanted), shared, crew, "looking closer")
 
 
@@ -101,7 +103,7 @@ def _uphill(
 
 
 def _refine(shared: _Shared, job: _Job) -> list[tuple[int, Peak]]:
-    return _view(shared, job).refine(job.places, shared.reach, shared.onward)
+    return _view(shared, job).refine(job.places, shared.reach, shared.least)
 
 
 def _close(shared: _Shared, job: _Job) -> list[tuple[int, Peak]]:

@@ -22,9 +22,6 @@ import numpy as np
 # mean of three dozen is about normal, and noise that is smooth over a pixel or two hardly links
 # blocks of sixteen pixels.
 _BLOCKS, _BLOCK = 6, 4
-# Samples a side by which a patch is compared quickly: a correlation is then off by 1 / 16 of what
-# it lacks of 1, far less than what tells a window from that beside it.
-_THIN = 16
 # Grey values that were rounded (or cut off) differ by up to half a step from what they were: by
 # 12 ** -0.5 of a step in the mean square. A twentieth more is for chance in a few hundred pixels.
 _ROUNDING = 1.05 * 12**-0.5
@@ -225,19 +222,20 @@ def clearer(fit: Comparison, other: Comparison) -> float:
     return float(mean / spread * np.sqrt(difference.size))
 
 
-def thinned(regions: Sequence[np.ndarray], pictures: Sequence[Picture]) -> np.ndarray:
+def thinned(regions: Sequence[np.ndarray], pictures: Sequence[Picture], side: int) -> np.ndarray:
     """As `Picture.correlate`, by some of the patches' pixels: every k-th row and column.
 
     Unlike pictures in cells, every window is compared at its own pixels.
 
     Args:
         regions: for each patch, all of one shape.
+        side: about so many rows and columns are taken.
 
     Returns:
         float32, `K × S × rows × columns`.
     """
     bands, height, width = pictures[0].centred.shape
-    sparse = _sparse(height, width)
+    sparse = _sparse(height, width, side)
     (start, down), (begin, across) = ((part.start, part.step) for part in sparse[1:])
     patch = np.stack([picture.centred[sparse] for picture in pictures])
     slices, _, tall, wide = regions[0].shape
@@ -271,13 +269,14 @@ def thinned(regions: Sequence[np.ndarray], pictures: Sequence[Picture]) -> np.nd
     return np.where(flat, 0, score).mean(axis=-1).reshape(len(regions), *shape)
 
 
-def thinned_size(picture: Picture) -> int:
+def thinned_size(picture: Picture, side: int) -> int:
     """How many samples of a patch `thinned` compares with each window."""
-    return int(picture.centred[_sparse(*picture.centred.shape[1:])].size)
+    _, height, width = picture.centred.shape
+    return int(picture.centred[_sparse(height, width, side)].size)
 
 
-def _sparse(height: int, width: int) -> tuple[EllipsisType, slice, slice]:
-    down, across = (max(1, length // _THIN) for length in (height, width))
+def _sparse(height: int, width: int, side: int) -> tuple[EllipsisType, slice, slice]:
+    down, across = (max(1, length // side) for length in (height, width))
     start = ((height - 1) % down) // 2, ((width - 1) % across) // 2
     return ..., slice(start[0], None, down), slice(start[1], None, across)
 

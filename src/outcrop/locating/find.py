@@ -11,7 +11,7 @@ import numpy as np
 from outcrop.crew import Crew
 from outcrop.locating.climb import along, close, refine
 from outcrop.locating.correlation import standardise
-from outcrop.locating.peaks import Found, fits_well, likeliest
+from outcrop.locating.peaks import WORSE, Found, fits_well, likeliest
 from outcrop.locating.planes import Planes, Slab, kept
 from outcrop.locating.search import (
     Apart,
@@ -23,7 +23,7 @@ from outcrop.locating.search import (
     spacing,
 )
 from outcrop.locating.signature import Signature, cells, design
-from outcrop.locating.verify import NEAR, WELL, Patches, Peak, Place
+from outcrop.locating.verify import NEAR, TWIN, WELL, Patches, Peak, Place
 
 # A hundredth of the patches can be told only from a hundred or more.
 _MANY = 100
@@ -60,6 +60,7 @@ class _Look:
 # with a noise of 0.05 it leaves 47 (13 s), with 1 it leaves 7 (14 s). In the close look, 128
 # patches take 2.9 s by signatures and 4.7 s in full, 512 patches 5.2 and 17.5 s.
 _QUICK = _Look(windows=700, noise=0.2, fully=0, skip=True, most=2, signs=(1,))
+_AGAIN = replace(_QUICK, most=8, signs=_BOTH)
 _CLOSE = _Look(windows=2800, noise=1, fully=128, skip=True, most=16, signs=_BOTH)
 _HARD = replace(_CLOSE, skip=False, fully=np.inf, most=2, signs=(1,))
 _ALL = _Look(windows=0, noise=1, fully=np.inf, skip=False, most=16, signs=_BOTH)
@@ -92,9 +93,10 @@ def find(patches: Patches, planes: Sequence[Planes], crew: Crew) -> list[Found]:
     If it is little work, every patch is compared with every window of every slice at full
     resolution, as it is and as its negative. Else all are looked for quickly by signatures. Those
     that are found exactly, up to the rounding of their grey values, and of which no twin is among
-    the likely places, are done; the others are compared in full if that is little work, or else by
-    more and finer signatures. Of these the likeliest places are climbed from until nothing around
-    fits better.
+    the likely places, are done. Many others are looked for once more, as their negatives too. What
+    is not clear then is compared in full if that is little work, or else by more and finer
+    signatures. From the likeliest places of patches that are no exact copies the way goes uphill
+    until nothing around fits better.
     """
     planes = kept(planes, patches.size, crew)
     found = [Found() for _ in range(len(patches))]
@@ -105,10 +107,11 @@ def find(patches: Patches, planes: Sequence[Planes], crew: Crew) -> list[Found]:
         peaks, complete = _search(look, some, planes, crew)
         for patch, peak in peaks:
             found[wanted[patch]].add(peak)
-        for patch in np.flatnonzero(complete).tolist():
-            found[wanted[patch]].complete = True
+        if look.signs == _BOTH:
+            for patch in np.flatnonzero(complete).tolist():
+                found[wanted[patch]].complete = True
 
-    def doubtful() -> list[int]:
+    def inexact() -> list[int]:
         return [patch for patch in every if not found[patch].certain]
 
     def badly(some: Iterable[int]) -> list[int]:
@@ -118,11 +121,11 @@ def find(patches: Patches, planes: Sequence[Planes], crew: Crew) -> list[Found]:
     in_full = _work(len(patches), patches, planes) <= _EXHAUSTIVE
     if not in_full:
         add(_QUICK, wanted)
-        wanted = doubtful()
-        # A few are compared with both signs at once, later.
-        if len(badly(wanted)) * len(patches.flips) > _CLOSE.fully:
-            add(replace(_QUICK, signs=(-1,)), badly(wanted))
-            wanted = doubtful()
+        wanted = inexact()
+        if len(wanted) * len(patches.flips) > _CLOSE.fully:
+            add(_AGAIN, wanted)
+            wanted = [patch for patch in inexact()
+                      if not (found[patch].complete and fits_well(found[patch]))]  # fmt: skip
         in_full = _work(len(wanted), patches, planes) <= _EXHAUSTIVE / 2
     if in_full:
         looks: tuple[_Look, ...] = (_ALL,)
@@ -133,7 +136,7 @@ def find(patches: Patches, planes: Sequence[Planes], crew: Crew) -> list[Found]:
         if unclear:
             add(look, unclear)
             unclear = badly(unclear)
-    _close([patch for patch in wanted if not found[patch].certain], found, patches, planes, crew)
+    _close(inexact(), found, patches, planes, crew)
     return found
 
 
@@ -228,15 +231,15 @@ def _peaks(
 ) -> list[tuple[int, Peak]]:
     """The peaks near likely places: the likeliest first, then the others beside what was found."""
 
-    def look_closer(places: np.ndarray, onward: bool = True) -> list[tuple[int, Peak]]:
+    def look_closer(places: np.ndarray, least: np.ndarray | None) -> list[tuple[int, Peak]]:
         at = np.argwhere(places).tolist()
         wanted = [(patch, _place(likely, patch, m)) for patch, m in at]
-        return refine(wanted, reach, patches, planes, crew, onward)
+        return refine(wanted, reach, patches, planes, crew, least)
 
     some = np.isfinite(likely.score)
     first = np.zeros_like(some)
     first[:, 0] = some[:, 0]
-    peaks = look_closer(first)
+    peaks = look_closer(first, None)
     # By some of its pixels a patch without much contrast is found beside its place. Where many
     # seem to be, it is for noise.
     beside = [
@@ -245,15 +248,22 @@ def _peaks(
     if len(beside) <= max(_MANY, len(patches) // 10):
         peaks += close(beside, patches, planes, crew)
     certain = {patch: peak for patch, peak in peaks if peak.certain}
-    exact = np.isin(np.arange(len(patches)), list(certain))[:, None]
-    others = some & ~first & ~(exact & _near(likely, certain, _apart(reach)))
+    exact = np.isin(np.arange(len(patches)), list(certain))
     # What looks far less likely than the places of nearly all patches is none.
     own = _own(peaks, likely, reach)
     least = 2 * np.quantile(own, 1 / _MANY) - np.median(own) if len(own) >= _MANY else -np.inf
-    peaks += look_closer(others & ~exact & (likely.score >= least))
-    # A twin of an exact copy lies where a window was compared: there is no way to go to it. Some of
-    # the pixels may take a window beside it for the twin.
-    twins = [(patch, peak.place) for patch, peak in look_closer(others & exact, onward=False)]
+    others = np.where(exact[:, None], ~_near(likely, certain, _apart(reach)), likely.score >= least)
+    of_use = np.full(len(patches), -np.inf)
+    for patch, peak in peaks:
+        of_use[patch] = max(of_use[patch], peak.score - WORSE)
+    of_use[exact] = TWIN
+    twins = []
+    for patch, peak in look_closer(some & ~first & others, of_use):
+        if patch in certain:
+            twins.append((patch, peak.place))
+        else:
+            peaks.append((patch, peak))
+    # Some of the pixels may take a window beside it for the twin of an exact copy.
     for patch, peak in close(twins, patches, planes, crew):
         if peak.place != certain[patch].place:
             peaks.append((patch, peak))

@@ -21,7 +21,7 @@ _CHANCE = 0.8
 # In 464 of 480 patches (`benchmarks.hard_cubes`, seed 7, four changes) the first place leads to the
 # best one, in 16 the second to eighth; none of these was worse by more than 0.001. Those that are
 # worse by more are compared as rivals.
-_STARTS, _WORSE = 6, 0.1
+_STARTS, WORSE = 6, 0.1
 
 
 @dataclass(eq=False)
@@ -96,7 +96,7 @@ def likeliest(peaks: dict[Place, Peak]) -> Iterable[Place]:
     chosen: list[Place] = []
     ordered = sorted(peaks.values(), key=lambda peak: (-peak.score, peak.place))
     for peak in ordered:
-        if len(chosen) == _STARTS or peak.score < ordered[0].score - _WORSE:
+        if len(chosen) == _STARTS or peak.score < ordered[0].score - WORSE:
             break
         if not any(near(peak.place, other, NEIGHBOURHOOD) for other in chosen):
             chosen.append(peak.place)

@@ -167,7 +167,7 @@ def kept(planes: Sequence[Planes], window: tuple[int, int], crew: Crew) -> Seque
         window: height and width of the patches.
     """
     shapes = [(one.count, one.bands, *one.size) for one in planes]
-    if crew.far or sum(map(math.prod, shapes)) > _KEPT_SAMPLES:
+    if sum(map(math.prod, shapes)) > _KEPT_SAMPLES or crew.far:
         return planes
     found = []
     for one, shape in zip(planes, shapes, strict=True):

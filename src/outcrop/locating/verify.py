@@ -45,9 +45,12 @@ _BESIDE = 9
 # Two places that a patch fits so well are alike by cos(2 · arccos(0.9)) = 0.62 or more. What fits
 # by less may be other ground that looks alike, and more is looked at.
 WELL = 0.9
-# A copy fits by 0.98 or more, and one that is not clearly worse by 0.96; the standard error of some
-# 256 of the pixels is (1 - 0.96²) / 16 = 0.005.
-_TWIN = 0.95
+# A copy fits by 0.98 or more, and one that is not clearly worse by this.
+TWIN = 0.96
+# Samples a side by which a patch is compared quickly: a correlation is then off by 1 / 16 of what
+# it lacks of 1, far less than what tells a window from that beside it. Half as many tell which
+# places fit too badly to be of use.
+_THIN, _FEW = 16, 8
 # A patch that is found beside its place fits there by this; what fits by less is left to the next
 # look.
 NEAR = 0.8
@@ -171,7 +174,7 @@ class _Way:
     scores: np.ndarray = field(init=False)
     best: tuple[int, int, int] = field(init=False)
 
-    def step(self, limits: np.ndarray, onward: bool) -> None:
+    def step(self, limits: np.ndarray) -> None:
         """To the best of the windows around."""
         best = np.array(np.unravel_index(self.scores.argmax(), self.scores.shape))
         self.best = (int(best[0]), int(best[1]), int(best[2]))
@@ -181,7 +184,7 @@ class _Way:
         else:
             at_end = (moved == 0) | (moved == limits)
             inner = (best > 0) & (best < self.box.count - 1) | at_end
-            self.ended = self.settled = bool(inner.all()) or not onward
+            self.ended = self.settled = bool(inner.all())
         self.at, self.known = moved, score
 
     def beside(self) -> list[tuple[int, int, int]]:
@@ -210,14 +213,13 @@ class View:
         self._pixels = read(slab)
 
     def refine(
-        self, wanted: Sequence[Wanted], reach: tuple[int, int, int], onward: bool = True
+        self, wanted: Sequence[Wanted], reach: tuple[int, int, int], least: np.ndarray | None
     ) -> list[tuple[int, Peak]]:
         """The best places near likely ones, by some pixels of patches; how they fit, by all.
 
         Args:
             reach: slices, rows and columns to each side.
-            onward: whether the way goes on from the best place there; else only places that
-                may be exact copies are given.
+            least: for each patch the score from which a place is of use; None if all are.
         """
         found: list[tuple[int, Peak]] = []
         for some in batches(len(wanted), self._patches.images[0].size):
@@ -225,31 +227,33 @@ class View:
                 _Way(patch, place, self._patches.picture(patch, place[0]), np.array(place[2:]))
                 for patch, place in wanted[some]
             ]
+            if least is not None:
+                self._look(ways, reach, _FEW)
+                ways = [way for way in ways if _may_fit(way.scores.max(), least[way.patch], _FEW)]
             going = ways
             for _ in range(_MOST_STEPS):
-                self._look(going, reach)
+                self._look(going, reach, _THIN)
                 for way in going:
-                    way.step(self._limits(), onward)
+                    way.step(self._limits())
                 going = [way for way in going if not way.ended]
                 if not going:
                     break
-            if not onward:
-                ways = [way for way in ways if way.known >= _TWIN]
+            if least is not None:
+                ways = [way for way in ways if _may_fit(way.known, least[way.patch], _THIN)]
             found += zip((way.patch for way in ways), self._peaks(ways), strict=True)
         return found
 
-    def _look(self, ways: Sequence[_Way], reach: tuple[int, int, int]) -> None:
+    def _look(self, ways: Sequence[_Way], reach: tuple[int, int, int], side: int) -> None:
         """How the windows around each place fit, by some pixels."""
         alike: dict[tuple[int, ...], list[_Way]] = defaultdict(list)
         for way in ways:
             way.box = self._box(way.at, reach)
             alike[way.box.pixels.shape].append(way)
         for some in alike.values():
-            size = int(some[0].box.count.prod()) * thinned_size(some[0].picture)
+            size = int(some[0].box.count.prod()) * thinned_size(some[0].picture, side)
             for few in batches(len(some), size):
-                scores = thinned(
-                    [way.box.pixels for way in some[few]], [way.picture for way in some[few]]
-                )
+                regions = [way.box.pixels for way in some[few]]
+                scores = thinned(regions, [way.picture for way in some[few]], side)
                 for way, each in zip(some[few], scores, strict=True):
                     way.scores = each
 
@@ -337,6 +341,15 @@ class View:
         pixels = self._pixels[index : index + count[0], :, top : top + height, left : left + width]
         cut = (first > wanted_first).any() or (last < wanted_last).any()
         return _Box(pixels, first, count, bool(cut))
+
+
+def _may_fit(score: float, least: float, side: int) -> bool:
+    """Whether a place may fit by `least` that fits by `score` as seen by some pixels.
+
+    The standard error of a correlation r is (1 - r²) / √n (Fisher 1915, "Frequency Distribution of
+    the Values of the Correlation Coefficient", Biometrika 10, 507-521); twice that is allowed.
+    """
+    return score >= least - 2 * max(0.0, 1 - least**2) / side
 
 
 def _placed(place: Place, at: np.ndarray) -> Place:
