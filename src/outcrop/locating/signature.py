@@ -26,7 +26,7 @@ import numpy as np
 # leave 5; both take 14 s.
 _LENGTH = 64
 _STRIDES = (1, 2, 4, 8, 16, 32)
-_SAMPLE = 128
+_SAMPLE = 64
 
 
 @dataclass(frozen=True, eq=False)
