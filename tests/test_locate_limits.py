@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, rotate
@@ -325,6 +327,14 @@ COSTS = {
     "verify._THIN": 16,
     "verify._FEW": 8,
     "comparison._TOGETHER": 1 << 10,
+    "find._QUICK.windows": 700,
+    "find._QUICK.noise": 0.2,
+    "find._QUICK.most": 2,
+    "find._AGAIN.most": 8,
+    "find._CLOSE.windows": 2800,
+    "find._CLOSE.noise": 1,
+    "find._CLOSE.fully": 4,
+    "find._CLOSE.most": 16,
 }
 
 
@@ -338,10 +348,15 @@ def test_what_bounds_time_and_memory_does_not_change_what_is_found(monkeypatch, 
     images[:6] = np.round(99 * images[:6])
     monkeypatch.setattr(find_module, "_EXHAUSTIVE", 0)
     monkeypatch.setattr("outcrop.locating.planes._KEPT_SAMPLES", 0)
+    # Six patches are many.
+    monkeypatch.setattr(find_module, "_CLOSE", replace(find_module._CLOSE, fully=4))
     tables = []
     for factor in (0.5, 1, 2):
-        value = max(1, int(COSTS[name] * factor))
-        monkeypatch.setattr(f"outcrop.locating.{name}", value)
+        value = COSTS[name] * factor
+        value = max(1, int(value)) if value >= 1 else value
+        module, constant, *field = name.split(".")
+        look = field and replace(getattr(find_module, constant), **{field[0]: value})
+        monkeypatch.setattr(f"outcrop.locating.{module}.{constant}", look or value)
         found = peaks_of(images, "cube.npy")
         assert [one.best.place[2:] for one in found] == list(map(tuple, at.tolist()))
         tables.append([(one.best.score, one.unique) for one in found])
