@@ -19,8 +19,8 @@ from benchmarks.machine import describe, keep_memory
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.cut import cut
 from outcrop.patches.patchset import PatchSet
-from outcrop.sources.coast import make_coast
 from outcrop.splits import Split, block_split
+from outcrop.synthetic.coast import make_coast
 from outcrop.training.engine import train
 from outcrop.training.recipe import Recipe
 from outcrop.training.run import Run

@@ -16,10 +16,10 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.machine import describe
 from outcrop.auditing.audit import audit
-from outcrop.patches.damage import damage
 from outcrop.patches.patchset import PatchSet, read_patches
-from outcrop.sources.cube import CLASSES, cube_in, make_cube, random_patches
 from outcrop.splits import RandomSplit
+from outcrop.synthetic.cube import CLASSES, cube_in, make_cube, random_patches
+from outcrop.synthetic.damage import damage
 
 AXIS, SIZE, PER_CLASS = 0, 150, 1000
 

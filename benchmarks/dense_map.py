@@ -24,9 +24,9 @@ from outcrop.mapping.scene import map_scene
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.cut import cut, cut_at
 from outcrop.progress import silence
-from outcrop.sources.coast import coast_in, make_coast
 from outcrop.sources.opening import open_scene
 from outcrop.splits import RandomSplit
+from outcrop.synthetic.coast import coast_in, make_coast
 from outcrop.training.classifier import Classifier
 from outcrop.training.engine import train
 from outcrop.training.normalise import Normalisation

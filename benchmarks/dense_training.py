@@ -29,9 +29,9 @@ from outcrop.models.architectures import ResidualNet
 from outcrop.models.cost import cost_of
 from outcrop.patches.cut import cut
 from outcrop.patches.patchset import PatchSet
-from outcrop.sources.coast import CLASSES, Coast, make_coast
 from outcrop.sources.opening import open_scene
 from outcrop.splits import Split
+from outcrop.synthetic.coast import CLASSES, Coast, make_coast
 from outcrop.training.classifier import Classifier
 from outcrop.training.engine import train
 from outcrop.training.normalise import learn_normalisation

@@ -22,8 +22,8 @@ from outcrop.models.features import statistics
 from outcrop.models.vaegan import VaeGan
 from outcrop.patches.cut import cut
 from outcrop.patches.patchset import PatchSet
-from outcrop.sources.coast import make_coast
 from outcrop.splits import Split, block_split
+from outcrop.synthetic.coast import make_coast
 from outcrop.training.engine import train
 from outcrop.training.recipe import Recipe
 from outcrop.training.run import Run

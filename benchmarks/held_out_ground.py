@@ -22,8 +22,8 @@ from outcrop.models.architectures import ResidualNet
 from outcrop.models.baselines import Baseline
 from outcrop.models.features import FEATURES
 from outcrop.patches.cut import cut
-from outcrop.sources.coast import make_coast
 from outcrop.splits import block_split, random_counterpart
+from outcrop.synthetic.coast import make_coast
 from outcrop.training.engine import default_network, train
 from outcrop.training.recipe import Augmentation, Machine, Recipe
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from benchmarks.machine import describe
 from outcrop.locating.locate import locate
-from outcrop.patches.damage import damage
-from outcrop.sources.cube import make_cube
+from outcrop.synthetic.cube import make_cube
+from outcrop.synthetic.damage import damage
 
 SHAPE, SIZE = (450, 600, 900), 150
 SMALL, FEW = (450, 75, 900), 500

@@ -20,8 +20,8 @@ from outcrop.models.architectures import ResidualNet
 from outcrop.models.vaegan import VaeGan
 from outcrop.patches.cut import cut
 from outcrop.patches.patchset import PatchSet
-from outcrop.sources.coast import make_coast
 from outcrop.splits import Split, block_split
+from outcrop.synthetic.coast import make_coast
 from outcrop.training.engine import train
 from outcrop.training.recipe import Augmentation, Recipe
 from outcrop.training.vaegan.engine import train_vaegan

@@ -12,11 +12,11 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial import KDTree
 
 from outcrop.patches.cut_volume import cut_volume
-from outcrop.patches.damage import damage
 from outcrop.patches.patchset import Column, PatchSet
 from outcrop.patches.positions import Source, scene_positions, upper_left
-from outcrop.sources.cube import CLASSES, make_cube
 from outcrop.splits import BlockSplit, RandomSplit, Split, block_split
+from outcrop.synthetic.cube import CLASSES, make_cube
+from outcrop.synthetic.damage import damage
 
 UTM = "EPSG:32648"
 PIXEL = 10.0

@@ -10,8 +10,8 @@ from rasterio.features import rasterize
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 
 from outcrop.errors import OutcropError
-from outcrop.sources.coast import BANDS, CLASSES, Hand, Radiometry, coast_image, make_coast
-from outcrop.sources.dice import Dice
+from outcrop.synthetic.coast import BANDS, CLASSES, Hand, Radiometry, coast_image, make_coast
+from outcrop.synthetic.dice import Dice
 
 
 @pytest.fixture(scope="module")

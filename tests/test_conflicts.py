@@ -9,8 +9,8 @@ import pytest
 
 from outcrop.auditing.conflicts import NEIGHBOURS, check_conflicts, neighbourhoods
 from outcrop.patches.cut import cut
-from outcrop.sources.coast import make_coast
 from outcrop.splits.places import coordinates
+from outcrop.synthetic.coast import make_coast
 from tests.shared import DATA, needs_shared
 from tests.synthetic import PIXEL, cut_scene, cut_volume
 

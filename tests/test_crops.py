@@ -8,7 +8,7 @@ from benchmarks.crops import NO_LABEL, Ground, every_pixel, labelled_ground, pha
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.dense import Dense
 from outcrop.patches.cut import cut
-from outcrop.sources.coast import make_coast
+from outcrop.synthetic.coast import make_coast
 
 
 @pytest.mark.parametrize("bottleneck", [False, True])

@@ -10,12 +10,12 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import cross_val_score
 
 from outcrop.errors import OutcropError
-from outcrop.sources.cube import CLASSES, Earth, Survey, make_cube, random_patches
-from outcrop.sources.cube.earth import CHAOTIC, FAULTED, PARALLEL, SALT
-from outcrop.sources.cube.faults import Fault, displace
-from outcrop.sources.cube.grid import Grid
-from outcrop.sources.cube.strata import Strata
-from outcrop.sources.cube.wavelet import (
+from outcrop.synthetic.cube import CLASSES, Earth, Survey, make_cube, random_patches
+from outcrop.synthetic.cube.earth import CHAOTIC, FAULTED, PARALLEL, SALT
+from outcrop.synthetic.cube.faults import Fault, displace
+from outcrop.synthetic.cube.grid import Grid
+from outcrop.synthetic.cube.strata import Strata
+from outcrop.synthetic.cube.wavelet import (
     DEEP,
     REACH,
     SHALLOW,
@@ -25,7 +25,7 @@ from outcrop.sources.cube.wavelet import (
     ricker,
     wavelets,
 )
-from outcrop.sources.dice import Dice
+from outcrop.synthetic.dice import Dice
 from tests.command_line import run
 
 SHAPE = (64, 96, 128)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from outcrop.errors import OutcropError
-from outcrop.patches.damage import damage
 from outcrop.patches.flips import FLIPS, KEEP_SHAPE, flip, unflip
+from outcrop.synthetic.damage import damage
 
 NUMPY = {
     "none": lambda image: image,

@@ -11,14 +11,14 @@ import pytest
 
 from outcrop.auditing.folder import read_audit
 from outcrop.evaluation.scores import score
-from outcrop.experiment import story as story_module
-from outcrop.experiment.story import Story, tell_story
-from outcrop.experiment.wild import make_wild
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import read_patches
-from outcrop.reporting.story import exactness
 from outcrop.splits import read_split
 from outcrop.splits.ground import near
+from outcrop.synthetic import story as story_module
+from outcrop.synthetic.page import exactness
+from outcrop.synthetic.story import Story, tell_story
+from outcrop.synthetic.wild import make_wild
 from outcrop.training.recipe import Machine, Recipe
 from outcrop.training.run import read_run
 from tests.command_line import content, run
@@ -53,7 +53,7 @@ def folder(tmp_path_factory):
     """A story that was stopped while it located, then before it was judged, and then ended."""
     folder = tmp_path_factory.mktemp("story") / "told"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("outcrop.cli.demo.demo_story", tiny)
+        patch.setattr("outcrop.synthetic.demo.demo_story", tiny)
         for what in ("locate", "judge"):
             with pytest.MonkeyPatch.context() as stopped:
                 stopped.setattr(story_module, what, stop)
@@ -162,7 +162,7 @@ def test_the_page_holds_everything_and_needs_nothing(folder, page, told):
 
 
 def test_resuming_what_is_done_does_nothing_twice(folder, monkeypatch, capfd):
-    monkeypatch.setattr("outcrop.cli.demo.demo_story", tiny)
+    monkeypatch.setattr("outcrop.synthetic.demo.demo_story", tiny)
     before = content(folder)
     assert run(f"demo cube -o {folder} --seed 3 --resume") == 0
     after = content(folder)

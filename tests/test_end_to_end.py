@@ -23,8 +23,8 @@ from outcrop.experiment import compare as comparing
 from outcrop.models.baselines import BASELINES
 from outcrop.patches.palette import colours
 from outcrop.patches.patchset import read_patches
-from outcrop.sources.coast import CLASSES
 from outcrop.splits import read_folds, read_split
+from outcrop.synthetic.coast import CLASSES
 from tests.command_line import argv, run, start
 from tests.shared import DATA, needs_shared
 from tests.test_scene import LANDSAT

@@ -20,7 +20,6 @@ from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.features import centre, statistics
 from outcrop.patches.cut import cut
-from outcrop.sources.coast import make_coast
 from outcrop.splits import (
     BUFFER,
     TRAIN,
@@ -31,6 +30,7 @@ from outcrop.splits import (
     random_counterpart,
     random_counterparts,
 )
+from outcrop.synthetic.coast import make_coast
 from outcrop.training.recipe import Machine, Recipe
 from tests.shared import DATA, needs_shared
 from tests.synthetic import cut_scene

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from outcrop.patches.damage import damage
 from outcrop.patches.flips import flip
 from outcrop.patches.patchset import read_patches
 from outcrop.splits import VALIDATION, read_split
+from outcrop.synthetic.damage import damage
 from tests.command_line import content, run
 from tests.cubes import write_picture
 from tests.rocks import CLASSES, COLUMNS, SIZE, cut, locate, places, rock, save
@@ -189,7 +189,7 @@ def test_a_search_that_is_stopped_leaves_nothing(world, monkeypatch, capfd):
 
     folder = world[0]
     Path("t.csv").write_text("before")
-    for what in ("outcrop.locating.locate.find", "outcrop.reporting.origins.render_page"):
+    for what in ("outcrop.locating.locate.find", "outcrop.locating.page.render_page"):
         with monkeypatch.context() as patch:
             patch.setattr(what, lambda *_, **__: stop())
             before = set(content(Path()))

@@ -15,8 +15,8 @@ from outcrop.locating.comparison import Comparison, Picture, clearer, compare, t
 from outcrop.locating.locate import locate as locate_patches
 from outcrop.locating.planes import Planes
 from outcrop.locating.verify import NEIGHBOURHOOD, Patches
-from outcrop.patches.damage import damage
 from outcrop.sources.volumes import open_volume
+from outcrop.synthetic.damage import damage
 
 SIZE = 14
 

@@ -9,9 +9,9 @@ import pytest
 
 import outcrop as oc
 from outcrop.locating.locate import locate as locate_patches
-from outcrop.patches.damage import damage
 from outcrop.patches.flips import FLIPS, flip
 from outcrop.patches.patchset import read_patches
+from outcrop.synthetic.damage import damage
 from tests.command_line import run
 from tests.cubes import write_segy
 from tests.rasters import write_raster

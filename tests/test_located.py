@@ -17,10 +17,10 @@ from outcrop.locating.impostors import _growth, _Sample, surrogates
 from outcrop.locating.intensity import Intensity, common, intensities
 from outcrop.locating.locate import locate as locate_patches
 from outcrop.locating.planes import Planes
+from outcrop.locating.projections import write_projections
 from outcrop.locating.table import positions_table, write_positions
 from outcrop.patches.collection import open_patches
-from outcrop.patches.damage import damage
-from outcrop.reporting.projections import write_projections
+from outcrop.synthetic.damage import damage
 from tests.patches import patch_set
 from tests.rasters import write_raster
 from tests.rocks import CLASSES, COLUMNS, SHAPE, SIZE, cut, locate, rock, save

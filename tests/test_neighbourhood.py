@@ -18,11 +18,11 @@ from outcrop.errors import OutcropError
 from outcrop.patches import windows
 from outcrop.patches.cut import cut
 from outcrop.patches.cut_volume import cut_volume
-from outcrop.patches.damage import damage
 from outcrop.patches.flips import flip
 from outcrop.patches.patchset import Column, PatchSet, read_patches
 from outcrop.patches.positions import Positions, volume_positions
 from outcrop.splits import RandomSplit, SlabSplit, Split, ZoneSplit
+from outcrop.synthetic.damage import damage
 from outcrop.training import batches
 from outcrop.training.augment import draw, draw_gains, settled
 from outcrop.training.batches import Epoch

@@ -14,9 +14,9 @@ from outcrop.models.vaegan import VaeGan
 from outcrop.patches.collection import from_collection
 from outcrop.patches.cut import cut
 from outcrop.patches.patchset import PatchSet
-from outcrop.sources.coast import make_coast
 from outcrop.sources.collections import read_collection
 from outcrop.splits import BlockSplit, RandomSplit, Split
+from outcrop.synthetic.coast import make_coast
 from outcrop.training.engine import train
 from outcrop.training.recipe import Augmentation, Recipe
 from outcrop.training.vaegan.engine import train_vaegan

@@ -11,8 +11,8 @@ from outcrop.auditing.audit import Audit
 from outcrop.auditing.finding import Finding, Severity
 from outcrop.evaluation.intervals import Interval
 from outcrop.evaluation.scores import Scores, score
-from outcrop.experiment.trainings import Outcome
-from outcrop.reporting import verdicts
+from outcrop.synthetic import verdicts
+from outcrop.synthetic.trainings import Outcome
 
 NAMES = {"neighbourhood": "Cutting anew", "stochastic depth": "Dropping blocks"}
 SURE, MAYBE = 0.01, 0.2

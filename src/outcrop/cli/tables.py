@@ -22,7 +22,6 @@ from outcrop.experiment.comparison import Comparison
 from outcrop.experiment.evaluate import Evaluation
 from outcrop.experiment.published import Published
 from outcrop.experiment.results import COLUMNS, Result, figures, notes, tabulate
-from outcrop.experiment.trainings import Outcome
 from outcrop.models.architectures import NETWORKS, ResidualNet
 from outcrop.models.cost import cost_of, short
 from outcrop.patches.patchset import PatchSet
@@ -197,7 +196,7 @@ def evaluation_table(evaluation: Evaluation, kind: str) -> None:
     accuracy = evaluation.scores.overall.value
     say(
         f"mean confidence    {100 * (accuracy + found.excess.value):.1f} %, "
-        f"{_points(found.excess)} points above the accuracy; "
+        f"{in_points(found.excess)} points above the accuracy; "
         f"expected calibration error {100 * found.error:.1f} %"
     )
     if trusted is None:
@@ -257,7 +256,7 @@ def comparison_table(comparison: Comparison) -> None:
         table.add_row(
             row.model, row.features, str(row.scores.overall), str(row.scores.balanced),
             *[_range(row.each)] * len(over),
-            *["" if row.gap is None else _points(row.gap)] * len(leak),
+            *["" if row.gap is None else in_points(row.gap)] * len(leak),
             f"{row.seconds:.1f}", "leading" if row in comparison.leaders else "",
         )  # fmt: skip
     console.print(table)
@@ -294,8 +293,8 @@ def _contest_table(comparison: Comparison) -> None:
     for one in comparison.of_the_best:
         table.add_row(
             one.other,
-            *(_points(one.balanced.points), written(one.balanced.adjusted)),
-            *(_points(one.overall.points), written(one.overall.adjusted)),
+            *(in_points(one.balanced.points), written(one.balanced.adjusted)),
+            *(in_points(one.overall.points), written(one.overall.adjusted)),
             *(written(one.mcnemar.adjusted), one.verdict),
         )
     console.print(table)
@@ -303,18 +302,6 @@ def _contest_table(comparison: Comparison) -> None:
     say("against: differences in points with 95 % intervals, from pieces of ground and seeds")
     say(f"p: after Holm's correction for {len(comparison.contests)} pairs; below 0.05 it is shown")
     say("McNemar's p: as if patches of one piece of ground were independent; of the first seeds")
-
-
-def outcome_table(outcomes: Sequence[Outcome]) -> None:
-    """One row a training: what it promised, what it kept on new cubes, and the difference."""
-    table = table_of("split", "way", "promised", "kept", "too much", "seconds")
-    table.columns[1].justify = "left"
-    for one in outcomes:
-        promised, kept = str(one.promised.balanced), str(one.kept.balanced)
-        table.add_row(one.split, one.way, promised, kept, _points(one.excess), f"{one.seconds:.1f}")
-    console.print(table)
-    say("promised: balanced accuracy on the validation side, in %, with 95 % intervals")
-    say("kept: the same on new cubes; too much: the difference in points")
 
 
 def recipe_table(recipes: Sequence[Published]) -> None:
@@ -340,7 +327,8 @@ def result_table(results: Sequence[Result]) -> None:
         say(note)
 
 
-def _points(gap: Interval) -> str:
+def in_points(gap: Interval) -> str:
+    """A difference of scores in points, with its 95 % interval if there is one."""
     if np.isnan(gap.low):
         return f"{100 * gap.value:+.1f}"
     return f"{100 * gap.value:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"

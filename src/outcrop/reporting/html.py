@@ -13,13 +13,21 @@ from outcrop.evaluation.significance import written
 from outcrop.reporting import findings
 from outcrop.sources.features import counted
 
+_FOLDER = Path(__file__).parent
 
-def render_page(template: str, **content: Any) -> str:
-    """A template of this folder as HTML, with the style sheet inside."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+def render_page(template: str, *folders: Path, **content: Any) -> str:
+    """A template as HTML, with the style sheet inside.
+
+    Args:
+        template: a file of this folder or of another one.
+        folders: other folders whose templates are used.
+        content: what the template names.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("outcrop.reporting", "."),
+        loader=FileSystemLoader([*folders, _FOLDER]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -41,9 +49,9 @@ def render_page(template: str, **content: Any) -> str:
     return environment.get_template(template).render(style=asset("style.css"), **content)
 
 
-def asset(name: str) -> Markup:
-    """A file of this folder, as it stands."""
-    return Markup((Path(__file__).parent / name).read_text(encoding="utf-8"))
+def asset(name: str, folder: Path = _FOLDER) -> Markup:
+    """A file of this folder or of another one, as it stands."""
+    return Markup((folder / name).read_text(encoding="utf-8"))
 
 
 def coded(words: str) -> Markup:

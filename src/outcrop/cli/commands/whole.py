@@ -3,49 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from outcrop.experiment.plan import Experiment
-
-
-def demo(
-    what: Literal["coast", "cube"] = "coast",
-    *,
-    output: Path | None = None,
-    seed: int = 0,
-    resume: bool = False,
-) -> None:
-    """Make a synthetic coast or cube, run the whole job on it, and report.
-
-    Args:
-        what: coast: scenes, labelled ground, a comparison of models, maps. cube: patches of a
-            seismic cube whose origin was lost: audit, locate, split by ground, train, and judge on
-            new cubes.
-        output: a new folder for everything; demo, or demo-cube, if not given.
-        seed: of the coast or the cube, and of everything drawn.
-        resume: go on with a demo that was interrupted.
-    """
-    from contextlib import nullcontext
-
-    from outcrop.cli.commands.options import keep_memory
-    from outcrop.cli.demo import demo_experiment, demo_story
-    from outcrop.cli.tables import outcome_table, say
-    from outcrop.experiment.story import tell_story
-    from outcrop.files import kept_if_whole
-    from outcrop.reporting.story import write_story
-
-    if what == "cube":
-        story = demo_story(seed)
-        keep_memory(story.recipe.machine)
-        told = tell_story(story, output or Path("demo-cube"), resume)
-        outcome_table(told.outcomes)
-        say(f"report  {write_story(told)}")
-        return
-    output = output or Path("demo")
-    with nullcontext() if resume and output.exists() else kept_if_whole(output):
-        # The seed is in the name, so that no demo goes on with the coast of another.
-        plan = demo_experiment(output / f"coast-{seed}", seed)
-    experiment(plan.scenes, output=output / "results", plan=plan, resume=resume)
 
 
 def experiment(

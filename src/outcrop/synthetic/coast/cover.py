@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from outcrop.sources.coast.frame import PIXEL
-from outcrop.sources.coast.ground import CLASSES, Ground
-from outcrop.sources.dice import Dice
+from outcrop.synthetic.coast.frame import PIXEL
+from outcrop.synthetic.coast.ground import CLASSES, Ground
+from outcrop.synthetic.dice import Dice
 
 BANDS = ("blue", "green", "red", "near infrared")
 

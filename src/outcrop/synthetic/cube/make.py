@@ -14,8 +14,8 @@ from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_folder, write_json
 from outcrop.progress import track
-from outcrop.sources.cube.earth import CLASSES, Earth
-from outcrop.sources.cube.survey import Survey
+from outcrop.synthetic.cube.earth import CLASSES, Earth
+from outcrop.synthetic.cube.survey import Survey
 
 SHAPE = (450, 600, 900)
 NOISE_DB = 15.0

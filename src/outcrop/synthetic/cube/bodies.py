@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from outcrop.sources.cube.grid import Grid
-from outcrop.sources.dice import Dice
+from outcrop.synthetic.cube.grid import Grid
+from outcrop.synthetic.dice import Dice
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
-from outcrop.sources.cube.earth import Earth
-from outcrop.sources.cube.grid import Grid
-from outcrop.sources.cube.wavelet import REACH, noise_power, record, reflectivity, wavelets
+from outcrop.synthetic.cube.earth import Earth
+from outcrop.synthetic.cube.grid import Grid
+from outcrop.synthetic.cube.wavelet import REACH, noise_power, record, reflectivity, wavelets
 
 _PILOTS = 8  # inlines on which the strength of the signal is measured
 _WHITE = 0.1  # share of the noise's power that lies in no band

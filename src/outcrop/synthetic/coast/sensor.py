@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from outcrop.sources.coast.frame import Frame
-from outcrop.sources.dice import Dice
+from outcrop.synthetic.coast.frame import Frame
+from outcrop.synthetic.dice import Dice
 
 _HAZE_COLOUR = np.array([1.0, 0.72, 0.5, 0.25])  # scattering falls with wavelength
 

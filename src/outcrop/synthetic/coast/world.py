@@ -12,13 +12,13 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_folder
 from outcrop.progress import track
-from outcrop.sources.coast.cover import BANDS, reflectance
-from outcrop.sources.coast.frame import CRS, Frame, frame
-from outcrop.sources.coast.ground import CLASSES, ground
-from outcrop.sources.coast.labels import Hand, draw
-from outcrop.sources.coast.sensor import Radiometry, observe, swath
-from outcrop.sources.dice import Dice
 from outcrop.sources.geotiff import write_geotiff
+from outcrop.synthetic.coast.cover import BANDS, reflectance
+from outcrop.synthetic.coast.frame import CRS, Frame, frame
+from outcrop.synthetic.coast.ground import CLASSES, ground
+from outcrop.synthetic.coast.labels import Hand, draw
+from outcrop.synthetic.coast.sensor import Radiometry, observe, swath
+from outcrop.synthetic.dice import Dice
 
 # As a GeoTIFF colour table, RGB.
 COLOURS = (

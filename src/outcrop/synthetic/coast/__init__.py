@@ -32,11 +32,11 @@ What is not modelled
       truth gives one class to each pixel.
 """
 
-from outcrop.sources.coast.cover import BANDS
-from outcrop.sources.coast.ground import CLASSES
-from outcrop.sources.coast.labels import Hand
-from outcrop.sources.coast.sensor import Radiometry
-from outcrop.sources.coast.world import (
+from outcrop.synthetic.coast.cover import BANDS
+from outcrop.synthetic.coast.ground import CLASSES
+from outcrop.synthetic.coast.labels import Hand
+from outcrop.synthetic.coast.sensor import Radiometry
+from outcrop.synthetic.coast.world import (
     COLOURS,
     Coast,
     CoastImage,

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
-from outcrop.experiment.trainings import Outcome
 from outcrop.reporting.charts import GROUND, RANDOM, TRAINING, epoch_axis, interval_marks, left_end
 from outcrop.reporting.svg import chart, svg
+from outcrop.synthetic.trainings import Outcome
 from outcrop.training.run import Run
 
 _SMALL = (2.7, 2.3)

@@ -13,15 +13,18 @@ from markupsafe import Markup
 
 from outcrop.files import check_new, new_file
 from outcrop.locating.located import Located
+from outcrop.locating.projections import Cloud, clouds, projections
 from outcrop.locating.summary import summary
 from outcrop.patches.palette import colours
 from outcrop.patches.patchset import PatchSet
 from outcrop.reporting.html import asset, render_page
-from outcrop.reporting.projections import Cloud, clouds, projections
 from outcrop.reporting.rasters import png, stretches
 from outcrop.reporting.svg import chart, svg
 from outcrop.sources.scene import Scene
 from outcrop.sources.volumes import Volume
+
+FOLDER = Path(__file__).parent
+"""Where the templates of this package lie."""
 
 _MOST_POINTS = 20_000
 _MOST_THUMBS = 24
@@ -57,7 +60,12 @@ def write_origins(
     """
     path = Path(path)
     check_new(path, overwrite)
-    page = render_page("origins.html.j2", script=asset("scatter.js"), **_content(located, patches))
+    page = render_page(
+        "origins.html.j2",
+        FOLDER,
+        script=asset("scatter.js", FOLDER),
+        **_content(located, patches),
+    )
     with new_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 

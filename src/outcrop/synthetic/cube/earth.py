@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from outcrop.sources.cube.bodies import Salt, Slide
-from outcrop.sources.cube.faults import Fault, displace, swarm
-from outcrop.sources.cube.grid import Grid
-from outcrop.sources.cube.strata import Strata
-from outcrop.sources.dice import Dice
+from outcrop.synthetic.cube.bodies import Salt, Slide
+from outcrop.synthetic.cube.faults import Fault, displace, swarm
+from outcrop.synthetic.cube.grid import Grid
+from outcrop.synthetic.cube.strata import Strata
+from outcrop.synthetic.dice import Dice
 
 CLASSES = ("parallel", "chaotic", "faulted", "salt")
 PARALLEL, CHAOTIC, FAULTED, SALT = range(1, 5)

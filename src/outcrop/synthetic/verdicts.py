@@ -8,8 +8,8 @@ import numpy as np
 
 from outcrop.auditing.audit import Audit
 from outcrop.evaluation.intervals import FEW_GROUPS, Interval
-from outcrop.experiment.trainings import PLAIN, Outcome
 from outcrop.reporting.findings import ends, listed, percent
+from outcrop.synthetic.trainings import PLAIN, Outcome
 
 UNDER = {"random": "the split at random", "ground": "the split by ground"}
 

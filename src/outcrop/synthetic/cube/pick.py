@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from outcrop.errors import OutcropError
-from outcrop.sources.cube.earth import CLASSES
+from outcrop.synthetic.cube.earth import CLASSES
 
 _TRIES = 100  # for each patch that is wanted
 _CHUNK = 1 << 24  # voxels looked at together

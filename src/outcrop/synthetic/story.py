@@ -15,8 +15,6 @@ import numpy as np
 from outcrop.auditing.audit import Audit, audit
 from outcrop.auditing.folder import Evidence, read_audit, write_audit
 from outcrop.errors import OutcropError
-from outcrop.experiment.trainings import Outcome, Ways, judge, outcomes, train_all
-from outcrop.experiment.wild import Wild, make_wild
 from outcrop.files import kept_if_whole, read_json, write_json
 from outcrop.locating.locate import locate
 from outcrop.locating.table import with_positions, write_positions
@@ -26,6 +24,8 @@ from outcrop.progress import tell
 from outcrop.splits import SlabSplit, Split, random_counterpart, read_split
 from outcrop.splits.ground import suggest_buffer
 from outcrop.splits.split import TRAIN, VALIDATION
+from outcrop.synthetic.trainings import Outcome, Ways, judge, outcomes, train_all
+from outcrop.synthetic.wild import Wild, make_wild
 from outcrop.training.device import pick_device
 from outcrop.training.recipe import Recipe
 from outcrop.training.run import Run

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from outcrop.sources.dice import Dice
+from outcrop.synthetic.dice import Dice
 
 PIXEL = 10.0  # metres
 CRS = "EPSG:32648"

@@ -11,11 +11,11 @@ import numpy as np
 
 from outcrop.files import new_file
 from outcrop.patches.at_positions import cut_at_positions
-from outcrop.patches.damage import damage
 from outcrop.patches.patchset import PatchSet, read_patches
 from outcrop.patches.positions import Source, upper_left, volume_positions
-from outcrop.sources.cube import CLASSES, cube_in, make_cube, random_patches
 from outcrop.sources.volumes import open_volume
+from outcrop.synthetic.cube import CLASSES, cube_in, make_cube, random_patches
+from outcrop.synthetic.damage import damage
 
 _CLIP = (0.5, 99.5)
 

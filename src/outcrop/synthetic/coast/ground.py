@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from outcrop.sources.coast.frame import Frame, shore
-from outcrop.sources.coast.rivers import Waterways, waterways
-from outcrop.sources.dice import Dice
+from outcrop.synthetic.coast.frame import Frame, shore
+from outcrop.synthetic.coast.rivers import Waterways, waterways
+from outcrop.synthetic.dice import Dice
 
 CLASSES = ("aquaculture", "mudflat", "mangrove", "rice field", "built-up", "water")
 AQUACULTURE, MUDFLAT, MANGROVE, RICE, BUILT, WATER = range(1, 7)

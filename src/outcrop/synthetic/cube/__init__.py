@@ -29,10 +29,10 @@ What is not modelled
       here say nothing about scores elsewhere.
 """
 
-from outcrop.sources.cube.earth import CLASSES, Earth
-from outcrop.sources.cube.make import SHAPE, Cube, cube_in, make_cube
-from outcrop.sources.cube.pick import Places, random_patches
-from outcrop.sources.cube.survey import Survey
+from outcrop.synthetic.cube.earth import CLASSES, Earth
+from outcrop.synthetic.cube.make import SHAPE, Cube, cube_in, make_cube
+from outcrop.synthetic.cube.pick import Places, random_patches
+from outcrop.synthetic.cube.survey import Survey
 
 __all__ = [
     "CLASSES",

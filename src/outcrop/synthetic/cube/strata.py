@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-from outcrop.sources.dice import Dice
+from outcrop.synthetic.dice import Dice
 
 _STEPS = 8  # entries of the log for each sample
 _BLUR = 1.5  # samples: finer detail would alias

@@ -9,25 +9,26 @@ from typing import Any
 import numpy as np
 
 from outcrop import __version__
-from outcrop.experiment.story import AUDITS, Told
-from outcrop.experiment.trainings import PLAIN
 from outcrop.files import new_file, read_json
+from outcrop.locating import page as locating
+from outcrop.locating.page import scatter_data
+from outcrop.locating.projections import Cloud, projections
 from outcrop.models.cost import cost_of, short
 from outcrop.patches.palette import colours
 from outcrop.patches.patchset import PatchSet
-from outcrop.reporting import verdicts
 from outcrop.reporting.audit import audit_part
 from outcrop.reporting.findings import Tile, ends, percent
 from outcrop.reporting.html import asset, render_page
-from outcrop.reporting.origins import scatter_data
 from outcrop.reporting.panels import SIDE_COLOURS, Panel
-from outcrop.reporting.projections import Cloud, projections
 from outcrop.reporting.rasters import jpeg, png
-from outcrop.reporting.trainings import learning_curves, promise_chart
-from outcrop.reporting.verdicts import plain
-from outcrop.sources.cube import CLASSES, cube_in
 from outcrop.sources.volumes import open_volume
 from outcrop.splits import SIDES
+from outcrop.synthetic import verdicts
+from outcrop.synthetic.charts import learning_curves, promise_chart
+from outcrop.synthetic.cube import CLASSES, cube_in
+from outcrop.synthetic.story import AUDITS, Told
+from outcrop.synthetic.trainings import PLAIN
+from outcrop.synthetic.verdicts import plain
 
 _THUMBS = 8
 _NAMES = {
@@ -66,7 +67,7 @@ def write_story(told: Told) -> Path:
         OutcropError: the cube is gone; the disk is full.
     """
     output = told.folder / "report.html"
-    page = render_page("story.html.j2", **_content(told))
+    page = render_page("story.html.j2", Path(__file__).parent, locating.FOLDER, **_content(told))
     with new_file(output) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return output
@@ -124,7 +125,7 @@ def _content(told: Told) -> dict[str, Any]:
         "config": read_json(told.runs["ground", PLAIN].folder / "config.json", "run", "train"),
         "threads": _threads(),
         "version": __version__,
-        "script": asset("scatter.js"),
+        "script": asset("scatter.js", locating.FOLDER),
     }
 
 

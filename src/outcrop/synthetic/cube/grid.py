@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from outcrop.sources.dice import POWER, Dice, spline_weights
+from outcrop.synthetic.dice import POWER, Dice, spline_weights
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from outcrop.experiment.plan import Experiment
-from outcrop.experiment.story import Story
 from outcrop.models.architectures import ResidualNet
-from outcrop.sources.coast import coast_in, make_coast
+from outcrop.synthetic.coast import coast_in, make_coast
+from outcrop.synthetic.story import Story
 from outcrop.training.recipe import Augmentation, Machine, Recipe, Tuning
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from outcrop.sources.coast.frame import Frame, shore
-from outcrop.sources.dice import Dice
+from outcrop.synthetic.coast.frame import Frame, shore
+from outcrop.synthetic.dice import Dice
 
 _SPACING = 1500.0  # least metres of coast for each river
 _STEP = 6.0  # metres between the points of a waterway

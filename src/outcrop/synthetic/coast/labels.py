@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from outcrop.sources.coast.frame import PIXEL, Frame
-from outcrop.sources.coast.ground import CLASSES
+from outcrop.synthetic.coast.frame import PIXEL, Frame
+from outcrop.synthetic.coast.ground import CLASSES
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,106 @@
+"""The command that locates patches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from outcrop.cli.commands.options import opened_sources, refuse_segy
+from outcrop.errors import OutcropError
+from outcrop.sources.scene import Reading
+from outcrop.sources.volumes.segy_reading import SegyReading
+
+
+def locate(
+    patches: str,
+    sources: list[str],
+    *,
+    output: Path,
+    axis: int | None = None,
+    flips: bool = False,
+    bands: list[str] | None = None,
+    reading: Reading = Reading(),
+    crs: str | None = None,
+    segy: SegyReading = SegyReading(),
+    sure: float = 0.9999,
+    patches_output: Path | None = None,
+    as_given: bool = False,
+    picture: Path | None = None,
+    report: Path | None = None,
+    scheduler: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Find where patches were cut that have lost their place, in volumes or scenes.
+
+    Args:
+        patches: a patch set, a folder or archive with a folder per class, or an npz with images
+            and, if there are any, labels.
+        sources: where they may have been cut. Volumes: .npy, Zarr, NetCDF, SEG-Y, slices. Or
+            rasters with the bands of the patches; files with a plus sign between are one scene.
+        output: the positions, a new .csv or .parquet with one row a patch, in their order.
+        axis: of volumes, the axis that the slices are across, from 0; all three are searched if
+            not given.
+        flips: whether patches may have been flipped or turned; takes eight times as long, four if
+            they are not square.
+        bands: of scenes, the bands to use, by number from 1 or by name.
+        reading: how rasters are read.
+        crs: coordinate reference system of scenes that carry none.
+        segy: how SEG-Y files are read.
+        sure: the confidence from which a patch counts as found, from 0 to 1.
+        patches_output: a patch set of those that were found, with their positions, for spatial
+            splits and audits. Its images are cut from the sources, upright and in source values.
+        as_given: write to patches_output the images as they were given, not those of the sources.
+        picture: where each class lies, a new .png, .svg or .pdf.
+        report: the same and more as one HTML page.
+        scheduler: address of a Dask cluster to work on.
+        overwrite: whether the files may exist.
+    """
+    # Not the modules that learn, which take longer to import than a small search.
+    from outcrop.cli.console import say
+    from outcrop.files import check_new
+    from outcrop.locating.locate import locate as locate_patches
+    from outcrop.locating.printed import locate_table
+    from outcrop.locating.table import check_table, with_positions, write_positions
+    from outcrop.patches.collection import open_patches
+    from outcrop.patches.patchset import check_output
+
+    check_table(output, overwrite)
+    if patches_output is not None:
+        check_output(patches_output, overwrite)
+    elif as_given:
+        raise OutcropError("--as-given", "has no meaning without --patches-output; leave it out")
+    if picture is not None:
+        from outcrop.locating.projections import check_picture, write_projections
+
+        check_picture(picture, overwrite)
+    if report is not None:
+        check_new(report, overwrite)
+    refuse_segy(segy, sources)
+    opened = open_patches(patches, learnable=False)
+    located = locate_patches(
+        opened,
+        opened_sources(sources, segy),
+        axis,
+        flips,
+        bands=bands,
+        reading=reading,
+        crs=crs,
+        sure=sure,
+        scheduler=scheduler,
+    )
+    placed = None if patches_output is None else with_positions(opened, located, as_given)
+    write_positions(output, located, opened, overwrite)
+    if placed is not None and patches_output is not None:
+        placed.save(patches_output, overwrite)
+    if picture is not None:
+        write_projections(picture, located, opened, overwrite)
+    if report is not None:
+        from outcrop.locating.page import write_origins
+
+        write_origins(report, located, opened, overwrite)
+    locate_table(opened, located)
+    for path in (output, patches_output, picture, report):
+        if path is not None:
+            say(str(path))
+
+
+COMMANDS = (locate,)
