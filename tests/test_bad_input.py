@@ -475,9 +475,9 @@ ROWS = {
     "table of one not run": ("reproduce fast --table -o no-results", "nothing of fast",
         "outcrop reproduce fast"),
     "coast too small": ("coast --size 10 -o x", "10 pixels", "at least 64"),
-    "coast of no image": ("coast --images 0 -o x", "0 images", "at least 1"),
+    "coast of no image": ("synthetic coast --images 0 -o x", "0 images", "at least 1"),
     "coast exists": ("coast -o foreign", "foreign", "exists already"),
-    "coast's parent": ("coast -o none/x", "none/x", "does not exist"),
+    "coast's parent": ("synthetic coast -o none/x", "none/x", "does not exist"),
     "demo exists": ("demo -o foreign", "foreign", "exists already"),
     "demo's seed": ("demo --seed -1 -o x", "seed -1", "0 or more"),
     "demo's parent": ("demo -o none/x --resume", "none/x", "does not exist"),
@@ -517,8 +517,8 @@ FULL = {
     "patches": (f"{cut()} --overwrite -o", "x.zarr", 20_000),
     "split": ("split patches.zarr --by random -o", "x.json", 1_000),
     "map": ("map run scene.tif -o", "x.tif", 1_000),
-    "coast's scene": ("coast --images 1 --size 64 -o", "x", 3_000),
-    "coast's labels": ("coast --images 1 --size 64 -o", "x", 40_000),
+    "coast's scene": ("synthetic coast --images 1 --size 64 -o", "x", 3_000),
+    "coast's labels": ("synthetic coast --images 1 --size 64 -o", "x", 40_000),
 }
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from outcrop.cli import main
 from outcrop.cli.commands import COMMANDS
 from outcrop.cli.parser import parse
 from outcrop.errors import OutcropError
@@ -323,3 +324,27 @@ def test_an_error_of_outcrop_is_one_of_a_bad_argument():
     assert issubclass(oc.OutcropError, ValueError)
     with pytest.raises(ValueError, match="must be"):
         oc.BlockSplit(block=-1)
+
+
+def test_a_command_under_its_old_name_says_the_new_one(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["--images", "1", "--size", "64", "-o"]
+    assert main(["coast", *words, "old"]) == 0
+    assert "note: outcrop coast is now outcrop synthetic coast" in capsys.readouterr().err
+    assert main(["synthetic", "coast", *words, "new"]) == 0
+    assert capsys.readouterr().err == ""
+    files = sorted(path.name for path in Path("old").iterdir())
+    assert files == sorted(path.name for path in Path("new").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["synthetic"], "outcrop: a command is missing; see --help"),
+        (["synthetic", "sea"], "outcrop: there is no command 'sea'; see --help"),
+    ],
+)
+def test_a_group_wants_one_of_its_commands(capsys, words, message):
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert capsys.readouterr().err == message + "\n"

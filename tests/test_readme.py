@@ -8,6 +8,7 @@ import pytest
 
 import outcrop as oc
 from outcrop.cli.commands import COMMANDS
+from outcrop.cli.group import Group
 from outcrop.cli.parser import parse
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -18,8 +19,10 @@ LINES = [line for line in BASH.splitlines() if line.startswith("outcrop ")]
 
 @pytest.mark.parametrize("line", LINES)
 def test_commands_of_the_readme_are_understood(line):
-    command, _ = parse(COMMANDS, shlex.split(line)[1:], "", "")
-    assert command.__name__ == line.split()[1]
+    words = shlex.split(line)[1:]
+    command, _ = parse(COMMANDS, words, "", "")
+    named = COMMANDS[words[0]]
+    assert command is (named.commands[words[1]] if isinstance(named, Group) else named)
 
 
 def test_names_of_the_readme_are_public():

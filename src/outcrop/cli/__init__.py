@@ -41,10 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _ended_by_sigterm(), _without_warnings():
             from outcrop import __doc__ as description
             from outcrop import __version__
-            from outcrop.cli.commands import COMMANDS
+            from outcrop.cli.commands import COMMANDS, RENAMED
             from outcrop.cli.parser import parse
 
             words = sys.argv[1:] if arguments is None else list(arguments)
+            words = _renamed(words, RENAMED)
             command, settings = parse(COMMANDS, words, __version__, description or "")
             return command(**settings) or 0
     except OutcropError as error:
@@ -61,6 +62,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         sys.stderr.write(f"outcrop: {_unforeseen(error)}\n")
         return 2
+
+
+def _renamed(words: list[str], renamed: dict[str, str]) -> list[str]:
+    """The words with a command's new name, and a note, where one has its old name."""
+    from outcrop.progress import tell
+
+    for old, new in renamed.items():
+        name, *option = old.split()
+        given = {word.partition("=")[0] for word in words}
+        if words[:1] == [name] and given.issuperset(option):
+            tell(
+                f"note: outcrop {old} is outcrop {new} now; the old name goes with the next version"
+            )
+            return [*new.split(), *words[1:]]
+    return words
 
 
 @contextmanager

@@ -39,6 +39,7 @@ from jsonargparse import (
     set_loader,
 )
 
+from outcrop.cli.group import Command, Group
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
 from outcrop.models.architectures import network_named
@@ -47,8 +48,6 @@ _MODE = "config of outcrop"
 _KINDS = {"int": "a whole number", "float": "a number", "list": "a list", "bool": "true or false"}
 
 _NEGATIVE = re.compile(r"-(\.?\d|inf|nan)")
-
-Command = Callable[..., Any]
 
 
 class Parser(ArgumentParser):
@@ -86,7 +85,11 @@ class _Help(DefaultHelpFormatter):
 
 
 def parse(
-    commands: dict[str, Command], arguments: Sequence[str], version: str, description: str
+    commands: Mapping[str, Command | Group],
+    arguments: Sequence[str],
+    version: str,
+    description: str,
+    prog: str = "outcrop",
 ) -> tuple[Command, dict[str, Any]]:
     """Find the command and the arguments to call it with.
 
@@ -95,22 +98,28 @@ def parse(
     """
     named = next((word for word in arguments if not word.startswith("-")), None)
     function = commands.get(named or "")
+    if isinstance(function, Group):
+        words = list(arguments)
+        words.remove(str(named))
+        return parse(function.commands, words, version, function.help, f"{prog} {named}")
     options = _options(function) if function else {}
     Parser.words = tuple(_normalise(arguments, options))
     Parser.known = tuple(options)
     chosen: dict[str, Any] = {}
     while True:
-        top = Parser(
-            prog="outcrop", description=description, version=version, formatter_class=_Help
-        )
+        top = Parser(prog=prog, description=description, version=version, formatter_class=_Help)
         subcommands = top.add_subcommands(required=True, dest="command")
         for name, each in commands.items():
             # Only the command that was asked for needs its options; the others, their first line.
+            if isinstance(each, Group):
+                subcommands.add_subcommand(name, Parser(), help=each.help)
+                continue
             parser = _parser_for(each, chosen) if name == named else Parser()
             subcommands.add_subcommand(name, parser, help=_summary(each))
         with _config(Parser.words):
             settings = top.parse_args(list(Parser.words))
         function = commands[settings.command]
+        assert not isinstance(function, Group)
         given = settings[settings.command]
         before, chosen = chosen, _chosen(function, given)
         # An instance that was chosen by name gives other defaults to what was not said.

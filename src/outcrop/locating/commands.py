@@ -103,4 +103,5 @@ def locate(
             say(str(path))
 
 
-COMMANDS = (locate,)
+COMMANDS = {"locate": locate}
+RENAMED: dict[str, str] = {}

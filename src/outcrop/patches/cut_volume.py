@@ -58,7 +58,7 @@ def cut_volume(
         per_class: at most so many patches of each class, drawn at random.
         classes: names for the labels, in ascending order. If not given, a file beside the labels
             that is called like them but ends in .json, with the list of the names of labels 1, 2
-            and so on (as `outcrop cube` writes it); else "class 1" and so on.
+            and so on (as `outcrop synthetic cube` writes it); else "class 1" and so on.
         seed: for `per_class`.
         output: a folder to write the patch set to, slab by slab; without it the patches are kept
             in memory.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from outcrop.cli.group import Group
+
 
 def demo(
     what: Literal["coast", "cube"] = "coast",
@@ -84,4 +86,8 @@ def cube(
         say(str(path))
 
 
-COMMANDS = (demo, coast, cube)
+COMMANDS = {
+    "demo": demo,
+    "synthetic": Group("Make synthetic ground of known truth.", {"coast": coast, "cube": cube}),
+}
+RENAMED = {"coast": "synthetic coast", "cube": "synthetic cube"}

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
-from typing import Any
-
 from outcrop.cli.commands.data import audit, patches, split
 from outcrop.cli.commands.maps import assess, map, sample
 from outcrop.cli.commands.pictures import generate
 from outcrop.cli.commands.training import compare, evaluate, export, models, reproduce, train
 from outcrop.cli.commands.whole import experiment, report
+from outcrop.cli.group import Command, Group
+from outcrop.wings import offering
 
-# Packages beside the main house. Each adds the commands of its module `commands`; none is imported
-# by name, so that the house does without them.
-WINGS = ("outcrop.synthetic", "outcrop.locating")
-
-_HOUSE: tuple[Callable[..., Any], ...] = (
+_HOUSE: tuple[Command, ...] = (
     experiment,
     patches,
     split,
@@ -34,15 +28,18 @@ _HOUSE: tuple[Callable[..., Any], ...] = (
     reproduce,
 )
 # As help lists them; others come last.
-_FIRST = ("demo", "experiment", "coast", "cube", "patches", "locate")
+_FIRST = ("demo", "experiment", "patches", "locate")
 
 
-def _all_commands() -> dict[str, Callable[..., Any]]:
-    every = [*_HOUSE]
-    for wing in WINGS:
-        every += import_module(f"{wing}.commands").COMMANDS
-    named = {function.__name__: function for function in every}
+def _all_commands() -> dict[str, Command | Group]:
+    named: dict[str, Command | Group] = {function.__name__: function for function in _HOUSE}
+    for wing in offering("commands"):
+        named |= wing.COMMANDS
     return {name: named[name] for name in (*_FIRST, *named) if name in named}
 
 
 COMMANDS = _all_commands()
+RENAMED: dict[str, str] = {
+    old: new for wing in offering("commands") for old, new in wing.RENAMED.items()
+}
+"""Commands that had another name in the version before: old words and new ones."""
