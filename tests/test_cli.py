@@ -326,13 +326,13 @@ def test_an_error_of_outcrop_is_one_of_a_bad_argument():
         oc.BlockSplit(block=-1)
 
 
-def test_a_command_under_its_old_name_says_the_new_one(tmp_path, capsys, monkeypatch):
+def test_a_command_under_its_old_name_says_the_new_one(tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["--images", "1", "--size", "64", "-o"]
     assert main(["coast", *words, "old"]) == 0
-    assert "note: outcrop coast is now outcrop synthetic coast" in capsys.readouterr().err
+    assert "note: outcrop coast is now outcrop synthetic coast" in capfd.readouterr().err
     assert main(["synthetic", "coast", *words, "new"]) == 0
-    assert capsys.readouterr().err == ""
+    assert capfd.readouterr().err == ""
     files = sorted(path.name for path in Path("old").iterdir())
     assert files == sorted(path.name for path in Path("new").iterdir())
 

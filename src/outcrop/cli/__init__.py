@@ -73,7 +73,7 @@ def _renamed(words: list[str], renamed: dict[str, str]) -> list[str]:
         given = {word.partition("=")[0] for word in words}
         if words[:1] == [name] and given.issuperset(option):
             tell(
-                f"note: outcrop {old} is outcrop {new} now; the old name goes with the next version"
+                f"note: outcrop {old} is now outcrop {new}; the old name goes with the next version"
             )
             return [*new.split(), *words[1:]]
     return words
