@@ -141,7 +141,7 @@ def test_a_config_file_gives_options_and_the_command_line_overrides_it(tmp_path)
         (("cut", "a.tif", "-o", "out"), "these are missing: labels; see --help"),
         (("split",), "these are missing: patches; see --help"),
         (("split", "a", "b"), "there is no option 'b'"),
-        (("slit",), "there is no command 'slit'; see --help"),
+        (("slit",), "there is no command 'slit'; did you mean 'split'?"),
         ((*NEEDED, "--config", "none.yaml"), "none.yaml: no such file"),
     ],
 )
@@ -167,20 +167,27 @@ def test_a_misspelled_key_is_told_with_its_file(capsys, tmp_path):
 
 
 def test_help_speaks_of_options_not_of_python(capsys):
-    with pytest.raises(SystemExit) as left:
-        run("cut", "--help")
-    assert left.value.code == 0
-    told = capsys.readouterr().out
-    assert "--per-class PER-CLASS" in told
-    assert "a limit." in told
-    assert "(default: 30)" in told
-    assert "-o OUTPUT, --output OUTPUT" in told
-    assert "type:" not in told
-    with pytest.raises(SystemExit):
-        run("--help")
-    told = capsys.readouterr().out
-    assert "Cut patches." in told
-    assert "Split patches." in told
+    def told(*words):
+        with pytest.raises(SystemExit) as left:
+            run(*words)
+        assert left.value.code == 0
+        return " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+    few, all_ = told("cut", "--help"), told("cut", "--help-all")
+    for text in (few, all_):
+        assert "--per-class PER-CLASS a limit." in text
+        assert "* --output -o OUTPUT where to. [required]" in text
+        assert "[default: 30]" in text
+        assert "type:" not in text
+    assert "--help-all shows 3 more options." in few
+    assert "--rotate" not in few
+    assert "--rotate ROTATE whether to turn." in all_
+    assert "[choices: cosine, step] [default: cosine]" in all_
+    assert "What may be turned" in all_
+    assert "more options" not in all_
+    first = told("--help")
+    assert "cut Cut patches." in first
+    assert "split Split patches." in first
 
 
 def of(tmp_path, text, *words):
@@ -309,7 +316,7 @@ def test_a_list_of_words_takes_those_that_there_are(capsys):
     assert told() == ("red",)
     with pytest.raises(SystemExit):
         told("--colours", "green")
-    assert "green is none of red, blue" in capsys.readouterr().err
+    assert "expected red, blue with commas between, not 'green'" in capsys.readouterr().err
 
 
 def test_the_views_of_a_network_are_an_option():

@@ -282,14 +282,14 @@ def test_all_models_and_a_map_of_a_real_scene(tmp_path, monkeypatch, capsys):
 def test_help(command, capsys):
     assert run(command) == 0
     out = capsys.readouterr().out
-    assert "usage: outcrop" in out
+    assert "Usage: outcrop" in out
     assert ("--per-class" in out) == (command == "patches --help")
 
 
 def test_help_in_a_process_of_its_own():
     done = start("--help")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "Available subcommands" in done.stdout
+    assert "COMMAND" in done.stdout
 
 
 @pytest.mark.parametrize("module", ["outcrop", "outcrop.cli.parser", "outcrop.cli.commands"])

@@ -6,82 +6,111 @@ an item that holds a comma stands in double quotes, or is the name of a file tha
 A parameter that is a dataclass adds its fields as options; if its class names some instances
 (`named`), an option of the parameter's name chooses one, and single fields can still be changed:
 `--network resnet110 --survival 0.5`. Where the parameter may be None too, it is so unless one was
-chosen, and its fields are refused. Booleans are flags: `--resume` and `--no-resume`. Names are
+chosen, and its fields raise an error. Booleans are flags: `--resume` and `--no-resume`. Names are
 written with dashes, and `-o` is `--output`. Numbers may be negative: `--boxes -10,5,20,40`.
 
 A config file is YAML: names as on the command line, with dashes or underscores, and values as
 there, so that `no` and `01` are text where text is wanted. Only true, false and null are more.
+
+cyclopts splits the words into options and writes help and shell completion; what a value means is
+decided here, for command line and config file alike.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import difflib
 import inspect
 import re
 import sys
-from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NoReturn, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 import docstring_parser
 import yaml
-from jsonargparse import (
-    ActionYesNo,
-    ArgumentParser,
-    DefaultHelpFormatter,
-    Namespace,
-    get_loader,
-    set_loader,
+from cyclopts import (
+    App,
+    CycloptsError,
+    MissingArgumentError,
+    Parameter,
+    UnknownOptionError,
+    UnusedCliTokensError,
 )
+from cyclopts import Group as Panel
 
 from outcrop.cli.group import Command, Group
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
 from outcrop.models.architectures import network_named
 
-_MODE = "config of outcrop"
-_KINDS = {"int": "a whole number", "float": "a number", "list": "a list", "bool": "true or false"}
-
-_NEGATIVE = re.compile(r"-(\.?\d|inf|nan)")
-
-
-class Parser(ArgumentParser):
-    """A parser whose errors are one line and whose options are written with dashes."""
-
-    known: ClassVar[tuple[str, ...]] = ()
-    words: ClassVar[tuple[str, ...]] = ()
-
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, allow_abbrev=False, parser_mode=_MODE, **settings)
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print one line on standard error and leave with exit code 2."""
-        line = " ".join(str(message).split())
-        sys.stderr.write(f"outcrop: {_explain(line, self.known, self.words)}\n")
-        raise SystemExit(2)
+_REQUIRED = inspect.Parameter.empty
+_OWN = "Options"
+# Of the fields of dataclasses, those that help shows without --help-all.
+_SHOWN = frozenset(
+    (
+        *("labels", "column", "size", "stride", "block", "buffer", "folds", "shape"),
+        *("depth", "epochs", "batch", "learning_rate", "trials", "seed", "device"),
+    )
+)
 
 
-class _Help(DefaultHelpFormatter):
-    """Help with dashes in the names of options, and with defaults but no Python types."""
+# Commands as help lists them.
+_PANELS = tuple(
+    (Panel(title, sort_key=k), names)
+    for k, (title, names) in enumerate(
+        (
+            ("Start", ("demo", "experiment")),
+            ("Data", ("patches", "split", "audit", "locate")),
+            ("Train", ("models", "train", "compare", "evaluate", "export", "reproduce")),
+            ("Map", ("map", "sample", "assess")),
+            ("Generative", ("generative",)),
+            ("Synthetic", ("synthetic",)),
+            ("Report", ("report",)),
+        )
+    )
+)
 
-    def _get_help_string(self, action: argparse.Action) -> str:
-        silent = action.default in (None, "", argparse.SUPPRESS) or action.default == []
-        shown = action.option_strings and not silent and not isinstance(action, ActionYesNo)
-        default = action.default
-        written = ",".join(map(str, default)) if isinstance(default, list | tuple) else default
-        return (action.help or "") + (f" (default: {written})" if shown else "")
 
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        text = super()._format_action_invocation(action).replace("_", "-")
-        return f"-o OUTPUT, {text}" if action.dest == "output" else text
+_OTHER = Panel("Other", sort_key=len(_PANELS))
+# Titles of the options that dataclasses add; of others, the first line of the docstring.
+_TITLES = {
+    "ResidualNet": "Residual network",
+    "MultiScaleNet": "Multi-scale network",
+    "Recipe": "Optimisation",
+    "Augmentation": "Augmentation",
+    "Machine": "Hardware",
+    "Tuning": "Tuning",
+    "Experiment": "Data and maps",
+    "Reading": "Reading of rasters",
+    "SegyReading": "Reading of SEG-Y",
+    "VaeGan": "Networks of the VAE-GAN",
+    "VaeGanRecipe": "Training of the VAE-GAN",
+    "EncoderPlan": "Training of the VAE-GAN",
+}
 
-    def _format_usage(self, *arguments: Any, **settings: Any) -> str:
-        return super()._format_usage(*arguments, **settings).replace("_", "-")
+
+@dataclass(frozen=True)
+class _Option:
+    """One parameter of a command, or one field of a dataclass among its parameters.
+
+    Attributes:
+        panel: the title that it stands under in help.
+    """
+
+    name: str
+    hint: Any
+    default: Any
+    positional: bool
+    help: str | None
+    panel: str = _OWN
+
+    @property
+    def spelt(self) -> str:
+        """As on the command line, without the two dashes."""
+        return self.name.replace("_", "-")
 
 
 def parse(
@@ -89,53 +118,267 @@ def parse(
     arguments: Sequence[str],
     version: str,
     description: str,
-    prog: str = "outcrop",
 ) -> tuple[Command, dict[str, Any]]:
     """Find the command and the arguments to call it with.
 
     Raises:
         SystemExit: with code 2 after one line on standard error, or 0 after help or version.
     """
-    named = next((word for word in arguments if not word.startswith("-")), None)
-    function = commands.get(named or "")
-    if isinstance(function, Group):
-        words = list(arguments)
-        words.remove(str(named))
-        return parse(function.commands, words, version, function.help, f"{prog} {named}")
-    options = _options(function) if function else {}
-    Parser.words = tuple(_normalise(arguments, options))
-    Parser.known = tuple(options)
-    chosen: dict[str, Any] = {}
-    while True:
-        top = Parser(prog=prog, description=description, version=version, formatter_class=_Help)
-        subcommands = top.add_subcommands(required=True, dest="command")
-        for name, each in commands.items():
-            # Only the command that was asked for needs its options; the others, their first line.
+    words = [_dashed(word) for word in arguments]
+    everything = "--help-all" in words
+    words = ["--help" if word == "--help-all" else word for word in words]
+    wanted = _wanted(commands, words)
+    options = {} if wanted is None else _options(wanted)
+    helps = bool({"-h", "--help"} & set(words))
+    app = _app(commands, wanted, options, version, description, helps, everything)
+    try:
+        run, bound, _ = app.parse_args(words, print_error=False, exit_on_error=False)
+    except CycloptsError as error:
+        _fail(_explained(error, options))
+    if wanted is None or run.__name__ != _flat.__name__:
+        run(*bound.args, **bound.kwargs)
+        raise SystemExit(0)
+    given = dict(bound.arguments)
+    config = given.pop("config", None)
+    read = {} if config is None else _config(config, options)
+    return wanted, _arguments(wanted, _settings(wanted, options, given, read, config))
+
+
+def app_of(commands: Mapping[str, Command | Group], version: str, description: str) -> App:
+    """All commands with all their options, for shell completion and reference pages."""
+    return _app(commands, None, {}, version, description, True, True)
+
+
+def _fail(line: str) -> NoReturn:
+    """Print one line on standard error and leave with exit code 2."""
+    sys.stderr.write(f"outcrop: {' '.join(line.split())}\n")
+    raise SystemExit(2)
+
+
+def _dashed(word: str) -> str:
+    """`--per_class=x_y` as `--per-class=x_y`."""
+    name, equals, value = word.partition("=")
+    return name.replace("_", "-") + equals + value if re.match(r"--[a-z]", word) else word
+
+
+def _wanted(commands: Mapping[str, Command | Group], words: Sequence[str]) -> Command | None:
+    """The command that the first words name; None where help or version are asked for alone."""
+    names = [word for word in words if not word.startswith("-")]
+    if not names:
+        if {"-h", "--help", "--version"} & set(words):
+            return None
+        _fail("a command is missing; see --help")
+    found = commands.get(names[0])
+    if isinstance(found, Group):
+        return _wanted(found.commands, words[words.index(names[0]) + 1 :])
+    if found is None:
+        _fail(f"there is no command '{names[0]}'; {_near(names[0], commands)}")
+    return found
+
+
+def _near(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(word, list(known), 1)
+    return f"did you mean '{near[0]}'?" if near else "see --help"
+
+
+def _app(
+    commands: Mapping[str, Command | Group],
+    wanted: Command | None,
+    options: Mapping[str, _Option],
+    version: str,
+    description: str,
+    helps: bool,
+    everything: bool,
+) -> App:
+    """An application whose functions take words alone, as they stand on the command line.
+
+    Args:
+        wanted: the command that needs its options; the others need their first line, unless there
+            is none.
+        helps: whether help is printed, which says what is required.
+        everything: whether help shows all options.
+    """
+
+    def added(app: App, some: Mapping[str, Command | Group]) -> App:
+        for name, each in some.items():
+            panel = next((panel for panel, names in _PANELS if name in names), None)
             if isinstance(each, Group):
-                subcommands.add_subcommand(name, Parser(), help=each.help)
+                inner = App(name=name, help=each.help, group=panel, help_format="plaintext")
+                app.command(added(inner, each.commands))
                 continue
-            parser = _parser_for(each, chosen) if name == named else Parser()
-            subcommands.add_subcommand(name, parser, help=_summary(each))
-        with _config(Parser.words):
-            settings = top.parse_args(list(Parser.words))
-        function = commands[settings.command]
-        assert not isinstance(function, Group)
-        given = settings[settings.command]
-        before, chosen = chosen, _chosen(function, given)
-        # An instance that was chosen by name gives other defaults to what was not said.
-        if chosen == before:
-            return function, _arguments(function, given)
+            if each is wanted:
+                function = _flat(options, helps, everything)
+            else:
+                function = _flat({} if wanted or not everything else _options(each), helps, True)
+            app.command(
+                function, name=name, group=panel, help=_summary(each), help_format="plaintext",
+                help_epilogue=_epilogue(each, options if each is wanted and not everything else {}),
+            )  # fmt: skip
+        return app
+
+    whole = App(
+        name="outcrop", version=version, help=description, help_format="plaintext",
+        version_format="plaintext", group_commands=_OTHER,
+    )  # fmt: skip
+    return added(whole, commands)
 
 
-@dataclass(frozen=True)
-class _Option:
-    """One parameter of a command, or one field of a dataclass among its parameters."""
+def _flat(options: Mapping[str, _Option], helps: bool, everything: bool) -> Command:
+    """A function with a parameter for each option, all text, flags apart; to be parsed only."""
 
-    name: str
-    hint: Any
-    default: Any
-    positional: bool
-    help: str | None
+    def _flat(**given: Any) -> None:
+        raise AssertionError(given)
+
+    parameters = []
+    panels: dict[str, Panel] = {}
+    for option in options.values():
+        panel = panels.setdefault(option.panel, Panel(option.panel, sort_key=len(panels)))
+        parameters.append(_parameter(option, panel, helps, everything or _shown(option)))
+    if parameters:
+        config = _Option("config", str, "", False, "a YAML file with these options")
+        parameters.append(_parameter(config, panels[_OWN], helps, True))
+    _flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    _flat.__annotations__ = {one.name: one.annotation for one in parameters}
+    return _flat
+
+
+def _parameter(option: _Option, panel: Panel, helps: bool, shown: bool) -> inspect.Parameter:
+    item, flag = _item_type(option.hint), option.hint is bool
+    how = Parameter(
+        name=(f"--{option.spelt}", *(["-o"] if option.name == "output" else [])),
+        negative=[f"--no-{option.spelt}"] if flag else [],
+        help=option.help,
+        group=panel,
+        show=shown,
+        show_default=_written(option.default) or False,
+        # Checked with the other values, later.
+        choices=(_choices(option.hint) or None) if helps else None,
+        metavar=None if flag else option.spelt.upper(),
+        # What is missing is told after the config file was read.
+        required=helps and option.default is _REQUIRED,
+        # The last one holds.
+        allow_repeating=not option.positional or None,
+        allow_leading_hyphen=bool({int, float} & {item, option.hint, *get_args(option.hint)}),
+    )
+    kinds = inspect.Parameter
+    kind = kinds.POSITIONAL_OR_KEYWORD if option.positional else kinds.KEYWORD_ONLY
+    text: Any = bool if flag else list[str] if option.positional and item else str
+    return kinds(option.name, kind, default=None, annotation=Annotated[text | None, how])
+
+
+def _written(default: Any) -> str:
+    """A default as one would type it; empty where help need not say it."""
+    if default is _REQUIRED or default is None or isinstance(default, bool):
+        return ""
+    return ",".join(map(str, default)) if isinstance(default, list | tuple) else str(default)
+
+
+def _choices(hint: Any) -> tuple[str, ...]:
+    """The words that a value can be, if they are counted."""
+    kinds = [kind for kind in (hint, *get_args(hint)) if get_origin(kind) is Literal]
+    return get_args(kinds[0]) if kinds else ()
+
+
+def _explained(error: CycloptsError, options: Mapping[str, _Option]) -> str:
+    """An error of the words on the command line, in one line."""
+    if isinstance(error, UnknownOptionError):
+        word = (error.token.keyword or error.token.value).partition("=")[0].lstrip("-")
+        return f"there is no option '{word}'; {_near(word, _spelt(options))}"
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        word = error.unused_tokens[0].lstrip("-")
+        return f"there is no option '{word}'; see --help"
+    name = error.argument.name if error.argument is not None else ""
+    if isinstance(error, MissingArgumentError):
+        return f"{name}: its value is missing; write it after it"
+    return str(error)
+
+
+def _spelt(options: Mapping[str, _Option]) -> list[str]:
+    return [option.spelt for option in options.values()]
+
+
+def _settings(
+    function: Command,
+    options: Mapping[str, _Option],
+    given: Mapping[str, Any],
+    config: Mapping[str, Any],
+    file: str | None,
+) -> dict[str, Any]:
+    """The value of every option: as given, or else of the config file, or else by default."""
+    said: dict[str, Any] = {}
+    for name, option in options.items():
+        if name in given:
+            said[name] = _read(option, given[name], "")
+        elif name in config:
+            said[name] = _read(option, config[name], f"{file}: ")
+    usual = {name: option.default for name, option in options.items()}
+    # An instance that was chosen by name gives other defaults to what was not said.
+    settings = usual | _chosen(function, usual | said) | said
+    if missing := [one.spelt for name, one in options.items() if settings[name] is _REQUIRED]:
+        _fail(f"these are missing: {', '.join(missing)}; see --help")
+    return settings
+
+
+def _read(option: _Option, value: Any, where: str) -> Any:
+    """The value that a word on the command line, or the content of a config file, stands for."""
+    kinds = [kind for kind in (get_args(option.hint) or (option.hint,)) if kind is not NoneType]
+    literal = get_origin(option.hint) is Literal
+    item = _item_type(option.hint)
+    kind = option.hint if literal or item or len(kinds) > 1 else kinds[0]
+    if value is None or (value == "null" and NoneType in get_args(option.hint)):
+        # In a config file null stands for the default, too.
+        return None if NoneType in get_args(option.hint) else option.default
+    try:
+        if item is None:
+            return _one(kind, value)
+        words = value if isinstance(value, list) else _split(str(value).strip("[]"))
+        made = [_one(item, str(word).strip()) for word in words if str(word).strip()]
+        return tuple(made) if _is_tuple(option.hint) else made
+    except ValueError:
+        if option.hint is bool:
+            _fail(f"{where}a flag is true or false, not '{value}'; correct it")
+        wanted = _plural(item) if item else _KINDS.get(kind) or _one_of(option.hint)
+        shown = ",".join(map(str, value)) if isinstance(value, list) else value
+        _fail(f"{where}--{option.spelt}: expected {wanted}, not '{shown}'")
+
+
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def _plural(item: Any) -> str:
+    if get_origin(item) is Literal:
+        return f"{', '.join(get_args(item))} with commas between"
+    return f"{_KINDS.get(item, 'a name').removeprefix('a ')}s with commas between"
+
+
+def _one_of(hint: Any) -> str:
+    return f"one of {', '.join(map(repr, _choices(hint)))}"
+
+
+def _one(kind: Any, value: Any) -> Any:
+    """One value of a simple kind.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if kind is bool or isinstance(value, bool):
+        text = str(value).lower()
+        if kind is not bool and kind is not str:
+            raise ValueError
+        if kind is bool and text not in ("true", "false"):
+            raise ValueError
+        return text == "true" if kind is bool else text
+    if isinstance(value, list):
+        raise ValueError
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ValueError
+        return value
+    return kind(value)
+
+
+def _is_tuple(hint: Any) -> bool:
+    return any(get_origin(kind) is tuple for kind in (hint, *get_args(hint)))
 
 
 def _options(function: Command) -> dict[str, _Option]:
@@ -144,7 +387,7 @@ def _options(function: Command) -> dict[str, _Option]:
     found: dict[str, _Option] = {}
     for name, parameter in inspect.signature(function).parameters.items():
         if kinds := _kinds_in(hints[name]):
-            for field_name, option in _parts(name, kinds, described.get(name)).items():
+            for field_name, option in _parts(name, kinds, described.get(name), _OWN).items():
                 found.setdefault(field_name, option)
         else:
             positional = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
@@ -164,9 +407,9 @@ def _kinds_in(hint: Any) -> tuple[Any, ...]:
     ) or tuple(kind for kind in (hint, *get_args(hint)) if is_dataclass(kind))
 
 
-def _parts(name: str, kinds: tuple[Any, ...], help_: str | None) -> dict[str, _Option]:
+def _parts(name: str, kinds: tuple[Any, ...], help_: str | None, panel: str) -> dict[str, _Option]:
     """The fields of dataclasses, after the choice among their named instances if they have any."""
-    by_name = {name: _Option(name, str | None, None, False, help_)} if _naming(kinds) else {}
+    by_name = {name: _Option(name, str | None, None, False, help_, panel)} if _naming(kinds) else {}
     for kind in kinds:
         by_name |= _fields(kind)
     return by_name
@@ -179,7 +422,7 @@ def _naming(kinds: tuple[Any, ...]) -> Callable[[str], Any] | None:
     return getattr(kinds[0], "named", None)
 
 
-def _chosen(function: Command, settings: Namespace) -> dict[str, Any]:
+def _chosen(function: Command, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of all instances that were chosen by name."""
     found: dict[str, Any] = {}
     for name, kinds in _dataclasses(function):
@@ -187,16 +430,16 @@ def _chosen(function: Command, settings: Namespace) -> dict[str, Any]:
         if named is not None and settings[name]:
             instance = named(settings[name])
             if isinstance(instance, kinds):
-                found |= _flat(instance)
+                found |= _flattened(instance)
     return found
 
 
-def _flat(instance: Any) -> dict[str, Any]:
+def _flattened(instance: Any) -> dict[str, Any]:
     """The fields of a dataclass, with dataclasses among them taken apart."""
     found: dict[str, Any] = {}
     for item in fields(instance):
         value = getattr(instance, item.name)
-        found |= _flat(value) if is_dataclass(value) else {item.name: value}
+        found |= _flattened(value) if is_dataclass(value) else {item.name: value}
     return found
 
 
@@ -212,12 +455,15 @@ def _dataclasses(documented: Any) -> Iterator[tuple[str, tuple[Any, ...]]]:
 def _fields(kind: Any) -> dict[str, _Option]:
     hints, described = get_type_hints(kind), _described(kind)
     found: dict[str, _Option] = {}
+    panel = _TITLES.get(kind.__name__) or _summary(kind).rstrip(".") or kind.__name__
     for item in fields(kind):
         text = described.get(item.name)
         if kinds := _kinds_in(hints[item.name]):
-            found |= _parts(item.name, kinds, text)
+            found |= _parts(item.name, kinds, text, panel)
         else:
-            found[item.name] = _Option(item.name, hints[item.name], _default(item), False, text)
+            found[item.name] = _Option(
+                item.name, hints[item.name], _default(item), False, text, panel
+            )
     return found
 
 
@@ -227,61 +473,12 @@ def _default(item: Field[Any]) -> Any:
     return inspect.Parameter.empty if item.default is MISSING else item.default
 
 
-def _parser_for(function: Command, chosen: dict[str, Any]) -> Parser:
-    parser = Parser(description=_summary(function), formatter_class=_Help)
-    parser.add_argument("--config", action="config", help="a YAML file with these options")
-    for option in _options(function).values():
-        required = option.default is inspect.Parameter.empty
-        default = chosen.get(option.name, None if required else option.default)
-        item = _item_type(option.hint)
-        if option.positional and item:
-            parser.add_argument(
-                option.name,
-                nargs="+",
-                type=item,
-                metavar=option.name[:-1].upper(),
-                help=option.help,
-            )
-        elif option.positional and required:
-            parser.add_argument(option.name, type=option.hint, help=option.help)
-        elif option.positional:
-            parser.add_argument(
-                option.name, nargs="?", type=option.hint, default=default, help=option.help
-            )
-        elif option.hint is bool:
-            flag = ActionYesNo(no_prefix="no_")
-            parser.add_argument(f"--{option.name}", action=flag, default=default, help=option.help)
-        else:
-            made = tuple if get_origin(option.hint) is tuple else list
-            kind = _commas(item, made) if item else option.hint
-            parser.add_argument(
-                f"--{option.name}", type=kind, default=default, required=required, help=option.help
-            )
-    return parser
-
-
 def _item_type(hint: Any) -> type | None:
     """The type of the items if `hint` is a list or tuple of any length, or one or None."""
     for kind in (hint, *get_args(hint)):
         if get_origin(kind) is list or (get_origin(kind) is tuple and get_args(kind)[1:] == (...,)):
             return get_args(kind)[0]
     return None
-
-
-def _commas(item: Any, made: type = list) -> Callable[[Any], Any]:
-    choices = get_args(item) if get_origin(item) is Literal else ()
-
-    def one(word: str) -> Any:
-        if choices and word not in choices:
-            raise ArgumentTypeError(f"{word} is none of {', '.join(choices)}")
-        return word if choices else item(word)
-
-    def read(value: Any) -> Any:
-        words = value if isinstance(value, list | tuple) else _split(str(value).strip("[]"))
-        return made(one(str(word).strip()) for word in words if str(word).strip())
-
-    read.__name__ = "str,..." if choices else f"{item.__name__},..."
-    return read
 
 
 def _split(text: str) -> list[str]:
@@ -303,7 +500,7 @@ def _split(text: str) -> list[str]:
     return items
 
 
-def _arguments(function: Command, settings: Namespace) -> dict[str, Any]:
+def _arguments(function: Command, settings: Mapping[str, Any]) -> dict[str, Any]:
     hints = get_type_hints(function)
     return {
         name: _argument(name, function, hints, settings)
@@ -311,7 +508,9 @@ def _arguments(function: Command, settings: Namespace) -> dict[str, Any]:
     }
 
 
-def _argument(name: str, function: Command, hints: dict[str, Any], settings: Namespace) -> Any:
+def _argument(
+    name: str, function: Command, hints: dict[str, Any], settings: Mapping[str, Any]
+) -> Any:
     kinds = _kinds_in(hints[name])
     if not kinds:
         return settings[name]
@@ -322,7 +521,7 @@ def _argument(name: str, function: Command, hints: dict[str, Any], settings: Nam
     return _instance(name, kinds, default, settings)
 
 
-def _instance(name: str, kinds: tuple[Any, ...], default: Any, settings: Namespace) -> Any:
+def _instance(name: str, kinds: tuple[Any, ...], default: Any, settings: Mapping[str, Any]) -> Any:
     """What a parameter or field is: made of the options of its kind, named, or its default."""
     if len(kinds) == 1:
         return _build(kinds[0], settings)
@@ -344,13 +543,13 @@ def _instance(name: str, kinds: tuple[Any, ...], default: Any, settings: Namespa
     return _build(wanted[0], settings) if wanted else chosen
 
 
-def _said(kind: Any, settings: Namespace, chosen: Any) -> list[str]:
+def _said(kind: Any, settings: Mapping[str, Any], chosen: Any) -> list[str]:
     """The fields of a dataclass that are not as by default, or as in the instance chosen."""
     usual = chosen if isinstance(chosen, kind) else kind()
     return [item.name for item in fields(kind) if settings[item.name] != getattr(usual, item.name)]
 
 
-def _refuse_fields(name: str, kind: Any, function: Command, settings: Namespace) -> None:
+def _refuse_fields(name: str, kind: Any, function: Command, settings: Mapping[str, Any]) -> None:
     """Refuse the fields of a dataclass that was not chosen, unless another has them too."""
     others = [other for each, kinds in _dataclasses(function) if each != name for other in kinds]
     shared = {field for other in others if other not in _within(kind) for field in _fields(other)}
@@ -365,7 +564,7 @@ def _within(kind: Any) -> list[Any]:
     return [kind, *(inner for _, kinds in _dataclasses(kind) for inner in kinds)]
 
 
-def _build(kind: Any, settings: Namespace) -> Any:
+def _build(kind: Any, settings: Mapping[str, Any]) -> Any:
     hints = get_type_hints(kind)
     made = {}
     for item in fields(kind):
@@ -376,44 +575,47 @@ def _build(kind: Any, settings: Namespace) -> Any:
     return kind(**made)
 
 
-def _normalise(arguments: Sequence[str], options: Mapping[str, _Option]) -> list[str]:
-    """`-o` to `--output`, and dashes inside the names of long options to underscores.
+def _config(file: str, options: Mapping[str, _Option]) -> dict[str, Any]:
+    """The options that a config file gives.
 
-    A value that begins with a minus is tied to its option, or argparse takes it for one.
+    Raises:
+        SystemExit: after a line that says what is wrong in the file.
     """
-    normal: list[str] = []
-    for word in arguments:
-        if normal and _NEGATIVE.match(word):
-            option = options.get(normal[-1].removeprefix("--"))
-            if normal[-1].startswith("--") and option is not None and option.hint is not bool:
-                normal[-1] += f"={word}"
-                continue
-        if word == "-o":
-            word = "--output"
-        if re.match(r"--[a-z]", word):
-            name, equals, value = word[2:].partition("=")
-            word = "--" + name.replace("-", "_") + equals + value
-        normal.append(word)
-    return normal
-
-
-def _load(text: str) -> Any:
-    """A config file with the names that the parser knows; other YAML as jsonargparse reads it."""
-    found = get_loader("yaml")(text)
-    if not isinstance(found, dict):
-        return found
+    if not Path(file).is_file():
+        _fail(f"{file}: no such file; check the name")
     content: dict[str, Any] = {}
-    for key, value in _pairs(text):
+    for key, value in _pairs(Path(file)):
         name = "output" if key == "-o" else key.removeprefix("--").replace("-", "_")
-        if isinstance(value, bool) and name not in Parser.known:
-            positive = name.removeprefix("no_")
-            if positive != name and positive in Parser.known:
-                name, value = positive, not value
+        positive = name.removeprefix("no_")
+        if name not in options and positive != name and positive in options:
+            if not isinstance(value, bool):
+                _fail(f"{file}: a flag is true or false, not '{value}'; correct it")
+            name, value = positive, not value
+        spelt = name.replace("_", "-")
+        if name not in options:
+            _fail(f"{file}: there is no option '{spelt}'; {_near(spelt, _spelt(options))}")
         if name in content:
-            where = _where("", Parser.words).removesuffix(": ") or "--config"
-            raise OutcropError(where, f"gives {name.replace('_', '-')} twice; leave one out")
+            _fail(f"{file}: gives {spelt} twice; leave one out")
         content[name] = value
     return content
+
+
+def _pairs(file: Path) -> list[tuple[str, Any]]:
+    """Keys and values of a YAML mapping, a key as often as it stands there."""
+    with decoding(file, "YAML", "correct it"):
+        text = file.read_text(encoding="utf-8")
+    try:
+        loader = _Text(text)
+        node = loader.get_single_node()
+        if node is None:
+            return []
+        if not isinstance(node, yaml.MappingNode):
+            _fail(f"{file}: has no options; write NAME: VALUE on each line")
+        return [
+            (str(key.value), loader.construct_object(value, deep=True)) for key, value in node.value
+        ]
+    except yaml.YAMLError as error:
+        _fail(f"{file}: is not YAML ({error}); correct it")
 
 
 class _Text(yaml.BaseLoader):
@@ -429,87 +631,30 @@ for _word, _value in _SCALARS.items():
     _Text.add_constructor(f"!{_word}", lambda loader, node, value=_value: value)
 
 
-def _pairs(text: str) -> list[tuple[str, Any]]:
-    """Keys and values of a YAML mapping, a key as often as it stands there."""
-    loader = _Text(text)
-    node = loader.get_single_node()
-    return [
-        (str(key.value), loader.construct_object(value, deep=True)) for key, value in node.value
-    ]
+def _summary(documented: Any) -> str:
+    return docstring_parser.parse(documented.__doc__ or "").short_description or ""
 
 
-def _summary(function: Command) -> str:
-    return docstring_parser.parse(function.__doc__ or "").short_description or ""
+def _epilogue(function: Command, options: Mapping[str, _Option]) -> str | None:
+    """The examples of a command, and how many of its options help leaves out."""
+    found = docstring_parser.parse(function.__doc__ or "").examples
+    lines = [line.strip() for one in found for line in (one.description or "").splitlines()]
+    examples = "\n".join(["Examples:", *(f"  {line}" for line in lines)]) if lines else ""
+    left_out = sum(not _shown(option) for option in options.values())
+    more = f"--help-all shows {left_out} more options." if left_out else ""
+    return "\n\n".join(part for part in (examples, more) if part) or None
+
+
+def _shown(option: _Option) -> bool:
+    """Whether help shows an option without --help-all."""
+    return option.panel == _OWN or option.name in _SHOWN or option.default is _REQUIRED
 
 
 def _described(documented: Any) -> dict[str, str | None]:
     """What a docstring says of each parameter or attribute."""
     parameters = docstring_parser.parse(documented.__doc__ or "").params
     return {
-        name.strip(): parameter.description
+        name.strip(): " ".join((parameter.description or "").split()) or None
         for parameter in parameters
         for name in parameter.arg_name.split(",")
     }
-
-
-def _explain(line: str, known: Sequence[str], words: Sequence[str]) -> str:
-    """jsonargparse's message in the words of the command line."""
-    if unknown := re.search(
-        r"does not accept option '([\w.]+)'|nrecognized arguments: -*(\S+)", line
-    ):
-        name = (unknown[1] or unknown[2]).partition("=")[0]
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean '{near[0]}'?" if near else "see --help"
-        return _where(name, words) + f"there is no option '{name}'; {hint}".replace("_", "-")
-    if "but it was not provided" in line:
-        return "a command is missing; see --help"
-    if command := re.search(r"argument command: invalid choice: '(.*?)'", line):
-        return f"there is no command '{command[1]}'; see --help"
-    if flag := re.search(r"Value not boolean: (.*?)\.?$", line):
-        return _where("", words) + f"a flag is true or false, not '{flag[1]}'; correct it"
-    if absent := re.search(r"File does not exist: '?([^']+)", line):
-        return f"{absent[1]}: no such file; check the name"
-    if broken := re.search(r"Problems parsing config: (.*)", line):
-        return _where("", words) + f"is not YAML ({broken[1]}); correct it"
-    if "Unexpected config" in line:
-        return _where("", words) + "has no options; write NAME: VALUE on each line"
-    if wrong := re.search(r'Parser key "([\w.]+)": (.*)', line):
-        value = re.search(r"[Vv]alue: (?!.*[Vv]alue: )(.*)$", wrong[2])
-        kind = re.search(r"Expected a (?:<class ')?([\w.]+)(?:\[(.*?)\])?", wrong[2])
-        option = f"--{wrong[1]}".replace("_", "-")
-        wanted = wrong[2]
-        if kind:
-            wanted = f"expected {f'one of {kind[2]}' if kind[2] else _KINDS.get(kind[1], kind[1])}"
-        return (
-            _where(wrong[1], words)
-            + f"{option}: {wanted}"
-            + (f", not '{value[1]}'" if kind and value else "")
-        )
-    if missing := re.search(r"arguments are required: (.*)", line):
-        names = [name.split(".")[-1].replace("_", "-") for name in missing[1].split(", ")]
-        return f"these are missing: {', '.join(names)}; see --help"
-    if items := re.search(r"argument (--\w+): invalid (\w+),... value: '(.*)'", line):
-        kinds = _KINDS[items[2]].removeprefix("a ") + "s"
-        return f"{items[1]}: expected {kinds} with commas between, not '{items[3]}'"
-    return line
-
-
-def _config(words: Sequence[str]) -> AbstractContextManager[None]:
-    """A block in which the config file, if there is one, is read."""
-    given = _given(words).get("--config")
-    return decoding(given, "YAML", "correct it") if given else nullcontext()
-
-
-def _given(words: Sequence[str]) -> dict[str, str]:
-    """The options on the command line and the word after each."""
-    typed = dict(zip(words, [*words[1:], ""], strict=False))
-    return typed | {word.partition("=")[0]: word.partition("=")[2] for word in words if "=" in word}
-
-
-def _where(name: str, words: Sequence[str]) -> str:
-    """The config file, if there is one and the option is not on the command line."""
-    typed = _given(words)
-    return f"{typed['--config']}: " if "--config" in typed and f"--{name}" not in typed else ""
-
-
-set_loader(_MODE, _load, (yaml.YAMLError,))
