@@ -21,6 +21,7 @@ from __future__ import annotations
 import csv
 import difflib
 import inspect
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -289,7 +290,7 @@ def _explained(error: CycloptsError, options: Mapping[str, _Option]) -> str:
         return f"there is no option '{word}'; see --help"
     name = error.argument.name if error.argument is not None else ""
     if isinstance(error, MissingArgumentError):
-        return f"{name}: its value is missing; write it after it"
+        return f"{name}: a value is missing; write one after it"
     return str(error)
 
 
@@ -374,6 +375,8 @@ def _one(kind: Any, value: Any) -> Any:
         if value not in get_args(kind):
             raise ValueError
         return value
+    if kind is float and not math.isfinite(float(value)):
+        raise ValueError
     return kind(value)
 
 
@@ -603,19 +606,15 @@ def _config(file: str, options: Mapping[str, _Option]) -> dict[str, Any]:
 def _pairs(file: Path) -> list[tuple[str, Any]]:
     """Keys and values of a YAML mapping, a key as often as it stands there."""
     with decoding(file, "YAML", "correct it"):
-        text = file.read_text(encoding="utf-8")
-    try:
-        loader = _Text(text)
+        loader = _Text(file.read_text(encoding="utf-8"))
         node = loader.get_single_node()
         if node is None:
             return []
         if not isinstance(node, yaml.MappingNode):
-            _fail(f"{file}: has no options; write NAME: VALUE on each line")
+            raise OutcropError(file, "has no options; write NAME: VALUE on each line")
         return [
             (str(key.value), loader.construct_object(value, deep=True)) for key, value in node.value
         ]
-    except yaml.YAMLError as error:
-        _fail(f"{file}: is not YAML ({error}); correct it")
 
 
 class _Text(yaml.BaseLoader):
