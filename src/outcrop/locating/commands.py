@@ -29,30 +29,36 @@ def locate(
     scheduler: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Find where patches were cut that have lost their place, in volumes or scenes.
+    """Find the origin of patches whose position was lost, in volumes or scenes.
 
     Args:
-        patches: a patch set, a folder or archive with a folder per class, or an npz with images
-            and, if there are any, labels.
-        sources: where they may have been cut. Volumes: .npy, Zarr, NetCDF, SEG-Y, slices. Or
-            rasters with the bands of the patches; files with a plus sign between are one scene.
-        output: the positions, a new .csv or .parquet with one row a patch, in their order.
-        axis: of volumes, the axis that the slices are across, from 0; all three are searched if
-            not given.
-        flips: whether patches may have been flipped or turned; takes eight times as long, four if
-            they are not square.
-        bands: of scenes, the bands to use, by number from 1 or by name.
+        patches: input patch set, a folder or archive with one folder per class, or an npz file with
+            images and optional labels.
+        sources: volumes or rasters that the patches may have been cut from. Volumes: .npy, Zarr,
+            NetCDF, SEG-Y, slices. Rasters need the bands of the patches; files joined by a plus sign
+            are one scene.
+        output: output table of positions, a new .csv or .parquet file with one row per patch, in input
+            order.
+        axis: axis that the slices of a volume are perpendicular to, from 0. Default: all three are
+            searched.
+        flips: also search for flipped and rotated patches, which takes eight times as long (four times
+            for patches that are not square).
+        bands: bands of scenes to use, by number (from 1) or by name.
         reading: how rasters are read.
-        crs: coordinate reference system of scenes that carry none.
+        crs: coordinate reference system of scenes that have none.
         segy: how SEG-Y files are read.
-        sure: the confidence from which a patch counts as found, from 0 to 1.
-        patches_output: a patch set of those that were found, with their positions, for spatial
-            splits and audits. Its images are cut from the sources, upright and in source values.
-        as_given: write to patches_output the images as they were given, not those of the sources.
-        picture: where each class lies, a new .png, .svg or .pdf.
-        report: the same and more as one HTML page.
-        scheduler: address of a Dask cluster to work on.
-        overwrite: whether the files may exist.
+        sure: minimum confidence of a located patch, from 0 to 1.
+        patches_output: output patch set of the located patches with their positions, for spatial
+            splits and audits. Its images are cut from the sources: upright, in source values.
+        as_given: write the images of --patches-output as they were given, not as in the sources.
+        picture: output figure of the positions by class, a new .png, .svg or .pdf file.
+        report: output HTML report.
+        scheduler: address of a Dask cluster.
+        overwrite: replace existing files.
+
+    Examples:
+        outcrop locate patches.npz cube.npy --axis 0 -o positions.csv
+        outcrop locate folder survey.sgy -o positions.csv --patches-output located.zarr
     """
     # Not the modules that learn, which take longer to import than a small search.
     from outcrop.cli.console import say

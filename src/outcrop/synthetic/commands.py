@@ -15,15 +15,19 @@ def demo(
     seed: int = 0,
     resume: bool = False,
 ) -> None:
-    """Make a synthetic coast or cube, run the whole job on it, and report.
+    """Make a synthetic coast or cube, run the whole job on it, and write a report.
 
     Args:
-        what: coast: scenes, labelled ground, a comparison of models, maps. cube: patches of a
-            seismic cube whose origin was lost: audit, locate, split by ground, train, and judge on
+        what: coast: scenes, labelled polygons, a comparison of models, maps. cube: patches of a
+            seismic cube whose origin was lost: audit, locate, spatial split, training, evaluation on
             new cubes.
-        output: a new folder for everything; demo, or demo-cube, if not given.
-        seed: of the coast or the cube, and of everything drawn.
-        resume: go on with a demo that was interrupted.
+        output: output folder. Default: demo, or demo-cube.
+        seed: random seed of the synthetic data and of everything that is drawn.
+        resume: continue an interrupted demo.
+
+    Examples:
+        outcrop demo
+        outcrop demo cube -o story
     """
     from contextlib import nullcontext
 
@@ -51,13 +55,17 @@ def demo(
 
 
 def coast(*, output: Path, images: int = 3, size: int = 400, seed: int = 0) -> None:
-    """Make a synthetic coast: scenes, truth and labelled polygons.
+    """Make a synthetic coast: scenes, true classes and labelled polygons.
 
     Args:
-        output: a new folder.
-        images: how many scenes.
-        size: height and width of each in pixels of 10 m.
-        seed: the same seed gives the same coast.
+        output: output folder.
+        images: number of scenes.
+        size: height and width of a scene in pixels of 10 m.
+        seed: random seed.
+
+    Examples:
+        outcrop synthetic coast -o coast
+        outcrop synthetic coast --images 7 --seed 1 -o coast
     """
     from outcrop.cli.tables import say
     from outcrop.synthetic.coast import make_coast
@@ -70,13 +78,17 @@ def coast(*, output: Path, images: int = 3, size: int = 400, seed: int = 0) -> N
 def cube(
     *, output: Path, shape: list[int] | None = None, seed: int = 0, noise_db: float = 15.0
 ) -> None:
-    """Make a synthetic seismic cube, and its truth: parallel, chaotic, faulted, salt.
+    """Make a synthetic seismic cube with true classes: parallel, chaotic, faulted, salt.
 
     Args:
-        output: a new folder.
-        shape: numbers of inlines, crosslines and samples; 450,600,900 if not given.
-        seed: the same seed gives the same cube.
-        noise_db: power of the signal over that of the noise, in dB.
+        output: output folder.
+        shape: numbers of inlines, crosslines and samples. Default: 450,600,900.
+        seed: random seed.
+        noise_db: signal-to-noise ratio in dB.
+
+    Examples:
+        outcrop synthetic cube -o cube
+        outcrop synthetic cube --shape 100,120,200 -o small
     """
     from outcrop.cli.tables import say
     from outcrop.synthetic.cube import SHAPE, make_cube

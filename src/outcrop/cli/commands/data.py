@@ -46,45 +46,49 @@ def patches(
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
-    """Cut labelled patches, each with its position, out of scenes or volumes.
+    """Cut labelled patches, each with its position, from scenes or volumes.
 
     Args:
-        sources: rasters by any name that GDAL takes, or Sentinel-2 and Landsat products by their
-            folder or archive. Single-band files of the same ground are one scene, and so are files
-            with a plus sign between: A.tif + B.tif. Or volumes: .npy, Zarr, NetCDF, SEG-Y,
-            folders of slices, TIFF files of pages.
-        output: the patch set, a new Zarr folder.
-        labels: polygons, points or label rasters, in any format of GDAL, as GeoParquet, or as a
-            table with columns lon and lat, x and y, or wkt: one file for all scenes or one each.
-            For each volume a volume of labels of the same shape, where 0 means unlabelled.
-        positions: instead of labels, a table (CSV, Parquet) with row and column of the upper-left
-            pixel of every patch, from 0, its class, and in volumes axis and index of the slice, or
-            axis, and inline, crossline and time or depth of the labelled pixel, where the volume
-            has these; source, if there are several. Rows whose found is false are left out, flip is
-            ignored.
-        column: the column that names the class, of vector labels or of the table, there "label"
-            if not given.
-        size: height and width of a patch in pixels; odd sizes have the labelled pixel in the
-            middle. 33 if not given, or of small scenes a tenth of the shorter side, at least 9.
-        bands: the bands to use, by number from 1 or by name.
+        sources: input rasters by any name that GDAL accepts, or Sentinel-2 and Landsat products as
+            folders or archives. Single-band files of the same ground form one scene, and so do files
+            joined by a plus sign: A.tif + B.tif. Or volumes: .npy, Zarr, NetCDF, SEG-Y, folders of
+            slices, multi-page TIFF files.
+        output: output patch set, a new Zarr folder.
+        labels: polygons, points or label rasters in any GDAL format, GeoParquet, or a table with
+            columns lon and lat, x and y, or wkt; one file for all scenes or one file per scene. For
+            each volume: a label volume of the same shape, in which 0 means unlabelled.
+        positions: use a table (CSV, Parquet) of patch positions instead of labels. Columns: row and
+            column of the upper-left pixel, counted from 0; the class; for volumes axis and index of
+            the slice, or axis and inline, crossline and time or depth of the labelled pixel; source,
+            if there are several. Rows with found = false are skipped; flip is ignored.
+        column: name of the class column of vector labels or of the table ("label" by default for a
+            table).
+        size: height and width of a patch in pixels. Odd sizes have the labelled pixel in the middle.
+            Default: 33, or a tenth of the shorter side of a small scene, at least 9.
+        bands: bands to use, by number (from 1) or by name.
         reading: how rasters are read.
-        axis: of volumes, the axis that the slices are across, from 0.
-        stride: use only labelled pixels on every so many rows and columns.
-        slice_stride: of volumes with labels, use only every so-many-th slice.
-        edge: mirror the scene for patches over its edge (reflect, if not given), or drop them. In
-            volumes, and where positions are given, patches lie wholly inside.
-        per_class: at most so many patches of each class, drawn at random.
-        keep: further columns of the labels or the table to keep, to split by; where one of the
-            labels' has no value stands "(missing)".
-        classes: names for the values of label rasters or a volume of labels, in ascending order,
-            or for those of rasters each as VALUE=NAME.
-        crs: coordinate reference system of scenes that carry none.
-        labels_crs: the same for labels.
-        layer: of vector labels, the layer to read of a file with several.
-        encoding: of the text of vector labels that declare none or a wrong one, e.g. cp1252.
-        segy: how SEG-Y files are read; format and endian count for the sources, not the labels.
-        seed: for --per-class.
-        overwrite: whether the patch set may exist.
+        axis: axis that the slices of a volume are perpendicular to, from 0.
+        stride: use only the labelled pixels on every n-th row and column.
+        slice_stride: use only every n-th slice of a labelled volume.
+        edge: what to do with patches that extend beyond the edge of a scene: reflect the scene, or
+            drop the patch. Default: reflect. In volumes, and with --positions, patches always lie
+            inside.
+        per_class: maximum number of patches per class, drawn at random.
+        keep: additional columns of the labels or of the table to keep, for example to split by. A
+            missing value of a label becomes "(missing)".
+        classes: class names for the values of label rasters or label volumes, in ascending order of
+            the values, or (rasters) as VALUE=NAME.
+        crs: coordinate reference system of scenes that have none.
+        labels_crs: coordinate reference system of labels that have none.
+        layer: layer of a vector file that has several.
+        encoding: text encoding of vector labels that declare none or a wrong one, for example cp1252.
+        segy: how SEG-Y files are read. Format and endianness apply to the sources, not to the labels.
+        seed: random seed for drawing patches with --per-class.
+        overwrite: replace an existing patch set.
+
+    Examples:
+        outcrop patches scene.tif --labels fields.gpkg --column crop --size 33 -o fields.zarr
+        outcrop patches survey.sgy --labels facies.sgy --axis 0 --size 64 --slice-stride 20 -o facies.zarr
     """
     from outcrop.cli.tables import class_table
     from outcrop.patches.at_positions import cut_at_positions
@@ -186,38 +190,44 @@ def split(
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
-    """Split a patch set into training and validation, by ground.
+    """Split a patch set into training and validation patches by location.
 
     Args:
-        patches: a patch set.
-        output: the split, a JSON file.
-        by: blocks of ground, folds as far from each other as the map is from the patches
-            (matching), zones, alternating slabs of a volume, whole scenes or volumes, a column of
-            the labels, or at random.
-        block: side of a block in metres, or in voxels of a volume. If not given, a tenth of the
-            labelled ground's extent, or smaller where most of that is empty, but at least four
-            patches (two in a volume). Too small for a map of new ground, and scores are too high;
-            too large for a map between evenly spread patches by a model that interpolates, and
-            they are too low (`outcrop audit` says which holds; there, take --by matching).
-        buffer: metres or voxels between the patches of different sides; one patch, or half a
-            patch of a volume, if not given; with --by matching 0. Errs as --block does.
-        zones: files of polygons that validate, on scenes.
-        boxes: boxes that validate, each as smallest x and y, largest x and y in metres; of a
-            volume as smallest along axis 0, 1 and 2, then largest, in voxels.
-        slices: ranges of slices of a volume that validate, each as axis:first:last, counted from
-            0, the last not included.
-        axis: with --by slabs, the axis of the volume that they lie across, from 0.
-        thickness: with --by slabs, slices in a slab.
-        column: with --by column, a column kept with --keep.
-        hold_out: scenes, volumes or values of the column that validate; without it they are folds.
-        folds: one of so many parts validates.
-        fold: which of them, from 0; without it one that leaves most classes on both sides, and
-            with --by matching, of those, one at the distances of the map by itself.
-        all_folds: write all of them, for cross-validation with `outcrop compare`: each patch is
-            held out once.
-        test: set the next fold aside as a test side.
-        seed: of what is dealt.
-        overwrite: whether the split may exist.
+        patches: input patch set.
+        output: output split, a new JSON file.
+        by: blocks: spatial blocks; matching: folds as far from each other as the map is from the
+            patches; zones: given areas; slabs: alternating slabs of a volume; scenes: whole scenes or
+            volumes; column: values of a column of the labels; random: random split.
+        block: side of a spatial block in metres, or in voxels of a volume. Default: a tenth of the
+            extent of the labelled ground, less where most of it is empty, at least four patches (two in
+            a volume). If blocks are too small for a map of new ground, scores are too high. If they
+            are too large for a map between evenly spread patches, made by a model that interpolates,
+            scores are too low (`outcrop audit` says which case applies; for the second, use --by
+            matching).
+        buffer: minimum distance between training and validation patches, in metres or voxels.
+            Default: one patch, half a patch in a volume, 0 with --by matching. Too small or too large,
+            it has the same effects as --block.
+        zones: polygon files; patches of a scene inside these polygons validate.
+        boxes: boxes in which patches validate. Scenes: minimum x and y, maximum x and y, in metres.
+            Volumes: minimum along axes 0, 1 and 2, then maximum, in voxels.
+        slices: slice ranges of a volume in which patches validate, as axis:first:last, counted from 0,
+            without the last.
+        axis: axis that the slabs of --by slabs are perpendicular to, from 0.
+        thickness: number of slices in a slab.
+        column: column kept with --keep, for --by column.
+        hold_out: names of the scenes, volumes or column values that validate. Default: they are
+            distributed over folds.
+        folds: number of folds, one of which validates.
+        fold: number of the validation fold, from 0. Default: the fold that leaves most classes on both
+            sides; with --by matching, among these, the one at the prediction distances of the map.
+        all_folds: write all folds, for spatial cross-validation with `outcrop compare`.
+        test: set the next fold aside as a test set.
+        seed: random seed for assigning blocks to folds.
+        overwrite: replace an existing split.
+
+    Examples:
+        outcrop split fields.zarr --block 2000 -o split.json
+        outcrop split fields.zarr --by matching --all-folds -o folds.json
     """
     from outcrop.cli.tables import fold_table, split_table
     from outcrop.files import check_new
@@ -278,19 +288,27 @@ def audit(
     seed: int = 0,
     overwrite: bool = False,
 ) -> int:
-    """Say whether a patch set and its split can be trusted; exit code 1 if something is wrong.
+    """Check whether a patch set and its split can be trusted.
+
+    The exit code is 1 if a finding is critical.
 
     Args:
-        patches: a patch set, a folder or archive with a folder per class, an npz, or "cifar10".
-        split: made by `outcrop split`; without it, the sides that a collection came with, if any.
-        json: write the findings to this file, or print them and nothing else with "-".
-        output: a new folder to keep the findings, pictures of their evidence and a report in.
-        to_map: scenes or volumes to be mapped; what the patches were cut from, if not given.
-        full: measure the leak gap of a network too, which is trained three times.
-        depth: of that network; 14 if not given.
-        epochs: of its trainings; 15 if not given.
-        seed: of the samples that some checks draw.
-        overwrite: whether the file and the folder may exist.
+        patches: input patch set, a folder or archive with one folder per class, an npz file, or
+            "cifar10".
+        split: split made by `outcrop split`. Default: the split that the collection was published with,
+            if there is one.
+        json: write the findings to this JSON file; "-" prints them and nothing else.
+        output: output folder for the findings, images of their evidence and a report.
+        to_map: scenes or volumes that will be mapped. Default: those that the patches were cut from.
+        full: also measure the leak gap of a network, which is trained three times.
+        depth: depth of that network. Default: 14.
+        epochs: number of training epochs of that network. Default: 15.
+        seed: random seed for the samples that some checks draw.
+        overwrite: replace existing output.
+
+    Examples:
+        outcrop audit fields.zarr --split split.json
+        outcrop audit patches.npz --json - --full
     """
     from outcrop.auditing.audit import audit as audit_patches
     from outcrop.auditing.folder import check_folder, write_audit

@@ -50,51 +50,55 @@ def map(
     """Classify every pixel of a scene or mosaic, or every sample of a volume.
 
     Args:
-        run: made by `outcrop train`.
-        sources: scenes: rasters by any name that GDAL takes, or Sentinel-2 and Landsat products.
-            Single-band files of the same ground are one scene, and so are files with a plus sign
-            between: A.tif + B.tif. Several of one grid are a mosaic, the first on top. Or one
-            volume: .npy, Zarr, NetCDF, SEG-Y, slices.
-        output: the class map, a Cloud-Optimized GeoTIFF on the scene's grid, with a style for QGIS
-            (NAME.qml) and a table of its classes (NAME.tif.aux.xml) beside it; of a volume a cube,
-            .zarr, .npy or, with the headers of a SEG-Y input, .sgy.
-        ensemble: further runs on the same patches; the probabilities of all are averaged.
-        confidence: a further map: the probability of the class in per cent.
-        entropy: a further map: Shannon's entropy in per cent of that of equally likely classes.
-        second: a further map: the second-best class.
-        trust: a further map: how far a pixel lies from the training data, in per cent of what the
-            run's area of trust allows; above 100 the class is a guess.
-        polygons: the class map of a scene as polygons too, a new .gpkg.
-        method: dense: all pixels of a tile in one pass. patches: patch by patch, a hundred times
-            slower, as networks with padding were trained. auto: what the network was trained for.
-        turns: average over pictures turned and mirrored, those of a volume upside up.
-        sieve: of scenes: patches of a class of fewer pixels take that of their largest neighbour.
-        step: patch by patch, classify one pixel of each cell of step × step pixels.
-        window: of scenes: pixels along each side, at least, that are read and kept together, in
-            whole tiles of up to 512.
-        axis: of a volume, the axis that the slices are across, from 0; that of the patches that the
-            run was trained on, if not given.
-        extent: of scenes, map only this part: smallest x and y, largest x and y in the scene's CRS.
-        bands: of scenes, the bands to use, by number from 1 or by name; those of the run, if their
-            names are found.
-        resolution: of files with pixels of several sizes, whose grid the scene has: finest,
-            coarsest, one of the files, or a size in metres; as the run's scenes, if not given.
-        resampling: how bands are brought to that grid: auto, nearest, bilinear, cubic or average;
-            as the run's scenes, if not given.
-        nodata: a stored value that means no data and that the file does not declare; that of the
-            run's scenes, if not given.
-        mask: rasters of pixel quality that make pixels no data in all bands, one for all scenes or
-            one each; "none" leaves out the quality mask that a product brings along.
-        mask_values: values of the mask that are no data.
-        mask_bits: numbers of bits of the mask, from 0, of which any set one means no data.
-        band_names: names of the bands, where the file has none or others, in its order.
-        crs: coordinate reference system of scenes that carry none.
+        run: run folder of the model, made by `outcrop train`.
+        sources: scenes: rasters by any name that GDAL accepts, or Sentinel-2 and Landsat products.
+            Single-band files of the same ground form one scene, and so do files joined by a plus sign:
+            A.tif + B.tif. Several scenes on one grid form a mosaic, the first on top. Or one volume:
+            .npy, Zarr, NetCDF, SEG-Y, slices.
+        output: output class map. Scenes: a Cloud-Optimized GeoTIFF on the grid of the scene, with a
+            QGIS style (NAME.qml) and a class table (NAME.tif.aux.xml) beside it. Volumes: .zarr, .npy
+            or, for SEG-Y input, .sgy with the same headers.
+        ensemble: run folders of further models trained on the same patches; the probabilities of all
+            models are averaged.
+        confidence: output map of the probability of the predicted class, in per cent.
+        entropy: output map of the Shannon entropy, in per cent of its maximum.
+        second: output map of the second most probable class.
+        trust: output map of the dissimilarity from the training data, in per cent of the threshold of
+            the area of trust; above 100 a pixel lies outside.
+        polygons: output polygons of the class map of a scene, a new .gpkg file.
+        method: dense: all pixels of a tile in one pass. patches: patch by patch, about a hundred times
+            slower, for networks that were trained with padding. auto: what the network was trained for.
+        turns: average the probabilities over rotated and mirrored images (in volumes mirrored only).
+        sieve: replace connected areas of fewer pixels by the class of their largest neighbour (scenes).
+        step: classify one pixel of each cell of step × step pixels, patch by patch.
+        window: minimum width in pixels of the windows that are read at once (scenes).
+        axis: axis that the slices of a volume are perpendicular to, from 0. Default: that of the
+            training patches.
+        extent: map only this part of a scene: minimum x and y, maximum x and y, in the CRS of the
+            scene.
+        bands: bands to use, by number (from 1) or by name. Default: the bands of the run, by name.
+        resolution: grid of scenes whose files have pixels of several sizes: finest, coarsest, the name
+            of a file, or a pixel size in metres. Default: as in training.
+        resampling: method that brings bands to that grid: auto, nearest, bilinear, cubic or average.
+            Default: as in training.
+        nodata: stored value that means no data and that the file does not declare. Default: as in
+            training.
+        mask: quality rasters whose flagged pixels are no data in all bands, one for all scenes or one
+            per scene; "none" ignores the quality mask of a product.
+        mask_values: values of the mask that mean no data.
+        mask_bits: bit numbers of the mask, from 0; a pixel with one of these bits set is no data.
+        band_names: band names, in file order, for files that have none or others.
+        crs: coordinate reference system of scenes that have none.
         segy: how SEG-Y files are read.
-        network: package.module:function that made the network of the run, if it is one of yours.
+        network: package.module:function that made the network of the run, for networks of your own.
         device: auto, cpu, cuda or mps.
-        scheduler: address of a Dask cluster to work on, or local[N] for N processes here.
-        resume: go on with a map that was interrupted.
-        overwrite: whether the files may exist.
+        scheduler: address of a Dask cluster, or local[N] for N processes on this machine.
+        resume: continue an interrupted map.
+        overwrite: replace existing files.
+
+    Examples:
+        outcrop map runs/best scene.tif -o classes.tif --confidence confidence.tif
+        outcrop map runs/facies survey.sgy -o facies.sgy
     """
     from outcrop.cli.tables import say
     from outcrop.mapping.polygons import check_polygons, write_polygons
@@ -167,23 +171,29 @@ def sample(
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
-    """Draw reference points from a class map, to go and look what is there.
+    """Draw reference points from a class map, for an accuracy assessment.
 
     Args:
-        map: a class map, made by `outcrop map`.
-        output: the points, a new .gpkg or .geojson, with an empty column "class" to be filled. Hide
-            the columns stratum, stratum_pixels and probability from whoever fills it, and keep them
+        map: class map made by `outcrop map`.
+        output: output points, a new .gpkg or .geojson file, with an empty column "class" to fill in.
+            Hide the columns stratum, stratum_pixels and probability from the interpreter, and keep them
             in the file.
-        design: stratified by the map's classes, or simple: all pixels alike.
-        n: points in all; as many as --standard-error asks for, if not given.
-        expected: the user's accuracies hoped for, one number, or by class: water=0.95,forest=0.8.
-        standard_error: without --n, that of the overall accuracy; 0.01 if not given.
-        allocation: of a stratified sample: --floor points for each rare class and the others by
-            area (compromise, if not given), by area alone, or the same number for each class.
-        floor: with the compromise, the least points of a class; 50 if not given.
-        minimum_distance: metres between any two points.
-        seed: the same seed draws the same points.
-        overwrite: whether the file may exist.
+        design: stratified by the classes of the map, or simple random sampling.
+        n: number of points. Default: the number that --standard-error requires.
+        expected: expected user's accuracies, one number for all classes, or per class:
+            water=0.95,forest=0.8.
+        standard_error: target standard error of the overall accuracy. Default: 0.01.
+        allocation: how the points of a stratified sample are allocated: compromise: --floor points for
+            each rare class, the others in proportion to area; proportional: to area; equal: the same
+            number per class. Default: compromise.
+        floor: minimum number of points per class with --allocation compromise. Default: 50.
+        minimum_distance: minimum distance between two points, in metres.
+        seed: random seed for drawing the points.
+        overwrite: replace an existing file.
+
+    Examples:
+        outcrop sample classes.tif --standard-error 0.02 -o points.gpkg
+        outcrop sample classes.tif --n 400 --allocation equal -o points.gpkg
     """
     from outcrop.cli.tables import sample_table
     from outcrop.mapping.sample import sample as sample_map
@@ -243,26 +253,31 @@ def assess(
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
-    """Say how good a class map is: accuracy and area of each class, with 95 % intervals.
+    """Estimate the accuracy of a class map and the area of each class, with 95 % intervals.
 
     Args:
-        map: a class map, made by `outcrop map`.
-        reference: what is known of the ground, and was not trained on: points of `outcrop sample`,
-            other points, polygons, or a raster of true classes.
-        output: the assessment, a new JSON file.
-        csv: the same as a table, a new CSV file with a row for each class.
-        column: of points or polygons, that names the class; class, if not given.
-        design: how points were chosen that tell no strata: at random in each class of the map
-            (stratified, if not given), or at random in the whole of it (simple).
-        block: side in metres of blocks of ground that are resampled, instead of single polygons; of
-            a raster a tenth of the map, if not given.
-        patches: the patch set that the model was trained on, to count what lies within it.
-        classes: names for the values of a raster, in ascending order, or each as VALUE=NAME.
-        labels_crs: coordinate reference system of a reference that carries none.
-        layer: of points or polygons, the layer to read of a file with several.
-        encoding: of the text of points or polygons that declare none or a wrong one, e.g. cp1252.
-        seed: of the bootstrap.
-        overwrite: whether the files may exist.
+        map: class map made by `outcrop map`.
+        reference: reference data that the model was not trained on: points of `outcrop sample`, other
+            points, polygons, or a raster of true classes.
+        output: output assessment, a new JSON file.
+        csv: output table with one row per class, a new CSV file.
+        column: column of the points or polygons that holds the class. Default: class.
+        design: sampling design of points that do not declare their strata: stratified by the classes
+            of the map (default), or simple random.
+        block: side in metres of the blocks that are resampled for the intervals, instead of single
+            polygons. Default for a raster: a tenth of the map.
+        patches: patch set that the model was trained on, to count the reference data inside it.
+        classes: class names for the values of a raster, in ascending order, or as VALUE=NAME.
+        labels_crs: coordinate reference system of a reference that has none.
+        layer: layer of a vector file that has several.
+        encoding: text encoding of points or polygons that declare none or a wrong one, for example
+            cp1252.
+        seed: random seed of the bootstrap.
+        overwrite: replace existing files.
+
+    Examples:
+        outcrop assess classes.tif points.gpkg -o assessment.json --csv areas.csv
+        outcrop assess classes.tif truth.tif
     """
     from outcrop.cli.tables import assessment_table, say
     from outcrop.evaluation.assessment import write_assessment, write_assessment_table

@@ -17,18 +17,22 @@ def experiment(
     scheduler: str | None = None,
     resume: bool = False,
 ) -> None:
-    """Do the whole job: cut, cross-validate all models, train on all labelled ground, map, report.
+    """Run the whole job: cut patches, cross-validate all models, train the best one, map, report.
 
     Args:
-        scenes: rasters by any name that GDAL takes, or Sentinel-2 and Landsat products by their
-            folder or archive. Single-band files of the same ground are one scene, and so are files
-            with a plus sign between: A.tif + B.tif.
-        output: a new folder for everything.
+        scenes: input rasters by any name that GDAL accepts, or Sentinel-2 and Landsat products as
+            folders or archives. Single-band files of the same ground form one scene, and so do files
+            joined by a plus sign: A.tif + B.tif.
+        output: output folder for all results.
         plan: what to do.
-        workers: how many processes train at once; as many as there are cores if not given, and one
-            on a GPU. The results are the same.
-        scheduler: address of a Dask cluster to train on, or local[N] for N processes here.
-        resume: go on with an experiment that was interrupted.
+        workers: number of processes that train at the same time. Default: the number of cores, or one
+            on a GPU. The results do not depend on it.
+        scheduler: address of a Dask cluster, or local[N] for N processes on this machine.
+        resume: continue an interrupted experiment.
+
+    Examples:
+        outcrop experiment scene.tif --labels fields.gpkg --column crop -o results
+        outcrop experiment S2A_MSIL2A.zip --labels fields.gpkg --column crop --block 2000 -o results
     """
     from outcrop.cli.commands.options import keep_memory
     from outcrop.cli.tables import comparison_table, say
@@ -58,24 +62,28 @@ def report(
     network: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write one HTML page about an experiment, a comparison, a run, an audit or a class map.
+    """Write an HTML report about an experiment, comparison, run, audit or class map.
 
     Args:
-        folder_or_map: made by `outcrop experiment`, `compare`, `train` or `audit`; or a class map
-            of a scene, which the options from --scene to --assessment are about.
-        output: the page; `report.html` in the folder, or MAP.html beside the map, if not given.
-        scene: what was mapped: a raster file, or several that are its bands.
-        confidence: of the map.
-        entropy: of the map.
-        trust: the area of trust of the map.
-        truth: a raster of true classes, which the map is held against; one that carries no
-            coordinate reference system is in the map's.
-        classes: names for the values of --truth, in ascending order, or each as VALUE=NAME.
-        assessment: made by `outcrop assess`.
-        patches: of a run that learnt pictures (`outcrop train --model`), the set it was trained on,
-            so that held-out pictures are drawn above their reconstructions.
-        network: package.module:function that made the network, if it is one of yours.
-        overwrite: whether the page may exist.
+        folder_or_map: output folder of `outcrop experiment`, `compare`, `train` or `audit`, or a class
+            map of a scene; the options --scene to --assessment are for class maps.
+        output: output page. Default: report.html in the folder, or MAP.html beside the map.
+        scene: the mapped scene: one raster file, or several files that are its bands.
+        confidence: confidence map.
+        entropy: entropy map.
+        trust: map of the area of trust.
+        truth: raster of true classes to compare the map with. Without a coordinate reference system,
+            that of the map is assumed.
+        classes: class names for the values of --truth, in ascending order, or as VALUE=NAME.
+        assessment: assessment made by `outcrop assess`.
+        patches: patch set of a run that learnt images (VAE-GAN), to draw held-out images above their
+            reconstructions.
+        network: package.module:function that made the network of the run, for networks of your own.
+        overwrite: replace an existing page.
+
+    Examples:
+        outcrop report results
+        outcrop report classes.tif --scene scene.tif --assessment assessment.json
     """
     from outcrop.cli.commands.options import name_network
     from outcrop.cli.tables import say
@@ -99,10 +107,10 @@ def report(
 
 
 def completion(shell: Literal["bash", "zsh", "fish"] = "bash") -> None:
-    """Print a script that lets a shell complete commands and options.
+    """Print a script that completes commands and options in a shell.
 
     Args:
-        shell: for which.
+        shell: name of the shell.
 
     Examples:
         outcrop completion bash > ~/.local/share/bash-completion/completions/outcrop
