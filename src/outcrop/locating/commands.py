@@ -35,14 +35,14 @@ def locate(
         patches: input patch set, a folder or archive with one folder per class, or an npz file with
             images and optional labels.
         sources: volumes or rasters that the patches may have been cut from. Volumes: .npy, Zarr,
-            NetCDF, SEG-Y, slices. Rasters need the bands of the patches; files joined by a plus sign
-            are one scene.
-        output: output table of positions, a new .csv or .parquet file with one row per patch, in input
-            order.
+            NetCDF, SEG-Y, slices. Rasters need the bands of the patches; files joined by a plus
+            sign are one scene.
+        output: output table of positions, a new .csv or .parquet file with one row per patch, in
+            input order.
         axis: axis that the slices of a volume are perpendicular to, from 0. Default: all three are
             searched.
-        flips: also search for flipped and rotated patches, which takes eight times as long (four times
-            for patches that are not square).
+        flips: also search for flipped and rotated patches, which takes eight times as long (four
+            times for patches that are not square).
         bands: bands of scenes to use, by number (from 1) or by name.
         reading: how rasters are read.
         crs: coordinate reference system of scenes that have none.

@@ -19,8 +19,8 @@ def demo(
 
     Args:
         what: coast: scenes, labelled polygons, a comparison of models, maps. cube: patches of a
-            seismic cube whose origin was lost: audit, locate, spatial split, training, evaluation on
-            new cubes.
+            seismic cube whose origin was lost: audit, locate, spatial split, training, evaluation
+            on new cubes.
         output: output folder. Default: demo, or demo-cube.
         seed: random seed of the synthetic data and of everything that is drawn.
         resume: continue an interrupted demo.

@@ -50,21 +50,21 @@ def patches(
 
     Args:
         sources: input rasters by any name that GDAL accepts, or Sentinel-2 and Landsat products as
-            folders or archives. Single-band files of the same ground form one scene, and so do files
-            joined by a plus sign: A.tif + B.tif. Or volumes: .npy, Zarr, NetCDF, SEG-Y, folders of
-            slices, multi-page TIFF files.
+            folders or archives. Single-band files of the same ground form one scene, and so do
+            files joined by a plus sign: A.tif + B.tif. Or volumes: .npy, Zarr, NetCDF, SEG-Y,
+            folders of slices, multi-page TIFF files.
         output: output patch set, a new Zarr folder.
         labels: polygons, points or label rasters in any GDAL format, GeoParquet, or a table with
             columns lon and lat, x and y, or wkt; one file for all scenes or one file per scene. For
             each volume: a label volume of the same shape, in which 0 means unlabelled.
         positions: use a table (CSV, Parquet) of patch positions instead of labels. Columns: row and
             column of the upper-left pixel, counted from 0; the class; for volumes axis and index of
-            the slice, or axis and inline, crossline and time or depth of the labelled pixel; source,
-            if there are several. Rows with found = false are skipped; flip is ignored.
+            the slice, or axis and inline, crossline and time or depth of the labelled pixel;
+            source, if there are several. Rows with found = false are skipped; flip is ignored.
         column: name of the class column of vector labels or of the table ("label" by default for a
             table).
-        size: height and width of a patch in pixels. Odd sizes have the labelled pixel in the middle.
-            Default: 33, or a tenth of the shorter side of a small scene, at least 9.
+        size: height and width of a patch in pixels. Odd sizes have the labelled pixel in the
+            middle. Default: 33, or a tenth of the shorter side of a small scene, at least 9.
         bands: bands to use, by number (from 1) or by name.
         reading: how rasters are read.
         axis: axis that the slices of a volume are perpendicular to, from 0.
@@ -81,14 +81,16 @@ def patches(
         crs: coordinate reference system of scenes that have none.
         labels_crs: coordinate reference system of labels that have none.
         layer: layer of a vector file that has several.
-        encoding: text encoding of vector labels that declare none or a wrong one, for example cp1252.
-        segy: how SEG-Y files are read. Format and endianness apply to the sources, not to the labels.
+        encoding: text encoding of vector labels that declare none or a wrong one, for example
+            cp1252.
+        segy: how SEG-Y files are read. Format and endianness apply to the sources, not to the
+            labels.
         seed: random seed for drawing patches with --per-class.
         overwrite: replace an existing patch set.
 
     Examples:
         outcrop patches scene.tif --labels fields.gpkg --column crop --size 33 -o fields.zarr
-        outcrop patches survey.sgy --labels facies.sgy --axis 0 --size 64 --slice-stride 20 -o facies.zarr
+        outcrop patches survey.sgy --labels facies.sgy --axis 0 --size 64 -o facies.zarr
     """
     from outcrop.cli.tables import class_table
     from outcrop.patches.at_positions import cut_at_positions
@@ -196,30 +198,31 @@ def split(
         patches: input patch set.
         output: output split, a new JSON file.
         by: blocks: spatial blocks; matching: folds as far from each other as the map is from the
-            patches; zones: given areas; slabs: alternating slabs of a volume; scenes: whole scenes or
-            volumes; column: values of a column of the labels; random: random split.
+            patches; zones: given areas; slabs: alternating slabs of a volume; scenes: whole scenes
+            or volumes; column: values of a column of the labels; random: random split.
         block: side of a spatial block in metres, or in voxels of a volume. Default: a tenth of the
-            extent of the labelled ground, less where most of it is empty, at least four patches (two in
-            a volume). If blocks are too small for a map of new ground, scores are too high. If they
-            are too large for a map between evenly spread patches, made by a model that interpolates,
-            scores are too low (`outcrop audit` says which case applies; for the second, use --by
-            matching).
+            extent of the labelled ground, less where most of it is empty, at least four patches
+            (two in a volume). If blocks are too small for a map of new ground, scores are too high.
+            If they are too large for a map between evenly spread patches, made by a model that
+            interpolates, scores are too low (`outcrop audit` says which case applies; for the
+            second, use --by matching).
         buffer: minimum distance between training and validation patches, in metres or voxels.
-            Default: one patch, half a patch in a volume, 0 with --by matching. Too small or too large,
-            it has the same effects as --block.
+            Default: one patch, half a patch in a volume, 0 with --by matching. Too small or too
+            large, it has the same effects as --block.
         zones: polygon files; patches of a scene inside these polygons validate.
         boxes: boxes in which patches validate. Scenes: minimum x and y, maximum x and y, in metres.
             Volumes: minimum along axes 0, 1 and 2, then maximum, in voxels.
-        slices: slice ranges of a volume in which patches validate, as axis:first:last, counted from 0,
-            without the last.
+        slices: slice ranges of a volume in which patches validate, as axis:first:last, counted from
+            0, without the last.
         axis: axis that the slabs of --by slabs are perpendicular to, from 0.
         thickness: number of slices in a slab.
         column: column kept with --keep, for --by column.
         hold_out: names of the scenes, volumes or column values that validate. Default: they are
             distributed over folds.
         folds: number of folds, one of which validates.
-        fold: number of the validation fold, from 0. Default: the fold that leaves most classes on both
-            sides; with --by matching, among these, the one at the prediction distances of the map.
+        fold: number of the validation fold, from 0. Default: the fold that leaves most classes on
+            both sides; with --by matching, among these, the one at the prediction distances of the
+            map.
         all_folds: write all folds, for spatial cross-validation with `outcrop compare`.
         test: set the next fold aside as a test set.
         seed: random seed for assigning blocks to folds.
@@ -295,11 +298,12 @@ def audit(
     Args:
         patches: input patch set, a folder or archive with one folder per class, an npz file, or
             "cifar10".
-        split: split made by `outcrop split`. Default: the split that the collection was published with,
-            if there is one.
+        split: split made by `outcrop split`. Default: the split that the collection was published
+            with, if there is one.
         json: write the findings to this JSON file; "-" prints them and nothing else.
         output: output folder for the findings, images of their evidence and a report.
-        to_map: scenes or volumes that will be mapped. Default: those that the patches were cut from.
+        to_map: scenes or volumes that will be mapped. Default: those that the patches were cut
+            from.
         full: also measure the leak gap of a network, which is trained three times.
         depth: depth of that network. Default: 14.
         epochs: number of training epochs of that network. Default: 15.

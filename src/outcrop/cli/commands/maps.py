@@ -52,24 +52,27 @@ def map(
     Args:
         run: run folder of the model, made by `outcrop train`.
         sources: scenes: rasters by any name that GDAL accepts, or Sentinel-2 and Landsat products.
-            Single-band files of the same ground form one scene, and so do files joined by a plus sign:
-            A.tif + B.tif. Several scenes on one grid form a mosaic, the first on top. Or one volume:
-            .npy, Zarr, NetCDF, SEG-Y, slices.
+            Single-band files of the same ground form one scene, and so do files joined by a plus
+            sign: A.tif + B.tif. Several scenes on one grid form a mosaic, the first on top. Or one
+            volume: .npy, Zarr, NetCDF, SEG-Y, slices.
         output: output class map. Scenes: a Cloud-Optimized GeoTIFF on the grid of the scene, with a
-            QGIS style (NAME.qml) and a class table (NAME.tif.aux.xml) beside it. Volumes: .zarr, .npy
-            or, for SEG-Y input, .sgy with the same headers.
-        ensemble: run folders of further models trained on the same patches; the probabilities of all
-            models are averaged.
+            QGIS style (NAME.qml) and a class table (NAME.tif.aux.xml) beside it. Volumes: .zarr,
+            .npy or, for SEG-Y input, .sgy with the same headers.
+        ensemble: run folders of further models trained on the same patches; the probabilities of
+            all models are averaged.
         confidence: output map of the probability of the predicted class, in per cent.
         entropy: output map of the Shannon entropy, in per cent of its maximum.
         second: output map of the second most probable class.
-        trust: output map of the dissimilarity from the training data, in per cent of the threshold of
-            the area of trust; above 100 a pixel lies outside.
+        trust: output map of the dissimilarity from the training data, in per cent of the threshold
+            of the area of trust; above 100 a pixel lies outside.
         polygons: output polygons of the class map of a scene, a new .gpkg file.
-        method: dense: all pixels of a tile in one pass. patches: patch by patch, about a hundred times
-            slower, for networks that were trained with padding. auto: what the network was trained for.
-        turns: average the probabilities over rotated and mirrored images (in volumes mirrored only).
-        sieve: replace connected areas of fewer pixels by the class of their largest neighbour (scenes).
+        method: dense: all pixels of a tile in one pass. patches: patch by patch, about a hundred
+            times slower, for networks that were trained with padding. auto: what the network was
+            trained for.
+        turns: average the probabilities over rotated and mirrored images (in volumes mirrored
+            only).
+        sieve: replace connected areas of fewer pixels by the class of their largest neighbour
+            (scenes).
         step: classify one pixel of each cell of step × step pixels, patch by patch.
         window: minimum width in pixels of the windows that are read at once (scenes).
         axis: axis that the slices of a volume are perpendicular to, from 0. Default: that of the
@@ -77,14 +80,14 @@ def map(
         extent: map only this part of a scene: minimum x and y, maximum x and y, in the CRS of the
             scene.
         bands: bands to use, by number (from 1) or by name. Default: the bands of the run, by name.
-        resolution: grid of scenes whose files have pixels of several sizes: finest, coarsest, the name
-            of a file, or a pixel size in metres. Default: as in training.
-        resampling: method that brings bands to that grid: auto, nearest, bilinear, cubic or average.
-            Default: as in training.
+        resolution: grid of scenes whose files have pixels of several sizes: finest, coarsest, the
+            name of a file, or a pixel size in metres. Default: as in training.
+        resampling: method that brings bands to that grid: auto, nearest, bilinear, cubic or
+            average. Default: as in training.
         nodata: stored value that means no data and that the file does not declare. Default: as in
             training.
-        mask: quality rasters whose flagged pixels are no data in all bands, one for all scenes or one
-            per scene; "none" ignores the quality mask of a product.
+        mask: quality rasters whose flagged pixels are no data in all bands, one for all scenes or
+            one per scene; "none" ignores the quality mask of a product.
         mask_values: values of the mask that mean no data.
         mask_bits: bit numbers of the mask, from 0; a pixel with one of these bits set is no data.
         band_names: band names, in file order, for files that have none or others.
@@ -175,17 +178,17 @@ def sample(
 
     Args:
         map: class map made by `outcrop map`.
-        output: output points, a new .gpkg or .geojson file, with an empty column "class" to fill in.
-            Hide the columns stratum, stratum_pixels and probability from the interpreter, and keep them
-            in the file.
+        output: output points, a new .gpkg or .geojson file, with an empty column "class" to fill
+            in. Hide the columns stratum, stratum_pixels and probability from the interpreter, and
+            keep them in the file.
         design: stratified by the classes of the map, or simple random sampling.
         n: number of points. Default: the number that --standard-error requires.
         expected: expected user's accuracies, one number for all classes, or per class:
             water=0.95,forest=0.8.
         standard_error: target standard error of the overall accuracy. Default: 0.01.
-        allocation: how the points of a stratified sample are allocated: compromise: --floor points for
-            each rare class, the others in proportion to area; proportional: to area; equal: the same
-            number per class. Default: compromise.
+        allocation: how the points of a stratified sample are allocated: compromise: --floor points
+            for each rare class, the others in proportion to area; proportional: to area; equal: the
+            same number per class. Default: compromise.
         floor: minimum number of points per class with --allocation compromise. Default: 50.
         minimum_distance: minimum distance between two points, in metres.
         seed: random seed for drawing the points.
@@ -257,13 +260,13 @@ def assess(
 
     Args:
         map: class map made by `outcrop map`.
-        reference: reference data that the model was not trained on: points of `outcrop sample`, other
-            points, polygons, or a raster of true classes.
+        reference: reference data that the model was not trained on: points of `outcrop sample`,
+            other points, polygons, or a raster of true classes.
         output: output assessment, a new JSON file.
         csv: output table with one row per class, a new CSV file.
         column: column of the points or polygons that holds the class. Default: class.
-        design: sampling design of points that do not declare their strata: stratified by the classes
-            of the map (default), or simple random.
+        design: sampling design of points that do not declare their strata: stratified by the
+            classes of the map (default), or simple random.
         block: side in metres of the blocks that are resampled for the intervals, instead of single
             polygons. Default for a raster: a tenth of the map.
         patches: patch set that the model was trained on, to count the reference data inside it.

@@ -21,12 +21,12 @@ def experiment(
 
     Args:
         scenes: input rasters by any name that GDAL accepts, or Sentinel-2 and Landsat products as
-            folders or archives. Single-band files of the same ground form one scene, and so do files
-            joined by a plus sign: A.tif + B.tif.
+            folders or archives. Single-band files of the same ground form one scene, and so do
+            files joined by a plus sign: A.tif + B.tif.
         output: output folder for all results.
         plan: what to do.
-        workers: number of processes that train at the same time. Default: the number of cores, or one
-            on a GPU. The results do not depend on it.
+        workers: number of processes that train at the same time. Default: the number of cores, or
+            one on a GPU. The results do not depend on it.
         scheduler: address of a Dask cluster, or local[N] for N processes on this machine.
         resume: continue an interrupted experiment.
 
@@ -65,19 +65,19 @@ def report(
     """Write an HTML report about an experiment, comparison, run, audit or class map.
 
     Args:
-        folder_or_map: output folder of `outcrop experiment`, `compare`, `train` or `audit`, or a class
-            map of a scene; the options --scene to --assessment are for class maps.
+        folder_or_map: output folder of `outcrop experiment`, `compare`, `train` or `audit`, or a
+            class map of a scene; the options --scene to --assessment are for class maps.
         output: output page. Default: report.html in the folder, or MAP.html beside the map.
         scene: the mapped scene: one raster file, or several files that are its bands.
         confidence: confidence map.
         entropy: entropy map.
         trust: map of the area of trust.
-        truth: raster of true classes to compare the map with. Without a coordinate reference system,
-            that of the map is assumed.
+        truth: raster of true classes to compare the map with. Without a coordinate reference
+            system, that of the map is assumed.
         classes: class names for the values of --truth, in ascending order, or as VALUE=NAME.
         assessment: assessment made by `outcrop assess`.
-        patches: patch set of a run that learnt images (VAE-GAN), to draw held-out images above their
-            reconstructions.
+        patches: patch set of a run that learnt images (VAE-GAN), to draw held-out images above
+            their reconstructions.
         network: package.module:function that made the network of the run, for networks of your own.
         overwrite: replace an existing page.
 
