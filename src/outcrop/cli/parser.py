@@ -247,7 +247,8 @@ def _parameter(option: _Option, panel: Panel, helps: bool, shown: bool) -> inspe
     item, flag = _item_type(option.hint), option.hint is bool
     how = Parameter(
         name=(f"--{option.spelt}", *(["-o"] if option.name == "output" else [])),
-        negative=[f"--no-{option.spelt}"] if flag else [],
+        # Help shows the negative of what is on.
+        negative=[f"--no-{option.spelt}"] if flag and (option.default or not helps) else [],
         help=option.help,
         group=panel,
         show=shown,

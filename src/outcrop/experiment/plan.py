@@ -26,39 +26,39 @@ class Experiment:
     """What to do, with every default written out; `experiment.yaml` in the result folder.
 
     Attributes:
-        scenes: raster files or products; single-band files of the same ground are one scene, and
-            so are names with a plus sign between.
-        labels: polygons, points or label rasters: one file for all scenes or one each.
-        column: the column of vector labels that names the class.
-        truth: class rasters to hold the maps against, one for each scene, where they exist. One
-            that carries no coordinate reference system is in that of `labels_crs` or `crs`.
-        size: height and width of a patch in pixels; odd sizes have the labelled pixel in the
-            middle. 33 if not given, or of small scenes a tenth of the shorter side, at least 9.
-        bands: the bands to use, by number from 1 or by name; all if none are named.
+        scenes: raster files or products; single-band files of the same ground form one scene, and
+            so do names joined by a plus sign.
+        labels: polygons, points or label rasters; one file for all scenes or one per scene.
+        column: column of vector labels that holds the class.
+        truth: class rasters to compare the maps with, one per scene, if they exist. Without a
+            coordinate reference system, that of `labels_crs` or `crs` is assumed.
+        size: height and width of a patch in pixels. Odd sizes have the labelled pixel in the
+            middle. Default: 33, or a tenth of the shorter side of a small scene, at least 9.
+        bands: bands to use, by number (from 1) or by name. Default: all.
         reading: how rasters are read.
-        stride: use only labelled pixels on every so many rows and columns.
-        per_class: at most so many patches of each class.
-        classes: names for the values of label rasters, in ascending order, or each as VALUE=NAME.
-            They count for class rasters in `truth` that do not name their values, too; where the
-            labels are vectors, for those alone.
-        crs: coordinate reference system of scenes that carry none.
-        labels_crs: the same for labels.
-        layer: of vector labels, the layer to read of a file with several.
-        encoding: of the text of vector labels that declare none or a wrong one.
-        block: side of the blocks of ground in metres. If not given, a tenth of the labelled
-            ground's extent, or smaller where most of that is empty, but at least four patches.
-        buffer: metres between training and validation patches; one patch if not given.
-        folds: of so many parts of the ground each is held out once; 1 holds out one part of five
-            and no other.
-        maps: how many of the scenes to map; all if not given.
+        stride: use only the labelled pixels on every n-th row and column.
+        per_class: maximum number of patches per class.
+        classes: class names for the values of label rasters, in ascending order, or as VALUE=NAME.
+            They also apply to class rasters in `truth` that do not name their values; with vector
+            labels, to these alone.
+        crs: coordinate reference system of scenes that have none.
+        labels_crs: coordinate reference system of labels that have none.
+        layer: layer of a vector file that has several.
+        encoding: text encoding of vector labels that declare none or a wrong one.
+        block: side of a spatial block in metres. Default: a tenth of the extent of the labelled
+            ground, less where most of it is empty, at least four patches.
+        buffer: minimum distance in metres between training and validation patches. Default: one
+            patch.
+        folds: number of spatial folds, each held out once; 1 holds out one of five parts and no
+            other.
+        maps: number of scenes to map. Default: all.
         step: map one pixel of each cell of `step × step` pixels.
-        network: "multi-scale", a residual network by name, or package.module:function of yours,
-            which is run; to be changed by the options that follow. If nothing is said it is the
-            multi-scale network, or what tuning takes in its place.
-        map_with: the model that makes the maps, such as "network" or "SVM, centre pixel"; if not
-            given the one that cross-validation recommends.
-        recipe: how it is trained; its seed is used for every draw.
-        tuning: of the network, anew in each training.
+        network: multi-scale; the name of a residual network; or package.module:function of yours,
+            which is run. Options below change it. Default: multi-scale, or what tuning chooses.
+        map_with: model that makes the maps, for example "network" or "SVM, centre pixel". Default:
+            the model that cross-validation recommends.
+        recipe: how the network is trained; its seed is used for every random draw.
+        tuning: tuning of the network, repeated in each training.
     """
 
     scenes: list[str]

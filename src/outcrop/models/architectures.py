@@ -30,7 +30,7 @@ Factory = Callable[[int, int], "nn.Module"]
 
 @dataclass(frozen=True)
 class ResidualNet:
-    """A residual network of any depth, with all its relatives as parameters.
+    """A residual network of any depth: ResNet, pre-activation, wide, stochastic depth, RoR.
 
     Three stages of residual blocks; each stage after the first doubles the channels and, unless
     `halvings` says otherwise, halves height and width.
@@ -41,37 +41,38 @@ class ResidualNet:
     Zhang et al. 2016 (arXiv:1608.02908) for residual networks of residual networks (RoR).
 
     Attributes:
-        depth: layers with weights: 6n + 2 for n blocks in each stage; 9n + 2 with bottlenecks;
-            6n + 4 is the count of wide networks, which counts a stage's projection as a layer.
-        width: filters of the first convolution, and of the first stage before widening.
-        widen: each stage has so many times its filters (k of wide networks).
-        order: "original": the activation follows the sum; "pre-activation": normalisation and
-            activation precede each convolution, and nothing stands in the way of the shortcut.
-        bottleneck: 1 × 1, 3 × 3 and 1 × 1 convolutions, the last to four times as many channels,
-            in place of two 3 × 3.
-        shortcut: where a block changes the shape: "identity" (option A: every second pixel, new
-            channels are zero) or "projection" (option B: a 1 × 1 convolution).
-        levels: layers of shortcuts: 1 is around each block only; 2 adds one around all stages, 3
-            one around each stage as well (RoR-3); 4 and 5 also around its halves and quarters.
-        survival: stochastic depth: the chance that the last block is kept in a training step; 1
-            keeps every block always.
-        survival_schedule: "linear" falls from 1 at the input to `survival` at the last block,
-            "constant" gives it to every block.
-        zero_init: every block begins as its shortcut: the last normalisation of its residual begins
-            at zero, or with pre-activation its last convolution (Goyal et al. 2017,
-            arXiv:1706.02677, section 5.1). Otherwise what passes through a new network in the
-            original order grows by the root of its depth.
-        stem: "small": a 3 × 3 convolution; "large": 7 × 7 with stride 2 and a pooling with stride
-            2, which makes large pictures 16 times cheaper.
-        padding: what convolutions see beyond a patch's rim: "zeros", or "none": they stay inside
-            it, a patch shrinks from layer to layer and has to hold the `footprint`. Then a pixel's
-            features do not depend on where the rim lies, and `outcrop map` computes what
-            neighbouring patches share once: a hundred times faster, with the same classes.
-        halvings: how many of the last two stages halve height and width; fewer make the footprint
-            smaller and the network more expensive.
+        depth: number of layers with weights: 6n + 2 for n blocks per stage, 9n + 2 with
+            bottlenecks; wide networks are counted as 6n + 4, including the projections of the
+            stages.
+        width: filters of the first convolution and of the first stage before widening.
+        widen: factor of the number of filters of each stage (k of wide networks).
+        order: original: the activation follows the addition; pre-activation: normalisation and
+            activation precede each convolution, and the shortcut is an identity.
+        bottleneck: blocks of 1 × 1, 3 × 3 and 1 × 1 convolutions, the last to four times as many
+            channels, instead of two 3 × 3 convolutions.
+        shortcut: shortcut where a block changes the shape: identity (option A: every second pixel,
+            new channels are zero) or projection (option B: a 1 × 1 convolution).
+        levels: levels of shortcuts: 1: around each block; 2: also around all stages; 3: also around
+            each stage (RoR-3); 4 and 5: also around halves and quarters of a stage.
+        survival: stochastic depth: probability that the last block is kept in a training step; 1:
+            off.
+        survival_schedule: linear: falls from 1 at the input to `survival` at the last block;
+            constant: the same for every block.
+        zero_init: initialise each block as its shortcut: the last normalisation of the residual
+            starts at zero, with pre-activation the last convolution (Goyal et al. 2017,
+            arXiv:1706.02677, section 5.1). Otherwise activations of a new network in the original
+            order grow with the square root of its depth.
+        stem: small: a 3 × 3 convolution; large: 7 × 7 with stride 2 and pooling with stride 2,
+            which makes large images 16 times cheaper.
+        padding: values beyond the edge of a patch in convolutions: zeros, or none. Without padding
+            a patch shrinks from layer to layer and must contain the `footprint`; the features of a
+            pixel do not depend on the position of the edge, and `outcrop map` computes what
+            neighbouring patches share only once: a hundred times faster, with the same classes.
+        halvings: number of the last two stages that halve height and width; fewer make the
+            footprint smaller and the network more expensive.
         seen: height and width in pixels of the part of a patch that the network sees, so that one
-            patch set serves several sizes: the labelled pixel, row and column `size // 2` of the
-            patch, has index `seen // 2` in it; None sees the whole patch.
+            patch set serves several sizes. The labelled pixel, row and column `size // 2` of the
+            patch, has index `seen // 2` in it. None: the whole patch.
 
     Raises:
         OutcropError: a number out of its range, or an unknown word.
@@ -295,10 +296,10 @@ class MultiScaleNet:
     every pixel as its patch would be.
 
     Attributes:
-        hidden: units of a hidden layer.
-        members: copies of each perceptron with first weights of their own.
-        views: those it has: "pixel" and "waves" of the labelled pixel, "windows", and "near",
-            the 9 × 9 pixels.
+        hidden: number of units of a hidden layer.
+        members: number of copies of each perceptron, with different initial weights.
+        views: parts of a patch that are used: pixel and waves (the labelled pixel), windows, near
+            (the 9 × 9 pixels around it).
 
     Raises:
         OutcropError: a number out of its range; no view, or "near" alone.

@@ -33,18 +33,20 @@ class Reading:
     """How rasters are read as scenes.
 
     Attributes:
-        resolution: of files with pixels of several sizes, whose grid the scene has: finest,
-            coarsest, one of the files, or a size in metres.
-        resampling: how bands are brought to that grid; auto is bilinear for coarser ones, and the
-            average of the pixels for finer ones. Labels and masks are always nearest.
-        raw: take the stored numbers, without the scale and offset that the file declares.
-        nodata: a stored value that means no data and that the file does not declare.
-        mask: rasters of pixel quality that make pixels no data in all bands, one for all scenes or
-            one each; "none" leaves out the quality mask that a product brings along.
-        mask_values: values of the mask that are no data, e.g. 3,8,9,10 of Sentinel-2's SCL.
-        mask_bits: numbers of bits, from 0, of which any set one means no data, e.g. 3,4 of
-            Landsat's QA_PIXEL.
-        band_names: names of the bands, where the file has none or others, in its order.
+        resolution: grid of scenes whose files have pixels of several sizes: finest, coarsest, the
+            name of a file, or a pixel size in metres.
+        resampling: method that brings bands to that grid: nearest, bilinear, cubic or average;
+            auto: bilinear for coarser bands, average for finer ones. Labels and masks are always
+            resampled by nearest neighbour.
+        raw: use the stored values, without the scale and offset that the file declares.
+        nodata: stored value that means no data and that the file does not declare.
+        mask: quality rasters whose flagged pixels are no data in all bands, one for all scenes or
+            one per scene; "none" ignores the quality mask of a product.
+        mask_values: values of the mask that mean no data, for example 3,8,9,10 of the Sentinel-2
+            SCL.
+        mask_bits: bit numbers of the mask, from 0, for example 3,4 of the Landsat QA_PIXEL; a pixel
+            with one of these bits set is no data.
+        band_names: band names, in file order, for files that have none or others.
     """
 
     resolution: str = "finest"

@@ -25,36 +25,36 @@ _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may be done to a training picture without changing its class.
+    """Random changes of a training image that keep its class.
 
     Attributes:
-        flip: mirror left and right, every second picture; in slices of a volume so that the samples
-            keep their order.
-        crop: pad with zeros (the mean, after normalisation) by this many pixels and cut the old
-            size out at random; None takes 0 where the label is that of one pixel or pictures are
-            cut anew, and elsewhere an eighth of the shorter side, 4 pixels of 32 as in He et al.
-            2015. The label stays, so that the labelled pixel is no longer in the middle.
-        rotate: quarter turns and vertical flips too, so that all eight positions of a square are
-            equally frequent (half turns only where the patch is not square); None does so
-            wherever a picture has no up, which is when the patches have positions in a scene.
-        gain: each band of a picture is multiplied by a number of its own between 1 - gain and
-            1 + gain; None takes 0.1 if slices of a volume are cut anew, and else 0. It acts on the
-            values as they are: where a band's mean is many times its spread, `jitter` is better.
-        jitter: each band of a picture gets a contrast and a brightness of its own, because every
-            scene has a radiometry of its own: its difference from the band's mean is multiplied by
-            exp(jitter · a), and jitter · b is added in standard deviations of the band on the
-            training side, with a and b drawn from the standard normal distribution. None takes 0.
-        noise: standard deviation of normal noise, in standard deviations of the band.
-        cutout: side in pixels of a square set to zero, its centre anywhere in the picture (DeVries
-            and Taylor 2017, arXiv:1708.04552).
-        label_of: "pixel": the label is that of the middle pixel, row `height // 2` and column
-            `width // 2`, and mirrors and turns are about it, so that it stays there; "image": the
-            label is that of the whole image, which is mirrored and turned about its middle; "auto":
-            "pixel" where patches have positions. For odd sizes only the default of `crop` differs.
-        neighbourhood: cut each picture anew from its source, up to so many pixels from its place,
-            up or down and left or right, where that is not too near to what judges; 0 leaves it in
-            its place. Its label is assumed to hold there too: take no more than that is true for.
-        slices: the same across the slices of a volume, up to so many slices away.
+        flip: mirror every second image left to right; slices of a volume so that the order of the
+            samples is kept.
+        crop: pad the image by this many pixels with zeros (the mean, after normalisation) and cut
+            the original size at a random place. The label is kept, so that the labelled pixel is no
+            longer in the middle. None: 0 where the label belongs to one pixel or images are cut
+            again, otherwise an eighth of the shorter side (4 of 32 pixels, as in He et al. 2015).
+        rotate: rotate by multiples of 90° and mirror vertically, so that all eight orientations of
+            a square are equally frequent (only 180° if the patch is not square). None: on where
+            images have no up, that is, where the patches have positions in a scene.
+        gain: multiply each band of an image by a random number between 1 - gain and 1 + gain. None:
+            0.1 if slices of a volume are cut again, otherwise 0. It acts on the raw values; where
+            the mean of a band is many times its standard deviation, use `jitter`.
+        jitter: random contrast and brightness per band, as scenes differ in radiometry: the
+            difference from the mean of the band is multiplied by exp(jitter · a), and jitter · b
+            standard deviations of the band are added, with a and b from the standard normal
+            distribution. None: 0.
+        noise: standard deviation of added Gaussian noise, in standard deviations of the band.
+        cutout: side in pixels of a square that is set to zero at a random place (DeVries and Taylor
+            2017, arXiv:1708.04552).
+        label_of: pixel: the label belongs to the middle pixel, row `height // 2` and column `width
+            // 2`, and flips and rotations keep this pixel in place; image: the label belongs to the
+            whole image; auto: pixel where patches have positions. For odd sizes only the default of
+            `crop` differs.
+        neighbourhood: cut each training image again from its source, shifted by up to this many
+            pixels, at a distance from validation patches; 0: off. The label is assumed to hold at
+            the shifted place.
+        slices: the same across the slices of a volume: maximum number of slices.
 
     Raises:
         OutcropError: a number out of its range.
@@ -93,25 +93,24 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a training runs, and how it uses the machine.
+    """Device, precision and memory of a training.
 
     Attributes:
-        device: "auto" (the GPU with most free memory, if there is one), "cpu", "cuda", "cuda:1" or
-            "mps".
-        devices: how many processes train together, one for each device.
-        strategy: what several processes share out: "ddp" the pictures, "fsdp" the pictures, weights
-            and optimiser (FSDP2), "pipeline" the blocks.
-        precision: "auto" (bfloat16 where the device computes in it, else float32), "32-true", or
-            "bf16-mixed" for bfloat16 in forward and backward pass.
-        compile: compile each block: "auto" (on CUDA, if there is a compiler), "always" or "never".
-        capture: "auto" records each step of a classifier as CUDA graphs and plays them back, where
-            one process trains on CUDA and a batch goes through in one part; "never" starts every
-            operation anew, which takes a small network most of its time.
-        recompute: keep the activations of every so many blocks only and compute the others again
-            for the gradients: less memory, more time; 0 keeps all.
-        accumulate: a batch goes through the network in so many parts; less memory, and batch
-            normalisation sees the parts.
-        gpu_memory: the most that this process may take of a GPU, such as 6GiB.
+        device: auto (the GPU with most free memory, if there is one), cpu, cuda, cuda:1 or mps.
+        devices: number of processes that train together, one per device.
+        strategy: how several processes share the work: ddp: images; fsdp: images, weights and
+            optimiser state (FSDP2); pipeline: blocks of the network.
+        precision: auto (bfloat16 where the device supports it, otherwise float32), 32-true, or
+            bf16-mixed for bfloat16 in the forward and backward pass.
+        compile: compile each block: auto (on CUDA, if a compiler is available), always or never.
+        capture: auto: record the training step of a classifier as CUDA graphs, if one process
+            trains on CUDA and each batch is processed at once; never: launch every operation
+            separately, which is slower for small networks.
+        recompute: keep the activations of every n-th block only and recompute the others for the
+            gradients, which saves memory and takes time; 0: keep all.
+        accumulate: number of parts that a batch is processed in. More parts save memory; batch
+            normalisation sees single parts.
+        gpu_memory: maximum GPU memory of this process, for example 6GiB.
 
     Raises:
         OutcropError: a number out of its range, or an unknown word.
@@ -161,7 +160,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained.
+    """Optimisation of a network.
 
     Where it says None the network's own default is taken (`suited`). Residual networks are trained
     as in He et al. 2015, section 4.2, with settings for the few thousand patches that labelled
@@ -170,42 +169,40 @@ class Recipe:
     twelve labelled scenes (benchmarks/RESULTS.md).
 
     Attributes:
-        epochs: passes over the training patches; None takes 30, for the multi-scale network 45.
-        batch: the largest number of patches in one step; an epoch is cut into batches of equal
-            size. None takes 32, for the multi-scale network 64.
-        fit_batch: find the largest power of two that fits into memory, and take it for the batch.
-        class_balance: how often an epoch draws the patches of each class: "none": each patch once;
-            "sqrt": classes by the square root of their number of patches; "full": all classes
-            equally often. Patches of rare classes are repeated and some of frequent classes left
-            out, others in each epoch, so that an epoch is as long as before. The probabilities of
-            the model are then those of such a mixture of classes.
-            None takes "none", for the multi-scale network "full".
-        solver: "sgd": stochastic gradient descent with momentum; "adamw" (Loshchilov and Hutter
-            2019, arXiv:1711.05101), which None takes for the multi-scale network.
-        learning_rate: the highest of the schedule; None takes 0.05 for "sgd", 0.002 for "adamw",
-            and 0.003 for the multi-scale network.
-        momentum: of the gradient: for "adamw" the decay of its mean, beta 1; beta 2 is 0.98.
-        nesterov: look ahead along the momentum; for "sgd" alone.
-        weight_decay: of all parameters: for "sgd" an L2 penalty; for "adamw" the share, times the
-            learning rate, that every step takes from them. None takes 0.0005 for "sgd", 0.05 for
-            "adamw", and 0.01 for the multi-scale network. Blocks dropped by stochastic depth are
-            left alone for the step: neither decay nor momentum moves them.
-        schedule: "cosine" falls to zero along a half wave (Loshchilov and Hutter 2017,
-            arXiv:1608.03983, eq. 5, without restarts); "step" multiplies by `drop` at each of the
-            milestones; "one-cycle" rises from a 25th along 30 % of the way and falls to next to
-            nothing (Smith and Topin 2018, arXiv:1708.07120).
-        milestones: shares of the epochs after which "step" goes down.
-        drop: the factor of "step".
-        warm_up: epochs during which the learning rate rises linearly to the schedule; one-cycle
-            has its own. None takes 1, for the multi-scale network a tenth of all.
+        epochs: number of passes over the training patches. None: 30, multi-scale network 45.
+        batch: maximum number of patches per step; an epoch is divided into batches of equal size.
+            None: 32, multi-scale network 64.
+        fit_batch: use the largest power of two that fits into memory as batch size.
+        class_balance: sampling of classes in an epoch: none: each patch once; sqrt: in proportion
+            to the square root of the class size; full: all classes equally often. Patches of rare
+            classes are repeated and some of frequent classes left out, others in each epoch; the
+            length of an epoch does not change. The probabilities of the model then refer to this
+            mixture of classes. None: none, multi-scale network full.
+        solver: sgd: stochastic gradient descent with momentum; adamw: Loshchilov and Hutter 2019,
+            arXiv:1711.05101. None: sgd, multi-scale network adamw.
+        learning_rate: maximum of the schedule. None: 0.05 for sgd, 0.002 for adamw, 0.003 for the
+            multi-scale network.
+        momentum: momentum of sgd, or beta 1 of adamw (beta 2 is 0.98).
+        nesterov: Nesterov momentum, for sgd.
+        weight_decay: L2 penalty of sgd, or decoupled weight decay of adamw, on all parameters.
+            None: 0.0005 for sgd, 0.05 for adamw, 0.01 for the multi-scale network. Blocks dropped
+            by stochastic depth are not updated in that step.
+        schedule: cosine: half a cosine to zero (Loshchilov and Hutter 2017, arXiv:1608.03983, eq.
+            5, without restarts); step: multiplied by `drop` at each milestone; one-cycle: rises
+            from a 25th over 30 % of the training and falls to nearly zero (Smith and Topin 2018,
+            arXiv:1708.07120).
+        milestones: fractions of the epochs at which the step schedule drops.
+        drop: factor of the step schedule.
+        warm_up: number of epochs in which the learning rate rises linearly to the schedule (not for
+            one-cycle). None: 1, multi-scale network a tenth of all.
         label_smoothing: share of the target that is spread over all classes (Szegedy et al. 2016,
             arXiv:1512.00567, section 7).
-        average: decay per step of an exponential moving average of the weights, which is then what
-            is judged and kept, for instance 0.999; 0 keeps the weights of the last step.
-        test_flip: when judging, average the probabilities of a picture and its mirror image.
-        augmentation: what may be done to a picture.
-        seed: of the first weights, of the order, of the augmentation and of the dropped blocks.
-        machine: where it runs.
+        average: decay per step of an exponential moving average of the weights, for example 0.999;
+            the averaged weights are evaluated and saved. 0: off.
+        test_flip: average the probabilities of an image and its mirror image in validation.
+        augmentation: random changes of training images.
+        seed: random seed for initial weights, order, augmentation and stochastic depth.
+        machine: device, precision and memory.
 
     Raises:
         OutcropError: a number out of its range, or an unknown schedule.
@@ -279,14 +276,14 @@ class Tuning:
     """How much is spent on choosing a network and its settings, as classical models are tuned.
 
     Variants are held against each other by folds inside the training side, and the given settings
-    stay unless a variant is better by 2 points of balanced accuracy.
+    stay unless a variant is better by 5 points of balanced accuracy.
 
     Attributes:
-        trials: how many variants of the network and its recipe are tried, as given being the
-            first; 0 or 1 tries none.
-        tuning_folds: parts of the training side, made of whole pieces of ground, that are held out
-            one after the other; after each the better half of the variants stays, and of these
-            none that is 5 points behind the given settings.
+        trials: number of variants of the network and its recipe that are compared; the first are
+            the given settings. 0 or 1: no tuning.
+        tuning_folds: number of folds of the training side, made of whole pieces of ground. After
+            each fold the better half of the variants is kept, without those that are 5 points
+            behind the given settings.
 
     Raises:
         OutcropError: a number out of its range.

@@ -28,13 +28,11 @@ class SegyReading:
     """How SEG-Y files are read.
 
     Attributes:
-        inline_byte: of SEG-Y, where the trace headers hold the inline number, from 1.
-        crossline_byte: the same for the crossline number.
-        gaps: of SEG-Y, take files that lack traces, and read these as no data.
-        format: of SEG-Y, how samples are stored, where the header is wrong: ibm, ieee, float64,
-            int16 and so on.
-        endian: of SEG-Y, the byte order of the samples, where it is not that of the headers: big
-            or little.
+        inline_byte: byte of the trace header with the inline number, from 1.
+        crossline_byte: byte of the trace header with the crossline number, from 1.
+        gaps: accept files that lack traces; missing traces are no data.
+        format: sample format, if the header is wrong: ibm, ieee, float64, int16 and so on.
+        endian: byte order of the samples, if it is not that of the headers: big or little.
 
     Raises:
         OutcropError: no such format or byte order.
