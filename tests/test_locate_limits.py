@@ -327,6 +327,7 @@ COSTS = {
     "verify._THIN": 16,
     "verify._FEW": 8,
     "comparison._TOGETHER": 1 << 10,
+    "find.NEAR": 0.8,
     "find._QUICK.windows": 700,
     "find._QUICK.noise": 0.2,
     "find._QUICK.most": 2,
