@@ -286,6 +286,16 @@ def test_parts_without_contrast_decide_nothing():
     assert clearer(_fit(misfit), _fit(other)) < 0
 
 
+@pytest.mark.parametrize(("strong", "sign"), [(0.5, 1), (0.9, -1)])
+def test_what_is_a_thousandth_of_the_misfit_counts_half(strong, sign):
+    # In half of the blocks the other place fits better; in the others it leaves a thousandth of the
+    # mean misfit, and this one nothing: that is ln 2.
+    misfit, other = np.zeros(40), np.zeros(40)
+    misfit[:20], other[:20] = 1, np.exp(-strong)
+    other[20:] = 1e-3 * (misfit.mean() + other.mean())
+    assert np.sign(clearer(_fit(misfit), _fit(other))) == sign
+
+
 @pytest.mark.parametrize("side", [24, 40, 96])
 def test_a_patch_is_compared_in_some_thirty_blocks_of_sixteen_pixels_or_more(side):
     dice = np.random.default_rng(11)
