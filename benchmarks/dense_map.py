@@ -22,6 +22,7 @@ from benchmarks.machine import describe, keep_memory
 from benchmarks.throughput import limits
 from outcrop.mapping.scene import map_scene
 from outcrop.models.architectures import ResidualNet
+from outcrop.models.factory import build
 from outcrop.patches.cut import cut, cut_at
 from outcrop.progress import silence
 from outcrop.sources.opening import open_scene
@@ -64,7 +65,7 @@ def network(padding: str, size: int, seed: int = 0) -> Classifier:
     description = ResidualNet(DEPTH, padding=padding)
     return Classifier(
         network=description,
-        module=description.build(BANDS, CLASSES).eval(),
+        module=build(description, BANDS, CLASSES).eval(),
         classes=tuple("abcdef"[:CLASSES]),
         bands=tuple(f"band {k + 1}" for k in range(BANDS)),
         normalisation=Normalisation((100.0,) * BANDS, (50.0,) * BANDS),

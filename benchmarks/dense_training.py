@@ -27,6 +27,7 @@ from outcrop.mapping.engine import method_for
 from outcrop.mapping.predictor import Predictor
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.cost import cost_of
+from outcrop.models.factory import build
 from outcrop.patches.cut import cut
 from outcrop.patches.patchset import PatchSet
 from outcrop.sources.opening import open_scene
@@ -87,7 +88,7 @@ class Way:
             return cost_of(self.network, BANDS, (self.size,) * 2, len(CLASSES)).multiply_adds
         side = self.crop + self.size - 1
         with torch.device("meta"), FlopCounterMode(display=False) as counter:
-            every_pixel(self.network.build(BANDS, len(CLASSES)), torch.empty(1, BANDS, side, side))
+            every_pixel(build(self.network, BANDS, len(CLASSES)), torch.empty(1, BANDS, side, side))
         return counter.get_total_flops() // 2
 
 
@@ -188,7 +189,7 @@ def train_on_crops(coast: Coast, patches: PatchSet, way: Way, steps: int, seed: 
     normalisation = learn_normalisation(patches, np.arange(len(patches)))
     recipe, dice = suited(recipe_for(way, EPOCHS, seed), way.network), np.random.default_rng(seed)
     torch.manual_seed(seed)
-    module = way.network.build(BANDS, len(ground.classes)).train()
+    module = build(way.network, BANDS, len(ground.classes)).train()
     optimiser = torch.optim.SGD(
         module.parameters(), momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from benchmarks.depth import shrunk
 from benchmarks.machine import command, describe
 from outcrop.models.architectures import ResidualNet
+from outcrop.models.factory import build
 from outcrop.models.residual import ResidualNetwork, keep
 from outcrop.patches.collection import open_patches
 from outcrop.splits import TRAIN, delivered_split
@@ -101,7 +102,7 @@ def main() -> None:
 def look(network: ResidualNet, images: Tensor, labels: Tensor, seed: int) -> tuple[float, ...]:
     """Loss, deviation of the logits, and the gradient at each of `PLACES`."""
     torch.manual_seed(seed)
-    module = network.build(images.shape[1], 10).to(images.device).train()
+    module = build(network, images.shape[1], 10).to(images.device).train()
     draws = np.random.default_rng(seed).random(len(network.survivals)).tolist()
     kept = keep(network, draws)
     logits = module(images, kept)

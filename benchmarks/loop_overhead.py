@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks.bare import Stepper
 from benchmarks.machine import describe, keep_memory
 from outcrop.models.architectures import ResidualNet
+from outcrop.models.factory import build
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits import RandomSplit
 from outcrop.training.device import pick_device
@@ -66,7 +67,7 @@ def bare(network: ResidualNet, size: int, batch: int, precision: str) -> float:
     """Images per second of forward, backward and optimiser on one batch that is there already."""
     device = pick_device()
     keep_memory()
-    module = network.build(4, 6).to(device).train()
+    module = build(network, 4, 6).to(device).train()
     if device.type == "cuda":
         module.compile_blocks()
     stepper = Stepper(module, batch, device, precision, bands=4, size=size)

@@ -19,6 +19,7 @@ from benchmarks.bare import Stepper
 from benchmarks.machine import command, describe
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.cost import cost_of
+from outcrop.models.factory import build
 from outcrop.training.device import keep_freed_memory, peak_memory, pick_device, pick_precision
 
 LINES = Path(__file__).with_name("memory.jsonl")
@@ -110,10 +111,10 @@ def measure(depth: int, precision: str, segment: int, chosen: argparse.Namespace
         keep_freed_memory()
     precision = pick_precision(precision, device)
     # A first step loads code, a first recomputation too; that is no memory of the training.
-    small = ResidualNet(14).build(3, 10).to(device).train()
+    small = build(ResidualNet(14), 3, 10).to(device).train()
     small.recompute(1)
     Stepper(small, 4, device, precision)
-    module = ResidualNet(depth).build(3, 10).to(device).train()
+    module = build(ResidualNet(depth), 3, 10).to(device).train()
     module.recompute(segment)
     if device.type == "cuda":
         torch.cuda.empty_cache()

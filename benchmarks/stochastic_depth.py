@@ -12,6 +12,7 @@ from benchmarks.bare import Stepper
 from benchmarks.machine import describe
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.cost import cost_of
+from outcrop.models.factory import build
 from outcrop.models.residual import keep
 from outcrop.training.device import keep_freed_memory, pick_device, pick_precision
 
@@ -31,7 +32,7 @@ def main() -> None:
     precision = pick_precision(chosen.precision, device)
     plain = ResidualNet(chosen.depth)
     stochastic = replace(plain, survival=chosen.survival)
-    modules = [network.build(3, 10).to(device).train() for network in (plain, stochastic)]
+    modules = [build(network, 3, 10).to(device).train() for network in (plain, stochastic)]
     if device.type == "cuda":
         for module in modules:
             module.compile_blocks()

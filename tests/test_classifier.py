@@ -10,6 +10,7 @@ from outcrop.errors import OutcropError
 from outcrop.evaluation.calibration import fit_temperature, tempered
 from outcrop.files import write_json
 from outcrop.models.architectures import ResidualNet
+from outcrop.models.factory import build
 from outcrop.training.classifier import Classifier, read_classifier
 from outcrop.training.engine import train
 from outcrop.training.normalise import Normalisation
@@ -93,7 +94,7 @@ def test_temperatures_that_are_none_are_refused(run: Run, tmp_path: Path, temper
 def test_features_are_what_the_linear_layer_sees(run: Run, order, flip) -> None:
     network = replace(NETWORK, order=order)
     normal = run.classifier.normalisation
-    module = network.build(2, 3).eval()
+    module = build(network, 2, 3).eval()
     model = Classifier(network, module, CLASSES, ("red", "nir"), normal, (8, 8), flip, 2.0)
     images = PATCHES.images[:10]
     said, features = model.probabilities_and_features(images, batch=4)
@@ -142,7 +143,7 @@ def test_unreadable_models_give_one_clear_line(
 def test_weights_of_another_network_are_refused(run: Run, tmp_path: Path) -> None:
     other = ResidualNet(depth=14, width=4)
     Classifier(
-        other, other.build(2, 3), CLASSES, ("red", "nir"), Normalisation((0, 0), (1, 1)), (8, 8)
+        other, build(other, 2, 3), CLASSES, ("red", "nir"), Normalisation((0, 0), (1, 1)), (8, 8)
     ).save(tmp_path)
     (tmp_path / "model.json").write_text((run.folder / "model.json").read_text())
     with pytest.raises(OutcropError, match="is not the weights of this model"):

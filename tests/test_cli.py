@@ -358,3 +358,13 @@ def test_a_group_wants_one_of_its_commands(capsys, words, message):
     with pytest.raises(SystemExit, match="2"):
         main(words)
     assert capsys.readouterr().err == message + "\n"
+
+
+def test_a_shell_completes_commands_and_options(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--completion", "bash"])
+    script = capsys.readouterr().out
+    assert all(word in script for word in ("experiment", "synthetic", "--learning-rate"))
+    with pytest.raises(SystemExit, match="2"):
+        main(["--completion", "tcsh"])
+    assert "expected bash, zsh or fish" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import NETWORKS, ResidualNet
 from outcrop.models.cost import cost_of, short
+from outcrop.models.factory import build
 from outcrop.models.residual import keep
 from tests.command_line import run
 
@@ -50,7 +51,7 @@ NETS = [
 
 def kept_for_real(network: ResidualNet, images: torch.Tensor) -> int:
     """Bytes of all memory, but for weights and statistics, that a forward pass on the CPU keeps."""
-    module = network.build(images.shape[1], 10).train()
+    module = build(network, images.shape[1], 10).train()
     ours = {tensor.data_ptr() for tensor in (*module.parameters(), *module.buffers())}
     kept: dict[int, torch.Tensor] = {}
 
@@ -69,7 +70,7 @@ def test_parameters_and_memory_are_those_of_the_network_itself(
     network: ResidualNet, size: tuple[int, int]
 ) -> None:
     cost = cost_of(network, 5, size, 10)
-    module = network.build(5, 10)
+    module = build(network, 5, 10)
     assert cost.parameters == sum(parameter.numel() for parameter in module.parameters())
     # The second two pictures take what two pictures take; statistics of a batch are there once.
     two, four = (kept_for_real(network, torch.randn(n, 5, *size)) for n in (2, 4))
@@ -80,7 +81,7 @@ def test_parameters_and_memory_are_those_of_the_network_itself(
 
 def counted(network: ResidualNet, kept: tuple[bool, ...] | None) -> int:
     """Multiply-adds of the real network, one convolution after the other."""
-    module, total = network.build(3, 10).train(), 0
+    module, total = build(network, 3, 10).train(), 0
 
     def add(part: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
         nonlocal total
@@ -156,7 +157,7 @@ class Live(TorchDispatchMode):
 def most_alive(network: ResidualNet, segment: int, pictures: int) -> int:
     """Bytes that forward and backward pass hold at once."""
     with torch.device("meta"):
-        module = network.build(3, 10).train()
+        module = build(network, 3, 10).train()
         images = torch.empty(pictures, 3, *SIZE)
         labels = torch.empty(pictures, dtype=torch.int64)
     module.recompute(segment)
@@ -196,8 +197,8 @@ def test_a_very_deep_network_fits_where_it_did_not() -> None:
 @pytest.mark.parametrize("segment", [1, 2, 3, 9])
 def test_recomputation_changes_no_bit(network: ResidualNet, segment: int) -> None:
     torch.manual_seed(0)
-    one = network.build(3, 4).train()
-    other = network.build(3, 4).train()
+    one = build(network, 3, 4).train()
+    other = build(network, 3, 4).train()
     other.load_state_dict(one.state_dict())
     other.recompute(segment)
     optimisers = [torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9) for net in (one, other)]
@@ -220,7 +221,7 @@ def test_recomputation_changes_no_bit(network: ResidualNet, segment: int) -> Non
 @pytest.mark.parametrize("segment", [1, 2, 3, 4, 7])
 def test_segments_cover_all_but_the_last_blocks(levels: int, segment: int) -> None:
     network = ResidualNet(depth=74, width=2, levels=levels)
-    module = network.build(1, 2)
+    module = build(network, 1, 2)
     module.recompute(segment)
     again = [k for blocks in module.segments for k in blocks]
     assert again == list(range(len(again)))

@@ -7,6 +7,7 @@ import torch
 from benchmarks.crops import NO_LABEL, Ground, every_pixel, labelled_ground, phases
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.dense import Dense
+from outcrop.models.factory import build
 from outcrop.patches.cut import cut
 from outcrop.synthetic.coast import make_coast
 
@@ -15,7 +16,7 @@ from outcrop.synthetic.coast import make_coast
 def test_every_pixel_gets_the_logits_of_its_patch(bottleneck):
     network = ResidualNet(11 if bottleneck else 8, 4, bottleneck=bottleneck, padding="none")
     torch.manual_seed(0)
-    module = network.build(3, 5)
+    module = build(network, 3, 5)
     for _ in range(3):  # so that the normalisations have statistics
         module(torch.randn(8, 3, network.footprint, network.footprint))
     module.eval()
@@ -28,7 +29,7 @@ def test_every_pixel_gets_the_logits_of_its_patch(bottleneck):
 
 def test_gradients_reach_all_weights():
     network = ResidualNet(8, 4, padding="none")
-    module = network.build(3, 5).train()
+    module = build(network, 3, 5).train()
     every_pixel(module, torch.randn(2, 3, 28, 28)).sum().backward()
     assert all(weight.grad is not None for weight in module.parameters())
 

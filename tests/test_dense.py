@@ -12,6 +12,7 @@ from outcrop.errors import OutcropError
 from outcrop.models.architectures import NETWORKS, ResidualNet
 from outcrop.models.cost import cost_of
 from outcrop.models.dense import Dense
+from outcrop.models.factory import build
 
 NETS = {
     "plain": ResidualNet(14),
@@ -31,10 +32,10 @@ NETS = {
 }
 
 
-def build(description, bands=3, classes=5, seed=0):
+def seeded(description, bands=3, classes=5, seed=0):
     """A network as training leaves it: no normalisation is the identity."""
     torch.manual_seed(seed)
-    network = description.build(bands, classes)
+    network = build(description, bands, classes)
     for norm in network.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.running_mean.normal_(0, 0.3)
@@ -50,7 +51,7 @@ def unpadded(description, **changes):
 
 @pytest.mark.parametrize("name", NETS)
 def test_every_pixel_gets_the_logits_of_its_patch(name):
-    network = build(unpadded(NETS[name]))
+    network = seeded(unpadded(NETS[name]))
     foot = network.description.footprint
     size = foot + network.description.stride + 1, foot + 1
     dense = Dense(network, size)
@@ -79,7 +80,7 @@ def test_every_pixel_gets_the_logits_of_its_patch(name):
 def test_what_is_seen_of_a_patch_is_what_is_seen_of_a_window(seen, more, at, halvings):
     footprint = {0: 15, 1: 17}[halvings]
     seen = max(seen, footprint)
-    network = build(ResidualNet(8, width=4, padding="none", halvings=halvings, seen=seen))
+    network = seeded(ResidualNet(8, width=4, padding="none", halvings=halvings, seen=seen))
     size = seen + more[0], seen + more[1]
     dense = Dense(network, size)
     tall, wide = dense.window(8, 8)
@@ -108,7 +109,7 @@ def test_what_is_seen_of_a_patch_is_what_is_seen_of_a_window(seen, more, at, hal
     seed=st.integers(0, 99),
 )
 def test_patches_of_any_size_that_holds_the_footprint(depth, more, at, seed):
-    network = build(ResidualNet(depth, width=4, padding="none"), seed=seed)
+    network = seeded(ResidualNet(depth, width=4, padding="none"), seed=seed)
     size = network.description.footprint + more[0], network.description.footprint + more[1]
     dense = Dense(network, size)
     x = torch.randn(1, 3, *dense.window(8, 8))
@@ -119,7 +120,7 @@ def test_patches_of_any_size_that_holds_the_footprint(depth, more, at, seed):
 
 
 def test_features_are_what_the_linear_layer_takes():
-    network = build(ResidualNet(8, width=4, order="pre-activation", padding="none"))
+    network = seeded(ResidualNet(8, width=4, order="pre-activation", padding="none"))
     dense = Dense(network, (25, 25))
     x = torch.randn(1, 3, *dense.window(4, 4))
     with torch.inference_mode():
@@ -137,7 +138,7 @@ def test_features_are_what_the_linear_layer_takes():
 
 def test_with_padding_the_units_that_no_rim_reaches_are_the_same():
     """A network trained with zeros at the rim lies over the window as over its patches."""
-    network = build(ResidualNet(14, width=4))
+    network = seeded(ResidualNet(14, width=4))
     size = 2 * network.description.footprint
     dense = Dense(network, (size, size))
     tall, wide = dense.window(4, 4)
@@ -147,7 +148,7 @@ def test_with_padding_the_units_that_no_rim_reaches_are_the_same():
         units = network.stages(network.stem(inner))
         far = -(-network.description.footprint // 2 // dense.stride)
         middle = units[:, :, far:-far, far:-far].mean(dim=(2, 3))
-        other = build(ResidualNet(14, width=4, padding="none"))
+        other = seeded(ResidualNet(14, width=4, padding="none"))
         other.load_state_dict(network.state_dict())
         start = dense.before + far * dense.stride - (other.description.footprint - 1) // 2
         length = other.description.footprint + dense.stride * (units.shape[2] - 2 * far - 1)
@@ -159,7 +160,7 @@ def test_with_padding_the_units_that_no_rim_reaches_are_the_same():
 @pytest.mark.parametrize("name", NETS)
 def test_length_and_footprint_are_those_of_the_network(name):
     description = unpadded(NETS[name], width=2)
-    network = build(description)
+    network = seeded(description)
     foot = description.footprint
     for size in (foot, foot + 3, foot + description.stride):
         units = network.stages(network.stem(torch.zeros(1, 3, size, size))).shape[2]
@@ -168,13 +169,13 @@ def test_length_and_footprint_are_those_of_the_network(name):
     assert description.units(foot - 1) < 1
     padded = ResidualNet(**{**vars(description), "padding": "zeros"})
     for size in (16, 33):
-        units = build(padded).stages(build(padded).stem(torch.zeros(1, 3, size, size))).shape[2]
+        units = seeded(padded).stages(seeded(padded).stem(torch.zeros(1, 3, size, size))).shape[2]
         assert units == padded.units(size)
 
 
 def test_the_gradient_of_a_unit_covers_the_footprint_and_no_more():
     description = ResidualNet(14, width=2, padding="none", order="pre-activation")
-    network = build(description)
+    network = seeded(description)
     foot = description.footprint
     x = torch.randn(1, 3, foot + 8, foot + 8, requires_grad=True)
     network.stages(network.stem(x))[0, :, 0, 0].sum().backward()
@@ -185,7 +186,7 @@ def test_the_gradient_of_a_unit_covers_the_footprint_and_no_more():
 
 
 def test_a_dropped_block_keeps_the_size():
-    network = build(ResidualNet(14, width=4, padding="none", levels=3, survival=0.5)).train()
+    network = seeded(ResidualNet(14, width=4, padding="none", levels=3, survival=0.5)).train()
     x = torch.randn(2, 3, 61, 61)
     for kept in ([True] * 6, [False] * 6, [True, False] * 3):
         assert network.stages(network.stem(x), kept).shape[2:] == (3, 3)

@@ -17,6 +17,7 @@ import outcrop
 from outcrop.errors import OutcropError
 from outcrop.evaluation.calibration import tempered
 from outcrop.models.architectures import ResidualNet
+from outcrop.models.factory import build
 from outcrop.training import export as exporting
 from outcrop.training.classifier import Classifier
 from outcrop.training.export import export
@@ -45,7 +46,7 @@ FAMILY = {
 def some_classifier(network: ResidualNet = NETWORK, size=(8, 8), flip: bool = False) -> Classifier:
     """As after a training: every weight and every running statistic is its own."""
     torch.manual_seed(0)
-    module = network.build(2, 3)
+    module = build(network, 2, 3)
     with torch.no_grad():
         for name, tensor in module.state_dict().items():
             if name.endswith(("running_var", "norm.weight")):

@@ -15,6 +15,7 @@ from outcrop.mapping.predictor import Predictor
 from outcrop.mapping.scene import map_scene
 from outcrop.mapping.volume import map_volume
 from outcrop.models.architectures import ResidualNet
+from outcrop.models.factory import build
 from outcrop.patches.cut import cut
 from outcrop.patches.cut_volume import cut_volume
 from outcrop.patches.flips import FLIPS, flip
@@ -102,7 +103,7 @@ def test_what_is_averaged_over_turns_turns_with_the_scene(method, size, padded, 
     size += 0 if padded else 20
     torch.manual_seed(seed)
     network = ResidualNet(depth=8, width=4, padding="zeros" if padded else "none")
-    module, even = network.build(1, 2).eval(), Normalisation((0.0,), (1.0,))
+    module, even = build(network, 1, 2).eval(), Normalisation((0.0,), (1.0,))
     one = Classifier(network, module, ("a", "b"), ("x",), even, (size, size), label_of=label_of)
     predictor = Predictor((one,), method, tuple(FLIPS))
     assert (predictor.above, predictor.left) == (predictor.below, predictor.right)
@@ -231,7 +232,7 @@ def test_a_model_of_whole_images_says_that_its_map_lies_between_pixels(tmp_path,
     def said(size: int, label_of: str, turns: bool) -> str:
         one = Classifier(
             network,
-            network.build(1, 2).eval(),
+            build(network, 1, 2).eval(),
             ("a", "b"),
             ("x",),
             Normalisation((0.0,), (1.0,)),

@@ -30,6 +30,7 @@ from outcrop.mapping.partial import Partial
 from outcrop.mapping.rasters import share_outside
 from outcrop.mapping.scene import map_scene
 from outcrop.models.architectures import ResidualNet
+from outcrop.models.factory import build
 from outcrop.patches.flips import FLIPS, flip
 from outcrop.patches.palette import colours
 from outcrop.sources.labels import open_labels
@@ -45,7 +46,7 @@ CLASSES = ("water", "forest & wood", "rice", "built-up")
 def classifier(bands=2, size=6, padding="zeros", seed=0, flip=False, temperature=1.0, **changes):
     torch.manual_seed(seed)
     network = ResidualNet(**{"depth": 8, "width": 4, "padding": padding} | changes)
-    module = network.build(bands, len(CLASSES)).eval()
+    module = build(network, bands, len(CLASSES)).eval()
     with torch.no_grad():
         # So that no class wins everywhere.
         module.linear.weight *= 30

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import MultiScaleNet
+from outcrop.models.factory import build
 from outcrop.training.engine import train
 from outcrop.training.recipe import Machine, Recipe
 from outcrop.training.run import read_run
@@ -20,7 +21,7 @@ RECIPE = Recipe(epochs=3, batch=16, machine=Machine(device="cpu"))
 
 def network(bands=3, size=(33, 33), classes=4, seed=0):
     torch.manual_seed(seed)
-    made = MultiScaleNet(hidden=8).build(bands, classes, size)
+    made = build(MultiScaleNet(hidden=8), bands, classes, size)
     some = torch.randn(40, bands, *size)
     made.learn_scale(lambda: some.split(16))
     return made.eval()
@@ -101,7 +102,7 @@ def test_every_member_learns_from_its_own_loss():
 def test_a_network_of_some_views_is_what_they_say_in_one_of_all(views):
     made = network()
     made.used = views
-    some = MultiScaleNet(hidden=8, views=views).build(3, 4, (33, 33)).eval()
+    some = build(MultiScaleNet(hidden=8, views=views), 3, 4, (33, 33)).eval()
     kept = {name: made.state_dict()[name] for name in some.state_dict()}
     if some.windows:
         some.load_state_dict(kept)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from outcrop.models.architectures import ResidualNet
+from outcrop.models.factory import build
 from outcrop.models.narrow import NarrowConv2d
 from tests.tiny import DEVICE
 
@@ -92,10 +93,10 @@ def apart(found: Tensor, wanted: Tensor) -> float:
 
 
 def test_stages_of_few_channels_have_them() -> None:
-    module = ResidualNet(depth=20).build(3, 10)
+    module = build(ResidualNet(depth=20), 3, 10)
     narrow = [part for part in module.modules() if isinstance(part, NarrowConv2d)]
     assert [part.in_channels for part in narrow] == [16] * 6 + [32] * 5
-    bare = ResidualNet(depth=20, padding="none").build(3, 10)
+    bare = build(ResidualNet(depth=20, padding="none"), 3, 10)
     assert not any(isinstance(part, NarrowConv2d) for part in bare.modules())
 
 

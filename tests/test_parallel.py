@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import MultiScaleNet, ResidualNet
+from outcrop.models.factory import build
 from outcrop.models.links import follow, keep_only, links
 from outcrop.models.residual import keep
 from outcrop.training.engine import train
@@ -187,7 +188,7 @@ NETWORKS = (
 @pytest.mark.parametrize("network", NETWORKS)
 def test_stages_make_up_the_network_wherever_it_is_cut(network: ResidualNet) -> None:
     torch.manual_seed(0)
-    whole = network.build(2, 3)
+    whole = build(network, 2, 3)
     number = 3 * network.blocks
     images = torch.randn(4, 2, 16, 16)
     kept = keep(network, torch.rand(number).tolist())
@@ -197,7 +198,7 @@ def test_stages_make_up_the_network_wherever_it_is_cut(network: ResidualNet) -> 
         names: list[str] = []
         found, found_skipped = images, images
         for blocks in (slice(0, cut), slice(cut, number)):
-            part = network.build(2, 3)
+            part = build(network, 2, 3)
             part.load_state_dict(whole.state_dict())
             given = boundary(part, blocks.start, (2, 16, 16))
             keep_only(part, blocks)
@@ -211,7 +212,7 @@ def test_stages_make_up_the_network_wherever_it_is_cut(network: ResidualNet) -> 
 
 def test_a_chain_can_be_recomputed() -> None:
     torch.manual_seed(0)
-    network = NETWORKS[1].build(2, 3).double()
+    network = build(NETWORKS[1], 2, 3).double()
     images = torch.randn(4, 2, 8, 8, dtype=torch.double)
     gradients = []
     for segment in (0, 1):

@@ -16,6 +16,7 @@ from benchmarks.throughput import Round, bound
 from outcrop.experiment.published import read_published
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.cost import cost_of
+from outcrop.models.factory import build
 from outcrop.models.residual import keep
 
 THEIRS = {
@@ -51,7 +52,7 @@ def pair(name: str) -> tuple[ResidualNet, nn.Module, nn.Module]:
     """A network of ours and the reference's, with the same random weights and statistics."""
     network = ResidualNet.named(name)
     torch.manual_seed(0)
-    ours, reference = network.build(3, 10), networks.NETWORKS[name]()
+    ours, reference = build(network, 3, 10), networks.NETWORKS[name]()
     for key, tensor in ours.state_dict().items():
         if key.endswith("running_var"):
             tensor.uniform_(0.5, 2)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import NETWORKS, ResidualNet
+from outcrop.models.factory import build
 from outcrop.models.residual import ResidualBlock, ResidualNetwork, keep
 from tests.shared import DATA, needs_shared
 
@@ -40,14 +41,14 @@ RELATIVES = {
 every_relative = pytest.mark.parametrize("description", RELATIVES.values(), ids=RELATIVES)
 
 
-def build(description: ResidualNet, bands: int = 3, classes: int = 10) -> ResidualNetwork:
+def seeded(description: ResidualNet, bands: int = 3, classes: int = 10) -> ResidualNetwork:
     torch.manual_seed(0)
-    return description.build(bands, classes)
+    return build(description, bands, classes)
 
 
 def parameters(name: str) -> int:
     with torch.device("meta"):
-        return sum(p.numel() for p in NETWORKS[name].build(bands=3, classes=10).parameters())
+        return sum(p.numel() for p in build(NETWORKS[name], bands=3, classes=10).parameters())
 
 
 # Published figures
@@ -93,7 +94,7 @@ def ours(name: str) -> str:
 def test_published_weights_give_the_published_logits() -> None:
     published = load_file(DATA / "resnet20-published.safetensors")
     example = np.load(DATA / "resnet20-published-logits.npz")
-    network = ResidualNet(20).build(bands=3, classes=10).eval()
+    network = build(ResidualNet(20), bands=3, classes=10).eval()
     missing, unexpected = network.load_state_dict(
         {ours(name): tensor for name, tensor in published.items()}, strict=False
     )
@@ -114,7 +115,7 @@ def test_published_weights_give_the_published_logits() -> None:
 def test_any_size_and_every_parameter_learns(
     description: ResidualNet, size: tuple[int, int]
 ) -> None:
-    network = build(description, bands=5, classes=3)
+    network = seeded(description, bands=5, classes=3)
     logits = network(torch.randn(6, 5, *size), kept=[True] * len(network.blocks))
     assert logits.shape == (6, 3)
     F.cross_entropy(logits, torch.arange(6) % 3).backward()
@@ -130,7 +131,7 @@ def test_description_survives_json(description: ResidualNet) -> None:
 
 @every_relative
 def test_recomputed_activations_change_nothing(description: ResidualNet) -> None:
-    once = build(description).train()
+    once = seeded(description).train()
     twice = deepcopy(once)
     twice.recompute(2)
     kept = [index % 3 != 1 for index in range(len(once.blocks))]
@@ -149,7 +150,7 @@ def test_recomputed_activations_change_nothing(description: ResidualNet) -> None
 
 def test_recomputing_keeps_less() -> None:
     def kept_bytes(segment: int) -> int:
-        network = build(ResidualNet(62, 4)).train()
+        network = seeded(ResidualNet(62, 4)).train()
         network.recompute(segment)
         storages = {}
 
@@ -168,12 +169,12 @@ def test_recomputing_keeps_less() -> None:
 
 
 def test_convolutions_start_from_he_s_distribution() -> None:
-    weight = build(ResidualNet(depth=20)).blocks[-1].residual.conv2.weight
+    weight = seeded(ResidualNet(depth=20)).blocks[-1].residual.conv2.weight
     assert weight.std().item() == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.02)
 
 
 def test_memory_order_of_channels_does_not_matter() -> None:
-    network = ResidualNet(depth=8, width=4).build(3, 2).eval()
+    network = build(ResidualNet(depth=8, width=4), 3, 2).eval()
     x = torch.randn(2, 3, 9, 9)
     last = network(x.to(memory_format=torch.channels_last))
     torch.testing.assert_close(network(x), last)
@@ -181,7 +182,7 @@ def test_memory_order_of_channels_does_not_matter() -> None:
 
 def test_a_large_stem_makes_a_large_picture_cheap() -> None:
     def pixels(description: ResidualNet) -> int:
-        network = build(description, bands=1)
+        network = seeded(description, bands=1)
         return network.stem(torch.zeros(1, 1, 150, 150)).shape[2:].numel()
 
     assert pixels(ResidualNet(20)) == 150 * 150
@@ -210,7 +211,7 @@ def randomise_norms(module: nn.Module) -> None:
 
 
 def test_the_original_block_is_activation_after_sum() -> None:
-    block = build(RELATIVES["original"]).blocks[1].train()
+    block = seeded(RELATIVES["original"]).blocks[1].train()
     randomise_norms(block)
     x, layers = torch.rand(4, 4, 6, 6), block.residual
     inner = normalise(layers.norm1, convolve(layers.conv1, x)).relu()
@@ -219,9 +220,9 @@ def test_the_original_block_is_activation_after_sum() -> None:
 
 
 def test_pre_activation_leaves_the_shortcut_alone() -> None:
-    network = build(RELATIVES["wide"])
+    network = seeded(RELATIVES["wide"])
     randomise_norms(network)
-    changing, plain = network.blocks[0], build(replace(WIDE, depth=16)).blocks[1]
+    changing, plain = network.blocks[0], seeded(replace(WIDE, depth=16)).blocks[1]
     for block, channels in ((changing.train(), 4), (plain.train(), 8)):
         x, layers = torch.randn(4, channels, 6, 6), block.residual
         activated = normalise(block.activate.norm, x).relu()
@@ -232,7 +233,7 @@ def test_pre_activation_leaves_the_shortcut_alone() -> None:
 
 
 def test_zero_padding_takes_every_second_pixel_and_centres_the_channels() -> None:
-    block = build(RELATIVES["original"]).blocks[2]
+    block = seeded(RELATIVES["original"]).blocks[2]
     x = torch.rand(1, 4, 5, 5)
     padded = block.shortcut(x)
     assert padded.shape == (1, 8, 3, 3)
@@ -253,7 +254,7 @@ def silence(network: ResidualNetwork) -> None:
 
 
 def test_three_levels_add_the_stage_s_and_the_root_s_input_before_the_last_activation() -> None:
-    network = build(RELATIVES["levels 3"]).eval()
+    network = seeded(RELATIVES["levels 3"]).eval()
     silence(network)
     root, stages = network.stages.shortcut, network.stages
     x = network.stem(torch.randn(2, 3, 8, 8))
@@ -271,7 +272,7 @@ def pad_of(stage: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize(("levels", "outer"), [(1, 0), (2, 1), (3, 4), (4, 10), (5, 22)])
 def test_each_level_has_its_shortcuts(levels: int, outer: int) -> None:
-    network = build(ResidualNet(26, 4, levels=levels))
+    network = seeded(ResidualNet(26, 4, levels=levels))
     nests = [module for module in network.modules() if hasattr(module, "units")]
     assert sum(nest.shortcut is not None for nest in nests) == outer
     assert [block.index for block in network.blocks] == list(range(12))
@@ -310,7 +311,7 @@ def count_convolutions(network: ResidualNetwork, kept: list[bool]) -> dict[int, 
     "name", ["stochastic", "levels 3, wide, stochastic", "pre-activation bottleneck"]
 )
 def test_a_dropped_block_is_not_computed_forward_or_backward(name: str) -> None:
-    network = build(RELATIVES[name]).train()
+    network = seeded(RELATIVES[name]).train()
     kept = [index % 2 == 0 for index in range(len(network.blocks))]
     statistics = {name: buffer.clone() for name, buffer in network.named_buffers()}
     counts = count_convolutions(network, kept)
@@ -326,7 +327,7 @@ def test_a_dropped_block_is_not_computed_forward_or_backward(name: str) -> None:
 
 
 def test_without_its_dropped_blocks_the_network_is_a_shallower_one() -> None:
-    deep, shallow = build(ResidualNet(14, 4)).train(), build(ResidualNet(8, 4)).train()
+    deep, shallow = seeded(ResidualNet(14, 4)).train(), seeded(ResidualNet(8, 4)).train()
     weights = {name: tensor for name, tensor in deep.state_dict().items() if ".block2." not in name}
     shallow.load_state_dict(weights)
     images = torch.randn(4, 3, 8, 8)
@@ -334,7 +335,7 @@ def test_without_its_dropped_blocks_the_network_is_a_shallower_one() -> None:
 
 
 def test_judging_scales_each_residual_by_its_survival_probability() -> None:
-    stochastic = build(RELATIVES["stochastic"]).eval()
+    stochastic = seeded(RELATIVES["stochastic"]).eval()
     for block in stochastic.blocks:
         x = torch.rand(2, 4 * 2 ** (block.index // 2), 8, 8)[:, : channels_into(block)]
         expected = (block.survival * block.residual(x) + block.shortcut(x)).relu()
@@ -346,7 +347,7 @@ def channels_into(block: ResidualBlock) -> int:
 
 
 def test_training_keeps_all_of_a_kept_residual() -> None:
-    block = build(RELATIVES["stochastic"]).blocks[1].train()
+    block = seeded(RELATIVES["stochastic"]).blocks[1].train()
     x = torch.rand(2, 4, 8, 8)
     torch.testing.assert_close(block(x), (block.residual(x) + x).relu())
 
@@ -361,7 +362,7 @@ def test_blocks_are_kept_as_often_as_they_survive(survival: float, schedule: str
 
 
 def test_a_network_in_training_draws_for_itself_and_a_seed_decides() -> None:
-    network = build(ResidualNet(20, 4, survival=0.3)).train()
+    network = seeded(ResidualNet(20, 4, survival=0.3)).train()
     images = torch.randn(4, 3, 8, 8)
 
     def drawn(seed: int) -> list[bool]:
@@ -388,7 +389,7 @@ def test_dropping_blocks_compiles_nothing_anew(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(
         torch, "compile", lambda f, options, **rest: original(f, backend=backend, **rest)
     )
-    network = build(ResidualNet(20, 4, survival=0.5)).train()
+    network = seeded(ResidualNet(20, 4, survival=0.5)).train()
     plain = deepcopy(network)
     network.compile_blocks()
     images = torch.randn(4, 3, 8, 8)
@@ -456,10 +457,10 @@ def test_blocks_that_begin_at_zero_are_their_shortcuts(order: str, bottleneck: b
     network = ResidualNet(depth=29 if bottleneck else 20, order=order, bottleneck=bottleneck)  # type: ignore[arg-type]
     zeroed = replace(network, zero_init=True)
     x = torch.randn(4, 3, 16, 16)
-    module = zeroed.build(3, 10).train()
+    module = build(zeroed, 3, 10).train()
     none = (False,) * len(module.blocks)
     torch.testing.assert_close(module(x), module(x, none))
-    assert not torch.allclose(network.build(3, 10).train()(x), module(x))
+    assert not torch.allclose(build(network, 3, 10).train()(x), module(x))
     module(x).sum().backward()
     moved = [block.residual[-1].weight.grad for block in module.blocks]
     assert all(gradient is not None and gradient.any() for gradient in moved)
@@ -469,7 +470,7 @@ def test_what_passes_grows_with_depth_unless_blocks_begin_at_zero() -> None:
     x = torch.randn(16, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
     def passed(depth: int, zero_init: bool) -> float:
-        module = ResidualNet(depth, zero_init=zero_init).build(3, 10).train()
+        module = build(ResidualNet(depth, zero_init=zero_init), 3, 10).train()
         with torch.no_grad():
             return float(module.embed(x).mean())
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import MultiScaleNet, ResidualNet, UserNet
+from outcrop.models.factory import build
 from outcrop.patches.patchset import PatchSet
 from outcrop.training import loop
 from outcrop.training.checkpoint import Checkpoint, write_tensors
@@ -51,7 +52,7 @@ def test_bands_and_classes_are_matched_by_name(
         (CLASSES[2], CLASSES[0], CLASSES[1]),
         PATCHES.bands[::-1],
     )
-    module = NETWORK.build(2, 3)
+    module = build(NETWORK, 2, 3)
     module.load_state_dict(first_weights(run.folder, NETWORK, turned).tensors)
     theirs = run.classifier.normalisation(torch.from_numpy(PATCHES.images))
     with torch.inference_mode():
@@ -123,7 +124,7 @@ def test_names_of_others_are_understood() -> None:
         "fc.bias": "linear.bias",
     }
     assert {name: our_name(name) for name in names} == names
-    module = ResidualNet(14, shortcut="projection", order="pre-activation").build(2, 3)
+    module = build(ResidualNet(14, shortcut="projection", order="pre-activation"), 2, 3)
     assert all(our_name(name) == name for name in module.state_dict())
 
 

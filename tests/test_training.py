@@ -11,8 +11,8 @@ from torch.optim.swa_utils import AveragedModel
 from outcrop.errors import OutcropError
 from outcrop.evaluation.calibration import tempered
 from outcrop.models.architectures import ResidualNet
+from outcrop.models.factory import build
 from outcrop.patches.patchset import read_patches
-from outcrop.training import pictures
 from outcrop.training.engine import train
 from outcrop.training.log import open_log, score
 from outcrop.training.normalise import learn_normalisation
@@ -119,7 +119,7 @@ def test_the_seed_decides(run: Run, tmp_path: Path) -> None:
 def test_pictures_read_batch_by_batch_give_the_same_run(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pictures, "RESIDENT_BYTES", 0)
+    monkeypatch.setattr("outcrop.patches.patchset.RESIDENT_BYTES", 0)
     PATCHES.save(tmp_path / "patches.zarr")
     lazy = read_patches(tmp_path / "patches.zarr")
     assert_same(run, train(lazy, SPLIT, tmp_path / "run", NETWORK, RECIPE))
@@ -346,7 +346,7 @@ def test_tensorboard_has_the_scalars_and_the_blocks_of_the_graph(run: Run) -> No
 
 def test_a_stochastic_block_of_the_graph_shows_its_two_paths(tmp_path: Path) -> None:
     with open_log(tmp_path, 0) as log:
-        network = ResidualNet(depth=8, width=4, survival=0.5).build(2, 3).eval()
+        network = build(ResidualNet(depth=8, width=4, survival=0.5), 2, 3).eval()
         log.graph(network, torch.zeros(1, 2, 8, 8))
         log.confusion(1, torch.tensor([0, 1, 2]), torch.tensor([0, 1, 1]), CLASSES)
     events = read_events(tmp_path)

@@ -130,7 +130,7 @@ class OfNaN(nn.Module):
     ("network", "words"),
     [
         (other_classes, r"gives \(2, 4\) where logits \(2, 3\) are wanted"),
-        (no_module, "gives a list; let it give a torch.nn.Module"),
+        (no_module, "returns a list; let it return a torch.nn.Module"),
         (fails, "failed with 2 bands and 3 classes: no weights here"),
         (too_large, r"fails on images \(2, 2, 8, 8\)"),
         (OfNaN(), "the loss is no longer a number"),

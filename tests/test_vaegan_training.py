@@ -15,7 +15,6 @@ from outcrop.errors import OutcropError
 from outcrop.evaluation.frechet import frechet_distance
 from outcrop.evaluation.reconstruction import relative_error
 from outcrop.patches.patchset import read_patches
-from outcrop.training import pictures
 from outcrop.training.engine import train
 from outcrop.training.run import Run
 from outcrop.training.vaegan.learner import VaeGanLearner
@@ -177,7 +176,7 @@ def test_the_seed_decides(learnt: dict[str, VaeGanRun], tmp_path: Path, way: str
 def test_pictures_read_batch_by_batch_give_the_same_run(
     learnt: dict[str, VaeGanRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pictures, "RESIDENT_BYTES", 0)
+    monkeypatch.setattr("outcrop.patches.patchset.RESIDENT_BYTES", 0)
     PICTURES.save(tmp_path / "patches.zarr")
     lazy = read_patches(tmp_path / "patches.zarr")
     assert_same_pictures(learnt["plain"], learn(tmp_path / "run", patches=lazy))

@@ -51,6 +51,7 @@ _PUBLIC = {
     "ResidualNet": "models.architectures.ResidualNet",
     "MultiScaleNet": "models.architectures.MultiScaleNet",
     "UserNet": "models.architectures.UserNet",
+    "build": "models.factory.build",
     "cost_of": "models.cost.cost_of",
     "BASELINES": "models.baselines.BASELINES",
     "Baseline": "models.baselines.Baseline",

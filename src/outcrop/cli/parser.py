@@ -126,6 +126,8 @@ def parse(
         SystemExit: with code 2 after one line on standard error, or 0 after help or version.
     """
     words = [_dashed(word) for word in arguments]
+    if words[:1] == ["--completion"]:
+        _print_completion(commands, words[1:], version, description)
     everything = "--help-all" in words
     words = ["--help" if word == "--help-all" else word for word in words]
     wanted = _wanted(commands, words)
@@ -145,9 +147,17 @@ def parse(
     return wanted, _arguments(wanted, _settings(wanted, options, given, read, config))
 
 
-def app_of(commands: Mapping[str, Command | Group], version: str, description: str) -> App:
-    """All commands with all their options, for shell completion and reference pages."""
-    return _app(commands, None, {}, version, description, True, True)
+def _print_completion(
+    commands: Mapping[str, Command | Group], words: Sequence[str], version: str, description: str
+) -> NoReturn:
+    """Print a script that completes commands and options in a shell."""
+    shells = "bash", "zsh", "fish"
+    if len(words) != 1 or words[0] not in shells:
+        _fail(f"--completion: expected {', '.join(shells[:-1])} or {shells[-1]}")
+    app = _app(commands, None, {}, version, description, True, True)
+    shell: Any = words[0]
+    sys.stdout.write(app.generate_completion(prog_name="outcrop", shell=shell))
+    raise SystemExit(0)
 
 
 def _fail(line: str) -> NoReturn:
@@ -220,6 +230,9 @@ def _app(
     whole = App(
         name="outcrop", version=version, help=description, help_format="plaintext",
         version_format="plaintext", group_commands=_OTHER,
+        help_epilogue="outcrop COMMAND --help shows the most important options of a command,\n"
+        "--help-all all of them. outcrop --completion bash (zsh, fish) prints a script that\n"
+        "completes commands and options in a shell.",
     )  # fmt: skip
     return added(whole, commands)
 

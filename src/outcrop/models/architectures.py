@@ -20,9 +20,6 @@ from outcrop.typed import typed
 if TYPE_CHECKING:
     from torch import nn
 
-    from outcrop.models.multiscale import MultiScaleNetwork
-    from outcrop.models.residual import ResidualNetwork
-    from outcrop.models.user import UserNetwork
 
 Factory = Callable[[int, int], "nn.Module"]
 """From the number of bands and of classes to a network of the user's."""
@@ -260,17 +257,6 @@ class ResidualNet:
             raise OutcropError("network", f"there is no '{name}'; {hint}")
         return NETWORKS[name]
 
-    def build(
-        self, bands: int, classes: int, size: tuple[int, int] | None = None
-    ) -> ResidualNetwork:
-        """The network with new weights, drawn from torch's global generator.
-
-        It maps float32 `N × bands × height × width` to float32 logits `N × classes`.
-        """
-        from outcrop.models.residual import ResidualNetwork
-
-        return ResidualNetwork(self, bands, classes)
-
 
 View = Literal["pixel", "waves", "windows", "near"]
 VIEWS: tuple[View, ...] = ("pixel", "waves", "windows", "near")
@@ -341,18 +327,6 @@ class MultiScaleNet:
                 f"{min(size)}; add pixel",
             )
 
-    def build(
-        self, bands: int, classes: int, size: tuple[int, int] | None = None
-    ) -> MultiScaleNetwork:
-        """The network with new weights, drawn from torch's global generator.
-
-        Args:
-            size: height and width of its patches; those of the widest window if not given.
-        """
-        from outcrop.models.multiscale import WINDOWS, MultiScaleNetwork
-
-        return MultiScaleNetwork(self, bands, classes, size or (WINDOWS[-1], WINDOWS[-1]))
-
 
 @dataclass(frozen=True)
 class UserNet:
@@ -416,36 +390,6 @@ class UserNet:
 
     def check_size(self, size: tuple[int, int]) -> None:
         """What it can see is found out when it is run."""
-
-    def build(self, bands: int, classes: int, size: tuple[int, int] | None = None) -> UserNetwork:
-        """The network with new weights, drawn from torch's global generator.
-
-        Raises:
-            OutcropError: there is no such function, it fails, or gives no module.
-        """
-        import torch
-        from torch import nn
-
-        from outcrop.models.user import UserNetwork
-
-        make = self.function
-        try:
-            module = make(bands, classes)
-        except Exception as error:
-            raise OutcropError(
-                self.factory, f"failed with {bands} bands and {classes} classes: {error}; mend it"
-            ) from error
-        if not isinstance(module, nn.Module):
-            raise OutcropError(
-                self.factory, f"gives a {type(module).__name__}; let it give a torch.nn.Module"
-            )
-        network = UserNetwork(module, classes, self.factory)
-        if size is not None:
-            # Lazy layers learn their sizes, and what does not fit is said before any training.
-            with torch.no_grad():
-                network.eval()(torch.zeros(2, bands, *size))
-            network.train()
-        return network
 
 
 def _wide(depth: int, widen: int, levels: int = 1, survival: float = 1.0) -> ResidualNet:

@@ -15,6 +15,7 @@ from torch.utils.module_tracker import ModuleTracker
 
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
+from outcrop.models.factory import build
 from outcrop.models.residual import ResidualBlock, ResidualNetwork
 
 # Normalisation in training wants more than one value of a channel, and 4 × 4 pictures end in one.
@@ -100,7 +101,7 @@ def cost_of(
     )
     if recompute:
         with torch.device("meta"):
-            module = network.build(bands, classes)
+            module = build(network, bands, classes)
         module.recompute(recompute)
         activations = _most_kept(rest, blocks, module.segments)
     else:
@@ -156,7 +157,7 @@ def _measure(
 ) -> tuple[_Part, tuple[_Part, ...]]:
     """What belongs to no block, and each block."""
     with torch.device("meta"):
-        module = network.build(bands, classes).train()
+        module = build(network, bands, classes).train()
         images = torch.empty(_IMAGES, bands, *size).to(memory_format=torch.channels_last)
     multiply_adds = _multiply_adds(module, images)
     entering, kept = _entering(module, images), _kept(module, images)

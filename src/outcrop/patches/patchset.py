@@ -22,6 +22,9 @@ _VERSION = 3
 _CHUNK_BYTES = 1 << 20
 _WHOLE = ("a whole patch set", "cut one with `outcrop patches`")
 
+RESIDENT_BYTES = 2 << 30
+"""Sets up to this size are held in memory while a model learns."""
+
 
 @dataclass(frozen=True)
 class Column:

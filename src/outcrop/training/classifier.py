@@ -14,6 +14,7 @@ from torch import Tensor
 
 from outcrop.files import decoding, file_hash, write_json
 from outcrop.models.architectures import Network, network_json, network_of_json
+from outcrop.models.factory import build
 from outcrop.models.network import NetworkModule
 from outcrop.training.augment import nearest
 from outcrop.training.checkpoint import check_weights, checksum, load_weights, write_tensors
@@ -252,7 +253,7 @@ def read_classifier(folder: str | Path, device: str = "auto") -> Classifier:
     weights = folder / "model.safetensors"
     check_weights(weights, content.get("weights"))
     with torch.random.fork_rng(devices=[]):
-        module = network.build(len(shared["bands"]), len(shared["classes"]), shared["size"])
+        module = build(network, len(shared["bands"]), len(shared["classes"]), shared["size"])
     load_weights(module, weights)
     module = module.eval().to(target)
     return Classifier(

@@ -11,7 +11,7 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.patches.cut import scene_images
 from outcrop.patches.flips import FLIPS
-from outcrop.patches.patchset import PatchSet
+from outcrop.patches.patchset import RESIDENT_BYTES, PatchSet
 from outcrop.patches.reopen import REMEDY, AnySource, reopen
 from outcrop.patches.slices import volume_images
 from outcrop.patches.windows import Window, open_windows
@@ -20,7 +20,6 @@ from outcrop.sources.scene import Scene
 from outcrop.sources.volumes import Volume
 from outcrop.splits.split import Split
 from outcrop.training.neighbourhood import Neighbourhood, Shifts, neighbourhood_of
-from outcrop.training.pictures import RESIDENT_BYTES
 from outcrop.training.recipe import Augmentation
 from outcrop.training.rendering import Rendering, learn_rendering
 

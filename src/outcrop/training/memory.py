@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import Network, ResidualNet
 from outcrop.models.cost import cost_of
+from outcrop.models.factory import build
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import tell
 from outcrop.training.device import free_memory, pick_precision
@@ -119,7 +120,7 @@ def train_on_zeros(
     taken from torch's generators.
     """
     with torch.random.fork_rng(devices=[]):
-        module = network.build(len(patches.bands), len(patches.classes)).to(device).train()
+        module = build(network, len(patches.bands), len(patches.classes)).to(device).train()
     module.recompute(recipe.machine.recompute)
     optimiser = optimiser_of(suited(recipe, network), module, fused=True)
     images = torch.zeros(pictures, len(patches.bands), *patches.size, device=device)

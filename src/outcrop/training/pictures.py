@@ -6,19 +6,16 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from outcrop.patches import patchset
 from outcrop.patches.patchset import PatchSet
+from outcrop.training.neighbourhood import Shifts
 
-if TYPE_CHECKING:
-    from outcrop.training.cutter import Cutter
-    from outcrop.training.neighbourhood import Shifts
-
-RESIDENT_BYTES = 2 << 30
 _AHEAD = 3
 
 # torch has few operations for uint16, and none of the formats of patches is wider than float32.
@@ -30,6 +27,16 @@ def to_tensor(images: np.ndarray) -> Tensor:
     dtype = _COMPACT.get(images.dtype.name, np.float32)
     last = np.array(np.moveaxis(images, 1, -1), dtype=dtype, order="C")
     return torch.from_numpy(last).permute(0, 3, 1, 2)
+
+
+class Cuts(Protocol):
+    """Cuts the pictures of a side anew from their sources (`outcrop.training.cutter`)."""
+
+    def draw(self, random: np.random.Generator) -> Shifts:
+        """A shift for each patch of the side."""
+
+    def cut(self, which: np.ndarray, shifts: Shifts) -> np.ndarray:
+        """The pictures at the indices `which` into the side, after shifts of all of it."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ class Pictures:
     index: np.ndarray
     labels: Tensor
     resident: Tensor | None
-    cutter: Cutter | None = None
+    cutter: Cuts | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -96,13 +103,13 @@ class Pictures:
 
 
 def load_pictures(
-    patches: PatchSet, index: np.ndarray, device: torch.device, cutter: Cutter | None = None
+    patches: PatchSet, index: np.ndarray, device: torch.device, cutter: Cuts | None = None
 ) -> Pictures:
-    """The patches at `index`, loaded now if the whole set is at most `RESIDENT_BYTES`.
+    """The patches at `index`, loaded now if the whole set is at most `patchset.RESIDENT_BYTES`.
 
     Those that are cut anew are not.
     """
-    fits = patches.nbytes <= RESIDENT_BYTES and cutter is None
+    fits = patches.nbytes <= patchset.RESIDENT_BYTES and cutter is None
     return Pictures(
         patches,
         index,

@@ -14,6 +14,7 @@ from torch import Tensor
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
 from outcrop.models.architectures import Network
+from outcrop.models.factory import build
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import tell
 from outcrop.training.checkpoint import checksum
@@ -146,8 +147,8 @@ def _shapes(
     """Of a network for these patches, or for so many bands and classes more."""
     # Meta tensors have shapes but no numbers.
     with torch.device("meta"):
-        module = network.build(
-            len(patches.bands) + bands, len(patches.classes) + classes, patches.size
+        module = build(
+            network, len(patches.bands) + bands, len(patches.classes) + classes, patches.size
         )
     return {name: tensor.shape for name, tensor in module.state_dict().items()}
 

@@ -6,7 +6,7 @@ from outcrop.cli.commands.data import audit, patches, split
 from outcrop.cli.commands.maps import assess, map, sample
 from outcrop.cli.commands.pictures import generate
 from outcrop.cli.commands.training import compare, evaluate, export, models, reproduce, train
-from outcrop.cli.commands.whole import completion, experiment, report
+from outcrop.cli.commands.whole import experiment, report
 from outcrop.cli.group import Command, Group
 from outcrop.wings import offering
 
@@ -26,7 +26,6 @@ _HOUSE: tuple[Command, ...] = (
     export,
     report,
     reproduce,
-    completion,
 )
 # As help lists them; others come last.
 _FIRST = ("demo", "experiment", "patches", "locate")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from outcrop.experiment.plan import Experiment
 
@@ -104,24 +103,3 @@ def report(
         patches=patches,
     )
     say(str(page))
-
-
-def completion(shell: Literal["bash", "zsh", "fish"] = "bash") -> None:
-    """Print a script that completes commands and options in a shell.
-
-    Args:
-        shell: name of the shell.
-
-    Examples:
-        outcrop completion bash > ~/.local/share/bash-completion/completions/outcrop
-        outcrop completion zsh > ~/.zfunc/_outcrop
-    """
-    import sys
-
-    from outcrop import __doc__ as description
-    from outcrop import __version__
-    from outcrop.cli.commands import COMMANDS
-    from outcrop.cli.parser import app_of
-
-    app = app_of(COMMANDS, __version__, description or "")
-    sys.stdout.write(app.generate_completion(prog_name="outcrop", shell=shell))

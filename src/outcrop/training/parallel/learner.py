@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import MultiScaleNet, Network
+from outcrop.models.factory import build
 from outcrop.models.multiscale import MultiScaleNetwork
 from outcrop.models.network import NetworkModule
 from outcrop.models.residual import ResidualNetwork
@@ -118,7 +119,7 @@ class Learner:
         """The network with its first weights, whole and on the CPU."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
-            module = self.network.build(self.bands, self.classes, self.patches.size)
+            module = build(self.network, self.bands, self.classes, self.patches.size)
         module.load_state_dict(self._first, strict=False)
         return module
 

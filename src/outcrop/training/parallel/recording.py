@@ -7,16 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from outcrop.models.architectures import Network
 from outcrop.models.links import divide, follow, links
-from outcrop.models.residual import Kept
-
-if TYPE_CHECKING:
-    from outcrop.training.parallel.captured import CapturedLearner
+from outcrop.models.residual import Kept, ResidualNetwork
+from outcrop.training.parallel.team import Team
 
 _BITS = 3.0
 
@@ -122,11 +121,36 @@ class Run:
     held: tuple[Tensor, ...] = ()
 
 
+class Recordable(Protocol):
+    """A learner whose steps can be recorded (`outcrop.training.parallel.captured`)."""
+
+    network: Network
+    classes: int
+    team: Team
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """What learns."""
+
+    @property
+    def residual(self) -> ResidualNetwork:
+        """The same, where it is a residual network."""
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of a batch."""
+
+    def update(self, parameters: Sequence[Tensor]) -> None:
+        """Move parameters along their gradients."""
+
+    def state_tensors(self) -> list[Tensor]:
+        """All tensors that a step changes."""
+
+
 class Recording:
     """The step for one size of batch."""
 
     def __init__(
-        self, learner: CapturedLearner, recorder: Recorder, images: Tensor, labels: Tensor
+        self, learner: Recordable, recorder: Recorder, images: Tensor, labels: Tensor
     ) -> None:
         self._learner, self._recorder = learner, recorder
         self._images, self._labels = images.clone(), labels.clone()
