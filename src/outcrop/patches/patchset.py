@@ -6,16 +6,22 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, decoding, new_folder, sealed, unsealed
+from outcrop.patches.containers import to_frame, to_geodataframe, to_xarray
 from outcrop.patches.fingerprint import hash_of, store_pixel_hash
 from outcrop.patches.positions import Positions, Source
 from outcrop.sources.scene import Reading
 from outcrop.typed import typed
+
+if TYPE_CHECKING:
+    import geopandas
+    import pandas
+    import xarray
 
 _FORMAT = "outcrop patch set"
 _VERSION = 3
@@ -210,6 +216,23 @@ class PatchSet:
             columns={name: column[index] for name, column in self.columns.items()},
         )
 
+    def to_frame(self) -> pandas.DataFrame:
+        """One row per patch: class, additional columns, and where it was cut."""
+        return to_frame(self)
+
+    def to_geodataframe(self) -> geopandas.GeoDataFrame:
+        """As `to_frame`, with the area of each patch on the ground as geometry.
+
+        Raises:
+            OutcropError: the patches have no positions, come from volumes, or from scenes that
+                share no coordinate reference system.
+        """
+        return to_geodataframe(self)
+
+    def to_xarray(self) -> xarray.Dataset:
+        """A Dataset with `images` (patch, band, y, x), and all else per patch as coordinates."""
+        return to_xarray(self)
+
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Write the set as a Zarr group that appears under its name only when whole.
 
@@ -250,6 +273,7 @@ def create_images(folder: Path, shape: tuple[int, ...], dtype: np.dtype) -> Any:
         shape=shape,
         dtype=dtype,
         chunks=(chunk, *shape[1:]),
+        dimension_names=("patch", "band", "y", "x"),
         **_checked(),
     )
 
@@ -260,16 +284,17 @@ def write_annotations(folder: Path, patches: PatchSet) -> None:
 
     group = zarr.open_group(folder, mode="a")
     store_pixel_hash(group["images"])
-    group.create_array("labels", data=np.asarray(patches.labels, dtype=np.int64), **_checked())
+    along: dict[str, Any] = {"dimension_names": ("patch",), **_checked()}
+    group.create_array("labels", data=np.asarray(patches.labels, dtype=np.int64), **along)
     if patches.positions is not None:
         positions = group.create_group("positions")
         for item in fields(Positions):
             positions.create_array(
-                item.name, data=np.asarray(getattr(patches.positions, item.name)), **_checked()
+                item.name, data=np.asarray(getattr(patches.positions, item.name)), **along
             )
     columns = group.create_group("columns")
     for name, column in patches.columns.items():
-        columns.create_array(name, data=np.asarray(column.codes, dtype=np.int64), **_checked())
+        columns.create_array(name, data=np.asarray(column.codes, dtype=np.int64), **along)
     group.attrs.update(
         sealed(
             {
