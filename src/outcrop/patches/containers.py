@@ -2,30 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.patches.positions import Positions
+from outcrop.patches.positions import Positions, Source
 
 if TYPE_CHECKING:
     import geopandas
     import pandas
     import xarray
 
-    from outcrop.patches.patchset import PatchSet
+
+class _Annotated(Protocol):
+    """What is read of a patch set (`outcrop.patches.patchset`)."""
+
+    @property
+    def images(self) -> Any: ...
+
+    @property
+    def labels(self) -> np.ndarray: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def bands(self) -> tuple[str, ...]: ...
+    @property
+    def positions(self) -> Positions | None: ...
+    @property
+    def sources(self) -> tuple[Source, ...]: ...
+    @property
+    def crs(self) -> str | None: ...
+    @property
+    def columns(self) -> Mapping[str, Any]: ...
+    @property
+    def from_volume(self) -> bool: ...
+    def crs_of(self, source: int) -> str | None: ...
 
 
-def to_frame(patches: PatchSet) -> pandas.DataFrame:
+def to_frame(patches: _Annotated) -> pandas.DataFrame:
     """One row per patch: class, additional columns, and where it was cut."""
     import pandas as pd
 
     return pd.DataFrame(_columns(patches))
 
 
-def _columns(patches: PatchSet) -> dict[str, Any]:
+def _columns(patches: _Annotated) -> dict[str, Any]:
     columns: dict[str, Any] = {"class": np.array(patches.classes, object)[patches.labels]}
     for name, column in patches.columns.items():
         columns[name] = np.array(column.names, object)[column.codes]
@@ -37,7 +61,7 @@ def _columns(patches: PatchSet) -> dict[str, Any]:
     return columns
 
 
-def to_geodataframe(patches: PatchSet) -> geopandas.GeoDataFrame:
+def to_geodataframe(patches: _Annotated) -> geopandas.GeoDataFrame:
     """As `to_frame`, with the area of each patch on the ground as geometry.
 
     Raises:
@@ -64,7 +88,7 @@ def to_geodataframe(patches: PatchSet) -> geopandas.GeoDataFrame:
     return gpd.GeoDataFrame(_columns(patches), geometry=areas, crs=next(iter(systems), None))
 
 
-def to_xarray(patches: PatchSet) -> xarray.Dataset:
+def to_xarray(patches: _Annotated) -> xarray.Dataset:
     """A Dataset with `images` (patch, band, y, x), and everything else per patch as coordinates.
 
     Images in memory are not copied; images on disk are read now.
@@ -85,6 +109,6 @@ def to_xarray(patches: PatchSet) -> xarray.Dataset:
     images = patches.images if isinstance(patches.images, np.ndarray) else patches.images[...]
     return xr.Dataset(
         {"images": (("patch", "band", "y", "x"), images)},
-        coords={"band": list(patches.bands), "patch": np.arange(len(patches)), **along},
+        coords={"band": list(patches.bands), "patch": np.arange(len(patches.labels)), **along},
         attrs=attributes,
     )
