@@ -26,7 +26,9 @@ AXIS, SIZE, PER_CLASS = 0, 150, 1000
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--cube", type=Path, help="made by `outcrop synthetic cube`; made anew if not given")
+    options.add_argument(
+        "--cube", type=Path, help="made by `outcrop synthetic cube`; made anew if not given"
+    )
     chosen = options.parse_args()
     with TemporaryDirectory() as folder:
         # In a process of its own, so that the peak is that of the audit.

@@ -6,9 +6,9 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from outcrop.errors import OutcropError
-from outcrop.models.autoencoder import PictureNetworks
-from outcrop.models.vaegan import SIZES, VaeGan
-from outcrop.training.vaegan.recipe import VaeGanPlan
+from outcrop.generative.autoencoder import PictureNetworks
+from outcrop.generative.network import SIZES, VaeGan
+from outcrop.generative.recipe import VaeGanPlan
 
 CONVOLUTION = nn.Conv2d | nn.ConvTranspose2d
 LAYER = CONVOLUTION | nn.Linear

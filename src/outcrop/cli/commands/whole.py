@@ -71,8 +71,8 @@ def report(
             coordinate reference system is in the map's.
         classes: names for the values of --truth, in ascending order, or each as VALUE=NAME.
         assessment: made by `outcrop assess`.
-        patches: of a run that learnt pictures (`outcrop train --model`), the set it was trained on,
-            so that held-out pictures are drawn above their reconstructions.
+        patches: of a run of `outcrop generative train`, the set it was trained on, so that held-out
+            pictures are drawn above their reconstructions.
         network: package.module:function that made the network, if it is one of yours.
         overwrite: whether the page may exist.
     """
