@@ -200,6 +200,51 @@ def test_the_page_says_where_options_cannot(made, tmp_path):
     assert remark in html.unescape(write_report(folder, overwrite=True).read_text())
 
 
+def brightness(images):
+    """The mean of each band, as features that nothing learnt."""
+    return images.mean(axis=(2, 3))
+
+
+def contrast(images):
+    return images.std(axis=(2, 3))
+
+
+def flat(images):
+    return images.mean(axis=(1, 2, 3))
+
+
+def test_a_function_of_images_takes_part_too(patches, split, tmp_path):
+    folder = tmp_path / "c"
+    found = compare(patches, split, folder, NETWORK, RECIPE, encoder=brightness)
+    (row,) = [one for one in found.rows if one.features == "brightness"]
+    assert (row.model, row.runs) == ("decision tree", ())
+    assert row.gap is not None
+    assert not (folder / "encoder").exists()
+    sides = (brightness(patches.take(side)) for side in (split.train, split.validation))
+    seen, unseen = (side.astype(np.float32) for side in sides)
+    labels, groups = patches.labels[split.train], split.groups[split.train]
+    fitted = TREES[0].fit(seen, labels, groups, len(patches.classes), seed=0)
+    with np.load(folder / "predictions.npz", allow_pickle=False) as said:
+        np.testing.assert_array_equal(said[row.title][0], fitted.predict(unseen))
+    page = html.unescape(write_report(folder).read_text())
+    assert "outcrop compare PATCHES" in page
+    assert "an encoder of yours is named in Python only" in page
+    again = compare(patches, split, folder, NETWORK, RECIPE, resume=True, encoder=brightness)
+    assert scores(again) == scores(found)
+    with pytest.raises(OutcropError, match="with the features brightness, not contrast"):
+        compare(patches, split, folder, NETWORK, RECIPE, resume=True, encoder=contrast)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [(flat, r"flat gives .* shape"), (VaeGanPlan, "take a plan"), (7, "take a plan")],
+)
+def test_an_encoder_that_is_none_is_refused(patches, split, tmp_path, encoder, message):
+    with pytest.raises(OutcropError, match=message):
+        compare(patches, split, tmp_path / "c", NETWORK, RECIPE, encoder=encoder)
+    assert not (tmp_path / "c").exists()
+
+
 def test_a_plan_learns_features_as_comparisons_want_them():
     assert isinstance(ENCODER, LearntFeatures)
     assert ENCODER.title == "VAE-GAN code"

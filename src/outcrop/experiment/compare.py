@@ -27,7 +27,13 @@ from outcrop.experiment.entrants import (
     hold_against_each_other,
     write_predictions,
 )
-from outcrop.experiment.learnt import LearntFeatures
+from outcrop.experiment.learnt import (
+    Encoder,
+    GivenFeatures,
+    LearntFeatures,
+    Measure,
+    encoder_of,
+)
 from outcrop.experiment.trials import AT_RANDOM, Setting, Trial, What, answer, do_all, pooled
 from outcrop.files import check_new, sweep
 from outcrop.models.architectures import Factory, Network, network_of
@@ -55,7 +61,7 @@ def compare(
     resume: bool = False,
     sources: Sequence[AnySource] | None = None,
     seeds: Sequence[int] | None = None,
-    encoder: LearntFeatures | None = None,
+    encoder: LearntFeatures | Measure | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
     *,
@@ -76,8 +82,9 @@ def compare(
     trained once for each: the baselines draw too, the folds of their tuning and some of them trees.
 
     With an encoder every kind of baseline takes part once more and sees the features that the
-    encoder gives a patch. It learns from the training side of the same split with the same seed.
-    More models make the correction for all pairs stricter.
+    encoder gives a patch. Those of a `LearntFeatures` are learnt from the training side of the same
+    split with the same seed; a function from images to features is taken as it is. More models make
+    the correction for all pairs stricter.
 
     Args:
         split: one fold, or several.
@@ -91,7 +98,9 @@ def compare(
         network, sources: see `outcrop.training.engine.train`.
         seeds: of the trainings, instead of the recipe's one. The first also deals the split at
             random.
-        encoder: how features are learnt, but for the seed, such as `outcrop.VaeGanPlan()`.
+        encoder: how features are learnt, but for the seed, such as `outcrop.VaeGanPlan()`; or a
+            function from images, `N × bands × height × width`, to features, `N × F`, which is
+            called by its name and must be the same one whenever a comparison is resumed.
         workers: how many processes train at once; if not given as many as there are cores, and one
             on a GPU. The results are the same: on a CPU each training uses the cores divided by
             the number of trainings, however many run at once.
@@ -115,8 +124,9 @@ def compare(
     folds.check(patches, "split")
     described = None if network is None else network_of(network)
     (described or default_network(patches)).check_size(patches.size)
-    if encoder is not None:
-        encoder.check(patches)
+    learnt = encoder_of(encoder)
+    if learnt is not None:
+        learnt.check(patches)
     recipes = _recipes(recipe, seeds)
     gap_seeds = len(recipes) if gap_seeds is None else gap_seeds
     if not 0 <= gap_seeds <= len(recipes):
@@ -130,12 +140,12 @@ def compare(
     begun = resume and folder.exists()
     if not begun:
         check_new(folder, instead="--resume")
-    finished = _finished(folder, recipes, encoder)
+    finished = _finished(folder, recipes, learnt)
     kinds = {"": folds}
     if folds.by_ground and gap_seeds:
         kinds[AT_RANDOM] = random_folds(patches, folds, recipes[0].seed)
     trainings = sum(map(len, kinds.values())) * len(recipes)
-    if encoder is not None:
+    if learnt is not None and not isinstance(learnt, GivenFeatures):
         trainings *= 2
     setting = Setting(
         patches=patches,
@@ -147,7 +157,7 @@ def compare(
         seeds=tuple(one.seed for one in recipes),
         gap_seeds=gap_seeds,
         sources=sources,
-        encoder=encoder,
+        encoder=learnt,
         threads=max(1, torch.get_num_threads() // trainings),
         features={},
         baselines=tuple(map(baseline_of, BASELINES if baselines is None else baselines)),
@@ -168,8 +178,8 @@ def compare(
         # Its runs are there and were trained with these settings, or they had said so.
         return finished
     entrants = [_networks(setting), *_classical(setting, "features", setting.baselines)]
-    if encoder is not None:
-        entrants += _classical(setting, "codes", _coded(encoder))
+    if learnt is not None:
+        entrants += _classical(setting, "codes", _coded(learnt))
     comparison = hold_against_each_other(entrants, patches, folds, kinds.get(AT_RANDOM))
     write_predictions(folder / "predictions.npz", entrants, patches, folds)
     write_comparison(folder, comparison)
@@ -237,7 +247,7 @@ def _recipes(recipe: Recipe, seeds: Sequence[int] | None) -> list[Recipe]:
 
 
 def _finished(
-    folder: Path, recipes: Sequence[Recipe], encoder: LearntFeatures | None
+    folder: Path, recipes: Sequence[Recipe], encoder: Encoder | None
 ) -> Comparison | None:
     """What is in the folder, if nothing is to be added.
 
@@ -275,7 +285,7 @@ def _finished(
     return found if whole else None
 
 
-def _coded(encoder: LearntFeatures) -> tuple[Baseline, ...]:
+def _coded(encoder: Encoder) -> tuple[Baseline, ...]:
     """Every kind of baseline on the features of an encoder."""
     kinds = dict.fromkeys(b.name for b in BASELINES)
     return tuple(Baseline(kind, encoder.title) for kind in kinds)
@@ -302,8 +312,9 @@ def _do(setting: Setting, scheduler: str | None, workers: int) -> None:
         sweep(folder / "answers")
     networks = _trials(setting, "network")
     codes = []
-    if setting.encoder is not None:
+    if setting.learnt is not None:
         networks += _trials(setting, "encoder")
+    if setting.encoder is not None:
         codes = _trials(setting, "codes", _coded(setting.encoder), together=True)
     features = _trials(setting, "features", setting.baselines)
     done = [one for one in networks if setting.is_done(one)]
@@ -352,7 +363,7 @@ def _classical(setting: Setting, what: What, baselines: Sequence[Baseline]) -> l
             seeds=setting.seeds,
             answers=_answers(setting, what, "", baseline),
             random=_answers(setting, what, AT_RANDOM, baseline),
-            runs=_runs(setting, "encoder") if what == "codes" else (),
+            runs=_runs(setting, "encoder") if what == "codes" and setting.learnt else (),
         )
         for baseline in baselines
     ]

@@ -17,6 +17,7 @@ from outcrop.models.architectures import (
     UserNet,
     network_of_json,
 )
+from outcrop.models.features import FEATURES
 from outcrop.reporting.material import Material
 from outcrop.training.folder import kind_of
 from outcrop.training.recipe import Recipe, Tuning, recipe_of, suited
@@ -81,6 +82,8 @@ def _of_features(material: Material, recipe: Recipe) -> tuple[list[str], str]:
             for wing in offering("report"):
                 if kind == wing.KIND:
                     return wing.encoder_options(folder, recipe)
+            return [], own
+        if row.features not in FEATURES:
             return [], own
     return [], ""
 
