@@ -140,7 +140,7 @@ JOBS = (
         "comparison",
     ),
     Job("audit", "audit/*", "report audit -o new.html"),
-    Job("pictures", "vaegan/*", "generate vaegan p32.zarr -o new --number 4 --device cpu"),
+    Job("pictures", "vaegan/*", "generative draw vaegan p32.zarr -o new --number 4 --device cpu"),
     Job("pictures", "vaegan/*", "report vaegan -o new.html"),
     # Whole jobs.
     Job(
@@ -409,8 +409,8 @@ def make_base(base: Path) -> None:
         _half_a_run,
         f"patches {SCENE} --labels {LABELS} --column class --size 32 --per-class 20 -o p32.zarr",
         "split p32.zarr --by random -o s32.json",
-        "train p32.zarr --split s32.json --model vaegan --filters 4 --latent 4 --epochs 1 "
-        "--batch 32 --device cpu -o vaegan",
+        "generative train p32.zarr --split s32.json --filters 4 --latent 4 --epochs 1 --batch 32 "
+        "--device cpu -o vaegan",
         f"compare p.zarr --split s.json {TRAIN} -o comparison",
         "audit p.zarr --split s.json -o audit",
         f"map run {SCENE} --step 4 --device cpu -o map.tif --confidence confidence.tif",

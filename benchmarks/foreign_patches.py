@@ -17,9 +17,12 @@ from sklearn.covariance import ledoit_wolf
 from benchmarks.area_of_trust import BANDS, auroc, changed, like, without
 from benchmarks.machine import describe, keep_memory
 from benchmarks.rare_classes import interval, spread
+from outcrop.generative.model import VaeGanModel
+from outcrop.generative.network import VaeGan
+from outcrop.generative.recipe import VaeGanRecipe
+from outcrop.generative.training.engine import train_vaegan
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.features import statistics
-from outcrop.models.vaegan import VaeGan
 from outcrop.patches.cut import cut
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits import Split, block_split
@@ -27,9 +30,6 @@ from outcrop.synthetic.coast import make_coast
 from outcrop.training.engine import train
 from outcrop.training.recipe import Recipe
 from outcrop.training.run import Run
-from outcrop.training.vaegan.engine import train_vaegan
-from outcrop.training.vaegan.model import VaeGanModel
-from outcrop.training.vaegan.recipe import VaeGanRecipe
 
 SIZE = 32
 LEFT_OUT, MISTAKES = "a class left out", "the classifier's own mistakes"

@@ -15,18 +15,18 @@ from scipy.stats import t as student
 
 from benchmarks.machine import describe
 from outcrop.evaluation.scores import score
-from outcrop.experiment.generating.codes import class_samples
+from outcrop.generative.drawing.codes import class_samples
+from outcrop.generative.model import VaeGanModel
+from outcrop.generative.network import VaeGan
+from outcrop.generative.recipe import VaeGanRecipe
+from outcrop.generative.training.engine import train_vaegan
 from outcrop.models.architectures import ResidualNet
-from outcrop.models.vaegan import VaeGan
 from outcrop.patches.cut import cut
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits import Split, block_split
 from outcrop.synthetic.coast import make_coast
 from outcrop.training.engine import train
 from outcrop.training.recipe import Augmentation, Recipe
-from outcrop.training.vaegan.engine import train_vaegan
-from outcrop.training.vaegan.model import VaeGanModel
-from outcrop.training.vaegan.recipe import VaeGanRecipe
 
 SIZE = 32
 MEASURES = ("F1 of the rare", "recall of the rare", "precision of the rare", "balanced accuracy")

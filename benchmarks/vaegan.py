@@ -18,22 +18,22 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from benchmarks.machine import describe, keep_memory
-from outcrop.evaluation.frechet import frechet_at_infinity, frechet_distance, frechet_floor
-from outcrop.evaluation.neighbours import memorised, sample_precision_recall
-from outcrop.evaluation.reconstruction import relative_error
 from outcrop.files import write_json
+from outcrop.generative.frechet import frechet_at_infinity, frechet_distance, frechet_floor
+from outcrop.generative.neighbours import memorised, sample_precision_recall
+from outcrop.generative.network import VaeGan
+from outcrop.generative.recipe import VaeGanRecipe
+from outcrop.generative.reconstruction import relative_error
+from outcrop.generative.run import read_vaegan_run
+from outcrop.generative.training.engine import train_vaegan
+from outcrop.generative.training.look import Looker
 from outcrop.models.architectures import ResidualNet
-from outcrop.models.vaegan import VaeGan
 from outcrop.patches.collection import open_patches
 from outcrop.patches.patchset import PatchSet, read_patches
 from outcrop.splits import Split, delivered_split, read_split
 from outcrop.training.engine import train
 from outcrop.training.recipe import Augmentation, Machine, Recipe
 from outcrop.training.run import read_run
-from outcrop.training.vaegan.engine import train_vaegan
-from outcrop.training.vaegan.look import Looker
-from outcrop.training.vaegan.recipe import VaeGanRecipe
-from outcrop.training.vaegan.run import read_vaegan_run
 
 UNBALANCED = VaeGanRecipe(balance=0.0)
 PAPER = VaeGanRecipe(balance=0.0, decoder_loss="minimax")

@@ -8,10 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outcrop.cli import main
-from outcrop.cli.commands import COMMANDS
+from outcrop.cli import _renamed, main
+from outcrop.cli.commands import COMMANDS, RENAMED
 from outcrop.cli.parser import parse
 from outcrop.errors import OutcropError
+from outcrop.generative.network import VaeGan
+from outcrop.generative.plan import VaeGanPlan
+from outcrop.generative.recipe import PictureAugmentation, VaeGanRecipe
 from outcrop.models.architectures import MultiScaleNet
 
 
@@ -345,6 +348,32 @@ def test_a_command_under_its_old_name_says_the_new_one(tmp_path, capfd, monkeypa
     assert capfd.readouterr().err == ""
     files = sorted(path.name for path in Path("old").iterdir())
     assert files == sorted(path.name for path in Path("new").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("generate run -o x", "generative draw run -o x"),
+        ("train p.zarr --model vae -o x", "generative train p.zarr --model vae -o x"),
+        ("train p.zarr --model=gan -o x", "generative train p.zarr --model=gan -o x"),
+        ("compare p.zarr --model vae -o x", "generative compare p.zarr --model vae -o x"),
+    ],
+)
+def test_commands_that_learn_pictures_have_moved(capfd, old, new):
+    words = _renamed(old.split(), RENAMED)
+    assert words == new.split()
+    assert "is now outcrop generative" in capfd.readouterr().err
+    assert parse(COMMANDS, words, "", "")[1]["output"] == Path("x")
+    assert _renamed(words, RENAMED) == words
+    assert capfd.readouterr().err == ""
+
+
+def test_a_vaegan_is_trained_if_no_model_is_named():
+    words = ["generative", "train", "p.zarr", "-o", "x"]
+    assert parse(COMMANDS, words, "", "")[1]["model"] == VaeGanPlan()
+    named = parse(COMMANDS, [*words, "--model", "gan", "--crop", "2"], "", "")[1]["model"]
+    augmentation = PictureAugmentation(crop=2)
+    assert named == VaeGanPlan(VaeGan("gan"), VaeGanRecipe(augmentation=augmentation))
 
 
 @pytest.mark.parametrize(

@@ -13,16 +13,18 @@ import pytest
 
 from outcrop.errors import OutcropError
 from outcrop.experiment import compare as comparing
-from outcrop.experiment import trials
 from outcrop.experiment.comparison import read_comparison
+from outcrop.experiment.learnt import LearntFeatures
 from outcrop.files import write_json
+from outcrop.generative.network import VaeGan
+from outcrop.generative.plan import EncoderPlan, VaeGanPlan
+from outcrop.generative.recipe import VaeGanRecipe
+from outcrop.generative.run import read_vaegan_run
+from outcrop.generative.training import engine
 from outcrop.models.baselines import Baseline
-from outcrop.models.vaegan import VaeGan
 from outcrop.reporting import write_report
 from outcrop.splits import BlockSplit, RandomSplit, random_counterpart, read_split
 from outcrop.training.recipe import Recipe
-from outcrop.training.vaegan.recipe import EncoderPlan, VaeGanPlan, VaeGanRecipe
-from outcrop.training.vaegan.run import read_vaegan_run
 from tests.command_line import check_refused, run
 from tests.test_compare import NETWORK, compare, leaky_patches
 
@@ -136,7 +138,7 @@ def test_an_encoder_can_be_added_and_not_taken_away(made, patches, split, tmp_pa
     again = compare(patches, split, folder, NETWORK, RECIPE, resume=True, encoder=ENCODER)
     assert scores(again) == scores(whole)
     assert written(folder) == after
-    with pytest.raises(OutcropError, match="with an encoder too; give --model"):
+    with pytest.raises(OutcropError, match="go on with `outcrop generative compare"):
         compare(patches, split, folder, NETWORK, RECIPE, resume=True)
     wider = replace(ENCODER, picture_network=VaeGan(latent=8, filters=4))
     with pytest.raises(OutcropError, match=r"network\.latent was 4, is 8"):
@@ -147,17 +149,17 @@ def test_a_comparison_goes_on_where_its_encoders_stopped(
     made, patches, split, tmp_path, monkeypatch
 ):
     whole, _ = made
-    real = trials.train_vaegan
+    real = engine.train_vaegan
 
     def stop_at_second(patches, split, folder, *how, **more):
         if folder.name == "encoder-random":
             raise KeyboardInterrupt
         return real(patches, split, folder, *how, **more)
 
-    monkeypatch.setattr(trials, "train_vaegan", stop_at_second)
+    monkeypatch.setattr(engine, "train_vaegan", stop_at_second)
     with pytest.raises(KeyboardInterrupt):
         compare(patches, split, tmp_path / "c", NETWORK, RECIPE, encoder=ENCODER)
-    monkeypatch.setattr(trials, "train_vaegan", real)
+    monkeypatch.setattr(engine, "train_vaegan", real)
     again = compare(patches, split, tmp_path / "c", NETWORK, RECIPE, resume=True, encoder=ENCODER)
     assert scores(again) == scores(whole)
 
@@ -177,7 +179,7 @@ def test_the_command_line_to_the_page(home, monkeypatch, capfd):
     monkeypatch.chdir(home)
     options = "--depth 8 --width 4 --epochs 1 --batch 64 --device cpu --trials 0"
     theirs = "--model vae --latent 4 --filters 4 --model-epochs 2"
-    assert run(f"compare p.zarr --split p.json {options} {theirs} -o by-line") == 0
+    assert run(f"generative compare p.zarr --split p.json {options} {theirs} -o by-line") == 0
     assert "VAE code" in capfd.readouterr().out
     assert len(read_vaegan_run("by-line/encoder", "cpu").metrics) == 2
     assert run("report by-line") == 0
@@ -199,6 +201,56 @@ def test_the_page_says_where_options_cannot(made, tmp_path):
     assert remark in html.unescape(write_report(folder, overwrite=True).read_text())
 
 
+def brightness(images):
+    """The mean of each band, as features that nothing learnt."""
+    return images.mean(axis=(2, 3))
+
+
+def contrast(images):
+    return images.std(axis=(2, 3))
+
+
+def flat(images):
+    return images.mean(axis=(1, 2, 3))
+
+
+def test_a_function_of_images_takes_part_too(patches, split, tmp_path):
+    folder = tmp_path / "c"
+    found = compare(patches, split, folder, NETWORK, RECIPE, encoder=brightness)
+    (row,) = [one for one in found.rows if one.features == "brightness"]
+    assert (row.model, row.runs) == ("decision tree", ())
+    assert row.gap is not None
+    assert not (folder / "encoder").exists()
+    sides = (brightness(patches.take(side)) for side in (split.train, split.validation))
+    seen, unseen = (side.astype(np.float32) for side in sides)
+    labels, groups = patches.labels[split.train], split.groups[split.train]
+    fitted = TREES[0].fit(seen, labels, groups, len(patches.classes), seed=0)
+    with np.load(folder / "predictions.npz", allow_pickle=False) as said:
+        np.testing.assert_array_equal(said[row.title][0], fitted.predict(unseen))
+    page = html.unescape(write_report(folder).read_text())
+    assert "outcrop compare PATCHES" in page
+    assert "an encoder of yours is named in Python only" in page
+    again = compare(patches, split, folder, NETWORK, RECIPE, resume=True, encoder=brightness)
+    assert scores(again) == scores(found)
+    with pytest.raises(OutcropError, match="with the features brightness, not contrast"):
+        compare(patches, split, folder, NETWORK, RECIPE, resume=True, encoder=contrast)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [(flat, r"flat gives .* shape"), (VaeGanPlan, "take a plan"), (7, "take a plan")],
+)
+def test_an_encoder_that_is_none_is_refused(patches, split, tmp_path, encoder, message):
+    with pytest.raises(OutcropError, match=message):
+        compare(patches, split, tmp_path / "c", NETWORK, RECIPE, encoder=encoder)
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_plan_learns_features_as_comparisons_want_them():
+    assert isinstance(ENCODER, LearntFeatures)
+    assert ENCODER.title == "VAE-GAN code"
+
+
 def test_flips_seed_and_machine_are_those_of_the_classifier():
     theirs = replace(RECIPE, seed=5, augmentation=replace(RECIPE.augmentation, flip=False))
     plan = EncoderPlan(model_epochs=7).beside(theirs)
@@ -208,15 +260,14 @@ def test_flips_seed_and_machine_are_those_of_the_classifier():
     assert recipe.batch == VaeGanRecipe().batch
 
 
-COMPARE = "compare p.zarr --split p.json -o x"
+COMPARE = "generative compare p.zarr --split p.json -o x"
 REFUSED = {
     "a GAN": (f"{COMPARE} --model gan", "--model", "encoder", "take vaegan or vae"),
     "a learned metric": (f"{COMPARE} --model vae-dis", "--model", "similarity run"),
     "an unknown model": (f"{COMPARE} --model vqvae", "--model", "take vaegan"),
     "patches of six pixels": (
-        "compare small.zarr --split small.json -o x --model vaegan", "6 × 6", "32, 64 or 128"),
-    "a latent without a model": (f"{COMPARE} --latent 8", "--latent", "--model"),
-    "a model and runs": (f"{COMPARE} --model vae --runs a,b", "--runs", "leave out"),
+        "generative compare small.zarr --split small.json -o x", "6 × 6", "32, 64 or 128"),
+    "finished runs": (f"{COMPARE} --runs a,b", "there is no option 'runs'"),
 }  # fmt: skip
 
 

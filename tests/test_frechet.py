@@ -7,7 +7,7 @@ from scipy.stats import ortho_group
 
 import outcrop as oc
 from outcrop.errors import OutcropError
-from outcrop.evaluation.frechet import frechet_at_infinity, frechet_distance, frechet_floor
+from outcrop.generative.frechet import frechet_at_infinity, frechet_distance, frechet_floor
 
 seeds = st.integers(0, 2**32 - 1)
 several = settings(deadline=None, max_examples=30)

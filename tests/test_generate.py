@@ -1,4 +1,4 @@
-"""`outcrop generate`: what a VAE-GAN draws, on tiny networks."""
+"""`outcrop generative draw`: what a VAE-GAN draws, on tiny networks."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from PIL import Image
 
 import outcrop as oc
 from outcrop.errors import OutcropError
-from outcrop.experiment.generating.generate import generate
+from outcrop.generative.drawing.generate import generate
+from outcrop.generative.grids import shown
+from outcrop.generative.network import VaeGan
+from outcrop.generative.recipe import VaeGanRecipe
+from outcrop.generative.run import read_vaegan_run
+from outcrop.generative.training.engine import train_vaegan
 from outcrop.models.architectures import ResidualNet
-from outcrop.models.vaegan import VaeGan
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits.split import Split
 from outcrop.training.engine import train
 from outcrop.training.recipe import Machine, Recipe
-from outcrop.training.vaegan.engine import train_vaegan
-from outcrop.training.vaegan.grids import shown
-from outcrop.training.vaegan.recipe import VaeGanRecipe
-from outcrop.training.vaegan.run import read_vaegan_run
 from tests.command_line import check_refused, largest_file, run, start
 
 CPU = Machine(device="cpu")
@@ -76,7 +76,7 @@ def place(tmp_path_factory) -> Path:
 def drawn(place):
     """All that there is, through the real command line: its folder."""
     folder = place / "drawn"
-    command = f"generate {place}/vaegan {place}/p.zarr -o {folder} --number 20 --per-class 7"
+    command = f"generative draw {place}/vaegan {place}/p.zarr -o {folder} --number 20 --per-class 7"
     assert run(f"{command} --judge {place}/judge --between 3,17 --device cpu") == 0
     return folder
 
@@ -226,7 +226,7 @@ def test_measures_are_those_of_the_arrays(drawn, vaegan):
 
 
 def test_what_is_printed_says_whose_features_and_what_to_hold_against(place, tmp_path, capfd):
-    command = f"generate {place}/vaegan {place}/p.zarr -o {tmp_path}/d --judge {place}/judge"
+    command = f"generative draw {place}/vaegan {place}/p.zarr -o {tmp_path}/d --judge {place}/judge"
     assert run(command) == 0
     out, err = capfd.readouterr()
     assert "trained by outcrop" in out
@@ -390,15 +390,19 @@ def test_a_judge_with_its_classes_in_another_order_sees_the_same(vaegan, place, 
     ],
 )
 def test_refused_in_one_line(place, monkeypatch, capfd, command, pieces):
-    check_refused(place, monkeypatch, capfd, f"generate {command} -o new", *pieces)
+    check_refused(place, monkeypatch, capfd, f"generative draw {command} -o new", *pieces)
 
 
 def test_an_existing_folder_is_refused(place, monkeypatch, capfd):
-    check_refused(place, monkeypatch, capfd, "generate vaegan -o gan", "gan", "exists already")
+    check_refused(
+        place, monkeypatch, capfd, "generative draw vaegan -o gan", "gan", "exists already"
+    )
 
 
 def test_a_full_disk_leaves_nothing(place, tmp_path):
-    ended = start(f"generate {place}/vaegan -o {tmp_path}/d", preexec_fn=largest_file(20_000))
+    ended = start(
+        f"generative draw {place}/vaegan -o {tmp_path}/d", preexec_fn=largest_file(20_000)
+    )
     assert ended.returncode == 2
     assert (
         ended.stderr

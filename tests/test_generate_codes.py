@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.covariance import LedoitWolf
 
-from outcrop.experiment.generating.codes import (
+from outcrop.generative.drawing.codes import (
     Codes,
     class_gaussian,
     class_means,
     class_samples,
     path,
 )
-from outcrop.experiment.generating.parts import STEPS, attributes, between_pictures
+from outcrop.generative.drawing.parts import STEPS, attributes, between_pictures
 from tests.patches import patch_set
 
 LATENT, SIZE = 3, 4

@@ -6,7 +6,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import mannwhitneyu, norm, ortho_group
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.neighbours import memorised, nearest, sample_precision_recall
+from outcrop.generative.neighbours import memorised, nearest, sample_precision_recall
 
 seeds = st.integers(0, 2**32 - 1)
 several = settings(deadline=None, max_examples=30)

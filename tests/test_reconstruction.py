@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import pdist
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.reconstruction import band_errors, relative_error
+from outcrop.generative.reconstruction import band_errors, relative_error
 
 seeds = st.integers(0, 2**32 - 1)
 several = settings(deadline=None, max_examples=30)

@@ -6,7 +6,7 @@ from sklearn.metrics import recall_score
 from sklearn.metrics.pairwise import cosine_similarity
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.retrieval import retrieved
+from outcrop.generative.retrieval import retrieved
 
 CLASSES = ("rice", "water", "mudflat")
 

@@ -195,9 +195,9 @@ def test_on_the_command_line(run: Run, tmp_path: Path, capfd: pytest.CaptureFixt
     )
     assert command(base) == 0
     assert "weights are taken" in " ".join(capfd.readouterr().err.split())
-    beside = f"train {tmp_path / 'patches.zarr'} --model vae --start-from {run.folder} -o x"
+    beside = f"train {tmp_path / 'patches.zarr'} --classical SVM --start-from {run.folder} -o x"
     assert command(f"{beside} --split {tmp_path / 'split.json'}") == 2
-    assert "--start-from: has no meaning beside --model" in capfd.readouterr().err
+    assert "--start-from: has no meaning beside --classical" in capfd.readouterr().err
 
 
 def small(bands: int, classes: int) -> nn.Module:

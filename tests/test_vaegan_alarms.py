@@ -10,17 +10,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outcrop.models.vaegan import VaeGan
+from outcrop.generative.autoencoder import build
+from outcrop.generative.metrics import Looked, alarms, awake
+from outcrop.generative.model import VaeGanModel
+from outcrop.generative.network import VaeGan
+from outcrop.generative.recipe import VaeGanRecipe
+from outcrop.generative.training.learner import VaeGanLearner
+from outcrop.generative.training.look import Looker, beneath, evenly, repeats
+from outcrop.generative.training.tally import Means, VaeGanTally, means
 from outcrop.training.batches import Part, Step
 from outcrop.training.normalise import Normalisation
 from outcrop.training.parallel import Team
 from outcrop.training.parallel.team import assemble
-from outcrop.training.vaegan.learner import VaeGanLearner
-from outcrop.training.vaegan.look import Looker, beneath, evenly, repeats
-from outcrop.training.vaegan.metrics import Looked, alarms, awake
-from outcrop.training.vaegan.model import VaeGanModel
-from outcrop.training.vaegan.recipe import VaeGanRecipe
-from outcrop.training.vaegan.tally import Means, VaeGanTally, means
 from tests.tiny_pictures import CPU, PICTURE_NETWORK, PICTURE_RECIPE, PICTURES, SIZE
 
 # When an alarm is raised, and what it advises
@@ -170,7 +171,7 @@ def test_too_few_pictures_tell_nothing(number: int) -> None:
 
 def a_model(scale: Normalisation, network: VaeGan = PICTURE_NETWORK) -> VaeGanModel:
     torch.manual_seed(0)
-    return VaeGanModel(network, network.build(2, SIZE), ("a", "b"), scale, SIZE, "float32")
+    return VaeGanModel(network, build(network, 2, SIZE), ("a", "b"), scale, SIZE, "float32")
 
 
 def test_bands_count_alike_whatever_their_unit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,17 +9,17 @@ import pytest
 
 from outcrop.errors import OutcropError
 from outcrop.files import write_json
+from outcrop.generative.model import read_vaegan
+from outcrop.generative.run import read_vaegan_run
+from outcrop.generative.training.engine import train_vaegan
 from outcrop.training.classifier import read_classifier
 from outcrop.training.run import Run
-from outcrop.training.vaegan.engine import train_vaegan
-from outcrop.training.vaegan.model import read_vaegan
-from outcrop.training.vaegan.run import read_vaegan_run
 from tests.command_line import check_refused, run
 from tests.tiny import PATCHES, SPLIT
 from tests.tiny_pictures import PICTURE_NETWORK, PICTURE_RECIPE, PICTURE_SPLIT, PICTURES
 
 LEARN = (
-    "train {} --model vaegan --filters 4 --latent 4 --epochs 1 --batch 10 --device cpu -o x "
+    "generative train {} --filters 4 --latent 4 --epochs 1 --batch 10 --device cpu -o x "
 ).format
 PATCH_SET = LEARN("pictures.zarr --split pictures.json")
 
@@ -58,7 +58,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "weights in shards": (PATCH_SET + "--strategy fsdp", "--strategy: is fsdp", "takes ddp"),
     "a pipeline": (PATCH_SET + "--strategy pipeline --devices 2", "--strategy", "takes ddp"),
     "recomputing": (PATCH_SET + "--recompute 1", "--recompute: has no meaning for a VAE-GAN"),
-    "a classifier's depth": (PATCH_SET + "--depth 8", "--network: and its options have no meaning"),
+    "a classifier's depth": (PATCH_SET + "--depth 8", "there is no option 'depth'"),
     # a run of a classifier where one of a VAE-GAN is wanted
     "a metric of a classifier": (
         PATCH_SET + "--model vae-dis --similarity classifier", "classifier", "a VAE-GAN is wanted",
@@ -160,5 +160,5 @@ def test_a_model_of_the_other_kind_is_named(folder: Path) -> None:
         read_classifier(folder / "vaegan", "cpu")
     with pytest.raises(OutcropError, match="is a run of a classifier, and a VAE-GAN is wanted"):
         read_vaegan(folder / "classifier", "cpu")
-    with pytest.raises(OutcropError, match="no such run; make one with `outcrop train --model"):
+    with pytest.raises(OutcropError, match="no such run; make one with `outcrop generative train"):
         read_vaegan_run(folder / "nowhere")

@@ -14,15 +14,15 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 from torch.nn.utils.parametrize import ParametrizationList
 
-from outcrop.models.autoencoder import PictureNetworks
-from outcrop.models.vaegan import VaeGan
+from outcrop.generative.autoencoder import PictureNetworks
+from outcrop.generative.network import VaeGan
+from outcrop.generative.recipe import VaeGanRecipe
+from outcrop.generative.training.learner import VaeGanLearner
+from outcrop.generative.training.losses import fooled, judged_as, likeness, prior
+from outcrop.generative.training.tally import Seen
 from outcrop.training.batches import Part, Step, dice
 from outcrop.training.parallel import Team
 from outcrop.training.parallel.team import assemble
-from outcrop.training.vaegan.learner import VaeGanLearner
-from outcrop.training.vaegan.losses import fooled, judged_as, likeness, prior
-from outcrop.training.vaegan.recipe import VaeGanRecipe
-from outcrop.training.vaegan.tally import Seen
 from tests.tiny_pictures import CPU, PICTURE_NETWORK
 
 seeds = st.integers(0, 2**31)

@@ -6,9 +6,9 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from outcrop.errors import OutcropError
-from outcrop.models.autoencoder import PictureNetworks
-from outcrop.models.vaegan import SIZES, VaeGan
-from outcrop.training.vaegan.recipe import VaeGanPlan
+from outcrop.generative.autoencoder import PictureNetworks, build
+from outcrop.generative.network import SIZES, VaeGan
+from outcrop.generative.plan import VaeGanPlan
 
 CONVOLUTION = nn.Conv2d | nn.ConvTranspose2d
 LAYER = CONVOLUTION | nn.Linear
@@ -18,7 +18,7 @@ TINY = VaeGan(filters=4, latent=3)
 def built(network: VaeGan, bands: int, size: int) -> PictureNetworks:
     """Of any size at once: tensors without numbers."""
     with torch.device("meta"):
-        return network.build(bands, size)
+        return build(network, bands, size)
 
 
 def layers(module: nn.Module) -> list[str]:
@@ -104,7 +104,7 @@ def test_a_fourth_halving_has_the_widest_layer_once_more() -> None:
 @pytest.mark.parametrize("spectral", [False, True])
 def test_pictures_of_any_bands_go_through(size: int, bands: int, spectral: bool) -> None:
     torch.manual_seed(0)
-    networks = VaeGan(filters=4, latent=3, spectral=spectral).build(bands, size)
+    networks = build(VaeGan(filters=4, latent=3, spectral=spectral), bands, size)
     pictures = torch.rand(2, bands, size, size) * 2 - 1
     mean, log_variance = networks.encoder(pictures)
     assert mean.shape == log_variance.shape == (2, 3)
@@ -125,7 +125,7 @@ def test_filters_are_scaled_together() -> None:
 
 def test_the_features_compared_are_those_of_the_last_convolution() -> None:
     torch.manual_seed(0)
-    discriminator = TINY.build(2, 32).discriminator.eval()
+    discriminator = build(TINY, 2, 32).discriminator.eval()
     seen = []
     discriminator.layers.register_forward_hook(lambda module, given, found: seen.append(found))
     features, _ = discriminator(torch.rand(2, 2, 32, 32))
@@ -134,7 +134,7 @@ def test_the_features_compared_are_those_of_the_last_convolution() -> None:
 
 def test_each_kind_has_its_networks() -> None:
     there = {
-        parts: {name for name, _ in VaeGan(parts, filters=4).build(1, 32).named_children()}
+        parts: {name for name, _ in build(VaeGan(parts, filters=4), 1, 32).named_children()}
         for parts in ("vaegan", "vae", "gan", "vae-dis")
     }
     everything = {"encoder", "decoder", "discriminator"}
@@ -148,7 +148,7 @@ def test_each_kind_has_its_networks() -> None:
 
 def test_spectral_weights_have_one_as_their_largest_singular_value() -> None:
     torch.manual_seed(0)
-    networks = VaeGan(filters=4, latent=3, spectral=True).build(2, 32)
+    networks = build(VaeGan(filters=4, latent=3, spectral=True), 2, 32)
     discriminator = networks.discriminator
     for _ in range(100):  # power iterations
         discriminator(torch.rand(2, 2, 32, 32))

@@ -18,22 +18,23 @@ from PIL import Image
 
 from outcrop.cli.commands import COMMANDS
 from outcrop.cli.parser import parse
+from outcrop.generative.autoencoder import build
+from outcrop.generative.charts import curves, divergence_chart
+from outcrop.generative.findings import Alarm, alarms, sentences
+from outcrop.generative.grids import grid, shown
+from outcrop.generative.network import SIZES, VaeGan
+from outcrop.generative.page import render
+from outcrop.generative.recipe import PictureAugmentation, VaeGanRecipe
+from outcrop.generative.repeat import command as command_of
+from outcrop.generative.run import read_vaegan_run
+from outcrop.generative.stages import stages
+from outcrop.generative.training.engine import train_vaegan
 from outcrop.models.architectures import ResidualNet
-from outcrop.models.stages import stages
-from outcrop.models.vaegan import SIZES, VaeGan
 from outcrop.patches.patchset import PatchSet
-from outcrop.reporting.repeat import vaegan_command
-from outcrop.reporting.vaegan_charts import curves, divergence_chart
-from outcrop.reporting.vaegan_findings import Alarm, alarms, sentences
-from outcrop.reporting.vaegan_page import render
 from outcrop.splits.split import Split
 from outcrop.training.engine import train
 from outcrop.training.folder import CLASSIFIER, PICTURE_MODEL, kind_of
-from outcrop.training.recipe import Augmentation, Machine, Recipe
-from outcrop.training.vaegan.engine import train_vaegan
-from outcrop.training.vaegan.grids import grid, shown
-from outcrop.training.vaegan.recipe import VaeGanRecipe
-from outcrop.training.vaegan.run import read_vaegan_run
+from outcrop.training.recipe import Machine, Recipe
 from tests.command_line import check_refused, run
 from tests.pages import Page
 
@@ -399,7 +400,7 @@ def test_gaps_and_wild_epochs_of_a_curve(runs):
         balance=st.sampled_from([0.0, 0.8]),
         kl_warm_up=st.sampled_from([0.0, 2.5]),
         augmentation=st.builds(
-            Augmentation,
+            PictureAugmentation,
             flip=st.booleans(),
             crop=st.sampled_from([0, 3, None]),
             rotate=st.sampled_from([None, True, False]),
@@ -412,9 +413,9 @@ def test_gaps_and_wild_epochs_of_a_curve(runs):
 def test_the_command_trains_the_same_networks_in_the_same_way(runs, network, recipe):
     one = runs["judged"]
     config = json.loads(json.dumps({**one.config, "recipe": asdict(recipe)}))
-    line = vaegan_command(replace(one, model=replace(one.model, network=network), config=config))
+    line = command_of(replace(one, model=replace(one.model, network=network), config=config))
     command, said = parse(COMMANDS, shlex.split(line)[1:], "", "")
-    assert command is COMMANDS["train"]
+    assert command is COMMANDS["generative"].commands["train"]
     assert said["model"].picture_network == network
     assert said["model"].picture_recipe == recipe
     assert str(said["split"]) == f"{one.folder}/split.json"
@@ -423,14 +424,14 @@ def test_the_command_trains_the_same_networks_in_the_same_way(runs, network, rec
 
 
 def test_the_command_names_no_judge_where_none_was(runs):
-    assert "--judge" not in vaegan_command(runs["vaegan"])
-    assert "--judge" not in vaegan_command(runs["vae"])
+    assert "--judge" not in command_of(runs["vaegan"])
+    assert "--judge" not in command_of(runs["vae"])
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("spectral", [False, True])
 def test_layers_hold_all_that_is_learnt_and_give_what_the_network_gives(size, spectral):
-    networks = VaeGan("vaegan", 5, 4, spectral).build(2, size).eval()
+    networks = build(VaeGan("vaegan", 5, 4, spectral), 2, size).eval()
     picture, code = torch.zeros(2, 2, size, size), torch.zeros(2, 5)
     for network, given_, last in (
         (networks.encoder, picture, (10,)),
@@ -455,7 +456,7 @@ def test_through_the_command_line(home, monkeypatch, capsys):
     assert capsys.readouterr().out == "judged.html\n"
     page = Page((home / "judged.html").read_text())
     assert "Held-out pictures above their reconstructions" in page.text
-    assert "outcrop train PATCHES --split judged/split.json --model vaegan" in page.text
+    assert "outcrop generative train PATCHES --split judged/split.json --model vaegan" in page.text
     assert run("report vae") == 0
     assert capsys.readouterr().out == "vae/report.html\n"
     assert Page((home / "vae" / "report.html").read_text()).sections[0] == "headline"

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from outcrop.errors import OutcropError
+from outcrop.generative.recipe import VaeGanRecipe
+from outcrop.generative.run import VaeGanRun
+from outcrop.generative.training.scale import learn_scale
 from outcrop.splits import RandomSplit
 from outcrop.training.recipe import Machine
-from outcrop.training.vaegan.recipe import VaeGanRecipe
-from outcrop.training.vaegan.run import VaeGanRun
-from outcrop.training.vaegan.scale import learn_scale
 from tests.tiny import read_events, some_split
 from tests.tiny_pictures import (
     CPU,

@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from outcrop.generative.network import VaeGan
+from outcrop.generative.recipe import VaeGanRecipe
+from outcrop.generative.run import VaeGanRun
+from outcrop.generative.training.engine import train_vaegan
 from outcrop.models.architectures import ResidualNet
-from outcrop.models.vaegan import VaeGan
 from outcrop.patches.collection import from_collection
 from outcrop.patches.cut import cut
 from outcrop.patches.patchset import PatchSet
@@ -19,9 +22,6 @@ from outcrop.splits import BlockSplit, RandomSplit, Split
 from outcrop.synthetic.coast import make_coast
 from outcrop.training.engine import train
 from outcrop.training.recipe import Augmentation, Recipe
-from outcrop.training.vaegan.engine import train_vaegan
-from outcrop.training.vaegan.recipe import VaeGanRecipe
-from outcrop.training.vaegan.run import VaeGanRun
 from tests.shared import DATA
 from tests.tiny_pictures import CPU
 

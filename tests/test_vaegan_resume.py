@@ -13,13 +13,13 @@ import torch
 
 from outcrop.errors import OutcropError, Stopped
 from outcrop.files import write_json
+from outcrop.generative.run import VaeGanRun, read_vaegan_run
+from outcrop.generative.training.learner import VaeGanLearner
 from outcrop.training import loop
 from outcrop.training.batches import Part, Step
 from outcrop.training.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from outcrop.training.parallel.team import assemble
 from outcrop.training.run import Run
-from outcrop.training.vaegan.learner import VaeGanLearner
-from outcrop.training.vaegan.run import VaeGanRun, read_vaegan_run
 from tests.command_line import ALONE, argv, start
 from tests.tiny import read_events
 from tests.tiny_pictures import (
@@ -179,8 +179,9 @@ def test_a_checkpoint_of_other_networks_is_refused(tmp_path: Path) -> None:
 # Through the command line, in processes of their own
 
 TRAIN = (
-    "train {0}/patches.zarr --split {0}/split.json --model {1} --output {2} --filters 4 --latent 4 "
-    "--epochs {3} --batch 10 --learning-rate 1e-3 --balance 0 --device cpu --precision 32-true "
+    "generative train {0}/patches.zarr --split {0}/split.json --model {1} --output {2} "
+    "--filters 4 --latent 4 --epochs {3} --batch 10 --learning-rate 1e-3 --balance 0 "
+    "--device cpu --precision 32-true "
 )
 RICH = "--spectral --optimiser adam --average 0.9 --balance 0.6 --kl-warm-up 1.5 --seed 4 "
 

@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from outcrop.cli.picture_tables import vaegan_table
 from outcrop.errors import OutcropError
-from outcrop.evaluation.frechet import frechet_distance
-from outcrop.evaluation.reconstruction import relative_error
+from outcrop.generative.frechet import frechet_distance
+from outcrop.generative.recipe import vaegan_recipe_of
+from outcrop.generative.reconstruction import relative_error
+from outcrop.generative.run import VaeGanRun
+from outcrop.generative.tables import vaegan_table
+from outcrop.generative.training.learner import VaeGanLearner
 from outcrop.patches.patchset import read_patches
 from outcrop.training.engine import train
 from outcrop.training.run import Run
-from outcrop.training.vaegan.learner import VaeGanLearner
-from outcrop.training.vaegan.recipe import vaegan_recipe_of
-from outcrop.training.vaegan.run import VaeGanRun
 from tests.tiny import NETWORK, RECIPE, read_events
 from tests.tiny_pictures import (
     CPU,

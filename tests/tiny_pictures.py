@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from outcrop.models.vaegan import VaeGan
+from outcrop.generative.network import VaeGan
+from outcrop.generative.recipe import VaeGanRecipe
+from outcrop.generative.run import VaeGanRun
+from outcrop.generative.training.engine import train_vaegan
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits.split import Split
 from outcrop.training.recipe import Machine
-from outcrop.training.vaegan.engine import train_vaegan
-from outcrop.training.vaegan.recipe import VaeGanRecipe
-from outcrop.training.vaegan.run import VaeGanRun
 from tests.tiny import MEASURED, some_split
 
 SIZE = 32

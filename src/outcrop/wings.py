@@ -10,7 +10,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
-WINGS = ("outcrop.synthetic", "outcrop.locating")
+WINGS = ("outcrop.synthetic", "outcrop.generative", "outcrop.locating")
 
 
 def offering(module: str) -> list[ModuleType]:

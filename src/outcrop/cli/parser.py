@@ -212,9 +212,14 @@ def _app(
 
     def added(app: App, some: Mapping[str, Command | Group]) -> App:
         for name, each in some.items():
-            panel = next((panel for panel, names in _PANELS if name in names), None)
+            panel = None
+            if some is commands:
+                panel = next((panel for panel, names in _PANELS if name in names), None)
             if isinstance(each, Group):
-                inner = App(name=name, help=each.help, group=panel, help_format="plaintext")
+                inner = App(
+                    name=name, help=each.help, group=panel, help_format="plaintext",
+                    group_commands=Panel("Commands"), help_epilogue=" ",
+                )  # fmt: skip
                 app.command(added(inner, each.commands))
                 continue
             if each is wanted:
@@ -230,9 +235,8 @@ def _app(
     whole = App(
         name="outcrop", version=version, help=description, help_format="plaintext",
         version_format="plaintext", group_commands=_OTHER,
-        help_epilogue="outcrop COMMAND --help shows the most important options of a command,\n"
-        "--help-all all of them. outcrop --completion bash (zsh, fish) prints a script that\n"
-        "completes commands and options in a shell.",
+        help_epilogue="outcrop COMMAND --help: main options; --help-all: all options.\n"
+        "outcrop --completion bash (or zsh, fish): a script for shell completion.",
     )  # fmt: skip
     return added(whole, commands)
 

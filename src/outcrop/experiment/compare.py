@@ -27,6 +27,13 @@ from outcrop.experiment.entrants import (
     hold_against_each_other,
     write_predictions,
 )
+from outcrop.experiment.learnt import (
+    Encoder,
+    GivenFeatures,
+    LearntFeatures,
+    Measure,
+    encoder_of,
+)
 from outcrop.experiment.trials import AT_RANDOM, Setting, Trial, What, answer, do_all, pooled
 from outcrop.files import check_new, sweep
 from outcrop.models.architectures import Factory, Network, network_of
@@ -41,7 +48,6 @@ from outcrop.training.engine import default_network
 from outcrop.training.fit import features_of
 from outcrop.training.parallel import refuse_several
 from outcrop.training.recipe import Recipe, Tuning
-from outcrop.training.vaegan.recipe import VaeGanPlan
 
 FOLDS, SPLIT = "folds.json", "split.json"
 
@@ -55,7 +61,7 @@ def compare(
     resume: bool = False,
     sources: Sequence[AnySource] | None = None,
     seeds: Sequence[int] | None = None,
-    encoder: VaeGanPlan | None = None,
+    encoder: LearntFeatures | Measure | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
     *,
@@ -75,22 +81,26 @@ def compare(
     numbers, fold by fold, and the difference is the leak gap. With several seeds all models are
     trained once for each: the baselines draw too, the folds of their tuning and some of them trees.
 
-    With an encoder every kind of baseline takes part once more and sees the code of a patch: the
-    mean of its posterior, given by networks that have learnt the pictures of the training side of
-    the same split with the same seed. More models make the correction for all pairs stricter.
+    With an encoder every kind of baseline takes part once more and sees the features that the
+    encoder gives a patch. Those of a `LearntFeatures` are learnt from the training side of the same
+    split with the same seed; a function from images to features is taken as it is. More models make
+    the correction for all pairs stricter.
 
     Args:
         split: one fold, or several.
         folder: gets `comparison.json`, the predictions, the folds, and the runs `network` and
             `network-random` with the first seed, `network-K` and `network-random-K` with any
-            other seed K; with an encoder `encoder`, `encoder-random` and so on too; in `answers`
-            what the baselines say. Of several folds each has these in `fold-0`, `fold-1`, ...
+            other seed K; with an encoder that learns `encoder`, `encoder-random` and so on too; in
+            `answers` what the baselines say. Of several folds each has these in `fold-0`, `fold-1`
+            and so on.
         resume: go on with a comparison that was interrupted; what is finished is kept. More seeds
             may be named than before, after those of before.
         network, sources: see `outcrop.training.engine.train`.
         seeds: of the trainings, instead of the recipe's one. The first also deals the split at
             random.
-        encoder: a VAE or a VAE-GAN, and how it is trained, but for the seed.
+        encoder: how features are learnt, but for the seed, such as `outcrop.VaeGanPlan()`; or a
+            function from images, `N × bands × height × width`, to features, `N × F`, which is
+            called by its name and must be the same one whenever a comparison is resumed.
         workers: how many processes train at once; if not given as many as there are cores, and one
             on a GPU. The results are the same: on a CPU each training uses the cores divided by
             the number of trainings, however many run at once.
@@ -108,15 +118,15 @@ def compare(
         OutcropError: the split does not fit the patches; no such device; a seed named twice;
             more `gap_seeds` than seeds;
             `folder` exists and `resume` is false, or was made with other seeds, folds or settings;
-            the encoder is none, or the patches are no squares that it can learn; a worker was
-            killed.
+            the encoder cannot learn these patches or gives no features; a worker was killed.
     """
     folder, folds = Path(folder).resolve(), as_folds(split)
     folds.check(patches, "split")
     described = None if network is None else network_of(network)
     (described or default_network(patches)).check_size(patches.size)
-    if encoder is not None:
-        _check_encoder(encoder, patches)
+    learnt = encoder_of(encoder)
+    if learnt is not None:
+        learnt.check(patches)
     recipes = _recipes(recipe, seeds)
     gap_seeds = len(recipes) if gap_seeds is None else gap_seeds
     if not 0 <= gap_seeds <= len(recipes):
@@ -130,11 +140,13 @@ def compare(
     begun = resume and folder.exists()
     if not begun:
         check_new(folder, instead="--resume")
-    finished = _finished(folder, recipes, encoder)
+    finished = _finished(folder, recipes, learnt)
     kinds = {"": folds}
     if folds.by_ground and gap_seeds:
         kinds[AT_RANDOM] = random_folds(patches, folds, recipes[0].seed)
-    trainings = sum(map(len, kinds.values())) * len(recipes) * (1 if encoder is None else 2)
+    trainings = sum(map(len, kinds.values())) * len(recipes)
+    if learnt is not None and not isinstance(learnt, GivenFeatures):
+        trainings *= 2
     setting = Setting(
         patches=patches,
         folds=kinds,
@@ -145,7 +157,7 @@ def compare(
         seeds=tuple(one.seed for one in recipes),
         gap_seeds=gap_seeds,
         sources=sources,
-        encoder=encoder,
+        encoder=learnt,
         threads=max(1, torch.get_num_threads() // trainings),
         features={},
         baselines=tuple(map(baseline_of, BASELINES if baselines is None else baselines)),
@@ -166,8 +178,8 @@ def compare(
         # Its runs are there and were trained with these settings, or they had said so.
         return finished
     entrants = [_networks(setting), *_classical(setting, "features", setting.baselines)]
-    if encoder is not None:
-        entrants += _classical(setting, "codes", _coded(encoder))
+    if learnt is not None:
+        entrants += _classical(setting, "codes", _coded(learnt))
     comparison = hold_against_each_other(entrants, patches, folds, kinds.get(AT_RANDOM))
     write_predictions(folder / "predictions.npz", entrants, patches, folds)
     write_comparison(folder, comparison)
@@ -234,25 +246,14 @@ def _recipes(recipe: Recipe, seeds: Sequence[int] | None) -> list[Recipe]:
     return [replace(recipe, seed=seed) for seed in seeds]
 
 
-def _check_encoder(plan: VaeGanPlan, patches: PatchSet) -> None:
-    network = plan.picture_network
-    if network.parts not in ("vaegan", "vae"):
-        lacks = "a similarity run" if network.has_encoder else "an encoder"
-        raise OutcropError(
-            "--model", f"{network.parts} lacks {lacks} that a comparison needs; take vaegan or vae"
-        )
-    network.check_size(patches.size)
-    refuse_several(plan.picture_recipe.machine, "a comparison")
-
-
 def _finished(
-    folder: Path, recipes: Sequence[Recipe], encoder: VaeGanPlan | None
+    folder: Path, recipes: Sequence[Recipe], encoder: Encoder | None
 ) -> Comparison | None:
     """What is in the folder, if nothing is to be added.
 
     Raises:
         OutcropError: the folder holds a comparison of finished runs, of seeds not asked for, or
-            with an encoder that is not asked for.
+            with another encoder than is asked for.
     """
     if not is_compared(folder):
         return None
@@ -267,19 +268,27 @@ def _finished(
             f"has been made with seed {min(lost)} too; name all of "
             f"--seeds {','.join(map(str, before))}, or choose another folder",
         )
-    coded = any(row.runs and row.features != "patch" for row in found.rows)
+    coded = [row.features for row in found.rows if row.features not in ("patch", *FEATURES)]
     if coded and encoder is None:
         raise OutcropError(
-            folder, "has been made with an encoder too; give --model, or choose another folder"
+            folder,
+            "has been made with an encoder too; go on with `outcrop generative compare`, or choose "
+            "another folder",
         )
-    whole = found.contests and len(before) == len(asked) and coded == (encoder is not None)
+    if coded and encoder is not None and encoder.title != coded[0]:
+        raise OutcropError(
+            folder,
+            f"has been made with the features {coded[0]}, not {encoder.title}; choose another "
+            "folder",
+        )
+    whole = found.contests and len(before) == len(asked) and bool(coded) == (encoder is not None)
     return found if whole else None
 
 
-def _coded(encoder: VaeGanPlan) -> tuple[Baseline, ...]:
-    """Every kind of baseline on codes."""
-    feature = f"{encoder.picture_network.title} code"
-    return tuple(Baseline(kind, feature) for kind in dict.fromkeys(b.name for b in BASELINES))
+def _coded(encoder: Encoder) -> tuple[Baseline, ...]:
+    """Every kind of baseline on the features of an encoder."""
+    kinds = dict.fromkeys(b.name for b in BASELINES)
+    return tuple(Baseline(kind, encoder.title) for kind in kinds)
 
 
 def _trials(
@@ -303,8 +312,9 @@ def _do(setting: Setting, scheduler: str | None, workers: int) -> None:
         sweep(folder / "answers")
     networks = _trials(setting, "network")
     codes = []
-    if setting.encoder is not None:
+    if setting.learnt is not None:
         networks += _trials(setting, "encoder")
+    if setting.encoder is not None:
         codes = _trials(setting, "codes", _coded(setting.encoder), together=True)
     features = _trials(setting, "features", setting.baselines)
     done = [one for one in networks if setting.is_done(one)]
@@ -353,7 +363,7 @@ def _classical(setting: Setting, what: What, baselines: Sequence[Baseline]) -> l
             seeds=setting.seeds,
             answers=_answers(setting, what, "", baseline),
             random=_answers(setting, what, AT_RANDOM, baseline),
-            runs=_runs(setting, "encoder") if what == "codes" else (),
+            runs=_runs(setting, "encoder") if what == "codes" and setting.learnt else (),
         )
         for baseline in baselines
     ]

@@ -16,6 +16,7 @@ import numpy as np
 from outcrop import __version__
 from outcrop.crew import Crew
 from outcrop.experiment.entrants import Answer, answer_of
+from outcrop.experiment.learnt import Encoder, GivenFeatures, LearntFeatures, Measure
 from outcrop.files import decoding, new_file
 from outcrop.models.architectures import Network
 from outcrop.models.baselines import Baseline
@@ -30,9 +31,6 @@ from outcrop.training.fit import in_parts, means_of
 from outcrop.training.folder import is_finished
 from outcrop.training.recipe import Recipe, Tuning
 from outcrop.training.run import read_run
-from outcrop.training.vaegan.engine import train_vaegan
-from outcrop.training.vaegan.recipe import VaeGanPlan
-from outcrop.training.vaegan.run import read_vaegan_run
 
 AT_RANDOM = "-random"
 """What the names of runs under the folds at random have; those under the others have nothing."""
@@ -77,7 +75,7 @@ class Setting:
         seeds: the first one's runs have no seed in their names.
         gap_seeds: how many of them train under the folds at random too.
         sources: see `outcrop.training.engine.train`.
-        encoder: how encoders are trained, but for the seed; or None.
+        encoder: how features are learnt, but for the seed, or what gives them; or None.
         threads: of a training on the CPU; its last digits depend on them.
         features: float, `N × F`, of all patches, by name.
         baselines: the classical models on features.
@@ -92,7 +90,7 @@ class Setting:
     seeds: tuple[int, ...]
     gap_seeds: int
     sources: Sequence[AnySource] | None
-    encoder: VaeGanPlan | None
+    encoder: Encoder | None
     threads: int
     features: Mapping[str, np.ndarray]
     baselines: tuple[Baseline, ...] = ()
@@ -100,6 +98,11 @@ class Setting:
     def seeds_of(self, kind: str) -> tuple[int, ...]:
         """The random seeds of the trainings under one kind of folds."""
         return self.seeds if kind == "" else self.seeds[: self.gap_seeds]
+
+    @property
+    def learnt(self) -> LearntFeatures | None:
+        """The encoder, if it is trained."""
+        return None if isinstance(self.encoder, GivenFeatures) else self.encoder
 
     def split(self, trial: Trial) -> Split:
         """The split that a trial trains and judges on."""
@@ -180,10 +183,8 @@ def do(setting: Setting, trial: Trial) -> None:
                 sources=sources, tuning=setting.tuning,
             )  # fmt: skip
         else:
-            assert setting.encoder is not None
-            plan = setting.encoder
-            how = replace(plan.picture_recipe, seed=trial.seed)
-            train_vaegan(patches, split, folder, plan.picture_network, how, resume, sources=sources)
+            assert setting.learnt is not None
+            setting.learnt.learn(patches, split, folder, trial.seed, sources)
 
 
 @contextmanager
@@ -228,11 +229,9 @@ def _fit(setting: Setting, trial: Trial) -> None:
     """Fit the classical models of a trial that have not answered yet, and write their answers."""
     split, before = setting.split(trial), 0.0
     if trial.what == "codes":
-        encoder = read_vaegan_run(setting.run(trial, "encoder"), "cpu")
-        before = sum(epoch.seconds for epoch in encoder.metrics)
+        measure, before = _encoder(setting, trial)
         sides = tuple(
-            in_parts(lambda images: encoder.model.encode(images)[0], setting.patches, side)
-            for side in (split.train, split.validation)
+            in_parts(measure, setting.patches, side) for side in (split.train, split.validation)
         )
     for baseline in trial.baselines:
         path = setting.answer(trial, baseline)
@@ -252,6 +251,14 @@ def _fit(setting: Setting, trial: Trial) -> None:
         }
         with new_file(path) as temporary:
             np.savez(temporary, told=json.dumps(told), probabilities=found.probabilities)
+
+
+def _encoder(setting: Setting, trial: Trial) -> tuple[Measure, float]:
+    """What turns images into features, and how many seconds it took to learn them."""
+    assert setting.encoder is not None
+    if isinstance(setting.encoder, GivenFeatures):
+        return setting.encoder, 0.0
+    return setting.encoder.read(setting.run(trial, "encoder"))
 
 
 def _answer(

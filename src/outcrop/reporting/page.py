@@ -38,10 +38,10 @@ from outcrop.reporting.panels import (
 )
 from outcrop.reporting.rasters import longest_of
 from outcrop.reporting.repeat import command
-from outcrop.reporting.vaegan_page import write_vaegan_page
 from outcrop.sources.scene import Scene
 from outcrop.splits import SIDES
-from outcrop.training.folder import PICTURE_MODEL, kind_of
+from outcrop.training.folder import kind_of
+from outcrop.wings import offering
 
 _LONGEST_SCENE = 800
 
@@ -123,9 +123,11 @@ def write_report(
         )
         return write_map_page(files, scene, output, overwrite)
     _refuse(f"{path} is no map", **of_map)
-    if kind_of(path) == PICTURE_MODEL:
-        return write_vaegan_page(path, patches, output, overwrite)
-    _refuse(f"{path} is no run of `outcrop train --model`", patches=patches)
+    kind = kind_of(path)
+    for wing in offering("report"):
+        if kind == wing.KIND:
+            return wing.write_page(path, patches, output, overwrite)
+    _refuse(f"{path} is no run of `outcrop generative train`", patches=patches)
     return _write_folder_page(path, output, overwrite)
 
 

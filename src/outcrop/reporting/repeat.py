@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from outcrop.experiment.compare import FOLDS, SPLIT
-from outcrop.files import read_json
 from outcrop.models.architectures import (
     MULTI_SCALE,
     MultiScaleNet,
@@ -18,16 +17,11 @@ from outcrop.models.architectures import (
     UserNet,
     network_of_json,
 )
-from outcrop.models.vaegan import VaeGan
+from outcrop.models.features import FEATURES
 from outcrop.reporting.material import Material
+from outcrop.training.folder import kind_of
 from outcrop.training.recipe import Recipe, Tuning, recipe_of, suited
-from outcrop.training.vaegan.recipe import (
-    EncoderPlan,
-    VaeGanPlan,
-    VaeGanRecipe,
-    vaegan_recipe_of,
-)
-from outcrop.training.vaegan.run import VaeGanRun
+from outcrop.wings import offering
 
 
 def command(material: Material) -> str:
@@ -35,7 +29,7 @@ def command(material: Material) -> str:
     folder = shlex.quote(str(material.folder))
     if material.kind == "experiment":
         return f"outcrop experiment --config {folder}/experiment.yaml --output NEW"
-    config, comparison = material.config, material.comparison
+    config, comparison, encoder = material.config, material.comparison, list[str]()
     split = f"{folder}/split.json"
     trained = any((material.folder / name).exists() for name in ("network", "fold-0"))
     if comparison is not None and not trained:
@@ -55,31 +49,13 @@ def command(material: Material) -> str:
                 alike = replace(made, recipe=replace(made.recipe, seed=Recipe().seed))
                 options = [*alike.options, f"--seeds {','.join(map(str, seeds))}"]
             options += _of_tuning(config, Tuning())
-            coded = [row.runs for row in comparison.rows if row.runs and row.features != "patch"]
-            if coded:
-                more, remark = _of_encoder(material.folder / coded[0][0], made.recipe)
-                options += more
+            encoder, remark = _of_features(material, made.recipe)
+            options += encoder
         else:
             options += _of_tuning(config, Tuning(0))
-    begun = f"outcrop {material.kind} PATCHES --split {split}"
+    name = "generative compare" if encoder else material.kind
+    begun = f"outcrop {name} PATCHES --split {split}"
     return " ".join([begun, *options, "--output NEW"]) + remark
-
-
-def vaegan_command(run: VaeGanRun) -> str:
-    """The same for networks that learn pictures; GAN and CLASSIFIER stand for other runs."""
-    network, recipe = run.model.network, vaegan_recipe_of(run.config["recipe"])
-    others = ["--similarity GAN"] if network.parts == "vae-dis" else []
-    others += ["--judge CLASSIFIER"] if run.judged else []
-    return " ".join(
-        [
-            f"outcrop train PATCHES --split {shlex.quote(str(run.folder))}/split.json",
-            f"--model {network.parts}",
-            *_options(network, VaeGan(network.parts)),
-            *_options(recipe, VaeGanRecipe()),
-            *others,
-            "--output NEW",
-        ]
-    )
 
 
 def _from_here(run: Path) -> str:
@@ -92,25 +68,24 @@ def _kept_split(folder: Path) -> str:
     return next((name for name in names if (folder / name).exists()), f"network/{SPLIT}")
 
 
-def _of_encoder(folder: Path, recipe: Recipe) -> tuple[list[str], str]:
-    """Options of the networks whose codes the baselines saw, and what no option can say.
-
-    Args:
-        folder: of an encoder.
-        recipe: of the classifier.
-    """
-    config = read_json(folder / "config.json", "run", "compare")
-    network = VaeGan(**config["network"])
-    how = vaegan_recipe_of(config["recipe"])
-    if how.augmentation.rotate is None:
-        # It stands for what suits the patches, and the classifier's recipe says what that is.
-        rotate = recipe.augmentation.rotate
-        how = replace(how, augmentation=replace(how.augmentation, rotate=rotate))
-    plan = EncoderPlan(network, how.epochs)
-    same = plan.beside(recipe) == VaeGanPlan(network, how)
-    remark = "" if same else "  # but the encoder's recipe, encoder/config.json, is another"
-    changes = _options(plan, EncoderPlan.named(network.parts))
-    return [f"--model {network.parts}", *changes], remark
+def _of_features(material: Material, recipe: Recipe) -> tuple[list[str], str]:
+    """Options of the encoder whose features the baselines saw, and what no option can say."""
+    comparison = material.comparison
+    assert comparison is not None
+    own = "  # but an encoder of yours is named in Python only"
+    for row in comparison.rows:
+        if row.features == "patch":
+            continue
+        if row.runs:
+            folder = material.folder / row.runs[0]
+            kind = kind_of(folder)
+            for wing in offering("report"):
+                if kind == wing.KIND:
+                    return wing.encoder_options(folder, recipe)
+            return [], own
+        if row.features not in FEATURES:
+            return [], own
+    return [], ""
 
 
 @dataclass(frozen=True)
@@ -147,7 +122,7 @@ class _Made:
     @property
     def options(self) -> list[str]:
         """Options that make it so."""
-        options = [*_of_network(self.network), *_options(self.recipe, self.usual)]
+        options = [*_of_network(self.network), *options_of(self.recipe, self.usual)]
         if self.start_from is not None:
             options.append(f"--start-from {shlex.quote(self.start_from)}")
         return options
@@ -163,7 +138,7 @@ def _of_network(network: Network | None) -> list[str]:
         return []
     if isinstance(network, UserNet):
         return [f"--network {shlex.quote(network.factory)}"]
-    own = list(_options(network, type(network)()))
+    own = list(options_of(network, type(network)()))
     if isinstance(network, MultiScaleNet):
         return [f"--network {MULTI_SCALE}", *own]
     return own or ["--network resnet20"]
@@ -172,7 +147,7 @@ def _of_network(network: Network | None) -> list[str]:
 def _of_tuning(config: dict[str, Any], usual: Tuning) -> list[str]:
     tuned = config.get("tuning", {})
     made = Tuning(tuned["trials"], tuned["tuning_folds"]) if tuned else Tuning(0)
-    return [*_options(made, usual)] if made.tries or usual.tries else []
+    return [*options_of(made, usual)] if made.tries or usual.tries else []
 
 
 def _classical(made: dict[str, Any]) -> str:
@@ -182,13 +157,13 @@ def _classical(made: dict[str, Any]) -> str:
     return f"--classical {name} --features {features}{seed}"
 
 
-def _options(settings: Any, usual: Any) -> Iterator[str]:
+def options_of(settings: Any, usual: Any) -> Iterator[str]:
     """What differs from the defaults, as options."""
     for field in fields(settings):
         value, default = getattr(settings, field.name), getattr(usual, field.name)
         name = field.name.replace("_", "-")
         if is_dataclass(value):
-            yield from _options(value, default)
+            yield from options_of(value, default)
         elif value == default:
             continue
         elif isinstance(default, bool):

@@ -45,7 +45,7 @@ CLASSICAL = Kind(
     "outcrop classical run", "outcrop classical model", "a classical model", "outcrop train"
 )
 PICTURE_MODEL = Kind(
-    "outcrop picture run", "outcrop picture model", "a VAE-GAN", "outcrop train --model vaegan"
+    "outcrop picture run", "outcrop picture model", "a VAE-GAN", "outcrop generative train"
 )
 _KINDS = {kind.format: kind for kind in (CLASSIFIER, CLASSICAL, PICTURE_MODEL)}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from outcrop.cli.commands.data import audit, patches, split
 from outcrop.cli.commands.maps import assess, map, sample
-from outcrop.cli.commands.pictures import generate
 from outcrop.cli.commands.training import compare, evaluate, export, models, reproduce, train
 from outcrop.cli.commands.whole import experiment, report
 from outcrop.cli.group import Command, Group
@@ -17,7 +16,6 @@ _HOUSE: tuple[Command, ...] = (
     audit,
     models,
     train,
-    generate,
     evaluate,
     compare,
     map,

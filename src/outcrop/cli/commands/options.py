@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outcrop.errors import OutcropError
-from outcrop.models.architectures import Network, UserNet, network_named
+from outcrop.models.architectures import UserNet, network_named
 from outcrop.progress import tell
 from outcrop.sources.scene import Reading
 from outcrop.sources.volumes.segy_reading import SegyReading
-from outcrop.training.recipe import Machine, Recipe
-from outcrop.training.vaegan.recipe import VaeGanPlan
+from outcrop.training.recipe import Machine
+
+if TYPE_CHECKING:
+    from outcrop.patches.patchset import PatchSet
+    from outcrop.splits import Folds
 
 
 def refuse_segy(segy: SegyReading, sources: Sequence[str]) -> None:
@@ -81,6 +84,27 @@ def keep_memory(machine: Machine) -> None:
         keep_freed_memory()
 
 
+def chosen_folds(
+    patches: PatchSet,
+    split: Path | None,
+    folds: int | None,
+    block: float | None,
+    buffer: float | None,
+    seed: int,
+) -> Folds:
+    """The folds of a comparison: those in a file, or else made as options say.
+
+    Raises:
+        OutcropError: they do not fit the patches; options were given beside a file.
+    """
+    from outcrop.splits import default_folds, read_folds
+
+    if split is not None:
+        refuse_beside("--split", folds=folds, block=block, buffer=buffer)
+        return read_folds(split, patches)
+    return default_folds(patches, 5 if folds is None else folds, block, buffer, seed)
+
+
 def refuse_beside(what: str, **options: Any) -> None:
     """Refuse options that were given where they would do nothing."""
     for name, value in options.items():
@@ -99,24 +123,6 @@ def _refuse_given(given: Any, default: Any, why: str) -> None:
     for item in fields(given):
         if getattr(given, item.name) != getattr(default, item.name):
             raise OutcropError(f"--{item.name.replace('_', '-')}", f"{why}; leave it out")
-
-
-def refuse_unused(model: VaeGanPlan, network: Network | None, recipe: Recipe) -> None:
-    """Refuse options of a classifier's training where pictures are learnt.
-
-    Raises:
-        OutcropError: one was given.
-    """
-    title = model.picture_network.title
-    if network is not None:
-        raise OutcropError(
-            "--network", f"and its options have no meaning for a {title}; leave them out"
-        )
-    theirs = {item.name for item in fields(model.picture_recipe)}
-    for item in fields(recipe):
-        if item.name not in theirs and getattr(recipe, item.name) != getattr(Recipe(), item.name):
-            option = item.name.replace("_", "-")
-            raise OutcropError(f"--{option}", f"has no meaning for a {title}; leave it out")
 
 
 def refuse_without(what: str, **options: Any) -> None:

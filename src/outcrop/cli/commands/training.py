@@ -9,7 +9,6 @@ from typing import Literal
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import Network, ResidualNet
 from outcrop.training.recipe import Machine, Recipe, Tuning
-from outcrop.training.vaegan.recipe import EncoderPlan, VaeGanPlan
 
 ClassicalName = Literal[
     "maximum-likelihood", "decision-tree", "random-forest", "gradient-boosting", "SVM"
@@ -51,9 +50,6 @@ def train(
     recipe: Recipe = Recipe(),
     classical: ClassicalName | None = None,
     features: Literal["centre-pixel", "patch-statistics"] | None = None,
-    model: VaeGanPlan | None = None,
-    similarity: Path | None = None,
-    judge: Path | None = None,
     sources: list[str] | None = None,
     start_from: Path | None = None,
     trials: int | None = None,
@@ -62,7 +58,7 @@ def train(
 ) -> None:
     """Train a network or a classical model on a patch set, class folder, archive, npz or CIFAR-10.
 
-    With --model it learns the pictures themselves, and not what they show.
+    `outcrop generative train` learns the pictures themselves, and not what they show.
 
     Args:
         patches: a patch set, a folder or archive with a folder per class, an npz, or "cifar10".
@@ -77,11 +73,6 @@ def train(
             random-forest, gradient-boosting or SVM, tuned by folds inside the training side.
         features: of a classical classifier: what it sees of a patch, the centre pixel or
             patch-statistics (mean, deviation and texture of each band).
-        model: "vaegan", "vae", "gan" or "vae-dis" learns pictures; the options that follow are for
-            these alone, and of those above --network and its own have no meaning.
-        similarity: for --model vae-dis, a run of --model gan or vaegan on the same patches.
-        judge: for --model, a run of a classifier, in whose features reconstructions and samples are
-            measured in every epoch.
         sources: for --neighbourhood and --slices, where the files are now that the patches were cut
             from, in the same order, if they are no longer where they were.
         start_from: a run, or a safetensors file, whose weights are the first weights, by name and
@@ -92,21 +83,13 @@ def train(
         tuning_folds: for --trials, how many folds; 3 if not given.
         resume: go on with a run that was interrupted.
     """
-    from outcrop.cli.commands.options import (
-        keep_memory,
-        refuse_beside,
-        refuse_unused,
-        refuse_without,
-    )
+    from outcrop.cli.commands.options import keep_memory, refuse_beside, refuse_without
+    from outcrop.cli.tables import run_table
     from outcrop.patches.collection import open_patches
     from outcrop.splits import delivered_split, read_split
+    from outcrop.training.engine import train as train_network
     from outcrop.training.parallel import launch
 
-    if model is None:
-        refuse_without("--model", similarity=similarity, judge=judge)
-    else:
-        refuse_unused(model, network, recipe)
-        refuse_beside("--model", start_from=start_from, trials=trials)
     if trials is None:
         refuse_without("--trials", tuning_folds=tuning_folds)
     if classical is None:
@@ -115,7 +98,6 @@ def train(
         refuse_beside(
             "--classical",
             network=network,
-            model=model,
             sources=sources,
             start_from=start_from,
             trials=trials,
@@ -123,10 +105,9 @@ def train(
         if recipe != replace(Recipe(), seed=recipe.seed):
             raise OutcropError("--classical", "takes --seed alone of the options of a training")
     keep_memory(recipe.machine)
-    opened = open_patches(patches, learnable=model is None)
+    opened = open_patches(patches)
     made = delivered_split(opened) if split is None else read_split(split, opened)
     if classical is not None:
-        from outcrop.cli.tables import run_table
         from outcrop.models.baselines import Baseline
         from outcrop.training.fit import fit_classical
 
@@ -135,42 +116,19 @@ def train(
         run_table(fit_classical(opened, made, output, baseline, recipe.seed, resume))
         return
     launch(recipe.machine)
-    if model is None:
-        from outcrop.cli.tables import run_table
-        from outcrop.training.engine import train as train_network
-
-        run = train_network(
-            opened,
-            made,
-            output,
-            network,
-            recipe,
-            resume,
-            lines=True,
-            sources=sources,
-            start_from=start_from,
-            tuning=None if trials is None else Tuning(trials, tuning_folds or Tuning.tuning_folds),
-        )
-        run_table(run)
-    else:
-        from outcrop.cli.picture_tables import vaegan_table
-        from outcrop.training.run import read_run
-        from outcrop.training.vaegan.engine import train_vaegan
-        from outcrop.training.vaegan.run import read_vaegan_run
-
-        learnt = train_vaegan(
-            opened,
-            made,
-            output,
-            model.picture_network,
-            model.picture_recipe,
-            resume,
-            lines=True,
-            sources=sources,
-            similarity=None if similarity is None else read_vaegan_run(similarity, "cpu"),
-            judge=None if judge is None else read_run(judge, recipe.machine.device),
-        )
-        vaegan_table(learnt)
+    run = train_network(
+        opened,
+        made,
+        output,
+        network,
+        recipe,
+        resume,
+        lines=True,
+        sources=sources,
+        start_from=start_from,
+        tuning=None if trials is None else Tuning(trials, tuning_folds or Tuning.tuning_folds),
+    )
+    run_table(run)
 
 
 def evaluate(run: Path, patches: str, *, network: str | None = None, device: str = "auto") -> None:
@@ -214,7 +172,6 @@ def compare(
     recipe: Recipe = Recipe(),
     tuning: Tuning = Tuning(),
     seeds: list[int] | None = None,
-    model: EncoderPlan | None = None,
     runs: list[Path] | None = None,
     sources: list[str] | None = None,
     workers: int | None = None,
@@ -224,7 +181,8 @@ def compare(
 ) -> None:
     """Hold models against each other: which is shown to be better, and which difference is noise.
 
-    Without --split by spatial cross-validation: every patch is held out once.
+    Without --split by spatial cross-validation: every patch is held out once. `outcrop generative
+    compare` adds classical models that see the codes of pictures.
 
     Args:
         patches: a patch set.
@@ -240,9 +198,6 @@ def compare(
         recipe: how to train it.
         tuning: what is spent on choosing what was not said of the network, anew in each training.
         seeds: train every model once for each, such as 0,1,2, so that the luck of a seed counts.
-        model: "vaegan" or "vae" learns the pictures of the training side, and the classical
-            classifiers take part once more with its code of a patch; the options that follow are
-            its own, and seed, machine, flips and turns are those of the network.
         runs: train nothing and hold these against each other, folders made by `outcrop train` on
             the same patches and split; runs that differ in the seed alone are one model.
         sources: for --neighbourhood and --slices, where the files are now that the patches were cut
@@ -255,18 +210,18 @@ def compare(
             given.
         resume: go on with a comparison that was interrupted, or add seeds to one.
     """
-    from outcrop.cli.commands.options import keep_memory, refuse_beside
+    from outcrop.cli.commands.options import chosen_folds, keep_memory, refuse_beside
     from outcrop.cli.tables import comparison_table
     from outcrop.experiment.compare import compare as compare_models
     from outcrop.experiment.compare_runs import compare_runs
     from outcrop.patches.collection import open_patches
-    from outcrop.splits import default_folds, read_folds, read_split
+    from outcrop.splits import read_split
 
     if split is not None:
         refuse_beside("--split", folds=folds, block=block, buffer=buffer)
     if runs is not None:
-        given = (seeds, model, sources, network, recipe, tuning, workers, scheduler, gap_seeds)
-        if resume or given != (*[None] * 4, Recipe(), Tuning(), *[None] * 3):
+        given = (seeds, sources, network, recipe, tuning, workers, scheduler, gap_seeds)
+        if resume or given != (*[None] * 3, Recipe(), Tuning(), *[None] * 3):
             raise OutcropError("--runs", "trains nothing; leave out the options of a training")
         if split is None:
             raise OutcropError("--runs", "needs the split that they were trained on: --split")
@@ -275,24 +230,19 @@ def compare(
         return
     keep_memory(recipe.machine)
     opened = open_patches(patches)
-    if split is not None:
-        made = read_folds(split, opened)
-    else:
-        seed = seeds[0] if seeds else recipe.seed
-        made = default_folds(opened, 5 if folds is None else folds, block, buffer, seed)
+    seed = seeds[0] if seeds else recipe.seed
     comparison_table(
         compare_models(
             opened,
-            made,
+            chosen_folds(opened, split, folds, block, buffer, seed),
             output,
             network,
             recipe,
             resume,
             sources,
             seeds,
-            None if model is None else model.beside(recipe),
-            workers,
-            scheduler,
+            workers=workers,
+            scheduler=scheduler,
             gap_seeds=gap_seeds,
             tuning=tuning,
         )

@@ -75,7 +75,7 @@ def report(
             system, that of the map is assumed.
         classes: class names for the values of --truth, in ascending order, or as VALUE=NAME.
         assessment: assessment made by `outcrop assess`.
-        patches: patch set of a run that learnt images (VAE-GAN), to draw held-out images above
+        patches: patch set of a run of `outcrop generative train`, to draw held-out images above
             their reconstructions.
         network: package.module:function that made the network of the run, for networks of your own.
         overwrite: replace an existing page.

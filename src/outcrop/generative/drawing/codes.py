@@ -1,0 +1,146 @@
+"""Arithmetic with the codes of pictures: paths between them, and what makes a class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from outcrop.generative.model import VaeGanModel
+from outcrop.patches.patchset import PatchSet
+from outcrop.progress import track
+
+_PIECE = 2048
+_STRAIGHT = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """What an encoder says of some pictures.
+
+    Attributes:
+        mean, variance: float32, `N × latent`, of the Gaussian of each picture's code.
+    """
+
+    mean: np.ndarray
+    variance: np.ndarray
+
+    def __getitem__(self, index: np.ndarray) -> Codes:
+        """Those of some of the pictures, by index or mask."""
+        return Codes(self.mean[index], self.variance[index])
+
+
+def codes_of(model: VaeGanModel, patches: PatchSet, index: np.ndarray) -> Codes:
+    """The codes of the patches at `index`, which are read piece by piece.
+
+    Raises:
+        OutcropError: a GAN, which has no encoder; patches of another shape.
+    """
+    found = np.empty((2, len(index), model.network.latent), dtype=np.float32)
+    for start in track(range(0, len(index), _PIECE), "encoding"):
+        part = slice(start, start + _PIECE)
+        found[:, part] = model.encode(patches.take(index[part]))
+    return Codes(found[0], np.exp(found[1]))
+
+
+def path(one: np.ndarray, other: np.ndarray, steps: int) -> np.ndarray:
+    """Codes on the way from one to another, both ends included.
+
+    The way is an arc (spherical interpolation), because codes of many dimensions lie near a sphere:
+    the middle of a straight line is nearer to the origin than nearly all codes that the decoder has
+    learnt to draw. Where the codes point in the same or in opposite directions, there is no one arc
+    and the way is straight.
+
+    Source: White 2016, Sampling generative networks (arXiv:1609.04468), section 2.1.
+
+    Args:
+        one, other: float, `latent`.
+        steps: how many codes, two or more.
+
+    Returns:
+        As the ends, `steps × latent`.
+
+    >>> path(np.array([1.0, 0.0]), np.array([0.0, 1.0]), 3).round(3)
+    array([[1.   , 0.   ],
+           [0.707, 0.707],
+           [0.   , 1.   ]])
+    """
+    along = np.linspace(0, 1, steps)[:, None]
+    lengths = np.linalg.norm(one) * np.linalg.norm(other)
+    angle = np.arccos(np.clip(one @ other / lengths, -1, 1)) if lengths > 0 else 0.0
+    if np.sin(angle) < _STRAIGHT:
+        codes = (1 - along) * one + along * other
+    else:
+        shares = np.sin((1 - along) * angle), np.sin(along * angle)
+        codes = (shares[0] * one + shares[1] * other) / np.sin(angle)
+    return codes.astype(np.result_type(one, other))
+
+
+def class_means(codes: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """The mean code of each class; from one to another leads the vector of an attribute.
+
+    Source: Larsen et al. 2016 (arXiv:1512.09300), section 4.2, there of pictures with and without
+    an attribute.
+
+    Args:
+        codes: float, `N × latent`, the means of the pictures' codes.
+        labels: int, `N`.
+        classes: how many.
+
+    Returns:
+        float32, `classes × latent`; NaN for a class without pictures.
+    """
+    member = np.eye(classes, dtype=np.float64)[:, labels]
+    with np.errstate(invalid="ignore"):
+        means = (member @ codes) / member.sum(axis=1, keepdims=True)
+    return means.astype(np.float32)
+
+
+def class_gaussian(codes: Codes) -> tuple[np.ndarray, np.ndarray]:
+    """One Gaussian for the codes of all pictures of a class.
+
+    It has the mean and the covariance of the mixture of all their Gaussians: that of the means,
+    shrunk towards a sphere so that it can be had from few pictures, and the mean of the variances.
+
+    Source: Ledoit and Wolf 2004 (Journal of Multivariate Analysis 88, 365-411) for the shrinkage.
+
+    Returns:
+        float64: mean, `latent`; covariance, `latent × latent`.
+    """
+    from sklearn.covariance import ledoit_wolf
+
+    means = codes.mean.astype(np.float64)
+    around = ledoit_wolf(means)[0] if len(means) > 1 else 0.0
+    return means.mean(axis=0), around + np.diag(codes.variance.mean(axis=0, dtype=np.float64))
+
+
+def class_samples(
+    model: VaeGanModel, patches: PatchSet, index: np.ndarray, number: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """New pictures of each class, from codes like those of the pictures at `index`.
+
+    Codes are drawn from `class_gaussian`, of one class without regard to the others.
+
+    Args:
+        model: with an encoder.
+        patches: of the classes.
+        index: which of them to draw after, as a rule the training side.
+        number: of pictures of each class.
+        seed: of the codes.
+
+    Returns:
+        Pictures, `M × bands × size × size` in the patches' units and number type, and their labels,
+        int64, `M`, class by class. A class of which there is none at `index` is left out.
+
+    Raises:
+        OutcropError: a GAN, which has no encoder; patches of another shape.
+    """
+    codes, labels = codes_of(model, patches, index), patches.labels[index]
+    there = np.unique(labels)
+    drawn = [
+        np.random.default_rng([seed, k]).multivariate_normal(
+            *class_gaussian(codes[labels == k]), size=number, method="eigh"
+        )
+        for k in there
+    ]
+    return model.decode(np.concatenate(drawn)), np.repeat(there, number).astype(np.int64)

@@ -1,0 +1,1 @@
+"""Patches and a split become networks that have learnt the pictures."""
