@@ -14,6 +14,7 @@ _PUBLIC = {
     # sources
     "open_scene": "sources.opening.open_scene",
     "open_scenes": "sources.opening.open_scenes",
+    "scene_from_array": "sources.memory.scene_from_array",
     "Reading": "sources.scene.Reading",
     "open_volume": "sources.volumes.open_volume",
     "lay_together": "sources.mosaic.lay_together",
@@ -87,6 +88,7 @@ _PUBLIC = {
     "compare_runs": "experiment.compare_runs.compare_runs",
     "contests": "evaluation.contests.contests",
     "map": "mapping.scene.map_scene",
+    "map_scene": "mapping.scene.map_scene",
     "map_volume": "mapping.volume.map_volume",
     "write_polygons": "mapping.polygons.write_polygons",
     "sample": "mapping.sample.sample",

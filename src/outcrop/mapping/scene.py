@@ -21,8 +21,10 @@ from outcrop.mapping.prepare import (
     job_for,
     layer_files,
 )
+from outcrop.mapping.result import MappedScene
 from outcrop.progress import tell
 from outcrop.sources.grids import pixel_metres
+from outcrop.sources.memory import AnyScene, is_dataarray, scene_from_dataarray
 from outcrop.sources.opening import open_scene, with_bands
 from outcrop.sources.scene import Reading, Scene
 from outcrop.training.model import Model
@@ -32,7 +34,7 @@ _PIXEL = 0.1  # relative difference of pixel sizes that is pointed out
 
 def map_scene(
     model: Trained | Sequence[Trained],
-    scene: Scene | str | Path,
+    scene: AnyScene,
     output: str | Path,
     confidence: str | Path | None = None,
     step: int = 1,
@@ -48,7 +50,7 @@ def map_scene(
     extent: Sequence[float] | None = None,
     scheduler: str | None = None,
     resume: bool = False,
-) -> None:
+) -> MappedScene:
     """Write the class map of a scene as a Cloud-Optimized GeoTIFF on the scene's own grid.
 
     The class of a pixel is that of the patch it is the centre of; patches over the scene's edge
@@ -65,8 +67,8 @@ def map_scene(
     Args:
         model: a trained model, or the run that holds it; or several, whose probabilities are
             averaged.
-        scene: an open scene, or a raster or product by name, which is then read as the scenes of
-            the training side were. Bands are matched by name.
+        scene: an open scene or a DataArray, or a raster or product by name, which is then read as
+            the scenes of the training side were. Bands are matched by name.
         output: the map: uint8, 0 = nodata, then the classes from 1, with colours and names. Beside
             each file lies its style for QGIS, and beside the map a table of its classes for GDAL
             (`outcrop.mapping.classmap.write_maps`).
@@ -91,6 +93,9 @@ def map_scene(
         scheduler: see `outcrop.crew.crew`; without it, threads of this process.
         resume: go on with a map that was interrupted.
 
+    Returns:
+        The files, and what their values mean.
+
     Raises:
         OutcropError: the scene has not the bands of the models, or is smaller than a patch; models
             of different classes; a window below 1, a sieve below 0; a file exists; the disk is
@@ -100,7 +105,9 @@ def map_scene(
         if number < least:
             raise OutcropError(f"--{name}", f"must be {least} or more, not {number}")
     first = first_of(model)
-    if not isinstance(scene, Scene):
+    if is_dataarray(scene):
+        scene = scene_from_dataarray(scene)
+    elif not isinstance(scene, Scene):
         scene = open_scene(scene, reading=reading_of(first))
     scene = _with_bands_of(first, scene)
     files = layer_files(output, confidence=confidence, entropy=entropy, second=second, trust=trust)
@@ -118,6 +125,7 @@ def map_scene(
     with finished(job, pictures, windows, files["classes"], scheduler, resume) as store:
         done = ((one, store.read(one)) for one in windows)
         write_maps(files, grid, job.predictor.classes, done, store.folder, sieve)
+    return MappedScene(files, tuple(job.predictor.classes))
 
 
 def reading_of(model: Model) -> Reading:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from outcrop.progress import tell
 from outcrop.sources.features import counted
 from outcrop.sources.kinds import open_all_scenes
 from outcrop.sources.labels import LabelledPixels, Labels, open_label_files
+from outcrop.sources.memory import AnyLabels, AnyScene, is_dataarray, is_geodataframe
 from outcrop.sources.metric import metric_systems
 from outcrop.sources.scene import Reading, Scene, SceneReader
 
@@ -57,8 +58,8 @@ def default_size(scenes: Sequence[Scene]) -> int:
 
 
 def cut(
-    scenes: str | Path | Scene | Sequence[str | Path | Scene],
-    labels: str | Path | Sequence[str | Path],
+    scenes: AnyScene | Sequence[AnyScene],
+    labels: AnyLabels | Sequence[AnyLabels],
     column: str | None = None,
     size: int | None = None,
     *,
@@ -84,10 +85,11 @@ def cut(
     band is dropped and counted.
 
     Args:
-        scenes: raster files, products or open scenes. Single-band files of the same ground are
-            the bands of one scene; a sequence of names is one scene too
+        scenes: raster files, products, open scenes or DataArrays. Single-band files of the same
+            ground are the bands of one scene; a sequence of names is one scene too
             (`outcrop.sources.opening.open_scenes`).
-        labels: polygons, points or a label raster; one file for all scenes or one file each.
+        labels: polygons, points or a label raster, as files or GeoDataFrames; one for all scenes or
+            one each.
         column: the column of a vector file that names the class.
         size: height and width of a patch in pixels; odd sizes have the labelled pixel in the
             middle. `default_size` of the scenes if not given.
@@ -118,7 +120,8 @@ def cut(
     check_numbers(seed, size=size, stride=stride, per_class=per_class)
     if output is not None:
         check_output(Path(output), overwrite)
-    several = [scenes] if isinstance(scenes, str | Path | Scene) else scenes
+    alone = isinstance(scenes, str | Path | Scene) or is_dataarray(scenes)
+    several: Any = [scenes] if alone else scenes
     opened = open_all_scenes(several, bands, crs, reading)
     if size is None:
         size = default_size(opened)
@@ -129,7 +132,8 @@ def cut(
                 f"is {scene.height} × {scene.width} pixels, smaller than a patch of {size}; "
                 "take a smaller --size",
             )
-    files = [labels] if isinstance(labels, str | Path) else list(labels)
+    given: Any = labels
+    files = [given] if isinstance(given, str | Path) or is_geodataframe(given) else list(given)
     if len(files) not in (1, len(opened)):
         raise OutcropError(
             "--labels",

@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 from outcrop.errors import OutcropError
+from outcrop.sources.memory import is_dataarray, scene_from_dataarray
 from outcrop.sources.names import is_gdal_name
 from outcrop.sources.opening import open_scenes
 from outcrop.sources.products import is_product
@@ -47,12 +48,13 @@ def are_volumes(sources: Sequence[str | Path | Scene | Volume]) -> bool:
         OutcropError: some are, some are not.
     """
     volumes = [
-        isinstance(source, Volume) or (not isinstance(source, Scene) and is_volume(source))
+        isinstance(source, Volume)
+        or (not isinstance(source, Scene) and not is_dataarray(source) and is_volume(source))
         for source in sources
     ]
     if any(volumes) and not all(volumes):
         scene = sources[volumes.index(False)]
-        name = scene.title if isinstance(scene, Scene | Volume) else scene
+        name = scene.title if isinstance(scene, Scene | Volume) else str(scene)[:60]
         raise OutcropError(name, "is a scene, and others are volumes; take one kind at a time")
     return all(volumes)
 
@@ -70,7 +72,7 @@ def open_all_scenes(
     crs: str | None = None,
     reading: Reading = Reading(),
 ) -> list[Scene]:
-    """The scenes in their order, those that are only named opened.
+    """The scenes in their order, those that are only named or lie in memory opened.
 
     Names between two open scenes are opened together, so that bands in several files become one
     scene (`outcrop.sources.opening.open_scenes`).
@@ -79,6 +81,7 @@ def open_all_scenes(
         OutcropError: as `open_scenes`; scenes differ in their number of bands.
     """
     found: list[Scene] = []
+    sources = [scene_from_dataarray(one) if is_dataarray(one) else one for one in sources]
     for opened, some in groupby(sources, lambda source: isinstance(source, Scene)):
         if opened:
             found += [source for source in some if isinstance(source, Scene)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -20,6 +19,7 @@ from outcrop.sources.features import (
     tell_alike,
     words,
 )
+from outcrop.sources.memory import AnyLabels, is_geodataframe, labels_from_geodataframe
 from outcrop.sources.names import present
 from outcrop.sources.scene import Scene
 from outcrop.sources.vector import is_vector, read_vector, reproject
@@ -97,7 +97,7 @@ class Labels(Protocol):
 
 
 def open_labels(
-    path: str | Path,
+    path: AnyLabels,
     column: str | None = None,
     classes: Sequence[str] | None = None,
     crs: str | None = None,
@@ -107,7 +107,8 @@ def open_labels(
     """Open labelled polygons or points (any vector format) or a label raster.
 
     Args:
-        path: a file, or a name that GDAL understands, such as `/vsizip/...` or `https://...`.
+        path: a file, a name that GDAL understands, such as `/vsizip/...` or `https://...`, or a
+            GeoDataFrame.
         column: the column of a vector file that names the class.
         classes: names for the values of a label raster, in ascending order of the values, or each
             as `VALUE=NAME`. Without them the names that the file has count: the band's tags
@@ -125,7 +126,7 @@ def open_labels(
 
 
 def open_label_files(
-    paths: Sequence[str | Path],
+    paths: Sequence[AnyLabels],
     column: str | None = None,
     classes: Sequence[str] | None = None,
     crs: str | None = None,
@@ -140,7 +141,9 @@ def open_label_files(
     Raises:
         OutcropError: as `open_labels`.
     """
-    names = [present(path) for path in paths]
+    names = [
+        present(labels_from_geodataframe(path) if is_geodataframe(path) else path) for path in paths
+    ]
     vector = [is_vector(name) for name in names]
     first = names[0]
     if all(vector) and classes is not None:

@@ -1,0 +1,227 @@
+"""Scenes and labels that lie in memory: DataArrays, arrays with a transform, GeoDataFrames.
+
+They are written to files in a temporary folder of this process, because scenes are read window by
+window, by other processes too. The folder goes when the process ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from outcrop.errors import OutcropError
+from outcrop.sources.opening import open_scene
+from outcrop.sources.scene import Reading, Scene
+
+if TYPE_CHECKING:
+    import geopandas
+    import xarray
+
+AnyScene: TypeAlias = "str | Path | Scene | xarray.DataArray"
+AnyLabels: TypeAlias = "str | Path | geopandas.GeoDataFrame"
+
+_ALONG_Y = ("y", "lat", "latitude", "northing", "row")
+_ALONG_X = ("x", "lon", "longitude", "easting", "column")
+_NUMBERS = count(1)
+# Of the distance between pixels: float32 coordinates of a UTM zone are off by half a metre.
+_UNEVEN = 0.05
+
+
+def scene_from_array(
+    pixels: np.ndarray,
+    transform: Sequence[float],
+    crs: Any,
+    band_names: Sequence[str] = (),
+    nodata: float | None = None,
+) -> Scene:
+    """Open an array as a scene.
+
+    Args:
+        pixels: `bands × height × width`, or `height × width`; real numbers.
+        transform: the six numbers a, b, c, d, e, f of the affine map from (column, row) of the
+            upper-left corner of a pixel to (x, y), as of `affine.Affine`.
+        crs: coordinate reference system, as rasterio or pyproj take it.
+        band_names: a name for each band.
+        nodata: value that means no data.
+
+    Raises:
+        OutcropError: the array has another number of axes, complex numbers or objects, or another
+            number of bands than names; the coordinate reference system is unknown.
+    """
+    pixels = np.asarray(pixels)
+    pixels = pixels[None] if pixels.ndim == 2 else pixels
+    if pixels.ndim != 3 or 0 in pixels.shape:
+        raise OutcropError(
+            "scene", f"has the shape {pixels.shape}; pass bands × height × width, or height × width"
+        )
+    if pixels.dtype.kind not in "biuf":
+        raise OutcropError("scene", f"holds {pixels.dtype}; pass integers or floats")
+    if band_names and len(band_names) != len(pixels):
+        raise OutcropError("scene", f"has {len(pixels)} bands and {len(band_names)} band names")
+    if pixels.dtype == bool:
+        pixels = pixels.astype(np.uint8)
+    elif pixels.dtype == np.float16:
+        pixels = pixels.astype(np.float32)
+    path = _new("scene.tif")
+    import rasterio
+
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        count=len(pixels),
+        height=pixels.shape[1],
+        width=pixels.shape[2],
+        dtype=pixels.dtype,
+        nodata=nodata,
+        tiled=True,
+        BIGTIFF="IF_SAFER",
+        crs=_known_crs(crs),
+        transform=rasterio.Affine(*list(transform)[:6]),
+    ) as dataset:
+        dataset.write(pixels)
+        for number, name in enumerate(band_names, start=1):
+            dataset.set_band_description(number, str(name))
+    return open_scene(path, reading=Reading())
+
+
+def scene_from_dataarray(array: Any) -> Scene:
+    """Open an xarray DataArray as a scene, with its bands' names, nodata and place.
+
+    The place is that of rioxarray: coordinates of pixel centres, and `spatial_ref` with the
+    coordinate reference system.
+
+    Raises:
+        OutcropError: it has no coordinates along rows or columns, or these are not evenly spaced;
+            no coordinate reference system; as `scene_from_array`.
+    """
+    if array.ndim not in (2, 3):
+        raise OutcropError("scene", f"has the axes {array.dims}; pass band, y and x, or y and x")
+    down = next((name for name in array.dims if name in _ALONG_Y), array.dims[-2])
+    right = next((name for name in array.dims if name in _ALONG_X), array.dims[-1])
+    (top, a_y), (left, a_x) = _edge(array, down), _edge(array, right)
+    bands = [name for name in array.dims if name not in (down, right)]
+    pixels = array.transpose(*bands, down, right)
+    names: list[str] = []
+    if bands and bands[0] in array.coords and array.coords[bands[0]].dtype.kind in "UO":
+        names = [str(name) for name in array.coords[bands[0]].values]
+    elif isinstance(array.attrs.get("long_name"), list | tuple):
+        names = [str(name) for name in array.attrs["long_name"]]
+    nodata = array.attrs.get("_FillValue", array.attrs.get("nodata"))
+    transform = (a_x, 0.0, left, 0.0, a_y, top)
+    return scene_from_array(pixels.values, transform, _crs_of(array), names, nodata)
+
+
+def _edge(array: Any, name: Any) -> tuple[float, float]:
+    """The outer edge of the first pixel along an axis, and the distance between pixels."""
+    if name not in array.coords or array.coords[name].ndim != 1:
+        raise OutcropError(
+            "scene", f"has no coordinates along {name}; assign those of the pixels' centres"
+        )
+    values = array.coords[name].values.astype(np.float64)
+    if len(values) < 2:
+        raise OutcropError("scene", f"has a single pixel along {name}, whose size is unknown")
+    step = (values[-1] - values[0]) / (len(values) - 1)
+    if not np.isfinite(step) or step == 0 or (
+        np.abs(np.diff(values) - step).max() > _UNEVEN * abs(step)
+    ):  # fmt: skip
+        raise OutcropError(
+            "scene", f"its coordinates along {name} are not evenly spaced; resample it to a grid"
+        )
+    return float(values[0] - step / 2), float(step)
+
+
+def _crs_of(array: Any) -> Any:
+    """The coordinate reference system that rioxarray or CF conventions store."""
+    for name in (
+        array.attrs.get("grid_mapping"),
+        array.encoding.get("grid_mapping"),
+        "spatial_ref",
+    ):
+        if name in array.coords:
+            stored = array.coords[name].attrs
+            if found := stored.get("crs_wkt") or stored.get("spatial_ref"):
+                return found
+    if found := array.attrs.get("crs"):
+        return found
+    raise OutcropError(
+        "scene", "has no coordinate reference system; write one, such as array.rio.write_crs(32648)"
+    )
+
+
+def _known_crs(crs: Any) -> Any:
+    import pyproj
+    from rasterio.crs import CRS
+
+    try:
+        return CRS.from_wkt(pyproj.CRS.from_user_input(crs).to_wkt())
+    except pyproj.exceptions.CRSError:
+        raise OutcropError("scene", f"its coordinate reference system {crs!r} is unknown") from None
+
+
+def labels_from_geodataframe(frame: Any) -> Path:
+    """Write labelled polygons or points to a file that `open_labels` reads.
+
+    Raises:
+        OutcropError: there are none, or they have no coordinate reference system.
+    """
+    if not len(frame):
+        raise OutcropError("labels", "hold no polygon or point")
+    if frame.crs is None:
+        raise OutcropError(
+            "labels",
+            "have no coordinate reference system; set it, such as frame.set_crs(4326)",
+        )
+    plain = frame.reset_index(drop=True).copy()
+    for name in plain.columns:
+        if str(plain[name].dtype) == "category":
+            plain[name] = plain[name].astype(object)
+    path = _new("labels.parquet")
+    plain.to_parquet(path)
+    return path
+
+
+def is_dataarray(source: Any) -> bool:
+    """Whether it is a DataArray; xarray is not imported for that.
+
+    Raises:
+        OutcropError: it is a Dataset.
+    """
+    if type(source).__module__.partition(".")[0] != "xarray":
+        return False
+    if type(source).__name__ != "DataArray":
+        raise OutcropError(
+            "scene", f"is an xarray {type(source).__name__}; pass a DataArray, as of to_dataarray()"
+        )
+    return True
+
+
+def is_geodataframe(labels: Any) -> bool:
+    """Whether it is a GeoDataFrame; geopandas is not imported for that.
+
+    Raises:
+        OutcropError: it is a table without geometry, or a GeoSeries.
+    """
+    library = type(labels).__module__.partition(".")[0]
+    if library not in ("geopandas", "pandas"):
+        return False
+    if type(labels).__name__ != "GeoDataFrame":
+        raise OutcropError("labels", f"are a {type(labels).__name__}; pass a GeoDataFrame")
+    return True
+
+
+def _new(name: str) -> Path:
+    folder = Path(_folder().name) / str(next(_NUMBERS))
+    folder.mkdir()
+    return folder / name
+
+
+@lru_cache(maxsize=1)
+def _folder() -> TemporaryDirectory[str]:
+    return TemporaryDirectory(prefix="outcrop-")

@@ -1,0 +1,133 @@
+"""Scenes and labels that lie in memory, from a DataArray and polygons to a map as DataArray."""
+
+from __future__ import annotations
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import xarray as xr
+from shapely import box
+
+import outcrop as oc
+from outcrop.sources.memory import scene_from_dataarray
+from tests.rasters import GRID, UTM, write_raster
+
+HEIGHT, WIDTH = 40, 60
+
+
+def pixels(seed: int = 0) -> np.ndarray:
+    """Two bands whose level differs between the west and the east half."""
+    values = np.random.default_rng(seed).normal(100, 5, (2, HEIGHT, WIDTH))
+    values[:, :, WIDTH // 2 :] += np.array([60, -60])[:, None, None]
+    return values.astype(np.float32)
+
+
+def dataarray(values, **attributes) -> xr.DataArray:
+    a, _, left, _, e, top = list(GRID)[:6]
+    import pyproj
+
+    return xr.DataArray(
+        values,
+        dims=("band", "y", "x"),
+        coords={
+            "band": ["red", "nir"],
+            "y": top + e * (np.arange(values.shape[1]) + 0.5),
+            "x": left + a * (np.arange(values.shape[2]) + 0.5),
+            "spatial_ref": ((), 0, {"crs_wkt": pyproj.CRS(UTM).to_wkt()}),
+        },
+        attrs=attributes,
+    )
+
+
+def polygons() -> gpd.GeoDataFrame:
+    left, top = GRID.c, GRID.f
+    west = [box(left + 20 + 90 * k, top - 380, left + 80 + 90 * k, top - 20) for k in range(3)]
+    east = [box(left + 320 + 90 * k, top - 380, left + 380 + 90 * k, top - 20) for k in range(3)]
+    return gpd.GeoDataFrame({"crop": ["rice"] * 3 + ["maize"] * 3}, geometry=west + east, crs=UTM)
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_a_dataarray_is_the_scene_of_a_file_with_the_same_pixels(tmp_path, flipped):
+    file = oc.open_scene(write_raster(tmp_path / "scene.tif", pixels(), nodata=-1))
+    array = dataarray(pixels(), _FillValue=-1)
+    scene = scene_from_dataarray(array.isel(y=slice(None, None, -1)) if flipped else array)
+    assert scene.band_names == ("red", "nir")
+    assert (scene.height, scene.width) == (file.height, file.width)
+    cut = [oc.cut(one, polygons(), "crop", size=5, stride=3) for one in (scene, file)]
+    assert len(cut[0]) > 20
+    order = [np.lexsort((one.positions.x, one.positions.y)) for one in cut]
+    for name in ("x", "y"):
+        one, other = (getattr(s.positions, name)[k] for s, k in zip(cut, order, strict=True))
+        assert np.allclose(one, other)
+    images = [np.asarray(one)[k] for one, k in zip(cut, order, strict=True)]
+    assert np.array_equal(images[0][..., ::-1, :] if flipped else images[0], images[1])
+
+
+def test_from_a_dataarray_and_a_geodataframe_to_a_map_as_dataarray(tmp_path):
+    array = dataarray(pixels())
+    patches = oc.cut(array, polygons(), "crop", size=5, stride=2)
+    assert patches.bands == ("red", "nir")
+    split = oc.BlockSplit(block=100).assign(patches)
+    run = oc.train(patches, split, tmp_path / "run", oc.MultiScaleNet(hidden=8, views=("pixel",)),
+                   oc.Recipe(epochs=8))  # fmt: skip
+    made = oc.map_scene(run, array, tmp_path / "map.tif", tmp_path / "confidence.tif")
+    assert set(made.files) == {"classes", "confidence"}
+    classes = made.to_xarray()
+    assert classes.sizes == {"y": HEIGHT, "x": WIDTH}
+    assert np.allclose(classes["x"], array["x"])
+    assert np.allclose(classes["y"], array["y"])
+    names = np.array(["", *classes.attrs["classes"]])[classes.values]
+    west = names[:, : WIDTH // 2]
+    assert (west == "rice").mean() > 0.95
+    assert (names[:, WIDTH // 2 :] == "maize").mean() > 0.95
+    # The map is a scene again, with its place.
+    again = scene_from_dataarray(made.to_xarray("confidence"))
+    assert again.height == HEIGHT
+    with pytest.raises(ValueError, match="there is no 'trust'; this map has classes, confidence"):
+        made.to_xarray("trust")
+
+
+def test_an_array_with_a_transform_is_a_scene():
+    scene = oc.scene_from_array(pixels(), GRID, UTM, ["red", "nir"])
+    patches = oc.cut(scene, polygons(), "crop", size=3, stride=4)
+    assert patches.bands == ("red", "nir")
+    grey = oc.scene_from_array(pixels()[0] > 100, GRID, UTM)
+    assert np.dtype(grey.dtype) == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (dataarray(pixels()).drop_vars("spatial_ref"), "no coordinate reference system"),
+        (dataarray(pixels()).drop_vars("x"), "no coordinates along x"),
+        (dataarray(pixels()).isel(x=[0, 1, 2, 5, 9]), "along x are not evenly spaced"),
+        (dataarray(pixels()).isel(x=[3]), "a single pixel along x"),
+        (dataarray(pixels()).isel(band=0, y=0), "pass band, y and x"),
+        (dataarray(pixels().astype(complex)), "holds complex128"),
+        (dataarray(pixels()).to_dataset(name="a"), "is an xarray Dataset; pass a DataArray"),
+    ],
+)
+def test_what_is_no_scene_is_one_line(array, message):
+    with pytest.raises(oc.OutcropError, match=message):
+        oc.cut(array, polygons(), "crop", size=5)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (polygons().set_crs(None, allow_override=True), "no coordinate reference system"),
+        (polygons()[:0], "hold no polygon or point"),
+        (polygons().geometry, "are a GeoSeries; pass a GeoDataFrame"),
+        (polygons().drop(columns="geometry"), "are a DataFrame; pass a GeoDataFrame"),
+    ],
+)
+def test_what_are_no_labels_is_one_line(labels, message):
+    with pytest.raises(oc.OutcropError, match=message):
+        oc.cut(dataarray(pixels()), labels, "crop", size=5)
+
+
+def test_categories_are_class_names():
+    frame = polygons()
+    frame["crop"] = frame["crop"].astype("category")
+    patches = oc.cut(dataarray(pixels()), frame, "crop", size=5, stride=4)
+    assert set(patches.classes) == {"rice", "maize"}
