@@ -15,7 +15,7 @@ from outcrop.errors import OutcropError
 from outcrop.generative.network import VaeGan
 from outcrop.generative.plan import VaeGanPlan
 from outcrop.generative.recipe import PictureAugmentation, VaeGanRecipe
-from outcrop.models.architectures import MultiScaleNet
+from outcrop.models.architectures import MultiScaleNet, ResidualNet
 
 
 @dataclass(frozen=True)
@@ -397,3 +397,29 @@ def test_a_shell_completes_commands_and_options(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["--completion", "tcsh"])
     assert "expected bash, zsh or fish" in capsys.readouterr().err
+
+
+def _trained(words):
+    settings = parse(COMMANDS, ["train", "p.zarr", "-o", "r", *words.split()], "", "")[1]
+    return settings["network"], settings["recipe"]
+
+
+def test_a_preset_gives_defaults_that_single_options_override():
+    plain_network, plain = _trained("")
+    assert _trained("--preset standard") == (plain_network, plain)
+    network, recipe = _trained("--preset paper")
+    assert (network.depth, recipe.batch, recipe.learning_rate) == (110, 128, 0.1)
+    assert (recipe.schedule, recipe.milestones, recipe.epochs) == ("step", [0.5, 0.75], 164)
+    network, recipe = _trained("--preset paper --depth 20 --batch 32")
+    assert (network.depth, recipe.batch, recipe.learning_rate) == (20, 32, 0.1)
+    network, recipe = _trained("--preset deep --network multi-scale")
+    assert isinstance(network, MultiScaleNet)
+    assert recipe.epochs == 100
+    words = ["compare", "p.zarr", "-o", "c", "--preset", "quick"]
+    assert parse(COMMANDS, words, "", "")[1]["tuning"].trials == 0
+
+
+def test_an_option_of_a_network_chooses_it_even_if_it_is_as_by_default():
+    assert _trained("--depth 20")[0] == ResidualNet()
+    assert _trained("--hidden 64")[0] == MultiScaleNet()
+    assert _trained("")[0] is None

@@ -43,6 +43,7 @@ from cyclopts import (
 from cyclopts import Group as Panel
 
 from outcrop.cli.group import Command, Group
+from outcrop.cli.presets import PRESETS
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
 from outcrop.models.architectures import network_named
@@ -316,13 +317,28 @@ def _spelt(options: Mapping[str, _Option]) -> list[str]:
     return [option.spelt for option in options.values()]
 
 
+@dataclass(frozen=True)
+class _Settings:
+    """The value of every option.
+
+    Attributes:
+        said: the names of those that were given.
+    """
+
+    values: Mapping[str, Any]
+    said: frozenset[str]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+
 def _settings(
     function: Command,
     options: Mapping[str, _Option],
     given: Mapping[str, Any],
     config: Mapping[str, Any],
     file: str | None,
-) -> dict[str, Any]:
+) -> _Settings:
     """The value of every option: as given, or else of the config file, or else by default."""
     said: dict[str, Any] = {}
     for name, option in options.items():
@@ -331,11 +347,19 @@ def _settings(
         elif name in config:
             said[name] = _read(option, config[name], f"{file}: ")
     usual = {name: option.default for name, option in options.items()}
+    preset = {
+        name: value
+        for name, value in PRESETS.get(said.get("preset") or "", {}).items()
+        # Where tuning is off unless it is asked for there is nothing to turn off.
+        if name in options and not (name == "trials" and usual[name] is None)
+    }
+    usual |= preset
     # An instance that was chosen by name gives other defaults to what was not said.
-    settings = usual | _chosen(function, usual | said) | said
-    if missing := [one.spelt for name, one in options.items() if settings[name] is _REQUIRED]:
+    values = usual | _chosen(function, usual | said) | said
+    if missing := [one.spelt for name, one in options.items() if values[name] is _REQUIRED]:
         _fail(f"these are missing: {', '.join(missing)}; see --help")
-    return settings
+    names = {name for name, value in said.items() if value is not None}
+    return _Settings(values, frozenset(names if said.get("network") else names | set(preset)))
 
 
 def _read(option: _Option, value: Any, where: str) -> Any:
@@ -521,7 +545,7 @@ def _split(text: str) -> list[str]:
     return items
 
 
-def _arguments(function: Command, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _arguments(function: Command, settings: _Settings) -> dict[str, Any]:
     hints = get_type_hints(function)
     return {
         name: _argument(name, function, hints, settings)
@@ -529,9 +553,7 @@ def _arguments(function: Command, settings: Mapping[str, Any]) -> dict[str, Any]
     }
 
 
-def _argument(
-    name: str, function: Command, hints: dict[str, Any], settings: Mapping[str, Any]
-) -> Any:
+def _argument(name: str, function: Command, hints: dict[str, Any], settings: _Settings) -> Any:
     kinds = _kinds_in(hints[name])
     if not kinds:
         return settings[name]
@@ -542,13 +564,13 @@ def _argument(
     return _instance(name, kinds, default, settings)
 
 
-def _instance(name: str, kinds: tuple[Any, ...], default: Any, settings: Mapping[str, Any]) -> Any:
+def _instance(name: str, kinds: tuple[Any, ...], default: Any, settings: _Settings) -> Any:
     """What a parameter or field is: made of the options of its kind, named, or its default."""
     if len(kinds) == 1:
         return _build(kinds[0], settings)
     named = settings[name]
     chosen = None if named is None else network_named(named)
-    said = {kind: _said(kind, settings, chosen) for kind in kinds}
+    said = {kind: _said(kind, settings) for kind in kinds}
     wanted = [kind for kind in kinds if isinstance(chosen, kind)]
     if chosen is None:
         wanted = [kind for kind in kinds if said[kind]]
@@ -564,13 +586,12 @@ def _instance(name: str, kinds: tuple[Any, ...], default: Any, settings: Mapping
     return _build(wanted[0], settings) if wanted else chosen
 
 
-def _said(kind: Any, settings: Mapping[str, Any], chosen: Any) -> list[str]:
-    """The fields of a dataclass that are not as by default, or as in the instance chosen."""
-    usual = chosen if isinstance(chosen, kind) else kind()
-    return [item.name for item in fields(kind) if settings[item.name] != getattr(usual, item.name)]
+def _said(kind: Any, settings: _Settings) -> list[str]:
+    """The fields of a dataclass that were given."""
+    return [item.name for item in fields(kind) if item.name in settings.said]
 
 
-def _refuse_fields(name: str, kind: Any, function: Command, settings: Mapping[str, Any]) -> None:
+def _refuse_fields(name: str, kind: Any, function: Command, settings: _Settings) -> None:
     """Refuse the fields of a dataclass that was not chosen, unless another has them too."""
     others = [other for each, kinds in _dataclasses(function) if each != name for other in kinds]
     shared = {field for other in others if other not in _within(kind) for field in _fields(other)}
@@ -585,7 +606,7 @@ def _within(kind: Any) -> list[Any]:
     return [kind, *(inner for _, kinds in _dataclasses(kind) for inner in kinds)]
 
 
-def _build(kind: Any, settings: Mapping[str, Any]) -> Any:
+def _build(kind: Any, settings: _Settings) -> Any:
     hints = get_type_hints(kind)
     made = {}
     for item in fields(kind):

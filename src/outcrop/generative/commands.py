@@ -21,20 +21,26 @@ def train(
     sources: list[str] | None = None,
     resume: bool = False,
 ) -> None:
-    """Train networks that learn the pictures themselves: a VAE, a GAN or a VAE-GAN.
+    """Train a VAE, a GAN or a VAE-GAN on the images of a patch set.
 
     Args:
-        patches: a patch set, a folder or archive with a folder per class, an npz, or "cifar10".
-        output: the run, a new folder.
-        split: made by `outcrop split`; without it, the sides that a collection came with.
-        model: "vaegan", which is taken if not given, "vae", "gan", or "vae-dis", a VAE that
-            compares what the discriminator of another run sees.
-        similarity: for --model vae-dis, a run of --model gan or vaegan on the same patches.
-        judge: a run of a classifier, in whose features reconstructions and samples are measured in
+        patches: input patch set, a folder or archive with one folder per class, an npz file, or
+            "cifar10".
+        output: output run folder.
+        split: split made by `outcrop split`. Default: the split that the collection was published
+            with.
+        model: vaegan (default), vae, gan, or vae-dis, a VAE with the similarity of the
+            discriminator of another run.
+        similarity: for --model vae-dis: run folder of a gan or vaegan on the same patches.
+        judge: run folder of a classifier whose features measure reconstructions and samples in
             every epoch.
-        sources: for --neighbourhood and --slices, where the files are now that the patches were cut
-            from, in the same order, if they are no longer where they were.
-        resume: go on with a run that was interrupted.
+        sources: for --neighbourhood and --slices: present location of the files that the patches
+            were cut from, in the same order, if they have moved.
+        resume: continue an interrupted run.
+
+    Examples:
+        outcrop generative train fields.zarr --split split.json -o runs/vaegan
+        outcrop generative train cifar10 --model vae --epochs 20 -o runs/vae
     """
     from outcrop.cli.commands.options import keep_memory
     from outcrop.generative.run import read_vaegan_run
@@ -78,24 +84,29 @@ def draw(
     attribute: str | None = None,
     device: str = "auto",
 ) -> None:
-    """Let a VAE-GAN draw: samples, reconstructions, what lies between, classes added; and measure.
+    """Draw samples, reconstructions, interpolations and class changes, and measure them.
 
-    Without patches, samples and what lies between two of them. With patches, all else by the sides
-    of the run: held out is its validation side.
+    Without patches: samples, and interpolations between two of them. With patches: everything else,
+    on the validation side of the run.
 
     Args:
-        run: of a VAE-GAN, made by `outcrop generative train`.
-        patches: those that the run was trained on.
-        output: a new folder for pictures, arrays and measures.
-        number: of samples.
-        seed: of the samples, and of the pictures that are chosen.
-        judge: a run of a classifier of such patches, whose features tell how alike pictures are;
-            without one, pixels do.
-        per_class: write so many new pictures of each class to classes.npz.
-        between: indices of two patches, such as 3,17, instead of held-out ones that are drawn.
-        attribute: the one class to add to a picture of every other one, instead of each class to
-            some other one.
+        run: run folder made by `outcrop generative train`.
+        patches: patch set that the run was trained on.
+        output: output folder for images, arrays and measures.
+        number: number of samples.
+        seed: random seed of samples and of the choice of patches.
+        judge: run folder of a classifier whose features measure the similarity of images. Default:
+            pixels.
+        per_class: number of new images per class to write to classes.npz.
+        between: indices of two patches to interpolate between, for example 3,17, instead of random
+            ones.
+        attribute: the class to add to an image of every other class. Default: each class to another
+            one.
         device: auto, cpu, cuda or mps.
+
+    Examples:
+        outcrop generative draw runs/vaegan -o samples
+        outcrop generative draw runs/vaegan fields.zarr --per-class 100 -o drawn
     """
     from outcrop.generative.drawing.generate import generate
     from outcrop.generative.run import read_vaegan_run
@@ -136,36 +147,39 @@ def compare(
     gap_seeds: int | None = None,
     resume: bool = False,
 ) -> None:
-    """Hold models against each other, among them classical ones that see the codes of pictures.
+    """Compare models, with classical classifiers also on the codes of a VAE or VAE-GAN.
 
-    As `outcrop compare`, but networks that learn pictures are trained too, on the training side of
-    each split, and the classical classifiers take part once more with their code of a patch.
+    As `outcrop compare`; a VAE or VAE-GAN is also trained on the training side of each split.
 
     Args:
-        patches: a patch set.
-        output: a new folder.
-        split: made by `outcrop split`: one fold, or all of them if made with --all-folds.
-        folds: without --split, of how many parts of the ground each is held out once; 5 if not
-            given. 1 holds out one part of five and no other.
-        block: without --split, side of the blocks of ground, as in `outcrop split`.
-        buffer: without --split, metres or voxels between training and validation patches, as in
-            `outcrop split`.
-        network: as for `outcrop train`.
-        recipe: how to train it.
-        tuning: what is spent on choosing what was not said of the network, anew in each training.
-        seeds: train every model once for each, such as 0,1,2, so that the luck of a seed counts.
-        model: "vaegan", which is taken if not given, or "vae"; seed, machine, flips and turns are
-            those of the network.
-        sources: for --neighbourhood and --slices, where the files are now that the patches were cut
-            from, in the same order, if they are no longer where they were.
-        workers: how many processes train at once; as many as there are cores if not given, and one
-            on a GPU. The results are the same.
-        scheduler: address of a Dask cluster to train on, or local[N] for N processes here.
-        gap_seeds: with how many of the seeds, from the first, all is done again under a split at
-            random, which gives the leak gap and takes as long; 0 leaves it out, and all if not
-            given.
-        resume: go on with a comparison that was interrupted, add seeds to one, or add an encoder to
-            one of `outcrop compare`.
+        patches: input patch set of square patches of 32, 64 or 128 pixels.
+        output: output folder.
+        split: split made by `outcrop split`: one fold, or all with --all-folds. Default: spatial
+            cross-validation, in which every patch is held out once.
+        folds: number of folds without --split. 1 holds out one of five parts and no other. Default:
+            5.
+        block: side of the spatial blocks without --split, as in `outcrop split`.
+        buffer: distance between training and validation patches without --split, as in `outcrop
+            split`.
+        network: as in `outcrop train`.
+        recipe: how the network is trained.
+        tuning: tuning of the network, repeated in each training.
+        seeds: train every model once per random seed, for example 0,1,2.
+        model: vaegan (default) or vae. Its seed, hardware, flips and rotations are those of the
+            network.
+        sources: for --neighbourhood and --slices: present location of the files that the patches
+            were cut from, in the same order, if they have moved.
+        workers: number of processes that train at the same time. Default: the number of cores, or
+            one on a GPU. The results do not depend on it.
+        scheduler: address of a Dask cluster, or local[N] for N processes on this machine.
+        gap_seeds: number of seeds, from the first, for which everything is repeated under a random
+            split to measure the leak gap, which takes as long; 0: no leak gap. Default: all.
+        resume: continue an interrupted comparison, add seeds, or add an encoder to one of `outcrop
+            compare`.
+
+    Examples:
+        outcrop generative compare patches32.zarr --split split32.json -o codes
+        outcrop generative compare patches32.zarr --model vae --model-epochs 30 -o codes
     """
     from outcrop.cli.commands.options import chosen_folds, keep_memory
     from outcrop.cli.tables import comparison_table

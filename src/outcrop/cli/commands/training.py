@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from outcrop.cli.presets import PresetName
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import Network, ResidualNet
 from outcrop.training.recipe import Machine, Recipe, Tuning
@@ -22,14 +23,17 @@ def models(
     classes: int = 10,
     network: ResidualNet = ResidualNet(),
 ) -> None:
-    """Print the family of networks: what each costs for a given input.
+    """Print what networks cost: parameters, multiply-adds and memory for a given input.
 
     Args:
-        size: height and width of a patch in pixels, or one number for both; 32 if not given.
-        bands: of a patch.
-        classes: to be told apart.
-        network: by name or by the options that follow, one network instead of the family; its
-            default, resnet20, is the first of the family.
+        size: height and width of a patch in pixels, or one number for both. Default: 32.
+        bands: number of bands of a patch.
+        classes: number of classes.
+        network: one network, by name or by the options below. Default: all named networks.
+
+    Examples:
+        outcrop models --size 33 --bands 4 --classes 8
+        outcrop models --depth 110 --widen 2
     """
     from outcrop.cli.tables import cost_table
     from outcrop.models.architectures import NETWORKS
@@ -46,6 +50,7 @@ def train(
     *,
     output: Path,
     split: Path | None = None,
+    preset: PresetName | None = None,
     network: Network | None = None,
     recipe: Recipe = Recipe(),
     classical: ClassicalName | None = None,
@@ -56,32 +61,40 @@ def train(
     tuning_folds: int | None = None,
     resume: bool = False,
 ) -> None:
-    """Train a network or a classical model on a patch set, class folder, archive, npz or CIFAR-10.
-
-    `outcrop generative train` learns the pictures themselves, and not what they show.
+    """Train a network or a classical classifier on a patch set or an image collection.
 
     Args:
-        patches: a patch set, a folder or archive with a folder per class, an npz, or "cifar10".
-        output: the run, a new folder.
-        split: made by `outcrop split`; without it, the sides that a collection came with.
-        network: "multi-scale", which is taken for patches of scenes if nothing is said; a residual
-            network by name (`outcrop models` lists them), resnet20 for all others; or
-            package.module:function, a function of yours that makes a torch.nn.Module from the
-            numbers of bands and classes. Its code is run. Options that follow change a network.
-        recipe: how to train it.
-        classical: no network but a classical classifier: maximum-likelihood, decision-tree,
-            random-forest, gradient-boosting or SVM, tuned by folds inside the training side.
-        features: of a classical classifier: what it sees of a patch, the centre pixel or
-            patch-statistics (mean, deviation and texture of each band).
-        sources: for --neighbourhood and --slices, where the files are now that the patches were cut
-            from, in the same order, if they are no longer where they were.
-        start_from: a run, or a safetensors file, whose weights are the first weights, by name and
-            shape; what fits and what does not is printed.
-        trials: how many variants of the network's settings are tried by folds inside the training
-            side before it is trained; the first are the given settings, which stay unless another
-            variant is better by 5 points. Without it nothing is tried.
-        tuning_folds: for --trials, how many folds; 3 if not given.
-        resume: go on with a run that was interrupted.
+        patches: input patch set, a folder or archive with one folder per class, an npz file, or
+            "cifar10".
+        output: output run folder.
+        split: split made by `outcrop split`. Default: the split that the collection was published
+            with.
+        preset: defaults for the options below, which single options override: quick (10 epochs),
+            standard, deep (110 layers, stochastic depth, 100 epochs), paper (ResNet-110 as on
+            CIFAR-10 in He et al. 2015).
+        network: "multi-scale" (default for patches of scenes); the name of a residual network
+            (`outcrop models` lists them; default otherwise: resnet20); or package.module:function,
+            a function of yours that takes the numbers of bands and classes and returns a
+            torch.nn.Module. Its code is run. Options below change the network.
+        recipe: how the network is trained.
+        classical: train a classical classifier instead of a network: maximum-likelihood,
+            decision-tree, random-forest, gradient-boosting or SVM. It is tuned by folds inside the
+            training side.
+        features: features of the classical classifier: the centre-pixel, or patch-statistics (mean,
+            standard deviation and texture of each band).
+        sources: for --neighbourhood and --slices: present location of the files that the patches
+            were cut from, in the same order, if they have moved.
+        start_from: run folder or safetensors file with initial weights, matched by name and shape;
+            what does not match is printed.
+        trials: number of variants of the settings that are compared by folds inside the training
+            side before training. The first variant are the given settings, which are kept unless
+            another is better by 5 points. Default: no tuning.
+        tuning_folds: number of folds for --trials. Default: 3.
+        resume: continue an interrupted run.
+
+    Examples:
+        outcrop train fields.zarr --split split.json -o runs/first
+        outcrop train cifar10 --network resnet110 --preset paper -o runs/resnet110
     """
     from outcrop.cli.commands.options import keep_memory, refuse_beside, refuse_without
     from outcrop.cli.tables import run_table
@@ -132,16 +145,20 @@ def train(
 
 
 def evaluate(run: Path, patches: str, *, network: str | None = None, device: str = "auto") -> None:
-    """Judge a trained model on all patches of another set.
+    """Evaluate a trained model on all patches of another set.
 
-    Says too how far its confidence can be taken at its word, which share of the patches lies
-    outside its area of trust, and how right it is inside and outside.
+    Also prints the calibration of its confidence, the share of patches outside the area of trust,
+    and the accuracy inside and outside.
 
     Args:
-        run: made by `outcrop train`.
-        patches: a patch set with the classes of the run, cut from ground it has not seen.
-        network: package.module:function that made the network of the run, if it is one of yours.
+        run: run folder made by `outcrop train`.
+        patches: patch set with the classes of the run, from ground that was not used in training.
+        network: package.module:function that made the network of the run, for networks of your own.
         device: auto, cpu, cuda or mps.
+
+    Examples:
+        outcrop evaluate runs/first new.zarr
+        outcrop evaluate runs/mine new.zarr --network mypackage.nets:make
     """
     from outcrop.cli.commands.options import name_network
     from outcrop.cli.tables import evaluation_table
@@ -168,6 +185,7 @@ def compare(
     folds: int | None = None,
     block: float | None = None,
     buffer: float | None = None,
+    preset: PresetName | None = None,
     network: Network | None = None,
     recipe: Recipe = Recipe(),
     tuning: Tuning = Tuning(),
@@ -179,36 +197,39 @@ def compare(
     gap_seeds: int | None = None,
     resume: bool = False,
 ) -> None:
-    """Hold models against each other: which is shown to be better, and which difference is noise.
+    """Compare models by spatial cross-validation, with intervals and pairwise tests.
 
-    Without --split by spatial cross-validation: every patch is held out once. `outcrop generative
-    compare` adds classical models that see the codes of pictures.
+    A network is compared with classical classifiers on the centre pixel and on patch statistics.
 
     Args:
-        patches: a patch set.
-        output: a new folder.
-        split: made by `outcrop split`: one fold, or all of them if made with --all-folds.
-        folds: without --split, of how many parts of the ground each is held out once; 5 if not
-            given. 1 holds out one part of five and no other.
-        block: without --split, side of the blocks of ground, as in `outcrop split`.
-        buffer: without --split, metres or voxels between training and validation patches, as in
-            `outcrop split`.
-        network: as for `outcrop train`. It is held against maximum likelihood, decision tree,
-            random forest, gradient boosting and SVM, on the centre pixel and on patch statistics.
-        recipe: how to train it.
-        tuning: what is spent on choosing what was not said of the network, anew in each training.
-        seeds: train every model once for each, such as 0,1,2, so that the luck of a seed counts.
-        runs: train nothing and hold these against each other, folders made by `outcrop train` on
-            the same patches and split; runs that differ in the seed alone are one model.
-        sources: for --neighbourhood and --slices, where the files are now that the patches were cut
-            from, in the same order, if they are no longer where they were.
-        workers: how many processes train at once; as many as there are cores if not given, and one
-            on a GPU. The results are the same.
-        scheduler: address of a Dask cluster to train on, or local[N] for N processes here.
-        gap_seeds: with how many of the seeds, from the first, all is done again under a split at
-            random, which gives the leak gap and takes as long; 0 leaves it out, and all if not
-            given.
-        resume: go on with a comparison that was interrupted, or add seeds to one.
+        patches: input patch set.
+        output: output folder.
+        split: split made by `outcrop split`: one fold, or all with --all-folds. Default: spatial
+            cross-validation, in which every patch is held out once.
+        folds: number of folds without --split. 1 holds out one of five parts and no other. Default:
+            5.
+        block: side of the spatial blocks without --split, as in `outcrop split`.
+        buffer: distance between training and validation patches without --split, as in `outcrop
+            split`.
+        preset: as in `outcrop train`.
+        network: as in `outcrop train`.
+        recipe: how the network is trained.
+        tuning: tuning of the network, repeated in each training.
+        seeds: train every model once per random seed, for example 0,1,2.
+        runs: train nothing and compare these run folders, made on the same patches and split. Runs
+            that differ in the seed only count as one model.
+        sources: for --neighbourhood and --slices: present location of the files that the patches
+            were cut from, in the same order, if they have moved.
+        workers: number of processes that train at the same time. Default: the number of cores, or
+            one on a GPU. The results do not depend on it.
+        scheduler: address of a Dask cluster, or local[N] for N processes on this machine.
+        gap_seeds: number of seeds, from the first, for which everything is repeated under a random
+            split to measure the leak gap, which takes as long; 0: no leak gap. Default: all.
+        resume: continue an interrupted comparison, or add seeds to one.
+
+    Examples:
+        outcrop compare fields.zarr -o comparison
+        outcrop compare fields.zarr --split split.json --runs runs/first,runs/second -o against
     """
     from outcrop.cli.commands.options import chosen_folds, keep_memory, refuse_beside
     from outcrop.cli.tables import comparison_table
@@ -257,14 +278,18 @@ def export(
     network: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a trained model as one file for other programs: raw pixels in, logits out.
+    """Export a trained model as one file for other programs: raw pixels in, logits out.
 
     Args:
-        run: made by `outcrop train`.
-        output: a new file; what it ends in, .onnx or .pt2, is the format.
-        format: onnx, or torch-export for `torch.export.load`, whatever the file is called.
-        network: package.module:function that made the network of the run, if it is one of yours.
-        overwrite: whether the file may exist.
+        run: run folder made by `outcrop train`.
+        output: output file; its suffix, .onnx or .pt2, sets the format.
+        format: onnx, or torch-export for `torch.export.load`, whatever the suffix.
+        network: package.module:function that made the network of the run, for networks of your own.
+        overwrite: replace an existing file.
+
+    Examples:
+        outcrop export runs/first -o model.onnx
+        outcrop export runs/first -o model.pt2
     """
     from outcrop.cli.commands.options import name_network
     from outcrop.cli.tables import say
@@ -287,17 +312,21 @@ def reproduce(
     table: bool = False,
     resume: bool = False,
 ) -> None:
-    """Run a published recipe and print its figure beside ours; without a name, list the recipes.
+    """Run a published recipe and print its published result beside ours; without a name, list them.
 
     Args:
-        name: of the recipe.
-        output: the folder of the runs and of results.jsonl, which has a line for each.
-        data: "cifar10", or a collection with a test side; figures on other pixels are marked.
-        seeds: one run each; 0 if not given.
-        epochs: instead of the recipe's; its whole schedule is squeezed into them.
-        machine: where it runs, and how.
-        table: run nothing; show all that results.jsonl has, or all it has of the recipe.
-        resume: go on with runs that were interrupted; those that ended are not run again.
+        name: name of the recipe.
+        output: folder of the runs and of results.jsonl, which has one line per run.
+        data: "cifar10", or a collection with a test set; results on other data are marked.
+        seeds: random seeds, one run each. Default: 0.
+        epochs: number of epochs instead of that of the recipe; its schedule is scaled to them.
+        machine: device, precision and memory.
+        table: train nothing; print the results in results.jsonl.
+        resume: continue interrupted runs; finished runs are not repeated.
+
+    Examples:
+        outcrop reproduce
+        outcrop reproduce resnet20 --epochs 30 -o reproduced
     """
     from outcrop.cli.commands.options import keep_memory
     from outcrop.cli.tables import recipe_table, result_table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from outcrop.cli.presets import PresetName
 from outcrop.experiment.plan import Experiment
 
 
@@ -11,6 +12,7 @@ def experiment(
     scenes: list[str],
     *,
     output: Path,
+    preset: PresetName | None = None,
     plan: Experiment,
     workers: int | None = None,
     scheduler: str | None = None,
@@ -23,6 +25,7 @@ def experiment(
             folders or archives. Single-band files of the same ground form one scene, and so do
             files joined by a plus sign: A.tif + B.tif.
         output: output folder for all results.
+        preset: as in `outcrop train`.
         plan: what to do.
         workers: number of processes that train at the same time. Default: the number of cores, or
             one on a GPU. The results do not depend on it.
