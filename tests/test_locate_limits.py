@@ -325,6 +325,7 @@ COSTS = {
     "planes._RUN": 64,
     "search._WINDOWS": 256,
     "search._PATCHES": 16,
+    "search._CROWD": 8,
     "search._SIGNATURE_NUMBERS": 1 << 12,
     "search._SPECTRA_SAMPLES": 1 << 10,
     "search._FARTHEST": 2,

@@ -96,6 +96,7 @@ from .training.export import export as export
 from .training.recipe import Augmentation as Augmentation
 from .training.recipe import Machine as Machine
 from .training.recipe import Recipe as Recipe
+from .training.recipe import Tuning as Tuning
 from .training.run import read_model as read_model
 from .training.run import read_run as read_run
 from .training.trust import read_trust as read_trust

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol, TypeVar
 
 from outcrop.errors import OutcropError
+from outcrop.extras import need
 from outcrop.progress import track
 
 _PATIENCE = 10  # seconds
@@ -309,6 +310,7 @@ def cores() -> int:
 
 
 def _client(scheduler: str, stack: ExitStack) -> Any:
+    need("cluster", "--scheduler")
     from distributed import Client, LocalCluster
 
     if local := re.fullmatch(r"local\[(\d+)\]", scheduler):

@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from outcrop.errors import OutcropError
+from outcrop.extras import need
 from outcrop.files import check_new, new_file
 from outcrop.fonts import legible
 from outcrop.locating.located import Located
@@ -84,6 +85,7 @@ def write_projections(
     Raises:
         OutcropError: as `check_picture`; a scene cannot be read; the disk is full.
     """
+    need("report", "report")
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

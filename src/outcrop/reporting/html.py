@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from outcrop.evaluation.significance import written
+from outcrop.extras import need
 from outcrop.reporting import findings
 from outcrop.sources.features import counted
 
@@ -24,6 +25,7 @@ def render_page(template: str, *folders: Path, **content: Any) -> str:
         folders: other folders whose templates are used.
         content: what the template names.
     """
+    need("report", "report")
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(

@@ -11,6 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from outcrop.extras import need
 from outcrop.fonts import legible
 
 INK, FAINT = "#27343f", "#dfe5ea"
@@ -45,6 +46,7 @@ def chart(title: str, inches: tuple[float, float]) -> Iterator[tuple[Any, Any]]:
     Args:
         inches: width and height.
     """
+    need("report", "report")
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

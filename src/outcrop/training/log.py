@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from outcrop.errors import OutcropError
+from outcrop.extras import is_there
 from outcrop.files import decoding, explain, new_file
 from outcrop.fonts import legible
 from outcrop.training.figures import confusion_figure
@@ -150,6 +151,8 @@ class Log:
         from torchmetrics.functional.classification import multiclass_confusion_matrix
 
         counts = multiclass_confusion_matrix(predicted, truth, len(classes))
+        if not is_there("matplotlib"):  # of the extra report; the counts are in the metrics
+            return
         figure = confusion_figure(counts.numpy(), classes)
         with legible(figure):
             self._events.add_figure("confusion/validation", figure, epoch)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from outcrop.extras import need
 from outcrop.fonts import legible
 
 _INK = "#27343f"
@@ -48,6 +49,7 @@ class Sheet:
 
     def write(self, path: Path) -> None:
         """Write a PNG file, in which each pixel of the pictures is a square of one colour."""
+        need("report", "report")
         from matplotlib import rc_context
         from matplotlib.figure import Figure
 

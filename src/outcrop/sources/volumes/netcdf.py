@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
+from outcrop.extras import need
 from outcrop.files import decoding
 from outcrop.sources.volumes.cf import Line, Packing, axes_of, filling
 from outcrop.sources.volumes.volume import Fill, Triple, Volume, check_cube
@@ -132,6 +133,7 @@ def _opened(path: Path) -> Iterator[Mapping[str, _Variable]]:
     if start[:4] not in _CLASSIC and start != _HDF5:
         raise OutcropError(path, "is not a NetCDF file; copy it again, or write it as NetCDF 4")
     if start == _HDF5:
+        need("seismic", str(path))
         import h5py
 
         with decoding(path, "a NetCDF file", "copy it again"):

@@ -34,6 +34,7 @@ from pathlib import Path
 import numpy as np
 
 from outcrop.errors import OutcropError
+from outcrop.extras import need
 from outcrop.sources.volumes.mapped import AROUND_BYTES, Mapped
 from outcrop.sources.volumes.segy_grid import NoGridError, find_grid
 from outcrop.sources.volumes.segy_header import read_layout, times_of, words_of
@@ -143,6 +144,7 @@ class SegyStore:
     def _numbers(self, stored: np.ndarray) -> np.ndarray:
         if not self.ibm:
             return stored.astype(self.dtype.newbyteorder("="), copy=False)
+        need("seismic", str(self.path))
         import segyio._segyio  # which segyio.tools uses, and only segyio.open imports
 
         # segyio takes these for big endian.
