@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,16 +21,20 @@ from outcrop.auditing.order import check_order
 from outcrop.auditing.origin import open_to_map
 from outcrop.auditing.pixels import measure
 from outcrop.errors import OutcropError
+from outcrop.frames import Tabular, frame
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits import SIDES, Split
 from outcrop.training.recipe import Recipe
 
+if TYPE_CHECKING:
+    import pandas
+
 SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "note")
 
 
 @dataclass(frozen=True)
-class Audit:
+class Audit(Tabular):
     """What was found, the most severe first.
 
     Attributes:
@@ -40,6 +44,14 @@ class Audit:
 
     findings: tuple[Finding, ...]
     about: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return f"Audit({self.summary})"
+
+    def to_frame(self) -> pandas.DataFrame:
+        """One row per finding: check, severity, what was found, and what to do."""
+        names = ("check", "severity", "title", "remedy")
+        return frame({name: [getattr(one, name) for one in self.findings] for name in names})
 
     @property
     def failed(self) -> bool:

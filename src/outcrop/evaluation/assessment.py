@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from outcrop.evaluation.areas import MapAccuracy
 from outcrop.evaluation.intervals import FEW_GROUPS
 from outcrop.files import decoding, new_file, read_json, write_json
+from outcrop.frames import Tabular, frame
+
+if TYPE_CHECKING:
+    import pandas
 
 Basis = Literal["stratified", "simple", "other strata", "polygons", "raster"]
 
@@ -34,7 +38,7 @@ _ESTIMATORS: dict[Basis, str] = {
 
 
 @dataclass(frozen=True)
-class Assessment:
+class Assessment(Tabular):
     """A class map held against reference data.
 
     Attributes:
@@ -69,6 +73,21 @@ class Assessment:
     left_out: Mapping[str, int] = field(default_factory=dict)
     trained_on: int | None = None
     unequal: bool = False
+
+    def to_frame(self) -> pandas.DataFrame:
+        """One row per class: pixels and hectares in the map; user's and producer's accuracy and
+        area with standard error and the ends of the 95 % interval; the row of the error matrix.
+        """
+        columns: dict[str, Any] = {"class": list(self.classes), "pixels": self.pixels}
+        columns["hectares"] = self.hectares
+        for name in ("users", "producers", "area"):
+            estimates = getattr(self.accuracy, name)
+            for end in ("value", "error", "low", "high"):
+                suffix = "" if end == "value" else f"_{end}"
+                columns[f"{name}{suffix}"] = [getattr(one, end) for one in estimates]
+        for k, name in enumerate(self.classes):
+            columns[f"reference {name}"] = self.counts[:, k]
+        return frame(columns, "class")
 
     @property
     def unit(self) -> Literal["ha", "pixels"]:
@@ -245,20 +264,8 @@ def write_assessment_table(path: str | Path, assessment: Assessment) -> None:
     map) the value, its standard error and the ends of its 95 % interval, empty where unknown; and
     the row of the error matrix, as "reference NAME".
     """
-    import pandas as pd
-
-    columns: dict[str, Any] = {"class": assessment.classes, "pixels": assessment.pixels}
-    columns["hectares"] = assessment.hectares
-    for name in ("users", "producers", "area"):
-        for end in ("value", "error", "low", "high"):
-            estimates = getattr(assessment.accuracy, name)
-            columns[f"{name}{'' if end == 'value' else '_' + end}"] = [
-                getattr(one, end) for one in estimates
-            ]
-    for k, name in enumerate(assessment.classes):
-        columns[f"reference {name}"] = assessment.counts[:, k]
     with new_file(path) as temporary:
-        pd.DataFrame(columns).to_csv(temporary, index=False, float_format="%.7g")
+        assessment.to_frame().to_csv(temporary, float_format="%.7g")
 
 
 def read_assessment(path: str | Path) -> Assessment:

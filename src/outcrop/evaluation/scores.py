@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.metrics import average_precision_score, precision_recall_curve
@@ -21,10 +21,14 @@ from outcrop.evaluation.intervals import (
     support_where,
     supports,
 )
+from outcrop.frames import Tabular, ends, frame
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
-class Scores:
+class Scores(Tabular):
     """How well predictions agree with the truth, class by class.
 
     What remote sensing calls *producer's accuracy* is recall, *user's accuracy* is precision.
@@ -63,6 +67,19 @@ class Scores:
             "balanced": self.balanced.to_json(),
             "groups": self.groups,
         }
+
+    def __repr__(self) -> str:
+        return (
+            f"Scores(overall {self.overall}, balanced {self.balanced}; "
+            f"{len(self.classes)} classes, {self.groups} pieces of ground)"
+        )
+
+    def to_frame(self) -> pandas.DataFrame:
+        """One row per class: patches, precision, recall and F1 with the ends of their intervals."""
+        columns = {"class": list(self.classes), "patches": self.confusion.sum(axis=1)}
+        for name in ("precision", "recall", "f1"):
+            columns |= ends(name, getattr(self, name))
+        return frame(columns, "class")
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Scores:

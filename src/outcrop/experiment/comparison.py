@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,10 @@ from outcrop.evaluation.contests import Contest
 from outcrop.evaluation.intervals import Interval
 from outcrop.evaluation.scores import Scores
 from outcrop.files import decoding, read_json, write_json
+from outcrop.frames import Tabular, ends, frame
+
+if TYPE_CHECKING:
+    import pandas
 
 _FORMAT, _VERSION = "outcrop comparison", 2
 _FILE = "comparison.json"
@@ -57,7 +61,7 @@ class Row:
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class Comparison(Tabular):
     """Rows by falling balanced accuracy, and how they were made.
 
     Attributes:
@@ -83,6 +87,21 @@ class Comparison:
     kind: str = "one fold"
     folds: int = 1
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Comparison({len(self.rows)} models, {self.kind}; {self.recommendation})"
+
+    def to_frame(self) -> pandas.DataFrame:
+        """One row per model: accuracies and leak gap with the ends of their intervals, seconds."""
+        columns: dict[str, Any] = {
+            "model": [row.model for row in self.rows],
+            "features": [row.features for row in self.rows],
+        }
+        columns |= ends("balanced", [row.scores.balanced for row in self.rows])
+        columns |= ends("overall", [row.scores.overall for row in self.rows])
+        unknown = Interval(float("nan"), float("nan"), float("nan"))
+        columns |= ends("leak_gap", [row.gap or unknown for row in self.rows])
+        return frame(columns | {"seconds": [row.seconds for row in self.rows]})
 
     @property
     def recommended(self) -> Row:
