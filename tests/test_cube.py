@@ -353,7 +353,7 @@ def test_an_existing_folder_and_a_missing_parent_are_refused(tmp_path):
 
 
 def test_the_command_line_makes_a_cube(tmp_path, capsys):
-    assert run(f"cube -o {tmp_path}/cube --shape 32,48,64 --seed 1 --noise-db 10") == 0
+    assert run(f"synthetic cube -o {tmp_path}/cube --shape 32,48,64 --seed 1 --noise-db 10") == 0
     written = capsys.readouterr().out.split()
     assert written == [
         f"{tmp_path}/cube/{name}" for name in ("cube.npy", "classes.npy", "classes.json")
@@ -368,12 +368,12 @@ def test_the_command_line_makes_a_cube(tmp_path, capsys):
         ("--shape 32,48", "shape: 32,48 is not"),
         ("--shape 32,x,64", "--shape: expected whole numbers with commas between"),
         ("--shape 32,48,-64", "take 32,48,64 or more"),
-        ("--noise-db .nan", "noise_db: nan leaves no signal"),
+        ("--noise-db .nan", "--noise-db: expected a number"),
         ("--noise-db nan", "--noise-db: expected a number"),
     ],
 )
 def test_the_command_line_refuses_in_one_line(tmp_path, capsys, options, line):
-    assert run(f"cube -o {tmp_path}/cube {options}") == 2
+    assert run(f"synthetic cube -o {tmp_path}/cube {options}") == 2
     told = capsys.readouterr().err
     assert line in told
     assert told.count("\n") == 1

@@ -126,7 +126,7 @@ def parse(
     Raises:
         SystemExit: with code 2 after one line on standard error, or 0 after help or version.
     """
-    words = [_dashed(word) for word in arguments]
+    words = _with_values([_dashed(word) for word in arguments])
     if words[:1] == ["--completion"]:
         _print_completion(commands, words[1:], version, description)
     everything = "--help-all" in words
@@ -171,6 +171,17 @@ def _dashed(word: str) -> str:
     """`--per_class=x_y` as `--per-class=x_y`."""
     name, equals, value = word.partition("=")
     return name.replace("_", "-") + equals + value if re.match(r"--[a-z]", word) else word
+
+
+def _with_values(words: Sequence[str]) -> list[str]:
+    """Tie a single dash, which is standard output, to the option before it."""
+    tied: list[str] = []
+    for word in words:
+        if word == "-" and tied and tied[-1].startswith("--") and "=" not in tied[-1]:
+            tied[-1] += "=-"
+        else:
+            tied.append(word)
+    return tied
 
 
 def _wanted(commands: Mapping[str, Command | Group], words: Sequence[str]) -> Command | None:
