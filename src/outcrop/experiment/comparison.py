@@ -91,6 +91,10 @@ class Comparison(Tabular):
     def __repr__(self) -> str:
         return f"Comparison({len(self.rows)} models, {self.kind}; {self.recommendation})"
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, as in `comparison.json`."""
+        return _to_json(self)
+
     def to_frame(self) -> pandas.DataFrame:
         """One row per model: accuracies and leak gap with the ends of their intervals, seconds."""
         columns: dict[str, Any] = {

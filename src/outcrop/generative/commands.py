@@ -146,6 +146,7 @@ def compare(
     scheduler: str | None = None,
     gap_seeds: int | None = None,
     resume: bool = False,
+    json: bool = False,
 ) -> None:
     """Compare models, with classical classifiers also on the codes of a VAE or VAE-GAN.
 
@@ -176,12 +177,14 @@ def compare(
             split to measure the leak gap, which takes as long; 0: no leak gap. Default: all.
         resume: continue an interrupted comparison, add seeds, or add an encoder to one of `outcrop
             compare`.
+        json: print the result as JSON.
 
     Examples:
         outcrop generative compare patches32.zarr --split split32.json -o codes
         outcrop generative compare patches32.zarr --model vae --model-epochs 30 -o codes
     """
     from outcrop.cli.commands.options import chosen_folds, keep_memory
+    from outcrop.cli.plain import show
     from outcrop.cli.tables import comparison_table
     from outcrop.experiment.compare import compare as compare_models
     from outcrop.patches.collection import open_patches
@@ -189,23 +192,22 @@ def compare(
     keep_memory(recipe.machine)
     opened = open_patches(patches)
     seed = seeds[0] if seeds else recipe.seed
-    comparison_table(
-        compare_models(
-            opened,
-            chosen_folds(opened, split, folds, block, buffer, seed),
-            output,
-            network,
-            recipe,
-            resume,
-            sources,
-            seeds,
-            model.beside(recipe),
-            workers,
-            scheduler,
-            gap_seeds=gap_seeds,
-            tuning=tuning,
-        )
+    compared = compare_models(
+        opened,
+        chosen_folds(opened, split, folds, block, buffer, seed),
+        output,
+        network,
+        recipe,
+        resume,
+        sources,
+        seeds,
+        model.beside(recipe),
+        workers,
+        scheduler,
+        gap_seeds=gap_seeds,
+        tuning=tuning,
     )
+    show(compared, json, comparison_table)
 
 
 COMMANDS = {

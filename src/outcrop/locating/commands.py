@@ -28,6 +28,7 @@ def locate(
     report: Path | None = None,
     scheduler: str | None = None,
     overwrite: bool = False,
+    json: bool = False,
 ) -> None:
     """Find the origin of patches whose position was lost, in volumes or scenes.
 
@@ -55,6 +56,7 @@ def locate(
         report: output HTML report.
         scheduler: address of a Dask cluster.
         overwrite: replace existing files.
+        json: print the result as JSON.
 
     Examples:
         outcrop locate patches.npz cube.npy --axis 0 -o positions.csv
@@ -62,9 +64,11 @@ def locate(
     """
     # Not the modules that learn, which take longer to import than a small search.
     from outcrop.cli.console import say
+    from outcrop.cli.plain import show
     from outcrop.files import check_new
     from outcrop.locating.locate import locate as locate_patches
     from outcrop.locating.printed import locate_table
+    from outcrop.locating.summary import summary
     from outcrop.locating.table import check_table, with_positions, write_positions
     from outcrop.patches.collection import open_patches
     from outcrop.patches.patchset import check_output
@@ -103,10 +107,15 @@ def locate(
         from outcrop.locating.page import write_origins
 
         write_origins(report, located, opened, overwrite)
+    files = [path for path in (output, patches_output, picture, report) if path is not None]
+    if json:
+        numbers = {name: int(getattr(located, name).sum()) for name in ("found", "ambiguous")}
+        lines = summary(located, opened.bands)
+        show({"patches": len(located), **numbers, "notes": lines, "files": files}, json, print)
+        return
     locate_table(opened, located)
-    for path in (output, patches_output, picture, report):
-        if path is not None:
-            say(str(path))
+    for path in files:
+        say(str(path))
 
 
 COMMANDS = {"locate": locate}

@@ -45,6 +45,7 @@ def patches(
     segy: SegyReading = SegyReading(),
     seed: int = 0,
     overwrite: bool = False,
+    json: bool = False,
 ) -> None:
     """Cut labelled patches, each with its position, from scenes or volumes.
 
@@ -87,11 +88,13 @@ def patches(
             labels.
         seed: random seed for drawing patches with --per-class.
         overwrite: replace an existing patch set.
+        json: print the result as JSON.
 
     Examples:
         outcrop patches scene.tif --labels fields.gpkg --column crop --size 33 -o fields.zarr
         outcrop patches survey.sgy --labels facies.sgy --axis 0 --size 64 -o facies.zarr
     """
+    from outcrop.cli.plain import show
     from outcrop.cli.tables import class_table
     from outcrop.patches.at_positions import cut_at_positions
     from outcrop.patches.cut import SIZE, cut
@@ -168,7 +171,14 @@ def patches(
             encoding=encoding,
             **common,
         )
-    class_table(found, output)
+    content = {
+        "patch_set": output,
+        "shape": found.shape,
+        "bands": found.bands,
+        "classes": dict(zip(found.classes, found.counts, strict=True)),
+        "dropped": found.dropped,
+    }
+    show(content, json, lambda _: class_table(found, output))
 
 
 def split(
@@ -191,6 +201,7 @@ def split(
     test: bool = False,
     seed: int = 0,
     overwrite: bool = False,
+    json: bool = False,
 ) -> None:
     """Split a patch set into training and validation patches by location.
 
@@ -227,11 +238,13 @@ def split(
         test: set the next fold aside as a test set.
         seed: random seed for assigning blocks to folds.
         overwrite: replace an existing split.
+        json: print the result as JSON.
 
     Examples:
         outcrop split fields.zarr --block 2000 -o split.json
         outcrop split fields.zarr --by matching --all-folds -o folds.json
     """
+    from outcrop.cli.plain import show
     from outcrop.cli.tables import fold_table, split_table
     from outcrop.files import check_new
     from outcrop.patches.collection import open_patches
@@ -271,11 +284,32 @@ def split(
     if all_folds:
         folds_made = splitter.assign_all(opened)
         folds_made.save(output)
-        fold_table(opened, folds_made, output)
+        show(
+            _folds(opened, folds_made, output),
+            json,
+            lambda _: fold_table(opened, folds_made, output),
+        )
         return
     made = splitter.assign(opened, fold, test)
     made.save(output)
-    split_table(opened, made, output)
+    show(_sides(opened, made, output), json, lambda _: split_table(opened, made, output))
+
+
+def _sides(patches: Any, split: Any, path: Path) -> dict[str, Any]:
+    """What `--json` says of a split: patches by side and class."""
+    from outcrop.splits import SIDES
+
+    counts = split.counts(patches.labels, len(patches.classes))
+    sides = {
+        side: dict(zip(patches.classes, row, strict=True))
+        for side, row in zip(SIDES, counts, strict=True)
+    }
+    return {"split": path, "sides": sides, "how": split.how, "notes": split.warnings(patches)}
+
+
+def _folds(patches: Any, folds: Any, path: Path) -> dict[str, Any]:
+    """What `--json` says of all folds."""
+    return {"folds": path, "each": [_sides(patches, one, path) for one in folds.splits]}
 
 
 def audit(

@@ -173,6 +173,7 @@ def sample(
     minimum_distance: float = 0.0,
     seed: int = 0,
     overwrite: bool = False,
+    json: bool = False,
 ) -> None:
     """Draw reference points from a class map, for an accuracy assessment.
 
@@ -193,11 +194,13 @@ def sample(
         minimum_distance: minimum distance between two points, in metres.
         seed: random seed for drawing the points.
         overwrite: replace an existing file.
+        json: print the result as JSON.
 
     Examples:
         outcrop sample classes.tif --standard-error 0.02 -o points.gpkg
         outcrop sample classes.tif --n 400 --allocation equal -o points.gpkg
     """
+    from outcrop.cli.plain import show
     from outcrop.cli.tables import sample_table
     from outcrop.mapping.sample import sample as sample_map
 
@@ -220,7 +223,7 @@ def sample(
         seed,
         overwrite,
     )
-    sample_table(plan, output)
+    show(plan, json, sample_table, output)
 
 
 def _by_class(option: str, words: Sequence[str] | None) -> float | dict[str, float] | None:
@@ -255,6 +258,7 @@ def assess(
     encoding: str | None = None,
     seed: int = 0,
     overwrite: bool = False,
+    json: bool = False,
 ) -> None:
     """Estimate the accuracy of a class map and the area of each class, with 95 % intervals.
 
@@ -277,11 +281,13 @@ def assess(
             cp1252.
         seed: random seed of the bootstrap.
         overwrite: replace existing files.
+        json: print the result as JSON.
 
     Examples:
         outcrop assess classes.tif points.gpkg -o assessment.json --csv areas.csv
         outcrop assess classes.tif truth.tif
     """
+    from outcrop.cli.plain import show
     from outcrop.cli.tables import assessment_table, say
     from outcrop.evaluation.assessment import write_assessment, write_assessment_table
     from outcrop.files import check_new
@@ -308,7 +314,7 @@ def assess(
         write_assessment(output, found)
     if csv is not None:
         write_assessment_table(csv, found)
-    assessment_table(found)
+    show(found, json, assessment_table)
     for path in (output, csv):
-        if path is not None:
+        if path is not None and not json:
             say(str(path))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from outcrop.cli.presets import PresetName
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import Network, ResidualNet
 from outcrop.training.recipe import Machine, Recipe, Tuning
+
+if TYPE_CHECKING:
+    from outcrop.training.run import Run
 
 ClassicalName = Literal[
     "maximum-likelihood", "decision-tree", "random-forest", "gradient-boosting", "SVM"
@@ -22,6 +25,7 @@ def models(
     bands: int = 3,
     classes: int = 10,
     network: ResidualNet = ResidualNet(),
+    json: bool = False,
 ) -> None:
     """Print what networks cost: parameters, multiply-adds and memory for a given input.
 
@@ -30,19 +34,29 @@ def models(
         bands: number of bands of a patch.
         classes: number of classes.
         network: one network, by name or by the options below. Default: all named networks.
+        json: print the result as JSON.
 
     Examples:
         outcrop models --size 33 --bands 4 --classes 8
         outcrop models --depth 110 --widen 2
     """
+    from outcrop.cli.plain import plain, show
     from outcrop.cli.tables import cost_table
     from outcrop.models.architectures import NETWORKS
+    from outcrop.models.cost import cost_of
 
     sides = size or [32]
     if len(sides) > 2:
         raise OutcropError("--size", "is one number, or height and width; take 32 or 150,100")
     chosen = list(NETWORKS.values()) if network == ResidualNet() else [network]
-    cost_table(chosen, bands, (sides[0], sides[-1]), classes)
+    size_of = sides[0], sides[-1]
+    if json:
+        costs = [
+            {"network": one.title, **plain(cost_of(one, bands, size_of, classes))} for one in chosen
+        ]
+        show(costs, json, cost_table)
+        return
+    cost_table(chosen, bands, size_of, classes)
 
 
 def train(
@@ -60,6 +74,7 @@ def train(
     trials: int | None = None,
     tuning_folds: int | None = None,
     resume: bool = False,
+    json: bool = False,
 ) -> None:
     """Train a network or a classical classifier on a patch set or an image collection.
 
@@ -91,13 +106,13 @@ def train(
             another is better by 5 points. Default: no tuning.
         tuning_folds: number of folds for --trials. Default: 3.
         resume: continue an interrupted run.
+        json: print the result as JSON.
 
     Examples:
         outcrop train fields.zarr --split split.json -o runs/first
         outcrop train cifar10 --network resnet110 --preset paper -o runs/resnet110
     """
     from outcrop.cli.commands.options import keep_memory, refuse_beside, refuse_without
-    from outcrop.cli.tables import run_table
     from outcrop.patches.collection import open_patches
     from outcrop.splits import delivered_split, read_split
     from outcrop.training.engine import train as train_network
@@ -126,7 +141,8 @@ def train(
 
         seen = (features or "centre-pixel").replace("-", " ")
         baseline = Baseline(classical.replace("-", " "), seen)
-        run_table(fit_classical(opened, made, output, baseline, recipe.seed, resume))
+        fitted = fit_classical(opened, made, output, baseline, recipe.seed, resume)
+        _show_run(fitted, json)
         return
     launch(recipe.machine)
     run = train_network(
@@ -141,10 +157,19 @@ def train(
         start_from=start_from,
         tuning=None if trials is None else Tuning(trials, tuning_folds or Tuning.tuning_folds),
     )
-    run_table(run)
+    _show_run(run, json)
 
 
-def evaluate(run: Path, patches: str, *, network: str | None = None, device: str = "auto") -> None:
+def _show_run(run: Run, json: bool) -> None:
+    from outcrop.cli.plain import show
+    from outcrop.cli.tables import run_table
+
+    show({"run": run.folder, "validation": run.scores}, json, lambda _: run_table(run))
+
+
+def evaluate(
+    run: Path, patches: str, *, network: str | None = None, device: str = "auto", json: bool = False
+) -> None:
     """Evaluate a trained model on all patches of another set.
 
     Also prints the calibration of its confidence, the share of patches outside the area of trust,
@@ -155,12 +180,14 @@ def evaluate(run: Path, patches: str, *, network: str | None = None, device: str
         patches: patch set with the classes of the run, from ground that was not used in training.
         network: package.module:function that made the network of the run, for networks of your own.
         device: auto, cpu, cuda or mps.
+        json: print the result as JSON.
 
     Examples:
         outcrop evaluate runs/first new.zarr
         outcrop evaluate runs/mine new.zarr --network mypackage.nets:make
     """
     from outcrop.cli.commands.options import name_network
+    from outcrop.cli.plain import show
     from outcrop.cli.tables import evaluation_table
     from outcrop.experiment.evaluate import evaluate as evaluate_model
     from outcrop.patches.collection import open_patches
@@ -174,7 +201,7 @@ def evaluate(run: Path, patches: str, *, network: str | None = None, device: str
         if known
         else "a test side kept from everything, if none of its ground was trained on"
     )
-    evaluation_table(evaluate_model(model, opened), kind)
+    show(evaluate_model(model, opened), json, evaluation_table, kind)
 
 
 def compare(
@@ -196,6 +223,7 @@ def compare(
     scheduler: str | None = None,
     gap_seeds: int | None = None,
     resume: bool = False,
+    json: bool = False,
 ) -> None:
     """Compare models by spatial cross-validation, with intervals and pairwise tests.
 
@@ -226,12 +254,14 @@ def compare(
         gap_seeds: number of seeds, from the first, for which everything is repeated under a random
             split to measure the leak gap, which takes as long; 0: no leak gap. Default: all.
         resume: continue an interrupted comparison, or add seeds to one.
+        json: print the result as JSON.
 
     Examples:
         outcrop compare fields.zarr -o comparison
         outcrop compare fields.zarr --split split.json --runs runs/first,runs/second -o against
     """
     from outcrop.cli.commands.options import chosen_folds, keep_memory, refuse_beside
+    from outcrop.cli.plain import show
     from outcrop.cli.tables import comparison_table
     from outcrop.experiment.compare import compare as compare_models
     from outcrop.experiment.compare_runs import compare_runs
@@ -247,27 +277,27 @@ def compare(
         if split is None:
             raise OutcropError("--runs", "needs the split that they were trained on: --split")
         opened = open_patches(patches)
-        comparison_table(compare_runs(opened, read_split(split, opened), runs, output))
+        against = compare_runs(opened, read_split(split, opened), runs, output)
+        show(against, json, comparison_table)
         return
     keep_memory(recipe.machine)
     opened = open_patches(patches)
     seed = seeds[0] if seeds else recipe.seed
-    comparison_table(
-        compare_models(
-            opened,
-            chosen_folds(opened, split, folds, block, buffer, seed),
-            output,
-            network,
-            recipe,
-            resume,
-            sources,
-            seeds,
-            workers=workers,
-            scheduler=scheduler,
-            gap_seeds=gap_seeds,
-            tuning=tuning,
-        )
+    compared = compare_models(
+        opened,
+        chosen_folds(opened, split, folds, block, buffer, seed),
+        output,
+        network,
+        recipe,
+        resume,
+        sources,
+        seeds,
+        workers=workers,
+        scheduler=scheduler,
+        gap_seeds=gap_seeds,
+        tuning=tuning,
     )
+    show(compared, json, comparison_table)
 
 
 def export(

@@ -17,6 +17,7 @@ def experiment(
     workers: int | None = None,
     scheduler: str | None = None,
     resume: bool = False,
+    json: bool = False,
 ) -> None:
     """Run the whole job: cut patches, cross-validate all models, train the best one, map, report.
 
@@ -31,22 +32,29 @@ def experiment(
             one on a GPU. The results do not depend on it.
         scheduler: address of a Dask cluster, or local[N] for N processes on this machine.
         resume: continue an interrupted experiment.
+        json: print the result as JSON.
 
     Examples:
         outcrop experiment scene.tif --labels fields.gpkg --column crop -o results
         outcrop experiment S2A_MSIL2A.zip --labels fields.gpkg --column crop --block 2000 -o results
     """
     from outcrop.cli.commands.options import keep_memory
+    from outcrop.cli.plain import show
     from outcrop.cli.tables import comparison_table, say
     from outcrop.experiment.experiment import run_experiment
     from outcrop.reporting import write_report
 
     keep_memory(plan.recipe.machine)
     results = run_experiment(plan, output, resume, workers, scheduler)
+    page = write_report(output, overwrite=True)
+    if json:
+        maps = list(results.maps.values())
+        show({"comparison": results.comparison, "maps": maps, "report": page}, json, print)
+        return
     comparison_table(results.comparison)
     for path in results.maps.values():
         say(f"map     {path}")
-    say(f"report  {write_report(output, overwrite=True)}")
+    say(f"report  {page}")
 
 
 def report(

@@ -1,0 +1,48 @@
+"""`--json`: what a command prints, as JSON for other programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+
+from outcrop.cli.console import say
+
+
+def show(content: Any, as_json: bool, table: Callable[..., None], *arguments: Any) -> None:
+    """Print a result as a table, or as JSON and nothing else on standard output.
+
+    Args:
+        content: the result.
+        table: what prints it; it is called with the result and `arguments`.
+    """
+    if as_json:
+        say(json.dumps(plain(content), indent=2))
+    else:
+        table(content, *arguments)
+
+
+def plain(content: Any) -> Any:
+    """Data that JSON knows: of a dataclass its fields, and of what is no number None.
+
+    >>> plain({"share": np.float32("nan"), "counts": np.array([1, 2]), "path": Path("a")})
+    {'share': None, 'counts': [1, 2], 'path': 'a'}
+    """
+    if isinstance(content, Mapping):
+        return {str(key): plain(value) for key, value in content.items()}
+    if isinstance(content, list | tuple | set | np.ndarray):
+        return [plain(one) for one in content]
+    if hasattr(content, "to_json"):
+        return plain(content.to_json())
+    if is_dataclass(content) and not isinstance(content, type):
+        return {item.name: plain(getattr(content, item.name)) for item in fields(content)}
+    if isinstance(content, np.generic):
+        return plain(content.item())
+    if isinstance(content, float):
+        return content if np.isfinite(content) else None
+    if content is None or isinstance(content, bool | int | str):
+        return content
+    return str(content)

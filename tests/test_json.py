@@ -1,0 +1,82 @@
+"""`--json`: each command prints one JSON document and nothing else on standard output."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from outcrop.cli import main
+
+COAST = "synthetic coast -o coast --images 1 --size 200 --seed 1"
+MAP = "map run coast/coast-1.tif -o map.tif --step 8 --device cpu"
+SMALL = "--depth 8 --width 4 --epochs 1 --device cpu"
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("json")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert (
+            main(
+                [
+                    "synthetic",
+                    "coast",
+                    "-o",
+                    "coast",
+                    "--images",
+                    "1",
+                    "--size",
+                    "200",
+                    "--seed",
+                    "1",
+                ]
+            )
+            == 0
+        )
+        yield folder
+
+
+def told(words, capfd):
+    capfd.readouterr()
+    assert main(words.split()) == 0
+    return json.loads(capfd.readouterr().out)
+
+
+def test_every_command_prints_json_alone(here, capfd, monkeypatch):
+    monkeypatch.chdir(here)
+    cut = told(
+        "patches coast/coast-1.tif --labels coast/labels.gpkg --column class --size 9 "
+        "--per-class 20 -o p.zarr --json",
+        capfd,
+    )
+    assert cut["patch_set"] == "p.zarr"
+    assert sum(cut["classes"].values()) == cut["shape"][0]
+    made = told("split p.zarr --block 300 --buffer 0 -o s.json --json", capfd)
+    assert set(made["sides"]) >= {"train", "validation"}
+    folds = told(
+        "split p.zarr --block 300 --buffer 0 --folds 3 --all-folds -o f.json --json", capfd
+    )
+    assert len(folds["each"]) == 3
+    run = told(f"train p.zarr --split s.json {SMALL} -o run --json", capfd)
+    assert 0 <= run["validation"]["overall"]["value"] <= 1
+    again = told("evaluate run p.zarr --device cpu --json", capfd)
+    assert again["scores"]["classes"] == run["validation"]["classes"]
+    costs = told("models --depth 8 --json", capfd)
+    assert costs[0]["parameters"] > 1000
+    compared = told(
+        f"compare p.zarr --split s.json {SMALL} --trials 0 --gap-seeds 0 --workers 1 -o c --json",
+        capfd,
+    )
+    assert len(compared["rows"]) > 5
+    assert compared.items() <= json.loads(Path("c/comparison.json").read_text()).items()
+    assert (
+        main(["map", "run", "coast/coast-1.tif", "-o", "map.tif", "--step", "8", "--device", "cpu"])
+        == 0
+    )
+    plan = told("sample map.tif --n 300 --floor 5 -o points.gpkg --json", capfd)
+    assert sum(plan["points"]) == 300
+    found = told("assess map.tif coast/coast-1-truth.tif --json", capfd)
+    assert len(found["classes"]) == len(found["pixels"])
