@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import subprocess
 import sys
+from inspect import ismodule
 
 import pytest
 
@@ -47,6 +48,13 @@ def test_all_names_are_there_and_none_is_a_builtin():
     assert all(getattr(oc, name) is not None for name in oc.__all__)
     assert not [name for name in oc.__all__ if hasattr(builtins, name)]
     assert set(oc.__all__) <= set(dir(oc))
+
+
+@pytest.mark.parametrize("name", ["generative", "models", "splits", "synthetic"])
+def test_namespaces_have_their_names(name):
+    space = getattr(oc, name)
+    assert len(space.__all__) >= 2
+    assert all(not ismodule(getattr(space, one)) for one in space.__all__)
 
 
 @pytest.mark.parametrize(("old", "new"), [("map", "map_scene"), ("report", "write_report")])

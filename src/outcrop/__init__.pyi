@@ -6,16 +6,12 @@ from . import locating as locating
 from . import models as models
 from . import splits as splits
 from . import synthetic as synthetic
-
-# trust
 from .auditing.audit import audit as audit
 from .auditing.folder import read_audit as read_audit
 from .errors import OutcropError as OutcropError
 from .evaluation.assessment import read_assessment as read_assessment
 from .evaluation.calibration import calibrate as calibrate
 from .evaluation.contests import contests as contests
-
-# results
 from .evaluation.scores import score as score
 from .experiment.compare import compare as compare
 from .experiment.compare_runs import compare_runs as compare_runs
@@ -48,8 +44,6 @@ from .mapping.sample import sample as sample
 from .mapping.scene import map_scene as map_scene
 from .mapping.volume import map_volume as map_volume
 from .models.architectures import MultiScaleNet as MultiScaleNet
-
-# models and training
 from .models.architectures import ResidualNet as ResidualNet
 from .models.architectures import UserNet as UserNet
 from .models.baselines import BASELINES as BASELINES
@@ -60,16 +54,12 @@ from .patches.at_positions import cut_at_positions as cut_at_positions
 from .patches.collection import open_patches as open_patches
 from .patches.cut import cut as cut
 from .patches.cut_volume import cut_volume as cut_volume
-
-# patches
 from .patches.patchset import PatchSet as PatchSet
 from .reporting import write_report as write_report
 from .sources.collections import read_collection as read_collection
 from .sources.labels import open_labels as open_labels
 from .sources.memory import scene_from_array as scene_from_array
 from .sources.mosaic import lay_together as lay_together
-
-# sources
 from .sources.opening import open_scene as open_scene
 from .sources.opening import open_scenes as open_scenes
 from .sources.scene import Reading as Reading
@@ -81,8 +71,6 @@ from .splits import MatchingSplit as MatchingSplit
 from .splits import RandomSplit as RandomSplit
 from .splits import SceneSplit as SceneSplit
 from .splits import SlabSplit as SlabSplit
-
-# splits
 from .splits import Split as Split
 from .splits import ZoneSplit as ZoneSplit
 from .splits import default_folds as default_folds

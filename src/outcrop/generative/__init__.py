@@ -1,1 +1,5 @@
 """Networks that learn the pictures themselves: VAE, GAN and VAE-GAN."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
