@@ -11,7 +11,7 @@ from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 
 from outcrop.errors import OutcropError
 from outcrop.synthetic.coast import BANDS, CLASSES, Hand, Radiometry, coast_image, make_coast
-from outcrop.synthetic.dice import Dice
+from outcrop.synthetic.draws import Draws
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def test_near_ground_is_more_alike_than_far_ground(image):
 
 
 def test_each_image_has_its_own_radiometry():
-    dice = Dice(0)
+    dice = Draws(0)
     assert Radiometry.draw(0, dice) == Radiometry.draw(0, dice)
     assert Radiometry.draw(0, dice).gain != Radiometry.draw(1, dice).gain
     plain = Radiometry.draw(1, dice)
@@ -168,12 +168,12 @@ def test_each_image_has_its_own_radiometry():
 
 def test_fields_are_standard_and_fit_together():
     x, y = np.arange(400.0), np.arange(300.0)
-    whole = Dice(7).field("a", x, y, 5.0)
-    part = Dice(7).field("a", x[100:200], y[50:90], 5.0)
+    whole = Draws(7).field("a", x, y, 5.0)
+    part = Draws(7).field("a", x[100:200], y[50:90], 5.0)
     np.testing.assert_allclose(whole[50:90, 100:200], part, atol=1e-12)
     assert abs(whole.mean()) < 0.05
     assert whole.std() == pytest.approx(1, abs=0.05)
-    assert abs(np.corrcoef(whole.ravel(), Dice(7).field("b", x, y, 5.0).ravel())[0, 1]) < 0.1
+    assert abs(np.corrcoef(whole.ravel(), Draws(7).field("b", x, y, 5.0).ravel())[0, 1]) < 0.1
 
 
 def test_an_existing_folder_is_refused(tmp_path):

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from outcrop.crew import Alone, Processes, solitary
 from outcrop.errors import OutcropError
 from outcrop.evaluation.scores import score
+from outcrop.executors import Alone, Processes, solitary
 from outcrop.experiment import compare as comparing
 from outcrop.experiment import trials
 from outcrop.experiment.comparison import read_comparison
@@ -258,8 +258,8 @@ def test_a_process_that_is_killed_is_one_line():
 
 
 def test_who_works():
-    with solitary(None, 1) as crew:
-        assert isinstance(crew, Alone)
+    with solitary(None, 1) as executor:
+        assert isinstance(executor, Alone)
     with pytest.raises(OutcropError, match="--workers: must be at least 1"), solitary(None, 0):
         pass
 

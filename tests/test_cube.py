@@ -25,7 +25,7 @@ from outcrop.synthetic.cube.wavelet import (
     ricker,
     wavelets,
 )
-from outcrop.synthetic.dice import Dice
+from outcrop.synthetic.draws import Draws
 from tests.command_line import run
 
 SHAPE = (64, 96, 128)
@@ -160,7 +160,7 @@ def test_reflection_coefficients_are_those_of_small_contrasts():
 
 
 def test_layers_are_thin_and_thick():
-    strata = Strata.draw(Dice(0), 0.0, 2000.0)
+    strata = Strata.draw(Draws(0), 0.0, 2000.0)
     level = strata.impedance(np.arange(0, 2000, 0.125, dtype=np.float32), np.float32(0))
     steps = np.flatnonzero(np.abs(np.diff(level)) > 1e-6)
     thickness = np.diff(steps[np.diff(steps, prepend=-99) > 1]) / 8
@@ -251,12 +251,12 @@ def test_horizons_are_continuous_where_the_classes_say(clean):
 
 def test_fields_are_standard_and_fit_together():
     grid = Grid.of(range(60), range(70), range(80))
-    whole = grid.field(Dice(7), "a", (4, 5, 6))
-    part = Grid.of(range(20, 30), range(70), range(5, 90)).field(Dice(7), "a", (4, 5, 6))
+    whole = grid.field(Draws(7), "a", (4, 5, 6))
+    part = Grid.of(range(20, 30), range(70), range(5, 90)).field(Draws(7), "a", (4, 5, 6))
     np.testing.assert_allclose(whole[20:30, :, 5:], part[..., :75], atol=1e-5)
     assert abs(whole.mean()) < 0.05
     assert whole.std() == pytest.approx(1, abs=0.05)
-    assert abs(np.corrcoef(whole.ravel(), grid.field(Dice(7), "b", (4, 5, 6)).ravel())[0, 1]) < 0.1
+    assert abs(np.corrcoef(whole.ravel(), grid.field(Draws(7), "b", (4, 5, 6)).ravel())[0, 1]) < 0.1
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

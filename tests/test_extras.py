@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import outcrop as oc
-from outcrop.crew import crew
+from outcrop.executors import executor
 from outcrop.extras import EXTRAS, need
 from tests.cubes import write_segy
 
@@ -79,7 +79,7 @@ def test_ibm_floats_need_the_extra_seismic(tmp_path, monkeypatch):
 def test_a_cluster_needs_the_extra_cluster(monkeypatch):
     _without(monkeypatch, "distributed")
     wanted = "--scheduler: needs distributed; run pip install"
-    with pytest.raises(oc.OutcropError, match=wanted), crew("local[2]"):
+    with pytest.raises(oc.OutcropError, match=wanted), executor("local[2]"):
         pass
 
 

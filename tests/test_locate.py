@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from outcrop.crew import Threads, crew
 from outcrop.errors import OutcropError
+from outcrop.executors import Threads, executor
 from outcrop.locating import find as find_module
-from outcrop.locating.climb import close, refine
 from outcrop.locating.comparison import Picture, compare, thinned
 from outcrop.locating.correlation import Slice, spectra, standardise
 from outcrop.locating.find import find
 from outcrop.locating.planes import Planes, Slab, filled, kept
+from outcrop.locating.refinement import close, refine
 from outcrop.locating.search import Candidates, _strips, looked_at, scan, spacing
 from outcrop.locating.signature import design
 from outcrop.locating.verify import Patches, View
@@ -58,7 +58,7 @@ def _patches(samples: np.ndarray, axis: int, n: int, seed: int, size: int = SIZE
 
 def _found(images, planes, flips=("none",)):
     """The peaks of every patch, the highest first."""
-    with crew() as workers:
+    with executor() as workers:
         return [one.ranked for one in find(Patches(images, None, flips), planes, workers)]
 
 
@@ -177,8 +177,8 @@ def test_the_way_goes_on_beyond_what_was_read(monkeypatch, tmp_path):
     for away, go in ((3, partial(refine, reach=(1, 2, 2))), (13, close)):
         wanted = [(k, (0, 0, min(i + away, 31), *at)) for k, (i, *at) in enumerate(places.tolist())]
         read.clear()
-        with crew() as workers:
-            found = dict(go(wanted, patches=patches, planes=planes, crew=workers))
+        with executor() as workers:
+            found = dict(go(wanted, patches=patches, planes=planes, executor=workers))
         assert all(peak.settled for peak in found.values())
         if away == 3:
             assert [found[k].place[2:] for k in range(20)] == [tuple(p) for p in places.tolist()]
@@ -266,16 +266,16 @@ def test_two_workers_of_a_cluster_find_what_one_process_finds(cube, cluster):
     samples, path = cube
     images, _ = _patches(samples, 0, 20, seed=14)
     planes = [Planes(open_volume(path), 0)]
-    with crew(cluster.scheduler_address) as workers:
+    with executor(cluster.scheduler_address) as workers:
         found = [one.ranked for one in find(Patches(images, None, ("none",)), planes, workers)]
     assert _known(found) == _known(_found(images, planes))
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://here", "tcp://no port"])
 def test_a_cluster_that_does_not_answer_is_told(monkeypatch, address):
-    monkeypatch.setattr("outcrop.crew._PATIENCE", 0.5)
+    monkeypatch.setattr("outcrop.executors._PATIENCE", 0.5)
     refused = pytest.raises(OutcropError, match=r"^--scheduler: no Dask scheduler answers at")
-    with refused, crew(address):
+    with refused, executor(address):
         pass
 
 

@@ -9,14 +9,14 @@ import pytest
 from scipy.ndimage import gaussian_filter, rotate
 from scipy.stats import norm
 
-from outcrop.crew import Threads, crew
+from outcrop.executors import Threads, executor
 from outcrop.locating import find as find_module
-from outcrop.locating.climb import close
 from outcrop.locating.comparison import Comparison, Picture, clearer, compare, thinned
 from outcrop.locating.find import find
 from outcrop.locating.locate import SURE
 from outcrop.locating.peaks import _CHANCE, CLEAR, Found, likeliest
 from outcrop.locating.planes import Planes
+from outcrop.locating.refinement import close
 from outcrop.locating.search import _ALIKE
 from outcrop.locating.signature import _LENGTH
 from outcrop.locating.verify import (
@@ -50,7 +50,7 @@ def cut(samples: np.ndarray, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def peaks_of(images: np.ndarray, path: str) -> list[Found]:
-    with crew() as workers:
+    with executor() as workers:
         every = Patches(images[:, None].astype(np.float32), None, ("none",))
         return find(every, [Planes(open_volume(path), 0)], workers)
 
@@ -71,7 +71,7 @@ def test_the_neighbourhood_ends_where_it_says(axis):
         np.save("cube.npy", samples)
         every = Patches(patch[None, None], None, ("none",))
         wanted = [(0, (0, 0, *map(int, start)))]
-        with crew() as workers:
+        with executor() as workers:
             ((_, peak),) = close(wanted, every, [Planes(open_volume("cube.npy"), 0)], workers)
         assert (peak.place[2:] == tuple(at)) == reached
     # What dips by 45 degrees moves as many pixels as slices; twice as many are looked at.
@@ -333,7 +333,7 @@ COSTS = {
     "search._SAMPLE": 512,
     "signature._LENGTH": 64,
     "signature._SAMPLE": 16,
-    "climb._ROUNDS": 16,
+    "refinement._ROUNDS": 16,
     "verify._MOST_STEPS": 64,
     "verify._THIN": 16,
     "verify._FEW": 8,

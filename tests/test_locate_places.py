@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, rotate, uniform_filter1d, zoom
 
-from outcrop.crew import crew
+from outcrop.executors import executor
 from outcrop.locating import find as find_module
-from outcrop.locating.climb import close
 from outcrop.locating.comparison import Comparison, Picture, clearer, compare, thinned
 from outcrop.locating.locate import locate as locate_patches
 from outcrop.locating.planes import Planes
+from outcrop.locating.refinement import close
 from outcrop.locating.verify import NEIGHBOURHOOD, Patches
 from outcrop.sources.volumes import open_volume
 from outcrop.synthetic.damage import damage
@@ -161,7 +161,7 @@ def test_the_way_up_ends_where_nothing_in_the_neighbourhood_is_better():
     images = np.stack([noisy(cube[i, r : r + SIZE, c : c + SIZE], dice) for i, r, c in at])
     starts = np.array(at) + dice.integers(-6, 7, size=at.shape)
     wanted = [(k, (0, 0, *map(int, start))) for k, start in enumerate(starts)]
-    with crew() as workers:
+    with executor() as workers:
         found = dict(close(wanted, Patches(images[:, None], None, ("none",)), planes, workers))
     every = windows(cube, 0)
     for k, peak in found.items():

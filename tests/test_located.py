@@ -13,9 +13,9 @@ from scipy.fft import dctn
 
 import outcrop as oc
 from outcrop.locating.comparison import Picture, compare
-from outcrop.locating.impostors import _growth, _Sample, surrogates
 from outcrop.locating.intensity import Intensity, common, intensities
 from outcrop.locating.locate import locate as locate_patches
+from outcrop.locating.null import _growth, _Sample, surrogates
 from outcrop.locating.planes import Planes
 from outcrop.locating.projections import write_projections
 from outcrop.locating.table import positions_table, write_positions

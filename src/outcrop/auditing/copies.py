@@ -144,12 +144,12 @@ def near_copies(patches: PatchSet, kept: np.ndarray, seed: int = 0) -> NearCopie
     """
     if len(kept) < 2:
         return NearCopies(kept[:0], no_pairs(), no_pairs())
-    dice = np.random.default_rng(seed)
-    whitening = usual_detail(patches, kept, dice)
+    rng = np.random.default_rng(seed)
+    whitening = usual_detail(patches, kept, rng)
     describe = whitening.describe(_FREQUENCIES)
     turns = orientations(patches.size)
     number = min(len(kept), max(1, int(_WORK / (len(kept) * len(turns) * _FREQUENCIES))))
-    order = dice.permutation(kept)
+    order = rng.permutation(kept)
     order = np.concatenate([np.sort(order[:number]), np.sort(order[number:])])
     described = np.concatenate(
         [describe(standardised(images)) for images in batches(patches, "describing patches", order)]
@@ -181,9 +181,9 @@ def same_pixels(coherent: np.ndarray) -> np.ndarray:
     return same & (same.sum() >= _SOME * len(same))
 
 
-def usual_detail(patches: PatchSet, kept: np.ndarray, dice: np.random.Generator) -> Whitening:
+def usual_detail(patches: PatchSet, kept: np.ndarray, rng: np.random.Generator) -> Whitening:
     """What is usual in a patch set, from a sample of it."""
-    drawn = np.sort(dice.permutation(kept)[:_SAMPLE])
+    drawn = np.sort(rng.permutation(kept)[:_SAMPLE])
     return Whitening.of(map(standardised, batches(patches, "sampling patches", drawn)))
 
 

@@ -53,14 +53,14 @@ def check_distances(
     remedy = "split by ground: `outcrop split --by blocks`"
     if advice is not None:
         remedy = f"split by ground, {advice}: {advice.command}"
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     if split is None:
-        return _among_themselves(patches, resemblance, remedy, dice)
+        return _among_themselves(patches, resemblance, remedy, rng)
     found = []
     for side, word in ((VALIDATION, "validation"), (TEST, "test")):
         judged, taught = np.flatnonzero(split.sides == side), split.train
         if len(judged) and len(taught):
-            some = np.sort(dice.permutation(judged)[:_LOOKED_AT])
+            some = np.sort(rng.permutation(judged)[:_LOOKED_AT])
             found.append(_between(patches, some, taught, word, resemblance, remedy))
     return found
 
@@ -189,12 +189,12 @@ def _among_themselves(
     patches: PatchSet,
     resemblance: Resemblance | None,
     remedy: str,
-    dice: np.random.Generator,
+    rng: np.random.Generator,
 ) -> list[Finding]:
     if len(patches) < 2:
         return []
     assert patches.positions is not None
-    some = np.sort(dice.permutation(len(patches))[:_LOOKED_AT])
+    some = np.sort(rng.permutation(len(patches))[:_LOOKED_AT])
     one = patches.positions[some]
     through = np.zeros((len(one), 3)) if resemblance is None else resemblance.through(one)
     shared = gaps(one, one, through, themselves=True)[0]

@@ -31,14 +31,14 @@ def draw_from_patches(patches: PatchSet, seed: int, draws: int) -> list[Draw]:
         without data are left out.
     """
     assert patches.positions is not None
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     height, width = patches.size
     found = []
     for _ in range(draws):
         count = min(_PATCHES, len(patches))
-        index = np.sort(dice.choice(len(patches), count, replace=False))
+        index = np.sort(rng.choice(len(patches), count, replace=False))
         each = min(_POINTS // count, height * width)
-        pixel = dice.permuted(np.tile(np.arange(height * width), (count, 1)), axis=1)[:, :each]
+        pixel = rng.permuted(np.tile(np.arange(height * width), (count, 1)), axis=1)[:, :each]
         row, column = np.divmod(pixel, width)
         values = patches.take(index)[np.arange(count)[:, None], :, row, column]
         at = _pixels_at(patches, index, row, column)
@@ -61,9 +61,9 @@ def draw_from_origins(
     Returns:
         As `draw_from_patches`.
     """
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     size = np.array([np.prod(source.shape, dtype=float) for source in patches.sources])
-    windows = dice.multinomial(_WINDOWS, size / size.sum(), draws)
+    windows = rng.multinomial(_WINDOWS, size / size.sum(), draws)
     parts: list[list[Draw]] = [[] for _ in range(draws)]
     for number, (source, origin) in enumerate(zip(patches.sources, origins, strict=True)):
         draw = np.repeat(np.arange(draws), windows[:, number])
@@ -71,7 +71,7 @@ def draw_from_origins(
             continue
         with origin.reader() as reader:
             seen = [
-                _look(reader, source.shape, _extent(source.shape, axis, window), dice)
+                _look(reader, source.shape, _extent(source.shape, axis, window), rng)
                 for window in range(len(draw))
             ]
         pixel, values = (np.concatenate(part) for part in zip(*seen, strict=True))
@@ -94,11 +94,11 @@ def _extent(shape: tuple[int, ...], axis: int | None, number: int) -> np.ndarray
 
 
 def _look(
-    reader: SceneReader | VolumeReader, shape: tuple[int, ...], extent: np.ndarray, dice: Generator
+    reader: SceneReader | VolumeReader, shape: tuple[int, ...], extent: np.ndarray, rng: Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Some pixels of a window anywhere: their rows and columns (or voxels), and values."""
-    corner = dice.integers(0, np.subtract(shape, extent) + 1)
-    pixel = dice.integers(0, extent, (_EACH, len(shape)))
+    corner = rng.integers(0, np.subtract(shape, extent) + 1)
+    pixel = rng.integers(0, extent, (_EACH, len(shape)))
     if isinstance(reader, VolumeReader):
         z, y, x = map(int, corner)
         box = reader.box((z, y, x), (z + extent[0], y + extent[1], x + extent[2]))

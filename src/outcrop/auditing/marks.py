@@ -57,11 +57,11 @@ def check_levels(patches: PatchSet, seed: int = 0) -> list[Finding]:
     patches a class, band by band; the first band that shows it is told.
     """
     sample = _sample(patches, seed)
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     drawn: dict[int, list[np.ndarray]] = {k: [] for k in sample}
     for k, images in _of_classes(patches, sample):
         pixels = images.reshape(*images.shape[:2], -1)
-        drawn[k].append(pixels[:, :, dice.permutation(pixels.shape[2])[:_VALUES]])
+        drawn[k].append(pixels[:, :, rng.permutation(pixels.shape[2])[:_VALUES]])
     values = {k: np.concatenate(parts) for k, parts in drawn.items()}
     for band, name in enumerate(patches.bands):
         seen = {k: own[:, band][np.isfinite(own[:, band])] for k, own in values.items()}
@@ -133,11 +133,11 @@ def _finer(k: int, seen: dict[int, np.ndarray], grids: dict[int, tuple[float, fl
 
 def _sample(patches: PatchSet, seed: int) -> dict[int, np.ndarray]:
     """Some patches of each class that has at least ten."""
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     present = np.flatnonzero(patches.counts >= _LEAST)
     each = max(_LEAST, min(_SAMPLE, _MOST // max(len(present), 1)))
     return {
-        int(k): np.sort(dice.permutation(np.flatnonzero(patches.labels == k))[:each])
+        int(k): np.sort(rng.permutation(np.flatnonzero(patches.labels == k))[:each])
         for k in present
     }
 

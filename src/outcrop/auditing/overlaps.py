@@ -71,15 +71,15 @@ def overlapping(patches: PatchSet, kept: np.ndarray, seed: int = 0) -> Overlaps:
     """
     if len(kept) < 2:
         return Overlaps(kept[:0], no_pairs(), np.zeros((0, 2), np.int64))
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     reduced = _reduced(patches)[kept]
-    search = _Search.of(reduced, dice)
+    search = _Search.of(reduced, rng)
     turns = orientations(patches.size)
     flops = 2.0 * len(kept) * search.windows * len(turns) * _FREQUENCIES
     number = min(len(kept), max(1, int(_WORK / flops)))
-    asked = np.sort(dice.permutation(len(kept))[:number])
+    asked = np.sort(rng.permutation(len(kept))[:number])
     first, second, which = search.nearest(reduced, asked, turns)
-    whitening = usual_detail(patches, kept, dice)
+    whitening = usual_detail(patches, kept, rng)
     needed = np.log(len(kept) ** 2 / 2 * len(turns) * np.prod(patches.size)) + EVIDENCE
     found = _verify(patches, whitening, kept[first], kept[second], which, needed)
     return Overlaps(kept[asked], *found)
@@ -96,13 +96,13 @@ class _Search:
     matrix: np.ndarray
 
     @classmethod
-    def of(cls, reduced: np.ndarray, dice: np.random.Generator) -> _Search:
+    def of(cls, reduced: np.ndarray, rng: np.random.Generator) -> _Search:
         height, width = (max(1, side // 2) for side in reduced.shape[1:])
         rows, columns = (
             np.arange(0, full - part + 1, max(1, part // 16))
             for full, part in zip(reduced.shape[1:], (height, width), strict=True)
         )
-        sample = np.sort(dice.permutation(len(reduced))[:_SAMPLE])
+        sample = np.sort(rng.permutation(len(reduced))[:_SAMPLE])
         middle = _middle(reduced[sample].astype(np.float32), (height, width))
         descriptor = Whitening.of([middle]).describe(_FREQUENCIES)
         return cls((height, width), rows, columns, descriptor, descriptor.matrix((height, width)))

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from outcrop.crew import Alone, cores, solitary
 from outcrop.errors import OutcropError
+from outcrop.executors import Alone, cores, solitary
 from outcrop.experiment.comparison import (
     Comparison,
     is_compared,
@@ -328,7 +328,7 @@ def _do(setting: Setting, scheduler: str | None, workers: int) -> None:
     if not left and not later:
         return
     many = min(workers, max(len(left), len(later)))
-    with solitary(scheduler, workers if workers < 1 else many) as crew:
+    with solitary(scheduler, workers if workers < 1 else many) as executor:
         if setting.tuning.tries and any(one.what == "network" for one in left):
             tell(
                 f"each training of the network is tuned first: up to {setting.tuning.trials} "
@@ -336,7 +336,7 @@ def _do(setting: Setting, scheduler: str | None, workers: int) -> None:
                 "--trials 0 tunes nothing"
             )
         for trials, what in ((left, "models"), (later, "codes")):
-            do_all(setting, trials, crew, what)
+            do_all(setting, trials, executor, what)
 
 
 def _networks(setting: Setting) -> Entrant:

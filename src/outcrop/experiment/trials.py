@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from outcrop import __version__
-from outcrop.crew import Crew
+from outcrop.executors import Executor
 from outcrop.experiment.entrants import Answer, answer_of
 from outcrop.experiment.learnt import Encoder, GivenFeatures, LearntFeatures, Measure
 from outcrop.files import decoding, new_file
@@ -131,7 +131,7 @@ class Setting:
         return is_finished(self.run(trial, trial.what))
 
 
-def do_all(setting: Setting, trials: Sequence[Trial], crew: Crew, what: str) -> None:
+def do_all(setting: Setting, trials: Sequence[Trial], executor: Executor, what: str) -> None:
     """Do what is not done yet, and tell once what the trials have to say.
 
     Args:
@@ -141,7 +141,7 @@ def do_all(setting: Setting, trials: Sequence[Trial], crew: Crew, what: str) -> 
         OutcropError: a trial cannot be done; what others have done stays.
     """
     told: set[str] = set()
-    for lines in crew.each(_quietly if crew.far else _plainly, setting, trials, what):
+    for lines in executor.each(_quietly if executor.remote else _plainly, setting, trials, what):
         for line in lines:
             if line not in told:
                 tell(line)

@@ -8,11 +8,11 @@ from functools import reduce
 
 import numpy as np
 
-from outcrop.crew import Crew
-from outcrop.locating.climb import along, close, refine
+from outcrop.executors import Executor
 from outcrop.locating.correlation import standardise
 from outcrop.locating.peaks import WORSE, Found, fits_well, likeliest
 from outcrop.locating.planes import Planes, Slab, kept
+from outcrop.locating.refinement import along, close, refine
 from outcrop.locating.search import (
     Apart,
     Candidates,
@@ -87,7 +87,7 @@ class _Scan:
     apart: Apart
 
 
-def find(patches: Patches, planes: Sequence[Planes], crew: Crew) -> list[Found]:
+def find(patches: Patches, planes: Sequence[Planes], executor: Executor) -> list[Found]:
     """The peaks of every patch; none for a patch that fits nowhere.
 
     If it is little work, every patch is compared with every window of every slice at full
@@ -98,13 +98,13 @@ def find(patches: Patches, planes: Sequence[Planes], crew: Crew) -> list[Found]:
     signatures. From the likeliest places of patches that are no exact copies the way goes uphill
     until nothing around fits better.
     """
-    planes = kept(planes, patches.size, crew)
+    planes = kept(planes, patches.size, executor)
     found = [Found() for _ in range(len(patches))]
     every = range(len(patches))
 
     def add(look: _Look, wanted: list[int]) -> None:
         some = patches if len(wanted) == len(patches) else patches.some(wanted)
-        peaks, complete = _search(look, some, planes, crew)
+        peaks, complete = _search(look, some, planes, executor)
         for patch, peak in peaks:
             found[wanted[patch]].add(peak)
         if look.signs == _BOTH:
@@ -136,14 +136,14 @@ def find(patches: Patches, planes: Sequence[Planes], crew: Crew) -> list[Found]:
         if unclear:
             add(look, unclear)
             unclear = badly(unclear)
-    _close(inexact(), found, patches, planes, crew)
+    _close(inexact(), found, patches, planes, executor)
     return found
 
 
-def find_in(patches: Patches, planes: Sequence[Planes], crew: Crew) -> np.ndarray:
+def find_in(patches: Patches, planes: Sequence[Planes], executor: Executor) -> np.ndarray:
     """The best score of every patch in a few slices; NaN of one that fits nowhere."""
     found = np.full(len(patches), np.nan)
-    for patch, peak in _search(_HARD, patches, planes, crew)[0]:
+    for patch, peak in _search(_HARD, patches, planes, executor)[0]:
         found[patch] = np.fmax(found[patch], peak.score)
     return found
 
@@ -153,19 +153,21 @@ def _close(
     found: Sequence[Found],
     patches: Patches,
     planes: Sequence[Planes],
-    crew: Crew,
+    executor: Executor,
 ) -> None:
-    """Climb from the likeliest places of some patches, and along slices that look alike."""
+    """Refine from the likeliest places of some patches, and along slices that look alike."""
     starts = [(patch, place) for patch in wanted for place in likeliest(found[patch].peaks)]
     for patch in wanted:
         found[patch].clear()
-    closed = close(starts, patches, planes, crew)
+    closed = close(starts, patches, planes, executor)
     for patch, peak in closed:
         found[patch].add(peak)
     alike = [(patch, found[patch].best.place) for patch in wanted
              if found[patch].peaks and found[patch].best.beyond]  # fmt: skip
     if alike:
-        for patch, peak in close(along(alike, patches, planes, crew), patches, planes, crew):
+        for patch, peak in close(
+            along(alike, patches, planes, executor), patches, planes, executor
+        ):
             found[patch].add(peak)
 
 
@@ -176,22 +178,22 @@ def _work(n: int, patches: Patches, planes: Sequence[Planes]) -> float:
 
 
 def _search(
-    look: _Look, patches: Patches, planes: Sequence[Planes], crew: Crew
+    look: _Look, patches: Patches, planes: Sequence[Planes], executor: Executor
 ) -> tuple[list[tuple[int, Peak]], np.ndarray]:
     """The peaks of every patch near the likeliest of the places that a look compares.
 
     Returns:
         These, and a mask of the patches of which no place can have been left out.
     """
-    likely, reach = _likely(look, patches, planes, crew)
-    peaks = _peaks(likely, reach, patches, planes, crew)
+    likely, reach = _likely(look, patches, planes, executor)
+    peaks = _peaks(likely, reach, patches, planes, executor)
     if look.windows:
         return peaks, _complete(peaks, likely, reach)
     return peaks, np.ones(len(patches), bool)
 
 
 def _likely(
-    look: _Look, patches: Patches, planes: Sequence[Planes], crew: Crew
+    look: _Look, patches: Patches, planes: Sequence[Planes], executor: Executor
 ) -> tuple[Candidates, Apart]:
     """The likeliest places, and slices, rows and columns to each side of what they stand for."""
     size, upright = patches.size, patches.upright()
@@ -220,21 +222,21 @@ def _likely(
     apart = _apart((slices, *reach))
     shared = _Scan(planes, steps, look, size, cell, signature, np.stack(known), apart)
     tasks = [(number, slab) for number, one in enumerate(planes) for slab in one.slabs(size)]
-    each = crew.each(_scan, shared, tasks, "comparing")
+    each = executor.each(_scan, shared, tasks, "comparing")
     none = Candidates.none(len(patches), look.most)
     likely = reduce(lambda one, other: one.with_(other).spread(apart, look.most), each, none)
     return likely, (slices, *reach)
 
 
 def _peaks(
-    likely: Candidates, reach: Apart, patches: Patches, planes: Sequence[Planes], crew: Crew
+    likely: Candidates, reach: Apart, patches: Patches, planes: Sequence[Planes], executor: Executor
 ) -> list[tuple[int, Peak]]:
     """The peaks near likely places: the likeliest first, then the others beside what was found."""
 
     def look_closer(places: np.ndarray, least: np.ndarray | None) -> list[tuple[int, Peak]]:
         at = np.argwhere(places).tolist()
         wanted = [(patch, _place(likely, patch, m)) for patch, m in at]
-        return refine(wanted, reach, patches, planes, crew, least)
+        return refine(wanted, reach, patches, planes, executor, least)
 
     some = np.isfinite(likely.score)
     first = np.zeros_like(some)
@@ -246,7 +248,7 @@ def _peaks(
         (patch, peak.place) for patch, peak in peaks if not peak.certain and peak.score > NEAR
     ]
     if len(beside) <= max(_MANY, len(patches) // 10):
-        peaks += close(beside, patches, planes, crew)
+        peaks += close(beside, patches, planes, executor)
     certain = {patch: peak for patch, peak in peaks if peak.certain}
     exact = np.isin(np.arange(len(patches)), list(certain))
     # What looks far less likely than the places of nearly all patches is none.
@@ -264,7 +266,7 @@ def _peaks(
         else:
             peaks.append((patch, peak))
     # Some of the pixels may take a window beside it for the twin of an exact copy.
-    for patch, peak in close(twins, patches, planes, crew):
+    for patch, peak in close(twins, patches, planes, executor):
         if peak.place != certain[patch].place:
             peaks.append((patch, peak))
     return peaks

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from outcrop.crew import Crew, crew
 from outcrop.errors import OutcropError
+from outcrop.executors import Executor, executor
 from outcrop.locating.find import find
-from outcrop.locating.impostors import impostors
 from outcrop.locating.intensity import Intensity, intensities
 from outcrop.locating.located import Located
+from outcrop.locating.null import null_distribution
 from outcrop.locating.planes import Planes
 from outcrop.locating.verify import Patches, Peak
 from outcrop.patches.flips import FLIPS, KEEP_SHAPE
@@ -43,11 +43,11 @@ def locate(
 ) -> Located:
     """Find where patches were cut, whatever was done to their brightness and contrast.
 
-    Every window of every slice is compared by a signature; what is likely is climbed from and
-    judged by normalised cross-correlation at full resolution (Lewis 1995, eq. 2), of the patches as
-    they are and of their negatives. A patch counts as found if one place fits it clearly better
+    Every window of every slice is compared by a signature. From likely places a local refinement
+    goes on, by normalised cross-correlation at full resolution (Lewis 1995, eq. 2) of the patches
+    as they are and of their negatives. A patch counts as found if one place fits it clearly better
     than all others, or if patches from elsewhere would hardly fit as well, which surrogates of the
-    patches tell (`outcrop.locating.impostors`). Where another place may fit as well, it is
+    patches tell (`outcrop.locating.null`). Where another place may fit as well, it is
     `ambiguous`.
 
     Of patches with missing pixels the others are compared, if they are more than half; of a patch
@@ -90,7 +90,7 @@ def locate(
     names = FLIPS if size[0] == size[1] else KEEP_SHAPE
     every = Patches(images, missing, tuple(names) if flips else ("none",))
     wanted = every if usable.all() else every.some(np.flatnonzero(usable).tolist())
-    with crew(scheduler) as workers:
+    with executor(scheduler) as workers:
         believed = _believe(wanted, stacks, sure, workers)
     if not believed.fits:
         raise OutcropError(
@@ -129,13 +129,15 @@ class _Believed:
         return bool((self.score > 0).any())
 
 
-def _believe(patches: Patches, stacks: Sequence[Planes], sure: float, workers: Crew) -> _Believed:
+def _believe(
+    patches: Patches, stacks: Sequence[Planes], sure: float, workers: Executor
+) -> _Believed:
     found = find(patches, stacks, workers)
     score = np.array([one.best.score if one.peaks else np.nan for one in found])
     unique = np.array([bool(one.peaks) and one.unique for one in found])
     confidence = np.array([one.confidence for one in found])
     if not unique.all():
-        elsewhere = impostors(patches, stacks, workers)
+        elsewhere = null_distribution(patches, stacks, workers)
         confidence = np.maximum(confidence, np.nan_to_num(elsewhere.refuted(score)))
     which = np.flatnonzero((confidence >= sure) & (score > 0))
     best = [found[k].best for k in which]

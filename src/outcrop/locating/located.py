@@ -35,7 +35,7 @@ class Located:
         score: the normalised cross-correlation of the best place, from -1 to 1; NaN where it could
             not be looked for.
         confidence: the probability that a patch from elsewhere would fit worse, from 0 to 1
-            (`outcrop.locating.impostors`).
+            (`outcrop.locating.null`).
         margin: the score minus the best of the neighbouring slices and of other places.
         ambiguous: bool, of those found, whether another place may fit as well: where not every
             window of the sources was compared, or the difference may be chance

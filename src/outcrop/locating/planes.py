@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from outcrop.crew import Crew
+from outcrop.executors import Executor
 from outcrop.sources.scene import Scene
 from outcrop.sources.volumes import Volume, VolumeReader
 from outcrop.sources.volumes.volume import surely_finite
@@ -158,7 +158,7 @@ class _Kept(Planes):
         ]
 
 
-def kept(planes: Sequence[Planes], window: tuple[int, int], crew: Crew) -> Sequence[Planes]:
+def kept(planes: Sequence[Planes], window: tuple[int, int], executor: Executor) -> Sequence[Planes]:
     """The same in memory, if that is little and the work is done in this process.
 
     A search reads a source several times.
@@ -167,12 +167,12 @@ def kept(planes: Sequence[Planes], window: tuple[int, int], crew: Crew) -> Seque
         window: height and width of the patches.
     """
     shapes = [(one.count, one.bands, *one.size) for one in planes]
-    if sum(map(math.prod, shapes)) > _KEPT_SAMPLES or crew.far:
+    if sum(map(math.prod, shapes)) > _KEPT_SAMPLES or executor.remote:
         return planes
     found = []
     for one, shape in zip(planes, shapes, strict=True):
         pixels = np.empty(shape, np.float32)
-        for _ in crew.each(_keep, (one, pixels), one.slabs(window), "reading"):
+        for _ in executor.each(_keep, (one, pixels), one.slabs(window), "reading"):
             pass
         pixels.flags.writeable = False
         found.append(_Kept(one.source, one.axis, pixels))

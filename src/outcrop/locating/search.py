@@ -146,14 +146,14 @@ def some_windows(planes: Sequence[Planes], size: tuple[int, int]) -> np.ndarray:
     Returns:
         float32, `N × bands × height × width`.
     """
-    dice, found = np.random.default_rng(0), []
+    rng, found = np.random.default_rng(0), []
     each = max(1, _SAMPLE // (_PLACES * len(planes)))
     for one in planes:
         with one.open() as read:
             for slab in _pieces(one, size, 1):
                 pixels = read(slab)[0]
-                rows = dice.integers(slab.height - size[0] + 1, size=each)
-                columns = dice.integers(slab.width - size[1] + 1, size=each)
+                rows = rng.integers(slab.height - size[0] + 1, size=each)
+                columns = rng.integers(slab.width - size[1] + 1, size=each)
                 found += [pixels[:, r : r + size[0], c : c + size[1]]
                           for r, c in zip(rows, columns, strict=True)]  # fmt: skip
     return np.stack(found)

@@ -24,14 +24,14 @@ def is_approximate(job: Job) -> bool:
 
 def told_agreement(job: Job, pictures: Pictures, windows: Sequence[Window], store: Partial) -> str:
     """How often a dense map says what it would say patch by patch, from a sample of pixels."""
-    dice = np.random.default_rng(0)
-    some = dice.permutation(len(windows))[:_WINDOWS_SAMPLED]
+    rng = np.random.default_rng(0)
+    some = rng.permutation(len(windows))[:_WINDOWS_SAMPLED]
     agree: list[np.ndarray] = []
     with pictures.reader(ahead=False) as reader:
         for window in (windows[k] for k in some):
             said = store.read(window)[0]
             rows, columns = np.nonzero(said)
-            drawn = dice.permutation(len(rows))[: _PIXELS_SAMPLED // len(some)]
+            drawn = rng.permutation(len(rows))[: _PIXELS_SAMPLED // len(some)]
             if not len(drawn):
                 continue
             row, column = rows[drawn], columns[drawn]

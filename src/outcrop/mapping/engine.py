@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from outcrop.crew import Crew, cores, crew
+from outcrop.executors import Executor, cores, executor
 from outcrop.mapping.approximate import is_approximate, told_agreement
 from outcrop.mapping.job import Job
 from outcrop.mapping.partial import Partial
@@ -41,7 +41,7 @@ def finished(
 
     Args:
         output: the map; they lie beside it.
-        scheduler: see `outcrop.crew.crew`.
+        scheduler: see `outcrop.executors.executor`.
         resume: go on with what is there.
 
     Raises:
@@ -56,7 +56,7 @@ def finished(
                 f"{output}: patch by patch, as networks with padding are trained; one trained "
                 "with --padding none gives its map a hundred times faster"
             )
-        with crew(scheduler, threads_for(job.predictor.models)) as workers:
+        with executor(scheduler, threads_for(job.predictor.models)) as workers:
             for window, layers in _classified(job, pictures, todo, workers):
                 store.write(window, layers)
         if is_approximate(job):
@@ -102,10 +102,10 @@ class _Work:
 
 
 def _classified(
-    job: Job, pictures: Pictures, windows: Sequence[Window], workers: Crew
+    job: Job, pictures: Pictures, windows: Sequence[Window], workers: Executor
 ) -> Iterator[tuple[Window, np.ndarray]]:
     """Every window and its layers; while some are computed others are read and written."""
-    if workers.far:
+    if workers.remote:
         done = workers.each(_read_and_classify, _Work(job, pictures), windows, "classifying")
         yield from zip(windows, done, strict=True)
         return

@@ -90,7 +90,7 @@ def map_scene(
             tiles of up to 512.
         extent: map only this part: smallest x and y, largest x and y in the scene's CRS. Nothing
             else is read than it and its surroundings.
-        scheduler: see `outcrop.crew.crew`; without it, threads of this process.
+        scheduler: see `outcrop.executors.executor`; without it, threads of this process.
         resume: go on with a map that was interrupted.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Splits by ground, not by dice; scikit-learn cross-validators too."""
+"""Spatial and random splits; they are scikit-learn cross-validators too."""
 
 from outcrop.splits.choose import block_split, default_folds, delivered_split, make_splitter
 from outcrop.splits.folds import Folds, read_folds

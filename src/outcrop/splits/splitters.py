@@ -189,14 +189,14 @@ class Splitter(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class RandomSplit(Splitter):
-    """Stratified split at random: by dice, not by ground.
+    """Stratified random split.
 
     The way that flatters: twins of the validation patches are in the training side. It is here
     to measure by how much (the leak gap), and for collections whose images are independent.
 
     Attributes:
         folds: one of them validates.
-        seed: of the dice.
+        seed: random seed.
     """
 
     folds: int = 5
@@ -210,13 +210,13 @@ class RandomSplit(Splitter):
         check_deal(patches, self.folds, self.seed)
         if patches.counts.max() < self.folds:  # scikit-learn refuses these
             return deal_pieces(patches, np.arange(len(patches)), self.folds, self.seed)
-        dice = StratifiedKFold(self.folds, shuffle=True, random_state=self.seed)
+        stratified = StratifiedKFold(self.folds, shuffle=True, random_state=self.seed)
         folds = np.zeros((self.folds, len(patches)), bool)
         with warnings.catch_warnings():
             # A class of fewer patches than folds cannot be in all; `Split.warnings` names it.
             warnings.simplefilter("ignore", UserWarning)
             for fold, (_, held) in zip(
-                folds, dice.split(patches.labels, patches.labels), strict=True
+                folds, stratified.split(patches.labels, patches.labels), strict=True
             ):
                 fold[held] = True
         return list(folds)
@@ -388,11 +388,11 @@ def random_counterpart(patches: PatchSet, split: Split, seed: int = 0) -> Split:
     """The split at random that a split by ground is to be held against.
 
     The same patches, the buffer left out, and as many of them in training and in validation, but
-    dealt by dice, class by class. What then differs between the two scores is the leak alone.
+    drawn at random, class by class. What then differs between the two scores is the leak alone.
 
     Args:
         split: by ground; its groups are kept, so that intervals rest on the same ground.
-        seed: of the dice.
+        seed: random seed.
 
     Raises:
         OutcropError: a side has fewer patches than there are classes.

@@ -191,9 +191,9 @@ def move(images: Tensor, moves: Moves) -> tuple[Tensor, Tensor]:
     return moved, inside[:, None]
 
 
-def add_noise(images: Tensor, deviation: float, dice: torch.Generator) -> Tensor:
+def add_noise(images: Tensor, deviation: float, rng: torch.Generator) -> Tensor:
     """Pictures with normal noise of that standard deviation added to every pixel."""
-    drawn = torch.randn(images.shape, generator=dice, device=images.device)
+    drawn = torch.randn(images.shape, generator=rng, device=images.device)
     return images + deviation * drawn
 
 

@@ -197,13 +197,13 @@ class Epoch:
             augmentation = self._recipe.augmentation
             seeds = (self._recipe.seed, self._number, step, k)
             if augmentation.noise:
-                images = add_noise(images, augmentation.noise, dice(images.device, *seeds))
+                images = add_noise(images, augmentation.noise, generator(images.device, *seeds))
             if augmentation.cutout:
                 images = cover(images, self._centres[parts[k]], augmentation.cutout)
             yield Part(images, labels, len(labels) / whole, (*seeds, 1))
 
 
-def dice(device: torch.device, *numbers: int) -> torch.Generator:
+def generator(device: torch.device, *numbers: int) -> torch.Generator:
     """A generator on a device whose numbers follow from `numbers` alone."""
     seeds = np.random.SeedSequence(numbers)
     return torch.Generator(device).manual_seed(int(seeds.generate_state(1)[0]))

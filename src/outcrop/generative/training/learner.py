@@ -18,7 +18,7 @@ from outcrop.generative.network import VaeGan
 from outcrop.generative.recipe import VaeGanRecipe
 from outcrop.generative.training.losses import fooled, judged_as, likeness, prior
 from outcrop.generative.training.tally import Seen
-from outcrop.training.batches import Part, Step, dice
+from outcrop.training.batches import Part, Step, generator
 from outcrop.training.checkpoint import Checkpoint
 from outcrop.training.device import compiles, kept_graphs
 from outcrop.training.parallel import Team
@@ -137,7 +137,7 @@ class VaeGanLearner:
         right = torch.zeros((), device=self.team.device)
         for k, part in enumerate(step.parts):
             number = self.team.rank + k * self.team.world
-            random = dice(self.team.device, self.recipe.seed, epoch, step.number, number, 1)
+            random = generator(self.team.device, self.recipe.seed, epoch, step.number, number, 1)
             with kept_graphs(self._compiled):
                 gradients, seen = self._differentiate(part, random, prior_weight)
             for name, its in gradients.items():

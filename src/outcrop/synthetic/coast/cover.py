@@ -6,7 +6,7 @@ import numpy as np
 
 from outcrop.synthetic.coast.frame import PIXEL
 from outcrop.synthetic.coast.ground import CLASSES, Ground
-from outcrop.synthetic.dice import Dice
+from outcrop.synthetic.draws import Draws
 
 BANDS = ("blue", "green", "red", "near infrared")
 
@@ -41,15 +41,15 @@ _RICE_STAGES = (
 _POND_STATES = (_CLEAR, _ALGAE, _TURBID, _SILTY, _WET_MUD, _DRY_MUD)
 
 
-def reflectance(ground: Ground, dice: Dice, date: float = 0.0) -> np.ndarray:
+def reflectance(ground: Ground, draws: Draws, date: float = 0.0) -> np.ndarray:
     """Surface reflectance of a frame, float64, 4 × size × size.
 
     Args:
         ground: the layout.
-        dice: the world's chance.
+        draws: the world's chance.
         date: shift of the rice calendar, as a share of the season.
     """
-    cover = _Cover(ground, dice, date)
+    cover = _Cover(ground, draws, date)
     layers = (cover.ponds, cover.mudflat, cover.mangrove, cover.rice, cover.built, cover.water)
     spectrum = np.zeros((len(BANDS), *ground.truth.shape))
     for k, layer in enumerate(layers):
@@ -61,21 +61,21 @@ def reflectance(ground: Ground, dice: Dice, date: float = 0.0) -> np.ndarray:
 class _Cover:
     """The spectra of the six covers, each over the whole frame."""
 
-    def __init__(self, ground: Ground, dice: Dice, date: float) -> None:
-        self.ground, self.dice, self.date = ground, dice, date
+    def __init__(self, ground: Ground, draws: Draws, date: float) -> None:
+        self.ground, self.draws, self.date = ground, draws, date
 
     def field(self, name: str, scale: float) -> np.ndarray:
-        return self.dice.field(name, self.ground.frame.x, self.ground.frame.y, scale)
+        return self.draws.field(name, self.ground.frame.x, self.ground.frame.y, scale)
 
     def parcel(self, name: str) -> np.ndarray:
         """A normal number for every pond or rice parcel."""
         parcels = self.ground.parcels
-        return self.dice.normal(name, *self.ground.district, parcels.i, parcels.j)
+        return self.draws.normal(name, *self.ground.district, parcels.i, parcels.j)
 
     def plot(self, name: str) -> np.ndarray:
         """A uniform number for every house plot."""
         plots = self.ground.plots
-        return self.dice.uniform(name, *self.ground.district, plots.i, plots.j)
+        return self.draws.uniform(name, *self.ground.district, plots.i, plots.j)
 
     def tint(self, cover: str) -> np.ndarray:
         """What neighbours of one class have in common: soil, variety, age, practice; a factor."""
@@ -142,11 +142,11 @@ class _Cover:
         frame = self.ground.frame
         away = np.clip(-self.ground.inland / (0.25 * frame.depth), 0, 1)
         # The longshore current draws the plumes out along the coast.
-        plumes = self.dice.field("plumes", frame.x / 3, frame.y, 220)
+        plumes = self.draws.field("plumes", frame.x / 3, frame.y, 220)
         turbid = 0.78 - 0.5 * away + 0.13 * plumes
         turbid += 0.06 * self.field("eddies", 90)
         # Swell runs onto the shore in crests.
-        swell = self.dice.field("swell", frame.x / 4, frame.y, 18)
+        swell = self.draws.field("swell", frame.x / 4, frame.y, 18)
         turbid += 0.05 * self.contrast("water") * swell
         return _along((_CLEAR, _GREEN, _TURBID, _SILTY), turbid)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from outcrop.synthetic.dice import Dice
+from outcrop.synthetic.draws import Draws
 
 PIXEL = 10.0  # metres
 CRS = "EPSG:32648"
@@ -47,15 +47,15 @@ class Frame:
         return PIXEL, 0.0, self.west, 0.0, -PIXEL, self.north
 
 
-def frame(index: int, size: int, dice: Dice) -> Frame:
+def frame(index: int, size: int, draws: Draws) -> Frame:
     """The window of image `index`: it touches the next one, and follows the shore up and down."""
     west = _WEST + index * size * PIXEL
-    middle = float(shore(west + size * PIXEL / 2, dice))
+    middle = float(shore(west + size * PIXEL / 2, draws))
     return Frame(west, round(middle / PIXEL + 0.77 * size) * PIXEL, size)
 
 
-def shore(x: np.ndarray | float, dice: Dice) -> np.ndarray:
+def shore(x: np.ndarray | float, draws: Draws) -> np.ndarray:
     """Northing of the smoothed shoreline at easting `x`, in metres."""
-    phases = 2 * np.pi * dice.uniform("shore", np.arange(2))
+    phases = 2 * np.pi * draws.uniform("shore", np.arange(2))
     long = 500 * np.sin(2 * np.pi * np.asarray(x) / 11_000 + phases[0])
     return _NORTH + long + 180 * np.sin(2 * np.pi * np.asarray(x) / 4_700 + phases[1])

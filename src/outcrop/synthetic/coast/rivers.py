@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from outcrop.synthetic.coast.frame import Frame, shore
-from outcrop.synthetic.dice import Dice
+from outcrop.synthetic.draws import Draws
 
 _SPACING = 1500.0  # least metres of coast for each river
 _STEP = 6.0  # metres between the points of a waterway
@@ -40,44 +40,46 @@ class Waterways:
         return bank.reshape(x.shape), self.heading[index].reshape(x.shape)
 
 
-def waterways(frame: Frame, dice: Dice) -> Waterways:
+def waterways(frame: Frame, draws: Draws) -> Waterways:
     """The waterways of every river that may reach into the frame."""
     spacing = max(_SPACING, 0.45 * frame.depth)
     first, last = np.floor(frame.x[[0, -1]] / spacing).astype(int)
-    rivers = [_river(k, spacing, frame.depth, dice) for k in range(first - 1, last + 2)]
+    rivers = [_river(k, spacing, frame.depth, draws) for k in range(first - 1, last + 2)]
     points = np.concatenate([reach for reaches, _ in rivers for reach in reaches], axis=1)
     x, y, width, heading = points
     return Waterways(x, y, width, heading, forks=np.array([fork for _, fork in rivers]))
 
 
-def _river(k: int, spacing: float, depth: float, dice: Dice) -> tuple[list[np.ndarray], np.ndarray]:
+def _river(
+    k: int, spacing: float, depth: float, draws: Draws
+) -> tuple[list[np.ndarray], np.ndarray]:
     """Reaches of river `k`, and the place where it forks."""
-    rng = dice.generator("river", k)
+    rng = draws.generator("river", k)
     x = (k + rng.uniform(0.35, 0.65)) * spacing
     width = rng.uniform(45, 80)
-    source = (x, float(shore(x, dice)) + 1.4 * depth)
+    source = (x, float(shore(x, draws)) + 1.4 * depth)
     trunk = _reach(rng, source, _SOUTH, 1.6 * depth, (width, width))
-    trunk = trunk[:, _inland(trunk, dice) > depth * rng.uniform(0.38, 0.5)]
+    trunk = trunk[:, _inland(trunk, draws) > depth * rng.uniform(0.38, 0.5)]
     fork = trunk[:2, -1]
     arms = []
     for side in (-1, 1):
         widths = (width * rng.uniform(0.55, 0.8), width * rng.uniform(1.0, 1.8))
         arm = _reach(rng, fork, side * rng.uniform(0.25, 0.6), depth, widths)
-        arms.append(arm[:, _inland(arm, dice) > -0.1 * depth])
-    creeks = [creek for arm in arms for creek in _creeks(rng, arm, depth, dice)]
+        arms.append(arm[:, _inland(arm, draws) > -0.1 * depth])
+    creeks = [creek for arm in arms for creek in _creeks(rng, arm, depth, draws)]
     for mouth in np.arange((k + 0.05) * spacing, (k + 1) * spacing, 210.0):
-        start = (mouth + rng.uniform(-60, 60), float(shore(mouth, dice)) - 0.02 * depth)
+        start = (mouth + rng.uniform(-60, 60), float(shore(mouth, draws)) - 0.02 * depth)
         length = depth * rng.uniform(0.08, 0.22)
         creek = _reach(rng, start, _NORTH + rng.normal(0, 0.3), length, (26, 7))
-        creeks += [creek, *_creeks(rng, creek, depth, dice)]
+        creeks += [creek, *_creeks(rng, creek, depth, draws)]
     return [trunk, *arms, *creeks], fork
 
 
 def _creeks(
-    rng: np.random.Generator, parent: np.ndarray, depth: float, dice: Dice
+    rng: np.random.Generator, parent: np.ndarray, depth: float, draws: Draws
 ) -> list[np.ndarray]:
     """Creeks that leave `parent` on either side within the tidal belt."""
-    inland = _inland(parent, dice)
+    inland = _inland(parent, draws)
     tidal = np.flatnonzero((inland > 0) & (inland < 0.24 * depth))
     creeks = []
     for x, y, width, heading in parent.T[tidal[:: int(rng.uniform(110, 170) / _STEP)]]:
@@ -87,9 +89,9 @@ def _creeks(
     return creeks
 
 
-def _inland(reach: np.ndarray, dice: Dice) -> np.ndarray:
+def _inland(reach: np.ndarray, draws: Draws) -> np.ndarray:
     """Metres from the smoothed shore, negative in the sea."""
-    return reach[1] - shore(reach[0], dice)
+    return reach[1] - shore(reach[0], draws)
 
 
 def _reach(

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from outcrop.synthetic.coast.frame import Frame
-from outcrop.synthetic.dice import Dice
+from outcrop.synthetic.draws import Draws
 
 _HAZE_COLOUR = np.array([1.0, 0.72, 0.5, 0.25])  # scattering falls with wavelength
 
@@ -36,9 +36,9 @@ class Radiometry:
     date: float
 
     @classmethod
-    def draw(cls, index: int, dice: Dice) -> Radiometry:
+    def draw(cls, index: int, draws: Draws) -> Radiometry:
         """The radiometry of image `index`."""
-        rng = dice.generator("radiometry", index)
+        rng = draws.generator("radiometry", index)
         sun = rng.normal(1, 0.05)
         return cls(
             gain=tuple(sun * rng.normal(1, 0.03, 4)),
@@ -52,7 +52,7 @@ class Radiometry:
 
 
 def observe(
-    surface: np.ndarray, radiometry: Radiometry, frame: Frame, index: int, dice: Dice
+    surface: np.ndarray, radiometry: Radiometry, frame: Frame, index: int, draws: Draws
 ) -> np.ndarray:
     """The reflectance that image `index` reports, float32, 4 × size × size.
 
@@ -61,11 +61,11 @@ def observe(
         radiometry: of this overpass.
         frame: where the image lies.
         index: the image's number, so that two overpasses differ in weather and noise.
-        dice: the world's chance.
+        draws: the world's chance.
     """
     blurred = gaussian_filter(surface, radiometry.blur, axes=(1, 2), mode="nearest")
-    sun = 1 + radiometry.drift * dice.field(f"sun {index}", frame.x, frame.y, 1500)
-    haze = radiometry.haze * (1 + 0.4 * dice.field(f"haze {index}", frame.x, frame.y, 1200))
+    sun = 1 + radiometry.drift * draws.field(f"sun {index}", frame.x, frame.y, 1500)
+    haze = radiometry.haze * (1 + 0.4 * draws.field(f"haze {index}", frame.x, frame.y, 1200))
     path = np.clip(haze, 0, None) * _HAZE_COLOUR[:, None, None]
     gain, offset = (
         np.array(values)[:, None, None] for values in (radiometry.gain, radiometry.offset)
@@ -73,18 +73,18 @@ def observe(
     seen = gain * (blurred * sun + path * (1 - blurred)) + offset
     # Shot noise: its variance grows with the signal.
     noise = radiometry.noise * np.sqrt(0.5 + 5 * np.clip(seen, 0, None))
-    seen += noise * dice.generator("noise", index).standard_normal(seen.shape)
+    seen += noise * draws.generator("noise", index).standard_normal(seen.shape)
     return seen.astype(np.float32)
 
 
-def swath(index: int, size: int, dice: Dice) -> np.ndarray:
+def swath(index: int, size: int, draws: Draws) -> np.ndarray:
     """True where image `index` was scanned, bool, size × size.
 
     A slanted edge cuts off a strip, less than a tenth of the image, of every third image.
     """
     if index % 3:
         return np.ones((size, size), dtype=bool)
-    rng = dice.generator("swath", index)
+    rng = draws.generator("swath", index)
     row, column = np.mgrid[:size, :size]
     edge = size * rng.uniform(0.02, 0.04) + row * rng.uniform(0.05, 0.12)
     return column >= edge if rng.random() < 0.5 else size - 1 - column >= edge

@@ -18,7 +18,7 @@ from outcrop.synthetic.coast.frame import CRS, Frame, frame
 from outcrop.synthetic.coast.ground import CLASSES, ground
 from outcrop.synthetic.coast.labels import Hand, draw
 from outcrop.synthetic.coast.sensor import Radiometry, observe, swath
-from outcrop.synthetic.dice import Dice
+from outcrop.synthetic.draws import Draws
 
 # As a GeoTIFF colour table, RGB.
 COLOURS = (
@@ -87,14 +87,14 @@ def coast_image(
     _check(size, seed)
     if index < 0:
         raise OutcropError("coast", f"no image {index}; they are counted from 0")
-    dice = Dice(seed)
-    place = frame(index, size, dice)
+    draws = Draws(seed)
+    place = frame(index, size, draws)
     if radiometry is None:
-        radiometry = Radiometry.draw(index, dice)
-    layout = ground(place, dice)
-    surface = reflectance(layout, dice, radiometry.date)
-    seen = observe(surface, radiometry, place, index, dice)
-    scanned = swath(index, size, dice)
+        radiometry = Radiometry.draw(index, draws)
+    layout = ground(place, draws)
+    surface = reflectance(layout, draws, radiometry.date)
+    seen = observe(surface, radiometry, place, index, draws)
+    scanned = swath(index, size, draws)
     return CoastImage(
         frame=place,
         truth=np.where(scanned, layout.truth, np.uint8(0)),
@@ -136,7 +136,7 @@ def make_coast(
             scene = coast.scenes[index]
             _write_scene(temporary, scene, image)
             _write_truth(temporary, coast.truths[index], image)
-            rng = Dice(seed).generator("hand", index)
+            rng = Draws(seed).generator("hand", index)
             polygons += [
                 (CLASSES[k], scene.stem, polygon)
                 for k, polygon in draw(image.truth, image.frame, hand, rng)

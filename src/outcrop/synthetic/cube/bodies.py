@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from outcrop.synthetic.cube.grid import Grid
-from outcrop.synthetic.dice import Dice
+from outcrop.synthetic.draws import Draws
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Salt:
     lift: float
 
     @classmethod
-    def draw(cls, dice: Dice, centre: tuple[float, float], shape: tuple[int, int, int]) -> Salt:
+    def draw(cls, draws: Draws, centre: tuple[float, float], shape: tuple[int, int, int]) -> Salt:
         """A dome about `centre`; its size follows the cube's `shape`."""
-        rng = dice.generator("salt")
+        rng = draws.generator("salt")
         inlines, crosslines, samples = shape
         return cls(
             *centre,
@@ -47,14 +47,14 @@ class Salt:
         """The mean radius."""
         return (self.radii[0] * self.radii[1]) ** 0.5
 
-    def nearness(self, grid: Grid, dice: Dice) -> np.ndarray:
+    def nearness(self, grid: Grid, draws: Draws) -> np.ndarray:
         """0 on the axis, 1 on the surface, more outside; float32, of the grid's shape."""
         di = (grid.inline[:, None] - np.float32(self.inline)) / np.float32(self.radii[0])
         dx = (grid.crossline - np.float32(self.crossline)) / np.float32(self.radii[1])
         below = (grid.sample - np.float32(self.top)) / np.float32(self.cap)
-        wide = grid.field(dice, "salt flank", (0.9 * self.radius, 0.9 * self.radius, self.cap))
+        wide = grid.field(draws, "salt flank", (0.9 * self.radius, 0.9 * self.radius, self.cap))
         fine = 0.25 * self.radius
-        rough = grid.field(dice, "salt surface", (fine, fine, 0.3 * self.cap))
+        rough = grid.field(draws, "salt surface", (fine, fine, 0.3 * self.cap))
         # A waist below the head, and a wider foot.
         width = 1 - 0.12 * np.sin(np.clip(below - 0.7, 0, None) * np.float32(0.9))
         radial = np.hypot(di, dx)[..., None] / width
@@ -99,14 +99,14 @@ class Slide:
     @classmethod
     def draw(
         cls,
-        dice: Dice,
+        draws: Draws,
         name: str,
         centre: tuple[float, float],
         depth: float,
         shape: tuple[int, int, int],
     ) -> Slide:
         """A slide about `centre` at a stratigraphic `depth`; its size follows the `shape`."""
-        rng = dice.generator(name)
+        rng = draws.generator(name)
         inlines, crosslines, samples = shape
         wide = (inlines * crosslines) ** 0.5
         side = min(26.0, 0.16 * wide)
@@ -120,20 +120,20 @@ class Slide:
             jump=min(40.0, 0.08 * samples),
         )
 
-    def inside(self, depth: np.ndarray, grid: Grid, dice: Dice) -> np.ndarray:
+    def inside(self, depth: np.ndarray, grid: Grid, draws: Draws) -> np.ndarray:
         """Samples from the nearer of its top and base, negative outside; float32.
 
         Args:
             depth: stratigraphic depth on the grid.
             grid: where.
-            dice: the cube's chance.
+            draws: the cube's chance.
         """
         scale = 0.5 * (self.radii[0] * self.radii[1]) ** 0.5
         di = (grid.inline[:, None] - np.float32(self.inline)) / np.float32(self.radii[0])
         dx = (grid.crossline - np.float32(self.crossline)) / np.float32(self.radii[1])
-        outline = (di**2 + dx**2) * np.exp(np.float32(0.2) * grid.map(dice, self.name, scale))
+        outline = (di**2 + dx**2) * np.exp(np.float32(0.2) * grid.map(draws, self.name, scale))
         half = np.float32(self.thickness) * np.sqrt(np.clip(1 - outline, 0, None))
-        uneven = np.exp(np.float32(0.15) * grid.map(dice, self.name + " base", 0.5 * scale))
+        uneven = np.exp(np.float32(0.15) * grid.map(draws, self.name + " base", 0.5 * scale))
         away = depth - np.float32(self.depth)
         away *= np.where(away > 0, uneven[..., None], np.float32(1))
         # Beyond the outline, well outside.
@@ -141,7 +141,7 @@ class Slide:
         return half[..., None] - np.abs(away)
 
     def tumble(
-        self, depth: np.ndarray, where: tuple[np.ndarray, ...], grid: Grid, dice: Dice
+        self, depth: np.ndarray, where: tuple[np.ndarray, ...], grid: Grid, draws: Draws
     ) -> np.ndarray:
         """The depth that the rock at some voxels came from, float32.
 
@@ -151,11 +151,11 @@ class Slide:
             depth: stratigraphic depth of the voxels before the slide.
             where: indices of the voxels in the grid.
             grid: of the voxels.
-            dice: the cube's chance.
+            draws: the cube's chance.
         """
         scale = tuple(1.1 * side for side in self.block)
         warp = [
-            grid.field(dice, f"{self.name} warp {axis}", scale)[where]
+            grid.field(draws, f"{self.name} warp {axis}", scale)[where]
             for axis in ("inline", "crossline", "depth")
         ]
         place = (grid.inline[where[0]], grid.crossline[where[1]], depth)
@@ -167,7 +167,7 @@ class Slide:
             parts.append(t - cell - np.float32(0.5))
 
         def chance(what: str) -> np.ndarray:
-            number = 2 * dice.uniform(f"{self.name} {what}", *cells) - 1
+            number = 2 * draws.uniform(f"{self.name} {what}", *cells) - 1
             return number.astype(np.float32)
 
         tilt = np.float32(1.3 * self.block[2])

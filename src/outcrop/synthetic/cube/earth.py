@@ -10,7 +10,7 @@ from outcrop.synthetic.cube.bodies import Salt, Slide
 from outcrop.synthetic.cube.faults import Fault, displace, swarm
 from outcrop.synthetic.cube.grid import Grid
 from outcrop.synthetic.cube.strata import Strata
-from outcrop.synthetic.dice import Dice
+from outcrop.synthetic.draws import Draws
 
 CLASSES = ("parallel", "chaotic", "faulted", "salt")
 PARALLEL, CHAOTIC, FAULTED, SALT = range(1, 5)
@@ -23,12 +23,12 @@ class Earth:
 
     Attributes:
         shape: inlines, crosslines and samples of the survey.
-        dice: its chance.
+        draws: its chance.
         strata, slides, faults, salt: what is there.
     """
 
     shape: tuple[int, int, int]
-    dice: Dice
+    draws: Draws
     strata: Strata
     slides: tuple[Slide, ...]
     faults: tuple[Fault, ...]
@@ -37,8 +37,8 @@ class Earth:
     @classmethod
     def draw(cls, shape: tuple[int, int, int], seed: int) -> Earth:
         """An earth of which each class takes a share: the bodies keep out of each other's way."""
-        dice = Dice(seed)
-        rng = dice.generator("layout")
+        draws = Draws(seed)
+        rng = draws.generator("layout")
         inlines, crosslines, samples = shape
         bearing = rng.uniform(0, 2 * np.pi)
 
@@ -52,22 +52,22 @@ class Earth:
         opposite = np.pi + rng.uniform(-0.3, 0.3)
         aside = opposite + rng.choice([-1, 1]) * rng.uniform(1.2, 1.6)
         swarms = (
-            swarm(dice, "swarm 1", (*place(opposite, 0.2), 0.6 * samples), shape),
-            swarm(dice, "swarm 2", (*place(aside, 0.28), 0.45 * samples), shape),
+            swarm(draws, "swarm 1", (*place(opposite, 0.2), 0.6 * samples), shape),
+            swarm(draws, "swarm 2", (*place(aside, 0.28), 0.45 * samples), shape),
         )
         turns = opposite + rng.uniform(-1, 1, 2)
         depths = samples * rng.uniform((0.25, 0.7), (0.35, 0.8))
         slides = tuple(
-            Slide.draw(dice, f"slide {k}", place(turns[k], 0.22), depths[k], shape)
+            Slide.draw(draws, f"slide {k}", place(turns[k], 0.22), depths[k], shape)
             for k in range(2)
         )
         return cls(
             shape,
-            dice,
-            Strata.draw(dice, -0.5 * samples, 1.5 * samples),
+            draws,
+            Strata.draw(draws, -0.5 * samples, 1.5 * samples),
             slides,
             faults=tuple(fault for faults in swarms for fault in faults),
-            salt=Salt.draw(dice, place(0, 0.2), shape),
+            salt=Salt.draw(draws, place(0, 0.2), shape),
         )
 
     @property
@@ -79,19 +79,19 @@ class Earth:
         """The natural logarithm of the impedance, float32, and the class, uint8, of each voxel."""
         inlines, crosslines, _ = self.shape
         depth = self._folds(grid)
-        nearness = self.salt.nearness(grid, self.dice)
+        nearness = self.salt.nearness(grid, self.draws)
         depth += self.salt.uplift(nearness)
         classes = self._break(depth, grid)
         calm = np.ones(grid.shape, dtype=np.float32)
         for slide in self.slides:
-            inside = slide.inside(depth, grid, self.dice)
+            inside = slide.inside(depth, grid, self.draws)
             where = np.nonzero(inside > 0)
             if len(where[0]):
-                depth[where] = slide.tumble(depth[where], where, grid, self.dice)
+                depth[where] = slide.tumble(depth[where], where, grid, self.draws)
                 calm[where] = 0.8
             classes[inside > -self.margin] = 0
             classes[inside > self.margin] = CHAOTIC
-        facies = grid.field(self.dice, "facies", (0.15 * inlines, 0.15 * crosslines, 25))
+        facies = grid.field(self.draws, "facies", (0.15 * inlines, 0.15 * crosslines, 25))
         impedance = self.strata.impedance(depth, facies) * calm
         return self._intrude(impedance, nearness, classes, grid), classes
 
@@ -99,21 +99,21 @@ class Earth:
         """How strongly the ground reflects hereabouts; a factor, float32."""
         inlines, crosslines, samples = self.shape
         scale = (0.2 * inlines, 0.2 * crosslines, 0.2 * samples)
-        return np.exp(np.float32(0.3) * grid.field(self.dice, "gain", scale))
+        return np.exp(np.float32(0.3) * grid.field(self.draws, "gain", scale))
 
     def _folds(self, grid: Grid) -> np.ndarray:
         """Stratigraphic depth: gently inclined, folded layers, the deeper the more."""
         inlines, crosslines, samples = self.shape
-        rng = self.dice.generator("dip")
+        rng = self.draws.generator("dip")
         inline, crossline, sample = grid.open
         slope = samples * rng.uniform(-0.05, 0.05, 2)
         dip = slope[0] * (inline / inlines - 0.5) + slope[1] * (crossline / crosslines - 0.5)
         growth = (0.4 + 0.6 * sample / samples).astype(np.float32)
         long = grid.field(
-            self.dice, "long folds", (0.35 * inlines, 0.3 * crosslines, 0.4 * samples)
+            self.draws, "long folds", (0.35 * inlines, 0.3 * crosslines, 0.4 * samples)
         )
         short = grid.field(
-            self.dice, "short folds", (0.12 * inlines, 0.1 * crosslines, 0.15 * samples)
+            self.draws, "short folds", (0.12 * inlines, 0.1 * crosslines, 0.15 * samples)
         )
         bend = np.float32(0.035 * samples) * long + np.float32(0.006 * samples) * short
         return sample + (dip + bend) * growth
@@ -135,7 +135,7 @@ class Earth:
         """Put the salt into the layers; `classes` changes in place."""
         outside = (nearness - 1) * np.float32(self.salt.radius)
         salt = np.clip(0.5 - outside, 0, 1)
-        texture = grid.field(self.dice, "salt grain", (5, 5, 3.5))
+        texture = grid.field(self.draws, "salt grain", (5, 5, 3.5))
         inner = np.float32(_SALT_IMPEDANCE) + np.float32(0.03) * texture
         classes[outside < self.margin] = 0
         classes[outside < -self.margin] = SALT

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from outcrop.synthetic.cube.grid import Grid
-from outcrop.synthetic.dice import Dice
+from outcrop.synthetic.draws import Draws
 
 
 @dataclass(frozen=True)
@@ -92,17 +92,17 @@ def displace(depth: np.ndarray, fault: Fault, grid: Grid) -> np.ndarray:
 
 
 def swarm(
-    dice: Dice, name: str, centre: tuple[float, float, float], shape: tuple[int, int, int]
+    draws: Draws, name: str, centre: tuple[float, float, float], shape: tuple[int, int, int]
 ) -> list[Fault]:
     """Faults side by side with about one strike, most of them dipping to one side.
 
     Args:
-        dice: the cube's chance.
+        draws: the cube's chance.
         name: of the swarm.
         centre: inline, crossline and sample of its middle.
         shape: of the cube; the swarm scales with it.
     """
-    rng = dice.generator(name)
+    rng = draws.generator(name)
     inlines, crosslines, samples = shape
     wide = (inlines * crosslines) ** 0.5
     strike = np.pi / 2 + rng.uniform(-0.75, 0.75)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from outcrop.synthetic.dice import POWER, Dice, spline_weights
+from outcrop.synthetic.draws import POWER, Draws, spline_weights
 
 
 @dataclass(frozen=True)
@@ -41,21 +41,21 @@ class Grid:
         """The same inlines, and some of the crosslines and samples."""
         return Grid(self.inline, self.crossline[crosslines], self.sample[samples])
 
-    def field(self, dice: Dice, name: str, scale: Sequence[float]) -> np.ndarray:
+    def field(self, draws: Draws, name: str, scale: Sequence[float]) -> np.ndarray:
         """A smooth random field, float32, of the grid's shape: mean 0, variance 1.
 
         Normal numbers on a lattice of spacing `scale`, in voxels along the three axes, joined by
-        cubic B-splines; the third dimension to `Dice.field`. Grids that touch fit together.
+        cubic B-splines; the third dimension to `Draws.field`. Grids that touch fit together.
         """
         axes = zip((self.inline, self.crossline, self.sample), scale, strict=True)
         weights = [spline_weights((axis / step).astype(np.float64)) for axis, step in axes]
         rows, columns, layers = (part.astype(np.float32) for part, _ in weights)
         i, j, k = (index for _, index in weights)
-        lattice = dice.normal(name, i[:, None, None], j[:, None], k).astype(np.float32)
+        lattice = draws.normal(name, i[:, None, None], j[:, None], k).astype(np.float32)
         lattice /= POWER**1.5
         part = (rows @ lattice.reshape(len(i), -1)).reshape(-1, len(j), len(k))
         return (columns @ part) @ layers.T
 
-    def map(self, dice: Dice, name: str, scale: float) -> np.ndarray:
+    def map(self, draws: Draws, name: str, scale: float) -> np.ndarray:
         """A smooth random map, float32, inlines × crosslines: mean 0, variance 1."""
-        return dice.field(name, self.crossline, self.inline, scale).astype(np.float32)
+        return draws.field(name, self.crossline, self.inline, scale).astype(np.float32)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-from outcrop.synthetic.dice import Dice
+from outcrop.synthetic.draws import Draws
 
 _STEPS = 8  # entries of the log for each sample
 _BLUR = 1.5  # samples: finer detail would alias
@@ -29,7 +29,7 @@ class Strata:
     change: np.ndarray
 
     @classmethod
-    def draw(cls, dice: Dice, top: float, bottom: float) -> Strata:
+    def draw(cls, draws: Draws, top: float, bottom: float) -> Strata:
         """Units some 60 samples thick, each with layers of its own mean thickness and contrast.
 
         Within a unit thicknesses are gamma distributed, and a hard layer tends to follow a soft
@@ -37,7 +37,7 @@ class Strata:
         Hosken 1985, "An investigation of the spectral properties of primary reflection
         coefficients").
         """
-        rng = dice.generator("log")
+        rng = draws.generator("log")
         bounds, levels, changes = [top], [], []
         level = 0.0
         while bounds[-1] < bottom:

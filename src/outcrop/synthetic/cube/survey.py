@@ -73,5 +73,5 @@ class Survey:
 
     def _chance(self, name: str, inlines: range, shape: tuple[int, ...]) -> np.ndarray:
         """Normal numbers, float32, that depend on the inline and not on the slab."""
-        generators = (self.earth.dice.generator(name, inline) for inline in inlines)
+        generators = (self.earth.draws.generator(name, inline) for inline in inlines)
         return np.stack([each.standard_normal(shape, dtype=np.float32) for each in generators])

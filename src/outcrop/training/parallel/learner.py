@@ -22,7 +22,7 @@ from outcrop.models.network import NetworkModule
 from outcrop.models.residual import ResidualNetwork
 from outcrop.patches.patchset import PatchSet
 from outcrop.training.augment import label_of
-from outcrop.training.batches import Part, Step, dice, pieces
+from outcrop.training.batches import Part, Step, generator, pieces
 from outcrop.training.checkpoint import Checkpoint
 from outcrop.training.classifier import probabilities
 from outcrop.training.device import compiles
@@ -237,7 +237,7 @@ class Learner:
 
     def _seed(self, part: Part) -> None:
         if isinstance(self.module, MultiScaleNetwork):
-            self.module.rng = dice(part.images.device, *part.seeds)
+            self.module.rng = generator(part.images.device, *part.seeds)
 
     # What the other ways to share the work do differently.
 

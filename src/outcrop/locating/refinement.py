@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from outcrop.crew import Crew
+from outcrop.executors import Executor
 from outcrop.locating.planes import Planes, Slab
 from outcrop.locating.verify import NEIGHBOURHOOD, Patches, Peak, Place, View, Wanted
 
@@ -46,24 +46,24 @@ def refine(
     reach: tuple[int, int, int],
     patches: Patches,
     planes: Sequence[Planes],
-    crew: Crew,
+    executor: Executor,
     least: np.ndarray | None = None,
 ) -> list[tuple[int, Peak]]:
     """The peaks near likely places, by some of the pixels of patches (`View.refine`)."""
     shared = _Shared(planes, patches, reach, least)
-    return _uphill(_refine, list(wanted), shared, crew, "looking closer")
+    return _uphill(_refine, list(wanted), shared, executor, "looking closer")
 
 
 def close(
-    wanted: Iterable[Wanted], patches: Patches, planes: Sequence[Planes], crew: Crew
+    wanted: Iterable[Wanted], patches: Patches, planes: Sequence[Planes], executor: Executor
 ) -> list[tuple[int, Peak]]:
     """The places that nothing around them beats at full resolution (`View.close`)."""
     shared = _Shared(planes, patches, NEIGHBOURHOOD)
-    return _uphill(_close, list(wanted), shared, crew, "verifying")
+    return _uphill(_close, list(wanted), shared, executor, "verifying")
 
 
 def along(
-    wanted: Iterable[Wanted], patches: Patches, planes: Sequence[Planes], crew: Crew
+    wanted: Iterable[Wanted], patches: Patches, planes: Sequence[Planes], executor: Executor
 ) -> list[tuple[int, Place]]:
     """For each place the slice that fits best at its row and column, of all slices."""
     shared = _Shared(planes, patches, (0, 0, 0))
@@ -74,7 +74,7 @@ def along(
         if _inside(slab, (*place[:2], slab.first, *place[3:]), patches.size)
     ]
     best: dict[tuple[int, Place], tuple[float, Place]] = {}
-    for found in crew.each(_along, shared, _jobs(shared, everywhere), "comparing slices"):
+    for found in executor.each(_along, shared, _jobs(shared, everywhere), "comparing slices"):
         for patch, score, place in found:
             key = patch, (*place[:2], 0, *place[3:])
             if key not in best or score > best[key][0]:
@@ -86,14 +86,14 @@ def _uphill(
     step: Callable[[_Shared, _Job], list[tuple[int, Peak]]],
     wanted: list[Wanted],
     shared: _Shared,
-    crew: Crew,
+    executor: Executor,
     what: str,
 ) -> list[tuple[int, Peak]]:
     """The settled peaks above places; where the way had to stop, it goes on in the next round."""
     found: list[tuple[int, Peak]] = []
     for _ in range(_ROUNDS):
         unsettled: list[tuple[int, Peak]] = []
-        for peaks in crew.each(step, shared, _jobs(shared, wanted), what):
+        for peaks in executor.each(step, shared, _jobs(shared, wanted), what):
             for patch, peak in peaks:
                 (found if peak.settled else unsettled).append((patch, peak))
         if not unsettled:

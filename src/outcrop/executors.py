@@ -26,11 +26,11 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Crew(Protocol):
+class Executor(Protocol):
     """Does one thing to many items."""
 
     @property
-    def far(self) -> bool:
+    def remote(self) -> bool:
         """Whether the work is done in other processes."""
 
     def each(
@@ -57,7 +57,7 @@ class Crew(Protocol):
 class Threads:
     """As many threads of this process."""
 
-    far = False
+    remote = False
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -70,7 +70,7 @@ class Threads:
         what: str,
         total: int | None = None,
     ) -> Iterator[Result]:
-        """See `Crew`."""
+        """See `Executor`."""
         from threadpoolctl import threadpool_limits
 
         # Each thread multiplies matrices by itself: faster here than all of them at one product.
@@ -90,7 +90,7 @@ class Processes:
     When the block ends before the work, they are killed; when this process is, they end.
     """
 
-    far = True
+    remote = True
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -103,7 +103,7 @@ class Processes:
         what: str,
         total: int | None = None,
     ) -> Iterator[Result]:
-        """See `Crew`; a work that is killed, for want of memory say, is an `OutcropError`."""
+        """See `Executor`; a work that is killed, for want of memory say, is an `OutcropError`."""
         from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
 
         # A process that has grown by 300 MB is replaced by a new one, which loses nothing. The
@@ -158,7 +158,7 @@ def _with_shared(work: Callable[[Any, Item], Result], item: Item) -> Result:
 class Alone:
     """This process itself, one item after the other, each of which shows its own progress."""
 
-    far = False
+    remote = False
 
     def each(
         self,
@@ -168,12 +168,12 @@ class Alone:
         what: str,
         total: int | None = None,
     ) -> Iterator[Result]:
-        """See `Crew`."""
+        """See `Executor`."""
         return (work(shared, item) for item in items)
 
 
 class _Cluster:
-    far = True
+    remote = True
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -266,8 +266,8 @@ def _length(items: Iterable[Any], total: int | None) -> int | None:
 
 
 @contextmanager
-def crew(scheduler: str | None = None, threads: int | None = None) -> Iterator[Crew]:
-    """A crew for the block.
+def executor(scheduler: str | None = None, threads: int | None = None) -> Iterator[Executor]:
+    """An executor for the block.
 
     Args:
         scheduler: the address of a Dask cluster, or `local[N]` for N processes of one thread each
@@ -285,11 +285,11 @@ def crew(scheduler: str | None = None, threads: int | None = None) -> Iterator[C
 
 
 @contextmanager
-def solitary(scheduler: str | None, workers: int) -> Iterator[Crew]:
-    """A crew for items of which no two may be done in one process at once, such as trainings.
+def solitary(scheduler: str | None, workers: int) -> Iterator[Executor]:
+    """An executor for items of which no two may be done in one process at once, such as trainings.
 
     Args:
-        scheduler: as for `crew`.
+        scheduler: as for `executor`.
         workers: how many processes, without a scheduler; with one the work is done in this one.
 
     Raises:
@@ -298,7 +298,7 @@ def solitary(scheduler: str | None, workers: int) -> Iterator[Crew]:
     if workers < 1:
         raise OutcropError("--workers", f"must be at least 1, not {workers}")
     if scheduler is not None:
-        with crew(scheduler) as cluster:
+        with executor(scheduler) as cluster:
             yield cluster
     else:
         yield Alone() if workers == 1 else Processes(workers)

@@ -19,7 +19,7 @@ POWER = 151 / 315
 
 
 @dataclass(frozen=True)
-class Dice:
+class Draws:
     """Random numbers by name and place.
 
     Attributes:
@@ -39,7 +39,7 @@ class Dice:
         The mixing function is that of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable
         pseudorandom number generators", figure 16).
 
-        >>> Dice(1).uniform("field", np.array([0, 1]), 5) == Dice(1).uniform("field", [0, 1], 5)
+        >>> Draws(1).uniform("field", np.array([0, 1]), 5) == Draws(1).uniform("field", [0, 1], 5)
         array([ True,  True])
         """
         shape = np.broadcast_shapes(*map(np.shape, indices))

@@ -1,4 +1,4 @@
-"""How well do patches fit that were not cut from here? Surrogates are located, and say it.
+"""The null distribution: how well patches fit that were cut elsewhere, by located surrogates.
 
 A surrogate of a patch has the patch's spectrum, and so its texture, its layers and its smoothness,
 but its picture was never anywhere: the signs of its discrete cosine transform are drawn at random.
@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from outcrop.crew import Crew
+from outcrop.executors import Executor
 from outcrop.locating.find import find_in
 from outcrop.locating.planes import Planes, Slab
 from outcrop.locating.verify import Patches
@@ -32,7 +32,7 @@ _MOST_SCORE = 1 - 1e-9
 
 
 @dataclass(frozen=True)
-class Impostors:
+class NullDistribution:
     """The distribution of the best score of a patch that was cut elsewhere, as Fisher's z.
 
     Attributes:
@@ -47,7 +47,9 @@ class Impostors:
         return np.asarray(np.exp(-np.exp((self.location - _z(score)) / self.scale)))
 
 
-def impostors(patches: Patches, planes: Sequence[Planes], crew: Crew) -> Impostors:
+def null_distribution(
+    patches: Patches, planes: Sequence[Planes], executor: Executor
+) -> NullDistribution:
     """Locate surrogates of some patches in a sample of the slices, and see how well they fit.
 
     Args:
@@ -56,15 +58,15 @@ def impostors(patches: Patches, planes: Sequence[Planes], crew: Crew) -> Imposto
     drawn = np.linspace(0, len(patches), _SURROGATES, endpoint=False).astype(int)
     sample = [_Sample(one.source, one.axis) for one in planes]
     made = Patches(surrogates(patches.images[drawn], seed=0), None, patches.flips)
-    score = find_in(made, sample, crew)
+    score = find_in(made, sample, executor)
     # One that has lost its contrast fits nowhere and tells nothing.
     z = _z(score[score > 0])
     if not len(z):
-        return Impostors(0.0, _LEAST_SCALE)
+        return NullDistribution(0.0, _LEAST_SCALE)
     from scipy.stats import gumbel_r
 
     location, scale = gumbel_r.fit(_growth(planes, sample, patches.size) * z)
-    return Impostors(location, max(scale, _LEAST_SCALE))
+    return NullDistribution(location, max(scale, _LEAST_SCALE))
 
 
 def surrogates(images: np.ndarray, seed: int) -> np.ndarray:
