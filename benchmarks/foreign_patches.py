@@ -14,7 +14,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 from sklearn.covariance import ledoit_wolf
 
-from benchmarks.area_of_trust import BANDS, auroc, changed, like, without
+from benchmarks.area_of_applicability import BANDS, auroc, changed, like, without
 from benchmarks.machine import describe, keep_memory
 from benchmarks.rare_classes import interval, spread
 from outcrop.generative.model import VaeGanModel
@@ -33,7 +33,7 @@ from outcrop.training.run import Run
 
 SIZE = 32
 LEFT_OUT, MISTAKES = "a class left out", "the classifier's own mistakes"
-TRUST = "area of trust"
+TRUST = "area of applicability"
 
 Measure = Callable[[np.ndarray], np.ndarray]
 Areas = dict[str, dict[str, list[float]]]

@@ -381,7 +381,7 @@ ROWS = {
     "run unfinished": ("evaluate unfinished patches.zarr", "unfinished", "--resume"),
     "predictions damaged": ("evaluate bad-predictions patches.zarr",
         "bad-predictions/predictions.npz", "damaged"),
-    "area of trust damaged": ("evaluate bad-trust patches.zarr",
+    "area of applicability damaged": ("evaluate bad-trust patches.zarr",
         "bad-trust/trust.safetensors", "damaged", "train the run anew"),
     "classes the model does not know": ("evaluate run classes.zarr", "'rare'", "water"),
     "patches of another size": ("evaluate run large.zarr", "8 × 8", "9 × 9", "cut them anew"),

@@ -27,7 +27,7 @@ from tests.rasters import GRID, tagged, write_raster
 NAMES = ["<b>rice</b>", "water", "sand"]
 RANDOM = np.random.default_rng(3)
 HEIGHT, WIDTH = 60, 90
-TITLES = ["Class map", "Area of trust", "Confidence", "Entropy", "Truth", "Errors"]
+TITLES = ["Class map", "Area of applicability", "Confidence", "Entropy", "Truth", "Errors"]
 
 
 def write_layer(path, values, name):
@@ -111,7 +111,7 @@ def test_pictures_show_what_the_files_hold(home):
             assert len(np.unique(pixels[codes == code], axis=0)) == 1
     red, _, blue, alpha = np.moveaxis(picture(shown["Errors"][0]).astype(int), 2, 0)
     assert ((red - blue > 50) == ((classes != truth) & (classes > 0))).all()
-    veil = picture(shown["Area of trust"][1])
+    veil = picture(shown["Area of applicability"][1])
     assert ((veil[..., 3] > 0) == ((trust > 100) & (trust < 255))).all()
     assert len(np.unique(veil[veil[..., 3] > 0], axis=0)) == 2
     sure = picture(shown["Confidence"][0])

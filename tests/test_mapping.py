@@ -223,7 +223,7 @@ def test_entropy_and_second_class(tmp_path, scene):
 
 @dataclass(frozen=True, eq=False)
 class SomeRun(Run):
-    """A run that was never trained, with an area of trust."""
+    """A run that was never trained, with an area of applicability."""
 
     area: AreaOfTrust
 

@@ -141,9 +141,9 @@ def test_much_that_is_not_trusted_is_pointed_out(fitted, tmp_path, capfd):
     strange[:, :, :30] += 20_000
     np.save(tmp_path / "other.npy", strange)
     map_volume(model, tmp_path / "other.npy", 0, tmp_path / "map.npy")
-    assert "lies outside the model's area of trust" in capfd.readouterr().err
+    assert "lies outside the model's area of applicability" in capfd.readouterr().err
     assert run(f"map {tmp_path}/run {tmp_path}/other.npy -o {tmp_path}/b.npy") == 0
-    assert "lies outside the model's area of trust" in capfd.readouterr().err
+    assert "lies outside the model's area of applicability" in capfd.readouterr().err
 
 
 INLINES, CROSSLINES = range(100, 124), range(300, 340)

@@ -249,7 +249,7 @@ def thinned(path, area):
     tensors = {name: getattr(area, name) for name in names}
     tensors["references"] = tensors["references"][:4].clone()
     told = json.dumps(sealed(numbers, checksum(tensors)))
-    write_tensors(path, tensors, {"outcrop area of trust": told})
+    write_tensors(path, tensors, {"outcrop area of applicability": told})
 
 
 def test_runs_of_before_and_damaged_areas_say_what_to_do(run: Run, tmp_path, capfd):
@@ -260,12 +260,12 @@ def test_runs_of_before_and_damaged_areas_say_what_to_do(run: Run, tmp_path, cap
     for damaged in (content[:-40], b"", b"x" * 100):
         path.write_bytes(damaged)
         with pytest.raises(
-            OutcropError, match=r"trust\.safetensors: is not an area of trust .*; train"
+            OutcropError, match=r"trust\.safetensors: is not an area of applicability .*; train"
         ):
             read_trust(folder)
     for tensors, metadata in (
         ({"mean": torch.zeros(3)}, None),
-        ({"mean": torch.zeros(3)}, {"outcrop area of trust": "[]"}),
+        ({"mean": torch.zeros(3)}, {"outcrop area of applicability": "[]"}),
     ):
         save_file(tensors, path, metadata)
         with pytest.raises(OutcropError, match="is damaged"):
@@ -280,7 +280,7 @@ def test_runs_of_before_and_damaged_areas_say_what_to_do(run: Run, tmp_path, cap
 
     PATCHES.save(tmp_path / "patches.zarr")
     assert command(f"evaluate {folder} {tmp_path / 'patches.zarr'} --device cpu") == 0
-    assert "area of trust      none: the run was made before" in capfd.readouterr().out
+    assert "area of applicability      none: the run was made before" in capfd.readouterr().out
     assert command(f"evaluate {run.folder} {tmp_path / 'patches.zarr'} --device cpu") == 0
     said = capfd.readouterr().out
     assert "points above the accuracy; expected calibration error" in said

@@ -50,8 +50,10 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
 
 
 def assert_same(one: Run, other: Run) -> None:
-    """Bit-identical weights, predictions, temperature, area of trust and metrics (but for clock and
-    memory)."""
+    """Bit-identical weights, predictions, temperature, area of applicability and metrics.
+
+    Clock and memory apart.
+    """
     for name, tensor in weights(one).items():
         assert torch.equal(tensor, weights(other)[name]), name
     np.testing.assert_array_equal(one.predictions.probabilities, other.predictions.probabilities)

@@ -186,7 +186,7 @@ def assessment_table(found: Assessment) -> None:
 
 
 def evaluation_table(evaluation: Evaluation, kind: str) -> None:
-    """Scores on other patches, and whether confidence and area of trust hold there.
+    """Scores on other patches, and whether confidence and area of applicability hold there.
 
     Args:
         kind: what kind of score it is, in words.
@@ -200,9 +200,9 @@ def evaluation_table(evaluation: Evaluation, kind: str) -> None:
         f"expected calibration error {100 * found.error:.1f} %"
     )
     if trusted is None:
-        say("area of trust      none: the run was made before there was one; train it anew")
+        say("area of applicability      none: the run was made before there was one; train it anew")
         return
-    say(f"outside the area of trust  {trusted.outside} of the patches")
+    say(f"outside the area of applicability  {trusted.outside} of the patches")
     say(f"accuracy inside    {trusted.accuracy_inside}")
     say(f"accuracy outside   {trusted.accuracy_outside}")
 

@@ -1,4 +1,4 @@
-"""The area of trust: patches that are no stranger to the training side than held-out ground is."""
+"""The area of applicability: patches as similar to the training side as held-out ground is."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def learn_area(
     narrowest: float = 0.0,
     seed: int = 0,
 ) -> AreaOfTrust:
-    """The area of trust of a model that learned from the training side.
+    """The area of applicability of a model that learned from the training side.
 
     The threshold is the largest dissimilarity of patches that were held out, outliers removed:
     those above the upper quartile plus 1.5 times the distance between the quartiles. As in the
@@ -184,7 +184,7 @@ def mean_distance(points: Tensor, seed: int = 0, most: int = _PAIRED) -> tuple[f
 
 @dataclass(frozen=True)
 class Trusted:
-    """Scores inside and outside the area of trust.
+    """Scores inside and outside the area of applicability.
 
     Attributes:
         outside: the share of patches that lie outside.
@@ -203,7 +203,7 @@ def judge_trust(
     draws: int = 2000,
     seed: int = 0,
 ) -> Trusted:
-    """Whether patches outside the area of trust are wrong more often, with 95 % intervals.
+    """Whether patches outside the area of applicability are wrong more often, with 95 % intervals.
 
     Args:
         outside, right: bool, `N`.

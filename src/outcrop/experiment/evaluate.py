@@ -35,8 +35,8 @@ class Evaluation:
     Attributes:
         scores: of the classes.
         reliability: its calibrated confidence beside its accuracy.
-        trusted: how much lies outside its area of trust, and whether it errs more there; None
-            where there is no such area (a model without a run, a run of before).
+        trusted: how much lies outside its area of applicability, and whether it errs more there;
+            None where there is no such area (a model without a run, a run of before).
     """
 
     scores: Scores
@@ -52,7 +52,7 @@ def evaluate(trained: Model | Run, patches: PatchSet) -> Evaluation:
 
     Raises:
         OutcropError: the set has a class that the model does not know, or other bands; the
-            run's area of trust is damaged.
+            run's area of applicability is damaged.
     """
     model = model_of(trained)
     area = trained.trust if isinstance(trained, Run) and has_trust(trained.folder) else None
@@ -85,7 +85,7 @@ def evaluate(trained: Model | Run, patches: PatchSet) -> Evaluation:
 def _see(
     model: Model, area: AreaOfTrust | None, patches: PatchSet, order: list[int]
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Probabilities, and which patches lie outside the area of trust.
+    """Probabilities, and which patches lie outside the area of applicability.
 
     Args:
         order: for each band of the model the index that it has in the patches.

@@ -23,8 +23,8 @@ def tell_unlike(model: Trained | Sequence[Trained], job: Job, pictures: Pictures
     """Say where values lie outside those of the training side, and how much is not trusted.
 
     Both are judged on windows of 48 × 48 pixels, five by five in a picture, in five slices of a
-    volume. What lies outside the area of trust of the first run is said where it is more than a
-    fourth.
+    volume. What lies outside the area of applicability of the first run is said where it is more
+    than a fourth.
     """
     first = model[0] if isinstance(model, Sequence) else model
     known = first_of(model).trained_on
@@ -38,8 +38,8 @@ def tell_unlike(model: Trained | Sequence[Trained], job: Job, pictures: Pictures
     share = float(np.mean(over > 1)) if len(over) else 0.0
     if share > _LARGE:
         tell(
-            f"note: {pictures.title}: about {share:.0%} lies outside the model's area of trust, "
-            "unlike anything that it was trained on; --trust maps where"
+            f"note: {pictures.title}: about {share:.0%} lies outside the model's area of "
+            "applicability, unlike anything that it was trained on; --trust maps where"
         )
 
 

@@ -317,7 +317,7 @@ class _DenseMember:
 
 
 def _own_turns(model: Model) -> tuple[str, ...]:
-    """The views that a model averages over by itself, as its area of trust does."""
+    """The views that a model averages over by itself, as its area of applicability does."""
     return _MIRROR if isinstance(model, Classifier) and model.flip else _MIRROR[:1]
 
 

@@ -204,7 +204,7 @@ def trust_of(model: Trained | Sequence[Trained]) -> Dissimilarity:
     as is trusted.
 
     Raises:
-        OutcropError: it is no run, or one without an area of trust.
+        OutcropError: it is no run, or one without an area of applicability.
     """
     first = model[0] if isinstance(model, Sequence) else model
     if not isinstance(first, Run):

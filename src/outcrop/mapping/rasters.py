@@ -62,7 +62,7 @@ def count_classes(path: str | Path) -> np.ndarray:
 
 
 def share_outside(path: str | Path) -> float:
-    """The share of a map's pixels that lie outside the area of trust; NaN if none has data.
+    """The share of a map's pixels that lie outside the area of applicability; NaN if none has data.
 
     Args:
         path: the layer "trust" that `map_scene` wrote.

@@ -80,8 +80,8 @@ def map_scene(
             equally likely classes, uint8, 255 = nodata.
         second: a further file: the second-best class, as in the map.
         trust: a further file: how far a pixel's features lie from the training data of the first
-            run, in per cent of what its area of trust allows (`outcrop.evaluation.trust`), uint8,
-            at most 254, 255 = nodata. Above 100 the class is a guess.
+            run, in per cent of what its area of applicability allows (`outcrop.evaluation.trust`),
+            uint8, at most 254, 255 = nodata. Above 100 the class is a guess.
         method: "dense", "patches", or what the network was trained for.
         turns: average over the eight turned and mirrored pictures.
         sieve: patches of a class of fewer pixels than this take the class of their largest

@@ -117,7 +117,7 @@ def wrong_cells(
 
 
 def outside_cells(path: Path, size: tuple[int, int]) -> Cells:
-    """The pixels of a layer of trust, and those outside the area of trust.
+    """The pixels of a layer of trust, and those outside the area of applicability.
 
     Raises:
         OutcropError: the file is missing or damaged.

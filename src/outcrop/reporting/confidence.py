@@ -24,8 +24,8 @@ class ConfidencePart:
         calibration: of what is held out.
         charts: reliability before and, if it is known, after.
         applied: whether the run's probabilities are at the temperature.
-        threshold: the dissimilarity above which a patch lies outside the area of trust; NaN where
-            each fold has its own.
+        threshold: the dissimilarity above which a patch lies outside the area of applicability; NaN
+            where each fold has its own.
         trusted: what is held out, inside and outside; None for a run of before.
     """
 
@@ -40,7 +40,7 @@ def confidence_part(held_out: HeldOut) -> ConfidencePart:
     """What the held-out patches tell of a network's confidence.
 
     Raises:
-        OutcropError: nothing is held out; an area of trust is damaged.
+        OutcropError: nothing is held out; an area of applicability is damaged.
     """
     found = held_out.calibration
     charts = [reliability_chart("as the model gives it", found.before, RANDOM)]

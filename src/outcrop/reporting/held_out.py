@@ -72,18 +72,18 @@ class HeldOut:
 
     @property
     def threshold(self) -> float:
-        """The dissimilarity at which the area of trust ends; NaN where each fold has its own."""
+        """Where the area of applicability ends, as dissimilarity; NaN if each fold has its own."""
         alone = len(self.runs) == 1 and has_trust(self.runs[0].folder)
         return self.runs[0].trust.threshold if alone else np.nan
 
     @cached_property
     def trusted(self) -> Trusted | None:
-        """How right the networks are inside and outside of their areas of trust.
+        """How right the networks are inside and outside of their areas of applicability.
 
         None where there is none, for runs of before, and for a model fitted to all patches.
 
         Raises:
-            OutcropError: an area of trust is damaged.
+            OutcropError: an area of applicability is damaged.
         """
         if not all(has_trust(run.folder) for run in self.runs):
             return None

@@ -18,8 +18,8 @@ from outcrop.reporting.panels import size_words
 from outcrop.sources.opening import open_grid, open_scene
 
 MEANINGS = {
-    "Area of trust": "Ground that is no stranger to what the model was trained on than nearly all "
-    "on which it was judged. Outside, neither the score nor the confidence can be relied on.",
+    "Area of applicability": "Ground as similar to what the model was trained on as nearly all on "
+    "which it was judged. Outside, neither the score nor the confidence can be relied on.",
     "Confidence": "The probability that the model gives to the class it says.",
     "Entropy": "How evenly the probabilities are spread over the classes: 0 % where one has all, "
     "100 % where all are equally likely.",
@@ -88,5 +88,5 @@ def _tiles(part: MapPart) -> list[Tile]:
             )
         )
     if not np.isnan(part.outside):
-        tiles.append(Tile("Outside the area of trust", percent(part.outside), "of the map"))
+        tiles.append(Tile("Outside the area of applicability", percent(part.outside), "of the map"))
     return tiles

@@ -87,7 +87,7 @@ def percent_panel(path: Path, layer: str, longest: int) -> Panel:
 
 
 def trust_panel(path: Path, below: Panel) -> tuple[Panel, float]:
-    """The class map, veiled and hatched outside the area of trust.
+    """The class map, veiled and hatched outside the area of applicability.
 
     Args:
         path: dissimilarity in per cent of its threshold.
@@ -103,8 +103,8 @@ def trust_panel(path: Path, below: Panel) -> tuple[Panel, float]:
     cells = outside_cells(path, size)
     outside = np.nan_to_num(cells.shares) > 0.5
     veil = indexed_png(_hatched(outside), [_VEIL, _HATCH], _VEIL_OPACITY)
-    key = Key(words="veiled and hatched: outside the area of trust")
-    return Panel("Area of trust", *size, (*below.layers, veil), key=key), cells.overall
+    key = Key(words="veiled and hatched: outside the area of applicability")
+    return Panel("Area of applicability", *size, (*below.layers, veil), key=key), cells.overall
 
 
 def check_layer(path: Path, layer: str, grid: Scene) -> None:

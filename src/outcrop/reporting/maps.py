@@ -87,7 +87,7 @@ class MapPart:
         panels: of one ground; the first is what the others are laid over.
         counts: pixels of each class in the map: int64, `K`.
         hectares: true area of each class in the map: float64, `K`; NaN where it is unknown.
-        outside: share of the map outside the area of trust; NaN where that is not known.
+        outside: share of the map outside the area of applicability; NaN where that is not known.
         assessment: how good the map is, where that is known.
         refused: what could not be shown, and why.
     """
@@ -210,7 +210,7 @@ def map_part(
 def _layers(
     files: MapFiles, opened: OpenMap, said: Panel, longest: int, refused: list[OutcropError]
 ) -> tuple[list[Panel], float]:
-    """A panel for each layer, and the share of the map outside the area of trust."""
+    """A panel for each layer, and the share of the map outside the area of applicability."""
     panels, outside = [], np.nan
     for name in SHOWN:
         if name not in files.layers:

@@ -96,8 +96,8 @@ def train(
         split: the sides, made for these patches. The validation side may be empty, for a last
             training on all that is labelled: such a run has no scores.
         folder: where the run is written: configuration, split, the two newest checkpoints,
-            metrics, TensorBoard events, predictions of the validation side, the area of trust, and
-            the model.
+            metrics, TensorBoard events, predictions of the validation side, the area of
+            applicability, and the model.
         network: what to train: a description, or from the number of bands and of classes a
             `torch.nn.Module` of `N × bands × height × width` to logits `N × classes`; or such a
             module. `default_network(patches)` if not given. A classical model or a classifier of
@@ -120,8 +120,8 @@ def train(
         tuning: choose the settings that `recipe` leaves open, and with `network=None` the network,
             by folds inside the training side first (`outcrop.training.tuning.tune`). The run keeps
             what was tried and chosen, so that one that is gone on with does not search again.
-        folds: those of the cross-validation that gave `held_out`: the area of trust compares what a
-            fold holds out with what it trains on.
+        folds: those of the cross-validation that gave `held_out`: the area of applicability
+            compares what a fold holds out with what it trains on.
 
     Raises:
         OutcropError: the folder exists and `resume` is false, or is not this run; the split does

@@ -46,12 +46,12 @@ def fit_classical(
 
     Args:
         folder: where the run is written, whole or not at all: configuration, split, predictions of
-            the validation side, the area of trust, and the model.
+            the validation side, the area of applicability, and the model.
         seed: of the folds of tuning and of what the classifier draws.
         held_out: what models like this one said in cross-validation, for one that is fitted to all
             patches: it is kept in place of predictions of the validation side.
-        folds: those of this cross-validation: the area of trust compares what a fold holds out with
-            what it trains on.
+        folds: those of this cross-validation: the area of applicability compares what a fold holds
+            out with what it trains on.
         resume: return the run in `folder`, if there is one and it was made in the same way.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The area of trust of a run: measured after training, kept in its folder."""
+"""The area of applicability of a run: measured after training, kept in its folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from outcrop.training.checkpoint import checksum, write_tensors
 from outcrop.typed import typed
 
 TRUST = "trust.safetensors"
-_FORMAT = "outcrop area of trust"
+_FORMAT = "outcrop area of applicability"
 _TENSORS = ("references", "mean", "std", "weights", "held_out")
 _NUMBERS = ("mean_distance", "mean_distance_error", "threshold")
 _VERSION = 2
@@ -52,7 +52,7 @@ def write_trust(folder: Path, area: AreaOfTrust) -> None:
 
 
 def has_trust(folder: Path) -> bool:
-    """Whether a run has an area of trust that can be used.
+    """Whether a run has an area of applicability that can be used.
 
     Runs of before have none, or one whose training side was thinned: it found less than half of
     what lies outside.
@@ -62,7 +62,7 @@ def has_trust(folder: Path) -> bool:
 
 
 def read_trust(folder: str | Path) -> AreaOfTrust:
-    """Read the area of trust of a run.
+    """Read the area of applicability of a run.
 
     Raises:
         OutcropError: missing or thinned, as in runs of before, or damaged.
@@ -70,7 +70,7 @@ def read_trust(folder: str | Path) -> AreaOfTrust:
     path = Path(folder) / TRUST
     if not path.exists():
         raise OutcropError(
-            path, "no area of trust, this run has none; train it anew with `outcrop train`"
+            path, "no area of applicability, this run has none; train it anew with `outcrop train`"
         )
     if _is_thinned(path):
         raise OutcropError(
@@ -78,7 +78,7 @@ def read_trust(folder: str | Path) -> AreaOfTrust:
             "keeps 512 training patches at most and so finds less than half of what lies outside; "
             "train the run anew with `outcrop train`",
         )
-    with decoding(path, "an area of trust", "train the run anew"):
+    with decoding(path, "an area of applicability", "train the run anew"):
         with safe_open(path, "pt") as file:
             told = json.loads((file.metadata() or {})[_FORMAT])
             tensors = {name: file.get_tensor(name) for name in _TENSORS}

@@ -64,7 +64,7 @@ def map(
         entropy: output map of the Shannon entropy, in per cent of its maximum.
         second: output map of the second most probable class.
         trust: output map of the dissimilarity from the training data, in per cent of the threshold
-            of the area of trust; above 100 a pixel lies outside.
+            of the area of applicability; above 100 a pixel lies outside.
         polygons: output polygons of the class map of a scene, a new .gpkg file.
         method: dense: all pixels of a tile in one pass. patches: patch by patch, about a hundred
             times slower, for networks that were trained with padding. auto: what the network was
@@ -157,7 +157,7 @@ def map(
         if path is not None:
             say(str(path))
     if trust is not None and not are_volumes(sources):
-        say(f"outside the area of trust: {share_outside(trust):.1%} of the map")
+        say(f"outside the area of applicability: {share_outside(trust):.1%} of the map")
 
 
 def sample(

@@ -172,8 +172,8 @@ def evaluate(
 ) -> None:
     """Evaluate a trained model on all patches of another set.
 
-    Also prints the calibration of its confidence, the share of patches outside the area of trust,
-    and the accuracy inside and outside.
+    Also prints the calibration of its confidence, the share of patches outside the area of
+    applicability, and the accuracy inside and outside.
 
     Args:
         run: run folder made by `outcrop train`.

@@ -81,7 +81,7 @@ def report(
         scene: the mapped scene: one raster file, or several files that are its bands.
         confidence: confidence map.
         entropy: entropy map.
-        trust: map of the area of trust.
+        trust: map of the area of applicability.
         truth: raster of true classes to compare the map with. Without a coordinate reference
             system, that of the map is assumed.
         classes: class names for the values of --truth, in ascending order, or as VALUE=NAME.

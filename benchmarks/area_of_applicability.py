@@ -1,4 +1,4 @@
-"""Does the area of trust find patches unlike any trained on, and which distance finds them best?"""
+"""Does the area of applicability find foreign patches, and which distance finds them best?"""
 
 from __future__ import annotations
 
