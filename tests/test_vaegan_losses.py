@@ -20,7 +20,7 @@ from outcrop.generative.recipe import VaeGanRecipe
 from outcrop.generative.training.learner import VaeGanLearner
 from outcrop.generative.training.losses import fooled, judged_as, likeness, prior
 from outcrop.generative.training.tally import Seen
-from outcrop.training.batches import Part, Step, dice
+from outcrop.training.batches import Part, Step, generator
 from outcrop.training.parallel import Team
 from outcrop.training.parallel.team import assemble
 from tests.tiny_pictures import CPU, PICTURE_NETWORK
@@ -145,7 +145,7 @@ def by_algorithm_1(
 ) -> Gradients:
     """One backward pass for each network, with all that it must not reach cut off by hand."""
     real = pictures().clamp(-1, 1)
-    random = dice(torch.device("cpu"), SEED, 2, 5, 0, 1)
+    random = generator(torch.device("cpu"), SEED, 2, 5, 0, 1)
     noise, drawn = torch.randn(2, N, network.latent, generator=random)
     chance: Callable[[Tensor], Tensor] = torch.sigmoid
     found: Gradients = {}
@@ -265,7 +265,7 @@ def test_parts_of_a_batch_add_up_to_the_mean_of_their_gradients(team: Team) -> N
     for k, images in enumerate((four, two)):
         other = learner_of(team, network)
         # Its codes are drawn by the number of the part.
-        random = dice(torch.device("cpu"), SEED, 2, 5, k, 1)
+        random = generator(torch.device("cpu"), SEED, 2, 5, k, 1)
         alone.append(other._differentiate(Part(images, None, 1.0), random, WEIGHT)[0])
     for name, its in alone[0].items():
         module = getattr(learner.networks, name)
@@ -280,7 +280,7 @@ def test_what_is_told_are_the_losses_and_how_often_the_discriminator_is_right(te
     told: list[Seen] = []
     learner.step(2, a_step(pictures()), WEIGHT, told.append)
     real = pictures().clamp(-1, 1)
-    random = dice(torch.device("cpu"), SEED, 2, 5, 0, 1)
+    random = generator(torch.device("cpu"), SEED, 2, 5, 0, 1)
     noise, drawn = torch.randn(2, N, 4, generator=random)
     mean, log_variance = copy.encoder(real)
     code = Normal(mean, (log_variance / 2).exp())

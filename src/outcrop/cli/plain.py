@@ -28,8 +28,8 @@ def show(content: Any, as_json: bool, table: Callable[..., None], *arguments: An
 def plain(content: Any) -> Any:
     """Data that JSON knows: of a dataclass its fields, and of what is no number None.
 
-    >>> plain({"share": np.float32("nan"), "counts": np.array([1, 2]), "path": Path("a")})
-    {'share': None, 'counts': [1, 2], 'path': 'a'}
+    >>> plain({"share": np.float32("nan"), "counts": np.array([1, 2])})
+    {'share': None, 'counts': [1, 2]}
     """
     if isinstance(content, Mapping):
         return {str(key): plain(value) for key, value in content.items()}
