@@ -9,7 +9,6 @@ import xarray as xr
 from shapely import box
 
 import outcrop as oc
-from outcrop.sources.memory import scene_from_dataarray
 from tests.rasters import GRID, UTM, write_raster
 
 HEIGHT, WIDTH = 40, 60
@@ -50,7 +49,7 @@ def polygons() -> gpd.GeoDataFrame:
 def test_a_dataarray_is_the_scene_of_a_file_with_the_same_pixels(tmp_path, flipped):
     file = oc.open_scene(write_raster(tmp_path / "scene.tif", pixels(), nodata=-1))
     array = dataarray(pixels(), _FillValue=-1)
-    scene = scene_from_dataarray(array.isel(y=slice(None, None, -1)) if flipped else array)
+    scene = oc.open_scene(array.isel(y=slice(None, None, -1)) if flipped else array)
     assert scene.band_names == ("red", "nir")
     assert (scene.height, scene.width) == (file.height, file.width)
     cut = [oc.cut(one, polygons(), "crop", size=5, stride=3) for one in (scene, file)]
@@ -81,7 +80,7 @@ def test_from_a_dataarray_and_a_geodataframe_to_a_map_as_dataarray(tmp_path):
     assert (west == "rice").mean() > 0.95
     assert (names[:, WIDTH // 2 :] == "maize").mean() > 0.95
     # The map is a scene again, with its place.
-    again = scene_from_dataarray(made.to_xarray("confidence"))
+    again = oc.open_scene(made.to_xarray("confidence"))
     assert again.height == HEIGHT
     with pytest.raises(ValueError, match="there is no 'trust'; this map has classes, confidence"):
         made.to_xarray("trust")
@@ -104,6 +103,8 @@ def test_an_array_with_a_transform_is_a_scene():
         (dataarray(pixels()).isel(x=[3]), "a single pixel along x"),
         (dataarray(pixels()).isel(band=0, y=0), "pass band, y and x"),
         (dataarray(pixels().astype(complex)), "holds complex128"),
+        (dataarray(pixels().astype("u1"), _FillValue=-9999), "no such number is the nodata value"),
+        (dataarray(pixels().astype("u1"), _FillValue=np.nan), "no such number is the nodata value"),
         (dataarray(pixels()).to_dataset(name="a"), "is an xarray Dataset; pass a DataArray"),
     ],
 )
@@ -117,6 +118,7 @@ def test_what_is_no_scene_is_one_line(array, message):
     [
         (polygons().set_crs(None, allow_override=True), "no coordinate reference system"),
         (polygons()[:0], "hold no polygon or point"),
+        (polygons().assign(id=[1, "a", 2, 3, 4, 5]), "hold a column that cannot be stored"),
         (polygons().geometry, "are a GeoSeries; pass a GeoDataFrame"),
         (polygons().drop(columns="geometry"), "are a DataFrame; pass a GeoDataFrame"),
     ],
@@ -131,3 +133,20 @@ def test_categories_are_class_names():
     frame["crop"] = frame["crop"].astype("category")
     patches = oc.cut(dataarray(pixels()), frame, "crop", size=5, stride=4)
     assert set(patches.classes) == {"rice", "maize"}
+
+
+@pytest.mark.parametrize("kind", ["u1", "i1", "i2", "u2", "i4", "i8", ">f4", "f8", "f2", "?"])
+def test_arrays_of_any_real_numbers_are_scenes(kind):
+    values = (pixels() / 100).astype(kind)
+    patches = oc.cut(dataarray(values), polygons(), "crop", size=3, stride=5)
+    at = patches.positions
+    assert np.array_equal(patches.images[:, 0, 1, 1], values[0, at.row, at.column])
+
+
+def test_one_dataarray_and_a_list_of_one_are_the_same_scene():
+    array = dataarray(pixels())
+    patches = oc.cut(array, polygons(), "crop", size=9, stride=6)
+    images = np.asarray(patches)[:4]
+    for sources in (array, [array], oc.open_scene(array), oc.open_scenes([array])):
+        found = oc.locate(images, sources)
+        assert found.row.tolist() == (patches.positions.row[:4] - 4).tolist()

@@ -21,6 +21,7 @@ from outcrop.patches.patchset import PatchSet
 from outcrop.progress import tell
 from outcrop.sources.bands import listed, match
 from outcrop.sources.kinds import are_volumes, open_all_scenes, open_all_volumes, refuse_for
+from outcrop.sources.memory import several
 from outcrop.sources.scene import Reading, Scene
 from outcrop.sources.volumes import Volume
 from outcrop.sources.volumes.volume import surely_finite
@@ -249,12 +250,12 @@ def _open(
     crs: str | None,
     reading: Reading,
 ) -> Sequence[Scene | Volume]:
-    several = [sources] if isinstance(sources, str | Path | Scene | Volume) else list(sources)
-    if are_volumes(several):
+    given = several(sources)
+    if are_volumes(given):
         refuse_for("volumes", bands=bands, crs=crs)
-        return open_all_volumes(several)
+        return open_all_volumes(given)
     refuse_for("scenes", axis=axis)
-    return open_all_scenes(several, bands, crs, reading)
+    return open_all_scenes(given, bands, crs, reading)
 
 
 def _with_bands_of(patches: PatchSet, source: Scene | Volume) -> Scene | Volume:

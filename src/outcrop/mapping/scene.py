@@ -24,7 +24,7 @@ from outcrop.mapping.prepare import (
 from outcrop.mapping.result import MappedScene
 from outcrop.progress import tell
 from outcrop.sources.grids import pixel_metres
-from outcrop.sources.memory import AnyScene, is_dataarray, scene_from_dataarray
+from outcrop.sources.memory import AnyScene
 from outcrop.sources.opening import open_scene, with_bands
 from outcrop.sources.scene import Reading, Scene
 from outcrop.training.model import Model
@@ -105,9 +105,7 @@ def map_scene(
         if number < least:
             raise OutcropError(f"--{name}", f"must be {least} or more, not {number}")
     first = first_of(model)
-    if is_dataarray(scene):
-        scene = scene_from_dataarray(scene)
-    elif not isinstance(scene, Scene):
+    if not isinstance(scene, Scene):
         scene = open_scene(scene, reading=reading_of(first))
     scene = _with_bands_of(first, scene)
     files = layer_files(output, confidence=confidence, entropy=entropy, second=second, trust=trust)

@@ -29,6 +29,7 @@ from outcrop.patches.table import Table, found, read_table
 from outcrop.sources.collections.collection import band_names
 from outcrop.sources.kinds import are_volumes, open_all_scenes, open_all_volumes, refuse_for
 from outcrop.sources.labels import LabelledPixels
+from outcrop.sources.memory import several
 from outcrop.sources.metric import metric_systems
 from outcrop.sources.names import file_name
 from outcrop.sources.scene import Reading, Scene
@@ -122,13 +123,13 @@ def cut_at_positions(
         raise OutcropError(table.path, "has no row that was found; give it positions first")
     table = table[here]
     classes, labels = np.unique(table.words(column), return_inverse=True)
-    several = [sources] if isinstance(sources, str | Path | Scene | Volume) else list(sources)
-    if are_volumes(several):
+    given = several(sources)
+    if are_volumes(given):
         refuse_for("volumes", bands=bands, crs=crs)
-        ground = _in_volumes(open_all_volumes(several), table, labels, axis, size)
+        ground = _in_volumes(open_all_volumes(given), table, labels, axis, size)
     else:
         refuse_for("scenes", axis=axis)
-        ground = _in_scenes(open_all_scenes(several, bands, crs, reading), table, labels, size)
+        ground = _in_scenes(open_all_scenes(given, bands, crs, reading), table, labels, size)
     if not ground.inside.any():
         raise OutcropError(
             table.path,

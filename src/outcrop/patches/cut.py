@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from outcrop.progress import tell
 from outcrop.sources.features import counted
 from outcrop.sources.kinds import open_all_scenes
 from outcrop.sources.labels import LabelledPixels, Labels, open_label_files
-from outcrop.sources.memory import AnyLabels, AnyScene, is_dataarray, is_geodataframe
+from outcrop.sources.memory import AnyLabels, AnyScene, several
 from outcrop.sources.metric import metric_systems
 from outcrop.sources.scene import Reading, Scene, SceneReader
 
@@ -120,9 +120,7 @@ def cut(
     check_numbers(seed, size=size, stride=stride, per_class=per_class)
     if output is not None:
         check_output(Path(output), overwrite)
-    alone = isinstance(scenes, str | Path | Scene) or is_dataarray(scenes)
-    several: Any = [scenes] if alone else scenes
-    opened = open_all_scenes(several, bands, crs, reading)
+    opened = open_all_scenes(several(scenes), bands, crs, reading)
     if size is None:
         size = default_size(opened)
     for scene in opened:
@@ -132,8 +130,7 @@ def cut(
                 f"is {scene.height} × {scene.width} pixels, smaller than a patch of {size}; "
                 "take a smaller --size",
             )
-    given: Any = labels
-    files = [given] if isinstance(given, str | Path) or is_geodataframe(given) else list(given)
+    files = several(labels)
     if len(files) not in (1, len(opened)):
         raise OutcropError(
             "--labels",

@@ -18,6 +18,7 @@ from outcrop.patches.slices import check_size, common_dtype, volume_images
 from outcrop.progress import track
 from outcrop.sources.collections.collection import band_names
 from outcrop.sources.kinds import open_all_volumes
+from outcrop.sources.memory import several
 from outcrop.sources.volumes import Volume
 from outcrop.sources.volumes.matching import in_order_of
 
@@ -203,8 +204,7 @@ def _look(
 
 
 def _open(volumes: str | Path | Volume | Sequence[str | Path | Volume]) -> list[Volume]:
-    several = [volumes] if isinstance(volumes, str | Path | Volume) else volumes
-    return open_all_volumes(several)
+    return open_all_volumes(several(volumes))
 
 
 def _names(values: list[float], classes: Sequence[str] | None, layer: Volume) -> tuple[str, ...]:

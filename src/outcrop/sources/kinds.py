@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from outcrop.errors import OutcropError
-from outcrop.sources.memory import is_dataarray, scene_from_dataarray
+from outcrop.sources.memory import is_dataarray
 from outcrop.sources.names import is_gdal_name
 from outcrop.sources.opening import open_scenes
 from outcrop.sources.products import is_product
@@ -81,12 +82,11 @@ def open_all_scenes(
         OutcropError: as `open_scenes`; scenes differ in their number of bands.
     """
     found: list[Scene] = []
-    sources = [scene_from_dataarray(one) if is_dataarray(one) else one for one in sources]
     for opened, some in groupby(sources, lambda source: isinstance(source, Scene)):
         if opened:
             found += [source for source in some if isinstance(source, Scene)]
         else:
-            files = [source for source in some if isinstance(source, str | Path)]
+            files: list[Any] = list(some)
             found += open_scenes(files, bands, crs, reading)
     return found
 

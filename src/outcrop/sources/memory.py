@@ -6,7 +6,7 @@ window, by other processes too. The folder goes when the process ends.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.sources.opening import open_scene
-from outcrop.sources.scene import Reading, Scene
+from outcrop.sources.scene import Scene
 
 if TYPE_CHECKING:
     import geopandas
@@ -33,14 +32,14 @@ _NUMBERS = count(1)
 _UNEVEN = 0.05
 
 
-def scene_from_array(
+def file_of_array(
     pixels: np.ndarray,
     transform: Sequence[float],
     crs: Any,
     band_names: Sequence[str] = (),
     nodata: float | None = None,
-) -> Scene:
-    """Open an array as a scene.
+) -> Path:
+    """Write an array as a raster.
 
     Args:
         pixels: `bands × height × width`, or `height × width`; real numbers.
@@ -52,7 +51,8 @@ def scene_from_array(
 
     Raises:
         OutcropError: the array has another number of axes, complex numbers or objects, or another
-            number of bands than names; the coordinate reference system is unknown.
+            number of bands than names; it cannot hold the nodata value; the coordinate reference
+            system is unknown.
     """
     pixels = np.asarray(pixels)
     pixels = pixels[None] if pixels.ndim == 2 else pixels
@@ -64,10 +64,12 @@ def scene_from_array(
         raise OutcropError("scene", f"holds {pixels.dtype}; pass integers or floats")
     if band_names and len(band_names) != len(pixels):
         raise OutcropError("scene", f"has {len(pixels)} bands and {len(band_names)} band names")
-    if pixels.dtype == bool:
-        pixels = pixels.astype(np.uint8)
-    elif pixels.dtype == np.float16:
-        pixels = pixels.astype(np.float32)
+    stored = {"bool": "uint8", "float16": "float32"}.get(pixels.dtype.name, pixels.dtype.name)
+    pixels = pixels.astype(stored, copy=False)
+    if nodata is not None and not _holds(pixels.dtype, nodata):
+        raise OutcropError(
+            "scene", f"holds {pixels.dtype}, and no such number is the nodata value {nodata}"
+        )
     path = _new("scene.tif")
     import rasterio
 
@@ -88,18 +90,26 @@ def scene_from_array(
         dataset.write(pixels)
         for number, name in enumerate(band_names, start=1):
             dataset.set_band_description(number, str(name))
-    return open_scene(path, reading=Reading())
+    return path
 
 
-def scene_from_dataarray(array: Any) -> Scene:
-    """Open an xarray DataArray as a scene, with its bands' names, nodata and place.
+def _holds(dtype: np.dtype, value: float) -> bool:
+    """Whether a type has such a number."""
+    if dtype.kind == "f":
+        return True
+    limits = np.iinfo(dtype)
+    return float(value).is_integer() and limits.min <= value <= limits.max
+
+
+def file_of_dataarray(array: Any) -> Path:
+    """Write an xarray DataArray as a raster, with its bands' names, nodata and place.
 
     The place is that of rioxarray: coordinates of pixel centres, and `spatial_ref` with the
     coordinate reference system.
 
     Raises:
         OutcropError: it has no coordinates along rows or columns, or these are not evenly spaced;
-            no coordinate reference system; as `scene_from_array`.
+            no coordinate reference system; as `file_of_array`.
     """
     if array.ndim not in (2, 3):
         raise OutcropError("scene", f"has the axes {array.dims}; pass band, y and x, or y and x")
@@ -115,7 +125,7 @@ def scene_from_dataarray(array: Any) -> Scene:
         names = [str(name) for name in array.attrs["long_name"]]
     nodata = array.attrs.get("_FillValue", array.attrs.get("nodata"))
     transform = (a_x, 0.0, left, 0.0, a_y, top)
-    return scene_from_array(pixels.values, transform, _crs_of(array), names, nodata)
+    return file_of_array(pixels.values, transform, _crs_of(array), names, nodata)
 
 
 def _edge(array: Any, name: Any) -> tuple[float, float]:
@@ -183,7 +193,13 @@ def labels_from_geodataframe(frame: Any) -> Path:
         if str(plain[name].dtype) == "category":
             plain[name] = plain[name].astype(object)
     path = _new("labels.parquet")
-    plain.to_parquet(path)
+    try:
+        plain.to_parquet(path)
+    except (TypeError, ValueError) as error:  # of which those of Arrow are some
+        why = " ".join(map(str, error.args))
+        raise OutcropError(
+            "labels", f"hold a column that cannot be stored ({why}); drop it, or make it text"
+        ) from error
     return path
 
 
@@ -214,6 +230,12 @@ def is_geodataframe(labels: Any) -> bool:
     if type(labels).__name__ != "GeoDataFrame":
         raise OutcropError("labels", f"are a {type(labels).__name__}; pass a GeoDataFrame")
     return True
+
+
+def several(given: Any) -> list[Any]:
+    """One scene, volume, table of labels or name as a list of one; several as a list."""
+    alone = isinstance(given, str) or is_dataarray(given) or is_geodataframe(given)
+    return [given] if alone or not isinstance(given, Iterable) else list(given)
 
 
 def _new(name: str) -> Path:

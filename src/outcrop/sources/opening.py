@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -23,12 +23,16 @@ from outcrop.sources.grids import (
     same_ground,
     target,
 )
+from outcrop.sources.memory import file_of_array, file_of_dataarray, is_dataarray, several
 from outcrop.sources.names import file_name, is_remote, normal, stem
 from outcrop.sources.products import Product, is_product, open_product
 from outcrop.sources.scene import NO_CRS, Band, Mask, Reading, Scene, title
 from outcrop.sources.systems import parse_crs
 
-AnyName = str | Path
+if TYPE_CHECKING:
+    import xarray
+
+AnyName: TypeAlias = "str | Path | xarray.DataArray"
 JOIN = "+"
 _ZEROS = 0.03
 _WHOLE = 0.999
@@ -63,8 +67,8 @@ def open_scene(
     printed on standard error.
 
     Args:
-        files: anything GDAL reads, by its path or GDAL's own name; or a Sentinel-2 or Landsat
-            product by its folder or archive. Alpha bands are masks, not bands of the scene.
+        files: anything GDAL reads, by its path or GDAL's own name; a DataArray; or a Sentinel-2 or
+            Landsat product by its folder or archive. Alpha bands are masks, not bands of the scene.
         bands: the bands to use, in this order, by number from 1, counted through all files, or by
             name.
         crs: the coordinate reference system, for files that do not carry one.
@@ -77,6 +81,20 @@ def open_scene(
     scene, notes = _open(_names(files), bands, crs, reading)
     _tell([*notes, *_undeclared(scene)])
     return scene
+
+
+def scene_from_array(
+    pixels: np.ndarray,
+    transform: Sequence[float],
+    crs: Any,
+    band_names: Sequence[str] = (),
+    nodata: float | None = None,
+) -> Scene:
+    """Open an array as a scene.
+
+    The arguments and errors are those of `outcrop.sources.memory.file_of_array`.
+    """
+    return open_scene(file_of_array(pixels, transform, crs, band_names, nodata))
 
 
 def reopen_scene(
@@ -140,7 +158,7 @@ def open_grid(path: AnyName, crs: str | None = None) -> Scene:
     Raises:
         OutcropError: as `open_scene`.
     """
-    name = normal(path)
+    name = normal(_file(path))
     part = _describe(name, crs, numbers=False)
     return _stacked([part], part.bands, (name,), Reading())
 
@@ -211,8 +229,12 @@ def _open(
 
 
 def _names(files: AnyName | Sequence[AnyName]) -> list[str]:
-    several = [files] if isinstance(files, str | Path) else list(files)
-    return [normal(file) for file in several]
+    return [normal(_file(one)) for one in several(files)]
+
+
+def _file(name: AnyName) -> str | Path:
+    """The name of a file; what lies in memory is written to one."""
+    return file_of_dataarray(name) if is_dataarray(name) else name
 
 
 def _joined(files: Iterable[AnyName | Sequence[AnyName]]) -> list[list[str]]:
@@ -220,7 +242,7 @@ def _joined(files: Iterable[AnyName | Sequence[AnyName]]) -> list[list[str]]:
     groups: list[list[str]] = []
     joining = False
     for one in files:
-        if one == JOIN:
+        if isinstance(one, str) and one == JOIN:
             if joining or not groups:
                 raise OutcropError("+", "joins two files and stands between them; name both")
             joining = True
