@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from outcrop.cli import _renamed, main
 from outcrop.cli.commands import COMMANDS, RENAMED
-from outcrop.cli.parser import parse
+from outcrop.cli.parser import _options, parse
+from outcrop.cli.presets import PRESETS
 from outcrop.errors import OutcropError
 from outcrop.generative.network import VaeGan
 from outcrop.generative.plan import VaeGanPlan
@@ -423,3 +424,14 @@ def test_an_option_of_a_network_chooses_it_even_if_it_is_as_by_default():
     assert _trained("--depth 20")[0] == ResidualNet()
     assert _trained("--hidden 64")[0] == MultiScaleNet()
     assert _trained("")[0] is None
+
+
+def test_presets_set_options_that_there_are():
+    for command in ("train", "compare", "experiment"):
+        known = set(_options(COMMANDS[command]))
+        assert all(set(preset) <= known for preset in PRESETS.values())
+
+
+def test_null_in_a_config_file_chooses_no_network(tmp_path):
+    (tmp_path / "c.yaml").write_text("depth: null\nwidth:\n")
+    assert _trained(f"--config {tmp_path / 'c.yaml'}")[0] is None

@@ -156,10 +156,10 @@ def test_near_ground_is_more_alike_than_far_ground(image):
 
 
 def test_each_image_has_its_own_radiometry():
-    dice = Draws(0)
-    assert Radiometry.draw(0, dice) == Radiometry.draw(0, dice)
-    assert Radiometry.draw(0, dice).gain != Radiometry.draw(1, dice).gain
-    plain = Radiometry.draw(1, dice)
+    draws = Draws(0)
+    assert Radiometry.draw(0, draws) == Radiometry.draw(0, draws)
+    assert Radiometry.draw(0, draws).gain != Radiometry.draw(1, draws).gain
+    plain = Radiometry.draw(1, draws)
     clear = coast_image(1, 64, radiometry=replace(plain, haze=0.0)).reflectance
     hazy = coast_image(1, 64, radiometry=replace(plain, haze=0.05)).reflectance
     blue, *_, infrared = (hazy - clear).mean(axis=(1, 2))

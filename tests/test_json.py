@@ -65,7 +65,7 @@ def test_every_command_prints_json_alone(here, capfd, monkeypatch):
     again = told("evaluate run p.zarr --device cpu --json", capfd)
     assert again["scores"]["classes"] == run["validation"]["classes"]
     costs = told("models --depth 8 --json", capfd)
-    assert costs[0]["parameters"] > 1000
+    assert costs["ResNet-8"]["parameters"] > 1000
     compared = told(
         f"compare p.zarr --split s.json {SMALL} --trials 0 --gap-seeds 0 --workers 1 -o c --json",
         capfd,

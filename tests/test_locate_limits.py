@@ -266,11 +266,11 @@ def _fit(misfit: np.ndarray) -> Comparison:
 
 @pytest.mark.parametrize("side", [_FEW, _THIN])
 def test_a_place_that_fits_just_well_enough_is_hardly_ever_left_out_by_some_pixels(side):
-    dice = np.random.default_rng(3)
+    rng = np.random.default_rng(3)
     lost = {}
     for score in (0.5, 0.85, 0.96):
-        patches = dice.normal(size=(500, 1, 32, 32))
-        noise = np.sqrt(1 / score**2 - 1) * dice.normal(size=patches.shape)
+        patches = rng.normal(size=(500, 1, 32, 32))
+        noise = np.sqrt(1 / score**2 - 1) * rng.normal(size=patches.shape)
         seen = thinned(list((patches + noise)[:, None]), list(map(Picture.of, patches)), side)
         lost[score] = np.mean([not _may_fit(one, score, side) for one in seen.ravel()])
     assert 0.005 < max(lost.values()) < 0.07

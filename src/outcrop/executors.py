@@ -310,7 +310,7 @@ def cores() -> int:
 
 
 def _client(scheduler: str, stack: ExitStack) -> Any:
-    need("cluster", "--scheduler")
+    need("distributed", "--scheduler")
     from distributed import Client, LocalCluster
 
     if local := re.fullmatch(r"local\[(\d+)\]", scheduler):

@@ -16,26 +16,23 @@ EXTRAS = {
 
 
 def is_there(package: str) -> bool:
-    """Whether a package can be imported."""
+    """Whether a package can be imported; it is."""
     try:
         import_module(package)
-    except ImportError:
+    except ModuleNotFoundError:
         return False
     return True
 
 
-def need(extra: str, what: str) -> None:
-    """Make sure that the packages of an extra are installed.
+def need(package: str, what: str) -> None:
+    """Make sure that a package of an extra is installed.
 
     Args:
-        extra: its name.
         what: the file or option that needs it, for the error line.
 
     Raises:
-        OutcropError: one is missing.
+        OutcropError: it is missing.
     """
-    missing = [package for package in EXTRAS[extra] if not is_there(package)]
-    if missing:
-        raise OutcropError(
-            what, f"needs {' and '.join(missing)}; run pip install 'outcrop[{extra}]'"
-        )
+    if not is_there(package):
+        extra = next(name for name, packages in EXTRAS.items() if package in packages)
+        raise OutcropError(what, f"needs {package}; run pip install 'outcrop[{extra}]'")

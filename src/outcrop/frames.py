@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +10,12 @@ if TYPE_CHECKING:
     import pandas
 
 
-class Tabular:
+class Tabular(ABC):
     """A result that is a table: it has `to_frame`, and a notebook shows that."""
 
+    @abstractmethod
     def to_frame(self) -> pandas.DataFrame:
         """The result as a table."""
-        raise NotImplementedError
 
     def _repr_html_(self) -> str:
         return str(self.to_frame().to_html(float_format="{:.3g}".format, max_rows=60))

@@ -276,7 +276,7 @@ def _parameter(option: _Option, panel: Panel, helps: bool, shown: bool) -> inspe
     item, flag = _item_type(option.hint), option.hint is bool
     how = Parameter(
         name=(f"--{option.spelt}", *(["-o"] if option.name == "output" else [])),
-        # Help shows the negative of what is on.
+        # Help shows --no-NAME only where the flag is on by default.
         negative=[f"--no-{option.spelt}"] if flag and (option.default or not helps) else [],
         help=option.help,
         group=panel,
@@ -285,7 +285,7 @@ def _parameter(option: _Option, panel: Panel, helps: bool, shown: bool) -> inspe
         # Checked with the other values, later.
         choices=(_choices(option.hint) or None) if helps else None,
         metavar=None if flag else option.spelt.upper(),
-        # What is missing is told after the config file was read.
+        # A config file may give what the command line lacks: it is checked in _settings.
         required=helps and option.default is _REQUIRED,
         # The last one holds.
         allow_repeating=not option.positional or None,
@@ -350,12 +350,15 @@ def _settings(
     config: Mapping[str, Any],
     file: str | None,
 ) -> _Settings:
-    """The value of every option: as given, or else of the config file, or else by default."""
+    """The value of every option: as given, or else of the config file, or else by default.
+
+    In a config file null stands for the default of an option that is never null.
+    """
     said: dict[str, Any] = {}
     for name, option in options.items():
         if name in given:
             said[name] = _read(option, given[name], "")
-        elif name in config:
+        elif config.get(name) is not None or (name in config and _nullable(option)):
             said[name] = _read(option, config[name], f"{file}: ")
     usual = {name: option.default for name, option in options.items()}
     preset = {
@@ -379,9 +382,8 @@ def _read(option: _Option, value: Any, where: str) -> Any:
     literal = get_origin(option.hint) is Literal
     item = _item_type(option.hint)
     kind = option.hint if literal or item or len(kinds) > 1 else kinds[0]
-    if value is None or (value == "null" and NoneType in get_args(option.hint)):
-        # In a config file null stands for the default, too.
-        return None if NoneType in get_args(option.hint) else option.default
+    if value is None or (value == "null" and _nullable(option)):
+        return None
     try:
         if item is None:
             return _one(kind, value)
@@ -431,6 +433,10 @@ def _one(kind: Any, value: Any) -> Any:
     if kind is float and not math.isfinite(float(value)):
         raise ValueError
     return kind(value)
+
+
+def _nullable(option: _Option) -> bool:
+    return NoneType in get_args(option.hint)
 
 
 def _is_tuple(hint: Any) -> bool:

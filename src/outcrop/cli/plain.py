@@ -12,21 +12,26 @@ import numpy as np
 from outcrop.cli.console import say
 
 
-def show(content: Any, as_json: bool, table: Callable[..., None], *arguments: Any) -> None:
+def show(content: Any, as_json: bool, table: Callable[[], None]) -> None:
     """Print a result as a table, or as JSON and nothing else on standard output.
 
     Args:
         content: the result.
-        table: what prints it; it is called with the result and `arguments`.
+        table: prints it as a table.
     """
     if as_json:
-        say(json.dumps(plain(content), indent=2))
+        say_json(content)
     else:
-        table(content, *arguments)
+        table()
+
+
+def say_json(content: Any) -> None:
+    """Print a result as JSON."""
+    say(json.dumps(plain(content), indent=2))
 
 
 def plain(content: Any) -> Any:
-    """Data that JSON knows: of a dataclass its fields, and of what is no number None.
+    """Convert a result to types that JSON has: dataclasses to their fields, NaN to None.
 
     >>> plain({"share": np.float32("nan"), "counts": np.array([1, 2])})
     {'share': None, 'counts': [1, 2]}

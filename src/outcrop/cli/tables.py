@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -114,11 +113,6 @@ def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*map(escape, row))
     console.print(table)
-
-
-def say_json(content: object) -> None:
-    """Print plain data as JSON on standard output."""
-    say(json.dumps(content, indent=2))
 
 
 def score_table(scores: Scores, kind: str) -> None:

@@ -207,7 +207,7 @@ def compare(
         gap_seeds=gap_seeds,
         tuning=tuning,
     )
-    show(compared, json, comparison_table)
+    show(compared, json, lambda: comparison_table(compared))
 
 
 COMMANDS = {

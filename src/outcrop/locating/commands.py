@@ -64,7 +64,7 @@ def locate(
     """
     # Not the modules that learn, which take longer to import than a small search.
     from outcrop.cli.console import say
-    from outcrop.cli.plain import show
+    from outcrop.cli.plain import say_json
     from outcrop.files import check_new
     from outcrop.locating.locate import locate as locate_patches
     from outcrop.locating.printed import locate_table
@@ -111,7 +111,7 @@ def locate(
     if json:
         numbers = {name: int(getattr(located, name).sum()) for name in ("found", "ambiguous")}
         lines = summary(located, opened.bands)
-        show({"patches": len(located), **numbers, "notes": lines, "files": files}, json, print)
+        say_json({"patches": len(located), **numbers, "notes": lines, "files": files})
         return
     locate_table(opened, located)
     for path in files:

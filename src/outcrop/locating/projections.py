@@ -85,7 +85,7 @@ def write_projections(
     Raises:
         OutcropError: as `check_picture`; a scene cannot be read; the disk is full.
     """
-    need("report", "report")
+    need("matplotlib", "report")
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

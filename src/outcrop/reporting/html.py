@@ -25,7 +25,7 @@ def render_page(template: str, *folders: Path, **content: Any) -> str:
         folders: other folders whose templates are used.
         content: what the template names.
     """
-    need("report", "report")
+    need("jinja2", "report")
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(

@@ -46,7 +46,7 @@ def chart(title: str, inches: tuple[float, float]) -> Iterator[tuple[Any, Any]]:
     Args:
         inches: width and height.
     """
-    need("report", "report")
+    need("matplotlib", "report")
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

@@ -178,7 +178,7 @@ def patches(
         "classes": dict(zip(found.classes, found.counts, strict=True)),
         "dropped": found.dropped,
     }
-    show(content, json, lambda _: class_table(found, output))
+    show(content, json, lambda: class_table(found, output))
 
 
 def split(
@@ -287,12 +287,12 @@ def split(
         show(
             _folds(opened, folds_made, output),
             json,
-            lambda _: fold_table(opened, folds_made, output),
+            lambda: fold_table(opened, folds_made, output),
         )
         return
     made = splitter.assign(opened, fold, test)
     made.save(output)
-    show(_sides(opened, made, output), json, lambda _: split_table(opened, made, output))
+    show(_sides(opened, made, output), json, lambda: split_table(opened, made, output))
 
 
 def _sides(patches: Any, split: Any, path: Path) -> dict[str, Any]:
@@ -350,7 +350,8 @@ def audit(
     """
     from outcrop.auditing.audit import audit as audit_patches
     from outcrop.auditing.folder import check_folder, write_audit
-    from outcrop.cli.tables import finding_table, say_json
+    from outcrop.cli.plain import say_json
+    from outcrop.cli.tables import finding_table
     from outcrop.files import check_new, write_json
     from outcrop.patches.collection import open_patches
     from outcrop.reporting import write_report

@@ -223,7 +223,7 @@ def sample(
         seed,
         overwrite,
     )
-    show(plan, json, sample_table, output)
+    show(plan, json, lambda: sample_table(plan, output))
 
 
 def _by_class(option: str, words: Sequence[str] | None) -> float | dict[str, float] | None:
@@ -314,7 +314,7 @@ def assess(
         write_assessment(output, found)
     if csv is not None:
         write_assessment_table(csv, found)
-    show(found, json, assessment_table)
+    show(found, json, lambda: assessment_table(found))
     for path in (output, csv):
         if path is not None and not json:
             say(str(path))

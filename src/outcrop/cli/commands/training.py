@@ -40,7 +40,7 @@ def models(
         outcrop models --size 33 --bands 4 --classes 8
         outcrop models --depth 110 --widen 2
     """
-    from outcrop.cli.plain import plain, show
+    from outcrop.cli.plain import show
     from outcrop.cli.tables import cost_table
     from outcrop.models.architectures import NETWORKS
     from outcrop.models.cost import cost_of
@@ -50,13 +50,8 @@ def models(
         raise OutcropError("--size", "is one number, or height and width; take 32 or 150,100")
     chosen = list(NETWORKS.values()) if network == ResidualNet() else [network]
     size_of = sides[0], sides[-1]
-    if json:
-        costs = [
-            {"network": one.title, **plain(cost_of(one, bands, size_of, classes))} for one in chosen
-        ]
-        show(costs, json, cost_table)
-        return
-    cost_table(chosen, bands, size_of, classes)
+    costs = {one.title: cost_of(one, bands, size_of, classes) for one in chosen}
+    show(costs, json, lambda: cost_table(chosen, bands, size_of, classes))
 
 
 def train(
@@ -164,7 +159,7 @@ def _show_run(run: Run, json: bool) -> None:
     from outcrop.cli.plain import show
     from outcrop.cli.tables import run_table
 
-    show({"run": run.folder, "validation": run.scores}, json, lambda _: run_table(run))
+    show({"run": run.folder, "validation": run.scores}, json, lambda: run_table(run))
 
 
 def evaluate(
@@ -201,7 +196,8 @@ def evaluate(
         if known
         else "a test side kept from everything, if none of its ground was trained on"
     )
-    show(evaluate_model(model, opened), json, evaluation_table, kind)
+    found = evaluate_model(model, opened)
+    show(found, json, lambda: evaluation_table(found, kind))
 
 
 def compare(
@@ -278,7 +274,7 @@ def compare(
             raise OutcropError("--runs", "needs the split that they were trained on: --split")
         opened = open_patches(patches)
         against = compare_runs(opened, read_split(split, opened), runs, output)
-        show(against, json, comparison_table)
+        show(against, json, lambda: comparison_table(against))
         return
     keep_memory(recipe.machine)
     opened = open_patches(patches)
@@ -297,7 +293,7 @@ def compare(
         gap_seeds=gap_seeds,
         tuning=tuning,
     )
-    show(compared, json, comparison_table)
+    show(compared, json, lambda: comparison_table(compared))
 
 
 def export(

@@ -39,7 +39,7 @@ def experiment(
         outcrop experiment S2A_MSIL2A.zip --labels fields.gpkg --column crop --block 2000 -o results
     """
     from outcrop.cli.commands.options import keep_memory
-    from outcrop.cli.plain import show
+    from outcrop.cli.plain import say_json
     from outcrop.cli.tables import comparison_table, say
     from outcrop.experiment.experiment import run_experiment
     from outcrop.reporting import write_report
@@ -49,7 +49,7 @@ def experiment(
     page = write_report(output, overwrite=True)
     if json:
         maps = list(results.maps.values())
-        show({"comparison": results.comparison, "maps": maps, "report": page}, json, print)
+        say_json({"comparison": results.comparison, "maps": maps, "report": page})
         return
     comparison_table(results.comparison)
     for path in results.maps.values():

@@ -49,7 +49,7 @@ class Sheet:
 
     def write(self, path: Path) -> None:
         """Write a PNG file, in which each pixel of the pictures is a square of one colour."""
-        need("report", "report")
+        need("matplotlib", "report")
         from matplotlib import rc_context
         from matplotlib.figure import Figure
 

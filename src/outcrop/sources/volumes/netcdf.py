@@ -133,7 +133,7 @@ def _opened(path: Path) -> Iterator[Mapping[str, _Variable]]:
     if start[:4] not in _CLASSIC and start != _HDF5:
         raise OutcropError(path, "is not a NetCDF file; copy it again, or write it as NetCDF 4")
     if start == _HDF5:
-        need("seismic", str(path))
+        need("h5py", str(path))
         import h5py
 
         with decoding(path, "a NetCDF file", "copy it again"):

@@ -144,7 +144,7 @@ class SegyStore:
     def _numbers(self, stored: np.ndarray) -> np.ndarray:
         if not self.ibm:
             return stored.astype(self.dtype.newbyteorder("="), copy=False)
-        need("seismic", str(self.path))
+        need("segyio", str(self.path))
         import segyio._segyio  # which segyio.tools uses, and only segyio.open imports
 
         # segyio takes these for big endian.
