@@ -135,6 +135,12 @@ class Scene(Grid):
     mask: Mask | None = None
     sensor: str = ""
 
+    def __repr__(self) -> str:
+        return (
+            f"Scene({self.title}: {len(self.bands)} × {self.height} × {self.width} {self.dtype}; "
+            f"{', '.join(self.band_names)})"
+        )
+
     @cached_property
     def files(self) -> tuple[str, ...]:
         """The names of the rasters of the scene, each once."""
