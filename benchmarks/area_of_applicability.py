@@ -141,7 +141,7 @@ def measure(case: Case, run: Run, found: Found) -> None:
     see = run.classifier.probabilities_and_features
     training = see(case.patches.take(case.split.train))[1]
     certain, known = see(case.patches.take(case.split.validation))
-    area, scales = run.trust, scalings(training, run.classifier.module.linear.weight)
+    area, scales = run.applicability, scalings(training, run.classifier.module.linear.weight)
     ways: dict[str, Measure] = {
         "softmax": lambda said, _: 1 - said.max(axis=1),
         **{name: nearest(scale, training) for name, scale in scales.items()},

@@ -25,11 +25,11 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from benchmarks.machine import describe
-from outcrop.evaluation.areas import Estimate, by_map_class
-from outcrop.evaluation.clusters import by_piece
-from outcrop.evaluation.gaps import leak_gap
-from outcrop.evaluation.intervals import Interval
-from outcrop.evaluation.scores import score
+from outcrop.accuracy.areas import Estimate, by_map_class
+from outcrop.accuracy.clusters import by_piece
+from outcrop.metrics.gaps import leak_gap
+from outcrop.metrics.intervals import Interval
+from outcrop.metrics.scores import score
 
 SIDE, BLOCK, FOLDS, CLASSES = 256, 16, 5, 3
 NAMES = ("a", "b", "c")

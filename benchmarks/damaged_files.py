@@ -71,7 +71,7 @@ JOBS = (
     Job("gpkg", LABELS, AROUND.format(SCENE, LABELS)),
     Job("patch set", "p.zarr/**/*", "audit p.zarr"),
     Job("split", "s.json", f"train p.zarr --split s.json {TRAIN} -o new"),
-    Job("run", "run/*", MAP.format(f"run {SCENE} --trust new-trust.tif")),
+    Job("run", "run/*", MAP.format(f"run {SCENE} --dissimilarity new-dissimilarity.tif")),
     Job("segy", "f3.sgy", "locate patches.npz f3.sgy --axis 0 -o new.csv"),
     Job("npz", "patches.npz", "locate patches.npz f3.sgy --axis 0 -o new.csv"),
     # Rasters.

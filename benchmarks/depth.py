@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.machine import command, describe
-from outcrop.experiment.published import read_published
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.residual import ResidualBlock, ResidualNetwork, beneath
 from outcrop.patches.collection import open_patches
@@ -32,6 +31,7 @@ from outcrop.training.parallel.learner import Learner
 from outcrop.training.parallel.team import Team
 from outcrop.training.pictures import Pictures, load_pictures
 from outcrop.training.recipe import Machine, Recipe
+from outcrop.workflow.published import read_published
 
 LINES = Path(__file__).with_name("depth.jsonl")
 COLUMNS = (

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from outcrop.evaluation.contests import contests
-from outcrop.evaluation.gaps import paired_gain
+from outcrop.metrics.gaps import paired_gain
+from outcrop.metrics.pairwise import pairwise_tests
 
 CLASSES = 4
 
@@ -78,7 +78,7 @@ def false_alarms(world: World, worlds: int) -> tuple[float, float, float]:
     found = np.zeros(3)
     for seed in range(worlds):
         truth, said, groups = world.judged(seed)
-        held = contests(truth, said, groups, CLASSES, draws=500, seed=seed)
+        held = pairwise_tests(truth, said, groups, CLASSES, draws=500, seed=seed)
         plain = [
             paired_gain(truth, said[one.one][0], said[one.other][0], groups, CLASSES, 500, seed)
             for one in held

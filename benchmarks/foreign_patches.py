@@ -125,7 +125,7 @@ def measure(case: Case, folder: Path, seed: int, chosen: argparse.Namespace, fou
 def measures(case: Case, run: Run, model: VaeGanModel) -> dict[str, Measure]:
     """What grows, it is hoped, with how foreign a patch is."""
     training = case.patches.take(case.split.train)
-    codes, area = model.encode(training)[0], run.trust
+    codes, area = model.encode(training)[0], run.applicability
     see = run.classifier.probabilities_and_features
 
     def in_pixels(images: np.ndarray) -> np.ndarray:

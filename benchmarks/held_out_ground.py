@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks.machine import keep_memory
-from outcrop.evaluation.scores import score
+from outcrop.metrics.scores import score
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.baselines import Baseline
 from outcrop.models.features import FEATURES

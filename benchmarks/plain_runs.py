@@ -14,10 +14,10 @@ import torch
 
 from benchmarks.machine import command, describe
 from benchmarks.reference import networks, plain
-from outcrop.experiment.published import Published, read_published
 from outcrop.patches.collection import open_patches
 from outcrop.splits import TRAIN, delivered_split
 from outcrop.training.device import pick_device
+from outcrop.workflow.published import Published, read_published
 
 LINES = Path(__file__).with_name("plain.jsonl")
 

@@ -14,12 +14,12 @@ import numpy as np
 from scipy.stats import t as student
 
 from benchmarks.machine import describe
-from outcrop.evaluation.scores import score
 from outcrop.generative.drawing.codes import class_samples
 from outcrop.generative.model import VaeGanModel
 from outcrop.generative.network import VaeGan
 from outcrop.generative.recipe import VaeGanRecipe
 from outcrop.generative.training.engine import train_vaegan
+from outcrop.metrics.scores import score
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.cut import cut
 from outcrop.patches.patchset import PatchSet

@@ -3,7 +3,7 @@
     .venv/bin/python -m benchmarks.real_ground --folder real_ground
 
 OUTCROP_SHARED names the folder that has `data` (`../shared` if not given). Each scene gets a
-folder of its own with its patches and what `outcrop.experiment.compare` writes. Called again it
+folder of its own with its patches and what `outcrop.workflow.compare` writes. Called again it
 goes on where it was stopped; scenes that are done are not run again. `real_ground.jsonl` has one
 line for each scene, and `--table` prints the tables from these lines alone.
 
@@ -45,14 +45,14 @@ from sklearn.ensemble import RandomForestClassifier
 from benchmarks.machine import describe, keep_memory
 from benchmarks.scenes import SCENES, Scene
 from outcrop.errors import OutcropError
-from outcrop.evaluation.intervals import Interval
-from outcrop.experiment.compare import compare, compared_folds
-from outcrop.experiment.comparison import Comparison, Row, is_compared, read_comparison
 from outcrop.files import new_file, read_json, write_json
+from outcrop.metrics.intervals import Interval
 from outcrop.models.features import FEATURES
 from outcrop.patches.patchset import PatchSet, read_patches
 from outcrop.splits import Folds
 from outcrop.training.recipe import Recipe
+from outcrop.workflow.compare import compare, compared_folds
+from outcrop.workflow.comparison import Comparison, Row, is_compared, read_comparison
 
 LINES = "real_ground.jsonl"
 NETWORK = "patch"
@@ -186,7 +186,7 @@ def recommended_by(comparison: Comparison, seed: int) -> str:
 def against(comparison: Comparison, network: Row, classical: Row) -> Line:
     """The network minus the best classical model, which is picked after the fact."""
     pair = {network.title, classical.title}
-    contest = next(one for one in comparison.contests if {one.one, one.other} == pair)
+    contest = next(one for one in comparison.pairwise_tests if {one.one, one.other} == pair)
     sign = 1 if contest.one == network.title else -1
     points = contest.balanced.points
     bounds = sorted((sign * points.low, sign * points.high))

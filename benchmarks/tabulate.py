@@ -17,8 +17,8 @@ from benchmarks import (
     step_profile,
     throughput,
 )
-from outcrop.experiment.results import COLUMNS, Result, notes, read_results, tabulate
 from outcrop.files import new_file
+from outcrop.workflow.results import COLUMNS, Result, notes, read_results, tabulate
 
 HERE = Path(__file__).parent
 PLAIN = (

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from outcrop.experiment.compare import compared_folds
 from outcrop.models.multiscale import MultiScaleNetwork
 from outcrop.patches.patchset import PatchSet, read_patches
 from outcrop.splits import Folds
 from outcrop.training.recipe import Recipe
 from outcrop.training.run import read_run
 from outcrop.training.tuning import AS_GIVEN, Variant, parts_of
+from outcrop.workflow.compare import compared_folds
 
 MARGINS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1)
 DRAWS, CHOOSING = 300, 0.8

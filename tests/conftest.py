@@ -9,10 +9,10 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from outcrop.experiment import compare
 from outcrop.generative.run import VaeGanRun
 from outcrop.training.engine import train
 from outcrop.training.run import Run
+from outcrop.workflow import compare
 from tests.tiny import DEVICE, NETWORK, PATCHES, RECIPE, SPLIT
 from tests.tiny_pictures import WAYS, learn
 

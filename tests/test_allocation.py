@@ -7,14 +7,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from outcrop.errors import OutcropError
-from outcrop.evaluation.allocation import (
+from outcrop.accuracy.allocation import (
     ALLOCATIONS,
     SamplePlan,
     allocate,
     sample_size,
     smallest_plan,
 )
+from outcrop.errors import OutcropError
 
 PIXELS = np.array([200_000, 150_000, 3_200_000, 6_450_000])
 HOPED = np.array([0.7, 0.6, 0.9, 0.95])

@@ -12,11 +12,11 @@ from affine import Affine
 from shapely import Point, box
 
 import outcrop as oc
+from outcrop.accuracy.areas import by_map_class, by_stratum
+from outcrop.accuracy.assess import assess
+from outcrop.accuracy.assessment import read_assessment, write_assessment
+from outcrop.accuracy.sample import sample
 from outcrop.errors import OutcropError
-from outcrop.evaluation.areas import by_map_class, by_stratum
-from outcrop.evaluation.assessment import read_assessment, write_assessment
-from outcrop.mapping.assess import assess
-from outcrop.mapping.sample import sample
 from tests.command_line import check_refused, largest_file, run, start
 from tests.rasters import GRID, UTM, tagged, write_raster
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from outcrop.auditing.audit import audit
+from outcrop.auditing.autocorrelation import check_autocorrelation, measure_autocorrelation
 from outcrop.auditing.blocks import advise_blocks
 from outcrop.auditing.distances import check_distances, covered, gaps
 from outcrop.auditing.draws import draw_from_origins, draw_from_patches
 from outcrop.auditing.origin import open_origins, open_to_map
 from outcrop.auditing.representative import check_representative
-from outcrop.auditing.resemblance import check_resemblance, measure_resemblance
 from outcrop.auditing.variogram import variogram
 from outcrop.errors import OutcropError
 from outcrop.models.features import statistics
@@ -72,9 +72,9 @@ def in_halves(shape):
 
 @cache
 def measured(**kind):
-    """Patches of a kind and their resemblance, measured once."""
+    """Patches of a kind and their autocorrelation, measured once."""
     patches = dense(**kind)
-    return patches, measure_resemblance(patches, draws=DRAWS)
+    return patches, measure_autocorrelation(patches, draws=DRAWS)
 
 
 def at_random(patches, seed=0):
@@ -140,10 +140,10 @@ def test_resemblance_of_patches_without_their_scene_is_that_of_the_field():
 
 def test_resemblance_is_the_same_for_the_same_seed():
     patches, one = measured()
-    again = measure_resemblance(patches, draws=DRAWS)
+    again = measure_autocorrelation(patches, draws=DRAWS)
     np.testing.assert_array_equal(again.pixels[0].gamma, one.pixels[0].gamma)
     assert again.range == one.range
-    assert measure_resemblance(patches, seed=1, draws=DRAWS).range != one.range
+    assert measure_autocorrelation(patches, seed=1, draws=DRAWS).range != one.range
 
 
 def test_a_volume_has_a_range_along_each_axis(tmp_path):
@@ -153,7 +153,7 @@ def test_a_volume_has_a_range_along_each_axis(tmp_path):
     patches = cut_volume_file(
         tmp_path / "cube.npy", tmp_path / "labels.npy", 0, 16, stride=20, slice_stride=9
     )
-    found = measure_resemblance(patches, open_origins(patches), draws=DRAWS)
+    found = measure_autocorrelation(patches, open_origins(patches), draws=DRAWS)
     assert found.origin == "the volumes"
     assert found.ranges[0] > 2 * found.ranges[1:].max()
     assert found.ranges[1] == pytest.approx(3.46 * 2, rel=0.3)
@@ -323,12 +323,12 @@ def test_a_split_at_random_of_overlapping_patches_is_critical():
 
 
 def test_the_blocks_advised_make_a_split_that_the_audit_accepts():
-    patches, resemblance = measured()
-    advice = advise_blocks(patches, resemblance.ranges)
+    patches, autocorrelation = measured()
+    advice = advise_blocks(patches, autocorrelation.ranges)
     assert advice.wide
-    assert advice.block >= resemblance.range
+    assert advice.block >= autocorrelation.range
     # Middles of sides are further apart than the range.
-    assert advice.buffer + 8 * PIXEL >= resemblance.range
+    assert advice.buffer + 8 * PIXEL >= autocorrelation.range
     split = BlockSplit(block=advice.block, buffer=advice.buffer).assign(patches)
     found = audit(patches, split)
     assert not found.failed, found
@@ -339,12 +339,12 @@ def test_the_blocks_advised_make_a_split_that_the_audit_accepts():
 
 @pytest.mark.parametrize("step", [6, 8, 10])
 def test_without_a_buffer_the_ground_is_nearer_than_it_resembles_itself(step):
-    patches, resemblance = measured(sigma=6.0, step=step)
+    patches, autocorrelation = measured(sigma=6.0, step=step)
     columns = patches.positions.column
     # Two halves by hand: nobody left out patches at the line between them.
     sides = np.where(columns < columns.mean(), TRAIN, VALIDATION).astype(np.int8)
     split = Split(sides, sides.astype(int), patches.fingerprint)
-    (found,) = check_distances(patches, split, resemblance)
+    (found,) = check_distances(patches, split, autocorrelation)
     last = columns[sides == TRAIN].max()
     if step < 8:
         assert (found.check, found.severity) == ("overlaps", "critical")
@@ -352,8 +352,8 @@ def test_without_a_buffer_the_ground_is_nearer_than_it_resembles_itself(step):
         assert found.numbers["overlapping"] == first.sum()
         split = replace(split, sides=np.where(columns == last, BUFFER, sides).astype(np.int8))
         last -= step
-        (found,) = check_distances(patches, split, resemblance)
-    within = (columns[sides == VALIDATION] - last) * PIXEL < resemblance.range
+        (found,) = check_distances(patches, split, autocorrelation)
+    within = (columns[sides == VALIDATION] - last) * PIXEL < autocorrelation.range
     assert (found.check, found.numbers["overlapping"]) == ("distance", 0)
     assert found.numbers["within_range"] == pytest.approx(within.mean(), abs=1e-4)
     assert found.severity == ("warning" if within.mean() > 0.1 else "note")
@@ -364,19 +364,21 @@ def test_neighbouring_slices_count_as_overlap(tmp_path):
     index, row, column = (a.ravel() for a in np.mgrid[4:60:2, 8:56:8, 8:56:8])
     patches = cut_volume(volume, 0, index, row, column, (row > 30).astype(int))
     np.save(tmp_path / "cube.npy", volume.astype(np.float32))
-    resemblance = measure_resemblance(patches, [open_volume(tmp_path / "cube.npy")], draws=DRAWS)
+    autocorrelation = measure_autocorrelation(
+        patches, [open_volume(tmp_path / "cube.npy")], draws=DRAWS
+    )
     sides = np.where(index % 4 == 0, VALIDATION, TRAIN).astype(np.int8)
     split = Split(sides, index, patches.fingerprint)
-    (found,) = check_distances(patches, split, resemblance)
+    (found,) = check_distances(patches, split, autocorrelation)
     assert (found.check, found.severity) == ("overlaps", "critical")
     assert found.numbers["overlapping_share"] == 1
     assert "slices behind it" in found.title
     # Without the volume it is not known how far behind a slice still shows the same.
-    (alone,) = check_distances(patches, split, measure_resemblance(patches, draws=DRAWS))
+    (alone,) = check_distances(patches, split, measure_autocorrelation(patches, draws=DRAWS))
     assert (alone.check, alone.numbers["overlapping"]) == ("distance", 0)
     halves = np.where(index < 32, VALIDATION, TRAIN).astype(np.int8)
     halves[np.abs(index - 32) < 14] = BUFFER
-    (found,) = check_distances(patches, Split(halves, index, patches.fingerprint), resemblance)
+    (found,) = check_distances(patches, Split(halves, index, patches.fingerprint), autocorrelation)
     assert (found.check, found.severity) == ("distance", "note")
 
 
@@ -394,13 +396,13 @@ def test_patches_without_a_place_or_a_split():
 
 
 def test_ground_too_small_for_its_range_is_said():
-    patches, resemblance = measured(sigma=40.0)
-    advice = advise_blocks(patches, resemblance.ranges)
+    patches, autocorrelation = measured(sigma=40.0)
+    advice = advise_blocks(patches, autocorrelation.ranges)
     assert advice is None or not advice.wide
-    (found,) = check_resemblance(patches, resemblance, None)
+    (found,) = check_autocorrelation(patches, autocorrelation, None)
     assert "label more" in found.remedy
     few = patches.subset(np.arange(10))
-    (found,) = check_resemblance(few, measure_resemblance(few), None)
+    (found,) = check_autocorrelation(few, measure_autocorrelation(few), None)
     assert "too few" in found.title
 
 
@@ -414,7 +416,7 @@ def test_several_volumes_do_not_lie_behind_one_another():
         positions=replace(patches.positions, source=second.astype(np.int32)),
         sources=(*patches.sources, replace(patches.sources[0], name="other.npy")),
     )
-    found = measure_resemblance(two, draws=DRAWS)
+    found = measure_autocorrelation(two, draws=DRAWS)
     assert all(one is None or one.lags[-1] <= 20 for one in found.pixels)
     _, which = gaps(two.positions, two.positions, themselves=True)
     assert (second[which] == second).all()

@@ -44,7 +44,12 @@ def test_the_page_says_what_was_found(folder, page):
         assert finding.title in page.text
         said = re.sub(r" ([;,.])", r"\1", re.sub(r"\s+", " ", page.text))
         assert re.sub("`", "", finding.remedy) in said
-    assert {f.check for f in found.findings} >= {"overlaps", "leak-gap", "conflicts", "resemblance"}
+    assert {f.check for f in found.findings} >= {
+        "overlaps",
+        "leak-gap",
+        "conflicts",
+        "autocorrelation",
+    }
 
 
 def test_the_page_stands_alone(folder):

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outcrop.errors import OutcropError
-from outcrop.experiment.evaluate import evaluate
 from outcrop.mapping.scene import map_scene
 from outcrop.patches.patchset import PatchSet
 from outcrop.sources.bands import chosen, group_of, identities, match
 from outcrop.sources.mosaic import lay_together
 from outcrop.sources.opening import open_scene, open_scenes
 from outcrop.sources.scene import Reading
+from outcrop.workflow.evaluate import evaluate
 from tests.rasters import GRID, ramp, write_raster
 from tests.test_mapping import classifier, dense, noise
 

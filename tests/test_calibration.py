@@ -8,14 +8,14 @@ from sklearn.linear_model import LogisticRegression
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.calibration import (
+from outcrop.metrics.calibration import (
     calibrate,
     fit_temperature,
     reliability,
     temperature_that_holds,
     tempered,
 )
-from outcrop.evaluation.scores import score
+from outcrop.metrics.scores import score
 
 seeds = st.integers(0, 2**32 - 1)
 

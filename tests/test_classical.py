@@ -12,8 +12,6 @@ import torch
 from scipy.spatial.distance import cdist
 
 from outcrop.errors import OutcropError
-from outcrop.experiment.compare_runs import compare_runs
-from outcrop.experiment.evaluate import evaluate
 from outcrop.mapping.scene import map_scene
 from outcrop.models import baselines
 from outcrop.models.baselines import BASELINES
@@ -25,6 +23,8 @@ from outcrop.training.classical_module import ClassicalModule
 from outcrop.training.export import export
 from outcrop.training.fit import fit_classical
 from outcrop.training.run import network_of, read_model, read_run
+from outcrop.workflow.compare_runs import compare_runs
+from outcrop.workflow.evaluate import evaluate
 from tests.rasters import write_raster
 from tests.tiny import CLASSES, PATCHES, SPLIT
 
@@ -59,7 +59,8 @@ def test_a_run_says_the_same_when_it_is_read_again(tmp_path, baseline):
     assert read.model.title == f"{baseline.name}, {baseline.features}"
     assert read.scores.overall.value > 0.5
     assert (
-        read.trust.references.shape[1] == read.model.probabilities_and_features(images)[1].shape[1]
+        read.applicability.references.shape[1]
+        == read.model.probabilities_and_features(images)[1].shape[1]
     )
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "config.json", "split.json", "predictions.npz", "trust.safetensors", "model.json",
@@ -106,7 +107,7 @@ def test_evaluated_and_compared_beside_a_network(tree, run, tmp_path):
     truth = PATCHES.labels
     said = tree.model.probabilities(PATCHES.take(np.arange(len(PATCHES)))).argmax(axis=1)
     assert found.scores.overall.value == pytest.approx((said == truth).mean())
-    assert found.trusted is not None
+    assert found.applicability is not None
     svm = fit_classical(PATCHES, SPLIT, tmp_path / "svm", SVM)
     comparison = compare_runs(PATCHES, SPLIT, [tree.folder, svm.folder], tmp_path / "compared")
     assert {row.model for row in comparison.rows} == {
@@ -142,13 +143,17 @@ def test_a_map_says_what_patches_say(tmp_path, scene, baseline, size):
     patches = PatchSet(inner, PATCHES.labels, PATCHES.classes, PATCHES.bands)
     split = replace(SPLIT, fingerprint=patches.fingerprint)
     run = fit_classical(patches, split, tmp_path / "run", baseline)
-    map_scene(run, scene, tmp_path / "map.tif", tmp_path / "sure.tif", trust=tmp_path / "far.tif")
+    map_scene(
+        run, scene, tmp_path / "map.tif", tmp_path / "sure.tif", dissimilarity=tmp_path / "far.tif"
+    )
     images, valid = around(scene, size)
     likely, features = run.model.probabilities_and_features(images)
     expected = np.where(valid, likely.argmax(axis=1).reshape(valid.shape) + 1, 0)
     with rasterio.open(tmp_path / "map.tif") as dataset:
         np.testing.assert_array_equal(dataset.read(1), expected)
-    far = run.trust.dissimilarity(features).reshape(valid.shape) / (run.trust.threshold or 1)
+    far = run.applicability.dissimilarity(features).reshape(valid.shape) / (
+        run.applicability.threshold or 1
+    )
     with rasterio.open(tmp_path / "far.tif") as dataset:
         found = dataset.read(1).astype(float)
     outside = valid & (far < 2.5)
@@ -239,7 +244,7 @@ def test_the_area_of_trust_weights_features_by_importance_and_takes_the_folds(tm
     folds = Folds(tuple(Split(one, np.arange(n), PATCHES.fingerprint) for one in sides))
     every = Split(np.zeros(n, np.int8), np.arange(n), PATCHES.fingerprint)
     run = fit_classical(PATCHES, every, tmp_path / "run", TREE, folds=folds)
-    area, importances = run.trust, run.model.fitted.importances
+    area, importances = run.applicability, run.model.fitted.importances
     np.testing.assert_allclose(area.weights, importances / importances.max(), rtol=1e-6)
     features = area.references.numpy()
     expected = [

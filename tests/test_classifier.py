@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.calibration import fit_temperature, tempered
 from outcrop.files import write_json
+from outcrop.metrics.calibration import fit_temperature, tempered
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.factory import build
 from outcrop.training.classifier import Classifier, read_classifier

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from outcrop.errors import OutcropError
-from outcrop.experiment import compare as comparing
-from outcrop.experiment import trials
-from outcrop.experiment.comparison import read_comparison
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.baselines import Baseline
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import Source, scene_positions
 from outcrop.splits import BlockSplit, RandomSplit, random_counterpart
 from outcrop.training.recipe import Recipe, Tuning
+from outcrop.workflow import compare as comparing
+from outcrop.workflow import trials
+from outcrop.workflow.comparison import read_comparison
 
 # Without the search before each training, which tests/test_tuning.py looks at.
 compare = partial(comparing.compare, tuning=Tuning(0))

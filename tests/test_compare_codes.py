@@ -12,9 +12,6 @@ import numpy as np
 import pytest
 
 from outcrop.errors import OutcropError
-from outcrop.experiment import compare as comparing
-from outcrop.experiment.comparison import read_comparison
-from outcrop.experiment.learnt import LearntFeatures
 from outcrop.files import write_json
 from outcrop.generative.network import VaeGan
 from outcrop.generative.plan import EncoderPlan, VaeGanPlan
@@ -25,6 +22,9 @@ from outcrop.models.baselines import Baseline
 from outcrop.reporting import write_report
 from outcrop.splits import BlockSplit, RandomSplit, random_counterpart, read_split
 from outcrop.training.recipe import Recipe
+from outcrop.workflow import compare as comparing
+from outcrop.workflow.comparison import read_comparison
+from outcrop.workflow.learnt import LearntFeatures
 from tests.command_line import check_refused, run
 from tests.test_compare import NETWORK, compare, leaky_patches
 
@@ -88,7 +88,7 @@ def test_each_kind_of_baseline_takes_part_once_more(made):
     assert row.gap.value == pytest.approx(row.random.overall.value - row.scores.overall.value)
     assert row.runs == ("encoder",)
     assert row.seconds > read_vaegan_run(folder / "encoder", "cpu").metrics[0].seconds
-    assert sum(CODED in (one.one, one.other) for one in comparison.contests) == 3
+    assert sum(CODED in (one.one, one.other) for one in comparison.pairwise_tests) == 3
     assert scores(read_comparison(folder)) == scores(comparison)
 
 

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from outcrop.errors import OutcropError
-from outcrop.experiment import compare as comparing
-from outcrop.experiment.compare_runs import compare_runs
-from outcrop.experiment.comparison import read_comparison
 from outcrop.files import write_json
 from outcrop.models.baselines import Baseline
 from outcrop.patches.patchset import read_patches
 from outcrop.reporting import write_report
 from outcrop.splits import BlockSplit, RandomSplit, read_split
 from outcrop.training.engine import train
+from outcrop.workflow import compare as comparing
+from outcrop.workflow.compare_runs import compare_runs
+from outcrop.workflow.comparison import read_comparison
 from tests.command_line import check_refused, run
 from tests.test_compare import NETWORK, RECIPE, compare, leaky_patches
 
@@ -82,7 +82,7 @@ def test_rows_are_means_over_the_seeds_and_say_how_far_they_lie_apart(seeded, ho
             assert row.scores.balanced.value == pytest.approx(np.mean(row.each))
     spread = {row.model: np.ptp(row.each) for row in seeded.rows}
     assert spread["ResNet-8"] > 0
-    assert len(seeded.contests) == 3
+    assert len(seeded.pairwise_tests) == 3
     assert [one.one for one in seeded.of_the_best] == [seeded.rows[0].title] * 2
 
 
@@ -103,7 +103,7 @@ def test_more_seeds_can_be_added_and_none_taken_away(home, seeded, tmp_path):
     both = compare(patches, split, folder, NETWORK, RECIPE, resume=True, seeds=[0, 1])
     assert (folder / "network" / "model.safetensors").stat().st_mtime_ns == before
     assert scores(both) == scores(seeded)
-    assert both.contests == seeded.contests == read_comparison(folder).contests
+    assert both.pairwise_tests == seeded.pairwise_tests == read_comparison(folder).pairwise_tests
     with pytest.raises(OutcropError, match="seed 1 too; name all of --seeds 0,1"):
         compare(patches, split, folder, NETWORK, RECIPE, resume=True)
 
@@ -119,10 +119,10 @@ def test_a_comparison_of_before_is_read_and_made_complete(home, tmp_path):
             del row[name]
     write_json(folder / "comparison.json", content)
     old = read_comparison(folder)
-    assert old.contests == old.leaders == ()
+    assert old.pairwise_tests == old.leaders == ()
     assert "not held against each other" in write_report(folder).read_text()
     again = compare(patches, split, folder, NETWORK, RECIPE, resume=True)
-    assert again.contests == whole.contests
+    assert again.pairwise_tests == whole.pairwise_tests
 
 
 def test_finished_runs_are_held_against_each_other_and_seeds_of_one_network_are_one_model(here):
@@ -133,10 +133,10 @@ def test_finished_runs_are_held_against_each_other_and_seeds_of_one_network_are_
     assert by_seeds[0, 1].model == "ResNet-8 (narrow-0)"
     assert by_seeds[0,].model == "ResNet-8 (wide)"
     assert by_seeds[0, 1].runs == ("../narrow-0", "../narrow-1")
-    assert len(found.contests) == 1
+    assert len(found.pairwise_tests) == 1
     assert any("ResNet-8 (wide), patch: trained with one seed" in said for said in found.cautions)
     again = read_comparison(here / "held")
-    assert again.contests == found.contests
+    assert again.pairwise_tests == found.pairwise_tests
     assert not list((here / "held").glob("network*"))
 
 

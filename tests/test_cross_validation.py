@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.scores import score
 from outcrop.executors import Alone, Processes, solitary
-from outcrop.experiment import compare as comparing
-from outcrop.experiment import trials
-from outcrop.experiment.comparison import read_comparison
 from outcrop.files import write_json
+from outcrop.metrics.scores import score
 from outcrop.models.baselines import Baseline
 from outcrop.progress import gathered, tell
 from outcrop.splits import BlockSplit, default_folds, random_folds, read_folds
+from outcrop.workflow import compare as comparing
+from outcrop.workflow import trials
+from outcrop.workflow.comparison import read_comparison
 from tests.chores import die, fail
 from tests.command_line import check_refused, run
 from tests.test_compare import NETWORK, RECIPE, compare, leaky_patches
@@ -203,7 +203,7 @@ def test_a_class_on_one_piece_does_not_stop_the_rest(patches, tmp_path):
         assert row.scores.confusion.sum() == len(rare) - 4 == row.random.confusion.sum()
         recalls = [one.value for one in row.scores.recall[:3]]
         assert row.scores.balanced.value == pytest.approx(np.mean(recalls))
-    assert all(one.verdict != "unknown" for one in found.contests)
+    assert all(one.verdict != "unknown" for one in found.pairwise_tests)
 
 
 def test_the_recommended_model_is_the_best_and_of_equals_the_fastest(made, patches):

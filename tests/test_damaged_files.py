@@ -23,7 +23,6 @@ from outcrop.auditing.audit import audit
 from outcrop.auditing.folder import read_audit, write_audit
 from outcrop.cli import DEBUG, main
 from outcrop.errors import OutcropError
-from outcrop.experiment.plan import Experiment
 from outcrop.files import read_json, sealed, unsealed, write_json
 from outcrop.patches.patchset import read_patches
 from outcrop.patches.table import read_table
@@ -31,11 +30,12 @@ from outcrop.sources.collections import read_collection
 from outcrop.sources.vector import read_vector
 from outcrop.sources.volumes import open_volume
 from outcrop.splits import RandomSplit, read_folds, read_split
+from outcrop.training.applicability import read_applicability
 from outcrop.training.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from outcrop.training.classifier import read_classifier
 from outcrop.training.run import Run, read_run
-from outcrop.training.trust import read_trust
 from outcrop.typed import typed
+from outcrop.workflow.plan import Experiment
 from tests.command_line import run as command
 from tests.tiny import PATCHES, SPLIT
 
@@ -91,7 +91,7 @@ EXACT: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "split": ("split.json", lambda path: plain(read_split(path))),
     "folds": ("folds.json", lambda path: plain(read_folds(path).splits)),
     "model": ("model", model),
-    "trust": ("trust", lambda path: plain(read_trust(path))),
+    "trust": ("trust", lambda path: plain(read_applicability(path))),
     "checkpoint": ("checkpoint", checkpoint),
 }
 """Files with checksums: damage is seen, or changes nothing."""

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from outcrop.auditing.folder import read_audit
-from outcrop.evaluation.scores import score
+from outcrop.metrics.scores import score
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import read_patches
 from outcrop.splits import read_split

@@ -16,15 +16,15 @@ import pytest
 import rasterio
 from safetensors.numpy import load_file
 
+from outcrop.accuracy.assessment import read_assessment
 from outcrop.cli.commands import COMMANDS
 from outcrop.cli.parser import parse
-from outcrop.evaluation.assessment import read_assessment
-from outcrop.experiment import compare as comparing
 from outcrop.models.baselines import BASELINES
 from outcrop.patches.palette import colours
 from outcrop.patches.patchset import read_patches
 from outcrop.splits import read_folds, read_split
 from outcrop.synthetic.coast import CLASSES
+from outcrop.workflow import compare as comparing
 from tests.command_line import argv, run, start
 from tests.shared import DATA, needs_shared
 from tests.test_scene import LANDSAT

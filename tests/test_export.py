@@ -15,7 +15,7 @@ import torch
 
 import outcrop
 from outcrop.errors import OutcropError
-from outcrop.evaluation.calibration import tempered
+from outcrop.metrics.calibration import tempered
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.factory import build
 from outcrop.training import export as exporting

@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn.metrics import balanced_accuracy_score
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.gaps import balanced_gap, leak_gap, paired_gain, unpaired_leak_gap
+from outcrop.metrics.gaps import balanced_gap, leak_gap, paired_gain, unpaired_leak_gap
 
 
 def some_case(seed: int, right: float, n: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from outcrop.evaluation.intervals import (
+from outcrop.metrics.intervals import (
     Support,
     interval_of_difference,
     interval_of_share,

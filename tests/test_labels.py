@@ -927,7 +927,7 @@ def test_options_of_another_kind_of_labels_are_refused(
 
 
 def test_names_of_an_experiment_count_for_its_truth_too():
-    from outcrop.experiment.plan import Experiment
+    from outcrop.workflow.plan import Experiment
 
     values = label_raster("labels.tif", nodata=0)
     label_raster("half.tif", np.where(values == 2, 2, 0).astype(np.uint8), nodata=0)

@@ -11,6 +11,11 @@ from hypothesis import strategies as st
 from scipy.spatial import KDTree
 from scipy.stats import wasserstein_distance
 
+from outcrop.auditing.autocorrelation import (
+    Autocorrelation,
+    check_autocorrelation,
+    measure_residuals,
+)
 from outcrop.auditing.blocks import advise_blocks, lies_between
 from outcrop.auditing.falloff import Bias, Falloff
 from outcrop.auditing.origin import open_origins, open_to_map
@@ -19,11 +24,6 @@ from outcrop.auditing.representative import (
     _finding,
     check_representative,
     compare_distances,
-)
-from outcrop.auditing.resemblance import (
-    Resemblance,
-    check_resemblance,
-    measure_residuals,
 )
 from outcrop.models.features import statistics
 from outcrop.patches.cut import cut
@@ -138,8 +138,8 @@ def test_the_range_of_errors_is_that_of_what_features_do_not_show():
     assert blind.gamma[0] < 0.6 * blind.gamma[-1]
     dealt = np.random.default_rng(1).permutation(patches.labels)
     assert measure_residuals(replace(patches, labels=dealt), seen).range == 0
-    resemblance = Resemblance((blind,), None, "the scenes")
-    (found,) = check_resemblance(patches, resemblance, None, blind)
+    autocorrelation = Autocorrelation((blind,), None, "the scenes")
+    (found,) = check_autocorrelation(patches, autocorrelation, None, blind)
     assert f"range of the errors of a forest on features: {blind.range:.0f} m" in found.title
     assert "[" not in found.title  # brackets are 95 % intervals, and none is known here
     assert found.numbers["residuals"]["range"] == pytest.approx(blind.range, abs=0.01)
@@ -157,9 +157,9 @@ def test_the_advice_says_which_map_it_assumes_and_both_errors():
     assert not lies_between(patches, ranges, [elsewhere])
     assert lies_between(patches, np.full(3, np.nan)) is None
     wave = measure_residuals(patches, np.zeros((len(patches), 1)))
-    resemblance = Resemblance((wave,), None, "the scenes")
-    (inside,) = check_resemblance(patches, resemblance, advice, between=True)
-    (new,) = check_resemblance(patches, resemblance, advice, between=False)
+    autocorrelation = Autocorrelation((wave,), None, "the scenes")
+    (inside,) = check_autocorrelation(patches, autocorrelation, advice, between=True)
+    (new,) = check_autocorrelation(patches, autocorrelation, advice, between=False)
     for cited in ("Wadoux", "Roberts", "Ploton", "too low", "too high", "--by matching"):
         assert cited in inside.remedy
     assert "new ground is mapped" in new.remedy

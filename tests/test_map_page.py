@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from outcrop.evaluation.assessment import write_assessment
+from outcrop.accuracy.assess import assess
+from outcrop.accuracy.assessment import write_assessment
 from outcrop.files import write_json
-from outcrop.mapping.assess import assess
 from outcrop.mapping.layers import LAYERS
 from outcrop.reporting import write_report
 from outcrop.reporting.cells import count_cells, outside_cells, wrong_cells
@@ -45,9 +45,9 @@ def home(tmp_path):
     truth = np.where(np.arange(WIDTH) < 30, classes % 3 + 1, classes)
     tagged(tmp_path / "classes.tif", classes, NAMES)
     tagged(tmp_path / "truth.tif", truth, NAMES)
-    trust = RANDOM.integers(0, 200, (HEIGHT, WIDTH))
-    trust[classes == 0] = 255
-    write_layer(tmp_path / "trust.tif", trust, "trust")
+    dissimilarity = RANDOM.integers(0, 200, (HEIGHT, WIDTH))
+    dissimilarity[classes == 0] = 255
+    write_layer(tmp_path / "dissimilarity.tif", dissimilarity, "dissimilarity")
     for name in ("confidence", "entropy"):
         percent = RANDOM.integers(0, 101, (HEIGHT, WIDTH))
         write_layer(tmp_path / f"{name}.tif", np.where(classes == 0, 255, percent), name)
@@ -62,7 +62,7 @@ def home(tmp_path):
 
 ALL = (
     "report classes.tif --scene scene.tif --confidence confidence.tif --entropy entropy.tif "
-    "--trust trust.tif --truth truth.tif"
+    "--dissimilarity dissimilarity.tif --truth truth.tif"
 )
 
 
@@ -95,14 +95,14 @@ def test_pictures_lie_upon_each_other(home, monkeypatch, capsys):
 def test_pictures_show_what_the_files_hold(home):
     path = write_report(
         home / "classes.tif",
-        trust=home / "trust.tif",
+        dissimilarity=home / "dissimilarity.tif",
         truth=home / "truth.tif",
         confidence=home / "confidence.tif",
     )
     shown = {title: images for title, _, _, images in Page(path.read_text()).pictures}
-    classes, truth, trust, confidence = (
+    classes, truth, dissimilarity, confidence = (
         rasterio.open(home / f"{name}.tif").read(1)
-        for name in ("classes", "truth", "trust", "confidence")
+        for name in ("classes", "truth", "dissimilarity", "confidence")
     )
     for title, codes in (("Class map", classes), ("Truth", truth)):
         pixels = picture(shown[title][0])
@@ -112,7 +112,7 @@ def test_pictures_show_what_the_files_hold(home):
     red, _, blue, alpha = np.moveaxis(picture(shown["Errors"][0]).astype(int), 2, 0)
     assert ((red - blue > 50) == ((classes != truth) & (classes > 0))).all()
     veil = picture(shown["Area of applicability"][1])
-    assert ((veil[..., 3] > 0) == ((trust > 100) & (trust < 255))).all()
+    assert ((veil[..., 3] > 0) == ((dissimilarity > 100) & (dissimilarity < 255))).all()
     assert len(np.unique(veil[veil[..., 3] > 0], axis=0)) == 2
     sure = picture(shown["Confidence"][0])
     assert ((sure[..., 3] == 0) == (confidence == 255)).all()
@@ -122,9 +122,11 @@ def test_pictures_show_what_the_files_hold(home):
 
 
 def test_the_share_outside_is_that_of_the_file(home):
-    page = Page(write_report(home / "classes.tif", trust=home / "trust.tif").read_text())
-    trust = rasterio.open(home / "trust.tif").read(1)
-    share = (trust[trust < 255] > 100).mean()
+    page = Page(
+        write_report(home / "classes.tif", dissimilarity=home / "dissimilarity.tif").read_text()
+    )
+    dissimilarity = rasterio.open(home / "dissimilarity.tif").read(1)
+    share = (dissimilarity[dissimilarity < 255] > 100).mean()
     assert f"{100 * share:.1f} % of the map lies outside" in page.text.replace("\xa0", " ")
 
 
@@ -168,7 +170,7 @@ def test_classes_of_the_truth_alone_have_a_colour_and_a_row(home):
 
 
 def test_what_does_not_fit_is_left_out_of_a_part_and_told(home):
-    layers = {"confidence": home / "trust.tif", "trust": home / "gone.tif"}
+    layers = {"confidence": home / "dissimilarity.tif", "dissimilarity": home / "gone.tif"}
     part = map_part(MapFiles(home / "classes.tif", layers), open_scene(home / "smaller.tif"))
     assert [panel.title for panel in part.panels] == ["Class map"]
     assert len(part.refused) == 3
@@ -180,9 +182,12 @@ def test_what_does_not_fit_is_left_out_of_a_part_and_told(home):
         ("report classes.tif --scene smaller.tif", ("smaller.tif", "not on the grid")),
         ("report classes.tif --scene elsewhere.tif", ("elsewhere.tif", "not on the grid")),
         ("report classes.tif --confidence smaller.tif", ("smaller.tif", "not on the grid")),
-        ("report classes.tif --trust confidence.tif", ("holds confidence", "pass the trust")),
+        (
+            "report classes.tif --dissimilarity confidence.tif",
+            ("holds confidence", "pass the dissimilarity"),
+        ),
         ("report classes.tif --entropy scene.tif", ("scene.tif", "holds uint16 numbers")),
-        ("report classes.tif --trust gone.tif", ("gone.tif", "no such file")),
+        ("report classes.tif --dissimilarity gone.tif", ("gone.tif", "no such file")),
         ("report classes.tif --truth gone.tif", ("gone.tif", "no such file")),
         ("report classes.tif --assessment other.json", ("other.json", "of another map")),
         ("report classes.tif --assessment gone.json", ("gone.json", "no such assessment")),
@@ -220,11 +225,13 @@ def test_the_page_is_bounded_by_its_pictures_and_not_by_the_scene(tmp_path):
         options = {"tiled": True, "blockxsize": 256, "blockysize": 256}
         tagged(home / "classes.tif", values, NAMES, **options)
         write_raster(home / "scene.tif", np.stack([values * 80, values, 255 - values]), **options)
-        write_layer(home / "trust.tif", values * 45, "trust")
+        write_layer(home / "dissimilarity.tif", values * 45, "dissimilarity")
         tracemalloc.start()
         path = write_report(
-            home / "classes.tif", scene=[home / "scene.tif"], trust=home / "trust.tif",
-        )  # fmt: skip
+            home / "classes.tif",
+            scene=[home / "scene.tif"],
+            dissimilarity=home / "dissimilarity.tif",
+        )
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         sizes.append(path.stat().st_size)
@@ -261,17 +268,18 @@ def test_shares_of_a_smaller_picture_are_those_of_all_pixels(home, monkeypatch):
     monkeypatch.setattr("outcrop.sources.class_raster._WINDOW", 32)
     with rasterio.open(home / "classes.tif") as dataset:
         assert len(list(windows(dataset))) == 6
-    classes, truth, trust = (
-        rasterio.open(home / f"{name}.tif").read(1) for name in ("classes", "truth", "trust")
+    classes, truth, dissimilarity = (
+        rasterio.open(home / f"{name}.tif").read(1)
+        for name in ("classes", "truth", "dissimilarity")
     )
     wrong, codes = wrong_cells(
         home / "classes.tif", open_class_raster(home / "truth.tif"), NAMES, (7, 11)
     )
     assert wrong.overall == (classes != truth)[classes > 0].mean()
     assert codes.shape == (7, 11)
-    outside = outside_cells(home / "trust.tif", (7, 11))
-    assert outside.overall == (trust[trust < 255] > 100).mean()
-    assert outside.known.sum() == (trust < 255).sum()
+    outside = outside_cells(home / "dissimilarity.tif", (7, 11))
+    assert outside.overall == (dissimilarity[dissimilarity < 255] > 100).mean()
+    assert outside.known.sum() == (dissimilarity < 255).sum()
 
 
 def test_a_truth_on_another_grid_is_brought_onto_the_maps(home):

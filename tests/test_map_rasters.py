@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import rasterio
 
+from outcrop.accuracy.assess import assess
 from outcrop.errors import OutcropError
-from outcrop.mapping.assess import assess
 from outcrop.mapping.rasters import count_classes, map_classes, open_raster
 from tests.rasters import GRID, tagged, write_raster
 

@@ -115,7 +115,7 @@ def test_ramps_rise_in_value_and_change_in_lightness_all_the_way(name):
     assert (np.abs(steps) > 15).all()
     assert len(set(np.sign(steps))) == 1
     assert items[0].get("label") == "0 %"
-    if name == "trust":
+    if name == "dissimilarity":
         assert (values[5], len(items)) == (101, 6)
         assert "outside the area of applicability" in items[5].get("label")
 
@@ -283,9 +283,14 @@ def test_qgis_shows_ramps(tmp_path):
     values = np.array([[0, 25, 50, 75, 100, 255], [255, 101, 180, 254, 100, 99]], np.uint8)
     shares = np.minimum(values, np.where(values == 255, 255, 100))
     files = write(
-        tmp_path, np.ones_like(values), ["a"], confidence=shares, entropy=shares, trust=values
+        tmp_path,
+        np.ones_like(values),
+        ["a"],
+        confidence=shares,
+        entropy=shares,
+        dissimilarity=values,
     )
-    drawn = {"confidence": shares, "entropy": shares, "trust": values}
+    drawn = {"confidence": shares, "entropy": shares, "dissimilarity": values}
     several = opened(*(files[name] for name in drawn))
     for (name, shown), found in zip(drawn.items(), several, strict=True):
         layer = LAYERS[name]

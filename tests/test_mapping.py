@@ -21,7 +21,6 @@ from rio_cogeo import cog_validate
 from scipy.ndimage import label
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.trust import AreaOfTrust, learn_area
 from outcrop.mapping import engine, predictor
 from outcrop.mapping import scene as mapping
 from outcrop.mapping.job import Job
@@ -29,6 +28,7 @@ from outcrop.mapping.layers import render
 from outcrop.mapping.partial import Partial
 from outcrop.mapping.rasters import share_outside
 from outcrop.mapping.scene import map_scene
+from outcrop.metrics.applicability import AreaOfApplicability, learn_area
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.factory import build
 from outcrop.patches.flips import FLIPS, flip
@@ -225,10 +225,10 @@ def test_entropy_and_second_class(tmp_path, scene):
 class SomeRun(Run):
     """A run that was never trained, with an area of applicability."""
 
-    area: AreaOfTrust
+    area: AreaOfApplicability
 
     @property
-    def trust(self):
+    def applicability(self):
         return self.area
 
 
@@ -246,7 +246,7 @@ def test_the_area_of_trust_of_every_pixel(tmp_path, scene, kind, flip):
     features = torch.from_numpy(model.probabilities_and_features(images)[1])
     area = learn_area(features[::9], np.arange(len(features[::9])), features[4::9])
     run = SomeRun(tmp_path, model, (), None, {}, area)
-    map_scene(run, scene, tmp_path / "map.tif", trust=tmp_path / "far.tif")
+    map_scene(run, scene, tmp_path / "map.tif", dissimilarity=tmp_path / "far.tif")
     expected = 100 * (area.dissimilarity(features) / area.threshold).numpy()
     valid = np.isfinite(pixels).all(axis=0).ravel()
     found = read(tmp_path / "far.tif").ravel().astype(int)
@@ -258,8 +258,8 @@ def test_the_area_of_trust_of_every_pixel(tmp_path, scene, kind, flip):
 
 
 def test_the_area_of_trust_needs_a_run(tmp_path, scene):
-    with pytest.raises(OutcropError, match="--trust: needs a run"):
-        map_scene(dense(), scene, tmp_path / "map.tif", trust=tmp_path / "far.tif")
+    with pytest.raises(OutcropError, match="--dissimilarity: needs a run"):
+        map_scene(dense(), scene, tmp_path / "map.tif", dissimilarity=tmp_path / "far.tif")
 
 
 def test_classes_that_are_all_alike_are_uncertain():

@@ -82,8 +82,8 @@ def test_from_a_dataarray_and_a_geodataframe_to_a_map_as_dataarray(tmp_path):
     # The map is a scene again, with its place.
     again = oc.open_scene(made.to_xarray("confidence"))
     assert again.height == HEIGHT
-    with pytest.raises(ValueError, match="there is no 'trust'; this map has classes, confidence"):
-        made.to_xarray("trust")
+    with pytest.raises(ValueError, match="there is no 'gone'; this map has classes, confidence"):
+        made.to_xarray("gone")
 
 
 def test_an_array_with_a_transform_is_a_scene():

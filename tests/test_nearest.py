@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from outcrop.evaluation import nearest
-from outcrop.evaluation.nearest import Nearest
+from outcrop.metrics import nearest
+from outcrop.metrics.nearest import Nearest
 
 seeds = st.integers(0, 2**32 - 1)
 several = settings(deadline=None, max_examples=60)

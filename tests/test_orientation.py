@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from outcrop.errors import OutcropError
-from outcrop.experiment.evaluate import evaluate
 from outcrop.mapping.volume import map_volume
 from outcrop.models.baselines import BASELINES
 from outcrop.patches.flips import flip
@@ -19,6 +18,7 @@ from outcrop.splits import RandomSplit
 from outcrop.training.fit import fit_classical
 from outcrop.training.origin import origin_of
 from outcrop.training.run import Run
+from outcrop.workflow.evaluate import evaluate
 from tests.command_line import run
 from tests.cubes import write_segy
 from tests.synthetic import cut_volume, smooth

@@ -9,10 +9,10 @@ import pytest
 from outcrop.cli.commands.whole import experiment
 from outcrop.cli.parser import parse
 from outcrop.errors import OutcropError
-from outcrop.experiment import experiment as running
-from outcrop.experiment.plan import Experiment
 from outcrop.models.architectures import MultiScaleNet, ResidualNet
 from outcrop.training.recipe import Recipe
+from outcrop.workflow import experiment as running
+from outcrop.workflow.plan import Experiment
 
 WORDS = ["experiment", "a.tif", "--labels", "l.gpkg", "-o", "x"]
 

@@ -8,10 +8,10 @@ import pytest
 from benchmarks import real_ground
 from benchmarks.scenes import SCENES
 from outcrop.errors import OutcropError
-from outcrop.experiment import compare as comparing
 from outcrop.models.baselines import Baseline
 from outcrop.splits.ground import near
 from outcrop.training.recipe import Machine, Recipe
+from outcrop.workflow import compare as comparing
 from tests.shared import DATA, needs_shared
 
 CENTRE = tuple(Baseline(name, "centre pixel") for name in ("maximum likelihood", "decision tree"))

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from benchmarks import plain_runs
 from benchmarks.reference import networks, plain
 from benchmarks.throughput import Round, bound
-from outcrop.experiment.published import read_published
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.cost import cost_of
 from outcrop.models.factory import build
 from outcrop.models.residual import keep
+from outcrop.workflow.published import read_published
 
 THEIRS = {
     "stem.conv": "conv",

@@ -10,19 +10,17 @@ import pytest
 import rasterio
 import torch
 
+from outcrop.accuracy.assess import assess
+from outcrop.accuracy.assessment import write_assessment
 from outcrop.errors import OutcropError
-from outcrop.evaluation.assessment import write_assessment
-from outcrop.evaluation.calibration import Calibration
-from outcrop.evaluation.contests import Contest, Difference, contests
-from outcrop.evaluation.gaps import leak_gap
-from outcrop.evaluation.intervals import Interval
-from outcrop.evaluation.scores import score
-from outcrop.evaluation.significance import mcnemar, written
-from outcrop.experiment.comparison import Comparison, Row, read_comparison
-from outcrop.experiment.plan import Experiment
 from outcrop.files import write_json
-from outcrop.mapping.assess import assess
 from outcrop.mapping.scene import map_scene
+from outcrop.metrics.calibration import Calibration
+from outcrop.metrics.gaps import leak_gap
+from outcrop.metrics.intervals import Interval
+from outcrop.metrics.pairwise import Difference, PairwiseTest, pairwise_tests
+from outcrop.metrics.scores import score
+from outcrop.metrics.significance import mcnemar, written
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.cut import cut
 from outcrop.patches.patchset import read_patches
@@ -36,6 +34,8 @@ from outcrop.splits import BlockSplit, random_counterpart
 from outcrop.training.engine import train
 from outcrop.training.recipe import Machine, Recipe
 from outcrop.training.run import read_run
+from outcrop.workflow.comparison import Comparison, Row, read_comparison
+from outcrop.workflow.plan import Experiment
 from tests.pages import Page
 from tests.rasters import GRID, write_raster
 
@@ -127,7 +127,9 @@ def results(tmp_path_factory):
         "split": split.how,
         "counts": split.counts(patches.labels, 3).tolist(),
         "rows": rows,
-        "contests": [one.to_json() for one in contests(said.truth, answers, groups, len(CLASSES))],
+        "contests": [
+            one.to_json() for one in pairwise_tests(said.truth, answers, groups, len(CLASSES))
+        ],
     }
     write_json(compared / "comparison.json", content)
     maps = folder / "maps"
@@ -182,7 +184,7 @@ def test_confidence_is_held_against_accuracy(page, html, results):
 
 
 def test_a_run_of_before_says_what_it_lacks(results, tmp_path, monkeypatch):
-    monkeypatch.setattr("outcrop.evaluation.calibration._loss", lambda *_: 0.0)
+    monkeypatch.setattr("outcrop.metrics.calibration._loss", lambda *_: 0.0)
     folder = tmp_path / "old"
     shutil.copytree(results / "comparison" / "network", folder)
     (folder / "trust.safetensors").unlink()
@@ -383,7 +385,7 @@ def compared(best, verdicts):
     rows = tuple(row_of(name, 0.9 - 0.1 * rank) for rank, name in enumerate(names))
     p = {"better": 0.01, "no difference shown": 0.3, "unknown": np.nan}
     held = tuple(
-        Contest(
+        PairwiseTest(
             rows[0].title,
             row.title,
             Difference(Interval(0.1, 0.0, 0.2), p[verdict], p[verdict]),
@@ -430,7 +432,7 @@ def test_one_seed_and_no_verdict_are_cautions():
     assert "no verdict" in cautions
     assert "every model: trained with one seed" in cautions
     assert "not held against each other" in " ".join(
-        replace(compared(0, (ALIKE, ALIKE)), contests=()).cautions
+        replace(compared(0, (ALIKE, ALIKE)), pairwise_tests=()).cautions
     )
 
 

@@ -27,14 +27,14 @@ from benchmarks.tabulate import TABLES
 from benchmarks.tabulate import main as tabulate_lines
 from benchmarks.throughput import Round
 from outcrop.errors import OutcropError
-from outcrop.experiment import meter, reproduce
-from outcrop.experiment.meter import Meter, device_name
-from outcrop.experiment.published import Published, all_published, read_published
-from outcrop.experiment.results import Result, append_result, notes, read_results, tabulate
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.factory import build
 from outcrop.training import batches
 from outcrop.training.recipe import Augmentation, Machine, Recipe, suited
+from outcrop.workflow import meter, reproduce
+from outcrop.workflow.meter import Meter, device_name
+from outcrop.workflow.published import Published, all_published, read_published
+from outcrop.workflow.results import Result, append_result, notes, read_results, tabulate
 from tests.command_line import content, run
 
 PUBLISHED = all_published()

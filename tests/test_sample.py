@@ -10,8 +10,8 @@ import pytest
 import rasterio
 from affine import Affine
 
+from outcrop.accuracy.sample import WHOLE, sample
 from outcrop.errors import OutcropError
-from outcrop.mapping.sample import WHOLE, sample
 from tests.command_line import check_refused, largest_file, run, start
 from tests.rasters import GRID, UTM, tagged, write_raster
 
@@ -74,8 +74,8 @@ def test_a_seed_draws_the_same_points_and_another_seed_others(tmp_path, class_ma
 
 
 def test_every_pixel_is_as_likely_as_the_others_of_its_stratum(tmp_path, class_map):
+    from outcrop.accuracy.sample import _draw
     from outcrop.mapping.openmap import open_map
-    from outcrop.mapping.sample import _draw
 
     opened = open_map(tmp_path / "map.tif")
     wanted = np.array([180, 180, 6])

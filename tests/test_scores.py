@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.intervals import resampled_counts
-from outcrop.evaluation.scores import (
+from outcrop.metrics.intervals import resampled_counts
+from outcrop.metrics.scores import (
     Scores,
     precision_recall,
     score,

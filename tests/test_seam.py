@@ -13,7 +13,7 @@ from shapely import MultiPolygon, Polygon, box
 from shapely.affinity import translate
 
 import outcrop as oc
-from outcrop.mapping.assess import assess
+from outcrop.accuracy.assess import assess
 from outcrop.sources.labels import open_labels
 from outcrop.sources.opening import open_scene
 from outcrop.sources.seam import nearest_turn, period

@@ -9,7 +9,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.calibration import tempered
+from outcrop.metrics.calibration import tempered
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.factory import build
 from outcrop.patches.patchset import read_patches

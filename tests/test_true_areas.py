@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from pyproj import CRS, Geod, Transformer
 
 import outcrop as oc
-from outcrop.evaluation.areas import by_map_class
-from outcrop.mapping.assess import assess
+from outcrop.accuracy.areas import by_map_class
+from outcrop.accuracy.assess import assess
+from outcrop.accuracy.sample import sample
 from outcrop.mapping.openmap import open_map
-from outcrop.mapping.sample import sample
 from outcrop.patches.positions import scene_positions
 from outcrop.splits import BlockSplit, block_split, suggest_block
 from outcrop.splits.ground import blocks

@@ -13,9 +13,6 @@ from hypothesis import strategies as st
 from outcrop.cli.commands import COMMANDS
 from outcrop.cli.parser import parse
 from outcrop.errors import OutcropError
-from outcrop.experiment import compare as comparing
-from outcrop.experiment.compare import compare
-from outcrop.experiment.plan import Experiment
 from outcrop.models.architectures import MultiScaleNet, ResidualNet, UserNet
 from outcrop.models.baselines import Baseline
 from outcrop.patches.patchset import PatchSet
@@ -26,6 +23,9 @@ from outcrop.training import tuning
 from outcrop.training.engine import train
 from outcrop.training.recipe import Augmentation, Machine, Recipe, Tuning
 from outcrop.training.tuning import MARGIN, Variant, candidates, rounds, search, tune
+from outcrop.workflow import compare as comparing
+from outcrop.workflow.compare import compare
+from outcrop.workflow.plan import Experiment
 from tests.test_compare import leaky_patches
 from tests.tiny import DEVICE, assert_same, some_patches
 

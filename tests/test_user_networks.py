@@ -10,8 +10,6 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
 from outcrop.errors import OutcropError
-from outcrop.experiment.compare import compare
-from outcrop.experiment.evaluate import evaluate
 from outcrop.mapping.scene import map_scene
 from outcrop.models import architectures
 from outcrop.models.architectures import UserNet
@@ -21,6 +19,8 @@ from outcrop.training.export import export
 from outcrop.training.fit import fit_classical
 from outcrop.training.recipe import Machine, Recipe
 from outcrop.training.run import read_run
+from outcrop.workflow.compare import compare
+from outcrop.workflow.evaluate import evaluate
 from tests.command_line import run as outcrop
 from tests.rasters import write_raster
 from tests.tiny import PATCHES, SPLIT, weights

@@ -80,7 +80,8 @@ REFUSED: dict[str, tuple[str, ...]] = {
     ),
     "evaluate": ("evaluate vaegan pictures.zarr", "vaegan: is a run of a VAE-GAN"),
     "map": ("map vaegan scene.tif -o map.tif", "vaegan: is a run of a VAE-GAN"),
-    "map with trust": ("map vaegan scene.tif -o map.tif --trust t.tif", "vaegan: is a run of a"),
+    "map with dissimilarity": (
+        "map vaegan scene.tif -o map.tif --dissimilarity t.tif", "vaegan: is a run of a"),
     "export": ("export vaegan -o model.onnx", "vaegan: is a run of a VAE-GAN"),
     "compare": (
         "compare pictures.zarr --split pictures.json --runs vaegan,vaegan -o c",

@@ -9,8 +9,8 @@ import pytest
 
 from outcrop.auditing.audit import Audit
 from outcrop.auditing.finding import Finding, Severity
-from outcrop.evaluation.intervals import Interval
-from outcrop.evaluation.scores import Scores, score
+from outcrop.metrics.intervals import Interval
+from outcrop.metrics.scores import Scores, score
 from outcrop.synthetic import verdicts
 from outcrop.synthetic.trainings import Outcome
 

@@ -12,13 +12,13 @@ import pytest
 from outcrop.auditing.audit import audit
 from outcrop.auditing.folder import check_same_set, read_audit, write_audit
 from outcrop.errors import OutcropError
-from outcrop.experiment.compare import compare
-from outcrop.experiment.compare_runs import compare_runs
-from outcrop.experiment.comparison import read_comparison
 from outcrop.splits import RandomSplit
 from outcrop.training.engine import train
 from outcrop.training.recipe import Tuning
 from outcrop.training.run import read_run
+from outcrop.workflow.compare import compare
+from outcrop.workflow.compare_runs import compare_runs
+from outcrop.workflow.comparison import read_comparison
 from tests.tiny import NETWORK, PATCHES, RECIPE, SPLIT, some_patches
 
 QUICK = replace(RECIPE, epochs=1)
@@ -58,10 +58,10 @@ def test_a_split_and_a_training_are_of_one_set(runs):
 def test_a_file_of_another_run_is_noticed(runs, tmp_path, file):
     folder = tmp_path / "run"
     shutil.copytree(runs / "0", folder)
-    assert read_run(folder, "cpu").trust.threshold > 0
+    assert read_run(folder, "cpu").applicability.threshold > 0
     shutil.copy(runs / "1" / file, folder / file)
     with pytest.raises(OutcropError, match=rf"{file}: was made with another model than this run"):
-        read_run(folder, "cpu").trust  # noqa: B018
+        read_run(folder, "cpu").applicability  # noqa: B018
 
 
 def test_a_split_of_another_run_is_noticed(runs, tmp_path):

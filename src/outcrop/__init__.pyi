@@ -1,24 +1,17 @@
 """Patch classification on scenes and volumes, scored on held-out ground."""
 
-from . import evaluation as evaluation
 from . import generative as generative
 from . import locating as locating
+from . import metrics as metrics
 from . import models as models
 from . import splits as splits
 from . import synthetic as synthetic
+from .accuracy.assess import assess as assess
+from .accuracy.assessment import read_assessment as read_assessment
+from .accuracy.sample import sample as sample
 from .auditing.audit import audit as audit
 from .auditing.folder import read_audit as read_audit
 from .errors import OutcropError as OutcropError
-from .evaluation.assessment import read_assessment as read_assessment
-from .evaluation.calibration import calibrate as calibrate
-from .evaluation.contests import contests as contests
-from .evaluation.scores import score as score
-from .experiment.compare import compare as compare
-from .experiment.compare_runs import compare_runs as compare_runs
-from .experiment.evaluate import evaluate as evaluate
-from .experiment.experiment import run_experiment as run_experiment
-from .experiment.plan import Experiment as Experiment
-from .experiment.reproduce import reproduce as reproduce
 from .generative.drawing.codes import class_samples as class_samples
 from .generative.drawing.generate import generate as generate
 from .generative.frechet import frechet_at_infinity as frechet_at_infinity
@@ -38,11 +31,12 @@ from .locating.locate import locate as locate
 from .locating.table import positions_table as positions_table
 from .locating.table import with_positions as with_positions
 from .locating.table import write_positions as write_positions
-from .mapping.assess import assess as assess
 from .mapping.polygons import write_polygons as write_polygons
-from .mapping.sample import sample as sample
 from .mapping.scene import map_scene as map_scene
 from .mapping.volume import map_volume as map_volume
+from .metrics.calibration import calibrate as calibrate
+from .metrics.pairwise import pairwise_tests as pairwise_tests
+from .metrics.scores import score as score
 from .models.architectures import MultiScaleNet as MultiScaleNet
 from .models.architectures import ResidualNet as ResidualNet
 from .models.architectures import UserNet as UserNet
@@ -79,6 +73,7 @@ from .splits import read_split as read_split
 from .synthetic.coast import make_coast as make_coast
 from .synthetic.cube import make_cube as make_cube
 from .synthetic.damage import damage as damage
+from .training.applicability import read_applicability as read_applicability
 from .training.engine import train as train
 from .training.estimator import ResidualClassifier as ResidualClassifier
 from .training.export import export as export
@@ -88,6 +83,11 @@ from .training.recipe import Recipe as Recipe
 from .training.recipe import Tuning as Tuning
 from .training.run import read_model as read_model
 from .training.run import read_run as read_run
-from .training.trust import read_trust as read_trust
+from .workflow.compare import compare as compare
+from .workflow.compare_runs import compare_runs as compare_runs
+from .workflow.evaluate import evaluate as evaluate
+from .workflow.experiment import run_experiment as run_experiment
+from .workflow.plan import Experiment as Experiment
+from .workflow.reproduce import reproduce as reproduce
 
 __version__: str

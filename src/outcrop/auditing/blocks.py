@@ -82,7 +82,7 @@ def advise_blocks(
 
     Args:
         ranges: float64, 3, how far pixels resemble each other along axis 0, 1 and 2, in the patch
-            set's unit (`Resemblance.ranges`); NaN or None if that is not known.
+            set's unit (`Autocorrelation.ranges`); NaN or None if that is not known.
         least: the smallest buffer that keeps sides from showing the same.
 
     Returns:

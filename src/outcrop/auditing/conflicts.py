@@ -47,8 +47,8 @@ def check_conflicts(patches: PatchSet, reach: float) -> list[Finding]:
     scattered things, and left out.
 
     Args:
-        reach: how far away a neighbour may be (`Resemblance.range`), in the patch set's unit; at
-            least a patch's extent is taken.
+        reach: largest distance to a neighbour (`Autocorrelation.range`), in the patch set's
+            unit; at least the extent of a patch.
     """
     if patches.positions is None or len(patches) <= NEIGHBOURS:
         return []

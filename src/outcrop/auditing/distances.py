@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from outcrop.auditing.autocorrelation import Autocorrelation
 from outcrop.auditing.blocks import Blocks
 from outcrop.auditing.finding import Finding
-from outcrop.auditing.resemblance import Resemblance
 from outcrop.auditing.words import plural, share
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import Positions, in_slice
@@ -29,14 +29,14 @@ _ROUNDING = 1e-6
 def check_distances(
     patches: PatchSet,
     split: Split | None,
-    resemblance: Resemblance | None = None,
+    autocorrelation: Autocorrelation | None = None,
     advice: Blocks | None = None,
     seed: int = 0,
 ) -> list[Finding]:
     """Whether the judging sides overlap the training side, or lie within the ground's range of it.
 
     In a volume patches overlap too if they overlap in the plane and the one lies but a few slices
-    behind the other (`Resemblance.through`).
+    behind the other (`Autocorrelation.through`).
 
     Critical where 1 % or more of a side overlaps training patches; a warning where any does, or
     where more than 10 % of its patches are nearer than the range, middle to middle. Without a
@@ -55,13 +55,13 @@ def check_distances(
         remedy = f"split by ground, {advice}: {advice.command}"
     rng = np.random.default_rng(seed)
     if split is None:
-        return _among_themselves(patches, resemblance, remedy, rng)
+        return _among_themselves(patches, autocorrelation, remedy, rng)
     found = []
     for side, word in ((VALIDATION, "validation"), (TEST, "test")):
         judged, taught = np.flatnonzero(split.sides == side), split.train
         if len(judged) and len(taught):
             some = np.sort(rng.permutation(judged)[:_LOOKED_AT])
-            found.append(_between(patches, some, taught, word, resemblance, remedy))
+            found.append(_between(patches, some, taught, word, autocorrelation, remedy))
     return found
 
 
@@ -138,12 +138,12 @@ def _between(
     judged: np.ndarray,
     taught: np.ndarray,
     word: str,
-    resemblance: Resemblance | None,
+    autocorrelation: Autocorrelation | None,
     remedy: str,
 ) -> Finding:
     assert patches.positions is not None
     one, other = patches.positions[judged], patches.positions[taught]
-    through = np.zeros((len(one), 3)) if resemblance is None else resemblance.through(one)
+    through = np.zeros((len(one), 3)) if autocorrelation is None else autocorrelation.through(one)
     gap = gaps(one, other)[0]
     shared = gaps(one, other, through)[0] if patches.from_volume else gap
     overlaps = shared < -_ROUNDING * largest_extent(patches.positions)
@@ -167,17 +167,17 @@ def _between(
             groups=_nearest(patches, judged[overlaps], taught),
         )
     near = np.zeros(len(judged), bool)
-    if resemblance is not None:
-        slack = np.maximum(np.nan_to_num(resemblance.ranges) - one.extent, 0)
+    if autocorrelation is not None:
+        slack = np.maximum(np.nan_to_num(autocorrelation.ranges) - one.extent, 0)
         near = gaps(one, other, slack)[0] < 0
     numbers |= {"within_range": round(float(near.mean()), 4)}
     middle = "they share no volume"
     if numbers["gap"]:
         middle = f"the median gap is {numbers['gap']['median']:g} {patches.unit}"
-    if resemblance is not None and near.mean() > _NEAR:
+    if autocorrelation is not None and near.mean() > _NEAR:
         title = (
             f"{_share(near)} {word} patches lie nearer to a training patch than pixels resemble "
-            f"each other ({resemblance.range:.0f} {patches.unit}); {middle}"
+            f"each other ({autocorrelation.range:.0f} {patches.unit}); {middle}"
         )
         groups = _nearest(patches, judged[near], taught)
         return Finding("distance", "warning", title, remedy, numbers, groups)
@@ -187,7 +187,7 @@ def _between(
 
 def _among_themselves(
     patches: PatchSet,
-    resemblance: Resemblance | None,
+    autocorrelation: Autocorrelation | None,
     remedy: str,
     rng: np.random.Generator,
 ) -> list[Finding]:
@@ -196,7 +196,7 @@ def _among_themselves(
     assert patches.positions is not None
     some = np.sort(rng.permutation(len(patches))[:_LOOKED_AT])
     one = patches.positions[some]
-    through = np.zeros((len(one), 3)) if resemblance is None else resemblance.through(one)
+    through = np.zeros((len(one), 3)) if autocorrelation is None else autocorrelation.through(one)
     shared = gaps(one, one, through, themselves=True)[0]
     overlaps = shared < -_ROUNDING * largest_extent(one)
     if not overlaps.any():

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from outcrop.auditing.autocorrelation import (
+    check_autocorrelation,
+    measure_autocorrelation,
+    measure_residuals,
+)
 from outcrop.auditing.blocks import advise_blocks, lies_between
 from outcrop.auditing.conflicts import check_conflicts
 from outcrop.auditing.distances import check_distances
@@ -12,7 +17,6 @@ from outcrop.auditing.origin import Origins, open_origins
 from outcrop.auditing.pixels import batches
 from outcrop.auditing.probe import check_leak, check_leak_of_network
 from outcrop.auditing.representative import check_representative
-from outcrop.auditing.resemblance import check_resemblance, measure_resemblance, measure_residuals
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.features import statistics
 from outcrop.patches.patchset import PatchSet
@@ -29,7 +33,7 @@ def check_ground(
     recipe: Recipe = Recipe(),
     seed: int = 0,
 ) -> list[Finding]:
-    """Overlap and distance between sides, resemblance, hardness of the map, leak gap, conflicts.
+    """Checks that need positions: overlap, distance, autocorrelation, hardness, leak gap.
 
     Args:
         to_map: what is to be mapped; the patches' own sources if not given.
@@ -40,22 +44,22 @@ def check_ground(
     if patches.positions is None:
         return check_distances(patches, split)
     origins = open_origins(patches)
-    resemblance = measure_resemblance(patches, origins, seed)
-    if resemblance is None:
+    autocorrelation = measure_autocorrelation(patches, origins, seed)
+    if autocorrelation is None:
         advice = advise_blocks(patches, seed=seed)
     else:
-        least = float(resemblance.through(patches.positions).max())
-        advice = advise_blocks(patches, resemblance.ranges, least, seed)
+        least = float(autocorrelation.through(patches.positions).max())
+        advice = advise_blocks(patches, autocorrelation.ranges, least, seed)
     features = _features(patches)
-    ranges = None if resemblance is None else resemblance.ranges
+    ranges = None if autocorrelation is None else autocorrelation.ranges
     between = lies_between(patches, ranges, tuple(map(Source.of, to_map)) or None)
     residuals = measure_residuals(patches, features, seed)
     found = [
-        *check_distances(patches, split, resemblance, advice, seed),
-        *check_resemblance(patches, resemblance, advice, residuals, between),
+        *check_distances(patches, split, autocorrelation, advice, seed),
+        *check_autocorrelation(patches, autocorrelation, advice, residuals, between),
         *check_representative(patches, split, features, origins, to_map, seed),
         *check_leak(patches, split, features, advice, seed),
-        *check_conflicts(patches, np.nan if resemblance is None else resemblance.range),
+        *check_conflicts(patches, np.nan if autocorrelation is None else autocorrelation.range),
     ]
     if network is not None:
         found += check_leak_of_network(patches, split, advice, network, recipe)

@@ -12,9 +12,9 @@ import numpy as np
 from outcrop.auditing.blocks import FOLDS, Blocks
 from outcrop.auditing.finding import Finding, Severity
 from outcrop.errors import OutcropError
-from outcrop.evaluation.gaps import leak_gap
-from outcrop.evaluation.intervals import Interval
-from outcrop.evaluation.scores import score
+from outcrop.metrics.gaps import leak_gap
+from outcrop.metrics.intervals import Interval
+from outcrop.metrics.scores import score
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits import BlockSplit, Folds, Split, random_counterparts, random_folds
@@ -127,7 +127,7 @@ def measure_leak(
     holds out is held out at random in parts (`random_counterparts`). Trainings are as large either
     way. Classes that a fold by ground has no training patches of are left out of both: they are
     another fault than a leak. Intervals rest on whole pieces of ground
-    (`outcrop.evaluation.gaps.leak_gap`).
+    (`outcrop.metrics.gaps.leak_gap`).
 
     Args:
         grounds: one split, or the folds of one.

@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _renamed(words: list[str], renamed: dict[str, str]) -> list[str]:
-    """The words with a command's new name, and a note, where one has its old name."""
+    """The words with the new names of commands and options, and a note for each old name."""
     from outcrop.progress import tell
 
     for old, new in renamed.items():
@@ -75,8 +75,18 @@ def _renamed(words: list[str], renamed: dict[str, str]) -> list[str]:
             tell(
                 f"note: outcrop {old} is now outcrop {new}; the old name goes with the next version"
             )
-            return [*new.split(), *words[1:]]
+            words = _with_new_name(words, new.split(), option)
     return words
+
+
+def _with_new_name(words: list[str], new: list[str], option: list[str]) -> list[str]:
+    """The words with another command, or with another option where `new` ends in one."""
+    if not new[-1].startswith("--"):
+        return [*new, *words[1:]]
+    (old,) = option
+    names = (word.partition("=") for word in words[1:])
+    renamed = [(new[-1] if name == old else name) + mark + rest for name, mark, rest in names]
+    return [*new[:-1], *renamed]
 
 
 @contextmanager

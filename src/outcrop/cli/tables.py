@@ -10,23 +10,23 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
+from outcrop.accuracy.allocation import SamplePlan
+from outcrop.accuracy.assessment import Assessment
 from outcrop.auditing.audit import Audit
 from outcrop.cli.console import console, say, table_of
-from outcrop.evaluation.allocation import SamplePlan
-from outcrop.evaluation.assessment import Assessment
-from outcrop.evaluation.intervals import FEW_GROUPS, Interval
-from outcrop.evaluation.scores import Scores
-from outcrop.evaluation.significance import written
-from outcrop.experiment.comparison import Comparison
-from outcrop.experiment.evaluate import Evaluation
-from outcrop.experiment.published import Published
-from outcrop.experiment.results import COLUMNS, Result, figures, notes, tabulate
+from outcrop.metrics.intervals import FEW_GROUPS, Interval
+from outcrop.metrics.scores import Scores
+from outcrop.metrics.significance import written
 from outcrop.models.architectures import NETWORKS, ResidualNet
 from outcrop.models.cost import cost_of, short
 from outcrop.patches.patchset import PatchSet
 from outcrop.sources.features import counted
 from outcrop.splits import BUFFER, SIDES, TRAIN, VALIDATION, Folds, Split, read_split
 from outcrop.training.run import Run
+from outcrop.workflow.comparison import Comparison
+from outcrop.workflow.evaluate import Evaluation
+from outcrop.workflow.published import Published
+from outcrop.workflow.results import COLUMNS, Result, figures, notes, tabulate
 
 _LARGE = 64
 _READABLE = 100
@@ -186,19 +186,19 @@ def evaluation_table(evaluation: Evaluation, kind: str) -> None:
         kind: what kind of score it is, in words.
     """
     score_table(evaluation.scores, kind)
-    found, trusted = evaluation.reliability, evaluation.trusted
+    found, applicability = evaluation.reliability, evaluation.applicability
     accuracy = evaluation.scores.overall.value
     say(
         f"mean confidence    {100 * (accuracy + found.excess.value):.1f} %, "
         f"{in_points(found.excess)} points above the accuracy; "
         f"expected calibration error {100 * found.error:.1f} %"
     )
-    if trusted is None:
+    if applicability is None:
         say("area of applicability      none: the run was made before there was one; train it anew")
         return
-    say(f"outside the area of applicability  {trusted.outside} of the patches")
-    say(f"accuracy inside    {trusted.accuracy_inside}")
-    say(f"accuracy outside   {trusted.accuracy_outside}")
+    say(f"outside the area of applicability  {applicability.outside} of the patches")
+    say(f"accuracy inside    {applicability.accuracy_inside}")
+    say(f"accuracy outside   {applicability.accuracy_outside}")
 
 
 def cost_table(
@@ -268,7 +268,7 @@ def comparison_table(comparison: Comparison) -> None:
             "leak gap: points by which a split at random flatters the overall accuracy, at least: "
             "new ground is harder still than held-out ground beside the training side"
         )
-    if comparison.contests:
+    if comparison.pairwise_tests:
         _contest_table(comparison)
     pieces = comparison.rows[0].scores.groups
     if pieces < FEW_GROUPS:
@@ -294,7 +294,8 @@ def _contest_table(comparison: Comparison) -> None:
     console.print(table)
     say(f"leading: not shown to be worse than {best} by balanced accuracy")
     say("against: differences in points with 95 % intervals, from pieces of ground and seeds")
-    say(f"p: after Holm's correction for {len(comparison.contests)} pairs; below 0.05 it is shown")
+    pairs = len(comparison.pairwise_tests)
+    say(f"p: after Holm's correction for {pairs} pairs; below 0.05 it is shown")
     say("McNemar's p: as if patches of one piece of ground were independent; of the first seeds")
 
 

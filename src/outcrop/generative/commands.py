@@ -186,8 +186,8 @@ def compare(
     from outcrop.cli.commands.options import chosen_folds, keep_memory
     from outcrop.cli.plain import show
     from outcrop.cli.tables import comparison_table
-    from outcrop.experiment.compare import compare as compare_models
     from outcrop.patches.collection import open_patches
+    from outcrop.workflow.compare import compare as compare_models
 
     keep_memory(recipe.machine)
     opened = open_patches(patches)

@@ -10,14 +10,14 @@ from sklearn.metrics import pairwise_distances_chunked
 from sklearn.neighbors import NearestNeighbors
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.intervals import (
+from outcrop.generative.vectors import refuse_unlike, vectors
+from outcrop.metrics.intervals import (
     Interval,
     interval_of_share,
     resampled_counts,
     resampled_means,
     support,
 )
-from outcrop.generative.vectors import refuse_unlike, vectors
 
 _MEMORY = 128
 _CHUNK_VALUES = 1 << 23
@@ -102,7 +102,7 @@ def sample_precision_recall(
         generated: float, `M × F`.
         neighbours: k.
         groups: `N`, the piece of ground of each real picture; None when each stands for itself.
-        draws: number of bootstrap samples (see `outcrop.evaluation.intervals`).
+        draws: number of bootstrap samples (see `outcrop.metrics.intervals`).
         seed: of the bootstrap.
 
     Raises:
@@ -184,7 +184,7 @@ def memorised(
         train: number, `N × ...`.
         held_out: number, `M × ...`.
         groups: `M`, the piece of ground of each held-out picture; None when each stands for itself.
-        draws: number of bootstrap samples (see `outcrop.evaluation.intervals`).
+        draws: number of bootstrap samples (see `outcrop.metrics.intervals`).
         seed: of the bootstrap.
 
     Raises:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class VaeGanPlan:
     """Networks that learn pictures, and how they are trained.
 
-    In a comparison it is an encoder, `outcrop.experiment.learnt.LearntFeatures`.
+    In a comparison it is an encoder, `outcrop.workflow.learnt.LearntFeatures`.
 
     Attributes:
         picture_network: which networks.

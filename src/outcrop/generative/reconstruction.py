@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.intervals import (
+from outcrop.generative.vectors import vectors
+from outcrop.metrics.intervals import (
     Interval,
     interval_of_difference,
     ratio,
     resampled_means,
     support,
 )
-from outcrop.generative.vectors import vectors
 
 _CHUNK_VALUES = 1 << 23
 
@@ -34,7 +34,7 @@ def relative_error(
     Args:
         pictures, reconstructions: number, `N × ...`, pixels or features.
         groups: `N`, the piece of ground of each picture; None when each stands for itself.
-        draws: number of bootstrap samples (see `outcrop.evaluation.intervals`).
+        draws: number of bootstrap samples (see `outcrop.metrics.intervals`).
         seed: of the bootstrap.
 
     Returns:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.intervals import Interval
-from outcrop.evaluation.scores import score
+from outcrop.metrics.intervals import Interval
+from outcrop.metrics.scores import score
 
 Shown = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 
@@ -86,7 +86,7 @@ def retrieved(
         classes: the K class names.
         real: the same of held-out real pictures, whose own class is the wanted one.
         untouched: the same of pictures to which the class was not added.
-        draws: number of bootstrap samples (see `outcrop.evaluation.intervals`).
+        draws: number of bootstrap samples (see `outcrop.metrics.intervals`).
         seed: of the bootstrap.
 
     Raises:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from outcrop.evaluation.intervals import interval_of_share, resampled_counts, support
 from outcrop.mapping.job import Job
 from outcrop.mapping.partial import Partial
 from outcrop.mapping.pictures import Pictures
 from outcrop.mapping.predictor import patch_by_patch
 from outcrop.mapping.tiling import Window
+from outcrop.metrics.intervals import interval_of_share, resampled_counts, support
 
 _PIXELS_SAMPLED, _WINDOWS_SAMPLED, _DRAWS = 2000, 40, 1000
 

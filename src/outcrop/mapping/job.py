@@ -25,7 +25,7 @@ class Job:
         layers: names of `outcrop.mapping.layers.LAYERS`.
         step: predict one pixel of each cell of `step × step`, and give its values to the cell.
         dissimilarity: from features `N × C` to how far they lie from the training data, 1 being as
-            far as is trusted; for the layer "trust".
+            far as is trusted; for the layer "dissimilarity".
     """
 
     predictor: Predictor

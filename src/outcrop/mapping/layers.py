@@ -94,8 +94,8 @@ LAYERS: Mapping[str, Layer] = MappingProxyType(
             ),
             Layer("second", "second-best class", NODATA),
             Layer(
-                "trust",
-                "dissimilarity (per cent of what is trusted)",
+                "dissimilarity",
+                "dissimilarity (per cent of the threshold)",
                 NO_SHARE,
                 "%",
                 Ramp((*_per_cent_ramp(_BLUES), _BEYOND), bar=False),
@@ -113,7 +113,7 @@ def render(
     Args:
         wanted: names of `LAYERS`.
         probabilities: float32, `K × ...`.
-        dissimilarity: float32, `...`, over its threshold; for "trust".
+        dissimilarity: float32, `...`, over its threshold; for "dissimilarity".
 
     Returns:
         uint8, `len(wanted) × ...`: classes from 1; confidence, the probability of the class in
@@ -132,7 +132,7 @@ def render(
         "confidence": lambda: np.rint(100 * probabilities.max(axis=0)),
         "entropy": lambda: np.rint(100 * _entropy(probabilities)),
         "second": lambda: _second(probabilities) + 1,
-        "trust": lambda: _per_cent(dissimilarity),
+        "dissimilarity": lambda: _per_cent(dissimilarity),
     }
     return np.stack([made[name]().astype(np.uint8) for name in wanted])
 

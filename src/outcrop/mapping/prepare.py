@@ -10,12 +10,12 @@ from typing import Literal
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.trust import AreaOfTrust
 from outcrop.files import check_new
 from outcrop.mapping.job import Dissimilarity, Job
 from outcrop.mapping.pictures import OfVolume, Pictures
 from outcrop.mapping.predictor import Method, Predictor, turns_of
 from outcrop.mapping.tiling import divide
+from outcrop.metrics.applicability import AreaOfApplicability
 from outcrop.patches.flips import KEEP_SHAPE
 from outcrop.progress import tell
 from outcrop.sources.bands import listed, match
@@ -53,7 +53,7 @@ def job_for(
 
     Args:
         model: one or several; several have the same classes and bands.
-        layers: names of `outcrop.mapping.layers.LAYERS`; "trust" needs a run.
+        layers: names of `outcrop.mapping.layers.LAYERS`; "dissimilarity" needs a run.
         method: "auto" is dense if all networks are without padding, else patch by patch.
         turns: whether to average over all turns under which a class stays the same.
         step, window: see `outcrop.mapping.scene.map_scene`.
@@ -74,7 +74,13 @@ def job_for(
     _tell_between_pixels(predictor, axis)
     multiple = int(np.lcm(predictor.multiple, step))
     tiling = divide(*pictures.shape, predictor.largest, multiple, window)
-    return Job(predictor, tiling, layers, step, trust_of(model) if "trust" in layers else None)
+    return Job(
+        predictor,
+        tiling,
+        layers,
+        step,
+        applicability_of(model) if "dissimilarity" in layers else None,
+    )
 
 
 def check_files(
@@ -199,7 +205,7 @@ def _tell_between_pixels(predictor: Predictor, axis: int | None) -> None:
             return
 
 
-def trust_of(model: Trained | Sequence[Trained]) -> Dissimilarity:
+def applicability_of(model: Trained | Sequence[Trained]) -> Dissimilarity:
     """From features to how far they lie from the training data of the first run, 1 being as far
     as is trusted.
 
@@ -208,11 +214,11 @@ def trust_of(model: Trained | Sequence[Trained]) -> Dissimilarity:
     """
     first = model[0] if isinstance(model, Sequence) else model
     if not isinstance(first, Run):
-        raise OutcropError("--trust", "needs a run, not only its classifier; pass the run")
-    return partial(_over_threshold, first.trust.on(first.model.device))
+        raise OutcropError("--dissimilarity", "needs a run, not only its classifier; pass the run")
+    return partial(_over_threshold, first.applicability.on(first.model.device))
 
 
-def _over_threshold(area: AreaOfTrust, features: np.ndarray) -> np.ndarray:
+def _over_threshold(area: AreaOfApplicability, features: np.ndarray) -> np.ndarray:
     return area.dissimilarity(np.ascontiguousarray(features)) / np.float32(area.threshold or 1)
 
 

@@ -65,7 +65,7 @@ def share_outside(path: str | Path) -> float:
     """The share of a map's pixels that lie outside the area of applicability; NaN if none has data.
 
     Args:
-        path: the layer "trust" that `map_scene` wrote.
+        path: the layer "dissimilarity" that `map_scene` wrote.
 
     Raises:
         OutcropError: the file is missing or damaged.

@@ -20,8 +20,8 @@ class MappedScene:
     """The files of a map of a scene.
 
     Attributes:
-        files: by name of the layer: classes, and those of confidence, entropy, second and trust
-            that were asked for.
+        files: by name of the layer: classes, and those of confidence, entropy, second and
+            dissimilarity that were asked for.
         classes: names of the values from 1; 0 is no data.
     """
 

@@ -11,7 +11,6 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.mapping.classmap import sidecars, write_maps
 from outcrop.mapping.engine import finished
-from outcrop.mapping.likeness import tell_unlike
 from outcrop.mapping.pictures import OfScene
 from outcrop.mapping.prepare import (
     Trained,
@@ -22,6 +21,7 @@ from outcrop.mapping.prepare import (
     layer_files,
 )
 from outcrop.mapping.result import MappedScene
+from outcrop.mapping.similarity import warn_if_dissimilar
 from outcrop.progress import tell
 from outcrop.sources.grids import pixel_metres
 from outcrop.sources.memory import AnyScene
@@ -42,7 +42,7 @@ def map_scene(
     *,
     entropy: str | Path | None = None,
     second: str | Path | None = None,
-    trust: str | Path | None = None,
+    dissimilarity: str | Path | None = None,
     method: Wanted = "auto",
     turns: bool = False,
     sieve: int = 0,
@@ -79,9 +79,10 @@ def map_scene(
         entropy: a further file: Shannon's entropy of the probabilities in per cent of that of
             equally likely classes, uint8, 255 = nodata.
         second: a further file: the second-best class, as in the map.
-        trust: a further file: how far a pixel's features lie from the training data of the first
-            run, in per cent of what its area of applicability allows (`outcrop.evaluation.trust`),
-            uint8, at most 254, 255 = nodata. Above 100 the class is a guess.
+        dissimilarity: a further file: the dissimilarity index between a pixel and the training
+            data of the first run, in per cent of the threshold of its area of applicability
+            (`outcrop.metrics.applicability`), uint8, at most 254, 255 = nodata. Pixels above 100
+            lie outside.
         method: "dense", "patches", or what the network was trained for.
         turns: average over the eight turned and mirrored pictures.
         sieve: patches of a class of fewer pixels than this take the class of their largest
@@ -108,7 +109,9 @@ def map_scene(
     if not isinstance(scene, Scene):
         scene = open_scene(scene, reading=reading_of(first))
     scene = _with_bands_of(first, scene)
-    files = layer_files(output, confidence=confidence, entropy=entropy, second=second, trust=trust)
+    files = layer_files(
+        output, confidence=confidence, entropy=entropy, second=second, dissimilarity=dissimilarity
+    )
     part = None if extent is None else part_within(scene, extent)
     pictures = OfScene(scene, part)
     job = job_for(model, pictures, tuple(files), method, turns, step, window=window)
@@ -117,7 +120,7 @@ def map_scene(
             raise OutcropError(file, "is a folder; name a file, e.g. map.tif")
     check_files(files, scene.files, overwrite, sidecars)
     _tell_pixels(first, scene)
-    tell_unlike(model, job, pictures)
+    warn_if_dissimilar(model, job, pictures)
     windows = job.tiling.windows
     grid = scene if part is None else cropped(scene, part)
     with finished(job, pictures, windows, files["classes"], scheduler, resume) as store:

@@ -9,7 +9,6 @@ from pathlib import Path
 from outcrop.errors import OutcropError
 from outcrop.mapping.classcube import check_cubes, write_cubes
 from outcrop.mapping.engine import finished
-from outcrop.mapping.likeness import tell_unlike
 from outcrop.mapping.pictures import OfVolume
 from outcrop.mapping.prepare import (
     Trained,
@@ -19,6 +18,7 @@ from outcrop.mapping.prepare import (
     job_for,
     layer_files,
 )
+from outcrop.mapping.similarity import warn_if_dissimilar
 from outcrop.progress import tell
 from outcrop.sources.volumes import Volume, open_volume
 from outcrop.training.model import Model
@@ -35,7 +35,7 @@ def map_volume(
     *,
     entropy: str | Path | None = None,
     second: str | Path | None = None,
-    trust: str | Path | None = None,
+    dissimilarity: str | Path | None = None,
     method: Wanted = "auto",
     turns: bool = False,
     scheduler: str | None = None,
@@ -55,7 +55,7 @@ def map_volume(
             patches that the model was trained on.
         output: the cube, uint8, 0 = no data, then the classes from 1; what it ends in is the
             format: .zarr; .npy; .sgy or .segy, a copy of the SEG-Y input with other samples.
-        confidence, entropy, second, trust: further cubes, as of scenes.
+        confidence, entropy, second, dissimilarity: further cubes, as of scenes.
         step, overwrite, method, turns, scheduler, resume: as of scenes. Turned slices keep the
             order of samples.
 
@@ -67,7 +67,9 @@ def map_volume(
     volume = volume if isinstance(volume, Volume) else open_volume(volume)
     axis = _axis_of(first_of(model), volume) if axis is None else axis
     volume.plane(axis)
-    files = layer_files(output, confidence=confidence, entropy=entropy, second=second, trust=trust)
+    files = layer_files(
+        output, confidence=confidence, entropy=entropy, second=second, dissimilarity=dissimilarity
+    )
     pictures = OfVolume(volume, axis)
     job = job_for(
         model, pictures, tuple(files), method, turns, step, axis, window=max(pictures.shape)
@@ -78,7 +80,7 @@ def map_volume(
     for file in files.values():
         if file.is_dir() and file.suffix.lower() != ".zarr":
             raise OutcropError(file, "is a folder; name a file")
-    tell_unlike(model, job, pictures)
+    warn_if_dissimilar(model, job, pictures)
     (whole,) = job.tiling.windows
     slices = [replace(whole, index=k) for k in range(volume.shape[axis])]
     with finished(job, pictures, slices, files["classes"], scheduler, resume) as store:

@@ -118,8 +118,8 @@ def _picture(pixels: np.ndarray) -> str:
 
 
 def _charts(numbers: Mapping[str, Mapping[str, Any]]) -> Iterator[Markup]:
-    if "pixels" in numbers.get("resemblance", {}):
-        yield charts.variogram_chart(numbers["resemblance"])
+    if "pixels" in numbers.get("autocorrelation", {}):
+        yield charts.variogram_chart(numbers["autocorrelation"])
     for check, title in (("map-ground", "on the ground"), ("map-features", "among features")):
         if check in numbers:
             yield charts.distances_chart(title, numbers[check])

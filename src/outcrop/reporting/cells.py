@@ -117,7 +117,7 @@ def wrong_cells(
 
 
 def outside_cells(path: Path, size: tuple[int, int]) -> Cells:
-    """The pixels of a layer of trust, and those outside the area of applicability.
+    """The pixels of a layer of dissimilarity, and those outside the area of applicability.
 
     Raises:
         OutcropError: the file is missing or damaged.
@@ -127,7 +127,7 @@ def outside_cells(path: Path, size: tuple[int, int]) -> Cells:
         def masks() -> Iterator[tuple[Any, np.ndarray]]:
             for window in windows(dataset):
                 dissimilarity = dataset.read(1, window=window)
-                known = dissimilarity != LAYERS["trust"].nodata
+                known = dissimilarity != LAYERS["dissimilarity"].nodata
                 yield window, np.stack([known, known & (dissimilarity > _THRESHOLD)])
 
         return Cells(*count_cells(masks(), dataset.shape, size))

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from outcrop.evaluation.intervals import Interval
-from outcrop.evaluation.scores import PrecisionRecall
-from outcrop.experiment.comparison import Row
+from outcrop.metrics.intervals import Interval
+from outcrop.metrics.scores import PrecisionRecall
 from outcrop.reporting.svg import INK, chart, svg
 from outcrop.training.log import EpochMetrics
+from outcrop.workflow.comparison import Row
 
 GROUND, RANDOM, TRAINING = "#1b5e8c", "#c06a1b", "#8a97a3"
 _SMALL = (2.7, 2.2)
@@ -137,36 +137,36 @@ def accuracy_chart(rows: Sequence[Row], split: str) -> Markup:
     return svg(figure, "overall accuracy of every model")
 
 
-def variogram_chart(resemblance: Mapping[str, Any]) -> Markup:
+def variogram_chart(autocorrelation: Mapping[str, Any]) -> Markup:
     """How unlike pixels are by the distance between them, and the range up to which they are alike.
 
     Args:
-        resemblance: the numbers of the audit's finding of that name.
+        autocorrelation: the numbers of the audit's finding of that name.
     """
     with chart("how far pixels resemble each other", _WIDER) as (figure, axes):
-        for axis, one in enumerate(resemblance["pixels"]):
+        for axis, one in enumerate(autocorrelation["pixels"]):
             if one is None:
                 continue
-            alone = len(resemblance["pixels"]) == 1
+            alone = len(autocorrelation["pixels"]) == 1
             name = "pixels" if alone else f"along axis {axis}"
             colour = (GROUND, RANDOM, TRAINING)[axis]
             axes.plot(one["lags"], one["gamma"], "o-", color=colour, ms=3.5, label=name)
             if one["range"]:
                 axes.axvline(one["range"], color=colour, lw=1, ls=(0, (4, 2)))
-        if resemblance["labels"] is not None:
-            one = resemblance["labels"]
+        if autocorrelation["labels"] is not None:
+            one = autocorrelation["labels"]
             axes.plot(one["lags"], one["gamma"], color=INK, lw=1, ls=":", label="labels")
-        if resemblance.get("residuals") is not None:
-            one = resemblance["residuals"]
+        if autocorrelation.get("residuals") is not None:
+            one = autocorrelation["residuals"]
             axes.plot(
                 one["lags"], one["gamma"], color=INK, lw=1, ls="--", label="errors of a forest"
             )
         axes.set_xscale("log")
         plain_decades(axes.xaxis)
         axes.set_ylim(0, None)
-        axes.set_xlabel(f"distance ({resemblance['unit']})")
+        axes.set_xlabel(f"distance ({autocorrelation['unit']})")
         axes.set_ylabel("unlikeness (1: variance)")
-        axes.legend(loc="lower right" if len(resemblance["pixels"]) == 1 else "upper left")
+        axes.legend(loc="lower right" if len(autocorrelation["pixels"]) == 1 else "upper left")
     return svg(figure, "variogram")
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from outcrop.evaluation.calibration import Calibration, Reliability
-from outcrop.evaluation.trust import Trusted
+from outcrop.metrics.applicability import Applicability
+from outcrop.metrics.calibration import Calibration, Reliability
 from outcrop.reporting.charts import GROUND, RANDOM, TRAINING
 from outcrop.reporting.held_out import HeldOut
 from outcrop.reporting.svg import FAINT, chart, svg
@@ -26,14 +26,14 @@ class ConfidencePart:
         applied: whether the run's probabilities are at the temperature.
         threshold: the dissimilarity above which a patch lies outside the area of applicability; NaN
             where each fold has its own.
-        trusted: what is held out, inside and outside; None for a run of before.
+        applicability: what is held out, inside and outside; None for a run of before.
     """
 
     calibration: Calibration
     charts: tuple[Markup, ...]
     applied: bool
     threshold: float
-    trusted: Trusted | None
+    applicability: Applicability | None
 
 
 def confidence_part(held_out: HeldOut) -> ConfidencePart:
@@ -52,7 +52,7 @@ def confidence_part(held_out: HeldOut) -> ConfidencePart:
         charts=tuple(charts),
         applied=held_out.is_calibrated,
         threshold=held_out.threshold,
-        trusted=held_out.trusted,
+        applicability=held_out.applicability,
     )
 
 

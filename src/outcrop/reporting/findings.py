@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from outcrop.evaluation.calibration import Calibration
-from outcrop.evaluation.contests import Contest
-from outcrop.evaluation.intervals import FEW_GROUPS, Interval
-from outcrop.evaluation.scores import Scores
-from outcrop.evaluation.significance import written
-from outcrop.experiment.comparison import Comparison, Row
+from outcrop.metrics.calibration import Calibration
+from outcrop.metrics.intervals import FEW_GROUPS, Interval
+from outcrop.metrics.pairwise import PairwiseTest
+from outcrop.metrics.scores import Scores
+from outcrop.metrics.significance import written
 from outcrop.reporting.material import Material
+from outcrop.workflow.comparison import Comparison, Row
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def ranking(comparison: Comparison, network: Row | None, held_out: str) -> list[
         contest = held[network.title]
         said.append(
             f"The network does not lead: {called(network)} has {_balanced(network)}; "
-            f"{against(contest, called(best), len(comparison.contests))}."
+            f"{against(contest, called(best), len(comparison.pairwise_tests))}."
         )
     alike = [called(row) for row in others if row in comparison.leaders]
     if any(contest.verdict == "unknown" for contest in held.values()):
@@ -139,7 +139,7 @@ def ranking(comparison: Comparison, network: Row | None, held_out: str) -> list[
     return said
 
 
-def against(contest: Contest, best: str, pairs: int) -> str:
+def against(contest: PairwiseTest, best: str, pairs: int) -> str:
     """What a contest, one of so many pairs, shows of the best model, with the numbers."""
     points = contest.balanced.points
     lead = f"{best} leads by {100 * points.value:.1f} points {ends(points, '+')}"

@@ -7,11 +7,11 @@ from functools import cached_property
 
 import numpy as np
 
-from outcrop.evaluation.calibration import Calibration, calibrate
-from outcrop.evaluation.scores import Scores, score
-from outcrop.evaluation.trust import Trusted, judge_trust
+from outcrop.metrics.applicability import Applicability, judge_applicability
+from outcrop.metrics.calibration import Calibration, calibrate
+from outcrop.metrics.scores import Scores, score
+from outcrop.training.applicability import has_applicability
 from outcrop.training.run import Predictions, Run
-from outcrop.training.trust import has_trust
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +73,11 @@ class HeldOut:
     @property
     def threshold(self) -> float:
         """Where the area of applicability ends, as dissimilarity; NaN if each fold has its own."""
-        alone = len(self.runs) == 1 and has_trust(self.runs[0].folder)
-        return self.runs[0].trust.threshold if alone else np.nan
+        alone = len(self.runs) == 1 and has_applicability(self.runs[0].folder)
+        return self.runs[0].applicability.threshold if alone else np.nan
 
     @cached_property
-    def trusted(self) -> Trusted | None:
+    def applicability(self) -> Applicability | None:
         """How right the networks are inside and outside of their areas of applicability.
 
         None where there is none, for runs of before, and for a model fitted to all patches.
@@ -85,15 +85,20 @@ class HeldOut:
         Raises:
             OutcropError: an area of applicability is damaged.
         """
-        if not all(has_trust(run.folder) for run in self.runs):
+        if not all(has_applicability(run.folder) for run in self.runs):
             return None
         if any(run.predictions.cross_validated for run in self.runs):
             return None  # its area is that of all patches
         outside = self._picked(
-            np.concatenate([run.trust.held_out.numpy() > run.trust.threshold for run in self.runs])
+            np.concatenate(
+                [
+                    run.applicability.held_out.numpy() > run.applicability.threshold
+                    for run in self.runs
+                ]
+            )
         )
         right = self.said.probabilities.argmax(axis=1) == self.said.truth
-        return judge_trust(outside, right, self.groups)
+        return judge_applicability(outside, right, self.groups)
 
     def _pooled(self, parts: list[Predictions]) -> Predictions:
         index, truth, probabilities = (

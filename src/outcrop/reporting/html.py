@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup, escape
 
-from outcrop.evaluation.significance import written
 from outcrop.extras import need
+from outcrop.metrics.significance import written
 from outcrop.reporting import findings
 from outcrop.sources.features import counted
 

@@ -86,7 +86,7 @@ def percent_panel(path: Path, layer: str, longest: int) -> Panel:
     )
 
 
-def trust_panel(path: Path, below: Panel) -> tuple[Panel, float]:
+def applicability_panel(path: Path, below: Panel) -> tuple[Panel, float]:
     """The class map, veiled and hatched outside the area of applicability.
 
     Args:
@@ -120,9 +120,10 @@ def check_layer(path: Path, layer: str, grid: Scene) -> None:
     check_grid(open_grid(path, grid.crs), grid)
     with open_raster(path) as dataset:
         title, dtype = dataset.descriptions[0], dataset.dtypes[0]
-    others = [other.title for other in LAYERS.values() if other.name != layer]
-    if dtype != "uint8" or title in others:
-        held = title if title in others else f"{dtype} numbers"
+    kind = (title or "").partition(" (")[0]
+    others = [other.title.partition(" (")[0] for other in LAYERS.values() if other.name != layer]
+    if dtype != "uint8" or kind in others:
+        held = title if kind in others else f"{dtype} numbers"
         raise OutcropError(path, f"holds {held}; pass the {layer} that was written with the map")
 
 

@@ -10,19 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
+from outcrop.accuracy.assess import assess
+from outcrop.accuracy.assessment import Assessment, read_assessment
 from outcrop.errors import OutcropError
-from outcrop.evaluation.assessment import Assessment, read_assessment
-from outcrop.mapping.assess import assess
 from outcrop.mapping.openmap import OpenMap, open_map
 from outcrop.mapping.rasters import class_hectares, count_classes
 from outcrop.patches.palette import Colour, colours
 from outcrop.reporting.map_panels import (
+    applicability_panel,
     check_grid,
     check_layer,
     class_panel,
     percent_panel,
     scene_panel,
-    trust_panel,
     truth_panels,
 )
 from outcrop.reporting.panels import Panel
@@ -30,7 +30,7 @@ from outcrop.sources.class_raster import open_class_raster
 from outcrop.sources.scene import Scene
 
 LONGEST = 1024
-SHOWN = ("trust", "confidence", "entropy")
+SHOWN = ("dissimilarity", "confidence", "entropy")
 _END = "-classes.tif"
 
 
@@ -165,7 +165,7 @@ def map_part(
         scene: what was mapped, if it is there.
         longest: the longer side of the pictures in pixels.
         block: side in metres of the blocks of ground that are resampled, if there is a truth and no
-            assessment; see `outcrop.mapping.assess.assess`.
+            assessment; see `outcrop.accuracy.assess.assess`.
 
     Raises:
         OutcropError: there is no class map. What does not fit it is left out, and told.
@@ -218,8 +218,8 @@ def _layers(
         path = files.layers[name]
         with _told(refused):
             check_layer(path, name, opened.scene)
-            if name == "trust":
-                panel, outside = trust_panel(path, said)
+            if name == "dissimilarity":
+                panel, outside = applicability_panel(path, said)
             else:
                 panel = percent_panel(path, name, longest)
             panels.append(panel)

@@ -13,17 +13,17 @@ import numpy as np
 from outcrop.auditing.audit import Audit
 from outcrop.auditing.folder import Evidence, check_same_set, read_audit
 from outcrop.errors import OutcropError
-from outcrop.evaluation.scores import Scores
-from outcrop.experiment.compare import compared_folds
-from outcrop.experiment.comparison import Comparison, Row, read_comparison
-from outcrop.experiment.plan import Experiment
 from outcrop.files import decoding, read_json
+from outcrop.metrics.scores import Scores
 from outcrop.patches.patchset import PatchSet, read_patches
 from outcrop.reporting.held_out import HeldOut
 from outcrop.reporting.maps import MapFiles, files_beside
 from outcrop.splits import Folds, Split, read_split
 from outcrop.training.classifier import Classifier
 from outcrop.training.run import Run, read_run
+from outcrop.workflow.compare import compared_folds
+from outcrop.workflow.comparison import Comparison, Row, read_comparison
+from outcrop.workflow.plan import Experiment
 
 
 @dataclass(frozen=True, eq=False)

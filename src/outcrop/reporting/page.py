@@ -11,9 +11,9 @@ import numpy as np
 from markupsafe import Markup
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.scores import PrecisionRecall, precision_recall
 from outcrop.files import check_new, new_file
 from outcrop.mapping.classcube import is_cube
+from outcrop.metrics.scores import PrecisionRecall, precision_recall
 from outcrop.patches.palette import colours
 from outcrop.patches.reopen import open_again
 from outcrop.progress import track
@@ -71,7 +71,7 @@ def write_report(
     scene: Sequence[str | Path] | None = None,
     confidence: str | Path | None = None,
     entropy: str | Path | None = None,
-    trust: str | Path | None = None,
+    dissimilarity: str | Path | None = None,
     truth: str | Path | None = None,
     classes: Sequence[str] | None = None,
     assessment: str | Path | None = None,
@@ -90,7 +90,7 @@ def write_report(
         output: the page; `report.html` in the folder, or `MAP.html` beside the map, if not given.
         overwrite: whether the page may exist.
         scene: of a map, the files of what was mapped.
-        confidence, entropy, trust: layers that were written with the map.
+        confidence, entropy, dissimilarity: layers that were written with the map.
         truth: a raster of true classes, on any grid; without an assessment the map is held against
             it. One that carries no CRS is in the map's.
         classes: names for the values of `truth`, as `outcrop.sources.labels.open_labels` takes
@@ -107,7 +107,7 @@ def write_report(
             fit it; an argument has no meaning; the page exists; the disk is full.
     """
     path, output = Path(folder_or_map), None if output is None else Path(output)
-    layers = {"confidence": confidence, "entropy": entropy, "trust": trust}
+    layers = {"confidence": confidence, "entropy": entropy, "dissimilarity": dissimilarity}
     of_map = layers | {"scene": scene, "truth": truth, "assessment": assessment}
     of_map["classes"] = classes
     if path.is_file() or is_cube(path):

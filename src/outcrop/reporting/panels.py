@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from outcrop.evaluation.scores import worst_mistakes
+from outcrop.metrics.scores import worst_mistakes
 from outcrop.patches.palette import Colour, colours
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import upper_left

@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from outcrop.experiment.compare import FOLDS, SPLIT
 from outcrop.models.architectures import (
     MULTI_SCALE,
     MultiScaleNet,
@@ -22,6 +21,7 @@ from outcrop.reporting.material import Material
 from outcrop.training.folder import kind_of
 from outcrop.training.recipe import Recipe, Tuning, recipe_of, suited
 from outcrop.wings import offering
+from outcrop.workflow.compare import FOLDS, SPLIT
 
 
 def command(material: Material) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from outcrop.experiment.plan import Experiment
 from outcrop.models.architectures import ResidualNet
 from outcrop.synthetic.coast import coast_in, make_coast
 from outcrop.synthetic.story import Story
 from outcrop.training.recipe import Augmentation, Machine, Recipe, Tuning
+from outcrop.workflow.plan import Experiment
 
 
 def demo_experiment(folder: Path, seed: int) -> Experiment:

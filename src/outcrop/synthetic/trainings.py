@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from outcrop.evaluation.gaps import Judged, balanced_gap, paired_gain, unpaired_leak_gap
-from outcrop.evaluation.intervals import Interval
-from outcrop.evaluation.scores import Scores, score
 from outcrop.files import new_file
+from outcrop.metrics.gaps import Judged, balanced_gap, paired_gain, unpaired_leak_gap
+from outcrop.metrics.intervals import Interval
+from outcrop.metrics.scores import Scores, score
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import track

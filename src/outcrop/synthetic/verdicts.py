@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from outcrop.auditing.audit import Audit
-from outcrop.evaluation.intervals import FEW_GROUPS, Interval
+from outcrop.metrics.intervals import FEW_GROUPS, Interval
 from outcrop.reporting.findings import ends, listed, percent
 from outcrop.synthetic.trainings import PLAIN, Outcome
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.calibration import tempered
 from outcrop.files import decoding, write_json
+from outcrop.metrics.calibration import tempered
 from outcrop.models.baselines import FittedBaseline
 from outcrop.models.features import FEATURES
 from outcrop.training.folder import CLASSICAL, kind_of_model, read_description

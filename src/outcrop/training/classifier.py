@@ -46,7 +46,7 @@ class Classifier:
             "image" where the file of a model does not say it, as those of before did so.
         trained_on: what the patches were that it was trained on, where that is known.
         temperature: above 1 it lowers, below 1 it raises every confidence
-            (`outcrop.evaluation.calibration`); 1 leaves what the network says.
+            (`outcrop.metrics.calibration`); 1 leaves what the network says.
     """
 
     network: Network

@@ -12,9 +12,9 @@ from sklearn.base import ClassifierMixin
 from torch import nn
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.calibration import temperature_that_holds
-from outcrop.evaluation.trust import learn_area
 from outcrop.files import check_new, sweep
+from outcrop.metrics.applicability import learn_area
+from outcrop.metrics.calibration import temperature_that_holds
 from outcrop.models.architectures import (
     Factory,
     MultiScaleNet,
@@ -30,6 +30,7 @@ from outcrop.progress import gathered, tell
 from outcrop.splits.folds import Folds
 from outcrop.splits.split import Split
 from outcrop.training.announce import announce, announce_balance, announce_shifts
+from outcrop.training.applicability import folds_within, write_applicability
 from outcrop.training.augment import label_of, settled
 from outcrop.training.checkpoint import read_checkpoint
 from outcrop.training.classifier import Classifier
@@ -53,7 +54,6 @@ from outcrop.training.pictures import load_pictures
 from outcrop.training.recipe import Augmentation, Recipe, Settled, Tuning, suited
 from outcrop.training.run import Predictions, Run, read_run
 from outcrop.training.start import first_weights
-from outcrop.training.trust import folds_within, write_trust
 from outcrop.training.tuning import choices, given_json, tune
 
 _OLD_GAIN_OF_SCENES = 0.2
@@ -311,7 +311,7 @@ def _train(
                 narrowest=_NARROWEST,
                 seed=recipe.seed,
             )
-            write_trust(folder, replace(area, model=weights))
+            write_applicability(folder, replace(area, model=weights))
             classifier.save(folder)
     return read_run(folder, str(device))
 

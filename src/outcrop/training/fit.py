@@ -9,21 +9,21 @@ from pathlib import Path
 
 import numpy as np
 
-from outcrop.evaluation.calibration import temperature_that_holds
-from outcrop.evaluation.trust import learn_area
 from outcrop.files import check_new, new_folder, write_json
+from outcrop.metrics.applicability import learn_area
+from outcrop.metrics.calibration import temperature_that_holds
 from outcrop.models.baselines import Baseline
 from outcrop.models.features import FEATURES
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits.folds import Folds
 from outcrop.splits.split import Split
+from outcrop.training.applicability import folds_within, write_applicability
 from outcrop.training.augment import label_of
 from outcrop.training.classical import ClassicalModel, filled, finite
 from outcrop.training.folder import CLASSICAL, check_same, describe_run
 from outcrop.training.origin import origin_of
 from outcrop.training.recipe import Augmentation
 from outcrop.training.run import Predictions, Run, read_run
-from outcrop.training.trust import folds_within, write_trust
 
 _PART = 4096
 
@@ -103,7 +103,7 @@ def fit_classical(
         write_json(temporary / "config.json", config | {"seconds": round(seconds, 3)})
         split.save(temporary / "split.json")
         said.save(temporary / "predictions.npz")
-        write_trust(temporary, replace(area, model=model.identity))
+        write_applicability(temporary, replace(area, model=model.identity))
         replace(model, temperature=temperature).save(temporary)
     return read_run(folder)
 

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.calibration import Calibration, calibrate, tempered
-from outcrop.evaluation.scores import Scores, score
-from outcrop.evaluation.trust import AreaOfTrust
 from outcrop.files import decoding, new_file
+from outcrop.metrics.applicability import AreaOfApplicability
+from outcrop.metrics.calibration import Calibration, calibrate, tempered
+from outcrop.metrics.scores import Scores, score
 from outcrop.splits.split import read_split
+from outcrop.training.applicability import AREA, read_applicability
 from outcrop.training.classical import ClassicalModel, read_classical
 from outcrop.training.classifier import Classifier, read_classifier
 from outcrop.training.folder import (
@@ -28,7 +29,6 @@ from outcrop.training.folder import (
 )
 from outcrop.training.log import EpochMetrics, read_metrics
 from outcrop.training.model import Model
-from outcrop.training.trust import TRUST, read_trust
 
 
 @dataclass(frozen=True)
@@ -149,15 +149,15 @@ class Run:
         return replace(self.predictions, probabilities=probabilities)
 
     @cached_property
-    def trust(self) -> AreaOfTrust:
+    def applicability(self) -> AreaOfApplicability:
         """What is too unlike the training side to be believed.
 
         Raises:
             OutcropError: the run has none, because it was made by an outcrop of before; or that of
                 another run is in its place.
         """
-        area = read_trust(self.folder)
-        self.check_made(self.folder / TRUST, area.model)
+        area = read_applicability(self.folder)
+        self.check_made(self.folder / AREA, area.model)
         return area
 
     def check_made(self, path: Path, model: str) -> None:

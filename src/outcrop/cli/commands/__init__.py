@@ -38,6 +38,8 @@ def _all_commands() -> dict[str, Command | Group]:
 
 COMMANDS = _all_commands()
 RENAMED: dict[str, str] = {
-    old: new for wing in offering("commands") for old, new in wing.RENAMED.items()
+    "map --trust": "map --dissimilarity",
+    "report --trust": "report --dissimilarity",
+    **{old: new for wing in offering("commands") for old, new in wing.RENAMED.items()},
 }
-"""Commands that had another name in the version before: old words and new ones."""
+"""Commands and options that had another name in the version before: old words and new ones."""

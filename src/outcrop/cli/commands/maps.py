@@ -22,7 +22,7 @@ def map(
     confidence: Path | None = None,
     entropy: Path | None = None,
     second: Path | None = None,
-    trust: Path | None = None,
+    dissimilarity: Path | None = None,
     polygons: Path | None = None,
     method: Literal["auto", "dense", "patches"] = "auto",
     turns: bool = False,
@@ -63,8 +63,8 @@ def map(
         confidence: output map of the probability of the predicted class, in per cent.
         entropy: output map of the Shannon entropy, in per cent of its maximum.
         second: output map of the second most probable class.
-        trust: output map of the dissimilarity from the training data, in per cent of the threshold
-            of the area of applicability; above 100 a pixel lies outside.
+        dissimilarity: output map of the dissimilarity index, in per cent of the threshold of the
+            area of applicability; above 100 a pixel lies outside.
         polygons: output polygons of the class map of a scene, a new .gpkg file.
         method: dense: all pixels of a tile in one pass. patches: patch by patch, about a hundred
             times slower, for networks that were trained with padding. auto: what the network was
@@ -111,18 +111,18 @@ def map(
     from outcrop.sources.kinds import are_volumes
     from outcrop.sources.mosaic import lay_together
     from outcrop.sources.opening import open_scenes
+    from outcrop.training.applicability import has_applicability
     from outcrop.training.run import model_of, read_model, read_run
-    from outcrop.training.trust import has_trust
 
     refuse_segy(segy, sources)
     name_network(network)
-    whole = trust is not None or has_trust(run)
+    whole = dissimilarity is not None or has_applicability(run)
     first = read_run(run, device) if whole else read_model(run, device)
     models = [first, *(read_model(one, device) for one in ensemble or ())]
     options: dict[str, Any] = {
-        "confidence": confidence, "entropy": entropy, "second": second, "trust": trust,
-        "method": method, "turns": turns, "step": step, "scheduler": scheduler, "resume": resume,
-        "overwrite": overwrite,
+        "confidence": confidence, "entropy": entropy, "second": second,
+        "dissimilarity": dissimilarity, "method": method, "turns": turns, "step": step,
+        "scheduler": scheduler, "resume": resume, "overwrite": overwrite,
     }  # fmt: skip
     given: dict[str, Any] = {
         "resolution": resolution, "resampling": resampling, "nodata": nodata, "mask": mask,
@@ -145,7 +145,7 @@ def map(
     else:
         refuse_beside("scenes", axis=axis)
         if polygons is not None:
-            layers = (output, confidence, entropy, second, trust)
+            layers = (output, confidence, entropy, second, dissimilarity)
             check_polygons(polygons, [one for one in layers if one is not None], overwrite)
         said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         reading = replace(reading_of(model_of(first)), **said)
@@ -153,11 +153,11 @@ def map(
         map_scene(models, scene, output, sieve=sieve, window=window, extent=extent, **options)
         if polygons is not None:
             write_polygons(output, polygons)
-    for path in (output, confidence, entropy, second, trust, polygons):
+    for path in (output, confidence, entropy, second, dissimilarity, polygons):
         if path is not None:
             say(str(path))
-    if trust is not None and not are_volumes(sources):
-        say(f"outside the area of applicability: {share_outside(trust):.1%} of the map")
+    if dissimilarity is not None and not are_volumes(sources):
+        say(f"outside the area of applicability: {share_outside(dissimilarity):.1%} of the map")
 
 
 def sample(
@@ -200,9 +200,9 @@ def sample(
         outcrop sample classes.tif --standard-error 0.02 -o points.gpkg
         outcrop sample classes.tif --n 400 --allocation equal -o points.gpkg
     """
+    from outcrop.accuracy.sample import sample as sample_map
     from outcrop.cli.plain import show
     from outcrop.cli.tables import sample_table
-    from outcrop.mapping.sample import sample as sample_map
 
     if n is not None:
         refuse_beside("--n", standard_error=standard_error)
@@ -287,11 +287,11 @@ def assess(
         outcrop assess classes.tif points.gpkg -o assessment.json --csv areas.csv
         outcrop assess classes.tif truth.tif
     """
+    from outcrop.accuracy.assess import assess as assess_map
+    from outcrop.accuracy.assessment import write_assessment, write_assessment_table
     from outcrop.cli.plain import show
     from outcrop.cli.tables import assessment_table, say
-    from outcrop.evaluation.assessment import write_assessment, write_assessment_table
     from outcrop.files import check_new
-    from outcrop.mapping.assess import assess as assess_map
     from outcrop.patches.collection import open_patches
 
     for path in (output, csv):

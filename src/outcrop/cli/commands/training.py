@@ -184,9 +184,9 @@ def evaluate(
     from outcrop.cli.commands.options import name_network
     from outcrop.cli.plain import show
     from outcrop.cli.tables import evaluation_table
-    from outcrop.experiment.evaluate import evaluate as evaluate_model
     from outcrop.patches.collection import open_patches
     from outcrop.training.run import read_run
+    from outcrop.workflow.evaluate import evaluate as evaluate_model
 
     name_network(network)
     opened, model = open_patches(patches), read_run(run, device)
@@ -259,10 +259,10 @@ def compare(
     from outcrop.cli.commands.options import chosen_folds, keep_memory, refuse_beside
     from outcrop.cli.plain import show
     from outcrop.cli.tables import comparison_table
-    from outcrop.experiment.compare import compare as compare_models
-    from outcrop.experiment.compare_runs import compare_runs
     from outcrop.patches.collection import open_patches
     from outcrop.splits import read_split
+    from outcrop.workflow.compare import compare as compare_models
+    from outcrop.workflow.compare_runs import compare_runs
 
     if split is not None:
         refuse_beside("--split", folds=folds, block=block, buffer=buffer)
@@ -356,10 +356,10 @@ def reproduce(
     """
     from outcrop.cli.commands.options import keep_memory
     from outcrop.cli.tables import recipe_table, result_table
-    from outcrop.experiment.published import all_published
-    from outcrop.experiment.reproduce import reproduce as run_recipe
-    from outcrop.experiment.results import results_of
     from outcrop.training.parallel import launch
+    from outcrop.workflow.published import all_published
+    from outcrop.workflow.reproduce import reproduce as run_recipe
+    from outcrop.workflow.results import results_of
 
     if table:
         result_table(results_of(output, name))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from outcrop.cli.presets import PresetName
-from outcrop.experiment.plan import Experiment
+from outcrop.workflow.plan import Experiment
 
 
 def experiment(
@@ -41,8 +41,8 @@ def experiment(
     from outcrop.cli.commands.options import keep_memory
     from outcrop.cli.plain import say_json
     from outcrop.cli.tables import comparison_table, say
-    from outcrop.experiment.experiment import run_experiment
     from outcrop.reporting import write_report
+    from outcrop.workflow.experiment import run_experiment
 
     keep_memory(plan.recipe.machine)
     results = run_experiment(plan, output, resume, workers, scheduler)
@@ -64,7 +64,7 @@ def report(
     scene: list[str] | None = None,
     confidence: Path | None = None,
     entropy: Path | None = None,
-    trust: Path | None = None,
+    dissimilarity: Path | None = None,
     truth: str | None = None,
     classes: list[str] | None = None,
     assessment: Path | None = None,
@@ -81,7 +81,7 @@ def report(
         scene: the mapped scene: one raster file, or several files that are its bands.
         confidence: confidence map.
         entropy: entropy map.
-        trust: map of the area of applicability.
+        dissimilarity: map of the area of applicability.
         truth: raster of true classes to compare the map with. Without a coordinate reference
             system, that of the map is assumed.
         classes: class names for the values of --truth, in ascending order, or as VALUE=NAME.
@@ -107,7 +107,7 @@ def report(
         scene=scene,
         confidence=confidence,
         entropy=entropy,
-        trust=trust,
+        dissimilarity=dissimilarity,
         truth=truth,
         classes=classes,
         assessment=assessment,

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from outcrop.evaluation.intervals import Interval
 from outcrop.generative.drawing.material import Material
 from outcrop.generative.frechet import FrechetAtInfinity, frechet_at_infinity, frechet_distance
 from outcrop.generative.neighbours import (
@@ -19,6 +18,7 @@ from outcrop.generative.neighbours import (
 from outcrop.generative.reconstruction import band_errors, relative_error
 from outcrop.generative.retrieval import Retrieval, retrieved
 from outcrop.generative.training.look import evenly
+from outcrop.metrics.intervals import Interval
 from outcrop.progress import track
 
 _BLOCKS = 20

@@ -15,8 +15,6 @@ import numpy as np
 
 from outcrop import __version__
 from outcrop.executors import Executor
-from outcrop.experiment.entrants import Answer, answer_of
-from outcrop.experiment.learnt import Encoder, GivenFeatures, LearntFeatures, Measure
 from outcrop.files import decoding, new_file
 from outcrop.models.architectures import Network
 from outcrop.models.baselines import Baseline
@@ -31,6 +29,8 @@ from outcrop.training.fit import in_parts, means_of
 from outcrop.training.folder import is_finished
 from outcrop.training.recipe import Recipe, Tuning
 from outcrop.training.run import read_run
+from outcrop.workflow.candidates import Answer, answer_of
+from outcrop.workflow.learnt import Encoder, GivenFeatures, LearntFeatures, Measure
 
 AT_RANDOM = "-random"
 """What the names of runs under the folds at random have; those under the others have nothing."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from outcrop.errors import OutcropError
-from outcrop.experiment.plan import take_training
 from outcrop.models.architectures import ResidualNet
 from outcrop.training.recipe import Settled, suited
+from outcrop.workflow.plan import take_training
 
-_FILES = files("outcrop.experiment") / "recipes"
+_FILES = files("outcrop.workflow") / "recipes"
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ import numpy as np
 from safetensors import safe_open
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.trust import AreaOfTrust
 from outcrop.files import decoding, sealed, unsealed
+from outcrop.metrics.applicability import AreaOfApplicability
 from outcrop.splits.folds import Folds
 from outcrop.splits.split import TRAIN, VALIDATION
 from outcrop.training.checkpoint import checksum, write_tensors
 from outcrop.typed import typed
 
-TRUST = "trust.safetensors"
+AREA = "trust.safetensors"
 _FORMAT = "outcrop area of applicability"
 _TENSORS = ("references", "mean", "std", "weights", "held_out")
 _NUMBERS = ("mean_distance", "mean_distance_error", "threshold")
@@ -31,13 +31,13 @@ def folds_within(folds: Folds | None, train: np.ndarray) -> list[tuple[np.ndarra
         train: indices of patches.
 
     Returns:
-        Indices into `train`, as `outcrop.evaluation.trust.learn_area` takes them.
+        Indices into `train`, as `outcrop.metrics.applicability.learn_area` takes them.
     """
     sides = [] if folds is None else [split.sides[train] for split in folds.splits]
     return [(np.flatnonzero(one == TRAIN), np.flatnonzero(one == VALIDATION)) for one in sides]
 
 
-def write_trust(folder: Path, area: AreaOfTrust) -> None:
+def write_applicability(folder: Path, area: AreaOfApplicability) -> None:
     """Write `trust.safetensors` into the folder of a run.
 
     Raises:
@@ -48,26 +48,26 @@ def write_trust(folder: Path, area: AreaOfTrust) -> None:
     numbers = {name: getattr(area, name) for name in (*_NUMBERS, "model")}
     numbers["version"] = _VERSION
     told = json.dumps(sealed(numbers, checksum(tensors)))
-    write_tensors(folder / TRUST, tensors, {_FORMAT: told})
+    write_tensors(folder / AREA, tensors, {_FORMAT: told})
 
 
-def has_trust(folder: Path) -> bool:
+def has_applicability(folder: Path) -> bool:
     """Whether a run has an area of applicability that can be used.
 
     Runs of before have none, or one whose training side was thinned: it found less than half of
     what lies outside.
     """
-    path = folder / TRUST
+    path = folder / AREA
     return path.exists() and not _is_thinned(path)
 
 
-def read_trust(folder: str | Path) -> AreaOfTrust:
+def read_applicability(folder: str | Path) -> AreaOfApplicability:
     """Read the area of applicability of a run.
 
     Raises:
         OutcropError: missing or thinned, as in runs of before, or damaged.
     """
-    path = Path(folder) / TRUST
+    path = Path(folder) / AREA
     if not path.exists():
         raise OutcropError(
             path, "no area of applicability, this run has none; train it anew with `outcrop train`"
@@ -87,7 +87,9 @@ def read_trust(folder: str | Path) -> AreaOfTrust:
             raise ValueError("another version")
         model = str(content.pop("model", ""))
         numbers = typed(dict[str, float], content)
-        found = AreaOfTrust(**{name: numbers[name] for name in _NUMBERS}, model=model, **tensors)
+        found = AreaOfApplicability(
+            **{name: numbers[name] for name in _NUMBERS}, model=model, **tensors
+        )
         if not (found.mean_distance > 0 and math.isfinite(found.threshold)):
             raise ValueError("distances must be above 0")
         channels = found.references.shape[1:]
@@ -102,5 +104,5 @@ def _is_thinned(path: Path) -> bool:
         with safe_open(path, "pt") as file:
             told = json.loads((file.metadata() or {})[_FORMAT])
         return "threshold" in told and "version" not in told
-    except Exception:  # a damaged file: `read_trust` says so
+    except Exception:  # a damaged file: `read_applicability` says so
         return False

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.contests import contests
-from outcrop.evaluation.gaps import Judged, leak_gap, unpaired_leak_gap
-from outcrop.evaluation.scores import score
-from outcrop.experiment.comparison import Comparison, Row
 from outcrop.files import decoding, new_file
+from outcrop.metrics.gaps import Judged, leak_gap, unpaired_leak_gap
+from outcrop.metrics.pairwise import pairwise_tests
+from outcrop.metrics.scores import score
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits import BUFFER, SIDES, VALIDATION, Folds, Split
 from outcrop.training.run import Run
+from outcrop.workflow.comparison import Comparison, Row
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Entrant:
+class Candidate:
     """A model that takes part in a comparison.
 
     Attributes:
@@ -79,8 +79,8 @@ def answer_of(run: Run, split: Split) -> Answer:
     )
 
 
-def hold_against_each_other(
-    entrants: Sequence[Entrant],
+def compare_candidates(
+    candidates: Sequence[Candidate],
     patches: PatchSet,
     split: Split | Folds,
     random: Split | Folds | None = None,
@@ -88,7 +88,7 @@ def hold_against_each_other(
     """Score every model on what is held out, all folds together, and hold it against every other.
 
     Args:
-        entrants: the models; no two of one name that see the same.
+        candidates: the models; no two of one name that see the same.
         split: one fold, or several.
         random: the folds at random, if there are answers under them.
     """
@@ -96,17 +96,17 @@ def hold_against_each_other(
     judged = folds.judged(patches.labels)
     at_random = None if random is None else as_folds(random)
     ranked = sorted(
-        (_row(one, patches, folds, at_random) for one in entrants),
+        (_row(one, patches, folds, at_random) for one in candidates),
         key=lambda row: -np.nan_to_num(row.scores.balanced.value),
     )
-    said = _said(entrants)
+    said = _said(candidates)
     where = np.searchsorted(folds.index, judged)
     return Comparison(
         rows=tuple(ranked),
         classes=patches.classes,
         split=folds.how,
         counts=_counts(patches, folds),
-        contests=contests(
+        pairwise_tests=pairwise_tests(
             patches.labels[judged],
             {row.title: said[row.title][:, where] for row in ranked},
             folds.groups[judged],
@@ -125,7 +125,7 @@ def as_folds(split: Split | Folds) -> Folds:
 
 
 def write_predictions(
-    path: Path, entrants: Sequence[Entrant], patches: PatchSet, split: Split | Folds
+    path: Path, candidates: Sequence[Candidate], patches: PatchSet, split: Split | Folds
 ) -> None:
     """Write an npz of all patches that are held out.
 
@@ -143,8 +143,8 @@ def write_predictions(
         "judged": np.isin(index, folds.judged(patches.labels)),
     }
     with new_file(path) as temporary:
-        likely = {_likely(one.title): one.answers[0].probabilities for one in entrants}
-        np.savez(temporary, allow_pickle=False, **arrays, **_said(entrants), **likely)
+        likely = {_likely(one.title): one.answers[0].probabilities for one in candidates}
+        np.savez(temporary, allow_pickle=False, **arrays, **_said(candidates), **likely)
 
 
 def read_probabilities(folder: Path, row: Row) -> np.ndarray:
@@ -178,12 +178,12 @@ def _counts(patches: PatchSet, folds: Folds) -> np.ndarray:
     return counts
 
 
-def _said(entrants: Sequence[Entrant]) -> dict[str, np.ndarray]:
+def _said(candidates: Sequence[Candidate]) -> dict[str, np.ndarray]:
     """By title, `seeds × N`."""
-    return {one.title: np.stack([each.predicted for each in one.answers]) for one in entrants}
+    return {one.title: np.stack([each.predicted for each in one.answers]) for one in candidates}
 
 
-def _row(one: Entrant, patches: PatchSet, folds: Folds, random: Folds | None) -> Row:
+def _row(one: Candidate, patches: PatchSet, folds: Folds, random: Folds | None) -> Row:
     classes = patches.classes
     judged = folds.judged(patches.labels)
     ground = _judged(one.answers, patches, folds, judged)

@@ -13,9 +13,6 @@ import torch
 
 from outcrop import __version__
 from outcrop.errors import OutcropError
-from outcrop.experiment.meter import Meter, device_name, driver_version
-from outcrop.experiment.published import Published, read_published
-from outcrop.experiment.results import RESULTS, Result, append_result, read_results
 from outcrop.files import check_new, explain, read_json, write_json
 from outcrop.patches.collection import open_patches
 from outcrop.patches.patchset import PatchSet
@@ -26,6 +23,9 @@ from outcrop.training.device import pick_device, pick_precision
 from outcrop.training.engine import train
 from outcrop.training.recipe import Machine, Settled
 from outcrop.training.run import Run
+from outcrop.workflow.meter import Meter, device_name, driver_version
+from outcrop.workflow.published import Published, read_published
+from outcrop.workflow.results import RESULTS, Result, append_result, read_results
 
 
 def reproduce(
@@ -44,7 +44,7 @@ def reproduce(
     pictures to choose an epoch by.
 
     Args:
-        name: of the recipe (see `outcrop.experiment.published`).
+        name: of the recipe (see `outcrop.workflow.published`).
         folder: gets a run `NAME-seedK` for each seed, and a line for each in `results.jsonl`.
         data: "cifar10", which is downloaded, or whatever else `open_patches` takes that came with
             a test side. Figures on other pixels than those of CIFAR-10 are marked.

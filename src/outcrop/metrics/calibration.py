@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.intervals import (
+from outcrop.metrics.intervals import (
     Interval,
     interval_of_difference,
     interval_of_share,
@@ -113,7 +113,7 @@ def reliability(
         probabilities: float, `N × K`; rows sum to 1.
         bins: their number B.
         groups: `N`, the piece of ground of each patch; None when each patch stands for itself.
-        draws: number of bootstrap samples (see `outcrop.evaluation.intervals`).
+        draws: number of bootstrap samples (see `outcrop.metrics.intervals`).
         seed: of the bootstrap.
 
     Raises:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from outcrop.evaluation.areas import MapAccuracy
-from outcrop.evaluation.intervals import FEW_GROUPS
+from outcrop.accuracy.areas import MapAccuracy
 from outcrop.files import decoding, new_file, read_json, write_json
 from outcrop.frames import Tabular, frame
+from outcrop.metrics.intervals import FEW_GROUPS
 
 if TYPE_CHECKING:
     import pandas

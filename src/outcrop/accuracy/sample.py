@@ -8,14 +8,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from outcrop.errors import OutcropError
-from outcrop.evaluation.allocation import (
+from outcrop.accuracy.allocation import (
     Allocation,
     SamplePlan,
     allocate,
     sample_size,
     smallest_plan,
 )
+from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_file
 from outcrop.mapping.openmap import OpenMap, open_map
 from outcrop.mapping.rasters import open_raster
@@ -61,7 +61,7 @@ def sample(
         n: points in all; if None, as many as `standard_error` asks for.
         expected: the user's accuracies that are hoped for, one for all or by class.
         standard_error: of the overall accuracy, where `n` is None.
-        allocation: of a stratified sample, see `outcrop.evaluation.allocation.allocate`.
+        allocation: of a stratified sample, see `outcrop.accuracy.allocation.allocate`.
         floor: with the compromise, the least points of a class.
         minimum_distance: metres between any two points. Points near many others of their kind are
             then a little less likely than the column says.

@@ -11,13 +11,10 @@ from typing import Any, Literal
 import numpy as np
 from scipy import sparse
 
-from outcrop.errors import OutcropError
-from outcrop.evaluation.areas import MapAccuracy, Moments, by_map_class, by_stratum
-from outcrop.evaluation.assessment import Assessment, Basis
-from outcrop.evaluation.clusters import by_piece
-from outcrop.mapping.footprints import count_within
-from outcrop.mapping.openmap import OpenMap, open_map
-from outcrop.mapping.reference import (
+from outcrop.accuracy.areas import MapAccuracy, Moments, by_map_class, by_stratum
+from outcrop.accuracy.assessment import Assessment, Basis
+from outcrop.accuracy.clusters import by_piece
+from outcrop.accuracy.reference import (
     STRATUM_PIXELS,
     Pieces,
     Points,
@@ -27,7 +24,10 @@ from outcrop.mapping.reference import (
     read_raster,
     read_shapes,
 )
-from outcrop.mapping.sample import WHOLE
+from outcrop.accuracy.sample import WHOLE
+from outcrop.errors import OutcropError
+from outcrop.mapping.footprints import count_within
+from outcrop.mapping.openmap import OpenMap, open_map
 from outcrop.patches.patchset import PatchSet
 from outcrop.sources.names import present
 from outcrop.sources.vector import is_vector

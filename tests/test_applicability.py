@@ -11,14 +11,14 @@ from safetensors.torch import save_file
 from scipy.spatial.distance import cdist, pdist
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.trust import judge_trust, learn_area, mean_distance
-from outcrop.experiment.evaluate import evaluate
 from outcrop.files import sealed
+from outcrop.metrics.applicability import judge_applicability, learn_area, mean_distance
 from outcrop.splits import Split
+from outcrop.training.applicability import read_applicability, write_applicability
 from outcrop.training.checkpoint import checksum, write_tensors
 from outcrop.training.engine import train
 from outcrop.training.run import Run, read_run
-from outcrop.training.trust import read_trust, write_trust
+from outcrop.workflow.evaluate import evaluate
 from tests.command_line import run as command
 from tests.tiny import NETWORK, PATCHES, RECIPE, SPLIT
 
@@ -186,23 +186,23 @@ def test_features_without_importance_do_not_count():
 def test_accuracy_inside_and_outside_by_hand():
     outside = np.array([False] * 6 + [True] * 4)
     right = np.array([True] * 5 + [False] + [True] + [False] * 3)
-    found = judge_trust(outside, right, np.arange(10) % 5)
+    found = judge_applicability(outside, right, np.arange(10) % 5)
     assert found.outside.value == 0.4
     assert found.accuracy_inside.value == pytest.approx(5 / 6)
     assert found.accuracy_outside.value == 0.25
     assert found.accuracy_outside.low <= 0.25 <= found.accuracy_outside.high
-    none = judge_trust(np.zeros(10, bool), right)
+    none = judge_applicability(np.zeros(10, bool), right)
     assert none.outside.value == 0
     assert np.isnan(none.accuracy_outside.value)
     with pytest.raises(OutcropError, match="no patches"):
-        judge_trust(outside[:0], right[:0])
+        judge_applicability(outside[:0], right[:0])
 
 
 # Of a run
 
 
 def test_a_run_knows_its_area_of_trust(run: Run, tmp_path):
-    area = run.trust
+    area = run.applicability
     model = run.classifier
     _, features = model.probabilities_and_features(PATCHES.take(SPLIT.train))
     np.testing.assert_allclose(area.mean, features.mean(axis=0), atol=1e-5)
@@ -211,8 +211,8 @@ def test_a_run_knows_its_area_of_trust(run: Run, tmp_path):
     _, features = model.probabilities_and_features(PATCHES.take(SPLIT.validation))
     np.testing.assert_allclose(area.held_out, area.dissimilarity(features), atol=1e-4)
 
-    write_trust(tmp_path, area)
-    again = read_trust(tmp_path)
+    write_applicability(tmp_path, area)
+    again = read_applicability(tmp_path)
     for name in (field.name for field in fields(area) if field.name != "model"):
         one, other = (torch.as_tensor(getattr(each, name)) for each in (area, again))
         assert torch.equal(one, other), name
@@ -224,13 +224,13 @@ def test_foreign_patches_lie_outside_and_evaluate_says_so(run: Run):
     dice = np.random.default_rng(0)
     strange = dice.choice([0, 255], PATCHES.images.shape).astype(np.uint8)
     far = evaluate(run, replace(PATCHES, images=strange))
-    assert near.trusted.outside.value < 0.15
-    assert far.trusted.outside.value > 0.9
+    assert near.applicability.outside.value < 0.15
+    assert far.applicability.outside.value > 0.9
     assert near.scores.overall.value == run.scores.overall.value
     assert near.reliability.error == pytest.approx(
         evaluate(run.classifier, PATCHES.subset(SPLIT.validation)).reliability.error
     )
-    assert evaluate(run.classifier, PATCHES).trusted is None
+    assert evaluate(run.classifier, PATCHES).applicability is None
 
 
 def test_a_run_without_a_validation_side_has_one_from_its_ground(tmp_path):
@@ -238,8 +238,8 @@ def test_a_run_without_a_validation_side_has_one_from_its_ground(tmp_path):
     split = Split(np.zeros(n, np.int8), np.arange(n) // 8, PATCHES.fingerprint)
     run = train(PATCHES, split, tmp_path / "run", NETWORK, replace(RECIPE, epochs=1))
     assert run.classifier.temperature == 1
-    assert len(run.trust.held_out) == n
-    assert run.trust.threshold > 0
+    assert len(run.applicability.held_out) == n
+    assert run.applicability.threshold > 0
 
 
 def thinned(path, area):
@@ -262,21 +262,21 @@ def test_runs_of_before_and_damaged_areas_say_what_to_do(run: Run, tmp_path, cap
         with pytest.raises(
             OutcropError, match=r"trust\.safetensors: is not an area of applicability .*; train"
         ):
-            read_trust(folder)
+            read_applicability(folder)
     for tensors, metadata in (
         ({"mean": torch.zeros(3)}, None),
         ({"mean": torch.zeros(3)}, {"outcrop area of applicability": "[]"}),
     ):
         save_file(tensors, path, metadata)
         with pytest.raises(OutcropError, match="is damaged"):
-            read_trust(folder)
-    thinned(path, run.trust)
+            read_applicability(folder)
+    thinned(path, run.applicability)
     with pytest.raises(OutcropError, match=r"keeps 512 training patches at most .*; train the run"):
-        _ = read_run(folder, "cpu").trust
-    assert evaluate(read_run(folder, "cpu"), PATCHES).trusted is None
+        _ = read_run(folder, "cpu").applicability
+    assert evaluate(read_run(folder, "cpu"), PATCHES).applicability is None
     path.unlink()
     with pytest.raises(OutcropError, match="this run has none; train it anew"):
-        _ = read_run(folder, "cpu").trust
+        _ = read_run(folder, "cpu").applicability
 
     PATCHES.save(tmp_path / "patches.zarr")
     assert command(f"evaluate {folder} {tmp_path / 'patches.zarr'} --device cpu") == 0

@@ -14,27 +14,6 @@ from torch import nn
 
 from outcrop.errors import OutcropError
 from outcrop.executors import Alone, cores, solitary
-from outcrop.experiment.comparison import (
-    Comparison,
-    is_compared,
-    read_comparison,
-    write_comparison,
-)
-from outcrop.experiment.entrants import (
-    Answer,
-    Entrant,
-    as_folds,
-    hold_against_each_other,
-    write_predictions,
-)
-from outcrop.experiment.learnt import (
-    Encoder,
-    GivenFeatures,
-    LearntFeatures,
-    Measure,
-    encoder_of,
-)
-from outcrop.experiment.trials import AT_RANDOM, Setting, Trial, What, answer, do_all, pooled
 from outcrop.files import check_new, sweep
 from outcrop.models.architectures import Factory, Network, network_of
 from outcrop.models.baselines import BASELINES, Baseline, baseline_of
@@ -48,6 +27,27 @@ from outcrop.training.engine import default_network
 from outcrop.training.fit import features_of
 from outcrop.training.parallel import refuse_several
 from outcrop.training.recipe import Recipe, Tuning
+from outcrop.workflow.candidates import (
+    Answer,
+    Candidate,
+    as_folds,
+    compare_candidates,
+    write_predictions,
+)
+from outcrop.workflow.comparison import (
+    Comparison,
+    is_compared,
+    read_comparison,
+    write_comparison,
+)
+from outcrop.workflow.learnt import (
+    Encoder,
+    GivenFeatures,
+    LearntFeatures,
+    Measure,
+    encoder_of,
+)
+from outcrop.workflow.trials import AT_RANDOM, Setting, Trial, What, answer, do_all, pooled
 
 FOLDS, SPLIT = "folds.json", "split.json"
 
@@ -177,11 +177,11 @@ def compare(
             )
         # Its runs are there and were trained with these settings, or they had said so.
         return finished
-    entrants = [_networks(setting), *_classical(setting, "features", setting.baselines)]
+    candidates = [_networks(setting), *_classical(setting, "features", setting.baselines)]
     if learnt is not None:
-        entrants += _classical(setting, "codes", _coded(learnt))
-    comparison = hold_against_each_other(entrants, patches, folds, kinds.get(AT_RANDOM))
-    write_predictions(folder / "predictions.npz", entrants, patches, folds)
+        candidates += _classical(setting, "codes", _coded(learnt))
+    comparison = compare_candidates(candidates, patches, folds, kinds.get(AT_RANDOM))
+    write_predictions(folder / "predictions.npz", candidates, patches, folds)
     write_comparison(folder, comparison)
     return comparison
 
@@ -281,7 +281,9 @@ def _finished(
             f"has been made with the features {coded[0]}, not {encoder.title}; choose another "
             "folder",
         )
-    whole = found.contests and len(before) == len(asked) and bool(coded) == (encoder is not None)
+    whole = (
+        found.pairwise_tests and len(before) == len(asked) and bool(coded) == (encoder is not None)
+    )
     return found if whole else None
 
 
@@ -339,13 +341,13 @@ def _do(setting: Setting, scheduler: str | None, workers: int) -> None:
             do_all(setting, trials, executor, what)
 
 
-def _networks(setting: Setting) -> Entrant:
+def _networks(setting: Setting) -> Candidate:
     usual = (setting.network or default_network(setting.patches)).title
     answers = _answers(setting, "network", "")
     # By seed, a title or a list of them by fold.
     chosen = [one.settings.get("network", usual) for one in answers]
     titles = {name for one in chosen for name in ([one] if isinstance(one, str) else one)}
-    return Entrant(
+    return Candidate(
         model=titles.pop() if len(titles) == 1 else "tuned network",
         features="patch",
         seeds=setting.seeds,
@@ -355,9 +357,9 @@ def _networks(setting: Setting) -> Entrant:
     )
 
 
-def _classical(setting: Setting, what: What, baselines: Sequence[Baseline]) -> list[Entrant]:
+def _classical(setting: Setting, what: What, baselines: Sequence[Baseline]) -> list[Candidate]:
     return [
-        Entrant(
+        Candidate(
             model=baseline.name,
             features=baseline.features,
             seeds=setting.seeds,

@@ -10,7 +10,7 @@ from scipy import sparse
 from scipy.stats import beta
 from scipy.stats import t as student
 
-from outcrop.evaluation.significance import effective_groups
+from outcrop.metrics.significance import effective_groups
 
 FEW_GROUPS = 5
 _CHUNK_WEIGHTS = 1 << 23

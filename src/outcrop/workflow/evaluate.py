@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.calibration import Reliability, reliability
-from outcrop.evaluation.scores import Scores, score
-from outcrop.evaluation.trust import AreaOfTrust, Trusted, judge_trust
+from outcrop.metrics.applicability import Applicability, AreaOfApplicability, judge_applicability
+from outcrop.metrics.calibration import Reliability, reliability
+from outcrop.metrics.scores import Scores, score
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import tell, track
 from outcrop.sources.bands import listed, order_of
 from outcrop.splits.splitters import pieces_of
+from outcrop.training.applicability import has_applicability
 from outcrop.training.model import Model
 from outcrop.training.origin import (
     axes_of,
@@ -22,7 +23,6 @@ from outcrop.training.origin import (
     some_pixels,
 )
 from outcrop.training.run import Run, model_of
-from outcrop.training.trust import has_trust
 
 _BATCH = 2048
 _REMEDY = "cut patches with the bands that it was trained on, or name them with --band-names"
@@ -35,13 +35,13 @@ class Evaluation:
     Attributes:
         scores: of the classes.
         reliability: its calibrated confidence beside its accuracy.
-        trusted: how much lies outside its area of applicability, and whether it errs more there;
-            None where there is no such area (a model without a run, a run of before).
+        applicability: number of patches outside the area of applicability, and the accuracy inside
+            and outside; None for a model without such an area (no run, or an old one).
     """
 
     scores: Scores
     reliability: Reliability
-    trusted: Trusted | None
+    applicability: Applicability | None
 
 
 def evaluate(trained: Model | Run, patches: PatchSet) -> Evaluation:
@@ -55,7 +55,11 @@ def evaluate(trained: Model | Run, patches: PatchSet) -> Evaluation:
             run's area of applicability is damaged.
     """
     model = model_of(trained)
-    area = trained.trust if isinstance(trained, Run) and has_trust(trained.folder) else None
+    area = (
+        trained.applicability
+        if isinstance(trained, Run) and has_applicability(trained.folder)
+        else None
+    )
     unknown = [name for name in patches.classes if name not in model.classes]
     if unknown:
         raise OutcropError(
@@ -78,12 +82,14 @@ def evaluate(trained: Model | Run, patches: PatchSet) -> Evaluation:
     return Evaluation(
         scores=score(truth, predicted, model.classes, groups),
         reliability=reliability(truth, probabilities, groups=groups),
-        trusted=None if outside is None else judge_trust(outside, predicted == truth, groups),
+        applicability=None
+        if outside is None
+        else judge_applicability(outside, predicted == truth, groups),
     )
 
 
 def _see(
-    model: Model, area: AreaOfTrust | None, patches: PatchSet, order: list[int]
+    model: Model, area: AreaOfApplicability | None, patches: PatchSet, order: list[int]
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Probabilities, and which patches lie outside the area of applicability.
 

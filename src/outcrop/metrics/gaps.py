@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.intervals import (
+from outcrop.metrics.intervals import (
     Interval,
     Support,
     interval_of_difference,

@@ -31,7 +31,7 @@ _FROM_VOLUMES = "the volumes"
 
 
 @dataclass(frozen=True)
-class Resemblance:
+class Autocorrelation:
     """How far pixels and labels resemble each other.
 
     Attributes:
@@ -78,9 +78,9 @@ class Resemblance:
         return np.broadcast_to(np.array(each), 3)
 
 
-def measure_resemblance(
+def measure_autocorrelation(
     patches: PatchSet, origins: Origins = (), seed: int = 0, draws: int = 8
-) -> Resemblance | None:
+) -> Autocorrelation | None:
     """Estimate the variograms of a patch set's pixels and labels.
 
     The range depends on how much ground is seen: over less than about five ranges, expect it to
@@ -113,7 +113,7 @@ def measure_resemblance(
         direction = None if axis is None else np.eye(3)[axis]
         pixels.append(variogram(field, shortest, longest, direction) if drawn else None)
     sources = _FROM_VOLUMES if patches.from_volume else "the scenes"
-    return Resemblance(
+    return Autocorrelation(
         pixels=tuple(pixels),
         labels=_labels(patches, at, longest, seed),
         origin=sources if origins else "the patches",
@@ -155,9 +155,9 @@ def measure_residuals(patches: PatchSet, features: np.ndarray, seed: int = 0) ->
     return _at_patches(at, wrong[:, None], longest, seed)
 
 
-def check_resemblance(
+def check_autocorrelation(
     patches: PatchSet,
-    resemblance: Resemblance | None,
+    autocorrelation: Autocorrelation | None,
     advice: Blocks | None,
     residuals: Variogram | None = None,
     between: bool | None = None,
@@ -170,14 +170,14 @@ def check_resemblance(
     """
     if patches.positions is None:
         return []
-    if resemblance is None or math.isnan(resemblance.range):
+    if autocorrelation is None or math.isnan(autocorrelation.range):
         title = "too few patches, or too alike, to say how far the ground resembles itself"
-        return [Finding("resemblance", "note", title)]
-    if resemblance.range == 0:
+        return [Finding("autocorrelation", "note", title)]
+    if autocorrelation.range == 0:
         title = "pixels have nothing in common with their neighbours"
     else:
-        title = f"pixels resemble each other up to {_reach(resemblance, patches)}"
-    numbers = _numbers(resemblance, patches)
+        title = f"pixels resemble each other up to {_reach(autocorrelation, patches)}"
+    numbers = _numbers(autocorrelation, patches)
     if advice is None:
         remedy = (
             "the labelled ground is too small for blocks of this size: label more, or hold out "
@@ -188,11 +188,11 @@ def check_resemblance(
         if between is not None:
             remedy += f"; {BETWEEN if between else BEYOND}"
         numbers |= {"block": advice.block, "buffer": advice.buffer, "between": between}
-    title += f" (drawn from {resemblance.origin})"
+    title += f" (drawn from {autocorrelation.origin})"
     if residuals is not None:
         numbers["residuals"] = _plain(residuals)
         title += f"; range of the errors of a forest on features: {_words(residuals, patches.unit)}"
-    return [Finding("resemblance", "note", title, remedy, numbers)]
+    return [Finding("autocorrelation", "note", title, remedy, numbers)]
 
 
 def _labels(patches: PatchSet, at: np.ndarray, longest: float, seed: int) -> Variogram | None:
@@ -211,7 +211,7 @@ def _at_patches(at: np.ndarray, values: np.ndarray, longest: float, seed: int) -
     return variogram([(at[i], values[i]) for i in index], apart, longest, robust=False)
 
 
-def _reach(found: Resemblance, patches: PatchSet) -> str:
+def _reach(found: Autocorrelation, patches: PatchSet) -> str:
     if not patches.from_volume:
         assert found.pixels[0] is not None
         return _words(found.pixels[0], patches.unit)
@@ -233,7 +233,7 @@ def _words(one: Variogram, unit: str) -> str:
     return f"{one.range:.0f} {unit}{rough}"
 
 
-def _numbers(found: Resemblance, patches: PatchSet) -> dict[str, Any]:
+def _numbers(found: Autocorrelation, patches: PatchSet) -> dict[str, Any]:
     return {
         "unit": patches.unit,
         "origin": found.origin,

@@ -8,19 +8,19 @@ import numpy as np
 
 from outcrop.mapping.job import Dissimilarity, Job
 from outcrop.mapping.pictures import Pictures
-from outcrop.mapping.prepare import Trained, first_of, trust_of
+from outcrop.mapping.prepare import Trained, applicability_of, first_of
 from outcrop.progress import tell
+from outcrop.training.applicability import has_applicability
 from outcrop.training.origin import far_words
 from outcrop.training.run import Run
-from outcrop.training.trust import has_trust
 
 _SIDE, _PLACES = 48, 5
 _EVERY = 8
 _LARGE = 0.25
 
 
-def tell_unlike(model: Trained | Sequence[Trained], job: Job, pictures: Pictures) -> None:
-    """Say where values lie outside those of the training side, and how much is not trusted.
+def warn_if_dissimilar(model: Trained | Sequence[Trained], job: Job, pictures: Pictures) -> None:
+    """Say where values lie outside those of the training side, and how much is not has_area.
 
     Both are judged on windows of 48 × 48 pixels, five by five in a picture, in five slices of a
     volume. What lies outside the area of applicability of the first run is said where it is more
@@ -28,10 +28,10 @@ def tell_unlike(model: Trained | Sequence[Trained], job: Job, pictures: Pictures
     """
     first = model[0] if isinstance(model, Sequence) else model
     known = first_of(model).trained_on
-    trusted = isinstance(first, Run) and has_trust(first.folder)
-    if known is None and not trusted:
+    has_area = isinstance(first, Run) and has_applicability(first.folder)
+    if known is None and not has_area:
         return
-    pixels, over = _seen(job, pictures, trust_of(first) if trusted else None)
+    pixels, over = _seen(job, pictures, applicability_of(first) if has_area else None)
     words = None if known is None else far_words(first_of(model).bands, known.values, pixels)
     if words:
         tell(f"note: {pictures.title}: {words}")
@@ -39,7 +39,7 @@ def tell_unlike(model: Trained | Sequence[Trained], job: Job, pictures: Pictures
     if share > _LARGE:
         tell(
             f"note: {pictures.title}: about {share:.0%} lies outside the model's area of "
-            "applicability, unlike anything that it was trained on; --trust maps where"
+            "applicability, unlike anything that it was trained on; --dissimilarity maps where"
         )
 
 

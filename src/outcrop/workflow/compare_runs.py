@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.experiment.comparison import Comparison, write_comparison
-from outcrop.experiment.entrants import (
-    Answer,
-    Entrant,
-    answer_of,
-    hold_against_each_other,
-    write_predictions,
-)
 from outcrop.files import check_new, new_folder
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits import Split, read_split
 from outcrop.training.run import read_run
+from outcrop.workflow.candidates import (
+    Answer,
+    Candidate,
+    answer_of,
+    compare_candidates,
+    write_predictions,
+)
+from outcrop.workflow.comparison import Comparison, write_comparison
 
 
 def compare_runs(
@@ -55,8 +55,8 @@ def compare_runs(
     if len(models) < 2:
         raise OutcropError("--runs", "name runs of one model; add a run of another")
     names = _names([same[0] for same in models.values()])
-    entrants = [
-        Entrant(
+    candidates = [
+        Candidate(
             model=name,
             features="patch",
             seeds=tuple(one.seed for one in same),
@@ -65,9 +65,9 @@ def compare_runs(
         )
         for name, same in zip(names, models.values(), strict=True)
     ]
-    comparison = hold_against_each_other(entrants, patches, split)
+    comparison = compare_candidates(candidates, patches, split)
     with new_folder(folder) as temporary:
-        write_predictions(temporary / "predictions.npz", entrants, patches, split)
+        write_predictions(temporary / "predictions.npz", candidates, patches, split)
         write_comparison(temporary, comparison)
     return comparison
 

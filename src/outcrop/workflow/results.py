@@ -14,9 +14,9 @@ from typing import Any
 from scipy.stats import binomtest
 
 from outcrop.errors import OutcropError
-from outcrop.experiment.published import all_published, read_published
 from outcrop.files import decoding, explain
 from outcrop.typed import typed
+from outcrop.workflow.published import all_published, read_published
 
 RESULTS = "results.jsonl"
 COLUMNS = (

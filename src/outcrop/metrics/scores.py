@@ -10,7 +10,8 @@ import numpy as np
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.intervals import (
+from outcrop.frames import Tabular, ends, frame
+from outcrop.metrics.intervals import (
     Interval,
     Support,
     interval_of_share,
@@ -21,7 +22,6 @@ from outcrop.evaluation.intervals import (
     support_where,
     supports,
 )
-from outcrop.frames import Tabular, ends, frame
 
 if TYPE_CHECKING:
     import pandas
@@ -110,7 +110,7 @@ def score(
         truth, predicted: int, `N`, indices into `classes`.
         classes: the K class names.
         groups: `N`, the piece of ground of each patch; None when each patch stands for itself.
-        draws: number of bootstrap samples (see `outcrop.evaluation.intervals`).
+        draws: number of bootstrap samples (see `outcrop.metrics.intervals`).
         seed: of the bootstrap.
 
     Raises:

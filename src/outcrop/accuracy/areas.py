@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from outcrop.evaluation.intervals import interval_without_variance, ratio
+from outcrop.metrics.intervals import interval_without_variance, ratio
 
 # Errors below it are none, but for the rounding of sums.
 _NONE = 1e-9

@@ -7,16 +7,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from outcrop.accuracy.assess import assess
+from outcrop.accuracy.assessment import write_assessment
 from outcrop.auditing.audit import audit
 from outcrop.auditing.folder import check_same_set, read_audit, write_audit
 from outcrop.errors import OutcropError
-from outcrop.evaluation.assessment import write_assessment
-from outcrop.experiment.compare import FOLDS, SPLIT, compare
-from outcrop.experiment.comparison import Comparison
-from outcrop.experiment.final import chosen, fit_to_all
-from outcrop.experiment.plan import Experiment
 from outcrop.files import kept_if_whole, new_file
-from outcrop.mapping.assess import assess
 from outcrop.mapping.prepare import Wanted
 from outcrop.mapping.scene import map_scene
 from outcrop.patches.cut import cut
@@ -28,10 +24,14 @@ from outcrop.sources.opening import open_scenes
 from outcrop.sources.scene import Scene
 from outcrop.sources.vector import is_vector
 from outcrop.splits import Folds, default_folds, read_folds
+from outcrop.training.applicability import has_applicability
 from outcrop.training.device import pick_device
 from outcrop.training.parallel import refuse_several
 from outcrop.training.run import Run
-from outcrop.training.trust import has_trust
+from outcrop.workflow.compare import FOLDS, SPLIT, compare
+from outcrop.workflow.comparison import Comparison
+from outcrop.workflow.final import chosen, fit_to_all
+from outcrop.workflow.plan import Experiment
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def run_experiment(
         folder: gets everything; it stays when patches and split are in it, and each further step
             appears there when it is whole.
         resume: go on with an experiment that was interrupted, from the first step not done.
-        workers, scheduler: who trains the models (`outcrop.experiment.compare.compare`).
+        workers, scheduler: who trains the models (`outcrop.workflow.compare.compare`).
 
     Raises:
         OutcropError: anything wrong with the input; `folder` exists and `resume` is false, or it
@@ -191,9 +191,10 @@ def _map(
         path = folder / f"{name}-classes.tif"
         if not path.exists():
             console.print(f"mapping {scene.title}")
+            dissimilarity = folder / f"{name}-dissimilarity.tif"
             map_scene(
                 run, scene, path, folder / f"{name}-confidence.tif", experiment.step,
-                trust=folder / f"{name}-trust.tif" if has_trust(run.folder) else None,
+                dissimilarity=dissimilarity if has_applicability(run.folder) else None,
                 overwrite=True, method=method, resume=True,
             )  # fmt: skip
         maps[scene.name] = path

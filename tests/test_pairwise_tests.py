@@ -14,8 +14,8 @@ from sklearn.metrics import balanced_accuracy_score
 
 from benchmarks.false_alarms import CLASSES, World
 from outcrop.errors import OutcropError
-from outcrop.evaluation.contests import Contest, contests
-from outcrop.evaluation.significance import effective_groups, holm, mcnemar
+from outcrop.metrics.pairwise import PairwiseTest, pairwise_tests
+from outcrop.metrics.significance import effective_groups, holm, mcnemar
 
 
 def judged(seed, **world):
@@ -24,7 +24,7 @@ def judged(seed, **world):
 
 
 def held(*case, draws=200, **how):
-    return contests(*case, CLASSES, draws=draws, **how)
+    return pairwise_tests(*case, CLASSES, draws=draws, **how)
 
 
 def share(found) -> float:
@@ -153,7 +153,7 @@ def test_what_is_written_is_read_again():
         (np.zeros(4, int), {"a": np.zeros(4, int), "b": np.ones(4, int)}, np.zeros(4)),
     ):
         for one in held(*case):
-            again = Contest.from_json(json.loads(json.dumps(one.to_json())))
+            again = PairwiseTest.from_json(json.loads(json.dumps(one.to_json())))
             assert repr(again) == repr(one)
 
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
-from outcrop.evaluation.areas import Estimate, MapAccuracy
-from outcrop.evaluation.intervals import Support, interval_of_share, resampled_rows
+from outcrop.accuracy.areas import Estimate, MapAccuracy
+from outcrop.metrics.intervals import Support, interval_of_share, resampled_rows
 
 _NOTHING = Support(0, 0, 0)
 
@@ -27,10 +27,10 @@ def by_piece(
 ) -> MapAccuracy:
     """Accuracy and area from labelled pieces of ground, each class of the map weighed by its area.
 
-    What is estimated is as in `outcrop.evaluation.areas.by_map_class`, with pixels in the place of
+    What is estimated is as in `outcrop.accuracy.areas.by_map_class`, with pixels in the place of
     samples: within a class of the map, the labelled pixels stand for all of it. That is a
     supposition, for pieces that were chosen by hand are no probability sample. Standard errors and
-    intervals are from a bootstrap of whole pieces (`outcrop.evaluation.intervals`:
+    intervals are from a bootstrap of whole pieces (`outcrop.metrics.intervals`:
     `resampled_rows`, `interval_of_share`). They are unknown where a class of the map that counts
     stands on one piece alone.
 

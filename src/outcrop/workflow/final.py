@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.experiment.comparison import Comparison, Row
-from outcrop.experiment.entrants import read_probabilities
 from outcrop.models.architectures import Network
 from outcrop.models.baselines import BASELINES
 from outcrop.patches.patchset import PatchSet
@@ -18,6 +16,8 @@ from outcrop.training.engine import train
 from outcrop.training.fit import fit_classical
 from outcrop.training.recipe import Recipe, Tuning
 from outcrop.training.run import Predictions, Run
+from outcrop.workflow.candidates import read_probabilities
+from outcrop.workflow.comparison import Comparison, Row
 
 NETWORK = "patch"
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.intervals import (
+from outcrop.metrics.intervals import (
     Interval,
     interval_of_share,
     ratio,
@@ -20,7 +20,7 @@ from outcrop.evaluation.intervals import (
     support,
     supports,
 )
-from outcrop.evaluation.nearest import Nearest
+from outcrop.metrics.nearest import Nearest
 
 _PAIRED = 20_000
 _ROWS = 1024
@@ -29,8 +29,8 @@ Array = TypeVar("Array", np.ndarray, Tensor)
 
 
 @dataclass(frozen=True, eq=False)
-class AreaOfTrust:
-    """The training side as dissimilarities are measured from it, and the largest that is trusted.
+class AreaOfApplicability:
+    """The training patches as references of the dissimilarity index, and its threshold.
 
     The dissimilarity index of Meyer and Pebesma 2021 (Methods in Ecology and Evolution 12,
     1620-1633, doi:10.1111/2041-210X.13650), on all training patches: features are standardised,
@@ -85,7 +85,7 @@ class AreaOfTrust:
         standard = _standardised(here, self.mean, self.std, self.weights)
         return (self._nearest.distance(standard) / self.mean_distance).to(features.device)
 
-    def on(self, device: torch.device) -> AreaOfTrust:
+    def on(self, device: torch.device) -> AreaOfApplicability:
         """The same area, which computes on another device."""
         names = ("references", "mean", "std", "weights")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
@@ -103,7 +103,7 @@ def learn_area(
     weights: np.ndarray | None = None,
     narrowest: float = 0.0,
     seed: int = 0,
-) -> AreaOfTrust:
+) -> AreaOfApplicability:
     """The area of applicability of a model that learned from the training side.
 
     The threshold is the largest dissimilarity of patches that were held out, outliers removed:
@@ -120,8 +120,8 @@ def learn_area(
     itself, or the largest dissimilarity if that is smaller. Its threshold is at least this one, and
     no held-out patch lies between the two.
 
-    Source: as `AreaOfTrust`. Nothing is thinned: a run keeps `N × channels` float32 numbers, 1.3 MB
-    for 5,000 patches of 64 channels.
+    Source: as `AreaOfApplicability`. All references are kept: a run holds `N × channels` float32
+    numbers, 1.3 MB for 5,000 patches of 64 channels.
 
     Args:
         training: float32, `N × channels`, N at least 2.
@@ -151,7 +151,9 @@ def learn_area(
     else:
         apart = _to_other_groups(standard, groups)
     held = apart / (distance or 1.0)
-    return AreaOfTrust(standard, mean, std, share, distance or 1.0, error, _whisker(held), held)
+    return AreaOfApplicability(
+        standard, mean, std, share, distance or 1.0, error, _whisker(held), held
+    )
 
 
 def mean_distance(points: Tensor, seed: int = 0, most: int = _PAIRED) -> tuple[float, float]:
@@ -183,7 +185,7 @@ def mean_distance(points: Tensor, seed: int = 0, most: int = _PAIRED) -> tuple[f
 
 
 @dataclass(frozen=True)
-class Trusted:
+class Applicability:
     """Scores inside and outside the area of applicability.
 
     Attributes:
@@ -196,26 +198,28 @@ class Trusted:
     accuracy_outside: Interval
 
 
-def judge_trust(
+def judge_applicability(
     outside: np.ndarray,
     right: np.ndarray,
     groups: np.ndarray | None = None,
     draws: int = 2000,
     seed: int = 0,
-) -> Trusted:
+) -> Applicability:
     """Whether patches outside the area of applicability are wrong more often, with 95 % intervals.
 
     Args:
         outside, right: bool, `N`.
         groups: `N`, the piece of ground of each patch; None when each patch stands for itself.
-        draws: number of bootstrap samples (see `outcrop.evaluation.intervals`).
+        draws: number of bootstrap samples (see `outcrop.metrics.intervals`).
         seed: of the bootstrap.
 
     Raises:
         OutcropError: no patches.
     """
     if not len(right):
-        raise OutcropError("trust", "no patches to judge on; take smaller blocks or buffer")
+        raise OutcropError(
+            "area of applicability", "no patches to judge on; take smaller blocks or buffer"
+        )
     cells = 2 * outside.astype(np.int64) + right
     drawn = resampled_counts(cells, 4, groups, draws, seed).reshape(draws, 2, 2)
     counts = np.bincount(cells, minlength=4).reshape(1, 2, 2)
@@ -225,7 +229,7 @@ def judge_trust(
     inside, beyond = (
         interval_of_share(accuracy[0, k], reaccuracy[:, k], standing[k]) for k in (0, 1)
     )
-    return Trusted(
+    return Applicability(
         interval_of_share(share[0], redrawn, support(groups, len(right))), inside, beyond
     )
 

@@ -11,9 +11,9 @@ import numpy as np
 from scipy.stats import t as student
 
 from outcrop.errors import OutcropError
-from outcrop.evaluation.gaps import mean_recall
-from outcrop.evaluation.intervals import Interval, resampled_rows
-from outcrop.evaluation.significance import McNemar, effective_groups, holm, mcnemar
+from outcrop.metrics.gaps import mean_recall
+from outcrop.metrics.intervals import Interval, resampled_rows
+from outcrop.metrics.significance import McNemar, effective_groups, holm, mcnemar
 
 LEVEL = 0.05
 
@@ -36,7 +36,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Contest:
+class PairwiseTest:
     """Two models held against each other on the same patches.
 
     Attributes:
@@ -72,7 +72,7 @@ class Contest:
         }
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Contest:
+    def from_json(cls, content: Mapping[str, Any]) -> PairwiseTest:
         """The contest that `to_json` gave."""
         return cls(
             one=content["one"],
@@ -83,14 +83,14 @@ class Contest:
         )
 
 
-def contests(
+def pairwise_tests(
     truth: np.ndarray,
     said: Mapping[str, np.ndarray],
     groups: np.ndarray | None,
     classes: int,
     draws: int = 2000,
     seed: int = 0,
-) -> tuple[Contest, ...]:
+) -> tuple[PairwiseTest, ...]:
     """Hold every model against every other on the patches that all of them were judged on.
 
     A model's score is the mean over its seeds. Two sources move the difference of two models: the
@@ -151,7 +151,7 @@ def contests(
     by_patch = differences(overall, ground.effective_overall)
     alike = _corrected([mcnemar(right[a][0], right[b][0]) for a, b in pairs])
     return tuple(
-        Contest(a, b, by_class[i], by_patch[i], alike[i]) for i, (a, b) in enumerate(pairs)
+        PairwiseTest(a, b, by_class[i], by_patch[i], alike[i]) for i, (a, b) in enumerate(pairs)
     )
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from outcrop.evaluation.contests import Contest
-from outcrop.evaluation.intervals import Interval
-from outcrop.evaluation.scores import Scores
 from outcrop.files import decoding, read_json, write_json
 from outcrop.frames import Tabular, ends, frame
+from outcrop.metrics.intervals import Interval
+from outcrop.metrics.pairwise import PairwiseTest
+from outcrop.metrics.scores import Scores
 
 if TYPE_CHECKING:
     import pandas
@@ -71,8 +71,8 @@ class Comparison(Tabular):
         counts: int, patches by side (rows: train, validation, test, buffer) and class; of several
             folds those that are judged in the row of validation, those that are not in the last.
         fingerprint: of the patch set; empty if read from a file of before it was kept.
-        contests: each row against each that stands below it; empty if read from a file of before
-            models were held against each other.
+        pairwise_tests: each row against each row below it; empty if the file is older than these
+            tests.
         kind: what kind of score the numbers are: "one fold" or "cross-validated (5 folds)".
         folds: how many.
         notes: which classes are not judged, or not wholly, and why; without full stops.
@@ -82,7 +82,7 @@ class Comparison(Tabular):
     classes: tuple[str, ...]
     split: Mapping[str, Any]
     counts: np.ndarray
-    contests: tuple[Contest, ...] = ()
+    pairwise_tests: tuple[PairwiseTest, ...] = ()
     fingerprint: str = ""
     kind: str = "one fold"
     folds: int = 1
@@ -124,7 +124,7 @@ class Comparison(Tabular):
             return words
         second = others[0].title
         pair = {one.title, second}
-        contest = next((c for c in self.contests if {c.one, c.other} == pair), None)
+        contest = next((c for c in self.pairwise_tests if {c.one, c.other} == pair), None)
         wins = "better" if contest is not None and contest.one == one.title else "worse"
         if contest is None or contest.verdict == "unknown":
             return f"{words}; whether it is better than the second, {second}, is unknown"
@@ -132,21 +132,25 @@ class Comparison(Tabular):
         return f"{words}; {shown} to be better than the second, {second}"
 
     @property
-    def of_the_best(self) -> tuple[Contest, ...]:
+    def of_the_best(self) -> tuple[PairwiseTest, ...]:
         """The best model against each other one, in the order of the rows."""
-        return tuple(one for one in self.contests if one.one == self.rows[0].title)
+        return tuple(one for one in self.pairwise_tests if one.one == self.rows[0].title)
 
     @property
     def leaders(self) -> tuple[Row, ...]:
         """The best model and all that are not shown to be worse."""
         behind = {one.other for one in self.of_the_best if one.verdict == "better"}
-        return tuple(row for row in self.rows if row.title not in behind) if self.contests else ()
+        return (
+            tuple(row for row in self.rows if row.title not in behind)
+            if self.pairwise_tests
+            else ()
+        )
 
     @property
     def cautions(self) -> tuple[str, ...]:
         """Why there is no verdict, or what it leaves out; sentences without their full stops."""
         said = []
-        if not self.contests:
+        if not self.pairwise_tests:
             said.append(
                 "the models were not held against each other when this comparison was made; "
                 "`outcrop compare --resume` does it"
@@ -189,7 +193,7 @@ def read_comparison(folder: str | Path) -> Comparison:
             classes=tuple(content["classes"]),
             split=content["split"],
             counts=np.array(content["counts"]),
-            contests=tuple(map(Contest.from_json, content.get("contests", ()))),
+            pairwise_tests=tuple(map(PairwiseTest.from_json, content.get("contests", ()))),
             fingerprint=content.get("fingerprint", ""),
             kind=content.get("kind", "one fold"),
             folds=content.get("folds", 1),
@@ -243,5 +247,5 @@ def _to_json(comparison: Comparison) -> dict[str, Any]:
             }
             for row in comparison.rows
         ],
-        "contests": [one.to_json() for one in comparison.contests],
+        "contests": [one.to_json() for one in comparison.pairwise_tests],
     }

@@ -1,0 +1,1 @@
+"""How good a class map is: reference samples, error matrices, areas with intervals."""
