@@ -12,6 +12,7 @@ from outcrop.accuracy.assessment import write_assessment
 from outcrop.auditing.audit import audit
 from outcrop.auditing.folder import check_same_set, read_audit, write_audit
 from outcrop.errors import OutcropError
+from outcrop.executors import Scheduler
 from outcrop.files import kept_if_whole, new_file
 from outcrop.mapping.prepare import Wanted
 from outcrop.mapping.scene import map_scene
@@ -63,7 +64,7 @@ def run_experiment(
     folder: str | Path,
     resume: bool = False,
     workers: int | None = None,
-    scheduler: str | None = None,
+    scheduler: Scheduler | None = None,
 ) -> Results:
     """Cut, split by ground, audit, compare the models, fit one to all labelled ground, and map.
 
