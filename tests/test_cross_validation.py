@@ -12,7 +12,6 @@ from outcrop.errors import OutcropError
 from outcrop.files import write_json
 from outcrop.metrics.scores import score
 from outcrop.models.baselines import Baseline
-from outcrop.progress import gathered, tell
 from outcrop.splits import BlockSplit, default_folds, random_folds, read_folds
 from outcrop.workflow import compare as comparing
 from outcrop.workflow import trials
@@ -245,13 +244,6 @@ def test_answers_that_are_damaged_are_one_line(made, patches, folds, tmp_path):
     path.unlink()
     again = compare(patches, folds, tmp_path / "c", NETWORK, RECIPE, resume=True)
     assert scores(again) == scores(made[0])
-
-
-def test_what_is_told_elsewhere_is_kept_to_be_told_here(capfd):
-    with gathered() as lines:
-        tell("from far")
-    assert lines == ["from far"]
-    assert capfd.readouterr().err == ""
 
 
 def test_patches_without_positions_have_folds_at_random(patches, capfd):

@@ -18,7 +18,7 @@ from outcrop.mapping.prepare import Wanted
 from outcrop.mapping.scene import map_scene
 from outcrop.patches.cut import cut
 from outcrop.patches.patchset import PatchSet, read_patches
-from outcrop.progress import console, tell
+from outcrop.progress import tell
 from outcrop.sources.class_raster import open_class_raster
 from outcrop.sources.names import stem
 from outcrop.sources.opening import open_scenes
@@ -99,7 +99,7 @@ def run_experiment(
         check_same_set(read_audit(folder / "audit")[0], patches, first, folder / "audit")
     else:
         found = audit(patches, first, seed=experiment.recipe.seed)
-        console.print(f"audit: {found.summary}")
+        tell(f"audit: {found.summary}")
         write_audit(found, patches, folder / "audit")
     comparison = compare(
         patches,
@@ -191,7 +191,7 @@ def _map(
         name = f"{number}-{stem(scene.opened[0])}"
         path = folder / f"{name}-classes.tif"
         if not path.exists():
-            console.print(f"mapping {scene.title}")
+            tell(f"mapping {scene.title}")
             dissimilarity = folder / f"{name}-dissimilarity.tif"
             map_scene(
                 run, scene, path, folder / f"{name}-confidence.tif", experiment.step,
@@ -220,4 +220,4 @@ def _assess(
             found = assess(classes, path, block=folds.how["block"], labels_crs=crs, classes=names)
             write_assessment(output, found)
         except OutcropError as error:
-            console.print(f"note: {error}; {classes.name} is not held against it")
+            tell(f"note: {error}; {classes.name} is not held against it")
