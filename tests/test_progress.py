@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
 
-from outcrop.progress import collected_log, follow, log_again, log_to_console, silence
+from outcrop.progress import collected_log, follow, log_again, log_to_console, silence, track
 
 LOG = logging.getLogger("outcrop.somewhere")
 PROGRAM = """
@@ -54,3 +55,23 @@ def test_lines_of_a_bar_are_logged_and_long_lines_are_not_broken(capfd):
     with log_to_console(), follow("training", total=1) as advance:
         advance(1, line="loss [0.5] " + "x" * 200)
     assert capfd.readouterr().err == "loss [0.5] " + "x" * 200 + "\n"
+
+
+def test_other_programs_read_progress_and_messages_as_json(capfd, monkeypatch):
+    monkeypatch.setenv("OUTCROP_PROGRESS", "json")
+    with log_to_console():
+        assert list(track(range(1000), "reading")) == list(range(1000))
+        LOG.warning("note: no CRS")
+        with follow("training", total=2, done=1) as advance:
+            advance(1, note="loss 0.5", line="epoch 2")
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    reading = [line["progress"] for line in lines if line.get("text") == "reading"]
+    assert len(reading) <= 101
+    assert reading == sorted(reading)
+    assert (reading[0], reading[-1]) == (0, 1)
+    assert {"level": "warning", "message": "no CRS"} in lines
+    assert lines[-3:] == [
+        {"progress": 0.5, "text": "training"},
+        {"level": "info", "message": "epoch 2"},
+        {"progress": 1.0, "text": "training: loss 0.5"},
+    ]

@@ -3,13 +3,19 @@
 Modules log to `logging.getLogger(__name__)`: INFO for what is being done, WARNING for what was
 assumed or could be wrong. In a library nothing is configured, so Python prints warnings only. The
 command line prints all of them (`log_to_console`).
+
+With `OUTCROP_PROGRESS=json` in the environment, bars and messages are JSON lines on standard error,
+for programs that run the command line: `{"progress": 0.25, "text": "classifying"}` and
+`{"level": "warning", "message": "..."}`.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -35,11 +41,25 @@ if not is_first_process():
     _LOG.setLevel(_NOTHING)
 
 
+def _as_json() -> bool:
+    """Whether another program reads the progress."""
+    return os.environ.get("OUTCROP_PROGRESS") == "json"
+
+
+def _write_json(**content: object) -> None:
+    if not console.quiet:
+        sys.stderr.write(json.dumps(content) + "\n")
+        sys.stderr.flush()
+
+
 class _ConsoleHandler(logging.Handler):
     """Prints each record as one line above the progress bars; warnings begin with "note:"."""
 
     def emit(self, record: logging.LogRecord) -> None:
         line = record.getMessage()
+        if _as_json():
+            _write_json(level=record.levelname.lower(), message=line.removeprefix("note: "))
+            return
         if record.levelno >= logging.WARNING and not line.startswith("note:"):
             line = f"note: {line}"
         console.print(line, soft_wrap=True, highlight=False, markup=False)
@@ -101,6 +121,13 @@ def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T
 
     The bar is shown on a terminal only; nothing is written into a pipe or a file.
     """
+    if _as_json():
+        known = len(items) if total is None and isinstance(items, Sized) else total
+        with follow(what, known or 0) as advance:
+            for item in items:
+                yield item
+                advance(1)
+        return
     with _bar() as bar:
         yield from bar.track(items, total=total, description=what)
 
@@ -147,6 +174,9 @@ def follow(what: str, total: int, done: int = 0) -> Iterator[Callable[..., None]
     ...     advance(0.5)
     ...     advance(0.5, note="loss 1.2")
     """
+    if _as_json():
+        yield _json_bar(what, total, done)
+        return
     with _bar() as bar:
         task = bar.add_task(what, total=total, completed=done)
 
@@ -156,6 +186,24 @@ def follow(what: str, total: int, done: int = 0) -> Iterator[Callable[..., None]
             bar.update(task, advance=step, description=note and f"{what}: {note}")
 
         yield advance
+
+
+def _json_bar(what: str, total: float, done: float) -> Callable[..., None]:
+    """A function that writes a JSON line for each per cent that is done."""
+    shown = -1.0
+
+    def advance(step: float, note: str | None = None, line: str | None = None) -> None:
+        nonlocal done, shown
+        if line is not None:
+            _LOG.info(line)
+        done += step
+        share = min(done / total, 1.0) if total else 0.0
+        if share - shown >= 0.01 or (share == 1 and shown < 1):
+            shown = share
+            _write_json(progress=round(share, 3), text=f"{what}: {note}" if note else what)
+
+    advance(0)
+    return advance
 
 
 def tell(line: str) -> None:
