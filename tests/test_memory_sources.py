@@ -1,4 +1,4 @@
-"""Scenes and labels that lie in memory, from a DataArray and polygons to a map as DataArray."""
+"""Scenes and labels in memory, from a DataArray and polygons to a map as DataArray."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def polygons() -> gpd.GeoDataFrame:
 
 
 @pytest.mark.parametrize("flipped", [False, True])
-def test_a_dataarray_is_the_scene_of_a_file_with_the_same_pixels(tmp_path, flipped):
+def test_a_dataarray_equals_the_scene_of_a_file_with_the_same_pixels(tmp_path, flipped):
     file = oc.open_scene(write_raster(tmp_path / "scene.tif", pixels(), nodata=-1))
     array = dataarray(pixels(), _FillValue=-1)
     scene = oc.open_scene(array.isel(y=slice(None, None, -1)) if flipped else array)
@@ -79,7 +79,7 @@ def test_from_a_dataarray_and_a_geodataframe_to_a_map_as_dataarray(tmp_path):
     west = names[:, : WIDTH // 2]
     assert (west == "rice").mean() > 0.95
     assert (names[:, WIDTH // 2 :] == "maize").mean() > 0.95
-    # The map is a scene again, with its place.
+    # The map is a scene with a georeference again.
     again = oc.open_scene(made.to_xarray("confidence"))
     assert again.height == HEIGHT
     with pytest.raises(ValueError, match="there is no 'gone'; this map has classes, confidence"):
@@ -99,16 +99,16 @@ def test_an_array_with_a_transform_is_a_scene():
     [
         (dataarray(pixels()).drop_vars("spatial_ref"), "no coordinate reference system"),
         (dataarray(pixels()).drop_vars("x"), "no coordinates along x"),
-        (dataarray(pixels()).isel(x=[0, 1, 2, 5, 9]), "along x are not evenly spaced"),
+        (dataarray(pixels()).isel(x=[0, 1, 2, 5, 9]), "unevenly spaced coordinates along x"),
         (dataarray(pixels()).isel(x=[3]), "a single pixel along x"),
         (dataarray(pixels()).isel(band=0, y=0), "pass band, y and x"),
-        (dataarray(pixels().astype(complex)), "holds complex128"),
-        (dataarray(pixels().astype("u1"), _FillValue=-9999), "no such number is the nodata value"),
-        (dataarray(pixels().astype("u1"), _FillValue=np.nan), "no such number is the nodata value"),
+        (dataarray(pixels().astype(complex)), "the dtype complex128"),
+        (dataarray(pixels().astype("u1"), _FillValue=-9999), "cannot hold the nodata value"),
+        (dataarray(pixels().astype("u1"), _FillValue=np.nan), "cannot hold the nodata value"),
         (dataarray(pixels()).to_dataset(name="a"), "is an xarray Dataset; pass a DataArray"),
     ],
 )
-def test_what_is_no_scene_is_one_line(array, message):
+def test_invalid_scenes_in_memory_raise_a_one_line_error(array, message):
     with pytest.raises(oc.OutcropError, match=message):
         oc.cut(array, polygons(), "crop", size=5)
 
@@ -117,13 +117,13 @@ def test_what_is_no_scene_is_one_line(array, message):
     ("labels", "message"),
     [
         (polygons().set_crs(None, allow_override=True), "no coordinate reference system"),
-        (polygons()[:0], "hold no polygon or point"),
-        (polygons().assign(id=[1, "a", 2, 3, 4, 5]), "hold a column that cannot be stored"),
+        (polygons()[:0], "are empty"),
+        (polygons().assign(id=[1, "a", 2, 3, 4, 5]), "have a column that cannot be stored"),
         (polygons().geometry, "are a GeoSeries; pass a GeoDataFrame"),
         (polygons().drop(columns="geometry"), "are a DataFrame; pass a GeoDataFrame"),
     ],
 )
-def test_what_are_no_labels_is_one_line(labels, message):
+def test_invalid_labels_in_memory_raise_a_one_line_error(labels, message):
     with pytest.raises(oc.OutcropError, match=message):
         oc.cut(dataarray(pixels()), labels, "crop", size=5)
 
@@ -136,14 +136,14 @@ def test_categories_are_class_names():
 
 
 @pytest.mark.parametrize("kind", ["u1", "i1", "i2", "u2", "i4", "i8", ">f4", "f8", "f2", "?"])
-def test_arrays_of_any_real_numbers_are_scenes(kind):
+def test_arrays_of_any_real_dtype_are_scenes(kind):
     values = (pixels() / 100).astype(kind)
     patches = oc.cut(dataarray(values), polygons(), "crop", size=3, stride=5)
     at = patches.positions
     assert np.array_equal(patches.images[:, 0, 1, 1], values[0, at.row, at.column])
 
 
-def test_one_dataarray_and_a_list_of_one_are_the_same_scene():
+def test_a_dataarray_and_a_list_with_it_are_the_same_scene():
     array = dataarray(pixels())
     patches = oc.cut(array, polygons(), "crop", size=9, stride=6)
     images = np.asarray(patches)[:4]
