@@ -906,6 +906,13 @@ def test_class_names_are_given_by_value_or_in_order_of_all_values():
         open_label_files(files, classes=["water", "land"])
     with pytest.raises(OutcropError, match=r"without a name in --classes \(7\); name them too"):
         open_label_files(files, classes=["1=water", "2=land"])
+    for classes, message in (
+        (["1=water", "2=land", "1=sea", "7=rock"], "names the value 1 twice"),
+        (["1=water", "2=land", "rock"], "mixes names and VALUE=NAME"),
+        (["water", " ", "rock"], "has an empty name"),
+    ):
+        with pytest.raises(OutcropError, match=f"--classes: {message}"):
+            open_label_files(files, classes=classes)
 
 
 @pytest.mark.parametrize(

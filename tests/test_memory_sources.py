@@ -29,7 +29,7 @@ def dataarray(values, **attributes) -> xr.DataArray:
         values,
         dims=("band", "y", "x"),
         coords={
-            "band": ["red", "nir"],
+            "band": ["red", "nir"][: len(values)],
             "y": top + e * (np.arange(values.shape[1]) + 0.5),
             "x": left + a * (np.arange(values.shape[2]) + 0.5),
             "spatial_ref": ((), 0, {"crs_wkt": pyproj.CRS(UTM).to_wkt()}),
@@ -60,6 +60,28 @@ def test_a_dataarray_equals_the_scene_of_a_file_with_the_same_pixels(tmp_path, f
         assert np.allclose(one, other)
     images = [np.asarray(one)[k] for one, k in zip(cut, order, strict=True)]
     assert np.array_equal(images[0][..., ::-1, :] if flipped else images[0], images[1])
+
+
+def test_a_dataarray_of_stored_values_has_the_scale_and_offset_of_its_attributes(capfd):
+    """As `rioxarray.open_rasterio` returns it by default, without `mask_and_scale`."""
+    stored = np.arange(2 * HEIGHT * WIDTH, dtype="u2").reshape(2, HEIGHT, WIDTH)
+    scene = oc.open_scene(dataarray(stored, scale_factor=0.5, add_offset=-3.0, _FillValue=7))
+    with scene.reader() as reader:
+        found = reader.read(0, 0, HEIGHT, WIDTH)
+    expected = np.where(stored == 7, np.nan, stored * 0.5 - 3)
+    assert "the scale and offset in its attributes" in capfd.readouterr().err
+    assert found.dtype == np.float32
+    assert np.array_equal(found, expected.astype(np.float32), equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ["elevation", ["elevation"]])
+def test_a_dataarray_of_one_band_has_its_long_name(name):
+    """As `rioxarray.open_rasterio` stores the description of the band."""
+    assert oc.open_scene(dataarray(pixels()[:1], long_name=name).drop_vars("band")).band_names == (
+        "elevation",
+    )
+    two = oc.open_scene(dataarray(pixels(), long_name="reflectance").drop_vars("band"))
+    assert two.band_names == ("band 1", "band 2")
 
 
 def test_from_a_dataarray_and_a_geodataframe_to_a_map_as_dataarray(tmp_path):
@@ -105,6 +127,10 @@ def test_an_array_with_a_transform_is_a_scene():
         (dataarray(pixels().astype(complex)), "the dtype complex128"),
         (dataarray(pixels().astype("u1"), _FillValue=-9999), "cannot hold the nodata value"),
         (dataarray(pixels().astype("u1"), _FillValue=np.nan), "cannot hold the nodata value"),
+        (
+            dataarray(pixels(), scale_factor=(1, 2, 3)),
+            "the attribute scale_factor = .* for 2 bands",
+        ),
         (dataarray(pixels()).to_dataset(name="a"), "is an xarray Dataset; pass a DataArray"),
     ],
 )

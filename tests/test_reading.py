@@ -372,6 +372,50 @@ def test_resampled_files_need_one_nodata_value(tmp_path):
     assert np.isnan(whole(open_scene([fine, coarse], reading=Reading(nodata=7)))).any()
 
 
+def test_each_band_of_a_resampled_file_has_its_own_nodata_value(tmp_path):
+    """Virtual rasters declare a value for each band, which GDAL's warper does not take."""
+    fine = write_raster(tmp_path / "fine.tif", ramp(1, height=8, width=8))
+    coarse = np.array([[[0, 9, 5, 6]] * 4, [[0, 9, 5, 6]] * 4], "uint16")
+    write_raster(tmp_path / "coarse.tif", coarse, transform=GRID @ Affine.scale(2))
+    bands = "".join(
+        f'<VRTRasterBand dataType="UInt16" band="{band}"><NoDataValue>{value}</NoDataValue>'
+        f'<SimpleSource><SourceFilename relativeToVRT="1">coarse.tif</SourceFilename>'
+        f"<SourceBand>{band}</SourceBand></SimpleSource></VRTRasterBand>"
+        for band, value in ((1, 0), (2, 9))
+    )
+    transform = ", ".join(map(str, (GRID.c, 20, 0, GRID.f, 0, -20)))
+    (tmp_path / "both.vrt").write_text(
+        f'<VRTDataset rasterXSize="4" rasterYSize="4"><SRS>{UTM}</SRS>'
+        f"<GeoTransform>{transform}</GeoTransform>{bands}</VRTDataset>"
+    )
+    reading = Reading(resampling="nearest")
+    found = whole(open_scene([fine, tmp_path / "both.vrt"], reading=reading))
+    expected = np.repeat(np.repeat(coarse, 2, 1), 2, 2).astype(float)
+    expected[0, :, :2] = expected[1, :, 2:4] = np.nan
+    assert np.array_equal(found[1:], expected, equal_nan=True)
+
+
+def test_one_scene_takes_one_mask(tmp_path):
+    for name in ("a", "b"):
+        write_raster(tmp_path / f"{name}.tif", np.ones((40, 50), "uint8"))
+    scene = write_raster(tmp_path / "scene.tif", ramp())
+    masks = [str(tmp_path / "a.tif"), str(tmp_path / "b.tif")]
+    with pytest.raises(OutcropError, match="--mask: has 2 files for one scene; pass one"):
+        open_scene(scene, reading=Reading(mask=masks, mask_values=[1]))
+
+
+def test_a_resolution_by_the_name_of_two_files_raises_an_error(tmp_path):
+    names = []
+    for size in (1, 2):
+        (tmp_path / str(size)).mkdir()
+        names.append(tmp_path / str(size) / "band.tif")
+        transform = GRID @ Affine.scale(size)
+        write_raster(names[-1], ramp(1, 60 // size, 60 // size), transform=transform)
+    with pytest.raises(OutcropError, match=r"'band\.tif', which is the name of several files; pass"):
+        open_scene(names, reading=Reading("band.tif"))
+    assert open_scene(names, reading=Reading(str(names[1]))).height == 30
+
+
 def test_undeclared_zeros_at_the_edge_print_a_note(tmp_path, capfd):
     pixels = noise(2).astype("uint16") + 1
     pixels[:, :, :9] = 0

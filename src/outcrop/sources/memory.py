@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from outcrop.errors import OutcropError
+from outcrop.progress import tell
 from outcrop.sources.scene import Scene
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def write_array(
     crs: Any,
     band_names: Sequence[str] = (),
     nodata: float | None = None,
+    scales: Sequence[float] = (),
+    offsets: Sequence[float] = (),
 ) -> Path:
     """Write an array to a raster file.
 
@@ -48,6 +51,7 @@ def write_array(
         crs: coordinate reference system, in any notation that pyproj reads.
         band_names: the names of the bands.
         nodata: value that means no data.
+        scales, offsets: for each band, physical value = pixel value × scale + offset.
 
     Raises:
         OutcropError: the array has another number of axes, an axis of length 0, or another dtype;
@@ -95,6 +99,10 @@ def write_array(
         dataset.write(pixels)
         for number, name in enumerate(band_names, start=1):
             dataset.set_band_description(number, str(name))
+        if scales:
+            dataset.scales = scales
+        if offsets:
+            dataset.offsets = offsets
     return path
 
 
@@ -107,14 +115,16 @@ def _can_hold(dtype: np.dtype, value: float) -> bool:
 
 
 def write_dataarray(array: Any) -> Path:
-    """Write an xarray DataArray to a raster file, with band names, nodata value and georeference.
+    """Write an xarray DataArray to a raster file, with the properties in its attributes.
 
-    The georeference follows rioxarray: coordinates of pixel centres, and a coordinate `spatial_ref`
-    with the CRS.
+    These follow rioxarray. The georeference is the coordinates of pixel centres, and a coordinate
+    `spatial_ref` with the CRS. The nodata value is the attribute `_FillValue`. If the attributes
+    have a scale or an offset, the values are stored values, because rioxarray and xarray remove
+    these attributes when they decode values; a note is printed.
 
     Raises:
         OutcropError: the array has no coordinates along rows or columns; they are not evenly
-            spaced; it has no CRS; as for `write_array`.
+            spaced; it has no CRS; its scale or offset is not a number; as for `write_array`.
     """
     if array.ndim not in (2, 3):
         raise OutcropError(
@@ -125,14 +135,39 @@ def write_dataarray(array: Any) -> Path:
     (top, a_y), (left, a_x) = _edge(array, down), _edge(array, right)
     bands = [name for name in array.dims if name not in (down, right)]
     pixels = array.transpose(*bands, down, right)
+    band_count = pixels.sizes[bands[0]] if bands else 1
     names: list[str] = []
     if bands and bands[0] in array.coords and array.coords[bands[0]].dtype.kind in "UO":
         names = [str(name) for name in array.coords[bands[0]].values]
     elif isinstance(array.attrs.get("long_name"), list | tuple):
         names = [str(name) for name in array.attrs["long_name"]]
+    elif isinstance(array.attrs.get("long_name"), str) and band_count == 1:
+        names = [array.attrs["long_name"]]
     nodata = array.attrs.get("_FillValue", array.attrs.get("nodata"))
     transform = (a_x, 0.0, left, 0.0, a_y, top)
-    return write_array(pixels.values, transform, _crs_of(array), names, nodata)
+    scales = _per_band(array, ("scales", "scale_factor"), band_count)
+    offsets = _per_band(array, ("offsets", "add_offset"), band_count)
+    if any(scale != 1 for scale in scales) or any(offsets):
+        tell(
+            "note: scene: its values are converted with the scale and offset in its attributes; "
+            "remove these attributes if the values are physical"
+        )
+    return write_array(pixels.values, transform, _crs_of(array), names, nodata, scales, offsets)
+
+
+def _per_band(array: Any, names: Sequence[str], count: int) -> list[float]:
+    """The numbers of an attribute, one per band; empty without one of these attributes."""
+    name = next((name for name in names if name in array.attrs), None)
+    if name is None:
+        return []
+    try:
+        return np.broadcast_to(np.asarray(array.attrs[name], np.float64), (count,)).tolist()
+    except (TypeError, ValueError):
+        raise OutcropError(
+            "scene",
+            f"has the attribute {name} = {array.attrs[name]!r} for {count} bands; set one number, "
+            "or one per band",
+        ) from None
 
 
 def _edge(array: Any, name: Any) -> tuple[float, float]:
