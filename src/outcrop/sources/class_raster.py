@@ -205,13 +205,23 @@ def names_by_value(rasters: Sequence[ClassRaster], classes: Sequence[str]) -> di
             then values that do not occur may have names too.
 
     Raises:
-        OutcropError: a value has no name; there are more names than values.
+        OutcropError: a value has no name; there are more names than values; a value is named twice;
+            a name is empty; only some names are `VALUE=NAME`.
     """
     values = sorted({int(value) for raster in rasters for value in raster.values})
     where = rasters[0].path + (f" and {len(rasters) - 1} more" if len(rasters) > 1 else "")
     pairs = [name.partition("=") for name in classes]
-    if all(sign and value.strip().lstrip("-").isdecimal() for value, sign, _ in pairs):
+    is_pair = [bool(sign) and value.strip().lstrip("-").isdecimal() for value, sign, _ in pairs]
+    if any(is_pair) and not all(is_pair):
+        raise OutcropError(
+            "--classes", "mixes names and VALUE=NAME; use one of them for all classes"
+        )
+    if all(is_pair):
         named = {int(value): name.strip() for value, _, name in pairs}
+        if len(named) < len(pairs):
+            keys = [int(value) for value, _, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise OutcropError("--classes", f"names the value {twice} twice; name each value once")
         unnamed = [value for value in values if not named.get(value)]
         if unnamed:
             listed = ", ".join(map(str, unnamed[:10]))
@@ -219,6 +229,8 @@ def names_by_value(rasters: Sequence[ClassRaster], classes: Sequence[str]) -> di
                 where, f"has values without a name in --classes ({listed}); name them too"
             )
         return named
+    if not all(name.strip() for name in classes):
+        raise OutcropError("--classes", "has an empty name; name each class")
     if len(classes) != len(values):
         some = ", ".join(map(str, values[:20])) + (", ..." if len(values) > 20 else "")
         raise OutcropError(
