@@ -162,7 +162,8 @@ def common_grid(grids: list[Grid], names: list[str], resolution: str) -> Grid:
         resolution: "finest", "coarsest", the name of one of the files, or a pixel size in metres.
 
     Raises:
-        OutcropError: `resolution` is none of these, or is in metres while the CRS has other units.
+        OutcropError: `resolution` is none of these, is the name of several files with different
+            grids, or is in metres while the CRS has other units.
     """
     if resolution in ("finest", "coarsest"):
         choose = min if resolution == "finest" else max
@@ -174,8 +175,13 @@ def common_grid(grids: list[Grid], names: list[str], resolution: str) -> Grid:
         for grid, name in zip(grids, names, strict=True)
         if resolution == file_name(name) or normalized_name(resolution) == name
     ]
-    if named:
+    if named and all(same_grid(grid, named[0]) for grid in named):
         return named[0]
+    if named:
+        raise OutcropError(
+            "--resolution",
+            f"is '{resolution}', which is the name of several files; pass the whole path",
+        )
     try:
         size = float(str(resolution).removesuffix("m"))
     except ValueError:

@@ -57,8 +57,11 @@ def open_scene(
 
     Raises:
         OutcropError: a file is missing or not a raster; it has no geotransform or no coordinate
-            reference system; the files do not overlap; a band does not exist.
+            reference system; the files do not overlap; a band does not exist; `reading` has several
+            masks.
     """
+    if len(reading.mask) > 1:
+        raise OutcropError("--mask", f"has {len(reading.mask)} files for one scene; pass one")
     scene, notes = _open(file_names(files), bands, crs, reading)
     _print_notes([*notes, *_zeros_note(scene)])
     return scene

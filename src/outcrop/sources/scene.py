@@ -253,10 +253,10 @@ class SceneReader:
         keys = [(band.file, band.resampling) for band in scene.bands]
         self._layers = []
         for key in dict.fromkeys(keys):
-            at = [i for i, one in enumerate(keys) if one == key]
-            bands = [scene.bands[i] for i in at]
-            dataset = _on_grid(bands[0], scene, stack)
-            self._layers.append(_Layer(key[0], dataset, at, bands))
+            for at in _by_nodata(scene, [i for i, one in enumerate(keys) if one == key]):
+                bands = [scene.bands[i] for i in at]
+                dataset = _on_grid(bands[0], scene, stack)
+                self._layers.append(_Layer(key[0], dataset, at, bands))
 
     def read(self, row: int, column: int, height: int, width: int) -> np.ndarray:
         """Read a window, which may extend beyond the edges of the scene.
@@ -350,6 +350,20 @@ class SceneReader:
 def title(names: Sequence[str]) -> str:
     """The first name and the number of the others, for messages."""
     return str(names[0]) + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+
+
+def _by_nodata(scene: Scene, at: list[int]) -> list[list[int]]:
+    """Group bands of one file by nodata value, because GDAL resamples with one value at a time."""
+    first = scene.bands[at[0]]
+    if not first.resampling or len(at) == 1:
+        return [at]
+    with open_dataset(first.file) as dataset:
+        # As text, because NaN is not equal to itself.
+        values = [str(dataset.nodatavals[scene.bands[i].number - 1]) for i in at]
+    return [
+        [i for i, own in zip(at, values, strict=True) if own == value]
+        for value in dict.fromkeys(values)
+    ]
 
 
 def _on_grid(band: Band, scene: Scene, stack: ExitStack) -> Any:
