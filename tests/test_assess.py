@@ -501,7 +501,7 @@ def test_features_that_hold_no_reference_are_counted_and_a_layer_is_chosen(groun
     spoilt = pd.concat([spoilt, line, frame.iloc[:1].set_geometry([None])])
     spoilt["class"] = spoilt["class"].map(lambda name: f" {name} ", na_action="ignore")
     spoilt.to_file(path, layer="spoilt", mode="a")
-    with pytest.raises(OutcropError, match="holds the layers 'reference', 'spoilt'"):
+    with pytest.raises(OutcropError, match="has the layers 'reference', 'spoilt'"):
         assess(folder / "map.tif", path)
     found = assess(folder / "map.tif", path, layer="spoilt")
     np.testing.assert_array_equal(found.counts, wanted.counts)

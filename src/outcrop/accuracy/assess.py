@@ -29,7 +29,7 @@ from outcrop.errors import OutcropError
 from outcrop.mapping.footprints import count_within
 from outcrop.mapping.openmap import OpenMap, open_map
 from outcrop.patches.patchset import PatchSet
-from outcrop.sources.names import present
+from outcrop.sources.names import existing_name
 from outcrop.sources.vector import is_vector
 
 _BLOCKS_ALONG = 10
@@ -82,7 +82,7 @@ def assess(
         OutcropError: a file is missing or of no use; no class in common; options that do not go
             together.
     """
-    opened, path = open_map(class_map), present(reference)
+    opened, path = open_map(class_map), existing_name(reference)
     if block is not None and not block > 0:
         raise OutcropError("--block", f"must be above 0, not {block:g}")
     if not is_vector(path):

@@ -13,7 +13,7 @@ from outcrop.mapping.layers import NODATA
 from outcrop.mapping.openmap import OpenMap
 from outcrop.mapping.rasters import open_raster
 from outcrop.sources.class_raster import open_class_raster, windows
-from outcrop.sources.features import Parts, class_names, parts_of, tell_alike
+from outcrop.sources.features import Parts, class_names, note_similar_names, parts_of
 from outcrop.sources.labels import vector_labels
 from outcrop.sources.vector import read_vector, reproject
 
@@ -170,7 +170,7 @@ def read_raster(
         OutcropError: no raster; no pixel is known to both; no class is one of the map's.
     """
     truth = open_class_raster(path, crs, classes)
-    truth.tell_zero()
+    truth.note_zero()
     grid = opened.scene
     number = len(truth.classes)
     keys, counts = [np.empty((3, 0), np.int64)], [np.empty(0, np.int64)]
@@ -306,5 +306,5 @@ def _matched(
             "use the map's names, or for a raster name its values by --classes",
         )
     every = (*classes, *(str(name) for name in names if name not in classes))
-    tell_alike(path, every, "use the map's names if they are one")
+    note_similar_names(path, every, "use the map's names if they are one")
     return every, np.array([every.index(name) for name in names])[code]

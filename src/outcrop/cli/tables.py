@@ -20,7 +20,7 @@ from outcrop.metrics.significance import written
 from outcrop.models.architectures import NETWORKS, ResidualNet
 from outcrop.models.cost import cost_of, short
 from outcrop.patches.patchset import PatchSet
-from outcrop.sources.features import counted
+from outcrop.sources.features import dropped_text
 from outcrop.splits import BUFFER, SIDES, TRAIN, VALIDATION, Folds, Split, read_split
 from outcrop.training.run import Run
 from outcrop.workflow.comparison import Comparison
@@ -39,7 +39,7 @@ def class_table(patches: PatchSet, path: Path) -> None:
         table.add_row(name, f"{count:,}", f"{count / len(patches):.1%}")
     console.print(table)
     for reason, count in patches.dropped.items():
-        dropped = counted(reason, count)
+        dropped = dropped_text(reason, count)
         say(f"dropped {dropped.replace('pixels', 'voxels') if patches.from_volume else dropped}")
     height, width = patches.size
     if not patches.from_volume and patches.crs is None:

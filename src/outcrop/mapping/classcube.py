@@ -38,7 +38,7 @@ def check_cubes(files: Mapping[str, Path], volume: Volume, classes: int) -> None
             raise OutcropError(
                 file, f"needs the geometry of a SEG-Y file, and {volume.title} is none; take .zarr"
             )
-        most = volume.store.most
+        most = volume.store.max_class
         if max(classes, 100, *(LAYERS[name].nodata for name in files)) > most:
             raise OutcropError(
                 file, f"holds numbers up to {most} alone, as {volume.title} does; take .zarr"

@@ -16,7 +16,7 @@ from outcrop.mapping.rasters import count_values
 from outcrop.mapping.styles import attribute_table, class_style, ramp_style
 from outcrop.mapping.tiling import Window
 from outcrop.patches.palette import colours
-from outcrop.sources.geotiff import copy_to_cog, write_geotiff
+from outcrop.sources.raster_io import copy_to_cog, write_geotiff
 from outcrop.sources.scene import CACHE_BYTES, Scene
 
 _REPEATS = 2

@@ -7,8 +7,8 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import Source, upper_left
+from outcrop.sources.antimeridian import wrap_x
 from outcrop.sources.scene import Scene
-from outcrop.sources.seam import nearest_turn
 
 
 def count_within(patches: PatchSet, scene: Scene, row: np.ndarray, column: np.ndarray) -> int:
@@ -58,6 +58,6 @@ def _pixels(source: Source, x: np.ndarray, y: np.ndarray, crs: str) -> np.ndarra
     if crs != source.crs:
         x, y = Transformer.from_crs(crs, source.crs, always_xy=True).transform(x, y)
     a, b, c, d, e, f = source.transform
-    x = nearest_turn(x, a * source.width / 2 + b * source.height / 2 + c, source.crs)
+    x = wrap_x(x, a * source.width / 2 + b * source.height / 2 + c, source.crs)
     column, row = np.linalg.inv(np.array([[a, b], [d, e]])) @ np.stack([x - c, y - f])
     return np.stack([row, column], axis=1)

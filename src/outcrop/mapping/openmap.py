@@ -18,7 +18,7 @@ from outcrop.mapping.rasters import (
     open_raster,
 )
 from outcrop.sources.class_raster import windows
-from outcrop.sources.metric import PixelAreas, pixel_areas
+from outcrop.sources.geodesy import PixelAreas, pixel_areas
 from outcrop.sources.opening import open_grid
 from outcrop.sources.scene import Scene
 

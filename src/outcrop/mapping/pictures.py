@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from outcrop.sources.mosaic import Mosaic
-from outcrop.sources.names import stamp
+from outcrop.sources.names import file_stamp
 from outcrop.sources.scene import Scene, SceneReader, read_mirrored
 from outcrop.sources.volumes import Volume, VolumeReader
 
@@ -102,7 +102,7 @@ def _identity(scene: Scene) -> list[Any]:
         return [[_identity(part) for part in scene.parts], scene.corners]
     mask = () if scene.mask is None else (scene.mask.file,)
     return [
-        [stamp(file) for file in (*scene.files, *mask)],
+        [file_stamp(file) for file in (*scene.files, *mask)],
         [asdict(band) for band in scene.bands],
         asdict(scene.reading),
         None if scene.mask is None else asdict(scene.mask),
@@ -130,7 +130,7 @@ class OfVolume:
     @property
     def shape(self) -> tuple[int, int]:
         """See `Pictures`."""
-        return self.volume.plane(self.axis)
+        return self.volume.slice_shape(self.axis)
 
     @property
     def count(self) -> int:
@@ -150,7 +150,7 @@ class OfVolume:
     @property
     def identity(self) -> Any:
         """See `Pictures`."""
-        return [stamp(str(self.volume.path)), self.axis]
+        return [file_stamp(str(self.volume.path)), self.axis]
 
     @contextmanager
     def reader(self, ahead: bool) -> Iterator[PictureReader]:

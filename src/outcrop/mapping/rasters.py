@@ -12,7 +12,7 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.mapping.layers import NO_SHARE
 from outcrop.sources.class_raster import windows
-from outcrop.sources.metric import PixelAreas
+from outcrop.sources.geodesy import PixelAreas
 from outcrop.sources.scene import CACHE_BYTES
 
 _HECTARE = 10_000

@@ -43,7 +43,7 @@ class MappedScene:
             raise OutcropError(
                 "layer", f"there is no '{layer}'; this map has {', '.join(self.files)}"
             )
-        from outcrop.sources.dataset import open_dataset
+        from outcrop.sources.raster_io import open_dataset
 
         with open_dataset(self.files[layer]) as dataset:
             values = dataset.read(1)

@@ -150,7 +150,7 @@ def part_within(scene: Scene, extent: Sequence[float]) -> tuple[int, int, int, i
         )
     x, y = np.array(extent)[[0, 0, 2, 2]], np.array(extent)[[1, 3, 1, 3]]
     near = 1e-6
-    row, column = scene.place(x, y)
+    row, column = scene.fractional_row_column(x, y)
     top, left = (max(0, int(np.floor(at.min() + near))) for at in (row, column))
     bottom = min(scene.height, int(np.ceil(row.max() - near)))
     right = min(scene.width, int(np.ceil(column.max() - near)))

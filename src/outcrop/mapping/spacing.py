@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from outcrop.sources.metric import geocentric
+from outcrop.sources.geodesy import geocentric
 from outcrop.sources.scene import Scene
 
 _AROUND = tuple(product((-1, 0, 1), repeat=3))

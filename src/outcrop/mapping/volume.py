@@ -67,7 +67,7 @@ def map_volume(
     """
     volume = volume if isinstance(volume, Volume) else open_volume(volume)
     axis = _axis_of(first_of(model), volume) if axis is None else axis
-    volume.plane(axis)
+    volume.slice_shape(axis)
     files = layer_files(
         output, confidence=confidence, entropy=entropy, second=second, dissimilarity=dissimilarity
     )

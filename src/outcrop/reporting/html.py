@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 from outcrop.extras import need
 from outcrop.metrics.significance import written
 from outcrop.reporting import findings
-from outcrop.sources.features import counted
+from outcrop.sources.features import dropped_text
 
 _FOLDER = Path(__file__).parent
 
@@ -41,7 +41,7 @@ def render_page(template: str, *folders: Path, **content: Any) -> str:
         "listed": findings.listed,
         "written": written,
         "coded": coded,
-        "counted": counted,
+        "counted": dropped_text,
         "thousands": "{:,}".format,
         "file": lambda name: Path(str(name)).name,
         "rgb": lambda colour: "rgb({}, {}, {})".format(*colour),

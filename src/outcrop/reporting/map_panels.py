@@ -30,7 +30,7 @@ _STEPS = 20
 def scene_panel(scene: Scene, longest: int) -> Panel:
     """The scene in colour; no other bands are read than are shown."""
     bands, _ = ways_to_show([band.name for band in scene.bands])[0]
-    return ScenePictures(scene.with_order(list(dict.fromkeys(bands))), longest).in_colour()
+    return ScenePictures(scene.take_bands(list(dict.fromkeys(bands))), longest).in_colour()
 
 
 def class_panel(path: Path, classes: Sequence[str], longest: int) -> Panel:

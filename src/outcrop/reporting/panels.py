@@ -20,7 +20,7 @@ from outcrop.reporting.rasters import (
     read_scene,
     stretches,
 )
-from outcrop.sources.metric import pixel_areas
+from outcrop.sources.geodesy import pixel_areas
 from outcrop.sources.names import file_name
 from outcrop.sources.scene import Scene
 from outcrop.splits import BUFFER, TEST, TRAIN, VALIDATION, Folds

@@ -117,7 +117,7 @@ def read_scene(scene: Scene, longest: int) -> np.ndarray:
         OutcropError: a file is missing or damaged.
     """
     with scene.reader() as reader:
-        return reader.reduced(*reduced_size(scene.height, scene.width, longest))
+        return reader.read_overview(*reduced_size(scene.height, scene.width, longest))
 
 
 def read_values(path: str | Path, longest: int, averages: bool = False) -> np.ndarray:

@@ -12,7 +12,7 @@ from outcrop.metrics.calibration import Reliability, reliability
 from outcrop.metrics.scores import Scores, score
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import tell, track
-from outcrop.sources.bands import listed, order_of
+from outcrop.sources.bands import listed, match_or_raise
 from outcrop.splits.splitters import pieces_of
 from outcrop.training.applicability import has_applicability
 from outcrop.training.model import Model
@@ -66,7 +66,7 @@ def evaluate(trained: Model | Run, patches: PatchSet) -> Evaluation:
             f"class '{unknown[0]}'",
             f"is not known to the model; it knows {', '.join(model.classes)}",
         )
-    found = order_of(patches.bands, model.bands, "patches", "the model", _REMEDY)
+    found = match_or_raise(patches.bands, model.bands, "patches", "the model", _REMEDY)
     if found.assumed:
         tell(
             "note: nothing in the names identifies the bands; "

@@ -1,4 +1,4 @@
-"""Scenes and labels across 180° meet, whichever way longitudes are written."""
+"""Scenes and labels across the antimeridian, in any convention for longitudes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from shapely.affinity import translate
 
 import outcrop as oc
 from outcrop.accuracy.assess import assess
+from outcrop.sources.antimeridian import wrap_x, x_period
 from outcrop.sources.labels import open_labels
 from outcrop.sources.opening import open_scene
-from outcrop.sources.seam import nearest_turn, period
 from tests.rasters import tagged, write_raster
 
 STEP = 0.01
 EAST = Affine(STEP, 0, 179.3, 0, -STEP, -16)
 WEST = Affine(STEP, 0, -180.7, 0, -STEP, -16)
-# Mercator counts on past the seam.
+# Mercator coordinates continue beyond the antimeridian.
 MERCATOR = Affine(1_200, 0, 19_950_000, 0, -1_200, -1_800_000)
 WATER, LAND = box(179.9, -16.6, 180.1, -16.5), box(179.4, -16.3, 179.5, -16.2)
 
@@ -63,7 +63,7 @@ def labelled(scene, labels):
 
 @pytest.mark.parametrize("scene", ["east.tif", "west.tif", "mercator.tif"])
 @pytest.mark.parametrize("way", WRITTEN)
-def test_polygons_are_found_however_they_are_written(folder, tmp_path, scene, way):
+def test_polygons_in_any_longitude_convention_label_the_scene(folder, tmp_path, scene, way):
     WRITTEN[way].to_file(tmp_path / "labels.gpkg")
     found = labelled(folder / scene, tmp_path / "labels.gpkg")
     if scene == "mercator.tif":
@@ -78,14 +78,14 @@ def test_polygons_are_found_however_they_are_written(folder, tmp_path, scene, wa
     }
 
 
-def test_a_polygon_that_is_not_split_is_pointed_out(folder, tmp_path, capsys):
+def test_an_unsplit_polygon_prints_a_note(folder, tmp_path, capsys):
     for way, said in (("not split", True), ("UTM zone 60", False), ("split at 180", False)):
         WRITTEN[way].to_file(tmp_path / "labels.gpkg")
         labelled(folder / "east.tif", tmp_path / "labels.gpkg")
-        assert ("cross 180° without being split" in capsys.readouterr().err) == said
+        assert ("edges longer than 180°" in capsys.readouterr().err) == said
 
 
-def test_a_polygon_around_the_whole_earth_covers_the_scene(folder, tmp_path):
+def test_a_polygon_around_the_earth_covers_the_scene(folder, tmp_path):
     world = box(-180, -90, 180, 90)
     frame(world, LAND).to_file(tmp_path / "labels.gpkg")
     found = labelled(folder / "east.tif", tmp_path / "labels.gpkg")
@@ -93,7 +93,7 @@ def test_a_polygon_around_the_whole_earth_covers_the_scene(folder, tmp_path):
 
 
 @pytest.mark.parametrize("crs", [4326, 32760])
-def test_rasters_of_classes_are_found_however_they_are_written(tmp_path, crs):
+def test_class_rasters_in_any_longitude_convention_label_the_scene(tmp_path, crs):
     classes = np.zeros((120, 140), "uint8")
     classes[20:30, 10:20], classes[50:60, 60:80] = 1, 2
     world = np.zeros((300, 36_000), "uint8")
@@ -122,11 +122,11 @@ def test_rasters_of_classes_are_found_however_they_are_written(tmp_path, crs):
         found = open_labels(path).on(scene)
         got = np.zeros(len(row), int)
         got[found.row * scene.width + found.column] = found.label + 1
-        assert (got != expected).sum() <= 1, name  # at most one on the rim, by rounding
+        assert (got != expected).sum() <= 1, name  # at most one at the edge, from rounding
 
 
 @pytest.mark.parametrize("way", ["past 180", "below -180", "plain", "UTM zone 60"])
-def test_points_and_truth_meet_a_map_across_the_seam(tmp_path, way):
+def test_reference_points_and_truth_match_a_map_across_the_antimeridian(tmp_path, way):
     mapped = np.ones((120, 140), "uint8")
     mapped[:, 70:] = 2
     tagged(tmp_path / "map.tif", mapped, ["a", "b"], crs=4326, transform=EAST)
@@ -152,7 +152,7 @@ def test_points_and_truth_meet_a_map_across_the_seam(tmp_path, way):
     np.testing.assert_array_equal(found.counts, [[8400, 0], [0, 8400]])
 
 
-def test_patches_across_the_seam_lie_beside_each_other(folder, tmp_path):
+def test_patches_across_the_antimeridian_are_adjacent(folder, tmp_path):
     frame(WATER).to_file(tmp_path / "labels.gpkg")
     patches = oc.cut(folder / "east.tif", tmp_path / "labels.gpkg", "class", size=8)
     water = patches.positions.x[patches.labels == 1]
@@ -161,8 +161,8 @@ def test_patches_across_the_seam_lie_beside_each_other(folder, tmp_path):
 
 @given(st.floats(-1000, 1000), st.floats(-1000, 1000))
 @settings(max_examples=50)
-def test_the_nearest_turn_is_the_same_place_near_the_middle(x, middle):
-    found = float(nearest_turn(np.array([x]), middle, CRS.from_epsg(4326).to_wkt())[0])
+def test_wrapped_x_is_the_same_place_near_the_centre(x, middle):
+    found = float(wrap_x(np.array([x]), middle, CRS.from_epsg(4326).to_wkt())[0])
     assert abs(found - middle) <= 180 + 1e-6
     assert abs((found - x) / 360 - round((found - x) / 360)) < 1e-9
 
@@ -173,5 +173,5 @@ def test_the_nearest_turn_is_the_same_place_near_the_middle(x, middle):
      (3832, 40_075_016.7), (32633, None), (3035, None), (3031, None), ("+proj=sinu", None),
      ("+proj=robin", None), ("+proj=tmerc", None)],
 )  # fmt: skip
-def test_systems_that_begin_anew(crs, turn):
-    assert period(CRS.from_user_input(crs).to_wkt()) == (turn and pytest.approx(turn))
+def test_period_of_coordinate_reference_systems(crs, turn):
+    assert x_period(CRS.from_user_input(crs).to_wkt()) == (turn and pytest.approx(turn))

@@ -1,4 +1,4 @@
-"""One PNG, JPEG or TIFF in memory, as an array."""
+"""Decode one PNG, JPEG or TIFF image in memory to an array."""
 
 from __future__ import annotations
 
@@ -11,28 +11,33 @@ from pathlib import PurePosixPath
 import numpy as np
 from PIL import Image
 
-from outcrop.sources.dtypes import DTYPES
+from outcrop.sources import DTYPES
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def decode(name: str, content: bytes) -> np.ndarray:
-    """The image as `bands × height × width`, uint8, uint16, int16 or float32.
+def decode_image(name: str, content: bytes) -> np.ndarray:
+    """Decode an image: `bands × height × width`, uint8, uint16, int16 or float32.
 
-    Grey stays one band; palettes and other colour models become RGB. Of a PNG the alpha band is
-    dropped. A TIFF keeps every band, because GDAL marks the fourth band of bytes as alpha unless
-    told otherwise and it is often near infrared. Float64 becomes float32, and the nodata value of
-    a float TIFF becomes NaN; that of an integer TIFF stays as it is.
+    Grey images have one band; palettes and other colour models become RGB. The alpha band of a PNG
+    is dropped. A TIFF keeps all bands: GDAL marks the fourth band of uint8 images as alpha by
+    default, but it is often near infrared. Float64 becomes float32. The nodata value of a float
+    TIFF becomes NaN; that of an integer TIFF is kept.
+
+    Args:
+        name: the file name, whose suffix is the format.
+        content: the bytes of the file.
 
     Raises:
-        Exception: of whatever class the decoder has: not an image of these formats, truncated, of
-            another type, or larger than `PIL.Image.MAX_IMAGE_PIXELS` (`outcrop.files.decoding`).
+        Exception: the image has another format or dtype, is truncated, or has more pixels than
+            `PIL.Image.MAX_IMAGE_PIXELS`. The class depends on the decoder; see
+            `outcrop.files.decoding`.
     """
     if PurePosixPath(name).suffix.lower() in (".tif", ".tiff"):
         return _through_gdal(content, "GTiff")
     if content.startswith(_PNG) and content[24:25] == b"\x10":
-        bands = _through_gdal(content, "PNG")  # Pillow would cut 16-bit colour down to 8 bits
+        bands = _through_gdal(content, "PNG")  # Pillow reduces 16-bit colour to 8 bits
         return bands[: len(bands) - 1 if len(bands) in (2, 4) else None]
     with Image.open(BytesIO(content), formats=("PNG", "JPEG")) as image:
         grey = image.mode in ("1", "L", "LA")
@@ -40,8 +45,8 @@ def decode(name: str, content: bytes) -> np.ndarray:
 
 
 @contextmanager
-def strict() -> Iterator[None]:
-    """In this block Pillow's warning of a decompression bomb is an error."""
+def limit_image_size() -> Iterator[None]:
+    """Within the block, Pillow raises an error for images that could be decompression bombs."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
