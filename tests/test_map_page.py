@@ -16,7 +16,7 @@ from outcrop.accuracy.assessment import write_assessment
 from outcrop.files import write_json
 from outcrop.mapping.layers import LAYERS
 from outcrop.reporting import write_report
-from outcrop.reporting.cells import count_cells, outside_cells, wrong_cells
+from outcrop.reporting.map_panels import count_cells, outside_cells, wrong_cells
 from outcrop.reporting.maps import LONGEST, MapFiles, map_part
 from outcrop.sources.class_raster import open_class_raster, windows
 from outcrop.sources.opening import open_scene

@@ -6,7 +6,7 @@ import rasterio
 
 from outcrop.accuracy.assess import assess
 from outcrop.errors import OutcropError
-from outcrop.mapping.rasters import count_classes, map_classes, open_raster
+from outcrop.mapping.openmap import count_classes, map_classes, open_raster
 from tests.rasters import GRID, tagged, write_raster
 
 

@@ -24,10 +24,10 @@ from scipy.ndimage import label
 from outcrop.errors import OutcropError
 from outcrop.mapping import engine, predictor
 from outcrop.mapping import scene as mapping
+from outcrop.mapping.engine import Partial
 from outcrop.mapping.job import Job
 from outcrop.mapping.layers import render
-from outcrop.mapping.partial import Partial
-from outcrop.mapping.rasters import share_outside
+from outcrop.mapping.openmap import share_outside
 from outcrop.mapping.scene import map_scene
 from outcrop.metrics.applicability import AreaOfApplicability, learn_area
 from outcrop.models.architectures import ResidualNet

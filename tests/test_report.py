@@ -26,7 +26,8 @@ from outcrop.patches.cut import cut
 from outcrop.patches.patchset import read_patches
 from outcrop.patches.reopen import reopen
 from outcrop.reporting import write_report
-from outcrop.reporting.findings import leak, percent, ranking, sureness
+from outcrop.reporting.findings import leak, ranking, sureness
+from outcrop.reporting.html import percent
 from outcrop.reporting.panels import with_grid
 from outcrop.reporting.rasters import read_scene, stretches
 from outcrop.sources.opening import open_scene

@@ -33,8 +33,16 @@ from outcrop.training import batches
 from outcrop.training.recipe import Augmentation, Machine, Recipe, suited
 from outcrop.workflow import meter, reproduce
 from outcrop.workflow.meter import Meter, device_name
-from outcrop.workflow.published import Published, all_published, read_published
-from outcrop.workflow.results import Result, append_result, notes, read_results, tabulate
+from outcrop.workflow.published import (
+    Published,
+    Result,
+    all_published,
+    append_result,
+    notes,
+    read_published,
+    read_results,
+    tabulate,
+)
 from tests.command_line import content, run
 
 PUBLISHED = all_published()

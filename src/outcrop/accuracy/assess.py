@@ -11,14 +11,14 @@ from typing import Any, Literal
 import numpy as np
 from scipy import sparse
 
-from outcrop.accuracy.areas import MapAccuracy, Moments, by_map_class, by_stratum
+from outcrop.accuracy.areas import MapAccuracy, Moments, by_map_class, by_piece, by_stratum
 from outcrop.accuracy.assessment import Assessment, Basis
-from outcrop.accuracy.clusters import by_piece
 from outcrop.accuracy.reference import (
     STRATUM_PIXELS,
     Pieces,
     Points,
     Reference,
+    count_within,
     read_points,
     read_polygons,
     read_raster,
@@ -26,7 +26,6 @@ from outcrop.accuracy.reference import (
 )
 from outcrop.accuracy.sample import WHOLE
 from outcrop.errors import OutcropError
-from outcrop.mapping.footprints import count_within
 from outcrop.mapping.openmap import OpenMap, open_map
 from outcrop.patches.patchset import PatchSet
 from outcrop.sources.names import present

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from outcrop.generative.metrics import ASLEEP, VaeGanMetrics
 from outcrop.generative.run import VaeGanRun
 from outcrop.reporting.charts import GROUND, RANDOM, TRAINING, epoch_axis, plain_decades
-from outcrop.reporting.svg import chart, svg
+from outcrop.reporting.html import chart, svg
 
 _SMALL = (2.7, 2.2)
 _WIDER = (3.9, 2.6)

@@ -11,10 +11,10 @@ import numpy as np
 
 from outcrop import __version__
 from outcrop.files import new_file
+from outcrop.mapping.job import Window
 from outcrop.mapping.layers import LAYERS, Layer
-from outcrop.mapping.rasters import count_values
+from outcrop.mapping.openmap import count_values
 from outcrop.mapping.styles import attribute_table, class_style, ramp_style
-from outcrop.mapping.tiling import Window
 from outcrop.patches.palette import colours
 from outcrop.sources.geotiff import copy_to_cog, write_geotiff
 from outcrop.sources.scene import CACHE_BYTES, Scene

@@ -9,7 +9,7 @@ from typing import Any
 
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_file
-from outcrop.mapping.rasters import map_classes
+from outcrop.mapping.openmap import map_classes
 from outcrop.mapping.styles import polygon_style
 from outcrop.patches.palette import colours
 

@@ -1,8 +1,8 @@
-"""What is asked of a map, checked and made into a job, before hours of work."""
+"""Checks before a map is computed, and the job that follows from its arguments."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -11,19 +11,19 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.files import check_new
-from outcrop.mapping.job import Dissimilarity, Job
+from outcrop.mapping.job import Dissimilarity, Job, divide
 from outcrop.mapping.pictures import OfVolume, Pictures
 from outcrop.mapping.predictor import Method, Predictor, turns_of
-from outcrop.mapping.tiling import divide
 from outcrop.metrics.applicability import AreaOfApplicability
 from outcrop.patches.flips import KEEP_SHAPE
 from outcrop.progress import tell
 from outcrop.sources.bands import listed, match
 from outcrop.sources.names import is_gdal_name
 from outcrop.sources.volumes import Volume
+from outcrop.training.applicability import has_applicability
 from outcrop.training.classifier import Classifier
 from outcrop.training.model import Model
-from outcrop.training.origin import TrainedOn, plane_of
+from outcrop.training.origin import TrainedOn, far_words, plane_of
 from outcrop.training.run import Run, model_of
 
 MOST_CLASSES = 254
@@ -304,3 +304,69 @@ def _check_step(step: int, predictor: Predictor) -> None:
         raise OutcropError(
             "--step", "has no meaning for a dense map, which computes every pixel; leave it out"
         )
+
+
+_SIDE, _PLACES = 48, 5
+_EVERY = 8
+_LARGE = 0.25
+
+
+def warn_if_dissimilar(model: Trained | Sequence[Trained], job: Job, pictures: Pictures) -> None:
+    """Say where values lie outside those of the training side, and how much is not has_area.
+
+    Both are judged on windows of 48 × 48 pixels, five by five in a picture, in five slices of a
+    volume. What lies outside the area of applicability of the first run is said where it is more
+    than a fourth.
+    """
+    first = model[0] if isinstance(model, Sequence) else model
+    known = first_of(model).trained_on
+    has_area = isinstance(first, Run) and has_applicability(first.folder)
+    if known is None and not has_area:
+        return
+    pixels, over = _seen(job, pictures, applicability_of(first) if has_area else None)
+    words = None if known is None else far_words(first_of(model).bands, known.values, pixels)
+    if words:
+        tell(f"note: {pictures.title}: {words}")
+    share = float(np.mean(over > 1)) if len(over) else 0.0
+    if share > _LARGE:
+        tell(
+            f"note: {pictures.title}: about {share:.0%} lies outside the model's area of "
+            "applicability, unlike anything that it was trained on; --dissimilarity maps where"
+        )
+
+
+def _seen(
+    job: Job, pictures: Pictures, dissimilarity: Dissimilarity | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels `bands × N`, NaN where there is no data, and how unlike the training data some are."""
+    by, found, over = job.predictor, [], [np.empty(0, np.float32)]
+    tall, wide = (-(-min(side, _SIDE) // by.multiple) * by.multiple for side in pictures.shape)
+    with pictures.reader(ahead=False) as reader:
+        for index, row, column in _places(pictures):
+            pixels = reader.read(
+                index, row - by.above, column - by.left,
+                by.above + tall + by.below, by.left + wide + by.right,
+            )  # fmt: skip
+            inside = pixels[:, by.above :, by.left :][:, :tall, :wide]
+            found.append(inside.reshape(len(pixels), -1))
+            wanted = np.zeros((tall, wide), bool)
+            wanted[_EVERY // 2 :: _EVERY, _EVERY // 2 :: _EVERY] = True
+            wanted &= np.isfinite(inside).all(axis=0)
+            if dissimilarity is not None and wanted.any():
+                features = by.predict(pixels, wanted, features=True).features
+                assert features is not None
+                over.append(dissimilarity(features[:, wanted].T))
+    return np.concatenate(found, axis=1), np.concatenate(over)
+
+
+def _places(pictures: Pictures) -> Iterator[tuple[int, int, int]]:
+    """Picture, and row and column of the upper-left pixel, of windows spread over all."""
+    height, width = pictures.shape
+    for index in _spread(pictures.count - 1):
+        for row in _spread(height - min(height, _SIDE)):
+            for column in _spread(width - min(width, _SIDE)):
+                yield index, row, column
+
+
+def _spread(last: int) -> list[int]:
+    return [int(at) for at in np.unique(np.linspace(0, last, _PLACES).astype(int))]

@@ -1,10 +1,11 @@
-"""Classify every pixel of a scene, window by window."""
+"""Class maps of scenes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,15 +21,69 @@ from outcrop.mapping.prepare import (
     first_of,
     job_for,
     layer_files,
+    warn_if_dissimilar,
 )
-from outcrop.mapping.result import MappedScene
-from outcrop.mapping.similarity import warn_if_dissimilar
 from outcrop.progress import tell
 from outcrop.sources.grids import pixel_metres
 from outcrop.sources.memory import AnyScene
 from outcrop.sources.opening import open_scene, with_bands
 from outcrop.sources.scene import Reading, Scene
 from outcrop.training.model import Model
+
+if TYPE_CHECKING:
+    import xarray
+
+
+@dataclass(frozen=True)
+class MappedScene:
+    """The files of a map of a scene.
+
+    Attributes:
+        files: by name of the layer: classes, and those of confidence, entropy, second and
+            dissimilarity that were asked for.
+        classes: names of the values from 1; 0 is no data.
+    """
+
+    files: Mapping[str, Path]
+    classes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"MappedScene({', '.join(f'{name}: {path}' for name, path in self.files.items())})"
+
+    def to_xarray(self, layer: str = "classes") -> xarray.DataArray:
+        """A layer as DataArray (y, x), with its place as rioxarray stores it.
+
+        Raises:
+            OutcropError: there is no such layer, or its file has gone.
+        """
+        import xarray as xr
+
+        if layer not in self.files:
+            raise OutcropError(
+                "layer", f"there is no '{layer}'; this map has {', '.join(self.files)}"
+            )
+        from outcrop.sources.dataset import open_dataset
+
+        with open_dataset(self.files[layer]) as dataset:
+            values = dataset.read(1)
+            a, _, left, _, e, top = list(dataset.transform)[:6]
+            attributes = {"_FillValue": dataset.nodata}
+            reference = {"crs_wkt": dataset.crs.to_wkt(), "spatial_ref": dataset.crs.to_wkt()}
+        if layer in ("classes", "second"):
+            attributes["classes"] = list(self.classes)
+        height, width = values.shape
+        return xr.DataArray(
+            values,
+            dims=("y", "x"),
+            coords={
+                "y": top + e * (np.arange(height) + 0.5),
+                "x": left + a * (np.arange(width) + 0.5),
+                "spatial_ref": ((), 0, reference),
+            },
+            attrs=attributes,
+            name=layer,
+        )
+
 
 _PIXEL = 0.1  # relative difference of pixel sizes that is pointed out
 

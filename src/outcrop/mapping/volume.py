@@ -1,15 +1,21 @@
-"""Classify every sample of a volume, slice by slice."""
+"""Class cubes of volumes: computed slice by slice, written as Zarr, SEG-Y or .npy."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.executors import Scheduler
-from outcrop.mapping.classcube import check_cubes, write_cubes
+from outcrop.files import new_file, new_folder, write_json
 from outcrop.mapping.engine import finished
+from outcrop.mapping.job import Window
+from outcrop.mapping.layers import LAYERS, Layer
 from outcrop.mapping.pictures import OfVolume
 from outcrop.mapping.prepare import (
     Trained,
@@ -18,10 +24,11 @@ from outcrop.mapping.prepare import (
     first_of,
     job_for,
     layer_files,
+    warn_if_dissimilar,
 )
-from outcrop.mapping.similarity import warn_if_dissimilar
 from outcrop.progress import tell
 from outcrop.sources.volumes import Volume, open_volume
+from outcrop.sources.volumes.segy import SegyStore, replace_samples
 from outcrop.training.model import Model
 
 
@@ -103,3 +110,142 @@ def _axis_of(model: Model, volume: Volume) -> int:
         raise OutcropError("--axis", "is missing; pass the axis that the slices are across")
     tell(f"slices across axis {axes[0]}, as the model was trained on")
     return axes[0]
+
+
+_CHUNK = 64
+
+Windows = Iterable[tuple[Window, np.ndarray]]
+
+
+def check_cubes(files: Mapping[str, Path], volume: Volume, classes: int) -> None:
+    """Refuse names whose endings tell no format, or one that the volume cannot be written in.
+
+    Raises:
+        OutcropError: there is one.
+    """
+    for file in files.values():
+        suffix = file.suffix.lower()
+        if suffix not in _WRITERS:
+            raise OutcropError(file, f"its ending tells no format; take {', '.join(_WRITERS)}")
+        if _WRITERS[suffix] is not _write_segy:
+            continue
+        if not isinstance(volume.store, SegyStore):
+            raise OutcropError(
+                file, f"needs the geometry of a SEG-Y file, and {volume.title} is none; take .zarr"
+            )
+        most = volume.store.most
+        if max(classes, 100, *(LAYERS[name].nodata for name in files)) > most:
+            raise OutcropError(
+                file, f"holds numbers up to {most} alone, as {volume.title} does; take .zarr"
+            )
+
+
+def is_cube(path: Path) -> bool:
+    """Whether this is a cube of classes, with the names of its classes beside it."""
+    return path.suffix.lower() in _WRITERS and path.with_name(path.name + ".json").exists()
+
+
+def write_cubes(
+    files: Mapping[str, Path],
+    volume: Volume,
+    axis: int,
+    classes: Sequence[str],
+    windows: Windows,
+    scratch: Path,
+    overwrite: bool,
+) -> None:
+    """Write layers as cubes of the volume's shape; each appears under its name when it is whole.
+
+    Beside a cube of classes stands `NAME.json`, the list of their names from value 1 on.
+
+    Args:
+        files: for each layer, by its name in `LAYERS` and in the order of `windows`, its file.
+        axis: that the slices are across.
+        windows: slice by slice, uint8, `layers × height × width`.
+        scratch: a folder on the same disk, for cubes that are not whole yet.
+
+    Raises:
+        OutcropError: the disk is full.
+    """
+    cubes = {name: scratch / f"{name}.npy" for name in files}
+    _fill(cubes.values(), volume, axis, windows)
+    with ExitStack() as renames:
+        for name, path in files.items():
+            layer = LAYERS[name]
+            if not layer.averages:
+                beside = renames.enter_context(new_file(path.with_name(path.name + ".json")))
+                write_json(beside, list(classes))
+            values = np.load(cubes[name], mmap_mode="r")
+            cube = _Cube(values, layer, volume, tuple(classes))
+            _WRITERS[path.suffix.lower()](path, cube, overwrite)
+
+
+def _fill(cubes: Iterable[Path], volume: Volume, axis: int, windows: Windows) -> None:
+    opened = [
+        np.moveaxis(np.lib.format.open_memmap(path, "w+", np.uint8, volume.shape), axis, 0)
+        for path in cubes
+    ]
+    waiting: list[np.ndarray] = []
+    start = 0
+    for window, layers in windows:
+        waiting.append(layers)
+        # Across the last axis every slice lies all over the file.
+        if len(waiting) == _CHUNK or window.index == volume.shape[axis] - 1:
+            for cube, values in zip(opened, np.stack(waiting, axis=1), strict=True):
+                cube[start : start + len(values)] = values
+            start, waiting = start + len(waiting), []
+
+
+@dataclass(frozen=True)
+class _Cube:
+    """A cube that is to be written.
+
+    Attributes:
+        values: uint8, of the volume's shape; a mapped file.
+        classes: the names of its classes.
+    """
+
+    values: np.memmap
+    layer: Layer
+    volume: Volume
+    classes: tuple[str, ...]
+
+
+def _write_npy(path: Path, cube: _Cube, overwrite: bool) -> None:
+    with new_file(path) as temporary:
+        shutil.copyfile(str(cube.values.filename), temporary)
+
+
+def _write_zarr(path: Path, cube: _Cube, overwrite: bool) -> None:
+    import zarr
+
+    layer, values = cube.layer, cube.values
+    told = {"layer": layer.title, "nodata": layer.nodata, "axes": list(cube.volume.axes)}
+    if not layer.averages:
+        told |= {"classes": list(cube.classes)}
+    with new_folder(path, overwrite) as temporary:
+        array = zarr.create_array(
+            store=temporary,
+            shape=values.shape,
+            chunks=tuple(min(_CHUNK, length) for length in values.shape),
+            dtype="uint8",
+            fill_value=layer.nodata,
+            attributes=told,
+            config={"write_empty_chunks": True},
+        )
+        for start in range(0, len(values), _CHUNK):
+            array[start : start + _CHUNK] = values[start : start + _CHUNK]
+
+
+def _write_segy(path: Path, cube: _Cube, overwrite: bool) -> None:
+    assert isinstance(cube.volume.store, SegyStore)
+    with new_file(path) as temporary:
+        replace_samples(cube.volume.store, temporary, cube.values)
+
+
+_WRITERS: Mapping[str, Callable[[Path, _Cube, bool], None]] = {
+    ".zarr": _write_zarr,
+    ".sgy": _write_segy,
+    ".segy": _write_segy,
+    ".npy": _write_npy,
+}

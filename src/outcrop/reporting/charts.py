@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from outcrop.metrics.calibration import Reliability
 from outcrop.metrics.intervals import Interval
 from outcrop.metrics.scores import PrecisionRecall
-from outcrop.reporting.svg import INK, chart, svg
+from outcrop.reporting.html import FAINT, INK, chart, svg
 from outcrop.training.log import EpochMetrics
 from outcrop.workflow.comparison import Row
 
 GROUND, RANDOM, TRAINING = "#1b5e8c", "#c06a1b", "#8a97a3"
 _SMALL = (2.7, 2.2)
 _WIDER = (3.9, 2.6)
+_RELIABILITY = (3.6, 3.0)
 
 
 def loss_curves(metrics: Sequence[EpochMetrics], title: str, top: float) -> Markup:
@@ -135,6 +137,33 @@ def accuracy_chart(rows: Sequence[Row], split: str) -> Markup:
         if random:
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0)
     return svg(figure, "overall accuracy of every model")
+
+
+def reliability_chart(title: str, found: Reliability, colour: str) -> Markup:
+    """Accuracy by confidence with intervals, the line where both are the same, and counts."""
+    words = f"{title}: error {100 * found.error:.1f} %"
+    bins = len(found.counts)
+    middle, width = 100 * (np.arange(bins) + 0.5) / bins, 100 / bins
+    with chart(words, _RELIABILITY) as (figure, axes):
+        counts = axes.twinx()
+        counts.bar(middle, found.counts, 0.9 * width, color=FAINT)
+        counts.set_ylim(0, 2.5 * found.counts.max())
+        counts.set_yticks([0, found.counts.max()])
+        counts.set_ylabel("patches (grey)")
+        counts.grid(visible=False)
+        axes.set_zorder(counts.get_zorder() + 1)
+        axes.patch.set_visible(False)
+        axes.plot((0, 100), (0, 100), color=TRAINING, lw=1, ls=(0, (4, 2)))
+        for certain, one in zip(100 * found.confidence, found.accuracy, strict=True):
+            ends = (100 * one.low, 100 * one.high)
+            axes.plot((certain, certain), ends, color=colour, lw=2.2, alpha=0.45)
+        accuracy = [100 * one.value for one in found.accuracy]
+        axes.plot(100 * found.confidence, accuracy, "o", color=colour, ms=5)
+        axes.set_xlim(0, 102)
+        axes.set_ylim(0, 104)
+        axes.set_xlabel("confidence (%)")
+        axes.set_ylabel("right (%)")
+    return svg(figure, f"accuracy by confidence, {words}")
 
 
 def variogram_chart(autocorrelation: Mapping[str, Any]) -> Markup:

@@ -2,60 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
 
 from outcrop.metrics.calibration import Calibration
-from outcrop.metrics.intervals import FEW_GROUPS, Interval
+from outcrop.metrics.intervals import FEW_GROUPS
 from outcrop.metrics.pairwise import PairwiseTest
 from outcrop.metrics.scores import Scores
 from outcrop.metrics.significance import written
+from outcrop.reporting.html import Tile, ends, listed, percent
 from outcrop.reporting.material import Material
 from outcrop.workflow.comparison import Comparison, Row
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A number to read first: what it is, the number, and what goes with it."""
-
-    name: str
-    value: str
-    note: str
-
-
-def percent(value: float, digits: int = 1) -> str:
-    """A fraction in per cent.
-
-    >>> percent(float("nan")), percent(0.7831) == "78.3\N{NO-BREAK SPACE}%"
-    ('–', True)
-    """
-    return "–" if np.isnan(value) else f"{100 * value:.{digits}f}\N{NO-BREAK SPACE}%"
-
-
-def ends(one: Interval, sign: str = "") -> str:
-    """The ends of an interval in per cent.
-
-    >>> ends(Interval(0.8, 0.75, 0.85)), ends(Interval(0.1, -0.05, 0.2), "+")
-    ('[75.0, 85.0]', '[-5.0, +20.0]')
-    """
-    if np.isnan(one.value):
-        return ""
-    if np.isnan(one.low):
-        return "[unknown]"
-    return f"[{100 * one.low:{sign}.1f}, {100 * one.high:{sign}.1f}]"
-
-
-def listed(words: Sequence[str]) -> str:
-    """Words as one writes them in a sentence.
-
-    >>> listed(["rice"]), listed(["rice", "water", "mud"])
-    ('rice', 'rice, water and mud')
-    """
-    if len(words) < 2:
-        return "".join(words)
-    return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def tiles(material: Material) -> list[Tile]:

@@ -12,19 +12,18 @@ from markupsafe import Markup
 
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_file
-from outcrop.mapping.classcube import is_cube
+from outcrop.mapping.volume import is_cube
+from outcrop.metrics.applicability import Applicability
+from outcrop.metrics.calibration import Calibration
 from outcrop.metrics.scores import PrecisionRecall, precision_recall
 from outcrop.patches.palette import colours
 from outcrop.patches.reopen import open_again
 from outcrop.progress import track
 from outcrop.reporting import charts, findings
 from outcrop.reporting.audit import audit_part, write_audit_page
-from outcrop.reporting.confidence import confidence_part
-from outcrop.reporting.held_out import HeldOut
 from outcrop.reporting.html import asset, render_page
-from outcrop.reporting.map_page import write_map_page
-from outcrop.reporting.maps import LONGEST, MapFiles, MapPart, map_part
-from outcrop.reporting.material import Material, read_material
+from outcrop.reporting.maps import LONGEST, MapFiles, MapPart, map_part, write_map_page
+from outcrop.reporting.material import HeldOut, Material, read_material
 from outcrop.reporting.panels import (
     SIDE_COLOURS,
     Mistake,
@@ -53,6 +52,26 @@ class ScenePart:
     name: str
     words: str
     panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True)
+class ConfidencePart:
+    """The section on confidence.
+
+    Attributes:
+        calibration: of what is held out.
+        charts: reliability before and, if it is known, after.
+        applied: whether the run's probabilities are at the temperature.
+        threshold: the dissimilarity above which a patch lies outside the area of applicability; NaN
+            where each fold has its own.
+        applicability: what is held out, inside and outside; None for a run of before.
+    """
+
+    calibration: Calibration
+    charts: tuple[Markup, ...]
+    applied: bool
+    threshold: float
+    applicability: Applicability | None
 
 
 @dataclass
@@ -267,6 +286,26 @@ def _curves(material: Material) -> list[Markup]:
     return [charts.loss_curves(run.metrics, f"loss, {name}", top) for name, run in runs.items()] + [
         charts.accuracy_curves(run.metrics, f"accuracy, {name}") for name, run in runs.items()
     ]
+
+
+def confidence_part(held_out: HeldOut) -> ConfidencePart:
+    """What the held-out patches tell of a network's confidence.
+
+    Raises:
+        OutcropError: nothing is held out; an area of applicability is damaged.
+    """
+    found = held_out.calibration
+    drawn = [charts.reliability_chart("as the model gives it", found.before, charts.RANDOM)]
+    if found.after is not None:
+        holds = "calibrated" if found.temperature != 1 else "at another's temperature"
+        drawn.append(charts.reliability_chart(holds, found.after, charts.GROUND))
+    return ConfidencePart(
+        calibration=found,
+        charts=tuple(drawn),
+        applied=held_out.is_calibrated,
+        threshold=held_out.threshold,
+        applicability=held_out.applicability,
+    )
 
 
 def _precision_recall(material: Material) -> list[Markup]:

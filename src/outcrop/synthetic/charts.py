@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 
 from outcrop.reporting.charts import GROUND, RANDOM, TRAINING, epoch_axis, interval_marks, left_end
-from outcrop.reporting.svg import chart, svg
+from outcrop.reporting.html import chart, svg
 from outcrop.synthetic.trainings import Outcome
 from outcrop.training.run import Run
 

@@ -1,4 +1,4 @@
-"""One experiment: from scenes and labelled ground to scores and class maps."""
+"""One experiment: from scenes and labels to scores and class maps."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from outcrop.accuracy.assess import assess
 from outcrop.accuracy.assessment import write_assessment
@@ -16,6 +18,8 @@ from outcrop.executors import Scheduler
 from outcrop.files import kept_if_whole, new_file
 from outcrop.mapping.prepare import Wanted
 from outcrop.mapping.scene import map_scene
+from outcrop.models.architectures import Network
+from outcrop.models.baselines import BASELINES
 from outcrop.patches.cut import cut
 from outcrop.patches.patchset import PatchSet, read_patches
 from outcrop.progress import console, tell
@@ -25,13 +29,17 @@ from outcrop.sources.opening import open_scenes
 from outcrop.sources.scene import Scene
 from outcrop.sources.vector import is_vector
 from outcrop.splits import Folds, default_folds, read_folds
+from outcrop.splits.split import TRAIN, Split
 from outcrop.training.applicability import has_applicability
 from outcrop.training.device import pick_device
+from outcrop.training.engine import train
+from outcrop.training.fit import fit_classical
 from outcrop.training.parallel import refuse_several
-from outcrop.training.run import Run
+from outcrop.training.recipe import Recipe, Tuning
+from outcrop.training.run import Predictions, Run
+from outcrop.workflow.candidates import read_probabilities
 from outcrop.workflow.compare import FOLDS, SPLIT, compare
-from outcrop.workflow.comparison import Comparison
-from outcrop.workflow.final import chosen, fit_to_all
+from outcrop.workflow.comparison import Comparison, Row
 from outcrop.workflow.plan import Experiment
 
 
@@ -221,3 +229,84 @@ def _assess(
             write_assessment(output, found)
         except OutcropError as error:
             console.print(f"note: {error}; {classes.name} is not held against it")
+
+
+NETWORK = "patch"
+
+
+def fit_to_all(
+    patches: PatchSet,
+    folds: Folds,
+    row: Row,
+    compared: str | Path,
+    folder: str | Path,
+    network: Network | None = None,
+    recipe: Recipe = Recipe(),
+    resume: bool = False,
+    tuning: Tuning = Tuning(),
+) -> Run:
+    """Fit a model of a comparison anew, to all patches.
+
+    What cross-validation held out tells how sure it may be; its score is that of cross-validation.
+
+    Args:
+        row: the model, of which the first seed is taken.
+        compared: the folder of the comparison.
+        network, recipe, tuning: those of the comparison, for a network, which is tuned anew.
+    """
+    sides = np.full(len(patches), TRAIN, np.int8)
+    how = {"splitter": "all labelled ground", "cross-validated by": dict(folds.how)}
+    split = Split(sides, folds.groups, patches.fingerprint, how, folds.by_ground)
+    probabilities = read_probabilities(Path(compared), row)
+    held_out = Predictions(
+        folds.index, patches.labels[folds.index], probabilities, cross_validated=True
+    )
+    seed = row.seeds[0] if row.seeds else recipe.seed
+    if row.features == NETWORK:
+        return train(
+            patches,
+            split,
+            folder,
+            network,
+            recipe,
+            resume,
+            held_out=held_out,
+            folds=folds,
+            tuning=tuning,
+        )
+    for one in BASELINES:
+        if (one.name, one.features) == (row.model, row.features):
+            return fit_classical(patches, split, folder, one, seed, resume, held_out, folds)
+    raise OutcropError(row.title, "cannot be fitted anew; choose another with --map-with")
+
+
+def chosen(comparison: Comparison, wanted: str | None) -> Row:
+    """The model that is recommended, or the one that a user names.
+
+    Args:
+        wanted: a title such as "SVM, centre pixel", or "network"; case, commas and dashes do not
+            count.
+
+    Raises:
+        OutcropError: there is no such model.
+    """
+    if wanted is None:
+        return comparison.recommended
+    rows = [
+        row
+        for row in comparison.rows
+        if row.features in (NETWORK, "centre pixel", "patch statistics")
+    ]
+    for row in rows:
+        if _plain(wanted) in (_plain(row.title), _plain(_name(row))):
+            return row
+    names = ", ".join(f"'{_name(row)}'" for row in rows)
+    raise OutcropError("--map-with", f"there is no '{wanted}'; take one of {names}")
+
+
+def _name(row: Row) -> str:
+    return "network" if row.features == NETWORK else row.title
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.casefold().replace(",", " ").replace("-", " ").split())

@@ -24,8 +24,14 @@ from outcrop.training.engine import train
 from outcrop.training.recipe import Machine, Settled
 from outcrop.training.run import Run
 from outcrop.workflow.meter import Meter, device_name, driver_version
-from outcrop.workflow.published import Published, read_published
-from outcrop.workflow.results import RESULTS, Result, append_result, read_results
+from outcrop.workflow.published import (
+    RESULTS,
+    Published,
+    Result,
+    append_result,
+    read_published,
+    read_results,
+)
 
 
 def reproduce(

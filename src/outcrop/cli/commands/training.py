@@ -357,9 +357,8 @@ def reproduce(
     from outcrop.cli.commands.options import keep_memory
     from outcrop.cli.tables import recipe_table, result_table
     from outcrop.training.parallel import launch
-    from outcrop.workflow.published import all_published
+    from outcrop.workflow.published import all_published, results_of
     from outcrop.workflow.reproduce import reproduce as run_recipe
-    from outcrop.workflow.results import results_of
 
     if table:
         result_table(results_of(output, name))
