@@ -25,7 +25,7 @@ _FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Tile:
-    """A number to read first: what it is, the number, and what goes with it."""
+    """A headline number: its name, its value, and a note."""
 
     name: str
     value: str
@@ -55,7 +55,7 @@ def ends(one: Interval, sign: str = "") -> str:
 
 
 def listed(words: Sequence[str]) -> str:
-    """Words as one writes them in a sentence.
+    """Join words with commas and "and".
 
     >>> listed(["rice"]), listed(["rice", "water", "mud"])
     ('rice', 'rice, water and mud')
@@ -66,12 +66,12 @@ def listed(words: Sequence[str]) -> str:
 
 
 def render_page(template: str, *folders: Path, **content: Any) -> str:
-    """A template as HTML, with the style sheet inside.
+    """Render a template as one HTML page that contains its style sheet.
 
     Args:
-        template: a file of this folder or of another one.
-        folders: other folders whose templates are used.
-        content: what the template names.
+        template: file name in this package or in one of `folders`.
+        folders: further folders with templates.
+        content: variables of the template.
     """
     need("jinja2", "report")
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -100,12 +100,12 @@ def render_page(template: str, *folders: Path, **content: Any) -> str:
 
 
 def asset(name: str, folder: Path = _FOLDER) -> Markup:
-    """A file of this folder or of another one, as it stands."""
+    """Read a text file of this package, or of another folder, without escaping."""
     return Markup((folder / name).read_text(encoding="utf-8"))
 
 
 def coded(words: str) -> Markup:
-    """Words in which what stands in backticks is set as code.
+    """Escape a text and set the parts in backticks as code.
 
     >>> coded("run `outcrop split`, if n < 2")
     Markup('run <code>outcrop split</code>, if n &lt; 2')
@@ -140,7 +140,7 @@ STYLE = {
 
 @contextmanager
 def chart(title: str, inches: tuple[float, float]) -> Iterator[tuple[Any, Any]]:
-    """A matplotlib figure and its axes in the page's style, laid out when the block ends.
+    """Create a Matplotlib figure in the style of the page; its layout is computed at the end.
 
     Args:
         inches: width and height.
@@ -159,10 +159,10 @@ def chart(title: str, inches: tuple[float, float]) -> Iterator[tuple[Any, Any]]:
 
 
 def svg(figure: Any, words: str) -> Markup:
-    """The figure as an SVG element that shares no identifier with another on the page.
+    """The figure as an SVG element whose identifiers are unique on the page.
 
     Args:
-        words: what is seen, for readers who cannot.
+        words: description for screen readers.
     """
     from matplotlib import rc_context
 

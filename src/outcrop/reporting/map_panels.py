@@ -25,10 +25,11 @@ _THRESHOLD = 100
 
 @dataclass(frozen=True)
 class Cells:
-    """How many pixels of each cell are known, and of how many of them something holds.
+    """Number of pixels with data, and of those with a property, in each cell of a picture.
 
     Attributes:
-        known, holds: int64, `h × w`.
+        known: int64, `h × w`, pixels with data.
+        holds: int64, `h × w`, pixels with data and the property.
     """
 
     known: np.ndarray
@@ -36,13 +37,13 @@ class Cells:
 
     @property
     def overall(self) -> float:
-        """The share of all known pixels of which it holds; NaN if none is known."""
+        """Share of the pixels with data that have the property; NaN if no pixel has data."""
         known = int(self.known.sum())
         return int(self.holds.sum()) / known if known else np.nan
 
     @property
     def shares(self) -> np.ndarray:
-        """The same by cell: float64, `h × w`, NaN where nothing is known."""
+        """The same by cell: float64, `h × w`, NaN without data."""
         nothing = np.full(self.known.shape, np.nan)
         return np.divide(self.holds, self.known, out=nothing, where=self.known > 0)
 
@@ -50,12 +51,12 @@ class Cells:
 def count_cells(
     masks: Iterable[tuple[Any, np.ndarray]], shape: tuple[int, int], size: tuple[int, int]
 ) -> np.ndarray:
-    """Count pixels by the cell of a picture that they fall into.
+    """Count the pixels of a raster in each cell of a smaller picture.
 
     Args:
-        masks: windows that cover a raster once, and in each bool, `masks × rows × columns`.
+        masks: windows that cover the raster once, each with bool `masks × rows × columns`.
         shape: rows and columns of the raster.
-        size: those of the picture, no larger.
+        size: rows and columns of the picture; at most those of the raster.
 
     Returns:
         int64, `masks × h × w`.
@@ -82,18 +83,19 @@ def count_cells(
 def wrong_cells(
     path: Path, truth: ClassRaster, classes: Sequence[str], size: tuple[int, int]
 ) -> tuple[Cells, np.ndarray]:
-    """Where a class map differs from a raster of true classes.
+    """Count the pixels where a class map differs from a raster of true classes.
 
     Args:
         path: the map.
-        truth: on any grid; it is brought onto the map's by nearest neighbour.
-        classes: of the map, from value 1, then others of the truth.
+        truth: raster of true classes on any grid; it is resampled to the map's grid by nearest
+            neighbour.
+        classes: classes of the map, from value 1, then the other classes of the truth.
         size: height and width of the picture.
 
     Returns:
-        The pixels known to both, and those that differ; and a picture of the truth, nearest pixels
-        taken: uint8, `h × w`, from 1 in the order of `classes`, the number after the last for any
-        other class, 0 where the truth is unknown.
+        The pixels that both know, and those that differ; and the truth at the size of the picture,
+        by nearest neighbour: uint8, `h × w`, from 1 in the order of `classes`, the number after
+        the last for any other class, 0 where the truth is unknown.
 
     Raises:
         OutcropError: a file is missing or damaged; the truth has no class in common with `classes`.
@@ -101,8 +103,8 @@ def wrong_cells(
     if not set(truth.classes) & set(classes):
         raise OutcropError(
             truth.path,
-            f"names no class of the map: it has {', '.join(truth.classes)}, the map "
-            f"{', '.join(classes)}; name its values by --classes",
+            f"has no class of the map: its classes are {', '.join(truth.classes)}, those of the "
+            f"map {', '.join(classes)}; name its values with --classes",
         )
     codes = np.array([_code(name, classes) for name in (*truth.classes, None)], np.uint8)
     with open_raster(path) as mapped:
@@ -111,11 +113,11 @@ def wrong_cells(
 
             def masks() -> Iterator[tuple[Any, np.ndarray]]:
                 for window in windows(mapped):
-                    said = mapped.read(1, window=window)
+                    found = mapped.read(1, window=window)
                     where = window.row_off, window.col_off, window.height, window.width
                     true = codes[reader.read(*where)]
-                    known = (said != NODATA) & (true != 0)
-                    yield window, np.stack([known, known & (said != true)])
+                    known = (found != NODATA) & (true != 0)
+                    yield window, np.stack([known, known & (found != true)])
 
             known, wrong = count_cells(masks(), mapped.shape, size)
             sample = codes[reader.sample(size)]
@@ -123,7 +125,7 @@ def wrong_cells(
 
 
 def outside_cells(path: Path, size: tuple[int, int]) -> Cells:
-    """The pixels of a layer of dissimilarity, and those outside the area of applicability.
+    """Count the pixels of a dissimilarity layer, and those outside the area of applicability.
 
     Raises:
         OutcropError: the file is missing or damaged.
@@ -140,7 +142,7 @@ def outside_cells(path: Path, size: tuple[int, int]) -> Cells:
 
 
 def _code(name: str | None, classes: Sequence[str]) -> int:
-    """From 1 in the order of `classes`; the number after the last of another, 0 of none."""
+    """Code of a class: from 1 in the order of `classes`, then one for all others; 0 for None."""
     if name is None:
         return 0
     return classes.index(name) + 1 if name in classes else len(classes) + 1
@@ -155,7 +157,7 @@ _STEPS = 20
 
 
 def scene_panel(scene: Scene, longest: int) -> Panel:
-    """The scene in colour; no other bands are read than are shown."""
+    """The scene in colour; only the displayed bands are read."""
     bands, _ = ways_to_show([band.name for band in scene.bands])[0]
     return ScenePictures(scene.with_order(list(dict.fromkeys(bands))), longest).in_colour()
 
@@ -170,10 +172,10 @@ def class_panel(path: Path, classes: Sequence[str], longest: int) -> Panel:
 def truth_panels(
     path: Path, truth: ClassRaster, classes: Sequence[str], longest: int
 ) -> list[Panel]:
-    """The truth in the colours of its classes, and the share of wrong pixels all over the map.
+    """The truth in the colours of its classes, and the local share of wrong pixels.
 
     Args:
-        classes: of the map, then others of the truth.
+        classes: classes of the map, then the other classes of the truth.
 
     Raises:
         OutcropError: a file is missing or damaged.
@@ -195,7 +197,7 @@ def truth_panels(
 
 
 def percent_panel(path: Path, layer: str, longest: int) -> Panel:
-    """Confidence or entropy, 0 to 100 %; what is sure is bright, no data is transparent.
+    """Confidence or entropy, 0 to 100 %: reliable pixels are bright, no data is transparent.
 
     Args:
         layer: "confidence" or "entropy".
@@ -214,14 +216,14 @@ def percent_panel(path: Path, layer: str, longest: int) -> Panel:
 
 
 def applicability_panel(path: Path, below: Panel) -> tuple[Panel, float]:
-    """The class map, veiled and hatched outside the area of applicability.
+    """The class map, with a hatched veil outside the area of applicability.
 
     Args:
-        path: dissimilarity in per cent of its threshold.
-        below: the class map.
+        path: layer of the dissimilarity in per cent of its threshold.
+        below: panel of the class map.
 
     Returns:
-        The panel, and the share of the pixels with data that lie outside; NaN if none has data.
+        The panel, and the share of the pixels with data that are outside; NaN if none has data.
 
     Raises:
         OutcropError: the file is missing or damaged.
@@ -230,19 +232,19 @@ def applicability_panel(path: Path, below: Panel) -> tuple[Panel, float]:
     cells = outside_cells(path, size)
     outside = np.nan_to_num(cells.shares) > 0.5
     veil = indexed_png(_hatched(outside), [_VEIL, _HATCH], _VEIL_OPACITY)
-    key = Key(words="veiled and hatched: outside the area of applicability")
+    key = Key(words="hatched veil: outside the area of applicability")
     return Panel("Area of applicability", *size, (*below.layers, veil), key=key), cells.overall
 
 
 def check_layer(path: Path, layer: str, grid: Scene) -> None:
-    """Refuse a file that is not this layer of a map.
+    """Check that a file is this layer of a map.
 
     Args:
-        layer: as in `LAYERS`.
-        grid: of the map.
+        layer: name in `LAYERS`.
+        grid: grid of the map.
 
     Raises:
-        OutcropError: no raster, another grid, another layer.
+        OutcropError: the file is not a raster, has another grid, or holds another layer.
     """
     check_grid(open_grid(path, grid.crs), grid)
     with open_raster(path) as dataset:
@@ -251,11 +253,13 @@ def check_layer(path: Path, layer: str, grid: Scene) -> None:
     others = [other.title.partition(" (")[0] for other in LAYERS.values() if other.name != layer]
     if dtype != "uint8" or kind in others:
         held = title if kind in others else f"{dtype} numbers"
-        raise OutcropError(path, f"holds {held}; pass the {layer} that was written with the map")
+        raise OutcropError(
+            path, f"holds {held}; pass the {layer} layer that was written with the map"
+        )
 
 
 def check_grid(scene: Scene, grid: Scene) -> None:
-    """Refuse a scene that has not the pixels of a map.
+    """Check that a scene has the grid of a map.
 
     Raises:
         OutcropError: size, transform or coordinate reference system differ.
@@ -263,12 +267,12 @@ def check_grid(scene: Scene, grid: Scene) -> None:
     if not same_grid(scene, grid):
         raise OutcropError(
             scene.title,
-            f"is not on the grid of {grid.title}; pass what was mapped, or made with it",
+            f"is not on the grid of {grid.title}; pass the mapped scene, or a layer of this map",
         )
 
 
 def _hatched(mask: np.ndarray) -> np.ndarray:
-    """2 on lines from lower left to upper right, 1 between them, 0 outside the mask: uint8."""
+    """Hatch a mask: 2 on lines from lower left to upper right, 1 between them, 0 outside; uint8."""
     height, width = mask.shape
     period = max(4, max(height, width) // _HATCHES)
     down, right = np.ogrid[:height, :width]
@@ -276,13 +280,13 @@ def _hatched(mask: np.ndarray) -> np.ndarray:
 
 
 def _ramp(start: Colour, end: Colour) -> list[Colour]:
-    """Colours in even steps from one to another."""
+    """Colours in equal steps from one to another."""
     steps = np.rint(np.linspace(start, end, _STEPS + 1)).astype(int).tolist()
     return [(red, green, blue) for red, green, blue in steps]
 
 
 def _viridis() -> list[Colour]:
-    """A colour for each per cent."""
+    """The colour of each integer per cent."""
     from matplotlib import colormaps
 
     colours = np.rint(255 * colormaps["viridis"](np.linspace(0, 1, 101))[:, :3]).astype(int)

@@ -44,11 +44,11 @@ class MapFiles:
 
     Attributes:
         classes: the class map.
-        layers: files by name in `SHOWN`, as far as there are any.
-        truth: a raster of the true classes, if one is known. One that carries no CRS is in the
-            map's.
-        truth_classes: names for its values, as `outcrop.sources.labels.open_labels` takes them.
-        assessment: of the map, if there is one.
+        layers: existing files by name in `SHOWN`.
+        truth: raster of the true classes, or None. Without a coordinate reference system, that of
+            the map is assumed.
+        truth_classes: names for its values, as for `outcrop.sources.labels.open_labels`.
+        assessment: file of the assessment of the map, or None.
     """
 
     classes: Path
@@ -63,11 +63,12 @@ class AreaRow:
     """A class of the map, or all of them, in the table of areas.
 
     Attributes:
-        name: of the class.
-        colour: None in the row of all.
-        pixels: in the map.
-        share: of the map's area.
-        mapped, area: what the map gives to it, and what the reference tells of it.
+        name: name of the class.
+        colour: colour of the class; None in the row of all classes.
+        pixels: number of pixels in the map.
+        share: share of the map's area, 0 to 1.
+        mapped: area in the map.
+        area: area estimated from the reference.
         users, producers: accuracies in per cent.
     """
 
@@ -83,17 +84,17 @@ class AreaRow:
 
 @dataclass(frozen=True)
 class MapPart:
-    """A map of the map section.
+    """A map in the map section.
 
     Attributes:
-        name: of the file.
-        classes: names and colours; those of the map, then those of its reference alone.
-        panels: of one ground; the first is what the others are laid over.
+        name: name of the file.
+        classes: names and colours; those of the map, then those that only the reference has.
+        panels: pictures of the same area; the others are laid over the first.
         counts: pixels of each class in the map: int64, `K`.
-        hectares: true area of each class in the map: float64, `K`; NaN where it is unknown.
-        outside: share of the map outside the area of applicability; NaN where that is not known.
-        assessment: how good the map is, where that is known.
-        refused: what could not be shown, and why.
+        hectares: true area of each class in the map: float64, `K`; NaN if it is unknown.
+        outside: share of the map outside the area of applicability; NaN if it is unknown.
+        assessment: accuracy of the map, or None.
+        refused: errors of files that cannot be shown.
     """
 
     name: str
@@ -107,12 +108,12 @@ class MapPart:
 
     @property
     def unit(self) -> str:
-        """What areas are counted in."""
+        """Unit of the areas."""
         return "ha" if np.isfinite(self.hectares).all() else "pixels"
 
     @property
     def rows(self) -> list[AreaRow]:
-        """The table of areas: a row for each class, and one for all."""
+        """The table of areas: one row per class, and one for all."""
         whole, pixels = int(self.counts.sum()), np.zeros(len(self.classes), np.int64)
         pixels[: len(self.counts)] = self.counts
         area = np.zeros(len(self.classes))
@@ -140,7 +141,7 @@ def files_beside(
     truth: str | Path | None = None,
     truth_classes: Sequence[str] | None = None,
 ) -> MapFiles:
-    """What lies beside `NAME-classes.tif`: `NAME-confidence.tif`, `NAME-assessment.json`, ..."""
+    """The files beside `NAME-classes.tif`: `NAME-confidence.tif`, `NAME-assessment.json`, ..."""
     layers = {name: beside(classes, f"{name}.tif") for name in SHOWN}
     assessment = beside(classes, "assessment.json")
     return MapFiles(
@@ -153,44 +154,44 @@ def files_beside(
 
 
 def beside(classes: Path, end: str) -> Path:
-    """The file called `NAME-end` beside `NAME-classes.tif`."""
+    """The path `NAME-end` beside `NAME-classes.tif`."""
     return classes.with_name(f"{classes.name.removesuffix(_END)}-{end}")
 
 
 def map_part(
     files: MapFiles, scene: Scene | None, longest: int = LONGEST, block: float | None = None
 ) -> MapPart:
-    """What the page shows of a class map.
+    """Prepare the pictures and tables of a class map.
 
-    The map, and rasters beside it, are read in windows, and pictures small, so that memory does
-    not grow with them.
+    The map and the rasters beside it are read in windows, and pictures at their own size, so memory
+    does not grow with them.
 
     Args:
-        scene: what was mapped, if it is there.
+        scene: the mapped scene, or None.
         longest: the longer side of the pictures in pixels.
-        block: side in metres of the blocks of ground that are resampled, if there is a truth and no
+        block: side in metres of the spatial blocks of the bootstrap, if there is a truth and no
             assessment; see `outcrop.accuracy.assess.assess`.
 
     Raises:
-        OutcropError: there is no class map. What does not fit it is left out, and told.
+        OutcropError: there is no class map. Files that do not fit it are collected in `refused`.
     """
     opened = open_map(files.classes)
     counts = count_classes(opened.path)
     refused: list[OutcropError] = []
     panels: list[Panel] = []
     if scene is not None:
-        with _told(refused):
+        with _collecting(refused):
             check_grid(scene, opened.scene)
             panels.append(scene_panel(scene, longest))
-    said = class_panel(opened.path, opened.classes, longest)
-    layers, outside = _layers(files, opened, said, longest, refused)
-    panels += [said, *layers]
+    classes_panel = class_panel(opened.path, opened.classes, longest)
+    layers, outside = _layers(files, opened, classes_panel, longest, refused)
+    panels += [classes_panel, *layers]
     assessment = None
     if files.assessment is not None:
-        with _told(refused):
+        with _collecting(refused):
             assessment = _read(files.assessment, opened, counts)
     if files.truth is not None:
-        with _told(refused):
+        with _collecting(refused):
             crs, names = opened.scene.crs, files.truth_classes
             if assessment is None:
                 assessment = assess(
@@ -212,7 +213,11 @@ def map_part(
 
 
 def _layers(
-    files: MapFiles, opened: OpenMap, said: Panel, longest: int, refused: list[OutcropError]
+    files: MapFiles,
+    opened: OpenMap,
+    class_map: Panel,
+    longest: int,
+    refused: list[OutcropError],
 ) -> tuple[list[Panel], float]:
     """A panel for each layer, and the share of the map outside the area of applicability."""
     panels, outside = [], np.nan
@@ -220,10 +225,10 @@ def _layers(
         if name not in files.layers:
             continue
         path = files.layers[name]
-        with _told(refused):
+        with _collecting(refused):
             check_layer(path, name, opened.scene)
             if name == "dissimilarity":
-                panel, outside = applicability_panel(path, said)
+                panel, outside = applicability_panel(path, class_map)
             else:
                 panel = percent_panel(path, name, longest)
             panels.append(panel)
@@ -235,13 +240,13 @@ def _read(path: Path, opened: OpenMap, counts: np.ndarray) -> Assessment:
     same = found.classes[:number] == opened.classes
     if not same or found.pixels[:number].tolist() != counts.tolist():
         raise OutcropError(
-            path, f"is of another map than {opened.path}; make one with `outcrop assess`"
+            path, f"assesses another map than {opened.path}; make one with `outcrop assess`"
         )
     return found
 
 
 def _digits(area: float) -> int:
-    """Decimals of areas, so that four figures of the whole are seen.
+    """Number of decimals with which the total area has four significant digits.
 
     >>> _digits(1483.2), _digits(61.44), _digits(0)
     (0, 2, 0)
@@ -250,8 +255,8 @@ def _digits(area: float) -> int:
 
 
 @contextmanager
-def _told(refused: list[OutcropError]) -> Iterator[None]:
-    """Leave out what cannot be shown, and keep the reason."""
+def _collecting(refused: list[OutcropError]) -> Iterator[None]:
+    """Collect the error of a part that cannot be shown."""
     try:
         yield
     except OutcropError as error:
@@ -259,13 +264,13 @@ def _told(refused: list[OutcropError]) -> Iterator[None]:
 
 
 MEANINGS = {
-    "Area of applicability": "Ground as similar to what the model was trained on as nearly all on "
-    "which it was judged. Outside, neither the score nor the confidence can be relied on.",
-    "Confidence": "The probability that the model gives to the class it says.",
-    "Entropy": "How evenly the probabilities are spread over the classes: 0 % where one has all, "
-    "100 % where all are equally likely.",
-    "Errors": "Share of the pixels under each point of the picture whose class is not that of the "
-    "truth.",
+    "Area of applicability": "Pixels that are at most as dissimilar to the training patches as "
+    "nearly all held-out patches. Outside, neither the score nor the confidence is reliable.",
+    "Confidence": "The probability of the class in the map.",
+    "Entropy": "How evenly the probabilities are distributed over the classes: 0 % if one class "
+    "has probability 1, 100 % if all classes are equally likely.",
+    "Errors": "Share of the map's pixels under each point of the picture whose class differs from "
+    "the truth.",
 }
 
 
@@ -278,8 +283,8 @@ def write_map_page(
     """Write one HTML page about a class map.
 
     Args:
-        files: the map, and what belongs to it.
-        scene: the files of what was mapped.
+        files: the map and the files that belong to it.
+        scene: files of the mapped scene.
         output: the page; `MAP.html` beside the map if not given.
         overwrite: whether the page may exist.
 
@@ -292,7 +297,7 @@ def write_map_page(
     """
     if is_cube(files.classes):
         raise OutcropError(
-            files.classes, "is a class cube, which has no page yet; pass a class map of a scene"
+            files.classes, "is a class cube, which cannot be shown; pass a class map of a scene"
         )
     output = files.classes.with_suffix(".html") if output is None else output
     check_new(output, overwrite)
@@ -320,12 +325,13 @@ def _tiles(part: MapPart) -> list[Tile]:
     tiles = [Tile("Mapped", f"{all_of_it.mapped}{mapped}", f"{all_of_it.pixels:,} pixels")]
     if part.assessment is not None:
         overall, found = part.assessment.accuracy.overall, part.assessment
-        told = str(overall).partition(" ")[2]
+        spread = str(overall).partition(" ")[2]
         tiles.append(
             Tile(
                 "Overall accuracy",
                 percent(overall.value),
-                f"{told}; {found.counts.sum():,} {found.units} of {Path(found.reference).name}",
+                f"{spread} (95 % interval); {found.counts.sum():,} {found.units} of "
+                f"{Path(found.reference).name}",
             )
         )
     if not np.isnan(part.outside):

@@ -1,4 +1,4 @@
-"""Rasters as small pictures: read with decimation, stretched, and written into the page."""
+"""Rasters as small pictures: read at reduced size, stretched, and encoded as data URIs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _SHORTEST = 240
 
 @dataclass(frozen=True)
 class Stretch:
-    """Which bands are shown as red, green and blue, and from where to where each is spread.
+    """A linear contrast stretch of three bands that are shown as red, green and blue.
 
     Attributes:
-        bands: three indices.
-        low, high: float, 3, the 2nd and 98th percentile of each band.
-        words: what the picture is called.
+        bands: indices of the three bands.
+        low, high: float, `3`, values shown as 0 and 255: the 2nd and 98th percentile of the band.
+        words: title of the picture.
     """
 
     bands: tuple[int, int, int]
@@ -45,12 +45,17 @@ class Stretch:
 
 
 def stretches(pixels: np.ndarray, names: Sequence[str]) -> tuple[Stretch, ...]:
-    """The ways to show `bands × ...` pixels, whose bands are called `names`, the best first."""
+    """Stretches for the combinations of bands of `ways_to_show`.
+
+    Args:
+        pixels: `bands × ...`.
+        names: names of the bands.
+    """
     return tuple(_stretch(pixels, bands, words) for bands, words in ways_to_show(names))
 
 
 def ways_to_show(names: Sequence[str]) -> list[tuple[tuple[int, int, int], str]]:
-    """Which bands to show as red, green and blue, and what such a picture is called.
+    """Combinations of bands to show as red, green and blue, with titles, the best first.
 
     >>> ways_to_show(["blue", "green", "red", "near infrared"])
     [((2, 1, 0), 'true colour'), ((3, 2, 1), 'false colour: near infrared, red, green')]
@@ -89,10 +94,10 @@ def _stretch(pixels: np.ndarray, bands: tuple[int, int, int], words: str) -> Str
 
 
 def longest_of(pictures: int, most: int) -> int:
-    """The longer side of each of so many pictures, `most` for one.
+    """Longer side in pixels of each of several pictures; `most` for a single one.
 
-    Together they hold as many pixels as one, so that a page stays small enough to be sent by mail;
-    but they are not so small that nothing is seen.
+    Together they have as many pixels as a single one, so that the page stays small enough for
+    e-mail. A lower limit keeps them legible.
 
     >>> longest_of(1, 1200), longest_of(4, 1200), longest_of(1000, 1200)
     (1200, 600, 240)
@@ -111,7 +116,10 @@ def reduced_size(height: int, width: int, longest: int) -> tuple[int, int]:
 
 
 def read_scene(scene: Scene, longest: int) -> np.ndarray:
-    """A scene at most `longest` pixels long: float32, `bands × h × w`, NaN where no data.
+    """A scene at reduced size: float32, `bands × h × w`, NaN without data.
+
+    Args:
+        longest: longer side in pixels at most.
 
     Raises:
         OutcropError: a file is missing or damaged.
@@ -121,10 +129,11 @@ def read_scene(scene: Scene, longest: int) -> np.ndarray:
 
 
 def read_values(path: str | Path, longest: int, averages: bool = False) -> np.ndarray:
-    """The first band of a raster: float32, `h × w`, NaN where no data.
+    """The first band of a raster at reduced size: float32, `h × w`, NaN without data.
 
     Args:
-        averages: whether values are averaged; else the nearest pixels are taken.
+        longest: longer side in pixels at most.
+        averages: whether pixels are averaged; otherwise the nearest pixel is taken.
 
     Raises:
         OutcropError: the file is missing or damaged.
@@ -137,24 +146,24 @@ def read_values(path: str | Path, longest: int, averages: bool = False) -> np.nd
 
 
 def jpeg(picture: np.ndarray) -> str:
-    """Colours or greys, uint8 `h × w (× 3)`, as a data URI with a small loss."""
+    """Encode colours or greys, uint8 `h × w (× 3)`, as JPEG in a data URI."""
     from PIL import Image
 
     return _uri(Image.fromarray(picture), "jpeg", quality=85, optimize=True)
 
 
 def png(picture: np.ndarray) -> str:
-    """Colours or greys, uint8 `h × w (× 3)`, as a data URI without loss."""
+    """Encode colours or greys, uint8 `h × w (× 3)`, as PNG in a data URI."""
     from PIL import Image
 
     return _uri(Image.fromarray(picture), "png", optimize=True)
 
 
 def indexed_png(codes: np.ndarray, colours: Sequence[Colour], opacity: float = 1) -> str:
-    """Codes, uint8 `h × w`, as a data URI: 0 is transparent, code k has colour `k - 1`.
+    """Encode codes, uint8 `h × w`, as PNG in a data URI: 0 is transparent, k has colour `k - 1`.
 
     Args:
-        opacity: of all colours, 0 to 1.
+        opacity: opacity of all colours, 0 to 1.
     """
     from PIL import Image
 
@@ -177,7 +186,9 @@ def _open(path: str | Path) -> Any:
     try:
         return rasterio.open(path)
     except RasterioError:
-        raise OutcropError(path, "is no longer there, or not a raster that GDAL can read") from None
+        raise OutcropError(
+            path, "is missing, or is not a raster that GDAL can read; restore it"
+        ) from None
 
 
 def _read(path: str | Path, band: int, size: tuple[int, int], resampling: Any) -> np.ndarray:
@@ -188,5 +199,5 @@ def _read(path: str | Path, band: int, size: tuple[int, int], resampling: Any) -
         try:
             pixels = dataset.read(band, out_shape=size, resampling=resampling, masked=True)
         except RasterioError:
-            raise OutcropError(path, "cannot be read; the file is damaged") from None
+            raise OutcropError(path, "cannot be read; the file is damaged, restore it") from None
     return pixels.astype(np.float32).filled(np.nan)
