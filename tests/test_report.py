@@ -207,8 +207,10 @@ def test_the_sentence_on_confidence_follows_the_interval():
     assert "5.0 points above its accuracy [+1.0, +9.0]" in sentence(Interval(0.05, 0.01, 0.09))
     assert "is underconfident" in sentence(Interval(-0.05, -0.09, -0.01))
     assert "5.0 points below its accuracy" in sentence(Interval(-0.05, -0.09, -0.01))
-    for unsure in (Interval(0.05, -0.01, 0.1), Interval(0.05, np.nan, np.nan)):
-        assert "is not shown to be over- or underconfident" in sentence(unsure)
+    unsure = sentence(Interval(0.05, -0.01, 0.1))
+    assert unsure.startswith("ResNet-8 is not shown to be over- or underconfident")
+    unknown = sentence(Interval(0.05, np.nan, np.nan))
+    assert unknown.startswith("Whether ResNet-8 is over- or underconfident is unknown")
     assert "fitted on other spatial groups the error is 2.0" in sentence(Interval(0.05, 0.01, 0.09))
     assert "temperature" not in sentence(Interval(0.05, 0.01, 0.09), None)
 
@@ -455,6 +457,15 @@ def test_a_leak_gap_is_called_significant_only_above_zero():
     unsure = replace(row, gap=Interval(0.2, -0.1, 0.5))
     assert "a random split overestimates" in leak(sure, "new areas")
     assert "is not significantly different from zero" in leak(unsure, "new areas")
+
+
+def test_a_leak_gap_without_interval_or_below_zero_is_not_called_zero():
+    row = row_of(NAMES[0])
+    unknown = replace(row, gap=Interval(0.2, np.nan, np.nan))
+    assert "whether it is due to chance is unknown" in leak(unknown, "new areas")
+    negative = leak(replace(row, gap=Interval(-0.2, -0.3, -0.1)), "new areas")
+    assert "a random split underestimates" in negative
+    assert "not significantly different" not in negative
 
 
 def test_a_comparison_without_version_is_read(results):

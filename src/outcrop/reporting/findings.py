@@ -146,6 +146,16 @@ def _leak_verdict(row: Row) -> str:
             "means that a random split overestimates the accuracy, by this much or more: new areas "
             "are farther from the training patches than the held-out ones."
         )
+    if row.gap.high < 0:
+        return (
+            "means that a random split underestimates the accuracy here: its validation patches "
+            "are more difficult than the held-out ones."
+        )
+    if np.isnan(row.gap.low):
+        return (
+            "has no interval, because there are too few spatial groups: whether it is due to "
+            "chance is unknown."
+        )
     return "is not significantly different from zero."
 
 
@@ -183,6 +193,8 @@ def confidence(model: str, calibration: Calibration, held_out: str) -> str:
         verdict = f"{model} is overconfident"
     elif excess.high < 0:
         verdict = f"{model} is underconfident"
+    elif np.isnan(excess.low):
+        verdict = f"Whether {model} is over- or underconfident is unknown"
     sentence = (
         f"{verdict}: on {held_out} its mean confidence is {abs(100 * excess.value):.1f} points "
         f"{'above' if excess.value >= 0 else 'below'} its accuracy {ends(excess, '+')}, and its "
