@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -51,10 +51,13 @@ class MappedScene:
         return f"MappedScene({', '.join(f'{name}: {path}' for name, path in self.files.items())})"
 
     def to_xarray(self, layer: str = "classes") -> xarray.DataArray:
-        """A layer as DataArray (y, x), with its place as rioxarray stores it.
+        """A layer as DataArray (y, x), georeferenced as rioxarray does it.
+
+        The variable `spatial_ref` holds the coordinate reference system and the transform. Rotated
+        maps have no coordinates x and y, because these would need two dimensions.
 
         Raises:
-            OutcropError: there is no such layer, or its file has gone.
+            OutcropError: there is no such layer, or its file is missing.
         """
         import xarray as xr
 
@@ -65,21 +68,24 @@ class MappedScene:
         from outcrop.sources.dataset import open_dataset
 
         with open_dataset(self.files[layer]) as dataset:
-            values = dataset.read(1)
-            a, _, left, _, e, top = list(dataset.transform)[:6]
+            values, transform = dataset.read(1), dataset.transform
             attributes = {"_FillValue": dataset.nodata}
-            reference = {"crs_wkt": dataset.crs.to_wkt(), "spatial_ref": dataset.crs.to_wkt()}
+            reference = {
+                "crs_wkt": dataset.crs.to_wkt(),
+                "spatial_ref": dataset.crs.to_wkt(),
+                "GeoTransform": " ".join(map(repr, transform.to_gdal())),
+            }
         if layer in ("classes", "second"):
             attributes["classes"] = list(self.classes)
-        height, width = values.shape
+        coordinates: dict[str, Any] = {"spatial_ref": ((), 0, reference)}
+        if transform.is_rectilinear:
+            height, width = values.shape
+            coordinates["y"] = transform.f + transform.e * (np.arange(height) + 0.5)
+            coordinates["x"] = transform.c + transform.a * (np.arange(width) + 0.5)
         return xr.DataArray(
             values,
             dims=("y", "x"),
-            coords={
-                "y": top + e * (np.arange(height) + 0.5),
-                "x": left + a * (np.arange(width) + 0.5),
-                "spatial_ref": ((), 0, reference),
-            },
+            coords=coordinates,
             attrs=attributes,
             name=layer,
         )
