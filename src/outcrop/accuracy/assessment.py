@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -73,6 +74,15 @@ class Assessment(Tabular):
     left_out: Mapping[str, int] = field(default_factory=dict)
     trained_on: int | None = None
     unequal: bool = False
+
+    def __repr__(self) -> str:
+        return (
+            f"Assessment({Path(self.map).name}: overall accuracy {self.accuracy.overall} %, "
+            f"{self.counts.sum():,} {self.units}, {len(self.classes)} classes)"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>{super()._repr_html_()}"
 
     def to_frame(self) -> pandas.DataFrame:
         """One row per class: pixels and hectares in the map; user's and producer's accuracy and

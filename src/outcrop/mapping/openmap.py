@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
+from outcrop.frames import figure, indexed_png, reduced_size
 from outcrop.mapping.layers import NO_SHARE, NODATA
+from outcrop.patches.palette import colours
 from outcrop.sources.class_raster import windows
 from outcrop.sources.metric import PixelAreas, pixel_areas
 from outcrop.sources.opening import open_grid
@@ -232,6 +234,21 @@ class OpenMap:
         from pyproj import Transformer
 
         return Transformer.from_crs(self.scene.crs, self.scene.metric_crs, always_xy=True)
+
+
+def map_figure(path: str | Path, longest: int = 320) -> str:
+    """A small picture of a class map as HTML, with a legend of its classes.
+
+    Args:
+        longest: longer side of the picture in pixels at most.
+
+    Raises:
+        OutcropError: the file is missing, or is not a class map.
+    """
+    names = map_classes(path)
+    with open_raster(path) as dataset:
+        codes = dataset.read(1, out_shape=reduced_size(dataset.height, dataset.width, longest))
+    return figure(indexed_png(codes, colours(names)), Path(path).name, names, colours(names))
 
 
 def open_map(path: str | Path) -> OpenMap:

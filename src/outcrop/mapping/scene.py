@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,10 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.executors import Scheduler
+from outcrop.frames import Tabular, frame
 from outcrop.mapping.classmap import sidecars, write_maps
 from outcrop.mapping.engine import finished
+from outcrop.mapping.openmap import map_figure, open_map
 from outcrop.mapping.pictures import OfScene
 from outcrop.mapping.prepare import (
     Trained,
@@ -31,16 +34,19 @@ from outcrop.sources.scene import Reading, Scene
 from outcrop.training.model import Model
 
 if TYPE_CHECKING:
+    import pandas
     import xarray
 
 
 @dataclass(frozen=True)
-class MappedScene:
+class MappedScene(Tabular):
     """The files of a map of a scene.
 
+    In a notebook it shows a small picture of the map and the areas of its classes.
+
     Attributes:
-        files: by name of the layer: classes, and those of confidence, entropy, second and
-            dissimilarity that were asked for.
+        files: path of each layer by its name: "classes", and the requested ones of "confidence",
+            "entropy", "second" and "dissimilarity".
         classes: names of the values from 1; 0 is no data.
     """
 
@@ -49,6 +55,29 @@ class MappedScene:
 
     def __repr__(self) -> str:
         return f"MappedScene({', '.join(f'{name}: {path}' for name, path in self.files.items())})"
+
+    def to_frame(self) -> pandas.DataFrame:
+        """One row per class: pixels, share of the map, and hectares (NaN if unknown).
+
+        The map is read once, in windows.
+
+        Raises:
+            OutcropError: the file of the map is missing or damaged.
+        """
+        opened = open_map(self.files["classes"])
+        columns = {
+            "class": list(self.classes),
+            "pixels": opened.pixels,
+            "share": opened.sizes / opened.sizes.sum(),
+            "hectares": opened.hectares,
+        }
+        return frame(columns, "class")
+
+    def _repr_html_(self) -> str:
+        try:
+            return map_figure(self.files["classes"]) + super()._repr_html_()
+        except OutcropError as error:
+            return escape(f"{self!r}: {error}")
 
     def to_xarray(self, layer: str = "classes") -> xarray.DataArray:
         """A layer as DataArray (y, x), georeferenced as rioxarray does it.

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
+from outcrop.frames import indexed_png, reduced_size
 from outcrop.mapping.layers import LAYERS, NODATA
 from outcrop.mapping.openmap import open_raster
 from outcrop.patches.palette import Colour, colours
 from outcrop.reporting.panels import Key, Panel, ScenePictures
-from outcrop.reporting.rasters import indexed_png, read_values, reduced_size, ways_to_show
+from outcrop.reporting.rasters import read_values, ways_to_show
 from outcrop.sources.class_raster import ClassRaster, windows
 from outcrop.sources.grids import same_grid
 from outcrop.sources.opening import open_grid

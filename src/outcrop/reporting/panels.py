@@ -8,13 +8,13 @@ from functools import cached_property
 
 import numpy as np
 
+from outcrop.frames import indexed_png
 from outcrop.metrics.scores import worst_mistakes
 from outcrop.patches.palette import Colour, colours
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import upper_left
 from outcrop.reporting.rasters import (
     Stretch,
-    indexed_png,
     jpeg,
     png,
     read_scene,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.patches.palette import Colour
+from outcrop.frames import data_uri, reduced_size
 from outcrop.sources.scene import CACHE_BYTES, Scene
 
 _WHITE = 255
@@ -105,16 +103,6 @@ def longest_of(pictures: int, most: int) -> int:
     return max(_SHORTEST, round(most / max(1, pictures) ** 0.5))
 
 
-def reduced_size(height: int, width: int, longest: int) -> tuple[int, int]:
-    """Height and width of a picture whose longer side is at most `longest` pixels.
-
-    >>> reduced_size(20_000, 10_000, 800), reduced_size(300, 200, 800)
-    ((800, 400), (300, 200))
-    """
-    factor = max(height, width, longest) / longest
-    return max(1, round(height / factor)), max(1, round(width / factor))
-
-
 def read_scene(scene: Scene, longest: int) -> np.ndarray:
     """A scene at reduced size: float32, `bands × h × w`, NaN without data.
 
@@ -149,34 +137,14 @@ def jpeg(picture: np.ndarray) -> str:
     """Encode colours or greys, uint8 `h × w (× 3)`, as JPEG in a data URI."""
     from PIL import Image
 
-    return _uri(Image.fromarray(picture), "jpeg", quality=85, optimize=True)
+    return data_uri(Image.fromarray(picture), "jpeg", quality=85, optimize=True)
 
 
 def png(picture: np.ndarray) -> str:
     """Encode colours or greys, uint8 `h × w (× 3)`, as PNG in a data URI."""
     from PIL import Image
 
-    return _uri(Image.fromarray(picture), "png", optimize=True)
-
-
-def indexed_png(codes: np.ndarray, colours: Sequence[Colour], opacity: float = 1) -> str:
-    """Encode codes, uint8 `h × w`, as PNG in a data URI: 0 is transparent, k has colour `k - 1`.
-
-    Args:
-        opacity: opacity of all colours, 0 to 1.
-    """
-    from PIL import Image
-
-    image = Image.fromarray(codes)
-    image.putpalette([0, 0, 0, *(channel for colour in colours for channel in colour)])
-    alpha = bytes([0, *[round(255 * opacity)] * len(colours)])
-    return _uri(image, "png", optimize=True, transparency=0 if opacity == 1 else alpha)
-
-
-def _uri(image: Any, form: str, **options: Any) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, form, **options)
-    return f"data:image/{form};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return data_uri(Image.fromarray(picture), "png", optimize=True)
 
 
 def _open(path: str | Path) -> Any:

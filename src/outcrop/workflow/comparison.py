@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,9 @@ class Comparison(Tabular):
 
     def __repr__(self) -> str:
         return f"Comparison({len(self.rows)} models, {self.kind}; {self.recommendation})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(self.recommendation)}</p>{super()._repr_html_()}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, as in `comparison.json`."""

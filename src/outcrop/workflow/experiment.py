@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +18,8 @@ from outcrop.auditing.folder import check_same_set, read_audit, write_audit
 from outcrop.errors import OutcropError
 from outcrop.executors import Scheduler
 from outcrop.files import kept_if_whole, new_file
+from outcrop.frames import Tabular
+from outcrop.mapping.openmap import map_figure
 from outcrop.mapping.prepare import Wanted
 from outcrop.mapping.scene import map_scene
 from outcrop.models.architectures import Network
@@ -44,8 +48,10 @@ from outcrop.workflow.plan import Experiment
 
 
 @dataclass(frozen=True)
-class Results:
-    """What an experiment left in its folder.
+class Results(Tabular):
+    """Contents of the folder of an experiment.
+
+    In a notebook it shows the comparison of the models and small pictures of the maps.
 
     Attributes:
         folder: the folder.
@@ -65,6 +71,21 @@ class Results:
     run: Run
     maps: dict[str, Path]
     truth: dict[str, str]
+
+    def __repr__(self) -> str:
+        return (
+            f"Results({self.folder}: {len(self.patches):,} patches, {self.folds.kind}, "
+            f"{len(self.maps)} maps made by {self.run.model.title})"
+        )
+
+    def to_frame(self) -> pandas.DataFrame:
+        """One row per model; see `Comparison.to_frame`."""
+        return self.comparison.to_frame()
+
+    def _repr_html_(self) -> str:
+        shown = [map_figure(path) for path in list(self.maps.values())[:_MAPS_SHOWN]]
+        pictures = f'<div style="display: flex; flex-wrap: wrap">{"".join(shown)}</div>'
+        return f"<p>{escape(repr(self))}</p>{self.comparison._repr_html_()}{pictures}"
 
 
 def run_experiment(
@@ -231,7 +252,11 @@ def _assess(
             console.print(f"note: {error}; {classes.name} is not held against it")
 
 
+if TYPE_CHECKING:
+    import pandas
+
 NETWORK = "patch"
+_MAPS_SHOWN = 6
 
 
 def fit_to_all(

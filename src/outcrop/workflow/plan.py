@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outcrop.errors import OutcropError
+from outcrop.frames import Tabular, frame
 from outcrop.models.architectures import (
     MULTI_SCALE,
     MultiScaleNet,
@@ -20,9 +21,12 @@ from outcrop.sources.vector import is_vector
 from outcrop.training.recipe import Augmentation, Machine, Recipe, Tuning
 from outcrop.typed import typed
 
+if TYPE_CHECKING:
+    import pandas
+
 
 @dataclass(frozen=True)
-class Experiment:
+class Experiment(Tabular):
     """What to do, with every default written out; `experiment.yaml` in the result folder.
 
     Attributes:
@@ -84,6 +88,21 @@ class Experiment:
     map_with: str | None = None
     recipe: Recipe = field(default_factory=Recipe)
     tuning: Tuning = Tuning()
+
+    def __repr__(self) -> str:
+        network = "default network" if self.network is None else self.network.title
+        return (
+            f"Experiment({len(self.scenes)} scenes, {len(self.labels)} label files, "
+            f"{self.folds} folds, {network})"
+        )
+
+    def to_frame(self) -> pandas.DataFrame:
+        """One row per setting, as in `experiment.yaml`."""
+        import yaml
+
+        settings = yaml.safe_load(self.to_yaml())
+        values = [str(value) for value in settings.values()]
+        return frame({"setting": list(settings), "value": values}, "setting")
 
     def truth_classes(self) -> list[list[str] | None]:
         """Of each raster in `truth` the names that `classes` gives its values, as `VALUE=NAME`.
