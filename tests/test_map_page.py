@@ -191,7 +191,7 @@ def test_what_does_not_fit_is_left_out_of_a_part_and_told(home):
         ("report classes.tif --truth gone.tif", ("gone.tif", "no such file")),
         ("report classes.tif --assessment other.json", ("other.json", "another map than")),
         ("report classes.tif --assessment gone.json", ("gone.json", "no such assessment")),
-        ("report scene.tif", ("scene.tif", "is no class map")),
+        ("report scene.tif", ("scene.tif", "is not a class map")),
         ("report gone.tif", ("gone.tif", "no such folder or map")),
         ("report folder --truth truth.tif", ("--truth", "folder is not a map")),
         ("report cube.zarr", ("cube.zarr", "is a class cube")),

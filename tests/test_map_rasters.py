@@ -54,7 +54,7 @@ def test_memory_does_not_grow_with_the_map(tmp_path):
 
 def test_errors(tmp_path):
     plain = write_raster(tmp_path / "plain.tif", np.array([[1, 2]], np.uint8))
-    with pytest.raises(OutcropError, match="no class map"):
+    with pytest.raises(OutcropError, match="is not a class map"):
         map_classes(plain)
     (tmp_path / "text.tif").write_text("no raster")
     for name, words in (("nothing.tif", "no such file"), ("text.tif", "not a raster")):

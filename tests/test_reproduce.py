@@ -323,9 +323,9 @@ def test_seeds_run_alike_are_one_row_with_mean_and_deviation() -> None:
     )
     assert rows[2][6] == "copies.tar.xz †"
     assert rows[3][1:3] == ("–", "–")
-    assert not any("†" in note or "squeezed" in note for note in notes([ONE]))
+    assert not any("†" in note or "compressed" in note for note in notes([ONE]))
     assert any("not the original pixels" in note for note in notes([ONE, copies]))
-    assert any("squeezed" in note for note in notes([ONE, short]))
+    assert any("compressed" in note for note in notes([ONE, short]))
 
 
 def test_a_seed_that_was_run_twice_counts_once() -> None:
