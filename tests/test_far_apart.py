@@ -10,8 +10,8 @@ from pyproj import CRS, Geod
 from shapely import box
 
 import outcrop as oc
+from outcrop.accuracy.reference import count_within
 from outcrop.errors import OutcropError
-from outcrop.mapping.footprints import count_within
 from outcrop.patches.patchset import read_patches
 from outcrop.splits import BlockSplit, ZoneSplit
 from outcrop.splits.places import coordinates, nearest, places_to_map

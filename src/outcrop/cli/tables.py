@@ -25,8 +25,7 @@ from outcrop.splits import BUFFER, SIDES, TRAIN, VALIDATION, Folds, Split, read_
 from outcrop.training.run import Run
 from outcrop.workflow.comparison import Comparison
 from outcrop.workflow.evaluate import Evaluation
-from outcrop.workflow.published import Published
-from outcrop.workflow.results import COLUMNS, Result, figures, notes, tabulate
+from outcrop.workflow.published import COLUMNS, Published, Result, figures, notes, tabulate
 
 _LARGE = 64
 _READABLE = 100

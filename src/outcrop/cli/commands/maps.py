@@ -107,8 +107,8 @@ def map(
     """
     from outcrop.cli.plain import show
     from outcrop.cli.tables import say
+    from outcrop.mapping.openmap import share_outside
     from outcrop.mapping.polygons import check_polygons, write_polygons
-    from outcrop.mapping.rasters import share_outside
     from outcrop.mapping.scene import map_scene, reading_of
     from outcrop.mapping.volume import map_volume
     from outcrop.sources.kinds import are_volumes
