@@ -63,7 +63,7 @@ def test_namespaces_have_their_names(name):
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("mosaic_scenes", "mosaic_scenes"), ("map", "map_scene"), ("report", "write_report")],
+    [("lay_together", "mosaic_scenes"), ("map", "map_scene"), ("report", "write_report")],
 )
 def test_old_names_say_the_new_ones(old, new):
     with pytest.warns(FutureWarning, match=f"outcrop.{old} is now outcrop.{new}"):
