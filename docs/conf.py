@@ -22,6 +22,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "command_pages",
     "api_pages",
+    "house",
 ]
 exclude_patterns = ["_build", "tutorials", "**/README.txt"]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
