@@ -38,7 +38,11 @@ PAGES = (
     Page("auditing", "Audit", ("auditing.audit.Audit", "auditing.finding.Finding")),
     Page("models", "Networks and classical classifiers"),
     Page("training", "Training", ("training.run.Run",)),
-    Page("metrics", "Scores, intervals, tests", ("metrics.scores.Scores", "metrics.intervals.Interval")),
+    Page(
+        "metrics",
+        "Scores, intervals, tests",
+        ("metrics.scores.Scores", "metrics.intervals.Interval"),
+    ),
     Page("workflow", "Comparisons and experiments", ("workflow.comparison.Comparison",)),
     Page("mapping", "Class maps", ("mapping.result.MappedScene",)),
     Page("accuracy", "Accuracy of a class map", ("accuracy.assessment.Assessment",)),

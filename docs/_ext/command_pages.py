@@ -29,12 +29,14 @@ def write_pages(folder: Path) -> None:
     for name, function in commands.items():
         write_if_changed(folder / f"{name.replace(' ', '-')}.md", "\n".join(_page(name, function)))
     rows = [
-        f"| [`outcrop {name}`]({name.replace(' ', '-')}.md) | {_parsed(function).short_description} |"
-        for name, function in commands.items()
+        f"| [`outcrop {name}`]({name.replace(' ', '-')}.md) | {_parsed(one).short_description} |"
+        for name, one in commands.items()
     ]
     files = "\n".join(name.replace(" ", "-") for name in commands)
-    lines = ["# Commands", "", *INTRODUCTION, "| command | what it does |", "| --- | --- |", *rows]
-    write_if_changed(folder / "index.md", "\n".join([*lines, "", "```{toctree}", ":hidden:", files, "```"]))
+    head = ["# Commands", "", *INTRODUCTION, "| command | what it does |", "| --- | --- |"]
+    write_if_changed(
+        folder / "index.md", "\n".join([*head, *rows, "", "```{toctree}", ":hidden:", files, "```"])
+    )
 
 
 INTRODUCTION = (
@@ -51,7 +53,9 @@ def write_if_changed(path: Path, text: str) -> None:
         path.write_text(text + "\n", encoding="utf-8")
 
 
-def _all(commands: Mapping[str, Command | Group], before: str = "") -> Iterator[tuple[str, Command]]:
+def _all(
+    commands: Mapping[str, Command | Group], before: str = ""
+) -> Iterator[tuple[str, Command]]:
     for name, one in commands.items():
         if isinstance(one, Group):
             yield from _all(one.commands, f"{before}{name} ")
