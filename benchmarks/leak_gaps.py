@@ -3,8 +3,7 @@
     .venv/bin/python -m benchmarks.leak_gaps --folder leak_gaps
 
 The scenes and their spatial folds are those of `benchmarks.real_ground`. Two classical models,
-which take seconds: an SVM that sees the centre pixel, and a random forest that sees statistics of
-the patch. Each is tuned by folds inside the training side, and judged on the same patches under five
+which take seconds: an SVM on the centre pixel and a random forest on patch statistics. Each is tuned by folds inside the training side, and judged on the same patches under five
 spatial folds and five random folds with the same numbers of patches. A scene that is done is not
 repeated; `leak_gaps.jsonl` has a line for each scene and model.
 """
