@@ -76,7 +76,7 @@ ROWS = {
     "system of a volume": (f"{LOCATE} --crs EPSG:32648", "--crs", "volumes"),
     "source missing": (LOCATE.replace("cube", "none"), "none.npy", "no such file"),
     "no source": ("locate p.npz -o x.csv", "sources"),
-    "source cut off": (LOCATE.replace("cube", "cut-off"), "cut-off.npy", "cut off"),
+    "source cut off": (LOCATE.replace("cube", "cut-off"), "cut-off.npy", "is truncated"),
     "source of two axes": (LOCATE.replace("cube", "plane"), "plane.npy", "2 axes"),
     "source of text": (LOCATE.replace("cube", "text"), "text.npy", "no numbers"),
     "source neither": (LOCATE.replace("cube.npy", "notes.txt").replace("--axis 0 ", ""),
