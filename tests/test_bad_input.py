@@ -276,7 +276,7 @@ ROWS = {
     "label raster without CRS": ("patches scene.tif --labels no-crs-classes.tif -o x.zarr",
         "no-crs-classes.tif", "--labels-crs"),
     "label raster of many values": ("patches scene.tif --labels one.tif -o x.zarr",
-        "one.tif", "different values"),
+        "one.tif", "more than 255 values"),
     "labels inside of one class": (cut(labels="mostly-far.gpkg"), "mostly-far.gpkg",
         "'water' only", "two"),
     "labels outside": (cut(labels="far.gpkg"), "far.gpkg", "labels no pixel of scene.tif"),
@@ -291,9 +291,9 @@ ROWS = {
     "no column": ("patches scene.tif --labels labels.gpkg -o x.zarr", "labels.gpkg", "--column"),
     "column to keep unknown": (f"{cut()} --keep zone", "labels.gpkg", "'zone'", "region"),
     "label raster of fractions": ("patches scene.tif --labels fractions.tif -o x.zarr",
-        "fractions.tif", "whole numbers"),
+        "fractions.tif", "not integers"),
     "names for the classes": ("patches scene.tif --labels classes.tif --classes a,b,c -o x.zarr",
-        "classes.tif", "2 values (1, 2)", "names 3"),
+        "classes.tif", "2 values (1, 2)", "has 3 names"),
     "labels for the scenes": (f"{cut('scene.tif scene.tif scene.tif')} --labels "
         "labels.gpkg,far.gpkg", "--labels", "2 files for 3 scenes"),
     # splits

@@ -267,7 +267,7 @@ def test_what_is_a_volume(world):
 @pytest.mark.parametrize(
     ("cube", "message"),
     [
-        (np.zeros((12, 20, 25), "uint8"), r"12 × 20 × 25 where cube.npy is 12 × 20 × 26"),
+        (np.zeros((12, 20, 25), "uint8"), r"12 × 20 × 25, but cube.npy has 12 × 20 × 26"),
         (np.zeros(SHAPE, "uint8"), "labels no voxel; number the classes from 1"),
         (np.where(classes() > 0, 1, 0).astype("uint8"), "patches of 'class 1' only"),
         (classes("int16") - 1, "holds -1; number the classes from 1"),

@@ -38,7 +38,7 @@ class Reading:
         resampling: resampling method for bands on another grid: nearest, bilinear, cubic or
             average; auto: bilinear for coarser bands, average for finer ones. Labels and masks are
             always resampled by nearest neighbour.
-        raw: use of the stored values, without the declared scale and offset.
+        raw: use the stored values, without the declared scale and offset.
         nodata: stored value that means no data, if the file does not declare it.
         mask: quality rasters whose flagged pixels are no data in all bands, one for all scenes or
             one per scene; "none" ignores the quality mask of a product.

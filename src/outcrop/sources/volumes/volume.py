@@ -55,7 +55,7 @@ class SegyReading:
     Attributes:
         inline_byte: first byte of the inline number in the trace header, from 1.
         crossline_byte: first byte of the crossline number in the trace header, from 1.
-        gaps: permission for missing traces, which are no data.
+        gaps: accept files that lack traces; missing traces are no data.
         format: sample format, if the header is wrong: ibm, ieee, float64, int16 and so on.
         endian: byte order of the samples, if it is not that of the headers: big or little.
 
