@@ -38,7 +38,7 @@ def test_a_comparison_is_a_row_a_model(patches, tmp_path):
     assert len(frame) == 2
     assert frame["balanced"].is_monotonic_decreasing
     assert frame["leak_gap"].isna().all()
-    assert repr(found).startswith("Comparison(2 models, one fold at random; recommended: ")
+    assert repr(found).startswith("Comparison(2 models, one random fold; recommended: ")
     assert "<table" in found._repr_html_()
 
 

@@ -226,7 +226,7 @@ def cautions(material: Material) -> list[str]:
     """What weakens the numbers."""
     said = []
     scores = material.scores
-    if not material.split.by_ground and not material.without_ground:
+    if not material.split.spatial and not material.without_ground:
         said.append(
             "The split was made at random: where patches are cut from ground, neighbours of the "
             "validation patches were trained on and these numbers flatter. Split by ground to know "

@@ -115,7 +115,7 @@ class Material:
     @property
     def held_out(self) -> str:
         """What the validation side is, in words."""
-        if not self.split.by_ground:
+        if not self.split.spatial:
             return "validation patches drawn at random"
         return "held-out ground" if self.from_ground else "validation images"
 
@@ -123,7 +123,7 @@ class Material:
     def split_words(self) -> str:
         """What the split is, in words."""
         several = len(self.folds) > 1
-        if not self.split.by_ground:
+        if not self.split.spatial:
             return "folds at random" if several else "split at random"
         if several:
             return "spatial folds"
@@ -220,7 +220,7 @@ def _comparison(folder: Path) -> Material:
         labels = np.zeros(len(folds.groups), np.int64)
         for run in held:
             labels[run.predictions.index] = run.predictions.truth
-        judged = folds.judged(labels)
+        judged = folds.scored(labels)
     at_random = [folder / f"{name}-random" for name in names]
     random = None
     if all(path.exists() for path in at_random):

@@ -271,7 +271,7 @@ def _answer(
     started = time.perf_counter()
     filling = means_of(sides[0])
     seen, unseen = (filled(side, filling) for side in sides)
-    groups = split.groups[split.train] if split.by_ground else None
+    groups = split.groups[split.train] if split.spatial else None
     fitted = baseline.fit(seen, patches.labels[split.train], groups, len(patches.classes), seed)
     probabilities = fitted.probabilities(unseen).astype(np.float32)
     return Answer(probabilities, time.perf_counter() - started, fitted.settings)
