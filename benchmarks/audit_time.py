@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.machine import describe
 from outcrop.auditing.audit import audit
+from outcrop.auditing.check import CHECKS
 from outcrop.patches.patchset import PatchSet, read_patches
 from outcrop.splits import RandomSplit
 from outcrop.synthetic.cube import CLASSES, cube_in, make_cube, random_patches
@@ -27,15 +28,15 @@ AXIS, SIZE, PER_CLASS = 0, 150, 1000
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument(
-        "--cube", type=Path, help="made by `outcrop synthetic cube`; made anew if not given"
+        "--cube", type=Path, help="cube made by `outcrop synthetic cube`; default: a new one"
     )
     chosen = options.parse_args()
     with TemporaryDirectory() as folder:
-        # In a process of its own, so that the peak is that of the audit.
+        # In another process, so that the peak memory is that of the audit.
         with ProcessPoolExecutor(1) as pool:
             pool.submit(make_patches, chosen.cube, Path(folder)).result()
         patches = read_patches(Path(folder) / "lost.zarr")
-        split, profile = RandomSplit(seed=0).assign(patches), Profile(time.process_time)
+        split, profile = RandomSplit(random_state=0).assign(patches), Profile(time.process_time)
         with threadpool_limits(1):
             found = profile.runcall(audit, patches, split)
     height, width = patches.size
@@ -48,7 +49,7 @@ def main() -> None:
 
 
 def make_patches(folder: Path | None, target: Path) -> None:
-    """Sections of a cube as they lie about: 8 bits, brightness changed, turned, no positions."""
+    """Damaged sections of a cube: 8 bits, other brightness, flipped, without positions."""
     cube = make_cube(target / "cube") if folder is None else cube_in(folder)
     volume, classes = (np.load(file, mmap_mode="r") for file in (cube.volume, cube.classes))
     at = random_patches(classes, AXIS, SIZE, PER_CLASS, seed=0)
@@ -61,16 +62,21 @@ def make_patches(folder: Path | None, target: Path) -> None:
 
 
 def stages(profile: Profile) -> list[tuple[str, float]]:
-    """The checks of an audit and what each took, the longest first; then the whole."""
-    called = {
-        name: entry[3]
-        for (file, _, name), entry in pstats.Stats(profile).stats.items()
-        if Path(file).parent.name == "auditing"
+    """CPU seconds of each check, the longest first, and of the whole audit.
+
+    A measurement that several checks share counts for the first of them.
+    """
+    names = {
+        (check.run.__code__.co_filename, check.run.__code__.co_firstlineno): check.name
+        for check in CHECKS
+    } | {(audit.__code__.co_filename, audit.__code__.co_firstlineno): "all"}
+    took = {
+        names[file, line]: entry[3]
+        for (file, line, _), entry in pstats.Stats(profile).stats.items()
+        if (file, line) in names
     }
-    checks = {name: called[name] for name in called if name.startswith(("check_", "measure"))}
-    longest = sorted(checks.items(), key=lambda one: -one[1])
-    every = [*longest, ("all", called["audit"])]
-    return [(name.removeprefix("check_"), took) for name, took in every if took >= 0.05]
+    every = sorted(took.items(), key=lambda one: (one[0] == "all", -one[1]))
+    return [(name, seconds) for name, seconds in every if seconds >= 0.05]
 
 
 if __name__ == "__main__":

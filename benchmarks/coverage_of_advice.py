@@ -26,7 +26,7 @@ from outcrop.errors import OutcropError
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import Source, scene_positions
 from outcrop.splits import BlockSplit, MatchingSplit, RandomSplit, Split
-from outcrop.splits.places import coordinates, nearest, places_to_map
+from outcrop.splits.geometry import coordinates, nearest, prediction_points
 
 SIDE, SIGMA, RANGE = 128, 4.0, 14.0
 _UTM = "EPSG:32648"
@@ -92,7 +92,7 @@ def too_high(world: World, split: Split) -> tuple[float, float]:
 def said(world: World, split: Split, seed: int) -> tuple[Bias, Bias]:
     """What the audit's stand-in model, a forest on what the model sees, makes of both."""
     at = coordinates(world.patches.positions)  # type: ignore[arg-type]
-    places = places_to_map(world.patches, 1000).at
+    places = prediction_points(world.patches, 1000).at
     model = forest(world.seen, world.patches.labels, seed)
     (found,) = falloff(at, world.patches.labels, model, [at], seed=seed)
     judged = nearest(at[split.validation], at[split.train])
@@ -121,10 +121,10 @@ def hardness(worlds: int) -> dict[str, tuple[int, int]]:
             for seed in range(worlds):
                 world = make_world(seed, clustered, features)
                 for name, splitter in {
-                    "random": RandomSplit(seed=seed),
-                    "blocks": BlockSplit(block=RANGE, seed=seed),
-                    "blocks, buffer": BlockSplit(block=RANGE, buffer=RANGE - 1, seed=seed),
-                    "matching": MatchingSplit(seed=seed),
+                    "random": RandomSplit(random_state=seed),
+                    "blocks": BlockSplit(block=RANGE, random_state=seed),
+                    "blocks, buffer": BlockSplit(block=RANGE, buffer=RANGE - 1, random_state=seed),
+                    "matching": MatchingSplit(random_state=seed),
                 }.items():
                     try:
                         split = splitter.assign(world.patches)

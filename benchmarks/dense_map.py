@@ -210,7 +210,7 @@ def trained(folder: Path, made: object, padding: str, size: int) -> Classifier:
     where = folder / f"run-{padding}-{size}"
     if not where.exists():
         patches = cut(made.scenes[0], made.labels, "class", size, per_class=150)
-        split = RandomSplit(folds=5).assign(patches)
+        split = RandomSplit(n_splits=5).assign(patches)
         keep_memory()
         train(
             patches, split, where, ResidualNet(DEPTH, padding=padding), Recipe(epochs=4, batch=32)

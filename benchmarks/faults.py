@@ -13,7 +13,7 @@ from PIL import Image
 from benchmarks.worlds import World
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits import BUFFER, TRAIN, VALIDATION, Split
-from outcrop.splits.splitters import pieces_of
+from outcrop.splits.base import spatial_groups
 
 ANY = ("textured", "uneven", "layered", "alike", "ground", "ground_float", "cube", "cube_lost")
 NEAR = ("textured", "uneven", "layered", "ground", "cube", "cube_lost")
@@ -289,8 +289,8 @@ def _with_images(world: World, index: np.ndarray, images: np.ndarray) -> World:
 def _reordered(world: World, order: np.ndarray, sides: np.ndarray) -> World:
     patches: PatchSet = world.patches.subset(order)
     how = {"splitter": "by position"}
-    pieces = pieces_of(patches)
-    return World(patches, Split(sides, pieces, patches.fingerprint, how, by_ground=False))
+    pieces = spatial_groups(patches)
+    return World(patches, Split(sides, pieces, patches.fingerprint, how, spatial=False))
 
 
 def deviation(world: World) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.faults import Fault, changed, deviation, like
 from benchmarks.worlds import PIXEL, World
 from outcrop.splits import BUFFER, TRAIN, VALIDATION, BlockSplit, Split
-from outcrop.splits.ground import blocks, keep_apart
+from outcrop.splits.geometry import blocks, keep_apart
 
 GROUND = ("ground", "ground_float", "cube")
 DEALT = ("overlaps", "leak-gap", "sides")  # sides dealt by hand overlap, and leak
@@ -23,7 +23,7 @@ def dealt_at_random(world: World, strength: float, dice: np.random.Generator) ->
     anew = used[dice.random(len(used)) < strength]
     sides[anew] = np.where(dice.random(len(anew)) < 0.2, VALIDATION, TRAIN)
     how = {"splitter": "by dice", "share": strength}
-    return World(world.patches, replace(world.split, sides=sides, how=how, by_ground=False))
+    return World(world.patches, replace(world.split, sides=sides, how=how, spatial=False))
 
 
 def without_buffer(world: World, strength: float, dice: np.random.Generator) -> World:
@@ -31,8 +31,8 @@ def without_buffer(world: World, strength: float, dice: np.random.Generator) -> 
     positions = world.patches.positions
     assert positions is not None
     pieces = blocks(positions, 40)
-    splitter = BlockSplit(block=40, folds=4, seed=int(dice.integers(1 << 31)))
-    sides = np.where(splitter.folds_of(world.patches)[0], VALIDATION, TRAIN).astype(np.int8)
+    splitter = BlockSplit(block=40, n_splits=4, random_state=int(dice.integers(1 << 31)))
+    sides = np.where(splitter.validation_masks(world.patches)[0], VALIDATION, TRAIN).astype(np.int8)
     if strength >= 0:
         sides = keep_apart(positions, sides, strength)
     return World(world.patches, Split(sides, pieces, world.patches.fingerprint))

@@ -121,7 +121,7 @@ def baseline(patches, split, model, seed, gain=0.0):
     measure = FEATURES[model.features]
     images, labels = patches.take(split.train), patches.labels[split.train]
     # Under a split at random only the copies of one patch belong together.
-    groups = split.groups[split.train] if split.by_ground else split.train if gain else None
+    groups = split.groups[split.train] if split.spatial else split.train if gain else None
     seen = [measure(images)]
     dice = np.random.default_rng(seed)
     for _ in range(2 if gain else 0):

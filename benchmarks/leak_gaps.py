@@ -3,9 +3,10 @@
     .venv/bin/python -m benchmarks.leak_gaps --folder leak_gaps
 
 The scenes and their spatial folds are those of `benchmarks.real_ground`. Two classical models,
-which take seconds: an SVM on the centre pixel and a random forest on patch statistics. Each is tuned by folds inside the training side, and judged on the same patches under five
-spatial folds and five random folds with the same numbers of patches. A scene that is done is not
-repeated; `leak_gaps.jsonl` has a line for each scene and model.
+which take seconds: an SVM on the centre pixel and a random forest on patch statistics. Each is
+tuned by folds inside the training side, and judged on the same patches under five spatial folds and
+five random folds with the same numbers of patches. A scene that is done is not repeated;
+`leak_gaps.jsonl` has a line for each scene and model.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def predictions(
     found = np.full(len(patches), -1)
     for split in folds.splits:
         means = means_of(features[split.train])
-        groups = split.groups[split.train] if split.by_ground else None
+        groups = split.groups[split.train] if split.spatial else None
         fitted = model.fit(
             filled(features[split.train], means), patches.labels[split.train], groups,
             len(patches.classes), 0,

@@ -77,7 +77,7 @@ def bare(network: ResidualNet, size: int, batch: int, precision: str) -> float:
 def ours(patches: PatchSet, network: ResidualNet, batch: int, precision: str) -> float:
     """Images per second of the last of three epochs."""
     keep_memory()
-    split = RandomSplit(folds=10).assign(patches)
+    split = RandomSplit(n_splits=10).assign(patches)
     recipe = Recipe(epochs=3, batch=batch, machine=Machine(precision=precision))
     with TemporaryDirectory() as folder:
         run = train(patches, split, Path(folder) / "run", network, recipe)

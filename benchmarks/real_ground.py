@@ -99,7 +99,7 @@ def run_scene(
 def forest_recall(patches: PatchSet, folds: Folds, seeds: Sequence[int]) -> list[float]:
     """Recall of each class over all folds, mean over the seeds: `FOREST` on the centre pixel."""
     X = FEATURES["centre pixel"](patches.images)
-    judged = folds.judged(patches.labels)
+    judged = folds.scored(patches.labels)
     K = len(patches.classes)
     right, there = np.zeros(K), np.bincount(patches.labels[judged], minlength=K)
     for seed in seeds:
@@ -118,7 +118,7 @@ def line_of(name: str, here: Path) -> Line:
     comparison = read_comparison(here / "comparison")
     folds = compared_folds(here / "comparison")
     patches = read_patches(here / "patches.zarr")
-    judged = folds.judged(patches.labels)
+    judged = folds.scored(patches.labels)
     labels, groups = patches.labels[judged], folds.groups[judged]
     network = network_of(comparison)
     classical = next(row for row in comparison.rows if row is not network)

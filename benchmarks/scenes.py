@@ -62,35 +62,36 @@ class Scene:
                 seed=seed,
             )
 
-    def splitter(self, folds: int, apart: bool = False, seed: int = 0) -> Pieces:
-        """What holds out the pieces of ground of this scene."""
-        return Pieces(block=self.block, tile=self.tile, folds=folds, apart=apart, seed=seed)
+    def splitter(self, folds: int, apart: bool = False, seed: int = 0) -> Groups:
+        """Splitter for the spatial groups of this scene."""
+        return Groups(
+            block=self.block, tile=self.tile, n_splits=folds, apart=apart, random_state=seed
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pieces(BlockSplit):
-    """Blocks, or the values of a column, dealt to folds as `outcrop split --by blocks` deals.
+class Groups(BlockSplit):
+    """Blocks, or the values of a column, assigned to folds as by `outcrop split --by blocks`.
 
     Attributes:
-        tile: the column; blocks without one.
-        apart: whether training patches that overlap one that is held out are left out. That is what
-            `outcrop compare --block B --buffer 0` does. Otherwise pieces of ground are held out
-            whole, but a training patch may show some of the surroundings of one held out, as in the
-            folds of a notebook.
+        tile: name of the column; blocks are used without one.
+        apart: whether training patches that overlap a held-out patch are left out, as by
+            `outcrop compare --block B --buffer 0`. Otherwise groups are held out whole, but a
+            training patch may overlap a held-out patch, as in the folds of a notebook.
     """
 
     tile: str | None = None
     apart: bool = False
 
-    def pieces(self, patches: PatchSet) -> np.ndarray:
+    def groups_of(self, patches: PatchSet) -> np.ndarray:
         """The blocks, or the values of the column."""
         if self.tile is None:
-            return super().pieces(patches)
+            return super().groups_of(patches)
         return np.unique(patches.columns[self.tile].codes, return_inverse=True)[1]
 
-    def finish(self, patches: PatchSet, sides: np.ndarray) -> np.ndarray:
+    def with_buffer(self, patches: PatchSet, sides: np.ndarray) -> np.ndarray:
         """See `apart`."""
-        return super().finish(patches, sides) if self.apart else sides
+        return super().with_buffer(patches, sides) if self.apart else sides
 
 
 def _open_geo_landsat(file: str) -> Scene:

@@ -129,7 +129,7 @@ def measure(name: str, kind: str, chosen: argparse.Namespace) -> float:
         return found.images_per_second[-1]
     keep_memory()
     patches = PatchSet(images, labels, tuple("abcdefghij"), ("red", "green", "blue"))
-    split = RandomSplit(folds=20).assign(patches)
+    split = RandomSplit(n_splits=20).assign(patches)
     _, precision, *rest = kind.split(", ")
     recipe = Recipe(
         epochs=chosen.epochs,

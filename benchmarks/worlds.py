@@ -155,7 +155,9 @@ def cube(seed: int) -> World:
             classes=CLASSES,
             seed=seed,
         )
-    return World(patches, BlockSplit(block=48, buffer=8, folds=4, seed=seed).assign(patches))
+    return World(
+        patches, BlockSplit(block=48, buffer=8, n_splits=4, random_state=seed).assign(patches)
+    )
 
 
 def cube_lost(seed: int) -> World:
@@ -200,7 +202,7 @@ def scattered(seed: int, number: int = 500) -> World:
         sources=(Source("made.tif", (side, side), UTM, PLACE),),
         crs=UTM,
     )
-    return World(patches, RandomSplit(seed=seed).assign(patches))
+    return World(patches, RandomSplit(random_state=seed).assign(patches))
 
 
 WORLDS: dict[str, Callable[[int], World]] = {
@@ -227,7 +229,7 @@ def _collection(seed: int, labels: np.ndarray, wide: np.ndarray, size: int = 32)
         classes=tuple("abcd"[: labels.max() + 1]),
         bands=("red", "green", "blue") if wide.shape[1] == 3 else ("grey",),
     )
-    return World(patches, RandomSplit(seed=seed).assign(patches), wide)
+    return World(patches, RandomSplit(random_state=seed).assign(patches), wide)
 
 
 def _eight_bits(pixels: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The audit as a whole: what it says of clean sets and of odd ones, and what is left on disk."""
+"""The audit as a whole: its registry of checks, unusual patch sets, and its folder."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 
 from benchmarks.worlds import textured
 from outcrop.auditing.audit import SEVERITIES, Audit, audit
-from outcrop.auditing.finding import Finding
+from outcrop.auditing.check import CHECKS, Check, Finding
 from outcrop.auditing.folder import evidence_of, read_audit, write_audit
 from outcrop.errors import OutcropError
 from outcrop.patches.patchset import Column, read_patches
 from outcrop.splits import TEST, TRAIN, VALIDATION, RandomSplit
 from tests.patches import noise, patch_set, split_of
 
-# A number that overflows, or that is not known, is a flaw of a check.
+# A check must not overflow or compute with unknown numbers.
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 
@@ -41,6 +41,34 @@ def faulty(world):
     return patches, replace(world.split, fingerprint=patches.fingerprint)
 
 
+def test_a_new_check_is_one_class(world):
+    class LargeCheck(Check):
+        name, needs = "large", ("split",)
+
+        def run(self, context):
+            return [Finding(self.name, "note", f"there are {len(context.patches)} patches")]
+
+    try:
+        findings = audit(world.patches, world.split).findings
+        assert findings[-1] == Finding("large", "note", "there are 150 patches")
+        assert "large" not in [one.check for one in audit(world.patches).findings]
+    finally:
+        CHECKS.remove(LargeCheck)
+
+
+def test_checks_are_registered_once_and_ordered(world):
+    audit(world.patches)
+    assert len({check.name for check in CHECKS}) == len({check.rank for check in CHECKS}) == 16
+    assert all(check.rank < Check.rank for check in CHECKS)
+    assert all(check.__doc__ for check in CHECKS)
+
+
+def test_checks_of_images_are_skipped_without_images(world):
+    bare = replace(world.patches, images=np.zeros((150, 1, 0, 0), np.uint8), bands=("none",))
+    checks = {one.check for one in audit(bare).findings}
+    assert checks == {"balance", "distance"}
+
+
 def test_findings_come_with_the_most_severe_first(faulty):
     found = audit(*faulty)
     order = [SEVERITIES.index(one.severity) for one in found.findings]
@@ -52,7 +80,7 @@ def test_findings_come_with_the_most_severe_first(faulty):
     assert str(found).endswith(found.summary)
 
 
-def test_every_finding_points_to_patches_of_the_set(faulty):
+def test_every_finding_has_patches_of_the_set(faulty):
     patches, split = faulty
     for one in audit(patches, split).findings:
         members = [i for group in one.groups for i in group]
@@ -66,13 +94,13 @@ def test_a_seed_gives_the_same_findings(faulty):
     assert audit(patches, split, seed=4).findings[0].check == one.findings[0].check
 
 
-def test_a_set_on_disk_is_audited_as_one_in_memory(faulty, tmp_path):
+def test_a_set_on_disk_has_the_audit_of_the_set_in_memory(faulty, tmp_path):
     patches, split = faulty
     patches.save(tmp_path / "set.zarr")
     assert audit(read_patches(tmp_path / "set.zarr"), split) == audit(patches, split)
 
 
-def test_json_gives_the_audit_back(faulty):
+def test_an_audit_is_written_to_json_and_read(faulty):
     found = audit(*faulty)
     text = json.dumps(found.to_json(), allow_nan=False)
     content = json.loads(text)
@@ -84,12 +112,12 @@ def test_json_gives_the_audit_back(faulty):
 @pytest.mark.parametrize(
     "content", [{}, {"format": "outcrop split"}, {"format": "outcrop audit", "findings": [{}]}]
 )
-def test_other_json_is_no_audit(content):
+def test_other_json_raises_an_error(content):
     with pytest.raises((KeyError, TypeError)):
         Audit.from_json(content)
 
 
-def test_a_folder_gives_the_audit_and_its_evidence_back(faulty, tmp_path):
+def test_an_audit_and_its_evidence_are_written_and_read(faulty, tmp_path):
     patches, split = faulty
     found = audit(patches, split)
     write_audit(found, patches, tmp_path / "audit")
@@ -103,12 +131,12 @@ def test_a_folder_gives_the_audit_and_its_evidence_back(faulty, tmp_path):
     np.testing.assert_array_equal(evidence.labels, patches.labels[evidence.index])
     assert (evidence.thumbnails.dtype, evidence.thumbnails.shape[1:]) == (np.uint8, (32, 32, 3))
     copies = next(one for one in found.findings if one.check == "duplicates")
-    pictures = evidence.of(copies.groups[0])
-    assert len(pictures) == len(copies.groups[0])
-    np.testing.assert_array_equal(pictures[0], pictures[1][::-1])
+    thumbnails = evidence.of(copies.groups[0])
+    assert len(thumbnails) == len(copies.groups[0])
+    np.testing.assert_array_equal(thumbnails[0], thumbnails[1][::-1])
 
 
-def test_thumbnails_are_small_and_stretched_alike():
+def test_thumbnails_are_small_and_have_one_stretch():
     images = np.linspace(0, 1000, 200 * 200, dtype=np.float32).reshape(1, 1, 200, 200)
     images = np.repeat(images, 3, axis=0) * np.array([1, 0.5, np.nan])[:, None, None, None]
     finding = Finding("gaps", "note", "", groups=((2, 0), (1,)))
@@ -120,7 +148,7 @@ def test_thumbnails_are_small_and_stretched_alike():
     np.testing.assert_array_equal(shown.of((2, 0)), shown.thumbnails[[2, 0]])
 
 
-def test_an_audit_without_evidence_is_kept_too(tmp_path):
+def test_an_audit_without_evidence_is_written_and_read(tmp_path):
     write_audit(Audit((), {"patches": 3}), patch_set(noise(3), [0, 1, 2]), tmp_path / "audit")
     found, evidence = read_audit(tmp_path / "audit")
     assert found == Audit((), {"patches": 3})
@@ -128,7 +156,7 @@ def test_an_audit_without_evidence_is_kept_too(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["gone", "no evidence", "not JSON", "no audit", "cut off"])
-def test_a_folder_that_is_no_whole_audit_is_refused(damage, tmp_path):
+def test_an_incomplete_audit_folder_raises_an_error(damage, tmp_path):
     folder = tmp_path / "audit"
     write_audit(Audit((), {}), patch_set(noise(3), [0, 1, 2]), folder)
     if damage == "gone":
@@ -160,7 +188,7 @@ def test_only_an_audit_is_replaced(tmp_path):
     assert read_audit(tmp_path / "audit")[0].about == {"patches": 3}
 
 
-def test_what_was_looked_at_is_told(world):
+def test_the_audit_describes_the_patch_set(world):
     about = audit(world.patches, world.split).about
     assert about["patches"] == 150
     assert about["fingerprint"] == world.patches.fingerprint
@@ -169,7 +197,7 @@ def test_what_was_looked_at_is_told(world):
     assert audit(world.patches).about["split"] is None
 
 
-def test_the_sides_that_a_collection_came_with_are_its_split(world):
+def test_the_default_split_is_that_of_the_collection(world):
     codes = np.repeat([0, 1], [75, 75])
     names = ("validation", "train")
     patches = replace(world.patches, columns={"side": Column(codes, names)})
@@ -210,7 +238,7 @@ def test_a_column_called_side_need_not_name_sides(world):
          "zeros", "constant", "all the same", "one", "two", "three", "pixels", "2 × 2", "1 × 9",
          "5 × 9", "long", "large and few", "many bands", "binary"],
 )  # fmt: skip
-def test_odd_patches_are_audited_without_a_warning(images, split):
+def test_unusual_patches_are_audited_without_a_warning(images, split):
     patches = patch_set(images, np.random.default_rng(0).integers(0, 3, len(images)), 3)
     sides = {
         "any": np.random.default_rng(2).integers(0, 3, len(patches)),
@@ -225,7 +253,7 @@ def test_odd_patches_are_audited_without_a_warning(images, split):
         assert "sides" in criticals(found)
 
 
-def test_validation_and_test_are_both_judged(world):
+def test_validation_and_test_are_both_checked(world):
     labels, sides = world.patches.labels, np.array(world.split.sides)
     for k in range(4):
         sides[np.flatnonzero((labels == k) & (sides == VALIDATION))[::2]] = TEST
@@ -238,9 +266,9 @@ def test_validation_and_test_are_both_judged(world):
     assert found.findings[0].numbers["judged with a copy in training"] == 1
 
 
-def test_bad_input_is_refused_in_one_line(world):
+def test_bad_input_raises_an_error(world):
     empty = patch_set(noise(0), np.zeros(0, np.int64), 3)
-    with pytest.raises(OutcropError, match="holds no patches"):
+    with pytest.raises(OutcropError, match="contains no patches"):
         audit(empty)
     one_hot = patch_set(noise(3), np.eye(3, dtype=np.int64))
     with pytest.raises(OutcropError, match=r"one-hot rows; pass labels.argmax\(1\)"):

@@ -1,4 +1,4 @@
-"""Checks of the labels and of empty patches: order, classes, gaps."""
+"""Checks of labels and of patches without content: order, classes, names, gaps."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outcrop.auditing.classes import check_classes, check_names
-from outcrop.auditing.gaps import check_gaps
-from outcrop.auditing.order import check_order, gathered_classes, label_changes
+from outcrop.auditing.gaps import GapsCheck
+from outcrop.auditing.labels import (
+    BalanceCheck,
+    NamesCheck,
+    OrderCheck,
+    SidesCheck,
+    gathered_classes,
+    label_changes,
+)
 from outcrop.auditing.pixels import measure
 from outcrop.splits import BUFFER, TEST, TRAIN, VALIDATION
-from tests.patches import noise, patch_set, split_of, the_one
+from tests.patches import found_by, noise, patch_set, split_of, the_one
 from tests.synthetic import cut_scene, smooth
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
@@ -28,16 +34,16 @@ def every_fifth(n):
     return np.where(np.arange(n) % 5, TRAIN, VALIDATION)
 
 
-def said(findings):
+def titles(findings):
     return [(one.severity, one.title) for one in findings]
 
 
 # Order
 
 
-def test_changes_are_those_of_shuffled_labels():
-    dice, labels = np.random.default_rng(0), np.repeat([0, 1, 2], [10, 30, 60])
-    shuffled = np.array([label_changes(dice.permutation(labels))[0] for _ in range(4000)])
+def test_expected_changes_are_those_of_shuffled_labels():
+    rng, labels = np.random.default_rng(0), np.repeat([0, 1, 2], [10, 30, 60])
+    shuffled = np.array([label_changes(rng.permutation(labels))[0] for _ in range(4000)])
     changes, expected, z = label_changes(labels)
     assert changes == 2
     assert expected == pytest.approx(shuffled.mean(), abs=4 * shuffled.std() / np.sqrt(4000))
@@ -45,53 +51,56 @@ def test_changes_are_those_of_shuffled_labels():
 
 
 @pytest.mark.parametrize(("labels", "changes"), [([], 0), ([1], 0), ([2, 2, 2], 0)])
-def test_where_no_order_is_possible_there_is_none(labels, changes):
+def test_labels_without_changes_have_no_deviation(labels, changes):
     assert label_changes(np.array(labels, int))[0] == changes
     assert label_changes(np.array(labels, int))[2] == 0
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 6), st.integers(1, 400))
-def test_shuffled_labels_are_no_order(seed, classes, n):
+def test_shuffled_labels_have_no_order(seed, classes, n):
     labels = np.random.default_rng(seed).integers(0, classes, n)
     assert not len(gathered_classes(labels, classes))
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 5), st.integers(30, 100))
-def test_sorted_labels_are_told(seed, classes, each):
+def test_sorted_labels_are_found(seed, classes, each):
     labels = np.repeat(np.random.default_rng(seed).permutation(classes), each)
     assert len(gathered_classes(labels, classes)) >= 2
     patches = patch_set(np.zeros((len(labels), 1, 1, 1)), labels)
-    finding = the_one(check_order(patches, None))
+    finding = the_one(found_by(OrderCheck, patches))
     assert finding.severity == "warning"
-    assert finding.title.startswith("labels come sorted: ")
+    assert finding.title.startswith("labels are sorted: ")
 
 
-def test_sorted_labels_are_critical_if_the_split_goes_by_position():
+def test_sorted_labels_are_critical_if_the_split_follows_the_order():
     labels = np.repeat(np.arange(4), 50)
     patches = patch_set(np.zeros((200, 1, 1, 1)), labels)
-    finding = the_one(check_order(patches, split_of(patches, last_fifth(200))))
+    finding = the_one(found_by(OrderCheck, patches, split_of(patches, last_fifth(200))))
     assert finding.severity == "critical"
-    assert "a side has none or hardly any of 'a', 'b' and 'c'" in finding.title
+    assert "a side has almost no 'a', 'b' and 'c'" in finding.title
     assert finding.numbers["last fifth"] == {"a": 0, "b": 0, "c": 0, "d": 40}
-    assert the_one(check_order(patches, split_of(patches, every_fifth(200)))).severity == "note"
+    assert (
+        the_one(found_by(OrderCheck, patches, split_of(patches, every_fifth(200)))).severity
+        == "note"
+    )
 
 
-def test_nearly_sorted_labels_are_told_too():
+def test_almost_sorted_labels_are_found_too():
     labels = np.repeat(np.arange(4), 50)
-    dice = np.random.default_rng(0)
-    loose = dice.permutation(200)[:10]
-    labels[loose] = labels[dice.permutation(loose)]
+    rng = np.random.default_rng(0)
+    loose = rng.permutation(200)[:10]
+    labels[loose] = labels[rng.permutation(loose)]
     patches = patch_set(np.zeros((200, 1, 1, 1)), labels)
     split = split_of(patches, last_fifth(200))
-    finding = the_one(check_order(patches, split))
+    finding = the_one(found_by(OrderCheck, patches, split))
     assert finding.severity == "critical"
     assert "in long runs" in finding.title
 
 
-def test_patches_cut_polygon_by_polygon_are_only_noted():
+def test_patches_cut_polygon_by_polygon_give_a_note():
     at = np.arange(10, 290)
     patches = cut_scene(smooth(3, 0), at, at, np.repeat([0, 1], 140))
-    finding = the_one(check_order(patches, None))
+    finding = the_one(found_by(OrderCheck, patches))
     assert finding.severity == "note"
     assert "--by blocks" in finding.remedy
 
@@ -101,60 +110,60 @@ def test_patches_cut_polygon_by_polygon_are_only_noted():
 
 def test_balance_is_measured():
     labels = np.repeat([0, 1], [30, 10])
-    finding = the_one(check_classes(patch_set(noise(40), labels), None))
+    finding = the_one(found_by(BalanceCheck, patch_set(noise(40), labels)))
     assert finding.severity == "note"
-    assert "always answering 'a' is right in 75 %" in finding.title
+    assert "predicting 'a' for every patch is correct for 75 %" in finding.title
     assert finding.numbers == {"patches": {"a": 30, "b": 10}, "largest over smallest": 3.0}
 
 
-def test_rare_and_uneven_classes_deserve_a_look():
+def test_rare_and_uneven_classes_are_warnings():
     labels = np.repeat([0, 1, 2], [200, 10, 9])
-    few, uneven = check_classes(patch_set(noise(219), labels), None)
+    few, uneven = found_by(BalanceCheck, patch_set(noise(219), labels))
     assert (few.severity, uneven.severity) == ("warning", "warning")
     assert few.title == "'c' has fewer than 10 patches"
     assert few.groups == (tuple(range(210, 219)),)
-    assert uneven.title.startswith("9 to 200 patches a class")
+    assert uneven.title.startswith("9 to 200 patches per class")
 
 
 def test_fewer_patches_than_classes_are_critical():
-    finding = the_one(check_classes(patch_set(noise(3), [0, 1, 1], classes=5), None))
+    finding = the_one(found_by(BalanceCheck, patch_set(noise(3), [0, 1, 1], classes=5)))
     assert finding.severity == "critical"
     assert "3 patches of 5 classes" in finding.title
 
 
 @pytest.mark.parametrize("side", [TRAIN, VALIDATION, TEST])
 @pytest.mark.parametrize("alone", [False, True])
-def test_a_class_missing_from_a_side_is_told(side, alone):
+def test_a_class_missing_from_a_side_is_found(side, alone):
     labels, sides = np.arange(60) % 3, (np.arange(60) // 3) % 3
     sides[(labels == 2) & (sides == side)] = BUFFER
     groups = np.where(labels == 2, 0, 1 + np.arange(60)) if alone else np.arange(60)
     patches = patch_set(noise(60), labels)
-    finding = check_classes(patches, split_of(patches, sides, groups))[-1]
+    finding = found_by(SidesCheck, patches, split_of(patches, sides, groups))[-1]
     word = ("training", "validation", "test")[side]
     assert finding.title.startswith(f"'c' has no {word} patches")
     assert finding.severity == ("warning" if alone and side != TRAIN else "critical")
-    assert ("one piece of ground" in finding.title) is alone
+    assert ("one spatial group" in finding.title) is alone
 
 
 @pytest.mark.parametrize("side", [TRAIN, VALIDATION])
 def test_an_empty_side_is_critical(side):
     patches = patch_set(noise(30), np.arange(30) % 3)
     sides = np.full(30, VALIDATION if side == TRAIN else TRAIN)
-    assert said(check_classes(patches, split_of(patches, sides)))[-1] == (
+    assert titles(found_by(SidesCheck, patches, split_of(patches, sides)))[-1] == (
         "critical",
         f"the {'training' if side == TRAIN else 'validation'} side is empty",
     )
 
 
-def test_names_that_are_no_names_are_noted():
+def test_unusable_names_give_notes():
     names = ("Rice", "rice ", "", "[0 1 0]", "0. 0. 1.", "mud")
     patches = replace(patch_set(noise(50), np.arange(50) % 5, classes=6), classes=names)
-    found = check_names(patches)
+    found = found_by(NamesCheck, patches)
     assert {one.severity for one in found} == {"note"}
     assert [one.numbers["classes"] for one in found] == [
         ["2"], ["[0 1 0]", "0. 0. 1."], ["Rice", "rice "], ["mud"],
     ]  # fmt: skip
-    assert not check_names(patch_set(noise(30), np.arange(30) % 3))
+    assert not found_by(NamesCheck, patch_set(noise(30), np.arange(30) % 3))
 
 
 # Gaps
@@ -162,17 +171,17 @@ def test_names_that_are_no_names_are_noted():
 
 def gaps(images, labels=None, classes=3, split=None):
     patches = patch_set(images, np.arange(len(images)) % classes if labels is None else labels)
-    return check_gaps(patches, split, measure(patches))
+    return found_by(GapsCheck, patches, split)
 
 
-def test_whole_patches_have_no_gaps():
+def test_complete_patches_have_no_gaps():
     assert gaps(noise(300)) == []
     assert gaps(np.random.default_rng(0).integers(0, 256, (300, 3, 8, 8)).astype(np.uint8)) == []
 
 
 @pytest.mark.parametrize(("number", "severity"), [(1, "warning"), (3, "critical")])
 @pytest.mark.parametrize("value", [5.0, np.nan])
-def test_empty_patches_are_told(number, severity, value):
+def test_empty_patches_are_found(number, severity, value):
     images = noise(300)
     images[7 : 7 + number, :, 1:] = value
     images[7 : 7 + number, :, 0] = value if value == 5 else 0
@@ -192,22 +201,22 @@ def test_a_class_with_empty_patches_is_critical():
     assert gaps(images, labels, 2)[0].severity == "warning"
 
 
-def test_faint_patches_deserve_a_look():
+def test_faint_patches_are_a_warning():
     images = noise(300)
     images[5] *= 0.01
     finding = the_one(gaps(images))
     assert (finding.severity, finding.groups) == ("warning", ((5,),))
-    assert "hardly any contrast" in finding.title
+    assert "almost no contrast" in finding.title
 
 
-def test_dead_bands_deserve_a_look():
+def test_bands_without_contrast_are_a_warning():
     images = noise(60, bands=3)
     images[:, 1] = 4
     finding = the_one(gaps(images))
     assert finding.title == "no patch has contrast in band 'band 2'"
 
 
-def test_gaps_that_tell_the_class_deserve_a_look():
+def test_gaps_that_reveal_the_class_are_a_warning():
     images, labels = noise(300), np.arange(300) % 3
     images[labels == 1, :, 0] = np.nan
     finding = the_one(gaps(images))
@@ -223,7 +232,7 @@ def test_gaps_that_tell_the_class_deserve_a_look():
 
 @pytest.mark.parametrize("value", [0, 7.5, -40])
 @pytest.mark.parametrize("where", ["top", "triangle", "frame"])
-def test_a_mute_that_tells_the_class_is_named(value, where):
+def test_a_mute_that_reveals_the_class_is_found(value, where):
     images = noise(120, bands=2, size=24)
     row, column = np.indices((24, 24))
     filled = {
@@ -239,17 +248,17 @@ def test_a_mute_that_tells_the_class_is_named(value, where):
     pixels = measure(patches)
     np.testing.assert_allclose(pixels.filled[labels == 1], filled.mean(), rtol=0.03)
     assert not pixels.filled[labels != 1].any()
-    found = the_one(check_gaps(patches, None, pixels))
+    found = the_one(found_by(GapsCheck, patches))
     assert (found.check, found.severity) == ("gaps", "warning")
     assert "as by a mute or padding" in found.title
     assert found.numbers["patches"] == 40
-    # What is left of the patch is what brightness and contrast are of; two tips of a triangle are.
+    # Brightness and contrast are those of the other pixels, and of two tips of the triangle.
     clear = measure(patch_set(np.where(filled, np.nan, images), labels))
     atol = 1e-5 if where != "triangle" else 0.01 * abs(value) + 0.01
     np.testing.assert_allclose(pixels.mean[labels == 1], clear.mean[labels == 1], atol=atol)
 
 
-def test_more_of_a_mute_is_named_where_every_patch_has_some():
+def test_a_larger_mute_is_found_if_every_patch_has_one():
     images, labels = noise(200, size=20), np.arange(200) % 2
     for k, image in enumerate(images):
         image[:, : 2 + 6 * labels[k]] = 0

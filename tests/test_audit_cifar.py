@@ -1,4 +1,4 @@
-"""The audit of real pictures: CIFAR-10 is known for its copies (Barz and Denzler 2020, ciFAIR)."""
+"""The audit of CIFAR-10, which has known copies (Barz and Denzler 2020, ciFAIR)."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def test_copies_look_alike_and_are_of_one_class(cifar):
     np.testing.assert_array_equal(cifar.labels[pairs.first], cifar.labels[pairs.second])
     one, other = (cifar.images[index].astype(float) for index in (pairs.first, pairs.second))
     alike = [
-        max(np.corrcoef(a.ravel(), turned.ravel())[0, 1] for turned in (b, b[..., ::-1]))
+        max(np.corrcoef(a.ravel(), flipped.ravel())[0, 1] for flipped in (b, b[..., ::-1]))
         for a, b in zip(one, other, strict=True)
     ]
     assert min(alike) > 0.7
 
 
-def test_a_small_part_of_it_passes(cifar):
+def test_a_part_of_it_passes(cifar):
     found = audit(cifar.subset(np.arange(0, len(cifar), 8)))
     assert found.about["split"] == {"splitter": "as delivered"}
     assert not found.failed, str(found)

@@ -1,4 +1,4 @@
-"""Copies and overlaps: found where they are, up to what was done to them, and only there."""
+"""Copies and overlaps: all of them are found, also if they are changed, and nothing else."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from outcrop.auditing.detail import (
     orientations,
     standardised,
 )
-from outcrop.auditing.duplicates import check_duplicates, check_overlaps
+from outcrop.auditing.duplicates import DuplicatesCheck, OverlapsCheck
 from outcrop.auditing.overlaps import overlapping
 from outcrop.auditing.pixels import measure
 from outcrop.patches.flips import FLIPS, KEEP_SHAPE, flip
 from outcrop.splits import BUFFER, TEST, TRAIN, VALIDATION
-from tests.patches import noise, patch_set, split_of, the_one
+from tests.patches import found_by, noise, patch_set, split_of, the_one
 from tests.synthetic import cut_scene, cut_volume, smooth
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 SIDE = 20
 
 
-def pictures(n, side=SIDE, blur=0.8, seed=0):
+def images_of(n, side=SIDE, blur=0.8, seed=0):
     return gaussian_filter(noise(n, 1, side, seed=seed), (0, 0, blur, blur))
 
 
@@ -54,14 +54,14 @@ def near(images, positions=None, **fields):
 
 
 def duplicates(patches, split=None):
-    return check_duplicates(patches, split, measure(patches))
+    return found_by(DuplicatesCheck, patches, split)
 
 
-# The detail of pictures
+# Fine detail
 
 
-def test_pictures_are_standardised_whatever_their_units():
-    images = pictures(5, seed=1)
+def test_images_are_standardised_in_any_unit():
+    images = images_of(5, seed=1)
     plain = standardised(images)
     np.testing.assert_allclose(plain.mean(axis=(1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(plain.std(axis=(1, 2)), 1, rtol=1e-5)
@@ -81,8 +81,8 @@ def test_the_eight_orientations_are_those_of_all_flips():
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (12, 20)])
-def test_a_descriptor_is_turned_as_its_picture_is(shape):
-    images = standardised(pictures(6, 24)[:, :, : shape[0], : shape[1]])
+def test_a_descriptor_is_oriented_like_its_image(shape):
+    images = standardised(images_of(6, 24)[:, :, : shape[0], : shape[1]])
     describe = Whitening.of([images]).describe(32)
     for one in orientations(shape):
         np.testing.assert_allclose(
@@ -94,16 +94,16 @@ def test_a_descriptor_is_turned_as_its_picture_is(shape):
     )
 
 
-def test_what_is_usual_does_not_depend_on_the_batches():
-    images = standardised(pictures(20))
+def test_the_mean_power_does_not_depend_on_the_batches():
+    images = standardised(images_of(20))
     one, several = Whitening.of([images]), Whitening.of([images[:3], images[3:]])
     np.testing.assert_allclose(one.power, several.power, rtol=1e-5)
 
 
 @pytest.mark.parametrize("blur", [0.0, 1.0, 2.0])
-def test_pictures_that_share_nothing_agree_no_more_than_chance_gives(blur):
-    white = Whitening.of([standardised(pictures(200, blur=blur))])(
-        standardised(pictures(200, blur=blur, seed=1))
+def test_the_agreement_of_unrelated_images_is_that_of_chance(blur):
+    white = Whitening.of([standardised(images_of(200, blur=blur))])(
+        standardised(images_of(200, blur=blur, seed=1))
     )
     one, other = np.array(list(combinations(range(200), 2))).T
     _, evidence = agreement(white[one], white[other])
@@ -113,15 +113,15 @@ def test_pictures_that_share_nothing_agree_no_more_than_chance_gives(blur):
 
 @given(st.integers(0, 99))
 @settings(deadline=None, max_examples=10)
-def test_a_picture_agrees_with_itself(seed):
-    images = standardised(pictures(8, seed=seed))
+def test_an_image_agrees_with_itself(seed):
+    images = standardised(images_of(8, seed=seed))
     white = Whitening.of([images])(images)
     r, evidence = agreement(white, white)
     np.testing.assert_allclose(r, 1, rtol=1e-4)
     assert (evidence > 50).all()
 
 
-def test_one_bright_edge_in_common_is_no_evidence():
+def test_a_common_bright_edge_is_not_significant():
     across = np.abs(np.hypot(*(np.mgrid[:24, :24] - 3)) - 12)
     images = 8 * np.exp(-(across**2) / 2) + noise(60, 1, 24)
     images[1:] = noise(59, 1, 24, seed=1)
@@ -139,29 +139,29 @@ def test_one_bright_edge_in_common_is_no_evidence():
 
 
 @pytest.mark.parametrize("name", FLIPS)
-def test_an_exact_copy_is_found_however_it_lies(name):
-    images = pictures(30)
+def test_an_exact_copy_is_found_in_every_orientation(name):
+    images = images_of(30)
     images[17] = flip(images[4], name)
     assert ends(exact(images)) == {(4, 17)}
 
 
-def test_copies_point_to_the_first_of_their_kind():
-    images = pictures(12)
+def test_copies_are_paired_with_the_first_of_them():
+    images = images_of(12)
     images[[5, 9]], images[11] = images[2], images[7]
     found = exact(images)
     assert ends(found) == {(2, 5), (2, 9), (7, 11)}
     assert [cluster.tolist() for cluster in found.clusters(12)] == [[2, 5, 9], [7, 11]]
 
 
-def test_empty_patches_are_no_copies():
-    images = pictures(10)
+def test_constant_patches_are_not_copies():
+    images = images_of(10)
     images[2:6] = 3
     assert not len(exact(images))
     assert not len(exact(np.zeros((5, 1, 8, 8), np.uint8)))
 
 
-def test_a_single_pixel_makes_it_no_exact_copy():
-    images = np.round(100 * pictures(10)).astype(np.int16)
+def test_a_copy_with_one_other_pixel_is_not_exact():
+    images = np.round(100 * images_of(10)).astype(np.int16)
     images[3] = images[8]
     images[3, 0, 0, 0] += 1
     assert not len(exact(images))
@@ -179,7 +179,7 @@ def test_a_single_pixel_makes_it_no_exact_copy():
 def test_a_near_copy_is_found_up_to_flips_brightness_and_polarity(
     one, other, name, gain, offset, seed, sign
 ):
-    images = 20 * pictures(50, seed=seed)
+    images = 20 * images_of(50, seed=seed)
     if one != other:
         dark = np.random.default_rng(seed).normal(size=images[0].shape)
         images[other] = sign * gain * flip(images[one], name) + offset + gain * dark
@@ -191,13 +191,13 @@ def test_a_near_copy_is_found_up_to_flips_brightness_and_polarity(
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_pictures_that_only_resemble_each_other_are_no_copies(seed):
+def test_similar_images_are_not_copies(seed):
     patches = alike(seed, 200).patches
     assert not len(near_copies(patches, np.arange(200)).pairs)
 
 
-def test_a_copy_in_copies_of_another_size_of_set(monkeypatch):
-    images = pictures(120)
+def test_copies_do_not_depend_on_the_size_of_batches(monkeypatch):
+    images = images_of(120)
     images[90], images[100] = 2 * images[10], images[20, :, ::-1]
     whole = near(images)
     monkeypatch.setattr(copies, "_BLOCK", (16, 32))
@@ -207,7 +207,7 @@ def test_a_copy_in_copies_of_another_size_of_set(monkeypatch):
 
 
 def test_the_work_on_near_copies_is_bounded(monkeypatch):
-    images = pictures(100)
+    images = images_of(100)
     images[50:] = 2 * images[:50] + 1
     monkeypatch.setattr(copies, "_WORK", 8 * 128 * 100 * 20)
     found = near(images, seed=1)
@@ -223,15 +223,15 @@ def overlapping_squares(n=40):
     return cut_scene(smooth(1, 0), at, at, np.zeros(n, int), size=16, classes=("a",))
 
 
-def test_patches_that_overlap_on_known_ground_are_no_copies():
+def test_patches_with_overlapping_positions_are_not_copies():
     patches = overlapping_squares()
     assert not duplicates(patches)
     lost = replace(patches, positions=None, sources=(), crs=None)
-    assert check_overlaps(lost, None, measure(lost))
-    assert not check_overlaps(patches, None, measure(patches))
+    assert found_by(OverlapsCheck, lost)
+    assert not found_by(OverlapsCheck, patches)
 
 
-def test_copies_on_different_ground_are_copies_whatever_the_positions():
+def test_copies_with_distant_positions_are_copies():
     patches = overlapping_squares()
     patches.images[30] = 3 * patches.images[2]
     assert the_one(duplicates(patches)).groups == ((2, 30),)
@@ -244,17 +244,17 @@ def volume_patches(step):
     return cut_volume(cube, 0, index, at, at, np.arange(len(index)) % 2, size=16)
 
 
-def test_neighbouring_slices_are_no_copies_where_positions_are_known():
+def test_neighbouring_slices_with_positions_are_not_copies():
     patches = volume_patches(step=3)
     assert not duplicates(patches)
     lost = replace(patches, positions=None, sources=())
-    (said,) = duplicates(lost)
-    assert said.severity == "note"
-    assert "nearly what another one shows, in other pixels" in said.title
+    (finding,) = duplicates(lost)
+    assert finding.severity == "note"
+    assert "almost like another patch" in finding.title
     sides = np.arange(len(lost)) % 2
-    (said,) = duplicates(lost, split_of(lost, sides))
-    assert said.severity == "warning"
-    assert said.numbers["pairs across sides"] > 0
+    (finding,) = duplicates(lost, split_of(lost, sides))
+    assert finding.severity == "warning"
+    assert finding.numbers["pairs across sides"] > 0
 
 
 def test_copies_in_different_volumes_are_copies():
@@ -274,11 +274,11 @@ def test_copies_in_different_volumes_are_copies():
     assert the_one(duplicates(twice)).groups == ((0, 6),)
 
 
-# What is said of copies
+# Findings about copies
 
 
 def with_copies(labels=None):
-    images = pictures(60)
+    images = images_of(60)
     images[40:43] = 0.5 * images[0:3, :, ::-1]
     images[50] = images[3]
     return patch_set(images, np.arange(60) % 2 if labels is None else labels)
@@ -288,27 +288,29 @@ def test_copies_across_sides_are_critical():
     patches = with_copies()
     sides = np.where(np.arange(60) < 40, TRAIN, VALIDATION)
     conflict, across = duplicates(patches, split_of(patches, sides))
-    assert "with more than one label" in conflict.title
+    assert "copies with different labels" in conflict.title
     assert (conflict.severity, across.severity) == ("critical", "critical")
     assert across.title == (
-        "4 of 20 patches that judge (20 %) have a copy in training: 1 exact up to flips and turns, "
-        "3 in other brightness or damaged"
+        "4 of 20 validation and test patches (20 %) have a copy in training: 1 exact up to flips "
+        "and rotations, 3 with other brightness or damage"
     )
     assert across.numbers["clusters"] == 4
     assert set(across.groups) == {(0, 40), (1, 41), (2, 42), (3, 50)}
 
 
-def test_copies_on_one_side_deserve_a_look():
+def test_copies_on_one_side_are_a_warning():
     patches = with_copies(np.zeros(60, int))
     sides = np.where(np.isin(np.arange(60) % 40, [0, 1, 2, 3, 10]), VALIDATION, TRAIN)
     sides[50] = VALIDATION
     finding = the_one(duplicates(patches, split_of(patches, sides)))
     assert finding.severity == "warning"
-    assert finding.title == "8 patches in 4 clusters of copies (13 % of all), each on one side"
+    assert finding.title == (
+        "8 patches in 4 clusters of copies (13 % of all), each cluster on one side"
+    )
     assert the_one(duplicates(patches)).title == "8 patches in 4 clusters of copies (13 % of all)"
 
 
-def test_copies_in_the_buffer_leak_nothing():
+def test_copies_in_the_buffer_are_not_across_sides():
     patches = with_copies(np.zeros(60, int))
     sides = np.where(np.arange(60) < 40, TRAIN, BUFFER)
     assert the_one(duplicates(patches, split_of(patches, sides))).severity == "warning"
@@ -319,10 +321,10 @@ def test_copies_of_validation_in_the_test_side_are_critical():
     sides = np.where(np.arange(60) < 20, VALIDATION, np.where(np.arange(60) < 35, TRAIN, TEST))
     finding = the_one(duplicates(patches, split_of(patches, sides)))
     assert finding.severity == "critical"
-    assert finding.title == "4 clusters of copies on validation and test side"
+    assert finding.title == "4 clusters of copies in both validation and test"
 
 
-def test_clusters_are_what_pairs_hold_together():
+def test_clusters_are_the_connected_components_of_pairs():
     pairs = Pairs(np.array([4, 1, 7]), np.array([5, 4, 9]), np.ones(3, np.float32))
     assert [one.tolist() for one in pairs.clusters(12)] == [[1, 4, 5], [7, 9]]
     assert no_pairs().clusters(12) == []
@@ -333,8 +335,8 @@ def test_clusters_are_what_pairs_hold_together():
 
 
 def shifted(n, down, right, side=24, seed=0):
-    """`n` pictures, and the first of them once more, cut some pixels away."""
-    wide = pictures(n, 2 * side, seed=seed)
+    """`n` images, and the first of them again, shifted by some pixels."""
+    wide = images_of(n, 2 * side, seed=seed)
     low = side // 2
     images = wide[:, :, low : low + side, low : low + side]
     again = wide[:1, :, low + down : low + down + side, low + right : low + right + side]
@@ -358,20 +360,20 @@ def test_an_overlap_is_found_with_its_shift(down, right, name, seed):
 def test_an_overlap_across_sides_is_critical():
     patches = patch_set(shifted(60, 4, -3), np.zeros(61, int))
     sides = np.where(np.arange(61) < 50, TRAIN, VALIDATION)
-    finding = the_one(check_overlaps(patches, split_of(patches, sides), measure(patches)))
+    finding = the_one(found_by(OverlapsCheck, patches, split_of(patches, sides)))
     assert finding.severity == "critical"
     assert finding.title == (
-        "of 61 patches, at least 3.3 % overlap another, 5 pixels apart in the median; "
+        "at least 3.3 % of 61 patches overlap another patch, with a median shift of 5 pixels; "
         "1 pair across sides"
     )
     assert finding.groups == ((0, 60),)
-    assert the_one(check_overlaps(patches, None, measure(patches))).severity == "warning"
+    assert the_one(found_by(OverlapsCheck, patches)).severity == "warning"
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_pictures_that_only_resemble_each_other_do_not_overlap(seed):
+def test_similar_images_do_not_overlap(seed):
     patches = alike(seed, 150).patches
-    assert check_overlaps(patches, None, measure(patches)) == []
+    assert found_by(OverlapsCheck, patches) == []
 
 
 def test_the_work_on_overlaps_is_bounded(monkeypatch):
@@ -394,14 +396,14 @@ def test_the_search_does_not_depend_on_its_blocks(monkeypatch):
 
 
 def layered_sections(step, side=44, seed=0):
-    """Sections of a folded cube, none of which shares a pixel with another, and what is in them."""
-    dice = np.random.default_rng(seed)
-    trace = gaussian_filter(dice.normal(size=400), 1.5)
-    fold = 60 * gaussian_filter(dice.normal(size=(60, 140)), 12) * 12
+    """Sections of a folded cube; no two of them share a pixel."""
+    rng = np.random.default_rng(seed)
+    trace = gaussian_filter(rng.normal(size=400), 1.5)
+    fold = 60 * gaussian_filter(rng.normal(size=(60, 140)), 12) * 12
     at = np.arange(220) + fold[:, :, None] + 80
     cube = np.interp(at, np.arange(400), trace)
     cube *= 1 + 0.2 * smooth((5, 5, 2), seed, cube.shape)
-    cube += 0.05 * cube.std() * dice.normal(size=cube.shape)
+    cube += 0.05 * cube.std() * rng.normal(size=cube.shape)
     return np.stack(
         [
             cube[k, x : x + side, t : t + side]
@@ -413,17 +415,17 @@ def layered_sections(step, side=44, seed=0):
 
 
 @pytest.mark.parametrize("step", [1, 3, 12])
-def test_sections_of_a_layered_cube_that_touch_are_neither_copies_nor_overlaps(step):
+def test_touching_sections_of_a_layered_cube_are_neither_copies_nor_overlaps(step):
     images = layered_sections(step)
     patches = patch_set(images, np.arange(len(images)) % 2)
     found = near(images)
     assert not len(found.pairs)
     assert (len(found.alike) > 10) == (step < 12)
-    assert not check_overlaps(patches, None, measure(patches))
+    assert not found_by(OverlapsCheck, patches)
 
 
 @pytest.mark.parametrize("change", ["grey levels", "noise", "blur", "gain"])
-def test_damaged_copies_among_sections_that_are_alike_are_told(change):
+def test_damaged_copies_among_similar_sections_are_found(change):
     images = layered_sections(3)
     copied = images[::5]
     changed = {
@@ -438,8 +440,8 @@ def test_damaged_copies_among_sections_that_are_alike_are_told(change):
     assert len(ends(found.pairs) - planted) <= 0.1 * len(planted)
 
 
-def test_coherence_is_that_of_the_same_pixels_through_any_filter():
-    images = standardised(pictures(30, 32))
+def test_coherence_does_not_depend_on_a_filter():
+    images = standardised(images_of(30, 32))
     assert coherence(images, -images) == pytest.approx(-1)
     blurred = standardised(gaussian_filter(images, (0, 1, 1))[:, None])
     assert (coherence(images, blurred) > 0.98).all()

@@ -1,4 +1,4 @@
-"""Faults planted as in the benchmark are found, and clean sets are let pass: one seed of each."""
+"""Faults planted as in the benchmark are found, and clean sets pass: one seed of each."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_clean_set_passes(name):
 def test_a_planted_fault_is_found_and_nothing_else(fault):
     planted = fault.plant(clean(fault.worlds[0]), fault.stated, np.random.default_rng(0))
     found = audit(planted.patches, planted.split)
-    told = judge(found, fault)
-    assert told.found, str(found)
-    assert not told.false, str(found)
+    result = judge(found, fault)
+    assert result.found, str(found)
+    assert not result.false, str(found)
     assert all(one.remedy for one in found.findings if one.severity != "note")

@@ -1,4 +1,4 @@
-"""Checks on ground: variograms, distances, overlap, advice."""
+"""Checks of positions: variograms, distances, overlaps and recommended blocks."""
 
 from __future__ import annotations
 
@@ -13,15 +13,12 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from outcrop.auditing.audit import audit
-from outcrop.auditing.autocorrelation import check_autocorrelation, measure_autocorrelation
-from outcrop.auditing.blocks import advise_blocks
-from outcrop.auditing.distances import check_distances, covered, gaps
-from outcrop.auditing.draws import draw_from_origins, draw_from_patches
-from outcrop.auditing.origin import open_origins, open_to_map
-from outcrop.auditing.representative import check_representative
-from outcrop.auditing.variogram import variogram
+from outcrop.auditing.autocorrelation import advise_blocks, measure_autocorrelation
+from outcrop.auditing.check import Context, open_to_map
+from outcrop.auditing.spatial import AutocorrelationCheck, DistanceCheck, covered, gaps
+from outcrop.auditing.transfer import TransferCheck
+from outcrop.auditing.variogram import draw_from_patches, draw_from_sources, variogram
 from outcrop.errors import OutcropError
-from outcrop.models.features import statistics
 from outcrop.patches.cut import cut
 from outcrop.patches.cut_volume import cut_volume as cut_volume_file
 from outcrop.patches.positions import scene_positions, volume_positions
@@ -35,8 +32,9 @@ from outcrop.splits import (
     Split,
     block_split,
 )
-from outcrop.splits.ground import near
+from outcrop.splits.geometry import near
 from tests.command_line import check_refused
+from tests.patches import found_by
 from tests.rasters import write_raster
 from tests.synthetic import PIXEL, cut_scene, cut_volume, smooth
 
@@ -46,9 +44,9 @@ DRAWS = 3
 
 def points(seed, number=1500, side=SIDE, windows=24):
     """Pixels of windows of 64, as the audit draws them."""
-    dice = np.random.default_rng(seed)
-    corner = dice.integers(0, side - 63, (windows, 1, 2))
-    return (corner + dice.integers(0, 64, (windows, number // windows, 2))).reshape(-1, 2)
+    rng = np.random.default_rng(seed)
+    corner = rng.integers(0, side - 63, (windows, 1, 2))
+    return (corner + rng.integers(0, 64, (windows, number // windows, 2))).reshape(-1, 2)
 
 
 def draws_of(field, seed=0, count=4):
@@ -77,8 +75,8 @@ def measured(**kind):
     return patches, measure_autocorrelation(patches, draws=DRAWS)
 
 
-def at_random(patches, seed=0):
-    return RandomSplit(seed=seed).assign(patches)
+def random_split(patches, seed=0):
+    return RandomSplit(random_state=seed).assign(patches)
 
 
 @pytest.mark.parametrize("sigma", [3, 10])
@@ -104,8 +102,8 @@ def test_the_range_of_an_exponential_field_is_found(seed):
 
 
 def test_gamma_is_half_the_mean_squared_difference():
-    dice = np.random.default_rng(0)
-    at, values = dice.uniform(0, 30, (400, 2)), dice.normal(size=400)
+    rng = np.random.default_rng(0)
+    at, values = rng.uniform(0, 30, (400, 2)), rng.normal(size=400)
     found = variogram([(at, values)], 0.5, robust=False)
     apart = np.hypot(*(at[:, None] - at).T)[np.triu_indices(400, 1)]
     squares = np.square(values[:, None] - values)[np.triu_indices(400, 1)]
@@ -124,13 +122,13 @@ def test_noise_has_no_range_and_a_slope_no_end():
     assert variogram(draws_of(np.zeros((SIDE, SIDE))), 1.0) is None
 
 
-def test_alike_is_where_a_third_of_the_sill_is_reached():
+def test_two_thirds_of_the_variance_are_shared_up_to_a_lag():
     # exp(-(h / 2 sigma)^2) is two thirds at 1.274 sigma.
     found = variogram(draws_of(smooth(10, 0)), 1.0)
-    assert found.alike == pytest.approx(12.7, rel=0.25)
+    assert found.two_thirds == pytest.approx(12.7, rel=0.25)
 
 
-def test_resemblance_of_patches_without_their_scene_is_that_of_the_field():
+def test_the_range_from_patches_is_that_of_the_field():
     _, found = measured(sigma=5.0)
     assert found.origin == "the patches"
     assert found.range == pytest.approx(3.46 * 5 * PIXEL, rel=0.2)
@@ -138,7 +136,7 @@ def test_resemblance_of_patches_without_their_scene_is_that_of_the_field():
     assert 200 < found.labels.range < 800  # squares of 400 m
 
 
-def test_resemblance_is_the_same_for_the_same_seed():
+def test_autocorrelation_is_the_same_for_the_same_seed():
     patches, one = measured()
     again = measure_autocorrelation(patches, draws=DRAWS)
     np.testing.assert_array_equal(again.pixels[0].gamma, one.pixels[0].gamma)
@@ -153,11 +151,11 @@ def test_a_volume_has_a_range_along_each_axis(tmp_path):
     patches = cut_volume_file(
         tmp_path / "cube.npy", tmp_path / "labels.npy", 0, 16, stride=20, slice_stride=9
     )
-    found = measure_autocorrelation(patches, open_origins(patches), draws=DRAWS)
+    found = measure_autocorrelation(patches, Context(patches).sources, draws=DRAWS)
     assert found.origin == "the volumes"
     assert found.ranges[0] > 2 * found.ranges[1:].max()
     assert found.ranges[1] == pytest.approx(3.46 * 2, rel=0.3)
-    # exp(-(h / 16)^2) is two thirds at 10.2: so many slices behind a patch show nearly the same.
+    # exp(-(h / 16)^2) is two thirds at 10.2: so many slices look almost the same.
     through = found.through(patches.positions)
     assert through[:, 0].min() == pytest.approx(10.2, rel=0.35)
     assert (through[:, 1:] == 0).all()
@@ -191,14 +189,14 @@ def test_pixels_of_scenes_and_volumes_are_drawn_with_their_place(tmp_path):
         write_raster(tmp_path / "labels.tif", labels, nodata=0),
         size=8,
     )
-    for at, values in draw_from_origins(patches, open_origins(patches), seed=0, draws=2):
+    for at, values in draw_from_sources(patches, Context(patches).sources, seed=0, draws=2):
         np.testing.assert_allclose(at[:, 0], 1_200_000 - 10 * (values[:, 0] + 0.5))
         np.testing.assert_allclose(at[:, 1], 600_000 + 10 * (values[:, 1] + 0.5))
     shape = (20, 30, 40)
     np.save(tmp_path / "cube.npy", np.arange(np.prod(shape), dtype=np.float32).reshape(shape))
     np.save(tmp_path / "classes.npy", in_halves(shape))
     patches = cut_volume_file(tmp_path / "cube.npy", tmp_path / "classes.npy", 0, 8, stride=7)
-    for at, values in draw_from_origins(patches, open_origins(patches), seed=0, draws=2, axis=2):
+    for at, values in draw_from_sources(patches, Context(patches).sources, seed=0, draws=2, axis=2):
         voxel = np.stack(np.unravel_index(values[:, 0].astype(int), shape), axis=1)
         np.testing.assert_array_equal(at, voxel)
 
@@ -209,20 +207,20 @@ def test_sources_that_are_gone_or_changed_are_not_read(tmp_path):
     labels[::8, ::8], labels[4::8, ::8] = 1, 2
     scene = write_raster(tmp_path / "scene.tif", pixels)
     patches = cut(scene, write_raster(tmp_path / "labels.tif", labels, nodata=0), size=4)
-    assert [origin.title for origin in open_origins(patches)] == [str(scene)]
+    assert [source.title for source in Context(patches).sources] == [str(scene)]
     write_raster(scene, pixels[:30])
-    assert not open_origins(patches)
+    assert not Context(patches).sources
     scene.unlink()
-    assert not open_origins(patches)
+    assert not Context(patches).sources
 
 
 def test_what_cannot_be_mapped_is_refused(tmp_path):
     patches = dense()
     np.save(tmp_path / "cube.npy", np.zeros((9, 9, 9), np.float32))
-    with pytest.raises(OutcropError, match="is a volume, and the patches are from scenes"):
+    with pytest.raises(OutcropError, match="is a volume, but the patches are from scenes"):
         open_to_map([tmp_path / "cube.npy"], patches)
     one = write_raster(tmp_path / "one.tif", np.ones((1, 30, 30), np.uint8))
-    with pytest.raises(OutcropError, match=r"has 1 band .* patch set has 2 bands .*; take"):
+    with pytest.raises(OutcropError, match=r"has 1 band .* patch set has 2 bands .*; use"):
         open_to_map([one], patches)
     with pytest.raises(OutcropError, match="no such file"):
         open_to_map([tmp_path / "none.tif"], patches)
@@ -254,7 +252,7 @@ def test_gaps_are_those_of_the_definition(one, other):
     for i, (row, column, size) in enumerate(one):
         every = [max(abs(row - r), abs(column - c)) - (size + s) / 2 for r, c, s in other]
         assert gap[i] == min(every) == every[which[i]]
-    # A gap below a buffer is what a split by ground calls near, where all are of one size.
+    # A gap below a buffer means `near`, if all patches have the same size.
     if len({size for *_, size in one + other}) == 1:
         np.testing.assert_array_equal(gap < 3, near(mine, theirs, 3))
 
@@ -284,7 +282,7 @@ def test_gaps_in_volumes_are_those_of_the_definition(places, slack):
 def test_gaps_are_the_same_in_parts(monkeypatch):
     positions = dense().positions
     whole = gaps(positions[:50], positions[50:])
-    monkeypatch.setattr("outcrop.auditing.distances._CHUNK", 7 * (len(positions) - 50))
+    monkeypatch.setattr("outcrop.auditing.spatial._CHUNK", 7 * (len(positions) - 50))
     for one, other in zip(whole, gaps(positions[:50], positions[50:]), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -305,9 +303,9 @@ def test_covered_in_a_volume_counts_the_plane():
     assert covered(one, behind, np.array([0, 2, 0])) == pytest.approx(0.5)
 
 
-def test_a_split_at_random_of_overlapping_patches_is_critical():
+def test_a_random_split_of_overlapping_patches_is_critical():
     patches = dense()
-    split = at_random(patches)
+    split = random_split(patches)
     found = audit(patches, split)
     assert found.failed
     overlaps = next(one for one in found.findings if one.check == "overlaps")
@@ -322,12 +320,12 @@ def test_a_split_at_random_of_overlapping_patches_is_critical():
         assert near(positions[[validation]], positions[[train]], 0)
 
 
-def test_the_blocks_advised_make_a_split_that_the_audit_accepts():
+def test_the_recommended_blocks_pass_the_audit():
     patches, autocorrelation = measured()
     advice = advise_blocks(patches, autocorrelation.ranges)
     assert advice.wide
     assert advice.block >= autocorrelation.range
-    # Middles of sides are further apart than the range.
+    # Centres of patches of different sides are further apart than the range.
     assert advice.buffer + 8 * PIXEL >= autocorrelation.range
     split = BlockSplit(block=advice.block, buffer=advice.buffer).assign(patches)
     found = audit(patches, split)
@@ -338,13 +336,13 @@ def test_the_blocks_advised_make_a_split_that_the_audit_accepts():
 
 
 @pytest.mark.parametrize("step", [6, 8, 10])
-def test_without_a_buffer_the_ground_is_nearer_than_it_resembles_itself(step):
+def test_without_a_buffer_sides_are_closer_than_the_range(step):
     patches, autocorrelation = measured(sigma=6.0, step=step)
     columns = patches.positions.column
-    # Two halves by hand: nobody left out patches at the line between them.
+    # Two halves without a buffer between them.
     sides = np.where(columns < columns.mean(), TRAIN, VALIDATION).astype(np.int8)
     split = Split(sides, sides.astype(int), patches.fingerprint)
-    (found,) = check_distances(patches, split, autocorrelation)
+    (found,) = found_by(DistanceCheck, patches, split, autocorrelation=autocorrelation)
     last = columns[sides == TRAIN].max()
     if step < 8:
         assert (found.check, found.severity) == ("overlaps", "critical")
@@ -352,7 +350,7 @@ def test_without_a_buffer_the_ground_is_nearer_than_it_resembles_itself(step):
         assert found.numbers["overlapping"] == first.sum()
         split = replace(split, sides=np.where(columns == last, BUFFER, sides).astype(np.int8))
         last -= step
-        (found,) = check_distances(patches, split, autocorrelation)
+        (found,) = found_by(DistanceCheck, patches, split, autocorrelation=autocorrelation)
     within = (columns[sides == VALIDATION] - last) * PIXEL < autocorrelation.range
     assert (found.check, found.numbers["overlapping"]) == ("distance", 0)
     assert found.numbers["within_range"] == pytest.approx(within.mean(), abs=1e-4)
@@ -369,44 +367,51 @@ def test_neighbouring_slices_count_as_overlap(tmp_path):
     )
     sides = np.where(index % 4 == 0, VALIDATION, TRAIN).astype(np.int8)
     split = Split(sides, index, patches.fingerprint)
-    (found,) = check_distances(patches, split, autocorrelation)
+    (found,) = found_by(DistanceCheck, patches, split, autocorrelation=autocorrelation)
     assert (found.check, found.severity) == ("overlaps", "critical")
     assert found.numbers["overlapping_share"] == 1
-    assert "slices behind it" in found.title
-    # Without the volume it is not known how far behind a slice still shows the same.
-    (alone,) = check_distances(patches, split, measure_autocorrelation(patches, draws=DRAWS))
+    assert "slices away" in found.title
+    # Without the volume the number of similar slices is unknown.
+    (alone,) = found_by(
+        DistanceCheck, patches, split, autocorrelation=measure_autocorrelation(patches, draws=DRAWS)
+    )
     assert (alone.check, alone.numbers["overlapping"]) == ("distance", 0)
     halves = np.where(index < 32, VALIDATION, TRAIN).astype(np.int8)
     halves[np.abs(index - 32) < 14] = BUFFER
-    (found,) = check_distances(patches, Split(halves, index, patches.fingerprint), autocorrelation)
+    (found,) = found_by(
+        DistanceCheck,
+        patches,
+        Split(halves, index, patches.fingerprint),
+        autocorrelation=autocorrelation,
+    )
     assert (found.check, found.severity) == ("distance", "note")
 
 
-def test_patches_without_a_place_or_a_split():
+def test_patches_without_positions_or_a_split():
     patches = dense()
-    (found,) = check_distances(patches, None)
+    (found,) = found_by(DistanceCheck, patches)
     assert (found.check, found.severity) == ("overlaps", "note")
     assert found.numbers["overlapping"] == len(patches)
     apart = dense(step=9)
-    assert check_distances(apart, None) == []
+    assert found_by(DistanceCheck, apart) == []
     lost = replace(patches, positions=None, sources=(), crs=None)
-    (found,) = check_distances(lost, None)
+    (found,) = found_by(DistanceCheck, lost)
     assert found.severity == "note"
     assert "outcrop locate" in found.remedy
 
 
-def test_ground_too_small_for_its_range_is_said():
+def test_an_area_too_small_for_its_range_is_reported():
     patches, autocorrelation = measured(sigma=40.0)
     advice = advise_blocks(patches, autocorrelation.ranges)
     assert advice is None or not advice.wide
-    (found,) = check_autocorrelation(patches, autocorrelation, None)
+    (found,) = found_by(AutocorrelationCheck, patches, autocorrelation=autocorrelation, blocks=None)
     assert "label more" in found.remedy
     few = patches.subset(np.arange(10))
-    (found,) = check_autocorrelation(few, measure_autocorrelation(few), None)
+    (found,) = found_by(AutocorrelationCheck, few)
     assert "too few" in found.title
 
 
-def test_several_volumes_do_not_lie_behind_one_another():
+def test_distances_between_volumes_are_infinite():
     volume = gaussian_filter(np.random.default_rng(0).normal(size=(40, 40, 40)), 2)
     index, row, column = (a.ravel() for a in np.mgrid[4:36:4, 8:32:8, 8:32:8])
     patches = cut_volume(volume, 0, index, row, column, (row > 20).astype(int))
@@ -423,13 +428,13 @@ def test_several_volumes_do_not_lie_behind_one_another():
     assert block_split(two, None, None, 3, 0) is not None
     assert np.isinf(gaps(two.positions[second == 0], two.positions[second == 1])[0]).all()
     apart = Split(second.astype(np.int8), second, two.fingerprint)
-    (told,) = check_distances(two, apart, found)
-    assert (told.severity, "they share no volume" in told.title) == ("note", True)
-    assert json.loads(json.dumps(told.numbers, allow_nan=False))["overlapping"] == 0
-    assert check_representative(two, apart, statistics(two.images)) == []
+    (finding,) = found_by(DistanceCheck, two, apart, autocorrelation=found)
+    assert (finding.severity, "in different volumes" in finding.title) == ("note", True)
+    assert json.loads(json.dumps(finding.numbers, allow_nan=False))["overlapping"] == 0
+    assert found_by(TransferCheck, two, apart) == []
 
 
-def test_options_that_would_do_nothing_are_refused(tmp_path, monkeypatch, capfd):
+def test_options_without_effect_raise_an_error(tmp_path, monkeypatch, capfd):
     dense(step=40).save(tmp_path / "patches.zarr")
     for option in ("epochs", "depth"):
         command = f"audit patches.zarr --{option} 8"

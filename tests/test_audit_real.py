@@ -1,4 +1,4 @@
-"""The audit of a real scene: no false alarm, and what is wrong with it is found."""
+"""The audit of a real scene: true findings and no false alarms."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LANDSAT = [DATA / "nc_landsat" / f"lsat7_2000_{band}.tif" for band in (10, 20, 3
 LABELS = DATA / "nc_landsat" / "landsat96_labelled_pixels.tif"
 
 
-def said(found, severity):
+def of_severity(found, severity):
     return [one for one in found.findings if one.severity == severity]
 
 
@@ -32,21 +32,21 @@ def audited(landsat):
     return audit(landsat)
 
 
-def test_patches_of_a_scene_pass_but_for_classes_of_too_few_fields(landsat, audited):
-    assert not said(audited, "critical")
-    assert not said(audited, "warning")
+def test_patches_of_a_scene_pass_except_for_classes_of_few_fields(landsat, audited):
+    assert not of_severity(audited, "critical")
+    assert not of_severity(audited, "warning")
     split = block_split(landsat, None, None, folds=5, seed=0).assign(landsat)
     one_fold = audit(landsat, split)
-    (finding,) = said(one_fold, "critical")
+    (finding,) = of_severity(one_fold, "critical")
     missing = np.setdiff1d(np.unique(landsat.labels), landsat.labels[split.validation])
     assert finding.check == "sides"
     assert finding.numbers["classes"] == [landsat.classes[k] for k in missing]
-    # One fold of a few fields is no sample of the scene: its score errs, and by how much is said.
-    assert {one.check for one in said(one_fold, "warning")} <= {"map-features"}
+    # One fold of a few fields is not representative of the scene, which may be a finding.
+    assert {one.check for one in of_severity(one_fold, "warning")} <= {"map-features"}
 
 
-def test_gaps_and_the_order_of_cutting_are_noted(landsat, audited):
-    notes = {one.check: one for one in said(audited, "note")}
+def test_gaps_and_the_order_of_cutting_give_notes(landsat, audited):
+    notes = {one.check: one for one in of_severity(audited, "note")}
     assert notes["gaps"].numbers["patches"] == int(
         np.isnan(landsat.images).any(axis=(1, 2, 3)).sum()
     )
@@ -54,22 +54,23 @@ def test_gaps_and_the_order_of_cutting_are_noted(landsat, audited):
     assert notes["names"].numbers["classes"] == ["class 2"]
 
 
-def test_the_same_patches_without_positions_are_seen_to_overlap(landsat):
+def test_overlaps_of_the_same_patches_without_positions_are_found(landsat):
     kept = landsat.subset(np.arange(0, len(landsat), 3))
     split = block_split(kept, None, None, folds=5, seed=0).assign(kept)
     lost = replace(kept, positions=None, sources=(), crs=None)
-    random = RandomSplit(seed=0).assign(lost)
-    leaky = {one.check: one for one in said(audit(lost, random), "critical")}["overlaps"]
+    random = RandomSplit(random_state=0).assign(lost)
+    leaky = {one.check: one for one in of_severity(audit(lost, random), "critical")}["overlaps"]
     assert leaky.numbers["overlapping"] > 0.5 * len(lost)
     assert leaky.numbers["pairs across sides"] > 100
     apart = audit(lost, replace(split, fingerprint=lost.fingerprint))
-    assert {one.check for one in said(apart, "critical")} <= {"sides"}
+    assert {one.check for one in of_severity(apart, "critical")} <= {"sides"}
 
 
-def test_rare_classes_are_dealt_and_named():
+def test_rare_classes_are_split_and_named():
     points = cut(LANDSAT, DATA / "nc_landsat" / "landsat96_points.shp", "id", size=9)
     rare = [name for name, n in zip(points.classes, points.counts, strict=True) if n < 5]
-    named = RandomSplit(seed=0).assign_all(points).notes(points)
+    named = RandomSplit(random_state=0).assign_all(points).notes(points)
     assert rare
     assert all(any(f"'{name}'" in note for note in named) for name in rare)
-    assert any("fewer than 10 patches" in one.title for one in said(audit(points), "warning"))
+    warnings = of_severity(audit(points), "warning")
+    assert any("fewer than 10 patches" in one.title for one in warnings)

@@ -299,10 +299,10 @@ ROWS = {
     # splits
     "patches missing": ("split none.zarr -o x.json", "none.zarr", "no such"),
     "patches damaged": ("split bad-meta.zarr -o x.json", "bad-meta.zarr", "not a whole patch set"),
-    "fewer pieces than folds": ("split few.zarr -o x.json", "--block", "4 pieces", "5 folds",
-        "fewer folds"),
+    "fewer groups than folds": ("split few.zarr -o x.json", "--block", "4 spatial groups",
+        "5 folds", "fewer folds"),
     "fewer patches than folds": ("split few.zarr --by random --folds 9999 -o x.json", "--folds",
-        "9999", "take fewer"),
+        "9999", "use fewer"),
     "a test side of all folds": ("split few.zarr --all-folds --test -o x.json", "--test",
         "--all-folds"),
     "block 0": (f"{SPLIT} --block 0", "--block", "more than 0"),

@@ -137,7 +137,7 @@ def test_a_split_at_random_has_no_gap(patches, tmp_path):
 def test_the_counterpart_uses_the_same_patches_in_the_same_numbers(patches):
     split = BlockSplit(block=1000, buffer=60).assign(patches)
     random = random_counterpart(patches, split, seed=3)
-    assert not random.by_ground
+    assert not random.spatial
     assert (len(random.train), len(random.validation)) == (len(split.train), len(split.validation))
     assert set(random.train) | set(random.validation) == set(split.train) | set(split.validation)
     assert np.array_equal(random.groups, split.groups)

@@ -118,7 +118,7 @@ def test_validation_images_teach_the_encoder_nothing(made, patches, split, tmp_p
     spoiled = patches.images.copy()
     spoiled[split.validation] = 1e4
     patches = replace(patches, images=spoiled)
-    alone = replace(split, by_ground=False, fingerprint=patches.fingerprint)
+    alone = replace(split, spatial=False, fingerprint=patches.fingerprint)
     other = compare(patches, alone, tmp_path / "c", NETWORK, RECIPE, encoder=ENCODER)
     one, two = (where / "encoder" / "model.safetensors" for where in (folder, tmp_path / "c"))
     assert one.read_bytes() == two.read_bytes()

@@ -28,7 +28,7 @@ def patches(tmp_path):
     return replace(cut, columns={"region": regions})
 
 
-def test_a_frame_says_class_column_and_place(patches):
+def test_a_frame_has_class_columns_and_position(patches):
     frame = patches.to_frame()
     assert frame["class"].tolist() == [patches.classes[label] for label in patches.labels]
     assert frame["region"].tolist()[:3] == ["north", "south", "north"]
@@ -37,7 +37,7 @@ def test_a_frame_says_class_column_and_place(patches):
     assert list(patch_set(noise(4), [0, 1, 0, 1]).to_frame()) == ["class"]
 
 
-def test_a_geodataframe_shows_the_area_of_each_patch(patches):
+def test_a_geodataframe_has_the_extent_of_each_patch(patches):
     frame = patches.to_geodataframe()
     assert frame.crs.to_epsg() == 32648
     first = int(np.flatnonzero((patches.positions.row == 10) & (patches.positions.column == 10))[0])
@@ -63,7 +63,7 @@ def test_patches_without_a_map_have_no_geodataframe():
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
-def test_a_dataset_has_images_bands_and_places(patches, tmp_path, on_disk):
+def test_a_dataset_has_images_bands_and_positions(patches, tmp_path, on_disk):
     if on_disk:
         patches.save(tmp_path / "p.zarr")
         patches = oc.open_patches(tmp_path / "p.zarr")

@@ -35,7 +35,7 @@ def patches():
 
 @pytest.fixture(scope="module")
 def folds(patches):
-    return BlockSplit(block=1000, buffer=910, folds=3).assign_all(patches)
+    return BlockSplit(block=1000, buffer=910, n_splits=3).assign_all(patches)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_the_leak_gap_can_be_that_of_the_first_seeds(patches, folds, tmp_path):
 
 def test_folds_at_random_hold_out_the_same_patches_in_the_same_numbers(patches, folds):
     random = random_folds(patches, folds, seed=5)
-    assert not random.by_ground
+    assert not random.spatial
     assert np.array_equal(random.index, folds.index)
     for one, other in zip(random.splits, folds.splits, strict=True):
         assert len(one.validation) == len(other.validation)
@@ -175,7 +175,7 @@ def test_nothing_is_done_twice(made, patches, folds, tmp_path, monkeypatch):
 
 def test_a_comparison_over_folds_is_not_gone_on_with_on_others(made, patches, folds):
     _, folder = made
-    other = BlockSplit(block=1000, buffer=910, folds=3, seed=1).assign_all(patches)
+    other = BlockSplit(block=1000, buffer=910, n_splits=3, random_state=1).assign_all(patches)
     for wrong in (other, folds.splits[0]):
         with pytest.raises(OutcropError, match="made with other patches or folds; go on with"):
             compare(patches, wrong, folder, NETWORK, RECIPE, resume=True)
@@ -191,9 +191,9 @@ def test_a_class_on_one_piece_does_not_stop_the_rest(patches, tmp_path):
     labels = patches.labels.copy()
     labels[:4] = 3
     rare = replace(patches, labels=labels, classes=("a", "b", "c", "alone"))
-    folds = BlockSplit(block=1000, buffer=910, folds=3).assign_all(rare)
+    folds = BlockSplit(block=1000, buffer=910, n_splits=3).assign_all(rare)
     found = compare(rare, folds, tmp_path / "c", NETWORK, RECIPE)
-    note = "class 'alone' stands on 1 piece of ground: it is trained on, but cannot be judged"
+    note = "class 'alone' occurs in 1 spatial group: it is used for training but cannot be scored"
     assert found.notes[0].startswith(note)
     for row in found.rows:
         assert row.scores.confusion[3].sum() == 0
@@ -249,9 +249,9 @@ def test_answers_that_are_damaged_are_one_line(made, patches, folds, tmp_path):
 def test_patches_without_positions_have_folds_at_random(patches, capfd):
     bare = replace(patches, positions=None, sources=(), crs=None)
     folds = default_folds(bare, 4)
-    assert (len(folds), folds.by_ground) == (4, False)
-    assert folds.kind == "cross-validated (4 folds at random)"
-    assert "no positions: folds are at random" in capfd.readouterr().err
+    assert (len(folds), folds.spatial) == (4, False)
+    assert folds.kind == "cross-validated (4 random folds)"
+    assert "no positions, so the folds are random" in capfd.readouterr().err
     with pytest.raises(OutcropError, match="--block: needs patches with positions"):
         default_folds(bare, 4, block=100)
 

@@ -63,7 +63,7 @@ def test_a_patch_belongs_to_its_centre_pixel(tmp_path_factory, size):
         assert np.array_equal(image[:, size // 2, size // 2], ramp()[:, row, column])
 
 
-def test_positions_are_the_middles_of_pixels_in_metres(scene, labels):
+def test_positions_are_the_centres_of_pixels_in_metres(scene, labels):
     patches = cut(scene, labels, "class", 8)
     positions = patches.positions
     first = np.flatnonzero((positions.row == 2) & (positions.column == 3))[0]
@@ -98,14 +98,14 @@ def test_labels_in_another_system_give_the_same_patches(tmp_path, scene):
     assert np.array_equal(same.images, other.images)
 
 
-def test_pixels_that_two_classes_claim_are_dropped_and_counted(tmp_path, scene):
+def test_pixels_with_two_classes_are_dropped_and_counted(tmp_path, scene):
     boxes = [("water", 2, 2, 5, 5), ("forest", 5, 5, 9, 9), ("water", 3, 3, 4, 4)]
     patches = cut(scene, polygons(tmp_path / "l.gpkg", boxes), "class", 4)
     assert patches.dropped == {"conflict": 1}
     assert patches.counts.tolist() == [24, 15]
 
 
-def test_a_label_raster_gives_connected_patches_of_ground(tmp_path, scene):
+def test_groups_of_a_label_raster_are_its_connected_regions(tmp_path, scene):
     raster = np.zeros((40, 50), np.uint8)
     raster[0:3, 47:50] = 1
     raster[3, 0:3] = 1  # the next row's start is no neighbour of the last row's end
@@ -120,14 +120,14 @@ def test_a_label_raster_gives_connected_patches_of_ground(tmp_path, scene):
     assert len(np.unique(polygon[patches.labels == 1])) == 1
 
 
-def test_a_wall_to_wall_raster_is_no_polygon(tmp_path, scene):
+def test_a_complete_label_raster_has_no_polygons(tmp_path, scene):
     raster = np.ones((40, 50), np.uint8)
     raster[20:] = 2
     patches = cut(scene, write_raster(tmp_path / "labels.tif", raster), size=4, stride=5)
     assert len(np.unique(patches.positions.polygon)) == len(patches) == 80
 
 
-def test_nodata_is_dropped_at_the_centre_and_nan_around(tmp_path):
+def test_nodata_is_dropped_at_the_centre_and_nan_elsewhere(tmp_path):
     pixels = ramp()
     pixels[1, 3, 4] = 0
     scene = write_raster(tmp_path / "s.tif", pixels, nodata=0)
@@ -140,14 +140,14 @@ def test_nodata_is_dropped_at_the_centre_and_nan_around(tmp_path):
     assert not np.isnan(patches.images[:, 0]).any()
 
 
-def test_patches_over_the_edge_can_be_left_out(scene, tmp_path):
+def test_patches_beyond_the_edge_can_be_left_out(scene, tmp_path):
     labels = polygons(tmp_path / "l.gpkg", [("water", 0, 0, 5, 5), ("forest", 20, 30, 22, 33)])
     patches = cut(scene, labels, "class", 8, edge="drop")
     assert patches.dropped == {"edge": 32}
     assert patches.positions.row.min() == 4
 
 
-def test_stride_and_limit_thin_out(scene, labels):
+def test_stride_and_limit_reduce_the_number_of_patches(scene, labels):
     patches = cut(scene, labels, "class", 4, stride=2)
     assert set(patches.positions.row % 2) == set(patches.positions.column % 2) == {0}
     few = cut(scene, labels, "class", 4, per_class=5, seed=1)
@@ -172,14 +172,14 @@ def test_on_disk_and_in_memory_are_the_same(scene, labels, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"scene.tif", "l.gpkg", "p.zarr"}
 
 
-def test_a_lost_chunk_is_told(scene, labels, tmp_path):
+def test_a_missing_chunk_raises_an_error(scene, labels, tmp_path):
     cut(scene, labels, "class", 4, output=tmp_path / "p.zarr")
     shutil.rmtree(tmp_path / "p.zarr" / "images" / "c" / "0")
     with pytest.raises(OutcropError, match="1 chunks of images are missing"):
         read_patches(tmp_path / "p.zarr")
 
 
-def test_patches_of_zeros_are_whole(tmp_path, labels):
+def test_chunks_of_zeros_are_stored(tmp_path, labels):
     scene = write_raster(tmp_path / "dark.tif", np.zeros((2, 40, 50), np.uint8))
     patches = cut(scene, labels, "class", 4, output=tmp_path / "p.zarr")
     assert not patches.take(np.arange(len(patches))).any()
@@ -215,7 +215,7 @@ def test_scenes_with_label_rasters_of_their_own(tmp_path):
 
 
 def test_memory_is_bounded_by_the_tile_not_the_scene(tmp_path):
-    """A sparse scene of 3.2 GB (uncompressed) is cut without reading it whole."""
+    """A sparse scene of 3.2 GB (uncompressed) is cut without reading all of it."""
     import tracemalloc
 
     import rasterio
@@ -258,7 +258,7 @@ def test_landsat_labels_of_all_three_kinds(file, column, patches, dropped):
 
 
 @needs_shared
-def test_landsat_label_raster_is_33_patches_of_ground():
+def test_the_landsat_label_raster_has_33_regions():
     (scene,) = open_scenes(LANDSAT)
     pixels = open_labels(DATA / "nc_landsat" / "landsat96_labelled_pixels.tif").on(scene)
     assert (len(pixels), len(np.unique(pixels.polygon))) == (2872, 33)
@@ -279,7 +279,7 @@ def test_landsat_label_raster_is_33_patches_of_ground():
         ({"output": "no/p.zarr"}, "does not exist; make it first"),
     ],
 )
-def test_bad_input_is_told(tmp_path, scene, change, message):
+def test_bad_input_raises_an_error(tmp_path, scene, change, message):
     boxes = change.pop("boxes", [("water", 2, 3, 5, 6), ("forest", 20, 30, 22, 33)])
     labels = polygons(tmp_path / "l.gpkg", boxes)
     if "output" in change:
@@ -298,7 +298,7 @@ def test_an_empty_band_is_named(tmp_path):
         cut(scene, labels, "class", 4)
 
 
-def test_empty_geometries_are_told(tmp_path, scene):
+def test_empty_geometries_raise_an_error(tmp_path, scene):
     frame = gpd.GeoDataFrame({"class": ["a", "b"]}, geometry=[box(0, 0, 0, 0), None], crs=UTM)
     frame.geometry = [Point(), None]
     frame.to_file(tmp_path / "l.gpkg")

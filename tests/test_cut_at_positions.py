@@ -1,4 +1,4 @@
-"""Cutting where a table says, out of volumes and scenes."""
+"""Cut patches of volumes and scenes at the positions in a table."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ SIZE = 5
 
 
 def rows(n: int, seed: int = 0, shape=SHAPE, axes=(0, 1, 2), size: int = SIZE) -> pd.DataFrame:
-    """A table as `outcrop locate` writes it, of places at random with no twins."""
-    dice = np.random.default_rng(seed)
+    """A table as written by `outcrop locate`, of random positions without repetition."""
+    rng = np.random.default_rng(seed)
     places: dict[tuple[int, ...], None] = {}
     while len(places) < n:
-        axis = int(dice.choice(axes))
+        axis = int(rng.choice(axes))
         height, width = (length for k, length in enumerate(shape) if k != axis)
-        index = dice.integers(shape[axis])
-        place = (axis, index, dice.integers(height - size + 1), dice.integers(width - size + 1))
+        index = rng.integers(shape[axis])
+        place = (axis, index, rng.integers(height - size + 1), rng.integers(width - size + 1))
         places[place] = None
     axis, index, row, column = np.array(list(places)).T
     return pd.DataFrame(
@@ -81,7 +81,7 @@ def test_the_patches_are_those_of_the_table_in_its_order(tmp_path_factory, seed,
     assert np.array_equal(disk.take(np.arange(n)), memory.images)
 
 
-def test_images_out_of_order_cross_the_chunks(world, monkeypatch):
+def test_images_out_of_order_are_stored_in_order(world, monkeypatch):
     monkeypatch.setattr("outcrop.patches.patchset._CHUNK_BYTES", 700)
     table = rows(40).sample(frac=1, random_state=1)
     table.to_csv("t.csv", index=False)
@@ -94,14 +94,14 @@ def test_images_out_of_order_cross_the_chunks(world, monkeypatch):
     ]  # fmt: skip
 
 
-def test_parquet_is_read_too(world):
+def test_parquet_is_read(world):
     rows(40).to_parquet("t.parquet")
     csv, parquet = (cut_at_positions("cube.npy", f"t.{end}", size=5) for end in ("csv", "parquet"))
     assert csv.fingerprint == parquet.fingerprint
     assert csv.classes == parquet.classes == ("NA", "salt")
 
 
-def test_whole_numbers_in_a_table_have_no_decimals(world):
+def test_integers_in_a_table_have_no_decimals(world):
     table = rows(40).assign(label=np.arange(40) % 2 + 1.0, year=2019.0)
     table.to_parquet("t.parquet")
     patches = cut_at_positions("cube.npy", "t.parquet", size=5, keep=["year"])
@@ -121,7 +121,7 @@ def test_rows_that_were_not_found_are_left_out_and_counted(world):
     check_pixels(patches, [samples()], SIZE)
 
 
-def test_only_the_place_and_a_class_are_needed(world):
+def test_only_position_and_class_are_required(world):
     table = rows(40, axes=(1,))
     table["facies"] = table["label"]
     table[["index", "row", "column", "facies"]].to_csv("few.csv", index=False)
@@ -129,7 +129,7 @@ def test_only_the_place_and_a_class_are_needed(world):
     check_table(patches, table)
 
 
-def test_a_table_as_spreadsheets_write_it(world):
+def test_a_table_written_by_a_spreadsheet_is_read(world):
     table = rows(40)
     table.to_csv("t.csv", index=False)
     plain = cut_at_positions("cube.npy", "t.csv", size=SIZE)
@@ -138,7 +138,7 @@ def test_a_table_as_spreadsheets_write_it(world):
     assert cut_at_positions("cube.npy", "t.csv", size=SIZE).fingerprint == plain.fingerprint
 
 
-def test_a_draw_and_further_columns(world):
+def test_a_random_sample_and_additional_columns(world):
     table = rows(40)
     table["well"] = np.array(["A-1", "B-2"])[np.arange(40) // 20]
     table.to_csv("t.csv", index=False)
@@ -203,7 +203,7 @@ def table_of(patches: PatchSet, size: int) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("size", [4, 5])
-def test_scenes_are_cut_by_a_table_too(world, size):
+def test_scenes_are_cut_by_a_table(world, size):
     far = Affine(10, 0, 700_000, 0, -10, 1_200_000)
     write_raster("a.tif", ramp())
     write_raster("b.tif", 5000 + ramp(), transform=far)
@@ -257,10 +257,10 @@ def put(column, line, value):
     ("change", "message"),
     [
         (put("row", 5, 16), r"line 5 has a patch of 5 from row 16, .* the \d+ × \d+ of cube.npy"),
-        (put("column", 6, -1), r"line 6 has a patch of 5 from row \d+, column -1, not wholly"),
-        (put("index", 7, 26), r"line 7 is of slice 26 across axis \d of cube.npy; take one of 0"),
+        (put("column", 6, -1), r"line 6 has a patch of 5 from row \d+, column -1, not inside"),
+        (put("index", 7, 26), r"line 7 is of slice 26 across axis \d of cube.npy; use one of 0"),
         (put("index", 8, -1), r"line 8 is of slice -1"),
-        (put("axis", 9, 3), r"line 9 is across axis 3, which a volume does not have; take 0, 1"),
+        (put("axis", 9, 3), r"line 9 is across axis 3, which a volume does not have; use 0, 1"),
         (put("axis", 9, -1), r"line 9 is across axis -1"),
         (put("row", 3, 1.5), r"line 3 has '1.5' as row; positions are whole numbers"),
         (put("row", 3, float("nan")), r"line 3 has '' as row"),
@@ -269,29 +269,29 @@ def put(column, line, value):
         (put("index", 4, 1e300), r"line 4 has '1e\+300' as index"),
         (put("row", 11, "ten"), r"line 11 has 'ten' as row"),
         (put("label", 2, None), r"line 2 has no label; fill it in"),
-        (put("source", 10, "b.npy"), r"line 10 is from 'b.npy', which is not given; there is cube"),
+        (put("source", 10, "b.npy"), r"line 10 is from 'b.npy', which is not given; there are"),
         (put("source", 10, None), r"line 10 has no source"),
         (put("found", 4, "maybe"), r"line 4 has 'maybe' as found; it is true or false"),
         (lambda t: t.drop(columns="column"), r"has no column 'column'; it has patch, found"),
         (lambda t: t.drop(columns="label"), r"has no column 'label'; it has patch"),
         (lambda t: t.drop(columns="axis"), r"has no column 'axis'"),
-        (lambda t: t.iloc[:0], r"holds no rows; write one for each patch"),
-        (lambda t: t.assign(found=False), r"has no row that was found"),
+        (lambda t: t.iloc[:0], r"contains no rows; write one row per patch"),
+        (lambda t: t.assign(found=False), r"has no row with found = true"),
         (
             lambda t: pd.concat([t, t.iloc[3:4].assign(label="chalk")]),
-            r"line 12 is of the same place as line 5, and of another class; keep one",
+            r"line 12 has the same position as line 5, but another class; keep one",
         ),
         (lambda t: t.assign(label="salt"), r"gives patches of 'salt' only"),
     ],
 )
-def test_the_first_line_at_fault_is_named(world, change, message):
+def test_the_first_faulty_line_is_named(world, change, message):
     broken(change)
     with pytest.raises(OutcropError, match="^t.csv: " + message):
         cut_at_positions("cube.npy", "t.csv", size=SIZE, output="p.zarr")
     assert sorted(path.name for path in world.iterdir()) == ["cube.npy", "t.csv"]
 
 
-def test_a_place_that_is_named_again_is_cut_once(world):
+def test_a_repeated_position_is_cut_once(world):
     table = rows(10)
     pd.concat([table, table.iloc[3:5]]).to_csv("t.csv", index=False)
     cut = cut_at_positions("cube.npy", "t.csv", size=SIZE)
@@ -299,7 +299,7 @@ def test_a_place_that_is_named_again_is_cut_once(world):
     assert cut.dropped == {"same place as another": 2}
 
 
-def test_lines_count_as_in_a_spreadsheet(world):
+def test_lines_are_counted_as_in_a_spreadsheet(world):
     table = rows(10).astype(object)
     table.loc[3, "found"] = False
     table.loc[5, "row"] = 99
@@ -321,12 +321,12 @@ def test_lines_count_as_in_a_spreadsheet(world):
         ("t.parquet", b"row,column\n1,2\n", "is not a Parquet file"),
     ],
 )
-def test_what_is_no_table_is_told(world, name, content, message):
+def test_a_file_that_is_no_table_raises_an_error(world, name, content, message):
     if content is not None:
         Path(name).write_bytes(content)
-    with pytest.raises(OutcropError, match=f"^{name}: {message}") as told:
+    with pytest.raises(OutcropError, match=f"^{name}: {message}") as caught:
         cut_at_positions("cube.npy", name, size=SIZE)
-    assert "; " in str(told.value)
+    assert "; " in str(caught.value)
 
 
 def test_several_sources_need_their_column(world):
@@ -337,7 +337,7 @@ def test_several_sources_need_their_column(world):
         cut_at_positions(["cube.npy", "other.npy"], "t.csv", size=SIZE)
 
 
-def test_patches_larger_than_a_slice_are_told(world):
+def test_patches_larger_than_a_slice_raise_an_error(world):
     with pytest.raises(OutcropError, match=r"cube.npy: has slices of .*, smaller than a patch of"):
         cut_at_positions("cube.npy", "t.csv", size=27)
     write_raster("a.tif", ramp())

@@ -1,4 +1,4 @@
-"""Cutting out of volumes, by a volume of labels."""
+"""Cut patches of volumes by label volumes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHAPE = (12, 20, 26)
 
 
 def samples(dtype="float32") -> np.ndarray:
-    """A cube in which no two samples are alike."""
+    """A cube in which all samples are different."""
     return (1 + np.arange(np.prod(SHAPE)).reshape(SHAPE)).astype(dtype)
 
 
@@ -44,7 +44,7 @@ def world(tmp_path, monkeypatch) -> Path:
 
 
 def check_pixels(patches: PatchSet, cubes, size: int) -> None:
-    """Every image is the piece of the slice that its position names."""
+    """Every image is the part of the slice at its position."""
     at, images = patches.positions, patches.take(np.arange(len(patches)))
     for i, image in enumerate(images):
         plane = np.take(cubes[at.source[i]], at.index[i], axis=at.axis[i])
@@ -55,7 +55,7 @@ def check_pixels(patches: PatchSet, cubes, size: int) -> None:
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("size", [1, 4, 5])
-def test_every_labelled_voxel_with_room_gives_the_patch_around_it(world, axis, size):
+def test_every_labelled_voxel_inside_gives_its_patch(world, axis, size):
     patches = cut_volume("cube.npy", "classes.npy", axis, size)
     check_pixels(patches, [samples()], size)
     at = patches.positions
@@ -112,7 +112,7 @@ def test_on_disk_and_in_memory_are_the_same(world):
     assert {path.name for path in world.iterdir()} == {"cube.npy", "classes.npy", "patches.zarr"}
 
 
-def test_a_draw_is_repeated_by_its_seed_and_does_not_depend_on_the_slabs(world, monkeypatch):
+def test_a_sample_depends_on_its_seed_and_not_on_the_slabs(world, monkeypatch):
     def some(seed: int) -> PatchSet:
         return cut_volume("cube.npy", "classes.npy", 0, 4, per_class=9, seed=seed)
 
@@ -125,7 +125,7 @@ def test_a_draw_is_repeated_by_its_seed_and_does_not_depend_on_the_slabs(world, 
     assert np.array_equal(order, np.arange(len(one)))
 
 
-def test_every_voxel_is_as_likely_to_be_drawn(world):
+def test_every_voxel_has_the_same_probability(world):
     drawn = np.zeros(SHAPE[0])
     for seed in range(60):
         patches = cut_volume("cube.npy", "classes.npy", 0, 4, per_class=20, seed=seed)
@@ -148,7 +148,7 @@ def test_several_volumes_and_their_labels(world):
         cut_volume(["cube.npy", "other.npy"], "classes.npy", 2, 4)
 
 
-def test_samples_without_a_value_are_dropped_at_the_centre_and_nan_around(world):
+def test_missing_samples_are_dropped_at_the_centre_and_nan_elsewhere(world):
     cube = samples()
     cube[4, 10, 8] = np.nan
     cube[4, 11, 8] = np.inf
@@ -178,7 +178,7 @@ def test_labels_may_be_floats_and_have_gaps(world):
     assert cut_volume("cube.npy", "gaps.npy", 0, 4).fingerprint == expected.fingerprint
 
 
-def test_names_lie_beside_the_labels(world):
+def test_names_are_read_from_the_file_beside_the_labels(world):
     def names() -> tuple[str, ...]:
         return cut_volume("cube.npy", "classes.npy", 0, 4).classes
 
@@ -197,7 +197,7 @@ def test_names_lie_beside_the_labels(world):
             names()
 
 
-def test_volumes_of_two_dtypes_share_one_that_a_patch_set_keeps(world):
+def test_volumes_of_two_dtypes_have_a_common_dtype(world):
     for dtype in ("uint8", "int16", "uint16"):
         np.save(f"{dtype}.npy", (samples() % 200).astype(dtype))
     for names, dtype in (
@@ -244,7 +244,7 @@ def test_memory_is_bounded_by_the_slab_not_the_volume(tmp_path):
     assert peak < 400e6  # of 1.5 GB
 
 
-def test_what_is_a_volume(world):
+def test_files_that_are_volumes(world):
     zarr.create_array(world / "cube.zarr", data=samples())
     Path("slices").mkdir()
     for i in range(2):
@@ -275,7 +275,7 @@ def test_what_is_a_volume(world):
         (np.arange(np.prod(SHAPE), dtype="int16").reshape(SHAPE), "6239 different values; group"),
     ],
 )
-def test_labels_that_cannot_be_used_are_told(world, cube, message):
+def test_unusable_labels_raise_an_error(world, cube, message):
     np.save("bad.npy", cube)
     with pytest.raises(OutcropError, match=message):
         cut_volume("cube.npy", "bad.npy", 0, 4, output="patches.zarr")
@@ -293,9 +293,9 @@ def test_labels_that_cannot_be_used_are_told(world, cube, message):
         ({"classes": ["salt"]}, r"classes.npy: has 2 values but --classes names 1"),
         ({"stride": 0}, "--stride: must be at least 1"),
         ({"slice_stride": 0}, "--slice-stride: must be at least 1"),
-        ({"slice_stride": 100, "stride": 19, "size": 19}, "gives no patch: .* take a smaller"),
+        ({"slice_stride": 100, "stride": 19, "size": 19}, "gives no patch: .* use a smaller"),
     ],
 )
-def test_bad_input_is_told(world, change, message):
+def test_bad_input_raises_an_error(world, change, message):
     with pytest.raises(OutcropError, match=message):
         cut_volume("cube.npy", "classes.npy", **{"axis": 0, "size": 4} | change)

@@ -127,7 +127,7 @@ def whole(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("whole")
     PATCHES.save(base / "p.zarr")
     SPLIT.save(base / "split.json")
-    RandomSplit(folds=3).assign_all(PATCHES).save(base / "folds.json")
+    RandomSplit(n_splits=3).assign_all(PATCHES).save(base / "folds.json")
     shutil.copytree(run.folder, base / "run", ignore=shutil.ignore_patterns("events"))
     for name, files in (("model", "model.*"), ("trust", "trust.*")):
         (base / name).mkdir()

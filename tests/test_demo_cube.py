@@ -14,7 +14,7 @@ from outcrop.metrics.scores import score
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import read_patches
 from outcrop.splits import read_split
-from outcrop.splits.ground import near
+from outcrop.splits.geometry import near
 from outcrop.synthetic import story as story_module
 from outcrop.synthetic.page import exactness
 from outcrop.synthetic.story import Story, tell_story

@@ -185,14 +185,15 @@ def test_a_search_over_depth_and_learning_rate_finds_the_rate_that_learns():
     assert search.score(X, Y) > 0.9
 
 
-def test_cross_validation_by_ground():
+def test_spatial_cross_validation():
     column, row = np.arange(60) % 10, np.arange(60) // 10
     patches = ground(1000.0 * column, 1000.0 * row, np.arange(60), np.arange(60) % 2)
     patches = replace(patches, images=X, bands=("1", "2"))
     names = np.array(patches.classes)[patches.labels]
-    images = X + 100 * patches.labels[:, None, None, None]
-    splitter = BlockSplit(block=3000, folds=3, patches=patches)
-    scores = cross_val_score(clone(SMALL), images, names, cv=splitter, error_score="raise")
+    bright = X + 100 * patches.labels[:, None, None, None]
+    patches = replace(patches, images=bright)
+    splitter = BlockSplit(block=3000, n_splits=3)
+    scores = cross_val_score(clone(SMALL), patches, names, cv=splitter, error_score="raise")
     assert len(scores) == 3
     assert scores.mean() > 0.9
 

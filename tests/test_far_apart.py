@@ -1,4 +1,4 @@
-"""Patch sets of distant scenes without a common accurate CRS, from cutting to splitting."""
+"""Patch sets of scenes that are too far apart for one system, from cutting to splitting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from outcrop.accuracy.reference import count_within
 from outcrop.errors import OutcropError
 from outcrop.patches.patchset import read_patches
 from outcrop.splits import BlockSplit, ZoneSplit
-from outcrop.splits.places import coordinates, nearest, places_to_map
+from outcrop.splits.geometry import coordinates, nearest, prediction_points
 from outcrop.training.neighbourhood import neighbourhood_of
 from tests.command_line import run
 from tests.rasters import tagged, write_raster
@@ -63,7 +63,7 @@ def test_each_scene_has_a_crs_of_its_own(patches):
         np.testing.assert_allclose(place.y, top - 10 * (here.row + 0.5), atol=0.01)
 
 
-def test_distances_are_true_from_the_first_scene_and_never_too_short(patches):
+def test_distances_between_scenes_are_exact_from_the_first_and_never_too_short(patches):
     at, first = (
         patches.positions,
         [np.flatnonzero(patches.positions.source == k)[0] for k in range(3)],
@@ -81,7 +81,7 @@ def test_distances_are_true_from_the_first_scene_and_never_too_short(patches):
 
 
 def test_blocks_zones_and_neighbourhoods_work(folder, patches, tmp_path):
-    split = BlockSplit(block=200, buffer=50, folds=3).assign(patches)
+    split = BlockSplit(block=200, buffer=50, n_splits=3).assign(patches)
     assert len(split.train)
     assert len(split.validation)
     around = neighbourhood_of(patches, split, pixels=2)
@@ -102,19 +102,19 @@ def test_blocks_zones_and_neighbourhoods_work(folder, patches, tmp_path):
         ZoneSplit(zones=((0, 0, 1, 1),), buffer=0).assign(patches)
 
 
-def test_map_positions_have_true_distances_from_patches(patches):
-    places = places_to_map(patches, 300)
+def test_prediction_points_are_close_to_the_patches(patches):
+    places = prediction_points(patches, 300)
     at = coordinates(patches.positions)
     assert nearest(places.at, at).max() < 900
     first = patches.positions.source == 0
     only = patches.subset(first)
-    elsewhere = places_to_map(only, 10, [patches.sources[2]])
+    elsewhere = prediction_points(only, 10, [patches.sources[2]])
     assert nearest(elsewhere.at, coordinates(only.positions)).min() == pytest.approx(
         EARTH.inv(15, 50.55, 37.2, -1.81)[2], rel=0.01
     )
 
 
-def test_the_command_prints_the_crs(folder, monkeypatch, capsys):
+def test_the_command_prints_the_system(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     labels = "--labels one-l.tif --labels two-l.tif --labels three-l.tif"
     assert run(f"patches one.tif two.tif three.tif {labels} --size 4 -o x.zarr") == 0

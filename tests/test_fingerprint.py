@@ -88,7 +88,7 @@ def others(patches, number):
 
 @given(patches=sets(), number=st.integers(0, 1000))
 @settings(max_examples=60, deadline=None)
-def test_it_tells_any_change_of_content(patches, number):
+def test_it_changes_with_any_content(patches, number):
     for what, other in others(patches, number):
         assert other.fingerprint != patches.fingerprint, what
 
@@ -145,7 +145,7 @@ def spread(n=60, seed=0):
 
 
 @pytest.mark.parametrize("splitter", [BlockSplit(block=900), RandomSplit()])
-def test_a_split_is_of_no_other_set_of_the_same_shape(splitter):
+def test_a_split_does_not_fit_another_set_of_the_same_shape(splitter):
     patches, other = spread(), replace(spread(), images=spread(seed=1).images)
     split = splitter.assign(patches)
     split.check(patches)
@@ -153,7 +153,7 @@ def test_a_split_is_of_no_other_set_of_the_same_shape(splitter):
         split.check(other)
 
 
-def test_pixels_that_change_on_disk_or_in_memory_make_another_set(tmp_path):
+def test_it_changes_with_pixels_on_disk_and_in_memory(tmp_path):
     patches = spread()
     patches.save(tmp_path / "set.zarr")
     opened = read_patches(tmp_path / "set.zarr")
@@ -177,7 +177,7 @@ def test_an_unchanged_set_on_disk_is_not_read_again(tmp_path, monkeypatch):
     assert opened.fingerprint == wanted
 
 
-def test_a_damaged_chunk_is_an_error_of_one_line(tmp_path):
+def test_a_damaged_chunk_raises_a_one_line_error(tmp_path):
     spread().save(tmp_path / "set.zarr")
     chunk = tmp_path / "set.zarr" / "images" / "c" / "0" / "0" / "0" / "0"
     chunk.write_bytes(chunk.read_bytes()[:20])
@@ -185,7 +185,7 @@ def test_a_damaged_chunk_is_an_error_of_one_line(tmp_path):
         read_patches(tmp_path / "set.zarr").fingerprint  # noqa: B018
 
 
-def test_a_split_of_an_older_outcrop_says_what_to_do(tmp_path):
+def test_the_error_about_an_older_split_has_a_remedy(tmp_path):
     patches = spread()
     RandomSplit().assign(patches).save(tmp_path / "split.json")
     assert read_split(tmp_path / "split.json", patches).fingerprint == patches.fingerprint

@@ -45,7 +45,7 @@ def sides(patches, held_out, train=None):
     found[slice(None) if train is None else train] = 0
     found[held_out] = 1
     groups = np.arange(len(patches)) // 2
-    return Split(found, groups, patches.fingerprint, {"splitter": "by hand"}, by_ground=False)
+    return Split(found, groups, patches.fingerprint, {"splitter": "by hand"}, spatial=False)
 
 
 PATCHES = some_patches()

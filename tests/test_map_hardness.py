@@ -1,4 +1,4 @@
-"""Is validation as hard as the map will be?"""
+"""Difficulty of the map compared with validation."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from scipy.stats import wasserstein_distance
 
 from outcrop.auditing.autocorrelation import (
     Autocorrelation,
-    check_autocorrelation,
+    advise_blocks,
+    lies_between,
     measure_residuals,
 )
-from outcrop.auditing.blocks import advise_blocks, lies_between
+from outcrop.auditing.check import open_to_map
 from outcrop.auditing.falloff import Bias, Falloff
-from outcrop.auditing.origin import open_origins, open_to_map
-from outcrop.auditing.representative import (
-    Hardness,
-    _finding,
-    check_representative,
-    compare_distances,
-)
-from outcrop.models.features import statistics
+from outcrop.auditing.spatial import AutocorrelationCheck
+from outcrop.auditing.transfer import Distances, TransferCheck, _finding, compare_distances
 from outcrop.patches.cut import cut
 from outcrop.patches.cut_volume import cut_volume
 from outcrop.splits import TRAIN, VALIDATION, BlockSplit, MatchingSplit, RandomSplit, Split
-from outcrop.splits.places import coordinates, nearest, places_to_map
+from outcrop.splits.geometry import coordinates, nearest, prediction_points
+from tests.patches import found_by
 from tests.rasters import write_raster
 from tests.synthetic import smooth
 from tests.test_matching import SIDE, sampled
 
 
-def checks(patches, split, **options):
-    features = statistics(patches.images)
-    return {f.check: f for f in check_representative(patches, split, features, **options)}
+def checks(patches, split, **given):
+    return {f.check: f for f in found_by(TransferCheck, patches, split, **given)}
+
+
+def in_space(patches, split, features):
+    """The findings if the scenes cannot be read and these features are used."""
+    return found_by(TransferCheck, patches, split, features=features, sources=())
 
 
 def bright_in_the_east(folder, side=200):
-    """A scene labelled in the west alone; the east shows what no label shows."""
-    dice = np.random.default_rng(0)
-    pixels = dice.normal(100, 10, (2, side, side)).astype(np.float32)
+    """A scene with labels only in the west; the east looks different."""
+    rng = np.random.default_rng(0)
+    pixels = rng.normal(100, 10, (2, side, side)).astype(np.float32)
     pixels[:, :, side // 2 :] += 200
     labels = np.zeros((side, side), np.uint8)
     labels[4:-4:5, 4 : side // 2 - 4 : 5] = 1
@@ -53,19 +53,19 @@ def bright_in_the_east(folder, side=200):
 
 
 def test_w_is_the_distance_between_the_distributions():
-    dice = np.random.default_rng(0)
-    validation, wanted, taught = dice.normal(size=(3, 60, 2)) + np.array([0, 2, 0])[:, None, None]
-    found = compare_distances(validation, wanted, taught)
-    one = [np.hypot(*(taught - x).T).min() for x in validation]
-    other = [np.hypot(*(taught - x).T).min() for x in wanted]
+    rng = np.random.default_rng(0)
+    validation, wanted, train = rng.normal(size=(3, 60, 2)) + np.array([0, 2, 0])[:, None, None]
+    found = compare_distances(validation, wanted, train)
+    one = [np.hypot(*(train - x).T).min() for x in validation]
+    other = [np.hypot(*(train - x).T).min() for x in wanted]
     np.testing.assert_allclose(found.validation, one)
     assert found.wasserstein == pytest.approx(wasserstein_distance(one, other))
     assert found.easier == pytest.approx(1 - np.mean(one) / np.mean(other))
-    assert compare_distances(taught, taught, taught).easier == 0
+    assert compare_distances(train, train, train).easier == 0
 
 
 def labelled(kind, seed, n=300):
-    """Patches of `sampled` with the classes of a smooth field, 95 % of whose sill is at 208 m."""
+    """Patches of `sampled` with the classes of a smooth field with a range of 208 m."""
     patches = sampled(kind, seed, n)
     field = smooth(6, seed, (SIDE, SIDE))
     at = patches.positions.row, patches.positions.column
@@ -75,7 +75,7 @@ def labelled(kind, seed, n=300):
 
 
 def interpolated(patches):
-    """What a model sees that knows places only."""
+    """Features of a model that uses positions only."""
     return coordinates(patches.positions)
 
 
@@ -84,70 +84,77 @@ def points(found, model="forest on features", where="points"):
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_clustered_patches_split_at_random_are_easier_than_the_map(seed):
+def test_a_random_split_of_clustered_patches_is_easier_than_the_map(seed):
     patches, _, classes = labelled("clustered", seed)
     split = RandomSplit().assign(patches)
-    (found,) = check_representative(patches, split, interpolated(patches))
+    (found,) = in_space(patches, split, interpolated(patches))
     assert found.severity == "warning"
-    assert found.title.startswith("the map will be harder by ")
+    assert found.title.startswith("the map is harder than validation by ")
     assert "--by matching" in found.remedy
-    # By as many points as it is: the class of the nearest patch, everywhere.
-    at, places = coordinates(patches.positions), places_to_map(patches)
-    taught, judged = split.train, split.validation
-    labels = patches.labels[taught]
-    score = (labels[KDTree(at[taught]).query(at[judged])[1]] == patches.labels[judged]).mean()
-    truth = classes[tuple(places.pixel.T)]
-    right = (labels[KDTree(at[taught]).query(places.at)[1]] == truth).mean()
+    # The bias is that of the class of the nearest patch everywhere.
+    at, points_of_map = coordinates(patches.positions), prediction_points(patches)
+    train, held_out = split.train, split.validation
+    labels = patches.labels[train]
+    score = (labels[KDTree(at[train]).query(at[held_out])[1]] == patches.labels[held_out]).mean()
+    truth = classes[tuple(points_of_map.pixel.T)]
+    right = (labels[KDTree(at[train]).query(points_of_map.at)[1]] == truth).mean()
     assert points(found) == pytest.approx(100 * (score - right), abs=12)
-    matched = MatchingSplit(folds=5).assign(patches)
-    (other,) = check_representative(patches, matched, interpolated(patches))
+    matched = MatchingSplit(n_splits=5).assign(patches)
+    (other,) = in_space(patches, matched, interpolated(patches))
     assert other.numbers["wasserstein"] < 0.5 * found.numbers["wasserstein"]
     assert points(other) < points(found) / 2
 
 
-def test_a_model_that_sees_the_classes_needs_no_distance():
+def test_a_model_with_good_features_does_not_depend_on_distance():
     patches, field, _ = labelled("random", 0)
     split = BlockSplit(block=300, buffer=200).assign(patches)
     seen = field[patches.positions.row, patches.positions.column][:, None]
-    (found,) = check_representative(patches, split, seen)
-    assert found.title.startswith("validation is about as hard as the map, but the map will be e")
+    (found,) = in_space(patches, split, seen)
+    title = "the map is about as hard as validation, but easier than validation by"
+    assert found.title.startswith(title)
     assert "for a model that interpolates" in found.title
     assert abs(points(found)) < 5
     assert points(found, "nearest patch on the ground") < -5
-    (blind,) = check_representative(patches, split, interpolated(patches))
-    assert blind.title.startswith("the map will be easier by about ")
-    # All patches lie nearer to the map than those that one fold trains on.
+    (blind,) = in_space(patches, split, interpolated(patches))
+    assert blind.title.startswith("the map is easier than validation by about ")
+    # All patches are closer to the map than the training patches of one fold.
     assert points(blind, where="points_final") < points(blind) - 3
 
 
 def test_a_map_far_from_all_labels_is_unknown_or_harder():
     patches, _, _ = labelled("random", 0)
-    (found,) = check_representative(
+    (found,) = in_space(
         crowded(patches), RandomSplit().assign(crowded(patches)), interpolated(crowded(patches))
     )
     assert found.severity == "warning"
-    assert "further away than patches can be held out" in found.title
-    assert found.title.startswith(("how hard the map will be is unknown", "the map will be harder"))
+    assert "further away than any held-out patch" in found.title
+    assert found.title.startswith(("the map is of unknown difficulty", "the map is harder"))
 
 
-def test_the_range_of_errors_is_that_of_what_features_do_not_show():
+def test_residuals_have_the_range_of_what_features_do_not_explain():
     patches, field, _ = labelled("random", 0, n=600)
     seen = field[patches.positions.row, patches.positions.column][:, None]
     blind = measure_residuals(patches, np.zeros((len(patches), 1)))
     assert 100 < blind.range < 500  # 208 m, of the field
     assert blind.gamma[0] < 0.6 * blind.gamma[-1]
-    dealt = np.random.default_rng(1).permutation(patches.labels)
-    assert measure_residuals(replace(patches, labels=dealt), seen).range == 0
+    shuffled = np.random.default_rng(1).permutation(patches.labels)
+    assert measure_residuals(replace(patches, labels=shuffled), seen).range == 0
     autocorrelation = Autocorrelation((blind,), None, "the scenes")
-    (found,) = check_autocorrelation(patches, autocorrelation, None, blind)
-    assert f"range of the errors of a forest on features: {blind.range:.0f} m" in found.title
-    assert "[" not in found.title  # brackets are 95 % intervals, and none is known here
+    (found,) = found_by(
+        AutocorrelationCheck,
+        patches,
+        autocorrelation=autocorrelation,
+        blocks=None,
+        features=np.zeros((len(patches), 1)),
+    )
+    assert f"range of the residuals of a forest: {blind.range:.0f} m" in found.title
+    assert "[" not in found.title  # brackets are 95 % intervals, and there is none here
     assert found.numbers["residuals"]["range"] == pytest.approx(blind.range, abs=0.01)
     one_class = replace(patches, labels=np.zeros_like(patches.labels))
     assert measure_residuals(one_class, seen) is None
 
 
-def test_the_advice_says_which_map_it_assumes_and_both_errors():
+def test_the_remedy_names_the_assumed_map_and_both_errors():
     patches, _, _ = labelled("random", 0, n=600)
     ranges = np.full(3, 208.0)
     advice = advise_blocks(patches, ranges)
@@ -158,36 +165,37 @@ def test_the_advice_says_which_map_it_assumes_and_both_errors():
     assert lies_between(patches, np.full(3, np.nan)) is None
     wave = measure_residuals(patches, np.zeros((len(patches), 1)))
     autocorrelation = Autocorrelation((wave,), None, "the scenes")
-    (inside,) = check_autocorrelation(patches, autocorrelation, advice, between=True)
-    (new,) = check_autocorrelation(patches, autocorrelation, advice, between=False)
+    given = {"autocorrelation": autocorrelation, "blocks": advice}
+    (inside,) = found_by(AutocorrelationCheck, patches, **given)
+    (new,) = found_by(AutocorrelationCheck, crowded(patches), **given)
     for cited in ("Wadoux", "Roberts", "Ploton", "too low", "too high", "--by matching"):
         assert cited in inside.remedy
-    assert "new ground is mapped" in new.remedy
+    assert "the map covers a new area" in new.remedy
     assert "too high" in new.remedy
 
 
 def crowded(patches):
-    """Those in a corner of the scene."""
+    """The patches in a corner of the scene."""
     at = patches.positions
     return patches.subset(np.flatnonzero((at.row < 100) & (at.column < 100)))
 
 
 @pytest.mark.parametrize(("near", "words"), [
-    (1.0, "validation is about as hard as the map"),
-    (0.2, "the map will be harder for a model that interpolates"),
-    (3.0, "the map will be easier for a model that interpolates"),
+    (1.0, "the map is about as hard as validation"),
+    (0.2, "the map is harder than validation for a model that interpolates"),
+    (3.0, "the map is easier than validation for a model that interpolates"),
 ])  # fmt: skip
-def test_without_labels_the_distances_decide(near, words):
+def test_without_a_bias_the_distances_decide(near, words):
     wanted = np.linspace(1, 9, 50)
-    hardness = Hardness(near * wanted, wanted, float(np.mean(abs(near - 1) * wanted)))
-    assert _finding("map-ground", hardness, "on the ground", "m").title.split(":")[0] == words
+    distances = Distances(near * wanted, wanted, float(np.mean(abs(near - 1) * wanted)))
+    assert _finding("map-ground", distances, "m").title.split(":")[0] == words
 
 
 curves = st.tuples(st.floats(0.2, 0.5), st.floats(0.0, 0.5), st.floats(2, 50))
 
 
 def seen_by(curve, seed=0, n=6000):
-    """Held-out patches whose accuracy falls as that curve does."""
+    """Held-out patches with the accuracy of that curve."""
     floor, more, length = curve
     rng = np.random.default_rng(seed)
     distance = rng.gamma(1.0, 20.0, n)
@@ -221,47 +229,47 @@ def test_verdicts():
     assert Bias(-20, -25, -15).verdict == "easier"
     assert Bias(2, -3, 7).verdict == "as hard"
     assert Bias(2, -13, 17).verdict == "unknown"
-    # What is further away than anything known may be as hard as can be.
+    # Pixels further away than any held-out patch may all be wrong.
     assert Bias(-20, -25, -15, beyond=0.5, worst=10).verdict == "unknown"
     assert Bias(2, -3, 7, beyond=0.5, worst=30).verdict == "unknown"
     assert Bias(20, 15, 25, beyond=0.5, worst=50).verdict == "harder"
 
 
-def test_the_numbers_are_the_distributions():
+def test_the_numbers_are_those_of_the_distributions():
     patches = sampled("clustered", seed=1)
     split = RandomSplit().assign(patches)
     numbers = checks(patches, split)["map-ground"].numbers
     at = coordinates(patches.positions)
     one = nearest(at[split.validation], at[split.train])
-    other = nearest(places_to_map(patches, 1000).at, at[split.train])
+    other = nearest(prediction_points(patches, 1000).at, at[split.train])
     np.testing.assert_allclose(numbers["validation"], np.percentile(one, numbers["percent"]), 1e-3)
     np.testing.assert_allclose(numbers["wanted"], np.percentile(other, numbers["percent"]), 1e-3)
     assert numbers["wasserstein"] == pytest.approx(wasserstein_distance(one, other), rel=1e-3)
 
 
-def test_a_regular_net_of_patches_is_as_hard_as_the_map():
+def test_a_map_between_regular_patches_is_as_hard_as_validation():
     patches = sampled("regular", seed=0)
     found = checks(patches, RandomSplit().assign(patches))["map-ground"]
     assert found.severity == "note"
 
 
-def test_a_validation_side_far_away_is_harder_than_the_map():
+def test_a_distant_validation_side_is_harder_than_the_map():
     patches, _, _ = labelled("random", seed=0, n=400)
     columns = patches.positions.column
     sides = np.where(columns > 280, VALIDATION, TRAIN).astype(np.int8)
     sides[(columns > 250) & (columns <= 280)] = 3
     split = Split(sides, np.arange(len(sides)), patches.fingerprint)
-    (found,) = check_representative(patches, split, interpolated(patches))
+    (found,) = in_space(patches, split, interpolated(patches))
     assert found.severity == "note"
-    assert "map will be easier" in found.title
+    assert "the map is easier" in found.title
 
 
-def test_ground_that_no_label_shows_is_seen_among_features(tmp_path):
+def test_unlabelled_surfaces_are_found_in_feature_space(tmp_path):
     patches = bright_in_the_east(tmp_path)
     split = BlockSplit(block=200).assign(patches)
-    found = checks(patches, split, origins=open_origins(patches))
+    found = checks(patches, split)
     assert found["map-features"].severity == "warning"
-    assert "map-features" not in checks(patches, split)  # nothing can be read
+    assert "map-features" not in checks(patches, split, sources=())
     west = write_raster(tmp_path / "west.tif", patches_of_the_west(tmp_path))
     found = checks(patches, split, to_map=open_to_map([west], patches))
     assert found["map-features"].severity == "note"
@@ -274,7 +282,7 @@ def patches_of_the_west(folder):
         return scene.read()[:, :, :100]
 
 
-def test_places_without_data_are_left_out(tmp_path):
+def test_pixels_without_data_are_left_out(tmp_path):
     patches = bright_in_the_east(tmp_path)
     split = BlockSplit(block=200).assign(patches)
     pixels = patches_of_the_west(tmp_path)
@@ -288,9 +296,9 @@ def test_places_without_data_are_left_out(tmp_path):
     assert checks(patches, split, to_map=open_to_map([small], patches)) == {}
 
 
-def test_another_volume_is_looked_at_among_features_alone(tmp_path):
-    dice = np.random.default_rng(0)
-    cube = dice.normal(size=(30, 40, 50)).astype(np.float32)
+def test_another_volume_is_compared_in_feature_space_only(tmp_path):
+    rng = np.random.default_rng(0)
+    cube = rng.normal(size=(30, 40, 50)).astype(np.float32)
     labels = 1 + (np.indices(cube.shape)[1] > 20).astype(np.uint8)
     for name, samples in (("cube", cube), ("labels", labels), ("loud", 9 * cube)):
         np.save(tmp_path / f"{name}.npy", samples)
@@ -298,7 +306,7 @@ def test_another_volume_is_looked_at_among_features_alone(tmp_path):
         tmp_path / "cube.npy", tmp_path / "labels.npy", 1, 8, stride=7, slice_stride=3
     )
     split = BlockSplit(block=15).assign(patches)
-    own = checks(patches, split, origins=open_origins(patches))
+    own = checks(patches, split)
     assert set(own) == {"map-ground", "map-features"}
     assert own["map-features"].severity == "note"
     loud = checks(patches, split, to_map=open_to_map([tmp_path / "loud.npy"], patches))
@@ -306,7 +314,7 @@ def test_another_volume_is_looked_at_among_features_alone(tmp_path):
     assert loud["map-features"].severity == "warning"
 
 
-def test_without_a_split_or_positions_there_is_nothing_to_say():
+def test_without_a_split_or_a_side_there_is_no_finding():
     patches = sampled("random", seed=0)
     assert checks(patches, None) == {}
     one_side = Split(np.zeros(len(patches), np.int8), np.arange(len(patches)), patches.fingerprint)

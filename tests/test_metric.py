@@ -14,8 +14,9 @@ from pyproj import CRS, Geod, Transformer
 from outcrop.errors import OutcropError
 from outcrop.patches.positions import Source
 from outcrop.patches.samples import positions_of
-from outcrop.sources.geodesy import metric_system_near, metric_systems, pixel_areas
+from outcrop.sources.geodesy import pixel_areas
 from outcrop.sources.labels import LabelledPixels
+from outcrop.sources.metric import metric_system_near, metric_systems
 from outcrop.sources.scene import Band, Scene
 
 EARTH = Geod(ellps="WGS84")

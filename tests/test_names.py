@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from outcrop.errors import OutcropError
 from outcrop.patches.at_positions import cut_at_positions
 from outcrop.patches.cut import cut
-from outcrop.patches.names import fitting
+from outcrop.patches.positions import fitting
 from outcrop.sources.kinds import open_all_scenes
 from outcrop.sources.opening import open_scene
 from outcrop.splits import ColumnSplit, SceneSplit
@@ -59,9 +59,9 @@ def test_a_scene_is_held_out_by_its_path_or_the_end_of_it(word, scene):
 
 
 @pytest.mark.parametrize("word", ["scene", "scene.tif"])
-def test_a_name_that_fits_several_is_refused_and_the_folder_tells_them_apart(word):
+def test_a_name_that_matches_several_raises_an_error_without_its_folder(word):
     with pytest.raises(
-        OutcropError, match=r"--hold-out: .*fits several: 2019/scene.tif, /data/2020/scene.tif; "
+        OutcropError, match=r"--hold-out: .*matches several: 2019/scene.tif, /data/2020/scene.tif; "
     ):
         held_out(NAMES, word)
     with pytest.raises(OutcropError, match="no scene '2021/scene'; there are 2019"):
@@ -78,7 +78,7 @@ def test_a_name_that_fits_several_is_refused_and_the_folder_tells_them_apart(wor
         unique=True,
     )
 )
-def test_the_whole_name_means_one_scene_and_no_word_hides_another(names):
+def test_a_whole_name_matches_one_scene_and_every_scene_can_be_named(names):
     files = [f"{name}.tif" for name in names]
     for i, file in enumerate(files):
         assert fitting(file, files) == [i]
@@ -120,10 +120,10 @@ def rasters(tmp_path, monkeypatch):
     return ["a/scene.tif", "b/scene.tif", "c.tif"]
 
 
-def test_a_table_that_means_several_scenes_is_refused(rasters):
+def test_a_table_that_matches_several_scenes_raises_an_error(rasters):
     table = pd.DataFrame({"source": "scene", "row": [0, 5], "column": [0, 5], "label": ["x", "y"]})
     table.to_csv("t.csv", index=False)
-    with pytest.raises(OutcropError, match=r"'scene', which fits several: a/scene.tif, b/scene"):
+    with pytest.raises(OutcropError, match=r"'scene', which matches several: a/scene.tif, b/scene"):
         cut_at_positions(rasters, "t.csv", size=4)
     for words, number in ((["a/scene.tif", "a/scene"], 0), (["b/scene", "b/scene.tif"], 1),
                           (["c", "elsewhere/c.tif"], 2)):  # fmt: skip

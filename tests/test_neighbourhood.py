@@ -207,7 +207,7 @@ def some_of_cube(axis: int = 0, every: int = 5) -> tuple[PatchSet, Split]:
     """Patches of 4 × 4, and a split by slabs across axis 2 with a buffer."""
     patches = cut_volume("cube.npy", "classes.npy", axis, 4)
     patches = patches.subset(np.arange(0, len(patches), every))
-    return patches, SlabSplit(axis=2, thickness=5, folds=3, buffer=1).assign(patches)
+    return patches, SlabSplit(axis=2, thickness=5, n_splits=3, buffer=1).assign(patches)
 
 
 def expected(patches, split, shifts, pixels) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Cutting where a table names inline, crossline and time."""
+"""Cut patches at the inline, crossline and time in a table."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _table(path, voxels: np.ndarray, axis, label=None, **columns) -> pd.DataFram
 
 @given(data=st.data(), size=st.sampled_from([1, 4, 5]))
 @settings(max_examples=30, deadline=None)
-def test_patches_lie_around_the_voxels_that_are_named(tmp_path_factory, data, size):
+def test_patches_are_centred_on_the_named_voxels(tmp_path_factory, data, size):
     folder = tmp_path_factory.mktemp("lines")
     seed = data.draw(st.integers(0, 999))
     random = np.random.default_rng(seed)
@@ -81,7 +81,7 @@ def test_the_same_patches_as_by_row_and_column(tmp_path):
 
 
 @pytest.mark.parametrize("names", [("IL", "XL", "TWT"), ("Inline ", "crossline", "Depth")])
-def test_columns_have_the_names_of_the_field(tmp_path, names):
+def test_columns_may_have_the_usual_names(tmp_path, names):
     voxels = np.argwhere(np.ones((2, 2, 2))) + 4
     table = _table(tmp_path / "t.csv", voxels, 1)
     table = table.rename(columns=dict(zip(("inline", "crossline", "time"), names, strict=True)))
@@ -89,7 +89,7 @@ def test_columns_have_the_names_of_the_field(tmp_path, names):
     assert len(cut_at_positions(_volume(tmp_path), tmp_path / "t.csv", size=3)) == 8
 
 
-def test_netcdf_has_lines_too(tmp_path):
+def test_lines_of_netcdf_are_used(tmp_path):
     lines = {"iline": np.array(INLINES), "xline": np.array(CROSSLINES), "twt": TIMES}
     path = write_netcdf4(tmp_path / "a.nc", _cube(), {}, lines=lines)
     _table(tmp_path / "t.csv", np.argwhere(np.ones((2, 2, 2))) + 4, 1)
@@ -98,7 +98,7 @@ def test_netcdf_has_lines_too(tmp_path):
     assert set(at.row) == {4, 5}
 
 
-def test_times_between_samples_are_taken_to_the_nearest_and_told(tmp_path, capsys):
+def test_times_between_samples_are_rounded_and_counted(tmp_path, capsys):
     voxels = np.argwhere(np.ones((2, 2, 2))) + 4
     table = _table(tmp_path / "t.csv", voxels, 0)
     table["time"] += np.array([1.4, -1.9, 0, 0] * 2)
@@ -111,16 +111,16 @@ def test_times_between_samples_are_taken_to_the_nearest_and_told(tmp_path, capsy
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"inline": 105}, r"t.csv: line 2 has inline 105, and .*a.sgy has 118 to 100 by 2; cor"),
+        ({"inline": 105}, r"t.csv: line 2 has inline 105, but .*a.sgy has 118 to 100 by 2; cor"),
         ({"inline": 120}, r"line 2 has inline 120"),
-        ({"crossline": 201.5}, r"line 2 has crossline 201.5, and .* has 201 to 212 by 1"),
-        ({"time": 60}, r"line 2 has time 60, and .* has 0 to 52 by 4"),
+        ({"crossline": 201.5}, r"line 2 has crossline 201.5, but .* has 201 to 212 by 1"),
+        ({"time": 60}, r"line 2 has time 60, but .* has 0 to 52 by 4"),
         ({"time": -3}, r"line 2 has time -3"),
         ({"time": "late"}, r"line 2 has 'late' as time; write a number"),
         ({"inline": None}, r"line 2 has '' as inline; write a number"),
     ],
 )
-def test_places_that_the_volume_does_not_have_are_told(tmp_path, change, line):
+def test_positions_outside_the_volume_raise_an_error(tmp_path, change, line):
     table = _table(tmp_path / "t.csv", np.argwhere(np.ones((2, 2, 2))) + 4, 0).astype(object)
     for name, value in change.items():
         table.loc[0, name] = value
@@ -130,7 +130,7 @@ def test_places_that_the_volume_does_not_have_are_told(tmp_path, change, line):
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_missing_is_told(tmp_path):
+def test_missing_columns_and_coordinates_raise_an_error(tmp_path):
     volume = _volume(tmp_path)
     table = _table(tmp_path / "t.csv", np.argwhere(np.ones((2, 2, 2))) + 4, 0)
     table.drop(columns="time").to_csv(tmp_path / "t.csv", index=False)
@@ -138,9 +138,9 @@ def test_what_is_missing_is_told(tmp_path):
         cut_at_positions(volume, tmp_path / "t.csv", size=3)
     table.to_csv(tmp_path / "t.csv", index=False)
     np.save(tmp_path / "a.npy", _cube())
-    with pytest.raises(OutcropError, match=r"a.npy: does not say where it lies along axis 0; give"):
+    with pytest.raises(OutcropError, match=r"a.npy: has no coordinates along axis 0; give"):
         cut_at_positions(tmp_path / "a.npy", tmp_path / "t.csv", size=3)
-    with pytest.raises(OutcropError, match="gives no patch: all 8 reach over the edge"):
+    with pytest.raises(OutcropError, match="gives no patch: all 8 extend beyond the edge"):
         cut_at_positions(volume, tmp_path / "t.csv", size=12)
 
 

@@ -9,7 +9,7 @@ from benchmarks import real_ground
 from benchmarks.scenes import SCENES
 from outcrop.errors import OutcropError
 from outcrop.models.baselines import Baseline
-from outcrop.splits.ground import near
+from outcrop.splits.geometry import near
 from outcrop.training.recipe import Machine, Recipe
 from outcrop.workflow import compare as comparing
 from tests.shared import DATA, needs_shared
@@ -19,7 +19,7 @@ CENTRE = tuple(Baseline(name, "centre pixel") for name in ("maximum likelihood",
 
 @needs_shared
 @pytest.mark.parametrize("name", ["lulc_py", "fieldrs", "agnet"])
-def test_pieces_of_ground_are_held_out_whole(name):
+def test_groups_are_held_out_as_a_whole(name):
     scene = SCENES[name]
     patches = scene.cut(DATA, size=9, per_class=20)
     folds = scene.splitter(3).assign_all(patches)
@@ -33,7 +33,7 @@ def test_pieces_of_ground_are_held_out_whole(name):
 
 
 @needs_shared
-def test_apart_leaves_out_what_overlaps():
+def test_apart_leaves_out_overlapping_patches():
     scene = SCENES["fieldrs"]
     patches = scene.cut(DATA, size=9, per_class=40)
     at = patches.positions

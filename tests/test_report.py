@@ -93,7 +93,7 @@ def results(tmp_path_factory):
         plan.scenes, plan.labels, None, 8, stride=2, classes=CLASSES,
         output=folder / "patches.zarr",
     )  # fmt: skip
-    split = BlockSplit(block=160, buffer=0, folds=4).assign(patches)
+    split = BlockSplit(block=160, buffer=0, n_splits=4).assign(patches)
     split.save(folder / "split.json")
     compared = folder / "comparison"
     compared.mkdir()

@@ -31,13 +31,13 @@ from tests.patches import UTM, ground
 
 @st.composite
 def grounds(draw):
-    """Clustered patches of two scenes, in polygons that may reach over block borders."""
+    """Clustered patches of two scenes, in polygons that may cross block borders."""
     seed = draw(st.integers(0, 2**32 - 1))
     polygons = draw(st.integers(8, 40))
-    dice = np.random.default_rng(seed)
-    middle = dice.uniform(0, 6_000, (polygons, 2))
-    polygon = np.repeat(np.arange(polygons), dice.integers(3, 25, polygons))
-    xy = middle[polygon] + dice.normal(0, draw(st.sampled_from([30, 300])), (len(polygon), 2))
+    rng = np.random.default_rng(seed)
+    middle = rng.uniform(0, 6_000, (polygons, 2))
+    polygon = np.repeat(np.arange(polygons), rng.integers(3, 25, polygons))
+    xy = middle[polygon] + rng.normal(0, draw(st.sampled_from([30, 300])), (len(polygon), 2))
     xy = np.round(xy / 10) * 10
     source = (polygon % 2).astype(np.int32)
     columns = {"region": Column(polygon % 3, ("east", "north", "west"))}
@@ -55,7 +55,7 @@ def grounds(draw):
 
 
 SPLITTERS = [
-    lambda buffer, seed: BlockSplit(block=1_500, buffer=buffer, folds=3, seed=seed),
+    lambda buffer, seed: BlockSplit(block=1_500, buffer=buffer, n_splits=3, random_state=seed),
     lambda buffer, seed: ZoneSplit(zones=((0, 0, 3_000, 2_500),), buffer=buffer),
     lambda buffer, seed: SceneSplit(buffer=buffer),
     lambda buffer, seed: ColumnSplit(column="region", buffer=buffer),
@@ -78,11 +78,11 @@ def gaps(one: Positions, other: Positions) -> tuple[np.ndarray, np.ndarray]:
 )
 @given(patches=grounds(), buffer=st.sampled_from([0, 5, 170, 800]), seed=st.integers(0, 9))
 @settings(max_examples=25, deadline=None)
-def test_sides_are_apart_on_the_ground(splitter, test, patches, buffer, seed):
+def test_sides_are_apart_in_space(splitter, test, patches, buffer, seed):
     try:
         split = splitter(buffer, seed).assign(patches, test=test)
     except OutcropError:
-        reject()  # the ground is too small for this buffer or these blocks
+        reject()  # the area is too small for this buffer or these blocks
     sides = {side: patches.positions[split.sides == side] for side in (TRAIN, VALIDATION, TEST)}
     for one, other in ((TRAIN, VALIDATION), (TRAIN, TEST), (VALIDATION, TEST)):
         dx, dy = gaps(sides[one], sides[other])
@@ -94,52 +94,51 @@ def test_sides_are_apart_on_the_ground(splitter, test, patches, buffer, seed):
 
 @given(patches=grounds(), seed=st.integers(0, 9))
 @settings(max_examples=20, deadline=None)
-def test_every_patch_is_judged_once_and_a_seed_repeats(patches, seed):
-    splitter = BlockSplit(block=1_500, buffer=100, folds=3, seed=seed, patches=patches)
+def test_every_patch_is_held_out_once_and_a_seed_repeats(patches, seed):
+    splitter = BlockSplit(block=1_500, buffer=100, n_splits=3, random_state=seed)
     try:
         folds = list(splitter.split(patches))
     except OutcropError:
         return
-    judged = np.concatenate([judged for _, judged in folds])
-    assert sorted(judged) == list(range(len(patches)))
-    for (train, judged), (again, _) in zip(folds, splitter.split(patches), strict=True):
+    held_out = np.concatenate([validation for _, validation in folds])
+    assert sorted(held_out) == list(range(len(patches)))
+    for (train, validation), (again, _) in zip(folds, splitter.split(patches), strict=True):
         assert np.array_equal(train, again)
-        assert not np.intersect1d(train, judged).size
+        assert not np.intersect1d(train, validation).size
 
 
 def line(n=200, step=20.0):
     return ground(np.arange(n) * step, np.zeros(n), np.arange(n), np.arange(n) % 2)
 
 
-def test_a_larger_buffer_leaves_out_more_and_never_moves_validation():
+def test_a_larger_buffer_leaves_out_more_and_keeps_validation():
     patches = line()
-    small, large = (BlockSplit(block=800, buffer=b, seed=1).assign(patches) for b in (0, 300))
+    small, large = (
+        BlockSplit(block=800, buffer=b, random_state=1).assign(patches) for b in (0, 300)
+    )
     assert len(small.buffer) < len(large.buffer)
     assert np.array_equal(small.validation, large.validation)
 
 
-def test_touching_extents_are_no_overlap():
+def test_touching_extents_do_not_overlap():
     patches = ground(np.arange(40) * 160.0, np.zeros(40), np.arange(40), np.arange(40) % 2)
-    split = BlockSplit(block=1_600, buffer=0, folds=2).assign(patches)
+    split = BlockSplit(block=1_600, buffer=0, n_splits=2).assign(patches)
     assert len(split.buffer) == 0
 
 
 def test_works_as_a_scikit_learn_cross_validator():
     patches = line()
-    X, y = np.zeros((len(patches), 3)), patches.labels
-    cv = BlockSplit(block=800, buffer=40, folds=4, patches=patches)
-    scores = cross_val_score(DummyClassifier(), X, y, cv=cv)
-    assert len(scores) == cv.get_n_splits(X) == 4
-    with pytest.raises(OutcropError, match="does not know the ground"):
-        list(BlockSplit(block=800).split(X, y))
-    with pytest.raises(OutcropError, match="X has 5 rows but the patch set has 200"):
-        list(cv.split(X[:5]))
+    cv = BlockSplit(block=800, buffer=40, n_splits=4)
+    scores = cross_val_score(DummyClassifier(), patches, patches.labels, cv=cv)
+    assert len(scores) == cv.get_n_splits(patches) == 4
+    with pytest.raises(OutcropError, match="X is an array of 200 × 7, which has no positions"):
+        list(cv.split(np.zeros((len(patches), 7)), patches.labels))
 
 
-def test_random_split_is_stratified_and_not_by_ground():
+def test_random_split_is_stratified_and_not_spatial():
     patches = line()
-    split = RandomSplit(seed=3).assign(patches)
-    assert not split.by_ground
+    split = RandomSplit(random_state=3).assign(patches)
+    assert not split.spatial
     assert split.counts(patches.labels, 2)[VALIDATION].tolist() == [20, 20]
     assert len(split.buffer) == 0
 
@@ -169,7 +168,7 @@ def test_scenes_and_columns_can_be_named():
         ColumnSplit(column="region").assign(patches)
 
 
-def test_a_straddling_polygon_stays_on_its_larger_side():
+def test_a_polygon_on_two_sides_keeps_its_larger_part():
     x = np.array([0.0, 400, 800, 1200, 1600, 2000, 4000, 5000])
     patches = ground(x, np.zeros(8), [0, 1, 2, 2, 2, 3, 4, 5], [0, 1, 0, 0, 0, 1, 0, 1])
     split = ZoneSplit(zones=((-1, -1, 1_000, 1),)).assign(patches)
@@ -178,7 +177,7 @@ def test_a_straddling_polygon_stays_on_its_larger_side():
     ]  # fmt: skip
 
 
-def test_without_a_fold_one_with_all_classes_on_both_sides_is_taken():
+def test_the_default_fold_has_all_classes_on_both_sides():
     x = np.arange(60) * 400.0
     labels = np.r_[np.zeros(30, int), np.ones(30, int)]
     regions = Column(np.repeat([0, 1, 2], [30, 10, 20]), ("a", "b", "c"))
@@ -188,7 +187,7 @@ def test_without_a_fold_one_with_all_classes_on_both_sides_is_taken():
         ColumnSplit(column="region").assign(patches, fold=0)
 
 
-def test_missing_classes_are_said():
+def test_missing_classes_are_named():
     x = np.arange(60) * 400.0
     labels = np.r_[np.zeros(30, int), np.arange(30) % 2]
     patches = ground(x, np.zeros(60), np.arange(60), labels)
@@ -205,7 +204,7 @@ def test_missing_classes_are_said():
         (lambda: BlockSplit(block=800, buffer=-1), "--buffer: must be 0 or more"),
         (lambda: BlockSplit(block=1e6).assign(line()), "fewer than 5 folds"),
         (lambda: BlockSplit(block=800).assign(line(), fold=7), "no fold 7"),
-        (lambda: RandomSplit(folds=300).assign(line()), "--folds: are 300, more than the 200"),
+        (lambda: RandomSplit(n_splits=300).assign(line()), "--folds: are 300, more than the 200"),
         (lambda: SceneSplit().assign(line()), "come from one scene"),
         (lambda: BlockSplit(block=9).assign(replace(line(), positions=None)), "needs positions"),
         (lambda: ZoneSplit(zones=("no.gpkg",)).assign(line()), "no such file"),
@@ -217,7 +216,7 @@ def test_errors_say_what_to_do(make, message):
         make()
 
 
-def test_a_split_survives_the_disk_and_knows_its_patches(tmp_path):
+def test_a_split_is_written_and_read_and_checked_against_patches(tmp_path):
     patches = line()
     split = BlockSplit(block=800, buffer=40).assign(patches)
     split.save(tmp_path / "split.json")
@@ -227,6 +226,6 @@ def test_a_split_survives_the_disk_and_knows_its_patches(tmp_path):
     again.check(patches)
     with pytest.raises(OutcropError, match="made for another patch set"):
         again.check(line(100))
-    (tmp_path / "foreign.json").write_text("{}")
+    (tmp_path / "other.json").write_text("{}")
     with pytest.raises(OutcropError, match="is not a split"):
-        read_split(tmp_path / "foreign.json")
+        read_split(tmp_path / "other.json")

@@ -29,14 +29,14 @@ from outcrop.splits import (
     suggest_block,
     suggest_buffer,
 )
-from outcrop.splits.ground import blocks, near
-from outcrop.splits.splitters import pieces_of
+from outcrop.splits.base import spatial_groups
+from outcrop.splits.geometry import blocks, near
 
 SHAPE = (120, 90, 150)
 
 
 def cube_patches(positions, labels=None, shape=SHAPE, columns=None) -> PatchSet:
-    """A patch set of volumes with no pixels to speak of."""
+    """Patches of volumes with one empty pixel each."""
     n = len(positions)
     return PatchSet(
         images=np.zeros((n, 1, 1, 1), np.uint8),
@@ -51,30 +51,30 @@ def cube_patches(positions, labels=None, shape=SHAPE, columns=None) -> PatchSet:
     )
 
 
-def anywhere(dice, n, size, axes=(0, 1, 2), volumes=1, shape=SHAPE) -> Positions:
-    """Patches at random in volumes, across these axes, wholly inside."""
-    axis = dice.choice(axes, n)
+def anywhere(rng, n, size, axes=(0, 1, 2), volumes=1, shape=SHAPE) -> Positions:
+    """Random patches inside volumes, in slices across these axes."""
+    axis = rng.choice(axes, n)
     index, row, column = np.empty((3, n), int)
     for k in range(3):
         here = axis == k
         down, right = (length for other, length in enumerate(shape) if other != k)
-        index[here] = dice.integers(0, shape[k], here.sum())
-        row[here] = dice.integers(0, down - size[0] + 1, here.sum()) + size[0] // 2
-        column[here] = dice.integers(0, right - size[1] + 1, here.sum()) + size[1] // 2
-    return volume_positions(dice.integers(0, volumes, n), axis, index, row, column, size)
+        index[here] = rng.integers(0, shape[k], here.sum())
+        row[here] = rng.integers(0, down - size[0] + 1, here.sum()) + size[0] // 2
+        column[here] = rng.integers(0, right - size[1] + 1, here.sum()) + size[1] // 2
+    return volume_positions(rng.integers(0, volumes, n), axis, index, row, column, size)
 
 
 @st.composite
 def positions(draw):
-    """Patches across one axis or several, of one volume or two."""
-    dice = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    """Patches in slices across one axis or several, of one volume or two."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     axes = draw(st.sampled_from([(0,), (1,), (0, 2), (0, 1, 2)]))
     size = draw(st.sampled_from([(8, 8), (9, 6), (1, 1), (17, 17)]))
-    return anywhere(dice, draw(st.integers(30, 250)), size, axes, draw(st.sampled_from([1, 2])))
+    return anywhere(rng, draw(st.integers(30, 250)), size, axes, draw(st.sampled_from([1, 2])))
 
 
 def voxels(positions: Positions, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """First and last voxel of each patch along every axis, counted by hand: `N × 3` each."""
+    """First and last voxel of each patch along every axis, computed one by one: `N × 3` each."""
     first = np.stack([positions.index] * 3, axis=1).astype(int)
     last = first.copy()
     for i, axis in enumerate(positions.axis):
@@ -87,7 +87,7 @@ def voxels(positions: Positions, size: tuple[int, int]) -> tuple[np.ndarray, np.
 
 
 def free_voxels(one, other) -> np.ndarray:
-    """Voxels that lie free between every pair of boxes, along the axis where most do."""
+    """Number of voxels between every pair of boxes, along the axis with most of them."""
     (first, last), (first_other, last_other) = one, other
     return np.maximum(
         first[:, None] - last_other[None] - 1, first_other[None] - last[:, None] - 1
@@ -102,7 +102,7 @@ def size_of(positions: Positions) -> tuple[int, int]:
 
 @given(at=positions())
 @settings(max_examples=40, deadline=None)
-def test_the_ground_of_a_patch_is_its_voxels(at):
+def test_position_and_extent_of_a_patch_are_those_of_its_voxels(at):
     first, last = voxels(at, size_of(at))
     assert np.array_equal(at.middle, (first + last) / 2)
     assert np.array_equal(at.extent, last - first + 1)
@@ -117,9 +117,9 @@ def test_the_ground_of_a_patch_is_its_voxels(at):
 
 @given(at=positions(), buffer=st.sampled_from([0, 1, 5, 30]), share=st.sampled_from([0.02, 0.5]))
 @settings(max_examples=60, deadline=None)
-def test_near_is_what_counting_voxels_says(at, buffer, share):
-    dice = np.random.default_rng(len(at))
-    mine = dice.random(len(at)) < share
+def test_near_agrees_with_counting_voxels(at, buffer, share):
+    rng = np.random.default_rng(len(at))
+    mine = rng.random(len(at)) < share
     one, other = at[mine], at[~mine]
     size = size_of(at)
     free = free_voxels(voxels(one, size), voxels(other, size))
@@ -129,10 +129,10 @@ def test_near_is_what_counting_voxels_says(at, buffer, share):
 
 
 SPLITTERS = [
-    lambda buffer, seed: BlockSplit(block=40, buffer=buffer, folds=3, seed=seed),
+    lambda buffer, seed: BlockSplit(block=40, buffer=buffer, n_splits=3, random_state=seed),
     lambda buffer, seed: ZoneSplit(zones=((0, 0, 0, 50, 89, 149),), buffer=buffer),
     lambda buffer, seed: ZoneSplit(slices=((1, 10, 40), (2, 100, 110)), buffer=buffer),
-    lambda buffer, seed: SlabSplit(axis=seed % 3, thickness=25, buffer=buffer, folds=3),
+    lambda buffer, seed: SlabSplit(axis=seed % 3, thickness=25, buffer=buffer, n_splits=3),
 ]
 
 
@@ -159,7 +159,7 @@ def column_of(at: Positions, buffer: float) -> np.ndarray:
     return near(at[:1], at[1:], buffer)
 
 
-def test_the_neighbouring_slice_is_no_overlap_but_within_any_buffer():
+def test_the_next_slice_does_not_overlap_but_is_within_any_buffer():
     at = volume_positions(0, 0, np.array([10, 11]), np.full(2, 20), np.full(2, 20), 8)
     assert not column_of(at, 0)
     assert column_of(at, 1)
@@ -176,9 +176,9 @@ def test_two_volumes_are_never_near_and_two_scenes_may_be():
 def test_blocks_are_cubes_and_each_volume_has_its_own():
     index = np.array([0, 39, 40, 0])
     at = volume_positions(np.array([0, 0, 0, 1]), 0, index, np.full(4, 8), np.full(4, 8), 4)
-    pieces = BlockSplit(block=40).pieces(cube_patches(at))
-    assert pieces[0] == pieces[1]
-    assert len(set(pieces[[0, 2, 3]])) == 3
+    groups = BlockSplit(block=40).groups_of(cube_patches(at))
+    assert groups[0] == groups[1]
+    assert len(set(groups[[0, 2, 3]])) == 3
 
 
 def test_a_range_of_slices_ends_before_its_last():
@@ -188,11 +188,11 @@ def test_a_range_of_slices_ends_before_its_last():
     assert at.index[split.buffer].tolist() == [7, 8, 9, 20, 21, 22]
 
 
-def test_a_range_across_another_axis_takes_the_patches_whose_middle_it_holds():
+def test_a_range_across_another_axis_has_the_patches_with_their_centre_in_it():
     row = np.arange(4, 116)
     at = volume_positions(0, 1, 7, row, np.full(len(row), 20), 8)
     split = ZoneSplit(slices=((0, 40, 80),)).assign(cube_patches(at))
-    # The middle between voxels 39 and 40 is on the border: it belongs to the later slice.
+    # The point between voxels 39 and 40 is on the border, and belongs to the later slice.
     assert (at.z[split.validation].min(), at.z[split.validation].max()) == (39.5, 78.5)
 
 
@@ -206,32 +206,32 @@ def test_a_box_of_a_volume_has_six_numbers():
     assert inside.sum() == len(split.validation)
 
 
-def test_slabs_are_dealt_in_turn():
+def test_slabs_alternate_between_folds():
     index = np.arange(0, 120, 2)
     at = volume_positions(0, 0, index, np.full(60, 20), np.full(60, 20), 8)
     patches = cube_patches(at, labels=np.arange(60) // 2 % 2)
-    splitter = SlabSplit(axis=0, thickness=20, folds=3)
+    splitter = SlabSplit(axis=0, thickness=20, n_splits=3)
     for fold in range(3):
         split = splitter.assign(patches, fold)
         assert set(at.index[split.validation] // 20) == {fold, fold + 3}
         assert split.how["unit"] == "voxels"
 
 
-def test_slabs_without_patches_are_passed_over():
+def test_slabs_without_patches_are_not_counted():
     index = np.repeat([0, 50, 100, 119], 10)
     at = volume_positions(0, 0, index, np.full(40, 20), np.full(40, 20), 8)
-    folds = SlabSplit(axis=0, thickness=10, folds=2).folds_of(cube_patches(at))
+    folds = SlabSplit(axis=0, thickness=10, n_splits=2).validation_masks(cube_patches(at))
     assert [set(at.index[fold]) for fold in folds] == [{0, 100}, {50, 119}]
 
 
 @given(at=positions(), thickness=st.integers(1, 60), axis=st.sampled_from([0, 1, 2]))
 @settings(max_examples=30, deadline=None)
-def test_every_patch_judges_in_one_fold_of_whole_slabs(at, thickness, axis):
-    splitter = SlabSplit(axis=axis, thickness=thickness, folds=2)
+def test_every_patch_is_held_out_in_one_fold_of_whole_slabs(at, thickness, axis):
+    splitter = SlabSplit(axis=axis, thickness=thickness, n_splits=2)
     try:
-        folds = splitter.folds_of(cube_patches(at))
+        folds = splitter.validation_masks(cube_patches(at))
     except OutcropError:
-        reject()  # one slab holds all
+        reject()  # one slab has all patches
     assert (np.sum(folds, axis=0) == 1).all()
     slab = np.floor((at.middle[:, axis] + 0.5) / thickness)
     for one in range(2):
@@ -239,7 +239,7 @@ def test_every_patch_judges_in_one_fold_of_whole_slabs(at, thickness, axis):
         assert not mine & set(zip(at.source[~folds[one]], slab[~folds[one]], strict=True))
 
 
-def test_zones_of_a_volume_rest_on_blocks_not_on_single_patches():
+def test_the_groups_of_zones_of_a_volume_are_blocks():
     at = anywhere(np.random.default_rng(0), 2_000, (8, 8))
     split = ZoneSplit(slices=((0, 0, 40),)).assign(cube_patches(at))
     assert 100 < len(np.unique(split.groups)) <= 8 * 6 * 10
@@ -247,28 +247,28 @@ def test_zones_of_a_volume_rest_on_blocks_not_on_single_patches():
         assert np.ptp(at.middle[split.groups == group], axis=0).max() < suggest_block(at)
 
 
-def test_a_split_at_random_and_no_split_rest_on_the_same_blocks():
+def test_a_random_split_has_the_default_groups():
     patches = cube_patches(anywhere(np.random.default_rng(0), 2_000, (8, 8)))
     at = patches.positions
     expected = blocks(at, suggest_block(at))
-    assert np.array_equal(pieces_of(patches), expected)
+    assert np.array_equal(spatial_groups(patches), expected)
     assert np.array_equal(RandomSplit().assign(patches).groups, expected)
 
 
-def test_sizes_where_the_user_names_none():
-    dice = np.random.default_rng(0)
-    at = anywhere(dice, 400, (20, 20), axes=(0,), shape=(400, 100, 100))
+def test_default_sizes_of_blocks_and_buffer():
+    rng = np.random.default_rng(0)
+    at = anywhere(rng, 400, (20, 20), axes=(0,), shape=(400, 100, 100))
     assert suggest_block(at) == max(np.ptp(at.z) / 10, 40)
     assert suggest_buffer(at) == 10
-    thin = anywhere(dice, 400, (1, 1), axes=(0,), shape=(400, 100, 100))
+    thin = anywhere(rng, 400, (1, 1), axes=(0,), shape=(400, 100, 100))
     assert suggest_block(thin) == np.ptp(thin.z) / 10
 
 
-def test_suggestions_for_a_scene_of_centimetres_are_in_its_patches():
+def test_default_sizes_of_a_scene_with_centimetre_pixels():
     at = np.array([0.0, 0.4])
     scene = scene_positions(0, np.arange(2), np.arange(2), at, at, 0.32, 0.32, np.arange(2))
     assert suggest_buffer(scene) == 0.32
-    # One patch, because four would be a single block.
+    # One patch, because blocks of four would be a single block.
     assert suggest_block(scene) == 0.32
 
 
@@ -279,7 +279,7 @@ def test_volumes_can_be_held_out():
     assert len(split.buffer) == 0
 
 
-def test_the_fingerprint_knows_the_slice_and_the_axis():
+def test_the_fingerprint_depends_on_slice_and_axis():
     at = volume_positions(0, 0, np.arange(5), np.full(5, 20), np.full(5, 20), 8)
     prints = {
         cube_patches(positions).fingerprint
@@ -292,7 +292,7 @@ def test_the_fingerprint_knows_the_slice_and_the_axis():
     assert len(prints) == 3
 
 
-def test_a_set_survives_the_disk(tmp_path):
+def test_a_patch_set_is_written_and_read(tmp_path):
     patches = cube_patches(anywhere(np.random.default_rng(0), 20, (8, 8), volumes=2))
     patches.save(tmp_path / "cube.zarr")
     again = read_patches(tmp_path / "cube.zarr")
@@ -305,17 +305,17 @@ def test_a_set_survives_the_disk(tmp_path):
         assert stored.dtype == given.dtype
 
 
-def test_a_set_of_an_older_outcrop_is_told(tmp_path):
+def test_a_patch_set_of_an_older_version_raises_an_error(tmp_path):
     import zarr
 
     patches = cube_patches(anywhere(np.random.default_rng(0), 20, (8, 8)))
     patches.save(tmp_path / "old.zarr")
     zarr.open_group(tmp_path / "old.zarr").attrs["version"] = 1
-    with pytest.raises(OutcropError, match=r"old.zarr: was made by an older outcrop; cut it anew"):
+    with pytest.raises(OutcropError, match=r"old.zarr: was made by an older outcrop; cut it again"):
         read_patches(tmp_path / "old.zarr")
 
 
-def test_scenes_and_volumes_are_not_mixed():
+def test_a_patch_set_of_scenes_and_volumes_raises_an_error():
     patches = cube_patches(anywhere(np.random.default_rng(0), 20, (8, 8)))
     with pytest.raises(OutcropError, match="scenes and volumes; keep them apart"):
         replace(patches, sources=(*patches.sources, Source("s.tif", (9, 9), "EPSG:32648")))
@@ -326,8 +326,11 @@ def test_scenes_and_volumes_are_not_mixed():
     [
         (lambda p: SlabSplit(axis=3, thickness=9), "--axis: a volume has no axis 3; choose 0"),
         (lambda p: SlabSplit(axis=0, thickness=0), "--thickness: must be at least 1"),
-        (lambda p: SlabSplit(axis=0, thickness=9, folds=1), "--folds: must be at least 2"),
-        (lambda p: SlabSplit(axis=0, thickness=50).assign(p), "give 2 with patches, fewer than 5"),
+        (lambda p: SlabSplit(axis=0, thickness=9, n_splits=1), "--folds: must be at least 2"),
+        (
+            lambda p: SlabSplit(axis=0, thickness=50).assign(p),
+            "2 slabs of 50 .* fewer than 5",
+        ),
         (lambda p: SlabSplit(axis=0, thickness=18, buffer=99).assign(p), "leaves no training"),
         (lambda p: ZoneSplit(slices=((0, 0, 90),)).assign(p), "leaves no training patches"),
         (lambda p: ZoneSplit(slices=((3, 0, 9),)).assign(p), "--slices: a volume has no axis 3"),
@@ -344,14 +347,14 @@ def test_scenes_and_volumes_are_not_mixed():
         (lambda p: SceneSplit().assign(p), "come from one volume; split it by blocks"),
     ],
 )
-def test_errors_count_voxels(make, message):
+def test_errors_of_volumes_name_voxels_and_options(make, message):
     shape = (90, 90, 100)
     at = anywhere(np.random.default_rng(0), 100, (8, 8), axes=(0,), shape=shape)
     with pytest.raises(OutcropError, match=message):
         make(cube_patches(at, shape=shape))
 
 
-def test_slabs_and_ranges_are_not_for_scenes():
+def test_slabs_and_ranges_of_scenes_raise_an_error():
     row = np.arange(40)
     at = scene_positions(0, row, row, row * 400.0, row, 160, 160, row)
     patches = replace(cube_patches(at), sources=(Source("s.tif", (99, 99), "EPSG:32648"),))

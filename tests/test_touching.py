@@ -1,4 +1,4 @@
-"""Adjacent patches share no pixel, whatever the CRS of the scene."""
+"""Touching patches do not overlap in any coordinate reference system."""
 
 import numpy as np
 import pytest
@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.transform import from_origin
 
-from outcrop.auditing.distances import gaps
+from outcrop.auditing.spatial import gaps
 from outcrop.patches.samples import positions_of
-from outcrop.sources.geodesy import metric_systems
+from outcrop.sources.metric import metric_systems
 from outcrop.sources.labels import LabelledPixels
 from outcrop.sources.opening import open_scene
-from outcrop.splits.ground import near
+from outcrop.splits.geometry import near
 from tests.rasters import write_raster
 
 SIDE = 400
@@ -49,7 +49,7 @@ def test_adjacent_patches_in_degrees_do_not_overlap(
     at = around([(0, size), (size, 0), (size, size), (-size, size), (0, -size)])
     assert not near(at[:1], at[1:], 0.0).any()
     assert gaps(at[:1], at[1:])[0][0] >= 0
-    # One pixel closer, they do.
+    # One pixel closer they overlap.
     at = around([(0, size - 1), (size - 1, 0), (1 - size, 0)])
     assert near(at[1:], at[:1], 0.0).all()
 

@@ -17,7 +17,7 @@ from outcrop.accuracy.sample import sample
 from outcrop.mapping.openmap import open_map
 from outcrop.patches.positions import scene_positions
 from outcrop.splits import BlockSplit, block_split, suggest_block
-from outcrop.splits.ground import blocks
+from outcrop.splits.geometry import blocks
 from tests.rasters import tagged, write_raster
 
 EARTH = Geod(ellps="WGS84")
@@ -198,7 +198,7 @@ def test_blocks_have_their_side_on_the_ground(tmp_path, crs, transform):
         assert max(corners) < 606 * 1.03  # the squares may be turned a little
         longest = max(longest, *corners)
     assert longest > 500
-    split = BlockSplit(block=600, buffer=100, folds=3).assign(patches)
+    split = BlockSplit(block=600, buffer=100, n_splits=3).assign(patches)
     pairs = EARTH.inv(
         *(np.repeat(z[split.train], 50) for z in (lon, lat)),
         *(np.tile(z[split.validation[:50]], len(split.train)) for z in (lon, lat)),

@@ -236,7 +236,7 @@ def test_patches_without_ground_are_tuned_by_folds_at_random(trained) -> None:
 
     patches, network = some_patches(), ResidualNet(8, width=4)
     recipe = Recipe(epochs=1, batch=16, machine=MACHINE)
-    tune(patches, replace(SPLIT, by_ground=False), network, recipe, Tuning(2, 2))
+    tune(patches, replace(SPLIT, spatial=False), network, recipe, Tuning(2, 2))
     assert len(trained) == 4
 
 

@@ -309,7 +309,7 @@ def test_what_was_not_held_out_is_not_known(runs):
 def test_a_split_at_random_is_told_to_flatter_where_something_was_measured(runs):
     def said(run):
         by_chance = replace(run, config=run.config)
-        by_chance.__dict__["split"] = replace(run.split, by_ground=False)
+        by_chance.__dict__["split"] = replace(run.split, spatial=False)
         return " ".join(sentences(by_chance))
 
     assert "flatters" in said(runs["vae"])

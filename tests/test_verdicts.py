@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from outcrop.auditing.audit import Audit
-from outcrop.auditing.finding import Finding, Severity
+from outcrop.auditing.check import Finding, Severity
 from outcrop.metrics.intervals import Interval
 from outcrop.metrics.scores import Scores, score
 from outcrop.synthetic import verdicts

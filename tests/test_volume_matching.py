@@ -161,5 +161,5 @@ def test_a_patch_set_stores_how_its_volume_was_read(tmp_path):
     assert reopen(patches) == [volume]
     made |= {"inlines": UP[::-1]}
     turned = write_segy(tmp_path / "b.sgy", _samples(), **made)
-    with pytest.raises(OutcropError, match=r"b.sgy: has inline 118 to 100, where patches were cut"):
+    with pytest.raises(OutcropError, match=r"b.sgy: has inline 118 to 100, but patches were cut"):
         reopen(patches, [turned])

@@ -43,7 +43,7 @@ def test_the_other_set_has_the_same_shape_classes_and_labels():
 
 def test_a_split_and_a_training_are_of_one_set(runs):
     other = replace(SPLIT, fingerprint=OTHER.fingerprint)
-    with pytest.raises(OutcropError, match="split: was made for another patch set; make it anew"):
+    with pytest.raises(OutcropError, match="split: was made for another patch set; make a new one"):
         train(OTHER, SPLIT, runs / "new", NETWORK, QUICK, tuning=Tuning(0))
     assert not (runs / "new").exists()
     with pytest.raises(OutcropError, match=r"cannot go on: the patch set is another; take the old"):
@@ -67,7 +67,7 @@ def test_a_file_of_another_run_is_noticed(runs, tmp_path, file):
 def test_a_split_of_another_run_is_noticed(runs, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(runs / "0", folder)
-    RandomSplit(folds=3).assign(PATCHES).save(folder / "split.json")
+    RandomSplit(n_splits=3).assign(PATCHES).save(folder / "split.json")
     with pytest.raises(OutcropError, match=r"predictions\.npz: is of another split than this run"):
         read_run(folder, "cpu")
 
@@ -92,7 +92,7 @@ def test_an_audit_says_of_which_set_and_split_it_is(tmp_path):
 
 def test_a_comparison_says_of_which_set_it_is(tmp_path):
     folder = tmp_path / "compared"
-    split = replace(SPLIT, by_ground=False)
+    split = replace(SPLIT, spatial=False)
     made = compare(PATCHES, split, folder, NETWORK, QUICK, tuning=Tuning(0))
     assert read_comparison(folder).fingerprint == made.fingerprint == PATCHES.fingerprint
     content = json.loads((folder / "comparison.json").read_text())

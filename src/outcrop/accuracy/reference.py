@@ -128,7 +128,7 @@ def read_polygons(path: str, opened: OpenMap, parts: Parts, block: float | None)
     Raises:
         OutcropError: no pixel of a polygon has a class in the map; no class is one of the map's.
     """
-    from outcrop.splits.ground import most_common
+    from outcrop.splits.geometry import most_common
 
     labels = vector_labels(path, parts)
     pixels = labels.on(opened.scene)

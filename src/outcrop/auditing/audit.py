@@ -1,25 +1,19 @@
-"""`audit`: all checks on a patch set and its split, and what they found."""
+"""`audit`: run all checks on a patch set and its split."""
 
 from __future__ import annotations
 
+import pkgutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from outcrop.auditing.classes import check_classes, check_names
-from outcrop.auditing.duplicates import check_duplicates, check_overlaps
-from outcrop.auditing.finding import Finding, Severity
-from outcrop.auditing.gaps import check_gaps
-from outcrop.auditing.ground import check_ground
-from outcrop.auditing.intensity import check_intensity
-from outcrop.auditing.marks import check_levels, check_marks
-from outcrop.auditing.order import check_order
-from outcrop.auditing.origin import open_to_map
-from outcrop.auditing.pixels import measure
+import outcrop.auditing
+from outcrop.auditing.check import CHECKS, Check, Context, Finding, Severity, open_to_map
 from outcrop.errors import OutcropError
 from outcrop.frames import Tabular, frame
 from outcrop.models.architectures import ResidualNet
@@ -36,11 +30,11 @@ SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "note")
 
 @dataclass(frozen=True)
 class Audit(Tabular):
-    """What was found, the most severe first.
+    """The findings of an audit, the most severe first.
 
     Attributes:
-        findings: by severity, then in the order of the checks.
-        about: what was looked at: number of patches, classes, fingerprint, the split in words.
+        findings: findings by severity, then in the order of the checks.
+        about: description of the patch set: number of patches, classes, fingerprint, its split.
     """
 
     findings: tuple[Finding, ...]
@@ -50,18 +44,18 @@ class Audit(Tabular):
         return f"Audit({self.summary})"
 
     def to_frame(self) -> pandas.DataFrame:
-        """One row per finding: check, severity, what was found, and what to do."""
+        """One row per finding: check, severity, title and remedy."""
         names = ("check", "severity", "title", "remedy")
         return frame({name: [getattr(one, name) for one in self.findings] for name in names})
 
     @property
     def failed(self) -> bool:
-        """Whether anything is critical."""
+        """Whether a finding is critical."""
         return any(finding.severity == "critical" for finding in self.findings)
 
     @property
     def summary(self) -> str:
-        """How many findings of each severity, in words.
+        """Number of findings of each severity, in words.
 
         >>> Audit((), {}).summary
         'nothing found'
@@ -81,10 +75,10 @@ class Audit(Tabular):
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Audit:
-        """The audit that `to_json` gave.
+        """Inverse of `to_json`.
 
         Raises:
-            KeyError, TypeError: it is something else.
+            KeyError, TypeError: the content is not an audit.
         """
         if content["format"] != "outcrop audit":
             raise KeyError("format")
@@ -110,69 +104,70 @@ def audit(
     recipe: Recipe = Recipe(),
     seed: int = 0,
 ) -> Audit:
-    """Can this patch set be trusted, and this split?
+    """Check whether a patch set and its split can be trusted.
 
-    Order of the labels, classes and their names, empty patches, brightness and marks that give
-    away a class or a side, copies and overlaps; and where positions are known, overlap and
-    distance between the sides, how far the ground resembles itself, whether the map will be
-    harder, the leak gap, and labels that neighbours contradict. The images are read several times,
-    in batches.
+    The checks are about the order of the labels, classes and their names, constant patches,
+    brightness and marks that reveal a class or a side, copies and overlaps. With positions they are
+    also about distances between the sides, spatial autocorrelation, the difficulty of the map, the
+    leak gap, and labels that contradict their neighbours. Images are read several times, in
+    batches. A check that lacks what it needs is skipped (`outcrop.auditing.check.Check`).
 
     Args:
-        patches: in memory or on disk.
-        split: without it, the sides that a collection came with, if any.
-        to_map: scenes or volumes that are to be mapped; those that the patches were cut from, if
-            not given.
-        network: train it under the split by ground and under one at random, and tell its leak gap.
-        recipe: how to train it.
-        seed: of the samples that some checks draw.
+        patches: patch set in memory or on disk.
+        split: split of the patches. Default: the split that the collection was published with, if
+            there is one.
+        to_map: scenes or volumes that will be mapped. Default: those of the patches.
+        network: network whose leak gap is measured too; it is trained three times.
+        recipe: how the network is trained.
+        seed: random seed of the samples that some checks draw.
 
     Raises:
-        OutcropError: there are no patches, the labels are not one index each, or the split was
-            made for another patch set; what is to be mapped cannot be read; positions or a split
-            are missing where `to_map` or `network` need them.
+        OutcropError: there are no patches; the labels are not one index per patch; the split was
+            made for another patch set; a scene to be mapped cannot be read; positions or a split
+            are missing that `to_map` or `network` need.
     """
     if patches.labels.ndim != 1:
         raise OutcropError(
             "labels", f"are {patches.labels.shape}, such as one-hot rows; pass labels.argmax(1)"
         )
     if not len(patches):
-        raise OutcropError("patch set", "holds no patches; there is nothing to audit")
+        raise OutcropError("patch set", "contains no patches; pass a set with patches")
     if seed < 0:
         raise OutcropError("--seed", f"must be 0 or more, not {seed}")
-    split = split or _delivered(patches)
+    split = split or _published(patches)
     if split is not None and (
         split.fingerprint != patches.fingerprint or len(split.sides) != len(patches)
     ):
         raise OutcropError(
-            "split", "was made for another patch set; make it anew with `outcrop split`"
+            "split", "was made for another patch set; make a new one with `outcrop split`"
         )
     to_map = as_list(to_map)
     for option, given in (("--to-map", to_map), ("--full", network)):
         if given and patches.positions is None:
             raise OutcropError(option, "needs positions, and these patches have none; leave it out")
     if to_map and split is None:
-        raise OutcropError("--to-map", "needs --split, whose validation is held against the map")
-    origins = open_to_map(to_map, patches) if to_map else ()
-    pixels = measure(patches)
-    found = [
-        *check_order(patches, split),
-        *check_classes(patches, split),
-        *check_names(patches),
-        *check_gaps(patches, split, pixels),
-        *check_intensity(patches, split, pixels, seed),
-        *check_marks(patches, seed),
-        *check_levels(patches, seed),
-        *check_duplicates(patches, split, pixels, seed),
-        *check_overlaps(patches, split, pixels, seed),
-        *check_ground(patches, split, origins, network, recipe, seed),
-    ]
+        raise OutcropError("--to-map", "needs --split, to compare its validation side with the map")
+    opened = open_to_map(to_map, patches) if to_map else ()
+    context = Context(patches, split, opened, network, recipe, seed)
+    found = [finding for check in _checks() for finding in run_check(check, context)]
     found.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     return Audit(tuple(found), _about(patches, split))
 
 
-def _delivered(patches: PatchSet) -> Split | None:
-    """The sides that a collection came with, however unfit."""
+def run_check(check: type[Check], context: Context) -> list[Finding]:
+    """The findings of one check; none if the context lacks what it needs."""
+    return [] if any(map(context.lacks, check.needs)) else check().run(context)
+
+
+def _checks() -> list[type[Check]]:
+    """All checks of this package and all others that have been defined, by rank."""
+    for module in pkgutil.iter_modules(outcrop.auditing.__path__, "outcrop.auditing."):
+        import_module(module.name)
+    return sorted(CHECKS, key=lambda check: check.rank)
+
+
+def _published(patches: PatchSet) -> Split | None:
+    """The split that a collection was published with, not checked; None without one."""
     side = patches.columns.get("side")
     if side is None or not set(side.names) <= set(SIDES):
         return None
@@ -181,7 +176,7 @@ def _delivered(patches: PatchSet) -> Split | None:
         groups=np.arange(len(patches)),
         fingerprint=patches.fingerprint,
         how={"splitter": "as delivered"},
-        by_ground=False,
+        spatial=False,
     )
 
 

@@ -1,44 +1,51 @@
-"""How far pixels and labels of this ground resemble each other, and the blocks that follow."""
+"""Spatial autocorrelation of pixels, labels and errors, and the blocks that follow from it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from outcrop.auditing.blocks import BETWEEN, BEYOND, Blocks
-from outcrop.auditing.draws import (
-    draw_from_origins,
+from outcrop.auditing.variogram import (
+    Sources,
+    Variogram,
     draw_from_patches,
+    draw_from_sources,
     first_component,
     pixel_size,
+    variogram,
 )
-from outcrop.auditing.finding import Finding
-from outcrop.auditing.origin import Origins
-from outcrop.auditing.variogram import Variogram, variogram
+from outcrop.errors import OutcropError
 from outcrop.patches.patchset import PatchSet
-from outcrop.patches.positions import Positions
-from outcrop.splits.places import coordinates
+from outcrop.patches.positions import Positions, Source
+from outcrop.splits import BlockSplit
+from outcrop.splits.geometry import coordinates, largest_extent, nearest, prediction_points
 
 FEWEST = 20
+FOLDS = 5
 _LABELS, _LABEL_DRAWS = 1000, 4
-_PROBED, _TREES, _FOLDS = 2000, 20, 5
-_SEEN = 0.4  # lags reach to half of the ground, and five ranges should be seen
+_PROBED, _TREES, _MODEL_FOLDS = 2000, 20, 5
 _FROM_VOLUMES = "the volumes"
+_TRIED = 5000
+_KEPT = 1 / 3
+_POINTS, _BETWEEN = 1000, 0.9
+# Factors of the wanted block and buffer, the best first.
+_COMPROMISES = tuple(
+    (block, buffer) for buffer in (1, 0.5, 0) for block in ((1, 2) if buffer else (1, 0.5, 0.25))
+)
 
 
 @dataclass(frozen=True)
 class Autocorrelation:
-    """How far pixels and labels resemble each other.
+    """Spatial autocorrelation of pixels and labels.
 
     Attributes:
-        pixels: of the first principal component of the bands: one variogram for scenes, one along
-            each axis for volumes; None where it cannot be estimated.
-        labels: the indicator variogram of the classes, at the patches' centres.
-        origin: where the pixels were drawn from, "the patches", "the scenes" or "the volumes".
+        pixels: variograms of the first principal component of the bands: one for scenes, one along
+            each axis for volumes; None if it cannot be estimated.
+        labels: indicator variogram of the classes at the centres of the patches.
+        origin: where the pixels were drawn from: "the patches", "the scenes" or "the volumes".
     """
 
     pixels: tuple[Variogram | None, ...]
@@ -47,10 +54,10 @@ class Autocorrelation:
 
     @property
     def ranges(self) -> np.ndarray:
-        """The range of pixels along axis 0, 1 and 2, the longest lag where no end was seen.
+        """Range of the pixels along axes 0, 1 and 2: float64, 3; in scenes all are equal.
 
-        float64, 3. In scenes all are the same. 0 if even neighbours have nothing in common; NaN if
-        nothing could be estimated.
+        It is the longest lag if the range is longer than that, 0 if even neighbours are
+        uncorrelated, and NaN if nothing could be estimated.
         """
         return self._along(lambda one: min(one.range, one.lags[-1]))
 
@@ -61,16 +68,16 @@ class Autocorrelation:
         return float(known.max()) if len(known) else math.nan
 
     def through(self, positions: Positions) -> np.ndarray:
-        """How many slices behind a patch of a volume still show nearly the same: float64, `N × 3`.
+        """Number of slices next to a patch of a volume that look almost the same: float64, `N × 3`.
 
-        Along the axis that its slice is across, up to where pixels are a third as unlike as they
-        become (`Variogram.alike`); 0 along the others, and in scenes. 0 too where pixels were
-        drawn from the patches, which lie too thin across their slices to tell.
+        Along the axis perpendicular to the patch it is the lag at which the semivariance reaches a
+        third of its final value (`Variogram.two_thirds`). It is 0 along the other axes and in
+        scenes. It is also 0 if the pixels were drawn from the patches, which are one slice thick.
         """
         slack = np.zeros((len(positions), 3))
         if self.origin == _FROM_VOLUMES:
-            alike = np.nan_to_num(self._along(lambda one: one.alike))
-            slack[np.arange(len(positions)), positions.axis] = alike[positions.axis]
+            similar = np.nan_to_num(self._along(lambda one: one.two_thirds))
+            slack[np.arange(len(positions)), positions.axis] = similar[positions.axis]
         return slack
 
     def _along(self, length: Callable[[Variogram], float]) -> np.ndarray:
@@ -79,21 +86,21 @@ class Autocorrelation:
 
 
 def measure_autocorrelation(
-    patches: PatchSet, origins: Origins = (), seed: int = 0, draws: int = 8
+    patches: PatchSet, opened: Sources = (), seed: int = 0, draws: int = 8
 ) -> Autocorrelation | None:
     """Estimate the variograms of a patch set's pixels and labels.
 
-    The range depends on how much ground is seen: over less than about five ranges, expect it to
-    be wrong by half.
+    The estimate depends on the size of the area. In an area shorter than about five ranges the
+    range may be wrong by half.
 
     Args:
-        origins: what they were cut from, to draw pixels from (`open_origins`); if there are none
-            pixels are drawn from the patches.
-        seed: of the draws.
-        draws: how many, of about 1500 pixels each.
+        opened: sources of the patches, to draw pixels from; without them pixels are drawn from the
+            patches.
+        seed: random seed of the draws.
+        draws: number of draws, of about 1500 pixels each.
 
     Returns:
-        None without positions, or with fewer than twenty patches or places.
+        None without positions, or with fewer than twenty patches or distinct positions.
     """
     if patches.positions is None or len(patches) < FEWEST:
         return None
@@ -104,33 +111,36 @@ def measure_autocorrelation(
     longest = shortest * max((max(source.shape) for source in patches.sources), default=np.inf)
     pixels = []
     for axis in range(3) if patches.from_volume else [None]:
-        if origins:
-            drawn = draw_from_origins(patches, origins, seed, draws, axis)
+        if opened:
+            drawn = draw_from_sources(patches, opened, seed, draws, axis)
         else:
             drawn = draw_from_patches(patches, seed, draws)
         drawn = [one for one in drawn if len(one[0]) >= FEWEST]
         field = first_component(drawn) if drawn else []
         direction = None if axis is None else np.eye(3)[axis]
         pixels.append(variogram(field, shortest, longest, direction) if drawn else None)
-    sources = _FROM_VOLUMES if patches.from_volume else "the scenes"
+    origin = _FROM_VOLUMES if patches.from_volume else "the scenes"
+    classes = np.eye(len(patches.classes))[patches.labels]
     return Autocorrelation(
         pixels=tuple(pixels),
-        labels=_labels(patches, at, longest, seed),
-        origin=sources if origins else "the patches",
+        labels=_variogram_at_patches(at, classes, longest, seed),
+        origin=origin if opened else "the patches",
     )
 
 
 def measure_residuals(patches: PatchSet, features: np.ndarray, seed: int = 0) -> Variogram | None:
-    """The variogram of what a quick model gets wrong, which splits have to keep apart.
+    """The variogram of the residuals of a quick model.
 
-    Of one minus the probability that a forest on features (twenty extremely randomised trees, five
-    folds at random, at most 2000 patches) gives to the class of a patch it has not learnt from.
+    The residual of a patch is one minus the predicted probability of its class. The model is a
+    forest of twenty extremely randomised trees on features, cross-validated in five random folds
+    of at most 2000 patches. Blocks should be larger than the range of the residuals.
 
     Args:
         features: `N × F`, of the patches.
 
     Returns:
-        None without positions, with fewer than twenty patches or places, or a single class.
+        None without positions, with fewer than twenty patches or distinct positions, or with a
+        single class.
     """
     from sklearn.ensemble import ExtraTreesClassifier
 
@@ -141,117 +151,159 @@ def measure_residuals(patches: PatchSet, features: np.ndarray, seed: int = 0) ->
     at, labels = coordinates(patches.positions[some]), patches.labels[some]
     if len(np.unique(at, axis=0)) < FEWEST or len(np.unique(labels)) < 2:
         return None
-    wrong = np.ones(len(some))
-    fold = rng.permutation(len(some)) % _FOLDS
-    for number in range(_FOLDS):
-        held, taught = fold == number, fold != number
+    residual = np.ones(len(some))
+    fold = rng.permutation(len(some)) % _MODEL_FOLDS
+    for number in range(_MODEL_FOLDS):
+        held_out, train = fold == number, fold != number
         trees = ExtraTreesClassifier(_TREES, random_state=seed)
-        trees.fit(features[some][taught], labels[taught])
-        column = np.searchsorted(trees.classes_, labels[held]).clip(max=len(trees.classes_) - 1)
-        known = trees.classes_[column] == labels[held]
-        given = trees.predict_proba(features[some][held])[np.arange(held.sum()), column]
-        wrong[held] = 1 - given * known
+        trees.fit(features[some][train], labels[train])
+        column = np.searchsorted(trees.classes_, labels[held_out])
+        column = column.clip(max=len(trees.classes_) - 1)
+        known = trees.classes_[column] == labels[held_out]
+        predicted = trees.predict_proba(features[some][held_out])
+        residual[held_out] = 1 - predicted[np.arange(held_out.sum()), column] * known
     longest = pixel_size(patches) * max(max(source.shape) for source in patches.sources)
-    return _at_patches(at, wrong[:, None], longest, seed)
+    return _variogram_at_patches(at, residual[:, None], longest, seed)
 
 
-def check_autocorrelation(
-    patches: PatchSet,
-    autocorrelation: Autocorrelation | None,
-    advice: Blocks | None,
-    residuals: Variogram | None = None,
-    between: bool | None = None,
-) -> list[Finding]:
-    """Say how far pixels resemble each other, and which blocks and buffer follow.
-
-    Args:
-        residuals: of a quick model (`measure_residuals`).
-        between: whether what is to be mapped lies between the patches (`lies_between`).
-    """
-    if patches.positions is None:
-        return []
-    if autocorrelation is None or math.isnan(autocorrelation.range):
-        title = "too few patches, or too alike, to say how far the ground resembles itself"
-        return [Finding("autocorrelation", "note", title)]
-    if autocorrelation.range == 0:
-        title = "pixels have nothing in common with their neighbours"
-    else:
-        title = f"pixels resemble each other up to {_reach(autocorrelation, patches)}"
-    numbers = _numbers(autocorrelation, patches)
-    if advice is None:
-        remedy = (
-            "the labelled ground is too small for blocks of this size: label more, or hold out "
-            "zones with `outcrop split --by zones`"
-        )
-    else:
-        remedy = f"{advice}: {advice.command}"
-        if between is not None:
-            remedy += f"; {BETWEEN if between else BEYOND}"
-        numbers |= {"block": advice.block, "buffer": advice.buffer, "between": between}
-    title += f" (drawn from {autocorrelation.origin})"
-    if residuals is not None:
-        numbers["residuals"] = _plain(residuals)
-        title += f"; range of the errors of a forest on features: {_words(residuals, patches.unit)}"
-    return [Finding("autocorrelation", "note", title, remedy, numbers)]
-
-
-def _labels(patches: PatchSet, at: np.ndarray, longest: float, seed: int) -> Variogram | None:
-    return _at_patches(at, np.eye(len(patches.classes))[patches.labels], longest, seed)
-
-
-def _at_patches(at: np.ndarray, values: np.ndarray, longest: float, seed: int) -> Variogram | None:
-    """The variogram of values at the middles of patches."""
+def _variogram_at_patches(
+    at: np.ndarray, values: np.ndarray, longest: float, seed: int
+) -> Variogram | None:
+    """The variogram of values at the centres of patches."""
     from scipy.spatial import KDTree
 
-    places = np.unique(at, axis=0)
-    apart = float(KDTree(places).query(places, k=2)[0][:, 1].min())
+    distinct = np.unique(at, axis=0)
+    apart = float(KDTree(distinct).query(distinct, k=2)[0][:, 1].min())
     rng = np.random.default_rng(seed)
     count = min(_LABELS, len(at) * 2 // 3)
     index = [rng.choice(len(at), count, replace=False) for _ in range(_LABEL_DRAWS)]
     return variogram([(at[i], values[i]) for i in index], apart, longest, robust=False)
 
 
-def _reach(found: Autocorrelation, patches: PatchSet) -> str:
-    if not patches.from_volume:
-        assert found.pixels[0] is not None
-        return _words(found.pixels[0], patches.unit)
-    along = [
-        f"{_words(one, patches.unit)} along axis {axis}"
-        for axis, one in enumerate(found.pixels)
-        if one is not None
-    ]
-    return ", ".join(along)
+# Recommended blocks
 
 
-def _words(one: Variogram, unit: str) -> str:
-    if one.range == 0:
-        return f"less than {one.lags[0]:.2g} {unit}"
-    if np.isinf(one.range):
-        return f"{one.lags[-1]:.0f} {unit} and beyond"
-    # No interval: random draws of one piece of ground do not show how it differs from others.
-    rough = ", roughly: less than five ranges were seen" if one.range > _SEEN * one.lags[-1] else ""
-    return f"{one.range:.0f} {unit}{rough}"
+@dataclass(frozen=True)
+class Blocks:
+    """Recommended blocks and buffer, in the patch set's unit.
+
+    Attributes:
+        block, buffer: parameters of `outcrop.splits.BlockSplit`.
+        unit: "m" or "voxels".
+        wide: whether they are as wide as the range requires; False if they are the largest that
+            the labelled area allows.
+    """
+
+    block: float
+    buffer: float
+    unit: str
+    wide: bool
+
+    @property
+    def command(self) -> str:
+        """The command for such a split."""
+        return f"`outcrop split --block {self.block:g} --buffer {self.buffer:g}`"
+
+    def __str__(self) -> str:
+        limit = "" if self.wide else "the largest that the labelled area allows: "
+        return f"{limit}blocks of {self.block:g} {self.unit}, buffer {self.buffer:g} {self.unit}"
 
 
-def _numbers(found: Autocorrelation, patches: PatchSet) -> dict[str, Any]:
-    return {
-        "unit": patches.unit,
-        "origin": found.origin,
-        "pixels": [_plain(one) for one in found.pixels],
-        "labels": _plain(found.labels),
-    }
+def advise_blocks(
+    patches: PatchSet, ranges: np.ndarray | None = None, least: float = 0.0, seed: int = 0
+) -> Blocks | None:
+    """Blocks and a buffer for a range of autocorrelation, tested on the patches.
 
+    Blocks are not smaller than the range, and centres of patches of different sides are further
+    apart than the range: Roberts et al. (2017), Cross-validation strategies for data with temporal,
+    spatial, hierarchical, or phylogenetic structure, Ecography 40, 913-929; Valavi et al. (2019),
+    blockCV, Methods in Ecology and Evolution 10, 225-232 (`cv_spatial_autocor`, `cv_buffer`). If
+    the area is too small for them (less than a third of the patches would be used, or a side would
+    lack classes), the buffer is reduced first and then the blocks.
 
-def _plain(one: Variogram | None) -> dict[str, Any] | None:
-    if one is None:
+    Such blocks suit a map of a new area, and any model that classifies by features. Their score is
+    too low for a model that interpolates between evenly distributed patches (Wadoux et al. 2021,
+    Ecological Modelling 457, 109692): see `lies_between`.
+
+    Args:
+        ranges: float64, 3, range along axes 0, 1 and 2 in the patch set's unit
+            (`Autocorrelation.ranges`); NaN or None if unknown.
+        least: smallest buffer that separates slices that look the same.
+
+    Returns:
+        None if no blocks are possible.
+    """
+    if patches.positions is None or not len(patches):
         return None
-    return {
-        "range": _finite(one.range),
-        "model": one.model,
-        "lags": one.lags.round(3).tolist(),
-        "gamma": one.gamma.round(4).tolist(),
-    }
+    ranges = np.zeros(3) if ranges is None else np.nan_to_num(ranges)
+    block_wanted = (2 if patches.from_volume else 4) * largest_extent(patches.positions)
+    block_wanted = max(block_wanted, float(ranges.max()))
+    apart = ranges - patches.positions.extent.min(axis=0)
+    buffer_wanted = max(least, float(apart[0 if patches.from_volume else 1 :].max()))
+    sample = _sample_without_images(patches, seed)
+    for block_share, buffer_share in _COMPROMISES:
+        block = round_up(block_wanted * block_share)
+        buffer = round_up(max(least, buffer_wanted * buffer_share))
+        if patches.from_volume:
+            block, buffer = math.ceil(block), math.ceil(buffer)
+        try:
+            splitter = BlockSplit(block=block, buffer=buffer, n_splits=FOLDS, random_state=seed)
+            split = splitter.assign(sample)
+        except OutcropError:
+            continue
+        if len(split.train) + len(split.validation) >= _KEPT * len(sample):
+            wide = block >= block_wanted and buffer >= buffer_wanted
+            return Blocks(block, buffer, patches.unit, wide)
+    return None
 
 
-def _finite(value: float) -> float | None:
-    return round(value, 3) if math.isfinite(value) else None
+def lies_between(
+    patches: PatchSet, ranges: np.ndarray | None, sources: Sequence[Source] | None = None
+) -> bool | None:
+    """Whether the area to be mapped lies between the patches, not in a new area.
+
+    It does if 90 % of its pixels are no further from a patch than the range.
+
+    Args:
+        ranges: as in `advise_blocks`.
+        sources: scenes or volumes to be mapped; those of the patches by default.
+
+    Returns:
+        None if it is unknown.
+    """
+    if patches.positions is None or not patches.sources or ranges is None:
+        return None
+    if not np.isfinite(ranges).any():
+        return None
+    if patches.from_volume and sources is not None:  # other volumes are always new areas
+        return False
+    points = prediction_points(patches, _POINTS, sources).at
+    apart = nearest(points, coordinates(patches.positions))
+    return bool((apart <= np.nanmax(ranges)).mean() >= _BETWEEN)
+
+
+def round_up(value: float) -> float:
+    """The next number with two significant digits.
+
+    >>> round_up(568.1), round_up(0.0), round_up(1000)
+    (570.0, 0.0, 1000.0)
+    """
+    if value <= 0:
+        return 0.0
+    step = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return math.ceil(round(value / step, 6)) * step
+
+
+def _sample_without_images(patches: PatchSet, seed: int) -> PatchSet:
+    """At most 5000 patches, without images, and without classes that are rarer than folds."""
+    index = np.random.default_rng(seed).permutation(len(patches))[:_TRIED]
+    counts = np.bincount(patches.labels[index], minlength=len(patches.classes))
+    index = index[counts[patches.labels[index]] >= FOLDS]
+    images = np.broadcast_to(np.uint8(0), (len(index), len(patches.bands), 1, 1))
+    return replace(
+        patches,
+        images=images,
+        labels=patches.labels[index],
+        positions=None if patches.positions is None else patches.positions[index],
+        columns={},
+    )

@@ -1,4 +1,4 @@
-"""Find copies among patches: exact, up to flips and brightness, and overlapping ones."""
+"""Find copies among patches: exact, and up to flips, rotations, brightness and mild damage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from outcrop.auditing.pixels import batches
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import Positions
 from outcrop.progress import track
-from outcrop.splits.ground import volume_of
+from outcrop.splits.geometry import volume_of
 
 _SAMPLE = 1024
 _FREQUENCIES = 128
@@ -40,11 +40,11 @@ _PAIR_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class Pairs:
-    """M pairs of patches that show the same, the first index the smaller.
+    """M pairs of similar patches; the first index is the smaller one.
 
     Attributes:
         first, second: int64, `M`.
-        likeness: float32, `M`, size of the whitened pictures' correlation; 1 for exact copies.
+        likeness: float32, `M`, absolute correlation of the whitened images; 1 for exact copies.
     """
 
     first: np.ndarray
@@ -59,7 +59,7 @@ class Pairs:
         return Pairs(self.first[index], self.second[index], self.likeness[index])
 
     def __add__(self, other: Pairs) -> Pairs:
-        """These pairs and others."""
+        """These pairs and the others."""
         return Pairs(
             np.concatenate([self.first, other.first]),
             np.concatenate([self.second, other.second]),
@@ -67,7 +67,7 @@ class Pairs:
         )
 
     def clusters(self, patches: int) -> list[np.ndarray]:
-        """Patches that pairs hold together (connected components), the largest first."""
+        """Connected components of the pairs, the largest first."""
         edges = sparse.coo_array(
             (np.ones(len(self), bool), (self.first, self.second)), shape=(patches, patches)
         )
@@ -79,19 +79,19 @@ class Pairs:
 
 
 def no_pairs() -> Pairs:
-    """None at all."""
+    """No pairs."""
     return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True)
 class NearCopies:
-    """Which patches were looked at, and the copies found.
+    """Result of the search for near copies.
 
     Attributes:
-        asked: int, the patches that were held against all others, ascending.
-        pairs: at least one of each pair is among `asked`.
-        alike: further pairs that share their detail, and still are not the same pixels, such as
-            neighbouring slices of a volume.
+        asked: int, patches that were compared with all others, ascending.
+        pairs: copies; at least one patch of each pair is in `asked`.
+        alike: other pairs that share their detail without being copies, such as neighbouring
+            slices of a volume.
     """
 
     asked: np.ndarray
@@ -100,19 +100,19 @@ class NearCopies:
 
 
 def exact_copies(patches: PatchSet, flat: np.ndarray) -> Pairs:
-    """Patches whose pixels are the same up to flips and quarter turns.
+    """Patches whose pixels are equal up to flips and rotations by 90°.
 
     Args:
-        flat: bool, `N`, patches to pass over because they show nothing.
+        flat: bool, `N`, mask of constant patches, which are left out.
 
     Returns:
-        Each copy with the first of its kind.
+        Each copy, paired with the first patch that it equals.
     """
     kept = np.flatnonzero(~flat)
     if not len(kept):
         return no_pairs()
     digests = np.concatenate(
-        [_digests(images, patches.size) for images in batches(patches, "looking for copies", kept)]
+        [_digests(images, patches.size) for images in batches(patches, "searching copies", kept)]
     )
     _, first, number = np.unique(digests, return_index=True, return_inverse=True)
     original = kept[first][number.reshape(-1)]
@@ -122,57 +122,57 @@ def exact_copies(patches: PatchSet, flat: np.ndarray) -> Pairs:
 
 
 def near_copies(patches: PatchSet, kept: np.ndarray, seed: int = 0) -> NearCopies:
-    """Patches that show the same up to flips, quarter turns, brightness, contrast and mild damage.
+    """Patches that are equal up to flips, rotations by 90°, brightness, contrast and mild damage.
 
-    Contrast may be reversed: the negative of a patch is a copy of it.
+    The contrast may be reversed: the negative of a patch is a copy of it.
 
-    Every patch is held against every other in all eight orientations by a short descriptor; pairs
-    that look alike are verified by the correlation of their whitened pictures at full size
-    (`outcrop.auditing.detail.agreement`). They share their detail if it is 0.5 or more, and chance
-    would give as much among all comparisons with a probability of exp(-7) at most. They are copies
-    if they are coherent too (`same_pixels`), and alike otherwise. So are those that hold patches
-    together which are no copies of one another, as in a row of slices of which each resembles the
-    next. Pairs whose positions say that they show the same ground are alike for that reason, and
-    left out.
+    Every patch is compared with every other in all eight orientations by a short descriptor.
+    Similar pairs are verified by the correlation of their whitened images at full size
+    (`outcrop.auditing.detail.agreement`). They share their detail if the correlation is 0.5 or more
+    and the probability of such a correlation in all comparisons is exp(-7) at most. They are copies
+    if they are also coherent (`same_pixels`), and otherwise alike. Pairs in clusters whose members
+    are mostly not copies of each other are alike too, as in a sequence of slices of which each is
+    similar to the next. Pairs whose positions overlap are left out, because they are expected to
+    look alike.
 
-    The work is bounded: in a set of more than some 60 000 patches a sample, drawn at random, is
-    held against all.
+    In a set of more than about 60 000 patches, only a random sample is compared with all others.
 
     Args:
-        kept: int, ascending, the patches to look at.
-        seed: of the sample, and of that from which the set's usual spectrum is taken.
+        kept: int, ascending, indices of the patches to compare.
+        seed: random seed of this sample, and of the sample for the mean spectrum.
     """
     if len(kept) < 2:
         return NearCopies(kept[:0], no_pairs(), no_pairs())
     rng = np.random.default_rng(seed)
-    whitening = usual_detail(patches, kept, rng)
+    whitening = mean_spectrum(patches, kept, rng)
     describe = whitening.describe(_FREQUENCIES)
-    turns = orientations(patches.size)
-    number = min(len(kept), max(1, int(_WORK / (len(kept) * len(turns) * _FREQUENCIES))))
+    ways = orientations(patches.size)
+    number = min(len(kept), max(1, int(_WORK / (len(kept) * len(ways) * _FREQUENCIES))))
     order = rng.permutation(kept)
     order = np.concatenate([np.sort(order[:number]), np.sort(order[number:])])
     described = np.concatenate(
         [describe(standardised(images)) for images in batches(patches, "describing patches", order)]
     )
-    turned = [describe.orient(described[:number], o) for o in turns]
+    turned = [describe.orient(described[:number], one) for one in ways]
     positions = None if patches.positions is None else patches.positions[order]
     first, second, which = _candidates(turned, described, positions)
-    needed = np.log(len(kept) ** 2 / 2 * 2 * len(turns)) + EVIDENCE
+    needed = np.log(len(kept) ** 2 / 2 * 2 * len(ways)) + EVIDENCE
     pairs, alike = _verify(patches, whitening, order[first], order[second], which, needed)
     chained = _chained(patches, pairs)
     return NearCopies(order[:number], pairs[~chained], alike + pairs[chained])
 
 
 def same_pixels(coherent: np.ndarray) -> np.ndarray:
-    """Which pairs that share their detail are of the same pixels, by their coherence.
+    """Mask of the pairs that are copies, among pairs that share their detail.
 
-    Copies reach 0.98 whatever was done to them. Where fewer than three quarters of twenty pairs or
-    more do, most are alike for another reason, as neighbouring slices are, and the nearest of these
-    reach 0.98 too: then 0.998 is asked for, which whole copies and those of fewer grey levels have.
-    Less than a twentieth of such pairs is what chance gives, and none is taken.
+    Copies have a coherence of 0.98 or more, also if they are damaged. If there are twenty pairs or
+    more and less than three quarters of them reach 0.98, most pairs are similar for another reason,
+    as neighbouring slices are, and the nearest slices reach 0.98 too. Then 0.998 is required, which
+    undamaged copies and copies with fewer grey levels have. If less than a twentieth of the pairs
+    reach it, these may be random, and no pair is a copy.
 
     Args:
-        coherent: `M`, see `coherence`.
+        coherent: `M`, coherence of each pair (`coherence`).
     """
     same = coherent >= _SAME
     if len(same) < _FEW or same.sum() >= _MOST * len(same):
@@ -181,14 +181,14 @@ def same_pixels(coherent: np.ndarray) -> np.ndarray:
     return same & (same.sum() >= _SOME * len(same))
 
 
-def usual_detail(patches: PatchSet, kept: np.ndarray, rng: np.random.Generator) -> Whitening:
-    """What is usual in a patch set, from a sample of it."""
+def mean_spectrum(patches: PatchSet, kept: np.ndarray, rng: np.random.Generator) -> Whitening:
+    """The whitening of a patch set, from a random sample."""
     drawn = np.sort(rng.permutation(kept)[:_SAMPLE])
     return Whitening.of(map(standardised, batches(patches, "sampling patches", drawn)))
 
 
 def _digests(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The smallest digest of each image over all orientations."""
+    """The smallest hash of each image over all orientations."""
     every = []
     for one in orientations(size):
         turned = np.ascontiguousarray(orient(images, one))
@@ -199,15 +199,18 @@ def _digests(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def _candidates(
     turned: list[np.ndarray], described: np.ndarray, positions: Positions | None
 ) -> tuple[np.ndarray, ...]:
-    """Pairs whose descriptors correlate by 0.6 or more, of either sign: first, second, orientation
-    of the first.
+    """Pairs whose descriptors have an absolute correlation of 0.6 or more.
 
-    Of each pair the best orientation, and of each patch the ten nearest others.
+    Each pair has its best orientation, and each patch its ten most similar patches.
 
     Args:
-        turned: the first of the descriptors in every orientation; they are held against all.
-        described: float32, `N × D`.
-        positions: of the N patches, where they are known.
+        turned: descriptors of the first patches in every orientation; these patches are compared
+            with all.
+        described: float32, `N × D`, descriptors of all patches.
+        positions: positions of the N patches, if they are known.
+
+    Returns:
+        First patch, second patch, and number of the orientation of the first.
     """
     (asked, _), n, (rows, columns) = turned[0].shape, len(described), _BLOCK
     found, number = [np.zeros((4, 0))], 0
@@ -215,7 +218,7 @@ def _candidates(
     for a, b in track(blocks, "comparing patches"):
         for which, oriented in enumerate(turned):
             product = oriented[a : a + rows] @ described[b : b + columns].T
-            # A negative, as of a reversed polarity or colour table, is a copy too.
+            # A negative is a copy too, as from a reversed polarity or colour table.
             product = np.abs(product)
             first, second = np.nonzero(product >= _ALIKE)
             like = product[first, second]
@@ -223,7 +226,7 @@ def _candidates(
             table = table[:, table[0] < table[1]]
             if positions is not None:
                 one, other = (positions[end.astype(np.int64)] for end in table[:2])
-                table = table[:, ~_same_ground(one, other)]
+                table = table[:, ~_overlap(one, other)]
             found.append(table)
             number += table.shape[1]
             if number > _PRUNE * n:
@@ -233,10 +236,10 @@ def _candidates(
     return first.astype(np.int64), second.astype(np.int64), which.astype(np.int64)
 
 
-def _same_ground(one: Positions, other: Positions) -> np.ndarray:
-    """Mask of the pairs that overlap on the ground, or in a volume are nearer than half a patch.
+def _overlap(one: Positions, other: Positions) -> np.ndarray:
+    """Mask of the pairs whose extents overlap; in a volume, also of those closer than half a patch.
 
-    In a volume, because slices beside each other show the same.
+    Neighbouring slices of a volume look almost the same.
     """
     reach = (one.extent + other.extent) / 2
     reach += np.where(one.axis >= 0, one.extent.max(axis=1) / 2, 0)[:, None]
@@ -265,9 +268,9 @@ def _verify(
     which: np.ndarray,
     needed: float,
 ) -> tuple[Pairs, Pairs]:
-    """Copies, and pairs that are only alike."""
+    """Copies, and pairs that are only similar."""
     pairs, coherent = no_pairs(), [np.zeros(0)]
-    for part, one, other in pictures_of_pairs(patches, first, second, which, "verifying copies"):
+    for part, one, other in images_of_pairs(patches, first, second, which, "verifying copies"):
         r, evidence = agreement(whitening(one), whitening(other))
         good = (np.abs(r) >= SHARED) & (evidence >= needed)
         lower, upper = np.sort([first[part][good], second[part][good]], axis=0)
@@ -279,11 +282,11 @@ def _verify(
 
 
 def _chained(patches: PatchSet, pairs: Pairs) -> np.ndarray:
-    """Mask of the pairs in clusters whose members are mostly no copies of one another.
+    """Mask of the pairs in clusters whose members are mostly not copies of each other.
 
-    Looked at in the largest clusters, at a few members of each.
+    A few members of each of the largest clusters are compared.
     """
-    turns, chained = orientations(patches.size), np.zeros(len(pairs), bool)
+    ways, chained = orientations(patches.size), np.zeros(len(pairs), bool)
     for cluster in pairs.clusters(len(patches))[:_CHAINS]:
         if len(cluster) < 3:
             break
@@ -291,7 +294,7 @@ def _chained(patches: PatchSet, pairs: Pairs) -> np.ndarray:
         pictures = standardised(patches.take(some))
         first, second = np.triu_indices(len(some), 1)
         alike = np.max(
-            [np.abs(coherence(orient(pictures[first], one), pictures[second])) for one in turns],
+            [np.abs(coherence(orient(pictures[first], one), pictures[second])) for one in ways],
             axis=0,
         )
         if np.median(alike) < _CHAIN:
@@ -299,23 +302,23 @@ def _chained(patches: PatchSet, pairs: Pairs) -> np.ndarray:
     return chained
 
 
-def pictures_of_pairs(
+def images_of_pairs(
     patches: PatchSet, first: np.ndarray, second: np.ndarray, which: np.ndarray, what: str
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """The standardised pictures of pairs of patches, some MiB at a time, with a progress bar.
+    """The standardised images of pairs of patches, in batches, with a progress bar.
 
     Args:
-        which: int, the number of the orientation that the first of each pair is brought into.
+        which: int, number of the orientation that the first of each pair is brought into.
 
     Yields:
-        Which pairs, and the pictures of their two patches.
+        The slice of the pairs, and the images of their two patches.
     """
-    turns = orientations(patches.size)
+    ways = orientations(patches.size)
     step = max(1, _PAIR_BYTES // (4 * int(np.prod(patches.images.shape[1:]))))
     for start in track(range(0, len(first), step), what):
         part = slice(start, start + step)
         one, other = (standardised(patches.take(index[part])) for index in (first, second))
-        for number, orientation in enumerate(turns):
+        for number, orientation in enumerate(ways):
             here = which[part] == number
             one[here] = orient(one[here], orientation)
         yield part, one, other

@@ -1,14 +1,14 @@
-"""The fine detail of pictures, and how surely two pictures share it.
+"""Correlation of the fine detail of images, and its significance.
 
-Two pictures of the same kind of ground resemble each other: dark here, bright there, layers at the
-same depth. Copies of one picture share what is peculiar to it. So pictures are whitened first: in
-the discrete cosine transform every frequency is divided by what is usual for it in this patch set,
-to the power `_WHITENING`; and levelled: every pixel is divided by what its neighbourhood varies by,
-lest one bright edge outweighs all else. Then a correlation counts what two pictures have in common
-beyond their kind, and how many independent values it rests on tells whether that can be chance.
+Images of the same kind of surface are similar: dark and bright in the same parts, layers at the
+same depth. Copies of one image also share its fine detail. So images are first whitened: in the
+discrete cosine transform, every frequency is divided by its mean amplitude in this patch set, to
+the power `_WHITENING`. Then they are levelled: every pixel is divided by the standard deviation of
+its neighbourhood, so that one bright edge does not dominate. The correlation of two such images
+measures the detail that they share, and the number of independent values gives its significance.
 
-Brightness and contrast do not matter (every picture is standardised band by band), nor do flips
-and quarter turns: in the cosine transform they are changes of sign and a transposition.
+Brightness and contrast have no effect, because every image is standardised band by band. Flips and
+rotations by 90° are changes of sign and a transposition in the cosine transform.
 """
 
 from __future__ import annotations
@@ -32,56 +32,57 @@ UPRIGHT: Orientation = (False, False, False)
 
 
 def orientations(size: tuple[int, int]) -> list[Orientation]:
-    """The eight flips and quarter turns; four for patches that are not square."""
-    turns = (False, True) if size[0] == size[1] else (False,)
-    return [(t, r, c) for t in turns for r in (False, True) for c in (False, True)]
+    """The eight flips and rotations by 90°; four for patches that are not square."""
+    transposed = (False, True) if size[0] == size[1] else (False,)
+    return [(t, r, c) for t in transposed for r in (False, True) for c in (False, True)]
 
 
 def orient(images: np.ndarray, orientation: Orientation) -> np.ndarray:
-    """Images `... × height × width`, flipped and turned."""
+    """Images `... × height × width`, flipped and rotated."""
     transposed, rows, columns = orientation
     images = images.swapaxes(-2, -1) if transposed else images
     return images[..., :: -1 if rows else 1, :: -1 if columns else 1]
 
 
 def standardised(images: np.ndarray) -> np.ndarray:
-    """One band of each patch: the mean of its bands, each with mean 0 and deviation 1.
+    """The mean of the bands of each patch, after each band is scaled to mean 0 and deviation 1.
 
-    Gaps become the band's mean; bands without contrast are passed over.
+    Gaps are set to the mean of the band. Bands without contrast are left out.
 
     Args:
         images: `N × bands × height × width`.
 
     Returns:
-        float32, `N × height × width`; zeros where there is no contrast.
+        float32, `N × height × width`; zeros for patches without contrast.
     """
     pixels = images.astype(np.float32)
     valid = np.isfinite(pixels)
     count = np.maximum(valid.sum(axis=(2, 3), keepdims=True), 1)
     mean = pixels.sum(axis=(2, 3), keepdims=True, where=valid, dtype=np.float64) / count
     pixels = np.where(valid, pixels - mean.astype(np.float32), 0)
-    # Scaled first, because squares of amplitudes can be beyond float32.
+    # Scale first, because squares of amplitudes may overflow float32.
     largest = np.abs(pixels).max(axis=(2, 3), keepdims=True)
     pixels /= np.where(largest > 0, largest, 1)
     spread = pixels.std(axis=(2, 3), keepdims=True)
-    # Less contrast than float32 can hold is rounding.
+    # A contrast below the precision of float32 is rounding error.
     seen = spread * largest > _ROUNDING * np.abs(mean)
     return np.asarray((pixels / np.where(seen, spread, np.inf)).mean(axis=1), np.float32)
 
 
 @dataclass(frozen=True)
 class Whitening:
-    """What is usual in a patch set: the mean power of every frequency.
+    """Mean power of every frequency in a patch set.
 
     Attributes:
-        power: float32, `height × width`, of the discrete cosine transform; that of the mean is 0.
+        power: float32, `height × width`, mean power of the discrete cosine transform; 0 for the
+            constant term.
     """
 
     power: np.ndarray
 
     @classmethod
     def of(cls, pictures: Iterable[np.ndarray]) -> Whitening:
-        """From standardised pictures, `n × height × width`, in one batch or several."""
+        """Whitening of standardised images, `n × height × width`, in one batch or several."""
         batches = [(np.square(transform(some)).sum(axis=0), len(some)) for some in pictures]
         power = sum(sums for sums, _ in batches) / sum(number for _, number in batches)
         if power.shape[0] == power.shape[1]:
@@ -89,7 +90,7 @@ class Whitening:
         return cls(power.astype(np.float32))
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
-        """Whiten and level standardised pictures; what has no contrast stays zero."""
+        """Whiten and level standardised images; images without contrast stay zero."""
         floor = _TINY * self.power.max()
         weight = np.where(self.power > floor, np.maximum(self.power, floor), np.inf)
         white = idctn(transform(pictures) * weight ** (-_WHITENING / 2), axes=(1, 2), norm="ortho")
@@ -100,7 +101,7 @@ class Whitening:
         return white / np.maximum(np.maximum(nearby, least), _TINY)
 
     def describe(self, number: int) -> Descriptor:
-        """The descriptor of the frequencies with the most power, which noise disturbs least."""
+        """The descriptor of the frequencies with the most power, which noise changes least."""
         order = np.argsort(-self.power, axis=None, kind="stable")[: number + 1]
         rows, columns = np.unravel_index(order, self.power.shape)
         if self.power.shape[0] == self.power.shape[1]:
@@ -115,11 +116,11 @@ class Whitening:
 
 @dataclass(frozen=True)
 class Descriptor:
-    """Some frequencies of the cosine transform, wholly whitened.
+    """Some frequencies of the cosine transform, fully whitened.
 
     Attributes:
-        rows, columns: int, `D`, which frequencies.
-        weight: float32, `D`, one over their usual amplitude.
+        rows, columns: int, `D`, the frequencies.
+        weight: float32, `D`, one over their mean amplitude.
     """
 
     rows: np.ndarray
@@ -127,18 +128,18 @@ class Descriptor:
     weight: np.ndarray
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
-        """Describe standardised pictures: float32, `N × D`, of unit length."""
+        """Descriptors of standardised images: float32, `N × D`, of unit length."""
         return unit(transform(pictures)[:, self.rows, self.columns] * self.weight)
 
     def matrix(self, size: tuple[int, int]) -> np.ndarray:
-        """What turns flat pictures of this size into descriptors before they are scaled."""
+        """Matrix from flattened images of this size to descriptors before normalisation."""
         one = np.eye(size[0], dtype=np.float32), np.eye(size[1], dtype=np.float32)
         down, across = (dctn(eye, axes=(0,), norm="ortho") for eye in one)
         basis = down[self.rows][:, :, None] * across[self.columns][:, None, :]
         return (basis.reshape(len(self.rows), size[0] * size[1]) * self.weight[:, None]).T
 
     def orient(self, described: np.ndarray, orientation: Orientation) -> np.ndarray:
-        """The descriptors of the same pictures, flipped and turned."""
+        """The descriptors of the same images, flipped and rotated."""
         transposed, rows, columns = orientation
         if transposed:
             where = {place: i for i, place in enumerate(zip(self.rows.tolist(),
@@ -151,20 +152,19 @@ class Descriptor:
 
 
 def transform(pictures: np.ndarray) -> np.ndarray:
-    """The discrete cosine transform (II, orthonormal) with the mean taken out."""
+    """The discrete cosine transform (II, orthonormal) without the constant term."""
     spectra = dctn(pictures, axes=(-2, -1), norm="ortho")
     spectra[..., 0, 0] = 0
     return spectra
 
 
 def agreement(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Correlation of whitened pictures, pair by pair, and how surely it is no chance.
+    """Correlation of whitened images, pair by pair, and its significance.
 
-    If two pictures had nothing in common, a correlation of n independent values would be as large
-    as r with a probability of about (1 - r²) ** (n / 2). What counts as independent is taken from
-    the pictures: n is one over the sum of products of their power, over frequencies and again
-    over pixels, the smaller of the two. So neither a single wave nor a single bright spot is
-    evidence.
+    If two images have nothing in common, the correlation of n independent values is as large as r
+    with a probability of about (1 - r²) ** (n / 2). The number n is estimated from the images: one
+    over the sum of products of their power, over frequencies and over pixels, the smaller of the
+    two. So a single wave or a single bright spot is not significant.
 
     Args:
         one, other: `M × height × width`.
@@ -181,16 +181,16 @@ def agreement(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def coherence(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """How nearly two pictures are the same but for a filter, brightness and contrast: -1 to 1.
+    """Similarity of two images up to a filter, brightness and contrast: -1 to 1.
 
-    The correlation of the frequencies of one ring of the cosine transform, averaged over the rings
-    that hold most of what the pictures have in common, by that. Blur and contrast scale a ring and
-    leave it as it was; noise, rounding and compression are weak where the pictures are strong. So
-    copies reach 0.98 and more, whatever was done to them; neighbouring sections of layered rock,
-    which differ where they are strong, do not.
+    It is the correlation of the frequencies of one ring of the cosine transform, averaged over the
+    rings with most of the common power, weighted by it. Blur and contrast only scale a ring. Noise,
+    rounding and compression are weak in rings where the images have much power. So damaged copies
+    reach 0.98 and more. Neighbouring sections of layered rock do not, because they differ in rings
+    with much power.
 
     Args:
-        one, other: standardised pictures, `M × height × width`; not whitened.
+        one, other: standardised images, `M × height × width`, not whitened.
     """
     height, width = one.shape[1:]
     shorter = min(height, width)
@@ -209,7 +209,7 @@ def coherence(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def unit(values: np.ndarray) -> np.ndarray:
-    """Each of N arrays divided by its length; zeros stay zeros."""
+    """Each of N arrays divided by its norm; zeros stay zeros."""
     flat = values.reshape(len(values), -1)
     length = np.linalg.norm(flat, axis=1, keepdims=True)
     return (flat / np.where(length > _TINY, length, np.inf)).reshape(values.shape)

@@ -1,70 +1,121 @@
-"""Copies of patches, across sides and within, and what their labels say."""
+"""Checks for copies of patches and for overlapping patches, across sides and within sides."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from outcrop.auditing.check import Check, Context, Finding, plural, share
 from outcrop.auditing.copies import Pairs, exact_copies, near_copies
-from outcrop.auditing.finding import Finding
 from outcrop.auditing.overlaps import overlapping
-from outcrop.auditing.pixels import Pixels
-from outcrop.auditing.words import plural, share
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits import BUFFER, TRAIN, Split
 
 _SURE = 0.7
 _GROUPS, _MEMBERS, _SIZES = 24, 12, 20
+_NAME = "duplicates"
 
 
-def check_duplicates(
-    patches: PatchSet, split: Split | None, pixels: Pixels, seed: int = 0
-) -> list[Finding]:
-    """Exact copies, and near ones up to flips, turns, brightness, contrast, polarity, mild damage.
+class DuplicatesCheck(Check):
+    """Exact copies, and copies up to flips, rotations, brightness, contrast, sign and mild damage.
 
-    Critical across sides, and where copies carry different labels; else a warning. Patches whose
-    positions say that they overlap on the ground are alike for that reason, and count as copies
-    only if they are exact. Patches that share their detail without being copies, such as
-    neighbouring slices of a volume, are a warning across sides, else a note.
+    Copies on different sides, and copies with different labels, are critical. Other copies are a
+    warning. Patches whose positions overlap look alike for that reason, and count only if they are
+    exact copies. Patches that look alike without being copies, such as neighbouring slices of a
+    volume, are a warning across sides, and otherwise a note.
     """
-    exact = exact_copies(patches, pixels.flat)
-    kept = np.setdiff1d(np.flatnonzero(~pixels.flat), exact.second)
-    near = near_copies(patches, kept, seed)
-    pairs = exact + near.pairs
-    alike = _alike(patches, split, near.alike)
-    if not len(pairs):
-        return alike
-    clusters = pairs.clusters(len(patches))
-    crossing = [split is not None and _crosses(split, cluster) for cluster in clusters]
-    across = [cluster for cluster, crosses in zip(clusters, crossing, strict=True) if crosses]
-    within = [cluster for cluster, crosses in zip(clusters, crossing, strict=True) if not crosses]
-    searched = {"exact copies": len(exact), "near pairs": len(near.pairs)}
-    if len(near.asked) < len(kept):
-        searched["patches held against all"] = len(near.asked)
-    found = _conflicts(patches, pairs)
-    if split is not None and across:
-        found.append(_across(split, across, exact, searched))
-    if within:
-        found.append(_within(patches, split, within, searched))
-    return found + alike
+
+    name, needs, rank = _NAME, ("images",), 70
+
+    def run(self, context: Context) -> list[Finding]:
+        """Conflicting labels, copies across sides, copies within sides, similar patches."""
+        patches, split, flat = context.patches, context.split, context.pixels.flat
+        exact = exact_copies(patches, flat)
+        kept = np.setdiff1d(np.flatnonzero(~flat), exact.second)
+        near = near_copies(patches, kept, context.seed)
+        pairs = exact + near.pairs
+        similar = _similar(patches, split, near.alike)
+        if not len(pairs):
+            return similar
+        clusters = pairs.clusters(len(patches))
+        crossing = [split is not None and _crosses(split, cluster) for cluster in clusters]
+        across = [cluster for cluster, crosses in zip(clusters, crossing, strict=True) if crosses]
+        within = [one for one, crosses in zip(clusters, crossing, strict=True) if not crosses]
+        searched = {"exact copies": len(exact), "near pairs": len(near.pairs)}
+        if len(near.asked) < len(kept):
+            searched["patches held against all"] = len(near.asked)
+        found = _conflicts(patches, pairs)
+        if split is not None and across:
+            found.append(_across(split, across, exact, searched))
+        if within:
+            found.append(_within(patches, split, within, searched))
+        return found + similar
 
 
-def _alike(patches: PatchSet, split: Split | None, pairs: Pairs) -> list[Finding]:
+class OverlapsCheck(Check):
+    """Patches without positions that overlap; critical across sides.
+
+    If positions are known, `DistanceCheck` reports the overlaps.
+    """
+
+    name, needs, rank = "overlaps", ("images",), 80
+
+    def run(self, context: Context) -> list[Finding]:
+        """At most one finding."""
+        patches, split = context.patches, context.split
+        if patches.positions is not None:
+            return []
+        found = overlapping(patches, np.flatnonzero(~context.pixels.flat), context.seed)
+        if not len(found.pairs):
+            return []
+        both = np.concatenate([found.pairs.first, found.pairs.second])
+        number = int(np.isin(found.asked, both).sum())
+        crossing = _crossing(split, found.pairs)
+        across = int(crossing.sum())
+        clusters = found.pairs.clusters(len(patches))
+        asked = plural(len(found.asked), "patch", "patches")
+        if len(found.asked) < len(patches):
+            asked = f"{len(found.asked):,} random patches"
+        apart = float(np.median(np.hypot(*found.shifts.T)))
+        title = (
+            f"at least {share(number / len(found.asked))} of {asked} overlap another patch, with "
+            f"a median shift of {plural(round(apart), 'pixel')}"
+        )
+        if across:
+            title += f"; {plural(across, 'pair')} across sides"
+        return [
+            Finding(
+                self.name,
+                "critical" if across else "warning",
+                title,
+                "find their positions with `outcrop locate`, then use a spatial split",
+                {
+                    "asked": len(found.asked),
+                    "overlapping": number,
+                    "pairs": len(found.pairs),
+                    "pairs across sides": across,
+                    "median shift": apart,
+                    **_sizes(clusters),
+                },
+                _pairs_shown(found.pairs, crossing),
+            )
+        ]
+
+
+def _similar(patches: PatchSet, split: Split | None, pairs: Pairs) -> list[Finding]:
     if not len(pairs):
         return []
-    crossing = np.zeros(len(pairs), bool)
-    if split is not None:
-        sides = split.sides[pairs.first], split.sides[pairs.second]
-        crossing = (sides[0] != sides[1]) & (sides[0] != BUFFER) & (sides[1] != BUFFER)
+    crossing = _crossing(split, pairs)
     across, number = int(crossing.sum()), len(np.union1d(pairs.first, pairs.second))
     title = (
-        f"{plural(number, 'patch', 'patches')} ({share(number / len(patches))} of all) show "
-        "nearly what another one shows, in other pixels, as neighbouring slices of a volume do"
+        f"{plural(number, 'patch looks', 'patches look')} almost like another patch "
+        f"({share(number / len(patches))} of all) without being copies, as neighbouring slices of "
+        "a volume do"
     )
     if across:
         title += f"; {plural(across, 'pair')} across sides"
     return [
         Finding(
-            "duplicates",
+            _NAME,
             "warning" if across else "note",
             title,
             "keep them on one side: split by blocks; `outcrop locate` finds lost positions",
@@ -74,53 +125,12 @@ def _alike(patches: PatchSet, split: Split | None, pairs: Pairs) -> list[Finding
     ]
 
 
-def check_overlaps(
-    patches: PatchSet, split: Split | None, pixels: Pixels, seed: int = 0
-) -> list[Finding]:
-    """Patches without positions that were cut some pixels apart; critical across sides.
-
-    With positions, overlap on the ground is known and told by the checks on ground.
-    """
-    if patches.positions is not None:
-        return []
-    found = overlapping(patches, np.flatnonzero(~pixels.flat), seed)
-    if not len(found.pairs):
-        return []
-    both = np.concatenate([found.pairs.first, found.pairs.second])
-    number = int(np.isin(found.asked, both).sum())
-    crossing = np.zeros(len(found.pairs), bool)
-    if split is not None:
-        sides = split.sides[found.pairs.first], split.sides[found.pairs.second]
-        crossing = (sides[0] != sides[1]) & (sides[0] != BUFFER) & (sides[1] != BUFFER)
-    across = int(crossing.sum())
-    clusters = found.pairs.clusters(len(patches))
-    asked = plural(len(found.asked), "patch", "patches")
-    if len(found.asked) < len(patches):
-        asked += " drawn at random"
-    apart = float(np.median(np.hypot(*found.shifts.T)))
-    title = (
-        f"of {asked}, at least {share(number / len(found.asked))} overlap another, "
-        f"{plural(round(apart), 'pixel')} apart in the median"
-    )
-    if across:
-        title += f"; {plural(across, 'pair')} across sides"
-    return [
-        Finding(
-            "overlaps",
-            "critical" if across else "warning",
-            title,
-            "find where they were cut with `outcrop locate`, then split by ground",
-            {
-                "asked": len(found.asked),
-                "overlapping": number,
-                "pairs": len(found.pairs),
-                "pairs across sides": across,
-                "median shift": apart,
-                **_sizes(clusters),
-            },
-            _pairs_shown(found.pairs, crossing),
-        )
-    ]
+def _crossing(split: Split | None, pairs: Pairs) -> np.ndarray:
+    """Mask of the pairs on different sides."""
+    if split is None:
+        return np.zeros(len(pairs), bool)
+    one, other = split.sides[pairs.first], split.sides[pairs.second]
+    return np.asarray((one != other) & (one != BUFFER) & (other != BUFFER))
 
 
 def _crosses(split: Split, cluster: np.ndarray) -> bool:
@@ -137,11 +147,11 @@ def _conflicts(patches: PatchSet, pairs: Pairs) -> list[Finding]:
     one, other = (patches.classes[labels[i]] for i in (wrong.first[0], wrong.second[0]))
     return [
         Finding(
-            "duplicates",
+            _NAME,
             "critical",
-            f"{plural(len(clusters), 'cluster')} of copies with more than one label, such as "
-            f"'{one}' and '{other}'",
-            "look at them, and keep the right label",
+            f"{plural(len(clusters), 'cluster')} of copies with different labels, such as '{one}' "
+            f"and '{other}'",
+            "inspect them, and correct the labels",
             {"clusters": len(clusters), "patches": sum(map(len, clusters))},
             _shown(clusters),
         )
@@ -151,24 +161,25 @@ def _conflicts(patches: PatchSet, pairs: Pairs) -> list[Finding]:
 def _across(
     split: Split, clusters: list[np.ndarray], exact: Pairs, searched: dict[str, int]
 ) -> Finding:
-    judged = np.flatnonzero((split.sides != TRAIN) & (split.sides != BUFFER))
-    copies = np.intersect1d(judged, _taught(split, clusters))
-    exactly = np.intersect1d(copies, _taught(split, exact.clusters(len(split.sides))))
+    held_out = np.flatnonzero((split.sides != TRAIN) & (split.sides != BUFFER))
+    copies = np.intersect1d(held_out, _with_training(split, clusters))
+    exactly = np.intersect1d(copies, _with_training(split, exact.clusters(len(split.sides))))
     if len(copies):
         title = (
-            f"{len(copies):,} of {len(judged):,} patches that judge "
-            f"({share(len(copies) / len(judged))}) have a copy in training: {len(exactly):,} exact "
-            f"up to flips and turns, {len(copies) - len(exactly):,} in other brightness or damaged"
+            f"{len(copies):,} of {len(held_out):,} validation and test patches "
+            f"({share(len(copies) / len(held_out))}) have a copy in training: {len(exactly):,} "
+            f"exact up to flips and rotations, {len(copies) - len(exactly):,} with other "
+            "brightness or damage"
         )
     else:
-        title = f"{plural(len(clusters), 'cluster')} of copies on validation and test side"
+        title = f"{plural(len(clusters), 'cluster')} of copies in both validation and test"
     return Finding(
-        "duplicates",
+        _NAME,
         "critical",
         title,
-        "keep one of each cluster, or keep clusters on one side",
+        "keep one patch of each cluster, or keep each cluster on one side",
         {
-            "judged": len(judged),
+            "judged": len(held_out),
             "judged with a copy in training": len(copies),
             "of them exact": len(exactly),
             **_sizes(clusters),
@@ -178,10 +189,10 @@ def _across(
     )
 
 
-def _taught(split: Split, clusters: list[np.ndarray]) -> np.ndarray:
-    """The members of the clusters that have a member in training."""
-    taught = [cluster for cluster in clusters if (split.sides[cluster] == TRAIN).any()]
-    return np.concatenate([np.zeros(0, np.int64), *taught])
+def _with_training(split: Split, clusters: list[np.ndarray]) -> np.ndarray:
+    """The members of the clusters that have a training patch."""
+    some = [cluster for cluster in clusters if (split.sides[cluster] == TRAIN).any()]
+    return np.concatenate([np.zeros(0, np.int64), *some])
 
 
 def _within(
@@ -189,12 +200,12 @@ def _within(
 ) -> Finding:
     number = sum(map(len, clusters))
     return Finding(
-        "duplicates",
+        _NAME,
         "warning",
         f"{plural(number, 'patch', 'patches')} in {plural(len(clusters), 'cluster')} of copies "
         f"({share(number / len(patches))} of all)"
-        + ("" if split is None else ", each on one side"),
-        "keep one of each cluster; a split at random would put copies on both sides",
+        + ("" if split is None else ", each cluster on one side"),
+        "keep one patch of each cluster; a random split would put copies on different sides",
         {"patches": number, **_sizes(clusters), **searched},
         _shown(clusters),
     )

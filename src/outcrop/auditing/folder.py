@@ -1,4 +1,4 @@
-"""The folder of an audit: its findings, and small pictures of the patches that they point to."""
+"""The folder of an audit: its findings, and thumbnails of the patches in their groups."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _LARGEST = 96
 
 @dataclass(frozen=True)
 class Evidence:
-    """Pictures of the M patches that are in the group of any finding.
+    """Thumbnails of the M patches in the groups of the findings.
 
     Attributes:
-        index: int64, `M`, which patches of the set, ascending.
-        labels: int64, `M`, their class.
-        thumbnails: uint8, `M × height × width × 3`, at most 96 pixels a side. All are stretched
-            alike, from the 2nd to the 98th percentile of each band; of more than three bands the
-            first three are shown.
+        index: int64, `M`, indices of the patches, ascending.
+        labels: int64, `M`, their classes.
+        thumbnails: uint8, `M × height × width × 3`, at most 96 pixels a side. Each band is
+            stretched from its 2nd to its 98th percentile over all patches. If there are more than
+            three bands, the first three are used.
     """
 
     index: np.ndarray
@@ -36,12 +36,12 @@ class Evidence:
     thumbnails: np.ndarray
 
     def of(self, group: tuple[int, ...]) -> np.ndarray:
-        """The pictures of a finding's group, in its order."""
+        """The thumbnails of a group, in its order."""
         return self.thumbnails[np.searchsorted(self.index, group)]
 
 
 def evidence_of(audit: Audit, patches: PatchSet) -> Evidence:
-    """Pictures of the patches that the findings point to."""
+    """Thumbnails of the patches in the groups of the findings."""
     members = (i for finding in audit.findings for group in finding.groups for i in group)
     index = np.array(sorted(set(members)), np.int64)
     step = -(-max(patches.size) // _LARGEST)
@@ -56,11 +56,11 @@ def evidence_of(audit: Audit, patches: PatchSet) -> Evidence:
 
 
 def check_folder(folder: str | Path, overwrite: bool = False) -> None:
-    """Refuse early a name that an audit cannot be written to.
+    """Check that an audit can be written to a folder.
 
     Raises:
-        OutcropError: `folder` exists and `overwrite` is false, or is something else than an audit;
-            its parent folder is missing.
+        OutcropError: `folder` exists and `overwrite` is false, or it is not an audit; its parent
+            folder is missing.
     """
     folder = Path(folder)
     check_new(folder, overwrite)
@@ -84,13 +84,13 @@ def write_audit(
 
 
 def check_same_set(audit: Audit, patches: PatchSet, split: Split, where: object) -> None:
-    """Refuse an audit of another patch set or split.
+    """Check that an audit belongs to a patch set and a split.
 
     Args:
-        where: what the error line names.
+        where: file or object that an error message names.
 
     Raises:
-        OutcropError: it is one.
+        OutcropError: it belongs to another patch set or split.
     """
     about = json.loads(json.dumps([audit.about["fingerprint"], audit.about["split"]]))
     if about != json.loads(json.dumps([patches.fingerprint, dict(split.how)])):
@@ -100,17 +100,17 @@ def check_same_set(audit: Audit, patches: PatchSet, split: Split, where: object)
 
 
 def read_audit(folder: str | Path) -> tuple[Audit, Evidence]:
-    """Read what `write_audit` wrote.
+    """Read an audit and its thumbnails from a folder.
 
     Raises:
         OutcropError: the folder is missing, is not an audit, or is damaged.
     """
     folder = Path(folder)
     content: Any = read_json(folder / _JSON, "audit", "audit")
-    with decoding(folder, "a whole audit", "make it anew with `outcrop audit`"):
+    with decoding(folder, "a complete audit", "make a new one with `outcrop audit`"):
         audit = Audit.from_json(content)
         with np.load(folder / _EVIDENCE, allow_pickle=False) as arrays:
             evidence = Evidence(arrays["index"], arrays["labels"], arrays["thumbnails"])
         if not len(evidence.index) == len(evidence.labels) == len(evidence.thumbnails):
-            raise ValueError("pictures and patches differ in number")
+            raise ValueError("thumbnails and patches differ in number")
         return audit, evidence

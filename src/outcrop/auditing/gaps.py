@@ -1,13 +1,12 @@
-"""Patches with nothing to see: without data, of one value, or filled with one in part."""
+"""Check for patches without content: no data, one value, or partly filled with one value."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.stats import chi2_contingency
 
-from outcrop.auditing.finding import Finding
+from outcrop.auditing.check import Check, Context, Finding, listed, plural, share
 from outcrop.auditing.pixels import Pixels
-from outcrop.auditing.words import listed, plural, share
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits import BUFFER, SIDES, Split
 
@@ -19,24 +18,31 @@ _LEAST = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
 _CHANCE = 1e-6
 _NEARLY = 0.02
 _SHOWN = 24
+_NAME = "gaps"
 
 
-def check_gaps(patches: PatchSet, split: Split | None, pixels: Pixels) -> list[Finding]:
-    """Patches that are flat, nearly so or mostly without data; gaps and mutes that tell the class.
+class GapsCheck(Check):
+    """Patches that are constant, almost constant or mostly without data; gaps that reveal a class.
 
-    A flat patch has one value in each band, or no data. Critical from 1 % of the patches or 5 %
-    of a class (at least two patches of it).
+    A constant patch has one value in each band, or no data. It is critical if 1 % of the patches or
+    5 % of a class (at least two patches) are constant.
     """
-    empty = pixels.gaps > _HALF
-    flat = pixels.flat & ~empty & (max(patches.size) > 1)
-    return [
-        *_wrong(patches, split, empty, "mostly without data (NaN)"),
-        *_wrong(patches, split, flat, "constant: one value in every band"),
-        *_nearly_flat(patches, split, pixels, flat | empty),
-        *_dead_bands(patches, pixels),
-        *_gaps(patches, pixels.gaps > 0),
-        *_fillings(patches, pixels.filled),
-    ]
+
+    name, needs, rank = _NAME, ("images",), 30
+
+    def run(self, context: Context) -> list[Finding]:
+        """Patches without content, then bands without contrast, gaps and filled pixels."""
+        patches, split, pixels = context.patches, context.split, context.pixels
+        empty = pixels.gaps > _HALF
+        flat = pixels.flat & ~empty & (max(patches.size) > 1)
+        return [
+            *_wrong(patches, split, empty, "mostly without data (NaN)"),
+            *_wrong(patches, split, flat, "constant: one value in every band"),
+            *_nearly_flat(patches, split, pixels, flat | empty),
+            *_constant_bands(patches, pixels),
+            *_gaps(patches, pixels.gaps > 0),
+            *_fillings(patches, pixels.filled),
+        ]
 
 
 def _wrong(patches: PatchSet, split: Split | None, wrong: np.ndarray, what: str) -> list[Finding]:
@@ -48,11 +54,11 @@ def _wrong(patches: PatchSet, split: Split | None, wrong: np.ndarray, what: str)
     many = number >= _MANY * len(patches) or of_a_class.any()
     return [
         Finding(
-            "gaps",
+            _NAME,
             "critical" if many else "warning",
             f"{plural(number, 'patch is', 'patches are')} {what} "
-            f"({share(number / len(patches))} of all; {_by(patches, wrong)})",
-            "leave them out, and find out where they come from",
+            f"({share(number / len(patches))} of all; {_largest_class(patches, wrong)})",
+            "leave them out, and find the cause",
             {"patches": number, **_counts(patches, split, wrong)},
             (tuple(np.flatnonzero(wrong)[:_SHOWN].tolist()),),
         )
@@ -62,32 +68,32 @@ def _wrong(patches: PatchSet, split: Split | None, wrong: np.ndarray, what: str)
 def _nearly_flat(
     patches: PatchSet, split: Split | None, pixels: Pixels, known: np.ndarray
 ) -> list[Finding]:
-    """Patches whose contrast is below 2 % of the set's median in every band."""
+    """Patches whose contrast is below 2 % of the median of the set in every band."""
     contrast = np.nan_to_num(pixels.deviation)
     faint = (contrast <= _NEARLY * np.median(contrast, axis=0)).all(axis=1) & ~known
     if not faint.any():
         return []
     return [
         Finding(
-            "gaps",
+            _NAME,
             "warning",
-            f"{plural(int(faint.sum()), 'patch has', 'patches have')} hardly any contrast "
-            f"({_by(patches, faint)})",
-            "look at them; leave them out if they show nothing",
+            f"{plural(int(faint.sum()), 'patch has', 'patches have')} almost no contrast "
+            f"({_largest_class(patches, faint)})",
+            "inspect them, and leave them out if they have no content",
             {"patches": int(faint.sum()), **_counts(patches, split, faint)},
             (tuple(np.flatnonzero(faint)[:_SHOWN].tolist()),),
         )
     ]
 
 
-def _dead_bands(patches: PatchSet, pixels: Pixels) -> list[Finding]:
-    dead = np.asarray(~(pixels.high > pixels.low).any(axis=0))
-    if dead.all() or not dead.any():
+def _constant_bands(patches: PatchSet, pixels: Pixels) -> list[Finding]:
+    constant = np.asarray(~(pixels.high > pixels.low).any(axis=0))
+    if constant.all() or not constant.any():
         return []
-    names = [band for band, is_dead in zip(patches.bands, dead, strict=True) if is_dead]
+    names = [band for band, is_constant in zip(patches.bands, constant, strict=True) if is_constant]
     return [
         Finding(
-            "gaps",
+            _NAME,
             "warning",
             f"no patch has contrast in band {listed(names)}",
             "leave the band out",
@@ -97,33 +103,33 @@ def _dead_bands(patches: PatchSet, pixels: Pixels) -> list[Finding]:
 
 
 def _fillings(patches: PatchSet, filled: np.ndarray) -> list[Finding]:
-    """Mutes or padding that one class has more of than another."""
+    """Mutes or padding that one class has more often than another."""
     shares = {least: _by_class(patches, filled > least) for least in _LEAST}
     least, (mine, uneven) = max(shares.items(), key=lambda one: np.ptp(one[1][0]))
     if not uneven:
         return []
     of = f"more than {share(least)} of their" if least else "some"
-    present, there = _present(patches), filled > least
+    present, mask = _present(patches), filled > least
     return [
         Finding(
-            "gaps",
+            _NAME,
             "warning",
-            f"{plural(int(there.sum()), 'patch has', 'patches have')} {of} pixels filled with one "
+            f"{plural(int(mask.sum()), 'patch has', 'patches have')} {of} pixels filled with one "
             f"value, as by a mute or padding: {share(mine.max())} of '{present[mine.argmax()]}', "
             f"{share(mine.min())} of '{present[mine.argmin()]}'",
-            "leave these patches out, or cut all classes clear of it: where they are filled tells "
-            "the class",
+            "leave these patches out, or cut all classes away from the filled pixels: their "
+            "location reveals the class",
             {
-                "patches": int(there.sum()),
+                "patches": int(mask.sum()),
                 "share": dict(zip(present, mine.tolist(), strict=True)),
             },
-            (tuple(np.flatnonzero(there)[:_SHOWN].tolist()),),
+            (tuple(np.flatnonzero(mask)[:_SHOWN].tolist()),),
         )
     ]
 
 
 def _gaps(patches: PatchSet, gaps: np.ndarray) -> list[Finding]:
-    """Gaps where they are normal, such as at the edge of a scene; a warning if a class has more."""
+    """A note about gaps, as at the edge of a scene; a warning if one class has more than others."""
     if not gaps.any():
         return []
     shares, uneven = _by_class(patches, gaps)
@@ -131,13 +137,13 @@ def _gaps(patches: PatchSet, gaps: np.ndarray) -> list[Finding]:
     title = f"{plural(number, 'patch has', 'patches have')} pixels without data"
     if uneven:
         most = present[shares.argmax()]
-        title += f", {share(shares.max())} of '{most}' but {share(shares.min())} of others"
+        title += f": {share(shares.max())} of '{most}', but {share(shares.min())} of others"
     return [
         Finding(
-            "gaps",
+            _NAME,
             "warning" if uneven else "note",
             title,
-            "leave these patches out: where data is missing tells the class" if uneven else "",
+            "leave these patches out: the missing data reveals the class" if uneven else "",
             {"patches": number, "share": dict(zip(present, shares.tolist(), strict=True))},
             (tuple(np.flatnonzero(gaps)[:_SHOWN].tolist()),),
         )
@@ -145,7 +151,7 @@ def _gaps(patches: PatchSet, gaps: np.ndarray) -> list[Finding]:
 
 
 def _by_class(patches: PatchSet, mask: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Which share of each class that has patches is of the mask, and whether classes differ."""
+    """Share of each present class in the mask, and whether the classes differ significantly."""
     table = np.stack([np.bincount(patches.labels[some], minlength=len(patches.classes))
                       for some in (mask, ~mask)])[:, patches.counts > 0]  # fmt: skip
     shares = table[0] / table.sum(axis=0)
@@ -157,7 +163,7 @@ def _present(patches: PatchSet) -> list[str]:
     return [patches.classes[k] for k in np.flatnonzero(patches.counts)]
 
 
-def _by(patches: PatchSet, mask: np.ndarray) -> str:
+def _largest_class(patches: PatchSet, mask: np.ndarray) -> str:
     counts = np.bincount(patches.labels[mask], minlength=len(patches.classes))
     most = int(counts.argmax())
     return f"{counts[most]:,} of them in '{patches.classes[most]}'"

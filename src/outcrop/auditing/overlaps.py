@@ -1,4 +1,4 @@
-"""Find patches of unknown origin that overlap: cut some pixels apart from the same ground."""
+"""Find overlapping patches whose positions are unknown."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from outcrop.auditing.copies import (
     EVIDENCE,
     SHARED,
     Pairs,
+    images_of_pairs,
+    mean_spectrum,
     no_pairs,
-    pictures_of_pairs,
     same_pixels,
-    usual_detail,
 )
 from outcrop.auditing.detail import (
     Descriptor,
@@ -41,12 +41,12 @@ _QUERIES, _TARGETS = 512, 128
 
 @dataclass(frozen=True)
 class Overlaps:
-    """Which patches were looked at, and those that overlap.
+    """Result of the search for overlaps.
 
     Attributes:
-        asked: int, the patches for which all others were searched, ascending.
-        pairs: patches that overlap by half or more, at least one of each pair among `asked`.
-        shifts: int, `M × 2`, rows and columns between the two.
+        asked: int, patches that were searched for in all others, ascending.
+        pairs: patches that overlap by half or more; at least one of each pair is in `asked`.
+        shifts: int, `M × 2`, rows and columns between the two patches.
     """
 
     asked: np.ndarray
@@ -55,39 +55,39 @@ class Overlaps:
 
 
 def overlapping(patches: PatchSet, kept: np.ndarray, seed: int = 0) -> Overlaps:
-    """Patches whose middle lies in another patch, at any shift up to a quarter of its side.
+    """Patches whose central part is in another patch, shifted by at most a quarter of the side.
 
-    The middle of a patch, in all eight orientations, is sought in every other patch on a reduced
-    picture of at most 40 pixels; where it seems to be, cross-correlation of the whitened pictures
-    at full size gives the shift, and their agreement and coherence where they overlap decide
-    (`outcrop.auditing.detail`), as for copies: layers that go on from one patch into another are
-    alike at some shift, and do not overlap.
+    The central part of a patch, in all eight orientations, is searched for in every other patch, in
+    reduced images of at most 40 pixels. For candidates, the cross-correlation of the whitened
+    images at full size gives the shift. The agreement and the coherence of the overlapping parts
+    decide, as for copies (`outcrop.auditing.detail`). Layers that continue from one patch to
+    another are similar at some shift without overlapping.
 
-    The work is bounded: in a large set a sample of the patches, drawn at random, is asked.
+    In a large set, only a random sample of the patches is searched for.
 
     Args:
-        kept: int, the patches to look at.
-        seed: of the samples.
+        kept: int, indices of the patches to compare.
+        seed: random seed of the samples.
     """
     if len(kept) < 2:
         return Overlaps(kept[:0], no_pairs(), np.zeros((0, 2), np.int64))
     rng = np.random.default_rng(seed)
     reduced = _reduced(patches)[kept]
     search = _Search.of(reduced, rng)
-    turns = orientations(patches.size)
-    flops = 2.0 * len(kept) * search.windows * len(turns) * _FREQUENCIES
+    ways = orientations(patches.size)
+    flops = 2.0 * len(kept) * search.windows * len(ways) * _FREQUENCIES
     number = min(len(kept), max(1, int(_WORK / flops)))
     asked = np.sort(rng.permutation(len(kept))[:number])
-    first, second, which = search.nearest(reduced, asked, turns)
-    whitening = usual_detail(patches, kept, rng)
-    needed = np.log(len(kept) ** 2 / 2 * len(turns) * np.prod(patches.size)) + EVIDENCE
+    first, second, which = search.nearest(reduced, asked, ways)
+    whitening = mean_spectrum(patches, kept, rng)
+    needed = np.log(len(kept) ** 2 / 2 * len(ways) * np.prod(patches.size)) + EVIDENCE
     found = _verify(patches, whitening, kept[first], kept[second], which, needed)
     return Overlaps(kept[asked], *found)
 
 
 @dataclass(frozen=True)
 class _Search:
-    """How the middle of a reduced picture is described, and where it may lie in another."""
+    """Descriptor of the central part of a reduced image, and its possible locations in another."""
 
     size: tuple[int, int]
     rows: np.ndarray
@@ -112,16 +112,16 @@ class _Search:
         return len(self.rows) * len(self.columns)
 
     def nearest(
-        self, reduced: np.ndarray, asked: np.ndarray, turns: list[Orientation]
+        self, reduced: np.ndarray, asked: np.ndarray, ways: list[Orientation]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of each patch asked the two others in which its middle most seems to lie.
+        """For each searched patch the two others that most likely contain its central part.
 
         Returns:
-            The patch asked, the other, and the number of the turn, for each pair.
+            For each pair the searched patch, the other patch, and the number of the orientation.
         """
         middles = _middle(reduced[asked].astype(np.float32), self.size)
         described = unit(middles.reshape(len(asked), -1) @ self.matrix)
-        turned = np.stack([self.descriptor.orient(described, o) for o in turns])
+        turned = np.stack([self.descriptor.orient(described, o) for o in ways])
         best = np.zeros((3, len(asked), _NEAREST))
         best[0] = _ALIKE
         for start in track(range(0, len(reduced), _TARGETS), "searching overlaps"):
@@ -133,7 +133,7 @@ class _Search:
                 like[:, asked[part, None] == number] = 0
                 numbers = np.broadcast_to(number, like.shape[1:])
                 found = np.stack([like.max(axis=0), numbers, like.argmax(axis=0)])
-                # The best so far stand first, and win over equals.
+                # The best so far come first, and precede equals.
                 every = np.concatenate([best[:, part], found], axis=2)
                 place = np.argsort(-every[0], axis=1, kind="stable")[:, :_NEAREST]
                 best[:, part] = np.take_along_axis(every, place[None], axis=2)
@@ -142,7 +142,7 @@ class _Search:
         return asked[query], other, which
 
     def _describe(self, reduced: np.ndarray) -> np.ndarray:
-        """The windows of each picture: `windows × n × D`."""
+        """Descriptors of the windows of each image: `windows × n × D`."""
         every = np.lib.stride_tricks.sliding_window_view(reduced, self.size, axis=(1, 2))
         chosen = every[:, self.rows][:, :, self.columns].astype(np.float32)
         described = unit(chosen.reshape(len(reduced) * self.windows, -1) @ self.matrix)
@@ -152,7 +152,7 @@ class _Search:
 
 
 def _most_alike(middles: np.ndarray, windows: np.ndarray) -> np.ndarray:
-    """The highest correlation of each middle with a window of each picture: `Q × n`."""
+    """Highest correlation of each central part with a window of each image: `Q × n`."""
     highest = np.full((len(middles), windows.shape[1]), -1, np.float32)
     product = np.empty_like(highest)
     for window in windows:
@@ -161,7 +161,7 @@ def _most_alike(middles: np.ndarray, windows: np.ndarray) -> np.ndarray:
 
 
 def _reduced(patches: PatchSet) -> np.ndarray:
-    """Standardised pictures of at most 40 pixels a side, by means of whole pixels: float16."""
+    """Standardised images, averaged over blocks of pixels to at most 40 pixels a side: float16."""
     height, width = patches.size
     factor = -(-max(height, width) // _SIDE)
     rows, columns = height // factor, width // factor
@@ -186,16 +186,16 @@ def _verify(
     which: np.ndarray,
     needed: float,
 ) -> tuple[Pairs, np.ndarray]:
-    """The pairs that overlap indeed, each once, and their shifts."""
+    """The verified pairs, each once, and their shifts."""
     found: dict[tuple[int, int], tuple[float, float, tuple[int, int]]] = {}
-    for part, one, other in pictures_of_pairs(patches, first, second, which, "verifying overlaps"):
+    for part, one, other in images_of_pairs(patches, first, second, which, "verifying overlaps"):
         ends = zip(first[part].tolist(), second[part].tolist(), strict=True)
         whitened = zip(whitening(one), whitening(other), strict=True)
         for (i, j), white, mine, theirs in zip(ends, whitened, one, other, strict=True):
             r, evidence, shift = _register(*white)
             if r >= SHARED and evidence >= needed and shift != (0, 0):
-                shown = (standardised(part[:, None]) for part in _where_both(mine, theirs, shift))
-                coherent = float(coherence(*shown)[0])
+                common = (standardised(part[:, None]) for part in _common(mine, theirs, shift))
+                coherent = float(coherence(*common)[0])
                 found.setdefault((min(i, j), max(i, j)), (r, coherent, shift))
     kept = sorted(found)
     pairs = np.array(kept, np.int64).reshape(-1, 2)
@@ -206,11 +206,11 @@ def _verify(
 
 
 def _register(one: np.ndarray, other: np.ndarray) -> tuple[float, float, tuple[int, int]]:
-    """Where two whitened pictures overlap best, at most half a side apart, and how they agree.
+    """The best shift of two whitened images, at most half a side, and their agreement there.
 
     Returns:
-        Correlation and evidence where they overlap, and the shift: `other[y, x]` shows what
-        `one[y + rows, x + columns]` shows.
+        Correlation and evidence of the overlapping parts, and the shift: `other[y, x]` is the same
+        location as `one[y + rows, x + columns]`.
     """
     height, width = one.shape
     reach = height // 2, width // 2
@@ -221,14 +221,14 @@ def _register(one: np.ndarray, other: np.ndarray) -> tuple[float, float, tuple[i
     near = np.roll(product, reach, axis=(0, 1))[: 2 * reach[0] + 1, : 2 * reach[1] + 1]
     row, column = np.unravel_index(int(near.argmax()), near.shape)
     down, right = int(row) - reach[0], int(column) - reach[1]
-    r, evidence = agreement(*_where_both(one, other, (down, right)))
+    r, evidence = agreement(*_common(one, other, (down, right)))
     return float(r[0]), float(evidence[0]), (down, right)
 
 
-def _where_both(
+def _common(
     one: np.ndarray, other: np.ndarray, shift: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The parts of two pictures that overlap at a shift, `1 × ...`."""
+    """The overlapping parts of two images at a shift, `1 × ...`."""
     (height, width), (down, right) = one.shape, shift
     first, second = (
         picture[None, max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)]

@@ -1,4 +1,4 @@
-"""`measure`: what every patch looks like in a few numbers, read once from end to end."""
+"""`measure`: brightness, contrast, gaps and filled pixels of every patch, in one pass."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _FILLED, _TIMES, _LEVELS = 0.02, 4, 8
 
 @dataclass(frozen=True)
 class Pixels:
-    """A few numbers of each of N patches; gaps (NaN or infinite) are passed over.
+    """Measurements of each of N patches. Gaps (NaN or infinite pixels) are left out.
 
     Attributes:
-        mean: float32, `N × bands`, without filled pixels; NaN where a band of a patch has no data.
-        deviation: float32, `N × bands`, the standard deviation, likewise.
-        gaps: float32, `N`, the share of pixels without data, 0 to 1.
-        low, high: float32, `N × bands`, the patch's darkest and brightest value.
-        clipped: float32, `N × bands × 2`, the shares of pixels at these two values, without filled
+        mean: float32, `N × bands`, mean without filled pixels; NaN if a band has no data.
+        deviation: float32, `N × bands`, standard deviation, also without filled pixels.
+        gaps: float32, `N`, share of pixels without data, 0 to 1.
+        low, high: float32, `N × bands`, smallest and largest value of the patch.
+        clipped: float32, `N × bands × 2`, shares of pixels with these two values, without filled
             pixels.
-        filled: float32, `N`, the share of filled pixels (`filling`), 0 to 1.
+        filled: float32, `N`, share of filled pixels (`filling`), 0 to 1.
     """
 
     mean: np.ndarray
@@ -38,16 +38,16 @@ class Pixels:
 
     @property
     def flat(self) -> np.ndarray:
-        """Mask of the patches in which no band has two values."""
+        """Mask of the patches in which every band has a single value."""
         return np.asarray(~(self.high > self.low).any(axis=1))
 
 
 def batches(patches: PatchSet, what: str, index: np.ndarray | None = None) -> Iterator[np.ndarray]:
-    """Images, 16 MiB of float32 at a time, with a progress bar.
+    """Images in batches of 16 MiB of float32, with a progress bar.
 
     Args:
-        what: said beside the bar.
-        index: int, of the patches wanted, in this order; all if not given.
+        what: text beside the bar.
+        index: int, indices of the patches, in this order; all by default.
     """
     wanted = np.arange(len(patches)) if index is None else index
     step = max(1, _BATCH_BYTES // (4 * int(np.prod(patches.images.shape[1:]))))
@@ -56,7 +56,7 @@ def batches(patches: PatchSet, what: str, index: np.ndarray | None = None) -> It
 
 
 def measure(patches: PatchSet) -> Pixels:
-    """Measure all patches."""
+    """Measure all patches; their images are read once."""
     measured = [_measure(images) for images in batches(patches, "measuring patches")]
     return Pixels(*(np.concatenate(parts) for parts in zip(*measured, strict=True)))
 
@@ -86,16 +86,16 @@ def _measure(images: np.ndarray) -> tuple[np.ndarray, ...]:
 def filling(images: np.ndarray) -> np.ndarray:
     """Mask of the pixels that a mute or padding filled with one value: `N × height × width`.
 
-    Two by two pixels of one value in every band are filled if the value holds 2 % of the patch or
-    more, reaches its edge, and is four times as frequent as the values next to it: still water of
-    few grey levels is not filled, nor an image of less than eight. Neither are gaps and patches of
-    one value.
+    A square of 2 × 2 pixels with one value in every band is filled if three conditions hold: the
+    value covers 2 % of the patch or more, reaches its edge, and is four times as frequent as the
+    neighbouring values. So calm water with few grey levels is not filled. Images with fewer than
+    eight grey levels, gaps, and patches with a single value are not filled either.
 
     Args:
         images: `N × bands × height × width`.
     """
     corner = images[:, :, :-1, :-1]
-    # What is not a number equals nothing, itself included.
+    # NaN is not equal to NaN, so gaps are never filled.
     same = np.ones((len(images), *corner.shape[2:]), bool)
     for other in (images[:, :, 1:, :-1], images[:, :, :-1, 1:], images[:, :, 1:, 1:]):
         same &= (corner == other).all(axis=1)
@@ -109,7 +109,7 @@ def filling(images: np.ndarray) -> np.ndarray:
 
 
 def _filled(image: np.ndarray, flat: np.ndarray) -> np.ndarray:
-    """Where one value fills an image, of the pixels that are as flat as that."""
+    """Mask of the filled pixels of an image, among its 2 × 2 squares of one value."""
     if flat.mean() < _FILLED:
         return np.zeros_like(flat)
     levels, counts = np.unique(image[flat], return_counts=True)

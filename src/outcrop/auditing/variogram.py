@@ -1,4 +1,4 @@
-"""How far the ground resembles itself: the empirical variogram, and the range that it shows."""
+"""The variogram of random pixels, and the range of spatial autocorrelation."""
 
 from __future__ import annotations
 
@@ -7,32 +7,47 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
+
+from outcrop.patches.patchset import PatchSet
+from outcrop.patches.positions import in_slice, upper_left
+from outcrop.sources.scene import Scene, SceneReader
+from outcrop.sources.volumes.volume import Volume, VolumeReader
+from outcrop.splits.geometry import coordinates, pixel_coordinates
 
 BINS = 20
 _PAIRS = 30
 _STARTS = (0.03, 0.2)
 _SILL = 0.95
-_UNLIKE = 0.9
+_UNCORRELATED = 0.9
 _HALF = 0.5
+_POINTS = 1536
+_PATCHES = 512
+_WINDOWS = 24
+_EACH = _POINTS // _WINDOWS
+_SQUARE = 64
+_BEAM, _SHORT = 2, 16
 
 Draw = tuple[np.ndarray, np.ndarray]
+"""Coordinates, float64 `n × D`, and values, float64 `n` or `n × fields`, of random points."""
+Sources = Sequence[Scene | Volume]
 
 
 @dataclass(frozen=True)
 class Variogram:
-    """How unlike values are, by the distance between them.
+    """Semivariance of values by the distance between them.
 
     Attributes:
         lags: float64, `M`, distances, in the unit of the coordinates.
-        gamma: float64, `M`, half the mean squared difference there, over the variance: 0 where
-            values are the same, about 1 where they have nothing in common.
-        range: the distance from which on values are as good as unrelated: where the fitted model
-            reaches 95 % of its sill (the practical range). 0 where even the nearest are
-            unrelated; infinite where `gamma` still rises at the longest lag.
-        low, high: the smallest and largest range that a model finds in a single draw, of those in
-            the middle 80 %: what the draws add to the error. No interval of the range, which holds
-            for other ground like this: it would have to be far wider.
-        model: "Exponential", "Spherical" or "Gaussian"; "" where none was fitted.
+        gamma: float64, `M`, half the mean squared difference at each lag, divided by the variance:
+            0 for equal values, about 1 for uncorrelated values.
+        range: practical range: the distance at which the fitted model reaches 95 % of its sill.
+            0 if even the nearest values are uncorrelated; infinite if `gamma` still rises at the
+            longest lag.
+        low, high: 10th and 90th percentile of the ranges fitted to single draws. They show how
+            much the draws vary. They are not a confidence interval of the range for other areas,
+            which would be much wider.
+        model: "Exponential", "Spherical" or "Gaussian"; "" if none was fitted.
     """
 
     lags: np.ndarray
@@ -43,11 +58,11 @@ class Variogram:
     model: str
 
     @property
-    def alike(self) -> float:
-        """The first lag at which values are a third as unlike as they become far away.
+    def two_thirds(self) -> float:
+        """First lag at which `gamma` reaches a third of its value far away.
 
-        Nearer than that two thirds of their variance are in common. Far away is the mean of the
-        longer half of the lags.
+        At smaller distances values share two thirds of their variance. "Far away" is the mean over
+        the longer half of the lags.
         """
         far = self.gamma[len(self.gamma) // 2 :].mean()
         return float(self.lags[np.argmax(self.gamma >= far / 3)])
@@ -62,26 +77,24 @@ def variogram(
 ) -> Variogram | None:
     """Estimate the variogram of a field from several random draws of points.
 
-    Lags are binned on a logarithmic scale, from `shortest` to half of `longest`; bins of fewer
-    than 30 pairs are passed over (Journel and Huijbregts 1978, Mining Geostatistics, III.42). An
+    Lags are binned on a logarithmic scale, from `shortest` to half of `longest`. Bins with fewer
+    than 30 pairs are left out (Journel and Huijbregts 1978, Mining Geostatistics, III.42). An
     exponential, a spherical and a Gaussian model, each with a nugget, are fitted to the mean over
-    the draws, and the best one again to every draw.
+    the draws. The best model is then fitted to every draw.
 
-    Source: Cressie and Hawkins (1980), Robust estimation of the variogram I, Mathematical Geology
-    12, 115-125 (the robust estimator); Matheron (1962) (the other). Both by gstools.
+    Sources: Cressie and Hawkins (1980), Robust estimation of the variogram I, Mathematical Geology
+    12, 115-125 (robust estimator); Matheron (1962) (the other). Both are computed by gstools.
 
     Args:
-        draws: coordinates, float64 `N × D`, and values, float64 `N` or `N × fields`, of each draw.
-            The variogram of several fields is the mean of theirs.
-        shortest: the smallest distance between any two points.
-        longest: the longest side of a source, or of what the points cover, if that is shorter.
-        direction: `D`, look at pairs within 22.5° of this direction only.
-        robust: estimate by Cressie and Hawkins, which bears outliers; else by Matheron, for
-            indicators.
+        draws: random points. The variogram of several fields is the mean of their variograms.
+        shortest: smallest distance between any two points.
+        longest: longest side of a source; the extent of the points is used if that is smaller.
+        direction: `D`, direction of the pairs, within 22.5°; all directions by default.
+        robust: whether to use the estimator of Cressie and Hawkins, which tolerates outliers. The
+            estimator of Matheron suits indicators.
 
     Returns:
-        The variogram, or None where the values do not vary or fewer than five bins have enough
-        pairs.
+        The variogram; None if the values do not vary or fewer than five bins have enough pairs.
     """
     fields = [(at, np.reshape(values.T, (-1, len(at)))) for at, values in draws]
     variance = np.mean([one.var(axis=1).mean() for _, one in fields])
@@ -97,7 +110,7 @@ def variogram(
     lags, each = middle[kept], each[:, kept]
     gamma = np.nanmean(each, axis=0)
     near, far = gamma[:3].mean(), gamma[len(gamma) // 2 :].mean()
-    best = None if near > _UNLIKE * far else _fit(lags, gamma, list(_models()))
+    best = None if near > _UNCORRELATED * far else _fit(lags, gamma, list(_models()))
     if best is None or best[0] <= lags[0]:
         return Variogram(lags, gamma, 0.0, 0.0, 0.0, "")
     reach, model = best
@@ -113,14 +126,14 @@ def variogram(
     return Variogram(
         lags=lags,
         gamma=gamma,
-        range=_or_beyond(reach, longest),
-        low=max(min(float(low), _or_beyond(reach, longest)), lags[0]),
-        high=max(_or_beyond(float(high), longest), _or_beyond(reach, longest)),
+        range=_or_infinite(reach, longest),
+        low=max(min(float(low), _or_infinite(reach, longest)), lags[0]),
+        high=max(_or_infinite(float(high), longest), _or_infinite(reach, longest)),
         model=model,
     )
 
 
-def _or_beyond(reach: float, longest: float) -> float:
+def _or_infinite(reach: float, longest: float) -> float:
     return reach if reach <= longest else np.inf
 
 
@@ -131,7 +144,7 @@ def _estimate(
     direction: np.ndarray | None,
     robust: bool,
 ) -> np.ndarray:
-    """`gamma` in every bin; NaN where pairs are too few."""
+    """Semivariance in every bin; NaN if there are too few pairs."""
     from gstools import vario_estimate
 
     _, gamma, pairs = vario_estimate(
@@ -154,7 +167,7 @@ def _models() -> dict[str, Any]:
 def _fit(
     lags: np.ndarray, gamma: np.ndarray, names: Sequence[str], starts: Sequence[float] = _STARTS
 ) -> tuple[float, str] | None:
-    """The practical range and the name of the model that fits best; None if none can be fitted."""
+    """Practical range and name of the model that fits best; None if none can be fitted."""
     kinds, longest, top = _models(), lags.max(), gamma.max()
     best, best_r2 = None, -np.inf
     for name in names:
@@ -173,3 +186,147 @@ def _fit(
             if r2 > best_r2:
                 best, best_r2 = (float(model.percentile_scale(_SILL) * longest), name), r2
     return best
+
+
+# Random pixels
+
+
+def draw_from_patches(patches: PatchSet, seed: int, draws: int) -> list[Draw]:
+    """Random pixels of patches: about 1500 pixels of up to 512 patches in each draw.
+
+    Returns:
+        Coordinates (`outcrop.splits.geometry.coordinates`) and values, `n × bands`, without pixels
+        that have no data.
+    """
+    assert patches.positions is not None
+    rng = np.random.default_rng(seed)
+    height, width = patches.size
+    found = []
+    for _ in range(draws):
+        count = min(_PATCHES, len(patches))
+        index = np.sort(rng.choice(len(patches), count, replace=False))
+        each = min(_POINTS // count, height * width)
+        pixel = rng.permuted(np.tile(np.arange(height * width), (count, 1)), axis=1)[:, :each]
+        row, column = np.divmod(pixel, width)
+        values = patches.take(index)[np.arange(count)[:, None], :, row, column]
+        at = _coordinates_in_patches(patches, index, row, column)
+        found.append(_with_data(at.reshape(-1, at.shape[-1]), values.reshape(row.size, -1)))
+    return found
+
+
+def draw_from_sources(
+    patches: PatchSet, opened: Sources, seed: int, draws: int, axis: int | None = None
+) -> list[Draw]:
+    """Random pixels of scenes or volumes: 64 pixels of each of 24 random windows in each draw.
+
+    Windows of scenes are squares of 64 pixels. Windows of volumes are beams along one axis, 2
+    voxels wide. Every second beam is as long as the volume and the others are 16 voxels long. So
+    pairs of voxels have all distances, from neighbours to the length of the volume.
+
+    Args:
+        opened: sources of the patches, opened.
+        axis: axis along which beams run in volumes.
+
+    Returns:
+        As `draw_from_patches`.
+    """
+    rng = np.random.default_rng(seed)
+    size = np.array([np.prod(source.shape, dtype=float) for source in patches.sources])
+    windows = rng.multinomial(_WINDOWS, size / size.sum(), draws)
+    parts: list[list[Draw]] = [[] for _ in range(draws)]
+    for number, (source, scene) in enumerate(zip(patches.sources, opened, strict=True)):
+        draw = np.repeat(np.arange(draws), windows[:, number])
+        if not len(draw):
+            continue
+        with scene.reader() as reader:
+            read = [
+                _read_window(reader, source.shape, _window_size(source.shape, axis, window), rng)
+                for window in range(len(draw))
+            ]
+        pixel, values = (np.concatenate(part) for part in zip(*read, strict=True))
+        at = pixel_coordinates(source, number, pixel, patches.crs_of(number))
+        for one in np.unique(draw):
+            here = np.repeat(draw == one, _EACH)
+            parts[one].append(_with_data(at[here], values[here]))
+    return [
+        (np.concatenate([at for at, _ in part]), np.concatenate([values for _, values in part]))
+        for part in parts
+    ]
+
+
+def _window_size(shape: tuple[int, ...], axis: int | None, number: int) -> np.ndarray:
+    """Lengths of the window with that number in a scene or a volume."""
+    sides = np.full(len(shape), _SQUARE if axis is None else _BEAM)
+    if axis is not None:
+        sides[axis] = shape[axis] if number % 2 else _SHORT
+    return np.minimum(sides, shape)
+
+
+def _read_window(
+    reader: SceneReader | VolumeReader, shape: tuple[int, ...], size: np.ndarray, rng: Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Random pixels of a random window: rows and columns (or voxels), and values."""
+    corner = rng.integers(0, np.subtract(shape, size) + 1)
+    pixel = rng.integers(0, size, (_EACH, len(shape)))
+    if isinstance(reader, VolumeReader):
+        z, y, x = map(int, corner)
+        box = reader.box((z, y, x), (z + size[0], y + size[1], x + size[2]))
+        return corner + pixel, box[tuple(pixel.T)][:, None]
+    bands = reader.read(*map(int, corner), *map(int, size))
+    return corner + pixel, bands[:, pixel[:, 0], pixel[:, 1]].T
+
+
+def first_component(draws: Sequence[Draw]) -> list[Draw]:
+    """The first principal component of the bands, after each band is scaled to variance 1."""
+    every = np.concatenate([values for _, values in draws])
+    deviation = every.std(axis=0)
+    scaled = (every - every.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
+    _, axes = np.linalg.eigh(scaled.T @ scaled)
+    scores = np.split(scaled @ axes[:, -1], np.cumsum([len(at) for at, _ in draws])[:-1])
+    return [(at, score) for (at, _), score in zip(draws, scores, strict=True)]
+
+
+def pixel_size(patches: PatchSet) -> float:
+    """Smallest distance between pixels of a patch, in the patch set's unit."""
+    assert patches.positions is not None
+    if patches.from_volume:
+        return 1.0
+    height, width = patches.size
+    sides = patches.positions.height.min() / height, patches.positions.width.min() / width
+    return float(min(sides))
+
+
+def _coordinates_in_patches(
+    patches: PatchSet, index: np.ndarray, row: np.ndarray, column: np.ndarray
+) -> np.ndarray:
+    """Coordinates of pixels of patches, `n × each × D`."""
+    assert patches.positions is not None
+    positions = patches.positions[index]
+    at = np.repeat(coordinates(positions)[:, None], row.shape[1], axis=1)
+    height, width = patches.size
+    if not patches.from_volume:
+        pixel = np.stack(
+            [
+                upper_left(positions.row, height)[:, None] + row,
+                upper_left(positions.column, width)[:, None] + column,
+            ],
+            axis=-1,
+        )
+        for number in np.unique(positions.source):
+            here, source = positions.source == number, patches.sources[number]
+            crs = patches.crs_of(number)
+            flat = pixel_coordinates(source, number, pixel[here].reshape(-1, 2), crs)
+            at[here] = flat.reshape(*row[here].shape, 2)
+        return at
+    for axis in range(3):
+        here = positions.axis == axis
+        down, right = in_slice(axis)
+        at[here, :, down] += row[here] - (height - 1) / 2
+        at[here, :, right] += column[here] - (width - 1) / 2
+    return at
+
+
+def _with_data(at: np.ndarray, values: np.ndarray) -> Draw:
+    values = values.astype(np.float64)
+    valid = np.isfinite(values).all(axis=1)
+    return at[valid], values[valid]

@@ -73,7 +73,7 @@ def fold_table(patches: PatchSet, folds: Folds, path: Path) -> None:
     """Patches by class and the fold that holds them out, then what each fold trains on."""
     labels, classes = patches.labels, len(patches.classes)
     counts = folds.counts(labels, classes)
-    judged = np.bincount(labels[folds.judged(labels)], minlength=classes)
+    judged = np.bincount(labels[folds.scored(labels)], minlength=classes)
     names = [f"fold {number}" for number in range(len(folds))]
     table = table_of("held out", *names, "all", "judged", "pieces")
     for k, name in enumerate(patches.classes):

@@ -247,7 +247,7 @@ def _of(epochs: int) -> str:
 
 def _cautions(run: VaeGanRun) -> Iterator[str]:
     measured = run.judged or run.metrics[-1].pixel_error is not None
-    if measured and not run.split.by_ground:
+    if measured and not run.split.spatial:
         yield (
             "The split was made at random: where patches are cut from ground, neighbours of the "
             "held-out pictures were trained on, and what was measured flatters."

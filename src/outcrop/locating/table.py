@@ -14,6 +14,7 @@ from outcrop.files import check_new, new_file
 from outcrop.locating.located import Located
 from outcrop.patches.collect import collect, without_images
 from outcrop.patches.cut import how_read, scene_images
+from outcrop.patches.cut_volume import common_dtype, volume_images, with_samples
 from outcrop.patches.patchset import Column, PatchSet
 from outcrop.patches.positions import (
     Positions,
@@ -23,7 +24,6 @@ from outcrop.patches.positions import (
     volume_positions,
 )
 from outcrop.patches.samples import common_crs, join_positions, positions_of, with_data
-from outcrop.patches.slices import common_dtype, volume_images, with_samples
 from outcrop.sources.collections import UNLABELLED
 from outcrop.sources.collections.collection import band_names
 from outcrop.sources.labels import LabelledPixels

@@ -1,1 +1,1 @@
-"""Patches that remember where they were cut."""
+"""Patch sets: cut, read and write labelled patches with their positions."""

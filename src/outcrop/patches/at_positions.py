@@ -1,4 +1,4 @@
-"""Cut patches where a table says, out of scenes or volumes."""
+"""Cut patches from scenes or volumes at the positions in a table."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.patches.collect import Batch, check_classes, collect, without_images
 from outcrop.patches.cut import how_read, scene_images
-from outcrop.patches.names import fitting
+from outcrop.patches.cut_volume import check_size, common_dtype, volume_images, with_samples
 from outcrop.patches.patchset import Column, PatchSet, check_output
-from outcrop.patches.places import Places, names_lines, places_by_lines
-from outcrop.patches.positions import Positions, Source, in_slice, volume_positions
+from outcrop.patches.positions import Positions, Source, fitting, in_slice, volume_positions
 from outcrop.patches.samples import (
     check_numbers,
     common_crs,
@@ -24,33 +23,40 @@ from outcrop.patches.samples import (
     positions_of,
     with_data,
 )
-from outcrop.patches.slices import check_size, common_dtype, volume_images, with_samples
-from outcrop.patches.table import Table, found, read_table
+from outcrop.patches.table import (
+    Centres,
+    Table,
+    centres_by_lines,
+    found,
+    names_lines,
+    read_table,
+)
 from outcrop.sources.collections.collection import band_names
+from outcrop.sources.metric import metric_systems
 from outcrop.sources.kinds import are_volumes, open_all_scenes, open_all_volumes, reject_options
 from outcrop.sources.labels import LabelledPixels
 from outcrop.sources.memory import as_list
-from outcrop.sources.metric import metric_systems
 from outcrop.sources.names import file_name
 from outcrop.sources.scene import Reading, Scene
 from outcrop.sources.volumes import Volume
 
 
 @dataclass(frozen=True)
-class _Ground:
-    """What scenes and volumes differ in, for the rows of a table.
+class _Rows:
+    """The rows of a table, for scenes or for volumes.
 
     Attributes:
-        positions: of the rows.
-        twin: bool, `N`, whether an earlier row is of the same place.
+        positions: positions of the rows.
+        repeated: bool, `N`, whether an earlier row has the same position.
         valid: bool, `N`, whether the centre pixel has data in every band.
-        inside: bool, `N`, whether the patch lies wholly in its source.
-        dtype: of the patches.
-        images: cuts patches.
+        inside: bool, `N`, whether the patch lies inside its source.
+        dtype: dtype of the patches.
+        images: function that cuts patches.
+        sources, bands, crs, reading: as in `PatchSet`.
     """
 
     positions: Positions
-    twin: np.ndarray
+    repeated: np.ndarray
     valid: np.ndarray
     inside: np.ndarray
     dtype: np.dtype
@@ -77,41 +83,41 @@ def cut_at_positions(
     output: str | Path | None = None,
     overwrite: bool = False,
 ) -> PatchSet:
-    """Cut the patches that a table of positions and labels names.
+    """Cut patches at the positions in a table.
 
-    The table has a header and one row a patch: `row` and `column` of its upper-left pixel, from 0,
-    its class, and in volumes `axis` and `index` of the slice. In volumes that have coordinates
-    (SEG-Y, NetCDF) `inline`, `crossline` and `time` or `depth` of the labelled pixel, the middle of
-    the patch, may stand instead of `index`, `row` and `column`; patches that then reach over the
-    edge of their slice are dropped and counted. `source` names one of several sources by file,
-    file name or file name without ending. Rows whose `found` is false (as `outcrop locate` writes
-    them) are left out and counted; so are patches whose centre pixel has no data, and rows that
-    name a place once more. `flip` and everything else is ignored: pixels come from the source as
-    they are.
+    The table has a header and one row per patch: `row` and `column` of the upper-left pixel, from
+    0, the class, and for volumes `axis` and `index` of the slice. For volumes with coordinates
+    (SEG-Y, NetCDF), the table may instead have `inline`, `crossline` and `time` or `depth` of the
+    labelled pixel, which is the centre of the patch. Such patches are dropped and counted if they
+    extend beyond the slice. `source` names one of several sources by file, file name, or file name
+    without extension. Rows with `found` = false (written by `outcrop locate`), patches whose centre
+    pixel has no data, and rows that repeat a position are left out and counted. Other columns are
+    ignored, also `flip`: pixels are not flipped.
 
-    Sources are read slab by slab, or tile by tile, whatever the order of the rows.
+    Sources are read slab by slab or tile by tile, for any order of the rows.
 
     Args:
         sources: scenes, or volumes.
-        positions: CSV, or Parquet if the name ends in .parquet.
-        column: the column of the table that names the class.
+        positions: CSV file, or Parquet file if the name ends in .parquet.
+        column: name of the class column.
         size: height and width of a patch in pixels; odd sizes have the labelled pixel in the
-            middle.
-        axis: of all slices, from 0, for a table without that column.
-        bands: of scenes, numbers of the bands to use, from 1.
-        crs: of scenes that carry none.
-        keep: further columns of the table to keep with each patch, to split by.
-        per_class: at most so many patches of each class, drawn at random.
-        seed: for `per_class`.
-        output: a folder to write the patch set to; without it the patches are kept in memory.
+            centre.
+        axis: axis perpendicular to all slices, from 0, for a table without that column.
+        bands: bands of scenes to use, by number from 1 or by name.
+        reading: how scenes are read: resolution, physical or raw values, masks.
+        crs: coordinate reference system of scenes that have none.
+        keep: additional columns of the table to keep, for example to split by.
+        per_class: largest number of patches per class, drawn at random.
+        seed: random seed for `per_class`.
+        output: folder for the patch set; without it the patches are kept in memory.
         overwrite: whether `output` may exist.
 
     Returns:
-        The patches in the order of the table. Those of volumes are of one band, "grey".
+        The patches in the order of the table. Patches of volumes have the band "grey".
 
     Raises:
-        OutcropError: anything wrong with the sources or the table, said in one line with the first
-            line of the table at fault.
+        OutcropError: a source or the table cannot be used; the message names the first faulty line
+            of the table.
     """
     check_numbers(seed, size=size, per_class=per_class)
     if output is not None:
@@ -120,47 +126,48 @@ def cut_at_positions(
     here = found(table)
     dropped = Counter({"not found": int((~here).sum())})
     if not here.any():
-        raise OutcropError(table.path, "has no row that was found; give it positions first")
+        raise OutcropError(table.path, "has no row with found = true; add positions first")
     table = table[here]
     classes, labels = np.unique(table.words(column), return_inverse=True)
     given = as_list(sources)
     if are_volumes(given):
         reject_options("volumes", bands=bands, crs=crs)
-        ground = _in_volumes(open_all_volumes(given), table, labels, axis, size)
+        rows = _in_volumes(open_all_volumes(given), table, labels, axis, size)
     else:
         reject_options("scenes", axis=axis)
-        ground = _in_scenes(open_all_scenes(given, bands, crs, reading), table, labels, size)
-    if not ground.inside.any():
+        rows = _in_scenes(open_all_scenes(given, bands, crs, reading), table, labels, size)
+    if not rows.inside.any():
         raise OutcropError(
             table.path,
-            f"gives no patch: all {len(table)} reach over the edge; take a smaller --size",
+            f"gives no patch: all {len(table)} extend beyond the edge; use a smaller --size",
         )
-    valid = ground.valid & ground.inside
+    valid = rows.valid & rows.inside
     if not valid.any():
         raise OutcropError(
-            table.path, f"gives no patch: none of {len(table)} has data at its centre; correct it"
+            table.path,
+            f"gives no patch: none of {len(table)} has data at its centre; correct the positions",
         )
-    dropped["edge"] += int((~ground.inside).sum())
-    dropped["no data"] += int((ground.inside & ~ground.valid).sum())
-    dropped["same place as another"] += int((ground.twin & valid).sum())
+    dropped["edge"] += int((~rows.inside).sum())
+    dropped["no data"] += int((rows.inside & ~rows.valid).sum())
+    dropped["same place as another"] += int((rows.repeated & valid).sum())
     patches = PatchSet(
-        images=without_images(len(table), len(ground.bands)),
+        images=without_images(len(table), len(rows.bands)),
         labels=labels,
         classes=tuple(map(str, classes)),
-        bands=ground.bands,
-        positions=ground.positions,
-        sources=ground.sources,
-        crs=ground.crs,
-        reading=ground.reading,
+        bands=rows.bands,
+        positions=rows.positions,
+        sources=rows.sources,
+        crs=rows.crs,
+        reading=rows.reading,
         columns={name: _kept(table, name) for name in keep},
         dropped={reason: count for reason, count in dropped.items() if count},
-    ).subset(valid & ~ground.twin)
+    ).subset(valid & ~rows.repeated)
     if per_class is not None:
         patches = patches.subset(draw(patches.labels, per_class, seed))
     check_classes(patches, table.path)
     assert patches.positions is not None
-    images = ground.images(patches.positions)
-    return collect(patches, images, size, ground.dtype, output, overwrite, ordered=False)
+    images = rows.images(patches.positions)
+    return collect(patches, images, size, rows.dtype, output, overwrite, ordered=False)
 
 
 def _in_volumes(
@@ -169,7 +176,7 @@ def _in_volumes(
     labels: np.ndarray,
     every_axis: int | None,
     size: int,
-) -> _Ground:
+) -> _Rows:
     source = _sources(table, [volume.name for volume in volumes])
     if "axis" in table or every_axis is None:
         axis = table.numbers("axis")
@@ -177,21 +184,21 @@ def _in_volumes(
         axis = np.full(len(table), every_axis)
     table.refuse(
         ~np.isin(axis, (0, 1, 2)),
-        lambda i: f"is across axis {axis[i]}, which a volume does not have; take 0, 1 or 2",
+        lambda i: f"is across axis {axis[i]}, which a volume does not have; use 0, 1 or 2",
     )
     for number, across in np.unique(np.stack([source, axis]), axis=1).T:
         check_size(volumes[number], int(across), size)
-    places = (places_by_lines if names_lines(table, volumes) else _places)(
+    centres = (centres_by_lines if names_lines(table, volumes) else _centres_by_index)(
         table, volumes, source, axis, size
     )
-    index, row, column = places.index, places.row, places.column
-    twin = _twins(table, labels, source, axis, index, row, column)
+    index, row, column = centres.index, centres.row, centres.column
+    repeated = _repeated(table, labels, source, axis, index, row, column)
     at = volume_positions(source, axis, index, row, column, size)
-    return _Ground(
+    return _Rows(
         positions=at,
-        twin=twin,
+        repeated=repeated,
         valid=with_samples(volumes, at),
-        inside=places.inside,
+        inside=centres.inside,
         dtype=common_dtype(volumes),
         images=lambda at: volume_images(volumes, at, size),
         sources=tuple(map(Source.of, volumes)),
@@ -199,10 +206,10 @@ def _in_volumes(
     )
 
 
-def _places(
+def _centres_by_index(
     table: Table, volumes: Sequence[Volume], source: np.ndarray, axis: np.ndarray, size: int
-) -> Places:
-    """The places of patches by index, row and column, which lie wholly inside."""
+) -> Centres:
+    """Centre pixels by index, row and column; all patches lie inside their slices."""
     index = table.numbers("index")
     every, shape = np.arange(len(table)), np.array([volume.shape for volume in volumes])[source]
     length = shape[every, axis]
@@ -210,20 +217,20 @@ def _places(
         (index < 0) | (index >= length),
         lambda i: (
             f"is of slice {index[i]} across axis {axis[i]} of {volumes[source[i]].title}; "
-            f"take one of 0 to {length[i] - 1}"
+            f"use one of 0 to {length[i] - 1}"
         ),
     )
     down, right = np.array([in_slice(across) for across in range(3)])[axis].T
     plane = shape[every, down], shape[every, right]
     row, column = _centres(table, [volumes[i].title for i in source], plane, size)
-    return Places(index, row, column, np.ones(len(table), bool))
+    return Centres(index, row, column, np.ones(len(table), bool))
 
 
-def _in_scenes(scenes: Sequence[Scene], table: Table, labels: np.ndarray, size: int) -> _Ground:
+def _in_scenes(scenes: Sequence[Scene], table: Table, labels: np.ndarray, size: int) -> _Rows:
     source = _sources(table, [scene.name for scene in scenes])
     plane = tuple(np.array([(s.height, s.width) for s in scenes])[source].T)
     row, column = _centres(table, [scenes[i].title for i in source], plane, size)
-    twin = _twins(table, labels, source, row, column)
+    repeated = _repeated(table, labels, source, row, column)
     systems = metric_systems(scenes)
     valid, gaps, parts, order = np.ones(len(table), bool), False, [], []
     for number, scene in enumerate(scenes):
@@ -233,9 +240,9 @@ def _in_scenes(scenes: Sequence[Scene], table: Table, labels: np.ndarray, size: 
         gaps |= gap
         parts.append(positions_of(scene, pixels, number, size, systems[number], 0))
         order.append(here)
-    return _Ground(
+    return _Rows(
         positions=join_positions(parts)[np.argsort(np.concatenate(order))],
-        twin=twin,
+        repeated=repeated,
         valid=valid,
         inside=np.ones(len(table), bool),
         dtype=np.dtype("float32") if gaps else np.result_type(*(s.dtype for s in scenes)),
@@ -248,36 +255,36 @@ def _in_scenes(scenes: Sequence[Scene], table: Table, labels: np.ndarray, size: 
 
 
 def _sources(table: Table, names: Sequence[str]) -> np.ndarray:
-    """The number of each row's source among `names`."""
+    """Index of each row's source in `names`."""
     if "source" not in table and len(names) == 1:
         return np.zeros(len(table), np.int64)
     words, which = np.unique(table.words("source"), return_inverse=True)
-    meant = [_meant(word, names) for word in words]
-    number = np.array([found[0] if len(found) == 1 else -1 for found in meant], np.int64)[which]
+    matches = [_matches(word, names) for word in words]
+    number = np.array([found[0] if len(found) == 1 else -1 for found in matches], np.int64)[which]
 
     def reason(i: int) -> str:
-        word, found = words[which[i]], meant[which[i]]
+        word, found = words[which[i]], matches[which[i]]
         if found:
             several = ", ".join(names[k] for k in found)
-            return f"is from '{word}', which fits several: {several}; name it with its folder"
-        return f"is from '{word}', which is not given; there is {', '.join(names)}"
+            return f"is from '{word}', which matches several: {several}; name it with its folder"
+        return f"is from '{word}', which is not given; there are {', '.join(names)}"
 
     table.refuse(number < 0, reason)
     return number
 
 
-def _meant(word: str, names: Sequence[str]) -> list[int]:
-    """The sources that a word may mean; in tables from elsewhere by the file's name alone."""
+def _matches(word: str, names: Sequence[str]) -> list[int]:
+    """The sources that a word may name; tables from other computers match by file name."""
     return fitting(word, names) or fitting(file_name(word), names)
 
 
 def _centres(
     table: Table, titles: Sequence[str], plane: tuple[np.ndarray, ...], size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column of the centre pixels of patches that lie wholly inside.
+    """Row and column of the centre pixels of patches inside their sources.
 
     Args:
-        titles: of each row's source.
+        titles: title of each row's source.
         plane: height and width of each row's slice or scene.
     """
     row, column = table.numbers("row"), table.numbers("column")
@@ -286,21 +293,22 @@ def _centres(
     table.refuse(
         outside,
         lambda i: (
-            f"has a patch of {size} from row {row[i]}, column {column[i]}, not wholly inside the "
-            f"{height[i]} × {width[i]} of {titles[i]}; row and column are the upper-left pixel's"
+            f"has a patch of {size} from row {row[i]}, column {column[i]}, not inside the "
+            f"{height[i]} × {width[i]} of {titles[i]}; row and column are those of the upper-left "
+            "pixel"
         ),
     )
     return row + size // 2, column + size // 2
 
 
-def _twins(table: Table, labels: np.ndarray, *place: np.ndarray) -> np.ndarray:
-    """Mask of the rows that name a place again; if they name another class, that is refused."""
+def _repeated(table: Table, labels: np.ndarray, *place: np.ndarray) -> np.ndarray:
+    """Mask of the rows that repeat a position; another class at the same position is an error."""
     _, first, which = np.unique(np.stack(place), axis=1, return_index=True, return_inverse=True)
     first = first[which.reshape(-1)]
     table.refuse(
         labels != labels[first],
         lambda i: (
-            f"is of the same place as line {table.frame.index[first[i]]}, and of another class; "
+            f"has the same position as line {table.frame.index[first[i]]}, but another class; "
             "keep one of them"
         ),
     )

@@ -1,4 +1,4 @@
-"""Images that were cut, in whatever order, become a patch set in memory or on disk."""
+"""Collect images, in any order, into a patch set in memory or on disk."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def collect(
 ) -> PatchSet:
     """Put images into a patch set that has none yet.
 
-    On their way to disk images out of order go through a temporary file beside the set, so that
-    memory holds one batch and each chunk is compressed once.
+    Images that are out of order are first written to a temporary file beside the set. So memory
+    holds one batch, and each chunk is compressed once.
 
     Args:
-        patches: everything else of the set; the size of its images is not looked at.
-        batches: every patch once.
-        dtype: of the images.
-        output: a folder to write the patch set to; without it the images are kept in memory.
+        patches: patch set with everything except the images (`without_images`).
+        batches: batches that contain every patch once.
+        dtype: dtype of the images.
+        output: folder for the patch set; without it the images are kept in memory.
         overwrite: whether `output` may exist.
-        ordered: whether the batches come in the order of the patches.
+        ordered: whether the batches are in the order of the patches.
 
     Raises:
         OutcropError: as `outcrop.files.new_folder`.
@@ -62,7 +62,7 @@ def collect(
 
 
 def check_classes(patches: PatchSet, where: object) -> None:
-    """Refuse patches of one class, which nothing can be learned from; the error names `where`."""
+    """Raise an error if there are fewer than two classes; the message names `where`."""
     if (patches.counts > 0).sum() < 2:
         reasons = "; ".join(dropped_text(*item) for item in patches.dropped.items())
         raise OutcropError(
@@ -74,12 +74,12 @@ def check_classes(patches: PatchSet, where: object) -> None:
 
 
 def without_images(patches: int, bands: int) -> np.ndarray:
-    """What stands for the images of a patch set until `collect`."""
+    """Placeholder for the images of a patch set until `collect`."""
     return np.empty((patches, bands, 0, 0), np.uint8)
 
 
 def _in_order(images: Any, batches: Iterable[Batch], folder: Path) -> Iterator[Batch]:
-    """Batches in the order of the patches, by way of a temporary file."""
+    """Batches in the order of the patches, through a temporary file."""
     n, *each = images.shape
     length = int(np.prod(each)) * images.dtype.itemsize
     with tempfile.TemporaryFile(dir=folder) as file:

@@ -1,4 +1,4 @@
-"""Patch sets from collections, and whatever else holds labelled patches."""
+"""Open patch sets and image collections."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from outcrop.sources.collections import SIDES, Collection, cifar10, read_collect
 
 
 def from_collection(collection: Collection) -> PatchSet:
-    """The images as patches that have lost their place.
+    """The images of a collection as patches without positions.
 
-    The side that an image was delivered on, if any, is the column "side": train, validation, test.
+    If the collection was published with a split, the column "side" has the side of each image:
+    train, validation or test.
     """
     columns = {} if collection.sides is None else {"side": Column(collection.sides, SIDES)}
     return PatchSet(
@@ -27,17 +28,17 @@ def from_collection(collection: Collection) -> PatchSet:
 
 
 def open_patches(path: str | Path, learnable: bool = True) -> PatchSet:
-    """Labelled patches: a patch set cut by outcrop, a collection, or "cifar10" to download it.
+    """Open a patch set, a collection, or "cifar10", which is downloaded.
 
-    A folder that is called cifar10 is meant by `./cifar10`.
+    For a folder with the name cifar10 use `./cifar10`.
 
     Args:
-        learnable: whether a classifier is to learn from them (`read_collection`). If not, images
-            without labels are of the one class `UNLABELLED`, and images in files of their own
-            have the column "file".
+        learnable: whether the patches are for a classifier (`read_collection`). Otherwise images
+            without labels have the class `UNLABELLED`, and images in separate files have the
+            column "file".
 
     Raises:
-        OutcropError: nothing is there, it cannot be read, or it cannot be downloaded.
+        OutcropError: the path does not exist, cannot be read, or cannot be downloaded.
     """
     if path == "cifar10":
         return from_collection(cifar10())

@@ -28,10 +28,10 @@ from outcrop.patches.samples import (
 )
 from outcrop.progress import tell
 from outcrop.sources.features import dropped_text
+from outcrop.sources.metric import metric_systems
 from outcrop.sources.kinds import open_all_scenes
 from outcrop.sources.labels import LabelledPixels, Labels, open_label_files
 from outcrop.sources.memory import AnyLabels, AnyScene, as_list
-from outcrop.sources.metric import metric_systems
 from outcrop.sources.scene import Reading, Scene, SceneReader
 
 _BATCH = 2048
@@ -41,10 +41,10 @@ SIZE, LEAST_SIZE = 33, 9
 
 
 def default_size(scenes: Sequence[Scene]) -> int:
-    """The size of patches where none is given, and a note if it is not the usual 33 pixels.
+    """The default size of patches; a note is printed if it is not 33 pixels.
 
-    It is a tenth of the shorter side of the smallest scene, odd, from 9 to 33 pixels. In larger
-    patches hardly any two places of a small scene are apart, so that none can be held out.
+    It is an odd number: a tenth of the shorter side of the smallest scene, from 9 to 33 pixels. In
+    a small scene almost all larger patches would overlap, and none could be held out.
     """
     shortest = min(min(scene.height, scene.width) for scene in scenes)
     tenth = shortest // 10
@@ -52,7 +52,7 @@ def default_size(scenes: Sequence[Scene]) -> int:
     if size < SIZE:
         tell(
             f"note: patches are {size} × {size} pixels, because the scene is {shortest} pixels "
-            "across; --size asks for others"
+            "across; --size sets another size"
         )
     return size
 
@@ -80,42 +80,41 @@ def cut(
 ) -> PatchSet:
     """Cut a patch around labelled pixels of one scene or several.
 
-    A patch belongs to its centre pixel (`outcrop.patches.positions.upper_left`), and the label is
-    that pixel's. Pixels of a patch without data are NaN; a labelled pixel that has no data in any
-    band is dropped and counted.
+    A patch has the label of its centre pixel (`outcrop.patches.positions.upper_left`). Pixels
+    without data are NaN. A labelled pixel that has no data in a band is dropped and counted.
 
     Args:
         scenes: raster files, products, open scenes or DataArrays. Single-band files of the same
-            ground are the bands of one scene; a sequence of names is one scene too
-            (`outcrop.sources.opening.open_scenes`).
+            area are the bands of one scene (`outcrop.sources.opening.open_scenes`).
         labels: polygons, points or a label raster, as files or GeoDataFrames; one for all scenes or
-            one each.
-        column: the column of a vector file that names the class.
+            one per scene.
+        column: name of the class column of vector labels.
         size: height and width of a patch in pixels; odd sizes have the labelled pixel in the
-            middle. `default_size` of the scenes if not given.
-        bands: the bands to use, by number from 1 or by name.
+            centre. `default_size` by default.
+        bands: bands to use, by number from 1 or by name.
         reading: how files are read: resolution, physical or raw values, masks.
         stride: keep only labelled pixels on every `stride`-th row and column (1 for points).
-        edge: patches that reach over the scene's edge are completed by mirroring about the
-            outermost pixels ("reflect"), or left out ("drop").
-        per_class: at most so many patches of each class, drawn at random.
-        keep: further columns of the labels to keep with each patch, to split by. Where one has no
-            value stands "(missing)".
-        classes: names for the values of label rasters, in ascending order, or each as VALUE=NAME.
-        crs, labels_crs: coordinate reference systems for files that carry none.
-        layer: of vector labels with several layers.
-        encoding: of the text of vector labels that declare none or a wrong one.
-        seed: for `per_class`.
-        output: a folder to write the patch set to, tile by tile; without it the patches are
+        edge: what to do with patches that extend beyond the edge of the scene: mirror the scene
+            about its outermost pixels ("reflect"), or drop the patches ("drop").
+        per_class: largest number of patches per class, drawn at random.
+        keep: additional columns of the labels to keep, for example to split by. A missing value
+            becomes "(missing)".
+        classes: names for the values of label rasters, in ascending order, or as VALUE=NAME.
+        crs, labels_crs: coordinate reference systems of files that have none.
+        layer: layer of vector labels that have several.
+        encoding: text encoding of vector labels that declare none or a wrong one.
+        seed: random seed for `per_class`.
+        output: folder for the patch set, which is written tile by tile; without it the patches are
             kept in memory.
         overwrite: whether `output` may exist.
 
     Returns:
         The patches in the order of scenes, tiles of 512 pixels, rows and columns. Positions are
-        in metres, in systems whose scale is true to 1 % (`outcrop.sources.metric`).
+        in metres, in systems with a scale error of 1 % at most (`outcrop.sources.geodesy`).
 
     Raises:
-        OutcropError: anything wrong with the input, said in one line.
+        OutcropError: a scene or a file of labels cannot be used; there are no patches, or only one
+            class.
     """
     check_numbers(seed, size=size, stride=stride, per_class=per_class)
     if output is not None:
@@ -128,7 +127,7 @@ def cut(
             raise OutcropError(
                 scene.title,
                 f"is {scene.height} × {scene.width} pixels, smaller than a patch of {size}; "
-                "take a smaller --size",
+                "use a smaller --size",
             )
     files = as_list(labels)
     if len(files) not in (1, len(opened)):
@@ -162,13 +161,13 @@ def cut(
 def cut_at(
     reader: SceneReader, row: np.ndarray, column: np.ndarray, size: Size
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Cut patches around given centre pixels, reading the scene tile by tile.
+    """Cut patches around given centre pixels; the scene is read tile by tile.
 
     Args:
-        row, column: int, `N`, the centre pixels.
+        row, column: int, `N`, centre pixels.
 
     Yields:
-        Indices into `row`, and the patches there: `n × bands × height × width`.
+        Indices into `row`, and their patches: `n × bands × height × width`.
     """
     height, width = sides(size)
     for index in by_tile(row, column):
@@ -186,7 +185,7 @@ def cut_at(
 def _choose(
     scene: Scene, layer: Labels, size: int, stride: int, edge: str, dropped: Counter[str]
 ) -> tuple[LabelledPixels, bool]:
-    """The labelled pixels of a scene that become patches, and whether these may have gaps."""
+    """The labelled pixels of a scene that become patches, and whether patches may have gaps."""
     pixels = layer.on(scene)
     dropped.update(pixels.dropped)
     pixels = thin(pixels, stride)
@@ -207,7 +206,7 @@ def _annotate(
     keep: Sequence[str],
     dropped: Counter[str],
 ) -> PatchSet:
-    """A patch set whose images are still empty."""
+    """A patch set without images."""
     classes = tuple(dict.fromkeys(name for layer in layers for name in layer.classes))
     systems = metric_systems(scenes)
     parts, labels, first_polygon = [], [], 0
@@ -249,18 +248,19 @@ def scene_images(scenes: Sequence[Scene], positions: Positions, size: Size) -> I
 
 
 def how_read(scenes: Sequence[Scene]) -> Reading:
-    """How the scenes of one patch set were read; which mask each has stands with the sources.
+    """How the scenes of a patch set were read. The mask of each scene is stored with its source.
 
     Raises:
-        OutcropError: they were not read alike.
+        OutcropError: they were read in different ways.
     """
-    ways = [replace(scene.reading, mask=[]) for scene in scenes]
-    for scene, way in zip(scenes, ways, strict=True):
-        if way != ways[0]:
+    readings = [replace(scene.reading, mask=[]) for scene in scenes]
+    for scene, reading in zip(scenes, readings, strict=True):
+        if reading != readings[0]:
             raise OutcropError(
-                scene.title, f"was opened otherwise than {scenes[0].title}; open both alike"
+                scene.title,
+                f"was opened with other options than {scenes[0].title}; use the same for both",
             )
-    return ways[0]
+    return readings[0]
 
 
 def _nothing(scenes: Sequence[Scene], dropped: Counter[str]) -> str:
@@ -268,7 +268,7 @@ def _nothing(scenes: Sequence[Scene], dropped: Counter[str]) -> str:
     if any(dropped[reason] for reason in ("conflict", "edge", "no data")):
         return (
             f"gives no patch: every label was dropped ({'; '.join(reasons)}); "
-            "label ground that the scene shows"
+            "label pixels that the scene covers"
         )
     names = scenes[0].title + (f" and {len(scenes) - 1} more" if len(scenes) > 1 else "")
-    return f"labels no pixel of {names}; do they show the same ground?"
+    return f"labels no pixel of {names}; check that both cover the same area"

@@ -1,21 +1,22 @@
-"""Cut patches out of volumes by volumes of labels."""
+"""Cut labelled patches from slices of volumes."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from outcrop.errors import OutcropError
 from outcrop.files import read_json
-from outcrop.patches.collect import check_classes, collect, without_images
+from outcrop.patches.collect import Batch, check_classes, collect, without_images
 from outcrop.patches.patchset import PatchSet, check_output
-from outcrop.patches.positions import Source, volume_positions
+from outcrop.patches.positions import Positions, Size, Source, sides, upper_left, volume_positions
 from outcrop.patches.samples import check_numbers
-from outcrop.patches.slices import check_size, common_dtype, volume_images
 from outcrop.progress import track
+from outcrop.sources import read_dtype
 from outcrop.sources.collections.collection import band_names
 from outcrop.sources.kinds import open_all_volumes
 from outcrop.sources.memory import as_list
@@ -24,6 +25,7 @@ from outcrop.sources.volumes.matching import align_labels
 
 _MOST_CLASSES = 255
 _SLAB_BYTES = 64 << 20
+_BATCH_BYTES = 64 << 20
 
 
 def cut_volume(
@@ -42,34 +44,35 @@ def cut_volume(
 ) -> PatchSet:
     """Cut a patch around labelled voxels of one volume or several, in slices across one axis.
 
-    A patch lies wholly in its slice and has the label of its centre voxel (`upper_left`), where 0
-    means unlabelled. A labelled voxel too near the rim of the slice for a whole patch, or whose
-    sample is NaN, is dropped and counted.
+    A patch lies inside its slice and has the label of its centre voxel (`upper_left`); 0 means
+    unlabelled. A labelled voxel is dropped and counted if it is too close to the edge of the slice
+    or its sample is NaN.
 
     Args:
         volumes: files, or open volumes.
-        labels: for each volume one of the same shape, of whole numbers. Where both say which
-            lines, samples or slices they have, labels are put in the order of their volume
-            (`outcrop.sources.volumes.matching.align_labels`); else they are taken as they come.
-        axis: that the slices are across, from 0.
+        labels: for each volume a label volume of the same shape, with integers. If both name their
+            lines, samples or slices, the labels are brought into the order of their volume
+            (`outcrop.sources.volumes.matching.align_labels`).
+        axis: axis that the slices are perpendicular to, from 0.
         size: height and width of a patch in pixels; odd sizes have the labelled pixel in the
-            middle.
-        stride: use only voxels on every so many rows and columns of a slice.
-        slice_stride: use only every so-many-th slice.
-        per_class: at most so many patches of each class, drawn at random.
-        classes: names for the labels, in ascending order. If not given, a file beside the labels
-            that is called like them but ends in .json, with the list of the names of labels 1, 2
-            and so on (as `outcrop synthetic cube` writes it); else "class 1" and so on.
-        seed: for `per_class`.
-        output: a folder to write the patch set to, slab by slab; without it the patches are kept
-            in memory.
+            centre.
+        stride: use only the voxels on every `stride`-th row and column of a slice.
+        slice_stride: use only every `slice_stride`-th slice.
+        per_class: largest number of patches per class, drawn at random.
+        classes: names for the labels, in ascending order. By default they are read from a JSON
+            file with the name of the label file, which has a list of the names of labels 1, 2, ...
+            (as written by `outcrop synthetic cube`). Without that file they are "class 1", ...
+        seed: random seed for `per_class`.
+        output: folder for the patch set, which is written slab by slab; without it the patches are
+            kept in memory.
         overwrite: whether `output` may exist.
 
     Returns:
-        The patches in the order of volumes, slices, rows and columns, of one band, "grey".
+        The patches in the order of volumes, slices, rows and columns, with the band "grey".
 
     Raises:
-        OutcropError: anything wrong with the input, said in one line.
+        OutcropError: a volume or its labels cannot be used; there are no patches, or only one
+            class.
     """
     check_numbers(seed, size=size, stride=stride, slice_stride=slice_stride, per_class=per_class)
     if output is not None:
@@ -84,14 +87,14 @@ def cut_volume(
     layers = [align_labels(layer, volume) for layer, volume in zip(layers, opened, strict=True)]
     found, values = _Found(per_class, seed), set[float]()
     for number, (volume, layer) in enumerate(zip(opened, layers, strict=True)):
-        values |= _look(volume, layer, number, axis, size, (slice_stride, stride), found)
+        values |= _find_voxels(volume, layer, number, axis, size, (slice_stride, stride), found)
     names = _names(sorted(values), classes, layers[0])
     if not len(found):
         reasons = [f"{count} for {reason}" for reason, count in found.dropped.items() if count]
         raise OutcropError(
             layers[0].title,
             f"gives no patch: every labelled voxel was dropped ({', '.join(reasons)}); "
-            "take a smaller --size or --stride, or label more",
+            "use a smaller --size or --stride, or label more",
         )
     source, index, row, column, value = found.in_order()
     at = volume_positions(source, axis, index, row, column, size)
@@ -110,10 +113,10 @@ def cut_volume(
 
 
 class _Found:
-    """Labelled voxels as they are found: of each class all, or so many drawn at random.
+    """Labelled voxels: all of them, or a random sample of each class.
 
-    Each voxel draws a key, and those with the smallest keys stay, so that no more than a slab's
-    have to be remembered at once and the draw does not depend on the slabs.
+    Each voxel gets a random key, and those with the smallest keys are kept. So only the voxels of
+    one slab are in memory, and the sample does not depend on the slabs.
     """
 
     def __init__(self, per_class: int | None, seed: int) -> None:
@@ -126,7 +129,7 @@ class _Found:
         return sum(part.shape[1] for part in self._parts)
 
     def add(self, places: np.ndarray) -> None:
-        """Add voxels: `5 × n`, the source, slice, row, column and label of each."""
+        """Add voxels: `5 × n`, source, slice, row, column and label of each."""
         self._parts.append(places)
         if self._per_class is None:
             return
@@ -139,12 +142,12 @@ class _Found:
         self._parts, self._keys = [every[:, kept]], keys[kept]
 
     def in_order(self) -> np.ndarray:
-        """Those that stayed, in the order of sources, slices, rows and columns."""
+        """The voxels that are kept, in the order of sources, slices, rows and columns."""
         every = np.concatenate(self._parts, axis=1)
         return every[:, np.lexsort(every[3::-1])]
 
 
-def _look(
+def _find_voxels(
     volume: Volume,
     layer: Volume,
     number: int,
@@ -153,17 +156,17 @@ def _look(
     strides: tuple[int, int],
     found: _Found,
 ) -> set[float]:
-    """Find the labelled voxels of a volume that patches can be cut around.
+    """Find the labelled voxels of a volume that have complete patches.
 
     Args:
-        number: of the volume.
-        strides: from slice to slice, and from row to row and column to column.
+        number: index of the volume.
+        strides: stride between slices, and between rows and columns.
 
     Returns:
-        the labels that the layer holds anywhere, 0 left out.
+        All labels in the layer except 0.
 
     Raises:
-        OutcropError: one of them is no whole number, or below 0.
+        OutcropError: a label is not an integer, or is below 0.
     """
     values: set[float] = set()
     between, stride = strides
@@ -176,7 +179,7 @@ def _look(
     )
     slabs = max(volume, layer, key=lambda one: one.dtype.itemsize).slabs(axis, _SLAB_BYTES)
     with layer.reader() as labels, volume.reader() as samples:
-        for start, stop in track(slabs, "looking at labels"):
+        for start, stop in track(slabs, "reading labels"):
             slab = labels.slices(axis, start, stop)
             values.update(np.unique(slab).tolist())
             grid = slice(-start % between, None, between), *2 * (slice(None, None, stride),)
@@ -208,7 +211,7 @@ def _open(volumes: str | Path | Volume | Sequence[str | Path | Volume]) -> list[
 
 
 def _names(values: list[float], classes: Sequence[str] | None, layer: Volume) -> tuple[str, ...]:
-    """The names of the classes, in the order of the values."""
+    """Names of the classes, in the order of the values."""
     where = layer.title
     if len(values) > _MOST_CLASSES:
         raise OutcropError(
@@ -240,3 +243,76 @@ def _names_beside(labels: Path, values: list[float]) -> list[str]:
             f"{int(max(values))}; correct it, or give --classes",
         )
     return [names[int(value) - 1] for value in values]
+
+
+# Patches of slices
+
+
+def cut_slices(
+    volume: Volume,
+    axis: int,
+    index: np.ndarray,
+    row: np.ndarray,
+    column: np.ndarray,
+    size: Size,
+) -> Iterator[Batch]:
+    """Cut patches around given centre pixels of slices across one axis, slab after slab.
+
+    Args:
+        index: int, `N`, slices.
+        row, column: int, `N`, centre pixels; every patch lies inside its slice.
+
+    Yields:
+        Indices into `row`, and their patches: `n × 1 × height × width` in the volume's dtype.
+    """
+    height, width = sides(size)
+    top, left = upper_left(row, height), upper_left(column, width)
+    order = np.argsort(index, kind="stable")
+    step = max(1, _BATCH_BYTES // (height * width * volume.dtype.itemsize))
+    with volume.reader() as reader:
+        for start, stop in volume.slabs(axis):
+            here = order[slice(*np.searchsorted(index, (start, stop), sorter=order))]
+            if not len(here):
+                continue
+            first = int(index[here[0]])
+            slab = reader.slices(axis, first, int(index[here[-1]]) + 1)
+            windows = sliding_window_view(slab, (height, width), axis=(1, 2))
+            for at in range(0, len(here), step):
+                part = here[at : at + step]
+                yield part, windows[index[part] - first, top[part], left[part]][:, None]
+
+
+def volume_images(volumes: Sequence[Volume], positions: Positions, size: Size) -> Iterator[Batch]:
+    """Cut patches of volumes, one volume and one axis after another."""
+    for number, volume in enumerate(volumes):
+        for axis in range(3):
+            here = np.flatnonzero((positions.source == number) & (positions.axis == axis))
+            at = positions[here]
+            if len(here):
+                for part, pixels in cut_slices(volume, axis, at.index, at.row, at.column, size):
+                    yield here[part], pixels
+
+
+def with_samples(volumes: Sequence[Volume], positions: Positions) -> np.ndarray:
+    """Mask of the patches whose centre voxel is not NaN."""
+    valid = np.ones(len(positions), bool)
+    if any(volume.dtype.kind == "f" for volume in volumes):
+        for part, centres in volume_images(volumes, positions, size=1):
+            valid[part] = np.isfinite(centres[:, 0, 0, 0])
+    return valid
+
+
+def common_dtype(volumes: Sequence[Volume]) -> np.dtype:
+    """Dtype of patches of several volumes: that of the volumes, if a patch set can store it."""
+    return read_dtype(np.result_type(*(volume.dtype for volume in volumes)))
+
+
+def check_size(volume: Volume, axis: int, size: int) -> None:
+    """Raise an error if patches are larger than the slices across `axis`."""
+    height, width = volume.slice_shape(axis)
+    if size > min(height, width):
+        raise OutcropError(
+            volume.title,
+            f"has slices of {height} × {width} across axis {axis}, smaller than a patch of {size}; "
+            "use a smaller --size",
+        )

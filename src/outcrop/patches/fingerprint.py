@@ -1,9 +1,9 @@
-"""Which patch set it is: a hash of the content, the same in memory, on disk and in another folder.
+"""Fingerprint of a patch set: a hash of its content.
 
-It covers what a split, a run or a comparison rests on: pixels, bands, classes, labels, columns,
-positions, and grids, systems and units of the sources. It leaves out the names of the sources,
-which change when a folder is moved, the numbers that polygons happen to have, and how the images
-are stored.
+It is the same in memory, on disk and in another folder. It covers everything that splits, runs and
+comparisons depend on: pixels, bands, classes, labels, columns, positions, and the grids, coordinate
+reference systems and units of the sources. It does not cover the names of the sources, which change
+if a folder is moved, the numbers of polygons, and the storage format of the images.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def hash_of(
 
     Args:
         images, labels, positions, sources: those of the patch set.
-        columns: the code of each patch, by the name of the column.
-        words: names and other small content, as JSON holds it.
+        columns: code of each patch by name of the column.
+        words: names and other small content, as JSON.
     """
     grids = [
         [
@@ -61,8 +61,8 @@ def hash_of(
 
         for item in fields(positions):
             values = getattr(positions, item.name)
-            # Polygons are numbered in the order of the patches, so that a part of a set is the
-            # same however the set numbered them.
+            # Polygons are numbered in the order of the patches, so that a part of a set does not
+            # depend on the numbers in the whole set.
             digest.update(_bytes(pd.factorize(values)[0] if item.name == "polygon" else values))
     return digest.hexdigest()
 
@@ -70,15 +70,15 @@ def hash_of(
 def pixel_hash(images: Any) -> str:
     """The SHA-256 of shape, dtype and pixels of a NumPy or Zarr array, hexadecimal.
 
-    A Zarr array on disk carries its own since it was written (`store_pixel_hash`), and is read
-    only where a chunk has been written after that. A copy without times of files is read too.
+    A Zarr array on disk stores its hash (`store_pixel_hash`). It is read only if a chunk was
+    written after the hash, or if a copy has lost the times of its files.
 
     Raises:
         OutcropError: an array on disk is damaged.
     """
     folder = _folder(images)
     if folder is None:
-        return _read_through(images)
+        return _read_hash(images)
     try:
         return _on_disk(folder, _times(folder))
     except OutcropError:
@@ -86,21 +86,20 @@ def pixel_hash(images: Any) -> str:
     except (RuntimeError, ValueError, OSError) as error:
         raise OutcropError(
             folder.parent,
-            "has images that cannot be read; it is damaged, cut it anew with `outcrop patches`",
+            "has images that cannot be read; it is damaged, cut it again with `outcrop patches`",
         ) from error
 
 
 def store_pixel_hash(images: Any) -> None:
-    """Let a Zarr array on disk carry the hash of its pixels, now that all are written."""
-    images.attrs[_STORED] = _read_through(images)
+    """Store the hash of the pixels with a Zarr array on disk, after all pixels are written."""
+    images.attrs[_STORED] = _read_hash(images)
 
 
 @lru_cache(maxsize=32)
 def _on_disk(folder: Path, times: tuple[int, int]) -> str:
     """The hash of the array in `folder`, whose metadata and newest chunk were written at `times`.
 
-    Two files written within one tick of the clock have the same time, which therefore proves
-    nothing.
+    Equal times do not show which file was written first, so the array is read then.
     """
     import zarr
 
@@ -108,11 +107,11 @@ def _on_disk(folder: Path, times: tuple[int, int]) -> str:
     annotated, newest = times
     if _STORED in images.attrs and newest < annotated:
         return str(images.attrs[_STORED])
-    return _read_through(images)
+    return _read_hash(images)
 
 
 def _folder(images: Any) -> Path | None:
-    """The folder of a Zarr array of version 3, or None where it is something else."""
+    """The folder of a Zarr array of version 3; None for other arrays."""
     at = getattr(images, "store_path", None)
     root = getattr(getattr(at, "store", None), "root", None)
     folder = root / at.path if at is not None and isinstance(root, Path) else None
@@ -120,14 +119,14 @@ def _folder(images: Any) -> Path | None:
 
 
 def _times(folder: Path) -> tuple[int, int]:
-    """When the metadata and the newest chunk of a Zarr array were written, in nanoseconds."""
+    """Times of the metadata and of the newest chunk of a Zarr array, in nanoseconds."""
     metadata = folder / _METADATA
     files = (Path(where) / name for where, _, names in os.walk(folder) for name in names)
     newest = max((file.stat().st_mtime_ns for file in files if file != metadata), default=0)
     return metadata.stat().st_mtime_ns, newest
 
 
-def _read_through(images: Any) -> str:
+def _read_hash(images: Any) -> str:
     dtype = np.dtype(images.dtype)
     shape = [int(length) for length in images.shape]
     digest = hashlib.sha256(json.dumps([shape, dtype.name]).encode())
@@ -137,7 +136,7 @@ def _read_through(images: Any) -> str:
 
 
 def _blocks(images: Any) -> Iterator[np.ndarray]:
-    """The images in order, some whole chunks at a time."""
+    """The images in order, in blocks of whole chunks."""
     each = max(1, int(np.prod(images.shape[1:])) * np.dtype(images.dtype).itemsize)
     chunk = getattr(images, "chunks", (1,))[0]
     step = max(1, _READ_BYTES // (each * chunk)) * chunk
@@ -146,12 +145,12 @@ def _blocks(images: Any) -> Iterator[np.ndarray]:
 
 
 def _bytes(values: np.ndarray) -> memoryview:
-    """Numbers as 8 bytes each, whatever type they are held in."""
+    """Numbers as 8 bytes each, for any dtype."""
     values = np.asarray(values)
     kind = "<f8" if values.dtype.kind == "f" else "<i8"
     return np.ascontiguousarray(values, kind).data
 
 
 def _plain(value: Any) -> Any:
-    """A number of NumPy as JSON holds it."""
+    """A NumPy number as a Python number, for JSON."""
     return value.item()

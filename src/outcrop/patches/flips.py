@@ -1,8 +1,9 @@
-"""The eight ways in which a patch can be turned over: the symmetries of the square.
+"""The eight flips and rotations of a patch by 90°: the symmetries of the square.
 
-Everything that turns patches, or finds out how they were turned, takes the names from `FLIPS`. They
-are about the middle of the array, which of an even size is no pixel. Maps turn arrays of odd size,
-with the labelled pixel in the middle; for training `outcrop.training.augment.move` turns about it.
+All code that flips or rotates patches, or finds how they were flipped, uses the names in `FLIPS`.
+They are about the centre of the array, which is between pixels if the size is even. Maps use arrays
+of odd size with the labelled pixel in the centre. In training, `outcrop.training.augment.move`
+rotates about the labelled pixel.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ _INVERSE = {"turn 90": "turn 270", "turn 270": "turn 90"}
 
 
 def flip(image: np.ndarray, name: str) -> np.ndarray:
-    """Turn an image, or a stack of them, over; a view.
+    """Flip or rotate an image, or a stack of images; a view.
 
     Args:
         image: any shape that ends in height × width.
-        name: one of `FLIPS`. Turns go against the clock, as those of `numpy.rot90`; "transpose"
-            mirrors at the diagonal from the upper left, "anti-transpose" at the other.
+        name: one of `FLIPS`. Rotations are counter-clockwise, as in `numpy.rot90`. "transpose"
+            mirrors at the diagonal from the upper left, "anti-transpose" at the other diagonal.
 
     >>> flip(np.array([[1, 2], [3, 4]]), "turn 90")
     array([[2, 4],
@@ -44,5 +45,5 @@ def flip(image: np.ndarray, name: str) -> np.ndarray:
 
 
 def unflip(image: np.ndarray, name: str) -> np.ndarray:
-    """Undo `flip`; a view."""
+    """Inverse of `flip`; a view."""
     return FLIPS[_INVERSE.get(name, name)](image)

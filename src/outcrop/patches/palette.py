@@ -1,4 +1,4 @@
-"""Colours of classes: what a map reader expects for common names, distinct ones for the rest."""
+"""Colours of classes: conventional colours for common names, distinct colours for others."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _EXPECTED: tuple[tuple[str, str], ...] = (
     ("snow", "#eef3f7"),
     ("cloud", "#dddddd"),
 )
-# Okabe and Ito's colours, told apart by colour-blind readers, then further hues.
+# The colours of Okabe and Ito, which colour-blind readers can distinguish, then other hues.
 _DISTINCT = (
     *("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#f0e442", "#7f7f7f"),
     *("#8c564b", "#9467bd", "#17becf", "#bcbd22", "#1f3b73", "#a6761d", "#66a61e", "#e7298a"),
@@ -36,7 +36,7 @@ _DISTINCT = (
 
 
 def colours(classes: Sequence[str]) -> list[Colour]:
-    """A colour, as red, green and blue from 0 to 255, for each class; no two alike.
+    """A colour, as red, green and blue from 0 to 255, for each class; all are different.
 
     >>> colours(["water", "something else"])
     [(43, 108, 176), (0, 114, 178)]
@@ -50,7 +50,7 @@ def colours(classes: Sequence[str]) -> list[Colour]:
 
 
 def _spare(number: int) -> str:
-    """Further colours from the golden angle around the hue circle."""
+    """More colours, at multiples of the golden angle on the hue circle."""
     import colorsys
 
     rgb = colorsys.hsv_to_rgb(number * 0.381966 % 1, 0.55 + 0.3 * (number % 2), 0.85)

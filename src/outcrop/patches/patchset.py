@@ -12,7 +12,6 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, decoding, new_folder, sealed, unsealed
-from outcrop.patches.containers import to_frame, to_geodataframe, to_xarray
 from outcrop.patches.fingerprint import hash_of, store_pixel_hash
 from outcrop.patches.positions import Positions, Source
 from outcrop.sources.scene import Reading
@@ -29,12 +28,12 @@ _CHUNK_BYTES = 1 << 20
 _WHOLE = ("a whole patch set", "cut one with `outcrop patches`")
 
 RESIDENT_BYTES = 2 << 30
-"""Sets up to this size are held in memory while a model learns."""
+"""Sets up to this size are kept in memory during training."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A further attribute of every patch, such as a region: `names[codes[i]]` for patch i."""
+    """An additional attribute of every patch, such as a region: `names[codes[i]]` for patch i."""
 
     codes: np.ndarray
     names: tuple[str, ...]
@@ -53,24 +52,24 @@ class Column:
 class PatchSet:
     """N labelled patches of one size.
 
-    Like an array it has a shape and is indexed by arrays, masks and slices, which give a patch
-    set in memory; scikit-learn takes it as X.
+    Like an array it has a shape and is indexed by arrays, masks and slices, which give a patch set
+    in memory. scikit-learn accepts it as X.
 
     Attributes:
         images: `N × bands × height × width`, a NumPy or Zarr array of uint8, int16, uint16 or
-            float32 in the source's own units. NaN stands where the source had no data, so only
-            float32 sets can have gaps; the centre pixel is never a gap.
-        labels: int64, `N`, an index into `classes`.
-        classes: the class names, in the order of the labels.
-        bands: the names of the bands.
-        positions: where each patch was cut, or None where that is not known.
-        sources: what `positions.source` points to: scenes, or volumes.
-        crs: the system of `positions.x` and `positions.y` as WKT, always in metres; None for
-            patches of volumes, whose ground is counted in voxels, and of scenes so far apart that
-            no system shows all true: then each source has its own, see `crs_of`.
-        columns: further attributes by name.
-        dropped: how many labelled pixels were left out, by reason.
-        reading: how scenes were read: the grid of their bands, physical or raw values, no data.
+            float32 in the units of the source. NaN means no data, so only float32 sets can have
+            gaps. The centre pixel is never a gap.
+        labels: int64, `N`, index into `classes`.
+        classes: class names, in the order of the labels.
+        bands: names of the bands.
+        positions: position of each patch; None if unknown.
+        sources: scenes or volumes that `positions.source` refers to.
+        crs: coordinate reference system of `positions.x` and `positions.y` as WKT, always in
+            metres. None for patches of volumes, and for scenes that are so far apart that no
+            system is accurate for all; then each source has its own system (`crs_of`).
+        columns: additional attributes by name.
+        dropped: number of labelled pixels that were left out, by reason.
+        reading: how scenes were read: grid of the bands, physical or raw values, no data.
     """
 
     images: Any
@@ -112,10 +111,10 @@ class PatchSet:
         )
 
     def __getitem__(self, index: Any) -> PatchSet:
-        if isinstance(index, tuple):  # scikit-learn asks for rows of an array so
+        if isinstance(index, tuple):  # scikit-learn indexes the rows of an array this way
             index, *rest = index
             if any(each is not Ellipsis for each in rest):
-                raise IndexError("a patch set is indexed by patches alone")
+                raise IndexError("a patch set has one index, that of the patches")
         return self.subset(np.atleast_1d(np.arange(len(self))[index]))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -140,21 +139,21 @@ class PatchSet:
 
     @property
     def from_volume(self) -> bool:
-        """Whether the patches are pieces of slices of volumes."""
+        """Whether the patches were cut from slices of volumes."""
         return any(source.is_volume for source in self.sources)
 
     def crs_of(self, source: int) -> str | None:
-        """The system in metres, as WKT, of x and y of the patches of a source; None for a volume.
+        """Metric system of x and y of the patches of a source, as WKT; None for a volume.
 
-        Where sources have several systems, these are moved by their false easting and northing, so
-        that distances between patches of all sources can be taken from x and y as they are
-        (`outcrop.sources.metric.metric_systems`).
+        If sources have several systems, their false eastings and northings are chosen such that
+        distances between patches of all sources can be computed from x and y
+        (`outcrop.sources.geodesy.metric_systems`).
         """
         return self.sources[source].metric_crs or self.crs
 
     @property
     def unit(self) -> Literal["m", "voxels"]:
-        """What lengths on the ground are counted in."""
+        """Unit of lengths and distances."""
         return "voxels" if self.from_volume else "m"
 
     @property
@@ -169,13 +168,13 @@ class PatchSet:
 
     @property
     def fingerprint(self) -> str:
-        """Twelve hexadecimal digits that tell this set from another; a split carries them.
+        """Twelve hexadecimal digits that identify the content; splits and runs store them.
 
-        The same content has the same digits in memory, on disk and in another folder
+        The digits are the same in memory, on disk and in another folder
         (`outcrop.patches.fingerprint`).
 
         Raises:
-            OutcropError: images on disk have changed since they were written, and are damaged.
+            OutcropError: images on disk are damaged.
         """
         return hash_of(
             self.images,
@@ -192,7 +191,7 @@ class PatchSet:
         )[:12]
 
     def take(self, index: np.ndarray) -> np.ndarray:
-        """The images at `index`, in that order, in memory.
+        """The images at `index`, in that order, as a NumPy array.
 
         Raises:
             OutcropError: the set on disk is damaged.
@@ -204,7 +203,7 @@ class PatchSet:
             return self.images.oindex[unique][inverse]
 
     def subset(self, index: np.ndarray) -> PatchSet:
-        """The patches at `index` (or where the mask is true), in memory."""
+        """The patches at `index`, or those of a mask, in memory."""
         index = np.asarray(index)
         if index.dtype == bool:
             index = np.flatnonzero(index)
@@ -217,24 +216,78 @@ class PatchSet:
         )
 
     def to_frame(self) -> pandas.DataFrame:
-        """One row per patch: class, additional columns, and where it was cut."""
-        return to_frame(self)
+        """One row per patch: class, additional columns, and position."""
+        import pandas as pd
+
+        return pd.DataFrame(self._columns())
 
     def to_geodataframe(self) -> geopandas.GeoDataFrame:
-        """As `to_frame`, with the area of each patch on the ground as geometry.
+        """As `to_frame`, with the extent of each patch as geometry.
 
         Raises:
-            OutcropError: the patches have no positions, come from volumes, or from scenes that
-                share no coordinate reference system.
+            OutcropError: the patches have no positions, come from volumes, or from scenes without
+                a common coordinate reference system.
         """
-        return to_geodataframe(self)
+        import geopandas as gpd
+        from shapely import box
+
+        at = self.positions
+        if at is None:
+            raise OutcropError("patches", "have no positions; use to_frame()")
+        if self.from_volume:
+            raise OutcropError("patches", "come from volumes, which have no map; use to_frame()")
+        systems = {self.crs_of(int(source)) for source in np.unique(at.source)}
+        if len(systems) > 1:
+            raise OutcropError(
+                "patches",
+                "come from scenes with different coordinate reference systems; use those of one "
+                "scene at a time, such as patches[patches.positions.source == 0]",
+            )
+        half = at.width / 2, at.height / 2
+        extents = box(at.x - half[0], at.y - half[1], at.x + half[0], at.y + half[1])
+        return gpd.GeoDataFrame(self._columns(), geometry=extents, crs=next(iter(systems), None))
 
     def to_xarray(self) -> xarray.Dataset:
-        """A Dataset with `images` (patch, band, y, x), and all else per patch as coordinates."""
-        return to_xarray(self)
+        """A Dataset of `images` (patch, band, y, x), with everything else per patch as coordinates.
+
+        Images in memory are not copied. Images on disk are read.
+        """
+        import xarray as xr
+
+        along = {
+            name: (
+                "patch",
+                np.asarray(values, str) if np.asarray(values).dtype == object else values,
+            )
+            for name, values in self._columns().items()
+        }
+        # The dimensions of an image have these names.
+        for name in ("y", "x"):
+            if name in along:
+                along[f"centre_{name}"] = along.pop(name)
+        attributes: dict[str, Any] = {"classes": list(self.classes)}
+        if self.crs is not None:
+            attributes["crs_wkt"] = self.crs
+        images = self.images if isinstance(self.images, np.ndarray) else self.images[...]
+        return xr.Dataset(
+            {"images": (("patch", "band", "y", "x"), images)},
+            coords={"band": list(self.bands), "patch": np.arange(len(self)), **along},
+            attrs=attributes,
+        )
+
+    def _columns(self) -> dict[str, Any]:
+        columns: dict[str, Any] = {"class": np.array(self.classes, object)[self.labels]}
+        for name, column in self.columns.items():
+            columns[name] = np.array(column.names, object)[column.codes]
+        if self.positions is not None:
+            for item in fields(Positions):
+                columns.setdefault(item.name, getattr(self.positions, item.name))
+            names = [source.name for source in self.sources]
+            columns["source"] = np.array(names, object)[self.positions.source]
+        return columns
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
-        """Write the set as a Zarr group that appears under its name only when whole.
+        """Write the set as a Zarr group, which appears under its name only when it is complete.
 
         Raises:
             OutcropError: `path` exists and `overwrite` is false; the disk is full.
@@ -250,11 +303,11 @@ class PatchSet:
 
 
 def check_output(path: Path, overwrite: bool) -> None:
-    """Refuse early a name that a patch set cannot be written to.
+    """Check that a patch set can be written to a path.
 
     Raises:
-        OutcropError: `path` exists and `overwrite` is false, or is something else than a patch
-            set; its parent folder is missing.
+        OutcropError: `path` exists and `overwrite` is false, or it is not a patch set; its parent
+            folder is missing.
     """
     check_new(path, overwrite)
     if path.exists() and not (path / "zarr.json").is_file():
@@ -279,7 +332,7 @@ def create_images(folder: Path, shape: tuple[int, ...], dtype: np.dtype) -> Any:
 
 
 def write_annotations(folder: Path, patches: PatchSet) -> None:
-    """Write everything of a patch set but its images into `folder`, and the hash of those."""
+    """Write everything except the images into `folder`, and the hash of the images."""
     import zarr
 
     group = zarr.open_group(folder, mode="a")
@@ -314,36 +367,36 @@ def write_annotations(folder: Path, patches: PatchSet) -> None:
 
 
 def _checked() -> dict[str, Any]:
-    """How arrays are written so that damage is seen: each chunk with a checksum, none left out."""
+    """Options that make damage detectable: a checksum per chunk, and no chunk left out."""
     from zarr.codecs import Crc32cCodec, ZstdCodec
 
     return {
         "compressors": (ZstdCodec(), Crc32cCodec()),
-        # A chunk of zeros is written too, so that one that is missing is known to be lost.
+        # Chunks of zeros are written too, so that a missing chunk is an error.
         "config": {"write_empty_chunks": True},
     }
 
 
 def _layout(group: Any) -> list[list[Any]]:
-    """Name, shape and dtype of each array: what tells how the chunks are to be read."""
+    """Name, shape and dtype of each array, which define how chunks are read."""
     return [[name, list(array.shape), str(array.dtype)] for name, array in _arrays(group)]
 
 
 def _arrays(group: Any) -> list[tuple[str, Any]]:
-    """All arrays below a group by their names in it, sorted."""
+    """All arrays in a group and its subgroups, sorted by name."""
     import zarr
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of files between the arrays
+        warnings.simplefilter("ignore")  # about other files
         members = group.members(max_depth=None)
     return sorted((name, item) for name, item in members if isinstance(item, zarr.Array))
 
 
 def read_patches(path: str | Path) -> PatchSet:
-    """Open a patch set on disk; the images stay there and are read as they are asked for.
+    """Open a patch set on disk; images are read when they are used.
 
     Raises:
-        OutcropError: nothing there, or it is not a patch set.
+        OutcropError: the path does not exist, or is not a patch set.
     """
     import zarr
 
@@ -359,7 +412,7 @@ def read_patches(path: str | Path) -> PatchSet:
         if version == _VERSION:
             return _patches_in(group, unsealed(attributes, _layout(group)))
     age = "an older" if version in range(_VERSION) else "another"
-    raise OutcropError(path, f"was made by {age} outcrop; cut it anew with `outcrop patches`")
+    raise OutcropError(path, f"was made by {age} outcrop; cut it again with `outcrop patches`")
 
 
 def _patches_in(group: Any, attributes: Mapping[str, Any]) -> PatchSet:

@@ -1,25 +1,28 @@
-"""Where a patch was cut, and the one convention that says which pixel it belongs to.
+"""Positions of patches, and the convention for the pixel that a patch belongs to.
 
 A patch of `size` pixels belongs to its *centre pixel*. Its upper-left pixel lies `size // 2` rows
-above and `size // 2` columns left of the centre. For odd sizes that is the true middle; for even
-sizes the centre is the lower right of the four middle pixels. Cutting, locating and mapping all
-take the convention from `upper_left`.
+above and `size // 2` columns left of the centre. For odd sizes that is the true centre. For even
+sizes it is the lower right of the four central pixels. Cutting, locating and mapping use this
+convention (`upper_left`).
 
-A patch of a volume lies in a slice across one of its axes, numbered 0, 1 and 2: slice `index`
-across axis K is `np.take(volume, index, axis=K)`, and its rows and columns run along the remaining
-axes in their order. The ground of a volume is its voxels: coordinate i is the middle of voxel i.
+A patch of a volume lies in a slice across one of the axes 0, 1 and 2. Slice `index` across axis K
+is `np.take(volume, index, axis=K)`, and its rows and columns run along the remaining axes in their
+order. Coordinates in a volume are counted in voxels: coordinate i is the centre of voxel i.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.sources.grids import Grid
+from outcrop.sources.names import file_name, stem
 from outcrop.sources.scene import Scene
 from outcrop.sources.volumes import Volume
 from outcrop.sources.volumes.volume import SegyReading
@@ -30,7 +33,7 @@ Size = int | tuple[int, int]
 
 
 def upper_left(centre: Coordinate, size: int) -> Coordinate:
-    """Row (or column) of a patch's upper-left pixel from that of its centre pixel.
+    """Row (or column) of a patch's upper-left pixel, computed from that of its centre pixel.
 
     >>> upper_left(10, 5), upper_left(10, 4)
     (8, 8)
@@ -44,7 +47,7 @@ def sides(size: Size) -> tuple[int, int]:
 
 
 def in_slice(axis: int) -> tuple[int, int]:
-    """The axes of a volume that the rows and columns of a slice across `axis` run along.
+    """The axes of a volume along the rows and the columns of a slice across `axis`.
 
     >>> in_slice(1)
     (0, 2)
@@ -58,21 +61,22 @@ class Source:
     """A scene or a volume that patches were cut from.
 
     Attributes:
-        name: what was opened: a file or folder, or several with plus signs between.
+        name: file or folder, or several with plus signs between them.
         shape: height and width of a scene in pixels, or the three lengths of a volume in voxels.
         crs: a scene's coordinate reference system as WKT.
-        transform: the six numbers a, b, c, d, e, f of the affine map from (column, row) to (x, y)
-            in that system; None for a volume.
-        metric_crs: a scene's system in metres, as WKT, that x and y of its patches are in
-            (`outcrop.sources.metric.metric_systems`).
-        files: what was opened as a scene, each by its name.
-        mask: the raster that made pixels of a scene no data, as the user named it; empty if none.
-        sensor: platform and instrument of a scene, if its files tell.
-        bands: the names of a scene's bands in its files, in the order of the patch set's.
-        units: of the bands' values, where the files tell.
+        transform: coefficients a, b, c, d, e, f of the affine map from (column, row) to (x, y) in
+            that system; None for a volume.
+        metric_crs: metric system of a scene as WKT, which x and y of its patches refer to
+            (`outcrop.sources.geodesy.metric_systems`).
+        files: names of the files that were opened as a scene.
+        mask: name of the raster that masked pixels of a scene; empty if there was none.
+        sensor: platform and instrument of a scene, if its files name them.
+        bands: names of a scene's bands in its files, in the order of the patch set's bands.
+        units: units of the bands, if the files name them.
         segy: how a volume in SEG-Y was read.
-        axes: of a volume, what each axis is.
-        ends: of a volume, the first and last coordinate along each axis, None where it has none.
+        axes: names of the axes of a volume.
+        ends: first and last coordinate along each axis of a volume; None for an axis without
+            coordinates.
     """
 
     name: str
@@ -91,7 +95,7 @@ class Source:
 
     @classmethod
     def of(cls, opened: Scene | Volume, metric_crs: str = "") -> Source:
-        """What is kept of a scene or a volume."""
+        """The description of an open scene or volume."""
         if isinstance(opened, Volume):
             return cls(
                 opened.name, opened.shape, segy=opened.reading, axes=opened.axes, ends=opened.ends
@@ -111,12 +115,12 @@ class Source:
 
     @property
     def opened(self) -> tuple[str, ...]:
-        """What was opened: files, or a folder."""
+        """Names of the files or of the folder."""
         return self.files or (self.name,)
 
     @property
     def is_volume(self) -> bool:
-        """Whether it is a volume, not a scene."""
+        """Whether it is a volume."""
         return len(self.shape) == 3
 
     @property
@@ -131,38 +135,73 @@ class Source:
 
     @property
     def grid(self) -> Grid:
-        """The pixels of a scene and where they lie."""
+        """The grid of a scene."""
         assert self.transform is not None
         return Grid(self.crs, self.transform, self.height, self.width)
 
     def xy(self, row: np.ndarray, column: np.ndarray, crs: str) -> tuple[np.ndarray, np.ndarray]:
-        """Coordinates in `crs` of the middles of pixels of a scene."""
+        """Coordinates in `crs` of the centres of pixels of a scene."""
         assert self.transform is not None
         a, b, c, d, e, f = self.transform
         column, row = column + 0.5, row + 0.5
         x, y = a * column + b * row + c, d * column + e * row + f
-        return (x, y) if crs == self.crs else _way(self.crs, crs).transform(x, y)
+        return (x, y) if crs == self.crs else _transformer(self.crs, crs).transform(x, y)
+
+
+def fitting(word: str, names: Sequence[str]) -> list[int]:
+    """Indices of the sources that a word may name.
+
+    A whole name matches that source. Otherwise the word matches the end of a path, with or without
+    the file extension. If a source has several files, any of them may match.
+
+    Args:
+        names: names of the sources; those of several files have plus signs between them.
+
+    >>> names = ["2019/scene.tif", "2020/scene.tif", "other.tif"]
+    >>> fitting("scene", names), fitting("2020/scene", names), fitting("other.tif", names)
+    ([0, 1], [1], [2])
+    """
+    whole = [i for i, name in enumerate(names) if word == name]
+    whole = whole or [i for i, name in enumerate(names) if _absolute(word) == _absolute(name)]
+    return whole or [
+        i
+        for i, name in enumerate(names)
+        if any(_ends(file, word) for file in (name, *name.split(" + ")))
+    ]
+
+
+def _absolute(name: str) -> Path:
+    return Path(name).absolute()
+
+
+def _ends(file: str, word: str) -> bool:
+    asked, path = Path(word).parts, Path(file)
+    if not asked:
+        return False
+    without = path.with_suffix("") if path.name else path
+    ends = (path.parts[-len(asked) :], without.parts[-len(asked) :])
+    return asked in ends or word in (file_name(file), stem(file))
 
 
 @dataclass(frozen=True)
 class Positions:
-    """Where each of N patches was cut. All fields are arrays of length N.
+    """Positions of N patches. All fields are arrays of length N.
 
-    In a scene x and y are metres in its source's `metric_crs`. In a volume z, y and x are voxels
-    along axis 0, 1 and 2; the patch is one voxel thick along the axis that its slice is across.
+    In a scene, x and y are metres in the `metric_crs` of the source. In a volume, z, y and x are
+    voxels along axes 0, 1 and 2, and the patch is one voxel thick across its slice.
 
     Attributes:
         source: int32, index of the source in the patch set's `sources`.
-        axis: int8, the axis that the slice is across, from 0; -1 in a scene.
-        index: int32, the slice's number along that axis, from 0; 0 in a scene.
-        row, column: int32, the centre pixel in the scene or the slice, from 0.
-        z: float, 0 in a scene; in a volume the middle of the patch's extent along axis 0.
-        y, x: float, the middle of the centre pixel of a patch of a scene; in a volume the middle
-            of the patch's extent along axes 1 and 2.
-        depth: float, 1 in a scene; in a volume the patch's extent along axis 0.
-        height, width: float, the patch's extent along y and x.
-        polygon: int, the labelled polygon (or patch of labelled pixels, or point) that the centre
-            lies in; unique over all sources. In a volume each patch is by itself.
+        axis: int8, axis perpendicular to the slice, from 0; -1 in a scene.
+        index: int32, number of the slice along that axis, from 0; 0 in a scene.
+        row, column: int32, centre pixel in the scene or the slice, from 0.
+        z: float, 0 in a scene; in a volume the centre of the patch along axis 0.
+        y, x: float, in a scene the centre of the centre pixel; in a volume the centre of the patch
+            along axes 1 and 2.
+        depth: float, 1 in a scene; in a volume the extent of the patch along axis 0.
+        height, width: float, extent of the patch along y and x.
+        polygon: int, labelled polygon (or group of labelled pixels, or point) that contains the
+            centre; unique over all sources. In a volume every patch has its own number.
 
     Raises:
         OutcropError: the arrays differ in length.
@@ -240,11 +279,11 @@ def volume_positions(
     column: np.ndarray,
     size: Size,
 ) -> Positions:
-    """Positions of N patches of volumes, each patch a polygon by itself.
+    """Positions of N patches of volumes; every patch has its own polygon number.
 
     Args:
-        source, axis, index: of each patch, or one for all.
-        row, column: int, `N`, the centre pixels in the slices.
+        source, axis, index: values of each patch, or one for all.
+        row, column: int, `N`, centre pixels in the slices.
 
     >>> at = volume_positions(0, 1, 7, np.array([20]), np.array([30]), size=4)
     >>> at.middle, at.extent
@@ -279,7 +318,7 @@ def volume_positions(
 
 
 @lru_cache
-def _way(crs: str, other: str) -> Any:
+def _transformer(crs: str, other: str) -> Any:
     from pyproj import Transformer
 
     return Transformer.from_crs(crs, other, always_xy=True)

@@ -1,4 +1,4 @@
-"""What patches were cut from, found and opened again."""
+"""Open the scenes and volumes again that patches were cut from."""
 
 from __future__ import annotations
 
@@ -26,24 +26,25 @@ def reopen(patches: PatchSet, sources: Sequence[AnySource] | None = None) -> lis
     """Open the scenes or volumes that patches were cut from.
 
     Args:
-        sources: where they are now, in the order of `patches.sources`: one for each, or all their
-            files one after the other. Without it they are looked for under their old names.
+        sources: their present locations, in the order of `patches.sources`: one per source, or all
+            their files. By default they are opened under their stored names.
 
     Returns:
-        for each source the scene, with the bands of the patches alone and in their order, read as
-        the patches were, or the volume.
+        The scene or volume of each source. A scene is read as the patches were, and has only the
+        bands of the patches, in their order.
 
     Raises:
-        OutcropError: one is gone, or has another shape, grid or bands; another number of them.
+        OutcropError: one is missing, or has another shape, grid or bands; the number of locations
+            is wrong.
     """
-    then = patches.sources
-    given = [source.opened for source in then] if sources is None else _one_each(then, sources)
-    opened = [_opened(one, was, patches.reading) for one, was in zip(given, then, strict=True)]
-    for one, was in zip(opened, then, strict=True):
+    stored = patches.sources
+    given = [source.opened for source in stored] if sources is None else _one_each(stored, sources)
+    opened = [_opened(one, was, patches.reading) for one, was in zip(given, stored, strict=True)]
+    for one, was in zip(opened, stored, strict=True):
         shape = Source.of(one).shape
         if shape != was.shape:
             now, before = (" × ".join(map(str, lengths)) for lengths in (shape, was.shape))
-            raise OutcropError(one.title, f"is {now}, where patches were cut of {before}; {REMEDY}")
+            raise OutcropError(one.title, f"is {now}, but patches were cut from {before}; {REMEDY}")
         if isinstance(one, Volume):
             _check_lines(one, was)
         if isinstance(one, Scene) and was.transform is not None and not same_grid(one, was.grid):
@@ -56,7 +57,7 @@ def reopen(patches: PatchSet, sources: Sequence[AnySource] | None = None) -> lis
 
 
 def _check_lines(volume: Volume, was: Source) -> None:
-    """Refuse a volume whose lines or samples run otherwise than when patches were cut."""
+    """Raise an error if a volume has other lines or samples than when patches were cut."""
     for axis, (now, before) in enumerate(zip(volume.ends, was.ends, strict=False)):
         if now is None or before is None:
             continue
@@ -64,7 +65,7 @@ def _check_lines(volume: Volume, was: Source) -> None:
         if max(abs(now[0] - before[0]), abs(now[1] - before[1])) > step / 2:
             raise OutcropError(
                 volume.title,
-                f"has {volume.axes[axis]} {now[0]:g} to {now[1]:g}, where patches were cut of "
+                f"has {volume.axes[axis]} {now[0]:g} to {now[1]:g}, but patches were cut from "
                 f"{before[0]:g} to {before[1]:g}; {REMEDY}",
             )
 
@@ -74,18 +75,18 @@ def _opened(one: tuple[str, ...] | Scene | Volume, was: Source, reading: Reading
         return one
     for file in one:
         if not exists(split_name(Path(file))[0] if was.is_volume else file):
-            raise OutcropError(file, f"is gone, and patches were cut from it; {REMEDY}")
+            raise OutcropError(file, f"is missing, but patches were cut from it; {REMEDY}")
     return open_again(was, reading, one)
 
 
 def open_again(source: Source, reading: Reading, files: Sequence[str] = ()) -> Scene | Volume:
-    """Open a source as it was read before.
+    """Open a source with the stored options.
 
     Args:
-        files: where it is now; under its old names if none are given.
+        files: present location; the stored names by default.
 
     Raises:
-        OutcropError: a file is gone, or is another.
+        OutcropError: a file is missing or cannot be read.
     """
     files = files or source.opened
     if source.is_volume:
@@ -96,10 +97,10 @@ def open_again(source: Source, reading: Reading, files: Sequence[str] = ()) -> S
 
 
 def with_bands(source: Scene | Volume, bands: tuple[str, ...], remedy: str) -> Scene | Volume:
-    """A source with the bands of patches alone, matched as `outcrop.sources.bands.match` does.
+    """A source with only the bands of the patches (`outcrop.sources.bands.match`).
 
     Args:
-        remedy: what to do if it has other bands.
+        remedy: remedy in the error message.
 
     Raises:
         OutcropError: it has other bands.
@@ -111,18 +112,18 @@ def with_bands(source: Scene | Volume, bands: tuple[str, ...], remedy: str) -> S
 
 
 def _one_each(
-    then: Sequence[Source], now: Sequence[AnySource]
+    stored: Sequence[Source], now: Sequence[AnySource]
 ) -> list[tuple[str, ...] | Scene | Volume]:
-    """What is given for each source; its files may have been given one by one."""
-    if len(now) == len(then):
+    """The locations of each source; its files may be given one by one."""
+    if len(now) == len(stored):
         return [one if isinstance(one, Scene | Volume) else (normalized_name(one),) for one in now]
-    counts = [len(source.opened) for source in then]
+    counts = [len(source.opened) for source in stored]
     if len(now) != sum(counts):
-        names = ", ".join(source.name for source in then)
+        names = ", ".join(source.name for source in stored)
         raise OutcropError(
             "--sources",
-            f"names {len(now)} where the patches were cut from {len(then)}; "
-            f"name, in this order, where these are now: {names}",
+            f"names {len(now)}, but the patches were cut from {len(stored)}; "
+            f"name the present locations of these, in this order: {names}",
         )
     left = iter(now)
     return [tuple(normalized_name(str(next(left))) for _ in range(count)) for count in counts]

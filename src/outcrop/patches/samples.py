@@ -1,4 +1,4 @@
-"""Which labelled pixels become patches, and where they lie on the ground."""
+"""Choose the labelled pixels that become patches, and compute their positions."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from outcrop.sources.labels import LabelledPixels
 from outcrop.sources.scene import Scene
 
 _TILE = 512
-_ASKEW, _SHEARED, _DIFFER = 0.18, 0.015, 1.05
+_ROTATED, _SHEARED, _DIFFER = 0.18, 0.015, 1.05
 
 
 def check_numbers(seed: int, **numbers: int | None) -> None:
-    """Refuse numbers below 1 and a seed below 0; the error names the option."""
+    """Raise an error for numbers below 1 and a seed below 0; the message names the option."""
     for name, number in numbers.items():
         if number is not None and number < 1:
             option = name.replace("_", "-")
@@ -28,7 +28,7 @@ def check_numbers(seed: int, **numbers: int | None) -> None:
 
 
 def by_tile(row: np.ndarray, column: np.ndarray) -> Iterator[np.ndarray]:
-    """Indices of pixels grouped by tile of 512 × 512, in row-major order of tiles and pixels."""
+    """Indices of pixels by tile of 512 × 512 pixels, in row-major order of tiles and pixels."""
     tile = row // _TILE, column // _TILE
     order = np.lexsort((column, row, tile[1], tile[0]))
     changes = np.diff(tile[0][order]) | np.diff(tile[1][order])
@@ -41,7 +41,7 @@ def thin(pixels: LabelledPixels, stride: int) -> LabelledPixels:
 
 
 def inside(scene: Scene, pixels: LabelledPixels, size: int) -> np.ndarray:
-    """Mask of the pixels whose whole patch lies in the scene."""
+    """Mask of the pixels whose patch is inside the scene."""
     top, left = upper_left(pixels.row, size), upper_left(pixels.column, size)
     whole = (top >= 0) & (left >= 0)
     return whole & (top + size <= scene.height) & (left + size <= scene.width)
@@ -64,19 +64,19 @@ def with_data(scene: Scene, pixels: LabelledPixels, size: int) -> tuple[np.ndarr
             gaps = gaps or not finite.all()
             valid[:, index] = finite[:, pixels.row[index] - row, pixels.column[index] - column]
     if len(pixels):
-        _refuse_empty_bands(scene, valid)
+        _check_empty_bands(scene, valid)
     return np.asarray(valid.all(axis=0)), gaps
 
 
 def in_tile_order(pixels: LabelledPixels) -> LabelledPixels:
-    """The pixels sorted as `by_tile` visits them."""
+    """The pixels in the order of `by_tile`."""
     if not len(pixels):
         return pixels
     return pixels[np.concatenate(list(by_tile(pixels.row, pixels.column)))]
 
 
 def draw(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
-    """Indices, ascending, of at most `per_class` patches of each class, drawn at random."""
+    """Indices, ascending, of a random sample of at most `per_class` patches of each class."""
     order = np.random.default_rng(seed).permutation(len(labels))
     drawn = [order[labels[order] == label][:per_class] for label in np.unique(labels)]
     return np.sort(np.concatenate(drawn)) if drawn else order
@@ -85,7 +85,7 @@ def draw(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
 def positions_of(
     scene: Scene, pixels: LabelledPixels, source: int, size: int, crs: str, first_polygon: int
 ) -> Positions:
-    """Positions of patches in metres of `crs`, with polygons numbered from `first_polygon`."""
+    """Positions of patches in the metric system `crs`; `first_polygon` is the first number."""
     from pyproj import Transformer
 
     to_metres = Transformer.from_crs(scene.crs, crs, always_xy=True)
@@ -96,12 +96,12 @@ def positions_of(
 
 
 def common_crs(systems: Sequence[str]) -> str | None:
-    """The system of all scenes; None if they have several."""
+    """The common system of all scenes; None if they have several."""
     return systems[0] if len(set(systems)) == 1 else None
 
 
 def join_positions(parts: Sequence[Positions]) -> Positions:
-    """The positions of several sources, one after the other."""
+    """Concatenate the positions of several sources."""
     return Positions(
         **{
             item.name: np.concatenate([getattr(part, item.name) for part in parts])
@@ -111,12 +111,13 @@ def join_positions(parts: Sequence[Positions]) -> Positions:
 
 
 def _extent(scene: Scene, to_metres: Any, size: int) -> tuple[float, float]:
-    """Width and height in metres of a patch, looked at in the corners and the middle of a scene.
+    """Width and height of a patch in metres.
 
-    They are how far apart patches lie that touch, the smallest in the scene, so that patches that
-    touch do not overlap where the pixels lie a little askew in metres, as those of degrees do. In a
-    scene turned by more than ten degrees, sheared by more than one, or so large that pixels differ
-    by more than a twentieth, they are those of the largest bounding box.
+    They are computed in the corners and the centre of the scene. They are the smallest distance
+    between the centres of touching patches, so that touching patches do not overlap if the rows of
+    the scene are slightly rotated in the metric system, as those of a scene in degrees are. If the
+    scene is rotated by more than ten degrees or sheared by more than one, or if pixel sizes differ
+    by more than 5 %, they are those of the largest bounding box.
     """
     rows = np.array([0, 0, scene.height - size, scene.height - size, (scene.height - size) // 2])
     columns = np.array([0, scene.width - size, 0, scene.width - size, (scene.width - size) // 2])
@@ -126,22 +127,22 @@ def _extent(scene: Scene, to_metres: Any, size: int) -> tuple[float, float]:
         for dc in (0, size)
     ]
     x, y = np.array(corners).swapaxes(0, 1)
-    # A corner of a scene may lie off the earth, as that of the whole earth in an oval does.
+    # A corner may be outside the earth, as for a map of the whole earth in an oval projection.
     there = np.isfinite(x).all(axis=0) & np.isfinite(y).all(axis=0)
     x, y = x[:, there], y[:, there]
     # Corners are upper left, upper right, lower left and lower right.
     wide, tall = np.abs(x[1] - x[0]), np.abs(y[2] - y[0])
     along, down = np.stack([x[1] - x[0], y[1] - y[0]]), np.stack([x[2] - x[0], y[2] - y[0]])
     lengths = np.hypot(*along), np.hypot(*down)
-    askew = max(np.abs(along[1] / lengths[0]).max(), np.abs(down[0] / lengths[1]).max())
+    rotated = max(np.abs(along[1] / lengths[0]).max(), np.abs(down[0] / lengths[1]).max())
     sheared = np.abs((along * down).sum(axis=0) / (lengths[0] * lengths[1])).max()
-    alike = all(side.max() < _DIFFER * side.min() for side in (wide, tall))
-    if alike and askew < _ASKEW and sheared < _SHEARED:
+    equal = all(side.max() < _DIFFER * side.min() for side in (wide, tall))
+    if equal and rotated < _ROTATED and sheared < _SHEARED:
         return float(wide.min()), float(tall.min())
     return float(np.ptp(x, axis=0).max()), float(np.ptp(y, axis=0).max())
 
 
-def _refuse_empty_bands(scene: Scene, valid: np.ndarray) -> None:
+def _check_empty_bands(scene: Scene, valid: np.ndarray) -> None:
     empty = ~valid.any(axis=1)
     if not empty.any():
         return

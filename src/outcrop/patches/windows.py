@@ -1,4 +1,4 @@
-"""Windows of sources in any order: out of memory, out of a mapped file, or read one by one."""
+"""Random access to windows of scenes and volumes."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from outcrop.sources.volumes import Volume, VolumeReader
 _HELD_BYTES = 2 << 30
 
 Window = Callable[[int, int, int, int], np.ndarray]
-"""Gives the pixels of a square, `bands × size × size`, from axis, slice, row and column of its
-upper-left pixel; axis and slice mean nothing in a scene. The square lies wholly inside."""
+"""Function of axis, slice, row and column of the upper-left pixel of a square inside the source. It
+returns the pixels, `bands × size × size`. Axis and slice are ignored in a scene."""
 
 
 @contextmanager
 def open_windows(sources: Sequence[Volume | Scene], size: int) -> Iterator[list[Window]]:
-    """Open sources for windows of `size` pixels in any order; one thread may read at a time.
+    """Open sources for windows of `size` pixels in any order; only one thread may read.
 
-    An .npy file is mapped into memory, so that processes share it. Of the others those that fit
-    into 2 GiB together are held in memory; what is larger is read window by window.
+    An .npy file is memory-mapped, so that processes share it. Other sources are kept in memory if
+    they fit into 2 GiB together; larger ones are read window by window.
 
     Yields:
-        for each source what gives its windows: in the source's own type or a wider one, and in any
-        byte order. Where there is no data they are NaN or infinite.
+        The window function of each source. Windows have the dtype of the source or a wider one, in
+        any byte order. Pixels without data are NaN or infinite.
 
     Raises:
         OutcropError: a file is damaged, or has changed since it was opened.
@@ -55,7 +55,7 @@ def open_windows(sources: Sequence[Volume | Scene], size: int) -> Iterator[list[
 
 
 def _bytes(source: Volume | Scene) -> int:
-    """Of a source in memory; of a scene the most, as float32 because of gaps."""
+    """Size of a source in memory; of a scene as float32, which gaps may require."""
     if isinstance(source, Scene):
         return 4 * len(source.bands) * source.height * source.width
     return int(np.prod(source.shape)) * source.dtype.itemsize

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from outcrop import __version__
 from outcrop.auditing.audit import SEVERITIES, Audit
-from outcrop.auditing.finding import Finding
+from outcrop.auditing.check import Finding
 from outcrop.auditing.folder import Evidence, read_audit
 from outcrop.files import check_new, new_file
 from outcrop.reporting import charts

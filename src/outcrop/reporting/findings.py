@@ -215,7 +215,7 @@ def cautions(material: Material) -> list[str]:
     """Limits of the numbers."""
     found = []
     scores = material.scores
-    if not material.split.by_ground and not material.without_positions:
+    if not material.split.spatial and not material.without_positions:
         found.append(
             "The split is random: if the patches were cut from scenes or volumes, neighbours of "
             "the validation patches were used for training, and these numbers are too high. Use a "

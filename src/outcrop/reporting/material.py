@@ -223,7 +223,7 @@ class Material:
     @property
     def held_out(self) -> str:
         """Name of the held-out patches in a sentence."""
-        if not self.split.by_ground:
+        if not self.split.spatial:
             return "randomly selected validation patches"
         return "held-out areas" if self.has_positions else "validation images"
 
@@ -231,7 +231,7 @@ class Material:
     def split_words(self) -> str:
         """Name of the split in a sentence."""
         several = len(self.folds) > 1
-        if not self.split.by_ground:
+        if not self.split.spatial:
             return "random folds" if several else "random split"
         if several:
             return "spatial folds"
@@ -328,7 +328,7 @@ def _comparison(folder: Path) -> Material:
         labels = np.zeros(len(folds.groups), np.int64)
         for run in held:
             labels[run.predictions.index] = run.predictions.truth
-        judged = folds.judged(labels)
+        judged = folds.scored(labels)
     at_random = [folder / f"{name}-random" for name in names]
     random = None
     if all(path.exists() for path in at_random):

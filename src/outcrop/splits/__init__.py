@@ -1,20 +1,19 @@
-"""Spatial and random splits; they are scikit-learn cross-validators too."""
+"""Spatial and random splitters, which are cross-validators of scikit-learn, and their splits."""
 
+from outcrop.splits.base import SpatialSplit, Splitter
 from outcrop.splits.choose import block_split, default_folds, delivered_split, make_splitter
+from outcrop.splits.counterparts import random_counterpart, random_counterparts, random_folds
 from outcrop.splits.folds import Folds, read_folds
-from outcrop.splits.ground import suggest_block, suggest_buffer
+from outcrop.splits.geometry import suggest_block, suggest_buffer
 from outcrop.splits.matching import MatchingSplit
-from outcrop.splits.named import ColumnSplit, SceneSplit, ZoneSplit
-from outcrop.splits.slabs import SlabSplit
 from outcrop.splits.split import BUFFER, SIDES, TEST, TRAIN, VALIDATION, Split, read_split
 from outcrop.splits.splitters import (
     BlockSplit,
-    GroundSplit,
+    ColumnSplit,
     RandomSplit,
-    Splitter,
-    random_counterpart,
-    random_counterparts,
-    random_folds,
+    SceneSplit,
+    SlabSplit,
+    ZoneSplit,
 )
 
 __all__ = [
@@ -26,11 +25,11 @@ __all__ = [
     "BlockSplit",
     "ColumnSplit",
     "Folds",
-    "GroundSplit",
     "MatchingSplit",
     "RandomSplit",
     "SceneSplit",
     "SlabSplit",
+    "SpatialSplit",
     "Split",
     "Splitter",
     "ZoneSplit",

@@ -1,4 +1,4 @@
-"""The splitter that a user's words stand for."""
+"""Choose a splitter from the options of the command line."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ from typing import Literal
 from outcrop.errors import OutcropError
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import tell
+from outcrop.splits.base import Splitter, positions_of
 from outcrop.splits.folds import Folds
-from outcrop.splits.ground import suggest_block, suggest_buffer
+from outcrop.splits.geometry import suggest_block, suggest_buffer
 from outcrop.splits.matching import MatchingSplit
-from outcrop.splits.named import ColumnSplit, SceneSplit, ZoneSplit
-from outcrop.splits.slabs import SlabSplit
 from outcrop.splits.split import Split
-from outcrop.splits.splitters import BlockSplit, RandomSplit, Splitter, positions_of
+from outcrop.splits.splitters import (
+    BlockSplit,
+    ColumnSplit,
+    RandomSplit,
+    SceneSplit,
+    SlabSplit,
+    ZoneSplit,
+)
 
 By = Literal["blocks", "matching", "zones", "slabs", "scenes", "column", "random"]
 
@@ -23,13 +29,13 @@ By = Literal["blocks", "matching", "zones", "slabs", "scenes", "column", "random
 def block_split(
     patches: PatchSet, block: float | None, buffer: float | None, folds: int, seed: int
 ) -> BlockSplit:
-    """A `BlockSplit` with the sizes that the patches suggest where none are given."""
+    """A `BlockSplit`; block and buffer default to `suggest_block` and `suggest_buffer`."""
     positions = positions_of(patches, "BlockSplit")
     return BlockSplit(
         block=suggest_block(positions, folds) if block is None else block,
         buffer=suggest_buffer(positions) if buffer is None else buffer,
-        folds=folds,
-        seed=seed,
+        n_splits=folds,
+        random_state=seed,
     )
 
 
@@ -40,13 +46,13 @@ def default_folds(
     buffer: float | None = None,
     seed: int = 0,
 ) -> Folds:
-    """The folds of a comparison where the user names none: spatial blocks, each held out once.
+    """The default folds of a comparison: spatial blocks, each held out once.
 
-    Patches without positions are judged on the side that their collection delivers, or else in
-    folds at random; a line says so.
+    Patches without positions use the sides that their collection was published with. If there are
+    none, the folds are random, and a note is printed.
 
     Args:
-        folds: how many; 1 holds out one of five and no other.
+        folds: number of folds; 1 holds out one fold of five.
         block, buffer: as in `block_split`.
         seed: random seed for assigning blocks to folds.
 
@@ -63,13 +69,13 @@ def default_folds(
             option = "--buffer" if block is None else "--block"
             raise OutcropError(option, "needs patches with positions; leave it out")
         if "side" in patches.columns:
-            tell("note: the patches have no positions; their collection names what validates")
+            tell("note: the patches have no positions; the split of their collection is used")
             return Folds((delivered_split(patches),))
         tell(
-            "note: the patches have no positions: folds are at random, and if images of one place "
-            "are among them, the scores are too high"
+            "note: the patches have no positions, so the folds are random; scores are too high if "
+            "several images show the same place"
         )
-        splitter = RandomSplit(folds=several, seed=seed)
+        splitter = RandomSplit(n_splits=several, random_state=seed)
     return splitter.assign_all(patches) if folds > 1 else Folds((splitter.assign(patches),))
 
 
@@ -89,21 +95,21 @@ def make_splitter(
     folds: int = 5,
     seed: int = 0,
 ) -> Splitter:
-    """The splitter for these words (see `outcrop split`).
+    """The splitter for the options of `outcrop split`.
 
     Args:
-        boxes: four numbers for each box, six for one of a volume.
-        slices: each as axis:first:last.
+        boxes: four numbers per box, in a volume six.
+        slices: ranges of slices, each as axis:first:last.
 
     Raises:
-        OutcropError: a word that the way of splitting needs is missing or malformed.
+        OutcropError: an option that the kind of split needs is missing or malformed.
     """
     if by == "random":
-        return RandomSplit(folds=folds, seed=seed)
+        return RandomSplit(n_splits=folds, random_state=seed)
     if by == "blocks":
         return block_split(patches, block, buffer, folds, seed)
     if by == "matching":
-        return MatchingSplit(buffer=buffer or 0.0, folds=folds, seed=seed)
+        return MatchingSplit(buffer=buffer or 0.0, n_splits=folds, random_state=seed)
     if buffer is None:
         buffer = 0.0 if patches.positions is None else suggest_buffer(patches.positions)
     if by == "scenes":
@@ -111,10 +117,10 @@ def make_splitter(
     if by == "slabs":
         if axis is None or thickness is None:
             raise OutcropError("--by slabs", "needs --axis and --thickness, in voxels")
-        return SlabSplit(buffer=buffer, axis=axis, thickness=thickness, folds=folds)
+        return SlabSplit(buffer=buffer, axis=axis, thickness=thickness, n_splits=folds)
     if by == "column":
         if column is None:
-            raise OutcropError("--by column", "needs --column with the column's name")
+            raise OutcropError("--by column", "needs --column with the name of the column")
         return ColumnSplit(buffer=buffer, column=column, hold_out=tuple(hold_out))
     if not (zones or boxes or slices):
         kinds = "--slices or --boxes" if patches.from_volume else "--zones with a file or --boxes"
@@ -125,7 +131,7 @@ def make_splitter(
 
 def _boxes(numbers: Sequence[float], each: int) -> list[tuple[float, ...]]:
     if len(numbers) % each:
-        count = {4: "four numbers", 6: "six numbers, for these are patches of a volume,"}[each]
+        count = {4: "four numbers", 6: "six numbers in a volume"}[each]
         raise OutcropError("--boxes", f"takes {count} for each box, not {len(numbers)} in all")
     return [tuple(numbers[i : i + each]) for i in range(0, len(numbers), each)]
 
@@ -141,13 +147,14 @@ def _slices(words: str) -> tuple[int, int, int]:
 
 
 def delivered_split(patches: PatchSet) -> Split:
-    """The split that a collection came with: its test side validates.
+    """The split that a collection was published with; its test side is for validation.
 
     Raises:
-        OutcropError: it came with none.
+        OutcropError: it was published without one.
     """
     if "side" not in patches.columns:
         raise OutcropError(
-            "--split", "is needed: these patches came with no sides; make one with `outcrop split`"
+            "--split",
+            "is required: these patches have no published split; make one with `outcrop split`",
         )
     return ColumnSplit(column="side").assign(patches)

@@ -1,4 +1,4 @@
-"""`Folds`: splits that hold out every patch in turn, for cross-validation."""
+"""`Folds`: the splits of a cross-validation."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from outcrop.splits.split import (
     VALIDATION,
     Split,
     is_split,
+    least_classes,
     letters,
     read_split,
     sides_of,
-    teachable,
 )
 from outcrop.typed import typed
 
@@ -31,12 +31,13 @@ _VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class Folds:
-    """Splits of one patch set; what is held out in one of them is its validation side.
+    """Splits of one patch set, one per fold. The validation side of a split is held out.
 
-    Several folds hold out every patch once. What no fold of one split holds out is not judged.
+    Several folds hold out every patch once. A single fold holds out some patches, and only these
+    are scored.
 
     Attributes:
-        splits: one for each fold, of the same patches and groups.
+        splits: one split per fold, all of the same patches and groups.
     """
 
     splits: tuple[Split, ...]
@@ -46,22 +47,22 @@ class Folds:
 
     @property
     def groups(self) -> np.ndarray:
-        """int64, `N`, the piece of ground of each patch (`Split.groups`)."""
+        """int64, `N`, spatial group of each patch (`Split.groups`)."""
         return self.splits[0].groups
 
     @property
     def fingerprint(self) -> str:
-        """That of the patch set."""
+        """Fingerprint of the patch set."""
         return self.splits[0].fingerprint
 
     @property
-    def by_ground(self) -> bool:
-        """False for folds at random."""
-        return self.splits[0].by_ground
+    def spatial(self) -> bool:
+        """Whether the folds are spatial; False for random folds."""
+        return self.splits[0].spatial
 
     @property
     def how(self) -> Mapping[str, Any]:
-        """The splitter and its parameters, for people to read."""
+        """Splitter and its parameters, for display."""
         how = dict(self.splits[0].how)
         if len(self) > 1:
             how.pop("fold", None)
@@ -69,17 +70,19 @@ class Folds:
 
     @property
     def kind(self) -> str:
-        """What kind of score comes of them, in words.
+        """Kind of the validation, in words.
 
         >>> Folds((Split(np.zeros(3), np.arange(3), ""),)).kind
         'one fold'
         """
-        how = "" if self.by_ground else " at random"
-        return f"one fold{how}" if len(self) == 1 else f"cross-validated ({len(self)} folds{how})"
+        how = "" if self.spatial else "random "
+        if len(self) == 1:
+            return f"one {how}fold"
+        return f"cross-validated ({len(self)} {how}folds)"
 
     @cached_property
     def held_out(self) -> np.ndarray:
-        """int64, `N`, the fold that each patch is held out in; -1 for none."""
+        """int64, `N`, fold that holds out each patch; -1 for none."""
         fold = np.full(len(self.groups), -1)
         for number, split in enumerate(self.splits):
             fold[split.validation] = number
@@ -87,20 +90,19 @@ class Folds:
 
     @cached_property
     def index(self) -> np.ndarray:
-        """Indices of all patches that are held out, rising."""
+        """Indices of all held-out patches, ascending."""
         return np.flatnonzero(self.held_out >= 0)
 
-    def judged(self, labels: np.ndarray) -> np.ndarray:
-        """Indices of the patches that scores are of, rising; those of one fold are all held out.
+    def scored(self, labels: np.ndarray) -> np.ndarray:
+        """Indices of the patches that scores are computed from, ascending.
 
-        In cross-validation these are the held-out patches of the classes that can be judged. A
-        patch cannot be judged where its fold has no training patch of its class, and a class not
-        where this leaves patches of it on fewer than two pieces of ground: no model can find it,
-        or nothing shows how far chance moves its recall. Such patches still train in the other
-        folds.
+        With one fold these are all held-out patches. In cross-validation a patch is left out if
+        its fold has no training patch of its class, because no model could predict it. A class is
+        left out if fewer than two spatial groups of it remain, because its recall would have no
+        confidence interval. The patches left out are still used for training in the other folds.
 
         Args:
-            labels: int, `N`.
+            labels: int, `N`, class of each patch.
         """
         if len(self) == 1:
             return self.index
@@ -114,71 +116,72 @@ class Folds:
         return np.flatnonzero(able)
 
     def notes(self, patches: PatchSet) -> list[str]:
-        """Sentences, without full stops, about the classes that are not judged, or not wholly."""
+        """Sentences, without full stops, about classes that are not scored, or only in part."""
         if len(self) == 1:
             return self.splits[0].warnings(patches)
         labels = patches.labels
-        judged = np.zeros(len(patches), bool)
-        judged[self.judged(labels)] = True
-        said = []
+        scored = np.zeros(len(patches), bool)
+        scored[self.scored(labels)] = True
+        notes = []
         for k, name in enumerate(patches.classes):
             here = labels == k
-            pieces, left = len(np.unique(self.groups[here])), int((here & ~judged).sum())
-            stands = f"class '{name}' stands on {_counted(pieces, 'piece')} of ground"
+            groups, left = len(np.unique(self.groups[here])), int((here & ~scored).sum())
+            occurs = f"class '{name}' occurs in {groups} spatial group{'s'[: groups != 1]}"
             if not here.any():
-                said.append(f"class '{name}' has no patches at all")
-            elif pieces == 1:
-                said.append(f"{stands}: it is trained on, but cannot be judged; label more places")
+                notes.append(f"class '{name}' has no patches at all")
+            elif groups == 1:
+                notes.append(
+                    f"{occurs}: it is used for training but cannot be scored; label more places"
+                )
             elif left == here.sum():
-                said.append(
-                    f"{stands}, too few or too near each other: it is trained on, but cannot be "
-                    "judged; label more places, or take a smaller buffer"
+                notes.append(
+                    f"{occurs}, which are too few or too close together: it is used for training "
+                    "but cannot be scored; label more places, or use a smaller buffer"
                 )
             elif left:
-                said.append(
-                    f"{stands}: {left} of its {here.sum()} patches are not judged, because what "
-                    "their fold trains on has none of it; label more places, or take a smaller "
-                    "buffer"
+                notes.append(
+                    f"{occurs}: {left} of its {here.sum()} patches are not scored, because the "
+                    "training side of their fold has no patch of this class; label more places, "
+                    "or use a smaller buffer"
                 )
-            elif pieces < len(self):
-                said.append(f"{stands}, fewer than the {len(self)} folds")
+            elif groups < len(self):
+                notes.append(f"{occurs}, fewer than the {len(self)} folds")
         alone = sum(len(np.unique(self.groups[split.validation])) == 1 for split in self.splits)
         if alone and len(np.unique(self.groups)) < len(patches):
-            said.append(
-                f"{alone} of {len(self)} folds hold out one piece of ground each: judge by all "
-                "folds together, not by one of them"
+            notes.append(
+                f"{alone} of {len(self)} folds hold out a single spatial group: use the score of "
+                "all folds together, not that of one fold"
             )
-        return said
+        return notes
 
     def counts(self, labels: np.ndarray, classes: int) -> np.ndarray:
-        """int64, `folds × sides × classes`, patches."""
+        """Number of patches: int64, `folds × sides × classes`."""
         return np.stack([split.counts(labels, classes) for split in self.splits])
 
     def check(self, patches: PatchSet, where: object = "folds", classes: int | None = None) -> None:
-        """Refuse folds that cannot be used with these patches.
+        """Check that the folds can be used with these patches.
 
         Args:
-            where: what the error line names.
-            classes: as `Split.check`; as many as the patches can teach, if not given.
+            where: file or object that an error message names.
+            classes: as in `Split.check`; `least_classes` by default.
 
         Raises:
-            OutcropError: a fold was made for other patches, or leaves a side or the classes to
-                train on too small.
+            OutcropError: a fold does not pass `Split.check`; no class can be scored.
         """
-        least = teachable(patches) if classes is None else classes
+        least = least_classes(patches) if classes is None else classes
         for number, split in enumerate(self.splits):
             split.check(
                 patches, where if len(self) == 1 else f"{where}: fold {number}", True, least
             )
-        if not len(self.judged(patches.labels)):
+        if not len(self.scored(patches.labels)):
             raise OutcropError(
                 where,
-                "leave no class that can be judged: none stands on two pieces of ground that are "
-                "held out apart; label more places, or take smaller blocks or buffer",
+                "leave no class that can be scored: none has two spatial groups in different "
+                "folds; label more places, or use smaller blocks or a smaller buffer",
             )
 
     def save(self, path: str | Path) -> None:
-        """Write the folds as JSON; one fold as a split (`Split.save`)."""
+        """Write the folds as JSON; a single fold is written as a split (`Split.save`)."""
         if len(self) == 1:
             self.splits[0].save(path)
             return
@@ -186,7 +189,7 @@ class Folds:
             "format": FOLDS_FORMAT,
             "version": _VERSION,
             "how": dict(self.how),
-            "by_ground": self.by_ground,
+            "by_ground": self.spatial,
             "fingerprint": self.fingerprint,
             "sides": [letters(split.sides) for split in self.splits],
             "groups": self.groups.tolist(),
@@ -194,19 +197,19 @@ class Folds:
         write_json(path, content)
 
 
-def unlearnt(sides: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The classes that have validation patches and no training patch, rising."""
+def untrained_classes(sides: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Classes that have validation patches but no training patch, ascending."""
     return np.setdiff1d(labels[sides == VALIDATION], labels[sides == TRAIN])
 
 
 def read_folds(path: str | Path, patches: PatchSet | None = None) -> Folds:
-    """Read folds, or a split as one fold, from JSON.
+    """Read folds from JSON; a split is read as one fold.
 
     Args:
-        patches: those that they must fit (`Folds.check`).
+        patches: patch set that the folds must fit (`Folds.check`).
 
     Raises:
-        OutcropError: the file is missing, holds neither, or does not fit the patches.
+        OutcropError: the file is missing, is neither, or does not fit the patches.
     """
     content = read_json(path, "split", "split")
     if is_split(content):
@@ -215,7 +218,7 @@ def read_folds(path: str | Path, patches: PatchSet | None = None) -> Folds:
         if content["format"] != FOLDS_FORMAT:
             raise ValueError("another format")
         if content["version"] != _VERSION:
-            raise ValueError(f"version {content['version']}, and {_VERSION} is known")
+            raise ValueError(f"version {content['version']} is unknown")
         groups = np.array(typed(list[int], content["groups"], "groups"), dtype=np.int64)
         how = typed(dict[str, Any], content["how"], "how")
         folds = Folds(
@@ -225,7 +228,7 @@ def read_folds(path: str | Path, patches: PatchSet | None = None) -> Folds:
                     groups=groups,
                     fingerprint=typed(str, content["fingerprint"], "fingerprint"),
                     how=how | {"fold": number},
-                    by_ground=typed(bool, content["by_ground"], "by_ground"),
+                    spatial=typed(bool, content["by_ground"], "by_ground"),
                 )
                 for number, sides in enumerate(typed(list[str], content["sides"], "sides"))
             )
@@ -238,7 +241,3 @@ def read_folds(path: str | Path, patches: PatchSet | None = None) -> Folds:
     if patches is not None:
         folds.check(patches, path)
     return folds
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'s'[: number != 1]}"

@@ -1,4 +1,4 @@
-"""A split that judges on patches as far from those it trains on as the map will be."""
+"""Nearest-neighbour distance matching: validation as far from training as the map is."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.patches.patchset import PatchSet
-from outcrop.splits.places import coordinates, nearest, places_to_map
-from outcrop.splits.split import TEST, TRAIN, VALIDATION, Split, teachable
-from outcrop.splits.splitters import (
-    GroundSplit,
+from outcrop.splits.base import (
+    SpatialSplit,
     check_any,
-    check_deal,
+    check_folds,
     check_test,
     classes_on_sides,
-    deal_pieces,
     positions_of,
+    stratified_masks,
 )
+from outcrop.splits.geometry import coordinates, nearest, prediction_points
+from outcrop.splits.split import TEST, TRAIN, VALIDATION, Split, least_classes
 
 _LARGEST_FOLD = 0.5
 _CANDIDATES = 100
-_ENOUGH_PIECES = 2
+_ENOUGH_GROUPS = 2
 _UNITS = 2000
 _QUERIES = 2000
 _SIGNIFICANT = 0.05
@@ -32,218 +32,225 @@ _SIGNIFICANT = 0.05
 
 @dataclass(frozen=True)
 class Matching:
-    """Folds, and how well they imitate the making of the map.
+    """Folds, and how well their distances match those of the map.
 
     Attributes:
-        fold: int64, `N`, the fold that each patch judges in.
-        piece: int64, `N`, the cluster of each patch; for folds at random, `GroundSplit.pieces`.
-        clusters: how many were merged into the folds; None for folds at random.
+        fold: int64, `N`, validation fold of each patch.
+        group: int64, `N`, cluster of each patch; for random folds `SpatialSplit.groups_of`.
+        clusters: number of clusters that were merged into the folds; None for random folds.
         wasserstein: W between the nearest-neighbour distances of the folds and those of the map,
             in the patch set's unit.
-        candidates: W of every number of clusters that was tried.
+        candidates: W for each number of clusters that was tried.
     """
 
     fold: np.ndarray
-    piece: np.ndarray
+    group: np.ndarray
     clusters: int | None
     wasserstein: float
     candidates: Mapping[int, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatchingSplit(GroundSplit):
-    """Folds whose patches lie as far from the other folds as the map's pixels from all patches.
+class MatchingSplit(SpatialSplit):
+    """Folds whose distances to training match those from the map's pixels to all patches.
 
-    kNNDM, k-fold nearest-neighbour distance matching (Linnenbrink et al. 2024, Geoscientific
-    Model Development 17, 5897-5912, section 2.2), after NNDM (Milà et al. 2022, Methods in
-    Ecology and Evolution 13, 1304-1316). Where patches are clustered (one-sided
-    Kolmogorov-Smirnov test), they are grouped by Ward's method into q clusters, which are merged
-    into the folds along the first principal component of the coordinates, for many q; the q with
-    the smallest Wasserstein distance W is kept. No fold holds more than half of the patches.
-    Where they are not, the folds are dealt at random.
+    This is kNNDM, k-fold nearest-neighbour distance matching (Linnenbrink et al. 2024,
+    Geoscientific Model Development 17, 5897-5912, section 2.2), after NNDM (Milà et al. 2022,
+    Methods in Ecology and Evolution 13, 1304-1316). If the patches are clustered (one-sided
+    Kolmogorov-Smirnov test), Ward's method groups them into q clusters. The clusters are merged
+    into folds along the first principal component of the coordinates. This is repeated for many q,
+    and the q with the smallest Wasserstein distance W is used. No fold has more than half of the
+    patches. If the patches are not clustered, the folds are random.
 
-    What is matched is what is used. `assign_all` and `split` use all folds: W is that of the
-    distances of all folds together, beside those from the map to all patches, as in the paper.
-    `assign` without a fold's number uses a single fold: of all folds for all q it takes the one
-    whose own W is the smallest, beside the distances from the map to the patches that then train.
+    `assign_all` and `split` minimise W of the distances of all folds together to the distances
+    from the map to all patches, as in the paper. `assign` without a fold number uses a single
+    fold. It takes the fold, of all q, with the smallest W of its own distances to the distances
+    from the map to its training patches.
 
-    Differs from the paper in three ways: polygons stay whole, as in every split by ground; more
-    than 2000 polygons are first gathered in cells of a grid; and W is taken after the patches
-    that are nearer than the buffer have gone.
+    There are three differences from the paper. Labelled polygons are never divided. More than 2000
+    polygons are first grouped into the cells of a grid. W is computed after the patches in the
+    buffer are left out.
 
-    The map is that of the patches' own sources, pixel by pixel (`places_to_map`).
+    The map covers the sources of the patches (`prediction_points`).
 
     Attributes:
-        folds: one of them validates.
-        seed: of the folds at random.
+        n_splits: number of folds, one of which is for validation.
+        random_state: random seed of random folds.
     """
 
-    folds: int = 5
-    seed: int = 0
+    n_splits: int = 5
+    random_state: int = 0
 
-    def folds_of(self, patches: PatchSet) -> list[np.ndarray]:
+    def validation_masks(self, patches: PatchSet) -> list[np.ndarray]:
         """The folds with the smallest W of all folds together."""
-        return _masks(self.match(patches).fold, self.folds)
+        return _masks(self.match(patches).fold, self.n_splits)
 
-    def pieces(self, patches: PatchSet) -> np.ndarray:
-        """The clusters; where the folds are dealt at random, as for every split by ground."""
-        return self.match(patches).piece
+    def groups_of(self, patches: PatchSet) -> np.ndarray:
+        """The clusters; for random folds the labelled polygons."""
+        return self.match(patches).group
 
-    def folds_and_pieces(self, patches: PatchSet) -> tuple[list[np.ndarray], np.ndarray]:
-        """Both, of one search."""
+    def masks_and_groups(self, patches: PatchSet) -> tuple[list[np.ndarray], np.ndarray]:
+        """Both from one search."""
         matching = self.match(patches)
-        return _masks(matching.fold, self.folds), matching.piece
+        return _masks(matching.fold, self.n_splits), matching.group
 
     def match(self, patches: PatchSet) -> Matching:
         """Find the folds with the smallest W of all folds together.
 
         Raises:
-            OutcropError: no positions; fewer polygons, or patches of a class, than folds.
+            OutcropError: the patches have no positions; there are fewer polygons than folds.
         """
-        ground = self._look(patches)
+        layout = self._layout(patches)
         found: dict[int, float] = {}
         best = None
-        for deal in self._deals(patches, ground):
-            folds = self._folds_of(patches, deal)
-            mismatch = self._mismatch(ground, folds, VALIDATION, ground.wanted)
-            if deal.clusters is not None:
-                found[deal.clusters] = mismatch
-            if best is None or mismatch < best.wasserstein:
-                best = replace(deal, wasserstein=mismatch, candidates=found)
+        for one in self._assignments(patches, layout):
+            folds = self._sides(patches, one)
+            w = self._wasserstein(layout, folds, VALIDATION, layout.map_distances)
+            if one.clusters is not None:
+                found[one.clusters] = w
+            if best is None or w < best.wasserstein:
+                best = replace(one, wasserstein=w, candidates=found)
         assert best is not None
         return best
 
     def assign(self, patches: PatchSet, fold: int | None = None, test: bool = False) -> Split:
-        """Split once: one fold validates and the others train.
+        """Split once: one fold is for validation and the others are for training.
 
-        Without `fold` the fold is matched by itself (see the class). A fold is passed over for
-        one that leaves more classes on the sides, up to as many as the folds that are matched
-        together leave; then for one whose judging sides stand on two pieces of ground or
-        more. Its W is in `how`.
+        Without `fold`, a single fold is matched (see the class). Folds with more classes on the
+        sides are preferred, up to the number of classes of the folds that are matched together.
+        Then folds whose validation and test sides have two spatial groups or more are preferred.
+        W is stored in `how`.
 
         Args:
-            fold: which of the folds that are matched together validates, from 0.
-            test: whether another fold is set aside as a test side, and matched too.
+            fold: number of the validation fold, from 0, of the folds that are matched together.
+            test: whether the next fold becomes a test side; it is matched too.
 
         Raises:
-            OutcropError: as `match`; no such fold; the split cannot be used (`Split.check`).
+            OutcropError: as `match`; there is no such fold; the split does not pass
+                `Split.check`.
         """
         check_any(patches, "MatchingSplit")
-        check_test(self.folds, test)
+        check_test(self.n_splits, test)
         if fold is not None:
             return super().assign(patches, fold, test)
-        ground = self._look(patches)
-        judges = (VALIDATION, TEST) if test else (VALIDATION,)
+        layout = self._layout(patches)
+        held_out = (VALIDATION, TEST) if test else (VALIDATION,)
         tried, least, enough = [], np.inf, 0
-        for order, deal in enumerate(self._deals(patches, ground)):
-            folds = self._folds_of(patches, deal, test)
+        for order, one in enumerate(self._assignments(patches, layout)):
+            folds = self._sides(patches, one, test)
             classes = [classes_on_sides(sides, patches.labels) for sides in folds]
-            together = self._mismatch(ground, folds, VALIDATION, ground.wanted)
+            together = self._wasserstein(layout, folds, VALIDATION, layout.map_distances)
             if together < least:
                 least, enough = together, max(classes)
             for number, sides in enumerate(folds):
-                pieces = min(len(np.unique(deal.piece[sides == side])) for side in judges)
-                wanted = nearest(ground.places, ground.at[sides == TRAIN])
-                apart = [self._mismatch(ground, [sides], side, wanted) for side in judges]
-                tried.append((classes[number], pieces, max(apart), order, number))
-        *_, mismatch, order, number = min(
-            tried, key=lambda one: (-min(one[0], enough), -min(one[1], _ENOUGH_PIECES), one[2])
+                groups = min(len(np.unique(one.group[sides == side])) for side in held_out)
+                wanted = nearest(layout.points, layout.at[sides == TRAIN])
+                each = [self._wasserstein(layout, [sides], side, wanted) for side in held_out]
+                tried.append((classes[number], groups, max(each), order, number))
+        *_, w, order, number = min(
+            tried, key=lambda one: (-min(one[0], enough), -min(one[1], _ENOUGH_GROUPS), one[2])
         )
-        deal = next(islice(self._deals(patches, ground), order, None))
-        split = self._split(patches, deal.piece, _masks(deal.fold, self.folds), number, test)
-        matched = {"clusters": deal.clusters, "wasserstein": float(f"{mismatch:.4g}")}
+        chosen = next(islice(self._assignments(patches, layout), order, None))
+        split = self._split(patches, chosen.group, _masks(chosen.fold, self.n_splits), number, test)
+        matched = {"clusters": chosen.clusters, "wasserstein": float(f"{w:.4g}")}
         split = replace(split, how={**split.how, **matched})
-        split.check(patches, classes=teachable(patches))
+        split.check(patches, classes=least_classes(patches))
         return split
 
-    def _look(self, patches: PatchSet) -> _Ground:
-        """Where patches lie, and the map."""
-        check_deal(patches, self.folds, self.seed)
+    def _layout(self, patches: PatchSet) -> _Layout:
+        """Coordinates of the patches and of the map."""
+        check_folds(patches, self.n_splits, self.random_state)
         positions = positions_of(patches, "MatchingSplit")
         at = coordinates(positions)
         unit = _units(at, positions.polygon)
-        if unit.max() + 1 < self.folds:
+        if unit.max() + 1 < self.n_splits:
             raise OutcropError(
                 "--by matching",
-                f"has {unit.max() + 1} pieces of labelled ground, fewer than {self.folds} folds; "
-                "label more pieces, or pass a smaller --folds",
+                f"the patches lie in {unit.max() + 1} places, fewer than {self.n_splits} folds; "
+                "label more places, or pass a smaller --folds",
             )
         if not patches.sources:
             raise OutcropError(
-                "MatchingSplit", "does not know what is to be mapped; make it with patches=..."
+                "MatchingSplit",
+                "needs the scenes that will be mapped, which X lacks; pass a PatchSet as X",
             )
-        places = places_to_map(patches).at
-        return _Ground(at, unit, places, nearest(places, at))
+        points = prediction_points(patches).at
+        return _Layout(at, unit, points, nearest(points, at))
 
-    def _deals(self, patches: PatchSet, ground: _Ground) -> Iterator[Matching]:
-        """The folds to choose from; their W is not known yet.
+    def _assignments(self, patches: PatchSet, layout: _Layout) -> Iterator[Matching]:
+        """The folds to choose from, before W is computed.
 
         Raises:
             OutcropError: there are none.
         """
-        if not _clustered(ground.at, ground.wanted):
-            fold = np.argmax(deal_pieces(patches, ground.unit, self.folds, self.seed), axis=0)
-            yield Matching(fold, super().pieces(patches), None, np.nan, {})
+        if not _clustered(layout.at, layout.map_distances):
+            masks = stratified_masks(patches, layout.unit, self.n_splits, self.random_state)
+            yield Matching(np.argmax(masks, axis=0), super().groups_of(patches), None, np.nan, {})
             return
         some = False
-        for q, cluster in _clusterings(ground.at, ground.unit, self.folds):
-            fold = _merge(ground.at, cluster, self.folds)
+        for q, cluster in _clusterings(layout.at, layout.unit, self.n_splits):
+            fold = _merge(layout.at, cluster, self.n_splits)
             if np.bincount(fold).max() <= _LARGEST_FOLD * len(fold):
                 some = True
                 yield Matching(fold, cluster, q, np.nan, {})
         if not some:
             raise OutcropError(
                 "--by matching",
-                "one piece of labelled ground holds more than half of the patches; "
-                "split by blocks, or thin that piece out",
+                "one place contains more than half of the patches; split by blocks, or use fewer "
+                "patches of that place",
             )
 
-    def _folds_of(self, patches: PatchSet, deal: Matching, test: bool = False) -> list[np.ndarray]:
-        """The sides of each fold, with what is too near left out."""
+    def _sides(self, patches: PatchSet, one: Matching, test: bool = False) -> list[np.ndarray]:
+        """The sides of each fold, with the buffer."""
         made = []
-        for number in range(self.folds):
-            sides = np.where(deal.fold == number, VALIDATION, TRAIN).astype(np.int8)
+        for number in range(self.n_splits):
+            sides = np.where(one.fold == number, VALIDATION, TRAIN).astype(np.int8)
             if test:
-                sides[deal.fold == (number + 1) % self.folds] = TEST
-            made.append(self.finish(patches, sides))
+                sides[one.fold == (number + 1) % self.n_splits] = TEST
+            made.append(self.with_buffer(patches, sides))
         return made
 
-    def _mismatch(
-        self, ground: _Ground, folds: Sequence[np.ndarray], judges: int, wanted: np.ndarray
+    def _wasserstein(
+        self, layout: _Layout, folds: Sequence[np.ndarray], side: int, wanted: np.ndarray
     ) -> float:
-        """W of all folds together; infinite if one lacks a side.
+        """W of all folds together; infinite if a fold lacks a side.
 
         Args:
-            folds: the sides of each.
-            judges: the side that judges.
+            folds: sides of each fold.
+            side: side whose distances to the training side are taken.
             wanted: distances of the map.
         """
         from scipy.stats import wasserstein_distance
 
-        rng = np.random.default_rng(self.seed)
-        every = sum(int((sides == judges).sum()) for sides in folds)
+        rng = np.random.default_rng(self.random_state)
+        total = sum(int((sides == side).sum()) for sides in folds)
         distances = []
         for sides in folds:
-            judged, taught = np.flatnonzero(sides == judges), sides == TRAIN
-            if not len(judged) or not taught.any():
+            held_out, train = np.flatnonzero(sides == side), sides == TRAIN
+            if not len(held_out) or not train.any():
                 return np.inf
-            some = max(1, round(_QUERIES * len(judged) / every))
-            if len(judged) > some:
-                judged = rng.choice(judged, some, replace=False)
-            distances.append(nearest(ground.at[judged], ground.at[taught]))
+            count = max(1, round(_QUERIES * len(held_out) / total))
+            if len(held_out) > count:
+                held_out = rng.choice(held_out, count, replace=False)
+            distances.append(nearest(layout.at[held_out], layout.at[train]))
         return float(wasserstein_distance(np.concatenate(distances), wanted))
 
 
 @dataclass(frozen=True)
-class _Ground:
-    """Coordinates of N patches and the unit of ground of each, of M places of the map, and the
-    distance of each place to the nearest patch.
+class _Layout:
+    """Where patches and map lie.
+
+    Attributes:
+        at: float64, `N × D`, coordinates of the patches.
+        unit: int64, `N`, polygon of each patch, or cell that contains several polygons.
+        points: float64, `M × D`, coordinates of pixels of the map.
+        map_distances: float64, `M`, distance of each point to the nearest patch.
     """
 
     at: np.ndarray
     unit: np.ndarray
-    places: np.ndarray
-    wanted: np.ndarray
+    points: np.ndarray
+    map_distances: np.ndarray
 
 
 def _masks(fold: np.ndarray, folds: int) -> list[np.ndarray]:
@@ -251,7 +258,7 @@ def _masks(fold: np.ndarray, folds: int) -> list[np.ndarray]:
 
 
 def _clustered(at: np.ndarray, wanted: np.ndarray) -> bool:
-    """Whether patches lie nearer to each other than the map's pixels to them."""
+    """Whether patches are closer to each other than the map's pixels are to them."""
     from scipy.spatial import KDTree
     from scipy.stats import ks_2samp
 
@@ -261,7 +268,7 @@ def _clustered(at: np.ndarray, wanted: np.ndarray) -> bool:
 
 
 def _units(at: np.ndarray, polygon: np.ndarray) -> np.ndarray:
-    """Polygons, or where they are too many to be clustered, cells of a grid that hold them."""
+    """Polygons, or cells of a grid if there are too many polygons to cluster."""
     unit = np.unique(polygon, return_inverse=True)[1]
     if unit.max() < _UNITS:
         return unit
@@ -277,7 +284,7 @@ def _units(at: np.ndarray, polygon: np.ndarray) -> np.ndarray:
 
 
 def _clusterings(at: np.ndarray, unit: np.ndarray, folds: int) -> list[tuple[int, np.ndarray]]:
-    """For a rising number q of clusters the cluster of each patch, from 0."""
+    """For each number q of clusters, ascending, the cluster of each patch, from 0."""
     from scipy.cluster.hierarchy import cut_tree, linkage
 
     units = unit.max() + 1
@@ -291,7 +298,7 @@ def _clusterings(at: np.ndarray, unit: np.ndarray, folds: int) -> list[tuple[int
 
 
 def _merge(at: np.ndarray, cluster: np.ndarray, folds: int) -> np.ndarray:
-    """Clusters become folds: large ones each by itself, the others dealt along the first axis."""
+    """Merge clusters: a large one is a fold; small ones alternate along the first axis."""
     size = np.bincount(cluster)
     _, _, axes = np.linalg.svd(at - at.mean(axis=0), full_matrices=False)
     order = np.argsort(_means(at @ axes[0][:, None], cluster)[:, 0], kind="stable")
@@ -304,6 +311,6 @@ def _merge(at: np.ndarray, cluster: np.ndarray, folds: int) -> np.ndarray:
 
 
 def _means(values: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """The mean of the rows of each group, numbered from 0."""
+    """Mean of the rows of each group; groups are numbered from 0."""
     total = np.stack([np.bincount(group, column) for column in values.T], axis=1)
     return total / np.bincount(group)[:, None]

@@ -1,4 +1,4 @@
-"""`Split`: for each patch the side it stands on, and the piece of ground it belongs to."""
+"""`Split`: the side and the spatial group of every patch."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ TRAIN, VALIDATION, TEST, BUFFER = range(4)
 _FORMAT, FOLDS_FORMAT = "outcrop split", "outcrop folds"
 _LETTERS = "tvsb"
 _VERSION = 2
-REMEDY = "take a smaller buffer, or other blocks, zones or slabs"
+REMEDY = "use a smaller buffer, or other blocks, zones or slabs"
 
 
 @dataclass(frozen=True)
 class Split:
-    """Which patches train, which judge, and which are left out between them.
+    """Which patches are for training, validation and test, and which are left out as buffer.
 
     Attributes:
-        sides: int8, `N`, an index into `SIDES`.
-        groups: int64, `N`, the piece of ground (block, polygon, scene, ...) of each patch.
-            Patches of one group are not independent: folds made inside the training side keep
-            them together, and confidence intervals resample whole groups.
-        fingerprint: that of the patch set the split was made for.
-        how: the splitter and its parameters, for people to read.
-        by_ground: false for a split at random.
+        sides: int8, `N`, index into `SIDES`.
+        groups: int64, `N`, spatial group (block, polygon, scene, ...) of each patch. Patches of
+            one group are not independent. Folds inside the training side keep groups together,
+            and confidence intervals resample whole groups.
+        fingerprint: fingerprint of the patch set that the split was made for.
+        how: splitter and its parameters, for display.
+        spatial: whether the split is spatial; False for a random split.
     """
 
     sides: np.ndarray
     groups: np.ndarray
     fingerprint: str
     how: Mapping[str, Any] = field(default_factory=dict)
-    by_ground: bool = True
+    spatial: bool = True
 
     @property
     def train(self) -> np.ndarray:
@@ -59,20 +59,17 @@ class Split:
 
     @property
     def buffer(self) -> np.ndarray:
-        """Indices of the patches left out because they are too near the other side."""
+        """Indices of the patches left out because they are too close to another side."""
         return np.flatnonzero(self.sides == BUFFER)
 
     def counts(self, labels: np.ndarray, classes: int) -> np.ndarray:
-        """Patches by side (rows, in the order of `SIDES`) and class (columns)."""
+        """Number of patches by side (rows, in the order of `SIDES`) and class (columns)."""
         table = np.zeros((len(SIDES), classes), dtype=np.int64)
         np.add.at(table, (self.sides, labels), 1)
         return table
 
     def warnings(self, patches: PatchSet) -> list[str]:
-        """One sentence for each class that a side in use has no patch of.
-
-        And one for each side that judges on a single piece of ground.
-        """
+        """Sentences about classes without patches on a side, and about sides of a single group."""
         table = self.counts(patches.labels, len(patches.classes))
         words = {TRAIN: "training", VALIDATION: "validation", TEST: "test"}
         found = []
@@ -87,35 +84,35 @@ class Split:
             ]
         if len(np.unique(self.groups)) > 1:
             found += [
-                f"all {words[side]} patches stand on one piece of ground: nothing shows how far "
-                "the score would differ on another; hold out each fold in turn (--all-folds), or "
-                "label more places"
+                f"all {words[side]} patches are in one spatial group, so the score has no "
+                "confidence interval; hold out each fold in turn (--all-folds), or label more "
+                "places"
                 for side in (VALIDATION, TEST)
                 if len(np.unique(self.groups[self.sides == side])) == 1
             ]
         return found
 
     def check(
-        self, patches: PatchSet, where: object = "split", judged: bool = True, classes: int = 2
+        self, patches: PatchSet, where: object = "split", validated: bool = True, classes: int = 2
     ) -> None:
-        """Refuse a split that cannot be used with these patches.
+        """Check that the split can be used with these patches.
 
         Args:
-            where: what the error line names.
-            judged: whether there have to be validation patches.
-            classes: how many there have to be on the training side: two to be told apart, one
-                where labels are not learnt.
+            where: file or object that an error message names.
+            validated: whether validation patches are required.
+            classes: smallest number of classes on the training side: two for a classifier, one if
+                labels are not learnt.
 
         Raises:
-            OutcropError: made for another patch set; no validation or no training patches; too
-                few classes to train on.
+            OutcropError: the split was made for another patch set; it has no validation or no
+                training patches, or too few classes to train on.
         """
         if self.fingerprint != patches.fingerprint or len(self.sides) != len(patches):
             raise OutcropError(
-                where, "was made for another patch set; make it anew with `outcrop split`"
+                where, "was made for another patch set; make a new one with `outcrop split`"
             )
         table = self.counts(patches.labels, len(patches.classes))
-        if judged and not table[VALIDATION].any():
+        if validated and not table[VALIDATION].any():
             raise OutcropError(where, f"leaves no validation patches; {REMEDY}")
         if not table[TRAIN].any():
             raise OutcropError(where, f"leaves no training patches; {REMEDY}")
@@ -130,7 +127,7 @@ class Split:
                 "format": _FORMAT,
                 "version": _VERSION,
                 "how": dict(self.how),
-                "by_ground": self.by_ground,
+                "by_ground": self.spatial,
                 "fingerprint": self.fingerprint,
                 "sides": letters(self.sides),
                 "groups": self.groups.tolist(),
@@ -139,7 +136,7 @@ class Split:
 
 
 def letters(sides: np.ndarray) -> str:
-    """Sides as a file holds them: one letter a patch.
+    """Sides as text, one letter per patch, as they are stored in a file.
 
     >>> letters(np.array([0, 1, 3]))
     'tvb'
@@ -148,23 +145,23 @@ def letters(sides: np.ndarray) -> str:
 
 
 def sides_of(text: str) -> np.ndarray:
-    """The sides, int8, that `letters` gave.
+    """Inverse of `letters`, int8.
 
     Raises:
-        ValueError: there is another letter.
+        ValueError: there is an unknown letter.
     """
     return np.array([_LETTERS.index(letter) for letter in text], dtype=np.int8)
 
 
 def is_split(content: Any) -> bool:
-    """Whether JSON is that of a split, and not of several folds."""
+    """Whether JSON content is a single split, not several folds."""
     return isinstance(content, dict) and content.get("format") == _FORMAT
 
 
-def teachable(patches: PatchSet) -> int:
-    """The classes that a training side needs: two, unless the patches have but one.
+def least_classes(patches: PatchSet) -> int:
+    """Number of classes that a training side needs: two, or one if the patches have one class.
 
-    Those teach no classifier, but networks that learn the pictures themselves.
+    Patches of one class cannot train a classifier, but can train a generative network.
     """
     return min(2, int(np.count_nonzero(patches.counts)))
 
@@ -173,19 +170,19 @@ def read_split(path: str | Path, patches: PatchSet | None = None) -> Split:
     """Read a split from its JSON file.
 
     Args:
-        patches: those that it must fit (`Split.check`).
+        patches: patch set that the split must fit (`Split.check`).
 
     Raises:
-        OutcropError: the file is missing, is not a split, or does not fit the patches; it must
-            fit patches and was made by another version, whose fingerprints mean something else.
+        OutcropError: the file is missing, is not a split, or does not fit the patches; patches are
+            given and the file was written by a version with other fingerprints.
     """
     content = read_json(path, "split", "split")
     with decoding(path, "a split", "make one with `outcrop split`"):
         if content["format"] == FOLDS_FORMAT:
             raise OutcropError(
                 path,
-                "holds all folds of a cross-validation, and one split is wanted; make it with "
-                "`outcrop split` without --all-folds",
+                "contains all folds of a cross-validation, but a single split is needed; make one "
+                "with `outcrop split` without --all-folds",
             )
         if content["format"] != _FORMAT:
             raise ValueError("another format")
@@ -194,7 +191,7 @@ def read_split(path: str | Path, patches: PatchSet | None = None) -> Split:
             groups=np.array(typed(list[int], content["groups"], "groups"), dtype=np.int64),
             fingerprint=typed(str, content["fingerprint"], "fingerprint"),
             how=typed(dict[str, Any], content["how"], "how"),
-            by_ground=typed(bool, content["by_ground"], "by_ground"),
+            spatial=typed(bool, content["by_ground"], "by_ground"),
         )
         if split.sides.shape != split.groups.shape:
             raise ValueError("sides and groups differ in number")
@@ -202,8 +199,8 @@ def read_split(path: str | Path, patches: PatchSet | None = None) -> Split:
         if content.get("version") != _VERSION:
             raise OutcropError(
                 path,
-                "was made by another version of outcrop, which knew patch sets by less than their "
-                "content; make it anew with `outcrop split`",
+                "was made by another version of outcrop, whose fingerprints of patch sets differ; "
+                "make a new one with `outcrop split`",
             )
-        split.check(patches, path, classes=teachable(patches))
+        split.check(patches, path, classes=least_classes(patches))
     return split

@@ -22,7 +22,7 @@ from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet, read_patches
 from outcrop.progress import tell
 from outcrop.splits import SlabSplit, Split, random_counterpart, read_split
-from outcrop.splits.ground import suggest_buffer
+from outcrop.splits.geometry import suggest_buffer
 from outcrop.splits.split import TRAIN, VALIDATION
 from outcrop.synthetic.trainings import Outcome, Ways, judge, outcomes, train_all
 from outcrop.synthetic.wild import Wild, make_wild
@@ -229,19 +229,19 @@ def _ground(story: Story, patches: PatchSet, path: Path) -> Split:
     splitter = SlabSplit(
         axis=story.axis,
         thickness=-(-story.shape[story.axis] // story.slabs),
-        folds=story.folds,
+        n_splits=story.folds,
         buffer=suggest_buffer(patches.positions),
     )
 
     def rarest(judged: np.ndarray) -> int:
-        sides = splitter.finish(patches, np.where(judged, VALIDATION, TRAIN).astype(np.int8))
+        sides = splitter.with_buffer(patches, np.where(judged, VALIDATION, TRAIN).astype(np.int8))
         both = [
             np.bincount(patches.labels[sides == side], minlength=len(patches.classes))
             for side in _USED
         ]
         return int(np.min(both))
 
-    judged = splitter.folds_of(patches)
+    judged = splitter.validation_masks(patches)
     split = splitter.assign(patches, int(np.argmax([rarest(mask) for mask in judged])))
     split.save(path)
     return split

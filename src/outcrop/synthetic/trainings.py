@@ -16,7 +16,7 @@ from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import track
 from outcrop.splits import Split
-from outcrop.splits.splitters import pieces_of
+from outcrop.splits.base import spatial_groups
 from outcrop.training.engine import train
 from outcrop.training.recipe import Augmentation, Recipe
 from outcrop.training.run import Run
@@ -122,7 +122,7 @@ def judge(cubes: Sequence[PatchSet], runs: Runs, path: Path) -> None:
         cubes: each with its positions, and with the classes of the runs.
     """
     truth = np.concatenate([patches.labels for patches in cubes])
-    pieces = [pieces_of(patches) for patches in cubes]
+    pieces = [spatial_groups(patches) for patches in cubes]
     firsts = np.cumsum([0, *(piece.max() + 1 for piece in pieces[:-1])])
     groups = np.concatenate([piece + first for piece, first in zip(pieces, firsts, strict=True)])
     images = np.concatenate([patches.take(np.arange(len(patches))) for patches in cubes])

@@ -10,10 +10,10 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.patches.cut import scene_images
+from outcrop.patches.cut_volume import volume_images
 from outcrop.patches.flips import FLIPS
 from outcrop.patches.patchset import RESIDENT_BYTES, PatchSet
 from outcrop.patches.reopen import REMEDY, AnySource, reopen
-from outcrop.patches.slices import volume_images
 from outcrop.patches.windows import Window, open_windows
 from outcrop.progress import tell, track
 from outcrop.sources.scene import Scene

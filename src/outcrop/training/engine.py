@@ -135,7 +135,7 @@ def train(
 
         seed, baseline = (recipe or Recipe()).seed, baseline_of(network)
         return fit_classical(patches, split, folder, baseline, seed, resume, held_out, folds)
-    split.check(patches, judged=len(split.validation) > 0)
+    split.check(patches, validated=len(split.validation) > 0)
     given = None if network is None else network_of(network)
     network = given or default_network(patches)
     network.check_size(patches.size)

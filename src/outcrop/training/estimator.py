@@ -30,8 +30,8 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
     """A residual network as a scikit-learn classifier.
 
     It trains on all it is given and sets nothing aside: cross-validation judges it. On patches
-    with positions, let it be judged by ground, with a splitter such as
-    `BlockSplit(block=2_000, patches=patches)` for `cv`.
+    with positions, let it be judged by ground, with the patch set as X and a splitter such as
+    `BlockSplit(block=2_000)` for `cv`.
 
     X is `N × bands × height × width` of any number type in any units; NaN and infinite pixels are
     no data. Or it is `N × columns`, for a `Pipeline` with scalers of columns, and `shape` says
@@ -235,5 +235,5 @@ def _all_train(patches: PatchSet) -> Split:
         groups=np.arange(n),
         fingerprint=patches.fingerprint,
         how={"splitter": "all train"},
-        by_ground=False,
+        spatial=False,
     )

@@ -59,7 +59,7 @@ def fit_classical(
             not fit the patches; there are fewer than two classes to train on; the disk is full.
     """
     folder = Path(folder)
-    split.check(patches, judged=len(split.validation) > 0)
+    split.check(patches, validated=len(split.validation) > 0)
     made = {"name": baseline.name, "features": baseline.features, "seed": seed}
     if baseline.estimator is not None:
         made["estimator"] = repr(baseline.estimator)
@@ -74,7 +74,7 @@ def fit_classical(
     )
     filling = means_of(seen)
     seen, unseen = filled(seen, filling), filled(unseen, filling)
-    groups = split.groups[split.train] if split.by_ground else None
+    groups = split.groups[split.train] if split.spatial else None
     fitted = baseline.fit(seen, patches.labels[split.train], groups, len(patches.classes), seed)
     model = ClassicalModel(
         fitted,

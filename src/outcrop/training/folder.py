@@ -91,7 +91,7 @@ def describe_run(
             "sensors": list(dict.fromkeys(one.sensor for one in patches.sources if one.sensor)),
             "units": list(patches.sources[0].units) if patches.sources else [],
         },
-        "split": {"how": dict(split.how), "by_ground": split.by_ground},
+        "split": {"how": dict(split.how), "by_ground": split.spatial},
         "versions": {
             "outcrop": __version__,
             "python": platform.python_version(),

@@ -8,7 +8,7 @@ import numpy as np
 
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import Positions, Source, in_slice, upper_left
-from outcrop.splits.ground import near
+from outcrop.splits.geometry import near
 from outcrop.splits.split import Split
 
 _TRIES = 16
@@ -112,7 +112,7 @@ def neighbourhood_of(
     """
     assert patches.positions is not None
     at, size = patches.positions[split.train], patches.size[0]
-    judging = np.concatenate([split.validation, split.test]) if split.by_ground else split.train[:0]
+    judging = np.concatenate([split.validation, split.test]) if split.spatial else split.train[:0]
     corner = np.stack([at.index, upper_left(at.row, size), upper_left(at.column, size)], axis=1)
     room = _lengths(at, patches.sources) - (1, size, size) - corner
     reach = np.array([slices, pixels, pixels])

@@ -334,7 +334,7 @@ def tune(
     train = split.train
     train = train[stratified_sample(_dense(patches.labels[train]), PATCHES, recipe.seed)]
     labels = _dense(patches.labels[train])
-    groups = split.groups[train] if split.by_ground else None
+    groups = split.groups[train] if split.spatial else None
     folds = ground_folds(labels, groups, recipe.seed, tuning.tuning_folds)
     if not folds or tuning.trials < 2 or len(variants) + len(parts) < 2:
         return Tuned(variants[0], (), time.perf_counter() - started)

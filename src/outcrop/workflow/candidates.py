@@ -93,7 +93,7 @@ def compare_candidates(
         random: the random folds, if there are predictions under them.
     """
     folds = as_folds(split)
-    judged = folds.judged(patches.labels)
+    judged = folds.scored(patches.labels)
     at_random = None if random is None else as_folds(random)
     ranked = sorted(
         (_row(one, patches, folds, at_random) for one in candidates),
@@ -140,7 +140,7 @@ def write_predictions(
         "truth": patches.labels[index],
         "groups": folds.groups[index],
         "fold": folds.held_out[index],
-        "judged": np.isin(index, folds.judged(patches.labels)),
+        "judged": np.isin(index, folds.scored(patches.labels)),
     }
     with new_file(path) as temporary:
         likely = {_likely(one.title): one.answers[0].probabilities for one in candidates}
@@ -173,7 +173,7 @@ def _counts(patches: PatchSet, folds: Folds) -> np.ndarray:
         return folds.splits[0].counts(patches.labels, classes)
     counts = np.zeros((len(SIDES), classes), np.int64)
     counts[VALIDATION] = np.bincount(
-        patches.labels[folds.judged(patches.labels)], minlength=classes
+        patches.labels[folds.scored(patches.labels)], minlength=classes
     )
     counts[BUFFER] = patches.counts - counts[VALIDATION]
     return counts
@@ -186,7 +186,7 @@ def _predicted(candidates: Sequence[Candidate]) -> dict[str, np.ndarray]:
 
 def _row(one: Candidate, patches: PatchSet, folds: Folds, random: Folds | None) -> Row:
     classes = patches.classes
-    judged = folds.judged(patches.labels)
+    judged = folds.scored(patches.labels)
     spatial = _judged(one.answers, patches, folds, judged)
     scores = score(*spatial[:2], classes, spatial[2])
     at_random = gap = None

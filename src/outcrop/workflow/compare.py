@@ -142,7 +142,7 @@ def compare(
         check_new(folder, instead="--resume")
     finished = _finished(folder, recipes, learnt)
     kinds = {"": folds}
-    if folds.by_ground and gap_seeds:
+    if folds.spatial and gap_seeds:
         kinds[AT_RANDOM] = random_folds(patches, folds, recipes[0].seed)
     trainings = sum(map(len, kinds.values())) * len(recipes)
     if learnt is not None and not isinstance(learnt, GivenFeatures):

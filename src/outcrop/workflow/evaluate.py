@@ -13,7 +13,7 @@ from outcrop.metrics.scores import Scores, score
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import tell, track
 from outcrop.sources.bands import listed, match_or_raise
-from outcrop.splits.splitters import pieces_of
+from outcrop.splits.base import spatial_groups
 from outcrop.training.applicability import has_applicability
 from outcrop.training.model import Model
 from outcrop.training.origin import (
@@ -77,7 +77,7 @@ def evaluate(trained: Model | Run, patches: PatchSet) -> Evaluation:
     truth = codes[patches.labels]
     probabilities, outside = _predict(model, area, patches, list(found.order))
     predicted = probabilities.argmax(axis=1)
-    groups = None if patches.positions is None else pieces_of(patches)
+    groups = None if patches.positions is None else spatial_groups(patches)
     return Evaluation(
         scores=score(truth, predicted, model.classes, groups),
         reliability=reliability(truth, probabilities, groups=groups),

@@ -292,7 +292,7 @@ def fit_to_all(
     """
     sides = np.full(len(patches), TRAIN, np.int8)
     how = {"splitter": "all labelled ground", "cross-validated by": dict(folds.how)}
-    split = Split(sides, folds.groups, patches.fingerprint, how, folds.by_ground)
+    split = Split(sides, folds.groups, patches.fingerprint, how, folds.spatial)
     probabilities = read_probabilities(Path(compared), row)
     held_out = Predictions(
         folds.index, patches.labels[folds.index], probabilities, cross_validated=True

@@ -271,7 +271,7 @@ def _answer(
     started = time.perf_counter()
     filling = means_of(sides[0])
     training, held_out = (filled(side, filling) for side in sides)
-    groups = split.groups[split.train] if split.by_ground else None
+    groups = split.groups[split.train] if split.spatial else None
     labels = patches.labels[split.train]
     fitted = baseline.fit(training, labels, groups, len(patches.classes), seed)
     probabilities = fitted.probabilities(held_out).astype(np.float32)

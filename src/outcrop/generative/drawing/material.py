@@ -140,7 +140,7 @@ def notes_on(material: Material, wish: Wish) -> tuple[str, ...]:
 
 def _cautions(m: Material) -> list[str]:
     found = []
-    if m.split.by_ground:
+    if m.split.spatial:
         found.append(
             "held-out patches are from other ground, farther from training patches: samples nearer "
             "than they are need not be copies"

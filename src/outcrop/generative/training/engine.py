@@ -88,7 +88,7 @@ def train_vaegan(
             missing where they are needed, or do not fit.
         KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM; the run can be resumed.
     """
-    split.check(patches, judged=False, classes=1)
+    split.check(patches, validated=False, classes=1)
     network.check_size(patches.size)
     classifier = None if judge is None else network_of(judge)
     if classifier is not None:
