@@ -8,8 +8,8 @@ from rasterio.transform import from_origin
 
 from outcrop.auditing.spatial import gaps
 from outcrop.patches.samples import positions_of
-from outcrop.sources.metric import metric_systems
 from outcrop.sources.labels import LabelledPixels
+from outcrop.sources.metric import metric_systems
 from outcrop.sources.opening import open_scene
 from outcrop.splits.geometry import near
 from tests.rasters import write_raster

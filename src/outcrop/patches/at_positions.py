@@ -32,10 +32,10 @@ from outcrop.patches.table import (
     read_table,
 )
 from outcrop.sources.collections.collection import band_names
-from outcrop.sources.metric import metric_systems
 from outcrop.sources.kinds import are_volumes, open_all_scenes, open_all_volumes, reject_options
 from outcrop.sources.labels import LabelledPixels
 from outcrop.sources.memory import as_list
+from outcrop.sources.metric import metric_systems
 from outcrop.sources.names import file_name
 from outcrop.sources.scene import Reading, Scene
 from outcrop.sources.volumes import Volume

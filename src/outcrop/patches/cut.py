@@ -28,10 +28,10 @@ from outcrop.patches.samples import (
 )
 from outcrop.progress import tell
 from outcrop.sources.features import dropped_text
-from outcrop.sources.metric import metric_systems
 from outcrop.sources.kinds import open_all_scenes
 from outcrop.sources.labels import LabelledPixels, Labels, open_label_files
 from outcrop.sources.memory import AnyLabels, AnyScene, as_list
+from outcrop.sources.metric import metric_systems
 from outcrop.sources.scene import Reading, Scene, SceneReader
 
 _BATCH = 2048

@@ -147,7 +147,7 @@ class PatchSet:
 
         If sources have several systems, their false eastings and northings are chosen such that
         distances between patches of all sources can be computed from x and y
-        (`outcrop.sources.geodesy.metric_systems`).
+        (`outcrop.sources.metric.metric_systems`).
         """
         return self.sources[source].metric_crs or self.crs
 

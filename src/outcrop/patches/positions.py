@@ -67,7 +67,7 @@ class Source:
         transform: coefficients a, b, c, d, e, f of the affine map from (column, row) to (x, y) in
             that system; None for a volume.
         metric_crs: metric system of a scene as WKT, which x and y of its patches refer to
-            (`outcrop.sources.geodesy.metric_systems`).
+            (`outcrop.sources.metric.metric_systems`).
         files: names of the files that were opened as a scene.
         mask: name of the raster that masked pixels of a scene; empty if there was none.
         sensor: platform and instrument of a scene, if its files name them.
