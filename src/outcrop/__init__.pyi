@@ -28,7 +28,6 @@ from .generative.retrieval import retrieved as retrieved
 from .generative.run import read_vaegan_run as read_vaegan_run
 from .generative.training.engine import train_vaegan as train_vaegan
 from .locating.locate import locate as locate
-from .locating.table import positions_table as positions_table
 from .locating.table import with_positions as with_positions
 from .locating.table import write_positions as write_positions
 from .mapping.polygons import write_polygons as write_polygons
