@@ -13,9 +13,8 @@ from outcrop.cli.commands import COMMANDS, RENAMED
 from outcrop.cli.parser import _options, parse
 from outcrop.cli.presets import PRESETS
 from outcrop.errors import OutcropError
-from outcrop.generative.network import VaeGan
 from outcrop.generative.plan import VaeGanPlan
-from outcrop.generative.recipe import PictureAugmentation, VaeGanRecipe
+from outcrop.generative.settings import GenerativeAugmentation, VaeGan, VaeGanRecipe
 from outcrop.models.architectures import MultiScaleNet, ResidualNet
 
 
@@ -373,7 +372,7 @@ def test_a_vaegan_is_trained_if_no_model_is_named():
     words = ["generative", "train", "p.zarr", "-o", "x"]
     assert parse(COMMANDS, words, "", "")[1]["model"] == VaeGanPlan()
     named = parse(COMMANDS, [*words, "--model", "gan", "--crop", "2"], "", "")[1]["model"]
-    augmentation = PictureAugmentation(crop=2)
+    augmentation = GenerativeAugmentation(crop=2)
     assert named == VaeGanPlan(VaeGan("gan"), VaeGanRecipe(augmentation=augmentation))
 
 

@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 _attribute, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 _RENAMED = {
+    "PictureAugmentation": "GenerativeAugmentation",
     "map": "map_scene",
     "positions_table": "locating.Located.to_frame",
     "report": "write_report",
