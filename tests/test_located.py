@@ -18,6 +18,7 @@ from outcrop.locating.locate import locate as locate_patches
 from outcrop.locating.null import _growth, _Sample, surrogates
 from outcrop.locating.planes import Planes
 from outcrop.locating.projections import write_projections
+from outcrop.locating.summary import summary
 from outcrop.locating.table import write_positions
 from outcrop.patches.collection import open_patches
 from outcrop.synthetic.damage import damage
@@ -196,3 +197,12 @@ def test_surrogates_are_searched_in_a_spread_sample_that_holds_no_window_twice()
         places = np.flatnonzero(seen.any(axis=(1, 2) if slices > 1 else (0, 2)))
         assert np.ptp(places) > 0.5 * max(slices, seen.shape[1] * (slices == 1))
         assert _growth([stack], [_Sample(stack.source, stack.axis)], (SIZE, SIZE)) > 1
+
+
+def test_a_summary_has_no_score_of_patches_that_fit_nowhere():
+    np.save("cube.npy", rock(0))
+    found = locate_patches(cut(rock(0), 0, 4, seed=1)[0], "cube.npy", 0)
+    here = np.arange(4) > 0
+    found = replace(found, found=here, score=np.where(here, found.score, np.nan))
+    line = next(line for line in summary(found, ("amplitude",)) if line.startswith("score"))
+    assert "not found" not in line

@@ -67,7 +67,8 @@ def contrast(each: Intensity, stretch: Stretch) -> str:
 def _scores(located: Located) -> str:
     found, lost = located.score[located.found], located.score[~located.found & located.usable]
     words = f"score: median {np.median(found):.4f}, lowest {found.min():.4f}"
-    return words + (f"; highest of those not found {np.nanmax(lost):.4f}" if len(lost) else "")
+    known = lost[np.isfinite(lost)]
+    return words + (f"; highest of those not found {known.max():.4f}" if len(known) else "")
 
 
 def _margins(located: Located) -> str:
