@@ -272,6 +272,13 @@ def test_a_learned_metric_does_not_change(
     assert run.metrics[-1].discriminator is run.metrics[-1].right_of_real is None
 
 
+def test_the_printed_error_names_the_discriminator_of_the_given_run(
+    learnt: dict[str, VaeGanRun], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vaegan_table(vae_of(learnt["plain"], tmp_path / "run"))
+    assert "in features of the discriminator of the given run (0 is" in capsys.readouterr().out
+
+
 # Precision, compilers and memory
 
 
