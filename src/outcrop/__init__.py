@@ -17,6 +17,7 @@ _attribute, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 _RENAMED = {
     "PictureAugmentation": "GenerativeAugmentation",
+    "lay_together": "mosaic_scenes",
     "map": "map_scene",
     "positions_table": "locating.Located.to_frame",
     "report": "write_report",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from outcrop.generative.metrics import ACTIVE_NATS, DOMINATES, VaeGanMetrics
 from outcrop.generative.run import VaeGanRun
-from outcrop.reporting.findings import Tile, listed, percent
+from outcrop.reporting.html import Tile, listed, percent
 
 _MEAN_IMAGE, _ANOTHER_IMAGE = 0.5, 1.0
 _ABOUT = 0.02

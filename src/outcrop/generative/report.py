@@ -25,8 +25,7 @@ from outcrop.generative.run import VaeGanModel, VaeGanRun, read_vaegan_run
 from outcrop.generative.settings import VaeGan, VaeGanRecipe, vaegan_recipe_of
 from outcrop.patches.collection import open_patches
 from outcrop.patches.patchset import PatchSet
-from outcrop.reporting.findings import listed, percent
-from outcrop.reporting.html import render_page
+from outcrop.reporting.html import listed, percent, render_page
 from outcrop.reporting.rasters import jpeg, png
 from outcrop.reporting.repeat import options_of
 from outcrop.splits import SIDES

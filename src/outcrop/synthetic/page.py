@@ -19,12 +19,10 @@ from outcrop.models.cost import cost_of, short
 from outcrop.patches.palette import colours
 from outcrop.patches.patchset import PatchSet
 from outcrop.reporting.audit import audit_part
-from outcrop.reporting.charts import GROUND, RANDOM, TRAINING, epoch_axis, interval_marks, left_end
-from outcrop.reporting.findings import Tile, ends, percent
-from outcrop.reporting.html import asset, render_page
+from outcrop.reporting.charts import RANDOM, SPATIAL, TRAINING, epoch_axis, interval_marks, left_end
+from outcrop.reporting.html import Tile, asset, chart, ends, percent, render_page, svg
 from outcrop.reporting.panels import SIDE_COLOURS, Panel
 from outcrop.reporting.rasters import jpeg, png
-from outcrop.reporting.svg import chart, svg
 from outcrop.sources.volumes import open_volume
 from outcrop.splits import SIDES
 from outcrop.synthetic import findings
@@ -254,7 +252,7 @@ def learning_curves(runs: dict[str, Run], title: str) -> Markup:
         title: title of the chart.
     """
     with chart(title, _SMALL) as (figure, axes):
-        for name, colour in (("random", RANDOM), ("ground", GROUND)):
+        for name, colour in (("random", RANDOM), ("ground", SPATIAL)):
             metrics = runs[name].metrics
             epochs = [one.epoch for one in metrics]
             trained = [100 * one.train.accuracy for one in metrics]
@@ -280,7 +278,7 @@ def scores_chart(outcomes: Sequence[Outcome]) -> Markup:
             axes.text(0, y - 0.3, words, transform=place, va="center", fontsize=9.5)
         for found, colour, mark, name, shift in (
             (validation, TRAINING, "D", "validation side of its split", 0.02),
-            (new, GROUND, "o", "new cubes", 0.24),
+            (new, SPATIAL, "o", "new cubes", 0.24),
         ):
             interval_marks(axes, at + shift, found, colour, mark, name)
         axes.set_yticks([])

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from outcrop.cli.commands.options import name_network, opened_sources, refuse_beside, refuse_segy
 from outcrop.errors import OutcropError
 from outcrop.sources.scene import Resampling
-from outcrop.sources.volumes.segy_reading import SegyReading
+from outcrop.sources.volumes.volume import SegyReading
 
 
 def map(
@@ -46,6 +46,7 @@ def map(
     scheduler: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    json: bool = False,
 ) -> None:
     """Classify every pixel of a scene or mosaic, or every sample of a volume.
 
@@ -98,18 +99,20 @@ def map(
         scheduler: address of a Dask cluster, or local[N] for N processes on this machine.
         resume: continue an interrupted map.
         overwrite: replace existing files.
+        json: print the result as JSON.
 
     Examples:
         outcrop map runs/best scene.tif -o classes.tif --confidence confidence.tif
         outcrop map runs/facies survey.sgy -o facies.sgy
     """
+    from outcrop.cli.plain import show
     from outcrop.cli.tables import say
+    from outcrop.mapping.openmap import share_outside
     from outcrop.mapping.polygons import check_polygons, write_polygons
-    from outcrop.mapping.rasters import share_outside
     from outcrop.mapping.scene import map_scene, reading_of
     from outcrop.mapping.volume import map_volume
     from outcrop.sources.kinds import are_volumes
-    from outcrop.sources.mosaic import lay_together
+    from outcrop.sources.mosaic import mosaic_scenes
     from outcrop.sources.opening import open_scenes
     from outcrop.training.applicability import has_applicability
     from outcrop.training.run import model_of, read_model, read_run
@@ -149,15 +152,26 @@ def map(
             check_polygons(polygons, [one for one in layers if one is not None], overwrite)
         said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         reading = replace(reading_of(model_of(first)), **said)
-        scene = lay_together(open_scenes(sources, bands, crs, reading))
+        scene = mosaic_scenes(open_scenes(sources, bands, crs, reading))
         map_scene(models, scene, output, sieve=sieve, window=window, extent=extent, **options)
         if polygons is not None:
             write_polygons(output, polygons)
-    for path in (output, confidence, entropy, second, dissimilarity, polygons):
-        if path is not None:
-            say(str(path))
+    files = [
+        path
+        for path in (output, confidence, entropy, second, dissimilarity, polygons)
+        if path is not None
+    ]
+    outside = None
     if dissimilarity is not None and not are_volumes(sources):
-        say(f"outside the area of applicability: {share_outside(dissimilarity):.1%} of the map")
+        outside = share_outside(dissimilarity)
+
+    def print_files() -> None:
+        for path in files:
+            say(str(path))
+        if outside is not None:
+            say(f"outside the area of applicability: {outside:.1%} of the map")
+
+    show({"files": files, "outside_area_of_applicability": outside}, json, print_files)
 
 
 def sample(

@@ -12,7 +12,7 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_folder
 from outcrop.progress import track
-from outcrop.sources.geotiff import write_geotiff
+from outcrop.sources.raster_io import write_geotiff
 from outcrop.synthetic.coast.ground import CLASSES, CRS, Frame, frame, ground
 from outcrop.synthetic.coast.labels import Hand, draw
 from outcrop.synthetic.coast.reflectance import BANDS, Radiometry, observe, reflectance, swath
