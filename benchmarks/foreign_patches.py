@@ -1,4 +1,4 @@
-"""Does a VAE-GAN know patches unlike any it was trained on, and better than the classifier does?"""
+"""Detection of out-of-distribution patches by a VAE-GAN, compared with a classifier."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from sklearn.covariance import ledoit_wolf
 from benchmarks.area_of_applicability import BANDS, auroc, changed, like, without
 from benchmarks.machine import describe, keep_memory
 from benchmarks.rare_classes import interval, spread
-from outcrop.generative.model import VaeGanModel
-from outcrop.generative.network import VaeGan
-from outcrop.generative.recipe import VaeGanRecipe
-from outcrop.generative.training.engine import train_vaegan
+from outcrop.generative.run import VaeGanModel
+from outcrop.generative.settings import VaeGan, VaeGanRecipe
+from outcrop.generative.training import train_vaegan
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.features import statistics
 from outcrop.patches.cut import cut
@@ -41,7 +40,7 @@ Areas = dict[str, dict[str, list[float]]]
 
 @dataclass(frozen=True)
 class Case:
-    """What is to be learnt, and patches that are foreign to it."""
+    """Patches for training, and out-of-distribution patches."""
 
     name: str
     patches: PatchSet
@@ -52,8 +51,12 @@ class Case:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--landsat", type=Path, default=Path("../shared/data/nc_landsat"))
-    options.add_argument("--seeds", default="1,2,3", help="of coasts, splits and trainings")
-    options.add_argument("--per-class", type=int, default=300, help="patches of a class at most")
+    options.add_argument(
+        "--seeds", default="1,2,3", help="random seeds of coasts, splits and trainings"
+    )
+    options.add_argument(
+        "--per-class", type=int, default=300, help="maximum number of patches per class"
+    )
     options.add_argument("--left-out", type=int, default=2, help="classes left out a seed")
     options.add_argument("--epochs", type=int, default=15, help="of the ResNet")
     options.add_argument("--picture-epochs", type=int, default=20)
@@ -123,13 +126,13 @@ def measure(case: Case, folder: Path, seed: int, chosen: argparse.Namespace, fou
 
 
 def measures(case: Case, run: Run, model: VaeGanModel) -> dict[str, Measure]:
-    """What grows, it is hoped, with how foreign a patch is."""
+    """The measures of dissimilarity of a patch."""
     training = case.patches.take(case.split.train)
     codes, area = model.encode(training)[0], run.applicability
     see = run.classifier.probabilities_and_features
 
     def in_pixels(images: np.ndarray) -> np.ndarray:
-        return error(model.in_range(images), model.in_range(model.reconstruct(images)))
+        return error(model.normalised(images), model.normalised(model.reconstruct(images)))
 
     def in_features(images: np.ndarray) -> np.ndarray:
         return error(model.features(images), model.features(model.reconstruct(images)))
@@ -147,7 +150,7 @@ def measures(case: Case, run: Run, model: VaeGanModel) -> dict[str, Measure]:
 
 
 def mahalanobis(known: np.ndarray) -> Measure:
-    """The distance from the mean of what is known, in deviations of its shrunk covariance."""
+    """The Mahalanobis distance from the training features, with a shrunk covariance."""
     middle, std = known.mean(axis=0), np.maximum(known.std(axis=0), 1e-6)
     inverse = np.linalg.inv(ledoit_wolf((known - middle) / std)[0])
 

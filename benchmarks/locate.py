@@ -1,4 +1,4 @@
-"""Does `outcrop locate` find every patch, in what time beside OpenCV, and in what memory?"""
+"""`outcrop locate`: patches found, time compared with OpenCV, and memory."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class Case:
     """One search.
 
     Attributes:
-        patches: from the cube.
-        foreign: patches from another cube, beside them.
-        slices: how many of the cube's are searched.
-        axis: that the slices are across; None if it is not told.
-        noise_db: signal to noise of the patches; None is no noise.
-        flips: whether patches were flipped and turned, and are searched so.
-        rough: whether the darkest and brightest 2.5 % were clipped, the rest blurred by a pixel and
-            pressed to a JPEG of quality 75.
+        patches: number of patches of the cube.
+        others: number of patches of another cube.
+        slices: number of slices that are searched.
+        axis: axis that the slices are perpendicular to; None if all axes are searched.
+        noise_db: signal-to-noise ratio of the patches; None: no noise.
+        flips: whether patches were flipped and rotated, and are searched so.
+        rough: whether the darkest and brightest 2.5 % were clipped, and the patches blurred by a
+            pixel and compressed to a JPEG of quality 75.
     """
 
     patches: int = 4000
-    foreign: int = 0
+    others: int = 0
     slices: int = SHAPE[0]
     axis: int | None = 0
     noise_db: float | None = None
@@ -50,15 +50,15 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Told:
-    """What one process measured.
+class Measured:
+    """The result of one process.
 
     Attributes:
-        seconds: of `locate` alone.
+        seconds: time of `locate` alone.
         exact: patches whose slice, row, column and flip are right.
-        missed: patches of the cube that were said not to be from there.
-        false: foreign patches that were said to be from there.
-        peak: bytes that the process took at most.
+        missed: patches of the cube that were not found.
+        false: patches of the other cube that were found.
+        peak: peak memory of the process in bytes.
     """
 
     seconds: float
@@ -91,18 +91,18 @@ def main() -> None:
 
 
 def beside_opencv(cubes: Path, repeats: int) -> None:
-    """Rounds of both in turn, so that what else the machine does troubles both."""
+    """Measure both in turn, so that other work of the machine affects both."""
     full = Case()
     slices = np.load(cubes / "0" / "cube.npy", mmap_mode="r")
     rounds = [(in_a_process(cubes, full), opencv(slices)) for _ in range(repeats)]
     searches = full.patches * SHAPE[0]
-    ours = statistics.median(told.seconds for told, _ in rounds)
+    ours = statistics.median(one.seconds for one, _ in rounds)
     theirs = searches * statistics.median(each for _, each in rounds)
-    ratios = sorted(searches * each / told.seconds for told, each in rounds)
+    ratios = sorted(searches * each / one.seconds for one, each in rounds)
     print("| | seconds | exact | peak memory / cube |")
     print("| --- | --- | --- | --- |")
-    exact = min(told.exact for told, _ in rounds)
-    peak = max(told.peak for told, _ in rounds) / (4 * np.prod(SHAPE))
+    exact = min(one.exact for one, _ in rounds)
+    peak = max(one.peak for one, _ in rounds) / (4 * np.prod(SHAPE))
     print(f"| `outcrop locate` | {ours:.1f} | {exact} of {full.patches} | {peak:.2f} |")
     print(f"| `cv2.matchTemplate`, scaled | {theirs:,.0f} ({theirs / 3600:.1f} h) | | |")
     print(
@@ -112,7 +112,7 @@ def beside_opencv(cubes: Path, repeats: int) -> None:
 
 
 def small_beside_opencv(cubes: Path, repeats: int) -> None:
-    """A search of a small cube by the command, from its start to its end."""
+    """Measure a search of a small cube by the command, with the start of the process."""
     folder = cubes / "small"
     cubes.mkdir(parents=True, exist_ok=True)
     if not folder.exists():
@@ -124,7 +124,7 @@ def small_beside_opencv(cubes: Path, repeats: int) -> None:
     words = [sys.executable, "-m", "outcrop", "locate", str(cubes / "small.npz")]
     words += [str(folder / "cube.npy"), "-o", str(table), "--overwrite"]
     slices = np.moveaxis(np.load(folder / "cube.npy", mmap_mode="r"), 1, 0)
-    # As after an installation, which compiles modules once.
+    # As after an installation: modules are compiled once.
     settings = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     ours, theirs = [], []
     for _ in range(repeats):
@@ -146,15 +146,15 @@ def small_beside_opencv(cubes: Path, repeats: int) -> None:
 
 CASES = {
     "noise at 10 dB": Case(noise_db=10),
-    "10 % foreign": Case(foreign=400),
-    "10 % foreign, noise at 10 dB": Case(foreign=400, noise_db=10),
+    "10 % of another cube": Case(others=400),
+    "10 % of another cube, noise at 10 dB": Case(others=400, noise_db=10),
     "clipped, blurred and compressed": Case(rough=True),
-    "the same, 10 % foreign": Case(rough=True, foreign=400),
+    "the same, 10 % of another cube": Case(rough=True, others=400),
     "axis 1": Case(axis=1),
     "axis 2": Case(axis=2),
     "axis unknown": Case(axis=None),
     "axis known again": Case(),
-    "flipped and turned": Case(patches=1000, flips=True),
+    "flipped and rotated": Case(patches=1000, flips=True),
     "1000 patches": Case(patches=1000),
     "2000 patches": Case(patches=2000),
     "8000 patches": Case(patches=8000),
@@ -168,33 +168,33 @@ def table(cubes: Path, only: str) -> None:
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name, case in CASES.items():
         if only in name:
-            told = in_a_process(cubes, case)
-            false = f"{told.false} of {case.foreign}" if case.foreign else ""
+            found = in_a_process(cubes, case)
+            false = f"{found.false} of {case.others}" if case.others else ""
             print(
-                f"| {name} | {case.patches} | {told.seconds:.1f} | {told.exact} | {told.missed} "
-                f"| {false} | {told.peak / (4 * np.prod(SHAPE)):.2f} |",
+                f"| {name} | {case.patches} | {found.seconds:.1f} | {found.exact} | {found.missed} "
+                f"| {false} | {found.peak / (4 * np.prod(SHAPE)):.2f} |",
                 flush=True,
             )
 
 
-def in_a_process(cubes: Path, case: Case) -> Told:
-    """Measured in a process of its own, whose peak memory is that of this case."""
+def in_a_process(cubes: Path, case: Case) -> Measured:
+    """Measure in a process of its own, so that peak memory belongs to this case."""
     words = [sys.executable, "-m", "benchmarks.locate", "--cubes", str(cubes)]
     done = subprocess.run(
         [*words, "--case", json.dumps(asdict(case))], capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise SystemExit(done.stderr)
-    return Told(**json.loads(done.stdout.splitlines()[-1]))
+    return Measured(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def measure(cubes: Path, case: Case) -> Told:
-    """Cut, damage, locate, and hold against the truth."""
+def measure(cubes: Path, case: Case) -> Measured:
+    """Cut patches, damage and locate them, and compare with the truth."""
     across = case.axis or 0
     cube = source(cubes, 0, case.slices)
     images, places = cut(cube, case.patches, across, seed=0)
-    if case.foreign:
-        others, nowhere = cut(source(cubes, 1, SHAPE[0]), case.foreign, across, seed=1)
+    if case.others:
+        others, nowhere = cut(source(cubes, 1, SHAPE[0]), case.others, across, seed=1)
         images = np.concatenate([images, others])
         places = np.concatenate([places, np.full_like(nowhere, -1)])
     labels = np.zeros(len(images), int)
@@ -207,7 +207,7 @@ def measure(cubes: Path, case: Case) -> Told:
     at = np.stack([found.index, found.row, found.column], axis=1)
     ours = places[:, 0] >= 0
     right = found.found & (at == places).all(axis=1) & (found.axis == across)
-    return Told(
+    return Measured(
         seconds,
         exact=int((right & (found.flip == truth.flip)).sum()),
         missed=int((ours & ~found.found).sum()),
@@ -217,7 +217,7 @@ def measure(cubes: Path, case: Case) -> Told:
 
 
 def source(cubes: Path, seed: int, slices: int) -> Path:
-    """The file of a cube, or of its first slices."""
+    """The file of a cube or of its first slices."""
     whole = cubes / str(seed) / "cube.npy"
     if slices == SHAPE[0]:
         return whole
@@ -240,7 +240,7 @@ def cut(path: Path, n: int, axis: int, seed: int) -> tuple[np.ndarray, np.ndarra
 
 
 def opencv(slices: np.ndarray, searches: int = 60) -> float:
-    """Seconds that one search of one slice for one patch takes, both cores at work.
+    """Seconds of one search of one slice for one patch, with all cores in use.
 
     The faster of two ways: its own threads, or a search on each core.
     """

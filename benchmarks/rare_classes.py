@@ -1,4 +1,4 @@
-"""Do pictures drawn by a VAE-GAN lift the scores of rare classes, beside mere repeats?"""
+"""Scores of rare classes with samples of a VAE-GAN, compared with repeated patches."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ import numpy as np
 from scipy.stats import t as student
 
 from benchmarks.machine import describe
-from outcrop.generative.drawing.codes import class_samples
-from outcrop.generative.model import VaeGanModel
-from outcrop.generative.network import VaeGan
-from outcrop.generative.recipe import VaeGanRecipe
-from outcrop.generative.training.engine import train_vaegan
+from outcrop.generative.codes import class_samples
+from outcrop.generative.run import VaeGanModel
+from outcrop.generative.settings import VaeGan, VaeGanRecipe
+from outcrop.generative.training import train_vaegan
 from outcrop.metrics.scores import score
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.cut import cut
@@ -37,7 +36,7 @@ NONE_RARE = "no class made rare"
 
 @dataclass(frozen=True)
 class Ground:
-    """Patches without positions, and their sides."""
+    """Patches without positions, and their split."""
 
     patches: PatchSet
     split: Split
@@ -53,7 +52,7 @@ class Ground:
         )
 
     def more(self, images: np.ndarray, labels: np.ndarray) -> Ground:
-        """With further training patches, each a piece of ground of its own."""
+        """The set with further training patches, each a spatial group of its own."""
         split, new = self.split, len(labels)
         groups = split.groups.max() + 1 + np.arange(new)
         return made(
@@ -74,10 +73,16 @@ def made(
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--seeds", default="1,2,3,4,5", help="of coasts, splits and trainings")
-    options.add_argument("--per-class", type=int, default=300, help="patches of a class at most")
-    options.add_argument("--keep", type=float, default=0.08, help="of the rare classes' patches")
-    options.add_argument("--whole", action="store_true", help="keep whole pieces of ground")
+    options.add_argument(
+        "--seeds", default="1,2,3,4,5", help="random seeds of coasts, splits and trainings"
+    )
+    options.add_argument(
+        "--per-class", type=int, default=300, help="maximum number of patches per class"
+    )
+    options.add_argument(
+        "--keep", type=float, default=0.08, help="share of the rare classes' patches"
+    )
+    options.add_argument("--whole", action="store_true", help="keep whole spatial groups")
     options.add_argument("--epochs", type=int, default=15, help="of the ResNet, on what is added")
     options.add_argument("--picture-epochs", type=int, default=20)
     options.add_argument("--picture-batch", type=int, default=16)
@@ -111,7 +116,7 @@ def one_coast(
         flush=True,
     )
     grounds = {way: filled(thin, rare, way, run.model, seed) for way in WAYS}
-    # As many steps for all: an epoch of more patches has more of them.
+    # All have the same number of steps: an epoch of more patches has more steps.
     patches = chosen.epochs * len(grounds[REPEATED].split.train)
     for way, ground in {**grounds, NONE_RARE: whole}.items():
         epochs = round(patches / len(ground.split.train))

@@ -19,14 +19,18 @@ from PIL import Image, ImageDraw
 
 from benchmarks.machine import describe, keep_memory
 from outcrop.files import write_json
-from outcrop.generative.frechet import frechet_at_infinity, frechet_distance, frechet_floor
-from outcrop.generative.neighbours import memorised, sample_precision_recall
-from outcrop.generative.network import VaeGan
-from outcrop.generative.recipe import VaeGanRecipe
+from outcrop.generative.loop import Evaluator
 from outcrop.generative.reconstruction import relative_error
 from outcrop.generative.run import read_vaegan_run
-from outcrop.generative.training.engine import train_vaegan
-from outcrop.generative.training.look import Looker
+from outcrop.generative.samples import (
+    frechet_at_infinity,
+    frechet_distance,
+    frechet_floor,
+    memorised,
+    sample_precision_recall,
+)
+from outcrop.generative.settings import VaeGan, VaeGanRecipe
+from outcrop.generative.training import train_vaegan
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.collection import open_patches
 from outcrop.patches.patchset import PatchSet, read_patches
@@ -59,17 +63,25 @@ _MOST = 10_000
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--data", default="../shared/data/cifar10-jpeg.tar.xz")
-    options.add_argument("--split", help="of a patch set; of a collection the sides it came with")
+    options.add_argument(
+        "--split", help="split of a patch set; default: the split of the collection"
+    )
     options.add_argument("--folder", type=Path, default=Path("scratch/vaegan"))
-    options.add_argument("--models", default=",".join(MAIN), help="with every seed")
-    options.add_argument("--also", default="", help="with the first seed")
+    options.add_argument(
+        "--models", default=",".join(MAIN), help="models that are trained with every seed"
+    )
+    options.add_argument("--also", default="", help="models that are trained with the first seed")
     options.add_argument("--seeds", default="0,1,2")
     options.add_argument("--epochs", type=int, default=30)
     options.add_argument("--batch", type=int, default=128)
     options.add_argument("--filters", type=int, default=64)
     options.add_argument("--latent", type=int, default=128)
-    options.add_argument("--patches", type=int, default=0, help="of each side at most; 0 for all")
-    options.add_argument("--parallel", type=int, default=12, help="trainings at a time")
+    options.add_argument(
+        "--patches", type=int, default=0, help="maximum number per side; 0 for all"
+    )
+    options.add_argument(
+        "--parallel", type=int, default=12, help="number of trainings at the same time"
+    )
     options.add_argument("--compile", default="auto")
     options.add_argument("--precision", default="auto")
     options.add_argument("--one", help=argparse.SUPPRESS)
@@ -84,7 +96,7 @@ def main() -> None:
     seeds = chosen.seeds.split(",")
     names = [f"{m}-s{seed}" for seed in seeds for m in chosen.models.split(",")]
     names += [f"{m}-s{seeds[0]}" for m in chosen.also.split(",") if m]
-    # The slow ones first; what needs another's discriminator waits for it.
+    # The slow ones first; a model that needs another's discriminator waits for it.
     names.sort(key=lambda name: ("vaegan" not in name, "gan" not in name))
     run(f"{JUDGE}-s0")
     with ThreadPoolExecutor(chosen.parallel) as pool:
@@ -108,7 +120,7 @@ def _first(name: str) -> bool:
 
 
 def run(name: str, *more: str) -> None:
-    """In a process of its own, unless it is finished."""
+    """Train in a separate process, unless the run is finished."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.vaegan", *sys.argv[1:], "--one", name, *more],
         env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")},
@@ -121,7 +133,7 @@ def run(name: str, *more: str) -> None:
 
 
 def pictures(chosen: argparse.Namespace) -> tuple[PatchSet, Split]:
-    """The patches to learn, and those held out."""
+    """The training patches and the held-out ones."""
     kept, sides = chosen.folder / "pictures.zarr", chosen.folder / "split.json"
     if not sides.exists():
         read = open_patches(chosen.data)
@@ -182,7 +194,7 @@ def one(chosen: argparse.Namespace, model: str, seed: str) -> None:
 
 
 def measured(chosen: argparse.Namespace, model: str, seed: str) -> None:
-    """Write what a model gives, in features of the judge and in pixels of held-out pictures."""
+    """Write the measures of a model, in features of the judge and in pixels of held-out images."""
     name = f"{model}-s{seed}"
     found = read_vaegan_run(chosen.folder / name)
     judge = read_run(chosen.folder / f"{JUDGE}-s0").classifier
@@ -216,12 +228,12 @@ def measured(chosen: argparse.Namespace, model: str, seed: str) -> None:
     if found.model.network.has_encoder:
         again = found.model.reconstruct(real)
         row["pixel_error"] = relative_error(
-            found.model.in_range(real), found.model.in_range(again), draws=1
+            found.model.normalised(real), found.model.normalised(again), draws=1
         ).value
         seen = judge.probabilities_and_features(again)[1]
         row["feature_error"] = relative_error(known, seen, draws=1).value
     dice = np.random.default_rng(0).permutation(len(real))[:64]
-    grids = Looker(real[np.sort(dice)], real[:2], None, 0).grids(found.model)
+    grids = Evaluator(real[np.sort(dice)], real[:2], None, 0).grids(found.model)
     for kind, picture in grids.items():
         Image.fromarray(picture).save(chosen.folder / f"{name}-{kind}.png")
     write_json(chosen.folder / f"{name}.json", row)
@@ -230,7 +242,7 @@ def measured(chosen: argparse.Namespace, model: str, seed: str) -> None:
 def table(rows: Sequence[dict[str, Any]], chosen: argparse.Namespace) -> None:
     """Median and range over the seeds."""
     print(f"\n{describe()}; {chosen.epochs} epochs, batch {chosen.batch}, seeds {chosen.seeds}")
-    print(f"Fréchet distance between two halves of the real pictures: {rows[0]['floor']:.3f}\n")
+    print(f"Fréchet distance between two halves of the real images: {rows[0]['floor']:.3f}\n")
     columns = {
         "Fréchet": "frechet",
         "at infinity": "frechet_at_infinity",
@@ -249,7 +261,7 @@ def table(rows: Sequence[dict[str, Any]], chosen: argparse.Namespace) -> None:
 
 
 def by_epoch(rows: Sequence[dict[str, Any]], chosen: argparse.Namespace) -> None:
-    """Medians over the seeds as training goes on, of the held-out pictures of every epoch."""
+    """Medians over the seeds by epoch, of measures of held-out images."""
     epochs = sorted({1, *(2**k for k in range(1, 8) if 2**k < chosen.epochs), chosen.epochs})
     for title, key in {"Fréchet": "frechet", "feature error": "feature_error"}.items():
         print(f"\n| {title} after epoch | {' | '.join(map(str, epochs))} |")
@@ -263,7 +275,7 @@ def by_epoch(rows: Sequence[dict[str, Any]], chosen: argparse.Namespace) -> None
 
 
 def sheet(names: Sequence[str], folder: Path) -> None:
-    """Side by side: samples, and beneath them held-out pictures above their reconstructions."""
+    """Write samples side by side, and below them held-out images above their reconstructions."""
     paths = [
         [path for kind in KINDS if (path := folder / f"{name}-{kind}.png").exists()]
         for name in names

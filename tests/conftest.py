@@ -15,7 +15,7 @@ from outcrop.training.engine import train
 from outcrop.training.run import Run
 from outcrop.workflow import compare
 from tests.tiny import DEVICE, NETWORK, PATCHES, RECIPE, SPLIT
-from tests.tiny_pictures import WAYS, learn
+from tests.tiny_generative import WAYS, learn
 
 # Its imports are those of QGIS's own Python (tests/gis.py).
 collect_ignore = ["qgis_child.py"]

@@ -1,4 +1,4 @@
-"""What can go wrong with `outcrop locate`, through the command line, as in `test_bad_input`."""
+"""Errors of `outcrop locate` on the command line, as in `test_bad_input`."""
 
 from __future__ import annotations
 
@@ -134,19 +134,19 @@ ROWS = {
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_one_line_says_what_is_wrong_and_nothing_is_left(world, monkeypatch, capfd, row):
+def test_a_wrong_input_gives_one_line_and_leaves_no_files(world, monkeypatch, capfd, row):
     monkeypatch.setattr("outcrop.executors._TIMEOUT", 0.5)
     check_refused(world, monkeypatch, capfd, *ROWS[row])
 
 
-def test_a_full_disk_leaves_nothing(world, tmp_path):
+def test_a_full_disk_leaves_no_files(world, tmp_path):
     command = LOCATE.replace("x.csv", str(tmp_path / "x.csv"))
     done = start(command, cwd=world, preexec_fn=largest_file(500))
     check(done.returncode, done.stdout, done.stderr, "x.csv", "disk is full")
     assert content(tmp_path) == {}
 
 
-def test_patches_none_of_which_is_found_are_told_and_a_set_of_them_is_refused(
+def test_a_search_that_finds_no_patch_writes_a_table_but_no_patch_set(
     world, tmp_path, monkeypatch, capfd
 ):
     monkeypatch.chdir(tmp_path)

@@ -14,9 +14,8 @@ from outcrop.cli.options import options_of
 from outcrop.cli.parser import parse
 from outcrop.cli.presets import PRESETS
 from outcrop.errors import OutcropError
-from outcrop.generative.network import VaeGan
 from outcrop.generative.plan import VaeGanPlan
-from outcrop.generative.recipe import PictureAugmentation, VaeGanRecipe
+from outcrop.generative.settings import GenerativeAugmentation, VaeGan, VaeGanRecipe
 from outcrop.models.architectures import MultiScaleNet, ResidualNet
 
 
@@ -374,7 +373,7 @@ def test_a_vaegan_is_trained_if_no_model_is_named():
     words = ["generative", "train", "p.zarr", "-o", "x"]
     assert parse(COMMANDS, words, "", "")[1]["model"] == VaeGanPlan()
     named = parse(COMMANDS, [*words, "--model", "gan", "--crop", "2"], "", "")[1]["model"]
-    augmentation = PictureAugmentation(crop=2)
+    augmentation = GenerativeAugmentation(crop=2)
     assert named == VaeGanPlan(VaeGan("gan"), VaeGanRecipe(augmentation=augmentation))
 
 

@@ -45,7 +45,7 @@ def test_a_seed_gives_the_same_image(image):
     assert (other.truth != image.truth).mean() > 0.1
 
 
-def test_first_image_and_labels_do_not_depend_on_how_many(coast, tmp_path):
+def test_the_first_image_and_its_labels_do_not_depend_on_the_number_of_images(coast, tmp_path):
     alone = make_coast(tmp_path / "alone", images=1, size=200, seed=5)
     for one, two in ((alone.scenes, coast.scenes), (alone.truths, coast.truths)):
         with rasterio.open(one[0]) as a, rasterio.open(two[0]) as b:
@@ -58,17 +58,17 @@ def test_first_image_and_labels_do_not_depend_on_how_many(coast, tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_every_class_is_there(seed):
+def test_every_class_exists(seed):
     counts = np.bincount(coast_image(seed % 3, size=200, seed=seed).truth.ravel(), minlength=7)
     assert (counts[1:] >= 200).all(), dict(zip(CLASSES, counts[1:], strict=True))
 
 
-def test_images_touch_and_their_ground_fits_together(coast):
+def test_adjacent_images_fit_together(coast):
     with rasterio.open(coast.truths[0]) as left, rasterio.open(coast.truths[1]) as right:
         assert left.bounds.right == right.bounds.left
         a, b = left.read(1), right.read(1)
         shift = round((left.bounds.top - right.bounds.top) / 10)
-    # Column 199 of the left image and column 0 of the right lie side by side on the ground.
+    # Column 199 of the left image and column 0 of the right one are adjacent.
     rows = np.arange(max(0, shift), min(200, 200 + shift))
     a, b = a[rows, -1], b[rows - shift, 0]
     seen = (a > 0) & (b > 0)
@@ -76,7 +76,7 @@ def test_images_touch_and_their_ground_fits_together(coast):
     assert (a == b)[seen].mean() > 0.85
 
 
-def test_files_say_what_they_hold(coast):
+def test_files_have_their_metadata(coast):
     for scene, truth in zip(coast.scenes, coast.truths, strict=True):
         with rasterio.open(scene) as raster:
             assert raster.crs.is_projected
@@ -104,7 +104,7 @@ def test_first_image_has_a_swath_edge(image):
     assert len(np.unique(gone.sum(axis=1))) > 3, "the edge is not slanted"
 
 
-def test_labels_agree_with_the_truth_but_not_wholly(coast):
+def test_labels_agree_with_most_of_the_truth(coast):
     right = drawn = 0
     for scene, truth in zip(coast.scenes, coast.truths, strict=True):
         with rasterio.open(truth) as raster:
@@ -128,14 +128,14 @@ def test_polygons_are_valid_and_do_not_overlap(coast):
     assert table.area.median() > 30 * 100
 
 
-def test_a_hand_can_mislabel(tmp_path):
+def test_polygons_can_be_mislabelled(tmp_path):
     coast = make_coast(tmp_path / "sloppy", 1, 200, 5, hand=Hand(mislabelled=1.0, slip=0.0))
     with rasterio.open(coast.truths[0]) as raster:
         known, labels = raster.read(1), burn(coast, coast.scenes[0].stem, raster)
     assert (labels == known)[labels > 0].mean() < 0.1
 
 
-def test_the_centre_pixel_does_not_decide(image):
+def test_the_centre_pixel_does_not_determine_the_class(image):
     seen = image.truth > 0
     pixels, classes = 100 * image.reflectance[:, seen].T, image.truth[seen]
     balanced = np.concatenate([np.flatnonzero(classes == k)[::7][:400] for k in range(1, 7)])
@@ -143,7 +143,7 @@ def test_the_centre_pixel_does_not_decide(image):
     assert 0.4 < model.score(pixels[balanced], classes[balanced]) < 0.85
 
 
-def test_near_ground_is_more_alike_than_far_ground(image):
+def test_ground_is_spatially_autocorrelated(image):
     near, far = [], []
     for k in range(1, 7):
         for shift, found in ((3, near), (60, far)):
@@ -166,7 +166,7 @@ def test_each_image_has_its_own_radiometry():
     assert blue > 2 * infrared > 0
 
 
-def test_fields_are_standard_and_fit_together():
+def test_fields_have_unit_variance_and_fit_together():
     x, y = np.arange(400.0), np.arange(300.0)
     whole = Draws(7).field("a", x, y, 5.0)
     part = Draws(7).field("a", x[100:200], y[50:90], 5.0)
@@ -176,7 +176,7 @@ def test_fields_are_standard_and_fit_together():
     assert abs(np.corrcoef(whole.ravel(), Draws(7).field("b", x, y, 5.0).ravel())[0, 1]) < 0.1
 
 
-def test_an_existing_folder_is_refused(tmp_path):
+def test_an_existing_folder_raises_an_error(tmp_path):
     with pytest.raises(OutcropError, match="exists already"):
         make_coast(tmp_path, images=1, size=64)
     assert list(tmp_path.iterdir()) == []
@@ -185,17 +185,17 @@ def test_an_existing_folder_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ({"images": 0}, "at least 1"),
-        ({"size": 63}, "at least 64"),
+        ({"images": 0}, "take 1 or more"),
+        ({"size": 63}, "take 64 or more"),
         ({"seed": -1}, "negative"),
     ],
 )
-def test_bad_arguments_give_one_line_and_no_folder(tmp_path, arguments, line):
+def test_wrong_arguments_give_one_line_and_no_folder(tmp_path, arguments, line):
     with pytest.raises(OutcropError, match=line) as error:
         make_coast(tmp_path / "new", **arguments)
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_smallest_coast_is_made(tmp_path):
+def test_the_smallest_coast_can_be_made(tmp_path):
     assert make_coast(tmp_path / "small", images=1, size=64, seed=1).labels.exists()

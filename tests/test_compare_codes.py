@@ -1,4 +1,4 @@
-"""Codes of a picture model as what the classical classifiers see in a comparison."""
+"""Codes of a generative model as features of classical classifiers in a comparison."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ import pytest
 
 from outcrop.errors import OutcropError
 from outcrop.files import write_json
-from outcrop.generative.network import VaeGan
+from outcrop.generative import training
 from outcrop.generative.plan import EncoderPlan, VaeGanPlan
-from outcrop.generative.recipe import VaeGanRecipe
 from outcrop.generative.run import read_vaegan_run
-from outcrop.generative.training import engine
+from outcrop.generative.settings import VaeGan, VaeGanRecipe
 from outcrop.models.baselines import Baseline
 from outcrop.reporting import write_report
 from outcrop.splits import BlockSplit, RandomSplit, random_counterpart, read_split
@@ -92,7 +91,7 @@ def test_each_kind_of_baseline_takes_part_once_more(made):
     assert scores(read_comparison(folder)) == scores(comparison)
 
 
-def test_what_it_says_is_what_the_baseline_says_of_the_codes(made, patches, split):
+def test_predictions_are_those_of_the_baseline_on_the_codes(made, patches, split):
     _, folder = made
     encoder = read_vaegan_run(folder / "encoder", "cpu").model
     seen, unseen = (
@@ -104,7 +103,7 @@ def test_what_it_says_is_what_the_baseline_says_of_the_codes(made, patches, spli
         np.testing.assert_array_equal(said[CODED][0], fitted.predict(unseen))
 
 
-def test_the_encoder_of_each_split_has_learnt_its_training_side(made, patches, split):
+def test_the_encoder_of_each_split_is_trained_on_its_training_side(made, patches, split):
     _, folder = made
     for name, wanted in (
         ("encoder", split),
@@ -113,7 +112,7 @@ def test_the_encoder_of_each_split_has_learnt_its_training_side(made, patches, s
         np.testing.assert_array_equal(read_split(folder / name / "split.json").sides, wanted.sides)
 
 
-def test_validation_images_teach_the_encoder_nothing(made, patches, split, tmp_path):
+def test_validation_images_do_not_influence_the_encoder(made, patches, split, tmp_path):
     comparison, folder = made
     spoiled = patches.images.copy()
     spoiled[split.validation] = 1e4
@@ -126,7 +125,7 @@ def test_validation_images_teach_the_encoder_nothing(made, patches, split, tmp_p
     assert scores(other) != scores(comparison)
 
 
-def test_an_encoder_can_be_added_and_not_taken_away(made, patches, split, tmp_path):
+def test_an_encoder_can_be_added_but_not_removed(made, patches, split, tmp_path):
     whole, _ = made
     folder = tmp_path / "c"
     compare(patches, split, folder, NETWORK, RECIPE)
@@ -140,26 +139,26 @@ def test_an_encoder_can_be_added_and_not_taken_away(made, patches, split, tmp_pa
     assert written(folder) == after
     with pytest.raises(OutcropError, match="continue with `outcrop generative compare"):
         compare(patches, split, folder, NETWORK, RECIPE, resume=True)
-    wider = replace(ENCODER, picture_network=VaeGan(latent=8, filters=4))
+    wider = replace(ENCODER, network=VaeGan(latent=8, filters=4))
     with pytest.raises(OutcropError, match=r"network\.latent was 4, is 8"):
         compare(patches, split, folder, NETWORK, RECIPE, resume=True, encoder=wider)
 
 
-def test_a_comparison_goes_on_where_its_encoders_stopped(
+def test_an_interrupted_comparison_continues_with_its_encoders(
     made, patches, split, tmp_path, monkeypatch
 ):
     whole, _ = made
-    real = engine.train_vaegan
+    real = training.train_vaegan
 
     def stop_at_second(patches, split, folder, *how, **more):
         if folder.name == "encoder-random":
             raise KeyboardInterrupt
         return real(patches, split, folder, *how, **more)
 
-    monkeypatch.setattr(engine, "train_vaegan", stop_at_second)
+    monkeypatch.setattr(training, "train_vaegan", stop_at_second)
     with pytest.raises(KeyboardInterrupt):
         compare(patches, split, tmp_path / "c", NETWORK, RECIPE, encoder=ENCODER)
-    monkeypatch.setattr(engine, "train_vaegan", real)
+    monkeypatch.setattr(training, "train_vaegan", real)
     again = compare(patches, split, tmp_path / "c", NETWORK, RECIPE, resume=True, encoder=ENCODER)
     assert scores(again) == scores(whole)
 
@@ -184,15 +183,15 @@ def test_the_command_line_to_the_page(home, monkeypatch, capfd):
     assert len(read_vaegan_run("by-line/encoder", "cpu").metrics) == 2
     assert run("report by-line") == 0
     page = Path("by-line/report.html").read_text()
-    # What the patches decided is written out.
-    decided = "--crop 0 --rotate true --gain 0.0 --jitter 0.0"
-    assert f"{options.replace('--device', f'{decided} --device')} {theirs} --output NEW</" in page
+    # Defaults that depend on the patches are written out.
+    resolved = "--crop 0 --rotate true --gain 0.0 --jitter 0.0"
+    assert f"{options.replace('--device', f'{resolved} --device')} {theirs} --output NEW</" in page
 
 
-def test_the_page_says_where_options_cannot(made, tmp_path):
+def test_the_page_has_a_remark_where_options_do_not_suffice(made, tmp_path):
     folder = tmp_path / "c"
     shutil.copytree(made[1], folder)
-    remark = "the encoder's recipe, encoder/config.json, is another"
+    remark = "the encoder has another recipe, encoder/config.json"
     assert remark not in html.unescape(write_report(folder).read_text())
     path = folder / "encoder" / "config.json"
     config = json.loads(path.read_text())
@@ -202,7 +201,7 @@ def test_the_page_says_where_options_cannot(made, tmp_path):
 
 
 def brightness(images):
-    """The mean of each band, as features that nothing learnt."""
+    """The mean of each band, as features that are not learnt."""
     return images.mean(axis=(2, 3))
 
 
@@ -214,7 +213,7 @@ def flat(images):
     return images.mean(axis=(1, 2, 3))
 
 
-def test_a_function_of_images_takes_part_too(patches, split, tmp_path):
+def test_a_function_of_images_can_be_an_encoder(patches, split, tmp_path):
     folder = tmp_path / "c"
     found = compare(patches, split, folder, NETWORK, RECIPE, encoder=brightness)
     (row,) = [one for one in found.rows if one.features == "brightness"]
@@ -240,13 +239,13 @@ def test_a_function_of_images_takes_part_too(patches, split, tmp_path):
     ("encoder", "message"),
     [(flat, r"flat returns .* shape"), (VaeGanPlan, "pass a plan"), (7, "pass a plan")],
 )
-def test_an_encoder_that_is_none_is_refused(patches, split, tmp_path, encoder, message):
+def test_a_wrong_encoder_raises_an_error(patches, split, tmp_path, encoder, message):
     with pytest.raises(OutcropError, match=message):
         compare(patches, split, tmp_path / "c", NETWORK, RECIPE, encoder=encoder)
     assert not (tmp_path / "c").exists()
 
 
-def test_a_plan_learns_features_as_comparisons_want_them():
+def test_a_plan_has_the_methods_of_learnt_features():
     assert isinstance(ENCODER, LearntFeatures)
     assert ENCODER.title == "VAE-GAN code"
 
@@ -254,7 +253,7 @@ def test_a_plan_learns_features_as_comparisons_want_them():
 def test_flips_seed_and_machine_are_those_of_the_classifier():
     theirs = replace(RECIPE, seed=5, augmentation=replace(RECIPE.augmentation, flip=False))
     plan = EncoderPlan(model_epochs=7).beside(theirs)
-    recipe = plan.picture_recipe
+    recipe = plan.recipe
     assert (recipe.epochs, recipe.seed, recipe.machine) == (7, 5, theirs.machine)
     assert not recipe.augmentation.flip
     assert recipe.batch == VaeGanRecipe().batch
@@ -272,5 +271,5 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_bad_input_is_told_in_a_line(home, name, monkeypatch, capfd):
+def test_a_wrong_input_gives_one_line(home, name, monkeypatch, capfd):
     check_refused(home, monkeypatch, capfd, *REFUSED[name])

@@ -11,11 +11,9 @@ from sklearn.model_selection import cross_val_score
 
 from outcrop.errors import OutcropError
 from outcrop.synthetic.cube import CLASSES, Earth, Survey, make_cube, random_patches
-from outcrop.synthetic.cube.earth import CHAOTIC, FAULTED, PARALLEL, SALT
-from outcrop.synthetic.cube.faults import Fault, displace
-from outcrop.synthetic.cube.grid import Grid
-from outcrop.synthetic.cube.strata import Strata
-from outcrop.synthetic.cube.wavelet import (
+from outcrop.synthetic.cube.bodies import Fault, displace
+from outcrop.synthetic.cube.earth import CHAOTIC, FAULTED, PARALLEL, SALT, Strata
+from outcrop.synthetic.cube.survey import (
     DEEP,
     REACH,
     SHALLOW,
@@ -25,7 +23,7 @@ from outcrop.synthetic.cube.wavelet import (
     ricker,
     wavelets,
 )
-from outcrop.synthetic.draws import Draws
+from outcrop.synthetic.draws import Draws, Grid
 from tests.command_line import run
 
 SHAPE = (64, 96, 128)
@@ -43,7 +41,7 @@ def clean(earth):
 
 
 def unlike_neighbours(amplitudes, apart=3):
-    """1 - the local correlation with the trace `apart` crosslines on, over 9 samples."""
+    """1 - the local correlation with the trace `apart` crosslines away, over 9 samples."""
     a, b = amplitudes[:, apart:], amplitudes[:, :-apart]
 
     def local(values):
@@ -68,7 +66,7 @@ def test_a_seed_gives_the_same_bytes(tmp_path):
     assert not np.allclose(np.load(one.volume), np.load(other.volume))
 
 
-def test_files_say_what_they_hold(tmp_path):
+def test_files_have_their_contents(tmp_path):
     made = make_cube(tmp_path / "cube", (32, 50, 70), seed=4, noise_db=20)
     volume = np.load(made.volume, mmap_mode="r", allow_pickle=False)
     classes = np.load(made.classes, mmap_mode="r", allow_pickle=False)
@@ -90,7 +88,7 @@ def test_an_inline_does_not_depend_on_its_slab(earth):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_each_class_takes_a_twentieth_and_most_voxels_have_one(seed):
+def test_each_class_has_a_twentieth_and_most_voxels_have_a_class(seed):
     _, classes = Survey(Earth.draw(SHAPE, seed), None).slab(range(SHAPE[0]))
     shares = np.bincount(classes.ravel(), minlength=5) / classes.size
     assert (shares[1:] >= 0.05).all(), dict(zip(CLASSES, shares[1:], strict=True))
@@ -98,17 +96,17 @@ def test_each_class_takes_a_twentieth_and_most_voxels_have_one(seed):
 
 
 @pytest.mark.parametrize("noise_db", [0.0, 12.0])
-def test_signal_and_noise_are_as_strong_as_asked(earth, clean, noise_db):
+def test_signal_and_noise_have_the_requested_power(earth, clean, noise_db):
     noisy, classes = Survey(earth, noise_db).slab(range(SHAPE[0]))
     noise = noisy - clean[0]
     np.testing.assert_array_equal(classes, clean[1])
     assert clean[0].std() == pytest.approx(1, abs=0.05)
     assert 10 * np.log10(clean[0].var() / noise.var()) == pytest.approx(noise_db, abs=0.5)
-    # Inlines must not share their noise.
+    # Inlines must have independent noise.
     assert abs(np.corrcoef(noise[10].ravel(), noise[20].ravel())[0, 1]) < 0.05
 
 
-def test_infinite_decibels_are_no_noise(earth, clean):
+def test_infinite_decibels_give_no_noise(earth, clean):
     silent, _ = Survey(earth, float("inf")).slab(range(3))
     np.testing.assert_allclose(silent, clean[0][:3], atol=1e-5)
 
@@ -127,19 +125,19 @@ def test_a_spike_becomes_the_wavelet_of_its_depth():
     trace = record(coefficients, wavelets(400))[0, 0]
     peak = SHALLOW + (250.5 / 400) * (DEEP - SHALLOW)
     near = np.arange(250 - REACH + 1, 250 + REACH)
-    expected = 0.25 * ricker(near - 250.5, peak)  # the spread leaves half along each of two axes
+    expected = 0.25 * ricker(near - 250.5, peak)  # the spread halves it along each of two axes
     np.testing.assert_allclose(trace[near], expected, atol=1e-6)
     assert np.abs(trace[: 250 - REACH]).max() == 0
 
 
-def test_power_of_recorded_noise_is_as_told():
+def test_the_power_of_recorded_noise_is_as_computed():
     matrix = wavelets(300)
     coefficients = np.random.default_rng(0).standard_normal((40, 40, len(matrix)), np.float32)
     power = np.mean(record(coefficients, matrix) ** 2)
     assert power == pytest.approx(noise_power(matrix), rel=0.05)
 
 
-def test_frequency_falls_with_depth_and_stays_near_the_wavelets():
+def test_frequency_decreases_with_depth_as_that_of_the_wavelets():
     shape = (32, 48, 512)
     traces, _ = Survey(Earth.draw(shape, 0), None).slab(range(0, 32))
 
@@ -182,11 +180,11 @@ def displaced(fault, inline):
     return (depth - grid.sample)[0], broken[0]
 
 
-def test_a_fault_throws_the_hanging_wall_down():
+def test_a_fault_displaces_the_hanging_wall_downwards():
     shift, broken = displaced(FAULT, inline=0)
     row = shift[:, 100]
-    # The plane dips to higher crosslines, so the hanging wall lies there. It sank: its samples hold
-    # rock of less stratigraphic depth.
+    # The plane dips to higher crosslines, so the hanging wall is there. It moved down: its samples
+    # have rock of smaller stratigraphic depth.
     assert row[101] < 0 < row[99]
     assert row[99] - row[101] == pytest.approx(FAULT.throw, rel=0.1)
     assert shift[119, 140] - shift[121, 140] == pytest.approx(0.75 * FAULT.throw, rel=0.1)
@@ -203,7 +201,7 @@ def test_a_fault_ends_at_its_tip_line():
     assert near > 2 * far > 0
 
 
-def test_a_window_holds_all_that_a_fault_moves():
+def test_a_window_contains_all_displacement_of_a_fault():
     grid = Grid.of(range(-5, 5), range(-100, 101), range(200))
     fault = replace(FAULT, strike=1.1, bend=8.0)
     whole = np.zeros(grid.shape, dtype=np.float32)
@@ -214,7 +212,7 @@ def test_a_window_holds_all_that_a_fault_moves():
     assert not hurt.any()
 
 
-def test_salt_is_where_the_classes_say(earth, clean):
+def test_salt_has_its_class(earth, clean):
     amplitudes, classes = clean
     salt = earth.salt
     i, x = round(salt.inline), round(salt.crossline)
@@ -226,21 +224,21 @@ def test_salt_is_where_the_classes_say(earth, clean):
         (np.arange(SHAPE[1]) - salt.crossline) / salt.radii[1],
     )
     assert not (classes[far > 2] == SALT).any()
-    # A bright top over a weak inside.
+    # A strong reflection at the top and weak ones inside.
     bright = np.abs(amplitudes[i, x, top - 6 : top + 6]).max()
     assert bright > 4 * amplitudes[classes == SALT].std()
     assert amplitudes[classes == SALT].std() < 0.8 * amplitudes[classes == PARALLEL].std()
 
 
-def test_layers_stand_up_beside_the_salt(earth):
-    """Far from the dome uplift is nothing, at its flank it is most, between them a syncline."""
+def test_layers_are_upturned_beside_the_salt(earth):
+    """Uplift is 0 far from the dome and largest at its flank, with a syncline between."""
     away = earth.salt.uplift(np.array([1.0, 1.5, 2.2, 5.0], dtype=np.float32))
     assert away[0] == pytest.approx(earth.salt.lift, rel=0.05)
     assert away[0] > away[1] > 0 > away[2]
     assert abs(away[3]) < 0.01 * earth.salt.lift
 
 
-def test_horizons_are_continuous_where_the_classes_say(clean):
+def test_horizons_are_continuous_in_their_class(clean):
     amplitudes, classes = clean
     unlike = unlike_neighbours(amplitudes)
     middle = classes[:, 1:-2, 4:-4]
@@ -249,7 +247,7 @@ def test_horizons_are_continuous_where_the_classes_say(clean):
     assert median[PARALLEL] < median[FAULTED]
 
 
-def test_fields_are_standard_and_fit_together():
+def test_fields_have_unit_variance_and_fit_together():
     grid = Grid.of(range(60), range(70), range(80))
     whole = grid.field(Draws(7), "a", (4, 5, 6))
     part = Grid.of(range(20, 30), range(70), range(5, 90)).field(Draws(7), "a", (4, 5, 6))
@@ -276,7 +274,7 @@ def test_patches_lie_in_their_slice_and_show_their_class(clean, axis):
         np.testing.assert_array_equal(plane[r : r + 12, c : c + 12], patches[k])
 
 
-def test_places_depend_on_the_seed_alone_and_memory_mapped_cubes_will_do(clean, tmp_path):
+def test_places_depend_on_the_seed_alone_also_for_memory_mapped_cubes(clean, tmp_path):
     _, classes = clean
     np.save(tmp_path / "classes.npy", classes)
     mapped = np.load(tmp_path / "classes.npy", mmap_mode="r")
@@ -289,7 +287,7 @@ def test_places_depend_on_the_seed_alone_and_memory_mapped_cubes_will_do(clean, 
     assert (one.row != other.row).any()
 
 
-def test_strength_does_not_give_the_class_away_but_texture_does(earth):
+def test_texture_but_not_amplitude_separates_the_classes(earth):
     amplitudes, classes = Survey(earth, 15.0).slab(range(SHAPE[0]))
     size = 16
     places = random_patches(classes, 0, size, 120, seed=0)
@@ -311,14 +309,14 @@ def test_strength_does_not_give_the_class_away_but_texture_does(earth):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ({"axis": 3}, "axis: 3 is not one"),
+        ({"axis": 3}, "axis: 3 is not an axis"),
         ({"size": 65}, "does not fit slices of"),
         ({"size": 0}, "does not fit slices of"),
-        ({"size": 60}, "class 'chaotic': only 0 of 5 places"),
-        ({"per_class": 100_000}, "ask for fewer or smaller patches"),
+        ({"size": 60}, "class 'chaotic': has .* at only 0 of 5 places"),
+        ({"per_class": 100_000}, "take fewer or smaller patches"),
     ],
 )
-def test_places_that_cannot_be_found_give_one_line(clean, arguments, line):
+def test_too_few_places_raise_an_error(clean, arguments, line):
     settings = {"axis": 2, "size": 12, "per_class": 5, "seed": 0} | arguments
     with pytest.raises(OutcropError, match=line) as error:
         random_patches(clean[1], **settings)
@@ -338,14 +336,14 @@ def test_places_that_cannot_be_found_give_one_line(clean, arguments, line):
         ({"noise_db": -1e9}, "take -100 or more"),
     ],
 )
-def test_bad_arguments_give_one_line_and_no_folder(tmp_path, arguments, line):
+def test_wrong_arguments_give_one_line_and_no_folder(tmp_path, arguments, line):
     with pytest.raises(OutcropError, match=line) as error:
         make_cube(tmp_path / "new", **({"shape": SHAPE} | arguments))
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_existing_folder_and_a_missing_parent_are_refused(tmp_path):
+def test_an_existing_folder_and_a_missing_parent_raise_an_error(tmp_path):
     with pytest.raises(OutcropError, match="exists already"):
         make_cube(tmp_path, SHAPE)
     with pytest.raises(OutcropError, match="does not exist; make it first"):
@@ -372,7 +370,7 @@ def test_the_command_line_makes_a_cube(tmp_path, capsys):
         ("--noise-db nan", "--noise-db: expected a number"),
     ],
 )
-def test_the_command_line_refuses_in_one_line(tmp_path, capsys, options, line):
+def test_the_command_line_gives_one_line_for_wrong_options(tmp_path, capsys, options, line):
     assert run(f"synthetic cube -o {tmp_path}/cube {options}") == 2
     told = capsys.readouterr().err
     assert line in told

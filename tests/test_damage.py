@@ -35,7 +35,7 @@ def labels():
 
 
 def restored(damaged, truth):
-    """The originals in their order, as far as the truth can tell."""
+    """The originals in their order, restored by means of the truth."""
     images = np.empty(damaged.shape)
     for k, source in enumerate(truth.order):
         grey = unflip(damaged[k], truth.flip[k])
@@ -70,7 +70,7 @@ def test_there_are_eight_flips_and_two_in_a_row_are_one_of_them():
 @pytest.mark.parametrize("per", ["patch", "set"])
 @pytest.mark.parametrize("flips", [False, True])
 @pytest.mark.parametrize(("bits", "kind"), [(5, np.uint8), (8, np.uint8), (16, np.uint16)])
-def test_the_truth_undoes_all_but_the_rounding(images, labels, per, flips, bits, kind):
+def test_the_truth_undoes_everything_except_rounding(images, labels, per, flips, bits, kind):
     before = images.copy()
     damaged, relabelled, truth = damage(images, labels, 3, per=per, flips=flips, bits=bits)
     assert (damaged.dtype, damaged.shape) == (kind, images.shape)
@@ -86,7 +86,7 @@ def test_the_truth_undoes_all_but_the_rounding(images, labels, per, flips, bits,
     np.testing.assert_allclose(restored(damaged, truth), images, atol=1.01 * half_a_step)
 
 
-def test_a_seed_gives_the_same_damage_and_options_do_not_disturb_one_another(images, labels):
+def test_a_seed_gives_the_same_damage_and_options_are_independent(images, labels):
     everything = {"flips": True, "noise_db": 10, "blur": 0.7, "jpeg_quality": 80, "clip": (1, 99)}
     one, _, truth = damage(images, labels, 5, **everything)
     same, _, again = damage(images, labels, 5, **everything)
@@ -100,7 +100,7 @@ def test_a_seed_gives_the_same_damage_and_options_do_not_disturb_one_another(ima
     assert (plain.flip == "none").all()
 
 
-def test_patches_come_shuffled_sorted_or_as_they_were(images, labels):
+def test_patches_are_shuffled_sorted_or_in_order(images, labels):
     _, kept, truth = damage(images, labels, 0, order="kept")
     np.testing.assert_array_equal(truth.order, np.arange(40))
     np.testing.assert_array_equal(kept, labels)
@@ -112,7 +112,7 @@ def test_patches_come_shuffled_sorted_or_as_they_were(images, labels):
 
 
 @pytest.mark.parametrize("noise_db", [0.0, 10.0, 20.0])
-def test_noise_is_as_strong_as_asked(images, labels, noise_db):
+def test_noise_has_the_requested_power(images, labels, noise_db):
     damaged, _, truth = damage(images, labels, 0, noise_db=noise_db, bits=16, contrast=(0.1, 0.2))
     noise = restored(damaged, truth) - images
     ratios = images.var(axis=(1, 2)) / noise.var(axis=(1, 2))
@@ -159,7 +159,7 @@ def test_bands_share_one_damage(images, labels):
     np.testing.assert_allclose(restored(damaged, truth), stack, atol=8 / truth.gain.min())
 
 
-def test_oblong_patches_keep_their_shape(images, labels):
+def test_patches_that_are_not_square_keep_their_shape(images, labels):
     damaged, _, truth = damage(images[:, :20], labels, 0, flips=True)
     assert set(truth.flip) == set(KEEP_SHAPE)
     np.testing.assert_allclose(
@@ -178,25 +178,25 @@ def test_constant_patches_stay_constant():
     [
         ({"bits": 0}, "not from 1 to 16"),
         ({"bits": 17}, "not from 1 to 16"),
-        ({"clip": (99, 1)}, "no percentiles in order"),
-        ({"clip": (-1, 99)}, "no percentiles in order"),
+        ({"clip": (99, 1)}, "not percentiles in rising order"),
+        ({"clip": (-1, 99)}, "not percentiles in rising order"),
         ({"bits": 16, "jpeg_quality": 80}, "a JPEG holds 8 bits"),
         ({"jpeg_quality": 0}, "not from 1 to 95"),
     ],
 )
-def test_bad_options_give_one_line(images, labels, options, line):
+def test_wrong_options_raise_an_error(images, labels, options, line):
     with pytest.raises(OutcropError, match=line) as error:
         damage(images, labels, 0, **options)
     assert "\n" not in str(error.value)
 
 
-def test_every_patch_wants_a_label(images, labels):
+def test_a_missing_label_raises_an_error(images, labels):
     with pytest.raises(OutcropError, match="39 for 40 patches"):
         damage(images, labels[1:], 0)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_patches_with_gaps_are_refused(images, labels, value):
+def test_patches_with_gaps_raise_an_error(images, labels, value):
     broken = images.copy()
     broken[3, 2, 1] = value
     with pytest.raises(OutcropError, match="not finite"):

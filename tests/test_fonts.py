@@ -11,7 +11,7 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from outcrop import fonts
-from outcrop.generative.drawing.sheet import Row, Sheet
+from outcrop.generative.grids import Row, Sheet
 from outcrop.reporting.html import chart, svg
 from outcrop.training.figures import confusion_figure
 

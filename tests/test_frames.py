@@ -72,6 +72,21 @@ def test_an_audit_is_a_row_a_finding(patches):
     assert repr(found) == f"Audit({found.summary})"
 
 
+def test_located_patches_are_a_row_each(tmp_path):
+    volume = noise(20, size=40)[:, 0]
+    images = np.concatenate([volume[:3, 4:20, 6:22], noise(1, size=16, seed=5)[0]])
+    path = tmp_path / "cube.npy"
+    np.save(path, volume)
+    found = oc.locate(images, path, axis=0)
+    frame = found.to_frame(patch_set(images[:, None], np.arange(4) % 2))
+    assert frame["found"].tolist() == [True, True, True, False]
+    assert frame["index"].tolist()[:3] == [0, 1, 2]
+    assert frame["row"].isna().tolist() == [False, False, False, True]
+    assert frame["label"].nunique() == 2
+    assert repr(found) == f"Located(3 of 4 patches found in {path})"
+    assert "<table" in found._repr_html_()
+
+
 def test_a_mapped_scene_is_a_row_a_class_and_a_picture(class_map, tmp_path):
     found = MappedScene({"classes": class_map}, ("<rice>", "water"))
     frame = found.to_frame()

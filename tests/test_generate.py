@@ -1,4 +1,4 @@
-"""`outcrop generative draw`: what a VAE-GAN draws, on tiny networks."""
+"""`outcrop generative draw` with tiny networks."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from PIL import Image
 
 import outcrop as oc
 from outcrop.errors import OutcropError
-from outcrop.generative.drawing.generate import generate
-from outcrop.generative.grids import shown
-from outcrop.generative.network import VaeGan
-from outcrop.generative.recipe import VaeGanRecipe
+from outcrop.generative.drawing import generate
+from outcrop.generative.grids import to_rgb
 from outcrop.generative.run import read_vaegan_run
-from outcrop.generative.training.engine import train_vaegan
+from outcrop.generative.settings import VaeGan, VaeGanRecipe
+from outcrop.generative.training import train_vaegan
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits.split import Split
@@ -32,10 +31,10 @@ ENLARGED = 3
 
 
 def some_patches(size=32, seed=0):
-    """Three classes that differ in brightness and stripes, in units far from 0 to 255."""
-    random = np.random.default_rng(seed)
+    """Three classes that differ in brightness and stripes, with values far above 255."""
+    rng = np.random.default_rng(seed)
     labels = np.arange(96) % 3
-    images = random.normal(1000, 60, (96, 3, size, size)) + 400 * labels[:, None, None, None]
+    images = rng.normal(1000, 60, (96, 3, size, size)) + 400 * labels[:, None, None, None]
     images[labels == 1, :, ::4] += 300
     return PatchSet(images.astype(np.uint16), labels, CLASSES, ("blue", "green", "red"))
 
@@ -55,11 +54,11 @@ HELD_OUT = set(SPLIT.validation.tolist())
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """A folder with a VAE-GAN, a GAN, judges, and the patches they were trained on."""
+    """A folder with a VAE-GAN, a GAN, judges, and their patches."""
     place = tmp_path_factory.mktemp("generate")
     PATCHES.save(place / "p.zarr")
     some_patches(seed=1).subset(np.arange(90)).save(place / "other.zarr")
-    # Enough steps for pictures to depend on their codes by more than rounding takes away.
+    # Enough steps that images differ between codes by more than rounding.
     recipe = VaeGanRecipe(epochs=6, batch=12, learning_rate=2e-3, machine=CPU)
     for parts in ("vaegan", "gan"):
         network = VaeGan(parts, latent=4, filters=4)
@@ -74,7 +73,7 @@ def place(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def drawn(place):
-    """All that there is, through the real command line: its folder."""
+    """The folder of a command with all parts."""
     folder = place / "drawn"
     command = f"generative draw {place}/vaegan {place}/p.zarr -o {folder} --number 20 --per-class 7"
     assert run(f"{command} --judge {place}/judge --between 3,17 --device cpu") == 0
@@ -91,7 +90,7 @@ def contents(folder):
 
 
 def with_split(run, split, folder):
-    """The run as if it had been made of other sides."""
+    """The run with another split."""
     shutil.copytree(run.folder, folder)
     (folder / "split.json").unlink()
     split.save(folder / "split.json")
@@ -99,7 +98,7 @@ def with_split(run, split, folder):
 
 
 def picture_in(sheet, picture):
-    """Whether a picture, enlarged, stands somewhere in a sheet, pixel by pixel."""
+    """Whether a sheet contains an enlarged picture, pixel by pixel."""
     wanted = picture.repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1)
     height, width, _ = wanted.shape
     corners = np.argwhere((sheet[: 1 - height, : 1 - width] == wanted[0, 0]).all(axis=2))
@@ -109,7 +108,7 @@ def picture_in(sheet, picture):
     )
 
 
-def test_a_folder_with_everything(drawn):
+def test_the_folder_has_all_parts(drawn):
     names = ("attributes", "interpolation", "nearest", "reconstructions", "samples")
     files = {"arrays.npz", "classes.npz", "measures.json", *(f"{name}.png" for name in names)}
     assert set(contents(drawn)) == files
@@ -127,22 +126,22 @@ def test_sheets_show_the_arrays(drawn, vaegan):
         for name in names:
             images = arrays[name].reshape(-1, 3, 32, 32)
             assert images.dtype == np.uint16
-            seen = shown(vaegan.model.in_range(images), vaegan.model.bands)
+            seen = to_rgb(vaegan.model.normalised(images), vaegan.model.bands)
             assert all(picture_in(pixels, picture) for picture in seen), name
             assert not picture_in(pixels, 255 - seen[0])
 
 
-def test_the_nearest_of_all_samples_stand_above_their_nearest_training_pictures(drawn, vaegan):
+def test_the_nearest_samples_are_shown_with_their_nearest_training_images(drawn, vaegan):
     arrays = np.load(drawn / "arrays.npz")
     pixels = np.asarray(Image.open(drawn / "nearest.png").convert("RGB"))
     order = np.argsort(arrays["nearest_distances"][:, 0])
     for sample in order[:12]:
         images = [arrays["samples"][sample], *PATCHES.images[arrays["nearest"][sample]]]
-        seen = shown(vaegan.model.in_range(np.stack(images)), vaegan.model.bands)
+        seen = to_rgb(vaegan.model.normalised(np.stack(images)), vaegan.model.bands)
         assert all(picture_in(pixels, picture) for picture in seen)
 
 
-def test_nearest_training_pictures_are_those_of_the_judge(drawn, place):
+def test_nearest_training_images_are_those_in_features_of_the_judge(drawn, place):
     arrays = np.load(drawn / "arrays.npz")
     judge = oc.read_run(place / "judge", "cpu").classifier
     of_samples, of_train, of_held_out = (
@@ -160,7 +159,7 @@ def test_nearest_training_pictures_are_those_of_the_judge(drawn, place):
     np.testing.assert_allclose(arrays["held_out_distances"], usual, rtol=1e-4)
 
 
-def test_what_is_drawn_fits_together(drawn, vaegan):
+def test_the_arrays_are_consistent(drawn, vaegan):
     arrays, model = np.load(drawn / "arrays.npz"), vaegan.model
     assert len(np.unique(arrays["samples"], axis=0)) == 20
     np.testing.assert_array_equal(arrays["samples"], model.decode(arrays["sample_codes"]))
@@ -177,7 +176,7 @@ def test_what_is_drawn_fits_together(drawn, vaegan):
     np.testing.assert_array_equal(arrays["attributes"][:, 0], again[sources])
 
 
-def test_classes_come_from_the_training_side_alone(drawn, vaegan):
+def test_class_means_are_those_of_the_training_side(drawn, vaegan):
     found = np.load(drawn / "arrays.npz")["class_codes"]
     train = SPLIT.train
     for k in range(3):
@@ -186,7 +185,7 @@ def test_classes_come_from_the_training_side_alone(drawn, vaegan):
         np.testing.assert_allclose(found[k], wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_pictures_of_classes_can_be_read_as_a_collection(drawn, vaegan):
+def test_samples_of_classes_can_be_read_as_a_collection(drawn, vaegan):
     found = oc.open_patches(str(drawn / "classes.npz"))
     assert found.classes == CLASSES
     assert found.bands == PATCHES.bands
@@ -198,9 +197,8 @@ def test_pictures_of_classes_can_be_read_as_a_collection(drawn, vaegan):
     np.testing.assert_array_equal(found.labels, labels)
 
 
-def test_measures_stand_beside_their_yardsticks(drawn, place):
-    told = json.loads((drawn / "measures.json").read_text())
-    measures = told["measures"]
+def test_measures_have_reference_values(drawn, place):
+    measures = json.loads((drawn / "measures.json").read_text())["measures"]
     wanted = f"features of ResNet-8 trained by outcrop ({place}/judge); not the FID"
     assert measures["features"] == wanted
     assert measures["sampled"]["pictures"] == measures["reconstructed"]["pictures"] == 24
@@ -218,42 +216,42 @@ def test_measures_are_those_of_the_arrays(drawn, vaegan):
     model = vaegan.model
     real = PATCHES.images[SPLIT.validation]
     again = model.reconstruct(real)
-    told = json.loads((drawn / "measures.json").read_text())["measures"]["reconstructed"]
+    found = json.loads((drawn / "measures.json").read_text())["measures"]["reconstructed"]
     blue = np.sqrt(np.mean((real[:, 0].astype(float) - again[:, 0]) ** 2))
-    np.testing.assert_allclose(told["band_errors"]["blue"], blue)
-    error = oc.relative_error(model.in_range(real), model.in_range(again)).value
-    np.testing.assert_allclose(told["pixel_error"]["value"], error)
+    np.testing.assert_allclose(found["band_errors"]["blue"], blue)
+    error = oc.relative_error(model.normalised(real), model.normalised(again)).value
+    np.testing.assert_allclose(found["pixel_error"]["value"], error)
 
 
-def test_what_is_printed_says_whose_features_and_what_to_hold_against(place, tmp_path, capfd):
+def test_printed_measures_name_their_features_and_references(place, tmp_path, capfd):
     command = f"generative draw {place}/vaegan {place}/p.zarr -o {tmp_path}/d --judge {place}/judge"
     assert run(command) == 0
     out, err = capfd.readouterr()
     assert "trained by outcrop" in out
     assert "not the FID" in out
-    for piece in ("real pictures", "no copies", "50 % the mean picture", "rice field"):
+    for piece in ("real images", "no copies", "50 % the mean image", "rice field"):
         assert piece in out
     assert f"{tmp_path}/d/nearest.png" in out
     assert err == ""
 
 
-def test_the_seed_decides_and_nothing_else(vaegan, place, tmp_path):
+def test_the_output_depends_on_the_seed_alone(vaegan, place, tmp_path):
     judge = oc.read_run(place / "judge", "cpu")
     for name, seed in (("one", 5), ("two", 5), ("three", 6)):
         generate(vaegan, tmp_path / name, PATCHES, 12, seed, judge, per_class=2)
     one, two, three = (contents(tmp_path / name) for name in ("one", "two", "three"))
     assert one == two
     alike = {name for name in one if one[name] == three[name]}
-    # All that is held out is shown, whatever the seed.
+    # All held-out images are shown, whatever the seed.
     assert alike == {"reconstructions.png"}
 
 
-def test_more_samples_begin_with_the_same(vaegan, tmp_path):
+def test_a_larger_number_adds_samples(vaegan, tmp_path):
     few, many = (generate(vaegan, tmp_path / str(n), number=n).arrays["samples"] for n in (3, 9))
     np.testing.assert_array_equal(few, many[:3])
 
 
-def test_without_patches_there_are_samples_and_a_way_between_two(vaegan, tmp_path):
+def test_without_patches_there_are_samples_and_an_interpolation(vaegan, tmp_path):
     found = generate(vaegan, tmp_path / "d", number=1)
     assert {path.name for path in found.files} == {
         "arrays.npz", "interpolation.png", "measures.json", "samples.png"
@@ -268,19 +266,19 @@ def test_without_a_judge_distances_are_in_pixels(vaegan, tmp_path):
     assert found.measures.features == ""
     assert found.measures.sampled is found.measures.retrieval is None
     assert found.measures.reconstructed.feature_error is None
-    see = vaegan.model.in_range
+    see = vaegan.model.normalised
     apart = see(found.arrays["samples"])[:, None] - see(PATCHES.images[SPLIT.train])
     usual = np.sqrt((apart**2).sum(axis=(2, 3, 4))).min(axis=1)
     np.testing.assert_allclose(found.arrays["nearest_distances"][:, 0], usual, rtol=1e-4)
 
 
-def test_one_attribute_is_added_to_a_picture_of_every_other_class(vaegan, tmp_path):
+def test_one_attribute_is_added_to_an_image_of_every_other_class(vaegan, tmp_path):
     found = generate(vaegan, tmp_path / "d", PATCHES, attribute="rice field").arrays
     np.testing.assert_array_equal(found["attribute_targets"], [1, 1])
     np.testing.assert_array_equal(PATCHES.labels[found["attribute_sources"]], [0, 2])
 
 
-def test_a_gan_leaves_out_what_takes_an_encoder(place, tmp_path):
+def test_a_gan_has_no_parts_that_need_an_encoder(place, tmp_path):
     gan = read_vaegan_run(place / "gan", "cpu")
     found = generate(gan, tmp_path / "d", PATCHES, judge=oc.read_run(place / "judge", "cpu"))
     assert {path.name for path in found.files} == {
@@ -291,7 +289,7 @@ def test_a_gan_leaves_out_what_takes_an_encoder(place, tmp_path):
     assert [note for note in found.notes if "no encoder" in note]
 
 
-def test_without_a_validation_side_there_are_still_nearest_pictures(vaegan, tmp_path):
+def test_without_a_validation_side_there_are_still_nearest_images(vaegan, tmp_path):
     run = with_split(vaegan, sides(PATCHES, []), tmp_path / "run")
     found = generate(run, tmp_path / "d", PATCHES, per_class=1, between=(0, 1))
     names = {path.name for path in found.files}
@@ -302,7 +300,7 @@ def test_without_a_validation_side_there_are_still_nearest_pictures(vaegan, tmp_
     assert [note for note in found.notes if "not both held out" in note]
 
 
-def test_few_held_out_pictures_are_shown_and_not_measured(vaegan, tmp_path):
+def test_few_held_out_images_are_shown_but_not_measured(vaegan, tmp_path):
     run = with_split(vaegan, sides(PATCHES, [4, 5]), tmp_path / "run")
     found = generate(run, tmp_path / "d", PATCHES)
     assert len(found.arrays["reconstructions"]) == 2
@@ -310,7 +308,7 @@ def test_few_held_out_pictures_are_shown_and_not_measured(vaegan, tmp_path):
     assert [note for note in found.notes if "no measures of 2" in note]
 
 
-def test_a_single_class_has_no_attributes_but_pictures(vaegan, tmp_path):
+def test_a_single_class_has_samples_but_no_attributes(vaegan, tmp_path):
     water = np.flatnonzero(PATCHES.labels == 0)
     run = with_split(vaegan, sides(PATCHES, np.arange(1, 30, 3), water), tmp_path / "run")
     found = generate(run, tmp_path / "d", PATCHES, per_class=3)
@@ -322,40 +320,40 @@ def test_a_single_class_has_no_attributes_but_pictures(vaegan, tmp_path):
 
 @pytest.mark.parametrize(
     ("judge", "piece"),
-    [("knowing", "trained on 24 of 24 held-out pictures"), ("judge", None)],
+    [("knowing", "trained on 24 of 24 held-out images"), ("judge", None)],
 )
-def test_a_judge_that_knows_the_held_out_pictures_is_told(vaegan, place, tmp_path, judge, piece):
+def test_a_judge_trained_on_held_out_images_has_a_caution(vaegan, place, tmp_path, judge, piece):
     found = generate(vaegan, tmp_path / "d", PATCHES, judge=oc.read_run(place / judge, "cpu"))
-    told = [note for note in found.notes if "the judge" in note]
-    assert len(told) == (piece is not None)
-    assert piece is None or piece in told[0]
+    cautions = [note for note in found.notes if "the judge" in note]
+    assert len(cautions) == (piece is not None)
+    assert piece is None or piece in cautions[0]
     assert json.loads((tmp_path / "d" / "measures.json").read_text())["notes"] == [*found.notes]
 
 
-def test_a_judge_of_unknown_origin_is_told(vaegan, place, tmp_path):
+def test_a_judge_of_unknown_training_has_a_caution(vaegan, place, tmp_path):
     classifier = oc.read_run(place / "judge", "cpu").classifier
     found = generate(vaegan, tmp_path / "d", PATCHES, judge=classifier)
-    assert [note for note in found.notes if "not known" in note]
+    assert [note for note in found.notes if "is unknown" in note]
     assert found.measures.features == "features of ResNet-8 trained by outcrop; not the FID"
 
 
-def test_a_judge_of_other_classes_measures_but_recognises_nothing(vaegan, place, tmp_path):
+def test_a_judge_of_other_classes_measures_without_recognition(vaegan, place, tmp_path):
     judge = replace(oc.read_run(place / "judge", "cpu").classifier, classes=("x", "y", "z"))
     found = generate(vaegan, tmp_path / "d", PATCHES, judge=judge)
     assert found.measures.sampled is not None
     assert found.measures.retrieval is None
-    assert [note for note in found.notes if "does not know all classes" in note]
+    assert [note for note in found.notes if "lacks some classes" in note]
 
 
-def test_a_judge_with_its_classes_in_another_order_sees_the_same(vaegan, place, tmp_path):
+def test_the_order_of_the_judges_classes_does_not_matter(vaegan, place, tmp_path):
     judge = oc.read_run(place / "judge", "cpu").classifier
-    # The same network, whose last layer has its rows turned.
+    # The same network with permuted rows of its last layer.
     linear = judge.module.linear
     order = [2, 0, 1]
     one = generate(vaegan, tmp_path / "one", PATCHES, judge=judge).measures.retrieval
     linear.weight.data, linear.bias.data = linear.weight.data[order], linear.bias.data[order]
-    turned = replace(judge, classes=tuple(CLASSES[k] for k in order))
-    other = generate(vaegan, tmp_path / "two", PATCHES, judge=turned).measures.retrieval
+    permuted = replace(judge, classes=tuple(CLASSES[k] for k in order))
+    other = generate(vaegan, tmp_path / "two", PATCHES, judge=permuted).measures.retrieval
     rows = {row.name: row for row in other.rows}
     for row in one.rows:
         assert row.generated.share.value == rows[row.name].generated.share.value
@@ -389,17 +387,17 @@ def test_a_judge_with_its_classes_in_another_order_sees_the_same(vaegan, place, 
         ("vaegan p.zarr --device cuda:7", ["cuda"]),
     ],
 )
-def test_refused_in_one_line(place, monkeypatch, capfd, command, pieces):
+def test_a_wrong_input_gives_one_line(place, monkeypatch, capfd, command, pieces):
     check_refused(place, monkeypatch, capfd, f"generative draw {command} -o new", *pieces)
 
 
-def test_an_existing_folder_is_refused(place, monkeypatch, capfd):
+def test_an_existing_folder_raises_an_error(place, monkeypatch, capfd):
     check_refused(
         place, monkeypatch, capfd, "generative draw vaegan -o gan", "gan", "exists already"
     )
 
 
-def test_a_full_disk_leaves_nothing(place, tmp_path):
+def test_a_full_disk_leaves_no_files(place, tmp_path):
     ended = start(
         f"generative draw {place}/vaegan -o {tmp_path}/d", preexec_fn=largest_file(20_000)
     )
@@ -411,7 +409,7 @@ def test_a_full_disk_leaves_nothing(place, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_attribute_of_a_class_without_training_patches_is_refused(vaegan, tmp_path):
+def test_an_attribute_without_training_patches_raises_an_error(vaegan, tmp_path):
     dry = np.flatnonzero(PATCHES.labels > 0)
     run = with_split(vaegan, sides(PATCHES, [0, 3, 6], dry), tmp_path / "run")
     with pytest.raises(OutcropError, match="'water' is not one of"):

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.covariance import LedoitWolf
 
-from outcrop.generative.drawing.codes import (
+from outcrop.generative.codes import (
     Codes,
     class_gaussian,
     class_means,
     class_samples,
-    path,
+    interpolate,
 )
-from outcrop.generative.drawing.parts import STEPS, attributes, between_pictures
+from outcrop.generative.drawing import STEPS, attributes, between_images
 from tests.patches import patch_set
 
 LATENT, SIZE = 3, 4
@@ -26,7 +26,7 @@ VARIANCE = 0.25
 
 
 class Linear:
-    """Codes are the first three pixels; all other pixels are nothing. No rounding, no clipping."""
+    """Codes are the first three pixels; all other pixels are 0. No rounding, no clipping."""
 
     network = SimpleNamespace(latent=LATENT, has_encoder=True, title="linear")
     bands = ("grey",)
@@ -40,7 +40,7 @@ class Linear:
         images[:, :LATENT] = codes
         return images.reshape(-1, 1, SIZE, SIZE)
 
-    def in_range(self, images):
+    def normalised(self, images):
         return images
 
 
@@ -55,29 +55,29 @@ codes = arrays(np.float64, 5, elements=st.floats(-10, 10))
 
 
 @given(codes, codes, st.integers(2, 12))
-def test_a_path_goes_from_one_end_to_the_other(one, other, steps):
-    way = path(one, other, steps)
-    assert way.shape == (steps, 5)
-    np.testing.assert_allclose(way[[0, -1]], [one, other], atol=1e-9)
-    np.testing.assert_allclose(way[::-1], path(other, one, steps), atol=1e-6)
+def test_an_interpolation_has_both_ends(one, other, steps):
+    found = interpolate(one, other, steps)
+    assert found.shape == (steps, 5)
+    np.testing.assert_allclose(found[[0, -1]], [one, other], atol=1e-9)
+    np.testing.assert_allclose(found[::-1], interpolate(other, one, steps), atol=1e-6)
 
 
 @given(codes, codes, st.floats(0.5, 20))
-def test_a_path_between_codes_of_one_length_stays_on_their_sphere(one, other, radius):
+def test_an_interpolation_between_codes_of_one_length_stays_on_their_sphere(one, other, radius):
     lengths = np.linalg.norm(one), np.linalg.norm(other)
     if min(lengths) < 1e-3 or abs(one @ other) / np.prod(lengths) > 0.999:
         return
-    way = path(radius * one / lengths[0], radius * other / lengths[1], 9)
-    np.testing.assert_allclose(np.linalg.norm(way, axis=1), radius, rtol=1e-6)
-    steps = np.linalg.norm(np.diff(way, axis=0), axis=1)
+    found = interpolate(radius * one / lengths[0], radius * other / lengths[1], 9)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), radius, rtol=1e-6)
+    steps = np.linalg.norm(np.diff(found, axis=0), axis=1)
     np.testing.assert_allclose(steps, steps[0], rtol=1e-6)
 
 
-def test_a_path_between_opposite_codes_is_straight():
+def test_an_interpolation_between_opposite_codes_is_linear():
     one = np.array([2.0, -1.0], np.float32)
-    way = path(one, -one, 5)
-    assert way.dtype == np.float32
-    np.testing.assert_allclose(way, np.outer([1, 0.5, 0, -0.5, -1], one), atol=1e-6)
+    found = interpolate(one, -one, 5)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, np.outer([1, 0.5, 0, -0.5, -1], one), atol=1e-6)
 
 
 def test_the_mean_code_of_a_class():
@@ -86,17 +86,17 @@ def test_the_mean_code_of_a_class():
 
 
 def test_the_gaussian_of_a_class_is_that_of_the_mixture():
-    random = np.random.default_rng(0)
-    means = random.normal(size=(4000, LATENT)) @ np.diag([2, 1, 0.5]) + [1, 2, 3]
-    variances = random.uniform(0.5, 1.5, (4000, LATENT))
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=(4000, LATENT)) @ np.diag([2, 1, 0.5]) + [1, 2, 3]
+    variances = rng.uniform(0.5, 1.5, (4000, LATENT))
     mean, covariance = class_gaussian(Codes(means.astype(np.float32), variances))
     mixture = np.repeat(means, 50, axis=0)
-    mixture += np.sqrt(np.repeat(variances, 50, axis=0)) * random.normal(size=mixture.shape)
+    mixture += np.sqrt(np.repeat(variances, 50, axis=0)) * rng.normal(size=mixture.shape)
     np.testing.assert_allclose(mean, mixture.mean(axis=0), atol=0.02)
     np.testing.assert_allclose(covariance, np.cov(mixture.T), atol=0.06)
 
 
-def test_the_gaussian_of_few_pictures_is_shrunk_and_can_be_drawn_from():
+def test_the_gaussian_of_few_images_is_shrunk_and_can_be_sampled():
     few = np.random.default_rng(0).normal(size=(2, 6)).astype(np.float32)
     spread = np.full_like(few, 0.1)
     covariance = class_gaussian(Codes(few, spread))[1]
@@ -108,11 +108,11 @@ def test_the_gaussian_of_few_pictures_is_shrunk_and_can_be_drawn_from():
     np.testing.assert_allclose(covariance, 0.1 * np.eye(6))
 
 
-def test_pictures_of_a_class_are_like_its_own():
-    random = np.random.default_rng(0)
+def test_samples_of_a_class_have_its_distribution():
+    rng = np.random.default_rng(0)
     labels = np.repeat([0, 2], 300)
     centres = np.array([[0, 0, 0], [9, 9, 9], [5, -5, 1]])
-    patches = of_codes(centres[labels] + random.normal(size=(600, LATENT)), labels, 3)
+    patches = of_codes(centres[labels] + rng.normal(size=(600, LATENT)), labels, 3)
     images, drawn = class_samples(MODEL, patches, np.arange(600), 2000, seed=1)
     assert images.shape == (4000, 1, SIZE, SIZE)
     np.testing.assert_array_equal(drawn, np.repeat([0, 2], 2000))
@@ -124,7 +124,7 @@ def test_pictures_of_a_class_are_like_its_own():
         np.testing.assert_allclose(found.var(axis=0), 1 + VARIANCE, rtol=0.2)
 
 
-def test_pictures_of_a_class_do_not_depend_on_the_others_and_follow_the_seed():
+def test_samples_of_a_class_depend_on_the_class_and_the_seed_alone():
     codes = np.random.default_rng(0).normal(size=(30, LATENT))
     patches = of_codes(codes, np.arange(30) % 3)
     all_, labels = class_samples(MODEL, patches, np.arange(30), 4, seed=3)
@@ -148,9 +148,9 @@ def test_adding_a_class_is_adding_the_difference_of_two_means():
     np.testing.assert_array_equal(found[:, 0], [[0, 0, 1], [2, 0, 0]])
 
 
-def test_between_two_pictures_are_all_shares_of_both():
+def test_an_interpolation_between_two_images_has_shares_of_both():
     patches = of_codes([[2, 0, 0], [9, 9, 9], [0, 2, 0]], [0, 0, 1])
-    part = between_pictures(MODEL, patches, np.array([0, 2]))
+    part = between_images(MODEL, patches, np.array([0, 2]))
     found = part.arrays["interpolation_codes"]
     np.testing.assert_allclose(
         found[[0, 4, -1]], [[2, 0, 0], [2**0.5, 2**0.5, 0], [0, 2, 0]], atol=1e-6
@@ -161,5 +161,7 @@ def test_between_two_pictures_are_all_shares_of_both():
 
 
 @pytest.mark.parametrize("steps", [2, 3, 7])
-def test_a_path_of_nothing_stays_there(steps):
-    np.testing.assert_array_equal(path(np.zeros(4), np.zeros(4), steps), np.zeros((steps, 4)))
+def test_an_interpolation_between_zeros_is_zero(steps):
+    np.testing.assert_array_equal(
+        interpolate(np.zeros(4), np.zeros(4), steps), np.zeros((steps, 4))
+    )

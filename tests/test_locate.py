@@ -1,4 +1,4 @@
-"""Patches are found where they were cut, whatever was done to their brightness."""
+"""Patches are found at their origin, whatever their brightness and contrast."""
 
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,14 +13,19 @@ from scipy.ndimage import gaussian_filter
 from outcrop.errors import OutcropError
 from outcrop.executors import Threads, executor
 from outcrop.locating import find as find_module
-from outcrop.locating.comparison import Picture, compare, thinned
-from outcrop.locating.correlation import Slice, spectra, standardise
+from outcrop.locating.correlation import (
+    SliceSpectrum,
+    Template,
+    compare,
+    sparse_correlation,
+    spectra,
+    standardise,
+)
 from outcrop.locating.find import find
-from outcrop.locating.planes import Planes, Slab, filled, kept
-from outcrop.locating.refinement import close, refine
-from outcrop.locating.search import Candidates, _strips, looked_at, scan, spacing
+from outcrop.locating.planes import Patches, Planes, Slab, filled, in_memory
+from outcrop.locating.refinement import View, climb, refine
+from outcrop.locating.search import Candidates, _strips, compared_slices, scan, spacing
 from outcrop.locating.signature import design
-from outcrop.locating.verify import Patches, View
 from outcrop.patches.flips import FLIPS, flip
 from outcrop.sources.opening import open_scene
 from outcrop.sources.volumes import open_volume
@@ -30,14 +35,14 @@ SIZE = 24
 
 
 @pytest.fixture(autouse=True)
-def _as_large_cubes_are_searched(monkeypatch):
-    # Every window of cubes as small as these would be compared.
+def _searched_like_large_cubes(monkeypatch):
+    # In cubes as small as these every window would be correlated.
     monkeypatch.setattr(find_module, "_EXHAUSTIVE", 0)
 
 
 @pytest.fixture(scope="module")
 def cube(tmp_path_factory):
-    """A small cube whose neighbouring slices look alike, and its file."""
+    """A small cube whose neighbouring slices are similar, and its file."""
     noise = np.random.default_rng(0).normal(size=(12, 70, 90))
     samples = gaussian_filter(noise, (1, 2, 1)).astype(np.float32)
     path = tmp_path_factory.mktemp("cube") / "cube.npy"
@@ -46,18 +51,18 @@ def cube(tmp_path_factory):
 
 
 def _patches(samples: np.ndarray, axis: int, n: int, seed: int, size: int = SIZE):
-    """8-bit patches of drawn gain and offset, and slice, row and column of each."""
-    stack, dice = np.moveaxis(samples, axis, 0), np.random.default_rng(seed)
+    """8-bit patches with random gain and offset, and slice, row and column of each."""
+    stack, rng = np.moveaxis(samples, axis, 0), np.random.default_rng(seed)
     most = np.subtract(stack.shape, (1, size, size)) + 1
-    places = dice.integers(most, size=(n, 3))
+    places = rng.integers(most, size=(n, 3))
     images = np.stack([stack[i, r : r + size, c : c + size] for i, r, c in places])
     low, high = images.min(axis=(1, 2), keepdims=True), images.max(axis=(1, 2), keepdims=True)
-    span = dice.uniform(60, 250, size=(n, 1, 1))
+    span = rng.uniform(60, 250, size=(n, 1, 1))
     return np.round((images - low) / (high - low) * span).astype(np.uint8)[:, None], places
 
 
 def _found(images, planes, flips=("none",)):
-    """The peaks of every patch, the highest first."""
+    """The peaks of every patch by falling score."""
     with executor() as workers:
         return [one.ranked for one in find(Patches(images, None, flips), planes, workers)]
 
@@ -68,40 +73,40 @@ def _at(peaks):
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_the_coefficient_is_that_of_pearson(masked):
-    dice = np.random.default_rng(1)
-    region, patch = dice.normal(size=(2, 1, 9, 8)), dice.normal(size=(1, 6, 5))
-    missing = dice.random((6, 5)) < 0.3 if masked else np.zeros((6, 5), bool)
-    picture = Picture.of(np.where(missing, 99, patch), missing)
-    every = [each(region.astype(np.float32)) for each in
-             (picture.correlate, lambda pixels: thinned([pixels], [picture], 16)[0])]  # fmt: skip
+def test_the_coefficient_is_pearsons_correlation(masked):
+    rng = np.random.default_rng(1)
+    region, patch = rng.normal(size=(2, 1, 9, 8)), rng.normal(size=(1, 6, 5))
+    missing = rng.random((6, 5)) < 0.3 if masked else np.zeros((6, 5), bool)
+    template = Template.of(np.where(missing, 99, patch), missing)
+    pixels = region.astype(np.float32)
+    every = template.correlate(pixels), sparse_correlation([pixels], [template], 16)[0]
     for k, i, j in np.ndindex(2, 4, 4):
         window = region[k, :, i : i + 6, j : j + 5]
         expected = np.corrcoef(window[0][~missing], patch[0][~missing])[0, 1]
-        assert compare([picture], [window])[0].score == pytest.approx(expected)
+        assert compare([template], [window])[0].score == pytest.approx(expected)
         for found in every:
             assert found[k, i, j] == pytest.approx(expected, abs=1e-5)
 
 
-def test_flat_windows_and_patches_correlate_with_nothing():
+def test_flat_windows_and_patches_have_a_correlation_of_zero():
     for value in (0, 7, 0.1, -1e6):
         assert not standardise(np.full((1, 1, 150, 150), value, np.float32)).any()
-        (fit,) = compare([Picture.of(np.full((1, 9, 9), value))], [np.ones((1, 9, 9))])
+        (fit,) = compare([Template.of(np.full((1, 9, 9), value))], [np.ones((1, 9, 9))])
         assert fit.score == 0
     assert not standardise(np.full((1, 1, 4, 4), 7, np.uint8)).any()
-    ramp, flat = Picture.of(np.arange(16.0).reshape(1, 4, 4)), np.full((1, 1, 6, 6), 3, np.float32)
+    ramp, flat = Template.of(np.arange(16.0).reshape(1, 4, 4)), np.full((1, 1, 6, 6), 3, np.float32)
     assert not ramp.correlate(flat).any()
-    assert not thinned([flat], [ramp], 16).any()
+    assert not sparse_correlation([flat], [ramp], 16).any()
 
 
 @pytest.mark.parametrize("bands", [1, 3])
-def test_a_whole_picture_is_correlated_as_its_windows_are(bands):
-    dice = np.random.default_rng(28)
-    pixels = (1000 + 50 * dice.normal(size=(bands, 40, 57))).astype(np.float32)
+def test_correlation_of_a_whole_slice_equals_that_of_its_windows(bands):
+    rng = np.random.default_rng(28)
+    pixels = (1000 + 50 * rng.normal(size=(bands, 40, 57))).astype(np.float32)
     pixels[:, :14, :17] = 3
-    patches = standardise(pixels[None, :, 5:16, 20:33] + dice.normal(size=(4, bands, 11, 13)))
-    found = Slice(pixels, (11, 13)).correlate(spectra(patches, (40, 57)))
-    pictures = [Picture.of(patch.astype(np.float64)) for patch in patches]
+    patches = standardise(pixels[None, :, 5:16, 20:33] + rng.normal(size=(4, bands, 11, 13)))
+    found = SliceSpectrum(pixels, (11, 13)).correlate(spectra(patches, (40, 57)))
+    pictures = [Template.of(patch.astype(np.float64)) for patch in patches]
     expected = np.concatenate([one.correlate(pixels[None]) for one in pictures])
     assert found == pytest.approx(expected, abs=1e-4)
     assert found[:, 0, 0] == pytest.approx(0, abs=1e-4)
@@ -111,10 +116,10 @@ def test_a_whole_picture_is_correlated_as_its_windows_are(bands):
 @pytest.mark.parametrize("axis", [0, 1])
 def test_every_patch_is_found_exactly(cube, axis):
     samples, path = cube
-    # A slice across axis 1 is 12 × 90 here, too low for the patches.
+    # A slice perpendicular to axis 1 is 12 × 90 here, too low for the patches.
     samples, axis = (samples, 0) if axis == 0 else (samples.transpose(1, 0, 2), 1)
     if axis:
-        path = path.with_name("turned.npy")
+        path = path.with_name("transposed.npy")
         np.save(path, np.ascontiguousarray(samples))
     images, places = _patches(samples, axis, 60, seed=2)
     peaks = _found(images, [Planes(open_volume(path), axis)])
@@ -123,30 +128,30 @@ def test_every_patch_is_found_exactly(cube, axis):
 
 
 @pytest.mark.parametrize("name", list(FLIPS))
-def test_a_patch_that_was_turned_over_is_found_and_its_turn_named(cube, name):
+def test_a_flipped_or_rotated_patch_is_found_with_its_orientation(cube, name):
     samples, path = cube
     images, places = _patches(samples, 0, 5, seed=3)
-    turned = np.ascontiguousarray(flip(images, name))
-    peaks = _found(turned, [Planes(open_volume(path), 0)], tuple(FLIPS))
+    flipped = np.ascontiguousarray(flip(images, name))
+    peaks = _found(flipped, [Planes(open_volume(path), 0)], tuple(FLIPS))
     assert [one[0].place for one in peaks] == [
         (2 * list(FLIPS).index(name), 0, *place) for place in places.tolist()
     ]
 
 
-def test_foreign_patches_fit_worse_than_noisy_ones_of_the_cube(cube):
+def test_patches_of_another_source_fit_worse_than_noisy_ones_of_the_cube(cube):
     samples, path = cube
-    dice = np.random.default_rng(4)
+    rng = np.random.default_rng(4)
     images, places = _patches(samples, 0, 20, seed=5)
     spread = images.std(axis=(2, 3), keepdims=True)
-    noisy = images + dice.normal(size=images.shape) * spread * 10 ** (-10 / 20)
-    foreign = gaussian_filter(dice.normal(size=(20, 1, SIZE, SIZE)), (0, 0, 2, 1))
-    peaks = _found(np.concatenate([noisy, foreign]), [Planes(open_volume(path), 0)])
+    noisy = images + rng.normal(size=images.shape) * spread * 10 ** (-10 / 20)
+    others = gaussian_filter(rng.normal(size=(20, 1, SIZE, SIZE)), (0, 0, 2, 1))
+    peaks = _found(np.concatenate([noisy, others]), [Planes(open_volume(path), 0)])
     scores = [one[0].score for one in peaks]
     assert min(scores[:20]) > 0.9 > 0.8 > max(scores[20:])
     assert [one[0].place[2:] for one in peaks[:20]] == [tuple(p) for p in places.tolist()]
 
 
-def test_the_same_search_gives_the_same_peaks(cube):
+def test_a_repeated_search_gives_the_same_peaks(cube):
     samples, path = cube
     images, _ = _patches(samples, 0, 20, seed=6)
     planes = [Planes(open_volume(path), 0)]
@@ -154,11 +159,11 @@ def test_the_same_search_gives_the_same_peaks(cube):
 
 
 def _known(peaks):
-    return [[(peak.place, peak.score, peak.stands) for peak in one] for one in peaks]
+    return [[(peak.place, peak.score, peak.lead) for peak in one] for one in peaks]
 
 
-def test_the_way_goes_on_beyond_what_was_read(monkeypatch, tmp_path):
-    # Smooth across the slices, so that the way up is seen from far away.
+def test_an_ascent_continues_beyond_the_pixels_that_were_read(monkeypatch, tmp_path):
+    # Smooth across the slices, so that the ascent works from far away.
     noise = np.random.default_rng(15).normal(size=(32, 70, 90))
     samples, path = gaussian_filter(noise, (3, 2, 1)).astype(np.float32), tmp_path / "cube.npy"
     np.save(path, samples)
@@ -173,19 +178,19 @@ def test_the_way_goes_on_beyond_what_was_read(monkeypatch, tmp_path):
 
     monkeypatch.setattr(View, "_box", recorded)
     patches = Patches(images, None, ("none",))
-    # From slab to slab, each with a few slices more.
-    for away, go in ((3, partial(refine, reach=(1, 2, 2))), (13, close)):
+    # The ascent crosses slabs; each is read with a few slices around it.
+    for away, ascend in ((3, partial(refine, reach=(1, 2, 2))), (13, climb)):
         wanted = [(k, (0, 0, min(i + away, 31), *at)) for k, (i, *at) in enumerate(places.tolist())]
         read.clear()
         with executor() as workers:
-            found = dict(go(wanted, patches=patches, planes=planes, executor=workers))
-        assert all(peak.settled for peak in found.values())
+            found = dict(ascend(wanted, patches=patches, planes=planes, executor=workers))
+        assert all(peak.converged for peak in found.values())
         if away == 3:
             assert [found[k].place[2:] for k in range(20)] == [tuple(p) for p in places.tolist()]
         assert len({slab.first for slab in read}) > 1
 
 
-def test_one_slice_stands_for_its_neighbours_where_they_are_alike(tmp_path):
+def test_one_slice_represents_its_neighbours_where_they_are_similar(tmp_path):
     noise = np.random.default_rng(20).normal(size=(30, 70, 90))
     found = []
     for smooth in (0, 2, 6):
@@ -200,16 +205,16 @@ def test_one_slice_stands_for_its_neighbours_where_they_are_alike(tmp_path):
 
 
 @given(first=st.integers(0, 9), count=st.integers(1, 40), spacing=st.sampled_from([1, 3, 5]))
-def test_no_slice_is_far_from_one_that_is_looked_at(first, count, spacing):
+def test_no_slice_is_far_from_a_compared_one(first, count, spacing):
     slab = Slab(first, first + count, 0, 0, 9, 9)
-    seen = np.array(looked_at(slab, spacing))
+    seen = np.array(compared_slices(slab, spacing))
     assert ((seen >= first) & (seen < first + count)).all()
     every = np.arange(first, first + count)
     assert np.abs(every[:, None] - seen).min(axis=1).max() <= spacing // 2
     assert len(seen) <= count / spacing + 1
 
 
-def test_a_patch_is_found_across_the_axis_it_was_cut_across(tmp_path):
+def test_a_patch_is_found_in_the_slices_of_the_axis_it_was_cut_from(tmp_path):
     samples = gaussian_filter(np.random.default_rng(11).normal(size=(40, 44, 48)), (1, 2, 1))
     np.save(tmp_path / "cube.npy", samples.astype(np.float32))
     volume = open_volume(tmp_path / "cube.npy")
@@ -221,16 +226,16 @@ def test_a_patch_is_found_across_the_axis_it_was_cut_across(tmp_path):
 
 
 @pytest.mark.parametrize("exhaustive", [0, np.inf])
-def test_what_the_quick_look_misses_is_looked_for_everywhere(tmp_path, monkeypatch, exhaustive):
+def test_the_next_pass_finds_what_the_coarse_pass_misses(tmp_path, monkeypatch, exhaustive):
     samples = gaussian_filter(np.random.default_rng(27).normal(size=(40, 44, 48)), (1, 2, 1))
     np.save(tmp_path / "cube.npy", samples.astype(np.float32))
     volume = open_volume(tmp_path / "cube.npy")
     cut = [_patches(samples, axis, 5, seed=axis) for axis in (0, 1)]
 
     def blind(*arguments):
-        # By signatures nothing is seen across axis 1.
+        # Signatures give no candidates in slices of axis 1.
         if arguments[2] == 1:
-            return Candidates.none(arguments[4].shape[1], arguments[-2])
+            return Candidates.empty(arguments[4].shape[1], arguments[-2])
         return scan(*arguments)
 
     monkeypatch.setattr("outcrop.locating.find.scan", blind)
@@ -262,7 +267,7 @@ def cluster():
         yield made
 
 
-def test_two_workers_of_a_cluster_find_what_one_process_finds(cube, cluster):
+def test_two_workers_of_a_cluster_and_one_process_find_the_same(cube, cluster):
     samples, path = cube
     images, _ = _patches(samples, 0, 20, seed=14)
     planes = [Planes(open_volume(path), 0)]
@@ -272,7 +277,7 @@ def test_two_workers_of_a_cluster_find_what_one_process_finds(cube, cluster):
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://here", "tcp://no port"])
-def test_a_cluster_that_does_not_answer_is_told(monkeypatch, address):
+def test_a_cluster_that_does_not_answer_raises_an_error(monkeypatch, address):
     monkeypatch.setattr("outcrop.executors._TIMEOUT", 0.5)
     refused = pytest.raises(OutcropError, match=r"^--scheduler: no Dask scheduler answers at")
     with refused, executor(address):
@@ -301,7 +306,7 @@ def test_signatures_do_not_change_with_gain_and_offset():
     assert signature.of_patches(5 * images + 90) == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_window_has_the_signature_of_the_patch_that_was_cut_there():
+def test_a_window_has_the_signature_of_the_patch_cut_there():
     pixels = np.random.default_rng(8).normal(size=(1, 80, 100)).astype(np.float32)
     signature = design(np.random.default_rng(9).normal(size=(4, 1, 60, 64)).astype(np.float32), 8)
     grid = signature.grid(80, 100)
@@ -319,17 +324,17 @@ def test_missing_samples_get_the_mean_of_the_rest():
 
 
 @pytest.mark.parametrize("fully", [0, np.inf])
-def test_closer_looks_find_many_patches_and_few_alike(cube, monkeypatch, fully):
-    # Few are compared in full, many by their signatures.
+def test_a_fine_pass_finds_many_patches_as_well_as_few(cube, monkeypatch, fully):
+    # Few patches are compared by correlation, many by signatures.
     samples, path = cube
     images, places = _patches(samples, 0, 15, seed=29)
-    look = replace(find_module._CLOSE, fully=fully)
-    monkeypatch.setattr("outcrop.locating.find._QUICK", look)
+    settings = replace(find_module._FINE, fully=fully)
+    monkeypatch.setattr("outcrop.locating.find._COARSE", settings)
     peaks = _found(images, [Planes(open_volume(path), 0)])
     assert [one[0].place[2:] for one in peaks] == [tuple(place) for place in places.tolist()]
 
 
-def test_places_are_read_one_by_one_only_where_that_is_less(tmp_path, cube):
+def test_places_are_read_one_by_one_only_if_that_reads_less(tmp_path, cube):
     import zarr
 
     samples, path = cube
@@ -346,9 +351,7 @@ def test_places_are_read_one_by_one_only_where_that_is_less(tmp_path, cube):
 
 
 @pytest.mark.parametrize("one_by_one", [False, True])
-def test_what_is_read_by_itself_is_found_like_what_is_read_in_slabs(
-    tmp_path, monkeypatch, one_by_one
-):
+def test_places_read_one_by_one_and_slabs_give_the_same_result(tmp_path, monkeypatch, one_by_one):
     samples = gaussian_filter(np.random.default_rng(30).normal(size=(60, 70, 90)), (1, 2, 1))
     np.save(tmp_path / "cube.npy", samples.astype(np.float32))
     images, places = _patches(samples, 0, 12, seed=31)
@@ -359,20 +362,20 @@ def test_what_is_read_by_itself_is_found_like_what_is_read_in_slabs(
         with read_box(planes) as read:
             yield lambda slab: boxes.append(slab.last - slab.first) or read(slab)
 
-    # Many slices at once cost far more than few, or any box as much as all.
+    # Many slices together cost far more than few, or every box costs the same.
     monkeypatch.setattr(
         Planes, "cost", lambda _, slab: 2 ** (slab.last - slab.first) if one_by_one else 1
     )
     monkeypatch.setattr(Planes, "open", recorded)
     monkeypatch.setattr("outcrop.locating.planes._SLABS", 1)
-    monkeypatch.setattr("outcrop.locating.planes._KEPT_SAMPLES", 0)
+    monkeypatch.setattr("outcrop.locating.planes._HELD_SAMPLES", 0)
     peaks = _found(images, [Planes(open_volume(tmp_path / "cube.npy"), 0)])
     assert [one[0].place[2:] for one in peaks] == [tuple(place) for place in places.tolist()]
     assert (max(boxes) == 60) != one_by_one
 
 
 @pytest.mark.parametrize("missing", [False, True])
-def test_what_is_kept_in_memory_is_what_is_read(tmp_path, monkeypatch, missing):
+def test_planes_in_memory_and_on_disk_give_the_same_result(tmp_path, monkeypatch, missing):
     samples = gaussian_filter(np.random.default_rng(32).normal(size=(40, 50, 90)), (1, 2, 1))
     images, _ = _patches(samples, 2, 8, seed=33)
     if missing:
@@ -380,12 +383,12 @@ def test_what_is_kept_in_memory_is_what_is_read(tmp_path, monkeypatch, missing):
     np.save(tmp_path / "cube.npy", samples.astype(np.float32))
     peaks = []
     for most in (samples.size, samples.size - 1):
-        monkeypatch.setattr("outcrop.locating.planes._KEPT_SAMPLES", most)
+        monkeypatch.setattr("outcrop.locating.planes._HELD_SAMPLES", most)
         planes = [Planes(open_volume(tmp_path / "cube.npy"), 2)]
-        (held,) = kept(planes, (12, 12), Threads(2))
+        (held,) = in_memory(planes, (12, 12), Threads(2))
         assert (held is planes[0]) == (most < samples.size)
         found = _found(images, planes)
-        # What stands for missing samples is the mean of what is read.
+        # Missing samples get the mean of the slab that is read, and slabs differ.
         peaks.append([(one[0].place, missing or one[0].score) for one in found])
     assert peaks[0] == peaks[1]
 
@@ -400,25 +403,25 @@ def test_strips_hold_every_window_once(height, window, rows):
 
 
 @pytest.mark.parametrize("fully", [0, np.inf])
-def test_slices_are_searched_in_strips_where_they_are_large(cube, monkeypatch, fully):
+def test_large_slices_are_searched_in_strips(cube, monkeypatch, fully):
     monkeypatch.setattr("outcrop.locating.search._SIGNATURE_NUMBERS", 1)
     monkeypatch.setattr("outcrop.locating.search._SPECTRA_SAMPLES", 1)
     samples, path = cube
     images, places = _patches(samples, 0, 15, seed=32)
-    look = replace(find_module._CLOSE, fully=fully)
-    monkeypatch.setattr("outcrop.locating.find._QUICK", look)
+    settings = replace(find_module._FINE, fully=fully)
+    monkeypatch.setattr("outcrop.locating.find._COARSE", settings)
     peaks = _found(images, [Planes(open_volume(path), 0)])
     assert [one[0].place[2:] for one in peaks] == [tuple(place) for place in places.tolist()]
 
 
-def test_layers_are_described_as_they_lie_however_patches_were_turned(tmp_path, monkeypatch):
-    # Layers along the rows: windows may lie further apart down the slice than across.
+def test_signatures_fit_the_layers_of_the_source_if_patches_were_rotated(tmp_path, monkeypatch):
+    # Layers along the rows: the stride may be larger down the slice than across.
     noise = np.random.default_rng(25).normal(size=(4, 200, 320))
     samples = gaussian_filter(noise, (0.5, 12, 0.7)).astype(np.float32)
     np.save(tmp_path / "cube.npy", samples)
     images, places = _patches(samples, 0, 40, seed=26, size=64)
-    ways = [list(FLIPS)[k % 8] for k in range(40)]
-    turned = np.stack([flip(image, way) for image, way in zip(images, ways, strict=True)])
+    names = [list(FLIPS)[k % 8] for k in range(40)]
+    rotated = np.stack([flip(image, name) for image, name in zip(images, names, strict=True)])
     strides = []
 
     def recorded(*arguments):
@@ -426,11 +429,11 @@ def test_layers_are_described_as_they_lie_however_patches_were_turned(tmp_path, 
         return design(*arguments)
 
     monkeypatch.setattr("outcrop.locating.find.design", recorded)
-    monkeypatch.setattr("outcrop.locating.find._QUICK", replace(find_module._QUICK, windows=256))
-    peaks = _found(turned, [Planes(open_volume(tmp_path / "cube.npy"), 0)], tuple(FLIPS))
+    monkeypatch.setattr("outcrop.locating.find._COARSE", replace(find_module._COARSE, windows=256))
+    peaks = _found(rotated, [Planes(open_volume(tmp_path / "cube.npy"), 0)], tuple(FLIPS))
     expected = [
-        (2 * list(FLIPS).index(way), 0, *place)
-        for way, place in zip(ways, places.tolist(), strict=True)
+        (2 * list(FLIPS).index(name), 0, *place)
+        for name, place in zip(names, places.tolist(), strict=True)
     ]
     assert [one[0].place for one in peaks] == expected
     assert strides == [(8, 2)]

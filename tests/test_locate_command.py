@@ -1,4 +1,4 @@
-"""`outcrop locate` from end to end: patches that lost their place, and everything made of them."""
+"""`outcrop locate` from end to end: patches without positions, and all outputs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.rocks import CLASSES, COLUMNS, SIZE, cut, locate, places, rock, save
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A folder with a cube, and with patches of it that were damaged, and what was done."""
+    """A folder with a cube and damaged patches of it, and the truth."""
     folder = tmp_path_factory.mktemp("locate")
     np.save(folder / "cube.npy", rock(0))
     images, at = cut(rock(0), 0, 60, seed=1)
@@ -54,10 +54,10 @@ def test_damaged_patches_are_found_exactly_with_their_flips_and_contrast(world, 
     assert "contrast: differs from patch to patch; gain" in out
 
 
-def test_patches_cuts_back_what_was_found_and_says_what_was_not(world, capfd):
+def test_patches_are_cut_again_from_the_table_without_those_not_found(world, capfd):
     folder, damaged, labels, *_ = world
-    foreign = damage(cut(rock(5), 0, 6, seed=3)[0], np.arange(6) % 2, seed=4)[0]
-    images = np.concatenate([damaged, foreign])
+    others = damage(cut(rock(5), 0, 6, seed=3)[0], np.arange(6) % 2, seed=4)[0]
+    images = np.concatenate([damaged, others])
     images[11] = 80
     save("q.npz", images, np.concatenate([labels, np.arange(6) % 2]))
     table = locate(f"q.npz {folder}/cube.npy --axis 0 --flips")
@@ -76,7 +76,7 @@ def test_patches_cuts_back_what_was_found_and_says_what_was_not(world, capfd):
         assert np.abs(images[patch.patch] - expected).max() < 0.6
 
 
-def test_the_patches_are_written_again_with_their_places(world):
+def test_the_patches_are_written_with_their_positions(world):
     folder, damaged, labels, at, truth = world
     images = damaged.copy()
     images[3] = 0
@@ -106,7 +106,7 @@ def test_the_patches_are_written_again_with_their_places(world):
     assert np.array_equal(validation, at[here, 1] < 12)
 
 
-def test_oblong_patches_are_cut_from_their_source(tmp_path):
+def test_patches_that_are_not_square_are_cut_from_their_source(tmp_path):
     cube = rock(0)
     np.save("cube.npy", cube)
     images = np.stack([1 + 2e-3 * cube[k, 30:14:-1, 5 + k : 29 + k] for k in range(8)])
@@ -139,7 +139,7 @@ def test_two_workers_of_a_cluster_write_the_same_table(world):
     ],
     ids=str,
 )
-def test_noise_blur_compression_and_clipped_ends_are_borne(world, harm):
+def test_patches_with_noise_blur_compression_and_clipping_are_found(world, harm):
     folder = world[0]
     images, at = cut(rock(0), 0, 40, seed=7)
     damaged = damage(images, np.zeros(40), 3, order="kept", **harm)[0]
@@ -149,7 +149,7 @@ def test_noise_blur_compression_and_clipped_ends_are_borne(world, harm):
     assert places(table) == at.tolist()
 
 
-def test_csv_and_parquet_hold_the_same_and_both_are_cut_from(world):
+def test_csv_and_parquet_tables_give_the_same_patches(world):
     folder = world[0]
     for end in ("csv", "parquet"):
         assert run(f"locate {folder}/p.npz {folder}/cube.npy --axis 0 -o t.{end}") == 0
@@ -174,16 +174,16 @@ def test_class_folders_name_the_file_of_each_patch(world):
     assert places(table) == at[numbers].tolist()
 
 
-def test_patches_of_one_place_are_told(world, capfd):
+def test_a_note_names_patches_of_one_place(world, capfd):
     folder, damaged, _, _, truth = world
     plain = damaged[truth.flip == "none"]
     save("p.npz", np.concatenate([plain, plain[1:2]]))
     locate(f"p.npz {folder}/cube.npy --axis 0")
-    told = f"1 patch of a place that an earlier one is of; the first is patch {len(plain)}"
-    assert told in capfd.readouterr().out
+    note = f"1 patch at the place of an earlier patch; the first is patch {len(plain)}"
+    assert note in capfd.readouterr().out
 
 
-def test_a_search_that_is_stopped_leaves_nothing(world, monkeypatch, capfd):
+def test_an_interrupted_search_leaves_no_files(world, monkeypatch, capfd):
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -197,5 +197,5 @@ def test_a_search_that_is_stopped_leaves_nothing(world, monkeypatch, capfd):
             assert run(f"locate {folder}/p.npz {folder}/cube.npy --axis 0 {written}") == 130
             assert capfd.readouterr().err.startswith("outcrop: stopped")
             assert set(content(Path())) == before
-        # Each file is whole or not there: the table was written before the page.
+        # Each file is complete or absent; the table is written before the page.
         assert Path("t.csv").read_text().startswith("before" if "find" in what else "patch,found")

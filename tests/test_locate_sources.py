@@ -24,7 +24,7 @@ def _here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def test_all_axes_are_searched_where_none_is_named():
+def test_all_axes_are_searched_by_default():
     samples = rock(6, sigma=(1, 1, 1))
     np.save("cube.npy", samples)
     parts = [cut(samples, axis, 8, seed=axis) for axis in range(3)]
@@ -35,7 +35,7 @@ def test_all_axes_are_searched_where_none_is_named():
     assert list(table.columns) == COLUMNS
 
 
-def test_two_places_that_are_alike_are_told_by_the_margin(capfd):
+def test_two_equal_places_have_no_margin_and_are_ambiguous(capfd):
     np.save("one.npy", rock(11))
     np.save("two.npy", rock(11))
     save("p.npz", cut(rock(11), 0, 12, seed=1)[0])
@@ -45,7 +45,7 @@ def test_two_places_that_are_alike_are_told_by_the_margin(capfd):
     assert "12 patches ambiguous" in capfd.readouterr().out
 
 
-def test_each_patch_is_found_in_its_own_of_several_sources():
+def test_each_patch_is_found_in_its_own_source():
     samples = {f"{seed}.npy": rock(seed) for seed in (12, 13, 14)}
     parts = []
     for seed, (name, cube) in enumerate(samples.items()):
@@ -60,9 +60,9 @@ def test_patches_of_a_scene_are_found_with_the_contrast_of_each_band():
     pixels = np.stack([rock(seed, sigma=(0, 1.2, 1.2), shape=(1, 90, 110))[0] for seed in (1, 2)])
     pixels = (1000 + 200 * pixels).astype(np.uint16)
     write_raster("scene.tif", pixels)
-    dice = np.random.default_rng(3)
-    at = dice.integers((90 - SIZE + 1, 110 - SIZE + 1), size=(20, 2))
-    names = dice.choice(["none", "turn 90", "left-right"], 20)
+    rng = np.random.default_rng(3)
+    at = rng.integers((90 - SIZE + 1, 110 - SIZE + 1), size=(20, 2))
+    names = rng.choice(["none", "turn 90", "left-right"], 20)
     gain, offset = np.array([2, 0.5])[:, None, None], np.array([-40, 7])[:, None, None]
     images = np.stack(
         [
@@ -99,21 +99,21 @@ def test_patches_of_a_real_scene_are_found():
     with scene.reader() as reader:
         pixels = reader.read(0, 0, scene.height, scene.width)
     whole = np.isfinite(pixels).all(axis=0)
-    dice, at, images = np.random.default_rng(1), [], []
-    names = dice.choice(["none", "turn 90", "turn 180", "anti-transpose"], 30)
+    rng, at, images = np.random.default_rng(1), [], []
+    names = rng.choice(["none", "turn 90", "turn 180", "anti-transpose"], 30)
     while len(at) < 30:
-        r, c = dice.integers((scene.height - SIZE, scene.width - SIZE))
+        r, c = rng.integers((scene.height - SIZE, scene.width - SIZE))
         if whole[r : r + SIZE, c : c + SIZE].all():
             at.append([r, c])
-            window = pixels[:, r : r + SIZE, c : c + SIZE] * dice.uniform(0.5, 2, (3, 1, 1))
-            images.append(flip(window + dice.uniform(-9, 9, (3, 1, 1)), names[len(at) - 1]))
+            window = pixels[:, r : r + SIZE, c : c + SIZE] * rng.uniform(0.5, 2, (3, 1, 1))
+            images.append(flip(window + rng.uniform(-9, 9, (3, 1, 1)), names[len(at) - 1]))
     found = locate_patches(np.stack(images), scene, flips=True)
     assert found.found.all()
     assert np.stack([found.row, found.column], axis=1).tolist() == at
     assert found.flip.tolist() == names.tolist()
 
 
-def test_segy_with_its_numbers_elsewhere_and_with_gaps():
+def test_segy_with_other_header_bytes_and_gaps():
     samples = rock(16, shape=(12, 40, 44))
     numbers = {"inlines": range(1, 13), "crosslines": range(1, 41), "at": (9, 21)}
     write_segy("cube.sgy", samples, [p for p in np.ndindex(12, 40) if p != (0, 0)], **numbers)
@@ -127,7 +127,7 @@ def test_segy_with_its_numbers_elsewhere_and_with_gaps():
     assert np.allclose(read_patches("back.zarr").images[...][:, 0], images)
 
 
-def test_missing_samples_and_patches_do_not_stop_the_others(capfd):
+def test_missing_samples_and_patches_do_not_affect_the_others(capfd):
     samples = rock(15)
     images, at = cut(samples, 0, 20, seed=1)
     inside = (at[:, 2] + SIZE <= 45) & (at[:, 3] + SIZE <= 55)
@@ -160,31 +160,31 @@ def test_places_in_segy_have_inline_crossline_and_time():
     assert table["crossline"].tolist() == [crosslines[i] for i in at[:, 1]]
     assert table["inline"].tolist() == [inlines[i + middle] for i in at[:, 2]]
     assert table["time"].tolist() == [4.0 * (i + middle) for i in at[:, 3]]
-    # The same patches are cut by lines alone.
+    # Inline, crossline and time alone give the same patches.
     table[["axis", "inline", "crossline", "time", "label"]].to_csv("lines.csv", index=False)
     assert run(f"patches a.sgy --positions lines.csv --size {SIZE} -o m.zarr") == 0
     assert np.array_equal(read_patches("m.zarr").images[...], read_patches("l.zarr").images[...])
 
 
 @pytest.mark.parametrize("flips", [False, True])
-def test_patches_with_mutes_and_gaps_are_found_by_the_rest_of_their_pixels(flips):
+def test_patches_with_missing_pixels_are_found_by_the_others(flips):
     samples = rock(17)
     np.save("cube.npy", samples)
     images, at = cut(samples, 0, 20, seed=2)
     images = 3 * images - 7
-    dice = np.random.default_rng(3)
+    rng = np.random.default_rng(3)
     for k, image in enumerate(images):
         # A mute at the top, dead traces, and single samples.
         image[: k % 8] = np.nan
-        image[:, dice.choice(SIZE, k % 5)] = np.nan
-        image[dice.random(image.shape) < 0.01] = np.inf
+        image[:, rng.choice(SIZE, k % 5)] = np.nan
+        image[rng.random(image.shape) < 0.01] = np.inf
     names = list(FLIPS) if flips else ["none"]
-    ways = [names[k % len(names)] for k in range(20)]
-    turned = np.stack([flip(image, way) for image, way in zip(images, ways, strict=True)])
-    found = locate_patches(turned, "cube.npy", axis=0, flips=flips)
+    flips_of = [names[k % len(names)] for k in range(20)]
+    flipped = np.stack([flip(image, name) for image, name in zip(images, flips_of, strict=True)])
+    found = locate_patches(flipped, "cube.npy", axis=0, flips=flips)
     assert found.found.all()
     assert not found.ambiguous.any()
-    assert found.flip.tolist() == ways
+    assert found.flip.tolist() == flips_of
     assert np.stack([found.index, found.row, found.column], 1).tolist() == at[:, 1:].tolist()
     assert found.intensity.gain == pytest.approx(3, rel=1e-4)
     assert found.score == pytest.approx(1, abs=1e-6)

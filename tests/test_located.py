@@ -1,4 +1,4 @@
-"""How sure and how exact a place is, what was done to contrast, and how it is shown."""
+"""Confidence, margin and contrast of located patches, and their table, report and figure."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import pytest
 from scipy.fft import dctn
 
 import outcrop as oc
-from outcrop.locating.comparison import Picture, compare
+from outcrop.locating.correlation import Template, compare
 from outcrop.locating.intensity import Intensity, common, intensities
 from outcrop.locating.locate import locate as locate_patches
 from outcrop.locating.null import _growth, _Sample, surrogates
 from outcrop.locating.planes import Planes
 from outcrop.locating.projections import write_projections
-from outcrop.locating.table import positions_table, write_positions
+from outcrop.locating.summary import summary
+from outcrop.locating.table import write_positions
 from outcrop.patches.collection import open_patches
 from outcrop.synthetic.damage import damage
 from tests.patches import patch_set
@@ -32,12 +33,12 @@ def _here(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("sigma", [(1, 1.5, 1), (3, 5, 5)], ids=["rough", "smooth"])
-def test_patches_from_elsewhere_are_refused_on_rough_and_on_smooth_ground(sigma):
-    # Foreign patches reach 0.55 on the rough ground and 0.97 on the smooth one.
+def test_patches_of_another_source_are_not_found_on_rough_or_smooth_ground(sigma):
+    # Patches of another source score up to 0.55 on rough ground and 0.97 on smooth ground.
     np.save("cube.npy", rock(8, sigma))
     own, at = cut(rock(8, sigma), 0, 30, seed=1)
-    foreign = cut(rock(9, sigma), 0, 60, seed=2)[0]
-    images = damage(np.concatenate([own, foreign]), np.zeros(90), 3, order="kept", bits=16)[0]
+    others = cut(rock(9, sigma), 0, 60, seed=2)[0]
+    images = damage(np.concatenate([own, others]), np.zeros(90), 3, order="kept", bits=16)[0]
     found = locate_patches(images, "cube.npy", axis=0)
     assert not found.found[30:].any()
     assert found.found[:30].all()
@@ -46,7 +47,7 @@ def test_patches_from_elsewhere_are_refused_on_rough_and_on_smooth_ground(sigma)
     assert highest > 0.95 if sigma[0] == 3 else highest < 0.7
 
 
-def test_surrogates_keep_the_spectrum_and_nothing_else():
+def test_surrogates_keep_only_the_spectrum():
     images = rock(1)[:5, None]
     made = surrogates(images, seed=3)
     assert np.array_equal(made, surrogates(images, seed=3))
@@ -59,7 +60,7 @@ def test_surrogates_keep_the_spectrum_and_nothing_else():
     assert np.abs(alike).max() < 0.3
 
 
-def test_the_margin_is_what_the_best_slice_has_over_its_neighbours():
+def test_the_margin_is_the_score_minus_that_of_the_neighbouring_slices():
     samples = rock(10, sigma=(4, 1, 1))
     np.save("cube.npy", samples)
     window = samples[20, 10:34, 12:36]
@@ -79,7 +80,7 @@ def test_the_margin_is_what_the_best_slice_has_over_its_neighbours():
     assert not found.ambiguous.any()
 
 
-def test_grey_patches_in_three_bands_are_grey():
+def test_patches_of_three_equal_bands_count_as_grey():
     np.save("cube.npy", rock(0))
     grey = cut(rock(0), 0, 4, seed=1)[0]
     one, alike = (
@@ -87,35 +88,35 @@ def test_grey_patches_in_three_bands_are_grey():
     )
     assert np.array_equal(one.score, alike.score)
     assert alike.bands == ()
-    assert list(positions_table(alike).columns) == COLUMNS
+    assert list(alike.to_frame().columns) == COLUMNS
 
 
-def test_the_csv_is_what_pandas_makes_of_the_table():
+def test_the_csv_file_equals_that_of_pandas():
     np.save("cube.npy", rock(0))
     images = np.concatenate([cut(rock(0), 0, 4, seed=1)[0], cut(rock(5), 0, 2, seed=1)[0]])
     patches = replace(patch_set(images[:, None], np.arange(6) % 2), classes=("a,b", "c"))
     found = locate_patches(patches, "cube.npy", 0)
     write_positions("ours.csv", found, patches)
-    table = positions_table(found, patches)
+    table = found.to_frame(patches)
     table.to_csv("theirs.csv", index=False, float_format="%.7g")
     assert Path("ours.csv").read_bytes() == Path("theirs.csv").read_bytes()
     assert table["row"].isna().tolist() == [False] * 4 + [True] * 2
 
 
 def fit(patches, windows):
-    """The intensity of patches against windows, `N × pixels`."""
-    fits = [compare([Picture.of(y[None, None])], [x[None, None]])[0] for y, x in
+    """The intensities of patches, given their windows, `N × pixels` each."""
+    fits = [compare([Template.of(y[None, None])], [x[None, None]])[0] for y, x in
             zip(patches, windows, strict=True)]  # fmt: skip
     return intensities(fits, [1] * len(fits))[0]
 
 
-def test_bands_have_intensities_of_their_own_and_one_together():
-    dice = np.random.default_rng(6)
-    x = dice.normal(size=(3, 5, 8)) + np.array([0, 4, 9])[:, None, None]
-    y = x * np.array([2, -3, 1])[:, None, None] + dice.normal(size=x.shape)
-    missing = dice.random((5, 8)) < 0.2
+def test_each_band_has_an_intensity_and_all_bands_have_a_joint_one():
+    rng = np.random.default_rng(6)
+    x = rng.normal(size=(3, 5, 8)) + np.array([0, 4, 9])[:, None, None]
+    y = x * np.array([2, -3, 1])[:, None, None] + rng.normal(size=x.shape)
+    missing = rng.random((5, 8)) < 0.2
     for sign in (1, -1):
-        fits = compare([Picture.of(sign * y, missing)], [x])
+        fits = compare([Template.of(sign * y, missing)], [x])
         together, *each = intensities(fits, [sign])
         for found, a, b in zip([together, *each], [x, *x], [y, *y], strict=True):
             a, b = a[..., ~missing].ravel(), b[..., ~missing].ravel()
@@ -126,9 +127,9 @@ def test_bands_have_intensities_of_their_own_and_one_together():
             assert (found.mean[0], found.spread[0]) == pytest.approx((a.mean(), a.std()))
 
 
-def test_one_stretch_is_told_from_many():
-    dice = np.random.default_rng(0)
-    windows = dice.normal(3, 2, (50, 200))
+def test_the_common_stretch_is_that_of_most_patches():
+    rng = np.random.default_rng(0)
+    windows = rng.normal(3, 2, (50, 200))
     gain, offset = np.full(50, 9.5), np.full(50, 101.0)
     gain[:6], offset[6:9] = 11, 90
     patches = np.round(gain[:, None] * windows + offset[:, None])
@@ -142,9 +143,9 @@ def test_one_stretch_is_told_from_many():
     assert (exact.gain, exact.offset, exact.fits) == pytest.approx((2, 1, 50))
 
 
-def test_the_line_is_that_of_least_squares():
-    dice = np.random.default_rng(4)
-    x, y = dice.normal(size=(2, 3, 40))
+def test_gain_and_offset_are_those_of_least_squares():
+    rng = np.random.default_rng(4)
+    x, y = rng.normal(size=(2, 3, 40))
     each = fit(y, x)
     for k in range(3):
         gain, offset = np.polyfit(x[k], y[k], 1)
@@ -156,7 +157,7 @@ def test_the_line_is_that_of_least_squares():
     assert isinstance(flat, Intensity)
 
 
-def test_the_page_and_the_picture_stand_by_themselves():
+def test_report_and_figure_need_no_other_file():
     np.save("cube.npy", rock(0))
     images, at = cut(rock(0), 0, 20, seed=1)
     images = np.concatenate([images, cut(rock(5), 0, 3, seed=2)[0]])
@@ -181,7 +182,7 @@ def test_the_page_and_the_picture_stand_by_themselves():
     assert np.array(data["points"])[:, :3].tolist() == middle.tolist()
 
 
-def test_surrogates_are_looked_for_in_a_spread_sample_that_holds_no_window_twice():
+def test_surrogates_are_searched_in_a_spread_sample_that_holds_no_window_twice():
     np.save("cube.npy", rock(0))
     write_raster("scene.tif", rock(1, shape=(2, 300, 80)))
     for stack, slices in ((Planes(oc.open_volume("cube.npy"), 0), 40),
@@ -196,3 +197,12 @@ def test_surrogates_are_looked_for_in_a_spread_sample_that_holds_no_window_twice
         places = np.flatnonzero(seen.any(axis=(1, 2) if slices > 1 else (0, 2)))
         assert np.ptp(places) > 0.5 * max(slices, seen.shape[1] * (slices == 1))
         assert _growth([stack], [_Sample(stack.source, stack.axis)], (SIZE, SIZE)) > 1
+
+
+def test_a_summary_has_no_score_of_patches_that_fit_nowhere():
+    np.save("cube.npy", rock(0))
+    found = locate_patches(cut(rock(0), 0, 4, seed=1)[0], "cube.npy", 0)
+    here = np.arange(4) > 0
+    found = replace(found, found=here, score=np.where(here, found.score, np.nan))
+    line = next(line for line in summary(found, ("amplitude",)) if line.startswith("score"))
+    assert "not found" not in line

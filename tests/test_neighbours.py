@@ -6,7 +6,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import mannwhitneyu, norm, ortho_group
 
 from outcrop.errors import OutcropError
-from outcrop.generative.neighbours import memorised, nearest, sample_precision_recall
+from outcrop.generative.samples import memorised, nearest, sample_precision_recall
 
 seeds = st.integers(0, 2**32 - 1)
 several = settings(deadline=None, max_examples=30)
@@ -17,12 +17,14 @@ def cloud(n, seed, channels=4, shift=0.0):
 
 
 def share_among(queries, others, k):
-    """Eq. 1 and 2 of Kynkäänniemi et al. 2019, one pair after the other."""
+    """Eq. 1 and 2 of Kynkäänniemi et al. 2019, pair by pair."""
     inside = 0
     for query in queries:
         for i, one in enumerate(others):
-            fellows = sorted(np.linalg.norm(one - other) for other in np.delete(others, i, axis=0))
-            if np.linalg.norm(query - one) <= fellows[k - 1]:
+            distances = sorted(
+                np.linalg.norm(one - other) for other in np.delete(others, i, axis=0)
+            )
+            if np.linalg.norm(query - one) <= distances[k - 1]:
                 inside += 1
                 break
     return inside / len(queries)
@@ -39,12 +41,12 @@ def test_precision_and_recall_are_those_of_the_paper(seed, k, shift):
 
 @several
 @given(seeds, st.floats(1e-3, 1e3))
-def test_they_do_not_depend_on_axes_origin_or_scale_and_swap_with_the_sets(seed, scale):
+def test_shares_do_not_depend_on_axes_and_swap_with_the_sets(seed, scale):
     real, generated = cloud(40, seed), cloud(30, seed + 1, shift=0.5)
-    turn = scale * ortho_group.rvs(4, random_state=seed)
+    rotation = scale * ortho_group.rvs(4, random_state=seed)
     found = sample_precision_recall(real, generated, draws=10)
     moved = sample_precision_recall(
-        real @ turn + 1e6 * scale, generated @ turn + 1e6 * scale, draws=10
+        real @ rotation + 1e6 * scale, generated @ rotation + 1e6 * scale, draws=10
     )
     swapped = sample_precision_recall(generated, real, draws=10)
     assert (moved.precision.value, moved.recall.value) == (
@@ -57,14 +59,14 @@ def test_they_do_not_depend_on_axes_origin_or_scale_and_swap_with_the_sets(seed,
 
 @several
 @given(seeds, st.integers(1, 6), st.sampled_from([0.0, 1000.0]))
-def test_a_copy_is_among_the_real_ones_even_where_they_repeat(seed, copies, offset):
-    # Repeated more often than there are neighbours, a picture reaches no farther than itself.
+def test_a_copy_lies_among_the_real_images_even_if_they_repeat(seed, copies, offset):
+    # An image that is repeated more often than there are neighbours has a distance of 0.
     real = np.repeat(cloud(12, seed), copies, axis=0).astype(np.float32) + np.float32(offset)
     found = sample_precision_recall(real, real[::-1].copy(), draws=10)
     assert (found.precision.value, found.recall.value) == (1, 1)
 
 
-def test_a_narrow_generator_is_precise_and_a_wide_one_recalls():
+def test_a_narrow_generator_has_precision_and_a_wide_one_recall():
     real, narrow, wide = (scale * cloud(300, seed) for seed, scale in enumerate((1, 0.3, 1)))
     narrow += 1.4
     wide[::2] += 40
@@ -75,7 +77,7 @@ def test_a_narrow_generator_is_precise_and_a_wide_one_recalls():
     assert one.recall.low < one.recall.value < one.recall.high
 
 
-def test_ground_that_shares_its_fate_widens_the_interval_of_recall():
+def test_spatial_groups_widen_the_interval_of_recall():
     real, generated = cloud(200, 0), cloud(200, 1)
     ground = np.arange(200) // 20
     real[ground < 5] += 50
@@ -86,30 +88,30 @@ def test_ground_that_shares_its_fate_widens_the_interval_of_recall():
 
 
 @pytest.mark.parametrize("neighbours", [0, 3])
-def test_too_few_pictures_or_neighbours_are_refused(neighbours):
+def test_too_few_images_or_neighbours_raise_an_error(neighbours):
     with pytest.raises(OutcropError):
         sample_precision_recall(cloud(3, 0), cloud(30, 1), neighbours)
 
 
 @several
 @given(seeds, st.integers(1, 5), st.sampled_from([np.float64, np.float32, np.uint8]))
-def test_the_nearest_are_those_of_all_pairs(seed, count, kind):
-    random = np.random.default_rng(seed)
-    queries, references = (random.uniform(0, 255, (n, 2, 3, 3)).astype(kind) for n in (20, 30))
+def test_the_nearest_images_are_those_of_all_pairs(seed, count, kind):
+    rng = np.random.default_rng(seed)
+    queries, references = (rng.uniform(0, 255, (n, 2, 3, 3)).astype(kind) for n in (20, 30))
     indices, distances = nearest(queries, references, count)
     pairs = cdist(*(x.reshape(len(x), -1).astype(np.float64) for x in (queries, references)))
     np.testing.assert_allclose(distances, np.sort(pairs, axis=1)[:, :count])
     np.testing.assert_allclose(np.take_along_axis(pairs, indices, axis=1), distances)
 
 
-def test_a_copy_is_at_no_distance_however_large_its_values():
-    pictures = (1e4 + np.random.default_rng(0).normal(size=(50, 3, 8, 8))).astype(np.float32)
-    indices, distances = nearest(pictures[::-1], pictures)
+def test_a_copy_has_a_distance_of_zero_for_large_values():
+    images = (1e4 + np.random.default_rng(0).normal(size=(50, 3, 8, 8))).astype(np.float32)
+    indices, distances = nearest(images[::-1], images)
     assert (indices[:, 0] == np.arange(50)[::-1]).all()
     assert (distances == 0).all()
 
 
-def test_what_has_no_nearest_is_refused():
+def test_wrong_references_raise_an_error():
     for queries, references, count in (
         (np.zeros((2, 3)), np.zeros((0, 3)), 1),
         (np.zeros((2, 3)), np.zeros((2, 4)), 1),
@@ -137,7 +139,7 @@ def test_memorisation_is_the_test_of_mann_and_whitney(seed, ties):
         assert norm.cdf(found.z) == pytest.approx(test.pvalue)
 
 
-def test_copies_are_found_out():
+def test_copies_are_detected():
     train, held_out = cloud(400, 0), cloud(300, 1)
     found = memorised(train[:200], train, held_out)
     assert found.nearer.value == 1
@@ -146,7 +148,7 @@ def test_copies_are_found_out():
     assert found.expected_side == 400 / 700
 
 
-def test_a_few_copies_among_new_pictures_are_seen():
+def test_a_few_copies_among_new_images_are_detected():
     train, held_out, samples = cloud(400, 0), cloud(400, 1), cloud(400, 2)
     samples[:40] = train[:40]
     found = memorised(samples, train, held_out)
@@ -154,7 +156,7 @@ def test_a_few_copies_among_new_pictures_are_seen():
     assert 0.1 <= found.copies < 0.15
 
 
-def test_of_new_pictures_chance_is_all_and_the_interval_holds():
+def test_new_images_show_no_copying_and_the_interval_covers_the_truth():
     z, side, held, kept = [], [], 0, 0
     for seed in range(60):
         train, held_out, samples = (cloud(n, 3 * seed + k) for k, n in enumerate((150, 100, 80)))
@@ -169,18 +171,18 @@ def test_of_new_pictures_chance_is_all_and_the_interval_holds():
     assert min(held, kept) >= 52
 
 
-def test_blur_looks_like_copying_but_lies_on_no_side():
+def test_blur_raises_nearer_but_not_the_training_side():
     held = 0
     for seed in range(20):
-        random = np.random.default_rng(seed)
-        train, held_out = random.normal(size=(2, 200, 40))
-        found = memorised(random.normal(0, 0.4, (200, 40)), train, held_out, draws=400)
+        rng = np.random.default_rng(seed)
+        train, held_out = rng.normal(size=(2, 200, 40))
+        found = memorised(rng.normal(0, 0.4, (200, 40)), train, held_out, draws=400)
         assert found.nearer.value > 0.95
         held += found.training_side.low <= found.expected_side <= found.training_side.high
     assert held >= 16
 
 
-def test_one_piece_of_held_out_ground_gives_no_interval():
+def test_one_spatial_group_gives_no_interval():
     samples, train, held_out = cloud(30, 0), cloud(50, 1), cloud(40, 2)
     assert np.isnan(memorised(samples, train, held_out, groups=np.zeros(40)).nearer.low)
     repeated = np.repeat(held_out, 10, axis=0)

@@ -70,6 +70,11 @@ def test_old_names_say_the_new_ones(old, new):
         assert getattr(oc, old) is getattr(oc, new)
 
 
+def test_the_old_name_of_a_method_gives_the_method():
+    with pytest.warns(FutureWarning, match=r"now outcrop.locating.Located.to_frame"):
+        assert oc.positions_table is oc.locating.Located.to_frame
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         oc.nothing  # noqa: B018

@@ -11,14 +11,14 @@ seeds = st.integers(0, 2**32 - 1)
 several = settings(deadline=None, max_examples=30)
 
 
-def pictures(n, seed, kind=np.float64):
+def images(n, seed, kind=np.float64):
     return np.random.default_rng(seed).uniform(0, 255, (n, 3, 4, 4)).astype(kind)
 
 
 @several
 @given(seeds, st.integers(2, 30), st.sampled_from([np.float64, np.float32, np.uint8]))
-def test_it_is_relative_to_all_pairs_of_different_pictures(seed, n, kind):
-    real, other = pictures(n, seed, kind), pictures(n, seed + 1, kind)
+def test_the_error_is_relative_to_all_pairs_of_images(seed, n, kind):
+    real, other = images(n, seed, kind), images(n, seed + 1, kind)
     rows, others = (x.reshape(n, -1).astype(np.float64) for x in (real, other))
     expected = np.square(rows - others).sum(axis=1).mean() / pdist(rows, "sqeuclidean").mean()
     assert relative_error(real, other, draws=10).value == pytest.approx(expected, rel=1e-6)
@@ -27,47 +27,47 @@ def test_it_is_relative_to_all_pairs_of_different_pictures(seed, n, kind):
 @several
 @given(seeds, st.floats(0.1, 10), st.floats(-100, 100))
 def test_units_do_not_matter(seed, scale, offset):
-    real, other = pictures(12, seed), pictures(12, seed + 1)
+    real, other = images(12, seed), images(12, seed + 1)
     found = relative_error(real, other, draws=10).value
     moved = relative_error(scale * real + offset, scale * other + offset, draws=10).value
     assert moved == pytest.approx(found)
 
 
-def test_its_scale_runs_from_perfect_over_the_mean_to_another_picture():
-    real = pictures(500, 0)
+def test_the_scale_is_0_for_perfect_a_half_for_the_mean_and_1_for_another_image():
+    real = images(500, 0)
     mean = np.broadcast_to(real.mean(axis=0), real.shape)
     assert relative_error(real, real).value == 0
     assert relative_error(real, mean).value == pytest.approx(0.5, abs=2e-3)
     assert relative_error(real, np.roll(real, 1, axis=0)).value == pytest.approx(1, abs=0.05)
 
 
-def test_the_interval_holds_and_knows_ground():
-    random = np.random.default_rng(0)
-    held = 0
+def test_the_interval_covers_the_truth_and_uses_spatial_groups():
+    rng = np.random.default_rng(0)
+    covered = 0
     for seed in range(40):
-        real = random.normal(size=(80, 6))
-        error = random.normal(size=(80, 6)) * random.uniform(0, 2, (80, 1))
+        real = rng.normal(size=(80, 6))
+        error = rng.normal(size=(80, 6)) * rng.uniform(0, 2, (80, 1))
         found = relative_error(real, real + error, draws=400, seed=seed)
-        held += found.low <= 2 / 3 <= found.high  # 6 · 4/3 over 2 · 6
-    assert held >= 35
-    real = random.normal(size=(20, 6))
-    error = random.normal(size=(20, 6)) * random.uniform(0, 2, (20, 1))
+        covered += found.low <= 2 / 3 <= found.high  # 6 · 4/3 over 2 · 6
+    assert covered >= 35
+    real = rng.normal(size=(20, 6))
+    error = rng.normal(size=(20, 6)) * rng.uniform(0, 2, (20, 1))
     alone = relative_error(real, real + error)
     ground = np.repeat(np.arange(20), 10)
     repeated = [np.repeat(x, 10, axis=0) for x in (real, real + error)]
     together = relative_error(*repeated, groups=ground)
-    # Ten copies of a picture tell no more than one.
+    # Ten copies of an image have no more information than one.
     assert together.high - together.low == pytest.approx(alone.high - alone.low, rel=0.1)
     assert np.isnan(relative_error(real, real, groups=np.zeros(20)).low)
 
 
-def test_pictures_that_are_all_the_same_have_no_scale():
+def test_equal_images_give_nan():
     same = np.ones((5, 3))
     assert np.isnan(relative_error(same, same).value)
 
 
-def test_errors_of_bands_are_in_their_units_and_leave_out_missing_pixels():
-    real = pictures(40, 0)
+def test_errors_of_bands_are_in_their_units_without_missing_pixels():
+    real = images(40, 0)
     other = real + np.array([2.0, 0, -5])[:, None, None]
     np.testing.assert_allclose(band_errors(real, other), [2, 0, 5])
     other[:, 0, 0] = 1e6
@@ -79,10 +79,10 @@ def test_errors_of_bands_are_in_their_units_and_leave_out_missing_pixels():
 
 
 @pytest.mark.parametrize("measure", [relative_error, band_errors])
-def test_what_is_not_paired_is_refused(measure):
+def test_unpaired_images_raise_an_error(measure):
     with pytest.raises(OutcropError, match="give one for each"):
-        measure(pictures(5, 0), pictures(4, 0))
+        measure(images(5, 0), images(4, 0))
     with pytest.raises(OutcropError):
-        measure(pictures(0, 0), pictures(0, 0))
+        measure(images(0, 0), images(0, 0))
     with pytest.raises(OutcropError, match="not all finite"):
         relative_error(np.full((3, 2), np.nan), np.zeros((3, 2)))

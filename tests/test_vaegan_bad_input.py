@@ -1,4 +1,4 @@
-"""What `outcrop` refuses of a VAE-GAN, and where it refuses one: one line, and nothing is left."""
+"""Errors of the generative commands, and of other commands with a generative run."""
 
 import json
 import shutil
@@ -9,14 +9,13 @@ import pytest
 
 from outcrop.errors import OutcropError
 from outcrop.files import write_json
-from outcrop.generative.model import read_vaegan
-from outcrop.generative.run import read_vaegan_run
-from outcrop.generative.training.engine import train_vaegan
+from outcrop.generative.run import read_vaegan, read_vaegan_run
+from outcrop.generative.training import train_vaegan
 from outcrop.training.classifier import read_classifier
 from outcrop.training.run import Run
 from tests.command_line import check_refused, run
 from tests.tiny import PATCHES, SPLIT
-from tests.tiny_pictures import PICTURE_NETWORK, PICTURE_RECIPE, PICTURE_SPLIT, PICTURES
+from tests.tiny_generative import IMAGE_SPLIT, IMAGES, TINY_NETWORK, TINY_RECIPE
 
 LEARN = (
     "generative train {} --filters 4 --latent 4 --epochs 1 --batch 10 --device cpu -o x "
@@ -26,15 +25,15 @@ PATCH_SET = LEARN("pictures.zarr --split pictures.json")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
-    """Patches, collections, and a run of either kind."""
+    """Patches, collections, a classifier run and a generative run."""
     folder = tmp_path_factory.mktemp("bad")
-    PICTURES.save(folder / "pictures.zarr")
-    PICTURE_SPLIT.save(folder / "pictures.json")
+    IMAGES.save(folder / "pictures.zarr")
+    IMAGE_SPLIT.save(folder / "pictures.json")
     PATCHES.save(folder / "patches.zarr")
     SPLIT.save(folder / "split.json")
     shutil.copytree(run.folder, folder / "classifier")
-    train_vaegan(PICTURES, PICTURE_SPLIT, folder / "vaegan", PICTURE_NETWORK, PICTURE_RECIPE)
-    images, labels = PICTURES.images[:, 0], PICTURES.labels
+    train_vaegan(IMAGES, IMAGE_SPLIT, folder / "vaegan", TINY_NETWORK, TINY_RECIPE)
+    images, labels = IMAGES.images[:, 0], IMAGES.labels
     delivered = {"labels": labels, "sides": np.arange(len(labels)) % 4 // 3}
     np.savez(folder / "flat.npz", images=images, **delivered)
     np.savez(folder / "odd.npz", images=images[:, :30], **delivered)
@@ -46,27 +45,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
 
 
 REFUSED: dict[str, tuple[str, ...]] = {
-    # pictures
+    # images
     "odd size": (LEARN("odd.npz"), "30 × 32 pixels", "squares of 32, 64 or 128"),
     "small patches": (LEARN("patches.zarr --split split.json"), "8 × 8 pixels", "--size"),
     "vectors": (LEARN("vectors.npz"), "vectors.npz: images are (48, 32)"),
-    "constant pictures": (LEARN("constant.npz"), "patches: every one is of a single value"),
+    "constant images": (LEARN("constant.npz"), "patches: each has a single value"),
     # numbers and words
     "no code": (PATCH_SET + "--latent 0", "--latent: is 0; take 1 or more"),
     "unknown networks": (PATCH_SET + "--model flow", "--model: there is no 'flow'", "vae-dis"),
     "spectral norms without a GAN": (PATCH_SET + "--model vae --spectral", "--spectral"),
     "weights in shards": (PATCH_SET + "--strategy fsdp", "--strategy: is fsdp", "takes ddp"),
     "a pipeline": (PATCH_SET + "--strategy pipeline --devices 2", "--strategy", "takes ddp"),
-    "recomputing": (PATCH_SET + "--recompute 1", "--recompute: has no meaning for a VAE-GAN"),
+    "recomputing": (PATCH_SET + "--recompute 1", "--recompute: does not work with a VAE-GAN"),
     "a classifier's depth": (PATCH_SET + "--depth 8", "there is no option 'depth'"),
-    # a run of a classifier where one of a VAE-GAN is wanted
+    # a run of a classifier instead of a VAE-GAN
     "a metric of a classifier": (
         PATCH_SET + "--model vae-dis --similarity classifier", "classifier", "a VAE-GAN is wanted",
     ),
     "going on with a classifier": (
         PATCH_SET.replace("-o x", "-o classifier --resume"), "classifier", "a VAE-GAN is wanted",
     ),
-    # and the other way round
+    # a VAE-GAN instead of a classifier
     "a VAE-GAN as a judge": (
         PATCH_SET + "--judge vaegan", "vaegan: is a run of a VAE-GAN", "a classifier is wanted",
     ),
@@ -91,7 +90,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_one_line_and_nothing_is_left(
+def test_a_wrong_input_gives_one_line_and_leaves_no_files(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -102,7 +101,7 @@ def test_one_line_and_nothing_is_left(
 
 
 @pytest.mark.parametrize("name", ["flat", "one-class"])
-def test_grey_pictures_and_a_single_class_are_learnt(
+def test_grey_images_and_a_single_class_are_learnt(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -137,7 +136,7 @@ def damaged(folder: Path, target: Path, name: str, old: str, new: str) -> Path:
         ("config.json", "outcrop picture run", "outcrop poem", "is not a run of outcrop"),
     ],
 )
-def test_a_damaged_run_says_so(
+def test_a_damaged_run_raises_an_error(
     folder: Path, tmp_path: Path, name: str, old: str, new: str, line: str
 ) -> None:
     run = damaged(folder, tmp_path / "run", name, old, new)
@@ -145,7 +144,7 @@ def test_a_damaged_run_says_so(
         read_vaegan_run(run, "cpu")
 
 
-def test_half_a_file_of_weights_says_so(folder: Path, tmp_path: Path) -> None:
+def test_a_truncated_file_of_weights_raises_an_error(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "vaegan", tmp_path / "run")
     weights = tmp_path / "run" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-50])
@@ -156,7 +155,7 @@ def test_half_a_file_of_weights_says_so(folder: Path, tmp_path: Path) -> None:
         read_vaegan_run(tmp_path / "run", "cpu")
 
 
-def test_a_model_of_the_other_kind_is_named(folder: Path) -> None:
+def test_a_model_of_the_other_kind_raises_an_error(folder: Path) -> None:
     with pytest.raises(OutcropError, match="is a run of a VAE-GAN, and a classifier is wanted"):
         read_classifier(folder / "vaegan", "cpu")
     with pytest.raises(OutcropError, match="is a run of a classifier, and a VAE-GAN is wanted"):

@@ -1,4 +1,4 @@
-"""Losses against torch's own distributions, and gradients against algorithm 1 written out."""
+"""Losses compared with the distributions of torch, and gradients with algorithm 1."""
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -10,20 +10,25 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import Normal
+from torch.distributions import kl_divergence as torch_divergence
 from torch.nn import functional as F
 from torch.nn.utils.parametrize import ParametrizationList
 
-from outcrop.generative.autoencoder import PictureNetworks
-from outcrop.generative.network import VaeGan
-from outcrop.generative.recipe import VaeGanRecipe
-from outcrop.generative.training.learner import VaeGanLearner
-from outcrop.generative.training.losses import fooled, judged_as, likeness, prior
-from outcrop.generative.training.tally import Seen
+from outcrop.generative.learner import (
+    VaeGanLearner,
+    discriminator_loss,
+    generator_loss,
+    kl_divergence,
+    reconstruction_loss,
+)
+from outcrop.generative.metrics import PartResult
+from outcrop.generative.networks import Networks
+from outcrop.generative.settings import VaeGan, VaeGanRecipe
 from outcrop.training.batches import Part, Step, generator
 from outcrop.training.parallel import Team
 from outcrop.training.parallel.team import assemble
-from tests.tiny_pictures import CPU, PICTURE_NETWORK
+from tests.tiny_generative import CPU, TINY_NETWORK
 
 seeds = st.integers(0, 2**31)
 several = settings(deadline=None, max_examples=30)
@@ -38,54 +43,62 @@ def normal(seed: int, *shape: int) -> Tensor:
 
 @several
 @given(seeds)
-def test_the_prior_is_the_divergence_of_two_normal_distributions(seed: int) -> None:
+def test_the_divergence_is_that_of_two_normal_distributions(seed: int) -> None:
     mean, log_variance = normal(seed, 5, 3), normal(seed + 1, 5, 3)
     code = Normal(mean, (log_variance / 2).exp())
-    expected = kl_divergence(code, Normal(torch.zeros(5, 3), torch.ones(5, 3)))
-    torch.testing.assert_close(prior(mean, log_variance), expected, rtol=1e-4, atol=1e-4)
+    expected = torch_divergence(code, Normal(torch.zeros(5, 3), torch.ones(5, 3)))
+    torch.testing.assert_close(kl_divergence(mean, log_variance), expected, rtol=1e-4, atol=1e-4)
 
 
 @several
 @given(seeds)
-def test_likeness_is_a_gaussian_of_unit_variance_but_for_its_constant(seed: int) -> None:
+def test_the_reconstruction_loss_is_a_gaussian_log_likelihood(
+    seed: int,
+) -> None:
     features, around = normal(seed, 4, 2, 3, 3), normal(seed + 1, 4, 2, 3, 3)
     gaussian = Normal(around, torch.ones_like(around))
     density, peak = (
         gaussian.log_prob(values).flatten(1).sum(dim=1) for values in (features, around)
     )
-    torch.testing.assert_close(likeness(features, around), peak - density, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        reconstruction_loss(features, around), peak - density, rtol=1e-4, atol=1e-4
+    )
 
 
 @several
 @given(seeds)
-def test_verdicts_are_judged_by_binary_cross_entropy(seed: int) -> None:
+def test_gan_losses_are_binary_cross_entropy(seed: int) -> None:
     logits = normal(seed, 20)
-    # In float32, what stands here would lose its digits where a verdict is nearly sure.
+    # In float32 the expression below loses digits for large logits.
     chance = logits.double().sigmoid()
     for real in (True, False):
         expected = F.binary_cross_entropy(
             chance, torch.full_like(chance, float(real)), reduction="none"
         )
-        close(judged_as(real, logits), expected)
-    close(fooled(logits, "minimax"), (1 - chance).log())
-    close(fooled(logits, "non-saturating"), -chance.log())
+        close(discriminator_loss(real, logits), expected)
+    close(generator_loss(logits, "minimax"), (1 - chance).log())
+    close(generator_loss(logits, "non-saturating"), -chance.log())
 
 
 def close(ours: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(ours.double(), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_sure_verdicts_cost_no_infinity() -> None:
+def test_losses_of_large_logits_are_finite() -> None:
     logits = torch.tensor([-1e4, 1e4])
-    for loss in (judged_as(True, logits), judged_as(False, logits), fooled(logits, "minimax")):
+    for loss in (
+        discriminator_loss(True, logits),
+        discriminator_loss(False, logits),
+        generator_loss(logits, "minimax"),
+    ):
         assert loss.isfinite().all()
 
 
-def test_only_the_loss_that_does_not_saturate_has_a_slope_where_the_discriminator_is_sure() -> None:
+def test_only_the_non_saturating_loss_has_a_gradient_where_the_discriminator_is_certain() -> None:
     logits = torch.full((1,), -20.0, requires_grad=True)
     slopes = {}
     for kind in ("minimax", "non-saturating"):
-        (slope,) = torch.autograd.grad(fooled(logits, kind).sum(), logits)
+        (slope,) = torch.autograd.grad(generator_loss(logits, kind).sum(), logits)
         slopes[kind] = slope.item()
     assert slopes == pytest.approx({"minimax": 0, "non-saturating": -1}, abs=1e-6)
 
@@ -106,8 +119,8 @@ def team() -> Iterator[Team]:
         yield alone
 
 
-def pictures() -> Tensor:
-    # Beyond -1 to 1 they are clipped.
+def some_images() -> Tensor:
+    # Values beyond -1 to 1 are clipped.
     return normal(7, N, BANDS, SIZE, SIZE) / 4
 
 
@@ -129,55 +142,55 @@ def learner_of(team: Team, network: VaeGan, recipe: VaeGanRecipe = RECIPE) -> Va
 
 def gradients_of(
     team: Team, network: VaeGan, weight: float = WEIGHT, **changes: Any
-) -> tuple[Gradients, Seen]:
-    """Those that the learner gives to its optimisers in one step, and what it tells."""
+) -> tuple[Gradients, PartResult]:
+    """The gradients that the learner gives to its optimisers in one step, and its result."""
     learner = learner_of(team, network, replace(RECIPE, **changes))
-    told: list[Seen] = []
-    learner.step(2, a_step(pictures()), weight, told.append)
+    results: list[PartResult] = []
+    learner.step(2, a_step(some_images()), weight, results.append)
     return {
         name: [p.grad for p in module.parameters() if p.grad is not None]
         for name, module in learner.networks.named_children()
-    }, told[0]
+    }, results[0]
 
 
 def by_algorithm_1(
-    networks: PictureNetworks, network: VaeGan, weight: float, recipe: VaeGanRecipe
+    networks: Networks, network: VaeGan, weight: float, recipe: VaeGanRecipe
 ) -> Gradients:
-    """One backward pass for each network, with all that it must not reach cut off by hand."""
-    real = pictures().clamp(-1, 1)
+    """One backward pass for each network, with the other networks fixed."""
+    real = some_images().clamp(-1, 1)
     random = generator(torch.device("cpu"), SEED, 2, 5, 0, 1)
     noise, drawn = torch.randn(2, N, network.latent, generator=random)
     chance: Callable[[Tensor], Tensor] = torch.sigmoid
     found: Gradients = {}
 
-    def passed(learns: str) -> dict[str, Any]:
-        """All that is computed, in networks of which one learns."""
+    def passed(trained: str) -> dict[str, Any]:
+        """All values of a pass in which one network is trained."""
         copy = deepcopy(networks)
         for name, module in copy.named_children():
-            module.requires_grad_(name == learns)
-        its: dict[str, Any] = {"weights": list(getattr(copy, learns).parameters())}
+            module.requires_grad_(name == trained)
+        its: dict[str, Any] = {"weights": list(getattr(copy, trained).parameters())}
         made = []
         if copy.encoder is not None:
             mean, log_variance = copy.encoder(real)
             code = Normal(mean, (log_variance / 2).exp())
-            its["prior"] = kl_divergence(code, Normal(0.0, 1.0)).sum(dim=1).mean()
+            its["prior"] = torch_divergence(code, Normal(0.0, 1.0)).sum(dim=1).mean()
             made.append(mean + (log_variance / 2).exp() * noise)
-        if network.plays:
+        if network.adversarial:
             made.append(drawn)
         shown = copy.decoder(torch.cat(made)).split(N)
-        its["alike"] = its["gan"] = its["fooling"] = torch.zeros(())
+        its["reconstruction"] = its["gan"] = its["adversarial"] = torch.zeros(())
         if copy.discriminator is None:
-            its["alike"] = (real - shown[0]).square().sum(dim=(1, 2, 3)).mean() / 2
+            its["reconstruction"] = (real - shown[0]).square().sum(dim=(1, 2, 3)).mean() / 2
             return its
         features, logits = copy.discriminator(real)
         judged = [copy.discriminator(some) for some in shown]
         if copy.encoder is not None:
-            its["alike"] = (features - judged[0][0]).square().sum(dim=1).mean() / 2
-        if network.plays:
+            its["reconstruction"] = (features - judged[0][0]).square().sum(dim=1).mean() / 2
+        if network.adversarial:
             its["gan"] = chance(logits).log().mean() + sum(
-                (1 - chance(verdicts)).log().mean() for _, verdicts in judged
+                (1 - chance(some)).log().mean() for _, some in judged
             )
-            its["fooling"] = -sum(chance(verdicts).log().mean() for _, verdicts in judged)
+            its["adversarial"] = -sum(chance(some).log().mean() for _, some in judged)
         return its
 
     def differentiate(name: str, loss: Callable[[dict[str, Any]], Tensor]) -> None:
@@ -186,21 +199,24 @@ def by_algorithm_1(
         found[name] = [parameter.grad for parameter in its["weights"]]
 
     if networks.encoder is not None:
-        differentiate("encoder", lambda its: weight * its["prior"] + its["alike"])
-    fools = recipe.decoder_loss == "non-saturating"
-    gamma = recipe.gamma_for(network, 32) if network.plays else 1.0
-    differentiate("decoder", lambda its: gamma * its["alike"] + its["fooling" if fools else "gan"])
-    if network.plays:
+        differentiate("encoder", lambda its: weight * its["prior"] + its["reconstruction"])
+    non_saturating = recipe.decoder_loss == "non-saturating"
+    gamma = recipe.gamma_for(network, 32) if network.adversarial else 1.0
+    differentiate(
+        "decoder",
+        lambda its: gamma * its["reconstruction"] + its["adversarial" if non_saturating else "gan"],
+    )
+    if network.adversarial:
         differentiate("discriminator", lambda its: -its["gan"])
     return found
 
 
 KINDS = {
-    "vaegan": PICTURE_NETWORK,
-    "spectral": replace(PICTURE_NETWORK, spectral=True),
-    "vae": replace(PICTURE_NETWORK, parts="vae"),
-    "gan": replace(PICTURE_NETWORK, parts="gan"),
-    "vae-dis": replace(PICTURE_NETWORK, parts="vae-dis"),
+    "vaegan": TINY_NETWORK,
+    "spectral": replace(TINY_NETWORK, spectral=True),
+    "vae": replace(TINY_NETWORK, parts="vae"),
+    "gan": replace(TINY_NETWORK, parts="gan"),
+    "vae-dis": replace(TINY_NETWORK, parts="vae-dis"),
 }
 
 
@@ -210,7 +226,7 @@ def test_gradients_are_those_of_algorithm_1(team: Team, kind: str, decoder_loss:
     network, recipe = KINDS[kind], replace(RECIPE, decoder_loss=decoder_loss)
     networks = learner_of(team, network).networks
     if network.spectral:
-        # One power iteration for the step, after which all passes see the same weights.
+        # One power iteration precedes the step; all passes then use the same weights.
         with torch.no_grad():
             for module in networks.discriminator.modules():
                 if isinstance(module, ParametrizationList):
@@ -235,11 +251,11 @@ def test_gradients_are_those_of_algorithm_1(team: Team, kind: str, decoder_loss:
         ({"decoder_loss": "non-saturating"}, {"decoder"}),
     ],
 )
-def test_each_setting_reaches_its_network_alone(
+def test_each_setting_changes_only_its_network(
     team: Team, change: dict[str, Any], reached: set[str]
 ) -> None:
-    before, _ = gradients_of(team, PICTURE_NETWORK)
-    after, _ = gradients_of(team, PICTURE_NETWORK, **change)
+    before, _ = gradients_of(team, TINY_NETWORK)
+    after, _ = gradients_of(team, TINY_NETWORK, **change)
     changed = {
         name
         for name in before
@@ -253,18 +269,18 @@ def test_the_decoder_of_a_plain_vae_has_no_gamma(team: Team) -> None:
     assert all(torch.equal(*pair) for pair in zip(one["decoder"], other["decoder"], strict=True))
 
 
-def test_parts_of_a_batch_add_up_to_the_mean_of_their_gradients(team: Team) -> None:
-    """By size: a part of four counts twice as much as one of two."""
+def test_gradients_of_parts_are_averaged_by_size(team: Team) -> None:
+    """A part of four images counts twice as much as one of two."""
     network = KINDS["vaegan"]
-    four, two = pictures().split([4, 2])
+    four, two = some_images().split([4, 2])
     learner = learner_of(team, network)
-    told: list[Seen] = []
-    learner.step(2, a_step(four, two), WEIGHT, told.append)
-    assert [seen.number for seen in told] == [4, 2]
+    results: list[PartResult] = []
+    learner.step(2, a_step(four, two), WEIGHT, results.append)
+    assert [one.number for one in results] == [4, 2]
     alone = []
     for k, images in enumerate((four, two)):
         other = learner_of(team, network)
-        # Its codes are drawn by the number of the part.
+        # Random codes depend on the number of the part.
         random = generator(torch.device("cpu"), SEED, 2, 5, k, 1)
         alone.append(other._differentiate(Part(images, None, 1.0), random, WEIGHT)[0])
     for name, its in alone[0].items():
@@ -274,20 +290,20 @@ def test_parts_of_a_batch_add_up_to_the_mean_of_their_gradients(team: Team) -> N
             torch.testing.assert_close(parameter.grad, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_what_is_told_are_the_losses_and_how_often_the_discriminator_is_right(team: Team) -> None:
-    learner = learner_of(team, PICTURE_NETWORK)
+def test_the_result_has_the_losses_and_the_accuracy_of_the_discriminator(team: Team) -> None:
+    learner = learner_of(team, TINY_NETWORK)
     copy = deepcopy(learner.networks)
-    told: list[Seen] = []
-    learner.step(2, a_step(pictures()), WEIGHT, told.append)
-    real = pictures().clamp(-1, 1)
+    results: list[PartResult] = []
+    learner.step(2, a_step(some_images()), WEIGHT, results.append)
+    real = some_images().clamp(-1, 1)
     random = generator(torch.device("cpu"), SEED, 2, 5, 0, 1)
     noise, drawn = torch.randn(2, N, 4, generator=random)
     mean, log_variance = copy.encoder(real)
     code = Normal(mean, (log_variance / 2).exp())
     again, sampled = copy.decoder(torch.cat([code.mean + code.stddev * noise, drawn])).split(N)
     (features, logits), (its, others), (_, thirds) = map(copy.discriminator, (real, again, sampled))
-    divergence = kl_divergence(code, Normal(0.0, 1.0)).mean(dim=0)
-    torch.testing.assert_close(told[0].divergence, divergence, rtol=1e-3, atol=1e-5)
+    divergence = torch_divergence(code, Normal(0.0, 1.0)).mean(dim=0)
+    torch.testing.assert_close(results[0].divergence, divergence, rtol=1e-3, atol=1e-5)
     expected = {
         "likeness": (features - its).square().sum(dim=1).mean() / 2,
         "discriminator": F.softplus(-logits).mean()
@@ -299,20 +315,20 @@ def test_what_is_told_are_the_losses_and_how_often_the_discriminator_is_right(te
         "right_of_sampled": (thirds <= 0).float().mean(),
     }
     for name, value in expected.items():
-        assert getattr(told[0], name).item() == pytest.approx(value.item(), rel=1e-3), name
+        assert getattr(results[0], name).item() == pytest.approx(value.item(), rel=1e-3), name
     made = (expected["right_of_reconstructed"] + expected["right_of_sampled"]) / 2
-    assert float(told[0].right) == pytest.approx((expected["right_of_real"] + made).item() / 2)
+    assert float(results[0].right) == pytest.approx((expected["right_of_real"] + made).item() / 2)
 
 
 @pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
-def test_the_discriminator_rests_where_it_is_right_too_often(team: Team, balance: float) -> None:
+def test_the_discriminator_is_not_updated_above_the_balance(team: Team, balance: float) -> None:
     learner = learner_of(team, KINDS["gan"], replace(RECIPE, learning_rate=1e-3, balance=balance))
-    told: list[Seen] = []
-    rested = []
+    results: list[PartResult] = []
+    paused = []
     for number in range(12):
         before = learner.networks.discriminator.verdict.weight.detach().clone()
-        learner.step(number, a_step(pictures()), 1.0, told.append)
-        rested.append(torch.equal(before, learner.networks.discriminator.verdict.weight))
-    assert rested == [bool(balance) and float(seen.right) > balance for seen in told]
-    assert any(rested) == (balance == 0.5)
-    assert not all(rested)
+        learner.step(number, a_step(some_images()), 1.0, results.append)
+        paused.append(torch.equal(before, learner.networks.discriminator.verdict.weight))
+    assert paused == [bool(balance) and float(one.right) > balance for one in results]
+    assert any(paused) == (balance == 0.5)
+    assert not all(paused)

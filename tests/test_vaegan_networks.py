@@ -1,4 +1,4 @@
-"""Layers after table 1 of Larsen et al. 2016, counted by hand."""
+"""Layers of table 1 of Larsen et al. 2016, counted by hand."""
 
 import pytest
 import torch
@@ -6,23 +6,23 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from outcrop.errors import OutcropError
-from outcrop.generative.autoencoder import PictureNetworks, build
-from outcrop.generative.network import SIZES, VaeGan
+from outcrop.generative.networks import Networks, build
 from outcrop.generative.plan import VaeGanPlan
+from outcrop.generative.settings import SIZES, VaeGan
 
 CONVOLUTION = nn.Conv2d | nn.ConvTranspose2d
 LAYER = CONVOLUTION | nn.Linear
 TINY = VaeGan(filters=4, latent=3)
 
 
-def built(network: VaeGan, bands: int, size: int) -> PictureNetworks:
-    """Of any size at once: tensors without numbers."""
+def built(network: VaeGan, bands: int, size: int) -> Networks:
+    """Networks without memory for weights."""
     with torch.device("meta"):
         return build(network, bands, size)
 
 
 def layers(module: nn.Module) -> list[str]:
-    """Each layer with weights, in order, and what follows it: its norm and nonlinearity."""
+    """The layers with weights in order, each with its normalisation and activation."""
     found = []
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
@@ -92,7 +92,7 @@ def test_each_size_ends_on_its_grid(size: int, grid: int) -> None:
     assert f"{256 * grid * grid}>512 bn relu" in layers(networks.discriminator)
 
 
-def test_a_fourth_halving_has_the_widest_layer_once_more() -> None:
+def test_a_fourth_halving_repeats_the_widest_layer() -> None:
     networks = built(VaeGan(), 3, 128)
     assert layers(networks.encoder)[2:4] == ["128v256 bn relu", "256v256 bn relu"]
     assert layers(networks.decoder)[1:3] == ["256^256 bn relu", "256^256 bn relu"]
@@ -102,18 +102,20 @@ def test_a_fourth_halving_has_the_widest_layer_once_more() -> None:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("bands", [1, 2, 3, 7])
 @pytest.mark.parametrize("spectral", [False, True])
-def test_pictures_of_any_bands_go_through(size: int, bands: int, spectral: bool) -> None:
+def test_images_of_any_number_of_bands_pass_the_networks(
+    size: int, bands: int, spectral: bool
+) -> None:
     torch.manual_seed(0)
     networks = build(VaeGan(filters=4, latent=3, spectral=spectral), bands, size)
-    pictures = torch.rand(2, bands, size, size) * 2 - 1
-    mean, log_variance = networks.encoder(pictures)
+    images = torch.rand(2, bands, size, size) * 2 - 1
+    mean, log_variance = networks.encoder(images)
     assert mean.shape == log_variance.shape == (2, 3)
     drawn = networks.decoder(mean)
-    assert drawn.shape == pictures.shape
+    assert drawn.shape == images.shape
     assert drawn.abs().max() <= 1
-    features, verdicts = networks.discriminator(drawn)
+    features, logits = networks.discriminator(drawn)
     assert features.shape == (2, 16 * networks.decoder.grid**2)
-    assert verdicts.shape == (2,)
+    assert logits.shape == (2,)
 
 
 def test_filters_are_scaled_together() -> None:
@@ -157,7 +159,7 @@ def test_spectral_weights_have_one_as_their_largest_singular_value() -> None:
     for layer in normalised:
         largest = torch.linalg.matrix_norm(layer.weight.flatten(1), 2)
         assert largest.item() == pytest.approx(1, abs=0.02)
-    # What is not normalised by its weights is normalised by the batch, and never by both.
+    # A layer has spectral or batch normalisation, never both.
     assert not any(is_parametrized(module) for module in networks.encoder.modules())
     weightless = [m for m in discriminator.modules() if isinstance(m, nn.BatchNorm2d)]
     assert weightless == [discriminator.compared]
@@ -165,12 +167,12 @@ def test_spectral_weights_have_one_as_their_largest_singular_value() -> None:
 
 
 @pytest.mark.parametrize("size", [(30, 32), (33, 33), (16, 16), (256, 256)])
-def test_other_sizes_are_refused(size: tuple[int, int]) -> None:
+def test_other_sizes_raise_an_error(size: tuple[int, int]) -> None:
     with pytest.raises(OutcropError) as caught:
         TINY.check_size(size)
     assert str(caught.value) == (
-        f"patches: are of {size[0]} × {size[1]} pixels; networks that learn pictures take squares "
-        "of 32, 64 or 128, cut them anew with --size"
+        f"patches: are of {size[0]} × {size[1]} pixels; generative networks take squares of 32, "
+        "64 or 128; cut the patches again with --size"
     )
 
 
@@ -183,12 +185,12 @@ def test_other_sizes_are_refused(size: tuple[int, int]) -> None:
         ({"parts": "vae", "spectral": True}, "--spectral: is True; take false without a GAN"),
     ],
 )
-def test_wrong_numbers_are_refused(wrong: dict, line: str) -> None:
+def test_wrong_numbers_raise_an_error(wrong: dict, line: str) -> None:
     with pytest.raises(OutcropError, match=line):
         VaeGan(**wrong)
 
 
 def test_a_plan_has_a_name() -> None:
-    assert VaeGanPlan.named("vae-dis").picture_network == VaeGan("vae-dis")
+    assert VaeGanPlan.named("vae-dis").network == VaeGan("vae-dis")
     with pytest.raises(OutcropError, match="--model: there is no 'flow'; take vaegan, vae, gan"):
         VaeGanPlan.named("flow")

@@ -1,4 +1,4 @@
-"""A VAE-GAN that is stopped or killed, or trained by two, ends with the same bits."""
+"""An interrupted VAE-GAN, or one trained by two processes, ends with the same weights."""
 
 import json
 import signal
@@ -13,8 +13,8 @@ import torch
 
 from outcrop.errors import OutcropError, Stopped
 from outcrop.files import write_json
+from outcrop.generative.learner import VaeGanLearner
 from outcrop.generative.run import VaeGanRun, read_vaegan_run
-from outcrop.generative.training.learner import VaeGanLearner
 from outcrop.training import loop
 from outcrop.training.batches import Part, Step
 from outcrop.training.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
@@ -22,30 +22,30 @@ from outcrop.training.parallel.team import assemble
 from outcrop.training.run import Run
 from tests.command_line import ALONE, argv, start
 from tests.tiny import read_events
-from tests.tiny_pictures import (
+from tests.tiny_generative import (
     CPU,
-    PICTURE_NETWORK,
-    PICTURE_RECIPE,
-    PICTURE_SPLIT,
-    PICTURES,
+    IMAGE_SPLIT,
+    IMAGES,
     RICH_NETWORK,
     RICH_RECIPE,
     SIZE,
     STEPS,
+    TINY_NETWORK,
+    TINY_RECIPE,
     WAYS,
-    assert_same_pictures,
+    assert_same_runs,
     learn,
-    picture_weights,
     vae_of,
+    weights_of,
 )
 
-# Stopping and going on
+# Interrupting and resuming
 
 
 def interrupt(
     monkeypatch: pytest.MonkeyPatch, folder: Path, way: str, times: int, place: str
 ) -> None:
-    """Train, and end it before so many calls."""
+    """Interrupt a training at a call."""
     owner = {"step": VaeGanLearner, "save_checkpoint": loop}[place]
     original, calls = getattr(owner, place), []
 
@@ -66,7 +66,7 @@ def interrupt(
     ("place", "times", "done"),
     [("step", 2, None), ("step", STEPS + 3, (1, 0)), ("save_checkpoint", 2, (1, 0))],
 )
-def test_a_stopped_run_goes_on_to_the_same_end(
+def test_an_interrupted_run_resumes_to_the_same_end(
     learnt: dict[str, VaeGanRun],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -81,13 +81,13 @@ def test_a_stopped_run_goes_on_to_the_same_end(
         read_vaegan_run(folder)
     reached = read_checkpoint(folder)
     assert (reached.epoch, reached.step) == (done or (0, 0))
-    assert_same_pictures(learnt[way], learn(folder, *WAYS[way], resume=True))
+    assert_same_runs(learnt[way], learn(folder, *WAYS[way], resume=True))
     assert [event.step for event in read_events(folder).Images("samples")] == [1, 2]
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("steps", [2, STEPS + 3, 2 * STEPS])
-def test_a_request_to_stop_is_obeyed_after_the_step_and_nothing_is_lost(
+def test_sigterm_stops_after_the_step_without_loss(
     learnt: dict[str, VaeGanRun],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -109,10 +109,10 @@ def test_a_request_to_stop_is_obeyed_after_the_step_and_nothing_is_lost(
     assert len(calls) == steps
     reached = read_checkpoint(folder)
     assert (reached.epoch, reached.step) == divmod(steps, STEPS)
-    assert_same_pictures(learnt[way], learn(folder, *WAYS[way], resume=True))
+    assert_same_runs(learnt[way], learn(folder, *WAYS[way], resume=True))
 
 
-def test_a_learned_metric_goes_on_from_the_checkpoint(
+def test_a_vae_with_a_learned_metric_resumes_from_the_checkpoint(
     learnt: dict[str, VaeGanRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = vae_of(learnt["rich"], tmp_path / "whole", average=0.9)
@@ -128,55 +128,55 @@ def test_a_learned_metric_goes_on_from_the_checkpoint(
         patch.setattr(VaeGanLearner, "step", ask)
         with pytest.raises(Stopped):
             vae_of(learnt["rich"], tmp_path / "parts", average=0.9)
-    network, recipe = whole.model.network, replace(PICTURE_RECIPE, average=0.9)
+    network, recipe = whole.model.network, replace(TINY_RECIPE, average=0.9)
     other = learn(tmp_path / "other", *WAYS["rich"][:1], replace(WAYS["rich"][1], seed=99))
     with pytest.raises(OutcropError, match=r"similarity\.weights was \w{8}, is \w{8};"):
         learn(tmp_path / "parts", network, recipe, similarity=other, resume=True)
     again = learn(
         tmp_path / "parts",
         whole.model.network,
-        replace(PICTURE_RECIPE, average=0.9),
+        replace(TINY_RECIPE, average=0.9),
         similarity=learnt["rich"],
         resume=True,
     )
-    assert_same_pictures(whole, again)
+    assert_same_runs(whole, again)
 
 
-def test_a_finished_run_is_returned_and_a_missing_one_begins(
+def test_resume_returns_a_finished_run_and_starts_a_missing_one(
     learnt: dict[str, VaeGanRun], tmp_path: Path
 ) -> None:
     run = learnt["plain"]
     changed = (run.folder / "model.safetensors").stat().st_mtime_ns
-    elsewhere = replace(PICTURE_RECIPE, machine=replace(CPU, device="auto"))
-    assert_same_pictures(run, learn(run.folder, recipe=elsewhere, resume=True))
+    elsewhere = replace(TINY_RECIPE, machine=replace(CPU, device="auto"))
+    assert_same_runs(run, learn(run.folder, recipe=elsewhere, resume=True))
     assert (run.folder / "model.safetensors").stat().st_mtime_ns == changed
-    assert_same_pictures(run, learn(tmp_path / "new", resume=True))
+    assert_same_runs(run, learn(tmp_path / "new", resume=True))
 
 
-def test_only_the_same_run_goes_on(learnt: dict[str, VaeGanRun], run: Run, tmp_path: Path) -> None:
+def test_resume_needs_the_same_run(learnt: dict[str, VaeGanRun], run: Run, tmp_path: Path) -> None:
     folder = learnt["plain"].folder
     with pytest.raises(OutcropError, match=r"exists already; .* --resume"):
         learn(folder)
     with pytest.raises(OutcropError, match=r"recipe\.gamma was None, is 0\.1"):
-        learn(folder, recipe=replace(PICTURE_RECIPE, gamma=0.1), resume=True)
+        learn(folder, recipe=replace(TINY_RECIPE, gamma=0.1), resume=True)
     with pytest.raises(OutcropError, match=r"network\.latent was 4, is 5"):
-        learn(folder, replace(PICTURE_NETWORK, latent=5), resume=True)
+        learn(folder, replace(TINY_NETWORK, latent=5), resume=True)
     with pytest.raises(OutcropError, match="is a run of a classifier, and a VAE-GAN is wanted"):
         learn(run.folder, resume=True)
     with pytest.raises(OutcropError, match="does not exist"):
         learn(tmp_path / "no" / "run")
 
 
-def test_a_checkpoint_of_other_networks_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_of_other_networks_raises_an_error(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    learn(folder, recipe=replace(PICTURE_RECIPE, epochs=1))
+    learn(folder, recipe=replace(TINY_RECIPE, epochs=1))
     (folder / "model.json").unlink()
     save_checkpoint(folder, Checkpoint(1, 0, {"networks.decoder.picture.weight": torch.ones(3)}))
     with pytest.raises(OutcropError, match="belongs to another network"):
-        learn(folder, recipe=replace(PICTURE_RECIPE, epochs=1), resume=True)
+        learn(folder, recipe=replace(TINY_RECIPE, epochs=1), resume=True)
 
 
-# Through the command line, in processes of their own
+# On the command line, in separate processes
 
 TRAIN = (
     "generative train {0}/patches.zarr --split {0}/split.json --model {1} --output {2} "
@@ -189,12 +189,12 @@ RICH = "--spectral --optimiser adam --average 0.9 --balance 0.6 --kl-warm-up 1.5
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pictures")
-    PICTURES.save(folder / "patches.zarr")
-    PICTURE_SPLIT.save(folder / "split.json")
+    IMAGES.save(folder / "patches.zarr")
+    IMAGE_SPLIT.save(folder / "split.json")
     return folder
 
 
-def test_a_killed_run_goes_on(folder: Path, learnt: dict[str, VaeGanRun]) -> None:
+def test_a_killed_run_resumes(folder: Path, learnt: dict[str, VaeGanRun]) -> None:
     run = folder / "killed"
     command = TRAIN.format(folder, "vaegan", run, 200) + RICH
     with subprocess.Popen(
@@ -206,16 +206,16 @@ def test_a_killed_run_goes_on(folder: Path, learnt: dict[str, VaeGanRun]) -> Non
     assert process.returncode == -signal.SIGKILL
     done = read_checkpoint(run).epoch
     assert 0 < done < 200
-    # As far as it would have come: the epochs do not know how many there are.
+    # An epoch does not depend on the number of epochs.
     config = json.loads((run / "config.json").read_text())
     config["recipe"]["epochs"] = done + 1
     write_json(run / "config.json", config)
     recipe = replace(RICH_RECIPE, epochs=done + 1)
     whole = learn(folder / "whole", RICH_NETWORK, recipe)
-    assert_same_pictures(whole, learn(run, RICH_NETWORK, recipe, resume=True))
+    assert_same_runs(whole, learn(run, RICH_NETWORK, recipe, resume=True))
 
 
-def test_two_processes_do_what_one_does(folder: Path) -> None:
+def test_two_processes_and_one_give_the_same_result(folder: Path) -> None:
     in_parts = replace(RICH_RECIPE, machine=replace(CPU, accumulate=2))
     alone = learn(folder / "alone", RICH_NETWORK, in_parts)
     done = start(TRAIN.format(folder, "vaegan", folder / "together", 2) + RICH + "--devices 2")
@@ -224,25 +224,25 @@ def test_two_processes_do_what_one_does(folder: Path) -> None:
     for one, other in zip(alone.metrics, run.metrics, strict=True):
         for name in ("prior", "likeness", "discriminator", "decoder", "right_of_real"):
             assert getattr(other, name) == pytest.approx(getattr(one, name), rel=1e-3), name
-    for name, weight in picture_weights(alone).items():
+    for name, weight in weights_of(alone).items():
         if not name.endswith("num_batches_tracked"):
-            torch.testing.assert_close(picture_weights(run)[name], weight, rtol=1e-3, atol=1e-4)
+            torch.testing.assert_close(weights_of(run)[name], weight, rtol=1e-3, atol=1e-4)
 
 
-def test_two_processes_leave_a_learned_metric_as_it_was(
+def test_two_processes_do_not_change_a_learned_metric(
     learnt: dict[str, VaeGanRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seen from the first of them, which adds what the other brings to what is shared."""
+    """The first process; the sum over processes is replaced by a factor of 2."""
     theirs = learnt["plain"].model.networks.discriminator.state_dict()
     with assemble(CPU, lambda world: None) as team:  # type: ignore[arg-type, return-value]
         monkeypatch.setattr(team, "world", 2)
         monkeypatch.setattr(torch.distributed, "all_reduce", lambda shared: shared.mul_(2))
-        network = replace(PICTURE_NETWORK, parts="vae-dis")
-        learner = VaeGanLearner(network, PICTURE_RECIPE, 2, SIZE, team, theirs)
+        network = replace(TINY_NETWORK, parts="vae-dis")
+        learner = VaeGanLearner(network, TINY_RECIPE, 2, SIZE, team, theirs)
         learner.train()
         moving = learner.networks.encoder.wide[1].running_mean.clone()
         parts = iter([Part(torch.rand(8, 2, SIZE, SIZE), torch.zeros(8), 0.5)])
-        learner.step(0, Step(0, None, parts), 1.0, lambda seen: None)
+        learner.step(0, Step(0, None, parts), 1.0, lambda result: None)
     assert not torch.equal(moving, learner.networks.encoder.wide[1].running_mean)
     ours = learner.networks.discriminator.state_dict()
     assert all(torch.equal(tensor, ours[name]) for name, tensor in theirs.items())

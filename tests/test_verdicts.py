@@ -1,4 +1,4 @@
-"""What the page of a story says follows from its numbers, whichever way they turn out."""
+"""The sentences about a story follow from its scores."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from outcrop.auditing.audit import Audit
 from outcrop.auditing.check import Finding, Severity
 from outcrop.metrics.intervals import Interval
 from outcrop.metrics.scores import Scores, score
-from outcrop.synthetic import verdicts
+from outcrop.synthetic import findings
 from outcrop.synthetic.trainings import Outcome
 
-NAMES = {"neighbourhood": "Cutting anew", "stochastic depth": "Dropping blocks"}
+NAMES = {"neighbourhood": "Shifted crops", "stochastic depth": "Skipped blocks"}
 SURE, MAYBE = 0.01, 0.2
 
 
@@ -30,44 +30,48 @@ def scores(value: float, groups: int = 30) -> Scores:
 
 def outcome(
     split: str,
-    way: str = "plain",
-    promised: float = 0.9,
-    kept: float = 0.7,
+    variant: str = "plain",
+    validation: float = 0.9,
+    new_cubes: float = 0.7,
     excess: Interval | None = None,
     gain: Interval | None = None,
-    gain_kept: Interval | None = None,
+    gain_new: Interval | None = None,
     groups: int = 30,
 ) -> Outcome:
     return Outcome(
         split=split,
-        way=way,
-        promised=scores(promised, groups),
-        kept=scores(kept),
-        excess=excess or about(promised - kept, SURE),
+        variant=variant,
+        validation=scores(validation, groups),
+        new_cubes=scores(new_cubes),
+        excess=excess or about(validation - new_cubes, SURE),
         gain=gain,
-        gain_kept=gain_kept,
-        leak=about(0.2, SURE) if split == "ground" else None,
+        gain_new=gain_new,
+        leak_gap=about(0.2, SURE) if split == "ground" else None,
         epochs=3,
         seconds=1.0,
     )
 
 
-def test_a_promise_that_was_too_high_is_called_so_and_the_nearer_one_is_named():
-    said = verdicts.promises([outcome("random", promised=0.98), outcome("ground", promised=0.75)])
-    assert "split at random the plain network promised 98.0\N{NO-BREAK SPACE}%" in said[0]
-    assert said[0].endswith("+28.0 points [+27.0, +29.0], too much.")
-    assert "that of the split by ground is the nearer: off by 5.0 points" in said[2]
+def test_a_validation_score_that_is_too_high_is_named_and_the_closer_one():
+    pair = [outcome("random", validation=0.98), outcome("ground", validation=0.75)]
+    said = findings.validation_scores(pair)
+    assert (
+        "random split the plain network has a validation score of 98.0\N{NO-BREAK SPACE}%"
+        in said[0]
+    )
+    assert said[0].endswith("+28.0 points [+27.0, +29.0], too high.")
+    assert "of the spatial split is closer to the score on new cubes: it differs by 5.0" in said[2]
 
 
-def test_a_split_at_random_that_kept_its_promise_is_not_blamed():
+def test_a_random_split_with_the_right_score_is_not_criticised():
     pair = [
-        outcome("random", promised=0.71, excess=about(0.01, MAYBE)),
-        outcome("ground", promised=0.5),
+        outcome("random", validation=0.71, excess=about(0.01, MAYBE)),
+        outcome("ground", validation=0.5),
     ]
-    said = verdicts.promises(pair)
-    assert said[0].endswith("not told apart from zero.")
-    assert said[1].endswith("-20.0 points [-21.0, -19.0], too little.")
-    assert "that of the split at random is the nearer" in said[2]
+    said = findings.validation_scores(pair)
+    assert said[0].endswith("not significant.")
+    assert said[1].endswith("-20.0 points [-21.0, -19.0], too low.")
+    assert "of the random split is closer" in said[2]
 
 
 @pytest.mark.parametrize(
@@ -75,38 +79,38 @@ def test_a_split_at_random_that_kept_its_promise_is_not_blamed():
     [
         (about(0.05, SURE), "+5.0 points [+4.0, +6.0], better"),
         (about(-0.05, SURE), "-5.0 points [-6.0, -4.0], worse"),
-        (about(0.05, MAYBE), "+5.0 points [-15.0, +25.0], not told apart from zero"),
-        (Interval(0.05, np.nan, np.nan), "+5.0 points [unknown], of unknown certainty"),
+        (about(0.05, MAYBE), "+5.0 points [-15.0, +25.0], not significant"),
+        (Interval(0.05, np.nan, np.nan), "+5.0 points [unknown], of unknown uncertainty"),
     ],
     ids=["helps", "hurts", "undecided", "unknown"],
 )
 def test_an_augmentation_helps_hurts_or_is_undecided(gain, words):
     opposite = Interval(-gain.value, -gain.high, -gain.low)
-    pair = [outcome("ground"), outcome("ground", "neighbourhood", gain=gain, gain_kept=opposite)]
-    (said,) = verdicts.effects(pair, NAMES)
-    start = "Cutting anew, under the split by ground: on its validation side "
-    assert said.startswith(f"{start}{words}; on the new cubes {verdicts.points(opposite)}, ")
+    pair = [outcome("ground"), outcome("ground", "neighbourhood", gain=gain, gain_new=opposite)]
+    (said,) = findings.effects(pair, NAMES)
+    start = "Shifted crops, under the spatial split: on its validation side "
+    assert said.startswith(f"{start}{words}; on the new cubes {findings.points(opposite)}, ")
     assert ("better" in said) == ("worse" in said)
 
 
-def test_the_best_on_new_ground_is_named_even_if_it_is_the_plain_one_or_at_random():
-    hurt = outcome("ground", "neighbourhood", kept=0.6, gain_kept=about(-0.1, SURE))
-    said = verdicts.best_on_new_ground([outcome("random", kept=0.8), outcome("ground"), hurt])
-    assert said.startswith("Best on the new cubes: plain under the split at random, 80.0")
-    better = replace(hurt, kept=scores(0.9), gain_kept=about(0.2, MAYBE + 0.1))
-    said = verdicts.best_on_new_ground([outcome("ground"), better])
-    assert said.endswith("+20.0 points [-10.0, +50.0], not told apart from zero.")
+def test_the_best_on_new_cubes_may_be_plain_or_under_the_random_split():
+    hurt = outcome("ground", "neighbourhood", new_cubes=0.6, gain_new=about(-0.1, SURE))
+    said = findings.best_on_new_cubes([outcome("random", new_cubes=0.8), outcome("ground"), hurt])
+    assert said.startswith("Best on the new cubes: plain under the random split, 80.0")
+    better = replace(hurt, new_cubes=scores(0.9), gain_new=about(0.2, MAYBE + 0.1))
+    said = findings.best_on_new_cubes([outcome("ground"), better])
+    assert said.endswith("+20.0 points [-10.0, +50.0], not significant.")
 
 
-def test_cautions_come_with_what_they_warn_of_alone():
+def test_cautions_appear_only_where_they_apply():
     good = [outcome("random"), outcome("ground")]
-    said = verdicts.cautions(good, Audit((), {}), exact=10, patches=10)
+    said = findings.cautions(good, Audit((), {}), exact=10, patches=10)
     assert len(said) == 1
     assert said[0].startswith("Each network was trained once")
     few = [outcome("random"), outcome("ground", groups=4)]
     severities: tuple[Severity, ...] = ("critical", "warning", "note")
     doubtful = Audit(tuple(Finding(f"a {one}", one, "") for one in severities), {})
-    said = verdicts.cautions(few, doubtful, exact=8, patches=10)
-    assert said[0].startswith("The held-out slabs stand on 4 pieces")
+    said = findings.cautions(few, doubtful, exact=8, patches=10)
+    assert said[0].startswith("The validation score is based on 4 spatial groups")
     assert said[2].endswith("too: a critical (critical) and a warning (warning).")
-    assert said[3] == "Not located where they were cut: 2 of the 10 patches."
+    assert said[3] == "2 of the 10 patches were not located at their true position."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import reduce
 from typing import Any
 
 import lazy_loader
@@ -14,7 +15,13 @@ __version__ = "0.1.0"
 # and editors too.
 _attribute, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-_RENAMED = {"lay_together": "mosaic_scenes", "map": "map_scene", "report": "write_report"}
+_RENAMED = {
+    "PictureAugmentation": "GenerativeAugmentation",
+    "lay_together": "mosaic_scenes",
+    "map": "map_scene",
+    "positions_table": "locating.Located.to_frame",
+    "report": "write_report",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -26,6 +33,7 @@ def __getattr__(name: str) -> Any:
             stacklevel=2,
         )
         name = new
-    if name not in __all__:
+    first, *rest = name.split(".")
+    if first not in __all__:
         raise AttributeError(f"module 'outcrop' has no attribute '{name}'")
-    return _attribute(name)
+    return reduce(getattr, rest, _attribute(first))

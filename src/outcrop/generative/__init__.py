@@ -1,4 +1,4 @@
-"""Networks that learn the pictures themselves: VAE, GAN and VAE-GAN."""
+"""Generative networks for patches: VAE, GAN and VAE-GAN."""
 
 import lazy_loader
 

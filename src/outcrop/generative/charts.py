@@ -1,4 +1,4 @@
-"""How networks learnt the pictures, and what their code says, as charts."""
+"""Charts of a training: losses, measures, and the dimensions of the code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from outcrop.generative.metrics import ASLEEP, VaeGanMetrics
+from outcrop.generative.metrics import ACTIVE_NATS, VaeGanMetrics
 from outcrop.generative.run import VaeGanRun
 from outcrop.reporting.charts import RANDOM, SPATIAL, TRAINING, epoch_axis, plain_decades
 from outcrop.reporting.html import chart, svg
@@ -25,36 +25,40 @@ _FEW = 30
 
 @dataclass(frozen=True)
 class Curves:
-    """A chart, and what its lines are.
+    """A chart with its legend.
 
     Attributes:
-        picture: the chart.
-        legend: name and colour of each line; empty if there is one alone.
+        svg: the chart.
+        legend: name and colour of each line; empty for a single line.
     """
 
-    picture: Markup
+    svg: Markup
     legend: tuple[tuple[str, str], ...] = ()
 
 
 def loss_charts(run: VaeGanRun) -> list[Curves]:
-    """Prior, likeness, and how discriminator and decoder did against each other."""
+    """Charts of the prior, the reconstruction loss, the GAN losses and the discriminator."""
     metrics = run.metrics
-    alike = "features" if run.model.network.has_discriminator else "pixels"
-    return _there(
+    compared = "features" if run.model.network.has_discriminator else "pixels"
+    return _existing(
         curves(metrics, "prior", "nats", {"": "prior"}, from_zero=True),
         curves(
-            metrics, f"likeness, {alike}", "squared distance / 2", {"": "likeness"}, from_zero=True
+            metrics,
+            f"reconstruction loss, {compared}",
+            "squared distance / 2",
+            {"": "likeness"},
+            from_zero=True,
         ),
         curves(
             metrics,
-            "losses of the GAN",
+            "GAN losses",
             "nats",
             {"discriminator": "discriminator", "decoder": "decoder"},
         ),
         curves(
             metrics,
-            "the discriminator is right of",
-            "% of the pictures",
+            "accuracy of the discriminator",
+            "% of the images",
             {
                 "real": "right_of_real",
                 "reconstructed": "right_of_reconstructed",
@@ -67,18 +71,18 @@ def loss_charts(run: VaeGanRun) -> list[Curves]:
 
 
 def measure_charts(run: VaeGanRun) -> list[Curves]:
-    """What was measured of reconstructions and samples."""
+    """Charts of the measures of reconstructions and samples."""
     metrics = run.metrics
-    return _there(
+    return _existing(
         curves(
             metrics,
             "error of reconstructions",
-            "of another picture",
+            "relative error",
             {"pixels": "pixel_error", "features": "feature_error"},
             mark=0.5,
             from_zero=True,
         ),
-        curves(metrics, "Fréchet distance, no FID", "", {"": "frechet"}, from_zero=True),
+        curves(metrics, "Fréchet distance (not FID)", "", {"": "frechet"}, from_zero=True),
         curves(
             metrics,
             "precision and recall",
@@ -91,19 +95,19 @@ def measure_charts(run: VaeGanRun) -> list[Curves]:
 
 
 def code_charts(run: VaeGanRun) -> list[Markup]:
-    """What each dimension of the code says in the end, and how many do, by epoch."""
+    """Charts of the divergence of each dimension, and of the number of active dimensions."""
     last = run.metrics[-1]
     if not last.divergence:
         return []
-    awake = curves(
+    active = curves(
         run.metrics,
-        f"dimensions awake, of {len(last.divergence)}",
+        f"active dimensions of {len(last.divergence)}",
         "dimensions",
         {"": "awake"},
         from_zero=True,
         inches=_WIDER,
     )
-    return [divergence_chart(last.divergence), *([awake.picture] if awake else [])]
+    return [divergence_chart(last.divergence), *([active.svg] if active else [])]
 
 
 def curves(
@@ -116,14 +120,17 @@ def curves(
     from_zero: bool = False,
     inches: tuple[float, float] = _SMALL,
 ) -> Curves | None:
-    """Values by epoch, with gaps where one is missing; None where all are.
+    """A chart of values by epoch, with gaps for missing ones; None if all are missing.
 
     Args:
-        unit: of the values.
-        lines: for each its name in the legend, and that of the metric.
-        mark: a value that is marked.
+        metrics: the epochs.
+        title: title of the chart.
+        unit: unit of the values.
+        lines: for each line its name in the legend and the name of the metric.
+        mark: a value that a dashed line marks.
         percent: whether the values are shares.
-        from_zero: whether the axis begins at 0; then a few wild epochs do not press it flat.
+        from_zero: whether the axis begins at 0; a few outliers are then cut off.
+        inches: size of the chart.
     """
     scale = 100 if percent else 1
     found = {
@@ -157,36 +164,38 @@ def curves(
 
 
 def divergence_chart(divergence: Sequence[float]) -> Markup:
-    """How much each dimension of a code says, the most talkative first.
+    """A chart of the divergence of each dimension of the code, in falling order.
 
     Args:
-        divergence: of each dimension from the prior, in nats.
+        divergence: divergence of each dimension from the prior, in nats.
     """
     ordered = np.sort(divergence)[::-1]
     rank = np.arange(1, len(ordered) + 1)
-    says = ordered > ASLEEP
-    with chart("what each dimension says, in the last epoch", _WIDER) as (figure, axes):
-        axes.axhline(ASLEEP, color=_MARK, lw=1, ls=(0, (2, 2)), zorder=1)
-        shown = np.maximum(ordered, ASLEEP / 100)
-        for which, colour in ((says, SPATIAL), (~says, TRAINING)):
+    active = ordered > ACTIVE_NATS
+    with chart("divergence of each dimension, last epoch", _WIDER) as (figure, axes):
+        axes.axhline(ACTIVE_NATS, color=_MARK, lw=1, ls=(0, (2, 2)), zorder=1)
+        shown = np.maximum(ordered, ACTIVE_NATS / 100)
+        for which, colour in ((active, SPATIAL), (~active, TRAINING)):
             axes.plot(rank[which], shown[which], "o", color=colour, ms=3.5 if len(rank) < 65 else 2)
         axes.set_yscale("log")
         plain_decades(axes.yaxis)
-        axes.set_ylim(min(ASLEEP / 2, shown.min() / 1.5), 2 * max(ASLEEP, shown.max()))
+        axes.set_ylim(min(ACTIVE_NATS / 2, shown.min() / 1.5), 2 * max(ACTIVE_NATS, shown.max()))
         axes.set_xlim(0.5, max(2, len(ordered)) + 0.5)
         _whole_numbers(axes)
         axes.set_xlabel("dimensions, sorted")
         axes.set_ylabel("nats")
-    return svg(figure, f"{says.sum()} of {len(says)} dimensions say more than {ASLEEP} nats")
+    return svg(
+        figure, f"{active.sum()} of {len(active)} dimensions have more than {ACTIVE_NATS} nats"
+    )
 
 
 def _top(values: Sequence[float]) -> float:
-    """The upper end of an axis from 0: of nearly all values, if the others are far above."""
+    """The upper end of an axis from 0, without far outliers."""
     known = np.array(values)[~np.isnan(values)]
     return float(1.05 * min(known.max(), 2 * np.percentile(known, 95))) or 1.0
 
 
-def _there(*charts: Curves | None) -> list[Curves]:
+def _existing(*charts: Curves | None) -> list[Curves]:
     return [one for one in charts if one is not None]
 
 

@@ -1,4 +1,4 @@
-"""The commands that train networks which learn pictures, let them draw, and compare their codes."""
+"""The commands `outcrop generative`: training, samples and measures, and comparison of codes."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def train(
         output: output run folder.
         split: split made by `outcrop split`. Default: the split that the collection was published
             with.
-        model: vaegan (default), vae, gan, or vae-dis, a VAE with the similarity of the
-            discriminator of another run.
+        model: vaegan (default), vae, gan, or vae-dis, a VAE with a reconstruction loss on features
+            of the discriminator of another run.
         similarity: for --model vae-dis: run folder of a gan or vaegan on the same patches.
         judge: run folder of a classifier whose features measure reconstructions and samples in
             every epoch.
@@ -45,30 +45,30 @@ def train(
     from outcrop.cli.commands.options import keep_memory
     from outcrop.generative.run import read_vaegan_run
     from outcrop.generative.tables import vaegan_table
-    from outcrop.generative.training.engine import train_vaegan
+    from outcrop.generative.training import train_vaegan
     from outcrop.patches.collection import open_patches
     from outcrop.splits import delivered_split, read_split
     from outcrop.training.parallel import launch
     from outcrop.training.run import read_run
 
-    machine = model.picture_recipe.machine
+    machine = model.recipe.machine
     keep_memory(machine)
     opened = open_patches(patches, learnable=False)
-    made = delivered_split(opened) if split is None else read_split(split, opened)
+    sides = delivered_split(opened) if split is None else read_split(split, opened)
     launch(machine)
-    learnt = train_vaegan(
+    trained = train_vaegan(
         opened,
-        made,
+        sides,
         output,
-        model.picture_network,
-        model.picture_recipe,
+        model.network,
+        model.recipe,
         resume,
         lines=True,
         sources=sources,
         similarity=None if similarity is None else read_vaegan_run(similarity, "cpu"),
         judge=None if judge is None else read_run(judge, machine.device),
     )
-    vaegan_table(learnt)
+    vaegan_table(trained)
 
 
 def draw(
@@ -84,10 +84,10 @@ def draw(
     attribute: str | None = None,
     device: str = "auto",
 ) -> None:
-    """Draw samples, reconstructions, interpolations and class changes, and measure them.
+    """Generate samples, reconstructions, interpolations and class changes, and measure them.
 
-    Without patches: samples, and interpolations between two of them. With patches: everything else,
-    on the validation side of the run.
+    Without patches: samples, and an interpolation between two of them. With patches: everything
+    else, on the validation side of the run.
 
     Args:
         run: run folder made by `outcrop generative train`.
@@ -97,7 +97,7 @@ def draw(
         seed: random seed of samples and of the choice of patches.
         judge: run folder of a classifier whose features measure the similarity of images. Default:
             pixels.
-        per_class: number of new images per class to write to classes.npz.
+        per_class: number of samples per class to write to classes.npz.
         between: indices of two patches to interpolate between, for example 3,17, instead of random
             ones.
         attribute: the class to add to an image of every other class. Default: each class to another
@@ -108,7 +108,7 @@ def draw(
         outcrop generative draw runs/vaegan -o samples
         outcrop generative draw runs/vaegan fields.zarr --per-class 100 -o drawn
     """
-    from outcrop.generative.drawing.generate import generate
+    from outcrop.generative.drawing import generate
     from outcrop.generative.run import read_vaegan_run
     from outcrop.generative.tables import generated_table
     from outcrop.patches.collection import open_patches
@@ -212,7 +212,7 @@ def compare(
 
 COMMANDS = {
     "generative": Group(
-        "Networks that learn the pictures themselves: VAE, GAN, VAE-GAN.",
+        "Generative networks for patches: VAE, GAN, VAE-GAN.",
         {"train": train, "draw": draw, "compare": compare},
     )
 }

@@ -1,15 +1,15 @@
-"""What the metrics of networks that learn pictures say, in sentences that do not oversell."""
+"""Sentences and tiles about the metrics of a generative run, with their limits."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from outcrop.generative.metrics import ASLEEP, WINS, VaeGanMetrics
+from outcrop.generative.metrics import ACTIVE_NATS, DOMINATES, VaeGanMetrics
 from outcrop.generative.run import VaeGanRun
 from outcrop.reporting.html import Tile, listed, percent
 
-_MEAN_PICTURE, _ANOTHER_PICTURE = 0.5, 1.0
+_MEAN_IMAGE, _ANOTHER_IMAGE = 0.5, 1.0
 _ABOUT = 0.02
 _LOWER = 0.9
 _NEARLY_ALL, _HARDLY_ANY = 0.9, 0.1
@@ -18,100 +18,101 @@ _GUESSING = 0.6
 
 @dataclass(frozen=True)
 class Alarm:
-    """Something that went wrong in one epoch or several.
+    """A problem in one epoch or several.
 
     Attributes:
-        what: in a few words.
-        epochs: in which.
-        told: in the last of them.
-        helps: what may help; "" if nothing is known.
+        what: the problem in a few words.
+        epochs: the epochs.
+        detail: the details in the last of them.
+        remedy: a possible remedy; "" if none is known.
     """
 
     what: str
     epochs: tuple[int, ...]
-    told: str
-    helps: str
+    detail: str
+    remedy: str
 
     @property
     def when(self) -> str:
-        """The epochs, with those in a row as a span.
+        """The epochs, with successive ones as a range.
 
         >>> Alarm("samples repeat", (1, 2, 3, 7), "", "").when
         '1–3, 7'
         """
-        spans: list[list[int]] = []
+        ranges: list[list[int]] = []
         for epoch in self.epochs:
-            if spans and spans[-1][-1] == epoch - 1:
-                spans[-1][1:] = [epoch]
+            if ranges and ranges[-1][-1] == epoch - 1:
+                ranges[-1][1:] = [epoch]
             else:
-                spans.append([epoch])
-        return ", ".join("–".join(map(str, span)) for span in spans)
+                ranges.append([epoch])
+        return ", ".join("–".join(map(str, each)) for each in ranges)
 
 
 def alarms(metrics: Sequence[VaeGanMetrics]) -> list[Alarm]:
-    """The alarms of all epochs, each kind once, the most frequent first."""
+    """The alarms of all epochs, one of each kind, by falling frequency."""
     found: dict[str, list[tuple[int, str]]] = {}
     for epoch in metrics:
         for alarm in epoch.alarms:
             what, _, rest = alarm.partition(": ")
             found.setdefault(what, []).append((epoch.epoch, rest))
     kinds = [
-        Alarm(what, tuple(epoch for epoch, _ in each), *_told_and_remedy(each[-1][1]))
+        Alarm(what, tuple(epoch for epoch, _ in each), *_detail_and_remedy(each[-1][1]))
         for what, each in found.items()
     ]
     return sorted(kinds, key=lambda kind: -len(kind.epochs))
 
 
-def _told_and_remedy(rest: str) -> tuple[str, str]:
-    told, _, remedy = rest.partition("; try ")
-    return told, remedy
+def _detail_and_remedy(rest: str) -> tuple[str, str]:
+    detail, _, remedy = rest.partition("; try ")
+    return detail, remedy
 
 
-def features_of(run: VaeGanRun) -> str:
-    """In whose features reconstructions were measured."""
+def source_of_features(run: VaeGanRun) -> str:
+    """The network in whose features reconstructions were measured."""
     if run.judged:
         return "the judge"
-    return "its own discriminator" if run.model.network.plays else "the discriminator it was given"
+    own = run.model.network.adversarial
+    return "its own discriminator" if own else "the discriminator of the given run"
 
 
 def tiles(run: VaeGanRun) -> list[Tile]:
-    """The last epoch in a few numbers."""
+    """The main values of the last epoch."""
     last, found = run.metrics[-1], []
     if last.pixel_error is not None:
         found.append(
             Tile(
                 "Error of reconstructions",
                 f"{last.pixel_error:.2f}",
-                "in pixels: 0 is perfect, 0.5 the mean picture, 1 another picture",
+                "in pixels: 0 is perfect, 0.5 the mean image, 1 another image",
             )
         )
     if last.frechet is not None:
         found.append(
             Tile(
-                "Fréchet distance, no FID",
+                "Fréchet distance (not FID)",
                 f"{last.frechet:.3g}",
-                "of samples from held-out pictures, in features of the judge",
+                "between samples and held-out images, in features of the judge",
             )
         )
     if last.awake is not None:
         found.append(
             Tile(
-                "Dimensions awake",
+                "Active dimensions",
                 f"{last.awake} of {len(last.divergence)}",
-                f"a code says {last.prior:.3g} nats of its picture",
+                f"a code has {last.prior:.3g} nats of information about its image",
             )
         )
     if (right := _right(last)) is not None:
         shares = [f"{name} {percent(share, 0)}" for name, share in _shares(last).items()]
-        found.append(Tile("Discriminator right", percent(right), ", ".join(shares)))
+        found.append(Tile("Discriminator accuracy", percent(right), ", ".join(shares)))
     if last.frechet is None and last.repeats is not None:
         share = percent(last.repeats)
-        found.append(Tile("Samples that repeat", share, "nearly the same as another sample"))
+        found.append(Tile("Repeated samples", share, "nearly equal to another sample"))
     return found
 
 
 def sentences(run: VaeGanRun) -> list[str]:
-    """What to take home, the most important first."""
+    """The results in sentences, by falling importance."""
     last = run.metrics[-1]
     return [
         *_reconstructions(run),
@@ -128,106 +129,106 @@ def _reconstructions(run: VaeGanRun) -> Iterator[str]:
     error = last.pixel_error
     if error is None:
         if run.model.network.has_encoder:
-            yield "Nothing was measured of reconstructions: too few pictures were held out."
+            yield "Reconstructions were not measured, because too few images were held out."
         return
     yield (
-        "Reconstructions differ from their originals, which were held out, by "
-        f"{error:.2f} of what two pictures differ, in pixels: {_beside(error)}."
+        f"Reconstructions of held-out images have a relative error of {error:.2f} in pixels: "
+        f"{_compared(error)}."
     )
     if last.feature_error is not None:
         yield (
-            f"In features of {features_of(run)} they differ by {last.feature_error:.2f} of that: "
-            f"{_beside(last.feature_error)}."
+            f"In features of {source_of_features(run)} the relative error is "
+            f"{last.feature_error:.2f}: {_compared(last.feature_error)}."
         )
     known = [epoch for epoch in run.metrics if epoch.pixel_error is not None]
     best = min(known, key=lambda epoch: epoch.pixel_error or 0.0)
     if best.pixel_error is not None and best.pixel_error < _LOWER * error:
         yield (
-            f"Their error in pixels was lower before, {best.pixel_error:.2f} after epoch "
-            f"{best.epoch}; the networks are those after the last epoch, and none was picked."
+            f"The error in pixels was lower after epoch {best.epoch}, {best.pixel_error:.2f}. The "
+            "networks are always those after the last epoch."
         )
 
 
-def _beside(error: float) -> str:
-    """An error beside what it would be without any network."""
-    if error > _ANOTHER_PICTURE - _ABOUT:
-        return "as much as another picture does, or more"
-    if abs(error - _MEAN_PICTURE) <= _ABOUT:
-        return "about as much as the mean of all pictures does"
-    return f"{'less' if error < _MEAN_PICTURE else 'more'} than the mean of all pictures does"
+def _compared(error: float) -> str:
+    """A relative error compared with those of trivial reconstructions."""
+    if error > _ANOTHER_IMAGE - _ABOUT:
+        return "no better than another image"
+    if abs(error - _MEAN_IMAGE) <= _ABOUT:
+        return "about the error of the mean image"
+    return f"{'lower' if error < _MEAN_IMAGE else 'higher'} than that of the mean image"
 
 
 def _samples(run: VaeGanRun) -> Iterator[str]:
     last = run.metrics[-1]
     if not run.judged:
         yield (
-            "How like real pictures the samples are was not measured: that takes a judge "
+            "The similarity of samples to real images was not measured: that needs a judge "
             "(`--judge`)."
         )
     if last.frechet is not None:
         yield (
-            f"Samples lie at a Fréchet distance of {last.frechet:.3g} from held-out pictures, in "
-            "features of the judge, a network trained by outcrop: that is not the FID, and "
-            "compares with distances by the same judge to the same pictures alone."
+            f"Samples have a Fréchet distance of {last.frechet:.3g} to held-out images, in "
+            "features of the judge, a network trained by outcrop. It is not the FID. Compare it "
+            "only with distances to the same images by the same judge."
         )
     if last.precision is not None and last.recall is not None:
         verdict = ""
         if last.recall < _HARDLY_ANY:
-            verdict = ": they show little of what there is"
+            verdict = ": the samples cover few of the real images"
         elif last.precision < _HARDLY_ANY:
-            verdict = ": few of them look like any"
+            verdict = ": few samples look real"
         yield (
-            f"{percent(last.precision)} of the samples lie among the held-out pictures "
-            f"(precision), and {percent(last.recall)} of these among the samples (recall), in "
-            f"features of the judge{verdict}."
+            f"{percent(last.precision)} of the samples lie among the held-out images (precision), "
+            f"and {percent(last.recall)} of these among the samples (recall), in features of the "
+            f"judge{verdict}."
         )
     if last.repeats is not None:
         share = percent(last.repeats) if last.repeats else "None"
-        yield f"{share} of the samples that were looked at are nearly the same as another one."
+        yield f"{share} of the examined samples nearly equal another one."
 
 
 def _shares(last: VaeGanMetrics) -> dict[str, float]:
-    """Of which share of each kind of pictures the discriminator is right."""
+    """The accuracy of the discriminator on each kind of image."""
     kinds = ("real", "reconstructed", "sampled")
     known = {kind: getattr(last, f"right_of_{kind}") for kind in kinds}
     return {kind: share for kind, share in known.items() if share is not None}
 
 
 def _right(last: VaeGanMetrics) -> float | None:
-    """Of how many pictures the discriminator is right: the mean over real and made ones."""
-    real, *made = _shares(last).values() or (0.0,)
-    return (real + sum(made) / len(made)) / 2 if made else None
+    """The accuracy of the discriminator: the mean over real and generated images."""
+    real, *generated = _shares(last).values() or (0.0,)
+    return (real + sum(generated) / len(generated)) / 2 if generated else None
 
 
 def _verdicts(last: VaeGanMetrics) -> Iterator[str]:
     right, shares = _right(last), _shares(last)
     if right is None:
         return
-    real, *made = shares.values()
-    if min(shares.values()) > WINS:
+    real, *generated = shares.values()
+    if min(shares.values()) > DOMINATES:
         verdict = "it wins, and the decoder learns little from it"
-    elif real < _HARDLY_ANY and min(made) > _NEARLY_ALL:
-        verdict = "it takes nearly every picture for a made one"
-    elif real > _NEARLY_ALL and max(made) < _HARDLY_ANY:
-        verdict = "it takes nearly every picture for a real one"
+    elif real < _HARDLY_ANY and min(generated) > _NEARLY_ALL:
+        verdict = "it classifies nearly every image as generated"
+    elif real > _NEARLY_ALL and max(generated) < _HARDLY_ANY:
+        verdict = "it classifies nearly every image as real"
     elif right > _NEARLY_ALL:
         verdict = "it is far ahead of the decoder"
     elif right < _GUESSING:
-        verdict = "hardly more often than by guessing"
+        verdict = "hardly better than chance"
     else:
-        verdict = "more often than by guessing, and far from always"
-    told = listed([f"{percent(share)} of the {name}" for name, share in shares.items()])
-    yield f"In the last epoch the discriminator was right of {told} pictures: {verdict}."
+        verdict = "better than chance, and far from perfect"
+    words = listed([f"{percent(share)} of the {name}" for name, share in shares.items()])
+    yield f"In the last epoch the discriminator was right for {words} images: {verdict}."
 
 
 def _code(last: VaeGanMetrics) -> Iterator[str]:
     if last.awake is None or last.prior is None:
         return
     number = str(last.awake) if last.awake else "None"
-    say = "says" if last.awake == 1 else "say"
+    are = "is" if last.awake == 1 else "are"
     yield (
-        f"{number} of {len(last.divergence)} dimensions of the code {say} something of the "
-        f"picture (more than {ASLEEP} nats); all together say {last.prior:.3g} nats."
+        f"{number} of {len(last.divergence)} dimensions of the code {are} active (more than "
+        f"{ACTIVE_NATS} nats); all dimensions together have {last.prior:.3g} nats."
     )
 
 
@@ -249,6 +250,6 @@ def _cautions(run: VaeGanRun) -> Iterator[str]:
     measured = run.judged or run.metrics[-1].pixel_error is not None
     if measured and not run.split.spatial:
         yield (
-            "The split was made at random: where patches are cut from ground, neighbours of the "
-            "held-out pictures were trained on, and what was measured flatters."
+            "The split is random. If patches are cut from ground, neighbours of held-out images "
+            "are in the training side, and the measures are too good."
         )

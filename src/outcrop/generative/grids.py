@@ -1,22 +1,67 @@
-"""Pictures beside each other, as one picture."""
+"""Images as pictures: in colour, side by side in a grid, or in labelled rows on a sheet."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from outcrop.extras import need
+from outcrop.fonts import legible
+
 _GAP = 2
 _WHITE = 255
+# Of a sheet: minimum width of an image, gap and margin, line height and letter width, in pixels.
+_WIDE = 96
+_SHEET_GAP, _MARGIN = 4, 10
+_LINE, _LETTER = 16, 7.5
+_DPI = 100
+_POINTS = 9
+_INK = "#27343f"
+
+Word = tuple[float, float, str, str]
+"""Position x and y in pixels from the upper left; "left" or "center"; the text."""
+
+
+def rgb_bands(bands: Sequence[str]) -> list[int]:
+    """The indices of the bands that are shown as red, green and blue.
+
+    If bands have these names, they are taken; otherwise the first three. Of fewer than three bands
+    the first is shown in grey.
+
+    >>> rgb_bands(["Blue", "Green", "Red", "NIR"]), rgb_bands(["amplitude"])
+    ([2, 1, 0], [0, 0, 0])
+    """
+    names = [name.lower() for name in bands]
+    wanted = ("red", "green", "blue")
+    if all(name in names for name in wanted):
+        return [names.index(name) for name in wanted]
+    return [0, 1, 2] if len(bands) >= len(wanted) else [0, 0, 0]
+
+
+def to_rgb(images: np.ndarray, bands: Sequence[str]) -> np.ndarray:
+    """Images in the colours of `rgb_bands`.
+
+    Args:
+        images: float, `N × bands × height × width`, from -1 to 1.
+        bands: names of the bands.
+
+    Returns:
+        uint8, `N × height × width × 3`.
+    """
+    stretched = np.clip((images[:, rgb_bands(bands)] + 1) * 127.5, 0, 255)
+    return np.moveaxis(np.rint(np.nan_to_num(stretched)).astype(np.uint8), 1, -1)
 
 
 def grid(pictures: np.ndarray, columns: int, scale: int = 1) -> np.ndarray:
-    """Pictures row by row, with white between them.
+    """A grid of pictures, row by row, with white gaps.
 
     Args:
         pictures: uint8, `N × height × width × 3`.
-        columns: pictures in a row.
-        scale: each pixel is drawn so many times wide and high.
+        columns: number of pictures in a row.
+        scale: width and height of a pixel in the grid.
 
     Returns:
         uint8, `height × width × 3`.
@@ -32,31 +77,75 @@ def grid(pictures: np.ndarray, columns: int, scale: int = 1) -> np.ndarray:
     return whole
 
 
-def shown(pictures: np.ndarray, bands: Sequence[str]) -> np.ndarray:
-    """Pictures in the bands that `shown_bands` names.
+@dataclass(frozen=True)
+class Row:
+    """One row of a sheet.
 
-    Args:
-        pictures: float, `N × bands × height × width`, in -1 to 1.
-        bands: their names.
-
-    Returns:
-        uint8, `N × height × width × 3`.
+    Attributes:
+        pictures: uint8, `N × height × width × 3`.
+        name: text to the left of the row.
+        captions: texts below the pictures, for all of them or the first ones.
     """
-    stretched = np.clip((pictures[:, shown_bands(bands)] + 1) * 127.5, 0, 255)
-    return np.moveaxis(np.rint(np.nan_to_num(stretched)).astype(np.uint8), 1, -1)
+
+    pictures: np.ndarray
+    name: str = ""
+    captions: tuple[str, ...] = ()
 
 
-def shown_bands(bands: Sequence[str]) -> list[int]:
-    """Which bands are shown as red, green and blue.
+@dataclass(frozen=True)
+class Sheet:
+    """Rows of pictures of one size under a title; small ones are enlarged to about 96 pixels."""
 
-    Those of these names if all are there, else the first three; with fewer than three the first
-    one, as grey.
+    rows: tuple[Row, ...]
+    title: str = ""
 
-    >>> shown_bands(["Blue", "Green", "Red", "NIR"]), shown_bands(["amplitude"])
-    ([2, 1, 0], [0, 0, 0])
+    def write(self, path: Path) -> None:
+        """Write a PNG file in which each pixel of a picture is a square of one colour."""
+        need("matplotlib", "report")
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+
+        canvas, words = self._layout()
+        height, width, _ = canvas.shape
+        style = {"text.parse_math": False, "font.size": _POINTS, "text.color": _INK}
+        with rc_context(style):
+            figure = Figure((width / _DPI, height / _DPI), dpi=_DPI)
+            figure.figimage(canvas)
+            for x, y, where, text in words:
+                figure.text(x / width, 1 - y / height, text, ha=where, va="center")
+            with legible(figure):
+                figure.savefig(path, format="png", metadata={"Software": None})
+
+    def _layout(self) -> tuple[np.ndarray, list[Word]]:
+        """The pictures on white, and the texts."""
+        scale = enlargement(self.rows[0].pictures.shape[1])
+        side, across = (scale * n for n in self.rows[0].pictures.shape[1:3])
+        before = max(len(row.name) for row in self.rows) * _LETTER
+        left = _MARGIN + (round(before) + _MARGIN if before else 0)
+        top = _MARGIN + (_LINE + _SHEET_GAP if self.title else 0)
+        widest = max(len(row.pictures) for row in self.rows)
+        right = max(left + widest * (across + _SHEET_GAP), _MARGIN + len(self.title) * _LETTER)
+        heights = [side + (_LINE if row.captions else 0) + _SHEET_GAP for row in self.rows]
+        shape = top + sum(heights) + _MARGIN, round(right) + _MARGIN, 3
+        canvas = np.full(shape, _WHITE, dtype=np.uint8)
+        words: list[Word] = [(_MARGIN, _MARGIN + _LINE / 2, "left", self.title)]
+        for row, height in zip(self.rows, heights, strict=True):
+            words.append((_MARGIN, top + side / 2, "left", row.name))
+            enlarged = row.pictures.repeat(scale, axis=1).repeat(scale, axis=2)
+            for k, picture in enumerate(enlarged):
+                start = left + k * (across + _SHEET_GAP)
+                canvas[top : top + side, start : start + across] = picture
+                if k < len(row.captions):
+                    below = start + across / 2, top + side + _LINE / 2
+                    words.append((*below, "center", row.captions[k]))
+            top += height
+        return canvas, words
+
+
+def enlargement(size: int) -> int:
+    """Width of one pixel of a picture of `size` pixels on a sheet.
+
+    >>> enlargement(32), enlargement(64), enlargement(128)
+    (3, 1, 1)
     """
-    names = [name.lower() for name in bands]
-    wanted = ("red", "green", "blue")
-    if all(name in names for name in wanted):
-        return [names.index(name) for name in wanted]
-    return [0, 1, 2] if len(bands) >= len(wanted) else [0, 0, 0]
+    return max(1, _WIDE // size)

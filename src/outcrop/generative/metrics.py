@@ -1,36 +1,154 @@
-"""What is told of an epoch of a VAE-GAN, and when an alarm is raised."""
+"""The metrics of an epoch: sums over its steps, an evaluation at its end, and alarms."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-from outcrop.generative.network import VaeGan
-from outcrop.generative.recipe import VaeGanRecipe
-from outcrop.generative.training.tally import Means
+import torch
+from torch import Tensor
+
+from outcrop.generative.settings import VaeGan, VaeGanRecipe
 from outcrop.training.log import read_lines
 
-WINS = 0.98
-ASLEEP = 0.01
-_FEWEST_AWAKE = 0.05
+DOMINATES = 0.98
+"""Accuracy of the discriminator on every kind of image, above which it wins."""
+ACTIVE_NATS = 0.01
+"""Divergence of a dimension of the code from the prior, above which it is active."""
+_FEWEST_ACTIVE = 0.05
 _REPEATED = 0.1
+_OF_GAN = ("discriminator", "decoder", "right_of_real", "right_of_sampled")
 
 
 @dataclass(frozen=True)
-class Looked:
-    """What a look at held-out pictures and at samples has shown; None where there is no such thing.
+class PartResult:
+    """The losses and accuracies of one part of a batch: means over its images, on the device.
 
     Attributes:
-        pixel_error: mean squared difference between pictures and their reconstructions, over that
-            between different pictures: 0 is perfect, 1 no better than another picture.
-        feature_error: the same in features of the judge, if there is one, or else of the
-            discriminator, which changes while it learns.
-        frechet: Fréchet distance between held-out pictures and as many samples, in features of the
+        number: number of images.
+        divergence: divergence of the code from the prior by dimension, `latent`, in nats.
+        likeness: reconstruction loss.
+        discriminator, decoder: losses of the GAN.
+        right_of_real, right_of_reconstructed, right_of_sampled: accuracy of the discriminator.
+    """
+
+    number: int
+    divergence: Tensor | None = None
+    likeness: Tensor | None = None
+    discriminator: Tensor | None = None
+    decoder: Tensor | None = None
+    right_of_real: Tensor | None = None
+    right_of_reconstructed: Tensor | None = None
+    right_of_sampled: Tensor | None = None
+
+    def with_code(self, divergence: Tensor, likeness: Tensor) -> PartResult:
+        """The result with the losses of an encoder."""
+        return replace(self, divergence=divergence, likeness=likeness)
+
+    def with_logits(
+        self, discriminator: Tensor, decoder: Tensor, real: Tensor, generated: Sequence[Tensor]
+    ) -> PartResult:
+        """The result with the losses of the GAN and the accuracies of the discriminator.
+
+        Args:
+            discriminator, decoder: the losses.
+            real: logits of real images.
+            generated: logits of samples, or of reconstructions and of samples.
+        """
+        right = [(logits <= 0).float().mean() for logits in generated]
+        return replace(
+            self,
+            discriminator=discriminator,
+            decoder=decoder,
+            right_of_real=(real > 0).float().mean(),
+            right_of_reconstructed=right[0] if len(right) > 1 else None,
+            right_of_sampled=right[-1],
+        )
+
+    @property
+    def right(self) -> Tensor | float:
+        """Accuracy of the discriminator: the mean over real and generated images."""
+        generated = [self.right_of_reconstructed, self.right_of_sampled]
+        shares = [share for share in generated if share is not None]
+        if self.right_of_real is None or not shares:
+            return 0.0
+        return (self.right_of_real + sum(shares) / len(shares)) / 2
+
+
+@dataclass
+class VaeGanTally:
+    """The results of all parts of an epoch so far, in one process."""
+
+    rows: list[Tensor] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+
+    def add(self, result: PartResult) -> None:
+        """Add the result of one part, without a transfer from the device."""
+        row = [getattr(result, item.name) for item in fields(result) if item.name != "number"]
+        self.rows.append(torch.cat([value.float().view(-1) for value in row if value is not None]))
+        self.numbers.append(result.number)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The results on the CPU, for a checkpoint; empty before the first part."""
+        if not self.rows:
+            return {}
+        return {"rows": torch.stack(self.rows).cpu(), "numbers": torch.tensor(self.numbers)}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor], device: torch.device) -> VaeGanTally:
+        """The tally whose `tensors` are given."""
+        if not tensors:
+            return cls()
+        return cls(list(tensors["rows"].to(device).unbind()), tensors["numbers"].tolist())
+
+
+@dataclass(frozen=True)
+class Means:
+    """The values of `PartResult` over all images of an epoch; None if a network is missing."""
+
+    likeness: float | None = None
+    discriminator: float | None = None
+    decoder: float | None = None
+    right_of_real: float | None = None
+    right_of_reconstructed: float | None = None
+    right_of_sampled: float | None = None
+    divergence: tuple[float, ...] = ()
+
+
+def means(tensors: Mapping[str, Tensor], network: VaeGan) -> Means:
+    """The means over the tensors of a tally, or of several merged tallies."""
+    weights = tensors["numbers"].double()
+    found = ((tensors["rows"].double() * weights[:, None]).sum(dim=0) / weights.sum()).tolist()
+    coded = network.latent if network.has_encoder else 0
+    there = [item.name for item in fields(PartResult) if item.name in _names(network)]
+    numbers = dict(zip(there, found[coded:], strict=True))
+    return Means(divergence=tuple(found[:coded]), **numbers)
+
+
+def _names(network: VaeGan) -> set[str]:
+    """The fields of `PartResult` that have values, except the divergence."""
+    names = {"likeness"} if network.has_encoder else set()
+    if network.adversarial:
+        names |= {*_OF_GAN}
+        names |= {"right_of_reconstructed"} if network.has_encoder else set()
+    return names
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Measures of held-out images and samples at the end of an epoch; None if not applicable.
+
+    Attributes:
+        pixel_error: mean squared error of reconstructions, over the mean squared difference of two
+            images: 0 is perfect, 1 no better than another image.
+        feature_error: the same in features of the judge, or else of the discriminator, which
+            changes during training.
+        frechet: Fréchet distance between held-out images and as many samples, in features of the
             judge.
-        precision, recall: share of samples that lie among the held-out pictures, and the other way
-            round, in features of the judge.
-        repeats: share of samples that are nearly the same as another one.
+        precision, recall: share of samples that lie among the held-out images, and vice versa, in
+            features of the judge.
+        repeats: share of samples that nearly equal another sample.
     """
 
     pixel_error: float | None = None
@@ -43,22 +161,22 @@ class Looked:
 
 @dataclass(frozen=True)
 class VaeGanMetrics:
-    """One line of `metrics.jsonl`; None where a network, or what would be looked at, is missing.
+    """One line of `metrics.jsonl`; None if a network or a measure is missing.
 
     Attributes:
-        epoch: from 1.
+        epoch: number of the epoch, from 1.
         prior: mean divergence of a code from the prior, in nats.
-        prior_weight: its weight in the last step.
-        awake: dimensions of the code that say something: more than 0.01 nats.
+        prior_weight: weight of the prior in the last step.
+        awake: number of active dimensions of the code, those with more than 0.01 nats.
         divergence: mean divergence of each dimension, in nats.
         likeness, discriminator, decoder, right_of_real, right_of_reconstructed, right_of_sampled:
-            means over the epoch's training pictures, see `Seen`.
-        pixel_error, feature_error, frechet, precision, recall, repeats: at the end of the epoch,
-            see `Looked`.
-        alarms: what goes wrong, in words.
-        seconds: for training and looking.
-        images_per_second: while training.
-        peak_memory: the most bytes held so far: of the GPU by tensors, or of RAM by the process.
+            means over the training images of the epoch, see `PartResult`.
+        pixel_error, feature_error, frechet, precision, recall, repeats: values at the end of the
+            epoch, see `Evaluation`.
+        alarms: problems, in words.
+        seconds: time of training and evaluation.
+        images_per_second: speed of training.
+        peak_memory: peak memory in bytes: of tensors on the GPU, or of the process.
     """
 
     epoch: int
@@ -84,7 +202,7 @@ class VaeGanMetrics:
     peak_memory: int = 0
 
     def scalars(self) -> Iterator[tuple[str, float]]:
-        """What TensorBoard draws: tags and values."""
+        """Tags and values for TensorBoard."""
         for tag in ("prior", "likeness", "discriminator", "decoder"):
             yield from self._known(f"loss/{tag}", tag)
         for tag in ("real", "reconstructed", "sampled"):
@@ -103,12 +221,12 @@ class VaeGanMetrics:
 
     @property
     def note(self) -> str:
-        """The numbers to follow, in a few words."""
+        """The main values, for progress lines."""
         words = [
             f"{name} {value:.4g}"
             for name, value in (
                 ("prior", self.prior),
-                ("likeness", self.likeness),
+                ("reconstruction", self.likeness),
                 ("discriminator", self.discriminator),
                 ("pixel error", self.pixel_error),
                 ("feature error", self.feature_error),
@@ -119,70 +237,73 @@ class VaeGanMetrics:
         return ", ".join(words)
 
 
-def awake(divergence: tuple[float, ...]) -> int | None:
-    """How many dimensions of a code say something of the picture; None without a code.
+def active_dimensions(divergence: tuple[float, ...]) -> int | None:
+    """Number of active dimensions of the code; None without a code.
 
-    >>> awake((0.5, 0.001))
+    The active units of Burda et al. 2016 (arXiv:1509.00519), section 5.2, by divergence instead of
+    the variance of the mean.
+
+    >>> active_dimensions((0.5, 0.001))
     1
     """
-    return sum(nats > ASLEEP for nats in divergence) if divergence else None
+    return sum(nats > ACTIVE_NATS for nats in divergence) if divergence else None
 
 
 def alarms(
-    network: VaeGan, recipe: VaeGanRecipe, found: Means, looked: Looked, prior_weight: float
+    network: VaeGan, recipe: VaeGanRecipe, found: Means, evaluated: Evaluation, prior_weight: float
 ) -> tuple[str, ...]:
-    """What goes wrong in a training, and what may help that is not done yet.
+    """Problems of a training, with remedies that are not applied yet.
 
     Args:
-        network: that is trained.
-        recipe: how.
-        found: over the epoch.
-        looked: at its end.
-        prior_weight: of its last step.
+        network: the networks.
+        recipe: their training.
+        found: the means over the epoch.
+        evaluated: the evaluation at its end.
+        prior_weight: the weight of the prior in the last step.
     """
     raised = []
     shares = (found.right_of_real, found.right_of_reconstructed, found.right_of_sampled)
     known = [share for share in shares if share is not None]
-    if known and min(known) > WINS:
+    if known and min(known) > DOMINATES:
         remedies = _missing(
             ("--balance 0.8", bool(recipe.balance)),
             ("--decoder-loss non-saturating", recipe.decoder_loss == "non-saturating"),
             ("--spectral", network.spectral),
         )
         raised.append(
-            f"the discriminator wins: it is right of {min(known):.1%} of the pictures, and the "
+            f"the discriminator wins: it is right for {min(known):.1%} of the images, and the "
             f"decoder learns little from it; try {remedies or 'a smaller --learning-rate'}"
         )
-    said = awake(found.divergence)
-    if said is not None and said < max(1, _FEWEST_AWAKE * network.latent):
+    active = active_dimensions(found.divergence)
+    if active is not None and active < max(1, _FEWEST_ACTIVE * network.latent):
         warm_up = ("--kl-warm-up 10", bool(recipe.kl_warm_up))
         remedies = _missing(warm_up, ("a smaller --latent", False))
-        # While the weight of the prior still rises, the remedy is at work.
-        weaken = "" if prior_weight < 1 else f"; try {remedies}"
+        # While the weight of the prior still rises, the remedy is being applied.
+        advice = "" if prior_weight < 1 else f"; try {remedies}"
         raised.append(
-            f"the posterior has collapsed: {said} of {network.latent} dimensions of the code say "
-            f"anything of the picture{weaken}"
+            f"the posterior has collapsed: {active} of {network.latent} dimensions of the code are "
+            f"active{advice}"
         )
-    # A VAE draws the mean of what a code may stand for: its samples are alike, not repeated.
-    if network.plays and looked.repeats is not None and looked.repeats > _REPEATED:
+    # A VAE generates the mean of many images. Its samples are similar without being repeated.
+    if network.adversarial and evaluated.repeats is not None and evaluated.repeats > _REPEATED:
         remedies = _missing(
             ("--balance 0.8", bool(recipe.balance)),
             ("--spectral", network.spectral),
             ("a smaller --learning-rate", False),
         )
         raised.append(
-            f"samples repeat: {looked.repeats:.0%} are nearly the same as another; try {remedies}"
+            f"samples repeat: {evaluated.repeats:.0%} nearly equal another one; try {remedies}"
         )
     return tuple(raised)
 
 
 def _missing(*remedies: tuple[str, bool]) -> str:
-    """Those that are not applied yet."""
+    """The remedies that are not applied yet."""
     return " or ".join(remedy for remedy, applied in remedies if not applied)
 
 
 def read_vaegan_metrics(path: Path) -> tuple[VaeGanMetrics, ...]:
-    """The epochs of a run.
+    """The metrics of all epochs of a run.
 
     Raises:
         OutcropError: the file is missing or damaged.

@@ -1,4 +1,4 @@
-"""What to train: networks that learn pictures, and how; as an encoder of a comparison, too."""
+"""What to train: a generative model alone, or as an encoder in a comparison."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from outcrop.errors import OutcropError
-from outcrop.generative.network import PARTS, VaeGan
-from outcrop.generative.recipe import VaeGanRecipe
+from outcrop.generative.settings import PARTS, VaeGan, VaeGanRecipe
 from outcrop.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -22,24 +21,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VaeGanPlan:
-    """Networks that learn pictures, and how they are trained.
+    """Generative networks and their training.
 
     In a comparison it is an encoder, `outcrop.workflow.learnt.LearntFeatures`.
 
     Attributes:
-        picture_network: which networks.
-        picture_recipe: how.
+        network: the networks.
+        recipe: their training.
     """
 
-    picture_network: VaeGan = field(default_factory=VaeGan)
-    picture_recipe: VaeGanRecipe = field(default_factory=VaeGanRecipe)
+    network: VaeGan = field(default_factory=VaeGan)
+    recipe: VaeGanRecipe = field(default_factory=VaeGanRecipe)
 
     @classmethod
     def named(cls, name: str) -> VaeGanPlan:
-        """The plan of that name.
+        """The plan with a name from `PARTS`.
 
         Raises:
-            OutcropError: no such name.
+            OutcropError: the name is unknown.
         """
         if name not in PARTS:
             raise OutcropError("--model", f"there is no '{name}'; take {', '.join(PARTS)}")
@@ -47,27 +46,27 @@ class VaeGanPlan:
 
     @property
     def title(self) -> str:
-        """What a table calls the code of a picture, as features of a comparison."""
-        return f"{self.picture_network.title} code"
+        """The name of the codes in tables of a comparison."""
+        return f"{self.network.title} code"
 
     def check(self, patches: PatchSet) -> None:
-        """Refuse patches of which no code can be learnt beside other models.
+        """Check that codes of these patches can be learnt in a comparison.
 
         Raises:
-            OutcropError: they are no squares of 32, 64 or 128 pixels; the networks have no encoder,
-                or need another run; several processes.
+            OutcropError: the patches are not squares of 32, 64 or 128 pixels; the networks have no
+                encoder, or need another run; several processes.
         """
         from outcrop.training.parallel import refuse_several
 
-        network = self.picture_network
+        network = self.network
         if network.parts not in ("vaegan", "vae"):
             lacks = "a similarity run" if network.has_encoder else "an encoder"
             raise OutcropError(
                 "--model",
-                f"{network.parts} lacks {lacks} that a comparison needs; take vaegan or vae",
+                f"{network.parts} lacks {lacks}, which a comparison needs; take vaegan or vae",
             )
         network.check_size(patches.size)
-        refuse_several(self.picture_recipe.machine, "a comparison")
+        refuse_several(self.recipe.machine, "a comparison")
 
     def learn(
         self,
@@ -77,19 +76,18 @@ class VaeGanPlan:
         seed: int,
         sources: Sequence[AnySource] | None,
     ) -> None:
-        """Train the networks in `folder`, or go on with what is there.
+        """Train the networks in `folder`, or continue a training there.
 
         Raises:
-            OutcropError: see `outcrop.generative.training.engine.train_vaegan`.
+            OutcropError: as for `outcrop.generative.training.train_vaegan`.
         """
-        from outcrop.generative.training.engine import train_vaegan
+        from outcrop.generative.training import train_vaegan
 
-        recipe = replace(self.picture_recipe, seed=seed)
-        network, resume = self.picture_network, folder.exists()
-        train_vaegan(patches, split, folder, network, recipe, resume, sources=sources)
+        recipe, resume = replace(self.recipe, seed=seed), folder.exists()
+        train_vaegan(patches, split, folder, self.network, recipe, resume, sources=sources)
 
     def read(self, folder: Path) -> tuple[Callable[[np.ndarray], np.ndarray], float]:
-        """What gives the mean code of each image, and how many seconds the training took.
+        """A function from images to their mean codes, and the seconds of the training.
 
         Raises:
             OutcropError: the run is damaged.
@@ -102,38 +100,38 @@ class VaeGanPlan:
 
 @dataclass(frozen=True)
 class EncoderPlan:
-    """Networks that learn pictures beside a classifier, whose training has options of its own.
+    """Generative networks beside a classifier that has training options of its own.
 
     Attributes:
-        picture_network: which networks.
+        network: the networks.
         model_epochs: passes of these networks over the training patches.
     """
 
-    picture_network: VaeGan = field(default_factory=VaeGan)
+    network: VaeGan = field(default_factory=VaeGan)
     model_epochs: int = VaeGanRecipe.epochs
 
     @classmethod
     def named(cls, name: str) -> EncoderPlan:
-        """The plan of that name.
+        """The plan with a name from `PARTS`.
 
         Raises:
-            OutcropError: no such name.
+            OutcropError: the name is unknown.
         """
-        return cls(VaeGanPlan.named(name).picture_network)
+        return cls(VaeGanPlan.named(name).network)
 
     def beside(self, recipe: Recipe) -> VaeGanPlan:
-        """The whole plan: seed, machine, flips and turns are the classifier's, all else is usual.
+        """The plan with seed, machine, flips and rotations of a classifier's recipe.
 
-        >>> EncoderPlan(model_epochs=9).beside(Recipe(batch=32, seed=3)).picture_recipe.seed
+        >>> EncoderPlan(model_epochs=9).beside(Recipe(batch=32, seed=3)).recipe.seed
         3
         """
-        usual, theirs = VaeGanRecipe(), recipe.augmentation
+        default, theirs = VaeGanRecipe(), recipe.augmentation
         return VaeGanPlan(
-            self.picture_network,
+            self.network,
             replace(
-                usual,
+                default,
                 epochs=self.model_epochs,
-                augmentation=replace(usual.augmentation, flip=theirs.flip, rotate=theirs.rotate),
+                augmentation=replace(default.augmentation, flip=theirs.flip, rotate=theirs.rotate),
                 seed=recipe.seed,
                 machine=replace(recipe.machine, strategy="ddp", recompute=0),
             ),

@@ -1,36 +1,32 @@
-"""What the commands print of models that learn pictures."""
+"""The printed results of the generative commands."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from outcrop.cli.tables import say, say_table
-from outcrop.generative.drawing.generate import Generated
-from outcrop.generative.drawing.measures import (
-    PictureMeasures,
-    ReconstructionMeasures,
-    SampleMeasures,
-)
-from outcrop.generative.neighbours import Memorisation
+from outcrop.generative.drawing import Generated
+from outcrop.generative.findings import source_of_features
+from outcrop.generative.measures import Measures, ReconstructionMeasures, SampleMeasures
 from outcrop.generative.retrieval import Recognised, Retrieval
 from outcrop.generative.run import VaeGanRun
+from outcrop.generative.samples import Memorisation
 
 Line = tuple[str, str, str]
-_WORTHLESS = "50 % the mean picture, 100 % another one"
+_TRIVIAL = "50 % the mean image, 100 % another image"
 
 
 def vaegan_table(run: VaeGanRun) -> None:
-    """What the last epoch has shown, and the run."""
+    """Print the measures and alarms of the last epoch, and the run folder."""
     last = run.metrics[-1]
     if last.pixel_error is not None:
-        line = f"reconstructions of held-out pictures: error {last.pixel_error:.3f} in pixels"
+        line = f"reconstructions of held-out images: error {last.pixel_error:.3f} in pixels"
         if last.feature_error is not None:
-            judged = "the judge" if run.judged else "its own discriminator"
-            line += f", {last.feature_error:.3f} in features of {judged}"
-        say(f"{line} (0 is perfect, 0.5 the mean picture, 1 another picture)")
+            line += f", {last.feature_error:.3f} in features of {source_of_features(run)}"
+        say(f"{line} (0 is perfect, 0.5 the mean image, 1 another image)")
     if None not in (last.frechet, last.precision, last.recall):
         say(
-            f"samples: Fréchet distance {last.frechet:.2f} to held-out pictures in features of the "
+            f"samples: Fréchet distance {last.frechet:.2f} to held-out images in features of the "
             f"judge (not the FID); precision {last.precision:.1%}, recall {last.recall:.1%}"
         )
     for alarm in last.alarms:
@@ -39,7 +35,7 @@ def vaegan_table(run: VaeGanRun) -> None:
 
 
 def generated_table(found: Generated) -> None:
-    """Each measure beside its yardstick, whether classes are recognised, notes, and the files."""
+    """Print measures with reference values, the recognition of classes, notes, and files."""
     if found.measures is not None:
         _say_measures(found.measures)
     for note in found.notes:
@@ -48,50 +44,50 @@ def generated_table(found: Generated) -> None:
         say(str(path))
 
 
-def _say_measures(found: PictureMeasures) -> None:
-    lines = [*_lines_of_memory(found.memorised)]
+def _say_measures(found: Measures) -> None:
+    lines = [*_lines_of_memorisation(found.memorised)]
     if found.sampled is not None:
         lines = [*_lines_of_samples(found.sampled), *lines]
     if found.reconstructed is not None:
         lines = [*_lines_of_reconstructions(found.reconstructed), *lines]
-    say_table(("measure", "value", "hold it against"), lines)
+    say_table(("measure", "value", "reference"), lines)
     if found.retrieval is not None:
         _say_retrieval(found.retrieval)
     if found.reconstructed is not None:
         errors = found.reconstructed.band_errors.items()
-        told = ", ".join(f"{band} {error:.4g}" for band, error in errors)
-        say(f"root mean squared error of reconstructions, in units of the bands: {told}")
+        words = ", ".join(f"{band} {error:.4g}" for band, error in errors)
+        say(f"root mean squared error of reconstructions, in units of the bands: {words}")
     if found.features:
         say(f"features, Fréchet distance, precision, recall: {found.features}")
-    say(f"copies: by distances in {found.distances}")
+    say(f"copies: distances in {found.distances}")
 
 
 def _lines_of_reconstructions(found: ReconstructionMeasures) -> Iterator[Line]:
-    yield f"pixel error of {found.pictures:,} reconstructions", str(found.pixel_error), _WORTHLESS
+    yield f"pixel error of {found.pictures:,} reconstructions", str(found.pixel_error), _TRIVIAL
     if found.feature_error is not None:
         yield "feature error", str(found.feature_error), "the same"
 
 
 def _lines_of_samples(found: SampleMeasures) -> Iterator[Line]:
     limit, halves = found.at_infinity, found.halves
-    alike = f"{limit.distance:.3g} [{limit.low:.3g}, {limit.high:.3g}]"
+    extrapolated = f"{limit.distance:.3g} [{limit.low:.3g}, {limit.high:.3g}]"
     yield f"Fréchet distance of {found.pictures:,} samples", f"{found.frechet:.3g}", ""
-    yield "  of ever more", alike, "0"
-    real = f"{halves.frechet:.3g}, real pictures"
+    yield "  extrapolated to infinitely many", extrapolated, "0"
+    real = f"{halves.frechet:.3g}, real images"
     yield f"  of {halves.pictures:,}", f"{halves.frechet_of_samples:.3g}", real
     for name in ("precision", "recall"):
         whole, half, best = (
             getattr(one, name) for one in (found.shares, halves.shares_of_samples, halves.shares)
         )
         yield f"{name} of {found.pictures:,} samples", str(whole), ""
-        yield f"  of {halves.pictures:,}", str(half), f"{_percent(best.value)}, real pictures"
+        yield f"  of {halves.pictures:,}", str(half), f"{_percent(best.value)}, real images"
 
 
-def _lines_of_memory(found: Memorisation) -> Iterator[Line]:
-    yield "samples nearer to training than held-out ones", str(found.nearer), "50.0 %, no copies"
+def _lines_of_memorisation(found: Memorisation) -> Iterator[Line]:
+    yield "samples closer to training than held-out images", str(found.nearer), "50.0 %, no copies"
     yield "  than nearly all of them", _percent(found.copies), "1.0 %, no copies"
     yield (
-        "samples nearer to training than to held-out ones",
+        "samples closer to training than to held-out images",
         str(found.training_side),
         f"{_percent(found.expected_side)}, no copies",
     )
@@ -108,9 +104,9 @@ def _say_retrieval(found: Retrieval) -> None:
         for row in (*found.rows, found.mean)
         if row.generated.pictures
     ]
-    columns = ("class added", "recognised", "real pictures", "not added", "cosine", "squared error")
+    columns = ("class added", "recognised", "real images", "not added", "cosine", "squared error")
     say_table(columns, rows)
-    say("recognised: what the judge takes for the class, once it is added to pictures of others")
+    say("recognised: share that the judge assigns to the class, added to images of other classes")
 
 
 def _percent(share: float) -> str:

@@ -1,1 +1,5 @@
-"""Where was this patch cut? Origins that were lost, found again in a volume or scene."""
+"""Search for the origin of patches, in volumes or scenes."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,10 +1,9 @@
-"""The command that locates patches."""
+"""The command `outcrop locate`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from outcrop.cli.commands.options import opened_sources, refuse_segy
 from outcrop.errors import OutcropError
 from outcrop.sources.scene import Reading
 from outcrop.sources.volumes.volume import SegyReading
@@ -30,7 +29,7 @@ def locate(
     overwrite: bool = False,
     json: bool = False,
 ) -> None:
-    """Find the origin of patches whose position was lost, in volumes or scenes.
+    """Search for the origin of patches whose positions were lost, in volumes or scenes.
 
     Args:
         patches: input patch set, a folder or archive with one folder per class, or an npz file with
@@ -40,8 +39,7 @@ def locate(
             sign are one scene.
         output: output table of positions, a new .csv or .parquet file with one row per patch, in
             input order.
-        axis: axis that the slices of a volume are perpendicular to, from 0. Default: all three are
-            searched.
+        axis: axis that the slices of a volume are perpendicular to, from 0. Default: all three.
         flips: also search for flipped and rotated patches, which takes eight times as long (four
             times for patches that are not square).
         bands: bands of scenes to use, by number (from 1) or by name.
@@ -62,13 +60,13 @@ def locate(
         outcrop locate patches.npz cube.npy --axis 0 -o positions.csv
         outcrop locate folder survey.sgy -o positions.csv --patches-output located.zarr
     """
-    # Not the modules that learn, which take longer to import than a small search.
+    # Modules that import torch would take longer than a small search.
+    from outcrop.cli.commands.options import opened_sources, refuse_segy
     from outcrop.cli.console import say
     from outcrop.cli.plain import say_json
     from outcrop.files import check_new
     from outcrop.locating.locate import locate as locate_patches
-    from outcrop.locating.printed import locate_table
-    from outcrop.locating.summary import summary
+    from outcrop.locating.summary import locate_table, summary
     from outcrop.locating.table import check_table, with_positions, write_positions
     from outcrop.patches.collection import open_patches
     from outcrop.patches.patchset import check_output
@@ -77,7 +75,7 @@ def locate(
     if patches_output is not None:
         check_output(patches_output, overwrite)
     elif as_given:
-        raise OutcropError("--as-given", "has no meaning without --patches-output; leave it out")
+        raise OutcropError("--as-given", "needs --patches-output; give it too")
     if picture is not None:
         from outcrop.locating.projections import check_picture, write_projections
 

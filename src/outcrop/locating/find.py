@@ -1,50 +1,132 @@
-"""From patches and planes to the best peak of every patch."""
+"""From patches and planes to the best peaks of every patch, in passes of growing cost."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 
 import numpy as np
 
 from outcrop.executors import Executor
-from outcrop.locating.correlation import standardise
-from outcrop.locating.peaks import WORSE, Found, fits_well, likeliest
-from outcrop.locating.planes import Planes, Slab, kept
-from outcrop.locating.refinement import along, close, refine
+from outcrop.locating.correlation import standardise, vuong
+from outcrop.locating.planes import Patches, Place, Planes, Slab, in_memory
+from outcrop.locating.refinement import (
+    DUPLICATE_SCORE,
+    GOOD_SCORE,
+    NEAR_SCORE,
+    NEIGHBOURHOOD,
+    Peak,
+    along,
+    climb,
+    refine,
+)
 from outcrop.locating.search import (
-    Apart,
     Candidates,
-    looked_at,
+    Reach,
+    compared_slices,
     scan,
     scan_fully,
     some_windows,
     spacing,
 )
 from outcrop.locating.signature import Signature, cells, design
-from outcrop.locating.verify import NEAR, TWIN, WELL, Patches, Peak, Place
 
-# A hundredth of the patches can be told only from a hundred or more.
+# Minimum number of patches for an estimate of their hundredth quantile.
 _MANY = 100
 _BOTH = (1, -1)
-# Pixels of slices, times patches, that are correlated in full: a quarter of a minute of a core, at
-# 7 to 12 ns each. Where a quick look has left few patches, half of that.
+# Pixels of slices, times patches, up to which all of them are correlated: a quarter of a minute on
+# one core, at 7 to 12 ns each. Half of that where a coarse pass has left few patches.
 _EXHAUSTIVE = 2e9
+# Lead, in standard errors, from which a place is unique. Of 7,000 rotated, resized or
+# gain-controlled patches two had a wrong place with a larger lead (`benchmarks.hard_cubes`).
+UNIQUE_LEAD = 5.0
+# Standard deviation of the lead of patches of another source. It is far below a standard error,
+# because the second best of many places is nearly as good as the best. Of 1,000 patches of four
+# kinds the largest lead was 2.7 and the standard deviation 0.4; twice that is assumed.
+_CHANCE = 0.8
+# For 464 of 480 patches (`benchmarks.hard_cubes`, seed 7, four changes) the first candidate leads
+# to the best place, for 16 the second to eighth. None of these scored lower by more than 0.001;
+# candidates with much lower scores are not followed.
+_STARTS, WORSE = 6, 0.1
+
+
+@dataclass(eq=False)
+class PatchPeaks:
+    """The peaks of one patch.
+
+    Attributes:
+        complete: whether all windows of all slices were correlated, or all candidates that are as
+            good as the places of other patches.
+    """
+
+    peaks: dict[Place, Peak] = field(default_factory=dict)
+    complete: bool = False
+
+    def add(self, peak: Peak) -> None:
+        """Add a peak."""
+        self.peaks[peak.place] = peak
+
+    @property
+    def ranked(self) -> list[Peak]:
+        """The peaks by falling score."""
+        return sorted(self.peaks.values(), key=lambda peak: (-peak.score, peak.place))
+
+    @property
+    def best(self) -> Peak:
+        """The peak with the highest score; there must be one."""
+        return self.ranked[0]
+
+    @property
+    def certain(self) -> bool:
+        """Whether the best fit is exact, and no other examined place fits nearly as well."""
+        return bool(self.peaks) and self.best.fit.exact and self.lead == np.inf
+
+    @property
+    def good(self) -> bool:
+        """Whether the best score is 0.9 or more."""
+        return bool(self.peaks) and self.best.score >= GOOD_SCORE
+
+    @property
+    def lead(self) -> float:
+        """The smallest statistic of `vuong` of the best place against all others."""
+        best, *others = self.ranked
+        return min([best.lead, *(vuong(best.fit, other.fit) for other in others)])
+
+    @property
+    def unique(self) -> bool:
+        """Whether no other place of the sources fits as well, except by chance."""
+        return self.certain or (self.complete and self.lead >= UNIQUE_LEAD)
+
+    @property
+    def confidence(self) -> float:
+        """The probability that a patch of another source has a smaller lead."""
+        if not self.peaks:
+            return 0.0
+        if self.certain:
+            return 1.0
+        return 0.5 * (1 + math.erf(self.lead / _CHANCE / math.sqrt(2))) if self.complete else 0.0
+
+    @property
+    def margin(self) -> float:
+        """The best score minus the highest of the neighbouring slices and of the other peaks."""
+        best, *others = self.ranked
+        return best.score - max(best.beside, *(peak.score for peak in others), 0.0)
 
 
 @dataclass(frozen=True)
-class _Look:
-    """How hard one looks.
+class _Pass:
+    """Settings of one pass of the search.
 
     Attributes:
-        windows: how many are compared for the area of one patch, in a slice.
-        noise: that patches are taken to have.
-        fully: up to how many patches, counted in each flip, are compared by correlation; more are
-            by their signatures.
-        skip: whether a slice may stand for its neighbours where they are alike.
-        most: how many likely places are held for each patch.
-        signs: whether patches are compared as they are (1), as their negatives (-1), or as both.
+        windows: number of windows in the area of one patch of a slice.
+        noise: assumed noise of the patches, as in `outcrop.locating.signature.design`.
+        fully: number of patches, times flips, up to which patches are compared by correlation; a
+            larger number is compared by signatures.
+        skip: whether one slice represents its neighbours where these are similar.
+        most: maximum number of candidates for each patch.
+        signs: 1 for the patches, -1 for their negatives, or both.
     """
 
     windows: int
@@ -55,120 +137,134 @@ class _Look:
     signs: tuple[int, ...]
 
 
-# Of 4,000 patches of 8 bits in a cube of 450 x 600 x 900 the quick look leaves 14 to the next one,
+# Of 4,000 patches of 8 bits in a cube of 450 x 600 x 900 the coarse pass leaves 14 to the next one,
 # and all are found in 11 s. With 350 windows it leaves 155 (15 s), with 1,400 it leaves 3 (25 s);
-# with a noise of 0.05 it leaves 47 (13 s), with 1 it leaves 7 (14 s). In the close look, 128
-# patches take 2.9 s by signatures and 4.7 s in full, 512 patches 5.2 and 17.5 s.
-_QUICK = _Look(windows=700, noise=0.2, fully=0, skip=True, most=2, signs=(1,))
-_AGAIN = replace(_QUICK, most=8, signs=_BOTH)
-_CLOSE = _Look(windows=2800, noise=1, fully=128, skip=True, most=16, signs=_BOTH)
-_HARD = replace(_CLOSE, skip=False, fully=np.inf, most=2, signs=(1,))
-_ALL = _Look(windows=0, noise=1, fully=np.inf, skip=False, most=16, signs=_BOTH)
+# with a noise of 0.05 it leaves 47 (13 s), with 1 it leaves 7 (14 s). In the fine pass, 128 patches
+# take 2.9 s by signatures and 4.7 s by correlation, 512 patches 5.2 and 17.5 s.
+_COARSE = _Pass(windows=700, noise=0.2, fully=0, skip=True, most=2, signs=(1,))
+_REPEAT = replace(_COARSE, most=8, signs=_BOTH)
+_FINE = _Pass(windows=2800, noise=1, fully=128, skip=True, most=16, signs=_BOTH)
+_SAMPLE = replace(_FINE, skip=False, fully=np.inf, most=2, signs=(1,))
+_FULL = _Pass(windows=0, noise=1, fully=np.inf, skip=False, most=16, signs=_BOTH)
 
 
 @dataclass(frozen=True, eq=False)
 class _Scan:
-    """What every scanning task has to know.
+    """The data that all scanning tasks share.
 
     Attributes:
-        cell: rows and columns that are averaged where windows are compared by correlation; None
-            where they are by their signatures.
-        known: of the patches in each flip, signatures or pictures in cells.
-        apart: slices, rows and columns up to which two places are not apart.
+        cell: rows and columns that are averaged before a correlation; None if signatures are
+            compared.
+        known: the patches in each flip, as signatures or as images of cells.
+        near: slices, rows and columns up to which two places are near each other.
     """
 
     planes: Sequence[Planes]
     spacing: Mapping[int, int]
-    look: _Look
+    settings: _Pass
     size: tuple[int, int]
     cell: tuple[int, int] | None
     signature: Signature | None
     known: np.ndarray
-    apart: Apart
+    near: Reach
 
 
-def find(patches: Patches, planes: Sequence[Planes], executor: Executor) -> list[Found]:
-    """The peaks of every patch; none for a patch that fits nowhere.
+def find(patches: Patches, planes: Sequence[Planes], executor: Executor) -> list[PatchPeaks]:
+    """Find the peaks of every patch; a patch that fits nowhere has none.
 
-    If it is little work, every patch is compared with every window of every slice at full
-    resolution, as it is and as its negative. Else all are looked for quickly by signatures. Those
-    that are found exactly, up to the rounding of their grey values, and of which no twin is among
-    the likely places, are done. Many others are looked for once more, as their negatives too. What
-    is not clear then is compared in full if that is little work, or else by more and finer
-    signatures. From the likeliest places of patches that are no exact copies the way goes uphill
-    until nothing around fits better.
+    If it takes little time, every patch and its negative are correlated with every window of every
+    slice at full resolution. Otherwise a coarse pass compares signatures of all patches. It is
+    final for the patches that fit one place exactly, up to the rounding of their grey values, if no
+    other candidate is a copy of it. If many patches are left, the pass is repeated with more
+    candidates and with the negatives. The patches that are left after it are correlated with every
+    window if that takes little time, or else compared by more and finer signatures. The best
+    candidates of the patches that are not exact copies are refined locally.
     """
-    planes = kept(planes, patches.size, executor)
-    found = [Found() for _ in range(len(patches))]
+    planes = in_memory(planes, patches.size, executor)
+    found = [PatchPeaks() for _ in range(len(patches))]
     every = range(len(patches))
 
-    def add(look: _Look, wanted: list[int]) -> None:
+    def add(settings: _Pass, wanted: list[int]) -> None:
         some = patches if len(wanted) == len(patches) else patches.some(wanted)
-        peaks, complete = _search(look, some, planes, executor)
+        peaks, complete = _search(settings, some, planes, executor)
         for patch, peak in peaks:
             found[wanted[patch]].add(peak)
-        if look.signs == _BOTH:
+        if settings.signs == _BOTH:
             for patch in np.flatnonzero(complete).tolist():
                 found[wanted[patch]].complete = True
 
     def inexact() -> list[int]:
         return [patch for patch in every if not found[patch].certain]
 
-    def badly(some: Iterable[int]) -> list[int]:
-        return [patch for patch in some if not fits_well(found[patch])]
-
     wanted = list(every)
     in_full = _work(len(patches), patches, planes) <= _EXHAUSTIVE
     if not in_full:
-        add(_QUICK, wanted)
+        add(_COARSE, wanted)
         wanted = inexact()
-        if len(wanted) * len(patches.flips) > _CLOSE.fully:
-            add(_AGAIN, wanted)
+        if len(wanted) * len(patches.flips) > _FINE.fully:
+            add(_REPEAT, wanted)
             wanted = [patch for patch in inexact()
-                      if not (found[patch].complete and fits_well(found[patch]))]  # fmt: skip
+                      if not (found[patch].complete and found[patch].good)]  # fmt: skip
         in_full = _work(len(wanted), patches, planes) <= _EXHAUSTIVE / 2
-    if in_full:
-        looks: tuple[_Look, ...] = (_ALL,)
-    else:
-        looks = (_CLOSE, replace(_CLOSE, skip=False))
+    passes = (_FULL,) if in_full else (_FINE, replace(_FINE, skip=False))
     unclear = wanted
-    for look in looks:
+    for settings in passes:
         if unclear:
-            add(look, unclear)
-            unclear = badly(unclear)
-    _close(inexact(), found, patches, planes, executor)
+            add(settings, unclear)
+            unclear = [patch for patch in unclear if not found[patch].good]
+    _refine_best(inexact(), found, patches, planes, executor)
     return found
 
 
 def find_in(patches: Patches, planes: Sequence[Planes], executor: Executor) -> np.ndarray:
-    """The best score of every patch in a few slices; NaN of one that fits nowhere."""
+    """The best score of every patch in a few slices; NaN for a patch that fits nowhere."""
     found = np.full(len(patches), np.nan)
-    for patch, peak in _search(_HARD, patches, planes, executor)[0]:
+    for patch, peak in _search(_SAMPLE, patches, planes, executor)[0]:
         found[patch] = np.fmax(found[patch], peak.score)
     return found
 
 
-def _close(
+def _refine_best(
     wanted: Sequence[int],
-    found: Sequence[Found],
+    found: Sequence[PatchPeaks],
     patches: Patches,
     planes: Sequence[Planes],
     executor: Executor,
 ) -> None:
-    """Refine from the likeliest places of some patches, and along slices that look alike."""
-    starts = [(patch, place) for patch in wanted for place in likeliest(found[patch].peaks)]
+    """Replace the peaks of some patches by those that ascents from the best of them end at.
+
+    If slices at the edge of the neighbourhood fit nearly as well, all slices are compared.
+    """
+    starts = [(patch, place) for patch in wanted for place in starting_places(found[patch].peaks)]
     for patch in wanted:
-        found[patch].clear()
-    closed = close(starts, patches, planes, executor)
-    for patch, peak in closed:
+        found[patch].peaks.clear()
+    for patch, peak in climb(starts, patches, planes, executor):
         found[patch].add(peak)
     alike = [(patch, found[patch].best.place) for patch in wanted
-             if found[patch].peaks and found[patch].best.beyond]  # fmt: skip
+             if found[patch].peaks and found[patch].best.extends]  # fmt: skip
     if alike:
-        for patch, peak in close(
+        for patch, peak in climb(
             along(alike, patches, planes, executor), patches, planes, executor
         ):
             found[patch].add(peak)
+
+
+def starting_places(peaks: dict[Place, Peak]) -> Iterable[Place]:
+    """The places of the best peaks, one in each neighbourhood."""
+    chosen: list[Place] = []
+    ordered = sorted(peaks.values(), key=lambda peak: (-peak.score, peak.place))
+    for peak in ordered:
+        if len(chosen) == _STARTS or peak.score < ordered[0].score - WORSE:
+            break
+        if not any(_near(peak.place, other, NEIGHBOURHOOD) for other in chosen):
+            chosen.append(peak.place)
+    return chosen
+
+
+def _near(one: Place, other: Place, limits: Reach) -> bool:
+    """Whether two places of one variant and one stack are within the limits of each other."""
+    apart = zip(one[2:], other[2:], limits, strict=True)
+    return one[:2] == other[:2] and all(abs(a - b) <= limit for a, b, limit in apart)
 
 
 def _work(n: int, patches: Patches, planes: Sequence[Planes]) -> float:
@@ -178,38 +274,38 @@ def _work(n: int, patches: Patches, planes: Sequence[Planes]) -> float:
 
 
 def _search(
-    look: _Look, patches: Patches, planes: Sequence[Planes], executor: Executor
+    settings: _Pass, patches: Patches, planes: Sequence[Planes], executor: Executor
 ) -> tuple[list[tuple[int, Peak]], np.ndarray]:
-    """The peaks of every patch near the likeliest of the places that a look compares.
+    """The peaks of every patch near its candidates in one pass.
 
     Returns:
-        These, and a mask of the patches of which no place can have been left out.
+        The peaks, and a mask of the patches whose candidates are known to be complete.
     """
-    likely, reach = _likely(look, patches, planes, executor)
-    peaks = _peaks(likely, reach, patches, planes, executor)
-    if look.windows:
-        return peaks, _complete(peaks, likely, reach)
+    candidates, reach = _candidates(settings, patches, planes, executor)
+    peaks = _peaks(candidates, reach, patches, planes, executor)
+    if settings.windows:
+        return peaks, _complete(peaks, candidates, reach)
     return peaks, np.ones(len(patches), bool)
 
 
-def _likely(
-    look: _Look, patches: Patches, planes: Sequence[Planes], executor: Executor
-) -> tuple[Candidates, Apart]:
-    """The likeliest places, and slices, rows and columns to each side of what they stand for."""
+def _candidates(
+    settings: _Pass, patches: Patches, planes: Sequence[Planes], executor: Executor
+) -> tuple[Candidates, Reach]:
+    """The candidates of every patch, and the distance to each side that each represents."""
     size, upright = patches.size, patches.upright()
     signature, cell, reach = None, None, (2, 2)
-    if look.windows:
-        # Of patches that lie any way round the spectrum tells nothing of how slices lie.
+    if settings.windows:
+        # The spectrum of patches in several orientations is not that of the slices.
         several = len(patches.flips) > 1
         typical = some_windows(planes, size) if several else upright[0]
-        signature = design(typical, look.windows, look.noise)
-        fully = len(upright) * len(patches) <= look.fully
+        signature = design(typical, settings.windows, settings.noise)
+        fully = len(upright) * len(patches) <= settings.fully
         cell = signature.stride if fully else None
         reach = max(2, signature.stride[0] // 2 + 1), max(2, signature.stride[1] // 2 + 1)
     else:
         cell = (1, 1)
     steps = {
-        number: spacing(one, signature) if look.skip and signature else 1
+        number: spacing(one, signature) if settings.skip and signature else 1
         for number, one in enumerate(planes)
     }
     known = [
@@ -219,97 +315,111 @@ def _likely(
         for images in upright
     ]
     slices = max(1, *(step // 2 + 1 for step in steps.values()))
-    apart = _apart((slices, *reach))
-    shared = _Scan(planes, steps, look, size, cell, signature, np.stack(known), apart)
+    near = _doubled((slices, *reach))
+    shared = _Scan(planes, steps, settings, size, cell, signature, np.stack(known), near)
     tasks = [(number, slab) for number, one in enumerate(planes) for slab in one.slabs(size)]
     each = executor.each(_scan, shared, tasks, "comparing")
-    none = Candidates.none(len(patches), look.most)
-    likely = reduce(lambda one, other: one.with_(other).spread(apart, look.most), each, none)
-    return likely, (slices, *reach)
+    none = Candidates.empty(len(patches), settings.most)
+    candidates = reduce(
+        lambda one, other: one.joined(other).suppressed(near, settings.most), each, none
+    )
+    return candidates, (slices, *reach)
 
 
 def _peaks(
-    likely: Candidates, reach: Apart, patches: Patches, planes: Sequence[Planes], executor: Executor
+    candidates: Candidates,
+    reach: Reach,
+    patches: Patches,
+    planes: Sequence[Planes],
+    executor: Executor,
 ) -> list[tuple[int, Peak]]:
-    """The peaks near likely places: the likeliest first, then the others beside what was found."""
+    """The peaks near the best candidate of each patch, and near others that may fit as well."""
 
-    def look_closer(places: np.ndarray, least: np.ndarray | None) -> list[tuple[int, Peak]]:
-        at = np.argwhere(places).tolist()
-        wanted = [(patch, _place(likely, patch, m)) for patch, m in at]
+    def refined(mask: np.ndarray, least: np.ndarray | None) -> list[tuple[int, Peak]]:
+        at = np.argwhere(mask).tolist()
+        wanted = [(patch, _place(candidates, patch, m)) for patch, m in at]
         return refine(wanted, reach, patches, planes, executor, least)
 
-    some = np.isfinite(likely.score)
+    some = np.isfinite(candidates.score)
     first = np.zeros_like(some)
     first[:, 0] = some[:, 0]
-    peaks = look_closer(first, None)
-    # By some of its pixels a patch without much contrast is found beside its place. Where many
-    # seem to be, it is for noise.
+    peaks = refined(first, None)
+    # A sparse comparison may place a patch of low contrast beside its place. If many patches seem
+    # to be misplaced, the reason is noise.
     beside = [
-        (patch, peak.place) for patch, peak in peaks if not peak.certain and peak.score > NEAR
+        (patch, peak.place) for patch, peak in peaks if not peak.certain and peak.score > NEAR_SCORE
     ]
     if len(beside) <= max(_MANY, len(patches) // 10):
-        peaks += close(beside, patches, planes, executor)
+        peaks += climb(beside, patches, planes, executor)
     certain = {patch: peak for patch, peak in peaks if peak.certain}
     exact = np.isin(np.arange(len(patches)), list(certain))
-    # What looks far less likely than the places of nearly all patches is none.
-    own = _own(peaks, likely, reach)
+    # Candidates that score far less than the places of nearly all patches are dropped.
+    own = _own_scores(peaks, candidates, reach)
     least = 2 * np.quantile(own, 1 / _MANY) - np.median(own) if len(own) >= _MANY else -np.inf
-    others = np.where(exact[:, None], ~_near(likely, certain, _apart(reach)), likely.score >= least)
-    of_use = np.full(len(patches), -np.inf)
+    others = np.where(
+        exact[:, None],
+        ~_near_peaks(candidates, certain, _doubled(reach)),
+        candidates.score >= least,
+    )
+    useful = np.full(len(patches), -np.inf)
     for patch, peak in peaks:
-        of_use[patch] = max(of_use[patch], peak.score - WORSE)
-    of_use[exact] = TWIN
-    twins = []
-    for patch, peak in look_closer(some & ~first & others, of_use):
+        useful[patch] = max(useful[patch], peak.score - WORSE)
+    useful[exact] = DUPLICATE_SCORE
+    copies = []
+    for patch, peak in refined(some & ~first & others, useful):
         if patch in certain:
-            twins.append((patch, peak.place))
+            copies.append((patch, peak.place))
         else:
             peaks.append((patch, peak))
-    # Some of the pixels may take a window beside it for the twin of an exact copy.
-    for patch, peak in close(twins, patches, planes, executor):
+    # A sparse comparison may take the window beside an exact copy for another copy.
+    for patch, peak in climb(copies, patches, planes, executor):
         if peak.place != certain[patch].place:
             peaks.append((patch, peak))
     return peaks
 
 
-def _apart(reach: Apart) -> Apart:
-    """The farthest that two places may lie from each other whose surroundings are looked at."""
+def _doubled(reach: Reach) -> Reach:
+    """The largest distance of two places whose surroundings touch."""
     slices, rows, columns = reach
     return 2 * slices, 2 * rows, 2 * columns
 
 
-def _complete(peaks: Sequence[tuple[int, Peak]], likely: Candidates, reach: Apart) -> np.ndarray:
-    """Mask of patches whose likely places were all looked at, as far as the other patches tell.
+def _complete(
+    peaks: Sequence[tuple[int, Peak]], candidates: Candidates, reach: Reach
+) -> np.ndarray:
+    """Mask of patches of which no good candidate was dropped.
 
-    A place that fits as well as the best one looks as likely as the best places of the patches do,
-    all but a hundredth of them. Where the least likely place that was held looks less likely, what
-    was not held does too.
+    The scores that the candidates at the true places of patches have are known. If the worst
+    candidate of a patch scores less than all but a hundredth of these, so do all windows that are
+    not candidates.
     """
-    own = _own(peaks, likely, reach)
+    own = _own_scores(peaks, candidates, reach)
     if len(own) < _MANY:
-        return np.zeros(len(likely.score), bool)
-    return np.asarray(likely.score.min(axis=1) < np.quantile(own, 1 / _MANY))
+        return np.zeros(len(candidates.score), bool)
+    return np.asarray(candidates.score.min(axis=1) < np.quantile(own, 1 / _MANY))
 
 
-def _own(peaks: Sequence[tuple[int, Peak]], likely: Candidates, reach: Apart) -> np.ndarray:
-    """How likely the places looked of those patches that fit well; -1 of a place not held."""
+def _own_scores(
+    peaks: Sequence[tuple[int, Peak]], candidates: Candidates, reach: Reach
+) -> np.ndarray:
+    """For each patch with a good peak the score of the candidate there; -1 if there is none."""
     best: dict[int, Peak] = {}
     for patch, peak in peaks:
-        if peak.score >= WELL and (patch not in best or peak.score > best[patch].score):
+        if peak.score >= GOOD_SCORE and (patch not in best or peak.score > best[patch].score):
             best[patch] = peak
     which = list(best)
-    # A place that is held stands for less likely ones near it, and each of these for its reach.
+    # A candidate has suppressed worse ones near it, and each of these represents its own reach.
     slices, rows, columns = reach
-    near = _near(likely, best, (3 * slices, 3 * rows, 3 * columns))[which]
-    return np.where(near, likely.score[which], -1).max(axis=1, initial=-1)
+    near = _near_peaks(candidates, best, (3 * slices, 3 * rows, 3 * columns))[which]
+    return np.where(near, candidates.score[which], -1).max(axis=1, initial=-1)
 
 
-def _near(likely: Candidates, peaks: Mapping[int, Peak], apart: Apart) -> np.ndarray:
-    """Mask of likely places that lie near the peak of their patch; false of patches without one."""
-    places = np.full((len(likely.score), 5), -1)
+def _near_peaks(candidates: Candidates, peaks: Mapping[int, Peak], reach: Reach) -> np.ndarray:
+    """Mask of candidates near the peak of their patch; false for patches without a peak."""
+    places = np.full((len(candidates.score), 5), -1)
     for patch, peak in peaks.items():
         places[patch] = peak.place
-    return likely.near([column[:, None] for column in places.T], apart)
+    return candidates.near([column[:, None] for column in places.T], reach)
 
 
 def _place(candidates: Candidates, patch: int, m: int) -> Place:
@@ -323,10 +433,11 @@ def _place(candidates: Candidates, patch: int, m: int) -> Place:
 
 
 def _scan(search: _Scan, task: tuple[int, Slab]) -> Candidates:
-    (number, slab), signature, look = task, search.signature, search.look
-    pictures = search.planes[number].pictures(slab, looked_at(slab, search.spacing[number]))
-    known, signs, most = search.known, look.signs, look.most
+    (number, slab), signature, settings = task, search.signature, search.settings
+    compared = compared_slices(slab, search.spacing[number])
+    slices = search.planes[number].slices(slab, compared)
+    known, signs, most = search.known, settings.signs, settings.most
     if search.cell is None and signature is not None:
-        return scan(pictures, slab, number, signature, known, signs, most, search.apart)
+        return scan(slices, slab, number, signature, known, signs, most, search.near)
     cell = search.cell or (1, 1)
-    return scan_fully(pictures, slab, number, cell, known, signs, search.size, most, search.apart)
+    return scan_fully(slices, slab, number, cell, known, signs, search.size, most, search.near)

@@ -1,4 +1,4 @@
-"""What was done to brightness and contrast: gain and offset of patches, one by one and together."""
+"""Changes of brightness and contrast: gain and offset of each patch, and common ones."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from outcrop.locating.comparison import Comparison
+from outcrop.locating.correlation import Comparison
 
-_MOST_CANDIDATES = 500
+_MOST_TRIED = 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,8 +17,8 @@ class Intensity:
     """patch ≈ gain × window + offset, for each of N patches. All arrays are float64.
 
     Attributes:
-        gain, offset: by least squares.
-        residual: root mean square of what they leave, in grey values of the patch.
+        gain, offset: fitted by least squares.
+        residual: root mean square of the residual, in grey values of the patch.
         mean, spread: mean and standard deviation of the window, in units of the source.
     """
 
@@ -29,11 +29,11 @@ class Intensity:
     spread: np.ndarray
 
     def __getitem__(self, index: np.ndarray) -> Intensity:
-        """Of some of the patches, by index or mask."""
+        """The values of some of the patches, by index or mask."""
         return Intensity(*(getattr(self, item.name)[index] for item in fields(self)))
 
     def among(self, which: np.ndarray, n: int) -> Intensity:
-        """As those of some of `n` patches, by index; NaN for the others."""
+        """Values for `n` patches: these at the indices `which`, NaN elsewhere."""
         every = np.full((len(fields(self)), n), np.nan)
         every[:, which] = [getattr(self, item.name) for item in fields(self)]
         return Intensity(*every)
@@ -44,7 +44,7 @@ class Stretch:
     """One gain and offset for many patches: patch ≈ gain × window + offset.
 
     Attributes:
-        fits: how many of the patches it serves about as well as their own.
+        fits: number of patches that it fits about as well as their own gain and offset.
     """
 
     gain: float
@@ -53,11 +53,11 @@ class Stretch:
 
 
 def intensities(fits: Sequence[Comparison], signs: Sequence[int]) -> list[Intensity]:
-    """Gains and offsets by least squares, over all bands, then over each band if there are several.
+    """Gains and offsets by least squares: over all bands, then for each band if there are several.
 
     Args:
-        fits: how N patches fit the windows that they were cut from.
-        signs: for each, -1 if that is of the negative of the patch. Its gain is then negative.
+        fits: the fits of N patches to their windows.
+        signs: 1 for a fit of the patch, -1 for one of its negative, whose gain is negative.
     """
     if not fits:
         return [Intensity(*np.zeros((5, 0)))]
@@ -79,7 +79,7 @@ def intensities(fits: Sequence[Comparison], signs: Sequence[int]) -> list[Intens
     ]
     if len(each) == 1:
         return each
-    # What bands differ by in their means is part of the contrast of all together.
+    # The differences between the means of bands are part of the joint contrast.
     apart_level, apart_mean = (
         values - values.mean(axis=1, keepdims=True) for values in (level, mean)
     )
@@ -95,26 +95,27 @@ def intensities(fits: Sequence[Comparison], signs: Sequence[int]) -> list[Intens
 
 
 def common(each: Intensity, rounding: float) -> Stretch:
-    """The stretch that serves most patches.
+    """The stretch that fits most patches.
 
-    It serves a patch if it differs from the patch's own by at most half of what that one leaves, so
-    that the residual grows by an eighth at most.
+    It fits a patch if it differs from the patch's own gain and offset by at most half the residual,
+    so that the residual grows by an eighth at most.
 
     Args:
-        each: of N ≥ 1 patches.
-        rounding: root mean square error of the grey values themselves; 0.29 for whole numbers.
+        each: intensities of N ≥ 1 patches.
+        rounding: root mean square error of the grey values by rounding; 0.29 for integers.
     """
-    some = np.unique(np.linspace(0, len(each.gain) - 1, _MOST_CANDIDATES).astype(int))
-    fits = [_served(each, each.gain[k], each.offset[k], rounding).sum() for k in some]
+    some = np.unique(np.linspace(0, len(each.gain) - 1, _MOST_TRIED).astype(int))
+    fits = [_fitted(each, each.gain[k], each.offset[k], rounding).sum() for k in some]
     best = some[int(np.argmax(fits))]
-    served = _served(each, each.gain[best], each.offset[best], rounding)
-    gain = float(np.median(each.gain[served]))
-    level = each.offset[served] + each.gain[served] * each.mean[served]
-    stretch = Stretch(gain, float(np.median(level - gain * each.mean[served])), 0)
-    return replace(stretch, fits=int(_served(each, stretch.gain, stretch.offset, rounding).sum()))
+    fitted = _fitted(each, each.gain[best], each.offset[best], rounding)
+    gain = float(np.median(each.gain[fitted]))
+    level = each.offset[fitted] + each.gain[fitted] * each.mean[fitted]
+    stretch = Stretch(gain, float(np.median(level - gain * each.mean[fitted])), 0)
+    return replace(stretch, fits=int(_fitted(each, stretch.gain, stretch.offset, rounding).sum()))
 
 
-def _served(each: Intensity, gain: float, offset: float, rounding: float) -> np.ndarray:
+def _fitted(each: Intensity, gain: float, offset: float, rounding: float) -> np.ndarray:
+    """Mask of the patches that one gain and offset fit."""
     steeper = (gain - each.gain) * each.spread
     brighter = gain * each.mean + offset - (each.gain * each.mean + each.offset)
     allowed = np.maximum(each.residual, rounding) / 2 + 1e-4 * np.abs(each.gain) * each.spread

@@ -1,4 +1,4 @@
-"""`locate`: where were these patches cut?"""
+"""`locate`: search for the origin of patches."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from outcrop.locating.find import find
 from outcrop.locating.intensity import Intensity, intensities
 from outcrop.locating.located import Located
 from outcrop.locating.null import null_distribution
-from outcrop.locating.planes import Planes
-from outcrop.locating.verify import Patches, Peak
+from outcrop.locating.planes import Patches, Planes
+from outcrop.locating.refinement import Peak
 from outcrop.patches.flips import FLIPS, KEEP_SHAPE
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import tell
@@ -27,7 +27,7 @@ from outcrop.sources.volumes import Volume
 from outcrop.sources.volumes.volume import sum_is_finite
 
 SURE = 0.9999
-_FAINTEST = 1e-6
+_MIN_CONTRAST = 1e-6
 
 
 def locate(
@@ -42,38 +42,36 @@ def locate(
     sure: float = SURE,
     scheduler: str | None = None,
 ) -> Located:
-    """Find where patches were cut, whatever was done to their brightness and contrast.
+    """Search for the origin of patches, whatever their brightness and contrast.
 
-    Every window of every slice is compared by a signature. From likely places a local refinement
-    goes on, by normalised cross-correlation at full resolution (Lewis 1995, eq. 2) of the patches
-    as they are and of their negatives. A patch counts as found if one place fits it clearly better
-    than all others, or if patches from elsewhere would hardly fit as well, which surrogates of the
-    patches tell (`outcrop.locating.null`). Where another place may fit as well, it is
-    `ambiguous`.
+    Every window of every slice is compared by a signature, which gives candidate places. These are
+    refined locally: normalised cross-correlation at full resolution (Lewis 1995, eq. 2) of the
+    patches and of their negatives. A patch is found if it fits one place clearly better than all
+    others, or if patches of another source would hardly fit as well according to the null
+    distribution (`outcrop.locating.null`). It is `ambiguous` if another place may fit as well.
 
-    Of patches with missing pixels the others are compared, if they are more than half; of a patch
-    without contrast there is nothing to compare. Missing samples of a source count as the mean of
-    their slice.
+    If a patch misses less than half of its pixels, the others are compared. A patch without
+    contrast cannot be located. Missing samples of a source count as the mean of their slice.
 
     Args:
-        patches: a patch set, or `N × height × width`, or `N × bands × height × width`, of any
-            type. Patches of three bands that are alike are taken for grey ones.
-        sources: volumes or scenes, by name or opened; scenes have as many bands as the patches.
-        axis: of volumes, the axis that the slices are across, from 0; all three are searched if
-            not given.
-        flips: whether patches may have been flipped or turned: eight ways, four if they are not
-            square. It takes as many times as long.
-        bands: of scenes, numbers of the bands to use, from 1.
-        crs: of scenes that carry none.
-        sure: the confidence from which a patch counts as found, from 0 to 1.
-        scheduler: address of a Dask cluster to work on, whose workers see the sources under the
-            same names; without it, the threads of this process do.
+        patches: a patch set, or an array, `N × height × width` or `N × bands × height × width`, of
+            any type. Patches of several equal bands count as grey ones.
+        sources: volumes or scenes, opened or by name. Scenes have as many bands as the patches.
+        axis: axis of volumes that the slices are perpendicular to, from 0. Default: all three.
+        flips: whether to search also for flipped and rotated patches: eight orientations, or four
+            if patches are not square. The time grows in proportion.
+        bands: bands of scenes to use, by number (from 1) or by name.
+        reading: how rasters are read.
+        crs: coordinate reference system of scenes that have none.
+        sure: minimum confidence of a patch that counts as found, from 0 to 1.
+        scheduler: address of a Dask cluster whose workers see the sources under the same names.
+            Default: threads of this process.
 
     Raises:
-        OutcropError: anything wrong with patches or sources, said in one line.
+        OutcropError: patches or sources are missing, damaged, or do not fit together.
     """
     if not 0 <= sure <= 1:
-        raise OutcropError("--sure", f"is a probability and must be from 0 to 1, not {sure:g}")
+        raise OutcropError("--sure", f"must be a probability from 0 to 1, not {sure:g}")
     images = _images(patches)
     size = (images.shape[2], images.shape[3])
     opened = _open(sources, axis, bands, crs, reading)
@@ -81,7 +79,7 @@ def locate(
         opened = [_with_bands_of(patches, source) for source in opened]
     stacks = _stacks(opened, axis, size)
     images = _in_bands(images, opened[0], stacks[0].bands)
-    images, missing = _known(images)
+    images, missing = _filled(images)
     usable = has_contrast(images, missing)
     if not usable.any():
         raise OutcropError(
@@ -92,27 +90,27 @@ def locate(
     every = Patches(images, missing, tuple(names) if flips else ("none",))
     wanted = every if usable.all() else every.some(np.flatnonzero(usable).tolist())
     with executor(scheduler) as workers:
-        believed = _believe(wanted, stacks, sure, workers)
-    if not believed.fits:
+        matches = _match(wanted, stacks, sure, workers)
+    if not matches.any_fit:
         raise OutcropError(
-            opened[0].title, "has no contrast anywhere to locate patches by; check what is in it"
+            opened[0].title, "has no contrast anywhere to locate patches by; check its content"
         )
-    return _located(opened, stacks, images, usable, believed)
+    return _located(opened, stacks, images, usable, matches)
 
 
 @dataclass(frozen=True, eq=False)
-class _Believed:
-    """What is known of K patches that could be looked for.
+class _Matches:
+    """The search results of the K usable patches.
 
     Attributes:
-        score: of their best peaks, NaN without one.
-        confidence: that they are from there.
-        which: those of them, M, that are believed, by index.
-        best: the peaks of these.
-        margin: of these.
-        ambiguous: of these, whether another place may fit as well.
-        flip: of these.
-        intensity: of these, over all bands, then for each if they are several.
+        score: float, `K`, the score of the best peak; NaN without a peak.
+        confidence: float, `K`.
+        which: int, `M`, the indices of the patches found; the attributes below are theirs.
+        best: the best peaks.
+        margin: the margins.
+        ambiguous: whether another place may fit as well.
+        flip: the orientations.
+        intensity: gain and offset over all bands, then for each band if there are several.
     """
 
     score: np.ndarray
@@ -125,26 +123,24 @@ class _Believed:
     intensity: list[Intensity]
 
     @property
-    def fits(self) -> bool:
-        """Whether anything fits anywhere at all."""
+    def any_fit(self) -> bool:
+        """Whether any patch fits anywhere."""
         return bool((self.score > 0).any())
 
 
-def _believe(
-    patches: Patches, stacks: Sequence[Planes], sure: float, workers: Executor
-) -> _Believed:
+def _match(patches: Patches, stacks: Sequence[Planes], sure: float, workers: Executor) -> _Matches:
     found = find(patches, stacks, workers)
     score = np.array([one.best.score if one.peaks else np.nan for one in found])
     unique = np.array([bool(one.peaks) and one.unique for one in found])
     confidence = np.array([one.confidence for one in found])
     if not unique.all():
-        elsewhere = null_distribution(patches, stacks, workers)
-        confidence = np.maximum(confidence, np.nan_to_num(elsewhere.refuted(score)))
+        null = null_distribution(patches, stacks, workers)
+        confidence = np.maximum(confidence, np.nan_to_num(null.cdf(score)))
     which = np.flatnonzero((confidence >= sure) & (score > 0))
     best = [found[k].best for k in which]
     flip = [patches.flips[peak.place[0] // 2] for peak in best]
     signs = [-1 if peak.place[0] % 2 else 1 for peak in best]
-    return _Believed(
+    return _Matches(
         score,
         confidence,
         which,
@@ -161,37 +157,37 @@ def _located(
     stacks: Sequence[Planes],
     images: np.ndarray,
     usable: np.ndarray,
-    believed: _Believed,
+    matches: _Matches,
 ) -> Located:
-    n, which = len(images), np.flatnonzero(usable)[believed.which]
+    n, which = len(images), np.flatnonzero(usable)[matches.which]
 
     def every(values: object, where: np.ndarray, other: object, kind: str = "f8") -> np.ndarray:
-        """One for each patch: values where they are known, else the other."""
+        """One value per patch: these at `where`, the other elsewhere."""
         full = np.full(n, other, kind)
         full[where] = values
         return full
 
-    def whole(values: Sequence[int]) -> np.ndarray:
+    def integers(values: Sequence[int]) -> np.ndarray:
         return every(values, which, -1, "i4")
 
-    best = believed.best
-    intensity, *bands = (one.among(which, n) for one in believed.intensity)
+    best = matches.best
+    intensity, *bands = (one.among(which, n) for one in matches.intensity)
     return Located(
         sources=tuple(opened),
         size=(images.shape[2], images.shape[3]),
-        whole=images.dtype.kind in "iu",
+        integer=images.dtype.kind in "iu",
         usable=usable,
         found=every(True, which, False, "?"),
-        source=whole([_number(opened, stacks[peak.planes].source) for peak in best]),
-        axis=whole([stacks[peak.planes].axis for peak in best]),
-        index=whole([peak.place[2] for peak in best]),
-        row=whole([peak.place[3] for peak in best]),
-        column=whole([peak.place[4] for peak in best]),
-        flip=every(believed.flip, which, "", f"U{max(map(len, FLIPS))}"),
-        score=every(believed.score, usable, np.nan),
-        confidence=every(believed.confidence, usable, 0),
-        margin=every(believed.margin, which, np.nan),
-        ambiguous=every(believed.ambiguous, which, False, "?"),
+        source=integers([_number(opened, stacks[peak.planes].source) for peak in best]),
+        axis=integers([stacks[peak.planes].axis for peak in best]),
+        index=integers([peak.place[2] for peak in best]),
+        row=integers([peak.place[3] for peak in best]),
+        column=integers([peak.place[4] for peak in best]),
+        flip=every(matches.flip, which, "", f"U{max(map(len, FLIPS))}"),
+        score=every(matches.score, usable, np.nan),
+        confidence=every(matches.confidence, usable, 0),
+        margin=every(matches.margin, which, np.nan),
+        ambiguous=every(matches.ambiguous, which, False, "?"),
         intensity=intensity,
         bands=tuple(bands),
     )
@@ -202,24 +198,24 @@ def _number(opened: Sequence[Scene | Volume], source: Scene | Volume) -> int:
 
 
 def has_contrast(images: np.ndarray, missing: np.ndarray | None = None) -> np.ndarray:
-    """Mask of the pictures that are not flat in every band, and not mostly missing.
+    """Mask of the images with contrast in some band and with more than half of their pixels.
 
     Args:
         images: `N × bands × height × width`, finite.
-        missing: bool, `N × height × width`; None if no pixel is.
+        missing: bool, `N × height × width`; None if no pixel is missing.
     """
     low, high = (
         np.asarray(extreme(images, axis=(2, 3)), np.float64) for extreme in (np.min, np.max)
     )
-    steps = high - low > _FAINTEST * np.maximum(np.abs(low), np.abs(high))
+    steps = high - low > _MIN_CONTRAST * np.maximum(np.abs(low), np.abs(high))
     usable = np.asarray(steps.any(axis=1))
     return usable if missing is None else usable & (missing.mean(axis=(1, 2)) < 0.5)
 
 
-def _known(images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Images with the mean of the other pixels where some are missing, and which those are.
+def _filled(images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Images whose missing pixels get the mean of the others, and the mask of missing pixels.
 
-    A pixel that is missing in one band is in all.
+    A pixel that is missing in one band counts as missing in all.
     """
     if images.dtype.kind not in "fc" or sum_is_finite(images):
         return images, None
@@ -231,14 +227,14 @@ def _known(images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _images(patches: PatchSet | np.ndarray) -> np.ndarray:
-    """`N × bands × height × width`, in memory."""
+    """The images, `N × bands × height × width`, in memory."""
     if isinstance(patches, PatchSet):
         return patches.take(np.arange(len(patches)))
     images = patches[:, None] if patches.ndim == 3 else patches
     if images.ndim != 4 or 0 in images.shape:
         raise OutcropError(
             "patches",
-            f"are {patches.shape}; pass N × height × width, or N × bands × height × width",
+            f"have shape {patches.shape}; pass N × height × width, or N × bands × height × width",
         )
     return images
 
@@ -259,10 +255,10 @@ def _open(
 
 
 def _with_bands_of(patches: PatchSet, source: Scene | Volume) -> Scene | Volume:
-    """A scene with its bands in the order of the patches, as far as names tell.
+    """A scene with its bands in the order of the patches, if their names give one.
 
-    Names of image files are those of colours (red, green, blue), whatever bands were drawn so;
-    what is located is checked against the pixels, so that another order finds nothing.
+    Bands of image files are named after colours (red, green, blue), whatever they show. In a wrong
+    order the pixels do not match, and no patch is found.
     """
     if isinstance(source, Volume):
         return source
@@ -280,7 +276,7 @@ def _with_bands_of(patches: PatchSet, source: Scene | Volume) -> Scene | Volume:
 def _stacks(
     opened: Sequence[Scene | Volume], axis: int | None, size: tuple[int, int]
 ) -> list[Planes]:
-    """The slices that patches of a size may lie in."""
+    """The stacks of slices that are large enough for the patches."""
     stacks = [
         Planes(source, across)
         for source in opened
@@ -300,7 +296,7 @@ def _stacks(
 
 
 def _in_bands(images: np.ndarray, source: Scene | Volume, bands: int) -> np.ndarray:
-    """The images, if they have as many bands as the source."""
+    """The images, with as many bands as the source."""
     have = images.shape[1]
     if have == bands:
         return images

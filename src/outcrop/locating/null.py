@@ -1,14 +1,13 @@
-"""The null distribution: how well patches fit that were cut elsewhere, by located surrogates.
+"""The null distribution: the best scores of patches of another source, from located surrogates.
 
-A surrogate of a patch has the patch's spectrum, and so its texture, its layers and its smoothness,
-but its picture was never anywhere: the signs of its discrete cosine transform are drawn at random.
-That is the method of surrogate data (Theiler et al. 1992, "Testing for nonlinearity in time
-series", Physica D 58, 77-94, section 2.4.1) with cosines for waves, because the ends of a patch,
-unlike those of a period, do not meet.
+A surrogate of a patch has the spectrum of the patch, and so its texture, layers and smoothness, but
+it is in no source: the signs of its discrete cosine transform are drawn at random. This is the
+method of surrogate data (Theiler et al. 1992, "Testing for nonlinearity in time series", Physica D
+58, 77-94, section 2.4.1). Cosines replace the Fourier transform, because a patch is not periodic.
 
-The best of very many correlations follows a law of extremes. Of Fisher's z = artanh(score), whose
-tails are those of a normal distribution, it is Gumbel's (Coles 2001, "An Introduction to
-Statistical Modeling of Extreme Values", theorem 3.1).
+The maximum of very many correlations follows an extreme value distribution. Fisher's
+z = artanh(score) has the tails of a normal distribution, so its maximum follows Gumbel's (Coles
+2001, "An Introduction to Statistical Modeling of Extreme Values", theorem 3.1).
 """
 
 from __future__ import annotations
@@ -20,46 +19,41 @@ import numpy as np
 
 from outcrop.executors import Executor
 from outcrop.locating.find import find_in
-from outcrop.locating.planes import Planes, Slab
-from outcrop.locating.verify import Patches
+from outcrop.locating.planes import Patches, Planes, Slab
 
 _SURROGATES = 100
 _PIECES, _SLICES = 4, 4
-# Of Fisher's z. Real ground repeats itself where surrogates do not: patches of other cubes and of
-# the other half of a scene spread by 0.04 to 0.16.
+# Scale of Fisher's z. Real ground repeats itself, which surrogates do not: patches of other cubes
+# and of the other half of a scene have scales of 0.04 to 0.16.
 _LEAST_SCALE = 0.12
 _MOST_SCORE = 1 - 1e-9
 
 
 @dataclass(frozen=True)
 class NullDistribution:
-    """The distribution of the best score of a patch that was cut elsewhere, as Fisher's z.
-
-    Attributes:
-        location, scale: of a Gumbel distribution.
-    """
+    """Gumbel distribution of Fisher's z of the best score of a patch of another source."""
 
     location: float
     scale: float
 
-    def refuted(self, score: np.ndarray) -> np.ndarray:
-        """The probability that a patch from elsewhere would fit worse than this, from 0 to 1."""
+    def cdf(self, score: np.ndarray) -> np.ndarray:
+        """The probability that a patch of another source has a lower score, from 0 to 1."""
         return np.asarray(np.exp(-np.exp((self.location - _z(score)) / self.scale)))
 
 
 def null_distribution(
     patches: Patches, planes: Sequence[Planes], executor: Executor
 ) -> NullDistribution:
-    """Locate surrogates of some patches in a sample of the slices, and see how well they fit.
+    """Fit the distribution to surrogates of some patches, located in a sample of the slices.
 
     Args:
-        patches: none of them flat.
+        patches: patches of which none is flat.
     """
     drawn = np.linspace(0, len(patches), _SURROGATES, endpoint=False).astype(int)
     sample = [_Sample(one.source, one.axis) for one in planes]
     made = Patches(surrogates(patches.images[drawn], seed=0), None, patches.flips)
     score = find_in(made, sample, executor)
-    # One that has lost its contrast fits nowhere and tells nothing.
+    # A surrogate without contrast fits nowhere and is left out.
     z = _z(score[score > 0])
     if not len(z):
         return NullDistribution(0.0, _LEAST_SCALE)
@@ -70,7 +64,7 @@ def null_distribution(
 
 
 def surrogates(images: np.ndarray, seed: int) -> np.ndarray:
-    """Pictures with the spectra of others, of mean 0; one draw of signs for all bands of a picture.
+    """Images of mean 0 with the spectra of others; all bands of an image have the same signs.
 
     Args:
         images: `N × bands × height × width`, finite.
@@ -88,10 +82,10 @@ def surrogates(images: np.ndarray, seed: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Sample(Planes):
-    """Some thin pieces of a stack, evenly spread."""
+    """Thin pieces of a stack, evenly spaced."""
 
     def slabs(self, window: tuple[int, int]) -> list[Slab]:
-        """A few times a few slices, or of a single one a few strips."""
+        """A few groups of a few slices; a few strips of a stack of one slice."""
         strips = window[0] if self.count == 1 else 0
         every = [part for slab in super().slabs(window) for part in _thin(slab, strips)]
         chosen = np.unique(np.linspace(0, len(every) - 1, _PIECES + 2).round().astype(int)[1:-1])
@@ -99,7 +93,7 @@ class _Sample(Planes):
 
 
 def _thin(slab: Slab, height: int) -> list[Slab]:
-    """A slab in thinner ones of whole slices, or in strips twice as high as a window."""
+    """A slab in parts of a few slices, or in strips twice as high as a window."""
     if height:
         last = slab.top + slab.height - height
         return [
@@ -113,9 +107,9 @@ def _thin(slab: Slab, height: int) -> list[Slab]:
 
 
 def _growth(planes: Sequence[Planes], sample: Sequence[Planes], window: tuple[int, int]) -> float:
-    """By how much the best z grows from the windows of the sample to all: as √ln of their number.
+    """The factor from the maximum z over the windows of the sample to that over all windows.
 
-    The largest of n normal numbers is near √(2 ln n) (Coles 2001, example 3.3).
+    The maximum of n normal numbers is near √(2 ln n) (Coles 2001, example 3.3).
     """
     few, all_ = (
         sum(

@@ -1,4 +1,4 @@
-"""The page about patches that were located: where, how surely, and what was done to them."""
+"""The HTML report of located patches: places, confidence, and change of contrast."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from outcrop.sources.scene import Scene
 from outcrop.sources.volumes import Volume
 
 FOLDER = Path(__file__).parent
-"""Where the templates of this package lie."""
+"""The folder of the templates of this package."""
 
 _MOST_POINTS = 20_000
 _MOST_THUMBS = 24
@@ -31,12 +31,13 @@ _SMALL = (3.4, 2.3)
 
 
 @dataclass(frozen=True)
-class Lost:
+class NotFound:
     """A patch that was not found.
 
     Attributes:
-        picture: a data URI.
-        words: its class and why.
+        patch: its number.
+        picture: its image as a data URI.
+        words: its class and the reason.
     """
 
     patch: int
@@ -47,14 +48,14 @@ class Lost:
 def write_origins(
     path: str | Path, located: Located, patches: PatchSet, overwrite: bool = False
 ) -> None:
-    """Write one HTML page that needs no network and no other file.
+    """Write the report as one HTML page that needs no network and no other file.
 
     Args:
-        path: the page.
-        patches: those that were located, in that order.
+        path: output file.
+        patches: the patches that were located, in that order.
 
     Raises:
-        OutcropError: the page exists and `overwrite` is false; a scene cannot be read; the disk is
+        OutcropError: the file exists and `overwrite` is false; a scene cannot be read; the disk is
             full.
     """
     path = Path(path)
@@ -70,7 +71,7 @@ def write_origins(
 
 
 def scatter_data(cloud: Cloud) -> Markup:
-    """What `scatter.js` draws, as JSON; of very many points every so-manieth."""
+    """The data of `scatter.js` as JSON, with at most 20,000 points."""
     assert isinstance(cloud.source, Volume)
     n = len(cloud.patch)
     shown = np.unique(np.linspace(0, n - 1, min(n, _MOST_POINTS)).round().astype(int))
@@ -82,16 +83,16 @@ def scatter_data(cloud: Cloud) -> Markup:
         "classes": cloud.classes,
         "colours": ["#{:02x}{:02x}{:02x}".format(*colour) for colour in cloud.palette],
         "points": rows,
-        "words": f"drag to turn{words}",
+        "words": f"drag to rotate{words}",
     }
-    # Inside a script element only this could end it.
+    # An unescaped `</script>` in a name would end the script element.
     return Markup(json.dumps(content, separators=(",", ":")).replace("<", "\\u003c"))
 
 
 def _content(located: Located, patches: PatchSet) -> dict[str, Any]:
     height, width = located.size
     return {
-        "title": f"Where {len(located):,} patches of {height} × {width} pixels were cut",
+        "title": f"Origin of {len(located):,} patches of {height} × {width} pixels",
         "searched": [_described(source) for source in located.sources],
         "classes": list(zip(patches.classes, colours(patches.classes), strict=True)),
         "tiles": _tiles(located),
@@ -106,8 +107,8 @@ def _content(located: Located, patches: PatchSet) -> dict[str, Any]:
         ],
         "rows": _rows(located, patches),
         "charts": _charts(located, patches.bands) if located.found.any() else [],
-        "lost": _lost(located, patches),
-        "lost_count": int((~located.found).sum()),
+        "not_found": _not_found(located, patches),
+        "not_found_count": int((~located.found).sum()),
     }
 
 
@@ -125,12 +126,12 @@ def _tiles(located: Located) -> list[tuple[str, str, str]]:
         nearly = int(located.ambiguous.sum())
         tiles.append(("Ambiguous", f"{nearly:,}", "another place may fit as well"))
         fits = min(one.fits for one in located.stretches) / found
-        tiles.append(("One contrast", f"{fits:.0%}", "of the patches agree with one stretch"))
+        tiles.append(("Common contrast", f"{fits:.0%}", "of the patches fit one gain and offset"))
     return tiles
 
 
 def _rows(located: Located, patches: PatchSet) -> list[dict[str, Any]]:
-    """Of each class and of all: counts, score and margin."""
+    """Counts, score and margin of each class and of all patches."""
     groups = [(name, patches.labels == k) for k, name in enumerate(patches.classes)]
     rows = []
     for name, here in [*groups, ("all", np.ones(len(located), bool))]:
@@ -177,8 +178,8 @@ def _charts(located: Located, bands: Sequence[str]) -> list[Markup]:
     return [*made, svg(figure, "gain and offset of each patch that was found")]
 
 
-def _lost(located: Located, patches: PatchSet) -> list[Lost]:
-    """The first of those that were not found."""
+def _not_found(located: Located, patches: PatchSet) -> list[NotFound]:
+    """The first patches that were not found."""
     here = np.flatnonzero(~located.found)[:_MOST_THUMBS]
     made = []
     for patch, image in zip(here, patches.take(here), strict=True):
@@ -186,8 +187,8 @@ def _lost(located: Located, patches: PatchSet) -> list[Lost]:
         why = (
             f"score {located.score[patch]:.3f}, confidence {located.confidence[patch]:.4f}"
             if located.usable[patch]
-            else "flat or not whole"
+            else "flat, or most pixels missing"
         )
         shown = stretches(image, patches.bands)[0](image)
-        made.append(Lost(int(patch), png(shown), f"{name}; {why}"))
+        made.append(NotFound(int(patch), png(shown), f"{name}; {why}"))
     return made

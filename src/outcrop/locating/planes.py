@@ -1,4 +1,4 @@
-"""`Planes`: the slices of a volume across one axis, or a scene, as one stack to search in."""
+"""What is searched: `Patches`, and `Planes`, the slices of a volume or a scene as one stack."""
 
 from __future__ import annotations
 
@@ -10,25 +10,71 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from outcrop.executors import Executor
+from outcrop.locating.correlation import Template
+from outcrop.patches.flips import unflip
 from outcrop.sources.scene import Scene
 from outcrop.sources.volumes import Volume, VolumeReader
 from outcrop.sources.volumes.volume import sum_is_finite
 
 _SLAB_SAMPLES = 12 << 20
-# Fewer would not keep several threads at work; more would read more slices twice.
+# Fewer slabs do not occupy several threads; with more of them more slices are read twice.
 _SLABS = 4
 _TILE = 2048
-# Samples side by side that the memory brings along with one of them.
+# Neighbouring samples that are read from memory together with one sample.
 _RUN = 64
-# Samples that are kept in memory for a whole search: a quarter of a gigabyte.
-_KEPT_SAMPLES = 64 << 20
+# Samples that are held in memory during a search: a quarter of a gigabyte.
+_HELD_SAMPLES = 64 << 20
+
+Place = tuple[int, int, int, int, int]
+"""Variant of the patch, index of the planes, slice, row and column."""
 
 Read = Callable[["Slab"], np.ndarray]
+"""Reads a slab: float32, `slices × bands × height × width`, finite."""
+
+
+@dataclass(frozen=True, eq=False)
+class Patches:
+    """Patches to search for, in all variants. Variant 2k undoes flip k; 2k + 1 is its negative.
+
+    Attributes:
+        images: `N × bands × height × width`, of any type, finite.
+        missing: bool, `N × height × width`, pixels to leave out; None if all are compared.
+        flips: names from `outcrop.patches.flips`.
+    """
+
+    images: np.ndarray
+    missing: np.ndarray | None
+    flips: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        height, width = self.images.shape[2:]
+        return height, width
+
+    def some(self, which: Sequence[int]) -> Patches:
+        """The patches with these numbers."""
+        missing = None if self.missing is None else self.missing[which]
+        return Patches(self.images[which], missing, self.flips)
+
+    def upright(self) -> list[np.ndarray]:
+        """All images, once for each flip, with that flip undone."""
+        return [unflip(self.images, name) for name in self.flips]
+
+    def template(self, patch: int, variant: int) -> Template:
+        """One variant of one patch."""
+        name = self.flips[variant // 2]
+        image = np.ascontiguousarray(unflip(self.images[patch], name), np.float64)
+        missing = None if self.missing is None else unflip(self.missing[patch], name)
+        return Template.of(-image if variant % 2 else image, missing)
 
 
 @dataclass(frozen=True)
 class Slab:
-    """A box of a stack: slices `first` to `last` (exclusive), and a rectangle of each of them."""
+    """A box of a stack: slices `first` to `last` (exclusive), and one rectangle of each."""
 
     first: int
     last: int
@@ -40,11 +86,11 @@ class Slab:
 
 @dataclass(frozen=True)
 class Planes:
-    """Slices to search in, `count` of `bands × height × width`.
+    """Slices to search, `count` of `bands × height × width`.
 
     Attributes:
         source: a volume or scene.
-        axis: the axis of the volume that the slices are across; -1 for a scene.
+        axis: axis of the volume that the slices are perpendicular to; -1 for a scene.
     """
 
     source: Volume | Scene
@@ -68,10 +114,10 @@ class Planes:
         return len(self.source.bands) if isinstance(self.source, Scene) else 1
 
     def slabs(self, window: tuple[int, int]) -> list[Slab]:
-        """Boxes of bounded size that hold every window of a slice once.
+        """Boxes of bounded size that together hold every window of every slice once.
 
         Args:
-            window: height and width; tiles of large slices overlap by one pixel less.
+            window: height and width. Tiles of large slices overlap by one pixel less.
         """
         tops = _cut(self.size[0], window[0])
         lefts = _cut(self.size[1], window[1])
@@ -85,7 +131,7 @@ class Planes:
         ]
 
     def around(self, slab: Slab, slices: int, pixels: tuple[int, int]) -> Slab:
-        """The slab with a margin on all sides, as far as there are slices and pixels."""
+        """The slab with a margin on all sides, within the stack."""
         height, width = self.size
         top, left = max(0, slab.top - pixels[0]), max(0, slab.left - pixels[1])
         return Slab(
@@ -98,7 +144,7 @@ class Planes:
         )
 
     def cost(self, slab: Slab) -> int:
-        """How many samples are read for a slab: those of all chunks of the storage it touches."""
+        """Number of samples read for a slab: those of all storage chunks that it touches."""
         if isinstance(self.source, Scene):
             return self.size[0] * self.size[1] * self.bands
         chunks = np.maximum(self.source.store.chunks, (1, 1, _RUN))
@@ -109,10 +155,7 @@ class Planes:
 
     @contextmanager
     def open(self) -> Iterator[Read]:
-        """A function that reads a slab: float32, `slices × bands × height × width`, finite.
-
-        Samples without data get the mean of their slice and band.
-        """
+        """Open the source. Samples without data get the mean of their slice and band."""
         if isinstance(self.source, Scene):
             with self.source.reader() as scene:
                 yield lambda slab: filled(
@@ -122,8 +165,8 @@ class Planes:
             with self.source.reader() as volume:
                 yield lambda slab: filled(_slices(volume, self.axis, slab))
 
-    def pictures(self, slab: Slab, which: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
-        """Some slices of a slab, each with its number; read one by one where that is less."""
+    def slices(self, slab: Slab, which: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """Some slices of a slab, each with its number; read one by one if that reads less."""
         each = [replace(slab, first=index, last=index + 1) for index in which]
         with self.open() as read:
             if sum(map(self.cost, each)) < self.cost(slab):
@@ -134,8 +177,8 @@ class Planes:
 
 
 @dataclass(frozen=True)
-class _Kept(Planes):
-    """Slices that lie in memory.
+class _InMemory(Planes):
+    """Slices in memory.
 
     Attributes:
         pixels: float32, `slices × bands × height × width`.
@@ -144,12 +187,12 @@ class _Kept(Planes):
     pixels: np.ndarray = field(repr=False, compare=False)
 
     def cost(self, slab: Slab) -> int:
-        """None: nothing is read."""
+        """Always 0: nothing is read."""
         return 0
 
     @contextmanager
     def open(self) -> Iterator[Read]:
-        """A function that gives a view of a slab."""
+        """A function that returns a view of a slab."""
         yield lambda slab: self.pixels[
             slab.first : slab.last,
             :,
@@ -158,8 +201,10 @@ class _Kept(Planes):
         ]
 
 
-def kept(planes: Sequence[Planes], window: tuple[int, int], executor: Executor) -> Sequence[Planes]:
-    """The same in memory, if that is little and the work is done in this process.
+def in_memory(
+    planes: Sequence[Planes], window: tuple[int, int], executor: Executor
+) -> Sequence[Planes]:
+    """The planes in memory, if they are small and the work is done in this process.
 
     A search reads a source several times.
 
@@ -167,22 +212,22 @@ def kept(planes: Sequence[Planes], window: tuple[int, int], executor: Executor) 
         window: height and width of the patches.
     """
     shapes = [(one.count, one.bands, *one.size) for one in planes]
-    if sum(map(math.prod, shapes)) > _KEPT_SAMPLES or executor.remote:
+    if sum(map(math.prod, shapes)) > _HELD_SAMPLES or executor.remote:
         return planes
     found = []
     for one, shape in zip(planes, shapes, strict=True):
         pixels = np.empty(shape, np.float32)
-        for _ in executor.each(_keep, (one, pixels), one.slabs(window), "reading"):
+        for _ in executor.each(_fill, (one, pixels), one.slabs(window), "reading"):
             pass
         pixels.flags.writeable = False
-        found.append(_Kept(one.source, one.axis, pixels))
+        found.append(_InMemory(one.source, one.axis, pixels))
     return found
 
 
-def _keep(shared: tuple[Planes, np.ndarray], slab: Slab) -> None:
+def _fill(shared: tuple[Planes, np.ndarray], slab: Slab) -> None:
     planes, pixels = shared
-    kept = _Kept(planes.source, planes.axis, pixels)
-    with planes.open() as read, kept.open() as view:
+    held = _InMemory(planes.source, planes.axis, pixels)
+    with planes.open() as read, held.open() as view:
         view(slab)[...] = read(slab)
 
 
@@ -196,7 +241,7 @@ def _slices(volume: VolumeReader, axis: int, slab: Slab) -> np.ndarray:
 
 
 def filled(pixels: np.ndarray) -> np.ndarray:
-    """Pictures with the mean of the rest of their band where there is no data; 0 if there is none.
+    """Images whose missing pixels get the mean of the others of their band; 0 if all are missing.
 
     Args:
         pixels: `N × bands × height × width`, of any type.
@@ -214,7 +259,7 @@ def filled(pixels: np.ndarray) -> np.ndarray:
 
 
 def _cut(length: int, window: int) -> list[tuple[int, int]]:
-    """Start and length of tiles of a line that hold every window once."""
+    """Start and length of tiles of a line that together hold every window once."""
     tile = max(_TILE, 4 * window)
     step = tile - window + 1
     return [(start, min(tile, length - start)) for start in range(0, length - window + 1, step)]

@@ -1,4 +1,4 @@
-"""Pictures of where patches were cut: three projections of a volume, or the points on a scene."""
+"""Figures of the places of patches: three projections of a volume, or points on a scene."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from outcrop.sources.volumes import Volume
 
 _SUFFIXES = (".png", ".svg", ".pdf")
 _VIEWS = ((0, 1), (2, 0), (2, 1))
-"""Of each projection, which axis runs down and which to the right."""
+"""For each projection, the axis that points down and the one that points right."""
 _LONGEST = 1000
 _INCHES = (3.4, 3.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Cloud:
-    """The patches that were found in one source.
+    """The patches found in one source, as a cloud of points.
 
     Attributes:
-        source: where.
-        patch: int, their numbers.
-        codes: int, the class of each.
-        middle: float, `n × 3`, the middle of each along the axes of a volume, or 0, its row and its
-            column in a scene.
+        source: the volume or scene.
+        patch: int, the numbers of the patches.
+        codes: int, the class of each patch.
+        middle: float, `n × 3`, the middle of each patch along the axes of a volume; in a scene 0,
+            row and column.
         classes, palette: name and colour of each class.
     """
 
@@ -51,7 +51,7 @@ class Cloud:
 
 
 def clouds(located: Located, patches: PatchSet) -> list[Cloud]:
-    """One for each source that patches were found in."""
+    """The point cloud of each source that patches were found in."""
     palette, made = colours(patches.classes), []
     for number, source in enumerate(located.sources):
         here = np.flatnonzero(located.found & (located.source == number))
@@ -62,28 +62,30 @@ def clouds(located: Located, patches: PatchSet) -> list[Cloud]:
 
 
 def check_picture(path: Path, overwrite: bool = False) -> None:
-    """Refuse early a name that a picture cannot be written to.
+    """Check the file name of a figure before the search.
 
     Raises:
-        OutcropError: another ending than .png, .svg or .pdf; it exists and `overwrite` is false;
-            its folder is missing.
+        OutcropError: the suffix is not .png, .svg or .pdf; the file exists and `overwrite` is
+            false; the folder is missing.
     """
     if path.suffix.lower() not in _SUFFIXES:
-        raise OutcropError(path, f"is no picture by its ending; take one of {', '.join(_SUFFIXES)}")
+        raise OutcropError(
+            path, f"the suffix of a figure is one of {', '.join(_SUFFIXES)}; change the name"
+        )
     check_new(path, overwrite)
 
 
 def write_projections(
     path: str | Path, located: Located, patches: PatchSet, overwrite: bool = False
 ) -> None:
-    """Draw where each class lies: a row for each source.
+    """Write a figure of the places of each class, with one row per source.
 
     Args:
-        path: a .png, .svg or .pdf.
-        patches: those that were located, in that order.
+        path: output file, .png, .svg or .pdf.
+        patches: the patches that were located, in that order.
 
     Raises:
-        OutcropError: as `check_picture`; a scene cannot be read; the disk is full.
+        OutcropError: as for `check_picture`; a scene cannot be read; the disk is full.
     """
     need("matplotlib", "report")
     from matplotlib import rc_context
@@ -123,7 +125,7 @@ def projections(cloud: Cloud) -> list[Markup]:
 
 
 def _middles(located: Located) -> np.ndarray:
-    """Along the three axes of a volume; 0, row and column in a scene."""
+    """The middles of the patches: along the axes of a volume; 0, row and column in a scene."""
     size = np.array(located.size)
     inside = np.stack([located.row, located.column], axis=1) + (size - 1) / 2
     middle = np.zeros((len(located), 3))
@@ -158,11 +160,11 @@ def _draw_scene(axes: Any, cloud: Cloud) -> None:
     scene = cloud.source
     assert isinstance(scene, Scene)
     pixels = read_scene(scene, _LONGEST)
-    picture = stretches(pixels, [band.name for band in scene.bands])[0](pixels)
+    shown = stretches(pixels, [band.name for band in scene.bands])[0](pixels)
     ends = (-0.5, scene.width - 0.5, scene.height - 0.5, -0.5)
-    axes.imshow(picture, extent=ends, aspect="equal", alpha=0.6)
+    axes.imshow(shown, extent=ends, aspect="equal", alpha=0.6)
     axes.grid(visible=False)
-    # Framed in white, to be told from the ground.
+    # White outlines separate the points from the scene.
     _dots(axes, cloud, cloud.middle[:, 2], cloud.middle[:, 1], lw=0.6, edgecolors="white")
     axes.set_xlabel("column")
     axes.set_ylabel("row")
@@ -170,7 +172,7 @@ def _draw_scene(axes: Any, cloud: Cloud) -> None:
 
 def _dots(axes: Any, cloud: Cloud, x: np.ndarray, y: np.ndarray, **style: Any) -> None:
     shades = np.array(cloud.palette)[cloud.codes] / 255
-    # Classes come sorted as often as not; in that order the last would hide the others.
+    # Patches are often sorted by class; in that order the last class would hide the others.
     order = np.random.default_rng(0).permutation(len(x))
     area = np.clip(8000 / len(x), 3, 25)
     axes.scatter(x[order], y[order], s=area, c=shades[order], rasterized=True, **style)

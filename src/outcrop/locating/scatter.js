@@ -1,4 +1,4 @@
-// Points in a box that turns when it is dragged, or by the arrow keys; classes can be hidden.
+// Points in a box. Dragging or the arrow keys rotate it; buttons hide classes.
 for (const box of document.querySelectorAll(".scatter")) {
   const { lengths, axes, classes, colours, points, words } = JSON.parse(
     box.querySelector("script").textContent,
@@ -11,8 +11,8 @@ for (const box of document.querySelectorAll(".scatter")) {
   const radius = Math.hypot(...half);
   let yaw = -0.6, pitch = 0.4, grip = null, drawn = [];
 
-  // Axis 0 runs into the page, axis 1 to the right, axis 2 down.
-  const turned = ([into, right, down]) => {
+  // Axis 0 points into the page, axis 1 to the right, axis 2 down.
+  const rotated = ([into, right, down]) => {
     const x = right * Math.cos(yaw) - into * Math.sin(yaw);
     const y = right * Math.sin(yaw) + into * Math.cos(yaw);
     return [x, down * Math.cos(pitch) - y * Math.sin(pitch), y * Math.cos(pitch) + down * Math.sin(pitch)];
@@ -20,7 +20,7 @@ for (const box of document.querySelectorAll(".scatter")) {
   const placed = (corner) => {
     const { clientWidth: width, clientHeight: height } = canvas;
     const scale = (Math.min(width, height) / 2 - 30) / radius;
-    const [x, y, depth] = turned(corner.map((share, k) => (2 * share - 1) * half[k]));
+    const [x, y, depth] = rotated(corner.map((share, k) => (2 * share - 1) * half[k]));
     return [width / 2 + scale * x, height / 2 + scale * y, depth];
   };
   const line = (from, to) => {
@@ -45,7 +45,7 @@ for (const box of document.querySelectorAll(".scatter")) {
         return placed(corner);
       }));
       edges.forEach(([from, to]) => line(from, to));
-      // The name stands at the edge that is farthest from the middle of the picture.
+      // The name of the axis stands at the edge farthest from the middle of the canvas.
       const middle = [canvas.clientWidth / 2, canvas.clientHeight / 2];
       const away = ([from, to]) =>
         Math.hypot((from[0] + to[0]) / 2 - middle[0], (from[1] + to[1]) / 2 - middle[1]);
@@ -80,7 +80,7 @@ for (const box of document.querySelectorAll(".scatter")) {
     pen.globalAlpha = 1;
   };
 
-  const tell = (event) => {
+  const describe = (event) => {
     const edge = canvas.getBoundingClientRect();
     const [x, y] = [event.clientX - edge.left, event.clientY - edge.top];
     let nearest = null, least = 8;
@@ -94,7 +94,7 @@ for (const box of document.querySelectorAll(".scatter")) {
       : words;
   };
 
-  const turn = (right, down) => {
+  const rotate = (right, down) => {
     yaw += right;
     pitch = Math.min(1.57, Math.max(-1.57, pitch + down));
     draw();
@@ -104,8 +104,8 @@ for (const box of document.querySelectorAll(".scatter")) {
     canvas.setPointerCapture(event.pointerId);
   });
   canvas.addEventListener("pointermove", (event) => {
-    if (!grip) return tell(event);
-    turn((event.clientX - grip[0]) / 150, (event.clientY - grip[1]) / 150);
+    if (!grip) return describe(event);
+    rotate((event.clientX - grip[0]) / 150, (event.clientY - grip[1]) / 150);
     grip = [event.clientX, event.clientY];
   });
   for (const end of ["pointerup", "pointercancel"]) {
@@ -115,7 +115,7 @@ for (const box of document.querySelectorAll(".scatter")) {
     const step = { ArrowLeft: [-0.1, 0], ArrowRight: [0.1, 0], ArrowUp: [0, -0.1], ArrowDown: [0, 0.1] };
     if (!step[event.key]) return;
     event.preventDefault();
-    turn(...step[event.key]);
+    rotate(...step[event.key]);
   });
   box.querySelectorAll("button").forEach((button, code) => {
     button.addEventListener("click", () => {

@@ -1,4 +1,4 @@
-"""Where patches may lie: windows of a source against patches, by signatures or in full."""
+"""Candidate places of patches: all windows of a source, by signatures or by correlation."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from functools import partial
 
 import numpy as np
 
-from outcrop.locating.correlation import Slice, spectra
+from outcrop.locating.correlation import SliceSpectrum, spectra
 from outcrop.locating.planes import Planes, Slab
 from outcrop.locating.signature import Grid, Signature, cells
 
-# Windows and patches that are compared at once, and samples that are held: for caches and memory.
+# Windows and patches that are compared at once, and numbers in memory: for caches and memory.
 _WINDOWS, _PATCHES = 2048, 512
 _SIGNATURE_NUMBERS, _SPECTRA_SAMPLES = 1 << 24, 1 << 20
-# Of two windows that have nothing in common, 64 numbers are alike by 0.125 in the mean square, and
-# of a million such pairs one by 0.6: what is alike by 0.7 is so for a reason. A slice stands for
-# two on each side at most: a fifth is looked at then, which is little beside the rest.
+# Signatures of 64 numbers of two unrelated windows correlate by 0.125 in the root mean square, and
+# one in a million such pairs by 0.6. So 0.7 is no chance. A slice represents at most two neighbours
+# on each side: a fifth of the slices is then compared, which takes little of the whole time.
 _ALIKE, _FARTHEST, _PLACES, _SAMPLE = 0.7, 2, 3, 512
-
 
 Places = tuple[np.ndarray, np.ndarray]
 Where = Callable[[np.ndarray], Places]
-Apart = tuple[int, int, int]
-# Windows near one place that may be likelier than any other: in three slices that are looked at,
-# and two groups of windows in each, or more at the edges of tiles.
+Reach = tuple[int, int, int]
+"""Slices, rows and columns to each side of a place."""
+# Windows near one place that may score higher than all other places: in three compared slices, two
+# groups of windows in each, or more at the edges of tiles.
 _CROWD = 8
 
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Places where each of N patches may have been cut, M for each.
+    """Candidate places of N patches, M for each.
 
     All fields are `N × M` arrays.
 
     Attributes:
-        score: float32, the likeness, -inf where there are fewer than M.
-        variant: int16, which variant of the patch (`outcrop.patches.flips`).
-        planes: int16, which of the planes that were searched.
+        score: float32, the similarity; -inf where a patch has fewer than M candidates.
+        variant: int16, variant of the patch (`outcrop.locating.planes.Patches`).
+        planes: int16, index of the planes that were searched.
         index: int32, the slice.
         row, column: int32, the upper-left pixel.
     """
@@ -51,23 +51,23 @@ class Candidates:
     column: np.ndarray
 
     @classmethod
-    def none(cls, n: int, most: int) -> Candidates:
-        """No places yet."""
+    def empty(cls, n: int, most: int) -> Candidates:
+        """No candidates yet."""
         kinds = (np.int16, np.int16, np.int32, np.int32, np.int32)
         places = (np.zeros((n, most), kind) for kind in kinds)
         return cls(np.full((n, most), -np.inf, np.float32), *places)
 
-    def offer(self, which: slice, likeness: np.ndarray, where: Where, **place: int) -> None:
-        """Put the likeliest of some windows where it is likelier than the least likely there.
+    def offer(self, which: slice, similarity: np.ndarray, where: Where, **place: int) -> None:
+        """Replace the worst candidate of each patch by the best of some windows, if that is better.
 
         Args:
-            which: some of the patches.
-            likeness: for each of these, of each window.
-            where: rows and columns of windows, by their number.
-            place: the other fields, one for all.
+            which: the patches.
+            similarity: `patches × windows`.
+            where: function from window numbers to rows and columns.
+            place: the other fields, common to all.
         """
-        best = likeness.argmax(axis=1)
-        score = likeness[np.arange(len(best)), best]
+        best = similarity.argmax(axis=1)
+        score = similarity[np.arange(len(best)), best]
         mine = self.score[which]
         least = mine.argmin(axis=1)
         rows = np.flatnonzero(score > mine[np.arange(len(mine)), least])
@@ -77,35 +77,35 @@ class Candidates:
         for name, value in place.items():
             getattr(self, name)[which][at] = value
 
-    def with_(self, other: Candidates) -> Candidates:
-        """Those of both."""
+    def joined(self, other: Candidates) -> Candidates:
+        """The candidates of both."""
         joined = (np.concatenate(both, axis=1) for both in zip(self, other, strict=True))
         return Candidates(*joined)
 
-    def spread(self, apart: Apart, most: int) -> Candidates:
-        """The likeliest, the first the likeliest, no two of them near each other.
+    def suppressed(self, reach: Reach, most: int) -> Candidates:
+        """The best candidates in falling order, after non-maximum suppression.
 
         Args:
-            apart: slices, rows and columns up to which two places are near each other.
-            most: how many for each patch.
+            reach: distance up to which a candidate suppresses worse ones.
+            most: maximum number for each patch.
         """
         ordered = self._sorted()
         for k in range(1, ordered.score.shape[1]):
             _, *place = (values[:, k : k + 1] for values in ordered)
-            near = ordered.near(place, apart)[:, :k].any(axis=1)
+            near = ordered.near(place, reach)[:, :k].any(axis=1)
             ordered.score[near, k] = -np.inf
         return Candidates(*(values[:, :most] for values in ordered._sorted()))
 
-    def near(self, place: Sequence[np.ndarray], apart: Apart) -> np.ndarray:
-        """Mask of the places that lie near one place of each patch.
+    def near(self, place: Sequence[np.ndarray], reach: Reach) -> np.ndarray:
+        """Mask of the candidates near one place of each patch.
 
         Args:
             place: variant, planes, index, row and column, each `N × 1`.
-            apart: as for `spread`.
+            reach: distance up to which a candidate is near.
         """
         near = np.isfinite(self.score)
         _, *mine = self
-        for values, value, limit in zip(mine, place, (0, 0, *apart), strict=True):
+        for values, value, limit in zip(mine, place, (0, 0, *reach), strict=True):
             near &= np.abs(values - value) <= limit
         return near
 
@@ -118,15 +118,15 @@ class Candidates:
 
 
 def spacing(planes: Planes, signature: Signature) -> int:
-    """Of how many slices one may stand for its neighbours: 1, 3 or 5.
+    """Number of successive slices of which one is compared: 1, 3 or 5.
 
-    As many as look alike, by the signatures of windows at one place in neighbouring slices, at
-    all but a twentieth of the places. Looked at in a few parts of the source.
+    The signatures of windows at one place in these slices are similar at all but a twentieth of the
+    places. A few parts of the source are examined.
     """
     farthest = min(_FARTHEST, (planes.count - 1) // 2)
     if farthest < 1:
         return 1
-    # A sixteenth of the windows tells it as well.
+    # A sixteenth of the windows is enough.
     sparse = replace(signature, stride=(4 * signature.stride[0], 4 * signature.stride[1]))
     alike: list[list[np.ndarray]] = [[] for _ in range(farthest)]
     with planes.open() as read:
@@ -141,7 +141,7 @@ def spacing(planes: Planes, signature: Signature) -> int:
 
 
 def some_windows(planes: Sequence[Planes], size: tuple[int, int]) -> np.ndarray:
-    """Windows at random places of a few slices of each source.
+    """Windows at random places in a few slices of each source.
 
     Returns:
         float32, `N × bands × height × width`.
@@ -160,7 +160,7 @@ def some_windows(planes: Sequence[Planes], size: tuple[int, int]) -> np.ndarray:
 
 
 def _pieces(planes: Planes, size: tuple[int, int], thick: int) -> list[Slab]:
-    """Some evenly spread pieces of a source, each so many slices thick."""
+    """Evenly spaced pieces of a source, each `thick` slices thick."""
     slabs, pieces = planes.slabs(size), []
     for k in range(_PLACES):
         slab = slabs[(2 * k + 1) * len(slabs) // (2 * _PLACES)]
@@ -171,31 +171,31 @@ def _pieces(planes: Planes, size: tuple[int, int], thick: int) -> list[Slab]:
 
 
 def scan(
-    pictures: Iterable[tuple[int, np.ndarray]],
+    slices: Iterable[tuple[int, np.ndarray]],
     slab: Slab,
     number: int,
     signature: Signature,
     known: np.ndarray,
     signs: Sequence[int],
     most: int,
-    apart: Apart,
+    reach: Reach,
 ) -> Candidates:
-    """The likeliest windows of a slab for every patch; at most one of each group of neighbours.
+    """The best candidates of every patch in a slab, by signatures.
 
     Args:
-        pictures: slices of the slab to look at, each with its index.
-        number: of the planes that they are of.
+        slices: the slices to compare, each with its index.
+        number: index of their planes.
         known: float32, `flips × N × D`, the signatures of the patches.
-        signs: 1 for the patches as they are, then -1 for their negatives; both, or one of them.
-        most: how many windows for each patch.
-        apart: as for `Candidates.spread`.
+        signs: 1 for the patches, -1 for their negatives, or both in this order.
+        most: maximum number of candidates for each patch.
+        reach: as for `Candidates.suppressed`.
     """
-    found = Candidates.none(known.shape[1], most + _CROWD)
+    found = Candidates.empty(known.shape[1], most + _CROWD)
     columns = signature.grid(slab.height, slab.width).columns
     rows = signature.stride[0] * (_SIGNATURE_NUMBERS // (columns * known.shape[2]))
-    # Memory that is used again: to ask for it each time takes a fifth of the time.
+    # The memory is reused, because allocating it each time takes a fifth of the time.
     room = np.empty(_PATCHES * _WINDOWS, np.float32)
-    for index, pixels in pictures:
+    for index, pixels in slices:
         for top, height in _strips(slab.height, signature.size[0], rows):
             windows = signature.of_slice(pixels[:, top : top + height])
             grid = signature.grid(height, slab.width)
@@ -205,20 +205,20 @@ def scan(
                 for flip, signatures in enumerate(known):
                     for which in _runs(len(signatures), _PATCHES):
                         shape = which.stop - which.start, tile.stop - tile.start
-                        likeness = room[: shape[0] * shape[1]].reshape(shape)
-                        np.matmul(signatures[which], there, out=likeness)
+                        similarity = room[: shape[0] * shape[1]].reshape(shape)
+                        np.matmul(signatures[which], there, out=similarity)
                         for sign in signs:
                             if sign < 0:
-                                np.negative(likeness, out=likeness)
+                                np.negative(similarity, out=similarity)
                             found.offer(
-                                which, likeness, place_of,
+                                which, similarity, place_of,
                                 variant=2 * flip + (sign < 0), planes=number, index=index,
                             )  # fmt: skip
-    return found.spread(apart, most)
+    return found.suppressed(reach, most)
 
 
 def scan_fully(
-    pictures: Iterable[tuple[int, np.ndarray]],
+    slices: Iterable[tuple[int, np.ndarray]],
     slab: Slab,
     number: int,
     cell: tuple[int, int],
@@ -226,52 +226,55 @@ def scan_fully(
     signs: Sequence[int],
     size: tuple[int, int],
     most: int,
-    apart: Apart,
+    reach: Reach,
 ) -> Candidates:
-    """The same by the correlation of reduced pictures with every window.
+    """The best candidates of every patch in a slab, by correlation with every window.
 
-    At most one window of each group of rows of a slice that is half as high as a patch.
+    Slices and patches are first reduced to means of cells. At most one candidate is taken from each
+    group of rows that is half as high as a patch.
 
     Args:
-        pictures: slices of the slab to look at, each with its index.
-        number: of the planes that they are of.
+        slices: the slices to compare, each with its index.
+        number: index of their planes.
         cell: rows and columns that are averaged.
-        known: float32, `flips × N × bands × …`, the patches in cells, standardised.
+        known: float32, `flips × N × bands × …`, the reduced patches, standardised.
         signs: as for `scan`.
-        size: of a patch in pixels.
-        most: how many windows for each patch.
-        apart: as for `Candidates.spread`.
+        size: height and width of a patch in pixels.
+        most: maximum number of candidates for each patch.
+        reach: as for `Candidates.suppressed`.
     """
-    found = Candidates.none(known.shape[1], most + _CROWD)
-    reduced = {index: cells(pixels, cell) for index, pixels in pictures}
+    found = Candidates.empty(known.shape[1], most + _CROWD)
+    reduced = {index: cells(pixels, cell) for index, pixels in slices}
     bands, window = known.shape[2], known.shape[3:]
     lines, columns = slab.height // cell[0], slab.width // cell[1]
     group = max(1, window[0] // 2)
     for top, height in _strips(lines, window[0], _SPECTRA_SAMPLES // (bands * columns)):
         shape = height, columns
-        strips = {k: Slice(some[:, top : top + height], window) for k, some in reduced.items()}
+        strips = {
+            k: SliceSpectrum(some[:, top : top + height], window) for k, some in reduced.items()
+        }
         together = max(1, _SPECTRA_SAMPLES // (bands * height * columns))
         for flip, patches in enumerate(known):
             for which in _runs(len(patches), together):
                 waves = spectra(patches[which], shape)
                 for index, strip in strips.items():
-                    likeness = strip.correlate(waves)
-                    for rows in _runs(likeness.shape[1], group):
-                        each = likeness[:, rows].reshape(len(waves), -1)
+                    scores = strip.correlate(waves)
+                    for rows in _runs(scores.shape[1], group):
+                        each = scores[:, rows].reshape(len(waves), -1)
                         first = top + rows.start
-                        place_of = partial(_of_cells, slab, size, cell, first, likeness.shape[2])
+                        place_of = partial(_of_cells, slab, size, cell, first, scores.shape[2])
                         for sign in signs:
                             found.offer(
                                 which, each if sign > 0 else -each, place_of,
                                 variant=2 * flip + (sign < 0), planes=number, index=index,
                             )  # fmt: skip
-    return found.spread(apart, most)
+    return found.suppressed(reach, most)
 
 
 def _strips(height: int, window: int, rows: int) -> Iterator[tuple[int, int]]:
-    """Start and height of strips that hold every window once: about so many rows of them in each.
+    """Start and height of strips that together hold every window once, about `rows` rows in each.
 
-    Strips are not so low that most of their pixels would be looked at twice.
+    A strip is at least so high that most of its pixels are in no other strip.
     """
     step = max(rows, window)
     for top in range(0, height - window + 1, step):
@@ -288,15 +291,15 @@ def _of_cells(
     window: np.ndarray,
 ) -> Places:  # fmt: skip
     row, column = np.divmod(window, columns)
-    # What is left over at the end of a slice is in no cell.
+    # The last rows and columns of a slice may be in no cell.
     return (
         slab.top + np.minimum((top + row) * cell[0], slab.height - size[0]),
         slab.left + np.minimum(column * cell[1], slab.width - size[1]),
     )
 
 
-def looked_at(slab: Slab, spacing: int) -> list[int]:
-    """Slices of a slab, so that none of it is further than half a spacing from one of them."""
+def compared_slices(slab: Slab, spacing: int) -> list[int]:
+    """Slices of a slab, so that every slice is within half a spacing of one of them."""
     middle = spacing // 2
     found = list(range(slab.first + middle, slab.last, spacing))
     if not found or slab.last - 1 - found[-1] > middle:

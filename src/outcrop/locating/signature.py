@@ -1,18 +1,18 @@
-"""Signatures: a patch or a window in some sixty numbers that no gain or offset changes.
+"""Signatures: about sixty numbers that describe a patch or a window, whatever its gain and offset.
 
 A signature holds low frequencies of the two-dimensional discrete cosine transform of a window,
-without the mean, weighted and scaled to unit length, so that the product of two signatures is a
-correlation. Because low frequencies change slowly with place, windows need not be described at
-every pixel but at a *stride*, and because a whole slice is described by two products with banded
-matrices, describing is cheap beside comparing.
+without the mean. They are weighted and scaled to unit length, so that the product of two signatures
+is a correlation. Low frequencies change slowly from place to place, so windows are described at a
+*stride* and not at every pixel. Two products with banded matrices describe a whole slice, so that
+this costs little compared with the comparison.
 
-Which frequencies, with which weights and strides, follows from the patches, or from windows that
-are like them. With e the share of energy that frequency k has in them, m the error that a
-misplacement of up to half a stride brings it (m ≈ ((π k_r s_r / h)² + (π k_c s_c / w)²) / 12, the
-mean square of the phase it turns by), and n the share of white noise in one coefficient,
-e / (e m + n) is a signal-to-noise ratio. The frequencies with the largest are taken, divided by
-√(e m + n), and of the strides with one area those that leave most information,
-Σ ½ log₂(1 + ratio).
+Frequencies, weights and strides are chosen from the patches, or from similar windows. Let e be the
+share of a patch's energy at frequency k; m the relative error of that coefficient for a
+misplacement of up to half a stride, which is about the mean square of the phase shift,
+((π k_r s_r / h)² + (π k_c s_c / w)²) / 12; and n the share of white noise in one coefficient. The
+signal-to-noise ratio is then e / (e m + n). The frequencies with the largest ratio are taken and
+divided by √(e m + n). Among strides of equal area those with the most information,
+Σ ½ log₂(1 + ratio), are taken.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# In a search that takes 11 s with 64 numbers, 32 leave 92 patches for 14 to the close look, and 128
-# leave 5; both take 14 s.
+# In a search of 11 s, 64 numbers leave 14 patches to the fine pass. With 32 numbers 92 patches are
+# left, with 128 numbers 5; both take 14 s.
 _LENGTH = 64
 _STRIDES = (1, 2, 4, 8, 16, 32)
 _SAMPLE = 64
@@ -31,13 +31,13 @@ _SAMPLE = 64
 
 @dataclass(frozen=True, eq=False)
 class Signature:
-    """How windows of one size are described.
+    """The description of windows of one size.
 
     Attributes:
         size: height and width of a window in pixels.
         stride: rows and columns between windows of a slice.
-        cell: rows and columns that are averaged first; they divide the stride.
-        frequencies: int, `D × 2`, the number of half waves down and across the window.
+        cell: rows and columns that are averaged first; divisors of the stride.
+        frequencies: int, `D × 2`, half waves down and across the window.
         weights: float32, `D`.
     """
 
@@ -54,14 +54,14 @@ class Signature:
             images: `N × bands × height × width`, of this size and any type, finite.
 
         Returns:
-            float32, `N × (D · bands)`, of unit length; zero where a patch is flat.
+            float32, `N × (D · bands)`, of unit length; 0 for a flat patch.
         """
         rows, columns = self._waves()
         found = rows @ cells(images, self.cell) @ columns.T
         return self._finish(np.moveaxis(found[..., *self.frequencies.T], 1, 2))
 
     def grid(self, height: int, width: int) -> Grid:
-        """Where the windows of a slice of this height and width lie."""
+        """The windows of a slice of this height and width."""
         return Grid(
             *_along(height, self.size[0], self.stride[0]),
             *_along(width, self.size[1], self.stride[1]),
@@ -69,7 +69,7 @@ class Signature:
         )
 
     def of_slice(self, pixels: np.ndarray) -> np.ndarray:
-        """The signatures of the windows of a slice, on `grid`.
+        """The signatures of the windows that `grid` gives.
 
         Args:
             pixels: float32, `bands × height × width`, finite.
@@ -91,7 +91,7 @@ class Signature:
         down, across = self._waves()
         for k, band in enumerate(averaged):
             lines = _slide(band, down, step[0], grid.rows)
-            # Of all pairs of a wave down and one across, only those that are wanted.
+            # Only the pairs of waves in `frequencies` are computed.
             for wave in np.unique(self.frequencies[:, 0]):
                 which = np.flatnonzero(self.frequencies[:, 0] == wave)
                 waves = across[self.frequencies[which, 1]]
@@ -101,13 +101,13 @@ class Signature:
         return found.reshape(shape[0] * shape[1], -1).T
 
     def _waves(self) -> tuple[np.ndarray, np.ndarray]:
-        """The cosines that are needed, down and across."""
+        """The cosines down and across that the frequencies need."""
         most = self.frequencies.max(axis=0) + 1
         counts = (self.size[0] // self.cell[0], self.size[1] // self.cell[1])
         return _cosines(int(most[0]), counts[0]), _cosines(int(most[1]), counts[1])
 
     def _finish(self, found: np.ndarray) -> np.ndarray:
-        """Weighted and of unit length in each band (last axis of `found`), the bands joined."""
+        """The signatures of coefficients whose last axis is the bands."""
         weighted = found * self.weights[:, None]
         length = np.sqrt(np.einsum("ndb,ndb->nb", weighted, weighted))[:, None]
         unit = weighted * _one_over(length, found.shape[-1])
@@ -115,13 +115,13 @@ class Signature:
 
 
 def _one_over(length: np.ndarray, bands: int) -> np.ndarray:
-    """What brings vectors of these lengths, one in each band, to length 1 together."""
+    """The factor that gives vectors of these lengths, one per band, a joint length of 1."""
     return 1 / (np.maximum(length, 1e-12) * np.float32(np.sqrt(bands)))
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The windows of a slice: `rows × columns` of them, from pixel (top, left) at a stride."""
+    """The windows of a slice: `rows × columns`, from pixel (top, left) at a stride."""
 
     rows: int
     top: int
@@ -136,13 +136,13 @@ class Grid:
 
 
 def design(images: np.ndarray, windows: int, noise: float = 0.05) -> Signature:
-    """The signature that tells these patches from other windows best.
+    """The signature that best distinguishes these patches from other windows.
 
     Args:
-        images: `N × bands × height × width`, finite; a sample of them is looked at.
-        windows: about how many are to be described for the area of one patch.
-        noise: white noise in a patch, as a share of its energy; the more, the less the weak
-            frequencies count.
+        images: `N × bands × height × width`, finite; a sample of them is used.
+        windows: approximate number of windows in the area of one patch.
+        noise: white noise in a patch, as a share of its energy; more noise gives weak frequencies
+            less weight.
     """
     size = images.shape[2], images.shape[3]
     area = max(1, size[0] * size[1] // windows)
@@ -152,7 +152,7 @@ def design(images: np.ndarray, windows: int, noise: float = 0.05) -> Signature:
 
 
 def _strides(area: int, size: tuple[int, int]) -> Sequence[tuple[int, int]]:
-    """Pairs of strides of the largest area that is allowed, at most an eighth of a patch each."""
+    """Pairs of strides of the largest allowed area, each at most an eighth of a patch."""
     fits = [
         (down, across)
         for down in _STRIDES
@@ -164,7 +164,7 @@ def _strides(area: int, size: tuple[int, int]) -> Sequence[tuple[int, int]]:
 
 
 def _energy(images: np.ndarray) -> np.ndarray:
-    """The mean share of a patch's energy at each frequency; the patch's mean is left out."""
+    """The mean share of a patch's energy at each frequency, without the patch's mean."""
     centred = images - images.mean(axis=(2, 3), keepdims=True)
     height, width = images.shape[2:]
     power = (_cosines(height, height) @ centred @ _cosines(width, width).T) ** 2
@@ -175,9 +175,9 @@ def _energy(images: np.ndarray) -> np.ndarray:
 def _option(
     energy: np.ndarray, size: tuple[int, int], stride: tuple[int, int], noise: float
 ) -> tuple[float, Signature]:
-    """The information that the best signature of a stride holds, in bits, and that signature."""
+    """The best signature of a stride, after its information in bits."""
     cell = max(1, stride[0] // 2), max(1, stride[1] // 2)
-    # A frequency should see two cells or more in half a wave, or averaging takes it away.
+    # Half a wave covers two cells or more; averaging removes higher frequencies.
     most = [max(2, n // (c if c == 1 else 2 * c)) for n, c in zip(size, cell, strict=True)]
     energy = energy[: most[0], : most[1]]
     turns = [(np.pi * np.arange(n) * s / length) ** 2 / 12
@@ -194,13 +194,13 @@ def _option(
 
 
 def _along(length: int, window: int, stride: int) -> tuple[int, int]:
-    """How many windows lie along an axis, and where the first one begins."""
+    """Number of windows along an axis, and the start of the first one."""
     count = -(-(length - window + 1) // stride)
     return count, (length - window - (count - 1) * stride) // 2
 
 
 def cells(pixels: np.ndarray, cell: tuple[int, int]) -> np.ndarray:
-    """Means of cells of pixels, float32; what is left over at the end is left out."""
+    """Means of cells of pixels, float32, without an incomplete cell at the end."""
     down, across = cell
     h, w = pixels.shape[-2] // down, pixels.shape[-1] // across
     inside = pixels[..., : h * down, : w * across]
@@ -226,15 +226,17 @@ def _slide(values: np.ndarray, waves: np.ndarray, step: int, windows: int) -> np
     Args:
         values: `length × n`.
         waves: `K × window`.
+        step: distance between windows.
+        windows: number of windows.
 
     Returns:
         `windows × K × n`.
     """
     k, window = waves.shape
-    # So many windows at once that most of the matrix is not zero, and that it is worth a product.
+    # Few enough windows for a dense matrix, and enough of them for a matrix product.
     together = min(windows, max(1, window // (4 * step), 64 // k))
     reach = window + (together - 1) * step
-    # The waves of neighbouring windows as one matrix on the pixels that they reach.
+    # The waves of neighbouring windows as one matrix over their common pixels.
     matrix = np.zeros((together, k, reach), np.float32)
     for number in range(together):
         matrix[number, :, number * step : number * step + window] = waves

@@ -1,19 +1,22 @@
-"""What was located, in words: for the command line and the report."""
+"""The result of a search in words and numbers, for the command line and the report."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+from rich.markup import escape
 
+from outcrop.cli.console import console, say, table_of
 from outcrop.locating.intensity import Intensity, Stretch
 from outcrop.locating.located import Located
+from outcrop.patches.patchset import PatchSet
 
 _ALL = 0.99
 
 
 def summary(located: Located, bands: Sequence[str]) -> list[str]:
-    """Sentences without a full stop: how sure, how exact, what was done, what to look at.
+    """Lines without a full stop: scores, margins, contrast, flips, and notes.
 
     Args:
         bands: names of the patches' bands.
@@ -39,17 +42,17 @@ def summary(located: Located, bands: Sequence[str]) -> list[str]:
             f"note: {_patches(len(unusable))} flat or without most pixels cannot be located; "
             f"the first is patch {unusable[0]}"
         )
-    twins = np.flatnonzero(located.twins)
-    if len(twins):
+    duplicates = np.flatnonzero(located.duplicates)
+    if len(duplicates):
         lines.append(
-            f"note: {_patches(len(twins))} of a place that an earlier one is of; "
-            f"the first is patch {twins[0]}"
+            f"note: {_patches(len(duplicates))} at the place of an earlier patch; "
+            f"the first is patch {duplicates[0]}"
         )
     return lines
 
 
 def contrast(each: Intensity, stretch: Stretch) -> str:
-    """What was done to the contrast of N ≥ 1 patches, by one stretch for all or by their own."""
+    """The change of contrast of N ≥ 1 patches: one stretch for all, or the range of their own."""
     n, residual = len(each.gain), f"residual {np.median(each.residual):.2g}"
     one = f"patch = {stretch.gain:.4g} · source {stretch.offset:+.4g}"
     if stretch.fits >= _ALL * n:
@@ -64,7 +67,8 @@ def contrast(each: Intensity, stretch: Stretch) -> str:
 def _scores(located: Located) -> str:
     found, lost = located.score[located.found], located.score[~located.found & located.usable]
     words = f"score: median {np.median(found):.4f}, lowest {found.min():.4f}"
-    return words + (f"; highest of those not found {np.nanmax(lost):.4f}" if len(lost) else "")
+    known = lost[np.isfinite(lost)]
+    return words + (f"; highest of those not found {known.max():.4f}" if len(known) else "")
 
 
 def _margins(located: Located) -> str:
@@ -77,3 +81,21 @@ def _margins(located: Located) -> str:
 
 def _patches(count: int) -> str:
     return f"{count:,} patch{'es' if count > 1 else ''}"
+
+
+def locate_table(patches: PatchSet, located: Located) -> None:
+    """Print the numbers of patches found by class, and the summary."""
+    table = table_of("class", "patches", "found", "not found", "ambiguous")
+    groups = [(name, patches.labels == k) for k, name in enumerate(patches.classes)]
+    if len(groups) > 1:
+        groups.append(("all", np.ones(len(patches), bool)))
+    for name, here in groups:
+        found = int((located.found & here).sum())
+        ambiguous = int((located.ambiguous & here).sum())
+        counts = (here.sum(), found, here.sum() - found, ambiguous)
+        table.add_row(
+            escape(name), *(f"{count:,}" for count in counts), style="bold" if name == "all" else ""
+        )
+    console.print(table)
+    for line in summary(located, patches.bands):
+        say(line)

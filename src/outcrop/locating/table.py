@@ -1,4 +1,4 @@
-"""What was located, as a table of positions and as a patch set that has its positions again."""
+"""The files that `Located` becomes: a table of positions, and a patch set with positions."""
 
 from __future__ import annotations
 
@@ -16,134 +16,50 @@ from outcrop.patches.collect import collect, without_images
 from outcrop.patches.cut import how_read, scene_images
 from outcrop.patches.cut_volume import common_dtype, volume_images, with_samples
 from outcrop.patches.patchset import Column, PatchSet
-from outcrop.patches.positions import (
-    Positions,
-    Source,
-    in_slice,
-    upper_left,
-    volume_positions,
-)
+from outcrop.patches.positions import Positions, Source
 from outcrop.patches.samples import common_crs, join_positions, positions_of, with_data
-from outcrop.sources.collections import UNLABELLED
 from outcrop.sources.collections.collection import band_names
 from outcrop.sources.labels import LabelledPixels
 from outcrop.sources.metric import metric_systems
 from outcrop.sources.scene import Scene
 from outcrop.sources.volumes import Volume
-from outcrop.sources.volumes.volume import PLAIN_AXES
 
 _SUFFIXES = (".csv", ".parquet")
-_TAKEN = {"patch", "found", "source", "axis", "index", "row", "column", *PLAIN_AXES}
-_SAID = {"sample": "time"}
-# Of columns that are empty where a patch was not found, the type in pandas.
-_NULLABLE = {**dict.fromkeys(("axis", "index", "row", "column"), "Int64"), "ambiguous": "boolean"}
 
 
 def check_table(path: Path, overwrite: bool = False) -> None:
-    """Refuse early a name that a table of positions cannot be written to.
+    """Check the file name of a table of positions before the search.
 
     Raises:
-        OutcropError: it ends neither in .csv nor in .parquet; it exists and `overwrite` is false;
-            its folder is missing.
+        OutcropError: the suffix is neither .csv nor .parquet; the file exists and `overwrite` is
+            false; the folder is missing.
     """
     if path.suffix.lower() not in _SUFFIXES:
-        raise OutcropError(path, f"ends neither in {' nor in '.join(_SUFFIXES)}; take one of them")
+        raise OutcropError(
+            path, f"the suffix of a table is {' or '.join(_SUFFIXES)}; change the name"
+        )
     check_new(path, overwrite)
-
-
-def positions_table(located: Located, patches: PatchSet | None = None) -> Any:
-    """One row a patch, in their order, as pandas; `outcrop.patches.at_positions` reads it.
-
-    Columns:
-        patch: its number, from 0.
-        found: true or false. Where it is false, what follows is empty but confidence and score.
-        source, axis, index, row, column, flip, confidence, margin, ambiguous: as in `Located`.
-        inline, crossline, time, or what else the axes of the volumes are called: of the labelled
-            pixel, the middle of the patch, where the volumes say so, as SEG-Y does; the time in
-            milliseconds, in a depth volume the depth.
-        gain, offset, residual: over all bands, in grey values; where there are several bands, also
-            those of each, as `gain of red`.
-        score: the normalised cross-correlation.
-        label, and the columns of the patch set, if one is given that has them.
-    """
-    import pandas as pd
-
-    columns = _columns(located, patches)
-    for name, kind in _NULLABLE.items():
-        columns[name] = pd.array(columns[name], kind)
-    return pd.DataFrame(columns)
-
-
-def _columns(located: Located, patches: PatchSet | None) -> dict[str, Any]:
-    """The columns of `positions_table`; None or NaN where one is empty."""
-    found, shown = located.found, located.intensity
-
-    def where_found(values: np.ndarray) -> list[Any]:
-        return [value if here else None for value, here in zip(values.tolist(), found, strict=True)]
-
-    names = np.array([source.name for source in located.sources])
-    columns: dict[str, Any] = {"patch": np.arange(len(located)), "found": found}
-    columns["source"] = where_found(names[located.source])
-    for name in ("axis", "index", "row", "column"):
-        columns[name] = where_found(getattr(located, name))
-    columns |= _lines(located)
-    columns["flip"] = [name or None for name in located.flip.tolist()]
-    columns |= {"confidence": located.confidence, "margin": located.margin}
-    columns["ambiguous"] = where_found(located.ambiguous)
-    columns |= {"gain": shown.gain, "offset": shown.offset, "residual": shown.residual}
-    columns["score"] = located.score
-    bands = band_names(len(located.bands)) if patches is None else patches.bands
-    for band, each in zip(bands, located.bands, strict=False):
-        for what in ("gain", "offset", "residual"):
-            columns[f"{what} of {band}"] = getattr(each, what)
-    if patches is not None:
-        if patches.classes != UNLABELLED:
-            columns["label"] = np.array(patches.classes)[patches.labels]
-        for name, column in patches.columns.items():
-            columns.setdefault(name, np.array(column.names)[column.codes])
-    return columns
-
-
-def _lines(located: Located) -> dict[str, np.ndarray]:
-    """The coordinates of the middles of the patches along each axis that volumes have some of."""
-    found: dict[str, np.ndarray] = {}
-    if not located.found.any() or not located.from_volume:
-        return found
-    at = _in_volumes(located)
-    voxel = np.empty((3, len(at)), np.int64)
-    for across in range(3):
-        here, (down, right) = at.axis == across, in_slice(across)
-        voxel[across, here] = at.index[here]
-        voxel[down, here], voxel[right, here] = at.row[here], at.column[here]
-    for number, volume in enumerate(located.sources):
-        assert isinstance(volume, Volume)
-        mine = at.source == number
-        for k, (name, line) in enumerate(zip(volume.axes, volume.coordinates, strict=True)):
-            if line is not None and name not in _TAKEN:
-                column = found.setdefault(_SAID.get(name, name), np.full(len(located), np.nan))
-                column[np.flatnonzero(located.found)[mine]] = line[voxel[k, mine]]
-    return found
 
 
 def write_positions(
     path: str | Path, located: Located, patches: PatchSet | None = None, overwrite: bool = False
 ) -> None:
-    """Write `positions_table` as CSV, or as Parquet if the name ends in .parquet.
+    """Write `Located.to_frame` as CSV, or as Parquet if the suffix is .parquet.
 
     Raises:
-        OutcropError: as `check_table`; the disk is full.
+        OutcropError: as for `check_table`; the disk is full.
     """
     path = Path(path)
     check_table(path, overwrite)
     with new_file(path) as temporary:
         if path.suffix.lower() == ".parquet":
-            positions_table(located, patches).to_parquet(temporary, index=False)
+            located.to_frame(patches).to_parquet(temporary, index=False)
         else:
-            _write_csv(temporary, _columns(located, patches))
+            _write_csv(temporary, located.columns(patches))
 
 
 def _write_csv(path: Path, columns: dict[str, Any]) -> None:
-    """As pandas does it, whose import takes longer than many a search."""
+    """Write what pandas would write. Importing pandas can take longer than a search."""
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(columns)
@@ -158,29 +74,32 @@ def _cells(column: Any) -> list[Any]:
 
 
 def with_positions(patches: PatchSet, located: Located, as_given: bool = False) -> PatchSet:
-    """The patches that were found, with their positions, so that they can be split by ground.
+    """The patches that were found, with their positions, for spatial splits and audits.
 
-    Images are cut from the sources anew: upright, in the sources' values and bands, whatever had
-    been done to the patches, so that a model learns what `outcrop map` will show it. Patches whose
-    centre pixel has no data there are dropped and counted. Each patch is a polygon by itself.
+    The images are cut from the sources: upright, in the values and bands of the sources, whatever
+    was changed in the patches. So a model is trained on what `outcrop map` gives it. Patches whose
+    centre pixel has no data there are dropped and counted. Each patch is one polygon.
 
     Args:
-        as_given: keep the images as they are; how they were flipped is the column "flip".
+        patches: the patches that were located, in that order.
+        as_given: keep the given images; the column "flip" has their orientation.
 
     Raises:
-        OutcropError: none was found, or none has data at its centre; a scene has no place on the
-            earth.
+        OutcropError: no patch was found, or none has data at its centre; a scene has no coordinate
+            reference system.
     """
     here = np.flatnonzero(located.found)
     if not len(here):
-        raise OutcropError("patches", "none was found, and so there are none to write; see scores")
+        raise OutcropError(
+            "patches", "none was found, so there is nothing to write; see their scores"
+        )
     lost = len(located) - len(here)
     found = patches.subset(here) if as_given else _without(patches, here)
     scenes = [source for source in located.sources if isinstance(source, Scene)]
     systems = metric_systems(scenes) if scenes else []
     found = replace(
         found,
-        positions=_in_scenes(located, scenes, systems) if scenes else _in_volumes(located),
+        positions=_in_scenes(located, scenes, systems) if scenes else located.in_volumes(),
         sources=tuple(map(Source.of, located.sources, systems or [""] * len(located.sources))),
         crs=common_crs(systems) if scenes else None,
         dropped={**patches.dropped, **({"not found": lost} if lost else {})},
@@ -188,12 +107,12 @@ def with_positions(patches: PatchSet, located: Located, as_given: bool = False) 
     if not as_given:
         return _cut_again(found, located)
     flips, codes = np.unique(located.flip[here], return_inverse=True)
-    turned = Column(codes, tuple(map(str, flips)))
-    return replace(found, columns={**found.columns, "flip": turned})
+    flip = Column(codes, tuple(map(str, flips)))
+    return replace(found, columns={**found.columns, "flip": flip})
 
 
 def _cut_again(found: PatchSet, located: Located) -> PatchSet:
-    """The patches with the pixels of their sources."""
+    """The patches with images cut from their sources."""
     at, size = found.positions, located.size
     assert at is not None
     scenes = [source for source in located.sources if isinstance(source, Scene)]
@@ -230,34 +149,16 @@ def _cut_again(found: PatchSet, located: Located) -> PatchSet:
 
 
 def _without(patches: PatchSet, index: np.ndarray) -> PatchSet:
-    """Some of the patches, their images still empty."""
+    """Some of the patches, with empty images."""
     return replace(patches, images=without_images(len(patches), len(patches.bands))).subset(index)
 
 
-def _centres(located: Located, here: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    height, width = located.size
-    return (
-        located.row[here] - upper_left(0, height),
-        located.column[here] - upper_left(0, width),
-    )
-
-
-def _in_volumes(located: Located) -> Positions:
-    here = np.flatnonzero(located.found)
-    return volume_positions(
-        located.source[here],
-        located.axis[here],
-        located.index[here],
-        *_centres(located, here),
-        located.size,
-    )
-
-
 def _in_scenes(located: Located, scenes: list[Scene], systems: list[str]) -> Positions:
+    """The positions of the patches found, in scenes."""
     parts, order = [], []
     for number, scene in enumerate(scenes):
         here = np.flatnonzero(located.found & (located.source == number))
-        row, column = _centres(located, here)
+        row, column = located.centres(here)
         pixels = LabelledPixels(row, column, np.zeros(len(here), np.int64), here)
         extent = max(located.size)
         parts.append(positions_of(scene, pixels, number, extent, systems[number], 0))

@@ -1,4 +1,4 @@
-"""Synthetic ground of known truth: coasts, seismic cubes, damaged patches, and stories on them."""
+"""Synthetic data with known truth: coasts, seismic cubes, damaged patches, and the demos."""
 
 import lazy_loader
 

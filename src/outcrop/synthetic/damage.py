@@ -1,4 +1,4 @@
-"""What happens to patches between the person who cut them and the person who gets them."""
+"""Random changes of patches: contrast, flips, order, noise, blur and compression."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Order = Literal["shuffled", "sorted", "kept"]
 
 @dataclass(frozen=True)
 class Damage:
-    """What was done to N patches, in the order they have now.
+    """The changes of N patches, in their new order.
 
-    A patch is the rounded `gain × original + offset`, but for noise, blur, compression and ends
-    that were clipped; then flipped.
+    A patch is the rounded `gain × original + offset`, apart from noise, blur, compression and
+    clipping, and then flipped.
 
     Attributes:
         order: int64, patch k was `images[order[k]]`.
@@ -51,54 +51,54 @@ def damage(
     blur: float = 0.0,
     jpeg_quality: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray, Damage]:
-    """Change patches as those are that lie about in the wild, and tell what was done.
+    """Change patches at random, and return the truth about the changes.
 
     Args:
         images: `N × height × width` or `N × bands × height × width`, finite.
         labels: N.
-        seed: the same seed draws the same, and options that draw nothing do not change the others.
-        bits: of a grey value, 1 to 16; the result is uint8 up to 8 bits, else uint16.
-        contrast: share of the grey scale that the originals' range will fill, drawn from here.
-        brightness: how far the middle of that range will lie from middle grey, as a share of the
-            grey scale, drawn from here. With the defaults nothing is cut off at the scale's ends.
+        seed: random seed. Options without random numbers do not change those of the others.
+        bits: bits of a grey value, 1 to 16; the result is uint8 up to 8 bits, otherwise uint16.
+        contrast: range of the share of the grey scale that the values of the originals fill.
+        brightness: range of the shift of their middle from middle grey, as a share of the grey
+            scale. With the defaults no value is clipped at the ends of the scale.
         per: draw contrast and brightness for each "patch", or once for the "set".
-        clip: percentiles of all pixels between which the originals' range lies; darker and brighter
-            pixels are cut off there.
+        clip: percentiles of all pixels that give the range of the originals; values beyond are
+            clipped.
         order: "shuffled", "sorted" by class (stable), or "kept".
-        flips: turn each patch over in one of eight ways; in one of four if it is not square.
-        noise_db: power (variance) of the patch over that of Gaussian noise added to it, in dB.
+        flips: flip and rotate each patch at random: eight orientations, or four if not square.
+        noise_db: signal-to-noise ratio (variances) of added Gaussian noise, in dB.
         blur: standard deviation of a Gaussian blur in pixels, before the noise.
-        jpeg_quality: compress each band as a grey JPEG of this quality, 1 to 95.
+        jpeg_quality: quality, 1 to 95, of a JPEG compression of each band.
 
     Returns:
-        The damaged images, their labels, and the truth.
+        The changed images, their labels, and the truth.
 
     Raises:
         OutcropError: `bits`, `clip` or `jpeg_quality` out of range; JPEG with other than 8 bits;
-            patches that are not finite; labels for other than all patches.
+            patches that are not finite; another number of labels than patches.
     """
     images, labels = np.asarray(images), np.asarray(labels)
     _check(images, labels, bits, clip, jpeg_quality)
     low, high = map(float, np.percentile(images, clip))
     process = _Process(2**bits - 1, (low, high), blur, noise_db, jpeg_quality)
-    arranging, exposing, turning, grains = np.random.default_rng(seed).spawn(4)
-    arranged = _arranged(labels, order, arranging)
+    for_order, for_contrast, for_flips, for_noise = np.random.default_rng(seed).spawn(4)
+    arranged = _arranged(labels, order, for_order)
     gain, offset = process.exposure(
-        *(_drawn(exposing, between, len(images), per) for between in (contrast, brightness))
+        *(_drawn(for_contrast, between, len(images), per) for between in (contrast, brightness))
     )
     square = images.shape[-2] == images.shape[-1]
     names = np.array(tuple(FLIPS) if square else KEEP_SHAPE)
-    turned = turning.choice(names, len(images)) if flips else np.full(len(images), "none")
+    flipped = for_flips.choice(names, len(images)) if flips else np.full(len(images), "none")
     damaged = np.empty(images.shape, dtype=np.uint8 if bits <= 8 else np.uint16)
     for k, source in enumerate(arranged):
-        grey = process.develop(images[source], gain[k], offset[k], grains)
-        damaged[k] = flip(grey, turned[k])
-    return damaged, labels[arranged], Damage(arranged, gain, offset, turned)
+        grey = process.develop(images[source], gain[k], offset[k], for_noise)
+        damaged[k] = flip(grey, flipped[k])
+    return damaged, labels[arranged], Damage(arranged, gain, offset, flipped)
 
 
 @dataclass(frozen=True)
 class _Process:
-    """How pictures are made of patches; grey values go from 0 to `top`, `ends` in the originals."""
+    """The change of one patch; grey values are 0 to `top`, originals are clipped to `ends`."""
 
     top: int
     ends: Range
@@ -109,7 +109,7 @@ class _Process:
     def exposure(
         self, contrast: np.ndarray, brightness: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Gain and offset, from original units to grey values."""
+        """Gain and offset from original units to grey values."""
         low, high = self.ends
         gain = self.top * contrast / ((high - low) or 1.0)
         middle = self.top * (0.5 + brightness)
@@ -130,19 +130,19 @@ class _Process:
 
 
 def _arranged(labels: np.ndarray, order: Order, rng: np.random.Generator) -> np.ndarray:
-    """Which patch comes at each place."""
+    """The index of the patch at each place of the new order."""
     if order == "shuffled":
         return rng.permutation(len(labels))
     return np.argsort(labels, kind="stable") if order == "sorted" else np.arange(len(labels))
 
 
 def _drawn(rng: np.random.Generator, between: Range, count: int, per: str) -> np.ndarray:
-    """A number for each of `count` patches, of its own or the same for all."""
+    """A random number for each of `count` patches, or one for all."""
     return np.broadcast_to(rng.uniform(*between, count if per == "patch" else 1), count).copy()
 
 
 def _jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    """What is left of an image, or of each of its bands, after JPEG compression."""
+    """An image, or each of its bands, after JPEG compression."""
     from PIL import Image
 
     if image.ndim > 2:
@@ -163,7 +163,7 @@ def _check(
         raise OutcropError("bits", f"{bits} is not from 1 to 16; take 8")
     if not 0 <= clip[0] < clip[1] <= 100:
         raise OutcropError(
-            "clip", f"{clip[0]} and {clip[1]} are no percentiles in order; take 1,99"
+            "clip", f"{clip[0]} and {clip[1]} are not percentiles in rising order; take 1,99"
         )
     if jpeg_quality is not None and bits != 8:
         raise OutcropError("bits", f"a JPEG holds 8 bits, not {bits}; take 8 or no JPEG")

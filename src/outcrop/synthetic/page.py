@@ -1,12 +1,14 @@
-"""The page of a whole story: what was handed over, found, and what the scores are worth."""
+"""The HTML report of the demo on a cube: patches, audit, positions, splits and scores."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from outcrop import __version__
 from outcrop.files import new_file, read_json
@@ -17,17 +19,18 @@ from outcrop.models.cost import cost_of, short
 from outcrop.patches.palette import colours
 from outcrop.patches.patchset import PatchSet
 from outcrop.reporting.audit import audit_part
-from outcrop.reporting.html import Tile, asset, ends, percent, render_page
+from outcrop.reporting.charts import RANDOM, SPATIAL, TRAINING, epoch_axis, interval_marks, left_end
+from outcrop.reporting.html import Tile, asset, chart, ends, percent, render_page, svg
 from outcrop.reporting.panels import SIDE_COLOURS, Panel
 from outcrop.reporting.rasters import jpeg, png
 from outcrop.sources.volumes import open_volume
 from outcrop.splits import SIDES
-from outcrop.synthetic import verdicts
-from outcrop.synthetic.charts import learning_curves, promise_chart
+from outcrop.synthetic import findings
 from outcrop.synthetic.cube import CLASSES, cube_in
-from outcrop.synthetic.story import AUDITS, Told
-from outcrop.synthetic.trainings import PLAIN
-from outcrop.synthetic.verdicts import plain
+from outcrop.synthetic.findings import plain
+from outcrop.synthetic.story import AUDITS, StoryResult
+from outcrop.synthetic.trainings import PLAIN, Outcome
+from outcrop.training.run import Run
 
 _THUMBS = 8
 _NAMES = {
@@ -35,18 +38,20 @@ _NAMES = {
     "stochastic depth": "Stochastic depth",
     "both": "Both together",
 }
+_SMALL = (2.7, 2.3)
+_SPLITS = {"random": "random split", "ground": "spatial split"}
 
 
 @dataclass(frozen=True)
 class Exactness:
-    """How the recovered positions compare with the truth; counts of patches.
+    """Numbers of patches by how their located position compares with the truth.
 
     Attributes:
-        name: of the class, or "all".
-        patches: that were handed over.
-        exact: found at the very voxel where they were cut.
-        elsewhere: found at another.
-        lost: not found.
+        name: name of the class, or "all".
+        patches: all patches.
+        exact: patches located at the true voxel.
+        elsewhere: patches located at another voxel.
+        lost: patches not found.
     """
 
     name: str
@@ -56,26 +61,26 @@ class Exactness:
     lost: int
 
 
-def write_story(told: Told) -> Path:
-    """Write `report.html` into the story's folder; it needs no network and no other file.
+def write_story(result: StoryResult) -> Path:
+    """Write `report.html` into the folder; the page needs no network and no other file.
 
     Returns:
-        The page.
+        The output file.
 
     Raises:
-        OutcropError: the cube is gone; the disk is full.
+        OutcropError: the cube is missing; the disk is full.
     """
-    output = told.folder / "report.html"
-    page = render_page("story.html.j2", Path(__file__).parent, locating.FOLDER, **_content(told))
+    output = result.folder / "report.html"
+    page = render_page("story.html.j2", Path(__file__).parent, locating.FOLDER, **_content(result))
     with new_file(output) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return output
 
 
-def exactness(told: Told) -> list[Exactness]:
-    """A row for each class, and one for all."""
-    labels, found, exact = told.wild.patches.labels, told.positions["found"], told.exact
-    groups = [(name, labels == k) for k, name in enumerate(told.wild.patches.classes)]
+def exactness(result: StoryResult) -> list[Exactness]:
+    """One row per class, and one for all patches."""
+    labels, found, exact = result.lost.patches.labels, result.positions["found"], result.exact
+    groups = [(name, labels == k) for k, name in enumerate(result.lost.patches.classes)]
     return [
         Exactness(
             name,
@@ -88,40 +93,42 @@ def exactness(told: Told) -> list[Exactness]:
     ]
 
 
-def _content(told: Told) -> dict[str, Any]:
-    patches = told.wild.patches
+def _content(result: StoryResult) -> dict[str, Any]:
+    patches = result.lost.patches
     by_class = list(zip(patches.classes, colours(patches.classes), strict=True))
-    cloud = _cloud(told, told.located.labels, patches.classes, colours(patches.classes))
-    network = told.story.network
+    cloud = _cloud(result, result.located.labels, patches.classes, colours(patches.classes))
+    network = result.story.network
     cost = cost_of(network, 1, patches.size, len(patches.classes))
     return {
-        "told": told,
-        "story": told.story,
+        "result": result,
+        "story": result.story,
         "patches": patches,
         "classes": by_class,
-        "plain": {split: plain(told.outcomes, split) for split in ("random", "ground")},
-        "tiles": _tiles(told),
-        "sentences": _sentences(told),
-        "sections": _sections(told),
+        "plain": {split: plain(result.outcomes, split) for split in ("random", "ground")},
+        "tiles": _tiles(result),
+        "sentences": _sentences(result),
+        "sections": _sections(result),
         "thumbs": _thumbs(patches),
-        "parts": {name: audit_part(*told.audits[name]) for name in AUDITS},
-        "exactness": exactness(told),
-        "contrast": _contrast(told),
-        "scores": told.positions.loc[told.positions["found"], ["score", "margin"]],
+        "parts": {name: audit_part(*result.audits[name]) for name in AUDITS},
+        "exactness": exactness(result),
+        "contrast": _contrast(result),
+        "scores": result.positions.loc[result.positions["found"], ["score", "margin"]],
         "scatter_data": scatter_data(cloud),
         "projections": projections(cloud),
-        "splits": _splits(told),
+        "splits": _splits(result),
         "sides": SIDES,
         "side_colours": SIDE_COLOURS,
         "curves": [
-            learning_curves({split: told.runs[split, way] for split in ("random", "ground")}, way)
-            for way, *_ in told.story.ways
+            learning_curves(
+                {split: result.runs[split, variant] for split in ("random", "ground")}, variant
+            )
+            for variant, *_ in result.story.variants
         ],
-        "promises": promise_chart(told.outcomes),
+        "scores_chart": scores_chart(result.outcomes),
         "names": _NAMES,
         "network": network,
         "parameters": short(cost.parameters),
-        "config": read_json(told.runs["ground", PLAIN].folder / "config.json", "run", "train"),
+        "config": read_json(result.runs["ground", PLAIN].folder / "config.json", "run", "train"),
         "threads": _threads(),
         "version": __version__,
         "script": asset("scatter.js", locating.FOLDER),
@@ -134,67 +141,69 @@ def _threads() -> int:
     return torch.get_num_threads()
 
 
-def _tiles(told: Told) -> list[Tile]:
-    random, ground = (plain(told.outcomes, split) for split in ("random", "ground"))
-    n, exact = len(told.wild.patches), int(told.exact.sum())
+def _tiles(result: StoryResult) -> list[Tile]:
+    random, ground = (plain(result.outcomes, split) for split in ("random", "ground"))
+    n, exact = len(result.lost.patches), int(result.exact.sum())
     return [
         Tile(
-            "Promised by the split at random",
-            percent(random.promised.balanced.value),
-            f"balanced accuracy {ends(random.promised.balanced)}",
+            "Validation score, random split",
+            percent(random.validation.balanced.value),
+            f"balanced accuracy {ends(random.validation.balanced)}",
         ),
         Tile(
-            "Promised by the split by ground",
-            percent(ground.promised.balanced.value),
-            f"balanced accuracy {ends(ground.promised.balanced)} on slabs held out",
+            "Validation score, spatial split",
+            percent(ground.validation.balanced.value),
+            f"balanced accuracy {ends(ground.validation.balanced)} on held-out slabs",
         ),
         Tile(
-            "Kept on new cubes",
-            percent(ground.kept.balanced.value),
-            f"{ends(ground.kept.balanced)} by the same network; that of the split at random "
-            f"{percent(random.kept.balanced.value)} {ends(random.kept.balanced)}",
+            "Score on new cubes",
+            percent(ground.new_cubes.balanced.value),
+            f"{ends(ground.new_cubes.balanced)}, same network; network of the random split "
+            f"{percent(random.new_cubes.balanced.value)} {ends(random.new_cubes.balanced)}",
         ),
-        Tile("Located exactly", f"{exact:,}", f"of {n:,} patches, to the very voxel"),
+        Tile("Located exactly", f"{exact:,}", f"of {n:,} patches, at the true voxel"),
     ]
 
 
-def _sentences(told: Told) -> list[str]:
+def _sentences(result: StoryResult) -> list[str]:
     return [
-        *verdicts.promises(told.outcomes),
-        verdicts.leak_gap_words(told.outcomes),
-        *verdicts.effects([one for one in told.outcomes if one.split == "ground"], _NAMES),
-        verdicts.best_on_new_ground(told.outcomes),
-        *verdicts.cautions(
-            told.outcomes,
-            told.audits["ground"][0],
-            int(told.exact.sum()),
-            len(told.wild.patches),
+        *findings.validation_scores(result.outcomes),
+        findings.leak_gap_sentence(result.outcomes),
+        *findings.effects([one for one in result.outcomes if one.split == "ground"], _NAMES),
+        findings.best_on_new_cubes(result.outcomes),
+        *findings.cautions(
+            result.outcomes,
+            result.audits["ground"][0],
+            int(result.exact.sum()),
+            len(result.lost.patches),
         ),
     ]
 
 
-def _sections(told: Told) -> list[Panel]:
-    """The middle slice, samples downwards; and its truth over it."""
-    axis, files = told.story.axis, cube_in(told.wild.volume.parent)
-    middle = told.story.shape[axis] // 2
+def _sections(result: StoryResult) -> list[Panel]:
+    """The middle slice with samples downwards, and the same with its true classes."""
+    axis, files = result.story.axis, cube_in(result.lost.volume.parent)
+    middle = result.story.shape[axis] // 2
     pixels, truth = (
         np.take(np.load(path, mmap_mode="r", allow_pickle=False), middle, axis).T
         for path in (files.volume, files.classes)
     )
     low, high = np.percentile(pixels, (1, 99))
     grey = np.rint(255 * np.clip((pixels - low) / (high - low), 0, 1)).astype(np.uint8)
-    palette = dict(zip(told.wild.patches.classes, colours(told.wild.patches.classes), strict=True))
+    palette = dict(
+        zip(result.lost.patches.classes, colours(result.lost.patches.classes), strict=True)
+    )
     shade = np.array([(255, 255, 255), *(palette[name] for name in CLASSES)])[truth]
     coloured = np.rint(0.6 * grey[..., None] + 0.4 * shade).astype(np.uint8)
     size = grey.shape[0], grey.shape[1]
     return [
         Panel(f"Slice {middle} across axis {axis}, samples downwards", *size, (jpeg(grey),)),
-        Panel("Its truth; near a contact there is no class", *size, (jpeg(coloured),)),
+        Panel("True classes; none near a contact", *size, (jpeg(coloured),)),
     ]
 
 
 def _thumbs(patches: PatchSet) -> list[tuple[str, list[str]]]:
-    """Some patches of each class as they were handed over, every so-manieth."""
+    """Evenly spaced patches of each class, without positions."""
     shown = []
     for k, name in enumerate(patches.classes):
         here = np.flatnonzero(patches.labels == k)
@@ -203,31 +212,80 @@ def _thumbs(patches: PatchSet) -> list[tuple[str, list[str]]]:
     return shown
 
 
-def _cloud(told: Told, codes: np.ndarray, names: tuple[str, ...], palette: list[Any]) -> Cloud:
-    assert told.located.positions is not None
-    middle = told.located.positions.middle
-    volume = open_volume(told.wild.volume)
+def _cloud(
+    result: StoryResult, codes: np.ndarray, names: tuple[str, ...], palette: list[Any]
+) -> Cloud:
+    assert result.located.positions is not None
+    middle = result.located.positions.middle
+    volume = open_volume(result.lost.volume)
     return Cloud(volume, np.arange(len(codes)), codes, middle, names, palette)
 
 
-def _contrast(told: Told) -> tuple[float, float]:
-    """The largest errors of gain (relative) and offset (grey values) of the patches found."""
-    found = told.positions["found"].to_numpy(bool)
-    here, truth = told.positions[found], told.wild.truth[found]
+def _contrast(result: StoryResult) -> tuple[float, float]:
+    """The median errors of gain (relative) and offset (grey values) of the patches found."""
+    found = result.positions["found"].to_numpy(bool)
+    here, truth = result.positions[found], result.lost.truth[found]
     gain = np.abs(here["gain"].to_numpy() / truth["gain"].to_numpy() - 1)
     offset = np.abs(here["offset"].to_numpy() - truth["offset"].to_numpy())
     return float(np.median(gain)), float(np.median(offset))
 
 
-def _splits(told: Told) -> list[dict[str, Any]]:
-    """Both splits, drawn on the cube and counted."""
+def _splits(result: StoryResult) -> list[dict[str, Any]]:
+    """Both splits as projections of the cube, with numbers of patches."""
     palette = [SIDE_COLOURS[side] for side in range(len(SIDES))]
     return [
         {
             "name": name,
             "split": split,
-            "pictures": projections(_cloud(told, split.sides.astype(int), SIDES, palette)),
-            "counts": split.counts(told.located.labels, len(told.located.classes)),
+            "figures": projections(_cloud(result, split.sides.astype(int), SIDES, palette)),
+            "counts": split.counts(result.located.labels, len(result.located.classes)),
         }
-        for name, split in (("random", told.random), ("ground", told.ground))
+        for name, split in (("random", result.random), ("ground", result.ground))
     ]
+
+
+def learning_curves(runs: dict[str, Run], title: str) -> Markup:
+    """A chart of training and validation accuracy by epoch of one variant under both splits.
+
+    Args:
+        runs: runs by split, "random" and "ground".
+        title: title of the chart.
+    """
+    with chart(title, _SMALL) as (figure, axes):
+        for name, colour in (("random", RANDOM), ("ground", SPATIAL)):
+            metrics = runs[name].metrics
+            epochs = [one.epoch for one in metrics]
+            trained = [100 * one.train.accuracy for one in metrics]
+            validated = [100 * one.validation.accuracy for one in metrics if one.validation]
+            axes.plot(epochs, trained, color=colour, lw=1.1, ls=(0, (4, 2)), alpha=0.7)
+            axes.plot(epochs, validated, color=colour)
+        epoch_axis(axes, epochs)
+        axes.set_ylim(0, 103)
+        axes.set_ylabel("accuracy (%)")
+    return svg(figure, f"accuracy by epoch under both splits, {title}")
+
+
+def scores_chart(outcomes: Sequence[Outcome]) -> Markup:
+    """A chart of balanced accuracy of each training on validation patches and new cubes."""
+    with chart("", (6.6, 1.0 + 0.46 * len(outcomes))) as (figure, axes):
+        validation = [one.validation.balanced for one in outcomes]
+        new = [one.new_cubes.balanced for one in outcomes]
+        at = np.arange(len(outcomes))
+        for y, one in zip(at, outcomes, strict=True):
+            pair = (100 * one.validation.balanced.value, 100 * one.new_cubes.balanced.value)
+            axes.plot(pair, (y + 0.12, y + 0.12), color="#b9c3cc", lw=1, zorder=1)
+            place, words = axes.get_yaxis_transform(), f"{one.variant}, {_SPLITS[one.split]}"
+            axes.text(0, y - 0.3, words, transform=place, va="center", fontsize=9.5)
+        for found, colour, mark, name, shift in (
+            (validation, TRAINING, "D", "validation side of its split", 0.02),
+            (new, SPATIAL, "o", "new cubes", 0.24),
+        ):
+            interval_marks(axes, at + shift, found, colour, mark, name)
+        axes.set_yticks([])
+        axes.spines.left.set_visible(False)
+        axes.set_ylim(len(outcomes) - 0.5, -0.6)
+        axes.set_xlim(left_end([*validation, *new]), 102)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("balanced accuracy (%), with 95 % intervals")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0)
+    return svg(figure, "balanced accuracy of each training")

@@ -1,12 +1,12 @@
-"""The whole story of patches whose origin was lost, on a cube whose truth is known."""
+"""The demo on a cube: patches whose origin was lost, from audit to scores on new cubes."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,42 +15,47 @@ import numpy as np
 from outcrop.auditing.audit import Audit, audit
 from outcrop.auditing.folder import Evidence, read_audit, write_audit
 from outcrop.errors import OutcropError
-from outcrop.files import kept_if_whole, read_json, write_json
+from outcrop.files import kept_if_whole, new_file, read_json, write_json
 from outcrop.locating.locate import locate
 from outcrop.locating.table import with_positions, write_positions
 from outcrop.models.architectures import ResidualNet
+from outcrop.patches.at_positions import cut_at_positions
 from outcrop.patches.patchset import PatchSet, read_patches
+from outcrop.patches.positions import Source, upper_left, volume_positions
 from outcrop.progress import tell
+from outcrop.sources.volumes import open_volume
 from outcrop.splits import SlabSplit, Split, random_counterpart, read_split
 from outcrop.splits.geometry import suggest_buffer
 from outcrop.splits.split import TRAIN, VALIDATION
-from outcrop.synthetic.trainings import Outcome, Ways, judge, outcomes, train_all
-from outcrop.synthetic.wild import Wild, make_wild
+from outcrop.synthetic.cube import CLASSES, cube_in, make_cube, random_patches
+from outcrop.synthetic.damage import damage
+from outcrop.synthetic.trainings import Outcome, Variants, outcomes, predict, train_all
 from outcrop.training.device import pick_device
 from outcrop.training.recipe import Recipe
 from outcrop.training.run import Run
 
 AUDITS = ("handed over", "random", "ground")
 _USED = (TRAIN, VALIDATION)
+_CLIP = (0.5, 99.5)
 
 
 @dataclass(frozen=True)
 class Story:
-    """What is made, lost, found again and trained on.
+    """The settings of the demo.
 
     Attributes:
         shape: inlines, crosslines and samples of the cube.
         size: height and width of a patch in pixels.
-        per_class: patches of each of the four classes.
-        share: of a patch's pixels that are of its class, at least.
-        axis: that the patches' slices are across.
-        slabs: the cube is cut into so many slabs across that axis.
-        folds: every so-many-th slab is held out.
-        new_cubes: how many cubes of other seeds the networks are judged on in the end.
-        new_per_class: patches of each class from each of them.
-        network, recipe: what is trained; the recipe's seed is that of everything.
-        neighbourhood, slices: reach of the augmentation from the source.
-        survival: of stochastic depth.
+        per_class: number of patches of each of the four classes.
+        share: minimum share of a patch's pixels of its class.
+        axis: axis that the slices of the patches are perpendicular to.
+        slabs: number of slabs of the cube along that axis.
+        folds: one in so many slabs is held out.
+        new_cubes: number of cubes of other seeds for the final evaluation.
+        new_per_class: number of patches of each class from each of them.
+        network, recipe: the plain network and its training, with the seed of all steps.
+        neighbourhood, slices: reach of the neighbourhood augmentation.
+        survival: survival probability of stochastic depth.
     """
 
     shape: tuple[int, int, int]
@@ -70,34 +75,34 @@ class Story:
 
     @property
     def seed(self) -> int:
-        """Of everything that is drawn."""
+        """The random seed of all steps."""
         return self.recipe.seed
 
     @property
-    def ways(self) -> Ways:
-        """How networks are trained under each split."""
-        return Ways(self.network, self.recipe, self.neighbourhood, self.slices, self.survival)
+    def variants(self) -> Variants:
+        """The variants that are trained under each split."""
+        return Variants(self.network, self.recipe, self.neighbourhood, self.slices, self.survival)
 
 
 @dataclass(frozen=True, eq=False)
-class Told:
-    """What a story left in its folder.
+class StoryResult:
+    """The content of a story's folder.
 
     Attributes:
-        folder, story: where, and what was asked for.
-        wild: the patches that were handed over, and the truth.
+        folder, story: the folder and the settings.
+        lost: the patches without positions, and the truth.
         positions: pandas, `positions.csv` of locate.
-        located: the patches that were found, with their positions.
-        random, ground: the splits.
-        audits: by what was audited, one of `AUDITS`.
-        runs: by split and way.
-        outcomes: one for each run, in their order.
-        seconds: that each step took, by name.
+        located: the patches found, with their positions.
+        random, ground: the random and the spatial split.
+        audits: audits by name, one of `AUDITS`.
+        runs: runs by split and variant.
+        outcomes: scores of each run, in their order.
+        seconds: time of each step, by name.
     """
 
     folder: Path
     story: Story
-    wild: Wild
+    lost: LostPatches
     positions: Any
     located: PatchSet
     random: Split
@@ -109,60 +114,62 @@ class Told:
 
     @property
     def exact(self) -> np.ndarray:
-        """Mask of the patches that were found where they truly are."""
+        """Mask of the patches that were located at their true position."""
         names = ["axis", "index", "row", "column"]
-        same = self.positions[names].to_numpy() == self.wild.truth[names].to_numpy()
+        same = self.positions[names].to_numpy() == self.lost.truth[names].to_numpy()
         return np.asarray(self.positions["found"].to_numpy(bool) & same.all(axis=1))
 
 
-def tell_story(story: Story, folder: str | Path, resume: bool = False) -> Told:
-    """Make a cube and damaged patches, audit, locate, split, train, and judge on new cubes.
+def run_story(story: Story, folder: str | Path, resume: bool = False) -> StoryResult:
+    """Make a cube and damaged patches, audit, locate, split, train, and evaluate on new cubes.
 
-    Every step appears in the folder when it is whole, and is not done again.
+    The files of a step appear in the folder when they are complete. A finished step is not
+    repeated.
 
     Args:
-        folder: gets everything.
-        resume: go on with a story that was interrupted, from the first step not done.
+        story: the settings.
+        folder: output folder.
+        resume: continue an interrupted story.
 
     Raises:
-        OutcropError: `folder` exists and `resume` is false, or holds another story; the cube has no
-            room for so many patches; the disk is full.
+        OutcropError: the folder exists and `resume` is false, or holds another story; the cube has
+            too few places for patches; the disk is full.
         KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM; the story can be resumed.
     """
     folder = Path(folder)
     pick_device(story.recipe.machine.device)
     with nullcontext() if resume and folder.exists() else kept_if_whole(folder):
-        _claim(folder, story)
-        diary = _Diary(folder / "seconds.json")
-        with diary.step("cube and patches"):
-            wild = _wild(story, folder, story.seed, story.per_class)
-    _audit("handed over", wild.patches, None, story, folder, diary)
-    located = _locate(story, wild, folder, diary)
+        _check_settings(folder, story)
+        timer = _Timer(folder / "seconds.json")
+        with timer.step("cube and patches"):
+            lost = _lost(story, folder, story.seed, story.per_class)
+    _audit("handed over", lost.patches, None, story, folder, timer)
+    located = _locate(story, lost, folder, timer)
     ground = _ground(story, located, folder / "ground.json")
     random = _random(story, located, ground, folder / "random.json")
     for name, split in (("random", random), ("ground", ground)):
-        _audit(name, located, split, story, folder, diary)
+        _audit(name, located, split, story, folder, timer)
     splits = {"random": random, "ground": ground}
-    runs = train_all(located, splits, story.ways, folder / "runs", wild.volume)
-    judged = _judge_on_new_ground(story, runs, folder, diary)
-    kept = outcomes(runs, splits, judged)
-    return Told(
+    runs = train_all(located, splits, story.variants, folder / "runs", lost.volume)
+    predicted = _predict_new_cubes(story, runs, folder, timer)
+    scores = outcomes(runs, splits, predicted)
+    return StoryResult(
         folder=folder,
         story=story,
-        wild=wild,
+        lost=lost,
         positions=_read_table(folder / "positions.csv"),
         located=located,
         random=random,
         ground=ground,
         audits={name: read_audit(folder / _audit_name(name)) for name in AUDITS},
         runs=runs,
-        outcomes=kept,
-        seconds=diary.seconds | {"trainings": sum(one.seconds for one in kept)},
+        outcomes=scores,
+        seconds=timer.seconds | {"trainings": sum(one.seconds for one in scores)},
     )
 
 
-class _Diary:
-    """How long each step took that was done, in this process or one before."""
+class _Timer:
+    """The time of each finished step, in this process or an earlier one."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -179,19 +186,22 @@ class _Diary:
             write_json(self._path, self.seconds)
 
 
-def _claim(folder: Path, story: Story) -> None:
+def _check_settings(folder: Path, story: Story) -> None:
+    """Write the settings into a new folder, or compare them with those there."""
     path, content = folder / "story.json", json.loads(json.dumps(asdict(story)))
     if path.exists():
         if read_json(path, "story", "demo cube") != content:
             raise OutcropError(path, "was run with other settings; choose another folder")
     elif not folder.is_dir() or any(folder.iterdir()):
-        raise OutcropError(folder, "is no story of outcrop; choose another folder")
+        raise OutcropError(folder, "is not a demo of outcrop; choose another folder")
     else:
         write_json(path, content)
 
 
-def _wild(story: Story, folder: Path, seed: int, per_class: int) -> Wild:
-    return make_wild(folder, story.shape, story.size, per_class, story.share, story.axis, seed)
+def _lost(story: Story, folder: Path, seed: int, per_class: int) -> LostPatches:
+    return make_lost_patches(
+        folder, story.shape, story.size, per_class, story.share, story.axis, seed
+    )
 
 
 def _audit_name(name: str) -> str:
@@ -199,30 +209,30 @@ def _audit_name(name: str) -> str:
 
 
 def _audit(
-    name: str, patches: PatchSet, split: Split | None, story: Story, folder: Path, diary: _Diary
+    name: str, patches: PatchSet, split: Split | None, story: Story, folder: Path, timer: _Timer
 ) -> None:
     where = folder / _audit_name(name)
     if where.exists():
         return
-    with diary.step(f"audit, {name}"):
+    with timer.step(f"audit, {name}"):
         found = audit(patches, split, seed=story.seed)
         write_audit(found, patches, where)
     tell(f"audit, {name}: {found.summary}")
 
 
-def _locate(story: Story, wild: Wild, folder: Path, diary: _Diary) -> PatchSet:
+def _locate(story: Story, lost: LostPatches, folder: Path, timer: _Timer) -> PatchSet:
     path = folder / "located.zarr"
     if not path.exists():
-        with diary.step("locate"):
-            located = locate(wild.patches, wild.volume, story.axis)
-            write_positions(folder / "positions.csv", located, wild.patches, overwrite=True)
-            with_positions(wild.patches, located, as_given=True).save(path)
+        with timer.step("locate"):
+            located = locate(lost.patches, lost.volume, story.axis)
+            write_positions(folder / "positions.csv", located, lost.patches, overwrite=True)
+            with_positions(lost.patches, located, as_given=True).save(path)
         tell(f"located {located.found.sum():,} of {len(located):,} patches")
     return read_patches(path)
 
 
 def _ground(story: Story, patches: PatchSet, path: Path) -> Split:
-    """Of the folds, that which leaves the rarest class of either side the most patches."""
+    """The fold whose rarest class, on either side, has the most patches."""
     if path.exists():
         return read_split(path, patches)
     assert patches.positions is not None
@@ -233,16 +243,16 @@ def _ground(story: Story, patches: PatchSet, path: Path) -> Split:
         buffer=suggest_buffer(patches.positions),
     )
 
-    def rarest(judged: np.ndarray) -> int:
-        sides = splitter.with_buffer(patches, np.where(judged, VALIDATION, TRAIN).astype(np.int8))
+    def rarest(held_out: np.ndarray) -> int:
+        sides = splitter.with_buffer(patches, np.where(held_out, VALIDATION, TRAIN).astype(np.int8))
         both = [
             np.bincount(patches.labels[sides == side], minlength=len(patches.classes))
             for side in _USED
         ]
         return int(np.min(both))
 
-    judged = splitter.validation_masks(patches)
-    split = splitter.assign(patches, int(np.argmax([rarest(mask) for mask in judged])))
+    folds = splitter.validation_masks(patches)
+    split = splitter.assign(patches, int(np.argmax([rarest(mask) for mask in folds])))
     split.save(path)
     return split
 
@@ -255,18 +265,18 @@ def _random(story: Story, patches: PatchSet, ground: Split, path: Path) -> Split
     return split
 
 
-def _judge_on_new_ground(
-    story: Story, runs: dict[tuple[str, str], Run], folder: Path, diary: _Diary
+def _predict_new_cubes(
+    story: Story, runs: dict[tuple[str, str], Run], folder: Path, timer: _Timer
 ) -> Any:
-    """What each run says of patches of cubes that nobody has trained on."""
+    """The predictions of each run for patches of cubes that no run was trained on."""
     path = folder / "new-ground.npz"
     if not path.exists():
-        with diary.step("new cubes"):
+        with timer.step("new cubes"):
             cubes = [
-                _wild(story, folder / f"new-{k}", story.seed + 1_000 * k, story.new_per_class)
+                _lost(story, folder / f"new-{k}", story.seed + 1_000 * k, story.new_per_class)
                 for k in range(1, story.new_cubes + 1)
             ]
-            judge([cube.with_truth for cube in cubes], runs, path)
+            predict([cube.with_truth for cube in cubes], runs, path)
     with np.load(path, allow_pickle=False) as arrays:
         return dict(arrays)
 
@@ -275,3 +285,99 @@ def _read_table(path: Path) -> Any:
     import pandas as pd
 
     return pd.read_csv(path, keep_default_na=False, na_values=[""])
+
+
+@dataclass(frozen=True, eq=False)
+class LostPatches:
+    """Patches of a cube whose positions were lost, and the truth.
+
+    Attributes:
+        volume: the cube, `cube/cube.npy`.
+        patches: N patches without positions, with integer grey values, sorted by class.
+        truth: pandas, one row per patch in their order: axis, index, row and column of the
+            upper-left pixel, gain and offset.
+    """
+
+    volume: Path
+    patches: PatchSet
+    truth: Any
+
+    @property
+    def with_truth(self) -> PatchSet:
+        """The patches with their true positions."""
+        size, at = self.patches.size[0], self.truth
+        row, column = (at[name].to_numpy() - upper_left(0, size) for name in ("row", "column"))
+        return replace(
+            self.patches,
+            positions=volume_positions(
+                0, at["axis"].to_numpy(), at["index"].to_numpy(), row, column, size
+            ),
+            sources=(Source.of(open_volume(self.volume)),),
+        )
+
+
+def make_lost_patches(
+    folder: str | Path,
+    shape: Sequence[int],
+    size: int,
+    per_class: int,
+    share: float,
+    axis: int,
+    seed: int,
+) -> LostPatches:
+    """Make a cube, cut patches of four classes, and damage them.
+
+    Each patch has its own contrast and brightness, the darkest and brightest 0.5 % of the pixels
+    are clipped, values have 8 bits, the order is by class, and positions are removed. The truth is
+    written to `truth.csv`. Existing files are used again.
+
+    Args:
+        folder: folder of `cube/`, `patches.zarr` and `truth.csv`.
+        shape: shape of the cube (`make_cube`).
+        size: height and width of a patch in pixels.
+        per_class: number of patches of each class.
+        share: minimum share of a patch's pixels of its class.
+        axis: axis that the slices are perpendicular to.
+        seed: random seed of the cube, the places and the damage.
+
+    Raises:
+        OutcropError: the cube has too few places for patches of a class; the disk is full.
+    """
+    folder = Path(folder)
+    folder.mkdir(exist_ok=True)
+    cube = cube_in(folder / "cube")
+    if not cube.volume.parent.exists():
+        make_cube(folder / "cube", shape, seed)
+    if not (folder / "patches.zarr").exists():
+        places = _places(cube.classes, axis, size, per_class, seed, share)
+        _write(places, folder / "places.csv")
+        cut = cut_at_positions(cube.volume, folder / "places.csv", size=size)
+        images, labels, done = damage(cut.images, cut.labels, seed, clip=_CLIP, order="sorted")
+        truth = places.drop(columns="label").iloc[done.order]
+        _write(truth.assign(gain=done.gain, offset=done.offset), folder / "truth.csv")
+        PatchSet(images, labels, cut.classes, cut.bands).save(folder / "patches.zarr")
+    return _read_lost(folder)
+
+
+def _read_lost(folder: Path) -> LostPatches:
+    import pandas as pd
+
+    return LostPatches(
+        cube_in(folder / "cube").volume,
+        read_patches(folder / "patches.zarr"),
+        pd.read_csv(folder / "truth.csv"),
+    )
+
+
+def _places(classes: Path, axis: int, size: int, per_class: int, seed: int, share: float) -> Any:
+    import pandas as pd
+
+    truth = np.load(classes, mmap_mode="r", allow_pickle=False)
+    places = random_patches(truth, axis, size, per_class, seed, share)
+    columns = {name: getattr(places, name) for name in ("index", "row", "column")}
+    return pd.DataFrame({"axis": axis, **columns, "label": np.array(CLASSES)[places.label]})
+
+
+def _write(table: Any, path: Path) -> None:
+    with new_file(path) as temporary:
+        table.to_csv(temporary, index=False)

@@ -1,4 +1,4 @@
-"""One network in several ways under several splits: what each promises, and what it keeps."""
+"""Trainings of one network in several variants under two splits, and their scores."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ PLAIN = "plain"
 _GAIN = 0.1
 
 Runs = Mapping[tuple[str, str], Run]
-"""By the name of the split, then of the way."""
+"""Runs by the names of split and variant."""
 
 
 @dataclass(frozen=True)
-class Ways:
-    """A network as it is, with neighbourhood augmentation, with stochastic depth, and with both.
+class Variants:
+    """A plain network, and variants with neighbourhood augmentation, stochastic depth, and both.
 
-    All see random gains of contrast, and none is mirrored. Where patches are not cut anew they are
-    padded and cropped, which is what cutting anew stands in for.
+    All use random gains and no flips. Random crops with padding are used where patches are not cut
+    again from their source.
 
     Attributes:
-        network, recipe: as they are.
-        neighbourhood, slices: reach of the augmentation from the source.
-        survival: of stochastic depth.
+        network, recipe: the plain network and its training.
+        neighbourhood, slices: reach of the neighbourhood augmentation.
+        survival: survival probability of stochastic depth.
     """
 
     network: ResidualNet
@@ -48,140 +48,149 @@ class Ways:
     survival: float
 
     def __iter__(self) -> Iterator[tuple[str, ResidualNet, Recipe]]:
-        """Name, network and recipe of each."""
-        # Handed over as pictures, each with one class.
-        usual = Augmentation(flip=False, gain=_GAIN, label_of="image")
-        near = replace(usual, neighbourhood=self.neighbourhood, slices=self.slices)
-        padded = replace(self.recipe, augmentation=usual)
-        anew = replace(self.recipe, augmentation=near)
+        """Name, network and recipe of each variant."""
+        # The label belongs to the whole image.
+        plain = Augmentation(flip=False, gain=_GAIN, label_of="image")
+        near = replace(plain, neighbourhood=self.neighbourhood, slices=self.slices)
+        padded = replace(self.recipe, augmentation=plain)
+        shifted = replace(self.recipe, augmentation=near)
         deep = replace(self.network, survival=self.survival)
         yield PLAIN, self.network, padded
-        yield "neighbourhood", self.network, anew
+        yield "neighbourhood", self.network, shifted
         yield "stochastic depth", deep, padded
-        yield "both", deep, anew
+        yield "both", deep, shifted
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one training promised, and what it kept.
+    """The scores of one training.
 
     Attributes:
-        split, way: which training.
-        promised: scores on the validation side of its split.
-        kept: scores on new cubes.
-        excess: balanced accuracy promised minus kept.
-        gain: balanced accuracy on the validation side minus that of the plain way under the same
-            split, on the same patches; None for the plain way.
-        gain_kept: the same on the new cubes.
-        leak: overall accuracy under the split at random minus this one's, for the same way; None
-            under the split at random.
-        epochs, seconds: of the training.
+        split, variant: the training.
+        validation: scores on the validation side of its split.
+        new_cubes: scores on new cubes.
+        excess: balanced accuracy on the validation side minus that on new cubes.
+        gain: balanced accuracy on the validation side minus that of the plain variant under the
+            same split, on the same patches; None for the plain variant.
+        gain_new: the same on the new cubes.
+        leak_gap: overall accuracy of the same variant under the random split minus this one; None
+            under the random split.
+        epochs, seconds: number of epochs and time of the training.
     """
 
     split: str
-    way: str
-    promised: Scores
-    kept: Scores
+    variant: str
+    validation: Scores
+    new_cubes: Scores
     excess: Interval
     gain: Interval | None
-    gain_kept: Interval | None
-    leak: Interval | None
+    gain_new: Interval | None
+    leak_gap: Interval | None
     epochs: int
     seconds: float
 
 
 def train_all(
-    patches: PatchSet, splits: Mapping[str, Split], ways: Ways, folder: Path, volume: Path
+    patches: PatchSet, splits: Mapping[str, Split], variants: Variants, folder: Path, volume: Path
 ) -> dict[tuple[str, str], Run]:
-    """Train in every way under every split; runs that are there are gone on with, or kept.
+    """Train every variant under every split, or continue runs that exist.
 
     Args:
-        folder: gets the runs.
-        volume: what the patches were cut from.
+        patches: the patches.
+        splits: the splits by name.
+        variants: the variants.
+        folder: output folder of the runs.
+        volume: source of the patches.
 
     Raises:
-        OutcropError: as `outcrop.training.engine.train`.
+        OutcropError: as for `outcrop.training.engine.train`.
         KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM.
     """
     folder.mkdir(exist_ok=True)
     runs = {}
-    for way, network, recipe in ways:
+    for variant, network, recipe in variants:
         for split_name, split in splits.items():
-            where = folder / f"{split_name}-{way.replace(' ', '-')}"
+            where = folder / f"{split_name}-{variant.replace(' ', '-')}"
             sources = [volume] if recipe.augmentation.cuts_anew else None
-            runs[split_name, way] = train(
+            runs[split_name, variant] = train(
                 patches, split, where, network, recipe, where.exists(), sources=sources
             )
     return runs
 
 
-def judge(cubes: Sequence[PatchSet], runs: Runs, path: Path) -> None:
-    """Write truth, groups and what each run says, of all patches of some cubes, as an npz.
+def predict(cubes: Sequence[PatchSet], runs: Runs, path: Path) -> None:
+    """Write the predictions of all runs for patches of some cubes, with truth and spatial groups.
 
     Args:
-        cubes: each with its positions, and with the classes of the runs.
+        cubes: patch sets with positions and with the classes of the runs.
+        runs: the runs.
+        path: output npz file.
     """
     truth = np.concatenate([patches.labels for patches in cubes])
     pieces = [spatial_groups(patches) for patches in cubes]
     firsts = np.cumsum([0, *(piece.max() + 1 for piece in pieces[:-1])])
     groups = np.concatenate([piece + first for piece, first in zip(pieces, firsts, strict=True)])
     images = np.concatenate([patches.take(np.arange(len(patches))) for patches in cubes])
-    said = {
+    predicted = {
         _key(*name): run.classifier.probabilities(images).argmax(axis=1)
-        for name, run in track(runs.items(), "judging on new cubes", len(runs))
+        for name, run in track(runs.items(), "predicting new cubes", len(runs))
     }
     with new_file(path) as temporary:
-        np.savez(temporary, allow_pickle=False, truth=truth, groups=groups, **said)
+        np.savez(temporary, allow_pickle=False, truth=truth, groups=groups, **predicted)
 
 
 def outcomes(
-    runs: Runs, splits: Mapping[str, Split], judged: Mapping[str, np.ndarray]
+    runs: Runs, splits: Mapping[str, Split], predicted: Mapping[str, np.ndarray]
 ) -> tuple[Outcome, ...]:
-    """What each run promised and kept.
+    """The scores of each run.
 
     Args:
-        judged: what `judge` wrote.
+        runs: the runs.
+        splits: the splits by name.
+        predicted: the arrays that `predict` wrote.
     """
-    return tuple(_outcome(name, runs, splits, judged) for name in runs)
+    return tuple(_outcome(name, runs, splits, predicted) for name in runs)
 
 
 def _outcome(
     name: tuple[str, str],
     runs: Runs,
     splits: Mapping[str, Split],
-    judged: Mapping[str, np.ndarray],
+    predicted: Mapping[str, np.ndarray],
 ) -> Outcome:
-    split, way = name
+    split, variant = name
     run = runs[name]
     classes, plain = run.classifier.classes, (split, PLAIN)
 
     def new(which: tuple[str, str]) -> Judged:
-        return judged["truth"], judged[_key(*which)], judged["groups"]
+        return predicted["truth"], predicted[_key(*which)], predicted["groups"]
 
     def old(which: tuple[str, str]) -> Judged:
-        said = runs[which].predictions
-        groups = splits[which[0]].groups[said.index]
-        return said.truth, said.probabilities.argmax(axis=1), groups
+        found = runs[which].predictions
+        groups = splits[which[0]].groups[found.index]
+        return found.truth, found.probabilities.argmax(axis=1), groups
 
     def against_plain(one: Judged, other: Judged) -> Interval | None:
-        if way == PLAIN:
+        if variant == PLAIN:
             return None
-        truth, said, groups = one
-        return paired_gain(truth, said, other[1], groups, len(classes))
+        truth, labels, groups = one
+        return paired_gain(truth, labels, other[1], groups, len(classes))
 
     return Outcome(
         split=split,
-        way=way,
-        promised=score(*old(name)[:2], classes, old(name)[2]),
-        kept=score(*new(name)[:2], classes, new(name)[2]),
+        variant=variant,
+        validation=score(*old(name)[:2], classes, old(name)[2]),
+        new_cubes=score(*new(name)[:2], classes, new(name)[2]),
         excess=balanced_gap(old(name), new(name), len(classes)),
         gain=against_plain(old(name), old(plain)),
-        gain_kept=against_plain(new(name), new(plain)),
-        leak=None if split == "random" else unpaired_leak_gap(old(("random", way)), old(name)),
+        gain_new=against_plain(new(name), new(plain)),
+        leak_gap=None
+        if split == "random"
+        else unpaired_leak_gap(old(("random", variant)), old(name)),
         epochs=len(run.metrics),
         seconds=sum(epoch.seconds for epoch in run.metrics),
     )
 
 
-def _key(split: str, way: str) -> str:
-    return f"{split}, {way}"
+def _key(split: str, variant: str) -> str:
+    return f"{split}, {variant}"

@@ -1,4 +1,4 @@
-"""Labels drawn as polygons by an imperfect hand."""
+"""Labels as polygons with the errors of a human annotator."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from outcrop.synthetic.coast.frame import PIXEL, Frame
-from outcrop.synthetic.coast.ground import CLASSES
+from outcrop.synthetic.coast.ground import CLASSES, PIXEL, Frame
 
 
 @dataclass(frozen=True)
 class Hand:
-    """How the person who labels works.
+    """The habits of a human annotator.
 
     Attributes:
-        polygons: least and most polygons of a class on 400 × 400 pixels; in proportion on others,
-            but never fewer than two.
-        pixels: least and most area of a polygon in pixels.
-        inset: metres that an outline keeps from the edge of what it outlines.
+        polygons: minimum and maximum number of polygons per class on 400 × 400 pixels; in
+            proportion for other sizes, but at least two.
+        pixels: minimum and maximum area of a polygon in pixels.
+        inset: distance in metres of an outline from the edge of the labelled region.
         jitter: standard deviation of a vertex in metres.
-        slip: share of the polygons that are drawn without care, one or two pixels off.
-        mislabelled: share of the polygons that carry another class's name.
+        slip: share of careless polygons, which are shifted by one or two pixels.
+        mislabelled: share of polygons with the name of another class.
     """
 
     polygons: tuple[int, int] = (8, 15)
@@ -39,17 +38,17 @@ def draw(
 ) -> list[tuple[int, Any]]:
     """Polygons that do not overlap, each with its index into `CLASSES`.
 
-    A class with no room for a polygon of the size asked for gets a smaller one, or none if it is
-    but a few pixels.
+    If a class has no room for a polygon of the minimum size, it gets a smaller one, or none if it
+    has only a few pixels.
 
     Args:
-        truth: uint8, size × size, 0 for nodata and 1 + class index.
-        frame: where the image lies.
-        hand: who draws.
-        rng: the hand's chance.
+        truth: uint8, size × size, 0 for nodata, otherwise 1 + class index.
+        frame: window of the image.
+        hand: the annotator.
+        rng: random generator of the annotator.
 
     Returns:
-        (class index, shapely polygon in the frame's coordinates) pairs, class by class.
+        (class index, shapely polygon in the coordinates of the frame) pairs, class by class.
     """
     drawn: list[tuple[int, Any]] = []
     low, high = hand.polygons
@@ -76,13 +75,13 @@ def _outlines(
     taken: list[Any],
     wanted: int,
 ) -> list[Any]:
-    """Up to `wanted` outlines in the mask, clear of those `taken`."""
+    """Up to `wanted` outlines in the mask, without overlap with `taken`."""
     room = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
     least = hand.pixels[0]
     found: list[Any] = []
     while not found and least >= 1:
         places = np.argwhere(room >= min(2.5, room.max()))
-        # Narrow pieces, such as rivers beside the sea, get their share of the polygons.
+        # Narrow regions, such as rivers beside the sea, are chosen as often as wide ones.
         order = np.argsort(rng.exponential(size=len(places)) * room[tuple(places.T)])
         for row, column in places[order[: 30 * wanted]]:
             outline = _outline(mask, row, column, frame, hand, rng)
@@ -100,7 +99,7 @@ def _outlines(
 def _outline(
     mask: np.ndarray, row: int, column: int, frame: Frame, hand: Hand, rng: np.random.Generator
 ) -> Any | None:
-    """What the hand draws around one pixel, or None if that makes no polygon."""
+    """The outline around one pixel; None if it is no valid polygon."""
     from rasterio.features import shapes
     from rasterio.transform import Affine
     from shapely import Point, Polygon
@@ -125,7 +124,7 @@ def _outline(
     if not pieces or pieces[0].is_empty:
         return None
     outline = Polygon(pieces[0].exterior)
-    if pieces[0].area < 0.93 * outline.area:  # riddled with something else: look elsewhere
+    if pieces[0].area < 0.93 * outline.area:  # too many holes
         return None
     vertices = np.array(outline.simplify(0.7 * PIXEL).exterior.coords)[:-1]
     vertices += rng.normal(0, hand.jitter, vertices.shape)
@@ -137,7 +136,7 @@ def _outline(
 
 
 def _blob(pixels: float, rng: np.random.Generator) -> np.ndarray:
-    """Vertices, N × 2, of a lopsided, longish outline around the origin, some `pixels` in area."""
+    """Vertices, N × 2, of an irregular elongated outline of `pixels` around the origin."""
     n = rng.integers(8, 13)
     angle = 2 * np.pi * (np.arange(n) + rng.uniform(-0.3, 0.3, n)) / n
     radius = np.sqrt(pixels / np.pi) * rng.uniform(0.85, 1.15, n)

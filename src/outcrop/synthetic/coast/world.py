@@ -1,4 +1,4 @@
-"""A folder of images, truth and labels; or one image as arrays."""
+"""`make_coast`: a folder of images, truth and labels; `coast_image`: one image as arrays."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_folder
 from outcrop.progress import track
 from outcrop.sources.raster_io import write_geotiff
-from outcrop.synthetic.coast.cover import BANDS, reflectance
-from outcrop.synthetic.coast.frame import CRS, Frame, frame
-from outcrop.synthetic.coast.ground import CLASSES, ground
+from outcrop.synthetic.coast.ground import CLASSES, CRS, Frame, frame, ground
 from outcrop.synthetic.coast.labels import Hand, draw
-from outcrop.synthetic.coast.sensor import Radiometry, observe, swath
+from outcrop.synthetic.coast.reflectance import BANDS, Radiometry, observe, reflectance, swath
 from outcrop.synthetic.draws import Draws
 
 # As a GeoTIFF colour table, RGB.
@@ -37,9 +35,9 @@ class CoastImage:
     """One image of the coast in memory.
 
     Attributes:
-        frame: where it lies, in `CRS`.
-        truth: uint8, size × size: 0 nodata, 1 + index into `CLASSES`.
-        reflectance: float32, 4 × size × size, as the sensor reports it; NaN for nodata.
+        frame: its window, in `CRS`.
+        truth: uint8, size × size: 0 for nodata, otherwise 1 + index into `CLASSES`.
+        reflectance: float32, 4 × size × size, as measured; NaN for nodata.
     """
 
     frame: Frame
@@ -49,13 +47,13 @@ class CoastImage:
 
 @dataclass(frozen=True)
 class Coast:
-    """What `make_coast` wrote.
+    """The files of a coast.
 
     Attributes:
-        scenes: one GeoTIFF for each image: `BANDS`, uint16, reflectance × 10 000, nodata 0.
-        truths: one GeoTIFF for each image on the same grid: uint8, 0 nodata, 1 + class index.
+        scenes: one GeoTIFF per image: `BANDS`, uint16, reflectance × 10 000, nodata 0.
+        truths: one GeoTIFF per image on the same grid: uint8, 0 for nodata, 1 + class index.
         labels: a GeoPackage of polygons with the columns `class` (the name) and `scene` (the
-            stem of the scene's file).
+            file name of the scene without suffix).
     """
 
     scenes: tuple[Path, ...]
@@ -66,16 +64,16 @@ class Coast:
 def coast_image(
     index: int = 0, size: int = 400, seed: int = 0, radiometry: Radiometry | None = None
 ) -> CoastImage:
-    """Image number `index` of the coast that belongs to `seed` and `size`.
+    """Image number `index` of the coast of a seed and size.
 
-    The same arguments give the same image, whatever other images are made.
+    The same arguments give the same image, whatever other images are computed.
 
     Args:
-        index: place along the shore, from 0.
-        size: pixels along a side, at 10 m; the belts along the shore widen with it, while fields,
+        index: number of the image along the shore, from 0.
+        size: pixels along a side, at 10 m. The belts along the shore scale with it, while fields,
             ponds, houses and channels keep their size.
-        seed: which coast.
-        radiometry: what the overpass does; drawn from the seed by default.
+        seed: random seed of the coast.
+        radiometry: radiometry of the image. Default: random, from the seed.
 
     Raises:
         OutcropError: `size` is less than 64, or `index` or `seed` is negative.
@@ -86,7 +84,7 @@ def coast_image(
     """
     _check(size, seed)
     if index < 0:
-        raise OutcropError("coast", f"no image {index}; they are counted from 0")
+        raise OutcropError("coast", f"there is no image {index}; numbers start at 0")
     draws = Draws(seed)
     place = frame(index, size, draws)
     if radiometry is None:
@@ -105,19 +103,19 @@ def coast_image(
 def make_coast(
     folder: str | Path, images: int = 3, size: int = 400, seed: int = 0, hand: Hand | None = None
 ) -> Coast:
-    """Make `images` images of one coast and write them, their truth and labels into `folder`.
+    """Write images of one coast, with their truth and labels.
 
-    The images touch side by side and do not overlap. `folder` appears only when it is whole.
+    The images are adjacent and do not overlap. The folder appears only when it is complete.
 
     Args:
-        folder: a new folder.
-        images: how many.
+        folder: output folder.
+        images: number of images.
         size: pixels along a side of an image, at 10 m.
-        seed: which coast; images that are there for fewer `images` are the same.
-        hand: how the labels are drawn.
+        seed: random seed of the coast. The first images do not depend on the number of images.
+        hand: the annotator of the labels.
 
     Returns:
-        The files in `folder`.
+        The files in the folder.
 
     Raises:
         OutcropError: `folder` exists; `images` is less than 1 or `size` less than 64; the disk is
@@ -125,7 +123,7 @@ def make_coast(
     """
     _check(size, seed)
     if images < 1:
-        raise OutcropError("coast", f"{images} images make no coast; ask for at least 1")
+        raise OutcropError("coast", f"the number of images is {images}; take 1 or more")
     hand = hand or Hand()
     coast = coast_in(folder, images)
     check_new(Path(folder), instead="")
@@ -146,7 +144,7 @@ def make_coast(
 
 
 def coast_in(folder: str | Path, images: int) -> Coast:
-    """The files that `make_coast` gives a folder with so many images."""
+    """The files of `make_coast` in a folder, for a number of images."""
     folder = Path(folder)
     stems = [f"coast-{index + 1}" for index in range(images)]
     return Coast(
@@ -158,9 +156,7 @@ def coast_in(folder: str | Path, images: int) -> Coast:
 
 def _check(size: int, seed: int) -> None:
     if size < _LEAST:
-        raise OutcropError(
-            "coast", f"{size} pixels have no room for a coast; take a size of at least {_LEAST}"
-        )
+        raise OutcropError("coast", f"a size of {size} pixels is too small; take {_LEAST} or more")
     if seed < 0:
         raise OutcropError("coast", f"seed {seed} is negative; take 0 or more")
 
@@ -185,7 +181,7 @@ def _write_truth(folder: Path, name: Path, image: CoastImage) -> None:
 def _raster(
     folder: Path, name: Path, place: Frame, values: np.ndarray
 ) -> AbstractContextManager[Any]:
-    """A GeoTIFF in `folder`, open for writing, of the shape and type of `values`."""
+    """A GeoTIFF in `folder`, open for writing, with the shape and type of `values`."""
     import rasterio
 
     return write_geotiff(

@@ -1,30 +1,86 @@
-"""The ground under the survey: what rock each voxel holds, and which texture it will show."""
+"""The ground under the survey: layers, what changed them, and the class of every voxel."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import uniform_filter1d
 
-from outcrop.synthetic.cube.bodies import Salt, Slide
-from outcrop.synthetic.cube.faults import Fault, displace, swarm
-from outcrop.synthetic.cube.grid import Grid
-from outcrop.synthetic.cube.strata import Strata
-from outcrop.synthetic.draws import Draws
+from outcrop.synthetic.cube.bodies import Fault, Salt, Slide, displace, swarm
+from outcrop.synthetic.draws import Draws, Grid
 
 CLASSES = ("parallel", "chaotic", "faulted", "salt")
 PARALLEL, CHAOTIC, FAULTED, SALT = range(1, 5)
 _SALT_IMPEDANCE = 0.55  # above the layers' mean, in natural logarithm
+_STEPS = 8  # entries of the log per sample
+_BLUR = 1.5  # samples: finer detail would alias
+
+
+@dataclass(frozen=True)
+class Strata:
+    """Undisturbed layers with their acoustic impedance, as in a well log.
+
+    Attributes:
+        top: stratigraphic depth of the first entry in samples.
+        level: float32, natural logarithm of the impedance, eight entries per sample of
+            stratigraphic depth; its mean is 0 and it varies by about 0.1.
+        change: float32, as `level`: change of the impedance of each layer with facies.
+    """
+
+    top: float
+    level: np.ndarray
+    change: np.ndarray
+
+    @classmethod
+    def draw(cls, draws: Draws, top: float, bottom: float) -> Strata:
+        """Random units of about 60 samples, each with its mean layer thickness and contrast.
+
+        Within a unit, thicknesses have a gamma distribution, and hard and soft layers tend to
+        alternate. So the reflectivity has little energy at low frequencies, as in wells (Walden and
+        Hosken 1985, "An investigation of the spectral properties of primary reflection
+        coefficients").
+        """
+        rng = draws.generator("log")
+        bounds, levels, changes = [top], [], []
+        level = 0.0
+        while bounds[-1] < bottom:
+            end = bounds[-1] + rng.gamma(4, 15)
+            thickness = np.exp(rng.normal(np.log(5.5), 0.35))
+            contrast = 0.07 * np.exp(rng.normal(0, 0.25))
+            while bounds[-1] < end:
+                bounds.append(bounds[-1] + 1 + rng.gamma(2, thickness / 2))
+                level = -0.3 * level + contrast * rng.normal()
+                levels.append(level)
+                changes.append(0.6 * contrast * rng.normal())
+        depths = np.arange(top, bottom, 1 / _STEPS)
+        layer = np.searchsorted(bounds, depths, side="right") - 1
+        smooth = (
+            uniform_filter1d(np.array(values, dtype=np.float32)[layer], int(_BLUR * _STEPS))
+            for values in (levels, changes)
+        )
+        return cls(top, *smooth)
+
+    def impedance(self, depth: np.ndarray, facies: np.ndarray) -> np.ndarray:
+        """Natural logarithm of the impedance, float32.
+
+        Args:
+            depth: stratigraphic depth in samples, float32; beyond the ends the last layer is used.
+            facies: difference of the rock from that of the log, about -1 to 1, float32.
+        """
+        entry = ((depth - np.float32(self.top)) * np.float32(_STEPS)).astype(np.int32)
+        np.clip(entry, 0, len(self.level) - 1, out=entry)
+        return self.level[entry] + facies * self.change[entry]
 
 
 @dataclass(frozen=True)
 class Earth:
-    """Layers, and all that happened to them, oldest first: slides, folds, faults, salt.
+    """Layers, and the events that changed them, oldest first: slides, folds, faults, salt.
 
     Attributes:
         shape: inlines, crosslines and samples of the survey.
-        draws: its chance.
-        strata, slides, faults, salt: what is there.
+        draws: random numbers of the cube.
+        strata, slides, faults, salt: the structures.
     """
 
     shape: tuple[int, int, int]
@@ -36,7 +92,7 @@ class Earth:
 
     @classmethod
     def draw(cls, shape: tuple[int, int, int], seed: int) -> Earth:
-        """An earth of which each class takes a share: the bodies keep out of each other's way."""
+        """A random earth in which bodies are apart, so that each class has a share."""
         draws = Draws(seed)
         rng = draws.generator("layout")
         inlines, crosslines, samples = shape
@@ -72,11 +128,11 @@ class Earth:
 
     @property
     def margin(self) -> float:
-        """Voxels on either side of a contact that belong to no class: 3, fewer in small cubes."""
+        """Voxels without a class on each side of a contact: 3, fewer in small cubes."""
         return min(3.0, 0.012 * (self.shape[0] * self.shape[1]) ** 0.5)
 
     def look(self, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-        """The natural logarithm of the impedance, float32, and the class, uint8, of each voxel."""
+        """Natural logarithm of the impedance, float32, and class, uint8, of each voxel."""
         inlines, crosslines, _ = self.shape
         depth = self._folds(grid)
         nearness = self.salt.nearness(grid, self.draws)
@@ -96,13 +152,13 @@ class Earth:
         return self._intrude(impedance, nearness, classes, grid), classes
 
     def gain(self, grid: Grid) -> np.ndarray:
-        """How strongly the ground reflects hereabouts; a factor, float32."""
+        """A factor for the local strength of reflections, float32."""
         inlines, crosslines, samples = self.shape
         scale = (0.2 * inlines, 0.2 * crosslines, 0.2 * samples)
         return np.exp(np.float32(0.3) * grid.field(self.draws, "gain", scale))
 
     def _folds(self, grid: Grid) -> np.ndarray:
-        """Stratigraphic depth: gently inclined, folded layers, the deeper the more."""
+        """Stratigraphic depth of inclined, folded layers; folds grow with depth."""
         inlines, crosslines, samples = self.shape
         rng = self.draws.generator("dip")
         inline, crossline, sample = grid.open
@@ -119,7 +175,7 @@ class Earth:
         return sample + (dip + bend) * growth
 
     def _break(self, depth: np.ndarray, grid: Grid) -> np.ndarray:
-        """Undo the faults in `depth`, in place, and say where horizons are broken."""
+        """Undo the faults in `depth`, in place, and return the classes of the voxels."""
         broken = np.zeros(grid.shape, dtype=np.float32)
         for fault in self.faults:
             window = fault.window(grid)
@@ -132,7 +188,7 @@ class Earth:
     def _intrude(
         self, impedance: np.ndarray, nearness: np.ndarray, classes: np.ndarray, grid: Grid
     ) -> np.ndarray:
-        """Put the salt into the layers; `classes` changes in place."""
+        """The impedance with salt in the layers; `classes` is changed in place."""
         outside = (nearness - 1) * np.float32(self.salt.radius)
         salt = np.clip(0.5 - outside, 0, 1)
         texture = grid.field(self.draws, "salt grain", (5, 5, 3.5))

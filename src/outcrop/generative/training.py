@@ -1,4 +1,4 @@
-"""Patches, a split and networks become a run that has learnt the pictures."""
+"""`train_vaegan`: from patches, a split and a plan to a run folder."""
 
 from __future__ import annotations
 
@@ -9,19 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, sweep
-from outcrop.generative.model import VaeGanModel
-from outcrop.generative.network import VaeGan
-from outcrop.generative.recipe import VaeGanRecipe
-from outcrop.generative.run import VaeGanRun, read_vaegan_run
-from outcrop.generative.training.learner import VaeGanLearner
-from outcrop.generative.training.look import Looker, evenly
-from outcrop.generative.training.loop import VaeGanLoop
-from outcrop.generative.training.scale import learn_scale
+from outcrop.generative.learner import VaeGanLearner
+from outcrop.generative.loop import Evaluator, VaeGanLoop, evenly_spaced
+from outcrop.generative.run import VaeGanModel, VaeGanRun, read_vaegan_run
+from outcrop.generative.settings import VaeGan, VaeGanRecipe
 from outcrop.models.cost import short
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
@@ -34,6 +31,7 @@ from outcrop.training.cutter import open_cutter
 from outcrop.training.device import capped_memory, exact_convolutions, pick_precision
 from outcrop.training.folder import PICTURE_MODEL, check_same, describe, is_finished, start
 from outcrop.training.memory import full_memory_told, smaller_parts
+from outcrop.training.normalise import Normalisation
 from outcrop.training.parallel import Team
 from outcrop.training.parallel.team import assemble
 from outcrop.training.pictures import load_pictures
@@ -41,6 +39,9 @@ from outcrop.training.run import Run, network_of
 
 if TYPE_CHECKING:
     from lightning_fabric.strategies.strategy import Strategy
+
+_TAILS = (0.001, 0.999)
+_PIXELS = 1 << 24
 
 
 def train_vaegan(
@@ -55,37 +56,38 @@ def train_vaegan(
     similarity: VaeGanRun | None = None,
     judge: Classifier | Run | None = None,
 ) -> VaeGanRun:
-    """Learn the pictures of the training side of `split`, and look at the validation side.
+    """Train generative networks on the training side of `split`.
 
-    Labels are not looked at. Of the validation side reconstructions are measured after every
-    epoch, and with a judge samples too; nothing is learnt from it or chosen by it, and the test
-    side is not touched. The model is the one after the last epoch.
+    Labels are not used. After every epoch the reconstructions of validation images are measured,
+    and with a judge also samples. The validation side influences neither training nor the choice of
+    the model, and the test side is not read. The model is that after the last epoch.
 
-    As with `outcrop.training.engine.train`, a run that was stopped or killed and resumed ends with
-    the same weights as one that was not; several processes (`--devices`, torchrun) do what one does
-    with as much of `accumulate`, up to rounding; on a GPU the networks are compiled.
+    As with `outcrop.training.engine.train`, an interrupted and resumed run ends with the same
+    weights as an uninterrupted one. Several processes (`--devices`, torchrun) give the same result,
+    up to rounding, as one process with as many parts (`accumulate`). On a GPU the networks are
+    compiled.
 
     Args:
-        patches: squares of 32, 64 or 128 pixels, of any number of bands.
-        split: the sides, made for these patches. The validation side may be empty.
-        folder: where the run is written: configuration, split, the two newest checkpoints, metrics,
-            TensorBoard events with grids of pictures, and the model.
-        network: what to train.
-        recipe: how.
-        resume: go on with the run in `folder`, if there is one, from its newest checkpoint. A
-            finished run is returned as it is.
+        patches: squares of 32, 64 or 128 pixels, with any number of bands.
+        split: split of these patches. The validation side may be empty.
+        folder: output run folder: configuration, split, the two newest checkpoints, metrics,
+            TensorBoard events with grids of images, and the model.
+        network: the networks.
+        recipe: their training.
+        resume: continue the run in `folder`, if there is one, from its newest checkpoint. A
+            finished run is returned unchanged.
         lines: print a line for each epoch on standard error, and alarms.
         sources: see `outcrop.training.engine.train`.
         similarity: for `VaeGan("vae-dis")`, a run of a GAN or VAE-GAN on the same patches, whose
-            discriminator says what is alike.
-        judge: a classifier of the same kind of patches. Its features measure reconstructions and
-            samples in every epoch; nothing is learnt from it.
+            discriminator gives the features of the reconstruction loss.
+        judge: a classifier of the same kind of patches, whose features measure reconstructions and
+            samples in every epoch. It does not influence the training.
 
     Raises:
         OutcropError: patches of another size, or all of a single value; the folder exists and
-            `resume` is false, or is not this run; the split does not fit the patches; no such
-            device; the loss is no longer a number; memory or disk is full; judge or similarity are
-            missing where they are needed, or do not fit.
+            `resume` is false, or holds another run; the split does not fit the patches; no such
+            device; the loss is not finite; memory or disk is full; judge or similarity are missing
+            where they are needed, or do not fit.
         KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM; the run can be resumed.
     """
     split.check(patches, validated=False, classes=1)
@@ -99,8 +101,8 @@ def train_vaegan(
             stack.enter_context(capped_memory(team.device, recipe.machine.gpu_bytes))
         if team.world > 1:
             recipe = replace(recipe, machine=replace(recipe.machine, devices=team.world))
-        ways = partial(_remedies, recipe, team.device)
-        with full_memory_told(recipe.batch, team.device, ways):
+        remedies = partial(_remedies, recipe, team.device)
+        with full_memory_told(recipe.batch, team.device, remedies):
             return _train(
                 patches,
                 split,
@@ -131,7 +133,7 @@ def _train(
 ) -> VaeGanRun:
     device = team.device
     config = describe(patches, split, asdict(network), recipe, PICTURE_MODEL)
-    config |= _helped(judge, similarity)
+    config |= _checksums(judge, similarity)
     with team.together():
         if resume and folder.exists():
             defaults = {"network": asdict(VaeGan()), "recipe": asdict(VaeGanRecipe())}
@@ -153,21 +155,21 @@ def _train(
         learner = VaeGanLearner(
             network, recipe, len(patches.bands), patches.size[0], team, similarity
         )
-        looker = Looker(
-            patches.take(evenly(split.validation)),
-            patches.take(evenly(split.train)),
+        evaluator = Evaluator(
+            patches.take(evenly_spaced(split.validation)),
+            patches.take(evenly_spaced(split.train)),
             judge,
             recipe.seed,
         )
         model = VaeGanModel(
             network,
-            learner.kept,
+            learner.saved,
             patches.bands,
             scale,
             patches.size[0],
             patches.images.dtype.name,
         )
-        loop = VaeGanLoop(learner, model, looker, lines)
+        loop = VaeGanLoop(learner, model, evaluator, lines)
         with team.together():
             learner.check_parts(len(training))
             if not resume and team.first:
@@ -180,8 +182,8 @@ def _train(
     return read_vaegan_run(folder, str(device))
 
 
-def _helped(judge: Classifier | None, similarity: Mapping[str, Tensor] | None) -> dict[str, Any]:
-    """Whose weights see the pictures, but do not learn: with others it is another run."""
+def _checksums(judge: Classifier | None, similarity: Mapping[str, Tensor] | None) -> dict[str, Any]:
+    """Checksums of the fixed networks of a run. With other ones it is another run."""
     others = {
         "judge": None if judge is None else judge.module.state_dict(),
         "similarity": similarity,
@@ -196,12 +198,10 @@ def _helped(judge: Classifier | None, similarity: Mapping[str, Tensor] | None) -
 def _similarity(
     network: VaeGan, run: VaeGanRun | None, patches: PatchSet
 ) -> Mapping[str, Tensor] | None:
-    """The weights of the discriminator that says what is alike, for a network that learns none."""
+    """The weights of the fixed discriminator of a VAE with a learned metric; None for others."""
     if network.parts != "vae-dis":
         if run is not None:
-            raise OutcropError(
-                "--similarity", f"has no meaning for a {network.title}; leave it out"
-            )
+            raise OutcropError("--similarity", f"is not used by a {network.title}; leave it out")
         return None
     if run is None:
         raise OutcropError(
@@ -215,17 +215,17 @@ def _similarity(
     if theirs is None or any(getattr(run.model.network, k) != getattr(network, k) for k in same):
         raise OutcropError(
             run.folder,
-            "its discriminator is missing or another than this network's; take a run with the same "
+            "has no discriminator, or one of another architecture; take a run with the same "
             "--filters and --spectral",
         )
     return theirs.state_dict()
 
 
 def judge_for(judge: Classifier, patches: PatchSet) -> Classifier:
-    """A classifier that takes the bands of patches in their order.
+    """A classifier with its bands in the order of the patches.
 
     Raises:
-        OutcropError: it was trained on other bands, or on another size.
+        OutcropError: it was trained on other bands or another size.
     """
     same = len(judge.bands) == len(patches.bands)
     found = match(patches.bands, judge.bands) if same else None
@@ -248,7 +248,7 @@ def judge_for(judge: Classifier, patches: PatchSet) -> Classifier:
 def _announce(
     network: VaeGan, recipe: VaeGanRecipe, learner: VaeGanLearner, device: torch.device
 ) -> None:
-    """Say on standard error what is trained and where it runs."""
+    """Print the networks and the device on standard error."""
     parameters = sum(p.numel() for p in learner.networks.parameters())
     where = f"{device}, {pick_precision(recipe.machine.precision, device)}"
     if recipe.machine.devices > 1:
@@ -257,15 +257,58 @@ def _announce(
 
 
 def _remedies(recipe: VaeGanRecipe, device: torch.device) -> str:
-    """The options that save memory and are not used yet."""
-    ways = smaller_parts(recipe.batch, recipe.machine)
+    """Options that save memory and are not used yet."""
+    options = smaller_parts(recipe.batch, recipe.machine)
     if device.type != "mps" and pick_precision(recipe.machine.precision, device) == "32-true":
-        ways.append("--precision bf16-mixed")
-    return ", or ".join([*ways, "fewer --filters"])
+        options.append("--precision bf16-mixed")
+    return ", or ".join([*options, "fewer --filters"])
 
 
 def _no_wrapping(world: int) -> Strategy:
-    """The learner itself adds up gradients: they are taken loss by loss, not in one pass."""
+    """No wrapper around the networks: the learner sums gradients, which it takes loss by loss."""
     from lightning_fabric.strategies import DDPStrategy
 
     return DDPStrategy()
+
+
+def learn_scale(patches: PatchSet, index: np.ndarray, seed: int = 0) -> Normalisation:
+    """The normalisation of each band that maps nearly all pixels to -1 to 1.
+
+    The ends are the quantiles 0.001 and 0.999 of the valid pixels. Images are clipped there,
+    because the hyperbolic tangent of the decoder has no values beyond. For large sets a random
+    sample is used.
+
+    Args:
+        patches: the patch set.
+        index: the patches to use, those of the training side.
+        seed: random seed of the sample.
+
+    Raises:
+        OutcropError: a band has no valid pixel; every image has a single value.
+    """
+    most = max(1, _PIXELS // int(np.prod(patches.images.shape[1:])))
+    if len(index) > most:
+        index = np.sort(np.random.default_rng(seed).choice(index, most, replace=False))
+    images = patches.take(index)
+    centres, halves = [], []
+    for band, pixels in zip(patches.bands, np.moveaxis(images, 1, 0), strict=True):
+        valid = pixels[np.isfinite(pixels)]
+        if not valid.size:
+            raise OutcropError(
+                f"band '{band}'", "has no valid pixel on the training side; leave the band out"
+            )
+        low, high = np.quantile(valid, _TAILS).tolist()
+        centres.append((low + high) / 2)
+        halves.append((high - low) / 2 or 1.0)
+    if all((np.nanmax(one) == np.nanmin(one)) for one in _valid_bands(images)):
+        raise OutcropError(
+            "patches", "each has a single value; there is nothing to learn from them"
+        )
+    return Normalisation(tuple(centres), tuple(halves))
+
+
+def _valid_bands(images: np.ndarray) -> np.ndarray:
+    """Each band of each image with a valid pixel, flat; missing pixels are NaN."""
+    flat = images.reshape(len(images) * images.shape[1], -1).astype(np.float32)
+    flat[~np.isfinite(flat)] = np.nan
+    return flat[~np.isnan(flat).all(axis=1)]

@@ -1,17 +1,18 @@
-"""What the ground reflects: a spectrum for every pixel, before atmosphere and sensor."""
+"""The reflectance of the ground, and what a sensor measures of it through the atmosphere."""
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import dataclass
 
-from outcrop.synthetic.coast.frame import PIXEL
-from outcrop.synthetic.coast.ground import CLASSES, Ground
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from outcrop.synthetic.coast.ground import CLASSES, PIXEL, Frame, Ground
 from outcrop.synthetic.draws import Draws
 
 BANDS = ("blue", "green", "red", "near infrared")
 
-# Surface reflectance in the four bands, after spectra of the kind that Sentinel-2 gives on
-# tropical deltas.
+# Surface reflectance in the four bands, similar to Sentinel-2 spectra of tropical deltas.
 _CLEAR = (0.045, 0.050, 0.030, 0.015)
 _TURBID = (0.080, 0.110, 0.105, 0.055)
 _SILTY = (0.095, 0.125, 0.130, 0.085)
@@ -28,7 +29,7 @@ _DARK_ROOF = (0.085, 0.090, 0.095, 0.120)
 _STREET = (0.110, 0.125, 0.140, 0.175)
 _GARDEN = (0.038, 0.060, 0.045, 0.270)
 
-# A rice crop from flooded field to stubble, and the water of ponds from clear to drained bed.
+# Rice from flooded field to stubble, and ponds from clear water to drained bed.
 _RICE_STAGES = (
     _TURBID,
     (0.062, 0.085, 0.078, 0.085),
@@ -46,7 +47,7 @@ def reflectance(ground: Ground, draws: Draws, date: float = 0.0) -> np.ndarray:
 
     Args:
         ground: the layout.
-        draws: the world's chance.
+        draws: random numbers of the coast.
         date: shift of the rice calendar, as a share of the season.
     """
     cover = _Cover(ground, draws, date)
@@ -59,7 +60,7 @@ def reflectance(ground: Ground, draws: Draws, date: float = 0.0) -> np.ndarray:
 
 
 class _Cover:
-    """The spectra of the six covers, each over the whole frame."""
+    """The spectra of the six classes, each over the whole frame."""
 
     def __init__(self, ground: Ground, draws: Draws, date: float) -> None:
         self.ground, self.draws, self.date = ground, draws, date
@@ -68,17 +69,17 @@ class _Cover:
         return self.draws.field(name, self.ground.frame.x, self.ground.frame.y, scale)
 
     def parcel(self, name: str) -> np.ndarray:
-        """A normal number for every pond or rice parcel."""
+        """One normal number per pond or rice parcel."""
         parcels = self.ground.parcels
         return self.draws.normal(name, *self.ground.district, parcels.i, parcels.j)
 
     def plot(self, name: str) -> np.ndarray:
-        """A uniform number for every house plot."""
+        """One uniform number per house plot."""
         plots = self.ground.plots
         return self.draws.uniform(name, *self.ground.district, plots.i, plots.j)
 
     def tint(self, cover: str) -> np.ndarray:
-        """What neighbours of one class have in common: soil, variety, age, practice; a factor."""
+        """A factor common to neighbours of one class, such as soil, variety, age or practice."""
         bright, red, infrared = (
             self.field(f"{cover} {what}", 450) for what in ("brightness", "redness", "infrared")
         )
@@ -89,11 +90,11 @@ class _Cover:
         return np.exp(strength * change)
 
     def contrast(self, cover: str) -> np.ndarray:
-        """How strong the cover's pattern is hereabouts; a factor."""
+        """A factor for the local strength of the pattern of a class."""
         return np.exp(0.6 * self.field(f"{cover} contrast", 500))
 
     def ponds(self) -> np.ndarray:
-        """Each pond its water or drained bed; dykes and the districts' roads around them."""
+        """Ponds with water or a drained bed, and dykes around them."""
         state = 0.4 + 0.18 * self.field("pond practice", 420)
         state += 0.15 * self.contrast("pond") * self.parcel("pond state")
         state += 0.04 * self.contrast("pond patch") * self.field("pond patches", 35)
@@ -103,7 +104,7 @@ class _Cover:
         return _blend(water, dyke, _within(self.ground.parcels.edge, width))
 
     def mudflat(self) -> np.ndarray:
-        """Wet near the water, drier inland, with patches, ripples and films of algae."""
+        """Mud that is wet near the water and drier inland, with patches, ripples and algae."""
         share = self.ground.inland / (0.08 * self.ground.frame.depth)
         dry = 0.1 + 0.5 * share + 0.22 * self.field("mud patches", 110)
         dry += 0.14 * self.contrast("mud") * self.field("mud ripples", 28)
@@ -112,14 +113,14 @@ class _Cover:
         return _blend(mud, _column(_CANOPY), film)
 
     def mangrove(self) -> np.ndarray:
-        """Crowns and gaps; denser and taller stands here and there."""
+        """Crowns and gaps, in stands of different density."""
         density = 0.72 + 0.15 * self.field("stand density", 260) + 0.1 * self.field("stand", 70)
         crowns = density + 0.14 * self.contrast("crown") * self.field("crowns", 16)
         canopy = _along((_WET_MUD, _SHADE, _CANOPY), crowns)
         return _blend(canopy, _column(_TURBID), 0.6 * _within(self.ground.bank, 4.0))
 
     def rice(self) -> np.ndarray:
-        """Parcels by growth stage, neighbours planted at about the same time; thin bunds."""
+        """Parcels by growth stage, similar among neighbours, with narrow bunds."""
         stage = 0.47 + self.date + 0.22 * self.field("planting", 420)
         stage += 0.12 * self.contrast("rice parcel") * self.parcel("rice stage")
         stage += 0.045 * self.contrast("rice stand") * self.field("rice stand", 26)
@@ -128,7 +129,7 @@ class _Cover:
         return _blend(crop, bund, _within(self.ground.parcels.edge, 3.0))
 
     def built(self) -> np.ndarray:
-        """House plots: roofs, yards and gardens, and streets between them."""
+        """House plots of roofs, yards and gardens, and streets between them."""
         kind = self.plot("roof") + 0.15 * self.field("quarter", 420)
         spectra = np.array([_GARDEN, _RUST_ROOF, _STREET, _DARK_ROOF, _BRIGHT_ROOF])
         plots = np.moveaxis(spectra[np.digitize(kind, (0.4, 0.6, 0.8, 0.93))], -1, 0)
@@ -138,14 +139,14 @@ class _Cover:
         return _blend(plots, _column(_STREET), _within(self.ground.plots.edge, 2.5))
 
     def water(self) -> np.ndarray:
-        """Turbid near the shore and in the rivers, clearer at sea, in plumes."""
+        """Water that is turbid near the shore and in rivers, clearer at sea, with plumes."""
         frame = self.ground.frame
         away = np.clip(-self.ground.inland / (0.25 * frame.depth), 0, 1)
-        # The longshore current draws the plumes out along the coast.
+        # The longshore current stretches plumes along the coast.
         plumes = self.draws.field("plumes", frame.x / 3, frame.y, 220)
         turbid = 0.78 - 0.5 * away + 0.13 * plumes
         turbid += 0.06 * self.field("eddies", 90)
-        # Swell runs onto the shore in crests.
+        # Swell has crests parallel to the shore.
         swell = self.draws.field("swell", frame.x / 4, frame.y, 18)
         turbid += 0.05 * self.contrast("water") * swell
         return _along((_CLEAR, _GREEN, _TURBID, _SILTY), turbid)
@@ -156,7 +157,7 @@ def _column(spectrum: tuple[float, ...]) -> np.ndarray:
 
 
 def _along(spectra: tuple[tuple[float, ...], ...], t: np.ndarray) -> np.ndarray:
-    """The spectrum at `t` on the way from the first (0) to the last (1) of `spectra`."""
+    """The spectrum at `t`, interpolated from the first (0) to the last (1) of `spectra`."""
     stops = np.linspace(0, 1, len(spectra))
     return np.stack([np.interp(t, stops, band) for band in zip(*spectra, strict=True)])
 
@@ -166,7 +167,86 @@ def _blend(below: np.ndarray, above: np.ndarray, share: np.ndarray) -> np.ndarra
 
 
 def _within(edge: np.ndarray, half_width: np.ndarray | float) -> np.ndarray:
-    """The share of a pixel that a line of some half width covers, `edge` metres away."""
+    """The share of a pixel that a line at a distance of `edge` metres covers."""
     return np.clip((half_width + PIXEL / 2 - edge) / PIXEL, 0, 1) * np.minimum(
         1, 2 * np.asarray(half_width) / PIXEL
     )
+
+
+_HAZE_COLOUR = np.array([1.0, 0.72, 0.5, 0.25])  # scattering decreases with wavelength
+
+
+@dataclass(frozen=True)
+class Radiometry:
+    """The radiometry of one image: illumination, atmosphere, optics, calibration and noise.
+
+    Attributes:
+        gain, offset: one value per band: calibration, and errors of the atmospheric correction.
+        haze: mean path reflectance in the blue band; it varies over some kilometres.
+        drift: relative amplitude of the illumination over some kilometres.
+        blur: standard deviation of the point spread function in pixels.
+        noise: standard deviation of the sensor noise in reflectance, for a dark pixel.
+        date: shift of the rice calendar, as a share of the season.
+    """
+
+    gain: tuple[float, ...]
+    offset: tuple[float, ...]
+    haze: float
+    drift: float
+    blur: float
+    noise: float
+    date: float
+
+    @classmethod
+    def draw(cls, index: int, draws: Draws) -> Radiometry:
+        """The random radiometry of image `index`."""
+        rng = draws.generator("radiometry", index)
+        sun = rng.normal(1, 0.05)
+        return cls(
+            gain=tuple(sun * rng.normal(1, 0.03, 4)),
+            offset=tuple(rng.normal(0, 0.003, 4)),
+            haze=rng.uniform(0.004, 0.022),
+            drift=rng.uniform(0.02, 0.05),
+            blur=rng.uniform(0.55, 0.8),
+            noise=rng.uniform(0.0015, 0.003),
+            date=rng.normal(0, 0.05),
+        )
+
+
+def observe(
+    surface: np.ndarray, radiometry: Radiometry, frame: Frame, index: int, draws: Draws
+) -> np.ndarray:
+    """The reflectance that image `index` measures, float32, 4 × size × size.
+
+    Args:
+        surface: true surface reflectance, 4 × size × size.
+        radiometry: radiometry of the image.
+        frame: window of the image.
+        index: number of the image, which selects its haze, illumination and noise.
+        draws: random numbers of the coast.
+    """
+    blurred = gaussian_filter(surface, radiometry.blur, axes=(1, 2), mode="nearest")
+    sun = 1 + radiometry.drift * draws.field(f"sun {index}", frame.x, frame.y, 1500)
+    haze = radiometry.haze * (1 + 0.4 * draws.field(f"haze {index}", frame.x, frame.y, 1200))
+    path = np.clip(haze, 0, None) * _HAZE_COLOUR[:, None, None]
+    gain, offset = (
+        np.array(values)[:, None, None] for values in (radiometry.gain, radiometry.offset)
+    )
+    seen = gain * (blurred * sun + path * (1 - blurred)) + offset
+    # Shot noise has a variance that grows with the signal.
+    noise = radiometry.noise * np.sqrt(0.5 + 5 * np.clip(seen, 0, None))
+    seen += noise * draws.generator("noise", index).standard_normal(seen.shape)
+    return seen.astype(np.float32)
+
+
+def swath(index: int, size: int, draws: Draws) -> np.ndarray:
+    """Mask of the pixels that image `index` covers, bool, size × size.
+
+    A slanted swath edge cuts off a strip of every third image, less than a tenth of it.
+    """
+    if index % 3:
+        return np.ones((size, size), dtype=bool)
+    rng = draws.generator("swath", index)
+    row, column = np.mgrid[:size, :size]
+    edge = size * rng.uniform(0.02, 0.04) + row * rng.uniform(0.05, 0.12)
+    return column >= edge if rng.random() < 0.5 else size - 1 - column >= edge

@@ -1,4 +1,4 @@
-"""Arithmetic with the codes of pictures: paths between them, and what makes a class."""
+"""Arithmetic with the codes of images: interpolation, class means, and samples of a class."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from outcrop.generative.model import VaeGanModel
+from outcrop.generative.run import VaeGanModel
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import track
 
@@ -16,22 +16,22 @@ _STRAIGHT = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Codes:
-    """What an encoder says of some pictures.
+    """The Gaussian distributions of the codes of N images.
 
     Attributes:
-        mean, variance: float32, `N × latent`, of the Gaussian of each picture's code.
+        mean, variance: float32, `N × latent`.
     """
 
     mean: np.ndarray
     variance: np.ndarray
 
     def __getitem__(self, index: np.ndarray) -> Codes:
-        """Those of some of the pictures, by index or mask."""
+        """The codes of some of the images, by index or mask."""
         return Codes(self.mean[index], self.variance[index])
 
 
 def codes_of(model: VaeGanModel, patches: PatchSet, index: np.ndarray) -> Codes:
-    """The codes of the patches at `index`, which are read piece by piece.
+    """The codes of the patches at `index`, which are read in pieces.
 
     Raises:
         OutcropError: a GAN, which has no encoder; patches of another shape.
@@ -43,24 +43,23 @@ def codes_of(model: VaeGanModel, patches: PatchSet, index: np.ndarray) -> Codes:
     return Codes(found[0], np.exp(found[1]))
 
 
-def path(one: np.ndarray, other: np.ndarray, steps: int) -> np.ndarray:
-    """Codes on the way from one to another, both ends included.
+def interpolate(one: np.ndarray, other: np.ndarray, steps: int) -> np.ndarray:
+    """Codes from one to another, with both ends, by spherical interpolation.
 
-    The way is an arc (spherical interpolation), because codes of many dimensions lie near a sphere:
-    the middle of a straight line is nearer to the origin than nearly all codes that the decoder has
-    learnt to draw. Where the codes point in the same or in opposite directions, there is no one arc
-    and the way is straight.
+    Codes of many dimensions lie near a sphere. The middle of a straight line is closer to the
+    origin than nearly all codes that the decoder was trained on. If the codes point in the same or
+    in opposite directions, the arc is not unique, and the interpolation is linear.
 
     Source: White 2016, Sampling generative networks (arXiv:1609.04468), section 2.1.
 
     Args:
         one, other: float, `latent`.
-        steps: how many codes, two or more.
+        steps: number of codes, two or more.
 
     Returns:
-        As the ends, `steps × latent`.
+        `steps × latent`, of the type of the ends.
 
-    >>> path(np.array([1.0, 0.0]), np.array([0.0, 1.0]), 3).round(3)
+    >>> interpolate(np.array([1.0, 0.0]), np.array([0.0, 1.0]), 3).round(3)
     array([[1.   , 0.   ],
            [0.707, 0.707],
            [0.   , 1.   ]])
@@ -77,18 +76,18 @@ def path(one: np.ndarray, other: np.ndarray, steps: int) -> np.ndarray:
 
 
 def class_means(codes: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """The mean code of each class; from one to another leads the vector of an attribute.
+    """The mean code of each class. Differences between them are attribute vectors.
 
-    Source: Larsen et al. 2016 (arXiv:1512.09300), section 4.2, there of pictures with and without
-    an attribute.
+    Source: Larsen et al. 2016 (arXiv:1512.09300), section 4.2, for images with and without an
+    attribute.
 
     Args:
-        codes: float, `N × latent`, the means of the pictures' codes.
+        codes: float, `N × latent`, the means of the images' codes.
         labels: int, `N`.
-        classes: how many.
+        classes: number of classes.
 
     Returns:
-        float32, `classes × latent`; NaN for a class without pictures.
+        float32, `classes × latent`; NaN for a class without images.
     """
     member = np.eye(classes, dtype=np.float64)[:, labels]
     with np.errstate(invalid="ignore"):
@@ -97,10 +96,10 @@ def class_means(codes: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarr
 
 
 def class_gaussian(codes: Codes) -> tuple[np.ndarray, np.ndarray]:
-    """One Gaussian for the codes of all pictures of a class.
+    """One Gaussian distribution for the codes of all images of a class.
 
-    It has the mean and the covariance of the mixture of all their Gaussians: that of the means,
-    shrunk towards a sphere so that it can be had from few pictures, and the mean of the variances.
+    It has the mean and the covariance of the mixture of their Gaussians: the covariance of the
+    means, with shrinkage so that few images suffice, plus the mean of the variances.
 
     Source: Ledoit and Wolf 2004 (Journal of Multivariate Analysis 88, 365-411) for the shrinkage.
 
@@ -117,20 +116,20 @@ def class_gaussian(codes: Codes) -> tuple[np.ndarray, np.ndarray]:
 def class_samples(
     model: VaeGanModel, patches: PatchSet, index: np.ndarray, number: int, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """New pictures of each class, from codes like those of the pictures at `index`.
+    """Samples of each class, from random codes with the distribution of the class.
 
-    Codes are drawn from `class_gaussian`, of one class without regard to the others.
+    Codes are drawn from the `class_gaussian` of each class.
 
     Args:
-        model: with an encoder.
-        patches: of the classes.
-        index: which of them to draw after, as a rule the training side.
-        number: of pictures of each class.
-        seed: of the codes.
+        model: model with an encoder.
+        patches: patches with labels.
+        index: patches that give the distributions, usually the training side.
+        number: number of samples of each class.
+        seed: random seed of the codes.
 
     Returns:
-        Pictures, `M × bands × size × size` in the patches' units and number type, and their labels,
-        int64, `M`, class by class. A class of which there is none at `index` is left out.
+        Images, `M × bands × size × size` in the units and number type of the patches, and their
+        labels, int64, `M`, class by class. Classes without patches at `index` are left out.
 
     Raises:
         OutcropError: a GAN, which has no encoder; patches of another shape.

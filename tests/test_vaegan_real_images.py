@@ -1,4 +1,4 @@
-"""Photographs and ground, learnt for some hundred steps by networks that see them as they are."""
+"""A short training on photographs, or on a synthetic coast."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from outcrop.generative.network import VaeGan
-from outcrop.generative.recipe import VaeGanRecipe
 from outcrop.generative.run import VaeGanRun
-from outcrop.generative.training.engine import train_vaegan
+from outcrop.generative.settings import VaeGan, VaeGanRecipe
+from outcrop.generative.training import train_vaegan
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.collection import from_collection
 from outcrop.patches.cut import cut
@@ -23,14 +22,14 @@ from outcrop.synthetic.coast import make_coast
 from outcrop.training.engine import train
 from outcrop.training.recipe import Augmentation, Recipe
 from tests.shared import DATA
-from tests.tiny_pictures import CPU
+from tests.tiny_generative import CPU
 
 PHOTOGRAPHS, PATCHES = 300, 500
 
 
 @dataclass(frozen=True, eq=False)
 class Learnt:
-    """A run, its held-out pictures and as many samples, in -1 to 1."""
+    """A run, its held-out images and as many samples, from -1 to 1."""
 
     run: VaeGanRun
     held_out: np.ndarray
@@ -76,22 +75,22 @@ def learnt(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     )
     model, held_out = run.model, patches.take(split.validation)
     samples = model.sample(len(held_out), seed=1)
-    return Learnt(run, model.in_range(held_out), model.in_range(samples))
+    return Learnt(run, model.normalised(held_out), model.normalised(samples))
 
 
-def test_reconstructions_come_nearer_to_held_out_pictures(learnt: Learnt) -> None:
+def test_reconstructions_of_held_out_images_improve(learnt: Learnt) -> None:
     errors = [epoch.feature_error for epoch in learnt.run.metrics]
-    # With other seeds 0.4 to 0.8 of it; from one epoch to the next it swings.
+    # Other seeds give 0.4 to 0.8 of the first error; it varies between epochs.
     assert np.median(errors[len(errors) // 2 :]) < 0.9 * errors[0], errors
 
 
-def test_samples_have_the_colours_and_the_grain_of_real_pictures(learnt: Learnt) -> None:
+def test_samples_have_the_colours_and_the_roughness_of_real_images(learnt: Learnt) -> None:
     real, drawn = learnt.held_out, learnt.samples
     np.testing.assert_allclose(drawn.mean((0, 2, 3)), real.mean((0, 2, 3)), atol=0.25)
     assert 0.3 < drawn.std() / real.std() < 2
-    assert 0.5 < grain(drawn) / grain(real) < 2
+    assert 0.5 < roughness(drawn) / roughness(real) < 2
 
 
-def grain(pictures: np.ndarray) -> float:
-    """How much neighbouring pixels differ, 0 to 2: little in what is blurred, much in noise."""
-    return float(np.abs(np.diff(pictures, axis=3)).mean())
+def roughness(images: np.ndarray) -> float:
+    """Mean difference of neighbouring pixels, 0 to 2: small for blur, large for noise."""
+    return float(np.abs(np.diff(images, axis=3)).mean())

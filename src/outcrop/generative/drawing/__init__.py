@@ -1,1 +1,0 @@
-"""What a trained VAE-GAN draws, and whether it is any good."""

@@ -1,1 +1,0 @@
-"""Patches and a split become networks that have learnt the pictures."""

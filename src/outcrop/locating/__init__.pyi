@@ -1,0 +1,3 @@
+"""Search for the origin of patches, in volumes or scenes."""
+
+from .located import Located as Located
