@@ -469,7 +469,7 @@ ROWS = {
         "damaged-results/results.jsonl", "line 1: is not a result", "delete it"),
     "table of damaged results": ("reproduce --table -o damaged-results",
         "damaged-results/results.jsonl", "line 1: is not a result", "delete it"),
-    "table of nothing": ("reproduce --table -o none", "none/results.jsonl", "no such results",
+    "table of nothing": ("reproduce --table -o none", "none/results.jsonl", "no such file",
         "outcrop reproduce NAME"),
     "table of no lines": ("reproduce --table -o no-results", "no-results/results.jsonl", "empty"),
     "table of one not run": ("reproduce fast --table -o no-results", "nothing of fast",

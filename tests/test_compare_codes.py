@@ -1,4 +1,4 @@
-"""Codes of a picture model as what the classical classifiers see in a comparison."""
+"""Codes of an encoder as features of the classical models of a comparison."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def written(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("model.safetensors")}
 
 
-def test_each_kind_of_baseline_takes_part_once_more(made):
+def test_each_kind_of_baseline_is_also_fitted_to_codes(made):
     comparison, folder = made
     assert {row.title for row in comparison.rows} == {
         "ResNet-8, patch",
@@ -92,7 +92,7 @@ def test_each_kind_of_baseline_takes_part_once_more(made):
     assert scores(read_comparison(folder)) == scores(comparison)
 
 
-def test_what_it_says_is_what_the_baseline_says_of_the_codes(made, patches, split):
+def test_predictions_are_those_of_the_baseline_on_the_codes(made, patches, split):
     _, folder = made
     encoder = read_vaegan_run(folder / "encoder", "cpu").model
     seen, unseen = (
@@ -104,7 +104,7 @@ def test_what_it_says_is_what_the_baseline_says_of_the_codes(made, patches, spli
         np.testing.assert_array_equal(said[CODED][0], fitted.predict(unseen))
 
 
-def test_the_encoder_of_each_split_has_learnt_its_training_side(made, patches, split):
+def test_the_encoder_is_trained_on_the_training_patches_of_each_split(made, patches, split):
     _, folder = made
     for name, wanted in (
         ("encoder", split),
@@ -113,7 +113,7 @@ def test_the_encoder_of_each_split_has_learnt_its_training_side(made, patches, s
         np.testing.assert_array_equal(read_split(folder / name / "split.json").sides, wanted.sides)
 
 
-def test_validation_images_teach_the_encoder_nothing(made, patches, split, tmp_path):
+def test_validation_images_do_not_affect_the_encoder(made, patches, split, tmp_path):
     comparison, folder = made
     spoiled = patches.images.copy()
     spoiled[split.validation] = 1e4
@@ -126,7 +126,7 @@ def test_validation_images_teach_the_encoder_nothing(made, patches, split, tmp_p
     assert scores(other) != scores(comparison)
 
 
-def test_an_encoder_can_be_added_and_not_taken_away(made, patches, split, tmp_path):
+def test_an_encoder_can_be_added_but_not_removed(made, patches, split, tmp_path):
     whole, _ = made
     folder = tmp_path / "c"
     compare(patches, split, folder, NETWORK, RECIPE)
@@ -138,14 +138,14 @@ def test_an_encoder_can_be_added_and_not_taken_away(made, patches, split, tmp_pa
     again = compare(patches, split, folder, NETWORK, RECIPE, resume=True, encoder=ENCODER)
     assert scores(again) == scores(whole)
     assert written(folder) == after
-    with pytest.raises(OutcropError, match="go on with `outcrop generative compare"):
+    with pytest.raises(OutcropError, match="continue with `outcrop generative compare"):
         compare(patches, split, folder, NETWORK, RECIPE, resume=True)
     wider = replace(ENCODER, picture_network=VaeGan(latent=8, filters=4))
     with pytest.raises(OutcropError, match=r"network\.latent was 4, is 8"):
         compare(patches, split, folder, NETWORK, RECIPE, resume=True, encoder=wider)
 
 
-def test_a_comparison_goes_on_where_its_encoders_stopped(
+def test_an_interrupted_comparison_with_encoders_is_resumed(
     made, patches, split, tmp_path, monkeypatch
 ):
     whole, _ = made
@@ -184,12 +184,12 @@ def test_the_command_line_to_the_page(home, monkeypatch, capfd):
     assert len(read_vaegan_run("by-line/encoder", "cpu").metrics) == 2
     assert run("report by-line") == 0
     page = Path("by-line/report.html").read_text()
-    # What the patches decided is written out.
+    # Defaults that depend on the patches are stored.
     decided = "--crop 0 --rotate true --gain 0.0 --jitter 0.0"
     assert f"{options.replace('--device', f'{decided} --device')} {theirs} --output NEW</" in page
 
 
-def test_the_page_says_where_options_cannot(made, tmp_path):
+def test_the_page_notes_an_encoder_that_options_cannot_describe(made, tmp_path):
     folder = tmp_path / "c"
     shutil.copytree(made[1], folder)
     remark = "the encoder's recipe, encoder/config.json, is another"
@@ -202,7 +202,7 @@ def test_the_page_says_where_options_cannot(made, tmp_path):
 
 
 def brightness(images):
-    """The mean of each band, as features that nothing learnt."""
+    """The mean of each band, as features without training."""
     return images.mean(axis=(2, 3))
 
 
@@ -214,7 +214,7 @@ def flat(images):
     return images.mean(axis=(1, 2, 3))
 
 
-def test_a_function_of_images_takes_part_too(patches, split, tmp_path):
+def test_a_function_of_images_is_an_encoder(patches, split, tmp_path):
     folder = tmp_path / "c"
     found = compare(patches, split, folder, NETWORK, RECIPE, encoder=brightness)
     (row,) = [one for one in found.rows if one.features == "brightness"]
@@ -229,7 +229,7 @@ def test_a_function_of_images_takes_part_too(patches, split, tmp_path):
         np.testing.assert_array_equal(said[row.title][0], fitted.predict(unseen))
     page = html.unescape(write_report(folder).read_text())
     assert "outcrop compare PATCHES" in page
-    assert "an encoder of yours is named in Python only" in page
+    assert "your own encoder can be passed in Python only" in page
     again = compare(patches, split, folder, NETWORK, RECIPE, resume=True, encoder=brightness)
     assert scores(again) == scores(found)
     with pytest.raises(OutcropError, match="with the features brightness, not contrast"):
@@ -238,15 +238,15 @@ def test_a_function_of_images_takes_part_too(patches, split, tmp_path):
 
 @pytest.mark.parametrize(
     ("encoder", "message"),
-    [(flat, r"flat gives .* shape"), (VaeGanPlan, "take a plan"), (7, "take a plan")],
+    [(flat, r"flat returns .* shape"), (VaeGanPlan, "pass a plan"), (7, "pass a plan")],
 )
-def test_an_encoder_that_is_none_is_refused(patches, split, tmp_path, encoder, message):
+def test_a_wrong_encoder_raises_an_error(patches, split, tmp_path, encoder, message):
     with pytest.raises(OutcropError, match=message):
         compare(patches, split, tmp_path / "c", NETWORK, RECIPE, encoder=encoder)
     assert not (tmp_path / "c").exists()
 
 
-def test_a_plan_learns_features_as_comparisons_want_them():
+def test_a_vaegan_plan_fulfils_the_contract_of_encoders():
     assert isinstance(ENCODER, LearntFeatures)
     assert ENCODER.title == "VAE-GAN code"
 
@@ -272,5 +272,5 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_bad_input_is_told_in_a_line(home, name, monkeypatch, capfd):
+def test_bad_input_gives_one_error_line(home, name, monkeypatch, capfd):
     check_refused(home, monkeypatch, capfd, *REFUSED[name])

@@ -99,8 +99,8 @@ def test_a_cube(here):
     assert set(np.unique(classes)) <= {1, 2, 3, 4}
 
 
-def test_an_interrupted_map_goes_on(here):
-    """Ctrl-C in a process of its own: one line says what is kept, and --resume ends it."""
+def test_an_interrupted_map_is_resumed(here):
+    """Ctrl-C in a separate process: one line names kept windows, --resume completes the map."""
     assert run("coast --images 1 --size 400 -o big") == 0
     command = "map run big/coast-1.tif -o big.tif --method patches --window 1 --device cpu"
     process = subprocess.Popen(argv(command), stderr=subprocess.PIPE, text=True, env=ALONE)
@@ -111,7 +111,7 @@ def test_an_interrupted_map_goes_on(here):
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "windows are done and kept; --resume goes on with them" in told
+    assert "finished windows are kept; continue with --resume" in told
     assert "Traceback" not in told
     before = {path.name: path.stat().st_mtime_ns for path in kept.glob("*.npz")}
     assert not Path("big.tif").exists()
@@ -139,22 +139,22 @@ def test_an_interrupted_map_goes_on(here):
         ("run coast/coast-1.tif -o x.tif --polygons coast/labels.gpkg", ("exists already",)),
         ("run cube/cube.npy -o x.zarr", ("--axis", "is missing")),
         ("cube-run cube/cube.npy --axis 0 -o x.zarr --sieve 4", ("--sieve", "a volume")),
-        ("cube-run cube/cube.npy --axis 0 -o x.sgy", ("x.sgy", "SEG-Y", "take .zarr")),
+        ("cube-run cube/cube.npy --axis 0 -o x.sgy", ("x.sgy", "SEG-Y", "use .zarr")),
         ("cube-run cube/cube.npy --axis 7 -o x.zarr", ("no axis 7",)),
         ("cube-run cube/cube.npy cube/classes.npy --axis 0 -o x.zarr", ("one at a time",)),
         ("cube-run coast/coast-1.tif -o x.tif", ("has 4 bands", "--bands", "--band-names")),
         ("run coast/coast-1.tif truncated.tif -o x.tif", ("truncated.tif",)),
     ],
 )
-def test_what_cannot_be_mapped_is_told_in_one_line(here, monkeypatch, capfd, words, pieces):
+def test_wrong_arguments_give_one_error_line(here, monkeypatch, capfd, words, pieces):
     if "truncated" in words:
         source = Path("coast/coast-1.tif").read_bytes()
         Path("truncated.tif").write_bytes(source[: len(source) // 2])
     check_refused(here, monkeypatch, capfd, f"map {words}", *pieces)
 
 
-def test_a_damaged_scene_keeps_what_was_done(here, capfd):
-    """The file ends early: the error names it, and no map appears."""
+def test_a_damaged_scene_keeps_finished_windows(here, capfd):
+    """The file is truncated: the error names it, and no map is written."""
     shutil.copy("coast/coast-1.tif", "cut.tif")
     with rasterio.open("cut.tif") as dataset:
         size = dataset.height

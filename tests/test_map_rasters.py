@@ -21,7 +21,7 @@ def test_classes_are_matched_by_name_and_not_by_value(tmp_path):
     assert found.left_out == {"where the map has no data": 1}
 
 
-def test_a_class_of_the_truth_that_the_map_does_not_know_is_always_wrong(tmp_path):
+def test_a_class_only_in_the_truth_is_always_wrong(tmp_path):
     mapped = tagged(tmp_path / "map.tif", [[1, 2]], ["rice", "water"])
     truth = tagged(tmp_path / "truth.tif", [[1, 3]], ["rice", "water", "cloud"])
     found = assess(mapped, truth)
@@ -54,7 +54,7 @@ def test_memory_does_not_grow_with_the_map(tmp_path):
 
 def test_errors(tmp_path):
     plain = write_raster(tmp_path / "plain.tif", np.array([[1, 2]], np.uint8))
-    with pytest.raises(OutcropError, match="no class map"):
+    with pytest.raises(OutcropError, match="is not a class map"):
         map_classes(plain)
     (tmp_path / "text.tif").write_text("no raster")
     for name, words in (("nothing.tif", "no such file"), ("text.tif", "not a raster")):

@@ -140,6 +140,6 @@ def test_a_map_without_data_has_no_polygons(tmp_path):
 
 def test_polygons_of_what_is_no_class_map_are_refused(tmp_path):
     path = write_raster(tmp_path / "scene.tif", noise())
-    with pytest.raises(OutcropError, match="is no class map"):
+    with pytest.raises(OutcropError, match="is not a class map"):
         write_polygons(path, tmp_path / "map.gpkg")
     assert not (tmp_path / "map.gpkg").exists()

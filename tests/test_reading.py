@@ -27,7 +27,7 @@ from rasterio.vrt import WarpedVRT
 from shapely import box
 
 from outcrop.errors import OutcropError
-from outcrop.mapping.pictures import OfScene
+from outcrop.mapping.images import SceneImage
 from outcrop.mapping.scene import map_scene
 from outcrop.patches.cut import cut
 from outcrop.patches.reopen import reopen
@@ -142,7 +142,7 @@ def test_resolution_goes_with_patch_set_and_map(tmp_path, monkeypatch, capfd):
     with rasterio.open("m.tif") as dataset:
         assert dataset.shape == (30, 36)
     assert run(f"map run {files} --resolution finest -o n.tif") == 0
-    assert "pixels of 10 m, and the model was trained on 20 m" in capfd.readouterr().err
+    assert "pixels of 10 m, but the model was trained on pixels of 20 m" in capfd.readouterr().err
     with rasterio.open("n.tif") as dataset:
         assert dataset.shape == (60, 72)
     patches = cut(open_scenes(files.split(), reading=Reading("coarsest")), "l.gpkg", "class", 5)
@@ -475,7 +475,7 @@ def test_of_a_remote_scene_no_more_is_fetched_than_is_mapped(tmp_path):
 def test_an_extent_outside_the_scene_is_refused(tmp_path):
     path = write_raster(tmp_path / "a.tif", noise())
     for extent, message in (
-        ((0, 0, 1, 1), "lies outside .*a.tif, which covers 600000"),
+        ((0, 0, 1, 1), "is outside .*a.tif; use an extent within 600000"),
         ((5, 0, 1, 1), "smallest x and y"),
         ((1, 2, 3), "as 4 numbers"),
     ):
@@ -568,7 +568,7 @@ def test_another_mask_of_a_part_makes_another_mosaic_to_map(tmp_path):
     mask = write_raster(tmp_path / "m.tif", np.ones((1, 40, 50), "uint8"), transform=GRID)
     masked = Reading(mask=[str(mask)], mask_values=[3])
     plain, other = (
-        OfScene(lay_together([open_scene(far), open_scene(path, reading=reading)])).identity
+        SceneImage(lay_together([open_scene(far), open_scene(path, reading=reading)])).identity
         for reading in (Reading(), masked)
     )
     assert plain != other

@@ -27,7 +27,7 @@ def map_classes(path: str | Path) -> tuple[str, ...]:
     """The class names of a map that `map_scene` wrote, in the order of its values.
 
     Raises:
-        OutcropError: the file is missing, or is no class map.
+        OutcropError: the file is missing, or is not a class map.
     """
     with open_raster(path) as dataset:
         tags, dtype = dataset.tags(1), dataset.dtypes[0]
@@ -35,7 +35,7 @@ def map_classes(path: str | Path) -> tuple[str, ...]:
     while f"CLASS_{len(names) + 1}" in tags:
         names.append(tags[f"CLASS_{len(names) + 1}"])
     if not names or dtype != "uint8":
-        raise OutcropError(path, "is no class map; make one with `outcrop map`")
+        raise OutcropError(path, "is not a class map; make one with `outcrop map`")
     return tuple(names)
 
 
@@ -56,18 +56,20 @@ def count_classes(path: str | Path) -> np.ndarray:
     """Pixels of each class of a map: int64, `K`; pixels without data are not counted.
 
     Raises:
-        OutcropError: the map has values that are no class of it.
+        OutcropError: the map has values without a class name.
     """
     counts = count_values(path)
     known = len(map_classes(path)) + 1
     if counts[known:].any():
         beyond = ", ".join(map(str, known + np.flatnonzero(counts[known:])))
-        raise OutcropError(path, f"has no name for the values {beyond}; give its band the tags")
+        raise OutcropError(
+            path, f"has no class name for the values {beyond}; add tags CLASS_n to its band"
+        )
     return counts[1:known]
 
 
 def share_outside(path: str | Path) -> float:
-    """The share of a map's pixels that lie outside the area of applicability; NaN if none has data.
+    """Share of a map's pixels outside the area of applicability; NaN if no pixel has data.
 
     Args:
         path: the layer "dissimilarity" that `map_scene` wrote.
@@ -81,11 +83,11 @@ def share_outside(path: str | Path) -> float:
 
 
 def class_hectares(path: str | Path, counts: np.ndarray, areas: PixelAreas) -> np.ndarray:
-    """True hectares of each class of a map: float64, `K`; NaN where areas are unknown.
+    """True hectares of each class of a map: float64, `K`; NaN if areas are unknown.
 
     Args:
-        counts: int, `K`, as `count_classes` gives them.
-        areas: of the map's pixels.
+        counts: int, `K`, result of `count_classes`.
+        areas: areas of the map's pixels.
     """
     if areas.are_equal:
         return counts * areas.constant / _HECTARE
@@ -100,22 +102,22 @@ def class_hectares(path: str | Path, counts: np.ndarray, areas: PixelAreas) -> n
 
 @contextmanager
 def open_raster(path: str | Path) -> Iterator[Any]:
-    """A raster file as an open rasterio dataset.
+    """Open a raster file as a rasterio dataset.
 
     Raises:
-        OutcropError: the file is missing, or is no raster, or is damaged.
+        OutcropError: the file is missing, is not a raster, or is damaged.
     """
     import rasterio
     from rasterio.errors import RasterioError
 
     if not Path(path).exists():
-        raise OutcropError(path, "no such file")
+        raise OutcropError(path, "no such file; check the name")
     try:
         with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), rasterio.open(path) as dataset:
             yield dataset
     except RasterioError:
         raise OutcropError(
-            path, "is not a raster that GDAL can read, or is damaged; export it anew"
+            path, "is not a raster that GDAL can read, or is damaged; export it again"
         ) from None
 
 
@@ -125,8 +127,8 @@ class OpenMap:
 
     Attributes:
         path: the file.
-        classes: the names of its classes; pixel value 1 is the first of them, 0 no data.
-        scene: its grid.
+        classes: class names; pixel value 1 is the first of them, 0 is no data.
+        scene: grid of the map.
     """
 
     path: Path
@@ -138,7 +140,7 @@ class OpenMap:
         """Pixels of each class: int64, `K`.
 
         Raises:
-            OutcropError: the map has values that are no class of it, or no pixel with a class.
+            OutcropError: the map has values without a class name, or no pixel with a class.
         """
         counts = count_classes(self.path)
         if not counts.any():
@@ -152,25 +154,25 @@ class OpenMap:
 
     @cached_property
     def hectares(self) -> np.ndarray:
-        """True hectares of each class: float64, `K`; NaN if areas are unknown."""
+        """True hectares of each class: float64, `K`; NaN if they are unknown."""
         return class_hectares(self.path, self.pixels, self.pixel_areas)
 
     @property
     def sizes(self) -> np.ndarray:
-        """The area of each class: hectares, or pixels where all pixels count as equal: `K`."""
+        """Size of each class, `K`: pixels if all pixels have the same area, otherwise hectares."""
         return self.pixels if self.pixel_areas.are_equal else self.hectares
 
     def pixel_sizes(self, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-        """Square metres of pixels, or 1 for each where all count as equal: float64, `N`."""
+        """Size of pixels: 1 if all have the same area, otherwise square metres; float64, `N`."""
         return np.ones(len(row)) if self.pixel_areas.are_equal else self.pixel_areas.at(row, column)
 
     def inside(self, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-        """Mask of the pixels that are on the map's grid."""
+        """Mask of the positions inside the map's grid."""
         tall, wide = self.scene.height, self.scene.width
         return (row >= 0) & (row < tall) & (column >= 0) & (column < wide)
 
     def at(self, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-        """Pixel values, uint8, at pixels inside the grid; read in windows of bounded size."""
+        """Pixel values, uint8, at positions inside the grid; read in windows of bounded size."""
         values = np.full(len(row), NODATA, np.uint8)
         with open_raster(self.path) as dataset:
             for window in windows(dataset):
@@ -187,13 +189,13 @@ class OpenMap:
         return max(self._sides)
 
     def block_of(self, row: np.ndarray, column: np.ndarray, metres: float) -> np.ndarray:
-        """The number of the block of ground that the middles of pixels lie in.
+        """Number of the spatial block that contains the centre of each pixel.
 
-        Blocks are the squares of a grid from the map's upper-left corner: along its rows and
-        columns if its own system is true in metres, else in `Scene.metric_crs`.
+        Blocks are squares from the map's upper-left corner: along its rows and columns if its
+        coordinate reference system has true metres, otherwise in `Scene.metric_crs`.
 
         Args:
-            metres: side of a block.
+            metres: side of a block in metres.
         """
         down, right = (np.maximum(z // metres, 0) for z in self._from_corner(row, column))
         most = self._sides[1] // metres
@@ -201,7 +203,7 @@ class OpenMap:
 
     @cached_property
     def _sides(self) -> tuple[float, float]:
-        """The most that any pixel lies below and to the right of the map's corner, in metres."""
+        """Largest distances in metres of any pixel from the map's corner: down and to the right."""
         rows, columns = (
             np.linspace(-0.5, length - 0.5, 33) for length in (self.scene.height, self.scene.width)
         )
@@ -210,12 +212,12 @@ class OpenMap:
         return float(np.nanmax(down)), float(np.nanmax(right))
 
     def _from_corner(self, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Metres below and to the right of the map's corner."""
+        """Distances in metres from the map's corner: down and to the right."""
         a, b, _, d, e, _ = self.scene.transform
         if self.scene.metric_crs == self.scene.crs:
             return (row + 0.5) * float(np.hypot(b, e)), (column + 0.5) * float(np.hypot(a, d))
         left, top = self._corner
-        x, y = self._way.transform(*self.scene.xy(row, column))
+        x, y = self._to_metric.transform(*self.scene.xy(row, column))
         return top - y, x - left
 
     @cached_property
@@ -225,12 +227,12 @@ class OpenMap:
             np.linspace(-0.5, length - 0.5, 33) for length in (self.scene.height, self.scene.width)
         )
         row, column = (z.ravel() for z in np.meshgrid(rows, columns, indexing="ij"))
-        x, y = self._way.transform(*self.scene.xy(row, column))
+        x, y = self._to_metric.transform(*self.scene.xy(row, column))
         finite = np.isfinite(x) & np.isfinite(y)
         return float(x[finite].min()), float(y[finite].max())
 
     @cached_property
-    def _way(self) -> Any:
+    def _to_metric(self) -> Any:
         from pyproj import Transformer
 
         return Transformer.from_crs(self.scene.crs, self.scene.metric_crs, always_xy=True)
@@ -255,16 +257,17 @@ def open_map(path: str | Path) -> OpenMap:
     """Open a class map that `outcrop map` wrote.
 
     Raises:
-        OutcropError: no such file, no class map, no coordinate reference system.
+        OutcropError: there is no such file; it is not a class map, or has no coordinate reference
+            system.
     """
     path = Path(path)
     if not path.exists():
         raise OutcropError(path, "no such file; make a map with `outcrop map`")
     classes = map_classes(path)
     if len(set(classes)) < len(classes):
-        raise OutcropError(path, "gives one name to several classes; correct its band's tags")
+        raise OutcropError(path, "has several classes of one name; correct the tags of its band")
     with open_raster(path) as dataset:
         if dataset.crs is None:
-            raise OutcropError(path, "has no coordinate reference system; write one into it")
+            raise OutcropError(path, "has no coordinate reference system; add one with gdal_edit")
     scene = open_grid(path)
     return OpenMap(path, classes, replace(scene, bands=scene.bands[:1]))

@@ -14,9 +14,9 @@ from outcrop.errors import OutcropError
 from outcrop.executors import Scheduler
 from outcrop.files import new_file, new_folder, write_json
 from outcrop.mapping.engine import finished
+from outcrop.mapping.images import VolumeImages
 from outcrop.mapping.job import Window
 from outcrop.mapping.layers import LAYERS, Layer
-from outcrop.mapping.pictures import OfVolume
 from outcrop.mapping.prepare import (
     Trained,
     Wanted,
@@ -49,28 +49,27 @@ def map_volume(
     scheduler: Scheduler | None = None,
     resume: bool = False,
 ) -> None:
-    """Write the class cube of a volume, of its own shape.
+    """Write the class cube of a volume; it has the shape of the volume.
 
-    The class of a sample is that of the patch of its slice that it is the centre of; patches over
-    a slice's edge are completed by mirroring. Samples without data have no class. All else is as
-    in `outcrop.mapping.scene.map_scene`, but for what is kept until the cube is whole: a slice at
-    a time, and a byte for each sample.
+    A sample gets the class of the patch around it in its slice. Patches over the edge of a slice
+    are completed by mirroring. Samples without data have no class. Otherwise it works like
+    `outcrop.mapping.scene.map_scene`. Until the cube is complete, finished slices and one byte per
+    sample are stored on disk.
 
     Args:
-        model: a classifier trained on patches of slices, or the run that holds it; or several.
-        volume: an open volume, or what `open_volume` opens.
-        axis: that the slices are across, from 0, as the patches were cut; None takes that of the
-            patches that the model was trained on.
-        output: the cube, uint8, 0 = no data, then the classes from 1; what it ends in is the
-            format: .zarr; .npy; .sgy or .segy, a copy of the SEG-Y input with other samples.
-        confidence, entropy, second, dissimilarity: further cubes, as of scenes.
-        step, overwrite, method, turns, scheduler, resume: as of scenes. Turned slices keep the
+        model: a model or run trained on patches of slices; or several.
+        volume: an open volume, or an argument of `open_volume`.
+        axis: axis across the slices, from 0, as for `cut_volume`; if None, that of the training
+            patches.
+        output: the cube, uint8, 0 = no data, then the classes from 1. Its ending sets the format:
+            .zarr; .npy; .sgy or .segy, a copy of the SEG-Y input with other samples.
+        confidence, entropy, second, dissimilarity: further cubes, as in `map_scene`.
+        step, overwrite, method, turns, scheduler, resume: see `map_scene`. Turned slices keep the
             order of samples.
 
     Raises:
         OutcropError: the model has several bands; slices are smaller than its patches, or across
-            another axis; it is not known which axis; an ending that tells no format; and as for
-            scenes.
+            another axis; the axis is unknown; the ending sets no format; and as for scenes.
     """
     volume = volume if isinstance(volume, Volume) else open_volume(volume)
     axis = _axis_of(first_of(model), volume) if axis is None else axis
@@ -78,37 +77,35 @@ def map_volume(
     files = layer_files(
         output, confidence=confidence, entropy=entropy, second=second, dissimilarity=dissimilarity
     )
-    pictures = OfVolume(volume, axis)
-    job = job_for(
-        model, pictures, tuple(files), method, turns, step, axis, window=max(pictures.shape)
-    )
+    images = VolumeImages(volume, axis)
+    job = job_for(model, images, tuple(files), method, turns, step, axis, window=max(images.shape))
     classes = job.predictor.classes
     check_cubes(files, volume, len(classes))
     check_files(files, (str(volume.path),), overwrite)
     for file in files.values():
         if file.is_dir() and file.suffix.lower() != ".zarr":
             raise OutcropError(file, "is a folder; name a file")
-    warn_if_dissimilar(model, job, pictures)
+    warn_if_dissimilar(model, job, images)
     (whole,) = job.tiling.windows
     slices = [replace(whole, index=k) for k in range(volume.shape[axis])]
-    with finished(job, pictures, slices, files["classes"], scheduler, resume) as store:
+    with finished(job, images, slices, files["classes"], scheduler, resume) as store:
         done = ((one, store.read(one)) for one in slices)
         write_cubes(files, volume, axis, classes, done, store.folder, overwrite)
 
 
 def _axis_of(model: Model, volume: Volume) -> int:
-    """The axis across which the slices of a volume are those of the training side.
+    """The axis across which the slices of a volume correspond to the training slices.
 
     Raises:
-        OutcropError: it is not known, or there are several.
+        OutcropError: it is unknown, or there are several.
     """
     known = model.trained_on
     axes: list[int] = []
     if known is not None and known.axes:
         axes = [axis for axis in range(3) if known.has_slices(volume.axes, axis)]
     if len(axes) != 1:
-        raise OutcropError("--axis", "is missing; pass the axis that the slices are across")
-    tell(f"slices across axis {axes[0]}, as the model was trained on")
+        raise OutcropError("--axis", "is missing; pass the axis across the slices")
+    tell(f"slices are across axis {axes[0]}, like those of the training")
     return axes[0]
 
 
@@ -118,30 +115,31 @@ Windows = Iterable[tuple[Window, np.ndarray]]
 
 
 def check_cubes(files: Mapping[str, Path], volume: Volume, classes: int) -> None:
-    """Refuse names whose endings tell no format, or one that the volume cannot be written in.
+    """Check that each name sets a format in which the volume can be written.
 
     Raises:
-        OutcropError: there is one.
+        OutcropError: a name does not.
     """
     for file in files.values():
         suffix = file.suffix.lower()
         if suffix not in _WRITERS:
-            raise OutcropError(file, f"its ending tells no format; take {', '.join(_WRITERS)}")
+            raise OutcropError(file, f"its ending sets no format; use {', '.join(_WRITERS)}")
         if _WRITERS[suffix] is not _write_segy:
             continue
         if not isinstance(volume.store, SegyStore):
             raise OutcropError(
-                file, f"needs the geometry of a SEG-Y file, and {volume.title} is none; take .zarr"
+                file,
+                f"needs the geometry of a SEG-Y file, but {volume.title} is not one; use .zarr",
             )
         most = volume.store.most
         if max(classes, 100, *(LAYERS[name].nodata for name in files)) > most:
             raise OutcropError(
-                file, f"holds numbers up to {most} alone, as {volume.title} does; take .zarr"
+                file, f"can hold only numbers up to {most}, like {volume.title}; use .zarr"
             )
 
 
 def is_cube(path: Path) -> bool:
-    """Whether this is a cube of classes, with the names of its classes beside it."""
+    """Whether a path is a class cube with the names of its classes beside it."""
     return path.suffix.lower() in _WRITERS and path.with_name(path.name + ".json").exists()
 
 
@@ -154,15 +152,15 @@ def write_cubes(
     scratch: Path,
     overwrite: bool,
 ) -> None:
-    """Write layers as cubes of the volume's shape; each appears under its name when it is whole.
+    """Write layers as cubes of the volume's shape; each is renamed to its name when complete.
 
-    Beside a cube of classes stands `NAME.json`, the list of their names from value 1 on.
+    Beside a cube of classes, `NAME.json` lists the class names from value 1.
 
     Args:
-        files: for each layer, by its name in `LAYERS` and in the order of `windows`, its file.
-        axis: that the slices are across.
+        files: path of each layer by its name in `LAYERS`, in the order of `windows`.
+        axis: axis across the slices.
         windows: slice by slice, uint8, `layers × height × width`.
-        scratch: a folder on the same disk, for cubes that are not whole yet.
+        scratch: folder on the same disk for unfinished cubes.
 
     Raises:
         OutcropError: the disk is full.
@@ -189,7 +187,7 @@ def _fill(cubes: Iterable[Path], volume: Volume, axis: int, windows: Windows) ->
     start = 0
     for window, layers in windows:
         waiting.append(layers)
-        # Across the last axis every slice lies all over the file.
+        # Slices across the last axis are scattered over the file, so several are written at once.
         if len(waiting) == _CHUNK or window.index == volume.shape[axis] - 1:
             for cube, values in zip(opened, np.stack(waiting, axis=1), strict=True):
                 cube[start : start + len(values)] = values
@@ -198,11 +196,11 @@ def _fill(cubes: Iterable[Path], volume: Volume, axis: int, windows: Windows) ->
 
 @dataclass(frozen=True)
 class _Cube:
-    """A cube that is to be written.
+    """A cube to be written.
 
     Attributes:
-        values: uint8, of the volume's shape; a mapped file.
-        classes: the names of its classes.
+        values: uint8, of the volume's shape; a memory-mapped file.
+        classes: class names.
     """
 
     values: np.memmap
@@ -220,9 +218,9 @@ def _write_zarr(path: Path, cube: _Cube, overwrite: bool) -> None:
     import zarr
 
     layer, values = cube.layer, cube.values
-    told = {"layer": layer.title, "nodata": layer.nodata, "axes": list(cube.volume.axes)}
+    attributes = {"layer": layer.title, "nodata": layer.nodata, "axes": list(cube.volume.axes)}
     if not layer.averages:
-        told |= {"classes": list(cube.classes)}
+        attributes |= {"classes": list(cube.classes)}
     with new_folder(path, overwrite) as temporary:
         array = zarr.create_array(
             store=temporary,
@@ -230,7 +228,7 @@ def _write_zarr(path: Path, cube: _Cube, overwrite: bool) -> None:
             chunks=tuple(min(_CHUNK, length) for length in values.shape),
             dtype="uint8",
             fill_value=layer.nodata,
-            attributes=told,
+            attributes=attributes,
             config={"write_empty_chunks": True},
         )
         for start in range(0, len(values), _CHUNK):

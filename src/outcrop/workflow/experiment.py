@@ -56,11 +56,12 @@ class Results(Tabular):
     Attributes:
         folder: the folder.
         patches: the patch set, `patches.zarr`.
-        folds: the spatial folds, `folds.json`; of one fold `split.json`.
-        comparison: all models, `comparison/`.
-        run: the model that has made the maps, `final/`: the one that cross-validation recommends,
-            or that `map_with` names, fitted anew to all labelled patches.
-        maps: class maps by scene name, `maps/`; beside each whose truth is known an assessment.
+        folds: the spatial folds, `folds.json`; a single fold is in `split.json`.
+        comparison: the comparison of all models, `comparison/`.
+        run: the run that made the maps, `final/`: the model recommended by cross-validation or
+            selected with `map_with`, fitted to all labelled patches.
+        maps: class maps by scene name, in `maps/`; maps with known truth have an assessment beside
+            them.
         truth: class rasters by scene name.
     """
 
@@ -95,29 +96,30 @@ def run_experiment(
     workers: int | None = None,
     scheduler: Scheduler | None = None,
 ) -> Results:
-    """Cut, split by ground, audit, compare the models, fit one to all labelled ground, and map.
+    """Cut patches, split them spatially, audit, compare models, fit one to all patches, and map.
 
     Args:
-        folder: gets everything; it stays when patches and split are in it, and each further step
-            appears there when it is whole.
-        resume: go on with an experiment that was interrupted, from the first step not done.
-        workers, scheduler: who trains the models (`outcrop.workflow.compare.compare`).
+        experiment: the plan.
+        folder: output folder. It is kept once patches and split are written; each further step is
+            added when it is complete.
+        resume: continue an experiment that was interrupted, from the first unfinished step.
+        workers, scheduler: see `outcrop.workflow.compare.compare`.
 
     Raises:
-        OutcropError: anything wrong with the input; `folder` exists and `resume` is false, or it
-            holds another experiment.
+        OutcropError: the input is wrong; `folder` exists and `resume` is false, or it has another
+            experiment.
     """
     folder = Path(folder)
     pick_device(experiment.recipe.machine.device)
     refuse_several(experiment.recipe.machine, "an experiment")
     if experiment.recipe.augmentation.slices:
-        raise OutcropError("--slices", "has no meaning for scenes; leave it out")
+        raise OutcropError("--slices", "has no effect on scenes; leave it out")
     if experiment.network is not None and experiment.size is not None:
         experiment.network.check_size((experiment.size, experiment.size))
     scenes = open_scenes(experiment.scenes, experiment.bands, experiment.crs, experiment.reading)
     names = [scene.name for scene in scenes]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise OutcropError(twice[0], "is named twice; name each scene once")
+        raise OutcropError(twice[0], "is given twice; give each scene once")
     _check_truth(experiment, len(scenes))
     with nullcontext() if resume and folder.exists() else kept_if_whole(folder):
         _write_experiment(experiment, folder)
@@ -142,7 +144,7 @@ def run_experiment(
         tuning=experiment.tuning,
     )
     row = chosen(comparison, experiment.map_with)
-    tell(f"maps are made with {row.title}, fitted anew to all {len(patches):,} patches")
+    tell(f"maps are made with {row.title}, fitted to all {len(patches):,} patches")
     run = fit_to_all(
         patches, folds, row, folder / "comparison", folder / "final", experiment.network,
         experiment.recipe, resume=(folder / "final").exists(), tuning=experiment.tuning,
@@ -157,7 +159,8 @@ def _check_truth(experiment: Experiment, scenes: int) -> None:
     if experiment.truth and len(experiment.truth) != scenes:
         raise OutcropError(
             "--truth",
-            f"{len(experiment.truth)} files for {scenes} scene{'s'[: scenes > 1]}; give one each",
+            f"{len(experiment.truth)} files for {scenes} scene{'s'[: scenes > 1]}; pass one for "
+            "each scene",
         )
     crs = experiment.labels_crs or experiment.crs
     for path, classes in zip(experiment.truth, experiment.truth_classes(), strict=True):
@@ -168,7 +171,7 @@ def _write_experiment(experiment: Experiment, folder: Path) -> None:
     path = folder / "experiment.yaml"
     text = experiment.to_yaml()
     if path.exists() and path.read_bytes() != text.encode():
-        raise OutcropError(path, "was run with other settings; choose another folder")
+        raise OutcropError(path, "was run with other settings; use another folder")
     with new_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -198,7 +201,7 @@ def _folds(experiment: Experiment, patches: PatchSet, folder: Path) -> Folds:
         return read_folds(path, patches)
     if (folder / SPLIT).exists():
         raise OutcropError(
-            folder, "was run with one fold by an outcrop of before; choose another folder"
+            folder, "was run with one fold by an old version of outcrop; use another folder"
         )
     folds = default_folds(
         patches, experiment.folds, experiment.block, experiment.buffer, experiment.recipe.seed
@@ -214,7 +217,7 @@ def _map(
 ) -> dict[str, Path]:
     folder.mkdir(exist_ok=True)
     maps = {}
-    # A network that could be laid over the scene densely would compute every pixel.
+    # A dense map computes every pixel and allows no step.
     method: Wanted = "patches" if experiment.step > 1 else "auto"
     for number, scene in enumerate(scenes[: experiment.maps]):
         name = f"{number}-{stem(scene.opened[0])}"
@@ -249,7 +252,7 @@ def _assess(
             found = assess(classes, path, block=folds.how["block"], labels_crs=crs, classes=names)
             write_assessment(output, found)
         except OutcropError as error:
-            console.print(f"note: {error}; {classes.name} is not held against it")
+            console.print(f"note: {error}; {classes.name} is not assessed with it")
 
 
 if TYPE_CHECKING:
@@ -270,14 +273,22 @@ def fit_to_all(
     resume: bool = False,
     tuning: Tuning = Tuning(),
 ) -> Run:
-    """Fit a model of a comparison anew, to all patches.
+    """Fit a model of a comparison to all patches.
 
-    What cross-validation held out tells how sure it may be; its score is that of cross-validation.
+    It is calibrated with the held-out patches of cross-validation; its score is that of
+    cross-validation.
 
     Args:
-        row: the model, of which the first seed is taken.
-        compared: the folder of the comparison.
-        network, recipe, tuning: those of the comparison, for a network, which is tuned anew.
+        patches: the patch set.
+        folds: folds of the comparison.
+        row: the model; its first seed is used.
+        compared: folder of the comparison.
+        folder: folder of the new run.
+        network, recipe, tuning: those of the comparison, for a network, which is tuned again.
+        resume: continue a fit that was interrupted.
+
+    Raises:
+        OutcropError: the model cannot be fitted again.
     """
     sides = np.full(len(patches), TRAIN, np.int8)
     how = {"splitter": "all labelled ground", "cross-validated by": dict(folds.how)}
@@ -302,15 +313,15 @@ def fit_to_all(
     for one in BASELINES:
         if (one.name, one.features) == (row.model, row.features):
             return fit_classical(patches, split, folder, one, seed, resume, held_out, folds)
-    raise OutcropError(row.title, "cannot be fitted anew; choose another with --map-with")
+    raise OutcropError(row.title, "cannot be fitted again; select another with --map-with")
 
 
 def chosen(comparison: Comparison, wanted: str | None) -> Row:
-    """The model that is recommended, or the one that a user names.
+    """The recommended model, or the one that the user selects.
 
     Args:
-        wanted: a title such as "SVM, centre pixel", or "network"; case, commas and dashes do not
-            count.
+        wanted: a title such as "SVM, centre pixel", or "network"; case, commas and dashes are
+            ignored. None for the recommended model.
 
     Raises:
         OutcropError: there is no such model.
@@ -326,7 +337,7 @@ def chosen(comparison: Comparison, wanted: str | None) -> Row:
         if _plain(wanted) in (_plain(row.title), _plain(_name(row))):
             return row
     names = ", ".join(f"'{_name(row)}'" for row in rows)
-    raise OutcropError("--map-with", f"there is no '{wanted}'; take one of {names}")
+    raise OutcropError("--map-with", f"there is no '{wanted}'; use one of {names}")
 
 
 def _name(row: Row) -> str:

@@ -1,4 +1,4 @@
-"""What an experiment is to do."""
+"""`Experiment`: the plan of an experiment, and its YAML file."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Experiment(Tabular):
-    """What to do, with every default written out; `experiment.yaml` in the result folder.
+    """Plan of an experiment; `experiment.yaml` in the result folder lists every setting.
 
     Attributes:
-        scenes: raster files or products; single-band files of the same ground form one scene, and
+        scenes: raster files or products; single-band files of the same area form one scene, and
             so do names joined by a plus sign.
         labels: polygons, points or label rasters; one file for all scenes or one per scene.
         column: column of vector labels that holds the class.
@@ -50,7 +50,7 @@ class Experiment(Tabular):
         layer: layer of a vector file that has several.
         encoding: text encoding of vector labels that declare none or a wrong one.
         block: side of a spatial block in metres. Default: a tenth of the extent of the labelled
-            ground, less where most of it is empty, at least four patches.
+            areas, less if most of it is empty, at least four patches.
         buffer: minimum distance in metres between training and validation patches. Default: one
             patch.
         folds: number of spatial folds, each held out once; 1 holds out one of five parts and no
@@ -105,9 +105,9 @@ class Experiment(Tabular):
         return frame({"setting": list(settings), "value": values}, "setting")
 
     def truth_classes(self) -> list[list[str] | None]:
-        """Of each raster in `truth` the names that `classes` gives its values, as `VALUE=NAME`.
+        """Names for the values of each raster in `truth`, as `VALUE=NAME`, from `classes`.
 
-        None where the raster names its values itself, or no names are given.
+        None if the raster names its values itself, or `classes` is not given.
 
         Raises:
             OutcropError: a raster cannot be read, or `classes` does not name all of its values.
@@ -127,7 +127,7 @@ class Experiment(Tabular):
         ]
 
     def to_yaml(self) -> str:
-        """The experiment as `outcrop experiment --config` reads it."""
+        """The experiment as YAML for `outcrop experiment --config`."""
         import yaml
 
         content = asdict(replace(self, network=None))
@@ -138,10 +138,10 @@ class Experiment(Tabular):
 
     @classmethod
     def from_yaml(cls, text: str) -> Experiment:
-        """The experiment that `to_yaml` gave; names may have dashes, as on the command line.
+        """The experiment from the result of `to_yaml`; keys may have dashes instead of underscores.
 
         Raises:
-            OutcropError: it is no experiment, or a key is unknown.
+            OutcropError: the text is not an experiment, or a key is unknown.
         """
         import yaml
 
@@ -160,10 +160,10 @@ class Experiment(Tabular):
 
 
 def take_training(content: dict[str, Any]) -> tuple[Network | None, Recipe]:
-    """Take network and recipe, whose fields stand side by side, out of `content`.
+    """Remove the fields of network and recipe from `content` and return both.
 
-    As on the command line, `network` may name one, and its fields change it; without a name or a
-    field it is None.
+    As on the command line, `network` may be a name, and further fields change that network.
+    Without a name and fields the network is None.
 
     >>> content = {"network": "resnet20", "survival": 0.5, "epochs": 9, "flip": False, "size": 8}
     >>> network, recipe = take_training(content)
@@ -175,8 +175,8 @@ def take_training(content: dict[str, Any]) -> tuple[Network | None, Recipe]:
     name = typed(str | None, content.pop("network", None), "network")
     given = {kind: _taken(kind, content) for kind in (ResidualNet, MultiScaleNet)}
     if name is None:
-        said = [kind() for kind, changes in given.items() if changes]
-        network: Network | None = said[0] if said else None
+        changed = [kind() for kind, changes in given.items() if changes]
+        network: Network | None = changed[0] if changed else None
     else:
         network = network_named(name)
     for kind, changes in given.items():
@@ -184,12 +184,12 @@ def take_training(content: dict[str, Any]) -> tuple[Network | None, Recipe]:
             network = typed(kind, {**asdict(network), **changes})
         elif changes:
             what = "a network" if network is None else network.title
-            raise ValueError(f"{next(iter(changes))} has no meaning for {what}")
+            raise ValueError(f"{next(iter(changes))} is not a setting of {what}")
     return network, recipe
 
 
 def _yaml_of(network: Network) -> dict[str, Any]:
-    """A network as `take_training` takes it."""
+    """Settings of a network for `take_training`."""
     if isinstance(network, UserNet):
         return {"network": network.factory}
     named = {"network": MULTI_SCALE if isinstance(network, MultiScaleNet) else "resnet20"}
@@ -197,6 +197,6 @@ def _yaml_of(network: Network) -> dict[str, Any]:
 
 
 def _taken(kind: type, content: dict[str, Any]) -> dict[str, Any]:
-    """Take the entries that are fields of `kind` out of `content`."""
+    """Remove the entries that are fields of `kind` from `content` and return them."""
     names = [item.name for item in fields(kind) if item.name in content]
     return {name: content.pop(name) for name in names}

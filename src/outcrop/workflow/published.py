@@ -27,15 +27,15 @@ _FILES = files("outcrop.workflow") / "recipes"
 
 @dataclass(frozen=True)
 class Published:
-    """A recipe for CIFAR-10 with flips and crops, and the figures it is held against.
+    """A published recipe for CIFAR-10 with flips and crops, and its published accuracies.
 
     Attributes:
-        name: what `outcrop reproduce` calls it.
-        source: the paper, where in it the figure stands, and what figure it is.
-        paper: the paper's test accuracy in %, or None where it has none for this network.
-        report: test accuracies in % from the report that outcrop started from.
-        network: what is trained.
-        recipe: how, all but the machine and the seed.
+        name: name for `outcrop reproduce`.
+        source: paper, table or figure of the accuracy, and kind of the accuracy.
+        paper: test accuracy of the paper in %; None if it has none for this network.
+        report: test accuracies in % from the report that outcrop is based on.
+        network: the network.
+        recipe: the training recipe, without machine and seed.
     """
 
     name: str
@@ -47,10 +47,10 @@ class Published:
 
 
 def read_published(name: str) -> Published:
-    """The recipe of that name.
+    """Read a recipe by its name.
 
     Raises:
-        OutcropError: there is none.
+        OutcropError: there is no such recipe.
 
     >>> read_published("resnet20").paper
     91.25
@@ -72,7 +72,7 @@ def read_published(name: str) -> Published:
 
 
 def all_published() -> tuple[Published, ...]:
-    """All recipes, plain networks first, from shallow to deep."""
+    """All recipes: plain networks first, in order of depth."""
     return tuple(
         sorted(
             map(read_published, _names()),
@@ -112,33 +112,33 @@ _OF_ONE_RUN = {
 
 @dataclass(frozen=True)
 class Result:
-    """What one seed of a recipe came to, beside what was published.
+    """Result of one seed of a recipe, with the published accuracies; a line of `results.jsonl`.
 
     Attributes:
-        name: the recipe.
-        paper: the paper's test accuracy in %, or None.
-        report: test accuracies in % from the report that outcrop started from.
-        accuracy: of the test side after the last epoch, in %.
-        tested: number of test pictures.
-        seed: of the run.
-        epochs: how many it had.
-        full_epochs: how many the recipe has.
-        batch: largest number of pictures in a step.
-        accumulate: in how many parts they went through the network.
+        name: name of the recipe.
+        paper: test accuracy of the paper in %, or None.
+        report: test accuracies in % from the report that outcrop is based on.
+        accuracy: accuracy on the test images after the last epoch, in %.
+        tested: number of test images.
+        seed: random seed of the run.
+        epochs: number of epochs of the run.
+        full_epochs: number of epochs of the recipe.
+        batch: largest number of images in a step.
+        accumulate: number of parts in which a batch goes through the network.
         data: "cifar10", or the name of the file or folder.
         original: whether these are the pixels of CIFAR-10, by checksum.
-        fingerprint: of the patch set: its shape, classes and labels.
-        trained: number of training pictures.
-        device: the model of the GPU or processor.
-        threads: of the processor; None for a GPU.
+        fingerprint: fingerprint of the patch set: its shape, classes and labels.
+        trained: number of training images.
+        device: model of the GPU or processor.
+        threads: threads on a processor; None for a GPU.
         precision: "32-true" or "bf16-mixed".
-        seconds: for all epochs, their training and judging.
+        seconds: time of training and validation in all epochs.
         joules: energy of the device, or None: it does not tell, or the run was interrupted.
-        torch, outcrop: versions.
+        torch, outcrop: versions of the packages.
         driver: version of the GPU's driver, if it is known.
         curve: accuracy after each epoch, in %, if it is known.
-        date: when it ended, as year-month-day.
-        command: what runs this seed again.
+        date: date of its end, as year-month-day.
+        command: command that repeats this seed.
     """
 
     name: str
@@ -175,7 +175,7 @@ class Result:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Result:
-        """The result that `dataclasses.asdict` and JSON took apart."""
+        """The result from the JSON of `dataclasses.asdict`."""
         return typed(cls, content)
 
 
@@ -191,13 +191,13 @@ def results_of(folder: Path, name: str | None = None) -> tuple[Result, ...]:
         wanted = read_published(name).name
         results = tuple(one for one in results if one.name == wanted)
     if not results:
-        what = "is empty" if name is None else f"has nothing of {name}"
+        what = "is empty" if name is None else f"has no result of {name}"
         raise OutcropError(path, f"{what}; run it with `outcrop reproduce {name or 'NAME'}`")
     return results
 
 
 def append_result(path: Path, result: Result) -> None:
-    """Add a line to `path`, if it is not there.
+    """Append a result to `path`, unless it is there already.
 
     Raises:
         OutcropError: the disk is full or read-only.
@@ -213,29 +213,29 @@ def append_result(path: Path, result: Result) -> None:
 
 
 def read_results(path: str | Path) -> tuple[Result, ...]:
-    """All lines, in their order.
+    """Read all results of a file in their order.
 
     Raises:
-        OutcropError: no such file; a line is damaged.
+        OutcropError: there is no such file; a line is damaged.
     """
     path = Path(path)
     if not path.exists():
-        raise OutcropError(path, "no such results; make some with `outcrop reproduce NAME`")
+        raise OutcropError(path, "no such file; make it with `outcrop reproduce NAME`")
     with decoding(path, "a file of results", "restore it"):
         lines = path.read_text(encoding="utf-8").splitlines()
     return tuple(_read_line(path, number, line) for number, line in enumerate(lines, start=1))
 
 
 def _read_line(path: Path, number: int, line: str) -> Result:
-    remedy = "delete it, `outcrop reproduce --resume` writes it anew"
+    remedy = "delete it; `outcrop reproduce --resume` writes it again"
     with decoding(f"{path}: line {number}", "a result", remedy):
         return Result.from_json(json.loads(line))
 
 
 def tabulate(results: Sequence[Result]) -> list[tuple[str, ...]]:
-    """One row of `COLUMNS` for the seeds that were run alike, by recipe.
+    """One row of `COLUMNS` for all seeds with equal settings, in the order of the recipes.
 
-    Of several results of one seed, run alike, the last counts.
+    If a seed has several results with equal settings, the last one counts.
     """
     alike: dict[tuple[Any, ...], dict[int, Result]] = {}
     for one in results:
@@ -248,23 +248,24 @@ def tabulate(results: Sequence[Result]) -> list[tuple[str, ...]]:
 
 
 def notes(results: Sequence[Result]) -> list[str]:
-    """How to read the table of these results."""
-    told = [
+    """Notes to the table of some results."""
+    found = [
         "accuracy on the test side in %, after the last epoch; nothing is chosen by it",
         "ours: one seed with the 95 % interval that its number of test pictures gives (Wilson), "
         "or the mean of several ± their standard deviation",
         "time and energy: of one run, on average",
     ]
     if any(one.epochs != one.full_epochs for one in results):
-        told.append(
-            "n of m epochs: the recipe has m, and its whole schedule was squeezed into n; "
-            "not what was published"
+        found.append(
+            "n of m epochs: the recipe has m epochs, and its whole schedule was compressed to n; "
+            "this is not the published recipe"
         )
     if not all(one.original for one in results):
-        told.append(
-            "†: not the original pixels of CIFAR-10; such figures compare with each other only"
+        found.append(
+            "†: not the original pixels of CIFAR-10; such results can be compared only with each "
+            "other"
         )
-    return told
+    return found
 
 
 def _row(runs: Sequence[Result]) -> tuple[str, ...]:
@@ -288,7 +289,7 @@ def _row(runs: Sequence[Result]) -> tuple[str, ...]:
 
 
 def figures(*values: float | None) -> str:
-    """Accuracies as the sources print them.
+    """Published accuracies as text.
 
     >>> figures(92.4, 92.9), figures(None)
     ('92.4, 92.9', '–')

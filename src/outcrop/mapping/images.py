@@ -1,4 +1,4 @@
-"""What is mapped, as pictures: a scene is one, a volume as many as it has slices."""
+"""Images to be mapped: a scene is one image, a volume has one image per slice."""
 
 from __future__ import annotations
 
@@ -17,47 +17,51 @@ from outcrop.sources.volumes import Volume, VolumeReader
 _SLAB_BYTES = 64 << 20
 
 
-class PictureReader(Protocol):
-    """Reads windows of open pictures; beyond their edges they are mirrored."""
+class ImageReader(Protocol):
+    """Reads windows of open images; beyond their edges they are mirrored."""
 
     def read(self, index: int, row: int, column: int, height: int, width: int) -> np.ndarray:
-        """`bands × height × width` of the picture of that number; NaN where there is no data."""
+        """Read `bands × height × width` of the image with number `index`; NaN without data."""
 
 
-class Pictures(Protocol):
-    """Pictures of one size; they can be pickled."""
+class Images(Protocol):
+    """One or several images of one size; they can be pickled."""
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Height and width of each."""
+        """Height and width of each image in pixels."""
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Number of images."""
 
     @property
     def bands(self) -> tuple[str, ...]:
-        """The names of the bands of each."""
+        """Names of the bands."""
 
     @property
     def title(self) -> str:
-        """The file, for messages."""
+        """Name of the file, for messages."""
 
     @property
     def identity(self) -> Any:
-        """Plain data that changes when the pictures do."""
+        """Plain data that changes when the images change."""
 
-    def reader(self, ahead: bool) -> AbstractContextManager[PictureReader]:
-        """Open them; `ahead`: windows are read in their order, so that more may be fetched."""
+    def reader(self, ahead: bool) -> AbstractContextManager[ImageReader]:
+        """Open the images.
+
+        Args:
+            ahead: whether windows are read in order, so that several may be fetched at once.
+        """
 
 
 @dataclass(frozen=True)
-class OfScene:
-    """A scene as a picture, or a part of it, whose surroundings are read where they are needed.
+class SceneImage:
+    """A scene as an image, or a part of it; pixels around the part are read where needed.
 
     Attributes:
         scene: the scene.
-        part: row and column of the upper-left pixel, height and width; the whole if not given.
+        part: row and column of the upper-left pixel, height and width; None for the whole scene.
     """
 
     scene: Scene
@@ -65,39 +69,39 @@ class OfScene:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """See `Pictures`."""
+        """See `Images`."""
         return (self.scene.height, self.scene.width) if self.part is None else self.part[2:]
 
     @property
     def count(self) -> int:
-        """See `Pictures`."""
+        """See `Images`."""
         return 1
 
     @property
     def bands(self) -> tuple[str, ...]:
-        """See `Pictures`."""
+        """See `Images`."""
         return self.scene.band_names
 
     @property
     def title(self) -> str:
-        """See `Pictures`."""
+        """See `Images`."""
         return self.scene.title
 
     @property
     def identity(self) -> Any:
-        """See `Pictures`."""
+        """See `Images`."""
         return [_identity(self.scene), self.part]
 
     @contextmanager
-    def reader(self, ahead: bool) -> Iterator[PictureReader]:
-        """See `Pictures`."""
+    def reader(self, ahead: bool) -> Iterator[ImageReader]:
+        """See `Images`."""
         row, column = (0, 0) if self.part is None else self.part[:2]
         with self.scene.reader() as reader:
             yield _SceneWindows(reader, row, column)
 
 
 def _identity(scene: Scene) -> list[Any]:
-    """Plain data that changes when the pixels of a scene do, or those of a mosaic's parts."""
+    """Plain data that changes when the pixels of a scene, or of the parts of a mosaic, change."""
     if isinstance(scene, Mosaic):
         return [[_identity(part) for part in scene.parts], scene.corners]
     mask = () if scene.mask is None else (scene.mask.file,)
@@ -121,40 +125,40 @@ class _SceneWindows:
 
 
 @dataclass(frozen=True)
-class OfVolume:
-    """The slices of a volume across an axis as pictures of one band."""
+class VolumeImages:
+    """The slices of a volume across an axis as images of one band."""
 
     volume: Volume
     axis: int
 
     @property
     def shape(self) -> tuple[int, int]:
-        """See `Pictures`."""
+        """See `Images`."""
         return self.volume.plane(self.axis)
 
     @property
     def count(self) -> int:
-        """See `Pictures`."""
+        """See `Images`."""
         return self.volume.shape[self.axis]
 
     @property
     def bands(self) -> tuple[str, ...]:
-        """See `Pictures`."""
+        """See `Images`."""
         return ("samples",)
 
     @property
     def title(self) -> str:
-        """See `Pictures`."""
+        """See `Images`."""
         return self.volume.title
 
     @property
     def identity(self) -> Any:
-        """See `Pictures`."""
+        """See `Images`."""
         return [stamp(str(self.volume.path)), self.axis]
 
     @contextmanager
-    def reader(self, ahead: bool) -> Iterator[PictureReader]:
-        """See `Pictures`."""
+    def reader(self, ahead: bool) -> Iterator[ImageReader]:
+        """See `Images`."""
         budget = _SLAB_BYTES if ahead else 1
         with self.volume.reader() as reader:
             yield _Slices(reader, self.axis, self.volume.slabs(self.axis, budget))
