@@ -174,6 +174,20 @@ def test_no_trial_is_run_twice(made, patches, folds, tmp_path, monkeypatch):
     assert len(ways) == 2 * 3
 
 
+def test_a_finished_comparison_gets_missing_baselines_and_leak_gaps(patches, folds, tmp_path):
+    recipe, folder = replace(RECIPE, epochs=1), tmp_path / "c"
+    compare(patches, folds, folder, NETWORK, recipe, baselines=TREES[:1], gap_seeds=0)
+    more = {"resume": True, "baselines": TREES}
+    found = compare(patches, folds, folder, NETWORK, recipe, gap_seeds=0, **more)
+    assert len(found.rows) == 3
+    assert all(row.gap is None for row in found.rows)
+    found = compare(patches, folds, folder, NETWORK, recipe, **more)
+    assert all(row.gap is not None for row in found.rows)
+    assert scores(read_comparison(folder)) == scores(found)
+    fewer = {"resume": True, "baselines": TREES[:1], "gap_seeds": 0}
+    assert len(compare(patches, folds, folder, NETWORK, recipe, **fewer).rows) == 3
+
+
 def test_a_comparison_is_not_resumed_with_other_folds(made, patches, folds):
     _, folder = made
     other = BlockSplit(block=1000, buffer=910, folds=3, seed=1).assign_all(patches)
