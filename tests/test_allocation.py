@@ -1,4 +1,4 @@
-"""How many reference points, and of which class: against Olofsson et al. (2014), section 5.1."""
+"""Sample size and allocation, compared with Olofsson et al. (2014), section 5.1."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ NAMES = ("deforestation", "gain", "forest", "other")
 
 def test_the_sample_size_of_the_paper():
     assert sample_size(PIXELS, HOPED, 0.01) == 641
-    # A simple sample needs p (1 - p) / 0.01²: 0.92375 of the area is hoped to be right.
+    # A simple sample needs p (1 - p) / 0.01²; p = 0.92375 is the expected overall accuracy.
     assert sample_size(PIXELS, HOPED, 0.01, simple=True) == 705
 
 
 @pytest.mark.parametrize("how", ALLOCATIONS)
 @given(st.lists(st.integers(0, 10**7), min_size=1, max_size=8), st.integers(2, 5_000))
-def test_all_points_are_dealt_and_none_to_a_class_without_pixels(how, pixels, n):
+def test_all_points_are_allocated_and_none_to_an_empty_class(how, pixels, n):
     pixels = np.array(pixels)
     assume(pixels.any())
     try:
@@ -49,7 +49,7 @@ def test_all_points_are_dealt_and_none_to_a_class_without_pixels(how, pixels, n)
         assert (np.abs(points - n * pixels / pixels.sum()) < 1).all()
 
 
-def test_errors_to_be_expected_are_those_of_the_estimator():
+def test_expected_errors_are_those_of_the_estimator():
     points = np.array([75, 75, 165, 325])
     plan = SamplePlan(NAMES, PIXELS, points, HOPED)
     np.testing.assert_allclose(plan.users_error, np.sqrt(HOPED * (1 - HOPED) / (points - 1)))
@@ -61,8 +61,8 @@ def test_errors_to_be_expected_are_those_of_the_estimator():
     assert (nothing_said.users_error > plan.users_error).all()
 
 
-def test_the_size_meets_the_error_it_was_asked_for():
-    """With the allocation it supposes, in proportion to W S, equation 13 is exact."""
+def test_the_sample_size_gives_the_wanted_error():
+    """With the assumed allocation, in proportion to W S, equation 13 is exact."""
     spread = PIXELS * np.sqrt(HOPED * (1 - HOPED))
     n = sample_size(PIXELS, HOPED, 0.01)
     points = np.rint(n * spread / spread.sum()).astype(int) + 1
@@ -72,7 +72,7 @@ def test_the_size_meets_the_error_it_was_asked_for():
 @pytest.mark.parametrize("how", ALLOCATIONS)
 @pytest.mark.parametrize("floor", [50, 75, 100])
 @pytest.mark.parametrize("wanted", [0.005, 0.01, 0.02])
-def test_the_plan_has_the_error_it_was_asked_for_and_no_point_too_many(how, floor, wanted):
+def test_the_plan_is_the_smallest_with_the_wanted_error(how, floor, wanted):
     def plan_of(n):
         return SamplePlan(NAMES, PIXELS, allocate(PIXELS, n, how, floor), HOPED)
 
@@ -84,7 +84,7 @@ def test_the_plan_has_the_error_it_was_asked_for_and_no_point_too_many(how, floo
     assert n == least or plan_of(n - 1).overall_error > wanted
 
 
-def test_an_error_that_all_pixels_cannot_have_is_refused():
+def test_an_unreachable_error_is_refused():
     few = np.array([200, 300])
 
     def plan_of(n):
@@ -94,7 +94,7 @@ def test_an_error_that_all_pixels_cannot_have_is_refused():
         smallest_plan(plan_of, 0.001, 10, 500)
 
 
-def test_a_simple_sample_is_as_sure_as_drawing_it_shows():
+def test_the_error_of_a_simple_sample_agrees_with_simulation():
     share, n = PIXELS / PIXELS.sum(), 500
     random = np.random.default_rng(0)
     drawn = random.multinomial(n, share, size=20_000)

@@ -1,4 +1,4 @@
-"""Accuracy and area from a sample, against the worked examples of the papers."""
+"""Accuracy and area from a sample, compared with the worked examples of the papers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_example_of_olofsson_to_the_printed_digits():
         [0.0040, 0.0020, 0.0179, 0.6212],
     ]
     # The paper prints ± 0.23 for the second and ± 0.01 for the fourth; its equation 7 and its
-    # counts give what stands here, as others have found who computed it again.
+    # counts give the values here, as others have also found.
     assert rounded(found.producers) == [(0.75, 0.21), (0.85, 0.25), (0.93, 0.03), (0.96, 0.02)]
 
 
@@ -105,7 +105,7 @@ def test_strata_that_are_the_map_classes_are_one_case_of_others(counts, pixels):
 
 
 @given(counts_of_three, pixels_of_three)
-def test_what_must_hold_of_any_sample(counts, pixels):
+def test_invariants_hold_for_any_sample(counts, pixels):
     found = by_map_class(counts, pixels)
     share = pixels / pixels.sum()
     known = counts.sum(axis=1) > 0
@@ -131,7 +131,7 @@ def test_a_class_without_samples_is_unknown_and_not_zero():
     assert str(found.overall) == "unknown"
 
 
-def test_one_sample_tells_a_value_but_not_how_sure_it_is():
+def test_one_sample_gives_a_value_without_uncertainty():
     found = by_map_class(np.array([[9, 1], [0, 1]]), np.array([100, 100]))
     assert (found.users[1].value, str(found.users[1])) == (1, "100.0 ± unknown")
     assert found.overall.value == pytest.approx(0.95)
@@ -139,8 +139,8 @@ def test_one_sample_tells_a_value_but_not_how_sure_it_is():
     assert found.users[0].error > 0
 
 
-def test_classes_of_one_side_alone():
-    # Class 1 is never met on the ground, class 2 is not in the map.
+def test_classes_only_in_map_or_reference():
+    # Class 1 does not occur in truth, class 2 not in the map.
     found = by_map_class(np.array([[8, 0, 2], [9, 0, 1], [0, 0, 0]]), np.array([60, 40, 0]))
     assert np.isnan([found.producers[1].value, found.users[2].value]).all()
     # None of 20 points, which weigh as much as 0.6 and 0.4 on ten each do.
@@ -151,7 +151,7 @@ def test_classes_of_one_side_alone():
     assert found.overall.value == pytest.approx(0.6 * 0.8)
 
 
-def test_estimates_come_back_from_json():
+def test_estimates_are_read_from_json_as_they_were_written():
     found = by_map_class(np.array([[9, 1, 0], [1, 9, 0], [0, 0, 0]]), np.array([100, 100, 5]))
     back = MapAccuracy.from_json(found.to_json())
     assert back.to_json() == found.to_json()
@@ -174,14 +174,14 @@ def test_pieces_of_one_pixel_give_the_estimates_of_points():
         assert one.low <= one.value <= one.high
 
 
-def test_a_hundred_pixels_of_a_polygon_are_no_more_sure_than_one():
+def test_a_hundred_pixels_of_a_polygon_give_the_interval_of_one():
     table = np.repeat(np.eye(16, dtype=int), OLOFSSON.ravel(), axis=0)
     one, many = (by_piece(sparse.csr_array(k * table), PIXELS) for k in (1, 100))
     assert vars(many.overall) == pytest.approx(vars(one.overall), abs=2e-4)
     assert by_map_class(100 * OLOFSSON, PIXELS).overall.error < 0.2 * many.overall.error
 
 
-def test_a_class_that_stands_on_one_piece_is_unsure():
+def test_a_class_in_one_piece_has_no_uncertainty():
     table = sparse.csr_array(np.array([[50, 2, 0, 0], [40, 9, 0, 0], [0, 0, 3, 30]]))
     found = by_piece(table, np.array([100, 100]))
     assert str(found.users[1]) == "90.9 ± unknown"
@@ -192,7 +192,7 @@ def test_a_class_that_stands_on_one_piece_is_unsure():
     assert np.isnan(none.proportions[1]).all()
 
 
-def test_intervals_are_cut_at_nothing_and_all():
+def test_intervals_are_clipped_to_0_and_1():
     assert Estimate.normal(0.99, 0.1).high == 1
     assert Estimate.normal(0.01, 0.1).low == 0
 
@@ -201,7 +201,7 @@ def test_intervals_are_cut_at_nothing_and_all():
     counts=st.lists(st.integers(2, 60), min_size=2, max_size=5),
     shares=st.lists(st.integers(1, 1000), min_size=5, max_size=5),
 )
-def test_a_map_without_a_mistake_in_the_sample_has_intervals_with_a_width(counts, shares):
+def test_a_sample_without_errors_has_intervals_of_positive_width(counts, shares):
     K = len(counts)
     found = by_map_class(np.diag(counts), np.array(shares[:K]))
     share = np.array(shares[:K]) / sum(shares[:K])
@@ -214,7 +214,7 @@ def test_a_map_without_a_mistake_in_the_sample_has_intervals_with_a_width(counts
         assert one.low < one.value == one.high == 1
 
 
-def test_pieces_that_are_all_right_count_as_one_trial_each():
+def test_pieces_without_errors_count_as_one_trial_each():
     found = by_piece(sparse.csr_array(np.tile([10, 0, 0, 10], (25, 1))), np.array([500, 500]))
     assert found.overall.low == pytest.approx(0.025 ** (1 / 25))
     assert found.area[0].low < 0.5 < found.area[0].high

@@ -40,7 +40,7 @@ def ground(tmp_path_factory):
 
 
 def points(path, rows, columns, names, **columns_too):
-    """Points in the middles of pixels."""
+    """Points at the centres of pixels."""
     x, y = GRID @ (np.asarray(columns) + 0.5, np.asarray(rows) + 0.5)
     frame = gpd.GeoDataFrame(
         {"class": names, **columns_too}, geometry=gpd.points_from_xy(x, y, crs=UTM)
@@ -50,7 +50,7 @@ def points(path, rows, columns, names, **columns_too):
 
 
 def filled(path, truth, mapped=None):
-    """The points of `sample` with what is true where they are; their rows and columns."""
+    """The points of `sample` with their true classes; their rows and columns."""
     frame = gpd.read_file(path)
     column, row = (z.astype(int) for z in ~GRID @ (frame.x.to_numpy(), frame.y.to_numpy()))
     frame["class"] = np.array(NAMES, object)[truth[row, column] - 1]
@@ -59,7 +59,7 @@ def filled(path, truth, mapped=None):
 
 
 def some(ground, count=300, seed=0):
-    """Rows and columns of pixels with a class, and the name of what is there."""
+    """Rows and columns of pixels with a class, and the names of their true classes."""
     _, mapped, truth = ground
     row, column = np.nonzero(mapped)
     chosen = np.random.default_rng(seed).choice(len(row), count, replace=False)
@@ -90,7 +90,7 @@ def test_from_sample_to_assessment(ground, tmp_path, design):
     assert abs(found.accuracy.overall.value - right) < 3 * found.accuracy.overall.error
 
 
-def test_intervals_hold_the_truth_through_the_whole_chain(ground, tmp_path):
+def test_intervals_contain_the_truth_through_all_steps(ground, tmp_path):
     folder, mapped, truth = ground
     known = mapped > 0
     right, areas = (mapped == truth)[known].mean(), np.bincount(truth[known])[1:] / known.sum()
@@ -103,11 +103,11 @@ def test_intervals_hold_the_truth_through_the_whole_chain(ground, tmp_path):
         for one, true in zip((accuracy.overall, *accuracy.area), (right, *areas), strict=True):
             held.append(one.low <= true <= one.high)
     assert len(held) == 64
-    # How nearly it is 95 %, `test_coverage` says; here, that no step of the chain bends it.
+    # `test_coverage` measures the coverage; here no step may bias it.
     assert np.mean(held) > 0.86
 
 
-def test_points_of_any_origin_are_taken_as_strata_and_it_is_said(ground, tmp_path):
+def test_points_without_design_are_treated_as_stratified_with_a_note(ground, tmp_path):
     folder, _, _ = ground
     row, column, names = some(ground)
     path = points(tmp_path / "points.geojson", row, column, names)
@@ -138,7 +138,7 @@ def test_a_map_changed_since_the_points_were_drawn_keeps_their_strata(ground, tm
     assert abs(found.accuracy.overall.value - right) < 3 * found.accuracy.overall.error
 
 
-def test_a_stratum_whose_points_have_no_class_yet_makes_the_whole_unknown(ground, tmp_path):
+def test_a_stratum_without_labelled_points_makes_all_values_unknown(ground, tmp_path):
     folder, mapped, truth = ground
     sample(folder / "map.tif", tmp_path / "points.gpkg", n=400)
     filled(tmp_path / "points.gpkg", truth)
@@ -152,7 +152,7 @@ def test_a_stratum_whose_points_have_no_class_yet_makes_the_whole_unknown(ground
         assert found.left_out["without a class"] == (frame.stratum == "rock").sum()
 
 
-def test_strata_that_are_gone_from_the_file_are_missed(ground, tmp_path):
+def test_strata_removed_from_the_file_raise_an_error(ground, tmp_path):
     folder, mapped, truth = ground
     sample(folder / "map.tif", tmp_path / "points.gpkg", n=400)
     filled(tmp_path / "points.gpkg", truth)
@@ -166,7 +166,7 @@ def test_strata_that_are_gone_from_the_file_are_missed(ground, tmp_path):
     assert any("no point is in 'rock'" in note for note in found.notes)
 
 
-def test_what_cannot_be_compared_is_counted_and_told(ground, tmp_path):
+def test_points_left_out_are_counted_by_reason(ground, tmp_path):
     folder, _, _ = ground
     row, column, names = some(ground, 50)
     names[:3] = "ice"
@@ -230,7 +230,7 @@ def fields(ground, keep=0.6):
     ]
 
 
-def test_polygons_are_pieces_and_their_pixels_are_not_samples(ground, tmp_path):
+def test_polygons_are_pieces_and_their_pixels_are_not_independent(ground, tmp_path):
     folder, mapped, truth = ground
     squares = fields(ground)
     path = polygons(tmp_path / "fields.gpkg", squares)
@@ -273,13 +273,13 @@ def test_a_raster_of_all_pixels_is_counted(ground, tmp_path):
     for one, true in zip(found.accuracy.area, areas, strict=True):
         assert (one.value, one.error) == (pytest.approx(true), 0)
     assert (found.pieces, found.block) == (12 * 10, 100)
-    # Errors come in squares of 5 pixels, so the blocks are unsurer than pixels would be.
+    # Errors come in squares of 5 pixels, so blocks give wider intervals than pixels.
     alone = np.sqrt(found.accuracy.overall.value * (1 - found.accuracy.overall.value) / known.sum())
     assert found.accuracy.overall.error > 2 * alone
     assert assess(folder / "map.tif", folder / "truth.tif").block == pytest.approx(120)
 
 
-def test_a_raster_with_gaps_stands_for_the_rest(ground, tmp_path, monkeypatch):
+def test_a_raster_with_gaps_represents_the_rest(ground, tmp_path, monkeypatch):
     folder, mapped, truth = ground
     monkeypatch.setattr("outcrop.sources.class_raster._WINDOW", 32)
     half = np.where(np.arange(SHAPE[1]) < 50, truth, 0)
@@ -308,7 +308,7 @@ def test_a_map_in_degrees_has_areas_and_blocks_in_metres(ground, tmp_path):
     assert 12 * 5 <= found.pieces <= 13 * 6
 
 
-def test_points_on_the_ground_of_training_patches_are_counted(tmp_path):
+def test_points_inside_training_patches_are_counted(tmp_path):
     pixels = np.random.default_rng(0).integers(1, 200, (2, 120, 100)).astype("uint16")
     write_raster(tmp_path / "scene.tif", pixels)
     tagged(tmp_path / "map.tif", np.ones((120, 100)), ["rice", "water"])
@@ -329,7 +329,7 @@ def test_points_on_the_ground_of_training_patches_are_counted(tmp_path):
     assert assess(tmp_path / "map.tif", tmp_path / "degrees.gpkg", patches=patches).trained_on == 3
 
 
-def test_an_assessment_comes_back_from_its_file(ground, tmp_path):
+def test_an_assessment_is_read_as_it_was_written(ground, tmp_path):
     folder, _, _ = ground
     row, column, names = some(ground, 40)
     path = points(tmp_path / "points.gpkg", row, column, names)
@@ -343,7 +343,7 @@ def test_an_assessment_comes_back_from_its_file(ground, tmp_path):
         read_assessment(tmp_path / "b.json")
 
 
-def test_all_right_is_not_all_sure(ground, tmp_path):
+def test_a_sample_without_errors_has_an_interval(ground, tmp_path):
     folder, mapped, truth = ground
     row, column = np.nonzero((mapped == truth) & (mapped > 0))
     chosen = np.flatnonzero(mapped[row, column] == 1)[:59]
@@ -456,7 +456,7 @@ def test_a_point_on_an_edge_belongs_to_one_pixel(tmp_path):
 
 
 def unnamed(path, truth, **options):
-    """The truth with values of its own, 10, 20 and 30, and no names."""
+    """The truth with the values 10, 20 and 30, without names."""
     return write_raster(path, (10 * truth).astype(np.uint8), nodata=0, **options)
 
 
@@ -479,7 +479,7 @@ def test_the_values_of_a_raster_are_named_as_for_patches(ground, tmp_path, capfd
     assert page.exists()
 
 
-def test_a_raster_without_a_system_takes_the_one_that_is_named(ground, tmp_path):
+def test_a_raster_without_crs_gets_the_given_one(ground, tmp_path):
     folder, _, truth = ground
     unnamed(tmp_path / "truth.tif", truth, crs=None)
     options = {"block": 100, "classes": list(NAMES)}
@@ -490,7 +490,7 @@ def test_a_raster_without_a_system_takes_the_one_that_is_named(ground, tmp_path)
     np.testing.assert_array_equal(found.counts, wanted.counts)
 
 
-def test_features_that_hold_no_reference_are_counted_and_a_layer_is_chosen(ground, tmp_path):
+def test_unusable_features_are_counted_and_a_layer_is_selected(ground, tmp_path):
     folder = ground[0]
     path = tmp_path / "reference.gpkg"
     polygons(path, fields(ground))
@@ -509,14 +509,14 @@ def test_features_that_hold_no_reference_are_counted_and_a_layer_is_chosen(groun
     assert found.left_out == wanted.left_out | reasons
 
 
-def test_a_map_that_is_smaller_than_the_strata_is_judged_where_it_is(ground, tmp_path):
+def test_a_map_smaller_than_the_strata_is_assessed_as_a_domain(ground, tmp_path):
     folder, mapped, truth = ground
     sample(folder / "map.tif", tmp_path / "points.gpkg", n=600)
     row, column = filled(tmp_path / "points.gpkg", truth)
     smaller = np.where((np.arange(SHAPE[1]) < 60) | (mapped == 2), mapped, 0)
     tagged(tmp_path / "smaller.tif", smaller, NAMES)
     found = assess(tmp_path / "smaller.tif", tmp_path / "points.gpkg")
-    # The ratio of two totals, and its variance, by the textbook (Cochran 1977, section 6.11).
+    # The ratio of two totals and its variance (Cochran 1977, section 6.11).
     stratum, on = mapped[row, column] - 1, smaller[row, column] > 0
     N = np.bincount(mapped[mapped > 0] - 1)
     right = on & (smaller[row, column] == truth[row, column])
@@ -535,7 +535,7 @@ def test_a_map_that_is_smaller_than_the_strata_is_judged_where_it_is(ground, tmp
     assert found.left_out["where the map has no data"] == (~on).sum()
 
 
-def test_figures_of_a_part_of_the_strata_hold_the_truth(ground, tmp_path):
+def test_intervals_of_a_domain_contain_the_truth(ground, tmp_path):
     folder, mapped, truth = ground
     smaller = np.where(np.arange(SHAPE[0])[:, None] < 70, mapped, 0)
     tagged(tmp_path / "smaller.tif", smaller, NAMES)
@@ -548,7 +548,7 @@ def test_figures_of_a_part_of_the_strata_hold_the_truth(ground, tmp_path):
     assert held >= 21
 
 
-def test_points_that_are_gone_because_the_map_is_are_missed(ground, tmp_path):
+def test_points_removed_with_a_part_of_the_map_raise_an_error(ground, tmp_path):
     folder, mapped, truth = ground
     sample(folder / "map.tif", tmp_path / "points.gpkg", n=400)
     row, column = filled(tmp_path / "points.gpkg", truth)

@@ -1,4 +1,4 @@
-"""The audit's page and its section in the report."""
+"""The page of an audit, and its section in the report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.tiny import some_patches
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """An audit of overlapping patches, split at random, some with a wrong label."""
+    """An audit of overlapping patches under a random split, some with a wrong label."""
     folder = tmp_path_factory.mktemp("page") / "audit"
     patches, _ = mislabelled(dense(), 40)
     found = audit(patches, RandomSplit().assign(patches))
@@ -37,7 +37,7 @@ def page(folder):
     return Page((folder / "report.html").read_text(encoding="utf-8"))
 
 
-def test_the_page_says_what_was_found(folder, page):
+def test_the_page_lists_the_findings(folder, page):
     found, _ = read_audit(folder)
     assert "scores cannot be trusted yet" in page.text
     for finding in found.findings:
@@ -52,10 +52,10 @@ def test_the_page_says_what_was_found(folder, page):
     }
 
 
-def test_the_page_stands_alone(folder):
+def test_the_page_refers_to_no_other_file(folder):
     text = (folder / "report.html").read_text(encoding="utf-8")
     assert not re.search(r'(src|href)="(?!data:|#)', text)
-    assert text.count("<svg") == 3  # the variogram, distances on the ground, the leak gap
+    assert text.count("<svg") == 3  # the variogram, geographic distances, the leak gap
     identifiers = re.findall(r'\sid="([^"]+)"', text)
     assert len(identifiers) == len(set(identifiers))
 
@@ -71,7 +71,7 @@ def test_evidence_is_shown(folder, page):
     assert "Each group: a patch, and its 6 nearest neighbours." in page.text
 
 
-def test_an_audit_that_found_nothing_critical_says_so(tmp_path):
+def test_the_title_names_whether_findings_are_critical(tmp_path):
     patches = some_patches()
     found = audit(patches)
     write_audit(found, patches, tmp_path / "audit")

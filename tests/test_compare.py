@@ -18,14 +18,14 @@ from outcrop.workflow import compare as comparing
 from outcrop.workflow import trials
 from outcrop.workflow.comparison import read_comparison
 
-# Without the search before each training, which tests/test_tuning.py looks at.
+# Without tuning, which tests/test_tuning.py tests.
 compare = partial(comparing.compare, tuning=Tuning(0))
 NETWORK = ResidualNet(depth=8, width=4)
 RECIPE = Recipe(epochs=2, batch=64)
 
 
 def leaky_patches(polygons=60, each=8, tint=60.0, seed=0, side=6):
-    """Patches of one polygon share a tint that is stronger than the class itself."""
+    """Patches of one polygon share a tint that is stronger than the difference of the classes."""
     dice = np.random.default_rng(seed)
     polygon = np.repeat(np.arange(polygons), each)
     labels = polygon % 3
@@ -73,14 +73,14 @@ def split(patches):
 
 @pytest.fixture(scope="module")
 def whole(patches, split, tmp_path_factory):
-    """A finished comparison, to be looked at only, and its folder."""
+    """A finished comparison, not to be changed, and its folder."""
     folder = tmp_path_factory.mktemp("compare") / "whole"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(comparing, "BASELINES", FEW)
         return compare(patches, split, folder, NETWORK, RECIPE), folder
 
 
-def test_the_leak_gap_of_leaky_ground_is_found(patches, whole):
+def test_the_leak_gap_of_autocorrelated_patches_is_found(patches, whole):
     comparison, folder = whole
     assert {row.title for row in comparison.rows} == {
         "decision tree, centre pixel",
@@ -111,7 +111,7 @@ def test_the_leak_gap_of_leaky_ground_is_found(patches, whole):
             assert right == pytest.approx(row.scores.overall.value)
 
 
-def test_validation_images_teach_nothing(patches, split, whole, tmp_path):
+def test_validation_images_do_not_affect_training(patches, split, whole, tmp_path):
     one, folder = whole
     spoiled = patches.images.copy()
     spoiled[split.validation] = 1e4
@@ -127,14 +127,14 @@ def test_validation_images_teach_nothing(patches, split, whole, tmp_path):
     assert weights[0] == weights[1]
 
 
-def test_a_split_at_random_has_no_gap(patches, tmp_path):
+def test_a_random_split_has_no_leak_gap(patches, tmp_path):
     split = RandomSplit().assign(patches)
     comparison = compare(patches, split, tmp_path / "c", NETWORK, RECIPE)
     assert all(row.gap is None and row.random is None for row in comparison.rows)
     assert read_comparison(tmp_path / "c").rows[0].gap is None
 
 
-def test_the_counterpart_uses_the_same_patches_in_the_same_numbers(patches):
+def test_the_random_counterpart_uses_the_same_patches_in_the_same_numbers(patches):
     split = BlockSplit(block=1000, buffer=60).assign(patches)
     random = random_counterpart(patches, split, seed=3)
     assert not random.spatial
@@ -147,7 +147,7 @@ def test_the_counterpart_uses_the_same_patches_in_the_same_numbers(patches):
     assert np.allclose(*shares, atol=0.02)
 
 
-def test_a_comparison_goes_on_where_it_stopped(patches, split, whole, tmp_path, monkeypatch):
+def test_an_interrupted_comparison_is_resumed(patches, split, whole, tmp_path, monkeypatch):
     real = trials.train
 
     def stop_at_second(patches, split, folder, *how, **more):
@@ -165,7 +165,7 @@ def test_a_comparison_goes_on_where_it_stopped(patches, split, whole, tmp_path, 
     assert [r.scores.overall for r in again.rows] == [r.scores.overall for r in whole[0].rows]
 
 
-def test_foreign_files_are_told(tmp_path):
+def test_foreign_files_raise_an_error(tmp_path):
     with pytest.raises(OutcropError, match="no such comparison"):
         read_comparison(tmp_path)
     (tmp_path / "comparison.json").write_text("{}")

@@ -1,4 +1,4 @@
-"""Codes of a generative model as features of classical classifiers in a comparison."""
+"""Codes of an encoder as features of the classical models of a comparison."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def written(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("model.safetensors")}
 
 
-def test_each_kind_of_baseline_takes_part_once_more(made):
+def test_each_kind_of_baseline_is_also_fitted_to_codes(made):
     comparison, folder = made
     assert {row.title for row in comparison.rows} == {
         "ResNet-8, patch",
@@ -103,7 +103,7 @@ def test_predictions_are_those_of_the_baseline_on_the_codes(made, patches, split
         np.testing.assert_array_equal(said[CODED][0], fitted.predict(unseen))
 
 
-def test_the_encoder_of_each_split_is_trained_on_its_training_side(made, patches, split):
+def test_the_encoder_is_trained_on_the_training_patches_of_each_split(made, patches, split):
     _, folder = made
     for name, wanted in (
         ("encoder", split),
@@ -112,7 +112,7 @@ def test_the_encoder_of_each_split_is_trained_on_its_training_side(made, patches
         np.testing.assert_array_equal(read_split(folder / name / "split.json").sides, wanted.sides)
 
 
-def test_validation_images_do_not_influence_the_encoder(made, patches, split, tmp_path):
+def test_validation_images_do_not_affect_the_encoder(made, patches, split, tmp_path):
     comparison, folder = made
     spoiled = patches.images.copy()
     spoiled[split.validation] = 1e4
@@ -144,7 +144,7 @@ def test_an_encoder_can_be_added_but_not_removed(made, patches, split, tmp_path)
         compare(patches, split, folder, NETWORK, RECIPE, resume=True, encoder=wider)
 
 
-def test_an_interrupted_comparison_continues_with_its_encoders(
+def test_an_interrupted_comparison_with_encoders_is_resumed(
     made, patches, split, tmp_path, monkeypatch
 ):
     whole, _ = made
@@ -183,12 +183,12 @@ def test_the_command_line_to_the_page(home, monkeypatch, capfd):
     assert len(read_vaegan_run("by-line/encoder", "cpu").metrics) == 2
     assert run("report by-line") == 0
     page = Path("by-line/report.html").read_text()
-    # Defaults that depend on the patches are written out.
-    resolved = "--crop 0 --rotate true --gain 0.0 --jitter 0.0"
-    assert f"{options.replace('--device', f'{resolved} --device')} {theirs} --output NEW</" in page
+    # Defaults that depend on the patches are stored.
+    decided = "--crop 0 --rotate true --gain 0.0 --jitter 0.0"
+    assert f"{options.replace('--device', f'{decided} --device')} {theirs} --output NEW</" in page
 
 
-def test_the_page_has_a_remark_where_options_do_not_suffice(made, tmp_path):
+def test_the_page_notes_an_encoder_that_options_cannot_describe(made, tmp_path):
     folder = tmp_path / "c"
     shutil.copytree(made[1], folder)
     remark = "the encoder has another recipe, encoder/config.json"
@@ -201,7 +201,7 @@ def test_the_page_has_a_remark_where_options_do_not_suffice(made, tmp_path):
 
 
 def brightness(images):
-    """The mean of each band, as features that are not learnt."""
+    """The mean of each band, as features without training."""
     return images.mean(axis=(2, 3))
 
 
@@ -213,7 +213,7 @@ def flat(images):
     return images.mean(axis=(1, 2, 3))
 
 
-def test_a_function_of_images_can_be_an_encoder(patches, split, tmp_path):
+def test_a_function_of_images_is_an_encoder(patches, split, tmp_path):
     folder = tmp_path / "c"
     found = compare(patches, split, folder, NETWORK, RECIPE, encoder=brightness)
     (row,) = [one for one in found.rows if one.features == "brightness"]
@@ -245,7 +245,7 @@ def test_a_wrong_encoder_raises_an_error(patches, split, tmp_path, encoder, mess
     assert not (tmp_path / "c").exists()
 
 
-def test_a_plan_has_the_methods_of_learnt_features():
+def test_a_vaegan_plan_fulfils_the_contract_of_encoders():
     assert isinstance(ENCODER, LearntFeatures)
     assert ENCODER.title == "VAE-GAN code"
 
@@ -271,5 +271,5 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_wrong_input_gives_one_line(home, name, monkeypatch, capfd):
+def test_bad_input_gives_one_error_line(home, name, monkeypatch, capfd):
     check_refused(home, monkeypatch, capfd, *REFUSED[name])

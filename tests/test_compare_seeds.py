@@ -72,7 +72,7 @@ def scores(comparison):
     return {row.title: row.scores.overall for row in comparison.rows}
 
 
-def test_rows_are_means_over_the_seeds_and_say_how_far_they_lie_apart(seeded, home):
+def test_rows_have_means_over_the_seeds_and_each_seed(seeded, home):
     assert {row.seeds for row in seeded.rows} == {(0, 1)}
     with np.load(home / "seeded" / "predictions.npz", allow_pickle=False) as said:
         for row in seeded.rows:
@@ -86,14 +86,14 @@ def test_rows_are_means_over_the_seeds_and_say_how_far_they_lie_apart(seeded, ho
     assert [one.one for one in seeded.of_the_best] == [seeded.rows[0].title] * 2
 
 
-def test_the_runs_of_the_first_seed_are_called_as_ever_and_the_others_by_their_seeds(seeded, home):
+def test_runs_of_further_seeds_are_named_after_their_seed(seeded, home):
     network = next(row for row in seeded.rows if row.features == "patch")
     assert network.runs == ("network", "network-1")
     made = {path.name for path in (home / "seeded").iterdir() if path.is_dir()}
     assert made == {"answers", "network", "network-random", "network-1", "network-random-1"}
 
 
-def test_more_seeds_can_be_added_and_none_taken_away(home, seeded, tmp_path):
+def test_seeds_can_be_added_but_not_removed(home, seeded, tmp_path):
     patches, split = opened(home)
     folder = tmp_path / "c"
     first = compare(patches, split, folder, NETWORK, RECIPE)
@@ -108,7 +108,7 @@ def test_more_seeds_can_be_added_and_none_taken_away(home, seeded, tmp_path):
         compare(patches, split, folder, NETWORK, RECIPE, resume=True)
 
 
-def test_a_comparison_of_before_is_read_and_made_complete(home, tmp_path):
+def test_a_comparison_of_an_old_version_is_read_and_completed(home, tmp_path):
     patches, split = opened(home)
     folder = tmp_path / "c"
     whole = compare(patches, split, folder, NETWORK, RECIPE)
@@ -125,7 +125,7 @@ def test_a_comparison_of_before_is_read_and_made_complete(home, tmp_path):
     assert again.pairwise_tests == whole.pairwise_tests
 
 
-def test_finished_runs_are_held_against_each_other_and_seeds_of_one_network_are_one_model(here):
+def test_finished_runs_of_one_network_are_seeds_of_one_model(here):
     patches, split = opened(here)
     found = compare_runs(patches, split, ["narrow-0", "wide", "narrow-1"], here / "held")
     by_seeds = {row.seeds: row for row in found.rows}
@@ -161,7 +161,7 @@ def test_seeds_from_the_command_line_to_the_page(here, capfd):
     assert "leading" in out
     assert run("report lined") == 0
     page = Path("lined/report.html").read_text()
-    # What the patches decided is written out.
+    # Defaults that depend on the patches are stored.
     decided = "--crop 0 --rotate true --gain 0.0 --jitter 0.0"
     made = OPTIONS.replace("--device", f"{decided} --device").replace(" --trials 0", "")
     assert f"{made} --seeds 3,1 --trials 0" in page
@@ -216,11 +216,11 @@ def bad(home):
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_bad_input_is_told_in_a_line(bad, name, monkeypatch, capfd):
+def test_bad_input_gives_one_error_line(bad, name, monkeypatch, capfd):
     check_refused(bad, monkeypatch, capfd, *REFUSED[name])
 
 
-def test_a_comparison_of_runs_is_not_gone_on_with(here):
+def test_a_comparison_of_runs_is_not_resumed(here):
     patches, split = opened(here)
     compare_runs(patches, split, ["narrow-0", "wide"], here / "only-runs")
     with pytest.raises(OutcropError, match="has a comparison of finished runs"):

@@ -1,4 +1,4 @@
-"""Models are judged on all labelled ground: every patch is held out once."""
+"""Cross-validation: every labelled patch is held out once."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def scores(comparison):
     }
 
 
-def test_scores_are_of_what_all_folds_hold_out(made, patches, folds):
+def test_scores_are_of_the_held_out_patches_of_all_folds(made, patches, folds):
     comparison, folder = made
     assert comparison.kind == "cross-validated (3 folds)"
     with np.load(folder / "predictions.npz", allow_pickle=False) as said:
@@ -74,7 +74,7 @@ def test_scores_are_of_what_all_folds_hold_out(made, patches, folds):
     assert (again.kind, again.folds, again.notes) == (comparison.kind, 3, comparison.notes)
 
 
-def test_each_fold_says_what_a_model_trained_on_its_other_side_says(made, patches, folds):
+def test_predictions_of_a_fold_are_those_of_a_model_trained_on_the_others(made, patches, folds):
     _, folder = made
     tree = TREES[0]
     with np.load(folder / "predictions.npz", allow_pickle=False) as said:
@@ -86,7 +86,7 @@ def test_each_fold_says_what_a_model_trained_on_its_other_side_says(made, patche
             assert np.array_equal(theirs, fitted.predict(patches.take(held)))
 
 
-def test_the_leak_gap_is_that_of_folds_at_random(made):
+def test_the_leak_gap_compares_with_random_folds(made):
     comparison, _ = made
     for row in comparison.rows:
         assert row.random.confusion.sum() == row.scores.confusion.sum()
@@ -110,7 +110,7 @@ def test_the_leak_gap_can_be_that_of_the_first_seeds(patches, folds, tmp_path):
     assert not three.exists()
 
 
-def test_folds_at_random_hold_out_the_same_patches_in_the_same_numbers(patches, folds):
+def test_random_folds_hold_out_the_same_patches_in_the_same_numbers(patches, folds):
     random = random_folds(patches, folds, seed=5)
     assert not random.spatial
     assert np.array_equal(random.index, folds.index)
@@ -130,7 +130,7 @@ def test_folds_at_random_hold_out_the_same_patches_in_the_same_numbers(patches, 
 
 
 @pytest.mark.parametrize("how", [{"workers": 2}, {"scheduler": "local[2]"}])
-def test_it_does_not_matter_who_does_the_work(made, patches, folds, tmp_path, how):
+def test_results_do_not_depend_on_the_executor(made, patches, folds, tmp_path, how):
     comparison, folder = made
     other = compare(patches, folds, tmp_path / "c", NETWORK, RECIPE, **how)
     assert scores(other) == scores(comparison)
@@ -139,7 +139,7 @@ def test_it_does_not_matter_who_does_the_work(made, patches, folds, tmp_path, ho
         assert one.read_bytes() == two.read_bytes()
 
 
-def test_nothing_is_done_twice(made, patches, folds, tmp_path, monkeypatch):
+def test_no_trial_is_run_twice(made, patches, folds, tmp_path, monkeypatch):
     comparison, _ = made
     done, limit = [], 3
     train, fit = trials.train, Baseline.fit
@@ -173,7 +173,21 @@ def test_nothing_is_done_twice(made, patches, folds, tmp_path, monkeypatch):
     assert len(ways) == 2 * 3
 
 
-def test_a_comparison_over_folds_is_not_gone_on_with_on_others(made, patches, folds):
+def test_a_finished_comparison_gets_missing_baselines_and_leak_gaps(patches, folds, tmp_path):
+    recipe, folder = replace(RECIPE, epochs=1), tmp_path / "c"
+    compare(patches, folds, folder, NETWORK, recipe, baselines=TREES[:1], gap_seeds=0)
+    more = {"resume": True, "baselines": TREES}
+    found = compare(patches, folds, folder, NETWORK, recipe, gap_seeds=0, **more)
+    assert len(found.rows) == 3
+    assert all(row.gap is None for row in found.rows)
+    found = compare(patches, folds, folder, NETWORK, recipe, **more)
+    assert all(row.gap is not None for row in found.rows)
+    assert scores(read_comparison(folder)) == scores(found)
+    fewer = {"resume": True, "baselines": TREES[:1], "gap_seeds": 0}
+    assert len(compare(patches, folds, folder, NETWORK, recipe, **fewer).rows) == 3
+
+
+def test_a_comparison_is_not_resumed_with_other_folds(made, patches, folds):
     _, folder = made
     other = BlockSplit(block=1000, buffer=910, n_splits=3, random_state=1).assign_all(patches)
     for wrong in (other, folds.splits[0]):
@@ -187,7 +201,7 @@ def test_a_comparison_over_folds_is_not_gone_on_with_on_others(made, patches, fo
         compare(patches, folds, folder, NETWORK, replace(RECIPE, epochs=3), resume=True)
 
 
-def test_a_class_on_one_piece_does_not_stop_the_rest(patches, tmp_path):
+def test_a_class_in_one_spatial_group_does_not_stop_the_comparison(patches, tmp_path):
     labels = patches.labels.copy()
     labels[:4] = 3
     rare = replace(patches, labels=labels, classes=("a", "b", "c", "alone"))
@@ -219,7 +233,7 @@ def test_the_recommended_model_is_the_best_and_of_equals_the_fastest(made, patch
     assert f"not shown to be better than the second, {one.title}" in tied.recommendation
 
 
-def test_a_comparison_of_before_is_of_one_fold_and_one_of_later_is_refused(made, tmp_path):
+def test_old_files_have_one_fold_and_newer_versions_are_refused(made, tmp_path):
     _, folder = made
     content = json.loads((folder / "comparison.json").read_text())
     content = {name: value for name, value in content.items() if name != "checksum"}
@@ -232,7 +246,7 @@ def test_a_comparison_of_before_is_of_one_fold_and_one_of_later_is_refused(made,
         read_comparison(tmp_path)
 
 
-def test_answers_that_are_damaged_are_one_line(made, patches, folds, tmp_path):
+def test_damaged_answers_give_one_error_line(made, patches, folds, tmp_path):
     import shutil
 
     shutil.copytree(made[1], tmp_path / "c")
@@ -246,7 +260,7 @@ def test_answers_that_are_damaged_are_one_line(made, patches, folds, tmp_path):
     assert scores(again) == scores(made[0])
 
 
-def test_patches_without_positions_have_folds_at_random(patches, capfd):
+def test_patches_without_positions_get_random_folds(patches, capfd):
     bare = replace(patches, positions=None, sources=(), crs=None)
     folds = default_folds(bare, 4)
     assert (len(folds), folds.spatial) == (4, False)
@@ -263,7 +277,7 @@ def home(patches, tmp_path_factory):
     return folder
 
 
-def test_the_command_cross_validates_unless_told_otherwise(home, monkeypatch, capfd):
+def test_the_command_cross_validates_by_default(home, monkeypatch, capfd):
     monkeypatch.chdir(home)
     assert run(f"compare p.zarr {OPTIONS} --folds 3 --block 1000 -o x") == 0
     out = capfd.readouterr().out
@@ -291,5 +305,5 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_bad_input_is_one_line(home, name, monkeypatch, capfd):
+def test_bad_input_gives_one_error_line(home, name, monkeypatch, capfd):
     check_refused(home, monkeypatch, capfd, *REFUSED[name])

@@ -1,4 +1,4 @@
-"""Patch sets of scenes that are too far apart for one system, from cutting to splitting."""
+"""Patch sets of scenes that have no common metric CRS, from cutting to splitting."""
 
 from __future__ import annotations
 

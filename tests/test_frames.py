@@ -31,7 +31,7 @@ def class_map(tmp_path):
     return tagged(tmp_path / "map.tif", [[1, 1, 2], [2, 1, 0]], ["<rice>", "water"])
 
 
-def test_scores_are_a_row_a_class():
+def test_scores_have_a_row_per_class():
     truth = np.array([0, 0, 1, 1, 1, 0, 1, 0])
     found = oc.score(truth, np.array([0, 0, 1, 1, 0, 0, 1, 1]), ("a", "b"), np.arange(8) // 2)
     frame = found.to_frame()
@@ -44,7 +44,7 @@ def test_scores_are_a_row_a_class():
     assert "<table" in found._repr_html_()
 
 
-def test_comparison_and_results_are_a_row_a_model(patches, class_map, tmp_path):
+def test_comparison_and_results_have_a_row_per_model(patches, class_map, tmp_path):
     network = oc.MultiScaleNet(hidden=4, views=("pixel",))
     split = oc.RandomSplit().assign(patches)
     found = oc.compare(patches, split, tmp_path / "c", network, oc.Recipe(epochs=1), workers=1,
@@ -64,7 +64,7 @@ def test_comparison_and_results_are_a_row_a_model(patches, class_map, tmp_path):
     assert results._repr_html_().count("data:image/png") == 1
 
 
-def test_an_audit_is_a_row_a_finding(patches):
+def test_an_audit_has_a_row_per_finding(patches):
     found = oc.audit(patches, oc.RandomSplit().assign(patches))
     frame = found.to_frame()
     assert list(frame) == ["check", "severity", "title", "remedy"]
@@ -87,7 +87,7 @@ def test_located_patches_are_a_row_each(tmp_path):
     assert "<table" in found._repr_html_()
 
 
-def test_a_mapped_scene_is_a_row_a_class_and_a_picture(class_map, tmp_path):
+def test_a_mapped_scene_has_a_row_per_class_and_a_picture(class_map, tmp_path):
     found = MappedScene({"classes": class_map}, ("<rice>", "water"))
     frame = found.to_frame()
     assert frame["pixels"].to_dict() == {"<rice>": 3, "water": 2}
@@ -106,7 +106,7 @@ def test_a_mapped_scene_is_a_row_a_class_and_a_picture(class_map, tmp_path):
     assert "no such file" in found._repr_html_()
 
 
-def test_an_assessment_is_a_row_a_class(class_map, tmp_path):
+def test_an_assessment_has_a_row_per_class(class_map, tmp_path):
     truth = tagged(tmp_path / "truth.tif", [[1, 1, 1], [2, 1, 2]], ["<rice>", "water"])
     found = oc.assess(class_map, truth)
     assert list(found.to_frame().index) == ["<rice>", "water"]
@@ -115,7 +115,7 @@ def test_an_assessment_is_a_row_a_class(class_map, tmp_path):
     assert "<table" in found._repr_html_()
 
 
-def test_an_experiment_is_a_row_a_setting():
+def test_an_experiment_has_a_row_per_setting():
     plan = oc.Experiment(scenes=["a.tif", "b.tif"], labels=["l.gpkg"], folds=3)
     assert repr(plan) == "Experiment(2 scenes, 1 label files, 3 folds, default network)"
     assert plan.to_frame()["value"]["scenes"] == "['a.tif', 'b.tif']"

@@ -99,8 +99,8 @@ def test_a_cube(here):
     assert set(np.unique(classes)) <= {1, 2, 3, 4}
 
 
-def test_an_interrupted_map_goes_on(here):
-    """Ctrl-C in a process of its own: one line says what is kept, and --resume ends it."""
+def test_an_interrupted_map_is_resumed(here):
+    """Ctrl-C in a separate process: one line names kept windows, --resume completes the map."""
     assert run("coast --images 1 --size 400 -o big") == 0
     command = "map run big/coast-1.tif -o big.tif --method patches --window 1 --device cpu"
     process = subprocess.Popen(argv(command), stderr=subprocess.PIPE, text=True, env=ALONE)
@@ -146,15 +146,15 @@ def test_an_interrupted_map_goes_on(here):
         ("run coast/coast-1.tif truncated.tif -o x.tif", ("truncated.tif",)),
     ],
 )
-def test_what_cannot_be_mapped_is_told_in_one_line(here, monkeypatch, capfd, words, pieces):
+def test_wrong_arguments_give_one_error_line(here, monkeypatch, capfd, words, pieces):
     if "truncated" in words:
         source = Path("coast/coast-1.tif").read_bytes()
         Path("truncated.tif").write_bytes(source[: len(source) // 2])
     check_refused(here, monkeypatch, capfd, f"map {words}", *pieces)
 
 
-def test_a_damaged_scene_keeps_what_was_done(here, capfd):
-    """The file ends early: the error names it, and no map appears."""
+def test_a_damaged_scene_keeps_finished_windows(here, capfd):
+    """The file is truncated: the error names it, and no map is written."""
     shutil.copy("coast/coast-1.tif", "cut.tif")
     with rasterio.open("cut.tif") as dataset:
         size = dataset.height

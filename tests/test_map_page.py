@@ -1,4 +1,4 @@
-"""The page of a class map, and what it shows of the layers beside it."""
+"""The page of a class map and of the layers beside it."""
 
 import base64
 import io
@@ -39,7 +39,7 @@ def write_layer(path, values, name):
 
 @pytest.fixture
 def home(tmp_path):
-    """A map whose third part is wrong, all that can lie beside it, and what does not fit it."""
+    """A map with errors in a third, all files that can belong to it, and files of other maps."""
     classes = RANDOM.integers(1, 4, (HEIGHT, WIDTH))
     classes[:4, :10] = 0
     truth = np.where(np.arange(WIDTH) < 30, classes % 3 + 1, classes)
@@ -72,7 +72,7 @@ def picture(image):
     )
 
 
-def test_pictures_lie_upon_each_other(home, monkeypatch, capsys):
+def test_pictures_have_one_size_and_a_slider(home, monkeypatch, capsys):
     monkeypatch.chdir(home)
     assert run(ALL) == 0
     assert capsys.readouterr().out.strip() == "classes.html"
@@ -148,7 +148,7 @@ def test_the_table_of_areas_is_the_assessment(home):
     assert Page(mapped.read_text()).text.count(str(found.accuracy.overall)) == 1
 
 
-def test_a_map_alone_has_its_areas_and_says_what_they_are_not(home):
+def test_a_map_without_reference_has_unadjusted_areas(home):
     page = Page(write_report(home / "classes.tif").read_text())
     assert [title for title, *_ in page.pictures] == ["Class map"]
     assert "not adjusted for its errors" in page.text
@@ -159,7 +159,7 @@ def test_a_map_alone_has_its_areas_and_says_what_they_are_not(home):
         assert f"{pixels * 0.01:.2f}" in page.text
 
 
-def test_classes_of_the_truth_alone_have_a_colour_and_a_row(home):
+def test_classes_only_in_the_truth_have_a_colour_and_a_row(home):
     classes = rasterio.open(home / "classes.tif").read(1)
     tagged(home / "other.tif", np.where(classes == 3, 4, classes), [*NAMES, "cloud"])
     part = map_part(MapFiles(home / "classes.tif", truth=home / "other.tif"), None)
@@ -169,7 +169,7 @@ def test_classes_of_the_truth_alone_have_a_colour_and_a_row(home):
     assert float(part.rows[3].area.split()[0]) > 0
 
 
-def test_what_does_not_fit_is_left_out_of_a_part_and_told(home):
+def test_files_of_another_map_are_collected_as_errors(home):
     layers = {"confidence": home / "dissimilarity.tif", "dissimilarity": home / "gone.tif"}
     part = map_part(MapFiles(home / "classes.tif", layers), open_scene(home / "smaller.tif"))
     assert [panel.title for panel in part.panels] == ["Class map"]
@@ -200,7 +200,7 @@ def test_what_does_not_fit_is_left_out_of_a_part_and_told(home):
         ("report classes.tif -o no/page.html", ("no", "does not exist")),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(home, monkeypatch, capfd, command, pieces):
+def test_bad_input_gives_one_line_and_no_file(home, monkeypatch, capfd, command, pieces):
     tagged(home / "other.tif", np.ones((HEIGHT, WIDTH)), NAMES)
     write_assessment(home / "other.json", assess(home / "other.tif", home / "truth.tif"))
     (home / "folder").mkdir()
@@ -212,11 +212,11 @@ def test_bad_input_is_one_line_and_leaves_nothing(home, monkeypatch, capfd, comm
     check_refused(home, monkeypatch, capfd, command, *pieces)
 
 
-def test_the_page_is_bounded_by_its_pictures_and_not_by_the_scene(tmp_path):
-    """Noise, which no format makes small, of twice the longest picture and of four times."""
+def test_the_size_of_the_page_does_not_grow_with_the_scene(tmp_path):
+    """Noise, which cannot be compressed, of twice and four times the longest picture."""
     sizes, peaks = [], []
     for side in (2 * LONGEST, 4 * LONGEST):
-        # What a pixel of the picture shows differs from the next one at either size.
+        # Neighbouring pixels of the picture differ at both sizes.
         cell = side // LONGEST
         values = np.random.default_rng(0).integers(1, 4, (LONGEST, LONGEST), np.uint8)
         values = values.repeat(cell, 0).repeat(cell, 1)
@@ -248,7 +248,7 @@ def test_the_page_is_bounded_by_its_pictures_and_not_by_the_scene(tmp_path):
     shrink=st.tuples(st.floats(0, 1), st.floats(0, 1)),
     window=st.integers(1, 40),
 )
-def test_cells_count_each_pixel_once_and_where_it_lies(shape, shrink, window):
+def test_cells_count_each_pixel_once_at_its_position(shape, shrink, window):
     from rasterio.windows import Window
 
     size = tuple(max(1, round(s * n)) for s, n in zip(shrink, shape, strict=True))
@@ -264,7 +264,7 @@ def test_cells_count_each_pixel_once_and_where_it_lies(shape, shrink, window):
     np.testing.assert_array_equal(count_cells(parts, shape, size), expected)
 
 
-def test_shares_of_a_smaller_picture_are_those_of_all_pixels(home, monkeypatch):
+def test_shares_in_a_picture_are_those_of_all_pixels(home, monkeypatch):
     monkeypatch.setattr("outcrop.sources.class_raster._WINDOW", 32)
     with rasterio.open(home / "classes.tif") as dataset:
         assert len(list(windows(dataset))) == 6
@@ -282,7 +282,7 @@ def test_shares_of_a_smaller_picture_are_those_of_all_pixels(home, monkeypatch):
     assert outside.known.sum() == (dissimilarity < 255).sum()
 
 
-def test_a_truth_on_another_grid_is_brought_onto_the_maps(home):
+def test_a_truth_on_another_grid_is_resampled_to_the_map(home):
     finer = GRID @ GRID.scale(0.5)
     truth = rasterio.open(home / "truth.tif").read(1).repeat(2, 0).repeat(2, 1)
     tagged(home / "finer.tif", truth, NAMES, transform=finer)

@@ -21,7 +21,7 @@ def test_classes_are_matched_by_name_and_not_by_value(tmp_path):
     assert found.left_out == {"where the map has no data": 1}
 
 
-def test_a_class_of_the_truth_that_the_map_does_not_know_is_always_wrong(tmp_path):
+def test_a_class_only_in_the_truth_is_always_wrong(tmp_path):
     mapped = tagged(tmp_path / "map.tif", [[1, 2]], ["rice", "water"])
     truth = tagged(tmp_path / "truth.tif", [[1, 3]], ["rice", "water", "cloud"])
     found = assess(mapped, truth)

@@ -1,4 +1,4 @@
-"""What lies beside a map: styles, attribute tables, and whose files they are."""
+"""Files beside a map: styles, attribute tables, and their owners."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def hexadecimal(classes):
     return ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colours(classes)]
 
 
-# What can be the name of a class: labels are stripped, and none is empty.
+# Possible class names: labels are stripped and not empty.
 names = st.lists(
     st.text(max_size=12).map(str.strip).filter(lambda name: name.isprintable() and name),
     min_size=1, max_size=254, unique=True,
@@ -103,8 +103,8 @@ def test_the_table_counts_what_the_sieve_has_left(tmp_path):
 
 
 @pytest.mark.parametrize("name", [name for name, layer in LAYERS.items() if layer.ramp])
-def test_ramps_rise_in_value_and_change_in_lightness_all_the_way(name):
-    """So that their order is seen by everybody, and in grey; what is beyond differs in hue."""
+def test_ramps_are_monotonic_in_value_and_lightness(name):
+    """Their order is visible for everybody and in grey; values beyond the ramp differ in hue."""
     layer = LAYERS[name]
     items = list(Xml.fromstring(ramp_style(layer.ramp, layer.unit)).iter("item"))
     values = [int(item.get("value")) for item in items]
@@ -136,7 +136,7 @@ def test_every_layer_has_its_style(tmp_path):
 
 @pytest.mark.parametrize("ending", [".qml", ".tif.aux.xml", ".tif.ovr", ".tif.msk", ".tif.vat.dbf"])
 @pytest.mark.parametrize("layer", ["map", "sure"])
-def test_files_that_would_be_taken_for_the_map_s_are_refused_or_replaced(tmp_path, layer, ending):
+def test_sidecars_of_another_file_are_refused_or_replaced(tmp_path, layer, ending):
     scene = write_raster(tmp_path / "scene.tif", noise(), nodata=0)
     old = tmp_path / f"{layer}{ending}"
     old.write_text("<old/>")
@@ -154,7 +154,7 @@ def test_files_that_would_be_taken_for_the_map_s_are_refused_or_replaced(tmp_pat
     }
 
 
-def test_a_map_that_fails_leaves_the_old_one_and_all_that_belongs_to_it(tmp_path, monkeypatch):
+def test_a_failed_map_keeps_the_old_map_and_its_sidecars(tmp_path, monkeypatch):
     scene = write_raster(tmp_path / "scene.tif", noise(), nodata=0)
     files = tmp_path / "map.tif", tmp_path / "sure.tif"
     map_scene(dense(), scene, *files)
@@ -180,14 +180,14 @@ def test_a_map_that_fails_leaves_the_old_one_and_all_that_belongs_to_it(tmp_path
         ("scene.tiff", "sure.tif", "scene.tiff: would share scene.qml with .*scene.tif"),
     ],
 )
-def test_no_file_belongs_to_two(tmp_path, map_name, sure, message, overwrite):
+def test_no_sidecar_belongs_to_two_files(tmp_path, map_name, sure, message, overwrite):
     scene = write_raster(tmp_path / "scene.tif", noise(), nodata=0)
     with pytest.raises(OutcropError, match=message):
         map_scene(dense(), scene, tmp_path / map_name, tmp_path / sure, overwrite=overwrite)
     assert [path.name for path in tmp_path.iterdir()] == ["scene.tif"]
 
 
-def test_a_folder_is_no_name_of_a_map(tmp_path, monkeypatch):
+def test_a_folder_as_map_is_refused(tmp_path, monkeypatch):
     scene = write_raster(tmp_path / "scene.tif", noise(), nodata=0)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(OutcropError, match="is a folder; name a file"):
@@ -210,7 +210,7 @@ def test_the_style_of_polygons_is_in_the_file(tmp_path):
     ("name", "message"),
     [("map.tif", "no name of a GeoPackage"), ("map.gpkg", "is the name of a map")],
 )
-def test_polygons_go_to_a_geopackage_of_their_own(tmp_path, name, message):
+def test_polygons_need_a_geopackage_of_their_own(tmp_path, name, message):
     with pytest.raises(OutcropError, match=message):
         check_polygons(tmp_path / name, [tmp_path / "sub" / ".." / name], overwrite=True)
 
@@ -224,7 +224,7 @@ def test_polygons_never_replace_their_map(tmp_path):
     assert path.read_bytes() == before
 
 
-def test_what_sqlite_left_of_old_polygons_is_removed(tmp_path):
+def test_sqlite_files_of_old_polygons_are_removed(tmp_path):
     path = write(tmp_path, [[1, 1]], ["a"])["classes"]
     old = tmp_path / "map.gpkg-wal"
     old.write_bytes(b"changes of another file")
@@ -270,7 +270,7 @@ def test_qgis_shows_exactly_the_classes(tmp_path, classes, present):
 
 
 def test_qgis_needs_no_style_to_show_the_classes(tmp_path):
-    """QGIS before 3.30 lists no data too, since a colour table begins at 0."""
+    """QGIS before 3.30 also lists no data, because a colour table begins at 0."""
     values = np.resize(np.arange(4), (6, 8))
     path = write(tmp_path, values, ODD[:3])["classes"]
     path.with_suffix(".qml").unlink()
@@ -307,12 +307,12 @@ def test_qgis_shows_ramps(tmp_path):
 
 
 def test_qgis_shows_polygons_in_the_colours_of_the_map(tmp_path):
-    """Beside a map of the same name, whose style is for rasters."""
+    """Also beside a map of the same name, whose style is for rasters."""
     path = write(tmp_path, [[0, 1, 2], [3, 4, 5]], ODD)["classes"]
     write_polygons(path, tmp_path / "classes.gpkg")
     (found,) = opened(tmp_path / "classes.gpkg")
     assert (found["renderer"], found["legend"]) == ("categorizedSymbol", legend(ODD))
-    # All but the outlines, whose edges are smoothed.
+    # All pixels except the outlines, which are smoothed.
     seen, count = np.unique(found["drawn"].reshape(-1, 4), axis=0, return_counts=True)
     areas = {tuple(colour) for colour in seen[count > 1000].tolist()}
     assert areas - {(0, 0, 0, 0)} == {(*colour, 255) for colour in colours(ODD)[:5]}

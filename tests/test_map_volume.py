@@ -47,7 +47,7 @@ def test_every_sample_gets_the_class_of_the_patch_around_it(tmp_path, volume, ax
     assert (made > 0).all(axis=0).any()
 
 
-def test_a_zarr_cube_says_what_its_values_are(tmp_path, volume):
+def test_a_zarr_cube_names_its_classes(tmp_path, volume):
     model = dense(bands=1)
     map_volume(model, volume, 0, tmp_path / "a.npy")
     map_volume(model, volume, 0, tmp_path / "a.zarr", tmp_path / "sure.zarr")
@@ -102,7 +102,7 @@ def test_a_real_survey(tmp_path):
         assert np.array_equal(reader.slices(0, 0, 23), np.load(tmp_path / "f3.npy"))
 
 
-def test_an_interrupted_cube_goes_on_with_the_next_slice(tmp_path, volume, monkeypatch):
+def test_an_interrupted_cube_resumes_at_the_next_slice(tmp_path, volume, monkeypatch):
     model, seen, classify = dense(bands=1), [], Job.classify
 
     def stop(job, window, pixels):
@@ -125,7 +125,7 @@ def test_an_interrupted_cube_goes_on_with_the_next_slice(tmp_path, volume, monke
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_cluster_gives_the_same_cube(tmp_path, volume):
+def test_a_cluster_writes_the_same_cube(tmp_path, volume):
     model = dense(bands=1)
     map_volume(model, volume, 2, tmp_path / "a.npy")
     map_volume(model, volume, 2, tmp_path / "b.npy", scheduler="local[2]")
@@ -151,7 +151,7 @@ def test_turned_slices_keep_the_order_of_samples(tmp_path, volume):
         (0, "no/a.zarr", "does not exist; make it first"),
     ],
 )
-def test_what_cannot_be_mapped_is_told(tmp_path, volume, axis, output, message):
+def test_wrong_arguments_raise_an_error(tmp_path, volume, axis, output, message):
     before = set(tmp_path.iterdir())
     with pytest.raises(OutcropError, match=message):
         map_volume(dense(bands=1), volume, axis, tmp_path / output)

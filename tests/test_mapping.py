@@ -49,7 +49,7 @@ def classifier(bands=2, size=6, padding="zeros", seed=0, flip=False, temperature
     network = ResidualNet(**{"depth": 8, "width": 4, "padding": padding} | changes)
     module = build(network, bands, len(CLASSES)).eval()
     with torch.no_grad():
-        # So that no class wins everywhere.
+        # Biases such that every class occurs.
         module.linear.weight *= 30
         module.linear.bias -= module(torch.randn(64, bands, size, size)).mean(dim=0)
     return Classifier(
@@ -69,7 +69,7 @@ def dense(size=28, **options):
 
 
 def patch_by_patch(model, pixels, rows, columns, turns=()):
-    """What the classifier says of the patches around pixels of a scene, NaN where nodata.
+    """Probabilities of the classifier for the patches around pixels of a scene, NaN for nodata.
 
     Patches are turned about their pixel: of even size, a row and a column more of the scene is
     turned and then left out.
@@ -166,7 +166,7 @@ def test_the_map_does_not_depend_on_the_window_bit_by_bit(
         assert (folder / f"a{layer}.tif").read_bytes() == (folder / f"b{layer}.tif").read_bytes()
 
 
-def test_nor_does_it_depend_on_the_number_of_threads(tmp_path, scene, monkeypatch):
+def test_the_map_does_not_depend_on_the_number_of_threads(tmp_path, scene, monkeypatch):
     monkeypatch.setitem(predictor._TILE, "dense", 16)
     for threads in (1, 2, 5):
         monkeypatch.setattr(engine, "threads_for", lambda _, n=threads: n)
@@ -224,7 +224,7 @@ def test_entropy_and_second_class(tmp_path, scene):
 
 @dataclass(frozen=True, eq=False)
 class SomeRun(Run):
-    """A run that was never trained, with an area of applicability."""
+    """An untrained run with an area of applicability."""
 
     area: AreaOfApplicability
 
@@ -235,8 +235,8 @@ class SomeRun(Run):
 
 @pytest.mark.parametrize("kind", ["dense", "patches"])
 @pytest.mark.parametrize("flip", [False, True])
-def test_the_area_of_trust_of_every_pixel(tmp_path, scene, kind, flip):
-    # Of an even size the mirror image of a patch is filled where that of a scene is read.
+def test_the_dissimilarity_of_every_pixel(tmp_path, scene, kind, flip):
+    # A mirrored patch of even size is padded, but that of a scene is read.
     model = dense(29, flip=flip) if kind == "dense" else classifier(size=7, flip=flip)
     pixels = np.where(noise() == 0, np.nan, noise().astype("float32"))
     rows, columns = np.indices(pixels.shape[1:]).reshape(2, -1)
@@ -258,12 +258,12 @@ def test_the_area_of_trust_of_every_pixel(tmp_path, scene, kind, flip):
     assert 0 < outside < 0.5
 
 
-def test_the_area_of_trust_needs_a_run(tmp_path, scene):
+def test_dissimilarity_needs_a_run(tmp_path, scene):
     with pytest.raises(OutcropError, match="--dissimilarity: needs the run"):
         map_scene(dense(), scene, tmp_path / "map.tif", dissimilarity=tmp_path / "far.tif")
 
 
-def test_classes_that_are_all_alike_are_uncertain():
+def test_equal_probabilities_have_the_highest_entropy():
     same = np.full((4, 1), 0.25, np.float32)
     assert render(["confidence", "entropy"], same).ravel().tolist() == [25, 100]
     sure = np.array([[1], [0], [0], [0]], np.float32)
@@ -318,7 +318,7 @@ def test_dense_and_patch_by_patch_are_the_same_map(tmp_path, scene, size, turns)
     assert same.mean() > 0.999
 
 
-def test_the_sieve_leaves_no_small_patch(tmp_path, scene):
+def test_the_sieve_leaves_no_small_area(tmp_path, scene):
     map_scene(dense(), scene, tmp_path / "fine.tif")
     map_scene(dense(), scene, tmp_path / "sieved.tif", sieve=12)
     fine, sieved = read(tmp_path / "fine.tif"), read(tmp_path / "sieved.tif")
@@ -375,7 +375,7 @@ def test_a_coarse_map_gives_a_cell_the_class_of_one_of_its_pixels(tmp_path, scen
 
 
 def test_memory_is_bounded_by_the_window(tmp_path):
-    """A sparse scene of 0.4 GB, nodata but for a corner, is mapped by a child with less memory."""
+    """A child process maps a sparse scene of 0.4 GB, with data in a corner, with less memory."""
     path = tmp_path / "large.tif"
     with rasterio.open(
         path, "w", driver="GTiff", dtype="uint8", count=2, height=14_000, width=14_000,
@@ -413,7 +413,7 @@ def test_memory_is_bounded_by_the_window(tmp_path):
         ({"output": "no/map.tif"}, "does not exist; make it first"),
     ],
 )
-def test_what_cannot_be_mapped_is_told(tmp_path, scene, change, message):
+def test_wrong_arguments_raise_an_error(tmp_path, scene, change, message):
     model = classifier(change.get("bands", 2), change.get("size", 6))
     before = set(tmp_path.iterdir())
     with pytest.raises(OutcropError, match=message):
@@ -424,7 +424,7 @@ def test_what_cannot_be_mapped_is_told(tmp_path, scene, change, message):
 
 
 class Stops:
-    """Classifies so many windows, then is interrupted."""
+    """Classifies some windows, then raises KeyboardInterrupt."""
 
     def __init__(self, windows):
         self.left, self.classify, self.seen = windows, Job.classify, []
@@ -448,13 +448,13 @@ def interrupted(tmp_path, scene, monkeypatch, windows, **options):
     return stops
 
 
-def test_a_map_that_is_interrupted_at_once_leaves_nothing(tmp_path, scene, monkeypatch):
+def test_a_map_interrupted_before_its_first_window_leaves_no_file(tmp_path, scene, monkeypatch):
     before = set(tmp_path.iterdir())
     interrupted(tmp_path, scene, monkeypatch, 0)
     assert set(tmp_path.iterdir()) == before
 
 
-def test_an_interrupted_map_goes_on_with_the_next_window(tmp_path, scene, monkeypatch, capsys):
+def test_an_interrupted_map_resumes_at_the_next_window(tmp_path, scene, monkeypatch, capsys):
     map_scene(dense(), scene, tmp_path / "whole.tif", window=16)
     first = interrupted(tmp_path, scene, monkeypatch, 4)
     assert not (tmp_path / "map.tif").exists()
@@ -475,7 +475,7 @@ def test_an_interrupted_map_goes_on_with_the_next_window(tmp_path, scene, monkey
     assert (tmp_path / "again.tif").read_bytes() == (tmp_path / "map.tif").read_bytes()
 
 
-def test_a_map_that_was_begun_otherwise_is_not_gone_on_with(tmp_path, scene, monkeypatch):
+def test_a_map_with_other_settings_is_not_resumed(tmp_path, scene, monkeypatch):
     interrupted(tmp_path, scene, monkeypatch, 4)
     for change, what in (
         ({"turns": True}, "turns"),
@@ -493,7 +493,7 @@ def test_a_map_that_was_begun_otherwise_is_not_gone_on_with(tmp_path, scene, mon
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_cluster_gives_the_same_bytes(tmp_path, scene, monkeypatch):
+def test_a_cluster_writes_the_same_bytes(tmp_path, scene, monkeypatch):
     monkeypatch.setitem(predictor._TILE, "dense", 16)
     map_scene(dense(), scene, tmp_path / "here.tif", tmp_path / "here-sure.tif", window=16)
     map_scene(
@@ -508,7 +508,7 @@ def test_a_cluster_gives_the_same_bytes(tmp_path, scene, monkeypatch):
     assert (tmp_path / "pool.tif").read_bytes() == (tmp_path / "here.tif").read_bytes()
 
 
-def test_a_damaged_scene_is_told_from_a_cluster_too(tmp_path):
+def test_a_damaged_scene_raises_an_error_on_a_cluster(tmp_path):
     pixels = np.random.default_rng(0).integers(1, 255, (2, 600, 600)).astype("uint8")
     path = write_raster(
         tmp_path / "scene.tif", pixels, tiled=True, compress="deflate", blockxsize=256,
@@ -521,8 +521,8 @@ def test_a_damaged_scene_is_told_from_a_cluster_too(tmp_path):
     assert not (tmp_path / "map.tif").exists()
 
 
-def test_a_few_windows_are_read_ahead_of_those_computed(tmp_path, scene, monkeypatch):
-    """So that reading and computing overlap, and memory stays bounded."""
+def test_a_few_windows_are_read_in_advance(tmp_path, scene, monkeypatch):
+    """Reading and computing overlap, and memory stays bounded."""
     monkeypatch.setitem(predictor._TILE, "dense", 8)
     monkeypatch.setattr(engine, "threads_for", lambda _: 1)
     read, done, lead = [], [], []
@@ -546,7 +546,7 @@ def test_a_few_windows_are_read_ahead_of_those_computed(tmp_path, scene, monkeyp
     assert 1 <= max(lead) <= 8
 
 
-def test_a_worker_that_is_killed_costs_time_and_not_the_map(tmp_path, scene, monkeypatch):
+def test_the_map_is_completed_after_a_worker_was_killed(tmp_path, scene, monkeypatch):
     from distributed import LocalCluster
 
     monkeypatch.setitem(predictor._TILE, "dense", 16)

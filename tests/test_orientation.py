@@ -1,4 +1,4 @@
-"""What a model was trained on stays what it is used for: axis, orientation, range of values."""
+"""A model is used like it was trained: axis, orientation, range of values."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FOREST = next(b for b in BASELINES if b.name == "decision tree" and b.features =
 
 
 def layered(seed: int = 0) -> np.ndarray:
-    """Two rocks, one beside the other, that differ in amplitude."""
+    """Two neighbouring rocks that differ in amplitude."""
     samples = smooth((2, 2, 2), seed, SHAPE)
     samples[:, SHAPE[1] // 2 :] += 4
     return (1000 * (samples - 2)).astype(np.float32)
@@ -64,7 +64,7 @@ def fitted(tmp_path):
     return fit
 
 
-def test_axis_and_flips_of_the_training_side_are_kept(fitted):
+def test_axis_and_flips_of_the_training_patches_are_stored(fitted):
     model = fitted(turned(patches_of(layered(), 1), "transpose")).model
     assert model.trained_on.axes == (1,)
     assert model.trained_on.flips == ("transpose",)
@@ -78,9 +78,7 @@ def test_axis_and_flips_of_the_training_side_are_kept(fitted):
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_slices_across_another_axis_are_refused_and_the_right_one_is_known(
-    fitted, tmp_path, axis, capfd
-):
+def test_slices_across_another_axis_are_refused_with_the_right_axis(fitted, tmp_path, axis, capfd):
     model = fitted(patches_of(layered(), axis))
     for other in {0, 1, 2} - {axis}:
         with pytest.raises(OutcropError, match=f"across axis {axis}; pass --axis {axis}"):
@@ -93,19 +91,19 @@ def test_slices_across_another_axis_are_refused_and_the_right_one_is_known(
     assert right.mean() > 0.99
 
 
-def test_a_model_of_flipped_patches_maps_nothing(fitted, tmp_path):
+def test_a_model_of_flipped_patches_cannot_map(fitted, tmp_path):
     model = fitted(turned(patches_of(layered()), "transpose"))
     with pytest.raises(OutcropError, match=r"flipped against their source \(transpose\)"):
         map_volume(model, tmp_path / "cube.npy", 0, tmp_path / "map.npy")
     assert not (tmp_path / "map.npy").exists()
 
 
-def test_a_model_that_has_seen_upright_patches_too_may_map(fitted, tmp_path):
+def test_a_model_of_flipped_and_upright_patches_can_map(fitted, tmp_path):
     model = fitted(turned(patches_of(layered()), "transpose", share=0.5))
     map_volume(model, tmp_path / "cube.npy", 0, tmp_path / "map.npy")
 
 
-def test_an_evaluation_says_that_patches_lie_otherwise(fitted, capfd):
+def test_an_evaluation_notes_another_orientation(fitted, capfd):
     model = fitted(patches_of(layered(), 0))
     evaluate(model, patches_of(layered(), 0))
     assert "note" not in capfd.readouterr().err
@@ -126,7 +124,7 @@ def test_an_evaluation_says_that_patches_lie_otherwise(fitted, capfd):
     ],
     ids=["same", "a little louder", "quieter", "louder", "shifted"],
 )
-def test_another_range_of_values_is_pointed_out(fitted, tmp_path, capfd, change, words):
+def test_another_range_of_values_gives_a_note(fitted, tmp_path, capfd, change, words):
     model = fitted(patches_of(layered()))
     np.save(tmp_path / "other.npy", change(layered(1)).astype(np.float32))
     map_volume(model, tmp_path / "other.npy", 0, tmp_path / "map.npy")
@@ -135,7 +133,7 @@ def test_another_range_of_values_is_pointed_out(fitted, tmp_path, capfd, change,
     assert words is None or words in said
 
 
-def test_much_that_is_not_trusted_is_pointed_out(fitted, tmp_path, capfd):
+def test_many_pixels_outside_the_area_of_applicability_give_a_note(fitted, tmp_path, capfd):
     model = fitted(patches_of(layered()))
     strange = layered()
     strange[:, :, :30] += 20_000
@@ -159,7 +157,7 @@ def named(tmp_path):
     return fit_classical(patches, RandomSplit().assign(patches), tmp_path / "run", FOREST)
 
 
-def test_names_of_axes_decide_where_there_are_some(named, tmp_path, capfd):
+def test_names_of_axes_take_precedence(named, tmp_path, capfd):
     assert named.model.trained_on.planes == (("inline", "crossline", "sample"),)
     lines = {"twt": 2.0 * np.arange(48), "xline": np.array(CROSSLINES), "iline": np.array(INLINES)}
     swapped, upended = layered().transpose(1, 0, 2), layered().transpose(2, 1, 0)

@@ -45,7 +45,7 @@ def test_a_plan_is_the_same_from_yaml_and_from_a_config_file(network, tmp_path):
     ],
     ids=str,
 )
-def test_options_choose_the_network(words, network):
+def test_options_select_the_network(words, network):
     assert parsed(*WORDS, *words).network == network
 
 

@@ -1,4 +1,4 @@
-"""The command that a page prints makes the same network with the same recipe."""
+"""The command on the page gives the same network and the same recipe."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ RECIPES = st.builds(
 )
 
 
-# To parse takes long, so that looking for the smallest example would take minutes.
+# Parsing is slow: shrinking an example would take minutes.
 FEW = settings(deadline=None, max_examples=12, phases=[Phase.explicit, Phase.generate])
 
 
 def again(config, command="train"):
-    """What the command line makes of the options that a configuration gives."""
+    """Network and recipe that the command line parses from the options of a configuration."""
     usual = Tuning(0) if command == "train" else Tuning()
     options = [*_Made.of(config).options, *_of_tuning(config, usual)]
     words = [command, "p.zarr", *shlex.split(" ".join(options)), "--output", "new"]
@@ -71,7 +71,7 @@ def test_options_make_the_same_network_and_the_same_recipe(network, recipe):
 
 @settings(FEW)
 @given(st.sampled_from([None, *NETWORKS]), RECIPES, st.builds(Tuning, st.integers(2, 6)))
-def test_options_leave_open_what_tuning_has_chosen(network, recipe, tuning):
+def test_options_do_not_fix_what_tuning_selected(network, recipe, tuning):
     chosen = MultiScaleNet(hidden=5)
     how = suited(Recipe(epochs=60, machine=recipe.machine), chosen)
     config = {
@@ -85,7 +85,7 @@ def test_options_leave_open_what_tuning_has_chosen(network, recipe, tuning):
     assert again(config)["trials"] == tuning.trials
 
 
-def test_options_say_nothing_that_goes_without_saying():
+def test_options_omit_the_defaults():
     network = ResidualNet(depth=8)
     how = replace(suited(Recipe(epochs=3), network), seed=5)
     made = _Made.of({"network": network_json(network), "recipe": asdict(how)})
@@ -93,7 +93,7 @@ def test_options_say_nothing_that_goes_without_saying():
 
 
 @pytest.mark.parametrize("seed", [0, 3])
-def test_a_classical_model_is_named_as_the_command_line_names_it(seed):
+def test_a_classical_model_has_the_name_of_the_command_line(seed):
     made = {"name": "random forest", "features": "patch statistics", "seed": seed}
     words = ["train", "p.zarr", *shlex.split(_classical(made)), "-o", "new"]
     _, found = parse(COMMANDS, words, "", "")

@@ -53,7 +53,7 @@ SECTIONS = [
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """On networks as small as these, threads only wait for each other."""
+    """Small networks are faster with one thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -152,7 +152,7 @@ def page(html):
     return Page(html)
 
 
-def test_an_experiment_gives_every_section(page):
+def test_the_page_of_an_experiment_has_every_section(page):
     assert page.sections == SECTIONS
 
 
@@ -222,7 +222,7 @@ def test_names_from_the_user_are_text_and_not_markup(page, html):
     assert "rice $x$" in page.text
 
 
-def test_identifiers_are_unique_enough_for_references(page):
+def test_references_point_to_existing_identifiers(page):
     ids = {attrs["id"] for _, attrs in page.elements if "id" in attrs}
     references = {
         attrs[name][1:]
@@ -264,7 +264,7 @@ def test_the_page_has_pictures_of_scene_split_and_map(page):
     assert any(tag == "path" and attrs.get("d", "").startswith("M") for tag, attrs in page.elements)
 
 
-def test_the_same_page_twice(results, html, tmp_path):
+def test_the_page_is_reproducible(results, html, tmp_path):
     assert write_report(results, tmp_path / "again.html").read_text() == html
 
 
@@ -281,7 +281,7 @@ def test_a_run_alone(results, tmp_path):
     path = write_report(results / "comparison" / "network", tmp_path / "run.html")
     page = Page(path.read_text())
     assert page.sections == ["headline", "learning", "classes", "confidence", "run", "words"]
-    # A run keeps what the defaults of the augmentation were for its patches.
+    # A run stores the defaults of the augmentation for its patches.
     assert re.search(r"--depth 8 --width 4 --epochs 2 --crop 0 .*--device cpu --output", page.text)
     assert "--batch" not in page.text
 
@@ -442,7 +442,7 @@ def test_the_ranking_follows_the_verdicts(best, verdicts, expected):
     assert len(comparison.leaders) == 3 - verdicts.count(BETTER)
 
 
-def test_one_seed_and_no_verdict_are_cautions():
+def test_one_seed_and_no_test_result_are_cautions():
     cautions = " ".join(compared(0, (UNKNOWN, UNKNOWN)).cautions)
     assert "no test result" in cautions
     assert "every model was trained with one seed" in cautions

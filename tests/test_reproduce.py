@@ -51,7 +51,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 def pictures(path: Path, sides: list[int], size: int = 8) -> Path:
-    """Pictures whose class is their brightness; `sides` repeats over 80 of them."""
+    """Images whose class is their brightness; `sides` repeats over 80 of them."""
     labels = np.arange(80) % 4
     images = (
         np.random.default_rng(0).integers(0, 40, (80, size, size, 3))
@@ -140,7 +140,7 @@ def test_the_schedules_are_those_of_the_papers() -> None:
         suited(read_published(name).recipe, ResidualNet())
         for name in ("resnet20", "resnet110-sd", "resnet110")
     )
-    # 391 steps of 128 of 50 000 pictures
+    # 391 steps of 128 of 50 000 images
     for step, rate in ((0, 0.1), (31_900, 0.1), (32_100, 0.01), (48_100, 0.001), (64_000, 0.001)):
         assert he.learning_rate_at(step / 391) == pytest.approx(rate)
     for epoch, rate in ((249, 0.1), (251, 0.01), (376, 0.001)):
@@ -151,9 +151,7 @@ def test_the_schedules_are_those_of_the_papers() -> None:
 # Runs
 
 
-def test_the_real_command_line_runs_and_does_not_run_again(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_runs_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     data, folder = pictures(tmp_path / "some.npz", [0, 0, 0, 2]), tmp_path / "reproduced"
     command = f"reproduce resnet20 --data {data} --epochs 1 --device cpu -o {folder}"
     assert run(f"{command} --seeds 0,1 --precision 32-true") == 0
@@ -186,7 +184,7 @@ def test_the_real_command_line_runs_and_does_not_run_again(
     assert "resnet20" in capfd.readouterr().out
 
 
-def test_an_interrupted_seed_goes_on_to_the_same_figure(
+def test_an_interrupted_seed_resumes_to_the_same_accuracy(
     tiny: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, cpu = pictures(tmp_path / "some.npz", [0, 0, 1]), Machine(device="cpu")
@@ -222,7 +220,7 @@ def test_a_lost_line_is_written_again(tiny: Published, tmp_path: Path) -> None:
     assert again == found == read_results(tmp_path / "a" / "results.jsonl")
 
 
-def test_the_test_side_is_judged_where_there_is_a_validation_side_too(
+def test_the_test_side_is_scored_even_with_a_validation_side(
     tiny: Published, tmp_path: Path
 ) -> None:
     data = pictures(tmp_path / "some.npz", [0, 0, 0, 1, 2, 2])
@@ -238,7 +236,7 @@ def test_the_test_side_is_judged_where_there_is_a_validation_side_too(
     assert found.accuracy > 0
 
 
-def test_fewer_epochs_squeeze_the_whole_schedule() -> None:
+def test_fewer_epochs_compress_the_whole_schedule() -> None:
     recipe = read_published("resnet110").recipe
     short = reproduce._squeezed(recipe, 41)
     for share in (0.001, 0.3, 0.6, 0.8):
@@ -251,7 +249,7 @@ def test_fewer_epochs_squeeze_the_whole_schedule() -> None:
 
 
 @pytest.mark.parametrize("seeds", [(), (-1,)])
-def test_seeds_that_are_none(tmp_path: Path, seeds: tuple[int, ...]) -> None:
+def test_empty_seeds_are_refused(tmp_path: Path, seeds: tuple[int, ...]) -> None:
     with pytest.raises(OutcropError, match="seed"):
         reproduce.reproduce("fast", tmp_path / "x", "cifar10", seeds)
     assert not list(tmp_path.iterdir())
@@ -308,7 +306,7 @@ def test_one_seed_has_the_interval_of_its_test_pictures() -> None:
     )
 
 
-def test_seeds_run_alike_are_one_row_with_mean_and_deviation() -> None:
+def test_seeds_with_equal_settings_are_one_row_with_mean_and_deviation() -> None:
     others = [
         replace(ONE, seed=seed, accuracy=a, joules=None) for seed, a in ((2, 91.6), (1, 91.3))
     ]
@@ -352,7 +350,7 @@ def test_lines_are_read_as_they_were_written(tmp_path: Path) -> None:
         {"x": 1},
     ],
 )
-def test_damaged_lines_are_told_by_number(tmp_path: Path, wrong: dict) -> None:
+def test_damaged_lines_are_reported_by_number(tmp_path: Path, wrong: dict) -> None:
     path = tmp_path / "results.jsonl"
     append_result(path, ONE)
     with path.open("a") as file:
@@ -426,7 +424,7 @@ def test_the_script_writes_between_the_marks_alone(
     assert page.read_text() == "# Results\n"
 
 
-def test_the_results_are_what_their_lines_say() -> None:
+def test_the_table_agrees_with_its_lines() -> None:
     text = (BENCHMARKS / "RESULTS.md").read_text(encoding="utf-8")
     for name, table in TABLES.items():
         assert f"<!-- {name} -->\n{table(BENCHMARKS)}\n<!-- /{name} -->" in text

@@ -25,7 +25,7 @@ def small_windows(monkeypatch):
 
 @pytest.fixture
 def class_map(tmp_path):
-    """60 × 50 pixels: rice and water, a little rock, and some without data."""
+    """60 × 50 pixels: rice and water, a few of rock, and some without data."""
     values = np.random.default_rng(0).choice([0, 1, 2], size=(60, 50), p=[0.1, 0.3, 0.6])
     values[20:24, 30:33] = 3
     tagged(tmp_path / "map.tif", values, NAMES)
@@ -60,12 +60,12 @@ def test_points_are_in_the_middle_of_distinct_pixels_of_their_stratum(tmp_path, 
     assert points["class"].isna().all()
     np.testing.assert_allclose(points[["x", "y"]], np.c_[points.geometry.x, points.geometry.y])
     assert points.id.tolist() == list(range(1, 201))
-    # Numbers that came by stratum would tell the map's class.
+    # Numbers in order of strata would reveal the map's class.
     assert points.stratum[:100].nunique() > 1
     assert points.stratum.tolist() != sorted(points.stratum)
 
 
-def test_a_seed_draws_the_same_points_and_another_seed_others(tmp_path, class_map):
+def test_the_seed_determines_the_points(tmp_path, class_map):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         sample(tmp_path / "map.tif", tmp_path / f"{name}.gpkg", n=100, floor=10, seed=seed)
     a, b, c = (gpd.read_file(tmp_path / f"{name}.gpkg") for name in "abc")
@@ -73,7 +73,7 @@ def test_a_seed_draws_the_same_points_and_another_seed_others(tmp_path, class_ma
     assert not a.equals(c)
 
 
-def test_every_pixel_is_as_likely_as_the_others_of_its_stratum(tmp_path, class_map):
+def test_pixels_of_a_stratum_have_equal_probability(tmp_path, class_map):
     from outcrop.accuracy.sample import _draw
     from outcrop.mapping.openmap import open_map
 
@@ -105,7 +105,7 @@ def test_all_pixels_of_a_class_can_be_drawn(tmp_path, class_map):
     assert set(row[rock].astype(int)) == set(range(20, 24))
 
 
-def test_a_simple_sample_takes_all_pixels_alike(tmp_path, class_map):
+def test_a_simple_sample_draws_all_pixels_with_equal_probability(tmp_path, class_map):
     plan = sample(tmp_path / "map.tif", tmp_path / "points.gpkg", "simple", n=900)
     points, row, column = drawn(tmp_path / "points.gpkg")
     known = (class_map > 0).sum()
@@ -155,7 +155,7 @@ def test_memory_does_not_grow_with_the_map(tmp_path, monkeypatch):
     assert peak < 40e6
 
 
-def test_the_command_prints_what_to_expect(tmp_path, class_map, capfd, monkeypatch):
+def test_the_command_prints_the_expected_errors(tmp_path, class_map, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
     hoped = "--expected rice=0.9,water=0.8,rock=0.7 --standard-error 0.03"
     assert run(f"sample map.tif -o points.gpkg {hoped} --floor 10") == 0

@@ -1,4 +1,4 @@
-"""Areas of maps and sides of blocks are those on the ground, in degrees and in Mercator too."""
+"""Areas of maps and sides of blocks are true, also in degrees and in Mercator."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def rows_apart(path, crs, transform, shape=(400, 40)):
 
 
 def true_hectares(crs, transform, rows, columns):
-    """Of a rectangle of pixels, by the geodesic area of its densified outline."""
+    """True area of a rectangle of pixels: the geodesic area of its densified outline."""
     t = np.linspace(0, 1, 200)
     r = np.r_[0 * t, t, 0 * t + 1, 1 - t] * (rows[1] - rows[0]) + rows[0]
     c = np.r_[t, 0 * t + 1, 1 - t, 0 * t] * (columns[1] - columns[0]) + columns[0]
@@ -79,7 +79,7 @@ def test_a_hectare_in_web_mercator_is_a_hectare(tmp_path):
     frame.to_file(tmp_path / "points.gpkg")
     found = assess(path, tmp_path / "points.gpkg")
     land = true_hectares("EPSG:3857", grid, (0, 60), (0, 35))
-    assert 4.4 < land < 4.5  # 21 as the coordinates have it
+    assert 4.4 < land < 4.5  # 21 in the coordinates
     assert found.hectares[0] == pytest.approx(land, rel=0.001)
     assert found.whole * found.accuracy.area[0].value == pytest.approx(land, rel=0.001)
     assert any("count by the area of their pixel" in note for note in found.notes)
@@ -99,7 +99,7 @@ def test_classes_at_different_latitudes_have_their_true_shares(tmp_path):
 
 
 def test_points_count_by_the_area_of_their_pixel(tmp_path):
-    """A census of the pixels gives the true area, though truth goes with latitude."""
+    """A census of the pixels gives the true area, although the truth depends on latitude."""
     grid = Affine(1, 0, 0, 0, -1, 80)
     values = np.ones((60, 10), np.uint8)
     values[:, 5:] = 2
@@ -113,14 +113,14 @@ def test_points_count_by_the_area_of_their_pixel(tmp_path):
     found = assess(tmp_path / "map.tif", tmp_path / "points.gpkg")
     above = true_hectares("EPSG:4326", grid, (0, 30), (0, 10))
     assert found.accuracy.area[0].value * found.whole == pytest.approx(above, rel=1e-3)
-    # Squares of ground as polygons, and a raster, say the same of the same pixels.
+    # Polygons and a raster give the same result for the same pixels.
     truth = np.where(np.arange(60)[:, None] < 30, 1, 2) * np.ones((60, 10), int)
     tagged(tmp_path / "truth.tif", truth, NAMES, crs=4326, transform=grid)
     other = assess(tmp_path / "map.tif", tmp_path / "truth.tif", block=500_000)
     assert other.accuracy.area[0].value == pytest.approx(found.accuracy.area[0].value)
 
 
-def test_standard_errors_hold_where_pixels_differ_in_area():
+def test_standard_errors_are_right_for_pixels_of_different_area():
     random = np.random.default_rng(0)
     area = np.repeat(np.linspace(0.2, 1.8, 3_000)[None], 2, axis=0)  # two classes of the map
     truth = random.random((2, 3_000)) < np.stack([area[0] / 2.2, 0.3 + 0 * area[1]])
@@ -145,14 +145,14 @@ def test_standard_errors_hold_where_pixels_differ_in_area():
 
 @given(st.integers(2, 5), st.integers(0, 2**32 - 1))
 @settings(max_examples=30)
-def test_equal_weights_are_none(K, seed):
+def test_equal_weights_give_the_result_without_weights(K, seed):
     random = np.random.default_rng(seed)
     counts, pixels = random.integers(0, 9, (K, K)), random.integers(1, 99, K)
     one, other = by_map_class(counts, pixels), by_map_class(counts, pixels, (counts, counts))
     assert one.to_json() == other.to_json()
 
 
-def test_points_of_a_sample_go_by_area(tmp_path):
+def test_a_sample_is_allocated_by_area(tmp_path):
     path = rows_apart(tmp_path / "map.tif", "EPSG:4326", Affine(0.1, 0, 0, 0, -0.1, 80))
     plan = sample(path, tmp_path / "points.gpkg", n=200, allocation="proportional")
     share = open_map(path).hectares / open_map(path).hectares.sum()
@@ -160,7 +160,7 @@ def test_points_of_a_sample_go_by_area(tmp_path):
     assert len(gpd.read_file(tmp_path / "points.gpkg")) == 200
 
 
-def test_points_keep_their_distance_on_the_ground_far_north(tmp_path):
+def test_the_minimum_distance_holds_in_the_far_north(tmp_path):
     path = halves(tmp_path / "map.tif", "EPSG:4326", Affine(1e-4, 0, 178.999, 0, -1e-4, 80))
     sample(path, tmp_path / "points.gpkg", n=12, floor=2, minimum_distance=50)
     at = gpd.read_file(tmp_path / "points.gpkg").geometry
@@ -176,7 +176,7 @@ def test_points_keep_their_distance_on_the_ground_far_north(tmp_path):
         ("EPSG:4326", Affine(2e-4, 0, 9, 0, -1e-4, 63)),
     ],
 )
-def test_blocks_have_their_side_on_the_ground(tmp_path, crs, transform):
+def test_blocks_have_their_side_in_true_metres(tmp_path, crs, transform):
     shape = (300, 300)
     labels = np.zeros(shape, np.uint8)
     labels[2::6, 2::6], labels[2::6, 5::6] = 1, 2

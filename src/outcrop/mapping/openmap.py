@@ -117,7 +117,7 @@ def open_raster(path: str | Path) -> Iterator[Any]:
             yield dataset
     except RasterioError:
         raise OutcropError(
-            path, "is not a raster that GDAL can read, or is damaged; export it anew"
+            path, "is not a raster that GDAL can read, or is damaged; export it again"
         ) from None
 
 

@@ -71,7 +71,7 @@ def answer_of(run: Run, split: Split) -> Answer:
         OutcropError: the stored predictions belong to other patches.
     """
     if not np.array_equal(run.predictions.index, split.validation):
-        raise OutcropError(run.folder / "predictions.npz", "is damaged; train anew")
+        raise OutcropError(run.folder / "predictions.npz", "is damaged; train again")
     return Answer(
         probabilities=run.predictions.probabilities,
         seconds=run.seconds,

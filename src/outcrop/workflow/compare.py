@@ -94,7 +94,7 @@ def compare(
             and in `answers` the predictions of the baselines. With several folds these are in
             `fold-0`, `fold-1` and so on.
         resume: continue a comparison that was interrupted; finished trainings are kept. Further
-            seeds may be appended.
+            seeds may be appended, and missing baselines and leak gaps are added.
         network, recipe, sources: see `outcrop.training.engine.train`.
         seeds: random seeds of the trainings, instead of the recipe's one. The first one is also the
             seed of the random split.
@@ -174,7 +174,8 @@ def compare(
         if finished.fingerprint not in ("", patches.fingerprint):
             raise OutcropError(folder, "has a comparison on another patch set; use another folder")
         # Runs with other settings raise an error when they are opened above.
-        return finished
+        if _covers(finished, setting):
+            return finished
     candidates = [_networks(setting), *_classical(setting, "features", setting.baselines)]
     if learnt is not None:
         candidates += _classical(setting, "codes", _coded(learnt))
@@ -283,6 +284,23 @@ def _finished(
         found.pairwise_tests and len(before) == len(asked) and bool(coded) == (encoder is not None)
     )
     return found if whole else None
+
+
+def _covers(finished: Comparison, setting: Setting) -> bool:
+    """Whether a comparison has all baselines and leak gaps of a setting."""
+    coded = () if setting.encoder is None else _coded(setting.encoder)
+    wanted = {(one.name, one.features) for one in (*setting.baselines, *coded)}
+    if not wanted <= {(row.model, row.features) for row in finished.rows}:
+        return False
+    if AT_RANDOM not in setting.folds:
+        return True
+    # Confusion matrices are sums over the seeds, of equal numbers of patches.
+    return all(
+        row.random is not None
+        and row.random.confusion.sum() * len(setting.seeds)
+        >= row.scores.confusion.sum() * setting.gap_seeds
+        for row in finished.rows
+    )
 
 
 def _coded(encoder: Encoder) -> tuple[Baseline, ...]:

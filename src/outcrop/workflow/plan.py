@@ -30,7 +30,7 @@ class Experiment(Tabular):
     """Plan of an experiment; `experiment.yaml` in the result folder lists every setting.
 
     Attributes:
-        scenes: raster files or products; single-band files of the same ground form one scene, and
+        scenes: raster files or products; single-band files of the same area form one scene, and
             so do names joined by a plus sign.
         labels: polygons, points or label rasters; one file for all scenes or one per scene.
         column: column of vector labels that holds the class.
@@ -50,7 +50,7 @@ class Experiment(Tabular):
         layer: layer of a vector file that has several.
         encoding: text encoding of vector labels that declare none or a wrong one.
         block: side of a spatial block in metres. Default: a tenth of the extent of the labelled
-            ground, less where most of it is empty, at least four patches.
+            areas, less if most of it is empty, at least four patches.
         buffer: minimum distance in metres between training and validation patches. Default: one
             patch.
         folds: number of spatial folds, each held out once; 1 holds out one of five parts and no
