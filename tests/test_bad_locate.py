@@ -78,7 +78,7 @@ ROWS = {
     "no source": ("locate p.npz -o x.csv", "sources"),
     "source cut off": (LOCATE.replace("cube", "cut-off"), "cut-off.npy", "is truncated"),
     "source of two axes": (LOCATE.replace("cube", "plane"), "plane.npy", "2 axes"),
-    "source of text": (LOCATE.replace("cube", "text"), "text.npy", "no numbers"),
+    "source of text": (LOCATE.replace("cube", "text"), "text.npy", "integers or floats"),
     "source neither": (LOCATE.replace("cube.npy", "notes.txt").replace("--axis 0 ", ""),
         "notes.txt", "not a raster"),
     "source constant": (LOCATE.replace("cube", "constant"), "constant.npy", "no contrast"),
