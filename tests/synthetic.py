@@ -1,4 +1,4 @@
-"""Patches cut from made-up ground, for tests that need to know how far it resembles itself."""
+"""Patches of synthetic scenes and volumes with known autocorrelation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PIXEL = 10.0
 
 
 def smooth(sigma, seed, shape=(300, 300)):
-    """White noise through a Gaussian filter: variance 1, 95 % of the sill at 3.46 sigma."""
+    """White noise through a Gaussian filter: variance 1, practical range 3.46 sigma."""
     noise = np.random.default_rng(seed).normal(size=shape)
     field = gaussian_filter(noise, sigma, mode="wrap")
     return field / field.std()
@@ -49,7 +49,7 @@ def cut_scene(scene, row, column, labels, size=8, polygon=None, classes=None):
 
 
 def cut_volume(volume, axis, index, row, column, labels, size=8):
-    """Patches of slices across `axis`, whole inside the volume."""
+    """Patches of slices across `axis`, inside the volume."""
     volume = volume.astype(np.float32)
     images = np.stack(
         [

@@ -330,9 +330,9 @@ def _range(one: Variogram, unit: str) -> str:
     if np.isinf(one.range):
         return f"more than {one.lags[-1]:.0f} {unit}"
     # There is no interval, because draws of one area do not show how it differs from others.
-    short = one.range > _SEEN * one.lags[-1]
-    rough = ", roughly, because the area is less than five ranges long" if short else ""
-    return f"{one.range:.0f} {unit}{rough}"
+    if one.range > _SEEN * one.lags[-1]:
+        return f"about {one.range:.0f} {unit} (in an area shorter than five ranges)"
+    return f"{one.range:.0f} {unit}"
 
 
 def _plain(one: Variogram | None) -> dict[str, Any] | None:
