@@ -66,7 +66,7 @@ def test_options_make_the_same_network_and_the_same_recipe(network, recipe):
     assert network_json(found["network"]) == network_json(network)
     assert suited(found["recipe"], network) == how
     assert found["trials"] is None
-    assert again(config, "compare")["tuning"].trials == 0
+    assert again(config, "compare")["how"].tuning.trials == 0
 
 
 @settings(FEW)
@@ -79,9 +79,9 @@ def test_options_do_not_fix_what_tuning_selected(network, recipe, tuning):
         "recipe": asdict(how),
         "tuning": {**asdict(tuning), "given": given_json(network, recipe)},
     }
-    found = again(config, "compare")
-    assert given_json(found["network"], recipe) == given_json(network, recipe)
-    assert (found["recipe"], found["tuning"]) == (recipe, tuning)
+    found = again(config, "compare")["how"]
+    assert given_json(found.network, recipe) == given_json(network, recipe)
+    assert (found.recipe, found.tuning) == (recipe, tuning)
     assert again(config)["trials"] == tuning.trials
 
 

@@ -36,6 +36,7 @@ _TITLES = {
     "Augmentation": "Augmentation",
     "Machine": "Hardware",
     "Tuning": "Tuning",
+    "ComparisonOptions": OWN,
     "Experiment": "Data and maps",
     "Reading": "Reading of rasters",
     "SegyReading": "Reading of SEG-Y",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from outcrop.cli.comparison import ComparisonOptions
 from outcrop.cli.group import Group
+from outcrop.cli.presets import PresetName
 from outcrop.generative.plan import EncoderPlan, VaeGanPlan
-from outcrop.models.architectures import Network
-from outcrop.training.recipe import Recipe, Tuning
 
 
 def train(
@@ -132,19 +132,9 @@ def compare(
     patches: str,
     *,
     output: Path,
-    split: Path | None = None,
-    folds: int | None = None,
-    block: float | None = None,
-    buffer: float | None = None,
-    network: Network | None = None,
-    recipe: Recipe = Recipe(),
-    tuning: Tuning = Tuning(),
-    seeds: list[int] | None = None,
+    preset: PresetName | None = None,
+    how: ComparisonOptions = ComparisonOptions(),
     model: EncoderPlan = EncoderPlan(),
-    sources: list[str] | None = None,
-    workers: int | None = None,
-    scheduler: str | None = None,
-    gap_seeds: int | None = None,
     resume: bool = False,
     json: bool = False,
 ) -> None:
@@ -155,26 +145,10 @@ def compare(
     Args:
         patches: input patch set of square patches of 32, 64 or 128 pixels.
         output: output folder.
-        split: split made by `outcrop split`: one fold, or all with --all-folds. Default: spatial
-            cross-validation, in which every patch is held out once.
-        folds: number of folds without --split. 1 holds out one of five parts and no other. Default:
-            5.
-        block: side of the spatial blocks without --split, as in `outcrop split`.
-        buffer: distance between training and validation patches without --split, as in `outcrop
-            split`.
-        network: as in `outcrop train`.
-        recipe: how the network is trained.
-        tuning: tuning of the network, repeated in each training.
-        seeds: train every model once per random seed, for example 0,1,2.
+        preset: as in `outcrop train`.
+        how: options of the comparison.
         model: vaegan (default) or vae. Its seed, hardware, flips and rotations are those of the
             network.
-        sources: for --neighbourhood and --slices: present location of the files that the patches
-            were cut from, in the same order, if they have moved.
-        workers: number of processes that train at the same time. Default: the number of cores, or
-            one on a GPU. The results do not depend on it.
-        scheduler: address of a Dask cluster, or local[N] for N processes on this machine.
-        gap_seeds: number of seeds, from the first, for which everything is repeated under a random
-            split to measure the leak gap, which takes as long; 0: no leak gap. Default: all.
         resume: continue an interrupted comparison, add seeds, or add an encoder to one of `outcrop
             compare`.
         json: print the result as JSON.
@@ -183,30 +157,12 @@ def compare(
         outcrop generative compare patches32.zarr --split split32.json -o codes
         outcrop generative compare patches32.zarr --model vae --model-epochs 30 -o codes
     """
-    from outcrop.cli.commands.options import chosen_folds, keep_memory
     from outcrop.cli.plain import show
     from outcrop.cli.tables import comparison_table
     from outcrop.patches.collection import open_patches
-    from outcrop.workflow.compare import compare as compare_models
 
-    keep_memory(recipe.machine)
-    opened = open_patches(patches)
-    seed = seeds[0] if seeds else recipe.seed
-    compared = compare_models(
-        opened,
-        chosen_folds(opened, split, folds, block, buffer, seed),
-        output,
-        network,
-        recipe,
-        resume,
-        sources,
-        seeds,
-        model.beside(recipe),
-        workers,
-        scheduler,
-        gap_seeds=gap_seeds,
-        tuning=tuning,
-    )
+    encoder = model.beside(how.recipe)
+    compared = how.compare(open_patches(patches), output, resume, encoder)
     show(compared, json, lambda: comparison_table(compared))
 
 

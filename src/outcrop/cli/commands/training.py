@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from outcrop.cli.comparison import ComparisonOptions
 from outcrop.cli.presets import PresetName
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import Network, ResidualNet
@@ -204,20 +205,9 @@ def compare(
     patches: str,
     *,
     output: Path,
-    split: Path | None = None,
-    folds: int | None = None,
-    block: float | None = None,
-    buffer: float | None = None,
     preset: PresetName | None = None,
-    network: Network | None = None,
-    recipe: Recipe = Recipe(),
-    tuning: Tuning = Tuning(),
-    seeds: list[int] | None = None,
+    how: ComparisonOptions = ComparisonOptions(),
     runs: list[Path] | None = None,
-    sources: list[str] | None = None,
-    workers: int | None = None,
-    scheduler: str | None = None,
-    gap_seeds: int | None = None,
     resume: bool = False,
     json: bool = False,
 ) -> None:
@@ -228,27 +218,10 @@ def compare(
     Args:
         patches: input patch set.
         output: output folder.
-        split: split made by `outcrop split`: one fold, or all with --all-folds. Default: spatial
-            cross-validation, in which every patch is held out once.
-        folds: number of folds without --split. 1 holds out one of five parts and no other. Default:
-            5.
-        block: side of the spatial blocks without --split, as in `outcrop split`.
-        buffer: distance between training and validation patches without --split, as in `outcrop
-            split`.
         preset: as in `outcrop train`.
-        network: as in `outcrop train`.
-        recipe: how the network is trained.
-        tuning: tuning of the network, repeated in each training.
-        seeds: train every model once per random seed, for example 0,1,2.
+        how: options of the comparison.
         runs: train nothing and compare these run folders, made on the same patches and split. Runs
             that differ in the seed only count as one model.
-        sources: for --neighbourhood and --slices: present location of the files that the patches
-            were cut from, in the same order, if they have moved.
-        workers: number of processes that train at the same time. Default: the number of cores, or
-            one on a GPU. The results do not depend on it.
-        scheduler: address of a Dask cluster, or local[N] for N processes on this machine.
-        gap_seeds: number of seeds, from the first, for which everything is repeated under a random
-            split to measure the leak gap, which takes as long; 0: no leak gap. Default: all.
         resume: continue an interrupted comparison, or add seeds to one.
         json: print the result as JSON.
 
@@ -256,44 +229,27 @@ def compare(
         outcrop compare fields.zarr -o comparison
         outcrop compare fields.zarr --split split.json --runs runs/first,runs/second -o against
     """
-    from outcrop.cli.commands.options import chosen_folds, keep_memory, refuse_beside
+    from outcrop.cli.commands.options import refuse_beside
     from outcrop.cli.plain import show
     from outcrop.cli.tables import comparison_table
     from outcrop.patches.collection import open_patches
     from outcrop.splits import read_split
-    from outcrop.workflow.compare import compare as compare_models
     from outcrop.workflow.compare_runs import compare_runs
 
-    if split is not None:
-        refuse_beside("--split", folds=folds, block=block, buffer=buffer)
-    if runs is not None:
-        given = (seeds, sources, network, recipe, tuning, workers, scheduler, gap_seeds)
-        if resume or given != (*[None] * 3, Recipe(), Tuning(), *[None] * 3):
-            raise OutcropError("--runs", "trains nothing; leave out the options of a training")
-        if split is None:
-            raise OutcropError("--runs", "needs the split that they were trained on: --split")
-        opened = open_patches(patches)
-        against = compare_runs(opened, read_split(split, opened), runs, output)
-        show(against, json, lambda: comparison_table(against))
+    if how.split is not None:
+        refuse_beside("--split", folds=how.folds, block=how.block, buffer=how.buffer)
+    if runs is None:
+        compared = how.compare(open_patches(patches), output, resume)
+        show(compared, json, lambda: comparison_table(compared))
         return
-    keep_memory(recipe.machine)
+    folds = replace(how, split=None, folds=None, block=None, buffer=None)
+    if resume or folds != ComparisonOptions():
+        raise OutcropError("--runs", "trains nothing; leave out the options of a training")
+    if how.split is None:
+        raise OutcropError("--runs", "needs the split that they were trained on: --split")
     opened = open_patches(patches)
-    seed = seeds[0] if seeds else recipe.seed
-    compared = compare_models(
-        opened,
-        chosen_folds(opened, split, folds, block, buffer, seed),
-        output,
-        network,
-        recipe,
-        resume,
-        sources,
-        seeds,
-        workers=workers,
-        scheduler=scheduler,
-        gap_seeds=gap_seeds,
-        tuning=tuning,
-    )
-    show(compared, json, lambda: comparison_table(compared))
+    against = compare_runs(opened, read_split(how.split, opened), runs, output)
+    show(against, json, lambda: comparison_table(against))
 
 
 def export(
