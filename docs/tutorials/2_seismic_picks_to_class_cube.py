@@ -144,8 +144,8 @@ print(f"{right:.0%} of all samples with a known class are right")
 # Step 5: patches whose origin was lost
 # -------------------------------------
 #
-# Now the other case. Patches were cut from this cube, their contrast was changed, they were rounded
-# to grey values from 0 to 255 and shuffled. ``oc.damage`` does this, and returns what it did.
+# Patches were cut from this cube, then contrast and order were changed, and values were rounded to
+# 0 to 255. ``oc.damage`` does this, and returns what it did.
 
 cut = oc.cut_volume(cube.volume, cube.classes, axis=0, size=33, per_class=100, seed=1)
 images, labels, done = oc.damage(cut.images, cut.labels, seed=1)
@@ -178,8 +178,6 @@ axes[0, 0].set_ylabel("as handed over")
 axes[1, 0].set_ylabel("found in the cube")
 
 # %%
-# Upper row: patches as they came. Lower row: where they were found.
-#
 # Step 6: split by space
 # ----------------------
 #

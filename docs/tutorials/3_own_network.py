@@ -2,14 +2,11 @@
 Your own network: train, interrupt, resume, export
 ==================================================
 
-You write networks in PyTorch. You want the spatial split and the intervals of ``outcrop``, and your
-own model.
-
-This page trains one network with ``outcrop``, one in a plain PyTorch loop, and a wide residual
+You write networks in PyTorch. You want a spatial split and intervals for your own model. This page
+trains one network with ``outcrop``, one in a plain PyTorch loop, and a wide residual
 network with stochastic depth. Then it interrupts a training, resumes it, and exports the model.
 
-The data are synthetic (``oc.make_coast``) and the trainings are short. The scores do not rank the
-three networks.
+The data are synthetic (``oc.make_coast``) and the trainings are short. The scores rank nothing.
 """
 
 import signal
@@ -35,7 +32,7 @@ coast = oc.make_coast(folder / "coast", images=2, size=320, seed=2)
 # -------------------------------------------
 #
 # ``output`` writes the patch set as Zarr. Its images stay on disk and are read when they are
-# needed. The split holds out blocks of 500 m and keeps the width of a patch between the sides.
+# needed. The split holds out blocks of 500 m, and a patch width (130 m) lies between the sides.
 
 path = folder / "coast.zarr"
 oc.cut(coast.scenes, coast.labels, "class", 13, stride=2, per_class=150, output=path)
@@ -114,13 +111,12 @@ plain = oc.score(labels.numpy(), predicted.numpy(), patches.classes, blocks)
 print(plain)
 
 # %%
-# ``oc.score`` gives the same intervals as a run: they come from whole blocks (``blocks``), because
-# patches of one block are not independent.
+# As in a run, the intervals come from whole blocks: patches of one block are not independent.
 #
 # Step 4: a wide network with stochastic depth
 # --------------------------------------------
 #
-# The residual family has its options in ``oc.ResidualNet``. ``widen`` multiplies the filters.
+# ``oc.ResidualNet`` describes a residual network. ``widen`` multiplies the filters.
 # With ``survival=0.8`` the last block is dropped in 20 % of the training steps, earlier blocks
 # less often. ``oc.cost_of`` says beforehand what that costs.
 
@@ -138,9 +134,7 @@ for run, name, colour in ((own, "own network", "#0072b2"), (deep, "wide network"
         axis.plot(range(1, len(loss) + 1), loss, line, color=colour, label=f"{name}, {side}")
 axis.set(xlabel="epoch", ylabel="cross-entropy, nats", yscale="log")
 axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
-print("own network, outcrop:   ", own.scores.overall)
-print("own network, plain loop:", plain.overall)
-print("wide network:           ", deep.scores.overall)
+print(f"own {own.scores.overall}, plain loop {plain.overall}, wide {deep.scores.overall}")
 
 # %%
 # The training loss falls and the validation loss does not follow: the validation blocks hold ground
@@ -192,9 +186,8 @@ print("same weights as without the stop:", all(torch.equal(weights[k], others[k]
 # Step 6: export
 # --------------
 #
-# The exported file takes raw pixels; normalisation and calibration are inside. It is written only
-# if its logits agree with those of the network. A name that ends in ``.onnx`` gives ONNX (needs
-# ``pip install 'outcrop[onnx]'``), ``.pt2`` a program of ``torch.export``.
+# The file takes raw pixels; normalisation and calibration are inside. It is written only if its
+# logits agree with those of the network. ``.onnx`` gives ONNX (needs the extra ``onnx``).
 
 oc.export(own, folder / "own.pt2")
 program = torch.export.load(folder / "own.pt2").module()
