@@ -33,8 +33,8 @@ coast = oc.make_coast(folder / "coast", images=1, size=480, seed=4)
 # its name: without a metadata file ``outcrop`` reads level, date and processing baseline from it.
 #
 # This block writes four synthetic bands as a Level-2A granule. Since baseline 04.00 stored values
-# are 1000 too high; ``outcrop`` subtracts this. A real granule also has a scene classification
-# (SCL), by which ``outcrop`` masks clouds. This scene has no clouds.
+# are 1000 too high; ``outcrop`` subtracts this and reads surface reflectance. A real granule also
+# has a scene classification (SCL), by which clouds are masked. This scene has no clouds.
 
 safe = folder / "S2B_MSIL2A_20240215T031759_N0510_R118_T48PXS_20240215T062011.SAFE"
 images = safe / "GRANULE" / "L2A_T48PXS_A036221_20240215T032813" / "IMG_DATA" / "R10m"
@@ -52,8 +52,6 @@ for band, values in zip(bands, np.where(stored > 0, stored + 1000, 0), strict=Tr
 # %%
 # Step 1: look at the scene and the labels
 # ----------------------------------------
-#
-# Values are surface reflectance: offset and scale of the product are applied.
 
 scene = oc.open_scene(safe, bands=bands)
 print(scene.sensor, scene.band_names, f"{scene.width} x {scene.height} pixels")
@@ -103,6 +101,7 @@ folds = oc.BlockSplit(block=400, buffer=90, folds=3).assign_all(patches)
 ground = patches.to_geodataframe().assign(fold=folds.held_out + 1)
 where["title"] = "held out in fold"
 axis = ground.plot("fold", categorical=True, cmap="Dark2", legend=True, legend_kwds=where)
+axis.ticklabel_format(style="plain", useOffset=False)
 axis.set(xlabel="easting, m", ylabel="northing, m", title="patches on the ground")
 
 # %%

@@ -67,7 +67,7 @@ print(survey.axes, survey.shape)
 picks.sample(5, random_state=0)
 
 # %%
-line = 33
+line = 39
 colours = ["#0072b2", "#e69f00", "#009e73", "#cc79a7"]
 
 
@@ -184,15 +184,14 @@ axes[1, 0].set_ylabel("found in the cube")
 # The located patches have positions, so they can be split like any others. ``oc.with_positions``
 # has also put the original samples in place of the damaged images.
 
-slabs = oc.SlabSplit(axis=0, thickness=12, folds=3, buffer=12).assign(ready)
-shuffled = oc.RandomSplit(folds=3).assign(ready)
-model = oc.Baseline("SVM", "patch statistics")
+slabs = oc.SlabSplit(axis=0, thickness=8, folds=3, buffer=4).assign(ready)
+shuffled = oc.splits.random_counterpart(ready, slabs, seed=0)  # as many patches on each side
+recipe = oc.Recipe(epochs=12)
 for name, split in (("random", shuffled), ("spatial", slabs)):
-    scores = oc.train(ready, split, folder / name, model).scores
-    print(f"{name} split: overall accuracy {scores.overall}")
+    found = oc.train(ready, split, folder / name, network, recipe, graph=False)
+    print(f"{name} split: overall accuracy {found.scores.overall}")
 work.cleanup()
 
 # %%
-# The spatial score is the one to expect elsewhere in this cube. Another survey needs labels of its
-# own, or a test of its own. The random score is higher because nearly the same section lies on both
-# sides. Use ``ready`` and ``slabs`` in steps 3 and 4 in place of the picks.
+# The spatial score is the one to expect elsewhere in this cube; another survey needs labels of its
+# own. Now use ``ready`` and ``slabs`` in steps 3 and 4 in place of the picks.

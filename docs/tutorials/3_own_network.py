@@ -44,7 +44,9 @@ print(f"{len(split.train)} train, {len(split.validation)} validate, {len(split.b
 # %%
 names = np.array(["training", "validation", "test", "buffer"])
 ground = patches.to_geodataframe().assign(side=names[split.sides])
-axis = ground.plot("side", categorical=True, cmap="Dark2", legend=True, figsize=(8, 4.2))
+where = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
+axis = ground.plot("side", categorical=True, cmap="Dark2", legend=True, legend_kwds=where)
+axis.ticklabel_format(style="plain", useOffset=False)
 axis.set(xlabel="easting, m", ylabel="northing, m", title="patches on the ground")
 
 # %%
@@ -55,9 +57,8 @@ axis.set(xlabel="easting, m", ylabel="northing, m", title="patches on the ground
 #
 # A network of your own is a function from the numbers of bands and of classes to a module. The
 # module takes ``N x bands x height x width`` and gives logits. ``outcrop`` normalises the bands,
-# augments, trains, writes checkpoints and TensorBoard events, and judges the validation side.
-#
-# On the command line the same function is ``--network mypackage.nets:small_network``.
+# augments, trains, writes checkpoints and TensorBoard events, and judges the validation side. On
+# the command line the same function is ``--network mypackage.nets:small_network``.
 
 
 def small_network(bands, classes):
