@@ -77,9 +77,9 @@ where = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
 labels.plot("class", ax=axis, cmap=colours, edgecolor="white", legend=True, legend_kwds=where)
 
 # %%
-# Every class has polygons in several parts of the scene; a class that is labelled in one place only
-# cannot be tested elsewhere. The polygons lie on their objects; if all of them were shifted, their
-# coordinate reference system would be wrong.
+# Lines that begin with ``note:`` say what was assumed. Every class has polygons in several parts of
+# the scene; a class that is labelled in one place only cannot be tested elsewhere. If all polygons
+# were shifted from their objects, their coordinate reference system would be wrong.
 #
 # Step 2: cut patches
 # -------------------
@@ -148,14 +148,14 @@ mapped = oc.map_scene(run, scene, folder / "classes.tif", folder / "confidence.t
 class_map = np.ma.masked_equal(mapped.to_xarray().values, 0)
 confidence = np.ma.masked_equal(mapped.to_xarray("confidence").values, 255)
 
-figure, axes = plt.subplots(1, 2, figsize=(13, 5))
+figure, axes = plt.subplots(1, 2, figsize=(13, 5), gridspec_kw={"wspace": 0.5})
 picture = show(axes[0], class_map, best.title, cmap=colours, vmin=0.5, vmax=6.5)
 figure.colorbar(picture, ax=axes[0], shrink=0.7, ticks=range(1, 7)).ax.set_yticklabels(classes)
 picture = show(axes[1], confidence, "confidence")
 figure.colorbar(picture, ax=axes[1], shrink=0.7, label="probability of the class, %")
 
 # %%
-# White is outside the swath. Confidence is lowest along the coast and the borders of fields.
+# White is outside the swath. Confidence is lowest in the speckled parts of the map.
 #
 # Step 6: assess the map
 # ----------------------

@@ -87,7 +87,7 @@ for name, colour in zip(classes, colours, strict=True):
 axis.legend(title="picks", loc="upper left", bbox_to_anchor=(1.2, 1))
 
 # %%
-# The picks of a class lie in its body. Picks at the border of two bodies would teach both.
+# The picks of a class lie in its body. Do not pick at the border of two bodies.
 #
 # Step 2: cut patches and split by slabs
 # --------------------------------------
@@ -138,8 +138,8 @@ right = (mapped == truth)[truth > 0].mean()
 print(f"{right:.0%} of all samples with a known class are right")
 
 # %%
-# The bodies are where they should be, and their borders are uneven. Confidence is low at the
-# borders and near faults: look there first when you correct the cube.
+# Salt and slides are found, with uneven borders. Faulted and chaotic ground are partly confused, and
+# confidence is low there: look there first when you correct the cube.
 #
 # Step 5: patches whose origin was lost
 # -------------------------------------
@@ -193,5 +193,6 @@ for name, split in (("random", shuffled), ("spatial", slabs)):
 work.cleanup()
 
 # %%
-# The spatial score is the one to expect elsewhere in this cube; another survey needs labels of its
-# own. Now use ``ready`` and ``slabs`` in steps 3 and 4 in place of the picks.
+# Report the spatial score: under the random split nearly the same section lies on both sides. Its
+# interval is wide, because few slabs are held out. It is a score for this cube; another survey needs
+# labels of its own. Now use ``ready`` and ``slabs`` in steps 3 and 4 in place of the picks.
