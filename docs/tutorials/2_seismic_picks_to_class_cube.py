@@ -138,8 +138,8 @@ right = (mapped == truth)[truth > 0].mean()
 print(f"{right:.0%} of all samples with a known class are right")
 
 # %%
-# Salt and slides are found, with uneven borders. Faulted and chaotic ground are partly confused, and
-# confidence is low there: look there first when you correct the cube.
+# Salt and slides are found, with uneven borders. Faulted and chaotic ground are partly confused,
+# and confidence is low there: look there first when you correct the cube.
 #
 # Step 5: patches whose origin was lost
 # -------------------------------------
@@ -194,5 +194,5 @@ work.cleanup()
 
 # %%
 # Report the spatial score: under the random split nearly the same section lies on both sides. Its
-# interval is wide, because few slabs are held out. It is a score for this cube; another survey needs
-# labels of its own. Now use ``ready`` and ``slabs`` in steps 3 and 4 in place of the picks.
+# interval is wide, because few slabs are held out. It is a score for this cube; another survey
+# needs labels of its own. Now use ``ready`` and ``slabs`` in steps 3 and 4 in place of the picks.
