@@ -116,6 +116,8 @@ print("not found:", patches.to_frame()["class"][~located.found].value_counts().t
 ready = oc.with_positions(patches, located)[~located.twins[located.found]]
 
 # %%
+# Most patches that were not found show water or rice fields, which have little structure.
+#
 # Step 4: split by space
 # ----------------------
 #
