@@ -51,6 +51,8 @@ sphinx_gallery_conf = {
     "show_memory": False,
     "min_reported_time": 1000,
     "abort_on_example_error": True,
+    # Tables are shown, and not the names of legends.
+    "capture_repr": ("_repr_html_",),
 }
 
 html_theme = "pydata_sphinx_theme"
