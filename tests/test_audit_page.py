@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -58,6 +59,17 @@ def test_the_page_refers_to_no_other_file(folder):
     assert text.count("<svg") == 3  # the variogram, geographic distances, the leak gap
     identifiers = re.findall(r'\sid="([^"]+)"', text)
     assert len(identifiers) == len(set(identifiers))
+
+
+def test_an_audit_of_an_old_version_has_a_variogram(folder, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(folder, old)
+    content = json.loads((old / "audit.json").read_text(encoding="utf-8"))
+    del content["checksum"]
+    text = json.dumps(content).replace('"autocorrelation"', '"resemblance"')
+    (old / "audit.json").write_text(text)
+    page = write_report(old, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert 'aria-label="variogram"' in page
 
 
 def test_evidence_is_shown(folder, page):

@@ -191,7 +191,7 @@ def test_a_comparison_is_not_resumed_with_other_folds(made, patches, folds):
     _, folder = made
     other = BlockSplit(block=1000, buffer=910, n_splits=3, random_state=1).assign_all(patches)
     for wrong in (other, folds.splits[0]):
-        with pytest.raises(OutcropError, match="made with other patches or folds; go on with"):
+        with pytest.raises(OutcropError, match="made with other patches or folds; continue with"):
             compare(patches, wrong, folder, NETWORK, RECIPE, resume=True)
     again = compare(
         patches, read_folds(folder / "folds.json"), folder, NETWORK, RECIPE, resume=True
@@ -253,7 +253,7 @@ def test_damaged_answers_give_one_error_line(made, patches, folds, tmp_path):
     (tmp_path / "c" / "comparison.json").unlink()
     path = next((tmp_path / "c" / "fold-1" / "answers").glob("decision*"))
     path.write_text("{}")
-    with pytest.raises(OutcropError, match=r"is not an answer .* remove it, and go on"):
+    with pytest.raises(OutcropError, match=r"is not an answer .* remove it and continue"):
         compare(patches, folds, tmp_path / "c", NETWORK, RECIPE, resume=True)
     path.unlink()
     again = compare(patches, folds, tmp_path / "c", NETWORK, RECIPE, resume=True)

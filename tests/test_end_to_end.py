@@ -161,7 +161,7 @@ def test_the_whole_job_with_one_command(here, capsys, monkeypatch):
     page = Path("results/report.html").read_text()
     assert "cross-validated (3 folds)" in page
     assert "held out in fold 2" in page
-    assert "Recommended: " in page
+    assert "Recommended model: " in page
     found = read_assessment("results/maps/0-coast-1-assessment.json")
     assert found.block == 300
     assert (

@@ -85,7 +85,7 @@ def test_slices_across_another_axis_are_refused_with_the_right_axis(fitted, tmp_
             map_volume(model, tmp_path / "cube.npy", other, tmp_path / "map.npy")
     map_volume(model, tmp_path / "cube.npy", None, tmp_path / "map.npy")
     said = capfd.readouterr().err
-    assert f"slices across axis {axis}, as the model was trained on" in said
+    assert f"slices are across axis {axis}, like those of the training" in said
     assert "note:" not in said
     right = (layered() > 0) + 1 == np.load(tmp_path / "map.npy")
     assert right.mean() > 0.99
@@ -93,7 +93,7 @@ def test_slices_across_another_axis_are_refused_with_the_right_axis(fitted, tmp_
 
 def test_a_model_of_flipped_patches_cannot_map(fitted, tmp_path):
     model = fitted(turned(patches_of(layered()), "transpose"))
-    with pytest.raises(OutcropError, match=r"flipped against their source \(transpose\)"):
+    with pytest.raises(OutcropError, match=r"flipped relative to their source \(transpose\)"):
         map_volume(model, tmp_path / "cube.npy", 0, tmp_path / "map.npy")
     assert not (tmp_path / "map.npy").exists()
 
@@ -163,7 +163,7 @@ def test_names_of_axes_take_precedence(named, tmp_path, capfd):
     swapped, upended = layered().transpose(1, 0, 2), layered().transpose(2, 1, 0)
     write_netcdf4(tmp_path / "b.nc", swapped, {}, ("xline", "iline", "twt"), lines)
     map_volume(named, tmp_path / "b.nc", None, tmp_path / "map.npy")
-    assert "slices across axis 1, as the model was trained on" in capfd.readouterr().err
+    assert "slices are across axis 1, like those of the training" in capfd.readouterr().err
     right = (swapped > 0) + 1 == np.load(tmp_path / "map.npy")
     assert right.mean() > 0.99
     with pytest.raises(OutcropError, match=r"slices across crossline .*; pass --axis 1"):

@@ -99,5 +99,5 @@ def test_a_comparison_says_of_which_set_it_is(tmp_path):
     content["fingerprint"] = OTHER.fingerprint
     content.pop("checksum", None)
     (folder / "comparison.json").write_text(json.dumps(content))
-    with pytest.raises(OutcropError, match="compares models on another patch set"):
+    with pytest.raises(OutcropError, match="has a comparison on another patch set"):
         compare(PATCHES, split, folder, NETWORK, QUICK, resume=True, tuning=Tuning(0))

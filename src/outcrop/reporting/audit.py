@@ -119,8 +119,10 @@ def _picture(pixels: np.ndarray) -> str:
 
 
 def _charts(numbers: Mapping[str, Mapping[str, Any]]) -> Iterator[Markup]:
-    if "pixels" in numbers.get("autocorrelation", {}):
-        yield charts.variogram_chart(numbers["autocorrelation"])
+    # Old versions called the check "resemblance".
+    autocorrelation = numbers.get("autocorrelation", numbers.get("resemblance", {}))
+    if "pixels" in autocorrelation:
+        yield charts.variogram_chart(autocorrelation)
     for check, title in (
         ("map-ground", "geographic distance"),
         ("map-features", "distance of features"),
