@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from outcrop.mapping.predictor import Predictor
-from outcrop.training.device import exact_convolutions
+from outcrop.training import device as devices
+from outcrop.training.device import device_name, driver_version, exact_convolutions
 from outcrop.training.recipe import Machine
 from outcrop.training.run import Run
 from tests.test_training import trained
@@ -112,3 +113,23 @@ def test_a_model_is_used_exactly(
     use(run)
     assert seen == {EXACT}
     assert settings() == before
+
+
+def test_a_processor_without_proc_still_has_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "_CPUINFO", tmp_path / "none")
+    assert device_name(torch.device("cpu"))
+    (tmp_path / "cpuinfo").write_text("processor : 0\nmodel name\t: Some CPU @ 2 GHz\n")
+    monkeypatch.setattr(devices, "_CPUINFO", tmp_path / "cpuinfo")
+    assert device_name(torch.device("cpu")) == "Some CPU @ 2 GHz"
+
+
+def test_the_driver_version_is_read_from_the_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "_DRIVER", tmp_path / "version")
+    assert driver_version(torch.device("cuda:0")) is None
+    (tmp_path / "version").write_text("580.159.04\n")
+    assert driver_version(torch.device("cuda:0")) == "580.159.04"
+    assert driver_version(torch.device("cpu")) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import re
 import resource
 import shutil
@@ -22,6 +23,8 @@ from outcrop.errors import OutcropError
 _M_MXFAST, _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = 1, -1, -2, -4  # of glibc's malloc.h
 _TOP_PAD = 256 << 20
 _GROUPS = Path("/sys/fs/cgroup")
+_CPUINFO = Path("/proc/cpuinfo")
+_DRIVER = Path("/sys/module/nvidia/version")
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -186,6 +189,27 @@ def keep_freed_memory() -> None:
     mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(_M_TOP_PAD, _TOP_PAD)
+
+
+def device_name(device: torch.device) -> str:
+    """The model name of a GPU, or of the processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        found = re.search(r"^model name\s*: (.+)$", _CPUINFO.read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def driver_version(device: torch.device) -> str | None:
+    """The version of the NVIDIA driver, as Linux shows it; None on other devices and systems."""
+    if device.type != "cuda":
+        return None
+    try:
+        return _DRIVER.read_text().strip()
+    except OSError:
+        return None
 
 
 def peak_memory(device: torch.device) -> int:
