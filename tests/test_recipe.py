@@ -99,3 +99,9 @@ def test_a_recipe_survives_json() -> None:
     )
     assert recipe_of(json.loads(json.dumps(asdict(recipe)))) == recipe
     assert recipe.machine.gpu_bytes == 6 << 30
+
+
+def test_settings_of_older_runs_that_are_gone_are_read() -> None:
+    old = asdict(Recipe(batch=16)) | {"fit_batch": True}
+    old["machine"] = old["machine"] | {"strategy": "fsdp"}
+    assert recipe_of(old) == Recipe(batch=16)

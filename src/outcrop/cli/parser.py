@@ -47,6 +47,7 @@ from outcrop.cli.presets import PRESETS
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
 from outcrop.models.architectures import network_named
+from outcrop.training.recipe import REMOVED
 
 _REQUIRED = inspect.Parameter.empty
 _OWN = "Options"
@@ -651,6 +652,10 @@ def _config(file: str, options: Mapping[str, _Option]) -> dict[str, Any]:
                 _fail(f"{file}: a flag is true or false, not '{value}'; correct it")
             name, value = positive, not value
         spelt = name.replace("_", "-")
+        if name in REMOVED and name not in options:
+            if value in (False, None):
+                continue
+            _fail(f"{file}: there is no option '{spelt}' any more; {REMOVED[name]}")
         if name not in options:
             _fail(f"{file}: there is no option '{spelt}'; {_near(spelt, _spelt(options))}")
         if name in content:

@@ -22,7 +22,6 @@ from outcrop.errors import OutcropError
 
 _M_MXFAST, _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = 1, -1, -2, -4  # of glibc's malloc.h
 _TOP_PAD = 256 << 20
-_GROUPS = Path("/sys/fs/cgroup")
 _CPUINFO = Path("/proc/cpuinfo")
 _DRIVER = Path("/sys/module/nvidia/version")
 
@@ -220,40 +219,7 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobyte
 
 
-def free_memory(device: torch.device) -> int:
-    """Bytes that this process can still take: of the GPU, or of RAM within its control groups."""
-    if device.type == "cuda":
-        reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + reusable
-    return min([_available(), *_left_in_groups()])
-
-
-def _available() -> int:
-    try:
-        found = re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())
-    except OSError:
-        found = None
-    if found:
-        return int(found[1]) << 10
-    # Systems other than Linux do not say; of all there is half may be free.
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-
-
-def _left_in_groups() -> Iterator[int]:
-    """Bytes left below each limit of this process, by Linux's control groups of version 2."""
-    group = _GROUPS / _group()
-    for folder in (group, *group.parents):
-        try:
-            limit = int((folder / "memory.max").read_text())
-            used = int((folder / "memory.current").read_text())
-            files = re.search(r"inactive_file (\d+)", (folder / "memory.stat").read_text())
-        except (OSError, ValueError):  # no such group, or no limit
-            continue
-        yield limit - used + (int(files[1]) if files else 0)
-
-
-def _group() -> str:
-    try:
-        return Path("/proc/self/cgroup").read_text().partition("0::/")[2].strip()
-    except OSError:
-        return ""
+def free_memory(gpu: torch.device) -> int:
+    """Bytes of a GPU that this process can still take."""
+    reusable = torch.cuda.memory_reserved(gpu) - torch.cuda.memory_allocated(gpu)
+    return torch.cuda.mem_get_info(gpu)[0] + reusable

@@ -44,9 +44,8 @@ from outcrop.training.folder import (
     is_finished,
     read_config,
     start,
-    stored_batch,
 )
-from outcrop.training.memory import fitting_batch, full_memory_explained
+from outcrop.training.memory import full_memory_explained
 from outcrop.training.normalise import learn_normalisation
 from outcrop.training.origin import origin_of
 from outcrop.training.parallel import Team, make_learner, make_team, refuse_several
@@ -226,8 +225,6 @@ def _train(
     with team.together():
         going_on = resume and folder.exists()
         if going_on:
-            if recipe.fit_batch:
-                recipe = replace(recipe, batch=stored_batch(folder))
             defaults = {
                 "network": asdict(ResidualNet()) if isinstance(network, ResidualNet) else {},
                 "recipe": asdict(_before(recipe, patches)),
@@ -260,10 +257,6 @@ def _train(
             training = load_pictures(patches, split.train, device, cutter)
             validation = load_pictures(patches, split.validation, device)
         stack.enter_context(exact_convolutions())
-        if recipe.fit_batch and not going_on:
-            with team.together():
-                batch = fitting_batch(network, recipe, patches, device, len(training))
-            recipe = replace(recipe, batch=min(team.gather(batch)))
         with full_memory_explained(network, recipe, patches.size, device):
             learner = make_learner(
                 network, recipe, patches, team, None if first is None else first.tensors

@@ -16,6 +16,7 @@ from outcrop.errors import OutcropError
 from outcrop.files import new_folder, read_json, write_json
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits.split import Split, read_split
+from outcrop.training.recipe import as_now
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -128,6 +129,9 @@ def check_same(
         OutcropError: the folder is no run, or network, recipe, patches or split differ.
     """
     stored = read_config(folder, _KINDS[config["format"]])
+    for made in (stored, stored.get("tuning", {}).get("given", {})):
+        if isinstance(made.get("recipe"), dict):
+            made["recipe"] = as_now(made["recipe"])
     free = {"recipe.machine.device", "recipe.machine.gpu_memory", "seconds"}
     free |= {*(f"versions.{name}" for name in config["versions"])}
     given, old, new = (
@@ -158,22 +162,6 @@ def check_same(
             f"cannot go on: {'; '.join(differences)}; take the old patches and settings, or "
             "another folder",
         )
-
-
-def stored_batch(folder: Path) -> int:
-    """The batch that a run was started with.
-
-    Raises:
-        OutcropError: the folder is no run.
-    """
-    try:
-        return int(read_config(folder, CLASSIFIER)["recipe"]["batch"])
-    except OutcropError:
-        raise
-    except (KeyError, TypeError, ValueError):
-        raise OutcropError(
-            folder / "config.json", "does not say the batch; choose another folder"
-        ) from None
 
 
 def kind_of(folder: Path) -> Kind | None:

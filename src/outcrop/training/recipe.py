@@ -98,8 +98,8 @@ class Machine:
     Attributes:
         device: auto (the GPU with most free memory, if there is one), cpu, cuda, cuda:1 or mps.
         devices: number of processes that train together, one per device.
-        strategy: how several processes share the work: ddp: images; fsdp: images, weights and
-            optimiser state (FSDP2); pipeline: blocks of the network.
+        strategy: how several processes share the work: ddp: each trains on a part of every batch;
+            pipeline: each holds some of the blocks of a residual network.
         precision: auto (bfloat16 where the device supports it, otherwise float32), 32-true, or
             bf16-mixed for bfloat16 in the forward and backward pass.
         compile: compile each block: auto (on CUDA, if a compiler is available), always or never.
@@ -118,7 +118,7 @@ class Machine:
 
     device: str = "auto"
     devices: int = 1
-    strategy: Literal["ddp", "fsdp", "pipeline"] = "ddp"
+    strategy: Literal["ddp", "pipeline"] = "ddp"
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     compile: Literal["auto", "always", "never"] = "auto"
     capture: Literal["auto", "never"] = "auto"
@@ -131,7 +131,7 @@ class Machine:
             self,
             "machine",
             ("devices", self.devices >= 1, "1 or more"),
-            ("strategy", self.strategy in ("ddp", "fsdp", "pipeline"), "ddp, fsdp or pipeline"),
+            ("strategy", self.strategy in ("ddp", "pipeline"), "ddp or pipeline"),
             (
                 "precision",
                 self.precision in ("auto", "32-true", "bf16-mixed"),
@@ -172,7 +172,6 @@ class Recipe:
         epochs: number of passes over the training patches. None: 30, multi-scale network 45.
         batch: maximum number of patches per step; an epoch is divided into batches of equal size.
             None: 32, multi-scale network 64.
-        fit_batch: use the largest power of two that fits into memory as batch size.
         class_balance: sampling of classes in an epoch: none: each patch once; sqrt: in proportion
             to the square root of the class size; full: all classes equally often. Patches of rare
             classes are repeated and some of frequent classes left out, others in each epoch; the
@@ -210,7 +209,6 @@ class Recipe:
 
     epochs: int | None = None
     batch: int | None = None
-    fit_batch: bool = False
     class_balance: ClassBalance | None = None
     solver: Literal["sgd", "adamw"] | None = None
     learning_rate: float | None = None
@@ -379,13 +377,33 @@ def _of_multi_scale() -> Settled:
     )
 
 
+REMOVED: Mapping[str, str] = {"fit_batch": "set the number of patches with batch instead"}
+"""Settings of older versions that are off in every recipe, and what replaces them."""
+
+
 def recipe_of(content: Mapping[str, Any]) -> Recipe:
-    """The recipe that `dataclasses.asdict` took apart.
+    """The recipe of a run, from the content of its `config.json`.
 
     >>> recipe_of({"epochs": 2, "augmentation": {"flip": False}}).augmentation.flip
     False
     """
-    return typed(Recipe, content, "recipe")
+    return typed(Recipe, as_now(content), "recipe")
+
+
+def as_now(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe of a run of any version, in the settings of this version.
+
+    A run stores the batch size that `fit_batch` found, and all strategies compute the same: runs
+    that used FSDP go on with DDP.
+
+    >>> as_now({"batch": 64, "fit_batch": True, "machine": {"strategy": "fsdp"}})
+    {'batch': 64, 'machine': {'strategy': 'ddp'}}
+    """
+    now = {name: value for name, value in content.items() if name not in REMOVED}
+    machine = now.get("machine")
+    if isinstance(machine, Mapping) and machine.get("strategy") == "fsdp":
+        now["machine"] = {**machine, "strategy": "ddp"}
+    return now
 
 
 def _one_cycle(done: float, up: float = 0.3, start: float = 1 / 25, end: float = 4e-6) -> float:

@@ -427,7 +427,6 @@ def _shortened(recipe: Settled, patches: int) -> Settled:
         recipe,
         epochs=epochs,
         warm_up=recipe.warm_up * epochs / recipe.epochs,
-        fit_batch=False,
         # A trial is over before what is compiled pays.
         machine=replace(recipe.machine, compile="never"),
     )

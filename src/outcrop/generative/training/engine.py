@@ -33,7 +33,7 @@ from outcrop.training.classifier import Classifier
 from outcrop.training.cutter import open_cutter
 from outcrop.training.device import capped_memory, exact_convolutions, pick_precision
 from outcrop.training.folder import PICTURE_MODEL, check_same, describe, is_finished, start
-from outcrop.training.memory import full_memory_told, smaller_parts
+from outcrop.training.memory import full_memory_as, smaller_parts
 from outcrop.training.parallel import Team
 from outcrop.training.parallel.team import assemble
 from outcrop.training.pictures import load_pictures
@@ -100,7 +100,7 @@ def train_vaegan(
         if team.world > 1:
             recipe = replace(recipe, machine=replace(recipe.machine, devices=team.world))
         ways = partial(_remedies, recipe, team.device)
-        with full_memory_told(recipe.batch, team.device, ways):
+        with full_memory_as(recipe.batch, team.device, ways):
             return _train(
                 patches,
                 split,
@@ -263,7 +263,7 @@ def _remedies(recipe: VaeGanRecipe, device: torch.device) -> str:
     return ", or ".join([*ways, "fewer --filters"])
 
 
-def _no_wrapping(world: int) -> Strategy:
+def _no_wrapping() -> Strategy:
     """The learner itself adds up gradients: they are taken loss by loss, not in one pass."""
     from lightning_fabric.strategies import DDPStrategy
 

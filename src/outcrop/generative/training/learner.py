@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import cast
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -22,7 +23,7 @@ from outcrop.training.batches import Part, Step, generator
 from outcrop.training.checkpoint import Checkpoint
 from outcrop.training.device import compiles, kept_graphs
 from outcrop.training.parallel import Team
-from outcrop.training.parallel.statistics import Statistics, unmoved
+from outcrop.training.parallel.team import RunningStatistics
 
 Gradients = dict[str, list[Tensor]]
 
@@ -31,9 +32,9 @@ class VaeGanLearner:
     """Encoder, decoder and discriminator with an optimiser each.
 
     The parts of a batch are dealt out to the processes. After each step the copies are the same
-    again: gradients are summed over the processes, and so are the statistics of batch
-    normalisation. Up to rounding, that is what one process does that takes the same parts one
-    after the other.
+    again: gradients are summed over the processes, and the running statistics of batch
+    normalisation are combined. Up to rounding, this is what one process computes that takes the
+    same parts in turn.
 
     Attributes:
         networks: with their weights.
@@ -83,7 +84,7 @@ class VaeGanLearner:
         learning = nn.ModuleList(getattr(self.networks, name) for name in self.optimisers)
         self._spectral = [m for m in learning.modules() if isinstance(m, ParametrizationList)]
         if team.world > 1:
-            self._statistics = Statistics(learning, team.rank, team.world)
+            self._statistics = RunningStatistics(learning, team)
 
     def plain(self) -> PictureNetworks:
         """The networks with their first weights, on the CPU."""
@@ -246,11 +247,7 @@ class VaeGanLearner:
     def _add_up(self, gradients: Gradients, right: Tensor) -> None:
         """Make gradients, statistics and what is right those of all parts of the batch."""
         every = [tensor for its in gradients.values() for tensor in its]
-        together = torch.cat([*(tensor.flatten() for tensor in every), right.view(1)])
-        distributed.all_reduce(together)
-        *summed, all_right = together.split([*(tensor.numel() for tensor in every), 1])
-        torch._foreach_copy_(every, [s.view_as(t) for s, t in zip(summed, every, strict=True)])
-        right.copy_(all_right[0])
+        self.team.add_up([*every, right])
         self._statistics.share()
 
     def _learning(self) -> Iterator[tuple[str, list[nn.Parameter]]]:
@@ -300,6 +297,19 @@ class VaeGanLearner:
             for k, parameter in enumerate(_learned(optimiser)):
                 for key, tensor in optimiser.state[parameter].items():
                     yield f"optimiser.{name}.{k}.{key}", tensor
+
+
+@contextmanager
+def unmoved(norms: Sequence[nn.BatchNorm1d | nn.BatchNorm2d]) -> Iterator[None]:
+    """Leave running statistics as they are while the block runs."""
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
 
 
 def _learned(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:

@@ -1,4 +1,4 @@
-"""One training in several processes, which share out the pictures, the weights or the blocks."""
+"""One training in several processes, which share the images of a batch or the blocks."""
 
 from __future__ import annotations
 
@@ -28,22 +28,14 @@ def make_team(network: Network, recipe: Recipe) -> AbstractContextManager[Team]:
         OutcropError: see `assemble`.
     """
 
-    def strategy(world: int) -> Strategy:
-        from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
+    def strategy() -> Strategy:
+        from lightning_fabric.strategies import DDPStrategy
 
-        if recipe.machine.strategy == "ddp":
-            return DDPStrategy(
-                # A dropped block has no gradients.
-                find_unused_parameters=network.survival < 1,
-                # The learner keeps the statistics equal.
-                broadcast_buffers=False,
-            )
-        from outcrop.training.parallel.shards import shard
-
-        return ModelParallelStrategy(
-            lambda module, mesh: shard(module, mesh["data_parallel"]),
-            data_parallel_size=world,
-            tensor_parallel_size=1,
+        return DDPStrategy(
+            # A dropped block has no gradients.
+            find_unused_parameters=network.survival < 1,
+            # The learner combines the running statistics.
+            broadcast_buffers=False,
         )
 
     return assemble(recipe.machine, strategy)
@@ -73,20 +65,14 @@ def make_learner(
     strategy = "ddp" if team.world == 1 else recipe.machine.strategy
     blocks, residual = len(network.survivals), isinstance(network, ResidualNet)
     with team.together():
-        if strategy != "ddp" and not residual:
-            raise OutcropError(
-                "--strategy", f"{strategy} shares out residual networks only; take ddp"
-            )
+        if strategy == "pipeline" and not residual:
+            raise OutcropError("--strategy", "pipeline takes residual networks only; take ddp")
         if strategy == "pipeline" and team.world > blocks:
             raise OutcropError(
                 "devices",
                 f"{team.world} are wanted for a pipeline of only {blocks} blocks; take fewer",
             )
     # Each of these takes a while to import.
-    if strategy == "fsdp":
-        from outcrop.training.parallel.shards import ShardedLearner
-
-        return ShardedLearner(network, recipe, patches, team, first)
     if strategy == "pipeline":
         from outcrop.training.parallel.pipeline import PipelineLearner
 

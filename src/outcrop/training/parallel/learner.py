@@ -27,8 +27,7 @@ from outcrop.training.checkpoint import Checkpoint
 from outcrop.training.classifier import probabilities
 from outcrop.training.device import compiles
 from outcrop.training.normalise import Normalisation
-from outcrop.training.parallel.statistics import Statistics
-from outcrop.training.parallel.team import Team
+from outcrop.training.parallel.team import RunningStatistics, Team
 from outcrop.training.pictures import Pictures
 from outcrop.training.recipe import Recipe, Settled, suited
 
@@ -43,17 +42,13 @@ Tell = Callable[[Tensor, Tensor, Tensor], None]
 Named = Iterable[tuple[str, Tensor]]
 
 
-def optimiser_of(recipe: Settled, module: nn.Module, **how: bool) -> torch.optim.Optimizer:
-    """What moves the weights of a network by a recipe.
-
-    Args:
-        how: `fused` or `foreach`, as torch knows them.
-    """
+def optimiser_of(recipe: Settled, module: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser of a network by a recipe, in torch's fused form."""
     rate, decay = recipe.learning_rate, recipe.weight_decay
     if recipe.solver == "adamw":
         betas = (recipe.momentum, ADAMW_BETA_2)
         return torch.optim.AdamW(
-            module.parameters(), rate, betas, ADAMW_EPSILON, weight_decay=decay, **how
+            module.parameters(), rate, betas, ADAMW_EPSILON, weight_decay=decay, fused=True
         )
     return torch.optim.SGD(
         module.parameters(),
@@ -61,16 +56,16 @@ def optimiser_of(recipe: Settled, module: nn.Module, **how: bool) -> torch.optim
         recipe.momentum,
         weight_decay=decay,
         nesterov=recipe.nesterov,
-        **how,
+        fused=True,
     )
 
 
 class Learner:
     """A network and its optimiser; in several processes (DDP), one of as many copies.
 
-    The parts of a batch are dealt out. After each step the copies are the same again: gradients
-    are averaged over the processes, and so are the statistics of batch normalisation. Up to
-    rounding, that is what one process does that takes the same parts one after the other.
+    Each process takes some parts of each batch. After a step the copies are the same: gradients
+    are averaged over the processes, and the running statistics of batch normalisation are
+    combined. Up to rounding, this is what one process computes that takes the same parts in turn.
 
     Attributes:
         module: the network, or what this process holds of it.
@@ -107,7 +102,7 @@ class Learner:
         if compiles(machine.compile, team.device):
             self.module.compile_blocks()
         self._join()
-        self.optimiser = self._optimiser()
+        self.optimiser = optimiser_of(recipe, self.module)
         # A block that is dropped in the first step has no gradient, and the fused optimisers want
         # their state for all parameters or none; zeros are what they would begin with.
         for parameter in self.module.parameters():
@@ -176,7 +171,6 @@ class Learner:
         wanted = [pictures.all[piece] for piece in pieces(len(pictures), number)]
         mine = wanted[self.rank :: self.world]
         said_of = label_of(self.recipe.augmentation, pictures.patches)
-        # Not in inference mode: shards would keep tensors that cannot be learnt with.
         with torch.no_grad():
             found = torch.cat(
                 [
@@ -209,7 +203,7 @@ class Learner:
             # In place: the fused optimisers walk parameter and state by one stride.
             for key, tensor in self.optimiser.state[parameter].items():
                 with torch.no_grad():
-                    tensor.copy_(self._held(begun.tensors[f"{key}.{name}"], tensor))
+                    tensor.copy_(begun.tensors[f"{key}.{name}"])
 
     def kept(self) -> NetworkModule:
         """What is judged, whole and on the CPU in the first process; elsewhere it means nothing."""
@@ -261,19 +255,14 @@ class Learner:
             warnings.simplefilter("ignore")
             self.forward = self.team.fabric.setup_module(self.module)
         if self.world > 1:
-            self._statistics = Statistics(self.module, self.rank, self.world)
-
-    def _optimiser(self) -> torch.optim.Optimizer:
-        return optimiser_of(self.recipe, self.module, fused=True)
+            self._statistics = RunningStatistics(self.module, self.team)
 
     def _first_state(self, parameter: Tensor) -> dict[str, Tensor]:
         """What the optimiser keeps of a parameter, before the first step."""
         if self.recipe.solver == "sgd":
             return {"momentum_buffer": torch.zeros_like(parameter)} if self.recipe.momentum else {}
-        # Only the fused step counts on the device.
-        where = parameter.device if self.optimiser.defaults["fused"] else "cpu"
         return {
-            "step": torch.zeros((), device=where),
+            "step": torch.zeros((), device=parameter.device),
             "exp_avg": torch.zeros_like(parameter),
             "exp_avg_sq": torch.zeros_like(parameter),
         }
@@ -304,10 +293,6 @@ class Learner:
     def _whole(self, named: Named) -> dict[str, Tensor]:
         """The tensors of the whole network, in the first process."""
         return dict(named)
-
-    def _held(self, whole: Tensor, like: Tensor) -> Tensor:
-        """What this process holds of a tensor."""
-        return whole
 
     def _load(self, module: nn.Module, whole: dict[str, Tensor]) -> None:
         module.load_state_dict(whole)

@@ -6,12 +6,12 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed, nn
 
 from outcrop.errors import OutcropError, Stopped
 from outcrop.training.device import pick_device, pick_precision
@@ -20,7 +20,6 @@ from outcrop.training.recipe import Machine
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.strategy import Strategy
-    from torch.distributed.device_mesh import DeviceMesh
 
 
 class Team:
@@ -45,13 +44,6 @@ class Team:
     def device(self) -> torch.device:
         """Where this process computes."""
         return self.fabric.device
-
-    @property
-    def mesh(self) -> DeviceMesh:
-        """All processes, to deal shards out to."""
-        from lightning_fabric.strategies import ModelParallelStrategy
-
-        return cast(ModelParallelStrategy, self.fabric.strategy).device_mesh["data_parallel"]
 
     @property
     def first(self) -> bool:
@@ -82,6 +74,16 @@ class Team:
         distributed.gather_object(mine, everyones, group=self._group)
         return everyones or []
 
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over the processes; all lie on the device, float32."""
+        together = torch.cat([tensor.flatten() for tensor in tensors])
+        distributed.all_reduce(together)
+        sums = together.split([tensor.numel() for tensor in tensors])
+        with torch.no_grad():
+            torch._foreach_copy_(
+                list(tensors), [one.view_as(t) for one, t in zip(sums, tensors, strict=True)]
+            )
+
     def dissolve(self) -> None:
         """Agree on nothing any more; threads that outlive this end badly when Python does."""
         if self._group is not None:
@@ -109,6 +111,37 @@ class Team:
             leave()
 
 
+class RunningStatistics:
+    """The running statistics of batch normalisation in one of several copies of a network.
+
+    Each process normalises its parts of a batch by themselves. `share` then makes the running
+    statistics those of one process that takes all parts in turn, in the order of the ranks.
+    `nn.SyncBatchNorm` would normalise by the whole batch instead, and needs a GPU.
+
+    With d = 1 - momentum, the statistics s_0, s_1, ... of the parts turn r into
+    dʷ r + Σ (1 - d) d^(w - 1 - k) s_k in one process, w being the number of processes. Here the
+    momentum is 1 - dʷ, so that rank k holds dʷ r + (1 - dʷ) s_k, and the ranks are weighted by
+    (1 - d) d^(w - 1 - k) / (1 - dʷ), which sum to 1.
+    """
+
+    def __init__(self, module: nn.Module, group: Team) -> None:
+        norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+        decay = 1 - (norms[0].momentum or 0) if norms else 0
+        for norm in norms:
+            norm.momentum = 1 - decay**group.world
+        both = [each for norm in norms for each in (norm.running_mean, norm.running_var)]
+        self._tensors = [each for each in both if each is not None]
+        last = group.world - 1 - group.rank
+        self._weight = (1 - decay) * decay**last / (1 - decay**group.world)
+        self._group = group
+
+    def share(self) -> None:
+        """Make the running statistics those of all parts of the batch."""
+        if self._tensors:
+            torch._foreach_mul_(self._tensors, self._weight)
+            self._group.add_up(self._tensors)
+
+
 def leave() -> None:
     """End this process without a word: another one has said what there is to say.
 
@@ -130,7 +163,7 @@ def launch(machine: Machine) -> None:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     elif machine.devices > 1:
         device = _device(machine, 0, machine.devices)
-        _fabric(device, machine.devices, "32-true", lambda world: "ddp")
+        _fabric(device, machine.devices, "32-true", lambda: "ddp")
 
 
 def refuse_several(
@@ -154,14 +187,14 @@ def refuse_several(
 
 
 @contextmanager
-def assemble(machine: Machine, strategy: Callable[[int], Strategy]) -> Iterator[Team]:
+def assemble(machine: Machine, strategy: Callable[[], Strategy]) -> Iterator[Team]:
     """The team that this process belongs to.
 
     In all processes but the first, the block ends without a word when all were asked to stop.
 
     Args:
         machine: what to train on; where torchrun has started the processes, `devices` may be 1.
-        strategy: for so many processes; not asked for one.
+        strategy: how several processes work together; not called for one.
 
     Raises:
         OutcropError: no such device; fewer GPUs than processes; `machine.devices` processes are
@@ -226,7 +259,7 @@ def _device(machine: Machine, local_rank: int, local_world: int) -> torch.device
 
 
 def _fabric(
-    device: torch.device, world: int, precision: Any, strategy: Callable[[int], Strategy | str]
+    device: torch.device, world: int, precision: Any, strategy: Callable[[], Strategy | str]
 ) -> Fabric:
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
@@ -243,7 +276,7 @@ def _fabric(
         devices=local_world,
         num_nodes=world // local_world,
         precision=precision,
-        strategy=strategy(world),
+        strategy=strategy(),
         plugins=[TorchElasticEnvironment() if elastic else LightningEnvironment()],
     )
     fabric.launch()
