@@ -20,9 +20,8 @@ from outcrop.training.batches import Epoch
 from outcrop.training.device import exact_convolutions
 from outcrop.training.normalise import Normalisation
 from outcrop.training.parallel import captures, make_learner, make_team
-from outcrop.training.parallel.captured import CapturedLearner
+from outcrop.training.parallel.captured import CapturedLearner, runs
 from outcrop.training.parallel.learner import Learner
-from outcrop.training.parallel.recording import runs
 from outcrop.training.pictures import load_pictures
 from outcrop.training.recipe import Augmentation, Machine, Recipe, suited
 from tests.tiny import DEVICE
