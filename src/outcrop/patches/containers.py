@@ -1,8 +1,8 @@
-"""A patch set as xarray Dataset, GeoDataFrame or DataFrame."""
+"""A patch set as xarray Dataset, GeoDataFrame, DataFrame or dataset of PyTorch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import geopandas
     import pandas
     import xarray
+    from torch import Tensor
 
 
 class _Annotated(Protocol):
@@ -40,6 +41,31 @@ class _Annotated(Protocol):
     @property
     def from_volume(self) -> bool: ...
     def crs_of(self, source: int) -> str | None: ...
+
+
+class PatchDataset:
+    """Some patches as a map-style dataset of PyTorch, for `torch.utils.data.DataLoader`.
+
+    An item is the image, float32 `bands × height × width` in the units of the source (NaN: no
+    data), and its label, an index into `classes`.
+    """
+
+    def __init__(self, patches: Any, index: np.ndarray) -> None:
+        self.patches, self.index = patches, index
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, int]:
+        return self.__getitems__([number])[0]
+
+    def __getitems__(self, numbers: Sequence[int]) -> list[tuple[Tensor, int]]:
+        """Several items at once, as a DataLoader asks for a batch: images on disk are read once."""
+        import torch
+
+        index = self.index[np.asarray(numbers)]
+        images = torch.from_numpy(self.patches.take(index).astype(np.float32))
+        return list(zip(images, self.patches.labels[index].tolist(), strict=True))
 
 
 def to_frame(patches: _Annotated) -> pandas.DataFrame:

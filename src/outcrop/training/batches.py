@@ -57,12 +57,14 @@ class Part:
         labels: int64, `M`.
         share: M over the size of the batch.
         seeds: of what the network itself draws.
+        weights: float32, `M`, the weight of each image in the loss; None: 1 each.
     """
 
     images: Tensor
     labels: Tensor
     share: float
     seeds: tuple[int, ...] = ()
+    weights: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,10 @@ class Epoch:
                 images = add_noise(images, augmentation.noise, generator(images.device, *seeds))
             if augmentation.cutout:
                 images = cover(images, self._centres[parts[k]], augmentation.cutout)
-            yield Part(images, labels, len(labels) / whole, (*seeds, 1))
+            weights = self._pictures.weights
+            if weights is not None:
+                weights = weights[torch.from_numpy(self._order[parts[k]]).to(weights.device)]
+            yield Part(images, labels, len(labels) / whole, (*seeds, 1), weights)
 
 
 def generator(device: torch.device, *numbers: int) -> torch.Generator:

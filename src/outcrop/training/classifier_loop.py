@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -15,13 +16,16 @@ from outcrop.patches.patchset import PatchSet
 from outcrop.training.batches import Epoch
 from outcrop.training.checkpoint import Checkpoint
 from outcrop.training.device import peak_memory
-from outcrop.training.log import EpochMetrics, Log, score
+from outcrop.training.log import EpochMetrics, EpochResult, Log, score
 from outcrop.training.loop import Advance, Loop, Saver, Told
 from outcrop.training.normalise import Normalisation
 from outcrop.training.parallel import Learner
 from outcrop.training.pictures import Pictures
 from outcrop.training.recipe import Recipe, suited
 from outcrop.training.tally import Tally, merge, scores
+
+OnEpoch = Callable[[EpochResult], bool | None]
+"""A function that is called after every epoch; if it returns True, the training ends."""
 
 
 class ClassifierLoop(Loop):
@@ -37,10 +41,11 @@ class ClassifierLoop(Loop):
         normalisation: Normalisation,
         lines: bool = False,
         graph: bool = True,
+        on_epoch: OnEpoch | None = None,
     ) -> None:
         self.recipe = suited(recipe, learner.network)
         super().__init__(learner, self.recipe.epochs, lines)
-        self.graph = graph
+        self.graph, self.on_epoch = graph, on_epoch
         self.classes, self.normalisation = patches.classes, normalisation
 
     def evaluate(self, pictures: Pictures) -> tuple[float, Tensor]:
@@ -105,6 +110,18 @@ class ClassifierLoop(Loop):
                 log.confusion(metrics.epoch, validation.labels.cpu(), predicted, self.classes)
 
         return Told(metrics, _note(metrics), _line(metrics, self.epochs), draw)
+
+    def _stops(self, told: Told) -> bool:
+        """Call `on_epoch` in the first process; all processes stop together."""
+        if self.on_epoch is None:
+            return False
+        assert isinstance(told.metrics, EpochMetrics)
+        module = self.learner.kept().to(self.team.device).eval()
+        stops = False
+        with self.team.together():
+            if self.team.first:
+                stops = self.on_epoch(EpochResult(told.metrics, module)) is True
+        return bool(self.team.largest(int(stops)))
 
     def _draws(self, epoch: int) -> bool:
         """Whether the confusion matrix is drawn after so many epochs: some ten times in all."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sklearn.base import ClassifierMixin
 from torch import nn
 
@@ -28,13 +30,13 @@ from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
 from outcrop.progress import gathered, tell
 from outcrop.splits.folds import Folds
-from outcrop.splits.split import Split
+from outcrop.splits.split import BUFFER, TRAIN, Split
 from outcrop.training.announce import announce, announce_balance, announce_shifts
 from outcrop.training.applicability import folds_within, write_applicability
 from outcrop.training.augment import label_of, settled
 from outcrop.training.checkpoint import read_checkpoint
 from outcrop.training.classifier import Classifier
-from outcrop.training.classifier_loop import ClassifierLoop
+from outcrop.training.classifier_loop import ClassifierLoop, OnEpoch
 from outcrop.training.cutter import open_cutter
 from outcrop.training.device import capped_memory, exact_convolutions
 from outcrop.training.folder import (
@@ -73,6 +75,8 @@ def train(
     start_from: str | Path | None = None,
     tuning: Tuning | None = None,
     folds: Folds | None = None,
+    sample_weight: np.ndarray | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> Run:
     """Train `network` on the training side of `split` and judge it on the validation side.
 
@@ -121,6 +125,13 @@ def train(
             what was tried and chosen, so that one that is gone on with does not search again.
         folds: those of the cross-validation that gave `held_out`: the area of applicability
             compares what a fold holds out with what it trains on.
+        sample_weight: float, `N`, non-negative weight of each patch in the training loss, relative
+            to the mean weight of the training side. Training patches of weight 0 are left out. Not
+            for classical models, tuning and pipelines.
+        on_epoch: called after each new epoch with an `EpochResult`, in the first process only. If
+            it returns True, the training ends with the weights of that epoch and the run is
+            finished. An exception that it raises ends the training as it is; the run can be
+            resumed from the last checkpoint.
 
     Raises:
         OutcropError: the folder exists and `resume` is false, or is not this run; the split does
@@ -129,12 +140,21 @@ def train(
             memory or disk is full.
         KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM; the run can be resumed.
     """
+    if sample_weight is not None and tuning is not None and tuning.tries:
+        raise OutcropError("sample_weight", "tuning takes none; leave tuning out")
     if isinstance(network, Baseline | ClassifierMixin):
+        if sample_weight is not None or on_epoch is not None:
+            raise OutcropError(
+                "train", "classical models take no sample_weight and on_epoch; leave them out"
+            )
         from outcrop.training.fit import fit_classical
 
         seed, baseline = (recipe or Recipe()).seed, baseline_of(network)
         return fit_classical(patches, split, folder, baseline, seed, resume, held_out, folds)
     split.check(patches, judged=len(split.validation) > 0)
+    weights = None
+    if sample_weight is not None:
+        split, weights = _weighted(patches, split, sample_weight)
     given = None if network is None else network_of(network)
     network = given or default_network(patches)
     network.check_size(patches.size)
@@ -152,8 +172,30 @@ def train(
             recipe = replace(recipe, machine=replace(recipe.machine, devices=team.world))
         return _train(
             patches, split, Path(folder), network, recipe, resume, lines, graph, sources, held_out,
-            folds, start_from, tuned, team,
+            folds, start_from, tuned, team, weights, on_epoch,
         )  # fmt: skip
+
+
+def _weighted(
+    patches: PatchSet, split: Split, sample_weight: np.ndarray
+) -> tuple[Split, np.ndarray]:
+    """The split without training patches of weight 0, and weights whose mean on them is 1.
+
+    Raises:
+        OutcropError: not one finite, non-negative number for each patch; none above 0.
+    """
+    weights = np.asarray(sample_weight, dtype=np.float64)
+    if weights.shape != (len(patches),):
+        raise OutcropError(
+            "sample_weight", f"has shape {weights.shape}; give one number for each patch"
+        )
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        raise OutcropError("sample_weight", "has negative or infinite numbers; correct them")
+    if not weights[split.train].any():
+        raise OutcropError("sample_weight", "is 0 for all training patches; correct it")
+    left_out = (split.sides == TRAIN) & (weights == 0)
+    split = replace(split, sides=np.where(left_out, BUFFER, split.sides).astype(np.int8))
+    return split, weights / weights[split.train].mean()
 
 
 def _tuned(
@@ -218,11 +260,21 @@ def _train(
     start_from: str | Path | None,
     tuned: Mapping[str, Any],
     team: Team,
+    weights: np.ndarray | None,
+    on_epoch: OnEpoch | None,
 ) -> Run:
     device, recipe = team.device, _written_out(recipe, patches)
     started: dict[str, Any] = {} if start_from is None else {"from": str(start_from)}
+    # Enough to notice other weights when a run is resumed.
+    weighted = (
+        {}
+        if weights is None
+        else {"sample_weight": zlib.crc32(weights.astype(np.float32).tobytes())}
+    )
     first = None
     with team.together():
+        if weights is not None and recipe.machine.strategy == "pipeline" and team.world > 1:
+            raise OutcropError("--strategy", "pipeline takes no sample_weight; take ddp")
         going_on = resume and folder.exists()
         if going_on:
             defaults = {
@@ -233,7 +285,7 @@ def _train(
             if start_from is None or begun_with.get("from") == str(start_from):
                 started = begun_with
             config = describe(patches, split, network_json(network), recipe)
-            config |= {"start": started, "tuning": tuned}
+            config |= {"start": started, "tuning": tuned, **weighted}
             check_same(folder, config, split, defaults)
             if is_finished(folder):
                 return read_run(folder, str(device))
@@ -254,7 +306,7 @@ def _train(
         with team.together():
             normalisation = learn_normalisation(patches, split.train)
             cutter = stack.enter_context(open_cutter(patches, split, recipe.augmentation, sources))
-            training = load_pictures(patches, split.train, device, cutter)
+            training = load_pictures(patches, split.train, device, cutter, weights)
             validation = load_pictures(patches, split.validation, device)
         stack.enter_context(exact_convolutions())
         with full_memory_explained(network, recipe, patches.size, device):
@@ -262,12 +314,12 @@ def _train(
                 network, recipe, patches, team, None if first is None else first.tensors
             )
             learner.prepare(training, normalisation)
-            loop = ClassifierLoop(learner, recipe, patches, normalisation, lines, graph)
+            loop = ClassifierLoop(learner, recipe, patches, normalisation, lines, graph, on_epoch)
             with team.together():
                 learner.check_parts(len(training))
                 if not going_on and team.first:
                     config = describe(patches, split, network_json(network), recipe)
-                    made = {"start": started, "tuning": tuned}
+                    made = {"start": started, "tuning": tuned, **weighted}
                     start(folder, config | {k: v for k, v in made.items() if v}, split)
             announce(network, patches, recipe.machine, device)
             if lines:
@@ -293,8 +345,8 @@ def _train(
                 label_of(recipe.augmentation, patches),
                 origin_of(patches, split.train),
             )
-            weights = classifier.identity
-            named = said if said.cross_validated else replace(said, model=weights)
+            identity = classifier.identity
+            named = said if said.cross_validated else replace(said, model=identity)
             named.save(folder / "predictions.npz")
             area = learn_area(
                 classifier.features(training),
@@ -304,7 +356,7 @@ def _train(
                 narrowest=_NARROWEST,
                 seed=recipe.seed,
             )
-            write_applicability(folder, replace(area, model=weights))
+            write_applicability(folder, replace(area, model=identity))
             classifier.save(folder)
     return read_run(folder, str(device))
 

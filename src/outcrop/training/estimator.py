@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from numbers import Integral
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import Any, Literal
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags, check_random_state
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from outcrop.files import check_new
 from outcrop.models.architectures import ResidualNet
@@ -45,6 +47,9 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
     Search in several processes, not threads: threads share one generator of first weights.
 
     Attributes:
+        class_weight: weights of the classes in the loss, by label; "balanced": inversely
+            proportional to the number of patches; None: 1 each. They are multiplied by
+            `sample_weight`. To draw rare classes more often instead, set `class_balance`.
         shape: bands, height and width of a row of a two-dimensional X. One may be -1, as for
             `numpy.reshape`: (-1, 1, 1) takes each row for the bands of a single pixel.
         random_state: seed of the first weights, of the order, of the augmentation and of the
@@ -111,17 +116,21 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
     recompute: int = Machine.recompute
     accumulate: int = Machine.accumulate
     gpu_memory: str | None = Machine.gpu_memory
+    class_weight: Mapping[Any, float] | Literal["balanced"] | None = None
     shape: tuple[int, int, int] | None = None
     random_state: int | np.random.RandomState | None = None
     folder: str | Path | None = None
     verbose: bool = False
 
-    def fit(self, X: Any, y: Any) -> ResidualClassifier:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ResidualClassifier:
         """Train on all patches.
 
         Args:
             X: `N × bands × height × width`, or `N × columns` with `shape`.
             y: `N`, labels of any kind that can be sorted.
+            sample_weight: `N`, non-negative weights in the loss; only their ratios matter. A patch
+                of weight 2 counts in the loss as two patches do, but once in batches and batch
+                normalisation; a patch of weight 0 is left out. None: 1 each.
 
         Raises:
             ValueError: X or y that cannot be used.
@@ -133,6 +142,7 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError("y has one class only; a classifier needs at least two classes")
+        weights = self._weights(rows, y, labels, sample_weight)
         images = _reshaped(rows, shape or self.shape)
         self.shape_ = images.shape[1:]
 
@@ -151,7 +161,10 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
         with silence(not self.verbose), TemporaryDirectory() as temporary:
             folder = self.folder or Path(temporary) / "run"
             graph = self.folder is not None
-            run = train(patches, _all_train(patches), folder, network, recipe, graph=graph)
+            run = train(
+                patches, _all_train(patches), folder, network, recipe,
+                graph=graph, sample_weight=weights,
+            )  # fmt: skip
         self.classifier_ = run.classifier
         self.loss_curve_ = [epoch.train.loss for epoch in run.metrics]
         return self
@@ -188,6 +201,29 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
         """The parameters that are fields of `kind`."""
         given = self.get_params(deep=False)
         return {f.name: _plain(given[f.name]) for f in fields(kind) if f.name in given}
+
+    def _weights(
+        self, rows: np.ndarray, y: np.ndarray, labels: np.ndarray, sample_weight: Any
+    ) -> np.ndarray | None:
+        """The weight of each patch in the loss; None: 1 each.
+
+        Args:
+            labels: int, `N`, indices into `classes_`.
+        """
+        if sample_weight is None and self.class_weight is None:
+            return None
+        weights = _check_sample_weight(
+            sample_weight, rows, dtype=np.float64, ensure_non_negative=True
+        )
+        counts = np.bincount(labels, weights)
+        if np.count_nonzero(counts) < 2:
+            raise ValueError("a classifier needs patches of weight above 0 in two classes or more")
+        if self.class_weight == "balanced":
+            # As in compute_class_weight, with a patch of weight 2 counted twice.
+            by_class = counts.sum() / (len(counts) * np.where(counts > 0, counts, np.inf))
+        else:
+            by_class = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+        return weights * by_class[labels]
 
     def _seed(self) -> int:
         if isinstance(self.random_state, Integral):

@@ -29,7 +29,8 @@ class SideScores:
     """How a network did on one side of the split.
 
     Attributes:
-        loss: mean cross-entropy, in nats.
+        loss: mean cross-entropy, in nats; with sample weights the weighted mean on the training
+            side.
         accuracy: share of patches whose class was found, 0 to 1.
         precision: by class, share of the patches said to be of it that are; None where the class
             was never said.
@@ -115,6 +116,35 @@ class Metrics(Protocol):
 
     def scalars(self) -> Iterator[tuple[str, float]]:
         """What TensorBoard draws: tags and values."""
+
+
+@dataclass(frozen=True, eq=False)
+class EpochResult:
+    """An epoch of `outcrop.training.engine.train`, for its callback `on_epoch`.
+
+    Attributes:
+        metrics: the line of `metrics.jsonl`.
+        module: a copy of the network with the weights that were evaluated after the epoch, in
+            evaluation mode; float32 `N × bands × height × width`, normalised, to logits.
+    """
+
+    metrics: EpochMetrics
+    module: torch.nn.Module
+
+    @property
+    def epoch(self) -> int:
+        """Number of epochs done, from 1."""
+        return self.metrics.epoch
+
+    @property
+    def train(self) -> SideScores:
+        """Scores of the augmented training patches during the epoch."""
+        return self.metrics.train
+
+    @property
+    def validation(self) -> SideScores | None:
+        """Scores of the validation side after the epoch; None without a validation side."""
+        return self.metrics.validation
 
 
 Line = TypeVar("Line", bound=Metrics)

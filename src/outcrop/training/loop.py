@@ -106,7 +106,10 @@ class Loop(ABC):
                         log.write(told.metrics)
                         told.draw(log)
                 advance(0, note=told.note, line=told.line if self.lines else None)
+                stops = self._stops(told)
                 saver.after(number + 1)
+                if stops:
+                    break
 
     @abstractmethod
     def _begin(self, log: Log, training: Pictures) -> None:
@@ -122,6 +125,10 @@ class Loop(ABC):
         advance: Advance,
     ) -> Told:
         """Go through an epoch, or the rest of one."""
+
+    def _stops(self, told: Told) -> bool:
+        """Whether the training ends after this epoch, before the last one."""
+        return False
 
     def _restore(self, begun: Checkpoint, folder: Path) -> None:
         if not begun.tensors:

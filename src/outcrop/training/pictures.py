@@ -49,6 +49,7 @@ class Pictures:
         labels: int64, the class of each, on the device.
         resident: all pictures on the device, or None if they are read as they are asked for.
         cutter: cuts them anew from their sources, if that is wanted.
+        weights: float32, the weight of each in the loss, on the device; None: 1 each.
     """
 
     patches: PatchSet
@@ -56,6 +57,7 @@ class Pictures:
     labels: Tensor
     resident: Tensor | None
     cutter: Cuts | None = None
+    weights: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -103,11 +105,18 @@ class Pictures:
 
 
 def load_pictures(
-    patches: PatchSet, index: np.ndarray, device: torch.device, cutter: Cuts | None = None
+    patches: PatchSet,
+    index: np.ndarray,
+    device: torch.device,
+    cutter: Cuts | None = None,
+    weights: np.ndarray | None = None,
 ) -> Pictures:
     """The patches at `index`, loaded now if the whole set is at most `patchset.RESIDENT_BYTES`.
 
     Those that are cut anew are not.
+
+    Args:
+        weights: float, the weight of each patch of the set in the loss.
     """
     fits = patches.nbytes <= patchset.RESIDENT_BYTES and cutter is None
     return Pictures(
@@ -116,4 +125,5 @@ def load_pictures(
         labels=torch.from_numpy(np.asarray(patches.labels[index], dtype=np.int64)).to(device),
         resident=to_tensor(patches.take(index)).to(device) if fits else None,
         cutter=cutter,
+        weights=None if weights is None else torch.from_numpy(weights[index]).float().to(device),
     )

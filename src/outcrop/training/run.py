@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from outcrop.errors import OutcropError
 from outcrop.files import decoding, new_file
@@ -29,6 +30,7 @@ from outcrop.training.folder import (
 )
 from outcrop.training.log import EpochMetrics, read_metrics
 from outcrop.training.model import Model
+from outcrop.training.normalise import Normalisation
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,32 @@ class Run:
             OutcropError: the run is of a classical model.
         """
         return network_of(self)
+
+    @property
+    def module(self) -> nn.Module:
+        """The trained network: float32 `N × bands × height × width`, as `transform` gives it, to
+        logits `N × classes`. A network that sees a part of a patch crops it itself.
+
+        With them and PyTorch alone, `predict_proba` of the run's model is
+
+            (run.module.eval()(run.transform(images)) / run.model.temperature).softmax(dim=1)
+
+        for a tensor of images; with `test_flip`, the mean over the images and their mirror images.
+
+        Raises:
+            OutcropError: the run is of a classical model.
+        """
+        return self.classifier.module
+
+    @property
+    def transform(self) -> Normalisation:
+        """Mean and standard deviation of each band on the training side; called with images of any
+        dtype, it gives them normalised, float32, with 0 where a pixel has no data.
+
+        Raises:
+            OutcropError: the run is of a classical model.
+        """
+        return self.classifier.normalisation
 
     @property
     def seconds(self) -> float:

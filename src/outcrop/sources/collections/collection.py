@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from outcrop.errors import OutcropError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SIDES = ("train", "validation", "test")
 
@@ -37,6 +41,18 @@ class Collection:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Image, float32 `bands × height × width`, and label: a map-style dataset of PyTorch.
+
+        >>> some = Collection(np.ones((2, 1, 4, 4)), np.array([1, 0]), ("cat", "dog"), ("grey",))
+        >>> image, label = some[0]
+        >>> image.shape, some.classes[label]
+        (torch.Size([1, 4, 4]), 'dog')
+        """
+        import torch
+
+        return torch.from_numpy(self.images[index].astype(np.float32)), int(self.labels[index])
 
 
 def band_names(bands: int) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from outcrop.models.architectures import Network
 from outcrop.models.links import divide, follow, links
 from outcrop.models.residual import Kept
 from outcrop.patches.patchset import PatchSet
-from outcrop.training.batches import Step
+from outcrop.training.batches import Part, Step
 from outcrop.training.parallel.learner import ADAMW_BETA_2, ADAMW_EPSILON, Learner, Tell
 from outcrop.training.parallel.team import Team
 from outcrop.training.recipe import Recipe
@@ -63,9 +63,9 @@ class CapturedLearner(Learner):
         (part,) = step.parts
         size = len(part.labels)
         if size not in self._recordings:
-            recording = Recording(self, self._recorder, part.images, part.labels)
+            recording = Recording(self, self._recorder, part)
             self._recordings[size] = recording
-        loss, logits = self._recordings[size].play(part.images, part.labels, step.kept)
+        loss, logits = self._recordings[size].play(part, step.kept)
         tell(loss, logits, part.labels)
         if self.average is not None:
             self._update_average()
@@ -243,16 +243,16 @@ class Run:
 class Recording:
     """The step for one size of batch."""
 
-    def __init__(
-        self, learner: CapturedLearner, recorder: Recorder, images: Tensor, labels: Tensor
-    ) -> None:
+    def __init__(self, learner: CapturedLearner, recorder: Recorder, part: Part) -> None:
         self._learner, self._recorder = learner, recorder
-        self._images, self._labels = images.clone(), labels.clone()
+        self._images, self._labels = part.images.clone(), part.labels.clone()
+        self._weights = None if part.weights is None else part.weights.clone()
         self._chain = links(learner.residual)
         network = learner.network
         self._runs = [Run(blocks) for blocks in runs(network.survivals)]
-        self._loss = torch.zeros((), device=images.device)
-        self._logits = torch.zeros(len(labels), learner.classes, device=images.device)
+        device = part.images.device
+        self._loss = torch.zeros((), device=device)
+        self._logits = torch.zeros(len(part.labels), learner.classes, device=device)
         with recorder.beside(), self._unchanged():
             self._measure()
             # What is compiled or loaded when it is first used cannot be recorded.
@@ -262,10 +262,12 @@ class Recording:
                 for run in reversed(self._runs):
                     self._backward(run, kept)
 
-    def play(self, images: Tensor, labels: Tensor, kept: Kept | None) -> tuple[Tensor, Tensor]:
+    def play(self, part: Part, kept: Kept | None) -> tuple[Tensor, Tensor]:
         """Loss and logits of a step; the next step writes over them."""
-        self._images.copy_(images)
-        self._labels.copy_(labels)
+        self._images.copy_(part.images)
+        self._labels.copy_(part.labels)
+        if self._weights is not None and part.weights is not None:
+            self._weights.copy_(part.weights)
         recorded = [self._recorded(number, run, kept) for number, run in enumerate(self._runs)]
         for forward, _ in recorded:
             forward()
@@ -306,7 +308,7 @@ class Recording:
                 module, units = learner.residual, self._through(run, kept)[0]
                 logits = module.linear(module.pooled(units))
             logits = logits.float()
-            loss = learner.loss(logits, self._labels)
+            loss = learner.loss(logits, self._labels, self._weights)
             loss.backward()
             with torch.no_grad():
                 self._loss.copy_(loss)

@@ -212,12 +212,23 @@ class Learner:
             module.load_state_dict(whole)
         return module
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy of one part; of members, `N × members × classes`, the mean of all."""
+    def loss(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Mean over a part of weight times cross-entropy, in nats.
+
+        Args:
+            logits: `N × classes`, or `N × members × classes` for the mean over members.
+            labels: int64, `N`.
+            weights: float32, `N`; None: 1 each.
+        """
         if logits.ndim == 3:
-            labels = labels.repeat_interleave(logits.shape[1])
-            logits = logits.flatten(0, 1)
-        return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+            members = logits.shape[1]
+            labels, logits = labels.repeat_interleave(members), logits.flatten(0, 1)
+            weights = None if weights is None else weights.repeat_interleave(members)
+        smoothing = self.recipe.label_smoothing
+        if weights is None:
+            return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        each = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+        return (each * weights).mean()
 
     def prepare(self, pictures: Pictures, normalisation: Normalisation) -> None:
         """Let the network learn what it scales its input by, if it does, from the training side."""
@@ -274,7 +285,7 @@ class Learner:
             with fabric.no_backward_sync(self.forward) if wait else nullcontext():
                 self._seed(part)
                 logits = self.forward(part.images, step.kept)
-                loss = self.loss(logits, part.labels)
+                loss = self.loss(logits, part.labels, part.weights)
                 # The mean over the processes of what each gives is then the sum over the parts.
                 fabric.backward(loss * (part.share * self.world))
             tell(loss, logits, part.labels)
