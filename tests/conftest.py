@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator
 import pytest
 
 from outcrop.generative.run import VaeGanRun
+from outcrop.progress import log_to_console
 from outcrop.training.engine import train
 from outcrop.training.run import Run
 from outcrop.workflow import compare
@@ -36,6 +37,13 @@ def pytest_runtest_protocol() -> Generator[None, object, object]:
     warnings.resetwarnings()
     warnings.filters[:] = _FILTERS
     return (yield)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _log() -> Iterator[None]:
+    # As on the command line; pytest's own handler would take the messages otherwise.
+    with log_to_console():
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

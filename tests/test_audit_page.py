@@ -94,15 +94,12 @@ def test_the_command_writes_findings_evidence_and_page(tmp_path, monkeypatch, ca
     patches = dense(step=12)
     patches.save(tmp_path / "patches.zarr")
     RandomSplit().assign(patches).save(tmp_path / "split.json")
-    code = run("audit patches.zarr --split split.json --output found --json found.json")
+    code = run("audit patches.zarr --split split.json --output found --json")
     out, err = capfd.readouterr()
     found, evidence = read_audit(tmp_path / "found")
     assert code == int(found.failed)
     assert err == ""
-    assert found.summary in out
-    said = json.loads((tmp_path / "found.json").read_text())
-    assert said.pop("checksum")
-    assert said == json.loads(json.dumps(found.to_json()))
+    assert json.loads(out) == json.loads(json.dumps(found.to_json()))
     members = {i for f in found.findings for group in f.groups for i in group}
     np.testing.assert_array_equal(evidence.index, sorted(members))
     assert (tmp_path / "found" / "report.html").exists()

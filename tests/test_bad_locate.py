@@ -135,7 +135,7 @@ ROWS = {
 
 @pytest.mark.parametrize("row", ROWS)
 def test_one_line_says_what_is_wrong_and_nothing_is_left(world, monkeypatch, capfd, row):
-    monkeypatch.setattr("outcrop.executors._PATIENCE", 0.5)
+    monkeypatch.setattr("outcrop.executors._TIMEOUT", 0.5)
     check_refused(world, monkeypatch, capfd, *ROWS[row])
 
 

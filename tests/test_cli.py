@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from outcrop.cli import _renamed, main
 from outcrop.cli.commands import COMMANDS, RENAMED
-from outcrop.cli.parser import _options, parse
+from outcrop.cli.options import options_of
+from outcrop.cli.parser import parse
 from outcrop.cli.presets import PRESETS
 from outcrop.errors import OutcropError
 from outcrop.generative.network import VaeGan
@@ -428,7 +429,7 @@ def test_an_option_of_a_network_chooses_it_even_if_it_is_as_by_default():
 
 def test_presets_set_options_that_there_are():
     for command in ("train", "compare", "experiment"):
-        known = set(_options(COMMANDS[command]))
+        known = set(options_of(COMMANDS[command]))
         assert all(set(preset) <= known for preset in PRESETS.values())
 
 

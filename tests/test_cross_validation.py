@@ -9,16 +9,13 @@ import numpy as np
 import pytest
 
 from outcrop.errors import OutcropError
-from outcrop.executors import Alone, Processes, solitary
 from outcrop.files import write_json
 from outcrop.metrics.scores import score
 from outcrop.models.baselines import Baseline
-from outcrop.progress import gathered, tell
 from outcrop.splits import BlockSplit, default_folds, random_folds, read_folds
 from outcrop.workflow import compare as comparing
 from outcrop.workflow import trials
 from outcrop.workflow.comparison import read_comparison
-from tests.chores import die, fail
 from tests.command_line import check_refused, run
 from tests.test_compare import NETWORK, RECIPE, compare, leaky_patches
 
@@ -247,28 +244,6 @@ def test_answers_that_are_damaged_are_one_line(made, patches, folds, tmp_path):
     path.unlink()
     again = compare(patches, folds, tmp_path / "c", NETWORK, RECIPE, resume=True)
     assert scores(again) == scores(made[0])
-
-
-def test_a_process_that_is_killed_is_one_line():
-    assert list(Processes(2).each(die, None, range(3), "x")) == [("1", 0), ("1", 1), ("1", 2)]
-    with pytest.raises(OutcropError, match="--workers: one of the processes was killed"):
-        list(Processes(2).each(die, 1, range(3), "x"))
-    with pytest.raises(OutcropError, match="here: it is wrong; put it right"):
-        list(Processes(2).each(fail, None, range(3), "x"))
-
-
-def test_who_works():
-    with solitary(None, 1) as executor:
-        assert isinstance(executor, Alone)
-    with pytest.raises(OutcropError, match="--workers: must be at least 1"), solitary(None, 0):
-        pass
-
-
-def test_what_is_told_elsewhere_is_kept_to_be_told_here(capfd):
-    with gathered() as lines:
-        tell("from far")
-    assert lines == ["from far"]
-    assert capfd.readouterr().err == ""
 
 
 def test_patches_without_positions_have_folds_at_random(patches, capfd):

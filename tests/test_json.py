@@ -10,7 +10,6 @@ import pytest
 from outcrop.cli import main
 
 COAST = "synthetic coast -o coast --images 1 --size 200 --seed 1"
-MAP = "map run coast/coast-1.tif -o map.tif --step 8 --device cpu"
 SMALL = "--depth 8 --width 4 --epochs 1 --device cpu"
 
 
@@ -19,23 +18,7 @@ def here(tmp_path_factory):
     folder = tmp_path_factory.mktemp("json")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert (
-            main(
-                [
-                    "synthetic",
-                    "coast",
-                    "-o",
-                    "coast",
-                    "--images",
-                    "1",
-                    "--size",
-                    "200",
-                    "--seed",
-                    "1",
-                ]
-            )
-            == 0
-        )
+        assert main(COAST.split()) == 0
         yield folder
 
 
@@ -72,10 +55,16 @@ def test_every_command_prints_json_alone(here, capfd, monkeypatch):
     )
     assert len(compared["rows"]) > 5
     assert compared.items() <= json.loads(Path("c/comparison.json").read_text()).items()
-    assert (
-        main(["map", "run", "coast/coast-1.tif", "-o", "map.tif", "--step", "8", "--device", "cpu"])
-        == 0
+    mapped = told(
+        "map run coast/coast-1.tif -o map.tif --dissimilarity far.tif --step 8 --device cpu --json",
+        capfd,
     )
+    assert mapped["files"] == ["map.tif", "far.tif"]
+    assert 0 <= mapped["outside_area_of_applicability"] <= 1
+    assert told("export run -o model.pt2 --json", capfd) == {"model": "model.pt2"}
+    assert told("report c --json", capfd) == {"report": "c/report.html"}
+    recipes = told("reproduce --json", capfd)
+    assert recipes[0]["paper"] > 50
     plan = told("sample map.tif --n 300 --floor 5 -o points.gpkg --json", capfd)
     assert sum(plan["points"]) == 300
     found = told("assess map.tif coast/coast-1-truth.tif --json", capfd)

@@ -273,7 +273,7 @@ def test_two_workers_of_a_cluster_find_what_one_process_finds(cube, cluster):
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://here", "tcp://no port"])
 def test_a_cluster_that_does_not_answer_is_told(monkeypatch, address):
-    monkeypatch.setattr("outcrop.executors._PATIENCE", 0.5)
+    monkeypatch.setattr("outcrop.executors._TIMEOUT", 0.5)
     refused = pytest.raises(OutcropError, match=r"^--scheduler: no Dask scheduler answers at")
     with refused, executor(address):
         pass

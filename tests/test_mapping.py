@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -502,6 +503,9 @@ def test_a_cluster_gives_the_same_bytes(tmp_path, scene, monkeypatch):
     for layer in ("", "-sure"):
         here, there = (tmp_path / f"{name}{layer}.tif" for name in ("here", "there"))
         assert here.read_bytes() == there.read_bytes()
+    with ThreadPoolExecutor(2) as pool:
+        map_scene(dense(), scene, tmp_path / "pool.tif", window=16, scheduler=pool)
+    assert (tmp_path / "pool.tif").read_bytes() == (tmp_path / "here.tif").read_bytes()
 
 
 def test_a_damaged_scene_is_told_from_a_cluster_too(tmp_path):

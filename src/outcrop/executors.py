@@ -1,4 +1,4 @@
-"""Who does the work: this process, its threads, other processes, or workers of a Dask cluster."""
+"""Executors: threads, processes or a Dask cluster apply a function to many items, in order."""
 
 from __future__ import annotations
 
@@ -8,31 +8,43 @@ import signal
 import threading
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from concurrent import futures
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Protocol, TypeVar
 
 from outcrop.errors import OutcropError
 from outcrop.extras import need
 from outcrop.progress import track
 
-_PATIENCE = 10  # seconds
-_AHEAD = 2
-_LOSSES = 3
+_TIMEOUT = 10  # seconds until a Dask scheduler must answer
+_AHEAD = 2  # items submitted per worker before the first result is awaited
+_LOSSES = 3  # times that all workers of a cluster may die
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Result_co = TypeVar("Result_co", covariant=True)
 
 
-class Executor(Protocol):
-    """Does one thing to many items."""
+class Pending(Protocol[Result_co]):
+    """What `concurrent.futures.Future` has of which an executor makes use."""
 
-    @property
-    def remote(self) -> bool:
-        """Whether the work is done in other processes."""
+    def result(self) -> Result_co:
+        """Wait for the result and return it, or raise the exception of the work."""
 
+
+class Executor(ABC):
+    """Applies one function to many items.
+
+    Attributes:
+        remote: whether the work is done in other processes.
+    """
+
+    remote: bool = False
+
+    @abstractmethod
     def each(
         self,
         work: Callable[[Any, Item], Result],
@@ -43,24 +55,22 @@ class Executor(Protocol):
     ) -> Iterator[Result]:
         """Yield `work(shared, item)` for every item, in the order of the items.
 
-        Only a few items are taken ahead of the one whose result is yielded, so that neither items
-        nor results pile up.
+        Only a few items are submitted before the first result is yielded, so that neither items
+        nor results fill the memory.
 
         Args:
-            work: a function of a module, which a cluster can import.
-            shared: the same for all items; it is sent to each worker once.
-            what: for the progress bar.
-            total: the number of items, if they have no length.
+            work: a function at module level, so that other processes can import it.
+            shared: first argument of every call; each process receives it once.
+            what: text of the progress bar.
+            total: number of items, if `items` has no length.
+
+        Raises:
+            OutcropError: from `work`; or the processes that did the work died.
         """
 
 
-class Threads:
-    """As many threads of this process."""
-
-    remote = False
-
-    def __init__(self, number: int) -> None:
-        self._number = number
+class Serial(Executor):
+    """This process, one item after the other; every item shows its own progress."""
 
     def each(
         self,
@@ -70,65 +80,100 @@ class Threads:
         what: str,
         total: int | None = None,
     ) -> Iterator[Result]:
-        """See `Executor`."""
+        """See `Executor.each`."""
+        return (work(shared, item) for item in items)
+
+
+class Pooled(Executor):
+    """An executor with several workers, to which items are submitted.
+
+    Attributes:
+        workers: number of threads or processes.
+    """
+
+    workers: int
+
+    @abstractmethod
+    def submitting(
+        self, work: Callable[[Any, Item], Result], shared: Any
+    ) -> AbstractContextManager[Callable[[Item], Pending[Result]]]:
+        """A function that submits an item; the end of the block cancels what is pending."""
+
+    def each(
+        self,
+        work: Callable[[Any, Item], Result],
+        shared: Any,
+        items: Iterable[Item],
+        what: str,
+        total: int | None = None,
+    ) -> Iterator[Result]:
+        """See `Executor.each`."""
+        with self.submitting(work, shared) as submit:
+            pending = (submit(item) for item in items)
+            done = (one.result() for one in _ahead(pending, _AHEAD * self.workers))
+            yield from track(done, what, _length(items, total))
+
+
+class Threads(Pooled):
+    """Threads of this process."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+
+    @contextmanager
+    def submitting(
+        self, work: Callable[[Any, Item], Result], shared: Any
+    ) -> Iterator[Callable[[Item], Pending[Result]]]:
+        """See `Pooled.submitting`."""
         from threadpoolctl import threadpool_limits
 
-        # Each thread multiplies matrices by itself: faster here than all of them at one product.
-        with threadpool_limits(1), ThreadPoolExecutor(self._number) as pool:
+        # One BLAS thread in each of our threads is faster than all BLAS threads on one product.
+        with threadpool_limits(1), futures.ThreadPoolExecutor(self.workers) as pool:
             try:
-                waiting = (pool.submit(work, shared, item) for item in items)
-                done = (future.result() for future in _ahead(waiting, _AHEAD * self._number))
-                yield from track(done, what, _length(items, total))
+                yield lambda item: pool.submit(work, shared, item)
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
 
-class Processes:
-    """As many other processes, of one thread each as far as libraries of numbers go.
+class Processes(Pooled):
+    """Processes with one thread each.
 
-    They import nothing of the program that starts them, so that it needs no guard of its main part.
-    When the block ends before the work, they are killed; when this process is, they end.
+    They do not import the main module of the program, so the program needs no `__main__` guard.
+    They are killed if the block ends before the work, and end when this process ends.
     """
 
     remote = True
 
-    def __init__(self, number: int) -> None:
-        self._number = number
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
 
-    def each(
-        self,
-        work: Callable[[Any, Item], Result],
-        shared: Any,
-        items: Iterable[Item],
-        what: str,
-        total: int | None = None,
-    ) -> Iterator[Result]:
-        """See `Executor`; a work that is killed, for want of memory say, is an `OutcropError`."""
+    @contextmanager
+    def submitting(
+        self, work: Callable[[Any, Item], Result], shared: Any
+    ) -> Iterator[Callable[[Item], Pending[Result]]]:
+        """See `Pooled.submitting`."""
         from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
 
-        # A process that has grown by 300 MB is replaced by a new one, which loses nothing. The
-        # warning comes from a thread of the library, where only a filter of the program holds.
+        # loky replaces a process that has grown by 300 MB; no result is lost. The warning comes
+        # from a thread of loky, where only a filter of the whole program has an effect.
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
         pool = ProcessPoolExecutor(
-            self._number, initializer=_begin, initargs=(shared, os.getpid()), env=_ALONE
+            self.workers, initializer=_begin, initargs=(shared, os.getpid()), env=_ONE_THREAD
         )
         ended = False
         try:
-            waiting = (pool.submit(_with_shared, work, item) for item in items)
-            done = (future.result() for future in _ahead(waiting, _AHEAD * self._number))
-            yield from track(done, what, _length(items, total))
+            yield lambda item: pool.submit(_with_shared, work, item)
             ended = True
         except BrokenProcessPool:
             raise OutcropError(
                 "--workers",
-                "one of the processes was killed, perhaps for want of memory; take fewer: "
-                "--workers 1",
+                "a process was killed, perhaps because memory ran out; pass fewer: --workers 1",
             ) from None
         finally:
             pool.shutdown(kill_workers=not ended)
 
 
-_ALONE = {
+_ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -138,7 +183,7 @@ _shared: list[Any] = []
 
 
 def _begin(shared: Any, parent: int) -> None:
-    """What a process of `Processes` does first."""
+    """Initialise a process of `Processes`."""
 
     def end_with_parent() -> None:
         while os.getppid() == parent:
@@ -152,107 +197,112 @@ def _begin(shared: Any, parent: int) -> None:
 
 
 def _with_shared(work: Callable[[Any, Item], Result], item: Item) -> Result:
-    return _plainly(work, _shared[0], item)
+    return _without_cause(work, _shared[0], item)
 
 
-class Alone:
-    """This process itself, one item after the other, each of which shows its own progress."""
+class Given(Pooled):
+    """A `concurrent.futures.Executor` of the caller, who shuts it down."""
 
-    remote = False
+    def __init__(self, pool: futures.Executor) -> None:
+        self._pool = pool
+        self.workers = getattr(pool, "_max_workers", None) or cores()
+        self.remote = not isinstance(pool, futures.ThreadPoolExecutor)
 
-    def each(
-        self,
-        work: Callable[[Any, Item], Result],
-        shared: Any,
-        items: Iterable[Item],
-        what: str,
-        total: int | None = None,
-    ) -> Iterator[Result]:
-        """See `Executor`."""
-        return (work(shared, item) for item in items)
+    @contextmanager
+    def submitting(
+        self, work: Callable[[Any, Item], Result], shared: Any
+    ) -> Iterator[Callable[[Item], Pending[Result]]]:
+        """See `Pooled.submitting`; `shared` is sent with every item."""
+        submitted: list[futures.Future[Any]] = []
+
+        def submit(item: Item) -> futures.Future[Result]:
+            submitted.append(self._pool.submit(_without_cause, work, shared, item))
+            return submitted[-1]
+
+        try:
+            yield submit
+        finally:
+            for one in submitted:
+                one.cancel()
 
 
-class _Cluster:
+class Cluster(Pooled):
+    """The workers of a Dask cluster."""
+
     remote = True
 
     def __init__(self, client: Any) -> None:
         self._client = client
+        self.workers = max(1, len(client.scheduler_info()["workers"]))
 
-    def each(
-        self,
-        work: Callable[[Any, Item], Result],
-        shared: Any,
-        items: Iterable[Item],
-        what: str,
-        total: int | None = None,
-    ) -> Iterator[Result]:
-        workers = max(1, len(self._client.scheduler_info()["workers"]))
-        done = self._results(work, shared, items, _AHEAD * workers)
-        yield from track(done, what, _length(items, total))
-
-    def _results(
-        self,
-        work: Callable[[Any, Item], Result],
-        shared: Any,
-        items: Iterable[Item],
-        ahead: int,
-    ) -> Iterator[Result]:
-        from concurrent.futures import CancelledError
-
-        waiting: deque[tuple[Item, Any]] = deque()
-        there = self._send(shared)
-        lost = 0
-
-        def give(item: Item) -> tuple[Item, Any]:
-            # Impure, so that a second run on the same cluster does not get the first one's answer.
-            return item, self._client.submit(_plainly, work, there, item, pure=False)
-
-        def take() -> Result:
-            nonlocal there, lost
-            while True:
-                try:
-                    result = waiting[0][1].result()
-                    waiting.popleft()
-                    return result
-                except CancelledError:
-                    # Every worker that held what is shared has died. Others may take over.
-                    lost += 1
-                    if lost > _LOSSES:
-                        raise OutcropError(
-                            "--scheduler", "its workers die again and again; have they the memory?"
-                        ) from None
-                    there = self._send(shared)
-                    again = [give(item) for item, _ in waiting]
-                    waiting.clear()
-                    waiting.extend(again)
-
+    @contextmanager
+    def submitting(
+        self, work: Callable[[Any, Item], Result], shared: Any
+    ) -> Iterator[Callable[[Item], Pending[Result]]]:
+        """See `Pooled.submitting`."""
+        # Impure, so that a second call on the same cluster does not return the first one's result.
+        pool = self._client.get_executor(pure=False)
+        scattered = _Scattered(self._client, shared)
         try:
-            for item in items:
-                waiting.append(give(item))
-                if len(waiting) > ahead:
-                    yield take()
-            while waiting:
-                yield take()
+            yield lambda item: _Task(pool, scattered, work, item)
         finally:
-            self._client.cancel([there, *(future for _, future in waiting)])
-
-    def _send(self, shared: Any) -> Any:
-        return self._client.scatter(shared, broadcast=True, hash=False)
+            pool.shutdown(wait=False)
+            self._client.cancel([scattered.future])
 
 
-def _plainly(work: Callable[[Any, Item], Result], shared: Any, item: Item) -> Result:
-    """Errors for the user come home as they are, without the libraries' own that led to them: some
-    of those cannot be sent."""
+class _Scattered:
+    """The shared argument on the workers of a cluster, sent again if all that had it have died."""
+
+    def __init__(self, client: Any, shared: Any) -> None:
+        self._client, self._shared = client, shared
+        self.sent = 0
+        self.send()
+
+    def send(self) -> None:
+        if self.sent > _LOSSES:
+            raise OutcropError(
+                "--scheduler", "all its workers died several times; give them more memory"
+            )
+        self.sent += 1
+        self.future = self._client.scatter(self._shared, broadcast=True, hash=False)
+
+
+class _Task:
+    """One item on a cluster. It is submitted again if the shared argument was lost."""
+
+    def __init__(
+        self, pool: futures.Executor, shared: _Scattered, work: Callable[..., Any], item: Any
+    ) -> None:
+        self._pool, self._shared, self._call = pool, shared, (work, item)
+        self._submit()
+
+    def _submit(self) -> None:
+        work, item = self._call
+        self._sent = self._shared.sent
+        self._future = self._pool.submit(_without_cause, work, self._shared.future, item)
+
+    def result(self) -> Any:
+        while True:
+            try:
+                return self._future.result()
+            except futures.CancelledError:
+                if self._sent == self._shared.sent:
+                    self._shared.send()
+                self._submit()
+
+
+def _without_cause(work: Callable[[Any, Item], Result], shared: Any, item: Item) -> Result:
+    """`work(shared, item)`; an `OutcropError` loses its cause, which may not be picklable."""
     try:
         return work(shared, item)
     except OutcropError as error:
-        told = error
-    told.__cause__ = told.__context__ = None
-    raise told
+        raised = error
+    raised.__cause__ = raised.__context__ = None
+    raise raised
 
 
 def _ahead(items: Iterator[Item], number: int) -> Iterator[Item]:
-    """The items, each of them taken so many before it is yielded."""
+    """The items; `number` further ones are taken before each is yielded."""
     taken: deque[Item] = deque()
     for item in items:
         taken.append(item)
@@ -265,47 +315,55 @@ def _length(items: Iterable[Any], total: int | None) -> int | None:
     return len(items) if total is None and isinstance(items, Sized) else total
 
 
+Scheduler = str | futures.Executor
+
+
 @contextmanager
-def executor(scheduler: str | None = None, threads: int | None = None) -> Iterator[Executor]:
+def executor(scheduler: Scheduler | None = None, threads: int | None = None) -> Iterator[Executor]:
     """An executor for the block.
 
     Args:
-        scheduler: the address of a Dask cluster, or `local[N]` for N processes of one thread each
-            on this machine; without it threads of this process.
-        threads: how many; as many as this process may use cores, if not given.
+        scheduler: address of a Dask scheduler; `local[N]` for N processes with one thread each on
+            this machine; or a `concurrent.futures.Executor`, such as `client.get_executor()` of a
+            Dask client. None for threads of this process.
+        threads: number of threads; the cores that this process may use, if None.
 
     Raises:
-        OutcropError: no cluster answers at the address.
+        OutcropError: no Dask scheduler answers at the address.
     """
     if scheduler is None:
         yield Threads(cores() if threads is None else threads)
-        return
-    with ExitStack() as stack:
-        yield _Cluster(stack.enter_context(_client(scheduler, stack)))
+    elif isinstance(scheduler, futures.Executor):
+        yield Given(scheduler)
+    else:
+        with ExitStack() as stack:
+            yield Cluster(stack.enter_context(_client(scheduler, stack)))
 
 
 @contextmanager
-def solitary(scheduler: str | None, workers: int) -> Iterator[Executor]:
-    """An executor for items of which no two may be done in one process at once, such as trainings.
+def process_executor(scheduler: Scheduler | None, workers: int) -> Iterator[Executor]:
+    """An executor that never runs two items in one process at once, as trainings need it.
 
     Args:
-        scheduler: as for `executor`.
-        workers: how many processes, without a scheduler; with one the work is done in this one.
+        scheduler: as for `executor`; no pool of threads.
+        workers: number of processes if `scheduler` is None; 1 is this process.
 
     Raises:
-        OutcropError: no cluster answers at the address; no worker is wanted.
+        OutcropError: no Dask scheduler answers at the address; `workers` is below 1.
     """
     if workers < 1:
         raise OutcropError("--workers", f"must be at least 1, not {workers}")
+    if isinstance(scheduler, futures.ThreadPoolExecutor):
+        raise OutcropError("--scheduler", "trainings need processes; pass a pool of processes")
     if scheduler is not None:
-        with executor(scheduler) as cluster:
-            yield cluster
+        with executor(scheduler) as found:
+            yield found
     else:
-        yield Alone() if workers == 1 else Processes(workers)
+        yield Serial() if workers == 1 else Processes(workers)
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -315,16 +373,16 @@ def _client(scheduler: str, stack: ExitStack) -> Any:
 
     if local := re.fullmatch(r"local\[(\d+)\]", scheduler):
         if not 1 <= int(local[1]) <= 1024:
-            raise OutcropError("--scheduler", f"no cluster is {scheduler}; take local[1] or more")
+            raise OutcropError("--scheduler", f"{scheduler} is not possible; pass local[1] or more")
         cluster = LocalCluster(
             n_workers=int(local[1]), threads_per_worker=1, dashboard_address=None, silence_logs=50
         )
         return Client(stack.enter_context(cluster), set_as_default=False)
     try:
-        return Client(scheduler, timeout=_PATIENCE, set_as_default=False)
+        return Client(scheduler, timeout=_TIMEOUT, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise OutcropError(
             "--scheduler",
-            f"no Dask scheduler answers at {scheduler}; start one with dask scheduler, "
-            "or pass local[2] for two processes here",
+            f"no Dask scheduler answers at {scheduler}; start one with `dask scheduler`, "
+            "or pass local[2] for two processes on this machine",
         ) from error

@@ -1,9 +1,21 @@
-"""Progress on standard error, with an estimate of the time that is left."""
+"""Progress bars and log messages of long work.
+
+Modules log to `logging.getLogger(__name__)`: INFO for what is being done, WARNING for what was
+assumed or could be wrong. In a library nothing is configured, so Python prints warnings only. The
+command line prints all of them (`log_to_console`).
+
+With `OUTCROP_PROGRESS=json` in the environment, bars and messages are JSON lines on standard error,
+for programs that run the command line: `{"progress": 0.25, "text": "classifying"}` and
+`{"level": "warning", "message": "..."}`.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -12,49 +24,110 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 T = TypeVar("T")
 
+_LOG = logging.getLogger("outcrop")
+_NOTHING = logging.CRITICAL + 1
 
-def speaks() -> bool:
-    """Whether this process is the first of those that torchrun or `--devices` has started.
 
-    The others are silent. A process that was started alone speaks.
+def is_first_process() -> bool:
+    """Whether this process is rank 0 of those that torchrun or `--devices` started, or alone.
+
+    Other ranks print nothing.
     """
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
 
 
-console = Console(stderr=True, quiet=not speaks())
+console = Console(stderr=True, quiet=not is_first_process())
+if not is_first_process():
+    _LOG.setLevel(_NOTHING)
 
 
-_gathered: list[list[str]] = []
+def _as_json() -> bool:
+    """Whether another program reads the progress."""
+    return os.environ.get("OUTCROP_PROGRESS") == "json"
 
 
-def tell(line: str) -> None:
-    """Print one line on standard error, however long."""
-    if _gathered:
-        _gathered[-1].append(line)
-    else:
+def _write_json(**content: object) -> None:
+    if not console.quiet:
+        sys.stderr.write(json.dumps(content) + "\n")
+        sys.stderr.flush()
+
+
+class _ConsoleHandler(logging.Handler):
+    """Prints each record as one line above the progress bars; warnings begin with "note:"."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = record.getMessage()
+        if _as_json():
+            _write_json(level=record.levelname.lower(), message=line.removeprefix("note: "))
+            return
+        if record.levelno >= logging.WARNING and not line.startswith("note:"):
+            line = f"note: {line}"
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 @contextmanager
-def gathered() -> Iterator[list[str]]:
-    """Keep what is told while the block runs, and show nothing.
-
-    For work in another process, which sends the lines home.
-    """
-    lines: list[str] = []
-    _gathered.append(lines)
+def log_to_console() -> Iterator[None]:
+    """Print the log of outcrop on standard error while the block runs."""
+    if any(isinstance(handler, _ConsoleHandler) for handler in _LOG.handlers):
+        yield
+        return
+    handler, before = _ConsoleHandler(), (_LOG.level, _LOG.propagate)
+    _LOG.addHandler(handler)
+    _LOG.setLevel(logging.INFO if is_first_process() else _NOTHING)
+    _LOG.propagate = False
     try:
-        with silence():
-            yield lines
+        yield
     finally:
-        _gathered.pop()
+        _LOG.removeHandler(handler)
+        _LOG.level, _LOG.propagate = before
+
+
+class _Collector(logging.Handler):
+    def __init__(self, records: list[tuple[int, str]]) -> None:
+        super().__init__()
+        self._records = records
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._records.append((record.levelno, record.getMessage()))
+
+
+@contextmanager
+def collected_log() -> Iterator[list[tuple[int, str]]]:
+    """Collect the log of outcrop, as levels and messages, and show nothing while the block runs.
+
+    A process that works for another one sends the list there, which logs it (`log_again`).
+    """
+    records: list[tuple[int, str]] = []
+    before = _LOG.handlers, _LOG.level, _LOG.propagate
+    _LOG.handlers, _LOG.propagate = [_Collector(records)], False
+    _LOG.setLevel(logging.INFO)
+    quiet, console.quiet = console.quiet, True
+    try:
+        yield records
+    finally:
+        console.quiet = quiet
+        _LOG.handlers, _LOG.propagate = before[0], before[2]
+        _LOG.setLevel(before[1])
+
+
+def log_again(records: Iterable[tuple[int, str]]) -> None:
+    """Log what `collected_log` has collected."""
+    for level, message in records:
+        _LOG.log(level, message)
 
 
 def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """Yield `items` while a bar shows how many are done and how long the rest will take.
+    """Yield `items` while a progress bar shows their number and the time remaining.
 
-    The bar is shown on a terminal only; into a pipe or a log nothing is written.
+    The bar is shown on a terminal only; nothing is written into a pipe or a file.
     """
+    if _as_json():
+        known = len(items) if total is None and isinstance(items, Sized) else total
+        with follow(what, known or 0) as advance:
+            for item in items:
+                yield item
+                advance(1)
+        return
     with _bar() as bar:
         yield from bar.track(items, total=total, description=what)
 
@@ -73,30 +146,66 @@ def _bar() -> Progress:
 
 @contextmanager
 def silence(wanted: bool = True) -> Iterator[None]:
-    """Show and say nothing while the block runs."""
-    before, console.quiet = console.quiet, console.quiet or wanted
+    """Show no progress bars and log nothing while the block runs.
+
+    Args:
+        wanted: false changes nothing.
+    """
+    if not wanted:
+        yield
+        return
+    before = console.quiet, _LOG.level
+    console.quiet = True
+    _LOG.setLevel(_NOTHING)
     try:
         yield
     finally:
-        console.quiet = before
+        console.quiet = before[0]
+        _LOG.setLevel(before[1])
 
 
 @contextmanager
 def follow(what: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
-    """A bar that the caller moves: by a step, which may be a fraction, and with a new note.
+    """A progress bar that the caller advances by steps, which may be fractions, with a note.
 
-    A `line` is printed above the bar and stays, into a pipe or a log too.
+    A `line` is logged; on a terminal it appears above the bar.
 
     >>> with follow("training", total=10) as advance:
     ...     advance(0.5)
     ...     advance(0.5, note="loss 1.2")
     """
+    if _as_json():
+        yield _json_bar(what, total, done)
+        return
     with _bar() as bar:
         task = bar.add_task(what, total=total, completed=done)
 
         def advance(step: float, note: str | None = None, line: str | None = None) -> None:
             if line is not None:
-                bar.console.print(line, highlight=False, soft_wrap=True)
+                _LOG.info(line)
             bar.update(task, advance=step, description=note and f"{what}: {note}")
 
         yield advance
+
+
+def _json_bar(what: str, total: float, done: float) -> Callable[..., None]:
+    """A function that writes a JSON line for each per cent that is done."""
+    shown = -1.0
+
+    def advance(step: float, note: str | None = None, line: str | None = None) -> None:
+        nonlocal done, shown
+        if line is not None:
+            _LOG.info(line)
+        done += step
+        share = min(done / total, 1.0) if total else 0.0
+        if share - shown >= 0.01 or (share == 1 and shown < 1):
+            shown = share
+            _write_json(progress=round(share, 3), text=f"{what}: {note}" if note else what)
+
+    advance(0)
+    return advance
+
+
+def tell(line: str) -> None:
+    """Log one line."""
+    _LOG.log(logging.WARNING if line.startswith("note:") else logging.INFO, line)

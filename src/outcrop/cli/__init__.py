@@ -43,11 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from outcrop import __version__
             from outcrop.cli.commands import COMMANDS, RENAMED
             from outcrop.cli.parser import parse
+            from outcrop.progress import log_to_console
 
-            words = sys.argv[1:] if arguments is None else list(arguments)
-            words = _renamed(words, RENAMED)
-            command, settings = parse(COMMANDS, words, __version__, description or "")
-            return command(**settings) or 0
+            with log_to_console():
+                words = sys.argv[1:] if arguments is None else list(arguments)
+                words = _renamed(words, RENAMED)
+                command, settings = parse(COMMANDS, words, __version__, description or "")
+                return command(**settings) or 0
     except OutcropError as error:
         sys.stderr.write(f"outcrop: {' '.join(str(error).split())}\n")
         return 2
@@ -126,9 +128,9 @@ def _without_warnings() -> Iterator[None]:
 
 
 def _say_stopped(settings: dict[str, Any]) -> None:
-    from outcrop.progress import speaks
+    from outcrop.progress import is_first_process
 
-    if speaks():
+    if is_first_process():
         remedy = (
             "the same command with --resume goes on"
             if "resume" in settings

@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from outcrop.progress import speaks
+from outcrop.progress import is_first_process
 
-console = Console(highlight=False, soft_wrap=True, quiet=not speaks())
+console = Console(highlight=False, soft_wrap=True, quiet=not is_first_process())
 if not console.is_terminal:
     # Into a pipe or a file a table is as wide as it needs to be.
     console.width = 240

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from outcrop.executors import Executor, cores, executor
+from outcrop.executors import Executor, Scheduler, cores, executor
 from outcrop.mapping.approximate import is_approximate, told_agreement
 from outcrop.mapping.job import Job
 from outcrop.mapping.partial import Partial
@@ -32,7 +32,7 @@ def finished(
     pictures: Pictures,
     windows: Sequence[Window],
     output: Path,
-    scheduler: str | None,
+    scheduler: Scheduler | None,
     resume: bool,
 ) -> Iterator[Partial]:
     """All windows classified, each kept in a file, for the block to make the map of.

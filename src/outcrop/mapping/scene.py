@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from outcrop.errors import OutcropError
+from outcrop.executors import Scheduler
 from outcrop.mapping.classmap import sidecars, write_maps
 from outcrop.mapping.engine import finished
 from outcrop.mapping.pictures import OfScene
@@ -48,7 +49,7 @@ def map_scene(
     sieve: int = 0,
     window: int = 1,
     extent: Sequence[float] | None = None,
-    scheduler: str | None = None,
+    scheduler: Scheduler | None = None,
     resume: bool = False,
 ) -> MappedScene:
     """Write the class map of a scene as a Cloud-Optimized GeoTIFF on the scene's own grid.

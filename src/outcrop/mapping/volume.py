@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from outcrop.errors import OutcropError
+from outcrop.executors import Scheduler
 from outcrop.mapping.classcube import check_cubes, write_cubes
 from outcrop.mapping.engine import finished
 from outcrop.mapping.pictures import OfVolume
@@ -38,7 +39,7 @@ def map_volume(
     dissimilarity: str | Path | None = None,
     method: Wanted = "auto",
     turns: bool = False,
-    scheduler: str | None = None,
+    scheduler: Scheduler | None = None,
     resume: bool = False,
 ) -> None:
     """Write the class cube of a volume, of its own shape.

@@ -28,7 +28,7 @@ from outcrop.models.architectures import (
 from outcrop.models.baselines import Baseline, baseline_of
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
-from outcrop.progress import gathered, tell
+from outcrop.progress import silence, tell
 from outcrop.splits.folds import Folds
 from outcrop.splits.split import BUFFER, TRAIN, Split
 from outcrop.training.announce import announce, announce_balance, announce_shifts
@@ -227,7 +227,7 @@ def _tuned(
     check_new(folder, instead="--resume")
     first = None
     if start_from is not None:
-        with gathered():  # what fits is said when the training starts
+        with silence():  # the training logs it again
             first = first_weights(start_from, network or MultiScaleNet(), patches).tensors
     found = tune(patches, split, network, recipe, tuning, sources, first)
     tell(f"{'/'.join(folder.parts[-2:])}: {found.summary}")

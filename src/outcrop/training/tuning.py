@@ -24,7 +24,7 @@ from outcrop.models.baselines import ground_folds, stratified_sample
 from outcrop.models.multiscale import NEAR, MultiScaleNetwork
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
-from outcrop.progress import follow, gathered
+from outcrop.progress import follow, silence
 from outcrop.splits.split import BUFFER, TEST, TRAIN, VALIDATION, Split
 from outcrop.training.batches import Epoch
 from outcrop.training.cutter import open_cutter
@@ -387,7 +387,7 @@ def _said(
     recipe = _shortened(suited(variant.recipe, network), len(split.train))
     machine = recipe.machine
     with (
-        gathered(),
+        silence(),
         make_team(network, recipe) as team,
         capped_memory(team.device, machine.gpu_bytes),
         open_cutter(patches, split, recipe.augmentation, sources) as cutter,

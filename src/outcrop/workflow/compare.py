@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from outcrop.errors import OutcropError
-from outcrop.executors import Alone, cores, solitary
+from outcrop.executors import Scheduler, Serial, cores, process_executor
 from outcrop.files import check_new, sweep
 from outcrop.models.architectures import Factory, Network, network_of
 from outcrop.models.baselines import BASELINES, Baseline, baseline_of
@@ -63,7 +63,7 @@ def compare(
     seeds: Sequence[int] | None = None,
     encoder: LearntFeatures | Measure | None = None,
     workers: int | None = None,
-    scheduler: str | None = None,
+    scheduler: Scheduler | None = None,
     *,
     baselines: Sequence[Baseline | Any] | None = None,
     gap_seeds: int | None = None,
@@ -101,11 +101,12 @@ def compare(
         encoder: how features are learnt, but for the seed, such as `outcrop.VaeGanPlan()`; or a
             function from images, `N × bands × height × width`, to features, `N × F`, which is
             called by its name and must be the same one whenever a comparison is resumed.
-        workers: how many processes train at once; if not given as many as there are cores, and one
-            on a GPU. The results are the same: on a CPU each training uses the cores divided by
-            the number of trainings, however many run at once.
-        scheduler: address of a Dask cluster that trains instead, or `local[N]`; its workers must
-            see `folder`.
+        workers: number of trainings at the same time, each in a process of its own; None for the
+            number of cores, or 1 on a GPU. The results do not depend on it: on a CPU each training
+            uses the cores divided by the number of trainings, however many run at once.
+        scheduler: where to train instead: address of a Dask cluster, `local[N]`, or a
+            `concurrent.futures.Executor` with processes (`outcrop.executors.executor`). The
+            workers must see `folder`.
         baselines: the classical models that take part, all if not given; a classifier of
             scikit-learn's kind sees the centre pixel (`outcrop.models.baselines.Baseline` says what
             else).
@@ -308,7 +309,7 @@ def _trials(
     ]
 
 
-def _do(setting: Setting, scheduler: str | None, workers: int) -> None:
+def _do(setting: Setting, scheduler: Scheduler | None, workers: int) -> None:
     """Do what is not done: first the networks, which take longest; codes need their encoders."""
     for folder in (setting.folder, *setting.folder.glob("fold-*")):
         sweep(folder / "answers")
@@ -320,7 +321,7 @@ def _do(setting: Setting, scheduler: str | None, workers: int) -> None:
         codes = _trials(setting, "codes", _coded(setting.encoder), together=True)
     features = _trials(setting, "features", setting.baselines)
     done = [one for one in networks if setting.is_done(one)]
-    do_all(setting, done, Alone(), "networks")  # they are opened, and refuse other settings
+    do_all(setting, done, Serial(), "networks")  # they are opened, and refuse other settings
     left = [one for one in (*networks, *features) if not setting.is_done(one)]
     if any(one.what == "features" for one in left):
         every = np.arange(len(setting.patches))
@@ -330,7 +331,7 @@ def _do(setting: Setting, scheduler: str | None, workers: int) -> None:
     if not left and not later:
         return
     many = min(workers, max(len(left), len(later)))
-    with solitary(scheduler, workers if workers < 1 else many) as executor:
+    with process_executor(scheduler, workers if workers < 1 else many) as executor:
         if setting.tuning.tries and any(one.what == "network" for one in left):
             tell(
                 f"each training of the network is tuned first: up to {setting.tuning.trials} "

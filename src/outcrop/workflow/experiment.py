@@ -12,12 +12,13 @@ from outcrop.accuracy.assessment import write_assessment
 from outcrop.auditing.audit import audit
 from outcrop.auditing.folder import check_same_set, read_audit, write_audit
 from outcrop.errors import OutcropError
+from outcrop.executors import Scheduler
 from outcrop.files import kept_if_whole, new_file
 from outcrop.mapping.prepare import Wanted
 from outcrop.mapping.scene import map_scene
 from outcrop.patches.cut import cut
 from outcrop.patches.patchset import PatchSet, read_patches
-from outcrop.progress import console, tell
+from outcrop.progress import tell
 from outcrop.sources.class_raster import open_class_raster
 from outcrop.sources.names import stem
 from outcrop.sources.opening import open_scenes
@@ -63,7 +64,7 @@ def run_experiment(
     folder: str | Path,
     resume: bool = False,
     workers: int | None = None,
-    scheduler: str | None = None,
+    scheduler: Scheduler | None = None,
 ) -> Results:
     """Cut, split by ground, audit, compare the models, fit one to all labelled ground, and map.
 
@@ -98,7 +99,7 @@ def run_experiment(
         check_same_set(read_audit(folder / "audit")[0], patches, first, folder / "audit")
     else:
         found = audit(patches, first, seed=experiment.recipe.seed)
-        console.print(f"audit: {found.summary}")
+        tell(f"audit: {found.summary}")
         write_audit(found, patches, folder / "audit")
     comparison = compare(
         patches,
@@ -192,7 +193,7 @@ def _map(
         name = f"{number}-{stem(scene.opened[0])}"
         path = folder / f"{name}-classes.tif"
         if not path.exists():
-            console.print(f"mapping {scene.title}")
+            tell(f"mapping {scene.title}")
             dissimilarity = folder / f"{name}-dissimilarity.tif"
             map_scene(
                 run, scene, path, folder / f"{name}-confidence.tif", experiment.step,
@@ -221,4 +222,4 @@ def _assess(
             found = assess(classes, path, block=folds.how["block"], labels_crs=crs, classes=names)
             write_assessment(output, found)
         except OutcropError as error:
-            console.print(f"note: {error}; {classes.name} is not held against it")
+            tell(f"note: {error}; {classes.name} is not held against it")

@@ -16,7 +16,7 @@ from outcrop.errors import OutcropError
 from outcrop.files import check_new, explain, read_json, write_json
 from outcrop.patches.collection import open_patches
 from outcrop.patches.patchset import PatchSet
-from outcrop.progress import console, speaks
+from outcrop.progress import is_first_process, tell
 from outcrop.sources.collections.cifar import CHECKSUM
 from outcrop.splits import BUFFER, TEST, TRAIN, VALIDATION, Split, delivered_split
 from outcrop.training.device import device_name, driver_version, pick_device, pick_precision
@@ -75,9 +75,9 @@ def reproduce(
     results = []
     for one, where in zip(recipes, runs, strict=True):
         result = _run(published, one, pictures, where, device)
-        if speaks():
+        if is_first_process():
             append_result(folder / RESULTS, result)
-        console.print(f"{name}, seed {one.seed}: {result.accuracy:.2f} %", highlight=False)
+        tell(f"{name}, seed {one.seed}: {result.accuracy:.2f} %")
         results.append(result)
     return tuple(results)
 
@@ -152,7 +152,7 @@ def _run(
     path = where / "result.json"
     if not path.exists():
         result = _result(published, recipe, data, run, device)
-        if not speaks():
+        if not is_first_process():
             return result
         write_json(path, asdict(result))
     try:

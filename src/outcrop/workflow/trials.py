@@ -20,7 +20,7 @@ from outcrop.models.architectures import Network
 from outcrop.models.baselines import Baseline
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
-from outcrop.progress import gathered, tell
+from outcrop.progress import collected_log, log_again
 from outcrop.splits import Folds, Split
 from outcrop.training.classical import filled
 from outcrop.training.device import keep_freed_memory, pick_device
@@ -132,7 +132,7 @@ class Setting:
 
 
 def do_all(setting: Setting, trials: Sequence[Trial], executor: Executor, what: str) -> None:
-    """Do what is not done yet, and tell once what the trials have to say.
+    """Do the trials that are not done yet; each log message is shown once.
 
     Args:
         what: for the progress bar.
@@ -140,24 +140,23 @@ def do_all(setting: Setting, trials: Sequence[Trial], executor: Executor, what: 
     Raises:
         OutcropError: a trial cannot be done; what others have done stays.
     """
-    told: set[str] = set()
-    for lines in executor.each(_quietly if executor.remote else _plainly, setting, trials, what):
-        for line in lines:
-            if line not in told:
-                tell(line)
-        told.update(lines)
+    logged: set[tuple[int, str]] = set()
+    work = _do_remotely if executor.remote else _do_here
+    for records in executor.each(work, setting, trials, what):
+        log_again(one for one in records if one not in logged)
+        logged.update(records)
 
 
-def _quietly(setting: Setting, trial: Trial) -> list[str]:
+def _do_remotely(setting: Setting, trial: Trial) -> list[tuple[int, str]]:
     # Trainings draw first weights from the generator of the whole process.
-    with _one_at_a_time, gathered() as lines:
+    with _one_at_a_time, collected_log() as records:
         if pick_device(setting.recipe.machine.device).type == "cpu":
             keep_freed_memory()
         do(setting, trial)
-    return lines
+    return records
 
 
-def _plainly(setting: Setting, trial: Trial) -> list[str]:
+def _do_here(setting: Setting, trial: Trial) -> list[tuple[int, str]]:
     do(setting, trial)
     return []
 

@@ -316,7 +316,6 @@ def audit(
     patches: str,
     *,
     split: Path | None = None,
-    json: str | None = None,
     output: Path | None = None,
     to_map: list[str] | None = None,
     full: bool = False,
@@ -324,6 +323,7 @@ def audit(
     epochs: int | None = None,
     seed: int = 0,
     overwrite: bool = False,
+    json: bool = False,
 ) -> int:
     """Check whether a patch set and its split can be trusted.
 
@@ -334,7 +334,6 @@ def audit(
             "cifar10".
         split: split made by `outcrop split`. Default: the split that the collection was published
             with, if there is one.
-        json: write the findings to this JSON file; "-" prints them and nothing else.
         output: output folder for the findings, images of their evidence and a report.
         to_map: scenes or volumes that will be mapped. Default: those that the patches were cut
             from.
@@ -343,25 +342,22 @@ def audit(
         epochs: number of training epochs of that network. Default: 15.
         seed: random seed for the samples that some checks draw.
         overwrite: replace existing output.
+        json: print the result as JSON.
 
     Examples:
         outcrop audit fields.zarr --split split.json
-        outcrop audit patches.npz --json - --full
+        outcrop audit patches.npz --full --json
     """
     from outcrop.auditing.audit import audit as audit_patches
     from outcrop.auditing.folder import check_folder, write_audit
-    from outcrop.cli.plain import say_json
+    from outcrop.cli.plain import show
     from outcrop.cli.tables import finding_table
-    from outcrop.files import check_new, write_json
     from outcrop.patches.collection import open_patches
     from outcrop.reporting import write_report
     from outcrop.splits import read_split
 
-    printed = json == "-"
     if output is not None:
         check_folder(output, overwrite)
-    if json is not None and not printed:
-        check_new(Path(json), overwrite)
     if not full:
         refuse_without("--full", depth=depth, epochs=epochs)
     opened = open_patches(patches)
@@ -375,10 +371,5 @@ def audit(
     if output is not None:
         write_audit(found, opened, output, overwrite)
         write_report(output)
-    if json is not None and not printed:
-        write_json(json, found.to_json())
-    if printed:
-        say_json(found.to_json())
-    else:
-        finding_table(found)
+    show(found, json, lambda: finding_table(found))
     return int(found.failed)

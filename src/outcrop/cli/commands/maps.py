@@ -46,6 +46,7 @@ def map(
     scheduler: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    json: bool = False,
 ) -> None:
     """Classify every pixel of a scene or mosaic, or every sample of a volume.
 
@@ -98,11 +99,13 @@ def map(
         scheduler: address of a Dask cluster, or local[N] for N processes on this machine.
         resume: continue an interrupted map.
         overwrite: replace existing files.
+        json: print the result as JSON.
 
     Examples:
         outcrop map runs/best scene.tif -o classes.tif --confidence confidence.tif
         outcrop map runs/facies survey.sgy -o facies.sgy
     """
+    from outcrop.cli.plain import show
     from outcrop.cli.tables import say
     from outcrop.mapping.polygons import check_polygons, write_polygons
     from outcrop.mapping.rasters import share_outside
@@ -153,11 +156,22 @@ def map(
         map_scene(models, scene, output, sieve=sieve, window=window, extent=extent, **options)
         if polygons is not None:
             write_polygons(output, polygons)
-    for path in (output, confidence, entropy, second, dissimilarity, polygons):
-        if path is not None:
-            say(str(path))
+    files = [
+        path
+        for path in (output, confidence, entropy, second, dissimilarity, polygons)
+        if path is not None
+    ]
+    outside = None
     if dissimilarity is not None and not are_volumes(sources):
-        say(f"outside the area of applicability: {share_outside(dissimilarity):.1%} of the map")
+        outside = share_outside(dissimilarity)
+
+    def print_files() -> None:
+        for path in files:
+            say(str(path))
+        if outside is not None:
+            say(f"outside the area of applicability: {outside:.1%} of the map")
+
+    show({"files": files, "outside_area_of_applicability": outside}, json, print_files)
 
 
 def sample(

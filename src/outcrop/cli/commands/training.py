@@ -303,6 +303,7 @@ def export(
     format: Literal["onnx", "torch-export"] | None = None,
     network: str | None = None,
     overwrite: bool = False,
+    json: bool = False,
 ) -> None:
     """Export a trained model as one file for other programs: raw pixels in, logits out.
 
@@ -312,19 +313,21 @@ def export(
         format: onnx, or torch-export for `torch.export.load`, whatever the suffix.
         network: package.module:function that made the network of the run, for networks of your own.
         overwrite: replace an existing file.
+        json: print the result as JSON.
 
     Examples:
         outcrop export runs/first -o model.onnx
         outcrop export runs/first -o model.pt2
     """
     from outcrop.cli.commands.options import name_network
+    from outcrop.cli.plain import show
     from outcrop.cli.tables import say
     from outcrop.training.export import export as export_model
     from outcrop.training.run import read_model
 
     name_network(network)
     export_model(read_model(run, "cpu"), output, format, overwrite)
-    say(str(output))
+    show({"model": output}, json, lambda: say(str(output)))
 
 
 def reproduce(
@@ -337,6 +340,7 @@ def reproduce(
     machine: Machine = Machine(),
     table: bool = False,
     resume: bool = False,
+    json: bool = False,
 ) -> None:
     """Run a published recipe and print its published result beside ours; without a name, list them.
 
@@ -349,26 +353,30 @@ def reproduce(
         machine: device, precision and memory.
         table: train nothing; print the results in results.jsonl.
         resume: continue interrupted runs; finished runs are not repeated.
+        json: print the result as JSON.
 
     Examples:
         outcrop reproduce
         outcrop reproduce resnet20 --epochs 30 -o reproduced
     """
     from outcrop.cli.commands.options import keep_memory
+    from outcrop.cli.plain import show
     from outcrop.cli.tables import recipe_table, result_table
     from outcrop.training.parallel import launch
     from outcrop.workflow.published import all_published
     from outcrop.workflow.reproduce import reproduce as run_recipe
     from outcrop.workflow.results import results_of
 
-    if table:
-        result_table(results_of(output, name))
-    elif name is None:
-        recipe_table(all_published())
+    if name is None and not table:
+        recipes = all_published()
+        show(recipes, json, lambda: recipe_table(recipes))
+        return
+    if name is None or table:
+        found = results_of(output, name)
     else:
         keep_memory(machine)
         launch(machine)
         found = run_recipe(
             name, output, data, [0] if seeds is None else seeds, epochs, machine, resume
         )
-        result_table(found)
+    show(found, json, lambda: result_table(found))

@@ -39,7 +39,7 @@ def experiment(
         outcrop experiment S2A_MSIL2A.zip --labels fields.gpkg --column crop --block 2000 -o results
     """
     from outcrop.cli.commands.options import keep_memory
-    from outcrop.cli.plain import say_json
+    from outcrop.cli.plain import show
     from outcrop.cli.tables import comparison_table, say
     from outcrop.reporting import write_report
     from outcrop.workflow.experiment import run_experiment
@@ -47,14 +47,16 @@ def experiment(
     keep_memory(plan.recipe.machine)
     results = run_experiment(plan, output, resume, workers, scheduler)
     page = write_report(output, overwrite=True)
-    if json:
-        maps = list(results.maps.values())
-        say_json({"comparison": results.comparison, "maps": maps, "report": page})
-        return
-    comparison_table(results.comparison)
-    for path in results.maps.values():
-        say(f"map     {path}")
-    say(f"report  {page}")
+    maps = list(results.maps.values())
+
+    def print_table() -> None:
+        comparison_table(results.comparison)
+        for path in maps:
+            say(f"map     {path}")
+        say(f"report  {page}")
+
+    content = {"comparison": results.comparison, "maps": maps, "report": page}
+    show(content, json, print_table)
 
 
 def report(
@@ -71,6 +73,7 @@ def report(
     patches: str | None = None,
     network: str | None = None,
     overwrite: bool = False,
+    json: bool = False,
 ) -> None:
     """Write an HTML report about an experiment, comparison, run, audit or class map.
 
@@ -90,12 +93,14 @@ def report(
             their reconstructions.
         network: package.module:function that made the network of the run, for networks of your own.
         overwrite: replace an existing page.
+        json: print the result as JSON.
 
     Examples:
         outcrop report results
         outcrop report classes.tif --scene scene.tif --assessment assessment.json
     """
     from outcrop.cli.commands.options import name_network
+    from outcrop.cli.plain import show
     from outcrop.cli.tables import say
     from outcrop.reporting import write_report
 
@@ -113,4 +118,4 @@ def report(
         assessment=assessment,
         patches=patches,
     )
-    say(str(page))
+    show({"report": page}, json, lambda: say(str(page)))
