@@ -104,7 +104,7 @@ def look(network: ResidualNet, images: Tensor, labels: Tensor, seed: int) -> tup
     torch.manual_seed(seed)
     module = build(network, images.shape[1], 10).to(images.device).train()
     draws = np.random.default_rng(seed).random(len(network.survivals)).tolist()
-    kept = keep(network, draws)
+    kept = draw_kept(network, draws)
     logits = module(images, kept)
     loss = F.cross_entropy(logits, labels)
     loss.backward()

@@ -19,7 +19,7 @@ from outcrop.patches.patchset import PatchSet
 from outcrop.training.batches import Epoch
 from outcrop.training.device import exact_convolutions
 from outcrop.training.normalise import Normalisation
-from outcrop.training.parallel import captures, make_learner, make_team
+from outcrop.training.parallel import captures, make_learner, make_process_group
 from outcrop.training.parallel.captured import CapturedLearner, runs
 from outcrop.training.parallel.learner import Learner
 from outcrop.training.pictures import load_pictures
@@ -47,11 +47,11 @@ def taught(
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """What two epochs of three steps each leave behind, and the loss of each step."""
     recipe = suited(recipe, network)
-    with make_team(network, recipe) as team:
+    with make_process_group(network, recipe) as group:
         make = make_learner if kind is None else kind
-        learner = make(network, recipe, patches, team)
+        learner = make(network, recipe, patches, group)
         learner.module.train()
-        pictures = load_pictures(patches, np.arange(len(patches)), team.device)
+        pictures = load_pictures(patches, np.arange(len(patches)), group.device)
         scale = Normalisation((128.0, 128.0), (64.0, 64.0))
         for number in range(recipe.epochs):
             for step in Epoch(number, recipe, network, pictures, scale).walk():
@@ -112,8 +112,8 @@ def test_the_same_gradients_move_weights_as_the_optimiser_moves_them(
     solver: Literal["sgd", "adamw"], patches: PatchSet
 ) -> None:
     network, recipe = ResidualNet(depth=8, width=4), replace(RECIPE, solver=solver)
-    with make_team(network, recipe) as team:
-        plain, ours = (kind(network, recipe, patches, team) for kind in (Learner, CapturedLearner))
+    with make_process_group(network, recipe) as group:
+        plain, ours = (kind(network, recipe, patches, group) for kind in (Learner, CapturedLearner))
         for number, rate in enumerate((0.01, 0.005)):
             moved: list[list[torch.Tensor]] = [[], []]
             torch.manual_seed(number)
@@ -170,8 +170,8 @@ def check(network: ResidualNet, recipe: Recipe, patches: PatchSet) -> None:
 def test_steps_are_recorded_on_one_gpu_and_in_one_part(
     machine: Machine, world: int, device: str, wanted: bool
 ) -> None:
-    team = SimpleNamespace(world=world, device=torch.device(device))
-    assert captures(machine, team) is wanted  # type: ignore[arg-type]
+    group = SimpleNamespace(world=world, device=torch.device(device))
+    assert captures(machine, group) is wanted  # type: ignore[arg-type]
 
 
 @given(
@@ -191,5 +191,5 @@ def test_a_gpu_records_steps_and_a_wish_keeps_it_from_that(patches: PatchSet) ->
     network = ResidualNet(depth=8)
     never = replace(RECIPE, machine=replace(RECIPE.machine, capture="never"))
     for recipe, kind in ((RECIPE, CapturedLearner), (never, Learner)):
-        with make_team(network, recipe) as team:
-            assert type(make_learner(network, recipe, patches, team)) is kind
+        with make_process_group(network, recipe) as group:
+            assert type(make_learner(network, recipe, patches, group)) is kind

@@ -53,9 +53,9 @@ def test_a_run_says_the_same_when_it_is_read_again(tmp_path, baseline):
     read = read_run(tmp_path / "run")
     images = PATCHES.take(np.arange(20))
     np.testing.assert_array_equal(
-        made.model.probabilities(images), read.model.probabilities(images)
+        made.model.predict_proba(images), read.model.predict_proba(images)
     )
-    np.testing.assert_allclose(read.model.probabilities(images).sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(read.model.predict_proba(images).sum(axis=1), 1, rtol=1e-5)
     assert read.model.title == f"{baseline.name}, {baseline.features}"
     assert read.scores.overall.value > 0.5
     assert (
@@ -97,7 +97,7 @@ def test_bands_in_another_order(tree):
     turned = tree.model.in_order([1, 0])
     assert turned.bands == PATCHES.bands[::-1]
     np.testing.assert_array_equal(
-        turned.probabilities(images[:, ::-1]), tree.model.probabilities(images)
+        turned.predict_proba(images[:, ::-1]), tree.model.predict_proba(images)
     )
     assert turned.in_order([1, 0]).bands == PATCHES.bands
 
@@ -105,7 +105,7 @@ def test_bands_in_another_order(tree):
 def test_evaluated_and_compared_beside_a_network(tree, run, tmp_path):
     found = evaluate(tree, PATCHES)
     truth = PATCHES.labels
-    said = tree.model.probabilities(PATCHES.take(np.arange(len(PATCHES)))).argmax(axis=1)
+    said = tree.model.predict_proba(PATCHES.take(np.arange(len(PATCHES)))).argmax(axis=1)
     assert found.scores.overall.value == pytest.approx((said == truth).mean())
     assert found.applicability is not None
     svm = fit_classical(PATCHES, SPLIT, tmp_path / "svm", SVM)
@@ -163,7 +163,7 @@ def test_a_map_says_what_patches_say(tmp_path, scene, baseline, size):
 def test_an_ensemble_of_a_forest_and_a_network(tmp_path, scene, tree, run):
     map_scene([tree, run.classifier], scene, tmp_path / "map.tif")
     images, valid = around(scene, run.classifier.size[0])
-    mean = (tree.model.probabilities(images) + run.classifier.probabilities(images)) / 2
+    mean = (tree.model.predict_proba(images) + run.classifier.predict_proba(images)) / 2
     with rasterio.open(tmp_path / "map.tif") as dataset:
         found = dataset.read(1)
     likely = mean.reshape(*valid.shape, -1)
@@ -204,7 +204,7 @@ def test_the_exported_module_says_what_the_model_says(tmp_path, baseline, classe
     images[5, :, 2] = np.nan
     module = ClassicalModule(model).eval()
     found = module(torch.from_numpy(images)).softmax(dim=1).numpy()
-    np.testing.assert_allclose(found, model.probabilities(images), atol=2e-5)
+    np.testing.assert_allclose(found, model.predict_proba(images), atol=2e-5)
 
 
 def test_maximum_likelihood_on_many_features_sees_their_principal_components(tmp_path):
@@ -218,10 +218,10 @@ def test_maximum_likelihood_on_many_features_sees_their_principal_components(tmp
     assert made.fitted.estimator["components"].n_components_ <= 100
     read = read_model(tmp_path / "run")
     some = patches.take(np.arange(20))
-    np.testing.assert_array_equal(read.probabilities(some), made.probabilities(some))
+    np.testing.assert_array_equal(read.predict_proba(some), made.predict_proba(some))
     module = ClassicalModule(made).eval()
     found = module(torch.from_numpy(some.astype("float32"))).softmax(dim=1).numpy()
-    np.testing.assert_allclose(found, made.probabilities(some), atol=1e-4)
+    np.testing.assert_allclose(found, made.predict_proba(some), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["forest.onnx", "forest.pt2"])

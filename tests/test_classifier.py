@@ -33,11 +33,11 @@ def test_saved_classifier_says_the_same(run: Run, tmp_path: Path) -> None:
     assert (again.network, again.size) == (NETWORK, (8, 8))
     images = PATCHES.images.astype(np.float64)
     images[0, 0, 0, 0] = np.nan
-    found = again.probabilities(images, batch=7)
+    found = again.predict_proba(images, batch=7)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
-    np.testing.assert_allclose(found, run.classifier.probabilities(images), atol=ACROSS)
-    assert again.probabilities(images[:0]).shape == (0, 3)
+    np.testing.assert_allclose(found, run.classifier.predict_proba(images), atol=ACROSS)
+    assert again.predict_proba(images[:0]).shape == (0, 3)
 
 
 def test_what_a_label_is_of_is_kept_and_is_the_image_in_models_of_before(
@@ -65,9 +65,9 @@ def test_what_was_fitted_on_the_validation_side_is_applied_and_kept(
     assert run.calibration.temperature == temperature
     images = PATCHES.take(said.index)
     plain = replace(run.classifier, temperature=1.0)
-    np.testing.assert_allclose(plain.probabilities(images), said.probabilities, atol=1e-6)
+    np.testing.assert_allclose(plain.predict_proba(images), said.probabilities, atol=1e-6)
     np.testing.assert_allclose(
-        run.classifier.probabilities(images), tempered(said.probabilities, temperature), atol=1e-6
+        run.classifier.predict_proba(images), tempered(said.probabilities, temperature), atol=1e-6
     )
     folder = with_folder(run, tmp_path)
     assert read_classifier(folder).temperature == temperature
@@ -76,7 +76,7 @@ def test_what_was_fitted_on_the_validation_side_is_applied_and_kept(
     del told["temperature"]
     write_json(folder / "model.json", told)
     np.testing.assert_allclose(
-        read_classifier(folder, "cpu").probabilities(images), said.probabilities, atol=ACROSS
+        read_classifier(folder, "cpu").predict_proba(images), said.probabilities, atol=ACROSS
     )
 
 
@@ -101,7 +101,7 @@ def test_features_are_what_the_linear_layer_sees(run: Run, order, flip) -> None:
     assert features.shape == (10, module.linear.in_features)
     seen: list[torch.Tensor] = []
     module.linear.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    np.testing.assert_array_equal(model.probabilities(images), said)
+    np.testing.assert_array_equal(model.predict_proba(images), said)
     views = len(seen)
     assert views == 1 + flip
     np.testing.assert_allclose(features, torch.stack(seen).mean(dim=0), atol=1e-6)
@@ -110,11 +110,11 @@ def test_features_are_what_the_linear_layer_sees(run: Run, order, flip) -> None:
 
 def test_classifier_refuses_other_bands_and_sizes(run: Run) -> None:
     with pytest.raises(OutcropError, match=r"wants 2 bands \(red, nir\), got 3"):
-        run.classifier.probabilities(np.zeros((1, 3, 8, 8)))
+        run.classifier.predict_proba(np.zeros((1, 3, 8, 8)))
     with pytest.raises(OutcropError, match=r"wants patches of 8 × 8 pixels, got 8 × 9"):
-        run.classifier.probabilities(np.zeros((1, 2, 8, 9)))
+        run.classifier.predict_proba(np.zeros((1, 2, 8, 9)))
     with pytest.raises(OutcropError, match="must be N × bands"):
-        run.classifier.probabilities(np.zeros((2, 8, 8)))
+        run.classifier.predict_proba(np.zeros((2, 8, 8)))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from outcrop.errors import OutcropError
 from outcrop.models.architectures import NETWORKS, ResidualNet
 from outcrop.models.cost import cost_of, short
 from outcrop.models.factory import build
-from outcrop.models.residual import keep
+from outcrop.models.residual import draw_kept
 from tests.command_line import run
 
 SIZE = (32, 32)
@@ -204,7 +204,7 @@ def test_recomputation_changes_no_bit(network: ResidualNet, segment: int) -> Non
     optimisers = [torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9) for net in (one, other)]
     for _ in range(3):
         images, labels = torch.randn(6, 3, 10, 9), torch.arange(6) % 4
-        kept = keep(network, torch.rand(len(network.survivals)).tolist())
+        kept = draw_kept(network, torch.rand(len(network.survivals)).tolist())
         for net, optimiser in zip((one, other), optimisers, strict=True):
             optimiser.zero_grad()
             F.cross_entropy(net(images, kept), labels).backward()

@@ -91,7 +91,7 @@ def test_what_is_seen_of_a_patch_is_what_is_seen_of_a_window(seen, more, at, hal
     inner = slice(top, top + seen), slice(left, left + seen)
     blind[..., *inner] = patch[..., *inner]
     with torch.inference_mode():
-        logits, features = dense.both(x[:, :, :tall, :wide])
+        logits, features = dense.logits_and_features(x[:, :, :tall, :wide])
         assert torch.equal(logits, dense.logits(x[:, :, :tall, :wide]))
         found = network(patch)
         assert torch.equal(found, network(blind))
@@ -124,7 +124,7 @@ def test_features_are_what_the_linear_layer_takes():
     dense = Dense(network, (25, 25))
     x = torch.randn(1, 3, *dense.window(4, 4))
     with torch.inference_mode():
-        logits, features = dense.both(x)
+        logits, features = dense.logits_and_features(x)
         again = network.linear(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         torch.testing.assert_close(again, logits, rtol=1e-4, atol=1e-5)
         assert torch.equal(logits, dense.logits(x))

@@ -87,7 +87,7 @@ def test_training_and_judging_are_exact(before: tuple, seen: set, tmp_path: Path
 
 
 def by_classifier(run: Run) -> None:
-    run.classifier.probabilities(PATCHES.images[:4])
+    run.classifier.predict_proba(PATCHES.images[:4])
 
 
 def by_tiles(run: Run) -> None:

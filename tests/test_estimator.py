@@ -99,7 +99,7 @@ def test_it_is_the_engine_that_trains(fitted, tmp_path):
     split = Split(np.zeros(60, np.int8), np.arange(60), patches.fingerprint)
     recipe = Recipe(epochs=8, batch=8, machine=Machine(device=DEVICE))
     trained = train(patches, split, tmp_path / "run", ResidualNet(depth=8, width=4), recipe)
-    np.testing.assert_array_equal(trained.classifier.probabilities(X), fitted.predict_proba(X))
+    np.testing.assert_array_equal(trained.classifier.predict_proba(X), fitted.predict_proba(X))
     assert [epoch.train.loss for epoch in trained.metrics] == fitted.loss_curve_
 
 
@@ -156,7 +156,7 @@ def test_settings_reach_the_run_that_is_kept(tmp_path):
     read = read_classifier(folder, DEVICE)
     assert read.flip
     assert (read.classes, read.bands) == (("built-up", "rice", "water"), ("band 1", "band 2"))
-    np.testing.assert_array_equal(read.probabilities(X), model.predict_proba(X))
+    np.testing.assert_array_equal(read.predict_proba(X), model.predict_proba(X))
     with pytest.raises(OutcropError, match=r"exists already; choose another name$"):
         model.fit(X, Y)
 
@@ -233,7 +233,7 @@ def test_the_fitted_can_be_copied_and_sent(fitted, duplicate):
 def test_the_classifier_inside_can_be_saved(fitted, tmp_path):
     fitted.classifier_.save(tmp_path)
     read = read_classifier(tmp_path, DEVICE)
-    np.testing.assert_array_equal(read.probabilities(X), fitted.predict_proba(X))
+    np.testing.assert_array_equal(read.predict_proba(X), fitted.predict_proba(X))
 
 
 def test_before_fit_nothing_is_predicted():

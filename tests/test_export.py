@@ -88,7 +88,7 @@ def assert_says_the_same(classifier: Classifier, path: Path) -> None:
     """What `Classifier.probabilities` says, for one picture and for many."""
     for n in (1, 9):
         images = some_images(n, classifier.size)
-        said, given = classifier.probabilities(images), RUN[path.suffix](path, images)
+        said, given = classifier.predict_proba(images), RUN[path.suffix](path, images)
         np.testing.assert_allclose(given["probabilities"], said, atol=1e-5)
         np.testing.assert_array_equal(given["logits"].argmax(axis=1), said.argmax(axis=1))
         if not classifier.flip:
@@ -114,7 +114,7 @@ def test_mirror_images_are_averaged_inside(tmp_path, suffix, label_of):
     export(classifier, path)
     assert_says_the_same(classifier, path)
     images = some_images(5)
-    plain = replace(classifier, flip=False).probabilities(images)
+    plain = replace(classifier, flip=False).predict_proba(images)
     given = RUN[suffix](path, images)
     assert np.abs(given["probabilities"] - plain).max() > 1e-3
     np.testing.assert_allclose(np.exp(given["logits"]), given["probabilities"], atol=1e-5)
@@ -129,9 +129,9 @@ def test_calibrated_probabilities_leave_as_they_are(tmp_path, suffix, flip):
     assert_says_the_same(classifier, path)
     images = some_images(5)
     given = RUN[suffix](path, images)
-    expected = tempered(plain.probabilities(images), 2.5)
+    expected = tempered(plain.predict_proba(images), 2.5)
     np.testing.assert_allclose(given["probabilities"], expected, atol=1e-5)
-    assert np.abs(expected - plain.probabilities(images)).max() > 0.05
+    assert np.abs(expected - plain.predict_proba(images)).max() > 0.05
 
 
 def test_onnx_tells_what_it_is(tmp_path):

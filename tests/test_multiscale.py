@@ -38,7 +38,7 @@ def test_a_window_is_what_its_patches_are(bands, tall, wide, height, width):
         logits, features = made.dense(pixels, height, width)
         row, column = height // 2, width - 1
         patch = pixels[:, :, row : row + tall, column : column + wide]
-        its, inner = made.both(patch)
+        its, inner = made.logits_and_features(patch)
     torch.testing.assert_close(logits[:, row, column], its[0], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(features[:, row, column], inner[0], atol=1e-5, rtol=1e-4)
     assert inner.shape == (1, made.channels)
@@ -88,7 +88,7 @@ def test_a_seed_gives_the_same_network_and_a_run_is_read_again(tmp_path):
         assert torch.equal(tensor, weights(other)[name]), name
     images = PATCHES.take(np.arange(7))
     again = read_run(tmp_path / "one", "cpu").model
-    np.testing.assert_array_equal(again.probabilities(images), one.model.probabilities(images))
+    np.testing.assert_array_equal(again.predict_proba(images), one.model.predict_proba(images))
 
 
 def test_every_member_learns_from_its_own_loss():

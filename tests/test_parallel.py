@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import MultiScaleNet, ResidualNet
+from outcrop.models.block_graph import block_graph, keep_only, run_blocks
 from outcrop.models.factory import build
-from outcrop.models.links import follow, keep_only, links
-from outcrop.models.residual import keep
+from outcrop.models.residual import draw_kept
 from outcrop.training.engine import train
 from outcrop.training.parallel import launch
 from outcrop.training.parallel.pipeline import Stage, boundary
@@ -136,7 +136,7 @@ def test_two_processes_learn_what_one_learns(
 def test_all_processes_evaluate_the_model_that_is_saved(together: Together, name: str) -> None:
     run = together.runs[name]
     said = run.predictions
-    found = replace(run.classifier, temperature=1).probabilities(PATCHES.images[said.index])
+    found = replace(run.classifier, temperature=1).predict_proba(PATCHES.images[said.index])
     np.testing.assert_allclose(said.probabilities, found, atol=1e-5)
     likelihood = found[np.arange(len(found)), said.truth]
     assert run.metrics[-1].validation.loss == pytest.approx(-np.log(likelihood).mean(), rel=1e-4)
@@ -221,7 +221,7 @@ def test_stages_make_up_the_network_wherever_it_is_cut(network: ResidualNet) -> 
     whole = build(network, 2, 3)
     number = 3 * network.blocks
     images = torch.randn(4, 2, 16, 16)
-    kept = keep(network, torch.rand(number).tolist())
+    kept = draw_kept(network, torch.rand(number).tolist())
     whole.eval()
     expected, skipped = whole(images), whole(images, kept)
     for cut in range(1, number):
@@ -249,7 +249,9 @@ def test_a_chain_can_be_recomputed() -> None:
         network.zero_grad()
         network.recompute(segment)
         assert bool(network.segments) == bool(segment)
-        x, *rest = follow(links(network), (network.stem(images),), segments=network.segments)
+        x, *rest = run_blocks(
+            block_graph(network), (network.stem(images),), segments=network.segments
+        )
         assert not rest
         network.linear(network.pooled(x)).square().sum().backward()
         gradients.append([p.grad for p in network.parameters()])

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import NETWORKS, ResidualNet
 from outcrop.models.factory import build
-from outcrop.models.residual import ResidualBlock, ResidualNetwork, keep
+from outcrop.models.residual import ResidualBlock, ResidualNetwork, draw_kept
 from tests.shared import DATA, needs_shared
 
 WIDE = ResidualNet(10, 4, widen=2, order="pre-activation", shortcut="projection")
@@ -357,7 +357,7 @@ def test_training_keeps_all_of_a_kept_residual() -> None:
 def test_blocks_are_kept_as_often_as_they_survive(survival: float, schedule: str) -> None:
     description = ResidualNet(20, survival=survival, survival_schedule=schedule)
     random = np.random.default_rng(0)
-    drawn = np.array([keep(description, random.random(9).tolist()) for _ in range(2000)])
+    drawn = np.array([draw_kept(description, random.random(9).tolist()) for _ in range(2000)])
     np.testing.assert_allclose(drawn.mean(axis=0), description.survivals, atol=0.05)
 
 

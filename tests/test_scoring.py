@@ -152,7 +152,7 @@ def test_any_classifier_of_scikit_learn_takes_part(name, classes):
     baseline = Baseline(name, "centre pixel", OTHERS[name])
     fitted = baseline.fit(X[:, :, None, None], y, classes=6, seed=3)
     assert not hasattr(OTHERS[name], "classes_")  # a copy was fitted
-    probabilities = fitted.probabilities(X[:, :, None, None])
+    probabilities = fitted.predict_proba(X[:, :, None, None])
     assert probabilities.shape == (120, 6)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
     assert (probabilities[:, [3, 5]] == 0).all()
@@ -161,7 +161,7 @@ def test_any_classifier_of_scikit_learn_takes_part(name, classes):
     if hasattr(fitted.estimator, "predict_proba"):
         expected = fitted.estimator.predict_proba(X)
         np.testing.assert_array_equal(probabilities[:, fitted.present], expected)
-    again = baseline.fit(X, y, classes=6, seed=3).probabilities(X)
+    again = baseline.fit(X, y, classes=6, seed=3).predict_proba(X)
     np.testing.assert_array_equal(again, probabilities)
 
 
@@ -213,7 +213,7 @@ class Odd(ClassifierMixin, BaseEstimator):
 def test_a_classifier_that_is_none_is_one_error_line(fault, line):
     X, y = clouds(0, 30, 2, 3)
     with pytest.raises(OutcropError, match=line) as error:
-        Baseline("odd", "centre pixel", Odd(fault)).fit(X, y).probabilities(X)
+        Baseline("odd", "centre pixel", Odd(fault)).fit(X, y).predict_proba(X)
     assert str(error.value).startswith("odd: ")
     assert "\n" not in str(error.value)
 

@@ -13,12 +13,12 @@ from outcrop.metrics.calibration import tempered
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.factory import build
 from outcrop.patches.patchset import read_patches
+from outcrop.training.accumulator import ScoreAccumulator
 from outcrop.training.engine import train
 from outcrop.training.log import open_log, score
 from outcrop.training.normalise import learn_normalisation
 from outcrop.training.recipe import Machine
 from outcrop.training.run import Run, read_run
-from outcrop.training.tally import Tally
 from tests.tiny import (
     CLASSES,
     DEVICE,
@@ -104,7 +104,7 @@ def test_a_run_learns_and_leaves_all_it_promises(run: Run) -> None:
     predictions = run.predictions
     np.testing.assert_array_equal(predictions.index, SPLIT.validation)
     np.testing.assert_array_equal(predictions.truth, PATCHES.labels[SPLIT.validation])
-    again = run.classifier.probabilities(PATCHES.take(SPLIT.validation), batch=5)
+    again = run.classifier.predict_proba(PATCHES.take(SPLIT.validation), batch=5)
     np.testing.assert_allclose(run.calibrated.probabilities, again, atol=1e-6)
     found = predictions.probabilities.argmax(axis=1)
     assert run.metrics[-1].validation.accuracy == np.mean(found == predictions.truth)
@@ -239,7 +239,7 @@ def test_the_average_of_the_weights_is_judged_and_kept(
         }
     for name, tensor in expected.items():
         torch.testing.assert_close(weights(averaged)[name], tensor, rtol=1e-4, atol=1e-5)
-    kept = averaged.classifier.probabilities(PATCHES.take(SPLIT.validation))
+    kept = averaged.classifier.predict_proba(PATCHES.take(SPLIT.validation))
     np.testing.assert_allclose(averaged.calibrated.probabilities, kept, atol=1e-6)
     # The weights that are trained do not feel that they are averaged.
     assert torch.equal(steps[-1]["linear.weight"], weights(run)["linear.weight"])
@@ -249,25 +249,27 @@ def test_judging_with_the_mirror_image(run: Run, tmp_path: Path) -> None:
     flipped = trained(tmp_path / "run", test_flip=True)
     images = PATCHES.take(SPLIT.validation)
     plain = replace(run.classifier, temperature=1.0)
-    both = [plain.probabilities(turned) for turned in (images, images[..., ::-1].copy())]
+    both = [plain.predict_proba(turned) for turned in (images, images[..., ::-1].copy())]
     np.testing.assert_allclose(flipped.predictions.probabilities, np.mean(both, 0), atol=1e-6)
     again = read_run(flipped.folder, DEVICE).classifier
     assert again.flip
     calibrated = tempered(np.mean(both, 0), again.temperature)
-    np.testing.assert_allclose(again.probabilities(images), calibrated, atol=1e-6)
+    np.testing.assert_allclose(again.predict_proba(images), calibrated, atol=1e-6)
 
 
 def test_smoothed_labels_give_a_share_of_the_loss_to_every_class(tmp_path: Path) -> None:
     # No step moves the weights, and all pictures go through at once: the first weights' logits.
     def mean_losses(share: float, monkeypatch: pytest.MonkeyPatch) -> tuple[float, float]:
         seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-        original = Tally.add
+        original = ScoreAccumulator.add
 
-        def remember(tally: Tally, loss: torch.Tensor, *rest: torch.Tensor) -> None:
+        def remember(
+            accumulator: ScoreAccumulator, loss: torch.Tensor, *rest: torch.Tensor
+        ) -> None:
             seen.append((rest[0].detach().cpu(), rest[1].cpu()))
-            original(tally, loss, *rest)
+            original(accumulator, loss, *rest)
 
-        monkeypatch.setattr(Tally, "add", remember)
+        monkeypatch.setattr(ScoreAccumulator, "add", remember)
         done = trained(
             tmp_path / str(share),
             epochs=1,
@@ -341,7 +343,9 @@ def test_tensorboard_has_the_scalars_and_the_blocks_of_the_graph(run: Run) -> No
     assert (last.step, last.value) == (3, pytest.approx(run.metrics[-1].validation.loss))
     scopes = {node.name for node in events.Graph().node}
     for stage in range(3):
-        assert any(f"Nest[stage{stage + 1}]/ResidualBlock[block1]" in name for name in scopes)
+        assert any(
+            f"ShortcutGroup[stage{stage + 1}]/ResidualBlock[block1]" in name for name in scopes
+        )
 
 
 def test_a_stochastic_block_of_the_graph_shows_its_two_paths(tmp_path: Path) -> None:
@@ -352,7 +356,7 @@ def test_a_stochastic_block_of_the_graph_shows_its_two_paths(tmp_path: Path) -> 
     events = read_events(tmp_path)
     assert events.Tags()["images"] == ["confusion/validation"]
     nodes = {node.name: node for node in events.Graph().node}
-    block = "ResidualNetwork/Nest[stages]/Nest[stage1]/ResidualBlock[block1]/"
+    block = "ResidualNetwork/ShortcutGroup[stages]/ShortcutGroup[stage1]/ResidualBlock[block1]/"
     inside = {name: node for name, node in nodes.items() if name.startswith(block)}
     (total,) = (node for node in inside.values() if node.op in ("aten::add", "aten::add_"))
     (scaled,) = (node for node in inside.values() if node.op == "aten::mul")

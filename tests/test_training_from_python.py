@@ -15,7 +15,7 @@ from outcrop.errors import OutcropError
 from outcrop.models.architectures import MultiScaleNet, ResidualNet
 from outcrop.training.engine import train
 from outcrop.training.log import EpochResult
-from outcrop.training.parallel import make_learner, make_team
+from outcrop.training.parallel import make_learner, make_process_group
 from outcrop.training.parallel.captured import CapturedLearner
 from outcrop.training.recipe import Augmentation, Machine, Tuning
 from outcrop.training.run import read_run
@@ -37,8 +37,8 @@ def test_a_patch_of_weight_two_counts_as_two(network, smoothing: float) -> None:
     logits, labels = torch.randn(shape, generator=rng), torch.tensor([0, 1, 2, 0, 1])
     times = torch.tensor([2, 1, 0, 3, 1])
     recipe = replace(RECIPE, label_smoothing=smoothing)
-    with make_team(network, recipe) as team:
-        learner = make_learner(network, recipe, PATCHES, team)
+    with make_process_group(network, recipe) as group:
+        learner = make_learner(network, recipe, PATCHES, group)
         weighted = learner.loss(logits, labels, times / times.float().mean())
         repeated = learner.loss(
             logits.repeat_interleave(times, dim=0), labels.repeat_interleave(times)
@@ -189,4 +189,4 @@ def test_module_and_transform_give_the_probabilities(tmp_path: Path, network) ->
     with torch.no_grad():
         logits = run.module.eval()(run.transform(torch.from_numpy(images).to(DEVICE)))
     probabilities = (logits / run.model.temperature).softmax(dim=1).cpu()
-    np.testing.assert_allclose(probabilities, run.model.probabilities(images), atol=1e-6)
+    np.testing.assert_allclose(probabilities, run.model.predict_proba(images), atol=1e-6)

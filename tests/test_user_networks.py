@@ -53,7 +53,7 @@ def test_a_run_is_read_again_where_its_function_was_named(trained, monkeypatch):
     again = read_run(trained.folder, "cpu")
     images = PATCHES.take(np.arange(9))
     np.testing.assert_array_equal(
-        again.model.probabilities(images), trained.model.probabilities(images)
+        again.model.predict_proba(images), trained.model.predict_proba(images)
     )
     likely, features = again.model.probabilities_and_features(images)
     assert (likely.shape, features.shape) == ((9, 3), (9, 6))
@@ -80,7 +80,7 @@ def test_bands_in_another_order(trained):
     images = PATCHES.take(np.arange(9))
     turned = trained.model.in_order([1, 0])
     np.testing.assert_allclose(
-        turned.probabilities(images[:, ::-1]), trained.model.probabilities(images), atol=1e-6
+        turned.predict_proba(images[:, ::-1]), trained.model.predict_proba(images), atol=1e-6
     )
 
 
@@ -92,8 +92,8 @@ def test_mapped_patch_by_patch_and_exported(trained, tmp_path):
     rows, columns = np.indices((15, 17)).reshape(2, -1)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (8, 8), axis=(1, 2))
     images = windows[:, rows + 4, columns + 4].swapaxes(0, 1)
-    likely = np.sort(trained.model.probabilities(images), axis=1)
-    expected = trained.model.probabilities(images).argmax(axis=1) + 1
+    likely = np.sort(trained.model.predict_proba(images), axis=1)
+    expected = trained.model.predict_proba(images).argmax(axis=1) + 1
     clear = likely[:, -1] - likely[:, -2] > 1e-4
     with rasterio.open(tmp_path / "map.tif") as dataset:
         np.testing.assert_array_equal(dataset.read(1).ravel()[clear], expected[clear])
@@ -151,7 +151,7 @@ def test_an_estimator_of_scikit_learn_takes_part(tmp_path):
     again = read_run(tmp_path / "run")
     images = PATCHES.take(np.arange(9))
     np.testing.assert_array_equal(
-        again.model.probabilities(images), run.model.probabilities(images)
+        again.model.predict_proba(images), run.model.predict_proba(images)
     )
 
 

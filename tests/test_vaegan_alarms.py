@@ -20,8 +20,8 @@ from outcrop.generative.training.look import Looker, beneath, evenly, repeats
 from outcrop.generative.training.tally import Means, VaeGanTally, means
 from outcrop.training.batches import Part, Step
 from outcrop.training.normalise import Normalisation
-from outcrop.training.parallel import Team
-from outcrop.training.parallel.team import assemble
+from outcrop.training.parallel import ProcessGroup
+from outcrop.training.parallel.process_group import open_process_group
 from tests.tiny_pictures import CPU, PICTURE_NETWORK, PICTURE_RECIPE, PICTURES, SIZE
 
 # When an alarm is raised, and what it advises
@@ -226,8 +226,8 @@ def test_a_grid_has_pictures_above_their_reconstructions() -> None:
 
 
 @pytest.fixture(scope="module")
-def team() -> Iterator[Team]:
-    with assemble(CPU, lambda world: None) as alone:  # type: ignore[arg-type, return-value]
+def group() -> Iterator[ProcessGroup]:
+    with open_process_group(CPU, lambda world: None) as alone:  # type: ignore[arg-type, return-value]
         yield alone
 
 
@@ -245,10 +245,10 @@ def train_on_noise(learner: VaeGanLearner, steps: int) -> Means:
     return means(tally.tensors(), learner.network)
 
 
-def test_a_vae_that_learns_from_noise_falls_asleep(team: Team) -> None:
+def test_a_vae_that_learns_from_noise_falls_asleep(group: ProcessGroup) -> None:
     network = replace(PICTURE_NETWORK, parts="vae")
     recipe = replace(PICTURE_RECIPE, learning_rate=3e-3, optimiser="adam")
-    learner = VaeGanLearner(network, recipe, 2, SIZE, team)
+    learner = VaeGanLearner(network, recipe, 2, SIZE, group)
     assert awake(train_on_noise(learner, 10).divergence) == 4
     found = train_on_noise(learner, 100)
     assert awake(found.divergence) == 0
@@ -256,9 +256,9 @@ def test_a_vae_that_learns_from_noise_falls_asleep(team: Team) -> None:
     assert "0 of 4 dimensions" in alarm
 
 
-def test_a_discriminator_wins_against_a_decoder_that_does_not_learn(team: Team) -> None:
+def test_a_discriminator_wins_against_a_decoder_that_does_not_learn(group: ProcessGroup) -> None:
     network = replace(PICTURE_NETWORK, parts="gan", spectral=True)
-    learner = VaeGanLearner(network, PICTURE_RECIPE, 2, SIZE, team)
+    learner = VaeGanLearner(network, PICTURE_RECIPE, 2, SIZE, group)
     learner.optimisers["decoder"].param_groups[0]["lr"] = 0.0
     found = train_on_noise(learner, 60)
     (alarm,) = alarms(network, PICTURE_RECIPE, found, Looked(), 1.0)

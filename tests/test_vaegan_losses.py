@@ -21,8 +21,8 @@ from outcrop.generative.training.learner import VaeGanLearner
 from outcrop.generative.training.losses import fooled, judged_as, likeness, prior
 from outcrop.generative.training.tally import Seen
 from outcrop.training.batches import Part, Step, generator
-from outcrop.training.parallel import Team
-from outcrop.training.parallel.team import assemble
+from outcrop.training.parallel import ProcessGroup
+from outcrop.training.parallel.process_group import open_process_group
 from tests.tiny_pictures import CPU, PICTURE_NETWORK
 
 seeds = st.integers(0, 2**31)
@@ -101,8 +101,8 @@ Gradients = dict[str, list[Tensor]]
 
 
 @pytest.fixture(scope="module")
-def team() -> Iterator[Team]:
-    with assemble(CPU, lambda world: None) as alone:  # type: ignore[arg-type, return-value]
+def group() -> Iterator[ProcessGroup]:
+    with open_process_group(CPU, lambda world: None) as alone:  # type: ignore[arg-type, return-value]
         yield alone
 
 
@@ -117,8 +117,10 @@ def a_step(*images: Tensor) -> Step:
     return Step(5, None, parts)
 
 
-def learner_of(team: Team, network: VaeGan, recipe: VaeGanRecipe = RECIPE) -> VaeGanLearner:
-    begun = VaeGanLearner(network, recipe, BANDS, SIZE, team)
+def learner_of(
+    group: ProcessGroup, network: VaeGan, recipe: VaeGanRecipe = RECIPE
+) -> VaeGanLearner:
+    begun = VaeGanLearner(network, recipe, BANDS, SIZE, group)
     # With the first weights all verdicts and features are nearly the same.
     torch.manual_seed(1)
     for parameter in begun.networks.parameters():
@@ -128,10 +130,10 @@ def learner_of(team: Team, network: VaeGan, recipe: VaeGanRecipe = RECIPE) -> Va
 
 
 def gradients_of(
-    team: Team, network: VaeGan, weight: float = WEIGHT, **changes: Any
+    group: ProcessGroup, network: VaeGan, weight: float = WEIGHT, **changes: Any
 ) -> tuple[Gradients, Seen]:
     """Those that the learner gives to its optimisers in one step, and what it tells."""
-    learner = learner_of(team, network, replace(RECIPE, **changes))
+    learner = learner_of(group, network, replace(RECIPE, **changes))
     told: list[Seen] = []
     learner.step(2, a_step(pictures()), weight, told.append)
     return {
@@ -206,9 +208,11 @@ KINDS = {
 
 @pytest.mark.parametrize("decoder_loss", ["minimax", "non-saturating"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradients_are_those_of_algorithm_1(team: Team, kind: str, decoder_loss: str) -> None:
+def test_gradients_are_those_of_algorithm_1(
+    group: ProcessGroup, kind: str, decoder_loss: str
+) -> None:
     network, recipe = KINDS[kind], replace(RECIPE, decoder_loss=decoder_loss)
-    networks = learner_of(team, network).networks
+    networks = learner_of(group, network).networks
     if network.spectral:
         # One power iteration for the step, after which all passes see the same weights.
         with torch.no_grad():
@@ -217,7 +221,7 @@ def test_gradients_are_those_of_algorithm_1(team: Team, kind: str, decoder_loss:
                     module.train()()
                     module.eval()
     expected = by_algorithm_1(networks, network, WEIGHT, recipe)
-    found, _ = gradients_of(team, network, decoder_loss=decoder_loss)
+    found, _ = gradients_of(group, network, decoder_loss=decoder_loss)
     assert {name for name, its in found.items() if its} == expected.keys()
     for name, its in expected.items():
         assert len(found[name]) == len(its)
@@ -236,10 +240,10 @@ def test_gradients_are_those_of_algorithm_1(team: Team, kind: str, decoder_loss:
     ],
 )
 def test_each_setting_reaches_its_network_alone(
-    team: Team, change: dict[str, Any], reached: set[str]
+    group: ProcessGroup, change: dict[str, Any], reached: set[str]
 ) -> None:
-    before, _ = gradients_of(team, PICTURE_NETWORK)
-    after, _ = gradients_of(team, PICTURE_NETWORK, **change)
+    before, _ = gradients_of(group, PICTURE_NETWORK)
+    after, _ = gradients_of(group, PICTURE_NETWORK, **change)
     changed = {
         name
         for name in before
@@ -248,22 +252,22 @@ def test_each_setting_reaches_its_network_alone(
     assert changed == reached
 
 
-def test_the_decoder_of_a_plain_vae_has_no_gamma(team: Team) -> None:
-    one, other = (gradients_of(team, KINDS["vae"], gamma=gamma)[0] for gamma in (0.3, 9.0))
+def test_the_decoder_of_a_plain_vae_has_no_gamma(group: ProcessGroup) -> None:
+    one, other = (gradients_of(group, KINDS["vae"], gamma=gamma)[0] for gamma in (0.3, 9.0))
     assert all(torch.equal(*pair) for pair in zip(one["decoder"], other["decoder"], strict=True))
 
 
-def test_parts_of_a_batch_add_up_to_the_mean_of_their_gradients(team: Team) -> None:
+def test_parts_of_a_batch_add_up_to_the_mean_of_their_gradients(group: ProcessGroup) -> None:
     """By size: a part of four counts twice as much as one of two."""
     network = KINDS["vaegan"]
     four, two = pictures().split([4, 2])
-    learner = learner_of(team, network)
+    learner = learner_of(group, network)
     told: list[Seen] = []
     learner.step(2, a_step(four, two), WEIGHT, told.append)
     assert [seen.number for seen in told] == [4, 2]
     alone = []
     for k, images in enumerate((four, two)):
-        other = learner_of(team, network)
+        other = learner_of(group, network)
         # Its codes are drawn by the number of the part.
         random = generator(torch.device("cpu"), SEED, 2, 5, k, 1)
         alone.append(other._differentiate(Part(images, None, 1.0), random, WEIGHT)[0])
@@ -274,8 +278,10 @@ def test_parts_of_a_batch_add_up_to_the_mean_of_their_gradients(team: Team) -> N
             torch.testing.assert_close(parameter.grad, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_what_is_told_are_the_losses_and_how_often_the_discriminator_is_right(team: Team) -> None:
-    learner = learner_of(team, PICTURE_NETWORK)
+def test_what_is_told_are_the_losses_and_how_often_the_discriminator_is_right(
+    group: ProcessGroup,
+) -> None:
+    learner = learner_of(group, PICTURE_NETWORK)
     copy = deepcopy(learner.networks)
     told: list[Seen] = []
     learner.step(2, a_step(pictures()), WEIGHT, told.append)
@@ -305,8 +311,10 @@ def test_what_is_told_are_the_losses_and_how_often_the_discriminator_is_right(te
 
 
 @pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
-def test_the_discriminator_rests_where_it_is_right_too_often(team: Team, balance: float) -> None:
-    learner = learner_of(team, KINDS["gan"], replace(RECIPE, learning_rate=1e-3, balance=balance))
+def test_the_discriminator_rests_where_it_is_right_too_often(
+    group: ProcessGroup, balance: float
+) -> None:
+    learner = learner_of(group, KINDS["gan"], replace(RECIPE, learning_rate=1e-3, balance=balance))
     told: list[Seen] = []
     rested = []
     for number in range(12):

@@ -239,9 +239,9 @@ class FittedBaseline:
 
     def predict(self, images: Any) -> np.ndarray:
         """The class of each patch, int64, `N`, from images or features as for `Baseline.fit`."""
-        return self.probabilities(images).argmax(axis=1)
+        return self.predict_proba(images).argmax(axis=1)
 
-    def probabilities(self, images: Any) -> np.ndarray:
+    def predict_proba(self, images: Any) -> np.ndarray:
         """Class probabilities, float64, `N × K`, from images or features as for `Baseline.fit`.
 
         See `probabilities_of`.

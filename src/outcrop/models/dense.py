@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from outcrop.models.block_graph import block_graph
 from outcrop.models.factory import build
-from outcrop.models.links import links
-from outcrop.models.residual import Nest, ResidualBlock, ResidualNetwork, crop_corner
+from outcrop.models.residual import ResidualBlock, ResidualNetwork, ShortcutGroup, crop_corner
 
 
 class Dense:
@@ -71,7 +71,7 @@ class Dense:
         # Linear layer and mean may change places, and there are fewer classes than channels.
         return self._gather(x, self._linear)
 
-    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def logits_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits, and the features that the linear layer takes, `N × channels × height × width`.
 
         The logits are bit by bit those of `logits`.
@@ -98,23 +98,23 @@ class Dense:
 
 
 @dataclass(frozen=True)
-class _Around:
+class _OpenShortcut:
     """What a shortcut of a higher level carries along, until it ends.
 
     Attributes:
-        nest: whose shortcut it is.
-        source: the nest's input.
+        group: whose shortcut it is.
+        source: the group's input.
         row, column: the pixel of it that the upper-left pixel of what is computed now lies over.
         jump: pixels of it from one pixel of what is computed now to the next.
     """
 
-    nest: Nest
+    group: ShortcutGroup
     source: Tensor
     row: int = 0
     column: int = 0
     jump: int = 1
 
-    def after(self, step: _Step, shift: tuple[int, int]) -> _Around:
+    def after(self, step: _Step, shift: tuple[int, int]) -> _OpenShortcut:
         """The same when `step` has been taken on what is shifted so."""
         row, column = (
             before + self.jump * (by + step.margin)
@@ -124,12 +124,12 @@ class _Around:
 
     def end(self, height: int, width: int) -> Tensor:
         """What it adds where it ends."""
-        assert self.nest.shortcut is not None
+        assert self.group.shortcut is not None
         rows, columns = (
             slice(start, start + self.jump * (length - 1) + 1)
             for start, length in ((self.row, height), (self.column, width))
         )
-        return self.nest.shortcut(self.source[:, :, rows, columns])
+        return self.group.shortcut(self.source[:, :, rows, columns])
 
 
 @dataclass(frozen=True)
@@ -139,14 +139,14 @@ class _Step:
     Attributes:
         run: its input, and what shortcuts of higher levels that end in it add, to its output.
         length: rows or columns of its output, from those of its input.
-        opens, closes: as in `outcrop.models.links.Link`.
+        opens, closes: as in `outcrop.models.block_graph.BlockNode`.
     """
 
     run: Callable[[Tensor, Tensor | None], Tensor]
     stride: int
     margin: int = 0
     length: Callable[[int], int] = lambda length: length
-    opens: tuple[Nest, ...] = ()
+    opens: tuple[ShortcutGroup, ...] = ()
     closes: int = 0
 
 
@@ -155,10 +155,10 @@ def _chain(network: ResidualNetwork) -> tuple[_Step, ...]:
     steps = [_layer(stem, 1)]
     if network.description.stem == "large":
         steps = [_layer(stem[:-1], 2), _layer(stem[-1], 2)]
-    for link in links(network):
-        block = link.block
+    for node in block_graph(network):
+        block = node.block
         steps.append(
-            _Step(block, block.stride, block.margin, block.length, link.opens, link.closes)
+            _Step(block, block.stride, block.margin, block.length, node.opens, node.closes)
         )
     return tuple(steps)
 
@@ -173,13 +173,13 @@ def _layer(layer: nn.Module, stride: int) -> _Step:
 def _phases(
     chain: Sequence[_Step],
     x: Tensor,
-    around: tuple[_Around, ...],
+    around: tuple[_OpenShortcut, ...],
     at: tuple[int, int],
     jump: int,
 ) -> Iterator[tuple[int, int, Tensor]]:
     """Row and column of each shift of a picture, and what the last step gives there."""
     for k, step in enumerate(chain):
-        around += tuple(_Around(nest, x) for nest in step.opens)
+        around += tuple(_OpenShortcut(group, x) for group in step.opens)
         if step.stride == 1:
             x, around = _take(step, x, around, (0, 0))
             continue
@@ -195,8 +195,8 @@ def _phases(
 
 
 def _take(
-    step: _Step, x: Tensor, around: tuple[_Around, ...], shift: tuple[int, int]
-) -> tuple[Tensor, tuple[_Around, ...]]:
+    step: _Step, x: Tensor, around: tuple[_OpenShortcut, ...], shift: tuple[int, int]
+) -> tuple[Tensor, tuple[_OpenShortcut, ...]]:
     around = tuple(one.after(step, shift) for one in around)
     stay = len(around) - step.closes
     ends = [one.end(*map(step.length, x.shape[2:])) for one in around[stay:]]

@@ -85,9 +85,9 @@ class MultiScaleNetwork(nn.Module):
         In training of each member, `N × members × classes`, for each learns from its own loss. Else
         `N × classes`, the means of the logarithms of their probabilities.
         """
-        return self.both(images)[0]
+        return self.logits_and_features(images)[0]
 
-    def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits as of `forward`, and features `N × channels`."""
         table = self._table(images, 1, 1)[:, :, 0, 0]
         near = None

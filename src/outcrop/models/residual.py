@@ -111,12 +111,12 @@ class ResidualBlock(nn.Module):
         if not self.training and self.survival < 1:
             residual = residual * self.survival
         # In place: in the first stage, a pass over memory costs as much as a convolution.
-        residual += self.shortcut(beneath(self, activated if self.projects else x))
+        residual += self.shortcut(crop_to_output(self, activated if self.projects else x))
         return self._join(residual, outer)
 
     def skip(self, x: Tensor, outer: Tensor | None = None) -> Tensor:
         """The block when it is dropped: its shortcut alone; no convolution of it is computed."""
-        x = beneath(self, x)
+        x = crop_to_output(self, x)
         if outer is None and isinstance(self.shortcut, nn.Identity):
             return x  # In the original order it is not negative already.
         return self._join(self.shortcut(self.activate(x) if self.projects else x), outer)
@@ -127,8 +127,8 @@ class ResidualBlock(nn.Module):
         return F.relu(y, inplace=True) if self.original else y
 
 
-class Nest(nn.Module):
-    """Blocks or smaller nests, one after the other, and perhaps a shortcut around all of them.
+class ShortcutGroup(nn.Module):
+    """Blocks or smaller groups, one after the other, and perhaps a shortcut around all of them.
 
     In the original order the shortcut's end is added before the activation of the last block, so
     that it passes none (Zhang et al. 2016, eqs. 3 to 5).
@@ -149,7 +149,7 @@ class Nest(nn.Module):
 
     @property
     def units(self) -> tuple[Unit, ...]:
-        """Blocks or smaller nests, in their order."""
+        """Blocks or smaller groups, in their order."""
         return tuple(cast("Unit", getattr(self, name)) for name in self._names)
 
     @property
@@ -167,15 +167,15 @@ class Nest(nn.Module):
         """Rows or columns of the output, from those of the input."""
         return reduce(lambda left, unit: unit.length(left), self.units, length)
 
-    def around(self, x: Tensor) -> Tensor:
+    def outer_shortcut(self, x: Tensor) -> Tensor:
         """What the shortcut carries around all units."""
         assert self.shortcut is not None
-        return self.shortcut(beneath(self, x))
+        return self.shortcut(crop_to_output(self, x))
 
     def forward(self, x: Tensor, kept: Kept | None = None, outer: Tensor | None = None) -> Tensor:
         """Through all units; `kept` says which blocks of the network are computed, None all."""
         if self.shortcut is not None:
-            around = self.around(x)
+            around = self.outer_shortcut(x)
             outer = around if outer is None else outer + around
         units, done = self.units, 0
         for segment in self.segments:
@@ -184,10 +184,10 @@ class Nest(nn.Module):
         return _through(units[done:], x, kept, outer)
 
 
-Unit = ResidualBlock | Nest
+Unit = ResidualBlock | ShortcutGroup
 
 
-def beneath(unit: Unit, x: Tensor) -> Tensor:
+def crop_to_output(unit: Unit, x: Tensor) -> Tensor:
     """The part of a unit's input that its output lies over: what a shortcut around it takes."""
     if not unit.margin:
         return x
@@ -206,8 +206,8 @@ def _through(units: Sequence[Unit], x: Tensor, kept: Kept | None, outer: Tensor 
 
 
 def pass_block(unit: Unit, x: Tensor, kept: Kept | None, outer: Tensor | None) -> Tensor:
-    """Through a block or nest; a block that is not `kept` is skipped."""
-    if isinstance(unit, Nest):
+    """Through a block or group; a block that is not `kept` is skipped."""
+    if isinstance(unit, ShortcutGroup):
         return unit(x, kept, outer)
     if kept is not None and not kept[unit.index]:
         return unit.skip(x, outer)
@@ -284,10 +284,10 @@ class ResidualNetwork(nn.Module):
         """
         if kept is None and self.training and self.description.survival < 1:
             draws = torch.rand(len(self.description.survivals)).tolist()
-            kept = keep(self.description, draws)
+            kept = draw_kept(self.description, draws)
         return self.linear(self.embed(x, kept))
 
-    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def logits_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits, and what the linear layer sees."""
         features = self.embed(x)
         return self.linear(features), features
@@ -352,7 +352,7 @@ class ResidualNetwork(nn.Module):
         """
         rows = list(self._rows())
         free = float(min(segment, len(rows[0][1])))
-        for nest, blocks in reversed(rows):
+        for group, blocks in reversed(rows):
             # A stage that halves has half the pixels times channels of the one before.
             stage = blocks[0].index // self.description.blocks
             share = prod(2 / self.description.stride_of(k) ** 2 for k in range(1, stage + 1))
@@ -360,30 +360,30 @@ class ResidualNetwork(nn.Module):
             free -= last * share
             stop = len(blocks) - last if segment else 0
             starts = range(0, stop, max(1, segment))
-            nest.segments = [slice(start, min(start + segment, stop)) for start in starts]
+            group.segments = [slice(start, min(start + segment, stop)) for start in starts]
 
     @property
     def segments(self) -> tuple[range, ...]:
         """The indices of the blocks that are computed anew together, from input to output."""
         return tuple(
             range(blocks[segment][0].index, blocks[segment][-1].index + 1)
-            for nest, blocks in self._rows()
-            for segment in nest.segments
+            for group, blocks in self._rows()
+            for segment in group.segments
         )
 
-    def _rows(self) -> Iterator[tuple[Nest, list[ResidualBlock]]]:
-        """The nests that hold blocks, with these, from input to output."""
-        for nest in self.modules():
-            if isinstance(nest, Nest):
-                blocks = [unit for unit in nest.units if isinstance(unit, ResidualBlock)]
+    def _rows(self) -> Iterator[tuple[ShortcutGroup, list[ResidualBlock]]]:
+        """The groups that hold blocks, with these, from input to output."""
+        for group in self.modules():
+            if isinstance(group, ShortcutGroup):
+                blocks = [unit for unit in group.units if isinstance(unit, ResidualBlock)]
                 if blocks:
-                    yield nest, blocks
+                    yield group, blocks
 
 
-def keep(description: ResidualNet, draws: Sequence[float]) -> tuple[bool, ...]:
+def draw_kept(description: ResidualNet, draws: Sequence[float]) -> tuple[bool, ...]:
     """Which blocks one training step computes, from one uniform draw in [0, 1) for each.
 
-    >>> keep(ResidualNet(depth=8, survival=0.5), [0.9, 0.6, 0.6])
+    >>> draw_kept(ResidualNet(depth=8, survival=0.5), [0.9, 0.6, 0.6])
     (False, True, False)
     """
     return tuple(
@@ -408,7 +408,7 @@ def _stem(network: ResidualNet, bands: int) -> nn.Sequential:
     return nn.Sequential(OrderedDict(layers))
 
 
-def _stages(network: ResidualNet, widths: Sequence[int]) -> Nest:
+def _stages(network: ResidualNet, widths: Sequence[int]) -> ShortcutGroup:
     n = network.blocks
     stages: dict[str, Unit] = {}
     for number, (inputs, outputs) in enumerate(pairwise(widths)):
@@ -431,7 +431,7 @@ def _stages(network: ResidualNet, widths: Sequence[int]) -> Nest:
     root = (
         _outer(network, widths[0], widths[-1], 2**network.halvings) if network.levels >= 2 else None
     )
-    return Nest(stages, root)
+    return ShortcutGroup(stages, root)
 
 
 def _divide(
@@ -440,10 +440,10 @@ def _divide(
     levels: int,
     around: nn.Module | None,
     shape: tuple[int, int, int],
-) -> Nest:
-    """A nest of blocks, halved as often as `levels` says, with a shortcut around each half."""
+) -> ShortcutGroup:
+    """A group of blocks, halved as often as `levels` says, with a shortcut around each half."""
     if levels <= 0:
-        return Nest(units, around)
+        return ShortcutGroup(units, around)
     names = list(units)
     middle = (len(names) + 1) // 2
     _, outputs, _ = shape
@@ -457,7 +457,7 @@ def _divide(
             _outer(network, *its_shape),
             its_shape,
         )
-    return Nest(halves, around)
+    return ShortcutGroup(halves, around)
 
 
 def _outer(network: ResidualNet, inputs: int, outputs: int, stride: int) -> nn.Module:

@@ -57,7 +57,7 @@ class UserNetwork(nn.Module):
         """How many features there are."""
         return self._last[0].in_features if self._last else self._classes
 
-    def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits, and features `N × channels`: what its last linear layer takes.
 
         Where there is none, or none that is run once on rows of numbers, they are the logits,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from outcrop.models.architectures import Network, ResidualNet
-from outcrop.models.residual import keep
+from outcrop.models.residual import draw_kept
 from outcrop.patches.patchset import PatchSet
 from outcrop.training.augment import (
     add_noise,
@@ -132,7 +132,7 @@ class Epoch:
         cutter = pictures.cutter
         self._shifts = None if cutter is None else cutter.draw(cutting)
         self._kept = [
-            keep(network, row.tolist())
+            draw_kept(network, row.tolist())
             if isinstance(network, ResidualNet) and network.survival < 1
             else None
             for row in draws

@@ -101,7 +101,7 @@ class ClassicalModel:
             trained_on=trained_on,
         )
 
-    def probabilities(self, images: np.ndarray) -> np.ndarray:
+    def predict_proba(self, images: np.ndarray) -> np.ndarray:
         """See `Model`."""
         return self.probabilities_and_features(images)[0]
 

@@ -114,7 +114,7 @@ class Classifier:
             trained_on=trained_on,
         )
 
-    def probabilities(self, images: np.ndarray, batch: int = 512) -> np.ndarray:
+    def predict_proba(self, images: np.ndarray, batch: int = 512) -> np.ndarray:
         """The calibrated probability of each class for each patch.
 
         Args:
@@ -176,7 +176,7 @@ class Classifier:
         """
         with exact_convolutions():
             said = [
-                self.module.both(view)
+                self.module.logits_and_features(view)
                 for view in views(self.normalisation(images), self.flip, self.label_of)
             ]
         logits, features = zip(*said, strict=True)
@@ -197,7 +197,7 @@ class Classifier:
         )
 
 
-def probabilities(
+def averaged_probabilities(
     module: Callable[[Tensor], Tensor], images: Tensor, flip: bool, label_of: LabelOf
 ) -> Tensor:
     """float32 `M × classes`, as the network gives them; with `flip`, the mean over a picture and

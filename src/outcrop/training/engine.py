@@ -31,7 +31,6 @@ from outcrop.patches.reopen import AnySource
 from outcrop.progress import silence, tell
 from outcrop.splits.folds import Folds
 from outcrop.splits.split import BUFFER, TRAIN, Split
-from outcrop.training.announce import announce, announce_balance, announce_shifts
 from outcrop.training.applicability import folds_within, write_applicability
 from outcrop.training.augment import label_of, settled
 from outcrop.training.checkpoint import read_checkpoint
@@ -48,9 +47,10 @@ from outcrop.training.folder import (
     start,
 )
 from outcrop.training.memory import full_memory_explained
+from outcrop.training.messages import log_class_balance, log_shifts, log_training
 from outcrop.training.normalise import learn_normalisation
 from outcrop.training.origin import origin_of
-from outcrop.training.parallel import Team, make_learner, make_team, refuse_several
+from outcrop.training.parallel import ProcessGroup, make_learner, make_process_group, refuse_several
 from outcrop.training.pictures import load_pictures
 from outcrop.training.recipe import Augmentation, Recipe, Settled, Tuning, suited
 from outcrop.training.run import Predictions, Run, read_run
@@ -165,14 +165,14 @@ def train(
             patches, split, Path(folder), given, recipe, tuning, resume, sources, start_from
         )
     recipe = suited(recipe, network)
-    with make_team(network, recipe) as team, ExitStack() as stack:
-        with team.together():
-            stack.enter_context(capped_memory(team.device, recipe.machine.gpu_bytes))
-        if team.world > 1:
-            recipe = replace(recipe, machine=replace(recipe.machine, devices=team.world))
+    with make_process_group(network, recipe) as group, ExitStack() as stack:
+        with group.all_or_none():
+            stack.enter_context(capped_memory(group.device, recipe.machine.gpu_bytes))
+        if group.world > 1:
+            recipe = replace(recipe, machine=replace(recipe.machine, devices=group.world))
         return _train(
             patches, split, Path(folder), network, recipe, resume, lines, graph, sources, held_out,
-            folds, start_from, tuned, team, weights, on_epoch,
+            folds, start_from, tuned, group, weights, on_epoch,
         )  # fmt: skip
 
 
@@ -259,11 +259,11 @@ def _train(
     folds: Folds | None,
     start_from: str | Path | None,
     tuned: Mapping[str, Any],
-    team: Team,
+    group: ProcessGroup,
     weights: np.ndarray | None,
     on_epoch: OnEpoch | None,
 ) -> Run:
-    device, recipe = team.device, _written_out(recipe, patches)
+    device, recipe = group.device, _written_out(recipe, patches)
     started: dict[str, Any] = {} if start_from is None else {"from": str(start_from)}
     # Enough to notice other weights when a run is resumed.
     weighted = (
@@ -272,8 +272,8 @@ def _train(
         else {"sample_weight": zlib.crc32(weights.astype(np.float32).tobytes())}
     )
     first = None
-    with team.together():
-        if weights is not None and recipe.machine.strategy == "pipeline" and team.world > 1:
+    with group.all_or_none():
+        if weights is not None and recipe.machine.strategy == "pipeline" and group.world > 1:
             raise OutcropError("--strategy", "pipeline takes no sample_weight; take ddp")
         going_on = resume and folder.exists()
         if going_on:
@@ -289,7 +289,7 @@ def _train(
             check_same(folder, config, split, defaults)
             if is_finished(folder):
                 return read_run(folder, str(device))
-            if team.first:
+            if group.first:
                 sweep(folder)
         else:
             check_new(folder, instead="--resume")
@@ -303,7 +303,7 @@ def _train(
                 )
 
     with ExitStack() as stack:
-        with team.together():
+        with group.all_or_none():
             normalisation = learn_normalisation(patches, split.train)
             cutter = stack.enter_context(open_cutter(patches, split, recipe.augmentation, sources))
             training = load_pictures(patches, split.train, device, cutter, weights)
@@ -311,26 +311,26 @@ def _train(
         stack.enter_context(exact_convolutions())
         with full_memory_explained(network, recipe, patches.size, device):
             learner = make_learner(
-                network, recipe, patches, team, None if first is None else first.tensors
+                network, recipe, patches, group, None if first is None else first.tensors
             )
             learner.prepare(training, normalisation)
             loop = ClassifierLoop(learner, recipe, patches, normalisation, lines, graph, on_epoch)
-            with team.together():
+            with group.all_or_none():
                 learner.check_parts(len(training))
-                if not going_on and team.first:
+                if not going_on and group.first:
                     config = describe(patches, split, network_json(network), recipe)
                     made = {"start": started, "tuning": tuned, **weighted}
                     start(folder, config | {k: v for k, v in made.items() if v}, split)
-            announce(network, patches, recipe.machine, device)
+            log_training(network, patches, recipe.machine, device)
             if lines:
-                announce_balance(recipe.class_balance, patches.labels[split.train], patches)
-            announce_shifts(recipe.augmentation, patches)
+                log_class_balance(recipe.class_balance, patches.labels[split.train], patches)
+            log_shifts(recipe.augmentation, patches)
             loop.fit(training, validation, folder)
             _, probabilities = loop.evaluate(validation)
     module = learner.kept()
 
-    with team.together():
-        if team.first:
+    with group.all_or_none():
+        if group.first:
             truth = patches.labels[validation.index]
             said = held_out or Predictions(validation.index, truth, probabilities.numpy())
             classifier = Classifier(

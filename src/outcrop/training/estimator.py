@@ -189,7 +189,7 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
                 f"X has patches of {_words(shape)}, but {type(self).__name__} is expecting "
                 f"{_words(self.shape_)} as in fit"
             )
-        return self.classifier_.probabilities(_reshaped(rows, self.shape_))
+        return self.classifier_.predict_proba(_reshaped(rows, self.shape_))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

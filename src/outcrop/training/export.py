@@ -213,7 +213,7 @@ def _check(
     if isinstance(model, ClassicalModel):
         # What is exported says in other words what the model is.
         usual = slice(0, _USUAL)
-        worst = np.abs(found["probabilities"].numpy() - model.probabilities(images))[usual].max()
+        worst = np.abs(found["probabilities"].numpy() - model.predict_proba(images))[usual].max()
         if worst > _TOLERANCE:
             raise OutcropError(
                 path, f"its probabilities differ by {worst:.1g} from the model's; report this"

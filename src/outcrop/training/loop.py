@@ -14,22 +14,22 @@ from torch import Tensor
 
 from outcrop.errors import OutcropError
 from outcrop.progress import follow
+from outcrop.training.accumulator import merge
 from outcrop.training.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from outcrop.training.interrupt import Request, requests
 from outcrop.training.log import Log, Metrics, open_log
-from outcrop.training.parallel import Team
+from outcrop.training.parallel import ProcessGroup
 from outcrop.training.pictures import Pictures
-from outcrop.training.tally import merge
 
 _SAVE_EVERY = 600.0
 
 Advance = Callable[..., None]
 
 
-class Learns(Protocol):
+class Trainable(Protocol):
     """What the loop goes through the epochs with."""
 
-    team: Team
+    group: ProcessGroup
 
     def state(self) -> dict[str, Tensor]:
         """All that changes in training, by name; whole in the first process."""
@@ -38,7 +38,7 @@ class Learns(Protocol):
         """Go on from what `state` gave."""
 
 
-class Counted(Protocol):
+class Accumulator(Protocol):
     """What the steps of an epoch so far have given."""
 
     def tensors(self) -> dict[str, Tensor]:
@@ -46,7 +46,7 @@ class Counted(Protocol):
 
 
 @dataclass(frozen=True)
-class Told:
+class EpochSummary:
     """What an epoch has given.
 
     Attributes:
@@ -71,9 +71,9 @@ class Loop(ABC):
         lines: print a line for each.
     """
 
-    def __init__(self, learner: Learns, epochs: int, lines: bool) -> None:
-        self.learner: Learns = learner
-        self.team, self.epochs, self.lines = learner.team, epochs, lines
+    def __init__(self, learner: Trainable, epochs: int, lines: bool) -> None:
+        self.learner: Trainable = learner
+        self.group, self.epochs, self.lines = learner.group, epochs, lines
 
     def fit(self, training: Pictures, validation: Pictures, folder: Path) -> None:
         """Train to the last epoch, from the newest checkpoint in `folder` if there is one.
@@ -83,7 +83,7 @@ class Loop(ABC):
             KeyboardInterrupt: Ctrl-C, after a checkpoint.
             Stopped: SIGTERM, after a checkpoint.
         """
-        with self.team.together():
+        with self.group.all_or_none():
             begun = read_checkpoint(folder)
         self._restore(begun, folder)
         with (
@@ -92,21 +92,21 @@ class Loop(ABC):
             requests() as request,
         ):
             log = None
-            with self.team.together():
-                if self.team.first:
+            with self.group.all_or_none():
+                if self.group.first:
                     log = stack.enter_context(open_log(folder, begun.epoch))
                     if begun.epoch == begun.step == 0:
                         self._begin(log, training)
             saver = Saver(self, folder, request)
             for number in range(begun.epoch, self.epochs):
                 begin = begun if number == begun.epoch else Checkpoint(number)
-                told = self._epoch(begin, training, validation, saver, advance)
-                with self.team.together():
+                summary = self._epoch(begin, training, validation, saver, advance)
+                with self.group.all_or_none():
                     if log:
-                        log.write(told.metrics)
-                        told.draw(log)
-                advance(0, note=told.note, line=told.line if self.lines else None)
-                stops = self._stops(told)
+                        log.write(summary.metrics)
+                        summary.draw(log)
+                advance(0, note=summary.note, line=summary.line if self.lines else None)
+                stops = self._stops(summary)
                 saver.after(number + 1)
                 if stops:
                     break
@@ -123,10 +123,10 @@ class Loop(ABC):
         validation: Pictures,
         saver: Saver,
         advance: Advance,
-    ) -> Told:
+    ) -> EpochSummary:
         """Go through an epoch, or the rest of one."""
 
-    def _stops(self, told: Told) -> bool:
+    def _stops(self, summary: EpochSummary) -> bool:
         """Whether the training ends after this epoch, before the last one."""
         return False
 
@@ -144,30 +144,30 @@ class Loop(ABC):
 class Saver:
     """Writes checkpoints: after each epoch, every ten minutes, and when asked to stop.
 
-    All processes of a team take part, after the same step.
+    All processes of a group take part, after the same step.
     """
 
     def __init__(self, loop: Loop, folder: Path, request: Request) -> None:
-        self.loop, self.team, self.folder, self.request = loop, loop.team, folder, request
+        self.loop, self.group, self.folder, self.request = loop, loop.group, folder, request
         self.last = time.monotonic()
 
-    def save(self, epoch: int, step: int = 0, tally: Counted | None = None) -> None:
+    def save(self, epoch: int, step: int = 0, accumulator: Accumulator | None = None) -> None:
         """Write all there is."""
         tensors = self.loop.learner.state()
-        if tally is not None:
-            done = merge(self.team.gather(tally.tensors()))
+        if accumulator is not None:
+            done = merge(self.group.all_gather(accumulator.tensors()))
             tensors |= {f"tally.{name}": tensor for name, tensor in done.items()}
-        with self.team.together():
-            if self.team.first:
+        with self.group.all_or_none():
+            if self.group.first:
                 save_checkpoint(self.folder, Checkpoint(epoch, step, tensors))
         self.last = time.monotonic()
 
-    def between(self, epoch: int, step: int, tally: Counted) -> None:
+    def between(self, epoch: int, step: int, accumulator: Accumulator) -> None:
         """After a step that is not the last of its epoch."""
-        due = self.team.first and time.monotonic() - self.last > _SAVE_EVERY
+        due = self.group.first and time.monotonic() - self.last > _SAVE_EVERY
         asked = self._asked(due)
         if asked:
-            self.save(epoch, step, tally)
+            self.save(epoch, step, accumulator)
             self._obey(asked, epoch, step)
 
     def after(self, epoch: int) -> None:
@@ -177,7 +177,7 @@ class Saver:
 
     def _asked(self, due: bool = False) -> int:
         """The signal that some process was given, 1 if the first wants to save, 0 if neither."""
-        return self.team.largest(self.request.signal or int(due))
+        return self.group.maximum(self.request.signal or int(due))
 
     def _obey(self, asked: int, epoch: int, step: int = 0) -> None:
         """Stop here if that was asked for, now that it is saved."""

@@ -62,7 +62,7 @@ class Model(Protocol):
     def description(self) -> dict[str, Any]:
         """All but the learnt numbers, as JSON holds it."""
 
-    def probabilities(self, images: np.ndarray) -> np.ndarray:
+    def predict_proba(self, images: np.ndarray) -> np.ndarray:
         """The calibrated probability of each class for each patch.
 
         Args:

@@ -30,7 +30,7 @@ from outcrop.training.batches import Epoch
 from outcrop.training.cutter import open_cutter
 from outcrop.training.device import capped_memory, exact_convolutions
 from outcrop.training.normalise import learn_normalisation
-from outcrop.training.parallel import make_learner, make_team
+from outcrop.training.parallel import make_learner, make_process_group
 from outcrop.training.pictures import load_pictures
 from outcrop.training.recipe import Recipe, Settled, Tuning, suited
 
@@ -388,15 +388,15 @@ def _said(
     machine = recipe.machine
     with (
         silence(),
-        make_team(network, recipe) as team,
-        capped_memory(team.device, machine.gpu_bytes),
+        make_process_group(network, recipe) as group,
+        capped_memory(group.device, machine.gpu_bytes),
         open_cutter(patches, split, recipe.augmentation, sources) as cutter,
         exact_convolutions(),
     ):
         normalisation = learn_normalisation(patches, split.train)
-        training = load_pictures(patches, split.train, team.device, cutter)
-        held = load_pictures(patches, split.validation, team.device)
-        learner = make_learner(network, recipe, patches, team, first)
+        training = load_pictures(patches, split.train, group.device, cutter)
+        held = load_pictures(patches, split.validation, group.device)
+        learner = make_learner(network, recipe, patches, group, first)
         learner.check_parts(len(training))
         learner.prepare(training, normalisation)
         for number in range(recipe.epochs):
@@ -409,12 +409,12 @@ def _said(
                 done = number + (step.number + 0.5) / plan.steps
                 learner.set_learning_rate(recipe.learning_rate_at(done))
                 learner.step(step, lambda loss, logits, labels: None)
-        found = [learner.probabilities(held, normalisation).numpy()]
+        found = [learner.predict_proba(held, normalisation).numpy()]
         for part in parts:
             assert isinstance(learner.module, MultiScaleNetwork)
             assert isinstance(part.network, MultiScaleNet)
             learner.module.used = part.network.views
-            found.append(learner.probabilities(held, normalisation).numpy())
+            found.append(learner.predict_proba(held, normalisation).numpy())
     return np.stack([np.where(np.isfinite(one).all(1), one.argmax(1), -1) for one in found])
 
 

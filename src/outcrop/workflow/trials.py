@@ -272,7 +272,7 @@ def _answer(
     seen, unseen = (filled(side, filling) for side in sides)
     groups = split.groups[split.train] if split.by_ground else None
     fitted = baseline.fit(seen, patches.labels[split.train], groups, len(patches.classes), seed)
-    probabilities = fitted.probabilities(unseen).astype(np.float32)
+    probabilities = fitted.predict_proba(unseen).astype(np.float32)
     return Answer(probabilities, time.perf_counter() - started, fitted.settings)
 
 

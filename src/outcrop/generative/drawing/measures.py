@@ -195,7 +195,7 @@ def attribute_retrieval(
     where = None if m.judge is None else m.judge.codes(m.patches.classes)
     if m.judge is None or m.means is None or where is None:
         return None
-    probabilities = m.judge.classifier.probabilities
+    probabilities = m.judge.classifier.predict_proba
     labels, groups = m.patches.labels[m.held_out], m.split.groups[m.held_out]
     there = np.flatnonzero(known[labels])
     asked = evenly(there)

@@ -34,8 +34,8 @@ from outcrop.training.cutter import open_cutter
 from outcrop.training.device import capped_memory, exact_convolutions, pick_precision
 from outcrop.training.folder import PICTURE_MODEL, check_same, describe, is_finished, start
 from outcrop.training.memory import full_memory_as, smaller_parts
-from outcrop.training.parallel import Team
-from outcrop.training.parallel.team import assemble
+from outcrop.training.parallel import ProcessGroup
+from outcrop.training.parallel.process_group import open_process_group
 from outcrop.training.pictures import load_pictures
 from outcrop.training.run import Run, network_of
 
@@ -94,13 +94,13 @@ def train_vaegan(
     if classifier is not None:
         classifier = judge_for(classifier, patches)
     weights = _similarity(network, similarity, patches)
-    with assemble(recipe.machine, _no_wrapping) as team, ExitStack() as stack:
-        with team.together():
-            stack.enter_context(capped_memory(team.device, recipe.machine.gpu_bytes))
-        if team.world > 1:
-            recipe = replace(recipe, machine=replace(recipe.machine, devices=team.world))
-        ways = partial(_remedies, recipe, team.device)
-        with full_memory_as(recipe.batch, team.device, ways):
+    with open_process_group(recipe.machine, _no_wrapping) as group, ExitStack() as stack:
+        with group.all_or_none():
+            stack.enter_context(capped_memory(group.device, recipe.machine.gpu_bytes))
+        if group.world > 1:
+            recipe = replace(recipe, machine=replace(recipe.machine, devices=group.world))
+        ways = partial(_remedies, recipe, group.device)
+        with full_memory_as(recipe.batch, group.device, ways):
             return _train(
                 patches,
                 split,
@@ -112,7 +112,7 @@ def train_vaegan(
                 sources,
                 weights,
                 classifier,
-                team,
+                group,
             )
 
 
@@ -127,31 +127,31 @@ def _train(
     sources: Sequence[AnySource] | None,
     similarity: Mapping[str, Tensor] | None,
     judge: Classifier | None,
-    team: Team,
+    group: ProcessGroup,
 ) -> VaeGanRun:
-    device = team.device
+    device = group.device
     config = describe(patches, split, asdict(network), recipe, PICTURE_MODEL)
     config |= _helped(judge, similarity)
-    with team.together():
+    with group.all_or_none():
         if resume and folder.exists():
             defaults = {"network": asdict(VaeGan()), "recipe": asdict(VaeGanRecipe())}
             check_same(folder, config, split, defaults)
             if is_finished(folder):
                 return read_vaegan_run(folder, str(device))
-            if team.first:
+            if group.first:
                 sweep(folder)
         else:
             resume = False
             check_new(folder, instead="--resume")
     with ExitStack() as stack:
-        with team.together():
+        with group.all_or_none():
             scale = learn_scale(patches, split.train, recipe.seed)
             cutter = stack.enter_context(open_cutter(patches, split, recipe.augmentation, sources))
             training = load_pictures(patches, split.train, device, cutter)
             validation = load_pictures(patches, split.validation, device)
         stack.enter_context(exact_convolutions())
         learner = VaeGanLearner(
-            network, recipe, len(patches.bands), patches.size[0], team, similarity
+            network, recipe, len(patches.bands), patches.size[0], group, similarity
         )
         looker = Looker(
             patches.take(evenly(split.validation)),
@@ -168,14 +168,14 @@ def _train(
             patches.images.dtype.name,
         )
         loop = VaeGanLoop(learner, model, looker, lines)
-        with team.together():
+        with group.all_or_none():
             learner.check_parts(len(training))
-            if not resume and team.first:
+            if not resume and group.first:
                 start(folder, config, split)
         _announce(network, recipe, learner, device)
         loop.fit(training, validation, folder)
-    with team.together():
-        if team.first:
+    with group.all_or_none():
+        if group.first:
             model.save(folder)
     return read_vaegan_run(folder, str(device))
 

@@ -22,8 +22,8 @@ from outcrop.generative.training.tally import Seen
 from outcrop.training.batches import Part, Step, generator
 from outcrop.training.checkpoint import Checkpoint
 from outcrop.training.device import compiles, kept_graphs
-from outcrop.training.parallel import Team
-from outcrop.training.parallel.team import RunningStatistics
+from outcrop.training.parallel import ProcessGroup
+from outcrop.training.parallel.process_group import RunningStatistics
 
 Gradients = dict[str, list[Tensor]]
 
@@ -48,7 +48,7 @@ class VaeGanLearner:
         recipe: VaeGanRecipe,
         bands: int,
         size: int,
-        team: Team,
+        group: ProcessGroup,
         similarity: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Begin.
@@ -57,18 +57,18 @@ class VaeGanLearner:
             similarity: weights of the discriminator whose features are compared, if it was trained
                 before.
         """
-        self.network, self.recipe, self.team = network, recipe, team
+        self.network, self.recipe, self.group = network, recipe, group
         self.bands, self.size = bands, size
         self.gamma = recipe.gamma_for(network, size)
-        self.parts = recipe.machine.accumulate * team.world
+        self.parts = recipe.machine.accumulate * group.world
         self.networks = self.plain()
         if similarity is not None and self.networks.discriminator is not None:
             self.networks.discriminator.load_state_dict(dict(similarity))
         if self.networks.discriminator is not None and not network.plays:
             self.networks.discriminator.requires_grad_(False)
-        self.networks.to(team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.networks.to(group.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = average_of(self.networks.decoder, recipe.average) if recipe.average else None
-        self._compiled = compiles(recipe.machine.compile, team.device)
+        self._compiled = compiles(recipe.machine.compile, group.device)
         self._run = {
             name: torch.compile(module, options={"deterministic": True})
             if self._compiled
@@ -83,8 +83,8 @@ class VaeGanLearner:
         ]
         learning = nn.ModuleList(getattr(self.networks, name) for name in self.optimisers)
         self._spectral = [m for m in learning.modules() if isinstance(m, ParametrizationList)]
-        if team.world > 1:
-            self._statistics = RunningStatistics(learning, team)
+        if group.world > 1:
+            self._statistics = RunningStatistics(learning, group)
 
     def plain(self) -> PictureNetworks:
         """The networks with their first weights, on the CPU."""
@@ -135,10 +135,10 @@ class VaeGanLearner:
         """
         self._iterate()
         whole: Gradients = {}
-        right = torch.zeros((), device=self.team.device)
+        right = torch.zeros((), device=self.group.device)
         for k, part in enumerate(step.parts):
-            number = self.team.rank + k * self.team.world
-            random = generator(self.team.device, self.recipe.seed, epoch, step.number, number, 1)
+            number = self.group.rank + k * self.group.world
+            random = generator(self.group.device, self.recipe.seed, epoch, step.number, number, 1)
             with kept_graphs(self._compiled):
                 gradients, seen = self._differentiate(part, random, prior_weight)
             for name, its in gradients.items():
@@ -149,7 +149,7 @@ class VaeGanLearner:
                     whole[name] = its
             right += seen.right * part.share
             tell(seen)
-        if self.team.world > 1:
+        if self.group.world > 1:
             self._add_up(whole, right)
         rests = bool(self.recipe.balance) and float(right) > self.recipe.balance
         for name, optimiser in self.optimisers.items():
@@ -179,9 +179,9 @@ class VaeGanLearner:
         GAN, the discriminator's of the GAN alone.
         """
         pictures = part.images.clamp(-1, 1).contiguous(memory_format=torch.channels_last)
-        n, latent, device = len(pictures), self.network.latent, self.team.device
+        n, latent, device = len(pictures), self.network.latent, self.group.device
         noise, drawn = torch.randn(2, n, latent, generator=random, device=device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.team.mixed):
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.group.mixed):
             codes = []
             if self.network.has_encoder:
                 mean, log_variance = self._run["encoder"](pictures)
@@ -247,7 +247,7 @@ class VaeGanLearner:
     def _add_up(self, gradients: Gradients, right: Tensor) -> None:
         """Make gradients, statistics and what is right those of all parts of the batch."""
         every = [tensor for its in gradients.values() for tensor in its]
-        self.team.add_up([*every, right])
+        self.group.all_reduce([*every, right])
         self._statistics.share()
 
     def _learning(self) -> Iterator[tuple[str, list[nn.Parameter]]]:

@@ -15,12 +15,12 @@ from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
 from outcrop.models.architectures import Network
-from outcrop.models.links import divide, follow, links
+from outcrop.models.block_graph import block_graph, divide, run_blocks
 from outcrop.models.residual import Kept
 from outcrop.patches.patchset import PatchSet
 from outcrop.training.batches import Part, Step
-from outcrop.training.parallel.learner import ADAMW_BETA_2, ADAMW_EPSILON, Learner, Tell
-from outcrop.training.parallel.team import Team
+from outcrop.training.parallel.learner import ADAMW_BETA_2, ADAMW_EPSILON, Learner, Record
+from outcrop.training.parallel.process_group import ProcessGroup
 from outcrop.training.recipe import Recipe
 
 _BITS = 3.0
@@ -44,13 +44,13 @@ class CapturedLearner(Learner):
         network: Network,
         recipe: Recipe,
         patches: PatchSet,
-        team: Team,
+        group: ProcessGroup,
         first: Mapping[str, Tensor] | None = None,
     ) -> None:
-        super().__init__(network, recipe, patches, team, first)
-        self.rate = torch.tensor(recipe.learning_rate, device=team.device)
+        super().__init__(network, recipe, patches, group, first)
+        self.rate = torch.tensor(recipe.learning_rate, device=group.device)
         self._recordings: dict[int, Recording] = {}
-        self._recorder = Recorder(team.device)
+        self._recorder = Recorder(group.device)
         self._play_average: Play | None = None
 
     def set_learning_rate(self, rate: float) -> None:
@@ -58,15 +58,15 @@ class CapturedLearner(Learner):
         self.learning_rate = rate
         self.rate.fill_(rate)
 
-    def step(self, step: Step, tell: Tell) -> None:
-        """One step of the optimiser; `tell` must keep nothing of the tensors that it gets."""
+    def step(self, step: Step, record: Record) -> None:
+        """One step of the optimiser; `record` must keep nothing of the tensors that it gets."""
         (part,) = step.parts
         size = len(part.labels)
         if size not in self._recordings:
             recording = Recording(self, self._recorder, part)
             self._recordings[size] = recording
         loss, logits = self._recordings[size].play(part, step.kept)
-        tell(loss, logits, part.labels)
+        record(loss, logits, part.labels)
         if self.average is not None:
             self._update_average()
 
@@ -247,7 +247,7 @@ class Recording:
         self._learner, self._recorder = learner, recorder
         self._images, self._labels = part.images.clone(), part.labels.clone()
         self._weights = None if part.weights is None else part.weights.clone()
-        self._chain = links(learner.residual)
+        self._chain = block_graph(learner.residual)
         network = learner.network
         self._runs = [Run(blocks) for blocks in runs(network.survivals)]
         device = part.images.device
@@ -330,14 +330,14 @@ class Recording:
         with self._precision():
             first = run is self._runs[0]
             tensors = (module.stem(self._images),) if first else run.before.values
-            return follow(self._chain[run.blocks], tensors, kept, module.segments)
+            return run_blocks(self._chain[run.blocks], tensors, kept, module.segments)
 
     def _precision(self) -> torch.autocast | nullcontext[None]:
         # What is cast is not kept for later: it would be another recording's memory.
-        team = self._learner.team
-        if not team.mixed:
+        group = self._learner.group
+        if not group.mixed:
             return nullcontext()
-        return torch.autocast(team.device.type, torch.bfloat16, cache_enabled=False)
+        return torch.autocast(group.device.type, torch.bfloat16, cache_enabled=False)
 
     def _measure(self) -> None:
         """Make room for what passes between the runs."""

@@ -24,10 +24,10 @@ from outcrop.patches.patchset import PatchSet
 from outcrop.training.augment import label_of
 from outcrop.training.batches import Part, Step, generator, pieces
 from outcrop.training.checkpoint import Checkpoint
-from outcrop.training.classifier import probabilities
+from outcrop.training.classifier import averaged_probabilities
 from outcrop.training.device import compiles
 from outcrop.training.normalise import Normalisation
-from outcrop.training.parallel.team import RunningStatistics, Team
+from outcrop.training.parallel.process_group import ProcessGroup, RunningStatistics
 from outcrop.training.pictures import Pictures
 from outcrop.training.recipe import Recipe, Settled, suited
 
@@ -38,7 +38,7 @@ _EVALUATION_BATCH = 512
 
 ADAMW_BETA_2, ADAMW_EPSILON = 0.98, 1e-8
 
-Tell = Callable[[Tensor, Tensor, Tensor], None]
+Record = Callable[[Tensor, Tensor, Tensor], None]
 Named = Iterable[tuple[str, Tensor]]
 
 
@@ -69,7 +69,7 @@ class Learner:
 
     Attributes:
         module: the network, or what this process holds of it.
-        judged: what is judged and kept: `module`, or its average.
+        evaluated: what is evaluated and kept: `module`, or its average.
         parts: how many a batch is cut into.
         rank, world: this process takes every `world`-th part from `rank` on.
         learning_rate: of the next step.
@@ -80,26 +80,26 @@ class Learner:
         network: Network,
         recipe: Recipe,
         patches: PatchSet,
-        team: Team,
+        group: ProcessGroup,
         first: Mapping[str, Tensor] | None = None,
     ) -> None:
         self._first = first or {}
         self.recipe = recipe = suited(recipe, network)
-        self.network, self.patches, self.team = network, patches, team
+        self.network, self.patches, self.group = network, patches, group
         self.bands, self.classes = len(patches.bands), len(patches.classes)
         self.rank, self.world, self.parts = self._shares()
         machine = recipe.machine
-        self.module = self._hold(self.plain()).to(team.device)
+        self.module = self._hold(self.plain()).to(group.device)
         self.average = (
             AveragedModel(self.module, multi_avg_fn=self._moving_average(), use_buffers=True)
             if recipe.average
             else None
         )
-        self.judged: NetworkModule = (
+        self.evaluated: NetworkModule = (
             self.module if self.average is None else self.average.module  # type: ignore[assignment]
         )
         self.module.recompute(machine.recompute)
-        if compiles(machine.compile, team.device):
+        if compiles(machine.compile, group.device):
             self.module.compile_blocks()
         self._join()
         self.optimiser = optimiser_of(recipe, self.module)
@@ -107,7 +107,7 @@ class Learner:
         # their state for all parameters or none; zeros are what they would begin with.
         for parameter in self.module.parameters():
             self.optimiser.state[parameter].update(self._first_state(parameter))
-        self.stepper = cast("_FabricOptimizer", team.fabric.setup_optimizers(self.optimiser))
+        self.stepper = cast("_FabricOptimizer", group.fabric.setup_optimizers(self.optimiser))
         self.learning_rate = recipe.learning_rate
 
     def plain(self) -> NetworkModule:
@@ -146,27 +146,27 @@ class Learner:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
 
-    def step(self, step: Step, tell: Tell) -> None:
+    def step(self, step: Step, record: Record) -> None:
         """One step of the optimiser, with the parts of this process.
 
         Args:
             step: what to learn from.
-            tell: gets loss, logits and labels of each part.
+            record: gets loss, logits and labels of each part.
         """
         self.optimiser.zero_grad(set_to_none=True)
-        self._differentiate(step, tell)
+        self._differentiate(step, record)
         self.stepper.step()
         if self.world > 1:
             self._statistics.share()
         if self.average is not None:
             self.average.update_parameters(self.module)
 
-    def probabilities(self, pictures: Pictures, normalisation: Normalisation) -> Tensor:
+    def predict_proba(self, pictures: Pictures, normalisation: Normalisation) -> Tensor:
         """float32 `M × classes` on the CPU, the same in all processes, which share the work.
 
         In float32 whatever the recipe's precision, as the saved model will be used.
         """
-        self.judged.eval()
+        self.evaluated.eval()
         number = self.world * math.ceil(len(pictures) / _EVALUATION_BATCH / self.world)
         wanted = [pictures.all[piece] for piece in pieces(len(pictures), number)]
         mine = wanted[self.rank :: self.world]
@@ -174,13 +174,13 @@ class Learner:
         with torch.no_grad():
             found = torch.cat(
                 [
-                    probabilities(
+                    averaged_probabilities(
                         self._logits, normalisation(images), self.recipe.test_flip, said_of
                     )
                     for images, _ in pictures.batches(mine)
                 ]
             ).cpu()
-        everyones = self.team.gather((np.concatenate(mine), found) if self._answers else None)
+        everyones = self.group.all_gather((np.concatenate(mine), found) if self._answers else None)
         together = torch.empty(len(pictures), self.classes)
         for index, its_found in filter(None, everyones):
             together[index] = its_found
@@ -206,9 +206,9 @@ class Learner:
                     tensor.copy_(begun.tensors[f"{key}.{name}"])
 
     def kept(self) -> NetworkModule:
-        """What is judged, whole and on the CPU in the first process; elsewhere it means nothing."""
-        module, whole = self.plain(), self._whole(self.judged.state_dict().items())
-        if self.team.first:
+        """The evaluated network, whole, on the CPU; in the first process only."""
+        module, whole = self.plain(), self._whole(self.evaluated.state_dict().items())
+        if self.group.first:
             module.load_state_dict(whole)
         return module
 
@@ -234,7 +234,7 @@ class Learner:
         """Let the network learn what it scales its input by, if it does, from the training side."""
         starts = range(0, len(pictures), _EVALUATION_BATCH)
         wanted = [pictures.all[start : start + _EVALUATION_BATCH] for start in starts]
-        for module in {id(one): one for one in (self.module, self.judged)}.values():
+        for module in {id(one): one for one in (self.module, self.evaluated)}.values():
             if isinstance(module, MultiScaleNetwork):
                 module.learn_scale(
                     lambda: (normalisation(images) for images, _ in pictures.batches(wanted))
@@ -250,7 +250,7 @@ class Learner:
 
     def _shares(self) -> tuple[int, int, int]:
         """`rank`, `world` and `parts`."""
-        return self.team.rank, self.team.world, self.recipe.machine.accumulate * self.team.world
+        return self.group.rank, self.group.world, self.recipe.machine.accumulate * self.group.world
 
     def _hold(self, whole: NetworkModule) -> NetworkModule:
         """What this process keeps of the network."""
@@ -264,9 +264,9 @@ class Learner:
         with warnings.catch_warnings():
             # torch 2.13 has a new word for `broadcast_buffers`, which 2.11 does not know.
             warnings.simplefilter("ignore")
-            self.forward = self.team.fabric.setup_module(self.module)
+            self.forward = self.group.fabric.setup_module(self.module)
         if self.world > 1:
-            self._statistics = RunningStatistics(self.module, self.team)
+            self._statistics = RunningStatistics(self.module, self.group)
 
     def _first_state(self, parameter: Tensor) -> dict[str, Tensor]:
         """What the optimiser keeps of a parameter, before the first step."""
@@ -278,8 +278,8 @@ class Learner:
             "exp_avg_sq": torch.zeros_like(parameter),
         }
 
-    def _differentiate(self, step: Step, tell: Tell) -> None:
-        fabric, last = self.team.fabric, self.parts // self.world - 1
+    def _differentiate(self, step: Step, record: Record) -> None:
+        fabric, last = self.group.fabric, self.parts // self.world - 1
         for k, part in enumerate(step.parts):
             wait = self.world > 1 and k < last
             with fabric.no_backward_sync(self.forward) if wait else nullcontext():
@@ -288,10 +288,10 @@ class Learner:
                 loss = self.loss(logits, part.labels, part.weights)
                 # The mean over the processes of what each gives is then the sum over the parts.
                 fabric.backward(loss * (part.share * self.world))
-            tell(loss, logits, part.labels)
+            record(loss, logits, part.labels)
 
     def _logits(self, images: Tensor) -> Tensor:
-        return self.judged(images)
+        return self.evaluated(images)
 
     def _state(self) -> Iterator[tuple[str, Tensor]]:
         for prefix, module in (("model", self.module), ("average", self.average)):

@@ -11,11 +11,11 @@ from torch import Tensor, distributed, nn
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 from torch.nn import functional as F
 
-from outcrop.models.links import divide, follow, keep_only, links
+from outcrop.models.block_graph import block_graph, divide, keep_only, run_blocks
 from outcrop.models.network import NetworkModule
 from outcrop.models.residual import Kept, ResidualNetwork
 from outcrop.training.batches import Part, Step
-from outcrop.training.parallel.learner import Learner, Named, Tell
+from outcrop.training.parallel.learner import Learner, Named, Record
 
 Shapes = Sequence[tuple[int, int, int]]
 
@@ -23,7 +23,7 @@ Shapes = Sequence[tuple[int, int, int]]
 class PipelineLearner(Learner):
     """A learner that holds a run of the blocks.
 
-    The parts of a batch follow one another through the processes, forward and backward in turn
+    The parts of a batch run_blocks one another through the processes, forward and backward in turn
     (1F1B: Narayanan et al. 2019, PipeDream, doi:10.1145/3341301.3359646). Weights move after the
     last part only, and batch normalisation sees part after part: what is computed is what one
     process computes that takes the same parts.
@@ -32,11 +32,11 @@ class PipelineLearner(Learner):
     """
 
     def _shares(self) -> tuple[int, int, int]:
-        return 0, 1, max(self.recipe.machine.accumulate, self.team.world)
+        return 0, 1, max(self.recipe.machine.accumulate, self.group.world)
 
     def _hold(self, whole: NetworkModule) -> NetworkModule:
         assert isinstance(whole, ResidualNetwork)
-        rank, world = self.team.rank, self.team.world
+        rank, world = self.group.rank, self.group.world
         self._blocks = divide(self.network.survivals, world)[rank]
         picture = (self.bands, *self.patches.size)
         self._given = boundary(whole, self._blocks.start, picture)
@@ -45,21 +45,21 @@ class PipelineLearner(Learner):
         return whole
 
     def _join(self) -> None:
-        rank, world, last = self.team.rank, self.team.world, self.team.world - 1
+        rank, world, last = self.group.rank, self.group.world, self.group.world - 1
         self._answers = rank == last
-        assert isinstance(self.judged, ResidualNetwork)
-        self._judge = Stage(self.judged, self._blocks, self._given)
+        assert isinstance(self.evaluated, ResidualNetwork)
+        self._judge = Stage(self.evaluated, self._blocks, self._given)
         self._stage = _PaddedStage(
             Stage(self.residual, self._blocks, self._given),
             rows=-(-self.recipe.batch // self.parts),
-            mixed=self.team.mixed,
+            mixed=self.group.mixed,
         )
         self._schedule = Schedule1F1B(
             PipelineStage(
                 self._stage,
                 rank,
                 world,
-                self.team.device,
+                self.group.device,
                 input_args=self._between(self._given) if rank else self._room(1, "meta"),
                 output_args=self._between(self._passed) if rank < last else self._logits_of_part(),
             ),
@@ -71,7 +71,7 @@ class PipelineLearner(Learner):
     def _between(self, shapes: Shapes) -> Tensor:
         """The form of what passes between two stages; torch wants to know it beforehand."""
         width = sum(int(np.prod(shape)) for shape in shapes)
-        dtype = torch.bfloat16 if self.team.mixed else torch.float32
+        dtype = torch.bfloat16 if self.group.mixed else torch.float32
         rows = self._stage.rows
         return torch.empty(rows, width, dtype=dtype, device="meta", requires_grad=True)
 
@@ -89,29 +89,29 @@ class PipelineLearner(Learner):
         )
 
     def _pictures(self, parts: Sequence[Part]) -> Tensor:
-        together = self._room(len(parts), self.team.device)
+        together = self._room(len(parts), self.group.device)
         for room, part in zip(together.split(self._stage.rows), parts, strict=True):
             room[: len(part.labels)] = part.images
         return together
 
-    def _differentiate(self, step: Step, tell: Tell) -> None:
+    def _differentiate(self, step: Step, record: Record) -> None:
         stage, parts = self._stage, list(step.parts)
         stage.kept, stage.sizes = step.kept, iter([len(part.labels) for part in parts])
-        self._whole_batch, self._tell = sum(len(part.labels) for part in parts), tell
+        self._whole_batch, self._record = sum(len(part.labels) for part in parts), record
         self._schedule.step(
-            *([self._pictures(parts)] if self.team.first else []),
+            *([self._pictures(parts)] if self.group.first else []),
             target=torch.cat([part.labels for part in parts]) if self._answers else None,
         )
 
     def _loss_of_part(self, logits: Tensor, labels: Tensor) -> Tensor:
         logits = logits[: len(labels)]
         loss = self.loss(logits, labels)
-        self._tell(loss, logits, labels)
+        self._record(loss, logits, labels)
         return loss * (len(labels) / self._whole_batch)
 
     def _logits(self, images: Tensor) -> Tensor:
         """Those of the pictures in the last process, and zeros elsewhere."""
-        rank, number = self.team.rank, len(images)
+        rank, number = self.group.rank, len(images)
         given = images
         if rank:
             width = sum(int(np.prod(shape)) for shape in self._given)
@@ -125,7 +125,7 @@ class PipelineLearner(Learner):
 
     def _whole(self, named: Named) -> dict[str, Tensor]:
         mine = {name: tensor.cpu() for name, tensor in named}
-        return {name: tensor for one in self.team.collect(mine) for name, tensor in one.items()}
+        return {name: tensor for one in self.group.gather(mine) for name, tensor in one.items()}
 
     def _load(self, module: nn.Module, whole: dict[str, Tensor]) -> None:
         module.load_state_dict({name: whole[name] for name in module.state_dict()})
@@ -141,7 +141,7 @@ class Stage(nn.Module):
 
     def __init__(self, network: ResidualNetwork, blocks: slice, given: Shapes) -> None:
         super().__init__()
-        chain = links(network)
+        chain = block_graph(network)
         self.network, self.chain, self.given = network, chain[blocks], given
         self.segments = network.segments
         self.first, self.last = blocks.start == 0, blocks.stop == len(chain)
@@ -149,7 +149,7 @@ class Stage(nn.Module):
     def forward(self, given: Tensor, kept: Kept | None = None) -> Tensor:
         """The stage's part of the network."""
         tensors = (self.network.stem(given),) if self.first else _unpack(given, self.given)
-        tensors = follow(self.chain, tensors, kept, self.segments)
+        tensors = run_blocks(self.chain, tensors, kept, self.segments)
         if not self.last:
             return _pack(tensors)
         # There is no second path, which would see `given` as pictures.
@@ -186,7 +186,7 @@ def boundary(network: ResidualNetwork, at: int, picture: tuple[int, int, int]) -
     """Channels, height and width of the activations and open shortcuts before a block."""
     network.eval()
     with torch.no_grad():
-        tensors = follow(links(network)[:at], (network.stem(torch.zeros(1, *picture)),))
+        tensors = run_blocks(block_graph(network)[:at], (network.stem(torch.zeros(1, *picture)),))
     return [(tensor.shape[1], tensor.shape[2], tensor.shape[3]) for tensor in tensors]
 
 

@@ -17,7 +17,9 @@ from outcrop.training.recipe import Augmentation, ClassBalance, Machine
 _DEEP = 50
 
 
-def announce(network: Network, patches: PatchSet, machine: Machine, device: torch.device) -> None:
+def log_training(
+    network: Network, patches: PatchSet, machine: Machine, device: torch.device
+) -> None:
     """Say on standard error what a training will cost and where it runs."""
     where = f"{device}, {pick_precision(machine.precision, device)}"
     if machine.devices > 1:
@@ -43,7 +45,7 @@ def announce(network: Network, patches: PatchSet, machine: Machine, device: torc
         )
 
 
-def announce_balance(class_balance: ClassBalance, labels: np.ndarray, patches: PatchSet) -> None:
+def log_class_balance(class_balance: ClassBalance, labels: np.ndarray, patches: PatchSet) -> None:
     """Say on standard error how often rare classes are repeated, if they are.
 
     Args:
@@ -63,7 +65,7 @@ def announce_balance(class_balance: ClassBalance, labels: np.ndarray, patches: P
     )
 
 
-def announce_shifts(augmentation: Augmentation, patches: PatchSet) -> None:
+def log_shifts(augmentation: Augmentation, patches: PatchSet) -> None:
     """Say on standard error that labels stay where patches are shifted, if they are."""
     if label_of(augmentation, patches) == "image":
         return

@@ -13,7 +13,7 @@ from outcrop.training.log import SideScores, score
 
 
 @dataclass
-class Tally:
+class ScoreAccumulator:
     """What the steps of an epoch so far have given, in one process.
 
     Attributes:
@@ -45,7 +45,7 @@ class Tally:
         }
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor], device: torch.device) -> Tally:
+    def of(cls, tensors: Mapping[str, Tensor], device: torch.device) -> ScoreAccumulator:
         """What `tensors` gave."""
         if not tensors:
             return cls()

@@ -12,31 +12,31 @@ import numpy as np
 from torch import Tensor, nn
 
 from outcrop.models.recompute import recomputed
-from outcrop.models.residual import Kept, Nest, ResidualBlock, ResidualNetwork, pass_block
+from outcrop.models.residual import Kept, ResidualBlock, ResidualNetwork, ShortcutGroup, pass_block
 
 
 @dataclass(frozen=True)
-class Link:
+class BlockNode:
     """A block, and the shortcuts of higher levels that begin or end with it.
 
     Attributes:
         block: the block.
-        opens: the nests with a shortcut that begins at its input, the outermost first.
+        opens: the groups with a shortcut that begins at its input, the outermost first.
         closes: how many of the open shortcuts end with it, the innermost first.
     """
 
     block: ResidualBlock
-    opens: tuple[Nest, ...]
+    opens: tuple[ShortcutGroup, ...]
     closes: int
 
 
-def links(network: ResidualNetwork) -> tuple[Link, ...]:
+def block_graph(network: ResidualNetwork) -> tuple[BlockNode, ...]:
     """All blocks of a network, from input to output."""
-    return tuple(_links(network.stages, (), 0))
+    return tuple(_nodes(network.stages, (), 0))
 
 
-def follow(
-    chain: Sequence[Link],
+def run_blocks(
+    chain: Sequence[BlockNode],
     tensors: Sequence[Tensor],
     kept: Kept | None = None,
     segments: Sequence[range] = (),
@@ -46,7 +46,7 @@ def follow(
     Together, stem, chain and head compute what the network does, bit by bit.
 
     Args:
-        chain: consecutive links of one network.
+        chain: consecutive block_graph of one network.
         tensors: the input of the first block, `N × channels × height × width`, and what the
             shortcuts carry that are open before it, the outermost first.
         kept: for each block of the network whether it is computed; None is all.
@@ -61,25 +61,25 @@ def follow(
         start, stop = max(segment.start - first, done), min(segment.stop - first, len(chain))
         if start >= stop:
             continue
-        tensors = _follow(chain[done:start], tensors, kept)
+        tensors = _run_blocks(chain[done:start], tensors, kept)
         part, done = chain[start:stop], stop
-        modules = [module for link in part for module in _modules(link)]
-        tensors = recomputed(modules, _follow, part, tensors, kept)
-    return _follow(chain[done:], tensors, kept)
+        modules = [module for node in part for module in _modules(node)]
+        tensors = recomputed(modules, _run_blocks, part, tensors, kept)
+    return _run_blocks(chain[done:], tensors, kept)
 
 
 def keep_only(network: ResidualNetwork, blocks: slice) -> None:
     """Take the weights out of all but some consecutive blocks, with the stem and the head where
     these are the first and the last; all that is left keeps its name."""
-    chain = links(network)
+    chain = block_graph(network)
     first, last, _ = blocks.indices(len(chain))
-    kept = {id(module) for link in chain[blocks] for module in _modules(link)}
-    for link in chain:
-        if id(link.block) not in kept:
-            _empty(link.block, "activate", "residual", "shortcut")
-    for nest in [module for module in network.modules() if isinstance(module, Nest)]:
-        if nest.shortcut is not None and id(nest.shortcut) not in kept:
-            _empty(nest, "shortcut")
+    kept = {id(module) for node in chain[blocks] for module in _modules(node)}
+    for node in chain:
+        if id(node.block) not in kept:
+            _empty(node.block, "activate", "residual", "shortcut")
+    for group in [module for module in network.modules() if isinstance(module, ShortcutGroup)]:
+        if group.shortcut is not None and id(group.shortcut) not in kept:
+            _empty(group, "shortcut")
     if first > 0:
         _empty(network, "stem")
     if last < len(chain):
@@ -105,31 +105,33 @@ def _empty(module: nn.Module, *children: str) -> None:
         setattr(module, name, nn.Identity())
 
 
-def _modules(link: Link) -> list[nn.Module]:
-    around = [nest.shortcut for nest in link.opens if nest.shortcut is not None]
-    return [link.block, *around]
+def _modules(node: BlockNode) -> list[nn.Module]:
+    around = [group.shortcut for group in node.opens if group.shortcut is not None]
+    return [node.block, *around]
 
 
-def _links(nest: Nest, opens: tuple[Nest, ...], closes: int) -> Iterator[Link]:
-    if nest.shortcut is not None:
-        opens, closes = (*opens, nest), closes + 1
-    for k, unit in enumerate(nest.units):
+def _nodes(
+    group: ShortcutGroup, opens: tuple[ShortcutGroup, ...], closes: int
+) -> Iterator[BlockNode]:
+    if group.shortcut is not None:
+        opens, closes = (*opens, group), closes + 1
+    for k, unit in enumerate(group.units):
         its_opens = opens if k == 0 else ()
-        its_closes = closes if k == len(nest.units) - 1 else 0
-        if isinstance(unit, Nest):
-            yield from _links(unit, its_opens, its_closes)
+        its_closes = closes if k == len(group.units) - 1 else 0
+        if isinstance(unit, ShortcutGroup):
+            yield from _nodes(unit, its_opens, its_closes)
         else:
-            yield Link(unit, its_opens, its_closes)
+            yield BlockNode(unit, its_opens, its_closes)
 
 
-def _follow(
-    chain: Sequence[Link], tensors: Sequence[Tensor], kept: Kept | None
+def _run_blocks(
+    chain: Sequence[BlockNode], tensors: Sequence[Tensor], kept: Kept | None
 ) -> tuple[Tensor, ...]:
     x, *around = tensors
-    for link in chain:
-        around += [nest.around(x) for nest in link.opens]
-        stay = len(around) - link.closes
-        outer = reduce(add, around[stay:]) if link.closes else None
+    for node in chain:
+        around += [group.outer_shortcut(x) for group in node.opens]
+        stay = len(around) - node.closes
+        outer = reduce(add, around[stay:]) if node.closes else None
         del around[stay:]
-        x = pass_block(link.block, x, kept, outer)
+        x = pass_block(node.block, x, kept, outer)
     return (x, *around)

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from lightning_fabric.strategies.strategy import Strategy
 
 
-class Team:
+class ProcessGroup:
     """The processes that train one network together, seen from one of them.
 
-    One process alone is a team too; it has no process group and nothing to agree on.
+    One process alone is a group too; it has no process group and nothing to agree on.
 
     Attributes:
         rank: the number of this process, from 0. The first one alone writes and speaks.
@@ -50,7 +50,7 @@ class Team:
         """Whether this process writes and speaks."""
         return self.rank == 0
 
-    def largest(self, number: int) -> int:
+    def maximum(self, number: int) -> int:
         """The largest of the numbers that the processes bring."""
         if self.world == 1:
             return number
@@ -58,7 +58,7 @@ class Team:
         distributed.all_reduce(numbers, distributed.ReduceOp.MAX, group=self._group)
         return int(numbers)
 
-    def gather(self, mine: Any) -> list[Any]:
+    def all_gather(self, mine: Any) -> list[Any]:
         """What each process brings, in all of them; tensors must be on the CPU."""
         if self.world == 1:
             return [mine]
@@ -66,7 +66,7 @@ class Team:
         distributed.all_gather_object(everyones, mine, group=self._group)
         return everyones
 
-    def collect(self, mine: Any) -> list[Any]:
+    def gather(self, mine: Any) -> list[Any]:
         """What each process brings, in the first; elsewhere nothing."""
         if self.world == 1:
             return [mine]
@@ -74,7 +74,7 @@ class Team:
         distributed.gather_object(mine, everyones, group=self._group)
         return everyones or []
 
-    def add_up(self, tensors: Sequence[Tensor]) -> None:
+    def all_reduce(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over the processes; all lie on the device, float32."""
         together = torch.cat([tensor.flatten() for tensor in tensors])
         distributed.all_reduce(together)
@@ -84,14 +84,14 @@ class Team:
                 list(tensors), [one.view_as(t) for one, t in zip(sums, tensors, strict=True)]
             )
 
-    def dissolve(self) -> None:
+    def close(self) -> None:
         """Agree on nothing any more; threads that outlive this end badly when Python does."""
         if self._group is not None:
             distributed.destroy_process_group(self._group)
             self._group = None
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def all_or_none(self) -> Iterator[None]:
         """A block that all leave at once; if it fails somewhere, all end there.
 
         It holds nothing that needs the others. Of the processes that fail, the first says why.
@@ -104,11 +104,11 @@ class Team:
             yield
         except BaseException as error:
             failure = error
-        failed = self.gather(failure is not None)
+        failed = self.all_gather(failure is not None)
         if any(failed):
             if failure is not None and failed.index(True) == self.rank:
                 raise failure
-            leave()
+            exit_silently()
 
 
 class RunningStatistics:
@@ -124,7 +124,7 @@ class RunningStatistics:
     (1 - d) d^(w - 1 - k) / (1 - dʷ), which sum to 1.
     """
 
-    def __init__(self, module: nn.Module, group: Team) -> None:
+    def __init__(self, module: nn.Module, group: ProcessGroup) -> None:
         norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
         decay = 1 - (norms[0].momentum or 0) if norms else 0
         for norm in norms:
@@ -139,10 +139,10 @@ class RunningStatistics:
         """Make the running statistics those of all parts of the batch."""
         if self._tensors:
             torch._foreach_mul_(self._tensors, self._weight)
-            self._group.add_up(self._tensors)
+            self._group.all_reduce(self._tensors)
 
 
-def leave() -> None:
+def exit_silently() -> None:
     """End this process without a word: another one has said what there is to say.
 
     With code 0: the launcher kills the others when one of them leaves with another.
@@ -187,8 +187,10 @@ def refuse_several(
 
 
 @contextmanager
-def assemble(machine: Machine, strategy: Callable[[], Strategy]) -> Iterator[Team]:
-    """The team that this process belongs to.
+def open_process_group(
+    machine: Machine, strategy: Callable[[], Strategy]
+) -> Iterator[ProcessGroup]:
+    """The group that this process belongs to.
 
     In all processes but the first, the block ends without a word when all were asked to stop.
 
@@ -217,15 +219,15 @@ def assemble(machine: Machine, strategy: Callable[[], Strategy]) -> Iterator[Tea
     device = _device(machine, local_rank, local_world)
     precision = pick_precision(machine.precision, device)
     fabric = _fabric(device, world, precision, strategy)
-    team = Team(fabric, mixed=precision == "bf16-mixed")
+    group = ProcessGroup(fabric, mixed=precision == "bf16-mixed")
     try:
-        yield team
+        yield group
     except (Stopped, KeyboardInterrupt):
-        if team.first:
+        if group.first:
             raise
-        leave()
+        exit_silently()
     finally:
-        team.dissolve()
+        group.close()
 
 
 def _end_with_parent() -> None:
