@@ -1,4 +1,4 @@
-"""The loop that a classifier goes through: forward, backward, optimiser, and its scores."""
+"""The training loop of a classifier: steps, learning rate, evaluation and scores."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OnEpoch = Callable[[EpochResult], bool | None]
 
 
 class ClassifierLoop(Loop):
-    """What a network goes through that learns to tell classes apart."""
+    """The training of a classifier."""
 
     learner: Learner
 
@@ -124,20 +124,20 @@ class ClassifierLoop(Loop):
         return bool(self.group.maximum(int(stops)))
 
     def _draws(self, epoch: int) -> bool:
-        """Whether the confusion matrix is drawn after so many epochs: some ten times in all."""
+        """Whether the confusion matrix is drawn after this epoch: about ten times in all."""
         return epoch == self.epochs or epoch % max(1, self.epochs // 10) == 0
 
     def _train(
         self, plan: Epoch, begun: Checkpoint, saver: Saver, advance: Advance
     ) -> ScoreAccumulator:
-        """One pass over the training side; losses are fetched at its end, not at every step."""
+        """One pass over the training side; losses stay on the device until its end."""
         learner = self.learner
         accumulator = ScoreAccumulator.of(
             begun.below("tally") if self.group.first else {}, self.group.device
         )
         learner.module.train()
         for step in plan.walk(begun.step, learner.rank, learner.world):
-            # In the middle of the step: the first of a warm-up and the last of a cosine are not 0.
+            # At the middle of the step, so that neither warm-up nor cosine gives a rate of 0.
             done = begun.epoch + (step.number + 0.5) / plan.steps
             learner.set_learning_rate(self.recipe.learning_rate_at(done))
             learner.step(step, accumulator.add)

@@ -1,4 +1,4 @@
-"""Patches, a split and a network become a run."""
+"""`train`: from patches, a split and a network to a run."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ from outcrop.training.start import first_weights
 from outcrop.training.tuning import choices, given_json, tune
 
 _OLD_GAIN_OF_SCENES = 0.2
-_NARROWEST = 0.01  # of the largest deviation of a feature: others count as this wide
+_NARROWEST = 0.01  # lower limit of the deviation of a feature, relative to the largest
 
 
 def train(
@@ -78,53 +78,52 @@ def train(
     sample_weight: np.ndarray | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> Run:
-    """Train `network` on the training side of `split` and judge it on the validation side.
+    """Train `network` on the training side of `split` and evaluate it on the validation side.
 
-    The model is the one after the last epoch. The best epoch is not looked for: choosing it by
-    the validation side would make that side's score too good. What the validation side does tell is
-    how sure the model may be (`temperature_that_holds`), which changes no class and so no score,
-    and how unlike the training side ground may be (`learn_area`). The test side is not touched.
+    The model is that of the last epoch. Choosing the best epoch by the validation side would make
+    the score of this side too high. The validation side sets the temperature
+    (`temperature_that_holds`), which changes no predicted class and no score, and the area of
+    applicability (`learn_area`). The test side is not used.
 
-    Every epoch draws its order, augmentation and dropped blocks from `recipe.seed` and its own
-    number, so that a run that was stopped or killed and resumed ends with the same weights as one
-    that was not (on one machine, with one number of threads).
+    Order, augmentation and dropped blocks of an epoch follow from `recipe.seed` and the number of
+    the epoch. A run that was interrupted and resumed ends with the same weights as an uninterrupted
+    one, on one machine with one number of threads.
 
-    With torchrun or `outcrop train --devices`, several processes go through the same call. They do
-    what one process does with as much of `accumulate`, up to rounding; resumed with as many, the
-    weights are again the same. The first one writes; all return the run, so that all must see
-    `folder`. When all were asked to stop, or another process has failed, the others just exit.
+    With torchrun or `outcrop train --devices`, several processes call this function. Up to
+    rounding, the result is that of one process with `accumulate` multiplied by their number. The
+    first process writes and all return the run, so that all need access to `folder`. After a
+    signal, or an error in another process, processes exit without a message.
 
     Args:
-        patches: the patches; images of more than 2 GiB stay on disk and are read batch by batch.
-        split: the sides, made for these patches. The validation side may be empty, for a last
-            training on all that is labelled: such a run has no scores.
-        folder: where the run is written: configuration, split, the two newest checkpoints,
-            metrics, TensorBoard events, predictions of the validation side, the area of
-            applicability, and the model.
-        network: what to train: a description, or from the number of bands and of classes a
-            `torch.nn.Module` of `N × bands × height × width` to logits `N × classes`; or such a
-            module. `default_network(patches)` if not given. A classical model or a classifier of
-            scikit-learn's kind is fitted instead (`outcrop.training.fit.fit_classical`), with the
-            recipe's seed.
-        recipe: how; as suits the network if not given (`outcrop.training.recipe.suited`).
-        resume: go on with the run in `folder`, if there is one, from its newest checkpoint. All
-            but the device must be as it was. A finished run is returned as it is.
+        patches: patches; images of more than 2 GiB stay on disk and are read batch by batch.
+        split: split of these patches. The validation side may be empty, for a final training on
+            all labelled patches; such a run has no scores.
+        folder: output folder: configuration, split, the two newest checkpoints, metrics,
+            TensorBoard events, predictions of the validation side, area of applicability, model.
+        network: description of a network; or a function from the numbers of bands and classes to a
+            `torch.nn.Module` that maps `N × bands × height × width` to logits `N × classes`; or
+            such a module. None: `default_network(patches)`. A classical model or a classifier of
+            scikit-learn is fitted by `outcrop.training.fit.fit_classical`, with the seed of the
+            recipe.
+        recipe: settings of the training; None: defaults of the network
+            (`outcrop.training.recipe.suited`).
+        resume: continue the run in `folder`, if there is one, from its newest checkpoint. All
+            settings but the device must be the same. A finished run is returned unchanged.
         lines: print a line for each epoch on standard error.
-        graph: draw the graph of a residual network and confusion matrices for TensorBoard, which
-            takes seconds.
-        sources: where the patches' sources are now, if they are to be cut anew and the sources are
-            no longer where they were; one for each of `patches.sources`, in that order.
-        held_out: what networks like this one said in cross-validation, for one that is trained on
-            all patches: it is kept in place of predictions of the validation side, and tells how
-            sure the model may be.
-        start_from: the folder of a run, or a safetensors file, whose weights are the first weights
-            where they fit (`outcrop.training.start.first_weights`). A run that is gone on with
-            knows what it started from.
-        tuning: choose the settings that `recipe` leaves open, and with `network=None` the network,
-            by folds inside the training side first (`outcrop.training.tuning.tune`). The run keeps
-            what was tried and chosen, so that one that is gone on with does not search again.
-        folds: those of the cross-validation that gave `held_out`: the area of applicability
-            compares what a fold holds out with what it trains on.
+        graph: add the graph of a residual network and confusion matrices to the TensorBoard
+            events, which takes seconds.
+        sources: present paths of the sources, one for each of `patches.sources` in that order, if
+            patches are cut anew and the sources have moved.
+        held_out: out-of-fold predictions of a cross-validation, for a network that is trained on
+            all patches. They replace the predictions of the validation side and set the
+            temperature.
+        start_from: folder of a run, or safetensors file, with initial weights, as far as they fit
+            (`outcrop.training.start.first_weights`). A resumed run knows its initial weights.
+        tuning: limits of a search by folds inside the training side, for settings that `recipe`
+            leaves open, and with `network=None` for the network (`outcrop.training.tuning.tune`).
+            The run stores the result, so that a resumed run does not search again.
+        folds: folds of the cross-validation that gave `held_out`: the area of applicability
+            compares the held-out patches of each fold with its training patches.
         sample_weight: float, `N`, non-negative weight of each patch in the training loss, relative
             to the mean weight of the training side. Training patches of weight 0 are left out. Not
             for classical models, tuning and pipelines.
@@ -134,10 +133,10 @@ def train(
             resumed from the last checkpoint.
 
     Raises:
-        OutcropError: the folder exists and `resume` is false, or is not this run; the split does
-            not fit the patches; the patches are too small for a network without padding; no such
-            device; the patches cannot be cut anew (`open_cutter`); the loss is no longer a number;
-            memory or disk is full.
+        OutcropError: the folder exists and `resume` is false, or contains another run; the split
+            does not fit the patches; the patches are too small for a network without padding; no
+            such device; the patches cannot be cut anew (`open_cutter`); the loss is NaN or
+            infinite; memory or disk is full.
         KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM; the run can be resumed.
     """
     if sample_weight is not None and tuning is not None and tuning.tries:
@@ -209,10 +208,12 @@ def _tuned(
     sources: Sequence[AnySource] | None,
     start_from: str | Path | None,
 ) -> tuple[Network, Recipe, dict[str, Any]]:
-    """What tuning chooses, or has chosen if there is a run already, and what the run keeps of it.
+    """Network and recipe after tuning, and the entry for `config.json`.
+
+    If the run exists, the choice is read from it.
 
     Raises:
-        OutcropError: several processes are to train; as `train`.
+        OutcropError: several processes; as `train`.
     """
     refuse_several(recipe.machine, "tuning", "take 1, or --trials 0 to tune nothing")
     if network is None and (start_from is not None or default_network(patches) != MultiScaleNet()):
@@ -222,7 +223,7 @@ def _tuned(
         variants, parts = choices(network, recipe, patches, tuning)
         every = [*variants, *parts]
         chosen = next((one for one in every if one.name == before.get("chosen")), every[0])
-        # What differs from before is said when the run is gone on with.
+        # `check_same` reports settings that differ.
         return chosen.network, chosen.recipe, {**before, **asdict(tuning)}
     check_new(folder, instead="--resume")
     first = None
@@ -236,10 +237,10 @@ def _tuned(
 
 
 def default_network(patches: PatchSet) -> Network:
-    """What is trained where no network is named.
+    """The network that is trained if none is given.
 
-    The multi-scale network where labels are of pixels of scenes. Where they are of whole images, or
-    patches are slices of a volume, its views were not tried: there it is ResNet-20.
+    For labelled pixels of scenes: the multi-scale network. For labelled images and for volumes,
+    where the multi-scale network was not tested: ResNet-20.
     """
     of_scenes = patches.positions is not None and not patches.from_volume
     return MultiScaleNet() if of_scenes else ResidualNet()
@@ -362,7 +363,7 @@ def _train(
 
 
 def _written_out(recipe: Settled, patches: PatchSet) -> Settled:
-    """The recipe with the numbers that None stands for, so that a run tells what was done."""
+    """The recipe without None, as it is stored in the run."""
     augmentation = settled(recipe.augmentation, patches)
     return replace(
         recipe, augmentation=replace(augmentation, label_of=recipe.augmentation.label_of)
@@ -370,9 +371,9 @@ def _written_out(recipe: Settled, patches: PatchSet) -> Settled:
 
 
 def _before(recipe: Settled, patches: PatchSet) -> Settled:
-    """What an outcrop of before has done where the configuration of its run has None or nothing.
+    """The recipe of older versions, for runs whose configuration has None or no value.
 
-    Every label was taken for that of the whole image, and bands got random gains.
+    These versions treated every label as that of the whole image and used random gains.
     """
     usual = settled(replace(recipe.augmentation, crop=None, rotate=None, gain=None), patches)
     from_scenes = patches.positions is not None and not patches.from_volume

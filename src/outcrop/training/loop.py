@@ -1,4 +1,4 @@
-"""The loop over epochs: checkpoints, log, progress, and requests to end."""
+"""The loop over epochs: checkpoints, log, progress and signals."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ Advance = Callable[..., None]
 
 
 class Trainable(Protocol):
-    """What the loop goes through the epochs with."""
+    """What the loop trains."""
 
     group: ProcessGroup
 
     def state(self) -> dict[str, Tensor]:
-        """All that changes in training, by name; whole in the first process."""
+        """All tensors that training changes, by name; complete in the first process."""
 
     def restore(self, begun: Checkpoint) -> None:
-        """Go on from what `state` gave."""
+        """Continue from the result of `state`."""
 
 
 class Accumulator(Protocol):
-    """What the steps of an epoch so far have given."""
+    """Scores of an epoch so far."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it, on the CPU, to go on from; nothing where there is nothing yet."""
+        """The content as tensors on the CPU, for a checkpoint; empty before the first step."""
 
 
 @dataclass(frozen=True)
 class EpochSummary:
-    """What an epoch has given.
+    """The results of an epoch.
 
     Attributes:
-        metrics: a line of `metrics.jsonl`.
-        note: beside the bar.
-        line: printed where lines are wanted.
-        draw: puts pictures into the log.
+        metrics: line of `metrics.jsonl`.
+        note: text beside the progress bar.
+        line: text that is printed if lines are requested.
+        draw: function that adds figures to the log.
     """
 
     metrics: Metrics
@@ -63,12 +63,12 @@ class EpochSummary:
 
 
 class Loop(ABC):
-    """What a learner goes through, from the first epoch to the last.
+    """The training of a learner, from the first epoch to the last.
 
     Attributes:
-        learner: what learns.
-        epochs: how many.
-        lines: print a line for each.
+        learner: network and optimiser.
+        epochs: number of epochs.
+        lines: print a line for each epoch.
     """
 
     def __init__(self, learner: Trainable, epochs: int, lines: bool) -> None:
@@ -76,7 +76,7 @@ class Loop(ABC):
         self.group, self.epochs, self.lines = learner.group, epochs, lines
 
     def fit(self, training: Pictures, validation: Pictures, folder: Path) -> None:
-        """Train to the last epoch, from the newest checkpoint in `folder` if there is one.
+        """Train until the last epoch, from the newest checkpoint in `folder` if there is one.
 
         Raises:
             OutcropError: the loss is no longer a number; a full disk.
@@ -113,7 +113,7 @@ class Loop(ABC):
 
     @abstractmethod
     def _begin(self, log: Log, training: Pictures) -> None:
-        """Draw what is to be seen before the first epoch."""
+        """Add figures to the log before the first epoch."""
 
     @abstractmethod
     def _epoch(
@@ -124,7 +124,7 @@ class Loop(ABC):
         saver: Saver,
         advance: Advance,
     ) -> EpochSummary:
-        """Go through an epoch, or the rest of one."""
+        """Train for an epoch, or the rest of one, and evaluate."""
 
     def _stops(self, summary: EpochSummary) -> bool:
         """Whether the training ends after this epoch, before the last one."""
@@ -142,9 +142,9 @@ class Loop(ABC):
 
 
 class Saver:
-    """Writes checkpoints: after each epoch, every ten minutes, and when asked to stop.
+    """Writes checkpoints: after each epoch, every ten minutes, and after a signal.
 
-    All processes of a group take part, after the same step.
+    All processes of the group take part, after the same step.
     """
 
     def __init__(self, loop: Loop, folder: Path, request: Request) -> None:
@@ -152,7 +152,7 @@ class Saver:
         self.last = time.monotonic()
 
     def save(self, epoch: int, step: int = 0, accumulator: Accumulator | None = None) -> None:
-        """Write all there is."""
+        """Write a checkpoint."""
         tensors = self.loop.learner.state()
         if accumulator is not None:
             done = merge(self.group.all_gather(accumulator.tensors()))
@@ -163,7 +163,7 @@ class Saver:
         self.last = time.monotonic()
 
     def between(self, epoch: int, step: int, accumulator: Accumulator) -> None:
-        """After a step that is not the last of its epoch."""
+        """Write a checkpoint after a step that is not the last of its epoch, if one is due."""
         due = self.group.first and time.monotonic() - self.last > _SAVE_EVERY
         asked = self._asked(due)
         if asked:
@@ -171,16 +171,16 @@ class Saver:
             self._obey(asked, epoch, step)
 
     def after(self, epoch: int) -> None:
-        """After so many whole epochs."""
+        """Write a checkpoint after so many complete epochs."""
         self.save(epoch)
         self._obey(self._asked(), epoch)
 
     def _asked(self, due: bool = False) -> int:
-        """The signal that some process was given, 1 if the first wants to save, 0 if neither."""
+        """The signal that a process got, 1 if a checkpoint is due, otherwise 0."""
         return self.group.maximum(self.request.signal or int(due))
 
     def _obey(self, asked: int, epoch: int, step: int = 0) -> None:
-        """Stop here if that was asked for, now that it is saved."""
+        """End the training after a signal, now that the checkpoint is written."""
         if asked > 1:
             self.request.signal = asked
             self.request.obey(

@@ -1,4 +1,4 @@
-"""What is going to be trained, in one line."""
+"""Log messages about a training before it starts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DEEP = 50
 def log_training(
     network: Network, patches: PatchSet, machine: Machine, device: torch.device
 ) -> None:
-    """Say on standard error what a training will cost and where it runs."""
+    """Log the cost of a training, its device and its precision."""
     where = f"{device}, {pick_precision(machine.precision, device)}"
     if machine.devices > 1:
         where += f", {machine.devices} processes ({machine.strategy})"
@@ -46,7 +46,7 @@ def log_training(
 
 
 def log_class_balance(class_balance: ClassBalance, labels: np.ndarray, patches: PatchSet) -> None:
-    """Say on standard error how often rare classes are repeated, if they are.
+    """Log how often patches of rare classes are repeated, if they are.
 
     Args:
         labels: of the training side.
@@ -66,7 +66,7 @@ def log_class_balance(class_balance: ClassBalance, labels: np.ndarray, patches: 
 
 
 def log_shifts(augmentation: Augmentation, patches: PatchSet) -> None:
-    """Say on standard error that labels stay where patches are shifted, if they are."""
+    """Log that labels are kept where patches are shifted, if they are."""
     if label_of(augmentation, patches) == "image":
         return
     shifts = {

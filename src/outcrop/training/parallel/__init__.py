@@ -34,7 +34,7 @@ __all__ = [
 
 
 def make_process_group(network: Network, recipe: Recipe) -> AbstractContextManager[ProcessGroup]:
-    """The processes that train `network`, as `recipe.machine` describes them.
+    """The processes that train `network`, as described by `recipe.machine`.
 
     Raises:
         OutcropError: see `open_process_group`.
@@ -54,7 +54,7 @@ def make_process_group(network: Network, recipe: Recipe) -> AbstractContextManag
 
 
 def captures(machine: Machine, group: ProcessGroup) -> bool:
-    """Whether the steps of a network are recorded as CUDA graphs."""
+    """Whether training steps are recorded as CUDA graphs."""
     alone = group.world == machine.accumulate == 1
     return machine.capture == "auto" and alone and group.device.type == "cuda"
 
@@ -66,10 +66,10 @@ def make_learner(
     group: ProcessGroup,
     first: Mapping[str, Tensor] | None = None,
 ) -> Learner:
-    """What trains `network` in this process of a group.
+    """The learner of `network` in this process.
 
     Args:
-        first: by name, first weights that are not drawn.
+        first: initial weights by name; the others are drawn.
 
     Raises:
         OutcropError: a pipeline of more processes than the network has blocks.

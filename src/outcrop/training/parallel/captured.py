@@ -29,14 +29,14 @@ Play = Callable[[], None]
 
 
 class CapturedLearner(Learner):
-    """A learner that records a step once for each size of batch and plays it back.
+    """A learner that captures the training step as CUDA graphs, once for each batch size.
 
     With stochastic depth every step computes other blocks. The network is then cut into runs of a
-    few blocks, and each run is recorded once for each choice of its blocks, when that is first
-    drawn; a step plays the run's recordings one after the other. What is computed is what the
-    learner computes that records nothing.
+    few blocks. Each run is captured once for each choice of its blocks, when this choice is first
+    drawn, and a step replays the graphs of its runs one after the other. The results are those of
+    `Learner`.
 
-    On a CPU nothing is recorded, and the same is computed anew each time.
+    On a CPU nothing is captured: the same functions are called in every step.
     """
 
     def __init__(
@@ -54,12 +54,12 @@ class CapturedLearner(Learner):
         self._play_average: Play | None = None
 
     def set_learning_rate(self, rate: float) -> None:
-        """Let the next step go so far along the gradient."""
+        """Set the learning rate of the next step."""
         self.learning_rate = rate
         self.rate.fill_(rate)
 
     def step(self, step: Step, record: Record) -> None:
-        """One step of the optimiser; `record` must keep nothing of the tensors that it gets."""
+        """One step of the optimiser; the next step overwrites the tensors given to `record`."""
         (part,) = step.parts
         size = len(part.labels)
         if size not in self._recordings:
@@ -71,7 +71,7 @@ class CapturedLearner(Learner):
             self._update_average()
 
     def update(self, parameters: Sequence[Tensor]) -> None:
-        """Move parameters along their gradients, as the optimiser does."""
+        """Update parameters by their gradients, as the optimiser does."""
         recipe, state = self.recipe, self.optimiser.state
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if recipe.solver == "adamw":
@@ -107,7 +107,7 @@ class CapturedLearner(Learner):
         )
 
     def state_tensors(self) -> list[Tensor]:
-        """All that a step changes, but the average."""
+        """All tensors that a step changes, without the average."""
         states = self.optimiser.state.values()
         return [
             *self.module.parameters(),
@@ -126,7 +126,7 @@ class CapturedLearner(Learner):
         self.average.n_averaged += 1
 
     def _average(self) -> None:
-        """As `AveragedModel.update_parameters`, which asks the GPU how often it was called."""
+        """As `AveragedModel.update_parameters`, without reading its counter from the GPU."""
         assert self.average is not None
         pairs = [
             (mean.detach(), value.detach())
@@ -142,12 +142,11 @@ class CapturedLearner(Learner):
 
 
 def runs(survivals: Sequence[float]) -> list[slice]:
-    """Runs of blocks, of each of which some eight choices are likely.
+    """Cut blocks into runs, each with about eight likely choices of kept blocks.
 
-    Likely are two to the power of the entropy of which blocks are kept, in bits. Fewer and longer
-    runs would spare what passes between them, but have more choices, each recorded when it is first
-    drawn: by an estimate for ResNet-110 on an H100, eight runs in place of fourteen pay after some
-    20 000 steps.
+    The number of likely choices is two to the power of their entropy in bits. Longer runs pass
+    fewer tensors on but have more choices, and each is captured when it is first drawn: by an
+    estimate for ResNet-110 on an H100, eight runs instead of fourteen pay after 20 000 steps.
 
     >>> runs([1.0] * 9), len(runs([0.5] * 9))
     ([slice(0, 9, None)], 3)
@@ -161,7 +160,7 @@ def _entropy(chance: float) -> float:
 
 
 class Recorder:
-    """Turns what is done on a GPU into graphs; on a CPU, what is done stays as it is."""
+    """Captures callables as CUDA graphs; on a CPU it returns them unchanged."""
 
     def __init__(self, device: torch.device) -> None:
         self.on_gpu = device.type == "cuda"
@@ -169,18 +168,18 @@ class Recorder:
         self._pools: dict[int, Any] = {}
 
     def pool(self, number: int) -> Any:
-        """Memory for recordings of which none is needed while another is played."""
+        """A memory pool for graphs that are never needed at the same time."""
         if self.on_gpu and number not in self._pools:
             self._pools[number] = torch.cuda.graph_pool_handle()
         return self._pools.get(number)
 
     def record(self, work: Play, pool: Any) -> Play:
-        """What does `work` when called; on a GPU it is not done now."""
+        """A callable that replays `work`; on a GPU `work` is captured, not executed."""
         if not self.on_gpu:
             return work
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.stream(self._stream):
-            # Other threads may use the GPU meanwhile: one reads pictures.
+            # Another thread reads images and may use the GPU meanwhile.
             graph.capture_begin(pool, capture_error_mode="thread_local")
             try:
                 work()
@@ -190,7 +189,7 @@ class Recorder:
 
     @contextmanager
     def beside(self) -> Iterator[None]:
-        """A block on the stream that is recorded."""
+        """A block that runs on the stream of the captures."""
         if self._stream is None:
             yield
             return
@@ -203,11 +202,11 @@ class Recorder:
 
 @dataclass
 class Border:
-    """What passes from one run of blocks to the next.
+    """The tensors between two runs of blocks.
 
     Attributes:
-        values: activations and what shortcuts carry around them: leaves.
-        gradients: of the loss by them.
+        values: activations and inputs of open shortcuts, as leaves of autograd.
+        gradients: gradients of the loss by them.
     """
 
     values: tuple[Tensor, ...] = ()
@@ -215,7 +214,7 @@ class Border:
 
     @classmethod
     def like(cls, tensors: Sequence[Tensor]) -> Border:
-        """Room for tensors of the same form."""
+        """Memory for tensors of the same shapes."""
         return cls(
             tuple(torch.zeros_like(tensor).requires_grad_() for tensor in tensors),
             tuple(torch.zeros_like(tensor) for tensor in tensors),
@@ -224,13 +223,13 @@ class Border:
 
 @dataclass
 class Run:
-    """Consecutive blocks that are recorded together.
+    """Consecutive blocks that are captured together.
 
     Attributes:
-        blocks: which of the network's.
-        before, behind: what it takes and gives; nothing at the network's ends.
+        blocks: indices of the blocks in the network.
+        before, behind: input and output; empty at the ends of the network.
         recorded: forward and backward pass for each choice of its blocks.
-        held: what the forward pass gave, until the backward pass.
+        held: output of the forward pass, until the backward pass.
     """
 
     blocks: slice
@@ -241,7 +240,7 @@ class Run:
 
 
 class Recording:
-    """The step for one size of batch."""
+    """The captured training step for one batch size."""
 
     def __init__(self, learner: CapturedLearner, recorder: Recorder, part: Part) -> None:
         self._learner, self._recorder = learner, recorder
@@ -255,7 +254,7 @@ class Recording:
         self._logits = torch.zeros(len(part.labels), learner.classes, device=device)
         with recorder.beside(), self._unchanged():
             self._measure()
-            # What is compiled or loaded when it is first used cannot be recorded.
+            # Compile and load everything first: neither can be captured.
             for kept in (None, *([(False,) * len(self._chain)] if network.survival < 1 else [])):
                 for run in self._runs:
                     self._forward(run, kept)
@@ -263,7 +262,7 @@ class Recording:
                     self._backward(run, kept)
 
     def play(self, part: Part, kept: Kept | None) -> tuple[Tensor, Tensor]:
-        """Loss and logits of a step; the next step writes over them."""
+        """Loss and logits of a step; the next step overwrites them."""
         self._images.copy_(part.images)
         self._labels.copy_(part.labels)
         if self._weights is not None and part.weights is not None:
@@ -278,22 +277,21 @@ class Recording:
     def _recorded(self, number: int, run: Run, kept: Kept | None) -> tuple[Play, Play]:
         chosen = None if kept is None else tuple(kept[run.blocks])
         if chosen not in run.recorded:
-            # No two choices of a run are played at once, and no steps of two sizes: what they need
-            # between forward and backward pass shares its memory.
+            # Two choices of a run, or two batch sizes, are never replayed at once: they share the
+            # memory between forward and backward pass.
             pool = self._recorder.pool(number)
             forward, backward = (
                 partial(self._forward, run, kept),
                 partial(self._backward, run, kept),
             )
             run.recorded[chosen] = (
-                # The last run does all in its backward pass.
+                # The last run has its forward pass in the backward pass.
                 forward if run is self._runs[-1] else self._recorder.record(forward, pool),
                 self._recorder.record(backward, pool),
             )
         return run.recorded[chosen]
 
     def _forward(self, run: Run, kept: Kept | None) -> None:
-        # The last run does all of it in its backward pass.
         if run is self._runs[-1]:
             return
         run.held = self._through(run, kept)
@@ -333,20 +331,20 @@ class Recording:
             return run_blocks(self._chain[run.blocks], tensors, kept, module.segments)
 
     def _precision(self) -> torch.autocast | nullcontext[None]:
-        # What is cast is not kept for later: it would be another recording's memory.
+        # No cache of casts: a cached tensor would be in the memory of another graph.
         group = self._learner.group
         if not group.mixed:
             return nullcontext()
         return torch.autocast(group.device.type, torch.bfloat16, cache_enabled=False)
 
     def _measure(self) -> None:
-        """Make room for what passes between the runs."""
+        """Allocate the tensors between the runs."""
         for run, after in zip(self._runs, self._runs[1:], strict=False):
             run.behind = after.before = Border.like(self._through(run, None))
 
     @contextmanager
     def _unchanged(self) -> Iterator[None]:
-        """A block after which the network is as before."""
+        """A block after which weights and optimiser are as before."""
         tensors = self._learner.state_tensors()
         before = [tensor.detach().clone() for tensor in tensors]
         yield

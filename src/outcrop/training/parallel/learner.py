@@ -1,4 +1,4 @@
-"""A network that learns, alone or as one of several copies that share out each batch."""
+"""A network and its optimiser, alone or as one of several copies that share each batch."""
 
 from __future__ import annotations
 
@@ -61,18 +61,18 @@ def optimiser_of(recipe: Settled, module: nn.Module) -> torch.optim.Optimizer:
 
 
 class Learner:
-    """A network and its optimiser; in several processes (DDP), one of as many copies.
+    """A network and its optimiser; with several processes (DDP) one of several copies.
 
     Each process takes some parts of each batch. After a step the copies are the same: gradients
     are averaged over the processes, and the running statistics of batch normalisation are
     combined. Up to rounding, this is what one process computes that takes the same parts in turn.
 
     Attributes:
-        module: the network, or what this process holds of it.
-        evaluated: what is evaluated and kept: `module`, or its average.
-        parts: how many a batch is cut into.
-        rank, world: this process takes every `world`-th part from `rank` on.
-        learning_rate: of the next step.
+        module: the network, or the part of it in this process.
+        evaluated: the network that is evaluated and saved: `module`, or its average.
+        parts: number of parts of a batch.
+        rank, world: this process takes every `world`-th part, from part `rank` on.
+        learning_rate: learning rate of the next step.
     """
 
     def __init__(
@@ -103,15 +103,15 @@ class Learner:
             self.module.compile_blocks()
         self._join()
         self.optimiser = optimiser_of(recipe, self.module)
-        # A block that is dropped in the first step has no gradient, and the fused optimisers want
-        # their state for all parameters or none; zeros are what they would begin with.
+        # A block that is dropped in the first step has no gradient, and fused optimisers need
+        # their state for all parameters or none. They would start with zeros.
         for parameter in self.module.parameters():
             self.optimiser.state[parameter].update(self._first_state(parameter))
         self.stepper = cast("_FabricOptimizer", group.fabric.setup_optimizers(self.optimiser))
         self.learning_rate = recipe.learning_rate
 
     def plain(self) -> NetworkModule:
-        """The network with its first weights, whole and on the CPU."""
+        """The whole network with its initial weights, on the CPU."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
             module = build(self.network, self.bands, self.classes, self.patches.size)
@@ -120,18 +120,21 @@ class Learner:
 
     @property
     def residual(self) -> ResidualNetwork:
-        """The module, which is a residual network wherever this is asked for."""
+        """The module, which must be a residual network."""
         assert isinstance(self.module, ResidualNetwork)
         return self.module
 
     def check_parts(self, pictures: int) -> None:
-        """Refuse batches of so many training pictures that cannot be cut into all parts.
+        """Check that every batch can be cut into all parts.
+
+        Args:
+            pictures: number of training images.
 
         Raises:
-            OutcropError: a part would be empty, or be one patch for a multi-scale network.
+            OutcropError: a part would be empty, or one patch for a multi-scale network.
         """
         smallest = pictures // math.ceil(pictures / self.recipe.batch)
-        # Its last convolution gives one unit a patch, and one has no variance to normalise by.
+        # Its last layers have one unit per patch, and a single unit has no variance.
         needs_two = isinstance(self.network, MultiScaleNet)
         if smallest < self.parts * (2 if needs_two else 1):
             raise OutcropError(
@@ -141,7 +144,7 @@ class Learner:
             )
 
     def set_learning_rate(self, rate: float) -> None:
-        """Let the next step go so far along the gradient."""
+        """Set the learning rate of the next step."""
         self.learning_rate = rate
         for group in self.optimiser.param_groups:
             group["lr"] = rate
@@ -150,8 +153,8 @@ class Learner:
         """One step of the optimiser, with the parts of this process.
 
         Args:
-            step: what to learn from.
-            record: gets loss, logits and labels of each part.
+            step: the batch.
+            record: called with loss, logits and labels of each part.
         """
         self.optimiser.zero_grad(set_to_none=True)
         self._differentiate(step, record)
@@ -162,9 +165,9 @@ class Learner:
             self.average.update_parameters(self.module)
 
     def predict_proba(self, pictures: Pictures, normalisation: Normalisation) -> Tensor:
-        """float32 `M × classes` on the CPU, the same in all processes, which share the work.
+        """Probabilities, float32 `M × classes`, on the CPU, in all processes, which share the work.
 
-        In float32 whatever the recipe's precision, as the saved model will be used.
+        They are computed in float32, as by the saved model, whatever the precision of the recipe.
         """
         self.evaluated.eval()
         number = self.world * math.ceil(len(pictures) / _EVALUATION_BATCH / self.world)
@@ -187,20 +190,20 @@ class Learner:
         return together
 
     def state(self) -> dict[str, Tensor]:
-        """All that changes in training, by name; whole in the first process."""
+        """All tensors that training changes, by name; complete in the first process."""
         return self._whole(self._state())
 
     def restore(self, begun: Checkpoint) -> None:
-        """Go on from what `state` gave.
+        """Continue from the result of `state`.
 
         Raises:
-            RuntimeError, KeyError: it was of another network.
+            RuntimeError, KeyError: it belongs to another network.
         """
         self._load(self.module, begun.below("model"))
         if self.average is not None:
             self._load(self.average, begun.below("average"))
         for name, parameter in self.module.named_parameters():
-            # In place: the fused optimisers walk parameter and state by one stride.
+            # In place: fused optimisers use the memory layout of the parameter for its state.
             for key, tensor in self.optimiser.state[parameter].items():
                 with torch.no_grad():
                     tensor.copy_(begun.tensors[f"{key}.{name}"])
@@ -231,7 +234,7 @@ class Learner:
         return (each * weights).mean()
 
     def prepare(self, pictures: Pictures, normalisation: Normalisation) -> None:
-        """Let the network learn what it scales its input by, if it does, from the training side."""
+        """Learn the scale of the input from the training side, if the network has one."""
         starts = range(0, len(pictures), _EVALUATION_BATCH)
         wanted = [pictures.all[start : start + _EVALUATION_BATCH] for start in starts]
         for module in {id(one): one for one in (self.module, self.evaluated)}.values():
@@ -244,7 +247,7 @@ class Learner:
         if isinstance(self.module, MultiScaleNetwork):
             self.module.rng = generator(part.images.device, *part.seeds)
 
-    # What the other ways to share the work do differently.
+    # Overridden by the pipeline.
 
     _answers = True
 
@@ -253,23 +256,23 @@ class Learner:
         return self.group.rank, self.group.world, self.recipe.machine.accumulate * self.group.world
 
     def _hold(self, whole: NetworkModule) -> NetworkModule:
-        """What this process keeps of the network."""
+        """The part of the network in this process."""
         return whole
 
     def _moving_average(self) -> Callable[..., None]:
         return get_ema_multi_avg_fn(self.recipe.average)
 
     def _join(self) -> None:
-        """Let the copies work together."""
+        """Connect the copies of the network."""
         with warnings.catch_warnings():
-            # torch 2.13 has a new word for `broadcast_buffers`, which 2.11 does not know.
+            # torch 2.13 renames `broadcast_buffers`; 2.11 does not know the new name.
             warnings.simplefilter("ignore")
             self.forward = self.group.fabric.setup_module(self.module)
         if self.world > 1:
             self._statistics = RunningStatistics(self.module, self.group)
 
     def _first_state(self, parameter: Tensor) -> dict[str, Tensor]:
-        """What the optimiser keeps of a parameter, before the first step."""
+        """The state of the optimiser for a parameter before the first step."""
         if self.recipe.solver == "sgd":
             return {"momentum_buffer": torch.zeros_like(parameter)} if self.recipe.momentum else {}
         return {
@@ -286,7 +289,7 @@ class Learner:
                 self._seed(part)
                 logits = self.forward(part.images, step.kept)
                 loss = self.loss(logits, part.labels, part.weights)
-                # The mean over the processes of what each gives is then the sum over the parts.
+                # DDP averages over the processes; the result is the sum over the parts.
                 fabric.backward(loss * (part.share * self.world))
             record(loss, logits, part.labels)
 

@@ -1,4 +1,4 @@
-"""Consecutive runs of blocks, one in each process; the parts of a batch pass through them."""
+"""Consecutive blocks in each process; the parts of a batch pass through the processes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Shapes = Sequence[tuple[int, int, int]]
 
 
 class PipelineLearner(Learner):
-    """A learner that holds a run of the blocks.
+    """A learner that holds some consecutive blocks of the network.
 
-    The parts of a batch run_blocks one another through the processes, forward and backward in turn
-    (1F1B: Narayanan et al. 2019, PipeDream, doi:10.1145/3341301.3359646). Weights move after the
-    last part only, and batch normalisation sees part after part: what is computed is what one
-    process computes that takes the same parts.
+    The parts of a batch pass through the processes one after the other, forward and backward in
+    turn (1F1B: Narayanan et al. 2019, PipeDream, doi:10.1145/3341301.3359646). Weights are updated
+    after the last part, and batch normalisation sees each part by itself, so that the result is
+    that of one process with the same parts.
 
-    Every process draws all parts: the first needs their pictures, the last their labels.
+    Every process draws all parts: the first needs their images, the last their labels.
     """
 
     def _shares(self) -> tuple[int, int, int]:
@@ -69,19 +69,21 @@ class PipelineLearner(Learner):
         )
 
     def _between(self, shapes: Shapes) -> Tensor:
-        """The form of what passes between two stages; torch wants to know it beforehand."""
+        """A tensor of the shape and dtype that pass between two stages, as torch requires."""
         width = sum(int(np.prod(shape)) for shape in shapes)
         dtype = torch.bfloat16 if self.group.mixed else torch.float32
         rows = self._stage.rows
         return torch.empty(rows, width, dtype=dtype, device="meta", requires_grad=True)
 
     def _logits_of_part(self) -> Tensor:
-        """The form of what the last stage gives."""
+        """A tensor of the shape of the output of the last stage."""
         return torch.empty(self._stage.rows, self.classes, device="meta", requires_grad=True)
 
     def _room(self, parts: int, device: torch.device | str) -> Tensor:
-        """Where the pictures of so many parts go, each of as many rows, in the order of channels
-        that networks compute in: torch compares strides too."""
+        """Memory for the images of several parts with the same number of rows each.
+
+        In channels-last order, as the networks compute: torch compares strides too.
+        """
         return torch.empty(
             (parts * self._stage.rows, self.bands, *self.patches.size),
             memory_format=torch.channels_last,
@@ -110,7 +112,7 @@ class PipelineLearner(Learner):
         return loss * (len(labels) / self._whole_batch)
 
     def _logits(self, images: Tensor) -> Tensor:
-        """Those of the pictures in the last process, and zeros elsewhere."""
+        """The logits of images in the last process; zeros in the others."""
         rank, number = self.group.rank, len(images)
         given = images
         if rank:
@@ -132,11 +134,10 @@ class PipelineLearner(Learner):
 
 
 class Stage(nn.Module):
-    """A run of blocks, with the stem before the first block and the head behind the last.
+    """Consecutive blocks, with the stem before the first block and the head after the last.
 
-    What it takes and gives are pictures or logits at the network's ends. Between two stages it is
-    float32 or bfloat16, `N × features`: the activations, and what those shortcuts carry that are
-    open there, flattened.
+    The first stage takes images, the last gives logits. Between two stages, tensors are float32 or
+    bfloat16, `N × features`: the activations and the inputs of open shortcuts, flattened.
     """
 
     def __init__(self, network: ResidualNetwork, blocks: slice, given: Shapes) -> None:
@@ -147,25 +148,24 @@ class Stage(nn.Module):
         self.first, self.last = blocks.start == 0, blocks.stop == len(chain)
 
     def forward(self, given: Tensor, kept: Kept | None = None) -> Tensor:
-        """The stage's part of the network."""
+        """Compute the part of the network in this stage."""
         tensors = (self.network.stem(given),) if self.first else _unpack(given, self.given)
         tensors = run_blocks(self.chain, tensors, kept, self.segments)
         if not self.last:
             return _pack(tensors)
-        # There is no second path, which would see `given` as pictures.
         return self.network.linear(self.network.pooled(tensors[0]))
 
 
 class _PaddedStage(nn.Module):
-    """A stage in training: all parts come and go with the same number of rows.
+    """A stage in training that takes and gives parts with the same number of rows.
 
-    Parts differ by one picture, and torch's stages take tensors of one form only. What fills them
-    up is taken away again before anything is computed.
+    Parts differ by one image, and torch's stages take tensors of one shape only. Padding rows are
+    removed before the computation and added again after it.
 
     Attributes:
-        rows: of each part.
+        rows: number of rows of each part.
         kept: which blocks of the network are computed in this step.
-        sizes: pictures in each part of this step, in the order of the forward passes.
+        sizes: number of images in each part of this step, in the order of the forward passes.
     """
 
     def __init__(self, stage: Stage, rows: int, mixed: bool) -> None:
@@ -191,7 +191,7 @@ def boundary(network: ResidualNetwork, at: int, picture: tuple[int, int, int]) -
 
 
 def _pack(tensors: Sequence[Tensor]) -> Tensor:
-    # Channels last, as they lie in memory.
+    # Channels last, as in memory.
     return torch.cat([tensor.permute(0, 2, 3, 1).flatten(1) for tensor in tensors], dim=1)
 
 

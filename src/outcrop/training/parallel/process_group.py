@@ -1,4 +1,4 @@
-"""Several processes that train one network: how they start, agree and end."""
+"""The processes that train one network: start, communication and end."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 class ProcessGroup:
     """The processes that train one network together, seen from one of them.
 
-    One process alone is a group too; it has no process group and nothing to agree on.
+    A single process is a group of one, without communication.
 
     Attributes:
-        rank: the number of this process, from 0. The first one alone writes and speaks.
-        world: how many there are.
+        rank: number of this process, from 0. Only rank 0 writes files and logs.
+        world: number of processes.
         fabric: the strategy, precision and device of this process.
         mixed: whether forward and backward pass compute in bfloat16.
     """
@@ -37,21 +37,21 @@ class ProcessGroup:
     def __init__(self, fabric: Fabric, mixed: bool) -> None:
         self.fabric, self.mixed = fabric, mixed
         self.rank, self.world = fabric.global_rank, fabric.world_size
-        # What is agreed on are numbers of the CPU; no GPU has to be waited for.
+        # The processes exchange numbers on the CPU, so that none waits for a GPU.
         self._group = distributed.new_group(backend="gloo") if self.world > 1 else None
 
     @property
     def device(self) -> torch.device:
-        """Where this process computes."""
+        """The device of this process."""
         return self.fabric.device
 
     @property
     def first(self) -> bool:
-        """Whether this process writes and speaks."""
+        """Whether this is rank 0, which writes files and logs."""
         return self.rank == 0
 
     def maximum(self, number: int) -> int:
-        """The largest of the numbers that the processes bring."""
+        """The maximum of a number over the processes."""
         if self.world == 1:
             return number
         numbers = torch.tensor(number)
@@ -59,7 +59,7 @@ class ProcessGroup:
         return int(numbers)
 
     def all_gather(self, mine: Any) -> list[Any]:
-        """What each process brings, in all of them; tensors must be on the CPU."""
+        """The objects of all processes, by rank, in every process; tensors must be on the CPU."""
         if self.world == 1:
             return [mine]
         everyones = [None] * self.world
@@ -67,7 +67,7 @@ class ProcessGroup:
         return everyones
 
     def gather(self, mine: Any) -> list[Any]:
-        """What each process brings, in the first; elsewhere nothing."""
+        """The objects of all processes, by rank, in the first process; elsewhere an empty list."""
         if self.world == 1:
             return [mine]
         everyones = [None] * self.world if self.first else None
@@ -85,16 +85,16 @@ class ProcessGroup:
             )
 
     def close(self) -> None:
-        """Agree on nothing any more; threads that outlive this end badly when Python does."""
+        """End the communication: its threads must not outlive Python."""
         if self._group is not None:
             distributed.destroy_process_group(self._group)
             self._group = None
 
     @contextmanager
     def all_or_none(self) -> Iterator[None]:
-        """A block that all leave at once; if it fails somewhere, all end there.
+        """A block that all processes end together; an error in one of them ends all.
 
-        It holds nothing that needs the others. Of the processes that fail, the first says why.
+        The block must not communicate. The lowest rank that failed raises its error.
         """
         if self.world == 1:
             yield
@@ -143,21 +143,20 @@ class RunningStatistics:
 
 
 def exit_silently() -> None:
-    """End this process without a word: another one has said what there is to say.
+    """End this process without a message, because another process prints it.
 
-    With code 0: the launcher kills the others when one of them leaves with another.
+    The exit code is 0: the launcher kills all processes if one of them ends with another code.
     """
     raise SystemExit(0)
 
 
 def launch(machine: Machine) -> None:
-    """Start the other processes of `machine.devices` with the command line of this one.
+    """Start the other processes of `machine.devices` with the command line of this process.
 
-    For a command that does nothing but train. Where torchrun has started the processes, nothing
-    has to be done.
+    For commands that only train. If torchrun has started the processes, none is started.
 
     Raises:
-        OutcropError: this machine has not so many GPUs.
+        OutcropError: this machine has fewer GPUs.
     """
     if _started() > 1:
         threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -169,14 +168,14 @@ def launch(machine: Machine) -> None:
 def refuse_several(
     machine: Machine, what: str, remedy: str = "use `outcrop train` for more"
 ) -> None:
-    """Refuse to do in several processes what trains more than once.
+    """Raise an error if several processes would do what only one process can do.
 
     Args:
-        what: is done.
+        what: name of the task, for the error line.
         remedy: what to do instead.
 
     Raises:
-        OutcropError: several are wanted, or torchrun has started them.
+        OutcropError: several processes are requested, or torchrun has started them.
     """
     number = max(machine.devices, _started())
     if number > 1:
@@ -190,17 +189,18 @@ def refuse_several(
 def open_process_group(
     machine: Machine, strategy: Callable[[], Strategy]
 ) -> Iterator[ProcessGroup]:
-    """The group that this process belongs to.
+    """The process group of this process.
 
-    In all processes but the first, the block ends without a word when all were asked to stop.
+    If the training is interrupted, all processes but the first end without a message.
 
     Args:
-        machine: what to train on; where torchrun has started the processes, `devices` may be 1.
-        strategy: how several processes work together; not called for one.
+        machine: device, precision and number of processes. If torchrun has started the processes,
+            `devices` may be 1.
+        strategy: returns the strategy of Fabric; called for several processes only.
 
     Raises:
         OutcropError: no such device; fewer GPUs than processes; `machine.devices` processes are
-            wanted, and have not been started.
+            requested and were not started.
     """
     world = _started()
     if machine.devices not in (1, world):
@@ -231,7 +231,7 @@ def open_process_group(
 
 
 def _end_with_parent() -> None:
-    """Do not wait for ever for processes that were killed."""
+    """End this process when its parent process was killed."""
     parent = os.getppid()
     while os.getppid() == parent:
         time.sleep(1)
@@ -239,7 +239,7 @@ def _end_with_parent() -> None:
 
 
 def _started() -> int:
-    """How many processes torchrun or `launch` has started."""
+    """Number of processes that torchrun or `launch` has started."""
     return int(os.environ.get("WORLD_SIZE", 1)) if "LOCAL_RANK" in os.environ else 1
 
 
@@ -266,7 +266,7 @@ def _fabric(
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 
-    # It announces the precision that the user has just asked for.
+    # Fabric logs the precision, which the user has chosen.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     if world == 1:
         devices: Any = 1 if device.index is None else [device.index]
