@@ -1,4 +1,4 @@
-"""`ResidualClassifier`: the engine behind the interface of scikit-learn."""
+"""`ResidualClassifier`: residual networks with the interface of scikit-learn."""
 
 from __future__ import annotations
 
@@ -31,38 +31,38 @@ from outcrop.training.recipe import Augmentation, ClassBalance, Machine, Recipe
 class ResidualClassifier(ClassifierMixin, BaseEstimator):
     """A residual network as a scikit-learn classifier.
 
-    It trains on all it is given and sets nothing aside: cross-validation judges it. On patches
-    with positions, let it be judged by ground, with a splitter such as
-    `BlockSplit(block=2_000, patches=patches)` for `cv`.
+    It trains on all given patches, without a validation side; evaluate it by cross-validation. For
+    patches with positions use a spatial splitter such as `BlockSplit(block=2_000, patches=patches)`
+    as `cv`.
 
-    X is `N × bands × height × width` of any number type in any units; NaN and infinite pixels are
-    no data. Or it is `N × columns`, for a `Pipeline` with scalers of columns, and `shape` says
-    what a row is made of. Each band is normalised inside.
+    X is `N × bands × height × width` of any numeric dtype in any units; NaN and infinite pixels are
+    no data. Or X is `N × columns`, for a `Pipeline` with scalers of columns, and `shape` gives the
+    shape of a row. Each band is normalised inside.
 
-    Parameters that `ResidualNet` (depth to seen), `Recipe` (epochs to test_flip), `Augmentation`
-    (flip to label_of) and `Machine` (device to gpu_memory) have too mean the same here. X has no
-    positions, so that nothing can be cut anew, None for rotate, gain and jitter is off, and "auto"
-    for label_of is "image". Set rotate and jitter for pictures without an up, and label_of="pixel"
-    for patches cut around a labelled pixel.
-    Search in several processes, not threads: threads share one generator of first weights.
+    Parameters of `ResidualNet` (depth to seen), `Recipe` (epochs to test_flip), `Augmentation`
+    (flip to label_of) and `Machine` (device to gpu_memory) have the same meaning here. X has no
+    positions, so that images cannot be cut again, None for rotate, gain and jitter means off, and
+    "auto" for label_of means "image". Set rotate and jitter for images without a vertical, and
+    label_of="pixel" for patches around a labelled pixel.
+    Run searches in several processes, not threads, which share one generator of initial weights.
 
     Attributes:
         class_weight: weights of the classes in the loss, by label; "balanced": inversely
             proportional to the number of patches; None: 1 each. They are multiplied by
             `sample_weight`. To draw rare classes more often instead, set `class_balance`.
-        shape: bands, height and width of a row of a two-dimensional X. One may be -1, as for
-            `numpy.reshape`: (-1, 1, 1) takes each row for the bands of a single pixel.
-        random_state: seed of the first weights, of the order, of the augmentation and of the
-            dropped blocks: the same number gives the same classifier on the same machine.
-        folder: where the run is kept, a new folder for one fit, for `outcrop map`, `outcrop export`
-            and TensorBoard; None keeps none.
+        shape: bands, height and width of a row of a two-dimensional X. One may be -1, as in
+            `numpy.reshape`: (-1, 1, 1) treats each row as the bands of a single pixel.
+        random_state: random seed of initial weights, order, augmentation and stochastic depth. The
+            same number gives the same classifier on the same machine.
+        folder: new folder for the run of one fit, for `outcrop map`, `outcrop export` and
+            TensorBoard; None: the run is not kept.
         verbose: show progress on a terminal.
-        classes_: the labels, sorted.
+        classes_: labels, sorted.
         classifier_: the `Classifier`, to save, export or map with; its class names are the labels
             as text.
         loss_curve_: mean loss of the augmented training patches in each epoch, in nats.
-        shape_: bands, height and width of the patches it was trained on.
-        n_features_in_: how many numbers a patch has: bands · height · width.
+        shape_: bands, height and width of the training patches.
+        n_features_in_: number of values of a patch: bands · height · width.
 
     >>> X = np.random.default_rng(0).normal(size=(40, 1, 8, 8))
     >>> y = np.repeat(["forest", "water"], 20)
@@ -134,7 +134,7 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
 
         Raises:
             ValueError: X or y that cannot be used.
-            OutcropError: a setting that cannot; `folder` exists; the loss is no longer a number.
+            OutcropError: an invalid setting; `folder` exists; the loss is NaN or infinite.
         """
         rows, shape = _rows(X)
         rows, y = validate_data(self, rows, y, ensure_all_finite=False)
@@ -232,12 +232,12 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _plain(value: Any) -> Any:
-    """A number of NumPy, as searches draw them, as one that JSON can hold."""
+    """A NumPy number, as searches draw them, as a Python number for JSON."""
     return value.item() if isinstance(value, np.generic) else value
 
 
 def _rows(X: Any) -> tuple[Any, tuple[int, ...] | None]:
-    """X with one row for each patch, and the shape of the patches if X tells it."""
+    """X with one row for each patch, and the shape of a patch if X is four-dimensional."""
     if getattr(X, "ndim", None) != 4:
         return X, None
     X = np.asarray(X)

@@ -87,7 +87,7 @@ class Augmentation:
 
     @property
     def cuts_anew(self) -> bool:
-        """Whether pictures are cut from the source in the neighbourhood of their places."""
+        """Whether training images are cut again from their source."""
         return self.neighbourhood > 0 or self.slices > 0
 
 
@@ -162,11 +162,11 @@ class Machine:
 class Recipe:
     """Optimisation of a network.
 
-    Where it says None the network's own default is taken (`suited`). Residual networks are trained
-    as in He et al. 2015, section 4.2, with settings for the few thousand patches that labelled
-    sites give; the paper, on 50 000 pictures, has a batch of 128, a learning rate of 0.1 by the
-    "step" schedule, and a weight decay of 1e-4. The multi-scale network is trained as was best on
-    twelve labelled scenes (benchmarks/RESULTS.md).
+    None stands for the default of the network (`suited`). Residual networks are trained as in He et
+    al. 2015, section 4.2, with settings for the few thousand patches of labelled sites; the paper,
+    with 50 000 images, has a batch of 128, a learning rate of 0.1 with the "step" schedule, and a
+    weight decay of 1e-4. The defaults of the multi-scale network are those that were best on twelve
+    labelled scenes (benchmarks/RESULTS.md).
 
     Attributes:
         epochs: number of passes over the training patches. None: 30, multi-scale network 45.
@@ -271,10 +271,10 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Tuning:
-    """How much is spent on choosing a network and its settings, as classical models are tuned.
+    """Limits of the search for a network and its settings.
 
-    Variants are held against each other by folds inside the training side, and the given settings
-    stay unless a variant is better by 5 points of balanced accuracy.
+    Variants are compared by folds inside the training side. The given settings are kept unless a
+    variant is better by 5 points of balanced accuracy.
 
     Attributes:
         trials: number of variants of the network and its recipe that are compared; the first are
@@ -300,13 +300,13 @@ class Tuning:
 
     @property
     def tries(self) -> bool:
-        """Whether there is anything to choose from."""
+        """Whether there are variants to choose from."""
         return self.trials > 1
 
 
 @dataclass(frozen=True)
 class Settled(Recipe):
-    """A recipe in which nothing is left to the network (`suited`)."""
+    """A recipe without None: the result of `suited`."""
 
     epochs: int = 30
     batch: int = 32
@@ -337,7 +337,7 @@ _RATES = {"sgd": (0.05, 5e-4), "adamw": (2e-3, 0.05)}
 
 
 def suited(recipe: Recipe, network: Network) -> Settled:
-    """The recipe with what suits the network where it says None.
+    """The recipe with the defaults of the network for None.
 
     >>> from outcrop.models.architectures import ResidualNet
     >>> suited(Recipe(), MultiScaleNet()).epochs, suited(Recipe(epochs=3), ResidualNet()).batch
@@ -361,7 +361,7 @@ def suited(recipe: Recipe, network: Network) -> Settled:
     }
     chosen: dict[str, Any] = {item.name: getattr(recipe, item.name) for item in fields(recipe)}
     if multi_scale and recipe.machine.precision == "auto":
-        # Its matrices are too small to gain by bfloat16.
+        # Its matrices are too small for a gain by bfloat16.
         chosen["machine"] = replace(recipe.machine, precision="32-true")
     return Settled(**{k: fallback[k] if v is None else v for k, v in chosen.items()})
 
@@ -407,7 +407,7 @@ def as_now(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _one_cycle(done: float, up: float = 0.3, start: float = 1 / 25, end: float = 4e-6) -> float:
-    """The two half waves of torch's OneCycleLR, as a share of the highest rate."""
+    """The schedule of torch's OneCycleLR: two half cosines, relative to the maximum."""
     if done < up:
         return _half_wave(start, 1, done / up)
     return _half_wave(1, end, (done - up) / (1 - up))
@@ -418,22 +418,22 @@ def _half_wave(first: float, last: float, done: float) -> float:
 
 
 def _size(text: str) -> int | None:
-    """Bytes of a size such as "6GiB"; None if it is none."""
+    """Bytes of a size such as "6GiB"; None for other text."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMG]iB)", text.strip())
     bytes_ = int(float(found[1]) * _UNITS[found[2]]) if found else 0
     return bytes_ or None
 
 
 def check(settings: Any, what: str, *rules: tuple[str, bool, str]) -> None:
-    """Refuse settings out of their range.
+    """Check the range of settings.
 
     Args:
         settings: a dataclass.
-        what: it is.
-        rules: for each field its name, whether it is good, and what to take.
+        what: its name in the error message.
+        rules: for each field its name, whether its value is valid, and the valid range.
 
     Raises:
-        OutcropError: one is not.
+        OutcropError: an invalid value.
     """
     for name, good, range_ in rules:
         if not good:
