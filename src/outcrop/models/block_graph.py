@@ -1,4 +1,4 @@
-"""A residual network as one chain of blocks, which can be cut anywhere between two of them."""
+"""A residual network as a chain of blocks that can be cut between any two of them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from outcrop.models.residual import Kept, ResidualBlock, ResidualNetwork, Shortc
 
 @dataclass(frozen=True)
 class BlockNode:
-    """A block, and the shortcuts of higher levels that begin or end with it.
+    """A block with the outer shortcuts that begin or end at it.
 
     Attributes:
-        block: the block.
-        opens: the groups with a shortcut that begins at its input, the outermost first.
-        closes: how many of the open shortcuts end with it, the innermost first.
+        block: residual block.
+        opens: groups whose shortcut begins at the input of the block, the outermost first.
+        closes: number of open shortcuts that end at its output, the innermost first.
     """
 
     block: ResidualBlock
@@ -41,20 +41,19 @@ def run_blocks(
     kept: Kept | None = None,
     segments: Sequence[range] = (),
 ) -> tuple[Tensor, ...]:
-    """What a chain of blocks makes of its input.
+    """Compute consecutive blocks.
 
-    Together, stem, chain and head compute what the network does, bit by bit.
+    Stem, all blocks and head together give the same numbers as the network, bit by bit.
 
     Args:
-        chain: consecutive block_graph of one network.
-        tensors: the input of the first block, `N × channels × height × width`, and what the
-            shortcuts carry that are open before it, the outermost first.
-        kept: for each block of the network whether it is computed; None is all.
-        segments: indices of blocks that are computed anew together when gradients need what is in
-            them.
+        chain: consecutive nodes of one network.
+        tensors: input of the first block, `N × channels × height × width`, and the tensors of the
+            outer shortcuts that are open before it, the outermost first.
+        kept: for each block of the network whether it is computed; None: all.
+        segments: indices of blocks whose activations are recomputed together for the gradients.
 
     Returns:
-        The same of the last block's output.
+        The same tensors after the last block.
     """
     first, done = chain[0].block.index if chain else 0, 0
     for segment in segments:
@@ -69,8 +68,10 @@ def run_blocks(
 
 
 def keep_only(network: ResidualNetwork, blocks: slice) -> None:
-    """Take the weights out of all but some consecutive blocks, with the stem and the head where
-    these are the first and the last; all that is left keeps its name."""
+    """Remove the weights of all but some consecutive blocks.
+
+    The stem is kept with the first block, the head with the last. Names do not change.
+    """
     chain = block_graph(network)
     first, last, _ = blocks.indices(len(chain))
     kept = {id(module) for node in chain[blocks] for module in _modules(node)}
@@ -87,7 +88,7 @@ def keep_only(network: ResidualNetwork, blocks: slice) -> None:
 
 
 def divide(weights: Sequence[float], number: int) -> list[slice]:
-    """Runs of blocks that weigh as much as each other as nearly as can be, at least one block each.
+    """Cut blocks into runs of nearly equal total weight, with at least one block each.
 
     >>> divide([1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5], 2)
     [slice(0, 3, None), slice(3, 8, None)]

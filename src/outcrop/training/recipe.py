@@ -279,7 +279,7 @@ class Tuning:
     Attributes:
         trials: number of variants of the network and its recipe that are compared; the first are
             the given settings. 0 or 1: no tuning.
-        tuning_folds: number of folds of the training side, made of whole pieces of ground. After
+        tuning_folds: number of folds of the training side, made of whole spatial blocks. After
             each fold the better half of the variants is kept, without those that are 5 points
             behind the given settings.
 
