@@ -19,7 +19,7 @@ from benchmarks.depth import shrunk
 from benchmarks.machine import command, describe
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.factory import build
-from outcrop.models.residual import ResidualNetwork, keep
+from outcrop.models.residual import ResidualNetwork, draw_kept
 from outcrop.patches.collection import open_patches
 from outcrop.splits import TRAIN, delivered_split
 from outcrop.training.device import pick_device

@@ -218,7 +218,7 @@ def judge_applicability(
     """
     if not len(right):
         raise OutcropError(
-            "area of applicability", "no patches to judge on; take smaller blocks or buffer"
+            "area of applicability", "no patches to evaluate; take smaller blocks or buffer"
         )
     cells = 2 * outside.astype(np.int64) + right
     drawn = resampled_counts(cells, 4, groups, draws, seed).reshape(draws, 2, 2)

@@ -127,7 +127,7 @@ def reliability(
     0.433 +0.100
     """
     if not len(truth):
-        raise OutcropError("calibration", "no patches to judge on; take smaller blocks or buffer")
+        raise OutcropError("calibration", "no patches to evaluate; take smaller blocks or buffer")
     certain = probabilities.max(axis=1).astype(np.float64)
     right = (probabilities.argmax(axis=1) == truth).astype(np.int64)
     index = np.clip(np.ceil(certain * bins).astype(np.int64) - 1, 0, bins - 1)

@@ -121,7 +121,7 @@ def paired_gain(
     >>> paired_gain(truth, truth, np.array([0, 1, 1, 1]), None, 2).value
     0.25
     """
-    right = [np.asarray(said) == np.asarray(truth) for said in (one, other)]
+    right = [np.asarray(predicted) == np.asarray(truth) for predicted in (one, other)]
     counts = _counts(truth, right, groups, classes, draws, seed)
     everything = counts.sum(axis=2)
     # In cell 1 only the first model is right, in cell 2 only the other; cell 3 cancels out.
@@ -205,4 +205,4 @@ def _counts(
 
 def _refuse_nothing(patches: np.ndarray) -> None:
     if not len(patches):
-        raise OutcropError("scores", "no patches to judge on; take smaller blocks or buffer")
+        raise OutcropError("scores", "no patches to evaluate; take smaller blocks or buffer")

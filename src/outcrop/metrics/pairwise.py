@@ -85,7 +85,7 @@ class PairwiseTest:
 
 def pairwise_tests(
     truth: np.ndarray,
-    said: Mapping[str, np.ndarray],
+    predicted: Mapping[str, np.ndarray],
     groups: np.ndarray | None,
     classes: int,
     draws: int = 2000,
@@ -119,26 +119,26 @@ def pairwise_tests(
 
     Args:
         truth: int, `N`.
-        said: by model, int, `S × N`: predicted classes for each of its seeds; or `N` for one seed.
-            McNemar's test uses the first seed.
+        predicted: by model, int, `S × N`: classes predicted with each of its seeds; or `N` for one
+            seed. McNemar's test uses the first seed.
         groups: `N`, spatial block of each patch; None: patches are independent.
         classes: number of classes.
         draws: number of bootstrap samples.
         seed: random seed of the bootstrap.
 
     Returns:
-        One test for each pair, in the order of `said`.
+        One test for each pair, in the order of `predicted`.
 
     Raises:
         OutcropError: no patches.
     """
     if not len(truth):
-        raise OutcropError("scores", "no patches to judge on; take smaller blocks or buffer")
+        raise OutcropError("scores", "no patches to evaluate; take smaller blocks or buffer")
     truth = np.asarray(truth)
-    right = {name: np.atleast_2d(one) == truth for name, one in said.items()}
+    right = {name: np.atleast_2d(one) == truth for name, one in predicted.items()}
     ground = _ground(truth, groups, classes)
     balanced, overall = _measured(right, ground, draws, seed)
-    pairs = list(combinations(said, 2))
+    pairs = list(combinations(predicted, 2))
 
     def differences(measured: Mapping[str, _Measured], effective: float) -> list[Difference]:
         return _corrected(

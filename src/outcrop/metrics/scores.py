@@ -223,4 +223,4 @@ def _measures(confusion: np.ndarray) -> dict[str, np.ndarray]:
 
 def _refuse_nothing(truth: np.ndarray) -> None:
     if len(truth) == 0:
-        raise OutcropError("scores", "no patches to judge on; take smaller blocks or buffer")
+        raise OutcropError("scores", "no patches to evaluate; take smaller blocks or buffer")

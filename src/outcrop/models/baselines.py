@@ -283,8 +283,8 @@ class FittedBaseline:
 
     @property
     def importances(self) -> np.ndarray | None:
-        """Importances of the features, float64, `F`, non-negative: the mean decrease in impurity for
-        trees and forests, or `feature_importances_` of a user's estimator; None without."""
+        """Importances of features, float64, `F`, non-negative: mean decrease in impurity of trees and
+        forests, or `feature_importances_` of a user's estimator; None without."""
         found = getattr(self.estimator, "feature_importances_", None)
         if found is None or np.shape(found) != (self.width,):
             return None

@@ -162,7 +162,7 @@ class RadialSVM:
         kernel *= -self.gamma
         np.exp(kernel, out=kernel)
         classes = len(self.first) - 1
-        # What the support vectors of a class say against each of the others.
+        # The weighted kernel sums of a class against each of the others.
         against = []
         for k in range(classes):
             own = slice(self.first[k], self.first[k + 1])

@@ -47,8 +47,8 @@ def write_applicability(folder: Path, area: AreaOfApplicability) -> None:
     # One entry only: safetensors does not keep the order of several.
     numbers = {name: getattr(area, name) for name in (*_NUMBERS, "model")}
     numbers["version"] = _VERSION
-    told = json.dumps(sealed(numbers, checksum(tensors)))
-    write_tensors(folder / AREA, tensors, {_FORMAT: told})
+    entry = json.dumps(sealed(numbers, checksum(tensors)))
+    write_tensors(folder / AREA, tensors, {_FORMAT: entry})
 
 
 def has_applicability(folder: Path) -> bool:
@@ -80,9 +80,9 @@ def read_applicability(folder: str | Path) -> AreaOfApplicability:
         )
     with decoding(path, "an area of applicability", "train the run anew"):
         with safe_open(path, "pt") as file:
-            told = json.loads((file.metadata() or {})[_FORMAT])
+            entry = json.loads((file.metadata() or {})[_FORMAT])
             tensors = {name: file.get_tensor(name) for name in _TENSORS}
-        content = dict(unsealed(told, checksum(tensors)))
+        content = dict(unsealed(entry, checksum(tensors)))
         if content.pop("version") != _VERSION:
             raise ValueError("another version")
         model = str(content.pop("model", ""))
@@ -102,7 +102,7 @@ def _is_thinned(path: Path) -> bool:
     """Whether an older version wrote the file, which has no version entry."""
     try:
         with safe_open(path, "pt") as file:
-            told = json.loads((file.metadata() or {})[_FORMAT])
-        return "threshold" in told and "version" not in told
+            entry = json.loads((file.metadata() or {})[_FORMAT])
+        return "threshold" in entry and "version" not in entry
     except Exception:  # a damaged file: `read_applicability` says so
         return False

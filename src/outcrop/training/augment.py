@@ -74,15 +74,15 @@ def settled(augmentation: Augmentation, patches: PatchSet) -> Augmentation:
     shows what a shift costs on real scenes.
     """
     has_up = patches.positions is None or patches.from_volume
-    cuts_anew, said_of = augmentation.cuts_anew, label_of(augmentation, patches)
+    cuts_anew, belongs_to = augmentation.cuts_anew, label_of(augmentation, patches)
     usual: dict[str, Any] = {
-        "crop": 0 if cuts_anew or said_of == "pixel" else min(patches.size) // 8,
+        "crop": 0 if cuts_anew or belongs_to == "pixel" else min(patches.size) // 8,
         "rotate": not has_up,
         "gain": _GAIN_OF_NEIGHBOURS if has_up and cuts_anew else 0.0,
         "jitter": 0.0 if has_up else _JITTER_OF_SCENES,
     }
     open_ = {name: value for name, value in usual.items() if getattr(augmentation, name) is None}
-    return replace(augmentation, label_of=said_of, **open_)
+    return replace(augmentation, label_of=belongs_to, **open_)
 
 
 def draw(

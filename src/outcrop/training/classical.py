@@ -155,9 +155,9 @@ def read_classical(folder: str | Path, trusted: Sequence[str] = ()) -> Classical
         order = typed(tuple[int, ...] | None, content["order"], "order")
         if order is not None and sorted(order) != list(range(len(shared["bands"]))):
             raise ValueError("its order of bands is none")
-        told = typed(dict[str, Any], content["fitted"], "fitted")
+        fitted_as = typed(dict[str, Any], content["fitted"], "fitted")
         filling = np.array(typed(list[float], content["filling"], "filling"), dtype=np.float32)
-    fitted = FittedBaseline.from_description(folder, told, trusted)
+    fitted = FittedBaseline.from_description(folder, fitted_as, trusted)
     if len(filling) != fitted.width:
         raise OutcropError(
             folder / "model.json", "is damaged: features differ in number; train anew"

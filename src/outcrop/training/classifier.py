@@ -175,11 +175,11 @@ class Classifier:
             float32, `M × classes` and `M × channels`.
         """
         with exact_convolutions():
-            said = [
+            outputs = [
                 self.module.logits_and_features(view)
                 for view in views(self.normalisation(images), self.flip, self.label_of)
             ]
-        logits, features = zip(*said, strict=True)
+        logits, features = zip(*outputs, strict=True)
         likely = (mean_logits(logits) / self.temperature).softmax(dim=1)
         return likely, torch.stack(features).mean(dim=0)
 
@@ -243,14 +243,14 @@ def read_classifier(folder: str | Path, device: str = "auto") -> Classifier:
         if content["version"] != _VERSION:
             raise ValueError("another version")
         shared = from_description(content)
-        told = typed(dict[str, Any], content["network"], "network")
-        network = None if "factory" in told else network_of_json(told)
+        description = typed(dict[str, Any], content["network"], "network")
+        network = None if "factory" in description else network_of_json(description)
         flip = typed(bool, content.get("flip", False), "flip")
         normalisation = typed(Normalisation, content["normalisation"], "normalisation")
         if not len(shared["bands"]) == len(normalisation.mean) == len(normalisation.std):
             raise ValueError("bands and normalisation differ in number")
     if network is None:
-        network = network_of_json(told)
+        network = network_of_json(description)
     weights = folder / "model.safetensors"
     check_weights(weights, content.get("weights"))
     with torch.random.fork_rng(devices=[]):

@@ -232,8 +232,8 @@ def _tuned(
             first = first_weights(start_from, network or MultiScaleNet(), patches).tensors
     found = tune(patches, split, network, recipe, tuning, sources, first)
     tell(f"{'/'.join(folder.parts[-2:])}: {found.summary}")
-    told = found.to_json(tuning, given_json(network, recipe))
-    return found.variant.network, found.variant.recipe, told
+    entry = found.to_json(tuning, given_json(network, recipe))
+    return found.variant.network, found.variant.recipe, entry
 
 
 def default_network(patches: PatchSet) -> Network:
@@ -333,7 +333,7 @@ def _train(
     with group.all_or_none():
         if group.first:
             truth = patches.labels[validation.index]
-            said = held_out or Predictions(validation.index, truth, probabilities.numpy())
+            predictions = held_out or Predictions(validation.index, truth, probabilities.numpy())
             classifier = Classifier(
                 network,
                 module.to(device),
@@ -342,12 +342,16 @@ def _train(
                 normalisation,
                 patches.size,
                 recipe.test_flip,
-                temperature_that_holds(said.truth, said.probabilities, split.groups[said.index]),
+                temperature_that_holds(
+                    predictions.truth, predictions.probabilities, split.groups[predictions.index]
+                ),
                 label_of(recipe.augmentation, patches),
                 origin_of(patches, split.train),
             )
             identity = classifier.identity
-            named = said if said.cross_validated else replace(said, model=identity)
+            named = (
+                predictions if predictions.cross_validated else replace(predictions, model=identity)
+            )
             named.save(folder / "predictions.npz")
             area = learn_area(
                 classifier.features(training),

@@ -86,10 +86,12 @@ def fit_classical(
         trained_on=origin_of(patches, split.train),
     )
     truth = patches.labels[split.validation]
-    said = held_out or Predictions(
+    predictions = held_out or Predictions(
         split.validation, truth, model.of_features(unseen), model.identity
     )
-    temperature = temperature_that_holds(said.truth, said.probabilities, split.groups[said.index])
+    temperature = temperature_that_holds(
+        predictions.truth, predictions.probabilities, split.groups[predictions.index]
+    )
     seconds = time.perf_counter() - started
     area = learn_area(
         seen,
@@ -102,7 +104,7 @@ def fit_classical(
     with new_folder(folder) as temporary:
         write_json(temporary / "config.json", config | {"seconds": round(seconds, 3)})
         split.save(temporary / "split.json")
-        said.save(temporary / "predictions.npz")
+        predictions.save(temporary / "predictions.npz")
         write_applicability(temporary, replace(area, model=model.identity))
         replace(model, temperature=temperature).save(temporary)
     return read_run(folder)

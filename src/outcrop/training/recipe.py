@@ -13,11 +13,11 @@ from outcrop.models.architectures import MultiScaleNet, Network
 from outcrop.typed import typed
 
 LabelOf = Literal["pixel", "image"]
-"""What a patch's label is said of: the pixel at row `height // 2` and column `width // 2`, or the
-whole image."""
+"""What the label of a patch belongs to: the pixel at row `height // 2` and column `width // 2`, or
+the whole image."""
 
 ClassBalance = Literal["none", "sqrt", "full"]
-"""How often an epoch draws the patches of each class; see `Recipe`."""
+"""Sampling of classes in an epoch; see `Recipe`."""
 
 
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}

@@ -66,12 +66,12 @@ def learn_rendering(
     for part in (slice(start, start + step) for start in range(0, n, step)):
         found = _fit(patches[part], windows[part])
         for name in set(flips[part]) - {"none"}:
-            said = flips[part] == name
-            turned = _fit(unflip(patches[part][said], name), windows[part][said])
-            better = turned[2].min(axis=1) > found[2][said].min(axis=1)
+            flipped = flips[part] == name
+            turned = _fit(unflip(patches[part][flipped], name), windows[part][flipped])
+            better = turned[2].min(axis=1) > found[2][flipped].min(axis=1)
             for one, other in zip(found, turned, strict=True):
-                one[np.flatnonzero(said)[better]] = other[better]
-            flips[part][np.flatnonzero(said)[~better]] = "none"
+                one[np.flatnonzero(flipped)[better]] = other[better]
+            flips[part][np.flatnonzero(flipped)[~better]] = "none"
         gain[part], offset[part], likeness[part] = found
     rendering = Rendering(gain.astype(np.float32), offset.astype(np.float32), flips)
     return rendering, likeness.min(axis=1)

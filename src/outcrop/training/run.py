@@ -131,10 +131,10 @@ class Run:
         if isinstance(self.model, ClassicalModel):
             return self.model.fitted.settings
         recipe = self.config["recipe"]
-        said = {"epochs": recipe["epochs"], "learning rate": recipe["learning_rate"]}
+        settings = {"epochs": recipe["epochs"], "learning rate": recipe["learning_rate"]}
         if not self.tuning:
-            return said
-        return said | {"tuned": self.tuning["chosen"], "network": self.model.title}
+            return settings
+        return settings | {"tuned": self.tuning["chosen"], "network": self.model.title}
 
     @cached_property
     def scores(self) -> Scores:
@@ -268,8 +268,8 @@ def read_run(
     )
     run.check_made(folder / "predictions.npz", run.predictions.model)
     validation = read_split(folder / "split.json").validation
-    said = run.predictions
-    if not (said.cross_validated or np.array_equal(said.index, validation)):
+    predictions = run.predictions
+    if not (predictions.cross_validated or np.array_equal(predictions.index, validation)):
         raise OutcropError(
             folder / "predictions.npz", "is of another split than this run; put the right one back"
         )

@@ -281,9 +281,9 @@ def search(
         parts: parts of the first variant, which are evaluated with it.
     """
     every = [*variants, *parts]
-    said: dict[int, list[np.ndarray]] = {k: [] for k in range(len(every))}
+    predicted: dict[int, list[np.ndarray]] = {k: [] for k in range(len(every))}
     its_parts = range(len(variants), len(every))
-    left, scores = list(range(len(variants))), dict.fromkeys(said, math.nan)
+    left, scores = list(range(len(variants))), dict.fromkeys(predicted, math.nan)
     for fold, number in enumerate(rounds(len(variants), len(truth))):
         if fold:
             near = [k for k in left[1:] if scores[k] > scores[0] - BEHIND]
@@ -291,19 +291,20 @@ def search(
             if len(left) == 1 and not parts:
                 break
         for k in left:
-            judged = [k, *its_parts] if k == 0 else [k]
+            evaluated = [k, *its_parts] if k == 0 else [k]
             answers = np.atleast_2d(judge(every[k], fold))
-            for one, classes in zip(judged, answers, strict=True):
-                said[one].append(classes)
+            for one, classes in zip(evaluated, answers, strict=True):
+                predicted[one].append(classes)
                 known = np.concatenate(truth[: fold + 1])
-                scores[one] = _balanced(known, np.concatenate(said[one]))
+                scores[one] = _balanced(known, np.concatenate(predicted[one]))
             done(Trial(every[k].name, fold + 1, scores[k]))
     best_one = max([*left, *its_parts], key=lambda k: scores[k])
     chosen = best_one if scores[best_one] >= scores[0] + MARGIN else 0
-    told = tuple(
-        Trial(variant.name, len(said[k]), round(scores[k], 4)) for k, variant in enumerate(every)
+    trials = tuple(
+        Trial(variant.name, len(predicted[k]), round(scores[k], 4))
+        for k, variant in enumerate(every)
     )
-    return every[chosen], told
+    return every[chosen], trials
 
 
 def tune(
@@ -343,7 +344,7 @@ def tune(
     def judge(variant: Variant, fold: int) -> np.ndarray:
         inner = _inside(split, train, *folds[fold])
         its_parts = parts if variant is variants[0] else ()
-        return _said(patches, inner, variant, its_parts, sources, first)
+        return _predicted(patches, inner, variant, its_parts, sources, first)
 
     with follow("tuning", sum(rounds(len(variants), len(folds)))) as advance:
         found, trials = search(
@@ -370,7 +371,7 @@ def _inside(split: Split, train: np.ndarray, seen: np.ndarray, held: np.ndarray)
     return replace(split, sides=sides)
 
 
-def _said(
+def _predicted(
     patches: PatchSet,
     split: Split,
     variant: Variant,
@@ -432,6 +433,6 @@ def _shortened(recipe: Settled, patches: int) -> Settled:
     )
 
 
-def _balanced(truth: np.ndarray, said: np.ndarray) -> float:
+def _balanced(truth: np.ndarray, predicted: np.ndarray) -> float:
     """Balanced accuracy over the classes that are held out; 0 to 1."""
-    return float(np.mean([np.mean(said[truth == one] == one) for one in np.unique(truth)]))
+    return float(np.mean([np.mean(predicted[truth == one] == one) for one in np.unique(truth)]))

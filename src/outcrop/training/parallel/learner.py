@@ -173,20 +173,20 @@ class Learner:
         number = self.world * math.ceil(len(pictures) / _EVALUATION_BATCH / self.world)
         wanted = [pictures.all[piece] for piece in pieces(len(pictures), number)]
         mine = wanted[self.rank :: self.world]
-        said_of = label_of(self.recipe.augmentation, pictures.patches)
+        centre = label_of(self.recipe.augmentation, pictures.patches)
         with torch.no_grad():
             found = torch.cat(
                 [
                     averaged_probabilities(
-                        self._logits, normalisation(images), self.recipe.test_flip, said_of
+                        self._logits, normalisation(images), self.recipe.test_flip, centre
                     )
                     for images, _ in pictures.batches(mine)
                 ]
             ).cpu()
-        everyones = self.group.all_gather((np.concatenate(mine), found) if self._answers else None)
+        gathered = self.group.all_gather((np.concatenate(mine), found) if self._answers else None)
         together = torch.empty(len(pictures), self.classes)
-        for index, its_found in filter(None, everyones):
-            together[index] = its_found
+        for index, part in filter(None, gathered):
+            together[index] = part
         return together
 
     def state(self) -> dict[str, Tensor]:

@@ -62,17 +62,17 @@ class ProcessGroup:
         """The objects of all processes, by rank, in every process; tensors must be on the CPU."""
         if self.world == 1:
             return [mine]
-        everyones = [None] * self.world
-        distributed.all_gather_object(everyones, mine, group=self._group)
-        return everyones
+        gathered = [None] * self.world
+        distributed.all_gather_object(gathered, mine, group=self._group)
+        return gathered
 
     def gather(self, mine: Any) -> list[Any]:
         """The objects of all processes, by rank, in the first process; elsewhere an empty list."""
         if self.world == 1:
             return [mine]
-        everyones = [None] * self.world if self.first else None
-        distributed.gather_object(mine, everyones, group=self._group)
-        return everyones or []
+        gathered = [None] * self.world if self.first else None
+        distributed.gather_object(mine, gathered, group=self._group)
+        return gathered or []
 
     def all_reduce(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over the processes; all lie on the device, float32."""
