@@ -24,7 +24,7 @@ def quick(monkeypatch):
 
 
 def textured(seed, n=150, size=8):
-    """Three classes that differ in texture more than in colour, on 15 pieces of ground."""
+    """Three classes that differ more in texture than in colour, in 15 spatial blocks."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % 3
     groups = rng.integers(0, 15, n)
@@ -155,7 +155,7 @@ def test_one_class_is_refused():
     grounds=st.integers(1, 12),
 )
 @settings(max_examples=60, deadline=None)
-def test_folds_keep_ground_together(seed, n, classes, grounds):
+def test_folds_keep_groups_whole(seed, n, classes, grounds):
     rng = np.random.default_rng(seed)
     groups = rng.integers(0, grounds, n)
     labels = (groups + (rng.random(n) < 0.3)) % classes
@@ -186,7 +186,7 @@ def log_loss(probabilities, truth):
 
 
 @pytest.mark.parametrize("name", ["maximum likelihood", "SVM"])
-def test_temperature_makes_probabilities_honest(monkeypatch, name):
+def test_the_temperature_calibrates_probabilities(monkeypatch, name):
     rng = np.random.default_rng(4)
     labels = rng.integers(0, 3, 800)
     pixels = labels[:, None] + 0.5 * rng.standard_t(2, (800, 4))  # more outliers than a Gaussian
@@ -199,7 +199,7 @@ def test_temperature_makes_probabilities_honest(monkeypatch, name):
     assert log_loss(tempered, labels[new]) < 0.95 * log_loss(plain, labels[new])
 
 
-def test_no_mistakes_among_few_is_no_certainty():
+def test_few_patches_without_errors_give_no_certainty():
     scores = 50.0 * np.eye(3)[np.arange(30) % 3]
     temperature = baselines._temperature(scores, np.arange(30) % 3)
     confidence = 1 / (1 + 2 * np.exp(-50 / temperature))

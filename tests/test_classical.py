@@ -1,4 +1,4 @@
-"""Classical models as runs: kept, read, evaluated, compared, put into ensembles and mapped."""
+"""Classical models as runs: written, read, evaluated, compared, in ensembles and maps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TREE, SVM = BY_TITLE["decision tree, centre pixel"], BY_TITLE["SVM, patch statis
 
 @pytest.fixture(scope="module", autouse=True)
 def _untuned():
-    """Tuning has tests of its own, and takes most of the time; so do forests of 200 trees."""
+    """Without tuning and with small forests, to save time; tuning has its own tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(baselines._RECIPES, "random forest", SMALL_FOREST)
         patch.setattr(baselines, "ground_folds", lambda *_: [])
@@ -48,7 +48,7 @@ def tree(tmp_path_factory):
 
 
 @pytest.mark.parametrize("baseline", BASELINES, ids=BY_TITLE)
-def test_a_run_says_the_same_when_it_is_read_again(tmp_path, baseline):
+def test_a_run_predicts_the_same_when_it_is_read_again(tmp_path, baseline):
     made = fit_classical(PATCHES, SPLIT, tmp_path / "run", baseline)
     read = read_run(tmp_path / "run")
     images = PATCHES.take(np.arange(20))
@@ -68,7 +68,7 @@ def test_a_run_says_the_same_when_it_is_read_again(tmp_path, baseline):
     }  # fmt: skip
 
 
-def test_a_run_that_is_there_is_kept_or_refused(tree):
+def test_an_existing_run_is_returned_or_refused(tree):
     again = fit_classical(PATCHES, SPLIT, tree.folder, TREE, seed=3, resume=True)
     assert again.model.identity == tree.model.identity
     with pytest.raises(OutcropError, match=r"classical\.seed was 3, is 4"):
@@ -77,7 +77,7 @@ def test_a_run_that_is_there_is_kept_or_refused(tree):
         fit_classical(PATCHES, SPLIT, tree.folder, TREE)
 
 
-def test_a_network_is_wanted_where_only_that_will_do(tree):
+def test_a_classical_run_is_refused_where_a_network_is_needed(tree):
     with pytest.raises(
         OutcropError, match="is a run of decision tree, centre pixel, and a network"
     ):
@@ -125,7 +125,7 @@ def scene(tmp_path):
 
 
 def around(scene_path, size):
-    """The patch of every pixel as `cut` gives it, and which pixels have data."""
+    """The patch of every pixel, as `cut` gives it, and which pixels have data."""
     with rasterio.open(scene_path) as dataset:
         pixels = dataset.read().astype("float32")
     pixels[pixels == 0] = np.nan
@@ -138,7 +138,7 @@ def around(scene_path, size):
 
 @pytest.mark.parametrize("size", [5, 8])
 @pytest.mark.parametrize("baseline", BASELINES, ids=BY_TITLE)
-def test_a_map_says_what_patches_say(tmp_path, scene, baseline, size):
+def test_a_map_has_the_classes_of_the_patches(tmp_path, scene, baseline, size):
     inner = PATCHES.take(np.arange(len(PATCHES)))[:, :, :size, :size]
     patches = PatchSet(inner, PATCHES.labels, PATCHES.classes, PATCHES.bands)
     split = replace(SPLIT, fingerprint=patches.fingerprint)
@@ -195,7 +195,7 @@ def test_pixels_of_no_data_count_as_the_mean(tmp_path, baseline):
 
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("baseline", BASELINES, ids=BY_TITLE)
-def test_the_exported_module_says_what_the_model_says(tmp_path, baseline, classes):
+def test_the_exported_module_predicts_the_same(tmp_path, baseline, classes):
     few = np.flatnonzero(PATCHES.labels < classes)
     patches = PatchSet(PATCHES.take(few), PATCHES.labels[few], CLASSES, PATCHES.bands)
     split = Split(SPLIT.sides[few], np.arange(len(few)), patches.fingerprint)
@@ -207,7 +207,7 @@ def test_the_exported_module_says_what_the_model_says(tmp_path, baseline, classe
     np.testing.assert_allclose(found, model.predict_proba(images), atol=2e-5)
 
 
-def test_maximum_likelihood_on_many_features_sees_their_principal_components(tmp_path):
+def test_maximum_likelihood_on_many_features_uses_principal_components(tmp_path):
     images = np.repeat(PATCHES.take(np.arange(len(PATCHES))), 9, axis=1)
     bands = tuple(f"band {number}" for number in range(18))
     patches = PatchSet(images, PATCHES.labels, CLASSES, bands)
@@ -238,7 +238,7 @@ def test_the_description_is_plain_json(tree):
     assert isinstance(tree.model, ClassicalModel)
 
 
-def test_the_area_of_trust_weights_features_by_importance_and_takes_the_folds(tmp_path):
+def test_the_area_of_applicability_weights_features_by_importance_and_uses_the_folds(tmp_path):
     n = len(PATCHES)
     sides = (np.arange(n) % 3 != np.arange(3)[:, None]).astype(np.int8) ^ 1
     folds = Folds(tuple(Split(one, np.arange(n), PATCHES.fingerprint) for one in sides))

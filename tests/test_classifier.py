@@ -18,7 +18,7 @@ from outcrop.training.recipe import Machine
 from outcrop.training.run import Run, read_run
 from tests.tiny import CLASSES, DEVICE, NETWORK, PATCHES, RECIPE, SPLIT
 
-# What a CPU and a GPU say differs by the order of their sums.
+# CPU and GPU differ by the order of their sums.
 ACROSS = 1e-6 if DEVICE == "cpu" else 1e-5
 
 
@@ -27,7 +27,7 @@ def with_folder(run: Run, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_saved_classifier_says_the_same(run: Run, tmp_path: Path) -> None:
+def test_a_saved_classifier_predicts_the_same(run: Run, tmp_path: Path) -> None:
     again = read_classifier(with_folder(run, tmp_path), device="cpu")
     assert again.classes == CLASSES
     assert (again.network, again.size) == (NETWORK, (8, 8))
@@ -40,9 +40,7 @@ def test_saved_classifier_says_the_same(run: Run, tmp_path: Path) -> None:
     assert again.predict_proba(images[:0]).shape == (0, 3)
 
 
-def test_what_a_label_is_of_is_kept_and_is_the_image_in_models_of_before(
-    run: Run, tmp_path: Path
-) -> None:
+def test_label_of_is_stored_and_is_image_in_older_models(run: Run, tmp_path: Path) -> None:
     replace(run.classifier, label_of="pixel").save(tmp_path)
     assert read_classifier(tmp_path, "cpu").label_of == "pixel"
     path = tmp_path / "model.json"
@@ -56,9 +54,7 @@ def test_what_a_label_is_of_is_kept_and_is_the_image_in_models_of_before(
     assert read_classifier(tmp_path, "cpu").label_of == "image"
 
 
-def test_what_was_fitted_on_the_validation_side_is_applied_and_kept(
-    run: Run, tmp_path: Path
-) -> None:
+def test_temperature_and_area_are_applied_and_stored(run: Run, tmp_path: Path) -> None:
     said = run.predictions
     temperature = fit_temperature(said.truth, said.probabilities)
     assert run.classifier.temperature == temperature != 1
@@ -71,7 +67,7 @@ def test_what_was_fitted_on_the_validation_side_is_applied_and_kept(
     )
     folder = with_folder(run, tmp_path)
     assert read_classifier(folder).temperature == temperature
-    # A model of before temperatures says what its network says.
+    # Models of versions without a temperature give the probabilities of the network.
     told = json.loads((folder / "model.json").read_text())
     del told["temperature"]
     write_json(folder / "model.json", told)
@@ -81,7 +77,7 @@ def test_what_was_fitted_on_the_validation_side_is_applied_and_kept(
 
 
 @pytest.mark.parametrize("temperature", [0, -1, float("nan"), float("inf"), "hot", None])
-def test_temperatures_that_are_none_are_refused(run: Run, tmp_path: Path, temperature) -> None:
+def test_invalid_temperatures_are_refused(run: Run, tmp_path: Path, temperature) -> None:
     folder = with_folder(run, tmp_path)
     told = json.loads((folder / "model.json").read_text()) | {"temperature": temperature}
     write_json(folder / "model.json", told)
@@ -91,7 +87,7 @@ def test_temperatures_that_are_none_are_refused(run: Run, tmp_path: Path, temper
 
 @pytest.mark.parametrize("order", ["original", "pre-activation"])
 @pytest.mark.parametrize("flip", [False, True])
-def test_features_are_what_the_linear_layer_sees(run: Run, order, flip) -> None:
+def test_features_are_the_input_of_the_linear_layer(run: Run, order, flip) -> None:
     network = replace(NETWORK, order=order)
     normal = run.classifier.normalisation
     module = build(network, 2, 3).eval()

@@ -1,4 +1,4 @@
-"""What a device computes with, and what is left behind."""
+"""Settings of devices in training and prediction, and their restoration."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def before(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> t
     return request.param
 
 
-def test_settings_are_as_before_however_the_block_ends(before: tuple) -> None:
+def test_settings_are_restored_however_the_block_ends(before: tuple) -> None:
     with exact_convolutions():
         with exact_convolutions():
             assert settings() == EXACT
@@ -79,7 +79,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> set:
     return found
 
 
-def test_training_and_judging_are_exact(before: tuple, seen: set, tmp_path: Path) -> None:
+def test_training_and_evaluation_are_exact(before: tuple, seen: set, tmp_path: Path) -> None:
     machine = Machine(device=DEVICE, compile="never")
     trained(tmp_path / "run", epochs=1, machine=machine)
     assert seen == {EXACT}

@@ -1,4 +1,4 @@
-"""`ResidualClassifier` is a classifier of scikit-learn's, and behind it is the engine."""
+"""`ResidualClassifier`: the interface of scikit-learn for `train`."""
 
 import copy
 import io
@@ -54,8 +54,9 @@ def fitted() -> ResidualClassifier:
     return clone(SMALL).fit(X, Y)
 
 
-# A patch of weight 2 is once in a batch, and a patch that is there twice is in two: order, dropped
-# blocks and batch normalisation differ. The loss itself is tested below.
+# A patch of weight 2 is in one batch, and a repeated patch may be in two: order, dropped blocks and
+# batch normalisation differ. The weights themselves are tested below, and the loss in
+# test_training_from_python.py.
 BATCHES = {
     "check_sample_weight_equivalence_on_dense_data": "batches differ",
     "check_sample_weight_equivalence_on_sparse_data": "batches differ",
@@ -66,7 +67,7 @@ BATCHES = {
     [clone(SMALL).set_params(epochs=5, learning_rate=0.1, shape=(-1, 1, 1), precision="32-true")],
     expected_failed_checks=lambda estimator: BATCHES,
 )
-def test_it_is_a_classifier_as_scikit_learn_wants_it(estimator, check):
+def test_it_passes_the_checks_of_scikit_learn(estimator, check):
     check(estimator)
 
 
@@ -94,7 +95,7 @@ def test_the_same_number_gives_the_same_classifier_and_another_another(fitted):
     np.testing.assert_array_equal(*drawn)
 
 
-def test_it_is_the_engine_that_trains(fitted, tmp_path):
+def test_fit_is_the_function_train(fitted, tmp_path):
     patches = PatchSet(X, np.unique(Y, return_inverse=True)[1], ("f", "r", "w"), ("1", "2"))
     split = Split(np.zeros(60, np.int8), np.arange(60), patches.fingerprint)
     recipe = Recipe(epochs=8, batch=8, machine=Machine(device=DEVICE))
@@ -103,7 +104,7 @@ def test_it_is_the_engine_that_trains(fitted, tmp_path):
     assert [epoch.train.loss for epoch in trained.metrics] == fitted.loss_curve_
 
 
-def test_rows_are_patches_of_the_shape_that_is_told(fitted):
+def test_rows_are_patches_of_the_given_shape(fitted):
     rows = X.reshape(60, -1)
     chances = clone(ROWS).fit(rows, Y).predict_proba(rows)
     np.testing.assert_array_equal(chances, fitted.predict_proba(X))
@@ -172,7 +173,7 @@ def test_a_run_without_a_validation_side_has_no_scores_and_says_so(tmp_path, cap
     assert "has no validation side" in capfd.readouterr().err
 
 
-def test_nothing_is_left_and_nothing_is_said(tmp_path, monkeypatch):
+def test_no_files_and_no_output_remain(tmp_path, monkeypatch):
     terminal = Console(file=io.StringIO(), force_terminal=True)
     monkeypatch.setattr(progress, "console", terminal)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -196,7 +197,7 @@ def test_a_search_over_depth_and_learning_rate_finds_the_rate_that_learns():
     assert search.score(X, Y) > 0.9
 
 
-def test_cross_validation_by_ground():
+def test_spatial_cross_validation():
     column, row = np.arange(60) % 10, np.arange(60) // 10
     patches = ground(1000.0 * column, 1000.0 * row, np.arange(60), np.arange(60) % 2)
     patches = replace(patches, images=X, bands=("1", "2"))
@@ -265,7 +266,7 @@ def test_patches_of_another_shape_are_refused(fitted):
         fitted.predict(X[:, :1])
 
 
-def test_settings_that_cannot_be_used_are_told_in_fit():
+def test_invalid_settings_are_reported_in_fit():
     with pytest.raises(OutcropError, match="depth 9 is not 6n"):
         clone(SMALL).set_params(depth=9).fit(X, Y)
     with pytest.raises(OutcropError, match="schedule is linear; take cosine"):

@@ -36,7 +36,7 @@ RECIPE = replace(tiny.RECIPE, epochs=2, machine=Machine(device="cpu", precision=
     ],
     ids=lambda error: str(error)[:20],
 )
-def test_full_memory_in_training_says_what_to_change(
+def test_an_error_of_full_memory_names_the_remedies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def full(*_: object) -> None:
@@ -51,7 +51,7 @@ def test_full_memory_in_training_says_what_to_change(
     )
 
 
-def test_other_errors_in_training_stay_as_they_are() -> None:
+def test_other_errors_are_not_changed() -> None:
     with (
         pytest.raises(RuntimeError, match="shapes cannot be multiplied"),
         full_memory_explained(NETWORK, RECIPE, (8, 8), CPU),
@@ -59,7 +59,7 @@ def test_other_errors_in_training_stay_as_they_are() -> None:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
 
-def test_remedies_are_those_not_used_yet() -> None:
+def test_remedies_are_settings_that_are_not_used_yet() -> None:
     used = Machine(precision="bf16-mixed", recompute=2, accumulate=2, gpu_memory="2GiB")
     recipe = replace(RECIPE, batch=512, machine=used)
     assert remedies(NETWORK, recipe, (150, 150), GPU) == (
@@ -70,7 +70,7 @@ def test_remedies_are_those_not_used_yet() -> None:
 
 
 @pytest.mark.parametrize(("depth", "around"), [(20, (1, 2, 3)), (110, (1, 2, 4, 6)), (602, (12,))])
-def test_the_segment_that_is_advised_is_about_the_best(depth: int, around: tuple) -> None:
+def test_the_recommended_segment_is_nearly_the_best(depth: int, around: tuple) -> None:
     network = ResidualNet(depth)
     advice = remedies(network, RECIPE, (32, 32), CPU)
     segment = int(advice.partition("--recompute ")[2].partition(",")[0])
@@ -80,8 +80,8 @@ def test_the_segment_that_is_advised_is_about_the_best(depth: int, around: tuple
     assert kept <= 1.05 * min(others)
 
 
-def test_memory_that_is_really_full() -> None:
-    """With an address space too small for the batch."""
+def test_memory_that_is_actually_full() -> None:
+    """The address space is too small for the batch."""
     code = """
 import resource, torch
 from outcrop.errors import OutcropError
@@ -109,7 +109,7 @@ except OutcropError as error:
 
 @pytest.fixture
 def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list:
-    """Two GPUs of 8 GiB with 1 and 5 GiB free, and what is asked of them."""
+    """Two GPUs of 8 GiB with 1 and 5 GiB free; calls that set a limit are recorded."""
     asked: list = []
     free = {0: 1 << 30, 1: 5 << 30}
     for name, answer in {
@@ -156,7 +156,7 @@ def test_a_cap_is_a_share_of_the_gpu(two_gpus: list) -> None:
 # Before training
 
 
-def test_a_training_says_what_it_is_going_to_do(
+def test_a_training_logs_its_cost_and_device(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     network = replace(NETWORK, survival=0.5)

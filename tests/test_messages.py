@@ -1,4 +1,4 @@
-"""What a training says of itself before it begins."""
+"""Log messages of a training before it starts."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from outcrop.training.recipe import Machine
         (ResidualNet(depth=56), False),
     ],
 )
-def test_very_deep_networks_are_told_how_to_begin(
+def test_very_deep_networks_get_a_hint(
     network: ResidualNet, hinted: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     patches = PatchSet(
@@ -32,7 +32,7 @@ def test_very_deep_networks_are_told_how_to_begin(
     assert ("--zero-init" in told) == hinted
 
 
-def test_repeats_of_rare_classes_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_repeats_of_rare_classes_are_logged(capsys: pytest.CaptureFixture[str]) -> None:
     labels = np.repeat([0, 1, 2], [60, 3, 30])
     patches = PatchSet(np.zeros((93, 1, 8, 8)), labels, ("sea", "rock", "sand"), ("red",))
     training = labels[labels != 2]  # sand is on the other side alone

@@ -1,4 +1,4 @@
-"""Convolutions of few channels: their kernels give what torch's convolutions give."""
+"""Convolutions of few channels: their kernels give the results of torch."""
 
 from __future__ import annotations
 

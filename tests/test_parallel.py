@@ -23,8 +23,8 @@ from outcrop.training.run import Run, read_run
 from tests.command_line import ALONE, argv
 from tests.tiny import PATCHES, SPLIT, assert_same, weights
 
-# All that makes several processes difficult: dropped blocks, shortcuts over the cut of a pipeline,
-# an average of weights, and parts of 7 and 8 patches.
+# Everything that is difficult with several processes: dropped blocks, shortcuts over the cut of a
+# pipeline, an average of weights, and parts of 7 and 8 patches.
 NETWORK = ResidualNet(depth=8, width=4, levels=3, survival=0.5, shortcut="projection")
 RECIPE = Recipe(
     epochs=8,
@@ -33,7 +33,7 @@ RECIPE = Recipe(
     augmentation=Augmentation(noise=0.1),
     machine=Machine(device="cpu", precision="32-true", accumulate=2),
 )
-# Rates so small that rounding, which AdamW makes much of, leaves the weights alike.
+# A learning rate so small that AdamW, which amplifies rounding, keeps the weights alike.
 ADAMW = replace(RECIPE, solver="adamw", learning_rate=1e-5, epochs=2, class_balance="full")
 TRAIN = (
     "train {0}/patches.zarr --split {0}/split.json --output {0}/{1} --depth 8 --width 4 --levels 3 "
@@ -104,7 +104,7 @@ def together(folder: Path) -> Together:
 def stopped_training(folder: Path) -> tuple[int, str]:
     """SIGTERM to the first of two processes, after a checkpoint: exit code and standard error."""
     command = TRAIN.format(folder, "stopped") + "--strategy pipeline --devices 2"
-    # torch then compares what passes between stages with what was promised; 2.11 always does.
+    # torch then checks the shapes of the tensors between stages; 2.11 always does.
     strict = ALONE | {"TORCH_DISTRIBUTED_DEBUG": "DETAIL"}
     with subprocess.Popen(
         argv(command), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=strict
@@ -191,14 +191,14 @@ def test_an_error_is_printed_once(folder: Path, together: Together) -> None:
         (Machine(device="cpu", accumulate=8), "14 patches cannot go through in 8 parts"),
     ],
 )
-def test_what_cannot_be_leaves_nothing(tmp_path: Path, machine: Machine, message: str) -> None:
+def test_impossible_settings_write_nothing(tmp_path: Path, machine: Machine, message: str) -> None:
     with pytest.raises(OutcropError, match=message):
         train(PATCHES, SPLIT, tmp_path / "run", MultiScaleNet(), replace(RECIPE, machine=machine))
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps", "cuda:1"])
-def test_no_process_is_started_for_devices_that_are_not_there(
+def test_no_process_starts_for_missing_devices(
     device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)

@@ -1,4 +1,4 @@
-"""Networks and estimators of users: trained, read again, compared and mapped like others."""
+"""User networks and estimators: training, reading, comparison and maps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RECIPE = Recipe(epochs=2, batch=16, machine=Machine(device="cpu"))
 
 
 def small(bands: int, classes: int) -> nn.Module:
-    """A network that is not ours."""
+    """A user network."""
     return nn.Sequential(
         nn.Conv2d(bands, 6, 3),
         nn.ReLU(),
@@ -40,7 +40,7 @@ def small(bands: int, classes: int) -> nn.Module:
 
 
 def lazy(bands: int, classes: int) -> nn.Module:
-    """Without a linear layer of known size until it has seen a patch."""
+    """A user network with a lazy linear layer."""
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(classes))
 
 
@@ -139,7 +139,7 @@ class OfNaN(nn.Module):
     ],
     ids=lambda value: getattr(value, "__name__", "case"),
 )
-def test_modules_that_will_not_do_are_refused_in_one_line(network, words, tmp_path):
+def test_unsuitable_modules_are_refused_in_one_line(network, words, tmp_path):
     with pytest.raises(OutcropError, match=words):
         train(PATCHES, SPLIT, tmp_path / "run", network, RECIPE)
     assert not (tmp_path / "run").exists() or isinstance(network, OfNaN)

@@ -283,8 +283,10 @@ class FittedBaseline:
 
     @property
     def importances(self) -> np.ndarray | None:
-        """Importances of features, float64, `F`, non-negative: mean decrease in impurity of trees and
-        forests, or `feature_importances_` of a user's estimator; None without."""
+        """Importances of the features, float64, `F`, non-negative; None without.
+
+        Mean decrease in impurity of trees, or `feature_importances_` of a user's estimator.
+        """
         found = getattr(self.estimator, "feature_importances_", None)
         if found is None or np.shape(found) != (self.width,):
             return None
