@@ -25,8 +25,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from benchmarks.machine import describe
-from outcrop.accuracy.areas import Estimate, by_map_class
-from outcrop.accuracy.clusters import by_piece
+from outcrop.accuracy.areas import Estimate, by_map_class, by_piece
 from outcrop.metrics.gaps import leak_gap
 from outcrop.metrics.intervals import Interval
 from outcrop.metrics.scores import score

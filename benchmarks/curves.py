@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from benchmarks import plain_runs
 from benchmarks.tabulate import HERE, lines_of
 from outcrop.files import new_file
-from outcrop.workflow.results import read_results
+from outcrop.workflow.published import read_results
 
 INTO = HERE.parent / "docs" / "curves.png"
 _OURS, _PLAIN, _COLUMNS = "#1f6f8b", "#b5651d", 3

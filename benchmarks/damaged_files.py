@@ -451,7 +451,7 @@ def _half_a_run(base: Path) -> None:
 
 def _half_a_map(base: Path) -> None:
     from outcrop.cli import main as outcrop
-    from outcrop.mapping.partial import Partial
+    from outcrop.mapping.engine import Partial
 
     Partial.remove = lambda self: os._exit(0)  # type: ignore[method-assign]
     outcrop(["map", "run", "coast/coast-1.tif", "--step", "4", "--device", "cpu", "-o", "half.tif"])

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from benchmarks.machine import command, describe
 from outcrop.models.architectures import ResidualNet
-from outcrop.models.residual import ResidualBlock, ResidualNetwork, beneath
+from outcrop.models.residual import ResidualBlock, ResidualNetwork, crop_to_output
 from outcrop.patches.collection import open_patches
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits import TRAIN, delivered_split
@@ -273,7 +273,7 @@ class Masked:
         else:
             residual = residual * block.survival
         source = activated if block.projects else x
-        return block._join(residual + block.shortcut(beneath(block, source)), outer)
+        return block._join(residual + block.shortcut(crop_to_output(block, source)), outer)
 
 
 def run(

@@ -18,7 +18,7 @@ from benchmarks import (
     throughput,
 )
 from outcrop.files import new_file
-from outcrop.workflow.results import COLUMNS, Result, notes, read_results, tabulate
+from outcrop.workflow.published import COLUMNS, Result, notes, read_results, tabulate
 
 HERE = Path(__file__).parent
 PLAIN = (

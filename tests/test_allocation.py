@@ -90,7 +90,7 @@ def test_an_error_that_all_pixels_cannot_have_is_refused():
     def plan_of(n):
         return SamplePlan(("a", "b"), few, allocate(few, n, "proportional"), np.array([0.7, 0.9]))
 
-    with pytest.raises(OutcropError, match="cannot be had of 500 pixels"):
+    with pytest.raises(OutcropError, match="cannot be reached with 500 pixels"):
         smallest_plan(plan_of, 0.001, 10, 500)
 
 
@@ -105,7 +105,7 @@ def test_a_simple_sample_is_as_sure_as_drawing_it_shows():
 
 
 def test_refusals_name_the_class_and_the_remedy():
-    with pytest.raises(OutcropError, match=r"too small for 4 classes.*take 200 or more"):
+    with pytest.raises(OutcropError, match=r"too small for 4 classes.*use 200 or more"):
         allocate(PIXELS, 150)
     with pytest.raises(OutcropError, match="more than the 7 pixels"):
         allocate(np.array([3, 4]), 8, "equal")

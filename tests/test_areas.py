@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import sparse
 
-from outcrop.accuracy.areas import Estimate, MapAccuracy, by_map_class, by_stratum
-from outcrop.accuracy.clusters import by_piece
+from outcrop.accuracy.areas import Estimate, MapAccuracy, by_map_class, by_piece, by_stratum
 
 OLOFSSON = np.array([[66, 0, 5, 4], [0, 55, 8, 12], [1, 0, 153, 11], [2, 1, 9, 313]])
 PIXELS = np.array([200_000, 150_000, 3_200_000, 6_450_000])

@@ -1,4 +1,4 @@
-"""A class map held against points, polygons and rasters of what is there."""
+"""Assessment of class maps with points, polygons and rasters of true classes."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_from_sample_to_assessment(ground, tmp_path, design):
     pixels = np.bincount(mapped.ravel())[1:]
     np.testing.assert_array_equal(found.pixels, pixels)
     assert found.accuracy.to_json() == by_map_class(counts, pixels).to_json()
-    assert (found.basis, found.pieces, found.told) == (design, 400, True)
+    assert (found.basis, found.pieces, found.design_known) == (design, 400, True)
     assert found.whole == pytest.approx(pixels.sum() * 0.01)
     right = (mapped == truth)[mapped > 0].mean()
     assert abs(found.accuracy.overall.value - right) < 3 * found.accuracy.overall.error
@@ -114,8 +114,8 @@ def test_points_of_any_origin_are_taken_as_strata_and_it_is_said(ground, tmp_pat
     found, simple = (assess(folder / "map.tif", path, design=d) for d in (None, "simple"))
     assert (found.basis, simple.basis) == ("stratified", "simple")
     assert found.accuracy.to_json() == simple.accuracy.to_json()
-    assert any("does not tell how its points were chosen" in note for note in found.notes)
-    assert not any("does not tell" in note for note in simple.notes)
+    assert any("the file has no sampling design of its points" in note for note in found.notes)
+    assert not any("no sampling design" in note for note in simple.notes)
     assert "post-stratified" in simple.estimator
     assert "Olofsson" in found.estimator
 
@@ -159,11 +159,11 @@ def test_strata_that_are_gone_from_the_file_are_missed(ground, tmp_path):
     frame = gpd.read_file(tmp_path / "points.gpkg")
     frame[frame.stratum != "rock"].to_file(tmp_path / "fewer.gpkg")
     tagged(tmp_path / "better.tif", np.where(mapped > 0, truth, 0), NAMES)
-    with pytest.raises(OutcropError, match="put back the points"):
+    with pytest.raises(OutcropError, match="restore the points"):
         assess(tmp_path / "better.tif", tmp_path / "fewer.gpkg")
     found = assess(folder / "map.tif", tmp_path / "fewer.gpkg")
     assert np.isnan(found.accuracy.overall.value)
-    assert any("no point lies in 'rock'" in note for note in found.notes)
+    assert any("no point is in 'rock'" in note for note in found.notes)
 
 
 def test_what_cannot_be_compared_is_counted_and_told(ground, tmp_path):
@@ -186,7 +186,7 @@ def test_what_cannot_be_compared_is_counted_and_told(ground, tmp_path):
     }
     assert found.counts.sum() == 49
     assert found.classes == (*NAMES, "ice")
-    assert "the map has no 'ice': 3 points of it count as wrong" in found.notes
+    assert "the map has no 'ice': its 3 points count as wrong" in found.notes
     assert found.counts[:, 3].sum() == 3
     assert found.accuracy.producers[3].value == 0
 
@@ -292,7 +292,7 @@ def test_a_raster_with_gaps_stands_for_the_rest(ground, tmp_path, monkeypatch):
     np.testing.assert_array_equal(found.counts, counts)
     expected = by_map_class(counts, found.pixels)
     assert found.accuracy.overall.value == pytest.approx(expected.overall.value)
-    assert any("knows 50.0% of the map" in note for note in found.notes)
+    assert any("covers 50.0% of the map" in note for note in found.notes)
 
 
 def test_a_map_in_degrees_has_areas_and_blocks_in_metres(ground, tmp_path):
@@ -322,7 +322,7 @@ def test_points_on_the_ground_of_training_patches_are_counted(tmp_path):
     path = points(tmp_path / "p.gpkg", rows, columns, ["rice", "water"] * 3 + ["rice"])
     found = assess(tmp_path / "map.tif", path, patches=patches)
     assert found.trained_on == 3
-    assert any(note.startswith("3 of 7 points lie within a patch") for note in found.notes)
+    assert any(note.startswith("3 of 7 points are inside patches") for note in found.notes)
     degrees = gpd.read_file(path).to_crs(4326)
     degrees.to_file(tmp_path / "degrees.gpkg")
     tagged(tmp_path / "other.tif", np.ones((120, 100)), ["rice", "water"])
@@ -382,24 +382,24 @@ def test_the_command(ground, tmp_path, capfd, monkeypatch):
     [
         ("map.tif gone.gpkg", ["gone.gpkg", "no such file"]),
         ("gone.tif points.gpkg", ["gone.tif", "no such file"]),
-        ("plain.tif points.gpkg", ["plain.tif", "no class map"]),
+        ("plain.tif points.gpkg", ["plain.tif", "is not a class map"]),
         ("map.tif notes.gpkg", ["notes.gpkg", "neither a vector file nor a raster"]),
         ("map.tif notes.tif", ["notes.tif", "neither a vector file nor a raster"]),
         ("map.tif points.gpkg --column kind", ["'kind'", "--column", "class"]),
         ("map.tif no-column.gpkg", ["no-column.gpkg", "'class'", "--column", "kind"]),
         ("map.tif unfilled.gpkg", ["unfilled.gpkg", "no class in column 'class' yet"]),
-        ("map.tif strange.gpkg", ["strange.gpkg", "names no class of the map", "Rice", "rice"]),
+        ("map.tif strange.gpkg", ["strange.gpkg", "has no class of the map", "Rice", "rice"]),
         ("map.tif far.gpkg", ["far.gpkg", "no point on a pixel with a class"]),
-        ("map.tif mixed.gpkg", ["mixed.gpkg", "points alone or polygons alone"]),
+        ("map.tif mixed.gpkg", ["mixed.gpkg", "only points or only polygons"]),
         ("map.tif lines.gpkg", ["lines.gpkg", "lines only"]),
         ("map.tif strata.gpkg", ["strata.gpkg", "stratum_pixels"]),
-        ("map.tif half-strata.gpkg", ["half-strata.gpkg", "stratum of 1 points"]),
+        ("map.tif half-strata.gpkg", ["half-strata.gpkg", "1 points without stratum"]),
         ("map.tif points.gpkg --block 100", ["--block", "points"]),
         ("map.tif fields.gpkg --design simple", ["--design", "polygons"]),
         ("map.tif fields.gpkg --block 0", ["--block", "above 0"]),
         ("map.tif truth.tif --design simple", ["--design", "a raster"]),
         ("map.tif truth.tif --column class", ["--column", "a raster"]),
-        ("map.tif plain.tif", ["plain.tif", "names no class of the map"]),
+        ("map.tif plain.tif", ["plain.tif", "has no class of the map"]),
         ("map.tif fractions.tif", ["fractions.tif", "whole numbers"]),
         ("map.tif sampled.gpkg --design simple", ["--design", "stratified sample"]),
         ("map.tif points.gpkg -o points.gpkg", ["points.gpkg", "exists already"]),
@@ -474,7 +474,7 @@ def test_the_values_of_a_raster_are_named_as_for_patches(ground, tmp_path, capfd
     page = tmp_path / "page.html"
     command = f"report {folder}/map.tif --truth {tmp_path}/truth.tif -o {page}"
     assert run(command) == 2
-    assert "names no class of the map" in capfd.readouterr().err
+    assert "has no class of the map" in capfd.readouterr().err
     assert run(f"{command} --classes {names}") == 0
     assert page.exists()
 
@@ -501,7 +501,7 @@ def test_features_that_hold_no_reference_are_counted_and_a_layer_is_chosen(groun
     spoilt = pd.concat([spoilt, line, frame.iloc[:1].set_geometry([None])])
     spoilt["class"] = spoilt["class"].map(lambda name: f" {name} ", na_action="ignore")
     spoilt.to_file(path, layer="spoilt", mode="a")
-    with pytest.raises(OutcropError, match="holds the layers 'reference', 'spoilt'"):
+    with pytest.raises(OutcropError, match="has the layers 'reference', 'spoilt'"):
         assess(folder / "map.tif", path)
     found = assess(folder / "map.tif", path, layer="spoilt")
     np.testing.assert_array_equal(found.counts, wanted.counts)

@@ -39,7 +39,7 @@ def page(folder):
 
 def test_the_page_says_what_was_found(folder, page):
     found, _ = read_audit(folder)
-    assert "Not to be trusted yet" in page.text
+    assert "scores cannot be trusted yet" in page.text
     for finding in found.findings:
         assert finding.title in page.text
         said = re.sub(r" ([;,.])", r"\1", re.sub(r"\s+", " ", page.text))
@@ -76,7 +76,7 @@ def test_an_audit_that_found_nothing_critical_says_so(tmp_path):
     found = audit(patches)
     write_audit(found, patches, tmp_path / "audit")
     page = Page(write_report(tmp_path / "audit").read_text(encoding="utf-8"))
-    assert found.failed == ("Not to be trusted yet" in page.text)
+    assert found.failed == ("scores cannot be trusted yet" in page.text)
     assert "positions not known" in page.text
     assert not any(tag == "svg" for tag, _ in page.elements)
 

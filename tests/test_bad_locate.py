@@ -98,7 +98,7 @@ ROWS = {
     # patches
     "patches missing": (LOCATE.replace("p.npz", "none.npz"), "none.npz", "no such file"),
     "patches no collection": (LOCATE.replace("p.npz", "notes.txt"), "notes.txt", "collection"),
-    "patches cut off": (LOCATE.replace("p.npz", "cut-off.npz"), "cut-off.npz", "not a whole npz"),
+    "patches cut off": (LOCATE.replace("p.npz", "cut-off.npz"), "cut-off.npz", "a complete npz"),
     "patches flat": (LOCATE.replace("p.npz", "flat.npz"), "all 8", "flat"),
     "patches all NaN": (LOCATE.replace("p.npz", "nan.npz"), "all 8", "miss most pixels"),
     "patches none": (LOCATE.replace("p.npz", "empty.npz"), "empty.npz", "nothing in them"),

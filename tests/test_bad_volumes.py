@@ -85,7 +85,7 @@ ROWS = {
     "volume of two axes": (LABELS.replace("cube.npy", "flat.npy"), "flat.npy", "2 axes"),
     "volume all NaN": (LABELS.replace("cube.npy", "nan.npy"), "classes.npy", "for no data"),
     "scene and volume": (LABELS.replace("cube.npy", "cube.npy scene.tif"), "scene.tif",
-        "others are volumes"),
+        "other sources are volumes"),
     "labels missing": (LABELS.replace("classes.npy", "none.npy"), "none.npy", "no such file"),
     "labels no volume": (LABELS.replace("classes.npy", "notes.txt"), "notes.txt", "no volume"),
     "labels of another shape": (LABELS.replace("classes", "small"), "small.npy", "11 × 20 × 26",

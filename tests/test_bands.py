@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from outcrop.errors import OutcropError
 from outcrop.mapping.scene import map_scene
 from outcrop.patches.patchset import PatchSet
-from outcrop.sources.bands import chosen, group_of, identities, match
-from outcrop.sources.mosaic import lay_together
+from outcrop.sources.bands import identities, match, name_without_band, select_bands
+from outcrop.sources.mosaic import mosaic_scenes
 from outcrop.sources.opening import open_scene, open_scenes
 from outcrop.sources.scene import Reading
 from outcrop.workflow.evaluate import evaluate
@@ -40,7 +40,7 @@ def read(path):
 
 
 @given(st.permutations(NAMES), st.integers(1, len(NAMES)))
-def test_the_same_names_in_another_order_are_put_in_order(have, count):
+def test_equal_names_in_another_order_are_reordered(have, count):
     want = NAMES[:count]
     found = match(have, want)
     assert found is not None
@@ -49,7 +49,7 @@ def test_the_same_names_in_another_order_are_put_in_order(have, count):
 
 
 @given(st.permutations(SENTINEL), st.permutations(SENTINEL))
-def test_tile_date_and_resolution_identify_no_band(one, other):
+def test_tile_date_and_resolution_do_not_identify_bands(one, other):
     have = [f"T33UUU_20170216T102101_{band}_10m" for band in one]
     want = [f"T32TQM_20220701T100559_{band}" for band in other]
     found = match(have, want)
@@ -70,7 +70,7 @@ def test_tile_date_and_resolution_identify_no_band(one, other):
         (["ndvi", "slope"], ["ndvi", "elevation"]),
     ],
 )
-def test_other_bands_are_not_matched(have, want):
+def test_different_bands_are_not_matched(have, want):
     assert match(have, want) is None
 
 
@@ -84,14 +84,14 @@ def test_other_bands_are_not_matched(have, want):
         (["band 1", "band 2", "band 3"], ["band 3", "band 2", "band 1"], (2, 1, 0)),
     ],
 )
-def test_where_nothing_identifies_bands_their_number_decides_and_it_is_said(have, want, order):
+def test_unidentified_bands_are_matched_by_number_with_a_note(have, want, order):
     found = match(have, want)
     assert found is not None
     assert found.order == order
     assert found.assumed
 
 
-def test_spellings_of_one_band():
+def test_spellings_of_one_band_are_equal():
     groups = [
         ["T26EMU_20190414T110751_B02_10m", "2018-10-13, Sentinel-2B L1C, B02", "L8_B2", "b2"],
         ["LC08_L2SP_023032_20210622_20210629_02_T1_SR_B4", "sr_b4"],
@@ -103,22 +103,22 @@ def test_spellings_of_one_band():
     assert len({identities([names[0]])[0] for names in groups}) == len(groups)
 
 
-def test_what_a_name_says_besides_its_band_tells_dates_apart():
+def test_names_without_band_distinguish_dates():
     one, other = ("T33UUU_20170216T102101_{}_10m", "T33UUU_20170226T102101_{}_20m")
-    assert group_of(one.format("B02")) == group_of(one.format("B8A"))
-    assert group_of(one.format("B02")) != group_of(other.format("B02"))
+    assert name_without_band(one.format("B02")) == name_without_band(one.format("B8A"))
+    assert name_without_band(one.format("B02")) != name_without_band(other.format("B02"))
 
 
-def test_bands_are_chosen_by_number_or_name():
+def test_bands_are_selected_by_number_or_name():
     names = ["T33_20170216_B02", "T33_20170216_B8A", "T33_20170216_B11"]
-    assert chosen(names, [3, "1"], "x") == (2, 0)
-    assert chosen(names, ["B8A", "b2"], "x") == (1, 0)
-    with pytest.raises(OutcropError, match="no band 'B12'; it has T33"):
-        chosen(names, ["B12"], "x")
-    with pytest.raises(OutcropError, match=r"names band 1 twice"):
-        chosen(names, [1, 1], "x")
-    with pytest.raises(OutcropError, match="2 bands 'a'; pass their numbers"):
-        chosen(["a", "a"], ["a"], "x")
+    assert select_bands(names, [3, "1"], "x") == (2, 0)
+    assert select_bands(names, ["B8A", "b2"], "x") == (1, 0)
+    with pytest.raises(OutcropError, match=r"no band 'B12' \(it has T33"):
+        select_bands(names, ["B12"], "x")
+    with pytest.raises(OutcropError, match=r"selects band 1 twice"):
+        select_bands(names, [1, 1], "x")
+    with pytest.raises(OutcropError, match="2 bands named 'a'; pass their numbers"):
+        select_bands(["a", "a"], ["a"], "x")
 
 
 @pytest.mark.parametrize("model", [classifier(bands=3), dense(bands=3)])
@@ -128,14 +128,14 @@ def test_maps_do_not_depend_on_the_order_of_bands(tmp_path, model):
     map_scene(model, named(tmp_path / "a.tif", pixels, names), tmp_path / "a-map.tif")
     map_scene(model, named(tmp_path / "b.tif", pixels[::-1], names[::-1]), tmp_path / "b-map.tif")
     whole = open_scenes([tmp_path / "b.tif", tmp_path / "a.tif"])
-    map_scene(model, lay_together(whole), tmp_path / "c-map.tif")
+    map_scene(model, mosaic_scenes(whole), tmp_path / "c-map.tif")
     expected = read(tmp_path / "a-map.tif")
     assert len(np.unique(expected)) > 1
     assert np.array_equal(read(tmp_path / "b-map.tif"), expected)
     assert np.array_equal(read(tmp_path / "c-map.tif"), expected)
 
 
-def test_scenes_with_other_bands_are_refused_with_both_lists(tmp_path, capfd):
+def test_scenes_with_different_bands_raise_an_error_with_both_lists(tmp_path, capfd):
     model = of_bands(dense(), "blue", "red")
     other = named(tmp_path / "a.tif", noise(), ("blue", "nir"))
     with pytest.raises(
@@ -147,11 +147,11 @@ def test_scenes_with_other_bands_are_refused_with_both_lists(tmp_path, capfd):
     assert "note" not in capfd.readouterr().err
     nameless = write_raster(tmp_path / "b.tif", noise())
     map_scene(model, nameless, tmp_path / "n.tif")
-    assert "taken in this order for blue, red of the model" in capfd.readouterr().err
+    assert "used in this order as blue, red of the model" in capfd.readouterr().err
     assert np.array_equal(read(tmp_path / "m.tif"), read(tmp_path / "n.tif"))
 
 
-def test_models_of_an_ensemble_may_have_another_order(tmp_path):
+def test_models_of_an_ensemble_may_differ_in_band_order(tmp_path):
     scene = named(tmp_path / "a.tif", noise(), ("blue", "red"))
     one, two = of_bands(dense(), "blue", "red"), of_bands(dense(seed=1), "blue", "red")
     turned = two.in_order([1, 0])
@@ -165,7 +165,7 @@ def test_models_of_an_ensemble_may_have_another_order(tmp_path):
         map_scene([one, of_bands(two, "blue", "nir")], scene, tmp_path / "o.tif")
 
 
-def test_patches_with_their_bands_in_another_order_get_the_same_scores():
+def test_scores_do_not_depend_on_the_band_order_of_patches():
     model = of_bands(classifier(), "blue", "red")
     images = np.random.default_rng(0).normal(100, 60, (40, 2, 6, 6)).astype("float32")
     labels = np.arange(40) % 4
@@ -179,7 +179,7 @@ def test_patches_with_their_bands_in_another_order_get_the_same_scores():
         evaluate(model, PatchSet(images, labels, model.classes, ("blue", "nir")))
 
 
-def test_scenes_of_one_set_are_put_in_the_order_of_the_first(tmp_path):
+def test_scenes_of_one_set_have_the_band_order_of_the_first(tmp_path):
     names = ("blue", "green", "red")
     pixels = noise(3)
     first = named(tmp_path / "a.tif", pixels, names)
@@ -194,7 +194,7 @@ def test_scenes_of_one_set_are_put_in_the_order_of_the_first(tmp_path):
         open_scenes([first, other])
 
 
-def test_two_dates_are_two_scenes_and_one_band_twice_is_refused(tmp_path):
+def test_two_dates_are_two_scenes_and_a_repeated_band_raises_an_error(tmp_path):
     for name in ("T33UUU_20170216T102101", "T33UUU_20170226T102101"):
         for band in ("B02", "B03"):
             write_raster(tmp_path / f"{name}_{band}.tif", ramp(1))
@@ -211,17 +211,17 @@ def test_two_dates_are_two_scenes_and_one_band_twice_is_refused(tmp_path):
         tmp_path / "T33UUU_20170216T102101_B02_20m.tif", ramp(1, 20, 25), transform=half
     )
     fine = files[0].rename(tmp_path / "T33UUU_20170216T102101_B02_10m.tif")
-    with pytest.raises(OutcropError, match=r"shows band B2, as .*B02_10m.tif does; name one"):
+    with pytest.raises(OutcropError, match=r"has band B2, as .*B02_10m.tif does; pass one"):
         open_scenes([fine, coarse])
 
 
-def test_the_name_of_a_single_file_names_no_band(tmp_path):
+def test_the_name_of_a_single_file_is_not_a_band_name(tmp_path):
     one, other = (write_raster(tmp_path / f"{name}.tif", ramp(1)) for name in ("site", "new"))
     assert open_scene(one).band_names == open_scene(other).band_names == ("band 1",)
     assert open_scene(write_raster(tmp_path / "x_B8A.tif", ramp(1))).band_names == ("B8A",)
 
 
-def test_files_joined_by_hand_stay_together(tmp_path):
+def test_files_joined_by_the_user_stay_one_scene(tmp_path):
     names = ("T33UUU_20170216T102101_B02.tif", "T33UUU_20170226T102101_B02.tif")
     one, other = (write_raster(tmp_path / name, ramp(1)) for name in names)
     assert len(open_scenes([one, other])) == 2

@@ -1,4 +1,4 @@
-"""Packing, missing values and axes of Zarr, NetCDF and TIFF by their attributes."""
+"""Packing, missing values and axes of Zarr, NetCDF and TIFF from their attributes."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ def _stored(dtype: str = "int16") -> np.ndarray:
 
 
 def write_zarr_group(path, stored, attributes, dimensions=DIMENSIONS, lines=LINES, zarr_format=3):
-    """As xarray writes it: in version 2 names are attributes and `_FillValue` the fill value."""
+    """Write a group like xarray: version 2 has dimension names in attributes and a fill value."""
     group = zarr.open_group(path, mode="w", zarr_format=zarr_format)
     arrays = {"amplitude": (dimensions, stored, dict(attributes))}
     arrays |= {name: ((name,), line, {}) for name, line in lines.items()}
-    for name, (names, data, told) in arrays.items():
+    for name, (names, data, attributes) in arrays.items():
         options = {}
         if zarr_format == 2:
-            told["_ARRAY_DIMENSIONS"] = list(names)
-            options["fill_value"] = told.pop("_FillValue", None)
+            attributes["_ARRAY_DIMENSIONS"] = list(names)
+            options["fill_value"] = attributes.pop("_FillValue", None)
         else:
             options["dimension_names"] = names
         made = group.create_array(name, shape=data.shape, dtype=data.dtype, **options)
-        made.attrs.update(told)
+        made.attrs.update(attributes)
         made[...] = data
     return path
 
@@ -93,13 +93,15 @@ def write_netcdf3(path, stored, attributes, dimensions=DIMENSIONS, lines=LINES):
 
 
 WRITERS = {
-    "zarr 2": lambda path, *told: write_zarr_group(path / "a.zarr", *told, zarr_format=2),
-    "zarr 3": lambda path, *told: write_zarr_group(path / "a.zarr", *told),
-    "netcdf 4": lambda path, *told: write_netcdf4(path / "a.nc", *told),
-    "netcdf 4 in chunks": lambda path, *told: write_netcdf4(
-        path / "a.seisnc", *told, chunks=(2, 3, 2)
+    "zarr 2": lambda path, *attributes: write_zarr_group(
+        path / "a.zarr", *attributes, zarr_format=2
     ),
-    "netcdf 3": lambda path, *told: write_netcdf3(path / "a.nc", *told),
+    "zarr 3": lambda path, *attributes: write_zarr_group(path / "a.zarr", *attributes),
+    "netcdf 4": lambda path, *attributes: write_netcdf4(path / "a.nc", *attributes),
+    "netcdf 4 in chunks": lambda path, *attributes: write_netcdf4(
+        path / "a.seisnc", *attributes, chunks=(2, 3, 2)
+    ),
+    "netcdf 3": lambda path, *attributes: write_netcdf3(path / "a.nc", *attributes),
 }
 
 
@@ -116,10 +118,10 @@ def _whole(path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_packed_samples_are_in_their_units(tmp_path, kind, capsys):
+def test_packed_samples_are_in_physical_units(tmp_path, kind, capsys):
     stored = _stored()
-    told = {"scale_factor": 0.5, "add_offset": 2.0, "_FillValue": -9}
-    path = WRITERS[kind](tmp_path, stored, told)
+    attributes = {"scale_factor": 0.5, "add_offset": 2.0, "_FillValue": -9}
+    path = WRITERS[kind](tmp_path, stored, attributes)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         cube = _whole(path)
@@ -135,7 +137,7 @@ def test_packed_samples_are_in_their_units(tmp_path, kind, capsys):
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_without_packing_small_integers_are_kept(tmp_path, kind):
+def test_small_integers_without_packing_keep_their_dtype(tmp_path, kind):
     path = WRITERS[kind](tmp_path, _stored(), {})
     assert open_volume(path).dtype == np.int16
     assert np.array_equal(_whole(path), _stored())
@@ -148,12 +150,12 @@ def test_without_packing_small_integers_are_kept(tmp_path, kind):
     bounds=st.none() | st.tuples(st.integers(-128, 127), st.integers(-128, 127)).map(sorted),
 )
 @settings(max_examples=100, deadline=None)
-def test_packing_is_a_line_with_holes(scale, offset, missing, bounds):
+def test_packing_is_linear_with_missing_values(scale, offset, missing, bounds):
     stored = np.arange(-128, 128).astype("int8")
-    told = {"scale_factor": scale, "add_offset": offset}
-    told |= {} if missing is None else {"_FillValue": np.int8(missing)}
-    told |= {} if bounds is None else {"valid_range": np.array(bounds, "int8")}
-    samples = Packing.of(told, stored.dtype).unpack(stored)
+    attributes = {"scale_factor": scale, "add_offset": offset}
+    attributes |= {} if missing is None else {"_FillValue": np.int8(missing)}
+    attributes |= {} if bounds is None else {"valid_range": np.array(bounds, "int8")}
+    samples = Packing.of(attributes, stored.dtype).unpack(stored)
     none = np.isnan(samples)
     wanted = np.zeros(256, bool)
     if missing is not None:
@@ -166,7 +168,7 @@ def test_packing_is_a_line_with_holes(scale, offset, missing, bounds):
 
 
 @pytest.mark.parametrize(
-    ("told", "dtype", "expected"),
+    ("attributes", "dtype", "expected"),
     [
         ({"missing_value": [-9, 7]}, "int16", lambda s: np.isin(s, [-9, 7])),
         ({"valid_min": 5}, "int16", lambda s: s < 5),
@@ -177,25 +179,25 @@ def test_packing_is_a_line_with_holes(scale, offset, missing, bounds):
         ({"_FillValue": "NaN"}, "float32", lambda s: np.zeros(SHAPE, bool)),
     ],
 )  # fmt: skip
-def test_what_is_missing_is_nan(tmp_path, told, dtype, expected):
+def test_missing_values_are_nan(tmp_path, attributes, dtype, expected):
     stored = _stored(dtype)
-    cube = _whole(write_zarr_group(tmp_path / "a.zarr", stored, told))
+    cube = _whole(write_zarr_group(tmp_path / "a.zarr", stored, attributes))
     assert np.array_equal(np.isnan(cube), expected(stored))
     known = ~np.isnan(cube)
-    scale = told.get("scale_factor", 1)
+    scale = attributes.get("scale_factor", 1)
     assert np.allclose(cube[known], stored[known] * scale)
 
 
-def test_unsigned_numbers_in_signed_ones(tmp_path):
+def test_unsigned_numbers_stored_as_signed_integers(tmp_path):
     stored = np.array([-1, -128, 5, 127] * 2, "int8").reshape(2, 2, 2)
     lines = {}
-    told = {"_Unsigned": "true", "_FillValue": -1}
-    path = write_netcdf4(tmp_path / "a.nc", stored, told, lines=lines)
+    attributes = {"_Unsigned": "true", "_FillValue": -1}
+    path = write_netcdf4(tmp_path / "a.nc", stored, attributes, lines=lines)
     cube = _whole(path)
     assert np.array_equal(cube.ravel()[:4], [np.nan, 128, 5, 127], equal_nan=True)
 
 
-def test_floats_that_were_never_written_are_missing(tmp_path):
+def test_unwritten_floats_are_missing(tmp_path):
     with h5netcdf.File(tmp_path / "a.nc", "w") as file:
         file.dimensions = dict(zip("abc", (2, 3, 4), strict=True))
         made = file.create_variable("v", tuple("abc"), "f4", fillvalue=np.float32(9.96921e36))
@@ -207,14 +209,14 @@ def test_floats_that_were_never_written_are_missing(tmp_path):
 
 
 @pytest.mark.parametrize("scale", [0, float("nan"), "wide"])
-def test_a_packing_that_is_none_is_one_line(tmp_path, scale):
+def test_an_invalid_packing_raises_a_one_line_error(tmp_path, scale):
     path = write_zarr_group(tmp_path / "a.zarr", _stored(), {"scale_factor": scale})
     with pytest.raises(OutcropError, match=r"a.zarr: .*(scale_factor|attribute)") as caught:
         open_volume(path)
     assert "\n" not in str(caught.value)
 
 
-def test_slices_have_the_scale_and_nodata_value_of_tiff(tmp_path):
+def test_slices_use_scale_and_nodata_of_tiff(tmp_path):
     stored = _stored()
     for k, pixels in enumerate(stored):
         path = write_picture(tmp_path / f"z_{k}.tif", pixels)
@@ -226,7 +228,7 @@ def test_slices_have_the_scale_and_nodata_value_of_tiff(tmp_path):
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_labels_of_xarray_go_with_the_lines_of_segy(tmp_path, kind):
+def test_labels_in_xarray_formats_match_lines_of_segy(tmp_path, kind):
     labels = np.ones(SHAPE, "int16")
     labels[3:] = 2
     cube = np.random.default_rng(0).normal(size=SHAPE)[::-1]
@@ -241,23 +243,25 @@ def test_labels_of_xarray_go_with_the_lines_of_segy(tmp_path, kind):
     assert set(inline[patches.labels == 1]) == {106, 108}
 
 
-def test_one_of_several_variables_is_named(tmp_path):
+def test_one_of_several_variables_is_selected_by_name(tmp_path):
     path = write_netcdf4(tmp_path / "a.nc", np.abs(_stored()), {})
     with h5netcdf.File(path, "a") as file:
         file.create_variable("far", DIMENSIONS, data=np.abs(_stored()) + 1)
-    line = "holds 2 arrays of 3 axes; name one, e.g. .*a.nc/amplitude"
+    line = "has 2 arrays of 3 axes; pass one, e.g. .*a.nc/amplitude"
     with pytest.raises(OutcropError, match=line):
         open_volume(path)
     assert is_volume(path / "far")
     assert np.array_equal(_whole(path / "far"), np.abs(_stored()) + 1)
     patches = cut_volume(path / "far", path / "amplitude", 0, 3)
     assert reopen(patches)[0].shape == SHAPE
-    with pytest.raises(OutcropError, match=r"a.nc/near: is no variable of a.nc; it has amplitude"):
+    with pytest.raises(
+        OutcropError, match=r"a.nc/near: is not a variable of a.nc \(it has amplitude"
+    ):
         open_volume(path / "near")
 
 
 @pytest.mark.parametrize("content", [b"", b"CDF\1 not", b"\x89HDF\r\n\x1a\n then nothing", b"no"])
-def test_what_is_no_netcdf_is_one_line(tmp_path, content):
+def test_files_that_are_not_netcdf_raise_a_one_line_error(tmp_path, content):
     (tmp_path / "a.nc").write_bytes(content)
     with pytest.raises(OutcropError, match="is not a NetCDF file") as caught:
         open_volume(tmp_path / "a.nc")
@@ -265,7 +269,7 @@ def test_what_is_no_netcdf_is_one_line(tmp_path, content):
     assert not is_volume(tmp_path / "a.nc")
 
 
-def test_maps_in_netcdf_stay_scenes(tmp_path):
+def test_maps_in_netcdf_are_scenes(tmp_path):
     names = ("time", "lat", "lon")
     lines = {name: np.arange(length) for name, length in zip(names, SHAPE, strict=True)}
     path = write_netcdf4(tmp_path / "a.nc", _stored(), {}, names, lines)
@@ -273,7 +277,7 @@ def test_maps_in_netcdf_stay_scenes(tmp_path):
     assert open_volume(path).axes == names
 
 
-def test_damaged_netcdf_is_never_more_than_one_line(tmp_path):
+def test_damaged_netcdf_raises_at_most_a_one_line_error(tmp_path):
     random, refused = np.random.default_rng(0), []
     for path in (
         write_netcdf4(tmp_path / "a.nc", _stored(), {"_FillValue": -9}, chunks=(2, 3, 4)),

@@ -23,8 +23,8 @@ from rasterio.enums import ColorInterp
 from outcrop.errors import OutcropError
 from outcrop.patches.collection import from_collection, open_patches
 from outcrop.sources.collections import Collection, cifar, cifar10, read_collection
+from outcrop.sources.collections.collection import open_members
 from outcrop.sources.collections.folder import list_entries
-from outcrop.sources.collections.members import open_members
 from outcrop.sources.collections.npz import band_axis
 from tests.shared import DATA, needs_shared
 
@@ -84,7 +84,7 @@ def npz(path: Path, **arrays: object) -> Path:
 
 def cifar_files(records: int = 3, prefix: str = "cifar-10-batches-bin/") -> dict[str, bytes]:
     files = {f"{prefix}batches.meta.txt": CLASSES, f"{prefix}readme.html": b"see home page"}
-    # The real archive has its batches out of order too.
+    # In the real archive the batches are not in order either.
     for name in [f"data_batch_{i}.bin" for i in (1, 5, 2, 3, 4)] + ["test_batch.bin"]:
         batch = RNG.integers(0, 256, (records, 3073), dtype=np.uint8)
         batch[:, 0] = RNG.permutation(10)[:records]
@@ -109,7 +109,7 @@ class TestClassFolders:
     def files(self) -> dict[str, bytes]:
         return {name: png(image) for name, image in PIXELS.items()}
 
-    def test_classes_and_files_come_in_order(self, tmp_path, files):
+    def test_classes_and_files_are_sorted(self, tmp_path, files):
         found = read_collection(lay(tmp_path, files))
         assert found.classes == ("bay", "mud", "rice")
         assert found.names == tuple(sorted(files))
@@ -122,7 +122,7 @@ class TestClassFolders:
             np.testing.assert_array_equal(image, PIXELS[name].transpose(2, 0, 1))
 
     @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tgz", "a.tar.xz", "a.zip"])
-    def test_an_archive_in_any_order_reads_like_the_folder(self, tmp_path, files, name):
+    def test_an_archive_in_any_order_equals_the_folder(self, tmp_path, files, name):
         folder = read_collection(lay(tmp_path / "folder", files))
         order = RNG.permutation(list(files))
         shuffled = {f"./wrapped/{n}": files[n] for n in order}
@@ -134,14 +134,14 @@ class TestClassFolders:
         assert found.names == tuple(f"wrapped/{n}" for n in folder.names or ())
         assert set(tmp_path.rglob("*")) == before | {archive}
 
-    def test_what_is_hidden_or_no_image_is_passed_over(self, tmp_path, files):
+    def test_hidden_files_and_other_files_are_ignored(self, tmp_path, files):
         clutter = ("mud/.hidden.png", "__MACOSX/mud/._1.png", "mud/Thumbs.db", "README", ".git/a/b")
         same(
             read_collection(zipped(tmp_path / "a.zip", {**dict.fromkeys(clutter, b"?"), **files})),
             read_collection(lay(tmp_path / "folder", files)),
         )
 
-    def test_the_part_held_out_is_the_validation_side(self, tmp_path, files):
+    def test_a_single_held_out_part_is_the_validation_side(self, tmp_path, files):
         for held_out in ("test", "val", "Validation"):
             parts = {f"train/{n}": c for n, c in files.items() if not n.endswith("2.png")}
             parts |= {f"{held_out}/{n}": c for n, c in files.items() if n.endswith("2.png")}
@@ -149,14 +149,14 @@ class TestClassFolders:
             assert found.classes == ("bay", "mud", "rice")
             assert found.sides.tolist() == [0, 0, 1] * 3
 
-    def test_validation_and_test_stay_apart(self, tmp_path, files):
+    def test_validation_and_test_are_two_sides(self, tmp_path, files):
         parts = {f"{s}/{n}": c for s in ("train", "val", "test") for n, c in files.items()}
         patches = open_patches(lay(tmp_path, parts))
         column = patches.columns["side"]
         assert column.names == ("train", "validation", "test")
         assert column.codes.tolist() == ([0] * 3 + [1] * 3 + [2] * 3) * 3
 
-    def test_grey_stays_grey_and_colour_models_become_rgb(self, tmp_path):
+    def test_grey_stays_grey_and_other_colour_models_become_rgb(self, tmp_path):
         grey = rgb()[..., 0]
         alpha = Image.fromarray(grey)
         for folder, kinds, bands in (
@@ -172,7 +172,7 @@ class TestClassFolders:
             assert found.bands == bands
             np.testing.assert_array_equal(found.images, np.broadcast_to(grey, found.images.shape))
 
-    def test_sixteen_bits_of_a_png_are_kept(self, tmp_path):
+    def test_a_png_of_16_bits_keeps_its_dtype(self, tmp_path):
         bands = RNG.integers(0, 65536, (4, 5, 5), dtype=np.uint16)
         with rasterio.MemoryFile() as memory:
             with memory.open(driver="PNG", count=4, height=5, width=5, dtype="uint16") as target:
@@ -183,7 +183,7 @@ class TestClassFolders:
 
     @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "float64"])
     @pytest.mark.parametrize("count", [1, 3, 4, 6])
-    def test_a_tiff_keeps_every_band(self, tmp_path, dtype, count):
+    def test_a_tiff_keeps_all_bands(self, tmp_path, dtype, count):
         bands = RNG.integers(0, 200, (count, 7, 5)).astype(dtype)
         content = tiff(bands)
         found = read_collection(lay(tmp_path, {"a/0.tif": content, "b/0.TIFF": content}))
@@ -230,7 +230,7 @@ class TestCifar10:
         server.server_close()
         thread.join()
 
-    def test_records_are_a_label_and_three_planes(self, tmp_path):
+    def test_records_have_a_label_and_three_bands(self, tmp_path):
         files = cifar_files()
         found = read_collection(tar(tmp_path / "c.tar.gz", files))
         same(found, read_collection(lay(tmp_path / "folder", files)))
@@ -242,7 +242,7 @@ class TestCifar10:
         assert found.images[3, 1, 2, 5] == record[1 + 1024 + 2 * 32 + 5]
         found.images[0] = 0
 
-    def test_download_once_with_the_right_checksum(self, tmp_path, server):
+    def test_the_archive_is_downloaded_once_with_its_checksum(self, tmp_path, server):
         root, url = server
         archive = tar(root / "cifar-10-binary.tar.gz", cifar_files())
         content = archive.read_bytes()
@@ -261,27 +261,27 @@ class TestCifar10:
         (tmp_path / archive.name).write_bytes(b"half of it")
         assert len(cifar10(tmp_path, url, checksum)) == 18
 
-    def test_another_checksum_is_refused_and_not_kept(self, tmp_path, server):
+    def test_a_wrong_checksum_raises_an_error_and_keeps_nothing(self, tmp_path, server):
         root, url = server
         tar(root / "cifar-10-binary.tar.gz", cifar_files())
-        with pytest.raises(OutcropError, match=r"does not have the checksum md5:c32a.*by hand"):
+        with pytest.raises(OutcropError, match=r"does not have the checksum md5:c32a.*manually"):
             cifar10(tmp_path / "cache", url)
         assert list((tmp_path / "cache").iterdir()) == []
 
-    def test_not_found(self, tmp_path, server):
-        with pytest.raises(OutcropError, match=r"HTTP 404.*by hand and pass the path"):
+    def test_a_missing_url_raises_an_error(self, tmp_path, server):
+        with pytest.raises(OutcropError, match=r"HTTP 404.*manually and pass the path"):
             cifar10(tmp_path, server[1])
 
-    def test_no_server(self, tmp_path):
-        with pytest.raises(OutcropError, match=r"no answer.*by hand and pass the path"):
+    def test_a_missing_server_raises_an_error(self, tmp_path):
+        with pytest.raises(OutcropError, match=r"no answer.*manually and pass the path"):
             cifar10(tmp_path, "http://127.0.0.1:9/cifar-10-binary.tar.gz")
 
-    def test_a_cache_that_is_a_file(self, tmp_path):
+    def test_a_cache_that_is_a_file_raises_an_error(self, tmp_path):
         (tmp_path / "cache").write_bytes(b"")
         with pytest.raises(OutcropError, match="cache: cannot be written"):
             cifar10(tmp_path / "cache", "http://127.0.0.1:9/x.tar.gz")
 
-    def test_the_bare_word_downloads(self, tmp_path, server, monkeypatch):
+    def test_the_name_cifar10_downloads_the_archive(self, tmp_path, server, monkeypatch):
         root, url = server
         archive = tar(root / "cifar-10-binary.tar.gz", cifar_files())
         checksum = "md5:" + hashlib.md5(archive.read_bytes()).hexdigest()
@@ -312,7 +312,7 @@ images = st.tuples(st.integers(2, 5), st.integers(1, 12), sizes, sizes).flatmap(
 
 class TestNpz:
     @given(images, st.booleans())
-    def test_both_layouts_read_alike(self, scratch, images, last):
+    def test_both_layouts_give_the_same_images(self, scratch, images, last):
         stored = np.moveaxis(images, 1, 3) if last else images
         labels = np.arange(len(images)) % 2
         layout = "NHWC" if last else "NCHW"
@@ -322,21 +322,21 @@ class TestNpz:
         assert found.labels.tolist() == labels.tolist()
         assert found.classes == ("0", "1")
 
-    def test_bands_are_called_what_the_file_says(self, scratch):
+    def test_band_names_of_the_file_are_used(self, scratch):
         images, names = np.zeros((2, 2, 5, 5), np.uint8), ["near infrared", "red"]
         for bands in (names, np.array(names, dtype="S")):
             stored = npz(scratch / "b.npz", images=images, labels=[0, 1], bands=bands)
             assert read_collection(stored).bands == ("near infrared", "red")
 
     @given(st.integers(1, 20), st.integers(1, 20))
-    def test_the_axis_of_the_bands_of_square_images_is_never_mistaken(self, bands, size):
+    def test_the_band_axis_of_square_images_is_never_wrong(self, bands, size):
         assert band_axis((2, bands, size, size)) in (1, None)
         assert band_axis((2, size, size, bands)) in (3, None)
         if bands != size:
             assert band_axis((2, bands, size, size)) == 1
             assert band_axis((2, size, size, bands)) == 3
 
-    def test_grey_without_an_axis_of_bands(self, tmp_path):
+    def test_grey_images_without_a_band_axis(self, tmp_path):
         found = read_collection(
             npz(tmp_path / "a.npz", images=np.zeros((2, 4, 6)), labels=np.array([3, 1]))
         )
@@ -347,7 +347,7 @@ class TestNpz:
         assert found.labels.tolist() == [1, 0]
 
     @pytest.mark.parametrize("kind", ["U", "S"])
-    def test_labels_by_name(self, tmp_path, kind):
+    def test_labels_may_be_class_names(self, tmp_path, kind):
         arrays = {
             "images": np.zeros((3, 2, 5, 5), np.float32),
             "labels": np.array(["mud", "bay", "mud"]).astype(kind),
@@ -397,29 +397,32 @@ def cut(path: Path, keep: float | int) -> Path:
 
 
 BAD = {
-    "nothing there": (lambda p: p / "none", "none: no such file or folder"),
+    "nothing there": (lambda p: p / "none", "none: there is no such file or folder"),
     "not a collection": (lambda p: lay(p, {"a.txt": b""}) / "a.txt", "is not a collection; pass"),
-    "empty folder": (lambda p: p, "holds no PNG, JPEG or TIFF images; put each"),
-    "empty archive": (lambda p: tar(p / "a.tar", {}), "holds no PNG"),
-    "one class": (lambda p: lay(p, {"mud/0.png": png(rgb())}), "one class only, 'mud'"),
+    "empty folder": (lambda p: p, "has no PNG, JPEG or TIFF images; put each"),
+    "empty archive": (lambda p: tar(p / "a.tar", {}), "has no PNG"),
+    "one class": (lambda p: lay(p, {"mud/0.png": png(rgb())}), "only the class 'mud'"),
     "one class in two sides": (
         lambda p: lay(p, {"train/mud/0.png": b"", "test/mud/0.png": b""}),
-        "one class only, 'mud'",
+        "only the class 'mud'",
     ),
-    "no class folder": (lambda p: lay(p, {"0.png": b"", **PAIR}), "0.png: does not lie in a class"),
+    "no class folder": (lambda p: lay(p, {"0.png": b"", **PAIR}), "0.png: is not in a class"),
     "sides for classes": (
         lambda p: lay(p, {"train/0.png": b"", "test/0.png": b""}),
-        "does not lie in a class folder",
+        "is not in a class folder",
     ),
-    "too deep": (lambda p: lay(p, {"a/x/0.png": b"", **PAIR}), "a/x/0.png: does not lie in a"),
-    "half in sides": (lambda p: lay(p, {"train/a/0.png": b"", **PAIR}), "only some images lie in"),
+    "too deep": (lambda p: lay(p, {"a/x/0.png": b"", **PAIR}), "a/x/0.png: is not in a"),
+    "half in sides": (
+        lambda p: lay(p, {"train/a/0.png": b"", **PAIR}),
+        "inside and outside train or test",
+    ),
     "two sizes": (
         lambda p: lay(p, {**PAIR, "b/1.png": png(rgb(7))}),
-        r"b/1.png: is 7 × 7 pixels in 3 bands of uint8, but a/0.png is 6 × 6",
+        r"b/1.png: has 7 × 7 pixels in 3 bands of uint8, but a/0.png has 6 × 6",
     ),
     "two band counts": (
         lambda p: zipped(p / "a.zip", {**PAIR, "b/1.png": png(rgb()[..., 0])}),
-        r"a.zip:b/1.png: is 6 × 6 pixels in 1 band of uint8, but a/0.png is .* 3 bands",
+        r"a.zip:b/1.png: has 6 × 6 pixels in 1 band of uint8, but a/0.png has .* 3 bands",
     ),
     "truncated image": (lambda p: lay(p, {**PAIR, "a/1.png": CUT}), "a/1.png: is not a readable"),
     "truncated in a tar": (
@@ -454,30 +457,36 @@ BAD = {
                 for k, v in enumerate([0, np.inf])
             },
         ),
-        "1/0.tif holds infinite pixels",
+        "1/0.tif has infinite pixels",
     ),
-    "tar that is none": (lambda p: lay(p, {"a.tar": b"x" * 5000}) / "a.tar", "not a whole .tar"),
-    "zip that is none": (lambda p: lay(p, {"a.zip": b"x" * 5000}) / "a.zip", "not a whole .zip"),
-    "tar cut in a file": (lambda p: cut(tar(p / "a.tar", PAIR), 700), "not a whole .tar"),
-    "tar cut in a header": (lambda p: cut(tar(p / "a.tar", PAIR), 1200), "not a whole .tar"),
-    "tar cut after a file": (lambda p: cut(tar(p / "a.tar", PAIR), 1024), "not a whole .tar"),
-    "tar.xz cut": (lambda p: cut(tar(p / "a.tar.xz", PAIR), 0.6), "not a whole .xz"),
-    "tar.gz cut": (lambda p: cut(tar(p / "a.tar.gz", PAIR), 0.6), "not a whole .gz"),
-    "zip cut": (lambda p: cut(zipped(p / "a.zip", PAIR), 0.6), "not a whole .zip"),
-    "tar pointing up": (lambda p: tar(p / "a.tar", {"../a/0.png": b""}), "points outside"),
-    "tar from the root": (lambda p: tar(p / "a.tar", {"/etc/0.png": b""}), "points outside"),
-    "zip pointing up": (lambda p: zipped(p / "a.zip", {"a/../../0.png": b""}), "points outside"),
+    "tar that is none": (lambda p: lay(p, {"a.tar": b"x" * 5000}) / "a.tar", "not a complete .tar"),
+    "zip that is none": (lambda p: lay(p, {"a.zip": b"x" * 5000}) / "a.zip", "not a complete .zip"),
+    "tar cut in a file": (lambda p: cut(tar(p / "a.tar", PAIR), 700), "not a complete .tar"),
+    "tar cut in a header": (lambda p: cut(tar(p / "a.tar", PAIR), 1200), "not a complete .tar"),
+    "tar cut after a file": (lambda p: cut(tar(p / "a.tar", PAIR), 1024), "not a complete .tar"),
+    "tar.xz cut": (lambda p: cut(tar(p / "a.tar.xz", PAIR), 0.6), "not a complete .xz"),
+    "tar.gz cut": (lambda p: cut(tar(p / "a.tar.gz", PAIR), 0.6), "not a complete .gz"),
+    "zip cut": (lambda p: cut(zipped(p / "a.zip", PAIR), 0.6), "not a complete .zip"),
+    "tar pointing up": (lambda p: tar(p / "a.tar", {"../a/0.png": b""}), "is outside the archive"),
+    "tar from the root": (
+        lambda p: tar(p / "a.tar", {"/etc/0.png": b""}),
+        "is outside the archive",
+    ),
+    "zip pointing up": (
+        lambda p: zipped(p / "a.zip", {"a/../../0.png": b""}),
+        "is outside the archive",
+    ),
     "pickled CIFAR-10": (
         lambda p: lay(p, {"data_batch_1": b"\x80\x04."}),
-        "is CIFAR-10 in Python pickles, which are not read; take https",
+        "is CIFAR-10 in Python pickles, which are not read; pass https",
     ),
     "CIFAR-10 without tests": (
         lambda p: lay(p, {n: c for n, c in cifar_files(prefix="").items() if "test" not in n}),
-        "CIFAR-10 without test_batch.bin",
+        "lacks test_batch.bin of CIFAR-10",
     ),
     "CIFAR-10 cut": (
         lambda p: lay(p, {**cifar_files(prefix=""), "data_batch_3.bin": b"x" * 3000}),
-        "data_batch_3.bin: not whole records of 3073 bytes",
+        "data_batch_3.bin: has incomplete records of 3073 bytes",
     ),
     "CIFAR-10 label": (
         lambda p: lay(p, {**cifar_files(prefix=""), "data_batch_3.bin": b"\x0a" * 3073}),
@@ -485,35 +494,41 @@ BAD = {
     ),
     "npz without labels": (
         lambda p: npz(p / "a.npz", images=IMAGES, y=[0, 1]),
-        r"has no array 'labels' but images, y; save",
+        r"has no array 'labels' \(it has images, y\); save",
     ),
     "npz of objects": (
         lambda p: npz(p / "a.npz", images=IMAGES, labels=np.array([{}, None])),
-        "holds Python objects",
+        "has Python objects",
     ),
     "npz that is none": (lambda p: lay(p, {"a.npz": b"hello"}) / "a.npz", "a.npz: "),
-    "npz that is empty": (lambda p: lay(p, {"a.npz": b""}) / "a.npz", "not a whole npz"),
-    "npz cut": (lambda p: cut(npz(p / "a.npz", images=IMAGES, labels=[0, 1]), 0.5), "not a whole"),
-    "npz of 2 axes": (lambda p: npz(p / "a.npz", images=IMAGES[0, 0], labels=[0, 1]), "images are"),
+    "npz that is empty": (lambda p: lay(p, {"a.npz": b""}) / "a.npz", "not a complete npz"),
+    "npz cut": (
+        lambda p: cut(npz(p / "a.npz", images=IMAGES, labels=[0, 1]), 0.5),
+        "not a complete",
+    ),
+    "npz of 2 axes": (
+        lambda p: npz(p / "a.npz", images=IMAGES[0, 0], labels=[0, 1]),
+        "images of the shape",
+    ),
     "npz ambiguous": (
         lambda p: npz(p / "a.npz", images=np.zeros((2, 3, 3, 3)), labels=[0, 1]),
-        "do not tell the axis of the bands; add an array layout",
+        "band axis is ambiguous; add an array 'layout'",
     ),
     "npz layout": (
         lambda p: npz(p / "a.npz", images=IMAGES, labels=[0, 1], layout="CHWN"),
-        "add an array layout",
+        "add an array 'layout'",
     ),
     "npz of one band name for all": (
         lambda p: npz(p / "a.npz", images=IMAGES, labels=[0, 1], bands=["x"] * IMAGES.shape[1]),
-        "give each one name",
+        "give each band one name",
     ),
     "npz of too few band names": (
         lambda p: npz(p / "a.npz", images=IMAGES, labels=[0, 1], bands=["nir"]),
-        "give each one name",
+        "give each band one name",
     ),
     "npz of int64": (
         lambda p: npz(p / "a.npz", images=IMAGES.astype(int), labels=[0, 1]),
-        "images are int64; save one of",
+        "images of int64; save them as one of",
     ),
     "npz in number": (
         lambda p: npz(p / "a.npz", images=IMAGES, labels=[0, 1, 1]),
@@ -521,45 +536,48 @@ BAD = {
     ),
     "npz NaN labels": (
         lambda p: npz(p / "a.npz", images=IMAGES, labels=[0, np.nan]),
-        "labels hold NaN; leave out",
+        "labels that are NaN; remove",
     ),
     "npz float labels": (
         lambda p: npz(p / "a.npz", images=IMAGES, labels=[0.5, 1]),
-        "labels are float64; save integers or class names",
+        "labels of float64; save integers or class names",
     ),
     "npz one-hot labels": (
         lambda p: npz(p / "a.npz", images=IMAGES, labels=np.eye(2, dtype=int)),
-        r"labels are \(2, 2\); save one for each image",
+        r"labels of the shape \(2, 2\); save one label per image",
     ),
     "npz unknown class": (
         lambda p: npz(p / "a.npz", images=IMAGES, labels=["mud", "bay"], classes=["mud", "rice"]),
-        "label bay is not among the 2 classes",
+        "label bay outside its 2 classes",
     ),
     "npz label too large": (
         lambda p: npz(p / "a.npz", images=IMAGES, labels=[0, 2], classes=["mud", "rice"]),
-        "label 2 is not among the 2 classes",
+        "label 2 outside its 2 classes",
     ),
     "npz sides": (
         lambda p: npz(p / "a.npz", images=IMAGES, labels=[0, 1], sides=[0, 7]),
-        "sides must be 2 integers, 0 for train",
+        "invalid sides; save 2 integers, 0 for train",
     ),
-    "npz one class": (lambda p: npz(p / "a.npz", images=IMAGES, labels=[1, 1]), "one class only"),
+    "npz one class": (
+        lambda p: npz(p / "a.npz", images=IMAGES, labels=[1, 1]),
+        "has only one class",
+    ),
     "npz gap": (
         lambda p: npz(p / "a.npz", images=GAP, labels=[0, 1]),
         "image 1 has no data at its",
     ),
-    "npz nothing": (lambda p: npz(p / "a.npz", images=IMAGES[:0], labels=[]), "nothing in them"),
+    "npz nothing": (lambda p: npz(p / "a.npz", images=IMAGES[:0], labels=[]), "which are empty"),
 }
 
 
 @pytest.mark.parametrize(("make", "line"), BAD.values(), ids=BAD)
-def test_bad_input_is_one_clear_line(tmp_path, make, line):
+def test_bad_input_raises_a_one_line_error(tmp_path, make, line):
     with pytest.raises(OutcropError, match=line) as raised:
         open_patches(make(tmp_path))
     assert "\n" not in str(raised.value)
 
 
-def test_a_damaged_header_in_a_tar_is_not_taken_for_its_end(tmp_path):
+def test_a_damaged_tar_header_raises_an_error(tmp_path):
     path = tar(tmp_path / "a.tar", {**PAIR, "c/0.png": PAIR["a/0.png"]})
     with tarfile.open(path) as archive:
         at = archive.getmembers()[2].offset
@@ -568,14 +586,14 @@ def test_a_damaged_header_in_a_tar_is_not_taken_for_its_end(tmp_path):
         read_collection(path)
 
 
-def test_a_member_too_large_is_refused_before_it_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("outcrop.sources.collections.members._LARGEST", 10)
+def test_a_large_member_raises_an_error_before_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("outcrop.sources.collections.collection._LARGEST", 10)
     for path in (tar(tmp_path / "a.tar", PAIR), zipped(tmp_path / "a.zip", PAIR)):
-        with pytest.raises(OutcropError, match=r"member 'a/0.png' is larger than 1 GiB"):
+        with pytest.raises(OutcropError, match=r"member 'a/0.png', which is larger than 1 GiB"):
             read_collection(path)
 
 
-def test_patch_sets_and_collections_open_alike(tmp_path):
+def test_open_patches_opens_patch_sets_and_collections(tmp_path):
     collection = read_collection(lay(tmp_path / "folder", PAIR))
     patches = from_collection(collection)
     assert patches.positions is None
@@ -588,7 +606,7 @@ def test_patch_sets_and_collections_open_alike(tmp_path):
 
 
 @needs_shared
-def test_real_cifar10_as_a_folder_per_class(tmp_path):
+def test_real_cifar10_as_class_folders(tmp_path):
     with open_members(DATA / "cifar10-jpeg.tar.xz") as members:
         entries = list_entries(members)
         kept = {e.name for e in entries if e.label in ("airplane", "truck") and "/000" in e.name}

@@ -138,7 +138,7 @@ def test_an_encoder_can_be_added_and_not_taken_away(made, patches, split, tmp_pa
     again = compare(patches, split, folder, NETWORK, RECIPE, resume=True, encoder=ENCODER)
     assert scores(again) == scores(whole)
     assert written(folder) == after
-    with pytest.raises(OutcropError, match="go on with `outcrop generative compare"):
+    with pytest.raises(OutcropError, match="continue with `outcrop generative compare"):
         compare(patches, split, folder, NETWORK, RECIPE, resume=True)
     wider = replace(ENCODER, picture_network=VaeGan(latent=8, filters=4))
     with pytest.raises(OutcropError, match=r"network\.latent was 4, is 8"):
@@ -229,7 +229,7 @@ def test_a_function_of_images_takes_part_too(patches, split, tmp_path):
         np.testing.assert_array_equal(said[row.title][0], fitted.predict(unseen))
     page = html.unescape(write_report(folder).read_text())
     assert "outcrop compare PATCHES" in page
-    assert "an encoder of yours is named in Python only" in page
+    assert "your own encoder can be passed in Python only" in page
     again = compare(patches, split, folder, NETWORK, RECIPE, resume=True, encoder=brightness)
     assert scores(again) == scores(found)
     with pytest.raises(OutcropError, match="with the features brightness, not contrast"):
@@ -238,7 +238,7 @@ def test_a_function_of_images_takes_part_too(patches, split, tmp_path):
 
 @pytest.mark.parametrize(
     ("encoder", "message"),
-    [(flat, r"flat gives .* shape"), (VaeGanPlan, "take a plan"), (7, "take a plan")],
+    [(flat, r"flat returns .* shape"), (VaeGanPlan, "pass a plan"), (7, "pass a plan")],
 )
 def test_an_encoder_that_is_none_is_refused(patches, split, tmp_path, encoder, message):
     with pytest.raises(OutcropError, match=message):

@@ -1,4 +1,4 @@
-"""Several seeds of every model, and finished runs held against each other."""
+"""Several seeds of every model, and comparisons of finished runs."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_comparison_of_before_is_read_and_made_complete(home, tmp_path):
     write_json(folder / "comparison.json", content)
     old = read_comparison(folder)
     assert old.pairwise_tests == old.leaders == ()
-    assert "not held against each other" in write_report(folder).read_text()
+    assert "has no pairwise tests" in write_report(folder).read_text()
     again = compare(patches, split, folder, NETWORK, RECIPE, resume=True)
     assert again.pairwise_tests == whole.pairwise_tests
 
@@ -172,7 +172,7 @@ def test_seeds_from_the_command_line_to_the_page(here, capfd):
 COMPARE = "compare p.zarr --split s.json -o x"
 REFUSED = {
     "a seed twice": (f"{COMPARE} --seeds 0,1,0", "--seeds", "names 0 twice"),
-    "no seed": (f"{COMPARE} --seeds ,", "--seeds", "names none"),
+    "no seed": (f"{COMPARE} --seeds ,", "--seeds", "is empty"),
     "a seed below zero": (f"{COMPARE} --seeds 0,-1", "seed is -1", "0 or more"),
     "seeds that are words": (f"{COMPARE} --seeds a", "--seeds", "whole numbers"),
     "seed and seeds": (f"{COMPARE} --seed 7 --seeds 0,1", "--seeds", "--seed 7"),
@@ -223,5 +223,5 @@ def test_bad_input_is_told_in_a_line(bad, name, monkeypatch, capfd):
 def test_a_comparison_of_runs_is_not_gone_on_with(here):
     patches, split = opened(here)
     compare_runs(patches, split, ["narrow-0", "wide"], here / "only-runs")
-    with pytest.raises(OutcropError, match="compares finished runs"):
+    with pytest.raises(OutcropError, match="has a comparison of finished runs"):
         compare(patches, split, here / "only-runs", NETWORK, RECIPE, resume=True)

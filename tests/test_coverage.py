@@ -7,8 +7,7 @@ import pytest
 from scipy import sparse
 
 from benchmarks.coverage import rows, table
-from outcrop.accuracy.areas import by_map_class, by_stratum
-from outcrop.accuracy.clusters import by_piece
+from outcrop.accuracy.areas import by_map_class, by_piece, by_stratum
 
 SHARE = np.array([0.05, 0.15, 0.8])
 # Of each class of the map, what is there in truth.

@@ -105,7 +105,7 @@ def test_the_leak_gap_can_be_that_of_the_first_seeds(patches, folds, tmp_path):
     assert not list(one.rglob("*-random-4*"))
     found = compare(patches, folds, none, NETWORK, recipe, gap_seeds=0)
     assert all(row.random is None and row.gap is None for row in found.rows)
-    with pytest.raises(OutcropError, match="--gap-seeds: must be 0 to 2"):
+    with pytest.raises(OutcropError, match="--gap-seeds: must be from 0 to 2"):
         compare(patches, folds, three, NETWORK, recipe, seeds=[0, 4], gap_seeds=3)
     assert not three.exists()
 

@@ -270,7 +270,7 @@ def test_landsat_label_raster_is_33_patches_of_ground():
         ({"size": 41}, "smaller than a patch of 41"),
         ({"size": 0}, "--size: must be at least 1"),
         ({"column": "klass"}, "has no column 'klass'; it has class"),
-        ({"column": None}, "pass --column with the column that names the class; it has class"),
+        ({"column": None}, "needs --column with the column of class names; it has class"),
         ({"keep": ["region"]}, "has no column 'region'"),
         ({"boxes": [("water", 2, 3, 5, 6)]}, r"one class only \('water'\)"),
         ({"boxes": [("a", 900, 900, 901, 901), ("b", 950, 900, 951, 901)]}, "labels no pixel"),

@@ -258,7 +258,9 @@ def test_what_is_a_volume(world):
     assert not any(map(is_volume, ["scene.tif", "foreign", "none.tif", "a.tif,b.tif"]))
     assert are_volumes(["cube.npy", open_volume("cube.zarr")])
     assert not are_volumes(["scene.tif"])
-    with pytest.raises(OutcropError, match=r"scene.tif: is a scene, and others are volumes"):
+    with pytest.raises(
+        OutcropError, match=r"scene.tif: is a scene while other sources are volumes"
+    ):
         are_volumes(["cube.npy", "scene.tif"])
 
 

@@ -1,4 +1,4 @@
-"""Patch sets of scenes that no single system shows true, from cutting to splitting."""
+"""Patch sets of distant scenes without a common accurate CRS, from cutting to splitting."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pyproj import CRS, Geod
 from shapely import box
 
 import outcrop as oc
+from outcrop.accuracy.reference import count_within
 from outcrop.errors import OutcropError
-from outcrop.mapping.footprints import count_within
 from outcrop.patches.patchset import read_patches
 from outcrop.splits import BlockSplit, ZoneSplit
 from outcrop.splits.places import coordinates, nearest, places_to_map
@@ -50,7 +50,7 @@ def patches(folder):
     return read_patches(folder / "patches.zarr")
 
 
-def test_each_scene_has_its_own_system(patches):
+def test_each_scene_has_a_crs_of_its_own(patches):
     assert patches.crs is None
     for number, (crs, left, top) in enumerate(PLACES.values()):
         here = patches.positions[patches.positions.source == number]
@@ -63,7 +63,7 @@ def test_each_scene_has_its_own_system(patches):
         np.testing.assert_allclose(place.y, top - 10 * (here.row + 0.5), atol=0.01)
 
 
-def test_distances_between_scenes_are_true_from_the_first_and_never_too_short(patches):
+def test_distances_are_true_from_the_first_scene_and_never_too_short(patches):
     at, first = (
         patches.positions,
         [np.flatnonzero(patches.positions.source == k)[0] for k in range(3)],
@@ -87,7 +87,7 @@ def test_blocks_zones_and_neighbourhoods_work(folder, patches, tmp_path):
     around = neighbourhood_of(patches, split, pixels=2)
     same = around.moved(np.arange(5), np.zeros((5, 3), int))
     np.testing.assert_allclose(same.x, around.positions.x[:5], atol=1e-6)
-    # A file of zones in degrees finds the same patches in every scene.
+    # A file of zones in degrees selects the same patches in every scene.
     zones = [
         gpd.GeoSeries([box(left, top - 400, left + 400, top)], crs=crs).to_crs(4326)[0]
         for crs, left, top in PLACES.values()
@@ -102,7 +102,7 @@ def test_blocks_zones_and_neighbourhoods_work(folder, patches, tmp_path):
         ZoneSplit(zones=((0, 0, 1, 1),), buffer=0).assign(patches)
 
 
-def test_places_of_a_map_lie_beside_the_patches(patches):
+def test_map_positions_have_true_distances_from_patches(patches):
     places = places_to_map(patches, 300)
     at = coordinates(patches.positions)
     assert nearest(places.at, at).max() < 900
@@ -114,14 +114,14 @@ def test_places_of_a_map_lie_beside_the_patches(patches):
     )
 
 
-def test_the_command_says_which_system_counts(folder, monkeypatch, capsys):
+def test_the_command_prints_the_crs(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     labels = "--labels one-l.tif --labels two-l.tif --labels three-l.tif"
     assert run(f"patches one.tif two.tif three.tif {labels} --size 4 -o x.zarr") == 0
     assert "a system for each group" in capsys.readouterr().out
 
 
-def test_pixels_within_patches_are_found_in_every_scene(folder, patches):
+def test_pixels_within_patches_are_counted_in_every_scene(folder, patches):
     from outcrop.sources.opening import open_scene
 
     for name in PLACES:

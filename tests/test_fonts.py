@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from outcrop import fonts
 from outcrop.generative.drawing.sheet import Row, Sheet
-from outcrop.reporting.svg import chart, svg
+from outcrop.reporting.html import chart, svg
 from outcrop.training.figures import confusion_figure
 
 ANOTHER = "水田 ख़ेत مزرعة"

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import re
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from PIL import Image
 
 import outcrop as oc
+from outcrop.mapping.scene import MappedScene
+from outcrop.splits import Folds
+from outcrop.workflow.experiment import Results
 from tests.patches import noise, patch_set
+from tests.rasters import tagged
 
 
 @pytest.fixture(scope="module")
@@ -14,6 +24,11 @@ def patches():
     images = noise(80, bands=2, size=9)
     images[::2] += 1
     return patch_set(images, np.arange(80) % 2)
+
+
+@pytest.fixture
+def class_map(tmp_path):
+    return tagged(tmp_path / "map.tif", [[1, 1, 2], [2, 1, 0]], ["<rice>", "water"])
 
 
 def test_scores_are_a_row_a_class():
@@ -29,7 +44,7 @@ def test_scores_are_a_row_a_class():
     assert "<table" in found._repr_html_()
 
 
-def test_a_comparison_is_a_row_a_model(patches, tmp_path):
+def test_comparison_and_results_are_a_row_a_model(patches, class_map, tmp_path):
     network = oc.MultiScaleNet(hidden=4, views=("pixel",))
     split = oc.RandomSplit().assign(patches)
     found = oc.compare(patches, split, tmp_path / "c", network, oc.Recipe(epochs=1), workers=1,
@@ -39,7 +54,14 @@ def test_a_comparison_is_a_row_a_model(patches, tmp_path):
     assert frame["balanced"].is_monotonic_decreasing
     assert frame["leak_gap"].isna().all()
     assert repr(found).startswith("Comparison(2 models, one fold at random; recommended: ")
-    assert "<table" in found._repr_html_()
+    html = found._repr_html_()
+    assert "<table" in html
+    assert found.recommendation in html
+    run = SimpleNamespace(model=SimpleNamespace(title="ResNet-8"))
+    results = Results(tmp_path, patches, Folds((split,)), found, run, {"map": class_map}, {})
+    assert results.to_frame().equals(frame)
+    assert repr(results).endswith("80 patches, one fold at random, 1 maps made by ResNet-8)")
+    assert results._repr_html_().count("data:image/png") == 1
 
 
 def test_an_audit_is_a_row_a_finding(patches):
@@ -48,3 +70,38 @@ def test_an_audit_is_a_row_a_finding(patches):
     assert list(frame) == ["check", "severity", "title", "remedy"]
     assert len(frame) == len(found.findings)
     assert repr(found) == f"Audit({found.summary})"
+
+
+def test_a_mapped_scene_is_a_row_a_class_and_a_picture(class_map, tmp_path):
+    found = MappedScene({"classes": class_map}, ("<rice>", "water"))
+    frame = found.to_frame()
+    assert frame["pixels"].to_dict() == {"<rice>": 3, "water": 2}
+    assert frame["share"].to_dict() == {"<rice>": 0.6, "water": 0.4}
+    assert frame["hectares"].tolist() == pytest.approx([0.03, 0.02], rel=2e-3)
+    assert repr(found) == f"MappedScene(classes: {class_map})"
+    html = found._repr_html_()
+    assert "<table" in html
+    assert "&lt;rice&gt;" in html
+    assert "<rice>" not in html
+    (data,) = re.findall(r'src="data:image/png;base64,([^"]+)"', html)
+    image = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert image.size == (3, 2)
+    assert np.array(image).tolist() == [[1, 1, 2], [2, 1, 0]]
+    class_map.unlink()
+    assert "no such file" in found._repr_html_()
+
+
+def test_an_assessment_is_a_row_a_class(class_map, tmp_path):
+    truth = tagged(tmp_path / "truth.tif", [[1, 1, 1], [2, 1, 2]], ["<rice>", "water"])
+    found = oc.assess(class_map, truth)
+    assert list(found.to_frame().index) == ["<rice>", "water"]
+    assert repr(found).startswith("Assessment(map.tif: overall accuracy 80.0 ")
+    assert repr(found).endswith(" %, 5 pixels, 2 classes)")
+    assert "<table" in found._repr_html_()
+
+
+def test_an_experiment_is_a_row_a_setting():
+    plan = oc.Experiment(scenes=["a.tif", "b.tif"], labels=["l.gpkg"], folds=3)
+    assert repr(plan) == "Experiment(2 scenes, 1 label files, 3 folds, default network)"
+    assert plan.to_frame()["value"]["scenes"] == "['a.tif', 'b.tif']"
+    assert "<table" in plan._repr_html_()

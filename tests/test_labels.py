@@ -1,4 +1,4 @@
-"""Labels as people have them: formats, layers, encodings, faulty polygons, names of classes."""
+"""Labels in many formats: layers, encodings, invalid polygons, class names."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ LAND, WATER = (20, 30, 23, 33), (2, 3, 5, 6)
 
 
 def field(first, left, last, right):
-    """The outline of pixels of the scene."""
+    """The outline of pixels of the scene as a polygon."""
     return box(
         WEST + 10 * left, NORTH - 10 * (last + 1), WEST + 10 * (right + 1), NORTH - 10 * first
     )
 
 
 def pixel(row, column):
-    """The middle of a pixel of the scene, a little aside."""
+    """A point near the centre of a pixel of the scene."""
     return Point(WEST + 10 * column + 4, NORTH - 10 * row - 4)
 
 
@@ -62,7 +62,7 @@ def frame(names=("water", "land"), shapes=FIELDS, **columns):
 
 
 def points(crs=4326):
-    """One point of each class, as a table of texts with x and y of a system."""
+    """One point per class, as a table of text with x and y in a CRS."""
     made = gpd.GeoSeries([pixel(3, 4), pixel(21, 31)], crs=UTM).to_crs(crs)
     return [f"{x:.9f}" for x in made.x], [f"{y:.9f}" for y in made.y]
 
@@ -99,7 +99,7 @@ def write_as(driver, name):
 
 
 def shapefile(folder=".", stem="labels", without=(), **options):
-    """A shapefile, without the files of some endings."""
+    """Write a shapefile, without the files of some suffixes."""
     frame().to_file(f"{stem}.shp", **options)
     Path(folder).mkdir(exist_ok=True)
     for file in Path().glob(f"{stem}.*"):
@@ -151,7 +151,7 @@ FORMATS = {
         write_as("GeoJSON", "plain.geojson"),
         Path(name).write_bytes(gzip.compress(Path("plain.geojson").read_bytes())),
     ),
-    # A name without an ending, and one with that of something else.
+    # A name without a suffix, and one with the suffix of another format.
     "labels": lambda name: (write_as("GPKG", "x.gpkg"), Path("x.gpkg").rename(name)),
     "labels.dat": lambda name: (write_as("GeoJSON", "x.json"), Path("x.json").rename(name)),
     "without-index.shp": lambda name: shapefile(stem="without-index", without=[".shx"]),
@@ -159,10 +159,10 @@ FORMATS = {
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_format_gives_the_same_pixels_and_nothing_is_written_beside_it(name, tmp_path):
+def test_every_format_gives_the_same_pixels_and_no_new_file(name, tmp_path):
     FORMATS[name](name)
     for xsd in tmp_path.glob("*.xsd"):
-        xsd.unlink()  # without it GDAL's GML driver takes notes
+        xsd.unlink()  # without it the GML driver of GDAL writes a sidecar file
     before = content(tmp_path)
     assert is_vector(name)
     assert labelled(name) == BOTH
@@ -172,7 +172,7 @@ def test_every_format_gives_the_same_pixels_and_nothing_is_written_beside_it(nam
 @pytest.mark.parametrize(
     "name", ["/vsizip/deep.zip/a/b/labels.shp", "zip://deep.zip!a/b/labels.shp"]
 )
-def test_names_of_gdal_are_opened(name):
+def test_gdal_names_are_opened(name):
     sub_zip("deep.zip")
     assert labelled(name) == BOTH
     label_raster("l.tif", nodata=0)
@@ -227,9 +227,9 @@ server.serve_forever()
 
 @contextmanager
 def served():
-    """The address of a server of the working folder, in a process of its own.
+    """The address of a server of the working folder, which runs in another process.
 
-    GDAL waits for an answer without giving other threads of Python a turn.
+    While GDAL waits for an answer, other threads of this process do not run.
     """
     process = subprocess.Popen(
         [sys.executable, "-c", SERVER], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -311,13 +311,13 @@ TABLES = {
 
 @pytest.mark.parametrize("ending", ["csv", "txt"])
 @pytest.mark.parametrize("kind", TABLES)
-def test_tables_with_coordinates_are_points(kind, ending):
+def test_tables_with_coordinate_columns_are_points(kind, ending):
     text, crs = TABLES[kind]()
     Path(f"labels.{ending}").write_text(text, encoding="utf-8")
     assert labelled(f"labels.{ending}", crs=crs) == POINTS
 
 
-def test_tables_without_geometry_of_other_formats_are_points(capfd):
+def test_tables_in_other_formats_are_points(capfd):
     lon, lat = points()
     rows = pd.DataFrame(
         {"lon": np.float64(lon), "lat": np.float64(lat), "class": ["water", "land"]}
@@ -327,7 +327,7 @@ def test_tables_without_geometry_of_other_formats_are_points(capfd):
     rows.to_parquet("table.parquet")
     for name in ("labels.xlsx", "table.gpkg", "table.parquet"):
         assert labelled(name) == POINTS
-        assert f"{name}: points from the columns lon and lat, taken for EPSG:4326" in (
+        assert f"{name}: points from the columns lon and lat, assumed in EPSG:4326" in (
             capfd.readouterr().err
         )
 
@@ -335,21 +335,23 @@ def test_tables_without_geometry_of_other_formats_are_points(capfd):
 @pytest.mark.parametrize(
     ("text", "pieces"),
     [
-        ("lon,lat,class\n600000,1200000,a\n", ["600000 as lon", "--labels-crs"]),
-        ("lon,lat,class\n15°3'E,45,a\n", ["row 1 has '15°3'E' as lon", "decimal numbers"]),
+        ("lon,lat,class\n600000,1200000,a\n", ["600000 in column lon", "--labels-crs"]),
+        ("lon,lat,class\n15°3'E,45,a\n", ["row 1 has '15°3'E' in column lon", "decimal numbers"]),
         ("x,y,class\n600000,1200000,a\n", ["columns x and y", "--labels-crs"]),
-        ("a,b,class\n1,2,a\n", ["no columns lon and lat", "it has a, b, class"]),
-        ("geom,class\nPOINT(1 x),a\n", ["row 1 has no geometry in column 'geom'"]),
+        ("a,b,class\n1,2,a\n", ["no coordinate columns", "it has a, b, class"]),
+        ("geom,class\nPOINT(1 x),a\n", ["row 1 has no valid geometry in column 'geom'"]),
         ("WKT,class\nPOINT(1 2),a\n", ["no coordinate reference system", "--labels-crs"]),
     ],
 )
-def test_tables_that_do_not_say_where_are_refused(tmp_path, monkeypatch, capfd, text, pieces):
+def test_tables_without_valid_coordinates_raise_an_error(
+    tmp_path, monkeypatch, capfd, text, pieces
+):
     Path("l.csv").write_text(text, encoding="utf-8")
     command = "patches scene.tif --labels l.csv --column class -o p.zarr"
     check_refused(tmp_path, monkeypatch, capfd, command, "l.csv", *pieces)
 
 
-def test_degrees_and_a_system_in_metres_are_refused(tmp_path, monkeypatch, capfd):
+def test_degree_columns_with_a_projected_crs_raise_an_error(tmp_path, monkeypatch, capfd):
     Path("l.csv").write_text("lon,lat,class\n105,10,a\n")
     command = f"patches scene.tif --labels l.csv --column class --labels-crs {UTM} -o p.zarr"
     check_refused(tmp_path, monkeypatch, capfd, command, "not in degrees", "lon and lat")
@@ -361,7 +363,7 @@ def two_layers(name="layers.gpkg"):
     pyogrio.write_dataframe(pd.DataFrame({"class": ["x"]}), name, layer="notes", append=True)
 
 
-def test_several_layers_are_listed_and_one_is_chosen(tmp_path, monkeypatch, capfd):
+def test_several_layers_are_listed_and_one_is_selected(tmp_path, monkeypatch, capfd):
     two_layers()
     command = "patches scene.tif --labels layers.gpkg --column class --size 4"
     pieces = ["'fields', 'roads', 'notes'", "--layer"]
@@ -373,7 +375,7 @@ def test_several_layers_are_listed_and_one_is_chosen(tmp_path, monkeypatch, capf
     assert labelled("layers.gpkg", layer="fields") == BOTH
 
 
-def test_the_only_layer_that_can_be_meant_is_read_and_named(capfd):
+def test_the_only_possible_layer_is_read_with_a_note(capfd):
     frame().to_file("layers.gpkg", layer="fields")
     frame().rename(columns={"class": "kind"}).to_file("layers.gpkg", layer="roads", mode="a")
     frame(("a", "b")).iloc[:0].to_file("layers.gpkg", layer="empty", mode="a")
@@ -386,7 +388,7 @@ def test_the_only_layer_that_can_be_meant_is_read_and_named(capfd):
 PLACEMARK = "<Placemark><name>{}</name><Point><coordinates>{},{}</coordinates></Point></Placemark>"
 
 
-def test_empty_layers_of_gpx_are_passed_over_and_folders_of_kml_are_layers():
+def test_empty_gpx_layers_are_ignored_and_kml_folders_are_layers():
     (west, east), (south, north) = points()
     gpx = "http://www.topografix.com/GPX/1/1"
     Path("walk.gpx").write_text(
@@ -402,7 +404,7 @@ def test_empty_layers_of_gpx_are_passed_over_and_folders_of_kml_are_layers():
     Path("folders.kml").write_text(
         f'<kml xmlns="http://www.opengis.net/kml/2.2"><Document>{folders}</Document></kml>'
     )
-    with pytest.raises(OutcropError, match="holds the layers 'water', 'land'; choose one"):
+    with pytest.raises(OutcropError, match="has the layers 'water', 'land'; select one"):
         open_labels("folders.kml", "Name")
 
 
@@ -413,12 +415,12 @@ def test_several_files_in_an_archive_are_layers():
     with zipfile.ZipFile("both.zip", "a") as archive:
         for file in Path().glob("two.*"):
             archive.write(file, f"two/{file.name}")
-    with pytest.raises(OutcropError, match="holds the layers 'one', 'two'; choose one with"):
+    with pytest.raises(OutcropError, match="has the layers 'one', 'two'; select one with"):
         open_labels("both.zip", "class")
     assert labelled("both.zip", layer="two") == BOTH
 
 
-def test_a_geopackage_of_tiles_is_a_raster_and_one_with_both_is_not():
+def test_a_geopackage_of_tiles_is_a_raster_unless_it_has_geometries():
     raster = np.zeros(SHAPE, np.uint8)
     raster[2:6, 3:7], raster[20:24, 30:34] = 1, 2
     write_raster("r.tif", raster)
@@ -430,7 +432,7 @@ def test_a_geopackage_of_tiles_is_a_raster_and_one_with_both_is_not():
     assert labelled("both.gpkg") == BOTH
 
 
-def test_a_shapefile_without_a_system_takes_the_one_that_is_named():
+def test_a_shapefile_without_crs_uses_the_given_one():
     shapefile(without=[".prj"])
     with pytest.raises(OutcropError, match="--labels-crs"):
         open_labels("labels.shp", "class")
@@ -449,7 +451,7 @@ def test_a_shapefile_without_a_system_takes_the_one_that_is_named():
         "bytes.gpkg",
     ],
 )
-def test_damaged_files_are_refused(name, tmp_path, monkeypatch, capfd):
+def test_damaged_files_raise_an_error(name, tmp_path, monkeypatch, capfd):
     write_as("GPKG", "whole.gpkg")
     whole = Path("whole.gpkg").read_bytes()
     noise = np.random.default_rng(0).bytes(5_000)
@@ -461,7 +463,7 @@ def test_damaged_files_are_refused(name, tmp_path, monkeypatch, capfd):
     packed = bytearray(Path("whole.zip").read_bytes())
     packed[45:60] = bytes(15)
     starts["flipped.zip"] = bytes(packed)
-    # GDAL's messages of this one hold bytes of the file that are no text.
+    # GDAL's messages on this file contain bytes that are not text.
     table = whole.find(b"CREATE TABLE")
     starts["bytes.gpkg"] = whole[:table] + bytes(range(128, 256)) + whole[table + 128 :]
     Path(name).write_bytes(starts[name])
@@ -474,7 +476,7 @@ ENCODINGS = {"cp1251": "Лес", "gbk": "水田", "cp1252": "Wälder"}
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("declared", [None, "UTF-8"])
-def test_text_in_another_encoding_than_declared_is_said_and_can_be_read(
+def test_text_in_an_undeclared_encoding_prints_a_note_and_can_be_read(
     encoding, declared, tmp_path, monkeypatch, capfd
 ):
     name = ENCODINGS[encoding]
@@ -483,7 +485,7 @@ def test_text_in_another_encoding_than_declared_is_said_and_can_be_read(
     command = "patches scene.tif --labels l.shp --column class --size 4"
     if declared:
         Path("l.cpg").write_text(declared)
-        pieces = ["text that is not in", "--encoding"]
+        pieces = ["text that", "--encoding"]
         check_refused(tmp_path, monkeypatch, capfd, f"{command} -o p.zarr", *pieces)
     else:
         assert run(f"{command} -o wrong.zarr") == 0
@@ -495,18 +497,18 @@ def test_text_in_another_encoding_than_declared_is_said_and_can_be_read(
     assert read_patches("p.zarr").classes == tuple(sorted(["land", name]))
 
 
-def test_utf8_that_is_declared_as_something_else_is_said(capfd):
+def test_utf8_declared_as_another_encoding_prints_a_note(capfd):
     frame(("Wälder", "land")).to_file("l.shp", encoding="UTF-8")
     Path("l.cpg").write_text("ISO-8859-1")
     assert "WÃ¤lder" in open_labels("l.shp", "class").classes
     assert "looks wrongly decoded ('WÃ¤lder')" in capfd.readouterr().err
     assert "Wälder" in open_labels("l.shp", "class", encoding="utf-8").classes
-    with pytest.raises(OutcropError, match="'utf-99' is no encoding"):
+    with pytest.raises(OutcropError, match="'utf-99' is not an encoding"):
         open_labels("l.shp", "class", encoding="utf-99")
 
 
 def spiked(spike):
-    """A square with a line that leads out of it and back."""
+    """A square with a line that leaves it and returns."""
     left, bottom, right, top = field(*WATER).bounds
     return Polygon(
         [(left, bottom), (right, bottom), (right, top), spike, (right, top), (left, top)]
@@ -519,7 +521,7 @@ def test_a_repaired_polygon_has_no_pixels_along_its_spike():
     assert labelled("l.gpkg") == BOTH
 
 
-def test_zones_that_cross_themselves_are_zones():
+def test_self_intersecting_zones_are_repaired():
     shapes = [field(first, 0, first + 3, 3) for first in (2, 12, 22, 32)]
     frame(("water", "land") * 2, shapes).to_file("l.gpkg")
     cut("scene.tif", "l.gpkg", "class", 4, output="p.zarr")
@@ -532,7 +534,7 @@ def test_zones_that_cross_themselves_are_zones():
     assert (read_split("s.json").sides == 1).sum() == (patches.positions.row < 18).sum()
 
 
-def test_a_hole_that_reaches_out_of_its_polygon_stays_a_hole():
+def test_a_hole_beyond_its_polygon_stays_a_hole():
     left, bottom, right, top = field(*WATER).bounds
     shell = [(left, bottom), (right, bottom), (right, top), (left, top)]
     hole = [(left, bottom), (left, top), (left + 20, top), (left + 20, bottom - 100)]
@@ -542,15 +544,15 @@ def test_a_hole_that_reaches_out_of_its_polygon_stays_a_hole():
 
 
 corner = st.tuples(st.integers(-4, 54), st.integers(-4, 44)).map(
-    # Off the middles of pixels, on which it is a matter of convention what is inside.
+    # Not at centres of pixels, where it is a convention what is inside.
     lambda at: (WEST + 10 * at[0] + 1.3, NORTH - 10 * at[1] - 2.7)
 )
 
 
 @settings(max_examples=60, deadline=None)
 @given(ring=st.lists(corner, min_size=3, max_size=9))
-def test_pixels_of_any_polygon_are_those_with_their_middle_inside_the_cleaned_one(ring):
-    """However a ring crosses or repeats itself, its pixels are those of an area."""
+def test_pixels_of_a_polygon_have_their_centre_inside_the_repaired_one(ring):
+    """A ring may cross or repeat itself in any way."""
     shape = Polygon(ring)
     labels = gpd.GeoDataFrame({"class": ["a", "b"]}, geometry=[shape, field(*LAND)], crs=UTM)
     parts = parts_of(labels, "class")
@@ -561,7 +563,7 @@ def test_pixels_of_any_polygon_are_those_with_their_middle_inside_the_cleaned_on
         return
     row, column = np.mgrid[0 : SHAPE[0], 0 : SHAPE[1]]
     x, y = WEST + 10 * (column + 0.5), NORTH - 10 * (row + 0.5)
-    # A pixel whose middle is as good as on the outline may fall to either side.
+    # A pixel whose centre is almost on the outline may be inside or outside.
     sure = shapely.distance(shapely.points(x, y), cleaned.boundary) > 1e-6
     found = vector_labels("ring", parts_of(labels.iloc[:1], "class")).on(open_scene("scene.tif"))
     drawn = np.zeros(SHAPE, bool)
@@ -581,8 +583,8 @@ squares = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(squares=squares, order=st.randoms())
-def test_pixels_that_any_number_of_classes_claim_are_dropped_in_any_order(squares, order):
-    """Polygons and points of four classes, held against a count of claims pixel by pixel."""
+def test_pixels_claimed_by_several_classes_are_dropped_in_any_order(squares, order):
+    """Polygons and points of four classes, compared with a count of claims per pixel."""
     claims = [[set() for _ in range(SHAPE[1])] for _ in range(SHAPE[0])]
     rows = []
     for code, row, column, size, is_point in squares:
@@ -618,7 +620,7 @@ def test_features_without_a_label_are_counted_by_reason(capfd):
     nested = shapely.GeometryCollection([shapely.GeometryCollection([field(*LAND)])])
     shapes = [collection, nested, line, None, Polygon(), field(*LAND), field(*LAND), line]
     names = ["water", "land", "road", "x", "x", None, "  ", "x"]
-    # A polygon without an area, and one with a coordinate that is no number.
+    # A polygon without an area, and one with a coordinate that is not a number.
     shapes += [Polygon([(WEST, NORTH), (WEST + 50, NORTH), (WEST + 9, NORTH)])]
     shapes += [Polygon([(WEST, NORTH), (WEST + 50, np.nan), (WEST + 9, NORTH)])]
     frame([*names, "flat", "x"], shapes).to_file("l.gpkg")
@@ -629,7 +631,7 @@ def test_features_without_a_label_are_counted_by_reason(capfd):
         "features without a class": 2,
         "features of lines only": 2,
         "features without an area": 1,
-        "features with a coordinate that is no number": 1,
+        "features with a coordinate that is not a number": 1,
     }
     assert open_labels("l.gpkg", "class").dropped == reasons
     assert run("patches scene.tif --labels l.gpkg --column class --size 4 -o p.zarr") == 0
@@ -637,11 +639,11 @@ def test_features_without_a_label_are_counted_by_reason(capfd):
     assert "dropped 2 features without a class" in out
     assert "dropped 1 feature without a geometry" in out
     assert dict(read_patches("p.zarr").dropped) == reasons
-    # With several scenes the features are not counted once for each.
+    # With several scenes, features are still counted once.
     assert cut(["scene.tif", "scene.tif"], "l.gpkg", "class", 4).dropped == reasons
 
 
-def test_curves_heights_and_measures_are_polygons():
+def test_curves_and_zm_geometries_become_plain_polygons():
     left, bottom, right, top = field(*WATER).bounds
     wkt = f"{left} {bottom},{right} {bottom},{right} {top},{left} {top},{left} {bottom}"
     start, middle = f"{WEST + 400} {NORTH - 100}", f"{WEST + 420} {NORTH - 100}"
@@ -660,7 +662,7 @@ def test_curves_heights_and_measures_are_polygons():
     assert labelled("z.gpkg") == BOTH
 
 
-def test_what_lies_beyond_a_projection_is_counted_and_harms_nothing(recwarn):
+def test_features_outside_the_projection_are_counted_and_ignored(recwarn):
     near = frame().to_crs(4326)
     far = [box(-75.1, -91, -74.9, 10), Point(-74.5, 95)]
     frame(("water", "land", "x", "x"), [*near.geometry, *far]).set_crs(
@@ -679,7 +681,7 @@ def test_multipoints_are_points():
     assert labelled("l.gpkg") == [(3, 4, "water"), (5, 5, "water"), (21, 31, "land")]
 
 
-def test_class_names_are_stripped_and_those_alike_are_pointed_out(capfd):
+def test_class_names_are_stripped_and_similar_names_print_a_note(capfd):
     names = [" water", "water ", "Water", "dry land", "dryland", "rock"]
     shapes = [field(row, 0, row, 5) for row in range(6)]
     frame(names, shapes).to_file("l.gpkg")
@@ -702,14 +704,14 @@ def test_class_names_are_stripped_and_those_alike_are_pointed_out(capfd):
     ],
 )
 @pytest.mark.parametrize("ending", ["gpkg", "parquet"])
-def test_classes_that_are_no_text(values, classes, ending):
+def test_classes_that_are_not_text(values, classes, ending):
     labels = frame(values, [field(row, 0, row, 5) for row in range(4)])
     name = f"l.{ending}"
     labels.to_file(name) if ending == "gpkg" else labels.to_parquet(name)
     assert open_labels(name, "class").classes == classes
 
 
-def test_kept_columns_stay_what_they_are():
+def test_kept_columns_keep_their_values():
     kept = {
         "year": pd.array([2019, None], "Int64"),
         "share": [0.5, np.nan],
@@ -728,7 +730,7 @@ def test_kept_columns_stay_what_they_are():
 
 
 def label_raster(name, values=None, **options):
-    """Two classes, 1 and 2, on 0."""
+    """A raster with the classes 1 and 2 on 0."""
     if values is None:
         values = np.zeros(SHAPE, np.uint8)
         values[2:6, 3:7], values[20:24, 30:34] = 1, 2
@@ -768,7 +770,7 @@ TABLES_OF_NAMES = {
 
 @pytest.mark.parametrize("kind", TABLES_OF_NAMES)
 @pytest.mark.parametrize("ending", ["tif", "img"])
-def test_names_in_a_label_raster_are_used(kind, ending):
+def test_class_names_in_a_label_raster_are_used(kind, ending):
     label_raster("l.tif", nodata=0)
     aux = (
         f'<PAMDataset><PAMRasterBand band="1">{TABLES_OF_NAMES[kind]}</PAMRasterBand></PAMDataset>'
@@ -779,7 +781,7 @@ def test_names_in_a_label_raster_are_used(kind, ending):
     assert labelled(f"l.{ending}", None) == BOTH
 
 
-def test_a_table_that_arcgis_writes_beside_a_raster_is_used():
+def test_an_arcgis_attribute_table_is_used():
     label_raster("l.tif", nodata=0)
     rows = pd.DataFrame({"VALUE": [1, 2], "COUNT": [16, 16], "CLASS_NAME": ["water", "land"]})
     pyogrio.write_dataframe(rows, "table.dbf", driver="ESRI Shapefile")
@@ -802,8 +804,8 @@ def with_mask(name, values, valid, **options):
 @pytest.mark.parametrize("shift", [0, 0.3])
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
 @pytest.mark.parametrize("kind", ["alpha", "mask", "mask and nodata", "nodata", "nothing"])
-def test_zero_is_a_class_where_something_else_says_what_is_labelled(kind, dtype, shift, capfd):
-    """On the scene's grid or off it, where each pixel takes the nearest one."""
+def test_zero_is_a_class_if_the_file_declares_unlabelled_pixels(kind, dtype, shift, capfd):
+    """On the grid of the scene, or off it, where each pixel has the nearest value."""
     values = np.zeros(SHAPE, dtype)
     values[2:6, 3:7], values[20:24, 30:34] = 1, 2
     valid = np.zeros(SHAPE, bool)
@@ -857,25 +859,25 @@ def ground_control(name):
 @pytest.mark.parametrize(
     ("write", "pieces"),
     [
-        (colours, ["colours (bands red, green and blue)", "one number for each class"]),
+        (colours, ["bands red, green and blue", "one integer per class"]),
         (
             lambda name: write_raster(name, np.ones((2, *SHAPE), np.int16)),
             ["has 2 bands (1, 2)", "gdal_translate -b 1 l.tif OUTPUT"],
         ),
-        (lambda name: write_raster(name, np.ones(SHAPE, np.complex64)), ["complex numbers"]),
+        (lambda name: write_raster(name, np.ones(SHAPE, np.complex64)), ["complex values"]),
         (
             radar,
-            ["complex numbers"],
+            ["complex values"],
         ),
         (ground_control, ["ground control points", "gdalwarp -r near l.tif OUTPUT"]),
         (
             lambda name: write_raster(name, np.arange(2000).reshape(SHAPE).astype(np.int16)),
-            ["more than 255 different values"],
+            ["more than 255 values"],
         ),
-        (lambda name: write_raster(name, np.full(SHAPE, 1.5, np.float32)), ["not whole numbers"]),
+        (lambda name: write_raster(name, np.full(SHAPE, 1.5, np.float32)), ["not integers"]),
     ],
 )
-def test_rasters_that_hold_no_classes_are_refused(write, pieces, tmp_path, monkeypatch, capfd):
+def test_rasters_without_classes_raise_an_error(write, pieces, tmp_path, monkeypatch, capfd):
     write("l.tif")
     command = "patches scene.tif --labels l.tif -o p.zarr"
     check_refused(tmp_path, monkeypatch, capfd, command, "l.tif", *pieces)
@@ -886,7 +888,7 @@ def test_a_raster_with_a_palette_is_a_label_raster():
     assert labelled("l.tif", None, classes=["water", "land"]) == BOTH
 
 
-def test_names_are_given_by_value_or_in_the_order_of_all_values():
+def test_class_names_are_given_by_value_or_in_order_of_all_values():
     one, other = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)
     one[2, :3], one[3, :3] = 1, 2
     other[2, :3], other[3, :3] = 2, 7
@@ -900,10 +902,17 @@ def test_names_are_given_by_value_or_in_the_order_of_all_values():
     assert dict(zip(patches.classes, patches.counts, strict=True)) == (
         {"water": 3, "land": 6, "rock": 3}
     )
-    with pytest.raises(OutcropError, match=r"a.tif and 1 more: has 3 values \(1, 2, 7\) but"):
+    with pytest.raises(OutcropError, match=r"a.tif and 1 more: has 3 values \(1, 2, 7\), but"):
         open_label_files(files, classes=["water", "land"])
-    with pytest.raises(OutcropError, match="does not name: 7; name them too"):
+    with pytest.raises(OutcropError, match=r"without a name in --classes \(7\); name them too"):
         open_label_files(files, classes=["1=water", "2=land"])
+    for classes, message in (
+        (["1=water", "2=land", "1=sea", "7=rock"], "names the value 1 twice"),
+        (["1=water", "2=land", "rock"], "mixes names and VALUE=NAME"),
+        (["water", " ", "rock"], "has an empty name"),
+    ):
+        with pytest.raises(OutcropError, match=f"--classes: {message}"):
+            open_label_files(files, classes=classes)
 
 
 @pytest.mark.parametrize(
@@ -916,7 +925,7 @@ def test_names_are_given_by_value_or_in_the_order_of_all_values():
         ("--labels v.parquet --column class --layer a", ["v.parquet", "no layers"]),
     ],
 )
-def test_options_of_another_kind_of_labels_are_refused(
+def test_options_for_another_kind_of_labels_raise_an_error(
     arguments, pieces, tmp_path, monkeypatch, capfd
 ):
     frame().to_file("v.gpkg")
@@ -926,7 +935,7 @@ def test_options_of_another_kind_of_labels_are_refused(
     check_refused(tmp_path, monkeypatch, capfd, command, *pieces)
 
 
-def test_names_of_an_experiment_count_for_its_truth_too():
+def test_class_names_of_an_experiment_apply_to_its_truth():
     from outcrop.workflow.plan import Experiment
 
     values = label_raster("labels.tif", nodata=0)
@@ -938,7 +947,7 @@ def test_names_of_an_experiment_count_for_its_truth_too():
     plan = Experiment(["scene.tif"], ["labels.tif"], truth=truth, classes=names)
     assert plan.truth_classes() == [["1=water", "2=land"], None]
     assert replace(plan, classes=None).truth_classes() == [None, None]
-    # Where labels are vectors, names are those of the values of the truth.
+    # With vector labels, the names belong to the values of the truth.
     of_vectors = replace(plan, labels=["labels.gpkg"], truth=["labels.tif", "half.tif"])
     assert of_vectors.truth_classes() == [["1=water", "2=land"]] * 2
     with pytest.raises(OutcropError, match="has 1 values"):
@@ -968,8 +977,8 @@ REAL = {
 
 @needs_shared
 @pytest.mark.parametrize("name", REAL)
-def test_real_labels_are_those_of_an_independent_rasterisation(name):
-    """Middles of pixels in cleaned polygons, claim by claim, without GDAL's rasterizer."""
+def test_real_labels_equal_an_independent_rasterisation(name):
+    """Centres of pixels in repaired polygons, claim by claim, without GDAL's rasterizer."""
     file, column = REAL[name]
     scene = open_scene(DATA / "real" / file)
     labels = open_labels(DATA / "real" / name, column)
@@ -1007,14 +1016,14 @@ def test_real_labels_are_those_of_an_independent_rasterisation(name):
     assert found.dropped.get("conflict", 0) == pytest.approx(several.sum(), abs=int(edge.sum()))
 
 
-def test_a_table_that_is_read_keeps_its_rows():
+def test_a_csv_table_keeps_its_rows():
     Path("l.csv").write_text("lon,lat,class\n105,10,a\n,,b\n105,10,c\n")
     read = read_vector("l.csv")
     assert read.geometry.isna().tolist() == [False, True, False]
     assert parts_of(read, "class").dropped == {"features without a geometry": 1}
 
 
-def test_styles_that_a_program_keeps_in_a_geopackage_are_no_layer(tmp_path, capfd):
+def test_qgis_styles_in_a_geopackage_are_not_a_layer(tmp_path, capfd):
     import pandas as pd
     import pyogrio
 
@@ -1029,7 +1038,7 @@ def test_styles_that_a_program_keeps_in_a_geopackage_are_no_layer(tmp_path, capf
     assert capfd.readouterr().err == ""
 
 
-def test_columns_of_one_name_are_left_out(tmp_path, capfd):
+def test_columns_with_equal_names_are_ignored(tmp_path, capfd):
     squares = [Point(600_050, 1_199_950), Point(600_250, 1_199_950)]
     frame = gpd.GeoDataFrame({"class": ["a", "b"], "other": ["c", "d"]}, geometry=squares, crs=UTM)
     path = tmp_path / "a.shp"
@@ -1038,4 +1047,4 @@ def test_columns_of_one_name_are_left_out(tmp_path, capfd):
     table.write_bytes(table.read_bytes().replace(b"other", b"class", 1))
     read = read_vector(path)
     assert list(read.columns) == ["geometry"]
-    assert "several columns of one name ('class'), left out" in capfd.readouterr().err
+    assert "several columns have the same name ('class') and are ignored" in capfd.readouterr().err

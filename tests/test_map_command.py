@@ -111,7 +111,7 @@ def test_an_interrupted_map_goes_on(here):
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "windows are done and kept; --resume goes on with them" in told
+    assert "finished windows are kept; continue with --resume" in told
     assert "Traceback" not in told
     before = {path.name: path.stat().st_mtime_ns for path in kept.glob("*.npz")}
     assert not Path("big.tif").exists()
@@ -139,7 +139,7 @@ def test_an_interrupted_map_goes_on(here):
         ("run coast/coast-1.tif -o x.tif --polygons coast/labels.gpkg", ("exists already",)),
         ("run cube/cube.npy -o x.zarr", ("--axis", "is missing")),
         ("cube-run cube/cube.npy --axis 0 -o x.zarr --sieve 4", ("--sieve", "a volume")),
-        ("cube-run cube/cube.npy --axis 0 -o x.sgy", ("x.sgy", "SEG-Y", "take .zarr")),
+        ("cube-run cube/cube.npy --axis 0 -o x.sgy", ("x.sgy", "SEG-Y", "use .zarr")),
         ("cube-run cube/cube.npy --axis 7 -o x.zarr", ("no axis 7",)),
         ("cube-run cube/cube.npy cube/classes.npy --axis 0 -o x.zarr", ("one at a time",)),
         ("cube-run coast/coast-1.tif -o x.tif", ("has 4 bands", "--bands", "--band-names")),

@@ -16,7 +16,7 @@ from outcrop.accuracy.assessment import write_assessment
 from outcrop.files import write_json
 from outcrop.mapping.layers import LAYERS
 from outcrop.reporting import write_report
-from outcrop.reporting.cells import count_cells, outside_cells, wrong_cells
+from outcrop.reporting.map_panels import count_cells, outside_cells, wrong_cells
 from outcrop.reporting.maps import LONGEST, MapFiles, map_part
 from outcrop.sources.class_raster import open_class_raster, windows
 from outcrop.sources.opening import open_scene
@@ -127,7 +127,7 @@ def test_the_share_outside_is_that_of_the_file(home):
     )
     dissimilarity = rasterio.open(home / "dissimilarity.tif").read(1)
     share = (dissimilarity[dissimilarity < 255] > 100).mean()
-    assert f"{100 * share:.1f} % of the map lies outside" in page.text.replace("\xa0", " ")
+    assert f"{100 * share:.1f} % of the map is outside" in page.text.replace("\xa0", " ")
 
 
 def test_the_table_of_areas_is_the_assessment(home):
@@ -189,11 +189,11 @@ def test_what_does_not_fit_is_left_out_of_a_part_and_told(home):
         ("report classes.tif --entropy scene.tif", ("scene.tif", "holds uint16 numbers")),
         ("report classes.tif --dissimilarity gone.tif", ("gone.tif", "no such file")),
         ("report classes.tif --truth gone.tif", ("gone.tif", "no such file")),
-        ("report classes.tif --assessment other.json", ("other.json", "of another map")),
+        ("report classes.tif --assessment other.json", ("other.json", "another map than")),
         ("report classes.tif --assessment gone.json", ("gone.json", "no such assessment")),
-        ("report scene.tif", ("scene.tif", "is no class map")),
-        ("report gone.tif", ("gone.tif", "no such folder, and no map")),
-        ("report folder --truth truth.tif", ("--truth", "folder is no map")),
+        ("report scene.tif", ("scene.tif", "is not a class map")),
+        ("report gone.tif", ("gone.tif", "no such folder or map")),
+        ("report folder --truth truth.tif", ("--truth", "folder is not a map")),
         ("report cube.zarr", ("cube.zarr", "is a class cube")),
         ("report cube.npy --truth truth.tif", ("cube.npy", "is a class cube")),
         ("report classes.tif -o page.html", ("page.html", "exists already")),

@@ -3,10 +3,12 @@ import tracemalloc
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 
 from outcrop.accuracy.assess import assess
 from outcrop.errors import OutcropError
-from outcrop.mapping.rasters import count_classes, map_classes, open_raster
+from outcrop.mapping.openmap import count_classes, map_classes, open_raster
+from outcrop.mapping.scene import MappedScene
 from tests.rasters import GRID, tagged, write_raster
 
 
@@ -52,9 +54,23 @@ def test_memory_does_not_grow_with_the_map(tmp_path):
 
 def test_errors(tmp_path):
     plain = write_raster(tmp_path / "plain.tif", np.array([[1, 2]], np.uint8))
-    with pytest.raises(OutcropError, match="no class map"):
+    with pytest.raises(OutcropError, match="is not a class map"):
         map_classes(plain)
     (tmp_path / "text.tif").write_text("no raster")
     for name, words in (("nothing.tif", "no such file"), ("text.tif", "not a raster")):
         with pytest.raises(OutcropError, match=words), open_raster(tmp_path / name):
             pass
+
+
+def test_a_rotated_map_as_dataarray_keeps_its_transform(tmp_path):
+    turned = Affine(8, 6, 600_000, 6, -8, 1_200_000)
+    path = tagged(tmp_path / "map.tif", [[1, 2], [2, 1]], ["a", "b"], transform=turned)
+    array = MappedScene({"classes": path}, ("a", "b")).to_xarray()
+    assert "x" not in array.coords  # One coordinate per column cannot describe a rotated grid.
+    stored = array["spatial_ref"].attrs["GeoTransform"]
+    assert Affine.from_gdal(*map(float, stored.split())) == turned
+    straight = tagged(tmp_path / "straight.tif", [[1, 2], [2, 1]], ["a", "b"])
+    array = MappedScene({"classes": straight}, ("a", "b")).to_xarray()
+    assert array["x"].values.tolist() == [600_005, 600_015]
+    stored = array["spatial_ref"].attrs["GeoTransform"]
+    assert Affine.from_gdal(*map(float, stored.split())) == GRID

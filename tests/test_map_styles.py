@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from outcrop.errors import OutcropError
 from outcrop.mapping.classmap import sidecars, write_maps
+from outcrop.mapping.job import Window
 from outcrop.mapping.layers import LAYERS
+from outcrop.mapping.openmap import map_classes
 from outcrop.mapping.polygons import check_polygons, write_polygons
-from outcrop.mapping.rasters import map_classes
 from outcrop.mapping.scene import map_scene
 from outcrop.mapping.styles import ramp_style
-from outcrop.mapping.tiling import Window
 from outcrop.patches.palette import colours
 from outcrop.sources.opening import open_scene
 from tests.gis import opened

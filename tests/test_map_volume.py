@@ -145,7 +145,7 @@ def test_turned_slices_keep_the_order_of_samples(tmp_path, volume):
     ("axis", "output", "message"),
     [
         (3, "a.zarr", "has no axis 3"),
-        (0, "a.tif", r"a.tif: its ending tells no format; take \.zarr, \.sgy, \.segy, \.npy"),
+        (0, "a.tif", r"a.tif: its ending sets no format; use \.zarr, \.sgy, \.segy, \.npy"),
         (0, "a.sgy", "needs the geometry of a SEG-Y file"),
         (0, "cube.npy", "cube.npy: exists already"),
         (0, "no/a.zarr", "does not exist; make it first"),

@@ -24,10 +24,10 @@ from scipy.ndimage import label
 from outcrop.errors import OutcropError
 from outcrop.mapping import engine, predictor
 from outcrop.mapping import scene as mapping
+from outcrop.mapping.engine import Partial
 from outcrop.mapping.job import Job
 from outcrop.mapping.layers import render
-from outcrop.mapping.partial import Partial
-from outcrop.mapping.rasters import share_outside
+from outcrop.mapping.openmap import share_outside
 from outcrop.mapping.scene import map_scene
 from outcrop.metrics.applicability import AreaOfApplicability, learn_area
 from outcrop.models.architectures import ResidualNet
@@ -176,7 +176,7 @@ def test_nor_does_it_depend_on_the_number_of_threads(tmp_path, scene, monkeypatc
 
 
 def test_a_padded_network_is_dense_on_request_only(tmp_path, scene, capsys):
-    """Its units see the scene where patch by patch they saw zeros: near, but not the same."""
+    """Dense units see the scene where units of patches see zeros: similar, but not equal."""
     model = classifier(size=28)
     for method in ("auto", "patches", "dense"):
         map_scene(model, scene, tmp_path / f"{method}.tif", method=method)
@@ -259,7 +259,7 @@ def test_the_area_of_trust_of_every_pixel(tmp_path, scene, kind, flip):
 
 
 def test_the_area_of_trust_needs_a_run(tmp_path, scene):
-    with pytest.raises(OutcropError, match="--dissimilarity: needs a run"):
+    with pytest.raises(OutcropError, match="--dissimilarity: needs the run"):
         map_scene(dense(), scene, tmp_path / "map.tif", dissimilarity=tmp_path / "far.tif")
 
 
@@ -458,7 +458,7 @@ def test_an_interrupted_map_goes_on_with_the_next_window(tmp_path, scene, monkey
     map_scene(dense(), scene, tmp_path / "whole.tif", window=16)
     first = interrupted(tmp_path, scene, monkeypatch, 4)
     assert not (tmp_path / "map.tif").exists()
-    assert "4 windows are done and kept; --resume goes on" in capsys.readouterr().err
+    assert "4 finished windows are kept; continue with --resume" in capsys.readouterr().err
     second = Stops(99)
     monkeypatch.setattr(Job, "classify", lambda *args: second(*args))
     map_scene(dense(), scene, tmp_path / "map.tif", window=16, resume=True)
@@ -482,12 +482,12 @@ def test_a_map_that_was_begun_otherwise_is_not_gone_on_with(tmp_path, scene, mon
         ({"entropy": tmp_path / "h.tif"}, "layers"),
         ({"window": 32}, "windows"),
     ):
-        refused = pytest.raises(OutcropError, match=f"begun with another {what}; take the old")
+        refused = pytest.raises(OutcropError, match=f"started with another {what}; use the old")
         with refused:
             map_scene(
                 dense(), scene, tmp_path / "map.tif", **{"window": 16, "resume": True, **change}
             )
-    with pytest.raises(OutcropError, match="begun with another models"):
+    with pytest.raises(OutcropError, match="started with another models"):
         map_scene(dense(seed=5), scene, tmp_path / "map.tif", window=16, resume=True)
     map_scene(dense(seed=5), scene, tmp_path / "map.tif", window=16)
     assert not list(tmp_path.glob(".*"))

@@ -1,4 +1,4 @@
-"""Scenes and labels that lie in memory, from a DataArray and polygons to a map as DataArray."""
+"""Scenes and labels in memory, from a DataArray and polygons to a map as DataArray."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def dataarray(values, **attributes) -> xr.DataArray:
         values,
         dims=("band", "y", "x"),
         coords={
-            "band": ["red", "nir"],
+            "band": ["red", "nir"][: len(values)],
             "y": top + e * (np.arange(values.shape[1]) + 0.5),
             "x": left + a * (np.arange(values.shape[2]) + 0.5),
             "spatial_ref": ((), 0, {"crs_wkt": pyproj.CRS(UTM).to_wkt()}),
@@ -46,7 +46,7 @@ def polygons() -> gpd.GeoDataFrame:
 
 
 @pytest.mark.parametrize("flipped", [False, True])
-def test_a_dataarray_is_the_scene_of_a_file_with_the_same_pixels(tmp_path, flipped):
+def test_a_dataarray_equals_the_scene_of_a_file_with_the_same_pixels(tmp_path, flipped):
     file = oc.open_scene(write_raster(tmp_path / "scene.tif", pixels(), nodata=-1))
     array = dataarray(pixels(), _FillValue=-1)
     scene = oc.open_scene(array.isel(y=slice(None, None, -1)) if flipped else array)
@@ -60,6 +60,28 @@ def test_a_dataarray_is_the_scene_of_a_file_with_the_same_pixels(tmp_path, flipp
         assert np.allclose(one, other)
     images = [np.asarray(one)[k] for one, k in zip(cut, order, strict=True)]
     assert np.array_equal(images[0][..., ::-1, :] if flipped else images[0], images[1])
+
+
+def test_a_dataarray_of_stored_values_has_the_scale_and_offset_of_its_attributes(capfd):
+    """As `rioxarray.open_rasterio` returns it by default, without `mask_and_scale`."""
+    stored = np.arange(2 * HEIGHT * WIDTH, dtype="u2").reshape(2, HEIGHT, WIDTH)
+    scene = oc.open_scene(dataarray(stored, scale_factor=0.5, add_offset=-3.0, _FillValue=7))
+    with scene.reader() as reader:
+        found = reader.read(0, 0, HEIGHT, WIDTH)
+    expected = np.where(stored == 7, np.nan, stored * 0.5 - 3)
+    assert "the scale and offset in its attributes" in capfd.readouterr().err
+    assert found.dtype == np.float32
+    assert np.array_equal(found, expected.astype(np.float32), equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ["elevation", ["elevation"]])
+def test_a_dataarray_of_one_band_has_its_long_name(name):
+    """As `rioxarray.open_rasterio` stores the description of the band."""
+    assert oc.open_scene(dataarray(pixels()[:1], long_name=name).drop_vars("band")).band_names == (
+        "elevation",
+    )
+    two = oc.open_scene(dataarray(pixels(), long_name="reflectance").drop_vars("band"))
+    assert two.band_names == ("band 1", "band 2")
 
 
 def test_from_a_dataarray_and_a_geodataframe_to_a_map_as_dataarray(tmp_path):
@@ -79,7 +101,7 @@ def test_from_a_dataarray_and_a_geodataframe_to_a_map_as_dataarray(tmp_path):
     west = names[:, : WIDTH // 2]
     assert (west == "rice").mean() > 0.95
     assert (names[:, WIDTH // 2 :] == "maize").mean() > 0.95
-    # The map is a scene again, with its place.
+    # The map is a scene with a georeference again.
     again = oc.open_scene(made.to_xarray("confidence"))
     assert again.height == HEIGHT
     with pytest.raises(ValueError, match="there is no 'gone'; this map has classes, confidence"):
@@ -99,16 +121,20 @@ def test_an_array_with_a_transform_is_a_scene():
     [
         (dataarray(pixels()).drop_vars("spatial_ref"), "no coordinate reference system"),
         (dataarray(pixels()).drop_vars("x"), "no coordinates along x"),
-        (dataarray(pixels()).isel(x=[0, 1, 2, 5, 9]), "along x are not evenly spaced"),
+        (dataarray(pixels()).isel(x=[0, 1, 2, 5, 9]), "unevenly spaced coordinates along x"),
         (dataarray(pixels()).isel(x=[3]), "a single pixel along x"),
         (dataarray(pixels()).isel(band=0, y=0), "pass band, y and x"),
-        (dataarray(pixels().astype(complex)), "holds complex128"),
-        (dataarray(pixels().astype("u1"), _FillValue=-9999), "no such number is the nodata value"),
-        (dataarray(pixels().astype("u1"), _FillValue=np.nan), "no such number is the nodata value"),
+        (dataarray(pixels().astype(complex)), "the dtype complex128"),
+        (dataarray(pixels().astype("u1"), _FillValue=-9999), "cannot hold the nodata value"),
+        (dataarray(pixels().astype("u1"), _FillValue=np.nan), "cannot hold the nodata value"),
+        (
+            dataarray(pixels(), scale_factor=(1, 2, 3)),
+            "the attribute scale_factor = .* for 2 bands",
+        ),
         (dataarray(pixels()).to_dataset(name="a"), "is an xarray Dataset; pass a DataArray"),
     ],
 )
-def test_what_is_no_scene_is_one_line(array, message):
+def test_invalid_scenes_in_memory_raise_a_one_line_error(array, message):
     with pytest.raises(oc.OutcropError, match=message):
         oc.cut(array, polygons(), "crop", size=5)
 
@@ -117,13 +143,13 @@ def test_what_is_no_scene_is_one_line(array, message):
     ("labels", "message"),
     [
         (polygons().set_crs(None, allow_override=True), "no coordinate reference system"),
-        (polygons()[:0], "hold no polygon or point"),
-        (polygons().assign(id=[1, "a", 2, 3, 4, 5]), "hold a column that cannot be stored"),
+        (polygons()[:0], "are empty"),
+        (polygons().assign(id=[1, "a", 2, 3, 4, 5]), "have a column that cannot be stored"),
         (polygons().geometry, "are a GeoSeries; pass a GeoDataFrame"),
         (polygons().drop(columns="geometry"), "are a DataFrame; pass a GeoDataFrame"),
     ],
 )
-def test_what_are_no_labels_is_one_line(labels, message):
+def test_invalid_labels_in_memory_raise_a_one_line_error(labels, message):
     with pytest.raises(oc.OutcropError, match=message):
         oc.cut(dataarray(pixels()), labels, "crop", size=5)
 
@@ -136,14 +162,14 @@ def test_categories_are_class_names():
 
 
 @pytest.mark.parametrize("kind", ["u1", "i1", "i2", "u2", "i4", "i8", ">f4", "f8", "f2", "?"])
-def test_arrays_of_any_real_numbers_are_scenes(kind):
+def test_arrays_of_any_real_dtype_are_scenes(kind):
     values = (pixels() / 100).astype(kind)
     patches = oc.cut(dataarray(values), polygons(), "crop", size=3, stride=5)
     at = patches.positions
     assert np.array_equal(patches.images[:, 0, 1, 1], values[0, at.row, at.column])
 
 
-def test_one_dataarray_and_a_list_of_one_are_the_same_scene():
+def test_a_dataarray_and_a_list_with_it_are_the_same_scene():
     array = dataarray(pixels())
     patches = oc.cut(array, polygons(), "crop", size=9, stride=6)
     images = np.asarray(patches)[:4]

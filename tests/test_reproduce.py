@@ -31,8 +31,16 @@ from outcrop.training import batches
 from outcrop.training.device import device_name
 from outcrop.training.recipe import Augmentation, Machine, Recipe, suited
 from outcrop.workflow import reproduce
-from outcrop.workflow.published import Published, all_published, read_published
-from outcrop.workflow.results import Result, append_result, notes, read_results, tabulate
+from outcrop.workflow.published import (
+    Published,
+    Result,
+    all_published,
+    append_result,
+    notes,
+    read_published,
+    read_results,
+    tabulate,
+)
 from tests.command_line import content, run
 
 PUBLISHED = all_published()
@@ -307,9 +315,9 @@ def test_seeds_run_alike_are_one_row_with_mean_and_deviation() -> None:
     assert rows[1][5:] == (*("30 of 164", "cifar10", "AMD EPYC, 2 threads, bf16-mixed", "0:12:34"),)
     assert rows[2][6] == "copies.tar.xz †"
     assert rows[3][1:3] == ("–", "–")
-    assert not any("†" in note or "squeezed" in note for note in notes([ONE]))
+    assert not any("†" in note or "compressed" in note for note in notes([ONE]))
     assert any("not the original pixels" in note for note in notes([ONE, copies]))
-    assert any("squeezed" in note for note in notes([ONE, short]))
+    assert any("compressed" in note for note in notes([ONE, short]))
 
 
 def test_a_seed_that_was_run_twice_counts_once() -> None:

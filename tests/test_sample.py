@@ -174,10 +174,10 @@ def test_the_command_prints_what_to_expect(tmp_path, class_map, capfd, monkeypat
         ("sample map.tif -o points.shp --n 90", ["points.shp", ".gpkg", ".geojson"]),
         ("sample map.tif -o there.gpkg --n 90", ["there.gpkg", "exists already"]),
         ("sample map.tif -o nowhere/p.gpkg --n 90", ["folder nowhere", "make it first"]),
-        ("sample plain.tif -o p.gpkg --n 90", ["plain.tif", "is no class map"]),
+        ("sample plain.tif -o p.gpkg --n 90", ["plain.tif", "is not a class map"]),
         ("sample no-crs.tif -o p.gpkg --n 90", ["no-crs.tif", "no coordinate reference system"]),
         ("sample empty.tif -o p.gpkg --n 90", ["empty.tif", "no pixel with a class"]),
-        ("sample beyond.tif -o p.gpkg --n 90", ["beyond.tif", "no name for the values 7"]),
+        ("sample beyond.tif -o p.gpkg --n 90", ["beyond.tif", "no class name for the values 7"]),
         ("sample gone.tif -o p.gpkg --n 90", ["gone.tif", "no such file"]),
         ("sample map.tif -o p.gpkg", ["--n", "--expected"]),
         ("sample map.tif -o p.gpkg --expected rice=0.9", ["--n", "is missing"]),
@@ -185,7 +185,7 @@ def test_the_command_prints_what_to_expect(tmp_path, class_map, capfd, monkeypat
         ("sample map.tif -o p.gpkg --expected 80", ["--expected", "from 0 to 1"]),
         ("sample map.tif -o p.gpkg --expected good", ["--expected", "NAME=NUMBER"]),
         ("sample map.tif -o p.gpkg --expected 0.9,rice=0.8", ["--expected", "NAME=NUMBER"]),
-        ("sample map.tif -o p.gpkg --n 90", ["--n", "too small", "take 112 or more", "--floor"]),
+        ("sample map.tif -o p.gpkg --n 90", ["--n", "too small", "use 112 or more", "--floor"]),
         ("sample map.tif -o p.gpkg --n 60 --allocation equal", ["'rock'", "12 pixels", "20"]),
         ("sample map.tif -o p.gpkg --n 60 --allocation proportional", ["'rock'", "0 points"]),
         ("sample map.tif -o p.gpkg --n 99999", ["--n", "more than the"]),
@@ -220,5 +220,5 @@ def test_a_full_disk_leaves_nothing(tmp_path, class_map):
 
 def test_two_classes_of_one_name_are_refused(tmp_path):
     tagged(tmp_path / "map.tif", np.ones((9, 9)), ["rice", "rice"])
-    with pytest.raises(OutcropError, match="one name to several classes"):
+    with pytest.raises(OutcropError, match="several classes of one name"):
         sample(tmp_path / "map.tif", tmp_path / "p.gpkg", n=50)

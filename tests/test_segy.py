@@ -11,8 +11,12 @@ from hypothesis import strategies as st
 
 from outcrop.errors import OutcropError
 from outcrop.sources.volumes import open_volume
-from outcrop.sources.volumes.segy_grid import NoGridError, find_grid
-from outcrop.sources.volumes.segy_header import read_layout, words_of
+from outcrop.sources.volumes.segy_headers import (
+    NoGridError,
+    find_grid,
+    read_layout,
+    read_trace_words,
+)
 from tests.cubes import CROSSLINES, INLINES, ramp, write_segy
 from tests.shared import DATA, needs_shared
 
@@ -37,7 +41,7 @@ def whole(path, **options) -> np.ndarray:
     ("name", "endian", "dtype"),
     [("f3", "big", "int16"), ("small", "big", "float32"), ("small-lsb", "little", "float32")],
 )
-def test_real_files_are_what_segyio_reads(name, endian, dtype):
+def test_real_files_equal_those_of_segyio(name, endian, dtype):
     path = SEGY / f"{name}.sgy"
     with segyio.open(path, endian=endian) as file:
         expected = segyio.tools.cube(file)
@@ -78,7 +82,7 @@ def test_every_sample_format(tmp_path, code, dtype, endian):
 
 @given(values=st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=6, max_size=6))
 @settings(max_examples=30, deadline=None)
-def test_ibm_floats_are_those_of_segyio(tmp_path_factory, values):
+def test_ibm_floats_equal_those_of_segyio(tmp_path_factory, values):
     path = tmp_path_factory.mktemp("ibm") / "a.sgy"
     write_segy(path, np.broadcast_to(np.array(values), (2, 2, 6)), code=1)
     with segyio.open(path, ignore_geometry=True) as file:
@@ -90,11 +94,11 @@ def test_ibm_floats_are_those_of_segyio(tmp_path_factory, values):
     [PLACES, [(i, j) for j in range(4) for i in range(5)], SERPENTINE, SHUFFLED],
     ids=["inline", "crossline", "serpentine", "shuffled"],
 )
-def test_the_grid_is_found_in_whatever_order_the_traces_come(tmp_path, places):
+def test_the_grid_is_found_for_any_order_of_traces(tmp_path, places):
     cube = ramp()
     path = write_segy(tmp_path / "a.sgy", cube, places)
     inlines, crosslines, _ = open_volume(path).coordinates
-    if places is SHUFFLED:  # neither number comes in an order: both run upwards
+    if places is SHUFFLED:  # neither number is in an order, so both ascend
         cube = cube[:, ::-1]
         assert list(crosslines) == sorted(CROSSLINES)
     else:
@@ -103,32 +107,30 @@ def test_the_grid_is_found_in_whatever_order_the_traces_come(tmp_path, places):
     assert np.array_equal(whole(path), cube)
 
 
-def test_many_batches_whose_pages_are_let_go(tmp_path, monkeypatch):
-    monkeypatch.setattr("outcrop.sources.volumes.mapped._HELD_BYTES", 0)
+def test_many_batches_with_unmapped_pages(tmp_path, monkeypatch):
+    monkeypatch.setattr("outcrop.sources.volumes.npy._HELD_BYTES", 0)
     monkeypatch.setattr("outcrop.sources.volumes.segy._BATCH_BYTES", 1 << 14)
-    monkeypatch.setattr("outcrop.sources.volumes.segy_header._SCANNED", 64)
+    monkeypatch.setattr("outcrop.sources.volumes.segy_headers._TRACES_AT_ONCE", 64)
     cube = ramp(shape=(20, 30, 40))
     places = [(i, j) for j in range(30) for i in range(20)]
     path = write_segy(tmp_path / "a.sgy", cube, places, inlines=range(20), crosslines=range(30))
     assert np.array_equal(whole(path), cube)
 
 
-def test_lines_run_as_in_segyio_where_both_read_them(tmp_path):
+def test_lines_have_the_direction_of_segyio(tmp_path):
     path = write_segy(tmp_path / "a.sgy", ramp(), inlines=[9, 7, 5, 3, 1], crosslines=[4, 3, 2, 1])
     with segyio.open(path) as file:
         assert np.array_equal(whole(path), segyio.tools.cube(file))
         assert list(open_volume(path).coordinates[0]) == list(file.ilines)
 
 
-def test_numbers_in_other_header_bytes(tmp_path):
+def test_line_numbers_at_other_header_bytes(tmp_path):
     path = write_segy(tmp_path / "a.sgy", ramp(), at=(9, 21))
     assert np.array_equal(whole(path, inline_byte=9, crossline_byte=21), ramp())
-    with pytest.raises(OutcropError, match=r"bytes? 189, crossline at 193: has no geometry"):
+    with pytest.raises(OutcropError, match=r"byte 189 and crossline at 193: has no geometry"):
         open_volume(path)
     for byte in (0, 238, 999):
-        with pytest.raises(
-            OutcropError, match=f"no header word starts at byte {byte} of 240; give"
-        ):
+        with pytest.raises(OutcropError, match=f"none has a word at byte {byte} of 240; give"):
             open_volume(path, inline_byte=byte)
 
 
@@ -153,7 +155,7 @@ def test_gaps_are_nan_on_request_only(tmp_path, code):
     assert np.array_equal(whole(path, gaps=True), cube, equal_nan=True)
 
 
-def test_a_missing_last_trace_is_named(tmp_path):
+def test_a_missing_last_trace_is_reported(tmp_path):
     path = write_segy(tmp_path / "a.sgy", ramp(), PLACES[:-1])
     with pytest.raises(OutcropError, match=r"1 of 20 .* is missing \(first: inline 108, crossl"):
         open_volume(path)
@@ -164,18 +166,18 @@ def test_uneven_lines_are_missing_traces():
         find_grid(np.array([1, 1, 3, 3, 6, 6]), np.array([5, 7] * 3), lambda: np.zeros(6))
 
 
-def test_prestack_and_duplicates_are_told_apart(tmp_path):
+def test_prestack_and_duplicates_raise_different_errors(tmp_path):
     twice = [place for place in PLACES for _ in range(2)]
     path = write_segy(tmp_path / "a.sgy", ramp(), twice, offsets=[100, 300] * 20)
     with pytest.raises(OutcropError, match=r"is prestack: up to 2 traces .* offsets 100 to 300"):
         open_volume(path)
     path = write_segy(tmp_path / "b.sgy", ramp(), [*PLACES, (2, 3)])
-    line = r"1 places .* have up to 2 traces \(first: inline 104, crossline 28\); drop the"
+    line = r"up to 2 traces at 1 position .* \(first: inline 104, crossline 28\); remove the"
     with pytest.raises(OutcropError, match=line):
         open_volume(path)
 
 
-def test_numbers_that_are_no_grid_take_no_memory():
+def test_sparse_line_numbers_need_no_memory():
     random = np.random.default_rng(0)
     with pytest.raises(NoGridError, match=r"has no inline × crossline grid \(1000 traces for"):
         find_grid(*random.integers(0, 1 << 31, (2, 1000)), lambda: np.zeros(1000), gaps=True)
@@ -201,11 +203,11 @@ def test_long_traces_and_extended_textual_headers(tmp_path):
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("shot-gather", r"has no geometry \(all 61 traces say inline 0, crossline 0\); name the"),
-        ("broken", "of a whole number of traces"),
+        ("shot-gather", r"has no geometry \(all 61 traces have inline 0, crossline 0\); pass the"),
+        ("broken", "are not a multiple of traces"),
     ],
 )
-def test_real_files_that_are_no_volume_are_one_line(name, line):
+def test_real_files_without_a_grid_raise_a_one_line_error(name, line):
     with pytest.raises(OutcropError, match=line) as caught:
         open_volume(SEGY / f"{name}.sgy")
     assert "\n" not in str(caught.value)
@@ -218,22 +220,22 @@ def _patched(at: int, value: int):
 @pytest.mark.parametrize(
     ("damage", "line"),
     [
-        (lambda content: b"", "is not SEG-Y: 0 bytes where headers alone take 3600"),
-        (lambda content: content[:3000], "is not SEG-Y: 3000 bytes"),
-        (lambda content: content[:3600], "of a whole number of traces"),
-        (lambda content: content[:-5], "of a whole number of traces"),
+        (lambda content: b"", "is not SEG-Y: it has 0 bytes, but the headers need 3600"),
+        (lambda content: content[:3000], "is not SEG-Y: it has 3000 bytes"),
+        (lambda content: content[:3600], "are not a multiple of traces"),
+        (lambda content: content[:-5], "are not a multiple of traces"),
         (lambda content: content[:-264], "1 of 20 traces"),
-        (lambda content: content[:3700], "of a whole number of traces"),
-        (_patched(3224, 0), r"sample format that outcrop does not read \(code 0\)"),
-        (_patched(3224, 4), r"sample format that outcrop does not read \(code 4\)"),
-        (_patched(3224, 7), r"sample format that outcrop does not read \(code 7\)"),
-        (_patched(3220, 0), "gives traces of no samples"),
-        (_patched(3220, 7), "of a whole number of traces"),
-        (_patched(3504, -1), "does not say how many extended textual headers"),
+        (lambda content: content[:3700], "are not a multiple of traces"),
+        (_patched(3224, 0), r"an unsupported sample format \(code 0\)"),
+        (_patched(3224, 4), r"an unsupported sample format \(code 4\)"),
+        (_patched(3224, 7), r"an unsupported sample format \(code 7\)"),
+        (_patched(3220, 0), "declares traces of 0 samples"),
+        (_patched(3220, 7), "are not a multiple of traces"),
+        (_patched(3504, -1), "does not declare the number of extended textual headers"),
         (lambda content: b"a picture of a cube\n" * 300, "is not SEG-Y"),
     ],
 )
-def test_damaged_headers_are_one_line(tmp_path, damage, line):
+def test_damaged_headers_raise_a_one_line_error(tmp_path, damage, line):
     content = write_segy(tmp_path / "a.sgy", ramp()).read_bytes()
     path = tmp_path / "b.sgy"
     path.write_bytes(damage(content))
@@ -257,7 +259,7 @@ def _with_words(path: Path, words: dict[int, tuple[str, Callable[[int, int], int
 
 @pytest.mark.parametrize("endian", ["big", "little"])
 @pytest.mark.parametrize("bytes_", [(221, 225), (233, 237), (3, 7), (181, 185), (215, 217)])
-def test_numbers_at_any_byte(tmp_path, bytes_, endian):
+def test_line_numbers_at_any_byte(tmp_path, bytes_, endian):
     path = write_segy(tmp_path / "a.sgy", ramp(), endian=endian, at=(9, 21))
     kind = (">" if endian == "big" else "<") + ("i2" if bytes_ == (215, 217) else "i4")
     lines = (kind, lambda i, j: INLINES[i]), (kind, lambda i, j: CROSSLINES[j])
@@ -268,7 +270,7 @@ def test_numbers_at_any_byte(tmp_path, bytes_, endian):
     assert np.array_equal(whole(path, inline_byte=bytes_[0], crossline_byte=bytes_[1]), ramp())
 
 
-def test_words_are_as_wide_as_segyio_has_them(tmp_path):
+def test_header_words_have_the_width_of_segyio(tmp_path):
     path = write_segy(tmp_path / "a.sgy", ramp(shape=(1, 1, 6)))
     fields = [int(field) for field in segyio.TraceField.enums()]
     for wide in (12345, 70000):
@@ -280,7 +282,7 @@ def test_words_are_as_wide_as_segyio_has_them(tmp_path):
                 except (OverflowError, ValueError):
                     continue
             held = [file.header[0][byte] for byte in fields]
-        read = words_of(read_layout(path), fields, "any")
+        read = read_trace_words(read_layout(path), fields, "any")
         assert [int(word[0]) for word in read] == held
 
 
@@ -312,13 +314,13 @@ def test_additional_trace_headers_of_revision_2(tmp_path, extra, minor, wide, en
     path = write_revision_2(tmp_path / "a.sgy", ramp(), extra, minor, wide, endian=endian)
     assert np.array_equal(whole(path), ramp())
     assert list(open_volume(path).coordinates[0]) == list(INLINES)
-    # A trace that is cut off is seen as ever.
+    # A truncated trace still raises an error.
     path.write_bytes(path.read_bytes()[:-240])
-    with pytest.raises(OutcropError, match="of a whole number of traces"):
+    with pytest.raises(OutcropError, match="are not a multiple of traces"):
         open_volume(path)
 
 
-def test_what_else_revision_2_says(tmp_path):
+def test_other_fields_of_revision_2(tmp_path):
     path = write_revision_2(tmp_path / "a.sgy", ramp(), 1)
     content = bytearray(path.read_bytes())
     content[3504:3506] = (-1).to_bytes(2, "big", signed=True)
@@ -332,26 +334,26 @@ def test_what_else_revision_2_says(tmp_path):
     assert list(open_volume(path).coordinates[2]) == [0, 2.5, 5, 7.5, 10, 12.5]
     content[3296:3300] = b"\2\1\4\3"
     path.write_bytes(bytes(content))
-    with pytest.raises(OutcropError, match="has its bytes swapped in pairs"):
+    with pytest.raises(OutcropError, match="has pairwise swapped bytes"):
         open_volume(path)
 
 
-def test_traces_that_begin_at_several_times_are_told(tmp_path, capsys):
+def test_traces_with_different_delays_print_a_note(tmp_path, capsys):
     path = write_segy(tmp_path / "a.sgy", ramp())
     _with_words(path, {109: (">i2", lambda i, j: 100)})
     assert list(open_volume(path).coordinates[2]) == [100, 104, 108, 112, 116, 120]
     assert capsys.readouterr().err == ""
     _with_words(path, {109: (">i2", lambda i, j: 100 + 8 * (i == 3))})
     open_volume(path)
-    assert "its traces begin at 100 to 108 ms" in capsys.readouterr().err
+    assert "traces start at 100 to 108 ms" in capsys.readouterr().err
 
 
-def test_traces_that_a_header_counts_and_are_not_there_are_told(tmp_path):
+def test_fewer_traces_than_declared_raise_an_error(tmp_path):
     path = write_revision_2(tmp_path / "a.sgy", ramp(), 1)
     content = bytearray(path.read_bytes())
     content[3512:3520] = (24).to_bytes(8, "big")
     path.write_bytes(bytes(content))
-    with pytest.raises(OutcropError, match="is cut off: 20 of 24 traces are there; fetch"):
+    with pytest.raises(OutcropError, match="is truncated: it has 20 of 24 traces; fetch"):
         open_volume(path)
 
 
@@ -361,4 +363,4 @@ def test_a_binary_header_filled_with_spaces_is_read(tmp_path, capsys):
     content[3260:3600] = b"\x40" * 340  # in EBCDIC
     path.write_bytes(bytes(content))
     assert np.array_equal(whole(path), ramp())
-    assert "for which it has no room; it is read without" in capsys.readouterr().err
+    assert "the file is too short for them; it is read without them" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Samples that are stored otherwise than the header of a SEG-Y file says."""
+"""Samples that contradict the header of a SEG-Y file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from outcrop.errors import OutcropError
 from outcrop.sources.volumes import open_volume
-from outcrop.sources.volumes.segy_samples import likely
+from outcrop.sources.volumes.segy import likely_format
 from tests.cubes import write_segy
 from tests.shared import DATA, needs_shared
 
@@ -22,7 +22,7 @@ CODES = {"ibm": 1, "int32": 2, "int16": 3, "ieee": 5, "float64": 6}
 
 
 def cube(kind: str, seed: int = 0, shape=SHAPE) -> np.ndarray:
-    """Amplitudes as they come: float, layered, of velocities, of 8 or 16 bits, noise, muted."""
+    """Typical amplitudes: float, layered, velocities, 8 or 16 bits, noise, muted."""
     random = np.random.default_rng(seed)
     noise = random.normal(size=shape)
     smooth = np.cumsum(noise, axis=2)
@@ -80,7 +80,7 @@ FLOATS = ["noise", "layers", "muted", "tiny", "huge", "velocity", "8 bits", "16 
 @pytest.mark.parametrize("kind", FLOATS)
 @pytest.mark.parametrize("form", ["ibm", "ieee", "float64"])
 @pytest.mark.parametrize("endian", ["big", "little"])
-def test_a_right_header_is_believed(tmp_path, kind, form, endian):
+def test_a_correct_header_is_accepted(tmp_path, kind, form, endian):
     path = _write(tmp_path / "a.sgy", cube(kind), form, endian)
     read = _whole(path)
     assert np.allclose(read, cube(kind).astype("f4"), rtol=1e-5, atol=0)
@@ -88,7 +88,7 @@ def test_a_right_header_is_believed(tmp_path, kind, form, endian):
 
 @pytest.mark.parametrize("kind", ["8 bits", "16 bits", "classes"])
 @pytest.mark.parametrize("form", ["int16", "int32"])
-def test_right_integers_are_believed(tmp_path, kind, form):
+def test_correct_integers_are_accepted(tmp_path, kind, form):
     for endian in ("big", "little"):
         path = _write(tmp_path / "a.sgy", cube(kind), form, endian)
         assert np.array_equal(_whole(path), cube(kind))
@@ -97,22 +97,26 @@ def test_right_integers_are_believed(tmp_path, kind, form):
 @pytest.mark.parametrize("kind", [k for k in FLOATS if k != "classes"])
 @pytest.mark.parametrize(("form", "said"), [("ieee", "ibm"), ("ibm", "ieee")])
 @pytest.mark.parametrize("endian", ["big", "little"])
-def test_the_other_kind_of_float_is_told_and_read_when_named(tmp_path, kind, form, said, endian):
+def test_the_other_kind_of_float_raises_an_error_and_can_be_read(
+    tmp_path, kind, form, said, endian
+):
     if (form, kind) in (("ibm", "8 bits"), ("ibm", "velocity")):
         pytest.skip("too few values on both sides of a power of 16 to be sure")
     path = _marked(_write(tmp_path / "a.sgy", cube(kind), form, endian), CODES[said])
-    with pytest.raises(OutcropError, match=f"read well as .*; pass --format {form}, or") as caught:
+    with pytest.raises(
+        OutcropError, match=f"its samples look like .*; pass --format {form}, or"
+    ) as caught:
         open_volume(path)
     assert "\n" not in str(caught.value)
     assert np.allclose(_whole(path, format=form), cube(kind).astype("f4"), rtol=1e-5, atol=0)
-    # Who insists on the header gets what it says.
+    # With the declared format given explicitly, the samples are read as declared.
     insisting = _whole(path, format=said, endian=endian)
     assert not np.allclose(insisting, cube(kind), rtol=1e-2, atol=0)
 
 
 @pytest.mark.parametrize("kind", [k for k in FLOATS if k != "classes"])
 @pytest.mark.parametrize("form", ["ibm", "ieee", "float64"])
-def test_floats_in_the_other_byte_order_are_told(tmp_path, kind, form):
+def test_floats_in_the_other_byte_order_raise_an_error(tmp_path, kind, form):
     width = 8 if form == "float64" else 4
     for endian, other in (("big", "little"), ("little", "big")):
         path = _swapped(_write(tmp_path / "a.sgy", cube(kind), form, endian), width, SHAPE[2])
@@ -123,7 +127,7 @@ def test_floats_in_the_other_byte_order_are_told(tmp_path, kind, form):
 
 @pytest.mark.parametrize("kind", ["8 bits", "16 bits"])
 @pytest.mark.parametrize("form", ["int16", "int32"])
-def test_integers_in_the_other_byte_order_are_told(tmp_path, kind, form):
+def test_integers_in_the_other_byte_order_raise_an_error(tmp_path, kind, form):
     width = int(form[3:]) // 8
     path = _swapped(_write(tmp_path / "a.sgy", cube(kind), form), width, SHAPE[2])
     with pytest.raises(OutcropError, match="pass --endian little"):
@@ -133,7 +137,7 @@ def test_integers_in_the_other_byte_order_are_told(tmp_path, kind, form):
 
 @pytest.mark.parametrize("kind", ["noise", "layers", "16 bits"])
 @pytest.mark.parametrize(("form", "said"), [("ieee", "int32"), ("int32", "ieee"), ("int32", "ibm")])
-def test_integers_and_floats_are_told_apart(tmp_path, kind, form, said):
+def test_integers_and_floats_are_distinguished(tmp_path, kind, form, said):
     samples = np.round(cube(kind))
     path = _marked(_write(tmp_path / "a.sgy", samples, form), CODES[said])
     with pytest.raises(OutcropError, match=f"pass --format {form}"):
@@ -150,10 +154,10 @@ def test_integers_and_floats_are_told_apart(tmp_path, kind, form, said):
     endian=st.sampled_from(["big", "little"]),
 )
 @settings(max_examples=150, deadline=None)
-def test_no_right_header_is_ever_doubted(seed, kind, scale, offset, form, endian):
+def test_any_correct_header_is_accepted(seed, kind, scale, offset, form, endian):
     samples = (cube(kind, seed, (6, 6, 300)) * scale + offset).reshape(-1, 300).astype("f4")
     raw = _bytes(samples, form, endian)
-    assert likely(raw, form, endian) == (form, endian)
+    assert likely_format(raw, form, endian) == (form, endian)
 
 
 @given(
@@ -164,14 +168,14 @@ def test_no_right_header_is_ever_doubted(seed, kind, scale, offset, form, endian
     endian=st.sampled_from(["big", "little"]),
 )
 @settings(max_examples=150, deadline=None)
-def test_no_right_integers_are_ever_doubted(seed, kind, peak, form, endian):
+def test_any_correct_integers_are_accepted(seed, kind, peak, form, endian):
     limits = np.iinfo(form)
     samples = cube(kind, seed, (6, 6, 300)).reshape(-1, 300)
     samples *= min(peak, limits.max) / np.abs(samples).max()
     stored = np.round(samples).clip(limits.min, limits.max).astype(form)
     stored = stored.astype(stored.dtype.newbyteorder(">" if endian == "big" else "<"))
     raw = np.ascontiguousarray(stored).view("u1").reshape(len(samples), -1)
-    assert likely(raw, form, endian) == (form, endian)
+    assert likely_format(raw, form, endian) == (form, endian)
 
 
 def _bytes(samples: np.ndarray, form: str, endian: str) -> np.ndarray:
@@ -201,14 +205,14 @@ def _ibm(values: np.ndarray) -> np.ndarray:
 
 @needs_shared
 @pytest.mark.parametrize("name", ["f3", "small", "small-lsb"])
-def test_real_files_are_believed(name):
+def test_real_files_are_accepted(name):
     open_volume(DATA / "segy" / f"{name}.sgy")
 
 
-def test_a_code_that_there_is_not_can_be_named(tmp_path):
+def test_an_invalid_code_can_be_overridden(tmp_path):
     for endian in ("big", "little"):
         path = _marked(_write(tmp_path / "a.sgy", cube("layers"), "ieee", endian), 0)
-        with pytest.raises(OutcropError, match=r"code 0\); .* pass --format if that is wrong"):
+        with pytest.raises(OutcropError, match=r"code 0\); .* pass --format if the code is wrong"):
             open_volume(path)
         read = _whole(path, format="ieee", endian=endian)
         assert np.array_equal(read, cube("layers").astype("f4"))
@@ -217,13 +221,13 @@ def test_a_code_that_there_is_not_can_be_named(tmp_path):
 def test_a_format_of_another_width_is_read(tmp_path):
     path = _marked(_write(tmp_path / "a.sgy", cube("16 bits"), "int16"), 5)
     with pytest.raises(
-        OutcropError, match=r"of a whole number of traces .* or pass --format int16"
+        OutcropError, match=r"are not a multiple of traces .* or pass --format int16"
     ):
         open_volume(path)
     assert np.array_equal(_whole(path, format="int16"), cube("16 bits"))
 
 
-def test_ibm_floats_are_read_by_a_process_that_has_opened_nothing_with_segyio(tmp_path):
+def test_ibm_floats_are_read_without_a_previous_segyio_open(tmp_path):
     path = _write(tmp_path / "a.sgy", cube("layers"), "ibm")
     command = "import sys, outcrop; v = outcrop.open_volume(sys.argv[1])\n"
     command += "with v.reader() as r: print(r.slices(0, 0, 1)[0, 0, 0])"

@@ -1,4 +1,4 @@
-"""The order of slices: pages of TIFF files, and files of a folder by the numbers in their names."""
+"""The order of slices: pages of TIFF files, and files by the numbers in their names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image
 from outcrop.errors import OutcropError
 from outcrop.sources.kinds import is_volume
 from outcrop.sources.volumes import open_volume
-from outcrop.sources.volumes.slice_names import in_order
+from outcrop.sources.volumes.stack import sort_slices
 from tests.cubes import write_picture
 
 FOLDER = Path("folder")
@@ -36,37 +36,37 @@ def _order(path: Path) -> list[float]:
 
 @pytest.mark.parametrize("count", [2, 9, 10, 12, 120])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_pages_come_in_page_order(tmp_path, count, dtype):
+def test_pages_are_in_page_order(tmp_path, count, dtype):
     path = _pages(tmp_path / "a.tif", count, dtype)
     assert _order(path) == list(range(count))
     assert is_volume(path)
 
 
-def test_pages_of_several_channels_are_no_volume(tmp_path):
+def test_pages_of_several_channels_raise_an_error(tmp_path):
     pages = [Image.fromarray(np.full((4, 6), k, "uint8")) for k in range(12)]
     for channels in (1, 2):
-        told = f"ImageJ=1.53\nimages=12\nchannels={channels}\nslices={12 // channels}\n"
+        description = f"ImageJ=1.53\nimages=12\nchannels={channels}\nslices={12 // channels}\n"
         path = tmp_path / f"{channels}.tif"
-        pages[0].save(path, save_all=True, append_images=pages[1:], description=told)
+        pages[0].save(path, save_all=True, append_images=pages[1:], description=description)
     assert _order(tmp_path / "1.tif") == list(range(12))
-    with pytest.raises(OutcropError, match=r"2.tif: holds 2 channels page by page; save one"):
+    with pytest.raises(OutcropError, match=r"2.tif: has pages of 2 channels; save one"):
         open_volume(tmp_path / "2.tif")
 
 
-def test_a_folder_of_files_of_pages_is_in_the_order_of_both(tmp_path):
+def test_files_with_pages_are_in_file_and_page_order(tmp_path):
     for number in (9, 10):
         _pages(tmp_path / f"part{number}.tif", 11)
     assert _order(tmp_path) == 2 * list(range(11))
 
 
-def test_a_folder_of_depths_runs_upwards(tmp_path):
+def test_depths_are_in_ascending_order(tmp_path):
     for k in range(12):
         write_picture(tmp_path / f"z_{-20 + 4 * k}.tif", np.full((4, 6), k, "float32"))
     assert _order(tmp_path) == list(range(12))
 
 
 def _sorted(names: list[str]) -> list[str]:
-    return [file.name for file in in_order(FOLDER, [FOLDER / name for name in names])[0]]
+    return [file.name for file in sort_slices(FOLDER, [FOLDER / name for name in names])[0]]
 
 
 @given(
@@ -80,13 +80,13 @@ def _sorted(names: list[str]) -> list[str]:
     data=st.data(),
 )
 @settings(max_examples=200, deadline=None)
-def test_names_come_in_the_order_of_their_signed_numbers(
+def test_names_are_in_the_order_of_their_signed_numbers(
     first, step, count, decimals, width, before, after, data
 ):
     numbers = [(first + step * k) / 10**decimals for k in range(count)]
     names = [f"{before}{number:0{width}.{decimals}f}{after}.tif" for number in numbers]
     mixed = data.draw(st.permutations(names))
-    files, found = in_order(FOLDER, [FOLDER / name for name in mixed])
+    files, found = sort_slices(FOLDER, [FOLDER / name for name in mixed])
     assert [file.name for file in files] == names
     assert np.allclose(np.diff(found), np.diff(numbers), atol=1e-9)
 
@@ -107,34 +107,37 @@ def test_names_come_in_the_order_of_their_signed_numbers(
         ["Slice_9.tif", "slice_10.TIF", "slice_011.tif"],
     ],
 )
-def test_what_a_dash_and_a_dot_mean_is_found_from_all_names(names, capsys):
+def test_hyphens_and_dots_are_interpreted_from_all_names(names, capsys):
     assert _sorted(names[::-1]) == names
     assert _sorted(names) == names
     assert capsys.readouterr().err == ""
 
 
-def test_an_order_that_is_assumed_is_printed(capsys):
+def test_an_assumed_order_prints_a_note(capsys):
     assert _sorted(["z-2.tif", "z-10.tif", "z-6.tif"]) == ["z-2.tif", "z-6.tif", "z-10.tif"]
-    assert "taken as a hyphen, so that z-2.tif is the first slice" in capsys.readouterr().err
+    assert "is not read as a minus sign, so z-2.tif is the first slice" in capsys.readouterr().err
     assert _sorted(["b.tif", "C.tif", "a.tif"]) == ["a.tif", "b.tif", "C.tif"]
-    assert "taken by letters, a.tif first and C.tif last" in capsys.readouterr().err
+    assert "sorted alphabetically, a.tif first and C.tif last" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("names", "line"),
     [
-        (["a_1.tif", "a_2.tif", "b_1.tif", "b_2.tif"], r"2 kinds, .* a_#.tif \(2\), b_#.tif"),
-        (["a1_1.tif", "a1_2.tif", "a2_1.tif", "a2_2.tif"], "numbers run in 2 places"),
+        (["a_1.tif", "a_2.tif", "b_1.tif", "b_2.tif"], r"2 patterns, .* a_#.tif \(2\), b_#.tif"),
+        (["a1_1.tif", "a1_2.tif", "a2_1.tif", "a2_2.tif"], "names with 2 different numbers"),
         (["s_1.tif", "s_2.tif", "s_3.tif", "mean.tif"], r"s_#.tif \(3\), mean.tif \(1\)"),
-        (["m10.tif", "m20.tif", "p0.tif", "p10.tif"], "names of 2 kinds"),
-        (["s_1.tif", "s_01.tif", "s_2.tif"], "s_1.tif and s_01.tif have the same number"),
-        (["s_1.tif", "s_1.tiff"], "s_1.tif and s_1.tiff have the same number"),
-        (["s_1.tif", "s_2.tif", "s_4.tif"], "step by 1, but s_4.tif follows s_2.tif"),
-        (["z_-8.tif", "z_-4.tif", "z_4.tif"], "step by 4, but z_4.tif follows z_-4.tif"),
-        (["z_0.5.tif", "z_1.0.tif", "z_2.0.tif"], "step by 0.5, but z_2.0.tif follows z_1.0.tif"),
+        (["m10.tif", "m20.tif", "p0.tif", "p10.tif"], "names of 2 patterns"),
+        (["s_1.tif", "s_01.tif", "s_2.tif"], "s_1.tif and s_01.tif with the same number"),
+        (["s_1.tif", "s_1.tiff"], "s_1.tif and s_1.tiff with the same number"),
+        (["s_1.tif", "s_2.tif", "s_4.tif"], "in steps of 1, but s_4.tif follows s_2.tif"),
+        (["z_-8.tif", "z_-4.tif", "z_4.tif"], "in steps of 4, but z_4.tif follows z_-4.tif"),
+        (
+            ["z_0.5.tif", "z_1.0.tif", "z_2.0.tif"],
+            "in steps of 0.5, but z_2.0.tif follows z_1.0.tif",
+        ),
     ],
 )
-def test_mixtures_and_gaps_are_one_line(names, line):
+def test_mixed_names_and_gaps_raise_a_one_line_error(names, line):
     with pytest.raises(OutcropError, match=line) as caught:
         _sorted(names)
     assert "\n" not in str(caught.value)

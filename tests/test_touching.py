@@ -1,4 +1,4 @@
-"""Patches that touch share no pixel, whatever the scene's coordinate reference system."""
+"""Adjacent patches share no pixel, whatever the CRS of the scene."""
 
 import numpy as np
 import pytest
@@ -8,8 +8,8 @@ from rasterio.transform import from_origin
 
 from outcrop.auditing.distances import gaps
 from outcrop.patches.samples import positions_of
+from outcrop.sources.geodesy import metric_systems
 from outcrop.sources.labels import LabelledPixels
-from outcrop.sources.metric import metric_systems
 from outcrop.sources.opening import open_scene
 from outcrop.splits.ground import near
 from tests.rasters import write_raster
@@ -36,7 +36,7 @@ def positions(folder, crs, corner, pixel, row, column, size):
     row=st.integers(60, 300),
     column=st.integers(60, 300),
 )
-def test_touching_patches_of_degrees_do_not_overlap(
+def test_adjacent_patches_in_degrees_do_not_overlap(
     tmp_path_factory, longitude, latitude, size, row, column
 ):
     folder = tmp_path_factory.mktemp("touch")
@@ -49,13 +49,13 @@ def test_touching_patches_of_degrees_do_not_overlap(
     at = around([(0, size), (size, 0), (size, size), (-size, size), (0, -size)])
     assert not near(at[:1], at[1:], 0.0).any()
     assert gaps(at[:1], at[1:])[0][0] >= 0
-    # One pixel nearer they do.
+    # One pixel closer, they do.
     at = around([(0, size - 1), (size - 1, 0), (1 - size, 0)])
     assert near(at[1:], at[:1], 0.0).all()
 
 
 @pytest.mark.parametrize("crs", ["EPSG:32648", "EPSG:3035"])
-def test_touching_patches_of_metres_do_not_overlap(tmp_path, crs):
+def test_adjacent_patches_in_metres_do_not_overlap(tmp_path, crs):
     rows, columns = np.indices((6, 6)).reshape(2, -1) * 33 + 20
     at = positions(tmp_path, crs, (4_300_000.3, 3_100_000.7), 9.7, rows, columns, 33)
     for k in range(len(at)):

@@ -467,10 +467,10 @@ def test_through_the_command_line(home, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("command", "pieces"),
     [
-        ("report classifier --patches patches.zarr", ("--patches", "classifier is no run of")),
-        ("report gone --patches patches.zarr", ("--patches", "gone is no run of")),
+        ("report classifier --patches patches.zarr", ("--patches", "classifier is not a run of")),
+        ("report gone --patches patches.zarr", ("--patches", "gone is not a run of")),
         ("report map.tif --patches patches.zarr", ("--patches", "map.tif is a map")),
-        ("report gan --truth map.tif", ("--truth", "gan is no map")),
+        ("report gan --truth map.tif", ("--truth", "gan is not a map")),
         ("report gan --patches other.zarr", ("patches", "are not those that gan")),
         ("report gan --patches gone.zarr", ("gone.zarr",)),
         ("report alone --patches patches.zarr", ("--patches", "alone held none of them out")),

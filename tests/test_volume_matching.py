@@ -1,4 +1,4 @@
-"""Volumes of labels in the order of their volume, by what both say of lines and samples."""
+"""Label volumes are reordered to their volume by the coordinates of lines and samples."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from outcrop.patches.cut_volume import cut_volume
 from outcrop.patches.patchset import read_patches
 from outcrop.patches.reopen import reopen
 from outcrop.sources.volumes import open_volume
-from outcrop.sources.volumes.matching import in_order_of
+from outcrop.sources.volumes.matching import align_labels
 from tests.cubes import write_picture, write_segy, write_zarr
 
 SHAPE = (10, 8, 12)
@@ -39,7 +39,9 @@ def _plain(cube: np.ndarray, volume) -> np.ndarray:
 @pytest.mark.parametrize("inlines", [UP, UP[::-1]])
 @pytest.mark.parametrize("crosslines", [ACROSS, ACROSS[::-1]])
 @pytest.mark.parametrize("by_crossline", [False, True])
-def test_one_survey_in_any_order_has_the_same_classes(tmp_path, inlines, crosslines, by_crossline):
+def test_a_survey_in_any_trace_order_has_the_same_classes(
+    tmp_path, inlines, crosslines, by_crossline
+):
     volume = open_volume(write_segy(tmp_path / "a.sgy", _samples(), inlines=UP, crosslines=ACROSS))
     labels = np.arange(np.prod(SHAPE), dtype="float32").reshape(SHAPE)
     cube = labels[:: 1 if inlines is UP else -1, :: 1 if crosslines is ACROSS else -1]
@@ -47,14 +49,14 @@ def test_one_survey_in_any_order_has_the_same_classes(tmp_path, inlines, crossli
     path = write_segy(
         tmp_path / "l.sgy", cube, places, inlines=inlines, crosslines=crosslines, interval=4000
     )
-    layer = in_order_of(open_volume(path), volume)
+    layer = align_labels(open_volume(path), volume)
     assert layer.shape == volume.shape
     _plain(labels, layer)
 
 
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
-def test_axes_and_places_are_put_in_order_for_every_permutation(tmp_path_factory, data):
+def test_axes_and_samples_are_reordered_for_every_permutation(tmp_path_factory, data):
     cube = np.arange(np.prod((4, 5, 6)), dtype="float32").reshape(4, 5, 6)
     coordinates = [np.arange(length) * 2.5 + 7 for length in cube.shape]
     names = ("inline", "crossline", "sample")
@@ -67,7 +69,7 @@ def test_axes_and_places_are_put_in_order_for_every_permutation(tmp_path_factory
     np.save(path.with_name("b.npy"), written)
     theirs = [coordinates[axis][list(orders[axis])] for axis in axes]
     layer = _named(open_volume(path.with_name("b.npy")), [names[axis] for axis in axes], theirs)
-    _plain(cube, in_order_of(layer, volume))
+    _plain(cube, align_labels(layer, volume))
 
 
 def _named(volume, names, coordinates):
@@ -76,7 +78,7 @@ def _named(volume, names, coordinates):
     return replace(volume, axes=tuple(names), coordinates=tuple(coordinates))
 
 
-def test_classes_go_with_their_lines(tmp_path):
+def test_classes_follow_their_lines(tmp_path):
     write_segy(tmp_path / "a.sgy", _samples()[::-1], inlines=UP[::-1], crosslines=ACROSS)
     write_segy(tmp_path / "l.sgy", LABELS, inlines=UP, crosslines=ACROSS)
     patches = cut_volume(tmp_path / "a.sgy", tmp_path / "l.sgy", 0, 5)
@@ -88,35 +90,35 @@ def test_classes_go_with_their_lines(tmp_path):
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"inlines": range(500, 520, 2)}, "inline 500 to 518 by 2, where that has inline 100 to 1"),
-        ({"inlines": range(100, 110)}, "inline 100 to 109 by 1, where that has"),
-        ({"crosslines": range(202, 210)}, "crossline 202 to 209 by 1, where that has crossline 20"),
-        ({"interval": 2000}, "sample 0 to 22 by 2, where that has sample 0 to 44 by 4"),
-        ({"cube": LABELS[:5]}, "inline 100 to 108 by 2, where that has inline 100 to 118 by 2"),
-        ({"cube": LABELS[:, :, :6]}, "sample 0 to 20 by 4, where that has sample 0 to 44 by 4"),
+        ({"inlines": range(500, 520, 2)}, "inline 500 to 518 by 2 instead of inline 100 to 1"),
+        ({"inlines": range(100, 110)}, "inline 100 to 109 by 1 instead of"),
+        ({"crosslines": range(202, 210)}, "crossline 202 to 209 by 1 instead of crossline 20"),
+        ({"interval": 2000}, "sample 0 to 22 by 2 instead of sample 0 to 44 by 4"),
+        ({"cube": LABELS[:5]}, "inline 100 to 108 by 2 instead of inline 100 to 118 by 2"),
+        ({"cube": LABELS[:, :, :6]}, "sample 0 to 20 by 4 instead of sample 0 to 44 by 4"),
     ],
 )
-def test_other_ranges_and_intervals_are_refused(tmp_path, change, line):
+def test_other_ranges_and_intervals_raise_an_error(tmp_path, change, line):
     made = {"inlines": UP, "crosslines": ACROSS}
     write_segy(tmp_path / "a.sgy", _samples(), **made)
     write_segy(tmp_path / "l.sgy", **{"cube": LABELS, **made, **change})
-    with pytest.raises(OutcropError, match=f"l.sgy: is of another place than .*{line}") as caught:
+    with pytest.raises(OutcropError, match=f"l.sgy: has other coordinates than .*{line}") as caught:
         cut_volume(tmp_path / "a.sgy", tmp_path / "l.sgy", 0, 3)
     assert "\n" not in str(caught.value)
 
 
-def test_an_order_that_is_assumed_is_printed(tmp_path, capsys):
+def test_an_assumed_order_prints_a_note(tmp_path, capsys):
     write_segy(tmp_path / "a.sgy", _samples(), inlines=UP, crosslines=ACROSS)
     np.save(tmp_path / "l.npy", LABELS.astype("uint8"))
     cut_volume(tmp_path / "a.sgy", tmp_path / "l.npy", 0, 3)
-    told = capsys.readouterr().err
-    assert "l.npy: its voxels are taken in the order in which they are stored" in told
-    assert "inline 100 to 118 by 2, crossline 208 to 201 by 1, sample 0 to 44 by 4" in told
+    printed = capsys.readouterr().err
+    assert "l.npy: the stored order of its samples is used" in printed
+    assert "inline 100 to 118 by 2, crossline 208 to 201 by 1, sample 0 to 44 by 4" in printed
     np.save(tmp_path / "b.npy", _samples())
     cut_volume(tmp_path / "b.npy", tmp_path / "l.npy", 0, 3)
     assert capsys.readouterr().err == ""
     np.save(tmp_path / "t.npy", LABELS.astype("uint8").transpose(0, 2, 1))
-    with pytest.raises(OutcropError, match=r"its axes are in another order; labels have"):
+    with pytest.raises(OutcropError, match=r"so its axes may be swapped; pass labels"):
         cut_volume(tmp_path / "b.npy", tmp_path / "t.npy", 0, 3)
 
 
@@ -127,17 +129,17 @@ def _slices(folder, cube, numbers):
     return folder
 
 
-def test_numbers_of_slices_are_lines_unless_they_only_count(tmp_path, capsys):
+def test_slice_numbers_are_lines_unless_they_are_a_count(tmp_path, capsys):
     volume = write_segy(tmp_path / "a.sgy", _samples()[::-1], inlines=UP[::-1], crosslines=ACROSS)
     labels = _slices(tmp_path / "by line", LABELS, UP)
-    _plain(LABELS[::-1], in_order_of(open_volume(labels), open_volume(volume)))
+    _plain(LABELS[::-1], align_labels(open_volume(labels), open_volume(volume)))
     counted = _slices(tmp_path / "counted", LABELS[::-1], range(1, 11))
     capsys.readouterr()
-    _plain(LABELS[::-1], in_order_of(open_volume(counted), open_volume(volume)))
-    assert "in the order in which they are stored" in capsys.readouterr().err
+    _plain(LABELS[::-1], align_labels(open_volume(counted), open_volume(volume)))
+    assert "the stored order of its samples" in capsys.readouterr().err
     elsewhere = _slices(tmp_path / "elsewhere", LABELS, range(40, 60, 2))
-    with pytest.raises(OutcropError, match="inline 40 to 58 by 2, where that has inline 118 "):
-        in_order_of(open_volume(elsewhere), open_volume(volume))
+    with pytest.raises(OutcropError, match="inline 40 to 58 by 2 instead of inline 118 "):
+        align_labels(open_volume(elsewhere), open_volume(volume))
 
 
 def test_chunks_of_zarr_are_read_backwards_too(tmp_path):
@@ -146,10 +148,10 @@ def test_chunks_of_zarr_are_read_backwards_too(tmp_path):
     volume = _named(open_volume(write_zarr(tmp_path / "a.zarr", cube)), names, lines)
     turned = write_zarr(tmp_path / "b.zarr", cube[::-1, :, ::-1])
     layer = _named(open_volume(turned), names, [lines[0][::-1], lines[1], lines[2][::-1]])
-    _plain(cube, in_order_of(layer, volume))
+    _plain(cube, align_labels(layer, volume))
 
 
-def test_a_patch_set_knows_how_its_volume_was_read(tmp_path):
+def test_a_patch_set_stores_how_its_volume_was_read(tmp_path):
     made = {"inlines": UP, "crosslines": ACROSS, "at": (9, 21)}
     path = write_segy(tmp_path / "a.sgy", _samples(), **made)
     volume = open_volume(path, inline_byte=9, crossline_byte=21)

@@ -86,29 +86,29 @@ _RANGE = {n: st.tuples(st.integers(0, n), st.integers(0, n)).map(sorted) for n i
 
 @given(axis=st.integers(0, 2), data=st.data())
 @settings(max_examples=25, deadline=None)
-def test_slices_are_those_of_numpy(opened: VolumeReader, axis, data):
+def test_slices_equal_those_of_numpy(opened: VolumeReader, axis, data):
     cube = ramp()
     start, stop = data.draw(_RANGE[cube.shape[axis]])
     slices = opened.slices(axis, start, stop)
     assert np.array_equal(slices, np.moveaxis(cube, axis, 0)[start:stop])
-    assert slices.shape[1:] == opened.volume.plane(axis)
+    assert slices.shape[1:] == opened.volume.slice_shape(axis)
     assert slices.dtype == opened.volume.dtype
     assert slices.flags.c_contiguous
 
 
 @given(ranges=st.tuples(_RANGE[5], _RANGE[4], _RANGE[6]))
 @settings(max_examples=25, deadline=None)
-def test_boxes_are_those_of_numpy(opened: VolumeReader, ranges):
+def test_boxes_equal_those_of_numpy(opened: VolumeReader, ranges):
     start, stop = zip(*ranges, strict=True)
     expected = ramp()[tuple(slice(*pair) for pair in ranges)]
     assert np.array_equal(opened.box(start, stop), expected)
 
 
-def test_a_volume_says_what_it_is_and_travels_to_another_process(opened: VolumeReader):
+def test_a_volume_has_its_properties_and_can_be_pickled(opened: VolumeReader):
     volume = pickle.loads(pickle.dumps(opened.volume))
     assert volume == opened.volume
     assert volume.shape == (5, 4, 6)
-    assert [volume.plane(axis) for axis in range(3)] == [(4, 6), (5, 6), (5, 4)]
+    assert [volume.slice_shape(axis) for axis in range(3)] == [(4, 6), (5, 6), (5, 4)]
     assert volume.kind == volume_kind(volume.name)
     with volume.reader() as reader:
         assert np.array_equal(reader.box((0, 0, 0), (5, 4, 6)), ramp())
@@ -128,7 +128,7 @@ def test_a_volume_says_what_it_is_and_travels_to_another_process(opened: VolumeR
         (">f8", "float32"),
     ],
 )
-def test_three_dtypes_are_kept_and_the_others_read_as_float32(tmp_path, stored, read):
+def test_three_dtypes_are_kept_and_others_are_read_as_float32(tmp_path, stored, read):
     cube = (ramp() % 100).astype(stored)
     volume = outcrop.open_volume(_npy(tmp_path / "a.npy", cube))
     assert volume.dtype == np.dtype(read)
@@ -136,7 +136,7 @@ def test_three_dtypes_are_kept_and_the_others_read_as_float32(tmp_path, stored, 
         assert np.array_equal(reader.slices(2, 0, 6), np.moveaxis(cube, 2, 0))
 
 
-def test_infinite_floats_are_nan_and_integers_are_as_they_are(tmp_path):
+def test_infinite_floats_are_nan_and_integers_are_unchanged(tmp_path):
     cube = ramp("float64")
     cube[0, 0, :4] = np.nan, np.inf, -np.inf, 1e300  # the last is infinite as float32
     with open_volume(_npy(tmp_path / "a.npy", cube)).reader() as reader:
@@ -148,10 +148,10 @@ def test_infinite_floats_are_nan_and_integers_are_as_they_are(tmp_path):
 
 
 @pytest.mark.parametrize("axis", range(3))
-def test_slabs_cover_an_axis_within_budget_and_keep_to_chunks(tmp_path, axis):
+def test_slabs_cover_an_axis_within_budget_and_respect_chunks(tmp_path, axis):
     volume = open_volume(write_zarr(tmp_path / "a.zarr", ramp(shape=(10, 11, 23))))
     chunk = (2, 3, 4)[axis]
-    per_slice = int(np.prod(volume.plane(axis))) * 4
+    per_slice = int(np.prod(volume.slice_shape(axis))) * 4
     for budget in (1, per_slice, per_slice * (2 * chunk + 1), 1 << 30):
         slabs = volume.slabs(axis, budget)
         assert [i for slab in slabs for i in range(*slab)] == list(range(volume.shape[axis]))
@@ -174,7 +174,7 @@ before = peak()
 with volume.reader() as reader:
     for axis, start, stop in eval(sys.argv[2]):
         slices = reader.slices(axis, start, stop)
-        assert slices.shape == (stop - start, *volume.plane(axis)) and not slices.any()
+        assert slices.shape == (stop - start, *volume.slice_shape(axis)) and not slices.any()
         del slices
 print(peak() - before)
 """
@@ -203,7 +203,7 @@ def test_a_volume_larger_than_memory_is_read_by_slices(tmp_path):
 
 
 @needs_proc
-def test_pages_that_were_read_are_let_go(tmp_path):
+def test_read_pages_are_unmapped(tmp_path):
     path = tmp_path / "a.npy"
     cube = np.lib.format.open_memmap(path, "w+", np.float32, (128, 1024, 1024))
     del cube
@@ -212,8 +212,8 @@ def test_pages_that_were_read_are_let_go(tmp_path):
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_pages_that_were_let_go_come_again(tmp_path, monkeypatch, order):
-    monkeypatch.setattr("outcrop.sources.volumes.mapped._HELD_BYTES", 0)
+def test_unmapped_pages_are_read_again(tmp_path, monkeypatch, order):
+    monkeypatch.setattr("outcrop.sources.volumes.npy._HELD_BYTES", 0)
     cube = np.asarray(ramp("int16", (20, 30, 40)), order=order)
     with open_volume(_npy(tmp_path / "a.npy", cube)).reader() as reader:
         for axis in (0, 1, 2, 0):
@@ -231,12 +231,14 @@ def test_slices_of_a_stack_are_in_the_order_of_their_numbers(tmp_path):
         assert np.array_equal(reader.slices(0, 0, 2), ramp("uint8")[:2])
 
 
-def test_chunks_of_zarr_that_are_not_stored_are_told_and_read_as_the_fill_value(tmp_path, capsys):
+def test_missing_zarr_chunks_print_a_note_and_have_the_fill_value(tmp_path, capsys):
     cube = ramp()
     cube[:2, :3, :4] = 0
     path = write_zarr(tmp_path / "a.zarr", cube)
     volume = open_volume(path)
-    assert "1 of 12 chunks are not stored and read as 0.0" in capsys.readouterr().err
+    assert (
+        "1 of 12 chunks are not stored, so they have the fill value 0.0" in capsys.readouterr().err
+    )
     with volume.reader() as reader:
         assert np.array_equal(reader.slices(0, 0, 5), cube)
     sharded = write_zarr(tmp_path / "b.zarr", ramp(), shards=(4, 3, 4))
@@ -268,28 +270,28 @@ def _damaged_slice(suffix: str):
 @pytest.mark.parametrize(
     ("write", "line"),
     [
-        (_damaged_chunk, "is not a whole chunk"),
-        (_damaged_slice(".png"), "slice_9.png: is not a whole PNG file"),
-        (_damaged_slice(".tif"), "slice_9.tif: is not a whole TIFF file"),
+        (_damaged_chunk, "is not a complete chunk"),
+        (_damaged_slice(".png"), "slice_9.png: is not a complete PNG file"),
+        (_damaged_slice(".tif"), "slice_9.tif: is not a complete TIFF file"),
     ],
 )
-def test_damage_within_is_one_line_when_it_is_read(tmp_path, write, line):
+def test_damaged_samples_raise_a_one_line_error(tmp_path, write, line):
     volume = open_volume(write(tmp_path))
     with volume.reader() as reader, pytest.raises(OutcropError, match=line) as caught:
         reader.slices(0, 0, volume.shape[0])
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_shrinks_after_opening_is_one_line(tmp_path):
+def test_a_file_that_shrinks_after_opening_raises_a_one_line_error(tmp_path):
     path = _npy(tmp_path / "a.npy", ramp())
     volume = open_volume(path)
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(OutcropError, match="as it was when opened"), volume.reader():
+    with pytest.raises(OutcropError, match="has changed since it was opened"), volume.reader():
         pass
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_a_slice_that_changes_after_opening_is_one_line(tmp_path, suffix):
+def test_a_slice_that_changes_after_opening_raises_a_one_line_error(tmp_path, suffix):
     folder = write_stack(tmp_path / "a", ramp("uint8"), suffix)
     with open_volume(folder).reader() as reader:
         write_picture(folder / f"slice_9{suffix}", np.zeros((7, 9), np.uint8))
@@ -300,22 +302,25 @@ def test_a_slice_that_changes_after_opening_is_one_line(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("read", "line"),
     [
-        (lambda reader: reader.slices(3, 0, 1), "has no axis 3; choose one of 0, 1, 2"),
+        (lambda reader: reader.slices(3, 0, 1), "has no axis 3; pass one of 0, 1, 2"),
         (lambda reader: reader.slices(-1, 0, 1), "has no axis -1"),
-        (lambda reader: reader.slices(1, 2, 5), "has no range 2:5 along axis 1; it runs from 0"),
+        (
+            lambda reader: reader.slices(1, 2, 5),
+            "has no range 2:5 along axis 1; pass a range from 0",
+        ),
         (lambda reader: reader.slices(0, -1, 1), "has no range -1:1 along axis 0"),
         (lambda reader: reader.slices(0, 3, 2), "has no range 3:2 along axis 0"),
         (lambda reader: reader.box((0, 0, 0), (5, 4, 7)), "has no range 0:7 along axis 2"),
     ],
 )
-def test_what_lies_outside_is_refused(tmp_path, read, line):
+def test_indices_outside_raise_an_error(tmp_path, read, line):
     volume = open_volume(_npy(tmp_path / "a.npy", ramp()))
     with volume.reader() as reader, pytest.raises(OutcropError, match=line):
         read(reader)
 
 
 @pytest.mark.parametrize("kind", _WRITERS)
-def test_damaged_bytes_are_never_more_than_one_line(tmp_path, kind):
+def test_damaged_bytes_raise_at_most_a_one_line_error(tmp_path, kind):
     random = np.random.default_rng(0)
     path = _WRITERS[kind](tmp_path)
     files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
@@ -448,38 +453,38 @@ _GREY = np.zeros((4, 6), np.uint8)
     ("write", "line"),
     [
         (lambda path: path / "a.npy", "no such file"),
-        (_bytes("a.xyz", b"cube"), "is no volume that outcrop reads"),
-        (_bytes("a.npz", b"PK"), "is no volume that outcrop reads"),
-        (_bytes("a.npy", b""), "is not a whole .npy file"),
-        (_bytes("a.npy", b"PK\3\4 not an array"), "is not a whole .npy file"),
-        (_objects, "holds Python objects"),
-        (_cut_off, "is cut off: 607 bytes where its header says 608"),
+        (_bytes("a.xyz", b"cube"), "is not a volume"),
+        (_bytes("a.npz", b"PK"), "is not a volume"),
+        (_bytes("a.npy", b""), "is not a complete .npy file"),
+        (_bytes("a.npy", b"PK\3\4 not an array"), "is not a complete .npy file"),
+        (_objects, "has Python objects"),
+        (_cut_off, "is truncated: it has 607 bytes instead of 608"),
         (_array(np.zeros((3, 4))), "has 2 axes"),
-        (_array(np.zeros((3, 4, 5, 6))), r"has 4 axes \(3 × 4 × 5 × 6\) where a volume has 3"),
+        (_array(np.zeros((3, 4, 5, 6))), r"has 4 axes \(3 × 4 × 5 × 6\) instead of 3"),
         (_array(np.zeros((3, 0, 5))), "has an axis of length 0"),
-        (_array(np.zeros((3, 4, 5), complex)), "holds complex samples"),
-        (_array(np.zeros((3, 4, 5), "U3")), "holds no numbers but <U3"),
-        (_array(np.zeros((3, 4, 5), bool)), "holds no numbers but bool"),
-        (_array(np.zeros((3, 4, 5), "datetime64[s]")), "holds no numbers"),
-        (_two_arrays, "holds 2 arrays of 3 axes; name one, e.g. .*a.zarr/(near|far)"),
-        (_flat_arrays, r"holds no array of 3 axes, only map \(3 × 4\)"),
-        (_group, "holds no array"),
-        (_no_chunks, "holds none of its chunks"),
+        (_array(np.zeros((3, 4, 5), complex)), "has complex samples"),
+        (_array(np.zeros((3, 4, 5), "U3")), "has samples of <U3"),
+        (_array(np.zeros((3, 4, 5), bool)), "has samples of bool"),
+        (_array(np.zeros((3, 4, 5), "datetime64[s]")), "has samples of"),
+        (_two_arrays, "has 2 arrays of 3 axes; pass one, e.g. .*a.zarr/(near|far)"),
+        (_flat_arrays, r"has no array of 3 axes, only map \(3 × 4\)"),
+        (_group, "has no array"),
+        (_no_chunks, "has none of its chunks"),
         (_no_metadata, "is not a Zarr array or group"),
         (_pickle_codec, "pickle"),
-        (_empty_folder, "holds neither TIFF or PNG slices nor a Zarr array"),
-        (_stack(slice_13__tif=_GREY[:3]), "slice_13.tif: is 3 × 6 uint8 where slice_8.tif is 4"),
-        (_stack(slice_13__tif=_GREY.astype("f4")), "slice_13.tif: is 4 × 6 float32 where"),
+        (_empty_folder, "has neither TIFF or PNG slices nor a Zarr array"),
+        (_stack(slice_13__tif=_GREY[:3]), "slice_13.tif: is 3 × 6 uint8, but slice_8.tif is 4"),
+        (_stack(slice_13__tif=_GREY.astype("f4")), "slice_13.tif: is 4 × 6 float32, but"),
         (_stack(slice_13__tif=np.stack([_GREY] * 3)), "slice_13.tif: is not grey"),
         (_stack(slice_13__tif=_GREY.astype("c8")), "slice_13.tif: is not grey"),
-        (_stack(slice_13__png=_GREY), "holds TIFF and PNG slices"),
-        (_gap, "step by 1, but slice_11.tif follows slice_9.tif"),
+        (_stack(slice_13__png=_GREY), "has TIFF and PNG slices"),
+        (_gap, "in steps of 1, but slice_11.tif follows slice_9.tif"),
         (_palette, "1.png: is not grey"),
-        (_not_a_picture, "slice_13.png: is not a whole PNG file"),
+        (_not_a_picture, "slice_13.png: is not a complete PNG file"),
         (_single, "is a single slice"),
     ],
 )
-def test_what_is_no_volume_is_one_line(tmp_path, write, line):
+def test_files_that_are_not_volumes_raise_a_one_line_error(tmp_path, write, line):
     with pytest.raises(OutcropError, match=line) as caught:
         open_volume(write(tmp_path))
     assert "\n" not in str(caught.value)

@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 # and editors too.
 _attribute, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-_RENAMED = {"map": "map_scene", "report": "write_report"}
+_RENAMED = {"lay_together": "mosaic_scenes", "map": "map_scene", "report": "write_report"}
 
 
 def __getattr__(name: str) -> Any:

@@ -52,7 +52,7 @@ from .patches.patchset import PatchSet as PatchSet
 from .reporting import write_report as write_report
 from .sources.collections import read_collection as read_collection
 from .sources.labels import open_labels as open_labels
-from .sources.mosaic import lay_together as lay_together
+from .sources.mosaic import mosaic_scenes as mosaic_scenes
 from .sources.opening import open_scene as open_scene
 from .sources.opening import open_scenes as open_scenes
 from .sources.opening import scene_from_array as scene_from_array

@@ -1,13 +1,19 @@
-"""Results as tables: `to_frame`, and what a notebook shows of them."""
+"""Results as tables and small pictures: `to_frame`, and the HTML that a notebook shows."""
 
 from __future__ import annotations
 
+import base64
+import io
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas
+
+Colour = tuple[int, int, int]
 
 
 class Tabular(ABC):
@@ -41,3 +47,52 @@ def frame(columns: Mapping[str, Any], index: str | None = None) -> pandas.DataFr
 
     made = pd.DataFrame(dict(columns))
     return made if index is None else made.set_index(index)
+
+
+def reduced_size(height: int, width: int, longest: int) -> tuple[int, int]:
+    """Height and width of a picture whose longer side is at most `longest` pixels.
+
+    >>> reduced_size(20_000, 10_000, 800), reduced_size(300, 200, 800)
+    ((800, 400), (300, 200))
+    """
+    factor = max(height, width, longest) / longest
+    return max(1, round(height / factor)), max(1, round(width / factor))
+
+
+def indexed_png(codes: np.ndarray, colours: Sequence[Colour], opacity: float = 1) -> str:
+    """Encode codes, uint8 `h × w`, as PNG in a data URI: 0 is transparent, k has colour `k - 1`.
+
+    Args:
+        colours: red, green and blue from 0 to 255 of each code.
+        opacity: opacity of all colours, 0 to 1.
+    """
+    from PIL import Image
+
+    image = Image.fromarray(codes)
+    image.putpalette([0, 0, 0, *(channel for colour in colours for channel in colour)])
+    alpha = bytes([0, *[round(255 * opacity)] * len(colours)])
+    return data_uri(image, "png", optimize=True, transparency=0 if opacity == 1 else alpha)
+
+
+def data_uri(image: Any, form: str, **options: Any) -> str:
+    """Encode a Pillow image as "png" or "jpeg" in a data URI."""
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return f"data:image/{form};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def figure(picture: str, title: str, names: Sequence[str], colours: Sequence[Colour]) -> str:
+    """A picture of classes as HTML, with its title and a legend.
+
+    Args:
+        picture: data URI.
+    """
+    legend = " ".join(
+        f'<span style="color: rgb{colour}">&#9632;</span>&nbsp;{escape(name)}'
+        for name, colour in zip(names, colours, strict=True)
+    )
+    return (
+        f'<figure style="margin: 0 1em 1em 0"><figcaption>{escape(title)}</figcaption>'
+        f'<img src="{picture}" alt="{escape(title)}" style="max-width: 320px"/><br>'
+        f"{legend}</figure>"
+    )

@@ -1,4 +1,4 @@
-"""How many reference points a map needs, and how many of them each class.
+"""Size of a reference sample and its allocation to the classes of a map.
 
 After Olofsson et al. (2014), Good practices for estimating area and assessing accuracy of land
 change, Remote Sensing of Environment 148, 42-57, section 5.1.
@@ -20,21 +20,21 @@ ALLOCATIONS: tuple[Allocation, ...] = ("compromise", "proportional", "equal")
 
 @dataclass(frozen=True)
 class SamplePlan:
-    """A stratified random sample that is to be drawn from a map, or a simple one.
+    """Plan of a stratified or simple random sample of a map.
 
     Attributes:
         classes: the K class names.
-        pixels: int64, `K`, of each class in the map.
-        points: int64, `K`, to be drawn in each class; of a simple sample those to be expected,
-            float64.
-        expected: float64, `K`, the user's accuracy that is hoped for; NaN where nothing is said,
-            which counts as 0.5, the worst case.
-        simple: whether points are drawn from all pixels alike.
-        area: float64, `K`, of each class, in any unit; None where all pixels have the same.
+        pixels: int64, `K`, pixels of each class in the map.
+        points: int64, `K`, points to be drawn in each class; for a simple sample their expected
+            number, float64.
+        expected: float64, `K`, expected user's accuracy; NaN if not given, which counts as 0.5, the
+            worst case.
+        simple: whether the sample is simple random: all pixels have the same probability.
+        area: float64, `K`, area of each class in any unit; None if all pixels have the same area.
 
     Raises:
-        OutcropError: a class is to get more points than it has pixels, or too few to say how sure
-            its accuracy is.
+        OutcropError: a class would get more points than it has pixels, or too few for a standard
+            error.
     """
 
     classes: tuple[str, ...]
@@ -52,29 +52,29 @@ class SamplePlan:
                 raise OutcropError(
                     f"class '{name}'",
                     f"has {pixels} pixels, fewer than the {points} points to be drawn in it; "
-                    "lower --n or take another --allocation",
+                    "lower --n or use another --allocation",
                 )
             if points < min(2, pixels):
                 raise OutcropError(
                     f"class '{name}'",
-                    f"would get {points} points, too few to say how sure its accuracy is; "
-                    "raise --n or take --allocation compromise",
+                    f"would get {points} points, too few for a standard error of its accuracy; "
+                    "raise --n or use --allocation compromise",
                 )
 
     @property
     def share(self) -> np.ndarray:
-        """The share of the map's area of each class: float64, `K`."""
+        """Share of each class in the map's area: float64, `K`."""
         area = self.pixels if self.area is None else self.area
         return np.asarray(area / area.sum())
 
     @property
     def is_worst_case(self) -> bool:
-        """Whether the standard errors are bounds, because some accuracy was not named."""
+        """Whether the standard errors are upper bounds, because an accuracy was not given."""
         return bool(np.isnan(self.expected[self.pixels > 0]).any())
 
     @property
     def users_error(self) -> np.ndarray:
-        """By class, the standard error that its user's accuracy will have (equation 6): `K`.
+        """Expected standard error of the user's accuracy of each class (equation 6): `K`.
 
         NaN for a class with fewer than two points.
         """
@@ -83,9 +83,9 @@ class SamplePlan:
 
     @property
     def overall_error(self) -> float:
-        """The standard error that the overall accuracy will have (equation 5).
+        """Expected standard error of the overall accuracy (equation 5).
 
-        Of a simple sample that of the post-stratified estimator to second order (Cochran 1977,
+        For a simple sample, that of the post-stratified estimator to second order (Cochran 1977,
         Sampling Techniques, 3rd edition, equation 5A.42).
         """
         share, n = self.share, self.points.sum()
@@ -104,16 +104,18 @@ class SamplePlan:
 def sample_size(
     pixels: np.ndarray, expected: np.ndarray, standard_error: float, simple: bool = False
 ) -> int:
-    """The fewest points that can have a standard error of the overall accuracy.
+    """Minimum number of points for a standard error of the overall accuracy.
 
-    Equation 13 (Cochran 1977, equation 5.25) for a stratified sample, its last term left out
-    because maps have many pixels; equation 12 for a simple one. Equation 13 supposes the best
-    allocation for the overall accuracy (Neyman's); any other needs more (`smallest_plan`).
+    Equation 13 (Cochran 1977, equation 5.25) for a stratified sample, without its last term,
+    because maps have many pixels; equation 12 for a simple one. Equation 13 assumes the optimal
+    allocation for the overall accuracy (Neyman's). Other allocations need more points; see
+    `smallest_plan`.
 
     Args:
-        pixels: `K`, of each class in the map, or its area.
-        expected: `K`, the user's accuracies that are hoped for, 0 to 1.
-        standard_error: 0 to 1.
+        pixels: `K`, pixels or area of each class in the map.
+        expected: `K`, expected user's accuracies, 0 to 1.
+        standard_error: wanted standard error, 0 to 1.
+        simple: whether the sample is simple random.
 
     The example of the paper:
 
@@ -132,21 +134,22 @@ def sample_size(
 def smallest_plan(
     plan_of: Callable[[int], SamplePlan], standard_error: float, least: int, most: int
 ) -> SamplePlan:
-    """The plan of the fewest points whose overall accuracy has a standard error, or less.
+    """The plan with the fewest points whose overall accuracy has at most a standard error.
 
     Args:
-        plan_of: the plan of so many points, by the allocation that will be used.
-        least, most: points to begin with, and at most.
+        plan_of: function from a number of points to their plan.
+        standard_error: largest standard error, 0 to 1.
+        least, most: smallest and largest number of points.
 
     Raises:
-        OutcropError: not even the most points are enough.
+        OutcropError: the largest number of points is not enough.
     """
     low, high = least - 1, min(least, most)
     while (plan := plan_of(high)).overall_error > standard_error:
         if high == most:
             raise OutcropError(
                 "--standard-error",
-                f"{standard_error:g} cannot be had of {most} pixels; raise it, or give --n",
+                f"{standard_error:g} cannot be reached with {most} pixels; raise it, or pass --n",
             )
         low, high = high, min(2 * high, most)
     while high - low > 1:
@@ -166,24 +169,25 @@ def allocate(
     floor: int = 50,
     area: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Deal n points among the classes of a map.
+    """Allocate n points to the classes of a map.
 
-    proportional: by area, which is best for the overall accuracy and leaves rare classes with
-    nothing. equal: the same number each, which is best for the user's accuracies. compromise: what
-    the paper recommends, a floor of 50 to 100 points for each rare class, and what is left to the
-    others by area.
+    - proportional: by area. Best for the overall accuracy; rare classes get few points.
+    - equal: the same number for each class. Best for the user's accuracies.
+    - compromise: recommended by the paper. Each rare class gets a minimum of 50 to 100 points, the
+      other classes share the rest by area.
 
     Args:
-        pixels: int, `K`, of each class in the map; a class without any gets no points.
-        n: points in all.
-        floor: with the compromise, the least of each class; all its pixels, if it has fewer.
-        area: `K`, of each class; None where all pixels have the same.
+        pixels: int, `K`, pixels of each class in the map; a class without pixels gets no points.
+        n: total number of points.
+        how: the allocation.
+        floor: minimum points of a class in the compromise; all its pixels if it has fewer.
+        area: `K`, area of each class; None if all pixels have the same area.
 
     Returns:
-        int64, `K`, which sum to n.
+        int64, `K`, points of each class; their sum is n.
 
     Raises:
-        OutcropError: n is too small to give each class two points, or its floor, or larger than
+        OutcropError: n is too small for two points or the minimum in each class, or larger than
             the map.
 
     >>> pixels = np.array([200_000, 150_000, 3_200_000, 6_450_000])
@@ -201,31 +205,31 @@ def allocate(
         raise OutcropError(
             "--n",
             f"is {n}, too small for {there.sum()} classes of at least {least.max()} points each; "
-            f"take {least.sum()} or more" + (", or a lower --floor" if least.max() > 2 else ""),
+            f"use {least.sum()} or more" + (", or a lower --floor" if least.max() > 2 else ""),
         )
     if how == "equal":
-        points = _dealt(n, there.astype(np.float64))
+        points = _proportional(n, there.astype(np.float64))
     elif how == "proportional":
-        points = _dealt(n, pixels if area is None else area)
+        points = _proportional(n, pixels if area is None else area)
     else:
         points = _with_floor(pixels if area is None else area, n, least)
     return points
 
 
 def _with_floor(area: np.ndarray, n: int, least: np.ndarray) -> np.ndarray:
-    """By area, but rare classes get what is least, which the others make up for."""
+    """Allocation by area in which each class gets at least `least` points."""
     rare = np.zeros(len(area), bool)
     while True:
         points = np.where(rare, least, 0)
-        points[~rare] = _dealt(n - points.sum(), area[~rare])
+        points[~rare] = _proportional(n - points.sum(), area[~rare])
         short = ~rare & (points < least)
         if not short.any():
             return points
         rare |= short
 
 
-def _dealt(n: int, weights: np.ndarray) -> np.ndarray:
-    """n in whole numbers in proportion to weights, by the largest remainders."""
+def _proportional(n: int, weights: np.ndarray) -> np.ndarray:
+    """Integers in proportion to weights with the sum n, by the largest remainder method."""
     if n == 0 or not len(weights):
         return np.zeros(len(weights), np.int64)
     exact = n * (weights / np.sum(weights))

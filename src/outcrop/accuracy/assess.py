@@ -1,4 +1,4 @@
-"""How good a class map is: accuracy and area of its classes, from reference data."""
+"""Assess a class map: accuracy and area of its classes from reference data."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any, Literal
 import numpy as np
 from scipy import sparse
 
-from outcrop.accuracy.areas import MapAccuracy, Moments, by_map_class, by_stratum
+from outcrop.accuracy.areas import MapAccuracy, Moments, by_map_class, by_piece, by_stratum
 from outcrop.accuracy.assessment import Assessment, Basis
-from outcrop.accuracy.clusters import by_piece
 from outcrop.accuracy.reference import (
     STRATUM_PIXELS,
     Pieces,
     Points,
     Reference,
+    count_within,
     read_points,
     read_polygons,
     read_raster,
@@ -26,10 +26,9 @@ from outcrop.accuracy.reference import (
 )
 from outcrop.accuracy.sample import WHOLE
 from outcrop.errors import OutcropError
-from outcrop.mapping.footprints import count_within
 from outcrop.mapping.openmap import OpenMap, open_map
 from outcrop.patches.patchset import PatchSet
-from outcrop.sources.names import present
+from outcrop.sources.names import existing_name
 from outcrop.sources.vector import is_vector
 
 _BLOCKS_ALONG = 10
@@ -50,39 +49,37 @@ def assess(
     layer: str | None = None,
     encoding: str | None = None,
 ) -> Assessment:
-    """Hold a class map against reference data that the model was not trained on.
+    """Compare a class map with reference data that the model was not trained on.
 
-    Points are the samples of a design, drawn with `sample` or by the same rules; each counts for
-    the pixel it lies in. If the file tells the stratum that each was drawn in, and that is not the
-    map's class there, as when the map was changed since, the strata are kept for the weights, and
-    the classes of the map are judged within them. Polygons, and rasters of true classes, are no
-    probability sample: pixels count, weighed by the areas of the map's classes, and the intervals
-    come from whole polygons or blocks of ground.
+    Points must be a random sample, drawn with `sample` or by the same rules; each point counts for
+    its pixel. The file may have a column with the stratum of each point. If a stratum differs from
+    the map's class at a point, for example because the map was changed after sampling, the weights
+    are those of the strata, and the accuracy of the map's classes is estimated from all strata.
+    Polygons and rasters of true classes are no probability sample: their pixels are weighted by the
+    areas of the map's classes, and the intervals are from whole polygons or spatial blocks.
 
     Args:
-        class_map: made by `map_scene`.
+        class_map: class map made by `map_scene`.
         reference: points or polygons in any vector format, or a raster of true classes; in any
-            CRS.
-        column: of a vector file, that names the class; "class" if None.
-        design: of points, if the file does not tell strata: stratified by the map's classes, or
-            simple random. The figures are the same, and the words beside them are not. Stratified
-            if None.
-        block: side in metres of blocks of ground that hold several polygons, or, of a raster,
-            pixels; a raster has blocks of a tenth of the map's longer side if None.
-        patches: what the model was trained on; points and pixels within them are counted.
-        labels_crs: the coordinate reference system of a reference that carries none.
+            coordinate reference system.
+        column: column of a vector file with the class; "class" if None.
+        design: design of points without a column of strata: "stratified" by the map's classes, or
+            "simple" random; stratified if None. It changes the description, not the values.
+        block: side in metres of spatial blocks that group polygons or the pixels of a raster.
+            Default: single polygons; for a raster, a tenth of the map's longer side.
+        patches: training patches of the model; points and pixels inside them are counted.
+        labels_crs: coordinate reference system of a reference that has none.
         draws: number of bootstrap samples.
-        seed: of the bootstrap.
-        classes: names for the values of a raster, as `outcrop.sources.labels.open_labels` takes
-            them.
-        layer: of a vector file with several.
-        encoding: of the text of a vector file that declares none or a wrong one.
+        seed: random seed of the bootstrap.
+        classes: names for the values of a raster, as for `outcrop.sources.labels.open_labels`.
+        layer: layer of a vector file with several layers.
+        encoding: text encoding of a vector file that declares none or a wrong one.
 
     Raises:
-        OutcropError: a file is missing or of no use; no class in common; options that do not go
-            together.
+        OutcropError: a file is missing or unusable; map and reference have no class in common;
+            options cannot be combined.
     """
-    opened, path = open_map(class_map), present(reference)
+    opened, path = open_map(class_map), existing_name(reference)
     if block is not None and not block > 0:
         raise OutcropError("--block", f"must be above 0, not {block:g}")
     if not is_vector(path):
@@ -120,7 +117,7 @@ def _of_points(
     if strata is not None and design is not None and (design == "simple") != _is_whole(strata):
         was = "simple" if _is_whole(strata) else "stratified"
         raise OutcropError(
-            "--design", f"is {design}, but {path} tells strata of a {was} sample; leave it out"
+            "--design", f"is {design}, but {path} has strata of a {was} sample; leave it out"
         )
     if strata is None or _is_whole(strata):
         basis = "simple" if strata is not None or design == "simple" else "stratified"
@@ -139,7 +136,7 @@ def _of_points(
         accuracy,
         basis=basis,
         pieces=len(points.truth),
-        told=strata is not None or design is not None,
+        design_known=strata is not None or design is not None,
     )
 
 
@@ -149,23 +146,23 @@ def _by_other_strata(opened: OpenMap, path: str, points: Points, K: int) -> MapA
         changed = points.stratum != np.array(points.classes, object)[points.mapped]
         raise OutcropError(
             path,
-            f"tells {changed.sum()} points a stratum that is not the map's class there, and no "
-            f"column {STRATUM_PIXELS} says how large strata are; add it, as `outcrop sample` does",
+            f"has {changed.sum()} points whose stratum is not the map's class there, but no column "
+            f"{STRATUM_PIXELS} with the size of the strata; add it, as `outcrop sample` does",
         )
-    told, there = sum(points.stratum_pixels.values()), int(opened.pixels.sum())
-    if told < there:
+    sampled, there = sum(points.stratum_pixels.values()), int(opened.pixels.sum())
+    if sampled < there:
         raise OutcropError(
             path,
-            f"tells strata of {told:,} pixels, and the map has {there:,}; put back the points that "
-            "are gone from the file, or draw new ones from this map",
+            f"has strata of {sampled:,} pixels, but the map has {there:,}; restore the points that "
+            "were removed from the file, or draw new ones from this map",
         )
     n = len(points.stratum)
-    if not len(points.off_map) and (there / told) ** n < _UNLIKELY:
+    if not len(points.off_map) and (there / sampled) ** n < _UNLIKELY:
         raise OutcropError(
             path,
-            f"tells strata of {told:,} pixels, and the map has {there:,}, but none of its {n} "
-            "points lies where the map has no class; put back the points that are gone from the "
-            "file, or draw new ones from this map",
+            f"has strata of {sampled:,} pixels, and the map has only {there:,}, but all of its {n} "
+            "points have a class in the map; restore the points that were removed from the file, "
+            "or draw new ones from this map",
         )
     names = list(points.stratum_pixels)
     stratum = np.array([names.index(name) for name in points.stratum])
@@ -177,8 +174,8 @@ def _by_other_strata(opened: OpenMap, path: str, points: Points, K: int) -> MapA
         return by_stratum(table, sizes, off_map=off_map)
     area = opened.pixel_areas.at(points.row, points.column)
     drawn = np.bincount(stratum, minlength=len(names))
-    # Of a stratum only its pixels are known, for the map may show it no longer. Their mean area is
-    # that of the samples; without samples the figures are unknown anyway.
+    # Only the number of pixels of a stratum is known, because the map may have changed. Their mean
+    # area is estimated from the samples; without samples all values are unknown anyway.
     mean = np.bincount(stratum, area, len(names)) / np.maximum(drawn, 1)
     sizes *= np.where(drawn > 0, mean, area.mean())
     cell = (stratum * K + points.mapped) * K + points.truth
@@ -189,7 +186,7 @@ def _by_other_strata(opened: OpenMap, path: str, points: Points, K: int) -> MapA
 def _moments(
     opened: OpenMap, points: Points, stratum: np.ndarray, cell: np.ndarray, shape: tuple[int, ...]
 ) -> Moments | None:
-    """The sums of the samples' weights, and of their squares, by cell; None if pixels are equal."""
+    """Sums of the weights of samples, and of their squares, by cell; None if pixels are equal."""
     if opened.pixel_areas.are_equal:
         return None
     area = opened.pixel_areas.at(points.row, points.column)
@@ -249,7 +246,7 @@ def _matrix(mapped: np.ndarray, truth: np.ndarray, count: np.ndarray, K: int) ->
 
 
 def _padded(pixels: np.ndarray, K: int) -> np.ndarray:
-    """Of the map's classes, and 0 of those that the reference alone has."""
+    """Values of the map's classes, followed by 0 for the classes that only the reference has."""
     return np.concatenate([pixels, np.zeros(K - len(pixels), pixels.dtype)])
 
 
@@ -258,10 +255,10 @@ def _is_whole(strata: np.ndarray) -> bool:
 
 
 def _same_sizes(points: Points, pixels: np.ndarray) -> bool:
-    """Whether the strata have as many pixels as the map's classes have now."""
+    """Whether the strata have the same numbers of pixels as the map's classes."""
     now = dict(zip(points.classes, pixels.tolist(), strict=True))
-    told = points.stratum_pixels or {}
-    return all(now.get(name) == size for name, size in told.items())
+    sizes = points.stratum_pixels or {}
+    return all(now.get(name) == size for name, size in sizes.items())
 
 
 def _tenth(opened: OpenMap) -> float:
@@ -272,4 +269,4 @@ def _refuse(what: str, **options: Any) -> None:
     for name, value in options.items():
         if value is not None:
             option = name.replace("_", "-")
-            raise OutcropError(f"--{option}", f"has no meaning beside {what}; leave it out")
+            raise OutcropError(f"--{option}", f"has no effect with {what}; leave it out")

@@ -1,9 +1,10 @@
-"""How good a class map is, as it can be reported: figures, what stands behind them, and notes."""
+"""`Assessment`: accuracy and areas of a class map, with the design, the estimator and notes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,37 +27,36 @@ _DESIGNS: dict[Basis, str] = {
     "simple": "simple random points",
     "other strata": "stratified random points, strata are not the map's classes",
     "polygons": "labelled polygons, which are no probability sample",
-    "raster": "all pixels that a raster of true classes knows, which is no probability sample",
+    "raster": "all pixels with a class in a raster of true classes, which is no probability sample",
 }
 _ESTIMATORS: dict[Basis, str] = {
     "stratified": "stratified (Olofsson et al. 2014)",
     "simple": "post-stratified by the map's classes (Olofsson et al. 2014)",
     "other strata": "stratified, ratios for the classes (Stehman 2014)",
-    "polygons": "pixels, each class of the map weighed by its area",
-    "raster": "pixels, each class of the map weighed by its area where the reference has gaps",
+    "polygons": "pixels, each class of the map weighted by its area",
+    "raster": "pixels, each class of the map weighted by its area where the reference has gaps",
 }
 
 
 @dataclass(frozen=True)
 class Assessment(Tabular):
-    """A class map held against reference data.
+    """Comparison of a class map with reference data.
 
     Attributes:
-        map, reference: the files.
-        classes: the K class names, those of the map and then those of the reference alone.
-        pixels: int64, `K`, of each class in the map.
+        map, reference: names of the files.
+        classes: the K class names: those of the map, then those that only the reference has.
+        pixels: int64, `K`, pixels of each class in the map.
         hectares: float64, `K`, true area of each class in the map; NaN if it is unknown.
-        counts: int64, `K × K`, points, or pixels, that were compared; rows are the map, columns the
-            reference.
-        accuracy: what follows from them.
-        basis: what stands behind that.
-        pieces: points, polygons or blocks that are independent of each other.
+        counts: int64, `K × K`, compared points or pixels; rows are the map, columns the reference.
+        accuracy: the estimates.
+        basis: kind of the reference data.
+        pieces: number of independent points, polygons or blocks.
         block: side of a block in metres, if there are blocks.
-        told: whether the reference tells the design of its points, or it had to be supposed.
-        left_out: points or pixels that were not compared, by reason.
-        trained_on: points or pixels that lie within a patch of the patch set that was given; None
-            if none was.
-        unequal: whether the map's pixels differ in area, so that they count by their area.
+        design_known: whether the design of the points was given; otherwise it was assumed.
+        left_out: number of points or pixels that were not compared, by reason.
+        trained_on: number of points or pixels inside training patches; None if no patch set was
+            given.
+        unequal: whether the map's pixels differ in area and are weighted by it.
     """
 
     map: str
@@ -69,10 +69,19 @@ class Assessment(Tabular):
     basis: Basis
     pieces: int
     block: float | None = None
-    told: bool = True
+    design_known: bool = True
     left_out: Mapping[str, int] = field(default_factory=dict)
     trained_on: int | None = None
     unequal: bool = False
+
+    def __repr__(self) -> str:
+        return (
+            f"Assessment({Path(self.map).name}: overall accuracy {self.accuracy.overall} %, "
+            f"{self.counts.sum():,} {self.units}, {len(self.classes)} classes)"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>{super()._repr_html_()}"
 
     def to_frame(self) -> pandas.DataFrame:
         """One row per class: pixels and hectares in the map; user's and producer's accuracy and
@@ -91,7 +100,7 @@ class Assessment(Tabular):
 
     @property
     def unit(self) -> Literal["ha", "pixels"]:
-        """What areas are counted in."""
+        """Unit of the areas."""
         return "ha" if np.isfinite(self.hectares).all() else "pixels"
 
     @property
@@ -106,69 +115,69 @@ class Assessment(Tabular):
 
     @property
     def units(self) -> Literal["points", "pixels"]:
-        """What `counts` counts."""
+        """Unit of `counts`."""
         return "pixels" if self.basis in ("polygons", "raster") else "points"
 
     @property
     def design(self) -> str:
-        """Where the reference comes from, in words."""
+        """Sampling design of the reference, in words."""
         return f"{_DESIGNS[self.basis]}; {self.counts.sum():,} {self.units}"
 
     @property
     def estimator(self) -> str:
-        """How the figures were computed, and their intervals."""
+        """Estimator of the values and their intervals, in words."""
         if self.units == "points":
-            return f"{_ESTIMATORS[self.basis]}; ± is 1.96 standard errors, for 95 %"
+            return f"{_ESTIMATORS[self.basis]}; ± is 1.96 standard errors, a 95 % interval"
         kind = "polygons" if self.block is None else f"blocks of {self.block:g} m"
         return (
-            f"{_ESTIMATORS[self.basis]}; 95 % intervals from {self.pieces:,} whole {kind} (Korn "
-            "and Graubard 1998)"
+            f"{_ESTIMATORS[self.basis]}; 95 % intervals from a bootstrap of {self.pieces:,} whole "
+            f"{kind} (Korn and Graubard 1998)"
         )
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of the figures has to know beside them, one line each."""
+        """Limits of the values that a reader must know, one line each."""
         return [*self._left_out(), *self._strange(), *self._unsure()]
 
     def _left_out(self) -> list[str]:
         lines = [f"left out: {n:,} {self.units} {why}" for why, n in self.left_out.items()]
         if self.trained_on:
             lines.append(
-                f"{self.trained_on:,} of {self.counts.sum():,} {self.units} lie within a patch of "
-                "the patch set: if the model was trained on it, they flatter the map"
+                f"{self.trained_on:,} of {self.counts.sum():,} {self.units} are inside patches of "
+                "the patch set: if the model was trained on them, the accuracy is too high"
             )
         elif self.trained_on == 0:
-            lines.append(f"no {self.units[:-1]} lies within a patch of the patch set")
+            lines.append(f"no {self.units[:-1]} is inside a patch of the patch set")
         return lines
 
     def _strange(self) -> list[str]:
         lines = []
-        if self.units == "points" and not self.told:
+        if self.units == "points" and not self.design_known:
             lines.append(
-                "the file does not tell how its points were chosen: unless it was as the design "
-                "says, and at random, the intervals do not hold"
+                "the file has no sampling design of its points: the intervals hold only if they "
+                "are a random sample of this design"
             )
         if self.basis == "raster":
             known = self.counts.sum() / self.pixels.sum()
             lines.append(
-                f"the reference knows {known:.1%} of the map, and stands for the rest"
+                f"the reference covers {known:.1%} of the map and represents the rest"
                 if known < 1
-                else "all pixels are compared: areas are counted, and the intervals say how far "
-                "accuracies would move on other ground like it"
+                else "all pixels are compared: areas are counted, and the intervals show how much "
+                "accuracies would vary in other areas like this one"
             )
         if self.unit == "pixels":
             lines.append(
-                "the map's coordinates lie nowhere on the earth: areas are pixels, as if all were "
-                "of one size"
+                "the map's coordinates are not on the earth: areas are in pixels, as if all had "
+                "the same size"
             )
         if self.unequal:
             lines.append(
                 "pixels differ in area in the map's coordinate reference system: areas are those "
-                f"on the ellipsoid, and {self.units} count by the area of their pixel"
+                f"on the ellipsoid, and {self.units} are weighted by the area of their pixel"
             )
         alone = (self.pixels == 0) & (self.counts.sum(axis=0) > 0)
         lines += [
-            f"the map has no '{self.classes[k]}': {self.counts[:, k].sum():,} {self.units} of it "
+            f"the map has no '{self.classes[k]}': its {self.counts[:, k].sum():,} {self.units} "
             "count as wrong"
             for k in np.flatnonzero(alone)
         ]
@@ -181,13 +190,13 @@ class Assessment(Tabular):
             share = self.mapped[k] / self.whole
             if self.units == "points" and n == 0:
                 lines.append(
-                    f"no point lies in '{name}', {share:.2%} of the map: what depends on it is "
-                    "unknown"
+                    f"no point is in '{name}', {share:.2%} of the map: values that depend on it "
+                    "are unknown"
                 )
             elif np.isnan(self.accuracy.users[k].error):
-                kind = "point" if self.units == "points" else "piece of ground"
+                kind = "point" if self.units == "points" else "polygon or block"
                 lines.append(
-                    f"'{name}' stands on one {kind} or none: how sure the figures are is unknown"
+                    f"'{name}' has at most one {kind}: the uncertainty of its values is unknown"
                 )
             elif self.units == "points" and self.accuracy.users[k].error == 0:
                 lines.append(
@@ -196,15 +205,18 @@ class Assessment(Tabular):
                 )
         if self.units == "pixels" and self.pieces < FEW_GROUPS:
             lines.append(
-                f"{self.pieces} pieces of ground are few: on fewer than {FEW_GROUPS} it was not "
-                "checked that intervals hold the truth in 95 of 100 cases"
+                f"there are only {self.pieces} polygons or blocks: the coverage of the intervals "
+                f"was not verified for fewer than {FEW_GROUPS}"
             )
         if self.basis == "raster":
-            lines.append("if the model was trained on this ground, that is among the pixels")
+            lines.append(
+                "if the model was trained in this area, the accuracy is too high: the training "
+                "pixels are among those compared"
+            )
         return lines
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for `outcrop.files.write_json`; `notes` and the like are for other readers."""
+        """Plain data for `outcrop.files.write_json`; design, estimator and notes are for people."""
         return {
             "format": _FORMAT,
             "version": _VERSION,
@@ -216,7 +228,7 @@ class Assessment(Tabular):
             "basis": self.basis,
             "pieces": self.pieces,
             "block": self.block,
-            "told": self.told,
+            "told": self.design_known,
             "left_out": dict(self.left_out),
             "trained_on": self.trained_on,
             "classes": list(self.classes),
@@ -229,7 +241,7 @@ class Assessment(Tabular):
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Assessment:
-        """The assessment that `to_json` gave."""
+        """The assessment from the result of `to_json`."""
         return cls(
             map=content["map"],
             reference=content["reference"],
@@ -246,23 +258,23 @@ class Assessment(Tabular):
             basis=content["basis"],
             pieces=content["pieces"],
             block=content["block"],
-            told=content["told"],
+            design_known=content["told"],
             left_out=content["left_out"],
             trained_on=content["trained_on"],
         )
 
 
 def write_assessment(path: str | Path, assessment: Assessment) -> None:
-    """Write an assessment as JSON, whole or not at all."""
+    """Write an assessment as JSON; an incomplete file is never left."""
     write_json(path, assessment.to_json())
 
 
 def write_assessment_table(path: str | Path, assessment: Assessment) -> None:
-    """Write an assessment as CSV, one row a class, whole or not at all.
+    """Write an assessment as CSV, one row per class; an incomplete file is never left.
 
-    Columns: class; pixels and hectares in the map; of users, producers and area (a share of the
-    map) the value, its standard error and the ends of its 95 % interval, empty where unknown; and
-    the row of the error matrix, as "reference NAME".
+    Columns: class; pixels and hectares in the map; value, standard error and ends of the 95 %
+    interval of users, producers and area (share of the map), empty if unknown; and the row of the
+    error matrix, as "reference NAME".
     """
     with new_file(path) as temporary:
         assessment.to_frame().to_csv(temporary, float_format="%.7g")
@@ -272,7 +284,7 @@ def read_assessment(path: str | Path) -> Assessment:
     """Read an assessment that `write_assessment` wrote.
 
     Raises:
-        OutcropError: the file is missing, or is no assessment.
+        OutcropError: the file is missing, or is not an assessment.
     """
     content = read_json(path, "assessment", "assess")
     with decoding(path, "an assessment", "make one with `outcrop assess`"):

@@ -1,4 +1,4 @@
-"""What is known of the ground of a class map: points, polygons, or a raster of true classes."""
+"""Reference data of a class map: points, polygons, or a raster of true classes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.mapping.layers import NODATA
-from outcrop.mapping.openmap import OpenMap
-from outcrop.mapping.rasters import open_raster
+from outcrop.mapping.openmap import OpenMap, open_raster
+from outcrop.patches.patchset import PatchSet
+from outcrop.patches.positions import Source, upper_left
+from outcrop.sources.antimeridian import wrap_x
 from outcrop.sources.class_raster import open_class_raster, windows
-from outcrop.sources.features import Parts, class_names, parts_of, tell_alike
+from outcrop.sources.features import Parts, class_names, note_similar_names, parts_of
 from outcrop.sources.labels import vector_labels
+from outcrop.sources.scene import Scene
 from outcrop.sources.vector import read_vector, reproject
 
 CLASS, STRATUM, STRATUM_PIXELS = "class", "stratum", "stratum_pixels"
@@ -22,13 +25,13 @@ CLASS, STRATUM, STRATUM_PIXELS = "class", "stratum", "stratum_pixels"
 
 @dataclass(frozen=True)
 class Reference:
-    """Places where both the map and the truth are known.
+    """Places with a class in both the map and the reference.
 
     Attributes:
-        classes: those of the map, then those of the truth alone.
+        classes: classes of the map, then those that only the reference has.
         mapped, truth: int64, `N`, indices into `classes`.
-        row, column: int64, `N`, in the map; empty for a raster, which is counted by block.
-        left_out: how many were left out, by reason.
+        row, column: int64, `N`, position in the map; empty for a raster, which is counted by block.
+        left_out: number of places that were left out, by reason.
     """
 
     classes: tuple[str, ...]
@@ -44,11 +47,10 @@ class Points(Reference):
     """Reference points, each in a pixel of its own.
 
     Attributes:
-        stratum: object, `N`, the name of the stratum each was drawn in; None if the file does not
-            say.
-        stratum_pixels: of each stratum, those without a point left included; None if the file does
-            not say.
-        off_map: object, the strata of points that lie where the map has no class.
+        stratum: object, `N`, name of the stratum of each point; None if the file has none.
+        stratum_pixels: pixels of each stratum, including strata without remaining points; None if
+            the file does not have them.
+        off_map: object, strata of the points where the map has no class.
     """
 
     stratum: np.ndarray | None = None
@@ -58,12 +60,12 @@ class Points(Reference):
 
 @dataclass(frozen=True)
 class Pieces(Reference):
-    """Labelled pixels in pieces of ground that are not independent within.
+    """Labelled pixels in polygons or blocks; pixels of one of them are not independent.
 
     Attributes:
-        piece: int64, `N`, the polygon, or the block of ground.
-        count: int64, `N`, pixels that the entry stands for.
-        size: float64, `N`, the same, in square metres where the map's pixels differ in area.
+        piece: int64, `N`, number of the polygon or the spatial block.
+        count: int64, `N`, number of pixels of the entry.
+        size: float64, `N`, the same, in square metres if the map's pixels differ in area.
     """
 
     piece: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
@@ -72,16 +74,16 @@ class Pieces(Reference):
 
 
 def read_points(path: str, opened: OpenMap, features: Any, parts: Parts) -> Points:
-    """Points of a vector file that fall on pixels with a class and have one themselves.
+    """Points of a vector file with a class, on pixels with a class.
 
-    Of several points in one pixel the first counts, and none if they differ in class.
+    If several points are in one pixel, the first counts; if their classes differ, none does.
 
     Args:
-        features: a GeoDataFrame of all features of the file, whether they have a class or not.
-        parts: those with a class, points alone.
+        features: a GeoDataFrame of all features of the file, with or without a class.
+        parts: the points with a class.
 
     Raises:
-        OutcropError: no point is left; none has a class of the map; strata are half told.
+        OutcropError: no point remains; none has a class of the map; strata are incomplete.
     """
     truth, left_out = parts.names, _reasons(parts)
     stratum, sizes = _strata(path, features)
@@ -116,12 +118,12 @@ def read_points(path: str, opened: OpenMap, features: Any, parts: Parts) -> Poin
 
 
 def read_polygons(path: str, opened: OpenMap, parts: Parts, block: float | None) -> Pieces:
-    """The pixels of labelled polygons, each polygon or block of ground a piece.
+    """The pixels of labelled polygons; each polygon or spatial block is a piece.
 
     Args:
-        parts: of the features with a class, polygons alone.
-        block: side of a block in metres, which keeps polygons whole: one belongs to the block that
-            holds most of its pixels.
+        parts: the polygons with a class.
+        block: side of a block in metres. Polygons stay whole: a polygon belongs to the block with
+            most of its pixels.
 
     Raises:
         OutcropError: no pixel of a polygon has a class in the map; no class is one of the map's.
@@ -159,18 +161,19 @@ def read_polygons(path: str, opened: OpenMap, parts: Parts, block: float | None)
 def read_raster(
     path: str, opened: OpenMap, block: float, classes: Sequence[str] | None, crs: str | None
 ) -> Pieces:
-    """All pixels that a raster of true classes knows, counted by block of ground.
+    """All pixels with a class in a raster of true classes, counted by spatial block.
 
     Args:
         block: side of a block in metres.
-        classes: names for its values, as `outcrop.sources.labels.open_labels` takes them.
-        crs: the coordinate reference system, for a raster that carries none.
+        classes: names for its values, as for `outcrop.sources.labels.open_labels`.
+        crs: coordinate reference system of a raster that has none.
 
     Raises:
-        OutcropError: no raster; no pixel is known to both; no class is one of the map's.
+        OutcropError: the file is not a raster; no pixel has a class in both; no class is one of the
+            map's.
     """
     truth = open_class_raster(path, crs, classes)
-    truth.tell_zero()
+    truth.note_zero()
     grid = opened.scene
     number = len(truth.classes)
     keys, counts = [np.empty((3, 0), np.int64)], [np.empty(0, np.int64)]
@@ -201,7 +204,7 @@ def read_raster(
     count = np.concatenate(counts)
     here = found != NODATA
     if not here.any():
-        raise OutcropError(path, "knows no pixel that the map has a class for; check its place")
+        raise OutcropError(path, "has no pixel where the map has a class; check its position")
     every, truth_index = _matched(path, opened.classes, np.array(truth.classes)[code[here]])
     unmapped = int(count[~here].sum())
     return Pieces(
@@ -224,22 +227,23 @@ def read_shapes(
     layer: str | None = None,
     encoding: str | None = None,
 ) -> tuple[Any, Parts, bool]:
-    """All features of a vector file, the labelled parts of them, and whether these are points.
+    """All features of a vector file, their parts with a class, and whether these are points.
 
     Args:
-        column: that names the class; "class" if None.
-        crs: the coordinate reference system, for files that do not carry one.
-        layer, encoding: as `outcrop.sources.vector.read_vector` takes them.
+        column: column with the class; "class" if None.
+        crs: coordinate reference system of files that have none.
+        layer, encoding: see `outcrop.sources.vector.read_vector`.
 
     Raises:
-        OutcropError: no such column; no class in it; neither points nor polygons, or both.
+        OutcropError: there is no such column, or no class in it; the file has neither points nor
+            polygons, or both.
     """
     name = CLASS if column is None else column
     frame = read_vector(path, crs, layer, encoding, name)
     if name not in frame.columns or name == frame.geometry.name:
         there = ", ".join(str(each) for each in frame.columns if each != frame.geometry.name)
         raise OutcropError(
-            path, f"has no column '{name}'; name the one with the class by --column, of {there}"
+            path, f"has no column '{name}'; name the column of the class with --column: {there}"
         )
     parts = parts_of(frame, name)
     kinds = set(parts.frame.geom_type)
@@ -247,16 +251,18 @@ def read_shapes(
         raise OutcropError(path, f"has no class in column '{name}' yet; fill it first")
     if not kinds:
         reasons = ", ".join(f"{n} {reason}" for reason, n in _reasons(parts).items()) or "no shape"
-        raise OutcropError(path, f"holds no point or polygon with a class ({reasons}); pass some")
+        raise OutcropError(
+            path, f"has no point or polygon with a class ({reasons}); pass another file"
+        )
     if "Point" in kinds and len(kinds) > 1:
         raise OutcropError(
-            path, "holds points and polygons; pass points alone or polygons alone, e.g. by --layer"
+            path, "has points and polygons; pass only points or only polygons, e.g. with --layer"
         )
     return frame, parts, kinds == {"Point"}
 
 
 def _reasons(parts: Parts) -> dict[str, int]:
-    """How many features were left out, by reason."""
+    """Number of features that were left out, by reason."""
     return {reason.removeprefix("features "): count for reason, count in parts.dropped.items()}
 
 
@@ -264,29 +270,29 @@ def _strata(path: str, frame: Any) -> tuple[np.ndarray | None, dict[str, int] | 
     if STRATUM not in frame.columns:
         return None, None
     stratum = class_names(frame[STRATUM])
-    untold = sum(name is None for name in stratum)
-    if untold:
+    missing = sum(name is None for name in stratum)
+    if missing:
         raise OutcropError(
             path,
-            f"does not tell the {STRATUM} of {untold} points; fill it, or drop "
-            "the column if strata are the map's classes",
+            f"has {missing} points without {STRATUM}; fill it, or remove the column if strata are "
+            "the map's classes",
         )
     if STRATUM_PIXELS not in frame.columns:
         return stratum, None
     sizes = frame[STRATUM_PIXELS].to_numpy()
-    told: dict[str, int] = {}
+    found: dict[str, int] = {}
     for name, size in zip(stratum, sizes, strict=True):
         if not (isinstance(size, int | float | np.integer | np.floating) and size >= 1):
             raise OutcropError(path, f"has {STRATUM_PIXELS} {size}; it must be a number from 1")
-        if told.setdefault(name, int(size)) != int(size):
+        if found.setdefault(name, int(size)) != int(size):
             raise OutcropError(
-                path, f"tells two {STRATUM_PIXELS} of stratum '{name}'; correct one of them"
+                path, f"has two {STRATUM_PIXELS} for stratum '{name}'; correct one of them"
             )
-    return stratum, told
+    return stratum, found
 
 
 def _one_a_pixel(pixel: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Masks of the first point of each pixel, and of those whose pixel has several classes."""
+    """Masks of the first point of each pixel, and of the points in pixels with several classes."""
     _, first, same = np.unique(pixel, return_index=True, return_inverse=True)
     is_first = np.zeros(len(pixel), bool)
     is_first[first] = True
@@ -297,14 +303,73 @@ def _one_a_pixel(pixel: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.n
 def _matched(
     path: str, classes: tuple[str, ...], truth: np.ndarray
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """All class names, and those of the truth as indices into them."""
+    """All class names, and the classes of the truth as indices into them."""
     names, code = np.unique(truth.astype(str), return_inverse=True)
     if not set(names) & set(classes):
         raise OutcropError(
             path,
-            f"names no class of the map: it has {', '.join(names)}, the map {', '.join(classes)}; "
-            "use the map's names, or for a raster name its values by --classes",
+            f"has no class of the map: its classes are {', '.join(names)}, those of the map "
+            f"{', '.join(classes)}; use the map's names, or name the values of a raster with "
+            "--classes",
         )
     every = (*classes, *(str(name) for name in names if name not in classes))
-    tell_alike(path, every, "use the map's names if they are one")
+    note_similar_names(path, every, "use the map's names if they mean the same class")
     return every, np.array([every.index(name) for name in names])[code]
+
+
+def count_within(patches: PatchSet, scene: Scene, row: np.ndarray, column: np.ndarray) -> int:
+    """Number of pixels of a scene whose centre is inside the extent of a patch.
+
+    Args:
+        row, column: int, `N`, pixels of the scene.
+
+    Raises:
+        OutcropError: the patches have no positions, or are from volumes.
+    """
+    if patches.positions is None or patches.from_volume:
+        raise OutcropError(
+            "--patches", "are from volumes, or have no positions; leave the option out"
+        )
+    x, y = scene.xy(row, column)
+    within = np.zeros(len(row), bool)
+    for number, source in enumerate(patches.sources):
+        mine = patches.positions[patches.positions.source == number]
+        if len(mine):
+            corner = np.stack(
+                [
+                    upper_left(centre, size)
+                    for centre, size in zip((mine.row, mine.column), patches.size, strict=True)
+                ],
+                axis=1,
+            )
+            within |= _within(_pixels(source, x, y, scene.crs), corner, patches.size)
+    return int(within.sum())
+
+
+def _within(at: np.ndarray, corner: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Mask of the positions inside a patch, in pixels of one source.
+
+    Args:
+        at: `N × 2`, positions.
+        corner: `P × 2`, upper-left corners of the patches.
+        size: rows and columns of a patch.
+    """
+    from scipy.spatial import KDTree
+
+    # Scaled so that a position in a patch is at most one half from its centre along either axis.
+    middles = KDTree(corner / size + 0.5)
+    distance, _ = middles.query(at / size, p=np.inf, distance_upper_bound=0.5 + 1e-9)
+    return distance <= 0.5
+
+
+def _pixels(source: Source, x: np.ndarray, y: np.ndarray, crs: str) -> np.ndarray:
+    """Fractional row and column in a source of positions in another CRS: `N × 2`."""
+    from pyproj import Transformer
+
+    assert source.transform is not None
+    if crs != source.crs:
+        x, y = Transformer.from_crs(crs, source.crs, always_xy=True).transform(x, y)
+    a, b, c, d, e, f = source.transform
+    x = wrap_x(x, a * source.width / 2 + b * source.height / 2 + c, source.crs)
+    column, row = np.linalg.inv(np.array([[a, b], [d, e]])) @ np.stack([x - c, y - f])
+    return np.stack([row, column], axis=1)

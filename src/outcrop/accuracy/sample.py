@@ -1,8 +1,10 @@
-"""Draw reference points from a class map: places to go to and look what is there."""
+"""Reference points drawn from a class map."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,16 +19,17 @@ from outcrop.accuracy.allocation import (
 )
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_file
-from outcrop.mapping.openmap import OpenMap, open_map
-from outcrop.mapping.rasters import open_raster
-from outcrop.mapping.spacing import far_apart
+from outcrop.mapping.openmap import OpenMap, open_map, open_raster
 from outcrop.sources.class_raster import windows
+from outcrop.sources.geodesy import geocentric
+from outcrop.sources.scene import Scene
 
 Design = Literal["stratified", "simple"]
 WHOLE = "whole map"
 _SUFFIXES = (".gpkg", ".geojson")
 _NONE = 255
 _MOST_CANDIDATES = 1_000_000
+_AROUND = tuple(product((-1, 0, 1), repeat=3))
 
 
 def sample(
@@ -42,42 +45,42 @@ def sample(
     seed: int = 0,
     overwrite: bool = False,
 ) -> SamplePlan:
-    """Draw reference points, each in the middle of a pixel of its own, and write them.
+    """Draw reference points, each at the centre of a different pixel, and write them.
 
-    Every pixel with a class has a known chance to be drawn, all pixels of a stratum the same; that
-    is what makes the intervals of `assess` hold. The map is read in windows of bounded memory.
+    Every pixel with a class has a known inclusion probability, the same for all pixels of a
+    stratum; the intervals of `assess` rely on it. The map is read in windows of bounded memory.
 
-    The file's columns: id, from 1, in random order; class, empty, to be filled with what is found
-    on the ground; stratum, the class of the map (of a simple sample "whole map"); stratum_pixels,
-    how many pixels the stratum has; probability, the chance that a pixel of it had to be drawn; x
-    and y in the map's CRS. Whoever looks should not know what the map says, or will be led by it:
-    hide the columns stratum, stratum_pixels and probability, but keep them in the file, for
-    `assess` needs them if the map is changed after the points were drawn.
+    Columns of the file: id, from 1, in random order; class, empty, to be filled with the true
+    class; stratum, the class in the map ("whole map" for a simple sample); stratum_pixels, number
+    of pixels of the stratum; probability, inclusion probability of its pixels; x and y in the map's
+    coordinate reference system. Whoever interprets the points should not see the class of the map:
+    hide the columns stratum, stratum_pixels and probability, but keep them in the file. `assess`
+    needs them if the map is changed after the points were drawn.
 
     Args:
-        class_map: made by `map_scene`.
-        output: a new .gpkg or .geojson.
-        design: stratified by the map's classes, or simple: all pixels alike.
-        n: points in all; if None, as many as `standard_error` asks for.
-        expected: the user's accuracies that are hoped for, one for all or by class.
-        standard_error: of the overall accuracy, where `n` is None.
-        allocation: of a stratified sample, see `outcrop.accuracy.allocation.allocate`.
-        floor: with the compromise, the least points of a class.
-        minimum_distance: metres between any two points. Points near many others of their kind are
-            then a little less likely than the column says.
-        seed: the same seed draws the same points.
+        class_map: class map made by `map_scene`.
+        output: a new .gpkg or .geojson file.
+        design: "stratified" by the map's classes, or "simple" random.
+        n: total number of points; if None, it follows from `standard_error`.
+        expected: expected user's accuracies, one for all or by class.
+        standard_error: wanted standard error of the overall accuracy, if `n` is None.
+        allocation: allocation of a stratified sample; see `outcrop.accuracy.allocation.allocate`.
+        floor: minimum points of a class in the compromise.
+        minimum_distance: minimum distance in metres between two points. Points near many others of
+            their stratum are then slightly less likely than the column states.
+        seed: random seed.
         overwrite: whether the file may exist.
 
     Returns:
-        The plan that was carried out, with the standard errors to be expected.
+        The plan of the sample, with the expected standard errors.
 
     Raises:
-        OutcropError: no class map; n too small or too large; a class that is not there; no room
-            for the distance; the file exists.
+        OutcropError: `class_map` is not a class map; n is too small or too large; a class does not
+            exist; the distance leaves too little room; the file exists.
     """
     output = Path(output)
     if output.suffix.lower() not in _SUFFIXES:
-        raise OutcropError(output, f"ends neither in {' nor in '.join(_SUFFIXES)}; take one")
+        raise OutcropError(output, f"must end in {' or '.join(_SUFFIXES)}; change the name")
     check_new(output, overwrite)
     if minimum_distance < 0:
         raise OutcropError("--minimum-distance", f"must be 0 or more, not {minimum_distance:g}")
@@ -126,7 +129,7 @@ def _plan(
         raise OutcropError("--floor", f"must be 2 or more, not {floor}")
     if n is None and np.isnan(hoped[pixels > 0]).any():
         raise OutcropError(
-            "--n", "is missing; give it, or --expected with the user's accuracies hoped for"
+            "--n", "is missing; pass it, or --expected with the expected user's accuracies"
         )
     least = 2 if simple else 1
     if n is not None and n < least:
@@ -158,7 +161,7 @@ def _expected(classes: tuple[str, ...], expected: float | Mapping[str, float] | 
     for name, value in expected.items():
         if name not in classes:
             raise OutcropError(
-                "--expected", f"names '{name}', but the map has {', '.join(classes)}; take those"
+                "--expected", f"names '{name}', but the map has {', '.join(classes)}; use these"
             )
         if not 0 <= value <= 1:
             raise OutcropError("--expected", f"must be from 0 to 1, not {value:g}")
@@ -194,7 +197,7 @@ def _draw(
         if (tries == most)[found < wanted].all():
             raise OutcropError(
                 "--minimum-distance",
-                f"leaves room for {found.sum()} of {wanted.sum()} points; lower it, or --n",
+                f"leaves room for {found.sum()} of {wanted.sum()} points; lower it or --n",
             )
         tries = np.minimum(4 * tries, most)
 
@@ -202,13 +205,13 @@ def _draw(
 def _pixels_at(
     opened: OpenMap, stratum_of: np.ndarray, ranks: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column of the pixels with these numbers among those of their stratum.
+    """Row and column of pixels that are given by their numbers in their stratum.
 
     Pixels are numbered window by window.
 
     Args:
-        stratum_of: uint8, 256, the stratum of each pixel value, or 255.
-        ranks: for each stratum numbers of its pixels, from 0.
+        stratum_of: uint8, 256, stratum of each pixel value, or 255 for none.
+        ranks: for each stratum, numbers of pixels from 0.
     """
     rows, columns = ([np.empty(len(each), np.int64) for each in ranks] for _ in range(2))
     order = [np.argsort(each) for each in ranks]
@@ -244,5 +247,44 @@ def _write(output: Path, crs: str, columns: dict[str, np.ndarray]) -> None:
             )
         except RuntimeError as error:
             raise OutcropError(
-                output, f"could not be written whole; is the disk full? ({error})"
+                output, f"could not be written completely; is the disk full? ({error})"
             ) from error
+
+
+def far_apart(
+    scene: Scene,
+    row: np.ndarray,
+    column: np.ndarray,
+    stratum: np.ndarray,
+    wanted: np.ndarray,
+    distance: float,
+) -> np.ndarray:
+    """Indices of the pixels to keep so that no two are nearer than `distance`.
+
+    Pixels are visited in the given order. A pixel is kept if it is far enough from all kept pixels
+    and its stratum still needs pixels.
+
+    Args:
+        scene: grid of the pixels.
+        row, column: int, `N`, pixels of the scene.
+        stratum: int, `N`, stratum of each pixel.
+        wanted: `H`, maximum number of pixels of each stratum.
+        distance: metres between the centres of pixels, in a straight line through the earth; the
+            distance on its surface is 0.1 % longer at 1000 km.
+    """
+    at = geocentric(scene.crs, *scene.xy(row, column))
+    cells = np.floor(at / distance).astype(np.int64).tolist()
+    kept: list[int] = []
+    left = wanted.tolist()
+    # Only points in the neighbouring cells can be too near.
+    grid: dict[tuple[int, ...], list[int]] = {}
+    for i, (cell, k) in enumerate(zip(cells, stratum.tolist(), strict=True)):
+        if not left[k]:
+            continue
+        near = [j for step in _AROUND for j in grid.get(tuple(map(operator.add, cell, step)), ())]
+        if near and np.linalg.norm(at[near] - at[i], axis=1).min() < distance:
+            continue
+        grid.setdefault(tuple(cell), []).append(i)
+        kept.append(i)
+        left[k] -= 1
+    return np.array(kept, np.int64)

@@ -24,7 +24,7 @@ from outcrop.errors import OutcropError
 from outcrop.frames import Tabular, frame
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
-from outcrop.sources.memory import several
+from outcrop.sources.memory import as_list
 from outcrop.splits import SIDES, Split
 from outcrop.training.recipe import Recipe
 
@@ -147,7 +147,7 @@ def audit(
         raise OutcropError(
             "split", "was made for another patch set; make it anew with `outcrop split`"
         )
-    to_map = several(to_map)
+    to_map = as_list(to_map)
     for option, given in (("--to-map", to_map), ("--full", network)):
         if given and patches.positions is None:
             raise OutcropError(option, "needs positions, and these patches have none; leave it out")

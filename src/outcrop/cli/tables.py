@@ -20,13 +20,12 @@ from outcrop.metrics.significance import written
 from outcrop.models.architectures import NETWORKS, ResidualNet
 from outcrop.models.cost import cost_of, short
 from outcrop.patches.patchset import PatchSet
-from outcrop.sources.features import counted
+from outcrop.sources.features import dropped_text
 from outcrop.splits import BUFFER, SIDES, TRAIN, VALIDATION, Folds, Split, read_split
 from outcrop.training.run import Run
 from outcrop.workflow.comparison import Comparison
 from outcrop.workflow.evaluate import Evaluation
-from outcrop.workflow.published import Published
-from outcrop.workflow.results import COLUMNS, Result, figures, notes, tabulate
+from outcrop.workflow.published import COLUMNS, Published, Result, figures, notes, tabulate
 
 _LARGE = 64
 _READABLE = 100
@@ -39,7 +38,7 @@ def class_table(patches: PatchSet, path: Path) -> None:
         table.add_row(name, f"{count:,}", f"{count / len(patches):.1%}")
     console.print(table)
     for reason, count in patches.dropped.items():
-        dropped = counted(reason, count)
+        dropped = dropped_text(reason, count)
         say(f"dropped {dropped.replace('pixels', 'voxels') if patches.from_volume else dropped}")
     height, width = patches.size
     if not patches.from_volume and patches.crs is None:

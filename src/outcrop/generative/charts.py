@@ -11,12 +11,12 @@ from markupsafe import Markup
 
 from outcrop.generative.metrics import ASLEEP, VaeGanMetrics
 from outcrop.generative.run import VaeGanRun
-from outcrop.reporting.charts import GROUND, RANDOM, TRAINING, epoch_axis, plain_decades
-from outcrop.reporting.svg import chart, svg
+from outcrop.reporting.charts import RANDOM, SPATIAL, TRAINING, epoch_axis, plain_decades
+from outcrop.reporting.html import chart, svg
 
 _SMALL = (2.7, 2.2)
 _WIDER = (3.9, 2.6)
-_COLOURS = (GROUND, RANDOM, TRAINING)
+_COLOURS = (SPATIAL, RANDOM, TRAINING)
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1, 1.3)))
 _DASHES_IN_WORDS = ("", " (dashed)", " (dotted)")
 _MARK = "#6d7984"
@@ -168,7 +168,7 @@ def divergence_chart(divergence: Sequence[float]) -> Markup:
     with chart("what each dimension says, in the last epoch", _WIDER) as (figure, axes):
         axes.axhline(ASLEEP, color=_MARK, lw=1, ls=(0, (2, 2)), zorder=1)
         shown = np.maximum(ordered, ASLEEP / 100)
-        for which, colour in ((says, GROUND), (~says, TRAINING)):
+        for which, colour in ((says, SPATIAL), (~says, TRAINING)):
             axes.plot(rank[which], shown[which], "o", color=colour, ms=3.5 if len(rank) < 65 else 2)
         axes.set_yscale("log")
         plain_decades(axes.yaxis)

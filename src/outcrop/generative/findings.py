@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from outcrop.generative.metrics import ASLEEP, WINS, VaeGanMetrics
 from outcrop.generative.run import VaeGanRun
-from outcrop.reporting.findings import Tile, listed, percent
+from outcrop.reporting.html import Tile, listed, percent
 
 _MEAN_PICTURE, _ANOTHER_PICTURE = 0.5, 1.0
 _ABOUT = 0.02

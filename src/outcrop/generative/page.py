@@ -22,8 +22,7 @@ from outcrop.generative.stages import Stage, stages
 from outcrop.generative.training.look import evenly
 from outcrop.patches.collection import open_patches
 from outcrop.patches.patchset import PatchSet
-from outcrop.reporting.findings import listed, percent
-from outcrop.reporting.html import render_page
+from outcrop.reporting.html import listed, percent, render_page
 from outcrop.reporting.rasters import jpeg, png
 from outcrop.splits import SIDES
 from outcrop.training.recipe import Augmentation

@@ -7,7 +7,7 @@ from pathlib import Path
 from outcrop.cli.commands.options import opened_sources, refuse_segy
 from outcrop.errors import OutcropError
 from outcrop.sources.scene import Reading
-from outcrop.sources.volumes.segy_reading import SegyReading
+from outcrop.sources.volumes.volume import SegyReading
 
 
 def locate(

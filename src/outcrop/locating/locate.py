@@ -20,11 +20,11 @@ from outcrop.patches.flips import FLIPS, KEEP_SHAPE
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import tell
 from outcrop.sources.bands import listed, match
-from outcrop.sources.kinds import are_volumes, open_all_scenes, open_all_volumes, refuse_for
-from outcrop.sources.memory import several
+from outcrop.sources.kinds import are_volumes, open_all_scenes, open_all_volumes, reject_options
+from outcrop.sources.memory import as_list
 from outcrop.sources.scene import Reading, Scene
 from outcrop.sources.volumes import Volume
-from outcrop.sources.volumes.volume import surely_finite
+from outcrop.sources.volumes.volume import sum_is_finite
 
 SURE = 0.9999
 _FAINTEST = 1e-6
@@ -221,7 +221,7 @@ def _known(images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
 
     A pixel that is missing in one band is in all.
     """
-    if images.dtype.kind not in "fc" or surely_finite(images):
+    if images.dtype.kind not in "fc" or sum_is_finite(images):
         return images, None
     missing = ~np.isfinite(images).all(axis=1)
     count = np.maximum((~missing).sum(axis=(1, 2)), 1)[:, None]
@@ -250,11 +250,11 @@ def _open(
     crs: str | None,
     reading: Reading,
 ) -> Sequence[Scene | Volume]:
-    given = several(sources)
+    given = as_list(sources)
     if are_volumes(given):
-        refuse_for("volumes", bands=bands, crs=crs)
+        reject_options("volumes", bands=bands, crs=crs)
         return open_all_volumes(given)
-    refuse_for("scenes", axis=axis)
+    reject_options("scenes", axis=axis)
     return open_all_scenes(given, bands, crs, reading)
 
 
@@ -274,7 +274,7 @@ def _with_bands_of(patches: PatchSet, source: Scene | Volume) -> Scene | Volume:
                 f"{listed(patches.bands)} of the patches"
             )
         return source
-    return source.with_order(found.order)
+    return source.take_bands(found.order)
 
 
 def _stacks(

@@ -17,9 +17,8 @@ from outcrop.locating.projections import Cloud, clouds, projections
 from outcrop.locating.summary import summary
 from outcrop.patches.palette import colours
 from outcrop.patches.patchset import PatchSet
-from outcrop.reporting.html import asset, render_page
+from outcrop.reporting.html import asset, chart, render_page, svg
 from outcrop.reporting.rasters import png, stretches
-from outcrop.reporting.svg import chart, svg
 from outcrop.sources.scene import Scene
 from outcrop.sources.volumes import Volume
 

@@ -12,7 +12,7 @@ import numpy as np
 from outcrop.executors import Executor
 from outcrop.sources.scene import Scene
 from outcrop.sources.volumes import Volume, VolumeReader
-from outcrop.sources.volumes.volume import surely_finite
+from outcrop.sources.volumes.volume import sum_is_finite
 
 _SLAB_SAMPLES = 12 << 20
 # Fewer would not keep several threads at work; more would read more slices twice.
@@ -60,7 +60,7 @@ class Planes:
         """Height and width of a slice."""
         if isinstance(self.source, Scene):
             return self.source.height, self.source.width
-        return self.source.plane(self.axis)
+        return self.source.slice_shape(self.axis)
 
     @property
     def bands(self) -> int:
@@ -205,7 +205,7 @@ def filled(pixels: np.ndarray) -> np.ndarray:
         float32.
     """
     pixels = np.ascontiguousarray(pixels, dtype=np.float32)
-    if surely_finite(pixels):
+    if sum_is_finite(pixels):
         return pixels
     missing = ~np.isfinite(pixels)
     count = np.maximum((~missing).sum(axis=(2, 3), keepdims=True), 1)

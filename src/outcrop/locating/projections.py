@@ -17,8 +17,8 @@ from outcrop.locating.located import Located
 from outcrop.patches.palette import Colour, colours
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import in_slice
+from outcrop.reporting.html import STYLE, chart, svg
 from outcrop.reporting.rasters import read_scene, stretches
-from outcrop.reporting.svg import STYLE, chart, svg
 from outcrop.sources.scene import Scene
 from outcrop.sources.volumes import Volume
 

@@ -11,17 +11,17 @@ import numpy as np
 
 from outcrop import __version__
 from outcrop.files import new_file
+from outcrop.mapping.job import Window
 from outcrop.mapping.layers import LAYERS, Layer
-from outcrop.mapping.rasters import count_values
+from outcrop.mapping.openmap import count_values
 from outcrop.mapping.styles import attribute_table, class_style, ramp_style
-from outcrop.mapping.tiling import Window
 from outcrop.patches.palette import colours
-from outcrop.sources.geotiff import copy_to_cog, write_geotiff
+from outcrop.sources.raster_io import copy_to_cog, write_geotiff
 from outcrop.sources.scene import CACHE_BYTES, Scene
 
 _REPEATS = 2
-# What GDAL takes for part of NAME if it finds it beside it: statistics and names, overviews, a
-# mask, ArcGIS's table of classes.
+# Files that GDAL reads together with NAME: statistics and names, overviews, a mask, and the
+# attribute table of ArcGIS.
 _GDAL_SIDECARS = (".aux.xml", ".ovr", ".msk", ".vat.dbf")
 
 Windows = Iterable[tuple[Window, np.ndarray]]
@@ -35,19 +35,18 @@ def write_maps(
     scratch: Path,
     sieve: int = 0,
 ) -> None:
-    """Write layers as Cloud-Optimized GeoTIFFs; they appear under their names together.
+    """Write layers as Cloud-Optimized GeoTIFFs, all or none.
 
-    The names of the classes stand in the tags `CLASS_1`, ... of the band. Beside each file lies its
-    style for QGIS, `NAME.qml`; beside those of classes also `NAME.tif.aux.xml`, in which GDAL finds
-    their names, colours and numbers of pixels. Other `sidecars` of files that are replaced are
-    removed.
+    The tags `CLASS_1`, ... of the band hold the class names. Each file gets a style for QGIS,
+    `NAME.qml`; layers of classes also get `NAME.tif.aux.xml`, in which GDAL finds names, colours
+    and numbers of pixels. Other `sidecars` of replaced files are removed.
 
     Args:
-        files: for each layer, by its name in `LAYERS` and in the order of `windows`, its file.
-        windows: the layers of every window, uint8, `layers × height × width`.
-        scratch: a folder on the same disk, for files that are not whole yet.
-        sieve: patches of a class of fewer pixels take the class of their largest neighbour; pixels
-            that touch at a corner alone are not connected.
+        files: path of each layer by its name in `LAYERS`, in the order of `windows`.
+        windows: layers of every window, uint8, `layers × height × width`.
+        scratch: folder on the same disk for unfinished files.
+        sieve: connected areas of fewer pixels get the class of their largest neighbour; pixels that
+            touch only at a corner are not connected.
 
     Raises:
         OutcropError: the disk is full.
@@ -74,7 +73,7 @@ def write_maps(
 
 
 def sidecars(path: Path) -> tuple[Path, ...]:
-    """The files that QGIS and GDAL take for part of a GeoTIFF, if they are there.
+    """Paths of the files that QGIS and GDAL read together with a GeoTIFF.
 
     >>> [one.name for one in sidecars(Path("map.tif"))]
     ['map.qml', 'map.tif.aux.xml', 'map.tif.ovr', 'map.tif.msk', 'map.tif.vat.dbf']
@@ -84,10 +83,10 @@ def sidecars(path: Path) -> tuple[Path, ...]:
 
 
 def _texts_beside(path: Path, layer: Layer, classes: Sequence[str], plain: Path) -> dict[Path, str]:
-    """The files that belong beside a map, and what is in them.
+    """Path and contents of the text files beside a map.
 
     Args:
-        plain: the map as it is so far.
+        plain: the unfinished map.
     """
     style, table, *_ = sidecars(path)
     if layer.ramp is not None:
@@ -151,9 +150,9 @@ def _describe(dataset: Any, layer: Layer, classes: Sequence[str]) -> None:
 
 
 def _sieve(path: Path, pixels: int, scratch: Path) -> None:
-    """Smallest patches first, for GDAL gives none to a neighbour that is too small itself.
+    """Remove small areas, the smallest first: GDAL merges none into a neighbour that is too small.
 
-    It wants the whole raster at once: that lies in mapped files, which the system pages.
+    GDAL needs the whole raster at once. It lies in memory-mapped files.
     """
     import rasterio
     from rasterio.features import sieve
@@ -169,7 +168,7 @@ def _sieve(path: Path, pixels: int, scratch: Path) -> None:
         np.greater(now, 0, out=valid)
         for smallest in _growing(pixels):
             sieve(now, smallest, out=then, mask=valid, connectivity=4)
-            # Around what is masked GDAL may fill it.
+            # GDAL may fill masked pixels.
             then *= valid
             now, then = then, now
         for _, part in dataset.block_windows(1):
@@ -179,7 +178,7 @@ def _sieve(path: Path, pixels: int, scratch: Path) -> None:
 
 
 def _growing(pixels: int) -> list[int]:
-    """Sizes up to `pixels`, each half as large again as the one before.
+    """Sizes up to `pixels`, each one and a half times the previous one.
 
     >>> _growing(12)
     [2, 3, 5, 8, 12, 12, 12]

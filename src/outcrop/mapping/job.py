@@ -1,31 +1,112 @@
-"""What is done with each window of a picture: read, predict, render."""
+"""Division of an image into windows and tiles, and what is computed for each window."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
+from outcrop.mapping.images import ImageReader
 from outcrop.mapping.layers import LAYERS, render
-from outcrop.mapping.pictures import PictureReader
 from outcrop.mapping.predictor import Predictor
-from outcrop.mapping.tiling import Tiling, Window
+
+_SMALL = 128
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of pixels: upper-left pixel and size; in a volume, also the slice."""
+
+    row: int
+    column: int
+    height: int
+    width: int
+    index: int = 0
+
+    @property
+    def name(self) -> str:
+        """Name of the file that stores it."""
+        return f"{self.index}-{self.row}-{self.column}"
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Tiles and windows of an image.
+
+    A tile goes through a network at once. All tiles of an image have the same size and lie on one
+    grid; those at the lower and right edge extend beyond the image. Kernels may sum in another
+    order for another size. Because the tiles do not depend on the windows, the classes of a map are
+    identical bit by bit for all sizes of windows and all executors.
+
+    Attributes:
+        height, width: size of the image in pixels.
+        tile: rows and columns of a tile.
+        group: number of tiles of a window along rows and columns.
+    """
+
+    height: int
+    width: int
+    tile: tuple[int, int]
+    group: tuple[int, int]
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """The windows, row by row, clipped to the image."""
+        tall, wide = (tile * many for tile, many in zip(self.tile, self.group, strict=True))
+        return tuple(
+            Window(row, column, min(tall, self.height - row), min(wide, self.width - column))
+            for row, column in product(range(0, self.height, tall), range(0, self.width, wide))
+        )
+
+    def tiles(self, window: Window) -> tuple[tuple[int, int], ...]:
+        """Row and column of each tile inside a window."""
+        tall, wide = self.tile
+        return tuple(product(range(0, window.height, tall), range(0, window.width, wide)))
+
+    def covered(self, window: Window) -> tuple[int, int]:
+        """Number of rows and columns that the tiles of a window cover."""
+        lengths = zip((window.height, window.width), self.tile, strict=True)
+        tall, wide = (-(-length // tile) * tile for length, tile in lengths)
+        return tall, wide
+
+
+def divide(height: int, width: int, largest: int, multiple: int, window: int = 1) -> Tiling:
+    """Divide an image into tiles of one size, as few and as small as possible.
+
+    Small images are halved nevertheless, so that several workers can share one.
+
+    Args:
+        largest: maximum rows and columns of a tile, before rounding to `multiple`.
+        multiple: rows and columns are multiples of this number.
+        window: minimum rows and columns of a window, if the image has as many.
+
+    >>> divide(1200, 300, largest=512, multiple=4).tile
+    (400, 152)
+    """
+    sides = []
+    for length in (height, width):
+        tiles = max(-(-length // largest), 2 if length > _SMALL else 1)
+        sides.append(-(-length // (tiles * multiple)) * multiple)
+    tall, wide = sides
+    return Tiling(height, width, (tall, wide), (-(-window // tall), -(-window // wide)))
+
 
 Dissimilarity = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """How every window of a picture is mapped.
+    """How every window of an image is mapped.
 
     Attributes:
-        predictor: what says the classes.
-        tiling: the picture's windows and tiles.
+        predictor: the models.
+        tiling: windows and tiles of the image.
         layers: names of `outcrop.mapping.layers.LAYERS`.
-        step: predict one pixel of each cell of `step × step`, and give its values to the cell.
-        dissimilarity: from features `N × C` to how far they lie from the training data, 1 being as
-            far as is trusted; for the layer "dissimilarity".
+        step: predict one pixel of each cell of `step × step` and give its values to the cell.
+        dissimilarity: function from features, `N × C`, to the dissimilarity index divided by its
+            threshold; for the layer "dissimilarity".
     """
 
     predictor: Predictor
@@ -34,8 +115,8 @@ class Job:
     step: int = 1
     dissimilarity: Dissimilarity | None = None
 
-    def read(self, reader: PictureReader, window: Window) -> np.ndarray:
-        """All pixels that the tiles of a window need."""
+    def read(self, reader: ImageReader, window: Window) -> np.ndarray:
+        """Read all pixels that the tiles of a window need."""
         tall, wide = self.tiling.covered(window)
         by = self.predictor
         return reader.read(
@@ -47,10 +128,10 @@ class Job:
         )
 
     def classify(self, window: Window, pixels: np.ndarray) -> np.ndarray:
-        """The layers of a window: uint8, `layers × height × width`.
+        """Compute the layers of a window: uint8, `layers × height × width`.
 
         Args:
-            pixels: what `read` gave.
+            pixels: result of `read`.
         """
         by = self.predictor
         top, left = by.above, by.left
@@ -74,23 +155,23 @@ class Job:
         if not valid.any():
             return np.broadcast_to(nodata, (len(nodata), *valid.shape))
         wanted = _one_of_each_cell(valid, self.step)
-        said = self.predictor.predict(pixels, wanted, self.dissimilarity is not None)
-        far = None if said.features is None else self._far(said.features, wanted)
-        made = render(self.layers, said.probabilities, far)
+        found = self.predictor.predict(pixels, wanted, self.dissimilarity is not None)
+        ratio = None if found.features is None else self._ratio(found.features, wanted)
+        made = render(self.layers, found.probabilities, ratio)
         if self.step > 1:
             made = _spread(made, wanted, self.step)
         return np.where(valid, made, nodata)
 
-    def _far(self, features: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-        """The dissimilarity of the wanted pixels; 0 of all others."""
+    def _ratio(self, features: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """The dissimilarity over its threshold of the wanted pixels; 0 for all others."""
         assert self.dissimilarity is not None
-        far = np.zeros(wanted.shape, np.float32)
-        far[wanted] = self.dissimilarity(features[:, wanted].T)
-        return far
+        ratio = np.zeros(wanted.shape, np.float32)
+        ratio[wanted] = self.dissimilarity(features[:, wanted].T)
+        return ratio
 
 
 def _one_of_each_cell(valid: np.ndarray, step: int) -> np.ndarray:
-    """Of the valid pixels of each cell of `step × step` the one nearest its middle."""
+    """Mask of the valid pixel nearest the centre of each cell of `step × step` pixels."""
     if step == 1:
         return valid
     row, column = np.nonzero(valid)
@@ -105,7 +186,7 @@ def _one_of_each_cell(valid: np.ndarray, step: int) -> np.ndarray:
 
 
 def _spread(values: np.ndarray, chosen: np.ndarray, step: int) -> np.ndarray:
-    """Give the values of each cell's chosen pixel to the whole cell."""
+    """Copy the values of each cell's chosen pixel to the whole cell."""
     _, height, width = values.shape
     cells = np.zeros((len(values), -(-height // step), -(-width // step)), values.dtype)
     row, column = np.nonzero(chosen)

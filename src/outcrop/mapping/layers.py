@@ -1,4 +1,4 @@
-"""What a map says of a pixel: its class, and how sure that is."""
+"""Layers of a map: classes, confidence, entropy, second-best class, dissimilarity."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Stop:
 
 @dataclass(frozen=True)
 class Ramp:
-    """How the values of a layer are drawn.
+    """Colours of the values of a layer.
 
     Attributes:
-        stops: in the order of their values; colours between them are interpolated, and the last
-            colour is that of all greater values.
-        bar: whether a legend is a colour bar; else it lists the stops.
+        stops: stops in ascending order. Colours between them are interpolated; larger values have
+            the last colour.
+        bar: whether the legend is a colour bar; otherwise it lists the stops.
     """
 
     stops: tuple[Stop, ...]
@@ -37,13 +37,13 @@ class Ramp:
 
 
 def _per_cent_ramp(colours: Sequence[str]) -> tuple[Stop, ...]:
-    """Colours at equal distances from 0 to 100 %."""
+    """Stops at equal distances from 0 to 100 %."""
     step = 100 // (len(colours) - 1)
     return tuple(Stop(step * i, colour, f"{step * i} %") for i, colour in enumerate(colours))
 
 
-# Matplotlib's viridis and ColorBrewer's Blues: their order is seen by colour-blind readers and in
-# grey. Okabe and Ito's vermilion is far from every blue.
+# Matplotlib's viridis and ColorBrewer's Blues: their order is visible for colour-blind readers and
+# in grey. Okabe and Ito's vermilion differs clearly from every blue.
 _VIRIDIS = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
 _BLUES = ("#f7fbff", "#c6dbef", "#6baed6", "#2171b5", "#08306b")
 _BEYOND = Stop(101, "#d55e00", "above 100 %: outside the area of applicability")
@@ -54,11 +54,11 @@ class Layer:
     """One band of uint8.
 
     Attributes:
-        name: as in `LAYERS`.
-        title: what it is called in the file.
-        nodata: the value of pixels without data.
-        unit: of the values.
-        ramp: how values are drawn; None for classes, which have colours of their own.
+        name: key in `LAYERS`.
+        title: description of the band in the file.
+        nodata: value of pixels without data.
+        unit: unit of the values.
+        ramp: colours of the values; None for classes, which have their own colours.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Layer:
 
     @property
     def averages(self) -> bool:
-        """Whether the mean of values means something; classes have none."""
+        """Whether values can be averaged; classes cannot."""
         return self.ramp is not None
 
 
@@ -108,17 +108,17 @@ LAYERS: Mapping[str, Layer] = MappingProxyType(
 def render(
     wanted: Sequence[str], probabilities: np.ndarray, dissimilarity: np.ndarray | None = None
 ) -> np.ndarray:
-    """The values of layers.
+    """Compute the values of layers.
 
     Args:
         wanted: names of `LAYERS`.
         probabilities: float32, `K × ...`.
-        dissimilarity: float32, `...`, over its threshold; for "dissimilarity".
+        dissimilarity: float32, `...`, dissimilarity over its threshold; for "dissimilarity".
 
     Returns:
         uint8, `len(wanted) × ...`: classes from 1; confidence, the probability of the class in
-        per cent; entropy in per cent of log K, Shannon's of equal probabilities; dissimilarity in
-        per cent of the threshold, at most 254.
+        per cent; entropy in per cent of log K, the Shannon entropy of equal probabilities;
+        dissimilarity in per cent of the threshold, at most 254.
 
     >>> likely = np.array([[0.7, 0.5], [0.3, 0.5]], np.float32)
     >>> render(["classes", "confidence", "entropy", "second"], likely)

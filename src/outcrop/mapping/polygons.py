@@ -1,4 +1,4 @@
-"""A class map as polygons, for programs that work with shapes."""
+"""Class maps as polygons in a GeoPackage."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_file
-from outcrop.mapping.rasters import map_classes
+from outcrop.mapping.openmap import map_classes
 from outcrop.mapping.styles import polygon_style
 from outcrop.patches.palette import colours
 
@@ -20,40 +20,41 @@ _GEOMETRY = "geom"
 
 
 def check_polygons(output: Path, others: Sequence[Path], overwrite: bool) -> None:
-    """Refuse, before hours of work, a name that polygons cannot be written to.
+    """Check a file name for polygons, before hours of work.
 
     Args:
-        others: the files that are written too.
+        others: other files that are written.
 
     Raises:
-        OutcropError: it is not that of a GeoPackage, or of another file, or exists and `overwrite`
-            is false.
+        OutcropError: the name does not end in .gpkg, is one of the others, or exists and
+            `overwrite` is false.
     """
     if output.suffix.lower() != ".gpkg":
-        raise OutcropError(output, "is no name of a GeoPackage; choose one that ends in .gpkg")
+        raise OutcropError(output, "is not the name of a GeoPackage; use one that ends in .gpkg")
     if any(output.resolve() == other.resolve() for other in others):
-        raise OutcropError(output, "is the name of a map; choose another one for the polygons")
+        raise OutcropError(output, "is the name of a map; use another one for the polygons")
     for one in (output, *_sidecars(output)):
         check_new(one, overwrite)
 
 
 def write_polygons(class_map: str | Path, output: str | Path) -> int:
-    """Write every connected patch of a class as a polygon of a GeoPackage.
+    """Write every connected area of a class as a polygon of a GeoPackage.
 
-    Pixels that touch at a corner alone are not connected. The layer is called `classes`; its
-    columns are `class`, the name, `value`, the map's number of it, and `pixels`. Memory grows
-    with the number of polygons, so that a noisy map should be sieved before. The colours of the
-    classes are in the table `layer_styles`, where QGIS looks for a layer's style.
+    Pixels that touch only at a corner are not connected. The layer `classes` has the columns
+    `class` (name), `value` (number in the map) and `pixels` (size). Memory grows with the number
+    of polygons, so apply a sieve to a noisy map first. The table `layer_styles`, where QGIS looks
+    for styles, holds the colours of the classes.
 
     Args:
-        class_map: as `map_scene` writes it.
-        output: a .gpkg file; one that is there is replaced.
+        class_map: class map written by `map_scene`.
+        output: a .gpkg file; an existing one is replaced.
 
     Returns:
-        How many polygons.
+        Number of polygons.
 
     Raises:
-        OutcropError: no class map; another ending, or the map's own name; the disk is full.
+        OutcropError: `class_map` is not a class map; `output` has another ending or is the map; the
+            disk is full.
     """
     import rasterio
     from rasterio.features import shapes
@@ -84,12 +85,12 @@ def write_polygons(class_map: str | Path, output: str | Path) -> int:
 
 
 def _sidecars(path: Path) -> tuple[Path, ...]:
-    """What SQLite would take for changes of the file, though they are of one that was replaced."""
+    """Files of a replaced GeoPackage that SQLite would treat as changes of the new one."""
     return tuple(path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal"))
 
 
 def _write_style(path: Path, style: str) -> None:
-    """Add the table `layer_styles` as QGIS makes it, with one style, which is the default."""
+    """Add the table `layer_styles` as QGIS writes it, with one default style."""
     import pandas as pd
     import pyogrio
 

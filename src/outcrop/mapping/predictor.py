@@ -1,4 +1,4 @@
-"""From the pixels of a tile to the probabilities of every pixel: densely, or patch by patch."""
+"""Class probabilities of every pixel of a tile, computed densely or patch by patch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from outcrop.mapping.pictures import PictureReader
+from outcrop.mapping.images import ImageReader
 from outcrop.models.dense import Dense
 from outcrop.models.features import of_pixels
 from outcrop.models.multiscale import MultiScaleNetwork
@@ -34,11 +34,11 @@ _MIRROR = ("none", "left-right")
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What is said about the pixels of a tile.
+    """Prediction for the pixels of a tile.
 
     Attributes:
-        probabilities: float32, `K × h × w`, of each class; anything where it was not wanted.
-        features: float32, `C × h × w`, what the first classifier's last layer takes, or None.
+        probabilities: float32, `K × h × w`, of each class; undefined where it was not wanted.
+        features: float32, `C × h × w`, input of the last layer of the first model, or None.
     """
 
     probabilities: np.ndarray
@@ -46,14 +46,14 @@ class Prediction:
 
 
 class _Member(Protocol):
-    """One model, and how it is laid over pixels.
+    """One model and its receptive field.
 
     Attributes:
-        largest: rows and columns of a tile at most.
-        above, left: rows and columns that it sees above and left of a pixel.
-        size: rows and columns that it sees of a single pixel. Where pictures are turned, as many
-            above as below it and left as right: turns are about the pixel, and what a turned
-            patch of even size shows is read, not filled.
+        largest: maximum rows and columns of a tile.
+        above, left: rows and columns that it needs above and left of a pixel.
+        size: rows and columns that it needs for a single pixel. With turned images it is odd and
+            centred on the pixel: images are turned about the pixel, and a turned patch of even size
+            then contains only pixels that were read.
     """
 
     largest: int
@@ -70,11 +70,11 @@ class Predictor:
     """One model, or several whose probabilities are averaged.
 
     Attributes:
-        models: with the same classes and bands.
-        method: how networks predict: "dense": all pixels of a tile in one pass; "patches": patch by
-            patch. Classical models always predict all pixels of a tile in one pass.
-        turns: probabilities are averaged over pictures turned so, names of `FLIPS`; a network that
-            averages over mirror images does so at least.
+        models: models with the same classes and bands.
+        method: prediction of networks: "dense" for all pixels of a tile in one pass, "patches" for
+            one patch per pixel. Classical models always predict all pixels of a tile in one pass.
+        turns: names of `FLIPS`; probabilities are averaged over images turned in these ways, in
+            addition to the mirror images over which a network averages itself.
     """
 
     models: tuple[Model, ...]
@@ -91,7 +91,7 @@ class Predictor:
         return _patchwise(model, self.turns_of(model))
 
     def turns_of(self, model: Model) -> tuple[str, ...]:
-        """How pictures are turned for one of the models."""
+        """Turns over which one of the models is averaged."""
         return tuple(dict.fromkeys((*_own_turns(model), *self.turns)))
 
     @property
@@ -106,33 +106,33 @@ class Predictor:
 
     @property
     def largest(self) -> int:
-        """Rows and columns of a tile at most."""
+        """Maximum rows and columns of a tile."""
         return min(member.largest for member in self._members)
 
     @property
     def multiple(self) -> int:
-        """What rows and columns of a tile are multiples of."""
+        """Number that rows and columns of a tile must be multiples of."""
         strides = [one.network.stride for one in self.networks if self.method == "dense"]
         return int(np.lcm.reduce([1, *strides]))
 
     @property
     def above(self) -> int:
-        """Rows that are needed above a tile."""
+        """Number of rows needed above a tile."""
         return max(member.above for member in self._members)
 
     @property
     def left(self) -> int:
-        """Columns that are needed left of a tile."""
+        """Number of columns needed left of a tile."""
         return max(member.left for member in self._members)
 
     @property
     def below(self) -> int:
-        """Rows that are needed below a tile."""
+        """Number of rows needed below a tile."""
         return max(member.size[0] - 1 - member.above for member in self._members)
 
     @property
     def right(self) -> int:
-        """Columns that are needed right of a tile."""
+        """Number of columns needed right of a tile."""
         return max(member.size[1] - 1 - member.left for member in self._members)
 
     def predict(self, pixels: np.ndarray, wanted: np.ndarray, features: bool) -> Prediction:
@@ -140,30 +140,30 @@ class Predictor:
 
         Args:
             pixels: `bands × (above + h + below) × (left + w + right)`, in the source's units; NaN
-                where there is no data.
-            wanted: bool, `h × w`.
-            features: whether they are wanted.
+                without data.
+            wanted: bool, `h × w`, pixels to predict.
+            features: whether to return features.
         """
         height, width = wanted.shape
-        said: list[Prediction] = []
+        found: list[Prediction] = []
         for member in self._members:
             top, left = self.above - member.above, self.left - member.left
             rows = slice(top, top + height + member.size[0] - 1)
             columns = slice(left, left + width + member.size[1] - 1)
-            said.append(member.predict(pixels[:, rows, columns], wanted, features and not said))
-        mean = np.mean([one.probabilities for one in said], axis=0)
-        return Prediction(mean, said[0].features)
+            found.append(member.predict(pixels[:, rows, columns], wanted, features and not found))
+        mean = np.mean([one.probabilities for one in found], axis=0)
+        return Prediction(mean, found[0].features)
 
 
 def patch_by_patch(
     predictor: Predictor,
-    reader: PictureReader,
+    reader: ImageReader,
     index: int,
     rows: np.ndarray,
     columns: np.ndarray,
 ) -> np.ndarray:
-    """What a predictor would say of single pixels of a picture patch by patch: float32, `N × K`."""
-    said = []
+    """Probabilities of single pixels of an image, predicted patch by patch: float32, `N × K`."""
+    found = []
     for model in predictor.models:
         turns = predictor.turns_of(model)
         member = _patchwise(model, turns)
@@ -174,8 +174,8 @@ def patch_by_patch(
                 for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
             ]
         )
-        said.append(member.of(images))
-    return np.mean(said, axis=0)
+        found.append(member.of(images))
+    return np.mean(found, axis=0)
 
 
 def _patchwise(model: Model, turns: Sequence[str]) -> _ClassicalMember | _PatchMember:
@@ -186,11 +186,12 @@ def _patchwise(model: Model, turns: Sequence[str]) -> _ClassicalMember | _PatchM
 
 
 def turns_of(models: Sequence[Model], axis: int | None = None) -> tuple[str, ...]:
-    """All turns under which a class stays the same.
+    """All turns that do not change the class of an image.
 
     Args:
-        axis: of a volume, the axis that slices are across. The samples, which run along the rows of
-            slices across axis 0 and 1, keep their order.
+        models: the models; non-square patches allow only turns that keep their shape.
+        axis: for a volume, the axis across the slices. In slices across axis 0 and 1 the samples
+            run along the rows and keep their order.
     """
     if axis in (0, 1):
         return ("none", "up-down")
@@ -215,9 +216,9 @@ class _ClassicalMember:
             seen = seen[:, : where.shape[0] + self._model.seen[0] - 1]
             seen = seen[:, :, : where.shape[1] + self._model.seen[1] - 1]
             measured = of_pixels(self._model.features, seen, self._model.seen)
-            said = np.zeros((len(self._model.classes), *where.shape), np.float32)
-            said[:, where] = self._model.of_features(measured[:, where].T).T
-            likely.append(unflip(said, turn))
+            found = np.zeros((len(self._model.classes), *where.shape), np.float32)
+            found[:, where] = self._model.of_features(measured[:, where].T).T
+            likely.append(unflip(found, turn))
             if turn == "none":
                 table = np.where(where, measured, 0) if features else None
         return Prediction(np.mean(likely, axis=0), table)
@@ -244,7 +245,7 @@ class _PatchMember:
         for start in range(0, len(at), _BATCH):
             row, column = at[start : start + _BATCH].T
             images = patches[:, row, column].swapaxes(0, 1)
-            # As many at once, whatever is wanted: kernels may sum otherwise for other batches.
+            # All batches have one size, because kernels may sum in another order for another size.
             images = np.pad(images, ((0, _BATCH - len(row)), (0, 0), (0, 0), (0, 0)))
             mean, units = self._mean(images)
             likely[:, row, column] = mean[: len(row)].T
@@ -261,10 +262,10 @@ class _PatchMember:
         """Calibrated probabilities `N × K`, and features `N × C`."""
         tall, wide = self._classifier.size
         with torch.inference_mode(), exact_convolutions():
-            said = {turn: self._both(flip(images, turn)[..., :tall, :wide]) for turn in self._turns}
-            likely = [logits.float().softmax(dim=1) for logits, _ in said.values()]
+            both = {turn: self._both(flip(images, turn)[..., :tall, :wide]) for turn in self._turns}
+            likely = [logits.float().softmax(dim=1) for logits, _ in both.values()]
             mean = _calibrated(torch.stack(likely).mean(dim=0), self._classifier, dim=1)
-            own = torch.stack([said[turn][1] for turn in _own_turns(self._classifier)])
+            own = torch.stack([both[turn][1] for turn in _own_turns(self._classifier)])
             return mean.cpu().numpy(), own.float().mean(dim=0).cpu().numpy()
 
     def _both(self, images: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -317,12 +318,12 @@ class _DenseMember:
 
 
 def _own_turns(model: Model) -> tuple[str, ...]:
-    """The views that a model averages over by itself, as its area of applicability does."""
+    """Turns over which a model averages by itself, as in its area of applicability."""
     return _MIRROR if isinstance(model, Classifier) and model.flip else _MIRROR[:1]
 
 
 def _seen(size: tuple[int, int], turns: Sequence[str]) -> tuple[int, int]:
-    """Rows and columns around a pixel that patches of `size` show, however they are turned."""
+    """Rows and columns around a pixel that a patch of `size` covers in all of its turns."""
     if tuple(turns) == ("none",):
         return size
     height, width = size
@@ -330,12 +331,12 @@ def _seen(size: tuple[int, int], turns: Sequence[str]) -> tuple[int, int]:
 
 
 def _normal(classifier: Classifier, images: np.ndarray) -> Tensor:
-    """Images `N × bands × height × width` as a classifier's network takes them."""
+    """Normalised images, `N × bands × height × width`, on the device of a classifier."""
     return classifier.normalisation(to_tensor(images).to(classifier.device))
 
 
 def _calibrated(probabilities: Tensor, classifier: Classifier, dim: int) -> Tensor:
-    """Probabilities at the classifier's temperature; the class stays the same."""
+    """Probabilities at the classifier's temperature, which does not change the class."""
     if classifier.temperature == 1:
         return probabilities
     tiny = torch.finfo(probabilities.dtype).tiny

@@ -1,8 +1,8 @@
-"""What is asked of a map, checked and made into a job, before hours of work."""
+"""Checks before a map is computed, and the job that follows from its arguments."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -11,19 +11,19 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.files import check_new
-from outcrop.mapping.job import Dissimilarity, Job
-from outcrop.mapping.pictures import OfVolume, Pictures
+from outcrop.mapping.images import Images, VolumeImages
+from outcrop.mapping.job import Dissimilarity, Job, divide
 from outcrop.mapping.predictor import Method, Predictor, turns_of
-from outcrop.mapping.tiling import divide
 from outcrop.metrics.applicability import AreaOfApplicability
 from outcrop.patches.flips import KEEP_SHAPE
 from outcrop.progress import tell
 from outcrop.sources.bands import listed, match
 from outcrop.sources.names import is_gdal_name
 from outcrop.sources.volumes import Volume
+from outcrop.training.applicability import has_applicability
 from outcrop.training.classifier import Classifier
 from outcrop.training.model import Model
-from outcrop.training.origin import TrainedOn, plane_of
+from outcrop.training.origin import TrainedOn, far_words, plane_of
 from outcrop.training.run import Run, model_of
 
 MOST_CLASSES = 254
@@ -34,14 +34,14 @@ Wanted = Literal["auto", "dense", "patches"]
 
 
 def layer_files(output: str | Path, **further: str | Path | None) -> dict[str, Path]:
-    """The file of each layer that is wanted, the classes first."""
+    """The file of each requested layer, the classes first."""
     named = {name: Path(path) for name, path in further.items() if path is not None}
     return {"classes": Path(output)} | named
 
 
 def job_for(
     model: Trained | Sequence[Trained],
-    pictures: Pictures,
+    images: Images,
     layers: tuple[str, ...],
     method: Wanted,
     turns: bool,
@@ -49,31 +49,32 @@ def job_for(
     axis: int | None = None,
     window: int = 1,
 ) -> Job:
-    """How pictures are mapped.
+    """Check models and images and prepare the job that maps them.
 
     Args:
-        model: one or several; several have the same classes and bands.
+        model: one model or several with the same classes and bands.
+        images: the images to be mapped.
         layers: names of `outcrop.mapping.layers.LAYERS`; "dissimilarity" needs a run.
-        method: "auto" is dense if all networks are without padding, else patch by patch.
-        turns: whether to average over all turns under which a class stays the same.
+        method: "auto" is dense if no network has padding, otherwise patch by patch.
+        turns: whether to average over all turns that do not change the class.
         step, window: see `outcrop.mapping.scene.map_scene`.
-        axis: of a volume, that its slices are across.
+        axis: for a volume, the axis across its slices.
 
     Raises:
-        OutcropError: models that differ; more classes than a map can hold; pictures of other bands
-            or smaller than a patch, or slices across another axis, than the models were trained on;
-            models of flipped patches; a step out of range or beside a dense map.
+        OutcropError: the models differ; a map cannot hold so many classes; the images have other
+            bands than the models, are smaller than a patch, or are slices across another axis; a
+            model was trained on flipped patches; the step is out of range, or the map is dense.
     """
     models = _models_of(model)
     chosen = _method_for(models, method)
-    _check_pictures(models, pictures)
-    _check_orientation(models, pictures)
+    _check_pictures(models, images)
+    _check_orientation(models, images)
     turned = turns_of(models, axis) if turns else ("none",)
     predictor = Predictor(models, chosen, turned)
     _check_step(step, predictor)
     _tell_between_pixels(predictor, axis)
     multiple = int(np.lcm(predictor.multiple, step))
-    tiling = divide(*pictures.shape, predictor.largest, multiple, window)
+    tiling = divide(*images.shape, predictor.largest, multiple, window)
     return Job(
         predictor,
         tiling,
@@ -89,46 +90,47 @@ def check_files(
     overwrite: bool,
     beside: Callable[[Path], Sequence[Path]] = lambda _: (),
 ) -> None:
-    """Refuse, before hours of work, names that cannot be written.
+    """Check the names of output files, before hours of work.
 
     Args:
-        files: by what they will hold.
-        sources: the names of the rasters that are mapped.
-        beside: the files that belong to a file by their names, and are written or removed with it.
+        files: files by layer.
+        sources: names of the rasters that are mapped.
+        overwrite: whether the files may exist.
+        beside: function that gives the files that are written or removed together with a file.
 
     Raises:
-        OutcropError: a name twice; it, or a file beside it, exists and `overwrite` is false; it is
-            a folder or a source; a file beside it would belong to another file too.
+        OutcropError: a name occurs twice; a file, or one beside it, exists and `overwrite` is
+            false; a name is a folder or a source; a file beside it belongs to another file too.
     """
     taken: set[Path] = set()
     scenes = [Path(source) for source in sources if not is_gdal_name(source)]
     owners = {one.resolve(): scene for scene in scenes for one in (scene, *beside(scene))}
     for name, file in files.items():
         if file.resolve() in taken:
-            raise OutcropError(f"--{name}", f"{file} is the map's name; take another one")
+            raise OutcropError(f"--{name}", f"{file} is the name of the map; use another one")
         taken.add(file.resolve())
         check_new(file, overwrite)
         if file.exists() and any(_is_file(file, source) for source in sources):
-            raise OutcropError(file, "is what is to be mapped; choose another name for the map")
+            raise OutcropError(file, "is the scene to be mapped; use another name for the map")
         for one in (file, *beside(file)):
             if (owner := owners.setdefault(one.resolve(), file)) is not file:
                 raise OutcropError(
                     file,
-                    f"would share {one.name} with {owner}, which programs read beside both; choose "
-                    "a name that differs in more than its ending",
+                    f"would share {one.name} with {owner}, because programs read it beside both; "
+                    "use a name that differs in more than its ending",
                 )
             check_new(one, overwrite)
 
 
 def first_of(model: Trained | Sequence[Trained]) -> Model:
-    """The first model, whose bands and classes the others have too.
+    """The first of several models; the others have the same bands and classes.
 
     Raises:
         OutcropError: there is none.
     """
     several = model if isinstance(model, Sequence) else [model]
     if not several:
-        raise OutcropError("model", "there is none; give one run or several")
+        raise OutcropError("model", "is missing; pass one run or several")
     return model_of(several[0])
 
 
@@ -137,10 +139,10 @@ def _is_file(file: Path, source: str) -> bool:
 
 
 def _models_of(model: Trained | Sequence[Trained]) -> tuple[Model, ...]:
-    """One model or several, which say the same classes of the same bands in one order.
+    """One model or several, with the same classes, and the same bands in one order.
 
     Raises:
-        OutcropError: they do not; there is none; more classes than a map can hold.
+        OutcropError: the models differ; there is none; a map cannot hold so many classes.
     """
     first = first_of(model)
     several = model if isinstance(model, Sequence) else [model]
@@ -149,8 +151,8 @@ def _models_of(model: Trained | Sequence[Trained]) -> tuple[Model, ...]:
         if one.classes != first.classes:
             raise OutcropError(
                 "--ensemble",
-                f"has a model of the classes {', '.join(one.classes)}, the first is of "
-                f"{', '.join(first.classes)}; take runs trained on the same patches",
+                f"has a model with the classes {', '.join(one.classes)}, the first one has "
+                f"{', '.join(first.classes)}; use runs trained on the same patches",
             )
     models = tuple(_in_bands_of(first, one) for one in models)
     if len(first.classes) > MOST_CLASSES:
@@ -162,24 +164,24 @@ def _models_of(model: Trained | Sequence[Trained]) -> tuple[Model, ...]:
 
 
 def _in_bands_of(first: Model, one: Model) -> Model:
-    """A model that takes the bands in the order of the first.
+    """A model with its bands in the order of the first model.
 
     Raises:
-        OutcropError: it was trained on others.
+        OutcropError: it was trained on other bands.
     """
-    remedy = "take runs trained on the same bands"
+    remedy = "use runs trained on the same bands"
     found = match(first.bands, one.bands) if len(first.bands) == len(one.bands) else None
     if found is None:
         raise OutcropError(
             "--ensemble",
-            f"has a model of the bands {listed(one.bands)}, the first is of "
+            f"has a model with the bands {listed(one.bands)}, the first one has "
             f"{listed(first.bands)}; {remedy}",
         )
     return one.in_order(found.order)
 
 
 def _method_for(models: Sequence[Model], wanted: Wanted) -> Method:
-    """Densely if all networks are without padding, and patch by patch otherwise."""
+    """The wanted method; "auto" is dense if no network has padding."""
     networks = [one.network for one in models if isinstance(one, Classifier)]
     dense = all(network.padding == "none" for network in networks)
     if wanted == "auto":
@@ -188,33 +190,32 @@ def _method_for(models: Sequence[Model], wanted: Wanted) -> Method:
 
 
 def _tell_between_pixels(predictor: Predictor, axis: int | None) -> None:
-    """Say that labels of whole images of even size belong to no pixel, if that shows in the map.
+    """Warn that a model of labels of whole images of even size displaces the map.
 
-    Such a network tells what is in the middle of a window, which lies between pixels. Averaging
-    over turns about the pixel takes the displacement away.
+    Such a network classifies the centre of a window, which lies between pixels. Averaging over
+    turns about the pixel removes the displacement.
     """
     for one in predictor.networks:
         even = any(side % 2 == 0 for side in one.size)
         if one.label_of == "image" and even and len(predictor.turns_of(one)) < len(KEEP_SHAPE):
             way = "an odd size" if axis in (0, 1) else "an odd size, or map with --turns"
             tell(
-                f"the model learnt labels of whole images of {one.size[0]} × {one.size[1]} pixels, "
-                "whose middle lies between pixels: the map lies up to half a pixel too far right "
-                f"and down; train on {way}"
+                f"the model was trained on labels of whole images of {one.size[0]} × {one.size[1]} "
+                "pixels, whose centre lies between pixels: the map is displaced by up to half a "
+                f"pixel to the right and down; train on {way}"
             )
             return
 
 
 def applicability_of(model: Trained | Sequence[Trained]) -> Dissimilarity:
-    """From features to how far they lie from the training data of the first run, 1 being as far
-    as is trusted.
+    """Function from features to the dissimilarity index of the first run over its threshold.
 
     Raises:
-        OutcropError: it is no run, or one without an area of applicability.
+        OutcropError: the first model is not a run, or the run has no area of applicability.
     """
     first = model[0] if isinstance(model, Sequence) else model
     if not isinstance(first, Run):
-        raise OutcropError("--dissimilarity", "needs a run, not only its classifier; pass the run")
+        raise OutcropError("--dissimilarity", "needs the run of the model; pass the run")
     return partial(_over_threshold, first.applicability.on(first.model.device))
 
 
@@ -222,54 +223,55 @@ def _over_threshold(area: AreaOfApplicability, features: np.ndarray) -> np.ndarr
     return area.dissimilarity(np.ascontiguousarray(features)) / np.float32(area.threshold or 1)
 
 
-def _check_pictures(models: Sequence[Model], pictures: Pictures) -> None:
-    """Refuse pictures that the models were not made for.
+def _check_pictures(models: Sequence[Model], images: Images) -> None:
+    """Check bands and size of images.
 
     Raises:
-        OutcropError: other bands; smaller than a patch.
+        OutcropError: the number of bands differs from that of the models; the images are smaller
+            than a patch.
     """
     bands = models[0].bands
-    if len(pictures.bands) != len(bands):
+    if len(images.bands) != len(bands):
         raise OutcropError(
-            pictures.title,
-            f"has {len(pictures.bands)} bands, but the model was trained on "
-            f"{len(bands)} ({', '.join(bands)}); choose them with --bands",
+            images.title,
+            f"has {len(images.bands)} bands, but the model was trained on "
+            f"{len(bands)} ({', '.join(bands)}); select them with --bands",
         )
-    height, width = pictures.shape
+    height, width = images.shape
     for one in models:
         if one.size[0] > height or one.size[1] > width:
             raise OutcropError(
-                pictures.title,
+                images.title,
                 f"is {height} × {width} pixels, smaller than the model's patches of "
                 f"{one.size[0]} × {one.size[1]}; train on smaller patches",
             )
 
 
-def _check_orientation(models: Sequence[Model], pictures: Pictures) -> None:
-    """Refuse pictures that lie another way round than what the models were trained on.
+def _check_orientation(models: Sequence[Model], images: Images) -> None:
+    """Check that images have the orientation of the training patches.
 
     Raises:
-        OutcropError: slices across another axis; models of flipped patches.
+        OutcropError: the images are slices across another axis; the training patches were flipped.
     """
     for known in (one.trained_on for one in models):
         if known is None:
             continue
-        if isinstance(pictures, OfVolume):
-            _check_slices(known, pictures.volume, pictures.axis)
+        if isinstance(images, VolumeImages):
+            _check_slices(known, images.volume, images.axis)
         if not known.has_flips():
             raise OutcropError(
-                pictures.title,
-                "is upright, and the model was trained on patches that are flipped against their "
-                f"source ({', '.join(known.flips)}); train it on patches that `outcrop locate "
-                "--patches-output` cuts from the source, without --as-given",
+                images.title,
+                "is not flipped, but the model was trained on patches that are flipped relative to "
+                f"their source ({', '.join(known.flips)}); train it on patches that `outcrop "
+                "locate --patches-output` cuts from the source, without --as-given",
             )
 
 
 def _check_slices(known: TrainedOn, volume: Volume, axis: int) -> None:
-    """Refuse slices of a volume that are others than a model was trained on.
+    """Check that slices of a volume have the orientation of the training slices.
 
     Raises:
-        OutcropError: they are.
+        OutcropError: they have not.
     """
     if known.has_slices(volume.axes, axis):
         return
@@ -279,7 +281,7 @@ def _check_slices(known: TrainedOn, volume: Volume, axis: int) -> None:
     if named is None or not known.planes:
         raise OutcropError(
             "--axis",
-            f"is {axis}, and the model was trained on slices across axis "
+            f"is {axis}, but the model was trained on slices across axis "
             f"{' and '.join(map(str, known.axes))}; {remedy}",
         )
     across, down, along = known.planes[0]
@@ -293,14 +295,80 @@ def _check_slices(known: TrainedOn, volume: Volume, axis: int) -> None:
 
 
 def _check_step(step: int, predictor: Predictor) -> None:
-    """Refuse a step that is out of range, or beside a dense map.
+    """Check the step.
 
     Raises:
-        OutcropError: it is.
+        OutcropError: it is out of range, or the map is dense.
     """
     if not 1 <= step <= _MOST_STEP:
         raise OutcropError("--step", f"must be from 1 to {_MOST_STEP}, not {step}")
     if step > 1 and predictor.method == "dense" and predictor.networks:
         raise OutcropError(
-            "--step", "has no meaning for a dense map, which computes every pixel; leave it out"
+            "--step", "has no effect on a dense map, which computes every pixel; leave it out"
         )
+
+
+_SIDE, _PLACES = 48, 5
+_EVERY = 8
+_LARGE = 0.25
+
+
+def warn_if_dissimilar(model: Trained | Sequence[Trained], job: Job, images: Images) -> None:
+    """Warn if images differ from the training data of the first model.
+
+    Two notes are printed: if values are outside the range of the training data, and if more than a
+    fourth of the pixels are outside the area of applicability. Both are estimated from windows of
+    48 × 48 pixels: five by five windows in an image, in five slices of a volume.
+    """
+    first = model[0] if isinstance(model, Sequence) else model
+    known = first_of(model).trained_on
+    has_area = isinstance(first, Run) and has_applicability(first.folder)
+    if known is None and not has_area:
+        return
+    pixels, over = _seen(job, images, applicability_of(first) if has_area else None)
+    words = None if known is None else far_words(first_of(model).bands, known.values, pixels)
+    if words:
+        tell(f"note: {images.title}: {words}")
+    share = float(np.mean(over > 1)) if len(over) else 0.0
+    if share > _LARGE:
+        tell(
+            f"note: {images.title}: about {share:.0%} of the pixels are outside the model's area "
+            "of applicability; map where with --dissimilarity"
+        )
+
+
+def _seen(
+    job: Job, images: Images, dissimilarity: Dissimilarity | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels, `bands × N`, NaN without data; and the dissimilarity over its threshold of some."""
+    by, found, over = job.predictor, [], [np.empty(0, np.float32)]
+    tall, wide = (-(-min(side, _SIDE) // by.multiple) * by.multiple for side in images.shape)
+    with images.reader(ahead=False) as reader:
+        for index, row, column in _places(images):
+            pixels = reader.read(
+                index, row - by.above, column - by.left,
+                by.above + tall + by.below, by.left + wide + by.right,
+            )  # fmt: skip
+            inside = pixels[:, by.above :, by.left :][:, :tall, :wide]
+            found.append(inside.reshape(len(pixels), -1))
+            wanted = np.zeros((tall, wide), bool)
+            wanted[_EVERY // 2 :: _EVERY, _EVERY // 2 :: _EVERY] = True
+            wanted &= np.isfinite(inside).all(axis=0)
+            if dissimilarity is not None and wanted.any():
+                features = by.predict(pixels, wanted, features=True).features
+                assert features is not None
+                over.append(dissimilarity(features[:, wanted].T))
+    return np.concatenate(found, axis=1), np.concatenate(over)
+
+
+def _places(images: Images) -> Iterator[tuple[int, int, int]]:
+    """Image number, row and column of the upper-left pixel of windows spread over all images."""
+    height, width = images.shape
+    for index in _spread(images.count - 1):
+        for row in _spread(height - min(height, _SIDE)):
+            for column in _spread(width - min(width, _SIDE)):
+                yield index, row, column
+
+
+def _spread(last: int) -> list[int]:
+    return [int(at) for at in np.unique(np.linspace(0, last, _PLACES).astype(int))]

@@ -1,18 +1,22 @@
-"""Classify every pixel of a scene, window by window."""
+"""Class maps of scenes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.executors import Scheduler
+from outcrop.frames import Tabular, frame
 from outcrop.mapping.classmap import sidecars, write_maps
 from outcrop.mapping.engine import finished
-from outcrop.mapping.pictures import OfScene
+from outcrop.mapping.images import SceneImage
+from outcrop.mapping.openmap import map_figure, open_map
 from outcrop.mapping.prepare import (
     Trained,
     Wanted,
@@ -20,9 +24,8 @@ from outcrop.mapping.prepare import (
     first_of,
     job_for,
     layer_files,
+    warn_if_dissimilar,
 )
-from outcrop.mapping.result import MappedScene
-from outcrop.mapping.similarity import warn_if_dissimilar
 from outcrop.progress import tell
 from outcrop.sources.grids import pixel_metres
 from outcrop.sources.memory import AnyScene
@@ -30,7 +33,94 @@ from outcrop.sources.opening import open_scene, with_bands
 from outcrop.sources.scene import Reading, Scene
 from outcrop.training.model import Model
 
-_PIXEL = 0.1  # relative difference of pixel sizes that is pointed out
+if TYPE_CHECKING:
+    import pandas
+    import xarray
+
+
+@dataclass(frozen=True)
+class MappedScene(Tabular):
+    """The files of a map of a scene.
+
+    In a notebook it shows a small picture of the map and the areas of its classes.
+
+    Attributes:
+        files: path of each layer by its name: "classes", and the requested ones of "confidence",
+            "entropy", "second" and "dissimilarity".
+        classes: names of the values from 1; 0 is no data.
+    """
+
+    files: Mapping[str, Path]
+    classes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"MappedScene({', '.join(f'{name}: {path}' for name, path in self.files.items())})"
+
+    def to_frame(self) -> pandas.DataFrame:
+        """One row per class: pixels, share of the map, and hectares (NaN if unknown).
+
+        The map is read once, in windows.
+
+        Raises:
+            OutcropError: the file of the map is missing or damaged.
+        """
+        opened = open_map(self.files["classes"])
+        columns = {
+            "class": list(self.classes),
+            "pixels": opened.pixels,
+            "share": opened.sizes / opened.sizes.sum(),
+            "hectares": opened.hectares,
+        }
+        return frame(columns, "class")
+
+    def _repr_html_(self) -> str:
+        try:
+            return map_figure(self.files["classes"]) + super()._repr_html_()
+        except OutcropError as error:
+            return escape(f"{self!r}: {error}")
+
+    def to_xarray(self, layer: str = "classes") -> xarray.DataArray:
+        """A layer as DataArray (y, x), georeferenced as rioxarray does it.
+
+        The variable `spatial_ref` holds the coordinate reference system and the transform. Rotated
+        maps have no coordinates x and y, because these would need two dimensions.
+
+        Raises:
+            OutcropError: there is no such layer, or its file is missing.
+        """
+        import xarray as xr
+
+        if layer not in self.files:
+            raise OutcropError(
+                "layer", f"there is no '{layer}'; this map has {', '.join(self.files)}"
+            )
+        from outcrop.sources.raster_io import open_dataset
+
+        with open_dataset(self.files[layer]) as dataset:
+            values, transform = dataset.read(1), dataset.transform
+            attributes = {"_FillValue": dataset.nodata}
+            reference = {
+                "crs_wkt": dataset.crs.to_wkt(),
+                "spatial_ref": dataset.crs.to_wkt(),
+                "GeoTransform": " ".join(map(repr, transform.to_gdal())),
+            }
+        if layer in ("classes", "second"):
+            attributes["classes"] = list(self.classes)
+        coordinates: dict[str, Any] = {"spatial_ref": ((), 0, reference)}
+        if transform.is_rectilinear:
+            height, width = values.shape
+            coordinates["y"] = transform.f + transform.e * (np.arange(height) + 0.5)
+            coordinates["x"] = transform.c + transform.a * (np.arange(width) + 0.5)
+        return xr.DataArray(
+            values,
+            dims=("y", "x"),
+            coords=coordinates,
+            attrs=attributes,
+            name=layer,
+        )
+
+
+_PIXEL = 0.1  # Relative difference of pixel sizes that gives a note.
 
 
 def map_scene(
@@ -54,53 +144,52 @@ def map_scene(
 ) -> MappedScene:
     """Write the class map of a scene as a Cloud-Optimized GeoTIFF on the scene's own grid.
 
-    The class of a pixel is that of the patch it is the centre of; patches over the scene's edge
-    are completed by mirroring, as in cutting. Pixels without data in any band are nodata.
+    A pixel gets the class of the patch around it. Patches over the edge of the scene are completed
+    by mirroring, as in `cut`. Pixels without data in any band are nodata.
 
-    A network without padding is laid over the scene densely, which gives every pixel what its
-    patch would, up to rounding, some hundred times faster. One that was trained with padding sees
-    zeros around each patch, and the scene itself around a dense window: it is therefore run patch
-    by patch, unless `method` says otherwise.
+    A network without padding predicts all pixels of a window at once ("dense"). The result equals
+    that of single patches up to rounding and is about a hundred times faster. A network with
+    padding was trained with zeros around each patch, which a dense window does not have. It is
+    therefore applied patch by patch, unless `method` is "dense".
 
-    Classes do not depend on `window` or on who computes them, bit by bit. Memory is bounded by a
-    few windows, not by the scene. Finished windows are kept beside the map until it is whole.
+    Classes are identical bit by bit for all values of `window` and all executors. Memory is bounded
+    by a few windows. Finished windows are stored beside the map until it is complete.
 
     Args:
-        model: a trained model, or the run that holds it; or several, whose probabilities are
-            averaged.
-        scene: an open scene or a DataArray, or a raster or product by name, which is then read as
-            the scenes of the training side were. Bands are matched by name.
-        output: the map: uint8, 0 = nodata, then the classes from 1, with colours and names. Beside
-            each file lies its style for QGIS, and beside the map a table of its classes for GDAL
+        model: a trained model or run; or several, whose probabilities are averaged.
+        scene: an open scene, a DataArray, or the name of a raster or product, which is read like
+            the scenes of the training patches. Bands are matched by name.
+        output: the map: uint8, 0 = nodata, then the classes from 1, with colours and names. Each
+            file gets a style for QGIS, and the map a table of its classes for GDAL
             (`outcrop.mapping.classmap.write_maps`).
-        confidence: a further file: the probability of the class in per cent, uint8, 255 = nodata.
+        confidence: further file: probability of the class in per cent, uint8, 255 = nodata.
         step: classify one pixel of each cell of `step × step` pixels and give its class to the
-            whole cell: coarser, and `step²` times faster. Only patch by patch.
+            whole cell; `step²` times faster. Only patch by patch.
         overwrite: whether the files, and those that belong to them by name, may exist.
-        entropy: a further file: Shannon's entropy of the probabilities in per cent of that of
-            equally likely classes, uint8, 255 = nodata.
-        second: a further file: the second-best class, as in the map.
-        dissimilarity: a further file: the dissimilarity index between a pixel and the training
-            data of the first run, in per cent of the threshold of its area of applicability
+        entropy: further file: Shannon entropy of the probabilities in per cent of that of equally
+            likely classes, uint8, 255 = nodata.
+        second: further file: second-best class, as in the map.
+        dissimilarity: further file: dissimilarity index between a pixel and the training data of
+            the first run, in per cent of the threshold of its area of applicability
             (`outcrop.metrics.applicability`), uint8, at most 254, 255 = nodata. Pixels above 100
-            lie outside.
-        method: "dense", "patches", or what the network was trained for.
-        turns: average over the eight turned and mirrored pictures.
-        sieve: patches of a class of fewer pixels than this take the class of their largest
-            neighbour (the minimum mapping unit); needs three bytes of disk for each pixel.
-        window: rows and columns, at least, that are read, computed and kept together, in whole
-            tiles of up to 512.
-        extent: map only this part: smallest x and y, largest x and y in the scene's CRS. Nothing
-            else is read than it and its surroundings.
-        scheduler: see `outcrop.executors.executor`; without it, threads of this process.
-        resume: go on with a map that was interrupted.
+            are outside.
+        method: "dense", "patches", or "auto": dense if no network has padding.
+        turns: average over the eight rotated and mirrored images.
+        sieve: connected areas of fewer pixels get the class of their largest neighbour (minimum
+            mapping unit); needs three bytes of disk space per pixel.
+        window: minimum rows and columns that are read, computed and stored together, in whole tiles
+            of up to 512.
+        extent: part to map: smallest x and y, largest x and y in the scene's CRS. Only this part
+            and its surroundings are read.
+        scheduler: see `outcrop.executors.executor`; threads of this process if None.
+        resume: continue a map that was interrupted.
 
     Returns:
-        The files, and what their values mean.
+        The files and the class names.
 
     Raises:
-        OutcropError: the scene has not the bands of the models, or is smaller than a patch; models
-            of different classes; a window below 1, a sieve below 0; a file exists; the disk is
+        OutcropError: the scene lacks bands of the models, or is smaller than a patch; the models
+            have different classes; window is below 1 or sieve below 0; a file exists; the disk is
             full.
     """
     for name, number, least in (("window", window, 1), ("sieve", sieve, 0)):
@@ -114,24 +203,24 @@ def map_scene(
         output, confidence=confidence, entropy=entropy, second=second, dissimilarity=dissimilarity
     )
     part = None if extent is None else part_within(scene, extent)
-    pictures = OfScene(scene, part)
-    job = job_for(model, pictures, tuple(files), method, turns, step, window=window)
+    images = SceneImage(scene, part)
+    job = job_for(model, images, tuple(files), method, turns, step, window=window)
     for file in files.values():
         if file.is_dir():
             raise OutcropError(file, "is a folder; name a file, e.g. map.tif")
     check_files(files, scene.files, overwrite, sidecars)
     _tell_pixels(first, scene)
-    warn_if_dissimilar(model, job, pictures)
+    warn_if_dissimilar(model, job, images)
     windows = job.tiling.windows
     grid = scene if part is None else cropped(scene, part)
-    with finished(job, pictures, windows, files["classes"], scheduler, resume) as store:
+    with finished(job, images, windows, files["classes"], scheduler, resume) as store:
         done = ((one, store.read(one)) for one in windows)
         write_maps(files, grid, job.predictor.classes, done, store.folder, sieve)
     return MappedScene(files, tuple(job.predictor.classes))
 
 
 def reading_of(model: Model) -> Reading:
-    """How scenes are to be read for a model: as those of its training side were."""
+    """Reading of scenes for a model: like that of its training scenes."""
     return Reading() if model.trained_on is None else model.trained_on.for_others
 
 
@@ -142,21 +231,22 @@ def part_within(scene: Scene, extent: Sequence[float]) -> tuple[int, int, int, i
         extent: smallest x and y, largest x and y in the scene's CRS.
 
     Raises:
-        OutcropError: it is no extent, or touches no pixel of the scene.
+        OutcropError: the extent is not valid, or touches no pixel of the scene.
     """
     if len(extent) != 4 or not (extent[0] < extent[2] and extent[1] < extent[3]):
         raise OutcropError(
-            "--extent", "takes smallest x and y, then largest x and y, as 4 numbers with commas"
+            "--extent",
+            "must be 4 numbers with commas: smallest x, smallest y, largest x, largest y",
         )
     x, y = np.array(extent)[[0, 0, 2, 2]], np.array(extent)[[1, 3, 1, 3]]
     near = 1e-6
-    row, column = scene.place(x, y)
+    row, column = scene.fractional_row_column(x, y)
     top, left = (max(0, int(np.floor(at.min() + near))) for at in (row, column))
     bottom = min(scene.height, int(np.ceil(row.max() - near)))
     right = min(scene.width, int(np.ceil(column.max() - near)))
     if bottom <= top or right <= left:
         bounds = ", ".join(f"{at:.9g}" for at in scene.bounds)
-        raise OutcropError("--extent", f"lies outside {scene.title}, which covers {bounds}")
+        raise OutcropError("--extent", f"is outside {scene.title}; use an extent within {bounds}")
     return top, left, bottom - top, right - left
 
 
@@ -178,13 +268,13 @@ def _with_bands_of(model: Model, scene: Scene) -> Scene:
 
 
 def _tell_pixels(model: Model, scene: Scene) -> None:
-    """Say that pixels are of another size than those of the training side."""
+    """Print a note if the pixels have another size than the training pixels."""
     known = model.trained_on
     if known is None:
         return
     size = pixel_metres(scene)[0]
     if known.pixel and not any(np.isclose(size, wide, rtol=_PIXEL) for wide, _ in known.pixel):
         tell(
-            f"note: {scene.title} has pixels of {size:.4g} m, and the model was trained on "
-            f"{known.pixel[0][0]:.4g} m; pass --resolution if the scene can be read so"
+            f"note: {scene.title} has pixels of {size:.4g} m, but the model was trained on pixels "
+            f"of {known.pixel[0][0]:.4g} m; pass --resolution if the scene can be read like that"
         )

@@ -1,8 +1,7 @@
 """Styles and attribute tables of maps: the XML that QGIS and GDAL read beside a raster.
 
-QGIS loads `NAME.qml` with `NAME.tif`, in every version since 3.18; GDAL reads `NAME.tif.aux.xml`.
-A style says how a map is drawn; the attribute table carries names and colours to programs that
-read no style.
+QGIS (since 3.18) loads `NAME.qml` with `NAME.tif`; GDAL reads `NAME.tif.aux.xml`. A style sets the
+colours of a map. The attribute table has names and colours for programs that read no style.
 
 Sources: `QgsPalettedRasterRenderer`, `QgsColorRampShader` and `QgsCategorizedSymbolRenderer` of
 QGIS; "GDAL PAM" and `GDALRasterAttributeTable` of GDAL.
@@ -17,11 +16,11 @@ from xml.etree import ElementTree as Xml
 from outcrop.mapping.layers import NODATA, Ramp
 from outcrop.patches.palette import Colour
 
-# Of the attribute table, as GDAL numbers them: the column, its type, its usage.
+# Columns of the attribute table: name, type and usage, with the numbers of GDAL.
 _INTEGER, _REAL, _STRING = "0", "1", "2"
 _COLUMNS = (
     ("Value", _INTEGER, "5"),
-    ("Count", _REAL, "1"),  # GDAL's integers end at 2^31, pixels do not.
+    ("Count", _REAL, "1"),  # Numbers of pixels may exceed GDAL's integers, which end at 2^31.
     ("Class_Name", _STRING, "2"),
     ("Red", _INTEGER, "6"),
     ("Green", _INTEGER, "7"),
@@ -32,11 +31,11 @@ _NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010fff
 
 
 def class_style(classes: Sequence[str], colours: Sequence[Colour]) -> str:
-    """The QGIS style of a class map: one entry for each class, and no other value drawn.
+    """The QGIS style of a class map: one entry for each class; other values are not drawn.
 
     Args:
-        classes: their names; the first has the value 1.
-        colours: of each class, red, green and blue from 0 to 255.
+        classes: class names; the first has the value 1.
+        colours: red, green and blue of each class, from 0 to 255.
     """
     renderer = _raster_renderer("paletted")
     palette = Xml.SubElement(renderer, "colorPalette")
@@ -49,8 +48,7 @@ def class_style(classes: Sequence[str], colours: Sequence[Colour]) -> str:
 def ramp_style(ramp: Ramp, unit: str) -> str:
     """The QGIS style of a layer of numbers: colours interpolated between the stops of a ramp.
 
-    The legend is a colour bar, its ends in `unit`, or, if the ramp says so, one entry for each
-    stop.
+    The legend is a colour bar with ends in `unit`, or one entry per stop if `ramp.bar` is false.
     """
     first, last = str(ramp.stops[0].value), str(ramp.stops[-1].value)
     renderer = _raster_renderer("singlebandpseudocolor")
@@ -69,7 +67,7 @@ def ramp_style(ramp: Ramp, unit: str) -> str:
 
 
 def polygon_style(column: str, classes: Sequence[str], colours: Sequence[Colour]) -> str:
-    """The QGIS style of polygons: filled with the colour of the class that `column` names."""
+    """The QGIS style of polygons, filled with the colour of the class in `column`."""
     renderer = Xml.Element("renderer-v2", type="categorizedSymbol", attr=column)
     categories = Xml.SubElement(renderer, "categories")
     symbols = Xml.SubElement(renderer, "symbols")
@@ -92,12 +90,12 @@ def attribute_table(
 ) -> str:
     """The `.aux.xml` of a class map, for GDAL: colours, names, and a table of the classes.
 
-    The palette of a TIFF always has 256 entries, and QGIS without a style would show them all.
-    GDAL takes the colour table here, which ends with the last class, in place of it.
+    The palette of a TIFF always has 256 entries, all of which QGIS would show without a style. The
+    colour table in this file, which GDAL uses instead, ends with the last class.
 
     Args:
-        classes, colours: as of `class_style`.
-        pixels: of each class in the map.
+        classes, colours: see `class_style`.
+        pixels: number of pixels of each class in the map.
     """
     dataset = Xml.Element("PAMDataset")
     band = Xml.SubElement(dataset, "PAMRasterBand", band="1")
@@ -122,7 +120,7 @@ def attribute_table(
 
 
 def _raster_renderer(kind: str) -> Xml.Element:
-    """Pixels without data are transparent in all of them, because the file declares the value."""
+    """A renderer; pixels without data are transparent, because the file declares their value."""
     return Xml.Element("rasterrenderer", type=kind, band="1", opacity="1", alphaBand="-1")
 
 
@@ -139,6 +137,6 @@ def _style(content: Xml.Element) -> str:
 
 
 def _text(root: Xml.Element) -> str:
-    """Without the control characters that no XML can hold; GDAL leaves them out of tags too."""
+    """XML without the control characters that it cannot contain; GDAL also leaves them out."""
     Xml.indent(root)
     return _NOT_IN_XML.sub("", Xml.tostring(root, encoding="unicode")) + "\n"

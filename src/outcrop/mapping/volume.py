@@ -1,16 +1,22 @@
-"""Classify every sample of a volume, slice by slice."""
+"""Class cubes of volumes: computed slice by slice, written as Zarr, SEG-Y or .npy."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.executors import Scheduler
-from outcrop.mapping.classcube import check_cubes, write_cubes
+from outcrop.files import new_file, new_folder, write_json
 from outcrop.mapping.engine import finished
-from outcrop.mapping.pictures import OfVolume
+from outcrop.mapping.images import VolumeImages
+from outcrop.mapping.job import Window
+from outcrop.mapping.layers import LAYERS, Layer
 from outcrop.mapping.prepare import (
     Trained,
     Wanted,
@@ -18,10 +24,11 @@ from outcrop.mapping.prepare import (
     first_of,
     job_for,
     layer_files,
+    warn_if_dissimilar,
 )
-from outcrop.mapping.similarity import warn_if_dissimilar
 from outcrop.progress import tell
 from outcrop.sources.volumes import Volume, open_volume
+from outcrop.sources.volumes.segy import SegyStore, replace_samples
 from outcrop.training.model import Model
 
 
@@ -42,64 +49,201 @@ def map_volume(
     scheduler: Scheduler | None = None,
     resume: bool = False,
 ) -> None:
-    """Write the class cube of a volume, of its own shape.
+    """Write the class cube of a volume; it has the shape of the volume.
 
-    The class of a sample is that of the patch of its slice that it is the centre of; patches over
-    a slice's edge are completed by mirroring. Samples without data have no class. All else is as
-    in `outcrop.mapping.scene.map_scene`, but for what is kept until the cube is whole: a slice at
-    a time, and a byte for each sample.
+    A sample gets the class of the patch around it in its slice. Patches over the edge of a slice
+    are completed by mirroring. Samples without data have no class. Otherwise it works like
+    `outcrop.mapping.scene.map_scene`. Until the cube is complete, finished slices and one byte per
+    sample are stored on disk.
 
     Args:
-        model: a classifier trained on patches of slices, or the run that holds it; or several.
-        volume: an open volume, or what `open_volume` opens.
-        axis: that the slices are across, from 0, as the patches were cut; None takes that of the
-            patches that the model was trained on.
-        output: the cube, uint8, 0 = no data, then the classes from 1; what it ends in is the
-            format: .zarr; .npy; .sgy or .segy, a copy of the SEG-Y input with other samples.
-        confidence, entropy, second, dissimilarity: further cubes, as of scenes.
-        step, overwrite, method, turns, scheduler, resume: as of scenes. Turned slices keep the
+        model: a model or run trained on patches of slices; or several.
+        volume: an open volume, or an argument of `open_volume`.
+        axis: axis across the slices, from 0, as for `cut_volume`; if None, that of the training
+            patches.
+        output: the cube, uint8, 0 = no data, then the classes from 1. Its ending sets the format:
+            .zarr; .npy; .sgy or .segy, a copy of the SEG-Y input with other samples.
+        confidence, entropy, second, dissimilarity: further cubes, as in `map_scene`.
+        step, overwrite, method, turns, scheduler, resume: see `map_scene`. Turned slices keep the
             order of samples.
 
     Raises:
         OutcropError: the model has several bands; slices are smaller than its patches, or across
-            another axis; it is not known which axis; an ending that tells no format; and as for
-            scenes.
+            another axis; the axis is unknown; the ending sets no format; and as for scenes.
     """
     volume = volume if isinstance(volume, Volume) else open_volume(volume)
     axis = _axis_of(first_of(model), volume) if axis is None else axis
-    volume.plane(axis)
+    volume.slice_shape(axis)
     files = layer_files(
         output, confidence=confidence, entropy=entropy, second=second, dissimilarity=dissimilarity
     )
-    pictures = OfVolume(volume, axis)
-    job = job_for(
-        model, pictures, tuple(files), method, turns, step, axis, window=max(pictures.shape)
-    )
+    images = VolumeImages(volume, axis)
+    job = job_for(model, images, tuple(files), method, turns, step, axis, window=max(images.shape))
     classes = job.predictor.classes
     check_cubes(files, volume, len(classes))
     check_files(files, (str(volume.path),), overwrite)
     for file in files.values():
         if file.is_dir() and file.suffix.lower() != ".zarr":
             raise OutcropError(file, "is a folder; name a file")
-    warn_if_dissimilar(model, job, pictures)
+    warn_if_dissimilar(model, job, images)
     (whole,) = job.tiling.windows
     slices = [replace(whole, index=k) for k in range(volume.shape[axis])]
-    with finished(job, pictures, slices, files["classes"], scheduler, resume) as store:
+    with finished(job, images, slices, files["classes"], scheduler, resume) as store:
         done = ((one, store.read(one)) for one in slices)
         write_cubes(files, volume, axis, classes, done, store.folder, overwrite)
 
 
 def _axis_of(model: Model, volume: Volume) -> int:
-    """The axis across which the slices of a volume are those of the training side.
+    """The axis across which the slices of a volume correspond to the training slices.
 
     Raises:
-        OutcropError: it is not known, or there are several.
+        OutcropError: it is unknown, or there are several.
     """
     known = model.trained_on
     axes: list[int] = []
     if known is not None and known.axes:
         axes = [axis for axis in range(3) if known.has_slices(volume.axes, axis)]
     if len(axes) != 1:
-        raise OutcropError("--axis", "is missing; pass the axis that the slices are across")
-    tell(f"slices across axis {axes[0]}, as the model was trained on")
+        raise OutcropError("--axis", "is missing; pass the axis across the slices")
+    tell(f"slices are across axis {axes[0]}, like those of the training")
     return axes[0]
+
+
+_CHUNK = 64
+
+Windows = Iterable[tuple[Window, np.ndarray]]
+
+
+def check_cubes(files: Mapping[str, Path], volume: Volume, classes: int) -> None:
+    """Check that each name sets a format in which the volume can be written.
+
+    Raises:
+        OutcropError: a name does not.
+    """
+    for file in files.values():
+        suffix = file.suffix.lower()
+        if suffix not in _WRITERS:
+            raise OutcropError(file, f"its ending sets no format; use {', '.join(_WRITERS)}")
+        if _WRITERS[suffix] is not _write_segy:
+            continue
+        if not isinstance(volume.store, SegyStore):
+            raise OutcropError(
+                file,
+                f"needs the geometry of a SEG-Y file, but {volume.title} is not one; use .zarr",
+            )
+        most = volume.store.max_class
+        if max(classes, 100, *(LAYERS[name].nodata for name in files)) > most:
+            raise OutcropError(
+                file, f"can hold only numbers up to {most}, like {volume.title}; use .zarr"
+            )
+
+
+def is_cube(path: Path) -> bool:
+    """Whether a path is a class cube with the names of its classes beside it."""
+    return path.suffix.lower() in _WRITERS and path.with_name(path.name + ".json").exists()
+
+
+def write_cubes(
+    files: Mapping[str, Path],
+    volume: Volume,
+    axis: int,
+    classes: Sequence[str],
+    windows: Windows,
+    scratch: Path,
+    overwrite: bool,
+) -> None:
+    """Write layers as cubes of the volume's shape; each is renamed to its name when complete.
+
+    Beside a cube of classes, `NAME.json` lists the class names from value 1.
+
+    Args:
+        files: path of each layer by its name in `LAYERS`, in the order of `windows`.
+        axis: axis across the slices.
+        windows: slice by slice, uint8, `layers × height × width`.
+        scratch: folder on the same disk for unfinished cubes.
+
+    Raises:
+        OutcropError: the disk is full.
+    """
+    cubes = {name: scratch / f"{name}.npy" for name in files}
+    _fill(cubes.values(), volume, axis, windows)
+    with ExitStack() as renames:
+        for name, path in files.items():
+            layer = LAYERS[name]
+            if not layer.averages:
+                beside = renames.enter_context(new_file(path.with_name(path.name + ".json")))
+                write_json(beside, list(classes))
+            values = np.load(cubes[name], mmap_mode="r")
+            cube = _Cube(values, layer, volume, tuple(classes))
+            _WRITERS[path.suffix.lower()](path, cube, overwrite)
+
+
+def _fill(cubes: Iterable[Path], volume: Volume, axis: int, windows: Windows) -> None:
+    opened = [
+        np.moveaxis(np.lib.format.open_memmap(path, "w+", np.uint8, volume.shape), axis, 0)
+        for path in cubes
+    ]
+    waiting: list[np.ndarray] = []
+    start = 0
+    for window, layers in windows:
+        waiting.append(layers)
+        # Slices across the last axis are scattered over the file, so several are written at once.
+        if len(waiting) == _CHUNK or window.index == volume.shape[axis] - 1:
+            for cube, values in zip(opened, np.stack(waiting, axis=1), strict=True):
+                cube[start : start + len(values)] = values
+            start, waiting = start + len(waiting), []
+
+
+@dataclass(frozen=True)
+class _Cube:
+    """A cube to be written.
+
+    Attributes:
+        values: uint8, of the volume's shape; a memory-mapped file.
+        classes: class names.
+    """
+
+    values: np.memmap
+    layer: Layer
+    volume: Volume
+    classes: tuple[str, ...]
+
+
+def _write_npy(path: Path, cube: _Cube, overwrite: bool) -> None:
+    with new_file(path) as temporary:
+        shutil.copyfile(str(cube.values.filename), temporary)
+
+
+def _write_zarr(path: Path, cube: _Cube, overwrite: bool) -> None:
+    import zarr
+
+    layer, values = cube.layer, cube.values
+    attributes = {"layer": layer.title, "nodata": layer.nodata, "axes": list(cube.volume.axes)}
+    if not layer.averages:
+        attributes |= {"classes": list(cube.classes)}
+    with new_folder(path, overwrite) as temporary:
+        array = zarr.create_array(
+            store=temporary,
+            shape=values.shape,
+            chunks=tuple(min(_CHUNK, length) for length in values.shape),
+            dtype="uint8",
+            fill_value=layer.nodata,
+            attributes=attributes,
+            config={"write_empty_chunks": True},
+        )
+        for start in range(0, len(values), _CHUNK):
+            array[start : start + _CHUNK] = values[start : start + _CHUNK]
+
+
+def _write_segy(path: Path, cube: _Cube, overwrite: bool) -> None:
+    assert isinstance(cube.volume.store, SegyStore)
+    with new_file(path) as temporary:
+        replace_samples(cube.volume.store, temporary, cube.values)
+
+
+_WRITERS: Mapping[str, Callable[[Path, _Cube, bool], None]] = {
+    ".zarr": _write_zarr,
+    ".sgy": _write_segy,
+    ".segy": _write_segy,
+    ".npy": _write_npy,
+}

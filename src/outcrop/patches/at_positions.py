@@ -27,9 +27,9 @@ from outcrop.patches.samples import (
 from outcrop.patches.slices import check_size, common_dtype, volume_images, with_samples
 from outcrop.patches.table import Table, found, read_table
 from outcrop.sources.collections.collection import band_names
-from outcrop.sources.kinds import are_volumes, open_all_scenes, open_all_volumes, refuse_for
+from outcrop.sources.kinds import are_volumes, open_all_scenes, open_all_volumes, reject_options
 from outcrop.sources.labels import LabelledPixels
-from outcrop.sources.memory import several
+from outcrop.sources.memory import as_list
 from outcrop.sources.metric import metric_systems
 from outcrop.sources.names import file_name
 from outcrop.sources.scene import Reading, Scene
@@ -123,12 +123,12 @@ def cut_at_positions(
         raise OutcropError(table.path, "has no row that was found; give it positions first")
     table = table[here]
     classes, labels = np.unique(table.words(column), return_inverse=True)
-    given = several(sources)
+    given = as_list(sources)
     if are_volumes(given):
-        refuse_for("volumes", bands=bands, crs=crs)
+        reject_options("volumes", bands=bands, crs=crs)
         ground = _in_volumes(open_all_volumes(given), table, labels, axis, size)
     else:
-        refuse_for("scenes", axis=axis)
+        reject_options("scenes", axis=axis)
         ground = _in_scenes(open_all_scenes(given, bands, crs, reading), table, labels, size)
     if not ground.inside.any():
         raise OutcropError(

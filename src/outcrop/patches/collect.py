@@ -15,7 +15,7 @@ from outcrop.files import new_folder
 from outcrop.patches.patchset import PatchSet, create_images, read_patches, write_annotations
 from outcrop.patches.positions import Size, sides
 from outcrop.progress import track
-from outcrop.sources.features import counted
+from outcrop.sources.features import dropped_text
 
 Batch = tuple[np.ndarray, np.ndarray]
 """Indices of patches, and their images: `n × bands × height × width`."""
@@ -64,7 +64,7 @@ def collect(
 def check_classes(patches: PatchSet, where: object) -> None:
     """Refuse patches of one class, which nothing can be learned from; the error names `where`."""
     if (patches.counts > 0).sum() < 2:
-        reasons = "; ".join(counted(*item) for item in patches.dropped.items())
+        reasons = "; ".join(dropped_text(*item) for item in patches.dropped.items())
         raise OutcropError(
             where,
             f"gives patches of '{patches.classes[int(patches.counts.argmax())]}' only"

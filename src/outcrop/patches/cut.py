@@ -27,10 +27,10 @@ from outcrop.patches.samples import (
     with_data,
 )
 from outcrop.progress import tell
-from outcrop.sources.features import counted
+from outcrop.sources.features import dropped_text
 from outcrop.sources.kinds import open_all_scenes
 from outcrop.sources.labels import LabelledPixels, Labels, open_label_files
-from outcrop.sources.memory import AnyLabels, AnyScene, several
+from outcrop.sources.memory import AnyLabels, AnyScene, as_list
 from outcrop.sources.metric import metric_systems
 from outcrop.sources.scene import Reading, Scene, SceneReader
 
@@ -120,7 +120,7 @@ def cut(
     check_numbers(seed, size=size, stride=stride, per_class=per_class)
     if output is not None:
         check_output(Path(output), overwrite)
-    opened = open_all_scenes(several(scenes), bands, crs, reading)
+    opened = open_all_scenes(as_list(scenes), bands, crs, reading)
     if size is None:
         size = default_size(opened)
     for scene in opened:
@@ -130,7 +130,7 @@ def cut(
                 f"is {scene.height} × {scene.width} pixels, smaller than a patch of {size}; "
                 "take a smaller --size",
             )
-    files = several(labels)
+    files = as_list(labels)
     if len(files) not in (1, len(opened)):
         raise OutcropError(
             "--labels",
@@ -264,7 +264,7 @@ def how_read(scenes: Sequence[Scene]) -> Reading:
 
 
 def _nothing(scenes: Sequence[Scene], dropped: Counter[str]) -> str:
-    reasons = [counted(*item) for item in dropped.items() if item[1]]
+    reasons = [dropped_text(*item) for item in dropped.items() if item[1]]
     if any(dropped[reason] for reason in ("conflict", "edge", "no data")):
         return (
             f"gives no patch: every label was dropped ({'; '.join(reasons)}); "

@@ -18,9 +18,9 @@ from outcrop.patches.slices import check_size, common_dtype, volume_images
 from outcrop.progress import track
 from outcrop.sources.collections.collection import band_names
 from outcrop.sources.kinds import open_all_volumes
-from outcrop.sources.memory import several
+from outcrop.sources.memory import as_list
 from outcrop.sources.volumes import Volume
-from outcrop.sources.volumes.matching import in_order_of
+from outcrop.sources.volumes.matching import align_labels
 
 _MOST_CLASSES = 255
 _SLAB_BYTES = 64 << 20
@@ -50,7 +50,7 @@ def cut_volume(
         volumes: files, or open volumes.
         labels: for each volume one of the same shape, of whole numbers. Where both say which
             lines, samples or slices they have, labels are put in the order of their volume
-            (`outcrop.sources.volumes.matching.in_order_of`); else they are taken as they come.
+            (`outcrop.sources.volumes.matching.align_labels`); else they are taken as they come.
         axis: that the slices are across, from 0.
         size: height and width of a patch in pixels; odd sizes have the labelled pixel in the
             middle.
@@ -81,7 +81,7 @@ def cut_volume(
         )
     for volume in opened:
         check_size(volume, axis, size)
-    layers = [in_order_of(layer, volume) for layer, volume in zip(layers, opened, strict=True)]
+    layers = [align_labels(layer, volume) for layer, volume in zip(layers, opened, strict=True)]
     found, values = _Found(per_class, seed), set[float]()
     for number, (volume, layer) in enumerate(zip(opened, layers, strict=True)):
         values |= _look(volume, layer, number, axis, size, (slice_stride, stride), found)
@@ -167,11 +167,11 @@ def _look(
     """
     values: set[float] = set()
     between, stride = strides
-    rows, columns = (np.arange(0, length, stride) for length in layer.plane(axis))
+    rows, columns = (np.arange(0, length, stride) for length in layer.slice_shape(axis))
     whole = np.logical_and.outer(
         *(
             (at >= size // 2) & (at - size // 2 + size <= length)
-            for at, length in zip((rows, columns), layer.plane(axis), strict=True)
+            for at, length in zip((rows, columns), layer.slice_shape(axis), strict=True)
         )
     )
     slabs = max(volume, layer, key=lambda one: one.dtype.itemsize).slabs(axis, _SLAB_BYTES)
@@ -204,7 +204,7 @@ def _look(
 
 
 def _open(volumes: str | Path | Volume | Sequence[str | Path | Volume]) -> list[Volume]:
-    return open_all_volumes(several(volumes))
+    return open_all_volumes(as_list(volumes))
 
 
 def _names(values: list[float], classes: Sequence[str] | None, layer: Volume) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from outcrop.patches.positions import in_slice, upper_left
 from outcrop.patches.table import Table
 from outcrop.progress import tell
 from outcrop.sources.volumes import Volume
-from outcrop.sources.volumes.cf import role_of
+from outcrop.sources.volumes.cf import axis_role
 
 _ON_LINE = 1e-3
 _BETWEEN = 0.5
@@ -82,7 +82,7 @@ def places_by_lines(
                 )
             values = table.decimals(column)
             at, steps = _nearest(line, values)
-            allowed = _BETWEEN if role_of(name) == "sample" else _ON_LINE
+            allowed = _BETWEEN if axis_role(name) == "sample" else _ON_LINE
             faulty = np.flatnonzero(here & (steps > allowed))
             if len(faulty):
                 said = f"has {column} {values[faulty[0]]:g}"
@@ -110,7 +110,7 @@ def places_by_lines(
 def _key(name: str) -> str:
     """By which the names of columns and axes are compared."""
     word = name.strip().casefold()
-    return role_of(word) or word
+    return axis_role(word) or word
 
 
 def _axis_of(column: str) -> str:

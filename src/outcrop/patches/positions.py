@@ -22,7 +22,7 @@ from outcrop.errors import OutcropError
 from outcrop.sources.grids import Grid
 from outcrop.sources.scene import Scene
 from outcrop.sources.volumes import Volume
-from outcrop.sources.volumes.segy_reading import SegyReading
+from outcrop.sources.volumes.volume import SegyReading
 
 Coordinate = TypeVar("Coordinate", int, np.ndarray)
 Size = int | tuple[int, int]

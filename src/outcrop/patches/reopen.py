@@ -10,8 +10,8 @@ from outcrop.errors import OutcropError
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import Source
 from outcrop.sources import bands as band_lists
-from outcrop.sources.grids import described, same_grid
-from outcrop.sources.names import exists, normal
+from outcrop.sources.grids import grid_text, same_grid
+from outcrop.sources.names import exists, normalized_name
 from outcrop.sources.opening import reopen_scene
 from outcrop.sources.opening import with_bands as scene_with_bands
 from outcrop.sources.scene import Reading, Scene
@@ -49,8 +49,8 @@ def reopen(patches: PatchSet, sources: Sequence[AnySource] | None = None) -> lis
         if isinstance(one, Scene) and was.transform is not None and not same_grid(one, was.grid):
             raise OutcropError(
                 one.title,
-                f"lies on another grid ({described(one)}) than the scene that patches were cut "
-                f"from ({described(was.grid)}); {REMEDY}",
+                f"lies on another grid ({grid_text(one)}) than the scene that patches were cut "
+                f"from ({grid_text(was.grid)}); {REMEDY}",
             )
     return [with_bands(one, patches.bands, REMEDY) for one in opened]
 
@@ -106,7 +106,7 @@ def with_bands(source: Scene | Volume, bands: tuple[str, ...], remedy: str) -> S
     """
     if isinstance(source, Scene):
         return scene_with_bands(source, bands, "the patch set", remedy)[0]
-    band_lists.order_of(["samples"], bands, source.title, "the patch set", remedy)
+    band_lists.match_or_raise(["samples"], bands, source.title, "the patch set", remedy)
     return source
 
 
@@ -115,7 +115,7 @@ def _one_each(
 ) -> list[tuple[str, ...] | Scene | Volume]:
     """What is given for each source; its files may have been given one by one."""
     if len(now) == len(then):
-        return [one if isinstance(one, Scene | Volume) else (normal(one),) for one in now]
+        return [one if isinstance(one, Scene | Volume) else (normalized_name(one),) for one in now]
     counts = [len(source.opened) for source in then]
     if len(now) != sum(counts):
         names = ", ".join(source.name for source in then)
@@ -125,4 +125,4 @@ def _one_each(
             f"name, in this order, where these are now: {names}",
         )
     left = iter(now)
-    return [tuple(normal(str(next(left))) for _ in range(count)) for count in counts]
+    return [tuple(normalized_name(str(next(left))) for _ in range(count)) for count in counts]

@@ -10,7 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from outcrop.errors import OutcropError
 from outcrop.patches.collect import Batch
 from outcrop.patches.positions import Positions, Size, sides, upper_left
-from outcrop.sources.dtypes import kept
+from outcrop.sources import read_dtype
 from outcrop.sources.volumes import Volume
 
 _BATCH_BYTES = 64 << 20
@@ -72,12 +72,12 @@ def with_samples(volumes: Sequence[Volume], positions: Positions) -> np.ndarray:
 
 def common_dtype(volumes: Sequence[Volume]) -> np.dtype:
     """The dtype of patches cut from several volumes: the volumes' own if a patch set keeps it."""
-    return kept(np.result_type(*(volume.dtype for volume in volumes)))
+    return read_dtype(np.result_type(*(volume.dtype for volume in volumes)))
 
 
 def check_size(volume: Volume, axis: int, size: int) -> None:
     """Refuse patches that no slice across `axis` has room for."""
-    height, width = volume.plane(axis)
+    height, width = volume.slice_shape(axis)
     if size > min(height, width):
         raise OutcropError(
             volume.title,

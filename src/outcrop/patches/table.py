@@ -12,7 +12,7 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
-from outcrop.sources.features import words
+from outcrop.sources.features import column_text
 from outcrop.sources.vector import decode_text
 
 _FOUND = {"true": True, "1": True, "false": False, "0": False}
@@ -49,7 +49,7 @@ class Table:
         """
         values = self._column(column)
         self.refuse(values.isna(), lambda i: f"has no {column}; fill it in or remove the line")
-        return words(values).astype(str)
+        return column_text(values).astype(str)
 
     def numbers(self, column: str) -> np.ndarray:
         """A column as whole numbers, int64.

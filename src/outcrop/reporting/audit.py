@@ -1,4 +1,4 @@
-"""The audit's section, and a page of its own."""
+"""The audit: a section of the report, and a page of its own."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _SMALL = 32
 
 @dataclass(frozen=True)
 class Thumbnails:
-    """Patches that belong together.
+    """One group of patches behind a finding.
 
     Attributes:
         pictures: data URIs.
-        words: their classes and numbers.
-        left_out: how many more there are.
+        words: classes and indices of the patches.
+        left_out: number of further patches of the group, not shown.
     """
 
     pictures: tuple[str, ...]
@@ -41,12 +41,12 @@ class Thumbnails:
 
 @dataclass(frozen=True)
 class AuditPart:
-    """What the section shows.
+    """Contents of the section.
 
     Attributes:
         audit: the findings.
         evidence: thumbnails by finding.
-        charts: pictures of what was measured.
+        charts: charts of the measurements.
     """
 
     audit: Audit
@@ -61,7 +61,7 @@ class AuditPart:
 
 
 def audit_part(audit: Audit, evidence: Evidence) -> AuditPart:
-    """What the section shows of an audit."""
+    """Prepare the section of an audit."""
     return AuditPart(
         audit=audit,
         evidence=tuple(
@@ -74,9 +74,10 @@ def audit_part(audit: Audit, evidence: Evidence) -> AuditPart:
 
 
 def write_audit_page(folder: Path, output: Path | None = None, overwrite: bool = False) -> Path:
-    """Write one HTML page about what `outcrop audit --output` left.
+    """Write one HTML page about an audit.
 
     Args:
+        folder: folder written by `outcrop audit --output`.
         output: the page; `report.html` in the folder if not given.
         overwrite: whether the page may exist.
 
@@ -101,12 +102,12 @@ def _thumbnails(finding: Finding, audit: Audit, evidence: Evidence) -> tuple[Thu
         index = np.array(members)
         labels = evidence.labels[np.searchsorted(evidence.index, index)]
         names = [audit.about["classes"][k] for k in labels]
-        said = names[:1] if len(set(names)) == 1 else names
+        shown_names = names[:1] if len(set(names)) == 1 else names
         numbers = ", ".join(map(str, members))
         shown.append(
             Thumbnails(
                 pictures=tuple(_picture(pixels) for pixels in evidence.of(members)),
-                words=f"{' · '.join(said)} (patches {numbers})",
+                words=f"{' · '.join(shown_names)} (patches {numbers})",
                 left_out=len(group) - len(members),
             )
         )
@@ -120,7 +121,10 @@ def _picture(pixels: np.ndarray) -> str:
 def _charts(numbers: Mapping[str, Mapping[str, Any]]) -> Iterator[Markup]:
     if "pixels" in numbers.get("autocorrelation", {}):
         yield charts.variogram_chart(numbers["autocorrelation"])
-    for check, title in (("map-ground", "on the ground"), ("map-features", "among features")):
+    for check, title in (
+        ("map-ground", "geographic distance"),
+        ("map-features", "distance of features"),
+    ):
         if check in numbers:
             yield charts.distances_chart(title, numbers[check])
     leaks = [numbers[check] for check in ("leak-gap", "network-gap") if check in numbers]

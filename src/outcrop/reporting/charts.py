@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from outcrop.metrics.calibration import Reliability
 from outcrop.metrics.intervals import Interval
 from outcrop.metrics.scores import PrecisionRecall
-from outcrop.reporting.svg import INK, chart, svg
+from outcrop.reporting.html import FAINT, INK, chart, svg
 from outcrop.training.log import EpochMetrics
 from outcrop.workflow.comparison import Row
 
-GROUND, RANDOM, TRAINING = "#1b5e8c", "#c06a1b", "#8a97a3"
+SPATIAL, RANDOM, TRAINING = "#1b5e8c", "#c06a1b", "#8a97a3"
 _SMALL = (2.7, 2.2)
 _WIDER = (3.9, 2.6)
+_RELIABILITY = (3.6, 3.0)
 
 
 def loss_curves(metrics: Sequence[EpochMetrics], title: str, top: float) -> Markup:
@@ -46,10 +48,10 @@ def accuracy_curves(metrics: Sequence[EpochMetrics], title: str) -> Markup:
 
 
 def class_curves(metrics: Sequence[EpochMetrics], name: str) -> Markup:
-    """Precision and recall of one class on the validation side, by epoch; gaps if undefined."""
+    """Precision and recall of one class on the validation patches, by epoch; gaps if undefined."""
     with chart(name, _SMALL) as (figure, axes):
         epochs = [m.epoch for m in metrics]
-        for measure, colour, mark in (("precision", GROUND, "o"), ("recall", RANDOM, "s")):
+        for measure, colour, mark in (("precision", SPATIAL, "o"), ("recall", RANDOM, "s")):
             found = [getattr(m.validation, measure)[name] for m in metrics]
             values = [np.nan if value is None else 100 * value for value in found]
             axes.plot(epochs, values, mark, ls="-", color=colour, label=measure, ms=2.5)
@@ -60,18 +62,18 @@ def class_curves(metrics: Sequence[EpochMetrics], name: str) -> Markup:
 
 
 def precision_recall_chart(
-    name: str, ground: PrecisionRecall, random: PrecisionRecall | None
+    name: str, spatial: PrecisionRecall, random: PrecisionRecall | None
 ) -> Markup:
-    """The precision-recall curve of one class, and the one under the split at random."""
-    area = ground.average_precision
-    words = "not on the validation side" if np.isnan(area) else f"AP {100 * area:.1f} %"
+    """The precision-recall curve of one class, and the one under the random split."""
+    area = spatial.average_precision
+    words = "no validation patches" if np.isnan(area) else f"AP {100 * area:.1f} %"
     with chart(f"{name}: {words}", _SMALL) as (figure, axes):
         if random is not None:
             axes.step(
                 100 * random.recall, 100 * random.precision, where="post", color=RANDOM, lw=1.2,
                 ls=(0, (3, 2)),
             )  # fmt: skip
-        axes.step(100 * ground.recall, 100 * ground.precision, where="post", color=GROUND)
+        axes.step(100 * spatial.recall, 100 * spatial.precision, where="post", color=SPATIAL)
         axes.set_xlim(0, 102)
         axes.set_ylim(0, 102)
         axes.set_xlabel("recall (%)")
@@ -85,11 +87,11 @@ def balance_chart(
     sides: Sequence[str],
     colours: Sequence[tuple[int, int, int]],
 ) -> Markup:
-    """Patches of each class, by side.
+    """Number of patches of each class, by side of the split.
 
     Args:
         counts: int, `sides × K`.
-        sides: their names.
+        sides: names of the sides.
         colours: one for each side.
     """
     with chart("", (5.0, 0.75 + 0.3 * len(classes))) as (figure, axes):
@@ -109,10 +111,10 @@ def balance_chart(
 
 
 def accuracy_chart(rows: Sequence[Row], split: str) -> Markup:
-    """Overall accuracy of every model with its interval, under the split and at random.
+    """Overall accuracy of every model with its interval, under the split and the random split.
 
     Args:
-        split: what the split is called.
+        split: name of the split in the legend.
     """
     with chart("", (5.8, 0.9 + 0.48 * len(rows))) as (figure, axes):
         at = np.arange(len(rows))
@@ -121,8 +123,8 @@ def accuracy_chart(rows: Sequence[Row], split: str) -> Markup:
             for y, row, other in zip(at, rows, random, strict=True):
                 ends = (100 * row.scores.overall.value, 100 * other.value)
                 axes.plot(ends, (y + 0.13, y + 0.13), color="#b9c3cc", lw=1, zorder=1)
-            interval_marks(axes, at + 0.02, random, RANDOM, "D", "split at random")
-        interval_marks(axes, at + 0.24, [r.scores.overall for r in rows], GROUND, "o", split)
+            interval_marks(axes, at + 0.02, random, RANDOM, "D", "random split")
+        interval_marks(axes, at + 0.24, [r.scores.overall for r in rows], SPATIAL, "o", split)
         axes.set_yticks([])
         axes.spines.left.set_visible(False)
         for y, row in zip(at, rows, strict=True):
@@ -137,19 +139,46 @@ def accuracy_chart(rows: Sequence[Row], split: str) -> Markup:
     return svg(figure, "overall accuracy of every model")
 
 
+def reliability_chart(title: str, found: Reliability, colour: str) -> Markup:
+    """Accuracy by confidence with intervals, the line where both are equal, and counts."""
+    words = f"{title}: error {100 * found.error:.1f} %"
+    bins = len(found.counts)
+    middle, width = 100 * (np.arange(bins) + 0.5) / bins, 100 / bins
+    with chart(words, _RELIABILITY) as (figure, axes):
+        counts = axes.twinx()
+        counts.bar(middle, found.counts, 0.9 * width, color=FAINT)
+        counts.set_ylim(0, 2.5 * found.counts.max())
+        counts.set_yticks([0, found.counts.max()])
+        counts.set_ylabel("patches (grey)")
+        counts.grid(visible=False)
+        axes.set_zorder(counts.get_zorder() + 1)
+        axes.patch.set_visible(False)
+        axes.plot((0, 100), (0, 100), color=TRAINING, lw=1, ls=(0, (4, 2)))
+        for confidence, one in zip(100 * found.confidence, found.accuracy, strict=True):
+            ends = (100 * one.low, 100 * one.high)
+            axes.plot((confidence, confidence), ends, color=colour, lw=2.2, alpha=0.45)
+        accuracy = [100 * one.value for one in found.accuracy]
+        axes.plot(100 * found.confidence, accuracy, "o", color=colour, ms=5)
+        axes.set_xlim(0, 102)
+        axes.set_ylim(0, 104)
+        axes.set_xlabel("confidence (%)")
+        axes.set_ylabel("accuracy (%)")
+    return svg(figure, f"accuracy by confidence, {words}")
+
+
 def variogram_chart(autocorrelation: Mapping[str, Any]) -> Markup:
-    """How unlike pixels are by the distance between them, and the range up to which they are alike.
+    """The variogram of pixels, labels and errors, and the range of the pixels.
 
     Args:
-        autocorrelation: the numbers of the audit's finding of that name.
+        autocorrelation: numbers of the audit's finding of that name.
     """
-    with chart("how far pixels resemble each other", _WIDER) as (figure, axes):
+    with chart("spatial autocorrelation: variogram", _WIDER) as (figure, axes):
         for axis, one in enumerate(autocorrelation["pixels"]):
             if one is None:
                 continue
             alone = len(autocorrelation["pixels"]) == 1
             name = "pixels" if alone else f"along axis {axis}"
-            colour = (GROUND, RANDOM, TRAINING)[axis]
+            colour = (SPATIAL, RANDOM, TRAINING)[axis]
             axes.plot(one["lags"], one["gamma"], "o-", color=colour, ms=3.5, label=name)
             if one["range"]:
                 axes.axvline(one["range"], color=colour, lw=1, ls=(0, (4, 2)))
@@ -165,34 +194,35 @@ def variogram_chart(autocorrelation: Mapping[str, Any]) -> Markup:
         plain_decades(axes.xaxis)
         axes.set_ylim(0, None)
         axes.set_xlabel(f"distance ({autocorrelation['unit']})")
-        axes.set_ylabel("unlikeness (1: variance)")
+        axes.set_ylabel("semivariance / variance")
         axes.legend(loc="lower right" if len(autocorrelation["pixels"]) == 1 else "upper left")
     return svg(figure, "variogram")
 
 
 def distances_chart(title: str, numbers: Mapping[str, Any]) -> Markup:
-    """Nearest-neighbour distances of validation patches and of places to be mapped.
+    """Distribution of the distances from validation patches and from places to be mapped to the
+    nearest training patch.
 
     Args:
-        numbers: of the audit's finding "map-ground" or "map-features".
+        numbers: numbers of the audit's finding "map-ground" or "map-features".
     """
     unit, apart = numbers["unit"], f"{numbers['wasserstein']:.3g}"
     with chart(f"{title}: W = {apart} {unit}", _WIDER) as (figure, axes):
         percent = np.array(numbers["percent"])
         one, other = np.array(numbers["validation"]), np.array(numbers["wanted"])
         axes.fill_betweenx(percent, one, other, color=TRAINING, alpha=0.2, lw=0)
-        axes.plot(one, percent, color=GROUND, label="validation patches")
+        axes.plot(one, percent, color=SPATIAL, label="validation patches")
         axes.plot(other, percent, color=RANDOM, label="places to be mapped")
         axes.set_xlim(0, None)
         axes.set_ylim(0, 102)
-        axes.set_xlabel(f"to the nearest training patch ({unit})")
-        axes.set_ylabel("% that are as near")
+        axes.set_xlabel(f"distance to the nearest training patch ({unit})")
+        axes.set_ylabel("share at most as far (%)")
         axes.legend(loc="lower right")
     return svg(figure, f"distance to the nearest training patch, {title}")
 
 
 def leak_chart(leaks: Sequence[Mapping[str, Any]]) -> Markup:
-    """Accuracy of each probe under splits at random and by ground.
+    """Accuracy of each probe model under a random and a spatial split.
 
     Args:
         leaks: numbers of the audit's findings "leak-gap" and "network-gap".
@@ -201,8 +231,8 @@ def leak_chart(leaks: Sequence[Mapping[str, Any]]) -> Markup:
         at = np.arange(len(leaks))
         ends = []
         for key, colour, mark, name, shift in (
-            ("random", RANDOM, "D", "split at random", 0.05),
-            ("ground", GROUND, "o", "split by ground", 0.3),
+            ("random", RANDOM, "D", "random split", 0.05),
+            ("ground", SPATIAL, "o", "spatial split", 0.3),
         ):
             found = [Interval.from_json(leak[key]) for leak in leaks]
             interval_marks(axes, at + shift, found, colour, mark, name)
@@ -216,21 +246,21 @@ def leak_chart(leaks: Sequence[Mapping[str, Any]]) -> Markup:
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("overall accuracy (%), with 95 % intervals")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0)
-    return svg(figure, "accuracy under splits at random and by ground")
+    return svg(figure, "accuracy under a random and a spatial split")
 
 
 def plain_decades(axis: Any) -> None:
-    """Label 1, 2 and 5 of each decade of a logarithmic axis, in plain figures."""
+    """Label 1, 2 and 5 of each decade of a logarithmic axis, without powers of ten."""
 
-    def told(value: float, _: int) -> str:
+    def label(value: float, _: int) -> str:
         return f"{value:g}" if f"{value:.0e}"[0] in "125" else ""
 
-    axis.set_major_formatter(told)
-    axis.set_minor_formatter(told)
+    axis.set_major_formatter(label)
+    axis.set_minor_formatter(label)
 
 
 def left_end(found: Sequence[Interval]) -> float:
-    """The ten below the lowest interval, in per cent."""
+    """Left end of an axis in per cent: the multiple of ten below the lowest interval."""
     lowest = np.nanmin([end for one in found for end in (one.low, one.value)])
     return float(max(0, 10 * np.floor(10 * lowest - 0.2)))
 
@@ -238,7 +268,7 @@ def left_end(found: Sequence[Interval]) -> float:
 def interval_marks(
     axes: Any, at: np.ndarray, found: Sequence[Interval], colour: str, mark: str, label: str
 ) -> None:
-    """Draw values in per cent, and their intervals, at heights `at`."""
+    """Draw values in per cent and their intervals at the heights `at`."""
     for y, one in zip(at, found, strict=True):
         axes.plot((100 * one.low, 100 * one.high), (y, y), color=colour, lw=2.2, alpha=0.45)
     values = [100 * one.value for one in found]
@@ -251,12 +281,12 @@ def _by_epoch(
     epochs = [m.epoch for m in metrics]
     train, validation = zip(*pairs, strict=True)
     axes.plot(epochs, train, color=TRAINING, ls=(0, (4, 2)))
-    axes.plot(epochs, validation, color=GROUND)
+    axes.plot(epochs, validation, color=SPATIAL)
     epoch_axis(axes, epochs)
 
 
 def epoch_axis(axes: Any, epochs: Sequence[int]) -> None:
-    """Epochs to the right, whole numbers."""
+    """Set the horizontal axis to whole epochs."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlim(1, max(2, epochs[-1]))

@@ -1,80 +1,37 @@
-"""What the numbers say, in sentences that do not oversell."""
+"""Sentences and headline numbers that state the results, with their uncertainty."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from outcrop.metrics.calibration import Calibration
-from outcrop.metrics.intervals import FEW_GROUPS, Interval
+from outcrop.metrics.intervals import FEW_GROUPS
 from outcrop.metrics.pairwise import PairwiseTest
 from outcrop.metrics.scores import Scores
 from outcrop.metrics.significance import written
+from outcrop.reporting.html import Tile, ends, listed, percent
 from outcrop.reporting.material import Material
 from outcrop.workflow.comparison import Comparison, Row
 
 
-@dataclass(frozen=True)
-class Tile:
-    """A number to read first: what it is, the number, and what goes with it."""
-
-    name: str
-    value: str
-    note: str
-
-
-def percent(value: float, digits: int = 1) -> str:
-    """A fraction in per cent.
-
-    >>> percent(float("nan")), percent(0.7831) == "78.3\N{NO-BREAK SPACE}%"
-    ('–', True)
-    """
-    return "–" if np.isnan(value) else f"{100 * value:.{digits}f}\N{NO-BREAK SPACE}%"
-
-
-def ends(one: Interval, sign: str = "") -> str:
-    """The ends of an interval in per cent.
-
-    >>> ends(Interval(0.8, 0.75, 0.85)), ends(Interval(0.1, -0.05, 0.2), "+")
-    ('[75.0, 85.0]', '[-5.0, +20.0]')
-    """
-    if np.isnan(one.value):
-        return ""
-    if np.isnan(one.low):
-        return "[unknown]"
-    return f"[{100 * one.low:{sign}.1f}, {100 * one.high:{sign}.1f}]"
-
-
-def listed(words: Sequence[str]) -> str:
-    """Words as one writes them in a sentence.
-
-    >>> listed(["rice"]), listed(["rice", "water", "mud"])
-    ('rice', 'rice, water and mud')
-    """
-    if len(words) < 2:
-        return "".join(words)
-    return f"{', '.join(words[:-1])} and {words[-1]}"
-
-
 def tiles(material: Material) -> list[Tile]:
-    """Best model, network, leak gap."""
+    """Headline numbers: the recommended model, the network, the leak gap of the network."""
     if material.comparison is None:
         name = f"{material.title} on {material.held_out}"
         return [_tile(name, material.scores, material.score_kind)]
-    best, row = material.comparison.rows[0], material.network_row
+    best, network = material.comparison.recommended, material.network_row
     kind = material.comparison.kind
-    found = [_tile(f"Best on {material.held_out}: {called(best)}", best.scores, kind)]
-    if row is not None and row is not best:
-        found.append(_tile(f"{called(row)} on {material.held_out}", row.scores, kind))
-    if row is not None and row.gap is not None and row.random is not None:
+    found = [_tile(f"Recommended model: {called(best)}", best.scores, kind)]
+    if network is not None and network is not best:
+        found.append(_tile(f"Network: {called(network)}", network.scores, kind))
+    if network is not None and network.gap is not None and network.random is not None:
         found.append(
             Tile(
-                f"Leak gap of {called(row)}",
-                f"{100 * row.gap.value:+.1f} points",
-                f"{ends(row.gap, '+')}; overall accuracy {percent(row.random.overall.value)} under "
-                f"a split at random, {percent(row.scores.overall.value)} on {material.held_out}",
+                f"Leak gap of {called(network)}",
+                f"{100 * network.gap.value:+.1f} points",
+                f"95 % interval {ends(network.gap, '+')}; overall accuracy "
+                f"{percent(network.random.overall.value)} under a random split, "
+                f"{percent(network.scores.overall.value)} on {material.held_out}",
             )
         )
     return found
@@ -84,72 +41,86 @@ def _tile(name: str, scores: Scores, kind: str) -> Tile:
     return Tile(
         name,
         percent(scores.balanced.value),
-        f"balanced accuracy {ends(scores.balanced)}; overall {percent(scores.overall.value)} "
-        f"{ends(scores.overall)}; {kind}",
+        f"balanced accuracy, 95 % interval {ends(scores.balanced)}; overall accuracy "
+        f"{percent(scores.overall.value)} {ends(scores.overall)}; {kind}",
     )
 
 
 def sentences(material: Material) -> list[str]:
-    """What to take home, the most important first."""
-    said = []
+    """The main results in sentences, the most important first."""
+    found = []
     if material.comparison is not None:
-        said += ranking(material.comparison, material.network_row, material.held_out)
-        said.append(f"{material.comparison.recommendation}.")
-        said += [leak(row, material.held_out) for row in _leaks(material)]
-    said.append(extremes(material))
-    said.append(sureness(material.title, material.held.calibration, material.held_out))
-    said += cautions(material)
-    return [sentence[0].upper() + sentence[1:] for sentence in said if sentence]
+        found += ranking(material.comparison, material.network_row, material.held_out)
+        found += [leak(row, material.held_out) for row in _leaks(material)]
+    found.append(extremes(material))
+    found.append(confidence(material.title, material.held.calibration, material.held_out))
+    found += cautions(material)
+    return [sentence[0].upper() + sentence[1:] for sentence in found if sentence]
 
 
 def called(row: Row) -> str:
-    """A model by name, with what it sees unless it is the network."""
+    """Name of a model, with its features unless it is the network."""
     return row.model if row.features == "patch" else f"{row.model} ({row.features})"
 
 
 def ranking(comparison: Comparison, network: Row | None, held_out: str) -> list[str]:
-    """Which model leads by balanced accuracy, which are not shown to be worse, and the network."""
+    """Which model is recommended and why; how the network and the others compare with the best."""
     best, others = comparison.rows[0], comparison.rows[1:]
-    said = [f"{called(best)} has the highest balanced accuracy on {held_out}, {_balanced(best)}."]
-    held = {contest.other: contest for contest in comparison.of_the_best}
-    if not held:
-        return said
+    found = [f"Recommended model: {called(comparison.recommended)}. {why(comparison, held_out)}"]
+    tests = {test.other: test for test in comparison.of_the_best}
+    if not tests:
+        return found
     if network is not None and network is not best:
-        contest = held[network.title]
-        said.append(
-            f"The network does not lead: {called(network)} has {_balanced(network)}; "
-            f"{against(contest, called(best), len(comparison.pairwise_tests))}."
+        found.append(
+            f"The network is not the best model: {called(network)} has {_balanced(network)}. "
+            f"{against(tests[network.title], called(best), len(comparison.pairwise_tests))}"
         )
     alike = [called(row) for row in others if row in comparison.leaders]
-    if any(contest.verdict == "unknown" for contest in held.values()):
-        said.append(
-            "Whether that is more than chance is unknown: the ground that was held out, or that of "
-            "a class on it, is too little to tell."
+    if any(test.verdict == "unknown" for test in tests.values()):
+        found.append(
+            "Whether the differences between the models are due to chance is unknown: the held-out "
+            "patches, or those of one class, are in too few spatial groups."
         )
     elif not alike:
-        said.append(f"Every other model is shown to be worse than {called(best)}.")
+        found.append(f"Every other model is shown to be worse than {called(best)}.")
     elif len(alike) == len(others):
-        said.append(f"No other model is shown to be worse than {called(best)}.")
+        found.append(f"No other model is shown to be worse than {called(best)}.")
     else:
         rest = len(others) - len(alike)
-        said.append(
+        found.append(
             f"Not shown to be worse than {called(best)}: {listed(alike)}. The other "
-            f"{'one is' if rest == 1 else f'{rest} are'}."
+            f"{'model is' if rest == 1 else f'{rest} models are'} shown to be worse."
         )
-    return said
+    return found
 
 
-def against(contest: PairwiseTest, best: str, pairs: int) -> str:
-    """What a contest, one of so many pairs, shows of the best model, with the numbers."""
-    points = contest.balanced.points
-    lead = f"{best} leads by {100 * points.value:.1f} points {ends(points, '+')}"
-    if contest.verdict == "unknown":
-        return f"{lead}, of unknown certainty"
+def why(comparison: Comparison, held_out: str) -> str:
+    """Why a model is recommended, in one sentence."""
+    one, best = comparison.recommended, comparison.rows[0]
+    if one is best:
+        return f"It has the highest balanced accuracy on {held_out}, {_balanced(one)}."
+    return (
+        f"Its balanced accuracy on {held_out}, {_balanced(one)}, equals that of {called(best)} to "
+        f"0.1 %, and its training takes less time ({one.seconds:,.1f} s instead of "
+        f"{best.seconds:,.1f} s)."
+    )
+
+
+def against(test: PairwiseTest, best: str, pairs: int) -> str:
+    """Result of the pairwise test of the best model against another, with the numbers.
+
+    Args:
+        pairs: number of pairs that the p value is corrected for.
+    """
+    points = test.balanced.points
+    lead = f"{best} is {100 * points.value:.1f} points {ends(points, '+')} better"
+    if test.verdict == "unknown":
+        return f"{lead}; whether this is due to chance is unknown."
     corrected = f" after correction for {pairs} pairs" if pairs > 1 else ""
-    p = f"p {written(contest.balanced.adjusted)}{corrected}"
-    if contest.verdict == "better":
-        return f"{lead} and is shown to be better, {p}"
-    return f"{lead}, which may be chance, {p}"
+    p = f"p {written(test.balanced.adjusted)}{corrected}"
+    if test.verdict == "better":
+        return f"{lead}; the difference is significant ({p})."
+    return f"{lead}; the difference may be due to chance ({p})."
 
 
 def _balanced(row: Row) -> str:
@@ -157,97 +128,115 @@ def _balanced(row: Row) -> str:
 
 
 def leak(row: Row, held_out: str) -> str:
-    """The leak gap of a model in plain words."""
+    """The leak gap of a model in plain words; empty if it was not measured."""
     if row.random is None or row.gap is None:
         return ""
-    promised, kept = percent(row.random.overall.value), percent(row.scores.overall.value)
-    least = "At least: new ground is farther from the training side than held-out ground is."
-    points, spread = abs(100 * row.gap.value), ends(row.gap, "+")
-    if np.isnan(row.gap.low) or row.gap.low > 0:
-        return (
-            f"{called(row)}: a split at random would have promised an overall accuracy of "
-            f"{promised}; on {held_out} it is {kept}, {points:.1f} points less {spread}. {least}"
-        )
+    random, spatial = percent(row.random.overall.value), percent(row.scores.overall.value)
+    points, spread = f"{100 * row.gap.value:+.1f} points", ends(row.gap, "+")
     return (
-        f"{called(row)}: a split at random gives an overall accuracy of {promised}, {held_out} "
-        f"{kept}; the leak gap of {100 * row.gap.value:+.1f} points {spread} is not told apart "
-        "from zero."
+        f"{called(row)}: under a random split the overall accuracy is {random}, on {held_out} "
+        f"{spatial}. The leak gap of {points} {spread} {_leak_verdict(row)}"
     )
 
 
+def _leak_verdict(row: Row) -> str:
+    assert row.gap is not None
+    if row.gap.low > 0:
+        return (
+            "means that a random split overestimates the accuracy, by this much or more: new areas "
+            "are farther from the training patches than the held-out ones."
+        )
+    if row.gap.high < 0:
+        return (
+            "means that a random split underestimates the accuracy here: its validation patches "
+            "are more difficult than the held-out ones."
+        )
+    if np.isnan(row.gap.low):
+        return (
+            "has no interval, because there are too few spatial groups: whether it is due to "
+            "chance is unknown."
+        )
+    return "is not significantly different from zero."
+
+
 def extremes(material: Material) -> str:
-    """The class that the network knows best, and the one it knows least."""
+    """The class with the highest and the one with the lowest F1 score; empty below two classes."""
     scores = material.scores
     known = [k for k, one in enumerate(scores.f1) if not np.isnan(one.value)]
     if len(known) < 2:
         return ""
     known.sort(key=lambda k: scores.f1[k].value)
     worst, best = known[0], known[-1]
-    mixed = scores.confusion[worst].copy()
-    mixed[worst] = 0
+    confused = scores.confusion[worst].copy()
+    confused[worst] = 0
     sentence = (
-        f"{material.title} knows {scores.classes[best]} best "
-        f"(F1 {percent(scores.f1[best].value)}) and {scores.classes[worst]} least "
-        f"(F1 {percent(scores.f1[worst].value)})"
+        f"{material.title}: {scores.classes[best]} has the highest F1 score, {_f1(scores, best)}, "
+        f"and {scores.classes[worst]} the lowest, {_f1(scores, worst)}"
     )
-    if not mixed.any():
+    if not confused.any():
         return sentence + "."
-    share = percent(mixed.max() / scores.confusion[worst].sum(), 0)
-    other = scores.classes[int(mixed.argmax())]
-    return f"{sentence}: it takes {share} of the {scores.classes[worst]} patches for {other}."
+    share = percent(confused.max() / scores.confusion[worst].sum(), 0)
+    other = scores.classes[int(confused.argmax())]
+    return f"{sentence}; {share} of the {scores.classes[worst]} patches are classified as {other}."
 
 
-def sureness(network: str, calibration: Calibration, held_out: str) -> str:
-    """How sure the network is beside how right, and what a temperature does about it."""
+def _f1(scores: Scores, k: int) -> str:
+    return f"{percent(scores.f1[k].value)} {ends(scores.f1[k])}"
+
+
+def confidence(model: str, calibration: Calibration, held_out: str) -> str:
+    """Mean confidence of a model minus its accuracy, and the effect of a temperature."""
     before, after = calibration.before, calibration.after
     excess = before.excess
-    verdict = "is about as sure as it is right"
+    verdict = f"{model} is not shown to be over- or underconfident"
     if excess.low > 0:
-        verdict = "is too sure of itself"
+        verdict = f"{model} is overconfident"
     elif excess.high < 0:
-        verdict = "is not sure enough of itself"
+        verdict = f"{model} is underconfident"
+    elif np.isnan(excess.low):
+        verdict = f"Whether {model} is over- or underconfident is unknown"
     sentence = (
-        f"{network} {verdict}: on {held_out} its mean confidence is {abs(100 * excess.value):.1f} "
-        f"points {'above' if excess.value >= 0 else 'below'} its accuracy {ends(excess, '+')}, its "
-        f"expected calibration error {percent(before.error)}"
+        f"{verdict}: on {held_out} its mean confidence is {abs(100 * excess.value):.1f} points "
+        f"{'above' if excess.value >= 0 else 'below'} its accuracy {ends(excess, '+')}, and its "
+        f"expected calibration error is {percent(before.error)}"
     )
     if after is None:
         return f"{sentence}."
     kept = ""
     if calibration.temperature == 1:
-        kept = " The truth is no likelier then, so confidence is left as it is."
+        kept = " It does not make the true classes more likely, so the confidence is not changed."
     return (
-        f"{sentence}; at a temperature fitted on other held-out ground the error is "
+        f"{sentence}. With a temperature that was fitted on other spatial groups the error is "
         f"{percent(after.error)}.{kept}"
     )
 
 
 def cautions(material: Material) -> list[str]:
-    """What weakens the numbers."""
-    said = []
+    """Limits of the numbers."""
+    found = []
     scores = material.scores
-    if not material.split.by_ground and not material.without_ground:
-        said.append(
-            "The split was made at random: where patches are cut from ground, neighbours of the "
-            "validation patches were trained on and these numbers flatter. Split by ground to know "
-            "how the model does elsewhere."
+    if not material.split.by_ground and not material.without_positions:
+        found.append(
+            "The split is random: if the patches were cut from scenes or volumes, neighbours of "
+            "the validation patches were used for training, and these numbers are too high. Use a "
+            "spatial split to estimate the accuracy in new areas."
         )
-    if scores.groups < FEW_GROUPS and material.from_ground:
-        said.append(
-            f"What is held out stands on {scores.groups} pieces of ground only; on fewer than "
-            f"{FEW_GROUPS} it was not checked that intervals hold the truth in 95 of 100 cases. "
-            "Label more separate places to be surer."
+    if scores.groups < FEW_GROUPS and material.has_positions:
+        found.append(
+            f"The held-out patches are in only {scores.groups} spatial groups. The coverage of the "
+            f"95 % intervals was not verified for fewer than {FEW_GROUPS}. Label more separate "
+            "areas to get reliable intervals."
         )
     if material.comparison is not None:
         notes = (*material.comparison.notes, *material.comparison.cautions)
-        said += [f"{note}." for note in notes]
+        found += [f"{note}." for note in notes]
     if len(material.folds) > 1:
-        return said
+        return found
     if material.patches is not None:
-        said += [f"{warning}." for warning in material.split.warnings(material.patches)]
+        found += [f"{warning}." for warning in material.split.warnings(material.patches)]
     elif missing := _absent(scores):
-        said.append(f"No validation patches of {listed(missing)}: nothing is known of them.")
-    return said
+        found.append(f"No validation patches of {listed(missing)}: their accuracy is unknown.")
+    return found
 
 
 def _absent(scores: Scores) -> list[str]:
@@ -256,7 +245,7 @@ def _absent(scores: Scores) -> list[str]:
 
 
 def _leaks(material: Material) -> list[Row]:
-    """The network and, where it is another, the best model."""
+    """The recommended model and, if it is another, the network."""
     assert material.comparison is not None
-    best, network = material.comparison.rows[0], material.network_row
-    return [best] if network is None or network is best else [network, best]
+    best, network = material.comparison.recommended, material.network_row
+    return [best] if network is None or network is best else [best, network]

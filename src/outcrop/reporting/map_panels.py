@@ -1,23 +1,153 @@
-"""Panels of a class map: the scene, the map, what is known of it, and where it is wrong."""
+"""Panels of a class map: scene, map, confidence, area of applicability, errors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.mapping.layers import LAYERS
-from outcrop.mapping.rasters import open_raster
+from outcrop.frames import indexed_png, reduced_size
+from outcrop.mapping.layers import LAYERS, NODATA
+from outcrop.mapping.openmap import open_raster
 from outcrop.patches.palette import Colour, colours
-from outcrop.reporting.cells import outside_cells, wrong_cells
 from outcrop.reporting.panels import Key, Panel, ScenePictures
-from outcrop.reporting.rasters import indexed_png, read_values, reduced_size, ways_to_show
-from outcrop.sources.class_raster import ClassRaster
+from outcrop.reporting.rasters import read_values, ways_to_show
+from outcrop.sources.class_raster import ClassRaster, windows
 from outcrop.sources.grids import same_grid
 from outcrop.sources.opening import open_grid
 from outcrop.sources.scene import Scene
+
+_THRESHOLD = 100
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Number of pixels with data, and of those with a property, in each cell of a picture.
+
+    Attributes:
+        known: int64, `h × w`, pixels with data.
+        holds: int64, `h × w`, pixels with data and the property.
+    """
+
+    known: np.ndarray
+    holds: np.ndarray
+
+    @property
+    def overall(self) -> float:
+        """Share of the pixels with data that have the property; NaN if no pixel has data."""
+        known = int(self.known.sum())
+        return int(self.holds.sum()) / known if known else np.nan
+
+    @property
+    def shares(self) -> np.ndarray:
+        """The same by cell: float64, `h × w`, NaN without data."""
+        nothing = np.full(self.known.shape, np.nan)
+        return np.divide(self.holds, self.known, out=nothing, where=self.known > 0)
+
+
+def count_cells(
+    masks: Iterable[tuple[Any, np.ndarray]], shape: tuple[int, int], size: tuple[int, int]
+) -> np.ndarray:
+    """Count the pixels of a raster in each cell of a smaller picture.
+
+    Args:
+        masks: windows that cover the raster once, each with bool `masks × rows × columns`.
+        shape: rows and columns of the raster.
+        size: rows and columns of the picture; at most those of the raster.
+
+    Returns:
+        int64, `masks × h × w`.
+    """
+    found: np.ndarray | None = None
+    for window, mask in masks:
+        corner, part = (window.row_off, window.col_off), mask.shape[1:]
+        cells = [
+            np.arange(start, start + length) * few // many
+            for start, length, few, many in zip(corner, part, size, shape, strict=True)
+        ]
+        sums = mask.astype(np.int64)
+        for axis, cell in enumerate(cells, start=1):
+            first = np.flatnonzero(np.diff(cell, prepend=-1))
+            sums = np.add.reduceat(sums, first, axis=axis)
+        if found is None:
+            found = np.zeros((len(mask), *size), np.int64)
+        down, right = (slice(cell[0], cell[-1] + 1) for cell in cells)
+        found[:, down, right] += sums
+    assert found is not None
+    return found
+
+
+def wrong_cells(
+    path: Path, truth: ClassRaster, classes: Sequence[str], size: tuple[int, int]
+) -> tuple[Cells, np.ndarray]:
+    """Count the pixels where a class map differs from a raster of true classes.
+
+    Args:
+        path: the map.
+        truth: raster of true classes on any grid; it is resampled to the map's grid by nearest
+            neighbour.
+        classes: classes of the map, from value 1, then the other classes of the truth.
+        size: height and width of the picture.
+
+    Returns:
+        The pixels that both know, and those that differ; and the truth at the size of the picture,
+        by nearest neighbour: uint8, `h × w`, from 1 in the order of `classes`, the number after
+        the last for any other class, 0 where the truth is unknown.
+
+    Raises:
+        OutcropError: a file is missing or damaged; the truth has no class in common with `classes`.
+    """
+    if not set(truth.classes) & set(classes):
+        raise OutcropError(
+            truth.path,
+            f"has no class of the map: its classes are {', '.join(truth.classes)}, those of the "
+            f"map {', '.join(classes)}; name its values with --classes",
+        )
+    codes = np.array([_code(name, classes) for name in (*truth.classes, None)], np.uint8)
+    with open_raster(path) as mapped:
+        crs, transform = mapped.crs.to_wkt(), tuple(mapped.transform)[:6]
+        with truth.reader(crs, transform, mapped.height, mapped.width) as reader:
+
+            def masks() -> Iterator[tuple[Any, np.ndarray]]:
+                for window in windows(mapped):
+                    found = mapped.read(1, window=window)
+                    where = window.row_off, window.col_off, window.height, window.width
+                    true = codes[reader.read(*where)]
+                    known = (found != NODATA) & (true != 0)
+                    yield window, np.stack([known, known & (found != true)])
+
+            known, wrong = count_cells(masks(), mapped.shape, size)
+            sample = codes[reader.sample(size)]
+    return Cells(known, wrong), sample
+
+
+def outside_cells(path: Path, size: tuple[int, int]) -> Cells:
+    """Count the pixels of a dissimilarity layer, and those outside the area of applicability.
+
+    Raises:
+        OutcropError: the file is missing or damaged.
+    """
+    with open_raster(path) as dataset:
+
+        def masks() -> Iterator[tuple[Any, np.ndarray]]:
+            for window in windows(dataset):
+                dissimilarity = dataset.read(1, window=window)
+                known = dissimilarity != LAYERS["dissimilarity"].nodata
+                yield window, np.stack([known, known & (dissimilarity > _THRESHOLD)])
+
+        return Cells(*count_cells(masks(), dataset.shape, size))
+
+
+def _code(name: str | None, classes: Sequence[str]) -> int:
+    """Code of a class: from 1 in the order of `classes`, then one for all others; 0 for None."""
+    if name is None:
+        return 0
+    return classes.index(name) + 1 if name in classes else len(classes) + 1
+
 
 _AGREES, _DIFFERS = (222, 228, 232), (200, 30, 60)
 _OTHER = (150, 150, 150)
@@ -28,9 +158,9 @@ _STEPS = 20
 
 
 def scene_panel(scene: Scene, longest: int) -> Panel:
-    """The scene in colour; no other bands are read than are shown."""
+    """The scene in colour; only the displayed bands are read."""
     bands, _ = ways_to_show([band.name for band in scene.bands])[0]
-    return ScenePictures(scene.with_order(list(dict.fromkeys(bands))), longest).in_colour()
+    return ScenePictures(scene.take_bands(list(dict.fromkeys(bands))), longest).in_colour()
 
 
 def class_panel(path: Path, classes: Sequence[str], longest: int) -> Panel:
@@ -43,10 +173,10 @@ def class_panel(path: Path, classes: Sequence[str], longest: int) -> Panel:
 def truth_panels(
     path: Path, truth: ClassRaster, classes: Sequence[str], longest: int
 ) -> list[Panel]:
-    """The truth in the colours of its classes, and the share of wrong pixels all over the map.
+    """The truth in the colours of its classes, and the local share of wrong pixels.
 
     Args:
-        classes: of the map, then others of the truth.
+        classes: classes of the map, then the other classes of the truth.
 
     Raises:
         OutcropError: a file is missing or damaged.
@@ -68,7 +198,7 @@ def truth_panels(
 
 
 def percent_panel(path: Path, layer: str, longest: int) -> Panel:
-    """Confidence or entropy, 0 to 100 %; what is sure is bright, no data is transparent.
+    """Confidence or entropy, 0 to 100 %: reliable pixels are bright, no data is transparent.
 
     Args:
         layer: "confidence" or "entropy".
@@ -87,14 +217,14 @@ def percent_panel(path: Path, layer: str, longest: int) -> Panel:
 
 
 def applicability_panel(path: Path, below: Panel) -> tuple[Panel, float]:
-    """The class map, veiled and hatched outside the area of applicability.
+    """The class map, with a hatched veil outside the area of applicability.
 
     Args:
-        path: dissimilarity in per cent of its threshold.
-        below: the class map.
+        path: layer of the dissimilarity in per cent of its threshold.
+        below: panel of the class map.
 
     Returns:
-        The panel, and the share of the pixels with data that lie outside; NaN if none has data.
+        The panel, and the share of the pixels with data that are outside; NaN if none has data.
 
     Raises:
         OutcropError: the file is missing or damaged.
@@ -103,19 +233,19 @@ def applicability_panel(path: Path, below: Panel) -> tuple[Panel, float]:
     cells = outside_cells(path, size)
     outside = np.nan_to_num(cells.shares) > 0.5
     veil = indexed_png(_hatched(outside), [_VEIL, _HATCH], _VEIL_OPACITY)
-    key = Key(words="veiled and hatched: outside the area of applicability")
+    key = Key(words="hatched veil: outside the area of applicability")
     return Panel("Area of applicability", *size, (*below.layers, veil), key=key), cells.overall
 
 
 def check_layer(path: Path, layer: str, grid: Scene) -> None:
-    """Refuse a file that is not this layer of a map.
+    """Check that a file is this layer of a map.
 
     Args:
-        layer: as in `LAYERS`.
-        grid: of the map.
+        layer: name in `LAYERS`.
+        grid: grid of the map.
 
     Raises:
-        OutcropError: no raster, another grid, another layer.
+        OutcropError: the file is not a raster, has another grid, or holds another layer.
     """
     check_grid(open_grid(path, grid.crs), grid)
     with open_raster(path) as dataset:
@@ -124,11 +254,13 @@ def check_layer(path: Path, layer: str, grid: Scene) -> None:
     others = [other.title.partition(" (")[0] for other in LAYERS.values() if other.name != layer]
     if dtype != "uint8" or kind in others:
         held = title if kind in others else f"{dtype} numbers"
-        raise OutcropError(path, f"holds {held}; pass the {layer} that was written with the map")
+        raise OutcropError(
+            path, f"holds {held}; pass the {layer} layer that was written with the map"
+        )
 
 
 def check_grid(scene: Scene, grid: Scene) -> None:
-    """Refuse a scene that has not the pixels of a map.
+    """Check that a scene has the grid of a map.
 
     Raises:
         OutcropError: size, transform or coordinate reference system differ.
@@ -136,12 +268,12 @@ def check_grid(scene: Scene, grid: Scene) -> None:
     if not same_grid(scene, grid):
         raise OutcropError(
             scene.title,
-            f"is not on the grid of {grid.title}; pass what was mapped, or made with it",
+            f"is not on the grid of {grid.title}; pass the mapped scene, or a layer of this map",
         )
 
 
 def _hatched(mask: np.ndarray) -> np.ndarray:
-    """2 on lines from lower left to upper right, 1 between them, 0 outside the mask: uint8."""
+    """Hatch a mask: 2 on lines from lower left to upper right, 1 between them, 0 outside; uint8."""
     height, width = mask.shape
     period = max(4, max(height, width) // _HATCHES)
     down, right = np.ogrid[:height, :width]
@@ -149,13 +281,13 @@ def _hatched(mask: np.ndarray) -> np.ndarray:
 
 
 def _ramp(start: Colour, end: Colour) -> list[Colour]:
-    """Colours in even steps from one to another."""
+    """Colours in equal steps from one to another."""
     steps = np.rint(np.linspace(start, end, _STEPS + 1)).astype(int).tolist()
     return [(red, green, blue) for red, green, blue in steps]
 
 
 def _viridis() -> list[Colour]:
-    """A colour for each per cent."""
+    """The colour of each integer per cent."""
     from matplotlib import colormaps
 
     colours = np.rint(255 * colormaps["viridis"](np.linspace(0, 1, 101))[:, :3]).astype(int)

@@ -1,4 +1,4 @@
-"""What the page shows of a class map: pictures upon each other, areas, and how good it is."""
+"""Class maps on the page: pictures, areas and accuracy; and a page for a single map."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
+from outcrop import __version__
 from outcrop.accuracy.assess import assess
 from outcrop.accuracy.assessment import Assessment, read_assessment
 from outcrop.errors import OutcropError
-from outcrop.mapping.openmap import OpenMap, open_map
-from outcrop.mapping.rasters import class_hectares, count_classes
+from outcrop.files import check_new, new_file
+from outcrop.mapping.openmap import OpenMap, class_hectares, count_classes, open_map
+from outcrop.mapping.volume import is_cube
 from outcrop.patches.palette import Colour, colours
+from outcrop.reporting.html import Tile, asset, percent, render_page
 from outcrop.reporting.map_panels import (
     applicability_panel,
     check_grid,
@@ -25,8 +28,9 @@ from outcrop.reporting.map_panels import (
     scene_panel,
     truth_panels,
 )
-from outcrop.reporting.panels import Panel
+from outcrop.reporting.panels import Panel, size_words
 from outcrop.sources.class_raster import open_class_raster
+from outcrop.sources.opening import open_grid, open_scene
 from outcrop.sources.scene import Scene
 
 LONGEST = 1024
@@ -40,11 +44,11 @@ class MapFiles:
 
     Attributes:
         classes: the class map.
-        layers: files by name in `SHOWN`, as far as there are any.
-        truth: a raster of the true classes, if one is known. One that carries no CRS is in the
-            map's.
-        truth_classes: names for its values, as `outcrop.sources.labels.open_labels` takes them.
-        assessment: of the map, if there is one.
+        layers: existing files by name in `SHOWN`.
+        truth: raster of the true classes, or None. Without a coordinate reference system, that of
+            the map is assumed.
+        truth_classes: names for its values, as for `outcrop.sources.labels.open_labels`.
+        assessment: file of the assessment of the map, or None.
     """
 
     classes: Path
@@ -59,11 +63,12 @@ class AreaRow:
     """A class of the map, or all of them, in the table of areas.
 
     Attributes:
-        name: of the class.
-        colour: None in the row of all.
-        pixels: in the map.
-        share: of the map's area.
-        mapped, area: what the map gives to it, and what the reference tells of it.
+        name: name of the class.
+        colour: colour of the class; None in the row of all classes.
+        pixels: number of pixels in the map.
+        share: share of the map's area, 0 to 1.
+        mapped: area in the map.
+        area: area estimated from the reference.
         users, producers: accuracies in per cent.
     """
 
@@ -79,17 +84,17 @@ class AreaRow:
 
 @dataclass(frozen=True)
 class MapPart:
-    """A map of the map section.
+    """A map in the map section.
 
     Attributes:
-        name: of the file.
-        classes: names and colours; those of the map, then those of its reference alone.
-        panels: of one ground; the first is what the others are laid over.
+        name: name of the file.
+        classes: names and colours; those of the map, then those that only the reference has.
+        panels: pictures of the same area; the others are laid over the first.
         counts: pixels of each class in the map: int64, `K`.
-        hectares: true area of each class in the map: float64, `K`; NaN where it is unknown.
-        outside: share of the map outside the area of applicability; NaN where that is not known.
-        assessment: how good the map is, where that is known.
-        refused: what could not be shown, and why.
+        hectares: true area of each class in the map: float64, `K`; NaN if it is unknown.
+        outside: share of the map outside the area of applicability; NaN if it is unknown.
+        assessment: accuracy of the map, or None.
+        refused: errors of files that cannot be shown.
     """
 
     name: str
@@ -103,12 +108,12 @@ class MapPart:
 
     @property
     def unit(self) -> str:
-        """What areas are counted in."""
+        """Unit of the areas."""
         return "ha" if np.isfinite(self.hectares).all() else "pixels"
 
     @property
     def rows(self) -> list[AreaRow]:
-        """The table of areas: a row for each class, and one for all."""
+        """The table of areas: one row per class, and one for all."""
         whole, pixels = int(self.counts.sum()), np.zeros(len(self.classes), np.int64)
         pixels[: len(self.counts)] = self.counts
         area = np.zeros(len(self.classes))
@@ -136,7 +141,7 @@ def files_beside(
     truth: str | Path | None = None,
     truth_classes: Sequence[str] | None = None,
 ) -> MapFiles:
-    """What lies beside `NAME-classes.tif`: `NAME-confidence.tif`, `NAME-assessment.json`, ..."""
+    """The files beside `NAME-classes.tif`: `NAME-confidence.tif`, `NAME-assessment.json`, ..."""
     layers = {name: beside(classes, f"{name}.tif") for name in SHOWN}
     assessment = beside(classes, "assessment.json")
     return MapFiles(
@@ -149,44 +154,44 @@ def files_beside(
 
 
 def beside(classes: Path, end: str) -> Path:
-    """The file called `NAME-end` beside `NAME-classes.tif`."""
+    """The path `NAME-end` beside `NAME-classes.tif`."""
     return classes.with_name(f"{classes.name.removesuffix(_END)}-{end}")
 
 
 def map_part(
     files: MapFiles, scene: Scene | None, longest: int = LONGEST, block: float | None = None
 ) -> MapPart:
-    """What the page shows of a class map.
+    """Prepare the pictures and tables of a class map.
 
-    The map, and rasters beside it, are read in windows, and pictures small, so that memory does
-    not grow with them.
+    The map and the rasters beside it are read in windows, and pictures at their own size, so memory
+    does not grow with them.
 
     Args:
-        scene: what was mapped, if it is there.
+        scene: the mapped scene, or None.
         longest: the longer side of the pictures in pixels.
-        block: side in metres of the blocks of ground that are resampled, if there is a truth and no
+        block: side in metres of the spatial blocks of the bootstrap, if there is a truth and no
             assessment; see `outcrop.accuracy.assess.assess`.
 
     Raises:
-        OutcropError: there is no class map. What does not fit it is left out, and told.
+        OutcropError: there is no class map. Files that do not fit it are collected in `refused`.
     """
     opened = open_map(files.classes)
     counts = count_classes(opened.path)
     refused: list[OutcropError] = []
     panels: list[Panel] = []
     if scene is not None:
-        with _told(refused):
+        with _collecting(refused):
             check_grid(scene, opened.scene)
             panels.append(scene_panel(scene, longest))
-    said = class_panel(opened.path, opened.classes, longest)
-    layers, outside = _layers(files, opened, said, longest, refused)
-    panels += [said, *layers]
+    classes_panel = class_panel(opened.path, opened.classes, longest)
+    layers, outside = _layers(files, opened, classes_panel, longest, refused)
+    panels += [classes_panel, *layers]
     assessment = None
     if files.assessment is not None:
-        with _told(refused):
+        with _collecting(refused):
             assessment = _read(files.assessment, opened, counts)
     if files.truth is not None:
-        with _told(refused):
+        with _collecting(refused):
             crs, names = opened.scene.crs, files.truth_classes
             if assessment is None:
                 assessment = assess(
@@ -208,7 +213,11 @@ def map_part(
 
 
 def _layers(
-    files: MapFiles, opened: OpenMap, said: Panel, longest: int, refused: list[OutcropError]
+    files: MapFiles,
+    opened: OpenMap,
+    class_map: Panel,
+    longest: int,
+    refused: list[OutcropError],
 ) -> tuple[list[Panel], float]:
     """A panel for each layer, and the share of the map outside the area of applicability."""
     panels, outside = [], np.nan
@@ -216,10 +225,10 @@ def _layers(
         if name not in files.layers:
             continue
         path = files.layers[name]
-        with _told(refused):
+        with _collecting(refused):
             check_layer(path, name, opened.scene)
             if name == "dissimilarity":
-                panel, outside = applicability_panel(path, said)
+                panel, outside = applicability_panel(path, class_map)
             else:
                 panel = percent_panel(path, name, longest)
             panels.append(panel)
@@ -231,13 +240,13 @@ def _read(path: Path, opened: OpenMap, counts: np.ndarray) -> Assessment:
     same = found.classes[:number] == opened.classes
     if not same or found.pixels[:number].tolist() != counts.tolist():
         raise OutcropError(
-            path, f"is of another map than {opened.path}; make one with `outcrop assess`"
+            path, f"assesses another map than {opened.path}; make one with `outcrop assess`"
         )
     return found
 
 
 def _digits(area: float) -> int:
-    """Decimals of areas, so that four figures of the whole are seen.
+    """Number of decimals with which the total area has four significant digits.
 
     >>> _digits(1483.2), _digits(61.44), _digits(0)
     (0, 2, 0)
@@ -246,9 +255,85 @@ def _digits(area: float) -> int:
 
 
 @contextmanager
-def _told(refused: list[OutcropError]) -> Iterator[None]:
-    """Leave out what cannot be shown, and keep the reason."""
+def _collecting(refused: list[OutcropError]) -> Iterator[None]:
+    """Collect the error of a part that cannot be shown."""
     try:
         yield
     except OutcropError as error:
         refused.append(error)
+
+
+MEANINGS = {
+    "Area of applicability": "Pixels that are at most as dissimilar to the training patches as "
+    "nearly all held-out patches. Outside, neither the score nor the confidence is reliable.",
+    "Confidence": "The probability of the class in the map.",
+    "Entropy": "How evenly the probabilities are distributed over the classes: 0 % if one class "
+    "has probability 1, 100 % if all classes are equally likely.",
+    "Errors": "Share of the map's pixels under each point of the picture whose class differs from "
+    "the truth.",
+}
+
+
+def write_map_page(
+    files: MapFiles,
+    scene: Sequence[str | Path] | None = None,
+    output: Path | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write one HTML page about a class map.
+
+    Args:
+        files: the map and the files that belong to it.
+        scene: files of the mapped scene.
+        output: the page; `MAP.html` beside the map if not given.
+        overwrite: whether the page may exist.
+
+    Returns:
+        The page.
+
+    Raises:
+        OutcropError: there is no class map; a file does not fit it; the page exists; the disk is
+            full.
+    """
+    if is_cube(files.classes):
+        raise OutcropError(
+            files.classes, "is a class cube, which cannot be shown; pass a class map of a scene"
+        )
+    output = files.classes.with_suffix(".html") if output is None else output
+    check_new(output, overwrite)
+    part = map_part(files, None if scene is None else open_scene(scene))
+    if part.refused:
+        raise part.refused[0]
+    page = render_page(
+        "map_page.html.j2",
+        map=part,
+        words=size_words(open_grid(files.classes)),
+        tiles=_tiles(part),
+        meanings=MEANINGS,
+        sources=[Path(path).name for path in (files.truth, files.assessment) if path is not None],
+        script=asset("wipe.js"),
+        version=__version__,
+    )
+    with new_file(output) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return output
+
+
+def _tiles(part: MapPart) -> list[Tile]:
+    all_of_it = part.rows[-1]
+    mapped = "" if part.unit == "pixels" else f" {part.unit}"
+    tiles = [Tile("Mapped", f"{all_of_it.mapped}{mapped}", f"{all_of_it.pixels:,} pixels")]
+    if part.assessment is not None:
+        overall, found = part.assessment.accuracy.overall, part.assessment
+        spread = str(overall).partition(" ")[2]
+        tiles.append(
+            Tile(
+                "Overall accuracy",
+                percent(overall.value),
+                f"{spread} (95 % interval); {found.counts.sum():,} {found.units} of "
+                f"{Path(found.reference).name}",
+            )
+        )
+    if not np.isnan(part.outside):
+        tiles.append(Tile("Outside the area of applicability", percent(part.outside), "of the map"))
+    return tiles

@@ -1,10 +1,11 @@
-"""What lies in the folder that a report is made of."""
+"""Contents of the folder that a report is made from."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,36 +15,143 @@ from outcrop.auditing.audit import Audit
 from outcrop.auditing.folder import Evidence, check_same_set, read_audit
 from outcrop.errors import OutcropError
 from outcrop.files import decoding, read_json
-from outcrop.metrics.scores import Scores
+from outcrop.metrics.applicability import Applicability, judge_applicability
+from outcrop.metrics.calibration import Calibration, calibrate
+from outcrop.metrics.scores import Scores, score
 from outcrop.patches.patchset import PatchSet, read_patches
-from outcrop.reporting.held_out import HeldOut
 from outcrop.reporting.maps import MapFiles, files_beside
 from outcrop.splits import Folds, Split, read_split
+from outcrop.training.applicability import has_applicability
 from outcrop.training.classifier import Classifier
-from outcrop.training.run import Run, read_run
+from outcrop.training.run import Predictions, Run, read_run
 from outcrop.workflow.compare import compared_folds
 from outcrop.workflow.comparison import Comparison, Row, read_comparison
 from outcrop.workflow.plan import Experiment
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
-    """What a report is made of; what the folder does not hold is None or empty.
+class HeldOut:
+    """Predictions of one model for patches that it was not fitted to.
+
+    They are the validation patches of its runs, one run per fold. For a run that was fitted to all
+    patches they are the patches that cross-validation held out.
 
     Attributes:
-        folder: where it lies.
-        kind: which command made it.
-        config: of the network's run: network, recipe, patches, split, versions.
-        held: the model that is looked at closely, on what is held out, with the first seed: the one
-            that made the maps of an experiment, the network of a comparison, that of a run.
-        folds: which patch stands on which side.
-        learning: the network's run, of several folds the first; None for a classical model's run.
-        random: the network on what is held out at random, if that is what is looked at closely.
-        comparison: all models.
+        runs: one for each fold.
+        judged: ascending indices of the patches that are scored; None for all.
+    """
+
+    runs: tuple[Run, ...]
+    judged: np.ndarray | None = None
+
+    @cached_property
+    def predictions(self) -> Predictions:
+        """Predictions by ascending index, not calibrated."""
+        return self._pooled([run.predictions for run in self.runs])
+
+    @cached_property
+    def calibrated(self) -> Predictions:
+        """Predictions by ascending index, each at the temperature of its run."""
+        return self._pooled([run.calibrated for run in self.runs])
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """The spatial group of each patch of `predictions`."""
+        return self._picked(np.concatenate([run.groups for run in self.runs]))
+
+    @cached_property
+    def scores(self) -> Scores:
+        """Scores with intervals from all spatial groups.
+
+        Raises:
+            OutcropError: no patch is held out.
+        """
+        if len(self.runs) == 1 and self.judged is None:
+            return self.runs[0].scores
+        classes = self.runs[0].model.classes
+        predicted = self.predictions.probabilities.argmax(axis=1)
+        return score(self.predictions.truth, predicted, classes, self.groups)
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """Confidence and accuracy on the held-out patches."""
+        return calibrate(self.predictions.truth, self.predictions.probabilities, self.groups)
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether maps are calibrated; runs of old versions, without a temperature, are not."""
+        run = self.runs[0]
+        if len(self.runs) > 1 or run.predictions.cross_validated:
+            return True
+        return bool(np.isclose(run.model.temperature, self.calibration.temperature))
+
+    @property
+    def threshold(self) -> float:
+        """Largest dissimilarity in the area of applicability; NaN if each fold has its own."""
+        alone = len(self.runs) == 1 and has_applicability(self.runs[0].folder)
+        return self.runs[0].applicability.threshold if alone else np.nan
+
+    @cached_property
+    def applicability(self) -> Applicability | None:
+        """Accuracy inside and outside of the area of applicability.
+
+        None if a run has no such area, and for a model fitted to all patches.
+
+        Raises:
+            OutcropError: an area of applicability is damaged.
+        """
+        if not all(has_applicability(run.folder) for run in self.runs):
+            return None
+        if any(run.predictions.cross_validated for run in self.runs):
+            return None  # Its area is that of all patches.
+        outside = self._picked(
+            np.concatenate(
+                [
+                    run.applicability.held_out.numpy() > run.applicability.threshold
+                    for run in self.runs
+                ]
+            )
+        )
+        right = self.predictions.probabilities.argmax(axis=1) == self.predictions.truth
+        return judge_applicability(outside, right, self.groups)
+
+    def _pooled(self, parts: list[Predictions]) -> Predictions:
+        index, truth, probabilities = (
+            self._picked(np.concatenate([getattr(one, name) for one in parts]))
+            for name in ("index", "truth", "probabilities")
+        )
+        return Predictions(index, truth, probabilities)
+
+    def _picked(self, values: np.ndarray) -> np.ndarray:
+        """The values of the scored patches by ascending index, from values run by run."""
+        return values[self._order]
+
+    @cached_property
+    def _order(self) -> np.ndarray:
+        index = np.concatenate([run.predictions.index for run in self.runs])
+        order = np.argsort(index, kind="stable")
+        return order if self.judged is None else order[np.isin(index[order], self.judged)]
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """Contents of a report; parts that the folder does not hold are None or empty.
+
+    Attributes:
+        folder: the folder.
+        kind: the command that made it.
+        config: configuration of the network's run: network, recipe, patches, split, versions.
+        held: held-out predictions, with the first seed, of the model that the report describes in
+            detail: the one that made the maps of an experiment, the network of a comparison, or the
+            model of a run.
+        folds: side of each patch in each fold.
+        learning: run of the network, of the first fold; None for a classical model.
+        random: held-out predictions under the random split, if the described model is the network.
+        comparison: the comparison of all models.
         patches: the patch set.
-        experiment: the plan.
-        maps: the class maps by index of their scene in the patch set's sources.
-        audit: what it found, and pictures of its evidence.
+        experiment: the plan of the experiment.
+        maps: class maps by index of their scene in the sources of the patch set.
+        audit: findings of the audit, and the images of its evidence.
     """
 
     folder: Path
@@ -61,17 +169,17 @@ class Material:
 
     @property
     def split(self) -> Split:
-        """The split; of several folds the first."""
+        """The split; the first one if there are several folds."""
         return self.folds.splits[0]
 
     @property
     def scores(self) -> Scores:
-        """On what is held out, with the first seed."""
+        """Scores on the held-out patches, with the first seed."""
         return self.held.scores
 
     @property
     def score_kind(self) -> str:
-        """What kind of score the numbers are, in words."""
+        """Kind of the scores, such as "cross-validated (5 folds)"."""
         return self.folds.kind
 
     @property
@@ -81,18 +189,18 @@ class Material:
 
     @property
     def title(self) -> str:
-        """The name of the model that is looked at closely."""
+        """Name of the model that the report describes in detail."""
         return self.held.runs[0].model.title
 
     @property
     def why_this(self) -> str:
-        """Why the maps are made by this model, in words."""
+        """Why this model made the maps, in words."""
         named = self.experiment is not None and self.experiment.map_with is not None
-        return "which --map-with names" if named else "which cross-validation recommends"
+        return "selected with --map-with" if named else "recommended by cross-validation"
 
     @property
     def network_words(self) -> str:
-        """What the model is, in words."""
+        """Description of the model."""
         network, run = self.config.get("network", {}), self.held.runs[0]
         words = [run.model.title]
         if isinstance(run.model, Classifier) and "width" in network:
@@ -108,54 +216,54 @@ class Material:
 
     @property
     def network_row(self) -> Row | None:
-        """The network's row in the comparison; of several networks the best."""
+        """Row of the network in the comparison; of the best one if there are several."""
         rows = self.comparison.rows if self.comparison else ()
         return next((row for row in rows if row.features == "patch"), None)
 
     @property
     def held_out(self) -> str:
-        """What the validation side is, in words."""
+        """Name of the held-out patches in a sentence."""
         if not self.split.by_ground:
-            return "validation patches drawn at random"
-        return "held-out ground" if self.from_ground else "validation images"
+            return "randomly selected validation patches"
+        return "held-out areas" if self.has_positions else "validation images"
 
     @property
     def split_words(self) -> str:
-        """What the split is, in words."""
+        """Name of the split in a sentence."""
         several = len(self.folds) > 1
         if not self.split.by_ground:
-            return "folds at random" if several else "split at random"
+            return "random folds" if several else "random split"
         if several:
             return "spatial folds"
-        return "split by ground" if self.from_ground else "split as delivered"
+        return "spatial split" if self.has_positions else "delivered split"
 
     @property
     def fitted_anew(self) -> bool:
-        """Whether the maps are made by a model that was fitted to all labelled patches."""
+        """Whether a model that was fitted to all labelled patches made the maps."""
         return self.held.runs[0].predictions.cross_validated
 
     @property
-    def without_ground(self) -> bool:
-        """Whether the patches are known to have no places."""
+    def without_positions(self) -> bool:
+        """Whether the patches are known to have no positions."""
         return self.patches is not None and self.patches.positions is None
 
     @property
-    def from_ground(self) -> bool:
-        """Whether the patches have places, as far as can be told."""
+    def has_positions(self) -> bool:
+        """Whether the patches have positions, or probably have them if the set is not there."""
         if self.patches is not None:
             return self.patches.positions is not None
         return self.split.how.get("splitter") not in ("ColumnSplit", "RandomSplit")
 
 
 def read_material(folder: Path) -> Material:
-    """Read what `outcrop experiment`, `outcrop compare` or `outcrop train` left.
+    """Read a folder made by `outcrop experiment`, `outcrop compare` or `outcrop train`.
 
     Raises:
-        OutcropError: the folder is missing, foreign, damaged, or its making was interrupted.
+        OutcropError: the folder is missing, foreign, damaged or unfinished.
     """
     if not folder.is_dir():
         raise OutcropError(
-            folder, "no such folder, and no map; name one that `outcrop experiment` made"
+            folder, "no such folder or map; name a folder that `outcrop experiment` made"
         )
     if (folder / "experiment.yaml").exists():
         return _experiment(folder)
@@ -181,8 +289,8 @@ def _experiment(folder: Path) -> Material:
     if compared.config["patches"]["fingerprint"] != patches.fingerprint:
         raise OutcropError(
             folder / "patches.zarr",
-            "is another patch set than the models were trained on; "
-            "put the old one back, or run the experiment in a new folder",
+            "is not the patch set that the models were trained on; "
+            "restore it, or run the experiment in a new folder",
         )
     held, random = compared.held, compared.random
     if (folder / "final").exists():
@@ -239,7 +347,7 @@ def _comparison(folder: Path) -> Material:
 
 def _train(folder: Path) -> Material:
     held = HeldOut((read_run(folder, "cpu"),))
-    _ = held.scores  # a run that holds nothing out has none, and no page
+    _ = held.scores  # Raises an error for a run without held-out patches.
     return Material(
         folder=folder,
         kind="train",
@@ -253,7 +361,7 @@ def _train(folder: Path) -> Material:
 def _maps(folder: Path, plan: Experiment) -> dict[int, MapFiles]:
     found = {}
     names: dict[int, list[str] | None] = {}
-    # A truth that is no longer where it was is left out later, and that is said.
+    # A truth that cannot be opened is left out later, with a note on the page.
     with suppress(OutcropError):
         names = dict(enumerate(plan.truth_classes()))
     for path in folder.glob("*-classes.tif"):

@@ -1,4 +1,4 @@
-"""The page: every section's content, put into the template."""
+"""The report: contents of every section, and the page made from them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from markupsafe import Markup
 
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_file
-from outcrop.mapping.classcube import is_cube
+from outcrop.mapping.volume import is_cube
+from outcrop.metrics.applicability import Applicability
+from outcrop.metrics.calibration import Calibration
 from outcrop.metrics.scores import PrecisionRecall, precision_recall
 from outcrop.patches.palette import colours
 from outcrop.patches.reopen import open_again
 from outcrop.progress import track
 from outcrop.reporting import charts, findings
 from outcrop.reporting.audit import audit_part, write_audit_page
-from outcrop.reporting.confidence import confidence_part
-from outcrop.reporting.held_out import HeldOut
 from outcrop.reporting.html import asset, render_page
-from outcrop.reporting.map_page import write_map_page
-from outcrop.reporting.maps import LONGEST, MapFiles, MapPart, map_part
-from outcrop.reporting.material import Material, read_material
+from outcrop.reporting.maps import LONGEST, MapFiles, MapPart, map_part, write_map_page
+from outcrop.reporting.material import HeldOut, Material, read_material
 from outcrop.reporting.panels import (
     SIDE_COLOURS,
     Mistake,
@@ -48,16 +47,36 @@ _LONGEST_SCENE = 800
 
 @dataclass(frozen=True)
 class ScenePart:
-    """A scene of the data section."""
+    """A scene in the data section."""
 
     name: str
     words: str
     panels: tuple[Panel, ...]
 
 
+@dataclass(frozen=True)
+class ConfidencePart:
+    """Contents of the section on calibration and the area of applicability.
+
+    Attributes:
+        calibration: calibration on the held-out patches.
+        charts: reliability before and, if it is known, after calibration.
+        applied: whether the run's probabilities are calibrated.
+        threshold: dissimilarity above which a patch is outside the area of applicability; NaN if
+            each fold has its own.
+        applicability: accuracy of held-out patches inside and outside; None for an old run.
+    """
+
+    calibration: Calibration
+    charts: tuple[Markup, ...]
+    applied: bool
+    threshold: float
+    applicability: Applicability | None
+
+
 @dataclass
 class _Scenes:
-    """The pictures of the scenes that are still there, and why the others are not."""
+    """The pictures of the scenes that can be opened, and the reasons why others cannot."""
 
     pictures: dict[int, ScenePictures] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -77,34 +96,33 @@ def write_report(
     assessment: str | Path | None = None,
     patches: str | Path | None = None,
 ) -> Path:
-    """Write one HTML page about a finished experiment, comparison, training or audit, or a map.
+    """Write one HTML page about a finished experiment, comparison, training, audit or map.
 
-    The page holds its pictures and needs no network and no other file; without scripts, what can
-    be wiped stands side by side. Scenes and maps are read small, so that memory does not grow with
-    them. What a folder does not hold, or what is no longer where it was (scenes, truth), is left
-    out.
+    The page contains its pictures and needs neither a network nor other files. Without JavaScript,
+    pictures that otherwise lie over each other stand side by side. Scenes and maps are read at the
+    size of the pictures, so memory does not grow with them. Parts without data, such as scenes or
+    truth that were moved, are left out with a note.
 
     Args:
-        folder_or_map: made by `outcrop experiment`, `compare`, `train` or `audit`; or a class map
-            of a scene.
+        folder_or_map: folder made by `outcrop experiment`, `compare`, `train` or `audit`; or a
+            class map of a scene.
         output: the page; `report.html` in the folder, or `MAP.html` beside the map, if not given.
         overwrite: whether the page may exist.
-        scene: of a map, the files of what was mapped.
+        scene: for a map, the files of the mapped scene.
         confidence, entropy, dissimilarity: layers that were written with the map.
-        truth: a raster of true classes, on any grid; without an assessment the map is held against
-            it. One that carries no CRS is in the map's.
-        classes: names for the values of `truth`, as `outcrop.sources.labels.open_labels` takes
-            them.
-        assessment: made by `outcrop assess`.
-        patches: of a run that learnt pictures, what it was trained on: held-out pictures and their
-            reconstructions are drawn.
+        truth: raster of true classes on any grid. Without an assessment, the map is assessed with
+            it. Without a coordinate reference system, that of the map is assumed.
+        classes: names for the values of `truth`, as for `outcrop.sources.labels.open_labels`.
+        assessment: file made by `outcrop assess`.
+        patches: for a run of `outcrop generative train`, its training patches: held-out images and
+            their reconstructions are drawn.
 
     Returns:
         The page.
 
     Raises:
         OutcropError: the folder is foreign or unfinished; there is no class map, or a file does not
-            fit it; an argument has no meaning; the page exists; the disk is full.
+            fit it; an argument has no effect; the page exists; the disk is full.
     """
     path, output = Path(folder_or_map), None if output is None else Path(output)
     layers = {"confidence": confidence, "entropy": entropy, "dissimilarity": dissimilarity}
@@ -113,7 +131,7 @@ def write_report(
     if path.is_file() or is_cube(path):
         _refuse(f"{path} is a map", patches=patches)
         if truth is None:
-            _refuse("no --truth is given", classes=classes)
+            _refuse("no --truth was given", classes=classes)
         files = MapFiles(
             path,
             {name: Path(layer) for name, layer in layers.items() if layer is not None},
@@ -122,19 +140,19 @@ def write_report(
             None if assessment is None else Path(assessment),
         )
         return write_map_page(files, scene, output, overwrite)
-    _refuse(f"{path} is no map", **of_map)
+    _refuse(f"{path} is not a map", **of_map)
     kind = kind_of(path)
     for wing in offering("report"):
         if kind == wing.KIND:
             return wing.write_page(path, patches, output, overwrite)
-    _refuse(f"{path} is no run of `outcrop generative train`", patches=patches)
+    _refuse(f"{path} is not a run of `outcrop generative train`", patches=patches)
     return _write_folder_page(path, output, overwrite)
 
 
 def _refuse(why: str, **options: Any) -> None:
     for name, value in options.items():
         if value is not None:
-            raise OutcropError(f"--{name}", f"has no meaning, for {why}; leave it out")
+            raise OutcropError(f"--{name}", f"has no effect, because {why}; leave it out")
 
 
 def _write_folder_page(folder: Path, output: Path | None, overwrite: bool) -> Path:
@@ -197,12 +215,12 @@ def _content(material: Material) -> dict[str, Any]:
 
 
 def _side_words(material: Material) -> tuple[str, ...]:
-    """What the rows of `Comparison.counts` are called."""
-    return SIDES if len(material.folds) == 1 else ("", "held out and judged", "", "not judged")
+    """Names of the rows of `Comparison.counts`."""
+    return SIDES if len(material.folds) == 1 else ("", "held out and scored", "", "not scored")
 
 
 def _counts(material: Material) -> np.ndarray | None:
-    """Patches by side and class, where they are known."""
+    """Number of patches by side and class; None if it is unknown."""
     return None if material.comparison is None else material.comparison.counts
 
 
@@ -218,11 +236,11 @@ def _open_scenes(material: Material) -> _Scenes:
             assert isinstance(opened, Scene)
             scene = ScenePictures(opened, longest)
             if (scene.scene.height, scene.scene.width) != (source.height, source.width):
-                raise OutcropError(source.name, "is another raster than when patches were cut")
-            scene.ways  # noqa: B018  read now, so that a damaged file is told once
+                raise OutcropError(source.name, "has another size than when patches were cut")
+            scene.ways  # noqa: B018  read now, so that a damaged file gives one note only
             found.pictures[number] = scene
         except OutcropError as error:
-            found.notes.append(f"{error}; its pictures are left out")
+            found.notes.append(f"{error}; its pictures are not shown")
     return found
 
 
@@ -249,12 +267,12 @@ def _scene_parts(material: Material, scenes: _Scenes) -> list[ScenePart]:
 
 
 def _curves(material: Material) -> list[Markup]:
-    """Loss, then accuracy of the network under each split."""
+    """Loss curves, then accuracy curves, of the network under each split."""
     if material.learning is None:
         return []
     runs = {material.split_words: material.learning}
     if material.random is not None:
-        runs["split at random"] = material.random.runs[0]
+        runs["random split"] = material.random.runs[0]
     losses = [
         side.loss
         for run in runs.values()
@@ -262,21 +280,41 @@ def _curves(material: Material) -> list[Markup]:
         for side in (epoch.train, epoch.validation)
         if side is not None and np.isfinite(side.loss)
     ]
-    # A few wild first epochs must not press the curves flat.
+    # Large losses of a few first epochs must not flatten the curves.
     top = 1.05 * min(max(losses), 2 * np.percentile(losses, 95)) if losses else 1.0
     return [charts.loss_curves(run.metrics, f"loss, {name}", top) for name, run in runs.items()] + [
         charts.accuracy_curves(run.metrics, f"accuracy, {name}") for name, run in runs.items()
     ]
 
 
+def confidence_part(held_out: HeldOut) -> ConfidencePart:
+    """Prepare the section from the held-out patches of a model.
+
+    Raises:
+        OutcropError: no patch is held out; an area of applicability is damaged.
+    """
+    found = held_out.calibration
+    drawn = [charts.reliability_chart("not calibrated", found.before, charts.RANDOM)]
+    if found.after is not None:
+        title = "calibrated" if found.temperature != 1 else "temperature of other groups"
+        drawn.append(charts.reliability_chart(title, found.after, charts.SPATIAL))
+    return ConfidencePart(
+        calibration=found,
+        charts=tuple(drawn),
+        applied=held_out.is_calibrated,
+        threshold=held_out.threshold,
+        applicability=held_out.applicability,
+    )
+
+
 def _precision_recall(material: Material) -> list[Markup]:
     def curves(held: HeldOut) -> tuple[PrecisionRecall, ...]:
-        return precision_recall(held.said.truth, held.said.probabilities)
+        return precision_recall(held.predictions.truth, held.predictions.probabilities)
 
-    ground = curves(material.held)
+    spatial = curves(material.held)
     random = None if material.random is None else curves(material.random)
     return [
-        charts.precision_recall_chart(name, ground[k], None if random is None else random[k])
+        charts.precision_recall_chart(name, spatial[k], None if random is None else random[k])
         for k, name in enumerate(material.classes)
     ]
 

@@ -1,4 +1,4 @@
-"""Panels of the page: scenes with what is drawn on them, and the worst mistakes."""
+"""Pictures of scenes with labels, split and blocks; and the worst mistakes."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from functools import cached_property
 
 import numpy as np
 
+from outcrop.frames import indexed_png
 from outcrop.metrics.scores import worst_mistakes
 from outcrop.patches.palette import Colour, colours
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import upper_left
 from outcrop.reporting.rasters import (
     Stretch,
-    indexed_png,
     jpeg,
     png,
     read_scene,
     stretches,
 )
-from outcrop.sources.metric import pixel_areas
+from outcrop.sources.geodesy import pixel_areas
 from outcrop.sources.names import file_name
 from outcrop.sources.scene import Scene
 from outcrop.splits import BUFFER, TEST, TRAIN, VALIDATION, Folds
@@ -38,11 +38,11 @@ _LINE_POINTS = 9
 
 @dataclass(frozen=True)
 class Key:
-    """What the colours of a panel mean.
+    """Explanation of the colours of a panel.
 
     Attributes:
-        scale: colours from one end to the other; empty if there is no scale.
-        low, high: what the ends of the scale are.
+        scale: colours of a colour bar from left to right; empty if there is none.
+        low, high: labels of its ends.
         words: further explanation.
     """
 
@@ -54,14 +54,14 @@ class Key:
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture: layers of one size upon each other, and lines over them.
+    """One picture: layers of one size over each other, with lines on top.
 
     Attributes:
-        title: its caption.
-        height, width: of the layers, in pixels.
-        layers: data URIs, the lowest first.
-        lines: an SVG path in pixels of the layers.
-        key: explains its colours, where a legend of classes does not.
+        title: caption.
+        height, width: size of the layers in pixels.
+        layers: data URIs, the lowest layer first.
+        lines: SVG path in pixels of the layers.
+        key: explanation of the colours that are not in the legend of classes.
     """
 
     title: str
@@ -74,16 +74,16 @@ class Panel:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A patch that the network was sure of and had wrong.
+    """A wrong patch with a high confidence.
 
     Attributes:
-        pictures: data URIs, one for each way to show the bands.
-        height, width: of the patch, in pixels.
-        row, column: of the centre pixel in the patch.
-        truth, said: class names.
-        confidence: probability of the class that was said.
-        where: position in words; empty where the patch has none.
-        alike: wrong patches of the same labelled polygon, itself included.
+        pictures: data URIs, one for each combination of bands.
+        height, width: size of the patch in pixels.
+        row, column: position of the labelled pixel in the patch.
+        truth, predicted: class names.
+        confidence: probability of the predicted class, 0 to 1.
+        where: position in words; empty if the patch has none.
+        alike: number of wrong patches in the same labelled polygon, this one included.
     """
 
     pictures: tuple[str, ...]
@@ -92,7 +92,7 @@ class Mistake:
     row: int
     column: int
     truth: str
-    said: str
+    predicted: str
     confidence: float
     where: str
     alike: int
@@ -100,11 +100,11 @@ class Mistake:
 
 @dataclass(frozen=True)
 class ScenePictures:
-    """A scene read once, small, and the panels made of it.
+    """A scene that is read once at reduced size, and the panels made from it.
 
     Attributes:
         scene: the scene.
-        longest: the longer side of the pictures in pixels.
+        longest: longer side of the pictures in pixels.
     """
 
     scene: Scene
@@ -117,7 +117,7 @@ class ScenePictures:
 
     @cached_property
     def ways(self) -> tuple[Stretch, ...]:
-        """The ways to show this scene."""
+        """Combinations of bands that show this scene."""
         return stretches(self.pixels, [band.name for band in self.scene.bands])
 
     @property
@@ -132,7 +132,7 @@ class ScenePictures:
 
     @cached_property
     def paper(self) -> str:
-        """The scene in light grey, to draw on."""
+        """The scene in light grey, as a background."""
         grey = self.ways[0](self.pixels).astype(np.float32).mean(axis=2)
         return jpeg(np.rint(135 + 120 / 255 * grey).astype(np.uint8))
 
@@ -145,12 +145,12 @@ class ScenePictures:
         palette: Sequence[Colour],
         stride: int,
     ) -> Panel:
-        """The centre pixels of some patches of this scene, in the colour of their code.
+        """The labelled pixels of some patches of this scene, in the colours of their codes.
 
         Args:
-            index: which patches.
-            codes: int, from 0, into `palette`, one for each patch of `index`.
-            stride: each stands for a cell of `stride × stride` pixels.
+            index: indices of the patches.
+            codes: int, index into `palette` for each of these patches.
+            stride: side in pixels of the square drawn for a patch.
         """
         assert patches.positions is not None
         height, width = self.size
@@ -185,7 +185,7 @@ def size_words(scene: Scene) -> str:
 
 
 def with_grid(panel: Panel, scene: Scene, crs: str, block: float) -> Panel:
-    """Draw the lines between blocks of `block` metres in `crs` on a panel of a scene."""
+    """Draw the borders of blocks of `block` metres in `crs` on a panel of a scene."""
     from pyproj import Transformer
 
     there = Transformer.from_crs(scene.crs, crs, always_xy=True)
@@ -211,13 +211,13 @@ def with_grid(panel: Panel, scene: Scene, crs: str, block: float) -> Panel:
 def split_panel(
     pictures: ScenePictures, patches: PatchSet, folds: Folds, source: int, stride: int
 ) -> Panel:
-    """Which side of the split the labelled ground of a scene stands on; which fold holds it out."""
+    """The labelled pixels of a scene by side of the split, or by the fold that holds them out."""
     assert patches.positions is not None
     index = np.flatnonzero(patches.positions.source == source)
     if len(folds) > 1:
-        title, palette, codes = "The folds", fold_colours(len(folds)), folds.held_out[index]
+        title, palette, codes = "Folds", fold_colours(len(folds)), folds.held_out[index]
     else:
-        title, palette = "The split", [SIDE_COLOURS[side] for side in sorted(SIDE_COLOURS)]
+        title, palette = "Split", [SIDE_COLOURS[side] for side in sorted(SIDE_COLOURS)]
         codes = folds.splits[0].sides[index].astype(np.int64)
     panel = pictures.drawn(title, patches, index, codes, palette, stride)
     crs = patches.crs_of(source)
@@ -232,7 +232,7 @@ def fold_colours(number: int) -> list[tuple[int, int, int]]:
 
 
 def labels_panel(pictures: ScenePictures, patches: PatchSet, source: int, stride: int) -> Panel:
-    """The labelled ground of a scene, in class colours."""
+    """The labelled pixels of a scene in the colours of their classes."""
     assert patches.positions is not None
     index = np.flatnonzero(patches.positions.source == source)
     codes = patches.labels[index]
@@ -242,22 +242,22 @@ def labels_panel(pictures: ScenePictures, patches: PatchSet, source: int, stride
 
 
 def mistakes(
-    patches: PatchSet, said: Predictions, scenes: dict[int, ScenePictures], count: int = 18
+    patches: PatchSet, found: Predictions, scenes: dict[int, ScenePictures], count: int = 18
 ) -> list[Mistake]:
-    """The wrong patches that the network was surest of, worst first.
+    """The wrong patches with the highest confidence, in descending order.
 
-    Of each labelled polygon only the worst, since its patches look alike.
+    Only the worst patch of each labelled polygon is returned, because its patches look alike.
     """
-    worst = worst_mistakes(said.truth, said.probabilities, len(said.truth))
-    polygon = worst if patches.positions is None else patches.positions.polygon[said.index[worst]]
+    worst = worst_mistakes(found.truth, found.probabilities, len(found.truth))
+    polygon = worst if patches.positions is None else patches.positions.polygon[found.index[worst]]
     _, first, alike = np.unique(polygon, return_index=True, return_counts=True)
     chosen = np.argsort(first)[:count]
     worst, alike = worst[first[chosen]], alike[chosen]
-    images = patches.take(said.index[worst])
+    images = patches.take(found.index[worst])
     height, width = patches.size
     made = []
     for image, which, number in zip(images, worst, alike, strict=True):
-        index = said.index[which]
+        index = found.index[which]
         source = -1 if patches.positions is None else int(patches.positions.source[index])
         ways = scenes[source].ways if source in scenes else stretches(image, patches.bands)
         made.append(
@@ -267,9 +267,9 @@ def mistakes(
                 width=width,
                 row=-upper_left(0, height),
                 column=-upper_left(0, width),
-                truth=patches.classes[said.truth[which]],
-                said=patches.classes[said.probabilities[which].argmax()],
-                confidence=float(said.probabilities[which].max()),
+                truth=patches.classes[found.truth[which]],
+                predicted=patches.classes[found.probabilities[which].argmax()],
+                confidence=float(found.probabilities[which].max()),
                 where=_where(patches, index),
                 alike=int(number),
             )

@@ -1,9 +1,7 @@
-"""Rasters as small pictures: read with decimation, stretched, and written into the page."""
+"""Rasters as small pictures: read at reduced size, stretched, and encoded as data URIs."""
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.patches.palette import Colour
+from outcrop.frames import data_uri, reduced_size
 from outcrop.sources.scene import CACHE_BYTES, Scene
 
 _WHITE = 255
@@ -21,12 +19,12 @@ _SHORTEST = 240
 
 @dataclass(frozen=True)
 class Stretch:
-    """Which bands are shown as red, green and blue, and from where to where each is spread.
+    """A linear contrast stretch of three bands that are shown as red, green and blue.
 
     Attributes:
-        bands: three indices.
-        low, high: float, 3, the 2nd and 98th percentile of each band.
-        words: what the picture is called.
+        bands: indices of the three bands.
+        low, high: float, `3`, values shown as 0 and 255: the 2nd and 98th percentile of the band.
+        words: title of the picture.
     """
 
     bands: tuple[int, int, int]
@@ -45,12 +43,17 @@ class Stretch:
 
 
 def stretches(pixels: np.ndarray, names: Sequence[str]) -> tuple[Stretch, ...]:
-    """The ways to show `bands × ...` pixels, whose bands are called `names`, the best first."""
+    """Stretches for the combinations of bands of `ways_to_show`.
+
+    Args:
+        pixels: `bands × ...`.
+        names: names of the bands.
+    """
     return tuple(_stretch(pixels, bands, words) for bands, words in ways_to_show(names))
 
 
 def ways_to_show(names: Sequence[str]) -> list[tuple[tuple[int, int, int], str]]:
-    """Which bands to show as red, green and blue, and what such a picture is called.
+    """Combinations of bands to show as red, green and blue, with titles, the best first.
 
     >>> ways_to_show(["blue", "green", "red", "near infrared"])
     [((2, 1, 0), 'true colour'), ((3, 2, 1), 'false colour: near infrared, red, green')]
@@ -89,10 +92,10 @@ def _stretch(pixels: np.ndarray, bands: tuple[int, int, int], words: str) -> Str
 
 
 def longest_of(pictures: int, most: int) -> int:
-    """The longer side of each of so many pictures, `most` for one.
+    """Longer side in pixels of each of several pictures; `most` for a single one.
 
-    Together they hold as many pixels as one, so that a page stays small enough to be sent by mail;
-    but they are not so small that nothing is seen.
+    Together they have as many pixels as a single one, so that the page stays small enough for
+    e-mail. A lower limit keeps them legible.
 
     >>> longest_of(1, 1200), longest_of(4, 1200), longest_of(1000, 1200)
     (1200, 600, 240)
@@ -100,31 +103,25 @@ def longest_of(pictures: int, most: int) -> int:
     return max(_SHORTEST, round(most / max(1, pictures) ** 0.5))
 
 
-def reduced_size(height: int, width: int, longest: int) -> tuple[int, int]:
-    """Height and width of a picture whose longer side is at most `longest` pixels.
-
-    >>> reduced_size(20_000, 10_000, 800), reduced_size(300, 200, 800)
-    ((800, 400), (300, 200))
-    """
-    factor = max(height, width, longest) / longest
-    return max(1, round(height / factor)), max(1, round(width / factor))
-
-
 def read_scene(scene: Scene, longest: int) -> np.ndarray:
-    """A scene at most `longest` pixels long: float32, `bands × h × w`, NaN where no data.
+    """A scene at reduced size: float32, `bands × h × w`, NaN without data.
+
+    Args:
+        longest: longer side in pixels at most.
 
     Raises:
         OutcropError: a file is missing or damaged.
     """
     with scene.reader() as reader:
-        return reader.reduced(*reduced_size(scene.height, scene.width, longest))
+        return reader.read_overview(*reduced_size(scene.height, scene.width, longest))
 
 
 def read_values(path: str | Path, longest: int, averages: bool = False) -> np.ndarray:
-    """The first band of a raster: float32, `h × w`, NaN where no data.
+    """The first band of a raster at reduced size: float32, `h × w`, NaN without data.
 
     Args:
-        averages: whether values are averaged; else the nearest pixels are taken.
+        longest: longer side in pixels at most.
+        averages: whether pixels are averaged; otherwise the nearest pixel is taken.
 
     Raises:
         OutcropError: the file is missing or damaged.
@@ -137,37 +134,17 @@ def read_values(path: str | Path, longest: int, averages: bool = False) -> np.nd
 
 
 def jpeg(picture: np.ndarray) -> str:
-    """Colours or greys, uint8 `h × w (× 3)`, as a data URI with a small loss."""
+    """Encode colours or greys, uint8 `h × w (× 3)`, as JPEG in a data URI."""
     from PIL import Image
 
-    return _uri(Image.fromarray(picture), "jpeg", quality=85, optimize=True)
+    return data_uri(Image.fromarray(picture), "jpeg", quality=85, optimize=True)
 
 
 def png(picture: np.ndarray) -> str:
-    """Colours or greys, uint8 `h × w (× 3)`, as a data URI without loss."""
+    """Encode colours or greys, uint8 `h × w (× 3)`, as PNG in a data URI."""
     from PIL import Image
 
-    return _uri(Image.fromarray(picture), "png", optimize=True)
-
-
-def indexed_png(codes: np.ndarray, colours: Sequence[Colour], opacity: float = 1) -> str:
-    """Codes, uint8 `h × w`, as a data URI: 0 is transparent, code k has colour `k - 1`.
-
-    Args:
-        opacity: of all colours, 0 to 1.
-    """
-    from PIL import Image
-
-    image = Image.fromarray(codes)
-    image.putpalette([0, 0, 0, *(channel for colour in colours for channel in colour)])
-    alpha = bytes([0, *[round(255 * opacity)] * len(colours)])
-    return _uri(image, "png", optimize=True, transparency=0 if opacity == 1 else alpha)
-
-
-def _uri(image: Any, form: str, **options: Any) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, form, **options)
-    return f"data:image/{form};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return data_uri(Image.fromarray(picture), "png", optimize=True)
 
 
 def _open(path: str | Path) -> Any:
@@ -177,7 +154,9 @@ def _open(path: str | Path) -> Any:
     try:
         return rasterio.open(path)
     except RasterioError:
-        raise OutcropError(path, "is no longer there, or not a raster that GDAL can read") from None
+        raise OutcropError(
+            path, "is missing, or is not a raster that GDAL can read; restore it"
+        ) from None
 
 
 def _read(path: str | Path, band: int, size: tuple[int, int], resampling: Any) -> np.ndarray:
@@ -188,5 +167,5 @@ def _read(path: str | Path, band: int, size: tuple[int, int], resampling: Any) -
         try:
             pixels = dataset.read(band, out_shape=size, resampling=resampling, masked=True)
         except RasterioError:
-            raise OutcropError(path, "cannot be read; the file is damaged") from None
+            raise OutcropError(path, "cannot be read; the file is damaged, restore it") from None
     return pixels.astype(np.float32).filled(np.nan)

@@ -1,4 +1,4 @@
-"""The command that does a finished piece of work again."""
+"""The command line that repeats finished work."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from outcrop.workflow.compare import FOLDS, SPLIT
 
 
 def command(material: Material) -> str:
-    """A line for the shell; PATCHES and NEW stand for what the folder does not tell."""
+    """A line for the shell; PATCHES and NEW stand for paths that the folder does not contain."""
     folder = shlex.quote(str(material.folder))
     if material.kind == "experiment":
         return f"outcrop experiment --config {folder}/experiment.yaml --output NEW"
@@ -39,7 +39,7 @@ def command(material: Material) -> str:
     if "classical" in config:
         options, remark = [_classical(config["classical"])], ""
         if "estimator" in config["classical"]:
-            remark = "  # but an estimator of yours is named in Python only"
+            remark = "  # your own estimator can be passed in Python only"
     else:
         made = _Made.of(config)
         options, remark = made.options, ""
@@ -63,16 +63,16 @@ def _from_here(run: Path) -> str:
 
 
 def _kept_split(folder: Path) -> str:
-    """Where the folds or the split of a comparison lie in its folder."""
+    """Name of the file in the folder of a comparison that holds its folds or its split."""
     names = (FOLDS, SPLIT)
     return next((name for name in names if (folder / name).exists()), f"network/{SPLIT}")
 
 
 def _of_features(material: Material, recipe: Recipe) -> tuple[list[str], str]:
-    """Options of the encoder whose features the baselines saw, and what no option can say."""
+    """Options of the encoder of the baselines, and a remark if options cannot describe it."""
     comparison = material.comparison
     assert comparison is not None
-    own = "  # but an encoder of yours is named in Python only"
+    own = "  # your own encoder can be passed in Python only"
     for row in comparison.rows:
         if row.features == "patch":
             continue
@@ -90,13 +90,13 @@ def _of_features(material: Material, recipe: Recipe) -> tuple[list[str], str]:
 
 @dataclass(frozen=True)
 class _Made:
-    """What a run was made with, as its user gave it.
+    """Network and recipe of a run, as the user gave them.
 
     Attributes:
-        network: None where tuning has chosen it.
-        recipe: how it was trained.
-        usual: the recipe that goes without saying.
-        start_from: what its first weights were taken from.
+        network: the network; None if tuning selected it.
+        recipe: the training recipe.
+        usual: the default recipe, which needs no options.
+        start_from: file or run that the initial weights were taken from.
     """
 
     network: Network | None
@@ -110,7 +110,7 @@ class _Made:
         tuned = config.get("tuning", {})
         given = tuned.get("given", config)
         trained, content = _network(config["network"]), given["network"]
-        # Where nothing was tuned the recipe is written out, with what suited the network.
+        # Without tuning, the stored recipe contains the defaults of the network.
         usual = suited(Recipe(), trained)
         return cls(
             network=None if content is None else _network(content),
@@ -121,7 +121,7 @@ class _Made:
 
     @property
     def options(self) -> list[str]:
-        """Options that make it so."""
+        """Options of the command line."""
         options = [*_of_network(self.network), *options_of(self.recipe, self.usual)]
         if self.start_from is not None:
             options.append(f"--start-from {shlex.quote(self.start_from)}")
@@ -129,7 +129,7 @@ class _Made:
 
 
 def _network(content: dict[str, Any]) -> Network:
-    """The network of a run; of a user's the name alone, for nothing of it is to be run."""
+    """The network of a run; a user's network by its name only, because its code is not run."""
     return UserNet(content["factory"]) if "factory" in content else network_of_json(content)
 
 
@@ -158,7 +158,7 @@ def _classical(made: dict[str, Any]) -> str:
 
 
 def options_of(settings: Any, usual: Any) -> Iterator[str]:
-    """What differs from the defaults, as options."""
+    """The settings that differ from the defaults, as options of the command line."""
     for field in fields(settings):
         value, default = getattr(settings, field.name), getattr(usual, field.name)
         name = field.name.replace("_", "-")

@@ -1,4 +1,5 @@
-// Pictures of one piece of ground: the first lies below, another above, and a handle wipes between.
+// Pictures of one area are laid over each other. A handle moves the border between the first picture
+// (left) and a selected one (right).
 for (const box of document.querySelectorAll(".wipe")) {
   const [below, ...others] = box.querySelectorAll("figure");
   if (!others.length) continue;
@@ -10,7 +11,7 @@ for (const box of document.querySelectorAll(".wipe")) {
   rail.innerHTML = '<span></span><span></span><input type="range" min="0" max="100">';
   const [left, right, handle] = rail.children;
   left.textContent = title(below);
-  handle.setAttribute("aria-label", `per cent of the width that show: ${title(below)}`);
+  handle.setAttribute("aria-label", `per cent of the width that shows: ${title(below)}`);
 
   const wipe = (at) => {
     const share = Math.min(100, Math.max(0, at));
@@ -50,7 +51,7 @@ for (const box of document.querySelectorAll(".wipe")) {
     const choice = document.createElement("div");
     choice.className = "choice";
     choice.setAttribute("role", "group");
-    choice.setAttribute("aria-label", "what lies above");
+    choice.setAttribute("aria-label", "picture on the right");
     choice.append(...buttons);
     box.parentElement.before(choice);
   }

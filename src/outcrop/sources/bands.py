@@ -1,4 +1,4 @@
-"""Names of bands: what of a name identifies the band, and how two lists of names are matched."""
+"""Band names: which part of a name identifies the band, and how lists of names are matched."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from outcrop.errors import OutcropError
 
 _CODE = re.compile(r"b(\d{1,2})([a-z]?)")
-_QUANTITIES = {"sr", "st", "toa", "boa"}  # what is measured: SR_B4 is not the band that ST_B4 is
+_QUANTITIES = {"sr", "st", "toa", "boa"}  # the measured quantity: SR_B4 and ST_B4 differ
 _RESOLUTION = re.compile(r"\d+m")
 _DATE = re.compile(r"(19|20)\d{2}((0[1-9]|1[0-2])([0-3]\d(t\d{4,6}z?)?)?)?")
 _ISO_DATE = re.compile(r"(19|20)\d{2}-[01]\d(-[0-3]\d)?(t[\d:.]+z?)?")
@@ -25,11 +25,11 @@ _COLOURS = {
 
 @dataclass(frozen=True)
 class Matched:
-    """How the bands of one list stand in for those of another.
+    """The bands of one list that correspond to the wanted bands.
 
     Attributes:
-        order: for each wanted band the index of the band that is it.
-        assumed: whether no name said so, and the order of the list was taken.
+        order: for each wanted band, the index of the corresponding band.
+        assumed: whether the bands were matched by their order, because no name identifies them.
     """
 
     order: tuple[int, ...]
@@ -39,9 +39,9 @@ class Matched:
 def identities(names: Sequence[str]) -> tuple[str | None, ...]:
     """What identifies each band among the names of its scene; None where nothing does.
 
-    That is a band code (`B02`, `B8A`, `SR_B4`) or the name of a spectral range (`red`, `SWIR 1`) if
-    a name has exactly one; else the words that not all names have. Dates, tiles and resolutions
-    identify no band, and a plain number (`band 3`) does not either.
+    This is a band code (`B02`, `B8A`, `SR_B4`) or the name of a spectral range (`red`, `SWIR 1`),
+    if the name has exactly one. Otherwise it is the words that not all names have in common. Dates,
+    tiles, resolutions and plain numbers (`band 3`) do not identify a band.
 
     >>> identities(["T33UUU_20170216T102101_B02", "T33UUU_20170216T102101_B8A"])
     ('B2', 'B8A')
@@ -50,10 +50,13 @@ def identities(names: Sequence[str]) -> tuple[str | None, ...]:
     >>> identities(["lsat7_2000_10", "lsat7_2000_20"])
     ('10', '20')
     """
-    lists = [words_of(name) for name in names]
+    lists = [name_words(name) for name in names]
     common = set.intersection(*map(set, lists)) if len(lists) > 1 else set()
-    own = [" ".join(w for w in words if w not in common and not _idle(w)) for words in lists]
-    found = [_known(name, words) for name, words in zip(names, lists, strict=True)]
+    own = [
+        " ".join(w for w in words if w not in common and not _is_uninformative(w))
+        for words in lists
+    ]
+    found = [_identity(name, words) for name, words in zip(names, lists, strict=True)]
     several = Counter(found)
     found = [one if several[one] == 1 else rest for one, rest in zip(found, own, strict=True)]
     found = [None if _is_number(name) else one for name, one in zip(names, found, strict=True)]
@@ -61,49 +64,53 @@ def identities(names: Sequence[str]) -> tuple[str | None, ...]:
     return tuple(one if one and several[one] == 1 else None for one in found)
 
 
-def group_of(name: str) -> str:
-    """What a file name says besides the band and its resolution: tile, date, product.
+def name_without_band(name: str) -> str:
+    """The words of a file name without band code and resolution: tile, date, product.
 
-    >>> group_of("T33UUU_20170216T102101_B02_10m"), group_of("LC08_20210622_SR_B4")
-    ('t33uuu 20170216t102101', 'lc08 20210622')
+    >>> name_without_band("T33UUU_20170216T102101_B02_10m")
+    't33uuu 20170216t102101'
     """
-    words = words_of(name)
+    words = name_words(name)
     code = _code(words)
     own = code.words if code else ()
     return " ".join(w for w in words if w not in own and not _RESOLUTION.fullmatch(w))
 
 
-def is_known(name: str) -> bool:
-    """Whether a name has a band code or names a spectral range."""
-    return _known(name, words_of(name)) is not None
+def identifies_band(name: str) -> bool:
+    """Whether a name contains a band code or the name of a spectral range."""
+    return _identity(name, name_words(name)) is not None
 
 
-def code_in(name: str) -> str | None:
-    """The band code of a name, as it is spelled there, if it has exactly one.
+def band_code(name: str) -> str | None:
+    """The band code in a name, in its spelling, if the name has exactly one.
 
-    >>> code_in("T33UUU_20170216T102101_B02_10m"), code_in("LC08_SR_B4"), code_in("elevation")
+    >>> band_code("T33UUU_20170216T102101_B02_10m"), band_code("LC08_SR_B4"), band_code("elevation")
     ('B02', 'SR_B4', None)
     """
-    code = _code(words_of(name))
+    code = _code(name_words(name))
     return None if code is None else "_".join(code.words).upper()
 
 
 def match(have: Sequence[str], want: Sequence[str]) -> Matched | None:
-    """Find the wanted bands among others: by name, by what identifies them, or by their number.
+    """Match wanted bands by name, by what identifies them, or by their number.
 
-    Names that are the same, whatever their case, are the same band. Otherwise identities decide, if
-    all bands of both lists have one. Where they have none, as many bands are taken by their numbers
-    (`band 3`) or in their order, and this is `assumed`.
+    Equal names, whatever their case, are the same band. Otherwise all bands of both lists are
+    matched by their identities. If bands have no identities and the lists are equally long, bands
+    are matched by number (`band 3`) or by order; then `assumed` is true.
+
+    Args:
+        have: the names of the bands that exist.
+        want: the names of the wanted bands.
 
     Returns:
-        None if the bands are others.
+        None if the bands do not correspond.
 
     >>> match(["red", "green", "blue"], ["blue", "green", "red"])
     Matched(order=(2, 1, 0), assumed=False)
     >>> match(["band 1", "band 2"], ["blue", "green"])
     Matched(order=(0, 1), assumed=True)
     """
-    spelled, wanted = ([_plain(name) for name in names] for names in (have, want))
+    spelled, wanted = ([_normalized(name) for name in names] for names in (have, want))
     numbered = all(map(_is_number, want))
     if all(spelled.count(name) == 1 for name in wanted) and (
         not numbered or len(have) == len(want)
@@ -117,95 +124,102 @@ def match(have: Sequence[str], want: Sequence[str]) -> Matched | None:
     return Matched(tuple(mine.index(one) for one in theirs), assumed=False)
 
 
-def order_of(
+def match_or_raise(
     have: Sequence[str], want: Sequence[str], where: str, other: str, remedy: str
 ) -> Matched:
-    """`match`, or an error line that lists both.
+    """As `match`, but with an error that lists the bands of both.
 
     Args:
-        where: what has the bands `have`, for the error line.
-        other: what has the bands `want`.
-        remedy: what to do.
+        have, want: as for `match`.
+        where: the owner of the bands `have`, for the error.
+        other: the owner of the bands `want`, for the error.
+        remedy: what the user should do.
 
     Raises:
-        OutcropError: the bands are others.
+        OutcropError: the bands do not correspond.
     """
     found = match(have, want)
     if found is None:
         raise OutcropError(
             where,
-            f"has {counted(have)} where {other} has {counted(want)}; {remedy}",
+            f"has {bands_text(have)} where {other} has {bands_text(want)}; {remedy}",
         )
     return found
 
 
-def chosen(names: Sequence[str], wanted: Sequence[int | str], where: str) -> tuple[int, ...]:
-    """Indices of the bands that a user names, by number from 1 or by name.
+def select_bands(names: Sequence[str], wanted: Sequence[int | str], where: str) -> tuple[int, ...]:
+    """Indices of the bands that a user selects, by number from 1 or by name.
 
-    A name may be spelled as `identities` has it: `B2` for `T33UUU_20170216T102101_B02`.
+    A name may have the form that `identities` returns: `B2` for `T33UUU_20170216T102101_B02`.
 
     Raises:
-        OutcropError: there is no such band, or several have the name; a band is named twice.
+        OutcropError: there is no such band; several bands have the name; a band is selected twice.
     """
-    found = tuple(_chosen(names, str(one).strip(), where) for one in wanted)
+    found = tuple(_select_band(names, str(one).strip(), where) for one in wanted)
     twice = [str(one) for i, one in enumerate(wanted) if found[i] in found[:i]]
     if twice:
-        raise OutcropError("--bands", f"names band {twice[0]} twice; name each band once")
+        raise OutcropError("--bands", f"selects band {twice[0]} twice; select each band once")
     return found
 
 
-def counted(names: Sequence[str]) -> str:
-    """How many bands there are, and their names.
+def bands_text(names: Sequence[str]) -> str:
+    """The number and the names of bands, for messages.
 
-    >>> counted(["red", "nir"]), counted(["grey"])
+    >>> bands_text(["red", "nir"]), bands_text(["grey"])
     ('2 bands (red, nir)', '1 band (grey)')
     """
     return f"{len(names)} band{'s'[: len(names) != 1]} ({listed(names)})"
 
 
 def listed(names: Sequence[str], most: int = 12) -> str:
-    """Names with commas between, of a long list the first and how many more."""
+    """Names separated by commas; of a long list the first ones and the number of the others.
+
+    >>> listed(["red", "nir", "swir"], most=2)
+    'red, nir and 1 more'
+    """
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
-def words_of(name: str) -> list[str]:
-    """The words of a name, without case, punctuation and ISO dates."""
+def name_words(name: str) -> list[str]:
+    """The words of a name in lower case, without punctuation and ISO dates."""
     return re.findall(r"[^\W_]+", _ISO_DATE.sub(" ", name.casefold()))
 
 
-def _chosen(names: Sequence[str], wanted: str, where: str) -> int:
+def _select_band(names: Sequence[str], wanted: str, where: str) -> int:
     if re.fullmatch(r"[+-]?\d+", wanted):
         number = int(wanted)
         if not 1 <= number <= len(names):
-            raise OutcropError(where, f"has no band {number}; it has bands 1 to {len(names)}")
+            raise OutcropError(where, f"has no band {number}; pass a number from 1 to {len(names)}")
         return number - 1
     same = [i for i, name in enumerate(names) if name.strip() == wanted]
-    key = identities([wanted])[0] or " ".join(words_of(wanted))
+    key = identities([wanted])[0] or " ".join(name_words(wanted))
     same = same or [i for i, one in enumerate(identities(names)) if one == key]
     if len(same) == 1:
         return same[0]
     if same:
-        raise OutcropError(where, f"has {len(same)} bands '{wanted}'; pass their numbers")
-    raise OutcropError(where, f"has no band '{wanted}'; it has {listed(names, 30)}")
+        raise OutcropError(where, f"has {len(same)} bands named '{wanted}'; pass their numbers")
+    raise OutcropError(
+        where, f"has no band '{wanted}' (it has {listed(names, 30)}); pass another band"
+    )
 
 
-def _plain(name: str) -> str:
-    """A name without its case, and with single spaces."""
+def _normalized(name: str) -> str:
+    """A name in lower case, with single spaces."""
     return " ".join(name.casefold().split())
 
 
 def _is_number(name: str) -> bool:
-    """Whether a name is no more than the number of a band, as `band 3`."""
+    """Whether a name is only a band number, such as `band 3`."""
     return _GENERIC.fullmatch(name.strip().casefold()) is not None
 
 
-def _known(name: str, words: Sequence[str]) -> str | None:
-    """The band code or spectral range that a name has, in one spelling."""
+def _identity(name: str, words: Sequence[str]) -> str | None:
+    """The band code or spectral range in a name, in a uniform spelling."""
     code = _code(words)
     if code:
         return code.spelling
-    return _colour(words_of(_WAVELENGTH.sub(" ", name.casefold())))
+    return _colour(name_words(_WAVELENGTH.sub(" ", name.casefold())))
 
 
 @dataclass(frozen=True)
@@ -215,7 +229,7 @@ class _Code:
 
 
 def _code(words: Sequence[str]) -> _Code | None:
-    """The only band code of a name, with what it measures: `B2`, `SR_B4`."""
+    """The only band code in a name, with the measured quantity: `B2`, `SR_B4`."""
     found = [(i, hit) for i, word in enumerate(words) if (hit := _CODE.fullmatch(word))]
     if len(found) != 1:
         return None
@@ -226,7 +240,7 @@ def _code(words: Sequence[str]) -> _Code | None:
 
 
 def _colour(words: Sequence[str]) -> str | None:
-    """The only spectral range that a name names, with its number: `red`, `rededge2`, `swir1`."""
+    """The only spectral range in a name, with its number: `red`, `rededge2`, `swir1`."""
     text = re.sub(r"\bred edge\b", "rededge", " ".join(words))
     text = re.sub(r"\bshort ?wave infra ?red\b", "swir", text)
     text = re.sub(r"\bnear infra ?red\b", "nir", text)
@@ -237,6 +251,6 @@ def _colour(words: Sequence[str]) -> str | None:
     return known[0][0] + (known[0][1] or "")
 
 
-def _idle(word: str) -> bool:
+def _is_uninformative(word: str) -> bool:
     """Whether a word is a date, a tile or a resolution."""
     return any(kind.fullmatch(word) for kind in (_DATE, _TILE, _RESOLUTION))

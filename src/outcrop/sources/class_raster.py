@@ -1,4 +1,4 @@
-"""Rasters whose values are classes: what is labelled in them, and what the values are called."""
+"""Rasters of classes: which pixels have a class, and the names of the values."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.progress import tell
-from outcrop.sources.grids import Transform
-from outcrop.sources.names import present
+from outcrop.sources.antimeridian import x_shifts
+from outcrop.sources.grids import Transform, check_transformable, parse_crs
+from outcrop.sources.names import existing_name
 from outcrop.sources.scene import CACHE_BYTES, NO_CRS
-from outcrop.sources.seam import turns_within
-from outcrop.sources.systems import check_way, parse_crs
 
+_DAMAGED = "is truncated or damaged; export it again"
 _WINDOW = 1024
 _MOST_CLASSES = 255
-# Columns of attribute tables (GDAL's GFU_...), and how they are named where that is not declared.
+# Usages of columns in attribute tables (GDAL's GFU_...), and names of columns without a usage.
 _NAME_USAGE, _VALUE_USAGES = "2", ("5", "3")
 _NAME_COLUMNS = ("class_name", "class_names", "classname", "class", "label", "name", "category")
 _VALUE_COLUMNS = ("value", "val", "code", "class_value", "dn")
@@ -35,19 +35,18 @@ _GDAL_TYPES |= {f"uint{bits}": f"UInt{bits}" for bits in (16, 32, 64)}
 
 @dataclass(frozen=True)
 class ClassRaster:
-    """A raster of whole numbers, each a class.
+    """A raster of integers that are classes.
 
-    A pixel is unlabelled where it has the declared nodata value or where the file's mask or alpha
-    band says so. Where the file has none of them, 0 is unlabelled.
+    A pixel is unlabelled if it has the declared nodata value or if the mask or the alpha band of
+    the file marks it as invalid. If the file has none of these, 0 is unlabelled.
 
     Attributes:
         path: the file, or the name that GDAL opens.
         crs: coordinate reference system as WKT.
-        values: int64, those that occur, ascending.
-        names: of each value; values of one name are one class.
-        own: whether the names are the file's, and not made of the values.
-        zero_is_none: whether there are zeros, which are unlabelled because the file does not say
-            what is.
+        values: int64, the values that occur, ascending.
+        names: the name of each value; values with the same name are one class.
+        own: whether the file has names for its values.
+        zero_is_unlabelled: whether zeros occur and are unlabelled for lack of a declaration.
     """
 
     path: str
@@ -55,7 +54,7 @@ class ClassRaster:
     values: np.ndarray
     names: tuple[str, ...]
     own: bool
-    zero_is_none: bool
+    zero_is_unlabelled: bool
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -63,15 +62,15 @@ class ClassRaster:
         return tuple(dict.fromkeys(self.names))
 
     def named(self, names: Mapping[int, str]) -> ClassRaster:
-        """The same raster with other names of its values."""
+        """The raster with other names for its values."""
         return replace(self, names=tuple(names[int(value)] for value in self.values))
 
-    def tell_zero(self) -> None:
-        """Say it if zeros are taken for unlabelled, and how to make a class of them."""
-        if self.zero_is_none:
+    def note_zero(self) -> None:
+        """Print a note if zeros are treated as unlabelled, and how to make them a class."""
+        if self.zero_is_unlabelled:
             tell(
                 f"note: {self.path} declares no nodata value and has no mask, so 0 means "
-                "unlabelled; if 0 is a class, declare another value, e.g. "
+                "unlabelled; if 0 is a class, declare another nodata value, e.g. "
                 f"`gdal_translate -a_nodata 255 {self.path} OUTPUT`"
             )
 
@@ -79,15 +78,15 @@ class ClassRaster:
     def reader(
         self, crs: str, transform: Transform, height: int, width: int
     ) -> Iterator[ClassReader]:
-        """Open the raster as it lies on a grid, by nearest neighbour.
+        """Open the raster on a grid, resampled by nearest neighbour.
 
         Args:
-            crs: of the grid, as WKT.
+            crs: CRS of the grid as WKT.
             transform: a, b, c, d, e, f of its affine map from (column, row) to (x, y).
-            height, width: of the grid in pixels.
+            height, width: number of rows and columns.
 
         Raises:
-            OutcropError: there is no way from one coordinate reference system to the other.
+            OutcropError: there is no transformation from one CRS to the other.
         """
         from affine import Affine
 
@@ -100,14 +99,14 @@ class ClassRaster:
             aligned = source.transform == Affine(*transform)
             datasets = [source]
             if own_grid != (height, width, crs) or not aligned:
-                check_way(self.path, self.crs, crs)
+                check_transformable(self.path, self.crs, crs)
                 grid = crs, transform, height, width
                 datasets = [stack.enter_context(one) for one in _warped(source, self.crs, *grid)]
             yield ClassReader(self, datasets, dataset.nodata, _is_masked(dataset))
 
 
 class ClassReader:
-    """Reads windows of an open class raster."""
+    """Reader of windows of an open class raster."""
 
     def __init__(
         self, raster: ClassRaster, datasets: Sequence[Any], nodata: float | None, masked: bool
@@ -118,7 +117,7 @@ class ClassReader:
         self._codes = np.array([classes.index(name) for name in raster.names], np.int16)
 
     def read(self, row: int, column: int, height: int, width: int) -> np.ndarray:
-        """The classes of a window: int16, `height × width`; -1 where there is no label.
+        """The classes of a window: int16, `height × width`, -1 for unlabelled pixels.
 
         Raises:
             OutcropError: the file is damaged.
@@ -128,7 +127,7 @@ class ClassReader:
         return self._classes(window=Window(column, row, width, height))
 
     def sample(self, shape: tuple[int, int]) -> np.ndarray:
-        """The classes of the whole raster at a smaller size, nearest pixels taken: as `read`."""
+        """The classes of the whole raster at a smaller size, by nearest neighbour; see `read`."""
         return self._classes(out_shape=shape)
 
     def _classes(self, **where: Any) -> np.ndarray:
@@ -148,24 +147,24 @@ class ClassReader:
 def open_class_raster(
     path: str | Path, crs: str | None = None, classes: Sequence[str] | None = None
 ) -> ClassRaster:
-    """Open a raster of classes. All of it is read once, to know its values.
+    """Open a raster of classes. It is read completely once to find its values.
 
-    The names of the values are those of the band's tags `CLASS_1`, ... (as in a class map), of
-    GDAL's category names, of an attribute table in the file, in its `.aux.xml` or in a `.vat.dbf`
-    beside it, in this order; a value v without a name is "class v".
+    The names of the values come from the band tags `CLASS_1`, ... (as in a class map), from GDAL's
+    category names, or from an attribute table in the file, in its `.aux.xml` or in a `.vat.dbf`
+    beside it, in this order. A value v without a name is "class v".
 
     Args:
-        path: a file, or a name that GDAL understands.
-        crs: the coordinate reference system, for files that do not carry one.
+        path: a file, or a name that GDAL opens.
+        crs: coordinate reference system for a file without one.
         classes: other names, in ascending order of the values or each as `VALUE=NAME`.
 
     Raises:
-        OutcropError: no raster; no CRS; several bands; colours or complex numbers instead of
-            classes; values that are not whole numbers, or more than 255.
+        OutcropError: the file is not a raster; it has no CRS or several bands; its values are
+            colours, complex or fractional; it has more than 255 values.
     """
-    path = present(path)
+    path = existing_name(path)
     with _open(path) as dataset:
-        _refuse_others(path, dataset)
+        _check_class_raster(path, dataset)
         if not dataset.crs and crs is None:
             raise OutcropError(path, NO_CRS)
         own_crs = dataset.crs.to_wkt() if dataset.crs else parse_crs(crs, "--labels-crs")
@@ -181,8 +180,8 @@ def open_class_raster(
                 if len(values) > _MOST_CLASSES:
                     raise OutcropError(
                         path,
-                        f"is no label raster: it has more than {_MOST_CLASSES} different values; "
-                        "group them to classes",
+                        f"is not a label raster: it has more than {_MOST_CLASSES} values; group "
+                        "them into classes",
                     )
         names = _names_in(path, dataset)
     ordered = sorted(values)
@@ -192,7 +191,7 @@ def open_class_raster(
         values=np.array(ordered, np.int64),
         names=tuple(names.get(value) or f"class {value}" for value in ordered),
         own=bool(names),
-        zero_is_none=unlabelled and undeclared,
+        zero_is_unlabelled=unlabelled and undeclared,
     )
     return found if classes is None else found.named(names_by_value([found], classes))
 
@@ -201,30 +200,43 @@ def names_by_value(rasters: Sequence[ClassRaster], classes: Sequence[str]) -> di
     """The name of each value of some label rasters.
 
     Args:
-        classes: in ascending order of the values of all rasters, or each as `VALUE=NAME`, which
-            may name values that do not occur.
+        rasters: the rasters, which share their classes.
+        classes: names in ascending order of the values of all rasters, or each as `VALUE=NAME`;
+            then values that do not occur may have names too.
 
     Raises:
-        OutcropError: a value has no name; there are more names than values.
+        OutcropError: a value has no name; there are more names than values; a value is named twice;
+            a name is empty; only some names are `VALUE=NAME`.
     """
     values = sorted({int(value) for raster in rasters for value in raster.values})
     where = rasters[0].path + (f" and {len(rasters) - 1} more" if len(rasters) > 1 else "")
     pairs = [name.partition("=") for name in classes]
-    if all(sign and value.strip().lstrip("-").isdecimal() for value, sign, _ in pairs):
+    is_pair = [bool(sign) and value.strip().lstrip("-").isdecimal() for value, sign, _ in pairs]
+    if any(is_pair) and not all(is_pair):
+        raise OutcropError(
+            "--classes", "mixes names and VALUE=NAME; use one of them for all classes"
+        )
+    if all(is_pair):
         named = {int(value): name.strip() for value, _, name in pairs}
+        if len(named) < len(pairs):
+            keys = [int(value) for value, _, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise OutcropError("--classes", f"names the value {twice} twice; name each value once")
         unnamed = [value for value in values if not named.get(value)]
         if unnamed:
             listed = ", ".join(map(str, unnamed[:10]))
             raise OutcropError(
-                where, f"has values that --classes does not name: {listed}; name them too"
+                where, f"has values without a name in --classes ({listed}); name them too"
             )
         return named
+    if not all(name.strip() for name in classes):
+        raise OutcropError("--classes", "has an empty name; name each class")
     if len(classes) != len(values):
         some = ", ".join(map(str, values[:20])) + (", ..." if len(values) > 20 else "")
         raise OutcropError(
             where,
-            f"has {len(values)} values ({some}) but --classes names {len(classes)}; give one name "
-            "each, or name values as 1=water,5=forest",
+            f"has {len(values)} values ({some}), but --classes has {len(classes)} names; name each "
+            "value, or pass pairs such as 1=water,5=forest",
         )
     return dict(zip(values, (name.strip() for name in classes), strict=True))
 
@@ -241,63 +253,57 @@ def _open(path: str) -> Iterator[Any]:
             dataset = rasterio.open(path)
         except (RasterioError, CPLE_BaseError):
             raise OutcropError(
-                path, "is not a raster that GDAL can read, or is damaged; export it anew"
+                path, "is damaged or not a raster that GDAL reads; export it again"
             ) from None
         with dataset:
             try:
                 yield dataset
             except CPLE_BaseError:
-                # GDAL's own errors pass rasterio where it reads tags of a damaged file.
-                raise OutcropError(
-                    path, "cannot be read; the file is truncated or damaged"
-                ) from None
+                # rasterio does not convert GDAL's errors while it reads tags of a damaged file.
+                raise OutcropError(path, _DAMAGED) from None
 
 
-def _refuse_others(path: str, dataset: Any) -> None:
-    """Refuse a raster that is none of classes, each for its own reason."""
+def _check_class_raster(path: str, dataset: Any) -> None:
+    """Check that a raster can be one of classes, with an error for each reason why not."""
     from rasterio.enums import ColorInterp
 
     if dataset.count == 0:
         inside = ", ".join(dataset.subdatasets[:5]) or "none"
-        raise OutcropError(
-            path, f"holds no bands of its own; name one of its subdatasets: {inside}"
-        )
+        raise OutcropError(path, f"has only subdatasets; pass one of them: {inside}")
     if any("complex" in dtype for dtype in dataset.dtypes):
-        raise OutcropError(
-            path, "holds complex numbers, not classes; pass a raster with one number for each class"
-        )
+        raise OutcropError(path, "has complex values; pass a raster with one integer per class")
     kinds = dataset.colorinterp
     if {ColorInterp.red, ColorInterp.green, ColorInterp.blue} <= set(kinds):
         raise OutcropError(
             path,
-            "holds colours (bands red, green and blue), not numbers of classes; export it as one "
-            "band with one number for each class",
+            "has the bands red, green and blue, so its values are colours; export it as one band "
+            "with one integer per class",
         )
     bands = [i for i in dataset.indexes if kinds[i - 1] != ColorInterp.alpha]
     if len(bands) != 1 or bands[0] != 1:
         named = ", ".join(f"{i} {dataset.descriptions[i - 1] or ''}".strip() for i in bands)
         raise OutcropError(
             path,
-            f"has {len(bands)} bands ({named}), and a label raster has one; take it out, e.g. "
+            f"has {len(bands)} bands ({named}), but a label raster has one; extract it, e.g. "
             f"`gdal_translate -b {bands[0] if bands else 1} {path} OUTPUT`",
         )
     if not dataset.crs and dataset.gcps[0]:
         raise OutcropError(
             path,
-            "is placed by ground control points only; warp it first: "
+            "has ground control points and no geotransform; warp it first: "
             f"`gdalwarp -r near {path} OUTPUT`",
         )
 
 
 def _is_masked(dataset: Any) -> bool:
-    """Whether a mask or an alpha band of the file says what is valid."""
+    """Whether a mask or an alpha band of the file marks valid pixels."""
     from rasterio.enums import MaskFlags
 
     return _alpha_band(dataset) is not None or MaskFlags.per_dataset in dataset.mask_flag_enums[0]
 
 
 def _alpha_band(dataset: Any) -> int | None:
-    """The number of the alpha band; GDAL makes a mask of those of uint8 and uint16 alone."""
+    """The number of the alpha band. GDAL makes masks of uint8 and uint16 alpha bands only."""
     from rasterio.enums import ColorInterp
 
     kinds = list(dataset.colorinterp)
@@ -306,10 +312,9 @@ def _alpha_band(dataset: Any) -> int | None:
 
 @contextmanager
 def _with_mask(dataset: Any, crs: str) -> Iterator[Any]:
-    """The first band of a dataset and its mask, as two plain bands of a virtual one.
+    """The first band of a dataset and its mask as the two bands of a virtual dataset.
 
-    In this form the mask survives warping, whichever it is: GDAL's warper takes account of some
-    kinds only.
+    In this form every kind of mask survives warping; GDAL's warper handles only some kinds.
     """
     import rasterio
 
@@ -337,14 +342,14 @@ def _with_mask(dataset: Any, crs: str) -> Iterator[Any]:
 def _warped(
     source: Any, own_crs: str, crs: str, transform: Transform, height: int, width: int
 ) -> list[Any]:
-    """A dataset of `_with_mask` on another grid by nearest neighbour; across 180° several."""
+    """The datasets of `_with_mask` on another grid by nearest neighbour; several across 180°."""
     from affine import Affine
     from rasterio.enums import Resampling
     from rasterio.vrt import WarpedVRT
 
-    turns = turns_within(source.bounds, own_crs, crs, transform, height, width)
-    # GDAL finds what to read of the raster by a few points of the grid, and so loses pixels beside
-    # a seam that runs through it; there all points have to be asked.
+    turns = x_shifts(source.bounds, own_crs, crs, transform, height, width)
+    # GDAL selects the part of the raster to read from a few points of the grid. If the antimeridian
+    # crosses the grid, pixels beside it are lost unless all points are used.
     every = {"SAMPLE_GRID": "YES", "SAMPLE_STEPS": "ALL"} if len(turns) > 1 else {}
     return [
         WarpedVRT(
@@ -366,11 +371,12 @@ def _warped(
 def _values(
     path: str, dataset: Any, nodata: float | None, masked: bool, where: dict[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The values that are labels, int64, `N`; and a mask of the window that says where they lie.
+    """The labelled values, int64, `N`, and the mask of labelled pixels of the window.
 
     Args:
-        dataset: as `_with_mask` gives it, or warped from that: then band 3 says what is inside.
-        nodata, masked: what the file itself declares.
+        dataset: a dataset of `_with_mask`, or one that was warped from it and has its coverage in
+            band 3.
+        nodata, masked: the nodata value of the file, and whether it has a mask.
     """
     from rasterio.errors import RasterioError
 
@@ -380,7 +386,7 @@ def _values(
         if dataset.count > 2:
             labelled &= dataset.read(3, **where) > 0
     except RasterioError:
-        raise OutcropError(path, "cannot be read; the file is truncated or damaged") from None
+        raise OutcropError(path, _DAMAGED) from None
     if nodata is not None:
         labelled &= values != nodata
     elif not masked:
@@ -390,13 +396,13 @@ def _values(
     found = values[labelled]
     if found.dtype.kind == "f" and (found != np.floor(found)).any():
         raise OutcropError(
-            path, "is no label raster: its values are not whole numbers; number the classes"
+            path, "is not a label raster: its values are not integers; number the classes"
         )
     return found.astype(np.int64), labelled
 
 
 def windows(dataset: Any) -> Iterator[Any]:
-    """The windows, of bounded size and row by row, that a raster is read in."""
+    """Windows of bounded size, row by row, that cover a raster."""
     from rasterio.windows import Window
 
     for row in range(0, dataset.height, _WINDOW):
@@ -410,22 +416,22 @@ def windows(dataset: Any) -> Iterator[Any]:
 
 
 def _names_in(path: str, dataset: Any) -> dict[int, str]:
-    """What the file calls its values."""
+    """The names of values in the file."""
     tags = {
         int(key[6:]): name
         for key, name in dataset.tags(1).items()
         if key.startswith("CLASS_") and key[6:].isdecimal()
     }
-    named = tags or _described(dataset) or _beside(path)
+    named = tags or _gdal_names(dataset) or _arcgis_names(path)
     return {value: name.strip() for value, name in named.items() if name.strip()}
 
 
-def _described(dataset: Any) -> dict[int, str]:
-    """Category names or the attribute table of the first band, wherever the format keeps them."""
+def _gdal_names(dataset: Any) -> dict[int, str]:
+    """Category names or the attribute table of the first band, independent of the format."""
     import rasterio.shutil
     from rasterio.io import MemoryFile
 
-    # rasterio has no functions for them, but GDAL writes them into the text of a virtual copy.
+    # rasterio has no functions for them, but GDAL writes them into the XML of a virtual copy.
     with MemoryFile(ext=".vrt") as memory:
         rasterio.shutil.copy(dataset, memory.name, driver="VRT")
         band = ElementTree.fromstring(memory.read()).find("VRTRasterBand")
@@ -439,7 +445,7 @@ def _described(dataset: Any) -> dict[int, str]:
 
 
 def _from_table(table: ElementTree.Element) -> dict[int, str]:
-    """Names by value, of GDAL's attribute table in XML; none if it has no column of names."""
+    """Names by value from GDAL's attribute table in XML; empty without a column of names."""
     fields = table.findall("FieldDefn")
     names = [(one.findtext("Name") or "").casefold() for one in fields]
     usages = [one.findtext("Usage") or "" for one in fields]
@@ -463,8 +469,8 @@ def _from_table(table: ElementTree.Element) -> dict[int, str]:
     return found
 
 
-def _beside(path: str) -> dict[int, str]:
-    """Names by value of the table that ArcGIS writes beside a raster, `NAME.tif.vat.dbf`."""
+def _arcgis_names(path: str) -> dict[int, str]:
+    """Names by value from the table of ArcGIS beside a raster, `NAME.tif.vat.dbf`."""
     import pyogrio
 
     table = Path(f"{path}.vat.dbf")

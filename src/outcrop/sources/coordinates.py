@@ -1,4 +1,4 @@
-"""Tables without geometries: the columns that hold coordinates, or geometries as text."""
+"""Tables without geometries: points from coordinate columns, or geometries from a text column."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.progress import tell
-from outcrop.sources.systems import parse_crs
+from outcrop.sources.grids import parse_crs
 
 _DEGREES = (
     ("lon", "lat"),
@@ -36,22 +36,22 @@ _DECIMAL_COMMA = r"[+-]?\d+,\d+"
 
 
 def place_rows(name: str, frame: Any, crs: str | None) -> Any:
-    """A table as a GeoDataFrame, by the columns that say where each row lies.
+    """Convert a table to a GeoDataFrame with the columns that hold coordinates or geometries.
 
-    Columns are known by their names, in any case: lon and lat, x and y, easting and northing and
-    the like; or wkt, geom or geometry with WKT, WKB or GeoJSON. What was taken is printed. A row
-    with an empty coordinate gets no geometry.
+    Columns are recognised by name, in upper or lower case: lon and lat, x and y, easting and
+    northing and similar names; or wkt, geom or geometry with WKT, WKB or GeoJSON. The columns that
+    are used are printed. A row with an empty coordinate has no geometry.
 
     Args:
-        name: of the file, for messages.
-        crs: the coordinate reference system that the user names; without it degrees and GeoJSON
-            are in EPSG:4326.
+        name: the file, for messages.
+        crs: coordinate reference system. Without it, degrees and GeoJSON are in EPSG:4326.
 
     Returns:
-        A GeoDataFrame; its CRS is None where the table does not tell one and `crs` is None.
+        a GeoDataFrame. Its CRS is None if `crs` is None and the table does not declare one.
 
     Raises:
-        OutcropError: there are no such columns; a coordinate is no number, or is none in degrees.
+        OutcropError: there are no such columns; a coordinate is not a number, or is outside the
+            range of longitude or latitude.
     """
     columns = {str(column).strip().casefold(): column for column in frame.columns}
     text = next((columns[one] for one in _GEOMETRIES if one in columns), None)
@@ -66,8 +66,8 @@ def place_rows(name: str, frame: Any, crs: str | None) -> Any:
     have = ", ".join(map(str, frame.columns)) or "none"
     raise OutcropError(
         name,
-        "has no geometry, and no columns lon and lat, x and y, easting and northing or wkt (it has "
-        f"{have}); name the columns so",
+        f"has no geometry and no coordinate columns (it has {have}); name the columns lon and lat, "
+        "x and y, easting and northing, or wkt",
     )
 
 
@@ -75,8 +75,8 @@ def _from_degrees(name: str, frame: Any, columns: tuple[Any, Any], crs: str | No
     if _is_projected(crs):
         raise OutcropError(
             "--labels-crs",
-            f"'{crs}' is not in degrees, and {name} has the columns {columns[0]} and {columns[1]}; "
-            "leave it out, or name the columns x and y",
+            f"'{crs}' is not in degrees, but {name} has the columns {columns[0]} and {columns[1]}; "
+            "leave the option out, or name the columns x and y",
         )
     lon, lat = (_numbers(name, frame, column) for column in columns)
     for column, values, least, most in ((columns[0], lon, -180, 360), (columns[1], lat, -90, 90)):
@@ -84,10 +84,10 @@ def _from_degrees(name: str, frame: Any, columns: tuple[Any, Any], crs: str | No
         if beyond.any():
             raise OutcropError(
                 name,
-                f"has {values[beyond][0]:g} as {column}, which is not in degrees; name the "
-                "columns x and y and pass --labels-crs",
+                f"has the value {values[beyond][0]:g} in column {column}, which is not in degrees; "
+                "name the columns x and y and pass --labels-crs",
             )
-    assumed = "" if crs else ", taken for EPSG:4326; --labels-crs takes another"
+    assumed = "" if crs else ", assumed in EPSG:4326; --labels-crs sets another system"
     tell(f"note: {name}: points from the columns {columns[0]} and {columns[1]}{assumed}")
     return _points(frame, lon, lat, parse_crs(crs or "EPSG:4326", "--labels-crs"))
 
@@ -96,8 +96,8 @@ def _from_lengths(name: str, frame: Any, columns: tuple[Any, Any], crs: str | No
     if crs is None:
         raise OutcropError(
             name,
-            f"has the columns {columns[0]} and {columns[1]} but tells no coordinate reference "
-            "system; pass --labels-crs, e.g. EPSG:32648",
+            f"has the columns {columns[0]} and {columns[1]} but no coordinate reference system; "
+            "pass --labels-crs, e.g. EPSG:32648",
         )
     x, y = (_numbers(name, frame, column) for column in columns)
     tell(f"note: {name}: points from the columns {columns[0]} and {columns[1]}")
@@ -137,13 +137,13 @@ def _from_geometries(name: str, frame: Any, column: Any) -> Any:
         except (shapely.errors.ShapelyError, TypeError, ValueError):
             raise OutcropError(
                 name,
-                f"row {i + 1} has no geometry in column '{column}' ('{str(value)[:40]}'); write "
-                "WKT, WKB or GeoJSON",
+                f"row {i + 1} has no valid geometry in column '{column}' ('{str(value)[:40]}'); "
+                "write WKT, WKB or GeoJSON",
             ) from None
     srids.discard(0)
     if len(srids) > 1:
         raise OutcropError(
-            name, f"has geometries of several systems (SRID {sorted(srids)}); take one"
+            name, f"has geometries in several systems (SRID {sorted(srids)}); use one system"
         )
     crs = f"EPSG:{srids.pop()}" if srids else "EPSG:4326" if lonlat else None
     tell(f"note: {name}: geometries from the column {column}{f', in {crs}' if crs else ''}")
@@ -152,7 +152,7 @@ def _from_geometries(name: str, frame: Any, column: Any) -> Any:
 
 
 def _numbers(name: str, frame: Any, column: Any) -> np.ndarray:
-    """A column of coordinates, float64, NaN where it is empty; decimal commas are understood."""
+    """A column of coordinates as float64, NaN where it is empty; a decimal comma is accepted."""
     import pandas as pd
 
     values = frame[column]
@@ -167,11 +167,11 @@ def _numbers(name: str, frame: Any, column: Any) -> np.ndarray:
     if len(wrong):
         raise OutcropError(
             name,
-            f"row {wrong[0] + 1} has '{values.iloc[wrong[0]]}' as {column}, which is no number; "
-            "write coordinates as decimal numbers",
+            f"row {wrong[0] + 1} has '{values.iloc[wrong[0]]}' in column {column}, which is not a "
+            "number; write coordinates as decimal numbers",
         )
     if comma.any():
-        tell(f"note: {name}: the commas in column {column} are read as decimal points")
+        tell(f"note: {name}: commas in column {column} are read as decimal points")
     return numbers.to_numpy(np.float64, na_value=np.nan)
 
 

@@ -1,4 +1,4 @@
-"""Features of vector files: their attributes as text, and the parts of them that hold labels."""
+"""Features of vector files: attributes as text, and the polygons and points with a class."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _FEATURES = "features"
 
 @dataclass(frozen=True)
 class Parts:
-    """The single polygons and points of features that have a class.
+    """The single polygons and points of the features that have a class.
 
     Attributes:
-        frame: a GeoDataFrame, one row a polygon or point, with the attributes of its feature and an
-            index from 0. A polygon that was repaired may be a MultiPolygon.
-        names: object, as long as `frame`, the class of each, stripped.
-        feature: int64, as long as `frame`, the number of the feature that each is of.
-        dropped: how many features hold no label, by reason.
+        frame: GeoDataFrame with one row per polygon or point, the attributes of its feature and an
+            index from 0. A repaired polygon may be a MultiPolygon.
+        names: object, as long as `frame`, the class name, without spaces at its ends.
+        feature: int64, as long as `frame`, the index of the feature.
+        dropped: number of features without a label, by reason.
     """
 
     frame: Any
@@ -37,16 +37,18 @@ class Parts:
     dropped: dict[str, int]
 
 
-def words(values: Any) -> np.ndarray:
-    """The values of a column as text: object, None where one is missing.
+def column_text(values: Any) -> np.ndarray:
+    """The values of a column as text: object, None where a value is missing.
 
-    Whole numbers have no decimals, whatever their type: a column of integers in which one is
-    missing is one of floats. Dates are as in ISO 8601, without a time if no value has one.
+    Integers have no decimals, also where a missing value made the column one of floats. Dates are
+    in ISO 8601, without a time if all times are midnight.
 
     >>> import pandas as pd
-    >>> words(pd.Series([2019.0, None])).tolist(), words(pd.Series([True, False])).tolist()
-    (['2019', None], ['True', 'False'])
-    >>> words(pd.Series(pd.to_datetime(["2019-05-01", None]))).tolist()
+    >>> column_text(pd.Series([2019.0, None])).tolist()
+    ['2019', None]
+    >>> column_text(pd.Series([True, False])).tolist()
+    ['True', 'False']
+    >>> column_text(pd.Series(pd.to_datetime(["2019-05-01", None]))).tolist()
     ['2019-05-01', None]
     """
     import pandas as pd
@@ -62,15 +64,15 @@ def words(values: Any) -> np.ndarray:
 
 
 def class_names(values: Any) -> np.ndarray:
-    """The class that each value of a column names: object, stripped, None where there is none."""
-    named = words(values)
+    """The class name of each value of a column: object, without outer spaces, None if empty."""
+    named = column_text(values)
     return np.array([(name or "").strip() or None for name in named], object)
 
 
-def in_order(names: Iterable[str]) -> list[str]:
-    """Names, each once, in alphabetical order; numbers in ascending order.
+def sorted_names(names: Iterable[str]) -> list[str]:
+    """The distinct names in alphabetical order; in numerical order if all are numbers.
 
-    >>> in_order(["10", "9", "9"]), in_order(["b", "a", "10"])
+    >>> sorted_names(["10", "9", "9"]), sorted_names(["b", "a", "10"])
     (['9', '10'], ['10', 'a', 'b'])
     """
     each = set(names)
@@ -81,15 +83,15 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def parts_of(frame: Any, column: str) -> Parts:
-    """The polygons and points of features that have a class.
+    """The single polygons and points of the features that have a class.
 
-    Invalid polygons are repaired to the area that they enclose: holes are holes, and spikes and
-    lines, which GDAL would draw as pixels, are left out. Of a collection the polygons are used, or
-    the points if it has none.
+    Invalid polygons are repaired to the area that they enclose: holes stay holes. Spikes and lines
+    are removed, because GDAL would rasterize them. Of a geometry collection the polygons are used,
+    or its points if it has no polygons.
 
     Args:
-        frame: what `read_vector` read.
-        column: that names the class.
+        frame: GeoDataFrame of `read_vector`.
+        column: column with the class names.
     """
     import shapely
 
@@ -101,18 +103,18 @@ def parts_of(frame: Any, column: str) -> Parts:
     reason[missing] = "features without a geometry"
     unnamed = np.array([name is None for name in names], bool)
     reason[(reason == "") & unnamed] = "features without a class"
-    reason[(reason == "") & ~_finite(shapes)] = "features with a coordinate that is no number"
-    parts, feature = _singles(shapes, np.flatnonzero(reason == ""))
+    reason[(reason == "") & ~_finite(shapes)] = "features with a coordinate that is not a number"
+    parts, feature = _single_parts(shapes, np.flatnonzero(reason == ""))
     kind = shapely.get_type_id(parts)
     has_polygons = np.zeros(len(frame), bool)
     has_polygons[feature[kind == _POLYGON]] = True
     kept = (kind == _POLYGON) | ((kind == _POINT) & ~has_polygons[feature])
-    reason[_without(feature[kept], reason == "")] = "features of lines only"
+    reason[_missing_from(feature[kept], reason == "")] = "features of lines only"
     parts, feature = parts[kept], feature[kept]
     invalid = ~shapely.is_valid(parts)
     parts[invalid] = shapely.make_valid(parts[invalid], method="structure", keep_collapsed=False)
     solid = ~shapely.is_empty(parts)
-    reason[_without(feature[solid], reason == "")] = "features without an area"
+    reason[_missing_from(feature[solid], reason == "")] = "features without an area"
     parts, feature = parts[solid], feature[solid]
     single = frame.iloc[feature].reset_index(drop=True)
     return Parts(
@@ -123,10 +125,10 @@ def parts_of(frame: Any, column: str) -> Parts:
     )
 
 
-def counted(reason: str, count: int) -> str:
-    """How many features or labelled pixels were dropped for a reason, in words.
+def dropped_text(reason: str, count: int) -> str:
+    """How many features or labelled pixels were dropped for a reason, as text.
 
-    >>> counted("features without a class", 1), counted("conflict", 2000)
+    >>> dropped_text("features without a class", 1), dropped_text("conflict", 2000)
     ('1 feature without a class', '2,000 labelled pixels: conflict')
     """
     if not reason.startswith(_FEATURES):
@@ -134,12 +136,12 @@ def counted(reason: str, count: int) -> str:
     return f"{count:,} {reason if count != 1 else reason.replace(_FEATURES, 'feature', 1)}"
 
 
-def tell_alike(where: object, names: Iterable[str], remedy: str) -> None:
-    """Say which class names differ only in case, spaces or the way that letters are encoded.
+def note_similar_names(where: object, names: Iterable[str], remedy: str) -> None:
+    """Print the class names that differ only in case, spaces or Unicode normalisation.
 
     Args:
-        where: the file or option that the names are from.
-        remedy: what to do if they mean one class.
+        where: the file or option with the names, for the message.
+        remedy: what to do if the names mean the same class.
     """
     groups: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
@@ -149,8 +151,8 @@ def tell_alike(where: object, names: Iterable[str], remedy: str) -> None:
         if len(alike) > 1:
             listed = " and ".join(f"'{name}'" for name in alike)
             tell(
-                f"note: {where}: the classes {listed} differ only in case or spaces and are "
-                f"taken for {len(alike)} classes; {remedy}"
+                f"note: {where}: the class names {listed} differ only in case or spaces and count "
+                f"as {len(alike)} classes; {remedy}"
             )
 
 
@@ -162,8 +164,8 @@ def _word(value: Any) -> str:
     return str(value)
 
 
-def _singles(shapes: np.ndarray, feature: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The single geometries within those of `feature`, and the feature of each, in order."""
+def _single_parts(shapes: np.ndarray, feature: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The single geometries of some features, and the index of the feature of each, in order."""
     import shapely
 
     parts = shapes[feature]
@@ -175,7 +177,7 @@ def _singles(shapes: np.ndarray, feature: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _finite(shapes: np.ndarray) -> np.ndarray:
-    """Mask of the geometries without a coordinate that is NaN or infinite."""
+    """Mask of the geometries whose coordinates are all finite."""
     import shapely
 
     coordinates, feature = shapely.get_coordinates(shapes, return_index=True)
@@ -184,8 +186,8 @@ def _finite(shapes: np.ndarray) -> np.ndarray:
     return finite
 
 
-def _without(feature: Sequence[int] | np.ndarray, among: np.ndarray) -> np.ndarray:
-    """Mask of the features among some that do not occur in `feature`."""
+def _missing_from(feature: Sequence[int] | np.ndarray, among: np.ndarray) -> np.ndarray:
+    """Mask of the features in `among` that do not occur in `feature`."""
     left = among.copy()
     left[feature] = False
     return left

@@ -1,25 +1,27 @@
-"""Grids of pixels: how far apart two lie, and on which one files of several resolutions meet."""
+"""Grids of pixels and their coordinate reference systems: comparing, and choosing a common grid."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from outcrop.errors import OutcropError
+from outcrop.sources.names import file_name, normalized_name
 
 Transform = tuple[float, float, float, float, float, float]
-NEAR = 0.01  # pixels that grids may lie apart anywhere and still be the same
+NEAR = 0.01  # largest distance in pixels between grids that count as the same
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Pixels of a raster and where they lie.
+    """The size and the georeference of a raster.
 
     Attributes:
         crs: coordinate reference system as WKT.
         transform: a, b, c, d, e, f of the affine map from (column, row) to (x, y).
-        height, width: in pixels.
+        height, width: number of rows and columns.
     """
 
     crs: str
@@ -40,20 +42,20 @@ class Grid:
         return abs(a * e - b * d)
 
     def xy(self, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Coordinates in `crs` of the middles of pixels."""
+        """Coordinates of the centres of pixels, in `crs`."""
         a, b, c, d, e, f = self.transform
         column, row = np.asarray(column) + 0.5, np.asarray(row) + 0.5
         return a * column + b * row + c, d * column + e * row + f
 
-    def place(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and columns, with fractions, of points in `crs`; whole numbers are corners."""
+    def fractional_row_column(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns, with fractions, of points in `crs`. Integers are corners of pixels."""
         a, b, c, d, e, f = self.transform
         inverse = np.linalg.inv(np.array([[a, b], [d, e]]))
         column, row = inverse @ np.stack([np.asarray(x) - c, np.asarray(y) - f])
         return row, column
 
-    def coarser(self, size: float) -> Grid:
-        """A grid of the same extent, from its upper-left corner on, with pixels of another size."""
+    def resized(self, size: float) -> Grid:
+        """The grid with another pixel size in units of the CRS; the upper-left corner stays."""
         wide, tall = self.pixel
         a, b, c, d, e, f = self.transform
         right, down = size / wide, size / tall
@@ -66,20 +68,20 @@ class Grid:
 
 
 def corners_in(other: Grid, grid: Grid) -> np.ndarray:
-    """Where the corners and the middle of one grid lie on another, in pixels of that: `5 × 2`.
+    """Corners and centre of one grid as rows and columns of another: float64, `5 × 2`.
 
-    Not finite where the CRS of one cannot be brought to that of the other.
+    They are not finite where one CRS cannot be transformed to the other.
     """
     row = np.array([0, 0, other.height, other.height, other.height / 2]) - 0.5
     column = np.array([0, other.width, 0, other.width, other.width / 2]) - 0.5
     x, y = other.xy(row, column)
     if not same_crs(other.crs, grid.crs):
         x, y = _transformed(x, y, other.crs, grid.crs)
-    return np.stack(grid.place(x, y), axis=1)
+    return np.stack(grid.fractional_row_column(x, y), axis=1)
 
 
 def same_crs(one: str, other: str) -> bool:
-    """Whether two coordinate reference systems are the same, however they are written."""
+    """Whether two coordinate reference systems are the same, whatever their notation."""
     from pyproj import CRS
 
     return one == other or CRS.from_user_input(one).equals(
@@ -88,14 +90,14 @@ def same_crs(one: str, other: str) -> bool:
 
 
 def same_grid(one: Grid, other: Grid) -> bool:
-    """Whether two grids have the same pixels: nowhere more than 0.01 of a pixel apart."""
+    """Whether two grids have the same pixels: their corners are at most 0.01 pixels apart."""
     if (one.height, one.width) != (other.height, other.width):
         return False
-    return _apart(one, other, scale=(1.0, 1.0)) <= NEAR
+    return _distance(one, other, scale=(1.0, 1.0)) <= NEAR
 
 
-def same_ground(one: Grid, other: Grid) -> bool:
-    """Whether two grids cover the same extent, up to one pixel of the coarser."""
+def same_extent(one: Grid, other: Grid) -> bool:
+    """Whether two grids cover the same extent, to within one pixel of the coarser grid."""
     scale = (other.height / one.height, other.width / one.width)
     coarser = (max(1.0, scale[0]), max(1.0, scale[1]))
     found = corners_in(one, other)
@@ -104,7 +106,7 @@ def same_ground(one: Grid, other: Grid) -> bool:
 
 
 def overlap(one: Grid, other: Grid) -> float:
-    """Share of a grid's bounding box that another's covers, from 0 to 1; 0 where it is unknown."""
+    """Share of the extent of one grid that another covers, from 0 to 1; 0 where it is unknown."""
     found = corners_in(other, one)
     if not np.isfinite(found).all():
         return 0.0
@@ -114,8 +116,8 @@ def overlap(one: Grid, other: Grid) -> float:
     return float(np.prod(covered / size))
 
 
-def described(grid: Grid) -> str:
-    """Size, pixels, corner and system of a grid, for messages."""
+def grid_text(grid: Grid) -> str:
+    """Size, pixel size, corner and CRS of a grid, for messages."""
     from pyproj import CRS
 
     a, _, c, _, _, f = grid.transform
@@ -125,8 +127,8 @@ def described(grid: Grid) -> str:
     )
 
 
-def pixel_words(grid: Grid) -> str:
-    """The size of a pixel with its unit: `10 m`, `28.5 m`, `0.00009 °`."""
+def pixel_size_text(grid: Grid) -> str:
+    """The pixel size with its unit: `10 m`, `28.5 m`, `0.00009 °`."""
     from pyproj import CRS
 
     crs = CRS.from_user_input(grid.crs)
@@ -139,7 +141,7 @@ def pixel_words(grid: Grid) -> str:
 
 
 def pixel_metres(grid: Grid) -> tuple[float, float]:
-    """Width and height of a pixel in metres, in the middle of the grid; for comparison only."""
+    """Width and height of a pixel in metres at the centre of the grid; an approximation."""
     from pyproj import CRS
 
     wide, tall = grid.pixel
@@ -152,29 +154,34 @@ def pixel_metres(grid: Grid) -> tuple[float, float]:
     return wide * unit, tall * unit
 
 
-def target(grids: list[Grid], names: list[str], resolution: str) -> Grid:
-    """The grid that files of several resolutions are brought to.
+def common_grid(grids: list[Grid], names: list[str], resolution: str) -> Grid:
+    """The grid to which files of several resolutions are resampled.
 
     Args:
-        grids, names: of the files.
-        resolution: "finest", "coarsest", one of the files by its name, or a size in metres.
+        grids, names: grids and names of the files.
+        resolution: "finest", "coarsest", the name of one of the files, or a pixel size in metres.
 
     Raises:
-        OutcropError: it is none of these; metres where the CRS has other units.
+        OutcropError: `resolution` is none of these, is the name of several files with different
+            grids, or is in metres while the CRS has other units.
     """
     if resolution in ("finest", "coarsest"):
         choose = min if resolution == "finest" else max
         area = choose(grid.pixel_area for grid in grids)
         return next(grid for grid in grids if np.isclose(grid.pixel_area, area, rtol=1e-6))
-    from outcrop.sources.names import file_name, normal
 
     named = [
         grid
         for grid, name in zip(grids, names, strict=True)
-        if resolution == file_name(name) or normal(resolution) == name
+        if resolution == file_name(name) or normalized_name(resolution) == name
     ]
-    if named:
+    if named and all(same_grid(grid, named[0]) for grid in named):
         return named[0]
+    if named:
+        raise OutcropError(
+            "--resolution",
+            f"is '{resolution}', which is the name of several files; pass the whole path",
+        )
     try:
         size = float(str(resolution).removesuffix("m"))
     except ValueError:
@@ -182,7 +189,7 @@ def target(grids: list[Grid], names: list[str], resolution: str) -> Grid:
     if not 0 < size < np.inf:
         raise OutcropError(
             "--resolution",
-            f"must be finest, coarsest, a size in metres or one of the files, not '{resolution}'",
+            f"is '{resolution}'; pass finest, coarsest, a pixel size in metres or one of the files",
         )
     return _of_size(grids, size)
 
@@ -194,12 +201,13 @@ def _of_size(grids: list[Grid], size: float) -> Grid:
     if not axes or axes[0].unit_name not in ("metre", "meter"):
         raise OutcropError(
             "--resolution",
-            f"is {size:g} m, and the scene is not in metres; pass finest, coarsest or a file",
+            f"is {size:g} m, but the units of the scene are not metres; pass finest, coarsest or "
+            "one of the files",
         )
     for grid in grids:
         if np.allclose(grid.pixel, size, rtol=1e-3):
             return grid
-    return min(grids, key=lambda grid: grid.pixel_area).coarser(size)
+    return min(grids, key=lambda grid: grid.pixel_area).resized(size)
 
 
 def _corners(grid: Grid) -> np.ndarray:
@@ -207,7 +215,7 @@ def _corners(grid: Grid) -> np.ndarray:
     return np.array([(0, 0), (0, wide), (tall, 0), (tall, wide), (tall / 2, wide / 2)], float)
 
 
-def _apart(one: Grid, other: Grid, scale: tuple[float, float]) -> float:
+def _distance(one: Grid, other: Grid, scale: tuple[float, float]) -> float:
     apart = np.abs(corners_in(one, other) - _corners(one) * scale).max()
     return float(apart) if np.isfinite(apart) else np.inf
 
@@ -220,3 +228,47 @@ def _transformed(x: np.ndarray, y: np.ndarray, crs: str, to: str) -> tuple[np.nd
         return Transformer.from_crs(crs, to, always_xy=True).transform(x, y)
     except ProjError:
         return np.full(x.shape, np.inf), np.full(y.shape, np.inf)
+
+
+def parse_crs(crs: str | None, option: str) -> str:
+    """The WKT of a coordinate reference system.
+
+    Args:
+        crs: any notation that pyproj reads, such as EPSG:32648.
+        option: the option that is named in the error.
+
+    Raises:
+        OutcropError: pyproj does not know the system.
+    """
+    from pyproj import CRS
+    from pyproj.exceptions import CRSError
+
+    try:
+        return CRS.from_user_input(crs).to_wkt()
+    except CRSError:
+        raise OutcropError(
+            option, f"'{crs}' is not a coordinate reference system; pass e.g. EPSG:32648"
+        ) from None
+
+
+def check_transformable(path: str | Path, crs: str, other: str) -> None:
+    """Check that coordinates can be transformed from one system to another.
+
+    Args:
+        path: the file that the error names.
+        crs, other: coordinate reference systems as WKT.
+
+    Raises:
+        OutcropError: one system is local, or the systems are of different celestial bodies.
+    """
+    from pyproj import CRS, Transformer
+    from pyproj.exceptions import ProjError
+
+    try:
+        Transformer.from_crs(crs, other)
+    except ProjError as error:
+        raise OutcropError(
+            path,
+            f"cannot be transformed from {CRS(crs).name} to {CRS(other).name}; "
+            "correct one of the coordinate reference systems",
+        ) from error

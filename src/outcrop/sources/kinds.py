@@ -1,4 +1,4 @@
-"""What a path is, a scene or a volume: the one place that decides."""
+"""Decide whether a path is a scene or a volume, and open several sources of one kind."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from outcrop.sources.products import is_product
 from outcrop.sources.scene import Reading, Scene
 from outcrop.sources.volumes import Volume, open_volume, volume_kind
 from outcrop.sources.volumes.netcdf import is_netcdf_volume
-from outcrop.sources.volumes.segy_reading import SegyReading
-from outcrop.sources.volumes.slice_file import is_pages
+from outcrop.sources.volumes.stack import is_pages
+from outcrop.sources.volumes.volume import SegyReading
 
 _PICTURES = {".tif", ".tiff", ".png"}
 _ENDINGS = {".npy", ".zarr", ".sgy", ".segy", ".seisnc"}
 
 
 def is_volume(path: str | Path) -> bool:
-    """Whether what lies there is a volume: .npy, Zarr, SEG-Y, slices, or NetCDF but for maps.
+    """Whether a path is a volume.
 
-    Slices are a folder of pictures, or a TIFF file of several pages without a coordinate reference
-    system. Everything else is a scene. What is not there is judged by the ending of its name.
+    Volumes are .npy, Zarr, SEG-Y and stacks of slices, and NetCDF files whose axes are not those of
+    a map. A stack is a folder of TIFF or PNG files, or a TIFF file with several pages and no
+    coordinate reference system. Everything else is a scene. A path that does not exist is judged by
+    its suffix.
     """
     if is_gdal_name(path) or is_product(path):
         return False
@@ -43,10 +45,10 @@ def is_volume(path: str | Path) -> bool:
 
 
 def are_volumes(sources: Sequence[str | Path | Scene | Volume]) -> bool:
-    """Whether all sources are volumes, or none is.
+    """Whether all sources are volumes. If not, all are scenes.
 
     Raises:
-        OutcropError: some are, some are not.
+        OutcropError: some sources are volumes and some are scenes.
     """
     volumes = [
         isinstance(source, Volume)
@@ -56,14 +58,16 @@ def are_volumes(sources: Sequence[str | Path | Scene | Volume]) -> bool:
     if any(volumes) and not all(volumes):
         scene = sources[volumes.index(False)]
         name = scene.title if isinstance(scene, Scene | Volume) else str(scene)[:60]
-        raise OutcropError(name, "is a scene, and others are volumes; take one kind at a time")
+        raise OutcropError(
+            name, "is a scene while other sources are volumes; pass sources of one kind"
+        )
     return all(volumes)
 
 
 def open_all_volumes(
     sources: Sequence[str | Path | Scene | Volume], segy: SegyReading = SegyReading()
 ) -> list[Volume]:
-    """The volumes, those that are only named opened (`outcrop.sources.volumes.open_volume`)."""
+    """Open the sources that are paths with `open_volume`, and keep open volumes."""
     return [s if isinstance(s, Volume) else open_volume(str(s), **vars(segy)) for s in sources]
 
 
@@ -73,13 +77,13 @@ def open_all_scenes(
     crs: str | None = None,
     reading: Reading = Reading(),
 ) -> list[Scene]:
-    """The scenes in their order, those that are only named or lie in memory opened.
+    """Open the sources that are names or in memory; keep open scenes. The order stays.
 
     Names between two open scenes are opened together, so that bands in several files become one
     scene (`outcrop.sources.opening.open_scenes`).
 
     Raises:
-        OutcropError: as `open_scenes`; scenes differ in their number of bands.
+        OutcropError: as for `open_scenes`.
     """
     found: list[Scene] = []
     for opened, some in groupby(sources, lambda source: isinstance(source, Scene)):
@@ -91,12 +95,12 @@ def open_all_scenes(
     return found
 
 
-def refuse_for(kind: str, **options: object) -> None:
-    """Refuse options that sources of a kind have no use for.
+def reject_options(kind: str, **options: object) -> None:
+    """Check that options without a meaning for a kind of source are not set.
 
     Raises:
-        OutcropError: one of them is not None.
+        OutcropError: the value of an option is not None.
     """
     for name, value in options.items():
         if value is not None:
-            raise OutcropError(f"--{name}", f"has no meaning for {kind}; leave it out")
+            raise OutcropError(f"--{name}", f"does not apply to {kind}; leave it out")

@@ -1,4 +1,4 @@
-"""Labels: polygons, points and label rasters, as labelled pixels of a scene."""
+"""Labels: polygons, points and label rasters as labelled pixels of a scene."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from outcrop.sources.class_raster import ClassRaster, names_by_value, open_class
 from outcrop.sources.features import (
     MISSING,
     Parts,
-    counted,
-    in_order,
+    column_text,
+    dropped_text,
+    note_similar_names,
     parts_of,
-    tell_alike,
-    words,
+    sorted_names,
 )
-from outcrop.sources.memory import AnyLabels, is_geodataframe, labels_from_geodataframe
-from outcrop.sources.names import present
+from outcrop.sources.memory import AnyLabels, is_geodataframe, write_geodataframe
+from outcrop.sources.names import existing_name
 from outcrop.sources.scene import Scene
 from outcrop.sources.vector import is_vector, read_vector, reproject
 
@@ -34,10 +34,10 @@ class LabelledPixels:
     """The labelled pixels of one scene.
 
     Attributes:
-        row, column: int64, `N`, in the scene.
-        label: int64, `N`, an index into the classes of the labels they came from.
-        polygon: int64, `N`, the polygon, point or connected patch of labelled pixels.
-        dropped: labelled pixels that were left out, by reason.
+        row, column: int64, `N`, pixels of the scene, from 0.
+        label: int64, `N`, index into the classes of the labels.
+        polygon: int64, `N`, index of the polygon, point or connected component of labelled pixels.
+        dropped: number of labelled pixels or features that were dropped, by reason.
     """
 
     row: np.ndarray
@@ -50,7 +50,7 @@ class LabelledPixels:
         return len(self.row)
 
     def __getitem__(self, index: np.ndarray) -> LabelledPixels:
-        """Some of the pixels, by index or mask."""
+        """The pixels that an index or a mask selects."""
         return replace(
             self,
             row=self.row[index],
@@ -61,7 +61,7 @@ class LabelledPixels:
 
 
 class Labels(Protocol):
-    """Labels that can be laid on scenes."""
+    """The interface of labels that can be put on scenes."""
 
     @property
     def path(self) -> str:
@@ -75,23 +75,22 @@ class Labels(Protocol):
 
     @property
     def across_scenes(self) -> bool:
-        """Whether a polygon's number means the same polygon in every scene."""
+        """Whether a polygon index means the same polygon in every scene."""
         ...
 
     @property
     def dropped(self) -> Mapping[str, int]:
-        """How many features of the file hold no label, by reason."""
+        """Number of features of the file without a label, by reason."""
         ...
 
     def on(self, scene: Scene) -> LabelledPixels:
-        """The labelled pixels of `scene`, none if the labels lie outside it."""
+        """The labelled pixels of `scene`; none if the labels are outside it."""
         ...
 
     def attribute(self, name: str, polygon: np.ndarray) -> np.ndarray:
-        """The values, as text, of another column of the labels for the given polygons.
+        """The values of another column for some polygons, as text.
 
-        Whole numbers have no decimals, dates are as in ISO 8601, and where a value is missing
-        stands `MISSING`.
+        Integers have no decimals and dates are in ISO 8601. A missing value is `MISSING`.
         """
         ...
 
@@ -107,20 +106,33 @@ def open_labels(
     """Open labelled polygons or points (any vector format) or a label raster.
 
     Args:
-        path: a file, a name that GDAL understands, such as `/vsizip/...` or `https://...`, or a
+        path: a file, a name that GDAL opens, such as `/vsizip/...` or `https://...`, or a
             GeoDataFrame.
-        column: the column of a vector file that names the class.
-        classes: names for the values of a label raster, in ascending order of the values, or each
-            as `VALUE=NAME`. Without them the names that the file has count: the band's tags
-            `CLASS_1`, ... (as in a class map), its category names, its attribute table; a value
-            without a name is "class 1", ....
-        crs: the coordinate reference system, for files that do not carry one.
-        layer: of a vector file with several.
-        encoding: of the text of a vector file that declares none or a wrong one.
+        column: column of a vector file with the class names.
+        classes: names of the values of a label raster, in ascending order of the values or each as
+            `VALUE=NAME`. Without them the names in the file are used: the band tags `CLASS_1`, ...
+            (as in a class map), the category names, the attribute table. A value v without a name
+            is "class v".
+        crs: coordinate reference system for a file without one, such as "EPSG:32648".
+        layer: layer of a vector file with several layers.
+        encoding: text encoding of a vector file that declares none or a wrong one.
+
+    Returns:
+        labels, whose pixels on a scene are `labels.on(scene)`.
 
     Raises:
-        OutcropError: missing or unreadable file, unknown column, no usable geometry, no CRS, fewer
-            than two classes, options that do not fit the kind of file.
+        OutcropError: the file is missing or unreadable; there is no such column; no geometry is
+            usable; there is no CRS; there are fewer than two classes; an option does not apply to
+            this kind of file.
+
+    >>> import geopandas, shapely
+    >>> fields = geopandas.GeoDataFrame(
+    ...     {"crop": ["rice", "maize"]},
+    ...     geometry=[shapely.box(0, 0, 20, 20), shapely.box(20, 0, 40, 20)],
+    ...     crs=32648,
+    ... )
+    >>> open_labels(fields, "crop").classes
+    ('maize', 'rice')
     """
     return open_label_files([path], column, classes, crs, layer, encoding)[0]
 
@@ -133,28 +145,28 @@ def open_label_files(
     layer: str | None = None,
     encoding: str | None = None,
 ) -> list[Labels]:
-    """Open several files of labels that share their classes; see `open_labels`.
+    """Open several label files that share their classes; see `open_labels`.
 
-    A name in `classes` belongs to the same value in all rasters: without `VALUE=NAME` they are
-    counted through the values of all of them.
+    A name in `classes` belongs to the same value in all rasters. Without `VALUE=NAME`, the names
+    are in the order of the values of all rasters together.
 
     Raises:
-        OutcropError: as `open_labels`.
+        OutcropError: as for `open_labels`.
     """
     names = [
-        present(labels_from_geodataframe(path) if is_geodataframe(path) else path) for path in paths
+        existing_name(write_geodataframe(path) if is_geodataframe(path) else path) for path in paths
     ]
     vector = [is_vector(name) for name in names]
     first = names[0]
     if all(vector) and classes is not None:
         raise OutcropError(
-            "--classes", f"names the values of a label raster, and {first} has none; leave it out"
+            "--classes", f"applies to label rasters, and {first} is a vector file; leave it out"
         )
     if not any(vector):
         for option, value in (("column", column), ("layer", layer), ("encoding", encoding)):
             if value is not None:
                 raise OutcropError(
-                    f"--{option}", f"is of vector files, and {first} is a raster; leave it out"
+                    f"--{option}", f"applies to vector files, and {first} is a raster; leave it out"
                 )
     opened: list[Labels] = []
     for name, is_one in zip(names, vector, strict=True):
@@ -162,7 +174,7 @@ def open_label_files(
             opened.append(_open_vector(name, column, crs, layer, encoding))
         else:
             raster = open_class_raster(name, crs)
-            raster.tell_zero()
+            raster.note_zero()
             opened.append(RasterLabels(raster))
     if classes is not None:
         rasters = [labels.raster for labels in opened if isinstance(labels, RasterLabels)]
@@ -175,10 +187,10 @@ def open_label_files(
         ]
     every = list(dict.fromkeys(name for labels in opened for name in labels.classes))
     if len(every) < 2:
-        only = f"one class only ('{every[0]}')" if every else "no class at all"
-        raise OutcropError(first, f"holds {only}; a classifier needs two or more")
-    how = "name them alike by --classes" if not any(vector) else "write them alike in the file"
-    tell_alike(", ".join(dict.fromkeys(names)), every, f"{how} if they are one")
+        only = f"only one class ('{every[0]}')" if every else "no class"
+        raise OutcropError(first, f"has {only}; pass labels of two or more classes")
+    how = "give them one name with --classes" if not any(vector) else "use one spelling in the file"
+    note_similar_names(", ".join(dict.fromkeys(names)), every, f"{how} if they are the same class")
     return opened
 
 
@@ -186,14 +198,16 @@ def open_label_files(
 class VectorLabels:
     """Polygons or points with a class.
 
-    The parts of a multi-part feature count as polygons of their own. A pixel belongs to a polygon
-    when its middle lies inside. A pixel that polygons or points of
-    different classes claim, however many they are, is dropped and counted as `conflict`.
+    The parts of a multi-part feature count as separate polygons. A pixel belongs to a polygon if
+    its centre is inside. A pixel that is claimed by polygons or points of different classes is
+    dropped and counted as `conflict`.
 
     Attributes:
-        frame: one row a polygon or point, with an index from 0.
-        codes: int64, as long as `frame`, the index of each one's class.
-        dropped: how many features hold no label, by reason.
+        path: the file.
+        classes: the class names.
+        frame: GeoDataFrame with one row per polygon or point and an index from 0.
+        codes: int64, as long as `frame`, index into `classes`.
+        dropped: number of features without a label, by reason.
     """
 
     path: str
@@ -206,7 +220,7 @@ class VectorLabels:
     def on(self, scene: Scene) -> LabelledPixels:
         """The labelled pixels of `scene`."""
         frame = reproject(self.frame, scene.crs, self.path, scene.bounds)
-        # Far from where a projection is defined, coordinates in it are infinite.
+        # Outside the domain of a projection, coordinates are infinite.
         there = np.isfinite(frame.bounds.to_numpy()).all(axis=1)
         frame = frame[there]
         points = (frame.geom_type == "Point").to_numpy()
@@ -233,16 +247,17 @@ class VectorLabels:
         )
 
     def attribute(self, name: str, polygon: np.ndarray) -> np.ndarray:
-        """The values, as text, of another column for the given polygons."""
+        """The values of another column for some polygons, as text."""
         _check_column(self.path, self.frame, name)
-        text = words(self.frame[name])
+        text = column_text(self.frame[name])
         text[[value is None for value in text]] = MISSING
         return text[polygon]
 
     def _polygon_pixels(self, frame: Any, scene: Scene) -> tuple[np.ndarray, ...]:
-        """Row, column and two polygons of each covered pixel; they differ in class if any do.
+        """Row, column and two polygon indices of each covered pixel.
 
-        Of all polygons that cover a pixel these are one of the last class and one of the first.
+        Of all polygons that cover a pixel, one has the last class and one the first, so that they
+        differ in class if any polygons of the pixel do.
         """
         from affine import Affine
         from rasterio.features import rasterize
@@ -258,8 +273,8 @@ class VectorLabels:
             if near.empty:
                 continue
             near = near.sort_index()
-            # Drawn in the order of classes, the last polygon to be drawn has the last class of
-            # all that cover the pixel; drawn the other way round, the first.
+            # The polygon that is rasterized last stays. In the order of the classes it has the
+            # last class of all polygons on the pixel, in the reverse order the first.
             near = near.iloc[np.argsort(self.codes[near.index], kind="stable")]
             shapes = list(zip(near.geometry, near.index + 1, strict=True))
             transform = Affine(*scene.transform) @ Affine.translation(column, row)
@@ -269,7 +284,7 @@ class VectorLabels:
             )
             r, c = np.nonzero(last)
             found.append((r + row, c + column, last[r, c] - 1, first[r, c] - 1))
-        return _join(found, 4)
+        return _concatenate(found, 4)
 
     def _point_pixels(self, frame: Any, scene: Scene) -> tuple[np.ndarray, ...]:
         row, column = scene.row_column(frame.geometry.x.to_numpy(), frame.geometry.y.to_numpy())
@@ -282,9 +297,9 @@ class VectorLabels:
 class RasterLabels:
     """A raster whose pixel values are classes.
 
-    A raster on another grid or in another CRS is brought onto the scene's by nearest neighbour.
-    Connected pixels of one class (8 neighbours) count as one polygon; but where more than half of
-    the scene is labelled the raster is a wall-to-wall map, and each pixel stands by itself.
+    A raster on another grid or in another CRS is resampled to the grid of the scene by nearest
+    neighbour. Connected pixels of one class (8 neighbours) count as one polygon. If more than half
+    of the scene is labelled, the raster is a wall-to-wall map and each pixel counts as a polygon.
     """
 
     raster: ClassRaster
@@ -302,7 +317,7 @@ class RasterLabels:
 
     @property
     def dropped(self) -> Mapping[str, int]:
-        """A raster has no features."""
+        """Empty, because a raster has no features."""
         return {}
 
     def on(self, scene: Scene) -> LabelledPixels:
@@ -314,14 +329,14 @@ class RasterLabels:
                 codes = reader.read(*window)
                 r, c = np.nonzero(codes >= 0)
                 found.append((r + window[0], c + window[1], codes[r, c]))
-        row, column, label = _join(found, 3)
+        row, column, label = _concatenate(found, 3)
         if len(row) > _WALL_TO_WALL * scene.height * scene.width:
             return LabelledPixels(row, column, label, np.arange(len(row)))
         return LabelledPixels(row, column, label, _connected(row, column, label, scene.width))
 
     def attribute(self, name: str, polygon: np.ndarray) -> np.ndarray:
-        """A raster has no further columns."""
-        raise OutcropError(self.path, f"is a raster and has no column '{name}'")
+        """Raise an error, because a raster has no columns."""
+        raise OutcropError(self.path, f"is a raster and has no column '{name}'; pass a vector file")
 
 
 def _open_vector(
@@ -330,37 +345,40 @@ def _open_vector(
     frame = read_vector(path, crs, layer, encoding, column)
     if column is None:
         raise OutcropError(
-            path, f"pass --column with the column that names the class; it has {_columns(frame)}"
+            path, f"needs --column with the column of class names; it has {_columns(frame)}"
         )
     _check_column(path, frame, column)
     parts = parts_of(frame, column)
     if parts.frame.empty:
-        reasons = ", ".join(counted(*item) for item in parts.dropped.items())
+        reasons = ", ".join(dropped_text(*item) for item in parts.dropped.items())
         raise OutcropError(
             path,
             f"has no polygon or point with a class in column '{column}' "
-            f"({reasons or 'no feature at all'}); correct the features or name another column",
+            f"({reasons or 'it has no features'}); correct the features or pass another column",
         )
     return vector_labels(path, parts)
 
 
 def vector_labels(path: str, parts: Parts) -> VectorLabels:
-    """Labels of what was read from `path`, with the classes in order."""
-    classes = in_order(parts.names)
+    """Labels from the polygons and points of a vector file, with sorted classes."""
+    classes = sorted_names(parts.names)
     number = {name: code for code, name in enumerate(classes)}
     codes = np.array([number[name] for name in parts.names], np.int64)
     return VectorLabels(path, tuple(classes), parts.frame, codes, parts.dropped)
 
 
 def _connected(row: np.ndarray, column: np.ndarray, label: np.ndarray, width: int) -> np.ndarray:
-    """Connected patches (8 neighbours, one class) of labelled pixels given in row-major order."""
+    """Index of the connected component (8 neighbours, one class) of each labelled pixel.
+
+    The pixels are in row-major order.
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     n = len(row)
     if n == 0:
         return np.empty(0, np.int64)
-    # One spare column at each side, so that a row's end is no neighbour of the next row's start.
+    # A spare column on each side separates the end of a row from the start of the next one.
     place = row * (width + 2) + column
     order = np.argsort(place)
     links = []
@@ -381,7 +399,7 @@ def _tiles(height: int, width: int) -> Iterator[tuple[int, int, int, int]]:
             yield row, column, min(_TILE, height - row), min(_TILE, width - column)
 
 
-def _join(found: Sequence[tuple[np.ndarray, ...]], fields: int) -> tuple[np.ndarray, ...]:
+def _concatenate(found: Sequence[tuple[np.ndarray, ...]], fields: int) -> tuple[np.ndarray, ...]:
     if not found:
         return tuple(np.empty(0, np.int64) for _ in range(fields))
     return tuple(np.concatenate(parts).astype(np.int64) for parts in zip(*found, strict=True))
@@ -389,7 +407,9 @@ def _join(found: Sequence[tuple[np.ndarray, ...]], fields: int) -> tuple[np.ndar
 
 def _check_column(path: str, frame: Any, column: str) -> None:
     if column not in frame.columns or column == frame.geometry.name:
-        raise OutcropError(path, f"has no column '{column}'; it has {_columns(frame)}")
+        raise OutcropError(
+            path, f"has no column '{column}' (it has {_columns(frame)}); pass another column"
+        )
 
 
 def _columns(frame: Any) -> str:

@@ -1,4 +1,4 @@
-"""Several scenes of one grid, laid over each other as one."""
+"""Mosaics: several scenes on one pixel grid, read as one scene."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.progress import tell
 from outcrop.sources.grids import NEAR, same_crs
-from outcrop.sources.opening import aligned
+from outcrop.sources.opening import align_bands
 from outcrop.sources.scene import Scene, SceneReader
 
 
 @dataclass(frozen=True)
 class Mosaic(Scene):
-    """A scene made of several. A pixel is that of the first scene that has data there in all
-    bands, or else in any.
+    """A scene that is made of several scenes.
+
+    A pixel has the values of the first scene with data in all bands. If there is no such scene, it
+    has the values of the first scene with data in any band.
 
     Attributes:
-        parts: the scenes; the first lies on top.
-        corners: row and column of the upper-left pixel of each.
+        parts: the scenes; the first is on top.
+        corners: row and column of the upper-left pixel of each scene in the mosaic.
     """
 
     parts: tuple[Scene, ...] = ()
@@ -30,15 +32,15 @@ class Mosaic(Scene):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The names of the rasters of all scenes, each once."""
+        """The names of the rasters of all scenes, without repetition."""
         return tuple(dict.fromkeys(file for part in self.parts for file in part.files))
 
-    def with_order(self, order: Sequence[int]) -> Mosaic:
-        """The mosaic with some of its bands, by index from 0, in this order."""
+    def take_bands(self, order: Sequence[int]) -> Mosaic:
+        """The mosaic with the bands of these indices, from 0, in this order."""
         return replace(
             self,
             bands=tuple(self.bands[i] for i in order),
-            parts=tuple(part.with_order(order) for part in self.parts),
+            parts=tuple(part.take_bands(order) for part in self.parts),
         )
 
     @contextmanager
@@ -50,14 +52,14 @@ class Mosaic(Scene):
 
 
 class MosaicReader(SceneReader):
-    """Reads windows of an open mosaic, as float32; what no scene covers is NaN."""
+    """Reader of windows of a mosaic, in float32; pixels outside all scenes are NaN."""
 
     def __init__(self, mosaic: Mosaic, parts: Sequence[SceneReader]) -> None:
         self.scene = mosaic
         self._mosaic, self._parts = mosaic, parts
 
-    def inside(self, row: int, column: int, height: int, width: int) -> np.ndarray:
-        """See `SceneReader.inside`."""
+    def read_inside(self, row: int, column: int, height: int, width: int) -> np.ndarray:
+        """See `SceneReader.read_inside`."""
         found = np.full((len(self._mosaic.bands), height, width), np.nan, np.float32)
         empty = np.ones((height, width), bool)
         for part, corner in zip(self._parts, self._mosaic.corners, strict=True):
@@ -75,7 +77,7 @@ class MosaicReader(SceneReader):
             here = np.s_[starts[0] - row : stops[0] - row, starts[1] - column : stops[1] - column]
             if not empty[here].any():
                 continue
-            pixels = part.inside(starts[0] - corner[0], starts[1] - corner[1], tall, wide)
+            pixels = part.read_inside(starts[0] - corner[0], starts[1] - corner[1], tall, wide)
             finite, nothing = np.isfinite(pixels), np.isnan(found[:, *here]).all(axis=0)
             whole = empty[here] & finite.all(axis=0)
             taken = whole | (nothing & finite.any(axis=0))
@@ -84,18 +86,33 @@ class MosaicReader(SceneReader):
         return found
 
 
-def lay_together(scenes: Sequence[Scene]) -> Scene:
-    """One scene as it is, or several of the same grid as a mosaic that covers them all.
+def mosaic_scenes(scenes: Sequence[Scene]) -> Scene:
+    """Combine scenes on one pixel grid to a scene that covers them all.
 
-    Nothing is resampled: the scenes must share their coordinate reference system, the size of
-    their pixels and their lattice, as the tiles of one product do. Bands are matched by name.
+    Nothing is resampled: the scenes need the same CRS, pixel size and pixel alignment, as tiles of
+    one product have. Bands are matched by name. A single scene is returned unchanged.
+
+    Args:
+        scenes: open scenes; where they overlap, the first scene has priority.
+
+    Returns:
+        a scene whose pixels are read as float32.
 
     Raises:
-        OutcropError: they do not; the line says which, and what to do.
+        OutcropError: the scenes differ in bands, CRS, pixel size or pixel alignment.
+
+    >>> from rasterio import Affine
+    >>> from outcrop.sources.opening import scene_from_array
+    >>> west, east = (
+    ...     scene_from_array(np.ones((4, 3)), Affine(10, 0, x, 0, -10, 0), 32648) for x in (0, 30)
+    ... )
+    >>> mosaic = mosaic_scenes([west, east])
+    >>> mosaic.height, mosaic.width
+    (4, 6)
     """
     if len(scenes) == 1:
         return scenes[0]
-    matched = aligned(scenes)
+    matched = align_bands(scenes)
     scenes = [scene for scene, _ in matched]
     for _, note in matched:
         if note:
@@ -122,14 +139,14 @@ def lay_together(scenes: Sequence[Scene]) -> Scene:
 
 
 def _corner(scene: Scene, first: Scene) -> tuple[int, int]:
-    """Row and column of the upper-left pixel of a scene on the grid of the first."""
+    """Row and column of the upper-left pixel of a scene on the grid of the first scene."""
     from pyproj import CRS
 
     if not same_crs(scene.crs, first.crs):
         mine, its = CRS.from_wkt(scene.crs), CRS.from_wkt(first.crs)
         raise OutcropError(
             scene.title,
-            f"is in {mine.name}, {first.title} in {its.name}; reproject one of them "
+            f"is in {mine.name}, {first.title} is in {its.name}; reproject one of them "
             "(gdalwarp -t_srs), or map them one by one",
         )
     matrix, its_matrix = (
@@ -139,9 +156,9 @@ def _corner(scene: Scene, first: Scene) -> tuple[int, int]:
     if np.abs(np.linalg.solve(its_matrix, matrix) - np.eye(2)).max() * longest > NEAR:
         raise OutcropError(
             scene.title,
-            f"has pixels of {abs(matrix[0, 0]):g} × {abs(matrix[1, 1]):g}, {first.title} of "
-            f"{abs(its_matrix[0, 0]):g} × {abs(its_matrix[1, 1]):g}; resample one of them "
-            "(gdalwarp -tr), or map them one by one",
+            f"has pixels of {abs(matrix[0, 0]):g} × {abs(matrix[1, 1]):g}, {first.title} has "
+            f"pixels of {abs(its_matrix[0, 0]):g} × {abs(its_matrix[1, 1]):g}; resample one of "
+            "them (gdalwarp -tr), or map them one by one",
         )
     shift = np.array([scene.transform[2], scene.transform[5]]) - (
         first.transform[2],
@@ -151,8 +168,8 @@ def _corner(scene: Scene, first: Scene) -> tuple[int, int]:
     if max(abs(row - round(row)), abs(column - round(column))) > NEAR:
         raise OutcropError(
             scene.title,
-            f"lies {row % 1:.2f} rows and {column % 1:.2f} columns beside the pixels of "
-            f"{first.title}; resample one of them onto the other's grid (gdalwarp -tap), or map "
+            f"is shifted by {row % 1:.2f} rows and {column % 1:.2f} columns against the pixels of "
+            f"{first.title}; resample one of them to the other's grid (gdalwarp -tap), or map "
             "them one by one",
         )
     return round(row), round(column)

@@ -1,4 +1,4 @@
-"""Names of rasters and vectors as GDAL takes them: paths, subdatasets, archives and addresses."""
+"""Names of rasters and vector files: paths, and GDAL's names of subdatasets, archives and URLs."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 
 from outcrop.errors import OutcropError
 
-# One letter before a colon is a drive of Windows.
+# A single letter before a colon is a Windows drive.
 _DRIVER = re.compile(r"[A-Za-z][A-Za-z0-9_]+:.")
 _ARCHIVED = re.compile(r"(zip|tar)(?:\+file)?://(?!.*://)(.+?)(?:!/?(.*))?")
 _REMOTE = re.compile(r"/vsi(curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)\b|(https?|ftp|s3|gs|az)://")
-# Of a remote file the header and the wanted blocks are fetched, and no list of its neighbours.
+# Fetch only the header and the blocks that are read, without a listing of the folder.
 _REMOTE_OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "VSI_CACHE": True}
 
 
 def is_gdal_name(name: str | Path) -> bool:
-    """Whether a name is for GDAL to resolve, and not the path of a file or folder.
+    """Whether GDAL has to resolve a name, because it is not the path of a file or folder.
 
     >>> [is_gdal_name(n) for n in ("a.tif", "NETCDF:a.nc:x", "/vsizip/a.zip/a.tif", "s3://b/a.tif")]
     [False, True, True, True]
@@ -31,7 +31,7 @@ def is_gdal_name(name: str | Path) -> bool:
 
 
 def is_remote(name: str | Path) -> bool:
-    """Whether what a name names is fetched over a network.
+    """Whether a name refers to data that is fetched over a network.
 
     >>> is_remote("NETCDF:/vsicurl/https://host/a.nc:x"), is_remote("/vsizip/a.zip/a.tif")
     (True, False)
@@ -39,11 +39,13 @@ def is_remote(name: str | Path) -> bool:
     return _REMOTE.search(str(name)) is not None
 
 
-def normal(name: str | Path) -> str:
-    """A name as it is kept: a path in its shortest form, a member of an archive as GDAL names it.
+def normalized_name(name: str | Path) -> str:
+    """The stored form of a name: the shortest form of a path, GDAL's name of an archive member.
 
-    >>> normal("a//b.tif"), normal("zip://a.zip!b/c.tif"), normal("s3://bucket/a.tif")
-    ('a/b.tif', '/vsizip/a.zip/b/c.tif', 's3://bucket/a.tif')
+    >>> normalized_name("a//b.tif"), normalized_name("zip://a.zip!b/c.tif")
+    ('a/b.tif', '/vsizip/a.zip/b/c.tif')
+    >>> normalized_name("s3://bucket/a.tif")
+    's3://bucket/a.tif'
     """
     if archived := _ARCHIVED.fullmatch(str(name)):
         return f"/vsi{archived[1]}/{archived[2]}" + (f"/{archived[3]}" if archived[3] else "")
@@ -51,23 +53,23 @@ def normal(name: str | Path) -> str:
 
 
 def exists(name: str | Path) -> bool:
-    """Whether there is something of this name; what GDAL resolves counts as there."""
+    """Whether a file of this name exists. Names that GDAL resolves are assumed to exist."""
     return is_gdal_name(name) or Path(name).exists()
 
 
-def present(name: str | Path) -> str:
-    """A name as it is kept, if there may be something of this name.
+def existing_name(name: str | Path) -> str:
+    """The normalised name of a file that exists; see `exists`.
 
     Raises:
-        OutcropError: it is the path of no file.
+        OutcropError: a path at which there is no file.
     """
-    if not exists(name := normal(name)):
-        raise OutcropError(name, "no such file; check the name")
+    if not exists(name := normalized_name(name)):
+        raise OutcropError(name, "there is no such file; check the name")
     return name
 
 
 def file_name(name: str | Path) -> str:
-    """The last part of a name: the file, with a subdataset's own name behind it.
+    """The last part of a name; for a subdataset the file name and the name of the subdataset.
 
     >>> file_name("/vsizip/a.zip/b/c.tif"), file_name('NETCDF:"d/a.nc":x'), file_name("d/e, f.tif")
     ('c.tif', 'a.nc x', 'e, f.tif')
@@ -82,7 +84,7 @@ def file_name(name: str | Path) -> str:
 
 
 def stem(name: str | Path) -> str:
-    """`file_name` without its ending.
+    """`file_name` without its suffix.
 
     >>> stem("https://host/scene.tif"), stem("2018-10-13, B01.tiff")
     ('scene', '2018-10-13, B01')
@@ -90,8 +92,11 @@ def stem(name: str | Path) -> str:
     return Path(file_name(name)).stem
 
 
-def stamp(name: str) -> list[Any]:
-    """Name, size and time of change of a file, to see whether it is still the same."""
+def file_stamp(name: str) -> list[Any]:
+    """Name, size and modification time of a file: they change when the file changes.
+
+    For a name that GDAL resolves, only the name is returned.
+    """
     if is_gdal_name(name):
         return [name]
     stat = Path(name).stat()
@@ -100,7 +105,7 @@ def stamp(name: str) -> list[Any]:
 
 @contextmanager
 def gdal_for(*names: str | Path, **options: Any) -> Iterator[None]:
-    """GDAL's settings for reading files of these names."""
+    """Set GDAL's options for reading the named files within the block."""
     import rasterio
 
     remote = _REMOTE_OPTIONS if any(map(is_remote, names)) else {}

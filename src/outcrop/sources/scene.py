@@ -1,4 +1,4 @@
-"""Scenes: georeferenced rasters read window by window, as bands × rows × columns."""
+"""Scenes: georeferenced rasters, read window by window as `bands × height × width`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any, Literal
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.sources.dataset import open_dataset, why_unreadable
 from outcrop.sources.grids import Grid, overlap
 from outcrop.sources.metric import metric_systems
 from outcrop.sources.names import gdal_for
+from outcrop.sources.raster_io import open_dataset, read_failure
 
 CACHE_BYTES = 64 << 20
 NO_CRS = (
-    "has no coordinate reference system; write one into it, or pass --crs for a scene, "
+    "has no coordinate reference system; write one into the file, or pass --crs for a scene, "
     "--labels-crs for labels, e.g. EPSG:32648"
 )
 _EXACT_IN_FLOAT = 1 << 24
-_TALL, _WIDE = 256, 2048  # of the blocks that resampled bands are read in
+_BLOCK_HEIGHT, _BLOCK_WIDTH = 256, 2048  # blocks in which resampled bands are read
 _BLOCKS = 16
 
 Resampling = Literal["auto", "nearest", "bilinear", "cubic", "average"]
@@ -30,23 +30,26 @@ Resampling = Literal["auto", "nearest", "bilinear", "cubic", "average"]
 
 @dataclass(frozen=True)
 class Reading:
-    """How rasters are read as scenes.
+    """How raster files are read as scenes.
 
     Attributes:
-        resolution: grid of scenes whose files have pixels of several sizes: finest, coarsest, the
-            name of a file, or a pixel size in metres.
-        resampling: method that brings bands to that grid: nearest, bilinear, cubic or average;
-            auto: bilinear for coarser bands, average for finer ones. Labels and masks are always
-            resampled by nearest neighbour.
-        raw: use the stored values, without the scale and offset that the file declares.
-        nodata: stored value that means no data and that the file does not declare.
+        resolution: pixel grid of a scene whose files have several pixel sizes: finest, coarsest,
+            the name of a file, or a pixel size in metres.
+        resampling: resampling method for bands on another grid: nearest, bilinear, cubic or
+            average; auto: bilinear for coarser bands, average for finer ones. Labels and masks are
+            always resampled by nearest neighbour.
+        raw: use of the stored values, without the declared scale and offset.
+        nodata: stored value that means no data, if the file does not declare it.
         mask: quality rasters whose flagged pixels are no data in all bands, one for all scenes or
             one per scene; "none" ignores the quality mask of a product.
-        mask_values: values of the mask that mean no data, for example 3,8,9,10 of the Sentinel-2
+        mask_values: values of the mask that mean no data, for example 3,8,9,10 for the Sentinel-2
             SCL.
-        mask_bits: bit numbers of the mask, from 0, for example 3,4 of the Landsat QA_PIXEL; a pixel
-            with one of these bits set is no data.
-        band_names: band names, in file order, for files that have none or others.
+        mask_bits: bit numbers of the mask, from 0, for example 3,4 for the Landsat QA_PIXEL; a
+            pixel with any of these bits is no data.
+        band_names: band names, in file order, that replace the names in the files.
+
+    >>> Reading(nodata=0, band_names=["red", "nir"]).resampling
+    'auto'
     """
 
     resolution: str = "finest"
@@ -64,14 +67,14 @@ class Band:
     """One band of a scene.
 
     Attributes:
-        file: the name of the raster that it lies in, as GDAL takes it.
-        number: there, from 1.
-        name: what it is called.
-        scale, offset: from stored to physical values: `stored * scale + offset`.
-        nodata: the stored value that means no data, if the file does not declare it itself.
-        unit: of the physical values, if it is known.
-        crs: of the file, as WKT.
-        resampling: how it is brought to the scene's grid; empty where it lies on it.
+        file: name of the raster file, as GDAL opens it.
+        number: band number in the file, from 1.
+        name: name of the band.
+        scale, offset: physical value = stored value × scale + offset.
+        nodata: stored value that means no data, if the file does not declare one.
+        unit: unit of the physical values; empty if it is unknown.
+        crs: coordinate reference system of the file as WKT.
+        resampling: resampling method; empty if the band is on the grid of the scene.
     """
 
     file: str
@@ -86,19 +89,19 @@ class Band:
 
     @property
     def is_scaled(self) -> bool:
-        """Whether physical values are others than stored ones."""
+        """Whether physical and stored values differ."""
         return (self.scale, self.offset) != (1.0, 0.0)
 
 
 @dataclass(frozen=True)
 class Mask:
-    """A raster that says which pixels of a scene are no data.
+    """A raster that flags pixels of a scene as no data.
 
     Attributes:
-        file: its name.
-        values: values that are no data.
-        bits: numbers of bits, from 0, of which any set one means no data.
-        crs: of the file, as WKT.
+        file: name of the raster file.
+        values: values that mean no data.
+        bits: bit numbers, from 0; a pixel with any of these bits is no data.
+        crs: coordinate reference system of the file as WKT.
     """
 
     file: str
@@ -106,8 +109,12 @@ class Mask:
     bits: tuple[int, ...]
     crs: str = ""
 
-    def covers(self, quality: np.ndarray) -> np.ndarray:
-        """Where values of the mask, whole numbers of any type, mean no data."""
+    def flags(self, quality: np.ndarray) -> np.ndarray:
+        """Where integer values of the mask mean no data: bool, of the same shape.
+
+        >>> Mask("qa.tif", values=(3,), bits=(4,)).flags(np.array([0, 3, 16, 17])).tolist()
+        [False, True, True, True]
+        """
         covered = np.isin(quality, self.values)
         if self.bits:
             covered |= (quality.astype(np.int64) & sum(1 << bit for bit in self.bits)) != 0
@@ -119,13 +126,13 @@ class Scene(Grid):
     """What is known of a scene without reading its pixels.
 
     Attributes:
-        bands: the bands in use, from one file or several.
-        dtype: of the pixels as they are read. uint8, int16 and uint16 are kept; every other type,
-            and bands with a scale or an offset, are read as float32.
-        opened: what `open_scene` was given: files, or the name of a product.
-        reading: how it was opened.
-        mask: what makes pixels no data in all bands.
-        sensor: the platform and instrument, if the files tell.
+        bands: the selected bands, from one file or several.
+        dtype: dtype in which pixels are read. uint8, int16 and uint16 are kept. Other dtypes, and
+            bands with a scale or an offset, are read as float32.
+        opened: the argument of `open_scene`: names of files, or of a product.
+        reading: how the files are read.
+        mask: mask of no-data pixels in all bands.
+        sensor: platform and instrument; empty if the files do not declare them.
     """
 
     bands: tuple[Band, ...]
@@ -143,17 +150,17 @@ class Scene(Grid):
 
     @cached_property
     def files(self) -> tuple[str, ...]:
-        """The names of the rasters of the scene, each once."""
+        """The names of the raster files, without repetition."""
         return tuple(dict.fromkeys(band.file for band in self.bands))
 
     @property
     def name(self) -> str:
-        """What was opened, with plus signs between files that are joined."""
+        """The opened files, joined by plus signs."""
         return " + ".join(self.opened)
 
     @property
     def title(self) -> str:
-        """The first file that was opened and how many more, for messages."""
+        """The first opened file and the number of the others, for messages."""
         return title(self.opened)
 
     @property
@@ -171,42 +178,42 @@ class Scene(Grid):
         return float(x.min()), float(y.min()), float(x.max()), float(y.max())
 
     def row_column(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The pixels that points in `crs` fall into; they may lie outside the scene."""
-        row, column = self.place(x, y)
+        """Rows and columns of the pixels that contain points in `crs`, also outside the scene."""
+        row, column = self.fractional_row_column(x, y)
         return np.floor(row).astype(np.int64), np.floor(column).astype(np.int64)
 
-    def with_order(self, order: Sequence[int]) -> Scene:
-        """The scene with some of its bands, by index from 0, in this order."""
+    def take_bands(self, order: Sequence[int]) -> Scene:
+        """The scene with the bands of these indices, from 0, in this order."""
         return replace(self, bands=tuple(self.bands[i] for i in order))
 
     @cached_property
     def metric_crs(self) -> str:
-        """A system in metres, as WKT, whose scale is true to 1 % on the scene.
+        """A CRS in metres, as WKT, whose scale error on the scene is at most 1 %.
 
         Raises:
-            OutcropError: as `outcrop.sources.metric.metric_systems`.
+            OutcropError: as for `outcrop.sources.metric.metric_systems`.
         """
         return metric_systems([self])[0]
 
     @contextmanager
     def reader(self) -> Iterator[SceneReader]:
         """Open the files for reading windows."""
-        # GDAL would keep a twentieth of the machine's memory full of blocks that are not needed.
+        # By default GDAL fills 5 % of the memory with blocks, most of which are not read again.
         with gdal_for(*self.files, GDAL_CACHEMAX=CACHE_BYTES), ExitStack() as stack:
             yield SceneReader(self, stack)
 
 
 class _Layer:
-    """Bands of one file as they lie on the scene's grid.
+    """Bands of one file on the grid of the scene.
 
-    Resampled ones are read in blocks of one lattice: GDAL rounds a value that lies half-way between
-    two whole numbers up or down by the window that it is read in, and a pixel has one value.
+    Resampled bands are read in fixed blocks. GDAL rounds a value half-way between two integers up
+    or down depending on the window, and a pixel must have one value in all windows.
 
     Attributes:
-        file: the name of the file.
-        dataset: open, on the scene's grid.
+        file: name of the file.
+        dataset: open dataset on the grid of the scene.
         at: indices of the bands in the scene.
-        numbers: of the bands in the file, from 1.
+        numbers: band numbers in the file, from 1.
     """
 
     def __init__(self, file: str, dataset: Any, at: list[int], bands: list[Band]) -> None:
@@ -216,21 +223,21 @@ class _Layer:
         self._block = lru_cache(_BLOCKS)(self._read)
 
     def window(self, row: int, column: int, height: int, width: int) -> tuple[np.ndarray, ...]:
-        """Stored values `bands × height × width`, and where they are valid by the file."""
+        """Stored values, `bands × height × width`, and where the file declares them valid."""
         if not self._resampled:
             return self._read((row, column, height, width))
-        down = range(row // _TALL, -(-(row + height) // _TALL))
-        right = range(column // _WIDE, -(-(column + width) // _WIDE))
+        down = range(row // _BLOCK_HEIGHT, -(-(row + height) // _BLOCK_HEIGHT))
+        right = range(column // _BLOCK_WIDTH, -(-(column + width) // _BLOCK_WIDTH))
         blocks = [[self._block(self._bounds(r, c)) for c in right] for r in down]
-        top, left = row - down[0] * _TALL, column - right[0] * _WIDE
+        top, left = row - down[0] * _BLOCK_HEIGHT, column - right[0] * _BLOCK_WIDTH
         here = np.s_[:, top : top + height, left : left + width]
         stored, valid = (np.block([[both[i] for both in line] for line in blocks]) for i in (0, 1))
         return stored[here], valid[here]
 
     def _bounds(self, down: int, right: int) -> tuple[int, int, int, int]:
-        row, column = down * _TALL, right * _WIDE
-        height = min(_TALL, self.dataset.height - row)
-        return row, column, height, min(_WIDE, self.dataset.width - column)
+        row, column = down * _BLOCK_HEIGHT, right * _BLOCK_WIDTH
+        height = min(_BLOCK_HEIGHT, self.dataset.height - row)
+        return row, column, height, min(_BLOCK_WIDTH, self.dataset.width - column)
 
     def _read(self, window: tuple[int, int, int, int]) -> tuple[np.ndarray, ...]:
         stored = _read(self.file, self.dataset.read, self.numbers, window)
@@ -238,7 +245,7 @@ class _Layer:
 
 
 class SceneReader:
-    """Reads windows of an open scene."""
+    """Reader of windows of an open scene."""
 
     def __init__(self, scene: Scene, stack: ExitStack) -> None:
         self.scene = scene
@@ -246,52 +253,52 @@ class SceneReader:
         keys = [(band.file, band.resampling) for band in scene.bands]
         self._layers = []
         for key in dict.fromkeys(keys):
-            at = [i for i, one in enumerate(keys) if one == key]
-            bands = [scene.bands[i] for i in at]
-            dataset = _on_grid(bands[0], scene, stack)
-            self._layers.append(_Layer(key[0], dataset, at, bands))
+            for at in _by_nodata(scene, [i for i, one in enumerate(keys) if one == key]):
+                bands = [scene.bands[i] for i in at]
+                dataset = _on_grid(bands[0], scene, stack)
+                self._layers.append(_Layer(key[0], dataset, at, bands))
 
     def read(self, row: int, column: int, height: int, width: int) -> np.ndarray:
-        """Read a window, which may reach over the scene's edge.
+        """Read a window, which may extend beyond the edges of the scene.
 
-        Beyond the edge the scene is mirrored about its outermost pixels (which are not repeated:
-        NumPy's and PyTorch's "reflect").
+        Beyond an edge the scene is mirrored about its outermost pixels, which are not repeated
+        (mode "reflect" of NumPy and PyTorch).
 
         Args:
-            row, column: the window's upper-left pixel, from 0; may be negative.
-            height, width: at most the scene's own.
+            row, column: upper-left pixel of the window, from 0; may be negative.
+            height, width: size of the window, at most that of the scene.
 
         Returns:
-            `bands × height × width` in the scene's dtype; if any pixel has no data (nodata value,
-            mask, NaN, infinity), float32 with NaN there. Values are physical unless the scene was
-            opened `raw`.
+            `bands × height × width` in the dtype of the scene. If a pixel has no data (nodata
+            value, mask, NaN, infinity), float32 with NaN there. Values are physical, unless the
+            scene was opened `raw`.
 
         Raises:
-            OutcropError: a file is damaged, or holds whole numbers that float32 does not.
+            OutcropError: a file is damaged; it has integers that float32 cannot represent.
         """
         shape = self.scene.height, self.scene.width
-        return read_mirrored(self.inside, shape, (row, column, height, width))
+        return read_mirrored(self.read_inside, shape, (row, column, height, width))
 
-    def inside(self, row: int, column: int, height: int, width: int) -> np.ndarray:
-        """Read a window that lies inside the scene; see `read`."""
+    def read_inside(self, row: int, column: int, height: int, width: int) -> np.ndarray:
+        """Read a window inside the scene; see `read`."""
         pixels = np.empty((len(self.scene.bands), height, width), self.scene.dtype)
         valid = np.empty(pixels.shape, bool)
         for layer in self._layers:
             self._read(layer, (row, column, height, width), pixels, valid)
         if self._mask is not None and self.scene.mask is not None:
             quality = _read(self.scene.mask.file, self._mask.read, 1, (row, column, height, width))
-            valid &= ~self.scene.mask.covers(quality)
+            valid &= ~self.scene.mask.flags(quality)
         if pixels.dtype.kind == "f":
             valid &= np.isfinite(pixels)
         if valid.all():
             return pixels
         return np.where(valid, pixels, np.float32(np.nan)).astype(np.float32, copy=False)
 
-    def reduced(self, height: int, width: int) -> np.ndarray:
-        """The whole scene with fewer pixels: float32, `bands × height × width`, NaN for no data.
+    def read_overview(self, height: int, width: int) -> np.ndarray:
+        """Read the whole scene at reduced size: float32, `bands × height × width`, NaN for no data.
 
-        GDAL averages while it reads, block by block, so that memory is that of the result. Where
-        pixels are no data by a mask or a value that no file declares, the nearest are taken.
+        GDAL averages block by block while it reads, so the memory is that of the result. Where a
+        mask or an undeclared nodata value applies, the nearest pixels are used instead.
 
         Raises:
             OutcropError: a file is damaged.
@@ -319,7 +326,7 @@ class SceneReader:
                 pixels[i] = values * band.scale + band.offset if scaled else values
         if self._mask is not None and self.scene.mask is not None:
             quality = _read(self.scene.mask.file, self._mask.read, 1, out_shape=size)
-            pixels[:, self.scene.mask.covers(quality)] = np.nan
+            pixels[:, self.scene.mask.flags(quality)] = np.nan
         return pixels
 
     def _read(
@@ -329,24 +336,38 @@ class SceneReader:
         pixels: np.ndarray,
         valid: np.ndarray,
     ) -> None:
-        """Put the bands of one file into `pixels`, and where they have data into `valid`."""
+        """Write the bands of one file into `pixels`, and where they have data into `valid`."""
         stored, valid[layer.at] = layer.window(*window)
         for i, values in zip(layer.at, stored, strict=True):
             band = self.scene.bands[i]
             if band.nodata is not None:
                 valid[i] &= values != band.nodata
-            _refuse_rounding(band, values, valid[i])
+            _check_exact(band, values, valid[i])
             scaled = band.is_scaled and not self.scene.reading.raw
             pixels[i] = values * band.scale + band.offset if scaled else values
 
 
 def title(names: Sequence[str]) -> str:
-    """The first name and how many more, for messages."""
+    """The first name and the number of the others, for messages."""
     return str(names[0]) + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
+def _by_nodata(scene: Scene, at: list[int]) -> list[list[int]]:
+    """Group bands of one file by nodata value, because GDAL resamples with one value at a time."""
+    first = scene.bands[at[0]]
+    if not first.resampling or len(at) == 1:
+        return [at]
+    with open_dataset(first.file) as dataset:
+        # As text, because NaN is not equal to itself.
+        values = [str(dataset.nodatavals[scene.bands[i].number - 1]) for i in at]
+    return [
+        [i for i, own in zip(at, values, strict=True) if own == value]
+        for value in dict.fromkeys(values)
+    ]
+
+
 def _on_grid(band: Band, scene: Scene, stack: ExitStack) -> Any:
-    """The file of a band as it lies on the scene's grid, open as long as the stack."""
+    """The file of a band on the grid of the scene, open as long as the stack."""
     from rasterio.enums import ColorInterp
 
     dataset = stack.enter_context(open_dataset(band.file))
@@ -362,18 +383,18 @@ def _on_grid(band: Band, scene: Scene, stack: ExitStack) -> Any:
 
 
 def _covers(dataset: Any, band: Band, scene: Scene) -> bool:
-    """Whether a file has a pixel wherever the scene has one."""
+    """Whether a file covers the whole scene."""
     own = Grid(band.crs, tuple(dataset.transform)[:6], dataset.height, dataset.width)
     return overlap(scene, own) > 1 - 1e-9
 
 
 def _open_mask(mask: Mask, scene: Scene, stack: ExitStack) -> Any:
-    """A mask as it lies on the scene's grid; where it does not reach it masks nothing."""
+    """A mask on the grid of the scene; outside its extent it masks nothing."""
     dataset = stack.enter_context(open_dataset(mask.file))
     gaps: dict[str, Any] = {}
-    clear = np.flatnonzero(~mask.covers(np.arange(128)))
+    clear = np.flatnonzero(~mask.flags(np.arange(128)))
     if len(clear):
-        # GDAL fills with 0 else, or with the file's nodata value, and both may be covered values.
+        # By default GDAL fills with 0 or the nodata value, and both may be flagged values.
         gaps = {"src_nodata": int(clear[0]), "nodata": int(clear[0])}
     return stack.enter_context(_warped(dataset, mask.crs, scene, "nearest", **gaps))
 
@@ -402,7 +423,7 @@ def _read(
     window: tuple[int, int, int, int] | None = None,
     **options: Any,
 ) -> Any:
-    """Values or masks of bands, of all rows or in a window of row, column, height and width."""
+    """Read values or masks of bands, completely or in a window of row, column, height and width."""
     from rasterio.errors import RasterioError
     from rasterio.windows import Window
 
@@ -414,18 +435,18 @@ def _read(
     try:
         return read(numbers, **options)
     except RasterioError as error:
-        raise OutcropError(file, f"cannot be read{where}; {why_unreadable(error)}") from None
+        raise OutcropError(file, f"cannot be read{where}; {read_failure(error)}") from None
 
 
-def _refuse_rounding(band: Band, values: np.ndarray, valid: np.ndarray) -> None:
-    """Refuse whole numbers of which float32, as they are read, would make others."""
+def _check_exact(band: Band, values: np.ndarray, valid: np.ndarray) -> None:
+    """Raise an error for integers that float32 cannot represent."""
     if values.dtype.kind not in "iu" or values.dtype.itemsize < 4:
         return
     largest = np.abs(values.astype(np.float64), where=valid, out=np.zeros(values.shape)).max()
     if largest > _EXACT_IN_FLOAT:
         raise OutcropError(
             band.file,
-            f"band {band.number} holds whole numbers up to {largest:.0f}, and those above "
+            f"band {band.number} has integers up to {largest:.0f}, and integers above "
             f"{_EXACT_IN_FLOAT} would be rounded; subtract or divide first, e.g. with gdal_calc",
         )
 
@@ -435,16 +456,17 @@ def read_mirrored(
     shape: tuple[int, int],
     window: tuple[int, int, int, int],
 ) -> np.ndarray:
-    """Read a window that may reach over the edges, beyond which pixels are mirrored.
+    """Read a window that may extend beyond the edges, where pixels are mirrored.
 
     Args:
-        inside: reads row, column, height and width within them: `... × height × width`.
+        inside: function of row, column, height and width that reads a window within the edges: `...
+            × height × width`.
         shape: height and width of the whole.
-        window: row, column, height and width.
+        window: row, column, height and width of the window.
     """
     row, column, height, width = window
-    rows = mirrored(np.arange(row, row + height), shape[0])
-    columns = mirrored(np.arange(column, column + width), shape[1])
+    rows = mirror_index(np.arange(row, row + height), shape[0])
+    columns = mirror_index(np.arange(column, column + width), shape[1])
     top, left = int(rows.min()), int(columns.min())
     pixels = inside(top, left, int(rows.max()) + 1 - top, int(columns.max()) + 1 - left)
     if (top, left) == (row, column) and pixels.shape[-2:] == (height, width):
@@ -452,10 +474,10 @@ def read_mirrored(
     return pixels[..., (rows - top)[:, None], columns - left]
 
 
-def mirrored(index: np.ndarray, length: int) -> np.ndarray:
-    """Indices beyond the ends of an axis, mirrored about its outermost pixels.
+def mirror_index(index: np.ndarray, length: int) -> np.ndarray:
+    """Mirror indices beyond the ends of an axis about its outermost pixels.
 
-    >>> mirrored(np.array([-2, 0, 3, 4]), 4).tolist()
+    >>> mirror_index(np.array([-2, 0, 3, 4]), 4).tolist()
     [2, 0, 3, 2]
     """
     period = max(2 * (length - 1), 1)

@@ -1,4 +1,4 @@
-"""Vector files: geometries and their attributes, in a known coordinate reference system."""
+"""Vector files: geometries and attributes in a known coordinate reference system."""
 
 from __future__ import annotations
 
@@ -18,45 +18,51 @@ from typing import Any
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
 from outcrop.progress import tell
+from outcrop.sources.antimeridian import count_unsplit, unwrap
 from outcrop.sources.coordinates import place_rows
-from outcrop.sources.names import is_gdal_name, present
+from outcrop.sources.grids import check_transformable, parse_crs
+from outcrop.sources.names import existing_name, is_gdal_name
 from outcrop.sources.scene import NO_CRS
-from outcrop.sources.seam import unsplit, unwrapped
-from outcrop.sources.systems import check_way, parse_crs
 
 _PARQUET, _FEATHER, _GZIP, _ZIP = b"PAR1", b"ARROW1", b"\x1f\x8b", b"PK\x03\x04"
-# Files that belong to another file of a vector format and are no data sets by themselves.
-_BESIDE = {".dbf", ".shx", ".prj", ".cpg", ".sbn", ".sbx", ".qix", ".qpj", ".qml", ".xml", ".xsd"}
-# Tables that QGIS keeps in a GeoPackage beside the layers.
-_OF_PROGRAMS = {"layer_styles", "qgis_projects"}
+# Suffixes of files that are only parts of a dataset.
+_PARTS = {".dbf", ".shx", ".prj", ".cpg", ".sbn", ".sbx", ".qix", ".qpj", ".qml", ".xml", ".xsd"}
+# Tables that QGIS stores in a GeoPackage beside the layers.
+_QGIS_TABLES = {"layer_styles", "qgis_projects"}
 _SHAPEFILE = (".shp", ".dbf", ".prj", ".cpg")
-_BESIDE |= {".gfs", ".txt", ".md", ".pdf", ".tfw", ".ovr", ".map", ".dat", ".id", ".mid", ".csvt"}
+_PARTS |= {".gfs", ".txt", ".md", ".pdf", ".tfw", ".ovr", ".map", ".dat", ".id", ".mid", ".csvt"}
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """A layer: the name that GDAL opens, the layer's own, and whether it holds geometries."""
+    """A layer of a dataset.
+
+    Attributes:
+        dataset: name that GDAL opens.
+        name: name of the layer.
+        has_geometry: whether the layer has geometries.
+    """
 
     dataset: str
     name: str
-    drawn: bool
+    has_geometry: bool
 
 
 def is_vector(path: str | Path) -> bool:
-    """Whether GDAL, geopandas or pandas reads geometries or a table there, not a raster.
+    """Whether a file has geometries or a table, and is not a raster.
 
-    The drivers decide, not the name. What holds a raster beside tables without geometry, such as
-    a GeoPackage of tiles, is a raster.
+    This is decided by the drivers of GDAL, not by the name. A file with a raster and tables without
+    geometry, such as a GeoPackage of tiles, is a raster.
 
     Raises:
-        OutcropError: there is no such file, or it is neither.
+        OutcropError: there is no such file; it is neither vector file nor raster.
     """
-    name = present(path)
-    if _start(name).startswith((_PARQUET, _FEATHER)):
+    name = existing_name(path)
+    if _first_bytes(name).startswith((_PARQUET, _FEATHER)):
         return True
-    with _openable(name) as datasets:
+    with _gdal_datasets(name) as datasets:
         layers = _layers(datasets)
-    if any(layer.drawn for layer in layers):
+    if any(layer.has_geometry for layer in layers):
         return True
     if is_raster(name):
         return False
@@ -64,22 +70,22 @@ def is_vector(path: str | Path) -> bool:
         return True
     raise OutcropError(
         name,
-        "is neither a vector file nor a raster that GDAL can read, or is damaged; export it anew"
-        + _within(name),
+        "is damaged, or neither a vector file nor a raster that GDAL reads; export it again"
+        + _members_hint(name),
     )
 
 
 def is_raster(name: str) -> bool:
-    """Whether a raster driver of GDAL opens what has this name."""
+    """Whether a raster driver of GDAL opens a file."""
     import rasterio
     from rasterio._err import CPLE_BaseError
     from rasterio.errors import RasterioError
 
-    with warnings.catch_warnings(), _unheard():
+    with warnings.catch_warnings(), _silent_hooks():
         warnings.simplefilter("ignore")
         try:
             with rasterio.open(name) as dataset:
-                # XYZ reads any table of numbers, which is meant as points here.
+                # The XYZ driver opens any table of numbers; here such a table has points.
                 return bool(dataset.driver != "XYZ")
         except (RasterioError, CPLE_BaseError, ValueError):
             return False
@@ -94,32 +100,32 @@ def read_vector(
 ) -> Any:
     """Read any vector format of GDAL, GeoParquet, Feather, or a table with coordinates.
 
-    Curves are approximated by straight lines; Z and M are left out. A table without geometries
-    gives points from columns such as lon and lat, x and y, or easting and northing, or geometries
-    from a column of WKT, WKB or GeoJSON.
+    Curves become line segments; Z and M are dropped. A table without geometries gives points from
+    columns such as lon and lat, x and y, or easting and northing, or geometries from a column of
+    WKT, WKB or GeoJSON.
 
     Args:
-        path: a file or folder, or a name that GDAL understands (`/vsizip/...`, `https://...`).
-        crs: the coordinate reference system, for files that do not carry one.
-        layer: of a file with several, the one to read.
-        encoding: of the text, where the file declares none or a wrong one.
-        column: that will be used; it decides between several layers if only one has it.
+        path: a file, a folder, or a name that GDAL opens (`/vsizip/...`, `https://...`).
+        crs: coordinate reference system for a file without one.
+        layer: the layer to read, in a file with several layers.
+        encoding: text encoding, if the file declares none or a wrong one.
+        column: a column that will be used; it selects the layer if only one layer has it.
 
     Returns:
-        A GeoDataFrame with a CRS and a new index from 0.
+        a GeoDataFrame with a CRS and an index from 0.
 
     Raises:
-        OutcropError: missing or unreadable file; no geometry; no CRS; several layers and none
-            chosen; no such layer; text that the encoding does not decode.
+        OutcropError: the file is missing or unreadable; it has no geometry or no CRS; it has
+            several layers and none is selected; there is no such layer; text cannot be decoded.
     """
     import geopandas as gpd
 
-    name = present(path)
+    name = existing_name(path)
     _check_encoding(encoding)
-    start = _start(name)
+    start = _first_bytes(name)
     if start.startswith((_PARQUET, _FEATHER)):
         if layer is not None:
-            raise OutcropError(name, "has no layers; leave out --layer")
+            raise OutcropError(name, "has no layers; leave --layer out")
         frame = _read_arrow(name, start.startswith(_PARQUET))
     else:
         frame = _read_layer(name, layer, encoding, column)
@@ -135,10 +141,10 @@ def read_vector(
 
 
 def decode_text(frame: Any) -> None:
-    """Decode all text of a table now: Arrow leaves it until somebody asks for a value.
+    """Decode all text of a table, because Arrow decodes a value when it is used first.
 
     Raises:
-        UnicodeDecodeError: a value is no text.
+        UnicodeDecodeError: a value cannot be decoded.
     """
     for name in frame.columns:
         if frame[name].dtype.kind == "O" and name != getattr(frame, "_geometry_column_name", None):
@@ -148,22 +154,28 @@ def decode_text(frame: Any) -> None:
 def reproject(
     frame: Any, crs: str, path: str | Path, bounds: tuple[float, float, float, float]
 ) -> Any:
-    """Bring what was read from `path` to where a scene lies in another coordinate reference system.
+    """Transform geometries to the CRS of a scene, in its convention for longitudes.
 
-    Longitudes may be written otherwise than the scene's, or cross 180°
-    (`outcrop.sources.seam.unwrapped`).
+    Longitudes may have another convention than in the scene, and geometries may cross 180°
+    (`outcrop.sources.antimeridian.unwrap`).
 
     Args:
+        frame: GeoDataFrame of `read_vector`.
+        crs: coordinate reference system of the scene as WKT.
+        path: the file, for messages.
         bounds: smallest x, smallest y, largest x and largest y of the scene, in `crs`.
 
     Raises:
-        OutcropError: there is no way from one system to the other.
+        OutcropError: there is no transformation from one system to the other.
     """
-    check_way(path, frame.crs.to_wkt(), crs)
-    torn = unsplit(frame)
-    if torn:
-        tell(f"{path}: {torn} polygons cross 180° without being split there; taken the short way")
-    return unwrapped(frame.to_crs(crs), bounds)
+    check_transformable(path, frame.crs.to_wkt(), crs)
+    unsplit = count_unsplit(frame)
+    if unsplit:
+        tell(
+            f"note: {path}: {unsplit} polygons have edges longer than 180°; these edges are "
+            "assumed to cross the antimeridian"
+        )
+    return unwrap(frame.to_crs(crs), bounds)
 
 
 def _read_arrow(name: str, parquet: bool) -> Any:
@@ -174,12 +186,12 @@ def _read_arrow(name: str, parquet: bool) -> Any:
     kinds = ((gpd.read_parquet, pd.read_parquet), (gpd.read_feather, pd.read_feather))
     with_geometry, without = kinds[0 if parquet else 1]
     kind = "GeoParquet" if parquet else "Feather"
-    with decoding(Path(name), f"a {kind} file", "export it anew"):
+    with decoding(Path(name), f"a {kind} file", "export it again"):
         try:
             frame = with_geometry(name)
         except ValueError:
             frame = without(name)
-        frame = _without_twins(name, frame)
+        frame = _without_duplicate_columns(name, frame)
         decode_text(frame)
     return frame
 
@@ -187,58 +199,61 @@ def _read_arrow(name: str, parquet: bool) -> Any:
 def _read_layer(name: str, layer: str | None, encoding: str | None, column: str | None) -> Any:
     import pyogrio
 
-    with _openable(name) as datasets:
+    with _gdal_datasets(name) as datasets:
         layers = _layers(datasets)
         if not layers:
             raise OutcropError(
                 name,
-                "is not a vector file that GDAL can read, or is damaged; export it anew"
-                + _within(name),
+                "is damaged or not a vector file that GDAL reads; export it again"
+                + _members_hint(name),
             )
-        chosen = _choose(name, layers, layer, column)
+        chosen = _select_layer(name, layers, layer, column)
         try:
             with warnings.catch_warnings():
-                # What GDAL warns of (rings that are not closed, WKT that is none) is repaired or
-                # becomes a missing geometry, which is counted.
+                # GDAL warns of open rings and invalid WKT. They are repaired, or become missing
+                # geometries, which are counted.
                 warnings.simplefilter("ignore")
                 info = pyogrio.read_info(chosen.dataset, layer=chosen.name, encoding=encoding)
                 frame = pyogrio.read_dataframe(
                     chosen.dataset, layer=chosen.name, encoding=encoding, on_invalid="fix"
                 )
         except UnicodeDecodeError as error:
-            said = encoding or "the encoding that it declares"
+            used = encoding or "its declared encoding"
             raise OutcropError(
                 name,
-                f"has text that is not in {said} (byte {error.object[error.start]:#x}); pass the "
-                "right one, e.g. --encoding cp1252",
+                f"has text that {used} cannot decode (byte {error.object[error.start]:#x}); pass "
+                "the right encoding, e.g. --encoding cp1252",
             ) from None
         except Exception:
-            # There is no limit to what the libraries raise over damaged files.
+            # The libraries raise errors of any class for damaged files.
             raise OutcropError(
-                name, "is not a vector file that GDAL can read, or is damaged; export it anew"
+                name, "is damaged or not a vector file that GDAL reads; export it again"
             ) from None
-    frame = _without_twins(name, frame)
-    _judge_text(name, frame, encoding, info["encoding"])
+    frame = _without_duplicate_columns(name, frame)
+    _note_encoding(name, frame, encoding, info["encoding"])
     return frame
 
 
-def _without_twins(name: str, frame: Any) -> Any:
-    """A table without columns of which several have one name: GDAL gives the values of one for all.
+def _without_duplicate_columns(name: str, frame: Any) -> Any:
+    """Drop columns with equal names, because GDAL gives all of them the values of one.
 
-    A shapefile, whose names have ten letters, may have such.
+    They occur in shapefiles, whose column names have at most ten letters.
     """
-    twins = frame.columns.duplicated(keep=False)
-    if not twins.any():
+    duplicated = frame.columns.duplicated(keep=False)
+    if not duplicated.any():
         return frame
-    names = ", ".join(dict.fromkeys(f"'{column}'" for column in frame.columns[twins]))
+    names = ", ".join(dict.fromkeys(f"'{column}'" for column in frame.columns[duplicated]))
     tell(
-        f"note: {name} has several columns of one name ({names}), left out; rename them to use them"
+        f"note: {name}: several columns have the same name ({names}) and are ignored; rename them "
+        "to use them"
     )
-    return frame.loc[:, ~twins]
+    return frame.loc[:, ~duplicated]
 
 
-def _choose(name: str, layers: Sequence[_Layer], wanted: str | None, column: str | None) -> _Layer:
-    """The layer that is asked for, or the only one that can be meant."""
+def _select_layer(
+    name: str, layers: Sequence[_Layer], wanted: str | None, column: str | None
+) -> _Layer:
+    """The layer that the user selects, or the only possible one."""
     import pyogrio
 
     names = ", ".join(f"'{layer.name}'" for layer in layers)
@@ -246,10 +261,10 @@ def _choose(name: str, layers: Sequence[_Layer], wanted: str | None, column: str
         for layer in layers:
             if layer.name == wanted:
                 return layer
-        raise OutcropError(name, f"has no layer '{wanted}'; it has {names}")
+        raise OutcropError(name, f"has no layer '{wanted}' (it has {names}); pass another layer")
     if len(layers) == 1:
         return layers[0]
-    may = [layer for layer in layers if layer.drawn] or list(layers)
+    may = [layer for layer in layers if layer.has_geometry] or list(layers)
     if len(may) > 1:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -263,18 +278,18 @@ def _choose(name: str, layers: Sequence[_Layer], wanted: str | None, column: str
     if len(may) > 1:
         raise OutcropError(
             name,
-            f"holds the layers {names}; choose one with --layer, or join them by "
+            f"has the layers {names}; select one with --layer, or join them with "
             "`ogrmerge.py -single -src_layer_field_name layer -src_layer_field_content "
             "{LAYER_NAME} -o joined.gpkg "
             + " ".join(dict.fromkeys(one.dataset for one in layers))
             + "`",
         )
-    tell(f"note: {name} holds the layers {names}; '{may[0].name}' is read, --layer takes another")
+    tell(f"note: {name} has the layers {names}; '{may[0].name}' is read, --layer reads another")
     return may[0]
 
 
 def _layers(datasets: Sequence[str]) -> list[_Layer]:
-    """The layers of what GDAL opens as vector data; none of what it does not."""
+    """The layers of the datasets that GDAL opens as vector data."""
     import pyogrio
 
     found = []
@@ -288,23 +303,23 @@ def _layers(datasets: Sequence[str]) -> list[_Layer]:
         found += [
             _Layer(dataset, str(name), kind is not None)
             for name, kind in listed
-            if name not in _OF_PROGRAMS
+            if name not in _QGIS_TABLES
         ]
     return found
 
 
 @contextmanager
-def _openable(name: str) -> Iterator[list[str]]:
-    """The names under which GDAL opens a vector file, as long as the block runs.
+def _gdal_datasets(name: str) -> Iterator[list[str]]:
+    """The names under which GDAL opens a vector file, valid within the block.
 
-    Nothing stays beside the user's file: neither the index that is restored for a shapefile
-    without one, nor the notes that the GML driver makes.
+    No file remains beside that of the user: neither the index that is restored for a shapefile
+    without one, nor the sidecar file of the GML driver.
     """
     path = Path(name)
     if is_gdal_name(name) or not path.is_file():
         yield [name]
         return
-    start = _start(name)
+    start = _first_bytes(name)
     if path.suffix.lower() == ".shp" and not _sibling(path, ".shx"):
         with tempfile.TemporaryDirectory() as folder, _restored_index():
             for suffix in _SHAPEFILE:
@@ -319,16 +334,16 @@ def _openable(name: str) -> Iterator[list[str]]:
         archive = f"/vsizip/{path.absolute()}"
         pages = [page for page in _members(path) if page.lower().endswith(".kml")]
         if pages:
-            # As KMZ, the KML driver reads no attributes.
+            # From a KMZ file, the KML driver reads no attributes.
             yield pages
         elif _layers([name]):
             yield [archive if path.suffix.lower() == ".zip" else name]
         elif _layers(_members(path)):
             yield _members(path)
         elif _members(path):
-            # An index can be restored outside of the archive alone.
+            # An index can only be restored outside the archive.
             with tempfile.TemporaryDirectory() as folder, _restored_index():
-                yield _unpacked(path, folder)
+                yield _unpack_shapefiles(path, folder)
         elif start.startswith(_GZIP):
             yield [f"/vsigzip/{path.absolute()}"]
         elif _is_table(path):
@@ -341,10 +356,10 @@ def _openable(name: str) -> Iterator[list[str]]:
 
 
 @contextmanager
-def _unheard() -> Iterator[None]:
-    """Print no errors that Python cannot raise.
+def _silent_hooks() -> Iterator[None]:
+    """Do not print errors that Python cannot raise.
 
-    There is one in rasterio's log where GDAL's message quotes bytes of a damaged file.
+    One occurs in the log of rasterio, if GDAL's message quotes bytes of a damaged file.
     """
     hooks = sys.excepthook, sys.unraisablehook
     sys.excepthook, sys.unraisablehook = (lambda *_: None), (lambda _: None)
@@ -356,7 +371,7 @@ def _unheard() -> Iterator[None]:
 
 @contextmanager
 def _restored_index() -> Iterator[None]:
-    """Let GDAL write the index of a shapefile that has none."""
+    """Let GDAL restore the index of a shapefile without one."""
     import pyogrio
 
     option = "SHAPE_RESTORE_SHX"
@@ -369,8 +384,8 @@ def _restored_index() -> Iterator[None]:
 
 
 def _members(archive: Path) -> list[str]:
-    """The files in a zip archive that may be data sets by themselves, as GDAL names them."""
-    if not _start(str(archive)).startswith(_ZIP):
+    """The files in a zip archive that may be datasets, as GDAL names them."""
+    if not _first_bytes(str(archive)).startswith(_ZIP):
         return []
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -380,14 +395,14 @@ def _members(archive: Path) -> list[str]:
     return [
         f"/vsizip/{archive.absolute()}/{file}"
         for file in inside
-        if Path(file).suffix.lower() not in _BESIDE
+        if Path(file).suffix.lower() not in _PARTS
         and not file.startswith("__MACOSX/")
         and not Path(file).name.startswith(".")
     ]
 
 
-def _unpacked(archive: Path, folder: str) -> list[str]:
-    """The shapefiles of a zip archive, unpacked into a folder; none of a damaged archive."""
+def _unpack_shapefiles(archive: Path, folder: str) -> list[str]:
+    """The shapefiles of a zip archive, unpacked into a folder; none for a damaged archive."""
     try:
         with zipfile.ZipFile(archive) as opened:
             inside = [name for name in opened.namelist() if name.lower().endswith(_SHAPEFILE)]
@@ -397,14 +412,14 @@ def _unpacked(archive: Path, folder: str) -> list[str]:
     return [str(file) for file in sorted(Path(folder).rglob("*.[sS][hH][pP]"))]
 
 
-def _within(name: str) -> str:
-    """How a file in an archive is named, for error lines; "" where there is none."""
+def _members_hint(name: str) -> str:
+    """The end of an error message with the name of a file in an archive; empty without one."""
     members = [] if is_gdal_name(name) else _members(Path(name))
     return f", or name a file in it, e.g. {members[0]}" if members else ""
 
 
 def _sibling(path: Path, suffix: str) -> Path | None:
-    """The file of the same stem, whichever case its ending is written in."""
+    """The file with the same stem and another suffix, in lower or upper case."""
     for ending in (suffix, suffix.upper()):
         beside = path.with_name(path.stem + ending)
         if beside.exists():
@@ -413,7 +428,7 @@ def _sibling(path: Path, suffix: str) -> Path | None:
 
 
 def _is_table(path: Path) -> bool:
-    """Whether a file that no driver knows begins as a table of text with a header."""
+    """Whether a file that no driver opens begins like a text table with a header."""
     try:
         with path.open(encoding="utf-8-sig", errors="strict") as file:
             header = file.readline(4096)
@@ -422,8 +437,8 @@ def _is_table(path: Path) -> bool:
     return header[:1] not in tuple("{[<") and any(mark in header for mark in ",;\t|")
 
 
-def _start(name: str) -> bytes:
-    """The first bytes of a plain file; none of anything else."""
+def _first_bytes(name: str) -> bytes:
+    """The first bytes of a file; empty for everything else."""
     path = Path(name)
     if not path.is_file():
         return b""
@@ -439,16 +454,16 @@ def _check_encoding(encoding: str | None) -> None:
         codecs.lookup(encoding or "utf-8")
     except LookupError:
         raise OutcropError(
-            "--encoding", f"'{encoding}' is no encoding; pass e.g. utf-8, cp1252 or gbk"
+            "--encoding", f"'{encoding}' is not an encoding; pass e.g. utf-8, cp1252 or gbk"
         ) from None
 
 
-def _judge_text(name: str, frame: Any, encoding: str | None, declared: str) -> None:
-    """Say where text may have been decoded by the wrong encoding.
+def _note_encoding(name: str, frame: Any, encoding: str | None, declared: str) -> None:
+    """Print a note if text may have been decoded with the wrong encoding.
 
     Args:
-        declared: what pyogrio names: UTF-8 for all that GDAL decodes by itself, else what is
-            assumed where a shapefile declares nothing.
+        declared: the encoding that pyogrio reports: UTF-8 for all text that GDAL decodes, else the
+            encoding that is assumed for a shapefile that declares none.
     """
     texts = [str(column) for column in frame.columns]
     for column in frame.columns:
@@ -458,8 +473,8 @@ def _judge_text(name: str, frame: Any, encoding: str | None, declared: str) -> N
     broken = next((text for text in foreign if _is_utf8_misread(text)), None)
     if broken is not None:
         tell(
-            f"note: {name} has text that looks wrongly decoded ('{broken}'); if it is, pass "
-            "--encoding utf-8, or write the right encoding into the file"
+            f"note: {name} has text that looks wrongly decoded ('{broken}'); if so, pass "
+            "--encoding utf-8, or declare the right encoding in the file"
         )
     elif foreign and encoding is None and declared.upper() not in ("UTF-8", "UTF8"):
         tell(
@@ -469,7 +484,7 @@ def _judge_text(name: str, frame: Any, encoding: str | None, declared: str) -> N
 
 
 def _is_utf8_misread(text: str) -> bool:
-    """Whether text is UTF-8 that was decoded as a Western encoding of one byte.
+    """Whether text looks like UTF-8 that was decoded as a single-byte Western encoding.
 
     >>> _is_utf8_misread("WÃ¤lder"), _is_utf8_misread("Wälder")
     (True, False)

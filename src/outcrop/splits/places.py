@@ -9,7 +9,7 @@ import numpy as np
 
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import Positions, Source
-from outcrop.sources.metric import system_beside
+from outcrop.sources.metric import metric_system_near
 
 # Between volumes: further than any voxel is from another of its volume, and exact in float64.
 _APART = float(1 << 24)
@@ -101,7 +101,7 @@ def _system(patches: PatchSet, source: Source) -> str | None:
             source.shape,
         ):
             return crs or None
-    return None if source.is_volume else system_beside(source, patches.sources, systems)
+    return None if source.is_volume else metric_system_near(source, patches.sources, systems)
 
 
 def nearest(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
-from outcrop.reporting.charts import GROUND, RANDOM, TRAINING, epoch_axis, interval_marks, left_end
-from outcrop.reporting.svg import chart, svg
+from outcrop.reporting.charts import RANDOM, SPATIAL, TRAINING, epoch_axis, interval_marks, left_end
+from outcrop.reporting.html import chart, svg
 from outcrop.synthetic.trainings import Outcome
 from outcrop.training.run import Run
 
@@ -23,7 +23,7 @@ def learning_curves(runs: dict[str, Run], title: str) -> Markup:
         runs: by split, "random" and "ground".
     """
     with chart(title, _SMALL) as (figure, axes):
-        for name, colour in (("random", RANDOM), ("ground", GROUND)):
+        for name, colour in (("random", RANDOM), ("ground", SPATIAL)):
             metrics = runs[name].metrics
             epochs = [one.epoch for one in metrics]
             trained = [100 * one.train.accuracy for one in metrics]
@@ -49,7 +49,7 @@ def promise_chart(outcomes: Sequence[Outcome]) -> Markup:
             axes.text(0, y - 0.3, words, transform=place, va="center", fontsize=9.5)
         for found, colour, mark, name, shift in (
             (promised, TRAINING, "D", "promised: validation side of its split", 0.02),
-            (kept, GROUND, "o", "kept: new cubes", 0.24),
+            (kept, SPATIAL, "o", "kept: new cubes", 0.24),
         ):
             interval_marks(axes, at + shift, found, colour, mark, name)
         axes.set_yticks([])

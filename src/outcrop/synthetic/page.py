@@ -17,8 +17,7 @@ from outcrop.models.cost import cost_of, short
 from outcrop.patches.palette import colours
 from outcrop.patches.patchset import PatchSet
 from outcrop.reporting.audit import audit_part
-from outcrop.reporting.findings import Tile, ends, percent
-from outcrop.reporting.html import asset, render_page
+from outcrop.reporting.html import Tile, asset, ends, percent, render_page
 from outcrop.reporting.panels import SIDE_COLOURS, Panel
 from outcrop.reporting.rasters import jpeg, png
 from outcrop.sources.volumes import open_volume

@@ -8,7 +8,7 @@ import numpy as np
 
 from outcrop.auditing.audit import Audit
 from outcrop.metrics.intervals import FEW_GROUPS, Interval
-from outcrop.reporting.findings import ends, listed, percent
+from outcrop.reporting.html import ends, listed, percent
 from outcrop.synthetic.trainings import PLAIN, Outcome
 
 UNDER = {"random": "the split at random", "ground": "the split by ground"}

@@ -1,1 +1,1 @@
-"""A typed description of one experiment, and what runs it."""
+"""Comparison of models, experiments, evaluation, and reproduction of published recipes."""

@@ -1,4 +1,4 @@
-"""Models that take part in a comparison, and how they are held against each other."""
+"""Candidates: the models of a comparison, their predictions, scores and pairwise tests."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from outcrop.workflow.comparison import Comparison, Row
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said after one training.
+    """Predictions of a model after one training.
 
     Attributes:
-        probabilities: float32, `N × classes`, of each patch that is held out, not calibrated; of
-            all folds in the order of `Folds.index`.
-        seconds: to tune, train and judge, and to train the encoder that it needs.
-        settings: what tuning chose.
+        probabilities: float32, `N × classes`, of each held-out patch, not calibrated; for all folds
+            in the order of `Folds.index`.
+        seconds: time of tuning, training and prediction, and of training its encoder.
+        settings: settings that tuning selected.
     """
 
     probabilities: np.ndarray
@@ -37,18 +37,18 @@ class Answer:
 
     @property
     def predicted(self) -> np.ndarray:
-        """int64, `N`, the class of each patch."""
+        """Predicted class of each patch: int64, `N`."""
         return self.probabilities.argmax(axis=1)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that takes part in a comparison.
+    """A model of a comparison.
 
     Attributes:
         model, features, seeds, runs: as in `Row`.
-        answers: under the split, one for each seed.
-        random: under the split at random, one for each of the first seeds; or none.
+        answers: predictions under the split, one for each seed.
+        random: predictions under the random split, one for each of the first seeds; or none.
     """
 
     model: str
@@ -60,15 +60,15 @@ class Candidate:
 
     @property
     def title(self) -> str:
-        """The model and what it sees."""
+        """Name of the model and its features."""
         return f"{self.model}, {self.features}"
 
 
 def answer_of(run: Run, split: Split) -> Answer:
-    """What a finished run said of the validation side of its split.
+    """Predictions of a finished run for the validation patches of its split.
 
     Raises:
-        OutcropError: its predictions are of other patches.
+        OutcropError: the stored predictions belong to other patches.
     """
     if not np.array_equal(run.predictions.index, split.validation):
         raise OutcropError(run.folder / "predictions.npz", "is damaged; train anew")
@@ -85,12 +85,12 @@ def compare_candidates(
     split: Split | Folds,
     random: Split | Folds | None = None,
 ) -> Comparison:
-    """Score every model on what is held out, all folds together, and hold it against every other.
+    """Score every model on the held-out patches of all folds, and test every pair of models.
 
     Args:
-        candidates: the models; no two of one name that see the same.
-        split: one fold, or several.
-        random: the folds at random, if there are answers under them.
+        candidates: the models; name and features together are unique.
+        split: one fold or several.
+        random: the random folds, if there are predictions under them.
     """
     folds = as_folds(split)
     judged = folds.judged(patches.labels)
@@ -99,7 +99,7 @@ def compare_candidates(
         (_row(one, patches, folds, at_random) for one in candidates),
         key=lambda row: -np.nan_to_num(row.scores.balanced.value),
     )
-    said = _said(candidates)
+    predicted = _predicted(candidates)
     where = np.searchsorted(folds.index, judged)
     return Comparison(
         rows=tuple(ranked),
@@ -108,7 +108,7 @@ def compare_candidates(
         counts=_counts(patches, folds),
         pairwise_tests=pairwise_tests(
             patches.labels[judged],
-            {row.title: said[row.title][:, where] for row in ranked},
+            {row.title: predicted[row.title][:, where] for row in ranked},
             folds.groups[judged],
             len(patches.classes),
         ),
@@ -120,18 +120,18 @@ def compare_candidates(
 
 
 def as_folds(split: Split | Folds) -> Folds:
-    """A split as the one fold that it is."""
+    """Several folds as they are, a split as a single fold."""
     return split if isinstance(split, Folds) else Folds((split,))
 
 
 def write_predictions(
     path: Path, candidates: Sequence[Candidate], patches: PatchSet, split: Split | Folds
 ) -> None:
-    """Write an npz of all patches that are held out.
+    """Write an npz file with the predictions for all held-out patches.
 
-    It has their index, truth and groups, the fold that holds each out, and whether it is judged;
-    by each title the classes, `seeds × N`, and under "TITLE: probabilities" those of the first
-    seed, float32, `N × classes`, not calibrated.
+    Arrays: index, truth, groups; the fold that holds each patch out; judged, whether it is scored;
+    under each title the predicted classes, `seeds × N`; and under "TITLE: probabilities" the
+    probabilities of the first seed, float32, `N × classes`, not calibrated.
     """
     folds = as_folds(split)
     index = folds.index
@@ -144,18 +144,19 @@ def write_predictions(
     }
     with new_file(path) as temporary:
         likely = {_likely(one.title): one.answers[0].probabilities for one in candidates}
-        np.savez(temporary, allow_pickle=False, **arrays, **_said(candidates), **likely)
+        np.savez(temporary, allow_pickle=False, **arrays, **_predicted(candidates), **likely)
 
 
 def read_probabilities(folder: Path, row: Row) -> np.ndarray:
-    """What a model of a comparison said of all held-out patches, with its first seed.
+    """Probabilities of a model of a comparison for all held-out patches, with its first seed.
 
     Raises:
-        OutcropError: the predictions are missing or damaged, or of before probabilities were kept.
+        OutcropError: the predictions are missing or damaged, or have no probabilities because an
+            old version wrote them.
     """
     path = folder / "predictions.npz"
     with (
-        decoding(path, "predictions of a comparison", "compare anew with `outcrop compare`"),
+        decoding(path, "predictions of a comparison", "repeat `outcrop compare`"),
         np.load(path, allow_pickle=False) as file,
     ):
         return file[_likely(row.title)]
@@ -166,7 +167,7 @@ def _likely(title: str) -> str:
 
 
 def _counts(patches: PatchSet, folds: Folds) -> np.ndarray:
-    """Patches by side and class; of several folds what is judged, and what is not."""
+    """Patches by side and class; for several folds, scored and other patches."""
     classes = len(patches.classes)
     if len(folds) == 1:
         return folds.splits[0].counts(patches.labels, classes)
@@ -178,25 +179,27 @@ def _counts(patches: PatchSet, folds: Folds) -> np.ndarray:
     return counts
 
 
-def _said(candidates: Sequence[Candidate]) -> dict[str, np.ndarray]:
-    """By title, `seeds × N`."""
+def _predicted(candidates: Sequence[Candidate]) -> dict[str, np.ndarray]:
+    """Predicted classes by title: int64, `seeds × N`."""
     return {one.title: np.stack([each.predicted for each in one.answers]) for one in candidates}
 
 
 def _row(one: Candidate, patches: PatchSet, folds: Folds, random: Folds | None) -> Row:
     classes = patches.classes
     judged = folds.judged(patches.labels)
-    ground = _judged(one.answers, patches, folds, judged)
-    scores = score(*ground[:2], classes, ground[2])
+    spatial = _judged(one.answers, patches, folds, judged)
+    scores = score(*spatial[:2], classes, spatial[2])
     at_random = gap = None
     if random is not None and len(folds) > 1:
         at_random = _judged(one.random, patches, random, judged)
-        flattered, right = (_right(each, patches.labels[judged]) for each in (at_random, ground))
-        gap = leak_gap(flattered, right, folds.groups[judged])
+        under_random, under_split = (
+            _correct(each, patches.labels[judged]) for each in (at_random, spatial)
+        )
+        gap = leak_gap(under_random, under_split, folds.groups[judged])
     elif random is not None:
-        # One fold at random holds out other patches.
+        # A single random fold holds out other patches.
         at_random = _judged(one.random, patches, random, random.index)
-        gap = unpaired_leak_gap(at_random, ground)
+        gap = unpaired_leak_gap(at_random, spatial)
     each = [
         score(*_judged([answer], patches, folds, judged)[:2], classes, draws=1)
         for answer in one.answers
@@ -215,16 +218,16 @@ def _row(one: Candidate, patches: PatchSet, folds: Folds, random: Folds | None) 
     )
 
 
-def _right(said: Judged, truth: np.ndarray) -> np.ndarray:
-    """The share of a model's answers that have each patch right: float64, `N`."""
-    return np.mean(said[1].reshape(-1, len(truth)) == truth, axis=0)
+def _correct(found: Judged, truth: np.ndarray) -> np.ndarray:
+    """Share of a model's trainings that classify each patch correctly: float64, `N`."""
+    return np.mean(found[1].reshape(-1, len(truth)) == truth, axis=0)
 
 
 def _judged(
     answers: Sequence[Answer], patches: PatchSet, folds: Folds, judged: np.ndarray
 ) -> Judged:
-    """Truth, predictions and groups of the patches that are judged, once for each answer."""
+    """Truth, predictions and groups of the scored patches, once for each training."""
     index = np.tile(judged, len(answers))
     where = np.searchsorted(folds.index, judged)
-    said = np.concatenate([one.predicted[where] for one in answers])
-    return patches.labels[index], said, folds.groups[index]
+    predicted = np.concatenate([one.predicted[where] for one in answers])
+    return patches.labels[index], predicted, folds.groups[index]

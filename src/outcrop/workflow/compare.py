@@ -1,4 +1,4 @@
-"""A network and the classical baselines on the same patches and the same folds."""
+"""Comparison of a network and classical baselines on the same patches and folds."""
 
 from __future__ import annotations
 
@@ -69,57 +69,56 @@ def compare(
     gap_seeds: int | None = None,
     tuning: Tuning = Tuning(),
 ) -> Comparison:
-    """Train the network and every baseline, score each, and say which is shown to be better.
+    """Train the network and every baseline, score them, and test which are better.
 
     With several folds (`Splitter.assign_all`, `default_folds`) each model is trained once for each
-    and judged on what that fold holds out; scores, intervals and tests are of the held-out patches
-    of all folds together.
+    fold. Scores, intervals and tests use the held-out patches of all folds together.
 
-    Everything that is learned (normalisation, features' scales, tuning) is learned on the
-    training side; nothing is chosen by the validation side, so that its scores hold. If the split
-    is by ground all is done again under a split at random of the same patches in the same
-    numbers, fold by fold, and the difference is the leak gap. With several seeds all models are
-    trained once for each: the baselines draw too, the folds of their tuning and some of them trees.
+    Normalisation, scales of features and tuned settings are learned from the training patches only.
+    Nothing is selected with the validation patches, so their scores are unbiased. For a spatial
+    split, everything is repeated under a random split with the same number of patches in each fold;
+    the difference of the scores is the leak gap. With several seeds, all models are trained once
+    for each seed, because the baselines use random numbers too.
 
-    With an encoder every kind of baseline takes part once more and sees the features that the
-    encoder gives a patch. Those of a `LearntFeatures` are learnt from the training side of the same
-    split with the same seed; a function from images to features is taken as it is. More models make
-    the correction for all pairs stricter.
+    With an encoder, every kind of baseline is also trained on the features of the encoder. A
+    `LearntFeatures` is trained on the training patches of the same split with the same seed; a
+    function from images to features is used as it is. More models make the correction for all pairs
+    stricter.
 
     Args:
-        split: one fold, or several.
-        folder: gets `comparison.json`, the predictions, the folds, and the runs `network` and
-            `network-random` with the first seed, `network-K` and `network-random-K` with any
-            other seed K; with an encoder that learns `encoder`, `encoder-random` and so on too; in
-            `answers` what the baselines say. Of several folds each has these in `fold-0`, `fold-1`
-            and so on.
-        resume: go on with a comparison that was interrupted; what is finished is kept. More seeds
-            may be named than before, after those of before.
-        network, sources: see `outcrop.training.engine.train`.
-        seeds: of the trainings, instead of the recipe's one. The first also deals the split at
-            random.
-        encoder: how features are learnt, but for the seed, such as `outcrop.VaeGanPlan()`; or a
-            function from images, `N × bands × height × width`, to features, `N × F`, which is
-            called by its name and must be the same one whenever a comparison is resumed.
-        workers: number of trainings at the same time, each in a process of its own; None for the
-            number of cores, or 1 on a GPU. The results do not depend on it: on a CPU each training
-            uses the cores divided by the number of trainings, however many run at once.
-        scheduler: where to train instead: address of a Dask cluster, `local[N]`, or a
+        patches: the patch set.
+        split: one fold or several.
+        folder: output folder. It gets `comparison.json`, the predictions, the folds, and the runs
+            `network` and `network-random` of the first seed, `network-K` and `network-random-K` of
+            every other seed K; with a trained encoder also `encoder`, `encoder-random` and so on;
+            and in `answers` the predictions of the baselines. With several folds these are in
+            `fold-0`, `fold-1` and so on.
+        resume: continue a comparison that was interrupted; finished trainings are kept. Further
+            seeds may be appended.
+        network, recipe, sources: see `outcrop.training.engine.train`.
+        seeds: random seeds of the trainings, instead of the recipe's one. The first one is also the
+            seed of the random split.
+        encoder: plan of an encoder without its seed, such as `outcrop.VaeGanPlan()`; or a function
+            from images, `N × bands × height × width`, to features, `N × F`. The function is named
+            in the results and must be the same whenever the comparison is resumed.
+        workers: number of trainings at the same time, each in its own process; None for the number
+            of cores, or 1 on a GPU. Results do not depend on it: on a CPU each training uses the
+            number of cores divided by the number of trainings.
+        scheduler: executor instead of local processes: address of a Dask cluster, `local[N]`, or a
             `concurrent.futures.Executor` with processes (`outcrop.executors.executor`). The
-            workers must see `folder`.
-        baselines: the classical models that take part, all if not given; a classifier of
-            scikit-learn's kind sees the centre pixel (`outcrop.models.baselines.Baseline` says what
-            else).
-        gap_seeds: with how many of the seeds, from the first, the leak gap is measured; 0 leaves
-            it out, and all if not given.
-        tuning: of the network, anew in each training. With `network=None` it may choose a network
-            too.
+            workers must be able to access `folder`.
+        baselines: classical models, all by default. A scikit-learn classifier gets the centre pixel
+            as features; see `outcrop.models.baselines.Baseline`.
+        gap_seeds: number of seeds, from the first, for which the leak gap is measured; 0 for none,
+            all by default.
+        tuning: tuning of the network, repeated in each training. With `network=None` it may also
+            select the network.
 
     Raises:
-        OutcropError: the split does not fit the patches; no such device; a seed named twice;
-            more `gap_seeds` than seeds;
-            `folder` exists and `resume` is false, or was made with other seeds, folds or settings;
-            the encoder cannot learn these patches or gives no features; a worker was killed.
+        OutcropError: the split does not fit the patches; there is no such device; a seed occurs
+            twice; `gap_seeds` is larger than the number of seeds; `folder` exists and `resume` is
+            false, or was made with other seeds, folds or settings; the encoder does not work with
+            these patches; a worker was killed.
     """
     folder, folds = Path(folder).resolve(), as_folds(split)
     folds.check(patches, "split")
@@ -132,7 +131,7 @@ def compare(
     gap_seeds = len(recipes) if gap_seeds is None else gap_seeds
     if not 0 <= gap_seeds <= len(recipes):
         raise OutcropError(
-            "--gap-seeds", f"must be 0 to {len(recipes)}, the number of seeds, not {gap_seeds}"
+            "--gap-seeds", f"must be from 0 to {len(recipes)}, the number of seeds, not {gap_seeds}"
         )
     on_cpu = pick_device(recipe.machine.device).type == "cpu"
     refuse_several(recipe.machine, "a comparison")
@@ -173,10 +172,8 @@ def compare(
         raise
     if finished is not None:
         if finished.fingerprint not in ("", patches.fingerprint):
-            raise OutcropError(
-                folder, "compares models on another patch set; choose another folder"
-            )
-        # Its runs are there and were trained with these settings, or they had said so.
+            raise OutcropError(folder, "has a comparison on another patch set; use another folder")
+        # Runs with other settings raise an error when they are opened above.
         return finished
     candidates = [_networks(setting), *_classical(setting, "features", setting.baselines)]
     if learnt is not None:
@@ -191,8 +188,9 @@ def compared_folds(folder: str | Path, run: str = "network") -> Folds:
     """The folds of a comparison, finished or not.
 
     Args:
-        run: one of its runs, which knows the split where the comparison itself does not: it is of
-            finished runs, or of before there were folds.
+        folder: folder of the comparison.
+        run: one of its runs. Its split is read if the comparison has no file of folds: comparisons
+            of finished runs, and those of old versions.
 
     Raises:
         OutcropError: they are missing or damaged.
@@ -204,14 +202,14 @@ def compared_folds(folder: str | Path, run: str = "network") -> Folds:
 
 
 def _keep_folds(folder: Path, folds: Folds) -> None:
-    """Write the folds, or refuse to go on with others."""
+    """Write the folds, or check that those in the folder are the same."""
     path = folder / (SPLIT if len(folds) == 1 else FOLDS)
     other = folder / (FOLDS if len(folds) == 1 else SPLIT)
     if other.exists() or (path.exists() and not _alike(read_folds(path), folds)):
         there = other if other.exists() else path
         raise OutcropError(
             folder,
-            f"was made with other patches or folds; go on with --split {there}, or choose another "
+            f"was made with other patches or folds; continue with --split {there}, or use another "
             "folder",
         )
     if not path.exists():
@@ -230,57 +228,56 @@ def _alike(one: Folds, other: Folds) -> bool:
 
 
 def _is_empty(folder: Path) -> bool:
-    """Whether nothing but the folds is in it, that is nothing that took long."""
+    """Whether a folder contains no file except the folds."""
     return all(path.name in (FOLDS, SPLIT) for path in folder.rglob("*") if path.is_file())
 
 
 def _recipes(recipe: Recipe, seeds: Sequence[int] | None) -> list[Recipe]:
-    """One for each seed."""
+    """One recipe for each seed."""
     if seeds is None:
         return [recipe]
     if not seeds:
-        raise OutcropError("--seeds", "names none; take 0, or several such as 0,1,2")
+        raise OutcropError("--seeds", "is empty; use 0, or several such as 0,1,2")
     if twice := [seed for seed in seeds if list(seeds).count(seed) > 1]:
         raise OutcropError("--seeds", f"names {twice[0]} twice; name each once")
     if recipe.seed not in (Recipe().seed, *seeds):
-        raise OutcropError("--seeds", f"takes the place of --seed {recipe.seed}; leave one out")
+        raise OutcropError("--seeds", f"replaces --seed {recipe.seed}; leave one of them out")
     return [replace(recipe, seed=seed) for seed in seeds]
 
 
 def _finished(
     folder: Path, recipes: Sequence[Recipe], encoder: Encoder | None
 ) -> Comparison | None:
-    """What is in the folder, if nothing is to be added.
+    """The comparison in the folder, if it is complete.
 
     Raises:
-        OutcropError: the folder holds a comparison of finished runs, of seeds not asked for, or
-            with another encoder than is asked for.
+        OutcropError: the folder has a comparison of finished runs, of seeds that were not
+            requested, or with another encoder.
     """
     if not is_compared(folder):
         return None
     found = read_comparison(folder)
     if not any((folder / name).exists() for name in ("network", "fold-0")):
-        raise OutcropError(folder, "compares finished runs; choose another folder")
+        raise OutcropError(folder, "has a comparison of finished runs; use another folder")
     before = found.rows[0].seeds or (recipes[0].seed,)
     asked = [recipe.seed for recipe in recipes]
     if lost := set(before) - set(asked):
         raise OutcropError(
             folder,
-            f"has been made with seed {min(lost)} too; name all of "
-            f"--seeds {','.join(map(str, before))}, or choose another folder",
+            f"was also made with seed {min(lost)}; pass all of "
+            f"--seeds {','.join(map(str, before))}, or use another folder",
         )
     coded = [row.features for row in found.rows if row.features not in ("patch", *FEATURES)]
     if coded and encoder is None:
         raise OutcropError(
             folder,
-            "has been made with an encoder too; go on with `outcrop generative compare`, or choose "
-            "another folder",
+            "was made with an encoder; continue with `outcrop generative compare`, or use another "
+            "folder",
         )
     if coded and encoder is not None and encoder.title != coded[0]:
         raise OutcropError(
             folder,
-            f"has been made with the features {coded[0]}, not {encoder.title}; choose another "
-            "folder",
+            f"was made with the features {coded[0]}, not {encoder.title}; use another folder",
         )
     whole = (
         found.pairwise_tests and len(before) == len(asked) and bool(coded) == (encoder is not None)
@@ -297,7 +294,11 @@ def _coded(encoder: Encoder) -> tuple[Baseline, ...]:
 def _trials(
     setting: Setting, what: What, baselines: Sequence[Baseline] = (), together: bool = False
 ) -> list[Trial]:
-    """By seed, kind of folds and fold; classical models one by one, or all of a fold together."""
+    """Trials by seed, kind of folds and fold.
+
+    Args:
+        together: whether all classical models of a fold are in one trial.
+    """
     sets = [tuple(baselines)] if together or not baselines else [(one,) for one in baselines]
     return [
         Trial(what, name, fold, seed, some)
@@ -310,7 +311,7 @@ def _trials(
 
 
 def _do(setting: Setting, scheduler: Scheduler | None, workers: int) -> None:
-    """Do what is not done: first the networks, which take longest; codes need their encoders."""
+    """Run unfinished trials: first the networks, which take longest; codes after their encoders."""
     for folder in (setting.folder, *setting.folder.glob("fold-*")):
         sweep(folder / "answers")
     networks = _trials(setting, "network")
@@ -321,7 +322,7 @@ def _do(setting: Setting, scheduler: Scheduler | None, workers: int) -> None:
         codes = _trials(setting, "codes", _coded(setting.encoder), together=True)
     features = _trials(setting, "features", setting.baselines)
     done = [one for one in networks if setting.is_done(one)]
-    do_all(setting, done, Serial(), "networks")  # they are opened, and refuse other settings
+    do_all(setting, done, Serial(), "networks")  # Opened only, to check their settings.
     left = [one for one in (*networks, *features) if not setting.is_done(one)]
     if any(one.what == "features" for one in left):
         every = np.arange(len(setting.patches))
@@ -334,9 +335,9 @@ def _do(setting: Setting, scheduler: Scheduler | None, workers: int) -> None:
     with process_executor(scheduler, workers if workers < 1 else many) as executor:
         if setting.tuning.tries and any(one.what == "network" for one in left):
             tell(
-                f"each training of the network is tuned first: up to {setting.tuning.trials} "
-                f"variants by {setting.tuning.tuning_folds} folds inside its training side; "
-                "--trials 0 tunes nothing"
+                f"each training of the network begins with tuning: up to {setting.tuning.trials} "
+                f"variants with {setting.tuning.tuning_folds} folds of its training patches; "
+                "--trials 0 switches tuning off"
             )
         for trials, what in ((left, "models"), (later, "codes")):
             do_all(setting, trials, executor, what)
@@ -345,7 +346,7 @@ def _do(setting: Setting, scheduler: Scheduler | None, workers: int) -> None:
 def _networks(setting: Setting) -> Candidate:
     usual = (setting.network or default_network(setting.patches)).title
     answers = _answers(setting, "network", "")
-    # By seed, a title or a list of them by fold.
+    # For each seed, a title or a list of titles by fold.
     chosen = [one.settings.get("network", usual) for one in answers]
     titles = {name for one in chosen for name in ([one] if isinstance(one, str) else one)}
     return Candidate(
@@ -375,7 +376,7 @@ def _classical(setting: Setting, what: What, baselines: Sequence[Baseline]) -> l
 def _answers(
     setting: Setting, what: What, split: str, baseline: Baseline | None = None
 ) -> tuple[Answer, ...]:
-    """One for each seed, of all folds together; none where there are no folds of this kind."""
+    """Predictions of all folds together for each seed; none without folds of this kind."""
     folds = setting.folds.get(split)
     if folds is None:
         return ()
@@ -387,5 +388,5 @@ def _answers(
 
 
 def _runs(setting: Setting, what: What) -> tuple[str, ...]:
-    """The names of the folders under the folds themselves, by seed and fold."""
+    """Names of the run folders under the split itself, by seed and fold."""
     return tuple(setting.name(one, what) for one in _trials(setting, what) if not one.split)

@@ -1,4 +1,4 @@
-"""Finished runs held against each other; nothing is trained."""
+"""Comparison of finished runs, without training."""
 
 from __future__ import annotations
 
@@ -29,18 +29,21 @@ from outcrop.workflow.comparison import Comparison, write_comparison
 def compare_runs(
     patches: PatchSet, split: Split, runs: Sequence[str | Path], folder: str | Path
 ) -> Comparison:
-    """Say which of several finished runs is shown to be better on the validation side.
+    """Compare several finished runs on the validation patches.
 
-    Runs that differ in nothing but the seed are seeds of one model. A model is called by its
-    network, and by the folder of its first run too where that is needed to tell it from another.
+    Runs that differ only in the seed are seeds of one model. A model is named after its network,
+    and also after the folder of its first run if names would be equal otherwise.
 
     Args:
+        patches: the patch set.
+        split: the split of all runs.
         runs: folders made by `outcrop train` on these patches and this split.
-        folder: gets `comparison.json` and the predictions; it points to the runs and copies none.
+        folder: output folder for `comparison.json` and the predictions; it refers to the runs.
 
     Raises:
         OutcropError: the split does not fit the patches; a run is missing, unfinished, named twice,
-            or of other classes, patches or another split; all are of one model; `folder` exists.
+            or has other classes, patches or another split; all runs are of one model; `folder`
+            exists.
     """
     folder = Path(folder)
     split.check(patches)
@@ -50,10 +53,10 @@ def compare_runs(
         one = _open(run, patches, split)
         same = models.setdefault(one.kind, [])
         if again := [other.folder for other in same if other.seed == one.seed]:
-            raise OutcropError(run, f"is {again[0]} again, with the same seed; name one of them")
+            raise OutcropError(run, f"equals {again[0]} with the same seed; name one of them")
         same.append(one)
     if len(models) < 2:
-        raise OutcropError("--runs", "name runs of one model; add a run of another")
+        raise OutcropError("--runs", "are all of one model; add a run of another model")
     names = _names([same[0] for same in models.values()])
     candidates = [
         Candidate(
@@ -74,7 +77,7 @@ def compare_runs(
 
 @dataclass(frozen=True)
 class _Finished:
-    """A run that takes part; runs of one kind differ in their seed alone."""
+    """A finished run; runs of one kind differ only in their seed."""
 
     folder: Path
     title: str
@@ -90,7 +93,7 @@ def _open(folder: Path, patches: PatchSet, split: Split) -> _Finished:
         _check(folder, config["patches"], patches)
         kind, seed = _kind(config), (config.get("recipe") or config["classical"])["seed"]
     except (KeyError, TypeError, AttributeError) as error:
-        raise OutcropError(folder / "config.json", "is damaged; train anew") from error
+        raise OutcropError(folder / "config.json", "is damaged; train again") from error
     if not np.array_equal(read_split(folder / "split.json").sides, split.sides):
         raise OutcropError(folder, "was trained on another split; name runs on this split")
     return _Finished(folder, run.model.title, kind, seed, answer_of(run, split))
@@ -108,7 +111,7 @@ def _check(folder: Path, trained: dict[str, Any], patches: PatchSet) -> None:
 
 
 def _kind(config: Mapping[str, Any]) -> str:
-    """What was trained and how, but for the seed, and for where it happened to be trained."""
+    """Model and settings of a run as text, without the seed and the device."""
     if "classical" in config:
         return json.dumps({**config["classical"], "seed": None}, sort_keys=True)
     recipe = {name: value for name, value in config["recipe"].items() if name != "seed"}
@@ -118,7 +121,7 @@ def _kind(config: Mapping[str, Any]) -> str:
 
 
 def _names(firsts: Sequence[_Finished]) -> list[str]:
-    """Of the models, by their first runs, each another."""
+    """Unique names of the models, from their first runs."""
     titles = [one.title for one in firsts]
     folders = [one.folder.resolve().name for one in firsts]
     names = []

@@ -1,9 +1,10 @@
-"""`Comparison`: models held against each other on one validation side, and how it is kept."""
+"""`Comparison`: scores and pairwise tests of several models, and its file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,20 +28,19 @@ class Row:
     """One model of a comparison.
 
     Attributes:
-        model: its name.
-        features: what it sees of a patch.
-        scores: on the validation side of the split, over all seeds together: accuracies are the
-            means over the seeds, the confusion matrix is the sum. The intervals are those of the
-            ground alone.
-        random: the same under the split at random; None if the split is one itself.
-        gap: the leak gap: overall accuracy under the split at random minus under the split.
-        seconds: to tune, train and judge, under the split, and to train the encoder that it needs;
-            the mean over the seeds.
-        settings: what tuning chose, with the first seed.
-        seeds: of the trainings.
-        each: balanced accuracy with each seed.
-        runs: folders of the trainings as seen from the comparison's; of a baseline those of its
-            encoder, or none.
+        model: name of the model.
+        features: its features of a patch; "patch" for a network.
+        scores: scores on the held-out patches over all seeds: accuracies are means over the seeds,
+            the confusion matrix is their sum. Intervals are from the spatial groups only.
+        random: the same under the random split; None if the split itself is random.
+        gap: leak gap: overall accuracy under the random split minus that under the split.
+        seconds: mean time over the seeds of tuning, training and prediction under the split, and
+            of training its encoder.
+        settings: settings that tuning selected, with the first seed.
+        seeds: random seeds of the trainings.
+        each: balanced accuracy of each seed.
+        runs: folders of the trainings relative to that of the comparison; for a baseline, those of
+            its encoder, or none.
     """
 
     model: str
@@ -56,26 +56,25 @@ class Row:
 
     @property
     def title(self) -> str:
-        """The model and what it sees."""
+        """Name of the model and its features."""
         return f"{self.model}, {self.features}"
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison(Tabular):
-    """Rows by falling balanced accuracy, and how they were made.
+    """Models in descending order of balanced accuracy, with pairwise tests.
 
     Attributes:
         rows: one for each model.
-        classes: the class names.
-        split: the splitter and its parameters.
-        counts: int, patches by side (rows: train, validation, test, buffer) and class; of several
-            folds those that are judged in the row of validation, those that are not in the last.
-        fingerprint: of the patch set; empty if read from a file of before it was kept.
-        pairwise_tests: each row against each row below it; empty if the file is older than these
-            tests.
-        kind: what kind of score the numbers are: "one fold" or "cross-validated (5 folds)".
-        folds: how many.
-        notes: which classes are not judged, or not wholly, and why; without full stops.
+        classes: class names.
+        split: splitter and its parameters.
+        counts: int, patches by side (rows: train, validation, test, buffer) and class; for several
+            folds, scored patches are in the row of validation and the others in the last row.
+        fingerprint: fingerprint of the patch set; empty in files of old versions.
+        pairwise_tests: tests of each row against each row below it; empty in files of old versions.
+        kind: kind of the scores, such as "one fold" or "cross-validated (5 folds)".
+        folds: number of folds.
+        notes: classes that are not scored, or not completely, and why; without full stops.
     """
 
     rows: tuple[Row, ...]
@@ -91,12 +90,15 @@ class Comparison(Tabular):
     def __repr__(self) -> str:
         return f"Comparison({len(self.rows)} models, {self.kind}; {self.recommendation})"
 
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(self.recommendation)}</p>{super()._repr_html_()}"
+
     def to_json(self) -> dict[str, Any]:
         """Plain data, as in `comparison.json`."""
         return _to_json(self)
 
     def to_frame(self) -> pandas.DataFrame:
-        """One row per model: accuracies and leak gap with the ends of their intervals, seconds."""
+        """One row per model: accuracies and leak gap with their intervals, and seconds."""
         columns: dict[str, Any] = {
             "model": [row.model for row in self.rows],
             "features": [row.features for row in self.rows],
@@ -109,14 +111,14 @@ class Comparison(Tabular):
 
     @property
     def recommended(self) -> Row:
-        """The model to take: the highest balanced accuracy; of equals, to 0.1 %, the fastest."""
+        """Model with the highest balanced accuracy; the fastest of those that agree to 0.1 %."""
         best = round(self.rows[0].scores.balanced.value, 3)
         alike = [row for row in self.rows if round(row.scores.balanced.value, 3) == best]
         return min(alike or self.rows[:1], key=lambda row: row.seconds)
 
     @property
     def recommendation(self) -> str:
-        """The model to take, its score, and whether it is shown to be better than the second."""
+        """Recommended model, its score, and the result of its test against the second model."""
         one = self.recommended
         words = f"recommended: {one.title}, balanced accuracy {one.scores.balanced}, {self.kind}"
         others = [row for row in self.rows if row is not one]
@@ -124,21 +126,21 @@ class Comparison(Tabular):
             return words
         second = others[0].title
         pair = {one.title, second}
-        contest = next((c for c in self.pairwise_tests if {c.one, c.other} == pair), None)
-        wins = "better" if contest is not None and contest.one == one.title else "worse"
-        if contest is None or contest.verdict == "unknown":
+        test = next((t for t in self.pairwise_tests if {t.one, t.other} == pair), None)
+        wins = "better" if test is not None and test.one == one.title else "worse"
+        if test is None or test.verdict == "unknown":
             return f"{words}; whether it is better than the second, {second}, is unknown"
-        shown = "shown" if contest.verdict == wins else "not shown"
+        shown = "shown" if test.verdict == wins else "not shown"
         return f"{words}; {shown} to be better than the second, {second}"
 
     @property
     def of_the_best(self) -> tuple[PairwiseTest, ...]:
-        """The best model against each other one, in the order of the rows."""
+        """Tests of the best model against each other one, in the order of the rows."""
         return tuple(one for one in self.pairwise_tests if one.one == self.rows[0].title)
 
     @property
     def leaders(self) -> tuple[Row, ...]:
-        """The best model and all that are not shown to be worse."""
+        """The best model and all models that are not shown to be worse."""
         behind = {one.other for one in self.of_the_best if one.verdict == "better"}
         return (
             tuple(row for row in self.rows if row.title not in behind)
@@ -148,24 +150,25 @@ class Comparison(Tabular):
 
     @property
     def cautions(self) -> tuple[str, ...]:
-        """Why there is no verdict, or what it leaves out; sentences without their full stops."""
-        said = []
+        """Limits of the pairwise tests; sentences without full stops."""
+        found = []
         if not self.pairwise_tests:
-            said.append(
-                "the models were not held against each other when this comparison was made; "
-                "`outcrop compare --resume` does it"
+            found.append(
+                "this comparison has no pairwise tests, because an old version made it; add them "
+                "with `outcrop compare --resume`"
             )
         elif self.of_the_best and all(one.verdict == "unknown" for one in self.of_the_best):
-            said.append(
-                "no verdict: what is held out, or a class of it, stands on too few pieces of "
-                "ground; " + ("hold out more" if self.folds == 1 else "label more places")
+            found.append(
+                "no test result: the held-out patches, or those of one class, are in too few "
+                "spatial groups; " + ("hold out more" if self.folds == 1 else "label more areas")
             )
         if alone := [row.title for row in self.rows if len(row.seeds) == 1]:
-            who = "every model" if len(alone) == len(self.rows) else ", ".join(alone)
-            said.append(
-                f"{who}: trained with one seed; what another would have given is in no interval"
+            which = "every model was" if len(alone) == len(self.rows) else f"{', '.join(alone)}:"
+            found.append(
+                f"{which} trained with one seed; the intervals do not include the variation "
+                "between seeds"
             )
-        return tuple(said)
+        return tuple(found)
 
 
 def write_comparison(folder: str | Path, comparison: Comparison) -> None:
@@ -174,10 +177,10 @@ def write_comparison(folder: str | Path, comparison: Comparison) -> None:
 
 
 def read_comparison(folder: str | Path) -> Comparison:
-    """Read what `compare` or `compare_runs` wrote.
+    """Read a comparison that `compare` or `compare_runs` wrote.
 
     Raises:
-        OutcropError: missing or foreign.
+        OutcropError: the file is missing or damaged, or is not a comparison.
     """
     path = Path(folder) / _FILE
     content = read_json(path, "comparison", "compare")
@@ -202,7 +205,7 @@ def read_comparison(folder: str | Path) -> Comparison:
 
 
 def is_compared(folder: Path) -> bool:
-    """Whether a comparison, which is written last, is there."""
+    """Whether a folder has a complete comparison, whose file is written last."""
     return (folder / _FILE).exists()
 
 

@@ -1,4 +1,4 @@
-"""A trained model on patches it has not seen."""
+"""Evaluation of a trained model on other patches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from outcrop.metrics.calibration import Reliability, reliability
 from outcrop.metrics.scores import Scores, score
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import tell, track
-from outcrop.sources.bands import listed, order_of
+from outcrop.sources.bands import listed, match_or_raise
 from outcrop.splits.splitters import pieces_of
 from outcrop.training.applicability import has_applicability
 from outcrop.training.model import Model
@@ -30,13 +30,13 @@ _REMEDY = "cut patches with the bands that it was trained on, or name them with 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a model fares on patches it has not seen.
+    """Scores of a model on patches that it was not trained on.
 
     Attributes:
-        scores: of the classes.
-        reliability: its calibrated confidence beside its accuracy.
-        applicability: number of patches outside the area of applicability, and the accuracy inside
-            and outside; None for a model without such an area (no run, or an old one).
+        scores: scores of the classes.
+        reliability: calibrated confidence and accuracy.
+        applicability: share of patches outside the area of applicability, and the accuracy inside
+            and outside; None for a model without such an area (not a run, or an old one).
     """
 
     scores: Scores
@@ -45,14 +45,14 @@ class Evaluation:
 
 
 def evaluate(trained: Model | Run, patches: PatchSet) -> Evaluation:
-    """Judge a model on all patches of a set.
+    """Evaluate a model on all patches of a set.
 
-    Classes and bands are matched by name. The intervals rest on pieces of ground: labelled
-    polygons, or in a volume the blocks of `suggest_block`.
+    Classes and bands are matched by name. Intervals are from spatial groups: labelled polygons, or
+    in a volume the blocks of `suggest_block`.
 
     Raises:
-        OutcropError: the set has a class that the model does not know, or other bands; the
-            run's area of applicability is damaged.
+        OutcropError: the set has a class that the model does not have, or other bands; the area of
+            applicability of the run is damaged.
     """
     model = model_of(trained)
     area = (
@@ -64,19 +64,18 @@ def evaluate(trained: Model | Run, patches: PatchSet) -> Evaluation:
     if unknown:
         raise OutcropError(
             f"class '{unknown[0]}'",
-            f"is not known to the model; it knows {', '.join(model.classes)}",
+            f"is not a class of the model; it has {', '.join(model.classes)}",
         )
-    found = order_of(patches.bands, model.bands, "patches", "the model", _REMEDY)
+    found = match_or_raise(patches.bands, model.bands, "patches", "the model", _REMEDY)
     if found.assumed:
         tell(
-            "note: nothing in the names identifies the bands; "
-            f"{listed(patches.bands)} are taken in this order for {listed(model.bands)} of "
-            "the model"
+            "note: the names do not identify the bands; "
+            f"{listed(patches.bands)} are used in this order as {listed(model.bands)} of the model"
         )
     _tell_orientation(model, patches)
     codes = np.array([model.classes.index(name) for name in patches.classes])
     truth = codes[patches.labels]
-    probabilities, outside = _see(model, area, patches, list(found.order))
+    probabilities, outside = _predict(model, area, patches, list(found.order))
     predicted = probabilities.argmax(axis=1)
     groups = None if patches.positions is None else pieces_of(patches)
     return Evaluation(
@@ -88,38 +87,38 @@ def evaluate(trained: Model | Run, patches: PatchSet) -> Evaluation:
     )
 
 
-def _see(
+def _predict(
     model: Model, area: AreaOfApplicability | None, patches: PatchSet, order: list[int]
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Probabilities, and which patches lie outside the area of applicability.
+    """Probabilities, and a mask of the patches outside the area of applicability.
 
     Args:
-        order: for each band of the model the index that it has in the patches.
+        order: index in the patches of each band of the model.
     """
     probabilities, outside = [], []
     _tell_far_values(model, patches, order)
     parts = np.array_split(np.arange(len(patches)), max(1, len(patches) // _BATCH))
     for part in track(parts, "classifying"):
-        said, features = model.probabilities_and_features(patches.take(part)[:, order])
-        probabilities.append(said)
+        likely, features = model.probabilities_and_features(patches.take(part)[:, order])
+        probabilities.append(likely)
         if area is not None:
             outside.append(area.dissimilarity(features) > area.threshold)
     return np.concatenate(probabilities), np.concatenate(outside) if outside else None
 
 
 def _tell_orientation(model: Model, patches: PatchSet) -> None:
-    """Say that patches lie another way round than those of the training side."""
+    """Print a note if patches have another orientation than the training patches."""
     known, every = model.trained_on, np.arange(len(patches))
     if known is None:
         return
     axes, flips = axes_of(patches, every), flips_of(patches, every)
     for there, its, what in (
         (known.has_axes(axes), (axes, known.axes), "slices across axis"),
-        (known.has_flips(flips), (flips, known.flips), "flipped against their source by"),
+        (known.has_flips(flips), (flips, known.flips), "flipped relative to their source by"),
     ):
         if not there:
             seen, learnt = (" and ".join(map(str, each)) for each in its)
-            tell(f"note: patches are {what} {seen}, and the model was trained on {learnt}")
+            tell(f"note: patches are {what} {seen}, but the model was trained on {learnt}")
 
 
 def _tell_far_values(model: Model, patches: PatchSet, order: list[int]) -> None:

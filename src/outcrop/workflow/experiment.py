@@ -1,11 +1,15 @@
-"""One experiment: from scenes and labelled ground to scores and class maps."""
+"""One experiment: from scenes and labels to scores and class maps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from outcrop.accuracy.assess import assess
 from outcrop.accuracy.assessment import write_assessment
@@ -14,8 +18,12 @@ from outcrop.auditing.folder import check_same_set, read_audit, write_audit
 from outcrop.errors import OutcropError
 from outcrop.executors import Scheduler
 from outcrop.files import kept_if_whole, new_file
+from outcrop.frames import Tabular
+from outcrop.mapping.openmap import map_figure
 from outcrop.mapping.prepare import Wanted
 from outcrop.mapping.scene import map_scene
+from outcrop.models.architectures import Network
+from outcrop.models.baselines import BASELINES
 from outcrop.patches.cut import cut
 from outcrop.patches.patchset import PatchSet, read_patches
 from outcrop.progress import tell
@@ -25,28 +33,35 @@ from outcrop.sources.opening import open_scenes
 from outcrop.sources.scene import Scene
 from outcrop.sources.vector import is_vector
 from outcrop.splits import Folds, default_folds, read_folds
+from outcrop.splits.split import TRAIN, Split
 from outcrop.training.applicability import has_applicability
 from outcrop.training.device import pick_device
+from outcrop.training.engine import train
+from outcrop.training.fit import fit_classical
 from outcrop.training.parallel import refuse_several
-from outcrop.training.run import Run
+from outcrop.training.recipe import Recipe, Tuning
+from outcrop.training.run import Predictions, Run
+from outcrop.workflow.candidates import read_probabilities
 from outcrop.workflow.compare import FOLDS, SPLIT, compare
-from outcrop.workflow.comparison import Comparison
-from outcrop.workflow.final import chosen, fit_to_all
+from outcrop.workflow.comparison import Comparison, Row
 from outcrop.workflow.plan import Experiment
 
 
 @dataclass(frozen=True)
-class Results:
-    """What an experiment left in its folder.
+class Results(Tabular):
+    """Contents of the folder of an experiment.
+
+    In a notebook it shows the comparison of the models and small pictures of the maps.
 
     Attributes:
         folder: the folder.
         patches: the patch set, `patches.zarr`.
-        folds: the spatial folds, `folds.json`; of one fold `split.json`.
-        comparison: all models, `comparison/`.
-        run: the model that has made the maps, `final/`: the one that cross-validation recommends,
-            or that `map_with` names, fitted anew to all labelled patches.
-        maps: class maps by scene name, `maps/`; beside each whose truth is known an assessment.
+        folds: the spatial folds, `folds.json`; a single fold is in `split.json`.
+        comparison: the comparison of all models, `comparison/`.
+        run: the run that made the maps, `final/`: the model recommended by cross-validation or
+            selected with `map_with`, fitted to all labelled patches.
+        maps: class maps by scene name, in `maps/`; maps with known truth have an assessment beside
+            them.
         truth: class rasters by scene name.
     """
 
@@ -58,6 +73,21 @@ class Results:
     maps: dict[str, Path]
     truth: dict[str, str]
 
+    def __repr__(self) -> str:
+        return (
+            f"Results({self.folder}: {len(self.patches):,} patches, {self.folds.kind}, "
+            f"{len(self.maps)} maps made by {self.run.model.title})"
+        )
+
+    def to_frame(self) -> pandas.DataFrame:
+        """One row per model; see `Comparison.to_frame`."""
+        return self.comparison.to_frame()
+
+    def _repr_html_(self) -> str:
+        shown = [map_figure(path) for path in list(self.maps.values())[:_MAPS_SHOWN]]
+        pictures = f'<div style="display: flex; flex-wrap: wrap">{"".join(shown)}</div>'
+        return f"<p>{escape(repr(self))}</p>{self.comparison._repr_html_()}{pictures}"
+
 
 def run_experiment(
     experiment: Experiment,
@@ -66,29 +96,30 @@ def run_experiment(
     workers: int | None = None,
     scheduler: Scheduler | None = None,
 ) -> Results:
-    """Cut, split by ground, audit, compare the models, fit one to all labelled ground, and map.
+    """Cut patches, split them spatially, audit, compare models, fit one to all patches, and map.
 
     Args:
-        folder: gets everything; it stays when patches and split are in it, and each further step
-            appears there when it is whole.
-        resume: go on with an experiment that was interrupted, from the first step not done.
-        workers, scheduler: who trains the models (`outcrop.workflow.compare.compare`).
+        experiment: the plan.
+        folder: output folder. It is kept once patches and split are written; each further step is
+            added when it is complete.
+        resume: continue an experiment that was interrupted, from the first unfinished step.
+        workers, scheduler: see `outcrop.workflow.compare.compare`.
 
     Raises:
-        OutcropError: anything wrong with the input; `folder` exists and `resume` is false, or it
-            holds another experiment.
+        OutcropError: the input is wrong; `folder` exists and `resume` is false, or it has another
+            experiment.
     """
     folder = Path(folder)
     pick_device(experiment.recipe.machine.device)
     refuse_several(experiment.recipe.machine, "an experiment")
     if experiment.recipe.augmentation.slices:
-        raise OutcropError("--slices", "has no meaning for scenes; leave it out")
+        raise OutcropError("--slices", "has no effect on scenes; leave it out")
     if experiment.network is not None and experiment.size is not None:
         experiment.network.check_size((experiment.size, experiment.size))
     scenes = open_scenes(experiment.scenes, experiment.bands, experiment.crs, experiment.reading)
     names = [scene.name for scene in scenes]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise OutcropError(twice[0], "is named twice; name each scene once")
+        raise OutcropError(twice[0], "is given twice; give each scene once")
     _check_truth(experiment, len(scenes))
     with nullcontext() if resume and folder.exists() else kept_if_whole(folder):
         _write_experiment(experiment, folder)
@@ -113,7 +144,7 @@ def run_experiment(
         tuning=experiment.tuning,
     )
     row = chosen(comparison, experiment.map_with)
-    tell(f"maps are made with {row.title}, fitted anew to all {len(patches):,} patches")
+    tell(f"maps are made with {row.title}, fitted to all {len(patches):,} patches")
     run = fit_to_all(
         patches, folds, row, folder / "comparison", folder / "final", experiment.network,
         experiment.recipe, resume=(folder / "final").exists(), tuning=experiment.tuning,
@@ -128,7 +159,8 @@ def _check_truth(experiment: Experiment, scenes: int) -> None:
     if experiment.truth and len(experiment.truth) != scenes:
         raise OutcropError(
             "--truth",
-            f"{len(experiment.truth)} files for {scenes} scene{'s'[: scenes > 1]}; give one each",
+            f"{len(experiment.truth)} files for {scenes} scene{'s'[: scenes > 1]}; pass one for "
+            "each scene",
         )
     crs = experiment.labels_crs or experiment.crs
     for path, classes in zip(experiment.truth, experiment.truth_classes(), strict=True):
@@ -141,7 +173,7 @@ def _write_experiment(experiment: Experiment, folder: Path) -> None:
         # Compared as settings, not as text: older versions wrote settings that are gone.
         before = Experiment.from_yaml(path.read_text(encoding="utf-8", errors="replace"))
         if before != experiment:
-            raise OutcropError(path, "was run with other settings; choose another folder")
+            raise OutcropError(path, "was run with other settings; use another folder")
     with new_file(path) as temporary:
         temporary.write_text(experiment.to_yaml(), encoding="utf-8")
 
@@ -171,7 +203,7 @@ def _folds(experiment: Experiment, patches: PatchSet, folder: Path) -> Folds:
         return read_folds(path, patches)
     if (folder / SPLIT).exists():
         raise OutcropError(
-            folder, "was run with one fold by an outcrop of before; choose another folder"
+            folder, "was run with one fold by an old version of outcrop; use another folder"
         )
     folds = default_folds(
         patches, experiment.folds, experiment.block, experiment.buffer, experiment.recipe.seed
@@ -187,7 +219,7 @@ def _map(
 ) -> dict[str, Path]:
     folder.mkdir(exist_ok=True)
     maps = {}
-    # A network that could be laid over the scene densely would compute every pixel.
+    # A dense map computes every pixel and allows no step.
     method: Wanted = "patches" if experiment.step > 1 else "auto"
     for number, scene in enumerate(scenes[: experiment.maps]):
         name = f"{number}-{stem(scene.opened[0])}"
@@ -222,4 +254,97 @@ def _assess(
             found = assess(classes, path, block=folds.how["block"], labels_crs=crs, classes=names)
             write_assessment(output, found)
         except OutcropError as error:
-            tell(f"note: {error}; {classes.name} is not held against it")
+            tell(f"note: {error}; {classes.name} is not assessed with it")
+
+
+if TYPE_CHECKING:
+    import pandas
+
+NETWORK = "patch"
+_MAPS_SHOWN = 6
+
+
+def fit_to_all(
+    patches: PatchSet,
+    folds: Folds,
+    row: Row,
+    compared: str | Path,
+    folder: str | Path,
+    network: Network | None = None,
+    recipe: Recipe = Recipe(),
+    resume: bool = False,
+    tuning: Tuning = Tuning(),
+) -> Run:
+    """Fit a model of a comparison to all patches.
+
+    It is calibrated with the held-out patches of cross-validation; its score is that of
+    cross-validation.
+
+    Args:
+        patches: the patch set.
+        folds: folds of the comparison.
+        row: the model; its first seed is used.
+        compared: folder of the comparison.
+        folder: folder of the new run.
+        network, recipe, tuning: those of the comparison, for a network, which is tuned again.
+        resume: continue a fit that was interrupted.
+
+    Raises:
+        OutcropError: the model cannot be fitted again.
+    """
+    sides = np.full(len(patches), TRAIN, np.int8)
+    how = {"splitter": "all labelled ground", "cross-validated by": dict(folds.how)}
+    split = Split(sides, folds.groups, patches.fingerprint, how, folds.by_ground)
+    probabilities = read_probabilities(Path(compared), row)
+    held_out = Predictions(
+        folds.index, patches.labels[folds.index], probabilities, cross_validated=True
+    )
+    seed = row.seeds[0] if row.seeds else recipe.seed
+    if row.features == NETWORK:
+        return train(
+            patches,
+            split,
+            folder,
+            network,
+            recipe,
+            resume,
+            held_out=held_out,
+            folds=folds,
+            tuning=tuning,
+        )
+    for one in BASELINES:
+        if (one.name, one.features) == (row.model, row.features):
+            return fit_classical(patches, split, folder, one, seed, resume, held_out, folds)
+    raise OutcropError(row.title, "cannot be fitted again; select another with --map-with")
+
+
+def chosen(comparison: Comparison, wanted: str | None) -> Row:
+    """The recommended model, or the one that the user selects.
+
+    Args:
+        wanted: a title such as "SVM, centre pixel", or "network"; case, commas and dashes are
+            ignored. None for the recommended model.
+
+    Raises:
+        OutcropError: there is no such model.
+    """
+    if wanted is None:
+        return comparison.recommended
+    rows = [
+        row
+        for row in comparison.rows
+        if row.features in (NETWORK, "centre pixel", "patch statistics")
+    ]
+    for row in rows:
+        if _plain(wanted) in (_plain(row.title), _plain(_name(row))):
+            return row
+    names = ", ".join(f"'{_name(row)}'" for row in rows)
+    raise OutcropError("--map-with", f"there is no '{wanted}'; use one of {names}")
+
+
+def _name(row: Row) -> str:
+    return "network" if row.features == NETWORK else row.title
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.casefold().replace(",", " ").replace("-", " ").split())

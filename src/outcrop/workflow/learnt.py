@@ -1,4 +1,4 @@
-"""Features that are learnt or given outside the house, for the classical models of a comparison."""
+"""Encoders that give features to the classical models of a comparison: trained, or a function."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from outcrop.patches.reopen import AnySource
 from outcrop.splits import Split
 
 Measure = Callable[[np.ndarray], np.ndarray]
-"""Images, `N × bands × height × width`, to features, float, `N × F`."""
+"""Function from images, `N × bands × height × width`, to features, float, `N × F`."""
 
 
 @runtime_checkable
 class LearntFeatures(Protocol):
-    """How features of patches are learnt from the training side of a split.
+    """Training of an encoder on the training patches of a split.
 
-    A comparison calls it in other processes too, so that it must be possible to pickle it.
+    It must be picklable, because a comparison calls it in other processes.
     """
 
     @property
     def title(self) -> str:
-        """What a table calls the features, such as "VAE-GAN code"."""
+        """Name of the features in tables, such as "VAE-GAN code"."""
 
     def check(self, patches: PatchSet) -> None:
-        """Refuse patches that nothing can be learnt from.
+        """Check the patches before the training.
 
         Raises:
-            OutcropError: they are of a wrong size, or this kind of learning gives no features.
+            OutcropError: they have a wrong size, or this kind of training gives no features.
         """
 
     def learn(
@@ -45,21 +45,23 @@ class LearntFeatures(Protocol):
         seed: int,
         sources: Sequence[AnySource] | None,
     ) -> None:
-        """Train in `folder`, or go on with what is there.
+        """Train in `folder`, or continue an interrupted training there.
 
-        When it is done, `outcrop.training.folder.is_finished(folder)` must be true.
+        Afterwards `outcrop.training.folder.is_finished(folder)` must be true.
 
         Args:
-            split: the training side is learnt.
+            patches: the patch set.
+            split: the split; only its training patches are used.
+            folder: folder of the run.
             seed: random seed.
             sources: see `outcrop.training.engine.train`.
 
         Raises:
-            OutcropError: it cannot be done, or the folder was made with other settings.
+            OutcropError: the training is impossible, or the folder was made with other settings.
         """
 
     def read(self, folder: Path) -> tuple[Measure, float]:
-        """What turns images into features, and how many seconds it took to learn them.
+        """Read the function from images to features, and the seconds of its training.
 
         Raises:
             OutcropError: the folder is damaged.
@@ -68,10 +70,10 @@ class LearntFeatures(Protocol):
 
 @dataclass(frozen=True)
 class GivenFeatures:
-    """A function that turns images into features; nothing is learnt.
+    """A function from images to features, without training.
 
     Attributes:
-        function: images, `N × bands × height × width`, to features, float, `N × F`.
+        function: function from images, `N × bands × height × width`, to features, float, `N × F`.
 
     >>> GivenFeatures(np.atleast_2d).title
     'atleast_2d'
@@ -81,15 +83,15 @@ class GivenFeatures:
 
     @property
     def title(self) -> str:
-        """The name of the function."""
+        """Name of the function."""
         name = getattr(self.function, "__name__", type(self.function).__name__)
         return name.strip("<>")
 
     def check(self, patches: PatchSet) -> None:
-        """Try the function on a few patches, before anything is trained.
+        """Call the function on a few patches before anything is trained.
 
         Raises:
-            OutcropError: it gives something else than features.
+            OutcropError: its result is not an array of features.
         """
         self(patches.take(np.arange(min(2, len(patches)))))
 
@@ -97,14 +99,14 @@ class GivenFeatures:
         """The features of some images.
 
         Raises:
-            OutcropError: the function gives something else.
+            OutcropError: the result is not an array of features.
         """
         found = np.asarray(self.function(images))
         if found.ndim != 2 or len(found) != len(images) or found.dtype.kind not in "iuf":
             raise OutcropError(
                 "encoder",
-                f"{self.title} gives {found.dtype} of shape {found.shape} for {len(images)} "
-                f"images; it must give numbers of shape ({len(images)}, F)",
+                f"{self.title} returns {found.dtype} of shape {found.shape} for {len(images)} "
+                f"images; it must return numbers of shape ({len(images)}, F)",
             )
         return found
 
@@ -113,20 +115,20 @@ Encoder = LearntFeatures | GivenFeatures
 
 
 def encoder_of(given: LearntFeatures | Measure | None) -> Encoder | None:
-    """What a user gave as an encoder, ready for a comparison.
+    """The encoder of a comparison from an argument of the user.
 
     Raises:
-        OutcropError: it is neither learnt features nor a function, or has the name of features
-            that take part anyway.
+        OutcropError: the argument is neither `LearntFeatures` nor a function, or has the name of
+            other features of the comparison.
     """
     if given is None:
         return None
     # A class has the methods of its instances.
     if isinstance(given, type) or not isinstance(given, LearntFeatures | Callable):
-        raise OutcropError("encoder", f"is {given!r}; take a plan, or a function of images")
+        raise OutcropError("encoder", f"is {given!r}; pass a plan, or a function of images")
     if isinstance(given, LearntFeatures):
         return given
     found = GivenFeatures(given)
     if found.title in ("patch", *FEATURES):
-        raise OutcropError("encoder", f"is called '{found.title}' as others are; rename it")
+        raise OutcropError("encoder", f"has the name '{found.title}' of other features; rename it")
     return found

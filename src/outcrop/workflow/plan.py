@@ -1,11 +1,12 @@
-"""What an experiment is to do."""
+"""`Experiment`: the plan of an experiment, and its YAML file."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outcrop.errors import OutcropError
+from outcrop.frames import Tabular, frame
 from outcrop.models.architectures import (
     MULTI_SCALE,
     MultiScaleNet,
@@ -20,10 +21,13 @@ from outcrop.sources.vector import is_vector
 from outcrop.training.recipe import REMOVED, Augmentation, Machine, Recipe, Tuning
 from outcrop.typed import typed
 
+if TYPE_CHECKING:
+    import pandas
+
 
 @dataclass(frozen=True)
-class Experiment:
-    """What to do, with every default written out; `experiment.yaml` in the result folder.
+class Experiment(Tabular):
+    """Plan of an experiment; `experiment.yaml` in the result folder lists every setting.
 
     Attributes:
         scenes: raster files or products; single-band files of the same ground form one scene, and
@@ -85,10 +89,25 @@ class Experiment:
     recipe: Recipe = field(default_factory=Recipe)
     tuning: Tuning = Tuning()
 
-    def truth_classes(self) -> list[list[str] | None]:
-        """Of each raster in `truth` the names that `classes` gives its values, as `VALUE=NAME`.
+    def __repr__(self) -> str:
+        network = "default network" if self.network is None else self.network.title
+        return (
+            f"Experiment({len(self.scenes)} scenes, {len(self.labels)} label files, "
+            f"{self.folds} folds, {network})"
+        )
 
-        None where the raster names its values itself, or no names are given.
+    def to_frame(self) -> pandas.DataFrame:
+        """One row per setting, as in `experiment.yaml`."""
+        import yaml
+
+        settings = yaml.safe_load(self.to_yaml())
+        values = [str(value) for value in settings.values()]
+        return frame({"setting": list(settings), "value": values}, "setting")
+
+    def truth_classes(self) -> list[list[str] | None]:
+        """Names for the values of each raster in `truth`, as `VALUE=NAME`, from `classes`.
+
+        None if the raster names its values itself, or `classes` is not given.
 
         Raises:
             OutcropError: a raster cannot be read, or `classes` does not name all of its values.
@@ -108,7 +127,7 @@ class Experiment:
         ]
 
     def to_yaml(self) -> str:
-        """The experiment as `outcrop experiment --config` reads it."""
+        """The experiment as YAML for `outcrop experiment --config`."""
         import yaml
 
         content = asdict(replace(self, network=None))
@@ -119,10 +138,10 @@ class Experiment:
 
     @classmethod
     def from_yaml(cls, text: str) -> Experiment:
-        """The experiment that `to_yaml` gave; names may have dashes, as on the command line.
+        """The experiment from the result of `to_yaml`; keys may have dashes instead of underscores.
 
         Raises:
-            OutcropError: it is no experiment, or a key is unknown.
+            OutcropError: the text is not an experiment, or a key is unknown.
         """
         import yaml
 
@@ -141,10 +160,10 @@ class Experiment:
 
 
 def take_training(content: dict[str, Any]) -> tuple[Network | None, Recipe]:
-    """Take network and recipe, whose fields stand side by side, out of `content`.
+    """Remove the fields of network and recipe from `content` and return both.
 
-    As on the command line, `network` may name one, and its fields change it; without a name or a
-    field it is None.
+    As on the command line, `network` may be a name, and further fields change that network.
+    Without a name and fields the network is None.
 
     >>> content = {"network": "resnet20", "survival": 0.5, "epochs": 9, "flip": False, "size": 8}
     >>> network, recipe = take_training(content)
@@ -159,8 +178,8 @@ def take_training(content: dict[str, Any]) -> tuple[Network | None, Recipe]:
     name = typed(str | None, content.pop("network", None), "network")
     given = {kind: _taken(kind, content) for kind in (ResidualNet, MultiScaleNet)}
     if name is None:
-        said = [kind() for kind, changes in given.items() if changes]
-        network: Network | None = said[0] if said else None
+        changed = [kind() for kind, changes in given.items() if changes]
+        network: Network | None = changed[0] if changed else None
     else:
         network = network_named(name)
     for kind, changes in given.items():
@@ -168,12 +187,12 @@ def take_training(content: dict[str, Any]) -> tuple[Network | None, Recipe]:
             network = typed(kind, {**asdict(network), **changes})
         elif changes:
             what = "a network" if network is None else network.title
-            raise ValueError(f"{next(iter(changes))} has no meaning for {what}")
+            raise ValueError(f"{next(iter(changes))} is not a setting of {what}")
     return network, recipe
 
 
 def _yaml_of(network: Network) -> dict[str, Any]:
-    """A network as `take_training` takes it."""
+    """Settings of a network for `take_training`."""
     if isinstance(network, UserNet):
         return {"network": network.factory}
     named = {"network": MULTI_SCALE if isinstance(network, MultiScaleNet) else "resnet20"}
@@ -181,6 +200,6 @@ def _yaml_of(network: Network) -> dict[str, Any]:
 
 
 def _taken(kind: type, content: dict[str, Any]) -> dict[str, Any]:
-    """Take the entries that are fields of `kind` out of `content`."""
+    """Remove the entries that are fields of `kind` from `content` and return them."""
     names = [item.name for item in fields(kind) if item.name in content]
     return {name: content.pop(name) for name in names}

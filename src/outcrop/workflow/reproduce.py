@@ -1,4 +1,4 @@
-"""A published recipe, run: expected beside obtained."""
+"""Reproduction of a published recipe: published and obtained accuracy."""
 
 from __future__ import annotations
 
@@ -23,8 +23,14 @@ from outcrop.training.device import device_name, driver_version, pick_device, pi
 from outcrop.training.engine import train
 from outcrop.training.recipe import Machine, Settled
 from outcrop.training.run import Run
-from outcrop.workflow.published import Published, read_published
-from outcrop.workflow.results import RESULTS, Result, append_result, read_results
+from outcrop.workflow.published import (
+    RESULTS,
+    Published,
+    Result,
+    append_result,
+    read_published,
+    read_results,
+)
 
 
 def reproduce(
@@ -36,38 +42,39 @@ def reproduce(
     machine: Machine = Machine(),
     resume: bool = False,
 ) -> tuple[Result, ...]:
-    """Run a published recipe once for each seed, and hold what it gives against what was published.
+    """Run a published recipe once for each seed and compare the accuracy with the published one.
 
-    All delivered training pictures train, and the figure is that of the network after the last
-    epoch on the delivered test side. Nothing is chosen by it; some papers kept 5 000 training
-    pictures to choose an epoch by.
+    The network is trained on all delivered training images. The accuracy is that after the last
+    epoch on the delivered test images; nothing is selected with it. Some papers held out 5 000
+    training images to select an epoch.
 
     Args:
-        name: of the recipe (see `outcrop.workflow.published`).
-        folder: gets a run `NAME-seedK` for each seed, and a line for each in `results.jsonl`.
-        data: "cifar10", which is downloaded, or whatever else `open_patches` takes that came with
-            a test side. Figures on other pixels than those of CIFAR-10 are marked.
-        seeds: one run each.
-        epochs: instead of the recipe's; its whole schedule is squeezed into them.
-        machine: where it runs, and how.
-        resume: go on with runs that were interrupted; those that ended are not run again.
+        name: name of the recipe (see `outcrop.workflow.published`).
+        folder: output folder; it gets a run `NAME-seedK` and a line in `results.jsonl` for each
+            seed.
+        data: "cifar10", which is downloaded, or another argument of `open_patches` with a test
+            side. Results on other pixels than those of CIFAR-10 are marked.
+        seeds: random seeds, one run each.
+        epochs: number of epochs instead of that of the recipe; the schedule is compressed.
+        machine: hardware settings.
+        resume: continue runs that were interrupted; finished runs are not repeated.
 
     Raises:
-        OutcropError: no such recipe or device; data without a test side; a run exists and `resume`
-            is false, or was made with other settings; a damaged `results.jsonl`.
+        OutcropError: there is no such recipe or device; the data have no test side; a run exists
+            and `resume` is false, or was made with other settings; `results.jsonl` is damaged.
     """
     folder = Path(folder)
     published = read_published(name)
     device = pick_device(machine.device)
     if machine.devices == 1:
-        # All seeds on the device that is measured, though another may have more memory free later.
+        # All seeds on one device, even if another one has more free memory later.
         machine = replace(machine, device=str(device))
     recipe = replace(_squeezed(published.recipe, epochs), machine=machine)
     recipes = [replace(recipe, seed=seed) for seed in dict.fromkeys(seeds)]
     if not recipes:
-        raise OutcropError("--seeds", "names none; take 0, or several such as 0,1,2")
+        raise OutcropError("--seeds", "is empty; use 0, or several such as 0,1,2")
     if machine.devices > 1 and len(recipes) > 1:
-        raise OutcropError("--seeds", "with --devices, run one seed after the other")
+        raise OutcropError("--seeds", "must be a single one with --devices; run them in turn")
     runs = [folder / f"{name}-seed{one.seed}" for one in recipes]
     _check_folders(folder, runs, resume)
     pictures = _open(data)
@@ -84,7 +91,7 @@ def reproduce(
 
 @dataclass(frozen=True)
 class _Data:
-    """Pictures with a test side, which is the validation side of the split, and their name."""
+    """Images with a test side, which is the validation side of the split, and their name."""
 
     name: str
     original: bool
@@ -118,14 +125,12 @@ def _open(data: str | Path) -> _Data:
     patches = open_patches(data)
     side = patches.columns.get("side")
     if side is None or (side.codes == TRAIN).all() or not (side.codes == TRAIN).any():
-        raise OutcropError(
-            data, "came without a train and a test side; take a collection with both"
-        )
+        raise OutcropError(data, "has no training and test side; use a collection with both")
     return _Data(Path(data).name, _is_original(data), patches, _tested(delivered_split(patches)))
 
 
 def _tested(split: Split) -> Split:
-    """The split, with its test side judged, even where there is a validation side too."""
+    """The split with the test images on the validation side; a validation side is not used."""
     if not len(split.test):
         return split
     sides = np.select(
@@ -135,7 +140,7 @@ def _tested(split: Split) -> Split:
 
 
 def _is_original(data: str | Path) -> bool:
-    """Whether it is CIFAR-10 as published; a download has been tested already."""
+    """Whether the data are the published CIFAR-10; the checksum of a download was verified."""
     import pooch
 
     algorithm, _, digest = CHECKSUM.partition(":")

@@ -1,4 +1,4 @@
-"""Trainings of a comparison: each model on each fold with each seed, once; what is done stays."""
+"""Trials of a comparison: each model on each fold with each seed; finished trials are kept."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from outcrop.workflow.candidates import Answer, answer_of
 from outcrop.workflow.learnt import Encoder, GivenFeatures, LearntFeatures, Measure
 
 AT_RANDOM = "-random"
-"""What the names of runs under the folds at random have; those under the others have nothing."""
+"""Suffix of the names of runs under the random folds."""
 
 _FORMAT = "outcrop answer"
 _one_at_a_time = Lock()
@@ -47,9 +47,10 @@ class Trial:
     """One training, or the fits of some classical models.
 
     Attributes:
-        what: a network, an encoder, classical models on features, or on the codes of an encoder.
-        split: the kind of folds: "" or `AT_RANDOM`.
-        fold: its number.
+        what: kind of the trial: a network, an encoder, classical models on features, or classical
+            models on the codes of an encoder.
+        split: kind of folds: "" or `AT_RANDOM`.
+        fold: number of the fold.
         seed: random seed.
         baselines: the classical models.
     """
@@ -63,21 +64,21 @@ class Trial:
 
 @dataclass(frozen=True)
 class Setting:
-    """What the trials of a comparison share.
+    """Common settings of the trials of a comparison.
 
     Attributes:
         patches: the patch set.
-        folds: by kind.
-        folder: of the comparison.
-        network, recipe: how the network is trained, but for the seed; None for one that tuning may
-            choose.
-        tuning: of the network.
-        seeds: the first one's runs have no seed in their names.
-        gap_seeds: how many of them train under the folds at random too.
+        folds: folds by kind.
+        folder: folder of the comparison.
+        network: the network; None if tuning may select it.
+        recipe: training recipe of the network, without the seed.
+        tuning: tuning of the network.
+        seeds: random seeds; runs of the first one have no seed in their names.
+        gap_seeds: number of seeds that are also trained under the random folds.
         sources: see `outcrop.training.engine.train`.
-        encoder: how features are learnt, but for the seed, or what gives them; or None.
-        threads: of a training on the CPU; its last digits depend on them.
-        features: float, `N × F`, of all patches, by name.
+        encoder: the encoder without its seed, or None.
+        threads: threads of a training on the CPU; its last digits depend on them.
+        features: float, `N × F`, features of all patches by name.
         baselines: the classical models on features.
     """
 
@@ -96,49 +97,49 @@ class Setting:
     baselines: tuple[Baseline, ...] = ()
 
     def seeds_of(self, kind: str) -> tuple[int, ...]:
-        """The random seeds of the trainings under one kind of folds."""
+        """Random seeds of the trainings under one kind of folds."""
         return self.seeds if kind == "" else self.seeds[: self.gap_seeds]
 
     @property
     def learnt(self) -> LearntFeatures | None:
-        """The encoder, if it is trained."""
+        """The encoder if it is trained, otherwise None."""
         return None if isinstance(self.encoder, GivenFeatures) else self.encoder
 
     def split(self, trial: Trial) -> Split:
-        """The split that a trial trains and judges on."""
+        """The split of a trial."""
         return self.folds[trial.split].splits[trial.fold]
 
     def name(self, trial: Trial, what: str) -> str:
-        """A path inside the folder, such as network, network-random-3 or fold-1/network."""
+        """Path inside the folder, such as network, network-random-3 or fold-1/network."""
         ending = "" if trial.seed == self.seeds[0] else f"-{trial.seed}"
         fold = f"fold-{trial.fold}/" if len(self.folds[""]) > 1 else ""
         return f"{fold}{what}{trial.split}{ending}"
 
     def run(self, trial: Trial, what: str) -> Path:
-        """The folder of the run of a network or an encoder."""
+        """Folder of the run of a network or an encoder."""
         return self.folder / self.name(trial, what)
 
     def answer(self, trial: Trial, baseline: Baseline) -> Path:
-        """The file of what a classical model says."""
+        """File of the predictions of a classical model."""
         model = f"{baseline.name} on {baseline.features}".replace(" ", "-").lower()
         path = self.folder / self.name(trial, f"answers/{model}")
         return path.with_name(f"{path.name}.npz")
 
     def is_done(self, trial: Trial) -> bool:
-        """Whether a trial has left all that it leaves."""
+        """Whether all files of a trial exist."""
         if trial.baselines:
             return all(self.answer(trial, one).exists() for one in trial.baselines)
         return is_finished(self.run(trial, trial.what))
 
 
 def do_all(setting: Setting, trials: Sequence[Trial], executor: Executor, what: str) -> None:
-    """Do the trials that are not done yet; each log message is shown once.
+    """Run the trials that are not done yet, and log each of their messages once.
 
     Args:
-        what: for the progress bar.
+        what: label of the progress bar.
 
     Raises:
-        OutcropError: a trial cannot be done; what others have done stays.
+        OutcropError: a trial fails; results of other trials are kept.
     """
     logged: set[tuple[int, str]] = set()
     work = _do_remotely if executor.remote else _do_here
@@ -162,7 +163,7 @@ def _do_here(setting: Setting, trial: Trial) -> list[tuple[int, str]]:
 
 
 def do(setting: Setting, trial: Trial) -> None:
-    """Train and judge, or go on with it; the result is kept in the folder.
+    """Run a trial or continue it; its result is stored in the folder.
 
     Raises:
         OutcropError: see `outcrop.training.engine.train`.
@@ -188,7 +189,7 @@ def do(setting: Setting, trial: Trial) -> None:
 
 @contextmanager
 def _threads(number: int) -> Iterator[None]:
-    """A block in which a training on the CPU has so many threads, wherever it runs."""
+    """Context with a number of torch threads, the same in all processes."""
     import torch
 
     before = torch.get_num_threads()
@@ -200,32 +201,32 @@ def _threads(number: int) -> Iterator[None]:
 
 
 def answer(setting: Setting, trial: Trial, baseline: Baseline | None = None) -> Answer:
-    """What a trial that is done has said of the validation side.
+    """Predictions of a finished trial for the validation patches.
 
     Args:
-        baseline: one of the trial's; None for a network.
+        baseline: a classical model of the trial; None for a network.
 
     Raises:
-        OutcropError: it is damaged, or of other patches.
+        OutcropError: the file is damaged, or belongs to other patches.
     """
     split = setting.split(trial)
     if baseline is None:
         return answer_of(read_run(setting.run(trial, "network"), "cpu"), split)
     path = setting.answer(trial, baseline)
-    with decoding(path, "an answer", "remove it, and go on with `outcrop compare --resume`"):
+    with decoding(path, "an answer", "remove it and continue with `outcrop compare --resume`"):
         with np.load(path, allow_pickle=False) as file:
-            told = json.loads(str(file["told"]))
+            about = json.loads(str(file["told"]))
             probabilities = file["probabilities"]
-        if told["format"] != _FORMAT:
+        if about["format"] != _FORMAT:
             raise ValueError("another format")
         wanted = len(split.validation), len(setting.patches.classes)
-        if told["seed"] != trial.seed or probabilities.shape != wanted:
+        if about["seed"] != trial.seed or probabilities.shape != wanted:
             raise ValueError("another seed or split")
-        return Answer(probabilities, float(told["seconds"]), dict(told["settings"]))
+        return Answer(probabilities, float(about["seconds"]), dict(about["settings"]))
 
 
 def _fit(setting: Setting, trial: Trial) -> None:
-    """Fit the classical models of a trial that have not answered yet, and write their answers."""
+    """Fit the classical models of a trial without predictions, and write their predictions."""
     split, before = setting.split(trial), 0.0
     if trial.what == "codes":
         measure, before = _encoder(setting, trial)
@@ -241,7 +242,7 @@ def _fit(setting: Setting, trial: Trial) -> None:
             sides = features[split.train], features[split.validation]
         found = _answer(baseline, sides, setting.patches, split, trial.seed)
         path.parent.mkdir(exist_ok=True)
-        told = {
+        about = {
             "format": _FORMAT,
             "outcrop": __version__,
             "seed": trial.seed,
@@ -249,11 +250,11 @@ def _fit(setting: Setting, trial: Trial) -> None:
             "settings": dict(found.settings),
         }
         with new_file(path) as temporary:
-            np.savez(temporary, told=json.dumps(told), probabilities=found.probabilities)
+            np.savez(temporary, told=json.dumps(about), probabilities=found.probabilities)
 
 
 def _encoder(setting: Setting, trial: Trial) -> tuple[Measure, float]:
-    """What turns images into features, and how many seconds it took to learn them."""
+    """The function from images to features, and the seconds of its training."""
     assert setting.encoder is not None
     if isinstance(setting.encoder, GivenFeatures):
         return setting.encoder, 0.0
@@ -269,17 +270,18 @@ def _answer(
 ) -> Answer:
     started = time.perf_counter()
     filling = means_of(sides[0])
-    seen, unseen = (filled(side, filling) for side in sides)
+    training, held_out = (filled(side, filling) for side in sides)
     groups = split.groups[split.train] if split.by_ground else None
-    fitted = baseline.fit(seen, patches.labels[split.train], groups, len(patches.classes), seed)
-    probabilities = fitted.predict_proba(unseen).astype(np.float32)
+    labels = patches.labels[split.train]
+    fitted = baseline.fit(training, labels, groups, len(patches.classes), seed)
+    probabilities = fitted.predict_proba(held_out).astype(np.float32)
     return Answer(probabilities, time.perf_counter() - started, fitted.settings)
 
 
 def pooled(answers: Sequence[Answer], folds: Folds) -> Answer:
-    """The answers of all folds as one: of every patch what the fold says that holds it out.
+    """Combine the predictions of all folds: each patch gets that of the fold that holds it out.
 
-    Seconds are summed; a setting that differs from fold to fold is a list by fold.
+    Seconds are summed; a setting that differs between folds becomes a list by fold.
     """
     if len(answers) == 1:
         return answers[0]

@@ -17,7 +17,7 @@ from outcrop.cli.commands.options import (
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
 from outcrop.sources.scene import Reading
-from outcrop.sources.volumes.segy_reading import SegyReading
+from outcrop.sources.volumes.volume import SegyReading
 from outcrop.training.recipe import Recipe
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from outcrop.cli.commands.options import name_network, opened_sources, refuse_beside, refuse_segy
 from outcrop.errors import OutcropError
 from outcrop.sources.scene import Resampling
-from outcrop.sources.volumes.segy_reading import SegyReading
+from outcrop.sources.volumes.volume import SegyReading
 
 
 def map(
@@ -107,12 +107,12 @@ def map(
     """
     from outcrop.cli.plain import show
     from outcrop.cli.tables import say
+    from outcrop.mapping.openmap import share_outside
     from outcrop.mapping.polygons import check_polygons, write_polygons
-    from outcrop.mapping.rasters import share_outside
     from outcrop.mapping.scene import map_scene, reading_of
     from outcrop.mapping.volume import map_volume
     from outcrop.sources.kinds import are_volumes
-    from outcrop.sources.mosaic import lay_together
+    from outcrop.sources.mosaic import mosaic_scenes
     from outcrop.sources.opening import open_scenes
     from outcrop.training.applicability import has_applicability
     from outcrop.training.run import model_of, read_model, read_run
@@ -152,7 +152,7 @@ def map(
             check_polygons(polygons, [one for one in layers if one is not None], overwrite)
         said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         reading = replace(reading_of(model_of(first)), **said)
-        scene = lay_together(open_scenes(sources, bands, crs, reading))
+        scene = mosaic_scenes(open_scenes(sources, bands, crs, reading))
         map_scene(models, scene, output, sieve=sieve, window=window, extent=extent, **options)
         if polygons is not None:
             write_polygons(output, polygons)

@@ -11,7 +11,7 @@ from outcrop.errors import OutcropError
 from outcrop.models.architectures import UserNet, network_named
 from outcrop.progress import tell
 from outcrop.sources.scene import Reading
-from outcrop.sources.volumes.segy_reading import SegyReading
+from outcrop.sources.volumes.volume import SegyReading
 from outcrop.training.recipe import Machine
 
 if TYPE_CHECKING:

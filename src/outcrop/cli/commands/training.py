@@ -363,9 +363,8 @@ def reproduce(
     from outcrop.cli.plain import show
     from outcrop.cli.tables import recipe_table, result_table
     from outcrop.training.parallel import launch
-    from outcrop.workflow.published import all_published
+    from outcrop.workflow.published import all_published, results_of
     from outcrop.workflow.reproduce import reproduce as run_recipe
-    from outcrop.workflow.results import results_of
 
     if name is None and not table:
         recipes = all_published()

@@ -26,7 +26,7 @@ from outcrop.models.cost import short
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
 from outcrop.progress import tell
-from outcrop.sources.bands import counted, listed, match
+from outcrop.sources.bands import bands_text, listed, match
 from outcrop.splits.split import Split
 from outcrop.training.checkpoint import checksum
 from outcrop.training.classifier import Classifier
@@ -232,8 +232,9 @@ def judge_for(judge: Classifier, patches: PatchSet) -> Classifier:
     if found is None or judge.size != patches.size:
         raise OutcropError(
             "--judge",
-            f"was trained on {counted(judge.bands)} of {judge.size[0]} × {judge.size[1]} pixels, "
-            f"the patches have {counted(patches.bands)} of {patches.size[0]} × {patches.size[1]}; "
+            f"was trained on {bands_text(judge.bands)} of {judge.size[0]} × {judge.size[1]} "
+            f"pixels, the patches have {bands_text(patches.bands)} of {patches.size[0]} × "
+            f"{patches.size[1]}; "
             "take a classifier of such patches",
         )
     if found.assumed and judge.bands != patches.bands:

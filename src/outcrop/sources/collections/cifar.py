@@ -1,4 +1,4 @@
-"""CIFAR-10 from its home page, in the binary version, so that nothing is unpickled.
+"""CIFAR-10 in the binary version, which needs no pickle.
 
 A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009;
 https://www.cs.toronto.edu/~kriz/cifar.html
@@ -14,8 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from outcrop.errors import OutcropError
 from outcrop.files import explain
 from outcrop.progress import console
-from outcrop.sources.collections.collection import Collection, band_names
-from outcrop.sources.collections.members import Members, open_members
+from outcrop.sources.collections.collection import Collection, Members, band_names, open_members
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 CHECKSUM = "md5:c32a1d4ab5d03f1284b67883e8d87530"
@@ -27,17 +26,17 @@ _PIXELS = 3 * 32 * 32
 
 
 def cifar10(cache: Path | None = None, url: str = URL, checksum: str = CHECKSUM) -> Collection:
-    """CIFAR-10: 60 000 RGB images of 32 × 32 in ten classes, 10 000 of them held out.
+    """CIFAR-10: 60 000 RGB images of 32 × 32 pixels in ten classes, 10 000 of them held out.
 
-    It is downloaded once (162 MB) and kept; its checksum is tested each time it is read.
+    The archive (162 MB) is downloaded once and kept. Its checksum is verified on every call.
 
     Args:
-        cache: the folder to keep it in; by default the user's cache folder.
-        url: where it is, or a mirror of it.
+        cache: folder for the archive; by default the cache folder of the user.
+        url: address of the archive or a mirror.
         checksum: algorithm and digest, as "md5:..." or "sha256:...".
 
     Raises:
-        OutcropError: it cannot be downloaded or kept, or has another checksum.
+        OutcropError: the archive cannot be downloaded or stored, or has another checksum.
     """
     path = _download(Path(cache) if cache else None, url, checksum)
     with open_members(path) as members:
@@ -45,32 +44,32 @@ def cifar10(cache: Path | None = None, url: str = URL, checksum: str = CHECKSUM)
 
 
 def has_cifar10(members: Members) -> bool:
-    """Whether these are the files of CIFAR-10 in the binary version.
+    """Whether the files are those of CIFAR-10 in the binary version.
 
     Raises:
-        OutcropError: they are those of the Python version.
+        OutcropError: the files are those of the Python version.
     """
     found = {PurePosixPath(name).name for name in members.names}
     if "data_batch_1" in found:
         raise OutcropError(
-            members.path, f"is CIFAR-10 in Python pickles, which are not read; take {URL}"
+            members.path, f"is CIFAR-10 in Python pickles, which are not read; pass {URL}"
         )
     return not found.isdisjoint((*_TRAIN, _TEST))
 
 
 def read_cifar10(members: Members) -> Collection:
-    """CIFAR-10 from its binary files, wherever they lie in a folder or an archive.
+    """Read CIFAR-10 from its binary files, anywhere in a folder or an archive.
 
-    Each record is a byte of label and 3072 bytes of pixels: the red, green and blue plane, row by
-    row. The test batch is the validation side.
+    Each record has one byte for the label and 3072 bytes for the pixels: the red, green and blue
+    band, row by row. The test batch is the validation side.
 
     Raises:
-        OutcropError: a file is missing or truncated, or a label has no class.
+        OutcropError: a file is missing or truncated; a label has no class.
     """
     paths = {PurePosixPath(name).name: name for name in members.names}
     if missing := [name for name in (*_TRAIN, _TEST, _CLASSES) if name not in paths]:
-        raise OutcropError(members.path, f"CIFAR-10 without {', '.join(missing)}; get it anew")
-    # In the order of the archive, so that its compressed stream is not read again for each file.
+        raise OutcropError(members.path, f"lacks {', '.join(missing)} of CIFAR-10; fetch it again")
+    # In the order of the archive, so that its compressed stream is read once.
     wanted = sorted((*_TRAIN, _TEST, _CLASSES), key=lambda name: members.names.index(paths[name]))
     content = {name: members.read(paths[name]) for name in wanted}
     classes = tuple(content[_CLASSES].decode("utf-8", "replace").split())
@@ -78,10 +77,14 @@ def read_cifar10(members: Members) -> Collection:
     for name in (*_TRAIN, _TEST):
         where = members.where(paths[name])
         if not content[name] or len(content[name]) % (1 + _PIXELS):
-            raise OutcropError(where, f"not whole records of {1 + _PIXELS} bytes; get it anew")
+            raise OutcropError(
+                where, f"has incomplete records of {1 + _PIXELS} bytes; fetch it again"
+            )
         batches.append(np.frombuffer(content[name], np.uint8).reshape(-1, 1 + _PIXELS))
         if batches[-1][:, 0].max() >= len(classes):
-            raise OutcropError(where, f"labels outside the {len(classes)} classes; get it anew")
+            raise OutcropError(
+                where, f"has labels outside the {len(classes)} classes; fetch it again"
+            )
     records = np.concatenate(batches)
     held_out = len(batches[-1])
     return Collection(
@@ -97,7 +100,7 @@ def _download(cache: Path | None, url: str, checksum: str) -> Path:
     import pooch
 
     folder = cache or Path(pooch.os_cache("outcrop"))
-    by_hand = "download it by hand and pass the path of the file"
+    by_hand = "download it manually and pass the path of the file"
     try:
         with _download_columns() as progress:
             downloader = pooch.HTTPDownloader(_PoochBar(progress), chunk_size=1 << 16)
@@ -106,7 +109,7 @@ def _download(cache: Path | None, url: str, checksum: str) -> Path:
     except (OSError, ValueError) as error:
         if "does not match the known hash" in str(error):
             raise OutcropError(
-                url, f"what came does not have the checksum {checksum}; try again, or {by_hand}"
+                url, f"the download does not have the checksum {checksum}; try again, or {by_hand}"
             ) from error
         if isinstance(error, OSError) and error.errno is not None:
             raise explain(error, folder) from error
@@ -128,7 +131,7 @@ def _download_columns() -> Progress:
 
 
 class _PoochBar:
-    """What pooch asks of a progress bar, on one of rich."""
+    """The progress bar interface of pooch on a progress bar of rich."""
 
     total = 0
 
@@ -143,4 +146,4 @@ class _PoochBar:
         self._progress.reset(self._task)
 
     def close(self) -> None:
-        """The block around `progress` closes it."""
+        """Do nothing; the block around `progress` closes it."""

@@ -1,4 +1,4 @@
-"""A folder per class, on disk or in an archive."""
+"""Images in one folder per class, on disk or in an archive."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
 from outcrop.progress import track
-from outcrop.sources.collections import picture
-from outcrop.sources.collections.collection import Collection, band_names, held_out
-from outcrop.sources.collections.members import Members
+from outcrop.sources.collections.collection import Collection, Members, band_names, normalized_sides
+from outcrop.sources.collections.image import SUFFIXES, decode_image, limit_image_size
 
 _SIDES = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
 _EXPECTED = "put each image in CLASS/ or in train/CLASS/ and test/CLASS/"
@@ -20,7 +19,7 @@ _EXPECTED = "put each image in CLASS/ or in train/CLASS/ and test/CLASS/"
 
 @dataclass(frozen=True, order=True)
 class Entry:
-    """An image of a collection: its class, its side (or -1 for none) and its file."""
+    """An image of a collection: its class, its side (-1 for none) and its file."""
 
     label: str
     side: int
@@ -28,18 +27,19 @@ class Entry:
 
 
 def read_class_folders(members: Members, learnable: bool = True) -> Collection:
-    """Images in `CLASS/`, or in `train/CLASS/` and `test/CLASS/` (also `val`, `validation`).
+    """Read images in `CLASS/`, or in `train/CLASS/` and `test/CLASS/` (also `val`, `validation`).
 
-    Classes stand in the order of their names, images in that of class, side and file name,
-    whatever the order on disk or in the archive. `picture.decode` says what becomes of palettes,
-    alpha bands and nodata.
+    Classes are in alphabetical order and images in the order of class, side and file name,
+    independent of the order on disk. Palettes, alpha bands and nodata are described at
+    `outcrop.sources.collections.image.decode_image`.
 
     Args:
-        learnable: whether there have to be two classes.
+        members: the files.
+        learnable: whether two classes are required.
 
     Raises:
-        OutcropError: no images; one class only; images outside a class folder; images that differ
-            in size, bands or type; an image that cannot be read.
+        OutcropError: there are no images, or only images of one class; an image is outside a class
+            folder or cannot be read; images differ in size, bands or dtype.
     """
     entries = list_entries(members, learnable)
     classes = tuple(sorted({entry.label for entry in entries}))
@@ -50,7 +50,9 @@ def read_class_folders(members: Members, learnable: bool = True) -> Collection:
         labels=np.array([index[entry.label] for entry in entries], dtype=np.int64),
         classes=classes,
         bands=band_names(images.shape[1]),
-        sides=None if entries[0].side < 0 else held_out(np.array([e.side for e in entries])),
+        sides=None
+        if entries[0].side < 0
+        else normalized_sides(np.array([e.side for e in entries])),
         names=tuple(entry.name for entry in entries),
     )
 
@@ -59,25 +61,26 @@ def list_entries(members: Members, learnable: bool = True) -> list[Entry]:
     """The images among the files, sorted by class, side and name.
 
     Raises:
-        OutcropError: no images; one class only; images outside a class folder.
+        OutcropError: there are no images, or only images of one class; an image is outside a class
+            folder.
     """
     path = members.path
-    names = [n for n in members.names if PurePosixPath(n).suffix.lower() in picture.SUFFIXES]
+    names = [n for n in members.names if PurePosixPath(n).suffix.lower() in SUFFIXES]
     if not names:
-        raise OutcropError(path, f"holds no PNG, JPEG or TIFF images; {_EXPECTED}")
-    depth = _wrapping(names)
+        raise OutcropError(path, f"has no PNG, JPEG or TIFF images; {_EXPECTED}")
+    depth = _outer_folders(names)
     entries = sorted(_entry(members, name, depth) for name in names)
     if len({entry.side < 0 for entry in entries}) > 1:
-        raise OutcropError(path, f"only some images lie in train or test folders; {_EXPECTED}")
+        raise OutcropError(path, f"has images inside and outside train or test; {_EXPECTED}")
     if learnable and entries[0].label == entries[-1].label:
         raise OutcropError(
-            path, f"one class only, '{entries[0].label}'; a classifier needs images of at least two"
+            path, f"has only the class '{entries[0].label}'; pass images of at least two classes"
         )
     return entries
 
 
-def _wrapping(names: list[str]) -> int:
-    """How many outer folders hold all the images and are neither a side nor a class."""
+def _outer_folders(names: list[str]) -> int:
+    """Number of outer folders that contain all images and are neither a side nor a class."""
     depth = 0
     folders = [name.split("/")[:-1] for name in names]
     while (
@@ -95,7 +98,7 @@ def _entry(members: Members, name: str, depth: int) -> Entry:
             return Entry(label, -1, name)
         case [side, label, _] if side.lower() in _SIDES:
             return Entry(label, _SIDES[side.lower()], name)
-    raise OutcropError(members.where(name), f"does not lie in a class folder; {_EXPECTED}")
+    raise OutcropError(members.where(name), f"is not in a class folder; {_EXPECTED}")
 
 
 def _load(members: Members, names: list[str]) -> np.ndarray:
@@ -103,17 +106,17 @@ def _load(members: Members, names: list[str]) -> np.ndarray:
     row = {name: i for i, name in enumerate(names)}
     images: np.ndarray | None = None
     first = ""
-    with picture.strict():
+    with limit_image_size():
         for name in track([n for n in members.names if n in row], "reading", len(names)):
             image = _decode(members, name)
             if images is None:
                 first = name
-                images = _room(members, len(names), image)
+                images = _allocate(members, len(names), image)
             if image.shape != images.shape[1:] or image.dtype != images.dtype:
                 raise OutcropError(
                     members.where(name),
-                    f"is {_describe(image)}, but {first} is {_describe(images[row[first]])}; "
-                    "bring all images to one size, band count and type",
+                    f"has {_describe(image)}, but {first} has {_describe(images[row[first]])}; "
+                    "convert all images to one size, number of bands and dtype",
                 )
             images[row[name]] = image
     assert images is not None
@@ -122,17 +125,18 @@ def _load(members: Members, names: list[str]) -> np.ndarray:
 
 def _decode(members: Members, name: str) -> np.ndarray:
     content = members.read(name)
-    with decoding(members.where(name), "a readable image", "replace it or leave it out"):
-        return picture.decode(name, content)
+    with decoding(members.where(name), "a readable image", "replace it or remove it"):
+        return decode_image(name, content)
 
 
-def _room(members: Members, n: int, image: np.ndarray) -> np.ndarray:
+def _allocate(members: Members, n: int, image: np.ndarray) -> np.ndarray:
     try:
         return np.empty((n, *image.shape), image.dtype)
     except MemoryError:
         raise OutcropError(
             members.path,
-            f"{n} images of {_describe(image)} do not fit in memory; take smaller images",
+            f"has {n} images of {_describe(image)}, which do not fit in memory; use fewer or "
+            "smaller images",
         ) from None
 
 

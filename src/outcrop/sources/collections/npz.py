@@ -1,4 +1,4 @@
-"""Images and labels in one npz file."""
+"""Labelled images in one npz file."""
 
 from __future__ import annotations
 
@@ -11,37 +11,36 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
+from outcrop.sources import DTYPES
 from outcrop.sources.collections.collection import (
     SIDES,
     Collection,
     band_names,
-    held_out,
+    normalized_sides,
 )
-from outcrop.sources.dtypes import DTYPES
 
-_FEW = (1, 3, 4)
-
+_USUAL_BANDS = (1, 3, 4)
 
 UNLABELLED = ("unlabelled",)
 """The classes of images without labels."""
 
 
 def read_npz(path: Path, labelled: bool = True) -> Collection:
-    """A collection from the arrays of an npz file; nothing in it is unpickled.
+    """Read a collection from the arrays of an npz file without pickle.
 
     Arrays:
-        images: `N × height × width`, or with bands as `band_axis` finds them; uint8, uint16,
-            int16 or float. Float64 and float16 become float32.
-        labels: `N`, class names or integers; if `labelled` is false, they may be missing.
-        classes: the class names, which integer labels then index (optional). Without it the
-            classes are the labels that occur, in sorted order.
-        sides: `N`, an index into `SIDES` (optional).
+        images: `N × height × width`, or with bands at the axis that `band_axis` finds; uint8,
+        uint16, int16 or float. Float64 and float16 become float32.
+        labels: `N`, class names or integers; optional if `labelled` is false.
+        classes: class names, into which integer labels are indices (optional). Without it the
+        classes are the distinct labels in sorted order.
+        sides: `N`, index into `SIDES` (optional).
         layout: "NCHW" or "NHWC" (optional).
-        bands: the names of the bands (optional).
+        bands: band names (optional).
 
     Raises:
-        OutcropError: not an npz file; an array is missing, holds Python objects, or has the wrong
-            shape or type; labels that are NaN or outside `classes`; band names that do not fit.
+        OutcropError: the file is not npz; an array is missing, has Python objects, or has the wrong
+            shape or dtype; a label is NaN or has no class; the number of band names is wrong.
     """
     arrays = _load(path, ("images", "labels") if labelled else ("images",))
     images = _images(path, arrays["images"], arrays.get("layout"))
@@ -50,7 +49,9 @@ def read_npz(path: Path, labelled: bool = True) -> Collection:
     else:
         labels, classes = np.zeros(len(images), np.int64), UNLABELLED
     if len(labels) != len(images):
-        raise OutcropError(path, f"{len(images)} images but {len(labels)} labels; give one each")
+        raise OutcropError(
+            path, f"has {len(images)} images but {len(labels)} labels; save one label per image"
+        )
     return Collection(
         images=images,
         labels=labels,
@@ -61,10 +62,10 @@ def read_npz(path: Path, labelled: bool = True) -> Collection:
 
 
 def band_axis(shape: tuple[int, ...]) -> int | None:
-    """The axis of the bands in `N × bands × height × width` or `N × height × width × bands`.
+    """The band axis of `N × bands × height × width` or `N × height × width × bands`.
 
-    It is the axis, second or last, that leaves square images. Where both or neither do, it is the
-    one of length 1, 3 or 4. Where that does not decide either, None.
+    It is the second or the last axis, whichever leaves square images. If both or neither do, it is
+    the one of length 1, 3 or 4. If this is not unique either, the result is None.
 
     >>> band_axis((10, 6, 32, 32)), band_axis((10, 32, 32, 6)), band_axis((10, 20, 30, 3))
     (1, 3, 3)
@@ -72,38 +73,37 @@ def band_axis(shape: tuple[int, ...]) -> int | None:
     True
     """
     _, second, third, last = shape
-    for signs in ((third == last, second == third), (second in _FEW, last in _FEW)):
+    for signs in ((third == last, second == third), (second in _USUAL_BANDS, last in _USUAL_BANDS)):
         if signs[0] != signs[1]:
             return 1 if signs[0] else 3
     return None
 
 
 def _load(path: Path, needed: tuple[str, ...]) -> dict[str, np.ndarray]:
-    with _whole(path), np.load(path, allow_pickle=False) as archive:
+    with _decoding_npz(path), np.load(path, allow_pickle=False) as archive:
         for name in needed:
             if name not in archive:
                 raise OutcropError(
                     path,
-                    f"has no array '{name}' but {', '.join(archive) or 'nothing'}; "
-                    f"save {' and '.join(needed)} under "
-                    f"{'these names' if len(needed) > 1 else 'this name'}",
+                    f"has no array '{name}' (it has {', '.join(archive) or 'none'}); save arrays "
+                    f"named {' and '.join(needed)}",
                 )
         known = ("images", "labels", "classes", "sides", "layout", "bands")
         return {name: archive[name] for name in known if name in archive}
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[None]:
-    with decoding(path, "a whole npz file", "save it anew with numpy.savez"):
+def _decoding_npz(path: Path) -> Iterator[None]:
+    with decoding(path, "a complete npz file", "save it again with numpy.savez"):
         try:
             yield
         except MemoryError:
-            raise OutcropError(path, "does not fit in memory; take fewer images") from None
+            raise OutcropError(path, "does not fit in memory; use fewer images") from None
         except ValueError as error:
             if "pickle" not in str(error):
                 raise
             raise OutcropError(
-                path, "holds Python objects, which are not read; save plain arrays"
+                path, "has Python objects, which are not read; save arrays of numbers or text"
             ) from error
 
 
@@ -116,21 +116,26 @@ def _images(path: Path, images: np.ndarray, layout: np.ndarray | None) -> np.nda
         if axis is None:
             raise OutcropError(
                 path,
-                f"images of {images.shape} do not tell the axis of the bands; "
-                "add an array layout, 'NCHW' or 'NHWC'",
+                f"has images of the shape {images.shape}, in which the band axis is ambiguous; "
+                "add an array 'layout' with 'NCHW' or 'NHWC'",
             )
         images = np.moveaxis(images, axis, 1)
     else:
         raise OutcropError(
             path,
-            f"images are {images.shape}; save N × bands × height × width or N × height × width",
+            f"has images of the shape {images.shape}; save N × bands × height × width or "
+            "N × height × width",
         )
     if 0 in images.shape:
-        raise OutcropError(path, f"images are {images.shape}, with nothing in them; save some")
+        raise OutcropError(
+            path, f"has images of the shape {images.shape}, which are empty; save at least one"
+        )
     if images.dtype.kind == "f":
         images = images.astype(np.float32)
     if images.dtype.name not in DTYPES:
-        raise OutcropError(path, f"images are {images.dtype}; save one of {', '.join(DTYPES)}")
+        raise OutcropError(
+            path, f"has images of {images.dtype}; save them as one of {', '.join(DTYPES)}"
+        )
     return np.ascontiguousarray(images, dtype=images.dtype.newbyteorder("="))
 
 
@@ -138,18 +143,20 @@ def _labels(
     path: Path, labels: np.ndarray, names: np.ndarray | None
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     if labels.ndim != 1:
-        raise OutcropError(path, f"labels are {labels.shape}; save one for each image, in one axis")
+        raise OutcropError(
+            path, f"has labels of the shape {labels.shape}; save one label per image"
+        )
     if labels.dtype.kind == "f" and np.isnan(labels).any():
-        raise OutcropError(path, "labels hold NaN; leave out the images without a label")
+        raise OutcropError(path, "has labels that are NaN; remove the images without a label")
     if labels.dtype.kind not in "iuUS":
-        raise OutcropError(path, f"labels are {labels.dtype}; save integers or class names")
+        raise OutcropError(path, f"has labels of {labels.dtype}; save integers or class names")
     labels = _text(path, labels)
     if names is None:
         found, codes = np.unique(labels, return_inverse=True)
         return codes.astype(np.int64), tuple(map(str, found))
     classes = tuple(map(str, _text(path, names.ravel())))
     if len(set(classes)) < len(classes):
-        raise OutcropError(path, "classes hold a name twice; name each class once")
+        raise OutcropError(path, "has a class name twice; name each class once")
     if labels.dtype.kind == "U":
         index = {name: k for k, name in enumerate(classes)}
         codes = np.array([index.get(str(name), -1) for name in labels], dtype=np.int64)
@@ -158,7 +165,9 @@ def _labels(
     outside = (codes < 0) | (codes >= len(classes))
     if outside.any():
         first = labels[outside][0]
-        raise OutcropError(path, f"label {first} is not among the {len(classes)} classes; add it")
+        raise OutcropError(
+            path, f"has the label {first} outside its {len(classes)} classes; add the class"
+        )
     return codes.astype(np.int64), classes
 
 
@@ -168,7 +177,7 @@ def _text(path: Path, values: np.ndarray) -> np.ndarray:
     try:
         return np.char.decode(values, "utf-8")
     except UnicodeDecodeError:
-        raise OutcropError(path, "class names are not UTF-8; save them as str") from None
+        raise OutcropError(path, "has class names that are not UTF-8; save them as str") from None
 
 
 def _bands(path: Path, names: np.ndarray | None, bands: int) -> tuple[str, ...]:
@@ -177,7 +186,8 @@ def _bands(path: Path, names: np.ndarray | None, bands: int) -> tuple[str, ...]:
     found = tuple(map(str, _text(path, names.ravel())))
     if len(set(found)) != bands or len(found) != bands:
         raise OutcropError(
-            path, f"bands are {', '.join(found)} for images of {bands}; give each one name"
+            path,
+            f"has the band names {', '.join(found)} for {bands} bands; give each band one name",
         )
     return found
 
@@ -185,5 +195,5 @@ def _bands(path: Path, names: np.ndarray | None, bands: int) -> tuple[str, ...]:
 def _sides(path: Path, sides: np.ndarray, n: int) -> np.ndarray:
     if sides.shape != (n,) or sides.dtype.kind not in "iu" or not np.isin(sides, (0, 1, 2)).all():
         meaning = ", ".join(f"{i} for {name}" for i, name in enumerate(SIDES))
-        raise OutcropError(path, f"sides must be {n} integers, {meaning}")
-    return held_out(sides)
+        raise OutcropError(path, f"has invalid sides; save {n} integers, {meaning}")
+    return normalized_sides(sides)

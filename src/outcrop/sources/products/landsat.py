@@ -11,16 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from outcrop.errors import OutcropError
-from outcrop.sources.products.places import LANDSAT, LANDSAT_FILE, Place, join
+from outcrop.sources.products.files import (
+    LANDSAT,
+    LANDSAT_FILE,
+    Place,
+    is_day,
+    join,
+    local_name,
+    metadata,
+    number,
+    parse_xml,
+)
 from outcrop.sources.products.product import (
     Product,
     ProductBand,
     QualityMask,
     listed,
-    missing_bands,
-    named,
+    missing_bands_text,
+    spelled_bands,
 )
-from outcrop.sources.products.trees import is_day, local_name, metadata, number, parse_xml
 
 # Level-2 surface reflectance of all sensors.
 SR_SCALE, SR_OFFSET = 2.75e-05, -0.2
@@ -33,8 +42,8 @@ Groups = dict[str, dict[str, str]]
 
 
 @dataclass(frozen=True)
-class _Known:
-    """What metadata or names say. `bands` and `quality` have the names that files should have."""
+class _Metadata:
+    """The properties from metadata or names. `bands` and `quality` have the expected file names."""
 
     title: str
     satellite: str
@@ -46,7 +55,7 @@ class _Known:
 
 
 def open_landsat(path: Path, place: Place, bands: Sequence[str] | None) -> Product:
-    """Read names and metadata of a Landsat product; see `open_product`."""
+    """Read the names and the metadata of a Landsat product; see `open_product`."""
     files = {name.upper(): name for name in place.tree.entries(place.folder)[1]}
     notes: list[str] = []
     known = _from_mtl(place, notes) if place.metadata else _from_names(path, place, notes)
@@ -60,16 +69,16 @@ def open_landsat(path: Path, place: Place, bands: Sequence[str] | None) -> Produ
         kinds = {"temperature" if band.unit == "kelvin" else "panchromatic" for band in left}
         notes.append(
             f"{', '.join(band.name for band in left)} ({', '.join(sorted(kinds))}) is left out; "
-            "to use it, name it in --bands"
+            "select it with --bands to use it"
         )
-    chosen = default if bands is None else named(path, bands, known.bands)
+    chosen = default if bands is None else spelled_bands(path, bands, known.bands)
     missing = [name for name in chosen if known.bands[name].file.upper() not in files]
     if missing:
-        raise OutcropError(path, _about_missing(missing, known.bands, files))
+        raise OutcropError(path, _missing_files_text(missing, known.bands, files))
     ids = {match["id"].upper() for name in files if (match := LANDSAT_FILE.fullmatch(name))}
     others = sorted(ids - {known.title.upper()})
     if others:
-        notes.append(f"files of {listed(others)} are left out; the product is {known.title}")
+        notes.append(f"files of {listed(others)} are ignored; the product is {known.title}")
 
     def gdal(file: str) -> str:
         return place.tree.gdal(join(place.folder, files[file.upper()]))
@@ -79,7 +88,7 @@ def open_landsat(path: Path, place: Place, bands: Sequence[str] | None) -> Produ
         bits = QA_BITS if known.satellite in ("8", "9") else QA_BITS_BEFORE_8
         mask = QualityMask(gdal(known.quality), "QA_PIXEL", (), bits)
     else:
-        notes.append(f"{known.quality} is not there: clouds are not masked")
+        notes.append(f"{known.quality} is missing: clouds are not masked")
     return Product(
         path=path,
         title=known.title,
@@ -94,8 +103,8 @@ def open_landsat(path: Path, place: Place, bands: Sequence[str] | None) -> Produ
     )
 
 
-def _from_mtl(place: Place, notes: list[str]) -> _Known:
-    # txt, json and xml say the same.
+def _from_mtl(place: Place, notes: list[str]) -> _Metadata:
+    # The content of txt, json and xml is the same.
     name = min(place.metadata, key=lambda name: ("txt", "json", "xml").index(_kind(name)))
     name = join(place.folder, name)
     where = place.tree.gdal(name)
@@ -103,7 +112,7 @@ def _from_mtl(place: Place, notes: list[str]) -> _Known:
     groups = read(where, metadata(place.tree, name))
     if "PRODUCT_CONTENTS" not in groups:
         raise OutcropError(
-            where, "is not metadata of Landsat Collection 2; fetch that, or name band files"
+            where, "is not metadata of Landsat Collection 2; fetch it again, or pass the band files"
         )
 
     def value(group: str, key: str, form: str) -> str:
@@ -119,12 +128,14 @@ def _from_mtl(place: Place, notes: list[str]) -> _Known:
         return number(where, mult), number(where, add)
 
     if value("PRODUCT_CONTENTS", "COLLECTION_NUMBER", r"\d+").lstrip("0") != "2":
-        raise OutcropError(where, "is not of Landsat Collection 2; fetch that, or name band files")
+        raise OutcropError(
+            where, "is not of Landsat Collection 2; fetch Collection 2, or pass the band files"
+        )
     level = value("PRODUCT_CONTENTS", "PROCESSING_LEVEL", r"L[12]\w\w")
     acquired = value("IMAGE_ATTRIBUTES", "DATE_ACQUIRED", r"\d{4}-\d\d-\d\d")
     if not is_day(acquired):
-        raise OutcropError(where, f"is damaged (acquired on {acquired}); fetch it again")
-    # Level-2 files have the factors of Level-1 too, by the same keys in another group.
+        raise OutcropError(where, f"is damaged (its date is {acquired}); fetch it again")
+    # Level-2 files have the factors of Level-1 too, with the same keys in another group.
     surface = level.startswith("L2")
     group = "LEVEL2_SURFACE_REFLECTANCE_PARAMETERS" if surface else "LEVEL1_RADIOMETRIC_RESCALING"
     sine = 1.0 if surface else _sine_of_sun(where, value, notes)
@@ -137,12 +148,12 @@ def _from_mtl(place: Place, notes: list[str]) -> _Known:
     numbers = [i for i in numbers if f"K1_CONSTANT_BAND_{i}" not in thermal]
     scaled = [key for key in groups.get(group, {}) if key.startswith("REFLECTANCE_MULT_BAND_")]
     if not numbers and not scaled:
-        raise OutcropError(where, "names no bands of reflectance; name the band files instead")
+        raise OutcropError(where, "has no reflectance bands; pass the band files instead")
     if len(numbers) != len(scaled):
         raise OutcropError(
             where,
-            f"names files of {len(numbers)} bands of reflectance and scales of {len(scaled)}; "
-            "fetch it again",
+            f"has {len(numbers)} files but {len(scaled)} scales of reflectance bands; fetch it "
+            "again",
         )
     bands = {}
     for i in numbers:
@@ -155,7 +166,7 @@ def _from_mtl(place: Place, notes: list[str]) -> _Known:
         if match and kelvin in groups:
             scale, offset = linear(kelvin, "TEMPERATURE", match[1])
             bands[match[1]] = ProductBand(file, match[1], scale, offset, 0.0, "kelvin")
-    return _Known(
+    return _Metadata(
         title=value("PRODUCT_CONTENTS", "LANDSAT_PRODUCT_ID", r"\w+"),
         satellite=value("IMAGE_ATTRIBUTES", "SPACECRAFT_ID", r"LANDSAT_\d")[-1],
         sensor=value("IMAGE_ATTRIBUTES", "SENSOR_ID", r"\w+"),
@@ -167,31 +178,31 @@ def _from_mtl(place: Place, notes: list[str]) -> _Known:
 
 
 def _sine_of_sun(where: str, value: Callable[[str, str, str], str], notes: list[str]) -> float:
-    """What Level-1 reflectance is divided by."""
+    """The sine of the sun elevation, by which Level-1 reflectance is divided."""
     sun = number(where, value("IMAGE_ATTRIBUTES", "SUN_ELEVATION", r".*"))
     if not 0 < sun <= 90:
         raise OutcropError(
-            where, f"was taken with the sun at {sun:g}° and has no reflectance; take another"
+            where, f"has a sun elevation of {sun:g}°, so no reflectance; pass another scene"
         )
     notes.append(
-        "reflectance at the top of the atmosphere, divided by the sine of the sun's elevation "
-        f"({sun:.2f}° at the middle of the scene)"
+        "reflectance at the top of the atmosphere, divided by the sine of the sun elevation "
+        f"({sun:.2f}° at the centre of the scene)"
     )
     return math.sin(math.radians(sun))
 
 
-def _from_names(path: Path, place: Place, notes: list[str]) -> _Known:
-    """Level-2 without MTL: all products have the same scale and offset."""
+def _from_names(path: Path, place: Place, notes: list[str]) -> _Metadata:
+    """Level-2 without MTL file: scale and offset are the same in all products."""
     match = LANDSAT.fullmatch(place.title)
     if not match or not match["level"].startswith("2"):
-        raise OutcropError(path, "has no MTL file, which Level-1 needs for its scale; fetch it")
+        raise OutcropError(path, "has no MTL file, which has the scale of Level-1; fetch it")
     satellite, date = match["number"].lstrip("0"), match["date"]
     notes.append(
-        f"no MTL file: reflectance = stored × {SR_SCALE:g} - {-SR_OFFSET:g} and 0 is no data, as "
-        "in all of Landsat Collection 2 Level-2"
+        f"no MTL file: assumed reflectance = stored × {SR_SCALE:g} - {-SR_OFFSET:g} and nodata 0, "
+        "as in all of Landsat Collection 2 Level-2"
     )
     names = [f"SR_B{i}" for i in range(1, 8) if i != 6 or satellite in ("8", "9")]
-    return _Known(
+    return _Metadata(
         title=place.title,
         satellite=satellite,
         sensor=_SENSORS[match["sensor"].upper()],
@@ -207,18 +218,20 @@ def _from_names(path: Path, place: Place, notes: list[str]) -> _Known:
     )
 
 
-def _about_missing(
+def _missing_files_text(
     missing: Sequence[str], bands: dict[str, ProductBand], files: dict[str, str]
 ) -> str:
-    """What to say of bands whose files are not there, perhaps because others' are."""
+    """The error message for bands without a file, which may be of another product."""
     ending = f"_{missing[0]}.TIF"
     others = [name for upper, name in files.items() if upper.endswith(ending)]
     if others:
         return (
-            f"has {listed(others)} where {bands[missing[0]].file!r:.100} is expected; keep the "
-            "files and the metadata of one product in a folder"
+            f"has {listed(others)} where {bands[missing[0]].file!r:.100} is expected; put the "
+            "files and the metadata of one product into one folder"
         )
-    return missing_bands(missing, [n for n, band in bands.items() if band.file.upper() in files])
+    return missing_bands_text(
+        missing, [n for n, band in bands.items() if band.file.upper() in files]
+    )
 
 
 def _kind(name: str) -> str:
@@ -240,7 +253,7 @@ def _read_text(where: str, text: str) -> Groups:
         elif value and current:
             groups.setdefault(current[-1], {})[key] = value.strip('"')
     if current or "END" not in lines:
-        raise OutcropError(where, "is cut short; fetch it again")
+        raise OutcropError(where, "is truncated; fetch it again")
     return groups
 
 
@@ -253,9 +266,7 @@ def _read_json(where: str, text: str) -> Groups:
             for name, group in tree["LANDSAT_METADATA_FILE"].items()
         }
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise OutcropError(
-            where, "is damaged, or is no metadata of Landsat; fetch it again"
-        ) from None
+        raise OutcropError(where, "is damaged or not metadata of Landsat; fetch it again") from None
 
 
 def _read_xml(where: str, text: str) -> Groups:

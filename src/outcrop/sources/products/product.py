@@ -1,4 +1,4 @@
-"""What is known of a product, and the words that its readers share."""
+"""The properties of a product, and messages that the readers share."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class ProductBand:
     """One band of a product.
 
     Attributes:
-        file: a name that GDAL opens; the band is the first one of the file.
+        file: name that GDAL opens; the band is the first one of the file.
         name: `B02`, `B8A`, `SR_B4`, `ST_B10`, `B4`.
-        scale, offset: physical value = stored × scale + offset.
-        nodata: the stored value that means no data.
+        scale, offset: physical value = stored value × scale + offset.
+        nodata: stored value that means no data.
         unit: `reflectance` or `kelvin`.
     """
 
@@ -31,13 +31,13 @@ class ProductBand:
 
 @dataclass(frozen=True)
 class QualityMask:
-    """The quality file of a product, and what in it means no data.
+    """The quality file of a product, and which of its values mean no data.
 
     Attributes:
-        file: a name that GDAL opens.
+        file: name that GDAL opens.
         name: `SCL` or `QA_PIXEL`.
-        values: pixel values that are no data by default.
-        bits: numbers of bits, from 0, each of which makes a pixel no data by default.
+        values: values that mean no data by default.
+        bits: bit numbers, from 0; a pixel with any of these bits is no data by default.
     """
 
     file: str
@@ -51,14 +51,14 @@ class Product:
     """What is known of a product without reading its pixels.
 
     Attributes:
-        path: the name it was opened by.
-        title: the agency's name of the product.
-        sensor: e.g. `Sentinel-2A MSI`, `Landsat 8 OLI_TIRS`.
+        path: the path that was opened.
+        title: name of the product, given by the agency.
+        sensor: for example `Sentinel-2A MSI`, `Landsat 8 OLI_TIRS`.
         level: `L1C`, `L2A`, `L2SP`, `L1TP`, ...
-        acquired: day of acquisition, as `2022-04-14`.
-        bands: in the order of the sensor, or as they were asked for.
-        mask: None if the product has none that is understood.
-        assumed: sentences for the user: what was assumed, what was left out.
+        acquired: day of acquisition, such as `2022-04-14`.
+        bands: the selected bands, or all in the order of the sensor.
+        mask: the quality mask; None if the product has none that is known.
+        assumed: notes for the user on what was assumed and what was left out.
     """
 
     path: Path
@@ -71,8 +71,8 @@ class Product:
     assumed: tuple[str, ...]
 
 
-def named(path: Path, bands: Sequence[str], every: Iterable[str]) -> tuple[str, ...]:
-    """The bands that were asked for, as the product spells them.
+def spelled_bands(path: Path, bands: Sequence[str], every: Iterable[str]) -> tuple[str, ...]:
+    """The selected bands, in the spelling of the product.
 
     Raises:
         OutcropError: the product has no band of this name.
@@ -80,20 +80,22 @@ def named(path: Path, bands: Sequence[str], every: Iterable[str]) -> tuple[str, 
     names = {name.upper(): name for name in every}
     for band in bands:
         if band.upper() not in names:
-            raise OutcropError(path, f"has no band {band}; it has {', '.join(names.values())}")
+            raise OutcropError(
+                path, f"has no band {band} (it has {', '.join(names.values())}); pass another band"
+            )
     return tuple(names[band.upper()] for band in bands)
 
 
-def missing_bands(missing: Sequence[str], there: Sequence[str]) -> str:
-    """What to say of bands whose files are not there."""
-    return f"has no file of {', '.join(missing)}; fetch it, or " + (
-        f"choose from those that are there: --bands {','.join(there)}"
+def missing_bands_text(missing: Sequence[str], there: Sequence[str]) -> str:
+    """The error message for bands without a file."""
+    return f"has no file of {', '.join(missing)}; fetch " + (
+        f"it, or select from the bands that exist: --bands {','.join(there)}"
         if there
         else "the product again"
     )
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names for a message, the first three of many."""
+    """Names for a message; of a long list the first three."""
     shown = [name if name.isprintable() else repr(name) for name in names[:3]]
     return ", ".join(shown) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

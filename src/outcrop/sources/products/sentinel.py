@@ -9,25 +9,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from outcrop.errors import OutcropError
-from outcrop.sources.products.places import SAFE_NAME, Image, Place, find_images, join
-from outcrop.sources.products.product import (
-    Product,
-    ProductBand,
-    QualityMask,
-    listed,
-    missing_bands,
-    named,
-)
-from outcrop.sources.products.trees import (
+from outcrop.sources.products.files import (
+    SAFE_NAME,
     Archive,
+    Image,
+    Place,
+    find_images,
     is_day,
+    join,
     local_name,
     metadata,
     number,
     parse_xml,
 )
+from outcrop.sources.products.product import (
+    Product,
+    ProductBand,
+    QualityMask,
+    listed,
+    missing_bands_text,
+    spelled_bands,
+)
 
-# The sensor's bands in the order of their band_id, with their native resolution in metres.
+# The bands of the sensor in the order of their band_id, with the native resolution in metres.
 SENTINEL_BANDS = {
     "B01": 60,
     "B02": 10,
@@ -43,22 +47,23 @@ SENTINEL_BANDS = {
     "B11": 20,
     "B12": 20,
 }
-# Level-2A is without the band of cirrus.
+# Level-2A lacks the cirrus band.
 NOT_IN_L2A = "B10"
 SCL_METRES = 20
 # Classes of the scene classification that mean no data.
 SCL_NO_DATA = (0, 1, 3, 8, 9, 10)
-# Baseline 04.00: all that was sensed since then has offsets.
+# Date of baseline 04.00. Products that were sensed since then have offsets.
 OFFSETS_SINCE = "20220125"
 
 
 @dataclass(frozen=True)
-class _Known:
-    """What metadata or names say, before bands are looked for.
+class _Metadata:
+    """The properties from metadata or names, before band files are searched.
 
     Attributes:
-        offsets: of each band, in stored units.
-        scene: what the names of its files start with.
+        quantification: stored units per unit of reflectance.
+        offsets: the offset of each band, in stored units.
+        scene: common start of the names of the band files.
     """
 
     title: str
@@ -72,7 +77,7 @@ class _Known:
 
 
 def open_sentinel(path: Path, place: Place, bands: Sequence[str] | None) -> Product:
-    """Read names and metadata of a Sentinel-2 product; see `open_product`."""
+    """Read the names and the metadata of a Sentinel-2 product; see `open_product`."""
     granule = _granule(path, place)
     name = granule.removeprefix(join(place.folder, "GRANULE/")).partition("/")[0]
     images = find_images(place.tree, granule)
@@ -83,16 +88,16 @@ def open_sentinel(path: Path, place: Place, bands: Sequence[str] | None) -> Prod
         known = _from_metadata(path, place)
     else:
         known = _from_names(path, place, name, images, notes)
-    images = _of_one_scene(path, images, known.scene or _old_scene(name), notes)
+    images = _select_scene(path, images, known.scene or _scene_of_old_granule(name), notes)
     wanted = tuple(n for n in SENTINEL_BANDS if known.level == "L1C" or n != NOT_IN_L2A)
-    chosen = wanted if bands is None else named(path, bands, wanted)
+    chosen = wanted if bands is None else spelled_bands(path, bands, wanted)
     there = {image.band for image in images}
     missing = [name for name in chosen if name not in there]
     if missing:
-        raise OutcropError(path, missing_bands(missing, [n for n in wanted if n in there]))
+        raise OutcropError(path, missing_bands_text(missing, [n for n in wanted if n in there]))
     found = tuple(
         ProductBand(
-            file=place.tree.gdal(_finest(path, images, name, SENTINEL_BANDS[name], notes).file),
+            file=place.tree.gdal(_best_image(path, images, name, SENTINEL_BANDS[name], notes).file),
             name=name,
             scale=1 / known.quantification,
             offset=known.offsets[name] / known.quantification,
@@ -103,10 +108,10 @@ def open_sentinel(path: Path, place: Place, bands: Sequence[str] | None) -> Prod
     )
     mask = None
     if "SCL" in there:
-        image = _finest(path, images, "SCL", SCL_METRES, notes)
+        image = _best_image(path, images, "SCL", SCL_METRES, notes)
         mask = QualityMask(place.tree.gdal(image.file), "SCL", SCL_NO_DATA, ())
     else:
-        notes.append("no scene classification (SCL): clouds are not masked")
+        notes.append("the scene classification (SCL) is missing: clouds are not masked")
     return Product(
         path=path,
         title=known.title,
@@ -120,7 +125,7 @@ def open_sentinel(path: Path, place: Place, bands: Sequence[str] | None) -> Prod
 
 
 def _granule(path: Path, place: Place) -> str:
-    """The folder of the one granule."""
+    """The folder of the only granule."""
     if place.granule == "":
         return place.folder
     above = join(place.folder, "GRANULE")
@@ -134,22 +139,22 @@ def _granule(path: Path, place: Place) -> str:
     if len(granules) > 1:
         raise OutcropError(
             path,
-            f"holds {len(granules)} granules; "
+            f"has {len(granules)} granules; "
             + ("unpack it and " if isinstance(place.tree, Archive) else "")
-            + f"name the folder of one, {above}/ followed by {listed(granules)}",
+            + f"pass the folder of one, {above}/ followed by {listed(granules)}",
         )
     return join(above, granules[0])
 
 
-def _from_metadata(path: Path, place: Place) -> _Known:
-    """What the product metadata says."""
+def _from_metadata(path: Path, place: Place) -> _Metadata:
+    """The properties from the product metadata."""
     names = place.metadata
     of_folder = SAFE_NAME.match(place.title)
     if len(names) > 1 and of_folder:
         names = tuple(name for name in names if of_folder["level"].upper() in name.upper())
     if len(names) != 1:
         raise OutcropError(
-            path, f"has several product metadata files ({listed(place.metadata)}); name one"
+            path, f"has several product metadata files ({listed(place.metadata)}); pass one"
         )
     name = join(place.folder, names[0])
     where = place.tree.gdal(name)
@@ -157,12 +162,12 @@ def _from_metadata(path: Path, place: Place) -> _Known:
     kind = re.fullmatch(r"Level-(1C|2A)_User_Product", local_name(root))
     if not kind:
         raise OutcropError(
-            where, f"is metadata of {local_name(root)!r:.40}; name a product of Level-1C or 2A"
+            where, f"is metadata of {local_name(root)!r:.40}; pass a product of Level-1C or 2A"
         )
     level = f"L{kind[1]}"
     elements: dict[str, list[ET.Element]] = {}
     for element in root.iter():
-        # Level-2A of before 2018 has this before many of its tags.
+        # Before 2018, many tags of Level-2A have this prefix.
         elements.setdefault(local_name(element).removeprefix("L2A_"), []).append(element)
 
     def text(form: str, *tags: str) -> str:
@@ -177,23 +182,23 @@ def _from_metadata(path: Path, place: Place) -> _Known:
     title = title.removesuffix(".SAFE")
     acquired = text(r"\d{4}-\d\d-\d\dT.*", "PRODUCT_START_TIME")[:10]
     if not is_day(acquired):
-        raise OutcropError(where, f"is damaged (acquired on {acquired}); fetch it again")
+        raise OutcropError(where, f"is damaged (its date is {acquired}); fetch it again")
     quantity = "BOA_QUANTIFICATION_VALUE" if level == "L2A" else "QUANTIFICATION_VALUE"
     quantification = number(where, text(r".*", quantity))
     if quantification <= 0:
-        raise OutcropError(where, f"has {quantity} {quantification:g}; fetch it again")
+        raise OutcropError(where, f"is damaged ({quantity} is {quantification:g}); fetch it again")
     special = {
         _child(element, "SPECIAL_VALUE_TEXT"): _child(element, "SPECIAL_VALUE_INDEX")
         for element in elements.get("Special_Values", [])
     }
     of_product = SAFE_NAME.match(title)
-    if of_folder and of_product and _scene(of_folder) != _scene(of_product):
+    if of_folder and of_product and _scene_of_product(of_folder) != _scene_of_product(of_product):
         raise OutcropError(
-            where, f"is metadata of {title}, not of {place.title}; put the product's own there"
+            where, f"is metadata of {title}, not of {place.title}; replace it by the right file"
         )
     tag = "BOA_ADD_OFFSET" if level == "L2A" else "RADIO_ADD_OFFSET"
     baseline = float(text(r"\d\d\.\d\d", "PROCESSING_BASELINE"))
-    return _Known(
+    return _Metadata(
         title=title,
         level=level,
         satellite=text(r"Sentinel-2[A-Z]", "SPACECRAFT_NAME"),
@@ -201,7 +206,7 @@ def _from_metadata(path: Path, place: Place) -> _Known:
         quantification=quantification,
         offsets=_offsets(where, elements.get(tag, []), tag, baseline),
         nodata=number(where, special.get("NODATA", "0")),
-        scene=_scene(of_product or of_folder),
+        scene=_scene_of_product(of_product or of_folder),
     )
 
 
@@ -214,29 +219,27 @@ def _offsets(
 ) -> dict[str, float]:
     """The offset of each band, in stored units."""
     if not elements:
-        # 99.99 is Sen2Cor run by a user, which writes offsets wherever there are any.
+        # Baseline 99.99 is Sen2Cor run by a user, which writes all offsets that exist.
         if 4 <= baseline < 99:
-            raise OutcropError(
-                where, f"is of baseline {baseline:05.2f} and has no {tag}; fetch it again"
-            )
+            raise OutcropError(where, f"has baseline {baseline:05.2f} but no {tag}; fetch it again")
         return dict.fromkeys(SENTINEL_BANDS, 0.0)
     values = {element.get("band_id", ""): number(where, element.text) for element in elements}
     offsets = {n: values[str(i)] for i, n in enumerate(SENTINEL_BANDS) if str(i) in values}
     missing = SENTINEL_BANDS.keys() - offsets - ({NOT_IN_L2A} if tag == "BOA_ADD_OFFSET" else set())
     if missing or not len(offsets) == len(values) == len(elements):
         raise OutcropError(
-            where, f"must have {tag} once for each band_id from 0 to 12; fetch it again"
+            where, f"lacks {tag} for some band_id from 0 to 12, or repeats it; fetch it again"
         )
     return offsets
 
 
 def _from_names(
     path: Path, place: Place, granule: str, images: Sequence[Image], notes: list[str]
-) -> _Known:
-    """What the names say if there is no product metadata, noting what is assumed.
+) -> _Metadata:
+    """The properties from names, if there are no product metadata, with notes on assumptions.
 
     Args:
-        granule: the name of its folder.
+        granule: name of the folder of the granule.
     """
     match = SAFE_NAME.match(place.title)
     first = images[0].scene
@@ -246,11 +249,12 @@ def _from_names(
         level, why = levels[0], ""
     else:
         level = "L2A" if any(image.metres for image in images) else "L1C"
-        why = f" (taken as {level}: file names have {'' if level == 'L2A' else 'no '}metres)"
-    # In old names of files and granules the time is that of processing.
+        resolution = "a resolution" if level == "L2A" else "no resolution"
+        why = f" ({level} is assumed, because file names have {resolution})"
+    # In old names of files and granules the time is the processing time.
     days = [m[1] for n in names if (m := re.search(r"(?:MSIL.._|_V|^T.{5}_)(\d{8})T\d{6}_", n))]
     if not days:
-        raise OutcropError(path, f"has no date in its names; put MTD_MSI{level}.xml there")
+        raise OutcropError(path, f"has no date in its names; add MTD_MSI{level}.xml")
     day = days[0]
     of_granule = re.search(r"_N(\d\d\.\d\d)$", granule)
     old = of_granule[1].replace(".", "") if of_granule else ""
@@ -258,26 +262,26 @@ def _from_names(
     if baseline >= "9900":
         raise OutcropError(
             path,
-            f"was processed by a user (N{baseline}), so its name does not give the offset; "
-            f"put MTD_MSI{level}.xml there",
+            f"was processed by a user (N{baseline}), so its offset is unknown; "
+            f"add MTD_MSI{level}.xml",
         )
     if baseline:
         offset = -1000.0 if baseline >= "0400" else 0.0
-        reason = f"baseline {baseline[:2]}.{baseline[2:]} in its name"
+        reason = f"baseline {baseline[:2]}.{baseline[2:]} in the name"
     elif day >= OFFSETS_SINCE:
-        offset, reason = -1000.0, "its date (baseline 04.00 or later)"
+        offset, reason = -1000.0, "the date (baseline 04.00 or later)"
     else:
         offset = 0.0
         reason = (
-            "its date (before baseline 04.00; if it was processed again since, reflectances are "
-            "0.1 too high: put its metadata there)"
+            "the date (before baseline 04.00; if the product was processed again since, "
+            "reflectances are 0.1 too high: add its metadata)"
         )
     notes.append(
-        f"no MTD_MSI{level}.xml{why}: reflectance = {'(stored - 1000)' if offset else 'stored'} / "
-        f"10000 and 0 is no data, from {reason}"
+        f"no MTD_MSI{level}.xml{why}: assumed reflectance = "
+        f"{'(stored - 1000)' if offset else 'stored'} / 10000 and nodata 0, from {reason}"
     )
     satellite = next((name[2] for name in names if re.match(r"S2[A-D]_", name)), "")
-    return _Known(
+    return _Metadata(
         title=(place.title if match else first).removesuffix(".SAFE"),
         level=level,
         satellite=f"Sentinel-2{satellite}",
@@ -285,51 +289,53 @@ def _from_names(
         quantification=10000.0,
         offsets=dict.fromkeys(SENTINEL_BANDS, offset),
         nodata=0.0,
-        scene=_scene(match),
+        scene=_scene_of_product(match),
     )
 
 
-def _scene(match: re.Match[str] | None) -> str | None:
-    """What file names start with, from the name of a product."""
+def _scene_of_product(match: re.Match[str] | None) -> str | None:
+    """The common start of file names, from the name of a product."""
     return f"T{match['tile']}_{match['time']}".upper() if match else None
 
 
-def _old_scene(granule: str) -> str | None:
-    """What file names start with, from the name of a granule of before 2017."""
+def _scene_of_old_granule(granule: str) -> str | None:
+    """The common start of file names, from the name of a granule before 2017."""
     match = re.fullmatch(r"(S2._.+)_N\d\d\.\d\d", granule.upper())
     return match[1] if match else None
 
 
-def _of_one_scene(
+def _select_scene(
     path: Path, images: list[Image], scene: str | None, notes: list[str]
 ) -> list[Image]:
-    """The images whose names start with `scene`; all of them if they start alike."""
+    """The images whose names begin with `scene`; if it is None, all, which must be of one scene."""
     scenes = sorted({image.scene for image in images})
     if scene is None:
         if len(scenes) > 1:
             raise OutcropError(
                 path,
-                f"holds files of several scenes ({listed(scenes)}) and nothing says which is "
-                "meant; move the others away",
+                f"has files of several scenes ({listed(scenes)}); move the files of all but one "
+                "away",
             )
         return images
     if scene not in scenes:
         raise OutcropError(
-            path, f"holds files of {listed(scenes)}, not of {scene}; fetch the product again"
+            path, f"has files of {listed(scenes)}, not of {scene}; fetch the product again"
         )
     others = [name for name in scenes if name != scene]
     if others:
-        notes.append(f"files of {listed(others)} are left out; the product is of {scene}")
+        notes.append(f"files of {listed(others)} are ignored; the product is of {scene}")
     return [image for image in images if image.scene == scene]
 
 
-def _finest(path: Path, images: Sequence[Image], band: str, native: int, notes: list[str]) -> Image:
-    """The file of a band at the sensor's own resolution, else the finest, which is noted."""
+def _best_image(
+    path: Path, images: Sequence[Image], band: str, native: int, notes: list[str]
+) -> Image:
+    """The file of a band at its native resolution, else the finest one, with a note."""
     files = [image for image in images if image.band == band]
     exact = [image for image in files if image.metres in (None, native)]
     if not exact:
         finest = min(image.metres for image in files if image.metres is not None)
-        notes.append(f"{band} is taken at {finest} m; its file of {native} m is not there")
+        notes.append(f"{band} is read at {finest} m, because its file of {native} m is missing")
         exact = [image for image in files if image.metres == finest]
     if len(exact) > 1:
         raise OutcropError(

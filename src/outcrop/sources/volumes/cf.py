@@ -1,7 +1,7 @@
-"""What Zarr and NetCDF files say of an array by the CF conventions: packing, missing values, axes.
+"""CF conventions for Zarr and NetCDF arrays: packing, missing values, axes and coordinates.
 
 Source: CF-1.11, sections 2.5.1 (missing data), 5 (coordinates) and 8.1 (packed data); for
-`valid_range` beside a packing, NetCDF User Guide, appendix A.
+`valid_range` of packed data, NetCDF User Guide, appendix A.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from outcrop.files import decoding
-from outcrop.sources.dtypes import kept
+from outcrop.sources import read_dtype
 from outcrop.sources.volumes.volume import PLAIN_AXES, Coordinates, Fill, Triple
 
 _INLINE = {"inline", "inlines", "iline", "ilines", "il"}
@@ -28,13 +28,13 @@ _NAMELESS = ("dim_", "phony_dim_")
 
 @dataclass(frozen=True)
 class Packing:
-    """How stored numbers become samples.
+    """Conversion of stored numbers to samples.
 
     Attributes:
         scale, offset: sample = stored × scale + offset.
         missing: stored numbers that mean no data.
-        lowest, highest: the range of stored numbers outside which there is no data.
-        unsigned: whether signed integers hold unsigned ones.
+        lowest, highest: range of valid stored numbers.
+        unsigned: whether signed integers represent unsigned ones.
     """
 
     scale: float = 1.0
@@ -46,13 +46,14 @@ class Packing:
 
     @classmethod
     def of(cls, attributes: Mapping[str, Any], dtype: np.dtype) -> Packing:
-        """Read it from an array's attributes.
+        """Read the packing from the attributes of an array.
 
         Args:
-            dtype: as stored.
+            attributes: the attributes.
+            dtype: stored dtype.
 
         Raises:
-            ValueError: an attribute is no finite number, or the scale is 0.
+            ValueError: an attribute is not a finite number, or the scale is 0.
 
         >>> Packing.of({"scale_factor": 0.5, "_FillValue": -9}, np.dtype("int16"))
         Packing(scale=0.5, offset=0.0, missing=(-9.0,), lowest=-inf, highest=inf, unsigned=False)
@@ -89,7 +90,7 @@ class Packing:
 
     @property
     def keeps(self) -> bool:
-        """Whether samples are the stored numbers, all of them."""
+        """Whether all samples are the stored numbers."""
         return not self.unsigned and self == Packing(missing=self._nan)
 
     @property
@@ -97,11 +98,11 @@ class Packing:
         return tuple(value for value in self.missing if np.isnan(value))
 
     def dtype(self, stored: np.dtype) -> np.dtype:
-        """The type of the samples: that of the stored numbers, or float32 where they change."""
-        return kept(stored) if self.keeps else np.dtype("float32")
+        """The dtype of the samples: the stored one, or float32 if numbers are converted."""
+        return read_dtype(stored) if self.keeps else np.dtype("float32")
 
     def unpack(self, stored: np.ndarray) -> np.ndarray:
-        """Samples, NaN where there are no data; what is stored, if that is what they are."""
+        """Convert stored numbers to samples, NaN for no data; unchanged if `keeps`."""
         if self.keeps:
             return stored
         if self.unsigned:
@@ -120,13 +121,15 @@ class Packing:
         return samples
 
 
-def filling(path: Path, array: Any, layer: int, packing: Packing) -> Fill:
-    """What reads boxes of an array of Zarr or NetCDF, unpacked.
+def box_reader(path: Path, array: Any, layer: int, packing: Packing) -> Fill:
+    """A function that reads boxes of a Zarr or NetCDF array and unpacks them.
 
     Args:
-        path: for errors.
-        layer: how many slices are decompressed at once. As many are read at a time, because the
-            libraries take memory of their own for what they read.
+        path: the file, for errors.
+        array: the open array.
+        layer: number of slices that are decompressed at once. As many are read at a time, because
+            the libraries allocate memory of their own.
+        packing: conversion of stored numbers to samples.
     """
 
     def fill(out: np.ndarray, corner: Triple) -> None:
@@ -136,7 +139,7 @@ def filling(path: Path, array: Any, layer: int, packing: Packing) -> Fill:
         for start in range(top - top % layer, bottom, layer):
             first, last = max(start, top), min(start + layer, bottom)
             place = f"{path} at {first} to {last - 1} along axis 0"
-            with decoding(place, "a whole chunk", "copy it again"):
+            with decoding(place, "a complete chunk", "copy it again"):
                 stored = np.asarray(array[first:last, rows, columns])
             np.copyto(out[first - top : last - top], packing.unpack(stored), casting="unsafe")
 
@@ -144,16 +147,16 @@ def filling(path: Path, array: Any, layer: int, packing: Packing) -> Fill:
 
 
 def _as_stored(value: float, dtype: np.dtype) -> Any:
-    """A missing value in the type of the array, where it fits: 1e20 is another as float32."""
+    """A missing value in the dtype of the array, because 1e20 is another number in float32."""
     if dtype.kind == "f":
         return dtype.type(value)
     if np.isfinite(value) and dtype.kind == "u" and value < 0:
-        return value + 2.0 ** (8 * dtype.itemsize)  # -1 stands for 255
+        return value + 2.0 ** (8 * dtype.itemsize)  # -1 means 255
     return value
 
 
 def _numbers(value: Any) -> np.ndarray:
-    """An attribute as numbers; Zarr keeps floats as base64 of their bytes or as words."""
+    """An attribute as numbers; Zarr stores floats as base64 of their bytes or as text."""
     if value is None:
         return np.empty(0)
     value = _plain(value)
@@ -165,7 +168,7 @@ def _numbers(value: Any) -> np.ndarray:
         try:
             return np.array(struct.unpack("<d", base64.standard_b64decode(value)))
         except (ValueError, struct.error):
-            raise ValueError(f"of its packing one attribute is {value!r}") from None
+            raise ValueError(f"an attribute of its packing is {value!r}") from None
     return np.atleast_1d(np.asarray(value))
 
 
@@ -175,20 +178,20 @@ def _number(attributes: Mapping[str, Any], name: str, default: float) -> float:
 
 
 def _plain(value: Any) -> Any:
-    """Text that NetCDF files hold as bytes, or in an array of one."""
+    """A value without the array of length 1 or the bytes in which NetCDF stores text."""
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.reshape(-1)[0]
     return value.decode() if isinstance(value, bytes) else value
 
 
 @dataclass(frozen=True)
-class Line:
-    """A one-dimensional array that may say where places along an axis lie.
+class CoordinateArray:
+    """A one-dimensional array that may have the coordinates along an axis.
 
     Attributes:
-        name: of the array.
-        dimension: that it runs along.
-        read: gives its attributes and its numbers as they are stored.
+        name: name of the array.
+        dimension: name of its dimension.
+        read: function that returns its attributes and its stored numbers.
     """
 
     name: str
@@ -197,18 +200,19 @@ class Line:
 
 
 def axes_of(
-    dimensions: Sequence[str | None], shape: Sequence[int], lines: Sequence[Line]
+    dimensions: Sequence[str | None], shape: Sequence[int], lines: Sequence[CoordinateArray]
 ) -> tuple[tuple[str, str, str], Coordinates]:
-    """Names and coordinates of the axes of an array of three.
+    """Names and coordinates of the axes of a three-dimensional array.
 
-    Inline, crossline and sample are called so whatever the file calls them (iline, xl, twt), if
-    there is an inline or a crossline. Other axes have the name of their dimension, or "axis K".
-    Times are in milliseconds, if the file gives their unit.
+    If there is an inline or a crossline axis, other names of inline, crossline and sample (iline,
+    xl, twt) are replaced by these. Other axes have the name of their dimension, or "axis K". Times
+    are in milliseconds if the file declares their unit.
 
     Args:
-        dimensions: the names of the array's dimensions, None where it has none.
-        lines: one-dimensional arrays beside it: a dimension's coordinates are the one that is
-            called like it, else one whose name says that it holds lines or samples.
+        dimensions: dimension names of the array, None where there is none.
+        shape: number of samples along each axis.
+        lines: one-dimensional arrays beside the array. The coordinates of a dimension are the array
+            of its name, else an array whose name is that of a line or sample axis.
     """
     names: list[str] = []
     coordinates: list[np.ndarray | None] = []
@@ -216,12 +220,12 @@ def axes_of(
         nameless = not dimension or dimension.startswith(_NAMELESS)
         along = [line for line in lines if line.dimension == dimension]
         found = next((line for line in along if line.name == dimension), None)
-        found = found or next((line for line in along if role_of(line.name)), None)
+        found = found or next((line for line in along if axis_role(line.name)), None)
         names.append(PLAIN_AXES[axis] if nameless else str(dimension))
-        if found is not None and not role_of(names[axis]) and role_of(found.name):
+        if found is not None and not axis_role(names[axis]) and axis_role(found.name):
             names[axis] = found.name
         coordinates.append(None if found is None else _coordinates(found, length))
-    roles = [role_of(name) for name in names]
+    roles = [axis_role(name) for name in names]
     if {"inline", "crossline"} & set(roles):
         names = [role or name for role, name in zip(roles, names, strict=True)]
     if len(set(names)) < 3:
@@ -230,10 +234,10 @@ def axes_of(
     return (names[0], names[1], names[2]), (first, second, third)
 
 
-def role_of(name: str) -> str:
-    """Inline, crossline or sample, if a name means one of them; else nothing.
+def axis_role(name: str) -> str:
+    """ "inline", "crossline" or "sample" if a name means one of them, else "".
 
-    >>> role_of("ILine"), role_of("twt"), role_of("latitude")
+    >>> axis_role("ILine"), axis_role("twt"), axis_role("latitude")
     ('inline', 'sample', '')
     """
     word = name.casefold().replace("_", "").replace(" ", "")
@@ -241,8 +245,8 @@ def role_of(name: str) -> str:
     return next((role for role, words in known.items() if word in words), "")
 
 
-def _coordinates(line: Line, length: int) -> np.ndarray | None:
-    """The numbers along an axis; None if they are no numbers, or not all there."""
+def _coordinates(line: CoordinateArray, length: int) -> np.ndarray | None:
+    """The coordinates along an axis; None if they are not numbers or are incomplete."""
     attributes, stored = line.read()
     if stored.dtype.kind not in "iuf" or stored.shape != (length,):
         return None
@@ -251,6 +255,6 @@ def _coordinates(line: Line, length: int) -> np.ndarray | None:
     if not np.isfinite(numbers).all():
         return None
     unit = str(_plain(attributes.get("units", ""))).strip().lower()
-    if role_of(line.name) == "sample" and unit in _MILLISECONDS:
+    if axis_role(line.name) == "sample" and unit in _MILLISECONDS:
         numbers = numbers * _MILLISECONDS[unit]
     return numbers.astype(numbers.dtype.newbyteorder("="), copy=False)

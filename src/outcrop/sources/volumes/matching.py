@@ -1,4 +1,4 @@
-"""Put one volume in the order of another, by what both say of their axes."""
+"""Reorder the axes and samples of a volume of labels to those of another volume."""
 
 from __future__ import annotations
 
@@ -14,20 +14,25 @@ from outcrop.progress import tell
 from outcrop.sources.volumes.volume import Fill, Store, Triple, Volume
 
 _SAME = 1e-3
-"""The part of a step by which coordinates of one place may differ: they may be float32."""
+"""Tolerance of coordinates as a share of their step, because they may be float32."""
 
 
-def in_order_of(layer: Volume, volume: Volume) -> Volume:
-    """A volume of labels with its axes, lines and samples in the order of another volume.
+def align_labels(layer: Volume, volume: Volume) -> Volume:
+    """A volume of labels with the axes, lines and samples of another volume, in its order.
 
-    Axes are matched by their names and places by their coordinates, as far as both volumes have
-    them, and else taken as they come. If only one volume has them, that is printed.
+    Axes are matched by name and samples by coordinates, if both volumes have them. Otherwise the
+    stored order is used. If only one volume has coordinates, a note is printed.
+
+    Args:
+        layer: volume of labels.
+        volume: volume whose order is used.
 
     Returns:
-        a volume of the shape, axes and coordinates of `volume`.
+        a volume with the shape, axes and coordinates of `volume`.
 
     Raises:
-        OutcropError: another shape; other coordinates, so that it is of another place or interval.
+        OutcropError: the shapes differ; the coordinates differ, so the labels are of another place
+            or sampling interval.
     """
     axes = _axes(layer, volume)
     known = [layer.coordinates[axis] for axis in axes]
@@ -36,7 +41,7 @@ def in_order_of(layer: Volume, volume: Volume) -> Volume:
     for axis, (theirs, ours) in enumerate(zip(known, volume.coordinates, strict=True)):
         length = layer.shape[axes[axis]]
         order = np.arange(length)
-        if _says_nothing(layer, theirs, ours) or _says_nothing(volume, ours, theirs):
+        if _is_uninformative(layer, theirs, ours) or _is_uninformative(volume, ours, theirs):
             one = theirs if ours is None else ours
             assumed += [] if one is None else [_span(volume, axis, one)]
         else:
@@ -46,24 +51,24 @@ def in_order_of(layer: Volume, volume: Volume) -> Volume:
             if found is None:
                 raise OutcropError(
                     layer.title,
-                    f"is of another place than {volume.title}: {_span(volume, axis, theirs)}, "
-                    f"where that has {_span(volume, axis, ours)}; write labels of all its lines "
-                    "and samples, in any order",
+                    f"has other coordinates than {volume.title}: {_span(volume, axis, theirs)} "
+                    f"instead of {_span(volume, axis, ours)}; pass labels of all its lines and "
+                    "samples, in any order",
                 )
             order = found
         orders.append(order)
     shape = (layer.shape[axes[0]], layer.shape[axes[1]], layer.shape[axes[2]])
     if shape != volume.shape:
-        hint = "" if sorted(shape) != sorted(volume.shape) else "; its axes are in another order"
+        hint = "" if sorted(shape) != sorted(volume.shape) else ", so its axes may be swapped"
         raise OutcropError(
             layer.title,
-            f"is {_times(shape)} where {volume.title} is {_times(volume.shape)}{hint}; "
-            "labels have the shape of their volume",
+            f"has the shape {_times(shape)}, but {volume.title} has {_times(volume.shape)}{hint}; "
+            "pass labels with the shape of their volume",
         )
     if assumed:
         tell(
-            f"{layer.title}: its voxels are taken in the order in which they are stored, because "
-            f"not both it and {volume.title} name their places ({', '.join(assumed)})"
+            f"note: {layer.title}: the stored order of its samples is used, because only one of "
+            f"it and {volume.title} has coordinates ({', '.join(assumed)})"
         )
     as_it_is = all(np.array_equal(order, np.arange(len(order))) for order in orders)
     if axes == (0, 1, 2) and as_it_is:
@@ -82,11 +87,12 @@ def in_order_of(layer: Volume, volume: Volume) -> Volume:
 
 @dataclass(frozen=True, eq=False)
 class ReorderedStore:
-    """The samples of a store with its axes and the places along them in another order.
+    """The samples of a store with permuted axes and reordered samples along them.
 
     Attributes:
-        axes: for each axis that of the store.
-        orders: for each axis and each place along it the place in the store.
+        store: the original store.
+        axes: for each axis, the axis of the store.
+        orders: for each axis and each index along it, the index in the store.
     """
 
     store: Store
@@ -95,7 +101,7 @@ class ReorderedStore:
 
     @property
     def chunks(self) -> Triple:
-        """Those of the store."""
+        """The chunks of the store, with permuted axes."""
         first, second, third = (self.store.chunks[axis] for axis in self.axes)
         return first, second, third
 
@@ -121,11 +127,11 @@ class ReorderedStore:
 
 @dataclass(frozen=True)
 class _Run:
-    """Places that follow one another in a store, upwards or downwards.
+    """Consecutive indices of a store, ascending or descending.
 
     Attributes:
-        there: where they go.
-        first: the lowest of them.
+        there: the slice of the result.
+        first: the lowest index.
         step: 1 or -1.
     """
 
@@ -135,7 +141,7 @@ class _Run:
 
 
 def _runs(order: np.ndarray) -> list[_Run]:
-    """Split an order into as few runs as there are, each of one direction.
+    """Split an order into the fewest runs, each with one direction.
 
     >>> [(run.there.start, run.there.stop, run.first, run.step) for run in _runs(np.array([3, 2]))]
     [(0, 2, 2, -1)]
@@ -153,17 +159,17 @@ def _runs(order: np.ndarray) -> list[_Run]:
 
 
 def _axes(layer: Volume, volume: Volume) -> Triple:
-    """For each axis of the volume that of the layer, by name where both have the same names."""
+    """For each axis of the volume, that of the layer, matched by name if the names agree."""
     if layer.axes == volume.axes or set(layer.axes) != set(volume.axes):
         return 0, 1, 2
     first, second, third = (layer.axes.index(name) for name in volume.axes)
     return first, second, third
 
 
-def _says_nothing(one: Volume, its: np.ndarray | None, other: np.ndarray | None) -> bool:
-    """Whether coordinates are missing, or are no more than numbers of slices counted from 0 or 1.
+def _is_uninformative(one: Volume, its: np.ndarray | None, other: np.ndarray | None) -> bool:
+    """Whether coordinates are missing, or are only slice numbers from 0 or 1.
 
-    The numbers in the names of slices may be lines or depths, or just count.
+    Numbers in the names of slices may be lines or depths, or just a count.
     """
     if its is None:
         return True
@@ -172,7 +178,7 @@ def _says_nothing(one: Volume, its: np.ndarray | None, other: np.ndarray | None)
 
 
 def _order(theirs: np.ndarray, ours: np.ndarray) -> np.ndarray | None:
-    """For each of our coordinates the place that has it there; None if not all are there."""
+    """For each coordinate of ours, its index in theirs; None if one is missing."""
     if len(theirs) != len(ours):
         return None
     ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)

@@ -1,8 +1,7 @@
 """Volumes in NetCDF, as xarray and SEGY-SAK write them.
 
-Version 4 is HDF5, whose dimension scales are NetCDF's dimensions, and is read by h5py; versions 1
-and 2 ("classic") are read by SciPy. GDAL reads NetCDF too, but turns the rows of some files upside
-down.
+Version 4 is HDF5, whose dimension scales are NetCDF dimensions, and is read by h5py. Versions 1 and
+2 ("classic") are read by SciPy. GDAL flips the rows of some NetCDF files and is not used.
 
 Source: NetCDF-4 file format specification, Unidata.
 """
@@ -21,20 +20,31 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.extras import need
 from outcrop.files import decoding
-from outcrop.sources.volumes.cf import Line, Packing, axes_of, filling
+from outcrop.sources.volumes.cf import CoordinateArray, Packing, axes_of, box_reader
 from outcrop.sources.volumes.volume import Fill, Triple, Volume, check_cube
 
 ENDINGS = {".nc", ".nc4", ".cdf", ".netcdf", ".seisnc"}
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _CLASSIC = (b"CDF\x01", b"CDF\x02")
 _UNWRITTEN = 9.969209968386869e36
-"""What NetCDF holds where floats were never written (NC_FILL_FLOAT, NC_FILL_DOUBLE)."""
-_MAP = {"lat", "lon", "latitude", "longitude", "x", "y", "easting", "northing", "rlat", "rlon"}
+"""The value of floats that were never written (NC_FILL_FLOAT, NC_FILL_DOUBLE)."""
+_MAP_DIMENSIONS = {
+    "lat",
+    "lon",
+    "latitude",
+    "longitude",
+    "x",
+    "y",
+    "easting",
+    "northing",
+    "rlat",
+    "rlon",
+}
 
 
 @dataclass(frozen=True)
 class _Variable:
-    """What is known of a variable, and the array of either reader that it is read from."""
+    """The properties of a variable, and its array in either library."""
 
     array: Any
     dimensions: tuple[str | None, ...]
@@ -44,12 +54,12 @@ class _Variable:
     chunks: tuple[int, ...] | None = None
 
     def line(self) -> tuple[Mapping[str, Any], np.ndarray]:
-        """Attributes and stored numbers of a variable of one dimension."""
+        """Attributes and stored numbers of a one-dimensional variable."""
         return self.attributes, np.array(self.array[:])
 
 
 def split_name(path: Path) -> tuple[Path, str]:
-    """The file, and the variable in it that a name such as cube.nc/amplitude means, if one."""
+    """The file and the variable of a name such as cube.nc/amplitude; the variable may be empty."""
     for parent in path.parents:
         if parent.suffix.lower() in ENDINGS and parent.is_file():
             return parent, path.relative_to(parent).as_posix()
@@ -57,7 +67,7 @@ def split_name(path: Path) -> tuple[Path, str]:
 
 
 def is_netcdf_volume(path: Path) -> bool:
-    """Whether a NetCDF file or variable is a volume and no map: no axis has a map's name."""
+    """Whether a NetCDF file or variable is a volume: no dimension has a name of map coordinates."""
     _, name = split_name(path)
     try:
         with _opened(path) as variables:
@@ -65,31 +75,34 @@ def is_netcdf_volume(path: Path) -> bool:
     except OutcropError:
         return False
     cubes = [one.dimensions for one in found if len(one.shape) == 3]
-    return any(not {str(each).casefold() for each in names} & _MAP for names in cubes)
+    return any(not {str(each).casefold() for each in names} & _MAP_DIMENSIONS for names in cubes)
 
 
 def describe_netcdf(path: Path) -> Volume:
-    """Read the metadata of a NetCDF file with one variable of three axes, or of one of several.
+    """Read the metadata of a NetCDF file with one variable of three axes, or of a given variable.
 
     Args:
         path: the file, or the file and the name of a variable: cube.nc/amplitude.
 
     Raises:
-        OutcropError: no NetCDF file; no such variable, or several; no cube of numbers.
+        OutcropError: the file is not NetCDF; there is no such variable, or several; it is not a
+            cube of numbers.
     """
     file, name = split_name(path)
     with _opened(path) as variables, decoding(path, "a NetCDF file", "copy it again"):
         found = {key: one for key, one in variables.items() if len(one.shape) == 3}
         if not name and len(found) != 1:
-            raise OutcropError(path, _which(path, variables, found))
+            raise OutcropError(path, _selection_text(path, variables, found))
         name = name or next(iter(found))
         if name not in variables:
-            raise OutcropError(path, f"is no variable of {file.name}; {_listed(variables)}")
+            raise OutcropError(
+                path, f"is not a variable of {file.name}{_listed(variables)}; pass another variable"
+            )
         variable = variables[name]
         shape, dtype = check_cube(path, variable.shape, variable.dtype)
         packing = Packing.of(variable.attributes, variable.dtype)
         lines = [
-            Line(key.rpartition("/")[2], one.dimensions[0] or "", one.line)
+            CoordinateArray(key.rpartition("/")[2], one.dimensions[0] or "", one.line)
             for key, one in variables.items()
             if len(one.shape) == 1
         ]
@@ -103,12 +116,13 @@ def describe_netcdf(path: Path) -> Volume:
 
 @dataclass(frozen=True)
 class NetcdfStore:
-    """Which variable of a NetCDF file is the volume.
+    """The variable of a NetCDF file that is the volume.
 
     Attributes:
-        path: as it was opened, with the variable's name or without.
+        path: the path that was opened, with or without the name of the variable.
+        name: name of the variable.
         chunks: the box that is decompressed at once.
-        packing: how what is stored becomes samples.
+        packing: conversion of stored numbers to samples.
     """
 
     path: Path
@@ -121,12 +135,12 @@ class NetcdfStore:
         """Open the file."""
         with _opened(self.path) as variables:
             array = variables[self.name].array
-            yield filling(self.path, array, self.chunks[0], self.packing)
+            yield box_reader(self.path, array, self.chunks[0], self.packing)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Mapping[str, _Variable]]:
-    """The variables of a file, by name; those in groups by their path."""
+    """The variables of a file by name; those in groups by path."""
     file, _ = split_name(path)
     with file.open("rb") as content:
         start = content.read(8)
@@ -152,7 +166,7 @@ def _opened(path: Path) -> Iterator[Mapping[str, _Variable]]:
         yield variables
     finally:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of arrays that still use the mapped file
+            warnings.simplefilter("ignore")  # arrays that still use the mapped file
             opened.close()
 
 
@@ -179,12 +193,12 @@ def _of_hdf5(group: Any, prefix: str = "") -> Iterator[tuple[str, _Variable]]:
 
 
 def _names(scales: Mapping[str, Any]) -> list[str]:
-    """The names of the dimensions that scales stand for."""
+    """The names of the dimensions of some dimension scales."""
     return [scale.name.rpartition("/")[2] for scale in scales.values()]
 
 
 def _is_bare_dimension(array: Any) -> bool:
-    """Whether an array stands for a dimension that has no coordinates."""
+    """Whether an array only represents a dimension without coordinates."""
     return bytes(array.attrs.get("NAME", b"")).startswith(b"This is a netCDF dimension but not a")
 
 
@@ -202,18 +216,20 @@ def _variable(
     attributes: Mapping[str, Any],
     chunks: tuple[int, ...] | None = None,
 ) -> _Variable:
-    """A variable; NetCDF says what is missing in floats, where their attributes do not."""
+    """A variable; floats without a declared fill value have NetCDF's default."""
     known = {"_FillValue": _UNWRITTEN} if dtype.kind == "f" else {}
     return _Variable(array, tuple(dimensions), tuple(shape), dtype, {**known, **attributes}, chunks)
 
 
-def _which(path: Path, variables: Mapping[str, _Variable], cubes: Mapping[str, _Variable]) -> str:
+def _selection_text(
+    path: Path, variables: Mapping[str, _Variable], cubes: Mapping[str, _Variable]
+) -> str:
     if cubes:
         first = path / next(iter(cubes))
-        return f"holds {len(cubes)} arrays of 3 axes; name one, e.g. {first}"
-    return f"holds no variable of 3 axes; {_listed(variables)}"
+        return f"has {len(cubes)} arrays of 3 axes; pass one, e.g. {first}"
+    return f"has no variable of 3 axes{_listed(variables)}; save one cube of three axes"
 
 
 def _listed(variables: Mapping[str, _Variable]) -> str:
     sizes = ", ".join(f"{k} ({' × '.join(map(str, v.shape))})" for k, v in variables.items())
-    return f"it has {sizes or 'no variables'}"
+    return f" (it has {sizes or 'no variables'})"

@@ -1,7 +1,8 @@
-"""Volumes in NumPy's .npy format, mapped into memory."""
+"""Volumes in NumPy's .npy format, and memory-mapped files, which SEG-Y uses too."""
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,17 +13,21 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
-from outcrop.sources.volumes.mapped import AROUND_BYTES, Mapped
 from outcrop.sources.volumes.volume import PLAIN_AXES, Fill, Triple, Volume, check_cube
+
+_HELD_BYTES = 128 << 20
+_AHEAD_BYTES = 128 << 10
+AROUND_BYTES = 2 << 20
+"""Bytes that the system may map around a place that is read: one huge page."""
 
 
 def describe_npy(path: Path) -> Volume:
-    """Read the header of a .npy file, of either order and either byte order.
+    """Read the header of a .npy file, of any array order and byte order.
 
     Raises:
-        OutcropError: not a .npy file, no cube of numbers, or cut off.
+        OutcropError: the file is not .npy, not a cube of numbers, or truncated.
     """
-    with decoding(path, "a whole .npy file", "write it again with numpy.save"):
+    with decoding(path, "a complete .npy file", "save it again with numpy.save"):
         with path.open("rb") as file:
             version = np.lib.format.read_magic(file)
             header = (
@@ -35,14 +40,12 @@ def describe_npy(path: Path) -> Volume:
         if not all(type(length) is int and length >= 0 for length in shape):
             raise ValueError(f"its shape is {shape}")
     if dtype.hasobject:
-        raise OutcropError(
-            path, "holds Python objects, which outcrop does not unpickle; save it as numbers"
-        )
+        raise OutcropError(path, "has Python objects, which are not read; save an array of numbers")
     cube, read_as = check_cube(path, shape, dtype)
     expected, size = offset + prod(shape) * dtype.itemsize, path.stat().st_size
     if size < expected:
         raise OutcropError(
-            path, f"is cut off: {size} bytes where its header says {expected}; fetch it again"
+            path, f"is truncated: it has {size} bytes instead of {expected}; fetch it again"
         )
     store = NpyStore(path, cube, dtype, columns_first, offset)
     return Volume(path, "npy", cube, read_as, PLAIN_AXES, store)
@@ -50,11 +53,14 @@ def describe_npy(path: Path) -> Volume:
 
 @dataclass(frozen=True)
 class NpyStore:
-    """Where the samples of a .npy file lie.
+    """The samples of a .npy file.
 
     Attributes:
-        columns_first: Fortran's order: the first axis varies fastest.
-        offset: of the first sample, in bytes.
+        path: the file.
+        shape: number of samples along each axis.
+        dtype: stored dtype.
+        columns_first: whether the array is in Fortran order, with the first axis varying fastest.
+        offset: position of the first sample in bytes.
     """
 
     path: Path
@@ -65,7 +71,7 @@ class NpyStore:
 
     @property
     def chunks(self) -> Triple:
-        """Any range is as good as another."""
+        """1 along every axis, because ranges of any length cost the same."""
         return 1, 1, 1
 
     @contextmanager
@@ -82,7 +88,7 @@ class NpyStore:
             first, *rest = (
                 slice(i, i + length) for i, length in zip(corner, out.shape, strict=True)
             )
-            # One plane of the file at a time, whatever the order of `out`: it fits into the cache.
+            # One plane of the file at a time fits into the cache, whatever the order of `out`.
             run = out.shape[1] * strides[1]
             mapped.expect(run)
             for i, plane in enumerate(mapped.array[first]):
@@ -90,3 +96,57 @@ class NpyStore:
                 mapped.touched(min(run + AROUND_BYTES, strides[0]))
 
         yield fill
+
+
+class Mapped:
+    """Part of a file as a read-only array in mapped memory.
+
+    Pages that were read stay in the cache of the system. They are unmapped from this process
+    whenever `touched` has counted 128 MiB.
+
+    Args:
+        path: the file.
+        dtype: stored dtype with its byte order.
+        shape, strides, offset: shape of the array, and layout of its items in bytes.
+
+    Attributes:
+        array: the array.
+
+    Raises:
+        OutcropError: the file no longer exists or is too short, or cannot be mapped.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        dtype: np.dtype,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        offset: int,
+    ) -> None:
+        try:
+            with path.open("rb") as file:
+                self._memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self.array: np.ndarray = np.ndarray(
+                shape, dtype, buffer=self._memory, offset=offset, strides=strides
+            )
+        except (OSError, TypeError, ValueError) as error:
+            raise OutcropError(
+                path, f"has changed since it was opened ({error}); open it again"
+            ) from error
+        self._touched = 0
+
+    def expect(self, run: int) -> None:
+        """Announce the number of consecutive bytes that are read at each place.
+
+        For short runs, read-ahead of the system would read many times the requested bytes.
+        """
+        if hasattr(mmap, "MADV_RANDOM"):
+            self._memory.madvise(mmap.MADV_RANDOM if run < _AHEAD_BYTES else mmap.MADV_NORMAL)
+
+    def touched(self, size: int) -> None:
+        """Count bytes that may have been mapped, and unmap all pages after 128 MiB."""
+        self._touched += size
+        if self._touched > _HELD_BYTES and hasattr(mmap, "MADV_DONTNEED"):
+            self._memory.madvise(mmap.MADV_DONTNEED)
+            self._touched = 0

@@ -1,24 +1,36 @@
-"""Volumes in SEG-Y, post-stack: one trace for each inline and crossline.
+"""Post-stack SEG-Y volumes: one trace per inline and crossline.
 
-IBM floats are converted by segyio. All else is read from the mapped file, any box in the order in
-which it lies there, because a time slice by segyio reads a trace at a time, and segyio knows
-neither the additional trace headers of revision 2 nor header words at every byte.
+IBM floats are converted by segyio. Everything else is read from the memory-mapped file, in the
+order of the file: segyio reads a time slice trace by trace, and supports neither the additional
+trace headers of revision 2 nor header words at arbitrary bytes.
 
-What is to be known of SEG-Y files:
+Properties of SEG-Y files that matter here:
 
-* The byte order is written nowhere before revision 2. The sample format code is a small number,
-  which only one byte order can make of its two bytes. A file with a code that is not known is
-  refused.
-* The number of samples is that of the binary header. Trace headers carry one too, which is wrong
-  in many files that read well (in a piece of a survey it is still that of the whole), so it is
-  not looked at.
-* That a float is IBM's or IEEE's is a matter of the format code alone. A wrong code gives wrong
-  values and no error, so that `segy_samples` looks at some.
-* Inline and crossline are at bytes 189 and 193 since revision 1 (2002). Older files have them
-  elsewhere, often 9 and 21, or 17 and 13, or 181 and 185, or 221 and 225.
-* Before revision 2 nothing says how many traces there are but the size of the file: one that is
-  cut off between two traces is seen by the places that are missing from the grid, unless it ends
-  with a line.
+- Before revision 2 the byte order is not declared. The sample format code is a small number, which
+  only one byte order gives. A file with an unknown code raises an error.
+- The number of samples is that of the binary header. Trace headers have one too, but it is wrong in
+  many readable files (in a subset of a survey it is often that of the whole survey), so it is
+  ignored.
+- Whether floats are IBM or IEEE follows from the format code alone. A wrong code gives wrong values
+  without an error, so `check_samples` tests some of them.
+- Inline and crossline numbers are at bytes 189 and 193 since revision 1 (2002). Older files have
+  them elsewhere, often at 9 and 21, 17 and 13, 181 and 185, or 221 and 225.
+- Before revision 2 the number of traces follows from the file size. A file that was truncated
+  between two traces has incomplete lines, unless it ends with a complete line.
+
+Any four bytes are a valid number in both kinds of float and both byte orders. `check_samples` uses
+three properties:
+
+- In the wrong byte order, the exponents of floats are the lowest bits of the fraction, and so
+  random.
+- Normalised IBM floats never begin with the hexadecimal digit 0 (SEG-Y_r2.0, appendix E). In an
+  IEEE float, this digit is the last bit of the exponent and the first three of the fraction. It is
+  0 for values from 2^k to 1.125·2^k with odd k. IEEE floats on both sides of such a range occur
+  within it too.
+- Integers in the wrong byte order jump from sample to sample, or have only their sign in the last
+  byte.
+
+Files with few distinct values, such as classes, cannot be tested and are read as declared.
 
 Source: SEG-Y_r2.0, SEG Technical Standards Committee (2017), tables 2 and 3.
 """
@@ -26,7 +38,7 @@ Source: SEG-Y_r2.0, SEG Technical Standards Committee (2017), tables 2 and 3.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,36 +47,58 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.extras import need
-from outcrop.sources.volumes.mapped import AROUND_BYTES, Mapped
-from outcrop.sources.volumes.segy_grid import NoGridError, find_grid
-from outcrop.sources.volumes.segy_header import read_layout, times_of, words_of
-from outcrop.sources.volumes.segy_reading import SegyReading
-from outcrop.sources.volumes.segy_samples import check_samples
-from outcrop.sources.volumes.volume import Fill, Triple, Volume, check_cube
+from outcrop.sources.volumes.npy import AROUND_BYTES, Mapped
+from outcrop.sources.volumes.segy_headers import (
+    STORED,
+    Layout,
+    NoGridError,
+    find_grid,
+    read_layout,
+    read_trace_words,
+    sample_times,
+)
+from outcrop.sources.volumes.volume import (
+    Endian,
+    Fill,
+    Format,
+    SegyReading,
+    Triple,
+    Volume,
+    check_cube,
+)
 
 _AXES = ("inline", "crossline", "sample")
 _OFFSET_BYTE = 37
 _BATCH_BYTES = 16 << 20
+_TRACES, _SAMPLES = 16, 4096
+_MAX_SAMPLES = 1 << 16
+_MIN_DISTINCT = 64
+_LARGEST_EXPONENT = 100
+_FLOATS = ("ibm", "ieee")
+_TITLES = {"ibm": "IBM floats", "ieee": "IEEE floats", "float64": "IEEE floats of 64 bits"}
 
 
 def describe_segy(path: Path, reading: SegyReading = SegyReading()) -> Volume:
-    """Read the headers of a SEG-Y file, those of all traces with a progress bar, and a few traces.
+    """Read the headers of a SEG-Y file, and the samples of some traces.
 
     Raises:
-        OutcropError: not SEG-Y; a sample format that is not read, or that the samples do not have;
-            cut off; no regular geometry.
+        OutcropError: the file is not SEG-Y, or truncated; its sample format is not supported, or
+            contradicts the samples; its geometry is not regular.
     """
     layout = read_layout(path, reading)
     inline, crossline = (
-        words_of(layout, [byte], what)[0]
+        read_trace_words(layout, [byte], what)[0]
         for byte, what in ((reading.inline_byte, "inline"), (reading.crossline_byte, "crossline"))
     )
     try:
         grid = find_grid(
-            inline, crossline, lambda: words_of(layout, [_OFFSET_BYTE], "offset")[0], reading.gaps
+            inline,
+            crossline,
+            lambda: read_trace_words(layout, [_OFFSET_BYTE], "offset")[0],
+            reading.gaps,
         )
     except NoGridError as error:
-        at = f"with inline at byte {reading.inline_byte}, crossline at {reading.crossline_byte}"
+        at = f"with inline at byte {reading.inline_byte} and crossline at {reading.crossline_byte}"
         raise OutcropError(path, f"{at}: {error}") from None
     check_samples(layout, reading)
     shape, read_as = check_cube(path, (*grid.trace.shape, layout.samples), layout.dtype)
@@ -79,20 +113,22 @@ def describe_segy(path: Path, reading: SegyReading = SegyReading()) -> Volume:
         stride=layout.stride,
         trace=grid.trace,
     )
-    coordinates = (grid.inlines, grid.crosslines, times_of(layout))
+    coordinates = (grid.inlines, grid.crosslines, sample_times(layout))
     return Volume(path, "segy", shape, read_as, _AXES, store, coordinates, reading)
 
 
 @dataclass(frozen=True, eq=False)
 class SegyStore:
-    """Where the samples of a SEG-Y file lie.
+    """The samples of a SEG-Y file.
 
     Attributes:
-        dtype: as stored; of IBM floats, the bits.
-        samples: in a trace.
-        first: byte of the first sample of the first trace.
+        path: the file.
+        dtype: stored dtype; for IBM floats that of their bits.
+        ibm: whether samples are IBM floats.
+        samples: number of samples per trace.
+        first: position of the first sample of the first trace in bytes.
         stride: bytes from one trace to the next.
-        trace: inlines × crosslines: the number of the trace there, -1 if there is none.
+        trace: index of the trace at each inline and crossline, -1 where there is none.
     """
 
     path: Path
@@ -104,14 +140,14 @@ class SegyStore:
     trace: np.ndarray
 
     @property
-    def most(self) -> int:
-        """The largest whole number that a sample can be, as far as classes need it."""
+    def max_class(self) -> int:
+        """The largest class number that a sample can represent, at most 255."""
         small = self.dtype.kind != "f" and self.dtype.itemsize == 1
         return int(np.iinfo(self.dtype).max) if small else 255
 
     @property
     def chunks(self) -> Triple:
-        """Any range is as good as another."""
+        """1 along every axis, because ranges of any length cost the same."""
         return 1, 1, 1
 
     @contextmanager
@@ -145,33 +181,207 @@ class SegyStore:
         if not self.ibm:
             return stored.astype(self.dtype.newbyteorder("="), copy=False)
         need("segyio", str(self.path))
-        import segyio._segyio  # which segyio.tools uses, and only segyio.open imports
+        import segyio._segyio  # segyio.tools needs it, but does not import it
 
-        # segyio takes these for big endian.
+        # segyio expects big-endian bits.
         bits = np.ascontiguousarray(stored, ">u4")
         return segyio.tools.native(bits, segyio.SegySampleFormat.IBM_FLOAT_4_BYTE, copy=False)
 
 
 def replace_samples(store: SegyStore, path: Path, cube: np.ndarray) -> None:
-    """Write a copy of a SEG-Y file with other samples: all headers, and the format, stay.
+    """Copy a SEG-Y file with other samples; all headers and the sample format stay.
 
     Args:
-        path: the copy.
-        cube: uint8, inlines × crosslines × samples; what has no trace is left out.
+        store: samples of the original file.
+        path: file that is written.
+        cube: uint8, inlines × crosslines × samples; positions without a trace are ignored.
     """
     shutil.copyfile(store.path, path)
     with path.open("r+b") as file:
         for inline, traces in zip(cube, store.trace, strict=True):
             for column in np.flatnonzero(traces >= 0):
                 file.seek(store.first + int(traces[column]) * store.stride)
-                file.write(_stored(inline[column], store).tobytes())
+                file.write(_to_stored(inline[column], store).tobytes())
 
 
-def _stored(values: np.ndarray, store: SegyStore) -> np.ndarray:
-    """Bytes as a SEG-Y file holds them."""
+def _to_stored(values: np.ndarray, store: SegyStore) -> np.ndarray:
+    """Values as bytes of a SEG-Y file."""
     if not store.ibm:
         return values.astype(store.dtype)
     # 0.f × 16^e: one hexadecimal digit below 16, two from there on (SEG-Y_r2.0, appendix E).
     wide = values.astype(np.uint32)
     bits = np.where(wide < 16, 0x41000000 | wide << 20, 0x42000000 | wide << 16)
     return np.where(values == 0, 0, bits).astype(store.dtype)
+
+
+def check_samples(layout: Layout, reading: SegyReading) -> None:
+    """Check that the samples are compatible with the header.
+
+    A format or byte order in `reading` is not checked.
+
+    Raises:
+        OutcropError: the samples cannot have the declared format and byte order, but have another
+            one, which the error names.
+    """
+    if reading.format is not None and reading.endian is not None:
+        return
+    found = likely_format(_sample_traces(layout), layout.format, layout.endian)
+    form = layout.format if reading.format is not None else found[0]
+    endian = layout.endian if reading.endian is not None else found[1]
+    if (form, endian) == (layout.format, layout.endian):
+        return
+    options = []
+    if endian != layout.endian:
+        options.append(f"--endian {endian}")
+    if form != layout.format:
+        options.append(f"--format {form}")
+    if form == "ieee" and layout.format not in _FLOATS:
+        options.append("(or ibm)")
+    keep = f"--format {layout.format} --endian {layout.endian}"
+    raise OutcropError(
+        layout.path,
+        f"declares {_title(layout.format, layout.endian)}, but its samples look like "
+        f"{_title(form, endian)}; pass {' '.join(options)}, or {keep} to trust the header",
+    )
+
+
+def likely_format(raw: np.ndarray, form: Format, endian: Endian) -> tuple[Format, Endian]:
+    """The format and byte order of samples: the declared ones, unless they are impossible.
+
+    Args:
+        raw: uint8, traces × bytes.
+        form, endian: the declared format and byte order.
+
+    >>> raw = np.arange(-500, 500).astype(">f4").reshape(1, -1).view(np.uint8)
+    >>> likely_format(raw, "ibm", "big"), likely_format(raw, "ieee", "little")
+    (('ieee', 'big'), ('ieee', 'big'))
+    """
+    other: Endian = "little" if endian == "big" else "big"
+    if form == "float64":
+        good = _share_implausible(_bits(raw, endian, 8), 52, 11) < 0.05
+        return (
+            form,
+            endian if good or _share_implausible(_bits(raw, other, 8), 52, 11) > 0.005 else other,
+        )
+    if form in _FLOATS:
+        here = _bits(raw, endian, 4)
+        if len(here) < _MIN_DISTINCT or _share_implausible(here, 23, 8) < 0.05:
+            return _kind_of_float(here, form), endian
+        there = _bits(raw, other, 4)
+        if _share_implausible(there, 23, 8) < 0.005:
+            return _kind_of_float(there, form), other
+        for order in (endian, other):
+            if _are_small(raw, order, "i4"):
+                return "int32", order
+        return form, endian
+    width = np.dtype(STORED[form]).itemsize
+    if width == 1 or width == 8:
+        return form, endian
+    if form == "int32":
+        for order in (endian, other):
+            bits = _bits(raw, order, 4)
+            if len(bits) >= _MIN_DISTINCT and _are_floats(bits):
+                return _kind_of_float(bits, "ieee"), order
+    swapped = _are_swapped(raw, STORED[form], endian, other)
+    return form, other if swapped else endian
+
+
+def _sample_traces(layout: Layout) -> np.ndarray:
+    """The bytes of some traces, evenly distributed over the file: uint8, traces × bytes."""
+    width = layout.dtype.itemsize
+    samples = min(layout.samples, _SAMPLES)
+    mapped = Mapped(
+        layout.path,
+        np.dtype("u1"),
+        (layout.traces, layout.samples * width),
+        (layout.stride, 1),
+        layout.first + layout.header,
+    )
+    count = min(layout.traces, max(_TRACES, _MAX_SAMPLES // samples))
+    at = np.unique(np.linspace(0, layout.traces - 1, count).astype(int))
+    return np.ascontiguousarray(mapped.array[at, : samples * width])
+
+
+def _numbers(raw: np.ndarray, endian: Endian, kind: str) -> np.ndarray:
+    order = ">" if endian == "big" else "<"
+    return raw.view(np.dtype(order + kind)).astype(kind)
+
+
+def _bits(raw: np.ndarray, endian: Endian, width: int) -> np.ndarray:
+    """The distinct nonzero bit patterns as unsigned integers."""
+    bits = np.unique(_numbers(raw, endian, f"u{width}"))
+    return bits[bits << np.array(1, bits.dtype) != 0]
+
+
+def _share_implausible(bits: np.ndarray, fraction: int, width: int) -> float:
+    """Share of IEEE floats that are outside 2^±100 or not finite.
+
+    The bits of IBM floats within that range are IEEE floats within it too.
+    """
+    if not len(bits):
+        return 0.0
+    exponent = (bits >> np.array(fraction, bits.dtype)).astype(np.int64) & ((1 << width) - 1)
+    return float((np.abs(exponent - (1 << (width - 1)) + 1) > _LARGEST_EXPONENT).mean())
+
+
+def _kind_of_float(bits: np.ndarray, form: Format) -> Format:
+    """IBM or IEEE, from the share of values with the first digit 0, which IBM floats never have."""
+    digit, exponent = (bits >> 20) & 15, (bits >> 24) & 127
+    in_range, beside = 0, 0
+    for each in _distinct(exponent):
+        there = exponent == each
+        below = int(((exponent == each - 1) & (digit >= 12)).sum())
+        above = int((there & (digit >= 1) & (digit <= 2)).sum())
+        if min(below, above):
+            beside += min(below, above)
+            in_range += int((there & (digit == 0)).sum())
+    if beside >= _MIN_DISTINCT // 2 and in_range == 0:
+        return "ibm"
+    if in_range >= 8 and beside / 8 <= in_range <= 4 * beside:
+        return "ieee"
+    return form
+
+
+def _distinct(exponent: np.ndarray) -> Iterable[int]:
+    return [int(each) for each in np.unique(exponent)]
+
+
+def _are_floats(bits: np.ndarray) -> bool:
+    """Whether 32-bit integers are floats: they have both signs, but none is small."""
+    signed = bits.view(np.int32).astype(np.int64)
+    if signed.min() > 0 or signed.max() < 0:
+        return False
+    return bool(np.abs(signed).min() >= 1 << 27) and _share_implausible(bits, 23, 8) < 0.005
+
+
+def _are_small(raw: np.ndarray, endian: Endian, kind: str) -> bool:
+    numbers = np.abs(_numbers(raw, endian, kind).astype(np.int64))
+    return bool(numbers.max() < 1 << 24)
+
+
+def _are_swapped(raw: np.ndarray, kind: str, endian: Endian, other: Endian) -> bool:
+    """Whether integers have the other byte order."""
+    here, there = _numbers(raw, endian, kind), _numbers(raw, other, kind)
+    if len(np.unique(here)) < _MIN_DISTINCT:
+        return False
+    bits = 8 * here.dtype.itemsize
+    if (
+        kind[0] == "i"
+        and (there < 0).any()
+        and np.abs(there.astype(np.int64)).max() < 1 << (bits - 8)
+    ):
+        last = here & 0xFF
+        if (last[there < 0] == 0xFF).all() and (last[there >= 0] == 0).all():
+            return True
+    return _roughness(here) > 0.7 and _roughness(there) < 0.35
+
+
+def _roughness(numbers: np.ndarray) -> float:
+    """Half of von Neumann's ratio along traces: 1 for noise, near 0 for smooth traces."""
+    numbers = numbers.astype(np.float64)
+    spread = float(numbers.var())
+    return float((np.diff(numbers, axis=1) ** 2).mean()) / (2 * spread) if spread else 0.0
+
+
+def _title(form: Format, endian: Endian) -> str:
+    return f"{_TITLES.get(form, form)} ({endian} endian)"

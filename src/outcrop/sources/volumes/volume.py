@@ -1,4 +1,4 @@
-"""`Volume`: what is known of a cube of samples, and `VolumeReader`, which reads boxes of it."""
+"""The properties of a volume, and reading slices and boxes of it."""
 
 from __future__ import annotations
 
@@ -6,33 +6,74 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.sources.dtypes import kept
-from outcrop.sources.volumes.segy_reading import SegyReading
+from outcrop.sources import read_dtype
 
 Triple = tuple[int, int, int]
 Coordinates = tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]
 Kind = Literal["npy", "zarr", "netcdf", "segy", "stack"]
 Fill = Callable[[np.ndarray, Triple], None]
-"""Copies the box of the cube that begins at a corner into an array, whose shape is the box's."""
+"""Fills an array with the box of its shape that starts at a corner of the cube."""
 
 PLAIN_AXES = ("axis 0", "axis 1", "axis 2")
 _SLAB_BYTES = 256 << 20
+Format = Literal[
+    "ibm",
+    "ieee",
+    "float64",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+]
+Endian = Literal["big", "little"]
 
 
 class Store(Protocol):
-    """How the samples of one format are read. It can be pickled, and knows what opening found."""
+    """The interface of the samples of one format; stores can be pickled."""
 
     @property
     def chunks(self) -> Triple:
-        """The box that storage gives at once; 1 along an axis where any range is as good."""
+        """The box that is read at once; 1 along an axis where any range costs the same."""
 
     def open(self) -> AbstractContextManager[Fill]:
-        """Open for reading; converts to the dtype of the array that is filled."""
+        """Open for reading. `Fill` converts samples to the dtype of the array."""
+
+
+@dataclass(frozen=True)
+class SegyReading:
+    """How SEG-Y files are read.
+
+    Attributes:
+        inline_byte: first byte of the inline number in the trace header, from 1.
+        crossline_byte: first byte of the crossline number in the trace header, from 1.
+        gaps: permission for missing traces, which are no data.
+        format: sample format, if the header is wrong: ibm, ieee, float64, int16 and so on.
+        endian: byte order of the samples, if it is not that of the headers: big or little.
+
+    Raises:
+        OutcropError: there is no such format or byte order.
+    """
+
+    inline_byte: int = 189
+    crossline_byte: int = 193
+    gaps: bool = False
+    format: Format | None = None
+    endian: Endian | None = None
+
+    def __post_init__(self) -> None:
+        for name, kinds in (("format", get_args(Format)), ("endian", get_args(Endian))):
+            value = getattr(self, name)
+            if value is not None and value not in kinds:
+                raise OutcropError(f"--{name}", f"is {value}; pass one of {', '.join(kinds)}")
 
 
 @dataclass(frozen=True)
@@ -40,17 +81,18 @@ class Volume:
     """What is known of a volume without reading its samples.
 
     Attributes:
-        path: the file or folder.
-        kind: the format.
-        shape: samples along each axis.
-        dtype: uint8, int16 and uint16 are kept; every other type is read as float32.
-        axes: what each axis is: inline, crossline and sample for SEG-Y, else "axis 0" to "axis 2".
-        store: how its samples are read.
-        coordinates: what the file says of each axis, one float or integer array per axis, or None.
-            For SEG-Y the inline numbers, the crossline numbers, and the samples' times in
-            milliseconds (in a depth volume: depths); for a folder of slices the numbers in their
+        path: file or folder.
+        kind: file format.
+        shape: number of samples along each axis.
+        dtype: dtype in which samples are read. uint8, int16 and uint16 are kept; other dtypes are
+            read as float32.
+        axes: name of each axis: inline, crossline and sample for SEG-Y, else "axis 0" to "axis 2".
+        store: reader of the samples.
+        coordinates: coordinates along each axis that the file declares, floats or integers, or
+            None. For SEG-Y inline numbers, crossline numbers, and times of the samples in
+            milliseconds (depths in a depth volume); for a folder of slices the numbers in their
             names, along axis 0.
-        reading: how a SEG-Y file was opened.
+        reading: how a SEG-Y file is read.
     """
 
     path: Path
@@ -64,7 +106,7 @@ class Volume:
 
     @property
     def name(self) -> str:
-        """The file or folder: what `open_volume` takes."""
+        """The file or folder, as for `open_volume`."""
         return str(self.path)
 
     @property
@@ -74,12 +116,12 @@ class Volume:
 
     @property
     def ends(self) -> tuple[tuple[float, float] | None, ...]:
-        """The first and last coordinate along each axis, None where it has none."""
+        """First and last coordinate along each axis, None where an axis has no coordinates."""
         return tuple(
             None if line is None else (float(line[0]), float(line[-1])) for line in self.coordinates
         )
 
-    def plane(self, axis: int) -> tuple[int, int]:
+    def slice_shape(self, axis: int) -> tuple[int, int]:
         """Height and width of a slice across an axis.
 
         Raises:
@@ -90,19 +132,20 @@ class Volume:
         return height, width
 
     def slabs(self, axis: int, budget: int = _SLAB_BYTES) -> list[tuple[int, int]]:
-        """Cut the volume across an axis into slabs that `VolumeReader.slices` can take.
+        """Divide the volume across an axis into slabs for `VolumeReader.slices`.
 
         Args:
-            budget: the most bytes of samples that a slab holds, but for a single slice.
+            axis: the axis that is divided.
+            budget: largest size of a slab in bytes; a single slice may be larger.
 
         Returns:
-            start and stop of each slab, which begin and end with chunks of the storage where the
-            budget allows it, so that no chunk is read twice.
+            start and stop of each slab. If the budget allows it, slabs start and stop at chunks of
+            the storage, so that no chunk is read twice.
 
         Raises:
             OutcropError: there is no such axis.
         """
-        height, width = self.plane(axis)
+        height, width = self.slice_shape(axis)
         thickness = max(1, budget // (height * width * self.dtype.itemsize))
         chunk = self.store.chunks[axis]
         if thickness > chunk:
@@ -115,7 +158,7 @@ class Volume:
         """Open the volume for reading.
 
         Raises:
-            OutcropError: it has gone, or has changed since it was opened.
+            OutcropError: the file no longer exists, or has changed since it was opened.
         """
         with self.store.open() as fill:
             yield VolumeReader(self, fill)
@@ -126,13 +169,13 @@ class Volume:
                 str(i) if name == PLAIN_AXES[i] else f"{i} ({name})"
                 for i, name in enumerate(self.axes)
             )
-            raise OutcropError(self.title, f"has no axis {axis}; choose one of {names}")
+            raise OutcropError(self.title, f"has no axis {axis}; pass one of {names}")
 
 
 class VolumeReader:
-    """Reads boxes of an open volume.
+    """Reader of slices and boxes of an open volume.
 
-    Samples come in the volume's dtype. Where it is float32, infinite samples come as NaN.
+    Samples have the dtype of the volume. In float32, infinite samples become NaN.
     """
 
     def __init__(self, volume: Volume, fill: Fill) -> None:
@@ -140,18 +183,19 @@ class VolumeReader:
         self._fill = fill
 
     def slices(self, axis: int, start: int, stop: int) -> np.ndarray:
-        """Read successive slices: `np.moveaxis(cube, axis, 0)[start:stop]`, contiguous.
+        """Read consecutive slices: `np.moveaxis(cube, axis, 0)[start:stop]`, contiguous.
 
-        Across the last axis of most formats a hundred slices take hardly longer than one, so read
-        many at once (`Volume.slabs` says how many).
+        Across the last axis of most formats, a hundred slices take hardly longer than one. Read
+        many at once, as `Volume.slabs` suggests.
 
         Returns:
             `(stop - start) × rows × columns`.
 
         Raises:
-            OutcropError: no such axis; slices beyond the end; the file is damaged.
+            OutcropError: there is no such axis; the range is outside the volume; the file is
+                damaged.
         """
-        shape = (stop - start, *self.volume.plane(axis))
+        shape = (stop - start, *self.volume.slice_shape(axis))
         corner = [0, 0, 0]
         corner[axis] = start
         self._check_range(axis, start, stop)
@@ -163,10 +207,11 @@ class VolumeReader:
         """Read a box: `cube[start[0]:stop[0], start[1]:stop[1], start[2]:stop[2]]`.
 
         Args:
-            across: the axis whose slices are contiguous in memory.
+            start, stop: first and end index along each axis.
+            across: axis whose slices are contiguous in memory.
 
         Raises:
-            OutcropError: the box reaches beyond the volume; the file is damaged.
+            OutcropError: the box is not inside the volume; the file is damaged.
         """
         for axis in range(3):
             self._check_range(axis, start[axis], stop[axis])
@@ -183,7 +228,7 @@ class VolumeReader:
             self._fill(out, corner)
         if out.dtype.kind == "f":
             for plane in out:
-                if not surely_finite(plane):
+                if not sum_is_finite(plane):
                     np.copyto(plane, np.nan, where=np.isinf(plane))
 
     def _check_range(self, axis: int, start: int, stop: int) -> None:
@@ -191,15 +236,15 @@ class VolumeReader:
         if not 0 <= start <= stop <= length:
             raise OutcropError(
                 self.volume.title,
-                f"has no range {start}:{stop} along {self.volume.axes[axis]}; "
-                f"it runs from 0 to {length}",
+                f"has no range {start}:{stop} along {self.volume.axes[axis]}; pass a range from 0 "
+                f"to {length}",
             )
 
 
-def surely_finite(samples: np.ndarray) -> bool:
-    """Whether a look at their sum, which is quick, tells that all samples are finite.
+def sum_is_finite(samples: np.ndarray) -> bool:
+    """Whether the sum of samples is finite: a quick check that all samples are finite.
 
-    >>> surely_finite(np.ones(3)), surely_finite(np.array([1, np.nan])), surely_finite(np.empty(0))
+    >>> sum_is_finite(np.ones(3)), sum_is_finite(np.array([1, np.nan])), sum_is_finite(np.empty(0))
     (True, False, True)
     """
     with np.errstate(over="ignore", invalid="ignore"):
@@ -207,25 +252,26 @@ def surely_finite(samples: np.ndarray) -> bool:
 
 
 def check_cube(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Triple, np.dtype]:
-    """Refuse an array that is no volume.
+    """Check that an array can be a volume.
 
     Returns:
-        its shape, and the dtype that it is read as.
+        its shape, and the dtype in which it is read.
 
     Raises:
-        OutcropError: not three axes, an axis of length zero, or samples that are no real numbers.
+        OutcropError: the number of axes is not three; an axis has length 0; the samples are not
+            real numbers.
     """
     size = " × ".join(map(str, shape))
     if len(shape) != 3:
         raise OutcropError(
-            path, f"has {len(shape)} axes ({size}) where a volume has 3; take the cube out of it"
+            path, f"has {len(shape)} axes ({size}) instead of 3; save one cube of three axes"
         )
     if 0 in shape:
-        raise OutcropError(path, f"has an axis of length 0 ({size}); write it again with samples")
+        raise OutcropError(path, f"has an axis of length 0 ({size}); save it again with samples")
     if dtype.kind == "c":
         raise OutcropError(
-            path, f"holds complex samples ({dtype}); save their real part or amplitude"
+            path, f"has complex samples ({dtype}); save their real part or amplitude"
         )
     if dtype.kind not in "iuf":
-        raise OutcropError(path, f"holds no numbers but {dtype}; save it as integers or floats")
-    return (shape[0], shape[1], shape[2]), kept(dtype)
+        raise OutcropError(path, f"has samples of {dtype}; save integers or floats")
+    return (shape[0], shape[1], shape[2]), read_dtype(dtype)

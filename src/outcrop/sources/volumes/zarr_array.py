@@ -16,21 +16,22 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
 from outcrop.progress import tell
-from outcrop.sources.volumes.cf import Line, Packing, axes_of, filling
+from outcrop.sources.volumes.cf import CoordinateArray, Packing, axes_of, box_reader
 from outcrop.sources.volumes.volume import Fill, Triple, Volume, check_cube
 
 _ARRAY = ("a Zarr array or group", "copy it again")
 
 
 def describe_zarr(path: Path) -> Volume:
-    """Read the metadata of a Zarr array, or of a group that holds one array of three axes.
+    """Read the metadata of a Zarr array, or of a group with one array of three axes.
 
-    By Zarr's specification a chunk that is not stored consists of the fill value, and writers
-    leave such chunks out, so one that was lost cannot be told from one of zeros. That some are
-    not stored is said on standard error; an array without any is refused.
+    According to Zarr's specification, a chunk that is not stored has the fill value, and writers
+    omit such chunks. A lost chunk therefore looks like one of zeros. If chunks are missing, a note
+    is printed; if all are missing, an error is raised.
 
     Raises:
-        OutcropError: neither, or several; no cube of numbers; nothing stored; it asks for pickle.
+        OutcropError: there is no such array, or several; it is not a cube of numbers; no chunk is
+            stored; a codec needs pickle.
     """
     import zarr
 
@@ -40,7 +41,7 @@ def describe_zarr(path: Path) -> Volume:
         arrays = _arrays(path, node)
         cubes = [name for name, item in arrays.items() if item.ndim == 3]
         if len(cubes) != 1:
-            raise OutcropError(path, _which(path, arrays, cubes))
+            raise OutcropError(path, _selection_text(path, arrays, cubes))
         name = cubes[0]
         beside, node = node[name.rpartition("/")[0]] if "/" in name else node, arrays[name]
     with decoding(path, *_ARRAY):
@@ -58,12 +59,13 @@ def describe_zarr(path: Path) -> Volume:
 
 @dataclass(frozen=True)
 class ZarrStore:
-    """Which array of a Zarr store is the volume.
+    """The array of a Zarr store that is the volume.
 
     Attributes:
-        name: of the array in its group; empty if the store is the array.
+        path: the store.
+        name: name of the array in its group; empty if the store is an array.
         chunks: the box that is decompressed at once.
-        packing: how what is stored becomes samples.
+        packing: conversion of stored numbers to samples.
     """
 
     path: Path
@@ -76,19 +78,19 @@ class ZarrStore:
         """Open the array."""
         node = _open(self.path)
         array = node[self.name] if self.name else node
-        yield filling(self.path, array, self.chunks[0], self.packing)
+        yield box_reader(self.path, array, self.chunks[0], self.packing)
 
 
 def _open(path: Path) -> Any:
     import zarr
 
     with decoding(path, *_ARRAY), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of metadata that Zarr has no specification for
+        warnings.simplefilter("ignore")  # metadata without a specification in Zarr
         return zarr.open(path, mode="r")
 
 
 def _parent(path: Path) -> Any:
-    """The group that an array lies in, None if there is none."""
+    """The group of an array, None if there is none."""
     import zarr
 
     try:
@@ -99,14 +101,14 @@ def _parent(path: Path) -> Any:
 
 
 def _dimensions(array: Any) -> Sequence[str | None]:
-    """The names of an array's dimensions; version 2 has none, and xarray makes them attributes."""
+    """The dimension names of an array; in version 2, xarray stores them as an attribute."""
     names = getattr(array.metadata, "dimension_names", None)
     names = names or array.attrs.asdict().get("_ARRAY_DIMENSIONS")
     return names if names and len(names) == array.ndim else (None,) * array.ndim
 
 
 def _attributes(array: Any) -> dict[str, Any]:
-    """An array's attributes; in version 2 the fill value is that of CF, but for Zarr's own 0."""
+    """The attributes of an array; in version 2 with the fill value, except for Zarr's default 0."""
     found = array.attrs.asdict()
     fill = array.fill_value if array.metadata.zarr_format == 2 else None
     if fill is not None and (fill != 0 or "_ARRAY_DIMENSIONS" in found):
@@ -114,21 +116,21 @@ def _attributes(array: Any) -> dict[str, Any]:
     return found
 
 
-def _lines(group: Any) -> list[Line]:
-    """The arrays of one axis in a group."""
+def _lines(group: Any) -> list[CoordinateArray]:
+    """The one-dimensional arrays of a group."""
     import zarr
 
     if group is None:
         return []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of files between the arrays
+        warnings.simplefilter("ignore")  # other files in the group
         members = group.members()
     found = []
     for name, item in members:
         if isinstance(item, zarr.Array) and item.ndim == 1:
             (dimension,) = _dimensions(item)
             read = partial(_line, item)
-            found.append(Line(name, dimension or name, read))
+            found.append(CoordinateArray(name, dimension or name, read))
     return found
 
 
@@ -137,31 +139,29 @@ def _line(array: Any) -> tuple[dict[str, Any], np.ndarray]:
 
 
 def _arrays(path: Path, group: Any) -> dict[str, Any]:
-    """All arrays below a group, by their names in it."""
+    """All arrays in a group and its subgroups, by name."""
     import zarr
 
     with decoding(path, *_ARRAY), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of files between the arrays
+        warnings.simplefilter("ignore")  # other files in the group
         members = group.members(max_depth=None)
     return {name: item for name, item in members if isinstance(item, zarr.Array)}
 
 
-def _which(path: Path, arrays: dict[str, Any], cubes: list[str]) -> str:
+def _selection_text(path: Path, arrays: dict[str, Any], cubes: list[str]) -> str:
     if cubes:
-        return f"holds {len(cubes)} arrays of 3 axes; name one, e.g. {path / cubes[0]}"
+        return f"has {len(cubes)} arrays of 3 axes; pass one, e.g. {path / cubes[0]}"
     if not arrays:
-        return "holds no array; name the array itself"
+        return "has no array; pass the array itself"
     held = ", ".join(f"{name} ({' × '.join(map(str, a.shape))})" for name, a in arrays.items())
-    return f"holds no array of 3 axes, only {held}; take the cube out of it"
+    return f"has no array of 3 axes, only {held}; save one cube of three axes"
 
 
 def _check_codecs(path: Path, array: Any) -> None:
-    """Version 2 has a codec that unpickles, whatever the dtype."""
+    """Check that no codec needs pickle; version 2 has one for any dtype."""
     codecs = (*array.filters, *array.compressors)
     if any(getattr(codec, "codec_id", None) == "pickle" for codec in codecs):
-        raise OutcropError(
-            path, "is encoded with pickle, which outcrop does not load; save it as numbers"
-        )
+        raise OutcropError(path, "is encoded with pickle, which is not read; save it as numbers")
 
 
 def _check_stored(path: Path, array: Any) -> None:
@@ -169,9 +169,9 @@ def _check_stored(path: Path, array: Any) -> None:
     files = prod(ceil(length / side) for length, side in zip(array.shape, outer, strict=True))
     lost = files - array.nchunks_initialized * prod(array.chunks) // prod(outer)
     if lost == files:
-        raise OutcropError(path, "holds none of its chunks; copy it again, with all its files")
+        raise OutcropError(path, "has none of its chunks; copy it again with all its files")
     if lost > 0:
         tell(
-            f"{path}: {lost} of {files} chunks are not stored and read as {array.fill_value}, "
-            "as Zarr has it; if they were lost, copy it again"
+            f"note: {path}: {lost} of {files} chunks are not stored, so they have the fill value "
+            f"{array.fill_value}; if they were lost, copy the array again"
         )

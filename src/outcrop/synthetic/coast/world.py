@@ -12,7 +12,7 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_folder
 from outcrop.progress import track
-from outcrop.sources.geotiff import write_geotiff
+from outcrop.sources.raster_io import write_geotiff
 from outcrop.synthetic.coast.cover import BANDS, reflectance
 from outcrop.synthetic.coast.frame import CRS, Frame, frame
 from outcrop.synthetic.coast.ground import CLASSES, ground

@@ -1,0 +1,113 @@
+"""Every shell and Python block of the documentation, without running it."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import shlex
+import sys
+from itertools import pairwise, takewhile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import outcrop as oc
+from outcrop.cli.commands import COMMANDS
+from outcrop.cli.group import Group
+from outcrop.cli.parser import parse
+
+DOCS = Path(__file__).parents[1] / "docs"
+# Made by the build, from docstrings and scripts that are tested elsewhere.
+MADE = ("_build", "gallery", "reference/commands")
+VARIABLE = re.compile(r"[A-Z_]+=")
+ENDS = ("|", ">", ">>", "&&", ";", "&")
+PAGES = [
+    page
+    for page in sorted(DOCS.rglob("*.md"))
+    if not page.relative_to(DOCS).as_posix().startswith(MADE)
+]
+
+
+def blocks(language):
+    """Page, and text of each of its blocks in a language."""
+    found = [
+        (page.relative_to(DOCS).as_posix(), block)
+        for page in PAGES
+        for block in re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.S)
+    ]
+    return [pytest.param(*one, id=f"{one[0]}:{number}") for number, one in enumerate(found)]
+
+
+def commands(text):
+    """The words after `outcrop` of each command of a shell block."""
+    for line in text.replace("\\\n", " ").splitlines():
+        words = [word for word in shlex.split(line, comments=True) if not VARIABLE.match(word)]
+        if words[:1] == ["outcrop"] or ["-m", "outcrop"] in map(list, pairwise(words)):
+            after = words[words.index("outcrop") + 1 :]
+            yield list(takewhile(lambda word: word not in ENDS, after))
+
+
+@pytest.mark.parametrize(("page", "text"), blocks("bash"))
+def test_commands_of_the_pages_are_understood(page, text, monkeypatch, tmp_path):
+    # What commands of the pages read: a module with a network, and a config file.
+    monkeypatch.setitem(sys.modules, "nets", SimpleNamespace(small=lambda bands, classes: None))
+    plan = tmp_path / "results" / "experiment.yaml"
+    plan.parent.mkdir()
+    plan.write_text(oc.Experiment(["scene.tif"], ["labels.gpkg"]).to_yaml())
+    monkeypatch.chdir(tmp_path)
+    for words in commands(text):
+        if words[0].startswith("-"):  # --help, --version, --completion
+            continue
+        named = COMMANDS[words[0]]
+        wanted = named.commands[words[1]] if isinstance(named, Group) else named
+        if "--help" in words or "--help-all" in words:
+            continue
+        command, _ = parse(COMMANDS, words, "", "")
+        assert command is wanted
+
+
+@pytest.mark.parametrize(("page", "text"), blocks("python"))
+def test_names_and_arguments_of_the_pages_exist(page, text):
+    tree = ast.parse(text, page)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and (name := public_name(node)) is not None:
+            assert public(name) is not None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and (name := public_name(node.func)) is not None:
+            check_arguments(public(name), node)
+
+
+def public_name(node):
+    """The names after `oc`, or None: `oc.metrics.score` gives ["metrics", "score"]."""
+    names = []
+    while isinstance(node, ast.Attribute):
+        names.insert(0, node.attr)
+        node = node.value
+    return names if isinstance(node, ast.Name) and node.id == "oc" and names else None
+
+
+def public(names):
+    assert names[0] in oc.__all__, f"outcrop has no public name {names[0]}"
+    found = oc
+    for name in names:
+        if name is not names[0] and not inspect.ismodule(found):
+            break  # an attribute of an object: methods are not followed
+        found = getattr(found, name)
+    return found
+
+
+def check_arguments(function, call):
+    """Bind the arguments of a call to the signature of the function."""
+    if any(isinstance(one, ast.Starred) for one in call.args):
+        return
+    keywords = {one.arg: None for one in call.keywords if one.arg is not None}
+    if len(keywords) == len(call.keywords):
+        inspect.signature(function).bind(*call.args, **keywords)
+
+
+def test_pages_are_found():
+    assert {"index.md", "howto/index.md"} <= {page.relative_to(DOCS).as_posix() for page in PAGES}
+    assert blocks("bash")
+    assert blocks("python")
