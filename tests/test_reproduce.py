@@ -158,7 +158,7 @@ def test_the_command_runs_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     assert "1 of 164" in out
     assert "91.25" in out
     assert "some.npz †" in out
-    assert "not what was published" in out
+    assert "not the published recipe" in out
 
     first, second = read_results(folder / "results.jsonl")
     assert (first.paper, first.report, first.seed, second.seed) == (91.25, (91.9,), 0, 1)
