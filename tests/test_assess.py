@@ -400,7 +400,7 @@ def test_the_command(ground, tmp_path, capfd, monkeypatch):
         ("map.tif truth.tif --design simple", ["--design", "a raster"]),
         ("map.tif truth.tif --column class", ["--column", "a raster"]),
         ("map.tif plain.tif", ["plain.tif", "has no class of the map"]),
-        ("map.tif fractions.tif", ["fractions.tif", "whole numbers"]),
+        ("map.tif fractions.tif", ["fractions.tif", "not integers"]),
         ("map.tif sampled.gpkg --design simple", ["--design", "stratified sample"]),
         ("map.tif points.gpkg -o points.gpkg", ["points.gpkg", "exists already"]),
         ("map.tif points.gpkg -o no/a.json", ["folder no", "make it first"]),
