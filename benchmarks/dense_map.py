@@ -185,7 +185,7 @@ def agreement(folder: Path, repeats: int) -> None:
             for index, images in cut_at(reader, row, column, size):
                 for start in range(0, len(index), 128):
                     part = slice(start, start + 128)
-                    likely[index[part]] = model.probabilities(images[part])
+                    likely[index[part]] = model.predict_proba(images[part])
         known, edge = said > 0, size // 2
         inside = (row >= edge) & (row < scene.height - edge)
         inside &= (column >= edge) & (column < scene.width - edge)

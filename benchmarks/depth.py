@@ -19,16 +19,16 @@ from torch import Tensor, nn
 
 from benchmarks.machine import command, describe
 from outcrop.models.architectures import ResidualNet
-from outcrop.models.residual import ResidualBlock, ResidualNetwork, beneath
+from outcrop.models.residual import ResidualBlock, ResidualNetwork, crop_to_output
 from outcrop.patches.collection import open_patches
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits import TRAIN, delivered_split
 from outcrop.training.batches import Epoch
 from outcrop.training.device import exact_convolutions, keep_freed_memory, pick_device
 from outcrop.training.normalise import Normalisation, learn_normalisation
-from outcrop.training.parallel import make_learner, make_team
+from outcrop.training.parallel import make_learner, make_process_group
 from outcrop.training.parallel.learner import Learner
-from outcrop.training.parallel.team import Team
+from outcrop.training.parallel.process_group import ProcessGroup
 from outcrop.training.pictures import Pictures, load_pictures
 from outcrop.training.recipe import Machine, Recipe
 from outcrop.workflow.published import read_published
@@ -168,7 +168,7 @@ def shrunk(patches: PatchSet, by: int) -> PatchSet:
 class Trial:
     """A variant that is trained, on a stream of its own."""
 
-    def __init__(self, variant: Variant, patches: PatchSet, team: Team) -> None:
+    def __init__(self, variant: Variant, patches: PatchSet, group: ProcessGroup) -> None:
         self.variant, network, recipe = variant, variant.network, variant.recipe
         if variant.by_sample:
             recipe = replace(recipe, machine=replace(recipe.machine, compile="never"))
@@ -176,10 +176,10 @@ class Trial:
         if variant.all_move:
             recipe = replace(recipe, machine=replace(recipe.machine, capture="never"))
         self.recipe = recipe
-        on_gpu = team.device.type == "cuda"
-        self.stream = torch.cuda.Stream(team.device) if on_gpu else None
+        on_gpu = group.device.type == "cuda"
+        self.stream = torch.cuda.Stream(group.device) if on_gpu else None
         with self.beside():
-            self.learner: Learner = make_learner(network, recipe, patches, team)
+            self.learner: Learner = make_learner(network, recipe, patches, group)
             if variant.all_move:
                 self.learner.optimiser.register_step_pre_hook(let_all_move)
             self.network = variant.network if not variant.by_sample else network
@@ -218,7 +218,7 @@ class Trial:
     def accuracy(self, pictures: Pictures, scale: Normalisation) -> float:
         """Of all pictures, in %."""
         with self.beside():
-            found = self.learner.probabilities(pictures, scale).argmax(dim=1)
+            found = self.learner.predict_proba(pictures, scale).argmax(dim=1)
         return round(100 * (found == pictures.labels.cpu()).float().mean().item(), 2)
 
     @torch.no_grad()
@@ -273,7 +273,7 @@ class Masked:
         else:
             residual = residual * block.survival
         source = activated if block.projects else x
-        return block._join(residual + block.shortcut(beneath(block, source)), outer)
+        return block._join(residual + block.shortcut(crop_to_output(block, source)), outer)
 
 
 def run(
@@ -295,8 +295,8 @@ def run(
         stack.enter_context(exact_convolutions())
         trials = []
         for variant in variants:
-            team = stack.enter_context(make_team(variant.network, variant.recipe))
-            trials.append(Trial(variant, patches, team))
+            group = stack.enter_context(make_process_group(variant.network, variant.recipe))
+            trials.append(Trial(variant, patches, group))
         for number in range(chosen.epochs):
             walks = [trial.epoch(number, pictures, scale) for trial in trials]
             for k, _ in enumerate(zip(*walks, strict=True)):

@@ -19,7 +19,7 @@ from benchmarks.depth import shrunk
 from benchmarks.machine import command, describe
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.factory import build
-from outcrop.models.residual import ResidualNetwork, keep
+from outcrop.models.residual import ResidualNetwork, draw_kept
 from outcrop.patches.collection import open_patches
 from outcrop.splits import TRAIN, delivered_split
 from outcrop.training.device import pick_device
@@ -104,7 +104,7 @@ def look(network: ResidualNet, images: Tensor, labels: Tensor, seed: int) -> tup
     torch.manual_seed(seed)
     module = build(network, images.shape[1], 10).to(images.device).train()
     draws = np.random.default_rng(seed).random(len(network.survivals)).tolist()
-    kept = keep(network, draws)
+    kept = draw_kept(network, draws)
     logits = module(images, kept)
     loss = F.cross_entropy(logits, labels)
     loss.backward()

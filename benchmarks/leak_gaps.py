@@ -43,7 +43,7 @@ def predictions(
             filled(features[split.train], means), patches.labels[split.train], groups,
             len(patches.classes), 0,
         )  # fmt: skip
-        probabilities = fitted.probabilities(filled(features[split.validation], means))
+        probabilities = fitted.predict_proba(filled(features[split.validation], means))
         found[split.validation] = probabilities.argmax(axis=1)
     return found
 

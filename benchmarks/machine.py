@@ -8,8 +8,7 @@ from datetime import date
 
 import torch
 
-from outcrop.training.device import keep_freed_memory, pick_device
-from outcrop.workflow.meter import device_name, driver_version
+from outcrop.training.device import device_name, driver_version, keep_freed_memory, pick_device
 
 
 def keep_memory() -> None:

@@ -19,7 +19,7 @@ from outcrop.patches.patchset import PatchSet
 from outcrop.training.batches import Epoch
 from outcrop.training.device import exact_convolutions, keep_freed_memory, pick_device
 from outcrop.training.normalise import Normalisation
-from outcrop.training.parallel import make_learner, make_team
+from outcrop.training.parallel import make_learner, make_process_group
 from outcrop.training.pictures import load_pictures
 from outcrop.training.recipe import Augmentation, Machine, Recipe
 
@@ -88,8 +88,8 @@ def measure(name: str, capture: str, chosen: argparse.Namespace) -> Profile:
     on_gpu = device.type == "cuda"
     if not on_gpu:
         keep_freed_memory()
-    with exact_convolutions(), make_team(network, recipe) as team:
-        learner = make_learner(network, recipe, patches, team)
+    with exact_convolutions(), make_process_group(network, recipe) as group:
+        learner = make_learner(network, recipe, patches, group)
         learner.module.train()
 
         def epoch(number: int) -> float:

@@ -13,7 +13,7 @@ from benchmarks.machine import describe
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.cost import cost_of
 from outcrop.models.factory import build
-from outcrop.models.residual import keep
+from outcrop.models.residual import draw_kept
 from outcrop.training.device import keep_freed_memory, pick_device, pick_precision
 
 
@@ -46,7 +46,7 @@ def main() -> None:
             # In pairs of opposite draws, so that a round of few steps drops its share of blocks.
             draws = 1 - draws if k % 2 else dice.random(len(stochastic.survivals))
             spent[0] += steppers[0].step(None)
-            spent[1] += steppers[1].step(keep(stochastic, draws.tolist()))
+            spent[1] += steppers[1].step(draw_kept(stochastic, draws.tolist()))
         ratios.append(spent[1] / spent[0])
         times.append([1000 * total / (chosen.steps // chosen.repeats) for total in spent])
     saved = cost_of(stochastic, 3, (32, 32), 10).expected_saving

@@ -47,7 +47,7 @@ def said_by_parts(
         images = patches.take(split.validation)
         for name, views in [("all", module.used), *((p.name, p.network.views) for p in parts)]:
             module.used = views
-            said.setdefault(name, []).append(run.model.probabilities(images).argmax(axis=1))
+            said.setdefault(name, []).append(run.model.predict_proba(images).argmax(axis=1))
         truth.append(patches.labels[split.validation])
         groups.append(folds.groups[split.validation])
     every = {name: np.concatenate(each) for name, each in said.items()}

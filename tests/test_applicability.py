@@ -106,7 +106,7 @@ def test_it_is_the_index_of_the_paper_whatever_the_units_of_the_features(
 
 @several
 @given(seeds, st.integers(2, 6))
-def test_without_held_out_ground_patches_are_compared_with_other_ground(seed, pieces):
+def test_without_a_validation_side_patches_are_compared_with_other_blocks(seed, pieces):
     training, groups = cloud(50, seed), np.arange(50) % pieces
     area = learn_area(training, groups, training[:0])
     _, threshold, of_held = paper(
@@ -144,7 +144,7 @@ def test_the_mean_distance_of_a_sample_is_as_near_as_its_error_says():
     assert abs(errors.mean()) < 0.5
 
 
-def test_foreign_features_lie_outside_on_any_kind_of_array():
+def test_distant_features_lie_outside_on_any_kind_of_array():
     training = cloud(500, 0)
     area = learn_area(training, alone(training), cloud(300, 1))
     assert len(area.references) == 500
@@ -201,7 +201,7 @@ def test_accuracy_inside_and_outside_by_hand():
 # Of a run
 
 
-def test_a_run_knows_its_area_of_trust(run: Run, tmp_path):
+def test_a_run_has_its_area_of_applicability(run: Run, tmp_path):
     area = run.applicability
     model = run.classifier
     _, features = model.probabilities_and_features(PATCHES.take(SPLIT.train))
@@ -219,7 +219,7 @@ def test_a_run_knows_its_area_of_trust(run: Run, tmp_path):
     assert again.model == area.model == run.predictions.model
 
 
-def test_foreign_patches_lie_outside_and_evaluate_says_so(run: Run):
+def test_out_of_distribution_patches_lie_outside_and_evaluate_reports_it(run: Run):
     near = evaluate(run, PATCHES.subset(SPLIT.validation))
     dice = np.random.default_rng(0)
     strange = dice.choice([0, 255], PATCHES.images.shape).astype(np.uint8)
@@ -233,7 +233,7 @@ def test_foreign_patches_lie_outside_and_evaluate_says_so(run: Run):
     assert evaluate(run.classifier, PATCHES).applicability is None
 
 
-def test_a_run_without_a_validation_side_has_one_from_its_ground(tmp_path):
+def test_a_run_without_a_validation_side_has_an_area_from_its_blocks(tmp_path):
     n = len(PATCHES)
     split = Split(np.zeros(n, np.int8), np.arange(n) // 8, PATCHES.fingerprint)
     run = train(PATCHES, split, tmp_path / "run", NETWORK, replace(RECIPE, epochs=1))
@@ -243,7 +243,7 @@ def test_a_run_without_a_validation_side_has_one_from_its_ground(tmp_path):
 
 
 def thinned(path, area):
-    """Write what an outcrop of before has written: fewer references, and no version."""
+    """Write the file of an older version: fewer references, and no version entry."""
     names = ("references", "mean", "std", "held_out")
     numbers = {"mean_distance": area.mean_distance, "threshold": area.threshold, "model": ""}
     tensors = {name: getattr(area, name) for name in names}
@@ -252,7 +252,7 @@ def thinned(path, area):
     write_tensors(path, tensors, {"outcrop area of applicability": told})
 
 
-def test_runs_of_before_and_damaged_areas_say_what_to_do(run: Run, tmp_path, capfd):
+def test_older_runs_and_damaged_areas_give_a_remedy(run: Run, tmp_path, capfd):
     folder = tmp_path / "run"
     shutil.copytree(run.folder, folder)
     path = folder / "trust.safetensors"

@@ -42,7 +42,7 @@ SCENE = replace(
     crop=st.integers(0, 9),
     dtype=st.sampled_from(["uint8", "int16", "float32"]),
 )
-def test_moved_pictures_are_crops_of_the_padded_turned_mirror_image(
+def test_moved_images_are_crops_of_the_padded_rotated_mirror_image(
     size: tuple[int, int], seed: int, crop: int, dtype: str
 ) -> None:
     random = np.random.default_rng(seed)
@@ -61,7 +61,7 @@ def test_moved_pictures_are_crops_of_the_padded_turned_mirror_image(
         np.testing.assert_array_equal(moved[k], expected)
 
 
-def test_four_quarter_turns_are_none_and_the_first_is_against_the_clock() -> None:
+def test_four_rotations_are_none_and_they_are_counter_clockwise() -> None:
     image = torch.arange(9.0).view(1, 1, 3, 3)
     zero, one = torch.zeros(1, dtype=torch.int64), torch.ones(1, dtype=torch.int64)
     turn = Moves(torch.zeros(1, dtype=torch.bool), one, zero, zero)
@@ -73,7 +73,7 @@ def test_four_quarter_turns_are_none_and_the_first_is_against_the_clock() -> Non
     assert torch.equal(turned, image)
 
 
-def test_pictures_with_an_up_are_not_turned_and_others_in_all_eight_ways() -> None:
+def test_images_with_a_vertical_are_not_rotated_and_others_in_all_eight_ways() -> None:
     def kinds(augmentation: Augmentation, patches: PatchSet, width: int = 8) -> set:
         moves = draw(settled(augmentation, patches), 400, (8, width), np.random.default_rng(0))
         return set(zip(moves.mirror.tolist(), moves.turns.tolist(), strict=True))
@@ -94,7 +94,7 @@ def test_samples_keep_their_order_when_slices_are_mirrored() -> None:
         (bool(lies), bool(mirrored), *map(float, picture[0, 0, [0, -1]]))
         for lies, mirrored, picture in zip(lying, moves.mirror, moved, strict=True)
     }
-    # Whatever lies keeps its columns and changes its rows; the others the other way round.
+    # Images whose vertical runs along rows are flipped vertically, the others horizontally.
     assert seen == {
         (True, False, 0.0, 3.0),
         (True, True, 8.0, 11.0),
@@ -103,7 +103,7 @@ def test_samples_keep_their_order_when_slices_are_mirrored() -> None:
     }
 
 
-def test_crop_reaches_an_eighth_of_the_picture() -> None:
+def test_crop_reaches_an_eighth_of_the_image() -> None:
     large = PatchSet(np.zeros((2, 1, 32, 40)), np.arange(2), ("a", "b"), ("red",))
     moves = draw(settled(Augmentation(), large), 2000, (32, 40), np.random.default_rng(0))
     assert sorted(set(moves.down.tolist())) == list(range(-4, 5))
@@ -130,7 +130,7 @@ def test_gains_differ_by_band_and_are_off_by_default() -> None:
 def test_jitter_is_in_units_of_the_spread_whatever_the_mean(
     mean: float, std: float, jitter: float
 ) -> None:
-    """Unlike a gain on raw values, which changes a band of large mean by many spreads."""
+    """A gain on raw values would change a band with a large mean by many standard deviations."""
     scale = Normalisation((mean, 0.0), (std, 1.0))
     drawn = draw_jitter(
         Augmentation(jitter=jitter), 4000, 2, np.random.default_rng(0), torch.device("cpu")
@@ -142,7 +142,7 @@ def test_jitter_is_in_units_of_the_spread_whatever_the_mean(
     factor = (scale(above, drawn) - at_mean)[:, 0]
     assert factor.min() > 0
     assert factor.log().std().item() == pytest.approx(jitter, rel=0.05)
-    # What is no data stays at the mean of all, and a pixel beyond the rim does too.
+    # Pixels without data and pixels outside the image keep the mean value 0.
     empty = torch.full((4000, 2, 1, 1), torch.nan)
     assert (scale(empty, drawn) == 0).all()
 
@@ -170,7 +170,7 @@ def test_jitter_changes_nothing_else_and_not_what_lies_beyond_the_rim() -> None:
     balance=st.sampled_from(["none", "sqrt", "full"]),
     seed=st.integers(0, 99),
 )
-def test_classes_are_drawn_as_often_as_asked_and_patches_of_a_class_alike(
+def test_classes_are_drawn_as_requested_and_patches_of_a_class_equally_often(
     labels: np.ndarray, balance: ClassBalance, seed: int
 ) -> None:
     order = balanced_order(labels, balance, np.random.default_rng(seed))
@@ -210,7 +210,7 @@ def test_an_epoch_repeats_rare_classes_and_leaves_out_others_each_time() -> None
     assert {*range(80, 96)} <= first[1] & second[1]
 
 
-def test_noise_has_its_deviation_and_follows_its_dice() -> None:
+def test_noise_has_its_deviation_and_follows_its_generator() -> None:
     images = torch.zeros(8, 3, 32, 32)
     noisy = [add_noise(images, 0.3, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
     assert noisy[0].std().item() == pytest.approx(0.3, rel=0.02)
@@ -247,8 +247,8 @@ def cut_across(axis: int | np.ndarray) -> PatchSet:
     return replace(PATCHES, positions=at, sources=(Source("cube.npy", (99, 99, 99)),))
 
 
-def test_each_patch_is_mirrored_as_its_own_slice_wants_it() -> None:
-    """The moves of an epoch go with its order."""
+def test_each_patch_is_flipped_along_the_rows_of_its_slice() -> None:
+    """The changes of an epoch follow its order of patches."""
     across = np.where(PLACE % 3 == 0, 2, PLACE % 2)
     pictures = load_pictures(cut_across(across), SPLIT.train, torch.device("cpu"))
     recipe = replace(RECIPE, augmentation=Augmentation(crop=0))
@@ -263,7 +263,7 @@ def test_each_patch_is_mirrored_as_its_own_slice_wants_it() -> None:
 
 
 @pytest.mark.parametrize("across", [0, 1, 2, None])
-def test_slices_of_a_volume_have_an_up_and_scenes_have_none(across: int | None) -> None:
+def test_slices_of_a_volume_have_a_vertical_and_scenes_have_none(across: int | None) -> None:
     patches = SCENE if across is None else cut_across(across)
     pictures = load_pictures(patches, SPLIT.train, torch.device("cpu"))
     recipe = replace(RECIPE, augmentation=Augmentation(crop=0))
@@ -281,7 +281,7 @@ def seen(plan: Epoch, rank: int = 0, world: int = 1, first: int = 0) -> list[lis
     return [list(step.parts) for step in plan.walk(first, rank, world)]
 
 
-def test_an_epoch_sees_every_picture_once_and_each_epoch_otherwise() -> None:
+def test_an_epoch_has_every_image_once_in_an_order_of_its_own() -> None:
     still = {"flip": False, "crop": 0, "gain": 0}
     first, again, second = (
         torch.cat([part.images for (part,) in seen(epoch(number=number, **still))])
@@ -307,7 +307,7 @@ def test_parts_are_the_batch_however_many_processes_share_them(world: int) -> No
 
 @pytest.mark.parametrize("at_once", [2, 5, 99])
 @pytest.mark.parametrize(("parts", "first"), [(1, 0), (1, 2), (3, 1)])
-def test_pictures_are_the_same_however_many_parts_are_moved_at_once(
+def test_images_are_the_same_however_many_parts_are_moved_at_once(
     at_once: int, parts: int, first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = {"gain": 0.1, "cutout": 3, "noise": 0.1}
@@ -327,7 +327,7 @@ def test_noise_is_that_of_the_part_wherever_it_is_computed() -> None:
             assert torch.equal(part.images, others[rank][step][0].images)
 
 
-def test_going_on_in_the_middle_sees_what_was_left() -> None:
+def test_resuming_within_an_epoch_gives_the_remaining_batches() -> None:
     whole, rest = seen(epoch(noise=0.1)), seen(epoch(noise=0.1), first=3)
     assert len(whole) == len(rest) + 3
     for (one,), (other,) in zip(whole[3:], rest, strict=True):

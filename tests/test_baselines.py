@@ -24,7 +24,7 @@ def quick(monkeypatch):
 
 
 def textured(seed, n=150, size=8):
-    """Three classes that differ in texture more than in colour, on 15 pieces of ground."""
+    """Three classes that differ more in texture than in colour, in 15 spatial blocks."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % 3
     groups = rng.integers(0, 15, n)
@@ -76,7 +76,7 @@ def test_learns_repeats_and_gives_probabilities(baseline):
     images, labels, groups = textured(0)
     new_images, truth, _ = textured(1)
     fitted = baseline.fit(images, labels, groups, classes=5, seed=3)
-    predicted, probabilities = fitted.predict(new_images), fitted.probabilities(new_images)
+    predicted, probabilities = fitted.predict(new_images), fitted.predict_proba(new_images)
     assert predicted.dtype == np.int64
     assert (predicted == truth).mean() > (0.85 if baseline.features == "patch statistics" else 0.4)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
@@ -85,7 +85,7 @@ def test_learns_repeats_and_gives_probabilities(baseline):
     table = FEATURES[baseline.features](images)
     again = baseline.fit(table, labels, groups, classes=5, seed=3)
     assert again.settings == fitted.settings
-    np.testing.assert_array_equal(again.probabilities(new_images), probabilities)
+    np.testing.assert_array_equal(again.predict_proba(new_images), probabilities)
 
 
 @pytest.mark.usefixtures("quick")
@@ -97,7 +97,7 @@ def test_rare_classes_and_flat_bands_do_not_crash(baseline):
     labels[:1], labels[1:3] = 4, 2
     for known in (groups, None):
         fitted = baseline.fit(images, labels, known)
-        assert np.isfinite(fitted.probabilities(images)).all()
+        assert np.isfinite(fitted.predict_proba(images)).all()
         assert set(fitted.predict(images)) <= {0, 1, 2, 4}
 
 
@@ -111,12 +111,12 @@ def test_pixels_without_data_are_passed_over(baseline):
     images[0] = np.nan
     images[:, :, 4, 4] = labels[:, None]
     fitted = baseline.fit(images, labels, groups)
-    probabilities = fitted.probabilities(images)
+    probabilities = fitted.predict_proba(images)
     assert np.isfinite(probabilities).all()
     assert (fitted.predict(images) == labels).mean() > 0.9
     only_centre = np.full_like(images, np.nan)
     only_centre[:, :, 4, 4] = images[:, :, 4, 4]
-    assert np.isfinite(fitted.probabilities(only_centre)).all()
+    assert np.isfinite(fitted.predict_proba(only_centre)).all()
 
 
 @pytest.mark.usefixtures("quick")
@@ -155,7 +155,7 @@ def test_one_class_is_refused():
     grounds=st.integers(1, 12),
 )
 @settings(max_examples=60, deadline=None)
-def test_folds_keep_ground_together(seed, n, classes, grounds):
+def test_folds_keep_groups_whole(seed, n, classes, grounds):
     rng = np.random.default_rng(seed)
     groups = rng.integers(0, grounds, n)
     labels = (groups + (rng.random(n) < 0.3)) % classes
@@ -186,20 +186,20 @@ def log_loss(probabilities, truth):
 
 
 @pytest.mark.parametrize("name", ["maximum likelihood", "SVM"])
-def test_temperature_makes_probabilities_honest(monkeypatch, name):
+def test_the_temperature_calibrates_probabilities(monkeypatch, name):
     rng = np.random.default_rng(4)
     labels = rng.integers(0, 3, 800)
     pixels = labels[:, None] + 0.5 * rng.standard_t(2, (800, 4))  # more outliers than a Gaussian
     known, new = slice(0, 200), slice(200, 800)
     baseline = Baseline(name, "centre pixel")
-    tempered = baseline.fit(pixels[known], labels[known]).probabilities(pixels[new])
+    tempered = baseline.fit(pixels[known], labels[known]).predict_proba(pixels[new])
     monkeypatch.setattr(baselines, "_temperature", lambda scores, y: 1.0)
-    plain = baseline.fit(pixels[known], labels[known]).probabilities(pixels[new])
+    plain = baseline.fit(pixels[known], labels[known]).predict_proba(pixels[new])
     np.testing.assert_array_equal(plain.argmax(axis=1), tempered.argmax(axis=1))
     assert log_loss(tempered, labels[new]) < 0.95 * log_loss(plain, labels[new])
 
 
-def test_no_mistakes_among_few_is_no_certainty():
+def test_few_patches_without_errors_give_no_certainty():
     scores = 50.0 * np.eye(3)[np.arange(30) % 3]
     temperature = baselines._temperature(scores, np.arange(30) % 3)
     confidence = 1 / (1 + 2 * np.exp(-50 / temperature))

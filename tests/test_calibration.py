@@ -21,7 +21,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def simulated(n, temperature, seed=0, classes=4):
-    """Truth drawn from softmax(z), and probabilities softmax(temperature · z) that are too sure."""
+    """Truth drawn from softmax(z), and overconfident probabilities softmax(temperature · z)."""
     dice = np.random.default_rng(seed)
     logits = dice.normal(0, 2, (n, classes))
     truth = (softmax(logits, axis=1).cumsum(axis=1) < dice.random((n, 1))).sum(axis=1)
@@ -36,7 +36,7 @@ def test_a_known_temperature_is_recovered(temperature):
 
 @settings(deadline=None, max_examples=30)
 @given(seeds, st.floats(0.3, 4))
-def test_the_likeliest_temperature_is_that_of_lbfgs(seed, temperature):
+def test_the_temperature_is_that_of_lbfgs(seed, temperature):
     truth, sure = simulated(300, temperature, seed)
     logarithms = torch.from_numpy(np.log(sure))
     coldness = torch.ones((), dtype=torch.double, requires_grad=True)
@@ -70,7 +70,7 @@ def test_the_order_of_the_classes_stays_and_rows_sum_to_one(seed, temperature):
     np.testing.assert_allclose(found, softmax(np.log(sure) / temperature, axis=1), atol=1e-12)
 
 
-def test_where_no_patch_is_wrong_nothing_tells_how_sure_to_be():
+def test_without_errors_the_temperature_is_1():
     sure = np.float32([[0.6, 0.4], [0.1, 0.9], [1, 0]])
     assert fit_temperature(np.array([0, 1, 0]), sure) == 1
     assert fit_temperature(np.empty(0, int), np.empty((0, 2), np.float32)) == 1
@@ -110,7 +110,7 @@ def test_the_error_is_that_of_torchmetrics(seed, bins, temperature):
     assert reliability(truth, sure, bins, draws=2).error == pytest.approx(float(expected), abs=1e-6)
 
 
-def test_intervals_rest_on_pieces_of_ground():
+def test_intervals_depend_on_spatial_blocks():
     truth, sure = simulated(600, 2.0)
     alone, ground = (reliability(truth, sure, groups=g) for g in (None, np.arange(600) // 60))
     accuracy = score(truth, sure.argmax(axis=1), ("a", "b", "c", "d")).overall
@@ -126,7 +126,7 @@ def test_intervals_rest_on_pieces_of_ground():
         reliability(truth[:0], sure[:0])
 
 
-def test_the_curve_after_is_judged_on_ground_it_was_not_fitted_on():
+def test_the_temperature_is_evaluated_on_other_blocks():
     truth, sure = simulated(3000, 3.0)
     found = calibrate(truth, sure, np.arange(3000) // 30)
     assert found.temperature == fit_temperature(truth, sure)
@@ -134,7 +134,7 @@ def test_the_curve_after_is_judged_on_ground_it_was_not_fitted_on():
     assert found.before.excess.low > 0
     assert found.after.excess.low < 0 < found.after.excess.high
 
-    # Two pieces, one of which is always right, the other never: neither knows of the other.
+    # Two blocks, one always right, the other never: neither predicts the other.
     truth, sure = np.repeat([0, 1], 50), np.tile([0.9, 0.1], (100, 1))
     after = calibrate(truth, sure, np.repeat([0, 1], 50)).after
     flattered = reliability(truth, tempered(sure, fit_temperature(truth, sure)))
@@ -142,8 +142,8 @@ def test_the_curve_after_is_judged_on_ground_it_was_not_fitted_on():
     assert calibrate(truth, sure, np.zeros(100, int)).after is None
 
 
-def test_a_temperature_that_does_not_hold_elsewhere_is_not_kept():
-    """Half of the ground is far too sure, half not sure enough: what suits one harms the other."""
+def test_a_temperature_that_does_not_transfer_is_not_used():
+    """Half of the blocks are overconfident, half underconfident: no temperature suits both."""
     (truth, cold), (_, hot) = simulated(1000, 0.3), simulated(1000, 4.0)
     ground = np.repeat([0, 1], 500)
     mixed = np.where(ground[:, None] == 0, cold, hot)
@@ -157,7 +157,7 @@ def test_a_temperature_that_does_not_hold_elsewhere_is_not_kept():
     assert temperature_that_holds(truth[:0], hot[:0], ground[:0]) == 1
 
 
-def test_a_class_that_is_missing_is_no_trouble():
+def test_a_missing_class_is_accepted():
     truth, sure = simulated(500, 2.0)
     here = truth != 3
     found = calibrate(truth[here], sure[here].astype(np.float32))

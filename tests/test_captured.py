@@ -1,4 +1,4 @@
-"""Steps that are recorded compute what steps do that are not."""
+"""Captured steps give the same results as other steps."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ from outcrop.patches.patchset import PatchSet
 from outcrop.training.batches import Epoch
 from outcrop.training.device import exact_convolutions
 from outcrop.training.normalise import Normalisation
-from outcrop.training.parallel import captures, make_learner, make_team
-from outcrop.training.parallel.captured import CapturedLearner
+from outcrop.training.parallel import captures, make_learner, make_process_group
+from outcrop.training.parallel.captured import CapturedLearner, runs
 from outcrop.training.parallel.learner import Learner
-from outcrop.training.parallel.recording import runs
 from outcrop.training.pictures import load_pictures
 from outcrop.training.recipe import Augmentation, Machine, Recipe, suited
 from tests.tiny import DEVICE
@@ -38,21 +37,21 @@ RECIPE = Recipe(
 
 @pytest.fixture(scope="module")
 def patches() -> PatchSet:
-    dice = np.random.default_rng(0)
-    images = dice.integers(0, 256, (45, 2, 16, 16), dtype=np.uint8)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (45, 2, 16, 16), dtype=np.uint8)
     return PatchSet(images, np.arange(45) % 3, ("a", "b", "c"), ("red", "green"))
 
 
-def taught(
+def states(
     kind: type[Learner] | None, network: ResidualNet, recipe: Recipe, patches: PatchSet
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """What two epochs of three steps each leave behind, and the loss of each step."""
+    """The state after two epochs of three steps each, and loss and logits of each step."""
     recipe = suited(recipe, network)
-    with make_team(network, recipe) as team:
+    with make_process_group(network, recipe) as group:
         make = make_learner if kind is None else kind
-        learner = make(network, recipe, patches, team)
+        learner = make(network, recipe, patches, group)
         learner.module.train()
-        pictures = load_pictures(patches, np.arange(len(patches)), team.device)
+        pictures = load_pictures(patches, np.arange(len(patches)), group.device)
         scale = Normalisation((128.0, 128.0), (64.0, 64.0))
         for number in range(recipe.epochs):
             for step in Epoch(number, recipe, network, pictures, scale).walk():
@@ -81,7 +80,7 @@ def taught(
     ],
     ids=lambda network: network.title,
 )
-def test_what_is_learnt_is_the_same(network: ResidualNet, patches: PatchSet) -> None:
+def test_captured_steps_learn_the_same(network: ResidualNet, patches: PatchSet) -> None:
     check(network, RECIPE, patches)
 
 
@@ -96,25 +95,25 @@ def test_what_is_learnt_is_the_same(network: ResidualNet, patches: PatchSet) -> 
     ],
     ids=["average", "no momentum", "nesterov", "recomputed", "bf16"],
 )
-def test_by_every_recipe(recipe: Recipe, patches: PatchSet) -> None:
+def test_captured_steps_follow_every_recipe(recipe: Recipe, patches: PatchSet) -> None:
     check(ResidualNet(depth=38, survival=0.4), recipe, patches)
 
 
 @pytest.mark.parametrize("survival", [1.0, 0.4])
-def test_by_adamw(survival: float, patches: PatchSet) -> None:
-    # It divides gradients by their size, and so makes much of a difference in a small one: with
-    # larger steps the weights would part.
+def test_captured_steps_follow_adamw(survival: float, patches: PatchSet) -> None:
+    # AdamW divides gradients by their size and amplifies rounding: with a larger rate the weights
+    # would differ.
     recipe = replace(RECIPE, solver="adamw", learning_rate=1e-6)
     check(ResidualNet(depth=20, survival=survival), recipe, patches)
 
 
 @pytest.mark.parametrize("solver", ["sgd", "adamw"])
-def test_the_same_gradients_move_weights_as_the_optimiser_moves_them(
+def test_the_update_is_that_of_the_optimiser(
     solver: Literal["sgd", "adamw"], patches: PatchSet
 ) -> None:
     network, recipe = ResidualNet(depth=8, width=4), replace(RECIPE, solver=solver)
-    with make_team(network, recipe) as team:
-        plain, ours = (kind(network, recipe, patches, team) for kind in (Learner, CapturedLearner))
+    with make_process_group(network, recipe) as group:
+        plain, ours = (kind(network, recipe, patches, group) for kind in (Learner, CapturedLearner))
         for number, rate in enumerate((0.01, 0.005)):
             moved: list[list[torch.Tensor]] = [[], []]
             torch.manual_seed(number)
@@ -123,7 +122,7 @@ def test_the_same_gradients_move_weights_as_the_optimiser_moves_them(
             ):
                 gradient = torch.randn(pair[0].shape)
                 for parameter, of in zip(pair, moved, strict=True):
-                    # As after a dropped block, some have none.
+                    # Some have no gradient, as in a dropped block.
                     parameter.grad = None
                     if k % 3 != number:
                         parameter.grad = torch.empty_like(parameter).copy_(gradient)
@@ -135,15 +134,15 @@ def test_the_same_gradients_move_weights_as_the_optimiser_moves_them(
         state = ours.state()
         for name, tensor in plain.state().items():
             torch.testing.assert_close(state[name], tensor)
-            # Less often than there are steps, as often as there are gradients.
+            # A parameter counts the steps in which it has a gradient.
             if name.startswith("step."):
                 assert tensor in (1, 2)
 
 
 def check(network: ResidualNet, recipe: Recipe, patches: PatchSet) -> None:
     with exact_convolutions():
-        ours = dict(taught(CapturedLearner, network, recipe, patches))
-        plain = dict(taught(Learner, network, recipe, patches))
+        ours = dict(states(CapturedLearner, network, recipe, patches))
+        plain = dict(states(Learner, network, recipe, patches))
     assert list(ours) == list(plain)
     # Where several shortcuts end, gradients are summed in another order.
     near = 1e-3 if DEVICE == "cuda" else 1e-5
@@ -171,8 +170,8 @@ def check(network: ResidualNet, recipe: Recipe, patches: PatchSet) -> None:
 def test_steps_are_recorded_on_one_gpu_and_in_one_part(
     machine: Machine, world: int, device: str, wanted: bool
 ) -> None:
-    team = SimpleNamespace(world=world, device=torch.device(device))
-    assert captures(machine, team) is wanted  # type: ignore[arg-type]
+    group = SimpleNamespace(world=world, device=torch.device(device))
+    assert captures(machine, group) is wanted  # type: ignore[arg-type]
 
 
 @given(
@@ -188,9 +187,9 @@ def test_runs_hold_every_block_once_and_few_likely_choices(survivals: list[float
 
 
 @pytest.mark.skipif(DEVICE == "cpu", reason="no GPU")
-def test_a_gpu_records_steps_and_a_wish_keeps_it_from_that(patches: PatchSet) -> None:
+def test_a_gpu_captures_steps_unless_capture_is_never(patches: PatchSet) -> None:
     network = ResidualNet(depth=8)
     never = replace(RECIPE, machine=replace(RECIPE.machine, capture="never"))
     for recipe, kind in ((RECIPE, CapturedLearner), (never, Learner)):
-        with make_team(network, recipe) as team:
-            assert type(make_learner(network, recipe, patches, team)) is kind
+        with make_process_group(network, recipe) as group:
+            assert type(make_learner(network, recipe, patches, group)) is kind

@@ -1,4 +1,4 @@
-"""Classical models as runs: kept, read, evaluated, compared, put into ensembles and mapped."""
+"""Classical models as runs: written, read, evaluated, compared, in ensembles and maps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TREE, SVM = BY_TITLE["decision tree, centre pixel"], BY_TITLE["SVM, patch statis
 
 @pytest.fixture(scope="module", autouse=True)
 def _untuned():
-    """Tuning has tests of its own, and takes most of the time; so do forests of 200 trees."""
+    """Without tuning and with small forests, to save time; tuning has its own tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(baselines._RECIPES, "random forest", SMALL_FOREST)
         patch.setattr(baselines, "ground_folds", lambda *_: [])
@@ -48,14 +48,14 @@ def tree(tmp_path_factory):
 
 
 @pytest.mark.parametrize("baseline", BASELINES, ids=BY_TITLE)
-def test_a_run_says_the_same_when_it_is_read_again(tmp_path, baseline):
+def test_a_run_predicts_the_same_when_it_is_read_again(tmp_path, baseline):
     made = fit_classical(PATCHES, SPLIT, tmp_path / "run", baseline)
     read = read_run(tmp_path / "run")
     images = PATCHES.take(np.arange(20))
     np.testing.assert_array_equal(
-        made.model.probabilities(images), read.model.probabilities(images)
+        made.model.predict_proba(images), read.model.predict_proba(images)
     )
-    np.testing.assert_allclose(read.model.probabilities(images).sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(read.model.predict_proba(images).sum(axis=1), 1, rtol=1e-5)
     assert read.model.title == f"{baseline.name}, {baseline.features}"
     assert read.scores.overall.value > 0.5
     assert (
@@ -68,7 +68,7 @@ def test_a_run_says_the_same_when_it_is_read_again(tmp_path, baseline):
     }  # fmt: skip
 
 
-def test_a_run_that_is_there_is_kept_or_refused(tree):
+def test_an_existing_run_is_returned_or_refused(tree):
     again = fit_classical(PATCHES, SPLIT, tree.folder, TREE, seed=3, resume=True)
     assert again.model.identity == tree.model.identity
     with pytest.raises(OutcropError, match=r"classical\.seed was 3, is 4"):
@@ -77,7 +77,7 @@ def test_a_run_that_is_there_is_kept_or_refused(tree):
         fit_classical(PATCHES, SPLIT, tree.folder, TREE)
 
 
-def test_a_network_is_wanted_where_only_that_will_do(tree):
+def test_a_classical_run_is_refused_where_a_network_is_needed(tree):
     with pytest.raises(
         OutcropError, match="is a run of decision tree, centre pixel, and a network"
     ):
@@ -97,7 +97,7 @@ def test_bands_in_another_order(tree):
     turned = tree.model.in_order([1, 0])
     assert turned.bands == PATCHES.bands[::-1]
     np.testing.assert_array_equal(
-        turned.probabilities(images[:, ::-1]), tree.model.probabilities(images)
+        turned.predict_proba(images[:, ::-1]), tree.model.predict_proba(images)
     )
     assert turned.in_order([1, 0]).bands == PATCHES.bands
 
@@ -105,7 +105,7 @@ def test_bands_in_another_order(tree):
 def test_evaluated_and_compared_beside_a_network(tree, run, tmp_path):
     found = evaluate(tree, PATCHES)
     truth = PATCHES.labels
-    said = tree.model.probabilities(PATCHES.take(np.arange(len(PATCHES)))).argmax(axis=1)
+    said = tree.model.predict_proba(PATCHES.take(np.arange(len(PATCHES)))).argmax(axis=1)
     assert found.scores.overall.value == pytest.approx((said == truth).mean())
     assert found.applicability is not None
     svm = fit_classical(PATCHES, SPLIT, tmp_path / "svm", SVM)
@@ -125,7 +125,7 @@ def scene(tmp_path):
 
 
 def around(scene_path, size):
-    """The patch of every pixel as `cut` gives it, and which pixels have data."""
+    """The patch of every pixel, as `cut` gives it, and which pixels have data."""
     with rasterio.open(scene_path) as dataset:
         pixels = dataset.read().astype("float32")
     pixels[pixels == 0] = np.nan
@@ -138,7 +138,7 @@ def around(scene_path, size):
 
 @pytest.mark.parametrize("size", [5, 8])
 @pytest.mark.parametrize("baseline", BASELINES, ids=BY_TITLE)
-def test_a_map_says_what_patches_say(tmp_path, scene, baseline, size):
+def test_a_map_has_the_classes_of_the_patches(tmp_path, scene, baseline, size):
     inner = PATCHES.take(np.arange(len(PATCHES)))[:, :, :size, :size]
     patches = PatchSet(inner, PATCHES.labels, PATCHES.classes, PATCHES.bands)
     split = replace(SPLIT, fingerprint=patches.fingerprint)
@@ -163,7 +163,7 @@ def test_a_map_says_what_patches_say(tmp_path, scene, baseline, size):
 def test_an_ensemble_of_a_forest_and_a_network(tmp_path, scene, tree, run):
     map_scene([tree, run.classifier], scene, tmp_path / "map.tif")
     images, valid = around(scene, run.classifier.size[0])
-    mean = (tree.model.probabilities(images) + run.classifier.probabilities(images)) / 2
+    mean = (tree.model.predict_proba(images) + run.classifier.predict_proba(images)) / 2
     with rasterio.open(tmp_path / "map.tif") as dataset:
         found = dataset.read(1)
     likely = mean.reshape(*valid.shape, -1)
@@ -195,7 +195,7 @@ def test_pixels_of_no_data_count_as_the_mean(tmp_path, baseline):
 
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("baseline", BASELINES, ids=BY_TITLE)
-def test_the_exported_module_says_what_the_model_says(tmp_path, baseline, classes):
+def test_the_exported_module_predicts_the_same(tmp_path, baseline, classes):
     few = np.flatnonzero(PATCHES.labels < classes)
     patches = PatchSet(PATCHES.take(few), PATCHES.labels[few], CLASSES, PATCHES.bands)
     split = Split(SPLIT.sides[few], np.arange(len(few)), patches.fingerprint)
@@ -204,10 +204,10 @@ def test_the_exported_module_says_what_the_model_says(tmp_path, baseline, classe
     images[5, :, 2] = np.nan
     module = ClassicalModule(model).eval()
     found = module(torch.from_numpy(images)).softmax(dim=1).numpy()
-    np.testing.assert_allclose(found, model.probabilities(images), atol=2e-5)
+    np.testing.assert_allclose(found, model.predict_proba(images), atol=2e-5)
 
 
-def test_maximum_likelihood_on_many_features_sees_their_principal_components(tmp_path):
+def test_maximum_likelihood_on_many_features_uses_principal_components(tmp_path):
     images = np.repeat(PATCHES.take(np.arange(len(PATCHES))), 9, axis=1)
     bands = tuple(f"band {number}" for number in range(18))
     patches = PatchSet(images, PATCHES.labels, CLASSES, bands)
@@ -218,10 +218,10 @@ def test_maximum_likelihood_on_many_features_sees_their_principal_components(tmp
     assert made.fitted.estimator["components"].n_components_ <= 100
     read = read_model(tmp_path / "run")
     some = patches.take(np.arange(20))
-    np.testing.assert_array_equal(read.probabilities(some), made.probabilities(some))
+    np.testing.assert_array_equal(read.predict_proba(some), made.predict_proba(some))
     module = ClassicalModule(made).eval()
     found = module(torch.from_numpy(some.astype("float32"))).softmax(dim=1).numpy()
-    np.testing.assert_allclose(found, made.probabilities(some), atol=1e-4)
+    np.testing.assert_allclose(found, made.predict_proba(some), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["forest.onnx", "forest.pt2"])
@@ -238,7 +238,7 @@ def test_the_description_is_plain_json(tree):
     assert isinstance(tree.model, ClassicalModel)
 
 
-def test_the_area_of_trust_weights_features_by_importance_and_takes_the_folds(tmp_path):
+def test_the_area_of_applicability_weights_features_by_importance_and_uses_the_folds(tmp_path):
     n = len(PATCHES)
     sides = (np.arange(n) % 3 != np.arange(3)[:, None]).astype(np.int8) ^ 1
     folds = Folds(tuple(Split(one, np.arange(n), PATCHES.fingerprint) for one in sides))

@@ -18,7 +18,7 @@ from outcrop.training.recipe import Machine
 from outcrop.training.run import Run, read_run
 from tests.tiny import CLASSES, DEVICE, NETWORK, PATCHES, RECIPE, SPLIT
 
-# What a CPU and a GPU say differs by the order of their sums.
+# CPU and GPU differ by the order of their sums.
 ACROSS = 1e-6 if DEVICE == "cpu" else 1e-5
 
 
@@ -27,22 +27,20 @@ def with_folder(run: Run, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_saved_classifier_says_the_same(run: Run, tmp_path: Path) -> None:
+def test_a_saved_classifier_predicts_the_same(run: Run, tmp_path: Path) -> None:
     again = read_classifier(with_folder(run, tmp_path), device="cpu")
     assert again.classes == CLASSES
     assert (again.network, again.size) == (NETWORK, (8, 8))
     images = PATCHES.images.astype(np.float64)
     images[0, 0, 0, 0] = np.nan
-    found = again.probabilities(images, batch=7)
+    found = again.predict_proba(images, batch=7)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
-    np.testing.assert_allclose(found, run.classifier.probabilities(images), atol=ACROSS)
-    assert again.probabilities(images[:0]).shape == (0, 3)
+    np.testing.assert_allclose(found, run.classifier.predict_proba(images), atol=ACROSS)
+    assert again.predict_proba(images[:0]).shape == (0, 3)
 
 
-def test_what_a_label_is_of_is_kept_and_is_the_image_in_models_of_before(
-    run: Run, tmp_path: Path
-) -> None:
+def test_label_of_is_stored_and_is_image_in_older_models(run: Run, tmp_path: Path) -> None:
     replace(run.classifier, label_of="pixel").save(tmp_path)
     assert read_classifier(tmp_path, "cpu").label_of == "pixel"
     path = tmp_path / "model.json"
@@ -56,32 +54,30 @@ def test_what_a_label_is_of_is_kept_and_is_the_image_in_models_of_before(
     assert read_classifier(tmp_path, "cpu").label_of == "image"
 
 
-def test_what_was_fitted_on_the_validation_side_is_applied_and_kept(
-    run: Run, tmp_path: Path
-) -> None:
+def test_temperature_and_area_are_applied_and_stored(run: Run, tmp_path: Path) -> None:
     said = run.predictions
     temperature = fit_temperature(said.truth, said.probabilities)
     assert run.classifier.temperature == temperature != 1
     assert run.calibration.temperature == temperature
     images = PATCHES.take(said.index)
     plain = replace(run.classifier, temperature=1.0)
-    np.testing.assert_allclose(plain.probabilities(images), said.probabilities, atol=1e-6)
+    np.testing.assert_allclose(plain.predict_proba(images), said.probabilities, atol=1e-6)
     np.testing.assert_allclose(
-        run.classifier.probabilities(images), tempered(said.probabilities, temperature), atol=1e-6
+        run.classifier.predict_proba(images), tempered(said.probabilities, temperature), atol=1e-6
     )
     folder = with_folder(run, tmp_path)
     assert read_classifier(folder).temperature == temperature
-    # A model of before temperatures says what its network says.
+    # Models of versions without a temperature give the probabilities of the network.
     told = json.loads((folder / "model.json").read_text())
     del told["temperature"]
     write_json(folder / "model.json", told)
     np.testing.assert_allclose(
-        read_classifier(folder, "cpu").probabilities(images), said.probabilities, atol=ACROSS
+        read_classifier(folder, "cpu").predict_proba(images), said.probabilities, atol=ACROSS
     )
 
 
 @pytest.mark.parametrize("temperature", [0, -1, float("nan"), float("inf"), "hot", None])
-def test_temperatures_that_are_none_are_refused(run: Run, tmp_path: Path, temperature) -> None:
+def test_invalid_temperatures_are_refused(run: Run, tmp_path: Path, temperature) -> None:
     folder = with_folder(run, tmp_path)
     told = json.loads((folder / "model.json").read_text()) | {"temperature": temperature}
     write_json(folder / "model.json", told)
@@ -91,7 +87,7 @@ def test_temperatures_that_are_none_are_refused(run: Run, tmp_path: Path, temper
 
 @pytest.mark.parametrize("order", ["original", "pre-activation"])
 @pytest.mark.parametrize("flip", [False, True])
-def test_features_are_what_the_linear_layer_sees(run: Run, order, flip) -> None:
+def test_features_are_the_input_of_the_linear_layer(run: Run, order, flip) -> None:
     network = replace(NETWORK, order=order)
     normal = run.classifier.normalisation
     module = build(network, 2, 3).eval()
@@ -101,7 +97,7 @@ def test_features_are_what_the_linear_layer_sees(run: Run, order, flip) -> None:
     assert features.shape == (10, module.linear.in_features)
     seen: list[torch.Tensor] = []
     module.linear.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    np.testing.assert_array_equal(model.probabilities(images), said)
+    np.testing.assert_array_equal(model.predict_proba(images), said)
     views = len(seen)
     assert views == 1 + flip
     np.testing.assert_allclose(features, torch.stack(seen).mean(dim=0), atol=1e-6)
@@ -110,11 +106,11 @@ def test_features_are_what_the_linear_layer_sees(run: Run, order, flip) -> None:
 
 def test_classifier_refuses_other_bands_and_sizes(run: Run) -> None:
     with pytest.raises(OutcropError, match=r"wants 2 bands \(red, nir\), got 3"):
-        run.classifier.probabilities(np.zeros((1, 3, 8, 8)))
+        run.classifier.predict_proba(np.zeros((1, 3, 8, 8)))
     with pytest.raises(OutcropError, match=r"wants patches of 8 × 8 pixels, got 8 × 9"):
-        run.classifier.probabilities(np.zeros((1, 2, 8, 9)))
+        run.classifier.predict_proba(np.zeros((1, 2, 8, 9)))
     with pytest.raises(OutcropError, match="must be N × bands"):
-        run.classifier.probabilities(np.zeros((2, 8, 8)))
+        run.classifier.predict_proba(np.zeros((2, 8, 8)))
 
 
 @pytest.mark.parametrize(

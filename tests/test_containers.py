@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
+from torch.utils.data import DataLoader
 
 import outcrop as oc
-from outcrop.patches.patchset import Column, PatchSet
+from outcrop.patches.patchset import Column, PatchSet, read_patches
 from outcrop.patches.positions import Source, volume_positions
+from outcrop.sources.collections import Collection
 from tests.patches import noise, patch_set
 from tests.rasters import write_raster
 
@@ -87,11 +91,29 @@ def test_xarray_opens_a_patch_set(patches, tmp_path):
 
 
 def test_patches_are_indexed_sliced_and_batched():
-    from torch.utils.data import DataLoader
-
     images = noise(10)
     patches: PatchSet = patch_set(images, np.arange(10) % 2)
     assert len(patches[2:5]) == 3
     assert np.array_equal(np.asarray(patches[[4, 1]]), images[[4, 1]])
-    loader = DataLoader(range(len(patches)), 4, collate_fn=lambda k: np.asarray(patches[k]))
-    assert np.array_equal(np.concatenate(list(loader)), images)
+    for chosen in (None, np.array([7, 2, 9])):
+        index = np.arange(10) if chosen is None else chosen
+        loader = DataLoader(patches.to_dataset(chosen), 4)
+        found, labels = (torch.cat(parts) for parts in zip(*loader, strict=True))
+        assert found.dtype == torch.float32
+        assert np.array_equal(found, images[index])
+        assert np.array_equal(labels, patches.labels[index])
+
+
+def test_a_dataset_on_disk_can_be_sent_to_worker_processes(tmp_path):
+    patch_set(noise(10), np.arange(10) % 2).save(tmp_path / "p.zarr")
+    dataset = pickle.loads(pickle.dumps(read_patches(tmp_path / "p.zarr").to_dataset()))
+    images = torch.cat([images for images, _ in DataLoader(dataset, 4)])
+    assert np.array_equal(images, noise(10))
+
+
+def test_a_collection_is_a_dataset():
+    images = np.arange(5 * 3 * 4 * 4, dtype=np.uint16).reshape(5, 3, 4, 4)
+    collection = Collection(images, np.arange(5) % 2, ("a", "b"), ("red", "green", "blue"))
+    found, labels = (torch.cat(parts) for parts in zip(*DataLoader(collection, 2), strict=True))
+    assert np.array_equal(found, images.astype(np.float32))
+    assert labels.tolist() == [0, 1, 0, 1, 0]

@@ -12,7 +12,7 @@ from outcrop.errors import OutcropError
 from outcrop.models.architectures import NETWORKS, ResidualNet
 from outcrop.models.cost import cost_of, short
 from outcrop.models.factory import build
-from outcrop.models.residual import keep
+from outcrop.models.residual import draw_kept
 from tests.command_line import run
 
 SIZE = (32, 32)
@@ -50,7 +50,7 @@ NETS = [
 
 
 def kept_for_real(network: ResidualNet, images: torch.Tensor) -> int:
-    """Bytes of all memory, but for weights and statistics, that a forward pass on the CPU keeps."""
+    """Bytes that a forward pass on the CPU keeps, without weights and statistics."""
     module = build(network, images.shape[1], 10).train()
     ours = {tensor.data_ptr() for tensor in (*module.parameters(), *module.buffers())}
     kept: dict[int, torch.Tensor] = {}
@@ -72,7 +72,7 @@ def test_parameters_and_memory_are_those_of_the_network_itself(
     cost = cost_of(network, 5, size, 10)
     module = build(network, 5, 10)
     assert cost.parameters == sum(parameter.numel() for parameter in module.parameters())
-    # The second two pictures take what two pictures take; statistics of a batch are there once.
+    # The memory of two more images: statistics of the batch exist once.
     two, four = (kept_for_real(network, torch.randn(n, 5, *size)) for n in (2, 4))
     statistics = 2 * two - four
     assert 2 * cost.activations == pytest.approx(two, abs=len(network.survivals))
@@ -80,7 +80,7 @@ def test_parameters_and_memory_are_those_of_the_network_itself(
 
 
 def counted(network: ResidualNet, kept: tuple[bool, ...] | None) -> int:
-    """Multiply-adds of the real network, one convolution after the other."""
+    """Multiply-adds of the built network, one convolution after the other."""
     module, total = build(network, 3, 10).train(), 0
 
     def add(part: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
@@ -99,7 +99,7 @@ def test_multiply_adds_and_saving_are_those_that_are_computed(network: ResidualN
     network = replace(network, survival=0.5)
     cost = cost_of(network, 3, (9, 12), 10)
     assert cost.multiply_adds == counted(network, (True,) * cost.blocks)
-    # Expected by hand: what each block alone leaves out when it is dropped, by its chance.
+    # Expected by hand: multiply-adds of each block times its probability of being dropped.
     expected = 0.0
     for k, survival in enumerate(network.survivals):
         without = counted(network, tuple(j != k for j in range(cost.blocks)))
@@ -109,7 +109,7 @@ def test_multiply_adds_and_saving_are_those_that_are_computed(network: ResidualN
 
 
 def test_saving_is_not_the_share_of_blocks() -> None:
-    """The stem is never dropped, and first blocks of stages cost less than the others."""
+    """The stem is never dropped, and the first blocks of stages cost less than the others."""
     cost = cost_of(ResidualNet(depth=20, survival=0.5, survival_schedule="constant"), 3, SIZE, 10)
     assert 0.47 < cost.expected_saving < 0.5
     assert cost_of(ResidualNet(depth=20), 3, SIZE, 10).expected_saving == 0
@@ -122,7 +122,7 @@ def test_counting_takes_no_random_numbers() -> None:
 
 
 @pytest.mark.parametrize("wrong", [(0, SIZE, 10), (3, (0, 8), 10), (3, (8, 0), 10), (3, SIZE, 0)])
-def test_nothing_costs_nothing(wrong: tuple) -> None:
+def test_a_cost_of_no_images_is_refused(wrong: tuple) -> None:
     with pytest.raises(OutcropError, match="must be at least 1"):
         cost_of(ResidualNet(), *wrong)
 
@@ -131,7 +131,7 @@ def test_nothing_costs_nothing(wrong: tuple) -> None:
 
 
 class Live(TorchDispatchMode):
-    """The most bytes of tensors that are alive at once."""
+    """Records the maximum number of bytes of live tensors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ class Live(TorchDispatchMode):
 
 
 def most_alive(network: ResidualNet, segment: int, pictures: int) -> int:
-    """Bytes that forward and backward pass hold at once."""
+    """Maximum number of bytes in forward and backward pass."""
     with torch.device("meta"):
         module = build(network, 3, 10).train()
         images = torch.empty(pictures, 3, *SIZE)
@@ -204,7 +204,7 @@ def test_recomputation_changes_no_bit(network: ResidualNet, segment: int) -> Non
     optimisers = [torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9) for net in (one, other)]
     for _ in range(3):
         images, labels = torch.randn(6, 3, 10, 9), torch.arange(6) % 4
-        kept = keep(network, torch.rand(len(network.survivals)).tolist())
+        kept = draw_kept(network, torch.rand(len(network.survivals)).tolist())
         for net, optimiser in zip((one, other), optimisers, strict=True):
             optimiser.zero_grad()
             F.cross_entropy(net(images, kept), labels).backward()

@@ -130,7 +130,7 @@ def test_outcomes_are_those_of_the_runs_and_of_the_new_cubes(result, folder):
             gap = one.validation.balanced.value - one.new_cubes.balanced.value
             assert one.excess.value == pytest.approx(gap)
     new = read_patches(folder / "new-1" / "patches.zarr")
-    first = trained.classifier.probabilities(new.images[...]).argmax(axis=1)
+    first = trained.classifier.predict_proba(new.images[...]).argmax(axis=1)
     assert np.array_equal(first, said[: len(new)])
     assert not np.array_equal(np.load(folder / "new-1/cube/cube.npy"), np.load(result.lost.volume))
 

@@ -1,4 +1,4 @@
-"""A patch network over every pixel at once gives what it gives patch by patch."""
+"""A network on all pixels at once gives the results of single patches."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NETS = {
 
 
 def seeded(description, bands=3, classes=5, seed=0):
-    """A network as training leaves it: no normalisation is the identity."""
+    """A network as after training: no normalisation is the identity."""
     torch.manual_seed(seed)
     network = build(description, bands, classes)
     for norm in network.modules():
@@ -77,7 +77,7 @@ def test_every_pixel_gets_the_logits_of_its_patch(name):
     at=st.tuples(st.integers(0, 7), st.integers(0, 7)),
     halvings=st.integers(0, 1),
 )
-def test_what_is_seen_of_a_patch_is_what_is_seen_of_a_window(seen, more, at, halvings):
+def test_a_crop_sees_the_same_in_patch_and_window(seen, more, at, halvings):
     footprint = {0: 15, 1: 17}[halvings]
     seen = max(seen, footprint)
     network = seeded(ResidualNet(8, width=4, padding="none", halvings=halvings, seen=seen))
@@ -91,7 +91,7 @@ def test_what_is_seen_of_a_patch_is_what_is_seen_of_a_window(seen, more, at, hal
     inner = slice(top, top + seen), slice(left, left + seen)
     blind[..., *inner] = patch[..., *inner]
     with torch.inference_mode():
-        logits, features = dense.both(x[:, :, :tall, :wide])
+        logits, features = dense.logits_and_features(x[:, :, :tall, :wide])
         assert torch.equal(logits, dense.logits(x[:, :, :tall, :wide]))
         found = network(patch)
         assert torch.equal(found, network(blind))
@@ -119,12 +119,12 @@ def test_patches_of_any_size_that_holds_the_footprint(depth, more, at, seed):
         torch.testing.assert_close(found, network(patch), rtol=1e-4, atol=1e-5)
 
 
-def test_features_are_what_the_linear_layer_takes():
+def test_features_are_the_input_of_the_linear_layer():
     network = seeded(ResidualNet(8, width=4, order="pre-activation", padding="none"))
     dense = Dense(network, (25, 25))
     x = torch.randn(1, 3, *dense.window(4, 4))
     with torch.inference_mode():
-        logits, features = dense.both(x)
+        logits, features = dense.logits_and_features(x)
         again = network.linear(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         torch.testing.assert_close(again, logits, rtol=1e-4, atol=1e-5)
         assert torch.equal(logits, dense.logits(x))
@@ -137,7 +137,7 @@ def test_features_are_what_the_linear_layer_takes():
 
 
 def test_with_padding_the_units_that_no_rim_reaches_are_the_same():
-    """A network trained with zeros at the rim lies over the window as over its patches."""
+    """Units that zero padding does not reach are equal in windows and patches."""
     network = seeded(ResidualNet(14, width=4))
     size = 2 * network.description.footprint
     dense = Dense(network, (size, size))
@@ -203,7 +203,7 @@ def test_too_small_patches_are_refused_in_one_line():
     assert inside.parameters == padded.parameters
 
 
-def test_what_cannot_be_seen_is_refused_in_one_line():
+def test_a_crop_larger_than_the_patch_is_refused_in_one_line():
     with pytest.raises(OutcropError, match=r"needs 25 × 25 pixels, and seen is 24; .* halvings"):
         ResidualNet(8, padding="none", seen=24)
     with pytest.raises(OutcropError, match=r"is to see 17 × 17 pixels, more than patches of 16 × "):

@@ -1,4 +1,4 @@
-"""What a device computes with, and what is left behind."""
+"""Settings of devices in training and prediction, and their restoration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from outcrop.mapping.predictor import Predictor
-from outcrop.training.device import exact_convolutions
+from outcrop.training import device as devices
+from outcrop.training.device import device_name, driver_version, exact_convolutions
 from outcrop.training.recipe import Machine
 from outcrop.training.run import Run
 from tests.test_training import trained
@@ -35,7 +36,7 @@ def before(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> t
     return request.param
 
 
-def test_settings_are_as_before_however_the_block_ends(before: tuple) -> None:
+def test_settings_are_restored_however_the_block_ends(before: tuple) -> None:
     with exact_convolutions():
         with exact_convolutions():
             assert settings() == EXACT
@@ -78,7 +79,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> set:
     return found
 
 
-def test_training_and_judging_are_exact(before: tuple, seen: set, tmp_path: Path) -> None:
+def test_training_and_evaluation_are_exact(before: tuple, seen: set, tmp_path: Path) -> None:
     machine = Machine(device=DEVICE, compile="never")
     trained(tmp_path / "run", epochs=1, machine=machine)
     assert seen == {EXACT}
@@ -86,7 +87,7 @@ def test_training_and_judging_are_exact(before: tuple, seen: set, tmp_path: Path
 
 
 def by_classifier(run: Run) -> None:
-    run.classifier.probabilities(PATCHES.images[:4])
+    run.classifier.predict_proba(PATCHES.images[:4])
 
 
 def by_tiles(run: Run) -> None:
@@ -112,3 +113,23 @@ def test_a_model_is_used_exactly(
     use(run)
     assert seen == {EXACT}
     assert settings() == before
+
+
+def test_a_processor_without_proc_still_has_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "_CPUINFO", tmp_path / "none")
+    assert device_name(torch.device("cpu"))
+    (tmp_path / "cpuinfo").write_text("processor : 0\nmodel name\t: Some CPU @ 2 GHz\n")
+    monkeypatch.setattr(devices, "_CPUINFO", tmp_path / "cpuinfo")
+    assert device_name(torch.device("cpu")) == "Some CPU @ 2 GHz"
+
+
+def test_the_driver_version_is_read_from_the_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "_DRIVER", tmp_path / "version")
+    assert driver_version(torch.device("cuda:0")) is None
+    (tmp_path / "version").write_text("580.159.04\n")
+    assert driver_version(torch.device("cuda:0")) == "580.159.04"
+    assert driver_version(torch.device("cpu")) is None

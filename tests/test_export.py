@@ -1,4 +1,4 @@
-"""A classifier leaves as one file, and says the same in onnxruntime and in torch.export."""
+"""An exported classifier gives the same results in onnxruntime and torch.export."""
 
 import io
 import json
@@ -44,7 +44,7 @@ FAMILY = {
 
 
 def some_classifier(network: ResidualNet = NETWORK, size=(8, 8), flip: bool = False) -> Classifier:
-    """As after a training: every weight and every running statistic is its own."""
+    """A classifier as after training: all weights and running statistics are random."""
     torch.manual_seed(0)
     module = build(network, 2, 3)
     with torch.no_grad():
@@ -58,7 +58,7 @@ def some_classifier(network: ResidualNet = NETWORK, size=(8, 8), flip: bool = Fa
 
 
 def some_images(n: int, size=(8, 8)) -> np.ndarray:
-    """In the units of the source, some of them with gaps, one of nothing else, one glaring."""
+    """Images in the units of the source: some with gaps, one empty, one very bright."""
     random = np.random.default_rng(n)
     images = random.normal(size=(n, 2, *size)).astype(np.float32)
     images = images * np.float32([[[400]], [[1]]]) + np.float32([[[1000]], [[-3]]])
@@ -84,11 +84,11 @@ RUN = {".onnx": through_onnx, ".pt2": through_torch}
 both = pytest.mark.parametrize("suffix", RUN)
 
 
-def assert_says_the_same(classifier: Classifier, path: Path) -> None:
-    """What `Classifier.probabilities` says, for one picture and for many."""
+def assert_same_predictions(classifier: Classifier, path: Path) -> None:
+    """The file predicts as the classifier, for one image and for many."""
     for n in (1, 9):
         images = some_images(n, classifier.size)
-        said, given = classifier.probabilities(images), RUN[path.suffix](path, images)
+        said, given = classifier.predict_proba(images), RUN[path.suffix](path, images)
         np.testing.assert_allclose(given["probabilities"], said, atol=1e-5)
         np.testing.assert_array_equal(given["logits"].argmax(axis=1), said.argmax(axis=1))
         if not classifier.flip:
@@ -100,11 +100,11 @@ def assert_says_the_same(classifier: Classifier, path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "suffix"), [*((name, ".onnx") for name in FAMILY), ("RoR-3", ".pt2")]
 )
-def test_the_whole_family_says_the_same_outside(tmp_path, name, suffix):
+def test_every_exported_network_predicts_the_same(tmp_path, name, suffix):
     size = {"large stem": (21, 14), "unpadded": (19, 12)}.get(name, (9, 7))
     classifier = some_classifier(FAMILY[name], size)
     export(classifier, tmp_path / f"model{suffix}")
-    assert_says_the_same(classifier, tmp_path / f"model{suffix}")
+    assert_same_predictions(classifier, tmp_path / f"model{suffix}")
 
 
 @pytest.mark.parametrize(("suffix", "label_of"), [(".onnx", "pixel"), (".pt2", "image")])
@@ -112,9 +112,9 @@ def test_mirror_images_are_averaged_inside(tmp_path, suffix, label_of):
     classifier = replace(some_classifier(flip=True), label_of=label_of)
     path = tmp_path / f"model{suffix}"
     export(classifier, path)
-    assert_says_the_same(classifier, path)
+    assert_same_predictions(classifier, path)
     images = some_images(5)
-    plain = replace(classifier, flip=False).probabilities(images)
+    plain = replace(classifier, flip=False).predict_proba(images)
     given = RUN[suffix](path, images)
     assert np.abs(given["probabilities"] - plain).max() > 1e-3
     np.testing.assert_allclose(np.exp(given["logits"]), given["probabilities"], atol=1e-5)
@@ -126,15 +126,15 @@ def test_calibrated_probabilities_leave_as_they_are(tmp_path, suffix, flip):
     classifier = replace(plain, temperature=2.5)
     path = tmp_path / f"model{suffix}"
     export(classifier, path)
-    assert_says_the_same(classifier, path)
+    assert_same_predictions(classifier, path)
     images = some_images(5)
     given = RUN[suffix](path, images)
-    expected = tempered(plain.probabilities(images), 2.5)
+    expected = tempered(plain.predict_proba(images), 2.5)
     np.testing.assert_allclose(given["probabilities"], expected, atol=1e-5)
-    assert np.abs(expected - plain.probabilities(images)).max() > 0.05
+    assert np.abs(expected - plain.predict_proba(images)).max() > 0.05
 
 
-def test_onnx_tells_what_it_is(tmp_path):
+def test_onnx_contains_the_description(tmp_path):
     classifier = replace(some_classifier(), temperature=1.5)
     export(classifier, tmp_path / "model.onnx")
     model = onnx.load(tmp_path / "model.onnx")
@@ -153,7 +153,7 @@ def test_onnx_tells_what_it_is(tmp_path):
     assert [output.name for output in model.graph.output] == ["logits", "probabilities"]
 
 
-def test_a_program_tells_what_it_is(tmp_path):
+def test_a_program_contains_the_description(tmp_path):
     classifier = some_classifier()
     export(classifier, tmp_path / "model.pt2")
     extra = {"model.json": ""}
@@ -175,7 +175,7 @@ def test_the_same_classifier_gives_the_same_file_without_a_path_of_this_machine(
 
 
 @both
-def test_a_file_that_says_something_else_is_not_written(tmp_path, monkeypatch, suffix):
+def test_a_file_with_other_predictions_is_not_written(tmp_path, monkeypatch, suffix):
     others = exporting._on_cpu(some_classifier(replace(NETWORK, levels=2)))
     program = exporting._program
     monkeypatch.setattr(
@@ -198,14 +198,14 @@ def test_the_classifier_stays_as_it_was(tmp_path):
         assert tensor.stride() == before[name].stride(), name
 
 
-def test_what_stands_there_stays_unless_told_otherwise(tmp_path):
+def test_an_existing_file_is_kept_without_overwrite(tmp_path):
     path = tmp_path / "model.pt2"
     path.write_text("mine")
     with pytest.raises(OutcropError, match="exists already"):
         export(some_classifier(), path)
     assert path.read_text() == "mine"
     export(some_classifier(), path, overwrite=True)
-    assert_says_the_same(some_classifier(), path)
+    assert_same_predictions(some_classifier(), path)
 
 
 def test_a_format_by_name_and_none_by_ending(tmp_path):
@@ -241,4 +241,4 @@ def test_the_command_exports_a_model_folder_in_silence(tmp_path, monkeypatch, ca
     for suffix in RUN:
         assert run(f"export run -o model{suffix}") == 0
         assert capfd.readouterr() == (f"model{suffix}\n", "")
-        assert_says_the_same(classifier, Path(f"model{suffix}"))
+        assert_same_predictions(classifier, Path(f"model{suffix}"))

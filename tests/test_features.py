@@ -27,7 +27,7 @@ def direct_madogram(band, lag, axis):
 
 
 def direct(patch):
-    """The features of one patch, pixel by pixel as the docstring says, by name."""
+    """The features of one patch by name, computed pixel by pixel."""
     found = {}
     _, height, width = patch.shape
     for b, band in enumerate(patch.astype(np.float64)):
@@ -53,7 +53,7 @@ def direct(patch):
     gaps=st.sampled_from([0.0, 0.3, 1.0]),
 )
 @settings(max_examples=60, deadline=None)
-def test_statistics_are_what_they_say(seed, height, width, gaps):
+def test_statistics_are_those_of_numpy(seed, height, width, gaps):
     rng = np.random.default_rng(seed)
     images = rng.normal(100, 20, (3, 2, height, width)).astype(np.float32)
     empty = rng.random(images.shape) < gaps
@@ -75,7 +75,7 @@ def test_integers_do_not_wrap(dtype):
         np.testing.assert_array_equal(measure(images), measure(images.astype(np.float32)))
 
 
-def test_pieces_make_the_whole(monkeypatch):
+def test_parts_give_the_same_as_the_whole(monkeypatch):
     images = np.random.default_rng(0).normal(size=(23, 2, 6, 6)).astype(np.float32)
     whole = statistics(images)
     monkeypatch.setattr("outcrop.models.features._PART_PIXELS", 200)
@@ -83,7 +83,7 @@ def test_pieces_make_the_whole(monkeypatch):
 
 
 @pytest.mark.parametrize("size", [1, 4, 5, 16])
-def test_centre_pixel_is_the_one_of_the_convention(size):
+def test_the_centre_pixel_follows_the_convention(size):
     images = np.zeros((2, 3, size, size))
     images[:, :, size // 2, size // 2] = [[1, 2, 3], [4, 5, 6]]
     np.testing.assert_array_equal(centre(images), [[1, 2, 3], [4, 5, 6]])
@@ -104,7 +104,7 @@ def test_no_patches_have_as_many_features():
 
 
 def pixels_of(kind, seed, shape):
-    """Pixels as scenes have them: reflectances, digital numbers, elevations, flat areas."""
+    """Typical pixels: reflectances, digital numbers, elevations, flat areas."""
     rng = np.random.default_rng(seed)
     if kind == "reflectance":
         return rng.beta(2, 20, shape).astype(np.float32)
@@ -176,6 +176,6 @@ def test_a_patch_without_data_but_its_centre_has_finite_features():
     assert all(v == 0 for name, v in found.items() if "texture" in name or "deviation" in name)
 
 
-def test_features_that_no_window_gives_are_refused():
+def test_features_of_another_kind_are_refused():
     with pytest.raises(OutcropError, match="take one of centre pixel, patch statistics"):
         of_pixels("VAE code", np.zeros((1, 5, 5)), (3, 3))

@@ -39,7 +39,7 @@ def test_pairs_are_told_apart_where_independent_draws_are_not():
     dice = np.random.default_rng(0)
     groups = np.repeat(np.arange(40), 20)
     truth = np.tile(np.arange(4), 200)
-    # Half of the ground is hard for both; one of them is a little better everywhere.
+    # Half of the blocks are hard for both models; one is slightly better everywhere.
     hard = groups % 2 == 0
     chance = dice.random(800)
     one = np.where(chance < np.where(hard, 0.35, 0.95), truth, (truth + 1) % 4)
@@ -50,7 +50,7 @@ def test_pairs_are_told_apart_where_independent_draws_are_not():
     assert paired.low > 0 > alone.low
 
 
-def test_intervals_hold_the_truth_as_often_as_they_say():
+def test_intervals_have_their_nominal_coverage():
     held = 0
     for seed in range(60):
         dice = np.random.default_rng(seed)
@@ -61,7 +61,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     assert 50 <= held <= 60
 
 
-def test_one_piece_of_ground_tells_nothing_of_chance():
+def test_one_block_gives_no_interval():
     truth, said, _ = some_case(0, 0.7)
     found = paired_gain(truth, truth, said, np.zeros(len(truth)), 4)
     assert found.value > 0
@@ -95,7 +95,7 @@ def test_a_leak_gap_has_the_interval_of_the_means_of_equal_pieces():
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.002)
 
 
-def test_ground_that_is_hard_both_ways_does_not_widen_a_leak_gap():
+def test_blocks_that_are_hard_for_both_do_not_widen_a_leak_gap():
     rng = np.random.default_rng(2)
     groups = np.repeat(np.arange(25), 20)
     hard = (groups % 2 == 0) * 0.5

@@ -1,4 +1,4 @@
-"""Intervals of shares and of differences, from whole pieces of ground."""
+"""Intervals of proportions and differences, from whole spatial blocks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from outcrop.metrics.intervals import (
 
 
 def of_patches(right, groups, draws=2000):
-    """The interval of the share that is right."""
+    """The interval of the accuracy."""
     drawn = resampled_means(right[:, None].astype(float), groups, draws, 0)[:, 0]
     return interval_of_share(right.mean(), drawn, support(groups, len(right)))
 
@@ -56,7 +56,7 @@ def test_the_interval_is_that_of_korn_and_graubard():
     seed=st.integers(0, 10**6),
 )
 @settings(max_examples=60, deadline=None)
-def test_every_share_of_two_pieces_or_more_has_an_interval_with_a_width(pieces, each, chance, seed):
+def test_every_share_on_two_or_more_blocks_has_an_interval_with_a_width(pieces, each, chance, seed):
     groups = np.repeat(np.arange(pieces), each)
     right = np.random.default_rng(seed).random(len(groups)) < chance
     found = of_patches(right, groups, draws=200)
@@ -65,19 +65,19 @@ def test_every_share_of_two_pieces_or_more_has_an_interval_with_a_width(pieces, 
 
 
 @given(pieces=st.integers(2, 60), each=st.integers(1, 20))
-def test_where_all_is_right_each_piece_counts_as_one_trial(pieces, each):
+def test_without_errors_each_block_counts_as_one_trial(pieces, each):
     found = of_patches(np.ones(pieces * each, bool), np.repeat(np.arange(pieces), each), draws=3)
     wanted = stats.binomtest(pieces, pieces).proportion_ci(method="exact")
     assert (found.low, found.high) == pytest.approx((wanted.low, 1))
 
 
-def test_one_piece_tells_nothing_of_chance():
+def test_one_block_gives_no_interval():
     found = of_patches(np.arange(10) < 7, np.zeros(10))
     assert found.value == 0.7
     assert np.isnan([found.low, found.high]).all()
 
 
-def test_what_is_undefined_stays_so():
+def test_undefined_scores_stay_undefined():
     nothing = interval_of_share(np.nan, np.full(50, np.nan), Support(0, 0, 0))
     assert str(nothing) == "undefined"
     some = interval_of_share(0.5, np.full(50, np.nan), Support(10, 5, 5))
@@ -102,7 +102,7 @@ def test_differences_stay_within_their_bounds():
     assert ratio.high > 1
 
 
-def test_unequal_pieces_count_for_less():
+def test_unequal_blocks_reduce_the_effective_number():
     groups = np.repeat(np.arange(4), (30, 10, 10, 10))
     assert support(groups, 60) == Support(60, 4, 3.0)
     assert support(None, 60) == Support(60, 60, 60)
@@ -111,7 +111,7 @@ def test_unequal_pieces_count_for_less():
     assert support_where(groups > 0, groups).samples == 30
 
 
-def test_intervals_hold_the_truth_on_few_pieces_of_unequal_size():
+def test_intervals_have_their_coverage_on_few_unequal_blocks():
     rng = np.random.default_rng(5)
     held, simulations = np.zeros(3), 250
     for k, pieces in enumerate((5, 10, 25)):

@@ -83,7 +83,7 @@ def patch_by_patch(model, pixels, rows, columns, turns=()):
     own = ("none", "left-right") if model.flip else ("none",)
     plain = replace(model, flip=False, temperature=1)
     likely = [
-        plain.probabilities(flip(np.stack(windows), turn)[..., :size, :size])
+        plain.predict_proba(flip(np.stack(windows), turn)[..., :size, :size])
         for turn in dict.fromkeys((*own, *turns))
     ]
     cooled = np.mean(likely, axis=0) ** (1 / model.temperature)

@@ -1,4 +1,4 @@
-"""The multi-scale network: what it sees, its dense form, bands in another order, and training."""
+"""The multi-scale network: views, dense form, order of bands, training."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def network(bands=3, size=(33, 33), classes=4, seed=0):
 @given(
     st.integers(1, 30), st.integers(1, 34), st.integers(1, 34), st.integers(1, 9), st.integers(1, 9)
 )
-def test_a_window_is_what_its_patches_are(bands, tall, wide, height, width):
+def test_a_window_gives_the_results_of_its_patches(bands, tall, wide, height, width):
     made = network(bands, (tall, wide))
     pixels = torch.randn(1, bands, height + tall - 1, width + wide - 1)
     with torch.inference_mode():
         logits, features = made.dense(pixels, height, width)
         row, column = height // 2, width - 1
         patch = pixels[:, :, row : row + tall, column : column + wide]
-        its, inner = made.both(patch)
+        its, inner = made.logits_and_features(patch)
     torch.testing.assert_close(logits[:, row, column], its[0], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(features[:, row, column], inner[0], atol=1e-5, rtol=1e-4)
     assert inner.shape == (1, made.channels)
@@ -68,7 +68,7 @@ def test_no_view_rules_a_class_out():
             view.biases[-1][:, :, 0] = -1000
     with torch.inference_mode():
         likely = made(torch.randn(6, 3, 33, 33)).softmax(dim=1)
-    # Three of four views say never, and count as one in a thousand.
+    # Three of four views give probability 0, which counts as 0.001.
     assert (likely[:, 0] > 1e-3).all()
 
 
@@ -88,7 +88,7 @@ def test_a_seed_gives_the_same_network_and_a_run_is_read_again(tmp_path):
         assert torch.equal(tensor, weights(other)[name]), name
     images = PATCHES.take(np.arange(7))
     again = read_run(tmp_path / "one", "cpu").model
-    np.testing.assert_array_equal(again.probabilities(images), one.model.probabilities(images))
+    np.testing.assert_array_equal(again.predict_proba(images), one.model.predict_proba(images))
 
 
 def test_every_member_learns_from_its_own_loss():
@@ -99,7 +99,7 @@ def test_every_member_learns_from_its_own_loss():
 
 
 @pytest.mark.parametrize("views", [("pixel", "waves"), ("windows", "near"), ("waves",)])
-def test_a_network_of_some_views_is_what_they_say_in_one_of_all(views):
+def test_some_views_give_the_same_as_in_a_network_of_all(views):
     made = network()
     made.used = views
     some = build(MultiScaleNet(hidden=8, views=views), 3, 4, (33, 33)).eval()

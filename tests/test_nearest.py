@@ -1,4 +1,4 @@
-"""The distance to the nearest of many points is that of all pairs, and looks at few of them."""
+"""The distance to the nearest point is that of all pairs, with few comparisons."""
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ def test_a_further_point_raises_no_distance_and_a_point_is_at_0(seed, n, channel
     assert (Nearest(spread).distance(spread) <= 5e-4 * spread.norm(dim=1)).all()
 
 
-def test_what_is_not_a_number_has_no_distance_and_what_is_endless_is_far():
+def test_nan_has_no_distance_and_infinity_is_far():
     points = clumps(100, 3, 0)
     queries = torch.tensor([[0, 0, np.nan], [1e30, 0, 0], [0, 0, 0]])
     found = Nearest(points).distance(queries)
@@ -77,7 +77,7 @@ def test_it_is_the_same_in_one_ball_as_on_other_devices(monkeypatch):
 
 
 @pytest.mark.parametrize("channels", [3, 64])
-def test_most_points_are_not_looked_at(channels, monkeypatch):
+def test_most_points_are_not_compared(channels, monkeypatch):
     looked = []
     of_ball = nearest._Best.look_into
 
@@ -86,7 +86,7 @@ def test_most_points_are_not_looked_at(channels, monkeypatch):
         of_ball(best, ball, rows)
 
     monkeypatch.setattr(nearest._Best, "look_into", look_into)
-    # What features are like: few directions that vary much, many that vary little.
+    # As in features: few directions vary much, many vary little.
     narrow = 0.7 ** torch.arange(channels)
     points, queries = (
         torch.from_numpy(np.random.default_rng(k).normal(size=(4000, channels))).float() * narrow

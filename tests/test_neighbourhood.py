@@ -1,4 +1,4 @@
-"""Training patches cut anew around their places: where, which pixels, and what is refused."""
+"""Training patches cut again near their positions: positions, pixels, errors."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ AROUND_IN_PLANE = Augmentation(neighbourhood=3)
 STILL = Augmentation(flip=False, gain=0, neighbourhood=3, slices=1)
 
 
-# Places
+# Positions
 
 
 def patches_of(at: Positions, side: int, **more) -> PatchSet:
@@ -60,12 +60,12 @@ def patches_of(at: Positions, side: int, **more) -> PatchSet:
 
 @st.composite
 def splits(draw):
-    """Patches anywhere in volumes, a split of them by ground, and its buffer."""
-    dice = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    """Patches at random positions in volumes, a spatial split, and its buffer."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     axes = draw(st.sampled_from([(0,), (1,), (2,), (0, 2), (0, 1, 2)]))
     side = draw(st.sampled_from([1, 8, 17]))
     n, volumes = draw(st.integers(30, 200)), draw(st.sampled_from([1, 2]))
-    at = anywhere(dice, n, (side, side), axes, volumes)
+    at = anywhere(rng, n, (side, side), axes, volumes)
     buffer = draw(st.sampled_from([0, 3, 20]))
     splitter = draw(st.sampled_from(SPLITTERS))(buffer, draw(st.integers(0, 9)))
     patches = patches_of(at, side)
@@ -80,9 +80,7 @@ def splits(draw):
     seed=st.integers(0, 99),
 )  # fmt: skip
 @settings(max_examples=120, deadline=None)
-def test_no_place_nor_its_opposite_is_outside_or_nearer_to_what_judges_than_the_buffer(
-    some, pixels, slices, seed
-):
+def test_no_position_nor_its_opposite_is_outside_or_within_the_buffer(some, pixels, slices, seed):
     patches, split, buffer = some
     side = patches.size[0]
     around = neighbourhood_of(patches, split, pixels, slices)
@@ -104,7 +102,7 @@ def test_no_place_nor_its_opposite_is_outside_or_nearer_to_what_judges_than_the_
 
 
 def two_sides(index: int, row: int, column: int) -> tuple[PatchSet, Split]:
-    """One training patch of 8 × 8 in the middle, a second far away, and one that judges."""
+    """A training patch of 8 × 8 in the middle, a second far away, and a validation patch."""
     where = np.array([[60, 45, 75], [10, 10, 10], [index, row, column]]).T
     patches = patches_of(volume_positions(0, 0, *where, 8), 8, labels=np.array([0, 1, 0]))
     how = {"buffer": 2.0}
@@ -112,7 +110,7 @@ def two_sides(index: int, row: int, column: int) -> tuple[PatchSet, Split]:
 
 
 @pytest.mark.parametrize("judge", [(61, 45, 86), (60, 56, 70), (64, 45, 75)])
-def test_every_allowed_place_is_equally_likely_and_no_other_is_drawn(judge):
+def test_every_allowed_position_is_equally_likely_and_no_other_is_drawn(judge):
     patches, split = two_sides(*judge)
     around = neighbourhood_of(patches, split, pixels=3, slices=2)
     random = np.random.default_rng(0)
@@ -139,7 +137,7 @@ def test_a_patch_without_room_stays_and_its_split_allowed_that():
     assert around.draw(np.random.default_rng(0)).found.tolist() == [False, True]
 
 
-def test_a_split_at_random_has_no_buffer_to_keep():
+def test_a_random_split_has_no_buffer():
     patches = patches_of(anywhere(np.random.default_rng(0), 200, (8, 8)), 8)
     around = neighbourhood_of(patches, RandomSplit().assign(patches), 20, 2)
     assert len(around.judges) == 0
@@ -186,7 +184,7 @@ def coast(folder: Path, crs: str = "EPSG:32648", pixels: np.ndarray | None = Non
 
 
 def western_third(patches: PatchSet) -> Split:
-    """Patches of the west judge, with a buffer of 25 metres."""
+    """A split with the western patches as validation side and a buffer of 25 metres."""
     x, y = patches.positions.x, patches.positions.y
     box = (x.min(), y.min(), float(np.quantile(x, 1 / 3)), y.max())
     return ZoneSplit(zones=(box,), buffer=25).assign(patches)
@@ -211,7 +209,7 @@ def some_of_cube(axis: int = 0, every: int = 5) -> tuple[PatchSet, Split]:
 
 
 def expected(patches, split, shifts, pixels) -> np.ndarray:
-    """The windows that the shifts mean, by NumPy's own `take`; pixels are bands × cube or scene."""
+    """The shifted windows by NumPy's `take`; pixels: bands × cube or scene."""
     side = patches.size[0]
     found = []
     at = patches.positions[split.train]
@@ -293,7 +291,7 @@ def test_bands_are_found_by_name(tmp_path):
     assert np.array_equal(images[found], expected(patches, split, shifts, pixels[1:])[found])
 
 
-def test_where_a_pixel_has_no_data_the_patch_is_given_as_it_is(tmp_path):
+def test_a_patch_is_unchanged_if_a_pixel_has_no_data(tmp_path):
     pixels = np.random.default_rng(0).normal(size=(2, 40, 50)).astype("float32")
     pixels[1, 12, 20] = np.nan
     pixels[0, 30, 8] = -9999
@@ -323,7 +321,7 @@ def texture(shape=SHAPE) -> np.ndarray:
 
 @pytest.fixture
 def damaged(cube) -> tuple[PatchSet, np.ndarray, object]:
-    """Patches of 8 bits that were found again, each with a contrast and a flip of its own."""
+    """8-bit patches with positions, each with its own contrast and flip."""
     np.save("cube.npy", texture())
     patches, _ = some_of_cube()
     images, labels, truth = damage(patches.images, patches.labels, seed=3, flips=True)
@@ -385,7 +383,7 @@ def test_windows_get_the_contrast_and_the_flip_of_their_patch(damaged):
         assert np.abs(image - flip(grey, truth.flip[i])).max() <= 2.5
 
 
-def test_a_column_that_says_flipped_of_patches_that_are_not_is_not_believed(cube):
+def test_a_wrong_flip_column_is_ignored(cube):
     np.save("cube.npy", texture())
     patches, split = some_of_cube()
     said = {"flip": Column(np.arange(len(patches)) % 2, ("turn 90", "none"))}
@@ -398,7 +396,7 @@ def test_a_column_that_says_flipped_of_patches_that_are_not_is_not_believed(cube
         assert np.array_equal(plain.cut(every, shifts), other.cut(every, shifts))
 
 
-def test_patches_that_are_not_what_the_source_shows_stay(cube, capfd):
+def test_patches_that_differ_from_their_source_stay(cube, capfd):
     np.save("cube.npy", texture())
     patches, split = some_of_cube()
     strange = split.train[::4]
@@ -428,7 +426,7 @@ def seen(epoch: Epoch, rank: int = 0, world: int = 1, first: int = 0) -> list[to
     return [part.images for step in epoch.walk(first, rank, world) for part in step.parts]
 
 
-def test_what_training_sees_keeps_the_buffer_in_every_epoch(cube):
+def test_training_images_keep_the_buffer_in_every_epoch(cube):
     patches, split = some_of_cube()
     judging = voxels(patches.positions[split.validation], (4, 4))
     seen_places = set()
@@ -460,7 +458,7 @@ def test_an_epoch_is_drawn_by_its_number_however_many_share_it(cube):
             assert all(torch.equal(a, b) for a, b in zip(whole[rank::2], shared, strict=True))
 
 
-def test_all_else_is_drawn_as_without(cube):
+def test_all_other_random_numbers_are_unchanged(cube):
     patches, split = some_of_cube()
     with open_cutter(patches, split, AROUND) as cutter:
         augmentation = Augmentation(crop=2, gain=0.1)
@@ -522,7 +520,7 @@ def test_the_seed_decides_and_a_stopped_run_goes_on_to_the_same_end(cube, monkey
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Path:
-    """Patch sets of a cube and a scene with their splits, and what is wrong with others."""
+    """Patch sets of a cube and a scene with their splits, and faulty ones."""
     folder, before = tmp_path_factory.mktemp("world"), Path.cwd()
     os.chdir(folder)
     try:
@@ -598,7 +596,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_what_cannot_be_cut_anew_is_told_in_a_line(world, monkeypatch, capfd, name):
+def test_patches_that_cannot_be_cut_again_give_one_error_line(world, monkeypatch, capfd, name):
     check_refused(world, monkeypatch, capfd, *ROWS[name])
 
 

@@ -1,4 +1,4 @@
-"""Whether one model is shown to be better than another, on the same patches."""
+"""Pairwise tests of models on the same patches."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_a_model_against_itself_is_no_difference():
 
 
 @pytest.mark.parametrize("pieces", [1, 2])
-def test_one_piece_of_ground_or_two_never_show_a_difference(pieces):
+def test_one_or_two_blocks_never_show_a_difference(pieces):
     truth = np.arange(400) % CLASSES
     wrong = (truth + 1) % CLASSES
     found = held(truth, {"all": truth, "none": wrong}, np.arange(400) * pieces // 400)[0]
@@ -127,7 +127,7 @@ def test_one_piece_of_ground_or_two_never_show_a_difference(pieces):
     assert found.mcnemar.p < 1e-9
 
 
-def test_few_pieces_cannot_show_more_than_exchanging_them_could():
+def test_few_blocks_have_the_smallest_p_of_a_permutation_test():
     truth = np.arange(500) % CLASSES
     wrong = (truth + 1) % CLASSES
     verdicts = {}
@@ -139,7 +139,7 @@ def test_few_pieces_cannot_show_more_than_exchanging_them_could():
     assert verdicts == {5: "no difference shown", 6: "better"}
 
 
-def test_a_class_on_one_piece_of_ground_leaves_the_balanced_accuracy_unknown():
+def test_a_class_in_one_block_leaves_the_balanced_accuracy_unknown():
     groups = np.repeat(np.arange(20), 20)
     truth = np.where(groups == 0, 3, np.arange(400) % 3)
     found = held(truth, {"all": truth, "none": (truth + 1) % 4}, groups)[0]
@@ -147,7 +147,7 @@ def test_a_class_on_one_piece_of_ground_leaves_the_balanced_accuracy_unknown():
     assert found.overall.adjusted < 0.001
 
 
-def test_what_is_written_is_read_again():
+def test_tests_survive_json():
     for case in (
         judged(0, models=3),
         (np.zeros(4, int), {"a": np.zeros(4, int), "b": np.ones(4, int)}, np.zeros(4)),
@@ -163,7 +163,7 @@ def test_no_patches_are_refused():
         held(nothing, {"a": nothing, "b": nothing}, None)
 
 
-def test_the_same_seed_gives_the_same_contest():
+def test_the_same_seed_gives_the_same_test():
     case = judged(3, seeds=2)
     assert held(*case, seed=1) == held(*case, seed=1)
     assert held(*case, seed=1) != held(*case, seed=2)

@@ -73,3 +73,23 @@ def test_an_experiment_maps_in_steps_whatever_model_is_recommended(
     plan = Experiment(["scene.tif"], ["labels.tif"], step=step)
     running._map(plan, [scene], run, tmp_path / "maps")
     assert asked == [method]
+
+
+@pytest.mark.parametrize("reader", ["plan", "command"])
+def test_files_of_older_versions_may_say_that_an_option_is_off_and_not_that_it_is_on(
+    reader, tmp_path, capsys
+):
+    path = tmp_path / "experiment.yaml"
+    text = Experiment(["a.tif"], ["b.gpkg"]).to_yaml()
+
+    def read(fit_batch):
+        path.write_text(f"{text}fit_batch: {fit_batch}\n")
+        if reader == "plan":
+            return Experiment.from_yaml(path.read_text())
+        return parsed("experiment", "--config", str(path), "-o", "x")
+
+    read("false")
+    with pytest.raises((OutcropError, SystemExit)) as refused:
+        read("true")
+    said = str(refused.value) + capsys.readouterr().err
+    assert "any more; set the number of patches with batch instead" in said

@@ -51,7 +51,7 @@ def test_steps_go_down_at_their_milestones() -> None:
     assert rates == pytest.approx([0.1, 0.02, 0.004, 0.0008])
 
 
-def test_one_cycle_is_torch_s() -> None:
+def test_one_cycle_is_that_of_torch() -> None:
     steps = 1000
     optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
     theirs = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=0.4, total_steps=steps + 1)
@@ -99,3 +99,9 @@ def test_a_recipe_survives_json() -> None:
     )
     assert recipe_of(json.loads(json.dumps(asdict(recipe)))) == recipe
     assert recipe.machine.gpu_bytes == 6 << 30
+
+
+def test_removed_settings_of_older_runs_are_read() -> None:
+    old = asdict(Recipe(batch=16)) | {"fit_batch": True}
+    old["machine"] = old["machine"] | {"strategy": "fsdp"}
+    assert recipe_of(old) == Recipe(batch=16)

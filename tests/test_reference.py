@@ -16,7 +16,7 @@ from benchmarks.throughput import Round, bound
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.cost import cost_of
 from outcrop.models.factory import build
-from outcrop.models.residual import keep
+from outcrop.models.residual import draw_kept
 from outcrop.workflow.published import read_published
 
 THEIRS = {
@@ -92,7 +92,7 @@ def test_blocks_are_dropped_with_the_same_chance(monkeypatch: pytest.MonkeyPatch
     pictures = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         theirs = reference.train()(pictures)
-        found = ours.train()(pictures, keep(network, draws))
+        found = ours.train()(pictures, draw_kept(network, draws))
     torch.testing.assert_close(found, theirs, rtol=1e-3, atol=1e-3)
 
 

@@ -5,11 +5,9 @@ import json
 import math
 import re
 import sys
-import time
 from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -30,9 +28,9 @@ from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.factory import build
 from outcrop.training import batches
+from outcrop.training.device import device_name
 from outcrop.training.recipe import Augmentation, Machine, Recipe, suited
-from outcrop.workflow import meter, reproduce
-from outcrop.workflow.meter import Meter, device_name
+from outcrop.workflow import reproduce
 from outcrop.workflow.published import (
     Published,
     Result,
@@ -208,7 +206,6 @@ def test_an_interrupted_seed_resumes_to_the_same_accuracy(
         again = reproduce.reproduce("tiny", tmp_path / "b", data, (4, 5), machine=cpu, resume=True)
     assert len(steps) == 18 + 8
     assert [one.accuracy for one in again] == [one.accuracy for one in whole]
-    assert again[1].joules is None
     assert read_results(tmp_path / "b" / "results.jsonl") == again
 
 
@@ -286,7 +283,6 @@ ONE = Result(
     threads=None,
     precision="bf16-mixed",
     seconds=754.4,
-    joules=123_456.0,
     torch="2.11.0",
     outcrop="0.1.0",
     date="2026-11-25",
@@ -302,23 +298,19 @@ def test_one_seed_has_the_interval_of_its_test_pictures() -> None:
     ours = f"91.00 [{100 * (middle - half):.2f}, {100 * (middle + half):.2f}]"
     assert row == (
         *("resnet20", "91.25", "91.9", ours, "0", "164", "cifar10", "NVIDIA H100, bf16-mixed"),
-        *("0:12:34", "123 kJ"),
+        "0:12:34",
     )
 
 
 def test_seeds_with_equal_settings_are_one_row_with_mean_and_deviation() -> None:
-    others = [
-        replace(ONE, seed=seed, accuracy=a, joules=None) for seed, a in ((2, 91.6), (1, 91.3))
-    ]
-    short = replace(ONE, epochs=30, accuracy=88.0, device="AMD EPYC", threads=2, joules=None)
+    others = [replace(ONE, seed=seed, accuracy=a) for seed, a in ((2, 91.6), (1, 91.3))]
+    short = replace(ONE, epochs=30, accuracy=88.0, device="AMD EPYC", threads=2)
     copies = replace(ONE, data="copies.tar.xz", original=False)
     fast = replace(ONE, name="fast", paper=None, report=())
     rows = tabulate([fast, ONE, short, *others, copies])
     assert [row[0] for row in rows] == ["resnet20", "resnet20", "resnet20", "fast"]
     assert rows[0][3:5] == ("91.30 ± 0.30", "0, 1, 2")
-    assert rows[1][5:] == (
-        *("30 of 164", "cifar10", "AMD EPYC, 2 threads, bf16-mixed", "0:12:34", "–"),
-    )
+    assert rows[1][5:] == (*("30 of 164", "cifar10", "AMD EPYC, 2 threads, bf16-mixed", "0:12:34"),)
     assert rows[2][6] == "copies.tar.xz †"
     assert rows[3][1:3] == ("–", "–")
     assert not any("†" in note or "compressed" in note for note in notes([ONE]))
@@ -337,6 +329,9 @@ def test_lines_are_read_as_they_were_written(tmp_path: Path) -> None:
     for one in (ONE, replace(ONE, seed=1), ONE):
         append_result(path, one)
     assert read_results(path) == (ONE, replace(ONE, seed=1))
+    # Versions that measured the energy of a run wrote it into the line.
+    path.write_text(json.dumps(asdict(ONE) | {"joules": 123_456.0}) + "\n")
+    assert read_results(path) == (ONE,)
 
 
 @pytest.mark.parametrize(
@@ -428,85 +423,3 @@ def test_the_table_agrees_with_its_lines() -> None:
     text = (BENCHMARKS / "RESULTS.md").read_text(encoding="utf-8")
     for name, table in TABLES.items():
         assert f"<!-- {name} -->\n{table(BENCHMARKS)}\n<!-- /{name} -->" in text
-
-
-# Energy
-
-
-def packages(folder: Path, *microjoules: int) -> None:
-    for number, used in enumerate(microjoules):
-        zone = folder / f"intel-rapl:{number}"
-        zone.mkdir(exist_ok=True, parents=True)
-        (zone / "name").write_text(f"package-{number}\n")
-        # Whole at any instant, as a counter is.
-        (zone / "next").write_text(f"{used}\n")
-        (zone / "next").replace(zone / "energy_uj")
-        (zone / "max_energy_range_uj").write_text("100000000\n")
-
-
-def test_processors_that_tell_are_summed_over_their_counters_ends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(meter, "_POWERCAP", tmp_path)
-    packages(tmp_path, 90_000_000, 1_000_000)
-    core = tmp_path / "intel-rapl:0:0"
-    core.mkdir()
-    for name, text in (("name", "core"), ("energy_uj", "5"), ("max_energy_range_uj", "9")):
-        (core / name).write_text(text)
-    with Meter(torch.device("cpu")) as measured:
-        assert measured.joules is None
-        packages(tmp_path, 5_000_000, 3_500_000)
-    assert measured.joules == pytest.approx(15 + 2.5)
-    (tmp_path / "intel-rapl:0" / "energy_uj").unlink()
-    with Meter(torch.device("cpu")) as measured:
-        packages(tmp_path / "elsewhere", 1)
-    assert measured.joules == 0
-
-
-def test_a_counter_that_ends_in_between_is_watched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(meter, "_POWERCAP", tmp_path)
-    monkeypatch.setattr(meter, "_EVERY", 0.001)
-    packages(tmp_path, 0)
-    with Meter(torch.device("cpu")) as measured:
-        for used in (60_000_000, 20_000_000):
-            packages(tmp_path, used)
-            deadline = time.monotonic() + 10
-            while measured._last != [used / 1e6] and time.monotonic() < deadline:
-                time.sleep(0.001)
-    assert measured.joules == pytest.approx(120)
-
-
-def test_machines_that_do_not_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meter, "_POWERCAP", tmp_path / "none")
-    monkeypatch.setattr(meter, "_CPUINFO", tmp_path / "none")
-    for device in ("cpu", "mps"):
-        with Meter(torch.device(device)) as measured:
-            pass
-        assert measured.joules is None
-    assert device_name(torch.device("cpu"))
-
-
-def test_gpus_tell_by_their_uuid(monkeypatch: pytest.MonkeyPatch) -> None:
-    nvml = ModuleType("pynvml")
-    readings = iter((0, 1_000, 4_500))
-    nvml.NVMLError = type("NVMLError", (Exception,), {})
-    nvml.nvmlInit = lambda: None
-    nvml.nvmlDeviceGetHandleByUUID = {"GPU-abc": "handle"}.__getitem__
-    nvml.nvmlDeviceGetTotalEnergyConsumption = lambda handle: next(readings)
-    monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    monkeypatch.setattr(
-        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="abc")
-    )
-    with Meter(torch.device("cuda:0")) as measured:
-        pass
-    assert measured.joules == pytest.approx(3.5)
-
-    def refuse() -> None:
-        raise nvml.NVMLError
-
-    nvml.nvmlInit = refuse
-    with Meter(torch.device("cuda:0")) as measured:
-        pass
-    assert measured.joules is None

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import NETWORKS, ResidualNet
 from outcrop.models.factory import build
-from outcrop.models.residual import ResidualBlock, ResidualNetwork, keep
+from outcrop.models.residual import ResidualBlock, ResidualNetwork, draw_kept
 from tests.shared import DATA, needs_shared
 
 WIDE = ResidualNet(10, 4, widen=2, order="pre-activation", shortcut="projection")
@@ -180,7 +180,7 @@ def test_memory_order_of_channels_does_not_matter() -> None:
     torch.testing.assert_close(network(x), last)
 
 
-def test_a_large_stem_makes_a_large_picture_cheap() -> None:
+def test_a_large_stem_makes_a_large_image_cheap() -> None:
     def pixels(description: ResidualNet) -> int:
         network = seeded(description, bands=1)
         return network.stem(torch.zeros(1, 1, 150, 150)).shape[2:].numel()
@@ -246,7 +246,7 @@ def test_zero_padding_takes_every_second_pixel_and_centres_the_channels() -> Non
 
 
 def silence(network: ResidualNetwork) -> None:
-    """Let every block add nothing to its shortcut."""
+    """Set the residual of every block to zero."""
     for block in network.blocks:
         norms = [part for part in block.residual.modules() if isinstance(part, nn.BatchNorm2d)]
         nn.init.zeros_(norms[-1].weight)
@@ -258,7 +258,7 @@ def test_three_levels_add_the_stage_s_and_the_root_s_input_before_the_last_activ
     silence(network)
     root, stages = network.stages.shortcut, network.stages
     x = network.stem(torch.randn(2, 3, 8, 8))
-    # Silent blocks pass what they get, padded where the shape changes (He et al., option A).
+    # Blocks without a residual give their input, padded if the shape changes (He et al., option A).
     first = (x + x).relu()
     pad = stages.stage2.block1.shortcut
     second = (pad(first) + stages.stage2.shortcut(first)).relu()
@@ -291,7 +291,7 @@ def test_survival_falls_linearly_or_not_at_all() -> None:
 
 
 def count_convolutions(network: ResidualNetwork, kept: list[bool]) -> dict[int, int]:
-    """How many convolutions each block's residual computed."""
+    """The number of convolutions that the residual of each block computed."""
     counts: dict[int, int] = {}
     hooks = [
         part.register_forward_hook(
@@ -334,7 +334,7 @@ def test_without_its_dropped_blocks_the_network_is_a_shallower_one() -> None:
     assert torch.equal(deep(images, [True, False] * 3), shallow(images))
 
 
-def test_judging_scales_each_residual_by_its_survival_probability() -> None:
+def test_evaluation_scales_each_residual_by_its_survival_probability() -> None:
     stochastic = seeded(RELATIVES["stochastic"]).eval()
     for block in stochastic.blocks:
         x = torch.rand(2, 4 * 2 ** (block.index // 2), 8, 8)[:, : channels_into(block)]
@@ -357,7 +357,7 @@ def test_training_keeps_all_of_a_kept_residual() -> None:
 def test_blocks_are_kept_as_often_as_they_survive(survival: float, schedule: str) -> None:
     description = ResidualNet(20, survival=survival, survival_schedule=schedule)
     random = np.random.default_rng(0)
-    drawn = np.array([keep(description, random.random(9).tolist()) for _ in range(2000)])
+    drawn = np.array([draw_kept(description, random.random(9).tolist()) for _ in range(2000)])
     np.testing.assert_allclose(drawn.mean(axis=0), description.survivals, atol=0.05)
 
 
@@ -377,7 +377,7 @@ def test_a_network_in_training_draws_for_itself_and_a_seed_decides() -> None:
     assert torch.equal(network(images), network(images))
 
 
-def test_dropping_blocks_compiles_nothing_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dropped_blocks_cause_no_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = []
 
     def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> torch.fx.GraphModule:
@@ -466,7 +466,7 @@ def test_blocks_that_begin_at_zero_are_their_shortcuts(order: str, bottleneck: b
     assert all(gradient is not None and gradient.any() for gradient in moved)
 
 
-def test_what_passes_grows_with_depth_unless_blocks_begin_at_zero() -> None:
+def test_activations_grow_with_depth_unless_blocks_begin_at_zero() -> None:
     x = torch.randn(16, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
     def passed(depth: int, zero_init: bool) -> float:

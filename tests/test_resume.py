@@ -23,7 +23,7 @@ from outcrop.training.recipe import Augmentation, Machine, Recipe
 from outcrop.training.run import Run, read_run
 from tests.tiny import NETWORK, PATCHES, RECIPE, SPLIT, assert_same, read_events, some_split
 
-# Stopping and going on
+# Stopping and resuming
 
 
 PLACES = {"move": batches, "save_checkpoint": loop, "Predictions": engine}
@@ -38,7 +38,7 @@ def stop(
     recipe: Recipe = RECIPE,
     network: ResidualNet = NETWORK,
 ) -> None:
-    """Train, and end it around the last of so many calls of a function."""
+    """Train, and stop at a given call of a function."""
     original, calls = getattr(PLACES[function], function), []
 
     def interrupted(*arguments: object) -> object:
@@ -66,7 +66,7 @@ def stop(
         ("Predictions", 1, True, 3),
     ],
 )
-def test_a_stopped_run_goes_on_to_the_same_end(
+def test_a_stopped_run_is_resumed_to_the_same_end(
     run: Run,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -99,7 +99,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(
     ],
     ids=["AdamW", "balance and jitter", "part of a patch"],
 )
-def test_a_stopped_run_of_any_kind_goes_on_to_the_same_weights(
+def test_a_stopped_run_of_any_kind_is_resumed_to_the_same_weights(
     network: ResidualNet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train(PATCHES, SPLIT, tmp_path / "whole", network, recipe)
@@ -111,7 +111,7 @@ def test_a_stopped_run_of_any_kind_goes_on_to_the_same_weights(
 
 
 def test_a_checkpoint_of_another_solver_is_refused(tmp_path: Path) -> None:
-    """Its configuration is, before its checkpoint can be."""
+    """The configuration is refused before the checkpoint is read."""
     once = replace(RECIPE, epochs=1)
     train(PATCHES, SPLIT, tmp_path / "run", NETWORK, once)
     other = replace(once, solver="adamw")
@@ -129,14 +129,14 @@ def test_resuming_a_finished_run_returns_it_and_a_missing_one_starts(
     assert_same(run, train(PATCHES, SPLIT, tmp_path / "new", NETWORK, RECIPE, resume=True))
 
 
-def test_a_run_by_delivered_sides_goes_on(tmp_path: Path) -> None:
+def test_a_run_with_delivered_sides_is_resumed(tmp_path: Path) -> None:
     patches = replace(PATCHES, columns={"side": Column(SPLIT.sides, SIDES)})
     split, once = delivered_split(patches), replace(RECIPE, epochs=1)
     done = train(patches, split, tmp_path / "run", NETWORK, once)
     assert_same(done, train(patches, split, tmp_path / "run", NETWORK, once, resume=True))
 
 
-def test_only_the_same_run_goes_on(run: Run, tmp_path: Path) -> None:
+def test_only_the_same_run_is_resumed(run: Run, tmp_path: Path) -> None:
     with pytest.raises(OutcropError, match=r"exists already; .* --resume"):
         train(PATCHES, SPLIT, run.folder, NETWORK, RECIPE)
     with pytest.raises(OutcropError, match=r"recipe\.epochs was 3, is 4"):
@@ -153,8 +153,8 @@ def test_only_the_same_run_goes_on(run: Run, tmp_path: Path) -> None:
         train(PATCHES, SPLIT, tmp_path / "no" / "run", NETWORK, RECIPE)
 
 
-def test_a_run_that_an_outcrop_of_before_began_goes_on(run: Run, tmp_path: Path) -> None:
-    """Its configuration knows nothing of fields that came later: they were as they are now."""
+def test_a_run_of_an_older_version_is_resumed(run: Run, tmp_path: Path) -> None:
+    """Fields that its configuration lacks had their present defaults."""
     folder = tmp_path / "run"
     shutil.copytree(run.folder, folder)
     config = json.loads((folder / "config.json").read_text())
@@ -163,10 +163,10 @@ def test_a_run_that_an_outcrop_of_before_began_goes_on(run: Run, tmp_path: Path)
     assert_same(train(PATCHES, SPLIT, folder, NETWORK, RECIPE, resume=True), run)
 
 
-def test_a_run_that_was_begun_about_the_middle_of_patches_is_not_gone_on_with_unasked(
+def test_a_run_with_flips_about_the_middle_is_not_resumed_by_default(
     tmp_path: Path,
 ) -> None:
-    """Without `label_of` in its configuration, labels were taken for those of whole images."""
+    """Without `label_of` in the configuration, labels belonged to whole images."""
     place = np.arange(len(PATCHES))
     at = scene_positions(0, *4 * (place,), 80, 80, place)
     patches = replace(PATCHES, positions=at, sources=(Source("scene.tif", (99, 99)),))
@@ -185,10 +185,10 @@ def test_a_run_that_was_begun_about_the_middle_of_patches_is_not_gone_on_with_un
     assert train(patches, split, tmp_path / "new", NETWORK, now).classifier.label_of == "pixel"
 
 
-def test_a_run_that_was_begun_with_another_automatic_gain_is_not_gone_on_with_unasked(
+def test_a_run_with_another_default_gain_is_not_resumed_by_default(
     tmp_path: Path,
 ) -> None:
-    """Where a configuration has None, patches of scenes got random gains of 20 %."""
+    """For None in the configuration, patches of scenes had random gains of 20 %."""
     place = np.arange(len(PATCHES))
     at = scene_positions(0, *4 * (place,), 80, 80, place)
     patches = replace(PATCHES, positions=at, sources=(Source("scene.tif", (99, 99)),))
@@ -209,7 +209,7 @@ def test_a_run_that_was_begun_with_another_automatic_gain_is_not_gone_on_with_un
 
 @pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("steps", [7, 10])
-def test_a_request_to_stop_is_obeyed_after_the_step_and_nothing_is_lost(
+def test_a_signal_stops_after_the_step_and_nothing_is_lost(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: signal.Signals, steps: int
 ) -> None:
     folder, calls = tmp_path / "run", []
@@ -280,7 +280,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
     assert not half.exists()
 
 
-def test_without_a_whole_checkpoint_the_line_says_what_to_do(tmp_path: Path) -> None:
+def test_without_an_undamaged_checkpoint_the_error_names_the_remedy(tmp_path: Path) -> None:
     tensors = {"model.weight": torch.arange(500.0)}
     for epoch in (1, 2):
         save_checkpoint(tmp_path, Checkpoint(epoch, 3, tensors))

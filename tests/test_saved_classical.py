@@ -1,4 +1,4 @@
-"""Classical models on disk: the same model comes back, and nothing else is let in."""
+"""Classical models on disk: the same model is read, and other content is refused."""
 
 import io
 import json
@@ -132,7 +132,7 @@ def test_a_damaged_file_is_refused(saved, tmp_path, share):
         assert "train the model anew" in lines_of(tmp_path, damaged, fitted.description)
 
 
-def test_a_foreign_file_is_refused(saved, tmp_path):
+def test_a_file_of_another_program_is_refused(saved, tmp_path):
     _, fitted = saved
     other = io.BytesIO()
     with ZipFile(other, "w") as members:
@@ -171,7 +171,7 @@ class Mine(ClassifierMixin, BaseEstimator):
         super().__setstate__(state)
 
 
-def test_types_that_nobody_trusts_are_not_made(tmp_path):
+def test_untrusted_types_are_not_created(tmp_path):
     X, y = places()
     fitted = Baseline("mine", "centre pixel", Mine()).fit(X, y)
     name = f"{Mine.__module__}.Mine"
@@ -188,7 +188,7 @@ def test_types_that_nobody_trusts_are_not_made(tmp_path):
     np.testing.assert_array_equal(found.probabilities_of(X), fitted.probabilities_of(X))
 
 
-def test_what_cannot_be_written_is_one_line(tmp_path):
+def test_an_estimator_that_cannot_be_written_gives_one_line(tmp_path):
     fitted = Baseline("mine", "centre pixel", Mine(strength=io.StringIO())).fit(*places())
     with pytest.raises(OutcropError, match="mine: cannot be saved") as error:
         fitted.save(tmp_path)
@@ -209,8 +209,8 @@ def test_another_version_of_scikit_learn_is_named(monkeypatch, tmp_path, capsys)
 
 
 @pytest.mark.parametrize("name", ["decision tree", "random forest", "gradient boosting"])
-def test_a_file_made_by_hand_leads_nowhere(name, tmp_path):
-    """Sealed by the right checksum, but its trees ask for features that there are not."""
+def test_a_manipulated_file_is_refused(name, tmp_path):
+    """The checksum is right, but its trees use features that do not exist."""
     fitted = Baseline(name, "centre pixel").fit(*places())
     narrow = replace(fitted, width=1)
     narrow.save(tmp_path)

@@ -72,7 +72,7 @@ def test_undefined_is_not_zero():
     assert scores.balanced.value == 0.5
 
 
-def test_one_group_gives_no_certainty():
+def test_one_group_gives_no_interval():
     truth, predicted, _ = random_case(2)
     scores = score(truth, predicted, NAMES, np.zeros(len(truth)), draws=100)
     assert scores.groups == 1
@@ -88,7 +88,7 @@ def test_class_on_one_group_has_no_interval_of_recall():
     scores = score(truth, truth, NAMES[:2], groups, draws=100)
     assert scores.groups == 3
     assert np.isnan(scores.recall[1].low)
-    # Two pieces that agree: as sure as two trials (Clopper and Pearson 1934).
+    # Two blocks that agree have the interval of two trials (Clopper and Pearson 1934).
     assert scores.recall[0].value == scores.recall[0].high == 1
     assert scores.recall[0].low == pytest.approx(0.025 ** (1 / 2))
 
@@ -110,7 +110,7 @@ def test_groups_of_one_patch_are_no_groups():
 
 
 def clustered_predictions(rng, groups=60, members=20):
-    """Whether each patch is right: every piece of ground has its own chance, 0.7 on average."""
+    """Whether each patch is right: each block has its own accuracy, 0.7 on average."""
     chance = rng.beta(0.7 * 4, 0.3 * 4, groups)
     return (rng.random((groups, members)) < chance[:, None]).ravel().astype(int)
 
@@ -151,7 +151,7 @@ def test_json_is_standard_and_comes_back():
     assert np.isnan(back.recall[3].value)
 
 
-def test_nothing_to_judge_is_refused():
+def test_no_patches_are_refused():
     with pytest.raises(OutcropError, match="no patches"):
         score(np.empty(0, int), np.empty(0, int), NAMES)
 

@@ -1,4 +1,4 @@
-"""Compiled trees and SVMs as matrix products give what scikit-learn itself gives."""
+"""Compiled trees and SVMs as matrix products give the results of scikit-learn."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -146,13 +146,13 @@ OTHERS = {
 
 @pytest.mark.parametrize("name", OTHERS)
 @pytest.mark.parametrize("classes", [2, 3])
-def test_any_classifier_of_scikit_learn_takes_part(name, classes):
+def test_any_classifier_of_scikit_learn_can_be_used(name, classes):
     X, y = clouds(0, 120, 3, classes)
     y = np.where(y == 1, 4, y)
     baseline = Baseline(name, "centre pixel", OTHERS[name])
     fitted = baseline.fit(X[:, :, None, None], y, classes=6, seed=3)
     assert not hasattr(OTHERS[name], "classes_")  # a copy was fitted
-    probabilities = fitted.probabilities(X[:, :, None, None])
+    probabilities = fitted.predict_proba(X[:, :, None, None])
     assert probabilities.shape == (120, 6)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
     assert (probabilities[:, [3, 5]] == 0).all()
@@ -161,12 +161,12 @@ def test_any_classifier_of_scikit_learn_takes_part(name, classes):
     if hasattr(fitted.estimator, "predict_proba"):
         expected = fitted.estimator.predict_proba(X)
         np.testing.assert_array_equal(probabilities[:, fitted.present], expected)
-    again = baseline.fit(X, y, classes=6, seed=3).probabilities(X)
+    again = baseline.fit(X, y, classes=6, seed=3).predict_proba(X)
     np.testing.assert_array_equal(again, probabilities)
 
 
 class Odd(ClassifierMixin, BaseEstimator):
-    """Gives what it is asked to give."""
+    """A classifier with a given fault."""
 
     def __init__(self, fault="none"):
         self.fault = fault
@@ -210,10 +210,10 @@ class Odd(ClassifierMixin, BaseEstimator):
         ("negative", "are no probabilities"),
     ],
 )
-def test_a_classifier_that_is_none_is_one_error_line(fault, line):
+def test_an_invalid_classifier_gives_one_error_line(fault, line):
     X, y = clouds(0, 30, 2, 3)
     with pytest.raises(OutcropError, match=line) as error:
-        Baseline("odd", "centre pixel", Odd(fault)).fit(X, y).probabilities(X)
+        Baseline("odd", "centre pixel", Odd(fault)).fit(X, y).predict_proba(X)
     assert str(error.value).startswith("odd: ")
     assert "\n" not in str(error.value)
 
@@ -237,7 +237,7 @@ def test_a_classifier_without_scores_is_one_line():
 
 
 @pytest.mark.parametrize("thing", [Odd, "SVC", StandardScaler(), object()])
-def test_what_is_no_classifier_is_refused(thing):
+def test_objects_without_the_methods_of_a_classifier_are_refused(thing):
     with pytest.raises(OutcropError, match="is no classifier of scikit-learn's kind"):
         Baseline("mine", "centre pixel", thing)
 

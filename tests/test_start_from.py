@@ -1,4 +1,4 @@
-"""A training starts from other weights, and says what fits."""
+"""A training starts from other weights, and logs which of them fit."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
     return " ".join(capsys.readouterr().err.split())
 
 
-def test_all_that_a_run_of_the_same_kind_holds_is_taken(
+def test_all_weights_of_a_run_of_the_same_kind_are_used(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = first_weights(run.folder, NETWORK, PATCHES).tensors
@@ -82,7 +82,7 @@ def test_a_deeper_network_takes_the_blocks_that_it_has_in_common(
     assert "of its weights have no place here: stages.stage1.block2" in said(capsys)
 
 
-def test_what_fits_nowhere_or_is_no_weights_is_one_line(run: Run, tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_give_one_error_line(run: Run, tmp_path: Path) -> None:
     narrow = ResidualNet(depth=8, width=5)
     others = replace(PATCHES, classes=("a", "b", "c"))
     with pytest.raises(OutcropError, match=r"none of its \d+ weights fits ResNet-8; take the"):
@@ -115,7 +115,7 @@ def test_published_weights_start_a_training(capsys: pytest.CaptureFixture[str]) 
     assert "95 of 97 weights are taken; new: linear.weight, linear.bias" in said(capsys)
 
 
-def test_names_of_others_are_understood() -> None:
+def test_names_of_other_implementations_are_matched() -> None:
     names = {
         "module.conv1.weight": "stem.conv.weight",
         "bn1.running_mean": "stem.norm.running_mean",
@@ -128,7 +128,7 @@ def test_names_of_others_are_understood() -> None:
     assert all(our_name(name) == name for name in module.state_dict())
 
 
-def test_a_training_begins_with_them_and_is_gone_on_with(
+def test_a_training_starts_with_them_and_is_resumed(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = tmp_path / "source"

@@ -13,12 +13,12 @@ from outcrop.metrics.calibration import tempered
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.factory import build
 from outcrop.patches.patchset import read_patches
+from outcrop.training.accumulator import ScoreAccumulator
 from outcrop.training.engine import train
 from outcrop.training.log import open_log, score
 from outcrop.training.normalise import learn_normalisation
 from outcrop.training.recipe import Machine
 from outcrop.training.run import Run, read_run
-from outcrop.training.tally import Tally
 from tests.tiny import (
     CLASSES,
     DEVICE,
@@ -67,7 +67,7 @@ def test_constant_band_has_std_1_and_an_empty_one_is_refused() -> None:
         learn_normalisation(replace(PATCHES, images=images), SPLIT.train)
 
 
-def test_validation_pictures_teach_nothing(run: Run, tmp_path: Path) -> None:
+def test_validation_images_have_no_influence_on_the_weights(run: Run, tmp_path: Path) -> None:
     images = PATCHES.images.copy()
     images[SPLIT.validation] = 255 - images[SPLIT.validation]
     images[SPLIT.test] = 0
@@ -80,7 +80,7 @@ def test_validation_pictures_teach_nothing(run: Run, tmp_path: Path) -> None:
 # Training
 
 
-def test_a_run_learns_and_leaves_all_it_promises(run: Run) -> None:
+def test_a_run_learns_and_writes_all_files(run: Run) -> None:
     assert run.metrics[-1].train.loss < run.metrics[0].train.loss
     assert {path.name for path in run.folder.iterdir()} == {
         "config.json",
@@ -104,7 +104,7 @@ def test_a_run_learns_and_leaves_all_it_promises(run: Run) -> None:
     predictions = run.predictions
     np.testing.assert_array_equal(predictions.index, SPLIT.validation)
     np.testing.assert_array_equal(predictions.truth, PATCHES.labels[SPLIT.validation])
-    again = run.classifier.probabilities(PATCHES.take(SPLIT.validation), batch=5)
+    again = run.classifier.predict_proba(PATCHES.take(SPLIT.validation), batch=5)
     np.testing.assert_allclose(run.calibrated.probabilities, again, atol=1e-6)
     found = predictions.probabilities.argmax(axis=1)
     assert run.metrics[-1].validation.accuracy == np.mean(found == predictions.truth)
@@ -116,7 +116,7 @@ def test_the_seed_decides(run: Run, tmp_path: Path) -> None:
     assert not torch.equal(weights(run)["linear.weight"], weights(other)["linear.weight"])
 
 
-def test_pictures_read_batch_by_batch_give_the_same_run(
+def test_images_read_batch_by_batch_give_the_same_run(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("outcrop.patches.patchset.RESIDENT_BYTES", 0)
@@ -126,7 +126,7 @@ def test_pictures_read_batch_by_batch_give_the_same_run(
 
 
 @pytest.mark.parametrize("dtype", ["int16", "uint16", "float32"])
-def test_every_type_of_pixel_gives_the_same_run(run: Run, tmp_path: Path, dtype: str) -> None:
+def test_every_dtype_gives_the_same_run(run: Run, tmp_path: Path, dtype: str) -> None:
     patches = replace(PATCHES, images=PATCHES.images.astype(dtype))
     assert_same(run, train(patches, some_split(patches), tmp_path / "run", NETWORK, RECIPE))
 
@@ -147,7 +147,7 @@ def test_divergence_names_the_remedy(tmp_path: Path) -> None:
         train(PATCHES, SPLIT, tmp_path / "run", NETWORK, recipe)
 
 
-def test_a_training_that_cannot_begin_leaves_nothing(tmp_path: Path) -> None:
+def test_a_training_that_cannot_start_writes_nothing(tmp_path: Path) -> None:
     images = np.full(PATCHES.images.shape, np.nan, dtype=np.float32)
     patches = replace(PATCHES, images=images)
     with pytest.raises(OutcropError, match="leave the band out"):
@@ -201,7 +201,7 @@ def test_recomputing_ends_with_the_same_weights(run: Run, tmp_path: Path) -> Non
 
 
 def test_compiled_blocks_can_be_recomputed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Without a compiler's code, but with what is kept and computed anew as there.
+    # Not compiled to machine code, but with the same kept and recomputed tensors.
     original = torch.compile
     monkeypatch.setattr(
         torch, "compile", lambda f, options, **rest: original(f, backend="aot_eager", **rest)
@@ -217,7 +217,7 @@ def test_compiled_blocks_can_be_recomputed(tmp_path: Path, monkeypatch: pytest.M
     assert all(torch.equal(tensor, weights(again)[name]) for name, tensor in weights(kept).items())
 
 
-def test_the_average_of_the_weights_is_judged_and_kept(
+def test_the_average_of_the_weights_is_evaluated_and_saved(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[dict[str, torch.Tensor]] = []
@@ -239,35 +239,37 @@ def test_the_average_of_the_weights_is_judged_and_kept(
         }
     for name, tensor in expected.items():
         torch.testing.assert_close(weights(averaged)[name], tensor, rtol=1e-4, atol=1e-5)
-    kept = averaged.classifier.probabilities(PATCHES.take(SPLIT.validation))
+    kept = averaged.classifier.predict_proba(PATCHES.take(SPLIT.validation))
     np.testing.assert_allclose(averaged.calibrated.probabilities, kept, atol=1e-6)
-    # The weights that are trained do not feel that they are averaged.
+    # The average has no effect on the trained weights.
     assert torch.equal(steps[-1]["linear.weight"], weights(run)["linear.weight"])
 
 
-def test_judging_with_the_mirror_image(run: Run, tmp_path: Path) -> None:
+def test_evaluation_with_the_mirror_image(run: Run, tmp_path: Path) -> None:
     flipped = trained(tmp_path / "run", test_flip=True)
     images = PATCHES.take(SPLIT.validation)
     plain = replace(run.classifier, temperature=1.0)
-    both = [plain.probabilities(turned) for turned in (images, images[..., ::-1].copy())]
+    both = [plain.predict_proba(turned) for turned in (images, images[..., ::-1].copy())]
     np.testing.assert_allclose(flipped.predictions.probabilities, np.mean(both, 0), atol=1e-6)
     again = read_run(flipped.folder, DEVICE).classifier
     assert again.flip
     calibrated = tempered(np.mean(both, 0), again.temperature)
-    np.testing.assert_allclose(again.probabilities(images), calibrated, atol=1e-6)
+    np.testing.assert_allclose(again.predict_proba(images), calibrated, atol=1e-6)
 
 
 def test_smoothed_labels_give_a_share_of_the_loss_to_every_class(tmp_path: Path) -> None:
-    # No step moves the weights, and all pictures go through at once: the first weights' logits.
+    # The weights do not change and all images are in one batch: logits of the initial weights.
     def mean_losses(share: float, monkeypatch: pytest.MonkeyPatch) -> tuple[float, float]:
         seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-        original = Tally.add
+        original = ScoreAccumulator.add
 
-        def remember(tally: Tally, loss: torch.Tensor, *rest: torch.Tensor) -> None:
+        def remember(
+            accumulator: ScoreAccumulator, loss: torch.Tensor, *rest: torch.Tensor
+        ) -> None:
             seen.append((rest[0].detach().cpu(), rest[1].cpu()))
-            original(tally, loss, *rest)
+            original(accumulator, loss, *rest)
 
-        monkeypatch.setattr(Tally, "add", remember)
+        monkeypatch.setattr(ScoreAccumulator, "add", remember)
         done = trained(
             tmp_path / str(share),
             epochs=1,
@@ -308,7 +310,7 @@ def test_every_further_part_of_the_recipe_changes_the_weights(run: Run, tmp_path
         assert not torch.equal(weights(other)["linear.weight"], weights(run)["linear.weight"])
 
 
-def test_stochastic_depth_trains_by_seed_and_says_what_it_kept(tmp_path: Path) -> None:
+def test_stochastic_depth_follows_the_seed_and_reports_kept_blocks(tmp_path: Path) -> None:
     network = replace(NETWORK, depth=14, survival=0.4)
     one, same = (
         train(PATCHES, SPLIT, tmp_path / name, network, RECIPE) for name in ("one", "same")
@@ -341,7 +343,9 @@ def test_tensorboard_has_the_scalars_and_the_blocks_of_the_graph(run: Run) -> No
     assert (last.step, last.value) == (3, pytest.approx(run.metrics[-1].validation.loss))
     scopes = {node.name for node in events.Graph().node}
     for stage in range(3):
-        assert any(f"Nest[stage{stage + 1}]/ResidualBlock[block1]" in name for name in scopes)
+        assert any(
+            f"ShortcutGroup[stage{stage + 1}]/ResidualBlock[block1]" in name for name in scopes
+        )
 
 
 def test_a_stochastic_block_of_the_graph_shows_its_two_paths(tmp_path: Path) -> None:
@@ -352,7 +356,7 @@ def test_a_stochastic_block_of_the_graph_shows_its_two_paths(tmp_path: Path) -> 
     events = read_events(tmp_path)
     assert events.Tags()["images"] == ["confusion/validation"]
     nodes = {node.name: node for node in events.Graph().node}
-    block = "ResidualNetwork/Nest[stages]/Nest[stage1]/ResidualBlock[block1]/"
+    block = "ResidualNetwork/ShortcutGroup[stages]/ShortcutGroup[stage1]/ResidualBlock[block1]/"
     inside = {name: node for name, node in nodes.items() if name.startswith(block)}
     (total,) = (node for node in inside.values() if node.op in ("aten::add", "aten::add_"))
     (scaled,) = (node for node in inside.values() if node.op == "aten::mul")

@@ -1,4 +1,4 @@
-"""A network's settings are chosen by folds inside the training side, and by these alone."""
+"""Settings of a network are chosen by folds inside the training side only."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def split(patches):
 
 @pytest.fixture
 def trained(monkeypatch) -> list[tuple[str, np.ndarray]]:
-    """The variants that are trained, and on which patches."""
+    """The trained variants and their patches."""
     calls, original = [], tuning._said
 
     def counted(patches, inner, variant, *rest):
@@ -62,7 +62,7 @@ def variants(number: int) -> list[Variant]:
 
 
 def right_in(shares: list[float], truth: list[np.ndarray]):
-    """A judge by which each variant is right about so large a share of each class."""
+    """A judge with a given accuracy of each variant in each class."""
 
     def judge(variant: Variant, fold: int) -> np.ndarray:
         share, said = shares[int(variant.name.split()[1])], truth[fold].copy()
@@ -87,7 +87,7 @@ def test_a_variant_that_is_clearly_better_is_found() -> None:
 
 
 @pytest.mark.parametrize(("gain", "chosen"), [(MARGIN - 0.01, 0), (MARGIN + 0.01, 1)])
-def test_what_is_given_stays_unless_another_is_better_by_the_margin(gain, chosen) -> None:
+def test_the_given_settings_stay_unless_another_is_better_by_the_margin(gain, chosen) -> None:
     found, _ = search(variants(3), TRUTH, right_in([0.5, 0.5 + gain, 0.5], TRUTH))
     assert found.name == f"variant {chosen}"
 
@@ -99,7 +99,9 @@ def test_a_variant_that_gives_no_numbers_is_not_chosen() -> None:
 
 
 @given(st.integers(1, 12), st.integers(2, 6), st.randoms(use_true_random=False))
-def test_the_budget_is_kept_and_what_is_chosen_is_best_on_every_fold(number, folds, random) -> None:
+def test_the_budget_is_kept_and_the_choice_is_evaluated_on_every_fold(
+    number, folds, random
+) -> None:
     shares = [random.random() for _ in range(number)]
     truth, done = TRUTH[:1] * folds, []
     found, trials = search(variants(number), truth, right_in(shares, truth), done.append)
@@ -113,7 +115,7 @@ def test_the_budget_is_kept_and_what_is_chosen_is_best_on_every_fold(number, fol
     assert chosen.balanced == best or best < trials[0].balanced + MARGIN + 1e-3
 
 
-def test_a_part_of_what_is_given_is_judged_on_every_fold_by_its_trainings() -> None:
+def test_parts_of_the_given_network_are_evaluated_on_every_fold() -> None:
     def judge(variant, fold):
         calls.append(variant.name)
         one = right_in([0.6, 0.5], TRUTH)(variant, fold)
@@ -139,7 +141,7 @@ def test_the_search_ends_when_all_others_are_far_behind() -> None:
     assert len(done) == 4
 
 
-def test_what_is_set_is_not_varied(patches) -> None:
+def test_settings_that_are_given_are_not_varied(patches) -> None:
     every = candidates(None, Recipe(), patches)
     assert every[0].network == MultiScaleNet()
     assert every[0].recipe == Recipe()
@@ -158,7 +160,7 @@ def test_what_is_set_is_not_varied(patches) -> None:
             assert network is None or one.network == network
 
 
-def test_a_residual_network_is_tried_where_patches_hold_it(patches) -> None:
+def test_a_residual_network_is_tried_if_patches_are_large_enough(patches) -> None:
     def networks(side: int) -> list[ResidualNet]:
         images = np.zeros((len(patches), 2, side, side), np.float32)
         found = candidates(None, Recipe(), replace(patches, images=images))
@@ -184,7 +186,7 @@ def test_only_the_training_side_is_read(patches, split, trained) -> None:
     assert again.variant == found.variant
 
 
-def test_folds_inside_keep_ground_whole(patches, split, trained) -> None:
+def test_inner_folds_keep_spatial_blocks_whole(patches, split, trained) -> None:
     tune(patches, split, SMALL, RECIPE, Tuning(2, 3))
     assert len(trained) == 6
     for _, seen, held in trained:
@@ -231,7 +233,7 @@ def test_nothing_is_tuned_where_no_folds_can_be_made(patches, split, tmp_path) -
     assert run.tuning["tried"] == []
 
 
-def test_patches_without_ground_are_tuned_by_folds_at_random(trained) -> None:
+def test_patches_without_positions_are_tuned_by_random_folds(trained) -> None:
     from tests.tiny import SPLIT
 
     patches, network = some_patches(), ResidualNet(8, width=4)
@@ -318,7 +320,7 @@ def test_the_budget_is_an_option_of_every_command_that_trains_networks() -> None
     assert (given["trials"], given["tuning_folds"]) == (4, 2)
 
 
-def test_views_of_the_default_network_are_judged_with_it(patches, split) -> None:
+def test_views_of_the_default_network_are_evaluated_with_it(patches, split) -> None:
     wide = replace(patches, images=np.pad(patches.images, ((0, 0), (0, 0), (4, 4), (4, 4))))
     found = tune(wide, split, None, RECIPE, Tuning(2, 2))
     names = [one.name for one in found.trials]
@@ -331,7 +333,7 @@ def test_views_of_the_default_network_are_judged_with_it(patches, split) -> None
     assert [one.name for one in named.trials] == ["as given", "jitter 0.3"]
 
 
-def test_a_run_of_some_views_goes_on_as_it_was_chosen(
+def test_a_run_of_some_views_is_resumed_with_the_same_views(
     patches, split, tmp_path, monkeypatch
 ) -> None:
     wide = replace(patches, images=np.pad(patches.images, ((0, 0), (0, 0), (4, 4), (4, 4))))

@@ -1,4 +1,4 @@
-"""Networks and estimators of users: trained, read again, compared and mapped like others."""
+"""User networks and estimators: training, reading, comparison and maps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RECIPE = Recipe(epochs=2, batch=16, machine=Machine(device="cpu"))
 
 
 def small(bands: int, classes: int) -> nn.Module:
-    """A network that is not ours."""
+    """A user network."""
     return nn.Sequential(
         nn.Conv2d(bands, 6, 3),
         nn.ReLU(),
@@ -40,7 +40,7 @@ def small(bands: int, classes: int) -> nn.Module:
 
 
 def lazy(bands: int, classes: int) -> nn.Module:
-    """Without a linear layer of known size until it has seen a patch."""
+    """A user network with a lazy linear layer."""
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(classes))
 
 
@@ -53,7 +53,7 @@ def test_a_run_is_read_again_where_its_function_was_named(trained, monkeypatch):
     again = read_run(trained.folder, "cpu")
     images = PATCHES.take(np.arange(9))
     np.testing.assert_array_equal(
-        again.model.probabilities(images), trained.model.probabilities(images)
+        again.model.predict_proba(images), trained.model.predict_proba(images)
     )
     likely, features = again.model.probabilities_and_features(images)
     assert (likely.shape, features.shape) == ((9, 3), (9, 6))
@@ -80,7 +80,7 @@ def test_bands_in_another_order(trained):
     images = PATCHES.take(np.arange(9))
     turned = trained.model.in_order([1, 0])
     np.testing.assert_allclose(
-        turned.probabilities(images[:, ::-1]), trained.model.probabilities(images), atol=1e-6
+        turned.predict_proba(images[:, ::-1]), trained.model.predict_proba(images), atol=1e-6
     )
 
 
@@ -92,8 +92,8 @@ def test_mapped_patch_by_patch_and_exported(trained, tmp_path):
     rows, columns = np.indices((15, 17)).reshape(2, -1)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (8, 8), axis=(1, 2))
     images = windows[:, rows + 4, columns + 4].swapaxes(0, 1)
-    likely = np.sort(trained.model.probabilities(images), axis=1)
-    expected = trained.model.probabilities(images).argmax(axis=1) + 1
+    likely = np.sort(trained.model.predict_proba(images), axis=1)
+    expected = trained.model.predict_proba(images).argmax(axis=1) + 1
     clear = likely[:, -1] - likely[:, -2] > 1e-4
     with rasterio.open(tmp_path / "map.tif") as dataset:
         np.testing.assert_array_equal(dataset.read(1).ravel()[clear], expected[clear])
@@ -139,7 +139,7 @@ class OfNaN(nn.Module):
     ],
     ids=lambda value: getattr(value, "__name__", "case"),
 )
-def test_modules_that_will_not_do_are_refused_in_one_line(network, words, tmp_path):
+def test_unsuitable_modules_are_refused_in_one_line(network, words, tmp_path):
     with pytest.raises(OutcropError, match=words):
         train(PATCHES, SPLIT, tmp_path / "run", network, RECIPE)
     assert not (tmp_path / "run").exists() or isinstance(network, OfNaN)
@@ -151,7 +151,7 @@ def test_an_estimator_of_scikit_learn_takes_part(tmp_path):
     again = read_run(tmp_path / "run")
     images = PATCHES.take(np.arange(9))
     np.testing.assert_array_equal(
-        again.model.probabilities(images), run.model.probabilities(images)
+        again.model.predict_proba(images), run.model.predict_proba(images)
     )
 
 

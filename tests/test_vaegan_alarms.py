@@ -25,8 +25,8 @@ from outcrop.generative.run import VaeGanModel
 from outcrop.generative.settings import VaeGan, VaeGanRecipe
 from outcrop.training.batches import Part, Step
 from outcrop.training.normalise import Normalisation
-from outcrop.training.parallel import Team
-from outcrop.training.parallel.team import assemble
+from outcrop.training.parallel import ProcessGroup
+from outcrop.training.parallel.process_group import open_process_group
 from tests.tiny_generative import CPU, IMAGES, SIZE, TINY_NETWORK, TINY_RECIPE
 
 # When an alarm is raised, and what it advises
@@ -242,8 +242,8 @@ def test_a_grid_has_images_above_their_reconstructions() -> None:
 
 
 @pytest.fixture(scope="module")
-def team() -> Iterator[Team]:
-    with assemble(CPU, lambda world: None) as alone:  # type: ignore[arg-type, return-value]
+def group() -> Iterator[ProcessGroup]:
+    with open_process_group(CPU, lambda world: None) as alone:  # type: ignore[arg-type, return-value]
         yield alone
 
 
@@ -261,10 +261,10 @@ def train_on_noise(learner: VaeGanLearner, steps: int) -> Means:
     return means(tally.tensors(), learner.network)
 
 
-def test_the_posterior_of_a_vae_on_noise_collapses(team: Team) -> None:
+def test_the_posterior_of_a_vae_on_noise_collapses(group: ProcessGroup) -> None:
     network = replace(TINY_NETWORK, parts="vae")
     recipe = replace(TINY_RECIPE, learning_rate=3e-3, optimiser="adam")
-    learner = VaeGanLearner(network, recipe, 2, SIZE, team)
+    learner = VaeGanLearner(network, recipe, 2, SIZE, group)
     assert active_dimensions(train_on_noise(learner, 10).divergence) == 4
     found = train_on_noise(learner, 100)
     assert active_dimensions(found.divergence) == 0
@@ -272,9 +272,9 @@ def test_the_posterior_of_a_vae_on_noise_collapses(team: Team) -> None:
     assert "0 of 4 dimensions" in alarm
 
 
-def test_a_discriminator_wins_against_a_fixed_decoder(team: Team) -> None:
+def test_a_discriminator_wins_against_a_fixed_decoder(group: ProcessGroup) -> None:
     network = replace(TINY_NETWORK, parts="gan", spectral=True)
-    learner = VaeGanLearner(network, TINY_RECIPE, 2, SIZE, team)
+    learner = VaeGanLearner(network, TINY_RECIPE, 2, SIZE, group)
     learner.optimisers["decoder"].param_groups[0]["lr"] = 0.0
     found = train_on_noise(learner, 60)
     (alarm,) = alarms(network, TINY_RECIPE, found, Evaluation(), 1.0)

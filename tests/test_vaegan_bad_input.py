@@ -54,7 +54,6 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "no code": (PATCH_SET + "--latent 0", "--latent: is 0; take 1 or more"),
     "unknown networks": (PATCH_SET + "--model flow", "--model: there is no 'flow'", "vae-dis"),
     "spectral norms without a GAN": (PATCH_SET + "--model vae --spectral", "--spectral"),
-    "weights in shards": (PATCH_SET + "--strategy fsdp", "--strategy: is fsdp", "takes ddp"),
     "a pipeline": (PATCH_SET + "--strategy pipeline --devices 2", "--strategy", "takes ddp"),
     "recomputing": (PATCH_SET + "--recompute 1", "--recompute: does not work with a VAE-GAN"),
     "a classifier's depth": (PATCH_SET + "--depth 8", "there is no option 'depth'"),

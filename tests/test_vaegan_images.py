@@ -197,7 +197,6 @@ def test_a_similarity_run_of_another_kind_raises_an_error(
         ({"balance": 0.3}, "balance is 0.3; take 0 .off., or from 0.5 to 1"),
         ({"average": 1.0}, "average is 1.0; take 0 .off. to below 1"),
         ({"kl_warm_up": -1.0}, "kl_warm_up is -1.0; take 0"),
-        ({"machine": Machine(strategy="fsdp")}, "--strategy: is fsdp; a VAE-GAN takes ddp"),
         ({"machine": Machine(strategy="pipeline")}, "--strategy: is pipeline; a VAE-GAN takes"),
         ({"machine": Machine(recompute=1)}, "--recompute: does not work with a VAE-GAN"),
     ],

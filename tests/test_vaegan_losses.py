@@ -26,8 +26,8 @@ from outcrop.generative.metrics import PartResult
 from outcrop.generative.networks import Networks
 from outcrop.generative.settings import VaeGan, VaeGanRecipe
 from outcrop.training.batches import Part, Step, generator
-from outcrop.training.parallel import Team
-from outcrop.training.parallel.team import assemble
+from outcrop.training.parallel import ProcessGroup
+from outcrop.training.parallel.process_group import open_process_group
 from tests.tiny_generative import CPU, TINY_NETWORK
 
 seeds = st.integers(0, 2**31)
@@ -114,8 +114,8 @@ Gradients = dict[str, list[Tensor]]
 
 
 @pytest.fixture(scope="module")
-def team() -> Iterator[Team]:
-    with assemble(CPU, lambda world: None) as alone:  # type: ignore[arg-type, return-value]
+def group() -> Iterator[ProcessGroup]:
+    with open_process_group(CPU, lambda world: None) as alone:  # type: ignore[arg-type, return-value]
         yield alone
 
 
@@ -130,8 +130,10 @@ def a_step(*images: Tensor) -> Step:
     return Step(5, None, parts)
 
 
-def learner_of(team: Team, network: VaeGan, recipe: VaeGanRecipe = RECIPE) -> VaeGanLearner:
-    begun = VaeGanLearner(network, recipe, BANDS, SIZE, team)
+def learner_of(
+    group: ProcessGroup, network: VaeGan, recipe: VaeGanRecipe = RECIPE
+) -> VaeGanLearner:
+    begun = VaeGanLearner(network, recipe, BANDS, SIZE, group)
     # With the first weights all verdicts and features are nearly the same.
     torch.manual_seed(1)
     for parameter in begun.networks.parameters():
@@ -141,10 +143,10 @@ def learner_of(team: Team, network: VaeGan, recipe: VaeGanRecipe = RECIPE) -> Va
 
 
 def gradients_of(
-    team: Team, network: VaeGan, weight: float = WEIGHT, **changes: Any
+    group: ProcessGroup, network: VaeGan, weight: float = WEIGHT, **changes: Any
 ) -> tuple[Gradients, PartResult]:
     """The gradients that the learner gives to its optimisers in one step, and its result."""
-    learner = learner_of(team, network, replace(RECIPE, **changes))
+    learner = learner_of(group, network, replace(RECIPE, **changes))
     results: list[PartResult] = []
     learner.step(2, a_step(some_images()), weight, results.append)
     return {
@@ -222,9 +224,11 @@ KINDS = {
 
 @pytest.mark.parametrize("decoder_loss", ["minimax", "non-saturating"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradients_are_those_of_algorithm_1(team: Team, kind: str, decoder_loss: str) -> None:
+def test_gradients_are_those_of_algorithm_1(
+    group: ProcessGroup, kind: str, decoder_loss: str
+) -> None:
     network, recipe = KINDS[kind], replace(RECIPE, decoder_loss=decoder_loss)
-    networks = learner_of(team, network).networks
+    networks = learner_of(group, network).networks
     if network.spectral:
         # One power iteration precedes the step; all passes then use the same weights.
         with torch.no_grad():
@@ -233,7 +237,7 @@ def test_gradients_are_those_of_algorithm_1(team: Team, kind: str, decoder_loss:
                     module.train()()
                     module.eval()
     expected = by_algorithm_1(networks, network, WEIGHT, recipe)
-    found, _ = gradients_of(team, network, decoder_loss=decoder_loss)
+    found, _ = gradients_of(group, network, decoder_loss=decoder_loss)
     assert {name for name, its in found.items() if its} == expected.keys()
     for name, its in expected.items():
         assert len(found[name]) == len(its)
@@ -252,10 +256,10 @@ def test_gradients_are_those_of_algorithm_1(team: Team, kind: str, decoder_loss:
     ],
 )
 def test_each_setting_changes_only_its_network(
-    team: Team, change: dict[str, Any], reached: set[str]
+    group: ProcessGroup, change: dict[str, Any], reached: set[str]
 ) -> None:
-    before, _ = gradients_of(team, TINY_NETWORK)
-    after, _ = gradients_of(team, TINY_NETWORK, **change)
+    before, _ = gradients_of(group, TINY_NETWORK)
+    after, _ = gradients_of(group, TINY_NETWORK, **change)
     changed = {
         name
         for name in before
@@ -264,22 +268,22 @@ def test_each_setting_changes_only_its_network(
     assert changed == reached
 
 
-def test_the_decoder_of_a_plain_vae_has_no_gamma(team: Team) -> None:
-    one, other = (gradients_of(team, KINDS["vae"], gamma=gamma)[0] for gamma in (0.3, 9.0))
+def test_the_decoder_of_a_plain_vae_has_no_gamma(group: ProcessGroup) -> None:
+    one, other = (gradients_of(group, KINDS["vae"], gamma=gamma)[0] for gamma in (0.3, 9.0))
     assert all(torch.equal(*pair) for pair in zip(one["decoder"], other["decoder"], strict=True))
 
 
-def test_gradients_of_parts_are_averaged_by_size(team: Team) -> None:
+def test_gradients_of_parts_are_averaged_by_size(group: ProcessGroup) -> None:
     """A part of four images counts twice as much as one of two."""
     network = KINDS["vaegan"]
     four, two = some_images().split([4, 2])
-    learner = learner_of(team, network)
+    learner = learner_of(group, network)
     results: list[PartResult] = []
     learner.step(2, a_step(four, two), WEIGHT, results.append)
     assert [one.number for one in results] == [4, 2]
     alone = []
     for k, images in enumerate((four, two)):
-        other = learner_of(team, network)
+        other = learner_of(group, network)
         # Random codes depend on the number of the part.
         random = generator(torch.device("cpu"), SEED, 2, 5, k, 1)
         alone.append(other._differentiate(Part(images, None, 1.0), random, WEIGHT)[0])
@@ -290,8 +294,10 @@ def test_gradients_of_parts_are_averaged_by_size(team: Team) -> None:
             torch.testing.assert_close(parameter.grad, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_the_result_has_the_losses_and_the_accuracy_of_the_discriminator(team: Team) -> None:
-    learner = learner_of(team, TINY_NETWORK)
+def test_the_result_has_the_losses_and_the_accuracy_of_the_discriminator(
+    group: ProcessGroup,
+) -> None:
+    learner = learner_of(group, TINY_NETWORK)
     copy = deepcopy(learner.networks)
     results: list[PartResult] = []
     learner.step(2, a_step(some_images()), WEIGHT, results.append)
@@ -321,8 +327,10 @@ def test_the_result_has_the_losses_and_the_accuracy_of_the_discriminator(team: T
 
 
 @pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
-def test_the_discriminator_is_not_updated_above_the_balance(team: Team, balance: float) -> None:
-    learner = learner_of(team, KINDS["gan"], replace(RECIPE, learning_rate=1e-3, balance=balance))
+def test_the_discriminator_is_not_updated_above_the_balance(
+    group: ProcessGroup, balance: float
+) -> None:
+    learner = learner_of(group, KINDS["gan"], replace(RECIPE, learning_rate=1e-3, balance=balance))
     results: list[PartResult] = []
     paused = []
     for number in range(12):

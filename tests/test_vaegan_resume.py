@@ -18,7 +18,7 @@ from outcrop.generative.run import VaeGanRun, read_vaegan_run
 from outcrop.training import loop
 from outcrop.training.batches import Part, Step
 from outcrop.training.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
-from outcrop.training.parallel.team import assemble
+from outcrop.training.parallel.process_group import open_process_group
 from outcrop.training.run import Run
 from tests.command_line import ALONE, argv, start
 from tests.tiny import read_events
@@ -234,11 +234,11 @@ def test_two_processes_do_not_change_a_learned_metric(
 ) -> None:
     """The first process; the sum over processes is replaced by a factor of 2."""
     theirs = learnt["plain"].model.networks.discriminator.state_dict()
-    with assemble(CPU, lambda world: None) as team:  # type: ignore[arg-type, return-value]
-        monkeypatch.setattr(team, "world", 2)
+    with open_process_group(CPU, lambda world: None) as group:  # type: ignore[arg-type, return-value]
+        monkeypatch.setattr(group, "world", 2)
         monkeypatch.setattr(torch.distributed, "all_reduce", lambda shared: shared.mul_(2))
         network = replace(TINY_NETWORK, parts="vae-dis")
-        learner = VaeGanLearner(network, TINY_RECIPE, 2, SIZE, team, theirs)
+        learner = VaeGanLearner(network, TINY_RECIPE, 2, SIZE, group, theirs)
         learner.train()
         moving = learner.networks.encoder.wide[1].running_mean.clone()
         parts = iter([Part(torch.rand(8, 2, SIZE, SIZE), torch.zeros(8), 0.5)])

@@ -17,6 +17,7 @@ import yaml
 from outcrop.cli.options import Option, choices_of, is_tuple, item_type, nullable
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
+from outcrop.training.recipe import REMOVED
 
 
 def fail(line: str) -> NoReturn:
@@ -131,6 +132,10 @@ def read_config(file: str, options: Mapping[str, Option]) -> dict[str, Any]:
                 fail(f"{file}: a flag is true or false, not '{value}'; correct it")
             name, value = positive, not value
         spelt = name.replace("_", "-")
+        if name in REMOVED and name not in options:
+            if value in (False, None):
+                continue
+            fail(f"{file}: there is no option '{spelt}' any more; {REMOVED[name]}")
         if name not in options:
             fail(
                 f"{file}: there is no option '{spelt}'; {suggestion(spelt, dashed_names(options))}"

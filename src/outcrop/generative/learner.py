@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Literal, cast
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -23,8 +24,8 @@ from outcrop.generative.settings import VaeGan, VaeGanRecipe
 from outcrop.training.batches import Part, Step, generator
 from outcrop.training.checkpoint import Checkpoint
 from outcrop.training.device import compiles, kept_graphs
-from outcrop.training.parallel import Team
-from outcrop.training.parallel.statistics import Statistics, unmoved
+from outcrop.training.parallel import ProcessGroup
+from outcrop.training.parallel.process_group import RunningStatistics
 
 Gradients = dict[str, list[Tensor]]
 
@@ -101,7 +102,7 @@ class VaeGanLearner:
         recipe: VaeGanRecipe,
         bands: int,
         size: int,
-        team: Team,
+        group: ProcessGroup,
         similarity: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Initialise networks and optimisers.
@@ -110,22 +111,22 @@ class VaeGanLearner:
             network, recipe: the networks and their training.
             bands: number of bands of an image.
             size: height and width of an image in pixels.
-            team: the processes.
+            group: the processes.
             similarity: weights of a trained discriminator whose features the reconstruction loss
                 uses.
         """
-        self.network, self.recipe, self.team = network, recipe, team
+        self.network, self.recipe, self.group = network, recipe, group
         self.bands, self.size = bands, size
         self.gamma = recipe.gamma_for(network, size)
-        self.parts = recipe.machine.accumulate * team.world
+        self.parts = recipe.machine.accumulate * group.world
         self.networks = self.initial()
         if similarity is not None and self.networks.discriminator is not None:
             self.networks.discriminator.load_state_dict(dict(similarity))
         if self.networks.discriminator is not None and not network.adversarial:
             self.networks.discriminator.requires_grad_(False)
-        self.networks.to(team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.networks.to(group.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = average_of(self.networks.decoder, recipe.average) if recipe.average else None
-        self._compiled = compiles(recipe.machine.compile, team.device)
+        self._compiled = compiles(recipe.machine.compile, group.device)
         self._run = {
             name: torch.compile(module, options={"deterministic": True})
             if self._compiled
@@ -140,8 +141,8 @@ class VaeGanLearner:
         ]
         trained = nn.ModuleList(getattr(self.networks, name) for name in self.optimisers)
         self._spectral = [m for m in trained.modules() if isinstance(m, ParametrizationList)]
-        if team.world > 1:
-            self._statistics = Statistics(trained, team.rank, team.world)
+        if group.world > 1:
+            self._statistics = RunningStatistics(trained, group)
 
     def initial(self) -> Networks:
         """The networks with their initial weights, on the CPU."""
@@ -195,10 +196,10 @@ class VaeGanLearner:
         """
         self._power_iteration()
         whole: Gradients = {}
-        right = torch.zeros((), device=self.team.device)
+        right = torch.zeros((), device=self.group.device)
         for k, part in enumerate(step.parts):
-            number = self.team.rank + k * self.team.world
-            rng = generator(self.team.device, self.recipe.seed, epoch, step.number, number, 1)
+            number = self.group.rank + k * self.group.world
+            rng = generator(self.group.device, self.recipe.seed, epoch, step.number, number, 1)
             with kept_graphs(self._compiled):
                 gradients, result = self._differentiate(part, rng, prior_weight)
             for name, its in gradients.items():
@@ -209,7 +210,7 @@ class VaeGanLearner:
                     whole[name] = its
             right += result.right * part.share
             report(result)
-        if self.team.world > 1:
+        if self.group.world > 1:
             self._all_reduce(whole, right)
         pauses = bool(self.recipe.balance) and float(right) > self.recipe.balance
         for name, optimiser in self.optimisers.items():
@@ -239,9 +240,9 @@ class VaeGanLearner:
         reconstruction and of the GAN loss, the discriminator of the GAN loss alone.
         """
         images = part.images.clamp(-1, 1).contiguous(memory_format=torch.channels_last)
-        n, latent, device = len(images), self.network.latent, self.team.device
+        n, latent, device = len(images), self.network.latent, self.group.device
         noise, drawn = torch.randn(2, n, latent, generator=rng, device=device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.team.mixed):
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.group.mixed):
             codes = []
             if self.network.has_encoder:
                 mean, log_variance = self._run["encoder"](images)
@@ -309,11 +310,7 @@ class VaeGanLearner:
     def _all_reduce(self, gradients: Gradients, right: Tensor) -> None:
         """Sum gradients, statistics and accuracy over all parts of the batch."""
         every = [tensor for its in gradients.values() for tensor in its]
-        together = torch.cat([*(tensor.flatten() for tensor in every), right.view(1)])
-        distributed.all_reduce(together)
-        *summed, all_right = together.split([*(tensor.numel() for tensor in every), 1])
-        torch._foreach_copy_(every, [s.view_as(t) for s, t in zip(summed, every, strict=True)])
-        right.copy_(all_right[0])
+        self.group.all_reduce([*every, right])
         self._statistics.share()
 
     def _trained(self) -> Iterator[tuple[str, list[nn.Parameter]]]:
@@ -363,6 +360,19 @@ class VaeGanLearner:
             for k, parameter in enumerate(_parameters(optimiser)):
                 for key, tensor in optimiser.state[parameter].items():
                     yield f"optimiser.{name}.{k}.{key}", tensor
+
+
+@contextmanager
+def unmoved(norms: Sequence[nn.BatchNorm1d | nn.BatchNorm2d]) -> Iterator[None]:
+    """Keep running statistics unchanged while the block runs."""
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
 
 
 def _parameters(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:

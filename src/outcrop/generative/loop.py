@@ -23,14 +23,14 @@ from outcrop.generative.metrics import (
 from outcrop.generative.reconstruction import relative_error
 from outcrop.generative.run import VaeGanModel
 from outcrop.generative.samples import frechet_distance, nearest, sample_precision_recall
+from outcrop.training.accumulator import merge
 from outcrop.training.batches import Epoch
 from outcrop.training.checkpoint import Checkpoint
 from outcrop.training.classifier import Classifier
 from outcrop.training.device import peak_memory
 from outcrop.training.log import Log
-from outcrop.training.loop import Advance, Loop, Saver, Told
+from outcrop.training.loop import Advance, EpochSummary, Loop, Saver
 from outcrop.training.pictures import Pictures
-from outcrop.training.tally import merge
 
 _MOST = 1024
 _COMPARED = 512
@@ -179,16 +179,16 @@ class VaeGanLoop(Loop):
         validation: Pictures,
         saver: Saver,
         advance: Advance,
-    ) -> Told:
+    ) -> EpochSummary:
         started = time.perf_counter()
         learner = self.learner
         plan = Epoch(begun.epoch, self.recipe, None, training, self.model.scale, learner.parts)
         tally = self._train(plan, begun, saver, advance)
-        found = means(merge(self.team.gather(tally.tensors())), learner.network)
+        found = means(merge(self.group.all_gather(tally.tensors())), learner.network)
         trained = time.perf_counter()
-        with self.team.together():
+        with self.group.all_or_none():
             self._check(found, begun.epoch + 1)
-            first = self.team.first
+            first = self.group.first
             evaluated = self.evaluator.evaluate(self.model) if first else Evaluation()
         left = (plan.steps - begun.step) / plan.steps
         weight = self.recipe.prior_weight_at(begun.epoch + 1 - 0.5 / plan.steps)
@@ -202,7 +202,7 @@ class VaeGanLoop(Loop):
             alarms=alarms(learner.network, self.recipe, found, evaluated, weight),
             seconds=round(time.perf_counter() - started, 3),
             images_per_second=round(len(training) * left / (trained - started), 1),
-            peak_memory=peak_memory(self.team.device),
+            peak_memory=peak_memory(self.group.device),
         )
 
         def draw(log: Log) -> None:
@@ -211,14 +211,14 @@ class VaeGanLoop(Loop):
             if metrics.divergence:
                 log.histogram("code/divergence by dimension", metrics.divergence, metrics.epoch)
 
-        return Told(metrics, metrics.note, _line(metrics, self.epochs), draw)
+        return EpochSummary(metrics, metrics.note, _line(metrics, self.epochs), draw)
 
     def _train(self, plan: Epoch, begun: Checkpoint, saver: Saver, advance: Advance) -> VaeGanTally:
         """One pass over the training side. Losses are transferred from the device at its end."""
-        kept = begun.below("tally") if self.team.first else {}
-        tally = VaeGanTally.of(kept, self.team.device)
+        kept = begun.below("tally") if self.group.first else {}
+        tally = VaeGanTally.of(kept, self.group.device)
         self.learner.train()
-        for step in plan.walk(begun.step, self.team.rank, self.team.world):
+        for step in plan.walk(begun.step, self.group.rank, self.group.world):
             weight = self.recipe.prior_weight_at(begun.epoch + (step.number + 0.5) / plan.steps)
             self.learner.step(begun.epoch, step, weight, tally.add)
             advance(1 / plan.steps)

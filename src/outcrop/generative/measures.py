@@ -202,7 +202,7 @@ def attribute_retrieval(
     where = None if given.judge is None else given.judge.codes(given.patches.classes)
     if given.judge is None or given.means is None or where is None:
         return None
-    probabilities = given.judge.classifier.probabilities
+    probabilities = given.judge.classifier.predict_proba
     labels, groups = given.patches.labels[given.held_out], given.split.groups[given.held_out]
     there = np.flatnonzero(known[labels])
     used = evenly_spaced(there)

@@ -30,10 +30,10 @@ from outcrop.training.classifier import Classifier
 from outcrop.training.cutter import open_cutter
 from outcrop.training.device import capped_memory, exact_convolutions, pick_precision
 from outcrop.training.folder import PICTURE_MODEL, check_same, describe, is_finished, start
-from outcrop.training.memory import full_memory_told, smaller_parts
+from outcrop.training.memory import full_memory_as, smaller_parts
 from outcrop.training.normalise import Normalisation
-from outcrop.training.parallel import Team
-from outcrop.training.parallel.team import assemble
+from outcrop.training.parallel import ProcessGroup
+from outcrop.training.parallel.process_group import open_process_group
 from outcrop.training.pictures import load_pictures
 from outcrop.training.run import Run, network_of
 
@@ -96,13 +96,13 @@ def train_vaegan(
     if classifier is not None:
         classifier = judge_for(classifier, patches)
     weights = _similarity(network, similarity, patches)
-    with assemble(recipe.machine, _no_wrapping) as team, ExitStack() as stack:
-        with team.together():
-            stack.enter_context(capped_memory(team.device, recipe.machine.gpu_bytes))
-        if team.world > 1:
-            recipe = replace(recipe, machine=replace(recipe.machine, devices=team.world))
-        remedies = partial(_remedies, recipe, team.device)
-        with full_memory_told(recipe.batch, team.device, remedies):
+    with open_process_group(recipe.machine, _no_wrapping) as group, ExitStack() as stack:
+        with group.all_or_none():
+            stack.enter_context(capped_memory(group.device, recipe.machine.gpu_bytes))
+        if group.world > 1:
+            recipe = replace(recipe, machine=replace(recipe.machine, devices=group.world))
+        remedies = partial(_remedies, recipe, group.device)
+        with full_memory_as(recipe.batch, group.device, remedies):
             return _train(
                 patches,
                 split,
@@ -114,7 +114,7 @@ def train_vaegan(
                 sources,
                 weights,
                 classifier,
-                team,
+                group,
             )
 
 
@@ -129,31 +129,31 @@ def _train(
     sources: Sequence[AnySource] | None,
     similarity: Mapping[str, Tensor] | None,
     judge: Classifier | None,
-    team: Team,
+    group: ProcessGroup,
 ) -> VaeGanRun:
-    device = team.device
+    device = group.device
     config = describe(patches, split, asdict(network), recipe, PICTURE_MODEL)
     config |= _checksums(judge, similarity)
-    with team.together():
+    with group.all_or_none():
         if resume and folder.exists():
             defaults = {"network": asdict(VaeGan()), "recipe": asdict(VaeGanRecipe())}
             check_same(folder, config, split, defaults)
             if is_finished(folder):
                 return read_vaegan_run(folder, str(device))
-            if team.first:
+            if group.first:
                 sweep(folder)
         else:
             resume = False
             check_new(folder, instead="--resume")
     with ExitStack() as stack:
-        with team.together():
+        with group.all_or_none():
             scale = learn_scale(patches, split.train, recipe.seed)
             cutter = stack.enter_context(open_cutter(patches, split, recipe.augmentation, sources))
             training = load_pictures(patches, split.train, device, cutter)
             validation = load_pictures(patches, split.validation, device)
         stack.enter_context(exact_convolutions())
         learner = VaeGanLearner(
-            network, recipe, len(patches.bands), patches.size[0], team, similarity
+            network, recipe, len(patches.bands), patches.size[0], group, similarity
         )
         evaluator = Evaluator(
             patches.take(evenly_spaced(split.validation)),
@@ -170,14 +170,14 @@ def _train(
             patches.images.dtype.name,
         )
         loop = VaeGanLoop(learner, model, evaluator, lines)
-        with team.together():
+        with group.all_or_none():
             learner.check_parts(len(training))
-            if not resume and team.first:
+            if not resume and group.first:
                 start(folder, config, split)
         _announce(network, recipe, learner, device)
         loop.fit(training, validation, folder)
-    with team.together():
-        if team.first:
+    with group.all_or_none():
+        if group.first:
             model.save(folder)
     return read_vaegan_run(folder, str(device))
 
@@ -264,7 +264,7 @@ def _remedies(recipe: VaeGanRecipe, device: torch.device) -> str:
     return ", or ".join([*options, "fewer --filters"])
 
 
-def _no_wrapping(world: int) -> Strategy:
+def _no_wrapping() -> Strategy:
     """No wrapper around the networks: the learner sums gradients, which it takes loss by loss."""
     from lightning_fabric.strategies import DDPStrategy
 

@@ -227,7 +227,7 @@ class _ClassicalMember:
         """Probabilities `N × K` of patches `N × bands × ...` of the size `size`."""
         tall, wide = self._model.seen
         views = (flip(images, turn)[..., :tall, :wide] for turn in self._turns)
-        return np.mean([self._model.probabilities(view) for view in views], axis=0)
+        return np.mean([self._model.predict_proba(view) for view in views], axis=0)
 
 
 class _PatchMember:
@@ -269,7 +269,7 @@ class _PatchMember:
             return mean.cpu().numpy(), own.float().mean(dim=0).cpu().numpy()
 
     def _both(self, images: np.ndarray) -> tuple[Tensor, Tensor]:
-        return self._classifier.module.both(_normal(self._classifier, images))
+        return self._classifier.module.logits_and_features(_normal(self._classifier, images))
 
 
 class _DenseMember:
@@ -314,7 +314,7 @@ class _DenseMember:
             x.shape[2] - self.size[0] + 1, x.shape[3] - self.size[1] + 1
         )
         x = x[:, :, :rows, :columns]
-        return self._dense.both(x) if features else (self._dense.logits(x), None)
+        return self._dense.logits_and_features(x) if features else (self._dense.logits(x), None)
 
 
 def _own_turns(model: Model) -> tuple[str, ...]:

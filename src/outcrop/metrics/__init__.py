@@ -1,1 +1,1 @@
-"""Scores with intervals that know that neighbours are not independent."""
+"""Scores with intervals for spatially dependent patches, calibration, area of applicability."""

@@ -1,4 +1,4 @@
-"""The area of applicability: patches as similar to the training side as held-out ground is."""
+"""The area of applicability: patches that are similar enough to the training side."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class AreaOfApplicability:
         held_out: float32, `K`, the dissimilarities that the threshold follows from: of the
             validation side, in its order; without one, of training patches to those of other folds
             or other ground.
-        model: which weights gave the features; empty where that is not kept.
+        model: `identity` of the model that gave the features; empty if unknown.
     """
 
     references: Tensor
@@ -86,7 +86,7 @@ class AreaOfApplicability:
         return (self._nearest.distance(standard) / self.mean_distance).to(features.device)
 
     def on(self, device: torch.device) -> AreaOfApplicability:
-        """The same area, which computes on another device."""
+        """The same area on another device."""
         names = ("references", "mean", "std", "weights")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
@@ -112,9 +112,9 @@ def learn_area(
     this order:
 
     - the validation side, compared with the training side;
-    - without one, the training patches that `folds` hold out, each with those of its fold;
-    - without folds, the training patches, each with those of other pieces of ground;
-    - of a single piece of ground, each with all others.
+    - without one, the training patches that `folds` hold out, compared with those of their fold;
+    - without folds, the training patches, compared with those of other spatial blocks;
+    - with a single block, each patch compared with all others.
 
     The R package CAST takes the upper quartile plus 1.5 times the distance between the quartiles
     itself, or the largest dissimilarity if that is smaller. Its threshold is at least this one, and
@@ -125,7 +125,7 @@ def learn_area(
 
     Args:
         training: float32, `N × channels`, N at least 2.
-        groups: `N`, the piece of ground of each.
+        groups: `N`, spatial block of each training patch.
         held_out: float32, `K × channels`; K may be 0.
         folds: for each fold, indices into `training` of what it trains on and of what it holds out.
         weights: `channels`, importances; negative ones count as 0. None, or none above 0: all
@@ -189,8 +189,8 @@ class Applicability:
     """Scores inside and outside the area of applicability.
 
     Attributes:
-        outside: the share of patches that lie outside.
-        accuracy_inside, accuracy_outside: shares that are right; undefined where there are none.
+        outside: share of patches that lie outside.
+        accuracy_inside, accuracy_outside: overall accuracy; undefined without patches.
     """
 
     outside: Interval
@@ -209,16 +209,16 @@ def judge_applicability(
 
     Args:
         outside, right: bool, `N`.
-        groups: `N`, the piece of ground of each patch; None when each patch stands for itself.
+        groups: `N`, spatial block of each patch; None: patches are independent.
         draws: number of bootstrap samples (see `outcrop.metrics.intervals`).
-        seed: of the bootstrap.
+        seed: random seed of the bootstrap.
 
     Raises:
         OutcropError: no patches.
     """
     if not len(right):
         raise OutcropError(
-            "area of applicability", "no patches to judge on; take smaller blocks or buffer"
+            "area of applicability", "no patches to evaluate; take smaller blocks or buffer"
         )
     cells = 2 * outside.astype(np.int64) + right
     drawn = resampled_counts(cells, 4, groups, draws, seed).reshape(draws, 2, 2)

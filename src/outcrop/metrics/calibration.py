@@ -1,4 +1,4 @@
-"""Whether patches said with 80 % are right in 80 % of cases, and one number that makes it so."""
+"""Calibration: confidence compared with accuracy, and temperature scaling."""
 
 from __future__ import annotations
 
@@ -19,25 +19,24 @@ from outcrop.metrics.intervals import (
 )
 
 _COLDEST, _HOTTEST = 0.05, 20.0
-# The smallest normal number of float32, in which networks compute.
+# The smallest normal number of float32, the dtype of networks.
 _SMALLEST = float(np.finfo(np.float32).tiny)
 
 
 def fit_temperature(truth: np.ndarray, probabilities: np.ndarray) -> float:
-    """The temperature T for which p^(1/T), made to sum to 1, is likeliest given the truth.
+    """The temperature T with the greatest likelihood of p^(1/T), normalised to sum 1.
 
-    Above 1 the probabilities were too sure, below 1 not sure enough. The mean negative
-    log-likelihood is convex in 1/T, so that its minimum is the only one. It is looked for between
-    0.05 and 20. Where there are no patches, or none of them is wrong, nothing tells how sure to be
-    (the likelihood grows without end as T falls), and T is 1.
+    T above 1: the probabilities are overconfident; below 1: underconfident. The mean negative
+    log-likelihood is convex in 1/T and has one minimum, which is searched between 0.05 and 20.
+    Without patches or without errors the likelihood grows without limit as T falls, and T is 1.
 
-    Source: Guo et al. 2017 (arXiv:1706.04599), section 4.2, eq. 9; the logarithms of the
-    probabilities stand for the logits, which they are up to a constant of each patch.
+    Source: Guo et al. 2017 (arXiv:1706.04599), section 4.2, eq. 9, with the logarithms of the
+    probabilities as logits, from which they differ by a constant for each patch.
 
     Args:
         truth: int, `N`.
-        probabilities: float, `N × K`; rows sum to 1. One of 0 counts as the smallest number of
-            float32.
+        probabilities: float, `N × K`; rows sum to 1. A probability of 0 counts as the smallest
+            number of float32.
 
     >>> sure = np.array([[0.99, 0.01], [0.99, 0.01], [0.01, 0.99], [0.99, 0.01]])
     >>> T = fit_temperature(np.array([0, 0, 1, 1]), sure)  # right in three cases of four
@@ -63,7 +62,7 @@ def fit_temperature(truth: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """p^(1/T), made to sum to 1: `N × K` of the same dtype. The order of the classes stays."""
+    """p^(1/T), normalised to sum 1: `N × K` of the same dtype. The predicted classes stay."""
     if temperature == 1:
         return probabilities
     logarithms = _logarithms(probabilities) / temperature
@@ -73,17 +72,17 @@ def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Confidence beside accuracy, in bins of equal width of the confidence, from 0 to 1.
+    """Confidence and accuracy in bins of equal width of the confidence, from 0 to 1.
 
-    The confidence of a patch is the probability of the class it is given.
+    The confidence of a patch is the probability of its predicted class.
 
     Attributes:
-        confidence: float64, `B`, the mean of each bin; NaN where it is empty.
-        accuracy: of each bin, the share that is right.
-        counts: int64, `B`, patches.
-        error: the expected calibration error: the distance of confidence from accuracy, averaged
-            over the patches. Chance alone makes it larger, the more so the fewer patches there are.
-        excess: mean confidence minus accuracy; above 0 the model is too sure.
+        confidence: float64, `B`, mean confidence of each bin; NaN for an empty bin.
+        accuracy: float64, `B`, accuracy of each bin.
+        counts: int64, `B`, number of patches in each bin.
+        error: expected calibration error: mean distance between confidence and accuracy over the
+            patches. Chance increases it, the more the fewer patches there are.
+        excess: mean confidence minus accuracy; above 0 the model is overconfident.
     """
 
     confidence: np.ndarray
@@ -101,9 +100,9 @@ def reliability(
     draws: int = 2000,
     seed: int = 0,
 ) -> Reliability:
-    """How far confidence can be taken at its word, with 95 % intervals from whole groups.
+    """Compare confidence with accuracy, with 95 % intervals from whole groups.
 
-    The error has no interval: drawn anew, distances only become larger.
+    The error has no interval: in bootstrap samples, distances only become larger.
 
     Source: Guo et al. 2017 (arXiv:1706.04599), eqs. 1 to 3; bin m holds the confidences from
     (m - 1)/B, left out, to m/B.
@@ -111,10 +110,10 @@ def reliability(
     Args:
         truth: int, `N`.
         probabilities: float, `N × K`; rows sum to 1.
-        bins: their number B.
-        groups: `N`, the piece of ground of each patch; None when each patch stands for itself.
+        bins: number of bins B.
+        groups: `N`, spatial block of each patch; None: patches are independent.
         draws: number of bootstrap samples (see `outcrop.metrics.intervals`).
-        seed: of the bootstrap.
+        seed: random seed of the bootstrap.
 
     Raises:
         OutcropError: no patches.
@@ -128,7 +127,7 @@ def reliability(
     0.433 +0.100
     """
     if not len(truth):
-        raise OutcropError("calibration", "no patches to judge on; take smaller blocks or buffer")
+        raise OutcropError("calibration", "no patches to evaluate; take smaller blocks or buffer")
     certain = probabilities.max(axis=1).astype(np.float64)
     right = (probabilities.argmax(axis=1) == truth).astype(np.int64)
     index = np.clip(np.ceil(certain * bins).astype(np.int64) - 1, 0, bins - 1)
@@ -158,13 +157,13 @@ def reliability(
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a temperature does to the confidence of a model.
+    """The effect of a temperature on the confidence of a model.
 
     Attributes:
-        temperature: as `temperature_that_holds` gives it.
-        before: of the probabilities as the model gives them.
-        after: of the probabilities at a temperature that was fitted on other ground; None where
-            all patches stand on one piece of ground.
+        temperature: result of `temperature_that_holds`.
+        before: reliability of the probabilities of the model.
+        after: reliability at a temperature that was fitted on other spatial blocks; None if all
+            patches lie in one block.
     """
 
     temperature: float
@@ -175,16 +174,16 @@ class Calibration:
 def calibrate(
     truth: np.ndarray, probabilities: np.ndarray, groups: np.ndarray | None = None, folds: int = 5
 ) -> Calibration:
-    """Fit a temperature, and say what one fitted elsewhere would have done here.
+    """Fit a temperature and evaluate it by cross-validation over spatial blocks.
 
-    Judged on the patches that it was fitted on, a temperature flatters. So the pieces of ground
-    are dealt into folds, and each fold is judged at the temperature of the others.
+    On the patches that it was fitted on, a temperature looks too good. Therefore each fold is
+    evaluated at the temperature of the other folds.
 
     Args:
         truth: int, `N`.
         probabilities: float, `N × K`; rows sum to 1.
-        groups: `N`, the piece of ground of each patch; None when each patch stands for itself.
-        folds: their number, or that of the groups if those are fewer.
+        groups: `N`, spatial block of each patch; None: patches are independent.
+        folds: number of folds, or of blocks if these are fewer.
 
     Raises:
         OutcropError: no patches.
@@ -200,13 +199,13 @@ def calibrate(
 def temperature_that_holds(
     truth: np.ndarray, probabilities: np.ndarray, groups: np.ndarray | None = None, folds: int = 5
 ) -> float:
-    """The fitted temperature, or 1 where it does not hold from one piece of ground to another.
+    """The fitted temperature, or 1 if it does not transfer between spatial blocks.
 
-    It does not if, at the temperature of the other folds, the truth is less likely than at none.
-    Patches of a single piece of ground cannot tell, and get the fitted one.
+    It does not transfer if the truth is less likely at the temperature of the other folds than
+    without a temperature. In a single block this cannot be tested, and the fitted one is returned.
 
     Args:
-        truth, probabilities, groups, folds: as for `calibrate`; there may be no patches.
+        truth, probabilities, groups, folds: as in `calibrate`; N may be 0.
     """
     elsewhere = _fitted_elsewhere(truth, probabilities, groups, folds)
     if elsewhere is not None and _loss(truth, elsewhere) > _loss(truth, probabilities):
@@ -217,7 +216,7 @@ def temperature_that_holds(
 def _fitted_elsewhere(
     truth: np.ndarray, probabilities: np.ndarray, groups: np.ndarray | None, folds: int
 ) -> np.ndarray | None:
-    """Probabilities at the temperature of other pieces of ground; None if there are none."""
+    """Probabilities at the temperature of the other blocks; None with a single block."""
     from sklearn.model_selection import GroupKFold
 
     pieces = np.arange(len(truth)) if groups is None else groups

@@ -1,4 +1,4 @@
-"""Differences between two scores, with 95 % intervals from whole pieces of ground."""
+"""Differences between two scores, with 95 % intervals from whole spatial blocks."""
 
 from __future__ import annotations
 
@@ -26,19 +26,18 @@ def leak_gap(
     draws: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Overall accuracy under a split at random minus that under a split by ground.
+    """The leak gap: overall accuracy under a random split minus that under a spatial split.
 
-    The same patches are judged under both, so that the interval is of their differences: ground
-    that is hard under both, or has another mix of classes, is in neither. It is a lower bound of
-    what a split at random flatters: held-out blocks still lie beside the training side, and new
-    ground does not.
+    Both splits are evaluated on the same patches, so that blocks that are hard under both do not
+    widen the interval. The gap is a lower bound of the optimism of a random split: held-out blocks
+    lie beside the training side, and a new area does not.
 
     Args:
-        random, ground: bool, `N`, whether each patch is right under either split; or float, the
-            share of several models that have it right.
-        groups: `N`, the piece of ground of each patch, or None when each patch stands for itself.
+        random, ground: bool, `N`, whether each patch is predicted correctly under the random and
+            the spatial split; or float, the share of several models that predict it correctly.
+        groups: `N`, spatial block of each patch; None: patches are independent.
         draws: number of bootstrap samples.
-        seed: of the bootstrap.
+        seed: random seed of the bootstrap.
 
     Raises:
         OutcropError: no patches.
@@ -53,14 +52,14 @@ def leak_gap(
 
 
 def unpaired_leak_gap(random: Judged, ground: Judged, draws: int = 2000, seed: int = 0) -> Interval:
-    """As `leak_gap`, where a single split at random holds out other patches.
+    """As `leak_gap`, for a random split that holds out other patches than the spatial split.
 
-    The interval is that of two independent sets of pieces (Welch's t).
+    The interval is that of two independent sets of blocks (Welch's t).
 
     Args:
-        random, ground: truth, predictions and groups of the same model under either split.
+        random, ground: truth, predictions and groups of the same model under the two splits.
         draws: number of bootstrap samples.
-        seed: of the bootstraps.
+        seed: random seed of the bootstraps.
 
     Raises:
         OutcropError: no patches on one of the sides.
@@ -76,13 +75,13 @@ def balanced_gap(
 ) -> Interval:
     """Balanced accuracy on one set of patches minus that on another.
 
-    The interval is that of two independent sets of pieces, as of `unpaired_leak_gap`.
+    The interval is that of two independent sets of blocks, as in `unpaired_leak_gap`.
 
     Args:
         one, other: truth, predictions and groups.
-        classes: how many there are.
+        classes: number of classes.
         draws: number of bootstrap samples.
-        seed: of the bootstraps.
+        seed: random seed of the bootstraps.
 
     Raises:
         OutcropError: no patches in one of the sets.
@@ -102,18 +101,18 @@ def paired_gain(
     draws: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Balanced accuracy of one model minus that of another, both judged on the same patches.
+    """Balanced accuracy of one model minus that of another on the same patches.
 
-    In each draw of whole groups both are judged on the same groups, so that ground which is hard
-    for both does not widen the interval. How another seed of training would move either model is
-    not in it.
+    Both are evaluated on the same groups in each bootstrap sample, so that blocks that are hard for
+    both do not widen the interval. The interval does not include the effect of the random seed of
+    training.
 
     Args:
-        truth, one, other: int, `N`: the classes, and what either model said.
-        groups: `N`, the piece of ground of each patch, or None.
-        classes: how many there are.
+        truth, one, other: int, `N`: true classes, and the predictions of the two models.
+        groups: `N`, spatial block of each patch; None: patches are independent.
+        classes: number of classes.
         draws: number of bootstrap samples.
-        seed: of the bootstrap.
+        seed: random seed of the bootstrap.
 
     Raises:
         OutcropError: no patches.
@@ -122,7 +121,7 @@ def paired_gain(
     >>> paired_gain(truth, truth, np.array([0, 1, 1, 1]), None, 2).value
     0.25
     """
-    right = [np.asarray(said) == np.asarray(truth) for said in (one, other)]
+    right = [np.asarray(predicted) == np.asarray(truth) for predicted in (one, other)]
     counts = _counts(truth, right, groups, classes, draws, seed)
     everything = counts.sum(axis=2)
     # In cell 1 only the first model is right, in cell 2 only the other; cell 3 cancels out.
@@ -131,11 +130,11 @@ def paired_gain(
 
 
 def mean_recall(right: np.ndarray, everything: np.ndarray) -> np.ndarray:
-    """Balanced accuracy: the mean over the classes that are there of the share that is right.
+    """Balanced accuracy: mean recall over the classes in the truth.
 
     Args:
-        right: float, `draws × K`, patches of each class that are right.
-        everything: float, `draws × K`, patches of each class.
+        right: float, `draws × K`, number of correctly predicted patches of each class.
+        everything: float, `draws × K`, number of patches of each class.
     """
     share = np.divide(right, everything, out=np.zeros(right.shape), where=everything > 0)
     return np.asarray(share.sum(axis=1) / (everything > 0).sum(axis=1))
@@ -162,7 +161,7 @@ def _balanced(judged: Judged, classes: int, draws: int, seed: int) -> _Measured:
 
 
 def _difference(one: _Measured, other: _Measured) -> Interval:
-    """The one minus the other, on independent pieces: t with the freedom of Welch (1947)."""
+    """Difference on independent blocks: t with the degrees of freedom of Welch (1947)."""
     value, standing = one[0] - other[0], (one[2], other[2])
     if min(each.pieces for each in standing) < 2:
         return Interval(value, np.nan, np.nan)
@@ -179,7 +178,7 @@ def _difference(one: _Measured, other: _Measured) -> Interval:
 
 
 def _by_class(truth: np.ndarray, groups: np.ndarray | None) -> Support:
-    """What a score stands on in which each class weighs the same."""
+    """The sample size of a score in which all classes have the same weight."""
     truth = np.asarray(truth)
     return support(groups, len(truth), 1 / np.bincount(truth)[truth])
 
@@ -192,7 +191,7 @@ def _counts(
     draws: int,
     seed: int,
 ) -> np.ndarray:
-    """Patches by class and by which models are right: as they are, then in each draw."""
+    """Counts of patches by class and by which models are right, then the same in each draw."""
     _refuse_nothing(truth)
     kinds = 2 ** len(right)
     cells = np.asarray(truth) * kinds + sum(
@@ -206,4 +205,4 @@ def _counts(
 
 def _refuse_nothing(patches: np.ndarray) -> None:
     if not len(patches):
-        raise OutcropError("scores", "no patches to judge on; take smaller blocks or buffer")
+        raise OutcropError("scores", "no patches to evaluate; take smaller blocks or buffer")

@@ -1,4 +1,4 @@
-"""Confidence intervals that know that patches of one piece of ground are not independent."""
+"""Confidence intervals for patches that are dependent within spatial blocks."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from outcrop.metrics.significance import effective_groups
 FEW_GROUPS = 5
 _CHUNK_WEIGHTS = 1 << 23
 _TAIL = 0.025
-# Draws that differ by no more are equal, but for the rounding of their sums.
+# Draws that differ by less are equal up to rounding.
 _SAME = 1e-12
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A fraction, 0 to 1, with the ends of its 95 % confidence interval.
+    """A fraction, 0 to 1, with its 95 % confidence interval.
 
-    `value` is NaN where the score is undefined. `low` and `high` are NaN where there is no
-    telling how far chance moved it, as with a single piece of ground.
+    `value` is NaN if the score is undefined. `low` and `high` are NaN if the interval is unknown,
+    as with a single spatial block.
 
     >>> print(Interval(0.812, 0.779, 0.8412))
     81.2 % [77.9, 84.1]
@@ -37,12 +37,12 @@ class Interval:
     high: float
 
     def to_json(self) -> dict[str, float | None]:
-        """Plain data for `outcrop.files.write_json`; what is NaN becomes None."""
+        """Plain data for `outcrop.files.write_json`; NaN becomes None."""
         return {end: None if np.isnan(x) else x for end, x in vars(self).items()}
 
     @classmethod
     def from_json(cls, content: Mapping[str, float | None]) -> Interval:
-        """The interval that `to_json` gave."""
+        """The interval from the result of `to_json`."""
         return cls(**{end: np.nan if x is None else x for end, x in content.items()})
 
     def __str__(self) -> str:
@@ -55,12 +55,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class Support:
-    """What a score stands on.
+    """The sample size of a score.
 
     Attributes:
-        samples: patches, or pixels, that it is computed from.
-        pieces: independent pieces of ground that they lie on.
-        effective: how many pieces of one weight would say as much (`effective_groups`).
+        samples: number of patches or pixels.
+        pieces: number of independent spatial blocks.
+        effective: effective number of blocks, for unequal weights (`effective_groups`).
     """
 
     samples: float
@@ -69,12 +69,11 @@ class Support:
 
     @classmethod
     def of(cls, weights: np.ndarray, samples: float | None = None) -> Support:
-        """Of pieces of ground.
+        """The sample size from the weights of spatial blocks.
 
         Args:
-            weights: float, `G`, how much each piece weighs in the score; what weighs nothing is
-                left out.
-            samples: how many patches or pixels they have; the sum of the weights if None.
+            weights: float, `G`, weight of each block in the score; blocks of weight 0 are left out.
+            samples: number of patches or pixels; None: the sum of the weights.
         """
         there = weights[weights > 0]
         return cls(
@@ -85,17 +84,17 @@ class Support:
 
     @property
     def freedom(self) -> float:
-        """Degrees of freedom of a variance between the pieces."""
+        """Degrees of freedom of a variance between blocks."""
         return max(self.effective - 1, 1.0)
 
 
 def support(groups: np.ndarray | None, patches: int, weights: np.ndarray | None = None) -> Support:
-    """What a score of patches stands on.
+    """The sample size of a score of patches.
 
     Args:
-        groups: `N`, the piece of ground of each patch; None when each patch stands for itself.
-        patches: N.
-        weights: float, `N`, how much each patch weighs; the same if None.
+        groups: `N`, spatial block of each patch; None: patches are independent.
+        patches: number of patches N.
+        weights: float, `N`, weight of each patch; None: equal weights.
     """
     each = np.ones(patches) if weights is None else weights
     if groups is None:
@@ -104,42 +103,42 @@ def support(groups: np.ndarray | None, patches: int, weights: np.ndarray | None 
 
 
 def supports(cells: np.ndarray, size: int, groups: np.ndarray | None) -> list[Support]:
-    """What a score of the patches of each cell stands on.
+    """The sample size of a score of the patches of each cell.
 
     Args:
-        cells: int, `N`, the cell of each patch, 0 to `size - 1`.
-        groups: as of `support`.
+        cells: int, `N`, cell of each patch, 0 to `size - 1`.
+        groups: as in `support`.
     """
     return [support_where(cells == k, groups) for k in range(size)]
 
 
 def support_where(chosen: np.ndarray, groups: np.ndarray | None) -> Support:
-    """What a score of some of the patches stands on.
+    """The sample size of a score of some of the patches.
 
     Args:
         chosen: bool, `N`.
-        groups: as of `support`.
+        groups: as in `support`.
     """
     return support(None if groups is None else groups[chosen], int(chosen.sum()))
 
 
 def interval_of_share(value: float, draws: np.ndarray, support: Support) -> Interval:
-    """The 95 % interval of a share, such as an accuracy, recall or precision, from a bootstrap.
+    """The 95 % interval of a proportion, such as an accuracy, recall or precision, by bootstrap.
 
-    The variance over the draws, times G / (G - 1) for G pieces of ground, says how many independent
-    patches would be as uncertain; that number is lowered by Student's t, with one degree of freedom
-    less than the effective number of pieces, and gives the interval of Clopper and Pearson. For a
-    share on which all pieces agree see `interval_without_variance`. Unknown on one piece.
-    `benchmarks/coverage.py` has how often it holds the truth.
+    The variance over the draws, times G / (G - 1) for G spatial blocks, gives the number of
+    independent patches with the same variance. This number is reduced by Student's t, with one
+    degree of freedom less than the effective number of blocks, and gives the interval of Clopper
+    and Pearson. If all blocks have the same proportion, see `interval_without_variance`. With one
+    block the interval is unknown. `benchmarks/coverage.py` measures its coverage.
 
     Sources: Korn and Graubard (1998), Confidence intervals for proportions with small expected
     number of positive counts estimated from survey data, Survey Methodology 24, 193-201; Kish
     (1965), Survey Sampling, section 11.7, for unequal pieces.
 
     Args:
-        value: 0 to 1; NaN where it is undefined.
-        draws: of the bootstrap of whole pieces; NaN, where it is undefined, is left out.
-        support: what the share stands on.
+        value: proportion, 0 to 1; NaN if undefined.
+        draws: values in bootstrap samples of whole blocks; NaN (undefined) is left out.
+        support: sample size of the proportion.
     """
     variance = _variance(draws, support)
     if np.isnan(value) or np.isnan(variance):
@@ -160,16 +159,16 @@ def interval_of_difference(
     support: Support,
     bounds: tuple[float, float] = (-1.0, 1.0),
 ) -> Interval:
-    """The 95 % interval of a difference of shares, or of a mean, from a bootstrap.
+    """The 95 % interval of a difference of proportions, or of a mean, by bootstrap.
 
     Student's t with the variance over the draws, times G / (G - 1), and one degree of freedom less
-    than the effective number of pieces. Without variance, as where two models agree everywhere, see
+    than the effective number of blocks. Without variance, as if two models agree everywhere, see
     `interval_without_variance`.
 
     Args:
-        value: NaN where it is undefined.
-        draws, support: as of `interval_of_share`.
-        bounds: what it cannot go beyond.
+        value: difference or mean; NaN if undefined.
+        draws, support: as in `interval_of_share`.
+        bounds: smallest and largest possible value.
     """
     variance = _variance(draws, support)
     if np.isnan(value) or np.isnan(variance):
@@ -184,16 +183,16 @@ def interval_of_difference(
 def interval_without_variance(
     value: float, effective: float, bounds: tuple[float, float]
 ) -> Interval:
-    """The 95 % interval of what n independent trials agree on.
+    """The 95 % interval of a value on which n independent trials agree.
 
-    That none of them differs bounds the share of all that do: to either side lies the bound of
-    Clopper and Pearson for 0 of n, which for a share of 0 or 1 is their two-sided interval.
+    On either side it extends by the bound of Clopper and Pearson for 0 of n. For a proportion of 0
+    or 1 this is their two-sided interval.
 
     Source: Clopper and Pearson (1934), Biometrika 26, 404-413.
 
     Args:
-        effective: n; the effective number of pieces of ground, or of points.
-        bounds: what it cannot go beyond.
+        effective: effective number n of spatial blocks, or of points.
+        bounds: smallest and largest possible value.
 
     >>> print(interval_without_variance(1.0, 20, (0, 1)))
     100.0 % [83.2, 100.0]
@@ -204,7 +203,7 @@ def interval_without_variance(
 
 
 def _variance(draws: np.ndarray, support: Support) -> float:
-    """Of a score over the draws of whole pieces; NaN where it is unknown."""
+    """Variance of a score over draws of whole blocks; NaN if unknown."""
     defined = draws[~np.isnan(draws)]
     if support.pieces < 2 or len(defined) < 2:
         return np.nan
@@ -216,20 +215,20 @@ def _variance(draws: np.ndarray, support: Support) -> float:
 def resampled_counts(
     cells: np.ndarray, size: int, groups: np.ndarray | None, draws: int, seed: int
 ) -> np.ndarray:
-    """How many patches fall into each cell when whole groups are drawn anew, with replacement.
+    """Number of patches in each cell, in bootstrap samples of whole groups (cluster bootstrap).
 
-    This is the cluster bootstrap. Its variance is that of G groups taken as all there are, and so
-    too small by (G - 1) / G; `interval_of_share` and `interval_of_difference` correct it.
+    Its variance is too small by the factor (G - 1) / G for G groups, which `interval_of_share` and
+    `interval_of_difference` correct.
 
     Source: Field and Welsh (2007), Bootstrapping clustered data, Journal of the Royal
     Statistical Society B 69, 369-390.
 
     Args:
-        cells: int, `N`, the cell of each patch, 0 to `size - 1`.
+        cells: int, `N`, cell of each patch, 0 to `size - 1`.
         size: number of cells.
-        groups: `N`, the group of each patch, or None when each patch stands for itself.
+        groups: `N`, group of each patch; None: patches are independent.
         draws: number of bootstrap samples.
-        seed: of the random numbers.
+        seed: random seed.
 
     Returns:
         float64, `draws × size`.
@@ -240,13 +239,13 @@ def resampled_counts(
 def resampled_rows(
     rows: np.ndarray | sparse.csr_array, multiplicity: np.ndarray | None, draws: int, seed: int
 ) -> np.ndarray:
-    """The sums of the rows of a table when whole rows are drawn anew, with replacement.
+    """Sums over the rows of a table in bootstrap samples of rows.
 
     Args:
-        rows: `G × size`, what each group counts in each cell.
-        multiplicity: int, `G`, how many groups a row stands for; None is one each.
-        draws: number of bootstrap samples, each of as many groups as there are.
-        seed: of the random numbers.
+        rows: `G × size`, counts of each group in each cell.
+        multiplicity: int, `G`, number of groups with the same row; None: 1 each.
+        draws: number of bootstrap samples, each with the given number of groups.
+        seed: random seed.
 
     Returns:
         float64, `draws × size`.
@@ -268,13 +267,13 @@ def resampled_rows(
 def resampled_means(
     values: np.ndarray, groups: np.ndarray | None, draws: int, seed: int
 ) -> np.ndarray:
-    """Means over patches when whole groups are drawn anew, with replacement.
+    """Means over patches in bootstrap samples of whole groups.
 
     Args:
-        values: float, `N × size`, of each patch.
-        groups: `N`, the group of each patch, or None when each patch stands for itself.
+        values: float, `N × size`, values of each patch.
+        groups: `N`, group of each patch; None: patches are independent.
         draws: number of bootstrap samples.
-        seed: of the random numbers.
+        seed: random seed.
 
     Returns:
         float64, `draws × size`.
@@ -291,12 +290,12 @@ def resampled_means(
 
 
 def number_of_groups(groups: np.ndarray | None, patches: int) -> int:
-    """How many independent pieces of ground there are."""
+    """Number of independent spatial blocks."""
     return patches if groups is None else len(np.unique(groups))
 
 
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Shares; NaN of nothing."""
+    """Quotient of counts; NaN for 0 / 0."""
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
 
 

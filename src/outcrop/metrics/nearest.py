@@ -1,4 +1,4 @@
-"""The distance to the nearest of many points, exactly, without looking at most of them."""
+"""Exact distance to the nearest of many points, without comparing with all of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _Ball:
     """Points that lie near each other.
 
     Attributes:
-        index: int64, which points.
+        index: int64, `M`, indices of the points.
         transposed: float32, `channels × M`, the points.
         squares: float32, `M`, their squared norms.
         groups: int64, `M`, or None.
@@ -34,10 +34,9 @@ class Nearest:
     """The Euclidean distance from queries to the nearest of many points.
 
     On a CPU the points are clustered, and each cluster lies in a ball around its mean. A query
-    looks into its nearest ball first, and then only into those balls that reach nearer than the
-    nearest point found there (triangle inequality). The points of a ball are compared by a product
-    of matrices. On other devices all points are one ball: there the product is faster than the
-    choice.
+    searches its nearest ball first, then the balls that are nearer than the nearest point so far
+    (triangle inequality). Points of a ball are compared by a matrix product. On other devices all
+    points form one ball, because the product is faster than the choice of balls.
 
     Source: Fukunaga and Narendra 1975, A branch and bound algorithm for computing k-nearest
     neighbors, IEEE Transactions on Computers C-24, 750-753.
@@ -77,8 +76,9 @@ class Nearest:
     def distance(self, queries: Tensor, groups: Tensor | None = None) -> Tensor:
         """The distance of each query to the nearest point.
 
-        The nearest point is chosen in float32, and its distance is that of the difference: 0 for a
-        query that equals a point, unless others lie within about 0.0005 of the query's norm.
+        The nearest point is found in float32 by squared norms, and its distance is then computed
+        from the difference: 0 for a query that equals a point, unless other points lie within
+        about 0.0005 of the norm of the query.
 
         Args:
             queries: float32, `N × channels`, on the device of the points.
@@ -116,18 +116,18 @@ class Nearest:
         return torch.where((best.index < 0) & distance.isfinite(), torch.inf, distance)
 
     def _by_ball(self, balls: Tensor, rows: Tensor) -> list[tuple[_Ball, Tensor]]:
-        """Each ball, of rising numbers, that rows are to look into, and these rows."""
+        """Each ball that rows have to search, by number, and these rows."""
         counts = torch.bincount(balls, minlength=len(self._balls)).tolist()
         split = zip(self._balls, rows.split(counts), strict=True)
         return [(ball, some) for ball, some in split if len(some)]
 
 
 class _Best:
-    """The nearest point that each query has found so far.
+    """The nearest point of each query so far.
 
     Attributes:
-        value: float32, `N`, its squared distance less the squared norm of the query.
-        index: int64, `N`, which point; -1 for none.
+        value: float32, `N`, squared distance minus the squared norm of the query.
+        index: int64, `N`, index of the point; -1: none.
     """
 
     def __init__(self, queries: Tensor, groups: Tensor | None) -> None:
@@ -160,7 +160,7 @@ def _ball(points: Tensor, index: Tensor, groups: Tensor | None) -> _Ball:
 def _clusters(points: Tensor, number: int) -> Tensor:
     """The cluster of each point, int64 from 0 without gaps, at most `number` of them.
 
-    A few rounds of Lloyd's k-means: clusters that are less than the best only cost time.
+    A few rounds of Lloyd's k-means; worse clusters cost time, not accuracy.
     """
     if number <= 1:
         return torch.zeros(len(points), dtype=torch.int64, device=points.device)

@@ -1,4 +1,4 @@
-"""Is one model better than another on the same patches, or is the difference noise?"""
+"""Pairwise tests: whether one model is better than another on the same patches."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Test = TypeVar("Test", "Difference", McNemar)
 
 @dataclass(frozen=True)
 class Difference:
-    """One score minus another, and how easily chance would make as much of nothing.
+    """One score minus another, and the p-value of the difference.
 
     Attributes:
-        points: the difference, a fraction, with its 95 % interval.
-        p: two-sided, 0 to 1; NaN where it is unknown.
-        adjusted: `p` after Holm's correction for all pairs of models held against each other.
+        points: difference, a fraction, with its 95 % interval.
+        p: two-sided p-value, 0 to 1; NaN if unknown.
+        adjusted: `p` after Holm's correction for all pairs of models.
     """
 
     points: Interval
@@ -37,13 +37,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class PairwiseTest:
-    """Two models held against each other on the same patches.
+    """The test of two models on the same patches.
 
     Attributes:
-        one, other: their names; differences are the one's score minus the other's.
-        balanced: of balanced accuracy; the verdict rests on it.
-        overall: of overall accuracy.
-        mcnemar: on the patches as if they were independent.
+        one, other: names of the models; differences are scores of `one` minus scores of `other`.
+        balanced: difference of balanced accuracy, which decides the verdict.
+        overall: difference of overall accuracy.
+        mcnemar: McNemar's test, which treats patches as independent.
     """
 
     one: str
@@ -54,7 +54,7 @@ class PairwiseTest:
 
     @property
     def verdict(self) -> str:
-        """What is shown of the one model: 'better', 'worse', 'no difference shown' or 'unknown'."""
+        """Result for `one`: 'better', 'worse', 'no difference shown' or 'unknown'."""
         if np.isnan(self.balanced.adjusted):
             return "unknown"
         if self.balanced.adjusted >= LEVEL:
@@ -62,7 +62,7 @@ class PairwiseTest:
         return "better" if self.balanced.points.value > 0 else "worse"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for `outcrop.files.write_json`; what is NaN becomes None."""
+        """Plain data for `outcrop.files.write_json`; NaN becomes None."""
         return {
             "one": self.one,
             "other": self.other,
@@ -73,7 +73,7 @@ class PairwiseTest:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> PairwiseTest:
-        """The contest that `to_json` gave."""
+        """The test from the result of `to_json`."""
         return cls(
             one=content["one"],
             other=content["other"],
@@ -85,35 +85,33 @@ class PairwiseTest:
 
 def pairwise_tests(
     truth: np.ndarray,
-    said: Mapping[str, np.ndarray],
+    predicted: Mapping[str, np.ndarray],
     groups: np.ndarray | None,
     classes: int,
     draws: int = 2000,
     seed: int = 0,
 ) -> tuple[PairwiseTest, ...]:
-    """Hold every model against every other on the patches that all of them were judged on.
+    """Test all pairs of models on the patches that all of them were evaluated on.
 
-    A model's score is the mean over its seeds. Two sources move the difference of two models: the
-    ground that happened to be judged on, and the seeds that happened to be trained with. Ground:
-    whole groups are drawn anew, both models judged on the same ones, and the variance of the
-    difference over the draws is multiplied by G / (G - 1) for G groups. Seeds: the variance of the
-    score over a model's S seeds, divided by S, for each of the two. The difference over the root
-    of the sum is referred to Student's t, two-sided, with degrees of freedom after Welch and
-    Satterthwaite; the interval is that of the same t. Four things follow:
+    The score of a model is the mean over its random seeds. The difference of two models has two
+    sources of variance. Blocks: both models are evaluated on the same bootstrap samples of whole
+    groups, and the variance of the difference over the samples is multiplied by G / (G - 1) for G
+    groups. Seeds: for each model, the variance of the score over its S seeds, divided by S. The
+    difference divided by the root of the sum of variances is compared with Student's t, two-sided,
+    with degrees of freedom after Welch and Satterthwaite; the interval is that of the same t.
 
-    - What a seed does on one piece of ground and not on another is in both variances, so that with
-      several seeds the test errs towards showing nothing (Owen 2007).
-    - With one seed nothing is known of what another would have given, and nothing of it is in the
-      interval.
-    - G counts for less where a few groups weigh most (`effective_groups`). p is never below
-      2^(1 - G), with all groups, the least that exchanging the two models group by group could
-      give: one pair needs six groups to show a difference, 36 pairs eleven. Below about twenty do
-      not rely on it, nor on balanced accuracy where a class stands on two or three.
-    - On two groups or fewer, or what amounts to them, how far chance goes is unknown; for balanced
-      accuracy also where a class stands on one group alone.
+    - An effect of a seed on some blocks only is part of both variances, so that the test is
+      conservative with several seeds (Owen 2007).
+    - With one seed, the interval does not include the effect of seeds.
+    - G is reduced if a few groups have most of the weight (`effective_groups`). p is at least
+      2^(1 - G), the smallest p of a permutation test over all groups: one pair needs six groups to
+      show a difference, 36 pairs need eleven. With less than about twenty groups, or two or three
+      for a class in balanced accuracy, the test is not reliable.
+    - With an effective number of two groups or fewer the interval is unknown; for balanced accuracy
+      also if a class lies in one group only.
 
-    Each p is corrected for all pairs, by Holm's method. The best model may therefore be picked
-    after the fact.
+    Each p is corrected for all pairs by Holm's method, so that the best model may be selected
+    afterwards.
 
     Sources: Field and Welsh (2007), Journal of the Royal Statistical Society B 69, 369-390 (cluster
     bootstrap); Owen (2007), The pigeonhole bootstrap, Annals of Applied Statistics 1, 386-411 (rows
@@ -121,26 +119,26 @@ def pairwise_tests(
 
     Args:
         truth: int, `N`.
-        said: by model, int, `S × N`: what it says with each of its seeds; or `N` for one seed.
-            The first seed goes into McNemar's test.
-        groups: `N`, the piece of ground of each patch; None when each patch stands for itself.
-        classes: how many there are.
+        predicted: by model, int, `S × N`: classes predicted with each of its seeds; or `N` for one
+            seed. McNemar's test uses the first seed.
+        groups: `N`, spatial block of each patch; None: patches are independent.
+        classes: number of classes.
         draws: number of bootstrap samples.
-        seed: of the bootstrap.
+        seed: random seed of the bootstrap.
 
     Returns:
-        One for each pair, in the order of `said`.
+        One test for each pair, in the order of `predicted`.
 
     Raises:
         OutcropError: no patches.
     """
     if not len(truth):
-        raise OutcropError("scores", "no patches to judge on; take smaller blocks or buffer")
+        raise OutcropError("scores", "no patches to evaluate; take smaller blocks or buffer")
     truth = np.asarray(truth)
-    right = {name: np.atleast_2d(one) == truth for name, one in said.items()}
+    right = {name: np.atleast_2d(one) == truth for name, one in predicted.items()}
     ground = _ground(truth, groups, classes)
     balanced, overall = _measured(right, ground, draws, seed)
-    pairs = list(combinations(said, 2))
+    pairs = list(combinations(predicted, 2))
 
     def differences(measured: Mapping[str, _Measured], effective: float) -> list[Difference]:
         return _corrected(
@@ -160,8 +158,8 @@ class _Measured:
     """A score of one model.
 
     Attributes:
-        each: float64, `S`, with each seed, on the ground as it is.
-        drawn: float64, `draws`, the mean over the seeds, in each draw of ground.
+        each: float64, `S`, score with each seed.
+        drawn: float64, `draws`, mean over the seeds in each bootstrap sample.
     """
 
     each: np.ndarray
@@ -170,12 +168,12 @@ class _Measured:
 
 @dataclass(frozen=True)
 class _Ground:
-    """What there is to judge on, by piece and class.
+    """The patches of an evaluation, by block and class.
 
     Attributes:
-        truth: int, `N`, the class of each patch.
-        piece: int, `N`, of each patch, 0 to G - 1.
-        pieces, classes: G and K.
+        truth: int, `N`, class of each patch.
+        piece: int, `N`, block of each patch, 0 to G - 1.
+        pieces, classes: numbers of blocks G and classes K.
     """
 
     truth: np.ndarray
@@ -184,19 +182,19 @@ class _Ground:
     classes: int
 
     def counts(self, weights: np.ndarray | None = None) -> np.ndarray:
-        """`G × K`, patches, or the sum of their weights."""
+        """Number of patches, or sum of their weights: `G × K`."""
         cells = self.piece * self.classes + self.truth
         found = np.bincount(cells, weights, minlength=self.pieces * self.classes)
         return found.reshape(self.pieces, self.classes)
 
     @property
     def effective_overall(self) -> float:
-        """How many pieces it amounts to where each patch weighs the same."""
+        """Effective number of blocks if all patches have the same weight."""
         return effective_groups(self.counts().sum(axis=1))
 
     @property
     def effective_balanced(self) -> float:
-        """The same where each class weighs the same; 1 where a class stands on one piece alone."""
+        """The same if all classes have the same weight; 1 if a class lies in one block only."""
         counts = self.counts()
         if ((counts > 0).sum(axis=0) == 1).any():
             return 1.0
@@ -213,7 +211,7 @@ def _ground(truth: np.ndarray, groups: np.ndarray | None, classes: int) -> _Grou
 def _measured(
     right: Mapping[str, np.ndarray], ground: _Ground, draws: int, seed: int
 ) -> tuple[dict[str, _Measured], dict[str, _Measured]]:
-    """Balanced and overall accuracy of every model, in the same draws of ground."""
+    """Balanced and overall accuracy of every model, in the same bootstrap samples."""
     shares = [ground.counts(), *(ground.counts(one.mean(axis=0)) for one in right.values())]
     table = np.concatenate(shares, axis=1)
     drawn = resampled_rows(table, None, draws, seed).reshape(draws, len(shares), ground.classes)

@@ -1,4 +1,4 @@
-"""Scores of every class, with intervals; precision-recall curves; the worst mistakes."""
+"""Scores of every class with intervals, precision-recall curves, most confident errors."""
 
 from __future__ import annotations
 
@@ -29,21 +29,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scores(Tabular):
-    """How well predictions agree with the truth, class by class.
+    """The agreement of predictions with the truth, by class and overall.
 
-    What remote sensing calls *producer's accuracy* is recall, *user's accuracy* is precision.
-    A score that is undefined is NaN and not 0: precision of a class never predicted, recall and F1
-    of a class that is not in the truth. The interval of a class that stands on one group alone is
-    unknown, for nothing shows how it fares elsewhere.
+    In remote sensing, recall is called producer's accuracy and precision user's accuracy. An
+    undefined score is NaN, not 0: precision of a class that is never predicted, recall and F1 of a
+    class that is not in the truth. The interval of a class that lies in one group only is unknown.
 
     Attributes:
         classes: the K class names.
-        confusion: int64, `K × K`; rows are the truth, columns the prediction.
-        precision, recall, f1: one interval per class.
-        overall: share of patches that are right.
-        balanced: mean recall over the classes present in the truth, in each draw over those
-            present there.
-        groups: number of independent pieces of ground judged on.
+        confusion: int64, `K × K`; rows: true class, columns: predicted class.
+        precision, recall, f1: one interval for each class.
+        overall: overall accuracy.
+        balanced: balanced accuracy: mean recall over the classes in the truth (in each bootstrap
+            sample: in that sample).
+        groups: number of independent spatial blocks.
     """
 
     classes: tuple[str, ...]
@@ -75,7 +74,7 @@ class Scores(Tabular):
         )
 
     def to_frame(self) -> pandas.DataFrame:
-        """One row per class: patches, precision, recall and F1 with the ends of their intervals."""
+        """One row per class: patches, precision, recall and F1 with the limits of intervals."""
         columns = {"class": list(self.classes), "patches": self.confusion.sum(axis=1)}
         for name in ("precision", "recall", "f1"):
             columns |= ends(name, getattr(self, name))
@@ -83,7 +82,7 @@ class Scores(Tabular):
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Scores:
-        """The scores that `to_json` gave."""
+        """The scores from the result of `to_json`."""
         return cls(
             classes=tuple(content["classes"]),
             confusion=np.array(content["confusion"], dtype=np.int64),
@@ -109,9 +108,9 @@ def score(
     Args:
         truth, predicted: int, `N`, indices into `classes`.
         classes: the K class names.
-        groups: `N`, the piece of ground of each patch; None when each patch stands for itself.
+        groups: `N`, spatial block of each patch; None: patches are independent.
         draws: number of bootstrap samples (see `outcrop.metrics.intervals`).
-        seed: of the bootstrap.
+        seed: random seed of the bootstrap.
 
     Raises:
         OutcropError: no patches.
@@ -158,10 +157,11 @@ class PrecisionRecall:
     """The precision-recall curve of one class against all others.
 
     Attributes:
-        precision, recall: float64, `M + 1`, by rising threshold; the last point (1, 0) has none.
-        thresholds: float64, `M`, the probability from which on a patch is given to the class.
-        average_precision: area under the curve as a sum of steps; NaN, and the curve empty, for
-            a class that is not in the truth.
+        precision, recall: float64, `M + 1`, by increasing threshold; the last point (1, 0) has no
+            threshold.
+        thresholds: float64, `M`, smallest probability at which a patch is assigned to the class.
+        average_precision: area under the curve as a sum of steps. For a class that is not in the
+            truth it is NaN, and the curve is empty.
     """
 
     precision: np.ndarray
@@ -175,7 +175,7 @@ def precision_recall(truth: np.ndarray, probabilities: np.ndarray) -> tuple[Prec
 
     Args:
         truth: int, `N`.
-        probabilities: float, `N × K`, finite; only their order within a class matters.
+        probabilities: float, `N × K`, finite; only their order within a class is used.
     """
     nothing = PrecisionRecall(np.empty(0), np.empty(0), np.empty(0), np.nan)
     curves = []
@@ -193,12 +193,12 @@ def precision_recall(truth: np.ndarray, probabilities: np.ndarray) -> tuple[Prec
 
 
 def worst_mistakes(truth: np.ndarray, probabilities: np.ndarray, count: int = 20) -> np.ndarray:
-    """Indices of the wrong predictions that the model was surest of, worst first.
+    """Indices of the wrong predictions with the highest confidence, in descending order.
 
     Args:
         truth: int, `N`.
-        probabilities: float, `N × K`; the prediction is the largest.
-        count: how many at most.
+        probabilities: float, `N × K`; the class with the largest one is predicted.
+        count: maximum number of indices.
 
     >>> worst_mistakes(np.array([0, 0, 1]), np.array([[0.4, 0.6], [0.1, 0.9], [0.2, 0.8]]))
     array([1, 0])
@@ -223,4 +223,4 @@ def _measures(confusion: np.ndarray) -> dict[str, np.ndarray]:
 
 def _refuse_nothing(truth: np.ndarray) -> None:
     if len(truth) == 0:
-        raise OutcropError("scores", "no patches to judge on; take smaller blocks or buffer")
+        raise OutcropError("scores", "no patches to evaluate; take smaller blocks or buffer")

@@ -1,4 +1,4 @@
-"""Tests of differences, and what is made of several of them."""
+"""McNemar's test, Holm's correction, effective number of groups."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class McNemar:
     """McNemar's test of two models on the same patches.
 
     Attributes:
-        only_one, only_other: patches that only the one model, or only the other, has right.
-        p: two-sided.
+        only_one, only_other: number of patches that only one of the models predicts correctly.
+        p: two-sided p-value.
         adjusted: `p` after Holm's correction.
     """
 
@@ -28,17 +28,17 @@ class McNemar:
 
 
 def mcnemar(one: np.ndarray, other: np.ndarray) -> McNemar:
-    """McNemar's test of whether two models have the same share of patches right.
+    """McNemar's test of whether two models have the same accuracy.
 
-    Below 25 patches that only one of the two has right the binomial distribution, exactly; from
-    there on chi-square with the correction for continuity. It takes patches as independent, which
-    patches of one piece of ground are not: on ground its p is too small.
+    With less than 25 patches that exactly one model predicts correctly: the exact binomial test;
+    otherwise chi-square with continuity correction. The test treats patches as independent. Patches
+    of one spatial block are not, and then its p is too small.
 
     Sources: McNemar (1947), Psychometrika 12, 153-157; Edwards (1948), Psychometrika 13, 185-187
     (continuity).
 
     Args:
-        one, other: bool, `N`, which patches either has right.
+        one, other: bool, `N`, whether each model predicts a patch correctly.
 
     >>> mcnemar(np.array([True] * 6), np.array([False] * 6))
     McNemar(only_one=6, only_other=0, p=0.03125, adjusted=nan)
@@ -50,13 +50,13 @@ def mcnemar(one: np.ndarray, other: np.ndarray) -> McNemar:
     elif discordant < _FEW_DISCORDANT:
         p = binomtest(only_one, discordant).pvalue
     else:
-        # Of a tie nothing is left to take the half from on either side.
+        # The correction must not exceed the difference.
         p = chi2.sf(max(abs(only_one - only_other) - 1, 0) ** 2 / discordant, 1)
     return McNemar(only_one, only_other, float(p))
 
 
 def written(p: float) -> str:
-    """A p as one writes it.
+    """A p-value as text.
 
     >>> written(0.0004), written(0.0421), written(0.34), written(float("nan"))
     ('<0.001', '0.042', '0.34', 'unknown')
@@ -69,15 +69,15 @@ def written(p: float) -> str:
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
-    """Holm's correction of the p of several tests, so that 5 % holds for all of them together.
+    """Holm's correction of several p-values, for a family-wise error rate.
 
     Source: Holm (1979), Scandinavian Journal of Statistics 6, 65-70.
 
     Args:
-        p: 0 to 1; NaN where it is unknown, which counts for no test.
+        p: p-values, 0 to 1; NaN (unknown) does not count as a test.
 
     Returns:
-        float64, in the same order; NaN stays.
+        float64, in the same order, with NaN for NaN.
 
     >>> holm([0.01, 0.04, 0.03, 0.005]).round(3)
     array([0.03, 0.06, 0.06, 0.02])
@@ -90,12 +90,12 @@ def holm(p: Sequence[float]) -> np.ndarray:
 
 
 def effective_groups(weights: np.ndarray) -> float:
-    """How many groups of one weight would tell as much as groups of these weights.
+    """The effective number of groups with unequal weights.
 
     Source: Kish (1965), Survey Sampling, section 11.7.
 
     Args:
-        weights: float, `G`, zero or more.
+        weights: float, `G`, non-negative.
 
     >>> effective_groups(np.ones(20)), effective_groups(np.array([3.0, 1, 1, 1]))
     (20.0, 3.0)

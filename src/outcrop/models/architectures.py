@@ -1,4 +1,4 @@
-"""Descriptions of networks: plain data that a config can hold and a model folder can store."""
+"""Descriptions of networks: plain data for configurations and model folders."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 Factory = Callable[[int, int], "nn.Module"]
-"""From the number of bands and of classes to a network of the user's."""
+"""A function of the numbers of bands and classes that returns a user's network."""
 
 
 @dataclass(frozen=True)
@@ -156,12 +156,12 @@ class ResidualNet:
 
     @property
     def expected_blocks(self) -> float:
-        """How many blocks a training step computes on average."""
+        """Mean number of blocks that a training step computes."""
         return sum(self.survivals)
 
     @property
     def windows(self) -> tuple[tuple[int, int], ...]:
-        """Kernel and stride of every layer that sees more than one pixel, from input to output."""
+        """Kernel and stride of every layer with a kernel above 1, from input to output."""
         stem = ((3, 1),) if self.stem == "small" else ((7, 2), (3, 2))
         inner = () if self.bottleneck else ((3, 1),)
         blocks = [
@@ -172,17 +172,17 @@ class ResidualNet:
         return (*stem, *chain.from_iterable(blocks))
 
     def stride_of(self, stage: int) -> int:
-        """Of the first block of a stage, 0 to 2."""
+        """Stride of the first block of a stage, 0 to 2."""
         return 2 if stage > 2 - self.halvings else 1
 
     @property
     def stride(self) -> int:
-        """Pixels of a picture from one unit of the last stage to the next."""
+        """Stride of the last stage in pixels of the image."""
         return prod(stride for _, stride in self.windows)
 
     @property
     def footprint(self) -> int:
-        """Height and width in pixels of what a unit of the last stage sees, but for padding.
+        """Receptive field of a unit of the last stage, height and width in pixels, without padding.
 
         >>> [ResidualNet(depth=depth).footprint for depth in (8, 14, 20)]
         [25, 53, 81]
@@ -195,7 +195,7 @@ class ResidualNet:
         return seen
 
     def units(self, size: int) -> int:
-        """Rows or columns of the last stage, for so many of a picture; below 1 if it is too small.
+        """Rows or columns of the last stage for those of the image; below 1 if it is too small.
 
         >>> ResidualNet(depth=20).units(32), ResidualNet(depth=20, padding="none").units(112)
         (8, 8)
@@ -206,11 +206,10 @@ class ResidualNet:
         return size
 
     def check_size(self, size: tuple[int, int]) -> None:
-        """Refuse patches that are too small.
+        """Check that patches are large enough.
 
         Raises:
-            OutcropError: they do not hold what the network sees, or the footprint of one without
-                padding.
+            OutcropError: patches are smaller than `seen`, or without padding than the footprint.
         """
         height, width = size
         if self.seen is not None and min(size) < self.seen:
@@ -229,7 +228,7 @@ class ResidualNet:
 
     @property
     def title(self) -> str:
-        """What a table calls it: the papers' name.
+        """The name of the network in tables, as in the papers.
 
         >>> ResidualNet(58, widen=4, order="pre-activation", levels=3, survival=0.5).title
         'RoR-3-WRN-58-4 + stochastic depth'
@@ -243,7 +242,7 @@ class ResidualNet:
 
     @classmethod
     def named(cls, name: str) -> ResidualNet:
-        """The network of that name in `NETWORKS`.
+        """The network with a name in `NETWORKS`.
 
         Raises:
             OutcropError: no such name.
@@ -266,9 +265,9 @@ VIEWS: tuple[View, ...] = ("pixel", "waves", "windows", "near")
 class MultiScaleNet:
     """Small networks on several views of a patch, whose log-probabilities are averaged.
 
-    Labelled sites give a few hundred patches, and whether a pixel's spectrum or its surroundings
-    tell its class differs from site to site. So each view learns from its own loss, and one that is
-    of no use costs little. The views are
+    Labelled sites have a few hundred patches, and it depends on the site whether the spectrum of a
+    pixel or its surroundings determine the class. Each view learns from its own loss, so that a
+    useless view does little harm. The views are
 
     - the labelled pixel: a perceptron; and another whose first layer are cosines, which extends
       smoothly beyond the training data, as a Gaussian kernel does (Rahimi and Recht 2007, Random
@@ -277,9 +276,9 @@ class MultiScaleNet:
       and 25 pixels around it: a perceptron;
     - the 9 × 9 pixels around it: four 3 × 3 convolutions with a shortcut.
 
-    Windows that a patch does not hold are left out. Of more than 24 bands, windows see the first 24
-    principal components of the training side. Nothing is padded, so that `outcrop map` computes
-    every pixel as its patch would be.
+    Windows that are larger than the patch are left out. With more than 24 bands, windows see the
+    first 24 principal components of the training side. There is no padding, so that `outcrop map`
+    gives every pixel the result of its patch.
 
     Attributes:
         hidden: number of units of a hidden layer.
@@ -295,7 +294,7 @@ class MultiScaleNet:
     members: int = 1
     views: tuple[View, ...] = VIEWS
 
-    # What a residual network has, and this has not.
+    # Attributes of residual networks that this network does not have.
     survival: ClassVar[float] = 1.0
     survivals: ClassVar[tuple[float, ...]] = ()
     padding: ClassVar[str] = "none"
@@ -309,7 +308,7 @@ class MultiScaleNet:
             raise OutcropError(
                 "--views", f"needs one of {', '.join(VIEWS[:-1])}; near goes beside them"
             )
-        # One order, so that the same views are the same network.
+        # In a fixed order, so that equal views are equal networks.
         object.__setattr__(self, "views", tuple(one for one in VIEWS if one in self.views))
 
     @property
@@ -319,7 +318,7 @@ class MultiScaleNet:
         return f"multi-scale network{some}"
 
     def check_size(self, size: tuple[int, int]) -> None:
-        """Patches of any size will do, but for windows that none of them holds."""
+        """Check that patches are large enough for at least one view."""
         if not {"pixel", "waves"} & set(self.views) and min(size) < 3:
             raise OutcropError(
                 "--views",
@@ -330,16 +329,16 @@ class MultiScaleNet:
 
 @dataclass(frozen=True)
 class UserNet:
-    """A network that a function of the user's makes.
+    """A network that a user's function builds.
 
-    The function takes the number of bands and the number of classes and gives a `torch.nn.Module`
-    that maps float32 `N × bands × height × width`, normalised, to logits `N × classes`. It is run
-    when a network is built, also when a model is read; so a file alone never names it: who reads a
-    model passes the function again.
+    The function takes the numbers of bands and classes and returns a `torch.nn.Module` that maps
+    normalised float32 `N × bands × height × width` to logits `N × classes`. It is called whenever
+    the network is built, also when a model is read. For safety a file never selects the function:
+    the user passes it again to read a model.
 
     Attributes:
-        factory: its name, "package.module:function".
-        make: the function; if None, it is imported by its name.
+        factory: name of the function, "package.module:function".
+        make: function; None: it is imported by its name.
 
     >>> from torch import nn
     >>> def small(bands, classes):
@@ -353,7 +352,7 @@ class UserNet:
 
     @classmethod
     def of(cls, make: Factory | nn.Module) -> UserNet:
-        """The network that a function makes, or copies of a module as it is."""
+        """The network of a function, or copies of a module."""
         from torch import nn
 
         name, function = f"{make.__module__}:", make
@@ -375,21 +374,21 @@ class UserNet:
 
     @property
     def function(self) -> Factory:
-        """The function that makes it.
+        """The function that builds the network.
 
         Raises:
-            OutcropError: there is none of this name.
+            OutcropError: there is no function of this name.
         """
         return _named_here.setdefault(self.factory, self.make or _imported(self.factory))
 
-    # What a residual network has, and these have not.
+    # Attributes of residual networks that these networks do not have.
     survival: ClassVar[float] = 1.0
     survivals: ClassVar[tuple[float, ...]] = ()
     padding: ClassVar[str] = "zeros"
     stride: ClassVar[int] = 1
 
     def check_size(self, size: tuple[int, int]) -> None:
-        """What it can see is found out when it is run."""
+        """Do nothing: the module is tested when it is built."""
 
 
 def _wide(depth: int, widen: int, levels: int = 1, survival: float = 1.0) -> ResidualNet:
@@ -429,7 +428,7 @@ MULTI_SCALE = "multi-scale"
 
 
 def network_named(name: str) -> Network:
-    """The network that a user names: of the family, multi-scale, or package.module:function.
+    """The network with a name: residual, multi-scale, or package.module:function.
 
     Raises:
         OutcropError: no such name.
@@ -446,7 +445,7 @@ def network_named(name: str) -> Network:
 
 
 def network_of(given: Network | Factory | nn.Module) -> Network:
-    """A description, or the one of a function or module of the user's."""
+    """The description of a network, function or module."""
     if isinstance(given, ResidualNet | MultiScaleNet | UserNet):
         return given
     return UserNet.of(given)
@@ -462,11 +461,11 @@ def network_json(network: Network) -> dict[str, Any]:
 
 
 def network_of_json(content: Mapping[str, Any]) -> Network:
-    """The network that `network_json` gave.
+    """The network from the result of `network_json`.
 
     Raises:
-        OutcropError: it is a network of the user's that this process was not given.
-        TypeError, ValueError: it is something else.
+        OutcropError: a user's network whose function was not passed in this process.
+        TypeError, ValueError: the content is something else.
     """
     if "factory" in content:
         name = typed(str, content["factory"], "factory")
@@ -482,12 +481,12 @@ def network_of_json(content: Mapping[str, Any]) -> Network:
     return typed(ResidualNet, content, "network")
 
 
-# A file never decides what is run: only functions that the user has named in this process are.
+# Only functions that the user has named in this process are called, never those of a file.
 _named_here: dict[str, Factory] = {}
 
 
 def _imported(name: str) -> Factory:
-    """The function of the name "package.module:function", also of a file in the working folder."""
+    """The function named "package.module:function"; the working folder is searched too."""
     module, _, function = name.partition(":")
     here = str(Path.cwd())
     sys.path.insert(0, here)

@@ -20,8 +20,8 @@ from outcrop.errors import OutcropError
 from outcrop.files import decoding, first_line
 from outcrop.models.trees import check_trees, parts_of
 
-# Beyond what skops trusts by itself. Reading them runs none of their code but `__setstate__`.
-# Trees hold indices that scikit-learn follows unchecked: `check_trees` looks at them first.
+# Types that skops does not trust by itself. Reading them runs only their `__setstate__`.
+# scikit-learn does not check the indices in trees; `check_trees` does.
 TRUSTED = (
     "outcrop.models.gaussian.MaximumLikelihood",
     "sklearn.calibration._CalibratedClassifier",
@@ -41,11 +41,11 @@ def packed(estimator: Any, name: str) -> bytes:
     """A fitted estimator as a skops archive.
 
     Args:
-        estimator: what to write.
-        name: of the model, for the error line.
+        estimator: fitted estimator.
+        name: name of the model in the error message.
 
     Raises:
-        OutcropError: it holds what skops cannot write.
+        OutcropError: it contains objects that skops cannot write.
     """
     import skops.io  # imports all of scikit-learn, which takes seconds
 
@@ -62,10 +62,10 @@ def packed(estimator: Any, name: str) -> bytes:
 
 
 def check_trusted(archive: bytes, where: object, trusted: Sequence[str] = ()) -> None:
-    """Check that an archive holds no objects but those of types that `unpacked` reads.
+    """Check that an archive contains only types that `unpacked` reads.
 
     Raises:
-        OutcropError: it does.
+        OutcropError: it contains other types.
     """
     import skops.io
 
@@ -88,17 +88,17 @@ def unpacked(
 ) -> Any:
     """The estimator in a skops archive.
 
-    Types are looked at before any object is made; nothing in the archive is run.
+    Types are checked before any object is created; no code in the archive is executed.
 
     Args:
-        archive: from `packed`.
-        where: the file, for error lines.
-        features: F, as many as the estimator was fitted to.
-        remedy: what to do where it cannot be read.
-        trusted: names of further types to read, such as 'mypackage.models.MyClassifier'.
+        archive: result of `packed`.
+        where: file name for error messages.
+        features: number of features F that the estimator was fitted to.
+        remedy: remedy in the error message.
+        trusted: names of further types, such as 'mypackage.models.MyClassifier'.
 
     Raises:
-        OutcropError: it is no archive, is damaged, or holds other types.
+        OutcropError: not an archive, damaged, or with other types.
     """
     import skops.io
 
@@ -116,10 +116,10 @@ def unpacked(
 
 
 def _with_search_trees(value: Any) -> Iterator[Any]:
-    """The nearest-neighbour classifiers within a value that search by a tree.
+    """The nearest-neighbour classifiers in a value that use a search tree.
 
-    The tree is built anew from what they were fitted to and not written. It counts its calls, so
-    that equal models would differ, and its indices are followed unchecked.
+    The tree is not written but built again from the training data: it counts its calls, so that
+    equal models would differ, and its indices are not checked.
     """
     if isinstance(value, KNeighborsClassifier | RadiusNeighborsClassifier):
         if getattr(value, "_fit_method", "brute") != "brute":
@@ -130,9 +130,9 @@ def _with_search_trees(value: Any) -> Iterator[Any]:
 
 
 def content_hash(archive: bytes) -> str:
-    """The SHA-256 of what an archive holds: the same for equal estimators, however it was made.
+    """The SHA-256 of the content of an archive; it is the same for equal estimators.
 
-    Archives themselves differ from run to run by addresses in memory and times of day.
+    The archives themselves contain memory addresses and times.
     """
     with ZipFile(io.BytesIO(archive)) as members:
         hashes = {name: _file_hash(name, members.read(name)) for name in members.namelist()}

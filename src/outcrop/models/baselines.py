@@ -1,4 +1,4 @@
-"""The classical classifiers that a network has to beat, each tuned as well as it can be."""
+"""Classical classifiers with tuning, as baselines for networks."""
 
 from __future__ import annotations
 
@@ -46,25 +46,25 @@ Folds = list[tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class Baseline:
-    """A classical classifier and what it sees of a patch.
+    """A classical classifier and its features.
 
     >>> Baseline("SVM", "centre pixel")  # doctest: +ELLIPSIS
     Baseline(name='SVM', features='centre pixel', ...)
 
-    Any classifier of scikit-learn's kind takes part too: `Baseline("neighbours", "centre pixel",
-    KNeighborsClassifier())`. It is fitted as it is, untuned, on all patches.
+    Any classifier of scikit-learn can be used too: `Baseline("neighbours", "centre pixel",
+    KNeighborsClassifier())`. It is fitted without tuning, on all patches.
 
     Attributes:
         name: 'maximum likelihood', 'decision tree', 'random forest', 'gradient boosting' or
-            'SVM'; or any name for an estimator of one's own.
-        features: 'centre pixel' or 'patch statistics' (see `outcrop.models.features`), or what else
-            a table of features is called that is given instead of images.
-        estimator: a classifier with `fit`, `get_params`, `classes_` and one of `predict_proba` and
+            'SVM'; or any name for a given estimator.
+        features: 'centre pixel' or 'patch statistics' (see `outcrop.models.features`), or the name
+            of a table of features that is given instead of images.
+        estimator: classifier with `fit`, `get_params`, `classes_`, and `predict_proba` or
             `decision_function`. A copy of it is fitted, with the random seed in every
             `random_state`; class labels are int.
 
     Raises:
-        OutcropError: no known name and no estimator, or an object that is no such classifier.
+        OutcropError: an unknown name without an estimator, or an object that is not a classifier.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Baseline:
         if self.estimator is not None and not (
             not isinstance(self.estimator, type)
             and all(hasattr(self.estimator, method) for method in ("fit", "get_params"))
-            # Some have no `predict_proba` before they are fitted.
+            # Some classifiers have no `predict_proba` before they are fitted.
             and (_gives_scores(self.estimator) or is_classifier(self.estimator))
         ):
             raise OutcropError(
@@ -98,25 +98,24 @@ class Baseline:
     ) -> FittedBaseline:
         """Tune by cross-validation inside the training side, then fit.
 
-        The settings are those with the best balanced accuracy over the held-out patches of all
-        folds together (5 folds, or as many as the groups allow) that keep groups whole. Where
-        not even two folds have two classes each to train on, the first settings are taken
-        untuned. Tuning sees at most 2500 patches and the SVM at most 10 000, drawn class by
-        class.
+        The chosen settings have the best balanced accuracy over the held-out patches of all folds
+        together (5 folds, or as many as the groups allow); folds keep groups whole. If two folds
+        with two training classes each are impossible, the first settings are used. Tuning uses at
+        most 2500 patches and the SVM at most 10 000, stratified by class.
 
         Args:
-            images: the training side alone. `N × bands × height × width`, any numeric dtype, NaN
-                is no data; or their features, `N × F`, computed once for several models, which
-                are taken as float32.
+            images: images of the training side, `N × bands × height × width`, any numeric dtype,
+                NaN is no data; or their features, `N × F`, computed once for several models and
+                converted to float32.
             labels: int, `N`. A class may be absent.
-            groups: `N`, the spatial block of each patch, or None.
-            classes: K, the number of classes; one more than the largest label when not given.
+            groups: `N`, spatial block of each patch; None: patches are independent.
+            classes: number of classes K; None: the largest label plus 1.
             seed: random seed of the folds, the sample and the trees; the same seed gives the same
                 model.
 
         Raises:
-            OutcropError: fewer than two classes to train on; an estimator of the user's raises an
-                error, or gives what no classifier gives.
+            OutcropError: fewer than two classes on the training side; a user's estimator raises an
+                error or returns invalid results.
         """
         present, y = np.unique(np.asarray(labels, dtype=np.int64), return_inverse=True)
         if len(present) < 2:
@@ -129,7 +128,7 @@ class Baseline:
         estimator = recipe.estimator(seed, (len(sample), X.shape[1]))
         folds = ground_folds(y[sample], None if groups is None else groups[sample], seed)
         used = stratified_sample(y, recipe.most, seed)
-        # The matrices are small: BLAS threads would wait for each other more than they compute.
+        # The matrices are too small for several BLAS threads.
         with threadpool_limits(limits=1, user_api="blas"):
             decides = recipe.decides
             if self.estimator is not None:
@@ -161,7 +160,7 @@ class Baseline:
         y: np.ndarray,
         folds: Folds,
     ) -> tuple[dict[str, Any], float]:
-        """The best settings, the first among equals, and the temperature that suits them."""
+        """The best settings (the first among equal ones) and their temperature."""
         candidates = list(ParameterGrid(recipe.grid(X.shape[1])))
         if not folds or (len(candidates) == 1 and not decides):
             return candidates[0], 1.0
@@ -178,7 +177,7 @@ class Baseline:
     def _held_out_scores(
         self, estimator: Any, decides: bool, X: np.ndarray, y: np.ndarray, folds: Folds
     ) -> np.ndarray:
-        """`N × classes`, to be compared within a row; -inf for classes not trained on."""
+        """Scores `N × classes`, comparable within a row; -inf for classes not in training."""
         scores = np.full((len(y), y.max() + 1), -np.inf)
         for train, held in folds:
             self._fit(estimator, X[train], y[train])
@@ -218,14 +217,14 @@ class FittedBaseline:
     """A tuned and trained classifier.
 
     Attributes:
-        baseline: what was trained.
-        estimator: the scikit-learn estimator, trained on indices into `present`.
-        decides: probabilities come from its decision values, or else from its own.
-        present: int64, the classes that the training side had.
-        classes: K, the number of classes.
-        width: F, the number of features.
-        settings: what tuning chose.
-        temperature: what decision values are divided by before they become probabilities.
+        baseline: kind of the classifier.
+        estimator: fitted scikit-learn estimator; its labels are indices into `present`.
+        decides: true: probabilities are computed from decision values; false: by `predict_proba`.
+        present: int64, classes on the training side.
+        classes: number of classes K.
+        width: number of features F.
+        settings: settings chosen by tuning.
+        temperature: divisor of the decision values before the softmax.
     """
 
     baseline: Baseline
@@ -239,9 +238,9 @@ class FittedBaseline:
 
     def predict(self, images: Any) -> np.ndarray:
         """The class of each patch, int64, `N`, from images or features as for `Baseline.fit`."""
-        return self.probabilities(images).argmax(axis=1)
+        return self.predict_proba(images).argmax(axis=1)
 
-    def probabilities(self, images: Any) -> np.ndarray:
+    def predict_proba(self, images: Any) -> np.ndarray:
         """Class probabilities, float64, `N × K`, from images or features as for `Baseline.fit`.
 
         See `probabilities_of`.
@@ -251,21 +250,21 @@ class FittedBaseline:
     def probabilities_of(self, features: np.ndarray) -> np.ndarray:
         """Class probabilities, float64, `N × K`; 0 for classes the training side did not have.
 
-        Trees give the share of votes, and an estimator of the user's its own probabilities if it
-        has any. Decision values (likelihoods, boosted trees, SVM) become probabilities through a
-        softmax whose one parameter, the temperature, is fitted on held-out patches of the tuning
-        folds. May be called from several threads at once, and starts none itself; BLAS, which
-        multiplies matrices for SVM and maximum likelihood, has threads of its own.
+        Trees give shares of votes, and a user's estimator its own probabilities if it has them.
+        Decision values (likelihoods, boosted trees, SVM) become probabilities by a softmax with a
+        temperature, which is fitted on held-out patches of the tuning folds. The method can be
+        called from several threads; it starts no threads except those of BLAS, for SVM and maximum
+        likelihood.
 
         Source: Guo et al. (2017), On calibration of modern neural networks, section 4.2
         (temperature scaling).
 
         Args:
-            features: `N × F`, taken as float32.
+            features: `N × F`, converted to float32.
 
         Raises:
-            OutcropError: another number of features, or an estimator of the user's raises an
-                error or gives what no classifier gives.
+            OutcropError: another number of features; a user's estimator raises an error or returns
+                invalid results.
         """
         features = np.asarray(features, dtype=np.float32)
         if features.ndim != 2 or features.shape[1] != self.width:
@@ -284,24 +283,25 @@ class FittedBaseline:
 
     @property
     def importances(self) -> np.ndarray | None:
-        """float64, `F`, 0 or more: how much each feature matters to trees and forests, as the mean
-        decrease in impurity; or what else an estimator of the user's has as
-        `feature_importances_`. None for models without."""
+        """Importances of the features, float64, `F`, non-negative; None without.
+
+        Mean decrease in impurity of trees, or `feature_importances_` of a user's estimator.
+        """
         found = getattr(self.estimator, "feature_importances_", None)
         if found is None or np.shape(found) != (self.width,):
             return None
         return np.asarray(found, dtype=np.float64)
 
     def save(self, folder: str | Path, trusted: Sequence[str] = ()) -> None:
-        """Write the estimator as `model.skops`; what else is needed is in `description`.
+        """Write the estimator as `model.skops`; `description` has everything else.
 
         Args:
-            folder: exists.
-            trusted: names of types of the user's own that the estimator holds.
+            folder: existing folder.
+            trusted: names of further types that the estimator contains.
 
         Raises:
-            OutcropError: it holds objects that would not be read again, or the file cannot be
-                written.
+            OutcropError: the estimator contains objects that could not be read again, or the file
+                cannot be written.
         """
         archive = packed(self.estimator, self.baseline.name)
         check_trusted(archive, self.baseline.name, trusted)
@@ -310,10 +310,9 @@ class FittedBaseline:
 
     @cached_property
     def description(self) -> dict[str, Any]:
-        """What `from_description` needs beside `model.skops`, as plain data for JSON.
+        """The data that `from_description` needs beside `model.skops`, for JSON.
 
-        'identity' is a checksum of it all: two models have the same if they predict alike because
-        they are equal in every number.
+        'identity' is a checksum of all numbers of the model.
         """
         described = {
             "name": self.baseline.name,
@@ -332,7 +331,7 @@ class FittedBaseline:
 
     @property
     def identity(self) -> str:
-        """The checksum that tells this fitted model from others, 64 hexadecimal digits."""
+        """The checksum of the fitted model, 64 hexadecimal digits."""
         return str(self.description["identity"])
 
     @classmethod
@@ -341,18 +340,18 @@ class FittedBaseline:
     ) -> FittedBaseline:
         """Read a model that `save` has written.
 
-        A model that another version of scikit-learn has fitted is read if it can be, and a note
-        says so. Nothing that the files hold is run, but for the methods of types that are trusted.
+        A model from another version of scikit-learn is read if possible, with a message. No code in
+        the files is executed, except methods of trusted types.
 
         Args:
-            folder: holds `model.skops`.
-            description: what `description` gave, or its copy from JSON.
-            trusted: names of types of the user's own, such as 'mypackage.models.MyClassifier';
-                they are imported.
+            folder: folder with `model.skops`.
+            description: result of `description`, or its copy from JSON.
+            trusted: names of further types, such as 'mypackage.models.MyClassifier', which are
+                imported.
 
         Raises:
-            OutcropError: a file is missing, is damaged or changed, is no such model, or holds
-                objects of types that are not trusted.
+            OutcropError: a file is missing, damaged, changed, not such a model, or contains objects
+                of types that are not trusted.
         """
         path = Path(folder) / FILE
         with decoding(path, "a classical model", "train the model anew"):
@@ -398,14 +397,14 @@ class FittedBaseline:
 
 @dataclass(frozen=True)
 class _Recipe:
-    """How to build one kind of classifier, what to tune, and how to fit it in the end.
+    """How one kind of classifier is built, tuned and fitted.
 
     Attributes:
-        estimator: from a seed, and the numbers of patches that tune and of features.
-        grid: from the number of features; the first of each list is what goes untuned.
-        final: settings of the last fit that tuning does without.
-        most: patches that the last fit can bear.
-        decides: take decision values, scaled by a temperature, rather than its probabilities.
+        estimator: function of the seed and the numbers of tuning patches and features.
+        grid: function of the number of features; the first values are used without tuning.
+        final: settings of the final fit only.
+        most: maximum number of patches of the final fit.
+        decides: compute probabilities from decision values and a temperature.
     """
 
     estimator: Callable[[int, tuple[int, int]], BaseEstimator]
@@ -430,10 +429,10 @@ _MANY_FEATURES, _COMPONENTS = 256, 100
 
 
 def _gaussians(seed: int, shape: tuple[int, int]) -> Pipeline:
-    """Maximum likelihood; of many features on their first principal components.
+    """Maximum likelihood; for many features on their first principal components.
 
-    A covariance costs the cube of the features, and that of thousands follows from no number of
-    labelled patches.
+    The cost of a covariance is cubic in the number of features, and thousands of features need
+    more patches than any site has.
     """
     from sklearn.decomposition import PCA
 
@@ -502,7 +501,7 @@ BASELINES = tuple(Baseline(name, features) for features in FEATURES for name in 
 
 
 def baseline_of(given: Baseline | Any) -> Baseline:
-    """A classical model, or the one of a classifier of scikit-learn's kind on the centre pixel.
+    """The classical model, or a scikit-learn classifier as a model on the centre pixel.
 
     >>> from sklearn.neighbors import KNeighborsClassifier
     >>> baseline_of(KNeighborsClassifier()).name
@@ -516,17 +515,17 @@ def baseline_of(given: Baseline | Any) -> Baseline:
 def ground_folds(
     labels: np.ndarray, groups: np.ndarray | None, seed: int, wanted: int = FOLDS
 ) -> Folds:
-    """Folds, balanced by class, that keep groups together; fewer than wanted if need be, or none.
+    """Folds, balanced by class, that keep groups whole; fewer than requested if necessary, or none.
 
     Args:
         labels: int, `N`.
-        groups: `N`, or None for folds at random.
-        seed: of the folds.
-        wanted: how many.
+        groups: `N`; None: random folds.
+        seed: random seed.
+        wanted: number of folds.
 
     Returns:
         Pairs of training and held-out indices. Every patch is held out once, and every training
-        side has at least two classes; an empty list where that cannot be had.
+        side has at least two classes. The list is empty if this is impossible.
     """
     most = np.bincount(labels).max() if groups is None else len(np.unique(groups))
     splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
@@ -545,7 +544,7 @@ def ground_folds(
 
 
 def stratified_sample(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """Indices, rising, of at most `size` patches with the class shares of all; none loses all.
+    """Ascending indices of at most `size` patches, stratified by class, with at least one of each.
 
     >>> labels = np.array([0] * 90 + [1] * 10)
     >>> np.bincount(labels[stratified_sample(labels, 10, seed=0)])
@@ -590,10 +589,10 @@ def _features(images: Any, kind: str) -> np.ndarray:
 
 
 def _temperature(scores: np.ndarray, y: np.ndarray) -> float:
-    """What to divide scores by for the smallest log-loss where the true class was on offer.
+    """The divisor of scores with the smallest log-loss, over patches whose class was in training.
 
-    As in Platt (1999), Probabilistic outputs for support vector machines, the target is not 1
-    but (n + 1) / (n + 2): n patches, all of them right, do not prove that none is ever wrong.
+    As in Platt (1999), Probabilistic outputs for support vector machines, the target is not 1 but
+    (n + 1) / (n + 2), which keeps the result finite if all n patches are right.
     """
     offered = np.isfinite(scores[np.arange(len(y)), y])
     scores, y = scores[offered], y[offered]

@@ -1,4 +1,4 @@
-"""What a network costs before it is built: parameters, multiply-adds and memory."""
+"""The cost of a network before it is built: parameters, multiply-adds and memory."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from outcrop.models.architectures import ResidualNet
 from outcrop.models.factory import build
 from outcrop.models.residual import ResidualBlock, ResidualNetwork
 
-# Normalisation in training wants more than one value of a channel, and 4 × 4 pictures end in one.
+# Batch normalisation needs several values of a channel, and a 4 × 4 image ends in one.
 _IMAGES = 2
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs.
+    """The cost of a network.
 
     Attributes:
-        parameters: numbers that are learnt.
-        multiply_adds: of the convolutions and of the linear layer, for one image, forward.
-        activations: bytes of float32 that training holds of one image for the gradients; with
-            recomputation the most at any time.
-        blocks: residual blocks.
-        expected_blocks: how many of them a training step computes on average.
-        expected_saving: share of the multiply-adds that stochastic depth is expected to leave out
-            of a training step, 0 to below 1.
+        parameters: number of learnt numbers.
+        multiply_adds: multiply-adds of convolutions and linear layer for one image, forward pass.
+        activations: bytes of float32 activations of one image that are kept for the gradients; with
+            recomputation the maximum at any time.
+        blocks: number of residual blocks.
+        expected_blocks: mean number of blocks that a training step computes.
+        expected_saving: expected share of the multiply-adds that stochastic depth saves in a
+            training step, 0 to below 1.
     """
 
     parameters: int
@@ -47,14 +47,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class _Part:
-    """What one block costs, or all that belongs to no block.
+    """The cost of one block, or of everything outside the blocks.
 
     Attributes:
-        parameters: numbers that are learnt.
-        multiply_adds: for one image.
-        residual: those that are not computed when the block is dropped.
-        entering: bytes of one image that enter.
-        kept: bytes of one image that are kept for the gradients.
+        parameters: number of learnt numbers.
+        multiply_adds: multiply-adds for one image.
+        residual: multiply-adds that a dropped block saves.
+        entering: bytes of the input for one image.
+        kept: bytes that are kept for the gradients, for one image.
     """
 
     parameters: int
@@ -67,14 +67,14 @@ class _Part:
 def cost_of(
     network: ResidualNet, bands: int, size: tuple[int, int], classes: int, recompute: int = 0
 ) -> Cost:
-    """Count what `network` costs, without building it.
+    """Compute the cost of `network` without building it.
 
     Blocks of one shape cost the same: a network with few blocks is run on torch's meta device,
     which has shapes but no numbers, and its blocks are counted as often as `network` has them.
 
     Args:
-        network: its description.
-        bands: channels of an image.
+        network: description of the network.
+        bands: number of bands of an image.
         size: height and width of an image in pixels.
         classes: number of classes.
         recompute: as in `ResidualNetwork.recompute`.
@@ -117,9 +117,9 @@ def cost_of(
 
 
 def _enough(network: ResidualNet) -> int:
-    """Blocks in a stage, of which the first differs and the others are alike.
+    """Number of blocks in a stage to measure: the first differs, the others are alike.
 
-    Without padding each sees a smaller picture than the one before."""
+    Without padding, the image shrinks from block to block."""
     if network.padding == "none":
         return network.blocks
     return min(network.blocks, max(2, 2 ** (network.levels - 3)))
@@ -130,7 +130,7 @@ def _depth(network: ResidualNet, blocks: int) -> int:
 
 
 def _deepen(measured: Sequence[_Part], blocks: int) -> Iterator[_Part]:
-    """The blocks of all stages, from those of a network with fewer in each."""
+    """The blocks of all stages, from a network with fewer blocks in each."""
     shallow = len(measured) // 3
     for stage in range(3):
         for k in range(blocks):
@@ -138,10 +138,10 @@ def _deepen(measured: Sequence[_Part], blocks: int) -> Iterator[_Part]:
 
 
 def _most_kept(rest: _Part, blocks: Sequence[_Part], segments: Sequence[range]) -> int:
-    """Bytes of one image kept at the worst moment, with `segments` of the blocks recomputed.
+    """Maximum number of bytes kept for one image, with recomputed `segments`.
 
-    That is when the gradients set out, or when they reach a segment: what entered it and those
-    before it is there, and all that is kept within it.
+    The maximum is at the beginning of the backward pass, or when it reaches a segment: the inputs
+    of this and all earlier segments are kept, and all activations of this one.
     """
     again = {k for segment in segments for k in segment}
     last = sum(block.kept for k, block in enumerate(blocks) if k not in again)
@@ -155,7 +155,7 @@ def _most_kept(rest: _Part, blocks: Sequence[_Part], segments: Sequence[range]) 
 def _measure(
     network: ResidualNet, bands: int, size: tuple[int, int], classes: int
 ) -> tuple[_Part, tuple[_Part, ...]]:
-    """What belongs to no block, and each block."""
+    """The cost outside the blocks, and of each block."""
     with torch.device("meta"):
         module = build(network, bands, classes).train()
         images = torch.empty(_IMAGES, bands, *size).to(memory_format=torch.channels_last)
@@ -190,7 +190,7 @@ def _parameters(module: nn.Module) -> int:
 
 
 def _multiply_adds(module: ResidualNetwork, images: Tensor) -> dict[str, int]:
-    """By the name of each module, for one image."""
+    """Multiply-adds for one image, by the name of each module."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         module(images)
     root = type(module).__name__
@@ -201,7 +201,7 @@ def _multiply_adds(module: ResidualNetwork, images: Tensor) -> dict[str, int]:
 
 
 def _entering(module: ResidualNetwork, images: Tensor) -> dict[str, int]:
-    """Bytes of one image that enter each block, by its name."""
+    """Bytes of the input of each block for one image, by its name."""
     found = {}
 
     def remember(name: str, inputs: tuple[Tensor, ...]) -> None:
@@ -219,8 +219,8 @@ def _entering(module: ResidualNetwork, images: Tensor) -> dict[str, int]:
 
 
 def _kept(module: ResidualNetwork, images: Tensor) -> dict[str, int]:
-    """Bytes of one image that are kept for the gradients, by the name of the block that keeps
-    them first; what no block keeps is below ""."""
+    """Bytes that are kept for the gradients of one image, by the name of the block that keeps them
+    first; "" for those outside the blocks."""
     names = {f"{type(module).__name__}.{name}": name for name in _blocks(module)}
     kept = dict.fromkeys(["", *names.values()], 0)
     seen = {tensor.untyped_storage() for tensor in (*module.parameters(), *module.buffers())}
@@ -243,7 +243,7 @@ def _kept(module: ResidualNetwork, images: Tensor) -> dict[str, int]:
 
 
 def short(number: float, base: int = 1000) -> str:
-    """Three digits of a large number and a unit; of bytes with `base` 1024.
+    """A large number with three digits and a unit; for bytes with `base` 1024.
 
     >>> short(269_722), short(5_250_000_000), short(1_522_688, 1024)
     ('0.27 M', '5.25 G', '1.45 MiB')

@@ -1,4 +1,4 @@
-"""A patch network over every pixel at once: what neighbouring patches share is computed once."""
+"""A patch network for all pixels at once: shared parts of patches are computed once."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from outcrop.models.block_graph import block_graph
 from outcrop.models.factory import build
-from outcrop.models.links import links
-from outcrop.models.residual import Nest, ResidualBlock, ResidualNetwork, crop_corner
+from outcrop.models.residual import ResidualBlock, ResidualNetwork, ShortcutGroup, crop_corner
 
 
 class Dense:
-    """A trained patch network that gives every pixel of a window the logits of its patch.
+    """A trained patch network that computes the logits of the patch around every pixel of a window.
 
-    Where the network has a stride s, the rest of it runs on each of the s × s shifted halves of
-    what lies before, so that every pixel gets its own (shift and stitch of Long, Shelhamer and
-    Darrell 2015, arXiv:1411.4038, section 3.1; the same numbers as convolutions dilated by s).
-    Each shift goes through to the end by itself, so that what is in memory is small.
+    After a layer with stride s, the rest of the network runs on each of the s × s shifted
+    subsamples, so that every pixel gets its own output (shift and stitch of Long, Shelhamer and
+    Darrell 2015, arXiv:1411.4038, section 3.1; the same numbers as convolutions dilated by s). The
+    shifts are computed one after the other, which saves memory.
 
-    A network without padding gives what it gives patch by patch, up to rounding. One that was
-    trained with zeros beyond the patch's rim sees here what lies there, so that its logits are
-    others; how often its classes are, has to be measured.
+    A network without padding gives the logits of single patches, up to rounding. A network that was
+    trained with zero padding sees the surrounding pixels instead of zeros, so that its logits
+    differ; how often its classes differ must be measured.
 
     Attributes:
-        network: a copy without padding, its normalisations folded into its convolutions.
-        before: rows and columns that a window begins above and left of the first pixel's patch.
-        stride: the sides of a window's output are multiples of it.
+        network: a copy without padding, with normalisations folded into convolutions.
+        before: rows and columns of the window above and left of the patch of the first pixel.
+        stride: height and width of the output are multiples of it.
     """
 
     def __init__(self, network: ResidualNetwork, size: tuple[int, int]) -> None:
@@ -46,10 +46,10 @@ class Dense:
         self._chain = _chain(self.network)
 
     def window(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns that must be given for so many rows and columns of output.
+        """Rows and columns of the input for an output of a given size.
 
         Args:
-            height, width: multiples of `stride`.
+            height, width: size of the output, multiples of `stride`.
         """
         tall, wide = (
             corner + pixels - 1 + self.stride * (units - 1) + self.footprint
@@ -61,20 +61,19 @@ class Dense:
         """Logits of every pixel.
 
         Args:
-            x: float32, normalised, `N × bands × ...` of the size that `window` gives for `height`
-                and `width`. Output (0, 0) belongs to the patch whose upper-left pixel is
-                (`before`, `before`).
+            x: float32, normalised, `N × bands × ...`, of the size `window(height, width)`. Output
+                (0, 0) belongs to the patch with the upper-left pixel (`before`, `before`).
 
         Returns:
             `N × classes × height × width`.
         """
-        # Linear layer and mean may change places, and there are fewer classes than channels.
+        # The linear layer before the mean: there are fewer classes than channels.
         return self._gather(x, self._linear)
 
-    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits, and the features that the linear layer takes, `N × channels × height × width`.
+    def logits_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, and features (input of the linear layer), `N × channels × height × width`.
 
-        The logits are bit by bit those of `logits`.
+        The logits are those of `logits`, bit by bit.
         """
         found = self._gather(x, lambda units: torch.cat([self._linear(units), units], dim=1))
         classes = self.network.linear.out_features
@@ -98,24 +97,24 @@ class Dense:
 
 
 @dataclass(frozen=True)
-class _Around:
-    """What a shortcut of a higher level carries along, until it ends.
+class _OpenShortcut:
+    """An outer shortcut between its beginning and its end.
 
     Attributes:
-        nest: whose shortcut it is.
-        source: the nest's input.
-        row, column: the pixel of it that the upper-left pixel of what is computed now lies over.
-        jump: pixels of it from one pixel of what is computed now to the next.
+        group: group of the shortcut.
+        source: input of the group.
+        row, column: pixel of `source` at the upper-left pixel of the present tensor.
+        jump: stride of the present tensor in pixels of `source`.
     """
 
-    nest: Nest
+    group: ShortcutGroup
     source: Tensor
     row: int = 0
     column: int = 0
     jump: int = 1
 
-    def after(self, step: _Step, shift: tuple[int, int]) -> _Around:
-        """The same when `step` has been taken on what is shifted so."""
+    def after(self, step: _Step, shift: tuple[int, int]) -> _OpenShortcut:
+        """The same after `step` on a tensor with this shift."""
         row, column = (
             before + self.jump * (by + step.margin)
             for before, by in zip((self.row, self.column), shift, strict=True)
@@ -123,13 +122,13 @@ class _Around:
         return replace(self, row=row, column=column, jump=self.jump * step.stride)
 
     def end(self, height: int, width: int) -> Tensor:
-        """What it adds where it ends."""
-        assert self.nest.shortcut is not None
+        """The output of the shortcut at its end."""
+        assert self.group.shortcut is not None
         rows, columns = (
             slice(start, start + self.jump * (length - 1) + 1)
             for start, length in ((self.row, height), (self.column, width))
         )
-        return self.nest.shortcut(self.source[:, :, rows, columns])
+        return self.group.shortcut(self.source[:, :, rows, columns])
 
 
 @dataclass(frozen=True)
@@ -137,16 +136,16 @@ class _Step:
     """A layer of the stem or a block.
 
     Attributes:
-        run: its input, and what shortcuts of higher levels that end in it add, to its output.
-        length: rows or columns of its output, from those of its input.
-        opens, closes: as in `outcrop.models.links.Link`.
+        run: from its input, and the sum of the outer shortcuts that end at it, to its output.
+        length: from rows or columns of its input to those of its output.
+        opens, closes: as in `outcrop.models.block_graph.BlockNode`.
     """
 
     run: Callable[[Tensor, Tensor | None], Tensor]
     stride: int
     margin: int = 0
     length: Callable[[int], int] = lambda length: length
-    opens: tuple[Nest, ...] = ()
+    opens: tuple[ShortcutGroup, ...] = ()
     closes: int = 0
 
 
@@ -155,10 +154,10 @@ def _chain(network: ResidualNetwork) -> tuple[_Step, ...]:
     steps = [_layer(stem, 1)]
     if network.description.stem == "large":
         steps = [_layer(stem[:-1], 2), _layer(stem[-1], 2)]
-    for link in links(network):
-        block = link.block
+    for node in block_graph(network):
+        block = node.block
         steps.append(
-            _Step(block, block.stride, block.margin, block.length, link.opens, link.closes)
+            _Step(block, block.stride, block.margin, block.length, node.opens, node.closes)
         )
     return tuple(steps)
 
@@ -173,13 +172,13 @@ def _layer(layer: nn.Module, stride: int) -> _Step:
 def _phases(
     chain: Sequence[_Step],
     x: Tensor,
-    around: tuple[_Around, ...],
+    around: tuple[_OpenShortcut, ...],
     at: tuple[int, int],
     jump: int,
 ) -> Iterator[tuple[int, int, Tensor]]:
-    """Row and column of each shift of a picture, and what the last step gives there."""
+    """Row and column of each shift, and the output of the last step there."""
     for k, step in enumerate(chain):
-        around += tuple(_Around(nest, x) for nest in step.opens)
+        around += tuple(_OpenShortcut(group, x) for group in step.opens)
         if step.stride == 1:
             x, around = _take(step, x, around, (0, 0))
             continue
@@ -195,8 +194,8 @@ def _phases(
 
 
 def _take(
-    step: _Step, x: Tensor, around: tuple[_Around, ...], shift: tuple[int, int]
-) -> tuple[Tensor, tuple[_Around, ...]]:
+    step: _Step, x: Tensor, around: tuple[_OpenShortcut, ...], shift: tuple[int, int]
+) -> tuple[Tensor, tuple[_OpenShortcut, ...]]:
     around = tuple(one.after(step, shift) for one in around)
     stay = len(around) - step.closes
     ends = [one.end(*map(step.length, x.shape[2:])) for one in around[stay:]]
@@ -204,14 +203,14 @@ def _take(
 
 
 def _mean(x: Tensor, units: tuple[int, int]) -> Tensor:
-    """The mean of every window of so many rows and columns, one direction after the other."""
+    """The mean of every window of this size, separately along rows and columns."""
     tall, wide = units
     return F.avg_pool2d(F.avg_pool2d(x, (tall, 1), 1), (1, wide), 1)
 
 
 def _folded(network: ResidualNetwork) -> ResidualNetwork:
-    """A copy for inference without padding, with the normalisation that follows a convolution in
-    its weights, and the survival probability in those of the last."""
+    """A copy for inference without padding, with normalisations and survival probabilities folded
+    into the convolutions before them."""
     description = replace(network.description, padding="none", seen=None)
     device = next(network.parameters()).device
     with torch.random.fork_rng(devices=[]), torch.no_grad():

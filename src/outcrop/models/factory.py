@@ -66,7 +66,7 @@ def _of_user(
         )
     made = UserNetwork(module, classes, network.factory)
     if size is not None:
-        # Lazy layers learn their sizes, and what does not fit is said before any training.
+        # Lazy layers get their sizes, and a module that does not fit fails before training.
         with torch.no_grad():
             made.eval()(torch.zeros(2, bands, *size))
         made.train()

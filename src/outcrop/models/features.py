@@ -1,4 +1,4 @@
-"""What the classical models see of a patch: the centre pixel, or simple statistics of the whole."""
+"""Features of classical models: the centre pixel, or statistics of the patch."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def statistics(images: Any) -> np.ndarray:
     Mean, deviation and texture are taken over the whole patch and again over its inner half.
     Texture is the madogram, half the mean absolute difference between pixels a lag of 1, 2 or 4
     apart, along rows and along columns; a lag that does not fit into the window is left out.
-    Pixels without data (NaN) are passed over; where no pair of pixels is left the texture is 0.
+    Pixels without data (NaN) are ignored; without a valid pair of pixels the texture is 0.
 
     Source: Chica-Olmo and Abarca-Hernández (2000), Computing geostatistical image texture for
     remotely sensed data classification, Computers & Geosciences 26, 373-383.
 
     Args:
         images: `N × bands × height × width`, a NumPy or Zarr array of any numeric dtype; NaN is
-            no data. It is read in pieces, so that memory does not grow with N.
+            no data. It is read in parts, so that memory does not grow with N.
 
     Returns:
-        float32, `N × features`, in the units of `images`; `statistic_names` tells which is which.
+        float32, `N × features`, in the units of `images`, in the order of `statistic_names`.
     """
     step = max(1, _PART_PIXELS // int(np.prod(images.shape[1:])))
     parts = [
@@ -64,9 +64,9 @@ FEATURES: Mapping[str, Callable[[Any], np.ndarray]] = {
 
 
 def of_pixels(kind: str, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The features of the patch around every pixel, by windows that slide over the pixels.
+    """The features of the patch around every pixel, by sliding windows.
 
-    They are the same, bit for bit, as those of the patches one by one.
+    They are equal to those of single patches, bit by bit.
 
     Args:
         kind: a key of `FEATURES`.
@@ -78,7 +78,7 @@ def of_pixels(kind: str, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarra
         float32, `F × height × width`, F in the order of the columns of `FEATURES[kind]`.
 
     Raises:
-        OutcropError: features of another kind, which no window of pixels gives.
+        OutcropError: a kind of features that is not computed from pixels.
     """
     height, width = (n - s + 1 for n, s in zip(pixels.shape[1:], size, strict=True))
     if kind == "centre pixel":
@@ -112,9 +112,9 @@ def statistic_names(bands: Sequence[str], size: tuple[int, int]) -> tuple[str, .
 
 
 def _measure(images: np.ndarray, size: tuple[int, int]) -> dict[str, np.ndarray]:
-    """By name, the features of all windows of `size`: float32, `N × bands × rows × columns`.
+    """The features of all windows of `size`, by name: float32, `N × bands × rows × columns`.
 
-    Only sums go over more than one pixel, and `_sums` adds in one order wherever a window lies.
+    Only sums involve several pixels, and `_sums` adds in the same order at every position.
     """
     pixels = np.asarray(images, dtype=np.float32).astype(np.float64)
     valid = ~np.isnan(pixels)
@@ -137,7 +137,7 @@ def _measure(images: np.ndarray, size: tuple[int, int]) -> dict[str, np.ndarray]
         average = mean(pixels, kept, span=window)
         power = mean(squares, kept, span=window)
         variance = power - np.square(average)
-        # What is left of a constant window is rounding: less than float32 pixels can vary by.
+        # In a constant window only rounding errors remain, below the precision of float32.
         variance[variance < _ROUNDING * power] = 0
         measures[f"{name}mean"] = average.astype(np.float32)
         measures[f"{name}deviation"] = np.sqrt(variance).astype(np.float32)
@@ -154,7 +154,7 @@ def _measure(images: np.ndarray, size: tuple[int, int]) -> dict[str, np.ndarray]
 
 
 def _windows(height: int, width: int) -> tuple[tuple[str, tuple[int, int], tuple[int, int]], ...]:
-    """Name, upper-left pixel and size of the parts of a patch that are measured."""
+    """Name, upper-left pixel and size of the parts of a patch with features."""
     half = (height + 1) // 2, (width + 1) // 2
     corner = upper_left(height // 2, half[0]), upper_left(width // 2, half[1])
     return ("", (0, 0), (height, width)), ("inner ", corner, half)
@@ -163,7 +163,7 @@ def _windows(height: int, width: int) -> tuple[tuple[str, tuple[int, int], tuple
 def _differences(
     pixels: np.ndarray, kept: np.ndarray | None, lag: int, axis: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Absolute differences between pixels a lag apart, and which pairs have data."""
+    """Absolute differences between pixels at a lag, and whether both have data."""
     ahead = (slice(None),) * axis + (slice(lag, None),)
     behind = (slice(None),) * axis + (slice(None, -lag),)
     steps = np.abs(pixels[ahead] - pixels[behind])
@@ -180,7 +180,7 @@ def _means(
     span: tuple[int, int],
     windows: tuple[int, int],
 ) -> np.ndarray:
-    """Means over areas of `span`, one in each window, with the upper-left pixel at `corner`."""
+    """Means over areas of `span` in all windows, with the upper-left pixel at `corner`."""
     rows, columns = (
         slice(start, start + many + length - 1)
         for start, many, length in zip(corner, windows, span, strict=True)
@@ -199,8 +199,8 @@ def _sums(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def _run_sums(values: np.ndarray, length: int, axis: int) -> np.ndarray:
     """Sums over all runs of `length` along an axis.
 
-    Runs of 1, 2, 4, ... are doubled, and those that make up `length` are added, the shortest
-    first. So every run is added up in the same order, and equal pixels have equal sums.
+    Sums of 1, 2, 4, ... pixels are doubled, and those that make up `length` are added, the shortest
+    first. All runs are added in the same order, so that equal pixels have equal sums.
     """
     runs, width, start, total = values.shape[axis] - length + 1, 1, 0, None
 

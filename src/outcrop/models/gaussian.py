@@ -1,4 +1,4 @@
-"""Gaussian maximum likelihood, the classifier that remote sensing has compared with for decades."""
+"""Gaussian maximum likelihood, the standard classical classifier of remote sensing."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ _SMALLEST_VARIANCE = 1e-6
 
 
 class MaximumLikelihood(QuadraticDiscriminantAnalysis):
-    """One Gaussian per class, each with its own mean and covariance; equal priors.
+    """One Gaussian for each class, with its own mean and covariance, and equal priors.
 
-    Decision values and predictions are those of scikit-learn's quadratic discriminant analysis.
-    Its estimate of the covariances refuses a class with one member, and its shrinkage cannot draw
-    a class towards what all classes share. Rare classes are the rule on labelled sites, so here
-    the covariance of each class is, with S the class's own (maximum likelihood) covariance and P
-    the pooled one within classes, `(1 - shrinkage) S + shrinkage ((1 - ridge) P + ridge I)`, and
-    no variance along its axes counts as less than 1e-6. Features should be standardised.
+    Decision values and predictions are those of scikit-learn's quadratic discriminant analysis,
+    which does not accept a class with one patch and cannot shrink towards the pooled covariance.
+    Because labelled sites often have rare classes, the covariance of a class is here
+    `(1 - shrinkage) S + shrinkage ((1 - ridge) P + ridge I)`, where S is the maximum likelihood
+    covariance of the class and P the pooled covariance within classes. Variances along its axes are
+    at least 1e-6. Features should be standardised.
 
     Source: Friedman (1989), Regularized discriminant analysis, Journal of the American
     Statistical Association 84, 165-175; the two parameters are nested differently here.
 
     Args:
-        shrinkage: 0 (the textbook's maximum likelihood) to 1 (one covariance for all classes).
-        ridge: how much of the shared covariance is the identity, 0 to 1.
+        shrinkage: 0 (maximum likelihood) to 1 (one covariance for all classes).
+        ridge: share of the identity in the pooled covariance, 0 to 1.
     """
 
     def __init__(self, shrinkage: float = 0.0, ridge: float = 0.0) -> None:

@@ -1,4 +1,4 @@
-"""A small network that sees a pixel and what surrounds it at several scales."""
+"""A small network on a pixel and its surroundings at several scales."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class MultiScaleNetwork(nn.Module):
 
     Attributes:
         windows: sides of the windows in pixels.
-        channels: how many features `both` gives: the last hidden layer of the widest view.
-        used: the views whose log-probabilities are averaged; all unless some are tried.
-        rng: the generator that dropout draws from; None is torch's global one.
+        channels: number of features: width of the last hidden layer of the widest view.
+        used: views whose log-probabilities are averaged; all, except in tuning.
+        rng: generator of dropout; None: torch's global generator.
     """
 
     components: Tensor
@@ -82,13 +82,13 @@ class MultiScaleNetwork(nn.Module):
     def forward(self, images: Tensor, kept: Any = None) -> Tensor:
         """Logits of normalised patches `N × bands × height × width`.
 
-        In training of each member, `N × members × classes`, for each learns from its own loss. Else
-        `N × classes`, the means of the logarithms of their probabilities.
+        In training `N × members × classes`, because each member has its own loss; in evaluation
+        `N × classes`, the mean of the log-probabilities of the members.
         """
-        return self.both(images)[0]
+        return self.logits_and_features(images)[0]
 
-    def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits as of `forward`, and features `N × channels`."""
+    def logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits as in `forward`, and features `N × channels`."""
         table = self._table(images, 1, 1)[:, :, 0, 0]
         near = None
         if self.near is not None:
@@ -141,11 +141,11 @@ class MultiScaleNetwork(nn.Module):
             self.scale.copy_(torch.where(spread > 1e-6, spread, 1))
 
     def in_order(self, back: Sequence[int]) -> MultiScaleNetwork:
-        """A copy for images whose band j is band `back[j]` here."""
+        """A copy for images whose band j is band `back[j]` of this network."""
         copy, order = deepcopy(self), torch.as_tensor(list(back))
         reduced = self.bands > _COMPONENTS
-        # Where in a table each column stands that is to be in its place: windows see bands, or
-        # components, whose order stays.
+        # For each column of the new table its index in the old one. Windows see bands, or
+        # components, whose order does not change.
         seen = torch.arange(len(self.components)) if reduced else order
         several = (torch.arange(2 * len(self.windows))[:, None] * len(seen) + seen).flatten()
         columns = torch.cat([order, self.bands + several])
@@ -162,13 +162,13 @@ class MultiScaleNetwork(nn.Module):
         return copy
 
     def recompute(self, blocks: int) -> None:
-        """It is too small to compute parts of it again."""
+        """Do nothing: the network is too small for recomputation."""
 
     def compile_blocks(self) -> None:
-        """It has no blocks to compile."""
+        """Do nothing: the network has no blocks."""
 
     def _around(self, images: Tensor, side: int, height: int, width: int) -> Tensor:
-        """What windows of `side` pixels around the pixels see."""
+        """Inputs of the windows of `side` pixels around the pixels."""
         top, left = (length // 2 - side // 2 for length in self.size)
         return images[:, :, top : top + height + side - 1, left : left + width + side - 1]
 
@@ -259,14 +259,14 @@ class Near(nn.Module):
 
 
 def _joined(logits: Sequence[Tensor]) -> Tensor:
-    """The mean over views of the mean logarithm of their members' probabilities, `N × classes`.
+    """The mean over views of the mean log-probability of their members, `N × classes`.
 
-    A probability counts as at least 0.001, so that no view can rule a class out by itself.
+    Probabilities are at least 0.001, so that no view can exclude a class alone.
     """
     views = [one.float().log_softmax(dim=2).clamp_min(_LEAST).mean(dim=1) for one in logits]
     return torch.stack(views).mean(dim=0)
 
 
 def _mean(x: Tensor, side: int) -> Tensor:
-    """The mean of every square window, one direction after the other."""
+    """The mean of every square window, separately along rows and columns."""
     return F.avg_pool2d(F.avg_pool2d(x, (side, 1), 1), (1, side), 1)

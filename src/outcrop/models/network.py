@@ -7,5 +7,5 @@ from outcrop.models.residual import ResidualNetwork
 from outcrop.models.user import UserNetwork
 
 NetworkModule = ResidualNetwork | MultiScaleNetwork | UserNetwork
-"""`forward` gives logits, `both` features too, `channels` of them; `in_order` copies it for bands
-in another order."""
+"""`forward` gives logits, `logits_and_features` also the features, `channels` of them; `in_order`
+gives a copy for another order of bands."""

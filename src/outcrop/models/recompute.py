@@ -1,4 +1,4 @@
-"""Activations that are computed twice instead of being kept."""
+"""Recomputation of activations (checkpointing)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ T = TypeVar("T")
 
 
 def recomputed(modules: Sequence[nn.Module], function: Callable[..., T], *arguments: Any) -> T:
-    """`function(*arguments)`, of which only the arguments are kept for the gradients.
+    """`function(*arguments)`, with only the arguments kept for the gradients.
 
-    The second pass leaves the running statistics of batch normalisation alone, so that gradients,
-    weights and statistics are those of one pass, bit by bit.
+    The second pass does not update the running statistics of batch normalisation, so that
+    gradients, weights and statistics are those of a single pass, bit by bit.
 
     Source: Chen et al. 2016, Training deep nets with sublinear memory cost (arXiv:1604.06174).
 
     Args:
-        modules: those that `function` calls.
+        modules: modules that `function` calls.
     """
     if not torch.is_grad_enabled():
         return function(*arguments)

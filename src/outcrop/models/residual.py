@@ -1,4 +1,4 @@
-"""The residual family in torch: one block, nested as deep and as often as its description says."""
+"""Residual networks in torch: blocks, shortcut groups and the whole network."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _COMPILATIONS = 64
 
 
 class PaddedIdentity(nn.Module):
-    """Option A of He et al. 2015: every `stride`-th pixel, and new channels filled with zeros.
+    """Option A of He et al. 2015: every `stride`-th pixel, and zeros in new channels.
 
-    The zeros go half before and half after the old channels, as in the published weights.
+    Half of the new channels precede the old ones, as in published weights.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -42,17 +42,17 @@ class PaddedIdentity(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """A few convolutions, and a shortcut around them.
+    """A residual block: some convolutions and a shortcut around them.
 
     Attributes:
-        activate: what precedes the convolutions: nothing in the original order, normalisation and
-            ReLU with pre-activation.
-        residual: the convolutions; what the block adds to its shortcut.
-        shortcut: the identity, or what changes its shape (options A and B).
-        survival: the chance to be kept in a training step.
-        stride: pixels of the input from one pixel of the output to the next.
-        margin: pixels of the input on each side that the output does not lie over; 0 with padding.
-        compiled: `forward` as compiled for training, if it is.
+        activate: layers before the convolutions: none in the original order, normalisation and ReLU
+            with pre-activation.
+        residual: the convolutions, whose output is added to the shortcut.
+        shortcut: identity, or a change of shape (options A and B).
+        survival: probability of being kept in a training step.
+        stride: stride of the block in pixels of its input.
+        margin: number of input pixels on each side that the output does not cover; 0 with padding.
+        compiled: `forward`, compiled for training, or None.
     """
 
     compiled: Callable[..., Tensor] | None = None
@@ -94,14 +94,14 @@ class ResidualBlock(nn.Module):
         return (length - 2 * self.margin - 1) // self.stride + 1
 
     def forward(self, x: Tensor, outer: Tensor | None = None) -> Tensor:
-        """The block when it is kept.
+        """Compute the block if it is kept.
 
-        When it is not training, the residual is scaled by its survival probability (Huang et al.
-        2016, eq. 5).
+        In evaluation, the residual is multiplied by the survival probability (Huang et al. 2016,
+        eq. 5).
 
         Args:
             x: `N × inputs × H × W`.
-            outer: what shortcuts of higher levels that end here add, `N × outputs × ...`.
+            outer: sum of the outer shortcuts that end at this block, `N × outputs × ...`.
 
         Returns:
             `N × outputs × length(H) × length(W)`.
@@ -110,15 +110,15 @@ class ResidualBlock(nn.Module):
         residual = self.residual(activated)
         if not self.training and self.survival < 1:
             residual = residual * self.survival
-        # In place: in the first stage, a pass over memory costs as much as a convolution.
-        residual += self.shortcut(beneath(self, activated if self.projects else x))
+        # In place: in the first stage, reading memory costs as much as a convolution.
+        residual += self.shortcut(crop_to_output(self, activated if self.projects else x))
         return self._join(residual, outer)
 
     def skip(self, x: Tensor, outer: Tensor | None = None) -> Tensor:
-        """The block when it is dropped: its shortcut alone; no convolution of it is computed."""
-        x = beneath(self, x)
+        """Compute the block if it is dropped: its shortcut only, without convolutions."""
+        x = crop_to_output(self, x)
         if outer is None and isinstance(self.shortcut, nn.Identity):
-            return x  # In the original order it is not negative already.
+            return x  # In the original order it is already rectified.
         return self._join(self.shortcut(self.activate(x) if self.projects else x), outer)
 
     def _join(self, y: Tensor, outer: Tensor | None) -> Tensor:
@@ -127,16 +127,16 @@ class ResidualBlock(nn.Module):
         return F.relu(y, inplace=True) if self.original else y
 
 
-class Nest(nn.Module):
-    """Blocks or smaller nests, one after the other, and perhaps a shortcut around all of them.
+class ShortcutGroup(nn.Module):
+    """Consecutive blocks or smaller groups, with or without a shortcut around all of them.
 
-    In the original order the shortcut's end is added before the activation of the last block, so
-    that it passes none (Zhang et al. 2016, eqs. 3 to 5).
+    In the original order, the shortcut is added before the activation of the last block, so that it
+    passes through no activation (Zhang et al. 2016, eqs. 3 to 5).
 
     Attributes:
-        shortcut: around all units, if there is one.
-        segments: units that are computed anew together when gradients need what is in them; one
-            segment after the other from the first unit on.
+        shortcut: shortcut around all units, or None.
+        segments: consecutive units whose activations are recomputed together for the gradients,
+            from the first unit on.
     """
 
     def __init__(self, units: Mapping[str, Unit], shortcut: nn.Module | None = None) -> None:
@@ -149,7 +149,7 @@ class Nest(nn.Module):
 
     @property
     def units(self) -> tuple[Unit, ...]:
-        """Blocks or smaller nests, in their order."""
+        """Blocks or smaller groups, in order."""
         return tuple(cast("Unit", getattr(self, name)) for name in self._names)
 
     @property
@@ -167,15 +167,15 @@ class Nest(nn.Module):
         """Rows or columns of the output, from those of the input."""
         return reduce(lambda left, unit: unit.length(left), self.units, length)
 
-    def around(self, x: Tensor) -> Tensor:
-        """What the shortcut carries around all units."""
+    def outer_shortcut(self, x: Tensor) -> Tensor:
+        """The output of the shortcut around all units."""
         assert self.shortcut is not None
-        return self.shortcut(beneath(self, x))
+        return self.shortcut(crop_to_output(self, x))
 
     def forward(self, x: Tensor, kept: Kept | None = None, outer: Tensor | None = None) -> Tensor:
-        """Through all units; `kept` says which blocks of the network are computed, None all."""
+        """Compute all units; `kept`: for each block of the network whether it is computed."""
         if self.shortcut is not None:
-            around = self.around(x)
+            around = self.outer_shortcut(x)
             outer = around if outer is None else outer + around
         units, done = self.units, 0
         for segment in self.segments:
@@ -184,11 +184,11 @@ class Nest(nn.Module):
         return _through(units[done:], x, kept, outer)
 
 
-Unit = ResidualBlock | Nest
+Unit = ResidualBlock | ShortcutGroup
 
 
-def beneath(unit: Unit, x: Tensor) -> Tensor:
-    """The part of a unit's input that its output lies over: what a shortcut around it takes."""
+def crop_to_output(unit: Unit, x: Tensor) -> Tensor:
+    """Crop the input of a unit to the spatial extent of its output, for a shortcut around it."""
     if not unit.margin:
         return x
     rows, columns = (
@@ -199,15 +199,15 @@ def beneath(unit: Unit, x: Tensor) -> Tensor:
 
 
 def _through(units: Sequence[Unit], x: Tensor, kept: Kept | None, outer: Tensor | None) -> Tensor:
-    """One unit after the other; the shortcuts of higher levels end in the last."""
+    """Compute consecutive units; outer shortcuts end at the last."""
     for unit in units:
         x = pass_block(unit, x, kept, outer if unit is units[-1] else None)
     return x
 
 
 def pass_block(unit: Unit, x: Tensor, kept: Kept | None, outer: Tensor | None) -> Tensor:
-    """Through a block or nest; a block that is not `kept` is skipped."""
-    if isinstance(unit, Nest):
+    """Compute a block or group; a block that is not `kept` is skipped."""
+    if isinstance(unit, ShortcutGroup):
         return unit(x, kept, outer)
     if kept is not None and not kept[unit.index]:
         return unit.skip(x, outer)
@@ -217,8 +217,10 @@ def pass_block(unit: Unit, x: Tensor, kept: Kept | None, outer: Tensor | None) -
 
 
 class CentreCrop(nn.Module):
-    """The part of pictures around their middle pixel, row and column `size // 2`, which has row
-    and column `seen // 2` in it."""
+    """Crops images to `seen` × `seen` pixels around the middle.
+
+    The pixel at row and column `size // 2` gets row and column `seen // 2`.
+    """
 
     def __init__(self, seen: int) -> None:
         super().__init__()
@@ -231,7 +233,7 @@ class CentreCrop(nn.Module):
 
 
 def crop_corner(seen: int | None, size: tuple[int, int]) -> tuple[int, int]:
-    """Row and column where the part of a picture begins that a network sees; None sees it all."""
+    """Row and column of the upper-left pixel of the part that a network sees; None: all."""
     height, width = size
     return (0, 0) if seen is None else (height // 2 - seen // 2, width // 2 - seen // 2)
 
@@ -239,11 +241,11 @@ def crop_corner(seen: int | None, size: tuple[int, int]) -> tuple[int, int]:
 class ResidualNetwork(nn.Module):
     """A stem, three stages of residual blocks, global average pooling, and one linear layer.
 
-    The stem begins with what is seen of a picture, if that is not all of it.
+    The stem begins with a crop if the network sees only a part of each image.
 
-    Takes float32 `N × bands × height × width` of any size from 4 × 4 up, or without padding from
-    the footprint up, and gives logits, `N × classes`. Convolutions start from He's normal
-    initialisation (arXiv:1502.01852, eq. 10), unless `zero_init` says otherwise.
+    The input is float32 `N × bands × height × width`, at least 4 × 4 pixels, or without padding the
+    footprint; the output are logits, `N × classes`. Convolutions have He's normal initialisation
+    (arXiv:1502.01852, eq. 10), except with `zero_init`.
     """
 
     def __init__(self, description: ResidualNet, bands: int, classes: int) -> None:
@@ -266,7 +268,7 @@ class ResidualNetwork(nn.Module):
         if description.zero_init:
             for block in self.blocks:
                 nn.init.zeros_(cast("nn.BatchNorm2d | nn.Conv2d", block.residual[-1]).weight)
-        # Convolutions are faster so, on CPUs as on GPUs; inputs of either order are welcome.
+        # Convolutions are faster in this format on CPUs and GPUs; inputs may have either.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
@@ -275,30 +277,30 @@ class ResidualNetwork(nn.Module):
         return tuple(module for module in self.modules() if isinstance(module, ResidualBlock))
 
     def forward(self, x: Tensor, kept: Kept | None = None) -> Tensor:
-        """Logits; the softmax is outside.
+        """Logits, before softmax.
 
         Args:
             x: `N × bands × height × width`.
-            kept: for each block whether it is computed, the same for the whole batch. Without it,
-                training draws it with torch's generator, and evaluation computes all blocks.
+            kept: for each block whether it is computed, for the whole batch. None: drawn by torch's
+                generator in training; all blocks in evaluation.
         """
         if kept is None and self.training and self.description.survival < 1:
             draws = torch.rand(len(self.description.survivals)).tolist()
-            kept = keep(self.description, draws)
+            kept = draw_kept(self.description, draws)
         return self.linear(self.embed(x, kept))
 
-    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits, and what the linear layer sees."""
+    def logits_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, and the features: the input of the linear layer."""
         features = self.embed(x)
         return self.linear(features), features
 
     @property
     def channels(self) -> int:
-        """How many numbers the linear layer sees."""
+        """Number of features."""
         return self.linear.in_features
 
     def in_order(self, back: Sequence[int]) -> ResidualNetwork:
-        """A copy for images whose band j is band `back[j]` here."""
+        """A copy for images whose band j is band `back[j]` of this network."""
         copy = deepcopy(self)
         first = next(layer for layer in copy.stem.modules() if isinstance(layer, nn.Conv2d))
         with torch.no_grad():
@@ -307,52 +309,51 @@ class ResidualNetwork(nn.Module):
         return copy
 
     def embed(self, x: Tensor, kept: Kept | None = None) -> Tensor:
-        """What the linear layer sees of pictures, `N × channels`; not negative.
+        """Features of images, the input of the linear layer: `N × channels`, non-negative.
 
         Args:
             x: `N × bands × height × width`.
-            kept: for each block whether it is computed; None is all.
+            kept: for each block whether it is computed; None: all.
         """
         return self.pooled(self.stages(self.stem(x), kept))
 
     def rectified(self, x: Tensor) -> Tensor:
-        """The units that are averaged, from what the last stage gave."""
+        """The output of the last stage, rectified."""
         if isinstance(self.norm, nn.BatchNorm2d):
             x = F.relu(self.norm(x), inplace=True)
         return x
 
     def pooled(self, units: Tensor) -> Tensor:
-        """What the linear layer sees, `N × channels`, of what the last stage gave."""
+        """Features `N × channels` from the output of the last stage."""
         return torch.mean(self.rectified(units), dim=(2, 3))
 
     def compile_blocks(self) -> None:
-        """Compile what each block computes in training.
+        """Compile the training step of each block.
 
-        Blocks of one shape share their code, and whether a block is kept is decided outside of it:
-        however deep the network and whichever blocks are dropped, there is one compilation for
-        each shape.
+        Blocks of one shape share their code, and dropping is decided outside of it: there is one
+        compilation for each shape, whatever the depth and the dropped blocks.
         """
-        # Five shapes of blocks, times the sizes of batches (which differ by one), times orders.
+        # Five shapes of blocks, times two batch sizes, times memory formats.
         limit = torch._dynamo.config.recompile_limit
         torch._dynamo.config.recompile_limit = max(limit, _COMPILATIONS)
         for block in self.blocks:
-            # Of kernels that sum in different orders none is chosen by its speed.
+            # Deterministic: kernels that sum in another order are not selected by speed.
             block.compiled = torch.compile(
                 block.forward, dynamic=False, options={"deterministic": True}
             )
 
     def recompute(self, segment: int) -> None:
-        """Keep the activations of every `segment`-th block only, and compute the others anew when
-        gradients need them; 0 keeps them all.
+        """Keep the activations of every `segment`-th block only, and recompute the others for the
+        gradients; 0: keep all.
 
-        The last blocks are not computed anew, as many of them as keep together no more than one
-        segment at the input does: its memory is free until the gradients get there.
+        The last blocks are not recomputed, as long as they need no more memory than one segment at
+        the input, whose memory is free until the gradients get there.
 
         Source: Chen et al. 2016 (arXiv:1604.06174), section 4.
         """
         rows = list(self._rows())
         free = float(min(segment, len(rows[0][1])))
-        for nest, blocks in reversed(rows):
+        for group, blocks in reversed(rows):
             # A stage that halves has half the pixels times channels of the one before.
             stage = blocks[0].index // self.description.blocks
             share = prod(2 / self.description.stride_of(k) ** 2 for k in range(1, stage + 1))
@@ -360,30 +361,30 @@ class ResidualNetwork(nn.Module):
             free -= last * share
             stop = len(blocks) - last if segment else 0
             starts = range(0, stop, max(1, segment))
-            nest.segments = [slice(start, min(start + segment, stop)) for start in starts]
+            group.segments = [slice(start, min(start + segment, stop)) for start in starts]
 
     @property
     def segments(self) -> tuple[range, ...]:
-        """The indices of the blocks that are computed anew together, from input to output."""
+        """Indices of the blocks that are recomputed together, from input to output."""
         return tuple(
             range(blocks[segment][0].index, blocks[segment][-1].index + 1)
-            for nest, blocks in self._rows()
-            for segment in nest.segments
+            for group, blocks in self._rows()
+            for segment in group.segments
         )
 
-    def _rows(self) -> Iterator[tuple[Nest, list[ResidualBlock]]]:
-        """The nests that hold blocks, with these, from input to output."""
-        for nest in self.modules():
-            if isinstance(nest, Nest):
-                blocks = [unit for unit in nest.units if isinstance(unit, ResidualBlock)]
+    def _rows(self) -> Iterator[tuple[ShortcutGroup, list[ResidualBlock]]]:
+        """The groups that contain blocks, with these blocks, from input to output."""
+        for group in self.modules():
+            if isinstance(group, ShortcutGroup):
+                blocks = [unit for unit in group.units if isinstance(unit, ResidualBlock)]
                 if blocks:
-                    yield nest, blocks
+                    yield group, blocks
 
 
-def keep(description: ResidualNet, draws: Sequence[float]) -> tuple[bool, ...]:
-    """Which blocks one training step computes, from one uniform draw in [0, 1) for each.
+def draw_kept(description: ResidualNet, draws: Sequence[float]) -> tuple[bool, ...]:
+    """The blocks that a training step computes, from a uniform draw in [0, 1) for each.
 
-    >>> keep(ResidualNet(depth=8, survival=0.5), [0.9, 0.6, 0.6])
+    >>> draw_kept(ResidualNet(depth=8, survival=0.5), [0.9, 0.6, 0.6])
     (False, True, False)
     """
     return tuple(
@@ -408,7 +409,7 @@ def _stem(network: ResidualNet, bands: int) -> nn.Sequential:
     return nn.Sequential(OrderedDict(layers))
 
 
-def _stages(network: ResidualNet, widths: Sequence[int]) -> Nest:
+def _stages(network: ResidualNet, widths: Sequence[int]) -> ShortcutGroup:
     n = network.blocks
     stages: dict[str, Unit] = {}
     for number, (inputs, outputs) in enumerate(pairwise(widths)):
@@ -431,7 +432,7 @@ def _stages(network: ResidualNet, widths: Sequence[int]) -> Nest:
     root = (
         _outer(network, widths[0], widths[-1], 2**network.halvings) if network.levels >= 2 else None
     )
-    return Nest(stages, root)
+    return ShortcutGroup(stages, root)
 
 
 def _divide(
@@ -440,10 +441,10 @@ def _divide(
     levels: int,
     around: nn.Module | None,
     shape: tuple[int, int, int],
-) -> Nest:
-    """A nest of blocks, halved as often as `levels` says, with a shortcut around each half."""
+) -> ShortcutGroup:
+    """A group of blocks, halved `levels` times, with a shortcut around each half."""
     if levels <= 0:
-        return Nest(units, around)
+        return ShortcutGroup(units, around)
     names = list(units)
     middle = (len(names) + 1) // 2
     _, outputs, _ = shape
@@ -457,12 +458,11 @@ def _divide(
             _outer(network, *its_shape),
             its_shape,
         )
-    return Nest(halves, around)
+    return ShortcutGroup(halves, around)
 
 
 def _outer(network: ResidualNet, inputs: int, outputs: int, stride: int) -> nn.Module:
-    """A shortcut of a higher level; it projects where the shape changes, as in Zhang et al. 2016,
-    section 4.2, whatever the blocks do."""
+    """An outer shortcut: a projection if the shape changes (Zhang et al. 2016, section 4.2)."""
     if stride == 1 and inputs == outputs:
         return nn.Identity()
     return _projection(inputs, outputs, stride, network.order == "original")
@@ -478,7 +478,7 @@ def _projection(inputs: int, outputs: int, stride: int, normalised: bool) -> nn.
 def _layers(
     network: ResidualNet, inputs: int, outputs: int, stride: int
 ) -> Iterator[tuple[str, nn.Module]]:
-    """The convolutions of a block with what stands between them, by name."""
+    """The convolutions of a block and the layers between them, by name."""
     if network.bottleneck:
         inner = outputs // 4
         convs = [(inputs, inner, 1, 1), (inner, inner, 3, stride), (inner, outputs, 1, 1)]

@@ -1,4 +1,4 @@
-"""What a fitted classifier of scikit-learn says of features, checked, and as fast as it can be."""
+"""Fast and checked scores of fitted scikit-learn classifiers."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _PART_VALUES = 1 << 19
 
 @dataclass(frozen=True)
 class Scorer:
-    """One column of scores for every class that an estimator was trained on.
+    """Scores of an estimator, one column for each training class.
 
-    Trees are descended by a compiled loop and SVMs are evaluated as matrix products; everything
-    else is asked as it is.
+    Trees are evaluated by a compiled loop and SVMs by matrix products; other estimators by their
+    own methods.
 
     Attributes:
-        estimator: fitted, a scikit-learn classifier.
-        decides: take its decision values, or else its probabilities.
-        name: of the model, for error lines.
+        estimator: fitted scikit-learn classifier.
+        decides: true: decision values; false: probabilities.
+        name: name of the model in error messages.
     """
 
     estimator: Any
@@ -38,15 +38,15 @@ class Scorer:
     def __call__(self, X: np.ndarray) -> np.ndarray:
         """The scores, float64, `N × trained classes`.
 
-        Decision values are to be compared within a row; probabilities sum to 1.
+        Decision values are comparable within a row; probabilities sum to 1.
 
         Args:
             X: float32, `N × F`.
 
         Raises:
-            OutcropError: the estimator raises an error, or gives what no classifier gives.
+            OutcropError: the estimator raises an error or returns invalid results.
         """
-        # The compiled loop has no branch for missing values, which are rare.
+        # The compiled loop does not support missing values, which are rare.
         if self._trees is None:
             return self._asked(X)
         gaps = np.isnan(X).any(axis=1)
@@ -116,14 +116,14 @@ class Scorer:
 class RadialSVM:
     """The decision function of scikit-learn's SVC with a radial kernel, as matrix products.
 
-    libsvm evaluates the same sums row by row. Values differ from its by rounding only.
+    libsvm computes the same sums row by row; values differ by rounding only.
 
     Attributes:
-        support: float64, `S × F`, the support vectors, class by class.
-        first: int, `K + 1`: where those of each class start.
-        weights: float64, `K - 1 × S`, of each support vector against each of the other classes.
+        support: float64, `S × F`, support vectors, class by class.
+        first: int, `K + 1`: index of the first support vector of each class.
+        weights: float64, `K - 1 × S`, weight of each support vector against each other class.
         intercepts: float64, one for each pair of classes, (0, 1), (0, 2), ... (1, 2), ...
-        gamma: of the kernel `exp(-gamma d²)`.
+        gamma: parameter of the kernel `exp(-gamma d²)`.
     """
 
     support: np.ndarray
@@ -134,7 +134,7 @@ class RadialSVM:
 
     @classmethod
     def of(cls, svc: SVC) -> RadialSVM | None:
-        """From a fitted SVC; None if it has another kernel, or another shape of decision."""
+        """From a fitted SVC; None for another kernel or another form of decision values."""
         if svc.kernel != "rbf" or svc.decision_function_shape != "ovr":
             return None
         return cls(
@@ -146,7 +146,7 @@ class RadialSVM:
         )
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
-        """As scikit-learn's, one against the rest: float64, `N × K`, or `N × 1` of two classes."""
+        """As in scikit-learn, one against the rest: float64 `N × K`, or `N × 1` for two classes."""
         X = np.asarray(X, dtype=np.float64)
         assert_all_finite(X)
         step = max(1, _PART_VALUES // max(1, len(self.support)))
@@ -162,7 +162,7 @@ class RadialSVM:
         kernel *= -self.gamma
         np.exp(kernel, out=kernel)
         classes = len(self.first) - 1
-        # What the support vectors of a class say against each of the others.
+        # The weighted kernel sums of a class against each of the others.
         against = []
         for k in range(classes):
             own = slice(self.first[k], self.first[k + 1])

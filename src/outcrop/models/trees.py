@@ -1,4 +1,4 @@
-"""Decision trees, forests and boosted trees as arrays that one compiled loop descends."""
+"""Decision trees, forests and boosted trees as arrays for one compiled loop."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ _FORESTS = (RandomForestClassifier, ExtraTreesClassifier)
 
 @dataclass(frozen=True)
 class Trees:
-    """The trees of one estimator. The sums are scikit-learn's, bit for bit.
+    """The trees of one estimator. The sums are equal to those of scikit-learn, bit by bit.
 
-    The nodes of a tree stand together, level by level, the two children of a node side by side.
+    The nodes of a tree are adjacent, level by level, and so are the two children of a node.
 
     Attributes:
-        roots: uint32, the first node of each tree.
-        feature: uint32, by node.
-        threshold: float32, by node: up to it, a feature goes to the left child. scikit-learn
-            compares float32 features with float64 thresholds; the largest float32 that is not
-            above such a threshold decides alike.
-        left: uint32, by node: the left child; the right one follows it. A leaf is its own child.
-        first: uint32, by node and one more: where its values start.
-        column, value: uint32 and float64: what the leaves add to which column.
-        start: float64, by column: what the sum starts with.
-        divisor: what the sum is divided by.
+        roots: uint32, first node of each tree.
+        feature: uint32, feature of each node.
+        threshold: float32, threshold of each node: features up to it go to the left child.
+            scikit-learn compares float32 features with float64 thresholds; the largest float32 not
+            above such a threshold gives the same decisions.
+        left: uint32, left child of each node; the right one follows it. A leaf is its own child.
+        first: uint32, index of the first value of each node, and one more entry.
+        column, value: uint32 and float64: column and summand of each value.
+        start: float64, initial value of each column.
+        divisor: divisor of the sums.
     """
 
     roots: np.ndarray
@@ -55,7 +55,7 @@ class Trees:
     divisor: float
 
     def sums(self, X: np.ndarray) -> np.ndarray:
-        """The values of the leaves that features reach, added up, float64, `N × columns`.
+        """Sums of the values of the leaves that features reach, float64, `N × columns`.
 
         Args:
             X: float32, `N × F`, without NaN.
@@ -79,8 +79,8 @@ class Trees:
 def compiled(estimator: Any) -> Trees | None:
     """The trees of a fitted estimator of scikit-learn, or None if it is not made of trees.
 
-    Sums are what `predict_proba` gives for decision trees and forests, and what
-    `_raw_predict` gives for histogram gradient boosting.
+    The sums are those of `predict_proba` for decision trees and forests, and of `_raw_predict` for
+    histogram gradient boosting.
     """
     kind = type(estimator)
     if kind in _SINGLE:
@@ -95,16 +95,16 @@ def compiled(estimator: Any) -> Trees | None:
 def check_trees(estimator: Any, features: int, where: str) -> None:
     """Check every tree in an estimator that was read from a file, before it predicts.
 
-    scikit-learn follows the indices in a tree without looking at them: out of range they read
-    foreign memory, and in a circle they never end.
+    scikit-learn does not check the indices in a tree: if they are out of range, it reads foreign
+    memory, and cycles never end.
 
     Args:
-        estimator: fitted; trees may lie anywhere within.
-        features: F, as many as it will be given.
-        where: the file, for the error line.
+        estimator: fitted estimator; trees may be nested in it.
+        features: number of features F.
+        where: file name for the error message.
 
     Raises:
-        OutcropError: a child that is no later node of its tree, or a feature that is none.
+        OutcropError: a child that is not a later node of its tree, or a feature out of range.
     """
     for tree, known in _found(estimator, features, False, set()):
         if isinstance(tree, Tree):
@@ -128,10 +128,10 @@ def check_trees(estimator: Any, features: int, where: str) -> None:
 def _found(
     value: Any, features: int, of_ensemble: bool, seen: set[int]
 ) -> Iterator[tuple[Any, int]]:
-    """Every tree of scikit-learn within a value, and how many features it is given.
+    """Every scikit-learn tree in a value, with its number of features.
 
-    An estimator checks that it gets as many as it says, but an ensemble passes its own on to its
-    members unchecked.
+    An estimator checks its number of features, but an ensemble passes features on to its members
+    unchecked.
     """
     if id(value) in seen:
         return
@@ -148,7 +148,7 @@ def _found(
 
 
 def parts_of(value: Any) -> list[Any]:
-    """What a container or an object holds; nothing of a string or a number."""
+    """The items of a container or the attributes of an object; empty for strings and numbers."""
     if isinstance(value, np.ndarray):
         return list(value.flat) if value.dtype == object else []
     if isinstance(value, dict):
@@ -159,7 +159,7 @@ def parts_of(value: Any) -> list[Any]:
 
 
 def _of_classes(trees: Sequence[Any]) -> Trees:
-    """Trees whose leaves hold the shares of all classes."""
+    """Trees with the shares of all classes in each leaf."""
     shares = np.concatenate([tree.value[:, 0, :] for tree in trees])
     leaf = np.concatenate([tree.children_left == -1 for tree in trees])
     node, column = np.nonzero((shares != 0) & leaf[:, None])
@@ -177,7 +177,7 @@ def _of_classes(trees: Sequence[Any]) -> Trees:
 
 
 def _boosted(estimator: Any) -> Trees:
-    """Trees whose leaves hold one value each, for the class that the tree stands for."""
+    """Trees with one value in each leaf, for the class of the tree."""
     rounds = estimator._predictors
     trees = [tree.nodes for trees in rounds for tree in trees]
     nodes = np.concatenate(trees)
@@ -211,13 +211,13 @@ def _laid_out(
     start: np.ndarray,
     divisor: float,
 ) -> Trees:
-    """Number the nodes anew, so that siblings stand side by side.
+    """Renumber the nodes, so that siblings are adjacent.
 
     Args:
-        sizes: nodes of each tree.
-        leaf, feature, threshold: by node, one tree after another.
+        sizes: number of nodes of each tree.
+        leaf, feature, threshold: by node, one tree after the other.
         left, right: children within each tree.
-        values: node, column and value of what leaves add, nodes in rising order.
+        values: node, column and value of the leaves, in ascending order of nodes.
     """
     roots = np.cumsum([0, *sizes[:-1]])
     tree = np.repeat(np.arange(len(sizes)), sizes)
@@ -254,10 +254,9 @@ def _rounded_down(values: np.ndarray) -> np.ndarray:
 
 @cache
 def _compiled_loop() -> Callable[..., None]:
-    """Adds up the leaves that rows reach.
+    """The loop that sums the leaves that rows reach.
 
-    It is made when trees predict for the first time: to import numba takes longer than many a
-    command.
+    It is compiled at the first prediction of trees, because importing numba takes long.
     """
     import numba
 
@@ -267,10 +266,10 @@ def _compiled_loop() -> Callable[..., None]:
 
     @numba.njit(nogil=True)
     def descend(X, roots, feature, threshold, left, first, column, value, total):  # type: ignore[no-untyped-def]
-        """Add up the leaves, one tree after another, so that a tree stays in the cache.
+        """Sum the leaves, one tree after the other, so that a tree stays in the cache.
 
-        Eight rows descend at once: the processor need not wait for one node before it asks for the
-        next. A row at a leaf stays there. Unsigned indices spare a test for negative ones.
+        Eight rows descend at once, so that the processor does not wait for single nodes. A row at a
+        leaf stays there. Unsigned indices need no test for negative values.
         """
         rows, block, lanes = np.uint64(len(X)), np.uint64(4096), np.uint64(8)
         start = np.uint64(0)
@@ -280,7 +279,7 @@ def _compiled_loop() -> Callable[..., None]:
             for root in roots:
                 i = start
                 while i < end:
-                    # Where fewer than eight rows are left, the last of them descends several times.
+                    # With fewer than eight rows left, the last one descends several times.
                     i0, last = i, end - np.uint64(1)
                     i1, i2 = min(i + np.uint64(1), last), min(i + np.uint64(2), last)
                     i3, i4 = min(i + np.uint64(3), last), min(i + np.uint64(4), last)

@@ -1,4 +1,4 @@
-"""Networks of the user's own: any module from patches to logits."""
+"""User networks: any module from patches to logits."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from outcrop.files import first_line
 
 
 class UserNetwork(nn.Module):
-    """A module of the user's, with what training and mapping ask of a network.
+    """A user's module, with the methods that training and mapping need.
 
     Attributes:
-        module: the user's.
+        module: the user's module.
     """
 
     def __init__(self, module: nn.Module, classes: int, name: str) -> None:
@@ -32,7 +32,7 @@ class UserNetwork(nn.Module):
         """Logits `N × classes`.
 
         Raises:
-            OutcropError: the module fails, or gives something else.
+            OutcropError: the module fails, or returns something else.
         """
         if self.order is not None:
             images = images[:, self.order]
@@ -54,14 +54,14 @@ class UserNetwork(nn.Module):
 
     @property
     def channels(self) -> int:
-        """How many features there are."""
+        """Number of features."""
         return self._last[0].in_features if self._last else self._classes
 
-    def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits, and features `N × channels`: what its last linear layer takes.
+    def logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, and features `N × channels`: the input of the last linear layer.
 
-        Where there is none, or none that is run once on rows of numbers, they are the logits,
-        padded with zeros.
+        If there is no such layer, or it is not called exactly once with a matrix, the features are
+        the logits, padded with zeros.
         """
         seen: list[Tensor] = []
         hooks = [
@@ -80,14 +80,14 @@ class UserNetwork(nn.Module):
         return logits, nn.functional.pad(few, (0, self.channels - few.shape[1]))
 
     def in_order(self, back: Sequence[int]) -> UserNetwork:
-        """A copy for images whose band j is band `back[j]` here."""
+        """A copy for images whose band j is band `back[j]` of this network."""
         copy = deepcopy(self)
         there = [list(back).index(band) for band in range(len(back))]
         copy.order = there if self.order is None else [there[band] for band in self.order]
         return copy
 
     def recompute(self, blocks: int) -> None:
-        """What a module computes again is its own affair."""
+        """Do nothing: the module has no known blocks."""
 
     def compile_blocks(self) -> None:
-        """Nothing is known of its blocks."""
+        """Do nothing: the module has no known blocks."""

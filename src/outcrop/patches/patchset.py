@@ -12,6 +12,7 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, decoding, new_folder, sealed, unsealed
+from outcrop.patches.dataset import PatchDataset
 from outcrop.patches.fingerprint import hash_of, store_pixel_hash
 from outcrop.patches.positions import Positions, Source
 from outcrop.sources.scene import Reading
@@ -285,6 +286,28 @@ class PatchSet:
             names = [source.name for source in self.sources]
             columns["source"] = np.array(names, object)[self.positions.source]
         return columns
+
+    def to_dataset(self, index: np.ndarray | None = None) -> PatchDataset:
+        """The patches as a dataset of PyTorch: items of image, float32, and label.
+
+        Args:
+            index: int, patches to take, for example `split.train`; None: all.
+
+        A data module for Lightning needs no more than
+
+            class Patches(lightning.LightningDataModule):
+                def train_dataloader(self):
+                    return DataLoader(patches.to_dataset(split.train), 64, shuffle=True)
+
+                def val_dataloader(self):
+                    return DataLoader(patches.to_dataset(split.validation), 64)
+
+        >>> from torch.utils.data import DataLoader
+        >>> patches = PatchSet(np.zeros((5, 2, 8, 8)), np.arange(5) % 2, ("a", "b"), ("red", "nir"))
+        >>> [tuple(images.shape) for images, labels in DataLoader(patches.to_dataset(), 3)]
+        [(3, 2, 8, 8), (2, 2, 8, 8)]
+        """
+        return PatchDataset(self, np.arange(len(self)) if index is None else np.asarray(index))
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Write the set as a Zarr group, which appears under its name only when it is complete.

@@ -132,7 +132,7 @@ def predict(cubes: Sequence[PatchSet], runs: Runs, path: Path) -> None:
     groups = np.concatenate([piece + first for piece, first in zip(pieces, firsts, strict=True)])
     images = np.concatenate([patches.take(np.arange(len(patches))) for patches in cubes])
     predicted = {
-        _key(*name): run.classifier.probabilities(images).argmax(axis=1)
+        _key(*name): run.classifier.predict_proba(images).argmax(axis=1)
         for name, run in track(runs.items(), "predicting new cubes", len(runs))
     }
     with new_file(path) as temporary:

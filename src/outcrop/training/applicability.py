@@ -1,4 +1,4 @@
-"""The area of applicability of a run: measured after training, kept in its folder."""
+"""The area of applicability in the folder of a run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _VERSION = 2
 
 
 def folds_within(folds: Folds | None, train: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each fold, which of the patches `train` it trains on and holds out; none without folds.
+    """The training and held-out patches of each fold, among the patches `train`.
 
     Args:
         train: indices of patches.
@@ -44,18 +44,18 @@ def write_applicability(folder: Path, area: AreaOfApplicability) -> None:
         OutcropError: the disk is full or read-only.
     """
     tensors = {name: getattr(area, name) for name in _TENSORS}
-    # Of several entries safetensors would change the order from one writing to the next.
+    # One entry only: safetensors does not keep the order of several.
     numbers = {name: getattr(area, name) for name in (*_NUMBERS, "model")}
     numbers["version"] = _VERSION
-    told = json.dumps(sealed(numbers, checksum(tensors)))
-    write_tensors(folder / AREA, tensors, {_FORMAT: told})
+    entry = json.dumps(sealed(numbers, checksum(tensors)))
+    write_tensors(folder / AREA, tensors, {_FORMAT: entry})
 
 
 def has_applicability(folder: Path) -> bool:
-    """Whether a run has an area of applicability that can be used.
+    """Whether a run has a usable area of applicability.
 
-    Runs of before have none, or one whose training side was thinned: it found less than half of
-    what lies outside.
+    Runs of older versions have none, or one from a part of the training patches, which finds less
+    than half of the patches outside.
     """
     path = folder / AREA
     return path.exists() and not _is_thinned(path)
@@ -65,7 +65,7 @@ def read_applicability(folder: str | Path) -> AreaOfApplicability:
     """Read the area of applicability of a run.
 
     Raises:
-        OutcropError: missing or thinned, as in runs of before, or damaged.
+        OutcropError: missing or incomplete, as in runs of older versions, or damaged.
     """
     path = Path(folder) / AREA
     if not path.exists():
@@ -80,9 +80,9 @@ def read_applicability(folder: str | Path) -> AreaOfApplicability:
         )
     with decoding(path, "an area of applicability", "train the run anew"):
         with safe_open(path, "pt") as file:
-            told = json.loads((file.metadata() or {})[_FORMAT])
+            entry = json.loads((file.metadata() or {})[_FORMAT])
             tensors = {name: file.get_tensor(name) for name in _TENSORS}
-        content = dict(unsealed(told, checksum(tensors)))
+        content = dict(unsealed(entry, checksum(tensors)))
         if content.pop("version") != _VERSION:
             raise ValueError("another version")
         model = str(content.pop("model", ""))
@@ -99,10 +99,10 @@ def read_applicability(folder: str | Path) -> AreaOfApplicability:
 
 
 def _is_thinned(path: Path) -> bool:
-    """Whether an outcrop of before wrote it, which kept no version."""
+    """Whether an older version wrote the file, which has no version entry."""
     try:
         with safe_open(path, "pt") as file:
-            told = json.loads((file.metadata() or {})[_FORMAT])
-        return "threshold" in told and "version" not in told
+            entry = json.loads((file.metadata() or {})[_FORMAT])
+        return "threshold" in entry and "version" not in entry
     except Exception:  # a damaged file: `read_applicability` says so
         return False

@@ -1,4 +1,4 @@
-"""Pictures are mirrored, turned and shifted in whole batches, by one gather on the device."""
+"""Augmentation of whole batches: flips, rotations and shifts by one gather on the device."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from torch import Tensor
 from outcrop.patches.patchset import PatchSet
 from outcrop.training.recipe import Augmentation, LabelOf
 
-# What None stands for in `Augmentation`: the gain of slices of a volume that are cut anew, and the
-# jitter of patches of scenes.
+# Defaults for None in `Augmentation`: gain of slices that are cut anew, jitter of scenes.
 _GAIN_OF_NEIGHBOURS = 0.1
 _JITTER_OF_SCENES = 0.0
 
 
 @dataclass(frozen=True)
 class Moves:
-    """What happens to each of N pictures: first mirrored, then turned, then shifted.
+    """The geometric changes of N images: a horizontal flip, then a rotation, then a shift.
 
     Attributes:
-        mirror: bool, `N`, left and right change places.
-        turns: int64, `N`, quarter turns against the clock; only 0 and 2 if not square.
-        down, right: int64, `N`, where the new picture begins in the old one, in pixels; beyond
-            its rim it is empty.
-        label_of: what the label is said of: pictures are mirrored and turned about that.
+        mirror: bool, `N`, horizontal flip.
+        turns: int64, `N`, counter-clockwise rotations by 90°; only 0 and 2 if not square.
+        down, right: int64, `N`, shift in pixels: origin of the new image in the old one; outside
+            the old image it is empty.
+        label_of: whether the label belongs to the middle pixel or the image, which is the centre of
+            flips and rotations.
     """
 
     mirror: Tensor
@@ -40,7 +40,7 @@ class Moves:
         return len(self.mirror)
 
     def __getitem__(self, index: slice) -> Moves:
-        """The moves of some of the pictures."""
+        """The changes of some of the images."""
         return replace(
             self,
             mirror=self.mirror[index],
@@ -50,7 +50,7 @@ class Moves:
         )
 
     def to(self, device: torch.device) -> Moves:
-        """The same moves on another device."""
+        """The same changes on another device."""
         return replace(
             self,
             mirror=self.mirror.to(device),
@@ -61,28 +61,28 @@ class Moves:
 
 
 def label_of(augmentation: Augmentation, patches: PatchSet) -> LabelOf:
-    """What the label of a patch is said of; "auto" is what the patches say."""
+    """Whether labels belong to pixels or images; "auto" depends on the patches."""
     if augmentation.label_of == "auto":
         return "image" if patches.positions is None else "pixel"
     return augmentation.label_of
 
 
 def settled(augmentation: Augmentation, patches: PatchSet) -> Augmentation:
-    """The same augmentation with what None and "auto" stand for on these patches.
+    """The augmentation with the values of None and "auto" for these patches.
 
-    A label that is said of one pixel does not move with the patch. benchmarks/RESULTS.md has what
-    a shift of such patches costs on real scenes.
+    Patches whose label belongs to one pixel are not shifted by default; benchmarks/RESULTS.md
+    shows what a shift costs on real scenes.
     """
     has_up = patches.positions is None or patches.from_volume
-    cuts_anew, said_of = augmentation.cuts_anew, label_of(augmentation, patches)
+    cuts_anew, belongs_to = augmentation.cuts_anew, label_of(augmentation, patches)
     usual: dict[str, Any] = {
-        "crop": 0 if cuts_anew or said_of == "pixel" else min(patches.size) // 8,
+        "crop": 0 if cuts_anew or belongs_to == "pixel" else min(patches.size) // 8,
         "rotate": not has_up,
         "gain": _GAIN_OF_NEIGHBOURS if has_up and cuts_anew else 0.0,
         "jitter": 0.0 if has_up else _JITTER_OF_SCENES,
     }
     open_ = {name: value for name, value in usual.items() if getattr(augmentation, name) is None}
-    return replace(augmentation, label_of=said_of, **open_)
+    return replace(augmentation, label_of=belongs_to, **open_)
 
 
 def draw(
@@ -92,14 +92,14 @@ def draw(
     random: np.random.Generator,
     lying: np.ndarray | None = None,
 ) -> Moves:
-    """Random moves for `n` pictures of `size`.
+    """Random geometric changes for `n` images of `size`.
 
-    All four numbers are drawn whatever the augmentation, so that turning one of them off leaves
-    the others as they were.
+    All random numbers are drawn for every augmentation, so that switching one part off does not
+    change the others.
 
     Args:
-        augmentation: settled.
-        lying: bool, `n`, pictures whose up is along their rows: they are mirrored up and down.
+        augmentation: result of `settled`.
+        lying: bool, `n`, images whose vertical runs along their rows: they are flipped vertically.
     """
     mirror, half, quarter = random.integers(2, size=(3, n))
     reach = augmentation.crop or 0
@@ -108,7 +108,7 @@ def draw(
     if augmentation.rotate:
         turns = 2 * half + (quarter if size[0] == size[1] else 0)
     else:
-        # Left and right changed, and then half a turn, is up and down changed.
+        # A horizontal flip and a rotation by 180° are a vertical flip.
         turns = 2 * (mirrored & (False if lying is None else lying))
     return Moves(
         mirror=torch.from_numpy(mirrored),
@@ -122,10 +122,10 @@ def draw(
 def draw_gains(
     augmentation: Augmentation, n: int, bands: int, random: np.random.Generator
 ) -> Tensor:
-    """Random gains for `n` pictures, float32, `n × bands × 1 × 1`.
+    """Random gains for `n` images, float32, `n × bands × 1 × 1`.
 
     Args:
-        augmentation: settled.
+        augmentation: result of `settled`.
     """
     gain = augmentation.gain or 0.0
     drawn = random.uniform(1 - gain, 1 + gain, size=(n, bands, 1, 1))
@@ -134,7 +134,7 @@ def draw_gains(
 
 @dataclass(frozen=True)
 class Jitter:
-    """What happens to each band of each of N pictures after normalisation: z becomes az + b.
+    """A linear change az + b of each normalised band z of N images.
 
     Attributes:
         factor: float32, `N × bands × 1 × 1`, above 0.
@@ -145,7 +145,7 @@ class Jitter:
     offset: Tensor
 
     def __getitem__(self, index: slice) -> Jitter:
-        """The jitter of some of the pictures."""
+        """The jitter of some of the images."""
         return Jitter(self.factor[index], self.offset[index])
 
 
@@ -156,12 +156,12 @@ def draw_jitter(
     random: np.random.Generator,
     device: torch.device,
 ) -> Jitter | None:
-    """Random factors and offsets for `n` pictures; none if there is to be no jitter.
+    """Random factors and offsets for `n` images; None without jitter.
 
-    The numbers are drawn in any case.
+    The random numbers are drawn in any case.
 
     Args:
-        augmentation: settled.
+        augmentation: result of `settled`.
     """
     drawn = torch.from_numpy(random.standard_normal((2, n, bands, 1, 1), np.float32))
     factor, offset = drawn.to(device)
@@ -170,18 +170,18 @@ def draw_jitter(
 
 
 def move(images: Tensor, moves: Moves) -> tuple[Tensor, Tensor]:
-    """Apply `moves` to the pictures.
+    """Apply geometric changes to images.
 
-    Mirrors and turns about the labelled pixel, which has index `size // 2`, leave it where it is.
-    Of an even size they need one row and column more than there are; these show the nearest, which
-    of 2 pixels is the one that is not labelled.
+    Flips and rotations about the labelled pixel, with index `size // 2`, keep it in place. For even
+    sizes they need one more row and column than there are, which repeat the nearest one; for a size
+    of 2 this is the one without the labelled pixel.
 
     Args:
         images: `N × bands × height × width`, any dtype; fastest in channels-last order.
 
     Returns:
-        The moved pictures, in channels-last order, and a boolean `N × 1 × height × width` that is
-        false where a picture is empty; what stands there is some pixel of the picture.
+        The changed images, in channels-last order, and a boolean `N × 1 × height × width` that is
+        false where an image is empty; the image has some of its pixels there.
     """
     n, bands, height, width = images.shape
     pixel, inside = _origin(moves, height, width)
@@ -192,20 +192,20 @@ def move(images: Tensor, moves: Moves) -> tuple[Tensor, Tensor]:
 
 
 def add_noise(images: Tensor, deviation: float, rng: torch.Generator) -> Tensor:
-    """Pictures with normal noise of that standard deviation added to every pixel."""
+    """Images with Gaussian noise of a standard deviation added to every pixel."""
     drawn = torch.randn(images.shape, generator=rng, device=images.device)
     return images + deviation * drawn
 
 
 def draw_centres(n: int, size: tuple[int, int], random: np.random.Generator) -> Tensor:
-    """A random pixel of each of `n` pictures of `size`: int64, `n × 2`, row and column."""
+    """A random pixel of each of `n` images of `size`: int64, `n × 2`, row and column."""
     return torch.from_numpy(random.integers(size, size=(n, 2)))
 
 
 def cover(images: Tensor, centres: Tensor, side: int) -> Tensor:
-    """Pictures with a square of `side` pixels around each centre set to zero.
+    """Images with a square of `side` pixels around each centre set to zero.
 
-    The square may reach over the rim, as in DeVries and Taylor 2017 (arXiv:1708.04552).
+    The square may extend beyond the edge, as in DeVries and Taylor 2017 (arXiv:1708.04552).
     """
     height, width = images.shape[2:]
     corner = centres.view(-1, 2, 1, 1) - side // 2
@@ -216,18 +216,18 @@ def cover(images: Tensor, centres: Tensor, side: int) -> Tensor:
 
 
 def nearest(length: int) -> int:
-    """Which row or column, of an even number, is shown where the one beyond the last is wanted."""
+    """The row or column that stands for the one after the last, for an even length."""
     return length - 1 if length > 2 else 0
 
 
 def _origin(moves: Moves, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """For every new pixel, which pixel of the old picture it shows, and whether there is one."""
+    """For each new pixel the index of the old pixel, and whether there is one."""
     device = moves.down.device
     row = torch.arange(height, device=device).view(1, -1, 1) + moves.down.view(-1, 1, 1)
     column = torch.arange(width, device=device).view(1, 1, -1) + moves.right.view(-1, 1, 1)
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     row, column = row.clamp(0, height - 1), column.clamp(0, width - 1)
-    # What row and column 0 change places with; of an even size about a pixel, one beyond the last.
+    # The mirror image of row and column 0; about a pixel of an even size it is one after the last.
     below, beside = height - 1, width - 1
     if moves.label_of == "pixel":
         below, beside = 2 * (height // 2), 2 * (width // 2)

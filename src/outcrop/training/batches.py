@@ -1,4 +1,4 @@
-"""What a training step sees: patches in a drawn order, moved, brightened and covered by chance."""
+"""The batches of an epoch: patches in random order, with random augmentation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from outcrop.models.architectures import Network, ResidualNet
-from outcrop.models.residual import keep
+from outcrop.models.residual import draw_kept
 from outcrop.patches.patchset import PatchSet
 from outcrop.training.augment import (
     add_noise,
@@ -33,36 +33,38 @@ _MOVED_VALUES = 1 << 23
 
 
 class Plan(Protocol):
-    """What a recipe says of the order and the look of pictures."""
+    """The settings of a recipe that batches depend on."""
 
     @property
     def seed(self) -> int:
-        """Of order and augmentation."""
+        """Random seed of order and augmentation."""
 
     @property
     def batch(self) -> int:
-        """The largest number of pictures in one step."""
+        """Maximum number of images in a step."""
 
     @property
     def augmentation(self) -> Augmentation:
-        """What may be done to a picture."""
+        """Random changes of an image."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """What goes through the network at once.
+    """Images that go through the network at once.
 
     Attributes:
         images: float32, `M × bands × height × width`, normalised.
         labels: int64, `M`.
-        share: M over the size of the batch.
-        seeds: of what the network itself draws.
+        share: M divided by the size of the batch.
+        seeds: random seeds of the network itself.
+        weights: float32, `M`, the weight of each image in the loss; None: 1 each.
     """
 
     images: Tensor
     labels: Tensor
     share: float
     seeds: tuple[int, ...] = ()
+    weights: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,9 @@ class Step:
     """One step of the optimiser.
 
     Attributes:
-        number: from 0, in the epoch.
-        kept: which blocks are computed; None is all.
-        parts: of this process; together with those of the other processes the whole batch.
+        number: number of the step in the epoch, from 0.
+        kept: for each block whether it is computed; None: all.
+        parts: parts of the batch in this process.
     """
 
     number: int
@@ -81,18 +83,18 @@ class Step:
 
 
 class Epoch:
-    """All that chance decides about one pass over the training side.
+    """All random decisions of one pass over the training side.
 
-    It depends on the recipe's seed and the number of the epoch alone: not on the steps before, nor
-    on how many processes share the work. Every number is drawn whatever the augmentation, so that
-    turning one part of it off leaves the others as they were.
+    They follow from the seed of the recipe and the number of the epoch, not from earlier steps or
+    the number of processes. All random numbers are drawn for every augmentation, so that switching
+    one part off does not change the others.
 
     Args:
         class_balance: as in `Recipe`.
 
     Attributes:
-        steps: of the optimiser.
-        kept_share: blocks computed, of all blocks in all steps.
+        steps: number of steps of the optimiser.
+        kept_share: share of the blocks that are computed, over all steps.
     """
 
     def __init__(
@@ -106,7 +108,7 @@ class Epoch:
         class_balance: ClassBalance = "none",
     ) -> None:
         random = np.random.default_rng((recipe.seed, number))
-        # How many numbers these two take depends on the patches.
+        # Generators of their own: how many numbers they need depends on the patches.
         cutting, balancing = random.spawn(2)
         n, size = len(pictures), pictures.patches.size
         patches = pictures.patches
@@ -130,7 +132,7 @@ class Epoch:
         cutter = pictures.cutter
         self._shifts = None if cutter is None else cutter.draw(cutting)
         self._kept = [
-            keep(network, row.tolist())
+            draw_kept(network, row.tolist())
             if isinstance(network, ResidualNet) and network.survival < 1
             else None
             for row in draws
@@ -138,10 +140,10 @@ class Epoch:
         self.kept_share = float(np.mean([np.mean(kept or [True]) for kept in self._kept]))
 
     def walk(self, first: int = 0, rank: int = 0, world: int = 1) -> Iterator[Step]:
-        """The steps from `first` on, with every `world`-th part of each from `rank` on.
+        """The steps from `first` on, with every `world`-th part of each, from part `rank` on.
 
-        Pieces are as equal as can be: a last piece of one patch would have no variance to
-        normalise by.
+        Batches and parts differ by at most one patch, because batch normalisation fails on a
+        last batch of one patch.
         """
         slices = [
             [_within(whole, piece) for piece in pieces(whole.stop - whole.start, self._parts)]
@@ -158,9 +160,9 @@ class Epoch:
 
     @property
     def _at_once(self) -> int:
-        """Parts that are moved together.
+        """Number of parts that are augmented together.
 
-        On a GPU to start many small operations takes longer than to compute them.
+        On a GPU, launching many small operations takes longer than computing them.
         """
         if self._pictures.resident is None or not self._pictures.resident.is_cuda:
             return 1
@@ -168,9 +170,9 @@ class Epoch:
         return max(1, _MOVED_VALUES // (part * math.prod(self._pictures.resident.shape[1:])))
 
     def _moved(self, parts: Sequence[slice], at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images and labels of each part: moved, brightened and normalised.
+        """Images and labels of each part: moved, with gain and jitter, and normalised.
 
-        Parts that go together follow one another without a gap.
+        Parts that are augmented together must be adjacent.
         """
         groups = [parts[start : start + at_once] for start in range(0, len(parts), at_once)]
         wholes = [slice(group[0].start, group[-1].stop) for group in groups]
@@ -200,11 +202,14 @@ class Epoch:
                 images = add_noise(images, augmentation.noise, generator(images.device, *seeds))
             if augmentation.cutout:
                 images = cover(images, self._centres[parts[k]], augmentation.cutout)
-            yield Part(images, labels, len(labels) / whole, (*seeds, 1))
+            weights = self._pictures.weights
+            if weights is not None:
+                weights = weights[torch.from_numpy(self._order[parts[k]]).to(weights.device)]
+            yield Part(images, labels, len(labels) / whole, (*seeds, 1), weights)
 
 
 def generator(device: torch.device, *numbers: int) -> torch.Generator:
-    """A generator on a device whose numbers follow from `numbers` alone."""
+    """A generator on a device, seeded by `numbers`."""
     seeds = np.random.SeedSequence(numbers)
     return torch.Generator(device).manual_seed(int(seeds.generate_state(1)[0]))
 
@@ -212,14 +217,14 @@ def generator(device: torch.device, *numbers: int) -> torch.Generator:
 def balanced_order(
     labels: np.ndarray, class_balance: ClassBalance, random: np.random.Generator
 ) -> np.ndarray:
-    """As many indices as there are labels, in random order, with another mixture of classes.
+    """Random indices, as many as labels, with classes balanced.
 
     Args:
         labels: int, `N`.
         class_balance: as in `Recipe`.
 
     Returns:
-        int64, `N`. Within a class no label is drawn twice more often than another.
+        int64, `N`. Within a class, the numbers of repeats differ by at most one.
 
     >>> labels = np.repeat([0, 1], [98, 2])
     >>> order = balanced_order(labels, "full", np.random.default_rng(0))
@@ -235,7 +240,7 @@ def balanced_order(
 
 
 def drawn_numbers(counts: np.ndarray, class_balance: ClassBalance) -> np.ndarray:
-    """How many patches of each class an epoch draws, of as many as there are.
+    """Number of patches of each class in an epoch; their sum is that of `counts`.
 
     >>> drawn_numbers(np.array([80, 0, 16, 4]), "sqrt")
     array([60,  0, 27, 13])
@@ -247,14 +252,14 @@ def drawn_numbers(counts: np.ndarray, class_balance: ClassBalance) -> np.ndarray
 
 
 def _lying(patches: PatchSet, index: np.ndarray) -> np.ndarray | None:
-    """Mask of the patches of slices that hold the samples of a volume, which run along the rows."""
+    """Mask of patches from slices along the samples of a volume, which run along the rows."""
     if patches.positions is None or not patches.from_volume:
         return None
     return np.asarray(patches.positions.axis[index] != 2)
 
 
 def pieces(n: int, number: int) -> list[slice]:
-    """The range of n in so many pieces, as equal as can be.
+    """Cut `range(n)` into pieces whose lengths differ by at most one.
 
     >>> pieces(10, 3)
     [slice(0, 4, None), slice(4, 7, None), slice(7, 10, None)]

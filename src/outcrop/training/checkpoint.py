@@ -1,4 +1,4 @@
-"""All that is needed to go on after a step, in one safetensors file, and the one before it."""
+"""Checkpoints of a training: the newest and the one before, as safetensors files."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _NEWEST, _BEFORE = "checkpoint.safetensors", "checkpoint-before.safetensors"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training between two steps.
+    """The state of a training between two steps.
 
-    Order, augmentation, dropped blocks and learning rate are no state: they follow from the
-    recipe's seed and the numbers of epoch and step.
+    Order, augmentation, dropped blocks and learning rate are not stored: they follow from the
+    seed of the recipe and the numbers of epoch and step.
 
     Attributes:
-        epoch: whole epochs done.
-        step: steps done of the next.
-        tensors: by name: weights, running statistics, momentum, averages, and what was measured
-            in the steps of the unfinished epoch.
+        epoch: number of complete epochs.
+        step: number of completed steps of the next epoch.
+        tensors: by name: weights, running statistics, momentum, averages, and the scores of the
+            unfinished epoch so far.
     """
 
     epoch: int
@@ -49,7 +49,7 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write the newest checkpoint, whole or not at all; the one that was newest stays beside it.
+    """Write the newest checkpoint, completely or not at all, and keep the one before it.
 
     Raises:
         OutcropError: the disk is full or read-only.
@@ -69,10 +69,10 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """The newest whole checkpoint of a run; one at the very beginning where there is none.
+    """The newest undamaged checkpoint of a run; epoch 0 if there is no checkpoint.
 
     Raises:
-        OutcropError: there are checkpoints, and all are damaged.
+        OutcropError: all checkpoints are damaged.
     """
     there = [path for path in (folder / _NEWEST, folder / _BEFORE) if path.exists()]
     for path in there:
@@ -89,7 +89,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
 ) -> None:
-    """Write a safetensors file, whole or not at all.
+    """Write a safetensors file, completely or not at all.
 
     Raises:
         OutcropError: the disk is full or read-only.
@@ -100,10 +100,10 @@ def write_tensors(
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
-    """Give a model the weights that `write_tensors` wrote.
+    """Load the weights that `write_tensors` wrote into a module.
 
     Raises:
-        OutcropError: they are missing, damaged, or of another model.
+        OutcropError: the file is missing, damaged, or of another model.
     """
     with decoding(path, "the weights of a model", "train the model anew"):
         tensors = load_file(path)
@@ -116,26 +116,24 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> int:
-    """A checksum over all numbers: safetensors notices a cut, but not a changed byte."""
+    """A CRC-32 of all tensors: safetensors detects truncation, but not a changed byte."""
     total = 0
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
-        # The same bytes are other numbers in another type or shape.
+        # The same bytes are other numbers in another dtype or shape.
         total = zlib.crc32(repr((name, tensor.dtype, tuple(tensor.shape))).encode(), total)
         total = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, total)
     return total
 
 
 def check_weights(path: Path, written: Any) -> None:
-    """Refuse weights that are not those that were written.
-
-    A changed byte makes another network and no error, for safetensors has no checksum.
+    """Check the weights of a model by their hash, because safetensors has no checksum.
 
     Args:
-        written: the hash that `model.json` keeps; None in models of before there was one.
+        written: hash in `model.json`; None in models of versions without a hash.
 
     Raises:
-        OutcropError: they are missing, or of another hash.
+        OutcropError: the file is missing, or has another hash.
     """
     with decoding(path, "the weights of this model", "train the model anew"):
         if written is not None and file_hash(path) != written:

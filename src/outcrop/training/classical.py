@@ -1,4 +1,4 @@
-"""`ClassicalModel`: a trained classical classifier as a `Model`; and the run that makes one."""
+"""`ClassicalModel`: a trained classical classifier as a `Model`."""
 
 from __future__ import annotations
 
@@ -26,15 +26,14 @@ _VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class ClassicalModel:
-    """A fitted classical classifier, its classes, and the patches it expects: a `Model`.
+    """A fitted classical classifier with its classes and the patches it expects: a `Model`.
 
     Attributes:
-        fitted: the classifier and the features that it sees.
-        classes, bands, size, label_of, temperature, trained_on: see `Model`. One that sees the
-            centre pixel alone takes patches of any size.
-        filling: float32, `F`, what stands for a feature of no data: its mean on the training side.
-        order: for each band that `fitted` was trained on the index that it has in `bands`; None if
-            they stand in the same order.
+        fitted: classifier and the kind of its features.
+        classes, bands, size, label_of, temperature, trained_on: as in `Model`. A classifier of the
+            centre pixel takes patches of any size.
+        filling: float32, `F`, values for features without data: their means on the training side.
+        order: for each training band of `fitted` its index in `bands`; None: the same order.
     """
 
     fitted: FittedBaseline
@@ -49,32 +48,32 @@ class ClassicalModel:
 
     @property
     def device(self) -> torch.device:
-        """The processor."""
+        """The CPU."""
         return torch.device("cpu")
 
     @property
     def features(self) -> str:
-        """What it sees of a patch, a key of `outcrop.models.features.FEATURES`."""
+        """The kind of features, a key of `outcrop.models.features.FEATURES`."""
         return self.fitted.baseline.features
 
     @property
     def title(self) -> str:
-        """The classifier and what it sees."""
+        """The classifier and its features."""
         return f"{self.fitted.baseline.name}, {self.features}"
 
     @property
     def identity(self) -> str:
-        """The checksum of what was fitted."""
+        """The checksum of the fitted classifier."""
         return self.fitted.identity
 
     @property
     def seen(self) -> tuple[int, int]:
-        """Rows and columns of a patch that it looks at."""
+        """Rows and columns of a patch that the features depend on."""
         return (1, 1) if self.features == "centre pixel" else self.size
 
     @property
     def description(self) -> dict[str, Any]:
-        """All but what was fitted, as JSON holds it."""
+        """Everything but the fitted classifier, as JSON."""
         return {
             "format": CLASSICAL.model,
             "version": _VERSION,
@@ -101,12 +100,12 @@ class ClassicalModel:
             trained_on=trained_on,
         )
 
-    def probabilities(self, images: np.ndarray) -> np.ndarray:
+    def predict_proba(self, images: np.ndarray) -> np.ndarray:
         """See `Model`."""
         return self.probabilities_and_features(images)[0]
 
     def probabilities_and_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `Model`; the features are those that the classifier sees."""
+        """See `Model`; the features are the input of the classifier."""
         check_images(self, images.shape, any_size=self.seen == (1, 1))
         ordered = images if self.order is None else images[:, list(self.order)]
         features = filled(FEATURES[self.features](finite(ordered)), self.filling)
@@ -125,7 +124,7 @@ class ClassicalModel:
 
 
 def finite(images: np.ndarray) -> np.ndarray:
-    """Images in which infinite pixels are no data too, NaN."""
+    """Images with NaN for infinite pixels."""
     if images.dtype.kind != "f" or not np.isinf(images).any():
         return images
     return np.where(np.isinf(images), np.nan, images)
@@ -138,13 +137,13 @@ def filled(features: np.ndarray, filling: np.ndarray) -> np.ndarray:
 
 
 def read_classical(folder: str | Path, trusted: Sequence[str] = ()) -> ClassicalModel:
-    """Read what `ClassicalModel.save` wrote. Nothing that is read is executed.
+    """Read a model that `ClassicalModel.save` wrote. No code in the files is executed.
 
     Args:
-        trusted: names of types of the user's own that the classifier is made of.
+        trusted: names of further types that the classifier may contain.
 
     Raises:
-        OutcropError: missing, damaged or foreign files; a model of another kind.
+        OutcropError: files are missing, damaged or not of outcrop; a model of another kind.
     """
     folder = Path(folder)
     content = read_description(folder)
@@ -156,9 +155,9 @@ def read_classical(folder: str | Path, trusted: Sequence[str] = ()) -> Classical
         order = typed(tuple[int, ...] | None, content["order"], "order")
         if order is not None and sorted(order) != list(range(len(shared["bands"]))):
             raise ValueError("its order of bands is none")
-        told = typed(dict[str, Any], content["fitted"], "fitted")
+        fitted_as = typed(dict[str, Any], content["fitted"], "fitted")
         filling = np.array(typed(list[float], content["filling"], "filling"), dtype=np.float32)
-    fitted = FittedBaseline.from_description(folder, told, trusted)
+    fitted = FittedBaseline.from_description(folder, fitted_as, trusted)
     if len(filling) != fitted.width:
         raise OutcropError(
             folder / "model.json", "is damaged: features differ in number; train anew"

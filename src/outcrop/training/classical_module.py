@@ -1,4 +1,4 @@
-"""A classical model as a `torch.nn.Module`, so that it is exported as networks are."""
+"""A classical model as a `torch.nn.Module`, for export."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _TINY = torch.finfo(torch.float32).tiny
 
 
 class ClassicalModule(nn.Module):
-    """From raw pixels to logits, whose softmax is the model's calibrated probabilities.
+    """Maps raw pixels to logits, whose softmax are the calibrated probabilities of the model.
 
     Raises:
-        OutcropError: the classifier is none of outcrop's own.
+        OutcropError: a classifier that outcrop does not define.
     """
 
     present: Tensor
@@ -44,7 +44,7 @@ class ClassicalModule(nn.Module):
         self.scores = _scores_of(fitted.estimator, model.title)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, float32, `N × classes`; -87 or so for classes that are never said.
+        """Logits, float32, `N × classes`; about -87 for classes that are never predicted.
 
         Args:
             images: `N × bands × height × width`; NaN and infinite pixels are no data.
@@ -91,7 +91,7 @@ def _inner(x: Tensor) -> Tensor:
 
 
 def _mean(x: Tensor) -> Tensor:
-    """The mean of the values that are not NaN; 0 of none."""
+    """The mean of the values that are not NaN; 0 without any."""
     valid = ~x.isnan()
     total = torch.where(valid, x, 0).sum(dim=(2, 3))
     return total / valid.sum(dim=(2, 3)).clamp_min(1)
@@ -232,7 +232,7 @@ class _TreeModule(nn.Module):
 
 
 def _depth(trees: Trees) -> int:
-    """Levels of the deepest tree below its root."""
+    """Depth of the deepest tree."""
     at, depth = trees.roots.astype(np.int64), 0
     while True:
         inner = at[trees.left[at] != at]

@@ -32,21 +32,21 @@ _VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A network, the classes it tells apart, and the patches it expects: a `Model`.
+    """A trained network with its classes and the patches it expects: a `Model`.
 
     Attributes:
-        network: the description that `module` was built from.
-        module: the network with its weights.
-        classes: the class names, in the order of the logits.
-        bands: the names of the bands, in the order of the channels.
-        normalisation: of the training side.
-        size: height and width of the patches it was trained on, in pixels.
+        network: description of the network.
+        module: network with its weights.
+        classes: class names, in the order of the logits.
+        bands: names of the bands, in the order of the channels.
+        normalisation: normalisation of the training side.
+        size: height and width of the training patches in pixels.
         flip: average the probabilities of a patch and its mirror image.
-        label_of: what the label of a patch was said of in training; the mirror image is about that.
-            "image" where the file of a model does not say it, as those of before did so.
-        trained_on: what the patches were that it was trained on, where that is known.
-        temperature: above 1 it lowers, below 1 it raises every confidence
-            (`outcrop.metrics.calibration`); 1 leaves what the network says.
+        label_of: whether labels belonged to pixels or images in training, which is the centre of
+            the mirror image. "image" in files of older versions.
+        trained_on: data of the training side, if known.
+        temperature: above 1 it lowers confidence, below 1 it raises it
+            (`outcrop.metrics.calibration`); 1: no change.
     """
 
     network: Network
@@ -62,7 +62,7 @@ class Classifier:
 
     @property
     def device(self) -> torch.device:
-        """Where the network computes."""
+        """The device of the network."""
         return next(self.module.parameters()).device
 
     @property
@@ -77,7 +77,7 @@ class Classifier:
 
     @property
     def description(self) -> dict[str, Any]:
-        """All but the weights, as JSON holds it."""
+        """Everything but the weights, as JSON."""
         return {
             "format": CLASSIFIER.model,
             "version": _VERSION,
@@ -88,14 +88,14 @@ class Classifier:
         }
 
     def in_order(self, order: Sequence[int]) -> Classifier:
-        """The same classifier for images whose bands stand in another order.
+        """The same classifier for images with another order of bands.
 
         Args:
-            order: for each of its bands the index that it has there.
+            order: for each band of this classifier its index in those images.
         """
         if list(order) == list(range(len(self.bands))):
             return self
-        # Band j there is the band `back[j]` here.
+        # Band j of the images is band `back[j]` of this classifier.
         back = np.argsort(order)
         module = self.module.in_order(back.tolist())
         mean, std = (
@@ -114,32 +114,32 @@ class Classifier:
             trained_on=trained_on,
         )
 
-    def probabilities(self, images: np.ndarray, batch: int = 512) -> np.ndarray:
+    def predict_proba(self, images: np.ndarray, batch: int = 512) -> np.ndarray:
         """The calibrated probability of each class for each patch.
 
         Args:
-            images: `N × bands × height × width` in the source's units, any number type; NaN and
-                infinite pixels count as no data.
-            batch: patches computed at once; fewer need less memory.
+            images: `N × bands × height × width`, any numeric dtype, in the units of the source;
+                NaN and infinite pixels count as no data.
+            batch: number of patches computed at once.
 
         Returns:
             float32, `N × classes`; rows sum to 1.
 
         Raises:
-            OutcropError: another number of bands, or another size, than it was trained on.
+            OutcropError: another number of bands or another size than in training.
         """
         return self.probabilities_and_features(images, batch)[0]
 
     def probabilities_and_features(
         self, images: np.ndarray, batch: int = 512
     ) -> tuple[np.ndarray, np.ndarray]:
-        """As `probabilities`, and what the last layer sees of each patch.
+        """As `predict_proba`, with the features of each patch.
 
         Returns:
-            float32, `N × classes`, and float32, `N × channels`: see `see`.
+            float32, `N × classes`, and float32, `N × channels`: as `see`.
 
         Raises:
-            OutcropError: as `probabilities`.
+            OutcropError: as `predict_proba`.
         """
         check_images(self, images.shape)
         found = np.empty((len(images), len(self.classes)), dtype=np.float32)
@@ -155,7 +155,7 @@ class Classifier:
         return found, features
 
     def features(self, pictures: Pictures, batch: int = 512) -> np.ndarray:
-        """Features of pictures on the network's device, as `probabilities_and_features` gives."""
+        """Features of loaded images, as `probabilities_and_features` gives them."""
         parts = [pictures.all[start : start + batch] for start in range(0, len(pictures), batch)]
         self.module.eval()
         with torch.inference_mode():
@@ -163,10 +163,10 @@ class Classifier:
         return np.concatenate([np.empty((0, self.module.channels), np.float32), *found])
 
     def see(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Calibrated probabilities and features of one batch, on the network's device.
+        """Calibrated probabilities and features of one batch, on the device of the network.
 
-        The features are what the last layer takes; with `flip`, the mean of those of a patch and
-        its mirror image.
+        The features are the input of the last layer; with `flip` their mean over a patch and its
+        mirror image.
 
         Args:
             images: `M × bands × height × width`, not yet normalised.
@@ -175,11 +175,11 @@ class Classifier:
             float32, `M × classes` and `M × channels`.
         """
         with exact_convolutions():
-            said = [
-                self.module.both(view)
+            outputs = [
+                self.module.logits_and_features(view)
                 for view in views(self.normalisation(images), self.flip, self.label_of)
             ]
-        logits, features = zip(*said, strict=True)
+        logits, features = zip(*outputs, strict=True)
         likely = (mean_logits(logits) / self.temperature).softmax(dim=1)
         return likely, torch.stack(features).mean(dim=0)
 
@@ -197,19 +197,19 @@ class Classifier:
         )
 
 
-def probabilities(
+def averaged_probabilities(
     module: Callable[[Tensor], Tensor], images: Tensor, flip: bool, label_of: LabelOf
 ) -> Tensor:
-    """float32 `M × classes`, as the network gives them; with `flip`, the mean over a picture and
-    its mirror image."""
+    """Probabilities before calibration, float32 `M × classes`; with `flip` the mean over an image
+    and its mirror image."""
     return mean_logits([module(view) for view in views(images, flip, label_of)]).softmax(dim=1)
 
 
 def views(images: Tensor, flip: bool, label_of: LabelOf) -> tuple[Tensor, ...]:
-    """What the network looks at: the pictures, and with `flip` their mirror images.
+    """The images that the network evaluates: the images, and with `flip` their mirror images.
 
-    The mirror image is made as in training (`outcrop.training.augment.move`): about the labelled
-    pixel or the middle of the image.
+    Images are mirrored as in training (`outcrop.training.augment.move`): about the labelled pixel
+    or the middle of the image.
     """
     if not flip:
         return (images,)
@@ -223,16 +223,17 @@ def mean_logits(logits: Sequence[Tensor]) -> Tensor:
     """Logits, float32, whose softmax is the mean of the softmaxes of several."""
     if len(logits) == 1:
         return logits[0].float()
-    # Not the logarithm of a sum of probabilities, of which a small one would be 0.
+    # In logarithms, because small probabilities would underflow.
     each = torch.stack(list(logits)).float().log_softmax(dim=2)
     return each.logsumexp(dim=0) - math.log(len(logits))
 
 
 def read_classifier(folder: str | Path, device: str = "auto") -> Classifier:
-    """Read what `Classifier.save` wrote. Nothing that is read is executed.
+    """Read a classifier that `Classifier.save` wrote. No code in the files is executed.
 
     Raises:
-        OutcropError: missing, damaged or foreign files; a model of another kind; no such device.
+        OutcropError: files are missing, damaged or not of outcrop; a model of another kind; no such
+            device.
     """
     folder = Path(folder)
     target = pick_device(device)
@@ -242,14 +243,14 @@ def read_classifier(folder: str | Path, device: str = "auto") -> Classifier:
         if content["version"] != _VERSION:
             raise ValueError("another version")
         shared = from_description(content)
-        told = typed(dict[str, Any], content["network"], "network")
-        network = None if "factory" in told else network_of_json(told)
+        description = typed(dict[str, Any], content["network"], "network")
+        network = None if "factory" in description else network_of_json(description)
         flip = typed(bool, content.get("flip", False), "flip")
         normalisation = typed(Normalisation, content["normalisation"], "normalisation")
         if not len(shared["bands"]) == len(normalisation.mean) == len(normalisation.std):
             raise ValueError("bands and normalisation differ in number")
     if network is None:
-        network = network_of_json(told)
+        network = network_of_json(description)
     weights = folder / "model.safetensors"
     check_weights(weights, content.get("weights"))
     with torch.random.fork_rng(devices=[]):

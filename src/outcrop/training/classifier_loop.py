@@ -1,9 +1,10 @@
-"""The loop that a classifier goes through: forward, backward, optimiser, and its scores."""
+"""The training loop of a classifier: steps, learning rate, evaluation and scores."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -12,20 +13,23 @@ from torch.nn import functional as F
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
+from outcrop.training.accumulator import ScoreAccumulator, merge, scores
 from outcrop.training.batches import Epoch
 from outcrop.training.checkpoint import Checkpoint
 from outcrop.training.device import peak_memory
-from outcrop.training.log import EpochMetrics, Log, score
-from outcrop.training.loop import Advance, Loop, Saver, Told
+from outcrop.training.log import EpochMetrics, EpochResult, Log, score
+from outcrop.training.loop import Advance, EpochSummary, Loop, Saver
 from outcrop.training.normalise import Normalisation
 from outcrop.training.parallel import Learner
 from outcrop.training.pictures import Pictures
 from outcrop.training.recipe import Recipe, suited
-from outcrop.training.tally import Tally, merge, scores
+
+OnEpoch = Callable[[EpochResult], bool | None]
+"""A function that is called after every epoch; if it returns True, the training ends."""
 
 
 class ClassifierLoop(Loop):
-    """What a network goes through that learns to tell classes apart."""
+    """The training of a classifier."""
 
     learner: Learner
 
@@ -37,17 +41,18 @@ class ClassifierLoop(Loop):
         normalisation: Normalisation,
         lines: bool = False,
         graph: bool = True,
+        on_epoch: OnEpoch | None = None,
     ) -> None:
         self.recipe = suited(recipe, learner.network)
         super().__init__(learner, self.recipe.epochs, lines)
-        self.graph = graph
+        self.graph, self.on_epoch = graph, on_epoch
         self.classes, self.normalisation = patches.classes, normalisation
 
     def evaluate(self, pictures: Pictures) -> tuple[float, Tensor]:
         """Mean loss, and float32 probabilities `M × classes` on the CPU."""
         if not len(pictures):
             return math.nan, torch.empty(0, len(self.classes))
-        found = self.learner.probabilities(pictures, self.normalisation)
+        found = self.learner.predict_proba(pictures, self.normalisation)
         loss = F.nll_loss(found.log().clamp_min(-100), pictures.labels.cpu()).item()
         return loss, found
 
@@ -58,7 +63,7 @@ class ClassifierLoop(Loop):
         validation: Pictures,
         saver: Saver,
         advance: Advance,
-    ) -> Told:
+    ) -> EpochSummary:
         started = time.perf_counter()
         learner = self.learner
         plan = Epoch(
@@ -70,8 +75,8 @@ class ClassifierLoop(Loop):
             learner.parts,
             self.recipe.class_balance,
         )
-        tally = self._train(plan, begun, saver, advance)
-        train_scores = scores(merge(self.team.gather(tally.tensors())), self.classes)
+        accumulator = self._train(plan, begun, saver, advance)
+        train_scores = scores(merge(self.group.all_gather(accumulator.tensors())), self.classes)
         trained = time.perf_counter()
         loss, found = self.evaluate(validation)
         predicted = found.argmax(dim=1)
@@ -80,7 +85,7 @@ class ClassifierLoop(Loop):
             if len(validation)
             else None
         )
-        with self.team.together():
+        with self.group.all_or_none():
             if not all(math.isfinite(side.loss) for side in (train_scores, judged) if side):
                 raise OutcropError(
                     "training",
@@ -96,7 +101,7 @@ class ClassifierLoop(Loop):
             seconds=round(time.perf_counter() - started, 3),
             images_per_second=round(len(training) * left / (trained - started), 1),
             blocks_kept=round(plan.kept_share, 4),
-            peak_memory=peak_memory(self.team.device),
+            peak_memory=peak_memory(self.group.device),
         )
         draws = self.graph and self._draws(metrics.epoch) and len(validation)
 
@@ -104,26 +109,42 @@ class ClassifierLoop(Loop):
             if draws:
                 log.confusion(metrics.epoch, validation.labels.cpu(), predicted, self.classes)
 
-        return Told(metrics, _note(metrics), _line(metrics, self.epochs), draw)
+        return EpochSummary(metrics, _note(metrics), _line(metrics, self.epochs), draw)
+
+    def _stops(self, summary: EpochSummary) -> bool:
+        """Call `on_epoch` in the first process; all processes stop together."""
+        if self.on_epoch is None:
+            return False
+        assert isinstance(summary.metrics, EpochMetrics)
+        module = self.learner.kept().to(self.group.device).eval()
+        stops = False
+        with self.group.all_or_none():
+            if self.group.first:
+                stops = self.on_epoch(EpochResult(summary.metrics, module)) is True
+        return bool(self.group.maximum(int(stops)))
 
     def _draws(self, epoch: int) -> bool:
-        """Whether the confusion matrix is drawn after so many epochs: some ten times in all."""
+        """Whether the confusion matrix is drawn after this epoch: about ten times in all."""
         return epoch == self.epochs or epoch % max(1, self.epochs // 10) == 0
 
-    def _train(self, plan: Epoch, begun: Checkpoint, saver: Saver, advance: Advance) -> Tally:
-        """One pass over the training side; losses are fetched at its end, not at every step."""
+    def _train(
+        self, plan: Epoch, begun: Checkpoint, saver: Saver, advance: Advance
+    ) -> ScoreAccumulator:
+        """One pass over the training side; losses stay on the device until its end."""
         learner = self.learner
-        tally = Tally.of(begun.below("tally") if self.team.first else {}, self.team.device)
+        accumulator = ScoreAccumulator.of(
+            begun.below("tally") if self.group.first else {}, self.group.device
+        )
         learner.module.train()
         for step in plan.walk(begun.step, learner.rank, learner.world):
-            # In the middle of the step: the first of a warm-up and the last of a cosine are not 0.
+            # At the middle of the step, so that neither warm-up nor cosine gives a rate of 0.
             done = begun.epoch + (step.number + 0.5) / plan.steps
             learner.set_learning_rate(self.recipe.learning_rate_at(done))
-            learner.step(step, tally.add)
+            learner.step(step, accumulator.add)
             advance(1 / plan.steps)
             if step.number + 1 < plan.steps:
-                saver.between(begun.epoch, step.number + 1, tally)
-        return tally
+                saver.between(begun.epoch, step.number + 1, accumulator)
+        return accumulator
 
     def _begin(self, log: Log, training: Pictures) -> None:
         if self.graph and isinstance(self.learner.network, ResidualNet):

@@ -1,4 +1,4 @@
-"""Training patches cut anew from their sources, in the neighbourhood of their places."""
+"""Training patches cut again from their sources, near their positions."""
 
 from __future__ import annotations
 
@@ -28,15 +28,16 @@ _ALIKE = 0.7
 
 @dataclass(frozen=True)
 class Cutter:
-    """Cuts the pictures of the training side anew.
+    """Cuts images of the training side again from their sources.
 
     Attributes:
-        patches: the set they come from.
-        index: which patches of the set.
-        neighbourhood: where they may be cut.
-        windows: of each source.
-        rendering: how the patches show their source.
-        alike: bool, `N`, whether a patch is what its source shows at its place. Others stay.
+        patches: patch set.
+        index: indices of the training patches.
+        neighbourhood: allowed positions.
+        windows: function that reads a window, for each source.
+        rendering: gain, offset and flip of the patches relative to their source.
+        alike: bool, `N`, whether a patch agrees with its source at its position. Others are not
+            cut again.
     """
 
     patches: PatchSet
@@ -47,14 +48,14 @@ class Cutter:
     alike: np.ndarray
 
     def draw(self, random: np.random.Generator) -> Shifts:
-        """A shift for each patch of the training side (`Neighbourhood.draw`)."""
+        """A random shift for each training patch (`Neighbourhood.draw`)."""
         shifts = self.neighbourhood.draw(random)
         return replace(shifts, found=shifts.found & self.alike)
 
     def cut(self, which: np.ndarray, shifts: Shifts) -> np.ndarray:
-        """The pictures at the indices `which` into the training side, after shifts of all of it.
+        """The images at the indices `which` into the training side, after shifts.
 
-        Where no place was found, or a pixel there has no data, the patch is given as it is.
+        If no position was found, or a pixel there has no data, the original image is returned.
 
         Returns:
             `M × bands × size × size` in the type and the intensities of the patches.
@@ -82,24 +83,23 @@ def open_cutter(
     augmentation: Augmentation,
     sources: Sequence[AnySource] | None = None,
 ) -> Iterator[Cutter | None]:
-    """Open the sources of the training side, and find out how its patches show them.
+    """Open the sources of the training side, and fit how its patches render them.
 
-    Patches need not be the pixels of their source: gain and offset of each band are learnt, and
-    the column "flip" may say how they are turned over, about the middle of the window that their
-    position names. A window that is not shifted so gives the patch itself, also of even size, and
-    the labelled pixel stays in the patch where it was. Blur, noise and compression are not
-    imitated.
+    Patches may differ from the pixels of their source: gain and offset of each band are fitted, and
+    the column "flip" may name a flip about the middle of the window at their position. Without a
+    shift, the window gives the patch itself, also for even sizes, and the labelled pixel keeps its
+    place in the patch. Blur, noise and compression are not reproduced.
 
     Args:
-        sources: where they are now, one for each of the patch set's, in its order; without it where
-            they were when the patches were cut.
+        sources: present paths of the sources, one for each source of the patch set, in its order;
+            None: the paths at the time of cutting.
 
     Yields:
-        None if the augmentation does not cut anew.
+        None if the augmentation does not cut images again.
 
     Raises:
-        OutcropError: the patches have no positions, are not square, or have none in their source;
-            a source is gone, or is another.
+        OutcropError: the patches have no positions, are not square, or lie outside their source; a
+            source is missing or another one.
     """
     if not augmentation.cuts_anew:
         if sources:
@@ -137,7 +137,7 @@ def _check(patches: PatchSet, augmentation: Augmentation) -> None:
 
 
 def _check_inside(patches: PatchSet, around: Neighbourhood) -> None:
-    """Refuse patches that their source has no place for; at the edge of a scene, only centres."""
+    """Check that patches lie in their source; for scenes, only their centres must."""
     before = 0 if patches.from_volume else patches.size[0] // 2
     behind = 0 if patches.from_volume else patches.size[0] - 1 - before
     outside = ((around.corner < -before) | (around.room < -behind)).any(axis=1)
@@ -150,7 +150,7 @@ def _check_inside(patches: PatchSet, around: Neighbourhood) -> None:
 
 
 def _check_alike(alike: np.ndarray, source: np.ndarray, sources: Sequence[Scene | Volume]) -> None:
-    """Refuse a source that most patches are not from, and tell of others."""
+    """Raise an error for a source that most of its patches differ from; log other differences."""
     for number in np.unique(source):
         of_it = alike[source == number]
         if of_it.mean() < 0.5:
@@ -169,7 +169,7 @@ def _check_alike(alike: np.ndarray, source: np.ndarray, sources: Sequence[Scene 
 def _learn(
     patches: PatchSet, index: np.ndarray, sources: Sequence[Volume | Scene]
 ) -> tuple[Rendering, np.ndarray]:
-    """How the patches at `index` show their sources, and how well that explains them."""
+    """The rendering of the patches at `index`, and how well it explains them."""
     assert patches.positions is not None
     at, bands = patches.positions[index], len(patches.bands)
     flips = _flips(patches)[index]
@@ -187,7 +187,7 @@ def _learn(
 
 
 def _flips(patches: PatchSet) -> np.ndarray:
-    """How each patch is said to be turned over."""
+    """The flip of each patch, from the column "flip"."""
     if "flip" not in patches.columns:
         return np.full(len(patches), "none", dtype=object)
     column = patches.columns["flip"]

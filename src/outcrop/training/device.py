@@ -1,9 +1,10 @@
-"""The device that a name stands for, and what it can bear."""
+"""Devices: choice, precision, memory, compilation, names."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import re
 import resource
 import shutil
@@ -21,14 +22,15 @@ from outcrop.errors import OutcropError
 
 _M_MXFAST, _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = 1, -1, -2, -4  # of glibc's malloc.h
 _TOP_PAD = 256 << 20
-_GROUPS = Path("/sys/fs/cgroup")
+_CPUINFO = Path("/proc/cpuinfo")
+_DRIVER = Path("/sys/module/nvidia/version")
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device called "auto", "cpu", "cuda", "cuda:1" or "mps".
+    """The device with a name: "auto", "cpu", "cuda", "cuda:1" or "mps".
 
-    "auto" takes the GPU with the most free memory, and the CPU where there is none: on a shared
-    server the first GPU is the one that everybody else has taken.
+    "auto" is the GPU with the most free memory, or the CPU if there is no GPU. On a shared server
+    the first GPU is often the one in use.
 
     Raises:
         OutcropError: no such device on this machine.
@@ -45,10 +47,10 @@ def pick_device(name: str = "auto") -> torch.device:
 
 @contextmanager
 def capped_memory(device: torch.device, most: int | None) -> Iterator[None]:
-    """A block in which this process does not hold more than `most` bytes of a GPU.
+    """A block in which this process allocates at most `most` bytes of a GPU; None: no limit.
 
     Raises:
-        OutcropError: the device is no GPU, or is smaller.
+        OutcropError: the device is not a GPU, or has less memory.
     """
     if most is None:
         yield
@@ -69,12 +71,12 @@ def capped_memory(device: torch.device, most: int | None) -> Iterator[None]:
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """The precision called "auto", "32-true" or "bf16-mixed"."""
+    """The precision with a name: "auto", "32-true" or "bf16-mixed"."""
     return best_precision(device) if name == "auto" else name
 
 
 def best_precision(device: torch.device) -> Literal["32-true", "bf16-mixed"]:
-    """bfloat16 where the device computes in it; where it is emulated it is slower."""
+    """bfloat16 if the hardware supports it; emulated it would be slower than float32."""
     if device.type == "cuda":
         native = torch.cuda.get_device_capability(device) >= (8, 0)
     elif device.type == "cpu":
@@ -85,7 +87,7 @@ def best_precision(device: torch.device) -> Literal["32-true", "bf16-mixed"]:
 
 
 class _Exact:
-    """cuDNN's settings while any block wants exact convolutions, and how many do."""
+    """The settings of cuDNN for exact convolutions, and the number of blocks that use them."""
 
     def __init__(self) -> None:
         self._lock, self._blocks, self._settings = Lock(), 0, ExitStack()
@@ -112,14 +114,14 @@ _exact = _Exact()
 
 @contextmanager
 def exact_convolutions() -> Iterator[None]:
-    """A block in which convolutions of float32 are of float32 on a GPU too, the same every time.
+    """A block in which float32 convolutions on a GPU are exact and deterministic.
 
-    Left alone, cuDNN rounds what it multiplies to TF32, which has 10 bits behind the point and not
-    23, and may sum in another order from one run to the next. Products of matrices are of float32
-    unless `torch.set_float32_matmul_precision` allows less.
+    By default, cuDNN rounds factors to TF32, with 10 bits of mantissa instead of 23, and may sum in
+    another order in each run. Matrix products are float32 unless
+    `torch.set_float32_matmul_precision` allows less.
 
-    cuDNN's settings are the process's: they are as before when the last of the blocks has ended
-    that overlap, in whatever threads.
+    The settings of cuDNN are global. They are restored when the last of several overlapping blocks
+    ends, in any thread.
     """
     _exact.begin()
     try:
@@ -129,10 +131,13 @@ def exact_convolutions() -> Iterator[None]:
 
 
 def compiles(wish: str, device: torch.device) -> bool:
-    """Whether networks are compiled on `device`, if "auto", "always" or "never" is wished.
+    """Whether networks are compiled on a device.
+
+    Args:
+        wish: "auto", "always" or "never".
 
     Raises:
-        OutcropError: always, and this machine lacks what it needs.
+        OutcropError: "always" on a machine without a compiler.
     """
     if wish == "auto":
         return device.type == "cuda" and _can_compile(device)
@@ -144,17 +149,17 @@ def compiles(wish: str, device: torch.device) -> bool:
 
 
 def _can_compile(device: torch.device) -> bool:
-    """Whether torch.compile finds what it needs: a compiler, and Triton for a GPU."""
+    """Whether torch.compile finds a compiler, and Triton for a GPU."""
     compilers = (os.environ.get("CXX", ""), "g++", "gcc", "clang++", "clang")
     found = any(name and shutil.which(name) for name in compilers)
     return found and (device.type != "cuda" or find_spec("triton") is not None)
 
 
 def kept_graphs(compiled: bool) -> AbstractContextManager[Any]:
-    """Where compiled networks may be differentiated more than once after a forward pass.
+    """A block in which compiled networks can be differentiated several times after a forward pass.
 
-    What a compiled backward pass is compiled with decides whether it may write over activations.
-    Forward and backward pass have to lie within, because either may compile.
+    Otherwise a compiled backward pass may overwrite activations. The block must contain forward and
+    backward pass, because either may compile.
     """
     if not compiled:
         return nullcontext()
@@ -164,17 +169,16 @@ def kept_graphs(compiled: bool) -> AbstractContextManager[Any]:
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep the memory that tensors on the CPU give back.
+    """Keep the memory of freed CPU tensors in this process.
 
-    glibc returns large pieces to the system at once, and every step then pays for fresh pages: a
-    fifth of the time of a float32 ResNet-20. Elsewhere than on glibc nothing happens.
+    glibc returns large allocations to the system at once, and every step then waits for new pages:
+    a fifth of the time of a float32 ResNet-20. On systems without glibc nothing happens.
 
-    It cannot be taken back, so that programs call it for themselves, at their start: the command
-    line does where it trains on a CPU, and no other function of outcrop does.
+    The setting cannot be undone. The command line calls this function when it trains on a CPU; no
+    other function of outcrop does.
 
-    What is kept gets gaps: small pieces beside a freed tensor that are handed out again keep the
-    next tensor out of its place. With recomputed activations that doubles the memory and more, and
-    starting Python with GLIBC_TUNABLES=glibc.malloc.tcache_count=0 spares it.
+    The kept memory becomes fragmented. With recomputed activations it more than doubles; starting
+    Python with GLIBC_TUNABLES=glibc.malloc.tcache_count=0 prevents that.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -188,48 +192,36 @@ def keep_freed_memory() -> None:
     mallopt(_M_TOP_PAD, _TOP_PAD)
 
 
+def device_name(device: torch.device) -> str:
+    """The model name of a GPU, or of the processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        found = re.search(r"^model name\s*: (.+)$", _CPUINFO.read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def driver_version(device: torch.device) -> str | None:
+    """The version of the NVIDIA driver, as Linux shows it; None on other devices and systems."""
+    if device.type != "cuda":
+        return None
+    try:
+        return _DRIVER.read_text().strip()
+    except OSError:
+        return None
+
+
 def peak_memory(device: torch.device) -> int:
-    """The most bytes held so far: of the GPU by tensors, or of RAM by this process."""
+    """Peak memory so far in bytes: of tensors on a GPU, or of this process in RAM."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     kilobyte = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobyte
 
 
-def free_memory(device: torch.device) -> int:
-    """Bytes that this process can still take: of the GPU, or of RAM within its control groups."""
-    if device.type == "cuda":
-        reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + reusable
-    return min([_available(), *_left_in_groups()])
-
-
-def _available() -> int:
-    try:
-        found = re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())
-    except OSError:
-        found = None
-    if found:
-        return int(found[1]) << 10
-    # Systems other than Linux do not say; of all there is half may be free.
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-
-
-def _left_in_groups() -> Iterator[int]:
-    """Bytes left below each limit of this process, by Linux's control groups of version 2."""
-    group = _GROUPS / _group()
-    for folder in (group, *group.parents):
-        try:
-            limit = int((folder / "memory.max").read_text())
-            used = int((folder / "memory.current").read_text())
-            files = re.search(r"inactive_file (\d+)", (folder / "memory.stat").read_text())
-        except (OSError, ValueError):  # no such group, or no limit
-            continue
-        yield limit - used + (int(files[1]) if files else 0)
-
-
-def _group() -> str:
-    try:
-        return Path("/proc/self/cgroup").read_text().partition("0::/")[2].strip()
-    except OSError:
-        return ""
+def free_memory(gpu: torch.device) -> int:
+    """Bytes of a GPU that this process can still take."""
+    reusable = torch.cuda.memory_reserved(gpu) - torch.cuda.memory_allocated(gpu)
+    return torch.cuda.mem_get_info(gpu)[0] + reusable

@@ -1,13 +1,15 @@
-"""Patches, a split and a network become a run."""
+"""`train`: from patches, a split and a network to a run."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sklearn.base import ClassifierMixin
 from torch import nn
 
@@ -28,13 +30,12 @@ from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
 from outcrop.progress import silence, tell
 from outcrop.splits.folds import Folds
-from outcrop.splits.split import Split
-from outcrop.training.announce import announce, announce_balance, announce_shifts
+from outcrop.splits.split import BUFFER, TRAIN, Split
 from outcrop.training.applicability import folds_within, write_applicability
 from outcrop.training.augment import label_of, settled
 from outcrop.training.checkpoint import read_checkpoint
 from outcrop.training.classifier import Classifier
-from outcrop.training.classifier_loop import ClassifierLoop
+from outcrop.training.classifier_loop import ClassifierLoop, OnEpoch
 from outcrop.training.cutter import open_cutter
 from outcrop.training.device import capped_memory, exact_convolutions
 from outcrop.training.folder import (
@@ -44,12 +45,12 @@ from outcrop.training.folder import (
     is_finished,
     read_config,
     start,
-    stored_batch,
 )
-from outcrop.training.memory import fitting_batch, full_memory_explained
+from outcrop.training.memory import full_memory_explained
+from outcrop.training.messages import log_class_balance, log_shifts, log_training
 from outcrop.training.normalise import learn_normalisation
 from outcrop.training.origin import origin_of
-from outcrop.training.parallel import Team, make_learner, make_team, refuse_several
+from outcrop.training.parallel import ProcessGroup, make_learner, make_process_group, refuse_several
 from outcrop.training.pictures import load_pictures
 from outcrop.training.recipe import Augmentation, Recipe, Settled, Tuning, suited
 from outcrop.training.run import Predictions, Run, read_run
@@ -57,7 +58,7 @@ from outcrop.training.start import first_weights
 from outcrop.training.tuning import choices, given_json, tune
 
 _OLD_GAIN_OF_SCENES = 0.2
-_NARROWEST = 0.01  # of the largest deviation of a feature: others count as this wide
+_NARROWEST = 0.01  # lower limit of the deviation of a feature, relative to the largest
 
 
 def train(
@@ -74,68 +75,85 @@ def train(
     start_from: str | Path | None = None,
     tuning: Tuning | None = None,
     folds: Folds | None = None,
+    sample_weight: np.ndarray | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> Run:
-    """Train `network` on the training side of `split` and judge it on the validation side.
+    """Train `network` on the training side of `split` and evaluate it on the validation side.
 
-    The model is the one after the last epoch. The best epoch is not looked for: choosing it by
-    the validation side would make that side's score too good. What the validation side does tell is
-    how sure the model may be (`temperature_that_holds`), which changes no class and so no score,
-    and how unlike the training side ground may be (`learn_area`). The test side is not touched.
+    The model is that of the last epoch. Choosing the best epoch by the validation side would make
+    the score of this side too high. The validation side sets the temperature
+    (`temperature_that_holds`), which changes no predicted class and no score, and the area of
+    applicability (`learn_area`). The test side is not used.
 
-    Every epoch draws its order, augmentation and dropped blocks from `recipe.seed` and its own
-    number, so that a run that was stopped or killed and resumed ends with the same weights as one
-    that was not (on one machine, with one number of threads).
+    Order, augmentation and dropped blocks of an epoch follow from `recipe.seed` and the number of
+    the epoch. A run that was interrupted and resumed ends with the same weights as an uninterrupted
+    one, on one machine with one number of threads.
 
-    With torchrun or `outcrop train --devices`, several processes go through the same call. They do
-    what one process does with as much of `accumulate`, up to rounding; resumed with as many, the
-    weights are again the same. The first one writes; all return the run, so that all must see
-    `folder`. When all were asked to stop, or another process has failed, the others just exit.
+    With torchrun or `outcrop train --devices`, several processes call this function. Up to
+    rounding, the result is that of one process with `accumulate` multiplied by their number. The
+    first process writes and all return the run, so that all need access to `folder`. After a
+    signal, or an error in another process, processes exit without a message.
 
     Args:
-        patches: the patches; images of more than 2 GiB stay on disk and are read batch by batch.
-        split: the sides, made for these patches. The validation side may be empty, for a last
-            training on all that is labelled: such a run has no scores.
-        folder: where the run is written: configuration, split, the two newest checkpoints,
-            metrics, TensorBoard events, predictions of the validation side, the area of
-            applicability, and the model.
-        network: what to train: a description, or from the number of bands and of classes a
-            `torch.nn.Module` of `N × bands × height × width` to logits `N × classes`; or such a
-            module. `default_network(patches)` if not given. A classical model or a classifier of
-            scikit-learn's kind is fitted instead (`outcrop.training.fit.fit_classical`), with the
-            recipe's seed.
-        recipe: how; as suits the network if not given (`outcrop.training.recipe.suited`).
-        resume: go on with the run in `folder`, if there is one, from its newest checkpoint. All
-            but the device must be as it was. A finished run is returned as it is.
+        patches: patches; images of more than 2 GiB stay on disk and are read batch by batch.
+        split: split of these patches. The validation side may be empty, for a final training on
+            all labelled patches; such a run has no scores.
+        folder: output folder: configuration, split, the two newest checkpoints, metrics,
+            TensorBoard events, predictions of the validation side, area of applicability, model.
+        network: description of a network; or a function from the numbers of bands and classes to a
+            `torch.nn.Module` that maps `N × bands × height × width` to logits `N × classes`; or
+            such a module. None: `default_network(patches)`. A classical model or a classifier of
+            scikit-learn is fitted by `outcrop.training.fit.fit_classical`, with the seed of the
+            recipe.
+        recipe: settings of the training; None: defaults of the network
+            (`outcrop.training.recipe.suited`).
+        resume: continue the run in `folder`, if there is one, from its newest checkpoint. All
+            settings but the device must be the same. A finished run is returned unchanged.
         lines: print a line for each epoch on standard error.
-        graph: draw the graph of a residual network and confusion matrices for TensorBoard, which
-            takes seconds.
-        sources: where the patches' sources are now, if they are to be cut anew and the sources are
-            no longer where they were; one for each of `patches.sources`, in that order.
-        held_out: what networks like this one said in cross-validation, for one that is trained on
-            all patches: it is kept in place of predictions of the validation side, and tells how
-            sure the model may be.
-        start_from: the folder of a run, or a safetensors file, whose weights are the first weights
-            where they fit (`outcrop.training.start.first_weights`). A run that is gone on with
-            knows what it started from.
-        tuning: choose the settings that `recipe` leaves open, and with `network=None` the network,
-            by folds inside the training side first (`outcrop.training.tuning.tune`). The run keeps
-            what was tried and chosen, so that one that is gone on with does not search again.
-        folds: those of the cross-validation that gave `held_out`: the area of applicability
-            compares what a fold holds out with what it trains on.
+        graph: add the graph of a residual network and confusion matrices to the TensorBoard
+            events, which takes seconds.
+        sources: present paths of the sources, one for each of `patches.sources` in that order, if
+            patches are cut anew and the sources have moved.
+        held_out: out-of-fold predictions of a cross-validation, for a network that is trained on
+            all patches. They replace the predictions of the validation side and set the
+            temperature.
+        start_from: folder of a run, or safetensors file, with initial weights, as far as they fit
+            (`outcrop.training.start.first_weights`). A resumed run knows its initial weights.
+        tuning: limits of a search by folds inside the training side, for settings that `recipe`
+            leaves open, and with `network=None` for the network (`outcrop.training.tuning.tune`).
+            The run stores the result, so that a resumed run does not search again.
+        folds: folds of the cross-validation that gave `held_out`: the area of applicability
+            compares the held-out patches of each fold with its training patches.
+        sample_weight: float, `N`, non-negative weight of each patch in the training loss, relative
+            to the mean weight of the training side. Training patches of weight 0 are left out. Not
+            for classical models, tuning and pipelines.
+        on_epoch: called after each new epoch with an `EpochResult`, in the first process only. If
+            it returns True, the training ends with the weights of that epoch and the run is
+            finished. An exception that it raises ends the training as it is; the run can be
+            resumed from the last checkpoint.
 
     Raises:
-        OutcropError: the folder exists and `resume` is false, or is not this run; the split does
-            not fit the patches; the patches are too small for a network without padding; no such
-            device; the patches cannot be cut anew (`open_cutter`); the loss is no longer a number;
-            memory or disk is full.
+        OutcropError: the folder exists and `resume` is false, or contains another run; the split
+            does not fit the patches; the patches are too small for a network without padding; no
+            such device; the patches cannot be cut anew (`open_cutter`); the loss is NaN or
+            infinite; memory or disk is full.
         KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM; the run can be resumed.
     """
+    if sample_weight is not None and tuning is not None and tuning.tries:
+        raise OutcropError("sample_weight", "tuning takes none; leave tuning out")
     if isinstance(network, Baseline | ClassifierMixin):
+        if sample_weight is not None or on_epoch is not None:
+            raise OutcropError(
+                "train", "classical models take no sample_weight and on_epoch; leave them out"
+            )
         from outcrop.training.fit import fit_classical
 
         seed, baseline = (recipe or Recipe()).seed, baseline_of(network)
         return fit_classical(patches, split, folder, baseline, seed, resume, held_out, folds)
     split.check(patches, validated=len(split.validation) > 0)
+    weights = None
+    if sample_weight is not None:
+        split, weights = _weighted(patches, split, sample_weight)
     given = None if network is None else network_of(network)
     network = given or default_network(patches)
     network.check_size(patches.size)
@@ -146,15 +164,37 @@ def train(
             patches, split, Path(folder), given, recipe, tuning, resume, sources, start_from
         )
     recipe = suited(recipe, network)
-    with make_team(network, recipe) as team, ExitStack() as stack:
-        with team.together():
-            stack.enter_context(capped_memory(team.device, recipe.machine.gpu_bytes))
-        if team.world > 1:
-            recipe = replace(recipe, machine=replace(recipe.machine, devices=team.world))
+    with make_process_group(network, recipe) as group, ExitStack() as stack:
+        with group.all_or_none():
+            stack.enter_context(capped_memory(group.device, recipe.machine.gpu_bytes))
+        if group.world > 1:
+            recipe = replace(recipe, machine=replace(recipe.machine, devices=group.world))
         return _train(
             patches, split, Path(folder), network, recipe, resume, lines, graph, sources, held_out,
-            folds, start_from, tuned, team,
+            folds, start_from, tuned, group, weights, on_epoch,
         )  # fmt: skip
+
+
+def _weighted(
+    patches: PatchSet, split: Split, sample_weight: np.ndarray
+) -> tuple[Split, np.ndarray]:
+    """The split without training patches of weight 0, and weights whose mean on them is 1.
+
+    Raises:
+        OutcropError: not one finite, non-negative number for each patch; none above 0.
+    """
+    weights = np.asarray(sample_weight, dtype=np.float64)
+    if weights.shape != (len(patches),):
+        raise OutcropError(
+            "sample_weight", f"has shape {weights.shape}; give one number for each patch"
+        )
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        raise OutcropError("sample_weight", "has negative or infinite numbers; correct them")
+    if not weights[split.train].any():
+        raise OutcropError("sample_weight", "is 0 for all training patches; correct it")
+    left_out = (split.sides == TRAIN) & (weights == 0)
+    split = replace(split, sides=np.where(left_out, BUFFER, split.sides).astype(np.int8))
+    return split, weights / weights[split.train].mean()
 
 
 def _tuned(
@@ -168,10 +208,12 @@ def _tuned(
     sources: Sequence[AnySource] | None,
     start_from: str | Path | None,
 ) -> tuple[Network, Recipe, dict[str, Any]]:
-    """What tuning chooses, or has chosen if there is a run already, and what the run keeps of it.
+    """Network and recipe after tuning, and the entry for `config.json`.
+
+    If the run exists, the choice is read from it.
 
     Raises:
-        OutcropError: several processes are to train; as `train`.
+        OutcropError: several processes; as `train`.
     """
     refuse_several(recipe.machine, "tuning", "take 1, or --trials 0 to tune nothing")
     if network is None and (start_from is not None or default_network(patches) != MultiScaleNet()):
@@ -181,7 +223,7 @@ def _tuned(
         variants, parts = choices(network, recipe, patches, tuning)
         every = [*variants, *parts]
         chosen = next((one for one in every if one.name == before.get("chosen")), every[0])
-        # What differs from before is said when the run is gone on with.
+        # `check_same` reports settings that differ.
         return chosen.network, chosen.recipe, {**before, **asdict(tuning)}
     check_new(folder, instead="--resume")
     first = None
@@ -190,15 +232,15 @@ def _tuned(
             first = first_weights(start_from, network or MultiScaleNet(), patches).tensors
     found = tune(patches, split, network, recipe, tuning, sources, first)
     tell(f"{'/'.join(folder.parts[-2:])}: {found.summary}")
-    told = found.to_json(tuning, given_json(network, recipe))
-    return found.variant.network, found.variant.recipe, told
+    entry = found.to_json(tuning, given_json(network, recipe))
+    return found.variant.network, found.variant.recipe, entry
 
 
 def default_network(patches: PatchSet) -> Network:
-    """What is trained where no network is named.
+    """The network that is trained if none is given.
 
-    The multi-scale network where labels are of pixels of scenes. Where they are of whole images, or
-    patches are slices of a volume, its views were not tried: there it is ResNet-20.
+    For labelled pixels of scenes: the multi-scale network. For labelled images and for volumes,
+    where the multi-scale network was not tested: ResNet-20.
     """
     of_scenes = patches.positions is not None and not patches.from_volume
     return MultiScaleNet() if of_scenes else ResidualNet()
@@ -218,16 +260,24 @@ def _train(
     folds: Folds | None,
     start_from: str | Path | None,
     tuned: Mapping[str, Any],
-    team: Team,
+    group: ProcessGroup,
+    weights: np.ndarray | None,
+    on_epoch: OnEpoch | None,
 ) -> Run:
-    device, recipe = team.device, _written_out(recipe, patches)
+    device, recipe = group.device, _written_out(recipe, patches)
     started: dict[str, Any] = {} if start_from is None else {"from": str(start_from)}
+    # Enough to notice other weights when a run is resumed.
+    weighted = (
+        {}
+        if weights is None
+        else {"sample_weight": zlib.crc32(weights.astype(np.float32).tobytes())}
+    )
     first = None
-    with team.together():
+    with group.all_or_none():
+        if weights is not None and recipe.machine.strategy == "pipeline" and group.world > 1:
+            raise OutcropError("--strategy", "pipeline takes no sample_weight; take ddp")
         going_on = resume and folder.exists()
         if going_on:
-            if recipe.fit_batch:
-                recipe = replace(recipe, batch=stored_batch(folder))
             defaults = {
                 "network": asdict(ResidualNet()) if isinstance(network, ResidualNet) else {},
                 "recipe": asdict(_before(recipe, patches)),
@@ -236,11 +286,11 @@ def _train(
             if start_from is None or begun_with.get("from") == str(start_from):
                 started = begun_with
             config = describe(patches, split, network_json(network), recipe)
-            config |= {"start": started, "tuning": tuned}
+            config |= {"start": started, "tuning": tuned, **weighted}
             check_same(folder, config, split, defaults)
             if is_finished(folder):
                 return read_run(folder, str(device))
-            if team.first:
+            if group.first:
                 sweep(folder)
         else:
             check_new(folder, instead="--resume")
@@ -254,40 +304,36 @@ def _train(
                 )
 
     with ExitStack() as stack:
-        with team.together():
+        with group.all_or_none():
             normalisation = learn_normalisation(patches, split.train)
             cutter = stack.enter_context(open_cutter(patches, split, recipe.augmentation, sources))
-            training = load_pictures(patches, split.train, device, cutter)
+            training = load_pictures(patches, split.train, device, cutter, weights)
             validation = load_pictures(patches, split.validation, device)
         stack.enter_context(exact_convolutions())
-        if recipe.fit_batch and not going_on:
-            with team.together():
-                batch = fitting_batch(network, recipe, patches, device, len(training))
-            recipe = replace(recipe, batch=min(team.gather(batch)))
         with full_memory_explained(network, recipe, patches.size, device):
             learner = make_learner(
-                network, recipe, patches, team, None if first is None else first.tensors
+                network, recipe, patches, group, None if first is None else first.tensors
             )
             learner.prepare(training, normalisation)
-            loop = ClassifierLoop(learner, recipe, patches, normalisation, lines, graph)
-            with team.together():
+            loop = ClassifierLoop(learner, recipe, patches, normalisation, lines, graph, on_epoch)
+            with group.all_or_none():
                 learner.check_parts(len(training))
-                if not going_on and team.first:
+                if not going_on and group.first:
                     config = describe(patches, split, network_json(network), recipe)
-                    made = {"start": started, "tuning": tuned}
+                    made = {"start": started, "tuning": tuned, **weighted}
                     start(folder, config | {k: v for k, v in made.items() if v}, split)
-            announce(network, patches, recipe.machine, device)
+            log_training(network, patches, recipe.machine, device)
             if lines:
-                announce_balance(recipe.class_balance, patches.labels[split.train], patches)
-            announce_shifts(recipe.augmentation, patches)
+                log_class_balance(recipe.class_balance, patches.labels[split.train], patches)
+            log_shifts(recipe.augmentation, patches)
             loop.fit(training, validation, folder)
             _, probabilities = loop.evaluate(validation)
     module = learner.kept()
 
-    with team.together():
-        if team.first:
+    with group.all_or_none():
+        if group.first:
             truth = patches.labels[validation.index]
-            said = held_out or Predictions(validation.index, truth, probabilities.numpy())
+            predictions = held_out or Predictions(validation.index, truth, probabilities.numpy())
             classifier = Classifier(
                 network,
                 module.to(device),
@@ -296,12 +342,16 @@ def _train(
                 normalisation,
                 patches.size,
                 recipe.test_flip,
-                temperature_that_holds(said.truth, said.probabilities, split.groups[said.index]),
+                temperature_that_holds(
+                    predictions.truth, predictions.probabilities, split.groups[predictions.index]
+                ),
                 label_of(recipe.augmentation, patches),
                 origin_of(patches, split.train),
             )
-            weights = classifier.identity
-            named = said if said.cross_validated else replace(said, model=weights)
+            identity = classifier.identity
+            named = (
+                predictions if predictions.cross_validated else replace(predictions, model=identity)
+            )
             named.save(folder / "predictions.npz")
             area = learn_area(
                 classifier.features(training),
@@ -311,13 +361,13 @@ def _train(
                 narrowest=_NARROWEST,
                 seed=recipe.seed,
             )
-            write_applicability(folder, replace(area, model=weights))
+            write_applicability(folder, replace(area, model=identity))
             classifier.save(folder)
     return read_run(folder, str(device))
 
 
 def _written_out(recipe: Settled, patches: PatchSet) -> Settled:
-    """The recipe with the numbers that None stands for, so that a run tells what was done."""
+    """The recipe without None, as it is stored in the run."""
     augmentation = settled(recipe.augmentation, patches)
     return replace(
         recipe, augmentation=replace(augmentation, label_of=recipe.augmentation.label_of)
@@ -325,9 +375,9 @@ def _written_out(recipe: Settled, patches: PatchSet) -> Settled:
 
 
 def _before(recipe: Settled, patches: PatchSet) -> Settled:
-    """What an outcrop of before has done where the configuration of its run has None or nothing.
+    """The recipe of older versions, for runs whose configuration has None or no value.
 
-    Every label was taken for that of the whole image, and bands got random gains.
+    These versions treated every label as that of the whole image and used random gains.
     """
     usual = settled(replace(recipe.augmentation, crop=None, rotate=None, gain=None), patches)
     from_scenes = patches.positions is not None and not patches.from_volume

@@ -1,8 +1,9 @@
-"""`ResidualClassifier`: the engine behind the interface of scikit-learn."""
+"""`ResidualClassifier`: residual networks with the interface of scikit-learn."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from numbers import Integral
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import Any, Literal
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags, check_random_state
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from outcrop.files import check_new
 from outcrop.models.architectures import ResidualNet
@@ -29,35 +31,38 @@ from outcrop.training.recipe import Augmentation, ClassBalance, Machine, Recipe
 class ResidualClassifier(ClassifierMixin, BaseEstimator):
     """A residual network as a scikit-learn classifier.
 
-    It trains on all it is given and sets nothing aside: cross-validation judges it. On patches
-    with positions, let it be judged by ground, with the patch set as X and a splitter such as
-    `BlockSplit(block=2_000)` for `cv`.
+    It trains on all given patches, without a validation side; evaluate it by cross-validation. For
+    patches with positions pass the patch set as X and a spatial splitter such as
+    `BlockSplit(block=2_000)` as `cv`.
 
-    X is `N × bands × height × width` of any number type in any units; NaN and infinite pixels are
-    no data. Or it is `N × columns`, for a `Pipeline` with scalers of columns, and `shape` says
-    what a row is made of. Each band is normalised inside.
+    X is `N × bands × height × width` of any numeric dtype in any units; NaN and infinite pixels are
+    no data. Or X is `N × columns`, for a `Pipeline` with scalers of columns, and `shape` gives the
+    shape of a row. Each band is normalised inside.
 
-    Parameters that `ResidualNet` (depth to seen), `Recipe` (epochs to test_flip), `Augmentation`
-    (flip to label_of) and `Machine` (device to gpu_memory) have too mean the same here. X has no
-    positions, so that nothing can be cut anew, None for rotate, gain and jitter is off, and "auto"
-    for label_of is "image". Set rotate and jitter for pictures without an up, and label_of="pixel"
-    for patches cut around a labelled pixel.
-    Search in several processes, not threads: threads share one generator of first weights.
+    Parameters of `ResidualNet` (depth to seen), `Recipe` (epochs to test_flip), `Augmentation`
+    (flip to label_of) and `Machine` (device to gpu_memory) have the same meaning here. X has no
+    positions, so that images cannot be cut again, None for rotate, gain and jitter means off, and
+    "auto" for label_of means "image". Set rotate and jitter for images without a vertical, and
+    label_of="pixel" for patches around a labelled pixel.
+    Run searches in several processes, not threads, which share one generator of initial weights.
 
     Attributes:
-        shape: bands, height and width of a row of a two-dimensional X. One may be -1, as for
-            `numpy.reshape`: (-1, 1, 1) takes each row for the bands of a single pixel.
-        random_state: seed of the first weights, of the order, of the augmentation and of the
-            dropped blocks: the same number gives the same classifier on the same machine.
-        folder: where the run is kept, a new folder for one fit, for `outcrop map`, `outcrop export`
-            and TensorBoard; None keeps none.
+        class_weight: weights of the classes in the loss, by label; "balanced": inversely
+            proportional to the number of patches; None: 1 each. They are multiplied by
+            `sample_weight`. To draw rare classes more often instead, set `class_balance`.
+        shape: bands, height and width of a row of a two-dimensional X. One may be -1, as in
+            `numpy.reshape`: (-1, 1, 1) treats each row as the bands of a single pixel.
+        random_state: random seed of initial weights, order, augmentation and stochastic depth. The
+            same number gives the same classifier on the same machine.
+        folder: new folder for the run of one fit, for `outcrop map`, `outcrop export` and
+            TensorBoard; None: the run is not kept.
         verbose: show progress on a terminal.
-        classes_: the labels, sorted.
+        classes_: labels, sorted.
         classifier_: the `Classifier`, to save, export or map with; its class names are the labels
             as text.
         loss_curve_: mean loss of the augmented training patches in each epoch, in nats.
-        shape_: bands, height and width of the patches it was trained on.
-        n_features_in_: how many numbers a patch has: bands · height · width.
+        shape_: bands, height and width of the training patches.
+        n_features_in_: number of values of a patch: bands · height · width.
 
     >>> X = np.random.default_rng(0).normal(size=(40, 1, 8, 8))
     >>> y = np.repeat(["forest", "water"], 20)
@@ -111,21 +116,25 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
     recompute: int = Machine.recompute
     accumulate: int = Machine.accumulate
     gpu_memory: str | None = Machine.gpu_memory
+    class_weight: Mapping[Any, float] | Literal["balanced"] | None = None
     shape: tuple[int, int, int] | None = None
     random_state: int | np.random.RandomState | None = None
     folder: str | Path | None = None
     verbose: bool = False
 
-    def fit(self, X: Any, y: Any) -> ResidualClassifier:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ResidualClassifier:
         """Train on all patches.
 
         Args:
             X: `N × bands × height × width`, or `N × columns` with `shape`.
             y: `N`, labels of any kind that can be sorted.
+            sample_weight: `N`, non-negative weights in the loss; only their ratios matter. A patch
+                of weight 2 counts in the loss as two patches do, but once in batches and batch
+                normalisation; a patch of weight 0 is left out. None: 1 each.
 
         Raises:
             ValueError: X or y that cannot be used.
-            OutcropError: a setting that cannot; `folder` exists; the loss is no longer a number.
+            OutcropError: an invalid setting; `folder` exists; the loss is NaN or infinite.
         """
         rows, shape = _rows(X)
         rows, y = validate_data(self, rows, y, ensure_all_finite=False)
@@ -133,6 +142,7 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError("y has one class only; a classifier needs at least two classes")
+        weights = self._weights(rows, y, labels, sample_weight)
         images = _reshaped(rows, shape or self.shape)
         self.shape_ = images.shape[1:]
 
@@ -151,7 +161,10 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
         with silence(not self.verbose), TemporaryDirectory() as temporary:
             folder = self.folder or Path(temporary) / "run"
             graph = self.folder is not None
-            run = train(patches, _all_train(patches), folder, network, recipe, graph=graph)
+            run = train(
+                patches, _all_train(patches), folder, network, recipe,
+                graph=graph, sample_weight=weights,
+            )  # fmt: skip
         self.classifier_ = run.classifier
         self.loss_curve_ = [epoch.train.loss for epoch in run.metrics]
         return self
@@ -176,7 +189,7 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
                 f"X has patches of {_words(shape)}, but {type(self).__name__} is expecting "
                 f"{_words(self.shape_)} as in fit"
             )
-        return self.classifier_.probabilities(_reshaped(rows, self.shape_))
+        return self.classifier_.predict_proba(_reshaped(rows, self.shape_))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -189,6 +202,29 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
         given = self.get_params(deep=False)
         return {f.name: _plain(given[f.name]) for f in fields(kind) if f.name in given}
 
+    def _weights(
+        self, rows: np.ndarray, y: np.ndarray, labels: np.ndarray, sample_weight: Any
+    ) -> np.ndarray | None:
+        """The weight of each patch in the loss; None: 1 each.
+
+        Args:
+            labels: int, `N`, indices into `classes_`.
+        """
+        if sample_weight is None and self.class_weight is None:
+            return None
+        weights = _check_sample_weight(
+            sample_weight, rows, dtype=np.float64, ensure_non_negative=True
+        )
+        counts = np.bincount(labels, weights)
+        if np.count_nonzero(counts) < 2:
+            raise ValueError("a classifier needs patches of weight above 0 in two classes or more")
+        if self.class_weight == "balanced":
+            # As in compute_class_weight, with a patch of weight 2 counted twice.
+            by_class = counts.sum() / (len(counts) * np.where(counts > 0, counts, np.inf))
+        else:
+            by_class = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+        return weights * by_class[labels]
+
     def _seed(self) -> int:
         if isinstance(self.random_state, Integral):
             return int(self.random_state)
@@ -196,12 +232,12 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _plain(value: Any) -> Any:
-    """A number of NumPy, as searches draw them, as one that JSON can hold."""
+    """A NumPy number, as searches draw them, as a Python number for JSON."""
     return value.item() if isinstance(value, np.generic) else value
 
 
 def _rows(X: Any) -> tuple[Any, tuple[int, ...] | None]:
-    """X with one row for each patch, and the shape of the patches if X tells it."""
+    """X with one row for each patch, and the shape of a patch if X is four-dimensional."""
     if getattr(X, "ndim", None) != 4:
         return X, None
     X = np.asarray(X)

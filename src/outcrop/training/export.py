@@ -1,4 +1,4 @@
-"""A model as one file that other programs run: ONNX, or a program of `torch.export`."""
+"""Export of a model to one file: ONNX or `torch.export`."""
 
 from __future__ import annotations
 
@@ -37,35 +37,34 @@ def export(
     format: Literal["onnx", "torch-export"] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a trained model as one file that other programs run.
+    """Write a trained model to one file that other programs can run.
 
-    The exported model takes `images`: float32 `N × bands × height × width` for any N, in the
-    source's units, the size that the classifier was trained on. NaN and infinite pixels are no
-    data; the normalisation is inside. It gives `logits` and `probabilities`, both float32
-    `N × classes`. A network that averages over a picture and its mirror image does so inside
-    too, and so is its temperature: the probabilities are the calibrated ones, and the logits are,
-    up to a constant of each picture, their logarithms. Times the temperature, the logits are those
-    of the network (with mirror images, the logarithms of the mean probabilities).
+    The input is `images`: float32 `N × bands × height × width` for any N, in the units of the
+    source and the size of the training patches. NaN and infinite pixels are no data. The outputs
+    are `logits` and `probabilities`, both float32 `N × classes`. Normalisation, the mean over
+    mirror images (if the model has it) and the temperature are part of the file: the probabilities
+    are calibrated, and the logits are their logarithms up to a constant for each image. Multiplied
+    by the temperature, the logits are those of the network (with mirror images: the logarithms of
+    the mean probabilities).
 
-    What `model.json` of a run holds (classes, bands, size, normalisation, temperature, network)
-    goes with it:
-    in ONNX as `metadata_props`, of which all but plain text is JSON; in a program of `torch.export`
-    as the extra file `model.json`.
+    The content of `model.json` of the run (classes, bands, size, normalisation, temperature,
+    network) is included: in ONNX as `metadata_props`, all but plain text as JSON; for
+    `torch.export` as the extra file `model.json`.
 
-    Before anything is written, the exported model has to agree with the classifier on random,
-    extreme and empty pictures: ONNX in onnxruntime, a program after being loaded again, its logits
-    to 1e-4, relative to those larger than 1.
+    Before the file is written, the exported model is compared with the classifier on random,
+    extreme and empty images, in onnxruntime or after `torch.export.load`. Logits must agree to
+    1e-4, relative to logits larger than 1.
 
     Args:
-        model: a network or a classical model, or the run that holds one.
-        path: a new file.
-        format: "onnx", or "torch-export" for `torch.export.load`; if not given, ONNX for a name
-            that ends in .onnx and torch.export for one in .pt2.
-        overwrite: whether the file may exist.
+        model: network, classical model, or run.
+        path: output file.
+        format: "onnx", or "torch-export" for `torch.export.load`. None: by the ending of the file,
+            .onnx or .pt2.
+        overwrite: replace an existing file.
 
     Raises:
-        OutcropError: another ending and no format; the file exists and `overwrite` is false; ONNX
-            without the packages of `outcrop[onnx]`; the exported model does not agree.
+        OutcropError: another ending without a format; the file exists and `overwrite` is false;
+            ONNX without the packages of `outcrop[onnx]`; the exported model does not agree.
     """
     path = Path(path)
     form = _form(path, format)
@@ -102,7 +101,7 @@ class _WholeClassical(nn.Module):
 
 
 class _Whole(nn.Module):
-    """All that lies between raw pixels and probabilities."""
+    """The whole model, from raw pixels to logits and probabilities."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
@@ -117,19 +116,19 @@ class _Whole(nn.Module):
 
 
 def _on_cpu(classifier: Classifier) -> Classifier:
-    """A copy whose weights lie as exported files hold them."""
+    """A copy on the CPU with weights in the default memory format."""
     module = copy.deepcopy(classifier.module).eval().requires_grad_(False)
     module = module.to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return replace(classifier, module=module)
 
 
 def _program(model: Model, whole: nn.Module) -> torch.export.ExportedProgram:
-    # Of one picture torch.export would think that there is never more than one.
+    # With a single image, torch.export would fix the batch size to 1.
     example = torch.zeros(2, len(model.bands), *model.size)
     with torch.no_grad():
         program = torch.export.export(whole, (example,), dynamic_shapes=_BATCH)
     for node in program.graph.nodes:
-        # It holds the paths of this machine.
+        # It contains paths of this machine.
         node.meta.pop("stack_trace", None)
     return program
 
@@ -175,7 +174,7 @@ def _run_pt2(content: bytes, images: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Form:
-    """One format: its file's usual ending, what it needs, and how it is written and run."""
+    """A file format: ending, required packages, and functions to write and run it."""
 
     suffix: str
     packages: tuple[str, ...]
@@ -213,7 +212,7 @@ def _check(
     if isinstance(model, ClassicalModel):
         # What is exported says in other words what the model is.
         usual = slice(0, _USUAL)
-        worst = np.abs(found["probabilities"].numpy() - model.probabilities(images))[usual].max()
+        worst = np.abs(found["probabilities"].numpy() - model.predict_proba(images))[usual].max()
         if worst > _TOLERANCE:
             raise OutcropError(
                 path, f"its probabilities differ by {worst:.1g} from the model's; report this"
@@ -228,7 +227,7 @@ def _check(
 
 
 def _probes(model: Model) -> np.ndarray:
-    """Pictures as they occur, and as they should not: far too bright or dark, with gaps, empty."""
+    """Test images: normal ones, much too bright or dark ones, with gaps, and empty."""
     mean, std = (np.reshape(numbers, (-1, 1, 1)) for numbers in _spread(model))
     shape = (12, len(model.bands), *model.size)
     images = mean + std * np.random.default_rng(0).standard_normal(shape)
@@ -242,7 +241,7 @@ def _probes(model: Model) -> np.ndarray:
 
 
 def _spread(model: Model) -> tuple[Sequence[float], Sequence[float]]:
-    """Of each band a value in the middle, and how far values are from it."""
+    """A typical value of each band, and the typical deviation from it."""
     if isinstance(model, Classifier):
         return model.normalisation.mean, model.normalisation.std
     known = model.trained_on.values if model.trained_on else ()
@@ -252,7 +251,7 @@ def _spread(model: Model) -> tuple[Sequence[float], Sequence[float]]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporters' notes about themselves from the user."""
+    """Suppress log messages and warnings of the exporters."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Pictures for TensorBoard."""
+"""Figures for TensorBoard."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST_WITH_NUMBERS = 15
 
 
 def confusion_figure(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
-    """A confusion matrix as shares of each true class, with the counts written in.
+    """A confusion matrix, coloured by the shares of each true class, with counts as text.
 
     Args:
         confusion: int, `K × K`, patches by true class (rows) and predicted class (columns).

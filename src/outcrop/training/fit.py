@@ -1,4 +1,4 @@
-"""Patches, a split and a classical classifier become a run."""
+"""`fit_classical`: from patches, a split and a classical classifier to a run."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ def fit_classical(
     held_out: Predictions | None = None,
     folds: Folds | None = None,
 ) -> Run:
-    """Tune and fit a classical classifier on the training side, judge it on the validation side.
+    """Tune and fit a classical classifier on the training side, evaluate it on the validation side.
 
-    Tuning and fitting see the training side alone (`Baseline.fit`). As for networks
-    (`outcrop.training.engine.train`), the validation side tells how sure the model may be and how
-    unlike the training side ground may be, and it may be empty.
+    Tuning and fitting use the training side only (`Baseline.fit`). As for networks
+    (`outcrop.training.engine.train`), the validation side sets the temperature and the area of
+    applicability, and may be empty.
 
     Args:
-        folder: where the run is written, whole or not at all: configuration, split, predictions of
-            the validation side, the area of applicability, and the model.
-        seed: of the folds of tuning and of what the classifier draws.
-        held_out: what models like this one said in cross-validation, for one that is fitted to all
-            patches: it is kept in place of predictions of the validation side.
-        folds: those of this cross-validation: the area of applicability compares what a fold holds
-            out with what it trains on.
-        resume: return the run in `folder`, if there is one and it was made in the same way.
+        folder: output folder, written completely or not at all: configuration, split, predictions
+            of the validation side, area of applicability, model.
+        seed: random seed of the folds of tuning and of the classifier.
+        held_out: out-of-fold predictions of a cross-validation, for a model that is fitted to all
+            patches; they replace the predictions of the validation side.
+        folds: folds of this cross-validation: the area of applicability compares the held-out
+            patches of each fold with its training patches.
+        resume: return the run in `folder`, if there is one with the same settings.
 
     Raises:
-        OutcropError: the folder exists and `resume` is false, or holds another run; the split does
-            not fit the patches; there are fewer than two classes to train on; the disk is full.
+        OutcropError: the folder exists and `resume` is false, or contains another run; the split
+            does not fit the patches; fewer than two classes on the training side; the disk is full.
     """
     folder = Path(folder)
     split.check(patches, validated=len(split.validation) > 0)
@@ -86,10 +86,12 @@ def fit_classical(
         trained_on=origin_of(patches, split.train),
     )
     truth = patches.labels[split.validation]
-    said = held_out or Predictions(
+    predictions = held_out or Predictions(
         split.validation, truth, model.of_features(unseen), model.identity
     )
-    temperature = temperature_that_holds(said.truth, said.probabilities, split.groups[said.index])
+    temperature = temperature_that_holds(
+        predictions.truth, predictions.probabilities, split.groups[predictions.index]
+    )
     seconds = time.perf_counter() - started
     area = learn_area(
         seen,
@@ -102,7 +104,7 @@ def fit_classical(
     with new_folder(folder) as temporary:
         write_json(temporary / "config.json", config | {"seconds": round(seconds, 3)})
         split.save(temporary / "split.json")
-        said.save(temporary / "predictions.npz")
+        predictions.save(temporary / "predictions.npz")
         write_applicability(temporary, replace(area, model=model.identity))
         replace(model, temperature=temperature).save(temporary)
     return read_run(folder)
@@ -121,13 +123,13 @@ def features_of(kind: str, patches: PatchSet, index: np.ndarray) -> np.ndarray:
 def in_parts(
     measure: Callable[[np.ndarray], np.ndarray], patches: PatchSet, index: np.ndarray
 ) -> np.ndarray:
-    """What is measured of some of the patches, without holding more than a part of the images."""
+    """Features of some of the patches, computed in parts to save memory."""
     parts = np.array_split(index, max(1, len(index) // _PART))
     return np.concatenate([measure(patches.take(part)) for part in parts])
 
 
 def means_of(features: np.ndarray) -> np.ndarray:
-    """The mean of each column over what is not NaN; 0 of none."""
+    """The mean of each column over finite values; 0 for a column without one."""
     count = np.isfinite(features).sum(axis=0)
     total = np.nansum(features, axis=0, dtype=np.float64)
     return (total / np.maximum(count, 1)).astype(np.float32)

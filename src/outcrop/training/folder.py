@@ -1,4 +1,4 @@
-"""The folder of a run: what it was made with, and whether it can be gone on with."""
+"""The folder of a run: its configuration, and whether it can be resumed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from outcrop.errors import OutcropError
 from outcrop.files import new_folder, read_json, write_json
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits.split import Split, read_split
+from outcrop.training.recipe import as_now
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -25,13 +26,13 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class Kind:
-    """What a run has trained.
+    """A kind of model that a run can contain.
 
     Attributes:
-        format: what `config.json` says.
-        model: what `model.json` says.
-        name: what an error line says.
-        command: which makes one.
+        format: value of `format` in `config.json`.
+        model: value of `format` in `model.json`.
+        name: name in error messages.
+        command: command that makes such a run.
     """
 
     format: str
@@ -51,7 +52,7 @@ _KINDS = {kind.format: kind for kind in (CLASSIFIER, CLASSICAL, PICTURE_MODEL)}
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the model, which is written last, is there."""
+    """Whether the model, which is written last, exists."""
     return (folder / "model.json").exists()
 
 
@@ -62,17 +63,17 @@ def describe(
     recipe: DataclassInstance,
     kind: Kind = CLASSIFIER,
 ) -> dict[str, Any]:
-    """What a training was made with, as JSON holds it."""
+    """The settings and data of a training, as JSON."""
     return describe_run(patches, split, kind, {"network": dict(network), "recipe": asdict(recipe)})
 
 
 def describe_run(
     patches: PatchSet, split: Split, kind: Kind, made: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What a run was made with, as JSON holds it.
+    """The content of `config.json` of a run.
 
     Args:
-        made: what is of this kind of run alone.
+        made: entries of this kind of run only.
     """
     import sklearn
     import torch
@@ -103,10 +104,10 @@ def describe_run(
 
 
 def start(folder: Path, config: dict[str, Any], split: Split) -> None:
-    """Make the folder of a new run.
+    """Create the folder of a new run.
 
     Raises:
-        OutcropError: something is there already, or the parent folder is missing.
+        OutcropError: the folder exists, or its parent folder is missing.
     """
     with new_folder(folder) as temporary:
         write_json(temporary / "config.json", config)
@@ -116,30 +117,33 @@ def start(folder: Path, config: dict[str, Any], split: Split) -> None:
 def check_same(
     folder: Path, config: Mapping[str, Any], split: Split, defaults: Mapping[str, Any]
 ) -> None:
-    """Refuse to go on with a run that was started with something else.
+    """Check that a run can be resumed with these settings.
 
-    Versions may differ, and so may the device and the share of it.
+    Versions, the device and the limit of its memory may differ.
 
     Args:
-        config: see `describe`.
-        defaults: of network and recipe, where the folder's configuration has None or nothing.
+        config: result of `describe`.
+        defaults: network and recipe, where the configuration in the folder has None or no value.
 
     Raises:
         OutcropError: the folder is no run, or network, recipe, patches or split differ.
     """
     stored = read_config(folder, _KINDS[config["format"]])
+    for made in (stored, stored.get("tuning", {}).get("given", {})):
+        if isinstance(made.get("recipe"), dict):
+            made["recipe"] = as_now(made["recipe"])
     free = {"recipe.machine.device", "recipe.machine.gpu_memory", "seconds"}
     free |= {*(f"versions.{name}" for name in config["versions"])}
     given, old, new = (
         {key: value for key, value in _flat(json.loads(json.dumps(part))) if key not in free}
         for part in (defaults, stored, config)  # so that tuples are lists in all
     )
-    # What an outcrop of before did not know of, or did not write out, it did as the default does.
+    # Settings that older versions did not write had their default value.
     old = given | {
         key: value for key, value in old.items() if value is not None or new.get(key) is None
     }
     if ("tuning.trials" in old) != ("tuning.trials" in new):
-        # One is not tuned at all, which is said by this one.
+        # One of them is not tuned; the number of trials is enough to say so.
         free |= {key for key in old | new if key.startswith("tuning.")} - {"tuning.trials"}
     differences = []
     if old.get("patches.fingerprint") != new.get("patches.fingerprint"):
@@ -160,24 +164,8 @@ def check_same(
         )
 
 
-def stored_batch(folder: Path) -> int:
-    """The batch that a run was started with.
-
-    Raises:
-        OutcropError: the folder is no run.
-    """
-    try:
-        return int(read_config(folder, CLASSIFIER)["recipe"]["batch"])
-    except OutcropError:
-        raise
-    except (KeyError, TypeError, ValueError):
-        raise OutcropError(
-            folder / "config.json", "does not say the batch; choose another folder"
-        ) from None
-
-
 def kind_of(folder: Path) -> Kind | None:
-    """What the run in a folder has trained, finished or not; None if there is no run of outcrop.
+    """The kind of the run in a folder, finished or not; None without a run of outcrop.
 
     Raises:
         OutcropError: `config.json` is damaged.
@@ -187,13 +175,13 @@ def kind_of(folder: Path) -> Kind | None:
 
 
 def read_config(folder: Path, *wanted: Kind) -> dict[str, Any]:
-    """What a run was made with.
+    """The content of `config.json` of a run.
 
     Args:
-        wanted: kinds of runs that are accepted; an error line names the first.
+        wanted: accepted kinds of runs; the error message names the first.
 
     Raises:
-        OutcropError: there is no run, or it is one of another kind.
+        OutcropError: there is no run, or a run of another kind.
     """
     if not folder.is_dir():
         raise OutcropError(folder, f"no such run; make one with `{wanted[0].command}`")
@@ -207,10 +195,10 @@ def read_config(folder: Path, *wanted: Kind) -> dict[str, Any]:
 
 
 def read_description(folder: Path) -> Any:
-    """What `model.json` of a model's folder holds.
+    """The content of `model.json` in the folder of a model.
 
     Raises:
-        OutcropError: there is no such folder or file, or it is no JSON.
+        OutcropError: there is no such folder or file, or it is not JSON.
     """
     if not folder.is_dir():
         raise OutcropError(folder, "no such model folder; make one with `outcrop train`")
@@ -218,13 +206,13 @@ def read_description(folder: Path) -> Any:
 
 
 def kind_of_model(folder: Path, content: Any, *wanted: Kind) -> Kind:
-    """What the content of `model.json` is a model of.
+    """The kind of the model in `model.json`.
 
     Args:
-        wanted: kinds that are accepted; an error line names the first.
+        wanted: accepted kinds; the error message names the first.
 
     Raises:
-        OutcropError: it is of another kind.
+        OutcropError: it is another kind.
     """
     for kind in _KINDS.values():
         if isinstance(content, dict) and content.get("format") == kind.model:

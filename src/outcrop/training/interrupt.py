@@ -1,4 +1,4 @@
-"""A request to end that waits until the work is safe."""
+"""Ctrl-C and SIGTERM that take effect after the next checkpoint."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from outcrop.errors import Stopped
 
 
 class Request:
-    """Whether somebody has asked this process to end, by Ctrl-C or by SIGTERM.
+    """A pending Ctrl-C or SIGTERM of this process.
 
-    Schedulers send SIGTERM some seconds before they kill.
+    Schedulers send SIGTERM some seconds before they kill a process.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,10 @@ class Request:
         return self.signal is not None
 
     def obey(self, what: str) -> None:
-        """End the work, now that `what` is safe.
+        """End the training after a checkpoint.
+
+        Args:
+            what: the state that was saved, for the message.
 
         Raises:
             KeyboardInterrupt: it was Ctrl-C.
@@ -37,9 +40,9 @@ class Request:
 
 @contextmanager
 def requests() -> Iterator[Request]:
-    """Hold back Ctrl-C and SIGTERM while the block runs; a second Ctrl-C ends it at once.
+    """Defer Ctrl-C and SIGTERM while the block runs; a second Ctrl-C ends it at once.
 
-    Only the main thread can do that; in others both act as always.
+    Signals can be deferred in the main thread only.
     """
     request = Request()
     if threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""What is written while a network trains: one JSON line for each epoch, and TensorBoard events."""
+"""The log of a training: one JSON line for each epoch, and TensorBoard events."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from outcrop.typed import typed
 
 @dataclass(frozen=True)
 class SideScores:
-    """How a network did on one side of the split.
+    """Scores of a network on one side of the split.
 
     Attributes:
-        loss: mean cross-entropy, in nats.
-        accuracy: share of patches whose class was found, 0 to 1.
-        precision: by class, share of the patches said to be of it that are; None where the class
-            was never said.
-        recall: by class, share of its patches that were found; None where it has none.
+        loss: mean cross-entropy, in nats; with sample weights the weighted mean on the training
+            side.
+        accuracy: share of patches with the right predicted class, 0 to 1.
+        precision: by class; None if the class was never predicted.
+        recall: by class; None if no patch has the class.
     """
 
     loss: float
@@ -47,15 +47,15 @@ class EpochMetrics:
     """One line of `metrics.jsonl`.
 
     Attributes:
-        epoch: from 1.
-        learning_rate: of the epoch's last step.
-        train: over the epoch's augmented patches, each as often as it was drawn, with the weights
-            as they were at each step.
-        validation: with the weights at the end of the epoch; None without a validation side.
-        seconds: for training and validation.
-        images_per_second: while training.
-        blocks_kept: share of the blocks that stochastic depth let be computed, 0 to 1.
-        peak_memory: the most bytes held so far: of the GPU by tensors, or of RAM by the process.
+        epoch: number of the epoch, from 1.
+        learning_rate: learning rate of the last step.
+        train: scores of the augmented training patches, each as often as it was drawn, with the
+            weights of each step.
+        validation: scores with the weights after the epoch; None without a validation side.
+        seconds: duration of training and validation.
+        images_per_second: speed of the training.
+        blocks_kept: share of the blocks that were computed with stochastic depth, 0 to 1.
+        peak_memory: peak memory so far in bytes: of tensors on a GPU, or of the process in RAM.
     """
 
     epoch: int
@@ -105,16 +105,45 @@ def score(loss: float, truth: Tensor, predicted: Tensor, classes: tuple[str, ...
 
 
 class Metrics(Protocol):
-    """What is told of an epoch: a dataclass that is one line of `metrics.jsonl`."""
+    """The scores of an epoch: a dataclass that is one line of `metrics.jsonl`."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def epoch(self) -> int:
-        """From 1."""
+        """Number of the epoch, from 1."""
 
     def scalars(self) -> Iterator[tuple[str, float]]:
         """What TensorBoard draws: tags and values."""
+
+
+@dataclass(frozen=True, eq=False)
+class EpochResult:
+    """An epoch of `outcrop.training.engine.train`, for its callback `on_epoch`.
+
+    Attributes:
+        metrics: the line of `metrics.jsonl`.
+        module: a copy of the network with the weights that were evaluated after the epoch, in
+            evaluation mode; float32 `N × bands × height × width`, normalised, to logits.
+    """
+
+    metrics: EpochMetrics
+    module: torch.nn.Module
+
+    @property
+    def epoch(self) -> int:
+        """Number of epochs done, from 1."""
+        return self.metrics.epoch
+
+    @property
+    def train(self) -> SideScores:
+        """Scores of the augmented training patches during the epoch."""
+        return self.metrics.train
+
+    @property
+    def validation(self) -> SideScores | None:
+        """Scores of the validation side after the epoch; None without a validation side."""
+        return self.metrics.validation
 
 
 Line = TypeVar("Line", bound=Metrics)
@@ -131,7 +160,7 @@ class Log:
         self._events = SummaryWriter(folder / "events", purge_step=epochs_done + 1)
 
     def graph(self, module: torch.nn.Module, example: Tensor) -> None:
-        """Draw the network's graph; its blocks can be opened and closed in TensorBoard."""
+        """Add the graph of the network; TensorBoard can expand its blocks."""
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             self._events.add_graph(module, example)
@@ -147,7 +176,7 @@ class Log:
     def confusion(
         self, epoch: int, truth: Tensor, predicted: Tensor, classes: tuple[str, ...]
     ) -> None:
-        """Draw the confusion matrix of the validation side, from classes int64, `N`."""
+        """Add the confusion matrix of the validation side, from classes int64, `N`."""
         from torchmetrics.functional.classification import multiclass_confusion_matrix
 
         counts = multiclass_confusion_matrix(predicted, truth, len(classes))
@@ -158,21 +187,21 @@ class Log:
             self._events.add_figure("confusion/validation", figure, epoch)
 
     def pictures(self, tag: str, grid: np.ndarray, epoch: int) -> None:
-        """Show a picture, uint8, `height × width × 3`."""
+        """Add an image, uint8, `height × width × 3`."""
         self._events.add_image(tag, grid, epoch, dataformats="HWC")
 
     def histogram(self, tag: str, values: Sequence[float], epoch: int) -> None:
-        """Show how some numbers are spread."""
+        """Add a histogram."""
         self._events.add_histogram(tag, np.asarray(values), epoch)
 
     def close(self) -> None:
-        """Write what is still held back."""
+        """Write the remaining events."""
         self._events.close()
 
 
 @contextmanager
 def open_log(folder: Path, epochs_done: int) -> Iterator[Log]:
-    """A log that goes on after `epochs_done` epochs and is closed however the block ends.
+    """A log that continues after `epochs_done` epochs and is always closed.
 
     Raises:
         OutcropError: the disk is full or read-only.
@@ -186,7 +215,7 @@ def open_log(folder: Path, epochs_done: int) -> Iterator[Log]:
 
 @contextmanager
 def _silent_thread() -> Iterator[None]:
-    """TensorBoard's writing thread hands an error to the next call; do not let it print too."""
+    """Suppress the traceback of TensorBoard's thread, whose error the next call raises."""
     hook = threading.excepthook
     threading.excepthook = lambda failed: (
         None if issubclass(failed.exc_type, OSError) else hook(failed)
@@ -198,7 +227,7 @@ def _silent_thread() -> Iterator[None]:
 
 
 def _keep_lines(path: Path, count: int) -> None:
-    """Cut a file back to its first `count` lines: an epoch may have ended before its checkpoint."""
+    """Keep the first `count` lines of a file: a line may be newer than the checkpoint."""
     with decoding(path, "a file of metrics", "train anew"):
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     if len(lines) < count:
@@ -217,7 +246,7 @@ def read_metrics(path: Path) -> tuple[EpochMetrics, ...]:
 
 
 def read_lines(path: Path, kind: type[Line]) -> tuple[Line, ...]:
-    """A file of which each line is a dataclass as JSON, the epochs 1, 2 and so on.
+    """Read a file of JSON lines, one dataclass for each of the epochs 1, 2 and so on.
 
     Raises:
         OutcropError: the file is missing or damaged.

@@ -1,4 +1,4 @@
-"""The loop over epochs: checkpoints, log, progress, and requests to end."""
+"""The loop over epochs: checkpoints, log, progress and signals."""
 
 from __future__ import annotations
 
@@ -14,46 +14,46 @@ from torch import Tensor
 
 from outcrop.errors import OutcropError
 from outcrop.progress import follow
+from outcrop.training.accumulator import merge
 from outcrop.training.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from outcrop.training.interrupt import Request, requests
 from outcrop.training.log import Log, Metrics, open_log
-from outcrop.training.parallel import Team
+from outcrop.training.parallel import ProcessGroup
 from outcrop.training.pictures import Pictures
-from outcrop.training.tally import merge
 
 _SAVE_EVERY = 600.0
 
 Advance = Callable[..., None]
 
 
-class Learns(Protocol):
-    """What the loop goes through the epochs with."""
+class Trainable(Protocol):
+    """What the loop trains."""
 
-    team: Team
+    group: ProcessGroup
 
     def state(self) -> dict[str, Tensor]:
-        """All that changes in training, by name; whole in the first process."""
+        """All tensors that training changes, by name; complete in the first process."""
 
     def restore(self, begun: Checkpoint) -> None:
-        """Go on from what `state` gave."""
+        """Continue from the result of `state`."""
 
 
-class Counted(Protocol):
-    """What the steps of an epoch so far have given."""
+class Accumulator(Protocol):
+    """Scores of an epoch so far."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it, on the CPU, to go on from; nothing where there is nothing yet."""
+        """The content as tensors on the CPU, for a checkpoint; empty before the first step."""
 
 
 @dataclass(frozen=True)
-class Told:
-    """What an epoch has given.
+class EpochSummary:
+    """The results of an epoch.
 
     Attributes:
-        metrics: a line of `metrics.jsonl`.
-        note: beside the bar.
-        line: printed where lines are wanted.
-        draw: puts pictures into the log.
+        metrics: line of `metrics.jsonl`.
+        note: text beside the progress bar.
+        line: text that is printed if lines are requested.
+        draw: function that adds figures to the log.
     """
 
     metrics: Metrics
@@ -63,27 +63,27 @@ class Told:
 
 
 class Loop(ABC):
-    """What a learner goes through, from the first epoch to the last.
+    """The training of a learner, from the first epoch to the last.
 
     Attributes:
-        learner: what learns.
-        epochs: how many.
-        lines: print a line for each.
+        learner: network and optimiser.
+        epochs: number of epochs.
+        lines: print a line for each epoch.
     """
 
-    def __init__(self, learner: Learns, epochs: int, lines: bool) -> None:
-        self.learner: Learns = learner
-        self.team, self.epochs, self.lines = learner.team, epochs, lines
+    def __init__(self, learner: Trainable, epochs: int, lines: bool) -> None:
+        self.learner: Trainable = learner
+        self.group, self.epochs, self.lines = learner.group, epochs, lines
 
     def fit(self, training: Pictures, validation: Pictures, folder: Path) -> None:
-        """Train to the last epoch, from the newest checkpoint in `folder` if there is one.
+        """Train until the last epoch, from the newest checkpoint in `folder` if there is one.
 
         Raises:
             OutcropError: the loss is no longer a number; a full disk.
             KeyboardInterrupt: Ctrl-C, after a checkpoint.
             Stopped: SIGTERM, after a checkpoint.
         """
-        with self.team.together():
+        with self.group.all_or_none():
             begun = read_checkpoint(folder)
         self._restore(begun, folder)
         with (
@@ -92,25 +92,28 @@ class Loop(ABC):
             requests() as request,
         ):
             log = None
-            with self.team.together():
-                if self.team.first:
+            with self.group.all_or_none():
+                if self.group.first:
                     log = stack.enter_context(open_log(folder, begun.epoch))
                     if begun.epoch == begun.step == 0:
                         self._begin(log, training)
             saver = Saver(self, folder, request)
             for number in range(begun.epoch, self.epochs):
                 begin = begun if number == begun.epoch else Checkpoint(number)
-                told = self._epoch(begin, training, validation, saver, advance)
-                with self.team.together():
+                summary = self._epoch(begin, training, validation, saver, advance)
+                with self.group.all_or_none():
                     if log:
-                        log.write(told.metrics)
-                        told.draw(log)
-                advance(0, note=told.note, line=told.line if self.lines else None)
+                        log.write(summary.metrics)
+                        summary.draw(log)
+                advance(0, note=summary.note, line=summary.line if self.lines else None)
+                stops = self._stops(summary)
                 saver.after(number + 1)
+                if stops:
+                    break
 
     @abstractmethod
     def _begin(self, log: Log, training: Pictures) -> None:
-        """Draw what is to be seen before the first epoch."""
+        """Add figures to the log before the first epoch."""
 
     @abstractmethod
     def _epoch(
@@ -120,8 +123,12 @@ class Loop(ABC):
         validation: Pictures,
         saver: Saver,
         advance: Advance,
-    ) -> Told:
-        """Go through an epoch, or the rest of one."""
+    ) -> EpochSummary:
+        """Train for an epoch, or the rest of one, and evaluate."""
+
+    def _stops(self, summary: EpochSummary) -> bool:
+        """Whether the training ends after this epoch, before the last one."""
+        return False
 
     def _restore(self, begun: Checkpoint, folder: Path) -> None:
         if not begun.tensors:
@@ -135,45 +142,45 @@ class Loop(ABC):
 
 
 class Saver:
-    """Writes checkpoints: after each epoch, every ten minutes, and when asked to stop.
+    """Writes checkpoints: after each epoch, every ten minutes, and after a signal.
 
-    All processes of a team take part, after the same step.
+    All processes of the group take part, after the same step.
     """
 
     def __init__(self, loop: Loop, folder: Path, request: Request) -> None:
-        self.loop, self.team, self.folder, self.request = loop, loop.team, folder, request
+        self.loop, self.group, self.folder, self.request = loop, loop.group, folder, request
         self.last = time.monotonic()
 
-    def save(self, epoch: int, step: int = 0, tally: Counted | None = None) -> None:
-        """Write all there is."""
+    def save(self, epoch: int, step: int = 0, accumulator: Accumulator | None = None) -> None:
+        """Write a checkpoint."""
         tensors = self.loop.learner.state()
-        if tally is not None:
-            done = merge(self.team.gather(tally.tensors()))
+        if accumulator is not None:
+            done = merge(self.group.all_gather(accumulator.tensors()))
             tensors |= {f"tally.{name}": tensor for name, tensor in done.items()}
-        with self.team.together():
-            if self.team.first:
+        with self.group.all_or_none():
+            if self.group.first:
                 save_checkpoint(self.folder, Checkpoint(epoch, step, tensors))
         self.last = time.monotonic()
 
-    def between(self, epoch: int, step: int, tally: Counted) -> None:
-        """After a step that is not the last of its epoch."""
-        due = self.team.first and time.monotonic() - self.last > _SAVE_EVERY
+    def between(self, epoch: int, step: int, accumulator: Accumulator) -> None:
+        """Write a checkpoint after a step that is not the last of its epoch, if one is due."""
+        due = self.group.first and time.monotonic() - self.last > _SAVE_EVERY
         asked = self._asked(due)
         if asked:
-            self.save(epoch, step, tally)
+            self.save(epoch, step, accumulator)
             self._obey(asked, epoch, step)
 
     def after(self, epoch: int) -> None:
-        """After so many whole epochs."""
+        """Write a checkpoint after so many complete epochs."""
         self.save(epoch)
         self._obey(self._asked(), epoch)
 
     def _asked(self, due: bool = False) -> int:
-        """The signal that some process was given, 1 if the first wants to save, 0 if neither."""
-        return self.team.largest(self.request.signal or int(due))
+        """The signal that a process got, 1 if a checkpoint is due, otherwise 0."""
+        return self.group.maximum(self.request.signal or int(due))
 
     def _obey(self, asked: int, epoch: int, step: int = 0) -> None:
-        """Stop here if that was asked for, now that it is saved."""
+        """End the training after a signal, now that the checkpoint is written."""
         if asked > 1:
             self.request.signal = asked
             self.request.obey(

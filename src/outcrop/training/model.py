@@ -1,4 +1,4 @@
-"""`Model`: the contract of everything that has learnt classes from patches."""
+"""`Model`: the contract of all trained models."""
 
 from __future__ import annotations
 
@@ -20,70 +20,70 @@ Self = TypeVar("Self", bound="Model")
 
 
 class Model(Protocol):
-    """A trained model with all that is needed to use it on new patches."""
+    """A trained model, with everything that is needed to use it on new patches."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The class names, in the order of the probabilities."""
+        """Class names, in the order of the probabilities."""
 
     @property
     def bands(self) -> tuple[str, ...]:
-        """The names of the bands, in the order of the channels."""
+        """Names of the bands, in the order of the channels."""
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the patches it takes, in pixels."""
+        """Height and width of the patches in pixels."""
 
     @property
     def label_of(self) -> LabelOf:
-        """What the label of a patch was said of in training."""
+        """Whether labels belonged to pixels or images in training."""
 
     @property
     def temperature(self) -> float:
-        """Above 1 it lowers, below 1 it raises every confidence; 1 leaves it."""
+        """Temperature of the calibration: above 1 it lowers confidence, below 1 it raises it."""
 
     @property
     def trained_on(self) -> TrainedOn | None:
-        """What the patches were that it was trained on, where that is known."""
+        """The data of the training side, if known."""
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device of the model."""
 
     @property
     def title(self) -> str:
-        """What a table calls it."""
+        """Name of the model in tables."""
 
     @property
     def identity(self) -> str:
-        """Text that differs between models that say different things."""
+        """A checksum: it differs between models with different predictions."""
 
     @property
     def description(self) -> dict[str, Any]:
-        """All but the learnt numbers, as JSON holds it."""
+        """Everything but the learnt numbers, as JSON."""
 
-    def probabilities(self, images: np.ndarray) -> np.ndarray:
+    def predict_proba(self, images: np.ndarray) -> np.ndarray:
         """The calibrated probability of each class for each patch.
 
         Args:
-            images: `N × bands × height × width` in the source's units, any number type; NaN and
-                infinite pixels count as no data.
+            images: `N × bands × height × width`, any numeric dtype, in the units of the source;
+                NaN and infinite pixels count as no data.
 
         Returns:
             float32, `N × classes`; rows sum to 1.
 
         Raises:
-            OutcropError: another number of bands, or another size, than it was trained on.
+            OutcropError: another number of bands or another size than in training.
         """
 
     def probabilities_and_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As `probabilities`, and float32 `N × features`, what the classes follow from."""
+        """As `predict_proba`, with the features of each patch, float32 `N × features`."""
 
     def in_order(self: Self, order: Sequence[int]) -> Self:
-        """The same model for images whose bands stand in another order.
+        """The same model for images with another order of bands.
 
         Args:
-            order: for each of its bands the index that it has there.
+            order: for each band of this model its index in those images.
         """
 
     def save(self, folder: str | Path) -> None:
@@ -95,10 +95,10 @@ class Model(Protocol):
 
 
 def check_images(model: Model, shape: tuple[int, ...], any_size: bool = False) -> None:
-    """Refuse images that a model was not trained for.
+    """Check that a model was trained for such images.
 
     Raises:
-        OutcropError: they are no patches, or have other bands or another size.
+        OutcropError: not four dimensions, or another number of bands or another size.
     """
     if len(shape) != 4:
         raise OutcropError("images", f"must be N × bands × height × width, not {shape}")
@@ -116,7 +116,7 @@ def check_images(model: Model, shape: tuple[int, ...], any_size: bool = False) -
 
 
 def described(model: Model) -> dict[str, Any]:
-    """What every model says of itself in `model.json`."""
+    """The entries of `model.json` that all models have."""
     return {
         "classes": list(model.classes),
         "bands": list(model.bands),
@@ -128,7 +128,7 @@ def described(model: Model) -> dict[str, Any]:
 
 
 def from_description(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes that `described` wrote; models of before it may lack the last three.
+    """The attributes from the result of `described`; older models may lack the last three.
 
     Raises:
         KeyError, TypeError, ValueError: the content is something else.

@@ -1,4 +1,4 @@
-"""Where training patches may be cut anew: around their places, but never near what judges."""
+"""Positions where training patches may be cut again: near their own, away from held-out ones."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from outcrop.splits.geometry import near
 from outcrop.splits.split import Split
 
 _TRIES = 16
-# The axes of a volume that slices, rows and columns run along, for slices across each axis.
+# The axes of slices, rows and columns, for slices perpendicular to each axis of a volume.
 _AXES = np.array([(across, *in_slice(across)) for across in range(3)])
 
 
 @dataclass(frozen=True)
 class Shifts:
-    """How far each of N patches is shifted.
+    """The shifts of N patches.
 
     Attributes:
         by: int64, `N × 3`: slices, rows and columns.
-        found: bool, `N`; false where no place was found, so that the patch stays as it is.
+        found: bool, `N`; false if no position was found, so that the patch is not cut again.
     """
 
     by: np.ndarray
@@ -31,18 +31,19 @@ class Shifts:
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """The places around N training patches.
+    """The allowed positions around N training patches.
 
     Attributes:
-        positions: of the training patches.
-        sources: what `positions.source` points to.
-        systems: of x and y, for patches of scenes: one for each source; none for volumes.
-        judges: positions of the patches that no training patch may come near to.
-        buffer: how near that is, in the unit of the positions (`outcrop.splits.ground.near`).
+        positions: positions of the training patches.
+        sources: sources that `positions.source` refers to.
+        systems: coordinate reference system of x and y for each scene; empty for volumes.
+        judges: positions of the validation and test patches.
+        buffer: minimum distance to these, in the unit of the positions
+            (`outcrop.splits.ground.near`).
         corner: int64, `N × 3`, slice, row and column of the upper-left pixel of each patch.
-        room: int64, `N × 3`, slices, rows and columns that the source has behind each patch.
-        reach: int64, `N × 3`, the longest shift, either way, that leaves the patch wholly inside
-            its source; below 0 where there is none.
+        room: int64, `N × 3`, slices, rows and columns of the source after each patch.
+        reach: int64, `N × 3`, the longest shift in either direction that keeps the patch inside its
+            source; below 0 if there is none.
     """
 
     positions: Positions
@@ -55,14 +56,13 @@ class Neighbourhood:
     reach: np.ndarray
 
     def draw(self, random: np.random.Generator) -> Shifts:
-        """A shift for each patch; all that are allowed are equally likely.
+        """A random shift for each patch; all allowed shifts are equally likely.
 
-        A shift is allowed if the opposite one is too. Otherwise patches at an edge, or beside what
-        judges, would all be shifted away from it, and the network would learn that their label
-        belongs to a pixel on one side of the middle.
+        A shift is allowed if the opposite shift is allowed too. Otherwise all patches near an edge
+        or a held-out patch would be shifted away from it, and the network would learn that their
+        label belongs to a pixel beside the middle.
 
-        Shifts are drawn from all within reach, and drawn again where they are not allowed. A patch
-        for which that fails 16 times stays as it is.
+        Shifts within reach are drawn up to 16 times, until they are allowed.
         """
         by, found = np.zeros_like(self.reach), np.zeros(len(self.reach), bool)
         waiting = np.flatnonzero((self.reach >= 0).all(axis=1))
@@ -79,7 +79,7 @@ class Neighbourhood:
         return near(self.moved(index, by), self.judges, self.buffer)
 
     def moved(self, index: np.ndarray, by: np.ndarray) -> Positions:
-        """The positions of the patches at `index` after shifts `by`: int, `M × 3`."""
+        """Positions of the patches at `index` after the shifts `by`, int, `M × 3`."""
         at = self.positions[index]
         at = replace(
             at, index=at.index + by[:, 0], row=at.row + by[:, 1], column=at.column + by[:, 2]
@@ -102,13 +102,13 @@ def neighbourhood_of(
 ) -> Neighbourhood:
     """The neighbourhood of the training patches of a split.
 
-    A split by ground keeps its buffer: no place is nearer to a patch of the validation or test side
-    than that. A split at random has none to keep, for its sides share their ground anyway.
+    For a spatial split, no position is nearer to a validation or test patch than the buffer. A
+    random split has no buffer.
 
     Args:
-        patches: square, with positions.
-        pixels: reach in the plane, up or down and left or right.
-        slices: reach across the slices of a volume.
+        patches: square patches with positions.
+        pixels: maximum shift in rows and columns.
+        slices: maximum shift across the slices of a volume.
     """
     assert patches.positions is not None
     at, size = patches.positions[split.train], patches.size[0]
@@ -129,6 +129,6 @@ def neighbourhood_of(
 
 
 def _lengths(at: Positions, sources: tuple[Source, ...]) -> np.ndarray:
-    """Slices, rows and columns of each patch's source, a scene being one slice: int64, `N × 3`."""
+    """Slices, rows and columns of each source, int64, `N × 3`; a scene has one slice."""
     shapes = np.array([s.shape if s.is_volume else (1, *s.shape) for s in sources])[at.source]
     return np.take_along_axis(shapes, _AXES[np.maximum(at.axis, 0)], axis=1)

@@ -1,4 +1,4 @@
-"""Mean and deviation of each band, learnt from the training side alone."""
+"""Normalisation by mean and standard deviation of each band on the training side."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _CHUNK_PIXELS = 1 << 22
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What turns a band into zero mean and unit deviation.
+    """Scales each band to mean 0 and standard deviation 1.
 
     Attributes:
-        mean, std: one number for each band, in the source's units. A constant band has std 1.
+        mean, std: one number for each band, in the units of the source. A constant band has std 1.
     """
 
     mean: tuple[float, ...]
@@ -33,11 +33,11 @@ class Normalisation:
         """Normalise `N × bands × height × width` of any dtype to float32; no data becomes 0.
 
         Args:
-            jitter: what is done to the normalised values of each picture.
+            jitter: linear change of the normalised values of each image.
         """
         import torch
 
-        # A GPU is not waited for: what it still has to do may be many steps.
+        # Asynchronous, because many steps may be queued on a GPU.
         mean, std = torch.tensor((self.mean, self.std)).to(images.device, non_blocking=True)
         mean, std = mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)
         values = (images.float() - mean) / std
@@ -47,11 +47,11 @@ class Normalisation:
 
 
 def learn_normalisation(patches: PatchSet, index: np.ndarray) -> Normalisation:
-    """Mean and deviation over the valid pixels of the patches at `index`.
+    """Mean and standard deviation over the valid pixels of the patches at `index`.
 
-    The images are read in pieces, so that a set larger than memory will do; the pieces are merged
-    by Chan, Golub and LeVeque 1983 (The American Statistician 37), eq. 2.1. NaN and infinite
-    pixels are left out.
+    Images are read in parts, so that the set may be larger than memory; the parts are merged by
+    Chan, Golub and LeVeque 1983 (The American Statistician 37), eq. 2.1. NaN and infinite pixels
+    are left out.
 
     Raises:
         OutcropError: a band without any valid pixel.
@@ -76,6 +76,6 @@ def learn_normalisation(patches: PatchSet, index: np.ndarray) -> Normalisation:
                 f"band '{band}'", "has no valid pixel on the training side; leave the band out"
             )
     std = np.sqrt(squares / count)
-    # What float32 cannot tell from the mean is constant.
+    # A deviation below the precision of float32 counts as constant.
     std[std <= np.finfo(np.float32).eps * np.abs(mean)] = 1
     return Normalisation(tuple(mean.tolist()), tuple(std.tolist()))

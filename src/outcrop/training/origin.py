@@ -1,4 +1,4 @@
-"""What a model was trained on: how its scenes were read, which way round, and their values."""
+"""The data that a model was trained on: reading, orientation and values of its sources."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ class Values:
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """What the patches of the training side are.
+    """The data of the training side.
 
     Attributes:
-        reading: how their scenes were read.
-        sensors: platforms and instruments, where the files tell.
-        units: of the bands, where the files tell.
-        pixel: width and height of a pixel in metres, of each scene whose pixels differ.
-        values: of each band, of the training side.
-        axes: of volumes, the axes that the slices are across.
-        planes: of volumes whose axes have names, those of the axis that slices are across, and of
-            the axes that their rows and columns run down and along.
-        flips: how the patches are flipped against their source, names of
-            `outcrop.patches.flips.FLIPS`; empty where that is not known.
+        reading: settings with which the scenes were read.
+        sensors: platforms and instruments, as far as files name them.
+        units: units of the bands, as far as files name them.
+        pixel: distinct pixel sizes of the scenes, width and height in metres.
+        values: percentiles of each band.
+        axes: for volumes, the axes perpendicular to the slices.
+        planes: for volumes with named axes, the names of the axis perpendicular to a slice and of
+            the axes of its rows and columns.
+        flips: flips of the patches relative to their source, names of
+            `outcrop.patches.flips.FLIPS`; empty if unknown.
     """
 
     reading: Reading
@@ -66,16 +66,16 @@ class TrainedOn:
     flips: tuple[str, ...] = ()
 
     def has_axes(self, axes: Sequence[int]) -> bool:
-        """Whether slices across these axes are of those it was trained on, as far as is known."""
+        """Whether the model was trained on slices across these axes; true if unknown."""
         return not self.axes or set(axes) <= set(self.axes)
 
     def has_slices(self, names: tuple[str, ...], axis: int) -> bool:
-        """Whether slices of a volume are of those it was trained on, as far as is known.
+        """Whether the model was trained on such slices of a volume; true if unknown.
 
-        Where the axes of both have names, these decide, and not their order.
+        If the axes of both volumes have names, the names are compared, not the order.
 
         Args:
-            names: of the axes of the volume.
+            names: names of the axes of the volume.
         """
         plane = plane_of(names, axis)
         if plane is None or not self.planes:
@@ -83,12 +83,12 @@ class TrainedOn:
         return plane in self.planes
 
     def has_flips(self, flips: Sequence[str] = (_UPRIGHT,)) -> bool:
-        """Whether some that are flipped so are, as far as is known."""
+        """Whether the model was trained on patches with one of these flips; true if unknown."""
         return not (self.flips and flips) or bool(set(flips) & set(self.flips))
 
     @property
     def for_others(self) -> Reading:
-        """How other scenes are read in the same way: with their own names and masks."""
+        """Settings to read other scenes in the same way, with their own names and masks."""
         reading = replace(self.reading, mask=[], band_names=[])
         if reading.resolution in ("finest", "coarsest") or not self.pixel:
             return reading
@@ -100,16 +100,16 @@ class TrainedOn:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> TrainedOn:
-        """What `to_json` gave.
+        """The instance from the result of `to_json`.
 
         Raises:
-            KeyError, TypeError, ValueError: it is something else.
+            KeyError, TypeError, ValueError: the content is something else.
         """
         return typed(cls, content, "trained_on")
 
 
 def origin_of(patches: PatchSet, index: np.ndarray) -> TrainedOn:
-    """What the patches at `index` are."""
+    """The data of the patches at `index`."""
     sources = [source for source in patches.sources if not source.is_volume]
     pixel = [pixel_metres(source.grid) for source in sources if source.transform and source.crs]
     return TrainedOn(
@@ -132,7 +132,7 @@ def some_pixels(patches: PatchSet, index: np.ndarray) -> np.ndarray:
 
 
 def axes_of(patches: PatchSet, index: np.ndarray) -> tuple[int, ...]:
-    """The axes that slices of volumes are across which the patches at `index` lie in."""
+    """The axes perpendicular to the slices of the patches at `index`; empty for scenes."""
     if patches.positions is None or not patches.from_volume:
         return ()
     return tuple(np.unique(patches.positions.axis[index]).tolist())
@@ -148,7 +148,7 @@ def _planes_of(patches: PatchSet, index: np.ndarray) -> tuple[tuple[str, str, st
 
 
 def plane_of(names: tuple[str, ...], axis: int) -> tuple[str, str, str] | None:
-    """The names of the axis that slices are across and of those of rows and columns, if they have.
+    """The names of the axis perpendicular to a slice and of its rows and columns, if there are any.
 
     >>> plane_of(("inline", "crossline", "sample"), 1)
     ('crossline', 'inline', 'sample')
@@ -160,7 +160,7 @@ def plane_of(names: tuple[str, ...], axis: int) -> tuple[str, str, str] | None:
 
 
 def flips_of(patches: PatchSet, index: np.ndarray) -> tuple[str, ...]:
-    """How the patches at `index` are flipped against their source, as far as that is known."""
+    """The flips of the patches at `index` relative to their source; empty if unknown."""
     column = patches.columns.get("flip")
     if column is None:
         return () if patches.positions is None else (_UPRIGHT,)
@@ -180,12 +180,12 @@ def values_of(pixels: np.ndarray) -> tuple[Values, ...]:
 
 
 def far_outside(trained: Sequence[Values], seen: Sequence[Values]) -> list[int]:
-    """Bands of which values are nothing like those of the training side, if most bands are so.
+    """Bands whose values are far from those of the training side, if most bands are.
 
-    A band is so if half of its values lie farther outside the training side's range than that is
-    wide, or if they are a hundred times smaller: digital numbers where reflectances were learnt,
-    or the reverse. Water or forest alone are neither. Of values about zero, such as seismic
-    amplitudes, a fourth of the range is enough: that is another gain.
+    A band is far if half of its values lie outside the range of the training side by more than the
+    width of this range, or if its values are a hundred times smaller, as with digital numbers
+    instead of reflectances or the reverse. Scenes of water or forest only are not far. For values
+    around zero, such as seismic amplitudes, a quarter of the range counts as another gain.
 
     >>> reflectance, numbers = Values(0, 0.02, 0.1, 0.4, 0.6), Values(100, 300, 1200, 4000, 6000)
     >>> far_outside([reflectance], [numbers]), far_outside([numbers], [reflectance])
@@ -211,7 +211,7 @@ def _far(trained: Values, seen: Values) -> bool:
 
 
 def far_words(bands: Sequence[str], trained: Sequence[Values], pixels: np.ndarray) -> str | None:
-    """What to say of values that lie outside those of the training side; None if few do.
+    """A message about values outside the range of the training side; None if there are few.
 
     Args:
         pixels: `bands × ...`; NaN where there is no data.
@@ -235,7 +235,7 @@ def far_words(bands: Sequence[str], trained: Sequence[Values], pixels: np.ndarra
 
 
 def _beyond(trained: Values, pixels: np.ndarray) -> float:
-    """The share of the valid pixels outside the range of the training side."""
+    """The share of valid pixels outside the range of the training side."""
     valid = pixels[np.isfinite(pixels)]
     if not len(valid):
         return 0.0

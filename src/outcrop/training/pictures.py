@@ -1,4 +1,4 @@
-"""One side of a patch set as tensors: on the device if it fits there, else read in batches."""
+"""Images of one side of a split as tensors: on the device, or read in batches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from outcrop.training.neighbourhood import Shifts
 
 _AHEAD = 3
 
-# torch has few operations for uint16, and none of the formats of patches is wider than float32.
+# torch has few operations for uint16; no dtype of patches is wider than float32.
 _COMPACT = {"uint8": np.uint8, "int16": np.int16, "uint16": np.int32}
 
 
@@ -30,25 +30,26 @@ def to_tensor(images: np.ndarray) -> Tensor:
 
 
 class Cuts(Protocol):
-    """Cuts the pictures of a side anew from their sources (`outcrop.training.cutter`)."""
+    """Cuts images of a side again from their sources (`outcrop.training.cutter`)."""
 
     def draw(self, random: np.random.Generator) -> Shifts:
-        """A shift for each patch of the side."""
+        """A random shift for each patch of the side."""
 
     def cut(self, which: np.ndarray, shifts: Shifts) -> np.ndarray:
-        """The pictures at the indices `which` into the side, after shifts of all of it."""
+        """The images at the indices `which` into the side, after shifts."""
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """The pictures and labels of one side of a split, as batches on a device.
+    """The images and labels of one side of a split, as batches on a device.
 
     Attributes:
-        patches: the set they come from.
-        index: which patches of the set.
-        labels: int64, the class of each, on the device.
-        resident: all pictures on the device, or None if they are read as they are asked for.
-        cutter: cuts them anew from their sources, if that is wanted.
+        patches: patch set.
+        index: indices of the patches of this side.
+        labels: int64, label of each patch, on the device.
+        resident: all images on the device; None: images are read when they are needed.
+        cutter: cuts images again from their sources, or None.
+        weights: float32, weight of each patch in the loss, on the device; None: 1 each.
     """
 
     patches: PatchSet
@@ -56,25 +57,26 @@ class Pictures:
     labels: Tensor
     resident: Tensor | None
     cutter: Cuts | None = None
+    weights: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.index)
 
     @property
     def all(self) -> np.ndarray:
-        """The index of each."""
+        """Indices of all images of this side."""
         return np.arange(len(self))
 
     def batches(
         self, wanted: Sequence[np.ndarray], shifts: Shifts | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """For each array of indices into this side the pictures and their labels.
+        """Images and labels for each array of indices into this side.
 
-        Pictures are `M × bands × height × width` and not yet normalised. Those that are not on the
+        Images are `M × bands × height × width`, not yet normalised. Images that are not on the
         device are read some batches ahead, while the device computes.
 
         Args:
-            shifts: of all pictures of this side, which are cut anew there.
+            shifts: shifts of all images of this side, if they are cut again.
         """
         device = self.labels.device
         if self.resident is not None:
@@ -91,7 +93,7 @@ class Pictures:
                     images = waiting.popleft().result().to(device, non_blocking=True)
                     yield images, self.labels[torch.from_numpy(which).to(device)]
             finally:
-                # Not before the last batch is read are the sources free to be closed.
+                # The sources may be closed only after the last batch is read.
                 reader.shutdown(cancel_futures=True)
 
     def _read(self, which: np.ndarray, shifts: Shifts | None) -> Tensor:
@@ -103,11 +105,18 @@ class Pictures:
 
 
 def load_pictures(
-    patches: PatchSet, index: np.ndarray, device: torch.device, cutter: Cuts | None = None
+    patches: PatchSet,
+    index: np.ndarray,
+    device: torch.device,
+    cutter: Cuts | None = None,
+    weights: np.ndarray | None = None,
 ) -> Pictures:
     """The patches at `index`, loaded now if the whole set is at most `patchset.RESIDENT_BYTES`.
 
-    Those that are cut anew are not.
+    Images that are cut again are never loaded now.
+
+    Args:
+        weights: float, the weight of each patch of the set in the loss.
     """
     fits = patches.nbytes <= patchset.RESIDENT_BYTES and cutter is None
     return Pictures(
@@ -116,4 +125,5 @@ def load_pictures(
         labels=torch.from_numpy(np.asarray(patches.labels[index], dtype=np.int64)).to(device),
         resident=to_tensor(patches.take(index)).to(device) if fits else None,
         cutter=cutter,
+        weights=None if weights is None else torch.from_numpy(weights[index]).float().to(device),
     )

@@ -13,11 +13,11 @@ from outcrop.models.architectures import MultiScaleNet, Network
 from outcrop.typed import typed
 
 LabelOf = Literal["pixel", "image"]
-"""What a patch's label is said of: the pixel at row `height // 2` and column `width // 2`, or the
-whole image."""
+"""What the label of a patch belongs to: the pixel at row `height // 2` and column `width // 2`, or
+the whole image."""
 
 ClassBalance = Literal["none", "sqrt", "full"]
-"""How often an epoch draws the patches of each class; see `Recipe`."""
+"""Sampling of classes in an epoch; see `Recipe`."""
 
 
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -87,7 +87,7 @@ class Augmentation:
 
     @property
     def cuts_anew(self) -> bool:
-        """Whether pictures are cut from the source in the neighbourhood of their places."""
+        """Whether training images are cut again from their source."""
         return self.neighbourhood > 0 or self.slices > 0
 
 
@@ -98,8 +98,8 @@ class Machine:
     Attributes:
         device: auto (the GPU with most free memory, if there is one), cpu, cuda, cuda:1 or mps.
         devices: number of processes that train together, one per device.
-        strategy: how several processes share the work: ddp: images; fsdp: images, weights and
-            optimiser state (FSDP2); pipeline: blocks of the network.
+        strategy: how several processes share the work: ddp: each trains on a part of every batch;
+            pipeline: each holds some of the blocks of a residual network.
         precision: auto (bfloat16 where the device supports it, otherwise float32), 32-true, or
             bf16-mixed for bfloat16 in the forward and backward pass.
         compile: compile each block: auto (on CUDA, if a compiler is available), always or never.
@@ -118,7 +118,7 @@ class Machine:
 
     device: str = "auto"
     devices: int = 1
-    strategy: Literal["ddp", "fsdp", "pipeline"] = "ddp"
+    strategy: Literal["ddp", "pipeline"] = "ddp"
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     compile: Literal["auto", "always", "never"] = "auto"
     capture: Literal["auto", "never"] = "auto"
@@ -131,7 +131,7 @@ class Machine:
             self,
             "machine",
             ("devices", self.devices >= 1, "1 or more"),
-            ("strategy", self.strategy in ("ddp", "fsdp", "pipeline"), "ddp, fsdp or pipeline"),
+            ("strategy", self.strategy in ("ddp", "pipeline"), "ddp or pipeline"),
             (
                 "precision",
                 self.precision in ("auto", "32-true", "bf16-mixed"),
@@ -162,17 +162,16 @@ class Machine:
 class Recipe:
     """Optimisation of a network.
 
-    Where it says None the network's own default is taken (`suited`). Residual networks are trained
-    as in He et al. 2015, section 4.2, with settings for the few thousand patches that labelled
-    sites give; the paper, on 50 000 pictures, has a batch of 128, a learning rate of 0.1 by the
-    "step" schedule, and a weight decay of 1e-4. The multi-scale network is trained as was best on
-    twelve labelled scenes (benchmarks/RESULTS.md).
+    None stands for the default of the network (`suited`). Residual networks are trained as in He et
+    al. 2015, section 4.2, with settings for the few thousand patches of labelled sites; the paper,
+    with 50 000 images, has a batch of 128, a learning rate of 0.1 with the "step" schedule, and a
+    weight decay of 1e-4. The defaults of the multi-scale network are those that were best on twelve
+    labelled scenes (benchmarks/RESULTS.md).
 
     Attributes:
         epochs: number of passes over the training patches. None: 30, multi-scale network 45.
         batch: maximum number of patches per step; an epoch is divided into batches of equal size.
             None: 32, multi-scale network 64.
-        fit_batch: use the largest power of two that fits into memory as batch size.
         class_balance: sampling of classes in an epoch: none: each patch once; sqrt: in proportion
             to the square root of the class size; full: all classes equally often. Patches of rare
             classes are repeated and some of frequent classes left out, others in each epoch; the
@@ -210,7 +209,6 @@ class Recipe:
 
     epochs: int | None = None
     batch: int | None = None
-    fit_batch: bool = False
     class_balance: ClassBalance | None = None
     solver: Literal["sgd", "adamw"] | None = None
     learning_rate: float | None = None
@@ -273,15 +271,15 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Tuning:
-    """How much is spent on choosing a network and its settings, as classical models are tuned.
+    """Limits of the search for a network and its settings.
 
-    Variants are held against each other by folds inside the training side, and the given settings
-    stay unless a variant is better by 5 points of balanced accuracy.
+    Variants are compared by folds inside the training side. The given settings are kept unless a
+    variant is better by 5 points of balanced accuracy.
 
     Attributes:
         trials: number of variants of the network and its recipe that are compared; the first are
             the given settings. 0 or 1: no tuning.
-        tuning_folds: number of folds of the training side, made of whole pieces of ground. After
+        tuning_folds: number of folds of the training side, made of whole spatial blocks. After
             each fold the better half of the variants is kept, without those that are 5 points
             behind the given settings.
 
@@ -302,13 +300,13 @@ class Tuning:
 
     @property
     def tries(self) -> bool:
-        """Whether there is anything to choose from."""
+        """Whether there are variants to choose from."""
         return self.trials > 1
 
 
 @dataclass(frozen=True)
 class Settled(Recipe):
-    """A recipe in which nothing is left to the network (`suited`)."""
+    """A recipe without None: the result of `suited`."""
 
     epochs: int = 30
     batch: int = 32
@@ -339,7 +337,7 @@ _RATES = {"sgd": (0.05, 5e-4), "adamw": (2e-3, 0.05)}
 
 
 def suited(recipe: Recipe, network: Network) -> Settled:
-    """The recipe with what suits the network where it says None.
+    """The recipe with the defaults of the network for None.
 
     >>> from outcrop.models.architectures import ResidualNet
     >>> suited(Recipe(), MultiScaleNet()).epochs, suited(Recipe(epochs=3), ResidualNet()).batch
@@ -363,7 +361,7 @@ def suited(recipe: Recipe, network: Network) -> Settled:
     }
     chosen: dict[str, Any] = {item.name: getattr(recipe, item.name) for item in fields(recipe)}
     if multi_scale and recipe.machine.precision == "auto":
-        # Its matrices are too small to gain by bfloat16.
+        # Its matrices are too small for a gain by bfloat16.
         chosen["machine"] = replace(recipe.machine, precision="32-true")
     return Settled(**{k: fallback[k] if v is None else v for k, v in chosen.items()})
 
@@ -379,17 +377,37 @@ def _of_multi_scale() -> Settled:
     )
 
 
+REMOVED: Mapping[str, str] = {"fit_batch": "set the number of patches with batch instead"}
+"""Settings of older versions that are off in every recipe, and what replaces them."""
+
+
 def recipe_of(content: Mapping[str, Any]) -> Recipe:
-    """The recipe that `dataclasses.asdict` took apart.
+    """The recipe of a run, from the content of its `config.json`.
 
     >>> recipe_of({"epochs": 2, "augmentation": {"flip": False}}).augmentation.flip
     False
     """
-    return typed(Recipe, content, "recipe")
+    return typed(Recipe, as_now(content), "recipe")
+
+
+def as_now(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe of a run of any version, in the settings of this version.
+
+    A run stores the batch size that `fit_batch` found, and all strategies compute the same: runs
+    that used FSDP go on with DDP.
+
+    >>> as_now({"batch": 64, "fit_batch": True, "machine": {"strategy": "fsdp"}})
+    {'batch': 64, 'machine': {'strategy': 'ddp'}}
+    """
+    now = {name: value for name, value in content.items() if name not in REMOVED}
+    machine = now.get("machine")
+    if isinstance(machine, Mapping) and machine.get("strategy") == "fsdp":
+        now["machine"] = {**machine, "strategy": "ddp"}
+    return now
 
 
 def _one_cycle(done: float, up: float = 0.3, start: float = 1 / 25, end: float = 4e-6) -> float:
-    """The two half waves of torch's OneCycleLR, as a share of the highest rate."""
+    """The schedule of torch's OneCycleLR: two half cosines, relative to the maximum."""
     if done < up:
         return _half_wave(start, 1, done / up)
     return _half_wave(1, end, (done - up) / (1 - up))
@@ -400,22 +418,22 @@ def _half_wave(first: float, last: float, done: float) -> float:
 
 
 def _size(text: str) -> int | None:
-    """Bytes of a size such as "6GiB"; None if it is none."""
+    """Bytes of a size such as "6GiB"; None for other text."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMG]iB)", text.strip())
     bytes_ = int(float(found[1]) * _UNITS[found[2]]) if found else 0
     return bytes_ or None
 
 
 def check(settings: Any, what: str, *rules: tuple[str, bool, str]) -> None:
-    """Refuse settings out of their range.
+    """Check the range of settings.
 
     Args:
         settings: a dataclass.
-        what: it is.
-        rules: for each field its name, whether it is good, and what to take.
+        what: its name in the error message.
+        rules: for each field its name, whether its value is valid, and the valid range.
 
     Raises:
-        OutcropError: one is not.
+        OutcropError: an invalid value.
     """
     for name, good, range_ in rules:
         if not good:

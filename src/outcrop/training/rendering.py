@@ -1,4 +1,4 @@
-"""How patches show their source: turned over, and with other brightness and contrast."""
+"""Flip, gain and offset of patches relative to their source."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _PIXELS = 1 << 21
 
 @dataclass(frozen=True)
 class Rendering:
-    """How each of N patches shows a window of its source: gain × pixel + offset, turned over.
+    """How each of N patches renders a window of its source: gain × pixel + offset, flipped.
 
     Attributes:
-        gain, offset: float32, `N × bands`; 1 and 0 where a patch is its window.
+        gain, offset: float32, `N × bands`; 1 and 0 for a patch that equals its window.
         flip: str, `N`, one of `FLIPS`.
     """
 
@@ -25,15 +25,15 @@ class Rendering:
     flip: np.ndarray
 
     def __getitem__(self, index: np.ndarray) -> Rendering:
-        """That of some of the patches, by index or mask."""
+        """The rendering of some of the patches, by index or mask."""
         return Rendering(self.gain[index], self.offset[index], self.flip[index])
 
     def show(self, windows: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """Windows of the source as the patches would show them.
+        """Windows of the source, rendered as the patches.
 
         Args:
             windows: float32, `N × bands × size × size`, finite.
-            dtype: of the patches; what it cannot hold is rounded and clipped.
+            dtype: dtype of the patches; values are rounded and clipped to it.
         """
         shown = windows * self.gain[..., None, None] + self.offset[..., None, None]
         for name in set(self.flip) - {"none"}:
@@ -48,16 +48,16 @@ class Rendering:
 def learn_rendering(
     patches: np.ndarray, windows: np.ndarray, flips: np.ndarray
 ) -> tuple[Rendering, np.ndarray]:
-    """How patches show the windows that they were cut from, by least squares in each band.
+    """Fit the rendering of patches from their windows, by least squares in each band.
 
     Args:
-        patches, windows: `N × bands × size × size`, any number types; NaN is no data.
-        flips: str, `N`, how the patches are said to be turned over. Where the window as it is
-            is at least as like, they are not.
+        patches, windows: `N × bands × size × size`, any numeric dtypes; NaN is no data.
+        flips: str, `N`, stated flips of the patches. A flip is ignored if the window without it
+            correlates at least as well.
 
     Returns:
-        the rendering, and how well it explains each patch: float64, `N`, the correlation of patch
-        and window in the band where it is lowest; 1 where they are equal.
+        The rendering, and float64, `N`, the correlation of each patch with its window in the band
+        with the lowest one; 1 for equal pixels.
     """
     n, bands = patches.shape[:2]
     gain, offset, likeness = np.empty((3, n, bands))
@@ -66,12 +66,12 @@ def learn_rendering(
     for part in (slice(start, start + step) for start in range(0, n, step)):
         found = _fit(patches[part], windows[part])
         for name in set(flips[part]) - {"none"}:
-            said = flips[part] == name
-            turned = _fit(unflip(patches[part][said], name), windows[part][said])
-            better = turned[2].min(axis=1) > found[2][said].min(axis=1)
+            flipped = flips[part] == name
+            turned = _fit(unflip(patches[part][flipped], name), windows[part][flipped])
+            better = turned[2].min(axis=1) > found[2][flipped].min(axis=1)
             for one, other in zip(found, turned, strict=True):
-                one[np.flatnonzero(said)[better]] = other[better]
-            flips[part][np.flatnonzero(said)[~better]] = "none"
+                one[np.flatnonzero(flipped)[better]] = other[better]
+            flips[part][np.flatnonzero(flipped)[~better]] = "none"
         gain[part], offset[part], likeness[part] = found
     rendering = Rendering(gain.astype(np.float32), offset.astype(np.float32), flips)
     return rendering, likeness.min(axis=1)

@@ -1,4 +1,4 @@
-"""`Run`: the folder that one training leaves, and what it holds."""
+"""`Run`: the folder of a training, and its content."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from outcrop.errors import OutcropError
 from outcrop.files import decoding, new_file
@@ -29,21 +30,20 @@ from outcrop.training.folder import (
 )
 from outcrop.training.log import EpochMetrics, read_metrics
 from outcrop.training.model import Model
+from outcrop.training.normalise import Normalisation
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What was said about patches that had no part in the training.
+    """Predictions for patches that were not used in training.
 
     Attributes:
-        index: int64, `M`, which patches of the set.
-        truth: int64, `M`, their classes.
-        probabilities: float32, `M × classes`, as the network gives them: not calibrated, so that
-            they can be.
-        model: `identity` of the model that gave them; empty if several did, and in runs of before
-            it was kept.
-        cross_validated: whether models like the run's own said it of what their folds hold out,
-            while the run's was trained on all patches; otherwise the run's model said it of the
+        index: int64, `M`, indices into the patch set.
+        truth: int64, `M`, true classes.
+        probabilities: float32, `M × classes`, before calibration.
+        model: `identity` of the model; empty for several models and in runs of older versions.
+        cross_validated: true: out-of-fold predictions of other models of a cross-validation, for a
+            model that was trained on all patches; false: predictions of the run's model for the
             validation side.
     """
 
@@ -64,11 +64,11 @@ class Run:
     """A finished training.
 
     Attributes:
-        folder: where it lies.
-        model: what was trained: a network after the last epoch, or a classical model.
+        folder: its folder.
+        model: network after the last epoch, or classical model.
         metrics: one entry for each epoch of a network.
-        predictions: of the validation side.
-        config: what it was made with.
+        predictions: predictions of the validation side.
+        config: settings and data of the training, as in `config.json`.
     """
 
     folder: Path
@@ -87,8 +87,34 @@ class Run:
         return network_of(self)
 
     @property
+    def module(self) -> nn.Module:
+        """The trained network: float32 `N × bands × height × width`, as `transform` gives it, to
+        logits `N × classes`. A network that sees a part of a patch crops it itself.
+
+        With them and PyTorch alone, `predict_proba` of the run's model is
+
+            (run.module.eval()(run.transform(images)) / run.model.temperature).softmax(dim=1)
+
+        for a tensor of images; with `test_flip`, the mean over the images and their mirror images.
+
+        Raises:
+            OutcropError: the run is of a classical model.
+        """
+        return self.classifier.module
+
+    @property
+    def transform(self) -> Normalisation:
+        """Mean and standard deviation of each band on the training side; called with images of any
+        dtype, it gives them normalised, float32, with 0 where a pixel has no data.
+
+        Raises:
+            OutcropError: the run is of a classical model.
+        """
+        return self.classifier.normalisation
+
+    @property
     def seconds(self) -> float:
-        """What tuning and training took."""
+        """Duration of tuning and training in seconds."""
         tuning = self.tuning.get("seconds", 0.0)
         return float(
             self.config.get("seconds", tuning + sum(epoch.seconds for epoch in self.metrics))
@@ -96,23 +122,23 @@ class Run:
 
     @property
     def tuning(self) -> Mapping[str, Any]:
-        """What was tried and chosen before a network was trained; empty if nothing was."""
+        """Trials and result of tuning; empty without tuning."""
         return self.config.get("tuning", {})
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What a table says of how it was made."""
+        """Main settings, for tables."""
         if isinstance(self.model, ClassicalModel):
             return self.model.fitted.settings
         recipe = self.config["recipe"]
-        said = {"epochs": recipe["epochs"], "learning rate": recipe["learning_rate"]}
+        settings = {"epochs": recipe["epochs"], "learning rate": recipe["learning_rate"]}
         if not self.tuning:
-            return said
-        return said | {"tuned": self.tuning["chosen"], "network": self.model.title}
+            return settings
+        return settings | {"tuned": self.tuning["chosen"], "network": self.model.title}
 
     @cached_property
     def scores(self) -> Scores:
-        """Scores of the validation side, with intervals from its pieces of ground.
+        """Scores of the validation side, with intervals from its spatial blocks.
 
         Raises:
             OutcropError: there is no validation side.
@@ -130,12 +156,12 @@ class Run:
 
     @cached_property
     def groups(self) -> np.ndarray:
-        """The piece of ground of each patch of the validation side."""
+        """The spatial block of each patch of the validation side."""
         return read_split(self.folder / "split.json").groups[self.predictions.index]
 
     @cached_property
     def calibration(self) -> Calibration:
-        """How sure the model is on the validation side, and how right.
+        """Confidence and accuracy on the validation side.
 
         Raises:
             OutcropError: there is no validation side.
@@ -144,30 +170,30 @@ class Run:
 
     @cached_property
     def calibrated(self) -> Predictions:
-        """Predictions of the validation side as the classifier gives them: calibrated."""
+        """Calibrated predictions of the validation side, as `predict_proba` gives them."""
         probabilities = tempered(self.predictions.probabilities, self.model.temperature)
         return replace(self.predictions, probabilities=probabilities)
 
     @cached_property
     def applicability(self) -> AreaOfApplicability:
-        """What is too unlike the training side to be believed.
+        """The area of applicability of the model.
 
         Raises:
-            OutcropError: the run has none, because it was made by an outcrop of before; or that of
-                another run is in its place.
+            OutcropError: the run was made by a version without it, or its file belongs to another
+                run.
         """
         area = read_applicability(self.folder)
         self.check_made(self.folder / AREA, area.model)
         return area
 
     def check_made(self, path: Path, model: str) -> None:
-        """Refuse a file that was made with other weights than those of the run.
+        """Check that a file belongs to the model of this run.
 
         Args:
-            model: `checksum` of those that it was made with; empty if it does not say.
+            model: `identity` of the model in the file; empty if unknown.
 
         Raises:
-            OutcropError: it was.
+            OutcropError: it belongs to another model.
         """
         if model not in ("", self.model.identity):
             raise OutcropError(
@@ -176,12 +202,12 @@ class Run:
 
 
 def model_of(model: Model | Run) -> Model:
-    """The model itself, or that of a run."""
+    """The model, or the model of a run."""
     return model.model if isinstance(model, Run) else model
 
 
 def network_of(model: Model | Run) -> Classifier:
-    """The network itself, or that of a run.
+    """The network, or the network of a run.
 
     Raises:
         OutcropError: it is a classical model.
@@ -200,10 +226,10 @@ def read_model(
     device: str = "auto",
     trusted: Sequence[str] = (),
 ) -> Model:
-    """Read the model that a run left. Nothing that is read is executed.
+    """Read the model of a run. No code in the files is executed.
 
     Args:
-        trusted: names of types of the user's own that a classical model is made of.
+        trusted: names of further types that a classical model may contain.
 
     Raises:
         OutcropError: missing, damaged or foreign files; no such device.
@@ -223,10 +249,10 @@ def read_run(
     """Open the folder of a finished training.
 
     Args:
-        trusted: see `read_model`.
+        trusted: as in `read_model`.
 
     Raises:
-        OutcropError: missing, foreign, damaged or unfinished.
+        OutcropError: no such folder, no run of outcrop, damaged, or not finished.
     """
     folder = Path(folder)
     config = read_config(folder, CLASSIFIER, CLASSICAL)
@@ -242,8 +268,8 @@ def read_run(
     )
     run.check_made(folder / "predictions.npz", run.predictions.model)
     validation = read_split(folder / "split.json").validation
-    said = run.predictions
-    if not (said.cross_validated or np.array_equal(said.index, validation)):
+    predictions = run.predictions
+    if not (predictions.cross_validated or np.array_equal(predictions.index, validation)):
         raise OutcropError(
             folder / "predictions.npz", "is of another split than this run; put the right one back"
         )

@@ -1,4 +1,4 @@
-"""First weights of a training from those of another network: what fits, by name and shape."""
+"""Initial weights of a training from another network, matched by name and shape."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from outcrop.training.classifier import read_classifier
 _COUNTER = "num_batches_tracked"
 _NAMED = 3
 
-# What others call the layers of residual networks: torchvision, and implementations for CIFAR-10.
+# Names of layers in torchvision and in implementations for CIFAR-10.
 _NAMES = (
     (r"^module\.", ""),
     (r"\bbn(\d)\.", r"norm\1."),
@@ -38,12 +38,12 @@ _NAMES = (
 
 @dataclass(frozen=True)
 class FirstWeights:
-    """Weights that a training starts from.
+    """Initial weights of a training.
 
     Attributes:
-        source: the run or file, as the user named it.
-        tensors: by their names in `ResidualNetwork`; only those that fit.
-        checksum: of all that the source holds.
+        source: run or file, as the user named it.
+        tensors: weights that fit, by their names in `ResidualNetwork`.
+        checksum: checksum of all weights in the source.
     """
 
     source: str
@@ -52,20 +52,21 @@ class FirstWeights:
 
 
 def first_weights(source: str | Path, network: Network, patches: PatchSet) -> FirstWeights:
-    """Read weights, and say on standard error what fits and what does not.
+    """Read weights, and log which of them fit.
 
-    Of a run, bands and classes are matched by name: in another order they are put in order, and
-    others leave the layers new that take or give them. A file tells no names, and all that has the
-    same shape is taken.
+    Bands and classes of a run are matched by name. If their order differs, weights are reordered;
+    if their names differ, the layers that depend on them keep new weights. A file has no names of
+    bands and classes: all weights with the same name and shape are used.
 
     Args:
-        source: the folder of a run of a classifier, or a safetensors file, whose names may be those
-            of torchvision and its relatives.
-        network: what is to be trained.
-        patches: what it is to be trained on.
+        source: folder of a run of a classifier, or safetensors file; names of weights may be those
+            of torchvision.
+        network: network that is trained.
+        patches: patches that it is trained on.
 
     Raises:
-        OutcropError: it is neither, or damaged; a weight is no number; nothing fits.
+        OutcropError: neither run nor safetensors file, or damaged; NaN or infinite weights; no
+            weight fits.
     """
     path = Path(source)
     wanted = _shapes(network, patches)
@@ -108,7 +109,7 @@ def first_weights(source: str | Path, network: Network, patches: PatchSet) -> Fi
 
 
 def our_name(name: str) -> str:
-    """The name in `ResidualNetwork` of a weight that others have published.
+    """The name in `ResidualNetwork` of a weight with a name of another implementation.
 
     >>> our_name("layer2.0.bn1.weight"), our_name("layer2.0.downsample.0.weight")
     ('stages.stage2.block1.residual.norm1.weight', 'stages.stage2.block1.shortcut.conv.weight')
@@ -122,7 +123,7 @@ def our_name(name: str) -> str:
 def _of_run(
     folder: Path, network: Network, patches: PatchSet
 ) -> tuple[Mapping[str, Tensor], dict[str, str]]:
-    """The weights of a run, and why some are not to be taken, by name."""
+    """The weights of a run, and by name the reasons not to use some of them."""
     classifier = read_classifier(folder, "cpu")
     reasons: dict[str, str] = {}
     if set(classifier.bands) == set(patches.bands):
@@ -144,7 +145,7 @@ def _of_run(
 def _shapes(
     network: Network, patches: PatchSet, bands: int = 0, classes: int = 0
 ) -> dict[str, torch.Size]:
-    """Of a network for these patches, or for so many bands and classes more."""
+    """Shapes of the weights for these patches, or for more bands and classes."""
     # Meta tensors have shapes but no numbers.
     with torch.device("meta"):
         module = build(
@@ -156,7 +157,7 @@ def _shapes(
 def _that_differ(
     network: Network, patches: PatchSet, bands: int = 0, classes: int = 0
 ) -> dict[str, int]:
-    """The weights with another shape for more bands or classes, and the first axis that differs."""
+    """Weights whose shape depends on bands or classes, and the first axis that does."""
     here, there = _shapes(network, patches), _shapes(network, patches, bands, classes)
     differ = {name: shape for name, shape in here.items() if shape != there[name]}
     return {

@@ -1,4 +1,4 @@
-"""A network and its few settings that matter, chosen by folds inside the training side."""
+"""Choice of a network and its main settings, by folds inside the training side."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from outcrop.training.batches import Epoch
 from outcrop.training.cutter import open_cutter
 from outcrop.training.device import capped_memory, exact_convolutions
 from outcrop.training.normalise import learn_normalisation
-from outcrop.training.parallel import make_learner, make_team
+from outcrop.training.parallel import make_learner, make_process_group
 from outcrop.training.pictures import load_pictures
 from outcrop.training.recipe import Recipe, Settled, Tuning, suited
 
@@ -46,11 +46,11 @@ _LEAST = 2
 
 @dataclass(frozen=True)
 class Variant:
-    """A network and a recipe that are tried.
+    """A network and a recipe to compare.
 
     Attributes:
-        name: what is changed.
-        network, recipe: with it.
+        name: the change relative to the given settings.
+        network, recipe: network and recipe with this change.
     """
 
     name: str
@@ -60,12 +60,12 @@ class Variant:
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of a variant.
+    """The result of a variant.
 
     Attributes:
-        name: of the variant.
-        folds: how many were held out from it.
-        balanced: balanced accuracy of the held-out patches of these folds together.
+        name: name of the variant.
+        folds: number of folds that it was evaluated on.
+        balanced: balanced accuracy on the held-out patches of these folds together.
     """
 
     name: str
@@ -75,12 +75,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a search has found.
+    """The result of a search.
 
     Attributes:
-        variant: what is to be trained.
-        trials: what came of each variant, in the order in which they were tried.
-        seconds: what it took.
+        variant: chosen variant.
+        trials: results of all variants, in their order.
+        seconds: duration.
     """
 
     variant: Variant
@@ -89,7 +89,7 @@ class Tuned:
 
     @property
     def summary(self) -> str:
-        """One line of what was tried and chosen."""
+        """One line with all trials and the choice."""
         if not self.trials:
             return "nothing is tuned: the training side has too few pieces of ground or classes"
         most = max(one.folds for one in self.trials)
@@ -102,10 +102,10 @@ class Tuned:
         return f"tuning inside the training side, balanced accuracy: {tried}; taken: {chosen}"
 
     def to_json(self, tuning: Tuning, given: Mapping[str, Any]) -> dict[str, Any]:
-        """What `config.json` of a run keeps.
+        """The entry in `config.json` of a run.
 
         Args:
-            given: what `given_json` gives.
+            given: result of `given_json`.
         """
         return {
             **asdict(tuning),
@@ -117,10 +117,10 @@ class Tuned:
 
 
 Judge = Callable[[Variant, int], np.ndarray]
-"""From a variant and the number of a fold to the class of each patch that it holds out, int, `M`;
-or `(1 + P) × M`, with those of its parts."""
+"""From a variant and the number of a fold to the predicted classes of its held-out patches, int,
+`M`; or `(1 + P) × M`, with the predictions of the P parts of the variant."""
 
-# Views that tell the class alone on some sites, where others mislead.
+# Views that are sufficient on some sites, where the other views mislead.
 _PARTS: tuple[tuple[View, ...], ...] = (
     ("pixel", "waves"),
     ("pixel", "waves", "near"),
@@ -130,13 +130,13 @@ _PARTS: tuple[tuple[View, ...], ...] = (
 
 
 def parts_of(variant: Variant, size: int) -> tuple[Variant, ...]:
-    """The variants of fewer views that a training of all views judges too.
+    """Variants with fewer views, which are evaluated without a training of their own.
 
-    Each view of a multi-scale network learns from its own loss, so that a network of some of them
-    is trained with all.
+    Each view of a multi-scale network learns from its own loss, so that training all views trains
+    every network with some of them.
 
     Args:
-        size: of the patches in pixels.
+        size: size of the patches in pixels.
     """
     network = variant.network
     if not isinstance(network, MultiScaleNet) or network.views != VIEWS or size < NEAR:
@@ -147,12 +147,12 @@ def parts_of(variant: Variant, size: int) -> tuple[Variant, ...]:
 
 
 def candidates(network: Network | None, recipe: Recipe, patches: PatchSet) -> list[Variant]:
-    """What may be tried, in the order of what it is expected to gain; first what is given.
+    """The variants to compare, by decreasing expected gain; first the given settings.
 
-    What the recipe sets is not varied, and neither is a network that is not None.
+    Settings of the recipe that are not None, and a network that is not None, are not varied.
 
     Args:
-        network: None where the choice is free; the first is then the multi-scale network.
+        network: given network; None: the choice is free, and the multi-scale network comes first.
     """
     free, given = network is None, network or MultiScaleNet()
     found = [Variant(AS_GIVEN, given, recipe)]
@@ -187,23 +187,23 @@ def candidates(network: Network | None, recipe: Recipe, patches: PatchSet) -> li
 def choices(
     network: Network | None, recipe: Recipe, patches: PatchSet, tuning: Tuning
 ) -> tuple[list[Variant], tuple[Variant, ...]]:
-    """What is trained to be tried, and what the trainings of the first of them judge too.
+    """The variants that are trained, and the parts that are evaluated with the first of them.
 
     Args:
-        network: None where the choice is free.
+        network: given network; None: the choice is free.
     """
     variants = candidates(network, recipe, patches)[: max(1, tuning.trials)]
     return variants, () if network else parts_of(variants[0], min(patches.size))
 
 
 def given_json(network: Network | None, recipe: Recipe) -> dict[str, Any]:
-    """What is given to `tune`, but for the machine, as JSON holds it."""
+    """The settings given to `tune`, without the machine, as JSON."""
     plain = asdict(recipe)
     del plain["machine"]
     return {"network": None if network is None else network_json(network), "recipe": plain}
 
 
-# A residual network on a few thousand patches learns textures with AdamW and random gains.
+# Settings with which residual networks learn textures from a few thousand patches.
 _OF_TRUNK: Mapping[str, Any] = {
     "gain": 0.2,
     "epochs": 40,
@@ -217,7 +217,7 @@ _OF_TRUNK: Mapping[str, Any] = {
 
 
 def _trunk(patches: PatchSet) -> ResidualNet | None:
-    """A small residual network that is mapped densely; None if patches are too small for it."""
+    """A small residual network without padding; None if patches are too small for it."""
     size = min(patches.size)
     for halvings in (1, 0):
         found = ResidualNet(8, width=16, padding="none", halvings=halvings)
@@ -227,9 +227,9 @@ def _trunk(patches: PatchSet) -> ResidualNet | None:
 
 
 def _filled(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe | None:
-    """The recipe with settings where it says None; None if it has said one that it is about.
+    """The recipe with settings in place of None; None if the recipe sets the first of them itself.
 
-    The first of the settings is what a variant is about.
+    The first setting is the one that the variant tests.
     """
     augmentation, names = recipe.augmentation, {item.name for item in fields(Recipe)}
     moved = {
@@ -248,11 +248,11 @@ def _filled(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe | None:
 
 
 def rounds(variants: int, folds: int) -> list[int]:
-    """How many variants each fold is held out from at most: after each the better half stays.
+    """Maximum number of variants in each fold: after each fold the better half is kept.
 
     As in successive halving (Jamieson and Talwalkar 2016, arXiv:1502.07943), with more held-out
-    ground in place of more training. Two at least go through all, because a variant replaces what
-    is given only on all folds.
+    blocks instead of longer training. At least two variants are evaluated on all folds, because
+    only then a variant may replace the given settings.
 
     >>> rounds(4, 3), rounds(7, 3)
     ([4, 2, 2], [7, 4, 2])
@@ -267,23 +267,23 @@ def search(
     done: Callable[[Trial], None] = lambda trial: None,
     parts: Sequence[Variant] = (),
 ) -> tuple[Variant, tuple[Trial, ...]]:
-    """The variant to take, and what came of each.
+    """The chosen variant, and the results of all.
 
-    The first variant stays unless another is better by `MARGIN` on all folds together: pieces of
-    ground are few, and a choice among equals by few of them is by chance
-    (`benchmarks/tuning_margin.py` has what other margins give). Others are given up that
-    are behind it by `BEHIND` so far, and the search ends when none is left.
+    The first variant is kept unless another one is better by `MARGIN` on all folds together: there
+    are few spatial blocks, and without a margin the choice among similar variants would be random
+    (`benchmarks/tuning_margin.py` compares margins). Variants that are worse than the first by
+    `BEHIND` so far are dropped, and the search ends when none is left.
 
     Args:
-        truth: by fold, int, `M`, the classes of the patches that it holds out.
-        judge: trains a variant on the rest of the training side.
-        done: is told after each training.
-        parts: of the first variant, which its trainings judge too.
+        truth: by fold, int, `M`, true classes of the held-out patches.
+        judge: trains a variant on the other folds and predicts the held-out patches.
+        done: called after each training.
+        parts: parts of the first variant, which are evaluated with it.
     """
     every = [*variants, *parts]
-    said: dict[int, list[np.ndarray]] = {k: [] for k in range(len(every))}
+    predicted: dict[int, list[np.ndarray]] = {k: [] for k in range(len(every))}
     its_parts = range(len(variants), len(every))
-    left, scores = list(range(len(variants))), dict.fromkeys(said, math.nan)
+    left, scores = list(range(len(variants))), dict.fromkeys(predicted, math.nan)
     for fold, number in enumerate(rounds(len(variants), len(truth))):
         if fold:
             near = [k for k in left[1:] if scores[k] > scores[0] - BEHIND]
@@ -291,19 +291,20 @@ def search(
             if len(left) == 1 and not parts:
                 break
         for k in left:
-            judged = [k, *its_parts] if k == 0 else [k]
+            evaluated = [k, *its_parts] if k == 0 else [k]
             answers = np.atleast_2d(judge(every[k], fold))
-            for one, classes in zip(judged, answers, strict=True):
-                said[one].append(classes)
+            for one, classes in zip(evaluated, answers, strict=True):
+                predicted[one].append(classes)
                 known = np.concatenate(truth[: fold + 1])
-                scores[one] = _balanced(known, np.concatenate(said[one]))
+                scores[one] = _balanced(known, np.concatenate(predicted[one]))
             done(Trial(every[k].name, fold + 1, scores[k]))
     best_one = max([*left, *its_parts], key=lambda k: scores[k])
     chosen = best_one if scores[best_one] >= scores[0] + MARGIN else 0
-    told = tuple(
-        Trial(variant.name, len(said[k]), round(scores[k], 4)) for k, variant in enumerate(every)
+    trials = tuple(
+        Trial(variant.name, len(predicted[k]), round(scores[k], 4))
+        for k, variant in enumerate(every)
     )
-    return every[chosen], told
+    return every[chosen], trials
 
 
 def tune(
@@ -317,17 +318,17 @@ def tune(
 ) -> Tuned:
     """Choose among `candidates` by folds inside the training side; no other patch is read.
 
-    Folds keep pieces of ground whole where the split is by ground. At most 1500 patches take part,
-    drawn class by class, and a trial has half of the epochs, or what makes 300 steps if that is
-    more. Nothing is written. The same recipe, seed and patches give the same choice.
+    For a spatial split, folds consist of whole spatial blocks. At most 1500 patches, stratified by
+    class, are used. A trial has half of the epochs, or the epochs of 300 steps if these are more.
+    Nothing is written. The same recipe, seed and patches give the same choice.
 
     Args:
-        network: None where the choice is free.
-        sources: see `outcrop.training.engine.train`.
-        first: first weights that are not drawn, for all variants.
+        network: given network; None: the choice is free.
+        sources: as in `outcrop.training.engine.train`.
+        first: initial weights by name, for all variants; the others are drawn.
 
     Raises:
-        OutcropError: as `outcrop.training.engine.train`, for what is given.
+        OutcropError: as `outcrop.training.engine.train`, for the given settings.
     """
     started = time.perf_counter()
     variants, parts = choices(network, recipe, patches, tuning)
@@ -343,7 +344,7 @@ def tune(
     def judge(variant: Variant, fold: int) -> np.ndarray:
         inner = _inside(split, train, *folds[fold])
         its_parts = parts if variant is variants[0] else ()
-        return _said(patches, inner, variant, its_parts, sources, first)
+        return _predicted(patches, inner, variant, its_parts, sources, first)
 
     with follow("tuning", sum(rounds(len(variants), len(folds)))) as advance:
         found, trials = search(
@@ -357,12 +358,12 @@ def tune(
 
 
 def _dense(labels: np.ndarray) -> np.ndarray:
-    """Labels from 0 to the number of classes that there are."""
+    """Labels renumbered from 0, without gaps."""
     return np.unique(labels, return_inverse=True)[1]
 
 
 def _inside(split: Split, train: np.ndarray, seen: np.ndarray, held: np.ndarray) -> Split:
-    """A split of the training side alone; what is cut anew stays away from the old sides too."""
+    """A split of the training side; the other sides become test, so that cuts avoid them."""
     sides = np.full_like(split.sides, BUFFER)
     sides[(split.sides == VALIDATION) | (split.sides == TEST)] = TEST
     sides[train[seen]] = TRAIN
@@ -370,7 +371,7 @@ def _inside(split: Split, train: np.ndarray, seen: np.ndarray, held: np.ndarray)
     return replace(split, sides=sides)
 
 
-def _said(
+def _predicted(
     patches: PatchSet,
     split: Split,
     variant: Variant,
@@ -378,25 +379,25 @@ def _said(
     sources: Sequence[AnySource] | None,
     first: Mapping[str, Tensor] | None,
 ) -> np.ndarray:
-    """The class of each patch of the validation side; -1 where the network gives no number.
+    """Predicted classes of the validation side; -1 if the logits are not finite.
 
     Returns:
-        int, `(1 + P) × M`, of the variant and of its parts.
+        int, `(1 + P) × M`, of the variant and its parts.
     """
     network = variant.network
     recipe = _shortened(suited(variant.recipe, network), len(split.train))
     machine = recipe.machine
     with (
         silence(),
-        make_team(network, recipe) as team,
-        capped_memory(team.device, machine.gpu_bytes),
+        make_process_group(network, recipe) as group,
+        capped_memory(group.device, machine.gpu_bytes),
         open_cutter(patches, split, recipe.augmentation, sources) as cutter,
         exact_convolutions(),
     ):
         normalisation = learn_normalisation(patches, split.train)
-        training = load_pictures(patches, split.train, team.device, cutter)
-        held = load_pictures(patches, split.validation, team.device)
-        learner = make_learner(network, recipe, patches, team, first)
+        training = load_pictures(patches, split.train, group.device, cutter)
+        held = load_pictures(patches, split.validation, group.device)
+        learner = make_learner(network, recipe, patches, group, first)
         learner.check_parts(len(training))
         learner.prepare(training, normalisation)
         for number in range(recipe.epochs):
@@ -409,17 +410,17 @@ def _said(
                 done = number + (step.number + 0.5) / plan.steps
                 learner.set_learning_rate(recipe.learning_rate_at(done))
                 learner.step(step, lambda loss, logits, labels: None)
-        found = [learner.probabilities(held, normalisation).numpy()]
+        found = [learner.predict_proba(held, normalisation).numpy()]
         for part in parts:
             assert isinstance(learner.module, MultiScaleNetwork)
             assert isinstance(part.network, MultiScaleNet)
             learner.module.used = part.network.views
-            found.append(learner.probabilities(held, normalisation).numpy())
+            found.append(learner.predict_proba(held, normalisation).numpy())
     return np.stack([np.where(np.isfinite(one).all(1), one.argmax(1), -1) for one in found])
 
 
 def _shortened(recipe: Settled, patches: int) -> Settled:
-    """The recipe of a trial: its whole schedule in fewer epochs, and nothing that takes long."""
+    """The recipe of a trial: the schedule in fewer epochs, without compilation."""
     steps = math.ceil(patches / recipe.batch)
     wanted = max(math.ceil(_SHARE * recipe.epochs), math.ceil(_STEPS / steps))
     epochs = min(recipe.epochs, wanted)
@@ -427,12 +428,11 @@ def _shortened(recipe: Settled, patches: int) -> Settled:
         recipe,
         epochs=epochs,
         warm_up=recipe.warm_up * epochs / recipe.epochs,
-        fit_batch=False,
-        # A trial is over before what is compiled pays.
+        # A trial is too short for compilation to pay.
         machine=replace(recipe.machine, compile="never"),
     )
 
 
-def _balanced(truth: np.ndarray, said: np.ndarray) -> float:
+def _balanced(truth: np.ndarray, predicted: np.ndarray) -> float:
     """Balanced accuracy over the classes that are held out; 0 to 1."""
-    return float(np.mean([np.mean(said[truth == one] == one) for one in np.unique(truth)]))
+    return float(np.mean([np.mean(predicted[truth == one] == one) for one in np.unique(truth)]))

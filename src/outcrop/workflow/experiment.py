@@ -169,11 +169,13 @@ def _check_truth(experiment: Experiment, scenes: int) -> None:
 
 def _write_experiment(experiment: Experiment, folder: Path) -> None:
     path = folder / "experiment.yaml"
-    text = experiment.to_yaml()
-    if path.exists() and path.read_bytes() != text.encode():
-        raise OutcropError(path, "was run with other settings; use another folder")
+    if path.exists():
+        # Compared as settings, not as text: older versions wrote settings that are gone.
+        before = Experiment.from_yaml(path.read_text(encoding="utf-8", errors="replace"))
+        if before != experiment:
+            raise OutcropError(path, "was run with other settings; use another folder")
     with new_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(experiment.to_yaml(), encoding="utf-8")
 
 
 def _cut(experiment: Experiment, scenes: Sequence[Scene], path: Path) -> PatchSet:

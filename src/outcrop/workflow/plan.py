@@ -18,7 +18,7 @@ from outcrop.models.architectures import (
 from outcrop.sources.class_raster import names_by_value, open_class_raster
 from outcrop.sources.scene import Reading
 from outcrop.sources.vector import is_vector
-from outcrop.training.recipe import Augmentation, Machine, Recipe, Tuning
+from outcrop.training.recipe import REMOVED, Augmentation, Machine, Recipe, Tuning
 from outcrop.typed import typed
 
 if TYPE_CHECKING:
@@ -170,6 +170,9 @@ def take_training(content: dict[str, Any]) -> tuple[Network | None, Recipe]:
     >>> network.title, recipe.epochs, recipe.augmentation.flip, content
     ('ResNet-20 + stochastic depth', 9, False, {'size': 8})
     """
+    for name, remedy in REMOVED.items():
+        if content.pop(name, None):
+            raise OutcropError(name, f"there is no such setting any more; {remedy}")
     parts = {"augmentation": _taken(Augmentation, content), "machine": _taken(Machine, content)}
     recipe = typed(Recipe, {**_taken(Recipe, content), **parts})
     name = typed(str | None, content.pop("network", None), "network")

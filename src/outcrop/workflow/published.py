@@ -101,11 +101,10 @@ COLUMNS = (
     "data",
     "device",
     "time",
-    "energy",
 )
 
 _OF_ONE_RUN = {
-    "seed", "accuracy", "seconds", "joules", "torch", "outcrop", "date", "command", "driver",
+    "seed", "accuracy", "seconds", "torch", "outcrop", "date", "command", "driver",
     "curve",
 }  # fmt: skip
 
@@ -133,7 +132,6 @@ class Result:
         threads: threads on a processor; None for a GPU.
         precision: "32-true" or "bf16-mixed".
         seconds: time of training and validation in all epochs.
-        joules: energy of the device, or None: it does not tell, or the run was interrupted.
         torch, outcrop: versions of the packages.
         driver: version of the GPU's driver, if it is known.
         curve: accuracy after each epoch, in %, if it is known.
@@ -159,7 +157,6 @@ class Result:
     threads: int | None
     precision: str
     seconds: float
-    joules: float | None
     torch: str
     outcrop: str
     date: str
@@ -170,13 +167,11 @@ class Result:
     def __post_init__(self) -> None:
         if not (0 <= self.accuracy <= 100 and self.tested > 0 and 0 <= self.seconds < math.inf):
             raise ValueError("accuracy, tested or seconds out of range")
-        if self.joules is not None and self.joules < 0:
-            raise ValueError("joules below 0")
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Result:
         """The result from the JSON of `dataclasses.asdict`."""
-        return typed(cls, content)
+        return typed(cls, {name: value for name, value in content.items() if name != "joules"})
 
 
 def results_of(folder: Path, name: str | None = None) -> tuple[Result, ...]:
@@ -253,7 +248,7 @@ def notes(results: Sequence[Result]) -> list[str]:
         "accuracy on the test side in %, after the last epoch; nothing is chosen by it",
         "ours: one seed with the 95 % interval that its number of test pictures gives (Wilson), "
         "or the mean of several ± their standard deviation",
-        "time and energy: of one run, on average",
+        "time: of one run, on average",
     ]
     if any(one.epochs != one.full_epochs for one in results):
         found.append(
@@ -270,7 +265,6 @@ def notes(results: Sequence[Result]) -> list[str]:
 
 def _row(runs: Sequence[Result]) -> tuple[str, ...]:
     first = runs[0]
-    joules = [one.joules for one in runs if one.joules is not None]
     threads = "" if first.threads is None else f", {first.threads} thread{'s'[: first.threads > 1]}"
     return (
         first.name,
@@ -284,7 +278,6 @@ def _row(runs: Sequence[Result]) -> tuple[str, ...]:
         first.data + ("" if first.original else " †"),
         f"{first.device}{threads}, {first.precision}",
         str(timedelta(seconds=round(mean(one.seconds for one in runs)))),
-        f"{mean(joules) / 1000:.3g} kJ" if joules else "–",
     )
 
 

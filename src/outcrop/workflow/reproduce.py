@@ -19,11 +19,10 @@ from outcrop.patches.patchset import PatchSet
 from outcrop.progress import is_first_process, tell
 from outcrop.sources.collections.cifar import CHECKSUM
 from outcrop.splits import BUFFER, TEST, TRAIN, VALIDATION, Split, delivered_split
-from outcrop.training.device import pick_device, pick_precision
+from outcrop.training.device import device_name, driver_version, pick_device, pick_precision
 from outcrop.training.engine import train
 from outcrop.training.recipe import Machine, Settled
 from outcrop.training.run import Run
-from outcrop.workflow.meter import Meter, device_name, driver_version
 from outcrop.workflow.published import (
     RESULTS,
     Published,
@@ -154,12 +153,10 @@ def _run(
     published: Published, recipe: Settled, data: _Data, where: Path, device: torch.device
 ) -> Result:
     begun = where.exists()
-    with Meter(device) as meter:
-        run = train(data.patches, data.split, where, published.network, recipe, begun, lines=True)
+    run = train(data.patches, data.split, where, published.network, recipe, begun, lines=True)
     path = where / "result.json"
     if not path.exists():
-        joules = None if begun else meter.joules
-        result = _result(published, recipe, data, run, device, joules)
+        result = _result(published, recipe, data, run, device)
         if not is_first_process():
             return result
         write_json(path, asdict(result))
@@ -177,7 +174,6 @@ def _result(
     data: _Data,
     run: Run,
     device: torch.device,
-    joules: float | None,
 ) -> Result:
     machine = recipe.machine
     return Result(
@@ -199,7 +195,6 @@ def _result(
         threads=torch.get_num_threads() if device.type == "cpu" else None,
         precision=pick_precision(machine.precision, device),
         seconds=round(sum(epoch.seconds for epoch in run.metrics), 3),
-        joules=None if joules is None else round(joules, 1),
         torch=torch.__version__,
         outcrop=__version__,
         date=date.today().isoformat(),

@@ -274,7 +274,7 @@ def _answer(
     groups = split.groups[split.train] if split.spatial else None
     labels = patches.labels[split.train]
     fitted = baseline.fit(training, labels, groups, len(patches.classes), seed)
-    probabilities = fitted.probabilities(held_out).astype(np.float32)
+    probabilities = fitted.predict_proba(held_out).astype(np.float32)
     return Answer(probabilities, time.perf_counter() - started, fitted.settings)
 
 

@@ -9,11 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SIDES = ("train", "validation", "test")
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".txz", ".zip")
@@ -46,6 +50,18 @@ class Collection:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Image, float32 `bands × height × width`, and label: a map-style dataset of PyTorch.
+
+        >>> some = Collection(np.ones((2, 1, 4, 4)), np.array([1, 0]), ("cat", "dog"), ("grey",))
+        >>> image, label = some[0]
+        >>> image.shape, some.classes[label]
+        (torch.Size([1, 4, 4]), 'dog')
+        """
+        import torch
+
+        return torch.from_numpy(self.images[index].astype(np.float32)), int(self.labels[index])
 
 
 def band_names(bands: int) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""One training in several processes, which share out the pictures, the weights or the blocks."""
+"""One training in several processes, which share the images of a batch or the blocks."""
 
 from __future__ import annotations
 
@@ -12,87 +12,85 @@ from outcrop.errors import OutcropError
 from outcrop.models.architectures import Network, ResidualNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.training.parallel.learner import Learner
-from outcrop.training.parallel.team import Team, assemble, launch, refuse_several
+from outcrop.training.parallel.process_group import (
+    ProcessGroup,
+    launch,
+    open_process_group,
+    refuse_several,
+)
 from outcrop.training.recipe import Machine, Recipe
 
 if TYPE_CHECKING:
     from lightning_fabric.strategies.strategy import Strategy
 
-__all__ = ["Learner", "Team", "launch", "make_learner", "make_team", "refuse_several"]
+__all__ = [
+    "Learner",
+    "ProcessGroup",
+    "launch",
+    "make_learner",
+    "make_process_group",
+    "refuse_several",
+]
 
 
-def make_team(network: Network, recipe: Recipe) -> AbstractContextManager[Team]:
-    """The processes that train `network`, as `recipe.machine` describes them.
+def make_process_group(network: Network, recipe: Recipe) -> AbstractContextManager[ProcessGroup]:
+    """The processes that train `network`, as described by `recipe.machine`.
 
     Raises:
-        OutcropError: see `assemble`.
+        OutcropError: see `open_process_group`.
     """
 
-    def strategy(world: int) -> Strategy:
-        from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
+    def strategy() -> Strategy:
+        from lightning_fabric.strategies import DDPStrategy
 
-        if recipe.machine.strategy == "ddp":
-            return DDPStrategy(
-                # A dropped block has no gradients.
-                find_unused_parameters=network.survival < 1,
-                # The learner keeps the statistics equal.
-                broadcast_buffers=False,
-            )
-        from outcrop.training.parallel.shards import shard
-
-        return ModelParallelStrategy(
-            lambda module, mesh: shard(module, mesh["data_parallel"]),
-            data_parallel_size=world,
-            tensor_parallel_size=1,
+        return DDPStrategy(
+            # A dropped block has no gradients.
+            find_unused_parameters=network.survival < 1,
+            # The learner combines the running statistics.
+            broadcast_buffers=False,
         )
 
-    return assemble(recipe.machine, strategy)
+    return open_process_group(recipe.machine, strategy)
 
 
-def captures(machine: Machine, team: Team) -> bool:
-    """Whether the steps of a network are recorded as CUDA graphs."""
-    alone = team.world == machine.accumulate == 1
-    return machine.capture == "auto" and alone and team.device.type == "cuda"
+def captures(machine: Machine, group: ProcessGroup) -> bool:
+    """Whether training steps are recorded as CUDA graphs."""
+    alone = group.world == machine.accumulate == 1
+    return machine.capture == "auto" and alone and group.device.type == "cuda"
 
 
 def make_learner(
     network: Network,
     recipe: Recipe,
     patches: PatchSet,
-    team: Team,
+    group: ProcessGroup,
     first: Mapping[str, Tensor] | None = None,
 ) -> Learner:
-    """What trains `network` in this process of a team.
+    """The learner of `network` in this process.
 
     Args:
-        first: by name, first weights that are not drawn.
+        first: initial weights by name; the others are drawn.
 
     Raises:
         OutcropError: a pipeline of more processes than the network has blocks.
     """
-    strategy = "ddp" if team.world == 1 else recipe.machine.strategy
+    strategy = "ddp" if group.world == 1 else recipe.machine.strategy
     blocks, residual = len(network.survivals), isinstance(network, ResidualNet)
-    with team.together():
-        if strategy != "ddp" and not residual:
-            raise OutcropError(
-                "--strategy", f"{strategy} shares out residual networks only; take ddp"
-            )
-        if strategy == "pipeline" and team.world > blocks:
+    with group.all_or_none():
+        if strategy == "pipeline" and not residual:
+            raise OutcropError("--strategy", "pipeline takes residual networks only; take ddp")
+        if strategy == "pipeline" and group.world > blocks:
             raise OutcropError(
                 "devices",
-                f"{team.world} are wanted for a pipeline of only {blocks} blocks; take fewer",
+                f"{group.world} are wanted for a pipeline of only {blocks} blocks; take fewer",
             )
     # Each of these takes a while to import.
-    if strategy == "fsdp":
-        from outcrop.training.parallel.shards import ShardedLearner
-
-        return ShardedLearner(network, recipe, patches, team, first)
     if strategy == "pipeline":
         from outcrop.training.parallel.pipeline import PipelineLearner
 
-        return PipelineLearner(network, recipe, patches, team, first)
-    if residual and captures(recipe.machine, team):
+        return PipelineLearner(network, recipe, patches, group, first)
+    if residual and captures(recipe.machine, group):
         from outcrop.training.parallel.captured import CapturedLearner
 
-        return CapturedLearner(network, recipe, patches, team, first)
-    return Learner(network, recipe, patches, team, first)
+        return CapturedLearner(network, recipe, patches, group, first)
+    return Learner(network, recipe, patches, group, first)

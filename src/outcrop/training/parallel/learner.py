@@ -1,4 +1,4 @@
-"""A network that learns, alone or as one of several copies that share out each batch."""
+"""A network and its optimiser, alone or as one of several copies that share each batch."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ from outcrop.patches.patchset import PatchSet
 from outcrop.training.augment import label_of
 from outcrop.training.batches import Part, Step, generator, pieces
 from outcrop.training.checkpoint import Checkpoint
-from outcrop.training.classifier import probabilities
+from outcrop.training.classifier import averaged_probabilities
 from outcrop.training.device import compiles
 from outcrop.training.normalise import Normalisation
-from outcrop.training.parallel.statistics import Statistics
-from outcrop.training.parallel.team import Team
+from outcrop.training.parallel.process_group import ProcessGroup, RunningStatistics
 from outcrop.training.pictures import Pictures
 from outcrop.training.recipe import Recipe, Settled, suited
 
@@ -39,21 +38,17 @@ _EVALUATION_BATCH = 512
 
 ADAMW_BETA_2, ADAMW_EPSILON = 0.98, 1e-8
 
-Tell = Callable[[Tensor, Tensor, Tensor], None]
+Record = Callable[[Tensor, Tensor, Tensor], None]
 Named = Iterable[tuple[str, Tensor]]
 
 
-def optimiser_of(recipe: Settled, module: nn.Module, **how: bool) -> torch.optim.Optimizer:
-    """What moves the weights of a network by a recipe.
-
-    Args:
-        how: `fused` or `foreach`, as torch knows them.
-    """
+def optimiser_of(recipe: Settled, module: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser of a network by a recipe, in torch's fused form."""
     rate, decay = recipe.learning_rate, recipe.weight_decay
     if recipe.solver == "adamw":
         betas = (recipe.momentum, ADAMW_BETA_2)
         return torch.optim.AdamW(
-            module.parameters(), rate, betas, ADAMW_EPSILON, weight_decay=decay, **how
+            module.parameters(), rate, betas, ADAMW_EPSILON, weight_decay=decay, fused=True
         )
     return torch.optim.SGD(
         module.parameters(),
@@ -61,23 +56,23 @@ def optimiser_of(recipe: Settled, module: nn.Module, **how: bool) -> torch.optim
         recipe.momentum,
         weight_decay=decay,
         nesterov=recipe.nesterov,
-        **how,
+        fused=True,
     )
 
 
 class Learner:
-    """A network and its optimiser; in several processes (DDP), one of as many copies.
+    """A network and its optimiser; with several processes (DDP) one of several copies.
 
-    The parts of a batch are dealt out. After each step the copies are the same again: gradients
-    are averaged over the processes, and so are the statistics of batch normalisation. Up to
-    rounding, that is what one process does that takes the same parts one after the other.
+    Each process takes some parts of each batch. After a step the copies are the same: gradients
+    are averaged over the processes, and the running statistics of batch normalisation are
+    combined. Up to rounding, this is what one process computes that takes the same parts in turn.
 
     Attributes:
-        module: the network, or what this process holds of it.
-        judged: what is judged and kept: `module`, or its average.
-        parts: how many a batch is cut into.
-        rank, world: this process takes every `world`-th part from `rank` on.
-        learning_rate: of the next step.
+        module: the network, or the part of it in this process.
+        evaluated: the network that is evaluated and saved: `module`, or its average.
+        parts: number of parts of a batch.
+        rank, world: this process takes every `world`-th part, from part `rank` on.
+        learning_rate: learning rate of the next step.
     """
 
     def __init__(
@@ -85,38 +80,38 @@ class Learner:
         network: Network,
         recipe: Recipe,
         patches: PatchSet,
-        team: Team,
+        group: ProcessGroup,
         first: Mapping[str, Tensor] | None = None,
     ) -> None:
         self._first = first or {}
         self.recipe = recipe = suited(recipe, network)
-        self.network, self.patches, self.team = network, patches, team
+        self.network, self.patches, self.group = network, patches, group
         self.bands, self.classes = len(patches.bands), len(patches.classes)
         self.rank, self.world, self.parts = self._shares()
         machine = recipe.machine
-        self.module = self._hold(self.plain()).to(team.device)
+        self.module = self._hold(self.plain()).to(group.device)
         self.average = (
             AveragedModel(self.module, multi_avg_fn=self._moving_average(), use_buffers=True)
             if recipe.average
             else None
         )
-        self.judged: NetworkModule = (
+        self.evaluated: NetworkModule = (
             self.module if self.average is None else self.average.module  # type: ignore[assignment]
         )
         self.module.recompute(machine.recompute)
-        if compiles(machine.compile, team.device):
+        if compiles(machine.compile, group.device):
             self.module.compile_blocks()
         self._join()
-        self.optimiser = self._optimiser()
-        # A block that is dropped in the first step has no gradient, and the fused optimisers want
-        # their state for all parameters or none; zeros are what they would begin with.
+        self.optimiser = optimiser_of(recipe, self.module)
+        # A block that is dropped in the first step has no gradient, and fused optimisers need
+        # their state for all parameters or none. They would start with zeros.
         for parameter in self.module.parameters():
             self.optimiser.state[parameter].update(self._first_state(parameter))
-        self.stepper = cast("_FabricOptimizer", team.fabric.setup_optimizers(self.optimiser))
+        self.stepper = cast("_FabricOptimizer", group.fabric.setup_optimizers(self.optimiser))
         self.learning_rate = recipe.learning_rate
 
     def plain(self) -> NetworkModule:
-        """The network with its first weights, whole and on the CPU."""
+        """The whole network with its initial weights, on the CPU."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
             module = build(self.network, self.bands, self.classes, self.patches.size)
@@ -125,18 +120,21 @@ class Learner:
 
     @property
     def residual(self) -> ResidualNetwork:
-        """The module, which is a residual network wherever this is asked for."""
+        """The module, which must be a residual network."""
         assert isinstance(self.module, ResidualNetwork)
         return self.module
 
     def check_parts(self, pictures: int) -> None:
-        """Refuse batches of so many training pictures that cannot be cut into all parts.
+        """Check that every batch can be cut into all parts.
+
+        Args:
+            pictures: number of training images.
 
         Raises:
-            OutcropError: a part would be empty, or be one patch for a multi-scale network.
+            OutcropError: a part would be empty, or one patch for a multi-scale network.
         """
         smallest = pictures // math.ceil(pictures / self.recipe.batch)
-        # Its last convolution gives one unit a patch, and one has no variance to normalise by.
+        # Its last layers have one unit per patch, and a single unit has no variance.
         needs_two = isinstance(self.network, MultiScaleNet)
         if smallest < self.parts * (2 if needs_two else 1):
             raise OutcropError(
@@ -146,90 +144,100 @@ class Learner:
             )
 
     def set_learning_rate(self, rate: float) -> None:
-        """Let the next step go so far along the gradient."""
+        """Set the learning rate of the next step."""
         self.learning_rate = rate
         for group in self.optimiser.param_groups:
             group["lr"] = rate
 
-    def step(self, step: Step, tell: Tell) -> None:
+    def step(self, step: Step, record: Record) -> None:
         """One step of the optimiser, with the parts of this process.
 
         Args:
-            step: what to learn from.
-            tell: gets loss, logits and labels of each part.
+            step: the batch.
+            record: called with loss, logits and labels of each part.
         """
         self.optimiser.zero_grad(set_to_none=True)
-        self._differentiate(step, tell)
+        self._differentiate(step, record)
         self.stepper.step()
         if self.world > 1:
             self._statistics.share()
         if self.average is not None:
             self.average.update_parameters(self.module)
 
-    def probabilities(self, pictures: Pictures, normalisation: Normalisation) -> Tensor:
-        """float32 `M × classes` on the CPU, the same in all processes, which share the work.
+    def predict_proba(self, pictures: Pictures, normalisation: Normalisation) -> Tensor:
+        """Probabilities, float32 `M × classes`, on the CPU, in all processes, which share the work.
 
-        In float32 whatever the recipe's precision, as the saved model will be used.
+        They are computed in float32, as by the saved model, whatever the precision of the recipe.
         """
-        self.judged.eval()
+        self.evaluated.eval()
         number = self.world * math.ceil(len(pictures) / _EVALUATION_BATCH / self.world)
         wanted = [pictures.all[piece] for piece in pieces(len(pictures), number)]
         mine = wanted[self.rank :: self.world]
-        said_of = label_of(self.recipe.augmentation, pictures.patches)
-        # Not in inference mode: shards would keep tensors that cannot be learnt with.
+        centre = label_of(self.recipe.augmentation, pictures.patches)
         with torch.no_grad():
             found = torch.cat(
                 [
-                    probabilities(
-                        self._logits, normalisation(images), self.recipe.test_flip, said_of
+                    averaged_probabilities(
+                        self._logits, normalisation(images), self.recipe.test_flip, centre
                     )
                     for images, _ in pictures.batches(mine)
                 ]
             ).cpu()
-        everyones = self.team.gather((np.concatenate(mine), found) if self._answers else None)
+        gathered = self.group.all_gather((np.concatenate(mine), found) if self._answers else None)
         together = torch.empty(len(pictures), self.classes)
-        for index, its_found in filter(None, everyones):
-            together[index] = its_found
+        for index, part in filter(None, gathered):
+            together[index] = part
         return together
 
     def state(self) -> dict[str, Tensor]:
-        """All that changes in training, by name; whole in the first process."""
+        """All tensors that training changes, by name; complete in the first process."""
         return self._whole(self._state())
 
     def restore(self, begun: Checkpoint) -> None:
-        """Go on from what `state` gave.
+        """Continue from the result of `state`.
 
         Raises:
-            RuntimeError, KeyError: it was of another network.
+            RuntimeError, KeyError: it belongs to another network.
         """
         self._load(self.module, begun.below("model"))
         if self.average is not None:
             self._load(self.average, begun.below("average"))
         for name, parameter in self.module.named_parameters():
-            # In place: the fused optimisers walk parameter and state by one stride.
+            # In place: fused optimisers use the memory layout of the parameter for its state.
             for key, tensor in self.optimiser.state[parameter].items():
                 with torch.no_grad():
-                    tensor.copy_(self._held(begun.tensors[f"{key}.{name}"], tensor))
+                    tensor.copy_(begun.tensors[f"{key}.{name}"])
 
     def kept(self) -> NetworkModule:
-        """What is judged, whole and on the CPU in the first process; elsewhere it means nothing."""
-        module, whole = self.plain(), self._whole(self.judged.state_dict().items())
-        if self.team.first:
+        """The evaluated network, whole, on the CPU; in the first process only."""
+        module, whole = self.plain(), self._whole(self.evaluated.state_dict().items())
+        if self.group.first:
             module.load_state_dict(whole)
         return module
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy of one part; of members, `N × members × classes`, the mean of all."""
+    def loss(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Mean over a part of weight times cross-entropy, in nats.
+
+        Args:
+            logits: `N × classes`, or `N × members × classes` for the mean over members.
+            labels: int64, `N`.
+            weights: float32, `N`; None: 1 each.
+        """
         if logits.ndim == 3:
-            labels = labels.repeat_interleave(logits.shape[1])
-            logits = logits.flatten(0, 1)
-        return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+            members = logits.shape[1]
+            labels, logits = labels.repeat_interleave(members), logits.flatten(0, 1)
+            weights = None if weights is None else weights.repeat_interleave(members)
+        smoothing = self.recipe.label_smoothing
+        if weights is None:
+            return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        each = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+        return (each * weights).mean()
 
     def prepare(self, pictures: Pictures, normalisation: Normalisation) -> None:
-        """Let the network learn what it scales its input by, if it does, from the training side."""
+        """Learn the scale of the input from the training side, if the network has one."""
         starts = range(0, len(pictures), _EVALUATION_BATCH)
         wanted = [pictures.all[start : start + _EVALUATION_BATCH] for start in starts]
-        for module in {id(one): one for one in (self.module, self.judged)}.values():
+        for module in {id(one): one for one in (self.module, self.evaluated)}.values():
             if isinstance(module, MultiScaleNetwork):
                 module.learn_scale(
                     lambda: (normalisation(images) for images, _ in pictures.batches(wanted))
@@ -239,59 +247,54 @@ class Learner:
         if isinstance(self.module, MultiScaleNetwork):
             self.module.rng = generator(part.images.device, *part.seeds)
 
-    # What the other ways to share the work do differently.
+    # Overridden by the pipeline.
 
     _answers = True
 
     def _shares(self) -> tuple[int, int, int]:
         """`rank`, `world` and `parts`."""
-        return self.team.rank, self.team.world, self.recipe.machine.accumulate * self.team.world
+        return self.group.rank, self.group.world, self.recipe.machine.accumulate * self.group.world
 
     def _hold(self, whole: NetworkModule) -> NetworkModule:
-        """What this process keeps of the network."""
+        """The part of the network in this process."""
         return whole
 
     def _moving_average(self) -> Callable[..., None]:
         return get_ema_multi_avg_fn(self.recipe.average)
 
     def _join(self) -> None:
-        """Let the copies work together."""
+        """Connect the copies of the network."""
         with warnings.catch_warnings():
-            # torch 2.13 has a new word for `broadcast_buffers`, which 2.11 does not know.
+            # torch 2.13 renames `broadcast_buffers`; 2.11 does not know the new name.
             warnings.simplefilter("ignore")
-            self.forward = self.team.fabric.setup_module(self.module)
+            self.forward = self.group.fabric.setup_module(self.module)
         if self.world > 1:
-            self._statistics = Statistics(self.module, self.rank, self.world)
-
-    def _optimiser(self) -> torch.optim.Optimizer:
-        return optimiser_of(self.recipe, self.module, fused=True)
+            self._statistics = RunningStatistics(self.module, self.group)
 
     def _first_state(self, parameter: Tensor) -> dict[str, Tensor]:
-        """What the optimiser keeps of a parameter, before the first step."""
+        """The state of the optimiser for a parameter before the first step."""
         if self.recipe.solver == "sgd":
             return {"momentum_buffer": torch.zeros_like(parameter)} if self.recipe.momentum else {}
-        # Only the fused step counts on the device.
-        where = parameter.device if self.optimiser.defaults["fused"] else "cpu"
         return {
-            "step": torch.zeros((), device=where),
+            "step": torch.zeros((), device=parameter.device),
             "exp_avg": torch.zeros_like(parameter),
             "exp_avg_sq": torch.zeros_like(parameter),
         }
 
-    def _differentiate(self, step: Step, tell: Tell) -> None:
-        fabric, last = self.team.fabric, self.parts // self.world - 1
+    def _differentiate(self, step: Step, record: Record) -> None:
+        fabric, last = self.group.fabric, self.parts // self.world - 1
         for k, part in enumerate(step.parts):
             wait = self.world > 1 and k < last
             with fabric.no_backward_sync(self.forward) if wait else nullcontext():
                 self._seed(part)
                 logits = self.forward(part.images, step.kept)
-                loss = self.loss(logits, part.labels)
-                # The mean over the processes of what each gives is then the sum over the parts.
+                loss = self.loss(logits, part.labels, part.weights)
+                # DDP averages over the processes; the result is the sum over the parts.
                 fabric.backward(loss * (part.share * self.world))
-            tell(loss, logits, part.labels)
+            record(loss, logits, part.labels)
 
     def _logits(self, images: Tensor) -> Tensor:
-        return self.judged(images)
+        return self.evaluated(images)
 
     def _state(self) -> Iterator[tuple[str, Tensor]]:
         for prefix, module in (("model", self.module), ("average", self.average)):
@@ -304,10 +307,6 @@ class Learner:
     def _whole(self, named: Named) -> dict[str, Tensor]:
         """The tensors of the whole network, in the first process."""
         return dict(named)
-
-    def _held(self, whole: Tensor, like: Tensor) -> Tensor:
-        """What this process holds of a tensor."""
-        return whole
 
     def _load(self, module: nn.Module, whole: dict[str, Tensor]) -> None:
         module.load_state_dict(whole)

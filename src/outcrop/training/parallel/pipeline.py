@@ -1,4 +1,4 @@
-"""Consecutive runs of blocks, one in each process; the parts of a batch pass through them."""
+"""Consecutive blocks in each process; the parts of a batch pass through the processes."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from torch import Tensor, distributed, nn
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 from torch.nn import functional as F
 
-from outcrop.models.links import divide, follow, keep_only, links
+from outcrop.models.block_graph import block_graph, divide, keep_only, run_blocks
 from outcrop.models.network import NetworkModule
 from outcrop.models.residual import Kept, ResidualNetwork
 from outcrop.training.batches import Part, Step
-from outcrop.training.parallel.learner import Learner, Named, Tell
+from outcrop.training.parallel.learner import Learner, Named, Record
 
 Shapes = Sequence[tuple[int, int, int]]
 
 
 class PipelineLearner(Learner):
-    """A learner that holds a run of the blocks.
+    """A learner that holds some consecutive blocks of the network.
 
-    The parts of a batch follow one another through the processes, forward and backward in turn
-    (1F1B: Narayanan et al. 2019, PipeDream, doi:10.1145/3341301.3359646). Weights move after the
-    last part only, and batch normalisation sees part after part: what is computed is what one
-    process computes that takes the same parts.
+    The parts of a batch pass through the processes one after the other, forward and backward in
+    turn (1F1B: Narayanan et al. 2019, PipeDream, doi:10.1145/3341301.3359646). Weights are updated
+    after the last part, and batch normalisation sees each part by itself, so that the result is
+    that of one process with the same parts.
 
-    Every process draws all parts: the first needs their pictures, the last their labels.
+    Every process draws all parts: the first needs their images, the last their labels.
     """
 
     def _shares(self) -> tuple[int, int, int]:
-        return 0, 1, max(self.recipe.machine.accumulate, self.team.world)
+        return 0, 1, max(self.recipe.machine.accumulate, self.group.world)
 
     def _hold(self, whole: NetworkModule) -> NetworkModule:
         assert isinstance(whole, ResidualNetwork)
-        rank, world = self.team.rank, self.team.world
+        rank, world = self.group.rank, self.group.world
         self._blocks = divide(self.network.survivals, world)[rank]
         picture = (self.bands, *self.patches.size)
         self._given = boundary(whole, self._blocks.start, picture)
@@ -45,21 +45,21 @@ class PipelineLearner(Learner):
         return whole
 
     def _join(self) -> None:
-        rank, world, last = self.team.rank, self.team.world, self.team.world - 1
+        rank, world, last = self.group.rank, self.group.world, self.group.world - 1
         self._answers = rank == last
-        assert isinstance(self.judged, ResidualNetwork)
-        self._judge = Stage(self.judged, self._blocks, self._given)
+        assert isinstance(self.evaluated, ResidualNetwork)
+        self._judge = Stage(self.evaluated, self._blocks, self._given)
         self._stage = _PaddedStage(
             Stage(self.residual, self._blocks, self._given),
             rows=-(-self.recipe.batch // self.parts),
-            mixed=self.team.mixed,
+            mixed=self.group.mixed,
         )
         self._schedule = Schedule1F1B(
             PipelineStage(
                 self._stage,
                 rank,
                 world,
-                self.team.device,
+                self.group.device,
                 input_args=self._between(self._given) if rank else self._room(1, "meta"),
                 output_args=self._between(self._passed) if rank < last else self._logits_of_part(),
             ),
@@ -69,19 +69,21 @@ class PipelineLearner(Learner):
         )
 
     def _between(self, shapes: Shapes) -> Tensor:
-        """The form of what passes between two stages; torch wants to know it beforehand."""
+        """A tensor of the shape and dtype that pass between two stages, as torch requires."""
         width = sum(int(np.prod(shape)) for shape in shapes)
-        dtype = torch.bfloat16 if self.team.mixed else torch.float32
+        dtype = torch.bfloat16 if self.group.mixed else torch.float32
         rows = self._stage.rows
         return torch.empty(rows, width, dtype=dtype, device="meta", requires_grad=True)
 
     def _logits_of_part(self) -> Tensor:
-        """The form of what the last stage gives."""
+        """A tensor of the shape of the output of the last stage."""
         return torch.empty(self._stage.rows, self.classes, device="meta", requires_grad=True)
 
     def _room(self, parts: int, device: torch.device | str) -> Tensor:
-        """Where the pictures of so many parts go, each of as many rows, in the order of channels
-        that networks compute in: torch compares strides too."""
+        """Memory for the images of several parts with the same number of rows each.
+
+        In channels-last order, as the networks compute: torch compares strides too.
+        """
         return torch.empty(
             (parts * self._stage.rows, self.bands, *self.patches.size),
             memory_format=torch.channels_last,
@@ -89,29 +91,29 @@ class PipelineLearner(Learner):
         )
 
     def _pictures(self, parts: Sequence[Part]) -> Tensor:
-        together = self._room(len(parts), self.team.device)
+        together = self._room(len(parts), self.group.device)
         for room, part in zip(together.split(self._stage.rows), parts, strict=True):
             room[: len(part.labels)] = part.images
         return together
 
-    def _differentiate(self, step: Step, tell: Tell) -> None:
+    def _differentiate(self, step: Step, record: Record) -> None:
         stage, parts = self._stage, list(step.parts)
         stage.kept, stage.sizes = step.kept, iter([len(part.labels) for part in parts])
-        self._whole_batch, self._tell = sum(len(part.labels) for part in parts), tell
+        self._whole_batch, self._record = sum(len(part.labels) for part in parts), record
         self._schedule.step(
-            *([self._pictures(parts)] if self.team.first else []),
+            *([self._pictures(parts)] if self.group.first else []),
             target=torch.cat([part.labels for part in parts]) if self._answers else None,
         )
 
     def _loss_of_part(self, logits: Tensor, labels: Tensor) -> Tensor:
         logits = logits[: len(labels)]
         loss = self.loss(logits, labels)
-        self._tell(loss, logits, labels)
+        self._record(loss, logits, labels)
         return loss * (len(labels) / self._whole_batch)
 
     def _logits(self, images: Tensor) -> Tensor:
-        """Those of the pictures in the last process, and zeros elsewhere."""
-        rank, number = self.team.rank, len(images)
+        """The logits of images in the last process; zeros in the others."""
+        rank, number = self.group.rank, len(images)
         given = images
         if rank:
             width = sum(int(np.prod(shape)) for shape in self._given)
@@ -125,47 +127,45 @@ class PipelineLearner(Learner):
 
     def _whole(self, named: Named) -> dict[str, Tensor]:
         mine = {name: tensor.cpu() for name, tensor in named}
-        return {name: tensor for one in self.team.collect(mine) for name, tensor in one.items()}
+        return {name: tensor for one in self.group.gather(mine) for name, tensor in one.items()}
 
     def _load(self, module: nn.Module, whole: dict[str, Tensor]) -> None:
         module.load_state_dict({name: whole[name] for name in module.state_dict()})
 
 
 class Stage(nn.Module):
-    """A run of blocks, with the stem before the first block and the head behind the last.
+    """Consecutive blocks, with the stem before the first block and the head after the last.
 
-    What it takes and gives are pictures or logits at the network's ends. Between two stages it is
-    float32 or bfloat16, `N × features`: the activations, and what those shortcuts carry that are
-    open there, flattened.
+    The first stage takes images, the last gives logits. Between two stages, tensors are float32 or
+    bfloat16, `N × features`: the activations and the inputs of open shortcuts, flattened.
     """
 
     def __init__(self, network: ResidualNetwork, blocks: slice, given: Shapes) -> None:
         super().__init__()
-        chain = links(network)
+        chain = block_graph(network)
         self.network, self.chain, self.given = network, chain[blocks], given
         self.segments = network.segments
         self.first, self.last = blocks.start == 0, blocks.stop == len(chain)
 
     def forward(self, given: Tensor, kept: Kept | None = None) -> Tensor:
-        """The stage's part of the network."""
+        """Compute the part of the network in this stage."""
         tensors = (self.network.stem(given),) if self.first else _unpack(given, self.given)
-        tensors = follow(self.chain, tensors, kept, self.segments)
+        tensors = run_blocks(self.chain, tensors, kept, self.segments)
         if not self.last:
             return _pack(tensors)
-        # There is no second path, which would see `given` as pictures.
         return self.network.linear(self.network.pooled(tensors[0]))
 
 
 class _PaddedStage(nn.Module):
-    """A stage in training: all parts come and go with the same number of rows.
+    """A stage in training that takes and gives parts with the same number of rows.
 
-    Parts differ by one picture, and torch's stages take tensors of one form only. What fills them
-    up is taken away again before anything is computed.
+    Parts differ by one image, and torch's stages take tensors of one shape only. Padding rows are
+    removed before the computation and added again after it.
 
     Attributes:
-        rows: of each part.
+        rows: number of rows of each part.
         kept: which blocks of the network are computed in this step.
-        sizes: pictures in each part of this step, in the order of the forward passes.
+        sizes: number of images in each part of this step, in the order of the forward passes.
     """
 
     def __init__(self, stage: Stage, rows: int, mixed: bool) -> None:
@@ -186,12 +186,12 @@ def boundary(network: ResidualNetwork, at: int, picture: tuple[int, int, int]) -
     """Channels, height and width of the activations and open shortcuts before a block."""
     network.eval()
     with torch.no_grad():
-        tensors = follow(links(network)[:at], (network.stem(torch.zeros(1, *picture)),))
+        tensors = run_blocks(block_graph(network)[:at], (network.stem(torch.zeros(1, *picture)),))
     return [(tensor.shape[1], tensor.shape[2], tensor.shape[3]) for tensor in tensors]
 
 
 def _pack(tensors: Sequence[Tensor]) -> Tensor:
-    # Channels last, as they lie in memory.
+    # Channels last, as in memory.
     return torch.cat([tensor.permute(0, 2, 3, 1).flatten(1) for tensor in tensors], dim=1)
 
 

@@ -1,4 +1,4 @@
-"""What the steps of an epoch give, kept on the device until the epoch ends."""
+"""Losses and predictions of an epoch, kept on the device until the epoch ends."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from outcrop.training.log import SideScores, score
 
 
 @dataclass
-class Tally:
-    """What the steps of an epoch so far have given, in one process.
+class ScoreAccumulator:
+    """Losses and predictions of an epoch so far, in one process.
 
     Attributes:
-        losses: sum of the losses of the pictures of each part.
-        predicted, truth: classes of the pictures of each part.
+        losses: sum of the losses of the images of each part.
+        predicted, truth: predicted and true classes of the images of each part.
     """
 
     losses: list[Tensor] = field(default_factory=list)
@@ -26,7 +26,7 @@ class Tally:
     truth: list[Tensor] = field(default_factory=list)
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Remember one part; nothing is fetched from the device."""
+        """Add one part; nothing is copied from the device."""
         self.losses.append(loss.detach() * len(labels))
         logits = logits.detach()
         if logits.ndim == 3:  # of members
@@ -35,7 +35,7 @@ class Tally:
         self.truth.append(labels)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it, on the CPU, to go on from; nothing where there is nothing yet."""
+        """The content as tensors on the CPU, for a checkpoint; empty before the first part."""
         if not self.losses:
             return {}
         return {
@@ -45,24 +45,24 @@ class Tally:
         }
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor], device: torch.device) -> Tally:
-        """What `tensors` gave."""
+    def of(cls, tensors: Mapping[str, Tensor], device: torch.device) -> ScoreAccumulator:
+        """The accumulator from the result of `tensors`."""
         if not tensors:
             return cls()
         there = {name: tensor.to(device) for name, tensor in tensors.items()}
         return cls(list(there["losses"].unbind()), [there["predicted"]], [there["truth"]])
 
 
-def merge(tallies: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors of the tallies of several processes, as those of one."""
-    filled = [tally for tally in tallies if tally]
-    return {name: torch.cat([tally[name] for tally in filled]) for name in filled[0]}
+def merge(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors of the accumulators of several processes, as those of one."""
+    filled = [part for part in parts if part]
+    return {name: torch.cat([part[name] for part in filled]) for name in filled[0]}
 
 
 def scores(tensors: Mapping[str, Tensor], classes: tuple[str, ...]) -> SideScores:
-    """Of all pictures in a tally.
+    """Scores of all images in an accumulator.
 
-    The losses are summed exactly, so that it does not matter which process had which part.
+    The losses are summed exactly, so that the order of parts and processes has no effect.
     """
     mean = math.fsum(tensors["losses"].tolist()) / len(tensors["truth"])
     return score(mean, tensors["truth"], tensors["predicted"], classes)

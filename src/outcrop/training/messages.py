@@ -1,4 +1,4 @@
-"""What is going to be trained, in one line."""
+"""Log messages about a training before it starts."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from outcrop.training.recipe import Augmentation, ClassBalance, Machine
 _DEEP = 50
 
 
-def announce(network: Network, patches: PatchSet, machine: Machine, device: torch.device) -> None:
-    """Say on standard error what a training will cost and where it runs."""
+def log_training(
+    network: Network, patches: PatchSet, machine: Machine, device: torch.device
+) -> None:
+    """Log the cost of a training, its device and its precision."""
     where = f"{device}, {pick_precision(machine.precision, device)}"
     if machine.devices > 1:
         where += f", {machine.devices} processes ({machine.strategy})"
@@ -43,8 +45,8 @@ def announce(network: Network, patches: PatchSet, machine: Machine, device: torc
         )
 
 
-def announce_balance(class_balance: ClassBalance, labels: np.ndarray, patches: PatchSet) -> None:
-    """Say on standard error how often rare classes are repeated, if they are.
+def log_class_balance(class_balance: ClassBalance, labels: np.ndarray, patches: PatchSet) -> None:
+    """Log how often patches of rare classes are repeated, if they are.
 
     Args:
         labels: of the training side.
@@ -63,8 +65,8 @@ def announce_balance(class_balance: ClassBalance, labels: np.ndarray, patches: P
     )
 
 
-def announce_shifts(augmentation: Augmentation, patches: PatchSet) -> None:
-    """Say on standard error that labels stay where patches are shifted, if they are."""
+def log_shifts(augmentation: Augmentation, patches: PatchSet) -> None:
+    """Log that labels are kept where patches are shifted, if they are."""
     if label_of(augmentation, patches) == "image":
         return
     shifts = {
