@@ -48,7 +48,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
     # images
     "odd size": (LEARN("odd.npz"), "30 × 32 pixels", "squares of 32, 64 or 128"),
     "small patches": (LEARN("patches.zarr --split split.json"), "8 × 8 pixels", "--size"),
-    "vectors": (LEARN("vectors.npz"), "vectors.npz: images are (48, 32)"),
+    "vectors": (LEARN("vectors.npz"), "vectors.npz: has images of the shape (48, 32)"),
     "constant images": (LEARN("constant.npz"), "patches: each has a single value"),
     # numbers and words
     "no code": (PATCH_SET + "--latent 0", "--latent: is 0; take 1 or more"),

@@ -47,7 +47,7 @@ PAGES = (
     Page("mapping", "Class maps", ("mapping.result.MappedScene",)),
     Page("accuracy", "Accuracy of a class map", ("accuracy.assessment.Assessment",)),
     Page("reporting", "Reports"),
-    Page("locating", "Lost origins", ("locating.located.Located",)),
+    Page("locating", "Locating", ("locating.located.Located",)),
     Page("generative", "Generative networks"),
     Page("synthetic", "Synthetic scenes and cubes"),
     Page("errors", "Errors"),

@@ -157,7 +157,7 @@ lost = oc.open_patches(folder / "found.npz")
 # and contrast. It reports a place only if a patch from elsewhere would hardly fit as well.
 
 located = oc.locate(lost, folder / "survey.sgy", axis=0)
-places = oc.positions_table(located, lost)
+places = located.to_frame(lost)
 ready = oc.with_positions(lost, located)
 now, before = ready.positions, cut.positions[done.order][located.found]
 same = np.all([getattr(now, a) == getattr(before, a) for a in ("index", "row", "column")], axis=0)

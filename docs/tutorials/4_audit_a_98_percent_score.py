@@ -111,9 +111,9 @@ for (check, pair), column in zip(pairs, axes.T, strict=True):
 # (``flips=True``). Copies are patches that were found twice at one place.
 
 located = oc.locate(patches, coast.scenes, flips=True)
-print(f"{located.found.sum()} of {len(patches)} found, {located.twins.sum()} are copies")
+print(f"{located.found.sum()} of {len(patches)} found, {located.duplicates.sum()} are copies")
 print("not found:", patches.to_frame()["class"][~located.found].value_counts().to_dict())
-ready = oc.with_positions(patches, located)[~located.twins[located.found]]
+ready = oc.with_positions(patches, located)[~located.duplicates[located.found]]
 
 # %%
 # Most patches that were not found show water or rice fields, which have little structure.

@@ -131,7 +131,7 @@ class Earth:
         """Voxels without a class on each side of a contact: 3, fewer in small cubes."""
         return min(3.0, 0.012 * (self.shape[0] * self.shape[1]) ** 0.5)
 
-    def look(self, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    def voxels(self, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
         """Natural logarithm of the impedance, float32, and class, uint8, of each voxel."""
         inlines, crosslines, _ = self.shape
         depth = self._folds(grid)

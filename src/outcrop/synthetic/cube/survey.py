@@ -135,7 +135,7 @@ class Survey:
             range(-1, crosslines + 1),
             range(-REACH, samples + REACH),
         )
-        impedance, classes = self.earth.look(grid)
+        impedance, classes = self.earth.voxels(grid)
         coefficients = reflectivity(impedance) * self.earth.gain(grid)[..., 1:]
         return coefficients, classes[1:-1, 1:-1, REACH:-REACH]
 
