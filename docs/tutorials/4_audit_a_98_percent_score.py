@@ -17,11 +17,13 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import rasterio
 
 import outcrop as oc
 
 plt.rcParams["savefig.bbox"] = "tight"
+pd.set_option("display.max_colwidth", None)  # the sentences of an audit are shown whole
 work = tempfile.TemporaryDirectory()
 folder = Path(work.name)
 
