@@ -65,7 +65,7 @@ html_theme_options = {
     "navigation_with_keys": False,
     "show_prev_next": False,
     # Lines of code in tutorials have up to 100 characters: they get the room of the contents.
-    "secondary_sidebar_items": {"**": ["page-toc"], "gallery/*": []},
+    "secondary_sidebar_items": {"[!g]**": ["page-toc"], "gallery/*": []},
     "footer_start": ["copyright"],
     "footer_end": [],
     "show_version_warning_banner": False,
