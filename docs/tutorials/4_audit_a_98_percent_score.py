@@ -145,7 +145,7 @@ axes[0].set_ylabel("northing, km")
 axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 # %%
-# Left: in every polygon training and validation patches lie side by side. Right: a validation patch
+# Left: training and validation patches of a polygon lie side by side. Right: a validation patch
 # has no training patch beside it.
 #
 # Step 5: score again
