@@ -65,7 +65,8 @@ html_theme_options = {
     "show_toc_level": 2,
     "navigation_with_keys": False,
     "show_prev_next": False,
-    "secondary_sidebar_items": ["page-toc"],
+    # Lines of code in tutorials have up to 100 characters: they get the room of the contents.
+    "secondary_sidebar_items": {"[!g]**": ["page-toc"], "gallery/*": []},
     "footer_start": ["copyright"],
     "footer_end": [],
     "show_version_warning_banner": False,

@@ -112,7 +112,7 @@ axis.set(xlabel="easting, m", ylabel="northing, m", title="patches on the ground
 #
 # ``oc.compare`` trains every model on each fold and scores it on the held-out patches, then repeats
 # this with random folds. The *leak gap* is the overall accuracy under the random split minus that
-# under the spatial split. The options only save time here.
+# under the spatial split. The options only save time here. The table is in per cent.
 
 classical = [oc.Baseline("SVM", "patch statistics"), oc.Baseline("SVM", "centre pixel")]
 options = {"recipe": oc.Recipe(epochs=15), "tuning": oc.Tuning(trials=1), "baselines": classical}

@@ -17,11 +17,13 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import rasterio
 
 import outcrop as oc
 
 plt.rcParams["savefig.bbox"] = "tight"
+pd.set_option("display.max_colwidth", None)  # the sentences of an audit are shown whole
 work = tempfile.TemporaryDirectory()
 folder = Path(work.name)
 
@@ -143,7 +145,7 @@ axes[0].set_ylabel("northing, km")
 axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 # %%
-# Left: in every polygon training and validation patches lie side by side. Right: a validation patch
+# Left: training and validation patches of a polygon lie side by side. Right: a validation patch
 # has no training patch beside it.
 #
 # Step 5: score again
