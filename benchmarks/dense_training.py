@@ -23,8 +23,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.crops import NO_LABEL, every_pixel, labelled_ground, phases
 from benchmarks.machine import describe, keep_memory
-from outcrop.mapping.engine import method_for
 from outcrop.mapping.predictor import Predictor
+from outcrop.mapping.prepare import method_for
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.cost import cost_of
 from outcrop.models.factory import build

@@ -208,7 +208,7 @@ def test_the_style_of_polygons_is_in_the_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("map.tif", "no name of a GeoPackage"), ("map.gpkg", "is the name of a map")],
+    [("map.tif", "not the name of a GeoPackage"), ("map.gpkg", "is the name of a map")],
 )
 def test_polygons_need_a_geopackage_of_their_own(tmp_path, name, message):
     with pytest.raises(OutcropError, match=message):

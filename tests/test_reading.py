@@ -528,8 +528,8 @@ def test_an_extent_outside_the_scene_raises_an_error(tmp_path):
     path = write_raster(tmp_path / "a.tif", noise())
     for extent, message in (
         ((0, 0, 1, 1), "is outside .*a.tif; use an extent within 600000"),
-        ((5, 0, 1, 1), "smallest x and y"),
-        ((1, 2, 3), "as 4 numbers"),
+        ((5, 0, 1, 1), "smallest x, smallest y"),
+        ((1, 2, 3), "must be 4 numbers"),
     ):
         with pytest.raises(OutcropError, match=message):
             map_scene(dense(), path, tmp_path / "m.tif", extent=extent)

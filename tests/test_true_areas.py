@@ -82,7 +82,7 @@ def test_a_hectare_in_web_mercator_is_a_hectare(tmp_path):
     assert 4.4 < land < 4.5  # 21 in the coordinates
     assert found.hectares[0] == pytest.approx(land, rel=0.001)
     assert found.whole * found.accuracy.area[0].value == pytest.approx(land, rel=0.001)
-    assert any("count by the area of their pixel" in note for note in found.notes)
+    assert any("are weighted by the area of their pixel" in note for note in found.notes)
 
 
 def test_classes_at_different_latitudes_have_their_true_shares(tmp_path):

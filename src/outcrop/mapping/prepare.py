@@ -66,7 +66,7 @@ def job_for(
             model was trained on flipped patches; the step is out of range, or the map is dense.
     """
     models = _models_of(model)
-    chosen = _method_for(models, method)
+    chosen = method_for(models, method)
     _check_pictures(models, images)
     _check_orientation(models, images)
     turned = turns_of(models, axis) if turns else ("none",)
@@ -180,7 +180,7 @@ def _in_bands_of(first: Model, one: Model) -> Model:
     return one.in_order(found.order)
 
 
-def _method_for(models: Sequence[Model], wanted: Wanted) -> Method:
+def method_for(models: Sequence[Model], wanted: Wanted) -> Method:
     """The wanted method; "auto" is dense if no network has padding."""
     networks = [one.network for one in models if isinstance(one, Classifier)]
     dense = all(network.padding == "none" for network in networks)
