@@ -121,7 +121,7 @@ def test_patches_of_a_volume_are_audited(tmp_path, monkeypatch, capfd):
     at = rng.integers(4, 36, (3, 160))
     patches = cut_volume(cube, 0, *at, np.arange(160) % 2)
     patches.save("cube.zarr")
-    SlabSplit(axis=1, thickness=8, buffer=2, folds=2).assign(patches).save("slabs.json")
+    SlabSplit(axis=1, thickness=8, buffer=2, n_splits=2).assign(patches).save("slabs.json")
     assert run("audit cube.zarr --split slabs.json --json") == 0
     found = json.loads(capfd.readouterr().out)
     assert found["about"]["positions"] is True
@@ -150,7 +150,7 @@ def test_a_seed_gives_the_same_lines(here, capfd):
     ("command", "pieces"),
     [
         ("nowhere.zarr", ["nowhere.zarr"]),
-        ("one-hot.npz", ["one-hot.npz", "labels are (120, 4)", "one for each image"]),
+        ("one-hot.npz", ["one-hot.npz", "labels of the shape (120, 4)", "one label per image"]),
         ("precious", ["precious"]),
         ("clean.json", ["clean.json"]),
         ("leaky.zarr --split nowhere.json", ["nowhere.json", "no such split"]),

@@ -53,14 +53,14 @@ def test_comparison_and_results_have_a_row_per_model(patches, class_map, tmp_pat
     assert len(frame) == 2
     assert frame["balanced"].is_monotonic_decreasing
     assert frame["leak_gap"].isna().all()
-    assert repr(found).startswith("Comparison(2 models, one fold at random; recommended: ")
+    assert repr(found).startswith("Comparison(2 models, one random fold; recommended: ")
     html = found._repr_html_()
     assert "<table" in html
     assert found.recommendation in html
     run = SimpleNamespace(model=SimpleNamespace(title="ResNet-8"))
     results = Results(tmp_path, patches, Folds((split,)), found, run, {"map": class_map}, {})
     assert results.to_frame().equals(frame)
-    assert repr(results).endswith("80 patches, one fold at random, 1 maps made by ResNet-8)")
+    assert repr(results).endswith("80 patches, one random fold, 1 maps made by ResNet-8)")
     assert results._repr_html_().count("data:image/png") == 1
 
 
