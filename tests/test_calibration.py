@@ -163,3 +163,22 @@ def test_a_missing_class_is_accepted():
     found = calibrate(truth[here], sure[here].astype(np.float32))
     assert found.temperature > 1
     assert found.after is not None
+
+
+def test_shares_of_votes_of_zero_do_not_decide_the_temperature():
+    """Two of a hundred labels are wrong: a forest then has no vote for some true classes."""
+    from sklearn.ensemble import RandomForestClassifier
+
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, 4000)
+    seen = truth[:, None] * 2.0 + rng.normal(size=(4000, 4))
+    noisy = np.where(rng.random(4000) < 0.02, (truth + 1) % 3, truth)
+    forest = RandomForestClassifier(100, random_state=0).fit(seen[:2000], noisy[:2000])
+    votes = forest.predict_proba(seen[2000:])
+    labels = noisy[2000:]
+    assert (votes[np.arange(2000), labels] == 0).sum() > 10
+    T = temperature_that_holds(labels, votes)
+    before = reliability(labels, votes)
+    after = reliability(labels, tempered(votes, T))
+    assert 0.7 < T < 2
+    assert abs(after.excess.value) < abs(before.excess.value) + 0.02

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -197,8 +198,10 @@ def map_scene(
             raise OutcropError(f"--{name}", f"must be {least} or more, not {number}")
     first = first_of(model)
     if not isinstance(scene, Scene):
-        scene = open_scene(scene, reading=reading_of(first))
+        source = scene
+        (scene,) = open_like_training(first, lambda one: [open_scene(source, reading=one)])
     scene = _with_bands_of(first, scene)
+    _note_missing_mask(first, scene)
     files = layer_files(
         output, confidence=confidence, entropy=entropy, second=second, dissimilarity=dissimilarity
     )
@@ -222,6 +225,44 @@ def map_scene(
 def reading_of(model: Model) -> Reading:
     """Reading of scenes for a model: like that of its training scenes."""
     return Reading() if model.trained_on is None else model.trained_on.for_others
+
+
+def open_like_training(
+    model: Model,
+    open_: Callable[[Reading], Sequence[Scene]],
+    given: Mapping[str, Any] = MappingProxyType({}),
+) -> Sequence[Scene]:
+    """Open scenes with the reading of the training scenes.
+
+    Values and bits of the mask are those of training if the scenes have a mask: one that is passed,
+    or that of a product. Other scenes are read without a mask.
+
+    Args:
+        open_: opens the scenes with a reading.
+        given: fields of `Reading` that the user sets instead.
+    """
+    reading = replace(reading_of(model), **given)
+    if "mask_values" in given or "mask_bits" in given:
+        return open_(reading)
+    without = replace(reading, mask_values=[], mask_bits=[])
+    if reading.mask == ["none"] or reading == without:
+        return open_(without)
+    if reading.mask:
+        return open_(reading)
+    found = open_(without)
+    return found if all(scene.mask is None for scene in found) else open_(reading)
+
+
+def _note_missing_mask(model: Model, scene: Scene) -> None:
+    """Print a note if the training scenes had a mask and this scene has none."""
+    known = model.trained_on
+    if known is None or scene.mask is not None:
+        return
+    if known.reading.mask_values or known.reading.mask_bits:
+        tell(
+            f"note: {scene.title} has no quality mask, but the training scenes had one; clouds and "
+            "other bad pixels get a class; pass --mask to leave them out"
+        )
 
 
 def part_within(scene: Scene, extent: Sequence[float]) -> tuple[int, int, int, int]:

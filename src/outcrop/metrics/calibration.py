@@ -35,8 +35,9 @@ def fit_temperature(truth: np.ndarray, probabilities: np.ndarray) -> float:
 
     Args:
         truth: int, `N`.
-        probabilities: float, `N × K`; rows sum to 1. A probability of 0 counts as the smallest
-            number of float32.
+        probabilities: float, `N × K`; rows sum to 1. A probability of 0, such as the share of
+            votes of a forest, is not known better than its resolution: it counts as half the
+            smallest probability above 0. Otherwise one error with probability 0 would decide.
 
     >>> sure = np.array([[0.99, 0.01], [0.99, 0.01], [0.01, 0.99], [0.99, 0.01]])
     >>> T = fit_temperature(np.array([0, 0, 1, 1]), sure)  # right in three cases of four
@@ -48,7 +49,7 @@ def fit_temperature(truth: np.ndarray, probabilities: np.ndarray) -> float:
     truth = np.asarray(truth)
     if (probabilities.argmax(axis=1) == truth).all():
         return 1.0
-    logarithms = _logarithms(probabilities)
+    logarithms = _logarithms(_without_zeros(probabilities))
     # Only differences from the true class matter.
     logarithms = logarithms - logarithms[np.arange(len(truth)), truth][:, None]
 
@@ -207,6 +208,7 @@ def temperature_that_holds(
     Args:
         truth, probabilities, groups, folds: as in `calibrate`; N may be 0.
     """
+    probabilities = _without_zeros(probabilities)
     elsewhere = _fitted_elsewhere(truth, probabilities, groups, folds)
     if elsewhere is not None and _loss(truth, elsewhere) > _loss(truth, probabilities):
         return 1.0
@@ -233,6 +235,14 @@ def _fitted_elsewhere(
 def _loss(truth: np.ndarray, probabilities: np.ndarray) -> float:
     """Mean negative log-likelihood."""
     return float(-_logarithms(probabilities)[np.arange(len(truth)), truth].mean())
+
+
+def _without_zeros(probabilities: np.ndarray) -> np.ndarray:
+    """Probabilities of 0 replaced by half the smallest one above 0."""
+    zero = probabilities == 0
+    if not zero.any() or zero.all():
+        return probabilities
+    return np.where(zero, probabilities[~zero].min() / 2, probabilities)
 
 
 def _logarithms(probabilities: np.ndarray) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,8 +88,9 @@ def map(
             training.
         mask: quality rasters whose flagged pixels are no data in all bands, one for all scenes or
             one per scene; "none" ignores the quality mask of a product.
-        mask_values: values of the mask that mean no data.
+        mask_values: values of the mask that mean no data. Default with --mask: as in training.
         mask_bits: bit numbers of the mask, from 0; a pixel with one of these bits set is no data.
+            Default with --mask: as in training.
         band_names: band names, in file order, for files that have none or others.
         crs: coordinate reference system of scenes that have none.
         segy: how SEG-Y files are read.
@@ -109,7 +109,7 @@ def map(
     from outcrop.cli.tables import say
     from outcrop.mapping.openmap import share_outside
     from outcrop.mapping.polygons import check_polygons, write_polygons
-    from outcrop.mapping.scene import map_scene, reading_of
+    from outcrop.mapping.scene import map_scene, open_like_training
     from outcrop.mapping.volume import map_volume
     from outcrop.sources.kinds import are_volumes
     from outcrop.sources.mosaic import mosaic_scenes
@@ -150,9 +150,11 @@ def map(
         if polygons is not None:
             layers = (output, confidence, entropy, second, dissimilarity)
             check_polygons(polygons, [one for one in layers if one is not None], overwrite)
-        said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        reading = replace(reading_of(model_of(first)), **said)
-        scene = mosaic_scenes(open_scenes(sources, bands, crs, reading))
+        changed = {name: value for name, value in given.items() if value is not None}
+        scenes = open_like_training(
+            model_of(first), lambda reading: open_scenes(sources, bands, crs, reading), changed
+        )
+        scene = mosaic_scenes(scenes)
         map_scene(models, scene, output, sieve=sieve, window=window, extent=extent, **options)
         if polygons is not None:
             write_polygons(output, polygons)
