@@ -120,3 +120,10 @@ def test_an_experiment_has_a_row_per_setting():
     assert repr(plan) == "Experiment(2 scenes, 1 label files, 3 folds, default network)"
     assert plan.to_frame()["value"]["scenes"] == "['a.tif', 'b.tif']"
     assert "<table" in plan._repr_html_()
+
+
+def test_a_run_is_one_line(run):
+    text = repr(run)
+    assert text.startswith(f"Run({run.model.title} in {run.folder}; ")
+    assert re.search(r"\d % of|\d% of \d+ held-out patches correct", text)
+    assert "\n" not in text

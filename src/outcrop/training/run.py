@@ -77,6 +77,14 @@ class Run:
     predictions: Predictions
     config: Mapping[str, Any]
 
+    def __repr__(self) -> str:
+        held_out = self.predictions
+        text = f"Run({self.model.title} in {self.folder}"
+        if len(held_out.truth):
+            right = (held_out.probabilities.argmax(axis=1) == held_out.truth).mean()
+            text += f"; {right:.1%} of {len(held_out.truth):,} held-out patches correct"
+        return f"{text})"
+
     @property
     def classifier(self) -> Classifier:
         """The trained network.
