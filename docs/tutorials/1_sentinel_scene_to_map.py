@@ -97,7 +97,7 @@ print(patches)
 # All patches of a block of 400 m, and all patches of a polygon, are held out together. Training
 # patches closer than the buffer to a held-out patch are left out; 90 m is the width of a patch.
 
-folds = oc.BlockSplit(block=400, buffer=90, folds=3).assign_all(patches)
+folds = oc.BlockSplit(block=400, buffer=90, n_splits=3).assign_all(patches)
 ground = patches.to_geodataframe().assign(fold=folds.held_out + 1)
 where["title"] = "held out in fold"
 axis = ground.plot("fold", categorical=True, cmap="Dark2", legend=True, legend_kwds=where)

@@ -97,7 +97,7 @@ axis.legend(title="picks", loc="upper left", bbox_to_anchor=(1.2, 1))
 # A pick six inlines away still resembles a held-out one; in a larger cube, take thicker slabs.
 
 patches = oc.cut_at_positions(folder / "survey.sgy", folder / "picks.csv", size=33, axis=0)
-folds = oc.SlabSplit(axis=0, thickness=6, folds=3, buffer=3).assign_all(patches)
+folds = oc.SlabSplit(axis=0, thickness=6, n_splits=3, buffer=3).assign_all(patches)
 print(patches, folds.kind, sep="\n")
 
 # %%
@@ -184,7 +184,7 @@ axes[1, 0].set_ylabel("found in the cube")
 # The located patches have positions, so they can be split like any others. ``oc.with_positions``
 # has also put the original samples in place of the damaged images.
 
-slabs = oc.SlabSplit(axis=0, thickness=8, folds=3, buffer=4).assign(ready)
+slabs = oc.SlabSplit(axis=0, thickness=8, n_splits=3, buffer=4).assign(ready)
 shuffled = oc.splits.random_counterpart(ready, slabs, seed=0)  # as many patches on each side
 recipe = oc.Recipe(epochs=12)
 for name, split in (("random", shuffled), ("spatial", slabs)):

@@ -67,7 +67,7 @@ def cross_validate(patches, folds, name):
     return oc.score(truth, predicted[held_out], patches.classes, groups)
 
 
-random_folds = oc.RandomSplit(folds=3).assign_all(patches)
+random_folds = oc.RandomSplit(n_splits=3).assign_all(patches)
 claimed = cross_validate(patches, random_folds, "random")
 print(claimed)
 
@@ -126,12 +126,12 @@ ready = oc.with_positions(patches, located)[~located.duplicates[located.found]]
 # The copies are gone. Now whole blocks of 500 m are held out, and training patches that are closer
 # than one patch width (170 m) to a held-out patch are left out.
 
-spatial_folds = oc.BlockSplit(block=500, buffer=170, folds=3).assign_all(ready)
+spatial_folds = oc.BlockSplit(block=500, buffer=170, n_splits=3).assign_all(ready)
 with rasterio.open(coast.scenes[0]) as raster:
     scene = np.clip(raster.read([3, 2, 1]).transpose(1, 2, 0) / 2500, 0, 1)
     box = np.array(raster.bounds)[[0, 2, 1, 3]] / 1000
 figure, axes = plt.subplots(1, 2, figsize=(11, 5.2), sharey=True)
-shuffled = oc.RandomSplit(folds=3).assign_all(ready)
+shuffled = oc.RandomSplit(n_splits=3).assign_all(ready)
 for axis, folds, title in zip(axes, (shuffled, spatial_folds), ("random", "spatial"), strict=True):
     axis.imshow(scene, extent=box)
     split = folds.splits[0]
