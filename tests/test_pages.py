@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 import shlex
+import subprocess
 import sys
 from itertools import pairwise, takewhile
 from pathlib import Path
@@ -111,3 +112,14 @@ def test_pages_are_found():
     assert {"index.md", "howto/index.md"} <= {page.relative_to(DOCS).as_posix() for page in PAGES}
     assert blocks("bash")
     assert blocks("python")
+
+
+def test_tutorials_use_names_and_arguments_that_exist():
+    """They run when the site is built; mypy finds a renamed function or argument in seconds."""
+    root = DOCS.parent
+    words = [sys.executable, "-m", "mypy", "--config-file", root / "pyproject.toml"]
+    words += ["--cache-dir", root / ".mypy_cache", *sorted((DOCS / "tutorials").glob("*.py"))]
+    lines = subprocess.run(words, capture_output=True, text=True, cwd=root).stdout.splitlines()
+    codes = ("[call-arg]", "[attr-defined]", "[name-defined]", "[import-not-found]", "[misc]")
+    assert lines
+    assert not [line for line in lines if line.endswith(codes)]
