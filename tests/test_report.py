@@ -303,8 +303,10 @@ def test_missing_scenes_and_truth_give_a_note_and_are_left_out(results, tmp_path
     finally:
         hidden.rename(scene)
     assert page.sections == SECTIONS
-    assert "scene.tif: no such file; check the name; its pictures are not shown" in page.text
-    assert page.text.count("gone.tif: no such file") == 1
+    assert (
+        "scene.tif: there is no such file; check the name; its pictures are not shown"
+    ) in page.text
+    assert page.text.count("gone.tif: there is no such file") == 1
 
 
 def test_an_assessment_is_shown_and_otherwise_the_truth_is_used(results, html, tmp_path):
