@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint qgis-plugin clean
 
 demo: $(READY)
 	$(BIN)/outcrop demo --output demo --resume
@@ -17,6 +17,10 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# dist/outcrop-qgis-VERSION.zip, which QGIS installs (Plugins > Install from ZIP).
+qgis-plugin: $(READY)
+	$(BIN)/python qgis/build.py
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
