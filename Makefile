@@ -20,7 +20,7 @@ lint: $(READY)
 
 # dist/outcrop-qgis-VERSION.zip, which QGIS installs (Plugins > Install from ZIP).
 qgis-plugin: $(READY)
-	$(BIN)/python qgis/build.py
+	$(BIN)/python -P qgis/build.py
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

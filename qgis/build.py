@@ -1,6 +1,7 @@
 """Build the QGIS plugin: describe the commands for it, and write the zip file that QGIS installs.
 
 For the Python of the project, where outcrop is installed; the plugin itself runs in that of QGIS.
+Run it with `python -P`: the plugin beside this file has the same name as the library.
 """
 
 from __future__ import annotations

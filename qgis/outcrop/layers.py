@@ -197,6 +197,8 @@ def vector_of(
         path, part = str(parts.get("path") or ""), str(parts.get("layerName") or "")
         if parts.get("layerId") not in (None, "", 0) and not part:
             path = ""
+        if not part and layer.dataProvider().subLayerCount() > 1:
+            path = ""  # a copy has one layer
         own = layer.dataProvider().crs()
     shown = features.sourceCrs()
     state = VectorState(

@@ -8,6 +8,7 @@ from typing import Any, Callable
 
 from qgis.core import (
     QgsProcessingAlgorithm,
+    QgsProcessingFeatureSourceDefinition,
     QgsProcessingParameterBand,
     QgsProcessingParameterBoolean,
     QgsProcessingParameterCrs,
@@ -25,6 +26,7 @@ from qgis.core import (
     QgsProcessingParameterRasterLayer,
     QgsProcessingParameterString,
     QgsProcessingParameterVectorDestination,
+    QgsProcessingUtils,
     QgsRasterLayer,
     QgsVectorLayer,
 )
@@ -344,10 +346,14 @@ class Reader:
         source = self._algorithm.parameterAsSource(*arguments)
         if source is None:
             raise OutcropFailed(f"{self._parameters[name]}: is no vector layer; choose another")
-        layer = self._algorithm.parameterAsVectorLayer(*arguments)
+        value = self._parameters[name]
+        if isinstance(value, QgsProcessingFeatureSourceDefinition):
+            named, _ = value.source.valueAsString(self._context.expressionContext())
+            layer = QgsProcessingUtils.mapLayerFromString(named, self._context)
+        else:
+            layer = self._algorithm.parameterAsVectorLayer(*arguments)
         known = layer if isinstance(layer, QgsVectorLayer) else None
-        chosen = self._values.get("LABELS_CRS") or ""
-        return vector_of(known, source, self._parameters[name], chosen)
+        return vector_of(known, source, value, self._values.get("LABELS_CRS") or "")
 
     def _set_crs(self, name: str, found: list[str]) -> None:
         """Take the CRS that layers have in QGIS and not in their files, unless one is chosen."""

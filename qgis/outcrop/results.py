@@ -17,6 +17,8 @@ from qgis.core import (
 from qgis.PyQt.QtCore import QUrl
 from qgis.PyQt.QtGui import QDesktopServices
 
+_RANK = "outcrop/rank"
+# From top to bottom.
 _TITLES = {
     "classes": "Class map",
     "confidence": "Confidence",
@@ -64,25 +66,25 @@ def load(
         layer = table_layer(given["CSV"], f"Areas of {title}")
         context.temporaryLayerStore().addMapLayer(layer)
         _add(layer.id(), layer.name(), group, context)
-    for path in given.values():
+    for rank, path in enumerate(given.values()):
         if isinstance(path, str) and context.willLoadLayerOnCompletion(path):
-            processor = _Grouped(group, _classes_to_choose(algorithm, found))
+            processor = _Grouped(group, rank, _classes_to_choose(algorithm, found))
             context.layerToLoadOnCompletionDetails(path).setPostProcessor(processor)
 
 
 def _load_maps(classes: Path, group: str, context: QgsProcessingContext) -> None:
-    """Add a class map and the maps beside it; the last one lies on top."""
+    """Add a class map, and below it the maps beside it."""
     scene = classes.name[: -len("-classes.tif")]
-    for kind in ("dissimilarity", "confidence", "classes"):
+    for rank, (kind, title) in enumerate(_TITLES.items()):
         path = classes.with_name(f"{scene}-{kind}.tif")
         if path.is_file():
-            _add(str(path), f"{_TITLES[kind]}: {scene}", group, context)
+            _add(str(path), f"{title}: {scene}", group, context, rank)
 
 
-def _add(source: str, name: str, group: str, context: QgsProcessingContext) -> None:
+def _add(source: str, name: str, group: str, context: QgsProcessingContext, rank: int = 0) -> None:
     details = QgsProcessingContext.LayerDetails(name, context.project(), name)
     details.forceName = True
-    details.setPostProcessor(_Grouped(group))
+    details.setPostProcessor(_Grouped(group, rank))
     context.addLayerToLoadOnCompletion(source, details)
 
 
@@ -104,9 +106,10 @@ class _Grouped(QgsProcessingLayerPostProcessorInterface):
     # Processing keeps no reference to them.
     _kept: list[_Grouped] = []  # noqa: RUF012
 
-    def __init__(self, group: str, classes: list[str] | None = None) -> None:
+    def __init__(self, group: str, rank: int, classes: list[str] | None = None) -> None:
         super().__init__()
         self._group = group
+        self._rank = rank
         self._classes = classes or []
         _Grouped._kept = [*_Grouped._kept[-50:], self]
 
@@ -119,7 +122,7 @@ class _Grouped(QgsProcessingLayerPostProcessorInterface):
             choose_classes(layer, self._classes)
         project = context.project()
         if project is not None:
-            move_to_group(project.layerTreeRoot(), layer, self._group)
+            move_to_group(project.layerTreeRoot(), layer, self._group, self._rank)
 
 
 def choose_classes(layer: QgsVectorLayer, classes: list[str]) -> None:
@@ -135,14 +138,19 @@ def choose_classes(layer: QgsVectorLayer, classes: list[str]) -> None:
             layer.setEditorWidgetSetup(hidden, QgsEditorWidgetSetup("Hidden", {}))
 
 
-def move_to_group(root: Any, layer: Any, name: str) -> None:
-    """Put a layer on top of a group of that name, which is made above all others if needed."""
+def move_to_group(root: Any, layer: Any, name: str, rank: int) -> None:
+    """Put a layer into a group of that name, which is made above all others if needed.
+
+    Args:
+        rank: layers of a smaller rank lie above this one.
+    """
     group = root.findGroup(name) or root.insertGroup(0, name)
     node = root.findLayer(layer.id())
-    if node is None:
-        group.insertChildNode(0, QgsLayerTreeLayer(layer))
-    elif node.parent() != group:
-        group.insertChildNode(0, node.clone())
+    moved = QgsLayerTreeLayer(layer) if node is None else node.clone()
+    moved.setCustomProperty(_RANK, rank)
+    above = [one for one in group.children() if int(one.customProperty(_RANK, 0)) < rank]
+    group.insertChildNode(len(above), moved)
+    if node is not None:
         node.parent().removeChildNode(node)
 
 
