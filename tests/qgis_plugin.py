@@ -83,7 +83,10 @@ def run_tasks(tasks: list[dict], outcrop: Path) -> list[dict]:
 
 def qgis_process(*words: object, outcrop: Path) -> subprocess.CompletedProcess[str]:
     """Run `qgis_process` with the plugin installed and enabled; skips where it is not there."""
-    program = shutil.which("qgis_process", path="/usr/bin:/bin")
+    # The script of Debian 12 gives an option that the program does not know.
+    names = ("qgis_process.bin", "qgis_process")
+    found = [shutil.which(name, path="/usr/bin:/bin") for name in names]
+    program = next(filter(None, found), None)
     if program is None or qgis_python() is None:
         pytest.skip("qgis_process is not installed")
     with alone(OUTCROP_COMMAND=str(outcrop), OMP_NUM_THREADS="1") as environment:

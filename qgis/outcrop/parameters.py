@@ -55,22 +55,12 @@ def parameters_of(specification: Specification) -> list[QgsProcessingParameterDe
 def _made(one: Asked) -> Iterator[tuple[QgsProcessingParameterDefinition, bool]]:
     """The parameters of one option, and whether each is folded away."""
     if one.kind == "scenes":
-        # The dialog asks for a raster layer; a product folder may take its place.
-        yield QgsProcessingParameterRasterLayer(one.name, one.label, optional=True), one.advanced
+        yield QgsProcessingParameterRasterLayer(one.name, one.label), one.advanced
         yield (
             QgsProcessingParameterMultipleLayers(
                 f"FURTHER_{one.name}S",
                 "Further scenes, or further band files of the scene",
                 layerType=compat.RASTER,
-                optional=True,
-            ),
-            True,
-        )
-        yield (
-            QgsProcessingParameterFile(
-                "PRODUCT",
-                "Sentinel-2 or Landsat product instead of a layer",
-                behavior=compat.FOLDER,
                 optional=True,
             ),
             True,
@@ -294,15 +284,10 @@ class Reader:
             return None
         return text or None
 
-    def _scenes(self, one: Asked) -> list[Any]:
-        product = self._algorithm.parameterAsString(self._parameters, "PRODUCT", self._context)
-        found: list[Any] = [product] if product else []
-        if self._given(one.name):
-            found.append(self._raster(one.name))
+    def _scenes(self, one: Asked) -> list[Raster]:
+        found = [self._raster(one.name)]
         found += [self._handed(layer) for layer in self._layers(f"FURTHER_{one.name}S")]
-        if not found:
-            raise OutcropFailed(f"'{one.label}' is missing; choose a raster layer")
-        self._set_crs("CRS", [each.crs for each in found if isinstance(each, Raster)])
+        self._set_crs("CRS", [each.crs for each in found])
         return found
 
     def _layers(self, name: str) -> list[Any]:

@@ -62,6 +62,7 @@ def load(
     if algorithm == "experiment":
         for path in found["experiment"]["maps"]:
             _load_maps(Path(path), group, context)
+        return
     if algorithm == "assess" and given.get("CSV"):
         layer = table_layer(given["CSV"], f"Areas of {title}")
         context.temporaryLayerStore().addMapLayer(layer)

@@ -20,7 +20,7 @@ class Shown:
     """How the dialog asks for an option.
 
     Attributes:
-        kind: scenes (one layer, further ones, or a product), source (a vector layer, or a raster
+        kind: scenes (one layer, and further ones), source (a vector layer, or a raster
             layer), raster, rasters, vector, field, fields, bands, crs, extent, file, folder,
             new-raster, new-vector, new-file, new-folder; empty: by the type of the option.
         label: its title; default: its name.
