@@ -418,7 +418,7 @@ def test_the_whole_job(chain):
     assert results["RECOMMENDATION"] == "recommended: SVM, centre pixel"
     assert Path(results["REPORT"]).is_file()
     assert [one[:2] for one in made["experiment"]["tree"]["outcrop: s2"]][:2] == [
-        ["Class map: 0-scene", "paletted"],
+        ["Class map: scene", "paletted"],
         ["Class map", "paletted"],
     ]
     words = json.loads((folder / "results.words.json").read_text())
@@ -495,7 +495,7 @@ def handed(tmp_path_factory):
         }
         tasks.append(
             {
-                "algorithm": "outcrop:patches",
+                "algorithm": f"outcrop:{'experiment' if name == 'no labels' else 'patches'}",
                 "parameters": parameters,
                 "layers": {each: layers[each] for each in used},
                 "cancel": "cutting patches" if name == "slow" else None,
@@ -562,7 +562,7 @@ def test_rasters_in_memory_and_crs_of_qgis(handed):
         ("nowhere", "layer 'nowhere': has no coordinate reference system; set it in QGIS"),
         ("web", "layer 'web': is a web map"),
         ("no column", "layer 'points': has no column 'krop'; choose one of its columns: "),
-        ("no scene", "Incorrect parameter value for SCENE"),
+        ("no scene", "Could not load source layer for SCENE: invalid value"),
         ("no labels", "'Labelled places' is missing; choose a layer"),
         ("missing file", "Could not load source layer for SCENE: /no/such.tif not found"),
         ("old", "is outcrop 0.0.9, and this plugin needs"),

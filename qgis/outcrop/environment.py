@@ -21,7 +21,9 @@ SETTING = "OUTCROP_COMMAND"
 OLDEST_PYTHON = (3, 11)
 _WINDOWS = os.name == "nt"
 _HERE = Path(__file__).parent
+# On pypi.org PyTorch is for CPUs on Windows and macOS, and for NVIDIA GPUs on Linux.
 _CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
+_GPU_WHEELS = "https://download.pytorch.org/whl/cu128"
 # Of a usual installation; for the progress bar only.
 _PACKAGES = 75
 
@@ -210,7 +212,11 @@ def setup_commands(
         options: more options of pip.
     """
     pip = [str(python_in(folder)), "-m", "pip", "install", "--progress-bar", "off"]
-    index = ["--extra-index-url", _CPU_WHEELS] if cpu_only and sys.platform != "darwin" else []
+    index: list[str] = []
+    if cpu_only and sys.platform == "linux":
+        index = ["--extra-index-url", _CPU_WHEELS]
+    elif not cpu_only and _WINDOWS:
+        index = ["--extra-index-url", _GPU_WHEELS]
     return [
         [python, "-m", "venv", "--clear", str(folder)],
         [*pip, "--upgrade", *index, *options, f"{package}[report]"],

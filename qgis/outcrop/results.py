@@ -79,7 +79,9 @@ def _load_maps(classes: Path, group: str, context: QgsProcessingContext) -> None
     for rank, (kind, title) in enumerate(_TITLES.items()):
         path = classes.with_name(f"{scene}-{kind}.tif")
         if path.is_file():
-            _add(str(path), f"{title}: {scene}", group, context, rank)
+            # The name of the file begins with the number of the scene.
+            name = scene.partition("-")[2]
+            _add(str(path), f"{title}: {name}", group, context, rank)
 
 
 def _add(source: str, name: str, group: str, context: QgsProcessingContext, rank: int = 0) -> None:
