@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from processing.core.ProcessingConfig import ProcessingConfig
 from qgis.core import (
     QgsProcessingAlgorithm,
     QgsProcessingException,
@@ -241,6 +242,10 @@ def _remove_empty(folder: Path) -> None:
 class SetUp(QgsProcessingAlgorithm):
     """Makes the Python environment that has outcrop."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._setting: str | None = None
+
     def createInstance(self) -> SetUp:  # noqa: N802, D102
         return SetUp()
 
@@ -287,8 +292,9 @@ class SetUp(QgsProcessingAlgorithm):
             )
         )
         python = QgsProcessingParameterFile(
-            "PYTHON", "Python (default: QGIS's own, or one on PATH)", optional=True
-        )
+            "PYTHON", "Python (default: QGIS's own, or one on PATH)", optional=True,
+            fileFilter=compat.ANY_FILE,
+        )  # fmt: skip
         package = QgsProcessingParameterString(
             "PACKAGE", "What pip installs (default: the outcrop of this plugin)", optional=True
         )
@@ -325,7 +331,12 @@ class SetUp(QgsProcessingAlgorithm):
         if made is None:
             feedback.pushInfo("stopped; the folder of the environment was removed")
             return {}
-        if folder != default_folder():
-            QgsSettings().setValue(_SETTINGS_KEY, str(made))
+        self._setting = "" if folder == default_folder() else str(made)
         feedback.pushInfo(f"outcrop {check_version(made)} is ready")
         return {"FOLDER": str(folder), "COMMAND": str(made)}
+
+    def postProcessAlgorithm(self, context: Any, feedback: Any) -> dict[str, Any]:  # noqa: N802, D102
+        # From now on the new environment is the one that is used.
+        if self._setting is not None:
+            ProcessingConfig.setSettingValue(SETTING, self._setting)
+        return {}

@@ -40,3 +40,5 @@ SKIP_VALIDITY = _first(
 )
 FAST_INSERT = _first("QgsFeatureSink.Flag.FastInsert", "QgsFeatureSink.FastInsert")
 NO_ERROR = _first("QgsVectorFileWriter.WriterError.NoError", "QgsVectorFileWriter.NoError")
+# The default of QGIS, "All files (*.*)", refuses names without a dot.
+ANY_FILE = "All files (*)"

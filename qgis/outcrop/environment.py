@@ -196,9 +196,18 @@ def _without_window() -> dict[str, Any]:
 
 
 def delivered_package() -> str:
-    """What pip installs by default: the wheel in the plugin, or outcrop by its name."""
+    """The wheel of outcrop in the plugin, which pip installs by default.
+
+    Raises:
+        OutcropFailed: the plugin was not built by `make qgis-plugin`.
+    """
     wheels = sorted((_HERE / "wheels").glob("outcrop-*.whl"))
-    return str(wheels[-1]) if wheels else "outcrop"
+    if not wheels:
+        raise OutcropFailed(
+            "this plugin comes without the wheel of outcrop; enter the path of a wheel, or of a "
+            "folder with the source of outcrop, as 'What pip installs'"
+        )
+    return str(wheels[-1])
 
 
 def setup_commands(

@@ -108,7 +108,7 @@ def _one(one: Asked) -> QgsProcessingParameterDefinition:
     if kind in ("file", "folder"):
         behavior = compat.FOLDER if kind == "folder" else compat.FILE
         return QgsProcessingParameterFile(
-            **named, behavior=behavior, fileFilter=one.shown.files if kind == "file" else ""
+            **named, behavior=behavior, fileFilter=one.shown.files or compat.ANY_FILE
         )
     if kind in _NEW:
         return _destination(one, named)
