@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import json
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -21,7 +23,7 @@ from outcrop import __version__
 from outcrop.cli.commands import COMMANDS
 from outcrop.cli.parser import parse
 from tests.command_line import run
-from tests.qgis_plugin import PLUGIN, build, command, module, qgis_process, run_tasks, stub
+from tests.qgis_plugin import PLUGIN, ROOT, build, command, module, qgis_process, run_tasks, stub
 from tests.rasters import write_raster
 from tests.shared import DATA, needs_shared
 
@@ -215,12 +217,36 @@ def test_cancel_ends_the_process_and_those_it_started(tmp_path, stubborn):
     assert finished.cancelled
     assert finished.code == (-signal.SIGKILL if stubborn else -signal.SIGINT)
     assert time.monotonic() - started < 20
-    for _ in range(100):
-        if not _runs(int(noted.read_text())):
-            break
+    assert _ends(int(noted.read_text()))
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv of Linux")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_process_does_not_outlive_qgis(tmp_path, number):
+    noted = tmp_path / "child"
+    child = (
+        f"import os, pathlib, time; pathlib.Path({str(noted)!r}).write_text(str(os.getpid()));"
+        "time.sleep(60)"
+    )
+    parent = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from tests.qgis_plugin import module;"
+        f"module('process').run([sys.executable, '-c', {child!r}], print, lambda: False)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", parent], stderr=subprocess.DEVNULL)
+    while not (noted.is_file() and noted.read_text()):
         time.sleep(0.05)
-    else:
-        raise AssertionError("the child still runs")
+    process.send_signal(number)
+    process.wait(20)
+    assert _ends(int(noted.read_text()))
+
+
+def _ends(number):
+    """Whether a process ends within a few seconds."""
+    for _ in range(200):
+        if not _runs(number):
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def _runs(number):

@@ -68,17 +68,21 @@ def refuse_raster(provider: str, name: str) -> None:
     raise OutcropFailed(f"layer '{name}': is {kind}, whose pixels outcrop cannot read; {_SAVE}")
 
 
-def raster_name(path: str, vsi_prefix: str, options: list[str], name: str) -> str:
+def raster_name(source: str, options: list[str], name: str) -> str:
     """The name by which GDAL opens a raster layer.
 
+    Args:
+        source: source of the layer, a file or a name such as NETCDF:"file.nc":ndvi.
+        options: with which GDAL opens it.
+
     Raises:
-        OutcropFailed: it is opened with options that outcrop cannot pass on.
+        OutcropFailed: it is opened with options, which outcrop cannot pass on.
     """
     if options:
         raise OutcropFailed(
             f"layer '{name}': is opened with options of GDAL ({', '.join(options)}); {_SAVE}"
         )
-    return vsi_prefix + path
+    return source.split("|")[0]
 
 
 def check_field(field: str, fields: list[str], name: str) -> None:

@@ -139,10 +139,7 @@ def raster_of(layer: QgsRasterLayer, chosen_crs: str = "") -> Raster:
         return Raster(name, "", crs, note, None, source)
     parts = QgsProviderRegistry.instance().decodeUri("gdal", source)
     options = [str(one) for one in parts.get("openOptions") or []]
-    path = str(parts.get("path") or source)
-    if parts.get("layerName") or not _is_file(path):
-        path = source.split("|option:")[0]  # a GDAL name such as NETCDF:"file.nc":ndvi
-    opened = raster_name(path, "", options, name)
+    opened = raster_name(source, options, name)
     if opened.startswith("/vsimem/"):
         return Raster(name, "", crs, f"layer '{name}': is in memory, and copied", layer.clone())
     return Raster(name, opened, crs, note)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import IO, Any, Callable
 
 # QGIS sets these for its own Python, GDAL and PROJ; those of outcrop have other versions.
@@ -110,6 +114,8 @@ def run(
         OutcropFailed: the program cannot be started.
     """
     try:
+        if shutil.which(command[0]) is None:
+            raise OSError(errno.ENOENT, "there is no such program")
         process = _start(command, folder)
     except OSError as error:
         reason = error.strerror or error
@@ -159,7 +165,7 @@ def _start(command: Sequence[str], folder: str | None) -> subprocess.Popen[str]:
         # A group of its own: Cancel reaches the processes that the command starts, too.
         options["start_new_session"] = True
     return subprocess.Popen(
-        list(command),
+        [*_ending_with_qgis(), *command],
         cwd=folder,
         env=clean_environment(os.environ, OUTCROP_PROGRESS="json"),
         stdin=subprocess.DEVNULL,
@@ -169,6 +175,17 @@ def _start(command: Sequence[str], folder: str | None) -> subprocess.Popen[str]:
         errors="replace",
         **options,
     )
+
+
+@lru_cache(maxsize=1)
+def _ending_with_qgis() -> tuple[str, ...]:
+    """Words before a command with which the system ends it if QGIS crashes; Linux only."""
+    program = shutil.which("setpriv") if sys.platform == "linux" else None
+    if program is None:
+        return ()
+    words = (program, "--pdeathsig", "TERM")
+    knows = subprocess.run([*words, "true"], capture_output=True, check=False).returncode == 0
+    return words if knows else ()
 
 
 def _read(stream: IO[str] | None, keep: Callable[[str], object]) -> None:
