@@ -20,13 +20,13 @@ def main(words):
         return 0
     options = dict(word[2:].split("=", 1) for word in words if word[:2] == "--" and "=" in word)
     output = Path(options["output"])
-    print(json.dumps({"progress": 0.5, "text": "cutting patches"}), file=sys.stderr, flush=True)
-    if output.name.startswith("slow"):
-        try:
-            time.sleep(60)
-        except KeyboardInterrupt:
-            print("outcrop: stopped; nothing was written", file=sys.stderr)
-            return 130
+    try:
+        progress = {"progress": 0.5, "text": "cutting patches"}
+        print(json.dumps(progress), file=sys.stderr, flush=True)
+        time.sleep(60 if output.name.startswith("slow") else 0)
+    except KeyboardInterrupt:
+        print("outcrop: stopped; nothing was written", file=sys.stderr)
+        return 130
     output.with_name(f"{output.name}.words.json").write_text(json.dumps(words))
     labels = options.get("labels", "")
     if labels.endswith(".gpkg"):

@@ -154,7 +154,7 @@ class OutcropAlgorithm(QgsProcessingAlgorithm):
             for number, step in enumerate(steps):
                 finished = self._run_step(command, step, values, feedback, number, len(steps))
                 if finished.cancelled:
-                    feedback.pushInfo(self._in_words(error_of(finished) or "stopped"))
+                    feedback.pushInfo(self._in_words(error_of(finished)))
                     return {}
                 found[step.command] = _json(finished)
         except OutcropFailed as failed:

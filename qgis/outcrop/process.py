@@ -232,10 +232,12 @@ def _ends(process: subprocess.Popen[str], seconds: float) -> bool:
 
 
 def error_of(finished: Finished) -> str:
-    """The line that says why a command failed."""
+    """The line that says why a command failed, or that it was stopped."""
     last = finished.errors[-1] if finished.errors else ""
     if last.startswith("outcrop: "):
         return last[len("outcrop: ") :]
+    if finished.cancelled:
+        return "stopped"
     if finished.code < 0:
         return f"outcrop was ended by signal {-finished.code}; there may be too little memory"
     return last or f"outcrop ended with code {finished.code} and said nothing; see the log"
