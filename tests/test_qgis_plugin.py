@@ -413,6 +413,7 @@ def test_train_map_sample_and_assess_on_a_real_scene(chain):
     with rasterio.open(folder / "classes.tif") as classes, rasterio.open(SCENE) as scene:
         assert classes.shape == scene.shape
     assert len(gpd.read_file(folder / "points.gpkg")) == 60
+    assert ["info", "60 points (1: 15, 2: 15, 3: 15, 4: 15)"] in made["sample"]["lines"]
     assert made["assess"]["results"]["OVERALL_ACCURACY"] > 0.9
     assert (folder / "a.html").is_file()
 

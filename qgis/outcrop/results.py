@@ -196,6 +196,11 @@ def _of_train(content: Mapping[str, Any]) -> Iterator[str]:
         yield f"balanced accuracy on the validation side: {_percent(scores['balanced'])}"
 
 
+def _of_sample(content: Mapping[str, Any]) -> Iterator[str]:
+    counts = ", ".join(f"{a}: {b}" for a, b in zip(content["classes"], content["points"]))
+    yield f"{sum(content['points'])} points ({counts})"
+
+
 def _of_assess(content: Mapping[str, Any]) -> Iterator[str]:
     yield f"overall accuracy: {_percent(content['accuracy']['overall'])}"
     yield from content.get("notes", [])
@@ -214,6 +219,7 @@ _SUMMARIES = {
     "split": _of_split,
     "audit": _of_audit,
     "train": _of_train,
+    "sample": _of_sample,
     "assess": _of_assess,
 }
 
