@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint docs qgis-plugin clean
 
 demo: $(READY)
 	$(BIN)/outcrop demo --output demo --resume
@@ -21,6 +21,10 @@ lint: $(READY)
 
 docs: $(READY)
 	$(BIN)/sphinx-build --fail-on-warning --keep-going -b html docs docs/_build/html
+
+# dist/outcrop-qgis-VERSION.zip, which QGIS installs (Plugins > Install from ZIP).
+qgis-plugin: $(READY)
+	$(BIN)/python -P qgis/build.py
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -17,8 +17,8 @@ from outcrop.workflow import compare
 from tests.tiny import DEVICE, NETWORK, PATCHES, RECIPE, SPLIT
 from tests.tiny_generative import WAYS, learn
 
-# Its imports are those of QGIS's own Python (tests/gis.py).
-collect_ignore = ["qgis_child.py"]
+# Their imports are those of QGIS's own Python (tests/gis.py).
+collect_ignore = ["qgis_child.py", "qgis_plugin_child.py"]
 
 # An exception that nobody foresaw is an error of outcrop, and fails the test.
 os.environ["OUTCROP_DEBUG"] = "1"

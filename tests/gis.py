@@ -9,6 +9,8 @@ import json
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -21,7 +23,7 @@ _SYSTEM = "/usr/bin:/bin"
 
 
 @cache
-def _python() -> str | None:
+def qgis_python() -> str | None:
     """The system's Python, if it has PyQGIS."""
     python = shutil.which("python3", path=_SYSTEM)
     if python is None or _run([python, "-c", "import qgis.core"]).returncode:
@@ -29,11 +31,17 @@ def _python() -> str | None:
     return python
 
 
-def _run(command):
+@contextmanager
+def alone(**further: str) -> Iterator[dict[str, str]]:
+    """The environment of a QGIS without a screen, with a home folder of its own."""
     with tempfile.TemporaryDirectory() as home:
-        alone = {"PATH": _SYSTEM, "HOME": home, "XDG_RUNTIME_DIR": home}
-        alone |= {"QT_QPA_PLATFORM": "offscreen", "LC_ALL": "C.UTF-8"}
-        return subprocess.run(command, env=alone, capture_output=True, text=True)
+        environment = {"PATH": _SYSTEM, "HOME": home, "XDG_RUNTIME_DIR": home}
+        yield environment | {"QT_QPA_PLATFORM": "offscreen", "LC_ALL": "C.UTF-8"} | further
+
+
+def _run(command):
+    with alone() as environment:
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
 def opened(*paths) -> list[dict]:
@@ -45,10 +53,10 @@ def opened(*paths) -> list[dict]:
         that GDAL reads, by column [usage, values]; `drawn`, RGBA, uint8, `height × width × 4`, a
         pixel for each of the raster.
     """
-    if _python() is None:
+    if qgis_python() is None:
         pytest.skip("QGIS is not installed")
     with tempfile.TemporaryDirectory() as folder:
-        done = _run([_python(), _PROGRAM, folder, *paths])
+        done = _run([qgis_python(), _PROGRAM, folder, *paths])
         assert done.returncode == 0, done.stderr
         drawn = [Path(folder) / f"{number}.png" for number in range(len(paths))]
         pixels = [np.asarray(Image.open(one).convert("RGBA")) for one in drawn]

@@ -55,7 +55,12 @@ def experiment(
             say(f"map     {path}")
         say(f"report  {page}")
 
-    content = {"comparison": results.comparison, "maps": maps, "report": page}
+    content = {
+        "comparison": results.comparison,
+        "recommendation": results.comparison.recommendation,
+        "maps": maps,
+        "report": page,
+    }
     show(content, json, print_table)
 
 
