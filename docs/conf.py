@@ -38,6 +38,7 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
+napoleon_custom_sections = [("Columns", "params_style")]
 # Works from disk and without a network: no inventory of another project is fetched.
 intersphinx_mapping: dict[str, tuple[str, str | None]] = {}
 

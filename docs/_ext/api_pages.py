@@ -35,7 +35,7 @@ PAGES = (
     Page("sources", "Scenes, volumes, labels, collections", ("sources.scene.Scene",)),
     Page("patches", "Patch sets"),
     Page("splits", "Spatial splits"),
-    Page("auditing", "Audit", ("auditing.audit.Audit", "auditing.finding.Finding")),
+    Page("auditing", "Audit", ("auditing.audit.Audit", "auditing.check.Finding")),
     Page("models", "Networks and classical classifiers"),
     Page("training", "Training", ("training.run.Run",)),
     Page(
@@ -44,7 +44,7 @@ PAGES = (
         ("metrics.scores.Scores", "metrics.intervals.Interval"),
     ),
     Page("workflow", "Comparisons and experiments", ("workflow.comparison.Comparison",)),
-    Page("mapping", "Class maps", ("mapping.result.MappedScene",)),
+    Page("mapping", "Class maps", ("mapping.scene.MappedScene",)),
     Page("accuracy", "Accuracy of a class map", ("accuracy.assessment.Assessment",)),
     Page("reporting", "Reports"),
     Page("locating", "Locating", ("locating.located.Located",)),
@@ -109,7 +109,9 @@ def _page(page: Page, names: dict[str, Any]) -> Iterator[str]:
         for name in some:
             kind = "autoclass" if inspect.isclass(names[name]) else "autofunction"
             yield f".. {kind}:: outcrop.{name}"
-            yield "   :members:\n" if kind == "autoclass" else ""
+            # Methods that scikit-learn adds have docstrings for its own site.
+            hidden = "set_fit_request, set_score_request"
+            yield f"   :members:\n   :exclude-members: {hidden}\n" if kind == "autoclass" else ""
     if page.results:
         yield "Results\n-------\n"
     for name in page.results:

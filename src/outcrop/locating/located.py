@@ -99,7 +99,7 @@ class Located(Tabular):
             gain, offset, residual: over all bands, in grey values; for each of several bands also
                 `gain of red` and so on.
             score: the normalised cross-correlation.
-            label, and the columns of the patch set, if `patches` has them.
+            label, and names of columns: those of the patch set, if `patches` has them.
 
         Args:
             patches: the patches that were located, in that order.
