@@ -417,7 +417,7 @@ def test_a_preset_gives_defaults_that_single_options_override():
     assert isinstance(network, MultiScaleNet)
     assert recipe.epochs == 100
     words = ["compare", "p.zarr", "-o", "c", "--preset", "quick"]
-    assert parse(COMMANDS, words, "", "")[1]["tuning"].trials == 0
+    assert parse(COMMANDS, words, "", "")[1]["how"].tuning.trials == 0
 
 
 def test_an_option_of_a_network_chooses_it_even_if_it_is_as_by_default():

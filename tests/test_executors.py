@@ -101,8 +101,8 @@ def test_a_cluster_whose_workers_all_die_gets_the_shared_argument_again():
         assert isinstance(found, Cluster)
         results = found.each(add, 1, range(8), "adding")
         assert next(results) == 1
-        client = found._client
-        client.restart()
+        (worker,) = found._client.run(os.getpid).values()
+        os.kill(worker, signal.SIGKILL)
         assert list(results) == list(range(2, 9))
 
 

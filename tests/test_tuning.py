@@ -47,13 +47,13 @@ def split(patches):
 @pytest.fixture
 def trained(monkeypatch) -> list[tuple[str, np.ndarray]]:
     """The trained variants and their patches."""
-    calls, original = [], tuning._said
+    calls, original = [], tuning._predicted
 
     def counted(patches, inner, variant, *rest):
         calls.append((variant.name, inner.train, inner.validation))
         return original(patches, inner, variant, *rest)
 
-    monkeypatch.setattr(tuning, "_said", counted)
+    monkeypatch.setattr(tuning, "_predicted", counted)
     return calls
 
 
@@ -310,8 +310,8 @@ def test_the_budget_is_an_option_of_every_command_that_trains_networks() -> None
         _, usual = parse(COMMANDS, words.split(), "", "")
         _, given = parse(COMMANDS, [*words.split(), "--trials", "0"], "", "")
         for settings, trials in ((usual, Tuning().trials), (given, 0)):
-            plan = settings.get("plan")
-            assert (plan.tuning if plan else settings["tuning"]) == Tuning(trials)
+            plan = settings.get("plan") or settings["how"]
+            assert plan.tuning == Tuning(trials)
         plan = usual.get("plan")
         assert (plan.network if plan else usual["network"]) is None
     _, given = parse(

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent import futures
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Protocol, TypeVar
+from weakref import WeakSet
 
 from outcrop.errors import OutcropError
 from outcrop.extras import need
@@ -213,16 +214,18 @@ class Given(Pooled):
         self, work: Callable[[Any, Item], Result], shared: Any
     ) -> Iterator[Callable[[Item], Pending[Result]]]:
         """See `Pooled.submitting`; `shared` is sent with every item."""
-        submitted: list[futures.Future[Any]] = []
+        pending: set[futures.Future[Any]] = set()
 
         def submit(item: Item) -> futures.Future[Result]:
-            submitted.append(self._pool.submit(_without_cause, work, shared, item))
-            return submitted[-1]
+            future = self._pool.submit(_without_cause, work, shared, item)
+            pending.add(future)
+            future.add_done_callback(pending.discard)
+            return future
 
         try:
             yield submit
         finally:
-            for one in submitted:
+            for one in tuple(pending):
                 one.cancel()
 
 
@@ -240,14 +243,18 @@ class Cluster(Pooled):
         self, work: Callable[[Any, Item], Result], shared: Any
     ) -> Iterator[Callable[[Item], Pending[Result]]]:
         """See `Pooled.submitting`."""
-        # Impure, so that a second call on the same cluster does not return the first one's result.
-        pool = self._client.get_executor(pure=False)
         scattered = _Scattered(self._client, shared)
+        pending: WeakSet[_Task] = WeakSet()
+
+        def submit(item: Item) -> _Task:
+            task = _Task(self._client, scattered, work, item)
+            pending.add(task)
+            return task
+
         try:
-            yield lambda item: _Task(pool, scattered, work, item)
+            yield submit
         finally:
-            pool.shutdown(wait=False)
-            self._client.cancel([scattered.future])
+            self._client.cancel([scattered.future, *(one.future for one in pending)])
 
 
 class _Scattered:
@@ -271,20 +278,24 @@ class _Task:
     """One item on a cluster. It is submitted again if the shared argument was lost."""
 
     def __init__(
-        self, pool: futures.Executor, shared: _Scattered, work: Callable[..., Any], item: Any
+        self, client: Any, shared: _Scattered, work: Callable[..., Any], item: Any
     ) -> None:
-        self._pool, self._shared, self._call = pool, shared, (work, item)
+        self._client, self._shared, self._call = client, shared, (work, item)
         self._submit()
 
     def _submit(self) -> None:
         work, item = self._call
         self._sent = self._shared.sent
-        self._future = self._pool.submit(_without_cause, work, self._shared.future, item)
+        # Impure, so that a second call on the same cluster does not return the first one's result.
+        # The futures of `Client.get_executor` never end if the shared argument is lost.
+        self.future = self._client.submit(
+            _without_cause, work, self._shared.future, item, pure=False
+        )
 
     def result(self) -> Any:
         while True:
             try:
-                return self._future.result()
+                return self.future.result()
             except futures.CancelledError:
                 if self._sent == self._shared.sent:
                     self._shared.send()
