@@ -571,7 +571,7 @@ ROWS = {
     "not square": (TRAIN.format("high", "high") + "--neighbourhood 3", "8 × 4", "square"),
     "gone": (TRAIN.format("gone", "s") + "--neighbourhood 3", "gone.npy: is missing", "--sources"),
     "sources alone": (ON_CUBE + "--sources cube.npy", "--sources", "without --neighbourhood"),
-    "too many": (ON_CUBE + "--slices 1 --sources cube.npy,a.npy", "names 2", "this order: cube.npy"),
+    "too many": (ON_CUBE + "--slices 1 --sources cube.npy,a.npy", "names 2", "order: cube.npy"),
     "too few": (TRAIN.format("two", "two") + "--slices 1 --sources cube.npy", "names 1", "b.npy"),
     "not there": (ON_CUBE + "--slices 1 --sources nothing.npy", "nothing.npy: is missing"),
     "another shape": (ON_CUBE + "--slices 1 --sources short.npy", "11 × 20 × 26", "12 × 20 × 26"),

@@ -312,8 +312,7 @@ def test_the_budget_is_an_option_of_every_command_that_trains_networks() -> None
         for settings, trials in ((usual, Tuning().trials), (given, 0)):
             plan = settings.get("plan") or settings["how"]
             assert plan.tuning == Tuning(trials)
-        plan = usual.get("plan")
-        assert (plan.network if plan else usual["network"]) is None
+        assert (usual.get("plan") or usual["how"]).network is None
     _, given = parse(
         COMMANDS, ["train", "p.zarr", "-o", "r", "--trials", "4", "--tuning-folds", "2"], "", ""
     )
