@@ -115,15 +115,15 @@ def like(other: PatchSet, images: np.ndarray, seed: int) -> np.ndarray:
 
 def changed(images: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """The same patches as no training has seen them."""
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     mean, std = moments(images)
     n, bands, height, width = images.shape
-    veil = gaussian_filter(dice.normal(size=(n, 1, height, width)), (0, 0, 4, 4))
+    veil = gaussian_filter(rng.normal(size=(n, 1, height, width)), (0, 0, 4, 4))
     veil = np.clip(0.7 + 0.15 * veil / veil.std(), 0, 1)
-    levels = mean + std * dice.normal(size=(n, bands, 1, 1))
+    levels = mean + std * rng.normal(size=(n, bands, 1, 1))
     found = {
         "clouds": (1 - veil) * images + veil * (mean + 5 * std),
-        "white noise": mean + std * dice.normal(size=images.shape),
+        "white noise": mean + std * rng.normal(size=images.shape),
         "constant": np.broadcast_to(levels, images.shape),
         "inverted": 2 * mean - images,
         "half as bright": 0.5 * images,

@@ -70,7 +70,7 @@ class Ground:
     crop: int
     before: int
 
-    def draw(self, number: int, gain: float, dice: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def draw(self, number: int, gain: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Crops, each around a labelled pixel, which lies anywhere in it, and their labels.
 
         All eight positions are equally likely, and each band has a gain between 1 - gain and
@@ -81,12 +81,12 @@ class Ground:
             `number × crop × crop`.
         """
         images, labels = [], []
-        for scene, row, column in dice.choice(self.at, number):
-            top, left = np.array([row, column]) - dice.integers(self.crop, size=2)
+        for scene, row, column in rng.choice(self.at, number):
+            top, left = np.array([row, column]) - rng.integers(self.crop, size=2)
             seen = _window(self.scenes[scene], top, left, self.crop, self.before)
-            seen = seen * dice.uniform(1 - gain, 1 + gain, (len(seen), 1, 1))
+            seen = seen * rng.uniform(1 - gain, 1 + gain, (len(seen), 1, 1))
             said = _window(self.labels[scene], top, left, self.crop)
-            turns, mirror = dice.integers(4), dice.integers(2)
+            turns, mirror = rng.integers(4), rng.integers(2)
             images.append(_turned(seen.astype(np.float32), turns, mirror))
             labels.append(_turned(said, turns, mirror))
         return torch.stack(images), torch.stack(labels)

@@ -84,7 +84,7 @@ def write_scene(path: Path, side: int, valid: int | None = None) -> Path:
     """A scene of noise, of which only the middle has data, if so many pixels are named."""
     if path.exists():
         return path
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     with rasterio.open(
         path, "w", driver="GTiff", dtype="uint8", count=BANDS, photometric="minisblack",
         height=side, width=side, crs="EPSG:32648", transform=GRID, nodata=0, tiled=True,
@@ -94,7 +94,7 @@ def write_scene(path: Path, side: int, valid: int | None = None) -> Path:
         start = (side - whole) // 2
         for row in range(start, start + whole, 512):
             tall = min(512, start + whole - row)
-            pixels = dice.integers(1, 256, (BANDS, tall, whole), dtype=np.uint8)
+            pixels = rng.integers(1, 256, (BANDS, tall, whole), dtype=np.uint8)
             dataset.write(pixels, window=Window(start, row, whole, tall))
     return path
 
@@ -176,8 +176,8 @@ def agreement(folder: Path, repeats: int) -> None:
         scene = open_scene(made.scenes[1])
         path = folder / f"agreement-{padding}.tif"
         map_scene(model, scene, path, method="dense", overwrite=True)
-        dice = np.random.default_rng(0)
-        row, column = dice.integers(0, (scene.height, scene.width), (10_000, 2)).T
+        rng = np.random.default_rng(0)
+        row, column = rng.integers(0, (scene.height, scene.width), (10_000, 2)).T
         with rasterio.open(path) as dataset:
             said = dataset.read(1)[row, column]
         likely = np.empty((len(row), len(model.classes)), np.float32)

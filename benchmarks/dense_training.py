@@ -187,7 +187,7 @@ def train_on_crops(coast: Coast, patches: PatchSet, way: Way, steps: int, seed: 
     """The optimiser, schedule, flips, turns and gains of `train`, on crops of the scenes."""
     ground = labelled_ground(coast.scenes[TRAINING], coast.labels, way.crop, way.size)
     normalisation = learn_normalisation(patches, np.arange(len(patches)))
-    recipe, dice = suited(recipe_for(way, EPOCHS, seed), way.network), np.random.default_rng(seed)
+    recipe, rng = suited(recipe_for(way, EPOCHS, seed), way.network), np.random.default_rng(seed)
     torch.manual_seed(seed)
     module = build(way.network, BANDS, len(ground.classes)).train()
     optimiser = torch.optim.SGD(
@@ -196,7 +196,7 @@ def train_on_crops(coast: Coast, patches: PatchSet, way: Way, steps: int, seed: 
     for step in range(steps):
         for group in optimiser.param_groups:
             group["lr"] = recipe.learning_rate_at((step + 0.5) / steps * EPOCHS)
-        images, labels = ground.draw(way.batch, GAIN, dice)
+        images, labels = ground.draw(way.batch, GAIN, rng)
         images = normalisation(images).to(memory_format=torch.channels_last)
         optimiser.zero_grad()
         logits = every_pixel(module, images)

@@ -282,9 +282,9 @@ def run(
     """Train all variants side by side."""
     learns = delivered_split(patches).sides == TRAIN
     training, testing = learns.nonzero()[0], (~learns).nonzero()[0]
-    dice = torch.Generator().manual_seed(0)
-    some = torch.randperm(len(training), generator=dice)[: chosen.images].numpy()
-    some_tested = torch.randperm(len(testing), generator=dice)[: chosen.tested].numpy()
+    rng = torch.Generator().manual_seed(0)
+    some = torch.randperm(len(training), generator=rng)[: chosen.images].numpy()
+    some_tested = torch.randperm(len(testing), generator=rng)[: chosen.tested].numpy()
     device = pick_device()
     scale = learn_normalisation(patches, training[some])
     pictures = load_pictures(patches, training[some], device)

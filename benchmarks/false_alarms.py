@@ -43,17 +43,17 @@ class World:
 
     def judged(self, seed: int) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
         """Truth, what every model says with each seed, and the pieces."""
-        dice = np.random.default_rng(seed)
-        sizes = self.patches * dice.lognormal(-(self.uneven**2) / 2, self.uneven, self.pieces)
+        rng = np.random.default_rng(seed)
+        sizes = self.patches * rng.lognormal(-(self.uneven**2) / 2, self.uneven, self.pieces)
         groups = np.repeat(np.arange(self.pieces), np.maximum(1, sizes.round().astype(int)))
-        truth = dice.integers(0, CLASSES, len(groups))
-        hard = 0.75 + dice.normal(0, 0.15, self.pieces)
+        truth = rng.integers(0, CLASSES, len(groups))
+        hard = 0.75 + rng.normal(0, 0.15, self.pieces)
         said = {}
         for model in range(self.models):
-            chance = (hard + dice.normal(0, self.ground, self.pieces))[groups]
+            chance = (hard + rng.normal(0, self.ground, self.pieces))[groups]
             chance += self.gain * (model == 0)
-            chance = np.clip(chance + dice.normal(0, self.luck, (self.seeds, 1)), 0.02, 0.98)
-            right = dice.random(chance.shape) < chance
+            chance = np.clip(chance + rng.normal(0, self.luck, (self.seeds, 1)), 0.02, 0.98)
+            right = rng.random(chance.shape) < chance
             said[str(model)] = np.where(right, truth, (truth + 1) % CLASSES)
         return truth, said, groups
 
@@ -74,7 +74,7 @@ WORLDS = {
 
 
 def false_alarms(world: World, worlds: int) -> tuple[float, float, float]:
-    """Shares of worlds with a difference: by contest, by intervals of pairs, by McNemar's test."""
+    """Shares of worlds with a difference: by pairwise tests, intervals of pairs, McNemar's test."""
     found = np.zeros(3)
     for seed in range(worlds):
         truth, said, groups = world.judged(seed)

@@ -1,4 +1,4 @@
-"""Faults to plant in a clean patch set: each from a world, a strength and dice."""
+"""Faults to plant in a clean patch set: each from a world, a strength and rng."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ def changed(world: World, split: Split | None = None, **fields: Any) -> World:
     return World(patches, split, world.wide)
 
 
-def sorted_labels(world: World, strength: float, dice: np.random.Generator) -> World:
+def sorted_labels(world: World, strength: float, rng: np.random.Generator) -> World:
     """Class after class, all but a share of the patches; the last fifth validates."""
     patches = world.patches
     order = np.argsort(patches.labels, kind="stable")
-    loose = dice.random(len(order)) < strength
-    order[loose] = dice.permutation(order[loose])
+    loose = rng.random(len(order)) < strength
+    order[loose] = rng.permutation(order[loose])
     sides = np.full(len(order), TRAIN, np.int8)
     sides[round(0.8 * len(order)) :] = VALIDATION
     return _reordered(world, order, sides)
@@ -78,9 +78,9 @@ def sorted_labels(world: World, strength: float, dice: np.random.Generator) -> W
 def copies(change: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> Plant:
     """So many validation patches become copies, changed, of training patches."""
 
-    def plant(world: World, strength: float, dice: np.random.Generator) -> World:
-        index, of = _pairs(world, round(strength), dice)
-        return _with_images(world, index, change(world.patches.images[of], dice))
+    def plant(world: World, strength: float, rng: np.random.Generator) -> World:
+        index, of = _pairs(world, round(strength), rng)
+        return _with_images(world, index, change(world.patches.images[of], rng))
 
     return plant
 
@@ -90,43 +90,43 @@ def damaged(
 ) -> Plant:
     """A few validation patches become copies of training patches, damaged so much."""
 
-    def plant(world: World, strength: float, dice: np.random.Generator) -> World:
-        index, of = _pairs(world, FEW, dice)
-        return _with_images(world, index, damage(world.patches.images[of], strength, dice))
+    def plant(world: World, strength: float, rng: np.random.Generator) -> World:
+        index, of = _pairs(world, FEW, rng)
+        return _with_images(world, index, damage(world.patches.images[of], strength, rng))
 
     return plant
 
 
-def overlaps(world: World, strength: float, dice: np.random.Generator) -> World:
+def overlaps(world: World, strength: float, rng: np.random.Generator) -> World:
     """A few validation patches show training patches, shifted."""
-    index, of = _pairs(world, FEW, dice)
+    index, of = _pairs(world, FEW, rng)
     height, width = world.patches.size
     far = [min(world.margin, round(strength * side)) for side in (height, width)]
     images = []
     for i in of:
-        top, left = (world.margin + int(dice.choice([-f, f])) for f in far)
+        top, left = (world.margin + int(rng.choice([-f, f])) for f in far)
         images.append(world.wide[i, :, top : top + height, left : left + width])
     return _with_images(world, index, np.stack(images))
 
 
-def conflicting(world: World, strength: float, dice: np.random.Generator) -> World:
+def conflicting(world: World, strength: float, rng: np.random.Generator) -> World:
     """So many training patches become copies of others, brighter, with another label."""
-    train, number = dice.permutation(world.split.train), round(strength)
+    train, number = rng.permutation(world.split.train), round(strength)
     of = train[number : 2 * number]
     labels = world.patches.labels.copy()
     classes = len(world.patches.classes)
-    labels[train[:number]] = (labels[of] + dice.integers(1, classes, number)) % classes
+    labels[train[:number]] = (labels[of] + rng.integers(1, classes, number)) % classes
     images = world.patches.images.copy()
-    images[train[:number]] = brighter(images[of], dice)
+    images[train[:number]] = brighter(images[of], rng)
     return changed(world, images=images, labels=labels)
 
 
 def missing(side: int) -> Plant:
     """One class leaves a side, but for a share of its patches."""
 
-    def plant(world: World, strength: float, dice: np.random.Generator) -> World:
+    def plant(world: World, strength: float, rng: np.random.Generator) -> World:
         labels = world.patches.labels
-        k = dice.choice(np.unique(labels[world.split.sides == side]))
+        k = rng.choice(np.unique(labels[world.split.sides == side]))
         sides = world.split.sides.copy()
         sides[(labels == k) & (sides == side)] = BUFFER
         return changed(world, replace(world.split, sides=sides))
@@ -134,17 +134,17 @@ def missing(side: int) -> Plant:
     return plant
 
 
-def constant(world: World, strength: float, dice: np.random.Generator) -> World:
+def constant(world: World, strength: float, rng: np.random.Generator) -> World:
     """A share of the patches becomes one value."""
-    index = _some(world, strength, dice)
+    index = _some(world, strength, rng)
     images = world.patches.images.copy()
     images[index] = images[index][..., :1, :1]
     return changed(world, images=images)
 
 
-def without_data(world: World, strength: float, dice: np.random.Generator) -> World:
+def without_data(world: World, strength: float, rng: np.random.Generator) -> World:
     """A share of the patches loses its data, but for the middle pixel."""
-    index = _some(world, strength, dice)
+    index = _some(world, strength, rng)
     images = world.patches.images.copy()
     height, width = world.patches.size
     middle = images[index][..., height // 2, width // 2]
@@ -153,32 +153,32 @@ def without_data(world: World, strength: float, dice: np.random.Generator) -> Wo
     return changed(world, images=images)
 
 
-def brighter_class(world: World, strength: float, dice: np.random.Generator) -> World:
+def brighter_class(world: World, strength: float, rng: np.random.Generator) -> World:
     """Classes become brighter one after the other, by so many deviations of brightness."""
     step = strength * deviation(world)
     return _shifted(world, step * (world.patches.labels - world.patches.labels.max() / 2))
 
 
-def brighter_side(world: World, strength: float, dice: np.random.Generator) -> World:
+def brighter_side(world: World, strength: float, rng: np.random.Generator) -> World:
     """The validation side becomes brighter by so many deviations of brightness."""
     return _shifted(world, strength * deviation(world) * (world.split.sides == VALIDATION))
 
 
-def marked(world: World, strength: float, dice: np.random.Generator) -> World:
+def marked(world: World, strength: float, rng: np.random.Generator) -> World:
     """Two by two pixels in a corner of a share of one class take the set's brightest value."""
     labels = world.patches.labels
-    k = dice.integers(len(world.patches.classes))
-    index = np.flatnonzero((labels == k) & (dice.random(len(labels)) < strength))
+    k = rng.integers(len(world.patches.classes))
+    index = np.flatnonzero((labels == k) & (rng.random(len(labels)) < strength))
     images = world.patches.images.copy()
     images[index, :, :2, :2] = np.nanmax(images)
     return changed(world, images=images)
 
 
-def coarser(world: World, strength: float, dice: np.random.Generator) -> World:
+def coarser(world: World, strength: float, rng: np.random.Generator) -> World:
     """One class loses so many of eight bits."""
     images = world.patches.images.astype(np.float64)
     low, high = images.min(), images.max()
-    index = world.patches.labels == dice.integers(len(world.patches.classes))
+    index = world.patches.labels == rng.integers(len(world.patches.classes))
     step = (high - low) / 256 * 2**strength
     if world.patches.images.dtype.kind != "f":
         step = round(max(1, (high - low) / 256) * 2**strength)
@@ -186,42 +186,42 @@ def coarser(world: World, strength: float, dice: np.random.Generator) -> World:
     return changed(world, images=images.astype(world.patches.images.dtype))
 
 
-def same(images: np.ndarray, dice: np.random.Generator) -> np.ndarray:
+def same(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Pixel for pixel."""
     return images
 
 
-def turned(images: np.ndarray, dice: np.random.Generator) -> np.ndarray:
+def turned(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Flipped or turned."""
-    quarter = int(dice.integers(1, 4))
+    quarter = int(rng.integers(1, 4))
     images = np.rot90(images, quarter, axes=(2, 3))
-    return images[..., ::-1] if dice.random() < 0.5 else images
+    return images[..., ::-1] if rng.random() < 0.5 else images
 
 
-def brighter(images: np.ndarray, dice: np.random.Generator) -> np.ndarray:
+def brighter(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Gain of 0.6 to 1.4, an offset, rounded and clipped."""
     n = len(images)
     middle = np.nanmean(images.astype(float), axis=(1, 2, 3), keepdims=True)
     spread = np.nanstd(images.astype(float))
-    gain = dice.uniform(0.6, 1.4, (n, 1, 1, 1))
+    gain = rng.uniform(0.6, 1.4, (n, 1, 1, 1))
     return like(
-        images, middle + (images - middle) * gain + spread * dice.uniform(-0.5, 0.5, gain.shape)
+        images, middle + (images - middle) * gain + spread * rng.uniform(-0.5, 0.5, gain.shape)
     )
 
 
-def turned_brighter(images: np.ndarray, dice: np.random.Generator) -> np.ndarray:
+def turned_brighter(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Both."""
-    return brighter(turned(images, dice), dice)
+    return brighter(turned(images, rng), rng)
 
 
-def noisy(images: np.ndarray, decibels: float, dice: np.random.Generator) -> np.ndarray:
+def noisy(images: np.ndarray, decibels: float, rng: np.random.Generator) -> np.ndarray:
     """Noise so many decibels below the contrast."""
     spread = np.nanstd(images.astype(float), axis=(2, 3), keepdims=True)
-    noise = 10 ** (-decibels / 20) * spread * dice.normal(size=images.shape)
+    noise = 10 ** (-decibels / 20) * spread * rng.normal(size=images.shape)
     return like(images, images + noise)
 
 
-def jpeg(images: np.ndarray, quality: float, dice: np.random.Generator) -> np.ndarray:
+def jpeg(images: np.ndarray, quality: float, rng: np.random.Generator) -> np.ndarray:
     """Saved as JPEG, band by band, and read again."""
     saved = [[_jpeg(band, round(quality)) for band in image] for image in images]
     return np.stack(saved).astype(images.dtype)
@@ -264,19 +264,19 @@ FAULTS = (
 )  # fmt: skip
 
 
-def _some(world: World, strength: float, dice: np.random.Generator) -> np.ndarray:
+def _some(world: World, strength: float, rng: np.random.Generator) -> np.ndarray:
     n = len(world.patches)
-    return dice.permutation(n)[: max(1, int(np.ceil(strength * n)))]
+    return rng.permutation(n)[: max(1, int(np.ceil(strength * n)))]
 
 
-def _pairs(world: World, number: int, dice: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(world: World, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Validation patches to replace, and as many training patches of the same classes."""
-    validation = dice.permutation(world.split.validation)
+    validation = rng.permutation(world.split.validation)
     labels = world.patches.labels
     train = world.split.train
     validation = validation[np.isin(labels[validation], labels[train])]
     index = validation[:number]
-    of = np.array([dice.choice(train[labels[train] == labels[i]]) for i in index])
+    of = np.array([rng.choice(train[labels[train] == labels[i]]) for i in index])
     return index, of
 
 

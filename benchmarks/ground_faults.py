@@ -16,45 +16,45 @@ DEALT = ("overlaps", "leak-gap", "sides")  # sides dealt by hand overlap, and le
 _TINT = 3.0
 
 
-def dealt_at_random(world: World, strength: float, dice: np.random.Generator) -> World:
-    """A share of the patches that train or judge is dealt anew by dice, four to one."""
+def dealt_at_random(world: World, strength: float, rng: np.random.Generator) -> World:
+    """A share of the patches that train or judge is dealt anew by rng, four to one."""
     sides = world.split.sides.copy()
     used = np.flatnonzero(sides != BUFFER)
-    anew = used[dice.random(len(used)) < strength]
-    sides[anew] = np.where(dice.random(len(anew)) < 0.2, VALIDATION, TRAIN)
-    how = {"splitter": "by dice", "share": strength}
+    anew = used[rng.random(len(used)) < strength]
+    sides[anew] = np.where(rng.random(len(anew)) < 0.2, VALIDATION, TRAIN)
+    how = {"splitter": "by rng", "share": strength}
     return World(world.patches, replace(world.split, sides=sides, how=how, spatial=False))
 
 
-def without_buffer(world: World, strength: float, dice: np.random.Generator) -> World:
+def without_buffer(world: World, strength: float, rng: np.random.Generator) -> World:
     """Blocks of 40 voxels; so many voxels of a buffer are left of what keeps sides apart."""
     positions = world.patches.positions
     assert positions is not None
     pieces = blocks(positions, 40)
-    splitter = BlockSplit(block=40, n_splits=4, random_state=int(dice.integers(1 << 31)))
+    splitter = BlockSplit(block=40, n_splits=4, random_state=int(rng.integers(1 << 31)))
     sides = np.where(splitter.validation_masks(world.patches)[0], VALIDATION, TRAIN).astype(np.int8)
     if strength >= 0:
         sides = keep_apart(positions, sides, strength)
     return World(world.patches, Split(sides, pieces, world.patches.fingerprint))
 
 
-def wrong_labels(world: World, strength: float, dice: np.random.Generator) -> World:
+def wrong_labels(world: World, strength: float, rng: np.random.Generator) -> World:
     """A share of the patches gets another label."""
     labels = world.patches.labels.copy()
     classes = len(world.patches.classes)
-    wrong = dice.permutation(len(labels))[: round(strength * len(labels))]
-    labels[wrong] = (labels[wrong] + dice.integers(1, classes, len(wrong))) % classes
+    wrong = rng.permutation(len(labels))[: round(strength * len(labels))]
+    labels[wrong] = (labels[wrong] + rng.integers(1, classes, len(wrong))) % classes
     return changed(world, labels=labels)
 
 
-def beside_training(world: World, strength: float, dice: np.random.Generator) -> World:
+def beside_training(world: World, strength: float, rng: np.random.Generator) -> World:
     """Of each polygon a part judges and the rest trains; the map lies far from any polygon."""
     polygon = world.patches.positions.polygon
-    sides = np.where(dice.random(len(polygon)) < strength, VALIDATION, TRAIN).astype(np.int8)
+    sides = np.where(rng.random(len(polygon)) < strength, VALIDATION, TRAIN).astype(np.int8)
     return World(world.patches, Split(sides, polygon, world.patches.fingerprint))
 
 
-def local_looks(world: World, strength: float, dice: np.random.Generator) -> World:
+def local_looks(world: World, strength: float, rng: np.random.Generator) -> World:
     """Patches stand nine by nine, none over another, share a tint, and are split at random.
 
     Of a share of the nines the class is drawn anew: their tint alone tells it, and only where it
@@ -64,7 +64,7 @@ def local_looks(world: World, strength: float, dice: np.random.Generator) -> Wor
     order = np.argsort(patches.labels, kind="stable")
     group = np.empty(len(order), int)
     group[order] = np.arange(len(order)) // 9
-    place = dice.permutation(20 * 20)[group]
+    place = rng.permutation(20 * 20)[group]
     corner = np.empty(len(order), int)
     corner[order] = np.arange(len(order)) % 9
     row = 80 * (place // 20) + 12 + 20 * (corner // 3)
@@ -78,10 +78,10 @@ def local_looks(world: World, strength: float, dice: np.random.Generator) -> Wor
         polygon=group,
     )
     groups = group.max() + 1
-    tint = dice.normal(size=(groups, patches.images.shape[1]))[group]
+    tint = rng.normal(size=(groups, patches.images.shape[1]))[group]
     images = patches.images + _TINT * deviation(world) * tint[:, :, None, None]
-    anew = dice.random(groups) < strength
-    drawn = dice.integers(0, len(patches.classes), groups)
+    anew = rng.random(groups) < strength
+    drawn = rng.integers(0, len(patches.classes), groups)
     labels = np.where(anew[group], drawn[group], patches.labels)
     return changed(world, positions=positions, images=like(patches.images, images), labels=labels)
 

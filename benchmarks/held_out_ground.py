@@ -123,9 +123,9 @@ def baseline(patches, split, model, seed, gain=0.0):
     # Under a split at random only the copies of one patch belong together.
     groups = split.groups[split.train] if split.spatial else split.train if gain else None
     seen = [measure(images)]
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     for _ in range(2 if gain else 0):
-        gains = dice.uniform(1 - gain, 1 + gain, (len(images), images.shape[1], 1, 1))
+        gains = rng.uniform(1 - gain, 1 + gain, (len(images), images.shape[1], 1, 1))
         seen.append(measure(images * gains.astype(np.float32)))
     copies = len(seen)
     fitted = model.fit(

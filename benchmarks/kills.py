@@ -45,7 +45,7 @@ def main() -> None:
     options.add_argument("--kills", type=int, default=20)
     options.add_argument("--seed", type=int, default=0)
     chosen = options.parse_args()
-    dice = random.Random(chosen.seed)
+    rng = random.Random(chosen.seed)
     with TemporaryDirectory() as folder:
         patches = Path(folder) / "patches.npz"
         write_patches(patches)
@@ -56,7 +56,7 @@ def main() -> None:
         same, places = 0, []
         for _ in range(chosen.kills):
             run = Path(folder) / "killed"
-            reached = kill_once(patches, run, dice.uniform(0, whole))
+            reached = kill_once(patches, run, rng.uniform(0, whole))
             start(patches, run).wait()
             same += (run / "model.safetensors").read_bytes() == expected
             places.append(reached)
@@ -87,9 +87,9 @@ def start(patches: Path, run: Path) -> subprocess.Popen[bytes]:
 
 
 def write_patches(path: Path) -> None:
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     labels = np.arange(1600) % 4
-    images = dice.normal(100, 30, (1600, 3, 16, 16)) + 10 * labels[:, None, None, None]
+    images = rng.normal(100, 30, (1600, 3, 16, 16)) + 10 * labels[:, None, None, None]
     sides = (np.arange(1600) % 9 == 0).astype(np.uint8)
     np.savez(path, images=images.astype(np.uint8), labels=labels, sides=sides)
 

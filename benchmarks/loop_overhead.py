@@ -54,9 +54,9 @@ def main() -> None:
 
 
 def noise(n: int, size: int) -> PatchSet:
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     return PatchSet(
-        images=dice.integers(0, 4000, (n, 4, size, size)).astype("uint16"),
+        images=rng.integers(0, 4000, (n, 4, size, size)).astype("uint16"),
         labels=np.arange(n) % 6,
         classes=tuple("abcdef"),
         bands=("blue", "green", "red", "near infrared"),

@@ -144,14 +144,14 @@ def counts(ground: Ground) -> np.ndarray:
 
 def thinned(ground: Ground, rare: Sequence[int], keep: float, whole: bool, seed: int) -> Ground:
     """With few training patches of the rare classes: some of all, or all of some ground."""
-    dice = np.random.default_rng([seed, 1])
+    rng = np.random.default_rng([seed, 1])
     lost = []
     for k in rare:
         theirs = ground.split.train[ground.patches.labels[ground.split.train] == k]
-        order = dice.permutation(theirs)
+        order = rng.permutation(theirs)
         if whole:
             pieces = ground.split.groups[order]
-            order = order[np.argsort(dice.permutation(pieces.max() + 1)[pieces], kind="stable")]
+            order = order[np.argsort(rng.permutation(pieces.max() + 1)[pieces], kind="stable")]
         lost.append(order[max(2, round(keep * len(theirs))) :])
     return ground.only(np.setdiff1d(np.arange(len(ground.patches)), np.concatenate(lost)))
 

@@ -186,18 +186,18 @@ def recommended_by(comparison: Comparison, seed: int) -> str:
 def against(comparison: Comparison, network: Row, classical: Row) -> Line:
     """The network minus the best classical model, which is picked after the fact."""
     pair = {network.title, classical.title}
-    contest = next(one for one in comparison.pairwise_tests if {one.one, one.other} == pair)
-    sign = 1 if contest.one == network.title else -1
-    points = contest.balanced.points
+    test = next(one for one in comparison.pairwise_tests if {one.one, one.other} == pair)
+    sign = 1 if test.one == network.title else -1
+    points = test.balanced.points
     bounds = sorted((sign * points.low, sign * points.high))
-    verdict = contest.verdict
+    verdict = test.verdict
     if sign < 0:
         verdict = {"better": "worse", "worse": "better"}.get(verdict, verdict)
     return {
         "model": classical.title,
         "points": [number(sign * points.value), *map(number, bounds)],
-        "p": number(contest.balanced.p),
-        "adjusted": number(contest.balanced.adjusted),
+        "p": number(test.balanced.p),
+        "adjusted": number(test.balanced.adjusted),
         "verdict": verdict,
     }
 

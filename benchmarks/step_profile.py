@@ -80,8 +80,8 @@ def measure(name: str, capture: str, chosen: argparse.Namespace) -> Profile:
         augmentation=Augmentation(rotate=False, gain=0),
         machine=Machine(device=str(device), capture=capture),  # type: ignore[arg-type]
     )
-    dice = np.random.default_rng(0)
-    images = dice.integers(0, 256, (chosen.batch * chosen.steps, 3, 32, 32), dtype=np.uint8)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (chosen.batch * chosen.steps, 3, 32, 32), dtype=np.uint8)
     labels = np.arange(len(images)) % 10
     patches = PatchSet(images, labels, tuple("abcdefghij"), ("red", "green", "blue"))
     pictures = load_pictures(patches, np.arange(len(images)), device)

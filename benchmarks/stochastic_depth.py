@@ -37,14 +37,14 @@ def main() -> None:
         for module in modules:
             module.compile_blocks()
     steppers = [Stepper(module, chosen.batch, device, precision) for module in modules]
-    dice = np.random.default_rng(0)
-    draws = dice.random(len(stochastic.survivals))
+    rng = np.random.default_rng(0)
+    draws = rng.random(len(stochastic.survivals))
     ratios, times = [], []
     for _ in range(chosen.repeats):
         spent = [0.0, 0.0]
         for k in range(chosen.steps // chosen.repeats):
             # In pairs of opposite draws, so that a round of few steps drops its share of blocks.
-            draws = 1 - draws if k % 2 else dice.random(len(stochastic.survivals))
+            draws = 1 - draws if k % 2 else rng.random(len(stochastic.survivals))
             spent[0] += steppers[0].step(None)
             spent[1] += steppers[1].step(draw_kept(stochastic, draws.tolist()))
         ratios.append(spent[1] / spent[0])

@@ -116,8 +116,8 @@ def in_a_process(name: str, kind: str) -> float:
 
 def measure(name: str, kind: str, chosen: argparse.Namespace) -> float:
     """Images per second in the last epoch."""
-    dice = np.random.default_rng(0)
-    images = dice.integers(0, 256, (chosen.images, 3, 32, 32), dtype=np.uint8)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (chosen.images, 3, 32, 32), dtype=np.uint8)
     labels = np.arange(chosen.images) % 10
     if kind == PLAIN:
         torch.manual_seed(0)

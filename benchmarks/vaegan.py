@@ -232,8 +232,8 @@ def measured(chosen: argparse.Namespace, model: str, seed: str) -> None:
         ).value
         seen = judge.probabilities_and_features(again)[1]
         row["feature_error"] = relative_error(known, seen, draws=1).value
-    dice = np.random.default_rng(0).permutation(len(real))[:64]
-    grids = Evaluator(real[np.sort(dice)], real[:2], None, 0).grids(found.model)
+    chosen = np.random.default_rng(0).permutation(len(real))[:64]
+    grids = Evaluator(real[np.sort(chosen)], real[:2], None, 0).grids(found.model)
     for kind, picture in grids.items():
         Image.fromarray(picture).save(chosen.folder / f"{name}-{kind}.png")
     write_json(chosen.folder / f"{name}.json", row)

@@ -42,20 +42,20 @@ class World:
 
 def textured(seed: int, number: int = 400) -> World:
     """A collection of 8-bit RGB pictures: grain of four sizes and directions, split at random."""
-    dice = np.random.default_rng(seed)
-    labels = dice.integers(0, 4, number)
-    wide = np.stack([_grain(dice, 64, 3, 0.8 + 0.5 * k, 25 * k) for k in labels])
-    bright = dice.normal(110, 18, (number, 1, 1, 1)) + 4 * labels[:, None, None, None]
-    contrast = dice.uniform(14, 30, (number, 1, 1, 1))
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 4, number)
+    wide = np.stack([_grain(rng, 64, 3, 0.8 + 0.5 * k, 25 * k) for k in labels])
+    bright = rng.normal(110, 18, (number, 1, 1, 1)) + 4 * labels[:, None, None, None]
+    contrast = rng.uniform(14, 30, (number, 1, 1, 1))
     return _collection(seed, labels, _eight_bits(bright + contrast * wide))
 
 
 def uneven(seed: int, number: int = 400) -> World:
     """Float pictures of one band, three classes of unlike number, with the sides they came with."""
-    dice = np.random.default_rng(seed)
-    labels = np.sort(dice.choice(3, number, p=(0.6, 0.3, 0.1)))
-    wide = np.stack([_grain(dice, 48, 1, 0.7 + 0.6 * k, 40 * k) for k in labels])
-    wide = (dice.normal(0, 0.3, (number, 1, 1, 1)) + wide).astype(np.float32)
+    rng = np.random.default_rng(seed)
+    labels = np.sort(rng.choice(3, number, p=(0.6, 0.3, 0.1)))
+    wide = np.stack([_grain(rng, 48, 1, 0.7 + 0.6 * k, 40 * k) for k in labels])
+    wide = (rng.normal(0, 0.3, (number, 1, 1, 1)) + wide).astype(np.float32)
     world = _collection(seed, labels, wide, size=24)
     sides = Column(world.split.sides.astype(np.int64), ("train", "validation", "test"))
     patches = replace(world.patches, columns={"side": sides})
@@ -65,19 +65,19 @@ def uneven(seed: int, number: int = 400) -> World:
 
 def layered(seed: int, number: int = 300) -> World:
     """Seismic-like 8-bit sections: parallel, chaotic, faulted, and faint; shuffled, no origin."""
-    dice = np.random.default_rng(seed)
-    labels = dice.integers(0, 4, number)
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 4, number)
     draw = (_parallel, _chaotic, _faulted, _faint)
-    wide = np.stack([draw[k](dice, 96)[None] for k in labels])
+    wide = np.stack([draw[k](rng, 96)[None] for k in labels])
     return _collection(seed, labels, _eight_bits(128 + 30 * wide), size=48)
 
 
 def alike(seed: int, number: int = 400) -> World:
     """8-bit pictures that resemble each other: water, sky, one straight edge, regular rows."""
-    dice = np.random.default_rng(seed)
-    labels = dice.integers(0, 4, number)
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 4, number)
     draw = (_water, _sky, _edge, _rows)
-    wide = np.stack([draw[k](dice, 48)[None] for k in labels])
+    wide = np.stack([draw[k](rng, 48)[None] for k in labels])
     return _collection(seed, labels, _eight_bits(wide))
 
 
@@ -86,21 +86,21 @@ def ground(seed: int, dtype: str = "uint16") -> World:
 
     Three bands; fields of four classes, a tint that drifts over some 150 m, noise.
     """
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     side, size = 1000, 16
     fields, classes = 500, 4
-    middle = dice.uniform(0, side, (fields, 2))
+    middle = rng.uniform(0, side, (fields, 2))
     every = np.stack(np.mgrid[:side, :side], axis=-1).reshape(-1, 2)
     field = KDTree(middle).query(every)[1].reshape(side, side)
-    kind = dice.integers(0, classes, fields)
+    kind = rng.integers(0, classes, fields)
     scene = np.zeros((3, side, side), np.float32)
     for k in range(classes):
-        grain = _grain(dice, side, 3, 0.8 + 0.5 * k, 25 * k)
+        grain = _grain(rng, side, 3, 0.8 + 0.5 * k, 25 * k)
         scene = np.where(kind[field] == k, 8 * k + 25 * grain, scene)
-    tint = gaussian_filter(dice.normal(size=(side, side)), 10)
-    scene += 12 * (tint / tint.std()) + dice.normal(0, 12, fields)[field]
-    pixels = np.maximum(np.round(400 + 4 * (scene + dice.normal(0, 2, scene.shape))), 1)
-    place = dice.permutation(fields)[:160]
+    tint = gaussian_filter(rng.normal(size=(side, side)), 10)
+    scene += 12 * (tint / tint.std()) + rng.normal(0, 12, fields)[field]
+    pixels = np.maximum(np.round(400 + 4 * (scene + rng.normal(0, 2, scene.shape))), 1)
+    place = rng.permutation(fields)[:160]
     row, column, polygon = [], [], []
     for number, which in enumerate(place):
         y, x = np.clip(middle[which], 30, side - 31).astype(int)
@@ -177,13 +177,13 @@ def cube_lost(seed: int) -> World:
 
 def scattered(seed: int, number: int = 500) -> World:
     """Patches that share no ground, split at random, as far apart as the map's pixels from them."""
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     side, size, classes = 1600, 16, 4
-    cell = dice.permutation(40 * 40)[:number]
-    row, column = (40 * part + 12 + dice.integers(0, 16, number) for part in np.divmod(cell, 40))
-    labels = dice.integers(0, classes, number)
-    images = np.stack([_grain(dice, size, 3, 0.8 + 0.5 * k, 25 * k) for k in labels])
-    bright = dice.normal(0, 12, (number, 1, 1, 1)) + 8 * labels[:, None, None, None]
+    cell = rng.permutation(40 * 40)[:number]
+    row, column = (40 * part + 12 + rng.integers(0, 16, number) for part in np.divmod(cell, 40))
+    labels = rng.integers(0, classes, number)
+    images = np.stack([_grain(rng, size, 3, 0.8 + 0.5 * k, 25 * k) for k in labels])
+    bright = rng.normal(0, 12, (number, 1, 1, 1)) + 8 * labels[:, None, None, None]
     patches = PatchSet(
         images=np.round(400 + 4 * (bright + 25 * images)).astype(np.uint16),
         labels=labels,
@@ -237,70 +237,70 @@ def _eight_bits(pixels: np.ndarray) -> np.ndarray:
 
 
 def _grain(
-    dice: np.random.Generator, side: int, bands: int, blur: float, degrees: float
+    rng: np.random.Generator, side: int, bands: int, blur: float, degrees: float
 ) -> np.ndarray:
     """Blurred noise, longer in one direction, partly common to the bands: deviation 1."""
-    noise = dice.normal(size=(bands + 1, side, side))
+    noise = rng.normal(size=(bands + 1, side, side))
     long = gaussian_filter(noise, (0, blur, blur))
     angle = np.deg2rad(degrees)
     for step in range(1, 4):
         shift = round(step * np.sin(angle)), round(step * np.cos(angle))
         long = long + np.roll(long, shift, axis=(1, 2)) / 2
-    grain = long[:1] + 0.7 * long[1:] + 0.05 * dice.normal(size=(bands, side, side))
+    grain = long[:1] + 0.7 * long[1:] + 0.05 * rng.normal(size=(bands, side, side))
     return (grain - grain.mean()) / grain.std()
 
 
-def _horizons(dice: np.random.Generator, side: int) -> tuple[np.ndarray, np.ndarray]:
+def _horizons(rng: np.random.Generator, side: int) -> tuple[np.ndarray, np.ndarray]:
     """A trace of reflections and the depth at which each pixel of a section reads it."""
-    trace = gaussian_filter(dice.normal(size=4 * side), 1.5, order=2)
+    trace = gaussian_filter(rng.normal(size=4 * side), 1.5, order=2)
     rows, columns = np.mgrid[:side, :side].astype(float)
-    dip = dice.uniform(-0.4, 0.4)
-    bend = gaussian_filter(np.cumsum(dice.normal(0, 0.4, side)), 6)
+    dip = rng.uniform(-0.4, 0.4)
+    bend = gaussian_filter(np.cumsum(rng.normal(0, 0.4, side)), 6)
     return trace / trace.std(), 1.5 * side + rows + dip * columns + bend
 
 
-def _parallel(dice: np.random.Generator, side: int) -> np.ndarray:
-    trace, depth = _horizons(dice, side)
-    return map_coordinates(trace, [depth], order=1) + dice.normal(0, 0.3, (side, side))
+def _parallel(rng: np.random.Generator, side: int) -> np.ndarray:
+    trace, depth = _horizons(rng, side)
+    return map_coordinates(trace, [depth], order=1) + rng.normal(0, 0.3, (side, side))
 
 
-def _faulted(dice: np.random.Generator, side: int) -> np.ndarray:
-    trace, depth = _horizons(dice, side)
+def _faulted(rng: np.random.Generator, side: int) -> np.ndarray:
+    trace, depth = _horizons(rng, side)
     rows, columns = np.mgrid[:side, :side]
-    beyond = columns + dice.uniform(-0.5, 0.5) * rows > dice.uniform(0.4, 0.6) * side
-    depth = depth + np.where(beyond, dice.uniform(5, 12), 0)
-    return map_coordinates(trace, [depth], order=1) + dice.normal(0, 0.3, (side, side))
+    beyond = columns + rng.uniform(-0.5, 0.5) * rows > rng.uniform(0.4, 0.6) * side
+    depth = depth + np.where(beyond, rng.uniform(5, 12), 0)
+    return map_coordinates(trace, [depth], order=1) + rng.normal(0, 0.3, (side, side))
 
 
-def _chaotic(dice: np.random.Generator, side: int) -> np.ndarray:
-    noise = gaussian_filter(dice.normal(size=(side, side)), (1.5, 2.5))
-    return noise / noise.std() + dice.normal(0, 0.3, (side, side))
+def _chaotic(rng: np.random.Generator, side: int) -> np.ndarray:
+    noise = gaussian_filter(rng.normal(size=(side, side)), (1.5, 2.5))
+    return noise / noise.std() + rng.normal(0, 0.3, (side, side))
 
 
-def _faint(dice: np.random.Generator, side: int) -> np.ndarray:
-    return 0.3 * _chaotic(dice, side) + dice.normal(0, 0.3, (side, side))
+def _faint(rng: np.random.Generator, side: int) -> np.ndarray:
+    return 0.3 * _chaotic(rng, side) + rng.normal(0, 0.3, (side, side))
 
 
-def _water(dice: np.random.Generator, side: int) -> np.ndarray:
-    return dice.uniform(30, 60) + dice.normal(0, 1.5, (side, side))
+def _water(rng: np.random.Generator, side: int) -> np.ndarray:
+    return rng.uniform(30, 60) + rng.normal(0, 1.5, (side, side))
 
 
-def _sky(dice: np.random.Generator, side: int) -> np.ndarray:
+def _sky(rng: np.random.Generator, side: int) -> np.ndarray:
     rows, columns = np.mgrid[:side, :side] / side
-    slope = dice.normal(0, 40, 2)
-    return 130 + slope[0] * rows + slope[1] * columns + dice.normal(0, 2, (side, side))
+    slope = rng.normal(0, 40, 2)
+    return 130 + slope[0] * rows + slope[1] * columns + rng.normal(0, 2, (side, side))
 
 
-def _edge(dice: np.random.Generator, side: int) -> np.ndarray:
-    where = dice.integers(side // 4, 3 * side // 4)
+def _edge(rng: np.random.Generator, side: int) -> np.ndarray:
+    where = rng.integers(side // 4, 3 * side // 4)
     picture = np.where(np.arange(side) < where, 60.0, 150.0)[:, None] + np.zeros(side)
-    picture = picture if dice.random() < 0.5 else picture.T
-    return picture + dice.normal(0, 4, (side, side))
+    picture = picture if rng.random() < 0.5 else picture.T
+    return picture + rng.normal(0, 4, (side, side))
 
 
-def _rows(dice: np.random.Generator, side: int) -> np.ndarray:
-    period, phase = dice.choice([3, 4, 6]), dice.integers(0, 6)
+def _rows(rng: np.random.Generator, side: int) -> np.ndarray:
+    period, phase = rng.choice([3, 4, 6]), rng.integers(0, 6)
     stripes = 40 * (((np.arange(side) + phase) // (period / 2)) % 2)
     picture = stripes[:, None] + np.zeros(side)
-    picture = picture if dice.random() < 0.5 else picture.T
-    return 80 + picture + dice.normal(0, 8, (side, side))
+    picture = picture if rng.random() < 0.5 else picture.T
+    return 80 + picture + rng.normal(0, 8, (side, side))

@@ -23,8 +23,8 @@ def rock(seed: int, sigma=(1, 1.5, 1), shape=SHAPE) -> np.ndarray:
 
 def cut(samples: np.ndarray, axis: int, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Windows of slices, and axis, slice, row and column of each."""
-    stack, dice = np.moveaxis(samples, axis, 0), np.random.default_rng(seed)
-    places = dice.integers(np.subtract(stack.shape, (1, SIZE, SIZE)) + 1, size=(n, 3))
+    stack, rng = np.moveaxis(samples, axis, 0), np.random.default_rng(seed)
+    places = rng.integers(np.subtract(stack.shape, (1, SIZE, SIZE)) + 1, size=(n, 3))
     images = [stack[i, r : r + SIZE, c : c + SIZE] for i, r, c in places]
     return np.stack(images), np.insert(places, 0, axis, axis=1)
 

@@ -221,8 +221,8 @@ def test_a_run_has_its_area_of_applicability(run: Run, tmp_path):
 
 def test_out_of_distribution_patches_lie_outside_and_evaluate_reports_it(run: Run):
     near = evaluate(run, PATCHES.subset(SPLIT.validation))
-    dice = np.random.default_rng(0)
-    strange = dice.choice([0, 255], PATCHES.images.shape).astype(np.uint8)
+    rng = np.random.default_rng(0)
+    strange = rng.choice([0, 255], PATCHES.images.shape).astype(np.uint8)
     far = evaluate(run, replace(PATCHES, images=strange))
     assert near.applicability.outside.value < 0.15
     assert far.applicability.outside.value > 0.9
@@ -280,7 +280,9 @@ def test_older_runs_and_damaged_areas_give_a_remedy(run: Run, tmp_path, capfd):
 
     PATCHES.save(tmp_path / "patches.zarr")
     assert command(f"evaluate {folder} {tmp_path / 'patches.zarr'} --device cpu") == 0
-    assert "area of applicability      none: the run was made before" in capfd.readouterr().out
+    assert (
+        "area of applicability      none: the run is of an older version" in capfd.readouterr().out
+    )
     assert command(f"evaluate {run.folder} {tmp_path / 'patches.zarr'} --device cpu") == 0
     said = capfd.readouterr().out
     assert "points above the accuracy; expected calibration error" in said

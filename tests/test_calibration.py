@@ -22,9 +22,9 @@ seeds = st.integers(0, 2**32 - 1)
 
 def simulated(n, temperature, seed=0, classes=4):
     """Truth drawn from softmax(z), and overconfident probabilities softmax(temperature · z)."""
-    dice = np.random.default_rng(seed)
-    logits = dice.normal(0, 2, (n, classes))
-    truth = (softmax(logits, axis=1).cumsum(axis=1) < dice.random((n, 1))).sum(axis=1)
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, (n, classes))
+    truth = (softmax(logits, axis=1).cumsum(axis=1) < rng.random((n, 1))).sum(axis=1)
     return truth, softmax(temperature * logits, axis=1)
 
 

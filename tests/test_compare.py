@@ -26,12 +26,12 @@ RECIPE = Recipe(epochs=2, batch=64)
 
 def leaky_patches(polygons=60, each=8, tint=60.0, seed=0, side=6):
     """Patches of one polygon share a tint that is stronger than the difference of the classes."""
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     polygon = np.repeat(np.arange(polygons), each)
     labels = polygon % 3
-    tints = dice.normal(0, tint, (polygons, 2))
+    tints = rng.normal(0, tint, (polygons, 2))
     values = 100 + 12.0 * labels[:, None] + tints[polygon]
-    pixels = values[..., None, None] + dice.normal(0, 2, (len(polygon), 2, side, side))
+    pixels = values[..., None, None] + rng.normal(0, 2, (len(polygon), 2, side, side))
     n = len(polygon)
     return PatchSet(
         images=pixels.astype(np.float32),
@@ -42,8 +42,8 @@ def leaky_patches(polygons=60, each=8, tint=60.0, seed=0, side=6):
             source=0,
             row=np.arange(n),
             column=np.zeros(n),
-            x=polygon % 10 * 1000.0 + dice.uniform(0, 50, n),
-            y=polygon // 10 * 1000.0 + dice.uniform(0, 50, n),
+            x=polygon % 10 * 1000.0 + rng.uniform(0, 50, n),
+            y=polygon // 10 * 1000.0 + rng.uniform(0, 50, n),
             width=60.0,
             height=60.0,
             polygon=polygon,

@@ -281,7 +281,7 @@ def test_the_command_cross_validates_by_default(home, monkeypatch, capfd):
     monkeypatch.chdir(home)
     assert run(f"compare p.zarr {OPTIONS} --folds 3 --block 1000 -o x") == 0
     out = capfd.readouterr().out
-    assert "score: cross-validated (3 folds); 144 held-out patches are judged" in out
+    assert "score: cross-validated (3 folds), 144 held-out patches" in out
     assert out.splitlines()[-1].startswith("recommended: ")
     assert len(read_folds("x/folds.json")) == 3
     assert run("split p.zarr --block 1000 --folds 3 --all-folds -o f.json") == 0

@@ -341,7 +341,7 @@ def test_plain_data_is_of_its_type_or_refused(value) -> None:
         assert hint is not int or not isinstance(found, bool)
 
 
-def test_nothing_unforeseen_ends_in_a_page_of_python(monkeypatch, capsys) -> None:
+def test_an_unexpected_exception_is_one_line(monkeypatch, capsys) -> None:
     def broken(**_: object) -> None:
         raise ZeroDivisionError("no\nsuch thing")
 
@@ -350,7 +350,7 @@ def test_nothing_unforeseen_ends_in_a_page_of_python(monkeypatch, capsys) -> Non
     assert main(["models"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
-    assert "unforeseen ZeroDivisionError (no such thing) at cli/__init__.py" in lines[0]
+    assert "unexpected ZeroDivisionError (no such thing) at cli/__init__.py" in lines[0]
     assert "OUTCROP_DEBUG=1" in lines[0]
     monkeypatch.setenv(DEBUG, "1")
     with pytest.raises(ZeroDivisionError):

@@ -156,7 +156,7 @@ def test_the_whole_job_with_one_command(here, capsys, monkeypatch):
     assert all(name in out for name in (*models, "leak gap", *CLASSES))
     assert Path("results/maps/0-coast-1-classes.tif").is_file()
     patches, folds = read_patches("results/patches.zarr"), read_folds("results/folds.json")
-    assert f"score: cross-validated (3 folds); {len(patches)} held-out patches are judged" in out
+    assert f"score: cross-validated (3 folds), {len(patches)} held-out patches" in out
     assert np.array_equal(np.sort(read_split("results/final/split.json").train), folds.index)
     page = Path("results/report.html").read_text()
     assert "cross-validated (3 folds)" in page

@@ -12,10 +12,10 @@ from outcrop.metrics.gaps import balanced_gap, leak_gap, paired_gain, unpaired_l
 
 
 def some_case(seed: int, right: float, n: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    dice = np.random.default_rng(seed)
-    truth = dice.choice(4, n, p=(0.6, 0.2, 0.15, 0.05))
-    said = np.where(dice.random(n) < right, truth, dice.integers(0, 4, n))
-    return truth, said, dice.integers(0, 30, n)
+    rng = np.random.default_rng(seed)
+    truth = rng.choice(4, n, p=(0.6, 0.2, 0.15, 0.05))
+    said = np.where(rng.random(n) < right, truth, rng.integers(0, 4, n))
+    return truth, said, rng.integers(0, 30, n)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -36,12 +36,12 @@ def test_a_class_that_is_not_there_does_not_count():
 
 
 def test_pairs_are_told_apart_where_independent_draws_are_not():
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(40), 20)
     truth = np.tile(np.arange(4), 200)
     # Half of the blocks are hard for both models; one is slightly better everywhere.
     hard = groups % 2 == 0
-    chance = dice.random(800)
+    chance = rng.random(800)
     one = np.where(chance < np.where(hard, 0.35, 0.95), truth, (truth + 1) % 4)
     other = np.where(chance < np.where(hard, 0.28, 0.88), truth, (truth + 1) % 4)
     paired = paired_gain(truth, one, other, groups, 4)
@@ -53,9 +53,9 @@ def test_pairs_are_told_apart_where_independent_draws_are_not():
 def test_intervals_have_their_nominal_coverage():
     held = 0
     for seed in range(60):
-        dice = np.random.default_rng(seed)
+        rng = np.random.default_rng(seed)
         truth, groups = np.tile(np.arange(2), 150), np.repeat(np.arange(50), 6)
-        one, other = (np.where(dice.random(300) < p, truth, 1 - truth) for p in (0.8, 0.7))
+        one, other = (np.where(rng.random(300) < p, truth, 1 - truth) for p in (0.8, 0.7))
         found = paired_gain(truth, one, other, groups, 2, draws=300)
         held += found.low <= 0.1 <= found.high
     assert 50 <= held <= 60

@@ -91,8 +91,8 @@ def patch_by_patch(model, pixels, rows, columns, turns=()):
 
 
 def noise(bands=2, height=37, width=53):
-    dice = np.random.default_rng(1)
-    pixels = dice.integers(1, 256, (bands, height, width)).astype("uint8")
+    rng = np.random.default_rng(1)
+    pixels = rng.integers(1, 256, (bands, height, width)).astype("uint8")
     pixels[:, 5:9, 30:35] = 0
     pixels[0, 20, 20] = 0
     return pixels

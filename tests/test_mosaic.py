@@ -59,12 +59,12 @@ def test_a_mosaic_has_the_map_of_the_undivided_scene(tmp_path, parts):
 )
 def test_the_first_scene_with_data_is_on_top(tmp_path_factory, corners, window):
     folder = tmp_path_factory.mktemp("mosaic")
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     scenes, top = [], (min(r for r, _ in corners), min(c for _, c in corners))
     expected = np.full((2, 60, 60), np.nan, np.float32)
     free_of_all = np.ones((60, 60), bool)
     for k, (row, column) in enumerate(corners):
-        pixels = dice.integers(0, 4, (2, 12, 10)).astype("uint8")
+        pixels = rng.integers(0, 4, (2, 12, 10)).astype("uint8")
         scenes.append(open_scene(piece(folder / f"{k}.tif", pixels, row, column)))
         values = np.where(pixels > 0, pixels, np.nan).astype("float32")
         for place in np.ndindex(12, 10):

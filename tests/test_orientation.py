@@ -36,10 +36,10 @@ def layered(seed: int = 0) -> np.ndarray:
 
 
 def patches_of(samples: np.ndarray, axis: int = 0) -> PatchSet:
-    dice = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     shape = [length for k, length in enumerate(samples.shape) if k != axis]
-    index = dice.integers(samples.shape[axis], size=N)
-    row, column = (dice.integers(4, length - 4, N) for length in shape)
+    index = rng.integers(samples.shape[axis], size=N)
+    row, column = (rng.integers(4, length - 4, N) for length in shape)
     labels = np.moveaxis(samples, axis, 0)[index, row, column] > 0
     return cut_volume(samples, axis, index, row, column, labels.astype(int))
 

@@ -1,4 +1,4 @@
-"""Patch classification on scenes and volumes, scored on held-out ground."""
+"""Patch classification on scenes and volumes, scored in held-out areas."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""The exceptions that are meant for the user's eyes."""
+"""Exceptions with messages for users."""
 
 from __future__ import annotations
 
 
 class OutcropError(ValueError):
-    """Something the user can put right: where it is, what is wrong, and what to do.
+    """An error that the user can correct: where it is, its cause, and the remedy.
 
     It is a `ValueError`, which programs expect of a bad argument. The command line prints it as one
     line and leaves with exit code 2.
@@ -27,7 +27,7 @@ class OutcropError(ValueError):
 
 
 class Stopped(Exception):  # noqa: N818
-    """The system asked this process to end, and what was done is safe.
+    """The system ended this process (SIGTERM) after its results were saved.
 
     The command line prints it as one line and leaves with exit code 143.
     """

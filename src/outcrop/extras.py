@@ -1,4 +1,4 @@
-"""Packages that only some users need, and how they are installed."""
+"""Packages of the extras, and the error if one is missing."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ EXTRAS = {
     "report": ("matplotlib", "jinja2"),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
 }
-"""By the name of an extra, the packages that it installs."""
+"""Packages of each extra."""
 
 
 def is_there(package: str) -> bool:
-    """Whether a package can be imported; it is."""
+    """Whether a package can be imported; imports it."""
     try:
         import_module(package)
     except ModuleNotFoundError:
@@ -25,7 +25,7 @@ def is_there(package: str) -> bool:
 
 
 def need(package: str, what: str) -> None:
-    """Make sure that a package of an extra is installed.
+    """Check that a package of an extra is installed.
 
     Args:
         what: the file or option that needs it, for the error line.

@@ -1,4 +1,4 @@
-"""Files that appear under their name only when they are whole, and are refused if they are not."""
+"""Files that get their name only when they are complete; checks of damaged files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def explain(error: OSError, path: Path) -> OutcropError:
-    """The user's view of an operating-system error met while writing `path`."""
+    """The error line for an operating-system error while writing `path`."""
     if error.errno in _FULL:
         return OutcropError(path, "the disk is full; free some space or write elsewhere")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -33,7 +33,7 @@ def explain(error: OSError, path: Path) -> OutcropError:
 
 @contextmanager
 def new_file(path: str | Path, name: Path | None = None) -> Iterator[Path]:
-    """A temporary name beside `path`, renamed to it when the block ends well.
+    """A temporary name beside `path`, renamed to `path` when the block succeeds.
 
     The suffix is kept, because GDAL and others choose the format by it. If the block fails the
     temporary file goes and a file that stood under the name before is untouched.
@@ -59,7 +59,7 @@ def new_file(path: str | Path, name: Path | None = None) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
-    """A temporary folder beside `path`, renamed to it when the block ends well.
+    """A temporary folder beside `path`, renamed to `path` when the block succeeds.
 
     Raises:
         OutcropError: `path` exists and `overwrite` is false; the parent is missing; the disk is
@@ -84,7 +84,7 @@ def new_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder that other threads may still write a last file into, which makes it anew.
+    """Remove a folder, also if another thread still writes a last file into it.
 
     A signal ends the main thread's work, and not that of Zarr's own thread.
     """
@@ -99,7 +99,7 @@ def _remove(folder: Path) -> None:
 
 @contextmanager
 def kept_if_whole(path: str | Path) -> Iterator[None]:
-    """Make the folder `path` of work that can be resumed; it goes again if the block fails.
+    """Make the folder `path` of work that can be resumed; remove it if the block fails.
 
     For a block of several steps, whose error lines name the files by their final names.
 
@@ -120,14 +120,14 @@ def kept_if_whole(path: str | Path) -> Iterator[None]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the files that killed processes have left half-written in a folder."""
+    """Remove incomplete files of killed processes from a folder."""
     for left in folder.glob(".*.partial*"):
         if left.is_file():
             left.unlink(missing_ok=True)
 
 
 def check_new(path: Path, overwrite: bool = False, instead: str = "--overwrite") -> None:
-    """Refuse early, before hours of work, a name that cannot be written.
+    """Check before hours of work that a name can be written.
 
     Args:
         instead: the option that allows `path` to exist, for the error line; "" if there is none.
@@ -144,7 +144,7 @@ def check_new(path: Path, overwrite: bool = False, instead: str = "--overwrite")
 
 @contextmanager
 def decoding(path: str | Path, what: str, remedy: str) -> Iterator[None]:
-    """Turn everything that goes wrong while a file is read into one line about that file.
+    """Convert every exception of the block into one error line about the file that is read.
 
     A decoder that meets bytes that no encoder has written raises whatever comes first: codecs of
     Zarr a RuntimeError, NumPy a SyntaxError, a table of shapes an IndexError. So the block catches
@@ -187,14 +187,14 @@ def decoding(path: str | Path, what: str, remedy: str) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """The gist of an error that may explain itself at length."""
+    """The first line of a long error message."""
     if isinstance(error, KeyError):
         return f"{error} is missing"
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(": ")[:200]
 
 
 def write_json(path: str | Path, content: Any, name: Path | None = None) -> None:
-    """Write `content` as indented JSON, whole or not at all; `name` as in `new_file`.
+    """Write `content` as indented JSON, completely or not at all; `name` as in `new_file`.
 
     What says its format gets a checksum, by which `read_json` sees later changes.
     """
@@ -228,7 +228,7 @@ def file_hash(path: Path) -> str:
 
 
 def sealed(content: Mapping[str, Any], beside: Any = None) -> dict[str, Any]:
-    """Plain data with a checksum of itself, and of what lies beside it.
+    """Plain data with a checksum of itself and of `beside`.
 
     >>> unsealed(sealed({"classes": ["water"]}))
     {'classes': ['water']}
@@ -238,7 +238,7 @@ def sealed(content: Mapping[str, Any], beside: Any = None) -> dict[str, Any]:
 
 
 def unsealed(content: Mapping[str, Any], beside: Any = None) -> dict[str, Any]:
-    """Plain data without its checksum; data without one is taken as it is.
+    """Plain data without its checksum; data without one is returned unchanged.
 
     Raises:
         ValueError: it has changed since it was sealed.

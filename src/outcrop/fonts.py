@@ -1,4 +1,4 @@
-"""Fonts for text in any writing: matplotlib's own has no Chinese, Arabic or Devanagari letters."""
+"""Fonts for text in any script: the default of matplotlib lacks most non-European letters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _REGULAR = 400
 
 @contextmanager
 def legible(figure: Any) -> Iterator[None]:
-    """Draw a matplotlib figure, in the block, with fonts that have the letters of its text.
+    """Draw a matplotlib figure in the block, with fonts that have all letters of its text.
 
     Text keeps its font, and others that are installed follow for the letters that it lacks.
     Letters that no installed font has are drawn as boxes, without a warning.
@@ -35,7 +35,7 @@ def legible(figure: Any) -> Iterator[None]:
 
 @lru_cache
 def families_for(letters: str) -> tuple[str, ...]:
-    """As few installed font families as have the letters that matplotlib's default font lacks.
+    """The fewest installed font families that have the letters missing in the default font.
 
     A family is taken for as many letters as it has; what none has is left out.
     """

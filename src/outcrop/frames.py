@@ -17,7 +17,7 @@ Colour = tuple[int, int, int]
 
 
 class Tabular(ABC):
-    """A result that is a table: it has `to_frame`, and a notebook shows that."""
+    """A result that is a table: `to_frame` returns it, and a notebook shows it."""
 
     @abstractmethod
     def to_frame(self) -> pandas.DataFrame:
@@ -28,7 +28,7 @@ class Tabular(ABC):
 
 
 def ends(name: str, estimates: Iterable[Any]) -> dict[str, list[float]]:
-    """Columns of the values of intervals and of their ends.
+    """Columns of interval values and of both ends.
 
     >>> from types import SimpleNamespace
     >>> ends("recall", [SimpleNamespace(value=0.5, low=0.4, high=0.6)])
@@ -42,7 +42,7 @@ def ends(name: str, estimates: Iterable[Any]) -> dict[str, list[float]]:
 
 
 def frame(columns: Mapping[str, Any], index: str | None = None) -> pandas.DataFrame:
-    """A table of columns, by one of them if it is named."""
+    """A DataFrame of columns, indexed by one of them if `index` is set."""
     import pandas as pd
 
     made = pd.DataFrame(dict(columns))

@@ -1,4 +1,4 @@
-"""Plain data, as JSON and YAML hold it, checked against the types that it should have."""
+"""Conversion of plain data from JSON and YAML to declared types, with checks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from outcrop.errors import OutcropError
 
 
 def typed(hint: Any, value: Any, at: str = "") -> Any:
-    """What `value` is as the type that `hint` names.
+    """Convert `value` to the type `hint`.
 
     A file that was damaged can hold a word where a number was, and the error would come much later,
     or never. Lists become tuples where tuples are wanted, whole numbers floats, mappings

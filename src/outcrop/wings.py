@@ -1,4 +1,4 @@
-"""Packages beside the main house. They import the house; the house finds them here, by name.
+"""Packages that no other package imports (wings); they are found here by name.
 
 What a wing offers stands in a module of an agreed name: `commands` (`outcrop.cli.commands`) and
 `report` (`outcrop.reporting.page`).
@@ -14,6 +14,6 @@ WINGS = ("outcrop.synthetic", "outcrop.generative", "outcrop.locating")
 
 
 def offering(module: str) -> list[ModuleType]:
-    """The modules of this name that wings have."""
+    """The modules with this name in the wings."""
     names = [f"{wing}.{module}" for wing in WINGS]
     return [import_module(name) for name in names if find_spec(name) is not None]

@@ -15,11 +15,11 @@ from types import FrameType
 from typing import Any
 
 DEBUG = "OUTCROP_DEBUG"
-"""The environment variable that lets an unforeseen exception through, with its traceback."""
+"""Environment variable: with 1, an unexpected exception is shown with its traceback."""
 
 
 class _Terminated(BaseException):
-    """SIGTERM; like KeyboardInterrupt not an `Exception`, so that nothing holds it up."""
+    """SIGTERM. It is no `Exception`, so that `except Exception` does not catch it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get(DEBUG, "0") != "0":
             raise
-        sys.stderr.write(f"outcrop: {_unforeseen(error)}\n")
+        sys.stderr.write(f"outcrop: {_unexpected(error)}\n")
         return 2
 
 
@@ -82,7 +82,7 @@ def _renamed(words: list[str], renamed: dict[str, str]) -> list[str]:
 
 
 def _with_new_name(words: list[str], new: list[str], option: list[str]) -> list[str]:
-    """The words with another command, or with another option where `new` ends in one."""
+    """The words with another command, or with another option if `new` ends in one."""
     if not new[-1].startswith("--"):
         return [*new, *words[1:]]
     (old,) = option
@@ -93,7 +93,7 @@ def _with_new_name(words: list[str], new: list[str], option: list[str]) -> list[
 
 @contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, so that it can tidy up; a second one kills.
+    """Let SIGTERM end the block like Ctrl-C, so that it can clean up; a second SIGTERM kills.
 
     Only the main thread can do that, and only where nobody else handles the signal.
     """
@@ -117,7 +117,7 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Show no warnings of libraries, which speak to programmers.
+    """Hide warnings of libraries, which are meant for programmers.
 
     With `OUTCROP_DEBUG=1`, `python -W` or PYTHONWARNINGS they are shown.
     """
@@ -139,8 +139,8 @@ def _say_stopped(settings: dict[str, Any]) -> None:
         sys.stderr.write(f"outcrop: stopped; {remedy}\n")
 
 
-def _unforeseen(error: Exception) -> str:
-    """One line about an exception that no reader turned into one about its file."""
+def _unexpected(error: Exception) -> str:
+    """One line about an unexpected exception."""
     if isinstance(error, MemoryError):
         return "there is not enough memory; take less data at once"
     ours = Path(__file__).parent.parent
@@ -148,7 +148,7 @@ def _unforeseen(error: Exception) -> str:
     places = [frame for frame in frames if ours in Path(frame.filename).parents]
     last = places[-1]
     return (
-        f"unforeseen {type(error).__name__} ({' '.join(str(error).split())[:200]}) at "
+        f"unexpected {type(error).__name__} ({' '.join(str(error).split())[:200]}) at "
         f"{Path(last.filename).relative_to(ours)}:{last.lineno}; a file may be damaged, or outcrop "
         f"is wrong: {DEBUG}=1 shows the traceback, please report it"
     )

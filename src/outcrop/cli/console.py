@@ -1,4 +1,4 @@
-"""Standard output, and what needs few libraries to be printed there."""
+"""Standard output: lines and tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def say(text: str) -> None:
 
 
 def table_of(*columns: str) -> Table:
-    """A table without lines; all columns but the first are of numbers."""
+    """A table without lines; all columns except the first are right-aligned."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for i, name in enumerate(columns):
         table.add_column(name, justify="left" if i == 0 else "right", min_width=6)

@@ -1,4 +1,4 @@
-"""What the commands print."""
+"""Tables that commands print."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _READABLE = 100
 
 
 def class_table(patches: PatchSet, path: Path) -> None:
-    """Patches by class, and what was dropped."""
+    """Patches of each class, and dropped labels."""
     table = table_of("class", "patches", "share")
     for name, count in zip(patches.classes, patches.counts, strict=True):
         table.add_row(name, f"{count:,}", f"{count / len(patches):.1%}")
@@ -42,7 +42,7 @@ def class_table(patches: PatchSet, path: Path) -> None:
         say(f"dropped {dropped.replace('pixels', 'voxels') if patches.from_volume else dropped}")
     height, width = patches.size
     if not patches.from_volume and patches.crs is None:
-        say("scenes lie far apart: distances are measured in a system for each group of them")
+        say("the scenes are far apart: distances are measured in one system per group of scenes")
     elif patches.crs is not None and all(source.crs != patches.crs for source in patches.sources):
         say(f"distances are measured in {_name(patches.crs)}")
     say(f"{path}: {len(patches):,} patches of {len(patches.bands)} × {height} × {width}")
@@ -55,7 +55,7 @@ def _name(crs: str) -> str:
 
 
 def split_table(patches: PatchSet, split: Split, path: Path) -> None:
-    """Patches by class and side, and the classes that a side lacks."""
+    """Patches of each class and side, and classes that are missing on a side."""
     counts = split.counts(patches.labels, len(patches.classes))
     used = [side for side in range(len(SIDES)) if counts[side].any()]
     table = table_of("class", *(SIDES[side] for side in used))
@@ -70,19 +70,19 @@ def split_table(patches: PatchSet, split: Split, path: Path) -> None:
 
 
 def fold_table(patches: PatchSet, folds: Folds, path: Path) -> None:
-    """Patches by class and the fold that holds them out, then what each fold trains on."""
+    """Held-out patches of each class and fold, and the size of each training side."""
     labels, classes = patches.labels, len(patches.classes)
     counts = folds.counts(labels, classes)
-    judged = np.bincount(labels[folds.scored(labels)], minlength=classes)
+    scored = np.bincount(labels[folds.scored(labels)], minlength=classes)
     names = [f"fold {number}" for number in range(len(folds))]
-    table = table_of("held out", *names, "all", "judged", "pieces")
+    table = table_of("held out", *names, "all", "scored", "spatial groups")
     for k, name in enumerate(patches.classes):
         held = counts[:, VALIDATION, k]
         pieces = len(np.unique(folds.groups[labels == k]))
-        table.add_row(escape(name), *(f"{n:,}" for n in (*held, held.sum(), judged[k], pieces)))
+        table.add_row(escape(name), *(f"{n:,}" for n in (*held, held.sum(), scored[k], pieces)))
     for side, word in ((VALIDATION, "all"), (TRAIN, "trains on"), (BUFFER, "buffer")):
         row = counts[:, side].sum(axis=1)
-        more = (row.sum(), judged.sum(), len(np.unique(folds.groups)))
+        more = (row.sum(), scored.sum(), len(np.unique(folds.groups)))
         rest = [f"{n:,}" for n in more] if side == VALIDATION else []
         table.add_row(word, *(f"{n:,}" for n in row), *rest, style="bold")
     console.print(table)
@@ -93,7 +93,7 @@ def fold_table(patches: PatchSet, folds: Folds, path: Path) -> None:
 
 
 def finding_table(audit: Audit) -> None:
-    """One row a finding: how severe, which check, what was found, and what to do."""
+    """One row per finding: severity, check, finding, remedy."""
     colours = {"critical": "bold red", "warning": "yellow", "note": "dim"}
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name, ratio in (("severity", None), ("check", None), ("found", 3), ("remedy", 2)):
@@ -101,7 +101,7 @@ def finding_table(audit: Audit) -> None:
     for one in audit.findings:
         row = one.severity, one.check, one.title, one.remedy
         table.add_row(*map(escape, row), style=colours[one.severity])
-    # Sentences are wrapped, into a pipe too: as wide as they need to be they cannot be read.
+    # Sentences are wrapped, also in a pipe: very wide columns are hard to read.
     console.print(table, width=min(console.width, _READABLE), soft_wrap=False)
     say(audit.summary)
 
@@ -118,7 +118,7 @@ def score_table(scores: Scores, kind: str) -> None:
     """Precision, recall and F1 of every class, with intervals.
 
     Args:
-        kind: what kind of score it is, in words.
+        kind: kind of the score, such as "one spatial fold".
     """
     table = table_of("class", "patches", "precision", "recall", "F1")
     patches = scores.confusion.sum(axis=1)
@@ -128,12 +128,12 @@ def score_table(scores: Scores, kind: str) -> None:
     console.print(table)
     say(f"overall accuracy   {scores.overall}")
     say(f"balanced accuracy  {scores.balanced}")
-    say(f"95 % intervals from {scores.groups:,} independent pieces")
+    say(f"95 % intervals from {scores.groups:,} spatial groups")
     say(f"score: {kind}")
 
 
 def sample_table(plan: SamplePlan, path: Path) -> None:
-    """Points by class of the map, and the standard errors that accuracies will have."""
+    """Points of each map class, and the expected standard errors."""
     table = table_of("class", "pixels", "share", "points", "expected", "standard error")
     error = plan.users_error
     for k, name in enumerate(plan.classes):
@@ -146,14 +146,14 @@ def sample_table(plan: SamplePlan, path: Path) -> None:
     most = "at most " if plan.is_worst_case else ""
     say(f"standard error of the overall accuracy: {most}{_percent(plan.overall_error)}, all in %")
     if plan.is_worst_case:
-        say("where no accuracy is expected, 50 % are supposed, which is the worst case")
+        say("classes without an expected accuracy use 50 %, the worst case")
     if plan.simple:
-        say("a simple sample: points of a class are those to be expected")
+        say("simple random sample: the numbers of points by class are expectations")
     say(f"{path}: {plan.points.sum():,.0f} points; fill the column class, then `outcrop assess`")
 
 
 def assessment_table(found: Assessment) -> None:
-    """The error matrix, in counts and in area; accuracy and area of each class; what is behind."""
+    """Error matrix in counts and in area, accuracy and area of each class, design, estimator."""
     accuracy, names = found.accuracy, [escape(name) for name in found.classes]
     table = table_of(f"{found.units}: map, then reference", *names)
     for name, row in zip(names, found.counts, strict=True):
@@ -179,10 +179,10 @@ def assessment_table(found: Assessment) -> None:
 
 
 def evaluation_table(evaluation: Evaluation, kind: str) -> None:
-    """Scores on other patches, and whether confidence and area of applicability hold there.
+    """Scores on other patches, calibration, and accuracy inside and outside the applicable area.
 
     Args:
-        kind: what kind of score it is, in words.
+        kind: kind of the score, such as "one spatial fold".
     """
     score_table(evaluation.scores, kind)
     found, applicability = evaluation.reliability, evaluation.applicability
@@ -193,7 +193,7 @@ def evaluation_table(evaluation: Evaluation, kind: str) -> None:
         f"expected calibration error {100 * found.error:.1f} %"
     )
     if applicability is None:
-        say("area of applicability      none: the run was made before there was one; train it anew")
+        say("area of applicability      none: the run is of an older version; train it again")
         return
     say(f"outside the area of applicability  {applicability.outside} of the patches")
     say(f"accuracy inside    {applicability.accuracy_inside}")
@@ -203,7 +203,7 @@ def evaluation_table(evaluation: Evaluation, kind: str) -> None:
 def cost_table(
     networks: Sequence[ResidualNet], bands: int, size: tuple[int, int], classes: int
 ) -> None:
-    """One row a network: parameters, and what one picture costs."""
+    """One row per network: parameters, and the cost of one image."""
     names = {network: name for name, network in NETWORKS.items()}
     table = table_of(
         "name", "network", "parameters", "multiply-adds", "activations", "saving", "footprint"
@@ -218,29 +218,29 @@ def cost_table(
         )  # fmt: skip
     console.print(table)
     height, width = size
-    say(f"multiply-adds and activations: for one picture of {bands} × {height} × {width}, forward")
-    say("activations: what training keeps of it for the gradients, in float32")
-    say("saving: multiply-adds that stochastic depth is expected to leave out of a training step")
-    say("footprint: pixels along each side that a unit sees; what --padding none needs of a patch")
+    say(f"multiply-adds and activations: forward pass of one image, {bands} × {height} × {width}")
+    say("activations: memory that training needs for the gradients of one image, in float32")
+    say("saving: expected share of the multiply-adds that stochastic depth skips in training")
+    say("footprint: receptive field in pixels; the smallest patch for --padding none")
     first = networks[0]
     if max(size) >= _LARGE and first.stem == "small":
         small, large = (
             short(cost_of(network, bands, size, classes).multiply_adds)
             for network in (first, replace(first, stem="large"))
         )
-        say(f"note: with --stem large {first.title} takes {large} multiply-adds, not {small}")
+        say(f"note: with --stem large {first.title} needs {large} multiply-adds instead of {small}")
 
 
 def run_table(run: Run) -> None:
-    """The scores of a run on the validation side."""
+    """Scores of a run on its validation side."""
     split = read_split(run.folder / "split.json")
-    kept = ", and a test side is kept from everything" if len(split.test) else ""
+    kept = "; the test side is not used" if len(split.test) else ""
     score_table(run.scores, f"{Folds((split,)).kind}, its validation side{kept}")
     say(str(run.folder))
 
 
 def comparison_table(comparison: Comparison) -> None:
-    """Accuracies of every model, then F1 by class, then the best model against each other one."""
+    """Accuracies of all models, F1 by class, and tests of the best model against the others."""
     seeds = max(len(row.seeds) for row in comparison.rows)
     over = [f"over {seeds} seeds"] if seeds > 1 else []
     leak = ["leak gap"] if any(row.gap for row in comparison.rows) else []
@@ -257,30 +257,32 @@ def comparison_table(comparison: Comparison) -> None:
     for row in comparison.rows:
         table.add_row(row.title, *(_percent(one.value) for one in row.scores.f1))
     console.print(table)
-    judged = comparison.counts[VALIDATION].sum()
-    say(f"score: {comparison.kind}; {judged:,} held-out patches are judged")
-    say("overall and balanced: accuracy on held-out ground, in %, with 95 % intervals")
+    scored = comparison.counts[VALIDATION].sum()
+    say(f"score: {comparison.kind}, {scored:,} held-out patches")
+    say("overall and balanced: accuracy in held-out areas, in %, with 95 % intervals")
     if over:
-        say("over seeds: lowest and highest balanced accuracy; all else are means over the seeds")
+        say(
+            "over seeds: lowest and highest balanced accuracy; other scores are means over the seeds"
+        )
     if leak:
         say(
-            "leak gap: points by which a split at random flatters the overall accuracy, at least: "
-            "new ground is harder still than held-out ground beside the training side"
+            "leak gap, in points: overall accuracy under a random split minus under this split; "
+            "a lower bound, because new areas are farther from the training patches"
         )
     if comparison.pairwise_tests:
-        _contest_table(comparison)
-    pieces = comparison.rows[0].scores.groups
-    if pieces < FEW_GROUPS:
+        _pairwise_table(comparison)
+    groups = comparison.rows[0].scores.groups
+    if groups < FEW_GROUPS:
         say(
-            f"note: {pieces} pieces of ground; on fewer than {FEW_GROUPS} it was not checked that "
-            "intervals hold the truth in 95 of 100 cases"
+            f"note: {groups} spatial groups; the coverage of the intervals was not verified for "
+            f"fewer than {FEW_GROUPS}"
         )
     for caution in (*comparison.notes, *comparison.cautions):
         say(f"note: {caution}")
     say(comparison.recommendation)
 
 
-def _contest_table(comparison: Comparison) -> None:
+def _pairwise_table(comparison: Comparison) -> None:
     best = comparison.rows[0].title
     table = table_of("against", "balanced", "p", "overall", "p", "McNemar's p", f"{best} is")
     for one in comparison.of_the_best:
@@ -292,14 +294,14 @@ def _contest_table(comparison: Comparison) -> None:
         )
     console.print(table)
     say(f"leading: not shown to be worse than {best} by balanced accuracy")
-    say("against: differences in points with 95 % intervals, from pieces of ground and seeds")
+    say("against: differences in points with 95 % intervals from spatial groups and seeds")
     pairs = len(comparison.pairwise_tests)
-    say(f"p: after Holm's correction for {pairs} pairs; below 0.05 it is shown")
-    say("McNemar's p: as if patches of one piece of ground were independent; of the first seeds")
+    say(f"p: after Holm's correction for {pairs} pairs; a difference is shown if p is below 0.05")
+    say("McNemar's p: of the first seeds; it treats patches of one spatial group as independent")
 
 
 def recipe_table(recipes: Sequence[Published]) -> None:
-    """One row a recipe, with what was published."""
+    """One row per recipe, with its published accuracies."""
     table = table_of("recipe", "epochs", "paper", "report", "source")
     table.columns[-1].justify = "left"
     for one in recipes:
@@ -308,11 +310,11 @@ def recipe_table(recipes: Sequence[Published]) -> None:
         )
     console.print(table)
     say("paper: test accuracy on CIFAR-10 in %, with flips and crops")
-    say("report: the same in the work that outcrop started from")
+    say("report: the same in the report that outcrop is based on")
 
 
 def result_table(results: Sequence[Result]) -> None:
-    """One row for all seeds of a recipe that were run alike, and how to read it."""
+    """One row for all seeds of a recipe with the same settings, and explanations."""
     table = table_of(*COLUMNS)
     for row in tabulate(results):
         table.add_row(*map(escape, row))

@@ -16,7 +16,7 @@ from outcrop.metrics.intervals import (
 )
 
 Judged = tuple[np.ndarray, np.ndarray, np.ndarray | None]
-"""Truth and predictions, int, `N`, and the piece of ground of each patch, `N`, or None."""
+"""Truth and predictions, int, `N`, and the spatial group of each patch, `N`, or None."""
 
 
 def leak_gap(

@@ -70,7 +70,7 @@ class Scores(Tabular):
     def __repr__(self) -> str:
         return (
             f"Scores(overall {self.overall}, balanced {self.balanced}; "
-            f"{len(self.classes)} classes, {self.groups} pieces of ground)"
+            f"{len(self.classes)} classes, {self.groups} spatial groups)"
         )
 
     def to_frame(self) -> pandas.DataFrame:

@@ -91,7 +91,7 @@ class Tuned:
     def summary(self) -> str:
         """One line with all trials and the choice."""
         if not self.trials:
-            return "nothing is tuned: the training side has too few pieces of ground or classes"
+            return "nothing is tuned: the training side has too few spatial groups or classes"
         most = max(one.folds for one in self.trials)
         tried = ", ".join(
             f"{one.name} {one.balanced:.1%}"

@@ -42,4 +42,4 @@ RENAMED: dict[str, str] = {
     "report --trust": "report --dissimilarity",
     **{old: new for wing in offering("commands") for old, new in wing.RENAMED.items()},
 }
-"""Commands and options that had another name in the version before: old words and new ones."""
+"""Old and new names of commands and options that were renamed in this version."""

@@ -1,4 +1,4 @@
-"""Commands that make patches and say whether they can be trusted."""
+"""Commands that cut, split and audit patch sets."""
 
 from __future__ import annotations
 
@@ -131,7 +131,9 @@ def patches(
         raise OutcropError("--labels", "is missing; pass labels, or --positions with a table")
     elif are_volumes(sources):
         if axis is None:
-            raise OutcropError("--axis", "is missing; pass the axis that the slices are across")
+            raise OutcropError(
+                "--axis", "is missing; pass the axis that the slices are perpendicular to"
+            )
         refuse_reading(reading, "volumes")
         refuse_beside(
             "a volume of labels",
@@ -296,7 +298,7 @@ def split(
 
 
 def _sides(patches: Any, split: Any, path: Path) -> dict[str, Any]:
-    """What `--json` says of a split: patches by side and class."""
+    """A split as JSON: patches by side and class."""
     from outcrop.splits import SIDES
 
     counts = split.counts(patches.labels, len(patches.classes))
@@ -308,7 +310,7 @@ def _sides(patches: Any, split: Any, path: Path) -> dict[str, Any]:
 
 
 def _folds(patches: Any, folds: Any, path: Path) -> dict[str, Any]:
-    """What `--json` says of all folds."""
+    """All folds as JSON."""
     return {"folds": path, "each": [_sides(patches, one, path) for one in folds.splits]}
 
 

@@ -1,4 +1,4 @@
-"""Commands that make maps, and say how good they are."""
+"""Commands that make class maps and assess them."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def sample(
 
 
 def _by_class(option: str, words: Sequence[str] | None) -> float | dict[str, float] | None:
-    """One number for all, or numbers by name, as `water=0.95`."""
+    """One number for all classes, or one per class, such as `water=0.95`."""
     if not words:
         return None
     try:
@@ -255,7 +255,7 @@ def _by_class(option: str, words: Sequence[str] | None) -> float | dict[str, flo
     except ValueError:
         pass
     given = ",".join(words)
-    raise OutcropError(option, f"takes a number, or NAME=NUMBER with commas between, not '{given}'")
+    raise OutcropError(option, f"must be a number, or NAME=NUMBER pairs with commas, not '{given}'")
 
 
 def assess(

@@ -1,4 +1,4 @@
-"""Options that several commands share: SEG-Y headers, and what has no meaning where it stands."""
+"""Options of several commands: checks of their combinations, SEG-Y, folds."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def refuse_segy(segy: SegyReading, sources: Sequence[str]) -> None:
-    """Refuse options of reading SEG-Y where there is none.
+    """Raise an error for SEG-Y options if no source is SEG-Y.
 
     Raises:
-        OutcropError: one was given.
+        OutcropError: there is such an option.
     """
     from outcrop.sources.volumes import volume_kind
 
@@ -34,7 +34,7 @@ def refuse_segy(segy: SegyReading, sources: Sequence[str]) -> None:
 
 
 def opened_sources(sources: list[str], segy: SegyReading) -> Sequence[Any]:
-    """The sources, opened if SEG-Y is to be read in another way than usual."""
+    """The sources; volumes are opened if SEG-Y options were passed."""
     from outcrop.sources.kinds import are_volumes, open_all_volumes
 
     if segy == SegyReading() or not are_volumes(sources):
@@ -43,7 +43,7 @@ def opened_sources(sources: list[str], segy: SegyReading) -> Sequence[Any]:
 
 
 def opened_labels(labels: list[str], segy: SegyReading) -> Sequence[Any]:
-    """Volumes of labels, opened if SEG-Y is to be read in another way than usual.
+    """Label volumes, opened if SEG-Y options were passed.
 
     The samples are read as their own header says. Lines may stand at the standard's bytes, though
     those of the volume do not; that is printed.
@@ -71,7 +71,7 @@ def opened_labels(labels: list[str], segy: SegyReading) -> Sequence[Any]:
 
 
 def keep_memory(machine: Machine) -> None:
-    """Let a process that will train on the CPU keep the memory that tensors give back.
+    """Let a process that will train on the CPU keep memory that tensors have freed.
 
     Commands do this and no function of the library does: it changes the whole process for good.
 
@@ -92,10 +92,10 @@ def chosen_folds(
     buffer: float | None,
     seed: int,
 ) -> Folds:
-    """The folds of a comparison: those in a file, or else made as options say.
+    """The folds of a comparison, from a file or from options.
 
     Raises:
-        OutcropError: they do not fit the patches; options were given beside a file.
+        OutcropError: they do not fit the patches; there are options and a file.
     """
     from outcrop.splits import default_folds, read_folds
 
@@ -106,7 +106,7 @@ def chosen_folds(
 
 
 def refuse_beside(what: str, **options: Any) -> None:
-    """Refuse options that were given where they would do nothing."""
+    """Raise an error for options that would have no effect."""
     for name, value in options.items():
         if value is not None and value is not False:
             option = name.replace("_", "-")
@@ -114,26 +114,26 @@ def refuse_beside(what: str, **options: Any) -> None:
 
 
 def refuse_reading(reading: Reading, what: str) -> None:
-    """Refuse options of reading rasters where there are none."""
+    """Raise an error for options of reading rasters if there are none."""
     _refuse_given(reading, Reading(), f"has no meaning for {what}")
 
 
 def _refuse_given(given: Any, default: Any, why: str) -> None:
-    """Refuse fields of a dataclass of options that are not as by default."""
+    """Raise an error for fields of a dataclass of options that differ from the default."""
     for item in fields(given):
         if getattr(given, item.name) != getattr(default, item.name):
             raise OutcropError(f"--{item.name.replace('_', '-')}", f"{why}; leave it out")
 
 
 def refuse_without(what: str, **options: Any) -> None:
-    """Refuse options that do something only where another is given."""
+    """Raise an error for options that need another option."""
     for name, value in options.items():
         if value is not None:
             raise OutcropError(f"--{name.replace('_', '-')}", f"needs {what}; give it too")
 
 
 def name_network(network: str | None) -> None:
-    """Let the function of the user's that a network is made by be run in this process.
+    """Allow this process to call the function of the user that builds a network.
 
     Args:
         network: package.module:function.
@@ -141,4 +141,4 @@ def name_network(network: str | None) -> None:
     if network is None:
         return
     if not isinstance(network_named(network), UserNet):
-        raise OutcropError("--network", f"{network} is no package.module:function; leave it out")
+        raise OutcropError("--network", f"{network} is not package.module:function; leave it out")

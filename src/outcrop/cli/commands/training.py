@@ -1,4 +1,4 @@
-"""Commands that train networks and hold them against each other."""
+"""Commands that train, evaluate, compare and export models."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def models(
 
     sides = size or [32]
     if len(sides) > 2:
-        raise OutcropError("--size", "is one number, or height and width; take 32 or 150,100")
+        raise OutcropError(
+            "--size", "must be one number, or height and width; for example 32 or 150,100"
+        )
     chosen = list(NETWORKS.values()) if network == ResidualNet() else [network]
     size_of = sides[0], sides[-1]
     costs = {one.title: cost_of(one, bands, size_of, classes) for one in chosen}
@@ -127,7 +129,7 @@ def train(
             trials=trials,
         )
         if recipe != replace(Recipe(), seed=recipe.seed):
-            raise OutcropError("--classical", "takes --seed alone of the options of a training")
+            raise OutcropError("--classical", "accepts only --seed of the training options")
     keep_memory(recipe.machine)
     opened = open_patches(patches)
     made = delivered_split(opened) if split is None else read_split(split, opened)

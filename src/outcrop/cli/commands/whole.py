@@ -1,4 +1,4 @@
-"""Commands that do the whole job, or show what came of it."""
+"""Commands that run a whole experiment, or write its report."""
 
 from __future__ import annotations
 
