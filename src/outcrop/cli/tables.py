@@ -266,8 +266,8 @@ def comparison_table(comparison: Comparison) -> None:
         )
     if leak:
         say(
-            "leak gap, in points: overall accuracy under a random split minus under this split; "
-            "a lower bound, because new areas are farther from the training patches"
+            "leak gap: overall accuracy under a random split minus under this split, in points; a "
+            "lower bound, because new areas are farther from the training patches"
         )
     if comparison.pairwise_tests:
         _pairwise_table(comparison)
