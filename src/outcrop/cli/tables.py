@@ -261,9 +261,7 @@ def comparison_table(comparison: Comparison) -> None:
     say(f"score: {comparison.kind}, {scored:,} held-out patches")
     say("overall and balanced: accuracy in held-out areas, in %, with 95 % intervals")
     if over:
-        say(
-            "over seeds: lowest and highest balanced accuracy; other scores are means over the seeds"
-        )
+        say("over seeds: lowest and highest balanced accuracy; other scores are means over seeds")
     if leak:
         say(
             "leak gap: overall accuracy under a random split minus under this split, in points; a "
