@@ -127,3 +127,9 @@ def test_a_run_is_one_line(run):
     assert text.startswith(f"Run({run.model.title} in {run.folder}; ")
     assert re.search(r"\d % of|\d% of \d+ held-out patches correct", text)
     assert "\n" not in text
+
+
+def test_splits_and_folds_are_one_line(patches):
+    folds = oc.RandomSplit(n_splits=4).assign_all(patches)
+    assert repr(folds.splits[0]) == "Split(60 train, 20 validation; random, 80 groups)"
+    assert repr(folds) == "Folds(80 patches, cross-validated (4 random folds); 80 groups)"

@@ -36,7 +36,7 @@ def here(tmp_path_factory):
     ("words", "masked", "note"),
     [
         ("", False, True),
-        ("--mask none", False, True),
+        ("--mask none", False, False),
         ("--mask mask.tif", True, False),
         ("--mask mask.tif --mask-bits 0", True, False),
     ],

@@ -256,7 +256,7 @@ def open_like_training(
 def _note_missing_mask(model: Model, scene: Scene) -> None:
     """Print a note if the training scenes had a mask and this scene has none."""
     known = model.trained_on
-    if known is None or scene.mask is not None:
+    if known is None or scene.mask is not None or scene.reading.mask == ["none"]:
         return
     if known.reading.mask_values or known.reading.mask_bits:
         tell(

@@ -42,6 +42,10 @@ class Folds:
 
     splits: tuple[Split, ...]
 
+    def __repr__(self) -> str:
+        groups = len(np.unique(self.groups))
+        return f"Folds({len(self.groups):,} patches, {self.kind}; {groups:,} groups)"
+
     def __len__(self) -> int:
         return len(self.splits)
 

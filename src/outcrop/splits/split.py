@@ -42,6 +42,12 @@ class Split:
     how: Mapping[str, Any] = field(default_factory=dict)
     spatial: bool = True
 
+    def __repr__(self) -> str:
+        counts = ((int((self.sides == side).sum()), name) for side, name in enumerate(SIDES))
+        sides = ", ".join(f"{count:,} {name}" for count, name in counts if count)
+        kind = "spatial" if self.spatial else "random"
+        return f"Split({sides}; {kind}, {len(np.unique(self.groups)):,} groups)"
+
     @property
     def train(self) -> np.ndarray:
         """Indices of the training patches."""
