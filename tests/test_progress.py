@@ -61,7 +61,7 @@ def test_other_programs_read_progress_and_messages_as_json(capfd, monkeypatch):
     monkeypatch.setenv("OUTCROP_PROGRESS", "json")
     with log_to_console():
         assert list(track(range(1000), "reading")) == list(range(1000))
-        LOG.warning("note: no CRS")
+        LOG.warning("no CRS")
         with follow("training", total=2, done=1) as advance:
             advance(1, note="loss 0.5", line="epoch 2")
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
@@ -75,3 +75,21 @@ def test_other_programs_read_progress_and_messages_as_json(capfd, monkeypatch):
         {"level": "info", "message": "epoch 2"},
         {"progress": 1.0, "text": "training: loss 0.5"},
     ]
+
+
+def test_assumptions_of_the_library_are_printed_without_any_set_up(tmp_path):
+    """No size is passed, and the scene is small: a script without logging set up prints a note."""
+    program = """
+import numpy as np, rasterio, outcrop as oc, warnings
+warnings.simplefilter("ignore")
+with rasterio.open("labels.tif", "w", driver="GTiff", height=20, width=20, count=1, dtype="uint8",
+                   crs="EPSG:32648", transform=rasterio.Affine(10, 0, 0, 0, -10, 200)) as file:
+    file.write(np.repeat([[1, 2]], 20, 0).repeat(10, 1).astype("uint8"), 1)
+scene = oc.scene_from_array(np.ones((2, 20, 20), "float32"), (10, 0, 0, 0, -10, 200), "EPSG:32648")
+oc.cut(scene, "labels.tif")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "because the scene is 20 pixels across" in done.stderr

@@ -1,8 +1,8 @@
 """Progress bars and log messages of long work.
 
-Modules log to `logging.getLogger(__name__)`: INFO for what is being done, WARNING for what was
-assumed or could be wrong. In a library nothing is configured, so Python prints warnings only. The
-command line prints all of them (`log_to_console`).
+Messages go to the logger `outcrop`: INFO for what is being done (`tell`), WARNING for what was
+assumed or could be wrong (`warn`). In a library nothing is configured, so Python prints warnings
+only. The command line prints all of them (`log_to_console`).
 
 With `OUTCROP_PROGRESS=json` in the environment, bars and messages are JSON lines on standard error,
 for programs that run the command line: `{"progress": 0.25, "text": "classifying"}` and
@@ -58,9 +58,9 @@ class _ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         line = record.getMessage()
         if _as_json():
-            _write_json(level=record.levelname.lower(), message=line.removeprefix("note: "))
+            _write_json(level=record.levelname.lower(), message=line)
             return
-        if record.levelno >= logging.WARNING and not line.startswith("note:"):
+        if record.levelno >= logging.WARNING:
             line = f"note: {line}"
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
@@ -207,5 +207,10 @@ def _json_bar(what: str, total: float, done: float) -> Callable[..., None]:
 
 
 def tell(line: str) -> None:
-    """Log one line."""
-    _LOG.log(logging.WARNING if line.startswith("note:") else logging.INFO, line)
+    """Log what is being done."""
+    _LOG.info(line)
+
+
+def warn(line: str) -> None:
+    """Log what is assumed, or what may be wrong. The command line prints "note: " before it."""
+    _LOG.warning(line)

@@ -68,15 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _renamed(words: list[str], renamed: dict[str, str]) -> list[str]:
     """The words with the new names of commands and options, and a note for each old name."""
-    from outcrop.progress import tell
+    from outcrop.progress import warn
 
     for old, new in renamed.items():
         name, *option = old.split()
         given = {word.partition("=")[0] for word in words}
         if words[:1] == [name] and given.issuperset(option):
-            tell(
-                f"note: outcrop {old} is now outcrop {new}; the old name goes with the next version"
-            )
+            warn(f"outcrop {old} is now outcrop {new}; the old name goes with the next version")
             words = _with_new_name(words, new.split(), option)
     return words
 

@@ -22,7 +22,7 @@ from outcrop.generative.settings import VaeGan, VaeGanRecipe
 from outcrop.models.cost import short
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
-from outcrop.progress import tell
+from outcrop.progress import tell, warn
 from outcrop.sources.bands import bands_text, listed, match
 from outcrop.splits.split import Split
 from outcrop.training.checkpoint import checksum
@@ -238,8 +238,8 @@ def judge_for(judge: Classifier, patches: PatchSet) -> Classifier:
             "take a classifier of such patches",
         )
     if found.assumed and judge.bands != patches.bands:
-        tell(
-            f"note: nothing in the names identifies the bands; {listed(patches.bands)} are taken "
+        warn(
+            f"nothing in the names identifies the bands; {listed(patches.bands)} are taken "
             f"in this order for {listed(judge.bands)} of the judge"
         )
     return judge.in_order(found.order)

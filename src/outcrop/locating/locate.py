@@ -18,7 +18,7 @@ from outcrop.locating.planes import Patches, Planes
 from outcrop.locating.refinement import Peak
 from outcrop.patches.flips import FLIPS, KEEP_SHAPE
 from outcrop.patches.patchset import PatchSet
-from outcrop.progress import tell
+from outcrop.progress import warn
 from outcrop.sources.bands import listed, match
 from outcrop.sources.kinds import are_volumes, open_all_scenes, open_all_volumes, reject_options
 from outcrop.sources.memory import as_list
@@ -265,8 +265,8 @@ def _with_bands_of(patches: PatchSet, source: Scene | Volume) -> Scene | Volume:
     found = match(source.band_names, patches.bands)
     if found is None or found.assumed:
         if patches.bands != source.band_names and len(patches.bands) == len(source.bands) > 1:
-            tell(
-                f"note: {source.title}: {listed(source.band_names)} are taken in this order for "
+            warn(
+                f"{source.title}: {listed(source.band_names)} are taken in this order for "
                 f"{listed(patches.bands)} of the patches"
             )
         return source

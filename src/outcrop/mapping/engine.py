@@ -22,7 +22,7 @@ from outcrop.mapping.images import Images
 from outcrop.mapping.job import Job, Window
 from outcrop.mapping.predictor import patch_by_patch
 from outcrop.metrics.intervals import interval_of_share, resampled_counts, support
-from outcrop.progress import tell
+from outcrop.progress import tell, warn
 from outcrop.training.model import Model
 from outcrop.typed import typed
 
@@ -154,7 +154,7 @@ def finished(
             for window, layers in _classified(job, images, todo, workers):
                 store.write(window, layers)
         if is_approximate(job):
-            tell(agreement(job, images, windows, store))
+            warn(agreement(job, images, windows, store))
         yield store
     except BaseException:
         if store.done and len(windows) > 1:

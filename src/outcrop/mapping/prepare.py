@@ -16,7 +16,7 @@ from outcrop.mapping.job import Dissimilarity, Job, divide
 from outcrop.mapping.predictor import Method, Predictor, turns_of
 from outcrop.metrics.applicability import AreaOfApplicability
 from outcrop.patches.flips import KEEP_SHAPE
-from outcrop.progress import tell
+from outcrop.progress import warn
 from outcrop.sources.bands import listed, match
 from outcrop.sources.names import is_gdal_name
 from outcrop.sources.volumes import Volume
@@ -199,7 +199,7 @@ def _tell_between_pixels(predictor: Predictor, axis: int | None) -> None:
         even = any(side % 2 == 0 for side in one.size)
         if one.label_of == "image" and even and len(predictor.turns_of(one)) < len(KEEP_SHAPE):
             way = "an odd size" if axis in (0, 1) else "an odd size, or map with --turns"
-            tell(
+            warn(
                 f"the model was trained on labels of whole images of {one.size[0]} × {one.size[1]} "
                 "pixels, whose centre lies between pixels: the map is displaced by up to half a "
                 f"pixel to the right and down; train on {way}"
@@ -328,11 +328,11 @@ def warn_if_dissimilar(model: Trained | Sequence[Trained], job: Job, images: Ima
     pixels, over = _seen(job, images, applicability_of(first) if has_area else None)
     words = None if known is None else far_words(first_of(model).bands, known.values, pixels)
     if words:
-        tell(f"note: {images.title}: {words}")
+        warn(f"{images.title}: {words}")
     share = float(np.mean(over > 1)) if len(over) else 0.0
     if share > _LARGE:
-        tell(
-            f"note: {images.title}: about {share:.0%} of the pixels are outside the model's area "
+        warn(
+            f"{images.title}: about {share:.0%} of the pixels are outside the model's area "
             "of applicability; map where with --dissimilarity"
         )
 

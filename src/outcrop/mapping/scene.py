@@ -27,7 +27,7 @@ from outcrop.mapping.prepare import (
     layer_files,
     warn_if_dissimilar,
 )
-from outcrop.progress import tell
+from outcrop.progress import warn
 from outcrop.sources.grids import pixel_metres
 from outcrop.sources.memory import AnyScene
 from outcrop.sources.opening import open_scene, with_bands
@@ -259,8 +259,8 @@ def _note_missing_mask(model: Model, scene: Scene) -> None:
     if known is None or scene.mask is not None or scene.reading.mask == ["none"]:
         return
     if known.reading.mask_values or known.reading.mask_bits:
-        tell(
-            f"note: {scene.title} has no quality mask, but the training scenes had one; clouds and "
+        warn(
+            f"{scene.title} has no quality mask, but the training scenes had one; clouds and "
             "other bad pixels get a class; pass --mask to leave them out"
         )
 
@@ -304,7 +304,7 @@ def _with_bands_of(model: Model, scene: Scene) -> Scene:
     remedy = "choose them with --bands, or name them with --band-names"
     found, note = with_bands(scene, model.bands, "the model", remedy)
     if note:
-        tell(f"note: {note}")
+        warn(note)
     return found
 
 
@@ -315,7 +315,7 @@ def _tell_pixels(model: Model, scene: Scene) -> None:
         return
     size = pixel_metres(scene)[0]
     if known.pixel and not any(np.isclose(size, wide, rtol=_PIXEL) for wide, _ in known.pixel):
-        tell(
-            f"note: {scene.title} has pixels of {size:.4g} m, but the model was trained on pixels "
+        warn(
+            f"{scene.title} has pixels of {size:.4g} m, but the model was trained on pixels "
             f"of {known.pixel[0][0]:.4g} m; pass --resolution if the scene can be read like that"
         )

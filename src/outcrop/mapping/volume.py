@@ -26,7 +26,7 @@ from outcrop.mapping.prepare import (
     layer_files,
     warn_if_dissimilar,
 )
-from outcrop.progress import tell
+from outcrop.progress import warn
 from outcrop.sources.volumes import Volume, open_volume
 from outcrop.sources.volumes.segy import SegyStore, replace_samples
 from outcrop.training.model import Model
@@ -105,7 +105,7 @@ def _axis_of(model: Model, volume: Volume) -> int:
         axes = [axis for axis in range(3) if known.has_slices(volume.axes, axis)]
     if len(axes) != 1:
         raise OutcropError("--axis", "is missing; pass the axis across the slices")
-    tell(f"slices are across axis {axes[0]}, like those of the training")
+    warn(f"slices are across axis {axes[0]}, like those of the training")
     return axes[0]
 
 

@@ -33,7 +33,7 @@ from outcrop.models.archive import check_trusted, content_hash, packed, unpacked
 from outcrop.models.features import FEATURES
 from outcrop.models.gaussian import MaximumLikelihood
 from outcrop.models.scoring import Scorer
-from outcrop.progress import tell
+from outcrop.progress import warn
 
 FOLDS = 5
 TUNING_PATCHES = 2500
@@ -366,7 +366,7 @@ class FittedBaseline:
         instead = "" if same else f", or install scikit-learn {version}, which fitted it"
         estimator = unpacked(archive, path, width, f"train the model anew{instead}", trusted)
         if not same:
-            tell(
+            warn(
                 f"{path}: was fitted with scikit-learn {version} and is read with "
                 f"{sklearn.__version__}; classes may differ"
             )

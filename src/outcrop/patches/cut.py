@@ -26,7 +26,7 @@ from outcrop.patches.samples import (
     thin,
     with_data,
 )
-from outcrop.progress import tell
+from outcrop.progress import warn
 from outcrop.sources.features import dropped_text
 from outcrop.sources.kinds import open_all_scenes
 from outcrop.sources.labels import LabelledPixels, Labels, open_label_files
@@ -50,8 +50,8 @@ def default_size(scenes: Sequence[Scene]) -> int:
     tenth = shortest // 10
     size = min(SIZE, max(tenth - 1 + tenth % 2, LEAST_SIZE), shortest - 1 + shortest % 2)
     if size < SIZE:
-        tell(
-            f"note: patches are {size} × {size} pixels, because the scene is {shortest} pixels "
+        warn(
+            f"patches are {size} × {size} pixels, because the scene is {shortest} pixels "
             "across; --size sets another size"
         )
     return size

@@ -13,7 +13,7 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
 from outcrop.patches.positions import in_slice, upper_left
-from outcrop.progress import tell
+from outcrop.progress import warn
 from outcrop.sources.features import column_text
 from outcrop.sources.vector import decode_text
 from outcrop.sources.volumes import Volume
@@ -259,7 +259,7 @@ def centres_by_lines(
             between |= here & (steps > _ON_LINE)
             voxel[k, here] = at[here]
     if between.any():
-        tell(
+        warn(
             f"{table.path}: {int(between.sum())} of {len(table)} rows lie between two samples; the "
             "nearest sample is used"
         )

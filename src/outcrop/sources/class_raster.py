@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.progress import tell
+from outcrop.progress import warn
 from outcrop.sources.antimeridian import x_shifts
 from outcrop.sources.grids import Transform, check_transformable, parse_crs
 from outcrop.sources.names import existing_name
@@ -68,8 +68,8 @@ class ClassRaster:
     def note_zero(self) -> None:
         """Print a note if zeros are treated as unlabelled, and how to make them a class."""
         if self.zero_is_unlabelled:
-            tell(
-                f"note: {self.path} declares no nodata value and has no mask, so 0 means "
+            warn(
+                f"{self.path} declares no nodata value and has no mask, so 0 means "
                 "unlabelled; if 0 is a class, declare another nodata value, e.g. "
                 f"`gdal_translate -a_nodata 255 {self.path} OUTPUT`"
             )

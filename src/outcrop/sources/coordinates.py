@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.progress import tell
+from outcrop.progress import warn
 from outcrop.sources.grids import parse_crs
 
 _DEGREES = (
@@ -88,7 +88,7 @@ def _from_degrees(name: str, frame: Any, columns: tuple[Any, Any], crs: str | No
                 "name the columns x and y and pass --labels-crs",
             )
     assumed = "" if crs else ", assumed in EPSG:4326; --labels-crs sets another system"
-    tell(f"note: {name}: points from the columns {columns[0]} and {columns[1]}{assumed}")
+    warn(f"{name}: points from the columns {columns[0]} and {columns[1]}{assumed}")
     return _points(frame, lon, lat, parse_crs(crs or "EPSG:4326", "--labels-crs"))
 
 
@@ -100,7 +100,7 @@ def _from_lengths(name: str, frame: Any, columns: tuple[Any, Any], crs: str | No
             "pass --labels-crs, e.g. EPSG:32648",
         )
     x, y = (_numbers(name, frame, column) for column in columns)
-    tell(f"note: {name}: points from the columns {columns[0]} and {columns[1]}")
+    warn(f"{name}: points from the columns {columns[0]} and {columns[1]}")
     return _points(frame, x, y, parse_crs(crs, "--labels-crs"))
 
 
@@ -146,7 +146,7 @@ def _from_geometries(name: str, frame: Any, column: Any) -> Any:
             name, f"has geometries in several systems (SRID {sorted(srids)}); use one system"
         )
     crs = f"EPSG:{srids.pop()}" if srids else "EPSG:4326" if lonlat else None
-    tell(f"note: {name}: geometries from the column {column}{f', in {crs}' if crs else ''}")
+    warn(f"{name}: geometries from the column {column}{f', in {crs}' if crs else ''}")
     rest = frame.drop(columns=[column])
     return gpd.GeoDataFrame(rest, geometry=parsed, crs=crs and parse_crs(crs, name))
 
@@ -171,7 +171,7 @@ def _numbers(name: str, frame: Any, column: Any) -> np.ndarray:
             "number; write coordinates as decimal numbers",
         )
     if comma.any():
-        tell(f"note: {name}: commas in column {column} are read as decimal points")
+        warn(f"{name}: commas in column {column} are read as decimal points")
     return numbers.to_numpy(np.float64, na_value=np.nan)
 
 

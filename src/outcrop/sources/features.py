@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from outcrop.progress import tell
+from outcrop.progress import warn
 
 MISSING = "(missing)"
 _POINT, _POLYGON, _FIRST_OF_SEVERAL = 0, 3, 4
@@ -150,8 +150,8 @@ def note_similar_names(where: object, names: Iterable[str], remedy: str) -> None
     for alike in groups.values():
         if len(alike) > 1:
             listed = " and ".join(f"'{name}'" for name in alike)
-            tell(
-                f"note: {where}: the class names {listed} differ only in case or spaces and count "
+            warn(
+                f"{where}: the class names {listed} differ only in case or spaces and count "
                 f"as {len(alike)} classes; {remedy}"
             )
 

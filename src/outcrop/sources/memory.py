@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.progress import tell
+from outcrop.progress import warn
 from outcrop.sources.scene import Scene
 
 if TYPE_CHECKING:
@@ -148,8 +148,8 @@ def write_dataarray(array: Any) -> Path:
     scales = _per_band(array, ("scales", "scale_factor"), band_count)
     offsets = _per_band(array, ("offsets", "add_offset"), band_count)
     if any(scale != 1 for scale in scales) or any(offsets):
-        tell(
-            "note: scene: its values are converted with the scale and offset in its attributes; "
+        warn(
+            "scene: its values are converted with the scale and offset in its attributes; "
             "remove these attributes if the values are physical"
         )
     return write_array(pixels.values, transform, _crs_of(array), names, nodata, scales, offsets)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.progress import tell
+from outcrop.progress import warn
 from outcrop.sources.geodesy import (
     MAX_SCALE_ERROR,
     STEP,
@@ -208,8 +208,8 @@ def _with_origin(crs: str, place: tuple[float, float], to_x: float, to_y: float)
 def _note_error(found: _Candidate, views: Sequence[GroundPoints]) -> None:
     if found.error > MAX_SCALE_ERROR:
         off = f"up to {found.error:.1%}" if found.error < 10 else "more than 1000 %"
-        tell(
-            f"note: {views[0].grid.name} is so large that no projection is accurate on all of it: "
+        warn(
+            f"{views[0].grid.name} is so large that no projection is accurate on all of it: "
             f"distances have errors of {off}"
         )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.progress import tell
+from outcrop.progress import warn
 from outcrop.sources.grids import NEAR, same_crs
 from outcrop.sources.opening import align_bands
 from outcrop.sources.scene import Scene, SceneReader
@@ -116,7 +116,7 @@ def mosaic_scenes(scenes: Sequence[Scene]) -> Scene:
     scenes = [scene for scene, _ in matched]
     for _, note in matched:
         if note:
-            tell(f"note: {note}")
+            warn(note)
     first = scenes[0]
     corners = np.array([_corner(scene, first) for scene in scenes])
     sizes = np.array([(scene.height, scene.width) for scene in scenes])

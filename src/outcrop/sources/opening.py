@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.progress import tell
+from outcrop.progress import warn
 from outcrop.sources import bands as band_lists
 from outcrop.sources import read_dtype
 from outcrop.sources.grids import (
@@ -456,4 +456,4 @@ def _zeros_note(scene: Scene) -> list[str]:
 
 def _print_notes(notes: Iterable[str]) -> None:
     for note in dict.fromkeys(notes):
-        tell(f"note: {note}")
+        warn(note)

@@ -17,7 +17,7 @@ from typing import Any
 
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
-from outcrop.progress import tell
+from outcrop.progress import warn
 from outcrop.sources.antimeridian import count_unsplit, unwrap
 from outcrop.sources.coordinates import place_rows
 from outcrop.sources.grids import check_transformable, parse_crs
@@ -171,8 +171,8 @@ def reproject(
     check_transformable(path, frame.crs.to_wkt(), crs)
     unsplit = count_unsplit(frame)
     if unsplit:
-        tell(
-            f"note: {path}: {unsplit} polygons have edges longer than 180°; these edges are "
+        warn(
+            f"{path}: {unsplit} polygons have edges longer than 180°; these edges are "
             "assumed to cross the antimeridian"
         )
     return unwrap(frame.to_crs(crs), bounds)
@@ -243,8 +243,8 @@ def _without_duplicate_columns(name: str, frame: Any) -> Any:
     if not duplicated.any():
         return frame
     names = ", ".join(dict.fromkeys(f"'{column}'" for column in frame.columns[duplicated]))
-    tell(
-        f"note: {name}: several columns have the same name ({names}) and are ignored; rename them "
+    warn(
+        f"{name}: several columns have the same name ({names}) and are ignored; rename them "
         "to use them"
     )
     return frame.loc[:, ~duplicated]
@@ -284,7 +284,7 @@ def _select_layer(
             + " ".join(dict.fromkeys(one.dataset for one in layers))
             + "`",
         )
-    tell(f"note: {name} has the layers {names}; '{may[0].name}' is read, --layer reads another")
+    warn(f"{name} has the layers {names}; '{may[0].name}' is read, --layer reads another")
     return may[0]
 
 
@@ -472,13 +472,13 @@ def _note_encoding(name: str, frame: Any, encoding: str | None, declared: str) -
     foreign = [text for text in texts if not text.isascii()]
     broken = next((text for text in foreign if _is_utf8_misread(text)), None)
     if broken is not None:
-        tell(
-            f"note: {name} has text that looks wrongly decoded ('{broken}'); if so, pass "
+        warn(
+            f"{name} has text that looks wrongly decoded ('{broken}'); if so, pass "
             "--encoding utf-8, or declare the right encoding in the file"
         )
     elif foreign and encoding is None and declared.upper() not in ("UTF-8", "UTF8"):
-        tell(
-            f"note: {name} declares no encoding; its text is read as {declared} ('{foreign[0]}'); "
+        warn(
+            f"{name} declares no encoding; its text is read as {declared} ('{foreign[0]}'); "
             "if that is wrong, pass --encoding"
         )
 

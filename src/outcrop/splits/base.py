@@ -13,7 +13,7 @@ from outcrop.errors import OutcropError
 from outcrop.patches.collect import without_images
 from outcrop.patches.patchset import Column, PatchSet
 from outcrop.patches.positions import Positions, Source, scene_positions, volume_positions
-from outcrop.progress import tell
+from outcrop.progress import warn
 from outcrop.splits.folds import Folds
 from outcrop.splits.geometry import blocks, keep_apart, most_common, suggest_block
 from outcrop.splits.split import BUFFER, REMEDY, TEST, TRAIN, VALIDATION, Split, least_classes
@@ -323,12 +323,12 @@ def _from_array(X: Any, y: Any, splitter: Splitter) -> PatchSet:
     shape: tuple[int, ...] = getattr(X, "shape", ())
     number = len(shape) == 2 and np.dtype(getattr(X, "dtype", object)).kind in "iuf"
     if number and shape[1] == 2 and splitter.spatial:
-        tell(f"note: {type(splitter).__name__} uses the two columns of X as x and y in metres")
+        warn(f"{type(splitter).__name__} uses the two columns of X as x and y in metres")
         x, y_of = np.asarray(X, np.float64).T
         points = np.zeros(len(x))
         return _labelled(y, scene_positions(0, points, points, x, y_of, 0, 0, np.arange(len(x))))
     if number and shape[1] == 3 and splitter.spatial:
-        tell(f"note: {type(splitter).__name__} uses the three columns of X as axes of a volume")
+        warn(f"{type(splitter).__name__} uses the three columns of X as axes of a volume")
         z, y_of, x = np.asarray(X, np.float64).T
         index, row, column = np.rint([z, y_of, x]).astype(np.int64)
         positions = volume_positions(0, 0, index, row, column, size=1)

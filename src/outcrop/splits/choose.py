@@ -8,7 +8,7 @@ from typing import Literal
 
 from outcrop.errors import OutcropError
 from outcrop.patches.patchset import PatchSet
-from outcrop.progress import tell
+from outcrop.progress import warn
 from outcrop.splits.base import Splitter, positions_of
 from outcrop.splits.folds import Folds
 from outcrop.splits.geometry import suggest_block, suggest_buffer
@@ -69,10 +69,10 @@ def default_folds(
             option = "--buffer" if block is None else "--block"
             raise OutcropError(option, "needs patches with positions; leave it out")
         if "side" in patches.columns:
-            tell("note: the patches have no positions; the split of their collection is used")
+            warn("the patches have no positions; the split of their collection is used")
             return Folds((delivered_split(patches),))
-        tell(
-            "note: the patches have no positions, so the folds are random; scores are too high if "
+        warn(
+            "the patches have no positions, so the folds are random; scores are too high if "
             "several images show the same place"
         )
         splitter = RandomSplit(n_splits=several, random_state=seed)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from outcrop.errors import OutcropError
 from outcrop.files import decoding, file_hash, new_file
-from outcrop.progress import tell
+from outcrop.progress import warn
 
 _FORMAT = "outcrop checkpoint"
 _NEWEST, _BEFORE = "checkpoint.safetensors", "checkpoint-before.safetensors"
@@ -80,7 +80,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             return _read(path)
         except OutcropError:
             if path is not there[-1]:
-                tell(f"note: {path} is damaged; going on from the one before it")
+                warn(f"{path} is damaged; going on from the one before it")
     if there:
         raise OutcropError(there[0], "is damaged; delete it to train from the first epoch")
     return Checkpoint(epoch=0)

@@ -15,7 +15,7 @@ from outcrop.patches.flips import FLIPS
 from outcrop.patches.patchset import RESIDENT_BYTES, PatchSet
 from outcrop.patches.reopen import REMEDY, AnySource, reopen
 from outcrop.patches.windows import Window, open_windows
-from outcrop.progress import tell, track
+from outcrop.progress import track, warn
 from outcrop.sources.scene import Scene
 from outcrop.sources.volumes import Volume
 from outcrop.splits.split import Split
@@ -160,7 +160,7 @@ def _check_alike(alike: np.ndarray, source: np.ndarray, sources: Sequence[Scene 
                 f"their positions; {REMEDY}",
             )
     if not alike.all():
-        tell(
+        warn(
             f"{np.count_nonzero(~alike)} of {len(alike)} training patches are not what their "
             "source shows at their positions, and are not cut anew"
         )

@@ -8,7 +8,7 @@ import torch
 from outcrop.models.architectures import Network, ResidualNet
 from outcrop.models.cost import cost_of, short
 from outcrop.patches.patchset import PatchSet
-from outcrop.progress import tell
+from outcrop.progress import tell, warn
 from outcrop.training.augment import label_of
 from outcrop.training.batches import drawn_numbers
 from outcrop.training.device import pick_precision
@@ -39,7 +39,7 @@ def log_training(
         )
     tell(f"training {network.title}: {', '.join(facts)}; on {where}")
     if cost.blocks >= _DEEP and network.order == "original" and not network.zero_init:
-        tell(
+        warn(
             f"{cost.blocks} blocks begin with large gradients, which may keep them from learning "
             "for many epochs; take --zero-init or --order pre-activation"
         )
@@ -76,7 +76,7 @@ def log_shifts(augmentation: Augmentation, patches: PatchSet) -> None:
     }
     named = " ".join(f"{option} {pixels}" for option, pixels in shifts.items() if pixels)
     if named:
-        tell(
+        warn(
             f"{named}: training patches are shifted by up to as much, and each keeps the label of "
             "its own pixel; edges in a map may become less exact by as much"
         )

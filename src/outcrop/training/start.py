@@ -16,7 +16,7 @@ from outcrop.files import decoding
 from outcrop.models.architectures import Network
 from outcrop.models.factory import build
 from outcrop.patches.patchset import PatchSet
-from outcrop.progress import tell
+from outcrop.progress import tell, warn
 from outcrop.training.checkpoint import checksum
 from outcrop.training.classifier import read_classifier
 
@@ -104,7 +104,7 @@ def first_weights(source: str | Path, network: Network, patches: PatchSet) -> Fi
         + (f"; new: {_some(new)}" if new else "")
     )
     if unused:
-        tell(f"{source}: {len(unused)} of its weights have no place here: {_some(unused)}")
+        warn(f"{source}: {len(unused)} of its weights have no place here: {_some(unused)}")
     return FirstWeights(str(source), fitting, checksum(tensors))
 
 

@@ -11,7 +11,7 @@ from outcrop.metrics.applicability import Applicability, AreaOfApplicability, ju
 from outcrop.metrics.calibration import Reliability, reliability
 from outcrop.metrics.scores import Scores, score
 from outcrop.patches.patchset import PatchSet
-from outcrop.progress import tell, track
+from outcrop.progress import track, warn
 from outcrop.sources.bands import listed, match_or_raise
 from outcrop.splits.base import spatial_groups
 from outcrop.training.applicability import has_applicability
@@ -68,8 +68,8 @@ def evaluate(trained: Model | Run, patches: PatchSet) -> Evaluation:
         )
     found = match_or_raise(patches.bands, model.bands, "patches", "the model", _REMEDY)
     if found.assumed:
-        tell(
-            "note: the names do not identify the bands; "
+        warn(
+            "the names do not identify the bands; "
             f"{listed(patches.bands)} are used in this order as {listed(model.bands)} of the model"
         )
     _tell_orientation(model, patches)
@@ -118,7 +118,7 @@ def _tell_orientation(model: Model, patches: PatchSet) -> None:
     ):
         if not there:
             seen, learnt = (" and ".join(map(str, each)) for each in its)
-            tell(f"note: patches are {what} {seen}, but the model was trained on {learnt}")
+            warn(f"patches are {what} {seen}, but the model was trained on {learnt}")
 
 
 def _tell_far_values(model: Model, patches: PatchSet, order: list[int]) -> None:
@@ -128,4 +128,4 @@ def _tell_far_values(model: Model, patches: PatchSet, order: list[int]) -> None:
     pixels = some_pixels(patches, np.arange(len(patches)))
     words = far_words(model.bands, known.values, pixels[order])
     if words:
-        tell(f"note: {words}")
+        warn(words)

@@ -26,7 +26,7 @@ from outcrop.models.architectures import Network
 from outcrop.models.baselines import BASELINES
 from outcrop.patches.cut import cut
 from outcrop.patches.patchset import PatchSet, read_patches
-from outcrop.progress import tell
+from outcrop.progress import tell, warn
 from outcrop.sources.class_raster import open_class_raster
 from outcrop.sources.names import stem
 from outcrop.sources.opening import open_scenes
@@ -209,7 +209,7 @@ def _folds(experiment: Experiment, patches: PatchSet, folder: Path) -> Folds:
         patches, experiment.folds, experiment.block, experiment.buffer, experiment.recipe.seed
     )
     for note in folds.notes(patches):
-        tell(f"note: {note}")
+        warn(note)
     folds.save(path)
     return folds
 
@@ -254,7 +254,7 @@ def _assess(
             found = assess(classes, path, block=folds.how["block"], labels_crs=crs, classes=names)
             write_assessment(output, found)
         except OutcropError as error:
-            tell(f"note: {error}; {classes.name} is not assessed with it")
+            warn(f"{error}; {classes.name} is not assessed with it")
 
 
 if TYPE_CHECKING:

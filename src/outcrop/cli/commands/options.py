@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import UserNet, network_named
-from outcrop.progress import tell
+from outcrop.progress import warn
 from outcrop.sources.scene import Reading
 from outcrop.sources.volumes.volume import SegyReading
 from outcrop.training.recipe import Machine
@@ -62,7 +62,7 @@ def opened_labels(labels: list[str], segy: SegyReading) -> Sequence[Any]:
             if own == usual:
                 raise
             found.append(open_volume(one, **vars(usual)))
-            tell(
+            warn(
                 f"{one}: its inline and crossline numbers are read at bytes {usual.inline_byte} "
                 f"and {usual.crossline_byte}, for at {own.inline_byte} and {own.crossline_byte} "
                 "it has none"

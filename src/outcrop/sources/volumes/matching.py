@@ -10,7 +10,7 @@ from itertools import product
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.progress import tell
+from outcrop.progress import warn
 from outcrop.sources.volumes.volume import Fill, Store, Triple, Volume
 
 _SAME = 1e-3
@@ -66,8 +66,8 @@ def align_labels(layer: Volume, volume: Volume) -> Volume:
             "pass labels with the shape of their volume",
         )
     if assumed:
-        tell(
-            f"note: {layer.title}: the stored order of its samples is used, because only one of "
+        warn(
+            f"{layer.title}: the stored order of its samples is used, because only one of "
             f"it and {volume.title} has coordinates ({', '.join(assumed)})"
         )
     as_it_is = all(np.array_equal(order, np.arange(len(order))) for order in orders)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.progress import tell, track
+from outcrop.progress import track, warn
 from outcrop.sources.volumes.npy import AROUND_BYTES, Mapped
 from outcrop.sources.volumes.volume import Endian, Format, SegyReading
 
@@ -140,8 +140,8 @@ def read_layout(path: Path, reading: SegyReading = SegyReading()) -> Layout:
         traces, rest = declared, 0
     plain = divmod(size - _HEADERS, _TRACE_HEADER + body)
     if (traces <= 0 or rest) and plain[0] > 0 and not plain[1] and (first, header) != (3600, 240):
-        tell(
-            f"note: {path}: the header declares further headers, but the file is too short for "
+        warn(
+            f"{path}: the header declares further headers, but the file is too short for "
             "them; it is read without them"
         )
         first, header, (traces, rest) = _HEADERS, _TRACE_HEADER, plain
@@ -213,8 +213,8 @@ def _interval(path: Path, headers: bytes, order: str, revision: int, first: int)
         trace = file.read(_TRACE_HEADER)
     of_trace = int(np.frombuffer(trace, order + "u2", 1, 116)[0]) if len(trace) > 118 else 0
     if of_file and of_trace and of_file != of_trace:
-        tell(
-            f"note: {path}: the sample interval is {of_file} µs in the binary header, but "
+        warn(
+            f"{path}: the sample interval is {of_file} µs in the binary header, but "
             f"{of_trace} µs in the first trace; the binary header is used"
         )
     return (of_file or of_trace) / 1000 or None
@@ -269,8 +269,8 @@ def sample_times(layout: Layout) -> np.ndarray | None:
     by = abs(int(scalar[0])) if abs(int(scalar[0])) in _TIME_SCALARS else 1
     first = float(delay[0]) / by if scalar[0] < 0 else float(delay[0]) * by
     if np.ptp(delay):
-        tell(
-            f"note: {layout.path}: traces start at {delay.min()} to {delay.max()} ms; they are "
+        warn(
+            f"{layout.path}: traces start at {delay.min()} to {delay.max()} ms; they are "
             f"aligned by sample number, as if all started at {first:g} ms"
         )
     return first + layout.interval * np.arange(layout.samples)

@@ -21,7 +21,7 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
-from outcrop.progress import tell, track
+from outcrop.progress import track, warn
 from outcrop.sources import read_dtype
 from outcrop.sources.collections.image import limit_image_size
 from outcrop.sources.volumes.cf import Packing
@@ -301,8 +301,8 @@ def sort_slices(folder: Path, files: Sequence[Path]) -> tuple[list[Path], np.nda
             raise OutcropError(folder, _patterns_text(best, files))
         files = sorted(files, key=lambda file: (file.name.casefold(), file.name))
         if len(files) > 1:
-            tell(
-                f"note: {folder}: the names of the slices differ in more than a number; they are "
+            warn(
+                f"{folder}: the names of the slices differ in more than a number; they are "
                 f"sorted alphabetically, {files[0].name} first and {files[-1].name} last"
             )
         return list(files), None
@@ -325,8 +325,8 @@ def sort_slices(folder: Path, files: Sequence[Path]) -> tuple[list[Path], np.nda
     _check_steps(folder, files, numbers)
     hyphens = len(varying) == 1 and all(_HYPHEN.search(_plain_stem(file)) for file in files)
     if hyphens and best in readings[:2]:
-        tell(
-            f"note: {folder}: the hyphen in the names is not read as a minus sign, so "
+        warn(
+            f"{folder}: the hyphen in the names is not read as a minus sign, so "
             f"{files[0].name} is the first slice; if it is a minus sign, put _ before it"
         )
     return files, np.array([float(number) for number in numbers])

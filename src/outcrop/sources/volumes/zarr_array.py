@@ -15,7 +15,7 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
-from outcrop.progress import tell
+from outcrop.progress import warn
 from outcrop.sources.volumes.cf import CoordinateArray, Packing, axes_of, box_reader
 from outcrop.sources.volumes.volume import Fill, Triple, Volume, check_cube
 
@@ -171,7 +171,7 @@ def _check_stored(path: Path, array: Any) -> None:
     if lost == files:
         raise OutcropError(path, "has none of its chunks; copy it again with all its files")
     if lost > 0:
-        tell(
-            f"note: {path}: {lost} of {files} chunks are not stored, so they have the fill value "
+        warn(
+            f"{path}: {lost} of {files} chunks are not stored, so they have the fill value "
             f"{array.fill_value}; if they were lost, copy the array again"
         )
