@@ -60,4 +60,5 @@ def experiment(output):
     }
 
 
-sys.exit(main(sys.argv[1:]))
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -76,7 +76,7 @@ SPLIT = "split p.zarr -o x.json"
 ROWS = {
     # by a volume of labels
     "neither labels nor positions": ("patches cube.npy -o x.zarr", "--labels", "--positions"),
-    "no axis": ("patches cube.npy --labels classes.npy -o x.zarr", "--axis", "across"),
+    "no axis": ("patches cube.npy --labels classes.npy -o x.zarr", "--axis", "perpendicular"),
     "axis 3": (f"{LABELS} --axis 3", "cube.npy", "no axis 3", "0, 1, 2"),
     "axis -1": (f"{LABELS} --axis -1", "cube.npy", "no axis -1"),
     "axis no number": (f"{LABELS} --axis z", "--axis", "a whole number", "'z'"),

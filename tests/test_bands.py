@@ -144,7 +144,7 @@ def test_scenes_with_different_bands_raise_an_error_with_both_lists(tmp_path, ca
         map_scene(model, other, tmp_path / "m.tif")
     again = open_scene(other, reading=Reading(band_names=["blue", "red"]))
     map_scene(model, again, tmp_path / "m.tif")
-    assert "note" not in capfd.readouterr().err
+    assert "of the model" not in capfd.readouterr().err
     nameless = write_raster(tmp_path / "b.tif", noise())
     map_scene(model, nameless, tmp_path / "n.tif")
     assert "used in this order as blue, red of the model" in capfd.readouterr().err

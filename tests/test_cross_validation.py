@@ -288,7 +288,7 @@ def test_the_command_cross_validates_by_default(home, monkeypatch, capfd):
     assert run(f"compare p.zarr {OPTIONS} --split f.json -o y") == 0
     assert scores(read_comparison("y")) == scores(read_comparison("x"))
     assert run(f"compare p.zarr {OPTIONS} --folds 1 --block 1000 -o z") == 0
-    assert "score: one fold; " in capfd.readouterr().out
+    assert "score: one fold, " in capfd.readouterr().out
     assert (home / "z" / "network" / "split.json").exists()
 
 

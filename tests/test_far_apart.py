@@ -118,7 +118,7 @@ def test_the_command_prints_the_system(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     labels = "--labels one-l.tif --labels two-l.tif --labels three-l.tif"
     assert run(f"patches one.tif two.tif three.tif {labels} --size 4 -o x.zarr") == 0
-    assert "a system for each group" in capsys.readouterr().out
+    assert "one system per group" in capsys.readouterr().out
 
 
 def test_pixels_within_patches_are_counted_in_every_scene(folder, patches):

@@ -228,7 +228,7 @@ def test_nothing_is_tuned_where_no_folds_can_be_made(patches, split, tmp_path) -
     found = tune(patches, one_piece, SMALL, RECIPE)
     assert found.variant.name == "as given"
     assert not found.trials
-    assert "too few pieces" in found.summary
+    assert "too few spatial groups" in found.summary
     run = train(patches, one_piece, tmp_path / "run", SMALL, RECIPE, graph=False, tuning=Tuning())
     assert run.tuning["tried"] == []
 
