@@ -13,6 +13,7 @@ from outcrop.sources.bands import identities, match, name_without_band, select_b
 from outcrop.sources.mosaic import mosaic_scenes
 from outcrop.sources.opening import open_scene, open_scenes
 from outcrop.sources.scene import Reading
+from outcrop.sources.stretch import ways_to_show
 from outcrop.workflow.evaluate import evaluate
 from tests.rasters import GRID, ramp, write_raster
 from tests.test_mapping import classifier, dense, noise
@@ -228,3 +229,25 @@ def test_files_joined_by_the_user_stay_one_scene(tmp_path):
     (scene,) = open_scenes([one, "+", other])
     assert scene.opened == (str(one), str(other))
     assert len(set(scene.band_names)) == 2
+
+
+S2 = [f"T33UUU_20170216T102101_B{number:02}_10m" for number in (2, 3, 4, 8)]
+
+
+@pytest.mark.parametrize(
+    ("names", "sensor", "bands", "words"),
+    [
+        (S2, "", (2, 1, 0), "true colour"),
+        (["2018-10-13, Sentinel-2B L1C, B03", "x B04", "x B02"], "", (1, 0, 2), "true colour"),
+        ([f"L8_B{n}" for n in range(1, 8)], "", (3, 2, 1), "true colour"),
+        ([f"SR_B{n}" for n in (1, 2, 3, 4)], "Landsat 7 ETM", (2, 1, 0), "true colour"),
+        ([f"SR_B{n}" for n in (2, 3, 4)], "Landsat 9 OLI_TIRS", (2, 1, 0), "true colour"),
+        (["B2", "B3", "B4"], "", (2, 1, 0), "B4, B3, B2 as red, green, blue"),
+        (["b", "G", "r"], "", (2, 1, 0), "true colour"),
+        (["nir", "red", "green"], "", (0, 1, 2), "false colour: near infrared, red, green"),
+        (["a", "b", "c", "d"], "", (0, 1, 2), "false colour: a, b, c"),
+        (["band 1", "band 2"], "", (0, 0, 0), "band 1"),
+    ],
+)
+def test_scenes_are_shown_in_true_colour_where_names_say_it(names, sensor, bands, words):
+    assert ways_to_show(names, sensor)[0] == (bands, words)

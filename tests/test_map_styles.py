@@ -41,7 +41,8 @@ def write(folder, values, classes, **further):
     scratch = folder / "scratch"
     scratch.mkdir(exist_ok=True)
     windows = [(Window(0, 0, *values.shape), np.stack(list(layers.values())))]
-    write_maps(files, scene, classes, windows, scratch)
+    in_colour = dict(zip(classes, colours(classes), strict=True))
+    write_maps(files, scene, in_colour, windows, scratch)
     return files
 
 

@@ -29,8 +29,9 @@ from outcrop.reporting import write_report
 from outcrop.reporting.findings import confidence, leak, ranking
 from outcrop.reporting.html import percent
 from outcrop.reporting.panels import with_grid
-from outcrop.reporting.rasters import read_scene, stretches
+from outcrop.reporting.rasters import read_scene
 from outcrop.sources.opening import open_scene
+from outcrop.sources.stretch import stretches
 from outcrop.splits import BlockSplit, random_counterpart
 from outcrop.training.engine import train
 from outcrop.training.recipe import Machine, Recipe

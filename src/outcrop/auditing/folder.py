@@ -13,6 +13,7 @@ from outcrop.auditing.audit import Audit
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, decoding, new_folder, read_json, write_json
 from outcrop.patches.patchset import PatchSet
+from outcrop.sources.stretch import stretches
 from outcrop.splits.split import Split
 
 _JSON, _EVIDENCE = "audit.json", "evidence.npz"
@@ -27,8 +28,7 @@ class Evidence:
         index: int64, `M`, indices of the patches, ascending.
         labels: int64, `M`, their classes.
         thumbnails: uint8, `M × height × width × 3`, at most 96 pixels a side. Each band is
-            stretched from its 2nd to its 98th percentile over all patches. If there are more than
-            three bands, the first three are used.
+            stretched over all patches (`outcrop.sources.stretch`).
     """
 
     index: np.ndarray
@@ -45,14 +45,13 @@ def evidence_of(audit: Audit, patches: PatchSet) -> Evidence:
     members = (i for finding in audit.findings for group in finding.groups for i in group)
     index = np.array(sorted(set(members)), np.int64)
     step = -(-max(patches.size) // _LARGEST)
-    bands = [0, 0, 0] if len(patches.bands) < 3 else [0, 1, 2]
-    images = patches.take(index)[:, bands, ::step, ::step].astype(np.float32)
-    images[~np.isfinite(images)] = np.nan
-    for band in np.flatnonzero(~np.isnan(images).all(axis=(0, 2, 3))):
-        low, high = np.nanpercentile(images[:, band], (2, 98))
-        images[:, band] = (images[:, band] - low) / max(float(high - low), 1e-9)
-    shown = np.nan_to_num(255 * np.clip(images, 0, 1)).round().astype(np.uint8)
-    return Evidence(index, patches.labels[index], np.moveaxis(shown, 1, -1))
+    images = patches.take(index)[:, :, ::step, ::step]
+    number, bands, height, width = images.shape
+    if not number:
+        return Evidence(index, patches.labels[index], np.zeros((0, height, width, 3), np.uint8))
+    rows = images.swapaxes(0, 1).reshape(bands, number * height, width)
+    shown = stretches(rows, patches.bands)[0](rows).reshape(number, height, width, 3)
+    return Evidence(index, patches.labels[index], shown)
 
 
 def check_folder(folder: str | Path, overwrite: bool = False) -> None:

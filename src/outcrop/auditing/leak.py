@@ -217,7 +217,7 @@ def _words(split: Split, folds: int) -> str:
     words = str(how.get("splitter", "spatial split"))
     if "block" in how:
         unit = how.get("unit", "")
-        words = f"blocks of {how['block']:g} {unit}, buffer {how.get('buffer', 0):g} {unit}"
+        words = f"blocks of {how['block']:.4g} {unit}, buffer {how.get('buffer', 0):.4g} {unit}"
     return f"{words}, {folds} folds" if folds > 1 else words
 
 

@@ -185,7 +185,7 @@ def _between_sides(
     numbers |= {"within_range": round(float(near.mean()), 4)}
     middle = "they are in different volumes"
     if numbers["gap"]:
-        middle = f"the median gap is {numbers['gap']['median']:g} {patches.unit}"
+        middle = f"the median gap is {numbers['gap']['median']:.4g} {patches.unit}"
     if autocorrelation is not None and near.mean() > _NEAR:
         title = (
             f"{_of_all(near)} {word} patches are closer to a training patch than the range of "

@@ -11,8 +11,8 @@ from markupsafe import Markup
 
 from outcrop.generative.metrics import ACTIVE_NATS, VaeGanMetrics
 from outcrop.generative.run import VaeGanRun
-from outcrop.reporting.charts import RANDOM, SPATIAL, TRAINING, epoch_axis, plain_decades
-from outcrop.reporting.html import chart, svg
+from outcrop.reporting.charts import epoch_axis, plain_decades
+from outcrop.reporting.html import RANDOM, SPATIAL, TRAINING, chart, svg
 
 _SMALL = (2.7, 2.2)
 _WIDER = (3.9, 2.6)

@@ -15,11 +15,11 @@ from outcrop.files import check_new, new_file
 from outcrop.locating.located import Located
 from outcrop.locating.projections import Cloud, clouds, projections
 from outcrop.locating.summary import summary
-from outcrop.patches.palette import colours
 from outcrop.patches.patchset import PatchSet
-from outcrop.reporting.html import asset, chart, render_page, svg
-from outcrop.reporting.rasters import png, stretches
+from outcrop.reporting.html import RANDOM, SPATIAL, asset, chart, render_page, svg
+from outcrop.reporting.rasters import png
 from outcrop.sources.scene import Scene
+from outcrop.sources.stretch import stretches
 from outcrop.sources.volumes import Volume
 
 FOLDER = Path(__file__).parent
@@ -94,7 +94,7 @@ def _content(located: Located, patches: PatchSet) -> dict[str, Any]:
     return {
         "title": f"Origin of {len(located):,} patches of {height} × {width} pixels",
         "searched": [_described(source) for source in located.sources],
-        "classes": list(zip(patches.classes, colours(patches.classes), strict=True)),
+        "classes": list(patches.palette.items()),
         "tiles": _tiles(located),
         "sentences": summary(located, patches.bands),
         "parts": [
@@ -155,8 +155,8 @@ def _charts(located: Located, bands: Sequence[str]) -> list[Markup]:
     lowest = float(np.nanmin(located.score[located.usable]))
     with chart("score of the best place", _SMALL) as (figure, axes):
         edges = np.linspace(min(0.99 * lowest, 0.9), 1, 41).tolist()
-        axes.hist(located.score[found], edges, color="#1b5e8c", label="found")
-        axes.hist(located.score[lost], edges, color="#c06a1b", label="not found")
+        axes.hist(located.score[found], edges, color=SPATIAL, label="found")
+        axes.hist(located.score[lost], edges, color=RANDOM, label="not found")
         axes.set_yscale("symlog", linthresh=1)
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_ylabel("patches")
@@ -165,7 +165,7 @@ def _charts(located: Located, bands: Sequence[str]) -> list[Markup]:
     with chart("margin over the next best place", _SMALL) as (figure, axes):
         margin = located.margin[found]
         ends = min(0.0, float(margin.min())), max(1e-3, float(margin.max()))
-        axes.hist(margin, 40, range=ends, color="#1b5e8c")
+        axes.hist(margin, 40, range=ends, color=SPATIAL)
         axes.set_ylabel("patches")
     made.append(svg(figure, "margins of the patches that were found"))
     with chart("gain and offset of each patch", _SMALL) as (figure, axes):

@@ -13,13 +13,14 @@ from outcrop.errors import OutcropError
 from outcrop.extras import need
 from outcrop.files import check_new, new_file
 from outcrop.fonts import legible
+from outcrop.frames import Colour
 from outcrop.locating.located import Located
-from outcrop.patches.palette import Colour, colours
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import in_slice
 from outcrop.reporting.html import STYLE, chart, svg
-from outcrop.reporting.rasters import read_scene, stretches
+from outcrop.reporting.rasters import read_scene
 from outcrop.sources.scene import Scene
+from outcrop.sources.stretch import stretches
 from outcrop.sources.volumes import Volume
 
 _SUFFIXES = (".png", ".svg", ".pdf")
@@ -52,7 +53,7 @@ class Cloud:
 
 def clouds(located: Located, patches: PatchSet) -> list[Cloud]:
     """The point cloud of each source that patches were found in."""
-    palette, made = colours(patches.classes), []
+    palette, made = list(patches.palette.values()), []
     for number, source in enumerate(located.sources):
         here = np.flatnonzero(located.found & (located.source == number))
         if len(here):
@@ -160,7 +161,7 @@ def _draw_scene(axes: Any, cloud: Cloud) -> None:
     scene = cloud.source
     assert isinstance(scene, Scene)
     pixels = read_scene(scene, _LONGEST)
-    shown = stretches(pixels, [band.name for band in scene.bands])[0](pixels)
+    shown = stretches(pixels, [band.name for band in scene.bands], scene.sensor)[0](pixels)
     ends = (-0.5, scene.width - 0.5, scene.height - 0.5, -0.5)
     axes.imshow(shown, extent=ends, aspect="equal", alpha=0.6)
     axes.grid(visible=False)
@@ -187,7 +188,7 @@ def _legend(figure: Any, located: Located, patches: PatchSet) -> None:
     from matplotlib.lines import Line2D
 
     marks = []
-    for k, (name, colour) in enumerate(zip(patches.classes, colours(patches.classes), strict=True)):
+    for k, (name, colour) in enumerate(patches.palette.items()):
         here = patches.labels == k
         words = f"{name}: {(located.found & here).sum():,} of {here.sum():,}"
         shade = tuple(channel / 255 for channel in colour)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,11 @@ import numpy as np
 
 from outcrop import __version__
 from outcrop.files import new_file
+from outcrop.frames import Colour
 from outcrop.mapping.job import Window
 from outcrop.mapping.layers import LAYERS, Layer
 from outcrop.mapping.openmap import count_values
 from outcrop.mapping.styles import attribute_table, class_style, ramp_style
-from outcrop.patches.palette import colours
 from outcrop.sources.raster_io import copy_to_cog, write_geotiff
 from outcrop.sources.scene import CACHE_BYTES, Scene
 
@@ -30,7 +30,7 @@ Windows = Iterable[tuple[Window, np.ndarray]]
 def write_maps(
     files: Mapping[str, Path],
     scene: Scene,
-    classes: Sequence[str],
+    classes: Mapping[str, Colour],
     windows: Windows,
     scratch: Path,
     sieve: int = 0,
@@ -43,6 +43,7 @@ def write_maps(
 
     Args:
         files: path of each layer by its name in `LAYERS`, in the order of `windows`.
+        classes: colour of each class by name, in the order of the values from 1.
         windows: layers of every window, uint8, `layers × height × width`.
         scratch: folder on the same disk for unfinished files.
         sieve: connected areas of fewer pixels get the class of their largest neighbour; pixels that
@@ -82,7 +83,9 @@ def sidecars(path: Path) -> tuple[Path, ...]:
     return path.with_suffix(".qml"), *named
 
 
-def _texts_beside(path: Path, layer: Layer, classes: Sequence[str], plain: Path) -> dict[Path, str]:
+def _texts_beside(
+    path: Path, layer: Layer, classes: Mapping[str, Colour], plain: Path
+) -> dict[Path, str]:
     """Path and contents of the text files beside a map.
 
     Args:
@@ -91,10 +94,10 @@ def _texts_beside(path: Path, layer: Layer, classes: Sequence[str], plain: Path)
     style, table, *_ = sidecars(path)
     if layer.ramp is not None:
         return {style: ramp_style(layer.ramp, layer.unit)}
-    chosen = colours(classes)
+    names, chosen = list(classes), list(classes.values())
     return {
-        style: class_style(classes, chosen),
-        table: attribute_table(classes, chosen, count_values(plain)[1 : len(classes) + 1]),
+        style: class_style(names, chosen),
+        table: attribute_table(names, chosen, count_values(plain)[1 : len(classes) + 1]),
     }
 
 
@@ -102,7 +105,7 @@ def _fill(
     plain: Mapping[str, Path],
     files: Mapping[str, Path],
     scene: Scene,
-    classes: Sequence[str],
+    classes: Mapping[str, Colour],
     windows: Windows,
 ) -> None:
     from rasterio.windows import Window as Part
@@ -137,14 +140,14 @@ def _profile(scene: Scene, layer: Layer) -> dict[str, Any]:
     }
 
 
-def _describe(dataset: Any, layer: Layer, classes: Sequence[str]) -> None:
+def _describe(dataset: Any, layer: Layer, classes: Mapping[str, Colour]) -> None:
     dataset.set_band_description(1, layer.title)
     dataset.update_tags(TIFFTAG_SOFTWARE=f"outcrop {__version__}")
     if layer.averages:
         dataset.set_band_unit(1, layer.unit)
         return
     table = {layer.nodata: (0, 0, 0, 0)}
-    table |= {i: (*rgb, 255) for i, rgb in enumerate(colours(classes), start=1)}
+    table |= {i: (*rgb, 255) for i, rgb in enumerate(classes.values(), start=1)}
     dataset.write_colormap(1, table)
     dataset.update_tags(1, **{f"CLASS_{i}": name for i, name in enumerate(classes, start=1)})
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.frames import figure, indexed_png, reduced_size
+from outcrop.frames import Colour, figure, indexed_png, reduced_size
 from outcrop.mapping.layers import NO_SHARE, NODATA
 from outcrop.patches.palette import colours
 from outcrop.sources.class_raster import windows
@@ -37,6 +37,22 @@ def map_classes(path: str | Path) -> tuple[str, ...]:
     if not names or dtype != "uint8":
         raise OutcropError(path, "is not a class map; make one with `outcrop map`")
     return tuple(names)
+
+
+def map_colours(path: str | Path) -> list[Colour]:
+    """The colour of each class of a map, from its colour table.
+
+    Raises:
+        OutcropError: the file is missing, or is not a class map.
+    """
+    names = map_classes(path)
+    with open_raster(path) as dataset:
+        try:
+            table = dataset.colormap(1)
+        except ValueError:  # The map was rewritten by a program that drops it.
+            table = {}
+    given = {name: table[i][:3] for i, name in enumerate(names, start=1) if i in table}
+    return colours(names, given)
 
 
 def count_values(path: str | Path) -> np.ndarray:
@@ -247,10 +263,10 @@ def map_figure(path: str | Path, longest: int = 320) -> str:
     Raises:
         OutcropError: the file is missing, or is not a class map.
     """
-    names = map_classes(path)
+    names, chosen = map_classes(path), map_colours(path)
     with open_raster(path) as dataset:
         codes = dataset.read(1, out_shape=reduced_size(dataset.height, dataset.width, longest))
-    return figure(indexed_png(codes, colours(names)), Path(path).name, names, colours(names))
+    return figure(indexed_png(codes, chosen), Path(path).name, names, chosen)
 
 
 def open_map(path: str | Path) -> OpenMap:

@@ -9,9 +9,8 @@ from typing import Any
 
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_file
-from outcrop.mapping.openmap import map_classes
+from outcrop.mapping.openmap import map_classes, map_colours
 from outcrop.mapping.styles import polygon_style
-from outcrop.patches.palette import colours
 
 _BATCH = 20_000
 _LAYER = "classes"
@@ -78,7 +77,7 @@ def write_polygons(class_map: str | Path, output: str | Path) -> int:
             count += len(batch)
             if not batch:
                 break
-        _write_style(temporary, polygon_style(_COLUMN, names, colours(names)))
+        _write_style(temporary, polygon_style(_COLUMN, names, map_colours(class_map)))
     for one in _sidecars(output):
         one.unlink(missing_ok=True)
     return count

@@ -27,6 +27,7 @@ from outcrop.mapping.prepare import (
     layer_files,
     warn_if_dissimilar,
 )
+from outcrop.patches.palette import colours
 from outcrop.progress import warn
 from outcrop.sources.grids import pixel_metres
 from outcrop.sources.memory import AnyScene
@@ -218,7 +219,10 @@ def map_scene(
     grid = scene if part is None else cropped(scene, part)
     with finished(job, images, windows, files["classes"], scheduler, resume) as store:
         done = ((one, store.read(one)) for one in windows)
-        write_maps(files, grid, job.predictor.classes, done, store.folder, sieve)
+        classes = job.predictor.classes
+        given = None if first.trained_on is None else first.trained_on.colours
+        in_colour = dict(zip(classes, colours(classes, given), strict=True))
+        write_maps(files, grid, in_colour, done, store.folder, sieve)
     return MappedScene(files, tuple(job.predictor.classes))
 
 

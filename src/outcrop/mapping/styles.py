@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterable, Sequence
 from xml.etree import ElementTree as Xml
 
+from outcrop.frames import Colour
 from outcrop.mapping.layers import NODATA, Ramp
-from outcrop.patches.palette import Colour
 
 # Columns of the attribute table: name, type and usage, with the numbers of GDAL.
 _INTEGER, _REAL, _STRING = "0", "1", "2"

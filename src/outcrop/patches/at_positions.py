@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from outcrop.errors import OutcropError
+from outcrop.frames import Colour
 from outcrop.patches.collect import Batch, check_classes, collect, without_images
 from outcrop.patches.cut import how_read, scene_images
 from outcrop.patches.cut_volume import check_size, common_dtype, volume_images, with_samples
+from outcrop.patches.palette import given_colours
 from outcrop.patches.patchset import Column, PatchSet, check_output
 from outcrop.patches.positions import Positions, Source, fitting, in_slice, volume_positions
 from outcrop.patches.samples import (
@@ -78,6 +80,7 @@ def cut_at_positions(
     reading: Reading = Reading(),
     crs: str | None = None,
     keep: Sequence[str] = (),
+    colours: Mapping[str, Colour | str] | Sequence[str] | None = None,
     per_class: int | None = None,
     seed: int = 0,
     output: str | Path | None = None,
@@ -107,6 +110,8 @@ def cut_at_positions(
         reading: how scenes are read: resolution, physical or raw values, masks.
         crs: coordinate reference system of scenes that have none.
         keep: additional columns of the table to keep, for example to split by.
+        colours: colours of classes by name, as red, green and blue or as "#rrggbb", or as
+            NAME=COLOUR.
         per_class: largest number of patches per class, drawn at random.
         seed: random seed for `per_class`.
         output: folder for the patch set; without it the patches are kept in memory.
@@ -161,6 +166,7 @@ def cut_at_positions(
         reading=rows.reading,
         columns={name: _kept(table, name) for name in keep},
         dropped={reason: count for reason, count in dropped.items() if count},
+        colours=given_colours(tuple(map(str, classes)), [], colours),
     ).subset(valid & ~rows.repeated)
     if per_class is not None:
         patches = patches.subset(draw(patches.labels, per_class, seed))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -11,7 +11,9 @@ from typing import Literal
 import numpy as np
 
 from outcrop.errors import OutcropError
+from outcrop.frames import Colour
 from outcrop.patches.collect import Batch, check_classes, collect, without_images
+from outcrop.patches.palette import given_colours
 from outcrop.patches.patchset import Column, PatchSet, check_output
 from outcrop.patches.positions import Positions, Size, Source, sides, upper_left
 from outcrop.patches.samples import (
@@ -70,6 +72,7 @@ def cut(
     per_class: int | None = None,
     keep: Sequence[str] = (),
     classes: Sequence[str] | None = None,
+    colours: Mapping[str, Colour | str] | Sequence[str] | None = None,
     crs: str | None = None,
     labels_crs: str | None = None,
     layer: str | None = None,
@@ -100,6 +103,8 @@ def cut(
         keep: additional columns of the labels to keep, for example to split by. A missing value
             becomes "(missing)".
         classes: names for the values of label rasters, in ascending order, or as VALUE=NAME.
+        colours: colours of classes by name, as red, green and blue or as "#rrggbb", or as
+            NAME=COLOUR; otherwise those in the style or colour table of the labels are kept.
         crs, labels_crs: coordinate reference systems of files that have none.
         layer: layer of vector labels that have several.
         encoding: text encoding of vector labels that declare none or a wrong one.
@@ -150,6 +155,8 @@ def cut(
         raise OutcropError(layers[0].path, _nothing(opened, dropped))
     dtype = np.dtype("float32") if gaps else np.result_type(*(scene.dtype for scene in opened))
     patches = _annotate(opened, layers, chosen, size, keep, dropped)
+    given = given_colours(patches.classes, [layer.colours for layer in layers], colours)
+    patches = replace(patches, colours=given)
     if per_class is not None:
         patches = patches.subset(draw(patches.labels, per_class, seed))
     check_classes(patches, layers[0].path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from outcrop.errors import OutcropError
 from outcrop.files import read_json
+from outcrop.frames import Colour
 from outcrop.patches.collect import Batch, check_classes, collect, without_images
+from outcrop.patches.palette import given_colours
 from outcrop.patches.patchset import PatchSet, check_output
 from outcrop.patches.positions import Positions, Size, Source, sides, upper_left, volume_positions
 from outcrop.patches.samples import check_numbers
@@ -38,6 +40,7 @@ def cut_volume(
     slice_stride: int = 1,
     per_class: int | None = None,
     classes: Sequence[str] | None = None,
+    colours: Mapping[str, Colour | str] | Sequence[str] | None = None,
     seed: int = 0,
     output: str | Path | None = None,
     overwrite: bool = False,
@@ -62,6 +65,8 @@ def cut_volume(
         classes: names for the labels, in ascending order. By default they are read from a JSON
             file with the name of the label file, which has a list of the names of labels 1, 2, ...
             (as written by `outcrop synthetic cube`). Without that file they are "class 1", ...
+        colours: colours of classes by name, as red, green and blue or as "#rrggbb", or as
+            NAME=COLOUR.
         seed: random seed for `per_class`.
         output: folder for the patch set, which is written slab by slab; without it the patches are
             kept in memory.
@@ -106,6 +111,7 @@ def cut_volume(
         positions=at,
         sources=tuple(map(Source.of, opened)),
         dropped={reason: count for reason, count in found.dropped.items() if count},
+        colours=given_colours(names, [], colours),
     )
     check_classes(patches, layers[0].title)
     images = volume_images(opened, at, size)

@@ -12,8 +12,10 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, decoding, new_folder, sealed, unsealed
+from outcrop.frames import Colour
 from outcrop.patches.dataset import PatchDataset
 from outcrop.patches.fingerprint import hash_of, store_pixel_hash
+from outcrop.patches.palette import colours
 from outcrop.patches.positions import Positions, Source
 from outcrop.sources.scene import Reading
 from outcrop.typed import typed
@@ -71,6 +73,8 @@ class PatchSet:
         columns: additional attributes by name.
         dropped: number of labelled pixels that were left out, by reason.
         reading: how scenes were read: grid of the bands, physical or raw values, no data.
+        colours: red, green and blue of the classes whose colours were given, in the label files or
+            otherwise (`outcrop.patches.palette.colours` chooses the others).
     """
 
     images: Any
@@ -83,6 +87,7 @@ class PatchSet:
     columns: Mapping[str, Column] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)
     reading: Reading = Reading()
+    colours: Mapping[str, Colour] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.labels)
@@ -156,6 +161,11 @@ class PatchSet:
     def unit(self) -> Literal["m", "voxels"]:
         """Unit of lengths and distances."""
         return "voxels" if self.from_volume else "m"
+
+    @property
+    def palette(self) -> dict[str, Colour]:
+        """The colour of each class by name: the given one, or a chosen one."""
+        return dict(zip(self.classes, colours(self.classes, self.colours), strict=True))
 
     @property
     def counts(self) -> np.ndarray:
@@ -383,6 +393,7 @@ def write_annotations(folder: Path, patches: PatchSet) -> None:
                 "columns": {name: list(column.names) for name, column in patches.columns.items()},
                 "dropped": dict(patches.dropped),
                 "reading": asdict(patches.reading),
+                "colours": dict(patches.colours),
             },
             _layout(group),
         )
@@ -465,4 +476,5 @@ def _patches_in(group: Any, attributes: Mapping[str, Any]) -> PatchSet:
         },
         dropped=typed(dict[str, int], attributes["dropped"], "dropped"),
         reading=typed(Reading, attributes["reading"], "reading"),
+        colours=typed(dict[str, Colour], attributes.get("colours", {}), "colours"),
     )

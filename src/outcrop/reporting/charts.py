@@ -11,11 +11,10 @@ from markupsafe import Markup
 from outcrop.metrics.calibration import Reliability
 from outcrop.metrics.intervals import Interval
 from outcrop.metrics.scores import PrecisionRecall
-from outcrop.reporting.html import FAINT, INK, chart, svg
+from outcrop.reporting.html import EDGE, FAINT, INK, RANDOM, SPATIAL, TRAINING, chart, svg
 from outcrop.training.log import EpochMetrics
 from outcrop.workflow.comparison import Row
 
-SPATIAL, RANDOM, TRAINING = "#1b5e8c", "#c06a1b", "#8a97a3"
 _SMALL = (2.7, 2.2)
 _WIDER = (3.9, 2.6)
 _RELIABILITY = (3.6, 3.0)
@@ -67,7 +66,7 @@ def precision_recall_chart(
     """The precision-recall curve of one class, and the one under the random split."""
     area = spatial.average_precision
     words = "no validation patches" if np.isnan(area) else f"AP {100 * area:.1f} %"
-    with chart(f"{name}: {words}", _SMALL) as (figure, axes):
+    with chart(name, _SMALL) as (figure, axes):
         if random is not None:
             axes.step(
                 100 * random.recall, 100 * random.precision, where="post", color=RANDOM, lw=1.2,
@@ -76,6 +75,7 @@ def precision_recall_chart(
         axes.step(100 * spatial.recall, 100 * spatial.precision, where="post", color=SPATIAL)
         axes.set_xlim(0, 102)
         axes.set_ylim(0, 102)
+        axes.text(0.04, 0.05, words, transform=axes.transAxes, fontsize=9)
         axes.set_xlabel("recall (%)")
         axes.set_ylabel("precision (%)")
     return svg(figure, f"precision and recall of {name}: {words}")
@@ -122,7 +122,7 @@ def accuracy_chart(rows: Sequence[Row], split: str) -> Markup:
         if len(random) == len(rows):
             for y, row, other in zip(at, rows, random, strict=True):
                 ends = (100 * row.scores.overall.value, 100 * other.value)
-                axes.plot(ends, (y + 0.13, y + 0.13), color="#b9c3cc", lw=1, zorder=1)
+                axes.plot(ends, (y + 0.13, y + 0.13), color=EDGE, lw=1, zorder=1)
             interval_marks(axes, at + 0.02, random, RANDOM, "D", "random split")
         interval_marks(axes, at + 0.24, [r.scores.overall for r in rows], SPATIAL, "o", split)
         axes.set_yticks([])
@@ -172,7 +172,7 @@ def variogram_chart(autocorrelation: Mapping[str, Any]) -> Markup:
     Args:
         autocorrelation: numbers of the audit's finding of that name.
     """
-    with chart("spatial autocorrelation: variogram", _WIDER) as (figure, axes):
+    with chart("", _WIDER) as (figure, axes):
         for axis, one in enumerate(autocorrelation["pixels"]):
             if one is None:
                 continue
@@ -195,7 +195,7 @@ def variogram_chart(autocorrelation: Mapping[str, Any]) -> Markup:
         axes.set_ylim(0, None)
         axes.set_xlabel(f"distance ({autocorrelation['unit']})")
         axes.set_ylabel("semivariance / variance")
-        axes.legend(loc="lower right" if len(autocorrelation["pixels"]) == 1 else "upper left")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderpad=0, columnspacing=1)
     return svg(figure, "variogram")
 
 
@@ -206,7 +206,8 @@ def distances_chart(title: str, numbers: Mapping[str, Any]) -> Markup:
     Args:
         numbers: numbers of the audit's finding "map-ground" or "map-features".
     """
-    unit, apart = numbers["unit"], f"{numbers['wasserstein']:.3g}"
+    unit = numbers["unit"]
+    apart = f"{float(format(numbers['wasserstein'], '.3g')):,g}"
     with chart(f"{title}: W = {apart} {unit}", _WIDER) as (figure, axes):
         percent = np.array(numbers["percent"])
         one, other = np.array(numbers["validation"]), np.array(numbers["wanted"])
@@ -215,7 +216,7 @@ def distances_chart(title: str, numbers: Mapping[str, Any]) -> Markup:
         axes.plot(other, percent, color=RANDOM, label="places to be mapped")
         axes.set_xlim(0, None)
         axes.set_ylim(0, 102)
-        axes.set_xlabel(f"distance to the nearest training patch ({unit})")
+        axes.set_xlabel(f"distance to nearest training patch ({unit})")
         axes.set_ylabel("share at most as far (%)")
         axes.legend(loc="lower right")
     return svg(figure, f"distance to the nearest training patch, {title}")
@@ -250,10 +251,12 @@ def leak_chart(leaks: Sequence[Mapping[str, Any]]) -> Markup:
 
 
 def plain_decades(axis: Any) -> None:
-    """Label 1, 2 and 5 of each decade of a logarithmic axis, without powers of ten."""
+    """Label decades of a logarithmic axis, and 2 and 5 of few, without powers of ten."""
 
     def label(value: float, _: int) -> str:
-        return f"{value:g}" if f"{value:.0e}"[0] in "125" else ""
+        low, high = axis.get_view_interval()
+        labelled = "125" if high < 50 * low else "1"
+        return f"{value:g}" if f"{value:.0e}"[0] in labelled else ""
 
     axis.set_major_formatter(label)
     axis.set_minor_formatter(label)

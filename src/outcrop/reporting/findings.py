@@ -71,9 +71,10 @@ def ranking(comparison: Comparison, network: Row | None, held_out: str) -> list[
     if not tests:
         return found
     if network is not None and network is not best:
+        difference = against(tests[network.title], called(best), len(comparison.pairwise_tests))
         found.append(
             f"The network is not the best model: {called(network)} has {_balanced(network)}. "
-            f"{against(tests[network.title], called(best), len(comparison.pairwise_tests))}"
+            f"{difference[0].upper()}{difference[1:]}"
         )
     alike = [called(row) for row in others if row in comparison.leaders]
     if any(test.verdict == "unknown" for test in tests.values()):

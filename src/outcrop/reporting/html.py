@@ -113,14 +113,20 @@ def coded(words: str) -> Markup:
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(words))))
 
 
-INK, FAINT = "#27343f", "#dfe5ea"
+INK, FAINT, EDGE = "#1d2a35", "#e2e7ec", "#9aa6b1"
+SPATIAL, RANDOM, TRAINING = "#1b5e8c", "#c06a1b", "#8a97a3"
+# Colours of charts that follow the style sheet of the page, which has other ones for dark screens.
+_VARIABLES = {
+    INK: "--ink", FAINT: "--rule", EDGE: "--edge",
+    SPATIAL: "--ground", RANDOM: "--chance", TRAINING: "--pale",
+}  # fmt: skip
 _PIXELS_PER_INCH = 96
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "outcrop",
     "text.parse_math": False,
     "font.size": 10,
-    "axes.edgecolor": "#9aa6b1",
+    "axes.edgecolor": EDGE,
     "axes.labelcolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -158,6 +164,10 @@ def chart(title: str, inches: tuple[float, float]) -> Iterator[tuple[Any, Any]]:
             figure.draw_without_rendering()
 
 
+def _variable(colour: str) -> str:
+    return f"var({_VARIABLES[colour]})" if colour in _VARIABLES else colour
+
+
 def svg(figure: Any, words: str) -> Markup:
     """The figure as an SVG element whose identifiers are unique on the page.
 
@@ -173,6 +183,7 @@ def svg(figure: Any, words: str) -> Markup:
     svg = text[text.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(\sid="|url\(#|href="#)', rf"\g<1>c{zlib.crc32(svg.encode()):x}-", svg)
+    svg = re.sub("#[0-9a-f]{6}", lambda hit: _variable(hit[0]), svg)
     pixels = round(figure.get_figwidth() * _PIXELS_PER_INCH)
     opening = Markup('<svg role="img" aria-label="{}" style="max-width: {}px"').format(
         words, pixels

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.frames import indexed_png, reduced_size
+from outcrop.frames import Colour, indexed_png, reduced_size
 from outcrop.mapping.layers import LAYERS, NODATA
 from outcrop.mapping.openmap import open_raster
-from outcrop.patches.palette import Colour, colours
 from outcrop.reporting.panels import Key, Panel, ScenePictures
-from outcrop.reporting.rasters import read_values, ways_to_show
+from outcrop.reporting.rasters import read_values
 from outcrop.sources.class_raster import ClassRaster, windows
 from outcrop.sources.grids import same_grid
 from outcrop.sources.opening import open_grid
 from outcrop.sources.scene import Scene
+from outcrop.sources.stretch import ways_to_show
 
 _THRESHOLD = 100
 
@@ -159,35 +159,35 @@ _STEPS = 20
 
 def scene_panel(scene: Scene, longest: int) -> Panel:
     """The scene in colour; only the displayed bands are read."""
-    bands, _ = ways_to_show([band.name for band in scene.bands])[0]
+    bands, _ = ways_to_show([band.name for band in scene.bands], scene.sensor)[0]
     return ScenePictures(scene.take_bands(list(dict.fromkeys(bands))), longest).in_colour()
 
 
-def class_panel(path: Path, classes: Sequence[str], longest: int) -> Panel:
+def class_panel(path: Path, palette: Sequence[Colour], longest: int) -> Panel:
     """A class map in the colours of its classes."""
     codes = np.nan_to_num(read_values(path, longest)).astype(np.uint8)
     height, width = codes.shape
-    return Panel("Class map", height, width, (indexed_png(codes, colours(classes)),))
+    return Panel("Class map", height, width, (indexed_png(codes, palette),))
 
 
 def truth_panels(
-    path: Path, truth: ClassRaster, classes: Sequence[str], longest: int
+    path: Path, truth: ClassRaster, classes: Mapping[str, Colour], longest: int
 ) -> list[Panel]:
     """The truth in the colours of its classes, and the local share of wrong pixels.
 
     Args:
-        classes: classes of the map, then the other classes of the truth.
+        classes: colours of the classes of the map, then of the other classes of the truth.
 
     Raises:
         OutcropError: a file is missing or damaged.
     """
     whole = open_grid(path)
     size = reduced_size(whole.height, whole.width, longest)
-    wrong, codes = wrong_cells(path, truth, classes, size)
+    wrong, codes = wrong_cells(path, truth, list(classes), size)
     ramp = _ramp(_AGREES, _DIFFERS)
     levels = np.rint(np.nan_to_num(_STEPS * wrong.shares, nan=-1)).astype(np.int64) + 1
     return [
-        Panel("Truth", *size, (indexed_png(codes, [*colours(classes), _OTHER]),)),
+        Panel("Truth", *size, (indexed_png(codes, [*classes.values(), _OTHER]),)),
         Panel(
             "Errors",
             *size,

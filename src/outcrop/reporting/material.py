@@ -15,9 +15,11 @@ from outcrop.auditing.audit import Audit
 from outcrop.auditing.folder import Evidence, check_same_set, read_audit
 from outcrop.errors import OutcropError
 from outcrop.files import decoding, read_json
+from outcrop.frames import Colour
 from outcrop.metrics.applicability import Applicability, judge_applicability
 from outcrop.metrics.calibration import Calibration, calibrate
 from outcrop.metrics.scores import Scores, score
+from outcrop.patches.palette import colours
 from outcrop.patches.patchset import PatchSet, read_patches
 from outcrop.reporting.maps import MapFiles, files_beside
 from outcrop.splits import Folds, Split, read_split
@@ -186,6 +188,13 @@ class Material:
     def classes(self) -> tuple[str, ...]:
         """The class names."""
         return self.scores.classes
+
+    @property
+    def colours(self) -> dict[str, Colour]:
+        """The colour of each class by name."""
+        trained_on = self.held.runs[0].model.trained_on
+        given = None if trained_on is None else trained_on.colours
+        return dict(zip(self.classes, colours(self.classes, given), strict=True))
 
     @property
     def title(self) -> str:

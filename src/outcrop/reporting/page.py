@@ -16,12 +16,11 @@ from outcrop.mapping.volume import is_cube
 from outcrop.metrics.applicability import Applicability
 from outcrop.metrics.calibration import Calibration
 from outcrop.metrics.scores import PrecisionRecall, precision_recall
-from outcrop.patches.palette import colours
 from outcrop.patches.reopen import open_again
 from outcrop.progress import track
 from outcrop.reporting import charts, findings
 from outcrop.reporting.audit import audit_part, write_audit_page
-from outcrop.reporting.html import asset, render_page
+from outcrop.reporting.html import RANDOM, SPATIAL, asset, render_page
 from outcrop.reporting.maps import LONGEST, MapFiles, MapPart, map_part, write_map_page
 from outcrop.reporting.material import HeldOut, Material, read_material
 from outcrop.reporting.panels import (
@@ -177,7 +176,7 @@ def _content(material: Material) -> dict[str, Any]:
     counts = _counts(material)
     return {
         "material": material,
-        "classes": list(zip(material.classes, colours(material.classes), strict=True)),
+        "classes": list(material.colours.items()),
         "tiles": findings.tiles(material),
         "sentences": findings.sentences(material),
         "sides": _side_words(material),
@@ -294,10 +293,10 @@ def confidence_part(held_out: HeldOut) -> ConfidencePart:
         OutcropError: no patch is held out; an area of applicability is damaged.
     """
     found = held_out.calibration
-    drawn = [charts.reliability_chart("not calibrated", found.before, charts.RANDOM)]
+    drawn = [charts.reliability_chart("not calibrated", found.before, RANDOM)]
     if found.after is not None:
         title = "calibrated" if found.temperature != 1 else "temperature of other groups"
-        drawn.append(charts.reliability_chart(title, found.after, charts.SPATIAL))
+        drawn.append(charts.reliability_chart(title, found.after, SPATIAL))
     return ConfidencePart(
         calibration=found,
         charts=tuple(drawn),

@@ -8,21 +8,17 @@ from functools import cached_property
 
 import numpy as np
 
-from outcrop.frames import indexed_png
+from outcrop.frames import Colour, indexed_png
 from outcrop.metrics.scores import worst_mistakes
-from outcrop.patches.palette import Colour, colours
+from outcrop.patches.palette import colours
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import upper_left
-from outcrop.reporting.rasters import (
-    Stretch,
-    jpeg,
-    png,
-    read_scene,
-    stretches,
-)
+from outcrop.reporting.rasters import jpeg, png, read_scene
 from outcrop.sources.geodesy import pixel_areas
+from outcrop.sources.grids import pixel_metres
 from outcrop.sources.names import file_name
 from outcrop.sources.scene import Scene
+from outcrop.sources.stretch import Stretch, stretches
 from outcrop.splits import BUFFER, TEST, TRAIN, VALIDATION, Folds
 from outcrop.training.run import Predictions
 
@@ -30,9 +26,11 @@ SIDE_COLOURS: dict[int, Colour] = {
     TRAIN: (0, 114, 178),
     VALIDATION: (230, 120, 0),
     TEST: (204, 121, 167),
-    BUFFER: (70, 70, 70),
+    BUFFER: (120, 120, 120),
 }
 _MOST_LINES = 200
+# Part of the width of a picture: about four pixels of a screen, on which it is 350 pixels wide.
+_LEAST_MARK = 1 / 85
 _LINE_POINTS = 9
 
 
@@ -118,7 +116,7 @@ class ScenePictures:
     @cached_property
     def ways(self) -> tuple[Stretch, ...]:
         """Combinations of bands that show this scene."""
-        return stretches(self.pixels, [band.name for band in self.scene.bands])
+        return stretches(self.pixels, [band.name for band in self.scene.bands], self.scene.sensor)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -165,7 +163,38 @@ class ScenePictures:
                 layer[row * height // self.scene.height, column * width // self.scene.width] = (
                     codes + 1
                 )
+        layer = with_visible_marks(layer, max(1, round(width * _LEAST_MARK)))
         return Panel(title, height, width, (self.paper, indexed_png(layer, palette)))
+
+
+def with_visible_marks(layer: np.ndarray, least: int) -> np.ndarray:
+    """Enlarge marks that are too small to be seen to about `least` pixels across.
+
+    Connected marks that are larger keep their shape. Enlarged marks cover no other mark, and where
+    two meet, each pixel belongs to the nearer one.
+
+    Args:
+        layer: uint8, `h × w`, codes of marks; 0 is empty.
+
+    >>> layer = np.zeros((5, 9), np.uint8)
+    >>> layer[2, 2], layer[:, 6:] = 1, 2
+    >>> with_visible_marks(layer, 3)
+    array([[0, 0, 0, 0, 0, 0, 2, 2, 2],
+           [0, 1, 1, 1, 0, 0, 2, 2, 2],
+           [0, 1, 1, 1, 0, 0, 2, 2, 2],
+           [0, 1, 1, 1, 0, 0, 2, 2, 2],
+           [0, 0, 0, 0, 0, 0, 2, 2, 2]], dtype=uint8)
+    """
+    from scipy.ndimage import distance_transform_edt, find_objects, label
+
+    connected, _ = label(layer > 0, np.ones((3, 3)))
+    extents = [max(s.stop - s.start for s in part) for part in find_objects(connected)]
+    small = np.array([False, *(extent < least for extent in extents)])[connected]
+    if not small.any():
+        return layer
+    distance, nearest = distance_transform_edt(~small, return_indices=True)
+    grown = (layer == 0) & (distance <= least / 2)
+    return np.where(grown, layer[tuple(nearest)], layer)
 
 
 def size_words(scene: Scene) -> str:
@@ -176,11 +205,14 @@ def size_words(scene: Scene) -> str:
     unit = crs.axis_info[0].unit_name
     unit = {"metre": "m", "degree": "°"}.get(unit, unit)
     where = "" if crs.name == "unnamed" else f" in {crs.name}"
-    pixel = f"{abs(scene.transform[0]):g} {unit}"
+    pixel = f"{abs(scene.transform[0]):.4g} {unit}"
     areas = pixel_areas(scene)
     if unit == "m" and not areas.are_equal:
         middle = areas.at(np.array([scene.height // 2]), np.array([scene.width // 2]))
         pixel += f" ({float(np.sqrt(middle[0])):.3g} m on the earth)"
+    if unit == "°":
+        wide, tall = pixel_metres(scene)
+        pixel += f" (about {wide:.3g} × {tall:.3g} m)"
     return f"{scene.width:,} × {scene.height:,} pixels of {pixel}{where}"
 
 
@@ -237,7 +269,7 @@ def labels_panel(pictures: ScenePictures, patches: PatchSet, source: int, stride
     index = np.flatnonzero(patches.positions.source == source)
     codes = patches.labels[index]
     return pictures.drawn(
-        "Labelled pixels", patches, index, codes, colours(patches.classes), stride
+        "Labelled pixels", patches, index, codes, list(patches.palette.values()), stride
     )
 
 

@@ -17,6 +17,9 @@ _ISO_DATE = re.compile(r"(19|20)\d{2}-[01]\d(-[0-3]\d)?(t[\d:.]+z?)?")
 _WAVELENGTH = re.compile(r"\d+([.,]\d+)? ?(nm|um|µm|μm)\b")
 _TILE = re.compile(r"t\d{2}[a-z]{3}|[hv]\d{2}([hv]\d{2})?")
 _GENERIC = re.compile(r"(band|layer|channel|ch|gr[ae]y|undefined)?[ _\-.]?\d*")
+_OLDER_LANDSAT = r"landsat[ _-]?[4-7]\b|\b(e?tm\+?)\b|(?<![a-z])l[et]0?[4-7]|(?<![a-z])l[4-7](?!\d)"
+_NEWER_LANDSAT = r"landsat[ _-]?[89]\b|\boli|(?<![a-z])lc?0?[89](?!\d)|(?<![a-z])lc0[89]"
+_INITIALS = {"b": "blue", "g": "green", "r": "red"}
 _COLOURS = {
     "coastal", "aerosol", "violet", "blue", "green", "yellow", "red", "rededge", "nir", "vnir",
     "swir", "mir", "tir", "thermal", "pan", "panchromatic", "cirrus", "vv", "vh", "hh", "hv",
@@ -62,6 +65,64 @@ def identities(names: Sequence[str]) -> tuple[str | None, ...]:
     found = [None if _is_number(name) else one for name, one in zip(names, found, strict=True)]
     several = Counter(found)
     return tuple(one if one and several[one] == 1 else None for one in found)
+
+
+def spectral_bands(names: Sequence[str], sensor: str = "") -> tuple[dict[str, int], bool]:
+    """The index of the bands red, green, blue and nir, as far as names or codes identify them.
+
+    Codes B2, B3 and B4 are blue, green and red in Sentinel-2 and in Landsat 8 and 9, but not in
+    Landsat 4 to 7. Near infrared is B8 in Sentinel-2, B5 in Landsat 8 and 9.
+
+    Args:
+        sensor: platform and instrument, if known. Names may say it too: `L8_B2`, `LE07_B1`.
+
+    Returns:
+        The bands by name, and whether they are sure. They are not if only codes identify them that
+        older Landsats have for other bands.
+
+    >>> spectral_bands(["T33UUU_B02", "T33UUU_B03", "T33UUU_B04", "T33UUU_B08"])
+    ({'blue': 0, 'green': 1, 'red': 2, 'nir': 3}, True)
+    >>> spectral_bands(["B2", "B3", "B4"])
+    ({'blue': 0, 'green': 1, 'red': 2}, False)
+    >>> spectral_bands(["SWIR 1", "Red"])
+    ({'red': 1}, True)
+    """
+    known = [
+        _INITIALS.get(name.casefold(), one)
+        for one, name in zip(identities(names), names, strict=True)
+    ]
+    named: dict[str, int] = {}
+    for role in ("blue", "green", "red", "nir"):
+        index = next((i for i, one in enumerate(known) if one in (role, f"{role}1")), None)
+        if index is not None:
+            named[role] = index
+    if {"blue", "green", "red"} & set(named):
+        return named, True
+    codes = {one.rpartition("_")[2]: i for i, one in enumerate(known) if one and _is_code(one)}
+    text = " ".join([sensor, *names]).casefold()
+    sentinel = "B8A" in codes or re.search(r"sentinel|msi|\bs2|(?<![a-z])b0\d", text) is not None
+    older = not sentinel and re.search(_OLDER_LANDSAT, text) is not None
+    newer = not sentinel and re.search(_NEWER_LANDSAT, text) is not None
+    if older:
+        wanted: dict[str, tuple[str, ...]] = {
+            "blue": ("B1",),
+            "green": ("B2",),
+            "red": ("B3",),
+            "nir": ("B4",),
+        }
+    else:
+        nir = ("B8", "B8A") if sentinel else ("B5",) if newer else ()
+        wanted = {"blue": ("B2",), "green": ("B3",), "red": ("B4",), "nir": nir}
+    found = {
+        role: next(codes[code] for code in several if code in codes)
+        for role, several in wanted.items()
+        if any(code in codes for code in several)
+    }
+    return found, sentinel or older or newer
+
+
+def _is_code(identity: str) -> bool:
+    return _CODE.fullmatch(identity.rpartition("_")[2].casefold()) is not None
 
 
 def name_without_band(name: str) -> str:

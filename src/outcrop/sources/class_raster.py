@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -15,14 +15,17 @@ from xml.etree import ElementTree
 import numpy as np
 
 from outcrop.errors import OutcropError
+from outcrop.frames import Colour
 from outcrop.progress import warn
 from outcrop.sources.antimeridian import x_shifts
 from outcrop.sources.grids import Transform, check_transformable, parse_crs
+from outcrop.sources.label_colours import raster_colours
 from outcrop.sources.names import existing_name
 from outcrop.sources.scene import CACHE_BYTES, NO_CRS
 
 _DAMAGED = "is truncated or damaged; export it again"
 _WINDOW = 1024
+_TABLE = "GDALRasterAttributeTable"
 _MOST_CLASSES = 255
 # Usages of columns in attribute tables (GDAL's GFU_...), and names of columns without a usage.
 _NAME_USAGE, _VALUE_USAGES = "2", ("5", "3")
@@ -46,6 +49,7 @@ class ClassRaster:
         values: int64, the values that occur, ascending.
         names: the name of each value; values with the same name are one class.
         own: whether the file has names for its values.
+        values_colours: the colours that the file gives to its values.
         zero_is_unlabelled: whether zeros occur and are unlabelled for lack of a declaration.
     """
 
@@ -55,6 +59,16 @@ class ClassRaster:
     names: tuple[str, ...]
     own: bool
     zero_is_unlabelled: bool
+    values_colours: Mapping[int, Colour] = field(default_factory=dict)
+
+    @cached_property
+    def colours(self) -> dict[str, Colour]:
+        """The colours that the file gives to classes: those of their first values."""
+        found: dict[str, Colour] = {}
+        for value, name in zip(self.values.tolist(), self.names, strict=True):
+            if value in self.values_colours:
+                found.setdefault(name, self.values_colours[value])
+        return found
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -151,7 +165,8 @@ def open_class_raster(
 
     The names of the values come from the band tags `CLASS_1`, ... (as in a class map), from GDAL's
     category names, or from an attribute table in the file, in its `.aux.xml` or in a `.vat.dbf`
-    beside it, in this order. A value v without a name is "class v".
+    beside it, in this order. A value v without a name is "class v". Colours come from a style of
+    QGIS beside the file, its attribute table or its colour table.
 
     Args:
         path: a file, or a name that GDAL opens.
@@ -183,7 +198,10 @@ def open_class_raster(
                         f"is not a label raster: it has more than {_MOST_CLASSES} values; group "
                         "them into classes",
                     )
-        names = _names_in(path, dataset)
+        band = _band_xml(dataset)
+        names = _names_in(path, dataset, band)
+        table = None if band is None else band.find(_TABLE)
+        colours = raster_colours(path, dataset, table)
     ordered = sorted(values)
     found = ClassRaster(
         path=path,
@@ -192,6 +210,7 @@ def open_class_raster(
         names=tuple(names.get(value) or f"class {value}" for value in ordered),
         own=bool(names),
         zero_is_unlabelled=unlabelled and undeclared,
+        values_colours={value: colours[value] for value in ordered if value in colours},
     )
     return found if classes is None else found.named(names_by_value([found], classes))
 
@@ -415,32 +434,36 @@ def windows(dataset: Any) -> Iterator[Any]:
             )
 
 
-def _names_in(path: str, dataset: Any) -> dict[int, str]:
+def _names_in(path: str, dataset: Any, band: ElementTree.Element | None) -> dict[int, str]:
     """The names of values in the file."""
     tags = {
         int(key[6:]): name
         for key, name in dataset.tags(1).items()
         if key.startswith("CLASS_") and key[6:].isdecimal()
     }
-    named = tags or _gdal_names(dataset) or _arcgis_names(path)
+    named = tags or _gdal_names(band) or _arcgis_names(path)
     return {value: name.strip() for value, name in named.items() if name.strip()}
 
 
-def _gdal_names(dataset: Any) -> dict[int, str]:
-    """Category names or the attribute table of the first band, independent of the format."""
+def _band_xml(dataset: Any) -> ElementTree.Element | None:
+    """Category names and attribute table of the first band, independent of the format."""
     import rasterio.shutil
     from rasterio.io import MemoryFile
 
     # rasterio has no functions for them, but GDAL writes them into the XML of a virtual copy.
     with MemoryFile(ext=".vrt") as memory:
         rasterio.shutil.copy(dataset, memory.name, driver="VRT")
-        band = ElementTree.fromstring(memory.read()).find("VRTRasterBand")
+        return ElementTree.fromstring(memory.read()).find("VRTRasterBand")
+
+
+def _gdal_names(band: ElementTree.Element | None) -> dict[int, str]:
+    """The category names of a band, or the names in its attribute table."""
     if band is None:
         return {}
     categories = [one.text or "" for one in band.findall("CategoryNames/Category")]
     if any(categories):
         return dict(enumerate(categories))
-    table = band.find("GDALRasterAttributeTable")
+    table = band.find(_TABLE)
     return {} if table is None else _from_table(table)
 
 

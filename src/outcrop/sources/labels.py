@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from outcrop.errors import OutcropError
+from outcrop.frames import Colour
 from outcrop.sources.class_raster import ClassRaster, names_by_value, open_class_raster
 from outcrop.sources.features import (
     MISSING,
@@ -19,6 +20,7 @@ from outcrop.sources.features import (
     parts_of,
     sorted_names,
 )
+from outcrop.sources.label_colours import vector_colours
 from outcrop.sources.memory import AnyLabels, is_geodataframe, write_geodataframe
 from outcrop.sources.names import existing_name
 from outcrop.sources.scene import Scene
@@ -71,6 +73,11 @@ class Labels(Protocol):
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names, in the order of the labels."""
+        ...
+
+    @property
+    def colours(self) -> Mapping[str, Colour]:
+        """The colours that the file gives to its classes."""
         ...
 
     @property
@@ -208,6 +215,7 @@ class VectorLabels:
         frame: GeoDataFrame with one row per polygon or point and an index from 0.
         codes: int64, as long as `frame`, index into `classes`.
         dropped: number of features without a label, by reason.
+        colours: the colours of classes in the style of the file.
     """
 
     path: str
@@ -215,6 +223,7 @@ class VectorLabels:
     frame: Any
     codes: np.ndarray
     dropped: Mapping[str, int] = field(default_factory=dict)
+    colours: Mapping[str, Colour] = field(default_factory=dict)
     across_scenes: ClassVar[bool] = True
 
     def on(self, scene: Scene) -> LabelledPixels:
@@ -316,6 +325,11 @@ class RasterLabels:
         return self.raster.classes
 
     @property
+    def colours(self) -> Mapping[str, Colour]:
+        """The colours that the file gives to its classes."""
+        return self.raster.colours
+
+    @property
     def dropped(self) -> Mapping[str, int]:
         """Empty, because a raster has no features."""
         return {}
@@ -356,7 +370,7 @@ def _open_vector(
             f"has no polygon or point with a class in column '{column}' "
             f"({reasons or 'it has no features'}); correct the features or pass another column",
         )
-    return vector_labels(path, parts)
+    return replace(vector_labels(path, parts), colours=vector_colours(path, layer, column))
 
 
 def vector_labels(path: str, parts: Parts) -> VectorLabels:

@@ -16,11 +16,22 @@ from outcrop.locating import page as locating
 from outcrop.locating.page import scatter_data
 from outcrop.locating.projections import Cloud, projections
 from outcrop.models.cost import cost_of, short
-from outcrop.patches.palette import colours
 from outcrop.patches.patchset import PatchSet
 from outcrop.reporting.audit import audit_part
-from outcrop.reporting.charts import RANDOM, SPATIAL, TRAINING, epoch_axis, interval_marks, left_end
-from outcrop.reporting.html import Tile, asset, chart, ends, percent, render_page, svg
+from outcrop.reporting.charts import epoch_axis, interval_marks, left_end
+from outcrop.reporting.html import (
+    EDGE,
+    RANDOM,
+    SPATIAL,
+    TRAINING,
+    Tile,
+    asset,
+    chart,
+    ends,
+    percent,
+    render_page,
+    svg,
+)
 from outcrop.reporting.panels import SIDE_COLOURS, Panel
 from outcrop.reporting.rasters import jpeg, png
 from outcrop.sources.volumes import open_volume
@@ -95,8 +106,8 @@ def exactness(result: StoryResult) -> list[Exactness]:
 
 def _content(result: StoryResult) -> dict[str, Any]:
     patches = result.lost.patches
-    by_class = list(zip(patches.classes, colours(patches.classes), strict=True))
-    cloud = _cloud(result, result.located.labels, patches.classes, colours(patches.classes))
+    by_class = list(patches.palette.items())
+    cloud = _cloud(result, result.located.labels, patches.classes, list(patches.palette.values()))
     network = result.story.network
     cost = cost_of(network, 1, patches.size, len(patches.classes))
     return {
@@ -190,9 +201,7 @@ def _sections(result: StoryResult) -> list[Panel]:
     )
     low, high = np.percentile(pixels, (1, 99))
     grey = np.rint(255 * np.clip((pixels - low) / (high - low), 0, 1)).astype(np.uint8)
-    palette = dict(
-        zip(result.lost.patches.classes, colours(result.lost.patches.classes), strict=True)
-    )
+    palette = result.lost.patches.palette
     shade = np.array([(255, 255, 255), *(palette[name] for name in CLASSES)])[truth]
     coloured = np.rint(0.6 * grey[..., None] + 0.4 * shade).astype(np.uint8)
     size = grey.shape[0], grey.shape[1]
@@ -273,7 +282,7 @@ def scores_chart(outcomes: Sequence[Outcome]) -> Markup:
         at = np.arange(len(outcomes))
         for y, one in zip(at, outcomes, strict=True):
             pair = (100 * one.validation.balanced.value, 100 * one.new_cubes.balanced.value)
-            axes.plot(pair, (y + 0.12, y + 0.12), color="#b9c3cc", lw=1, zorder=1)
+            axes.plot(pair, (y + 0.12, y + 0.12), color=EDGE, lw=1, zorder=1)
             place, words = axes.get_yaxis_transform(), f"{one.variant}, {_SPLITS[one.split]}"
             axes.text(0, y - 0.3, words, transform=place, va="center", fontsize=9.5)
         for found, colour, mark, name, shift in (

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from outcrop.frames import Colour
 from outcrop.patches.flips import FLIPS
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import in_slice
@@ -54,6 +55,7 @@ class TrainedOn:
             the axes of its rows and columns.
         flips: flips of the patches relative to their source, names of
             `outcrop.patches.flips.FLIPS`; empty if unknown.
+        colours: red, green and blue of the classes whose colours were given.
     """
 
     reading: Reading
@@ -64,6 +66,7 @@ class TrainedOn:
     axes: tuple[int, ...] = ()
     planes: tuple[tuple[str, str, str], ...] = ()
     flips: tuple[str, ...] = ()
+    colours: Mapping[str, Colour] = field(default_factory=dict)
 
     def has_axes(self, axes: Sequence[int]) -> bool:
         """Whether the model was trained on slices across these axes; true if unknown."""
@@ -121,6 +124,7 @@ def origin_of(patches: PatchSet, index: np.ndarray) -> TrainedOn:
         axes=axes_of(patches, index),
         planes=_planes_of(patches, index),
         flips=flips_of(patches, index),
+        colours=dict(patches.colours),
     )
 
 

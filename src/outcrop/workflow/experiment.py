@@ -189,6 +189,7 @@ def _cut(experiment: Experiment, scenes: Sequence[Scene], path: Path) -> PatchSe
         stride=experiment.stride,
         per_class=experiment.per_class,
         classes=None if all(map(is_vector, experiment.labels)) else experiment.classes,
+        colours=experiment.colours,
         labels_crs=experiment.labels_crs,
         layer=experiment.layer,
         encoding=experiment.encoding,

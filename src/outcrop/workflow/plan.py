@@ -45,6 +45,9 @@ class Experiment(Tabular):
         classes: class names for the values of label rasters, in ascending order, or as VALUE=NAME.
             They also apply to class rasters in `truth` that do not name their values; with vector
             labels, to these alone.
+        colours: colours of classes in maps and reports, as NAME=COLOUR with COLOUR as #rrggbb or an
+            English name. Default: those in the style or colour table of the labels; other classes
+            get colours that can be told apart, also with a colour vision deficiency.
         crs: coordinate reference system of scenes that have none.
         labels_crs: coordinate reference system of labels that have none.
         layer: layer of a vector file that has several.
@@ -75,6 +78,7 @@ class Experiment(Tabular):
     stride: int = 1
     per_class: int | None = None
     classes: list[str] | None = None
+    colours: list[str] | None = None
     crs: str | None = None
     labels_crs: str | None = None
     layer: str | None = None

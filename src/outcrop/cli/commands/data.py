@@ -38,6 +38,7 @@ def patches(
     per_class: int | None = None,
     keep: list[str] | None = None,
     classes: list[str] | None = None,
+    colours: list[str] | None = None,
     crs: str | None = None,
     labels_crs: str | None = None,
     layer: str | None = None,
@@ -79,6 +80,9 @@ def patches(
             missing value of a label becomes "(missing)".
         classes: class names for the values of label rasters or label volumes, in ascending order of
             the values, or (rasters) as VALUE=NAME.
+        colours: colours of classes in maps and reports, as NAME=COLOUR with COLOUR as #rrggbb or an
+            English name. Default: those in the style or colour table of the labels; other classes
+            get colours that can be told apart, also with a colour vision deficiency.
         crs: coordinate reference system of scenes that have none.
         labels_crs: coordinate reference system of labels that have none.
         layer: layer of a vector file that has several.
@@ -102,7 +106,7 @@ def patches(
     from outcrop.sources.kinds import are_volumes
 
     refuse_segy(segy, [*sources, *(labels or ())])
-    common: dict[str, Any] = {"per_class": per_class, "seed": seed}
+    common: dict[str, Any] = {"per_class": per_class, "seed": seed, "colours": colours}
     common |= {"output": output, "overwrite": overwrite}
     if positions is not None:
         refuse_beside(
