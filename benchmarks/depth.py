@@ -340,10 +340,10 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
         first = here[0]
         commands = ", ".join(f"`{called}`" for called in dict.fromkeys(one.command for one in here))
         parts.append(
-            f"{commands}\n\n{first.machine}; {first.images:,} pictures of {first.size} × "
+            f"{commands}\n\n{first.machine}; {first.images:,} images of {first.size} × "
             f"{first.size}, batch {first.batch}, {first.epochs} epochs, seed {first.seed}; "
-            f"{first.tested:,} test pictures, so that an accuracy is sure to "
-            f"{196 * math.sqrt(0.25 / first.tested):.1f} points\n"
+            f"{first.tested:,} test images: the 95 % interval of an accuracy is at most "
+            f"± {196 * math.sqrt(0.25 / first.tested):.1f} points\n"
         )
         rows = [COLUMNS, tuple("---" for _ in COLUMNS)]
         for one in sorted(here, key=lambda one: (one.depth, place(one.change))):

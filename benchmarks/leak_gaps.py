@@ -14,7 +14,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +48,25 @@ def predictions(
         probabilities = fitted.predict_proba(filled(features[split.validation], means))
         found[split.validation] = probabilities.argmax(axis=1)
     return found
+
+
+def markdown(lines: Sequence[dict[str, Any]]) -> str:
+    """A row for each scene and model; in %."""
+    said = [
+        "| scene | model | spatial folds | random folds | leak gap, points |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for line in lines:
+        spatial, random, gap = (
+            [100 * one for one in line[k]] for k in ("spatial", "random", "gap")
+        )
+        said.append(
+            f"| {line['scene']} | {line['model']} | "
+            f"{spatial[0]:.1f} [{spatial[1]:.1f}, {spatial[2]:.1f}] | "
+            f"{random[0]:.1f} [{random[1]:.1f}, {random[2]:.1f}] | "
+            f"{gap[0]:+.1f} [{gap[1]:+.1f}, {gap[2]:+.1f}] |"
+        )
+    return "\n".join(said)
 
 
 def main() -> None:

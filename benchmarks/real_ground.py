@@ -214,7 +214,8 @@ def number(value: float) -> float | None:
 
 def table(lines: Sequence[Line]) -> str:
     """The acceptance rows, and all models of all scenes, as Markdown."""
-    return "\n".join([*acceptance(lines), "", *differences(lines), "", *models(lines)]) + "\n"
+    parts = acceptance(lines), differences(lines), recommendations(lines), models(lines)
+    return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
 
 def acceptance(lines: Sequence[Line]) -> list[str]:
@@ -266,6 +267,11 @@ def acceptance(lines: Sequence[Line]) -> list[str]:
             )
     said = ["| what | must reach | found |", "| --- | --- | --- |"]
     said += [f"| {' | '.join(row)} |" for row in rows]
+    return [*said, "", *ranking(lines)]
+
+
+def ranking(lines: Sequence[Line]) -> list[str]:
+    """Mean rank and mean score of every model over the scenes."""
     ranks: dict[str, list[int]] = {}
     scores: dict[str, list[float]] = {}
     for line in lines:
@@ -274,9 +280,9 @@ def acceptance(lines: Sequence[Line]) -> list[str]:
             model = "the network, tuned" if row["model"] == line["network"] else row["model"]
             ranks.setdefault(model, []).append(row["rank"])
             scores.setdefault(model, []).append(row["balanced"][0] or 0)
-    said += ["", "| model | mean rank | first on | mean balanced accuracy |", "| --- " * 4 + "|"]
+    said = ["| model | mean rank | first on | mean balanced accuracy, % |", "| --- " * 4 + "|"]
     said += [
-        f"| {model} | {np.mean(ranks[model]):.1f} | {ranks[model].count(1)} of {n} | "
+        f"| {model} | {np.mean(ranks[model]):.1f} | {ranks[model].count(1)} of {len(lines)} | "
         f"{percent(float(np.mean(scores[model])))} |"
         for model in sorted(ranks, key=lambda model: float(np.mean(ranks[model])))
     ]
@@ -284,22 +290,33 @@ def acceptance(lines: Sequence[Line]) -> list[str]:
 
 
 def differences(lines: Sequence[Line]) -> list[str]:
-    """The network against the best classical model, and what is recommended, scene by scene."""
+    """The network against the best classical model, scene by scene."""
     said = [
-        "| scene | patches, pieces of ground | network | best classical model | difference, "
-        "points | verdict | recommended, by seed: behind the best |",
-        "| --- " * 7 + "|",
+        "| scene | network, % | best classical model, % | difference, points | verdict |",
+        "| --- " * 5 + "|",
     ]
     for line in lines:
         one = line["against"]
         best = next(row for row in line["rows"] if row["model"] == one["model"])
+        said.append(
+            f"| {line['scene']} | {spread(network_row(line)['balanced'])} | {one['model']}: "
+            f"{spread(best['balanced'])} | {spread(one['points'])} | {one['verdict']} |"
+        )
+    return said
+
+
+def recommendations(lines: Sequence[Line]) -> list[str]:
+    """What is recommended, scene by scene, and how far it is behind the best."""
+    said = [
+        "| scene | patches | spatial groups | recommended | points behind the best, by seed |",
+        "| --- " * 5 + "|",
+    ]
+    for line in lines:
         chosen = dict.fromkeys(line["recommended"].values())
         behind = ", ".join(f"{100 * each:.1f}" for each in recommended_behind(line))
         said.append(
-            f"| {line['scene']} | {line['patches']}, {line['pieces']} | "
-            f"{percent(network_row(line)['balanced'][0])} | "
-            f"{percent(best['balanced'][0])} ({one['model']}) | {spread(one['points'])} | "
-            f"{one['verdict']} | {'; '.join(chosen)}: {behind} |"
+            f"| {line['scene']} | {line['patches']} | {line['pieces']} | {'; '.join(chosen)} | "
+            f"{behind} |"
         )
     return said
 

@@ -1,4 +1,4 @@
-"""Write the tables of RESULTS.md that are made from JSON lines, each between its two marks."""
+"""Write the tables of `docs/benchmarks` that are made from JSON lines, between their two marks."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from benchmarks import (
     depth,
     first_step,
     large_scene,
+    leak_gaps,
     memory,
     plain_runs,
+    real_ground,
     step_profile,
     throughput,
 )
@@ -21,6 +23,7 @@ from outcrop.files import new_file
 from outcrop.workflow.published import COLUMNS, Result, notes, read_results, tabulate
 
 HERE = Path(__file__).parent
+PAGES = HERE.parent / "docs" / "benchmarks"
 PLAIN = (
     "plain loop: the same recipe on the same pictures by `reference/`, from the lines of "
     "`plain.jsonl`; one seed, or the mean of several ± their standard deviation"
@@ -30,19 +33,23 @@ RUN_COLUMNS = ("recipe", "loop", "seed", "epochs", "accuracy, %", "made on", "co
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--into", type=Path, default=HERE / "RESULTS.md")
+    options.add_argument("--into", type=Path, default=PAGES, help="the folder of the pages")
     options.add_argument("--lines", type=Path, default=HERE, help="the folder with the lines")
     chosen = options.parse_args()
-    text = chosen.into.read_text(encoding="utf-8")
+    pages = {page: page.read_text(encoding="utf-8") for page in chosen.into.glob("*.md")}
     for name, table in TABLES.items():
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-        before, found, rest = text.partition(begin)
-        _, closed, after = rest.partition(end)
-        if not (found and closed):
-            raise SystemExit(f"{chosen.into}: lacks the lines {begin} and {end}; add them")
-        text = f"{before}{begin}\n{table(chosen.lines)}\n{end}{after}"
-    with new_file(chosen.into) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        marked = [page for page, text in pages.items() if begin in text and end in text]
+        if len(marked) != 1:
+            raise SystemExit(
+                f"{chosen.into}: {len(marked)} pages have the lines {begin} and {end}; one must"
+            )
+        before, _, rest = pages[marked[0]].partition(begin)
+        after = rest.partition(end)[2]
+        pages[marked[0]] = f"{before}{begin}\n{table(chosen.lines)}\n{end}{after}"
+    for page, text in pages.items():
+        with new_file(page) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def reproduced(folder: Path) -> str:
@@ -120,6 +127,26 @@ def begun(folder: Path) -> str:
     return first_step.markdown([first_step.First(**line) for line in lines])
 
 
+def scenes(folder: Path) -> str:
+    """The network and the best classical model, scene by scene."""
+    return "\n".join(real_ground.differences(real_ground.read_lines(folder)))
+
+
+def recommended(folder: Path) -> str:
+    """What the comparison recommends, scene by scene."""
+    return "\n".join(real_ground.recommendations(real_ground.read_lines(folder)))
+
+
+def ranks(folder: Path) -> str:
+    """All models over all scenes."""
+    return "\n".join(real_ground.ranking(real_ground.read_lines(folder)))
+
+
+def gaps(folder: Path) -> str:
+    """How much a random split flatters."""
+    return leak_gaps.markdown(lines_of(folder / "leak_gaps.jsonl"))
+
+
 def lines_of(path: Path) -> list[dict[str, Any]]:
     """What the lines of a file say."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -132,6 +159,10 @@ def _with(cells: Sequence[str], plain: str) -> tuple[str, ...]:
 
 
 TABLES: dict[str, Callable[[Path], str]] = {
+    "real scenes": scenes,
+    "recommended": recommended,
+    "ranks": ranks,
+    "leak gaps": gaps,
     "throughput": timed,
     "step": spent,
     "memory": kept,

@@ -227,7 +227,10 @@ def saved(rounds: Sequence[Round]) -> list[str]:
         told.append(
             f"{kind} {statistics.median(shares):.3f} ({min(shares):.3f} to {max(shares):.3f})"
         )
-    return [f"Step of ResNet-110 with stochastic depth, of one without: {'; '.join(told)}.\n"]
+    return [
+        "Step time of ResNet-110 with stochastic depth, as a share of the step time without: "
+        f"{'; '.join(told)}.\n"
+    ]
 
 
 def rows(rounds: Sequence[Round]) -> list[tuple[str, ...]]:

@@ -21,7 +21,7 @@ from benchmarks.large_scene import Mapped
 from benchmarks.memory import Case
 from benchmarks.plain_runs import PlainRun
 from benchmarks.step_profile import Profile
-from benchmarks.tabulate import TABLES
+from benchmarks.tabulate import PAGES, TABLES
 from benchmarks.tabulate import main as tabulate_lines
 from benchmarks.throughput import Round
 from outcrop.errors import OutcropError
@@ -358,13 +358,12 @@ def test_the_script_writes_between_the_marks_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append_result(tmp_path / "results.jsonl", ONE)
-    page = tmp_path / "RESULTS.md"
-    page.write_text(
-        "<!-- throughput -->\n<!-- /throughput -->\n<!-- memory -->\n<!-- /memory -->\n"
-        "<!-- large scene -->\n<!-- /large scene -->\n<!-- depth -->\n<!-- /depth -->\n"
-        "<!-- step -->\n<!-- /step -->\n<!-- first step -->\n<!-- /first step -->\n"
-        "# Results\n\n<!-- reproduce -->\nold\n<!-- /reproduce -->\n\n## More\n"
-    )
+    pages = tmp_path / "pages"
+    pages.mkdir()
+    page, other = pages / "recipes.md", pages / "speed.md"
+    page.write_text("# Recipes\n\n<!-- reproduce -->\nobsolete\n<!-- /reproduce -->\n\n## More\n")
+    rest = [name for name in TABLES if name != "reproduce"]
+    other.write_text("\n".join(f"<!-- {name} -->\n<!-- /{name} -->" for name in rest))
     speeds = {"plain loop": 100.0, "ours, 32-true": 150.0, "ours, auto": 300.0}
     once = Round("resnet20", "a machine", "bf16-mixed", 1e12, 2e10, speeds, "a command")
     twice = replace(once, speeds={"plain loop": 120.0, "ours, 32-true": 240.0, "ours, auto": 330.0})
@@ -392,12 +391,15 @@ def test_the_script_writes_between_the_marks_alone(
     ):
         lines = [json.dumps(asdict(one)) for one in ones]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
-    words = ["tabulate", "--into", str(page), "--lines", str(tmp_path)]
+    for name in ("real_ground", "leak_gaps"):
+        (tmp_path / f"{name}.jsonl").write_bytes((BENCHMARKS / f"{name}.jsonl").read_bytes())
+    words = ["tabulate", "--into", str(pages), "--lines", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", words)
     for _ in range(2):
         tabulate_lines()
-    text = page.read_text()
-    assert "\n# Results\n\n<!-- reproduce -->\n| recipe | paper |" in text
+    assert page.read_text().startswith("# Recipes\n\n<!-- reproduce -->\n| recipe | paper |")
+    assert "| --- |" in other.read_text()
+    text = other.read_text() + page.read_text()
     assert "`a command`\n\na machine; median of 2; product of matrices in bfloat16 1 TF" in text
     assert "| ResNet-20 | ours, 32-true | 195 | 1.75 | 1.50 to 2.00 | 256.4 s |" in text
     assert re.search(r"\| resnet20 \| 91.25 \| 91.9 \| 91.00 \[.*\] \| 91.00 ± 1.41 \|", text)
@@ -407,19 +409,19 @@ def test_the_script_writes_between_the_marks_alone(
     assert "| 3.0 | 375,000 | 250,000 to 500,000 | `a command` |" in text
     assert "2.50 ms a step, of which 2.00 ms are computed in 9 kernels" in text
     assert r"| `a\|b` | 3 | 1.500 | 75% |" in text
-    assert "accuracy is sure to 2.2 points" in text
+    assert "interval of an accuracy is at most ± 2.2 points" in text
     assert text.index("| 110 | the recipe | 60.00 |") < text.index("| 602 | the recipe | 50.00 |")
     assert "| 20 | as published | 4.00 | 2.00 | 0.500 | 1.000 | 0.100 | 0.200 | 3.000 |" in text
     assert "| 20 | pre-activation | 2.30 |" in text
-    assert "old" not in text
+    assert "obsolete" not in text
     assert text.endswith("<!-- /reproduce -->\n\n## More\n")
-    page.write_text("# Results\n")
-    with pytest.raises(SystemExit, match="lacks the lines"):
+    page.write_text("# Recipes\n")
+    with pytest.raises(SystemExit, match="0 pages have the lines <!-- reproduce -->"):
         tabulate_lines()
-    assert page.read_text() == "# Results\n"
+    assert page.read_text() == "# Recipes\n"
 
 
-def test_the_table_agrees_with_its_lines() -> None:
-    text = (BENCHMARKS / "RESULTS.md").read_text(encoding="utf-8")
+def test_the_tables_agree_with_their_lines() -> None:
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES.glob("*.md"))
     for name, table in TABLES.items():
         assert f"<!-- {name} -->\n{table(BENCHMARKS)}\n<!-- /{name} -->" in text

@@ -59,7 +59,7 @@ def random_split() -> plt.Figure:
     for line in range(0, 101, BLOCK):
         axes[1].axhline(line, color=GREY, lw=0.6, zorder=0)
         axes[1].axvline(line, color=GREY, lw=0.6, zorder=0)
-    # benchmarks/RESULTS.md, "Held-out ground": medians over three synthetic coasts, in %. The
+    # docs/benchmarks/leak-gaps.md, synthetic coasts: medians over three synthetic coasts, in %. The
     # median of the gaps is not the gap between the medians.
     models = ("SVM", "random forest", "maximum\nlikelihood", "ResNet-14")
     spatial, at_random = (83.1, 79.1, 77.2, 80.9), (97.0, 93.4, 90.5, 96.3)

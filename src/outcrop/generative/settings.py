@@ -163,7 +163,7 @@ class VaeGanRecipe:
 
     Optimiser, learning rate and batch size are those of the paper. Its losses are
     `decoder_loss="minimax"` with `balance=0`. The defaults are two later improvements, because
-    without them the discriminator wins and samples repeat (benchmarks/RESULTS.md has both). The
+    without them the discriminator wins and samples repeat (docs/benchmarks/generative.md). The
     paper gives no value of `gamma`; the default is ours. Images are flipped, and rotated if they
     have no fixed orientation. Padding and random gains are off, because a GAN would generate them.
 

@@ -70,7 +70,7 @@ def label_of(augmentation: Augmentation, patches: PatchSet) -> LabelOf:
 def settled(augmentation: Augmentation, patches: PatchSet) -> Augmentation:
     """The augmentation with the values of None and "auto" for these patches.
 
-    Patches whose label belongs to one pixel are not shifted by default; benchmarks/RESULTS.md
+    Patches whose label belongs to one pixel are not shifted by default; docs/benchmarks/training.md
     shows what a shift costs on real scenes.
     """
     has_up = patches.positions is None or patches.from_volume

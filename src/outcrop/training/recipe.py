@@ -166,7 +166,7 @@ class Recipe:
     al. 2015, section 4.2, with settings for the few thousand patches of labelled sites; the paper,
     with 50 000 images, has a batch of 128, a learning rate of 0.1 with the "step" schedule, and a
     weight decay of 1e-4. The defaults of the multi-scale network are those that were best on twelve
-    labelled scenes (benchmarks/RESULTS.md).
+    labelled scenes (docs/benchmarks/real-scenes.md).
 
     Attributes:
         epochs: number of passes over the training patches. None: 30, multi-scale network 45.
