@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from scipy.ndimage import gaussian_filter, rotate, uniform_filter1d, zoom
 
 from outcrop.executors import executor
@@ -252,3 +255,36 @@ def test_the_true_places_are_among_the_candidates(monkeypatch):
     found = locate_patches(np.round(4 * images), "cube.npy", axis=0)
     assert found.found.all()
     assert np.concatenate(seen).min() > 0
+
+
+def jpeg(patch: np.ndarray) -> np.ndarray:
+    grey = np.round(200 * (patch - patch.min()) / np.ptp(patch)).astype(np.uint8)
+    with io.BytesIO() as file:
+        Image.fromarray(grey).save(file, "jpeg", quality=75)
+        return np.asarray(Image.open(file), np.float32)
+
+
+def slices_of(cube: np.ndarray, size: int, rng: np.random.Generator, count: int) -> np.ndarray:
+    """Patches of slices across each axis in turn, as JPEG files hold them."""
+    made = []
+    for number in range(count):
+        across = np.moveaxis(cube, number % 3, 0)
+        index, row, column = (
+            int(rng.integers(length - part + 1))
+            for length, part in zip(across.shape, (1, size, size), strict=True)
+        )
+        made.append(jpeg(across[index, row : row + size, column : column + size]))
+    return np.stack(made)[:, None]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_few_patches_of_several_kinds_are_found_among_slices_alike(seed):
+    """Patches with few waves fit well anywhere; this must not hide the others."""
+    rng = np.random.default_rng(seed)
+    cube = alike(rng, (40, 48, 80)).astype(np.float32)
+    np.save("cube.npy", cube)
+    found = locate_patches(slices_of(cube, 32, rng, 12), "cube.npy")
+    assert found.found.all()
+    assert found.ambiguous.all()
+    other = alike(np.random.default_rng(seed + 100), cube.shape).astype(np.float32)
+    assert not locate_patches(slices_of(other, 32, rng, 12), "cube.npy").found.any()

@@ -31,13 +31,21 @@ _MOST_SCORE = 1 - 1e-9
 
 @dataclass(frozen=True)
 class NullDistribution:
-    """Gumbel distribution of Fisher's z of the best score of a patch of another source."""
+    """Gumbel distribution of Fisher's z of the best score of each patch in another source.
 
-    location: float
-    scale: float
+    Attributes:
+        location, scale: float, `N`.
+    """
+
+    location: np.ndarray
+    scale: np.ndarray
 
     def cdf(self, score: np.ndarray) -> np.ndarray:
-        """The probability that a patch of another source has a lower score, from 0 to 1."""
+        """The probability that a patch like each has a lower score in another source, 0 to 1.
+
+        Args:
+            score: float, `N`.
+        """
         return np.asarray(np.exp(-np.exp((self.location - _z(score)) / self.scale)))
 
 
@@ -46,6 +54,10 @@ def null_distribution(
 ) -> NullDistribution:
     """Fit the distribution to surrogates of some patches, located in a sample of the slices.
 
+    The maximum correlation of a patch of few waves, such as horizontal layers, is much higher than
+    that of a patch of many: Fisher's z is nearly proportional to a power of their number. It is
+    fitted, and the Gumbel distribution to the ratios of z to this fit.
+
     Args:
         patches: patches of which none is flat.
     """
@@ -53,14 +65,49 @@ def null_distribution(
     sample = [_Sample(one.source, one.axis) for one in planes]
     made = Patches(surrogates(patches.images[drawn], seed=0), None, patches.flips)
     score = find_in(made, sample, executor)
+    waves = number_of_waves(patches.images)
     # A surrogate without contrast fits nowhere and is left out.
-    z = _z(score[score > 0])
-    if not len(z):
-        return NullDistribution(0.0, _LEAST_SCALE)
+    fits = score > 0
+    if not fits.any():
+        return NullDistribution(np.zeros(len(patches)), np.full(len(patches), _LEAST_SCALE))
     from scipy.stats import gumbel_r
 
-    location, scale = gumbel_r.fit(_growth(planes, sample, patches.size) * z)
-    return NullDistribution(location, max(scale, _LEAST_SCALE))
+    z = _growth(planes, sample, patches.size) * _z(score[fits])
+    known = waves[drawn][fits]
+    level, power = _power_law(known, z)
+    # The fit is not extended to more waves than were seen, where z would be lower.
+    expected = level * np.minimum(waves, known.max()) ** power
+    location, scale = gumbel_r.fit(z / (level * known**power))
+    return NullDistribution(location * expected, np.maximum(scale * expected, _LEAST_SCALE))
+
+
+def number_of_waves(images: np.ndarray) -> np.ndarray:
+    """How many cosine waves share the energy of each image: float64, `N`, from 1.
+
+    This is the participation ratio of the energies, (Σ e)² / Σ e²: n for n waves of equal energy.
+
+    Args:
+        images: `N × bands × height × width`, finite and not flat.
+
+    >>> row = np.cos(np.pi * (np.arange(8) + 0.5) / 8)
+    >>> number_of_waves(np.array([[row + np.zeros((8, 1))], [row + row[:, None]]])).round(6)
+    array([1., 2.])
+    """
+    from scipy.fft import dctn
+
+    waves = dctn(images.astype(np.float64), axes=(2, 3), norm="ortho")
+    waves[..., 0, 0] = 0
+    energy = np.square(waves).sum(axis=1).reshape(len(images), -1)
+    return np.asarray(energy.sum(axis=1) ** 2 / np.square(energy).sum(axis=1))
+
+
+def _power_law(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Level and power, from -1 to 0, of y = level · x ** power, by least squares of logarithms."""
+    along, values = np.log(x), np.log(y)
+    spread = float(np.var(along))
+    slope = float(np.cov(along, values, bias=True)[0, 1]) / spread if spread > 1e-6 else 0.0
+    power = float(np.clip(slope, -1, 0))
+    return float(np.exp(values.mean() - power * along.mean())), power
 
 
 def surrogates(images: np.ndarray, seed: int) -> np.ndarray:
