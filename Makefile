@@ -21,6 +21,7 @@ lint: $(READY)
 
 docs: $(READY)
 	$(BIN)/sphinx-build --fail-on-warning --keep-going -b html docs docs/_build/html
+	$(BIN)/python docs/check_links.py docs/_build/html README.md CONTRIBUTING.md CHANGELOG.md
 
 # dist/outcrop-qgis-VERSION.zip, which QGIS installs (Plugins > Install from ZIP).
 qgis-plugin: $(READY)

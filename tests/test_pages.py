@@ -123,3 +123,15 @@ def test_tutorials_use_names_and_arguments_that_exist():
     codes = ("[call-arg]", "[attr-defined]", "[name-defined]", "[import-not-found]", "[misc]")
     assert lines
     assert not [line for line in lines if line.endswith(codes)]
+
+
+def test_broken_links_are_found(tmp_path):
+    (tmp_path / "a.md").write_text("# One two\n[b](b.html#x), [self](#one-two), [web](https://x.y)")
+    (tmp_path / "b.html").write_text('<p id="x"><a href="a.md#one">1</a><img src="c.png"></p>')
+    check = [sys.executable, "docs/check_links.py", str(tmp_path), str(tmp_path / "a.md")]
+    found = subprocess.run(check, cwd=DOCS.parent, capture_output=True, text=True, check=False)
+    lines = [line.rpartition("/")[2] for line in found.stdout.splitlines()]
+    assert lines == ["b.html: a.md#one leads nowhere", "b.html: c.png leads nowhere"]
+    assert found.returncode == 1
+    (tmp_path / "b.html").write_text('<p id="x"></p>')
+    assert subprocess.run(check, cwd=DOCS.parent, check=False).returncode == 0
