@@ -483,7 +483,7 @@ def test_a_raster_without_crs_gets_the_given_one(ground, tmp_path):
     folder, _, truth = ground
     unnamed(tmp_path / "truth.tif", truth, crs=None)
     options = {"block": 100, "classes": list(NAMES)}
-    with pytest.raises(OutcropError, match="--labels-crs"):
+    with pytest.raises(OutcropError, match="`labels_crs`"):
         assess(folder / "map.tif", tmp_path / "truth.tif", **options)
     found = assess(folder / "map.tif", tmp_path / "truth.tif", labels_crs=UTM, **options)
     wanted = assess(folder / "map.tif", folder / "truth.tif", block=100)

@@ -224,10 +224,10 @@ def test_what_cannot_be_mapped_is_refused(tmp_path):
         open_to_map([one], patches)
     with pytest.raises(OutcropError, match="no such file"):
         open_to_map([tmp_path / "none.tif"], patches)
-    with pytest.raises(OutcropError, match="--to-map: needs --split"):
+    with pytest.raises(OutcropError, match="`to_map`: needs `split`"):
         audit(patches, to_map=[one])
     lost = replace(patches, positions=None, sources=(), crs=None)
-    with pytest.raises(OutcropError, match="--to-map: needs positions"):
+    with pytest.raises(OutcropError, match="`to_map`: needs positions"):
         audit(lost, to_map=[one])
 
 

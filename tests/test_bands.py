@@ -140,7 +140,7 @@ def test_scenes_with_different_bands_raise_an_error_with_both_lists(tmp_path, ca
     model = of_bands(dense(), "blue", "red")
     other = named(tmp_path / "a.tif", noise(), ("blue", "nir"))
     with pytest.raises(
-        OutcropError, match=r"a.tif.*\(blue, nir\) where .*\(blue, red\); .*--band-n"
+        OutcropError, match=r"a.tif.*\(blue, nir\) where .*\(blue, red\); .*`band_n"
     ):
         map_scene(model, other, tmp_path / "m.tif")
     again = open_scene(other, reading=Reading(band_names=["blue", "red"]))
@@ -162,7 +162,7 @@ def test_models_of_an_ensemble_may_differ_in_band_order(tmp_path):
     assert np.array_equal(read(tmp_path / "m.tif"), read(tmp_path / "n.tif"))
     sure = [read(tmp_path / f"{name}-sure.tif").astype(int) for name in "mn"]
     assert np.abs(sure[0] - sure[1]).max() <= 1
-    with pytest.raises(OutcropError, match=r"--ensemble.*blue, nir.*blue, red"):
+    with pytest.raises(OutcropError, match=r"`model`.*blue, nir.*blue, red"):
         map_scene([one, of_bands(two, "blue", "nir")], scene, tmp_path / "o.tif")
 
 

@@ -73,7 +73,7 @@ def test_an_existing_run_is_returned_or_refused(tree):
     assert again.model.identity == tree.model.identity
     with pytest.raises(OutcropError, match=r"classical\.seed was 3, is 4"):
         fit_classical(PATCHES, SPLIT, tree.folder, TREE, seed=4, resume=True)
-    with pytest.raises(OutcropError, match="--resume"):
+    with pytest.raises(OutcropError, match="`resume=True`"):
         fit_classical(PATCHES, SPLIT, tree.folder, TREE)
 
 

@@ -137,7 +137,7 @@ def test_an_encoder_can_be_added_but_not_removed(made, patches, split, tmp_path)
     again = compare(patches, split, folder, NETWORK, RECIPE, resume=True, encoder=ENCODER)
     assert scores(again) == scores(whole)
     assert written(folder) == after
-    with pytest.raises(OutcropError, match="continue with `outcrop generative compare"):
+    with pytest.raises(OutcropError, match=r"continue with `outcrop\.compare.encoder=encoder"):
         compare(patches, split, folder, NETWORK, RECIPE, resume=True)
     wider = replace(ENCODER, network=VaeGan(latent=8, filters=4))
     with pytest.raises(OutcropError, match=r"network\.latent was 4, is 8"):

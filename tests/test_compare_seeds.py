@@ -104,7 +104,7 @@ def test_seeds_can_be_added_but_not_removed(home, seeded, tmp_path):
     assert (folder / "network" / "model.safetensors").stat().st_mtime_ns == before
     assert scores(both) == scores(seeded)
     assert both.pairwise_tests == seeded.pairwise_tests == read_comparison(folder).pairwise_tests
-    with pytest.raises(OutcropError, match="also made with seed 1; pass all of --seeds 0,1"):
+    with pytest.raises(OutcropError, match=r"also made with seed 1; pass all of `seeds=.0, 1.`"):
         compare(patches, split, folder, NETWORK, RECIPE, resume=True)
 
 

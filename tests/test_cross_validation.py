@@ -105,7 +105,7 @@ def test_the_leak_gap_can_be_that_of_the_first_seeds(patches, folds, tmp_path):
     assert not list(one.rglob("*-random-4*"))
     found = compare(patches, folds, none, NETWORK, recipe, gap_seeds=0)
     assert all(row.random is None and row.gap is None for row in found.rows)
-    with pytest.raises(OutcropError, match="--gap-seeds: must be from 0 to 2"):
+    with pytest.raises(OutcropError, match="`gap_seeds`: must be from 0 to 2"):
         compare(patches, folds, three, NETWORK, recipe, seeds=[0, 4], gap_seeds=3)
     assert not three.exists()
 
@@ -266,7 +266,7 @@ def test_patches_without_positions_get_random_folds(patches, capfd):
     assert (len(folds), folds.spatial) == (4, False)
     assert folds.kind == "cross-validated (4 random folds)"
     assert "no positions, so the folds are random" in capfd.readouterr().err
-    with pytest.raises(OutcropError, match="--block: needs patches with positions"):
+    with pytest.raises(OutcropError, match="`block`: needs patches with positions"):
         default_folds(bare, 4, block=100)
 
 

@@ -268,9 +268,9 @@ def test_the_landsat_label_raster_has_33_regions():
     ("change", "message"),
     [
         ({"size": 41}, "smaller than a patch of 41"),
-        ({"size": 0}, "--size: must be at least 1"),
+        ({"size": 0}, "`size`: must be at least 1"),
         ({"column": "klass"}, r"has no column 'klass' \(it has class"),
-        ({"column": None}, "needs --column with the column of class names; it has class"),
+        ({"column": None}, "needs `column` with the column of class names; it has class"),
         ({"keep": ["region"]}, "has no column 'region'"),
         ({"boxes": [("water", 2, 3, 5, 6)]}, r"only one class \('water'\)"),
         ({"boxes": [("a", 900, 900, 901, 901), ("b", 950, 900, 951, 901)]}, "labels no pixel"),
@@ -294,7 +294,7 @@ def test_an_empty_band_is_named(tmp_path):
     pixels[2] = 0
     scene = write_raster(tmp_path / "s.tif", pixels, nodata=0)
     labels = polygons(tmp_path / "l.gpkg", [("water", 2, 3, 5, 6), ("forest", 20, 30, 22, 33)])
-    with pytest.raises(OutcropError, match=r"band 3 is nodata .*; pass --bands 1,2"):
+    with pytest.raises(OutcropError, match=r"band 3 is nodata .*; pass `bands=.1, 2.`"):
         cut(scene, labels, "class", 4)
 
 

@@ -144,7 +144,7 @@ def test_several_volumes_and_their_labels(world):
     patches = cut_volume(["cube.npy", "other.npy"], ["classes.npy", "other-classes.npy"], 2, 4)
     check_pixels(patches, [samples(), -samples()], 4)
     assert set(patches.labels[patches.positions.source == 1]) == {1}
-    with pytest.raises(OutcropError, match="--labels: 1 files for 2 volumes; give one for each"):
+    with pytest.raises(OutcropError, match="`labels`: 1 files for 2 volumes; give one for each"):
         cut_volume(["cube.npy", "other.npy"], "classes.npy", 2, 4)
 
 
@@ -290,9 +290,9 @@ def test_unusable_labels_raise_an_error(world, cube, message):
             r"cube.npy: has slices of 20 × 26 across axis 0, smaller than a patch of 21",
         ),
         ({"axis": 3}, r"cube.npy: has no axis 3"),
-        ({"classes": ["salt"]}, r"classes.npy: has 2 values but --classes names 1"),
-        ({"stride": 0}, "--stride: must be at least 1"),
-        ({"slice_stride": 0}, "--slice-stride: must be at least 1"),
+        ({"classes": ["salt"]}, r"classes.npy: has 2 values but `classes` names 1"),
+        ({"stride": 0}, "`stride`: must be at least 1"),
+        ({"slice_stride": 0}, "`slice_stride`: must be at least 1"),
         ({"slice_stride": 100, "stride": 19, "size": 19}, "gives no patch: .* use a smaller"),
     ],
 )

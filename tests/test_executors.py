@@ -108,7 +108,7 @@ def test_a_cluster_whose_workers_all_die_gets_the_shared_argument_again():
 
 def test_a_process_that_is_killed_is_one_line():
     assert list(Processes(2).each(die, None, range(3), "x")) == [("1", 0), ("1", 1), ("1", 2)]
-    with pytest.raises(OutcropError, match="--workers: a process was killed"):
+    with pytest.raises(OutcropError, match="`workers`: a process was killed"):
         list(Processes(2).each(die, 1, range(3), "x"))
 
 
@@ -121,7 +121,7 @@ def test_which_executor_is_chosen(processes):
         assert isinstance(found, Given)
         assert found.remote
         assert found.workers == 2
-    with pytest.raises(OutcropError, match="--workers: must be at least 1"):
+    with pytest.raises(OutcropError, match="`workers`: must be at least 1"):
         process_executor(None, 0).__enter__()
     with ThreadPoolExecutor(1) as threads, pytest.raises(OutcropError, match="need processes"):
         process_executor(threads, 1).__enter__()

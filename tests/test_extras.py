@@ -82,7 +82,7 @@ def test_ibm_floats_need_the_extra_seismic(tmp_path, monkeypatch):
 
 def test_a_cluster_needs_the_extra_cluster(monkeypatch):
     _without(monkeypatch, "distributed")
-    wanted = "--scheduler: needs distributed; run pip install"
+    wanted = "`scheduler`: needs distributed; run pip install"
     with pytest.raises(oc.OutcropError, match=wanted), executor("local[2]"):
         pass
 

@@ -235,7 +235,7 @@ def test_folds_are_written_and_read_and_checked_against_patches(tmp_path):
         assert one.how == other.how
     with pytest.raises(OutcropError, match="made for another patch set"):
         read_folds(path, islands([0, 1] * 5))
-    with pytest.raises(OutcropError, match=r"contains all folds .* without --all-folds"):
+    with pytest.raises(OutcropError, match=r"contains all folds .* without `assign_all`"):
         read_split(path)
     folds.splits[1].save(tmp_path / "split.json")
     one = read_folds(tmp_path / "split.json", patches)

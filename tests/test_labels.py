@@ -380,7 +380,7 @@ def test_the_only_possible_layer_is_read_with_a_note(capfd):
     frame().rename(columns={"class": "kind"}).to_file("layers.gpkg", layer="roads", mode="a")
     frame(("a", "b")).iloc[:0].to_file("layers.gpkg", layer="empty", mode="a")
     assert labelled("layers.gpkg") == BOTH
-    assert "the layers 'fields', 'roads', 'empty'; 'fields' is read, --layer" in (
+    assert "the layers 'fields', 'roads', 'empty'; 'fields' is read, `layer`" in (
         capfd.readouterr().err
     )
 
@@ -434,7 +434,7 @@ def test_a_geopackage_of_tiles_is_a_raster_unless_it_has_geometries():
 
 def test_a_shapefile_without_crs_uses_the_given_one():
     shapefile(without=[".prj"])
-    with pytest.raises(OutcropError, match="--labels-crs"):
+    with pytest.raises(OutcropError, match="`labels_crs`"):
         open_labels("labels.shp", "class")
     assert labelled("labels.shp", crs=UTM) == BOTH
 
@@ -904,14 +904,14 @@ def test_class_names_are_given_by_value_or_in_order_of_all_values():
     )
     with pytest.raises(OutcropError, match=r"a.tif and 1 more: has 3 values \(1, 2, 7\), but"):
         open_label_files(files, classes=["water", "land"])
-    with pytest.raises(OutcropError, match=r"without a name in --classes \(7\); name them too"):
+    with pytest.raises(OutcropError, match=r"without a name in `classes` \(7\); name them too"):
         open_label_files(files, classes=["1=water", "2=land"])
     for classes, message in (
         (["1=water", "2=land", "1=sea", "7=rock"], "names the value 1 twice"),
         (["1=water", "2=land", "rock"], "mixes names and VALUE=NAME"),
         (["water", " ", "rock"], "has an empty name"),
     ):
-        with pytest.raises(OutcropError, match=f"--classes: {message}"):
+        with pytest.raises(OutcropError, match=f"`classes`: {message}"):
             open_label_files(files, classes=classes)
 
 

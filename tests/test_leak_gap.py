@@ -188,7 +188,7 @@ def test_the_leak_gap_of_a_network_is_found(leaky):
 
 
 def test_a_network_needs_positions():
-    with pytest.raises(OutcropError, match="--full: needs positions"):
+    with pytest.raises(OutcropError, match="`network`: needs positions"):
         audit(some_patches(), network=ResidualNet(depth=8, width=4))
 
 

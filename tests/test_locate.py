@@ -279,7 +279,7 @@ def test_two_workers_of_a_cluster_and_one_process_find_the_same(cube, cluster):
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://here", "tcp://no port"])
 def test_a_cluster_that_does_not_answer_raises_an_error(monkeypatch, address):
     monkeypatch.setattr("outcrop.executors._TIMEOUT", 0.5)
-    refused = pytest.raises(OutcropError, match=r"^--scheduler: no Dask scheduler answers at")
+    refused = pytest.raises(OutcropError, match=r"^`scheduler`: no Dask scheduler answers at")
     with refused, executor(address):
         pass
 

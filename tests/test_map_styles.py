@@ -144,7 +144,7 @@ def test_sidecars_of_another_file_are_refused_or_replaced(tmp_path, layer, endin
     files = tmp_path / "map.tif", tmp_path / "sure.tif"
     before = set(tmp_path.iterdir())
     with pytest.raises(
-        OutcropError, match=f"{re.escape(old.name)}: exists already; .* --overwrite"
+        OutcropError, match=f"{re.escape(old.name)}: exists already; .* `overwrite=True`"
     ):
         map_scene(dense(), scene, *files)
     assert set(tmp_path.iterdir()) == before

@@ -259,7 +259,7 @@ def test_the_dissimilarity_of_every_pixel(tmp_path, scene, kind, flip):
 
 
 def test_dissimilarity_needs_a_run(tmp_path, scene):
-    with pytest.raises(OutcropError, match="--dissimilarity: needs the run"):
+    with pytest.raises(OutcropError, match="`dissimilarity`: needs the run"):
         map_scene(dense(), scene, tmp_path / "map.tif", dissimilarity=tmp_path / "far.tif")
 
 
@@ -408,7 +408,7 @@ def test_memory_is_bounded_by_the_window(tmp_path):
     [
         ({"bands": 3}, r"has 2 bands .* where the model has 3 bands \(band 1, band 2, band 3\)"),
         ({"size": 40}, "37 × 53 pixels, smaller than the model's patches of 40 × 40"),
-        ({"step": 0}, "--step: must be from 1"),
+        ({"step": 0}, "`step`: must be from 1"),
         ({"output": "scene.tif"}, "exists already"),
         ({"output": "no/map.tif"}, "does not exist; make it first"),
     ],
@@ -458,7 +458,7 @@ def test_an_interrupted_map_resumes_at_the_next_window(tmp_path, scene, monkeypa
     map_scene(dense(), scene, tmp_path / "whole.tif", window=16)
     first = interrupted(tmp_path, scene, monkeypatch, 4)
     assert not (tmp_path / "map.tif").exists()
-    assert "4 finished windows are kept; continue with --resume" in capsys.readouterr().err
+    assert "4 finished windows are kept; continue with `resume=True`" in capsys.readouterr().err
     second = Stops(99)
     monkeypatch.setattr(Job, "classify", lambda *args: second(*args))
     map_scene(dense(), scene, tmp_path / "map.tif", window=16, resume=True)

@@ -46,8 +46,8 @@ def test_an_error_of_full_memory_names_the_remedies(
     with pytest.raises(OutcropError) as caught:
         train(PATCHES, SPLIT, tmp_path / "run", NETWORK, RECIPE)
     assert str(caught.value) == (
-        "training: the memory of this machine is full at a batch of 16; take --batch 8, "
-        "or --accumulate 2, or --recompute 1, or --precision bf16-mixed, in a new folder"
+        "training: the memory of this machine is full at a batch of 16; take `batch=8`, "
+        "or `accumulate=2`, or `recompute=1`, or `precision='bf16-mixed'`, in a new folder"
     )
 
 
@@ -63,7 +63,7 @@ def test_remedies_are_settings_that_are_not_used_yet() -> None:
     used = Machine(precision="bf16-mixed", recompute=2, accumulate=2, gpu_memory="2GiB")
     recipe = replace(RECIPE, batch=512, machine=used)
     assert remedies(NETWORK, recipe, (150, 150), GPU) == (
-        "--batch 256, or --accumulate 4, or --stem large, or --gpu-memory above 2GiB"
+        "`batch=256`, or `accumulate=4`, or `stem='large'`, or `gpu_memory` above 2GiB"
     )
     smallest = replace(RECIPE, batch=4, machine=replace(used, gpu_memory=None))
     assert remedies(NETWORK, smallest, (8, 8), GPU) == "a network of less depth or width"
@@ -73,7 +73,7 @@ def test_remedies_are_settings_that_are_not_used_yet() -> None:
 def test_the_recommended_segment_is_nearly_the_best(depth: int, around: tuple) -> None:
     network = ResidualNet(depth)
     advice = remedies(network, RECIPE, (32, 32), CPU)
-    segment = int(advice.partition("--recompute ")[2].partition(",")[0])
+    segment = int(advice.partition("`recompute=")[2].partition("`")[0])
     kept, *others = (
         cost_of(network, 3, (32, 32), 10, each).activations for each in (segment, *around)
     )
@@ -100,7 +100,7 @@ except OutcropError as error:
     if not Path("/proc/self/statm").exists():
         pytest.skip("the size of a process is not told here")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert "the memory of this machine is full at a batch of 16; take --batch 8" in done.stdout
+    assert "the memory of this machine is full at a batch of 16; take `batch=8`" in done.stdout
     assert done.stderr == ""
 
 
@@ -141,13 +141,13 @@ def test_a_cap_is_a_share_of_the_gpu(two_gpus: list) -> None:
     assert len(two_gpus) == 2
     too_large = capped_memory(GPU, 9 << 30)
     with (
-        pytest.raises(OutcropError, match=r"--gpu-memory: cuda:0 has only 8\.0 GiB; take less"),
+        pytest.raises(OutcropError, match=r"`gpu_memory`: cuda:0 has only 8\.0 GiB; take less"),
         too_large,
     ):
         pass
     no_gpu = capped_memory(CPU, 1 << 30)
     with (
-        pytest.raises(OutcropError, match="--gpu-memory: caps a GPU, the device is cpu; leave it"),
+        pytest.raises(OutcropError, match="`gpu_memory`: caps a GPU, the device is cpu; leave it"),
         no_gpu,
     ):
         pass

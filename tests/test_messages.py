@@ -29,7 +29,7 @@ def test_very_deep_networks_get_a_hint(
     log_training(network, patches, Machine(), torch.device("cpu"))
     told = capsys.readouterr().err
     assert told.startswith(f"training {network.title}: ")
-    assert ("--zero-init" in told) == hinted
+    assert ("`zero_init=True`" in told) == hinted
 
 
 def test_repeats_of_rare_classes_are_logged(capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,7 +61,7 @@ def test_a_scene_is_held_out_by_its_path_or_the_end_of_it(word, scene):
 @pytest.mark.parametrize("word", ["scene", "scene.tif"])
 def test_a_name_that_matches_several_raises_an_error_without_its_folder(word):
     with pytest.raises(
-        OutcropError, match=r"--hold-out: .*matches several: 2019/scene.tif, /data/2020/scene.tif; "
+        OutcropError, match=r"`hold_out`: .*matches several: 2019/scene.tif, /data/2020/scene.tif; "
     ):
         held_out(NAMES, word)
     with pytest.raises(OutcropError, match="no scene '2021/scene'; there are 2019"):

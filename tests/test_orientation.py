@@ -82,7 +82,7 @@ def test_axis_and_flips_of_the_training_patches_are_stored(fitted):
 def test_slices_across_another_axis_are_refused_with_the_right_axis(fitted, tmp_path, axis, capfd):
     model = fitted(patches_of(layered(), axis))
     for other in {0, 1, 2} - {axis}:
-        with pytest.raises(OutcropError, match=f"across axis {axis}; pass --axis {axis}"):
+        with pytest.raises(OutcropError, match=f"across axis {axis}; pass `axis={axis}`"):
             map_volume(model, tmp_path / "cube.npy", other, tmp_path / "map.npy")
     map_volume(model, tmp_path / "cube.npy", None, tmp_path / "map.npy")
     said = capfd.readouterr().err
@@ -167,7 +167,7 @@ def test_names_of_axes_take_precedence(named, tmp_path, capfd):
     assert "slices are across axis 1, like those of the training" in capfd.readouterr().err
     right = (swapped > 0) + 1 == np.load(tmp_path / "map.npy")
     assert right.mean() > 0.99
-    with pytest.raises(OutcropError, match=r"slices across crossline .*; pass --axis 1"):
+    with pytest.raises(OutcropError, match=r"slices across crossline .*; pass `axis=1`"):
         map_volume(named, tmp_path / "b.nc", 0, tmp_path / "c.npy")
     write_netcdf4(tmp_path / "c.nc", upended, {}, ("twt", "xline", "iline"), lines)
     for axis in range(3):

@@ -186,7 +186,7 @@ def test_an_error_is_printed_once(folder: Path, together: Together) -> None:
 @pytest.mark.parametrize(
     ("machine", "message"),
     [
-        (Machine(device="cpu", devices=2), "this is one process; use `outcrop train`"),
+        (Machine(device="cpu", devices=2), "this is one process; use `outcrop.train`"),
         (Machine(device="cpu", accumulate=15), "14 patches cannot go through in 15 parts"),
         (Machine(device="cpu", accumulate=8), "14 patches cannot go through in 8 parts"),
     ],

@@ -328,9 +328,9 @@ def test_nodata_and_masks_make_pixels_no_data_in_all_bands(tmp_path):
 @pytest.mark.parametrize(
     ("reading", "message"),
     [
-        (Reading(mask=["m.tif"]), "needs --mask-values or --mask-bits"),
-        (Reading(mask_values=[3]), "need --mask"),
-        (Reading(mask=["none"], mask_bits=[3]), "leave out --mask-values and --mask-bits"),
+        (Reading(mask=["m.tif"]), "needs `mask_values` or `mask_bits`"),
+        (Reading(mask_values=[3]), "need `mask`"),
+        (Reading(mask=["none"], mask_bits=[3]), "leave out `mask_values` and `mask_bits`"),
         (Reading(mask=["m.tif"], mask_bits=[99]), "bit number outside 0 to 62"),
         (Reading(mask=["m.tif", "m.tif"], mask_values=[3]), "2 files for 1 scenes"),
         (Reading(mask=["a.tif"], mask_values=[3]), "has 2 bands; pass a mask with one band"),
@@ -367,7 +367,7 @@ def test_resampled_files_need_one_nodata_value(tmp_path):
     fine = write_raster(tmp_path / "a.tif", ramp(1))
     half = {"transform": GRID @ Affine.scale(2), "nodata": 7}
     coarse = write_raster(tmp_path / "b.tif", ramp(1, 20, 25), **half)
-    with pytest.raises(OutcropError, match="declares the nodata value 7, but --nodata is 0"):
+    with pytest.raises(OutcropError, match="declares the nodata value 7, but `nodata` is 0"):
         open_scene([fine, coarse], reading=Reading(nodata=0))
     assert np.isnan(whole(open_scene([fine, coarse], reading=Reading(nodata=7)))).any()
 
@@ -400,7 +400,7 @@ def test_one_scene_takes_one_mask(tmp_path):
         write_raster(tmp_path / f"{name}.tif", np.ones((40, 50), "uint8"))
     scene = write_raster(tmp_path / "scene.tif", ramp())
     masks = [str(tmp_path / "a.tif"), str(tmp_path / "b.tif")]
-    with pytest.raises(OutcropError, match="--mask: has 2 files for one scene; pass one"):
+    with pytest.raises(OutcropError, match="`mask`: has 2 files for one scene; pass one"):
         open_scene(scene, reading=Reading(mask=masks, mask_values=[1]))
 
 
@@ -603,7 +603,7 @@ def test_scenes_of_equal_size_elsewhere_raise_an_error(tmp_path):
     same = write_raster(tmp_path / "b.tif", noise())
     assert reopen(patches, [same])[0].title == str(same)
     far = write_raster(tmp_path / "c.tif", noise(), transform=GRID @ Affine.translation(9, 0))
-    with pytest.raises(OutcropError, match=r"c.tif: lies on another grid .*--sources"):
+    with pytest.raises(OutcropError, match=r"c.tif: lies on another grid .*`sources`"):
         reopen(patches, [far])
 
 

@@ -332,7 +332,7 @@ def test_errors(results, tmp_path):
     with pytest.raises(OutcropError, match="is not an experiment"):
         write_report(tmp_path)
     (tmp_path / "experiment.yaml").write_text((results / "experiment.yaml").read_text())
-    with pytest.raises(OutcropError, match=r"not finished.*--resume"):
+    with pytest.raises(OutcropError, match=r"not finished.*resume=True"):
         write_report(tmp_path)
     page = tmp_path / "page.html"
     page.write_text("mine")

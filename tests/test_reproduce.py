@@ -201,7 +201,7 @@ def test_an_interrupted_seed_resumes_to_the_same_accuracy(
         with pytest.raises(KeyboardInterrupt):
             reproduce.reproduce("tiny", tmp_path / "b", data, (4, 5), machine=cpu)
         assert [one.seed for one in read_results(tmp_path / "b" / "results.jsonl")] == [4]
-        with pytest.raises(OutcropError, match=r"tiny-seed4: exists already; .* --resume"):
+        with pytest.raises(OutcropError, match=r"tiny-seed4: exists already; .* `resume=True`"):
             reproduce.reproduce("tiny", tmp_path / "b", data, (4, 5), machine=cpu)
         again = reproduce.reproduce("tiny", tmp_path / "b", data, (4, 5), machine=cpu, resume=True)
     assert len(steps) == 18 + 8

@@ -137,7 +137,7 @@ def test_a_run_with_delivered_sides_is_resumed(tmp_path: Path) -> None:
 
 
 def test_only_the_same_run_is_resumed(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(OutcropError, match=r"exists already; .* --resume"):
+    with pytest.raises(OutcropError, match=r"exists already; .* `resume=True`"):
         train(PATCHES, SPLIT, run.folder, NETWORK, RECIPE)
     with pytest.raises(OutcropError, match=r"recipe\.epochs was 3, is 4"):
         train(PATCHES, SPLIT, run.folder, NETWORK, replace(RECIPE, epochs=4), resume=True)

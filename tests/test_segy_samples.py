@@ -104,7 +104,7 @@ def test_the_other_kind_of_float_raises_an_error_and_can_be_read(
         pytest.skip("too few values on both sides of a power of 16 to be sure")
     path = _marked(_write(tmp_path / "a.sgy", cube(kind), form, endian), CODES[said])
     with pytest.raises(
-        OutcropError, match=f"its samples look like .*; pass --format {form}, or"
+        OutcropError, match=f"its samples look like .*; pass `format='{form}'`, or"
     ) as caught:
         open_volume(path)
     assert "\n" not in str(caught.value)
@@ -120,7 +120,9 @@ def test_floats_in_the_other_byte_order_raise_an_error(tmp_path, kind, form):
     width = 8 if form == "float64" else 4
     for endian, other in (("big", "little"), ("little", "big")):
         path = _swapped(_write(tmp_path / "a.sgy", cube(kind), form, endian), width, SHAPE[2])
-        with pytest.raises(OutcropError, match=f"pass --endian {other}, or --format {form} --end"):
+        with pytest.raises(
+            OutcropError, match=f"pass `endian='{other}'`, or `format='{form}'` `end"
+        ):
             open_volume(path)
         assert np.allclose(_whole(path, endian=other), cube(kind).astype("f4"), rtol=1e-5, atol=0)
 
@@ -130,7 +132,7 @@ def test_floats_in_the_other_byte_order_raise_an_error(tmp_path, kind, form):
 def test_integers_in_the_other_byte_order_raise_an_error(tmp_path, kind, form):
     width = int(form[3:]) // 8
     path = _swapped(_write(tmp_path / "a.sgy", cube(kind), form), width, SHAPE[2])
-    with pytest.raises(OutcropError, match="pass --endian little"):
+    with pytest.raises(OutcropError, match="pass `endian='little'`"):
         open_volume(path)
     assert np.array_equal(_whole(path, endian="little"), cube(kind))
 
@@ -140,7 +142,7 @@ def test_integers_in_the_other_byte_order_raise_an_error(tmp_path, kind, form):
 def test_integers_and_floats_are_distinguished(tmp_path, kind, form, said):
     samples = np.round(cube(kind))
     path = _marked(_write(tmp_path / "a.sgy", samples, form), CODES[said])
-    with pytest.raises(OutcropError, match=f"pass --format {form}"):
+    with pytest.raises(OutcropError, match=f"pass `format='{form}'`"):
         open_volume(path)
     assert np.allclose(_whole(path, format=form), samples, rtol=1e-5)
 
@@ -212,7 +214,7 @@ def test_real_files_are_accepted(name):
 def test_an_invalid_code_can_be_overridden(tmp_path):
     for endian in ("big", "little"):
         path = _marked(_write(tmp_path / "a.sgy", cube("layers"), "ieee", endian), 0)
-        with pytest.raises(OutcropError, match=r"code 0\); .* pass --format if the code is wrong"):
+        with pytest.raises(OutcropError, match=r"code 0\); .* pass `format` if the code is wrong"):
             open_volume(path)
         read = _whole(path, format="ieee", endian=endian)
         assert np.array_equal(read, cube("layers").astype("f4"))
@@ -221,7 +223,7 @@ def test_an_invalid_code_can_be_overridden(tmp_path):
 def test_a_format_of_another_width_is_read(tmp_path):
     path = _marked(_write(tmp_path / "a.sgy", cube("16 bits"), "int16"), 5)
     with pytest.raises(
-        OutcropError, match=r"are not a multiple of traces .* or pass --format int16"
+        OutcropError, match=r"are not a multiple of traces .* or pass `format=int16`"
     ):
         open_volume(path)
     assert np.array_equal(_whole(path, format="int16"), cube("16 bits"))

@@ -324,25 +324,25 @@ def test_a_patch_set_of_scenes_and_volumes_raises_an_error():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda p: SlabSplit(axis=3, thickness=9), "--axis: a volume has no axis 3; choose 0"),
-        (lambda p: SlabSplit(axis=0, thickness=0), "--thickness: must be at least 1"),
-        (lambda p: SlabSplit(axis=0, thickness=9, n_splits=1), "--folds: must be at least 2"),
+        (lambda p: SlabSplit(axis=3, thickness=9), "`axis`: a volume has no axis 3; choose 0"),
+        (lambda p: SlabSplit(axis=0, thickness=0), "`thickness`: must be at least 1"),
+        (lambda p: SlabSplit(axis=0, thickness=9, n_splits=1), "`n_splits`: must be at least 2"),
         (
             lambda p: SlabSplit(axis=0, thickness=50).assign(p),
             "2 slabs of 50 .* fewer than 5",
         ),
         (lambda p: SlabSplit(axis=0, thickness=18, buffer=99).assign(p), "leaves no training"),
         (lambda p: ZoneSplit(slices=((0, 0, 90),)).assign(p), "leaves no training patches"),
-        (lambda p: ZoneSplit(slices=((3, 0, 9),)).assign(p), "--slices: a volume has no axis 3"),
+        (lambda p: ZoneSplit(slices=((3, 0, 9),)).assign(p), "`slices`: a volume has no axis 3"),
         (lambda p: ZoneSplit(slices=((0, 80, 91),)).assign(p), "80:91 .* within 0:90"),
         (lambda p: ZoneSplit(slices=((0, 9, 9),)).assign(p), "9:9 across axis 0 is no range"),
-        (lambda p: ZoneSplit(slices=((1, 0, 3),)).assign(p), "1:0:3 holds no patch"),
-        (lambda p: ZoneSplit(zones=((0, 9, 1, 9),)).assign(p), "takes 6 numbers .*, not 4"),
-        (lambda p: ZoneSplit(zones=("z.gpkg",)).assign(p), "--slices or --boxes"),
-        (lambda p: make_splitter(p, "zones"), "needs --slices or --boxes with numbers"),
+        (lambda p: ZoneSplit(slices=((1, 0, 3),)).assign(p), "holds no patch"),
+        (lambda p: ZoneSplit(zones=((0, 9, 1, 9),)).assign(p), "takes 6 numbers for each box"),
+        (lambda p: ZoneSplit(zones=("z.gpkg",)).assign(p), "`slices` or boxes"),
+        (lambda p: make_splitter(p, "zones"), "needs `slices` or `boxes` with numbers"),
         (lambda p: make_splitter(p, "zones", boxes=[1, 2, 3, 4, 5]), "six numbers.*not 5 in all"),
         (lambda p: make_splitter(p, "zones", slices=["0:9"]), "axis:first:last such as 0:100:200"),
-        (lambda p: make_splitter(p, "slabs", axis=0), "needs --axis and --thickness"),
+        (lambda p: make_splitter(p, "slabs", axis=0), "needs `axis` and `thickness`"),
         (lambda p: BlockSplit(block=90).assign(p), "blocks of 90 voxels give .* fewer than 5"),
         (lambda p: SceneSplit().assign(p), "come from one volume; split it by blocks"),
     ],
@@ -360,5 +360,5 @@ def test_slabs_and_ranges_of_scenes_raise_an_error():
     patches = replace(cube_patches(at), sources=(Source("s.tif", (99, 99), "EPSG:32648"),))
     with pytest.raises(OutcropError, match="is for volumes, and these patches are from scenes"):
         SlabSplit(axis=0, thickness=9).assign(patches)
-    with pytest.raises(OutcropError, match="--slices: is for volumes; name zones of a scene"):
+    with pytest.raises(OutcropError, match="`slices`: is for volumes; name zones of a scene"):
         ZoneSplit(slices=((0, 0, 9),)).assign(patches)

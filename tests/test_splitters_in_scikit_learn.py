@@ -157,7 +157,7 @@ def test_zones_of_a_file_hold_out_rows_of_a_frame(tmp_path):
     ((train_too, held_out_too),) = splitter.split(PATCHES)
     assert np.array_equal(train, train_too)
     assert np.array_equal(held_out, held_out_too)
-    with pytest.raises(OutcropError, match="--zones: need a coordinate reference system"):
+    with pytest.raises(OutcropError, match="`zones`: need a coordinate reference system"):
         list(splitter.split(xy_of(PATCHES), PATCHES.labels))
 
 
@@ -270,7 +270,7 @@ def test_a_splitter_is_cloned_copied_printed_and_keeps_no_state(name):
 @pytest.mark.parametrize("seed", [None, -1, 1 << 32, np.random.default_rng(0)])
 def test_a_random_state_is_a_number(seed):
     for make in (RandomSplit, MatchingSplit, lambda **given: BlockSplit(block=900, **given)):
-        with pytest.raises(OutcropError, match="--seed: must be 0 or more and below"):
+        with pytest.raises(OutcropError, match="`random_state`: must be 0 or more and below"):
             list(make(random_state=seed).split(PATCHES))
 
 

@@ -291,7 +291,7 @@ def test_smoothed_labels_give_a_share_of_the_loss_to_every_class(tmp_path: Path)
 
 def test_compiling_needs_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
-    with pytest.raises(OutcropError, match="--compile: needs a C"):
+    with pytest.raises(OutcropError, match="`compile`: needs a C"):
         trained(tmp_path / "run", machine=Machine(device=DEVICE, compile="always"))
     assert not list(tmp_path.iterdir())
 

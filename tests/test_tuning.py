@@ -244,7 +244,7 @@ def test_patches_without_positions_are_tuned_by_random_folds(trained) -> None:
 
 def test_several_processes_are_refused(patches, split, tmp_path) -> None:
     recipe = replace(RECIPE, machine=Machine(device="cpu", devices=2))
-    with pytest.raises(OutcropError, match=r"--devices: tuning is done in one process.*--trials 0"):
+    with pytest.raises(OutcropError, match=r"`devices`: tuning is done in one process.*`trials=0`"):
         train(patches, split, tmp_path / "run", SMALL, recipe, tuning=Tuning())
     assert not (tmp_path / "run").exists()
 

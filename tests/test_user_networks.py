@@ -58,7 +58,7 @@ def test_a_run_is_read_again_where_its_function_was_named(trained, monkeypatch):
     likely, features = again.model.probabilities_and_features(images)
     assert (likely.shape, features.shape) == ((9, 3), (9, 6))
     monkeypatch.setattr(architectures, "_named_here", {})
-    with pytest.raises(OutcropError, match=r"pass it again: --network .*:small"):
+    with pytest.raises(OutcropError, match=r"pass it again: `outcrop.UserNet.of.*:small"):
         read_run(trained.folder, "cpu")
     UserNet.of(small)
     assert read_run(trained.folder, "cpu").model.identity == trained.model.identity

@@ -41,43 +41,43 @@ TABLE: dict[str, tuple[VaeGan, dict[str, Any], dict[str, Any], str]] = {
     "the discriminator wins": (
         NETWORK, {}, WON,
         "the discriminator wins: it is right for 99.0% of the images, and the decoder learns "
-        "little from it; try --balance 0.8 or --decoder-loss non-saturating or --spectral",
+        "little from it; try `balance=0.8` or `decoder_loss='non-saturating'` or `spectral=True`",
     ),
     "it wins in spite of spectral norms": (
         replace(NETWORK, spectral=True), {}, WON,
-        "; try --balance 0.8 or --decoder-loss non-saturating",
+        "; try `balance=0.8` or `decoder_loss='non-saturating'`",
     ),
     "it wins in spite of all": (
         replace(NETWORK, spectral=True),
         {"balance": 0.8, "decoder_loss": "non-saturating"},
         WON,
-        "; try a smaller --learning-rate",
+        "; try a smaller `learning_rate`",
     ),
     "a GAN's wins without reconstructions": (
         replace(NETWORK, parts="gan"), {"balance": 0.7},
         {**WON, "right_of_reconstructed": None, "divergence": ()},
-        "; try --decoder-loss non-saturating or --spectral",
+        "; try `decoder_loss='non-saturating'` or `spectral=True`",
     ),
     "the posterior collapses": (
         NETWORK, {}, {"divergence": ASLEEP},
         "the posterior has collapsed: 4 of 100 dimensions of the code are active; "
-        "try --kl-warm-up 10 or a smaller --latent",
+        "try `kl_warm_up=10` or a smaller `latent`",
     ),
     "it collapses in spite of a warm-up": (
-        NETWORK, {"kl_warm_up": 3.0}, {"divergence": ASLEEP}, "; try a smaller --latent",
+        NETWORK, {"kl_warm_up": 3.0}, {"divergence": ASLEEP}, "; try a smaller `latent`",
     ),
     "a small code collapses": (
         TINY_NETWORK, {"kl_warm_up": 3.0}, {"divergence": (0.001,) * 4},
-        "0 of 4 dimensions of the code are active; try a smaller --latent",
+        "0 of 4 dimensions of the code are active; try a smaller `latent`",
     ),
     "samples repeat": (
         NETWORK, {}, {"repeats": 0.4},
         "samples repeat: 40% nearly equal another one; "
-        "try --balance 0.8 or --spectral or a smaller --learning-rate",
+        "try `balance=0.8` or `spectral=True` or a smaller `learning_rate`",
     ),
     "they repeat in spite of all": (
         replace(NETWORK, spectral=True), {"balance": 0.8}, {"repeats": 0.4},
-        "nearly equal another one; try a smaller --learning-rate",
+        "nearly equal another one; try a smaller `learning_rate`",
     ),
 }  # fmt: skip
 

@@ -159,5 +159,5 @@ def test_a_model_of_the_other_kind_raises_an_error(folder: Path) -> None:
         read_classifier(folder / "vaegan", "cpu")
     with pytest.raises(OutcropError, match="is a run of a classifier, and a VAE-GAN is wanted"):
         read_vaegan(folder / "classifier", "cpu")
-    with pytest.raises(OutcropError, match="no such run; make one with `outcrop generative train"):
+    with pytest.raises(OutcropError, match=r"no such run; make one with `outcrop\.train_vaegan"):
         read_vaegan_run(folder / "nowhere")

@@ -135,11 +135,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a metric that is missing": (
         {"network": replace(TINY_NETWORK, parts="vae-dis")},
-        "--similarity: is missing: a VAE with a learned metric needs a run of",
+        "`similarity`: is missing; a VAE with a learned metric needs a run with",
     ),
     "several processes": (
         {"recipe": replace(TINY_RECIPE, machine=replace(CPU, devices=2))},
-        "devices: 2 are wanted, this is one process",
+        "`devices`: 2 are wanted, this is one process",
     ),
     "patches without positions": (
         {
@@ -148,7 +148,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
                 augmentation=replace(TINY_RECIPE.augmentation, neighbourhood=4),
             )
         },
-        "--neighbourhood: needs patches with positions",
+        "`neighbourhood`: needs patches with positions",
     ),
 }
 
@@ -169,9 +169,9 @@ def test_a_similarity_run_of_another_kind_raises_an_error(
     gan = learnt["plain"]
     network = replace(TINY_NETWORK, parts="vae-dis")
     for wrong in (replace(network, filters=8), replace(network, spectral=True)):
-        with pytest.raises(OutcropError, match="take a run with the same --filters and --spectral"):
+        with pytest.raises(OutcropError, match="take a run with the same `filters` and `spectral`"):
             learn(tmp_path / "run", wrong, similarity=gan)
-    with pytest.raises(OutcropError, match="--similarity: is not used by a VAE-GAN"):
+    with pytest.raises(OutcropError, match="`similarity`: is not used by a VAE-GAN"):
         learn(tmp_path / "run", similarity=gan)
     others = some_images(number=45)
     with pytest.raises(OutcropError, match=r"are not those that .* was trained on"):
@@ -197,8 +197,8 @@ def test_a_similarity_run_of_another_kind_raises_an_error(
         ({"balance": 0.3}, "balance is 0.3; take 0 .off., or from 0.5 to 1"),
         ({"average": 1.0}, "average is 1.0; take 0 .off. to below 1"),
         ({"kl_warm_up": -1.0}, "kl_warm_up is -1.0; take 0"),
-        ({"machine": Machine(strategy="pipeline")}, "--strategy: is pipeline; a VAE-GAN takes"),
-        ({"machine": Machine(recompute=1)}, "--recompute: does not work with a VAE-GAN"),
+        ({"machine": Machine(strategy="pipeline")}, "`strategy`: is pipeline; a VAE-GAN takes"),
+        ({"machine": Machine(recompute=1)}, "`recompute`: does not work with a VAE-GAN"),
     ],
     ids=str,
 )

@@ -172,17 +172,17 @@ def test_other_sizes_raise_an_error(size: tuple[int, int]) -> None:
         TINY.check_size(size)
     assert str(caught.value) == (
         f"patches: are of {size[0]} × {size[1]} pixels; generative networks take squares of 32, "
-        "64 or 128; cut the patches again with --size"
+        "64 or 128; cut the patches again with `size`"
     )
 
 
 @pytest.mark.parametrize(
     ("wrong", "line"),
     [
-        ({"latent": 0}, "--latent: is 0; take 1 or more"),
-        ({"filters": 3}, "--filters: is 3; take 4 or more"),
-        ({"parts": "flow"}, "--parts: is flow; take vaegan, vae, gan, vae-dis"),
-        ({"parts": "vae", "spectral": True}, "--spectral: is True; take false without a GAN"),
+        ({"latent": 0}, "`latent`: is 0; take 1 or more"),
+        ({"filters": 3}, "`filters`: is 3; take 4 or more"),
+        ({"parts": "flow"}, "`parts`: is flow; take vaegan, vae, gan, vae-dis"),
+        ({"parts": "vae", "spectral": True}, "`spectral`: is True; take false without a GAN"),
     ],
 )
 def test_wrong_numbers_raise_an_error(wrong: dict, line: str) -> None:
@@ -192,5 +192,5 @@ def test_wrong_numbers_raise_an_error(wrong: dict, line: str) -> None:
 
 def test_a_plan_has_a_name() -> None:
     assert VaeGanPlan.named("vae-dis").network == VaeGan("vae-dis")
-    with pytest.raises(OutcropError, match="--model: there is no 'flow'; take vaegan, vae, gan"):
+    with pytest.raises(OutcropError, match="`model`: there is no 'flow'; take vaegan, vae, gan"):
         VaeGanPlan.named("flow")

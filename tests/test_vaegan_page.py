@@ -318,7 +318,7 @@ def test_a_random_split_has_a_caution_if_there_are_measures(runs):
 
 def test_alarms_of_all_epochs_are_in_one_table(runs):
     run = runs["vaegan"]
-    wins = "the discriminator wins: it is right for {}% of the images; try --balance 0.8, <b>"
+    wins = "the discriminator wins: it is right for {}% of the images; try `balance=0.8`, <b>"
     epochs = [
         replace(run.metrics[0], epoch=k, alarms=told)
         for k, told in enumerate(

@@ -155,7 +155,7 @@ def test_resume_returns_a_finished_run_and_starts_a_missing_one(
 
 def test_resume_needs_the_same_run(learnt: dict[str, VaeGanRun], run: Run, tmp_path: Path) -> None:
     folder = learnt["plain"].folder
-    with pytest.raises(OutcropError, match=r"exists already; .* --resume"):
+    with pytest.raises(OutcropError, match=r"exists already; .* `resume=True`"):
         learn(folder)
     with pytest.raises(OutcropError, match=r"recipe\.gamma was None, is 0\.1"):
         learn(folder, recipe=replace(TINY_RECIPE, gamma=0.1), resume=True)

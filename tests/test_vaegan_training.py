@@ -154,7 +154,7 @@ def test_too_few_held_out_images_are_not_compared_with_samples(
 
 
 def test_a_judge_of_other_patches_raises_an_error(tmp_path: Path, run: Run) -> None:
-    with pytest.raises(OutcropError, match=r"--judge: was trained on 2 bands .* of 8 × 8 pixels"):
+    with pytest.raises(OutcropError, match=r"`judge`: was trained on 2 bands .* of 8 × 8 pixels"):
         learn(tmp_path / "run", judge=run)
     assert not list(tmp_path.iterdir())
 
@@ -256,7 +256,7 @@ def test_each_kind_trains_and_has_its_metrics(tmp_path: Path) -> None:
     assert last.right_of_reconstructed is None
     assert last.divergence == ()
     assert set(read_events(gan.folder).Tags()["images"]) == {"samples"}
-    with pytest.raises(OutcropError, match="a GAN has no encoder; train `--model vaegan`"):
+    with pytest.raises(OutcropError, match="a GAN has no encoder; train one with `parts='vaegan'`"):
         gan.model.encode(IMAGES.images[:2])
 
 
@@ -318,8 +318,11 @@ def test_compiled_networks_learn_from_batches_of_several_sizes(
 @pytest.mark.parametrize(
     ("batch", "line"),
     [
-        (10, "at a batch of 10; take --batch 5, or --accumulate 2, or --precision bf16-mixed, or "),
-        (4, "at a batch of 4; take --precision bf16-mixed, or fewer --filters, in a new folder"),
+        (
+            10,
+            "at a batch of 10; take `batch=5`, or `accumulate=2`, or `precision='bf16-mixed'`, or ",
+        ),
+        (4, "at a batch of 4; take `precision='bf16-mixed'`, or fewer `filters`, in a new folder"),
     ],
 )
 def test_full_memory_names_remedies(

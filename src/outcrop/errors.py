@@ -9,12 +9,15 @@ class OutcropError(ValueError):
     It is a `ValueError`, which programs expect of a bad argument. The command line prints it as one
     line and leaves with exit code 2.
 
+    Arguments and functions of outcrop stand in backticks, with the values to pass. The command line
+    replaces them by options and commands, here by `--bands 1,2,4` (`outcrop.cli.translate`).
+
     Args:
-        where: the file, option or class that is at fault.
+        where: the file, argument or class that is at fault.
         what: the cause, and after a semicolon the remedy.
 
-    >>> print(OutcropError("scene.tif", "band 3 is all nodata; pass --bands 1,2,4"))
-    scene.tif: band 3 is all nodata; pass --bands 1,2,4
+    >>> print(OutcropError("scene.tif", "band 3 is all nodata; pass `bands=[1, 2, 4]`"))
+    scene.tif: band 3 is all nodata; pass `bands=[1, 2, 4]`
     """
 
     def __init__(self, where: object, what: str) -> None:

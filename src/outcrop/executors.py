@@ -167,8 +167,8 @@ class Processes(Pooled):
             ended = True
         except BrokenProcessPool:
             raise OutcropError(
-                "--workers",
-                "a process was killed, perhaps because memory ran out; pass fewer: --workers 1",
+                "`workers`",
+                "a process was killed, perhaps because memory ran out; pass fewer: `workers=1`",
             ) from None
         finally:
             pool.shutdown(kill_workers=not ended)
@@ -268,7 +268,7 @@ class _Scattered:
     def send(self) -> None:
         if self.sent > _LOSSES:
             raise OutcropError(
-                "--scheduler", "all its workers died several times; give them more memory"
+                "`scheduler`", "all its workers died several times; give them more memory"
             )
         self.sent += 1
         self.future = self._client.scatter(self._shared, broadcast=True, hash=False)
@@ -363,9 +363,9 @@ def process_executor(scheduler: Scheduler | None, workers: int) -> Iterator[Exec
         OutcropError: no Dask scheduler answers at the address; `workers` is below 1.
     """
     if workers < 1:
-        raise OutcropError("--workers", f"must be at least 1, not {workers}")
+        raise OutcropError("`workers`", f"must be at least 1, not {workers}")
     if isinstance(scheduler, futures.ThreadPoolExecutor):
-        raise OutcropError("--scheduler", "trainings need processes; pass a pool of processes")
+        raise OutcropError("`scheduler`", "trainings need processes; pass a pool of processes")
     if scheduler is not None:
         with executor(scheduler) as found:
             yield found
@@ -379,12 +379,12 @@ def cores() -> int:
 
 
 def _client(scheduler: str, stack: ExitStack) -> Any:
-    need("distributed", "--scheduler")
+    need("distributed", "`scheduler`")
     from distributed import Client, LocalCluster
 
     if local := re.fullmatch(r"local\[(\d+)\]", scheduler):
         if not 1 <= int(local[1]) <= 1024:
-            raise OutcropError("--scheduler", f"{scheduler} is not possible; pass local[1] or more")
+            raise OutcropError("`scheduler`", f"{scheduler} is not possible; pass local[1] or more")
         cluster = LocalCluster(
             n_workers=int(local[1]), threads_per_worker=1, dashboard_address=None, silence_logs=50
         )
@@ -393,7 +393,7 @@ def _client(scheduler: str, stack: ExitStack) -> Any:
         return Client(scheduler, timeout=_TIMEOUT, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise OutcropError(
-            "--scheduler",
+            "`scheduler`",
             f"no Dask scheduler answers at {scheduler}; start one with `dask scheduler`, "
             "or pass local[2] for two processes on this machine",
         ) from error

@@ -107,7 +107,7 @@ def kept_if_whole(path: str | Path) -> Iterator[None]:
         OutcropError: as `new_folder`.
     """
     path = Path(path)
-    check_new(path, instead="--resume")
+    check_new(path, instead="resume")
     try:
         path.mkdir()
     except OSError as error:
@@ -126,17 +126,17 @@ def sweep(folder: Path) -> None:
             left.unlink(missing_ok=True)
 
 
-def check_new(path: Path, overwrite: bool = False, instead: str = "--overwrite") -> None:
+def check_new(path: Path, overwrite: bool = False, instead: str = "overwrite") -> None:
     """Check before hours of work that a name can be written.
 
     Args:
-        instead: the option that allows `path` to exist, for the error line; "" if there is none.
+        instead: the argument that allows `path` to exist, for the error line; "" if there is none.
 
     Raises:
         OutcropError: `path` exists and `overwrite` is false, or its parent folder is missing.
     """
     if path.exists() and not overwrite:
-        remedy = f"choose another name{instead and f' or pass {instead}'}"
+        remedy = f"choose another name{instead and f' or pass `{instead}=True`'}"
         raise OutcropError(path, f"exists already; {remedy}")
     if not path.parent.is_dir():
         raise OutcropError(path, f"the folder {path.parent} does not exist; make it first")
@@ -204,19 +204,19 @@ def write_json(path: str | Path, content: Any, name: Path | None = None) -> None
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def read_json(path: str | Path, what: str, command: str) -> Any:
+def read_json(path: str | Path, what: str, maker: str) -> Any:
     """Read JSON that outcrop wrote.
 
     Args:
         what: what the file holds.
-        command: which makes one.
+        maker: the name in `outcrop` that makes one.
 
     Raises:
         OutcropError: the file is missing, is not JSON, or has been changed.
     """
     path = Path(path)
     article = "an" if what[0] in "aeio" else "a"
-    with decoding(path, f"{article} {what}", f"make one with `outcrop {command}`"):
+    with decoding(path, f"{article} {what}", f"make one with `outcrop.{maker}`"):
         content = json.loads(path.read_text(encoding="utf-8"))
         return unsealed(content) if isinstance(content, dict) else content
 

@@ -55,8 +55,23 @@ def _write_json(**content: object) -> None:
 class _ConsoleHandler(logging.Handler):
     """Prints each record as one line above the progress bars; warnings begin with "note:"."""
 
+    def __init__(self, worded: Callable[[str], str] | None) -> None:
+        super().__init__()
+        self._worded = worded
+
+    @contextmanager
+    def wording(self, worded: Callable[[str], str] | None) -> Iterator[None]:
+        before = self._worded
+        self._worded = worded or before
+        try:
+            yield
+        finally:
+            self._worded = before
+
     def emit(self, record: logging.LogRecord) -> None:
         line = record.getMessage()
+        if self._worded is not None:
+            line = self._worded(line)
         if _as_json():
             _write_json(level=record.levelname.lower(), message=line)
             return
@@ -66,12 +81,17 @@ class _ConsoleHandler(logging.Handler):
 
 
 @contextmanager
-def log_to_console() -> Iterator[None]:
-    """Print the log of outcrop on standard error while the block runs."""
-    if any(isinstance(handler, _ConsoleHandler) for handler in _LOG.handlers):
-        yield
+def log_to_console(worded: Callable[[str], str] | None = None) -> Iterator[None]:
+    """Print the log of outcrop on standard error while the block runs.
+
+    Args:
+        worded: gives each message in the words of the program that shows it.
+    """
+    if outer := [each for each in _LOG.handlers if isinstance(each, _ConsoleHandler)]:
+        with outer[0].wording(worded):
+            yield
         return
-    handler, before = _ConsoleHandler(), (_LOG.level, _LOG.propagate)
+    handler, before = _ConsoleHandler(worded), (_LOG.level, _LOG.propagate)
     _LOG.addHandler(handler)
     _LOG.setLevel(logging.INFO if is_first_process() else _NOTHING)
     _LOG.propagate = False

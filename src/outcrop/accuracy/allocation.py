@@ -52,13 +52,13 @@ class SamplePlan:
                 raise OutcropError(
                     f"class '{name}'",
                     f"has {pixels} pixels, fewer than the {points} points to be drawn in it; "
-                    "lower --n or use another --allocation",
+                    "lower `n` or use another `allocation`",
                 )
             if points < min(2, pixels):
                 raise OutcropError(
                     f"class '{name}'",
                     f"would get {points} points, too few for a standard error of its accuracy; "
-                    "raise --n or use --allocation compromise",
+                    "raise `n` or use `allocation='compromise'`",
                 )
 
     @property
@@ -148,8 +148,8 @@ def smallest_plan(
     while (plan := plan_of(high)).overall_error > standard_error:
         if high == most:
             raise OutcropError(
-                "--standard-error",
-                f"{standard_error:g} cannot be reached with {most} pixels; raise it, or pass --n",
+                "`standard_error`",
+                f"{standard_error:g} cannot be reached with {most} pixels; raise it, or pass `n`",
             )
         low, high = high, min(2 * high, most)
     while high - low > 1:
@@ -199,13 +199,13 @@ def allocate(
     pixels = np.asarray(pixels, np.int64)
     there = pixels > 0
     if n > pixels.sum():
-        raise OutcropError("--n", f"is {n}, more than the {pixels.sum()} pixels; lower it")
+        raise OutcropError("`n`", f"is {n}, more than the {pixels.sum()} pixels; lower it")
     least = np.minimum(floor if how == "compromise" else 2, pixels)
     if n < least.sum():
         raise OutcropError(
-            "--n",
+            "`n`",
             f"is {n}, too small for {there.sum()} classes of at least {least.max()} points each; "
-            f"use {least.sum()} or more" + (", or a lower --floor" if least.max() > 2 else ""),
+            f"use {least.sum()} or more" + (", or a lower `floor`" if least.max() > 2 else ""),
         )
     if how == "equal":
         points = _proportional(n, there.astype(np.float64))

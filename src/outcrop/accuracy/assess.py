@@ -81,7 +81,7 @@ def assess(
     """
     opened, path = open_map(class_map), existing_name(reference)
     if block is not None and not block > 0:
-        raise OutcropError("--block", f"must be above 0, not {block:g}")
+        raise OutcropError("`block`", f"must be above 0, not {block:g}")
     if not is_vector(path):
         of_vectors = {"column": column, "layer": layer, "encoding": encoding}
         _refuse("a raster", design=design, patches=patches, **of_vectors)
@@ -117,7 +117,7 @@ def _of_points(
     if strata is not None and design is not None and (design == "simple") != _is_whole(strata):
         was = "simple" if _is_whole(strata) else "stratified"
         raise OutcropError(
-            "--design", f"is {design}, but {path} has strata of a {was} sample; leave it out"
+            "`design`", f"is {design}, but {path} has strata of a {was} sample; leave it out"
         )
     if strata is None or _is_whole(strata):
         basis = "simple" if strata is not None or design == "simple" else "stratified"
@@ -147,7 +147,7 @@ def _by_other_strata(opened: OpenMap, path: str, points: Points, K: int) -> MapA
         raise OutcropError(
             path,
             f"has {changed.sum()} points whose stratum is not the map's class there, but no column "
-            f"{STRATUM_PIXELS} with the size of the strata; add it, as `outcrop sample` does",
+            f"{STRATUM_PIXELS} with the size of the strata; add it, as `outcrop.sample` does",
         )
     sampled, there = sum(points.stratum_pixels.values()), int(opened.pixels.sum())
     if sampled < there:
@@ -268,5 +268,4 @@ def _tenth(opened: OpenMap) -> float:
 def _refuse(what: str, **options: Any) -> None:
     for name, value in options.items():
         if value is not None:
-            option = name.replace("_", "-")
-            raise OutcropError(f"--{option}", f"has no effect with {what}; leave it out")
+            raise OutcropError(f"`{name}`", f"has no effect with {what}; leave it out")

@@ -287,7 +287,7 @@ def read_assessment(path: str | Path) -> Assessment:
         OutcropError: the file is missing, or is not an assessment.
     """
     content = read_json(path, "assessment", "assess")
-    with decoding(path, "an assessment", "make one with `outcrop assess`"):
+    with decoding(path, "an assessment", "make one with `outcrop.assess`"):
         if (content["format"], content["version"]) != (_FORMAT, _VERSION):
             raise ValueError("another format or version")
         return Assessment.from_json(content)

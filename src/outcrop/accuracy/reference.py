@@ -243,7 +243,7 @@ def read_shapes(
     if name not in frame.columns or name == frame.geometry.name:
         there = ", ".join(str(each) for each in frame.columns if each != frame.geometry.name)
         raise OutcropError(
-            path, f"has no column '{name}'; name the column of the class with --column: {there}"
+            path, f"has no column '{name}'; name the column of the class with `column`: {there}"
         )
     parts = parts_of(frame, name)
     kinds = set(parts.frame.geom_type)
@@ -256,7 +256,7 @@ def read_shapes(
         )
     if "Point" in kinds and len(kinds) > 1:
         raise OutcropError(
-            path, "has points and polygons; pass only points or only polygons, e.g. with --layer"
+            path, "has points and polygons; pass only points or only polygons, e.g. with `layer`"
         )
     return frame, parts, kinds == {"Point"}
 
@@ -310,7 +310,7 @@ def _matched(
             path,
             f"has no class of the map: its classes are {', '.join(names)}, those of the map "
             f"{', '.join(classes)}; use the map's names, or name the values of a raster with "
-            "--classes",
+            "`classes`",
         )
     every = (*classes, *(str(name) for name in names if name not in classes))
     note_similar_names(path, every, "use the map's names if they mean the same class")
@@ -327,9 +327,7 @@ def count_within(patches: PatchSet, scene: Scene, row: np.ndarray, column: np.nd
         OutcropError: the patches have no positions, or are from volumes.
     """
     if patches.positions is None or patches.from_volume:
-        raise OutcropError(
-            "--patches", "are from volumes, or have no positions; leave the option out"
-        )
+        raise OutcropError("`patches`", "are from volumes, or have no positions; leave them out")
     x, y = scene.xy(row, column)
     within = np.zeros(len(row), bool)
     for number, source in enumerate(patches.sources):

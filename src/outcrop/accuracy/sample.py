@@ -83,7 +83,7 @@ def sample(
         raise OutcropError(output, f"must end in {' or '.join(_SUFFIXES)}; change the name")
     check_new(output, overwrite)
     if minimum_distance < 0:
-        raise OutcropError("--minimum-distance", f"must be 0 or more, not {minimum_distance:g}")
+        raise OutcropError("`minimum_distance`", f"must be 0 or more, not {minimum_distance:g}")
     opened = open_map(class_map)
     plan = _plan(opened, design, n, expected, standard_error, allocation, floor)
     random = np.random.default_rng(seed)
@@ -124,20 +124,20 @@ def _plan(
     pixels, simple = opened.pixels, design == "simple"
     hoped = _expected(opened.classes, expected)
     if not 0 < standard_error < 1:
-        raise OutcropError("--standard-error", f"must be between 0 and 1, not {standard_error}")
+        raise OutcropError("`standard_error`", f"must be between 0 and 1, not {standard_error}")
     if floor < 2:
-        raise OutcropError("--floor", f"must be 2 or more, not {floor}")
+        raise OutcropError("`floor`", f"must be 2 or more, not {floor}")
     if n is None and np.isnan(hoped[pixels > 0]).any():
         raise OutcropError(
-            "--n", "is missing; pass it, or --expected with the expected user's accuracies"
+            "`n`", "is missing; pass it, or `expected` with the expected user's accuracies"
         )
     least = 2 if simple else 1
     if n is not None and n < least:
-        raise OutcropError("--n", f"must be {least} or more, not {n}")
+        raise OutcropError("`n`", f"must be {least} or more, not {n}")
 
     def plan_of(n: int) -> SamplePlan:
         if n > pixels.sum():
-            raise OutcropError("--n", f"is {n}, more than the {pixels.sum()} pixels; lower it")
+            raise OutcropError("`n`", f"is {n}, more than the {pixels.sum()} pixels; lower it")
         points = (
             n * pixels / pixels.sum()
             if simple
@@ -161,10 +161,10 @@ def _expected(classes: tuple[str, ...], expected: float | Mapping[str, float] | 
     for name, value in expected.items():
         if name not in classes:
             raise OutcropError(
-                "--expected", f"names '{name}', but the map has {', '.join(classes)}; use these"
+                "`expected`", f"names '{name}', but the map has {', '.join(classes)}; use these"
             )
         if not 0 <= value <= 1:
-            raise OutcropError("--expected", f"must be from 0 to 1, not {value:g}")
+            raise OutcropError("`expected`", f"must be from 0 to 1, not {value:g}")
     return np.array([expected.get(name, np.nan) for name in classes])
 
 
@@ -196,8 +196,8 @@ def _draw(
             return row[kept], column[kept], stratum[kept]
         if (tries == most)[found < wanted].all():
             raise OutcropError(
-                "--minimum-distance",
-                f"leaves room for {found.sum()} of {wanted.sum()} points; lower it or --n",
+                "`minimum_distance`",
+                f"leaves room for {found.sum()} of {wanted.sum()} points; lower it or `n`",
             )
         tries = np.minimum(4 * tries, most)
 

@@ -133,20 +133,20 @@ def audit(
     if not len(patches):
         raise OutcropError("patch set", "contains no patches; pass a set with patches")
     if seed < 0:
-        raise OutcropError("--seed", f"must be 0 or more, not {seed}")
+        raise OutcropError("`seed`", f"must be 0 or more, not {seed}")
     split = split or _published(patches)
     if split is not None and (
         split.fingerprint != patches.fingerprint or len(split.sides) != len(patches)
     ):
         raise OutcropError(
-            "split", "was made for another patch set; make a new one with `outcrop split`"
+            "`split`", "was made for another patch set; make a new one with `outcrop.splits`"
         )
     to_map = as_list(to_map)
-    for option, given in (("--to-map", to_map), ("--full", network)):
+    for option, given in (("`to_map`", to_map), ("`network`", network)):
         if given and patches.positions is None:
             raise OutcropError(option, "needs positions, and these patches have none; leave it out")
     if to_map and split is None:
-        raise OutcropError("--to-map", "needs --split, to compare its validation side with the map")
+        raise OutcropError("`to_map`", "needs `split`, to compare its validation side with the map")
     opened = open_to_map(to_map, patches) if to_map else ()
     context = Context(patches, split, opened, network, recipe, seed)
     found = [finding for check in _checks() for finding in run_check(check, context)]

@@ -106,7 +106,7 @@ def read_audit(folder: str | Path) -> tuple[Audit, Evidence]:
     """
     folder = Path(folder)
     content: Any = read_json(folder / _JSON, "audit", "audit")
-    with decoding(folder, "a complete audit", "make a new one with `outcrop audit`"):
+    with decoding(folder, "a complete audit", "make a new one with `outcrop.audit`"):
         audit = Audit.from_json(content)
         with np.load(folder / _EVIDENCE, allow_pickle=False) as arrays:
             evidence = Evidence(arrays["index"], arrays["labels"], arrays["thumbnails"])

@@ -12,7 +12,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from outcrop.cli.group import Command
 
 DEBUG = "OUTCROP_DEBUG"
 """Environment variable: with 1, an unexpected exception is shown with its traceback."""
@@ -36,7 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     from outcrop.errors import OutcropError, Stopped
 
+    command: Command | None = None
     settings: dict[str, Any] = {}
+
+    def worded(text: object) -> str:
+        from outcrop.cli.translate import as_options
+
+        return as_options(str(text), command)
+
     try:
         with _ended_by_sigterm(), _without_warnings():
             from outcrop import __doc__ as description
@@ -45,16 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from outcrop.cli.parser import parse
             from outcrop.progress import log_to_console
 
-            with log_to_console():
+            with log_to_console(worded):
                 words = sys.argv[1:] if arguments is None else list(arguments)
                 words = _renamed(words, RENAMED)
                 command, settings = parse(COMMANDS, words, __version__, description or "")
                 return command(**settings) or 0
     except OutcropError as error:
-        sys.stderr.write(f"outcrop: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"outcrop: {' '.join(worded(error).split())}\n")
         return 2
     except Stopped as stopped:
-        sys.stderr.write(f"outcrop: {stopped}\n")
+        sys.stderr.write(f"outcrop: {worded(stopped)}\n")
         return 128 + signal.SIGTERM
     except (KeyboardInterrupt, _Terminated) as end:
         _say_stopped(settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from outcrop.cli.translate import as_options
 from outcrop.generative.metrics import ACTIVE_NATS, DOMINATES, VaeGanMetrics
 from outcrop.generative.run import VaeGanRun
 from outcrop.reporting.html import Tile, listed, percent
@@ -53,7 +54,7 @@ def alarms(metrics: Sequence[VaeGanMetrics]) -> list[Alarm]:
     found: dict[str, list[tuple[int, str]]] = {}
     for epoch in metrics:
         for alarm in epoch.alarms:
-            what, _, rest = alarm.partition(": ")
+            what, _, rest = as_options(alarm).partition(": ")
             found.setdefault(what, []).append((epoch.epoch, rest))
     kinds = [
         Alarm(what, tuple(epoch for epoch, _ in each), *_detail_and_remedy(each[-1][1]))

@@ -50,10 +50,9 @@ class Request:
     def __post_init__(self) -> None:
         for name, least in (("number", 1), ("seed", 0), ("per_class", 0)):
             if getattr(self, name) < least:
-                option = f"--{name.replace('_', '-')}"
-                raise OutcropError(option, f"is {getattr(self, name)}; take {least} or more")
+                raise OutcropError(f"`{name}`", f"is {getattr(self, name)}; take {least} or more")
         if self.between is not None and len({*self.between}) != 2:
-            raise OutcropError("--between", "needs two different patches, for example 3,17")
+            raise OutcropError("`between`", "needs two different patches, for example 3,17")
 
     def check(self, run: VaeGanRun, patches: PatchSet | None, judged: bool) -> None:
         """Check that run and patches can fulfil the request.
@@ -68,15 +67,15 @@ class Request:
                 patch or class; the training side lacks the class, or all other classes.
         """
         options = {
-            "--per-class": self.per_class > 0,
-            "--between": self.between is not None,
-            "--attribute": self.attribute is not None,
+            "`per_class`": self.per_class > 0,
+            "`between`": self.between is not None,
+            "`attribute`": self.attribute is not None,
         }
         coded = [option for option, given in options.items() if given]
         if patches is None:
             if judged or coded:
                 raise OutcropError(
-                    (["--judge"] * judged + coded)[0],
+                    (["`judge`"] * judged + coded)[0],
                     f"needs patches; give those that {run.folder} was trained on",
                 )
             return
@@ -85,12 +84,12 @@ class Request:
             raise OutcropError(
                 coded[0],
                 f"needs an encoder, which a {run.model.network.title} lacks; take a run of "
-                "`outcrop generative train`",
+                "`outcrop.train_vaegan`",
             )
         for place in self.between or ():
             if not 0 <= place < len(patches):
                 last = len(patches) - 1
-                raise OutcropError("--between", f"there is no patch {place}; take 0 to {last}")
+                raise OutcropError("`between`", f"there is no patch {place}; take 0 to {last}")
         if self.attribute is not None:
             self._check_attribute(run, patches)
 
@@ -98,7 +97,7 @@ class Request:
         there = {patches.classes[k] for k in patches.labels[run.split.train]}
         if self.attribute not in there or len(there) < 2:
             raise OutcropError(
-                "--attribute",
+                "`attribute`",
                 f"'{self.attribute}' is not one of several classes of the training side; there is "
                 f"{', '.join(name for name in patches.classes if name in there)}",
             )
@@ -294,7 +293,7 @@ def notes_on(inputs: Inputs, request: Request) -> tuple[str, ...]:
     elif not given.can_measure:
         found.append(f"no measures of {len(given.held_out)} held-out patches; they need {FEWEST}")
     if request.between is not None and not np.isin(request.between, given.split.validation).all():
-        found.append("the patches of --between are not both held out")
+        found.append("the two patches that are interpolated are not both held out")
     for side, all_, some in (
         ("held-out", given.split.validation, given.held_out),
         ("training", given.split.train, given.searched),

@@ -266,18 +266,18 @@ def alarms(
     known = [share for share in shares if share is not None]
     if known and min(known) > DOMINATES:
         remedies = _missing(
-            ("--balance 0.8", bool(recipe.balance)),
-            ("--decoder-loss non-saturating", recipe.decoder_loss == "non-saturating"),
-            ("--spectral", network.spectral),
+            ("`balance=0.8`", bool(recipe.balance)),
+            ("`decoder_loss='non-saturating'`", recipe.decoder_loss == "non-saturating"),
+            ("`spectral=True`", network.spectral),
         )
         raised.append(
             f"the discriminator wins: it is right for {min(known):.1%} of the images, and the "
-            f"decoder learns little from it; try {remedies or 'a smaller --learning-rate'}"
+            f"decoder learns little from it; try {remedies or 'a smaller `learning_rate`'}"
         )
     active = active_dimensions(found.divergence)
     if active is not None and active < max(1, _FEWEST_ACTIVE * network.latent):
-        warm_up = ("--kl-warm-up 10", bool(recipe.kl_warm_up))
-        remedies = _missing(warm_up, ("a smaller --latent", False))
+        warm_up = ("`kl_warm_up=10`", bool(recipe.kl_warm_up))
+        remedies = _missing(warm_up, ("a smaller `latent`", False))
         # While the weight of the prior still rises, the remedy is being applied.
         advice = "" if prior_weight < 1 else f"; try {remedies}"
         raised.append(
@@ -287,9 +287,9 @@ def alarms(
     # A VAE generates the mean of many images. Its samples are similar without being repeated.
     if network.adversarial and evaluated.repeats is not None and evaluated.repeats > _REPEATED:
         remedies = _missing(
-            ("--balance 0.8", bool(recipe.balance)),
-            ("--spectral", network.spectral),
-            ("a smaller --learning-rate", False),
+            ("`balance=0.8`", bool(recipe.balance)),
+            ("`spectral=True`", network.spectral),
+            ("a smaller `learning_rate`", False),
         )
         raised.append(
             f"samples repeat: {evaluated.repeats:.0%} nearly equal another one; try {remedies}"

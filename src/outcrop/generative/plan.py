@@ -41,7 +41,7 @@ class VaeGanPlan:
             OutcropError: the name is unknown.
         """
         if name not in PARTS:
-            raise OutcropError("--model", f"there is no '{name}'; take {', '.join(PARTS)}")
+            raise OutcropError("`model`", f"there is no '{name}'; take {', '.join(PARTS)}")
         return cls(VaeGan(cast(Any, name)))
 
     @property
@@ -62,7 +62,7 @@ class VaeGanPlan:
         if network.parts not in ("vaegan", "vae"):
             lacks = "a similarity run" if network.has_encoder else "an encoder"
             raise OutcropError(
-                "--model",
+                "`model`",
                 f"{network.parts} lacks {lacks}, which a comparison needs; take vaegan or vae",
             )
         network.check_size(patches.size)

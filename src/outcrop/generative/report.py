@@ -304,7 +304,7 @@ def encoder_options(folder: Path, recipe: Recipe) -> tuple[list[str], str]:
         folder: run folder of the encoder.
         recipe: recipe of the classifier.
     """
-    config = read_json(folder / "config.json", "run", "generative compare")
+    config = read_json(folder / "config.json", "run", "compare")
     network = VaeGan(**config["network"])
     how = vaegan_recipe_of(config["recipe"])
     if how.augmentation.rotate is None:

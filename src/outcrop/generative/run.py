@@ -84,7 +84,7 @@ class VaeGanModel:
         encoder = self.networks.encoder
         if encoder is None:
             raise OutcropError(
-                "model", f"a {self.network.title} has no encoder; train `--model vaegan`"
+                "model", f"a {self.network.title} has no encoder; train one with `parts='vaegan'`"
             )
         self._check(images.shape)
         found = self._apply(self._batches(images), lambda x: torch.cat(encoder(x), dim=1))
@@ -175,7 +175,7 @@ class VaeGanModel:
         together = torch.cat(found)
         if not together.isfinite().all():
             raise OutcropError(
-                "model", "gives values that are not finite; train it with a smaller --learning-rate"
+                "model", "gives values that are not finite; train it with a smaller `learning_rate`"
             )
         return together.numpy()
 
@@ -197,7 +197,7 @@ def read_vaegan(folder: str | Path, device: str = "auto") -> VaeGanModel:
             device.
     """
     folder, target = Path(folder), pick_device(device)
-    content = read_json(folder / "model.json", "model", "generative train")
+    content = read_json(folder / "model.json", "model", "train_vaegan")
     kind_of_model(folder, content, PICTURE_MODEL)
     with decoding(folder / "model.json", "a model of this outcrop", "train it again"):
         if content["version"] != _VERSION:
@@ -277,7 +277,7 @@ def read_vaegan_run(folder: str | Path, device: str = "auto") -> VaeGanRun:
     config = read_config(folder, PICTURE_MODEL)
     if not is_finished(folder):
         raise OutcropError(
-            folder, "is not finished; continue it with `outcrop generative train --resume`"
+            folder, "is not finished; continue it with `outcrop.train_vaegan(resume=True)`"
         )
     metrics = read_vaegan_metrics(folder / "metrics.jsonl")
     return VaeGanRun(folder, read_vaegan(folder, device), metrics, config)

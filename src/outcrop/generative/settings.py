@@ -61,7 +61,7 @@ class VaeGan:
             ("spectral", not self.spectral or self.has_discriminator, "false without a GAN"),
         ):
             if not good:
-                raise OutcropError(f"--{name}", f"is {getattr(self, name)}; take {range_}")
+                raise OutcropError(f"`{name}`", f"is {getattr(self, name)}; take {range_}")
 
     @property
     def has_encoder(self) -> bool:
@@ -96,7 +96,7 @@ class VaeGan:
                 "patches",
                 f"are of {height} × {width} pixels; generative networks take squares of "
                 f"{', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]}; cut the patches again with "
-                "--size",
+                "`size`",
             )
 
     def halvings(self, size: int) -> int:
@@ -231,9 +231,9 @@ class VaeGanRecipe:
             ("seed", self.seed >= 0, "0 or more"),
         )
         if self.machine.strategy != "ddp":
-            raise OutcropError("--strategy", f"is {self.machine.strategy}; a VAE-GAN takes ddp")
+            raise OutcropError("`strategy`", f"is {self.machine.strategy}; a VAE-GAN takes ddp")
         if self.machine.recompute:
-            raise OutcropError("--recompute", "does not work with a VAE-GAN; leave it out")
+            raise OutcropError("`recompute`", "does not work with a VAE-GAN; leave it out")
 
     def gamma_for(self, network: VaeGan, size: int) -> float:
         """The value of `gamma` for images of `size` pixels.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from outcrop.cli.tables import say, say_table
+from outcrop.cli.translate import as_options
 from outcrop.generative.drawing import Generated
 from outcrop.generative.findings import source_of_features
 from outcrop.generative.measures import Measures, ReconstructionMeasures, SampleMeasures
@@ -30,7 +31,7 @@ def vaegan_table(run: VaeGanRun) -> None:
             f"judge (not the FID); precision {last.precision:.1%}, recall {last.recall:.1%}"
         )
     for alarm in last.alarms:
-        say(f"alarm: {alarm}")
+        say(f"alarm: {as_options(alarm)}")
     say(str(run.folder))
 
 

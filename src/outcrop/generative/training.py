@@ -144,7 +144,7 @@ def _train(
                 sweep(folder)
         else:
             resume = False
-            check_new(folder, instead="--resume")
+            check_new(folder, instead="resume")
     with ExitStack() as stack:
         with group.all_or_none():
             scale = learn_scale(patches, split.train, recipe.seed)
@@ -201,13 +201,12 @@ def _similarity(
     """The weights of the fixed discriminator of a VAE with a learned metric; None for others."""
     if network.parts != "vae-dis":
         if run is not None:
-            raise OutcropError("--similarity", f"is not used by a {network.title}; leave it out")
+            raise OutcropError("`similarity`", f"is not used by a {network.title}; leave it out")
         return None
     if run is None:
         raise OutcropError(
-            "--similarity",
-            "is missing: a VAE with a learned metric needs a run of `outcrop generative train "
-            "--model gan`",
+            "`similarity`",
+            "is missing; a VAE with a learned metric needs a run with `parts='gan'`",
         )
     run.check_patches(patches)
     theirs = run.model.networks.discriminator
@@ -216,7 +215,7 @@ def _similarity(
         raise OutcropError(
             run.folder,
             "has no discriminator, or one of another architecture; take a run with the same "
-            "--filters and --spectral",
+            "`filters` and `spectral`",
         )
     return theirs.state_dict()
 
@@ -231,7 +230,7 @@ def judge_for(judge: Classifier, patches: PatchSet) -> Classifier:
     found = match(patches.bands, judge.bands) if same else None
     if found is None or judge.size != patches.size:
         raise OutcropError(
-            "--judge",
+            "`judge`",
             f"was trained on {bands_text(judge.bands)} of {judge.size[0]} × {judge.size[1]} "
             f"pixels, the patches have {bands_text(patches.bands)} of {patches.size[0]} × "
             f"{patches.size[1]}; "
@@ -260,8 +259,8 @@ def _remedies(recipe: VaeGanRecipe, device: torch.device) -> str:
     """Options that save memory and are not used yet."""
     options = smaller_parts(recipe.batch, recipe.machine)
     if device.type != "mps" and pick_precision(recipe.machine.precision, device) == "32-true":
-        options.append("--precision bf16-mixed")
-    return ", or ".join([*options, "fewer --filters"])
+        options.append("`precision='bf16-mixed'`")
+    return ", or ".join([*options, "fewer `filters`"])
 
 
 def _no_wrapping() -> Strategy:

@@ -71,7 +71,7 @@ def locate(
         OutcropError: patches or sources are missing, damaged, or do not fit together.
     """
     if not 0 <= sure <= 1:
-        raise OutcropError("--sure", f"must be a probability from 0 to 1, not {sure:g}")
+        raise OutcropError("`sure`", f"must be a probability from 0 to 1, not {sure:g}")
     images = _images(patches)
     size = (images.shape[2], images.shape[3])
     opened = _open(sources, axis, bands, crs, reading)
@@ -291,7 +291,7 @@ def _stacks(
     raise OutcropError(
         opened[0].title,
         f"has no slice or scene larger than {largest[0]} × {largest[1]}, and the patches are "
-        f"{size[0]} × {size[1]}; check the source, or --axis",
+        f"{size[0]} × {size[1]}; check the source, or `axis`",
     )
 
 
@@ -302,5 +302,5 @@ def _in_bands(images: np.ndarray, source: Scene | Volume, bands: int) -> np.ndar
         return images
     if bands == 1 and all(np.array_equal(images[:, 0], images[:, k]) for k in range(1, have)):
         return images[:, :1]
-    remedy = "choose its bands with --bands" if isinstance(source, Scene) else "take grey ones"
+    remedy = "choose its bands with `bands`" if isinstance(source, Scene) else "take grey ones"
     raise OutcropError("patches", f"have {have} bands where {source.title} has {bands}; {remedy}")

@@ -131,7 +131,8 @@ def _cut_again(found: PatchSet, located: Located) -> PatchSet:
     if not valid.any():
         raise OutcropError(
             "patches",
-            "none has data at its centre where it was found; check the source, or pass --as-given",
+            "none has data at its centre where it was found; check the source, or pass "
+            "`as_given=True`",
         )
     bands = scenes[0].band_names if scenes else band_names(1)
     lost = int((~valid).sum())

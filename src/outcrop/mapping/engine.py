@@ -64,7 +64,7 @@ class Partial:
             raise
 
     def _check(self, output: Path, wanted: Mapping[str, Any]) -> None:
-        remedy = "leave --resume out to start again"
+        remedy = "leave `resume=True` out to start again"
         with decoding(self.folder / "plan.json", "the plan of a map", remedy):
             text = (self.folder / "plan.json").read_text(encoding="utf-8")
             stored = typed(dict[str, Any], json.loads(text))
@@ -75,7 +75,7 @@ class Partial:
             raise OutcropError(
                 output,
                 f"was started with another {' and '.join(changed)}; "
-                "use the old settings, or leave --resume out to start again",
+                "use the old settings, or leave `resume=True` out to start again",
             )
 
     def __contains__(self, window: Window) -> bool:
@@ -99,7 +99,7 @@ class Partial:
         """
         path = self._file(window)
         with (
-            decoding(path, "a window of a map", "delete it and continue with --resume"),
+            decoding(path, "a window of a map", "delete it and continue with `resume=True`"),
             np.load(path, allow_pickle=False) as arrays,
         ):
             layers = arrays["layers"]
@@ -148,7 +148,7 @@ def finished(
         if by_patch and _pixels(todo) > _MANY_PIXELS:
             tell(
                 f"{output}: mapped patch by patch, because the network was trained with padding; "
-                "a network trained with --padding none maps about a hundred times faster"
+                "a network trained with `padding='none'` maps about a hundred times faster"
             )
         with executor(scheduler, threads_for(job.predictor.models)) as workers:
             for window, layers in _classified(job, images, todo, workers):
@@ -158,7 +158,7 @@ def finished(
         yield store
     except BaseException:
         if store.done and len(windows) > 1:
-            tell(f"{output}: {store.done} finished windows are kept; continue with --resume")
+            tell(f"{output}: {store.done} finished windows are kept; continue with `resume=True`")
         else:
             store.remove()
         raise
@@ -299,6 +299,6 @@ def agreement(job: Job, images: Images, windows: Sequence[Window], store: Partia
     share = interval_of_share(right.mean(), shares, support(groups, len(right)))
     return (
         f"dense and patch by patch agree on {share} of {len(right):,} pixels: this network was "
-        "trained with zeros around its patches; for an exact map, use --method patches or train "
-        "with --padding none"
+        "trained with zeros around its patches; for an exact map, use `method='patches'` or train "
+        "with `padding='none'`"
     )

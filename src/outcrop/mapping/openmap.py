@@ -35,7 +35,7 @@ def map_classes(path: str | Path) -> tuple[str, ...]:
     while f"CLASS_{len(names) + 1}" in tags:
         names.append(tags[f"CLASS_{len(names) + 1}"])
     if not names or dtype != "uint8":
-        raise OutcropError(path, "is not a class map; make one with `outcrop map`")
+        raise OutcropError(path, "is not a class map; make one with `outcrop.map_scene`")
     return tuple(names)
 
 
@@ -278,7 +278,7 @@ def open_map(path: str | Path) -> OpenMap:
     """
     path = Path(path)
     if not path.exists():
-        raise OutcropError(path, "no such file; make a map with `outcrop map`")
+        raise OutcropError(path, "no such file; make a map with `outcrop.map_scene`")
     classes = map_classes(path)
     if len(set(classes)) < len(classes):
         raise OutcropError(path, "has several classes of one name; correct the tags of its band")

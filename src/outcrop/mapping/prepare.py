@@ -107,7 +107,7 @@ def check_files(
     owners = {one.resolve(): scene for scene in scenes for one in (scene, *beside(scene))}
     for name, file in files.items():
         if file.resolve() in taken:
-            raise OutcropError(f"--{name}", f"{file} is the name of the map; use another one")
+            raise OutcropError(f"`{name}`", f"{file} is the name of the map; use another one")
         taken.add(file.resolve())
         check_new(file, overwrite)
         if file.exists() and any(_is_file(file, source) for source in sources):
@@ -150,7 +150,7 @@ def _models_of(model: Trained | Sequence[Trained]) -> tuple[Model, ...]:
     for one in models[1:]:
         if one.classes != first.classes:
             raise OutcropError(
-                "--ensemble",
+                "`model`",
                 f"has a model with the classes {', '.join(one.classes)}, the first one has "
                 f"{', '.join(first.classes)}; use runs trained on the same patches",
             )
@@ -173,7 +173,7 @@ def _in_bands_of(first: Model, one: Model) -> Model:
     found = match(first.bands, one.bands) if len(first.bands) == len(one.bands) else None
     if found is None:
         raise OutcropError(
-            "--ensemble",
+            "`model`",
             f"has a model with the bands {listed(one.bands)}, the first one has "
             f"{listed(first.bands)}; {remedy}",
         )
@@ -198,7 +198,7 @@ def _tell_between_pixels(predictor: Predictor, axis: int | None) -> None:
     for one in predictor.networks:
         even = any(side % 2 == 0 for side in one.size)
         if one.label_of == "image" and even and len(predictor.turns_of(one)) < len(KEEP_SHAPE):
-            way = "an odd size" if axis in (0, 1) else "an odd size, or map with --turns"
+            way = "an odd size" if axis in (0, 1) else "an odd size, or map with `turns=True`"
             warn(
                 f"the model was trained on labels of whole images of {one.size[0]} × {one.size[1]} "
                 "pixels, whose centre lies between pixels: the map is displaced by up to half a "
@@ -215,7 +215,7 @@ def applicability_of(model: Trained | Sequence[Trained]) -> Dissimilarity:
     """
     first = model[0] if isinstance(model, Sequence) else model
     if not isinstance(first, Run):
-        raise OutcropError("--dissimilarity", "needs the run of the model; pass the run")
+        raise OutcropError("`dissimilarity`", "needs the run of the model; pass the run")
     return partial(_over_threshold, first.applicability.on(first.model.device))
 
 
@@ -235,7 +235,7 @@ def _check_pictures(models: Sequence[Model], images: Images) -> None:
         raise OutcropError(
             images.title,
             f"has {len(images.bands)} bands, but the model was trained on "
-            f"{len(bands)} ({', '.join(bands)}); select them with --bands",
+            f"{len(bands)} ({', '.join(bands)}); select them with `bands`",
         )
     height, width = images.shape
     for one in models:
@@ -262,8 +262,8 @@ def _check_orientation(models: Sequence[Model], images: Images) -> None:
             raise OutcropError(
                 images.title,
                 "is not flipped, but the model was trained on patches that are flipped relative to "
-                f"their source ({', '.join(known.flips)}); train it on patches that `outcrop "
-                "locate --patches-output` cuts from the source, without --as-given",
+                f"their source ({', '.join(known.flips)}); train it on patches that "
+                "`outcrop.with_positions` cuts from the source",
             )
 
 
@@ -276,18 +276,18 @@ def _check_slices(known: TrainedOn, volume: Volume, axis: int) -> None:
     if known.has_slices(volume.axes, axis):
         return
     right = [other for other in range(3) if known.has_slices(volume.axes, other)]
-    remedy = f"pass --axis {right[0]}, or train on such slices" if right else ""
+    remedy = f"pass `axis={right[0]}`, or train on such slices" if right else ""
     named = plane_of(volume.axes, axis)
     if named is None or not known.planes:
         raise OutcropError(
-            "--axis",
+            "`axis`",
             f"is {axis}, but the model was trained on slices across axis "
             f"{' and '.join(map(str, known.axes))}; {remedy}",
         )
     across, down, along = known.planes[0]
     remedy = remedy or f"write the volume with its axes in the order {across}, {down}, {along}"
     raise OutcropError(
-        "--axis",
+        "`axis`",
         f"is {axis}, which gives slices across {named[0]} with {named[1]} down and {named[2]} "
         f"along; the model was trained on slices across {across} with {down} down and {along} "
         f"along; {remedy}",
@@ -301,10 +301,10 @@ def _check_step(step: int, predictor: Predictor) -> None:
         OutcropError: it is out of range, or the map is dense.
     """
     if not 1 <= step <= _MOST_STEP:
-        raise OutcropError("--step", f"must be from 1 to {_MOST_STEP}, not {step}")
+        raise OutcropError("`step`", f"must be from 1 to {_MOST_STEP}, not {step}")
     if step > 1 and predictor.method == "dense" and predictor.networks:
         raise OutcropError(
-            "--step", "has no effect on a dense map, which computes every pixel; leave it out"
+            "`step`", "has no effect on a dense map, which computes every pixel; leave it out"
         )
 
 
@@ -333,7 +333,7 @@ def warn_if_dissimilar(model: Trained | Sequence[Trained], job: Job, images: Ima
     if share > _LARGE:
         warn(
             f"{images.title}: about {share:.0%} of the pixels are outside the model's area "
-            "of applicability; map where with --dissimilarity"
+            "of applicability; map where with `dissimilarity`"
         )
 
 

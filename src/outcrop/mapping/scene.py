@@ -196,7 +196,7 @@ def map_scene(
     """
     for name, number, least in (("window", window, 1), ("sieve", sieve, 0)):
         if number < least:
-            raise OutcropError(f"--{name}", f"must be {least} or more, not {number}")
+            raise OutcropError(f"`{name}`", f"must be {least} or more, not {number}")
     first = first_of(model)
     if not isinstance(scene, Scene):
         source = scene
@@ -265,7 +265,7 @@ def _note_missing_mask(model: Model, scene: Scene) -> None:
     if known.reading.mask_values or known.reading.mask_bits:
         warn(
             f"{scene.title} has no quality mask, but the training scenes had one; clouds and "
-            "other bad pixels get a class; pass --mask to leave them out"
+            "other bad pixels get a class; pass `mask` to leave them out"
         )
 
 
@@ -280,7 +280,7 @@ def part_within(scene: Scene, extent: Sequence[float]) -> tuple[int, int, int, i
     """
     if len(extent) != 4 or not (extent[0] < extent[2] and extent[1] < extent[3]):
         raise OutcropError(
-            "--extent",
+            "`extent`",
             "must be 4 numbers with commas: smallest x, smallest y, largest x, largest y",
         )
     x, y = np.array(extent)[[0, 0, 2, 2]], np.array(extent)[[1, 3, 1, 3]]
@@ -291,7 +291,7 @@ def part_within(scene: Scene, extent: Sequence[float]) -> tuple[int, int, int, i
     right = min(scene.width, int(np.ceil(column.max() - near)))
     if bottom <= top or right <= left:
         bounds = ", ".join(f"{at:.9g}" for at in scene.bounds)
-        raise OutcropError("--extent", f"is outside {scene.title}; use an extent within {bounds}")
+        raise OutcropError("`extent`", f"is outside {scene.title}; use an extent within {bounds}")
     return top, left, bottom - top, right - left
 
 
@@ -305,7 +305,7 @@ def cropped(scene: Scene, part: tuple[int, int, int, int]) -> Scene:
 
 
 def _with_bands_of(model: Model, scene: Scene) -> Scene:
-    remedy = "choose them with --bands, or name them with --band-names"
+    remedy = "choose them with `bands`, or name them with `band_names`"
     found, note = with_bands(scene, model.bands, "the model", remedy)
     if note:
         warn(note)
@@ -321,5 +321,5 @@ def _tell_pixels(model: Model, scene: Scene) -> None:
     if known.pixel and not any(np.isclose(size, wide, rtol=_PIXEL) for wide, _ in known.pixel):
         warn(
             f"{scene.title} has pixels of {size:.4g} m, but the model was trained on pixels "
-            f"of {known.pixel[0][0]:.4g} m; pass --resolution if the scene can be read like that"
+            f"of {known.pixel[0][0]:.4g} m; pass `resolution` if the scene can be read like that"
         )

@@ -104,7 +104,7 @@ def _axis_of(model: Model, volume: Volume) -> int:
     if known is not None and known.axes:
         axes = [axis for axis in range(3) if known.has_slices(volume.axes, axis)]
     if len(axes) != 1:
-        raise OutcropError("--axis", "is missing; pass the axis across the slices")
+        raise OutcropError("`axis`", "is missing; pass the axis across the slices")
     warn(f"slices are across axis {axes[0]}, like those of the training")
     return axes[0]
 

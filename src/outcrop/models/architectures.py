@@ -135,7 +135,7 @@ class ResidualNet:
             raise OutcropError(
                 "network",
                 f"{self.title} needs {self.footprint} × {self.footprint} pixels, and seen is "
-                f"{self.seen}; see more, take fewer layers or halvings, or --padding zeros",
+                f"{self.seen}; see more, take fewer layers or halvings, or `padding='zeros'`",
             )
 
     @property
@@ -223,7 +223,7 @@ class ResidualNet:
                 "network",
                 f"{self.title} sees {self.footprint} × {self.footprint} pixels, "
                 f"more than patches of {height} × {width} hold; cut larger ones, take fewer "
-                "layers, or --padding zeros",
+                "layers, or `padding='zeros'`",
             )
 
     @property
@@ -252,7 +252,7 @@ class ResidualNet:
         """
         if name not in NETWORKS:
             near = difflib.get_close_matches(name, NETWORKS, 1)
-            hint = f"did you mean {near[0]}?" if near else "`outcrop models` lists them"
+            hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(NETWORKS)}"
             raise OutcropError("network", f"there is no '{name}'; {hint}")
         return NETWORKS[name]
 
@@ -306,7 +306,7 @@ class MultiScaleNet:
                 raise OutcropError("network", f"{name} is {getattr(self, name)}; take 1 or more")
         if not set(self.views) - {"near"}:
             raise OutcropError(
-                "--views", f"needs one of {', '.join(VIEWS[:-1])}; near goes beside them"
+                "`views`", f"needs one of {', '.join(VIEWS[:-1])}; near goes beside them"
             )
         # In a fixed order, so that equal views are equal networks.
         object.__setattr__(self, "views", tuple(one for one in VIEWS if one in self.views))
@@ -321,7 +321,7 @@ class MultiScaleNet:
         """Check that patches are large enough for at least one view."""
         if not {"pixel", "waves"} & set(self.views) and min(size) < 3:
             raise OutcropError(
-                "--views",
+                "`views`",
                 f"{', '.join(self.views)} need patches of 3 pixels and more, and these have "
                 f"{min(size)}; add pixel",
             )
@@ -473,7 +473,7 @@ def network_of_json(content: Mapping[str, Any]) -> Network:
             raise OutcropError(
                 name,
                 "made the network of this model, and its code is run when the model is read; pass "
-                f"it again: --network {name}, or UserNet.of in Python",
+                f"it again: `outcrop.UserNet.of({name})`",
             )
         return UserNet(name, _named_here[name])
     if MULTI_SCALE in content:
@@ -496,10 +496,10 @@ def _imported(name: str) -> Factory:
         raise
     except (ImportError, AttributeError, ValueError) as error:
         raise OutcropError(
-            "--network", f"{name} cannot be imported ({error}); write package.module:function"
+            "`network`", f"{name} cannot be imported ({error}); write package.module:function"
         ) from error
     finally:
         sys.path.remove(here)
     if not callable(found):
-        raise OutcropError("--network", f"{name} is no function; name one")
+        raise OutcropError("`network`", f"{name} is no function; name one")
     return found

@@ -88,7 +88,7 @@ def cost_of(
     """
     for name, number in (("bands", bands), ("size", min(size)), ("classes", classes)):
         if number < 1:
-            raise OutcropError(f"--{name}", f"must be at least 1, not {number}")
+            raise OutcropError(f"`{name}`", f"must be at least 1, not {number}")
     network.check_size(size)
     shallow = replace(network, depth=_depth(network, _enough(network)), survival=1.0)
     rest, measured = _measure(shallow, bands, size, classes)

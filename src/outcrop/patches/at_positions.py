@@ -144,7 +144,7 @@ def cut_at_positions(
     if not rows.inside.any():
         raise OutcropError(
             table.path,
-            f"gives no patch: all {len(table)} extend beyond the edge; use a smaller --size",
+            f"gives no patch: all {len(table)} extend beyond the edge; use a smaller `size`",
         )
     valid = rows.valid & rows.inside
     if not valid.any():

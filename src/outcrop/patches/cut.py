@@ -54,7 +54,7 @@ def default_size(scenes: Sequence[Scene]) -> int:
     if size < SIZE:
         warn(
             f"patches are {size} × {size} pixels, because the scene is {shortest} pixels "
-            "across; --size sets another size"
+            "across; `size` sets another size"
         )
     return size
 
@@ -132,12 +132,12 @@ def cut(
             raise OutcropError(
                 scene.title,
                 f"is {scene.height} × {scene.width} pixels, smaller than a patch of {size}; "
-                "use a smaller --size",
+                "use a smaller `size`",
             )
     files = as_list(labels)
     if len(files) not in (1, len(opened)):
         raise OutcropError(
-            "--labels",
+            "`labels`",
             f"{len(files)} files for {len(opened)} scenes; give one for all or one for each",
         )
     layers = open_label_files(files, column, classes, labels_crs, layer, encoding)

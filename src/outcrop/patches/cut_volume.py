@@ -85,7 +85,7 @@ def cut_volume(
     opened, layers = _open(volumes), _open(labels)
     if len(layers) != len(opened):
         raise OutcropError(
-            "--labels", f"{len(layers)} files for {len(opened)} volumes; give one for each"
+            "`labels`", f"{len(layers)} files for {len(opened)} volumes; give one for each"
         )
     for volume in opened:
         check_size(volume, axis, size)
@@ -99,7 +99,7 @@ def cut_volume(
         raise OutcropError(
             layers[0].title,
             f"gives no patch: every labelled voxel was dropped ({', '.join(reasons)}); "
-            "use a smaller --size or --stride, or label more",
+            "use a smaller `size` or `stride`, or label more",
         )
     source, index, row, column, value = found.in_order()
     at = volume_positions(source, axis, index, row, column, size)
@@ -230,23 +230,23 @@ def _names(values: list[float], classes: Sequence[str] | None, layer: Volume) ->
     if classes is not None and len(classes) != len(values):
         raise OutcropError(
             where,
-            f"has {len(values)} values but --classes names {len(classes)}; give one name each",
+            f"has {len(values)} values but `classes` names {len(classes)}; give one name each",
         )
     return tuple(classes or _names_beside(layer.path, values))
 
 
 def _names_beside(labels: Path, values: list[float]) -> list[str]:
     file = labels.with_suffix(".json")
-    names = read_json(file, "list of class names", "cube") if file.exists() else []
+    names = read_json(file, "list of class names", "make_cube") if file.exists() else []
     if not names:
         return [f"class {int(value)}" for value in values]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise OutcropError(file, "is no list of class names; correct it, or give --classes")
+        raise OutcropError(file, "is no list of class names; correct it, or give `classes`")
     if min(values) < 1 or max(values) > len(names):
         raise OutcropError(
             file,
             f"names labels 1 to {len(names)}, and there are {int(min(values))} to "
-            f"{int(max(values))}; correct it, or give --classes",
+            f"{int(max(values))}; correct it, or give `classes`",
         )
     return [names[int(value) - 1] for value in values]
 
@@ -320,5 +320,5 @@ def check_size(volume: Volume, axis: int, size: int) -> None:
         raise OutcropError(
             volume.title,
             f"has slices of {height} × {width} across axis {axis}, smaller than a patch of {size}; "
-            "use a smaller --size",
+            "use a smaller `size`",
         )

@@ -86,7 +86,7 @@ def pixel_hash(images: Any) -> str:
     except (RuntimeError, ValueError, OSError) as error:
         raise OutcropError(
             folder.parent,
-            "has images that cannot be read; it is damaged, cut it again with `outcrop patches`",
+            "has images that cannot be read; it is damaged, cut it again with `outcrop.cut`",
         ) from error
 
 

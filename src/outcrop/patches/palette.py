@@ -178,7 +178,7 @@ def given_colours(
         pairs = [text.rpartition("=") for text in named]
         if wrong := next((last for name, sign, last in pairs if not (name and sign)), None):
             raise OutcropError(
-                f"--colours {wrong}", "is no pair; write NAME=COLOUR, such as water=#2b6cb0"
+                f"`colours={wrong}`", "is no pair; write NAME=COLOUR, such as water=#2b6cb0"
             )
         named = {name.strip(): colour for name, _, colour in pairs}
     chosen = {
@@ -188,12 +188,12 @@ def given_colours(
     for name, colour in chosen.items():
         if name not in classes:
             raise OutcropError(
-                "--colours", f"there is no class '{name}'; the classes are {', '.join(classes)}"
+                "`colours`", f"there is no class '{name}'; the classes are {', '.join(classes)}"
             )
         twin = next((other for other in chosen if other != name and chosen[other] == colour), None)
         if twin is not None:
             raise OutcropError(
-                "--colours", f"'{name}' and '{twin}' have one colour; give each class its own"
+                "`colours`", f"'{name}' and '{twin}' have one colour; give each class its own"
             )
     return {name: c for name, c in found.items() if c not in chosen.values()} | chosen
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _FORMAT = "outcrop patch set"
 _VERSION = 3
 _CHUNK_BYTES = 1 << 20
-_WHOLE = ("a whole patch set", "cut one with `outcrop patches`")
+_WHOLE = ("a whole patch set", "cut one with `outcrop.cut`")
 
 RESIDENT_BYTES = 2 << 30
 """Sets up to this size are kept in memory during training."""
@@ -436,7 +436,7 @@ def read_patches(path: str | Path) -> PatchSet:
 
     path = Path(path)
     if not path.exists():
-        raise OutcropError(path, "no such patch set; cut one with `outcrop patches`")
+        raise OutcropError(path, "no such patch set; cut one with `outcrop.cut`")
     with decoding(path, *_WHOLE):
         group = zarr.open_group(path, mode="r")
         attributes = dict(group.attrs)
@@ -446,7 +446,7 @@ def read_patches(path: str | Path) -> PatchSet:
         if version == _VERSION:
             return _patches_in(group, unsealed(attributes, _layout(group)))
     age = "an older" if version in range(_VERSION) else "another"
-    raise OutcropError(path, f"was made by {age} outcrop; cut it again with `outcrop patches`")
+    raise OutcropError(path, f"was made by {age} outcrop; cut it again with `outcrop.cut`")
 
 
 def _patches_in(group: Any, attributes: Mapping[str, Any]) -> PatchSet:

@@ -19,7 +19,7 @@ from outcrop.sources.volumes import Volume, open_volume
 from outcrop.sources.volumes.netcdf import split_name
 
 AnySource = str | Path | Scene | Volume
-REMEDY = "pass what the patches were cut from with --sources"
+REMEDY = "pass what the patches were cut from with `sources`"
 
 
 def reopen(patches: PatchSet, sources: Sequence[AnySource] | None = None) -> list[Scene | Volume]:
@@ -121,7 +121,7 @@ def _one_each(
     if len(now) != sum(counts):
         names = ", ".join(source.name for source in stored)
         raise OutcropError(
-            "--sources",
+            "`sources`",
             f"names {len(now)}, but the patches were cut from {len(stored)}; "
             f"name the present locations of these, in this order: {names}",
         )

@@ -21,10 +21,9 @@ def check_numbers(seed: int, **numbers: int | None) -> None:
     """Raise an error for numbers below 1 and a seed below 0; the message names the option."""
     for name, number in numbers.items():
         if number is not None and number < 1:
-            option = name.replace("_", "-")
-            raise OutcropError(f"--{option}", f"must be at least 1, not {number}")
+            raise OutcropError(f"`{name}`", f"must be at least 1, not {number}")
     if seed < 0:
-        raise OutcropError("--seed", f"must be 0 or more, not {seed}")
+        raise OutcropError("`seed`", f"must be 0 or more, not {seed}")
 
 
 def by_tile(row: np.ndarray, column: np.ndarray) -> Iterator[np.ndarray]:
@@ -151,7 +150,7 @@ def _check_empty_bands(scene: Scene, valid: np.ndarray) -> None:
             scene.title, "has no data at any labelled pixel; are nodata and CRS right?"
         )
     band = int(np.flatnonzero(empty)[0])
-    rest = ",".join(str(i + 1) for i in np.flatnonzero(~empty))
+    rest = ", ".join(str(i + 1) for i in np.flatnonzero(~empty))
     raise OutcropError(
-        scene.title, f"band {band + 1} is nodata at every labelled pixel; pass --bands {rest}"
+        scene.title, f"band {band + 1} is nodata at every labelled pixel; pass `bands=[{rest}]`"
     )

@@ -105,7 +105,7 @@ def wrong_cells(
         raise OutcropError(
             truth.path,
             f"has no class of the map: its classes are {', '.join(truth.classes)}, those of the "
-            f"map {', '.join(classes)}; name its values with --classes",
+            f"map {', '.join(classes)}; name its values with `classes`",
         )
     codes = np.array([_code(name, classes) for name in (*truth.classes, None)], np.uint8)
     with open_raster(path) as mapped:

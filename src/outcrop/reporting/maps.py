@@ -251,7 +251,7 @@ def _read(path: Path, opened: OpenMap, counts: np.ndarray) -> Assessment:
     same = found.classes[:number] == opened.classes
     if not same or found.pixels[:number].tolist() != counts.tolist():
         raise OutcropError(
-            path, f"assesses another map than {opened.path}; make one with `outcrop assess`"
+            path, f"assesses another map than {opened.path}; make one with `outcrop.assess`"
         )
     return found
 

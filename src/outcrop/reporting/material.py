@@ -272,27 +272,29 @@ def read_material(folder: Path) -> Material:
     """
     if not folder.is_dir():
         raise OutcropError(
-            folder, "no such folder or map; name a folder that `outcrop experiment` made"
+            folder, "no such folder or map; name a folder that `outcrop.run_experiment` made"
         )
     if (folder / "experiment.yaml").exists():
         return _experiment(folder)
     if (folder / "comparison.json").exists():
         return _comparison(folder)
     if any((folder / name / "config.json").exists() for name in ("network", "fold-0/network")):
-        raise OutcropError(folder, "is not finished; go on with `outcrop compare --resume`")
+        raise OutcropError(folder, "is not finished; go on with `outcrop.compare(resume=True)`")
     if (folder / "config.json").exists():
         return _train(folder)
     raise OutcropError(
         folder,
-        "holds nothing to report on; name a folder that `outcrop experiment`, `compare`, `train` "
-        "or `audit` made",
+        "holds nothing to report on; name a folder that `outcrop.run_experiment`, "
+        "`outcrop.compare`, `outcrop.train` or `outcrop.audit` made",
     )
 
 
 def _experiment(folder: Path) -> Material:
     plan = _read_plan(folder / "experiment.yaml")
     if not (folder / "comparison" / "comparison.json").exists():
-        raise OutcropError(folder, "is not finished; go on with `outcrop experiment --resume`")
+        raise OutcropError(
+            folder, "is not finished; go on with `outcrop.run_experiment(resume=True)`"
+        )
     compared = _comparison(folder / "comparison")
     patches = read_patches(folder / "patches.zarr")
     if compared.config["patches"]["fingerprint"] != patches.fingerprint:
@@ -383,5 +385,5 @@ def _maps(folder: Path, plan: Experiment) -> dict[int, MapFiles]:
 
 
 def _read_plan(path: Path) -> Experiment:
-    with decoding(path, "an experiment", "make one with `outcrop experiment`"):
+    with decoding(path, "an experiment", "make one with `outcrop.run_experiment`"):
         return Experiment.from_yaml(path.read_text(encoding="utf-8"))

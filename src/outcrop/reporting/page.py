@@ -130,7 +130,7 @@ def write_report(
     if path.is_file() or is_cube(path):
         _refuse(f"{path} is a map", patches=patches)
         if truth is None:
-            _refuse("no --truth was given", classes=classes)
+            _refuse("no `truth` was given", classes=classes)
         files = MapFiles(
             path,
             {name: Path(layer) for name, layer in layers.items() if layer is not None},
@@ -144,14 +144,14 @@ def write_report(
     for wing in offering("report"):
         if kind == wing.KIND:
             return wing.write_page(path, patches, output, overwrite)
-    _refuse(f"{path} is not a run of `outcrop generative train`", patches=patches)
+    _refuse(f"{path} is not a run of `outcrop.train_vaegan`", patches=patches)
     return _write_folder_page(path, output, overwrite)
 
 
 def _refuse(why: str, **options: Any) -> None:
     for name, value in options.items():
         if value is not None:
-            raise OutcropError(f"--{name}", f"has no effect, because {why}; leave it out")
+            raise OutcropError(f"`{name}`", f"has no effect, because {why}; leave it out")
 
 
 def _write_folder_page(folder: Path, output: Path | None, overwrite: bool) -> Path:

@@ -219,7 +219,7 @@ def select_bands(names: Sequence[str], wanted: Sequence[int | str], where: str) 
     found = tuple(_select_band(names, str(one).strip(), where) for one in wanted)
     twice = [str(one) for i, one in enumerate(wanted) if found[i] in found[:i]]
     if twice:
-        raise OutcropError("--bands", f"selects band {twice[0]} twice; select each band once")
+        raise OutcropError("`bands`", f"selects band {twice[0]} twice; select each band once")
     return found
 
 

@@ -182,7 +182,7 @@ def open_class_raster(
         _check_class_raster(path, dataset)
         if not dataset.crs and crs is None:
             raise OutcropError(path, NO_CRS)
-        own_crs = dataset.crs.to_wkt() if dataset.crs else parse_crs(crs, "--labels-crs")
+        own_crs = dataset.crs.to_wkt() if dataset.crs else parse_crs(crs, "`labels_crs`")
         masked = _is_masked(dataset)
         undeclared = dataset.nodata is None and not masked
         values: set[int] = set()
@@ -233,28 +233,28 @@ def names_by_value(rasters: Sequence[ClassRaster], classes: Sequence[str]) -> di
     is_pair = [bool(sign) and value.strip().lstrip("-").isdecimal() for value, sign, _ in pairs]
     if any(is_pair) and not all(is_pair):
         raise OutcropError(
-            "--classes", "mixes names and VALUE=NAME; use one of them for all classes"
+            "`classes`", "mixes names and VALUE=NAME; use one of them for all classes"
         )
     if all(is_pair):
         named = {int(value): name.strip() for value, _, name in pairs}
         if len(named) < len(pairs):
             keys = [int(value) for value, _, _ in pairs]
             twice = next(key for key in keys if keys.count(key) > 1)
-            raise OutcropError("--classes", f"names the value {twice} twice; name each value once")
+            raise OutcropError("`classes`", f"names the value {twice} twice; name each value once")
         unnamed = [value for value in values if not named.get(value)]
         if unnamed:
             listed = ", ".join(map(str, unnamed[:10]))
             raise OutcropError(
-                where, f"has values without a name in --classes ({listed}); name them too"
+                where, f"has values without a name in `classes` ({listed}); name them too"
             )
         return named
     if not all(name.strip() for name in classes):
-        raise OutcropError("--classes", "has an empty name; name each class")
+        raise OutcropError("`classes`", "has an empty name; name each class")
     if len(classes) != len(values):
         some = ", ".join(map(str, values[:20])) + (", ..." if len(values) > 20 else "")
         raise OutcropError(
             where,
-            f"has {len(values)} values ({some}), but --classes has {len(classes)} names; name each "
+            f"has {len(values)} values ({some}), but `classes` has {len(classes)} names; name each "
             "value, or pass pairs such as 1=water,5=forest",
         )
     return dict(zip(values, (name.strip() for name in classes), strict=True))

@@ -74,7 +74,7 @@ def place_rows(name: str, frame: Any, crs: str | None) -> Any:
 def _from_degrees(name: str, frame: Any, columns: tuple[Any, Any], crs: str | None) -> Any:
     if _is_projected(crs):
         raise OutcropError(
-            "--labels-crs",
+            "`labels_crs`",
             f"'{crs}' is not in degrees, but {name} has the columns {columns[0]} and {columns[1]}; "
             "leave the option out, or name the columns x and y",
         )
@@ -85,11 +85,11 @@ def _from_degrees(name: str, frame: Any, columns: tuple[Any, Any], crs: str | No
             raise OutcropError(
                 name,
                 f"has the value {values[beyond][0]:g} in column {column}, which is not in degrees; "
-                "name the columns x and y and pass --labels-crs",
+                "name the columns x and y and pass `labels_crs`",
             )
-    assumed = "" if crs else ", assumed in EPSG:4326; --labels-crs sets another system"
+    assumed = "" if crs else ", assumed in EPSG:4326; `labels_crs` sets another system"
     warn(f"{name}: points from the columns {columns[0]} and {columns[1]}{assumed}")
-    return _points(frame, lon, lat, parse_crs(crs or "EPSG:4326", "--labels-crs"))
+    return _points(frame, lon, lat, parse_crs(crs or "EPSG:4326", "`labels_crs`"))
 
 
 def _from_lengths(name: str, frame: Any, columns: tuple[Any, Any], crs: str | None) -> Any:
@@ -97,11 +97,11 @@ def _from_lengths(name: str, frame: Any, columns: tuple[Any, Any], crs: str | No
         raise OutcropError(
             name,
             f"has the columns {columns[0]} and {columns[1]} but no coordinate reference system; "
-            "pass --labels-crs, e.g. EPSG:32648",
+            "pass `labels_crs`, e.g. EPSG:32648",
         )
     x, y = (_numbers(name, frame, column) for column in columns)
     warn(f"{name}: points from the columns {columns[0]} and {columns[1]}")
-    return _points(frame, x, y, parse_crs(crs, "--labels-crs"))
+    return _points(frame, x, y, parse_crs(crs, "`labels_crs`"))
 
 
 def _points(frame: Any, x: np.ndarray, y: np.ndarray, crs: str) -> Any:
@@ -178,7 +178,7 @@ def _numbers(name: str, frame: Any, column: Any) -> np.ndarray:
 def _is_projected(crs: str | None) -> bool:
     from pyproj import CRS
 
-    return crs is not None and not CRS.from_wkt(parse_crs(crs, "--labels-crs")).is_geographic
+    return crs is not None and not CRS.from_wkt(parse_crs(crs, "`labels_crs`")).is_geographic
 
 
 def _is_hexadecimal(text: str) -> bool:

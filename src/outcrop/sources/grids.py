@@ -179,7 +179,7 @@ def common_grid(grids: list[Grid], names: list[str], resolution: str) -> Grid:
         return named[0]
     if named:
         raise OutcropError(
-            "--resolution",
+            "`resolution`",
             f"is '{resolution}', which is the name of several files; pass the whole path",
         )
     try:
@@ -188,7 +188,7 @@ def common_grid(grids: list[Grid], names: list[str], resolution: str) -> Grid:
         size = np.nan
     if not 0 < size < np.inf:
         raise OutcropError(
-            "--resolution",
+            "`resolution`",
             f"is '{resolution}'; pass finest, coarsest, a pixel size in metres or one of the files",
         )
     return _of_size(grids, size)
@@ -200,7 +200,7 @@ def _of_size(grids: list[Grid], size: float) -> Grid:
     axes = CRS.from_user_input(grids[0].crs).axis_info
     if not axes or axes[0].unit_name not in ("metre", "meter"):
         raise OutcropError(
-            "--resolution",
+            "`resolution`",
             f"is {size:g} m, but the units of the scene are not metres; pass finest, coarsest or "
             "one of the files",
         )

@@ -103,4 +103,4 @@ def reject_options(kind: str, **options: object) -> None:
     """
     for name, value in options.items():
         if value is not None:
-            raise OutcropError(f"--{name}", f"does not apply to {kind}; leave it out")
+            raise OutcropError(f"`{name}`", f"does not apply to {kind}; leave it out")

@@ -167,13 +167,13 @@ def open_label_files(
     first = names[0]
     if all(vector) and classes is not None:
         raise OutcropError(
-            "--classes", f"applies to label rasters, and {first} is a vector file; leave it out"
+            "`classes`", f"applies to label rasters, and {first} is a vector file; leave it out"
         )
     if not any(vector):
         for option, value in (("column", column), ("layer", layer), ("encoding", encoding)):
             if value is not None:
                 raise OutcropError(
-                    f"--{option}", f"applies to vector files, and {first} is a raster; leave it out"
+                    f"`{option}`", f"applies to vector files, and {first} is a raster; leave it out"
                 )
     opened: list[Labels] = []
     for name, is_one in zip(names, vector, strict=True):
@@ -196,7 +196,7 @@ def open_label_files(
     if len(every) < 2:
         only = f"only one class ('{every[0]}')" if every else "no class"
         raise OutcropError(first, f"has {only}; pass labels of two or more classes")
-    how = "give them one name with --classes" if not any(vector) else "use one spelling in the file"
+    how = "give them one name with `classes`" if not any(vector) else "use one spelling in the file"
     note_similar_names(", ".join(dict.fromkeys(names)), every, f"{how} if they are the same class")
     return opened
 
@@ -359,7 +359,7 @@ def _open_vector(
     frame = read_vector(path, crs, layer, encoding, column)
     if column is None:
         raise OutcropError(
-            path, f"needs --column with the column of class names; it has {_columns(frame)}"
+            path, f"needs `column` with the column of class names; it has {_columns(frame)}"
         )
     _check_column(path, frame, column)
     parts = parts_of(frame, column)

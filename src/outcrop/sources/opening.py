@@ -29,7 +29,7 @@ from outcrop.sources.scene import Band, Mask, Reading, Scene, title
 
 _COMPLETE = 0.999
 _QUALITY = ("fmask", "scl", "qa pixel", "qa radsat", "cloud mask", "cloudmask", "cfmask")
-_CHOOSE = "choose common ones with --bands, or name them with --band-names"
+_CHOOSE = "choose common ones with `bands`, or name them with `band_names`"
 
 
 def open_scene(
@@ -61,7 +61,7 @@ def open_scene(
             masks.
     """
     if len(reading.mask) > 1:
-        raise OutcropError("--mask", f"has {len(reading.mask)} files for one scene; pass one")
+        raise OutcropError("`mask`", f"has {len(reading.mask)} files for one scene; pass one")
     scene, notes = _open(file_names(files), bands, crs, reading)
     _print_notes([*notes, *_zeros_note(scene)])
     return scene
@@ -147,7 +147,7 @@ def open_scenes(
     masks = reading.mask if len(reading.mask) > 1 else [*reading.mask] * len(groups)
     if masks and len(masks) != len(groups):
         raise OutcropError(
-            "--mask",
+            "`mask`",
             f"has {len(masks)} files for {len(groups)} scenes; pass one for all or one per scene",
         )
     scenes, notes = [], []
@@ -266,12 +266,12 @@ def _rename_bands(
     if reading.band_names:
         if len(reading.band_names) != len(every):
             raise OutcropError(
-                "--band-names",
+                "`band_names`",
                 f"has {len(reading.band_names)} names, but {where} has {len(every)} bands "
                 f"({band_lists.listed([band.name for band in every])}); name each band",
             )
         if len(set(reading.band_names)) < len(every):
-            raise OutcropError("--band-names", "has a name twice; use different names")
+            raise OutcropError("`band_names`", "has a name twice; use different names")
         return [
             replace(band, name=name) for band, name in zip(every, reading.band_names, strict=True)
         ]
@@ -341,7 +341,7 @@ def _resampled(
     if own is not None and nodata is not None and own != nodata:
         raise OutcropError(
             part.name,
-            f"declares the nodata value {own:g}, but --nodata is {nodata:g}; resample it to the "
+            f"declares the nodata value {own:g}, but `nodata` is {nodata:g}; resample it to the "
             f"grid of {file_name(first.name)} first, with one nodata value",
         )
     finer = part.grid.pixel_area < grid.pixel_area * (1 - 1e-3)
@@ -353,23 +353,23 @@ def _mask(reading: Reading, product: Product | None, crs: str | None) -> tuple[M
     """The mask that the user passes, else that of the product, with its grid."""
     if reading.mask == ["none"]:
         if reading.mask_values or reading.mask_bits:
-            raise OutcropError("--mask", "is none; leave out --mask-values and --mask-bits")
+            raise OutcropError("`mask`", "is none; leave out `mask_values` and `mask_bits`")
         return None
     values, bits = tuple(reading.mask_values), tuple(reading.mask_bits)
     if any(not 0 <= bit < 63 for bit in bits):
-        raise OutcropError("--mask-bits", "has a bit number outside 0 to 62; correct it")
+        raise OutcropError("`mask_bits`", "has a bit number outside 0 to 62; correct it")
     if reading.mask:
         file = normalized_name(reading.mask[0])
         if not values and not bits:
             raise OutcropError(
-                "--mask", "needs --mask-values or --mask-bits; pass the values that mean no data"
+                "`mask`", "needs `mask_values` or `mask_bits`; pass the values that mean no data"
             )
     elif product is not None and product.mask is not None:
         file = product.mask.file
         if not values and not bits:
             values, bits = product.mask.values, product.mask.bits
     elif values or bits:
-        raise OutcropError("--mask-values", "and --mask-bits need --mask; pass the raster too")
+        raise OutcropError("`mask_values`", "and `mask_bits` need `mask`; pass the raster too")
     else:
         return None
     part = describe_raster(file, crs, numbers=False)
@@ -406,7 +406,7 @@ def _notes(scene: Scene, parts: Sequence[RasterFile], product: Product | None) -
         if any(word in " ".join(band_lists.name_words(band.name)) for word in _QUALITY):
             notes.append(
                 f"{scene.title}: {band.name} is used as a band, but looks like a quality mask; "
-                "pass a quality mask with --mask"
+                "pass a quality mask with `mask`"
             )
     return notes
 
@@ -438,7 +438,7 @@ def _mask_notes(scene: Scene, grid: Grid, product: Product | None) -> list[str]:
         ]
         notes.append(
             f"{scene.title}: pixels are no data where {file_name(scene.mask.file)} has "
-            f"{' or '.join(flagged)}; --mask none ignores the mask"
+            f"{' or '.join(flagged)}; `mask=['none']` ignores the mask"
         )
     return notes
 
@@ -450,7 +450,7 @@ def _zeros_note(scene: Scene) -> list[str]:
         return []
     return [
         f"{scene.title}: {share:.0%} of the scene, at its edges, is 0 in all bands, and 0 is not "
-        "declared as nodata; pass --nodata 0 if nothing was measured there"
+        "declared as nodata; pass `nodata=0` if nothing was measured there"
     ]
 
 

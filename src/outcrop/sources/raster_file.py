@@ -66,7 +66,7 @@ def describe_raster(name: str, crs: str | None, numbers: bool = True) -> RasterF
         check_place(name, dataset)
         if not dataset.crs and crs is None:
             raise OutcropError(name, NO_CRS)
-        own = dataset.crs.to_wkt() if dataset.crs else parse_crs(crs, "--crs")
+        own = dataset.crs.to_wkt() if dataset.crs else parse_crs(crs, "`crs`")
         grid = Grid(own, tuple(dataset.transform)[:6], dataset.height, dataset.width)
         named = [dataset.descriptions[i - 1] for i in found]
         return RasterFile(

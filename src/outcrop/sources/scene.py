@@ -18,8 +18,8 @@ from outcrop.sources.raster_io import open_dataset, read_failure
 
 CACHE_BYTES = 64 << 20
 NO_CRS = (
-    "has no coordinate reference system; write one into the file, or pass --crs for a scene, "
-    "--labels-crs for labels, e.g. EPSG:32648"
+    "has no coordinate reference system; write one into the file, or pass `crs` for a scene, "
+    "`labels_crs` for labels, e.g. EPSG:32648"
 )
 _EXACT_IN_FLOAT = 1 << 24
 _BLOCK_HEIGHT, _BLOCK_WIDTH = 256, 2048  # blocks in which resampled bands are read

@@ -125,7 +125,7 @@ def read_vector(
     start = _first_bytes(name)
     if start.startswith((_PARQUET, _FEATHER)):
         if layer is not None:
-            raise OutcropError(name, "has no layers; leave --layer out")
+            raise OutcropError(name, "has no layers; leave `layer` out")
         frame = _read_arrow(name, start.startswith(_PARQUET))
     else:
         frame = _read_layer(name, layer, encoding, column)
@@ -137,7 +137,7 @@ def read_vector(
         return frame
     if crs is None:
         raise OutcropError(name, NO_CRS)
-    return frame.set_crs(parse_crs(crs, "--labels-crs"))
+    return frame.set_crs(parse_crs(crs, "`labels_crs`"))
 
 
 def decode_text(frame: Any) -> None:
@@ -222,7 +222,7 @@ def _read_layer(name: str, layer: str | None, encoding: str | None, column: str 
             raise OutcropError(
                 name,
                 f"has text that {used} cannot decode (byte {error.object[error.start]:#x}); pass "
-                "the right encoding, e.g. --encoding cp1252",
+                "the right encoding, e.g. `encoding='cp1252'`",
             ) from None
         except Exception:
             # The libraries raise errors of any class for damaged files.
@@ -278,13 +278,13 @@ def _select_layer(
     if len(may) > 1:
         raise OutcropError(
             name,
-            f"has the layers {names}; select one with --layer, or join them with "
+            f"has the layers {names}; select one with `layer`, or join them with "
             "`ogrmerge.py -single -src_layer_field_name layer -src_layer_field_content "
             "{LAYER_NAME} -o joined.gpkg "
             + " ".join(dict.fromkeys(one.dataset for one in layers))
             + "`",
         )
-    warn(f"{name} has the layers {names}; '{may[0].name}' is read, --layer reads another")
+    warn(f"{name} has the layers {names}; '{may[0].name}' is read, `layer` reads another")
     return may[0]
 
 
@@ -454,7 +454,7 @@ def _check_encoding(encoding: str | None) -> None:
         codecs.lookup(encoding or "utf-8")
     except LookupError:
         raise OutcropError(
-            "--encoding", f"'{encoding}' is not an encoding; pass e.g. utf-8, cp1252 or gbk"
+            "`encoding`", f"'{encoding}' is not an encoding; pass e.g. utf-8, cp1252 or gbk"
         ) from None
 
 
@@ -474,12 +474,12 @@ def _note_encoding(name: str, frame: Any, encoding: str | None, declared: str) -
     if broken is not None:
         warn(
             f"{name} has text that looks wrongly decoded ('{broken}'); if so, pass "
-            "--encoding utf-8, or declare the right encoding in the file"
+            "`encoding='utf-8'`, or declare the right encoding in the file"
         )
     elif foreign and encoding is None and declared.upper() not in ("UTF-8", "UTF8"):
         warn(
             f"{name} declares no encoding; its text is read as {declared} ('{foreign[0]}'); "
-            "if that is wrong, pass --encoding"
+            "if that is wrong, pass `encoding`"
         )
 
 

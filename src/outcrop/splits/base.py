@@ -126,7 +126,7 @@ class Splitter(ABC):
         masks, groups = self.masks_and_groups(patches)
         if fold is not None and not 0 <= fold < len(masks):
             raise OutcropError(
-                "--fold", f"there is no fold {fold}; there are 0 to {len(masks) - 1}"
+                "`fold`", f"there is no fold {fold}; there are 0 to {len(masks) - 1}"
             )
         check_test(len(masks), test)
         splits = [
@@ -206,7 +206,7 @@ class SpatialSplit(Splitter):
 
     def __post_init__(self) -> None:
         if not self.buffer >= 0:
-            raise OutcropError("--buffer", f"must be 0 or more, not {self.buffer:g}")
+            raise OutcropError("`buffer`", f"must be 0 or more, not {self.buffer:g}")
 
     def groups_of(self, patches: PatchSet) -> np.ndarray:
         """The labelled polygons, or what replaces them (`spatial_groups`)."""
@@ -235,20 +235,20 @@ def check_axis(axis: int, where: object) -> None:
 def check_folds(patches: PatchSet, folds: int, seed: int) -> None:
     """Raise an error if there are fewer patches than folds, or the seed is no valid seed."""
     if folds < 2:
-        raise OutcropError("--folds", f"must be at least 2, not {folds}")
+        raise OutcropError("`n_splits`", f"must be at least 2, not {folds}")
     # None would give other folds at every call, and an inner search would see the outer folds.
     if not isinstance(seed, int | np.integer) or not 0 <= seed < 1 << 32:
-        raise OutcropError("--seed", f"must be 0 or more and below 2 ** 32, not {seed}")
+        raise OutcropError("`random_state`", f"must be 0 or more and below 2 ** 32, not {seed}")
     if len(patches) < folds:
         raise OutcropError(
-            "--folds", f"are {folds}, more than the {len(patches)} patches; use fewer"
+            "`n_splits`", f"are {folds}, more than the {len(patches)} patches; use fewer"
         )
 
 
 def check_test(folds: int, test: bool) -> None:
     """Raise an error if a test side is wanted and there are too few folds."""
     if test and folds < 3:
-        raise OutcropError("--test", "needs at least three folds")
+        raise OutcropError("`test`", "needs at least three folds")
 
 
 def stratified_masks(

@@ -60,13 +60,13 @@ def default_folds(
         OutcropError: such folds cannot be made.
     """
     if folds < 1:
-        raise OutcropError("--folds", f"must be at least 1, not {folds}")
+        raise OutcropError("`folds`", f"must be at least 1, not {folds}")
     several = folds if folds > 1 else 5
     if patches.positions is not None:
         splitter: Splitter = block_split(patches, block, buffer, several, seed)
     else:
         if block is not None or buffer is not None:
-            option = "--buffer" if block is None else "--block"
+            option = "`buffer`" if block is None else "`block`"
             raise OutcropError(option, "needs patches with positions; leave it out")
         if "side" in patches.columns:
             warn("the patches have no positions; the split of their collection is used")
@@ -116,15 +116,15 @@ def make_splitter(
         return SceneSplit(buffer=buffer, hold_out=tuple(hold_out))
     if by == "slabs":
         if axis is None or thickness is None:
-            raise OutcropError("--by slabs", "needs --axis and --thickness, in voxels")
+            raise OutcropError("`by='slabs'`", "needs `axis` and `thickness`, in voxels")
         return SlabSplit(buffer=buffer, axis=axis, thickness=thickness, n_splits=folds)
     if by == "column":
         if column is None:
-            raise OutcropError("--by column", "needs --column with the name of the column")
+            raise OutcropError("`by='column'`", "needs `column` with the name of the column")
         return ColumnSplit(buffer=buffer, column=column, hold_out=tuple(hold_out))
     if not (zones or boxes or slices):
-        kinds = "--slices or --boxes" if patches.from_volume else "--zones with a file or --boxes"
-        raise OutcropError("--by zones", f"needs {kinds} with numbers")
+        kinds = "`slices` or `boxes`" if patches.from_volume else "`zones` with a file or `boxes`"
+        raise OutcropError("`by='zones'`", f"needs {kinds} with numbers")
     every = (*zones, *_boxes(boxes, 6 if patches.from_volume else 4))
     return ZoneSplit(buffer=buffer, zones=every, slices=tuple(map(_slices, slices)))
 
@@ -132,7 +132,7 @@ def make_splitter(
 def _boxes(numbers: Sequence[float], each: int) -> list[tuple[float, ...]]:
     if len(numbers) % each:
         count = {4: "four numbers", 6: "six numbers in a volume"}[each]
-        raise OutcropError("--boxes", f"takes {count} for each box, not {len(numbers)} in all")
+        raise OutcropError("`boxes`", f"takes {count} for each box, not {len(numbers)} in all")
     return [tuple(numbers[i : i + each]) for i in range(0, len(numbers), each)]
 
 
@@ -141,7 +141,7 @@ def _slices(words: str) -> tuple[int, int, int]:
         axis, first, last = map(int, words.split(":"))
     except ValueError:
         raise OutcropError(
-            "--slices", f"expected axis:first:last such as 0:100:200, not '{words}'"
+            "`slices`", f"expected axis:first:last such as 0:100:200, not '{words}'"
         ) from None
     return axis, first, last
 
@@ -154,7 +154,7 @@ def delivered_split(patches: PatchSet) -> Split:
     """
     if "side" not in patches.columns:
         raise OutcropError(
-            "--split",
-            "is required: these patches have no published split; make one with `outcrop split`",
+            "`split`",
+            "is required: these patches have no published split; make one with `outcrop.splits`",
         )
     return ColumnSplit(column="side").assign(patches)

@@ -215,10 +215,10 @@ def read_folds(path: str | Path, patches: PatchSet | None = None) -> Folds:
     Raises:
         OutcropError: the file is missing, is neither, or does not fit the patches.
     """
-    content = read_json(path, "split", "split")
+    content = read_json(path, "split", "splits")
     if is_split(content):
         return Folds((read_split(path, patches),))
-    with decoding(path, "a split", "make one with `outcrop split`"):
+    with decoding(path, "a split", "make one with `outcrop.splits`"):
         if content["format"] != FOLDS_FORMAT:
             raise ValueError("another format")
         if content["version"] != _VERSION:

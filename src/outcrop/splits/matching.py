@@ -165,9 +165,9 @@ class MatchingSplit(SpatialSplit):
         unit = _units(at, positions.polygon)
         if unit.max() + 1 < self.n_splits:
             raise OutcropError(
-                "--by matching",
+                "`outcrop.MatchingSplit`",
                 f"the patches lie in {unit.max() + 1} places, fewer than {self.n_splits} folds; "
-                "label more places, or pass a smaller --folds",
+                "label more places, or pass a smaller `n_splits`",
             )
         if not patches.sources:
             raise OutcropError(
@@ -195,7 +195,7 @@ class MatchingSplit(SpatialSplit):
                 yield Matching(fold, cluster, q, np.nan, {})
         if not some:
             raise OutcropError(
-                "--by matching",
+                "`outcrop.MatchingSplit`",
                 "one place contains more than half of the patches; split by blocks, or use fewer "
                 "patches of that place",
             )

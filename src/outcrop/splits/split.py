@@ -91,8 +91,7 @@ class Split:
         if len(np.unique(self.groups)) > 1:
             found += [
                 f"all {words[side]} patches are in one spatial group, so the score has no "
-                "confidence interval; hold out each fold in turn (--all-folds), or label more "
-                "places"
+                "confidence interval; hold out each fold in turn, or label more places"
                 for side in (VALIDATION, TEST)
                 if len(np.unique(self.groups[self.sides == side])) == 1
             ]
@@ -115,7 +114,7 @@ class Split:
         """
         if self.fingerprint != patches.fingerprint or len(self.sides) != len(patches):
             raise OutcropError(
-                where, "was made for another patch set; make a new one with `outcrop split`"
+                where, "was made for another patch set; make a new one with `outcrop.splits`"
             )
         table = self.counts(patches.labels, len(patches.classes))
         if validated and not table[VALIDATION].any():
@@ -182,13 +181,13 @@ def read_split(path: str | Path, patches: PatchSet | None = None) -> Split:
         OutcropError: the file is missing, is not a split, or does not fit the patches; patches are
             given and the file was written by a version with other fingerprints.
     """
-    content = read_json(path, "split", "split")
-    with decoding(path, "a split", "make one with `outcrop split`"):
+    content = read_json(path, "split", "splits")
+    with decoding(path, "a split", "make one with `outcrop.splits`"):
         if content["format"] == FOLDS_FORMAT:
             raise OutcropError(
                 path,
                 "contains all folds of a cross-validation, but a single split is needed; make one "
-                "with `outcrop split` without --all-folds",
+                "with `outcrop.splits`, without `assign_all`",
             )
         if content["format"] != _FORMAT:
             raise ValueError("another format")
@@ -206,7 +205,7 @@ def read_split(path: str | Path, patches: PatchSet | None = None) -> Split:
             raise OutcropError(
                 path,
                 "was made by another version of outcrop, whose fingerprints of patch sets differ; "
-                "make a new one with `outcrop split`",
+                "make a new one with `outcrop.splits`",
             )
         split.check(patches, path, classes=least_classes(patches))
     return split

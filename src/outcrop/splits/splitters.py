@@ -99,7 +99,7 @@ class BlockSplit(SpatialSplit):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.block > 0:
-            raise OutcropError("--block", f"must be more than 0, not {self.block:g}")
+            raise OutcropError("`block`", f"must be more than 0, not {self.block:g}")
 
     def validation_masks(self, patches: PatchSet) -> list[np.ndarray]:
         """Folds of whole blocks."""
@@ -108,7 +108,7 @@ class BlockSplit(SpatialSplit):
         count = groups.max() + 1
         if count < self.n_splits:
             raise OutcropError(
-                "--block",
+                "`block`",
                 f"blocks of {self.block:g} {patches.unit} give {count} spatial groups, fewer than "
                 f"{self.n_splits} folds; use smaller blocks or fewer folds",
             )
@@ -167,13 +167,13 @@ class SlabSplit(SpatialSplit):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_axis(self.axis, "--axis")
-        for option, number, least in (
+        check_axis(self.axis, "`axis`")
+        for name, number, least in (
             ("thickness", self.thickness, 1),
-            ("folds", self.n_splits, 2),
+            ("n_splits", self.n_splits, 2),
         ):
             if not number >= least:
-                raise OutcropError(f"--{option}", f"must be at least {least}, not {number}")
+                raise OutcropError(f"`{name}`", f"must be at least {least}, not {number}")
 
     def validation_masks(self, patches: PatchSet) -> list[np.ndarray]:
         """Every `n_splits`-th slab, starting from each of the first slabs."""
@@ -181,7 +181,7 @@ class SlabSplit(SpatialSplit):
         count = int(slab.max()) + 1
         if count < self.n_splits:
             raise OutcropError(
-                "--thickness",
+                "`thickness`",
                 f"{count} slabs of {self.thickness} voxels across axis {self.axis} contain "
                 f"patches, fewer than {self.n_splits} folds; use thinner slabs or fewer folds",
             )
@@ -220,23 +220,21 @@ class ZoneSplit(SpatialSplit):
         """One fold: the zones."""
         positions_of(patches, "ZoneSplit")
         inside = np.zeros(len(patches), bool)
-        for option, zone, mask in self._zones(patches):
+        for where, mask in self._zones(patches):
             if not mask.any():
-                raise OutcropError(
-                    option, f"{zone} holds no patch; choose a zone in the labelled area"
-                )
+                raise OutcropError(where, "holds no patch; choose a zone in the labelled area")
             inside |= mask
         return [inside]
 
-    def _zones(self, patches: PatchSet) -> Iterator[tuple[str, str, np.ndarray]]:
-        """For each zone its option, the zone in words, and the mask of its patches."""
+    def _zones(self, patches: PatchSet) -> Iterator[tuple[str, np.ndarray]]:
+        """For each zone the argument that gives it, and the mask of its patches."""
         for zone in self.zones:
             if isinstance(zone, str | Path):
-                yield "--zones", str(zone), _in_polygons(Path(zone), patches)
+                yield f"`zones={str(zone)!r}`", _in_polygons(Path(zone), patches)
             else:
-                yield "--boxes", ",".join(f"{at:g}" for at in zone), _in_box(zone, patches)
+                yield f"`zones={_words(zone)}`", _in_box(zone, patches)
         for one in self.slices:
-            yield "--slices", ":".join(map(str, one)), _in_slices(*one, patches)
+            yield f"`slices=[{one}]`", _in_slices(*one, patches)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,9 +309,9 @@ class ColumnSplit(SpatialSplit):
         if self.column not in patches.columns:
             have = ", ".join(patches.columns) or "none"
             raise OutcropError(
-                "--column",
+                "`column`",
                 f"the patch set has no column '{self.column}' (it has {have}); "
-                "keep it when cutting with --keep",
+                "keep it when cutting with `keep`",
             )
         return patches.columns[self.column]
 
@@ -327,7 +325,7 @@ def _in_polygons(path: Path, patches: PatchSet) -> np.ndarray:
 
     if patches.from_volume:
         raise OutcropError(
-            "--zones", "are polygons on scenes; name zones of a volume with --slices or --boxes"
+            "`zones`", "are polygons on scenes; name zones of a volume with `slices` or boxes"
         )
     at, zones = patches.positions, read_vector(path)
     assert at is not None
@@ -335,7 +333,7 @@ def _in_polygons(path: Path, patches: PatchSet) -> np.ndarray:
     of_sources = [patches.crs_of(i) for i in range(len(patches.sources))] or [patches.crs]
     if None in of_sources:
         raise OutcropError(
-            "--zones", "need a coordinate reference system; pass a GeoDataFrame as X, or boxes"
+            "`zones`", "need a coordinate reference system; pass a GeoDataFrame as X, or boxes"
         )
     systems = np.array(of_sources)[at.source]
     for crs in dict.fromkeys(systems.tolist()):
@@ -347,19 +345,23 @@ def _in_polygons(path: Path, patches: PatchSet) -> np.ndarray:
     return inside
 
 
+def _words(box: Sequence[float]) -> str:
+    return f"({', '.join(f'{at:g}' for at in box)})"
+
+
 def _in_box(box: tuple[float, ...], patches: PatchSet) -> np.ndarray:
     at = patches.positions
     assert at is not None
     # Coordinates without a source, such as an array X of scikit-learn, have one system.
     if not patches.from_volume and patches.crs is None and patches.sources:
         raise OutcropError(
-            "--boxes",
-            "the scenes are too far apart for a common coordinate system; give --zones a file",
+            f"`zones={_words(box)}`",
+            "boxes need a common coordinate system, and the scenes are too far apart; pass a file",
         )
     middle = at.middle if patches.from_volume else np.stack([at.x, at.y], axis=1)
     axes = middle.shape[1]
     if len(box) != 2 * axes:
-        raise OutcropError("--boxes", f"takes {2 * axes} numbers for each box, not {len(box)}")
+        raise OutcropError(f"`zones={_words(box)}`", f"takes {2 * axes} numbers for each box")
     inside = (middle >= box[:axes]) & (middle <= box[axes:])
     return np.asarray(inside.all(axis=1))
 
@@ -367,14 +369,12 @@ def _in_box(box: tuple[float, ...], patches: PatchSet) -> np.ndarray:
 def _in_slices(axis: int, first: int, last: int, patches: PatchSet) -> np.ndarray:
     assert patches.positions is not None
     if not patches.from_volume:
-        raise OutcropError(
-            "--slices", "is for volumes; name zones of a scene with --boxes or --zones"
-        )
-    check_axis(axis, "--slices")
+        raise OutcropError("`slices`", "is for volumes; name zones of a scene with `zones`")
+    check_axis(axis, "`slices`")
     length = max(source.shape[axis] for source in patches.sources)
     if not 0 <= first < last <= length:
         raise OutcropError(
-            "--slices",
+            "`slices`",
             f"{first}:{last} across axis {axis} is no range of slices; "
             f"use a first and a last within 0:{length}",
         )
@@ -385,14 +385,14 @@ def _in_slices(axis: int, first: int, last: int, patches: PatchSet) -> np.ndarra
 def _find(word: str, names: Sequence[str]) -> int:
     found = fitting(word, names)
     if not found:
-        raise OutcropError("--hold-out", f"no scene '{word}'; there are {', '.join(names)}")
+        raise OutcropError("`hold_out`", f"no scene '{word}'; there are {', '.join(names)}")
     if len(found) > 1:
         several = ", ".join(names[i] for i in found)
         if len({names[i] for i in found}) == 1:
             raise OutcropError(
-                "--hold-out", f"'{word}' is the name of several; cut patches of each scene once"
+                "`hold_out`", f"'{word}' is the name of several; cut patches of each scene once"
             )
         raise OutcropError(
-            "--hold-out", f"'{word}' matches several: {several}; name it with its folder"
+            "`hold_out`", f"'{word}' matches several: {several}; name it with its folder"
         )
     return found[0]

@@ -190,7 +190,7 @@ def _check_settings(folder: Path, story: Story) -> None:
     """Write the settings into a new folder, or compare them with those there."""
     path, content = folder / "story.json", json.loads(json.dumps(asdict(story)))
     if path.exists():
-        if read_json(path, "story", "demo cube") != content:
+        if read_json(path, "story", "demo('cube')") != content:
             raise OutcropError(path, "was run with other settings; choose another folder")
     elif not folder.is_dir() or any(folder.iterdir()):
         raise OutcropError(folder, "is not a demo of outcrop; choose another folder")

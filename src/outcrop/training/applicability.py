@@ -70,13 +70,13 @@ def read_applicability(folder: str | Path) -> AreaOfApplicability:
     path = Path(folder) / AREA
     if not path.exists():
         raise OutcropError(
-            path, "no area of applicability, this run has none; train it anew with `outcrop train`"
+            path, "no area of applicability, this run has none; train it anew with `outcrop.train`"
         )
     if _is_thinned(path):
         raise OutcropError(
             path,
             "keeps 512 training patches at most and so finds less than half of what lies outside; "
-            "train the run anew with `outcrop train`",
+            "train the run anew with `outcrop.train`",
         )
     with decoding(path, "an area of applicability", "train the run anew"):
         with safe_open(path, "pt") as file:

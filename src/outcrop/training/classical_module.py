@@ -111,7 +111,8 @@ def _scores_of(estimator: object, title: str) -> nn.Module:
     svm = RadialSVM.of(estimator) if hasattr(estimator, "support_vectors_") else None
     if svm is None:
         raise OutcropError(
-            title, "cannot be exported: only outcrop's own classical models can; use `outcrop map`"
+            title,
+            "cannot be exported: only outcrop's own classical models can; use `outcrop.map_scene`",
         )
     return _SVM(svm)
 

@@ -104,7 +104,7 @@ def open_cutter(
     if not augmentation.cuts_anew:
         if sources:
             raise OutcropError(
-                "--sources", "has no meaning without --neighbourhood or --slices; leave it out"
+                "`sources`", "has no meaning without `neighbourhood` or `slices`; leave it out"
             )
         yield None
         return
@@ -122,13 +122,13 @@ def open_cutter(
 
 
 def _check(patches: PatchSet, augmentation: Augmentation) -> None:
-    option = "--neighbourhood" if augmentation.neighbourhood else "--slices"
+    option = "`neighbourhood`" if augmentation.neighbourhood else "`slices`"
     if patches.positions is None:
         raise OutcropError(
             option, "needs patches with positions, and these have none; leave it out"
         )
     if augmentation.slices and not patches.from_volume:
-        raise OutcropError("--slices", "has no meaning for patches of scenes; leave it out")
+        raise OutcropError("`slices`", "has no meaning for patches of scenes; leave it out")
     height, width = patches.size
     if height != width:
         raise OutcropError(

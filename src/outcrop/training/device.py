@@ -56,11 +56,11 @@ def capped_memory(device: torch.device, most: int | None) -> Iterator[None]:
         yield
         return
     if device.type != "cuda":
-        raise OutcropError("--gpu-memory", f"caps a GPU, the device is {device}; leave it out")
+        raise OutcropError("`gpu_memory`", f"caps a GPU, the device is {device}; leave it out")
     whole = torch.cuda.get_device_properties(device).total_memory
     if most > whole:
         raise OutcropError(
-            "--gpu-memory", f"{device} has only {whole / (1 << 30):.1f} GiB; take less"
+            "`gpu_memory`", f"{device} has only {whole / (1 << 30):.1f} GiB; take less"
         )
     before = torch.cuda.get_per_process_memory_fraction(device)
     torch.cuda.set_per_process_memory_fraction(most / whole, device)
@@ -143,7 +143,7 @@ def compiles(wish: str, device: torch.device) -> bool:
         return device.type == "cuda" and _can_compile(device)
     if wish == "always" and not _can_compile(device):
         raise OutcropError(
-            "--compile", "needs a C++ compiler, and Triton for a GPU; install it or take never"
+            "`compile`", "needs a C++ compiler, and Triton for a GPU; install it or take never"
         )
     return wish == "always"
 

@@ -215,7 +215,7 @@ def _tuned(
     Raises:
         OutcropError: several processes; as `train`.
     """
-    refuse_several(recipe.machine, "tuning", "take 1, or --trials 0 to tune nothing")
+    refuse_several(recipe.machine, "tuning", "take 1, or `trials=0` to tune nothing")
     if network is None and (start_from is not None or default_network(patches) != MultiScaleNet()):
         network = default_network(patches)
     if resume and folder.exists():
@@ -225,7 +225,7 @@ def _tuned(
         chosen = next((one for one in every if one.name == before.get("chosen")), every[0])
         # `check_same` reports settings that differ.
         return chosen.network, chosen.recipe, {**before, **asdict(tuning)}
-    check_new(folder, instead="--resume")
+    check_new(folder, instead="resume")
     first = None
     if start_from is not None:
         with silence():  # the training logs it again
@@ -275,7 +275,7 @@ def _train(
     first = None
     with group.all_or_none():
         if weights is not None and recipe.machine.strategy == "pipeline" and group.world > 1:
-            raise OutcropError("--strategy", "pipeline takes no sample_weight; take ddp")
+            raise OutcropError("`strategy`", "pipeline takes no sample_weight; take ddp")
         going_on = resume and folder.exists()
         if going_on:
             defaults = {
@@ -293,7 +293,7 @@ def _train(
             if group.first:
                 sweep(folder)
         else:
-            check_new(folder, instead="--resume")
+            check_new(folder, instead="resume")
         if started and not read_checkpoint(folder).tensors:
             first = first_weights(started["from"], network, patches)
             if started.setdefault("weights", first.checksum) != first.checksum:

@@ -192,13 +192,13 @@ def _form(path: Path, name: str | None) -> _Form:
     if name in _FORMS:
         return _FORMS[name]
     if name is not None:
-        raise OutcropError("--format", f"there is no '{name}'; take {' or '.join(_FORMS)}")
+        raise OutcropError("`format`", f"there is no '{name}'; take {' or '.join(_FORMS)}")
     for form in _FORMS.values():
         if path.suffix.lower() == form.suffix:
             return form
     endings = " or ".join(form.suffix for form in _FORMS.values())
     raise OutcropError(
-        path, f"its ending tells no format; let it end in {endings}, or pass --format"
+        path, f"its ending tells no format; let it end in {endings}, or pass `format`"
     )
 
 

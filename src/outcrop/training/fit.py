@@ -67,7 +67,7 @@ def fit_classical(
     if resume and folder.exists():
         check_same(folder, config, split, {})
         return read_run(folder)
-    check_new(folder, instead="--resume")
+    check_new(folder, instead="resume")
     started = time.perf_counter()
     seen, unseen = (
         features_of(baseline.features, patches, index) for index in (split.train, split.validation)

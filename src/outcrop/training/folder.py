@@ -41,12 +41,12 @@ class Kind:
     command: str
 
 
-CLASSIFIER = Kind("outcrop run", "outcrop model", "a classifier", "outcrop train")
+CLASSIFIER = Kind("outcrop run", "outcrop model", "a classifier", "outcrop.train")
 CLASSICAL = Kind(
-    "outcrop classical run", "outcrop classical model", "a classical model", "outcrop train"
+    "outcrop classical run", "outcrop classical model", "a classical model", "outcrop.train"
 )
 PICTURE_MODEL = Kind(
-    "outcrop picture run", "outcrop picture model", "a VAE-GAN", "outcrop generative train"
+    "outcrop picture run", "outcrop picture model", "a VAE-GAN", "outcrop.train_vaegan"
 )
 _KINDS = {kind.format: kind for kind in (CLASSIFIER, CLASSICAL, PICTURE_MODEL)}
 
@@ -201,7 +201,7 @@ def read_description(folder: Path) -> Any:
         OutcropError: there is no such folder or file, or it is not JSON.
     """
     if not folder.is_dir():
-        raise OutcropError(folder, "no such model folder; make one with `outcrop train`")
+        raise OutcropError(folder, "no such model folder; make one with `outcrop.train`")
     return read_json(folder / "model.json", "model", "train")
 
 

@@ -35,7 +35,7 @@ class Request:
         """
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt
-        raise Stopped(f"{what}; the same command with --resume goes on")
+        raise Stopped(f"{what}; the same command with `resume=True` goes on")
 
 
 @contextmanager

@@ -72,13 +72,13 @@ def remedies(network: Network, recipe: Recipe, size: tuple[int, int], device: to
     if not isinstance(network, ResidualNet):
         return ", or ".join(options) or "smaller patches"
     if machine.recompute == 0:
-        options.append(f"--recompute {_best_segment(network)}")
+        options.append(f"`recompute={_best_segment(network)}`")
     if device.type != "mps" and pick_precision(machine.precision, device) == "32-true":
-        options.append("--precision bf16-mixed")
+        options.append("`precision='bf16-mixed'`")
     if network.stem == "small" and max(size) >= _LARGE:
-        options.append("--stem large")
+        options.append("`stem='large'`")
     if machine.gpu_memory:
-        options.append(f"--gpu-memory above {machine.gpu_memory}")
+        options.append(f"`gpu_memory` above {machine.gpu_memory}")
     return ", or ".join(options) or "a network of less depth or width"
 
 
@@ -86,9 +86,9 @@ def smaller_parts(batch: int, machine: Machine) -> list[str]:
     """The settings that put fewer images through the network at once, with values."""
     options = []
     if batch // 2 >= _SMALLEST:
-        options.append(f"--batch {batch // 2}")
+        options.append(f"`batch={batch // 2}`")
     if batch // (2 * machine.accumulate) >= _SMALLEST:
-        options.append(f"--accumulate {2 * machine.accumulate}")
+        options.append(f"`accumulate={2 * machine.accumulate}`")
     return options
 
 

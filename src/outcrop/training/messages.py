@@ -41,7 +41,7 @@ def log_training(
     if cost.blocks >= _DEEP and network.order == "original" and not network.zero_init:
         warn(
             f"{cost.blocks} blocks begin with large gradients, which may keep them from learning "
-            "for many epochs; take --zero-init or --order pre-activation"
+            "for many epochs; take `zero_init=True` or `order='pre-activation'`"
         )
 
 
@@ -59,7 +59,7 @@ def log_class_balance(class_balance: ClassBalance, labels: np.ndarray, patches: 
     most = int(times.argmax())
     there = drawn[counts > 0]
     tell(
-        f"--class-balance {class_balance}: an epoch draws {there.min()} to {there.max()} patches "
+        f"`class_balance={class_balance!r}`: an epoch draws {there.min()} to {there.max()} patches "
         f"of a class; each of the {counts[most]} of {patches.classes[most]} some "
         f"{times[most]:.3g} times"
     )
@@ -70,11 +70,11 @@ def log_shifts(augmentation: Augmentation, patches: PatchSet) -> None:
     if label_of(augmentation, patches) == "image":
         return
     shifts = {
-        "--crop": augmentation.crop or 0,
-        "--neighbourhood": augmentation.neighbourhood,
-        "--slices": augmentation.slices,
+        "crop": augmentation.crop or 0,
+        "neighbourhood": augmentation.neighbourhood,
+        "slices": augmentation.slices,
     }
-    named = " ".join(f"{option} {pixels}" for option, pixels in shifts.items() if pixels)
+    named = " ".join(f"`{name}={pixels}`" for name, pixels in shifts.items() if pixels)
     if named:
         warn(
             f"{named}: training patches are shifted by up to as much, and each keeps the label of "

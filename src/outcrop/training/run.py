@@ -153,7 +153,7 @@ class Run:
         """
         if not len(self.predictions.truth):
             raise OutcropError(
-                self.folder, "has no validation side; score it on other patches: `outcrop evaluate`"
+                self.folder, "has no validation side; score it on other patches: `outcrop.evaluate`"
             )
         return score(
             self.predictions.truth,
@@ -265,7 +265,7 @@ def read_run(
     folder = Path(folder)
     config = read_config(folder, CLASSIFIER, CLASSICAL)
     if not is_finished(folder):
-        raise OutcropError(folder, "is not finished; go on with `outcrop train --resume`")
+        raise OutcropError(folder, "is not finished; go on with `outcrop.train(resume=True)`")
     model = read_model(folder, device, trusted)
     run = Run(
         folder=folder,
@@ -300,7 +300,7 @@ def read_predictions(path: str | Path) -> Predictions:
     Raises:
         OutcropError: the file is missing or damaged.
     """
-    with decoding(path, "a file of predictions", "train anew with `outcrop train`"):
+    with decoding(path, "a file of predictions", "train anew with `outcrop.train`"):
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("index", "truth", "probabilities")}
             model = str(file["model"]) if "model" in file else ""

@@ -88,7 +88,7 @@ def first_weights(source: str | Path, network: Network, patches: PatchSet) -> Fi
         raise OutcropError(
             path,
             f"none of its {len(_without_counters(given))} weights fits {network.title}; take the "
-            "depth, width and kind of network that it holds, or leave out --start-from",
+            "depth, width and kind of network that it holds, or leave out `start_from`",
         )
     for name in taken:
         if not fitting[name].isfinite().all():

@@ -156,7 +156,7 @@ def read_probabilities(folder: Path, row: Row) -> np.ndarray:
     """
     path = folder / "predictions.npz"
     with (
-        decoding(path, "predictions of a comparison", "repeat `outcrop compare`"),
+        decoding(path, "predictions of a comparison", "repeat `outcrop.compare`"),
         np.load(path, allow_pickle=False) as file,
     ):
         return file[_likely(row.title)]

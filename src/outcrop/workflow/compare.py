@@ -131,7 +131,7 @@ def compare(
     gap_seeds = len(recipes) if gap_seeds is None else gap_seeds
     if not 0 <= gap_seeds <= len(recipes):
         raise OutcropError(
-            "--gap-seeds", f"must be from 0 to {len(recipes)}, the number of seeds, not {gap_seeds}"
+            "`gap_seeds`", f"must be from 0 to {len(recipes)}, the number of seeds, not {gap_seeds}"
         )
     on_cpu = pick_device(recipe.machine.device).type == "cpu"
     refuse_several(recipe.machine, "a comparison")
@@ -139,7 +139,7 @@ def compare(
         workers = cores() if on_cpu else 1
     begun = resume and folder.exists()
     if not begun:
-        check_new(folder, instead="--resume")
+        check_new(folder, instead="resume")
     finished = _finished(folder, recipes, learnt)
     kinds = {"": folds}
     if folds.spatial and gap_seeds:
@@ -210,7 +210,7 @@ def _keep_folds(folder: Path, folds: Folds) -> None:
         there = other if other.exists() else path
         raise OutcropError(
             folder,
-            f"was made with other patches or folds; continue with --split {there}, or use another "
+            f"was made with other patches or folds; continue with `split={there}`, or use another "
             "folder",
         )
     if not path.exists():
@@ -238,11 +238,11 @@ def _recipes(recipe: Recipe, seeds: Sequence[int] | None) -> list[Recipe]:
     if seeds is None:
         return [recipe]
     if not seeds:
-        raise OutcropError("--seeds", "is empty; use 0, or several such as 0,1,2")
+        raise OutcropError("`seeds`", "is empty; use 0, or several such as 0,1,2")
     if twice := [seed for seed in seeds if list(seeds).count(seed) > 1]:
-        raise OutcropError("--seeds", f"names {twice[0]} twice; name each once")
+        raise OutcropError("`seeds`", f"names {twice[0]} twice; name each once")
     if recipe.seed not in (Recipe().seed, *seeds):
-        raise OutcropError("--seeds", f"replaces --seed {recipe.seed}; leave one of them out")
+        raise OutcropError("`seeds`", f"replaces `seed={recipe.seed}`; leave one of them out")
     return [replace(recipe, seed=seed) for seed in seeds]
 
 
@@ -266,14 +266,14 @@ def _finished(
         raise OutcropError(
             folder,
             f"was also made with seed {min(lost)}; pass all of "
-            f"--seeds {','.join(map(str, before))}, or use another folder",
+            f"`seeds={list(before)}`, or use another folder",
         )
     coded = [row.features for row in found.rows if row.features not in ("patch", *FEATURES)]
     if coded and encoder is None:
         raise OutcropError(
             folder,
-            "was made with an encoder; continue with `outcrop generative compare`, or use another "
-            "folder",
+            "was made with an encoder; continue with `outcrop.compare(encoder=encoder)`, or use "
+            "another folder",
         )
     if coded and encoder is not None and encoder.title != coded[0]:
         raise OutcropError(
@@ -355,7 +355,7 @@ def _do(setting: Setting, scheduler: Scheduler | None, workers: int) -> None:
             tell(
                 f"each training of the network begins with tuning: up to {setting.tuning.trials} "
                 f"variants with {setting.tuning.tuning_folds} folds of its training patches; "
-                "--trials 0 switches tuning off"
+                "`trials=0` switches tuning off"
             )
         for trials, what in ((left, "models"), (later, "codes")):
             do_all(setting, trials, executor, what)

@@ -56,7 +56,7 @@ def compare_runs(
             raise OutcropError(run, f"equals {again[0]} with the same seed; name one of them")
         same.append(one)
     if len(models) < 2:
-        raise OutcropError("--runs", "are all of one model; add a run of another model")
+        raise OutcropError("`runs`", "are all of one model; add a run of another model")
     names = _names([same[0] for same in models.values()])
     candidates = [
         Candidate(

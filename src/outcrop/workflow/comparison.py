@@ -154,8 +154,8 @@ class Comparison(Tabular):
         found = []
         if not self.pairwise_tests:
             found.append(
-                "this comparison has no pairwise tests, because an old version made it; add them "
-                "with `outcrop compare --resume`"
+                "this comparison has no pairwise tests, because an old version made it; "
+                "resume it to add them"
             )
         elif self.of_the_best and all(one.verdict == "unknown" for one in self.of_the_best):
             found.append(
@@ -184,7 +184,7 @@ def read_comparison(folder: str | Path) -> Comparison:
     """
     path = Path(folder) / _FILE
     content = read_json(path, "comparison", "compare")
-    with decoding(path, "a comparison", "make one with `outcrop compare`"):
+    with decoding(path, "a comparison", "make one with `outcrop.compare`"):
         if content["format"] != _FORMAT:
             raise ValueError("another format")
         if content.get("version", 1) > _VERSION:

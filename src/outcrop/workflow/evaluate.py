@@ -25,7 +25,7 @@ from outcrop.training.origin import (
 from outcrop.training.run import Run, model_of
 
 _BATCH = 2048
-_REMEDY = "cut patches with the bands that it was trained on, or name them with --band-names"
+_REMEDY = "cut patches with the bands that it was trained on, or name them with `band_names`"
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ def run_experiment(
     pick_device(experiment.recipe.machine.device)
     refuse_several(experiment.recipe.machine, "an experiment")
     if experiment.recipe.augmentation.slices:
-        raise OutcropError("--slices", "has no effect on scenes; leave it out")
+        raise OutcropError("`slices`", "has no effect on scenes; leave it out")
     if experiment.network is not None and experiment.size is not None:
         experiment.network.check_size((experiment.size, experiment.size))
     scenes = open_scenes(experiment.scenes, experiment.bands, experiment.crs, experiment.reading)
@@ -158,7 +158,7 @@ def run_experiment(
 def _check_truth(experiment: Experiment, scenes: int) -> None:
     if experiment.truth and len(experiment.truth) != scenes:
         raise OutcropError(
-            "--truth",
+            "`truth`",
             f"{len(experiment.truth)} files for {scenes} scene{'s'[: scenes > 1]}; pass one for "
             "each scene",
         )
@@ -316,7 +316,7 @@ def fit_to_all(
     for one in BASELINES:
         if (one.name, one.features) == (row.model, row.features):
             return fit_classical(patches, split, folder, one, seed, resume, held_out, folds)
-    raise OutcropError(row.title, "cannot be fitted again; select another with --map-with")
+    raise OutcropError(row.title, "cannot be fitted again; select another with `map_with`")
 
 
 def chosen(comparison: Comparison, wanted: str | None) -> Row:
@@ -340,7 +340,7 @@ def chosen(comparison: Comparison, wanted: str | None) -> Row:
         if _plain(wanted) in (_plain(row.title), _plain(_name(row))):
             return row
     names = ", ".join(f"'{_name(row)}'" for row in rows)
-    raise OutcropError("--map-with", f"there is no '{wanted}'; use one of {names}")
+    raise OutcropError("`map_with`", f"there is no '{wanted}'; use one of {names}")
 
 
 def _name(row: Row) -> str:

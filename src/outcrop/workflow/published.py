@@ -60,7 +60,7 @@ def read_published(name: str) -> Published:
     names = _names()
     if name not in names:
         near = difflib.get_close_matches(name, names, 1)
-        hint = f"did you mean {near[0]}?" if near else "`outcrop reproduce` lists them"
+        hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(sorted(names))}"
         raise OutcropError("reproduce", f"there is no recipe '{name}'; {hint}")
     content = yaml.safe_load((_FILES / f"{name}.yaml").read_text(encoding="utf-8"))
     network, recipe = take_training(content)
@@ -187,7 +187,10 @@ def results_of(folder: Path, name: str | None = None) -> tuple[Result, ...]:
         results = tuple(one for one in results if one.name == wanted)
     if not results:
         what = "is empty" if name is None else f"has no result of {name}"
-        raise OutcropError(path, f"{what}; run it with `outcrop reproduce {name or 'NAME'}`")
+        raise OutcropError(
+            path,
+            f"{what}; run it with `outcrop.reproduce({'name' if name is None else repr(name)})`",
+        )
     return results
 
 
@@ -215,14 +218,14 @@ def read_results(path: str | Path) -> tuple[Result, ...]:
     """
     path = Path(path)
     if not path.exists():
-        raise OutcropError(path, "no such file; make it with `outcrop reproduce NAME`")
+        raise OutcropError(path, "no such file; make it with `outcrop.reproduce`")
     with decoding(path, "a file of results", "restore it"):
         lines = path.read_text(encoding="utf-8").splitlines()
     return tuple(_read_line(path, number, line) for number, line in enumerate(lines, start=1))
 
 
 def _read_line(path: Path, number: int, line: str) -> Result:
-    remedy = "delete it; `outcrop reproduce --resume` writes it again"
+    remedy = "delete it; `outcrop.reproduce(resume=True)` writes it again"
     with decoding(f"{path}: line {number}", "a result", remedy):
         return Result.from_json(json.loads(line))
 

@@ -72,9 +72,9 @@ def reproduce(
     recipe = replace(_squeezed(published.recipe, epochs), machine=machine)
     recipes = [replace(recipe, seed=seed) for seed in dict.fromkeys(seeds)]
     if not recipes:
-        raise OutcropError("--seeds", "is empty; use 0, or several such as 0,1,2")
+        raise OutcropError("`seeds`", "is empty; use 0, or several such as 0,1,2")
     if machine.devices > 1 and len(recipes) > 1:
-        raise OutcropError("--seeds", "must be a single one with --devices; run them in turn")
+        raise OutcropError("`seeds`", "must be a single one with `devices`; run them in turn")
     runs = [folder / f"{name}-seed{one.seed}" for one in recipes]
     _check_folders(folder, runs, resume)
     pictures = _open(data)
@@ -109,7 +109,7 @@ def _check_folders(folder: Path, runs: Sequence[Path], resume: bool) -> None:
     check_new(folder, overwrite=True)
     for run in runs:
         if run.exists():
-            check_new(run, overwrite=resume, instead="--resume")
+            check_new(run, overwrite=resume, instead="resume")
     if (folder / RESULTS).exists():
         read_results(folder / RESULTS)
 
@@ -165,7 +165,7 @@ def _run(
     except OutcropError:
         raise
     except (TypeError, ValueError, KeyError) as error:
-        raise OutcropError(path, "is damaged; delete it and pass --resume") from error
+        raise OutcropError(path, "is damaged; delete it and pass `resume=True`") from error
 
 
 def _result(

@@ -213,7 +213,7 @@ def answer(setting: Setting, trial: Trial, baseline: Baseline | None = None) -> 
     if baseline is None:
         return answer_of(read_run(setting.run(trial, "network"), "cpu"), split)
     path = setting.answer(trial, baseline)
-    with decoding(path, "an answer", "remove it and continue with `outcrop compare --resume`"):
+    with decoding(path, "an answer", "remove it and continue with `outcrop.compare(resume=True)`"):
         with np.load(path, allow_pickle=False) as file:
             about = json.loads(str(file["told"]))
             probabilities = file["probabilities"]

@@ -69,7 +69,7 @@ def open_landsat(path: Path, place: Place, bands: Sequence[str] | None) -> Produ
         kinds = {"temperature" if band.unit == "kelvin" else "panchromatic" for band in left}
         notes.append(
             f"{', '.join(band.name for band in left)} ({', '.join(sorted(kinds))}) is left out; "
-            "select it with --bands to use it"
+            "select it with `bands` to use it"
         )
     chosen = default if bands is None else spelled_bands(path, bands, known.bands)
     missing = [name for name in chosen if known.bands[name].file.upper() not in files]

@@ -89,7 +89,7 @@ def spelled_bands(path: Path, bands: Sequence[str], every: Iterable[str]) -> tup
 def missing_bands_text(missing: Sequence[str], there: Sequence[str]) -> str:
     """The error message for bands without a file."""
     return f"has no file of {', '.join(missing)}; fetch " + (
-        f"it, or select from the bands that exist: --bands {','.join(there)}"
+        f"it, or select from the bands that exist: `bands={list(there)}`"
         if there
         else "the product again"
     )

@@ -232,12 +232,12 @@ def check_samples(layout: Layout, reading: SegyReading) -> None:
         return
     options = []
     if endian != layout.endian:
-        options.append(f"--endian {endian}")
+        options.append(f"`endian={endian!r}`")
     if form != layout.format:
-        options.append(f"--format {form}")
+        options.append(f"`format={form!r}`")
     if form == "ieee" and layout.format not in _FLOATS:
         options.append("(or ibm)")
-    keep = f"--format {layout.format} --endian {layout.endian}"
+    keep = f"`format={layout.format!r}` `endian={layout.endian!r}`"
     raise OutcropError(
         layout.path,
         f"declares {_title(layout.format, layout.endian)}, but its samples look like "

@@ -154,7 +154,7 @@ def read_layout(path: Path, reading: SegyReading = SegyReading()) -> Layout:
             if room > 0 and not room % (header + samples * np.dtype(STORED[name]).itemsize)
         ]
         one_of = " or ".join(fitting)
-        instead = f", or pass --format {one_of}, which fits the file size" if fitting else ""
+        instead = f", or pass `format={one_of}`, which fits the file size" if fitting else ""
         raise OutcropError(
             path,
             f"is truncated or damaged: {max(size - first, 0)} bytes are not a multiple of traces "
@@ -182,7 +182,7 @@ def _order_and_code(path: Path, headers: bytes, reading: SegyReading) -> tuple[s
         raise OutcropError(
             path,
             f"is not SEG-Y, or has an unsupported sample format (code {min(big, little)}); convert "
-            "it to IEEE floats, or pass --format if the code is wrong",
+            "it to IEEE floats, or pass `format` if the code is wrong",
         )
     if code not in CODES:
         # Choose the order in which the number of samples and the interval are small.
@@ -326,7 +326,7 @@ def find_grid(
     Traceback (most recent call last):
         ...
     outcrop.sources.volumes.segy_headers.NoGridError: 1 of 4 traces of the inline × crossline grid \
-is missing (first: inline 9, crossline 1); regularise the file, or pass --gaps
+is missing (first: inline 9, crossline 1); regularise the file, or pass `gaps=True`
     """
     count = len(inline)
     if count > 1 and np.ptp(inline) == 0 and np.ptp(crossline) == 0:
@@ -359,7 +359,7 @@ is missing (first: inline 9, crossline 1); regularise the file, or pass --gaps
         raise NoGridError(
             f"{missing} of {cells} traces of the inline × crossline grid {is_missing} (first: "
             f"{name(first[0] if len(first) else count)}); "
-            "regularise the file, or pass --gaps"
+            "regularise the file, or pass `gaps=True`"
         )
     trace = np.full(cells, -1, np.int64)
     trace[place] = np.arange(count)

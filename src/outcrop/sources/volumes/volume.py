@@ -73,7 +73,7 @@ class SegyReading:
         for name, kinds in (("format", get_args(Format)), ("endian", get_args(Endian))):
             value = getattr(self, name)
             if value is not None and value not in kinds:
-                raise OutcropError(f"--{name}", f"is {value}; pass one of {', '.join(kinds)}")
+                raise OutcropError(f"`{name}`", f"is {value}; pass one of {', '.join(kinds)}")
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def make_learner(
     blocks, residual = len(network.survivals), isinstance(network, ResidualNet)
     with group.all_or_none():
         if strategy == "pipeline" and not residual:
-            raise OutcropError("--strategy", "pipeline takes residual networks only; take ddp")
+            raise OutcropError("`strategy`", "pipeline takes residual networks only; take ddp")
         if strategy == "pipeline" and group.world > blocks:
             raise OutcropError(
                 "devices",

@@ -166,7 +166,7 @@ def launch(machine: Machine) -> None:
 
 
 def refuse_several(
-    machine: Machine, what: str, remedy: str = "use `outcrop train` for more"
+    machine: Machine, what: str, remedy: str = "use `outcrop.train` for more"
 ) -> None:
     """Raise an error if several processes would do what only one process can do.
 
@@ -180,7 +180,7 @@ def refuse_several(
     number = max(machine.devices, _started())
     if number > 1:
         raise OutcropError(
-            "--devices",
+            "`devices`",
             f"{what} is done in one process, not {number}; {remedy}",
         )
 
@@ -205,11 +205,11 @@ def open_process_group(
     world = _started()
     if machine.devices not in (1, world):
         raise OutcropError(
-            "devices",
+            "`devices`",
             f"{machine.devices} are wanted, "
             + (
-                "this is one process; use `outcrop train`, or start your script by `torchrun "
-                f"--nproc-per-node {machine.devices}`"
+                "this is one process; use `outcrop.train`, or start your script with "
+                f"torchrun, {machine.devices} processes per node"
                 if world == 1
                 else f"torchrun has started {world} processes; take the same number"
             ),
