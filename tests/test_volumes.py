@@ -19,6 +19,7 @@ import outcrop
 from outcrop.errors import OutcropError
 from outcrop.sources.volumes import open_volume, volume_kind
 from outcrop.sources.volumes.volume import VolumeReader
+from tests.command_line import run
 from tests.cubes import ramp, write_picture, write_segy, write_stack, write_zarr
 
 
@@ -134,6 +135,70 @@ def test_three_dtypes_are_kept_and_others_are_read_as_float32(tmp_path, stored, 
     assert volume.dtype == np.dtype(read)
     with volume.reader() as reader:
         assert np.array_equal(reader.slices(2, 0, 6), np.moveaxis(cube, 2, 0))
+
+
+def _zarr_with_nodata(path: Path, cube: np.ndarray) -> Path:
+    write_zarr(path, cube)
+    zarr.open(path).attrs["_FillValue"] = -(1 << 30)
+    return path
+
+
+_WIDE = {
+    "npy": lambda path, cube: _npy(path / "a.npy", cube),
+    "npy of 64 bits": lambda path, cube: _npy(path / "a.npy", cube.astype("int64")),
+    "npy in Fortran's order": lambda path, cube: _npy(path / "a.npy", np.asfortranarray(cube)),
+    "zarr": lambda path, cube: write_zarr(path / "a.zarr", cube.astype("int64")),
+    "zarr with nodata": lambda path, cube: _zarr_with_nodata(path / "a.zarr", cube),
+    "segy": lambda path, cube: write_segy(path / "a.sgy", cube, code=2),
+    "netcdf 3": lambda path, cube: _netcdf3(path / "a.nc", cube),
+    "netcdf 4": lambda path, cube: _netcdf4(path / "a.nc", cube),
+    "tiff": lambda path, cube: write_stack(path / "a", cube, ".tif"),
+}
+
+
+@pytest.mark.parametrize("write", _WIDE.values(), ids=_WIDE.keys())
+def test_wide_integers_are_exact_or_raise_an_error(tmp_path, write):
+    cube = ramp("int32")
+    cube[0, 0, 0], cube[4, 3, 5] = 1 << 24, -(1 << 24)
+    (tmp_path / "exact").mkdir()
+    with open_volume(write(tmp_path / "exact", cube)).reader() as reader:
+        assert np.array_equal(reader.slices(0, 0, 5).astype("int64"), cube)
+    cube[4, 3, 5] = -(1 << 24) - 1  # as float32 it is -(1 << 24)
+    (tmp_path / "rounded").mkdir()
+    with open_volume(write(tmp_path / "rounded", cube)).reader() as reader:
+        assert np.array_equal(reader.slices(0, 0, 4).astype("int64"), cube[:4])
+        with pytest.raises(OutcropError, match=r"integers up to 16777217, .* would be rounded; "):
+            reader.slices(0, 4, 5)
+        with pytest.raises(OutcropError, match="or save it as floats"):
+            reader.box((4, 3, 5), (5, 4, 6))
+
+
+def test_nodata_and_packed_integers_may_be_large(tmp_path):
+    cube = ramp("int32")
+    cube[0, 0, 0] = -(1 << 30)
+    with open_volume(_zarr_with_nodata(tmp_path / "a.zarr", cube)).reader() as reader:
+        assert np.isnan(reader.slices(0, 0, 5)).sum() == 1
+    write_zarr(tmp_path / "b.zarr", cube)
+    zarr.open(tmp_path / "b.zarr").attrs["scale_factor"] = 0.5
+    with open_volume(tmp_path / "b.zarr").reader() as reader:
+        assert np.array_equal(reader.slices(0, 0, 5), cube * np.float32(0.5))
+
+
+def test_the_remedy_for_wide_integers_works_on_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    cube = ramp("int32", (6, 20, 20))
+    cube[:, 9:, 9:] += 1 << 25
+    np.save("cube.npy", cube)
+    np.save("labels.npy", 1 + (cube > 1 << 25))
+    cut = "patches cube.npy --labels labels.npy --axis 0 --size 5 -o p.zarr"
+    assert run(cut) == 2
+    assert "outcrop: cube.npy: has integers up to " in capsys.readouterr().err
+    assert not Path("p.zarr").exists()
+    np.save("cube.npy", cube.astype("float32"))
+    assert run(cut) == 0
+    np.save("labels.npy", (1 << 24) * 3 + (cube > 1 << 25))
+    assert run(cut.replace("p.zarr", "q.zarr")) == 2
+    assert "outcrop: labels.npy: has integers up to 50331649" in capsys.readouterr().err
 
 
 def test_infinite_floats_are_nan_and_integers_are_unchanged(tmp_path):

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from outcrop.errors import OutcropError
+from outcrop.sources import check_exact
 from outcrop.sources.grids import Grid, overlap
 from outcrop.sources.metric import metric_systems
 from outcrop.sources.names import gdal_for
@@ -21,7 +22,7 @@ NO_CRS = (
     "has no coordinate reference system; write one into the file, or pass `crs` for a scene, "
     "`labels_crs` for labels, e.g. EPSG:32648"
 )
-_EXACT_IN_FLOAT = 1 << 24
+_SMALLER = "subtract or divide first, e.g. with gdal_calc"
 _BLOCK_HEIGHT, _BLOCK_WIDTH = 256, 2048  # blocks in which resampled bands are read
 _BLOCKS = 16
 
@@ -342,7 +343,7 @@ class SceneReader:
             band = self.scene.bands[i]
             if band.nodata is not None:
                 valid[i] &= values != band.nodata
-            _check_exact(band, values, valid[i])
+            check_exact(band.file, f"band {band.number} ", values, valid[i], _SMALLER)
             scaled = band.is_scaled and not self.scene.reading.raw
             pixels[i] = values * band.scale + band.offset if scaled else values
 
@@ -436,19 +437,6 @@ def _read(
         return read(numbers, **options)
     except RasterioError as error:
         raise OutcropError(file, f"cannot be read{where}; {read_failure(error)}") from None
-
-
-def _check_exact(band: Band, values: np.ndarray, valid: np.ndarray) -> None:
-    """Raise an error for integers that float32 cannot represent."""
-    if values.dtype.kind not in "iu" or values.dtype.itemsize < 4:
-        return
-    largest = np.abs(values.astype(np.float64), where=valid, out=np.zeros(values.shape)).max()
-    if largest > _EXACT_IN_FLOAT:
-        raise OutcropError(
-            band.file,
-            f"band {band.number} has integers up to {largest:.0f}, and integers above "
-            f"{_EXACT_IN_FLOAT} would be rounded; subtract or divide first, e.g. with gdal_calc",
-        )
 
 
 def read_mirrored(

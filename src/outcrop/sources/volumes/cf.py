@@ -17,7 +17,13 @@ import numpy as np
 
 from outcrop.files import decoding
 from outcrop.sources import read_dtype
-from outcrop.sources.volumes.volume import PLAIN_AXES, Coordinates, Fill, Triple
+from outcrop.sources.volumes.volume import (
+    PLAIN_AXES,
+    Coordinates,
+    Fill,
+    Triple,
+    check_samples_exact,
+)
 
 _INLINE = {"inline", "inlines", "iline", "ilines", "il"}
 _CROSSLINE = {"crossline", "crosslines", "xline", "xlines", "xl"}
@@ -101,9 +107,19 @@ class Packing:
         """The dtype of the samples: the stored one, or float32 if numbers are converted."""
         return read_dtype(stored) if self.keeps else np.dtype("float32")
 
-    def unpack(self, stored: np.ndarray) -> np.ndarray:
-        """Convert stored numbers to samples, NaN for no data; unchanged if `keeps`."""
+    def unpack(self, stored: np.ndarray, where: object = None) -> np.ndarray:
+        """Convert stored numbers to samples, NaN for no data; unchanged if `keeps`.
+
+        Args:
+            where: the file, for the error; None for numbers that may be rounded.
+
+        Raises:
+            OutcropError: an integer without scale and offset is beyond 2 ** 24, so that float32 may
+                round it.
+        """
         if self.keeps:
+            if where is not None:
+                check_samples_exact(where, stored)
             return stored
         if self.unsigned:
             stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
@@ -116,6 +132,8 @@ class Packing:
                 none |= stored < self.lowest
             if np.isfinite(self.highest):
                 none |= stored > self.highest
+            if where is not None and (self.scale, self.offset) == (1.0, 0.0):
+                check_samples_exact(where, stored, ~none)
             samples = (stored * np.float64(self.scale) + self.offset).astype(np.float32)
         samples[none] = np.nan
         return samples
@@ -141,7 +159,7 @@ def box_reader(path: Path, array: Any, layer: int, packing: Packing) -> Fill:
             place = f"{path} at {first} to {last - 1} along axis 0"
             with decoding(place, "a complete chunk", "copy it again"):
                 stored = np.asarray(array[first:last, rows, columns])
-            np.copyto(out[first - top : last - top], packing.unpack(stored), casting="unsafe")
+            np.copyto(out[first - top : last - top], packing.unpack(stored, path), casting="unsafe")
 
     return fill
 

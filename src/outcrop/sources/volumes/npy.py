@@ -13,7 +13,14 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
-from outcrop.sources.volumes.volume import PLAIN_AXES, Fill, Triple, Volume, check_cube
+from outcrop.sources.volumes.volume import (
+    PLAIN_AXES,
+    Fill,
+    Triple,
+    Volume,
+    check_cube,
+    check_samples_exact,
+)
 
 _HELD_BYTES = 128 << 20
 _AHEAD_BYTES = 128 << 10
@@ -92,7 +99,9 @@ class NpyStore:
             run = out.shape[1] * strides[1]
             mapped.expect(run)
             for i, plane in enumerate(mapped.array[first]):
-                np.copyto(out[i], plane[tuple(rest)], casting="unsafe")
+                stored = plane[tuple(rest)]
+                check_samples_exact(self.path, stored)
+                np.copyto(out[i], stored, casting="unsafe")
                 mapped.touched(min(run + AROUND_BYTES, strides[0]))
 
         yield fill

@@ -65,6 +65,7 @@ from outcrop.sources.volumes.volume import (
     Triple,
     Volume,
     check_cube,
+    check_samples_exact,
 )
 
 _AXES = ("inline", "crossline", "sample")
@@ -171,6 +172,8 @@ class SegyStore:
             for start in range(0, len(in_file), step):
                 batch = in_file[start : start + step]
                 read = mapped.array[trace[batch], sample : sample + out.shape[2]]
+                if not self.ibm:
+                    check_samples_exact(self.path, read)
                 out[rows[batch], columns[batch]] = self._numbers(read)
                 span = int(trace[batch[-1]] - trace[batch[0]] + 1) * self.stride
                 mapped.touched(min(span, len(batch) * (self.stride + AROUND_BYTES)))

@@ -196,7 +196,7 @@ def read_slice(part: Slice, rows: slice, columns: slice) -> np.ndarray:
     with _tiff(part.file, part.page) as dataset:
         _check_same(part, dataset.shape)
         window = Window.from_slices(rows, columns)
-        samples = part.packing.unpack(dataset.read(1, window=window))
+        samples = part.packing.unpack(dataset.read(1, window=window), part.file)
         if part.masked:
             samples = np.where(dataset.read_masks(1, window=window) > 0, samples, np.nan)
         return samples

@@ -11,7 +11,7 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.sources import read_dtype
+from outcrop.sources import check_exact, read_dtype
 
 Triple = tuple[int, int, int]
 Coordinates = tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]
@@ -85,7 +85,8 @@ class Volume:
         kind: file format.
         shape: number of samples along each axis.
         dtype: dtype in which samples are read. uint8, int16 and uint16 are kept; other dtypes are
-            read as float32.
+            read as float32. Integers beyond 2 ** 24, which float32 would round, raise an error when
+            they are read.
         axes: name of each axis: inline, crossline and sample for SEG-Y, else "axis 0" to "axis 2".
         store: reader of the samples.
         coordinates: coordinates along each axis that the file declares, floats or integers, or
@@ -193,7 +194,7 @@ class VolumeReader:
 
         Raises:
             OutcropError: there is no such axis; the range is outside the volume; the file is
-                damaged.
+                damaged, or has integers that float32 cannot represent.
         """
         shape = (stop - start, *self.volume.slice_shape(axis))
         corner = [0, 0, 0]
@@ -211,7 +212,8 @@ class VolumeReader:
             across: axis whose slices are contiguous in memory.
 
         Raises:
-            OutcropError: the box is not inside the volume; the file is damaged.
+            OutcropError: the box is not inside the volume; the file is damaged, or has integers
+                that float32 cannot represent.
         """
         for axis in range(3):
             self._check_range(axis, start[axis], stop[axis])
@@ -249,6 +251,15 @@ def sum_is_finite(samples: np.ndarray) -> bool:
     """
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(samples.sum()))
+
+
+def check_samples_exact(where: object, stored: np.ndarray, valid: np.ndarray | None = None) -> None:
+    """Check that stored integers are the same numbers in float32.
+
+    Raises:
+        OutcropError: one is beyond 2 ** 24.
+    """
+    check_exact(where, "", stored, valid, "subtract or divide first, or save it as floats")
 
 
 def check_cube(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Triple, np.dtype]:
