@@ -86,6 +86,7 @@ from .workflow.compare import compare as compare
 from .workflow.compare_runs import compare_runs as compare_runs
 from .workflow.evaluate import evaluate as evaluate
 from .workflow.experiment import run_experiment as run_experiment
+from .workflow.final import fit_to_all as fit_to_all
 from .workflow.plan import Experiment as Experiment
 from .workflow.reproduce import reproduce as reproduce
 

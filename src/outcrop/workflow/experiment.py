@@ -9,8 +9,6 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from outcrop.accuracy.assess import assess
 from outcrop.accuracy.assessment import write_assessment
 from outcrop.auditing.audit import audit
@@ -22,8 +20,6 @@ from outcrop.frames import Tabular
 from outcrop.mapping.openmap import map_figure
 from outcrop.mapping.prepare import Wanted
 from outcrop.mapping.scene import map_scene
-from outcrop.models.architectures import Network
-from outcrop.models.baselines import BASELINES
 from outcrop.patches.cut import cut
 from outcrop.patches.patchset import PatchSet, read_patches
 from outcrop.progress import tell, warn
@@ -33,18 +29,19 @@ from outcrop.sources.opening import open_scenes
 from outcrop.sources.scene import Scene
 from outcrop.sources.vector import is_vector
 from outcrop.splits import Folds, default_folds, read_folds
-from outcrop.splits.split import TRAIN, Split
 from outcrop.training.applicability import has_applicability
 from outcrop.training.device import pick_device
-from outcrop.training.engine import train
-from outcrop.training.fit import fit_classical
 from outcrop.training.parallel import refuse_several
-from outcrop.training.recipe import Recipe, Tuning
-from outcrop.training.run import Predictions, Run
-from outcrop.workflow.candidates import read_probabilities
+from outcrop.training.run import Run
 from outcrop.workflow.compare import FOLDS, SPLIT, compare
-from outcrop.workflow.comparison import Comparison, Row
+from outcrop.workflow.comparison import Comparison
+from outcrop.workflow.final import chosen, fit_to_all
 from outcrop.workflow.plan import Experiment
+
+if TYPE_CHECKING:
+    import pandas
+
+_MAPS_SHOWN = 6
 
 
 @dataclass(frozen=True)
@@ -143,12 +140,15 @@ def run_experiment(
         scheduler=scheduler,
         tuning=experiment.tuning,
     )
-    row = chosen(comparison, experiment.map_with)
+    row = chosen(comparison, experiment.map_with, "`map_with`")
     tell(f"maps are made with {row.title}, fitted to all {len(patches):,} patches")
     run = fit_to_all(
-        patches, folds, row, folder / "comparison", folder / "final", experiment.network,
-        experiment.recipe, resume=(folder / "final").exists(), tuning=experiment.tuning,
-    )  # fmt: skip
+        patches,
+        folder / "comparison",
+        folder / "final",
+        row.title,
+        resume=(folder / "final").exists(),
+    )
     maps = _map(experiment, scenes, run, folder / "maps")
     truth = _truth(experiment, maps)
     _assess(experiment, maps, truth, folds)
@@ -256,96 +256,3 @@ def _assess(
             write_assessment(output, found)
         except OutcropError as error:
             warn(f"{error}; {classes.name} is not assessed with it")
-
-
-if TYPE_CHECKING:
-    import pandas
-
-NETWORK = "patch"
-_MAPS_SHOWN = 6
-
-
-def fit_to_all(
-    patches: PatchSet,
-    folds: Folds,
-    row: Row,
-    compared: str | Path,
-    folder: str | Path,
-    network: Network | None = None,
-    recipe: Recipe = Recipe(),
-    resume: bool = False,
-    tuning: Tuning = Tuning(),
-) -> Run:
-    """Fit a model of a comparison to all patches.
-
-    It is calibrated with the held-out patches of cross-validation; its score is that of
-    cross-validation.
-
-    Args:
-        patches: the patch set.
-        folds: folds of the comparison.
-        row: the model; its first seed is used.
-        compared: folder of the comparison.
-        folder: folder of the new run.
-        network, recipe, tuning: those of the comparison, for a network, which is tuned again.
-        resume: continue a fit that was interrupted.
-
-    Raises:
-        OutcropError: the model cannot be fitted again.
-    """
-    sides = np.full(len(patches), TRAIN, np.int8)
-    how = {"splitter": "all labelled ground", "cross-validated by": dict(folds.how)}
-    split = Split(sides, folds.groups, patches.fingerprint, how, folds.spatial)
-    probabilities = read_probabilities(Path(compared), row)
-    held_out = Predictions(
-        folds.index, patches.labels[folds.index], probabilities, cross_validated=True
-    )
-    seed = row.seeds[0] if row.seeds else recipe.seed
-    if row.features == NETWORK:
-        return train(
-            patches,
-            split,
-            folder,
-            network,
-            recipe,
-            resume,
-            held_out=held_out,
-            folds=folds,
-            tuning=tuning,
-        )
-    for one in BASELINES:
-        if (one.name, one.features) == (row.model, row.features):
-            return fit_classical(patches, split, folder, one, seed, resume, held_out, folds)
-    raise OutcropError(row.title, "cannot be fitted again; select another with `map_with`")
-
-
-def chosen(comparison: Comparison, wanted: str | None) -> Row:
-    """The recommended model, or the one that the user selects.
-
-    Args:
-        wanted: a title such as "SVM, centre pixel", or "network"; case, commas and dashes are
-            ignored. None for the recommended model.
-
-    Raises:
-        OutcropError: there is no such model.
-    """
-    if wanted is None:
-        return comparison.recommended
-    rows = [
-        row
-        for row in comparison.rows
-        if row.features in (NETWORK, "centre pixel", "patch statistics")
-    ]
-    for row in rows:
-        if _plain(wanted) in (_plain(row.title), _plain(_name(row))):
-            return row
-    names = ", ".join(f"'{_name(row)}'" for row in rows)
-    raise OutcropError("`map_with`", f"there is no '{wanted}'; use one of {names}")
-
-
-def _name(row: Row) -> str:
-    return "network" if row.features == NETWORK else row.title
-
-
-def _plain(name: str) -> str:
-    return " ".join(name.casefold().replace(",", " ").replace("-", " ").split())
