@@ -6,9 +6,11 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import xarray as xr
+from pyproj import CRS
 from shapely import box
 
 import outcrop as oc
+from outcrop.errors import OutcropError
 from tests.rasters import GRID, UTM, write_raster
 
 HEIGHT, WIDTH = 40, 60
@@ -176,3 +178,35 @@ def test_a_dataarray_and_a_list_with_it_are_the_same_scene():
     for sources in (array, [array], oc.open_scene(array), oc.open_scenes([array])):
         found = oc.locate(images, sources)
         assert found.row.tolist() == (patches.positions.row[:4] - 4).tolist()
+
+
+def test_the_pixels_of_a_scene_are_read_as_an_array_or_a_dataarray(tmp_path):
+    pixels = np.arange(2 * 6 * 9, dtype="float32").reshape(2, 6, 9)
+    pixels[1, 2, 3] = -9
+    transform = (10.0, 0.0, 500_000.0, 0.0, -10.0, 4_000_000.0)
+    scene = oc.scene_from_array(pixels, transform, "EPSG:32648", ["red", "nir"], nodata=-9)
+    expected = np.where(pixels == -9, np.nan, pixels)
+    assert np.array_equal(scene.read(), expected, equal_nan=True)
+    window = (1, 3, 4, 6)
+    assert np.array_equal(scene.read(window), expected[:, 1:5, 3:9], equal_nan=True)
+    array = scene.to_xarray(window)
+    assert array.dims == ("band", "y", "x")
+    assert array.band.values.tolist() == ["red", "nir"]
+    assert (float(array.x[0]), float(array.y[0])) == (500_035.0, 3_999_985.0)
+    again = oc.open_scene(array)
+    assert again.band_names == scene.band_names
+    assert again.transform == (10.0, 0.0, 500_030.0, 0.0, -10.0, 3_999_990.0)
+    assert CRS.from_wkt(again.crs) == CRS.from_wkt(scene.crs)
+    assert np.array_equal(again.read(), scene.read(window), equal_nan=True)
+    for outside in ((-1, 0, 2, 2), (0, 0, 7, 2), (0, 8, 1, 2), (0, 0, 0, 1)):
+        with pytest.raises(OutcropError, match=r"^window: .* is not inside .*; pass row, column"):
+            scene.read(outside)
+
+
+def test_a_rotated_scene_keeps_its_transform_in_spatial_ref():
+    transform = (8.0, 6.0, 0.0, 6.0, -8.0, 0.0)
+    scene = oc.scene_from_array(np.ones((1, 4, 4), "uint8"), transform, "EPSG:32648")
+    array = scene.to_xarray((1, 2, 2, 2))
+    assert "x" not in array.coords
+    reference = [float(one) for one in array.spatial_ref.attrs["GeoTransform"].split()]
+    assert reference == [22.0, 8.0, 6.0, 4.0, 6.0, -8.0]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
     import pandas
+    import xarray
 
 Colour = tuple[int, int, int]
 
@@ -47,6 +48,50 @@ def frame(columns: Mapping[str, Any], index: str | None = None) -> pandas.DataFr
 
     made = pd.DataFrame(dict(columns))
     return made if index is None else made.set_index(index)
+
+
+def georeferenced(
+    values: np.ndarray,
+    transform: Sequence[float],
+    crs: str,
+    attributes: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    bands: Sequence[str] | None = None,
+) -> xarray.DataArray:
+    """Pixels as DataArray (y, x), or (band, y, x), georeferenced as rioxarray does it.
+
+    The variable `spatial_ref` holds the coordinate reference system and the transform. On rotated
+    grids there are no coordinates x and y, because these would need two dimensions.
+
+    Args:
+        values: `h × w`, or `bands × h × w`.
+        transform: a, b, c, d, e, f of the affine map from (column, row) to (x, y).
+        crs: coordinate reference system as WKT.
+        attributes, name: those of the DataArray.
+        bands: names of the bands.
+    """
+    import xarray as xr
+
+    a, b, c, d, e, f = transform
+    reference = {
+        "crs_wkt": crs,
+        "spatial_ref": crs,
+        "GeoTransform": " ".join(map(repr, (c, a, b, f, d, e))),
+    }
+    coordinates: dict[str, Any] = {"spatial_ref": ((), 0, reference)}
+    if bands is not None:
+        coordinates["band"] = list(bands)
+    height, width = values.shape[-2:]
+    if b == d == 0:
+        coordinates["y"] = [f + e * (row + 0.5) for row in range(height)]
+        coordinates["x"] = [c + a * (column + 0.5) for column in range(width)]
+    return xr.DataArray(
+        values,
+        dims=("y", "x") if bands is None else ("band", "y", "x"),
+        coords=coordinates,
+        attrs=dict(attributes or {}),
+        name=name,
+    )
 
 
 def reduced_size(height: int, width: int, longest: int) -> tuple[int, int]:

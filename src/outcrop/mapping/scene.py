@@ -13,7 +13,7 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.executors import Scheduler
-from outcrop.frames import Tabular, frame
+from outcrop.frames import Tabular, frame, georeferenced
 from outcrop.mapping.classmap import sidecars, write_maps
 from outcrop.mapping.engine import finished
 from outcrop.mapping.images import SceneImage
@@ -90,8 +90,6 @@ class MappedScene(Tabular):
         Raises:
             OutcropError: there is no such layer, or its file is missing.
         """
-        import xarray as xr
-
         if layer not in self.files:
             raise OutcropError(
                 "layer", f"there is no '{layer}'; this map has {', '.join(self.files)}"
@@ -99,27 +97,11 @@ class MappedScene(Tabular):
         from outcrop.sources.raster_io import open_dataset
 
         with open_dataset(self.files[layer]) as dataset:
-            values, transform = dataset.read(1), dataset.transform
-            attributes = {"_FillValue": dataset.nodata}
-            reference = {
-                "crs_wkt": dataset.crs.to_wkt(),
-                "spatial_ref": dataset.crs.to_wkt(),
-                "GeoTransform": " ".join(map(repr, transform.to_gdal())),
-            }
+            values, transform = dataset.read(1), tuple(dataset.transform)[:6]
+            crs, attributes = dataset.crs.to_wkt(), {"_FillValue": dataset.nodata}
         if layer in ("classes", "second"):
             attributes["classes"] = list(self.classes)
-        coordinates: dict[str, Any] = {"spatial_ref": ((), 0, reference)}
-        if transform.is_rectilinear:
-            height, width = values.shape
-            coordinates["y"] = transform.f + transform.e * (np.arange(height) + 0.5)
-            coordinates["x"] = transform.c + transform.a * (np.arange(width) + 0.5)
-        return xr.DataArray(
-            values,
-            dims=("y", "x"),
-            coords=coordinates,
-            attrs=attributes,
-            name=layer,
-        )
+        return georeferenced(values, transform, crs, attributes, layer)
 
 
 _PIXEL = 0.1  # Relative difference of pixel sizes that gives a note.

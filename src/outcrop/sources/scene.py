@@ -6,16 +6,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from outcrop.errors import OutcropError
+from outcrop.frames import georeferenced
 from outcrop.sources import check_exact
 from outcrop.sources.grids import Grid, overlap
 from outcrop.sources.metric import metric_systems
 from outcrop.sources.names import gdal_for
 from outcrop.sources.raster_io import open_dataset, read_failure
+
+if TYPE_CHECKING:
+    import xarray
 
 CACHE_BYTES = 64 << 20
 NO_CRS = (
@@ -25,6 +29,9 @@ NO_CRS = (
 _SMALLER = "subtract or divide first, e.g. with gdal_calc"
 _BLOCK_HEIGHT, _BLOCK_WIDTH = 256, 2048  # blocks in which resampled bands are read
 _BLOCKS = 16
+
+Window: TypeAlias = tuple[int, int, int, int]
+"""Row, column, height and width in pixels."""
 
 Resampling = Literal["auto", "nearest", "bilinear", "cubic", "average"]
 
@@ -195,6 +202,53 @@ class Scene(Grid):
             OutcropError: as for `outcrop.sources.metric.metric_systems`.
         """
         return metric_systems([self])[0]
+
+    def read(self, window: Window | None = None) -> np.ndarray:
+        """Read pixels.
+
+        To read many windows, open the scene once with `reader`.
+
+        Args:
+            window: row and column of the upper-left pixel, from 0, and height and width, in pixels;
+                inside the scene. None: the whole scene.
+
+        Returns:
+            `bands × height × width` in the dtype of the scene; if a pixel has no data (nodata
+            value, mask, NaN, infinity), float32 with NaN there. Values are physical, unless the
+            scene was opened `raw`.
+
+        Raises:
+            OutcropError: the window is not inside the scene; a file is damaged, or has integers
+                that float32 cannot represent.
+        """
+        row, column, height, width = window or (0, 0, self.height, self.width)
+        inside = 0 <= row < row + height <= self.height and 0 <= column < column + width
+        if not inside or column + width > self.width:
+            raise OutcropError(
+                "window",
+                f"({row}, {column}, {height}, {width}) is not inside {self.title} of {self.height} "
+                f"× {self.width} pixels; pass row, column, height and width within it",
+            )
+        with self.reader() as reader:
+            return reader.read_inside(row, column, height, width)
+
+    def to_xarray(self, window: Window | None = None) -> xarray.DataArray:
+        """Pixels as DataArray (band, y, x) with band names, georeferenced as rioxarray does it.
+
+        The variable `spatial_ref` holds the coordinate reference system and the transform. Rotated
+        scenes have no coordinates x and y, because these would need two dimensions.
+
+        Args:
+            window: as in `read`; the values are those of `read`.
+
+        Raises:
+            OutcropError: as `read`.
+        """
+        pixels = self.read(window)
+        a, b, c, d, e, f = self.transform
+        row, column = (window or (0, 0))[:2]
+        corner = (a, b, a * column + b * row + c, d, e, d * column + e * row + f)
+        return georeferenced(pixels, corner, self.crs, name=self.title, bands=self.band_names)
 
     @contextmanager
     def reader(self) -> Iterator[SceneReader]:
