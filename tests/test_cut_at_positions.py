@@ -18,6 +18,7 @@ from outcrop.patches.cut import cut
 from outcrop.patches.cut_volume import cut_volume
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import Positions, upper_left
+from tests.command_line import run
 from tests.rasters import ramp, write_raster
 from tests.test_cut import polygons
 from tests.test_cut_volume import SHAPE, check_pixels, samples
@@ -344,3 +345,32 @@ def test_patches_larger_than_a_slice_raise_an_error(world):
     pd.DataFrame({"row": [0], "column": [0], "label": ["a"]}).to_csv("t.csv", index=False)
     with pytest.raises(OutcropError, match=r"line 2 has a patch of 41 .* the 40 × 50 of a.tif"):
         cut_at_positions("a.tif", "t.csv", size=41)
+
+
+def test_classes_name_the_numbers_of_a_table(world):
+    table = rows(40)
+    table["label"] = np.array([2, 10, 3])[np.arange(40) % 3]
+    table.to_csv("numbers.csv", index=False)
+    patches = cut_at_positions(
+        "cube.npy", "numbers.csv", size=SIZE, classes=["salt", "sand", "ice"]
+    )
+    assert patches.classes == ("salt", "sand", "ice")
+    value = np.array([2, 3, 10])[patches.labels]
+    assert np.array_equal(value, table["label"])
+    pairs = ["10=rock", "2=salt", "3=rock", "7=gone"]
+    patches = cut_at_positions("cube.npy", "numbers.csv", size=SIZE, classes=pairs)
+    assert patches.classes == ("salt", "rock")
+    assert np.array_equal(patches.labels == 0, table["label"] == 2)
+    with pytest.raises(OutcropError, match=r"has 3 values .2, 3, 10., but `classes` has 2 names"):
+        cut_at_positions("cube.npy", "numbers.csv", size=SIZE, classes=["salt", "sand"])
+    with pytest.raises(OutcropError, match=r"line 2 has 'salt' as label, and .*; leave `classes`"):
+        cut_at_positions("cube.npy", "t.csv", size=SIZE, classes=["salt", "sand"])
+
+
+def test_classes_of_positions_on_the_command_line(world, capsys):
+    table = rows(40)
+    table["label"] = 1 + np.arange(40) % 2
+    table.to_csv("numbers.csv", index=False)
+    cut = "patches cube.npy --positions numbers.csv --size 5 -o p.zarr"
+    assert run(f"{cut} --classes salt,sand") == 0
+    assert "sand" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from outcrop.patches.table import (
     names_lines,
     read_table,
 )
+from outcrop.sources.class_raster import names_of_values
 from outcrop.sources.collections.collection import band_names
 from outcrop.sources.kinds import are_volumes, open_all_scenes, open_all_volumes, reject_options
 from outcrop.sources.labels import LabelledPixels
@@ -80,6 +82,7 @@ def cut_at_positions(
     reading: Reading = Reading(),
     crs: str | None = None,
     keep: Sequence[str] = (),
+    classes: Sequence[str] | None = None,
     colours: Mapping[str, Colour | str] | Sequence[str] | None = None,
     per_class: int | None = None,
     seed: int = 0,
@@ -110,6 +113,8 @@ def cut_at_positions(
         reading: how scenes are read: resolution, physical or raw values, masks.
         crs: coordinate reference system of scenes that have none.
         keep: additional columns of the table to keep, for example to split by.
+        classes: names for the whole numbers in the class column, in ascending order, or each as
+            `VALUE=NAME`. Default: the values are the names.
         colours: colours of classes by name, as red, green and blue or as "#rrggbb", or as
             NAME=COLOUR.
         per_class: largest number of patches per class, drawn at random.
@@ -133,7 +138,7 @@ def cut_at_positions(
     if not here.any():
         raise OutcropError(table.path, "has no row with found = true; add positions first")
     table = table[here]
-    classes, labels = np.unique(table.words(column), return_inverse=True)
+    names, labels = _classes(table, column, classes)
     given = as_list(sources)
     if are_volumes(given):
         reject_options("volumes", bands=bands, crs=crs)
@@ -158,7 +163,7 @@ def cut_at_positions(
     patches = PatchSet(
         images=without_images(len(table), len(rows.bands)),
         labels=labels,
-        classes=tuple(map(str, classes)),
+        classes=names,
         bands=rows.bands,
         positions=rows.positions,
         sources=rows.sources,
@@ -166,7 +171,7 @@ def cut_at_positions(
         reading=rows.reading,
         columns={name: _kept(table, name) for name in keep},
         dropped={reason: count for reason, count in dropped.items() if count},
-        colours=given_colours(tuple(map(str, classes)), [], colours),
+        colours=given_colours(names, [], colours),
     ).subset(valid & ~rows.repeated)
     if per_class is not None:
         patches = patches.subset(draw(patches.labels, per_class, seed))
@@ -174,6 +179,27 @@ def cut_at_positions(
     assert patches.positions is not None
     images = rows.images(patches.positions)
     return collect(patches, images, size, rows.dtype, output, overwrite, ordered=False)
+
+
+def _classes(
+    table: Table, column: str, classes: Sequence[str] | None
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """The class names, and the class of each row as an index."""
+    words = table.words(column)
+    if classes is None:
+        names, labels = np.unique(words, return_inverse=True)
+        return tuple(map(str, names)), labels
+    whole = np.array([re.fullmatch(r"-?\d+", word) is not None for word in words])
+    table.refuse(
+        ~whole,
+        lambda i: (
+            f"has '{words[i]}' as {column}, and `classes` names whole numbers; leave `classes` out"
+        ),
+    )
+    values = words.astype(np.int64)
+    named = names_of_values(set(values.tolist()), classes, table.path)
+    order = list(dict.fromkeys(named[value] for value in sorted(set(values.tolist()))))
+    return tuple(order), np.array([order.index(named[value]) for value in values.tolist()])
 
 
 def _in_volumes(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -216,19 +216,32 @@ def open_class_raster(
 
 
 def names_by_value(rasters: Sequence[ClassRaster], classes: Sequence[str]) -> dict[int, str]:
-    """The name of each value of some label rasters.
+    """The name of each value of some label rasters, which share their classes.
+
+    Raises:
+        OutcropError: as `names_of_values`.
+    """
+    values = {int(value) for raster in rasters for value in raster.values}
+    where = rasters[0].path + (f" and {len(rasters) - 1} more" if len(rasters) > 1 else "")
+    return names_of_values(values, classes, where)
+
+
+def names_of_values(
+    present: Collection[int], classes: Sequence[str], where: object
+) -> dict[int, str]:
+    """The name of each value.
 
     Args:
-        rasters: the rasters, which share their classes.
-        classes: names in ascending order of the values of all rasters, or each as `VALUE=NAME`;
-            then values that do not occur may have names too.
+        present: the values.
+        classes: names in ascending order of the values, or each as `VALUE=NAME`; then values that
+            do not occur may have names too.
+        where: the files with the values, for errors.
 
     Raises:
         OutcropError: a value has no name; there are more names than values; a value is named twice;
             a name is empty; only some names are `VALUE=NAME`.
     """
-    values = sorted({int(value) for raster in rasters for value in raster.values})
-    where = rasters[0].path + (f" and {len(rasters) - 1} more" if len(rasters) > 1 else "")
+    values = sorted(present)
     pairs = [name.partition("=") for name in classes]
     is_pair = [bool(sign) and value.strip().lstrip("-").isdecimal() for value, sign, _ in pairs]
     if any(is_pair) and not all(is_pair):

@@ -78,8 +78,8 @@ def patches(
         per_class: maximum number of patches per class, drawn at random.
         keep: additional columns of the labels or of the table to keep, for example to split by. A
             missing value of a label becomes "(missing)".
-        classes: class names for the values of label rasters or label volumes, in ascending order of
-            the values, or (rasters) as VALUE=NAME.
+        classes: class names for the values of label rasters, label volumes or the class column of
+            --positions, in ascending order of the values, or (except for volumes) as VALUE=NAME.
         colours: colours of classes in maps and reports, as NAME=COLOUR with COLOUR as #rrggbb or an
             English name. Default: those in the style or colour table of the labels; other classes
             get colours that can be told apart, also with a colour vision deficiency.
@@ -112,7 +112,6 @@ def patches(
         refuse_beside(
             "--positions",
             labels=labels,
-            classes=classes,
             layer=layer,
             encoding=encoding,
             edge=edge,
@@ -129,6 +128,7 @@ def patches(
             reading=reading,
             crs=crs,
             keep=keep or (),
+            classes=classes,
             **common,
         )
     elif labels is None:
