@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 from dataclasses import replace
 
@@ -270,8 +271,41 @@ def test_a_splitter_is_cloned_copied_printed_and_keeps_no_state(name):
 @pytest.mark.parametrize("seed", [None, -1, 1 << 32, np.random.default_rng(0)])
 def test_a_random_state_is_a_number(seed):
     for make in (RandomSplit, MatchingSplit, lambda **given: BlockSplit(block=900, **given)):
-        with pytest.raises(OutcropError, match="`random_state`: must be 0 or more and below"):
+        with pytest.raises(
+            OutcropError, match=r"`random_state`: must be (0 or more|a whole number)"
+        ):
             list(make(random_state=seed).split(PATCHES))
+
+
+@pytest.mark.parametrize(
+    ("make", "line"),
+    [
+        (
+            lambda: BlockSplit(block=9, folds=3),
+            "BlockSplit: folds is now n_splits; pass `n_splits=3`",
+        ),
+        (
+            lambda: RandomSplit(seed=3),
+            "RandomSplit: seed is now random_state; pass `random_state=3`",
+        ),
+        (lambda: MatchingSplit(folds=3), "MatchingSplit: folds is now n_splits; pass `n_splits=3`"),
+        (lambda: BlockSplit(block=9, n_splits="3"), "`n_splits`: must be a whole number, not '3'"),
+        (lambda: BlockSplit(block="9"), "`block`: must be a number, not '9'"),
+        (lambda: SlabSplit(axis=0, thickness=2.5), "`thickness`: must be a whole number, not 2.5"),
+        (lambda: RandomSplit(n_splits=True), "`n_splits`: must be a whole number, not True"),
+    ],
+)
+def test_wrong_arguments_raise_one_line(make, line):
+    with pytest.raises(OutcropError) as raised:
+        make()
+    assert str(raised.value) == line
+
+
+def test_the_signature_is_that_of_the_parameters():
+    assert list(inspect.signature(BlockSplit).parameters) == [
+        "buffer", "block", "n_splits", "random_state",
+    ]  # fmt: skip
+    assert BlockSplit(block=np.float32(9), n_splits=np.int64(3)).n_splits == 3
 
 
 EMPTY = {

@@ -5,7 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Self
+from functools import wraps
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
@@ -22,6 +24,24 @@ from outcrop.splits.stratify import stratified_folds
 _SCALE_ERROR = 0.01
 # Names of parameters in files of splits, which are older than the names of scikit-learn.
 _STORED_NAMES = {"n_splits": "folds", "random_state": "seed"}
+
+_S = TypeVar("_S", bound="Splitter")
+
+
+def with_new_names(kind: type[_S]) -> type[_S]:
+    """Let a splitter raise an error with the new name if an argument has an old one."""
+    init = kind.__init__
+    new_names = {_STORED_NAMES.get(item.name): item.name for item in fields(kind)}
+
+    @wraps(init)
+    def checked(self: _S, **given: Any) -> None:
+        for old, value in given.items():
+            if new := new_names.get(old):
+                raise OutcropError(kind.__name__, f"{old} is now {new}; pass `{new}={value!r}`")
+        init(self, **given)
+
+    setattr(kind, "__init__", checked)  # noqa: B010
+    return kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +64,14 @@ class Splitter(ABC):
     """
 
     spatial: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        kinds = {"int": (Integral, "a whole number"), "float": (Real, "a number")}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            kind, words = kinds.get(str(item.type), (object, ""))
+            if not isinstance(value, kind) or (kind is not object and isinstance(value, bool)):
+                raise OutcropError(f"`{item.name}`", f"must be {words}, not {value!r}")
 
     def __sklearn_clone__(self) -> Self:
         """The splitter itself, because it cannot change (`sklearn.base.clone`)."""
@@ -205,6 +233,7 @@ class SpatialSplit(Splitter):
     buffer: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.buffer >= 0:
             raise OutcropError("`buffer`", f"must be 0 or more, not {self.buffer:g}")
 
