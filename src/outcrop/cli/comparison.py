@@ -38,6 +38,7 @@ class ComparisonOptions:
         scheduler: address of a Dask cluster, or local[N] for N processes on this machine.
         gap_seeds: number of seeds, from the first, for which everything is repeated under a random
             split to measure the leak gap, which takes as long; 0: no leak gap. Default: all.
+        only_classical: train no network; compare the classical classifiers only.
     """
 
     split: Path | None = None
@@ -52,6 +53,7 @@ class ComparisonOptions:
     workers: int | None = None
     scheduler: str | None = None
     gap_seeds: int | None = None
+    only_classical: bool = False
 
     def compare(
         self,
@@ -85,4 +87,5 @@ class ComparisonOptions:
             self.scheduler,
             gap_seeds=self.gap_seeds,
             tuning=self.tuning,
+            only_classical=self.only_classical,
         )

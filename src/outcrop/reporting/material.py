@@ -330,7 +330,12 @@ def _experiment(folder: Path) -> Material:
 
 def _comparison(folder: Path) -> Material:
     comparison = read_comparison(folder)
-    network = next(row for row in comparison.rows if row.features == "patch")
+    network = next((row for row in comparison.rows if row.features == "patch"), None)
+    if network is None:
+        raise OutcropError(
+            folder, "has no network, which the page describes; add one with "
+            "`outcrop.compare(resume=True)`",
+        )  # fmt: skip
     names = (network.runs or ("network",))[: comparison.folds]
     folds = compared_folds(folder, names[0])
     held = [read_run(folder / name, "cpu") for name in names]

@@ -68,6 +68,7 @@ def compare(
     baselines: Sequence[Baseline | Any] | None = None,
     gap_seeds: int | None = None,
     tuning: Tuning = Tuning(),
+    only_classical: bool = False,
 ) -> Comparison:
     """Train the network and every baseline, score them, and test which are better.
 
@@ -113,6 +114,7 @@ def compare(
             all by default.
         tuning: tuning of the network, repeated in each training. With `network=None` it may also
             select the network.
+        only_classical: train no network. Of the recipe, only seed and hardware are used.
 
     Raises:
         OutcropError: the split does not fit the patches; there is no such device; a seed occurs
@@ -123,7 +125,10 @@ def compare(
     folder, folds = Path(folder).resolve(), as_folds(split)
     folds.check(patches, "split")
     described = None if network is None else network_of(network)
-    (described or default_network(patches)).check_size(patches.size)
+    if only_classical:
+        _check_only_classical(network, recipe, tuning, baselines)
+    else:
+        (described or default_network(patches)).check_size(patches.size)
     learnt = encoder_of(encoder)
     if learnt is not None:
         learnt.check(patches)
@@ -140,7 +145,7 @@ def compare(
     begun = resume and folder.exists()
     if not begun:
         check_new(folder, instead="resume")
-    finished = _finished(folder, recipes, learnt)
+    finished = _finished(folder, recipes, learnt, only_classical)
     kinds = {"": folds}
     if folds.spatial and gap_seeds:
         kinds[AT_RANDOM] = random_folds(patches, folds, recipes[0].seed)
@@ -161,6 +166,7 @@ def compare(
         threads=max(1, torch.get_num_threads() // trainings),
         features={},
         baselines=tuple(map(baseline_of, BASELINES if baselines is None else baselines)),
+        only_classical=only_classical,
     )
     folder.mkdir(exist_ok=True)
     try:
@@ -176,13 +182,29 @@ def compare(
         # Runs with other settings raise an error when they are opened above.
         if _covers(finished, setting):
             return finished
-    candidates = [_networks(setting), *_classical(setting, "features", setting.baselines)]
+    candidates = [] if only_classical else [_networks(setting)]
+    candidates += _classical(setting, "features", setting.baselines)
     if learnt is not None:
         candidates += _classical(setting, "codes", _coded(learnt))
     comparison = compare_candidates(candidates, patches, folds, kinds.get(AT_RANDOM))
     write_predictions(folder / "predictions.npz", candidates, patches, folds)
     write_comparison(folder, comparison)
     return comparison
+
+
+def _check_only_classical(
+    network: Any, recipe: Recipe, tuning: Tuning, baselines: Sequence[Any] | None
+) -> None:
+    if network is not None:
+        raise OutcropError("`network`", "has no meaning with `only_classical=True`; leave it out")
+    used = replace(Recipe(), seed=recipe.seed, machine=recipe.machine)
+    if recipe != used or tuning not in (Tuning(), Tuning(0)):
+        raise OutcropError(
+            "`only_classical`",
+            "accepts only seed and hardware of the options of a training; leave the others out",
+        )
+    if baselines is not None and not baselines:
+        raise OutcropError("baselines", "are none, and no network is trained; pass some")
 
 
 def compared_folds(folder: str | Path, run: str = "network") -> Folds:
@@ -247,19 +269,23 @@ def _recipes(recipe: Recipe, seeds: Sequence[int] | None) -> list[Recipe]:
 
 
 def _finished(
-    folder: Path, recipes: Sequence[Recipe], encoder: Encoder | None
+    folder: Path, recipes: Sequence[Recipe], encoder: Encoder | None, only_classical: bool
 ) -> Comparison | None:
     """The comparison in the folder, if it is complete.
 
     Raises:
         OutcropError: the folder has a comparison of finished runs, of seeds that were not
-            requested, or with another encoder.
+            requested, with another encoder, or with a network if none is wanted.
     """
     if not is_compared(folder):
         return None
     found = read_comparison(folder)
-    if not any((folder / name).exists() for name in ("network", "fold-0")):
+    if not any((folder / name).exists() for name in ("network", "fold-0", "answers")):
         raise OutcropError(folder, "has a comparison of finished runs; use another folder")
+    if only_classical and _has_network(found):
+        raise OutcropError(
+            folder, "was made with a network; leave `only_classical` out, or use another folder"
+        )
     before = found.rows[0].seeds or (recipes[0].seed,)
     asked = [recipe.seed for recipe in recipes]
     if lost := set(before) - set(asked):
@@ -292,6 +318,8 @@ def _covers(finished: Comparison, setting: Setting) -> bool:
     wanted = {(one.name, one.features) for one in (*setting.baselines, *coded)}
     if not wanted <= {(row.model, row.features) for row in finished.rows}:
         return False
+    if not setting.only_classical and not _has_network(finished):
+        return False
     if AT_RANDOM not in setting.folds:
         return True
     # Confusion matrices are sums over the seeds, of equal numbers of patches.
@@ -301,6 +329,10 @@ def _covers(finished: Comparison, setting: Setting) -> bool:
         >= row.scores.confusion.sum() * setting.gap_seeds
         for row in finished.rows
     )
+
+
+def _has_network(comparison: Comparison) -> bool:
+    return any(row.features == "patch" for row in comparison.rows)
 
 
 def _coded(encoder: Encoder) -> tuple[Baseline, ...]:
@@ -332,7 +364,7 @@ def _do(setting: Setting, scheduler: Scheduler | None, workers: int) -> None:
     """Run unfinished trials: first the networks, which take longest; codes after their encoders."""
     for folder in (setting.folder, *setting.folder.glob("fold-*")):
         sweep(folder / "answers")
-    networks = _trials(setting, "network")
+    networks = [] if setting.only_classical else _trials(setting, "network")
     codes = []
     if setting.learnt is not None:
         networks += _trials(setting, "encoder")

@@ -80,6 +80,7 @@ class Setting:
         threads: threads of a training on the CPU; its last digits depend on them.
         features: float, `N × F`, features of all patches by name.
         baselines: the classical models on features.
+        only_classical: whether no network is trained.
     """
 
     patches: PatchSet
@@ -95,6 +96,7 @@ class Setting:
     threads: int
     features: Mapping[str, np.ndarray]
     baselines: tuple[Baseline, ...] = ()
+    only_classical: bool = False
 
     def seeds_of(self, kind: str) -> tuple[int, ...]:
         """Random seeds of the trainings under one kind of folds."""

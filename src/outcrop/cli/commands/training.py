@@ -229,6 +229,7 @@ def compare(
 
     Examples:
         outcrop compare fields.zarr -o comparison
+        outcrop compare fields.zarr --only-classical -o classical
         outcrop compare fields.zarr --split split.json --runs runs/first,runs/second -o against
     """
     from outcrop.cli.commands.options import refuse_beside
