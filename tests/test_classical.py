@@ -175,7 +175,7 @@ def test_an_ensemble_of_a_forest_and_a_network(tmp_path, scene, tree, run):
 
 def test_turned_pictures_of_patch_statistics(tmp_path, scene):
     run = fit_classical(PATCHES, SPLIT, tmp_path / "run", SVM)
-    map_scene(run, scene, tmp_path / "map.tif", turns=True)
+    map_scene(run, scene, tmp_path / "map.tif", tta=True)
     map_scene(run, scene, tmp_path / "coarse.tif", step=3)
     with rasterio.open(tmp_path / "coarse.tif") as dataset:
         assert (dataset.read(1)[:3, :3] == dataset.read(1)[1, 1]).all()

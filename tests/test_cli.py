@@ -369,6 +369,13 @@ def test_commands_that_learn_pictures_have_moved(capfd, old, new):
     assert capfd.readouterr().err == ""
 
 
+def test_test_time_augmentation_has_a_new_name(capfd):
+    words = _renamed(["map", "run", "s.tif", "-o", "m.tif", "--turns"], RENAMED)
+    assert words == ["map", "run", "s.tif", "-o", "m.tif", "--tta"]
+    assert "outcrop map --turns is now outcrop map --tta" in capfd.readouterr().err
+    assert parse(COMMANDS, words, "", "")[1]["tta"] is True
+
+
 def test_a_vaegan_is_trained_if_no_model_is_named():
     words = ["generative", "train", "p.zarr", "-o", "x"]
     assert parse(COMMANDS, words, "", "")[1]["model"] == VaeGanPlan()

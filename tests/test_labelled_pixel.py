@@ -196,9 +196,9 @@ def test_a_map_has_its_edges_where_the_scene_has_them(tmp_path, size, padding, a
         replace(FAST, augmentation=augmentation),
         graph=False,
     )
-    for turns in (False, True):
-        output = tmp_path / f"map{turns}.tif"
-        map_scene(run, scene, output, turns=turns)
+    for tta in (False, True):
+        output = tmp_path / f"map{tta}.tif"
+        map_scene(run, scene, output, tta=tta)
         with rasterio.open(output) as opened:
             assert_exact(truth, opened.read(1))
 
@@ -219,9 +219,9 @@ def test_a_map_of_a_volume_has_its_edges_where_the_volume_has_them(tmp_path, siz
         FAST,
         graph=False,
     )
-    for turns in (False, True):
-        map_volume(run, cube, 0, tmp_path / f"{turns}.npy", turns=turns)
-        assert_exact(truth[1], np.load(tmp_path / f"{turns}.npy")[1])
+    for tta in (False, True):
+        map_volume(run, cube, 0, tmp_path / f"{tta}.npy", tta=tta)
+        assert_exact(truth[1], np.load(tmp_path / f"{tta}.npy")[1])
 
 
 def test_a_model_of_whole_images_says_that_its_map_lies_between_pixels(tmp_path, capfd):
@@ -229,7 +229,7 @@ def test_a_model_of_whole_images_says_that_its_map_lies_between_pixels(tmp_path,
     network = ResidualNet(depth=8, width=4)
     scene = write_raster(tmp_path / "scene.tif", np.ones((1, 20, 30), "uint8"))
 
-    def said(size: int, label_of: str, turns: bool) -> str:
+    def said(size: int, label_of: str, tta: bool) -> str:
         one = Classifier(
             network,
             build(network, 1, 2).eval(),
@@ -239,10 +239,10 @@ def test_a_model_of_whole_images_says_that_its_map_lies_between_pixels(tmp_path,
             (size, size),
             label_of=label_of,
         )
-        map_scene(one, scene, tmp_path / "map.tif", turns=turns, overwrite=True)
+        map_scene(one, scene, tmp_path / "map.tif", tta=tta, overwrite=True)
         return capfd.readouterr().err
 
-    assert "half a pixel" in said(8, "image", turns=False)
-    assert "half a pixel" not in said(8, "image", turns=True)
-    assert "half a pixel" not in said(9, "image", turns=False)
-    assert "half a pixel" not in said(8, "pixel", turns=False)
+    assert "half a pixel" in said(8, "image", tta=False)
+    assert "half a pixel" not in said(8, "image", tta=True)
+    assert "half a pixel" not in said(9, "image", tta=False)
+    assert "half a pixel" not in said(8, "pixel", tta=False)

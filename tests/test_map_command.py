@@ -61,7 +61,7 @@ def test_all_layers_at_once(here, capsys):
     assert (
         run(
             "map run coast/coast-1.tif -o all.tif --confidence sure.tif --entropy entropy.tif "
-            "--second second.tif --dissimilarity far.tif --polygons all.gpkg --turns --sieve 9 "
+            "--second second.tif --dissimilarity far.tif --polygons all.gpkg --tta --sieve 9 "
             "--ensemble run-1"
         )
         == 0

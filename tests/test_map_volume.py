@@ -134,7 +134,7 @@ def test_a_cluster_writes_the_same_cube(tmp_path, volume):
 
 def test_turned_slices_keep_the_order_of_samples(tmp_path, volume):
     model = dense(bands=1)
-    map_volume(model, volume, 0, tmp_path / "a.npy", turns=True)
+    map_volume(model, volume, 0, tmp_path / "a.npy", tta=True)
     slice_ = np.load(volume)[9][None]
     rows, columns = np.indices(slice_.shape[1:]).reshape(2, -1)
     likely = patch_by_patch(model, slice_, rows, columns, ("up-down",))

@@ -292,7 +292,7 @@ def test_an_ensemble_is_the_mean_of_its_models(tmp_path, scene, kind):
     ids=["odd", "even", "dense, odd", "dense, even", "dense, mirrored"],
 )
 def test_turns_are_averaged_over_all_eight(tmp_path, scene, model):
-    map_scene(model, scene, tmp_path / "map.tif", tmp_path / "sure.tif", turns=True)
+    map_scene(model, scene, tmp_path / "map.tif", tmp_path / "sure.tif", tta=True)
     pixels = np.where(noise() == 0, np.nan, noise().astype("float32"))
     rows, columns = np.array([0, 17, 36, 9, 30]), np.array([0, 33, 50, 0, 52])
     likely = patch_by_patch(model, pixels, rows, columns, FLIPS)
@@ -303,13 +303,13 @@ def test_turns_are_averaged_over_all_eight(tmp_path, scene, model):
     assert np.abs(sure - 100 * likely.max(axis=1)).max() <= 1
 
 
-@pytest.mark.parametrize("turns", [False, True])
+@pytest.mark.parametrize("tta", [False, True])
 @pytest.mark.parametrize("size", [28, 29, 30])
-def test_dense_and_patch_by_patch_are_the_same_map(tmp_path, scene, size, turns):
+def test_dense_and_patch_by_patch_are_the_same_map(tmp_path, scene, size, tta):
     model = dense(size, flip=True)
     for method in ("dense", "patches"):
         sure = tmp_path / f"sure-{method}.tif"
-        map_scene(model, scene, tmp_path / f"{method}.tif", sure, method=method, turns=turns)
+        map_scene(model, scene, tmp_path / f"{method}.tif", sure, method=method, tta=tta)
     one, other = (
         read(tmp_path / f"sure-{method}.tif").astype(int) for method in ("dense", "patches")
     )
@@ -475,10 +475,21 @@ def test_an_interrupted_map_resumes_at_the_next_window(tmp_path, scene, monkeypa
     assert (tmp_path / "again.tif").read_bytes() == (tmp_path / "map.tif").read_bytes()
 
 
+def test_the_old_name_of_tta_warns_and_old_parts_of_a_map_are_resumed(tmp_path, scene, monkeypatch):
+    map_scene(dense(), scene, tmp_path / "new.tif", tta=True)
+    with pytest.warns(FutureWarning, match="the argument turns is now tta"):
+        map_scene(dense(), scene, tmp_path / "old.tif", turns=True)
+    assert (tmp_path / "old.tif").read_bytes() == (tmp_path / "new.tif").read_bytes()
+    interrupted(tmp_path, scene, monkeypatch, 4)
+    (plan,) = tmp_path.glob(".map.tif.windows/plan.json")
+    plan.write_text(plan.read_text().replace('"tta"', '"turns"'))
+    map_scene(dense(), scene, tmp_path / "map.tif", window=16, resume=True)
+
+
 def test_a_map_with_other_settings_is_not_resumed(tmp_path, scene, monkeypatch):
     interrupted(tmp_path, scene, monkeypatch, 4)
     for change, what in (
-        ({"turns": True}, "turns"),
+        ({"tta": True}, "tta"),
         ({"entropy": tmp_path / "h.tif"}, "layers"),
         ({"window": 32}, "windows"),
     ):

@@ -93,7 +93,7 @@ def test_every_option_is_asked_for_or_left_out_on_purpose(name):
         }),
         ("map", {
             "run": "/run", "sources": ["/s.tif"], "output": "/m.tif", "confidence": "/c.tif",
-            "extent": [-10.0, 1e-7, 3.0, 12345678.25], "turns": True, "overwrite": True,
+            "extent": [-10.0, 1e-7, 3.0, 12345678.25], "tta": True, "overwrite": True,
         }),
         ("assess", {"map": "/m.tif", "reference": "/r.gpkg", "column": "true class", "seed": 3}),
     ],

@@ -68,6 +68,8 @@ class Partial:
         with decoding(self.folder / "plan.json", "the plan of a map", remedy):
             text = (self.folder / "plan.json").read_text(encoding="utf-8")
             stored = typed(dict[str, Any], json.loads(text))
+            if "turns" in stored:  # the name in older versions
+                stored["tta"] = stored.pop("turns")
         changed = sorted(
             key for key in wanted.keys() | stored.keys() if wanted.get(key) != stored.get(key)
         )
@@ -181,7 +183,7 @@ def _plan(job: Job, images: Images) -> dict[str, Any]:
     return {
         "models": [[one.identity, one.description] for one in job.predictor.models],
         "method": job.predictor.method,
-        "turns": list(job.predictor.turns),
+        "tta": list(job.predictor.flips),
         "layers": list(job.layers),
         "step": job.step,
         "source": images.identity,

@@ -51,9 +51,9 @@ class _Member(Protocol):
     Attributes:
         largest: maximum rows and columns of a tile.
         above, left: rows and columns that it needs above and left of a pixel.
-        size: rows and columns that it needs for a single pixel. With turned images it is odd and
-            centred on the pixel: images are turned about the pixel, and a turned patch of even size
-            then contains only pixels that were read.
+        size: rows and columns that it needs for a single pixel. With flipped images it is odd and
+            centred on the pixel: images are flipped about the pixel, and a flipped patch of even
+            size then contains only pixels that were read.
     """
 
     largest: int
@@ -73,13 +73,13 @@ class Predictor:
         models: models with the same classes and bands.
         method: prediction of networks: "dense" for all pixels of a tile in one pass, "patches" for
             one patch per pixel. Classical models always predict all pixels of a tile in one pass.
-        turns: names of `FLIPS`; probabilities are averaged over images turned in these ways, in
+        flips: names of `FLIPS`; probabilities are averaged over images in these positions, in
             addition to the mirror images over which a network averages itself.
     """
 
     models: tuple[Model, ...]
     method: Method
-    turns: tuple[str, ...] = ("none",)
+    flips: tuple[str, ...] = ("none",)
 
     @cached_property
     def _members(self) -> tuple[_Member, ...]:
@@ -87,12 +87,12 @@ class Predictor:
 
     def _member(self, model: Model) -> _Member:
         if isinstance(model, Classifier) and self.method == "dense":
-            return _DenseMember(model, self.turns_of(model))
-        return _patchwise(model, self.turns_of(model))
+            return _DenseMember(model, self.flips_of(model))
+        return _patchwise(model, self.flips_of(model))
 
-    def turns_of(self, model: Model) -> tuple[str, ...]:
+    def flips_of(self, model: Model) -> tuple[str, ...]:
         """Turns over which one of the models is averaged."""
-        return tuple(dict.fromkeys((*_own_turns(model), *self.turns)))
+        return tuple(dict.fromkeys((*_own_flips(model), *self.flips)))
 
     @property
     def networks(self) -> tuple[Classifier, ...]:
@@ -165,8 +165,8 @@ def patch_by_patch(
     """Probabilities of single pixels of an image, predicted patch by patch: float32, `N × K`."""
     found = []
     for model in predictor.models:
-        turns = predictor.turns_of(model)
-        member = _patchwise(model, turns)
+        flips = predictor.flips_of(model)
+        member = _patchwise(model, flips)
         tall, wide = member.size
         images = np.stack(
             [
@@ -178,18 +178,18 @@ def patch_by_patch(
     return np.mean(found, axis=0)
 
 
-def _patchwise(model: Model, turns: Sequence[str]) -> _ClassicalMember | _PatchMember:
+def _patchwise(model: Model, flips: Sequence[str]) -> _ClassicalMember | _PatchMember:
     if isinstance(model, ClassicalModel):
-        return _ClassicalMember(model, turns)
+        return _ClassicalMember(model, flips)
     assert isinstance(model, Classifier)
-    return _PatchMember(model, turns)
+    return _PatchMember(model, flips)
 
 
-def turns_of(models: Sequence[Model], axis: int | None = None) -> tuple[str, ...]:
-    """All turns that do not change the class of an image.
+def flips_of(models: Sequence[Model], axis: int | None = None) -> tuple[str, ...]:
+    """All flips and rotations that do not change the class of an image.
 
     Args:
-        models: the models; non-square patches allow only turns that keep their shape.
+        models: the models; non-square patches allow only flips that keep their shape.
         axis: for a volume, the axis across the slices. In slices across axis 0 and 1 the samples
             run along the rows and keep their order.
     """
@@ -200,10 +200,10 @@ def turns_of(models: Sequence[Model], axis: int | None = None) -> tuple[str, ...
 
 
 class _ClassicalMember:
-    def __init__(self, model: ClassicalModel, turns: Sequence[str]) -> None:
+    def __init__(self, model: ClassicalModel, flips: Sequence[str]) -> None:
         self._model = model
-        self._turns = ("none",) if model.seen == (1, 1) else tuple(turns)
-        self.size = _seen(model.seen, self._turns)
+        self._flips = ("none",) if model.seen == (1, 1) else tuple(flips)
+        self.size = _seen(model.seen, self._flips)
         self.above, self.left = (side // 2 for side in model.seen)
         side = int((_TABLE / model.fitted.width) ** 0.5)
         self.largest = max(16, min(_TILE["patches"], side))
@@ -211,29 +211,29 @@ class _ClassicalMember:
     def predict(self, pixels: np.ndarray, wanted: np.ndarray, features: bool) -> Prediction:
         ordered = pixels if self._model.order is None else pixels[list(self._model.order)]
         likely, table = [], None
-        for turn in self._turns:
-            seen, where = flip(ordered, turn), flip(wanted, turn)
+        for each in self._flips:
+            seen, where = flip(ordered, each), flip(wanted, each)
             seen = seen[:, : where.shape[0] + self._model.seen[0] - 1]
             seen = seen[:, :, : where.shape[1] + self._model.seen[1] - 1]
             measured = of_pixels(self._model.features, seen, self._model.seen)
             found = np.zeros((len(self._model.classes), *where.shape), np.float32)
             found[:, where] = self._model.of_features(measured[:, where].T).T
-            likely.append(unflip(found, turn))
-            if turn == "none":
+            likely.append(unflip(found, each))
+            if each == "none":
                 table = np.where(where, measured, 0) if features else None
         return Prediction(np.mean(likely, axis=0), table)
 
     def of(self, images: np.ndarray) -> np.ndarray:
         """Probabilities `N × K` of patches `N × bands × ...` of the size `size`."""
         tall, wide = self._model.seen
-        views = (flip(images, turn)[..., :tall, :wide] for turn in self._turns)
+        views = (flip(images, each)[..., :tall, :wide] for each in self._flips)
         return np.mean([self._model.predict_proba(view) for view in views], axis=0)
 
 
 class _PatchMember:
-    def __init__(self, classifier: Classifier, turns: Sequence[str]) -> None:
-        self._classifier, self._turns = classifier, turns
-        self.size, self.largest = _seen(classifier.size, turns), _TILE["patches"]
+    def __init__(self, classifier: Classifier, flips: Sequence[str]) -> None:
+        self._classifier, self._flips = classifier, flips
+        self.size, self.largest = _seen(classifier.size, flips), _TILE["patches"]
         self.above, self.left = (side // 2 for side in classifier.size)
 
     def predict(self, pixels: np.ndarray, wanted: np.ndarray, features: bool) -> Prediction:
@@ -262,10 +262,10 @@ class _PatchMember:
         """Calibrated probabilities `N × K`, and features `N × C`."""
         tall, wide = self._classifier.size
         with torch.inference_mode(), exact_convolutions():
-            both = {turn: self._both(flip(images, turn)[..., :tall, :wide]) for turn in self._turns}
+            both = {each: self._both(flip(images, each)[..., :tall, :wide]) for each in self._flips}
             likely = [logits.float().softmax(dim=1) for logits, _ in both.values()]
             mean = _calibrated(torch.stack(likely).mean(dim=0), self._classifier, dim=1)
-            own = torch.stack([both[turn][1] for turn in _own_turns(self._classifier)])
+            own = torch.stack([both[each][1] for each in _own_flips(self._classifier)])
             return mean.cpu().numpy(), own.float().mean(dim=0).cpu().numpy()
 
     def _both(self, images: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -273,26 +273,26 @@ class _PatchMember:
 
 
 class _DenseMember:
-    def __init__(self, classifier: Classifier, turns: Sequence[str]) -> None:
-        self._classifier, self._turns = classifier, turns
+    def __init__(self, classifier: Classifier, flips: Sequence[str]) -> None:
+        self._classifier, self._flips = classifier, flips
         module = classifier.module
         self._dense = None
         if isinstance(module, ResidualNetwork):
             self._dense = Dense(module, classifier.size)
         self.largest, before = _TILE["dense"], self._dense.before if self._dense else 0
-        tall, wide = _seen(classifier.size, turns)
+        tall, wide = _seen(classifier.size, flips)
         self.size = tall + 2 * before, wide + 2 * before
         self.above, self.left = tall // 2 + before, wide // 2 + before
 
     def predict(self, pixels: np.ndarray, wanted: np.ndarray, features: bool) -> Prediction:
-        own = _own_turns(self._classifier) if features else ()
+        own = _own_flips(self._classifier) if features else ()
         likely, units = [], []
         with torch.inference_mode(), exact_convolutions():
-            for turn in self._turns:
-                logits, its = self._both(flip(pixels, turn)[None], turn in own)
-                likely.append(unflip(logits[0].float().softmax(dim=0).cpu().numpy(), turn))
+            for each in self._flips:
+                logits, its = self._both(flip(pixels, each)[None], each in own)
+                likely.append(unflip(logits[0].float().softmax(dim=0).cpu().numpy(), each))
                 if its is not None:
-                    units.append(unflip(its[0].float().cpu().numpy(), turn))
+                    units.append(unflip(its[0].float().cpu().numpy(), each))
             mean = torch.from_numpy(np.mean(likely, axis=0))
             given = _calibrated(mean, self._classifier, dim=0).numpy()
         return Prediction(given, np.mean(units, axis=0) if units else None)
@@ -317,14 +317,14 @@ class _DenseMember:
         return self._dense.logits_and_features(x) if features else (self._dense.logits(x), None)
 
 
-def _own_turns(model: Model) -> tuple[str, ...]:
+def _own_flips(model: Model) -> tuple[str, ...]:
     """Turns over which a model averages by itself, as in its area of applicability."""
     return _MIRROR if isinstance(model, Classifier) and model.flip else _MIRROR[:1]
 
 
-def _seen(size: tuple[int, int], turns: Sequence[str]) -> tuple[int, int]:
-    """Rows and columns around a pixel that a patch of `size` covers in all of its turns."""
-    if tuple(turns) == ("none",):
+def _seen(size: tuple[int, int], flips: Sequence[str]) -> tuple[int, int]:
+    """Rows and columns around a pixel that a patch of `size` covers in all of its flips."""
+    if tuple(flips) == ("none",):
         return size
     height, width = size
     return 2 * (height // 2) + 1, 2 * (width // 2) + 1

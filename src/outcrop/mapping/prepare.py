@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from outcrop.errors import OutcropError
 from outcrop.files import check_new
 from outcrop.mapping.images import Images, VolumeImages
 from outcrop.mapping.job import Dissimilarity, Job, divide
-from outcrop.mapping.predictor import Method, Predictor, turns_of
+from outcrop.mapping.predictor import Method, Predictor, flips_of
 from outcrop.metrics.applicability import AreaOfApplicability
 from outcrop.patches.flips import KEEP_SHAPE
 from outcrop.progress import warn
@@ -39,12 +40,24 @@ def layer_files(output: str | Path, **further: str | Path | None) -> dict[str, P
     return {"classes": Path(output)} | named
 
 
+def with_old_name(tta: bool, turns: bool | None) -> bool:
+    """The argument `tta`, also under its old name, with a warning."""
+    if turns is None:
+        return tta
+    warnings.warn(
+        "the argument turns is now tta; the next version has the new name only",
+        FutureWarning,
+        stacklevel=3,
+    )
+    return turns
+
+
 def job_for(
     model: Trained | Sequence[Trained],
     images: Images,
     layers: tuple[str, ...],
     method: Wanted,
-    turns: bool,
+    tta: bool,
     step: int,
     axis: int | None = None,
     window: int = 1,
@@ -56,7 +69,7 @@ def job_for(
         images: the images to be mapped.
         layers: names of `outcrop.mapping.layers.LAYERS`; "dissimilarity" needs a run.
         method: "auto" is dense if no network has padding, otherwise patch by patch.
-        turns: whether to average over all turns that do not change the class.
+        tta: whether to average over all flips and rotations that do not change the class.
         step, window: see `outcrop.mapping.scene.map_scene`.
         axis: for a volume, the axis across its slices.
 
@@ -69,8 +82,8 @@ def job_for(
     chosen = method_for(models, method)
     _check_pictures(models, images)
     _check_orientation(models, images)
-    turned = turns_of(models, axis) if turns else ("none",)
-    predictor = Predictor(models, chosen, turned)
+    flips = flips_of(models, axis) if tta else ("none",)
+    predictor = Predictor(models, chosen, flips)
     _check_step(step, predictor)
     _tell_between_pixels(predictor, axis)
     multiple = int(np.lcm(predictor.multiple, step))
@@ -193,12 +206,12 @@ def _tell_between_pixels(predictor: Predictor, axis: int | None) -> None:
     """Warn that a model of labels of whole images of even size displaces the map.
 
     Such a network classifies the centre of a window, which lies between pixels. Averaging over
-    turns about the pixel removes the displacement.
+    flips about the pixel removes the displacement.
     """
     for one in predictor.networks:
         even = any(side % 2 == 0 for side in one.size)
-        if one.label_of == "image" and even and len(predictor.turns_of(one)) < len(KEEP_SHAPE):
-            way = "an odd size" if axis in (0, 1) else "an odd size, or map with `turns=True`"
+        if one.label_of == "image" and even and len(predictor.flips_of(one)) < len(KEEP_SHAPE):
+            way = "an odd size" if axis in (0, 1) else "an odd size, or map with `tta=True`"
             warn(
                 f"the model was trained on labels of whole images of {one.size[0]} × {one.size[1]} "
                 "pixels, whose centre lies between pixels: the map is displaced by up to half a "

@@ -26,6 +26,7 @@ from outcrop.mapping.prepare import (
     job_for,
     layer_files,
     warn_if_dissimilar,
+    with_old_name,
 )
 from outcrop.patches.palette import colours
 from outcrop.progress import warn
@@ -119,12 +120,13 @@ def map_scene(
     second: str | Path | None = None,
     dissimilarity: str | Path | None = None,
     method: Wanted = "auto",
-    turns: bool = False,
+    tta: bool = False,
     sieve: int = 0,
     window: int = 1,
     extent: Sequence[float] | None = None,
     scheduler: Scheduler | None = None,
     resume: bool = False,
+    turns: bool | None = None,
 ) -> MappedScene:
     """Write the class map of a scene as a Cloud-Optimized GeoTIFF on the scene's own grid.
 
@@ -158,7 +160,8 @@ def map_scene(
             (`outcrop.metrics.applicability`), uint8, at most 254, 255 = nodata. Pixels above 100
             are outside.
         method: "dense", "patches", or "auto": dense if no network has padding.
-        turns: average over the eight rotated and mirrored images.
+        tta: test-time augmentation: average the probabilities over the flips and rotations by 90°
+            of each patch.
         sieve: connected areas of fewer pixels get the class of their largest neighbour (minimum
             mapping unit); needs three bytes of disk space per pixel.
         window: minimum rows and columns that are read, computed and stored together, in whole tiles
@@ -167,6 +170,7 @@ def map_scene(
             and its surroundings are read.
         scheduler: see `outcrop.executors.executor`; threads of this process if None.
         resume: continue a map that was interrupted.
+        turns: old name of `tta`.
 
     Returns:
         The files and the class names.
@@ -176,6 +180,7 @@ def map_scene(
             have different classes; window is below 1 or sieve below 0; a file exists; the disk is
             full.
     """
+    tta = with_old_name(tta, turns)
     for name, number, least in (("window", window, 1), ("sieve", sieve, 0)):
         if number < least:
             raise OutcropError(f"`{name}`", f"must be {least} or more, not {number}")
@@ -190,7 +195,7 @@ def map_scene(
     )
     part = None if extent is None else part_within(scene, extent)
     images = SceneImage(scene, part)
-    job = job_for(model, images, tuple(files), method, turns, step, window=window)
+    job = job_for(model, images, tuple(files), method, tta, step, window=window)
     for file in files.values():
         if file.is_dir():
             raise OutcropError(file, "is a folder; name a file, e.g. map.tif")

@@ -25,6 +25,7 @@ from outcrop.mapping.prepare import (
     job_for,
     layer_files,
     warn_if_dissimilar,
+    with_old_name,
 )
 from outcrop.progress import warn
 from outcrop.sources.volumes import Volume, open_volume
@@ -45,9 +46,10 @@ def map_volume(
     second: str | Path | None = None,
     dissimilarity: str | Path | None = None,
     method: Wanted = "auto",
-    turns: bool = False,
+    tta: bool = False,
     scheduler: Scheduler | None = None,
     resume: bool = False,
+    turns: bool | None = None,
 ) -> None:
     """Write the class cube of a volume; it has the shape of the volume.
 
@@ -64,13 +66,15 @@ def map_volume(
         output: the cube, uint8, 0 = no data, then the classes from 1. Its ending sets the format:
             .zarr; .npy; .sgy or .segy, a copy of the SEG-Y input with other samples.
         confidence, entropy, second, dissimilarity: further cubes, as in `map_scene`.
-        step, overwrite, method, turns, scheduler, resume: see `map_scene`. Turned slices keep the
-            order of samples.
+        step, overwrite, method, tta, scheduler, resume: see `map_scene`. With `tta`,
+            slices that contain the sample axis are only mirrored, in the other direction.
+        turns: old name of `tta`.
 
     Raises:
         OutcropError: the model has several bands; slices are smaller than its patches, or across
             another axis; the axis is unknown; the ending sets no format; and as for scenes.
     """
+    tta = with_old_name(tta, turns)
     volume = volume if isinstance(volume, Volume) else open_volume(volume)
     axis = _axis_of(first_of(model), volume) if axis is None else axis
     volume.slice_shape(axis)
@@ -78,7 +82,7 @@ def map_volume(
         output, confidence=confidence, entropy=entropy, second=second, dissimilarity=dissimilarity
     )
     images = VolumeImages(volume, axis)
-    job = job_for(model, images, tuple(files), method, turns, step, axis, window=max(images.shape))
+    job = job_for(model, images, tuple(files), method, tta, step, axis, window=max(images.shape))
     classes = job.predictor.classes
     check_cubes(files, volume, len(classes))
     check_files(files, (str(volume.path),), overwrite)

@@ -39,6 +39,7 @@ def _all_commands() -> dict[str, Command | Group]:
 COMMANDS = _all_commands()
 RENAMED: dict[str, str] = {
     "map --trust": "map --dissimilarity",
+    "map --turns": "map --tta",
     "report --trust": "report --dissimilarity",
     **{old: new for wing in offering("commands") for old, new in wing.RENAMED.items()},
 }

@@ -24,7 +24,7 @@ def map(
     dissimilarity: Path | None = None,
     polygons: Path | None = None,
     method: Literal["auto", "dense", "patches"] = "auto",
-    turns: bool = False,
+    tta: bool = False,
     sieve: int = 0,
     step: int = 1,
     window: int = 1,
@@ -69,8 +69,8 @@ def map(
         method: dense: all pixels of a tile in one pass. patches: patch by patch, about a hundred
             times slower, for networks that were trained with padding. auto: what the network was
             trained for.
-        turns: average the probabilities over rotated and mirrored images (in volumes mirrored
-            only).
+        tta: test-time augmentation: average the probabilities over flips and rotations by 90° (in
+            volumes flips only).
         sieve: replace connected areas of fewer pixels by the class of their largest neighbour
             (scenes).
         step: classify one pixel of each cell of step × step pixels, patch by patch.
@@ -124,7 +124,7 @@ def map(
     models = [first, *(read_model(one, device) for one in ensemble or ())]
     options: dict[str, Any] = {
         "confidence": confidence, "entropy": entropy, "second": second,
-        "dissimilarity": dissimilarity, "method": method, "turns": turns, "step": step,
+        "dissimilarity": dissimilarity, "method": method, "tta": tta, "step": step,
         "scheduler": scheduler, "resume": resume, "overwrite": overwrite,
     }  # fmt: skip
     given: dict[str, Any] = {
