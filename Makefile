@@ -19,8 +19,10 @@ lint: $(READY)
 	$(BIN)/lint-imports
 	$(BIN)/codespell docs src tests benchmarks README.md CONTRIBUTING.md CHANGELOG.md
 
+# `make docs TUTORIALS=0` does not run the tutorials, which takes four minutes.
+TUTORIALS ?= 1
 docs: $(READY)
-	$(BIN)/sphinx-build --fail-on-warning --keep-going -b html docs docs/_build/html
+	$(BIN)/sphinx-build --fail-on-warning --keep-going -D plot_gallery=$(TUTORIALS) -b html docs docs/_build/html
 	$(BIN)/python docs/check_links.py docs/_build/html README.md CONTRIBUTING.md CHANGELOG.md
 
 # dist/outcrop-qgis-VERSION.zip, which QGIS installs (Plugins > Install from ZIP).

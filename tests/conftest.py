@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Generator, Iterator
 
 import pytest
+from hypothesis import settings
 
 from outcrop.generative.run import VaeGanRun
 from outcrop.progress import log_to_console
@@ -26,6 +27,10 @@ if DEVICE == "cpu":
     # Where a device is not named it is then the CPU too, and in processes that a test starts.
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
+
+# A busy machine is no fault of the code.
+settings.register_profile("outcrop", deadline=None)
+settings.load_profile("outcrop")
 
 _FILTERS = list(warnings.filters)
 
