@@ -25,7 +25,7 @@ from outcrop.patches.patchset import read_patches
 from outcrop.splits import read_folds, read_split
 from outcrop.synthetic.coast import CLASSES
 from outcrop.workflow import compare as comparing
-from tests.command_line import argv, run, start
+from tests.command_line import Command, run, start_python
 from tests.shared import DATA, needs_shared
 from tests.test_scene import LANDSAT
 
@@ -196,15 +196,7 @@ def test_ctrl_c_stops_cleanly_and_resume_goes_on(here, tmp_path):
     do(f"{CUT} --per-class 15 -o {tmp_path / 'few.zarr'}")
     do(f"split {tmp_path / 'few.zarr'} --by random -o {tmp_path / 'few.json'}")
     train = f"train {tmp_path / 'few.zarr'} --split {tmp_path / 'few.json'} {SMALL} --epochs 30 -o"
-    stopped = subprocess.Popen(
-        argv(f"{train} {tmp_path / 'stopped'}"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        # Started in the background a process may have been told to ignore it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    stopped = Command(f"{train} {tmp_path / 'stopped'}")
     lines = tmp_path / "stopped" / "metrics.jsonl"
     deadline = time.monotonic() + 60
     while not (lines.exists() and lines.read_text()) and time.monotonic() < deadline:
@@ -287,7 +279,7 @@ def test_help(command, capsys):
 
 
 def test_help_in_a_process_of_its_own():
-    done = start("--help")
+    done = start_python("--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert "COMMAND" in done.stdout
 

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pytest
 import rasterio
 
 from outcrop.sources.volumes import open_volume
-from tests.command_line import ALONE, argv, check_refused, content, run
+from tests.command_line import Command, check_refused, content, run
 
 TRAIN = "--depth 8 --width 4 --padding none --epochs 1 --device cpu"
 
@@ -103,7 +102,7 @@ def test_an_interrupted_map_is_resumed(here):
     """Ctrl-C in a separate process: one line names kept windows, --resume completes the map."""
     assert run("coast --images 1 --size 400 -o big") == 0
     command = "map run big/coast-1.tif -o big.tif --method patches --window 1 --device cpu"
-    process = subprocess.Popen(argv(command), stderr=subprocess.PIPE, text=True, env=ALONE)
+    process = Command(command)
     kept = Path(".big.tif.windows")
     deadline = time.monotonic() + 90
     while not list(kept.glob("[0-9]*.npz")) and time.monotonic() < deadline:

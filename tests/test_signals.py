@@ -14,7 +14,7 @@ import pytest
 from outcrop import cli
 from outcrop.cli import main
 from outcrop.splits import RandomSplit
-from tests.command_line import ALONE, argv, run
+from tests.command_line import ALONE, Command, run
 from tests.rasters import write_raster
 from tests.tiny import PATCHES
 
@@ -33,15 +33,7 @@ def here(tmp_path, monkeypatch):
 
 def ended(command, number, begun):
     """Send a signal to a command once `begun()`; its exit code and what it said."""
-    process = subprocess.Popen(
-        argv(command),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=ALONE,
-        # Started in the background a process may have been told to ignore it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    process = Command(command)
     deadline = time.monotonic() + 90
     while not begun() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from outcrop.training.batches import Part, Step
 from outcrop.training.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from outcrop.training.parallel.process_group import open_process_group
 from outcrop.training.run import Run
-from tests.command_line import ALONE, argv, start
+from tests.command_line import Command, start_python
 from tests.tiny import read_events
 from tests.tiny_generative import (
     CPU,
@@ -197,12 +196,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_killed_run_resumes(folder: Path, learnt: dict[str, VaeGanRun]) -> None:
     run = folder / "killed"
     command = TRAIN.format(folder, "vaegan", run, 200) + RICH
-    with subprocess.Popen(
-        argv(command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ALONE
-    ) as process:
-        while process.poll() is None and not (run / "checkpoint.safetensors").exists():
-            time.sleep(0.01)
-        process.kill()
+    process = Command(command)
+    while process.poll() is None and not (run / "checkpoint.safetensors").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
     assert process.returncode == -signal.SIGKILL
     done = read_checkpoint(run).epoch
     assert 0 < done < 200
@@ -218,7 +216,9 @@ def test_a_killed_run_resumes(folder: Path, learnt: dict[str, VaeGanRun]) -> Non
 def test_two_processes_and_one_give_the_same_result(folder: Path) -> None:
     in_parts = replace(RICH_RECIPE, machine=replace(CPU, accumulate=2))
     alone = learn(folder / "alone", RICH_NETWORK, in_parts)
-    done = start(TRAIN.format(folder, "vaegan", folder / "together", 2) + RICH + "--devices 2")
+    done = start_python(
+        TRAIN.format(folder, "vaegan", folder / "together", 2) + RICH + "--devices 2"
+    )
     assert done.returncode == 0, done.stderr
     run = read_vaegan_run(folder / "together", "cpu")
     for one, other in zip(alone.metrics, run.metrics, strict=True):
