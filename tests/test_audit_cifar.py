@@ -9,15 +9,16 @@ from outcrop.auditing.audit import audit
 from outcrop.auditing.copies import near_copies
 from outcrop.patches.collection import from_collection
 from outcrop.sources.collections import read_collection
-from tests.shared import DATA, needs_shared
+from tests.shared import needs_shared, some_photographs
 
 pytestmark = [needs_shared, pytest.mark.filterwarnings("error::RuntimeWarning")]
 
 
 @pytest.fixture(scope="module")
-def cifar():
-    every = from_collection(read_collection(DATA / "cifar10-jpeg.tar.xz"))
-    return every.subset(np.sort(np.random.default_rng(0).permutation(len(every))[:6000]))
+def cifar(tmp_path_factory):
+    return from_collection(
+        read_collection(some_photographs(tmp_path_factory.mktemp("cifar"), 6000))
+    )
 
 
 def test_copies_look_alike_and_are_of_one_class(cifar):

@@ -21,7 +21,7 @@ from outcrop.splits import BlockSplit, RandomSplit, Split
 from outcrop.synthetic.coast import make_coast
 from outcrop.training.engine import train
 from outcrop.training.recipe import Augmentation, Recipe
-from tests.shared import DATA
+from tests.shared import DATA, some_photographs
 from tests.tiny_generative import CPU
 
 PHOTOGRAPHS, PATCHES = 300, 500
@@ -37,8 +37,7 @@ class Learnt:
 
 
 def photographs(folder: Path) -> tuple[PatchSet, Split]:
-    every = from_collection(read_collection(DATA / "cifar10-jpeg.tar.xz"))
-    some = every.subset(np.sort(np.random.default_rng(0).permutation(len(every))[:PHOTOGRAPHS]))
+    some = from_collection(read_collection(some_photographs(folder / "photographs", PHOTOGRAPHS)))
     return some, RandomSplit().assign(some)
 
 
