@@ -13,6 +13,7 @@ from hypothesis import settings
 from outcrop.generative.run import VaeGanRun
 from outcrop.progress import log_to_console
 from outcrop.training.engine import train
+from outcrop.training.log import Log
 from outcrop.training.run import Run
 from outcrop.workflow import compare
 from tests.tiny import DEVICE, NETWORK, PATCHES, RECIPE, SPLIT
@@ -59,10 +60,37 @@ def _one_worker() -> Iterator[None]:
         yield
 
 
+_DRAWN = {name: getattr(Log, name) for name in ("graph", "confusion")}
+
+
+def _draw(patch: pytest.MonkeyPatch) -> None:
+    for name, method in _DRAWN.items():
+        patch.setattr(Log, name, method)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _without_pictures() -> Iterator[None]:
+    # They take two thirds of the time of a small training. The session's `run` has them, and so
+    # have trainings in processes of their own and the tests that ask for them.
+    with pytest.MonkeyPatch.context() as patch:
+        for name in _DRAWN:
+            patch.setattr(Log, name, lambda *_: None)
+        yield
+
+
+@pytest.fixture
+def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graph and the confusion matrices of a training are drawn for TensorBoard."""
+    _draw(monkeypatch)
+
+
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished training, to be looked at only."""
-    return train(PATCHES, SPLIT, tmp_path_factory.mktemp("runs") / "run", NETWORK, RECIPE)
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        _draw(patch)
+        return train(PATCHES, SPLIT, folder, NETWORK, RECIPE)
 
 
 @pytest.fixture(scope="session")

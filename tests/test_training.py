@@ -339,6 +339,7 @@ def test_tensorboard_has_the_scalars_and_the_blocks_of_the_graph(run: Run) -> No
     tags = set(events.Tags()["scalars"])
     assert tags >= {"loss/train", "loss/validation", "accuracy/train", "accuracy/validation"}
     assert tags >= {"recall/rice field", "training/learning rate"}
+    assert [drawn.step for drawn in events.Images("confusion/validation")] == [1, 2, 3]
     last = events.Scalars("loss/validation")[-1]
     assert (last.step, last.value) == (3, pytest.approx(run.metrics[-1].validation.loss))
     scopes = {node.name for node in events.Graph().node}
@@ -348,7 +349,9 @@ def test_tensorboard_has_the_scalars_and_the_blocks_of_the_graph(run: Run) -> No
         )
 
 
-def test_a_stochastic_block_of_the_graph_shows_its_two_paths(tmp_path: Path) -> None:
+def test_a_stochastic_block_of_the_graph_shows_its_two_paths(
+    tmp_path: Path, pictures: None
+) -> None:
     with open_log(tmp_path, 0) as log:
         network = build(ResidualNet(depth=8, width=4, survival=0.5), 2, 3).eval()
         log.graph(network, torch.zeros(1, 2, 8, 8))
