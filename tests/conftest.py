@@ -6,11 +6,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import warnings
 from collections.abc import Generator, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
 from outcrop.generative.run import VaeGanRun
+from outcrop.models import baselines
 from outcrop.progress import log_to_console
 from outcrop.training.engine import train
 from outcrop.training.log import Log
@@ -82,6 +86,26 @@ def _without_pictures() -> Iterator[None]:
 def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """The graph and the confusion matrices of a training are drawn for TensorBoard."""
     _draw(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def small_models() -> Iterator[None]:
+    """Classical models with few trees, tuned over two folds; in this process alone."""
+
+    def few(name: str, trees: dict[str, int], **changes: Any) -> None:
+        recipe = baselines._RECIPES[name]
+
+        def estimator(seed: int, shape: tuple[int, int]) -> Any:
+            return recipe.estimator(seed, shape).set_params(**trees)
+
+        patch.setitem(baselines._RECIPES, name, replace(recipe, estimator=estimator, **changes))
+
+    with pytest.MonkeyPatch.context() as patch:
+        few("random forest", {"n_estimators": 5}, final={"n_estimators": 10})
+        few("gradient boosting", {"max_iter": 10})
+        two = partial(baselines.ground_folds, wanted=2)
+        patch.setattr(baselines, "ground_folds", two)
+        yield
 
 
 @pytest.fixture(scope="session")

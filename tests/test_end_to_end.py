@@ -141,7 +141,7 @@ def test_a_finished_network_judges_other_ground(here, capsys):
     assert "score: of the very patch set that the run was trained on: too high" in out
 
 
-def test_the_whole_job_with_one_command(here, capsys, monkeypatch):
+def test_the_whole_job_with_one_command(here, capsys, monkeypatch, small_models):
     # All models are compared on a real scene below.
     few = [one for one in BASELINES if one.name in ("maximum likelihood", "SVM")]
     monkeypatch.setattr(comparing, "BASELINES", few)
@@ -250,7 +250,7 @@ def test_a_real_scene_and_labels_of_every_kind(tmp_path, monkeypatch, capsys, la
 
 
 @needs_shared
-def test_all_models_and_a_map_of_a_real_scene(tmp_path, monkeypatch, capsys):
+def test_all_models_and_a_map_of_a_real_scene(tmp_path, monkeypatch, capsys, small_models):
     monkeypatch.chdir(tmp_path)
     do(
         f"{landsat('landsat96_polygons.shp')} --column label --per-class 30 -o patches.zarr",

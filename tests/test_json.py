@@ -28,7 +28,7 @@ def told(words, capfd):
     return json.loads(capfd.readouterr().out)
 
 
-def test_every_command_prints_json_alone(here, capfd, monkeypatch):
+def test_every_command_prints_json_alone(here, capfd, monkeypatch, small_models):
     monkeypatch.chdir(here)
     cut = told(
         "patches coast/coast-1.tif --labels coast/labels.gpkg --column class --size 9 "

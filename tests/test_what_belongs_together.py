@@ -90,7 +90,7 @@ def test_an_audit_says_of_which_set_and_split_it_is(tmp_path):
             check_same_set(found, patches, split, "audit")
 
 
-def test_a_comparison_says_of_which_set_it_is(tmp_path):
+def test_a_comparison_says_of_which_set_it_is(tmp_path, small_models):
     folder = tmp_path / "compared"
     split = replace(SPLIT, spatial=False)
     made = compare(PATCHES, split, folder, NETWORK, QUICK, tuning=Tuning(0))
