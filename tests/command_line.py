@@ -25,7 +25,8 @@ ALONE = os.environ | {"OMP_NUM_THREADS": "1"}
 _FORKED = multiprocessing.get_context("forkserver")
 _FORKED.set_forkserver_preload(
     [
-        *("geopandas", "lightning_fabric", "rasterio", "torch.utils.tensorboard", "zarr"),
+        *("distributed", "geopandas", "lightning_fabric", "rasterio"),
+        *("torch.utils.tensorboard", "zarr"),
         "outcrop.generative.training",
         "outcrop.mapping.scene",
         "outcrop.training.engine",

@@ -89,6 +89,19 @@ def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
+def forked_workers() -> Iterator[None]:
+    """Workers of clusters are forks too of a process that has imported the libraries."""
+    import dask
+    import distributed.utils
+
+    import tests.command_line  # noqa: F401  (what is imported)
+
+    distributed.utils._forkserver_preload_set = True
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        yield
+
+
+@pytest.fixture(scope="module")
 def small_models() -> Iterator[None]:
     """Classical models with few trees, tuned over two folds; in this process alone."""
 

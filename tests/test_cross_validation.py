@@ -130,7 +130,7 @@ def test_random_folds_hold_out_the_same_patches_in_the_same_numbers(patches, fol
 
 
 @pytest.mark.parametrize("how", [{"workers": 2}, {"scheduler": "local[2]"}])
-def test_results_do_not_depend_on_the_executor(made, patches, folds, tmp_path, how):
+def test_results_do_not_depend_on_the_executor(made, patches, folds, tmp_path, how, forked_workers):
     comparison, folder = made
     other = compare(patches, folds, tmp_path / "c", NETWORK, RECIPE, **how)
     assert scores(other) == scores(comparison)

@@ -259,7 +259,7 @@ def test_patches_of_a_scene_are_found_in_all_its_bands(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def cluster(forked_workers):
     """A Dask cluster of two processes on this machine."""
     from distributed import LocalCluster
 

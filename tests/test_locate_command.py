@@ -117,7 +117,7 @@ def test_patches_that_are_not_square_are_cut_from_their_source(tmp_path):
     assert np.array_equal(made.images[...][:, 0], source)
 
 
-def test_two_workers_of_a_cluster_write_the_same_table(world):
+def test_two_workers_of_a_cluster_write_the_same_table(world, forked_workers):
     from distributed import LocalCluster
 
     folder = world[0]

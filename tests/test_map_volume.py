@@ -125,7 +125,7 @@ def test_an_interrupted_cube_resumes_at_the_next_slice(tmp_path, volume, monkeyp
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_cluster_writes_the_same_cube(tmp_path, volume):
+def test_a_cluster_writes_the_same_cube(forked_workers, tmp_path, volume):
     model = dense(bands=1)
     map_volume(model, volume, 2, tmp_path / "a.npy")
     map_volume(model, volume, 2, tmp_path / "b.npy", scheduler="local[2]")

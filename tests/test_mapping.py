@@ -504,7 +504,7 @@ def test_a_map_with_other_settings_is_not_resumed(tmp_path, scene, monkeypatch):
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_cluster_writes_the_same_bytes(tmp_path, scene, monkeypatch):
+def test_a_cluster_writes_the_same_bytes(tmp_path, scene, monkeypatch, forked_workers):
     monkeypatch.setitem(predictor._TILE, "dense", 16)
     map_scene(dense(), scene, tmp_path / "here.tif", tmp_path / "here-sure.tif", window=16)
     map_scene(
@@ -519,7 +519,7 @@ def test_a_cluster_writes_the_same_bytes(tmp_path, scene, monkeypatch):
     assert (tmp_path / "pool.tif").read_bytes() == (tmp_path / "here.tif").read_bytes()
 
 
-def test_a_damaged_scene_raises_an_error_on_a_cluster(tmp_path):
+def test_a_damaged_scene_raises_an_error_on_a_cluster(tmp_path, forked_workers):
     pixels = np.random.default_rng(0).integers(1, 255, (2, 600, 600)).astype("uint8")
     path = write_raster(
         tmp_path / "scene.tif", pixels, tiled=True, compress="deflate", blockxsize=256,
@@ -557,7 +557,9 @@ def test_a_few_windows_are_read_in_advance(tmp_path, scene, monkeypatch):
     assert 1 <= max(lead) <= 8
 
 
-def test_the_map_is_completed_after_a_worker_was_killed(tmp_path, scene, monkeypatch):
+def test_the_map_is_completed_after_a_worker_was_killed(
+    tmp_path, scene, monkeypatch, forked_workers
+):
     from distributed import LocalCluster
 
     monkeypatch.setitem(predictor._TILE, "dense", 16)
