@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,7 +22,7 @@ ALL = pytest.mark.parametrize("baseline", BASELINES, ids=lambda b: f"{b.name} on
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(baselines, "FOLDS", 2)
+    monkeypatch.setattr(baselines, "ground_folds", partial(ground_folds, wanted=2))
 
 
 def textured(seed, n=150, size=8):
