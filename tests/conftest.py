@@ -37,6 +37,31 @@ if DEVICE == "cpu":
 settings.register_profile("outcrop", deadline=None)
 settings.load_profile("outcrop")
 
+# Files that take longest. One process of pytest-xdist takes a whole file, and with one of these at
+# the end the other has nothing to do.
+_FIRST = (
+    "test_vaegan_real_images.py",
+    "test_end_to_end.py",
+    "test_cross_validation.py",
+    "test_qgis_plugin.py",
+    "test_parallel.py",
+    "test_bad_input.py",
+    "test_audit_ground.py",
+    "test_locate_limits.py",
+    "test_vaegan_page.py",
+    "test_vaegan_resume.py",
+    "test_vaegan_training.py",
+    "test_estimator.py",
+    "test_package.py",
+    "test_memory.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {name: number for number, name in enumerate(_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+
 _FILTERS = list(warnings.filters)
 
 
