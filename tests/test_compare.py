@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from sklearn.ensemble import RandomForestClassifier
 
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
@@ -53,7 +54,11 @@ def leaky_patches(polygons=60, each=8, tint=60.0, seed=0, side=6):
     )
 
 
-FEW = (Baseline("decision tree", "centre pixel"), Baseline("random forest", "patch statistics"))
+# One that is tuned, and one of a given estimator: to tune a forest takes 10 s.
+FEW = (
+    Baseline("decision tree", "centre pixel"),
+    Baseline("random forest", "patch statistics", RandomForestClassifier(20)),
+)
 
 
 @pytest.fixture(autouse=True)
