@@ -311,4 +311,5 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_bad_input_gives_one_error_line(home, name, monkeypatch, capfd):
+    monkeypatch.setattr("outcrop.executors._TIMEOUT", 0.5)
     check_refused(home, monkeypatch, capfd, *REFUSED[name])
