@@ -164,7 +164,7 @@ CHANGES: dict[str, Change] = {
     "polarity reversed": lambda patch, rng: -patch,
     "8 bits, gray_r": lambda patch, rng: 255 - eight_bits(patch, rng),
     "gain control in the patch": lambda patch, rng: gain_controlled(patch - patch.mean()),
-    "turned by 3°": lambda patch, rng: rotate(patch, 3, reshape=False, order=1, mode="nearest"),
+    "rotated by 3°": lambda patch, rng: rotate(patch, 3, reshape=False, order=1, mode="nearest"),
     "resized by 1.03": lambda patch, rng: zoom(patch, 1.03, order=1)[
         : patch.shape[0], : patch.shape[1]
     ],

@@ -20,7 +20,7 @@ from outcrop.metrics.significance import effective_groups, holm, mcnemar
 
 def judged(seed, **world):
     """Equally good models, but for the `gain` of the first."""
-    return World(**world).judged(seed)
+    return World(**world).predictions(seed)
 
 
 def held(*case, draws=200, **how):
@@ -53,12 +53,12 @@ def test_a_difference_that_is_noise_is_shown_in_five_of_a_hundred(how, fewest):
 def test_patches_taken_as_independent_find_differences_that_are_none():
     found = [held(*judged(seed))[0].mcnemar.p for seed in range(200)]
     assert share(p < 0.05 for p in found) > 0.1
-    apart = [held(*judged(seed, ground=0.0))[0].mcnemar.p for seed in range(200)]
+    apart = [held(*judged(seed, local=0.0))[0].mcnemar.p for seed in range(200)]
     assert share(p < 0.05 for p in apart) <= 0.08
 
 
 def test_seeds_that_are_left_out_of_the_reckoning_make_noise_look_like_a_difference():
-    cases = [judged(seed, seeds=2, luck=0.06, ground=0.0, patches=40) for seed in range(200)]
+    cases = [judged(seed, seeds=2, seed_effect=0.06, local=0.0, patches=40) for seed in range(200)]
     first = [
         held(truth, {name: one[:1] for name, one in said.items()}, groups)[0]
         for truth, said, groups in cases
@@ -78,7 +78,7 @@ def test_the_best_of_many_may_be_picked_afterwards():
 def test_a_difference_that_is_there_is_found_the_more_surely_the_larger_it_is():
     found = [
         share(
-            held(*judged(seed, gain=gain, ground=0.03))[0].verdict == "better" for seed in range(60)
+            held(*judged(seed, gain=gain, local=0.03))[0].verdict == "better" for seed in range(60)
         )
         for gain in (0.0, 0.05, 0.15)
     ]
@@ -86,7 +86,7 @@ def test_a_difference_that_is_there_is_found_the_more_surely_the_larger_it_is():
 
 
 def test_values_are_differences_of_the_means_over_seeds():
-    truth, said, groups = judged(0, seeds=3, luck=0.05)
+    truth, said, groups = judged(0, seeds=3, seed_effect=0.05)
     found = held(truth, said, groups)[0]
     one, other = said.values()
 
@@ -101,7 +101,7 @@ def test_values_are_differences_of_the_means_over_seeds():
 
 
 def test_exchanging_two_models_changes_the_sign_alone():
-    truth, said, groups = judged(0, seeds=3, luck=0.01, gain=0.2)
+    truth, said, groups = judged(0, seeds=3, seed_effect=0.01, gain=0.2)
     there, back = held(truth, said, groups)[0], held(truth, dict(reversed(said.items())), groups)[0]
     assert there.verdict == "better"
     assert back.verdict == "worse"

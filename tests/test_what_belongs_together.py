@@ -43,12 +43,12 @@ def test_the_other_set_has_the_same_shape_classes_and_labels():
 
 def test_a_split_and_a_training_are_of_one_set(runs):
     other = replace(SPLIT, fingerprint=OTHER.fingerprint)
-    with pytest.raises(OutcropError, match="split: was made for another patch set; make a new one"):
+    with pytest.raises(OutcropError, match="`split`: was made for another patch set; make a new one"):
         train(OTHER, SPLIT, runs / "new", NETWORK, QUICK, tuning=Tuning(0))
     assert not (runs / "new").exists()
     with pytest.raises(OutcropError, match=r"cannot go on: the patch set is another; take the old"):
         train(OTHER, other, runs / "0", NETWORK, QUICK, resume=True, tuning=Tuning(0))
-    with pytest.raises(OutcropError, match="split: was made for another patch set"):
+    with pytest.raises(OutcropError, match="`split`: was made for another patch set"):
         audit(OTHER, SPLIT)
     with pytest.raises(OutcropError, match="was trained on other patches"):
         compare_runs(OTHER, other, [runs / "0", runs / "1"], runs / "compared")

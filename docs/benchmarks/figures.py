@@ -322,7 +322,7 @@ def statistics(rows: Rows) -> Figure:
     """False alarms of three tests, one row per kind of worlds."""
     names = [row[0] for row in rows]
     figure, axes = rows_of(4.3, names, "equally good models called different, % of worlds")
-    tests = (("o", BLUE, "outcrop compare"), ("s", GREEN, "percentile intervals"),
+    tests = (("o", BLUE, "outcrop compare"), ("s", GREEN, "intervals of pairs"),
              ("D", ORANGE, "McNemar's test"))  # fmt: skip
     for at, (_, *shares) in enumerate(rows):
         axes.plot([min(shares), max(shares)], [at, at], color="#c5ccd3", linewidth=1, zorder=1)

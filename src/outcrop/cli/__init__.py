@@ -67,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"outcrop: {worded(stopped)}\n")
         return 128 + signal.SIGTERM
     except (KeyboardInterrupt, _Terminated) as end:
+        # Zarr makes coroutines; one that the signal came before would be a warning at the end.
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
         _say_stopped(settings)
         return 128 + (signal.SIGINT if isinstance(end, KeyboardInterrupt) else signal.SIGTERM)
     except Exception as error:
