@@ -35,11 +35,11 @@ def share(found) -> float:
     ("how", "fewest"),
     [
         ({}, 0.02),
-        ({"pieces": 10}, 0.02),
+        ({"groups": 10}, 0.02),
         ({"uneven": 1.0}, 0.02),
-        ({"seeds": 3, "luck": 0.03}, 0.01),
-        ({"seeds": 2, "luck": 0.05, "ground": 0.0, "patches": 40}, 0.01),
-        ({"seeds": 5, "luck": 0.02}, 0.01),
+        ({"seeds": 3, "seed_effect": 0.03}, 0.01),
+        ({"seeds": 2, "seed_effect": 0.05, "local": 0.0, "patches": 40}, 0.01),
+        ({"seeds": 5, "seed_effect": 0.02}, 0.01),
     ],
 )
 def test_a_difference_that_is_noise_is_shown_in_five_of_a_hundred(how, fewest):
@@ -116,11 +116,11 @@ def test_a_model_against_itself_is_no_difference():
     assert found.verdict == "no difference shown"
 
 
-@pytest.mark.parametrize("pieces", [1, 2])
-def test_one_or_two_blocks_never_show_a_difference(pieces):
+@pytest.mark.parametrize("number", [1, 2])
+def test_one_or_two_blocks_never_show_a_difference(number):
     truth = np.arange(400) % CLASSES
     wrong = (truth + 1) % CLASSES
-    found = held(truth, {"all": truth, "none": wrong}, np.arange(400) * pieces // 400)[0]
+    found = held(truth, {"all": truth, "none": wrong}, np.arange(400) * number // 400)[0]
     assert found.verdict == "unknown"
     assert found.balanced.points.value == 1
     assert np.isnan([found.balanced.points.low, found.balanced.p, found.overall.p]).all()
@@ -131,11 +131,11 @@ def test_few_blocks_have_the_smallest_p_of_a_permutation_test():
     truth = np.arange(500) % CLASSES
     wrong = (truth + 1) % CLASSES
     verdicts = {}
-    for pieces in (5, 6):
-        groups = np.arange(500) * pieces // 500
+    for number in (5, 6):
+        groups = np.arange(500) * number // 500
         found = held(truth, {"all": truth, "none": wrong}, groups)[0]
-        verdicts[pieces] = found.verdict
-        assert found.balanced.p == pytest.approx(2.0 ** (1 - pieces), rel=0.01)
+        verdicts[number] = found.verdict
+        assert found.balanced.p == pytest.approx(2.0 ** (1 - number), rel=0.01)
     assert verdicts == {5: "no difference shown", 6: "better"}
 
 

@@ -123,11 +123,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "another split": (
         {"split": some_split(some_images(number=45))},
-        "split: was made for another patch set",
+        "`split`: was made for another patch set",
     ),
     "no training side": (
         {"split": replace(IMAGE_SPLIT, sides=np.ones(48, np.int8))},
-        "split: leaves no training patches",
+        "`split`: leaves no training patches",
     ),
     "parts of one image": (
         {"recipe": replace(TINY_RECIPE, machine=replace(CPU, accumulate=9))},

@@ -43,7 +43,7 @@ def test_the_other_set_has_the_same_shape_classes_and_labels():
 
 def test_a_split_and_a_training_are_of_one_set(runs):
     other = replace(SPLIT, fingerprint=OTHER.fingerprint)
-    with pytest.raises(OutcropError, match="`split`: was made for another patch set; make a new one"):
+    with pytest.raises(OutcropError, match="`split`: was made for another patch set; make"):
         train(OTHER, SPLIT, runs / "new", NETWORK, QUICK, tuning=Tuning(0))
     assert not (runs / "new").exists()
     with pytest.raises(OutcropError, match=r"cannot go on: the patch set is another; take the old"):

@@ -98,7 +98,7 @@ class Split:
         return found
 
     def check(
-        self, patches: PatchSet, where: object = "split", validated: bool = True, classes: int = 2
+        self, patches: PatchSet, where: object = "`split`", validated: bool = True, classes: int = 2
     ) -> None:
         """Check that the split can be used with these patches.
 

@@ -123,7 +123,7 @@ def compare(
             these patches; a worker was killed.
     """
     folder, folds = Path(folder).resolve(), as_folds(split)
-    folds.check(patches, "split")
+    folds.check(patches, "`split`")
     described = None if network is None else network_of(network)
     if only_classical:
         _check_only_classical(network, recipe, tuning, baselines)
