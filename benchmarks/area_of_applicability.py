@@ -1,4 +1,4 @@
-"""Does the area of applicability find foreign patches, and which distance finds them best?"""
+"""Does the area of applicability find out-of-distribution patches, and which distance is best?"""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Measure = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Case:
-    """A network to be trained, patches that are foreign to it, and new ones that are not."""
+    """A network to train, out-of-distribution patches, and new patches that are in distribution."""
 
     name: str
     patches: PatchSet
@@ -46,7 +46,7 @@ class Case:
 
 @dataclass
 class Found:
-    """Of each kind of foreign patches, in each world: one number a network."""
+    """For each kind of planted patches in each world: one number for each network."""
 
     areas: dict = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
     new: list = field(default_factory=list)
@@ -197,7 +197,7 @@ def nearest(scale: Callable[[np.ndarray], np.ndarray], training: np.ndarray) -> 
 
 
 def auroc(known: np.ndarray, foreign: np.ndarray) -> float:
-    """The chance that a foreign patch has more than a known one."""
+    """The chance that a planted patch has a higher value than a known one."""
     truth = np.repeat([0, 1], [len(known), len(foreign)])
     return roc_auc_score(truth, np.concatenate([known, foreign]))
 
@@ -206,14 +206,14 @@ def show(found: Found, chosen: argparse.Namespace) -> None:
     print(f"\nResNet-14, {chosen.epochs} epochs, seeds {chosen.seeds}, {describe()}\n")
     ways = list(next(iter(found.areas.values())))
     names = [*(way for way in ways if way != "outside"), "outside"]
-    print(f"| world | foreign patches | networks | {' | '.join(names)} |")
+    print(f"| world | planted patches | networks | {' | '.join(names)} |")
     print(f"| {' | '.join(['---'] * (len(names) + 3))} |")
     for (world, kind), row in sorted(found.areas.items()):
         cells = [f"{np.mean(row[name]):.2f}" if row[name] else "" for name in names]
         print(f"| {world} | {kind} | {len(row['used'])} | {' | '.join(cells)} |")
     foreign = [row for (_, kind), row in found.areas.items() if kind != "its own mistakes"]
     cells = [f"{np.mean([np.mean(row[name]) for row in foreign]):.2f}" for name in names]
-    print(f"| both | all foreign | | {' | '.join(cells)} |")
+    print(f"| both | all planted | | {' | '.join(cells)} |")
     print()
     for share, inside, beyond, number in found.new:
         print(

@@ -27,7 +27,7 @@ class Told:
     """What an audit of one set said.
 
     Attributes:
-        found: whether it told the planted fault.
+        found: whether it found the planted fault.
         false: critical findings of other checks.
         severities: how many findings of each severity.
     """
@@ -73,7 +73,7 @@ def clean_table(pool: ProcessPoolExecutor, seeds: range, worlds: Sequence[str]) 
 
 
 def fault_table(pool: ProcessPoolExecutor, seeds: range, faults: Sequence[Fault]) -> None:
-    print("| planted fault | told as | strength | stated | found | false criticals |")
+    print("| planted fault | severity | strength | stated | found | false criticals |")
     print("| --- | --- | --- | --- | --- | --- |")
     planted = found = false = 0
     for fault in faults:
@@ -117,7 +117,7 @@ def clean_world(name: str, seed: int) -> World:
 
 
 def judge(told: Audit, fault: Fault | None) -> Told:
-    """What counts: the fault is told as severely as asked; criticals of other checks are false."""
+    """Count the fault as found at the expected severity; criticals of other checks are false."""
     checks, right = ((), ()) if fault is None else (fault.checks, fault.checks + fault.beside)
     bad = SEVERITIES[: 1 if fault is None else SEVERITIES.index(fault.severity) + 1]
     return Told(

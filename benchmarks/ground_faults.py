@@ -12,12 +12,12 @@ from outcrop.splits import BUFFER, TRAIN, VALIDATION, BlockSplit, Split
 from outcrop.splits.geometry import blocks, keep_apart
 
 GROUND = ("ground", "ground_float", "cube")
-DEALT = ("overlaps", "leak-gap", "sides")  # sides dealt by hand overlap, and leak
+DEALT = ("overlaps", "leak-gap", "sides")  # sides assigned by hand overlap, and leak
 _TINT = 3.0
 
 
 def dealt_at_random(world: World, strength: float, rng: np.random.Generator) -> World:
-    """A share of the patches that train or judge is dealt anew by rng, four to one."""
+    """Assign a share of the patches to sides at random, four to one."""
     sides = world.split.sides.copy()
     used = np.flatnonzero(sides != BUFFER)
     anew = used[rng.random(len(used)) < strength]
@@ -87,7 +87,7 @@ def local_looks(world: World, strength: float, rng: np.random.Generator) -> Worl
 
 
 GROUND_FAULTS = (
-    Fault("a share dealt at random", dealt_at_random, (0.01, 0.05, 0.2, 1), 0.05, "of all",
+    Fault("a share assigned at random", dealt_at_random, (0.01, 0.05, 0.2, 1), 0.05, "of all",
           ("overlaps",), beside=DEALT, worlds=GROUND),
     Fault("neighbours with looks of their own, split at random", local_looks, (0.2, 0.4, 0.8),
           0.8, "of all labels", ("leak-gap",), worlds=("scattered",)),

