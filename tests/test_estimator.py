@@ -167,7 +167,7 @@ def test_a_run_without_a_validation_side_has_no_scores_and_says_so(tmp_path, cap
     clone(SMALL).set_params(epochs=1, folder=folder).fit(X, Y)
     run = read_run(folder, DEVICE)
     assert run.metrics[0].validation is None
-    with pytest.raises(OutcropError, match=r"has no validation side; .*outcrop evaluate"):
+    with pytest.raises(OutcropError, match=r"has no validation side; .*outcrop.evaluate"):
         _ = run.scores
     assert command(f"report {folder}") == 2
     assert "has no validation side" in capfd.readouterr().err

@@ -149,7 +149,7 @@ def test_a_split_does_not_fit_another_set_of_the_same_shape(splitter):
     patches, other = spread(), replace(spread(), images=spread(seed=1).images)
     split = splitter.assign(patches)
     split.check(patches)
-    with pytest.raises(OutcropError, match=r"another patch set.*`outcrop split`"):
+    with pytest.raises(OutcropError, match=r"another patch set.*`outcrop.splits`"):
         split.check(other)
 
 
@@ -192,6 +192,6 @@ def test_the_error_about_an_older_split_has_a_remedy(tmp_path):
     content = json.loads((tmp_path / "split.json").read_text())
     del content["version"], content["checksum"]
     (tmp_path / "old.json").write_text(json.dumps(content))
-    with pytest.raises(OutcropError, match=r"old\.json: .*another version.*`outcrop split`"):
+    with pytest.raises(OutcropError, match=r"old\.json: .*another version.*`outcrop.splits`"):
         read_split(tmp_path / "old.json", patches)
     assert len(read_split(tmp_path / "old.json").sides) == len(patches)
