@@ -127,7 +127,7 @@ def changed(images: np.ndarray, seed: int) -> dict[str, np.ndarray]:
         "constant": np.broadcast_to(levels, images.shape),
         "inverted": 2 * mean - images,
         "half as bright": 0.5 * images,
-        "half again as bright": 1.5 * images,
+        "1.5 times as bright": 1.5 * images,
     }
     return {name: made.astype(np.float32) for name, made in found.items()}
 
