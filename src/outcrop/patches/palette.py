@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 
 import numpy as np
@@ -200,52 +200,69 @@ def given_colours(
 
 @lru_cache(maxsize=64)
 def _chosen(classes: tuple[str, ...], given: tuple[tuple[str, Colour], ...]) -> tuple[Colour, ...]:
-    found = dict(given)
-    seen = [_seen(np.array([colour]))[0] for colour in found.values()]
-    apart = min(_APART[1], max(_APART[0], 1 / max(1, len(classes))))
-
-    def take(name: str, candidates: Iterable[Colour]) -> None:
-        for colour in candidates:
-            look = _seen(np.array([colour]))[0]
-            if not seen or _distances(np.array(seen), look).min() > apart:
-                break
-        else:
-            colour, look = _farthest(np.array(seen))
-        found[name] = colour
-        seen.append(look)
-
+    found, used = dict(given), _Used(min(_APART[1], max(_APART[0], 1 / max(1, len(classes)))))
+    for one in found.values():
+        used.add(one)
     rest = [name for name in dict.fromkeys(classes) if name not in found]
     named = {name: colour for name in rest if (colour := _conventional(name)) is not None}
     for name, colour in named.items():
-        take(name, _nearest_to(colour))
+        found[name] = used.add(used.nearest_free(colour))
     for name in rest:
         if name not in named:
-            take(name, map(_rgb, _DISTINCT))
+            free = filter(used.is_free, map(_rgb, _DISTINCT))
+            found[name] = used.add(next(free, None) or used.farthest())
     return tuple(found[name] for name in classes)
+
+
+class _Used:
+    """The colours that are used, and the distance of each colour of a grid from the nearest one.
+
+    Attributes:
+        apart: distance from all used colours at which a colour is free.
+    """
+
+    def __init__(self, apart: float) -> None:
+        self.apart = apart
+        self._grid, self._looks = _grid()
+        self._distance = np.full(len(self._grid), np.inf)
+        self._seen = np.empty((0, *self._looks.shape[1:]))
+
+    def add(self, colour: Colour) -> Colour:
+        """Use a colour."""
+        look = _seen(np.array([colour]))
+        self._seen = np.concatenate([self._seen, look])
+        self._distance = np.minimum(self._distance, _distances(self._looks, look[0]))
+        return colour
+
+    def is_free(self, colour: Colour) -> bool:
+        """Whether a colour differs enough from all that are used."""
+        if not len(self._seen):
+            return True
+        return bool(_distances(self._seen, _seen(np.array([colour]))).min() > self.apart)
+
+    def nearest_free(self, colour: Colour) -> Colour:
+        """A colour, or the free one of the grid that is nearest to it in normal vision."""
+        free = self._distance > self.apart
+        if self.is_free(colour):
+            return colour
+        if not free.any():
+            return self.farthest()
+        look = _seen(np.array([colour]))[0, 0]
+        away = np.linalg.norm(self._looks[:, 0] - look, axis=1)
+        return self._of_grid(np.where(free, away, np.inf).argmin())
+
+    def farthest(self) -> Colour:
+        """The colour of the grid that differs most from the used ones."""
+        return self._of_grid(self._distance.argmax())
+
+    def _of_grid(self, index: np.intp) -> Colour:
+        red, green, blue = self._grid[index].tolist()
+        return red, green, blue
 
 
 def _conventional(name: str) -> Colour | None:
     """The conventional colour of a class name, if it contains a known word."""
     return next((_rgb(text) for word, text in _CONVENTIONAL if word in name.lower()), None)
-
-
-def _nearest_to(colour: Colour) -> Iterator[Colour]:
-    """A colour, then the colours of the grid by their distance from it in normal vision."""
-    yield colour
-    grid, looks = _grid()
-    apart = np.linalg.norm(looks[:, 0] - _seen(np.array([colour]))[0, 0], axis=1)
-    yield from map(tuple, grid[np.argsort(apart, kind="stable")].tolist())
-
-
-def _farthest(seen: np.ndarray) -> tuple[Colour, np.ndarray]:
-    """The colour of the grid that differs most from the nearest of some colours, and its look."""
-    grid, looks = _grid()
-    nearest = np.full(len(grid), np.inf)
-    for one in seen:
-        np.minimum(nearest, _distances(looks, one), out=nearest)
-    best = nearest.argmax()
-    red, green, blue = grid[best].tolist()
-    return (red, green, blue), looks[best]
 
 
 @cache
