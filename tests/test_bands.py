@@ -247,6 +247,8 @@ S2 = [f"T33UUU_20170216T102101_B{number:02}_10m" for number in (2, 3, 4, 8)]
         (["nir", "red", "green"], "", (0, 1, 2), "false colour: near infrared, red, green"),
         (["a", "b", "c", "d"], "", (0, 1, 2), "false colour: a, b, c"),
         (["band 1", "band 2"], "", (0, 0, 0), "band 1"),
+        ([f"sur_refl_b{n:02}" for n in range(1, 8)], "", (0, 3, 2), "true colour"),
+        (["B01", "B02", "B03", "B04"], "MODIS", (0, 3, 2), "true colour"),
     ],
 )
 def test_scenes_are_shown_in_true_colour_where_names_say_it(names, sensor, bands, words):

@@ -1,4 +1,4 @@
-"""Colours of classes: those of users are kept, and all others can be told apart."""
+"""Colours of classes: those of users are kept, and all others can be distinguished."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from hypothesis import strategies as st
 from shapely import box
 
 from outcrop.errors import OutcropError
-from outcrop.mapping.openmap import map_classes, map_colours
+from outcrop.mapping.openmap import map_colours
 from outcrop.mapping.polygons import write_polygons
 from outcrop.mapping.scene import map_scene
 from outcrop.mapping.styles import class_style, polygon_style
 from outcrop.models.baselines import BASELINES
+from outcrop.patches import palette
 from outcrop.patches.cut import cut
 from outcrop.patches.palette import colours, difference, parse_colour
 from outcrop.patches.patchset import read_patches
+from outcrop.sources import label_colours
 from outcrop.sources.class_raster import open_class_raster
 from outcrop.sources.labels import open_labels
 from outcrop.splits import RandomSplit
@@ -59,12 +61,15 @@ def test_farm_and_water_look_different():
     assert water[2] > water[0]  # blue
 
 
-def test_differences_are_those_of_published_simulations():
-    red, green = (255, 0, 0), (163, 144, 0)
-    # Machado et al. (2009): without L or M cones both are dark yellow.
-    normal = np.linalg.norm(np.subtract(red, green)) / 255
-    assert difference(red, green) < 0.15 < normal
-    assert difference((0, 0, 0), (255, 255, 255)) == pytest.approx(1 / 1.6, abs=1e-3)
+def test_colours_are_seen_as_in_published_models():
+    """Red in OKLab (Ottosson 2020), and linear sRGB as in colorspacious 1.1.2 (Machado 2009)."""
+    seen = palette._seen(np.array([[255, 0, 0]]))[0]
+    np.testing.assert_allclose(seen[0], [0.62796, 0.22486, 0.12585], atol=1e-5)
+    linear = [[0.1523, 0.1145, -0.0039], [0.3673, 0.2801, -0.0118], [1.2555, -0.0784, 0.0047]]
+    np.testing.assert_allclose(palette._VISIONS[1:, :, 0], linear, atol=1e-4)
+    orange = [0.4854, 0.3632, -0.0198], [0.5891, 0.4548, 0.0055], [0.9669, 0.2607, 0.2434]
+    expected = np.cbrt(np.clip(orange, 0, 1) @ palette._TO_CONES.T) @ palette._TO_LAB.T
+    np.testing.assert_allclose(palette._seen(np.array([[230, 159, 0]]))[0, 1:], expected, atol=2e-3)
 
 
 def scene_and_raster(folder, **options):
@@ -90,7 +95,7 @@ def test_the_colours_of_a_label_raster_reach_the_map(tmp_path):
     fit_classical(patches, RandomSplit().assign(patches), tmp_path / "run", BASELINES[0])
     mapped = tmp_path / "map.tif"
     map_scene(read_run(tmp_path / "run"), scene, mapped)
-    by_name = dict(zip(map_classes(mapped), map_colours(mapped), strict=True))
+    by_name = map_colours(mapped)
     assert by_name == {"water": BLUE, "land": GREEN}
     write_polygons(mapped, tmp_path / "map.gpkg")
     assert open_labels(tmp_path / "map.gpkg", "class").colours == by_name
@@ -187,3 +192,17 @@ def test_text_of_a_colour():
     assert parse_colour(" #0a0B0c ") == (10, 11, 12)
     with pytest.raises(OutcropError, match="#rrggbb"):
         parse_colour("12")
+
+
+@pytest.mark.parametrize("columns", ["f_table_name text", "styleQML text", "owner text"])
+def test_a_foreign_table_of_styles_is_no_error(tmp_path, columns):
+    path = fields(tmp_path / "fields.gpkg")
+    with sqlite3.connect(path) as database:
+        database.execute(f"create table layer_styles (id integer primary key, {columns})")
+        database.execute("insert into layer_styles (id) values (1)")
+    assert open_labels(path, "crop", layer="fields").colours == {}
+
+
+@pytest.mark.parametrize("path", [".", "..", "/", "x" * 5000, "<VRTDataset/>", "\0"])
+def test_names_that_are_no_files_have_no_style_beside_them(path):
+    assert label_colours._style_beside(path) is None

@@ -17,8 +17,21 @@ _ISO_DATE = re.compile(r"(19|20)\d{2}-[01]\d(-[0-3]\d)?(t[\d:.]+z?)?")
 _WAVELENGTH = re.compile(r"\d+([.,]\d+)? ?(nm|um|µm|μm)\b")
 _TILE = re.compile(r"t\d{2}[a-z]{3}|[hv]\d{2}([hv]\d{2})?")
 _GENERIC = re.compile(r"(band|layer|channel|ch|gr[ae]y|undefined)?[ _\-.]?\d*")
-_OLDER_LANDSAT = r"landsat[ _-]?[4-7]\b|\b(e?tm\+?)\b|(?<![a-z])l[et]0?[4-7]|(?<![a-z])l[4-7](?!\d)"
-_NEWER_LANDSAT = r"landsat[ _-]?[89]\b|\boli|(?<![a-z])lc?0?[89](?!\d)|(?<![a-z])lc0[89]"
+# Sensors, as names of files and bands contain them, and their codes of blue, green, red and nir.
+_SENSORS = {
+    "MODIS": r"modis|\bm[oyc]d\d\d|sur[ _]?refl",
+    "Sentinel-2": r"sentinel|\bmsi\b|\bs2",
+    "Landsat 4 to 7": (
+        r"landsat[ _-]?[4-7]\b|\be?tm\b|(?<![a-z])l[et]0?[4-7]|(?<![a-z])l[4-7](?!\d)"
+    ),
+    "Landsat 8, 9": r"landsat[ _-]?[89]\b|\boli|(?<![a-z])lc?0?[89](?!\d)|(?<![a-z])lc0[89]",
+}
+_CODES_OF = {
+    "MODIS": ("B3", "B4", "B1", "B2"),
+    "Sentinel-2": ("B2", "B3", "B4", "B8"),
+    "Landsat 4 to 7": ("B1", "B2", "B3", "B4"),
+    "Landsat 8, 9": ("B2", "B3", "B4", "B5"),
+}
 _INITIALS = {"b": "blue", "g": "green", "r": "red"}
 _COLOURS = {
     "coastal", "aerosol", "violet", "blue", "green", "yellow", "red", "rededge", "nir", "vnir",
@@ -71,14 +84,14 @@ def spectral_bands(names: Sequence[str], sensor: str = "") -> tuple[dict[str, in
     """The index of the bands red, green, blue and nir, as far as names or codes identify them.
 
     Codes B2, B3 and B4 are blue, green and red in Sentinel-2 and in Landsat 8 and 9, but not in
-    Landsat 4 to 7. Near infrared is B8 in Sentinel-2, B5 in Landsat 8 and 9.
+    Landsat 4 to 7 and MODIS. Codes with a zero, such as B02, are taken for Sentinel-2.
 
     Args:
-        sensor: platform and instrument, if known. Names may say it too: `L8_B2`, `LE07_B1`.
+        sensor: platform and instrument, if known. Names may contain it: `L8_B2`, `LE07_B1`.
 
     Returns:
-        The bands by name, and whether they are sure. They are not if only codes identify them that
-        older Landsats have for other bands.
+        The bands by name, and whether they are certain. They are not if only codes identify them
+        and no sensor is known.
 
     >>> spectral_bands(["T33UUU_B02", "T33UUU_B03", "T33UUU_B04", "T33UUU_B08"])
     ({'blue': 0, 'green': 1, 'red': 2, 'nir': 3}, True)
@@ -100,25 +113,15 @@ def spectral_bands(names: Sequence[str], sensor: str = "") -> tuple[dict[str, in
         return named, True
     codes = {one.rpartition("_")[2]: i for i, one in enumerate(known) if one and _is_code(one)}
     text = " ".join([sensor, *names]).casefold()
-    sentinel = "B8A" in codes or re.search(r"sentinel|msi|\bs2|(?<![a-z])b0\d", text) is not None
-    older = not sentinel and re.search(_OLDER_LANDSAT, text) is not None
-    newer = not sentinel and re.search(_NEWER_LANDSAT, text) is not None
-    if older:
-        wanted: dict[str, tuple[str, ...]] = {
-            "blue": ("B1",),
-            "green": ("B2",),
-            "red": ("B3",),
-            "nir": ("B4",),
-        }
-    else:
-        nir = ("B8", "B8A") if sentinel else ("B5",) if newer else ()
-        wanted = {"blue": ("B2",), "green": ("B3",), "red": ("B4",), "nir": nir}
-    found = {
-        role: next(codes[code] for code in several if code in codes)
-        for role, several in wanted.items()
-        if any(code in codes for code in several)
-    }
-    return found, sentinel or older or newer
+    named_sensor = next((one for one, words in _SENSORS.items() if re.search(words, text)), None)
+    if named_sensor is None and ("B8A" in codes or re.search(r"(?<![a-z])b0\d", text)):
+        named_sensor = "Sentinel-2"
+    wanted = _CODES_OF.get(named_sensor or "", _CODES_OF["Landsat 8, 9"][:3])
+    pairs = zip(("blue", "green", "red", "nir"), wanted, strict=False)
+    found = {role: codes[code] for role, code in pairs if code in codes}
+    if named_sensor == "Sentinel-2" and "nir" not in found and "B8A" in codes:
+        found["nir"] = codes["B8A"]
+    return found, named_sensor is not None
 
 
 def _is_code(identity: str) -> bool:

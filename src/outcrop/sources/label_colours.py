@@ -42,12 +42,10 @@ def vector_colours(path: str, layer: str | None, column: str) -> dict[str, Colou
 
 
 def _style_beside(path: str) -> ElementTree.Element | None:
-    file = Path(path).with_suffix(".qml")
-    if not file.is_file():
-        return None
+    # What GDAL opens by this name may be no path at all.
     try:
-        return ElementTree.fromstring(file.read_bytes())
-    except (ElementTree.ParseError, OSError):
+        return ElementTree.fromstring(Path(path).with_suffix(".qml").read_bytes())
+    except (ElementTree.ParseError, OSError, ValueError):
         return None
 
 
@@ -58,6 +56,8 @@ def _stored_styles(path: str, layer: str | None) -> list[ElementTree.Element]:
     if "layer_styles" not in pyogrio.list_layers(path)[:, 0]:
         return []
     frame = pyogrio.read_dataframe(path, layer="layer_styles", read_geometry=False)
+    if not {"f_table_name", "styleQML", "useAsDefault"} <= set(frame.columns):
+        return []
     if layer is not None:
         frame = frame[frame["f_table_name"] == layer]
     styles = []
