@@ -21,7 +21,7 @@ from outcrop.mapping.openmap import map_classes
 from outcrop.mapping.polygons import check_polygons, write_polygons
 from outcrop.mapping.scene import map_scene
 from outcrop.mapping.styles import ramp_style
-from outcrop.patches.palette import colours
+from outcrop.patches.palette import colours, palette
 from outcrop.sources.opening import open_scene
 from tests.gis import opened
 from tests.rasters import write_raster
@@ -41,15 +41,14 @@ def write(folder, values, classes, **further):
     scratch = folder / "scratch"
     scratch.mkdir(exist_ok=True)
     windows = [(Window(0, 0, *values.shape), np.stack(list(layers.values())))]
-    in_colour = dict(zip(classes, colours(classes), strict=True))
-    write_maps(files, scene, in_colour, windows, scratch)
+    write_maps(files, scene, palette(classes), windows, scratch)
     return files
 
 
 def entries(path):
     """Value, colour and name of each class in the style of a class map."""
-    palette = Xml.fromstring(path.with_suffix(".qml").read_text("utf-8")).iter("paletteEntry")
-    return [(int(one.get("value")), one.get("color"), one.get("label")) for one in palette]
+    found = Xml.fromstring(path.with_suffix(".qml").read_text("utf-8")).iter("paletteEntry")
+    return [(int(one.get("value")), one.get("color"), one.get("label")) for one in found]
 
 
 def hexadecimal(classes):

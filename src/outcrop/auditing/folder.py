@@ -13,7 +13,7 @@ from outcrop.auditing.audit import Audit
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, decoding, new_folder, read_json, write_json
 from outcrop.patches.patchset import PatchSet
-from outcrop.sources.stretch import stretches
+from outcrop.sources.stretch import stretch_of, ways_to_show
 from outcrop.splits.split import Split
 
 _JSON, _EVIDENCE = "audit.json", "evidence.npz"
@@ -45,12 +45,13 @@ def evidence_of(audit: Audit, patches: PatchSet) -> Evidence:
     members = (i for finding in audit.findings for group in finding.groups for i in group)
     index = np.array(sorted(set(members)), np.int64)
     step = -(-max(patches.size) // _LARGEST)
-    images = patches.take(index)[:, :, ::step, ::step]
-    number, bands, height, width = images.shape
+    bands, words = ways_to_show(patches.bands)[0]
+    images = patches.take(index)[:, list(bands), ::step, ::step]
+    number, _, height, width = images.shape
     if not number:
         return Evidence(index, patches.labels[index], np.zeros((0, height, width, 3), np.uint8))
-    rows = images.swapaxes(0, 1).reshape(bands, number * height, width)
-    shown = stretches(rows, patches.bands)[0](rows).reshape(number, height, width, 3)
+    rows = images.swapaxes(0, 1).reshape(len(bands), number * height, width)
+    shown = stretch_of(rows, (0, 1, 2), words)(rows).reshape(number, height, width, 3)
     return Evidence(index, patches.labels[index], shown)
 
 

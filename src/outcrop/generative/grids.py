@@ -10,6 +10,7 @@ import numpy as np
 
 from outcrop.extras import need
 from outcrop.fonts import legible
+from outcrop.sources.stretch import ways_to_show
 
 _GAP = 2
 _WHITE = 255
@@ -25,24 +26,8 @@ Word = tuple[float, float, str, str]
 """Position x and y in pixels from the upper left; "left" or "center"; the text."""
 
 
-def rgb_bands(bands: Sequence[str]) -> list[int]:
-    """The indices of the bands that are shown as red, green and blue.
-
-    If bands have these names, they are taken; otherwise the first three. Of fewer than three bands
-    the first is shown in grey.
-
-    >>> rgb_bands(["Blue", "Green", "Red", "NIR"]), rgb_bands(["amplitude"])
-    ([2, 1, 0], [0, 0, 0])
-    """
-    names = [name.lower() for name in bands]
-    wanted = ("red", "green", "blue")
-    if all(name in names for name in wanted):
-        return [names.index(name) for name in wanted]
-    return [0, 1, 2] if len(bands) >= len(wanted) else [0, 0, 0]
-
-
 def to_rgb(images: np.ndarray, bands: Sequence[str]) -> np.ndarray:
-    """Images in the colours of `rgb_bands`.
+    """Images in true colour, or the colours of `ways_to_show`.
 
     Args:
         images: float, `N × bands × height × width`, from -1 to 1.
@@ -51,7 +36,7 @@ def to_rgb(images: np.ndarray, bands: Sequence[str]) -> np.ndarray:
     Returns:
         uint8, `N × height × width × 3`.
     """
-    stretched = np.clip((images[:, rgb_bands(bands)] + 1) * 127.5, 0, 255)
+    stretched = np.clip((images[:, list(ways_to_show(bands)[0][0])] + 1) * 127.5, 0, 255)
     return np.moveaxis(np.rint(np.nan_to_num(stretched)).astype(np.uint8), 1, -1)
 
 

@@ -16,7 +16,7 @@ import torch
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_file, read_json
 from outcrop.generative import charts, findings
-from outcrop.generative.grids import grid, rgb_bands, to_rgb
+from outcrop.generative.grids import grid, to_rgb
 from outcrop.generative.loop import evenly_spaced
 from outcrop.generative.metrics import ACTIVE_NATS
 from outcrop.generative.networks import Layer, layers_of
@@ -28,6 +28,7 @@ from outcrop.patches.patchset import PatchSet
 from outcrop.reporting.html import listed, percent, render_page
 from outcrop.reporting.rasters import jpeg, png
 from outcrop.reporting.repeat import options_of
+from outcrop.sources.stretch import ways_to_show
 from outcrop.splits import SIDES
 from outcrop.training.folder import PICTURE_MODEL
 from outcrop.training.recipe import Augmentation, Recipe
@@ -214,7 +215,7 @@ def _bands_shown(bands: Sequence[str]) -> str:
     >>> _bands_shown(["blue", "green", "red"]), _bands_shown(["VV", "VH"])
     ('', 'The band VV is shown.')
     """
-    names = [bands[k] for k in rgb_bands(bands)]
+    names = [bands[k] for k in ways_to_show(bands)[0][0]]
     if [name.lower() for name in names] == ["red", "green", "blue"]:
         return ""
     if len(bands) < 3:

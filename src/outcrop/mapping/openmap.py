@@ -14,7 +14,7 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.frames import Colour, figure, indexed_png, reduced_size
 from outcrop.mapping.layers import NO_SHARE, NODATA
-from outcrop.patches.palette import colours
+from outcrop.patches.palette import palette
 from outcrop.sources.class_raster import windows
 from outcrop.sources.geodesy import PixelAreas, pixel_areas
 from outcrop.sources.opening import open_grid
@@ -39,8 +39,8 @@ def map_classes(path: str | Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def map_colours(path: str | Path) -> list[Colour]:
-    """The colour of each class of a map, from its colour table.
+def map_colours(path: str | Path) -> dict[str, Colour]:
+    """The colour of each class of a map by name, from its colour table.
 
     Raises:
         OutcropError: the file is missing, or is not a class map.
@@ -52,7 +52,7 @@ def map_colours(path: str | Path) -> list[Colour]:
         except ValueError:  # The map was rewritten by a program that drops it.
             table = {}
     given = {name: table[i][:3] for i, name in enumerate(names, start=1) if i in table}
-    return colours(names, given)
+    return palette(names, given)
 
 
 def count_values(path: str | Path) -> np.ndarray:
@@ -263,7 +263,8 @@ def map_figure(path: str | Path, longest: int = 320) -> str:
     Raises:
         OutcropError: the file is missing, or is not a class map.
     """
-    names, chosen = map_classes(path), map_colours(path)
+    by_name = map_colours(path)
+    names, chosen = list(by_name), list(by_name.values())
     with open_raster(path) as dataset:
         codes = dataset.read(1, out_shape=reduced_size(dataset.height, dataset.width, longest))
     return figure(indexed_png(codes, chosen), Path(path).name, names, chosen)

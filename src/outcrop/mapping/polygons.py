@@ -9,7 +9,7 @@ from typing import Any
 
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_file
-from outcrop.mapping.openmap import map_classes, map_colours
+from outcrop.mapping.openmap import map_colours
 from outcrop.mapping.styles import polygon_style
 
 _BATCH = 20_000
@@ -58,7 +58,8 @@ def write_polygons(class_map: str | Path, output: str | Path) -> int:
     import rasterio
     from rasterio.features import shapes
 
-    names, output = map_classes(class_map), Path(output)
+    in_colour, output = map_colours(class_map), Path(output)
+    names = list(in_colour)
     check_polygons(output, [Path(class_map)], overwrite=True)
     count = 0
     with new_file(output) as temporary, rasterio.open(class_map) as dataset:
@@ -77,7 +78,7 @@ def write_polygons(class_map: str | Path, output: str | Path) -> int:
             count += len(batch)
             if not batch:
                 break
-        _write_style(temporary, polygon_style(_COLUMN, names, map_colours(class_map)))
+        _write_style(temporary, polygon_style(_COLUMN, names, list(in_colour.values())))
     for one in _sidecars(output):
         one.unlink(missing_ok=True)
     return count

@@ -28,7 +28,7 @@ from outcrop.mapping.prepare import (
     warn_if_dissimilar,
     with_old_name,
 )
-from outcrop.patches.palette import colours
+from outcrop.patches.palette import palette
 from outcrop.progress import warn
 from outcrop.sources.grids import pixel_metres
 from outcrop.sources.memory import AnyScene
@@ -208,8 +208,7 @@ def map_scene(
         done = ((one, store.read(one)) for one in windows)
         classes = job.predictor.classes
         given = None if first.trained_on is None else first.trained_on.colours
-        in_colour = dict(zip(classes, colours(classes, given), strict=True))
-        write_maps(files, grid, in_colour, done, store.folder, sieve)
+        write_maps(files, grid, palette(classes, given), done, store.folder, sieve)
     return MappedScene(files, tuple(job.predictor.classes))
 
 

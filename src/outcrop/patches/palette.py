@@ -100,8 +100,8 @@ _TO_LAB = np.array(
 def colours(classes: Sequence[str], given: Mapping[str, Colour] | None = None) -> list[Colour]:
     """A colour, as red, green and blue from 0 to 255, for each class.
 
-    Colours that were not given are chosen so that they can be told apart from all others, also
-    with a colour vision deficiency. A name such as "water" gets its conventional colour or the
+    Colours that were not given are chosen so that they can be distinguished from all others,
+    also with a colour vision deficiency. A name such as "water" gets its conventional colour or the
     nearest to it that is free, another name a colour of Okabe and Ito or, when these are used, the
     one that differs most from the others.
 
@@ -115,6 +115,11 @@ def colours(classes: Sequence[str], given: Mapping[str, Colour] | None = None) -
     """
     kept = tuple((name, given[name]) for name in classes if name in given) if given else ()
     return list(_chosen(tuple(classes), kept))
+
+
+def palette(classes: Sequence[str], given: Mapping[str, Colour] | None = None) -> dict[str, Colour]:
+    """The colour of each class by name; see `colours`."""
+    return dict(zip(classes, colours(classes, given), strict=True))
 
 
 def difference(one: Colour, other: Colour) -> float:

@@ -15,7 +15,7 @@ from outcrop.files import check_new, decoding, new_folder, sealed, unsealed
 from outcrop.frames import Colour
 from outcrop.patches.dataset import PatchDataset
 from outcrop.patches.fingerprint import hash_of, store_pixel_hash
-from outcrop.patches.palette import colours
+from outcrop.patches.palette import palette
 from outcrop.patches.positions import Positions, Source
 from outcrop.sources.scene import Reading
 from outcrop.typed import typed
@@ -165,7 +165,7 @@ class PatchSet:
     @property
     def palette(self) -> dict[str, Colour]:
         """The colour of each class by name: the given one, or a chosen one."""
-        return dict(zip(self.classes, colours(self.classes, self.colours), strict=True))
+        return palette(self.classes, self.colours)
 
     @property
     def counts(self) -> np.ndarray:

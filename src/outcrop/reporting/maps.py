@@ -18,7 +18,7 @@ from outcrop.files import check_new, new_file
 from outcrop.frames import Colour
 from outcrop.mapping.openmap import OpenMap, class_hectares, count_classes, map_colours, open_map
 from outcrop.mapping.volume import is_cube
-from outcrop.patches.palette import colours
+from outcrop.patches.palette import palette
 from outcrop.reporting.html import Tile, asset, percent, render_page
 from outcrop.reporting.map_panels import (
     applicability_panel,
@@ -184,8 +184,8 @@ def map_part(
         with _collecting(refused):
             check_grid(scene, opened.scene)
             panels.append(scene_panel(scene, longest))
-    palette = map_colours(opened.path)
-    classes_panel = class_panel(opened.path, palette, longest)
+    in_map = map_colours(opened.path)
+    classes_panel = class_panel(opened.path, list(in_map.values()), longest)
     layers, outside = _layers(files, opened, classes_panel, longest, refused)
     panels += [classes_panel, *layers]
     assessment = None
@@ -200,12 +200,12 @@ def map_part(
                     opened.path, files.truth, block=block, labels_crs=crs, classes=names
                 )
             truth = open_class_raster(files.truth, crs, names)
-            shown = _coloured(assessment.classes, opened.classes, palette)
+            shown = palette(assessment.classes, in_map)
             panels += truth_panels(opened.path, truth, shown, longest)
     classes = opened.classes if assessment is None else assessment.classes
     return MapPart(
         name=opened.path.name,
-        classes=tuple(_coloured(classes, opened.classes, palette).items()),
+        classes=tuple(palette(classes, in_map).items()),
         panels=tuple(panels),
         counts=counts,
         hectares=class_hectares(opened.path, counts, opened.pixel_areas),
@@ -213,14 +213,6 @@ def map_part(
         assessment=assessment,
         refused=tuple(refused),
     )
-
-
-def _coloured(
-    names: Sequence[str], mapped: Sequence[str], palette: Sequence[Colour]
-) -> dict[str, Colour]:
-    """Colours of classes: those of the map, then further ones."""
-    given = dict(zip(mapped, palette, strict=True))
-    return dict(zip(names, colours(names, given), strict=True))
 
 
 def _layers(

@@ -19,7 +19,7 @@ from outcrop.frames import Colour
 from outcrop.metrics.applicability import Applicability, judge_applicability
 from outcrop.metrics.calibration import Calibration, calibrate
 from outcrop.metrics.scores import Scores, score
-from outcrop.patches.palette import colours
+from outcrop.patches.palette import palette
 from outcrop.patches.patchset import PatchSet, read_patches
 from outcrop.reporting.maps import MapFiles, files_beside
 from outcrop.splits import Folds, Split, read_split
@@ -194,7 +194,7 @@ class Material:
         """The colour of each class by name."""
         trained_on = self.held.runs[0].model.trained_on
         given = None if trained_on is None else trained_on.colours
-        return dict(zip(self.classes, colours(self.classes, given), strict=True))
+        return palette(self.classes, given)
 
     @property
     def title(self) -> str:

@@ -225,7 +225,7 @@ class Scene(Grid):
         inside = 0 <= row < row + height <= self.height and 0 <= column < column + width
         if not inside or column + width > self.width:
             raise OutcropError(
-                "window",
+                "`window`",
                 f"({row}, {column}, {height}, {width}) is not inside {self.title} of {self.height} "
                 f"× {self.width} pixels; pass row, column, height and width within it",
             )

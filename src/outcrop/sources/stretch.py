@@ -52,7 +52,7 @@ def stretches(pixels: np.ndarray, names: Sequence[str], sensor: str = "") -> tup
         names: names of the bands.
         sensor: platform and instrument, if known.
     """
-    return tuple(_stretch(pixels, bands, words) for bands, words in ways_to_show(names, sensor))
+    return tuple(stretch_of(pixels, bands, words) for bands, words in ways_to_show(names, sensor))
 
 
 def ways_to_show(names: Sequence[str], sensor: str = "") -> list[tuple[tuple[int, int, int], str]]:
@@ -86,7 +86,12 @@ def _listed(names: Sequence[str], bands: Sequence[int]) -> str:
     return ", ".join(names[band] for band in bands)
 
 
-def _stretch(pixels: np.ndarray, bands: tuple[int, int, int], words: str) -> Stretch:
+def stretch_of(pixels: np.ndarray, bands: tuple[int, int, int], words: str) -> Stretch:
+    """The stretch of three bands that fits their values.
+
+    Args:
+        pixels: `bands × ...`.
+    """
     values = pixels[list(bands)].reshape(3, -1).astype(np.float64)
     values[~np.isfinite(values)] = np.nan
     if np.isnan(values).all(axis=1).any():

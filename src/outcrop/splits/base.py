@@ -5,9 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from functools import wraps
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -24,24 +23,6 @@ from outcrop.splits.stratify import stratified_folds
 _SCALE_ERROR = 0.01
 # Names of parameters in files of splits, which are older than the names of scikit-learn.
 _STORED_NAMES = {"n_splits": "folds", "random_state": "seed"}
-
-_S = TypeVar("_S", bound="Splitter")
-
-
-def with_new_names(kind: type[_S]) -> type[_S]:
-    """Let a splitter raise an error with the new name if an argument has an old one."""
-    init = kind.__init__
-    new_names = {_STORED_NAMES.get(item.name): item.name for item in fields(kind)}
-
-    @wraps(init)
-    def checked(self: _S, **given: Any) -> None:
-        for old, value in given.items():
-            if new := new_names.get(old):
-                raise OutcropError(kind.__name__, f"{old} is now {new}; pass `{new}={value!r}`")
-        init(self, **given)
-
-    setattr(kind, "__init__", checked)  # noqa: B010
-    return kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +45,16 @@ class Splitter(ABC):
     """
 
     spatial: ClassVar[bool] = True
+
+    def __new__(cls, *_: Any, **given: Any) -> Self:
+        """A splitter; an argument with its old name raises an error with the new one."""
+        for item in fields(cls):
+            old = _STORED_NAMES.get(item.name)
+            if old in given:
+                raise OutcropError(
+                    cls.__name__, f"{old} is now {item.name}; pass `{item.name}={given[old]!r}`"
+                )
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         kinds = {"int": (Integral, "a whole number"), "float": (Real, "a number")}

@@ -18,7 +18,6 @@ from outcrop.splits.base import (
     classes_on_sides,
     positions_of,
     stratified_masks,
-    with_new_names,
 )
 from outcrop.splits.geometry import coordinates, nearest, prediction_points
 from outcrop.splits.split import TEST, TRAIN, VALIDATION, Split, least_classes
@@ -51,7 +50,6 @@ class Matching:
     candidates: Mapping[int, float]
 
 
-@with_new_names
 @dataclass(frozen=True, kw_only=True)
 class MatchingSplit(SpatialSplit):
     """Folds whose distances to training match those from the map's pixels to all patches.

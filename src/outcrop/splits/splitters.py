@@ -22,7 +22,6 @@ from outcrop.splits.base import (
     positions_of,
     spatial_groups,
     stratified_masks,
-    with_new_names,
 )
 from outcrop.splits.folds import untrained_classes
 from outcrop.splits.geometry import blocks, from_corner, volume_of
@@ -31,7 +30,6 @@ from outcrop.splits.split import SIDES, TRAIN, VALIDATION
 _ATTEMPTS, _QUICK = 8, 20_000
 
 
-@with_new_names
 @dataclass(frozen=True, kw_only=True)
 class RandomSplit(Splitter):
     """Stratified random split.
@@ -73,7 +71,6 @@ class RandomSplit(Splitter):
         return spatial_groups(patches)
 
 
-@with_new_names
 @dataclass(frozen=True, kw_only=True)
 class BlockSplit(SpatialSplit):
     """Spatial blocks, assigned to folds such that the classes are in proportion.
@@ -147,7 +144,6 @@ class BlockSplit(SpatialSplit):
         return blocks(positions_of(patches, "BlockSplit"), self.block)
 
 
-@with_new_names
 @dataclass(frozen=True, kw_only=True)
 class SlabSplit(SpatialSplit):
     """Slabs of a volume, assigned to folds in turn: slab 0 to fold 0, slab 1 to fold 1, ...

@@ -82,7 +82,7 @@ def patches(
             --positions, in ascending order of the values, or (except for volumes) as VALUE=NAME.
         colours: colours of classes in maps and reports, as NAME=COLOUR with COLOUR as #rrggbb or an
             English name. Default: those in the style or colour table of the labels; other classes
-            get colours that can be told apart, also with a colour vision deficiency.
+            get colours that can be distinguished, also with a colour vision deficiency.
         crs: coordinate reference system of scenes that have none.
         labels_crs: coordinate reference system of labels that have none.
         layer: layer of a vector file that has several.
