@@ -206,3 +206,20 @@ def test_a_foreign_table_of_styles_is_no_error(tmp_path, columns):
 @pytest.mark.parametrize("path", [".", "..", "/", "x" * 5000, "<VRTDataset/>", "\0"])
 def test_names_that_are_no_files_have_no_style_beside_them(path):
     assert label_colours._style_beside(path) is None
+
+
+def test_colours_of_volumes_and_of_positions_are_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    np.save("cube.npy", rng.normal(size=(4, 12, 14)).astype(np.float32))
+    np.save("facies.npy", rng.integers(1, 3, (4, 12, 14)).astype(np.uint8))
+    given = "--classes sand,shale --colours sand=#e6d29c"
+    cutting = "patches cube.npy --labels facies.npy --axis 0 --size 5 --stride 3"
+    assert run(f"{cutting} {given} -o volume.zarr") == 0
+    (tmp_path / "places.csv").write_text(
+        "row,column,axis,index,label\n1,1,0,0,sand\n5,5,0,1,shale\n"
+    )
+    table = "patches cube.npy --positions places.csv --size 5 --colours sand=#e6d29c"
+    assert run(f"{table} -o table.zarr") == 0
+    for path in ("volume.zarr", "table.zarr"):
+        assert read_patches(path).colours == {"sand": (230, 210, 156)}, path
