@@ -199,7 +199,7 @@ def test_the_pixels_of_a_scene_are_read_as_an_array_or_a_dataarray(tmp_path):
     assert CRS.from_wkt(again.crs) == CRS.from_wkt(scene.crs)
     assert np.array_equal(again.read(), scene.read(window), equal_nan=True)
     for outside in ((-1, 0, 2, 2), (0, 0, 7, 2), (0, 8, 1, 2), (0, 0, 0, 1)):
-        with pytest.raises(OutcropError, match=r"^window: .* is not inside .*; pass row, column"):
+        with pytest.raises(OutcropError, match=r"^`window`: .* is not inside .*; pass row, column"):
             scene.read(outside)
 
 
