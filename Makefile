@@ -19,11 +19,12 @@ lint: $(READY)
 	$(BIN)/lint-imports
 	$(BIN)/codespell docs src tests benchmarks README.md CONTRIBUTING.md CHANGELOG.md
 
-# `make docs TUTORIALS=0` does not run the tutorials, which takes four minutes.
+# `make docs TUTORIALS=0` runs neither the tutorials nor the blocks of the pages, which takes minutes.
 TUTORIALS ?= 1
 docs: $(READY)
 	$(BIN)/sphinx-build --fail-on-warning --keep-going -D plot_gallery=$(TUTORIALS) -b html docs docs/_build/html
 	$(BIN)/python docs/check_links.py docs/_build/html README.md CONTRIBUTING.md CHANGELOG.md
+	test $(TUTORIALS) = 0 || OUTCROP_PAGES=1 $(BIN)/python -m pytest --numprocesses logical tests/test_pages_run.py
 
 # dist/outcrop-qgis-VERSION.zip, which QGIS installs (Plugins > Install from ZIP).
 qgis-plugin: $(READY)
