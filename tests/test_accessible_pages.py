@@ -65,6 +65,22 @@ def test_pictures_have_texts(template):
         assert "aria-label=" in tag, tag
 
 
+def test_what_scrolls_can_be_reached_with_the_keyboard():
+    """WCAG 2.1, 2.1.1: on a narrow screen tables and code scroll sideways."""
+    rules = re.findall(r"([^{}]+)\{[^{}]*overflow-x: auto", STYLE)
+    scrolls = {selector.strip() for rule in rules for selector in rule.split(",")}
+    assert scrolls == {".scroll", ".wide", "pre"}
+    tags = [
+        tag
+        for template in TEMPLATES
+        for tag in re.findall(
+            r'<pre[^>]*>|<\w+ class="[^"]*\b(?:scroll|wide)\b[^>]*>', template.read_text("utf-8")
+        )
+    ]
+    assert len(tags) > 20
+    assert not [tag for tag in tags if 'tabindex="0"' not in tag]
+
+
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.stem)
 def test_linked_terms_are_explained(template):
     text = template.read_text("utf-8")

@@ -31,8 +31,9 @@ for (const box of document.querySelectorAll(".scatter")) {
   };
 
   const frame = () => {
-    pen.strokeStyle = "#9aa6b1";
-    pen.fillStyle = "#27343f";
+    const style = getComputedStyle(canvas);
+    pen.strokeStyle = style.getPropertyValue("--edge");
+    pen.fillStyle = style.color;
     pen.font = "12px system-ui, sans-serif";
     pen.textAlign = "center";
     for (let axis = 0; axis < 3; axis++) {
@@ -126,4 +127,7 @@ for (const box of document.querySelectorAll(".scatter")) {
   });
   note.textContent = words;
   new ResizeObserver(draw).observe(canvas);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  addEventListener("beforeprint", draw);
+  addEventListener("afterprint", draw);
 }
