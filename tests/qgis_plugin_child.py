@@ -1,7 +1,8 @@
 """Run algorithms of the plugin in QGIS, without a screen, and print what came of each as JSON.
 
 For the Python of QGIS: `qgis_plugin_child.py PLUGINS` reads a list of tasks from standard input:
-`{"algorithm", "parameters", "layers", "cancel", "environment"}`. A parameter "layer:NAME" is a
+`{"algorithm", "parameters", "layers", "cancel", "environment"}`. With "model" instead of
+"algorithm", a model of these steps runs. A parameter "layer:NAME" is a
 layer of `layers`, `{"source", "provider", "filter", "select", "edit", "virtual", "crs", "memory"}`;
 "layer:NAME:selected" is its selection. It imports nothing of the project but the plugin.
 """
@@ -9,6 +10,7 @@ layer of `layers`, `{"source", "provider", "filter", "select", "edit", "virtual"
 import json
 import os
 import sys
+import tempfile
 
 from qgis.core import (
     QgsApplication,
@@ -19,7 +21,14 @@ from qgis.core import (
     QgsProcessingException,
     QgsProcessingFeatureSourceDefinition,
     QgsProcessingFeedback,
+    QgsProcessingModelAlgorithm,
+    QgsProcessingModelChildAlgorithm,
+    QgsProcessingModelChildParameterSource,
+    QgsProcessingModelOutput,
+    QgsProcessingModelParameter,
     QgsProcessingOutputLayerDefinition,
+    QgsProcessingParameterFile,
+    QgsProcessingParameterRasterLayer,
     QgsProject,
     QgsProperty,
     QgsRasterLayer,
@@ -99,6 +108,38 @@ def value_of(value, layers):
     return layers[name]
 
 
+def model_of(asked):
+    """A model: {"inputs": {name: "raster" or "file"}, "steps": [[algorithm, parameters], ...]}.
+
+    The value of a parameter is "input:NAME", "output:STEP:NAME", or itself. OUTPUT of the last step
+    is a result of the model, which QGIS calls "STEP:OUTPUT".
+    """
+    model = QgsProcessingModelAlgorithm("model", "tests")
+    kinds = {"raster": QgsProcessingParameterRasterLayer, "file": QgsProcessingParameterFile}
+    for name, kind in asked["inputs"].items():
+        model.addModelParameter(kinds[kind](name, name), QgsProcessingModelParameter(name))
+    for number, (algorithm, parameters) in enumerate(asked["steps"]):
+        child = QgsProcessingModelChildAlgorithm(algorithm)
+        child.setChildId(str(number))
+        for name, value in parameters.items():
+            kind, *parts = str(value).split(":")
+            if kind == "input":
+                source = QgsProcessingModelChildParameterSource.fromModelParameter(*parts)
+            elif kind == "output":
+                source = QgsProcessingModelChildParameterSource.fromChildOutput(*parts)
+            else:
+                source = QgsProcessingModelChildParameterSource.fromStaticValue(value)
+            child.addParameterSources(name, [source])
+        if number == len(asked["steps"]) - 1:
+            output = QgsProcessingModelOutput("OUTPUT")
+            output.setChildId(str(number))
+            output.setChildOutputName("OUTPUT")
+            child.setModelOutputs({"OUTPUT": output})
+        model.addChildAlgorithm(child)
+    model.updateDestinationParameters()
+    return model
+
+
 def tree():
     """The groups of the project, and the layers in each: [name, renderer or fields]."""
     root = QgsProject.instance().layerTreeRoot()
@@ -132,7 +173,15 @@ def run(task):
     """Run one algorithm in the environment of this process."""
     from processing.gui.Postprocessing import handleAlgorithmResults
 
-    algorithm = QgsApplication.processingRegistry().createAlgorithmById(task["algorithm"])
+    if "model" in task:
+        algorithm = model_of(task["model"])
+        # As a file that the designer has saved: only what is written there can run.
+        with tempfile.NamedTemporaryFile(suffix=".model3") as file:
+            assert algorithm.toFile(file.name)
+            algorithm = QgsProcessingModelAlgorithm()
+            assert algorithm.fromFile(file.name)
+    else:
+        algorithm = QgsApplication.processingRegistry().createAlgorithmById(task["algorithm"])
     feedback, context = Feedback(task.get("cancel")), QgsProcessingContext()
     context.setProject(QgsProject.instance())
     context.setFeedback(feedback)
@@ -177,7 +226,7 @@ def main(plugins):
 
     plugin = outcrop.classFactory(None)
     plugin.initProcessing()
-    print(json.dumps([done(task) for task in json.load(sys.stdin)]))
+    print(json.dumps([done(task) for task in json.load(sys.stdin)], default=str))
     sys.stdout.flush()
 
 

@@ -143,6 +143,23 @@ def test_lines_name_what_stands_in_the_dialog():
     )
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("make a map with `outcrop map`", "make a map with 'Classify raster with a model'"),
+        (
+            "pass `outcrop split --block 90` and `outcrop audit`",
+            "pass 'Audit patches and split' with 'Side of a spatial block in metres' 90 and "
+            "'Audit patches and split'",
+        ),
+        ("see `outcrop locate` and `outcrop report`", "see `outcrop locate` and `outcrop report`"),
+    ],
+)
+def test_lines_name_algorithms_and_not_commands(line, said):
+    specification = module("specification")
+    assert specification.in_dialog_words(line, specification.TRAIN) == said
+
+
 # Layers
 
 
@@ -395,8 +412,22 @@ def chain(patches):
         }
         for name, parameters in asked.items()
     ]
+    steps = [
+        ["outcrop:train", asked["train"] | {"PATCHES": "input:patches", "OUTPUT": f"{model}-2"}],
+        ["outcrop:map", {"RUN": "output:0:OUTPUT", "SCENE": "input:scene"}],
+    ]
+    tasks.append(
+        {
+            "model": {"inputs": {"scene": "raster", "patches": "file"}, "steps": steps},
+            "parameters": {
+                "scene": "layer:s2", "patches": str(folder / "patches.zarr"),
+                "1:OUTPUT": str(folder / "by-model.tif"),
+            },
+            "layers": layers,
+        }
+    )  # fmt: skip
     made = run_tasks(tasks, command(folder / "bin"))
-    return folder, dict(zip(asked, made, strict=True))
+    return folder, dict(zip([*asked, "model"], made, strict=True))
 
 
 @needs_shared
@@ -409,13 +440,24 @@ def test_patches_by_qgis_process(patches):
 @needs_shared
 def test_train_map_sample_and_assess_on_a_real_scene(chain):
     folder, made = chain
-    assert [one["error"] for one in made.values()] == [None] * 5
+    assert [one["error"] for one in made.values()] == [None] * 6
     with rasterio.open(folder / "classes.tif") as classes, rasterio.open(SCENE) as scene:
         assert classes.shape == scene.shape
     assert len(gpd.read_file(folder / "points.gpkg")) == 60
     assert ["info", "60 points (1: 15, 2: 15, 3: 15, 4: 15)"] in made["sample"]["lines"]
     assert made["assess"]["results"]["OVERALL_ACCURACY"] > 0.9
     assert (folder / "a.html").is_file()
+
+
+@needs_shared
+def test_a_model_of_the_designer_trains_and_maps(chain):
+    folder, made = chain
+    assert made["model"]["error"] is None
+    with (
+        rasterio.open(folder / "by-model.tif") as one,
+        rasterio.open(folder / "classes.tif") as own,
+    ):
+        np.testing.assert_array_equal(one.read(), own.read())
 
 
 @needs_shared

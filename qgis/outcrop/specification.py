@@ -368,6 +368,10 @@ ASSESS = Specification(
     reports=True,
 )
 SPECIFICATIONS = (EXPERIMENT, PATCHES, AUDIT, TRAIN, MAP, SAMPLE, ASSESS)
+# The algorithm in whose dialog a command of outcrop is found; each makes its report itself.
+_ALGORITHMS = {
+    step.command: one for one in SPECIFICATIONS for step in one.steps if step.command != "report"
+}
 
 
 def options_of(command: str) -> dict[str, Mapping[str, Any]]:
@@ -475,11 +479,26 @@ def _item(text: str) -> str:
 
 
 def in_dialog_words(text: str, specification: Specification) -> str:
-    """A line of outcrop with the titles of the dialog in place of the options.
+    """A line of outcrop with the titles of dialogs in place of options and commands.
 
     >>> in_dialog_words("scene.tif: has no CRS; pass --crs", PATCHES)
     "scene.tif: has no CRS; pass 'CRS of scenes that have none'"
+    >>> in_dialog_words("no split; make one with `outcrop split`", TRAIN)
+    "no split; make one with 'Audit patches and split'"
     """
+
+    def algorithm(found: re.Match[str]) -> str:
+        named = _ALGORITHMS.get(found.group(1))
+        if named is None:
+            return found.group()
+        options = _with_titles(found.group(2) or "", named)
+        return f"'{named.title}'" + (f" with{options}" if options else "")
+
+    text = re.sub(r"`outcrop ([a-z]+)( [^`]*)?`", algorithm, text)
+    return _with_titles(text, specification)
+
+
+def _with_titles(text: str, specification: Specification) -> str:
     labels = {
         _dashed(one.option["name"]): one.label.partition(" (")[0] for one in asked(specification)
     }
