@@ -1,7 +1,8 @@
 """Networks and baselines on held-out ground of synthetic coasts, and their leak gaps.
 
-The networks are the default one by its default recipe, the same with a jitter, and ResNet-14
-without and with the random gain that was tuned on coasts like these.
+The networks are the one that `outcrop compare` tunes inside the training side, the default one by
+its default recipe, the same with a jitter, and ResNet-14 without and with the random gain that was
+tuned on coasts like these.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from outcrop.patches.cut import cut
 from outcrop.splits import block_split, random_counterpart
 from outcrop.synthetic.coast import make_coast
 from outcrop.training.engine import default_network, train
-from outcrop.training.recipe import Augmentation, Machine, Recipe
+from outcrop.training.recipe import Augmentation, Machine, Recipe, Tuning
 
 BASELINES = [
     Baseline(name, "patch statistics") for name in ("SVM", "random forest", "maximum likelihood")
@@ -71,6 +72,7 @@ def measure_coast(folder: Path, seed: int, chosen: argparse.Namespace, found: di
     default = default_network(patches)
     exact = Machine(precision="32-true")  # the same on every machine
     networks = {
+        "tuned network": (None, Recipe(seed=seed, machine=exact)),
         f"{default.title}, default recipe": (default, Recipe(seed=seed, machine=exact)),
         f"{default.title}, jitter {JITTER}": (
             default,
@@ -139,8 +141,9 @@ def baseline(patches, split, model, seed, gain=0.0):
 
 
 def network(patches, split, described, recipe, folder):
+    tuning = Tuning() if described is None else None
     with TemporaryDirectory(dir=folder) as runs:
-        run = train(patches, split, Path(runs) / "run", described, recipe)
+        run = train(patches, split, Path(runs) / "run", described, recipe, tuning=tuning)
         return run.predictions.probabilities.argmax(axis=1)
 
 

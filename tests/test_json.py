@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from inspect import signature
 from pathlib import Path
 
 import pytest
 
 from outcrop.cli import main
+from outcrop.cli.commands import COMMANDS
+from outcrop.cli.group import Group
 
 COAST = "synthetic coast -o coast --images 1 --size 200 --seed 1"
 SMALL = "--depth 8 --width 4 --epochs 1 --device cpu"
@@ -20,6 +23,21 @@ def here(tmp_path_factory):
         patch.chdir(folder)
         assert main(COAST.split()) == 0
         yield folder
+
+
+def functions(commands, prefix=""):
+    """All commands by their full name."""
+    for name, command in commands.items():
+        if isinstance(command, Group):
+            yield from functions(command.commands, f"{name} ")
+        else:
+            yield prefix + name, command
+
+
+def test_every_command_can_print_json():
+    found = dict(functions(COMMANDS))
+    assert {"demo", "generative draw", "synthetic cube"} <= set(found)
+    assert not [name for name, one in found.items() if "json" not in signature(one).parameters]
 
 
 def told(words, capfd):
@@ -69,3 +87,24 @@ def test_every_command_prints_json_alone(here, capfd, monkeypatch, small_models)
     assert sum(plan["points"]) == 300
     found = told("assess map.tif coast/coast-1-truth.tif --json", capfd)
     assert len(found["classes"]) == len(found["pixels"])
+
+
+def test_commands_of_the_wings_print_json_alone(here, capfd, monkeypatch):
+    monkeypatch.chdir(here)
+    cube = told("synthetic cube --shape 32,48,64 -o cube --json", capfd)
+    assert cube["volume"] == "cube/cube.npy"
+    coast = told("synthetic coast --images 1 --size 64 -o small --json", capfd)
+    assert coast["scenes"] == ["small/coast-1.tif"]
+    cut = "patches coast/coast-1.tif --labels coast/labels.gpkg --column class --size 32"
+    assert main(f"{cut} --per-class 10 -o wide.zarr".split()) == 0
+    assert main(["split", "wide.zarr", "--block", "300", "--buffer", "0", "-o", "wide.json"]) == 0
+    trained = told(
+        "generative train wide.zarr --split wide.json --model vae --filters 4 --latent 2 "
+        "--epochs 1 --device cpu -o vae --json",
+        capfd,
+    )
+    assert trained["run"] == "vae"
+    assert trained["last_epoch"]["pixel_error"] > 0
+    drawn = told("generative draw vae wide.zarr --number 4 --device cpu -o drawn --json", capfd)
+    assert "drawn/arrays.npz" in drawn["files"]
+    assert set(drawn) == {"files", "measures", "notes"}

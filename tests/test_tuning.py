@@ -92,6 +92,27 @@ def test_the_given_settings_stay_unless_another_is_better_by_the_margin(gain, ch
     assert found.name == f"variant {chosen}"
 
 
+def test_a_variant_without_a_margin_is_evaluated_on_all_folds_and_taken_if_it_is_better() -> None:
+    first, *others = variants(4)
+    free = replace(others[2], margin=0.0)
+    for gain, chosen in ((0.01, free), (-0.2, first)):
+        shares = [0.5, 0.54, 0.52, 0.5 + gain]
+        found, trials = search([first, *others[:2], free], TRUTH, right_in(shares, TRUTH))
+        assert found is chosen
+        assert [one.folds for one in trials] == [3, 3, 1, 3]
+
+
+def test_gain_and_jitter_need_no_margin_with_several_scenes(patches) -> None:
+    one = candidates(None, RECIPE, patches)
+    both = replace(patches, sources=(*patches.sources, replace(patches.sources[0], name="b.tif")))
+    free = {variant.name: variant.margin for variant in candidates(None, RECIPE, both)}
+    assert {variant.margin for variant in one} == {MARGIN}
+    assert {name for name, margin in free.items() if margin == 0} == {
+        name for name in free if "gain" in name or "jitter" in name
+    }
+    assert free["jitter 0.3"] == 0
+
+
 def test_a_variant_that_gives_no_numbers_is_not_chosen() -> None:
     judged = right_in([0.1, 0.0, 0.0], TRUTH)
     found, _ = search(variants(3), TRUTH, judged)

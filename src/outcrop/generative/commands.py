@@ -20,6 +20,7 @@ def train(
     judge: Path | None = None,
     sources: list[str] | None = None,
     resume: bool = False,
+    json: bool = False,
 ) -> None:
     """Train a VAE, a GAN or a VAE-GAN on the images of a patch set.
 
@@ -37,12 +38,14 @@ def train(
         sources: for --neighbourhood and --slices: present location of the files that the patches
             were cut from, in the same order, if they have moved.
         resume: continue an interrupted run.
+        json: print the result as JSON.
 
     Examples:
         outcrop generative train fields.zarr --split split.json -o runs/vaegan
         outcrop generative train cifar10 --model vae --epochs 20 -o runs/vae
     """
     from outcrop.cli.commands.options import keep_memory
+    from outcrop.cli.plain import show
     from outcrop.generative.run import read_vaegan_run
     from outcrop.generative.tables import vaegan_table
     from outcrop.generative.training import train_vaegan
@@ -68,7 +71,8 @@ def train(
         similarity=None if similarity is None else read_vaegan_run(similarity, "cpu"),
         judge=None if judge is None else read_run(judge, machine.device),
     )
-    vaegan_table(trained)
+    content = {"run": trained.folder, "last_epoch": trained.metrics[-1]}
+    show(content, json, lambda: vaegan_table(trained))
 
 
 def draw(
@@ -83,6 +87,7 @@ def draw(
     between: list[int] | None = None,
     attribute: str | None = None,
     device: str = "auto",
+    json: bool = False,
 ) -> None:
     """Generate samples, reconstructions, interpolations and class changes, and measure them.
 
@@ -103,11 +108,13 @@ def draw(
         attribute: the class to add to an image of every other class. Default: each class to another
             one.
         device: auto, cpu, cuda or mps.
+        json: print the result as JSON.
 
     Examples:
         outcrop generative draw runs/vaegan -o samples
         outcrop generative draw runs/vaegan fields.zarr --per-class 100 -o drawn
     """
+    from outcrop.cli.plain import show
     from outcrop.generative.drawing import generate
     from outcrop.generative.run import read_vaegan_run
     from outcrop.generative.tables import generated_table
@@ -125,7 +132,8 @@ def draw(
         between,
         attribute,
     )
-    generated_table(drawn)
+    content = {"measures": drawn.measures, "notes": drawn.notes, "files": drawn.files}
+    show(content, json, lambda: generated_table(drawn))
 
 
 def compare(

@@ -20,6 +20,7 @@ def demo(
     output: Path | None = None,
     seed: int = 0,
     resume: bool = False,
+    json: bool = False,
 ) -> None:
     """Run the whole workflow on a synthetic coast or cube, and write a report.
 
@@ -30,6 +31,7 @@ def demo(
         output: output folder. Default: demo, or demo-cube.
         seed: random seed of the synthetic data and of all later steps.
         resume: continue an interrupted demo.
+        json: print the result as JSON.
 
     Examples:
         outcrop demo
@@ -39,7 +41,7 @@ def demo(
 
     from outcrop.cli.commands.options import keep_memory
     from outcrop.cli.commands.whole import experiment
-    from outcrop.cli.tables import say
+    from outcrop.cli.plain import show
     from outcrop.files import kept_if_whole
     from outcrop.synthetic.page import write_story
     from outcrop.synthetic.story import run_story
@@ -48,17 +50,19 @@ def demo(
         story = demo_story(seed)
         keep_memory(story.recipe.machine)
         result = run_story(story, output or Path("demo-cube"), resume)
-        outcome_table(result.outcomes)
-        say(f"report  {write_story(result)}")
+        made = {"outcomes": result.outcomes, "report": write_story(result)}
+        show(made, json, lambda: story_table(result.outcomes, made["report"]))
         return
     output = output or Path("demo")
     with nullcontext() if resume and output.exists() else kept_if_whole(output):
         # The seed is in the name, so that a demo never resumes with another coast.
         plan = demo_experiment(output / f"coast-{seed}", seed)
-    experiment(plan.scenes, output=output / "results", plan=plan, resume=resume)
+    experiment(plan.scenes, output=output / "results", plan=plan, resume=resume, json=json)
 
 
-def coast(*, output: Path, images: int = 3, size: int = 400, seed: int = 0) -> None:
+def coast(
+    *, output: Path, images: int = 3, size: int = 400, seed: int = 0, json: bool = False
+) -> None:
     """Make a synthetic coast: scenes, true classes and labelled polygons.
 
     Args:
@@ -66,21 +70,26 @@ def coast(*, output: Path, images: int = 3, size: int = 400, seed: int = 0) -> N
         images: number of scenes.
         size: height and width of a scene in pixels of 10 m.
         seed: random seed.
+        json: print the files as JSON.
 
     Examples:
         outcrop synthetic coast -o coast
         outcrop synthetic coast --images 7 --seed 1 -o coast
     """
-    from outcrop.cli.tables import say
+    from outcrop.cli.plain import show
     from outcrop.synthetic.coast import make_coast
 
     made = make_coast(output, images, size, seed)
-    for path in (*made.scenes, *made.truths, made.labels):
-        say(str(path))
+    show(made, json, lambda: file_list([*made.scenes, *made.truths, made.labels]))
 
 
 def cube(
-    *, output: Path, shape: list[int] | None = None, seed: int = 0, noise_db: float = 15.0
+    *,
+    output: Path,
+    shape: list[int] | None = None,
+    seed: int = 0,
+    noise_db: float = 15.0,
+    json: bool = False,
 ) -> None:
     """Make a synthetic seismic cube with true classes: parallel, chaotic, faulted, salt.
 
@@ -89,17 +98,17 @@ def cube(
         shape: numbers of inlines, crosslines and samples. Default: 450,600,900.
         seed: random seed.
         noise_db: signal-to-noise ratio in dB.
+        json: print the files as JSON.
 
     Examples:
         outcrop synthetic cube -o cube
         outcrop synthetic cube --shape 100,120,200 -o small
     """
-    from outcrop.cli.tables import say
+    from outcrop.cli.plain import show
     from outcrop.synthetic.cube import SHAPE, make_cube
 
     made = make_cube(output, SHAPE if shape is None else shape, seed, noise_db)
-    for path in (made.volume, made.classes, made.names):
-        say(str(path))
+    show(made, json, lambda: file_list([made.volume, made.classes, made.names]))
 
 
 def demo_experiment(folder: Path, seed: int) -> Experiment:
@@ -153,8 +162,16 @@ def demo_story(seed: int) -> Story:
     )
 
 
-def outcome_table(outcomes: Sequence[Outcome]) -> None:
-    """Print one row per training: the scores on validation patches and new cubes."""
+def file_list(files: Sequence[Path]) -> None:
+    """Print one file per line."""
+    from outcrop.cli.console import say
+
+    for path in files:
+        say(str(path))
+
+
+def story_table(outcomes: Sequence[Outcome], report: Path) -> None:
+    """Print the scores of each training on validation patches and new cubes, and the report."""
     from outcrop.cli.console import console, say, table_of
     from outcrop.cli.tables import in_points
 
@@ -165,6 +182,7 @@ def outcome_table(outcomes: Sequence[Outcome]) -> None:
         table.add_row(one.split, one.variant, *scores, in_points(one.excess), f"{one.seconds:.1f}")
     console.print(table)
     say("validation, new cubes: balanced accuracy in %, with 95 % intervals; difference in points")
+    say(f"report  {report}")
 
 
 COMMANDS = {

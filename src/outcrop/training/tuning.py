@@ -51,11 +51,14 @@ class Variant:
     Attributes:
         name: the change relative to the given settings.
         network, recipe: network and recipe with this change.
+        margin: by how much it must be better than the given settings to replace them, 0 to 1. With
+            0 it is evaluated on all folds.
     """
 
     name: str
     network: Network
     recipe: Recipe
+    margin: float = MARGIN
 
 
 @dataclass(frozen=True)
@@ -150,17 +153,21 @@ def candidates(network: Network | None, recipe: Recipe, patches: PatchSet) -> li
     """The variants to compare, by decreasing expected gain; first the given settings.
 
     Settings of the recipe that are not None, and a network that is not None, are not varied.
+    Radiometry differs from scene to scene. So with patches of several scenes, variants with a
+    random gain or jitter need no margin.
 
     Args:
         network: given network; None: the choice is free, and the multi-scale network comes first.
     """
     free, given = network is None, network or MultiScaleNet()
     found = [Variant(AS_GIVEN, given, recipe)]
+    several = len(patches.sources) > 1 and not patches.from_volume
 
     def add(name: str, other: Network, **settings: Any) -> None:
         changed = _filled(recipe, settings)
         if changed is not None:
-            found.append(Variant(name, other, changed))
+            margin = 0.0 if several and {"gain", "jitter"} & set(settings) else MARGIN
+            found.append(Variant(name, other, changed, margin))
 
     if isinstance(given, MultiScaleNet):
         add("jitter 0.3", given, jitter=0.3)
@@ -269,10 +276,11 @@ def search(
 ) -> tuple[Variant, tuple[Trial, ...]]:
     """The chosen variant, and the results of all.
 
-    The first variant is kept unless another one is better by `MARGIN` on all folds together: there
-    are few spatial blocks, and without a margin the choice among similar variants would be random
-    (`benchmarks/tuning_margin.py` compares margins). Variants that are worse than the first by
-    `BEHIND` so far are dropped, and the search ends when none is left.
+    The first variant is kept unless another one is better by its margin on all folds together:
+    there are few spatial blocks, and without a margin the choice among similar variants would be
+    random (`benchmarks/tuning_margin.py` compares margins). Variants that are worse than the first
+    by `BEHIND` so far are dropped, unless they need no margin, and the search ends when none is
+    left.
 
     Args:
         truth: by fold, int, `M`, true classes of the held-out patches.
@@ -287,7 +295,8 @@ def search(
     for fold, number in enumerate(rounds(len(variants), len(truth))):
         if fold:
             near = [k for k in left[1:] if scores[k] > scores[0] - BEHIND]
-            left = [0, *sorted(sorted(near, key=lambda k: -scores[k])[: number - 1])]
+            best = sorted(near, key=lambda k: -scores[k])[: number - 1]
+            left = [k for k in left if k == 0 or k in best or every[k].margin == 0]
             if len(left) == 1 and not parts:
                 break
         for k in left:
@@ -298,8 +307,8 @@ def search(
                 known = np.concatenate(truth[: fold + 1])
                 scores[one] = _balanced(known, np.concatenate(predicted[one]))
             done(Trial(every[k].name, fold + 1, scores[k]))
-    best_one = max([*left, *its_parts], key=lambda k: scores[k])
-    chosen = best_one if scores[best_one] >= scores[0] + MARGIN else 0
+    better = [k for k in (*left[1:], *its_parts) if scores[k] >= scores[0] + every[k].margin]
+    chosen = max([0, *better], key=lambda k: scores[k])
     trials = tuple(
         Trial(variant.name, len(predicted[k]), round(scores[k], 4))
         for k, variant in enumerate(every)
