@@ -22,10 +22,19 @@ from outcrop.splits.split import TRAIN
 from outcrop.training import tuning
 from outcrop.training.engine import train
 from outcrop.training.recipe import Augmentation, Machine, Recipe, Tuning
-from outcrop.training.tuning import MARGIN, Variant, candidates, rounds, search, tune
+from outcrop.training.tuning import (
+    MARGIN,
+    Variant,
+    candidates,
+    rounds,
+    scenes_apart,
+    search,
+    tune,
+)
 from outcrop.workflow import compare as comparing
 from outcrop.workflow.compare import compare
 from outcrop.workflow.plan import Experiment
+from tests.patches import ground, noise
 from tests.test_compare import leaky_patches
 from tests.tiny import DEVICE, assert_same, some_patches
 
@@ -102,15 +111,26 @@ def test_a_variant_without_a_margin_is_evaluated_on_all_folds_and_taken_if_it_is
         assert [one.folds for one in trials] == [3, 3, 1, 3]
 
 
-def test_gain_and_jitter_need_no_margin_with_several_scenes(patches) -> None:
-    one = candidates(None, RECIPE, patches)
-    both = replace(patches, sources=(*patches.sources, replace(patches.sources[0], name="b.tif")))
-    free = {variant.name: variant.margin for variant in candidates(None, RECIPE, both)}
-    assert {variant.margin for variant in one} == {MARGIN}
-    assert {name for name, margin in free.items() if margin == 0} == {
-        name for name in free if "gain" in name or "jitter" in name
-    }
-    assert free["jitter 0.3"] == 0
+def test_gain_and_jitter_need_no_margin_where_whole_scenes_are_held_out(patches) -> None:
+    assert {one.margin for one in candidates(None, RECIPE, patches)} == {MARGIN}
+    for one in candidates(None, RECIPE, patches, apart=True):
+        radiometric = "gain" in one.name or "jitter" in one.name
+        assert one.margin == (0 if radiometric else MARGIN)
+
+
+@pytest.mark.parametrize(("scenes", "dates", "apart"), [(3, 1, True), (2, 1, False), (2, 3, False)])
+def test_folds_hold_out_scenes_if_three_or_more_are_apart(scenes, dates, apart, trained) -> None:
+    """Dates of one area share its spatial groups, and no fold could hold one of them out."""
+    n, each = scenes * dates, 24
+    scene, number = np.repeat(np.arange(n), each), np.arange(n * each)
+    x = np.tile(np.arange(each) * 1000.0, n) + 100_000 * (scene // dates)
+    several = ground(x, 0 * x, number, number % 2, source=scene)
+    several = replace(several, images=noise(len(several), size=9))
+    split = BlockSplit(block=1000, buffer=0).assign(several)
+    assert (scenes_apart(several, split) is not None) == apart
+    tune(several, split, None, RECIPE, Tuning(trials=2))
+    for _, seen, held in trained:
+        assert (len(np.intersect1d(scene[seen], scene[held])) == 0) == apart
 
 
 def test_a_variant_that_gives_no_numbers_is_not_chosen() -> None:

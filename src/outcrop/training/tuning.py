@@ -42,6 +42,7 @@ AS_GIVEN = "as given"
 _SHARE = 0.5
 _STEPS = 300
 _LEAST = 2
+_SCENES = 3
 
 
 @dataclass(frozen=True)
@@ -149,24 +150,25 @@ def parts_of(variant: Variant, size: int) -> tuple[Variant, ...]:
     )
 
 
-def candidates(network: Network | None, recipe: Recipe, patches: PatchSet) -> list[Variant]:
+def candidates(
+    network: Network | None, recipe: Recipe, patches: PatchSet, apart: bool = False
+) -> list[Variant]:
     """The variants to compare, by decreasing expected gain; first the given settings.
 
     Settings of the recipe that are not None, and a network that is not None, are not varied.
-    Radiometry differs from scene to scene. So with patches of several scenes, variants with a
-    random gain or jitter need no margin.
 
     Args:
         network: given network; None: the choice is free, and the multi-scale network comes first.
+        apart: the folds hold out whole scenes, whose radiometry differs from that of the others.
+            Variants with a random gain or jitter, which imitate this, then need no margin.
     """
     free, given = network is None, network or MultiScaleNet()
     found = [Variant(AS_GIVEN, given, recipe)]
-    several = len(patches.sources) > 1 and not patches.from_volume
 
     def add(name: str, other: Network, **settings: Any) -> None:
         changed = _filled(recipe, settings)
         if changed is not None:
-            margin = 0.0 if several and {"gain", "jitter"} & set(settings) else MARGIN
+            margin = 0.0 if apart and {"gain", "jitter"} & set(settings) else MARGIN
             found.append(Variant(name, other, changed, margin))
 
     if isinstance(given, MultiScaleNet):
@@ -192,14 +194,19 @@ def candidates(network: Network | None, recipe: Recipe, patches: PatchSet) -> li
 
 
 def choices(
-    network: Network | None, recipe: Recipe, patches: PatchSet, tuning: Tuning
+    network: Network | None,
+    recipe: Recipe,
+    patches: PatchSet,
+    tuning: Tuning,
+    apart: bool = False,
 ) -> tuple[list[Variant], tuple[Variant, ...]]:
     """The variants that are trained, and the parts that are evaluated with the first of them.
 
     Args:
         network: given network; None: the choice is free.
+        apart: as in `candidates`.
     """
-    variants = candidates(network, recipe, patches)[: max(1, tuning.trials)]
+    variants = candidates(network, recipe, patches, apart)[: max(1, tuning.trials)]
     return variants, () if network else parts_of(variants[0], min(patches.size))
 
 
@@ -327,8 +334,9 @@ def tune(
 ) -> Tuned:
     """Choose among `candidates` by folds inside the training side; no other patch is read.
 
-    For a spatial split, folds consist of whole spatial blocks. At most 1500 patches, stratified by
-    class, are used. A trial has half of the epochs, or the epochs of 300 steps if these are more.
+    For a spatial split, folds consist of whole spatial blocks, or of whole scenes (`scenes_apart`).
+    At most 1500 patches, stratified by class, are used. A trial has half of the epochs, or the
+    epochs of 300 steps if these are more.
     Nothing is written. The same recipe, seed and patches give the same choice.
 
     Args:
@@ -340,11 +348,13 @@ def tune(
         OutcropError: as `outcrop.training.engine.train`, for the given settings.
     """
     started = time.perf_counter()
-    variants, parts = choices(network, recipe, patches, tuning)
+    scenes = scenes_apart(patches, split)
+    variants, parts = choices(network, recipe, patches, tuning, scenes is not None)
     train = split.train
     train = train[stratified_sample(_dense(patches.labels[train]), PATCHES, recipe.seed)]
     labels = _dense(patches.labels[train])
-    groups = split.groups[train] if split.spatial else None
+    groups = split.groups if scenes is None else scenes
+    groups = groups[train] if split.spatial else None
     folds = ground_folds(labels, groups, recipe.seed, tuning.tuning_folds)
     if not folds or tuning.trials < 2 or len(variants) + len(parts) < 2:
         return Tuned(variants[0], (), time.perf_counter() - started)
@@ -364,6 +374,21 @@ def tune(
             parts,
         )
     return Tuned(found, trials, time.perf_counter() - started)
+
+
+def scenes_apart(patches: PatchSet, split: Split) -> np.ndarray | None:
+    """The scene of each patch, `N`, if a spatial split trains on three or more separate scenes.
+
+    Returns:
+        None if there are fewer, if scenes share spatial groups, such as several dates of one area,
+        or without a spatial split of scenes.
+    """
+    if not split.spatial or patches.positions is None or patches.from_volume:
+        return None
+    scenes = patches.positions.source
+    pairs = np.unique(np.stack([split.groups, scenes])[:, split.train], axis=1)
+    shared = len(np.unique(pairs[0])) < pairs.shape[1]
+    return None if shared or len(np.unique(pairs[1])) < _SCENES else scenes
 
 
 def _dense(labels: np.ndarray) -> np.ndarray:
