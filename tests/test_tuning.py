@@ -123,14 +123,16 @@ def test_folds_hold_out_scenes_if_three_or_more_are_apart(scenes, dates, apart, 
     """Dates of one area share its spatial groups, and no fold could hold one of them out."""
     n, each = scenes * dates, 24
     scene, number = np.repeat(np.arange(n), each), np.arange(n * each)
-    x = np.tile(np.arange(each) * 1000.0, n) + 100_000 * (scene // dates)
+    # Side by side: a block lies in two scenes.
+    x = np.tile(np.arange(each) * 1000.0, n) + (each * 1000 - 500) * (scene // dates)
     several = ground(x, 0 * x, number, number % 2, source=scene)
     several = replace(several, images=noise(len(several), size=9))
     split = BlockSplit(block=1000, buffer=0).assign(several)
-    assert (scenes_apart(several, split) is not None) == apart
+    assert scenes_apart(several.positions) == apart
     tune(several, split, None, RECIPE, Tuning(trials=2))
     for _, seen, held in trained:
         assert (len(np.intersect1d(scene[seen], scene[held])) == 0) == apart
+        assert not len(np.intersect1d(split.groups[seen], split.groups[held]))
 
 
 def test_a_variant_that_gives_no_numbers_is_not_chosen() -> None:

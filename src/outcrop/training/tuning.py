@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from outcrop.models.architectures import (
 from outcrop.models.baselines import ground_folds, stratified_sample
 from outcrop.models.multiscale import NEAR, MultiScaleNetwork
 from outcrop.patches.patchset import PatchSet
+from outcrop.patches.positions import Positions
 from outcrop.patches.reopen import AnySource
 from outcrop.progress import follow, silence
 from outcrop.splits.split import BUFFER, TEST, TRAIN, VALIDATION, Split
@@ -43,6 +45,7 @@ _SHARE = 0.5
 _STEPS = 300
 _LEAST = 2
 _SCENES = 3
+_SHARED = 0.5
 
 
 @dataclass(frozen=True)
@@ -348,14 +351,14 @@ def tune(
         OutcropError: as `outcrop.training.engine.train`, for the given settings.
     """
     started = time.perf_counter()
-    scenes = scenes_apart(patches, split)
-    variants, parts = choices(network, recipe, patches, tuning, scenes is not None)
     train = split.train
     train = train[stratified_sample(_dense(patches.labels[train]), PATCHES, recipe.seed)]
     labels = _dense(patches.labels[train])
-    groups = split.groups if scenes is None else scenes
-    groups = groups[train] if split.spatial else None
-    folds = ground_folds(labels, groups, recipe.seed, tuning.tuning_folds)
+    groups = split.groups[train] if split.spatial else None
+    wanted = recipe.seed, tuning.tuning_folds
+    folds = [] if groups is None else _folds_of_scenes(patches, train, labels, groups, *wanted)
+    variants, parts = choices(network, recipe, patches, tuning, apart=bool(folds))
+    folds = folds or ground_folds(labels, groups, *wanted)
     if not folds or tuning.trials < 2 or len(variants) + len(parts) < 2:
         return Tuned(variants[0], (), time.perf_counter() - started)
     truth = [patches.labels[train[held]] for _, held in folds]
@@ -376,19 +379,44 @@ def tune(
     return Tuned(found, trials, time.perf_counter() - started)
 
 
-def scenes_apart(patches: PatchSet, split: Split) -> np.ndarray | None:
-    """The scene of each patch, `N`, if a spatial split trains on three or more separate scenes.
+def scenes_apart(at: Positions) -> bool:
+    """Whether patches are from three or more scenes, no two of which show mostly the same area.
 
-    Returns:
-        None if there are fewer, if scenes share spatial groups, such as several dates of one area,
-        or without a spatial split of scenes.
+    Several dates of one area are not apart.
     """
-    if not split.spatial or patches.positions is None or patches.from_volume:
-        return None
-    scenes = patches.positions.source
-    pairs = np.unique(np.stack([split.groups, scenes])[:, split.train], axis=1)
-    shared = len(np.unique(pairs[0])) < pairs.shape[1]
-    return None if shared or len(np.unique(pairs[1])) < _SCENES else scenes
+    boxes = []
+    for scene in np.unique(at.source):
+        its = at[at.source == scene]
+        middle, half = its.middle[:, 1:], its.extent[:, 1:] / 2
+        boxes.append(np.stack([(middle - half).min(axis=0), (middle + half).max(axis=0)]))
+    for one, other in combinations(boxes, 2):
+        common = np.minimum(one[1], other[1]) - np.maximum(one[0], other[0])
+        smaller = min(np.prod(one[1] - one[0]), np.prod(other[1] - other[0]))
+        if np.prod(common.clip(min=0)) > _SHARED * smaller:
+            return False
+    return len(boxes) >= _SCENES
+
+
+def _folds_of_scenes(
+    patches: PatchSet,
+    train: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    seed: int,
+    wanted: int,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Folds that hold out whole scenes; none if there are no scenes that are apart."""
+    if patches.positions is None or patches.from_volume:
+        return []
+    at = patches.positions[train]
+    if not scenes_apart(at):
+        return []
+    # A block may lie in two scenes.
+    folds = [
+        (seen[~np.isin(groups[seen], groups[held])], held)
+        for seen, held in ground_folds(labels, at.source, seed, wanted)
+    ]
+    return folds if all(len(np.unique(labels[seen])) > 1 for seen, _ in folds) else []
 
 
 def _dense(labels: np.ndarray) -> np.ndarray:
