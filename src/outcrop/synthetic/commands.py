@@ -50,8 +50,9 @@ def demo(
         story = demo_story(seed)
         keep_memory(story.recipe.machine)
         result = run_story(story, output or Path("demo-cube"), resume)
-        made = {"outcomes": result.outcomes, "report": write_story(result)}
-        show(made, json, lambda: story_table(result.outcomes, made["report"]))
+        page = write_story(result)
+        content = {"outcomes": result.outcomes, "report": page}
+        show(content, json, lambda: story_table(result.outcomes, page))
         return
     output = output or Path("demo")
     with nullcontext() if resume and output.exists() else kept_if_whole(output):
