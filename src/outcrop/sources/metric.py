@@ -177,9 +177,10 @@ def _shift_to_bearing(
     to_x = from_x + distance * math.sin(math.radians(bearing))
     to_y = from_y + distance * math.cos(math.radians(bearing))
     moved = _with_origin(crs, there, to_x, to_y) if _has_false_origin(crs) else crs
-    if math.dist(from_lonlat(moved, *there), (to_x, to_y)) < 2:
+    reached = math.dist(from_lonlat(moved, *there), (to_x, to_y)) < 2
+    if reached and not any(_is_torn(moved, view) for view in mine):
         return moved
-    # The projection has no false easting, or its axes point west or south.
+    # The projection has no false easting, its axes point west or south, or its edge cuts a scene.
     return _with_origin(_azimuthal(mine), there, to_x, to_y)
 
 
@@ -298,6 +299,17 @@ def _distance_error(crs: str, views: Sequence[GroundPoints]) -> float:
     far = true > STEP
     off = np.abs(planar[far] / true[far] - 1)
     return float(np.nan_to_num(off, nan=math.inf).max(initial=0.0))
+
+
+def _is_torn(crs: str, view: GroundPoints) -> bool:
+    """Whether the edge of a projection, such as the meridian of 180°, lies in a scene."""
+    if crs == view.crs:  # nothing is projected
+        return False
+    x, y = from_lonlat(crs, view.lon, view.lat)
+    first = np.zeros(len(x), int)
+    lon, lat = view.lon[first], view.lat[first]
+    true = np.asarray(ellipsoid(view.crs).inv(lon, lat, view.lon, view.lat)[2])
+    return not np.hypot(x - x[0], y - y[0]).max() <= 2 * max(true.max(), STEP)
 
 
 def _geodesic(views: Sequence[GroundPoints], one: np.ndarray, other: np.ndarray) -> np.ndarray:
