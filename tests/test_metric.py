@@ -135,6 +135,25 @@ def test_lengths_and_areas_are_geodesic(scene, seed):
         assert there[i] == pytest.approx(abs(area), rel=0.0101)
 
 
+DATE_LINE = st.builds(
+    scene_at,
+    st.sampled_from([3395, 3857, 6933, 32601, 32660, "+proj=eqc +lat_ts=2"]),
+    st.floats(179.2, 180.0) | st.floats(-180.0, -179.2) | st.floats(179.98, 180.0),
+    st.floats(-4, 4),
+    st.floats(10, 90),
+) | st.builds(scene_at, st.just(4326), st.floats(179.98, 180.0), st.floats(-4, 4), st.just(1e-3))
+
+
+@given(st.lists(DATE_LINE, min_size=1, max_size=3))
+@example([scene_at(3395, 179.5, 1, 90.0), scene_at(4326, 179.999, 1.2, 1e-3)])
+def test_no_scene_is_torn_at_the_meridian_of_180_degrees(scenes):
+    rows, columns = np.array([0, 0, SIDE - 1, SIDE - 1]), np.array([0, SIDE - 1, 0, SIDE - 1])
+    for scene, at in zip(scenes, positions(scenes, rows, columns), strict=True):
+        lon, lat = lonlat(scene, rows, columns)
+        true = np.array(EARTH.inv(lon[:-1], lat[:-1], lon[1:], lat[1:])[2])
+        np.testing.assert_allclose(np.hypot(np.diff(at.x), np.diff(at.y)), true, rtol=0.0101)
+
+
 @settings(max_examples=20, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(st.lists(scenes(), min_size=2, max_size=4), st.integers(0, 2**32 - 1))
 # The meridian of 180° crosses the second scene, whose projection is moved.
@@ -192,6 +211,14 @@ def test_a_map_near_the_patches_has_its_true_distance():
     planar = math.hypot(at[0][0][0] - at[1][0][0], at[0][1][0] - at[1][1][0])
     true = EARTH.inv(*lonlat(one, 20, 20), *lonlat(other, 20, 20))[2]
     assert planar == pytest.approx(true, rel=0.001)
+
+
+def test_a_map_across_the_meridian_of_180_degrees_is_not_torn():
+    one, other = scene_at(3395, 179.5, 1, 90.0), scene_at(4326, 179.999, 1.2, 1e-3)
+    crs = metric_system_near(other, [one], metric_systems([one]))
+    x, _ = Source.of(other).xy(np.array([0, 0]), np.array([0, SIDE]), crs)
+    true = EARTH.inv(*lonlat(other, 0, 0), *lonlat(other, 0, SIDE))[2]
+    assert abs(x[1] - x[0]) == pytest.approx(true, rel=0.0101)
 
 
 def test_scenes_without_an_accurate_system_print_a_note(capsys):

@@ -37,6 +37,8 @@ _GROUP_DISTANCE = 100_000.0
 # Angles in degrees between the rows of a scene and the x axis of a system. The bounding boxes of
 # patches become wider by the sine: 0.7 % and 3 %.
 _NOT_ROTATED, _MAX_ROTATION = 0.4, 1.7
+# No projection stretches the distances of a scene so much; one whose edge lies in the scene does.
+_TORN = 4.0
 
 
 def metric_systems(grids: Sequence[GridLike]) -> list[str]:
@@ -107,7 +109,7 @@ def metric_system_near(grid: GridLike, others: Sequence[GridLike], systems: Sequ
     if grid.crs in systems or is_local(grid.crs):
         return grid.crs
     view = GroundPoints(grid)
-    errors = {crs: _scale_error(crs, view.lon, view.lat) for crs in dict.fromkeys(systems)}
+    errors = {crs: _scale_error(crs, view) for crs in dict.fromkeys(systems)}
     best = min(errors, key=lambda crs: errors[crs])
     if errors[best] <= MAX_SCALE_ERROR:
         return best
@@ -139,9 +141,7 @@ def _common_system(views: Sequence[GroundPoints]) -> _Candidate:
         _aligned_stereographic(views),
         _along_parallel(views),
     ):
-        error = max(
-            max(_scale_error(crs, v.lon, v.lat) for v in views), _distance_error(crs, views)
-        )
+        error = max(*(_scale_error(crs, view) for view in views), _distance_error(crs, views))
         candidate = _Candidate(crs, error, max(_rotation(crs, view) for view in views))
         if error <= MAX_SCALE_ERROR and candidate.rotation <= _NOT_ROTATED:
             return candidate
@@ -178,7 +178,7 @@ def _shift_to_bearing(
     to_y = from_y + distance * math.cos(math.radians(bearing))
     moved = _with_origin(crs, there, to_x, to_y) if _has_false_origin(crs) else crs
     reached = math.dist(from_lonlat(moved, *there), (to_x, to_y)) < 2
-    if reached and not any(_is_torn(moved, view) for view in mine):
+    if reached and all(_scale_error(moved, view) < math.inf for view in mine):
         return moved
     # The projection has no false easting, its axes point west or south, or its edge cuts a scene.
     return _with_origin(_azimuthal(mine), there, to_x, to_y)
@@ -278,9 +278,21 @@ def _projected(views: Sequence[GroundPoints], name: str, conversion: Any) -> str
     )
 
 
-def _scale_error(crs: str, lon: np.ndarray, lat: np.ndarray) -> float:
-    """The largest relative error of short lengths in a CRS, in any direction, at some points."""
-    scale = np.linalg.svd(_finite(jacobian(crs, *from_lonlat(crs, lon, lat), STEP)))[1]
+def _scale_error(crs: str, view: GroundPoints) -> float:
+    """The largest relative error of short lengths in a CRS, in any direction, on a scene.
+
+    Infinite if the edge of the projection, such as the meridian of 180°, lies in the scene: its
+    parts would be tens of thousands of kilometres apart.
+    """
+    x, y = from_lonlat(crs, view.lon, view.lat)
+    if crs != view.crs:  # otherwise nothing is projected
+        first = np.zeros(len(x), int)
+        true = ellipsoid(view.crs).inv(view.lon[first], view.lat[first], view.lon, view.lat)[2]
+        with np.errstate(invalid="ignore"):
+            apart = np.hypot(x - x[0], y - y[0])
+        if not apart.max() <= _TORN * max(np.max(true), STEP):
+            return math.inf
+    scale = np.linalg.svd(_finite(jacobian(crs, x, y, STEP)))[1]
     return float(np.abs(1 / scale - 1).max()) if scale.size and scale.min() > 0 else math.inf
 
 
@@ -299,17 +311,6 @@ def _distance_error(crs: str, views: Sequence[GroundPoints]) -> float:
     far = true > STEP
     off = np.abs(planar[far] / true[far] - 1)
     return float(np.nan_to_num(off, nan=math.inf).max(initial=0.0))
-
-
-def _is_torn(crs: str, view: GroundPoints) -> bool:
-    """Whether the edge of a projection, such as the meridian of 180°, lies in a scene."""
-    if crs == view.crs:  # nothing is projected
-        return False
-    x, y = from_lonlat(crs, view.lon, view.lat)
-    first = np.zeros(len(x), int)
-    lon, lat = view.lon[first], view.lat[first]
-    true = np.asarray(ellipsoid(view.crs).inv(lon, lat, view.lon, view.lat)[2])
-    return not np.hypot(x - x[0], y - y[0]).max() <= 2 * max(true.max(), STEP)
 
 
 def _geodesic(views: Sequence[GroundPoints], one: np.ndarray, other: np.ndarray) -> np.ndarray:
