@@ -18,7 +18,7 @@ from outcrop.models.baselines import Baseline
 from outcrop.patches.patchset import PatchSet
 from outcrop.reporting import write_report
 from outcrop.splits import BlockSplit, Folds
-from outcrop.splits.split import TRAIN
+from outcrop.splits.split import TRAIN, Split
 from outcrop.training import tuning
 from outcrop.training.engine import train
 from outcrop.training.recipe import Augmentation, Machine, Recipe, Tuning
@@ -120,7 +120,7 @@ def test_gain_and_jitter_need_no_margin_where_whole_scenes_are_held_out(patches)
 
 @pytest.mark.parametrize(("scenes", "dates", "apart"), [(3, 1, True), (2, 1, False), (2, 3, False)])
 def test_folds_hold_out_scenes_if_three_or_more_are_apart(scenes, dates, apart, trained) -> None:
-    """Dates of one area share its spatial groups, and no fold could hold one of them out."""
+    """Dates of one area are tuned as one scene is."""
     n, each = scenes * dates, 24
     scene, number = np.repeat(np.arange(n), each), np.arange(n * each)
     # Side by side: a block lies in two scenes.
@@ -130,9 +130,26 @@ def test_folds_hold_out_scenes_if_three_or_more_are_apart(scenes, dates, apart, 
     split = BlockSplit(block=1000, buffer=0).assign(several)
     assert scenes_apart(several.positions) == apart
     tune(several, split, None, RECIPE, Tuning(trials=2))
+    assert trained
     for _, seen, held in trained:
         assert (len(np.intersect1d(scene[seen], scene[held])) == 0) == apart
         assert not len(np.intersect1d(split.groups[seen], split.groups[held]))
+
+
+def test_blocks_are_held_out_if_all_scenes_share_a_block(trained) -> None:
+    """Then no training patch would be left for a fold of whole scenes."""
+    scene, number = np.repeat(np.arange(3), 24), np.arange(72)
+    x = number * 1000.0
+    several = ground(x, 0 * x, number, number % 2, source=scene)
+    several = replace(several, images=noise(len(several), size=9))
+    groups = number % 6
+    split = Split(np.full(72, TRAIN, np.int8), groups, several.fingerprint, spatial=True)
+    assert scenes_apart(several.positions)
+    tune(several, split, None, RECIPE, Tuning(trials=2))
+    assert trained
+    for _, seen, held in trained:
+        assert not len(np.intersect1d(groups[seen], groups[held]))
+        assert len(seen)
 
 
 def test_a_variant_that_gives_no_numbers_is_not_chosen() -> None:

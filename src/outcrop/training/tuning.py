@@ -21,7 +21,7 @@ from outcrop.models.architectures import (
     View,
     network_json,
 )
-from outcrop.models.baselines import ground_folds, stratified_sample
+from outcrop.models.baselines import Folds, ground_folds, stratified_sample
 from outcrop.models.multiscale import NEAR, MultiScaleNetwork
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import Positions
@@ -44,7 +44,9 @@ AS_GIVEN = "as given"
 _SHARE = 0.5
 _STEPS = 300
 _LEAST = 2
+# Folds of scenes need one scene to hold out and two to train on, or radiometry does not vary.
 _SCENES = 3
+# Neighbouring tiles overlap by a tenth; dates of one area by nearly all of it.
 _SHARED = 0.5
 
 
@@ -339,8 +341,8 @@ def tune(
 
     For a spatial split, folds consist of whole spatial blocks, or of whole scenes (`scenes_apart`).
     At most 1500 patches, stratified by class, are used. A trial has half of the epochs, or the
-    epochs of 300 steps if these are more.
-    Nothing is written. The same recipe, seed and patches give the same choice.
+    epochs of 300 steps if these are more. Nothing is written. The same recipe, seed and patches
+    give the same choice.
 
     Args:
         network: given network; None: the choice is free.
@@ -404,14 +406,17 @@ def _folds_of_scenes(
     groups: np.ndarray,
     seed: int,
     wanted: int,
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Folds that hold out whole scenes; none if there are no scenes that are apart."""
+) -> Folds:
+    """Folds that hold out whole scenes; none if there are no scenes that are apart.
+
+    Training patches in a spatial group of held-out patches are left out: a block may lie in two
+    scenes. If that leaves a fold less than two classes, there are no such folds.
+    """
     if patches.positions is None or patches.from_volume:
         return []
     at = patches.positions[train]
     if not scenes_apart(at):
         return []
-    # A block may lie in two scenes.
     folds = [
         (seen[~np.isin(groups[seen], groups[held])], held)
         for seen, held in ground_folds(labels, at.source, seed, wanted)
