@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from outcrop.errors import OutcropError
 from outcrop.files import decoding, read_json
 from outcrop.frames import Colour
 from outcrop.metrics.applicability import Applicability, judge_applicability
-from outcrop.metrics.calibration import Calibration, calibrate
+from outcrop.metrics.calibration import Calibration, calibrate, tempered
 from outcrop.metrics.scores import Scores, score
 from outcrop.patches.palette import palette
 from outcrop.patches.patchset import PatchSet, read_patches
@@ -26,6 +26,7 @@ from outcrop.splits import Folds, Split, read_split
 from outcrop.training.applicability import has_applicability
 from outcrop.training.classifier import Classifier
 from outcrop.training.run import Predictions, Run, read_run
+from outcrop.workflow.candidates import read_scored
 from outcrop.workflow.compare import compared_folds
 from outcrop.workflow.comparison import Comparison, Row, read_comparison
 from outcrop.workflow.plan import Experiment
@@ -35,31 +36,68 @@ from outcrop.workflow.plan import Experiment
 class HeldOut:
     """Predictions of one model for patches that it was not fitted to.
 
-    They are the validation patches of its runs, one run per fold. For a run that was fitted to all
-    patches they are the patches that cross-validation held out.
+    They are of the validation patches of its runs, one run per fold. For a run that was fitted to
+    all patches they are of the patches that cross-validation held out.
 
     Attributes:
-        runs: one for each fold.
-        judged: ascending indices of the patches that are scored; None for all.
+        title: name of the model.
+        classes: the class names.
+        predictions: predictions by ascending index, not calibrated.
+        calibrated: the same, each at the temperature of its run.
+        groups: the spatial group of each of these patches.
+        runs: one for each fold; none for a classical model of a comparison, which is not stored.
     """
 
-    runs: tuple[Run, ...]
-    judged: np.ndarray | None = None
+    title: str
+    classes: tuple[str, ...]
+    predictions: Predictions
+    calibrated: Predictions
+    groups: np.ndarray
+    runs: tuple[Run, ...] = ()
 
-    @cached_property
-    def predictions(self) -> Predictions:
-        """Predictions by ascending index, not calibrated."""
-        return self._pooled([run.predictions for run in self.runs])
+    @classmethod
+    def of_runs(cls, runs: Sequence[Run], judged: np.ndarray | None = None) -> HeldOut:
+        """From one run for each fold.
 
-    @cached_property
-    def calibrated(self) -> Predictions:
-        """Predictions by ascending index, each at the temperature of its run."""
-        return self._pooled([run.calibrated for run in self.runs])
+        Args:
+            judged: indices of the patches that are scored; None for all.
 
-    @cached_property
-    def groups(self) -> np.ndarray:
-        """The spatial group of each patch of `predictions`."""
-        return self._picked(np.concatenate([run.groups for run in self.runs]))
+        Raises:
+            OutcropError: a split is damaged.
+        """
+        index = np.concatenate([run.predictions.index for run in runs])
+        order = np.argsort(index, kind="stable")
+        if judged is not None:
+            order = order[np.isin(index[order], judged)]
+
+        def pooled(parts: Sequence[Predictions]) -> Predictions:
+            return Predictions(
+                index=index[order],
+                truth=np.concatenate([one.truth for one in parts])[order],
+                probabilities=np.concatenate([one.probabilities for one in parts])[order],
+            )
+
+        return cls(
+            title=runs[0].model.title,
+            classes=runs[0].model.classes,
+            predictions=pooled([run.predictions for run in runs]),
+            calibrated=pooled([run.calibrated for run in runs]),
+            groups=np.concatenate([run.groups for run in runs])[order],
+            runs=tuple(runs),
+        )
+
+    @classmethod
+    def of_row(cls, folder: Path, row: Row, classes: tuple[str, ...]) -> HeldOut:
+        """From the stored predictions of a comparison.
+
+        Raises:
+            OutcropError: the predictions are missing or damaged.
+        """
+        predictions, groups = read_scored(folder, row)
+        found = calibrate(predictions.truth, predictions.probabilities, groups)
+        probabilities = tempered(predictions.probabilities, found.temperature)
+        calibrated = replace(predictions, probabilities=probabilities)
+        return cls(row.title, classes, predictions, calibrated, groups)
 
     @cached_property
     def scores(self) -> Scores:
@@ -68,11 +106,10 @@ class HeldOut:
         Raises:
             OutcropError: no patch is held out.
         """
-        if len(self.runs) == 1 and self.judged is None:
-            return self.runs[0].scores
-        classes = self.runs[0].model.classes
+        if not len(self.predictions.truth):
+            return self.runs[0].scores  # Raises the error.
         predicted = self.predictions.probabilities.argmax(axis=1)
-        return score(self.predictions.truth, predicted, classes, self.groups)
+        return score(self.predictions.truth, predicted, self.classes, self.groups)
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -80,12 +117,16 @@ class HeldOut:
         return calibrate(self.predictions.truth, self.predictions.probabilities, self.groups)
 
     @property
+    def cross_validated(self) -> bool:
+        """Whether the model was fitted to all patches and other models made the predictions."""
+        return any(run.predictions.cross_validated for run in self.runs)
+
+    @property
     def is_calibrated(self) -> bool:
         """Whether maps are calibrated; runs of old versions, without a temperature, are not."""
-        run = self.runs[0]
-        if len(self.runs) > 1 or run.predictions.cross_validated:
+        if len(self.runs) != 1 or self.cross_validated:
             return True
-        return bool(np.isclose(run.model.temperature, self.calibration.temperature))
+        return bool(np.isclose(self.runs[0].model.temperature, self.calibration.temperature))
 
     @property
     def threshold(self) -> float:
@@ -97,42 +138,22 @@ class HeldOut:
     def applicability(self) -> Applicability | None:
         """Accuracy inside and outside of the area of applicability.
 
-        None if a run has no such area, and for a model fitted to all patches.
+        None if a run has no such area, or there is no run, and for a model fitted to all patches.
 
         Raises:
             OutcropError: an area of applicability is damaged.
         """
-        if not all(has_applicability(run.folder) for run in self.runs):
+        if not self.runs or not all(has_applicability(run.folder) for run in self.runs):
             return None
-        if any(run.predictions.cross_validated for run in self.runs):
+        if self.cross_validated:
             return None  # Its area is that of all patches.
-        outside = self._picked(
-            np.concatenate(
-                [
-                    run.applicability.held_out.numpy() > run.applicability.threshold
-                    for run in self.runs
-                ]
-            )
-        )
-        right = self.predictions.probabilities.argmax(axis=1) == self.predictions.truth
-        return judge_applicability(outside, right, self.groups)
-
-    def _pooled(self, parts: list[Predictions]) -> Predictions:
-        index, truth, probabilities = (
-            self._picked(np.concatenate([getattr(one, name) for one in parts]))
-            for name in ("index", "truth", "probabilities")
-        )
-        return Predictions(index, truth, probabilities)
-
-    def _picked(self, values: np.ndarray) -> np.ndarray:
-        """The values of the scored patches by ascending index, from values run by run."""
-        return values[self._order]
-
-    @cached_property
-    def _order(self) -> np.ndarray:
+        areas = [run.applicability for run in self.runs]
+        outside = np.concatenate([area.held_out.numpy() > area.threshold for area in areas])
         index = np.concatenate([run.predictions.index for run in self.runs])
         order = np.argsort(index, kind="stable")
-        return order if self.judged is None else order[np.isin(index[order], self.judged)]
+        outside = outside[order[np.isin(index[order], self.predictions.index)]]
+        right = self.predictions.probabilities.argmax(axis=1) == self.predictions.truth
+        return judge_applicability(outside, right, self.groups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,10 +163,11 @@ class Material:
     Attributes:
         folder: the folder.
         kind: the command that made it.
-        config: configuration of the network's run: network, recipe, patches, split, versions.
+        config: configuration of the described run: network or classical model, recipe, patches,
+            split, versions; empty without a run.
         held: held-out predictions, with the first seed, of the model that the report describes in
-            detail: the one that made the maps of an experiment, the network of a comparison, or the
-            model of a run.
+            detail: the one that made the maps of an experiment, the network of a comparison, the
+            recommended model of a comparison without a network, or the model of a run.
         folds: side of each patch in each fold.
         learning: run of the network, of the first fold; None for a classical model.
         random: held-out predictions under the random split, if the described model is the network.
@@ -187,19 +209,18 @@ class Material:
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names."""
-        return self.scores.classes
+        return self.held.classes
 
     @property
     def colours(self) -> dict[str, Colour]:
         """The colour of each class by name."""
-        trained_on = self.held.runs[0].model.trained_on
-        given = None if trained_on is None else trained_on.colours
-        return palette(self.classes, given)
+        trained_on = self.held.runs[0].model.trained_on if self.held.runs else None
+        return palette(self.classes, None if trained_on is None else trained_on.colours)
 
     @property
     def title(self) -> str:
         """Name of the model that the report describes in detail."""
-        return self.held.runs[0].model.title
+        return self.held.title
 
     @property
     def why_this(self) -> str:
@@ -210,17 +231,20 @@ class Material:
     @property
     def network_words(self) -> str:
         """Description of the model."""
-        network, run = self.config.get("network", {}), self.held.runs[0]
-        words = [run.model.title]
-        if isinstance(run.model, Classifier) and "width" in network:
-            words[0] += f", {network['width']} filters in the first stage"
-        if run.metrics:
-            words.append(f"{len(run.metrics)} epochs")
+        network, words = self.config.get("network", {}), [self.title]
+        for run in self.held.runs[:1]:
+            if isinstance(run.model, Classifier) and "width" in network:
+                words[0] += f", {network['width']} filters in the first stage"
+            if run.metrics:
+                words.append(f"{len(run.metrics)} epochs")
         return "; ".join(words)
 
     @property
     def seed(self) -> int:
-        """The random seed of the run."""
+        """The random seed of the described model."""
+        if not self.config:
+            assert self.comparison is not None
+            return self.comparison.rows[0].seeds[0]
         return int((self.config.get("recipe") or self.config["classical"])["seed"])
 
     @property
@@ -249,7 +273,7 @@ class Material:
     @property
     def fitted_anew(self) -> bool:
         """Whether a model that was fitted to all labelled patches made the maps."""
-        return self.held.runs[0].predictions.cross_validated
+        return self.held.cross_validated
 
     @property
     def without_positions(self) -> bool:
@@ -306,7 +330,7 @@ def _experiment(folder: Path) -> Material:
     held, random = compared.held, compared.random
     if (folder / "final").exists():
         final = read_run(folder / "final", "cpu")
-        held = HeldOut((final,), compared.held.judged)
+        held = HeldOut.of_runs([final], compared.held.predictions.index)
         if not isinstance(final.model, Classifier):
             random = None
     audit = read_audit(folder / "audit") if (folder / "audit").exists() else None
@@ -332,37 +356,41 @@ def _comparison(folder: Path) -> Material:
     comparison = read_comparison(folder)
     network = next((row for row in comparison.rows if row.features == "patch"), None)
     if network is None:
-        raise OutcropError(
-            folder, "has no network, which the page describes; add one with "
-            "`outcrop.compare(resume=True)`",
-        )  # fmt: skip
+        return Material(
+            folder=folder,
+            kind="compare",
+            config={},
+            held=HeldOut.of_row(folder, comparison.recommended, comparison.classes),
+            folds=compared_folds(folder),
+            comparison=comparison,
+        )
     names = (network.runs or ("network",))[: comparison.folds]
     folds = compared_folds(folder, names[0])
-    held = [read_run(folder / name, "cpu") for name in names]
+    runs = [read_run(folder / name, "cpu") for name in names]
     judged = None
     if len(folds) > 1:
         labels = np.zeros(len(folds.groups), np.int64)
-        for run in held:
+        for run in runs:
             labels[run.predictions.index] = run.predictions.truth
         judged = folds.scored(labels)
     at_random = [folder / f"{name}-random" for name in names]
     random = None
     if all(path.exists() for path in at_random):
-        random = HeldOut(tuple(read_run(path, "cpu") for path in at_random), judged)
+        random = HeldOut.of_runs([read_run(path, "cpu") for path in at_random], judged)
     return Material(
         folder=folder,
         kind="compare",
         config=read_json(folder / names[0] / "config.json", "run", "train"),
-        held=HeldOut(tuple(held), judged),
+        held=HeldOut.of_runs(runs, judged),
         folds=folds,
-        learning=held[0],
+        learning=runs[0],
         random=random,
         comparison=comparison,
     )
 
 
 def _train(folder: Path) -> Material:
-    held = HeldOut((read_run(folder, "cpu"),))
+    held = HeldOut.of_runs([read_run(folder, "cpu")])
     _ = held.scores  # Raises an error for a run without held-out patches.
     return Material(
         folder=folder,

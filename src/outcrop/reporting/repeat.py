@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,17 @@ from outcrop.models.architectures import (
     UserNet,
     network_of_json,
 )
+from outcrop.models.baselines import BASELINES
 from outcrop.models.features import FEATURES
 from outcrop.reporting.material import Material
 from outcrop.training.folder import kind_of
 from outcrop.training.recipe import Recipe, Tuning, recipe_of, suited
 from outcrop.wings import offering
 from outcrop.workflow.compare import FOLDS, SPLIT
+
+_OWN_ENCODER = "  # your own encoder can be passed in Python only"
+_OWN_ESTIMATOR = "  # your own estimator can be passed in Python only"
+_OWN_BASELINES = "  # your own choice of classical models can be passed in Python only"
 
 
 def command(material: Material) -> str:
@@ -32,27 +37,21 @@ def command(material: Material) -> str:
     config, comparison, encoder = material.config, material.comparison, list[str]()
     split = f"{folder}/split.json"
     trained = any((material.folder / name).exists() for name in ("network", "fold-0"))
-    if comparison is not None and not trained:
+    if comparison is not None and config and not trained:
         runs = [_from_here(material.folder / run) for row in comparison.rows for run in row.runs]
         joined = ",".join(runs)
         return f"outcrop compare PATCHES --split {runs[0]}/split.json --runs {joined} --output NEW"
     if "classical" in config:
         options, remark = [_classical(config["classical"])], ""
         if "estimator" in config["classical"]:
-            remark = "  # your own estimator can be passed in Python only"
+            remark = _OWN_ESTIMATOR
+    elif comparison is None:
+        options, remark = [*_Made.of(config).options, *_of_tuning(config, Tuning(0))], ""
     else:
-        made = _Made.of(config)
-        options, remark = made.options, ""
-        if comparison is not None:
-            split = f"{folder}/{_kept_split(material.folder)}"
-            if len(seeds := comparison.rows[0].seeds) > 1:
-                alike = replace(made, recipe=replace(made.recipe, seed=Recipe().seed))
-                options = [*alike.options, f"--seeds {','.join(map(str, seeds))}"]
-            options += _of_tuning(config, Tuning())
-            encoder, remark = _of_features(material, made.recipe)
-            options += encoder
-        else:
-            options += _of_tuning(config, Tuning(0))
+        split = f"{folder}/{_kept_split(material.folder)}"
+        options, recipe = _of_comparison(config, comparison.rows[0].seeds)
+        encoder, remark = _of_features(material, recipe)
+        options += encoder
     name = "generative compare" if encoder else material.kind
     begun = f"outcrop {name} PATCHES --split {split}"
     return " ".join([begun, *options, "--output NEW"]) + remark
@@ -68,11 +67,21 @@ def _kept_split(folder: Path) -> str:
     return next((name for name in names if (folder / name).exists()), f"network/{SPLIT}")
 
 
+def _of_comparison(config: dict[str, Any], seeds: Sequence[int]) -> tuple[list[str], Recipe]:
+    """Options of network, seeds and tuning; and the recipe of the first seed."""
+    several = [f"--seeds {','.join(map(str, seeds))}"] if len(seeds) > 1 else []
+    if not config:
+        recipe = Recipe(seed=seeds[0])
+        return ["--only-classical", *(several or options_of(recipe, Recipe()))], recipe
+    made = _Made.of(config)
+    alike = replace(made, recipe=replace(made.recipe, seed=Recipe().seed)) if several else made
+    return [*alike.options, *several, *_of_tuning(config, Tuning())], made.recipe
+
+
 def _of_features(material: Material, recipe: Recipe) -> tuple[list[str], str]:
-    """Options of the encoder of the baselines, and a remark if options cannot describe it."""
+    """Options of the encoder of the baselines, and a remark on what options cannot describe."""
     comparison = material.comparison
     assert comparison is not None
-    own = "  # your own encoder can be passed in Python only"
     for row in comparison.rows:
         if row.features == "patch":
             continue
@@ -82,10 +91,12 @@ def _of_features(material: Material, recipe: Recipe) -> tuple[list[str], str]:
             for wing in offering("report"):
                 if kind == wing.KIND:
                     return wing.encoder_options(folder, recipe)
-            return [], own
+            return [], _OWN_ENCODER
         if row.features not in FEATURES:
-            return [], own
-    return [], ""
+            return [], _OWN_ENCODER
+    models = {(row.model, row.features) for row in comparison.rows if row.features != "patch"}
+    usual = {(one.name, one.features) for one in BASELINES}
+    return [], "" if models == usual else _OWN_BASELINES
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from outcrop.metrics.pairwise import pairwise_tests
 from outcrop.metrics.scores import score
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits import BUFFER, SIDES, VALIDATION, Folds, Split
-from outcrop.training.run import Run
+from outcrop.training.run import Predictions, Run
 from outcrop.workflow.comparison import Comparison, Row
 
 
@@ -154,12 +154,31 @@ def read_probabilities(folder: Path, row: Row) -> np.ndarray:
         OutcropError: the predictions are missing or damaged, or have no probabilities because an
             old version wrote them.
     """
+    return _read_arrays(folder, _likely(row.title))[0]
+
+
+def read_scored(folder: Path, row: Row) -> tuple[Predictions, np.ndarray]:
+    """Predictions of a model of a comparison for all scored patches, with its first seed.
+
+    Returns:
+        The predictions by ascending index, not calibrated, and the spatial group of each patch.
+
+    Raises:
+        OutcropError: as for `read_probabilities`.
+    """
+    names = "judged", "index", "truth", _likely(row.title), "groups"
+    judged, *arrays = _read_arrays(folder, *names)
+    index, truth, probabilities, groups = (one[judged] for one in arrays)
+    return Predictions(index, truth, probabilities), groups
+
+
+def _read_arrays(folder: Path, *names: str) -> list[np.ndarray]:
     path = folder / "predictions.npz"
     with (
         decoding(path, "predictions of a comparison", "repeat `outcrop.compare`"),
         np.load(path, allow_pickle=False) as file,
     ):
-        return file[_likely(row.title)]
+        return [file[name] for name in names]
 
 
 def _likely(title: str) -> str:
