@@ -376,6 +376,21 @@ def test_test_time_augmentation_has_a_new_name(capfd):
     assert parse(COMMANDS, words, "", "")[1]["tta"] is True
 
 
+def test_old_names_of_options_work_in_a_config_file(tmp_path, capfd):
+    config = tmp_path / "map.yaml"
+    config.write_text("turns: true\ntrust: far.tif\n")
+    words = ["map", "run", "s.tif", "-o", "m.tif", "--config", str(config)]
+    settings = parse(COMMANDS, words, "", "", RENAMED)[1]
+    assert settings["tta"] is True
+    assert settings["dissimilarity"] == Path("far.tif")
+    said = capfd.readouterr().err
+    assert f"{config}: turns is now tta; the old name goes with the next version" in said
+    config.write_text("turns: true\ntta: true\n")
+    with pytest.raises(SystemExit):
+        parse(COMMANDS, words, "", "", RENAMED)
+    assert "gives tta twice" in capfd.readouterr().err
+
+
 def test_a_vaegan_is_trained_if_no_model_is_named():
     words = ["generative", "train", "p.zarr", "-o", "x"]
     assert parse(COMMANDS, words, "", "")[1]["model"] == VaeGanPlan()

@@ -76,8 +76,13 @@ def parse(
     arguments: Sequence[str],
     version: str,
     description: str,
+    renamed: Mapping[str, str] | None = None,
 ) -> tuple[Command, dict[str, Any]]:
     """Find the command and the arguments to call it with.
+
+    Args:
+        renamed: old and new names, such as "map --turns" and "map --tta"; the old names of options
+            may stand in a config file.
 
     Raises:
         SystemExit: with code 2 after one line on standard error, or 0 after help or version.
@@ -100,8 +105,22 @@ def parse(
         raise SystemExit(0)
     given = dict(bound.arguments)
     config = given.pop("config", None)
-    read = {} if config is None else read_config(config, options)
+    read = {} if config is None else read_config(config, options, _of_options(words, renamed or {}))
     return wanted, arguments_of(wanted, settings_of(wanted, options, given, read, config))
+
+
+def _of_options(words: Sequence[str], renamed: Mapping[str, str]) -> dict[str, str]:
+    """Old and new names of the options of a command, as in a config file."""
+    names = {}
+    for old, new in renamed.items():
+        (command, *option), (now, *instead) = old.split(), new.split()
+        if option and command == now and words[:1] == [command]:
+            names[_field(option[0])] = _field(instead[0])
+    return names
+
+
+def _field(option: str) -> str:
+    return option.removeprefix("--").replace("-", "_")
 
 
 def _print_completion(

@@ -17,6 +17,7 @@ import yaml
 from outcrop.cli.options import Option, choices_of, is_tuple, item_type, nullable
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
+from outcrop.progress import warn
 from outcrop.training.recipe import REMOVED
 
 
@@ -115,8 +116,13 @@ def _split(text: str) -> list[str]:
     return items
 
 
-def read_config(file: str, options: Mapping[str, Option]) -> dict[str, Any]:
+def read_config(
+    file: str, options: Mapping[str, Option], renamed: Mapping[str, str]
+) -> dict[str, Any]:
     """The options in a config file.
+
+    Args:
+        renamed: old and new names of options; an old name works, with a note.
 
     Raises:
         SystemExit: after one line on standard error, if the file has an error.
@@ -131,6 +137,9 @@ def read_config(file: str, options: Mapping[str, Option]) -> dict[str, Any]:
             if not isinstance(value, bool):
                 fail(f"{file}: a flag is true or false, not '{value}'; correct it")
             name, value = positive, not value
+        if name in renamed and name not in options:
+            warn(f"{file}: {name} is now {renamed[name]}; the old name goes with the next version")
+            name = renamed[name]
         spelt = name.replace("_", "-")
         if name in REMOVED and name not in options:
             if value in (False, None):
