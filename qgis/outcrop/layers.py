@@ -18,6 +18,7 @@ from qgis.core import (
     QgsVectorFileWriter,
     QgsVectorLayer,
 )
+from qgis.PyQt.QtXml import QDomDocument
 
 from . import compat
 from .handover import (
@@ -72,6 +73,9 @@ class Vector:
         crs: set in QGIS where the file has none, else empty.
         reason: why it is copied, or None.
         fields: its columns.
+        coloured_by: column whose values have colours in the project, or empty.
+        style: these colours as a QGIS style, for a copy.
+        own_style: the file has the same colours.
     """
 
     name: str
@@ -81,12 +85,24 @@ class Vector:
     reason: str | None
     fields: list[str]
     features: QgsProcessingFeatureSource
+    coloured_by: str = ""
+    style: str = ""
+    own_style: bool = True
+
+    def use_column(self, column: str) -> None:
+        """Prepare to hand over the colours of the values of a column."""
+        if self.coloured_by != column:
+            self.style = ""
+        elif self.reason is None and not self.own_style:
+            self.reason = "the colours of its classes are set in the project"
 
     def write(self, folder: Path, stem: str) -> str:
         """Copy the features if there is no file for them; return the file."""
         if self.reason is not None:
             path = _new(folder, stem, self.name, ".gpkg")
             _copy_features(self.features, path)
+            if self.style:
+                path.with_suffix(".qml").write_text(self.style, "utf-8")
             self.source = str(path)
         return self.source
 
@@ -99,8 +115,9 @@ def _new(folder: Path, stem: str, name: str, suffix: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     clean = "".join(one if one.isalnum() or one in "-_" else "_" for one in name)[:60]
     path = folder / f"{stem}-{clean}{suffix}"
-    if path.exists():
-        path.unlink()
+    for old in (path, path.with_suffix(".qml")):
+        if old.exists():
+            old.unlink()
     return path
 
 
@@ -209,8 +226,33 @@ def vector_of(
     reason = reason_to_export(state)
     if reason is None:
         crs = "" if own.isValid() else chosen_crs or crs_text(shown)
-        return Vector(name, path, part, crs, None, fields, features)
-    return Vector(name, "", "", "" if shown.isValid() else chosen_crs, reason, fields, features)
+        found = Vector(name, path, part, crs, None, fields, features)
+    else:
+        crs = "" if shown.isValid() else chosen_crs
+        found = Vector(name, "", "", crs, reason, fields, features)
+    if layer is not None and (colours := _colours(layer)):
+        found.coloured_by, found.style = colours[0][0], _style(layer)
+        found.own_style = reason is not None or colours == _colours(
+            QgsVectorLayer(layer.source(), "", layer.providerType())
+        )
+    return found
+
+
+def _colours(layer: QgsVectorLayer) -> list[tuple[str, str, str]]:
+    """Column, value and colour of each category of a layer."""
+    renderer = layer.renderer()
+    if renderer is None or renderer.type() != "categorizedSymbol":
+        return []
+    column = renderer.classAttribute().strip('"')
+    return [
+        (column, str(one.value()), one.symbol().color().name()) for one in renderer.categories()
+    ]
+
+
+def _style(layer: QgsVectorLayer) -> str:
+    document = QDomDocument()
+    layer.exportNamedStyle(document)
+    return str(document.toString())
 
 
 def _is_part(definition: object) -> bool:
