@@ -6,9 +6,12 @@ import itertools
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import outcrop.reporting
+from outcrop.metrics.scores import score
+from outcrop.reporting.html import render_page
 
 FOLDER = Path(outcrop.reporting.__file__).parent
 STYLE = (FOLDER / "style.css").read_text("utf-8")
@@ -25,10 +28,15 @@ def schemes():
     return {"light": light, "dark": dark}
 
 
+def shares_of(colour):
+    """Red, green and blue, 0 to 1, of `#rgb` or `#rrggbb`."""
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+    return [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+
+
 def luminance(colour):
     """Relative luminance (WCAG 2.1) of `#rgb` or `#rrggbb`."""
-    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
-    shares = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    shares = shares_of(colour)
     linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
     return sum(part * s for part, s in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
@@ -53,6 +61,40 @@ def test_text_and_lines_have_enough_contrast(scheme):
     assert contrast(colours["ground"], colours["paper"]) >= 4.5
     for line in ("ground", "chance", "pale"):
         assert contrast(colours[line], colours["paper"]) >= 2.8, line
+
+
+@pytest.fixture(scope="module")
+def shaded(tmp_path_factory):
+    """Hue, opacity and text colour of the cells of confusion matrices, by their share of a row."""
+    folder = tmp_path_factory.mktemp("cells")
+    (folder / "cells.html.j2").write_text(
+        '{% from "macros.html.j2" import confusion with context %}'
+        "{% for scores in every %}{{ confusion(scores) }}{% endfor %}"
+    )
+    truth, shares = np.zeros(100, int), range(101)
+    every = [score(truth, (truth + (np.arange(100) < k)), ("a", "b"), draws=1) for k in shares]
+    page = render_page("cells.html.j2", folder, every=every)
+    pattern = r"background: rgba\(([\d, ]+), ([\d.]+)\); color: (#fff|inherit)"
+    found = re.findall(pattern, page)
+    assert len(found) == 4 * len(every)
+    return set(found)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_on_shaded_cells_has_enough_contrast(shaded, scheme):
+    colours = schemes()[scheme]
+    for hue, opacity, text in shaded:
+        ground = mixed(
+            [int(part) / 255 for part in hue.split(",")], float(opacity), colours["paper"]
+        )
+        ink = colours["ink"] if text == "inherit" else text
+        assert contrast(ink, ground) >= 4.5, (hue, opacity, text)
+
+
+def mixed(over, opacity, under):
+    """A colour, 0 to 1, painted over `#rrggbb`, as `#rrggbb`."""
+    parts = zip(over, shares_of(under), strict=True)
+    return "#" + "".join(f"{round(255 * (opacity * a + (1 - opacity) * b)):02x}" for a, b in parts)
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.stem)
