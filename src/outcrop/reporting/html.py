@@ -93,10 +93,23 @@ def render_page(template: str, *folders: Path, **content: Any) -> str:
         "thousands": "{:,}".format,
         "file": lambda name: Path(str(name)).name,
         "rgb": lambda colour: "rgb({}, {}, {})".format(*colour),
-        "plain": lambda value: f"{value:.4g}" if isinstance(value, float) else value,
+        "plain": plain,
         "known": lambda number: not np.isnan(number),
     }
     return environment.get_template(template).render(style=asset("style.css"), **content)
+
+
+def plain(value: Any) -> str:
+    """The value of a setting; the values of a list are those of several folds.
+
+    >>> plain(0.0014705882352941176), plain(["balanced", None])
+    ('0.001471', 'balanced / none')
+    """
+    if isinstance(value, list):
+        return " / ".join(map(plain, value))
+    if value is None:
+        return "none"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def asset(name: str, folder: Path = _FOLDER) -> Markup:
