@@ -292,7 +292,7 @@ def test_a_raster_with_gaps_represents_the_rest(ground, tmp_path, monkeypatch):
     np.testing.assert_array_equal(found.counts, counts)
     expected = by_map_class(counts, found.pixels)
     assert found.accuracy.overall.value == pytest.approx(expected.overall.value)
-    assert any("covers 50.0% of the map" in note for note in found.notes)
+    assert any("covers 50.0 % of the map" in note for note in found.notes)
 
 
 def test_a_map_in_degrees_has_areas_and_blocks_in_metres(ground, tmp_path):

@@ -359,7 +359,7 @@ def test_a_mask_elsewhere_raises_an_error_and_a_partial_one_prints_a_note(tmp_pa
         open_scene(path, reading=Reading(mask=[str(far)], mask_values=[3]))
     half = write_raster(tmp_path / "half.tif", quality, transform=GRID @ Affine.translation(25, 0))
     scene = open_scene(path, reading=Reading(mask=[str(half)], mask_values=[3]))
-    assert "covers 50% of" in capfd.readouterr().err
+    assert "covers 50 % of" in capfd.readouterr().err
     assert np.isnan(whole(scene)).any(axis=0).sum() == 40 * 25
 
 
@@ -421,7 +421,7 @@ def test_undeclared_zeros_at_the_edge_print_a_note(tmp_path, capfd):
     pixels[:, :, :9] = 0
     scene = open_scene(write_raster(tmp_path / "a.tif", pixels))
     assert undeclared_zeros(scene) == pytest.approx(9 / 53)
-    assert "17% of the scene, at its edges, is 0 in all bands" in capfd.readouterr().err
+    assert "17 % of the scene, at its edges, is 0 in all bands" in capfd.readouterr().err
     open_scene(tmp_path / "a.tif", reading=Reading(nodata=0))
     open_scene(write_raster(tmp_path / "b.tif", pixels, nodata=0))
     inner = noise(2).astype("uint16") + 1

@@ -161,7 +161,7 @@ def test_the_command_prints_the_expected_errors(tmp_path, class_map, capfd, monk
     assert run(f"sample map.tif -o points.gpkg {hoped} --floor 10") == 0
     out = capfd.readouterr().out
     rock = next(line for line in out.splitlines() if line.startswith("rock"))
-    assert rock.split() == ["rock", "12", "0.45%", "10", "70.0", "15.3"]
+    assert rock.split() == ["rock", "12", "0.45", "%", "10", "70.0", "15.3"]
     assert "points.gpkg: 163 points" in out
     assert "at most" not in out
     assert run("sample map.tif -o more.gpkg --n 100 --floor 10") == 0

@@ -40,7 +40,7 @@ NETWORK = VaeGan(latent=100)
 TABLE: dict[str, tuple[VaeGan, dict[str, Any], dict[str, Any], str]] = {
     "the discriminator wins": (
         NETWORK, {}, WON,
-        "the discriminator wins: it is right for 99.0% of the images, and the decoder learns "
+        "the discriminator wins: it is right for 99.0 % of the images, and the decoder learns "
         "little from it; try `balance=0.8` or `decoder_loss='non-saturating'` or `spectral=True`",
     ),
     "it wins in spite of spectral norms": (
@@ -72,7 +72,7 @@ TABLE: dict[str, tuple[VaeGan, dict[str, Any], dict[str, Any], str]] = {
     ),
     "samples repeat": (
         NETWORK, {}, {"repeats": 0.4},
-        "samples repeat: 40% nearly equal another one; "
+        "samples repeat: 40 % nearly equal another one; "
         "try `balance=0.8` or `spectral=True` or a smaller `learning_rate`",
     ),
     "they repeat in spite of all": (

@@ -318,12 +318,12 @@ def test_a_random_split_has_a_caution_if_there_are_measures(runs):
 
 def test_alarms_of_all_epochs_are_in_one_table(runs):
     run = runs["vaegan"]
-    wins = "the discriminator wins: it is right for {}% of the images; try `balance=0.8`, <b>"
+    wins = "the discriminator wins: it is right for {} % of the images; try `balance=0.8`, <b>"
     epochs = [
         replace(run.metrics[0], epoch=k, alarms=told)
         for k, told in enumerate(
             [
-                (wins.format(98.5), "samples repeat: 20% nearly equal another one"),
+                (wins.format(98.5), "samples repeat: 20 % nearly equal another one"),
                 (wins.format(99.5),),
                 (),
                 (wins.format(99.9),),
@@ -333,14 +333,14 @@ def test_alarms_of_all_epochs_are_in_one_table(runs):
     ]
     found = alarms(epochs)
     assert found == [
-        Alarm("the discriminator wins", (1, 2, 4), "it is right for 99.9% of the images",
+        Alarm("the discriminator wins", (1, 2, 4), "it is right for 99.9 % of the images",
               "--balance 0.8, <b>"),
-        Alarm("samples repeat", (1,), "20% nearly equal another one", ""),
+        Alarm("samples repeat", (1,), "20 % nearly equal another one", ""),
     ]  # fmt: skip
     assert [one.when for one in found] == ["1–2, 4", "1"]
     page = Page(render(replace(run, metrics=tuple(epochs))))
     assert "alarms" in page.sections
-    row = "the discriminator wins 1–2, 4 it is right for 99.9% of the images --balance 0.8, <b>"
+    row = "the discriminator wins 1–2, 4 it is right for 99.9 % of the images --balance 0.8, <b>"
     assert row in page.text
     assert "Alarms were raised in 3 of 4 epochs; in the last one: the discriminator wins." in (
         page.text

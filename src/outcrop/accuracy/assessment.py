@@ -160,7 +160,7 @@ class Assessment(Tabular):
         if self.basis == "raster":
             known = self.counts.sum() / self.pixels.sum()
             lines.append(
-                f"the reference covers {known:.1%} of the map and represents the rest"
+                f"the reference covers {100 * known:.1f} % of the map and represents the rest"
                 if known < 1
                 else "all pixels are compared: areas are counted, and the intervals show how much "
                 "accuracies would vary in other areas like this one"
@@ -190,8 +190,8 @@ class Assessment(Tabular):
             share = self.mapped[k] / self.whole
             if self.units == "points" and n == 0:
                 lines.append(
-                    f"no point is in '{name}', {share:.2%} of the map: values that depend on it "
-                    "are unknown"
+                    f"no point is in '{name}', {100 * share:.2f} % of the map: values that "
+                    "depend on it are unknown"
                 )
             elif np.isnan(self.accuracy.users[k].error):
                 kind = "point" if self.units == "points" else "polygon or block"

@@ -35,7 +35,7 @@ def class_table(patches: PatchSet, path: Path) -> None:
     """Patches of each class, and dropped labels."""
     table = table_of("class", "patches", "share")
     for name, count in zip(patches.classes, patches.counts, strict=True):
-        table.add_row(name, f"{count:,}", f"{count / len(patches):.1%}")
+        table.add_row(name, f"{count:,}", f"{100 * count / len(patches):.1f} %")
     console.print(table)
     for reason, count in patches.dropped.items():
         dropped = dropped_text(reason, count)
@@ -139,7 +139,7 @@ def sample_table(plan: SamplePlan, path: Path) -> None:
     for k, name in enumerate(plan.classes):
         share = plan.share[k]
         table.add_row(
-            escape(name), f"{plan.pixels[k]:,}", f"{share:.2%}", f"{plan.points[k]:,.0f}",
+            escape(name), f"{plan.pixels[k]:,}", f"{100 * share:.2f} %", f"{plan.points[k]:,.0f}",
             _percent(plan.expected[k]), _percent(error[k]),
         )  # fmt: skip
     console.print(table)
@@ -214,7 +214,8 @@ def cost_table(
         table.add_row(
             names.get(network, ""), network.title, short(cost.parameters),
             short(cost.multiply_adds), short(cost.activations, 1024),
-            f"{cost.expected_saving:.1%}" if cost.expected_saving else "", str(network.footprint),
+            f"{100 * cost.expected_saving:.1f} %" if cost.expected_saving else "",
+            str(network.footprint),
         )  # fmt: skip
     console.print(table)
     height, width = size

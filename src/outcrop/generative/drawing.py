@@ -368,4 +368,4 @@ def _numbers(index: np.ndarray) -> tuple[str, ...]:
 
 
 def _percents() -> tuple[str, ...]:
-    return tuple(f"{share:.0%}" for share in np.linspace(0, 1, _BETWEEN))
+    return tuple(f"{100 * share:.0f} %" for share in np.linspace(0, 1, _BETWEEN))

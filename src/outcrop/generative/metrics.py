@@ -271,8 +271,8 @@ def alarms(
             ("`spectral=True`", network.spectral),
         )
         raised.append(
-            f"the discriminator wins: it is right for {min(known):.1%} of the images, and the "
-            f"decoder learns little from it; try {remedies or 'a smaller `learning_rate`'}"
+            f"the discriminator wins: it is right for {100 * min(known):.1f} % of the images, and "
+            f"the decoder learns little from it; try {remedies or 'a smaller `learning_rate`'}"
         )
     active = active_dimensions(found.divergence)
     if active is not None and active < max(1, _FEWEST_ACTIVE * network.latent):
@@ -292,7 +292,8 @@ def alarms(
             ("a smaller `learning_rate`", False),
         )
         raised.append(
-            f"samples repeat: {evaluated.repeats:.0%} nearly equal another one; try {remedies}"
+            f"samples repeat: {100 * evaluated.repeats:.0f} % nearly equal another one; try "
+            f"{remedies}"
         )
     return tuple(raised)
 

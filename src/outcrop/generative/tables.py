@@ -28,7 +28,8 @@ def vaegan_table(run: VaeGanRun) -> None:
     if None not in (last.frechet, last.precision, last.recall):
         say(
             f"samples: Fréchet distance {last.frechet:.2f} to held-out images in features of the "
-            f"judge (not the FID); precision {last.precision:.1%}, recall {last.recall:.1%}"
+            f"judge (not the FID); precision {100 * last.precision:.1f} %, recall "
+            f"{100 * last.recall:.1f} %"
         )
     for alarm in last.alarms:
         say(f"alarm: {as_options(alarm)}")

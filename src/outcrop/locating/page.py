@@ -119,14 +119,16 @@ def _described(source: Scene | Volume) -> str:
 
 def _tiles(located: Located) -> list[tuple[str, str, str]]:
     n, found = len(located), int(located.found.sum())
-    tiles = [("Found", f"{found:,}", f"of {n:,} patches, {found / n:.1%}")]
+    tiles = [("Found", f"{found:,}", f"of {n:,} patches, {100 * found / n:.1f} %")]
     if found:
         score = located.score[located.found]
         tiles.append(("Score", f"{np.median(score):.4f}", f"median; lowest {score.min():.4f}"))
         nearly = int(located.ambiguous.sum())
         tiles.append(("Ambiguous", f"{nearly:,}", "another place may fit as well"))
         fits = min(one.fits for one in located.stretches) / found
-        tiles.append(("Common contrast", f"{fits:.0%}", "of the patches fit one gain and offset"))
+        tiles.append(
+            ("Common contrast", f"{100 * fits:.0f} %", "of the patches fit one gain and offset")
+        )
     return tiles
 
 

@@ -345,7 +345,7 @@ def warn_if_dissimilar(model: Trained | Sequence[Trained], job: Job, images: Ima
     share = float(np.mean(over > 1)) if len(over) else 0.0
     if share > _LARGE:
         warn(
-            f"{images.title}: about {share:.0%} of the pixels are outside the model's area "
+            f"{images.title}: about {100 * share:.0f} % of the pixels are outside the model's area "
             "of applicability; map where with `dissimilarity`"
         )
 

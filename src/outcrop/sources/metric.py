@@ -208,7 +208,7 @@ def _with_origin(crs: str, place: tuple[float, float], to_x: float, to_y: float)
 
 def _note_error(found: _Candidate, views: Sequence[GroundPoints]) -> None:
     if found.error > MAX_SCALE_ERROR:
-        off = f"up to {found.error:.1%}" if found.error < 10 else "more than 1000 %"
+        off = f"up to {100 * found.error:.1f} %" if found.error < 10 else "more than 1000 %"
         warn(
             f"{views[0].grid.name} is so large that no projection is accurate on all of it: "
             f"distances have errors of {off}"

@@ -401,7 +401,9 @@ def _notes(scene: Scene, parts: Sequence[RasterFile], product: Product | None) -
         notes.append(f"{scene.title}: resampled to pixels of {pixel_size_text(scene)}: {brought}")
     for part in parts:
         if part.name in scene.files and (share := overlap(scene, part.grid)) < _COMPLETE:
-            notes.append(f"{part.name}: covers {share:.0%} of {scene.title}; the rest has no data")
+            notes.append(
+                f"{part.name}: covers {100 * share:.0f} % of {scene.title}; the rest has no data"
+            )
     for band in scene.bands:
         if any(word in " ".join(band_lists.name_words(band.name)) for word in _QUALITY):
             notes.append(
@@ -428,7 +430,8 @@ def _mask_notes(scene: Scene, grid: Grid, product: Product | None) -> list[str]:
     notes = []
     if share < _COMPLETE:
         notes.append(
-            f"{scene.mask.file}: covers {share:.0%} of {scene.title}; the rest is not masked"
+            f"{scene.mask.file}: covers {100 * share:.0f} % of {scene.title}; the rest is not "
+            "masked"
         )
     if product is not None and not scene.reading.mask:
         flagged = [
@@ -449,8 +452,8 @@ def _zeros_note(scene: Scene) -> list[str]:
     if share < ZEROS_SHARE:
         return []
     return [
-        f"{scene.title}: {share:.0%} of the scene, at its edges, is 0 in all bands, and 0 is not "
-        "declared as nodata; pass `nodata=0` if nothing was measured there"
+        f"{scene.title}: {100 * share:.0f} % of the scene, at its edges, is 0 in all bands, and "
+        "0 is not declared as nodata; pass `nodata=0` if nothing was measured there"
     ]
 
 

@@ -156,11 +156,11 @@ def _note(metrics: EpochMetrics) -> str:
     note, judged = f"loss {metrics.train.loss:.3f}", metrics.validation
     if judged is None:
         return note
-    return f"{note}, validation {judged.loss:.3f}, accuracy {judged.accuracy:.1%}"
+    return f"{note}, validation {judged.loss:.3f}, accuracy {100 * judged.accuracy:.1f} %"
 
 
 def _line(metrics: EpochMetrics, epochs: int) -> str:
-    kept = f", {metrics.blocks_kept:.0%} of blocks" if metrics.blocks_kept < 1 else ""
+    kept = f", {100 * metrics.blocks_kept:.0f} % of blocks" if metrics.blocks_kept < 1 else ""
     return (
         f"epoch {metrics.epoch:>{len(str(epochs))}}/{epochs}: {_note(metrics)}; "
         f"rate {metrics.learning_rate:.3g}, {metrics.images_per_second:.0f} images/s, "

@@ -35,7 +35,7 @@ def log_training(
     if cost.expected_saving:
         facts.append(
             f"{cost.expected_blocks:.4g} of {cost.blocks} blocks expected in a step, "
-            f"which saves {cost.expected_saving:.1%}"
+            f"which saves {100 * cost.expected_saving:.1f} %"
         )
     tell(f"training {network.title}: {', '.join(facts)}; on {where}")
     if cost.blocks >= _DEEP and network.order == "original" and not network.zero_init:

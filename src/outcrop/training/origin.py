@@ -233,7 +233,7 @@ def far_words(bands: Sequence[str], trained: Sequence[Values], pixels: np.ndarra
     if beyond[worst] <= _BEYOND:
         return None
     return (
-        f"{beyond[worst]:.0%} of the values of {bands[worst]} lie outside the "
+        f"{100 * beyond[worst]:.0f} % of the values of {bands[worst]} lie outside the "
         f"{trained[worst].least:.4g} to {trained[worst].most:.4g} that the model was trained on"
     )
 

@@ -82,7 +82,7 @@ class Run:
         text = f"Run({self.model.title} in {self.folder}"
         if len(held_out.truth):
             right = (held_out.probabilities.argmax(axis=1) == held_out.truth).mean()
-            text += f"; {right:.1%} of {len(held_out.truth):,} held-out patches correct"
+            text += f"; {100 * right:.1f} % of {len(held_out.truth):,} held-out patches correct"
         return f"{text})"
 
     @property

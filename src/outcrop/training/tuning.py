@@ -103,7 +103,7 @@ class Tuned:
             return "nothing is tuned: the training side has too few spatial groups or classes"
         most = max(one.folds for one in self.trials)
         tried = ", ".join(
-            f"{one.name} {one.balanced:.1%}"
+            f"{one.name} {100 * one.balanced:.1f} %"
             + (f" ({one.folds} of {most} folds)" * (one.folds < most))
             for one in self.trials
         )
@@ -375,7 +375,7 @@ def tune(
             variants,
             truth,
             judge,
-            lambda one: advance(1, note=f"{one.name} {one.balanced:.1%}"),
+            lambda one: advance(1, note=f"{one.name} {100 * one.balanced:.1f} %"),
             parts,
         )
     return Tuned(found, trials, time.perf_counter() - started)

@@ -171,7 +171,7 @@ def map(
         for path in files:
             say(str(path))
         if outside is not None:
-            say(f"outside the area of applicability: {outside:.1%} of the map")
+            say(f"outside the area of applicability: {100 * outside:.1f} % of the map")
 
     show({"files": files, "outside_area_of_applicability": outside}, json, print_files)
 

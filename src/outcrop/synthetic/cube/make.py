@@ -198,6 +198,6 @@ def _first(
             return kept[:, :wanted]
     raise OutcropError(
         f"class '{CLASSES[k - 1]}'",
-        f"has {share:.0%} of {height} × {width} pixels at only {kept.shape[1]} of {wanted} places; "
-        "take fewer or smaller patches, or a smaller share",
+        f"has {100 * share:.0f} % of {height} × {width} pixels at only {kept.shape[1]} of "
+        f"{wanted} places; take fewer or smaller patches, or a smaller share",
     )
