@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from outcrop.training.engine import train
 from outcrop.training.log import Log
 from outcrop.training.run import Run
 from outcrop.workflow import compare
+from tests.rasters import ramp, write_raster
 from tests.tiny import DEVICE, NETWORK, PATCHES, RECIPE, SPLIT
 from tests.tiny_generative import WAYS, learn
 
@@ -160,3 +162,10 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> dict[str, VaeGanRun]:
     """A finished run of each way, to be looked at only."""
     folder = tmp_path_factory.mktemp("learnt")
     return {name: learn(folder / name, *way) for name, way in WAYS.items()}
+
+
+@pytest.fixture
+def beside_a_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The working directory is a new folder with a small `scene.tif`."""
+    monkeypatch.chdir(tmp_path)
+    write_raster("scene.tif", ramp())

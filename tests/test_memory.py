@@ -165,5 +165,6 @@ def test_a_training_logs_its_cost_and_device(
     cost = cost_of(network, 2, (8, 8), 3)
     assert line == (
         "training ResNet-8 + stochastic depth: 4.85 k parameters, 50.7 k multiply-adds a picture, "
-        f"2 of 3 blocks expected in a step, which saves {100 * cost.expected_saving:.1f} %; on cpu, 32-true"
+        f"2 of 3 blocks expected in a step, which saves "
+        f"{100 * cost.expected_saving:.1f} %; on cpu, 32-true"
     )
