@@ -67,7 +67,7 @@ def test_all_layers_at_once(here, capsys):
     )
     *files, told = capsys.readouterr().out.splitlines()
     assert files == [*("all.tif", "sure.tif", "entropy.tif", "second.tif", "far.tif", "all.gpkg")]
-    assert re.fullmatch(r"outside the area of applicability: [\d.]+% of the map", told)
+    assert re.fullmatch(r"outside the area of applicability: [\d.]+ % of the map", told)
     assert gpd.read_file("all.gpkg", layer="classes")["pixels"].min() >= 9
     sure, entropy = read("sure.tif"), read("entropy.tif")
     assert np.corrcoef(sure[sure < 255], entropy[sure < 255])[0, 1] < -0.5

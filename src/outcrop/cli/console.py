@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.console import Console
 from rich.table import Table
 
@@ -16,6 +18,13 @@ if not console.is_terminal:
 def say(text: str) -> None:
     """Print a line on standard output."""
     console.print(text, markup=False)
+
+
+def say_files(*files: Path | None) -> None:
+    """Print the names of the files that were written, one per line."""
+    for path in files:
+        if path is not None:
+            say(str(path))
 
 
 def table_of(*columns: str) -> Table:

@@ -25,7 +25,7 @@ def vaegan_table(run: VaeGanRun) -> None:
         if last.feature_error is not None:
             line += f", {last.feature_error:.3f} in features of {source_of_features(run)}"
         say(f"{line} (0 is perfect, 0.5 the mean image, 1 another image)")
-    if None not in (last.frechet, last.precision, last.recall):
+    if last.frechet is not None and last.precision is not None and last.recall is not None:
         say(
             f"samples: Fréchet distance {last.frechet:.2f} to held-out images in features of the "
             f"judge (not the FID); precision {100 * last.precision:.1f} %, recall "

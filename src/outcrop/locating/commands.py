@@ -62,7 +62,7 @@ def locate(
     """
     # Modules that import torch would take longer than a small search.
     from outcrop.cli.commands.options import opened_sources, refuse_segy
-    from outcrop.cli.console import say
+    from outcrop.cli.console import say_files
     from outcrop.cli.plain import say_json
     from outcrop.files import check_new
     from outcrop.locating.locate import locate as locate_patches
@@ -112,8 +112,7 @@ def locate(
         say_json({"patches": len(located), **numbers, "notes": lines, "files": files})
         return
     locate_table(opened, located)
-    for path in files:
-        say(str(path))
+    say_files(*files)
 
 
 COMMANDS = {"locate": locate}

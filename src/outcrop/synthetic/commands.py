@@ -77,11 +77,12 @@ def coast(
         outcrop synthetic coast -o coast
         outcrop synthetic coast --images 7 --seed 1 -o coast
     """
+    from outcrop.cli.console import say_files
     from outcrop.cli.plain import show
     from outcrop.synthetic.coast import make_coast
 
     made = make_coast(output, images, size, seed)
-    show(made, json, lambda: file_list([*made.scenes, *made.truths, made.labels]))
+    show(made, json, lambda: say_files(*made.scenes, *made.truths, made.labels))
 
 
 def cube(
@@ -105,11 +106,12 @@ def cube(
         outcrop synthetic cube -o cube
         outcrop synthetic cube --shape 100,120,200 -o small
     """
+    from outcrop.cli.console import say_files
     from outcrop.cli.plain import show
     from outcrop.synthetic.cube import SHAPE, make_cube
 
     made = make_cube(output, SHAPE if shape is None else shape, seed, noise_db)
-    show(made, json, lambda: file_list([made.volume, made.classes, made.names]))
+    show(made, json, lambda: say_files(made.volume, made.classes, made.names))
 
 
 def demo_experiment(folder: Path, seed: int) -> Experiment:
@@ -161,14 +163,6 @@ def demo_story(seed: int) -> Story:
         network=ResidualNet(depth=14, width=8),
         recipe=Recipe(epochs=20, seed=seed, machine=Machine(precision="32-true")),
     )
-
-
-def file_list(files: Sequence[Path]) -> None:
-    """Print one file per line."""
-    from outcrop.cli.console import say
-
-    for path in files:
-        say(str(path))
 
 
 def story_table(outcomes: Sequence[Outcome], report: Path) -> None:

@@ -105,8 +105,8 @@ def map(
         outcrop map runs/best scene.tif -o classes.tif --confidence confidence.tif
         outcrop map runs/facies survey.sgy -o facies.sgy
     """
+    from outcrop.cli.console import say, say_files
     from outcrop.cli.plain import show
-    from outcrop.cli.tables import say
     from outcrop.mapping.openmap import share_outside
     from outcrop.mapping.polygons import check_polygons, write_polygons
     from outcrop.mapping.scene import map_scene, open_like_training
@@ -168,8 +168,7 @@ def map(
         outside = share_outside(dissimilarity)
 
     def print_files() -> None:
-        for path in files:
-            say(str(path))
+        say_files(*files)
         if outside is not None:
             say(f"outside the area of applicability: {100 * outside:.1f} % of the map")
 
@@ -305,8 +304,9 @@ def assess(
     """
     from outcrop.accuracy.assess import assess as assess_map
     from outcrop.accuracy.assessment import write_assessment, write_assessment_table
+    from outcrop.cli.console import say_files
     from outcrop.cli.plain import show
-    from outcrop.cli.tables import assessment_table, say
+    from outcrop.cli.tables import assessment_table
     from outcrop.files import check_new
     from outcrop.patches.collection import open_patches
 
@@ -331,6 +331,5 @@ def assess(
     if csv is not None:
         write_assessment_table(csv, found)
     show(found, json, lambda: assessment_table(found))
-    for path in (output, csv):
-        if path is not None and not json:
-            say(str(path))
+    if not json:
+        say_files(output, csv)
