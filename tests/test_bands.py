@@ -12,7 +12,7 @@ from outcrop.patches.patchset import PatchSet
 from outcrop.sources.bands import identities, match, name_without_band, select_bands
 from outcrop.sources.mosaic import mosaic_scenes
 from outcrop.sources.opening import open_scene, open_scenes
-from outcrop.sources.scene import Reading
+from outcrop.sources.reading import Reading
 from outcrop.sources.stretch import ways_to_show
 from outcrop.workflow.evaluate import evaluate
 from tests.rasters import GRID, ramp, write_raster

@@ -286,7 +286,7 @@ def test_help_in_a_process_of_its_own():
 
 @pytest.mark.parametrize("module", ["outcrop", "outcrop.cli.parser", "outcrop.cli.commands"])
 def test_what_is_asked_first_loads_nothing_heavy(module):
-    heavy = "torch", "rasterio", "sklearn", "geopandas", "zarr", "matplotlib"
+    heavy = "numpy", "torch", "rasterio", "sklearn", "geopandas", "zarr", "matplotlib", "yaml"
     code = f"import sys, {module}; print(*sorted(set({heavy}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

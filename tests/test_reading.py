@@ -36,7 +36,7 @@ from outcrop.sources.mosaic import mosaic_scenes
 from outcrop.sources.names import is_gdal_name
 from outcrop.sources.opening import open_scene, open_scenes
 from outcrop.sources.raster_file import undeclared_zeros
-from outcrop.sources.scene import Reading
+from outcrop.sources.reading import Reading
 from outcrop.training.classifier import read_classifier
 from outcrop.training.origin import Values, far_outside, origin_of
 from tests.command_line import run

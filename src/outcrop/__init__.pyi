@@ -55,7 +55,7 @@ from .sources.mosaic import mosaic_scenes as mosaic_scenes
 from .sources.opening import open_scene as open_scene
 from .sources.opening import open_scenes as open_scenes
 from .sources.opening import scene_from_array as scene_from_array
-from .sources.scene import Reading as Reading
+from .sources.reading import Reading as Reading
 from .sources.volumes import open_volume as open_volume
 from .splits import BlockSplit as BlockSplit
 from .splits import ColumnSplit as ColumnSplit

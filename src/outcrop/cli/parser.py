@@ -49,7 +49,7 @@ from outcrop.cli.options import (
     summary,
 )
 from outcrop.cli.settings import arguments_of, settings_of
-from outcrop.cli.values import dashed_names, fail, read_config, suggestion
+from outcrop.cli.values import dashed_names, fail, suggestion
 
 # Panels of commands in the help.
 _PANELS = tuple(
@@ -105,7 +105,11 @@ def parse(
         raise SystemExit(0)
     given = dict(bound.arguments)
     config = given.pop("config", None)
-    read = {} if config is None else read_config(config, options, _of_options(words, renamed or {}))
+    read = {}
+    if config is not None:
+        from outcrop.cli.config import read_config
+
+        read = read_config(config, options, _of_options(words, renamed or {}))
     return wanted, arguments_of(wanted, settings_of(wanted, options, given, read, config))
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from outcrop.errors import OutcropError
-from outcrop.sources.scene import Reading
-from outcrop.sources.volumes.volume import SegyReading
+from outcrop.sources.reading import Reading, SegyReading
 
 
 def locate(

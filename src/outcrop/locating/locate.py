@@ -22,7 +22,8 @@ from outcrop.progress import warn
 from outcrop.sources.bands import listed, match
 from outcrop.sources.kinds import are_volumes, open_all_scenes, open_all_volumes, reject_options
 from outcrop.sources.memory import as_list
-from outcrop.sources.scene import Reading, Scene
+from outcrop.sources.reading import Reading
+from outcrop.sources.scene import Scene
 from outcrop.sources.volumes import Volume
 from outcrop.sources.volumes.volume import sum_is_finite
 

@@ -33,7 +33,8 @@ from outcrop.progress import warn
 from outcrop.sources.grids import pixel_metres
 from outcrop.sources.memory import AnyScene
 from outcrop.sources.opening import open_scene, with_bands
-from outcrop.sources.scene import Reading, Scene
+from outcrop.sources.reading import Reading
+from outcrop.sources.scene import Scene
 from outcrop.training.model import Model
 
 if TYPE_CHECKING:

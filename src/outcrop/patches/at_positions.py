@@ -41,7 +41,8 @@ from outcrop.sources.labels import LabelledPixels
 from outcrop.sources.memory import as_list
 from outcrop.sources.metric import metric_systems
 from outcrop.sources.names import file_name
-from outcrop.sources.scene import Reading, Scene
+from outcrop.sources.reading import Reading
+from outcrop.sources.scene import Scene
 from outcrop.sources.volumes import Volume
 
 

@@ -34,7 +34,8 @@ from outcrop.sources.kinds import open_all_scenes
 from outcrop.sources.labels import LabelledPixels, Labels, open_label_files
 from outcrop.sources.memory import AnyLabels, AnyScene, as_list
 from outcrop.sources.metric import metric_systems
-from outcrop.sources.scene import Reading, Scene, SceneReader
+from outcrop.sources.reading import Reading
+from outcrop.sources.scene import Scene, SceneReader
 
 _BATCH = 2048
 

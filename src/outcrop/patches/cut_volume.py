@@ -18,8 +18,8 @@ from outcrop.patches.patchset import PatchSet, check_output
 from outcrop.patches.positions import Positions, Size, Source, sides, upper_left, volume_positions
 from outcrop.patches.samples import check_numbers
 from outcrop.progress import track
-from outcrop.sources import read_dtype
 from outcrop.sources.collections.collection import band_names
+from outcrop.sources.dtypes import read_dtype
 from outcrop.sources.kinds import open_all_volumes
 from outcrop.sources.memory import as_list
 from outcrop.sources.volumes import Volume

@@ -17,7 +17,7 @@ from outcrop.patches.dataset import PatchDataset
 from outcrop.patches.fingerprint import hash_of, store_pixel_hash
 from outcrop.patches.palette import palette
 from outcrop.patches.positions import Positions, Source
-from outcrop.sources.scene import Reading
+from outcrop.sources.reading import Reading
 from outcrop.typed import typed
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.sources.grids import Grid
 from outcrop.sources.names import file_name, stem
+from outcrop.sources.reading import SegyReading
 from outcrop.sources.scene import Scene
 from outcrop.sources.volumes import Volume
-from outcrop.sources.volumes.volume import SegyReading
 
 Coordinate = TypeVar("Coordinate", int, np.ndarray)
 Size = int | tuple[int, int]

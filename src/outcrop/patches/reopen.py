@@ -14,7 +14,8 @@ from outcrop.sources.grids import grid_text, same_grid
 from outcrop.sources.names import exists, normalized_name
 from outcrop.sources.opening import reopen_scene
 from outcrop.sources.opening import with_bands as scene_with_bands
-from outcrop.sources.scene import Reading, Scene
+from outcrop.sources.reading import Reading
+from outcrop.sources.scene import Scene
 from outcrop.sources.volumes import Volume, open_volume
 from outcrop.sources.volumes.netcdf import split_name
 

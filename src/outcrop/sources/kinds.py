@@ -12,11 +12,11 @@ from outcrop.sources.memory import is_dataarray
 from outcrop.sources.names import is_gdal_name
 from outcrop.sources.opening import open_scenes
 from outcrop.sources.products import is_product
-from outcrop.sources.scene import Reading, Scene
+from outcrop.sources.reading import Reading, SegyReading
+from outcrop.sources.scene import Scene
 from outcrop.sources.volumes import Volume, open_volume, volume_kind
 from outcrop.sources.volumes.netcdf import is_netcdf_volume
 from outcrop.sources.volumes.stack import is_pages
-from outcrop.sources.volumes.volume import SegyReading
 
 _PICTURES = {".tif", ".tiff", ".png"}
 _ENDINGS = {".npy", ".zarr", ".sgy", ".segy", ".seisnc"}

@@ -11,7 +11,7 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.progress import warn
 from outcrop.sources import bands as band_lists
-from outcrop.sources import read_dtype
+from outcrop.sources.dtypes import read_dtype
 from outcrop.sources.grids import (
     Grid,
     common_grid,
@@ -25,7 +25,8 @@ from outcrop.sources.memory import write_array
 from outcrop.sources.names import file_name, normalized_name
 from outcrop.sources.products import Product, is_product, open_product
 from outcrop.sources.raster_file import ZEROS_SHARE, RasterFile, describe_raster, undeclared_zeros
-from outcrop.sources.scene import Band, Mask, Reading, Scene, title
+from outcrop.sources.reading import Reading
+from outcrop.sources.scene import Band, Mask, Scene, title
 
 _COMPLETE = 0.999
 _QUALITY = ("fmask", "scl", "qa pixel", "qa radsat", "cloud mask", "cloudmask", "cfmask")

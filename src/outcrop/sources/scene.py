@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.frames import georeferenced
-from outcrop.sources import check_exact
+from outcrop.sources.dtypes import check_exact
 from outcrop.sources.grids import Grid, overlap
 from outcrop.sources.metric import metric_systems
 from outcrop.sources.names import gdal_for
 from outcrop.sources.raster_io import open_dataset, read_failure
+from outcrop.sources.reading import Reading
 
 if TYPE_CHECKING:
     import xarray
@@ -32,42 +33,6 @@ _BLOCKS = 16
 
 Window: TypeAlias = tuple[int, int, int, int]
 """Row, column, height and width in pixels."""
-
-Resampling = Literal["auto", "nearest", "bilinear", "cubic", "average"]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How raster files are read as scenes.
-
-    Attributes:
-        resolution: pixel grid of a scene whose files have several pixel sizes: finest, coarsest,
-            the name of a file, or a pixel size in metres.
-        resampling: resampling method for bands on another grid: nearest, bilinear, cubic or
-            average; auto: bilinear for coarser bands, average for finer ones. Labels and masks are
-            always resampled by nearest neighbour.
-        raw: use the stored values, without the declared scale and offset.
-        nodata: stored value that means no data, if the file does not declare it.
-        mask: quality rasters whose flagged pixels are no data in all bands, one for all scenes or
-            one per scene; "none" ignores the quality mask of a product.
-        mask_values: values of the mask that mean no data, for example 3,8,9,10 for the Sentinel-2
-            SCL.
-        mask_bits: bit numbers of the mask, from 0, for example 3,4 for the Landsat QA_PIXEL; a
-            pixel with any of these bits is no data.
-        band_names: band names, in file order, that replace the names in the files.
-
-    >>> Reading(nodata=0, band_names=["red", "nir"]).resampling
-    'auto'
-    """
-
-    resolution: str = "finest"
-    resampling: Resampling = "auto"
-    raw: bool = False
-    nodata: float | None = None
-    mask: list[str] = field(default_factory=list)
-    mask_values: list[int] = field(default_factory=list)
-    mask_bits: list[int] = field(default_factory=list)
-    band_names: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from outcrop.patches.flips import FLIPS
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import in_slice
 from outcrop.sources.grids import pixel_metres
-from outcrop.sources.scene import Reading
+from outcrop.sources.reading import Reading
 from outcrop.sources.volumes.volume import PLAIN_AXES
 from outcrop.typed import typed
 

@@ -15,9 +15,7 @@ from outcrop.models.architectures import (
     UserNet,
     network_named,
 )
-from outcrop.sources.class_raster import names_by_value, open_class_raster
-from outcrop.sources.scene import Reading
-from outcrop.sources.vector import is_vector
+from outcrop.sources.reading import Reading
 from outcrop.training.recipe import REMOVED, Augmentation, Machine, Recipe, Tuning
 from outcrop.typed import typed
 
@@ -116,6 +114,9 @@ class Experiment(Tabular):
         Raises:
             OutcropError: a raster cannot be read, or `classes` does not name all of its values.
         """
+        from outcrop.sources.class_raster import names_by_value, open_class_raster
+        from outcrop.sources.vector import is_vector
+
         if self.classes is None or not self.truth:
             return [None] * len(self.truth)
         crs = self.labels_crs or self.crs

@@ -16,8 +16,7 @@ from outcrop.cli.commands.options import (
 )
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
-from outcrop.sources.scene import Reading
-from outcrop.sources.volumes.volume import SegyReading
+from outcrop.sources.reading import Reading, SegyReading
 from outcrop.training.recipe import Recipe
 
 

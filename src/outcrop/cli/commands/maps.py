@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 from outcrop.cli.commands.options import name_network, opened_sources, refuse_beside, refuse_segy
 from outcrop.errors import OutcropError
-from outcrop.sources.scene import Resampling
-from outcrop.sources.volumes.volume import SegyReading
+from outcrop.sources.reading import Resampling, SegyReading
 
 
 def map(

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import UserNet, network_named
 from outcrop.progress import warn
-from outcrop.sources.scene import Reading
-from outcrop.sources.volumes.volume import SegyReading
+from outcrop.sources.reading import Reading, SegyReading
 from outcrop.training.recipe import Machine
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from PIL import Image
 
-from outcrop.sources import DTYPES
+from outcrop.sources.dtypes import DTYPES
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _PNG = b"\x89PNG\r\n\x1a\n"

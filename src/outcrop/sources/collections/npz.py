@@ -11,13 +11,13 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
-from outcrop.sources import DTYPES
 from outcrop.sources.collections.collection import (
     SIDES,
     Collection,
     band_names,
     normalized_sides,
 )
+from outcrop.sources.dtypes import DTYPES
 
 _USUAL_BANDS = (1, 3, 4)
 

@@ -15,9 +15,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from outcrop.errors import OutcropError
+from outcrop.sources.reading import Endian, Format, SegyReading
 from outcrop.sources.volumes.netcdf import ENDINGS as NETCDF
 from outcrop.sources.volumes.netcdf import split_name
-from outcrop.sources.volumes.volume import Endian, Format, Kind, SegyReading, Volume, VolumeReader
+from outcrop.sources.volumes.volume import Kind, Volume, VolumeReader
 
 __all__ = ["Volume", "VolumeReader", "open_volume", "volume_kind"]
 

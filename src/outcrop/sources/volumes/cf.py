@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from outcrop.files import decoding
-from outcrop.sources import read_dtype
+from outcrop.sources.dtypes import read_dtype
 from outcrop.sources.volumes.volume import (
     PLAIN_AXES,
     Coordinates,

@@ -47,6 +47,7 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.extras import need
+from outcrop.sources.reading import Endian, Format, SegyReading
 from outcrop.sources.volumes.npy import AROUND_BYTES, Mapped
 from outcrop.sources.volumes.segy_headers import (
     STORED,
@@ -57,16 +58,7 @@ from outcrop.sources.volumes.segy_headers import (
     read_trace_words,
     sample_times,
 )
-from outcrop.sources.volumes.volume import (
-    Endian,
-    Fill,
-    Format,
-    SegyReading,
-    Triple,
-    Volume,
-    check_cube,
-    check_samples_exact,
-)
+from outcrop.sources.volumes.volume import Fill, Triple, Volume, check_cube, check_samples_exact
 
 _AXES = ("inline", "crossline", "sample")
 _OFFSET_BYTE = 37

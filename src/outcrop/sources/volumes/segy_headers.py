@@ -13,8 +13,8 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.progress import track, warn
+from outcrop.sources.reading import Endian, Format, SegyReading
 from outcrop.sources.volumes.npy import AROUND_BYTES, Mapped
-from outcrop.sources.volumes.volume import Endian, Format, SegyReading
 
 CODES: dict[int, Format] = {
     1: "ibm",

@@ -22,8 +22,8 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
 from outcrop.progress import track, warn
-from outcrop.sources import read_dtype
 from outcrop.sources.collections.image import limit_image_size
+from outcrop.sources.dtypes import read_dtype
 from outcrop.sources.volumes.cf import Packing
 from outcrop.sources.volumes.volume import PLAIN_AXES, Fill, Triple, Volume, check_cube
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol
 
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.sources import check_exact, read_dtype
+from outcrop.sources.dtypes import check_exact, read_dtype
+from outcrop.sources.reading import SegyReading
 
 Triple = tuple[int, int, int]
 Coordinates = tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]
@@ -21,20 +22,6 @@ Fill = Callable[[np.ndarray, Triple], None]
 
 PLAIN_AXES = ("axis 0", "axis 1", "axis 2")
 _SLAB_BYTES = 256 << 20
-Format = Literal[
-    "ibm",
-    "ieee",
-    "float64",
-    "int8",
-    "int16",
-    "int32",
-    "int64",
-    "uint8",
-    "uint16",
-    "uint32",
-    "uint64",
-]
-Endian = Literal["big", "little"]
 
 
 class Store(Protocol):
@@ -46,34 +33,6 @@ class Store(Protocol):
 
     def open(self) -> AbstractContextManager[Fill]:
         """Open for reading. `Fill` converts samples to the dtype of the array."""
-
-
-@dataclass(frozen=True)
-class SegyReading:
-    """How SEG-Y files are read.
-
-    Attributes:
-        inline_byte: first byte of the inline number in the trace header, from 1.
-        crossline_byte: first byte of the crossline number in the trace header, from 1.
-        gaps: accept files that lack traces; missing traces are no data.
-        format: sample format, if the header is wrong: ibm, ieee, float64, int16 and so on.
-        endian: byte order of the samples, if it is not that of the headers: big or little.
-
-    Raises:
-        OutcropError: there is no such format or byte order.
-    """
-
-    inline_byte: int = 189
-    crossline_byte: int = 193
-    gaps: bool = False
-    format: Format | None = None
-    endian: Endian | None = None
-
-    def __post_init__(self) -> None:
-        for name, kinds in (("format", get_args(Format)), ("endian", get_args(Endian))):
-            value = getattr(self, name)
-            if value is not None and value not in kinds:
-                raise OutcropError(f"`{name}`", f"is {value}; pass one of {', '.join(kinds)}")
 
 
 @dataclass(frozen=True)
