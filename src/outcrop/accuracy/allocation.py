@@ -15,7 +15,6 @@ import numpy as np
 from outcrop.errors import OutcropError
 
 Allocation = Literal["compromise", "proportional", "equal"]
-ALLOCATIONS: tuple[Allocation, ...] = ("compromise", "proportional", "equal")
 
 
 @dataclass(frozen=True)

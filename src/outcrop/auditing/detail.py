@@ -28,7 +28,6 @@ _STRONG = 0.8
 
 # Transposed or not, then flipped in rows, then in columns: the symmetries of the square.
 Orientation = tuple[bool, bool, bool]
-UPRIGHT: Orientation = (False, False, False)
 
 
 def orientations(size: tuple[int, int]) -> list[Orientation]:
