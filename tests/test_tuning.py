@@ -118,6 +118,14 @@ def test_gain_and_jitter_need_no_margin_where_whole_scenes_are_held_out(patches)
         assert one.margin == (0 if radiometric else MARGIN)
 
 
+@pytest.mark.parametrize(("apart", "width"), [(False, 16), (True, 32)])
+def test_the_residual_network_is_wider_where_scenes_are_apart(apart, width) -> None:
+    images = np.zeros((4, 1, 17, 17), np.float32)
+    patches = PatchSet(images, np.arange(4) % 2, ("a", "b"), ("band",))
+    found = [one.network for one in candidates(None, RECIPE, patches, apart)]
+    assert [one.width for one in found if isinstance(one, ResidualNet)] == [width]
+
+
 @pytest.mark.parametrize(("scenes", "dates", "apart"), [(3, 1, True), (2, 1, False), (2, 3, False)])
 def test_folds_hold_out_scenes_if_three_or_more_are_apart(scenes, dates, apart, trained) -> None:
     """Dates of one area are tuned as one scene is."""

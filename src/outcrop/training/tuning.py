@@ -165,7 +165,8 @@ def candidates(
     Args:
         network: given network; None: the choice is free, and the multi-scale network comes first.
         apart: the folds hold out whole scenes, whose radiometry differs from that of the others.
-            Variants with a random gain or jitter, which imitate this, then need no margin.
+            Variants with a random gain or jitter, which imitate this, then need no margin, and the
+            residual network has twice as many filters.
     """
     free, given = network is None, network or MultiScaleNet()
     found = [Variant(AS_GIVEN, given, recipe)]
@@ -178,7 +179,7 @@ def candidates(
 
     if isinstance(given, MultiScaleNet):
         add("jitter 0.3", given, jitter=0.3)
-        if free and (trunk := _trunk(patches)) is not None:
+        if free and (trunk := _trunk(patches, apart)) is not None:
             add(f"{trunk.title}, gain 0.2", trunk, **_OF_TRUNK)
         add("90 epochs", given, epochs=90)
         add("weight decay 0.3", given, weight_decay=0.3)
@@ -235,11 +236,16 @@ _OF_TRUNK: Mapping[str, Any] = {
 }
 
 
-def _trunk(patches: PatchSet) -> ResidualNet | None:
+# Scenes of different areas have more to learn from: on synthetic coasts the wider network is ahead
+# by 1.2 points in the mean, in twice the time.
+_WIDTH, _WIDTH_APART = 16, 32
+
+
+def _trunk(patches: PatchSet, apart: bool) -> ResidualNet | None:
     """A small residual network without padding; None if patches are too small for it."""
-    size = min(patches.size)
+    size, width = min(patches.size), _WIDTH_APART if apart else _WIDTH
     for halvings in (1, 0):
-        found = ResidualNet(8, width=16, padding="none", halvings=halvings)
+        found = ResidualNet(8, width=width, padding="none", halvings=halvings)
         if found.footprint <= size:
             return replace(found, seen=found.footprint)
     return None
