@@ -131,7 +131,7 @@ def demo_experiment(folder: Path, seed: int) -> Experiment:
         column="class",
         truth=[str(path) for path in made.truths],
         size=17,
-        stride=4,
+        stride=5,
         block=1_500.0,  # metres; the coast is autocorrelated over 500 to 1500 m
         folds=3,
         maps=1,
