@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from outcrop.accuracy.allocation import (
-    ALLOCATIONS,
+    Allocation,
     SamplePlan,
     allocate,
     sample_size,
@@ -27,7 +29,7 @@ def test_the_sample_size_of_the_paper():
     assert sample_size(PIXELS, HOPED, 0.01, simple=True) == 705
 
 
-@pytest.mark.parametrize("how", ALLOCATIONS)
+@pytest.mark.parametrize("how", get_args(Allocation))
 @given(st.lists(st.integers(0, 10**7), min_size=1, max_size=8), st.integers(2, 5_000))
 def test_all_points_are_allocated_and_none_to_an_empty_class(how, pixels, n):
     pixels = np.array(pixels)
@@ -69,7 +71,7 @@ def test_the_sample_size_gives_the_wanted_error():
     assert SamplePlan(NAMES, PIXELS, points, HOPED).overall_error == pytest.approx(0.01, rel=0.005)
 
 
-@pytest.mark.parametrize("how", ALLOCATIONS)
+@pytest.mark.parametrize("how", get_args(Allocation))
 @pytest.mark.parametrize("floor", [50, 75, 100])
 @pytest.mark.parametrize("wanted", [0.005, 0.01, 0.02])
 def test_the_plan_is_the_smallest_with_the_wanted_error(how, floor, wanted):
