@@ -250,6 +250,7 @@ def _colours(layer: QgsVectorLayer) -> list[tuple[str, str, str]]:
 
 
 def _style(layer: QgsVectorLayer) -> str:
+    """The style of a layer, as QGIS writes it beside a file."""
     document = QDomDocument()
     layer.exportNamedStyle(document)
     return str(document.toString())

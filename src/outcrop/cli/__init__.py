@@ -58,8 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with log_to_console(worded):
                 words = sys.argv[1:] if arguments is None else list(arguments)
                 words = _renamed(words, RENAMED)
-                told = __version__, description or "", RENAMED
-                command, settings = parse(COMMANDS, words, *told)
+                command, settings = parse(COMMANDS, words, __version__, description or "", RENAMED)
                 return command(**settings) or 0
     except OutcropError as error:
         sys.stderr.write(f"outcrop: {' '.join(worded(error).split())}\n")
